@@ -13,17 +13,18 @@ export interface EventError {
   readonly message: string;
 }
 
-/** The event as stored and served; absent means empty, as in the Go program. */
+/** The event as stored and served; absent means empty and names are the Go program's, for its clients. */
 export interface SessionEvent {
   readonly sessionId: string;
   /** RFC 3339. */
   readonly at: string;
   readonly direction: Direction;
   readonly phase: EventPhase;
-  readonly flow: string;
+  /** Id of the flow: the same in the request's and in the response's event, and in the log. */
+  readonly requestId: string;
   readonly host: string;
-  readonly method?: string;
-  readonly path?: string;
+  readonly httpMethod?: string;
+  readonly httpPath?: string;
   readonly mcp?: unknown;
   readonly a2a?: unknown;
   readonly inference?: unknown;
@@ -35,6 +36,7 @@ export interface SessionEvent {
   };
   readonly statusCode?: number;
   readonly error?: EventError;
+  /** Whole milliseconds: the Go program's clients decode an integer. */
   readonly durationMs?: number;
   readonly tunnel?: true;
 }
@@ -52,24 +54,27 @@ export interface EventFacts {
 /** The session of messages that nothing ties to one. */
 export const defaultSessionId = "default";
 
-const maxSessionIdLength = 256;
+/** Longer ids are cut (contract 5). */
+export const maxSessionIdLength = 256;
 
 /** The record of one moment of one message. Bodies and credentials are never part of it. */
 export function eventOf(context: RequestContext, facts: EventFacts): SessionEvent {
   const { flow, identity } = context;
-  // A request event carries what was decided before sending, a response event what came after.
-  const phase = facts.phase === "response" ? "response" : "request";
+  // A request event carries what was decided before sending, a response event what came after; a refusal belongs to
+  // the half that was being judged.
+  const answered = facts.phase === "denied" && context.response !== undefined;
+  const phase = facts.phase === "response" || answered ? "response" : "request";
   const invocations = context.invocations.filter((invocation) => invocation.phase === phase);
   return {
     sessionId: (context.sessionId ?? defaultSessionId).slice(0, maxSessionIdLength),
     at: new Date(facts.at).toISOString(),
     direction: flow.direction,
     phase: facts.phase,
-    flow: flow.id,
+    requestId: flow.id,
     host: context.host,
     ...(context.stage === "connect" ? { tunnel: true as const } : {}),
-    ...(context.method === "" ? {} : { method: context.method }),
-    ...(context.path === "" ? {} : { path: context.pathname }),
+    ...(context.method === "" ? {} : { httpMethod: context.method }),
+    ...(context.path === "" ? {} : { httpPath: context.pathname }),
     ...factsOf(context),
     ...(invocations.length === 0 ? {} : { invocations: { [flow.direction]: invocations } }),
     ...(identity === undefined
@@ -83,7 +88,7 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
         }),
     ...(facts.statusCode === undefined ? {} : { statusCode: facts.statusCode }),
     ...(facts.error === undefined ? {} : { error: facts.error }),
-    ...(facts.durationMs === undefined ? {} : { durationMs: facts.durationMs }),
+    ...(facts.durationMs === undefined ? {} : { durationMs: Math.round(facts.durationMs) }),
   };
 }
 
