@@ -1,8 +1,7 @@
 /** The issuer's signing keys: fetched when first needed, refreshed behind the requests, kept through an outage. */
 import { createLocalJWKSet, errors, type CryptoKey, type JWSHeaderParameters } from "jose";
 import { messageOf, ProxyError } from "../errors.ts";
-import type { Clock, HttpCall, HttpCallResponse } from "./http-call.ts";
-import { parseJsonObject } from "./http-call.ts";
+import { type Clock, type HttpCall, type HttpCallResponse, parseJsonObject } from "./http-call.ts";
 import { type KeyDocument, readKeyDocument } from "./jwks-document.ts";
 
 /** Where the keys are: a fixed address, or the issuer's discovery document that names it. */
@@ -12,16 +11,24 @@ export type KeyLocation =
 /** What a {@link JwksSource} is made with. */
 export interface JwksSourceOptions {
   readonly location: KeyLocation;
-  readonly call: HttpCall;
   readonly clock: Clock;
-  /** Hears of every fetch: `undefined` for a good one, else what was wrong. */
-  readonly onFetch?: (problem: string | undefined) => void;
   /** Age at which keys are fetched again behind a request. */
   readonly refreshMs?: number;
   /** Age at which keys are no longer believed when the issuer does not answer. */
   readonly maxAgeMs?: number;
   /** Least time between two fetches that an unknown `kid` asked for. */
   readonly missCooldownMs?: number;
+}
+
+/**
+ * How a source reaches its issuer.
+ *
+ * It comes with every question, because the source outlives the generation whose way out it was.
+ */
+export interface KeyFetcher {
+  readonly call: HttpCall;
+  /** Hears of every fetch: `undefined` for a good one, else what was wrong. */
+  onFetch?(problem: string | undefined): void;
 }
 
 /** There are no keys that may be used: the issuer never answered, or has been silent for too long. */
@@ -75,9 +82,9 @@ export class JwksSource {
   }
 
   /** Starts the first fetch, or a refresh that is due, without waiting for it. */
-  warm(): void {
+  warm(fetcher: KeyFetcher): void {
     const due = this.#loaded === undefined || this.#age(this.#loaded) >= this.#refreshMs;
-    if (due && this.#mayFetch()) void this.#fetchOnce();
+    if (due && this.#mayFetch()) void this.#fetchOnce(fetcher);
   }
 
   /**
@@ -85,17 +92,16 @@ export class JwksSource {
    *
    * Throws {@link KeysUnavailable} when there are none at all, and jose's own errors when no key fits.
    */
-  async keyFor(header: JWSHeaderParameters): Promise<CryptoKey> {
-    if (this.#usable() === undefined && this.#mayFetch()) await this.#fetchOnce();
-    else if (this.#usable() === undefined && this.#fetching !== undefined) await this.#fetching;
-    else this.warm();
+  async keyFor(header: JWSHeaderParameters, fetcher: KeyFetcher): Promise<CryptoKey> {
+    this.warm(fetcher);
+    if (this.#usable() === undefined) await this.#fetching;
     const first = this.#usable();
     if (first === undefined) throw new KeysUnavailable(this.#problem);
     try {
       return await first.select(header);
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-      await this.#afterMiss();
+      await this.#afterMiss(fetcher);
       const second = this.#usable();
       if (second === undefined || second === first) throw error;
       return await second.select(header);
@@ -103,12 +109,12 @@ export class JwksSource {
   }
 
   /** The issuer may have rotated. Whoever floods unknown ids gets one fetch per cool-down. */
-  async #afterMiss(): Promise<void> {
+  async #afterMiss(fetcher: KeyFetcher): Promise<void> {
     if (this.#fetching !== undefined) return this.#fetching;
     const now = this.#options.clock.now();
     if (now < this.#missAllowedAt || !this.#mayFetch()) return;
     this.#missAllowedAt = now + this.#missCooldownMs;
-    await this.#fetchOnce();
+    await this.#fetchOnce(fetcher);
   }
 
   #usable(): Loaded | undefined {
@@ -125,16 +131,16 @@ export class JwksSource {
   }
 
   /** Never rejects: the outcome is in the fields. */
-  #fetchOnce(): Promise<void> {
-    this.#fetching ??= this.#fetch().then((problem) => {
+  #fetchOnce(fetcher: KeyFetcher): Promise<void> {
+    this.#fetching ??= this.#fetch(fetcher.call).then((problem) => {
       this.#fetching = undefined;
-      this.#options.onFetch?.(problem);
+      fetcher.onFetch?.(problem);
     });
     return this.#fetching;
   }
 
-  async #fetch(): Promise<string | undefined> {
-    const document = await this.#load();
+  async #fetch(call: HttpCall): Promise<string | undefined> {
+    const document = await this.#load(call);
     const now = this.#options.clock.now();
     if (typeof document === "string") {
       const wait = Math.min(firstRetryMs * 2 ** this.#failures, lastRetryMs);
@@ -155,11 +161,11 @@ export class JwksSource {
     return undefined;
   }
 
-  async #load(): Promise<KeyDocument | string> {
+  async #load(call: HttpCall): Promise<KeyDocument | string> {
     const { location } = this.#options;
     try {
-      const url = "url" in location ? location.url : await this.#discover(location);
-      const response = await this.#get(url);
+      const url = "url" in location ? location.url : await this.#discover(location, call);
+      const response = await this.#get(url, call);
       return typeof response === "string" ? response : readKeyDocument(response.body);
     } catch (error) {
       if (error instanceof ProxyError) return `${error.code}: ${error.message}`;
@@ -168,8 +174,11 @@ export class JwksSource {
   }
 
   /** OpenID Connect Discovery section 4.3: the document must name exactly the issuer that was asked for. */
-  async #discover(location: { discoveryUrl: string; issuer: string }): Promise<string> {
-    const response = await this.#get(location.discoveryUrl);
+  async #discover(
+    location: { readonly discoveryUrl: string; readonly issuer: string },
+    call: HttpCall,
+  ): Promise<string> {
+    const response = await this.#get(location.discoveryUrl, call);
     if (typeof response === "string") throw new Error(`discovery: ${response}`);
     const document = parseJsonObject(response.body.toString("utf8"));
     if (document?.["issuer"] !== location.issuer) {
@@ -185,8 +194,8 @@ export class JwksSource {
     return url;
   }
 
-  async #get(url: string): Promise<HttpCallResponse | string> {
-    const response = await this.#options.call(url, {
+  async #get(url: string, call: HttpCall): Promise<HttpCallResponse | string> {
+    const response = await call(url, {
       headers: { accept: "application/json" },
       timeoutMs: fetchTimeoutMs,
       maxBytes: maxDocumentBytes,

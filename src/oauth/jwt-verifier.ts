@@ -223,7 +223,11 @@ function checkDates(payload: JWTPayload, latestIssue: number): void {
 function checkIsAccessToken(payload: JWTPayload): void {
   const { typ, at_hash: atHash, c_hash: cHash } = payload;
   const kinds = ["ID", "Refresh", "Offline", "Logout"];
-  if (atHash !== undefined || cHash !== undefined || (typeof typ === "string" && kinds.includes(typ))) {
+  if (
+    atHash !== undefined ||
+    cHash !== undefined ||
+    (typeof typ === "string" && kinds.includes(typ))
+  ) {
     throw new Unacceptable("the token is not an access token");
   }
 }

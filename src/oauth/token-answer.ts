@@ -17,7 +17,7 @@ export interface RejectedGrant {
   readonly status: number;
   /** The OAuth error code as the endpoint wrote it, for the operator's log only. */
   readonly error?: string;
-  /** At most 200 printable characters, for the operator's log only. */
+  /** At most 200 printable characters without anything that could be a token, for the operator's log only. */
   readonly description?: string;
 }
 
@@ -95,11 +95,16 @@ function readRejection(response: HttpCallResponse): RejectedGrant {
   return {
     kind: "rejected",
     status: response.status,
-    ...(typeof error === "string" && errorCode.test(error) ? { error } : {}),
+    ...(typeof error === "string" && errorCode.test(error) ? { error: printable(error) } : {}),
     ...(typeof description === "string" ? { description: printable(description) } : {}),
   };
 }
 
+/** A server may quote the token or the secret that it refused: long runs of token characters are taken out. */
 function printable(text: string): string {
-  return text.slice(0, longestDescription).replace(/[^\x20-\x7e]/g, "?");
+  return text
+    .slice(0, 4 * longestDescription)
+    .replace(/[\w\-.~+/=]{24,}/g, "[cut]")
+    .replace(/[^\x20-\x7e]/g, "?")
+    .slice(0, longestDescription);
 }

@@ -16,7 +16,10 @@ export interface CachedToken {
 /** What the cache gave: a token and where it came from, or why there is none. */
 export type Obtained =
   | { readonly token: Secret; readonly subject?: string; readonly source: "cache" | "endpoint" }
-  | { readonly refused: RejectedGrant | UnavailableEndpoint; readonly source: "cache" | "endpoint" };
+  | {
+      readonly refused: RejectedGrant | UnavailableEndpoint;
+      readonly source: "cache" | "endpoint";
+    };
 
 /** What a caller says about the token that it asks for. */
 export interface TokenRequest {

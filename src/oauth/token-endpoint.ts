@@ -67,7 +67,8 @@ export class TokenEndpoint {
     this.#call = options.call;
     this.#clock = options.clock;
     this.#deadlineMs = options.deadlineMs ?? 30_000;
-    this.#sleep = options.sleep ?? ((milliseconds, signal) => delay(milliseconds, undefined, { signal }));
+    this.#sleep =
+      options.sleep ?? ((milliseconds, signal) => delay(milliseconds, undefined, { signal }));
     this.#random = options.random ?? Math.random;
   }
 
