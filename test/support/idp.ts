@@ -5,7 +5,14 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { exportJWK, generateKeyPair, SignJWT, type CryptoKey, type JWK, type JWTPayload } from "jose";
+import {
+  exportJWK,
+  generateKeyPair,
+  SignJWT,
+  type CryptoKey,
+  type JWK,
+  type JWTPayload,
+} from "jose";
 import { ProxyError } from "../../src/errors.ts";
 import type { OperatorFetch } from "../../src/pipeline/plugin.ts";
 
@@ -142,7 +149,10 @@ export class StubIdp {
     for await (const chunk of request) chunks.push(chunk as Buffer);
     if (path.endsWith("/certs")) {
       this.jwksCalls += 1;
-      reply(response, this.jwksReplies.shift() ?? { body: { keys: this.#keys.map((key) => key.jwk) } });
+      reply(
+        response,
+        this.jwksReplies.shift() ?? { body: { keys: this.#keys.map((key) => key.jwk) } },
+      );
     } else if (path.endsWith("/.well-known/openid-configuration")) {
       const body = { issuer: this.issuer, jwks_uri: this.jwksUrl };
       reply(response, this.jwksReplies.shift() ?? { body });

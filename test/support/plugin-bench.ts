@@ -64,7 +64,10 @@ export class PluginBench {
 }
 
 /** The problems that a definition finds in a configuration, as `path: message`. */
-export function problemsOf<Config>(definition: PluginDefinition<Config>, config: unknown): string[] {
+export function problemsOf<Config>(
+  definition: PluginDefinition<Config>,
+  config: unknown,
+): string[] {
   const parsed = definition.config?.safeParse(config);
   return (parsed?.error?.issues ?? []).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
 }

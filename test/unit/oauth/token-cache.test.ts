@@ -104,7 +104,9 @@ describe("one call at a time", () => {
       cache.obtain({ key: "k", load: () => issue(300) }, signal),
     ]);
     expect([first, second].every((one) => "refused" in one)).toBe(true);
-    expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty("token");
+    expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty(
+      "token",
+    );
   });
 
   test("a caller that goes away does not end it for the others", async () => {
@@ -143,14 +145,18 @@ describe("one call at a time", () => {
     leaver.abort();
     await left;
     expect(flight?.aborted).toBe(true);
-    expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty("token");
+    expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty(
+      "token",
+    );
   });
 
   test("a fault of the loader is a fault for the caller, and is not remembered", async () => {
     const { cache, issue } = bench();
     const load = () => Promise.reject(new TypeError("bug"));
     await expect(cache.obtain({ key: "k", load }, signal)).rejects.toThrow("bug");
-    expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty("token");
+    expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty(
+      "token",
+    );
   });
 });
 
@@ -165,7 +171,9 @@ describe("a refusal of the endpoint", () => {
     expect(again).toMatchObject({ refused: { error: "invalid_target" }, source: "cache" });
     expect(calls()).toBe(0);
     clock.advance(5_000);
-    expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty("token");
+    expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty(
+      "token",
+    );
   });
 
   test("takes a bounded place, whoever invents tokens", async () => {
