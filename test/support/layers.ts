@@ -75,7 +75,7 @@ export const layers: Readonly<Record<string, Layer>> = {
 };
 
 const specifiers =
-  /(?:^|[\s;}])(?:import|export)\s*(?:type\s)?(?:[\w*{}\s,$]+?\sfrom\s*)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/g;
+  /^(?:import|export)\s*(?:type\s)?(?:[\w*{}\s,$]+?\sfrom\s*)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/g;
 
 /** What is wrong with the imports of one file; `path` is relative to src/, e.g. `plugins/x.ts`. */
 export function layerViolations(path: string, source: string): string[] {
