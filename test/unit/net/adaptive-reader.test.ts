@@ -5,14 +5,14 @@ import { AdaptiveReader, type ChunkSink } from "../../../src/net/adaptive-reader
 /** Plays node: asks for a buffer, fills it, calls back. */
 function drive(sink: ChunkSink) {
   const reader = new AdaptiveReader();
-  const { buffer, callback } = reader.options;
-  const next = () => (typeof buffer === "function" ? buffer() : buffer);
+  const { options } = reader;
+  const next = () => (typeof options.buffer === "function" ? options.buffer() : options.buffer);
   reader.attach(new Socket(), sink);
   let current = next();
   return {
     read(bytes: number | "all") {
       const used = current;
-      callback(bytes === "all" ? used.length : bytes, used);
+      options.callback(bytes === "all" ? used.length : bytes, used);
       current = next();
       return { used, isReused: current === used, size: current.length };
     },
@@ -41,10 +41,10 @@ describe("AdaptiveReader", () => {
 
   test("keeps what comes before anyone listens, and stops reading", () => {
     const reader = new AdaptiveReader();
-    const { buffer, callback } = reader.options;
-    const bytes = typeof buffer === "function" ? buffer() : buffer;
+    const { options } = reader;
+    const bytes = typeof options.buffer === "function" ? options.buffer() : options.buffer;
     bytes.set(Buffer.from("hello"));
-    expect(callback(5, bytes)).toBe(false);
+    expect(options.callback(5, bytes)).toBe(false);
     bytes.fill(0);
     const heard: string[] = [];
     reader.attach(new Socket(), (chunk) => {
