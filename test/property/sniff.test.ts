@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { parseClientHello } from "../../src/net/client-hello.ts";
 import { classify, parseHttpHead } from "../../src/net/sniff.ts";

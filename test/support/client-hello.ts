@@ -13,6 +13,10 @@ export function clientHello(parts: HelloParts = {}): Buffer {
   const extensions: (readonly [number, Buffer])[] = [];
   if (parts.sni !== undefined) extensions.push([0, serverName(parts.sni)]);
   if (parts.alpn !== undefined) extensions.push([16, alpn(...parts.alpn)]);
+  // What a TLS 1.3 server insists on: groups, signature algorithms, a key share.
+  const keyShare = Buffer.concat([Buffer.of(0, 0x1d), vector(2, Buffer.alloc(32, 9))]);
+  extensions.push([10, vector(2, Buffer.of(0, 0x1d))], [13, vector(2, Buffer.of(4, 3))]);
+  extensions.push([51, vector(2, keyShare)]);
   extensions.push([43, vector(1, Buffer.of(0x2a, 0x2a, 3, 4, 3, 3))], ...(parts.raw ?? []));
   const block = extensions.map(([type, body]) => Buffer.concat([uint(2, type), vector(2, body)]));
   const body = Buffer.concat([
