@@ -43,7 +43,7 @@ const extensionSupportedVersions = 43;
 const extensionEch = 0xfe0d;
 
 /** Longest ClientHello that is read; post-quantum key shares make two kilobytes ordinary. */
-export const maxClientHelloBytes = 65_536;
+const maxClientHelloBytes = 65_536;
 
 class Malformed extends Error {}
 

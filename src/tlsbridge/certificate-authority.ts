@@ -13,7 +13,7 @@ export const generatedCommonName = "authbridge-tls-bridge-ca";
 const dayMs = 86_400_000;
 const generatedLifetimeMs = 365 * dayMs;
 /** Clients whose clock is a little behind must not see a certificate from the future. */
-export const clockSkewMs = 60_000;
+const clockSkewMs = 60_000;
 
 const serverAuth = "1.3.6.1.5.5.7.3.1";
 const anyExtendedKeyUsage = "2.5.29.37.0";

@@ -222,7 +222,7 @@ function servernameOf(tlsSocket: TLSSocket): string | undefined {
 }
 
 /** Reads what went wrong out of an error of a TLS socket, during the handshake or after it. */
-export function failureOf(error: unknown): TerminationFailure {
+function failureOf(error: unknown): TerminationFailure {
   if (error instanceof ServerNameMismatch) {
     return { kind: "sni-mismatch", servername: error.servername };
   }
