@@ -1,5 +1,4 @@
 import { X509Certificate } from "node:crypto";
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { SecureContext } from "node:tls";
 import { connect, TLSSocket } from "node:tls";
 import { beforeEach, describe, expect, test } from "vitest";
@@ -146,21 +145,21 @@ test("a flood of names is refused beyond a bound, not queued for ever", async ()
   await Promise.allSettled(asked);
 });
 
-test("5,000 names at once keep within the bound and do not stall the event loop", async () => {
+test("5,000 names at once keep within the bound and leave the event loop to others", async () => {
   const minter = await create({ maxEntries: 1_000 });
-  await minter.contextFor("warm.test");
-  const delay = monitorEventLoopDelay({ resolution: 1 });
-  delay.enable();
-  await Promise.all(
-    Array.from({ length: 5_000 }, (_, index) => minter.contextFor(`h${index}.test`)),
-  );
-  // The monitor's own timer has to fire once more to have seen the last stall.
-  await new Promise((resolve) => {
-    setTimeout(resolve, 2);
-  });
-  delay.disable();
+  let most = 0;
+  let before = minter.minted;
+  // Counted, not timed: a shared machine may take the processor away at any moment.
+  const watch = (): void => {
+    most = Math.max(most, minter.minted - before);
+    before = minter.minted;
+    if (before < 5_000) setImmediate(watch);
+  };
+  setImmediate(watch);
+  const names = Array.from({ length: 5_000 }, (_, index) => `h${index}.test`);
+  await Promise.all(names.map((name) => minter.contextFor(name)));
   expect(minter.size).toBe(1_000);
-  expect(minter.minted).toBe(5_001);
-  // The 99th percentile: a shared machine may take the processor away at any one moment.
-  expect(delay.percentile(99) / 1e6).toBeLessThan(50);
+  expect(minter.minted).toBe(5_000);
+  // A leaf with its context takes a tenth of a millisecond or more: this is far below 50 ms.
+  expect(most).toBeLessThan(200);
 });
