@@ -158,6 +158,7 @@ test("5,000 names at once keep within the bound and leave the event loop to othe
   setImmediate(watch);
   const names = Array.from({ length: 5_000 }, (_, index) => `h${index}.test`);
   await Promise.all(names.map((name) => minter.contextFor(name)));
+  most = Math.max(most, minter.minted - before);
   expect(minter.size).toBe(1_000);
   expect(minter.minted).toBe(5_000);
   // A leaf with its context takes a tenth of a millisecond or more: this is far below 50 ms.
