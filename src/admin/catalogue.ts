@@ -131,7 +131,9 @@ function fieldOf(
 }
 
 function typeOf(root: unknown, schema: Schema, depth: number): FieldType {
-  switch (schema["type"]) {
+  const given = schema["type"];
+  const types: unknown[] = Array.isArray(given) ? given.filter((one) => one !== "null") : [given];
+  switch (types.length === 1 ? types[0] : undefined) {
     case "string":
       return "string";
     case "integer":

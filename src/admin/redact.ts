@@ -8,34 +8,32 @@ const secretMap = /^mappings$/i;
 const urlCredentials = /(\b[a-z][a-z\d+.-]*:\/\/)[^/\s?#@]+@/gi;
 const maxDepth = 64;
 
+/** Which strings of a value are hidden: none, its own (and a list's), or all at any depth. */
+type Hiding = "none" | "own" | "all";
+
 /** A copy in which string values of secret keys, and credentials inside URLs, are replaced. */
 export function redact(value: unknown): unknown {
-  return redacted(value, false, 0);
+  return redacted(value, "none", 0);
 }
 
-function redacted(value: unknown, isSecret: boolean, depth: number): unknown {
+function redacted(value: unknown, hiding: Hiding, depth: number): unknown {
   if (typeof value === "string") {
-    if (isSecret) return value === "" ? value : hidden;
-    return value.replace(urlCredentials, `$1${hidden}@`);
+    if (hiding === "none") return value.replace(urlCredentials, `$1${hidden}@`);
+    return value === "" ? value : hidden;
   }
   if (typeof value !== "object" || value === null) return value;
   if (depth >= maxDepth) return hidden;
-  if (Array.isArray(value)) return value.map((item) => redacted(item, isSecret, depth + 1));
-  const copy: [string, unknown][] = [];
-  for (const [key, item] of Object.entries(value)) {
-    // A container under a secret key is looked into: `token: { access_token, expires_in }` keeps its shape.
-    const isContainer = typeof item === "object" && item !== null && !Array.isArray(item);
-    if (isContainer && secretMap.test(key)) copy.push([key, hiddenValues(item, depth + 1)]);
-    else copy.push([key, redacted(item, secretKey.test(key), depth + 1)]);
-  }
-  return Object.fromEntries(copy);
-}
-
-function hiddenValues(map: object, depth: number): Record<string, unknown> {
+  if (Array.isArray(value)) return value.map((item) => redacted(item, hiding, depth + 1));
   return Object.fromEntries(
-    Object.entries(map).map(([key, item]) => [
+    Object.entries(value).map(([key, item]) => [
       key,
-      typeof item === "string" ? hidden : redacted(item, true, depth),
+      redacted(item, hiding === "all" ? "all" : hidingOf(key), depth + 1),
     ]),
   );
+}
+
+/** A container under a secret key is looked into: `token: { access_token, expires_in }` keeps its shape. */
+function hidingOf(key: string): Hiding {
+  if (secretMap.test(key)) return "all";
+  return secretKey.test(key) ? "own" : "none";
 }

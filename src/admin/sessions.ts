@@ -124,6 +124,7 @@ class Feeds {
     let id = 0;
     let reported = 0;
     let silentHeartbeats = 0;
+    let taken = 0;
     const subscription = this.#store.subscribe(
       (event) => {
         id += 1;
@@ -143,7 +144,9 @@ class Feeds {
         response.write(": heartbeat\n\n");
         return;
       }
-      silentHeartbeats += 1;
+      const now = response.socket?.bytesWritten ?? 0;
+      silentHeartbeats = now === taken ? silentHeartbeats + 1 : 0;
+      taken = now;
       if (silentHeartbeats >= deadAfterHeartbeats) response.destroy();
     }, this.#heartbeatMs).unref();
     response.on("close", () => {

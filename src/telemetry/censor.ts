@@ -9,6 +9,12 @@ const verdicts = new Map<string, boolean>();
 
 type Fields = Record<string, unknown>;
 
+/** What is shown of a value under a secret's name; numbers and booleans there are counts and flags. */
+export function hide(value: unknown): unknown {
+  const isHidden = typeof value === "string" ? value !== "" : typeof value === "object";
+  return isHidden && value !== null ? hidden : value;
+}
+
 /** The same object when it hides nothing, else a copy without the secrets. Looks four levels deep. */
 export function censor(fields: Fields): Fields {
   return censored(fields, 0);
@@ -18,10 +24,8 @@ function censored(fields: Fields, depth: number): Fields {
   let copy: Fields | undefined;
   for (const key in fields) {
     const value = fields[key];
-    // Numbers and booleans under such a name are counts and flags.
-    if (typeof value !== "string" && typeof value !== "object") continue;
-    if (value === null || value === "") continue;
-    const safe = isSecretName(key) ? hidden : looked(value, depth);
+    if (typeof value !== "string" && (typeof value !== "object" || value === null)) continue;
+    const safe = isSecretName(key) ? hide(value) : looked(value, depth);
     if (safe === value) continue;
     copy ??= { ...fields };
     copy[key] = safe;

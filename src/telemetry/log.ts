@@ -1,6 +1,6 @@
 /** Structured logs: one JSON line per event on stderr, with fields that can hold a secret censored. */
 import { pino, type Logger as PinoLogger } from "pino";
-import { censor } from "./censor.ts";
+import { censor, hide } from "./censor.ts";
 import { LogDestination } from "./log-destination.ts";
 
 /** The logger that is handed down from app/; events are `log.info({ flow, code }, "upstream refused")`. */
@@ -8,6 +8,17 @@ export type Logger = PinoLogger;
 
 /** Levels that the file and `LOG_LEVEL` accept. */
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
+
+/** Names that a child logger must not be bound to, as pino's paths. */
+const childSecrets = [
+  "authorization",
+  '["proxy-authorization"]',
+  "cookie",
+  "token",
+  "secret",
+  "client_secret",
+  "password",
+] as const;
 
 /**
  * Makes the process's logger; its `level` can be set at any time, and `flush()` starts writing what waits.
@@ -22,10 +33,11 @@ export function createLogger(level: LogLevel, destination: number | LogDestinati
       timestamp: isoTimestamp(),
       formatters: {
         level: (label) => ({ level: label }),
-        bindings: censor,
-        // Not pino's redact: its wildcard paths took 46 of 49 µs of a line, this takes a third of one.
+        // Not pino's redact: its wildcard paths took 46 of 49 µs of a line, a walk over the fields takes less than one.
         log: censor,
       },
+      // Bindings of child loggers pass no formatter; plain paths cost nothing.
+      redact: { paths: [...childSecrets], censor: hide },
       serializers: { err: (error: unknown) => censor(describe(error)) },
     },
     typeof destination === "number" ? new LogDestination(destination) : destination,
