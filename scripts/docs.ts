@@ -3,12 +3,12 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { format } from "prettier";
-import { buildJsonSchema } from "../src/config/json-schema.ts";
+import { printSchema } from "../src/app/print-schema.ts";
 import { buildReference } from "./reference.ts";
 
 const root = new URL("../", import.meta.url);
 
-const schema = buildJsonSchema();
+const schema = JSON.parse(printSchema()) as Readonly<Record<string, unknown>>;
 const outputs = {
   "config/schema.json": await format(JSON.stringify(schema), { parser: "json", printWidth: 100 }),
   "docs/configuration.md": await format(buildReference(schema), {

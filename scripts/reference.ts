@@ -32,12 +32,42 @@ One YAML file configures the process. Every key below may be left out unless its
 
 /** The whole page. */
 export function buildReference(schema: JsonSchema): string {
-  const rows = referenceRows(schema).map(
-    (row) =>
-      `| \`${row.path}\` | ${cell(row.type)} | ${cell(row.fallback)} | ${row.isRestartOnly ? "restart" : ""} | ${cell(row.description)} |`,
-  );
+  const plugins = pluginSections(schema).map(({ name, rows }) => {
+    const head = "| key | type | default | description |\n| --- | --- | --- | --- |";
+    const lines = rows.map((row) => `| ${cells(row).join(" | ")} | ${cell(row.description)} |`);
+    return `\n### ${name}\n\n${head}\n${lines.join("\n")}\n`;
+  });
   const head = "| key | type | default | reload | description |\n| --- | --- | --- | --- | --- |";
-  return `${introduction}\n${head}\n${rows.join("\n")}\n`;
+  const lines = referenceRows(schema).map((row) => {
+    const reload = row.isRestartOnly ? "restart" : "";
+    return `| ${cells(row).join(" | ")} | ${reload} | ${cell(row.description)} |`;
+  });
+  const note = "The keys of `config` in an entry of a pipeline. All of them are applied on reload.";
+  return `${introduction}\n${head}\n${lines.join("\n")}\n\n## Plugins\n\n${note}\n${plugins.join("")}`;
+}
+
+function cells(row: ReferenceRow): string[] {
+  return [`\`${row.path}\``, cell(row.type), cell(row.fallback)];
+}
+
+interface PluginSection {
+  readonly name: string;
+  readonly rows: readonly ReferenceRow[];
+}
+
+/** The rules of the schema say which settings belong to which plugin. */
+function pluginSections(schema: JsonSchema): PluginSection[] {
+  const rules = memberOf(schema, ["$defs", "pluginEntry", "allOf"]);
+  if (!Array.isArray(rules)) return [];
+  return rules.flatMap((rule) => {
+    const name = memberOf(rule, ["if", "properties", "name", "const"]);
+    const settings = memberOf(rule, ["then", "properties", "config", "anyOf", "0"]);
+    return isSchema(settings) ? [{ name: String(name), rows: rowsOf(settings, "", schema) }] : [];
+  });
+}
+
+function memberOf(node: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>((found, step) => (isSchema(found) ? found[step] : undefined), node);
 }
 
 function cell(text: string): string {
@@ -65,7 +95,8 @@ function rowsOf(node: JsonSchema, path: string, root: JsonSchema): ReferenceRow[
 /** The keys of the mappings that a list may hold: of those in pipelines. */
 function elementRows(member: JsonSchema, path: string, root: JsonSchema): ReferenceRow[] {
   const items = resolve(member["items"], root);
-  const branches = Array.isArray(items?.["anyOf"]) ? items["anyOf"].filter(isSchema) : [];
+  if (items === undefined) return [];
+  const branches = Array.isArray(items["anyOf"]) ? items["anyOf"].filter(isSchema) : [items];
   return branches.flatMap((branch) => rowsOf(branch, `${path}[]`, root));
 }
 
@@ -73,8 +104,7 @@ function resolve(node: unknown, root: JsonSchema): JsonSchema | undefined {
   if (!isSchema(node)) return undefined;
   const { $ref } = node;
   if (typeof $ref !== "string") return node;
-  let found: unknown = root;
-  for (const step of $ref.split("/").slice(1)) found = isSchema(found) ? found[step] : undefined;
+  const found = memberOf(root, $ref.split("/").slice(1));
   return isSchema(found) ? found : undefined;
 }
 
