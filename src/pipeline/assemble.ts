@@ -1,0 +1,213 @@
+/** Turns the entries of one chain of the file into a Pipeline, or into all of its problems at once. */
+import type { z } from "zod";
+import { messageOf } from "../errors.ts";
+import type { AnyPluginDefinition, Plugin, PluginDefinition, PluginDeps } from "./plugin.ts";
+import { Pipeline, type PipelineOptions, type Step } from "./pipeline.ts";
+
+/** One entry of `pipeline.<direction>.plugins`. */
+export interface PluginEntry {
+  readonly name: string;
+  readonly id?: string;
+  readonly onError: "enforce" | "observe" | "off";
+  readonly config?: unknown;
+  readonly allowWeakenedAuth: boolean;
+}
+
+/** Something wrong with one entry; `path` starts below the entry, e.g. `["config", "issuer"]`. */
+export interface AssemblyProblem {
+  readonly entry: number;
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+  /** The schema's own issue, for a caller that words it with positions and suggestions. */
+  readonly issue?: z.core.$ZodIssue;
+}
+
+/** What the assembler needs besides the entries. */
+export interface AssemblyOptions extends PipelineOptions {
+  readonly definitions: readonly AnyPluginDefinition[];
+  depsFor(instance: string, origins: readonly string[]): PluginDeps;
+}
+
+/** A chain, or everything that is wrong with it. */
+export type Assembly =
+  { readonly pipeline: Pipeline } | { readonly problems: readonly AssemblyProblem[] };
+
+/** Builds the chain. Instances made before a problem was found are closed again. */
+export async function assemble(
+  entries: readonly PluginEntry[],
+  options: AssemblyOptions,
+): Promise<Assembly> {
+  const problems: AssemblyProblem[] = [];
+  const steps: Step[] = [];
+  const byName = new Map(options.definitions.map((definition) => [definition.name, definition]));
+  const active = entries
+    .map((entry, index) => ({ entry, index }))
+    .filter(({ entry }) => entry.onError !== "off");
+  for (const [index, entry] of entries.entries()) {
+    const definition = byName.get(entry.name);
+    if (definition === undefined) {
+      const known = [...byName.keys()].join(", ");
+      problems.push({
+        entry: index,
+        path: ["name"],
+        message: `unknown plugin "${entry.name}" (registered: [${known}])`,
+      });
+    } else if (
+      definition.authenticates === true &&
+      entry.onError !== "enforce" &&
+      !entry.allowWeakenedAuth
+    ) {
+      problems.push({
+        entry: index,
+        path: ["on_error"],
+        message: `on_error: ${entry.onError} would let unauthenticated requests pass ${entry.name}; set allow_weakened_auth: true on this entry if that is meant`,
+      });
+    }
+  }
+  problems.push(...relationshipProblems(active, byName), ...bodyOrderProblems(active, byName));
+  for (const { entry, index } of active) {
+    const definition = byName.get(entry.name);
+    if (definition === undefined) continue;
+    const made = makeStep(entry, definition, options);
+    if ("step" in made) steps.push(made.step);
+    else problems.push(...made.problems.map((problem) => ({ ...problem, entry: index })));
+  }
+  if (problems.length > 0) {
+    for (const step of steps) await step.plugin.close?.();
+    return { problems };
+  }
+  return { pipeline: new Pipeline(steps, options) };
+}
+
+type Made =
+  { readonly step: Step } | { readonly problems: readonly Omit<AssemblyProblem, "entry">[] };
+
+function makeStep(
+  entry: PluginEntry,
+  definition: AnyPluginDefinition,
+  options: AssemblyOptions,
+): Made {
+  if (definition.unavailable !== undefined) {
+    return {
+      problems: [
+        {
+          path: ["name"],
+          message: `plugin "${entry.name}" is not available in this version: ${definition.unavailable}`,
+        },
+      ],
+    };
+  }
+  const parsed = parseConfig(entry, definition);
+  if ("problems" in parsed) return parsed;
+  try {
+    const origins = definition.origins?.(parsed.config as never) ?? [];
+    const deps = options.depsFor(entry.id ?? entry.name, origins);
+    const plugin: Plugin = definition.create(parsed.config as never, deps);
+    return {
+      step: {
+        name: entry.name,
+        plugin,
+        onError: entry.onError === "observe" ? "observe" : "enforce",
+        stages: definition.stages ?? ["request"],
+        body: definition.body ?? {},
+      },
+    };
+  } catch (error) {
+    return { problems: [{ path: ["config"], message: messageOf(error) }] };
+  }
+}
+
+function parseConfig(
+  entry: PluginEntry,
+  definition: AnyPluginDefinition,
+): { readonly config: unknown } | { readonly problems: readonly Omit<AssemblyProblem, "entry">[] } {
+  const schema = (definition as PluginDefinition).config;
+  const given = entry.config ?? undefined;
+  if (schema === undefined) {
+    if (given === undefined) return { config: undefined };
+    return {
+      problems: [
+        { path: ["config"], message: `plugin "${entry.name}" does not accept configuration` },
+      ],
+    };
+  }
+  const parsed = schema.safeParse(given ?? {});
+  if (parsed.success) return { config: parsed.data };
+  return {
+    problems: parsed.error.issues.map((issue) => ({
+      path: ["config", ...issue.path.map((key) => (typeof key === "symbol" ? String(key) : key))],
+      message: issue.message,
+      issue,
+    })),
+  };
+}
+
+interface Placed {
+  readonly entry: PluginEntry;
+  readonly index: number;
+}
+
+type ByName = ReadonlyMap<string, AnyPluginDefinition>;
+
+/** `requires` and `requiresAny`: the named plugins have to stand earlier in the same chain (contract 1.3). */
+function relationshipProblems(active: readonly Placed[], byName: ByName): AssemblyProblem[] {
+  const problems: AssemblyProblem[] = [];
+  const positionOf = (name: string): number => active.findIndex(({ entry }) => entry.name === name);
+  for (const [position, { entry, index }] of active.entries()) {
+    const definition = byName.get(entry.name);
+    for (const required of definition?.requires ?? []) {
+      const at = positionOf(required);
+      if (at === -1) {
+        problems.push({
+          entry: index,
+          path: ["name"],
+          message: `plugin "${entry.name}" requires "${required}", which is not configured in this chain`,
+        });
+      } else if (at >= position) {
+        problems.push({
+          entry: index,
+          path: ["name"],
+          message: `plugin "${entry.name}" (position ${position + 1}) requires "${required}" (position ${at + 1}) to appear earlier`,
+        });
+      }
+    }
+    const alternatives = definition?.requiresAny ?? [];
+    if (alternatives.length === 0) continue;
+    const positions = alternatives.map(positionOf).filter((at) => at !== -1);
+    const list = `[${alternatives.join(", ")}]`;
+    if (positions.length === 0) {
+      problems.push({
+        entry: index,
+        path: ["name"],
+        message: `plugin "${entry.name}" requires at least one of ${list}, and none are configured in this chain`,
+      });
+    } else if (!positions.some((at) => at < position)) {
+      problems.push({
+        entry: index,
+        path: ["name"],
+        message: `plugin "${entry.name}" (position ${position + 1}) requires one of ${list}, which must appear earlier`,
+      });
+    }
+  }
+  return problems;
+}
+
+/** One writer per body at most, and nobody reads a request body after it was rewritten (contract 1.3). */
+function bodyOrderProblems(active: readonly Placed[], byName: ByName): AssemblyProblem[] {
+  const problems: AssemblyProblem[] = [];
+  let writer: Placed | undefined;
+  for (const placed of active) {
+    const body = byName.get(placed.entry.name)?.body;
+    if (body === undefined) continue;
+    const writes = body.request === "write" || body.response === "write";
+    if (writer !== undefined) {
+      const message = writes
+        ? `plugins "${writer.entry.name}" and "${placed.entry.name}" both write bodies; one chain takes at most one`
+        : `plugin "${placed.entry.name}" reads bodies after "${writer.entry.name}" has rewritten them; put it earlier`;
+      problems.push({ entry: placed.index, path: ["name"], message });
+    } else if (writes) {
+      writer = placed;
+    }
+  }
+  return problems;
+}

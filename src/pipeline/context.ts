@@ -1,0 +1,203 @@
+/** One pass through a pipeline: what plugins see of a message and what they may change. */
+import type { HeaderList } from "../http/headers.ts";
+import type { Destination } from "../net/destination.ts";
+import type { Invocation } from "./decision.ts";
+import type { Flow } from "./flow.ts";
+
+/** `connect` judges a host that may be spoken to; `request` judges one HTTP request. */
+export type Stage = "connect" | "request";
+
+/** Who the caller is, as verified by an authentication plugin. */
+export interface Identity {
+  readonly subject: string;
+  readonly clientId?: string;
+  readonly scopes: readonly string[];
+  readonly claims: Readonly<Record<string, unknown>>;
+  /** Seconds since the epoch at which the proof of this identity ends. */
+  readonly expiresAt?: number;
+}
+
+/** One step of a delegation: whose token was exchanged for which audience. */
+export interface DelegationHop {
+  readonly subject: string;
+  readonly audience: string;
+  readonly scopes: readonly string[];
+  readonly at: number;
+}
+
+/** A body that a plugin may read, and replace where its definition says `writesBody`. */
+class MessageBody {
+  #bytes: Buffer | undefined;
+  #replaced = false;
+
+  get bytes(): Buffer | undefined {
+    return this.#bytes;
+  }
+
+  get replaced(): boolean {
+    return this.#replaced;
+  }
+
+  /** Called once by the proxy when the body was buffered. */
+  load(bytes: Buffer): void {
+    this.#bytes = bytes;
+  }
+
+  replace(bytes: Buffer): void {
+    this.#bytes = bytes;
+    this.#replaced = true;
+  }
+}
+
+/** The answer's half of a context, present from the response phase on. */
+export interface ResponseView {
+  status: number;
+  readonly headers: HeaderList;
+  readonly body: Buffer | undefined;
+  /** Replaces the body; Content-Length and Content-Encoding follow by themselves. */
+  setBody(bytes: Buffer): void;
+}
+
+/** The proxy's own handle on a response; plugins get it as {@link ResponseView}. */
+export class ResponseHalf implements ResponseView {
+  status: number;
+  readonly headers: HeaderList;
+  readonly content = new MessageBody();
+  readonly #muted: boolean;
+
+  constructor(status: number, headers: HeaderList, muted = false) {
+    this.status = status;
+    this.headers = headers;
+    this.#muted = muted;
+  }
+
+  get body(): Buffer | undefined {
+    return this.content.bytes;
+  }
+
+  setBody(bytes: Buffer): void {
+    if (!this.#muted) this.content.replace(bytes);
+  }
+
+  /** A copy whose changes reach nobody. */
+  shadow(): ResponseHalf {
+    const copy = new ResponseHalf(this.status, this.headers.clone(), true);
+    if (this.content.bytes !== undefined) copy.content.load(this.content.bytes);
+    return copy;
+  }
+}
+
+/** What a context is made of; see the fields of {@link RequestContext}. */
+export interface RequestFacts {
+  readonly flow: Flow;
+  readonly stage: Stage;
+  readonly method: string;
+  readonly path: string;
+  readonly host: string;
+  readonly headers: HeaderList;
+  readonly hasBody: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** Everything a plugin may know and change about one message. */
+export class RequestContext {
+  readonly flow: Flow;
+  readonly stage: Stage;
+  /** `CONNECT` at the connect stage. */
+  readonly method: string;
+  /** Path and query exactly as they came and as they will be sent; empty at the connect stage. */
+  readonly path: string;
+  /** The authority that the client named: destination when outbound, its Host field when inbound. Never a dial key. */
+  readonly host: string;
+  readonly headers: HeaderList;
+  readonly hasBody: boolean;
+  /** Aborts when the client is gone or the process gives up on the flow. */
+  readonly signal: AbortSignal;
+  readonly content = new MessageBody();
+  readonly invocations: Invocation[] = [];
+  readonly delegation: DelegationHop[] = [];
+  /** Views that parsers made, by plugin name (`mcp`, `a2a`, `inference`) for the record and for later plugins. */
+  readonly facts = new Map<string, unknown>();
+  /** The session that this message belongs to, once somebody knows. */
+  sessionId: string | undefined;
+  response: ResponseHalf | undefined;
+  #identity: Identity | undefined;
+  readonly #muted: boolean;
+  #states: Map<object, unknown> | undefined;
+
+  constructor(facts: RequestFacts, muted = false) {
+    this.flow = facts.flow;
+    this.stage = facts.stage;
+    this.method = facts.method;
+    this.path = facts.path;
+    this.host = facts.host;
+    this.headers = facts.headers;
+    this.hasBody = facts.hasBody;
+    this.signal = facts.signal;
+    this.#muted = muted;
+  }
+
+  /** Where the bytes will go. Nothing a plugin does can change it. */
+  get destination(): Destination {
+    return this.flow.destination;
+  }
+
+  get identity(): Identity | undefined {
+    return this.#identity;
+  }
+
+  setIdentity(identity: Identity): void {
+    this.#identity = identity;
+  }
+
+  /** The request body, when a plugin of this chain asked for bodies and the message had one. */
+  get body(): Buffer | undefined {
+    return this.content.bytes;
+  }
+
+  /** Replaces the request body; Content-Length and Content-Encoding follow by themselves. */
+  setBody(bytes: Buffer): void {
+    if (!this.#muted) this.content.replace(bytes);
+  }
+
+  /** State that one plugin instance keeps from its request phase to its response phase. */
+  stateOf<T>(owner: object, initial: () => T): T {
+    this.#states ??= new Map();
+    if (!this.#states.has(owner)) this.#states.set(owner, initial());
+    return this.#states.get(owner) as T;
+  }
+
+  /** Path without the query. */
+  get pathname(): string {
+    const query = this.path.indexOf("?");
+    return query === -1 ? this.path : this.path.slice(0, query);
+  }
+
+  /**
+   * A copy for a plugin under `on_error: observe`: it reads what is there, and nothing that it sets, deletes or
+   * replaces reaches the wire or a later plugin. Parsers' facts are shared, because reading is not acting.
+   */
+  shadow(): RequestContext {
+    const copy = new RequestContext(
+      {
+        flow: this.flow,
+        stage: this.stage,
+        method: this.method,
+        path: this.path,
+        host: this.host,
+        headers: this.headers.clone(),
+        hasBody: this.hasBody,
+        signal: this.signal,
+      },
+      true,
+    );
+    if (this.content.bytes !== undefined) copy.content.load(this.content.bytes);
+    if (this.#identity !== undefined) copy.#identity = this.#identity;
+    if (this.response !== undefined) copy.response = this.response.shadow();
+    copy.sessionId = this.sessionId;
+    this.#states ??= new Map();
+    copy.#states = this.#states;
+    for (const [name, fact] of this.facts) copy.facts.set(name, fact);
+    return copy;
+  }
+}

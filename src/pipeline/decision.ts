@@ -1,0 +1,93 @@
+/**
+ * What a plugin says about a message: always an action with a reason, and for a refusal what the client is told.
+ *
+ * The record of a step is its Decision; nothing is written down twice.
+ */
+
+/** What the client of a refused message is told. Everything here may leave the process. */
+export interface Denial {
+  /** Dotted lower-case code, e.g. `policy.forbidden`; clients match on it. */
+  readonly code: string;
+  readonly message: string;
+  /** HTTP status; when absent the table of errors.ts decides (500 for an unknown code). */
+  readonly status?: number;
+  readonly description?: string;
+  readonly details?: Readonly<Record<string, unknown>>;
+  /** Extra fields of the answer, e.g. `WWW-Authenticate`. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** The plugin that refused; set by the pipeline. */
+  readonly plugin?: string;
+}
+
+/** A whole answer made by a plugin instead of the upstream. */
+export interface Reply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+/** Facts for the record of a step; they are shown to operators and never to the client. */
+export type DecisionDetails = Readonly<Record<string, string | number | boolean>>;
+
+interface Said {
+  /** Snake-case word that names why, e.g. `path_bypass`. */
+  readonly reason: string;
+  readonly details?: DecisionDetails;
+}
+
+/** What one step decided. */
+export type Decision =
+  | (Said & { readonly action: "allow" | "skip" | "observe" | "modify" })
+  | (Said & { readonly action: "deny"; readonly denial: Denial })
+  | (Said & { readonly action: "respond"; readonly reply: Reply });
+
+/** The words of {@link Decision.action}. */
+export type Action = Decision["action"];
+
+/** The phases in which a plugin can be asked. */
+export type Phase = "request" | "response";
+
+/** The record of one step of one message, in the shape of the session API (contract 4.10). */
+export interface Invocation {
+  readonly plugin: string;
+  readonly action: "allow" | "deny" | "skip" | "modify" | "observe";
+  readonly phase: Phase;
+  readonly reason: string;
+  readonly path?: string;
+  readonly details?: DecisionDetails;
+  /** True when the step is under `on_error: observe` and would have refused. */
+  readonly shadow?: true;
+}
+
+const said = (reason: string, details: DecisionDetails | undefined): Said =>
+  details === undefined ? { reason } : { reason, details };
+
+/** The message may go on, because this plugin judged it and found it good. */
+export function allow(reason: string, details?: DecisionDetails): Decision {
+  return { action: "allow", ...said(reason, details) };
+}
+
+/** This plugin has nothing to say about the message. */
+export function skip(reason: string, details?: DecisionDetails): Decision {
+  return { action: "skip", ...said(reason, details) };
+}
+
+/** This plugin read the message and recorded something. */
+export function observe(reason: string, details?: DecisionDetails): Decision {
+  return { action: "observe", ...said(reason, details) };
+}
+
+/** This plugin changed the message, which may go on. */
+export function modify(reason: string, details?: DecisionDetails): Decision {
+  return { action: "modify", ...said(reason, details) };
+}
+
+/** The message is refused; `denial` is what the client is told. */
+export function deny(reason: string, denial: Denial, details?: DecisionDetails): Decision {
+  return { action: "deny", denial, ...said(reason, details) };
+}
+
+/** The message is answered by the plugin and goes nowhere. */
+export function respond(reason: string, reply: Reply, details?: DecisionDetails): Decision {
+  return { action: "respond", reply, ...said(reason, details) };
+}

@@ -1,0 +1,46 @@
+/** The immutable facts of one connection or request: who came, by which surface, and where it wants to go. */
+import type { Destination } from "../net/destination.ts";
+
+/** Inbound comes to the agent, outbound leaves it. */
+export type Direction = "inbound" | "outbound";
+
+/** The surface that a flow arrived by. `bridge` is HTTP inside a TLS connection that this process opened. */
+export type Transport = "http" | "connect" | "bridge" | "transparent";
+
+/** The process on this machine that owns the client's end of a connection. */
+export interface ClientProcess {
+  readonly pid: number;
+  readonly executable: string;
+  readonly ancestors: readonly string[];
+  readonly commandLine: readonly string[];
+}
+
+/** The peer of an accepted connection. */
+export interface Client {
+  readonly address: string;
+  readonly port: number;
+  /** Present where a policy asked for it and the system could tell. */
+  readonly process?: ClientProcess;
+}
+
+/** One connection (stage `connect`) or one request (stage `request`), frozen when a listener made it. */
+export interface Flow {
+  readonly id: string;
+  readonly direction: Direction;
+  readonly transport: Transport;
+  readonly client: Client;
+  readonly destination: Destination;
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  /** The tunnel that carried this request, when there was one. */
+  readonly parentId?: string;
+}
+
+const idPrefix = `${process.pid.toString(36)}${Date.now().toString(36)}`;
+let flowCounter = 0;
+
+/** Makes a Flow. Only listeners and the bridge call it: policy never sees a flow that it could edit. */
+export function makeFlow(facts: Omit<Flow, "id" | "startedAt">, now: number = Date.now()): Flow {
+  flowCounter = (flowCounter + 1) % Number.MAX_SAFE_INTEGER;
+  return Object.freeze({ ...facts, id: `${idPrefix}-${flowCounter.toString(36)}`, startedAt: now });
+}

@@ -1,0 +1,305 @@
+/**
+ * A chain of configured plugins and the Permit that only it can issue.
+ *
+ * Permit lives in this file because that is what makes it unforgeable: its constructor is closed by a key that
+ * never leaves the module, so "default deny before any dial" is checked by the compiler and by the runtime.
+ */
+import type { Destination } from "../net/destination.ts";
+import { messageOf } from "../errors.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { RequestContext, Stage } from "./context.ts";
+import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
+import type { Direction, Flow } from "./flow.ts";
+import type { BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
+
+const issuing = Symbol("issuing");
+
+/** Proof that a pipeline let this flow speak to this destination. Without one, nothing is dialled. */
+export class Permit {
+  readonly #destination: Destination;
+  readonly #direction: Direction;
+  readonly #flowId: string;
+
+  constructor(key: typeof issuing, flow: Flow) {
+    if (key !== issuing) throw new TypeError("a Permit is issued by a Pipeline only");
+    this.#destination = flow.destination;
+    this.#direction = flow.direction;
+    this.#flowId = flow.id;
+  }
+
+  get destination(): Destination {
+    return this.#destination;
+  }
+
+  /** Inbound permits are for the one backend that the file names; outbound ones are vetted by address. */
+  get direction(): Direction {
+    return this.#direction;
+  }
+
+  get flowId(): string {
+    return this.#flowId;
+  }
+}
+
+/** What a pipeline says of a request. */
+export type Verdict =
+  { readonly permit: Permit } | { readonly denial: Denial } | { readonly reply: Reply };
+
+/** What a pipeline says of a response or of a frame. */
+export type ResponseVerdict =
+  { readonly pass: true } | { readonly denial: Denial } | { readonly reply: Reply };
+
+/** How a refusal or a fault of one step counts. `off` steps are never built. */
+export type OnError = "enforce" | "observe";
+
+/** One configured plugin in its place. */
+export interface Step {
+  readonly name: string;
+  readonly plugin: Plugin;
+  readonly onError: OnError;
+  readonly stages: readonly Stage[];
+  readonly body: BodyAccess;
+}
+
+/** What a chain is made with, besides its steps. */
+export interface PipelineOptions {
+  readonly direction: Direction;
+  /** What a message is that no step allowed or changed. */
+  readonly otherwise: "allow" | "deny";
+  readonly log: Logger;
+  /** Hears of every step's record, for counters. */
+  readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
+}
+
+type Hook = "onRequest" | "onCredential" | "onResponse";
+
+const finishDeadlineMs = 2_000;
+const passed: ResponseVerdict = Object.freeze({ pass: true });
+
+/** A fault of a plugin, as its decision: a check that fails is a refusal. */
+function faultDecision(): Decision {
+  return {
+    action: "deny",
+    reason: "plugin_fault",
+    denial: { code: "plugin.fault", message: "the request could not be checked" },
+  };
+}
+
+/** An immutable chain for one direction of one generation. */
+export class Pipeline {
+  readonly direction: Direction;
+  readonly steps: readonly Step[];
+  /** Which parts of a message must be in memory before the chain is asked. */
+  readonly needs: {
+    readonly requestBody: boolean;
+    readonly responseBody: boolean;
+    /** A step replaces response bodies, so that even a stream has to be collected. */
+    readonly rewritesResponse: boolean;
+    readonly frames: boolean;
+    readonly response: boolean;
+  };
+  readonly #otherwise: "allow" | "deny";
+  readonly #log: Logger;
+  readonly #onInvocation: PipelineOptions["onInvocation"];
+  readonly #requestSteps: readonly Step[];
+  readonly #connectSteps: readonly Step[];
+  readonly #credentialSteps: readonly Step[];
+  readonly #responseSteps: readonly Step[];
+  readonly #frameSteps: readonly Step[];
+  readonly #finishSteps: readonly Step[];
+  readonly #asked = new WeakMap<RequestContext, Set<Step>>();
+
+  constructor(steps: readonly Step[], options: PipelineOptions) {
+    this.direction = options.direction;
+    this.steps = Object.freeze([...steps]);
+    this.#otherwise = options.otherwise;
+    this.#log = options.log;
+    this.#onInvocation = options.onInvocation;
+    const reversed = [...steps].reverse();
+    const asking = (stage: Stage): Step[] =>
+      steps.filter((step) => step.plugin.onRequest !== undefined && step.stages.includes(stage));
+    this.#requestSteps = asking("request");
+    this.#connectSteps = asking("connect");
+    this.#credentialSteps = steps.filter((step) => step.plugin.onCredential !== undefined);
+    this.#responseSteps = reversed.filter((step) => step.plugin.onResponse !== undefined);
+    this.#frameSteps = reversed.filter((step) => step.plugin.onFrame !== undefined);
+    this.#finishSteps = reversed.filter((step) => step.plugin.onFinish !== undefined);
+    this.needs = Object.freeze({
+      requestBody: steps.some((step) => step.body.request !== undefined),
+      responseBody: steps.some((step) => step.body.response !== undefined),
+      rewritesResponse: steps.some((step) => step.body.response === "write"),
+      frames: this.#frameSteps.length > 0,
+      response: this.#responseSteps.length > 0,
+    });
+  }
+
+  /** Asks the chain about a request (or, at the connect stage, about a host) and issues the Permit. */
+  async runRequest(context: RequestContext): Promise<Verdict> {
+    const judging = context.stage === "connect" ? this.#connectSteps : this.#requestSteps;
+    const attaching = context.stage === "connect" ? [] : this.#credentialSteps;
+    let consented = false;
+    for (const step of judging) {
+      const decision = await this.#ask(step, context, "onRequest", "request");
+      if (decision.action === "deny") return { denial: decision.denial };
+      if (decision.action === "respond") return { reply: decision.reply };
+      consented ||= decision.action === "allow" || decision.action === "modify";
+    }
+    for (const step of attaching) {
+      const decision = await this.#ask(step, context, "onCredential", "request");
+      if (decision.action === "deny") return { denial: decision.denial };
+      if (decision.action === "respond") return { reply: decision.reply };
+      consented ||= decision.action === "allow" || decision.action === "modify";
+    }
+    if (!consented && this.#otherwise === "deny") {
+      return {
+        denial: {
+          code: "policy.forbidden",
+          message: `no plugin of the ${this.direction} pipeline allowed ${context.destination.authority} (pipeline.${this.direction}.default is deny)`,
+        },
+      };
+    }
+    return { permit: this.#permit(context.flow) };
+  }
+
+  /** A Permit for a destination that the file exempts from the chain (`listener.skip_hosts`). */
+  permitSkipped(flow: Flow): Permit {
+    return this.#permit(flow);
+  }
+
+  #permit(flow: Flow): Permit {
+    return new Permit(issuing, flow);
+  }
+
+  /** Asks the chain about an answer, last plugin first. */
+  async runResponse(context: RequestContext): Promise<ResponseVerdict> {
+    for (const step of this.#responseSteps) {
+      const decision = await this.#ask(step, context, "onResponse", "response");
+      if (decision.action === "deny") return { denial: decision.denial };
+      if (decision.action === "respond") return { reply: decision.reply };
+    }
+    return passed;
+  }
+
+  /** Asks the chain about one frame of a streamed answer before the frame is forwarded. */
+  async runFrame(context: RequestContext, frame: Frame): Promise<ResponseVerdict> {
+    for (const step of this.#frameSteps) {
+      const ask = step.plugin.onFrame?.bind(step.plugin);
+      if (ask === undefined) continue;
+      const decision = await this.#guard(step, context, "response", (view) => ask(view, frame));
+      if (decision.action === "deny") return { denial: decision.denial };
+      if (decision.action === "respond") return { reply: decision.reply };
+    }
+    return passed;
+  }
+
+  /** Tells every plugin that was asked about this message how it ended. Once; never throws. */
+  async finish(context: RequestContext, outcome: Outcome): Promise<void> {
+    const asked = this.#asked.get(context);
+    if (asked === undefined) return;
+    this.#asked.delete(context);
+    for (const step of this.#finishSteps) {
+      if (!asked.has(step)) continue;
+      await this.#finishStep(step, context, outcome);
+    }
+  }
+
+  /** The first plugin that is not ready, with its reason. */
+  notReady(): { readonly plugin: string; readonly reason: string } | undefined {
+    for (const step of this.steps) {
+      const state = step.plugin.ready?.() ?? true;
+      if (state !== true) return { plugin: step.name, reason: state };
+    }
+    return undefined;
+  }
+
+  #ask(step: Step, context: RequestContext, hook: Hook, phase: Phase): Promise<Decision> {
+    const ask = step.plugin[hook]?.bind(step.plugin);
+    if (ask === undefined) throw new TypeError(`${step.name} has no ${hook}`);
+    return this.#guard(step, context, phase, ask);
+  }
+
+  /** Runs one hook: refusal on a fault, muted under observe, recorded always. */
+  async #guard(
+    step: Step,
+    context: RequestContext,
+    phase: Phase,
+    ask: (view: RequestContext) => Decision | Promise<Decision>,
+  ): Promise<Decision> {
+    if (context.signal.aborted) {
+      const message = "the client went away";
+      return {
+        action: "deny",
+        reason: "cancelled",
+        denial: { code: "pipeline.cancelled", message },
+      };
+    }
+    if (this.#finishSteps.length > 0) this.#markAsked(step, context);
+    const observed = step.onError === "observe";
+    const view = observed ? context.shadow() : context;
+    let decision: Decision;
+    try {
+      decision = await ask(view);
+    } catch (error) {
+      this.#log.error({ flow: context.flow.id, plugin: step.name, err: error }, "plugin fault");
+      decision = faultDecision();
+    }
+    if (observed) {
+      for (const [name, fact] of view.facts) context.facts.set(name, fact);
+      context.sessionId ??= view.sessionId;
+    }
+    this.#record(step, context, phase, decision, observed);
+    if (decision.action === "deny") {
+      if (observed) return { action: "observe", reason: decision.reason };
+      return { ...decision, denial: { ...decision.denial, plugin: step.name } };
+    }
+    if (observed && decision.action !== "skip")
+      return { action: "observe", reason: decision.reason };
+    return decision;
+  }
+
+  #record(
+    step: Step,
+    context: RequestContext,
+    phase: Phase,
+    decision: Decision,
+    observed: boolean,
+  ): void {
+    const refused = decision.action === "deny" || decision.action === "respond";
+    const invocation: Invocation = {
+      plugin: step.name,
+      action: decision.action === "respond" ? "modify" : decision.action,
+      phase,
+      reason: decision.reason,
+      ...(context.path === "" ? {} : { path: context.pathname }),
+      ...(decision.details === undefined ? {} : { details: decision.details }),
+      ...(observed && refused ? { shadow: true as const } : {}),
+    };
+    context.invocations.push(invocation);
+    this.#onInvocation?.(this.direction, invocation);
+  }
+
+  #markAsked(step: Step, context: RequestContext): void {
+    const asked = this.#asked.get(context);
+    if (asked === undefined) this.#asked.set(context, new Set([step]));
+    else asked.add(step);
+  }
+
+  async #finishStep(step: Step, context: RequestContext, outcome: Outcome): Promise<void> {
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), finishDeadlineMs);
+    try {
+      const expired = new Promise<void>((resolve) => {
+        deadline.signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+      const view = step.onError === "observe" ? context.shadow() : context;
+      await Promise.race([step.plugin.onFinish?.(view, outcome, deadline.signal), expired]);
+    } catch (error) {
+      this.#log.warn(
+        { flow: context.flow.id, plugin: step.name, error: messageOf(error) },
+        "plugin finish failed",
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

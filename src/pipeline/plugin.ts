@@ -1,0 +1,144 @@
+/**
+ * What a plugin is: a static definition with a strict configuration schema, and instances made from it.
+ *
+ * This module is the public surface for plugins that live outside this package (`authbridge-proxy/plugin`).
+ */
+import type { z } from "zod";
+import type { Logger } from "../telemetry/log.ts";
+import type { RequestContext, Stage } from "./context.ts";
+import type { Decision } from "./decision.ts";
+
+export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
+export type { Decision, Denial, Invocation, Reply } from "./decision.ts";
+export { allow, deny, modify, observe, respond, skip } from "./decision.ts";
+export type { Flow } from "./flow.ts";
+
+/** A bounded HTTP answer from a service that the operator named in the configuration. */
+export interface OperatorResponse {
+  readonly status: number;
+  /** Lower-case names; repeated fields are joined with ", ". */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+/** A request to a service that the operator named in the configuration. */
+export interface OperatorRequest {
+  readonly method?: "GET" | "POST";
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly signal?: AbortSignal;
+  /** Until the whole answer is there; 30,000 when absent. */
+  readonly timeoutMs?: number;
+  /** A longer answer is a fault; 1 MiB when absent. */
+  readonly maxBytes?: number;
+}
+
+/**
+ * The only way out for a plugin: it reaches the origins of {@link PluginDefinition.origins} and nothing else.
+ *
+ * Rejects with ProxyError: `upstream.refused`, `upstream.timeout`, `upstream.tls`, `upstream.bad-response`,
+ * `upstream.response-too-large`. Redirects are returned, never followed.
+ */
+export type OperatorFetch = (url: string, request?: OperatorRequest) => Promise<OperatorResponse>;
+
+/** Where plugins read the time, so that tests can set it. Milliseconds since the epoch. */
+export interface Clock {
+  now(): number;
+}
+
+/** What the framework gives to a plugin instance. */
+export interface PluginDeps {
+  /** The instance's `id` in the file, or the plugin's name. */
+  readonly instance: string;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly fetch: OperatorFetch;
+  /**
+   * State that outlives a reload (token caches, key sets, the placeholder store).
+   *
+   * The value is made once per key and closed (`close()`, if it has one) when no live generation claims its key.
+   * The key must name everything that the value depends on; never put a secret into it, put a digest.
+   */
+  carry<T extends object>(key: string, make: () => T): T;
+  /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
+  count(event: string): void;
+}
+
+/** How a message ended, for {@link Plugin.onFinish}. */
+export interface Outcome {
+  readonly status: number;
+  readonly durationMs: number;
+  /** Name of the plugin that refused the message. */
+  readonly deniedBy?: string;
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+/** One frame of a streamed answer, or the whole body of an answer that is not streamed (`last` is true). */
+export interface Frame {
+  readonly event?: string;
+  readonly data: Buffer;
+  readonly last: boolean;
+}
+
+/** A configured plugin. All hooks are optional; hooks may answer directly or with a promise. */
+export interface Plugin {
+  /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
+  start?(signal: AbortSignal): Promise<void>;
+  onRequest?(context: RequestContext): Decision | Promise<Decision>;
+  /**
+   * Attaches credentials. Runs after every `onRequest` of the chain has let the message pass, so that no token is
+   * fetched for a message that policy refuses and no credential is seen by a plugin that judges.
+   */
+  onCredential?(context: RequestContext): Decision | Promise<Decision>;
+  /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
+  onResponse?(context: RequestContext): Decision | Promise<Decision>;
+  /** Judges each frame of a stream before it is forwarded. */
+  onFrame?(context: RequestContext, frame: Frame): Decision | Promise<Decision>;
+  /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
+  onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
+  /** True, or the reason why the instance cannot do its work yet. */
+  ready?(): true | string;
+  close?(): Promise<void> | void;
+}
+
+/** Which bodies a plugin needs in memory. `write` implies `read`. */
+export interface BodyAccess {
+  readonly request?: "read" | "write";
+  readonly response?: "read" | "write";
+}
+
+/** The static side of a plugin: what it is called, what it needs and how it is made. */
+export interface PluginDefinition<Config = unknown> {
+  readonly name: string;
+  readonly description: string;
+  /** Absent: the plugin takes no configuration. */
+  readonly config?: z.ZodType<Config>;
+  /** Stages at which `onRequest` is asked; `["request"]` when absent. */
+  readonly stages?: readonly Stage[];
+  readonly body?: BodyAccess;
+  /** Plugins that must stand earlier in the same chain. */
+  readonly requires?: readonly string[];
+  /** At least one of these must stand earlier in the same chain. */
+  readonly requiresAny?: readonly string[];
+  /** True for a plugin that guards the door: weakening it with `on_error` needs `allow_weakened_auth`. */
+  readonly authenticates?: boolean;
+  /** Capability that is not part of this version; a chain that names it refuses the start. */
+  readonly unavailable?: string;
+  /** Origins (scheme, host, port) that this configuration lets the instance call. */
+  origins?(config: Config): readonly string[];
+  create(config: Config, deps: PluginDeps): Plugin;
+}
+
+/** Infers the configuration type of a definition from its schema. */
+export function definePlugin<Config>(
+  definition: PluginDefinition<Config>,
+): PluginDefinition<Config> {
+  return Object.freeze(definition);
+}
+
+/**
+ * A definition whose configuration type is hidden, for lists of different plugins.
+ *
+ * The cast is checked: the assembler parses the configuration with the definition's own schema before `create`.
+ */
+export type AnyPluginDefinition = PluginDefinition<never>;

@@ -1,0 +1,285 @@
+/** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
+import { Gauge, Registry } from "prom-client";
+import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
+import { Distribution, Tally, type Cell } from "./instruments.ts";
+import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
+
+export type { CountedInvocation, GoStats } from "./go-stats.ts";
+
+// The same words as in pipeline/flow.ts, which stands above this folder.
+type Direction = "inbound" | "outbound";
+type Transport = "http" | "connect" | "bridge" | "transparent";
+
+/** How a flow ended. */
+export type FlowOutcome = "ok" | "denied" | "error" | "cancelled";
+
+/** The parts of a flow whose duration is measured. */
+export type FlowPhase = "pipeline" | "connect" | "first_byte" | "response";
+
+const tunnelEnds = ["closed", "idle", "aborted", "error", "revoked"] as const;
+const refusals = ["connections", "tunnels", "buffer", "draining", "malformed", "timeout"] as const;
+const gauges = {
+  active_flows: "Flows that are in progress.",
+  active_tunnels: "Tunnels that are open.",
+  client_connections: "Connections that clients hold open.",
+  upstream_connections: "Connections to upstreams that are open.",
+  ready: "1 while /readyz answers 200, else 0.",
+} as const;
+
+/** Why a tunnel ended. */
+export type TunnelEnd = (typeof tunnelEnds)[number];
+
+/** Why a client was refused before there was a flow. */
+export type Refusal = (typeof refusals)[number];
+
+/** The gauges that their owners give a reader for. */
+export type GaugeName = keyof typeof gauges;
+
+const requestBounds = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
+const phaseBounds = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+  30,
+];
+const tunnelBounds = [0.1, 1, 10, 60, 300, 1_800, 3_600, 14_400, 86_400];
+const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
+
+/** Label values of plugin events and address classes come from code, but a bound costs nothing. */
+const maxOpenValues = 512;
+
+/** The counters of one App: nothing is global, so two Apps in one process do not meet. */
+export class Metrics {
+  readonly contentType: string;
+  readonly #registry = new Registry();
+  readonly #flows: Tally;
+  readonly #flowSeconds: Distribution;
+  readonly #phaseSeconds: Distribution;
+  readonly #decisions: Tally;
+  readonly #tunnelsOpened: Cell;
+  readonly #tunnelsClosed: Tally;
+  readonly #tunnelSeconds: Distribution;
+  readonly #tunnelBytesUp: Cell;
+  readonly #tunnelBytesDown: Cell;
+  readonly #bytes: Tally;
+  readonly #refused: Tally;
+  readonly #addresses: Tally;
+  readonly #reloads: Tally;
+  readonly #reloadedAt: Gauge;
+  readonly #pluginEvents: Tally;
+  readonly #openValues = new Set<string>();
+  readonly #goStats = new GoStatsCounter();
+  readonly #readers = new Map<GaugeName, () => number>();
+  readonly #process: ProcessMetrics;
+
+  constructor(options: { readonly version: string; generation(): number }) {
+    const registry = this.#registry;
+    this.contentType = registry.contentType;
+    const tally = (name: string, help: string, ...labels: string[]): Tally =>
+      new Tally(registry, { name: `authbridge_${name}`, help, labels });
+    const seconds = (
+      name: string,
+      help: string,
+      bounds: readonly number[],
+      ...labels: string[]
+    ): Distribution =>
+      new Distribution(registry, { name: `authbridge_${name}`, help, labels, bounds });
+
+    this.#flows = tally(
+      "flows_total",
+      "Flows that ended, by how they ended and by class of status.",
+      "direction",
+      "transport",
+      "outcome",
+      "status",
+    );
+    this.#flowSeconds = seconds(
+      "flow_duration_seconds",
+      "From the first byte of a flow to its end. Tunnels have their own histogram.",
+      requestBounds,
+      "direction",
+      "transport",
+    );
+    this.#phaseSeconds = seconds(
+      "phase_duration_seconds",
+      "Time that a flow spent in one of its phases.",
+      phaseBounds,
+      "direction",
+      "phase",
+    );
+    this.#decisions = tally(
+      "decisions_total",
+      "What plugins decided; shadow is true where on_error: observe muted a refusal.",
+      "direction",
+      "plugin",
+      "action",
+      "shadow",
+    );
+    this.#tunnelsOpened = tally("tunnels_opened_total", "Tunnels that were opened.").of();
+    this.#tunnelsClosed = tally("tunnels_closed_total", "Tunnels that ended, by why.", "reason");
+    this.#tunnelSeconds = seconds(
+      "tunnel_duration_seconds",
+      "From the opening of a tunnel to its end.",
+      tunnelBounds,
+    );
+    const tunnelBytes = tally(
+      "tunnel_bytes_total",
+      "Bytes through tunnels; up is from the client to the upstream.",
+      "way",
+    );
+    this.#tunnelBytesUp = tunnelBytes.of("up");
+    this.#tunnelBytesDown = tunnelBytes.of("down");
+    this.#bytes = tally(
+      "bytes_total",
+      "Body bytes of HTTP flows: received from the client, sent to the client.",
+      "direction",
+      "way",
+    );
+    this.#refused = tally(
+      "refused_total",
+      "Clients refused before there was a flow, by why.",
+      "reason",
+    );
+    this.#addresses = tally(
+      "addresses_refused_total",
+      "Addresses that the address guard refused to dial, by class of address.",
+      "class",
+    );
+    this.#reloads = tally("reloads_total", "Reloads of the file, by result.", "result");
+    this.#reloadedAt = new Gauge({
+      name: "authbridge_reload_last_success_timestamp_seconds",
+      help: "When a configuration was last applied, the start included.",
+      registers: [registry],
+    });
+    this.#pluginEvents = tally(
+      "plugin_events_total",
+      "What plugins count for themselves: cache hits, exchanges, key fetches.",
+      "plugin",
+      "event",
+    );
+    this.#declareGauges(options);
+    this.#process = registerProcessMetrics(registry);
+    this.#showZeros();
+  }
+
+  /** Counts the end of one HTTP flow, or of a refused or failed attempt at a tunnel. */
+  flowFinished(
+    direction: Direction,
+    transport: Transport,
+    outcome: FlowOutcome,
+    status: number,
+    seconds: number,
+  ): void {
+    const statusClass = statusClasses[Math.trunc(status / 100)] ?? "none";
+    this.#flows.of(direction, transport, outcome, statusClass).value += 1;
+    this.#flowSeconds.of(direction, transport).observe(seconds);
+  }
+
+  phase(direction: Direction, phase: FlowPhase, seconds: number): void {
+    this.#phaseSeconds.of(direction, phase).observe(seconds);
+  }
+
+  /** Counts one step's record; given to every Pipeline as `onInvocation`. */
+  invocation(direction: Direction, invocation: CountedInvocation): void {
+    const shadow = invocation.shadow === true ? "true" : "false";
+    this.#decisions.of(direction, invocation.plugin, invocation.action, shadow).value += 1;
+    this.#goStats.count(invocation);
+  }
+
+  tunnelOpened(): void {
+    this.#tunnelsOpened.value += 1;
+  }
+
+  tunnelClosed(bytesUp: number, bytesDown: number, seconds: number, reason: TunnelEnd): void {
+    this.#tunnelsClosed.of(reason).value += 1;
+    this.#tunnelBytesUp.value += bytesUp;
+    this.#tunnelBytesDown.value += bytesDown;
+    this.#tunnelSeconds.of().observe(seconds);
+  }
+
+  bytes(direction: Direction, received: number, sent: number): void {
+    this.#bytes.of(direction, "received").value += received;
+    this.#bytes.of(direction, "sent").value += sent;
+  }
+
+  refused(reason: Refusal): void {
+    this.#refused.of(reason).value += 1;
+  }
+
+  addressRefused(addressClass: string): void {
+    this.#addresses.of(this.#bounded(addressClass)).value += 1;
+  }
+
+  reload(ok: boolean): void {
+    this.#reloads.of(ok ? "ok" : "failed").value += 1;
+    if (ok) this.#reloadedAt.setToCurrentTime();
+  }
+
+  pluginEvent(plugin: string, event: string): void {
+    this.#pluginEvents.of(this.#bounded(plugin), this.#bounded(event)).value += 1;
+  }
+
+  /** Says where a gauge is read from at every scrape. A second reader replaces the first. */
+  gauge(name: GaugeName, read: () => number): void {
+    this.#readers.set(name, read);
+  }
+
+  /** The text of `/metrics`. */
+  render(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  goStats(): GoStats {
+    return this.#goStats.snapshot();
+  }
+
+  /** Stops what runs by itself; counting and rendering still work. */
+  close(): void {
+    this.#process.close();
+    this.#readers.clear();
+  }
+
+  #declareGauges(options: { readonly version: string; generation(): number }): void {
+    const registers = [this.#registry];
+    const readers = this.#readers;
+    for (const [name, help] of Object.entries(gauges) as [GaugeName, string][]) {
+      const gauge: Gauge = new Gauge({
+        name: `authbridge_${name}`,
+        help,
+        registers,
+        collect: () => gauge.set(readers.get(name)?.() ?? 0),
+      });
+    }
+    const generation: Gauge = new Gauge({
+      name: "authbridge_config_generation",
+      help: "Number of the configuration that new flows get; it grows with every applied reload.",
+      registers,
+      collect: () => generation.set(options.generation()),
+    });
+    const build = new Gauge({
+      name: "authbridge_build_info",
+      help: "Always 1; the labels say what runs.",
+      labelNames: ["version", "node"],
+      registers,
+    });
+    build.set({ version: options.version, node: process.version }, 1);
+    this.#reloadedAt.setToCurrentTime();
+  }
+
+  /** A rate over a counter that appears with its first event misses that event. */
+  #showZeros(): void {
+    for (const reason of tunnelEnds) this.#tunnelsClosed.of(reason);
+    for (const reason of refusals) this.#refused.of(reason);
+    for (const result of ["ok", "failed"]) this.#reloads.of(result);
+    for (const direction of ["inbound", "outbound"]) {
+      for (const way of ["received", "sent"]) this.#bytes.of(direction, way);
+    }
+  }
+
+  #bounded(value: string): string {
+    if (this.#openValues.has(value)) return value;
+    if (this.#openValues.size >= maxOpenValues) return "other";
+    this.#openValues.add(value);
+    return value;
+  }
+}
