@@ -13,6 +13,9 @@ const MAIN = join(ROOT, "dist", "main.js");
 const READY_TIMEOUT_MS = 15_000;
 const POLL_MS = 2;
 
+/** Options for the Node of every measured process, such as `--cpu-prof`. */
+const NODE_OPTIONS = (process.env["BENCH_NODE_OPTIONS"] ?? "").split(" ").filter(Boolean);
+
 /** The job a proxy is started for. */
 export type Role = "forward" | "forward-exchange" | "reverse" | "reverse-jwt" | "full";
 
@@ -121,7 +124,7 @@ async function startAuthbridge(
     IDP_PORT: stage.idp,
   });
   const child = new Child("proxy", join(place, "stderr"), process.execPath, [
-    ...(process.env["BENCH_NODE_OPTIONS"] ?? "").split(" ").filter(Boolean),
+    ...NODE_OPTIONS,
     MAIN,
     "--config",
     file,
@@ -160,6 +163,7 @@ function script(name: string, note: string, packageName?: string): Contestant {
       const place = stage.place(name);
       const kind = role.startsWith("reverse") ? "reverse" : "forward";
       const child = new Child("proxy", join(place, "stderr"), process.execPath, [
+        ...NODE_OPTIONS,
         join(HERE, "peers", `${name}.ts`),
         String(stage.originHttp),
         String(stage.originRaw),

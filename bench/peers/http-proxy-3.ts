@@ -30,3 +30,5 @@ const server = createServer({ noDelay: true, keepAliveTimeout: 65_000 }, (reques
 server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, () => {
   announce({ proxy: portOf(server) });
 });
+// An orderly end, so that a profiler can write its file.
+process.once("SIGTERM", () => process.exit(0));
