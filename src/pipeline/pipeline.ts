@@ -231,7 +231,7 @@ export class Pipeline {
     phase: Phase,
     ask: (view: RequestContext) => Decision | Promise<Decision>,
   ): Promise<Decision> {
-    if (context.signal.aborted) {
+    if (context.cancellation.aborted) {
       const message = "the client went away";
       return {
         action: "deny",
