@@ -52,7 +52,7 @@ function rulesOf(one: Case): PolicyRules {
 
 /** The facts of a case in the shape in which policy is asked. */
 function requestFacts(facts: Readonly<Record<string, unknown>>): RequestFacts {
-  const given = facts as unknown as RequestFacts & {
+  const given = facts as unknown as Omit<RequestFacts, "query" | "graphql"> & {
     readonly query?: Readonly<Record<string, readonly string[]>>;
     readonly graphql?: {
       readonly operations: readonly {
