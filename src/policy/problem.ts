@@ -91,7 +91,7 @@ export function problemText(problem: Problem, file?: string): string {
 export function nearestWord(written: string, known: Iterable<string>): string | undefined {
   if (written.length > 64) return undefined;
   let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(written.length / 3)) + 1;
+  let bestDistance = (written.length < 4 ? 1 : Math.max(2, Math.floor(written.length / 2))) + 1;
   for (const word of known) {
     if (Math.abs(word.length - written.length) >= bestDistance) continue;
     const distance = editDistance(written.toLowerCase(), word.toLowerCase());
