@@ -1,5 +1,5 @@
 /** One thing that happened to one message, in the shape of the session API (contract 4.10). */
-import type { RequestContext } from "../pipeline/context.ts";
+import type { Identity, RequestContext } from "../pipeline/context.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Invocation } from "../pipeline/decision.ts";
 
@@ -13,28 +13,33 @@ export interface EventError {
   readonly message: string;
 }
 
-/** The event as stored and served; absent means empty, as in the Go program. */
+/** Who called, as far as the record shows it: no claims. */
+export interface EventIdentity {
+  readonly subject: string;
+  readonly scopes?: readonly string[];
+  readonly clientId?: string;
+}
+
+/** The event as stored and served; absent means empty and names are the Go program's, for its clients. */
 export interface SessionEvent {
   readonly sessionId: string;
   /** RFC 3339. */
   readonly at: string;
   readonly direction: Direction;
   readonly phase: EventPhase;
-  readonly flow: string;
+  /** Id of the flow: the same in the request's and in the response's event, and in the log. */
+  readonly requestId: string;
   readonly host: string;
-  readonly method?: string;
-  readonly path?: string;
+  readonly httpMethod?: string;
+  readonly httpPath?: string;
   readonly mcp?: unknown;
   readonly a2a?: unknown;
   readonly inference?: unknown;
   readonly invocations?: Readonly<Partial<Record<Direction, readonly Invocation[]>>>;
-  readonly identity?: {
-    readonly subject: string;
-    readonly scopes?: readonly string[];
-    readonly clientId?: string;
-  };
+  readonly identity?: EventIdentity;
   readonly statusCode?: number;
   readonly error?: EventError;
+  /** Whole milliseconds: the Go program's clients decode an integer. */
   readonly durationMs?: number;
   readonly tunnel?: true;
 }
@@ -52,46 +57,61 @@ export interface EventFacts {
 /** The session of messages that nothing ties to one. */
 export const defaultSessionId = "default";
 
-const maxSessionIdLength = 256;
+/** Longer ids are cut (contract 5). */
+export const maxSessionIdLength = 256;
 
-/** The record of one moment of one message. Bodies and credentials are never part of it. */
+type Draft = { -readonly [Key in keyof SessionEvent]: SessionEvent[Key] };
+
+/**
+ * The record of one moment of one message. Bodies and credentials are never part of it.
+ *
+ * It is made twice per message: fields are assigned, because spreading optional ones costs three times as much.
+ */
 export function eventOf(context: RequestContext, facts: EventFacts): SessionEvent {
   const { flow, identity } = context;
-  // A request event carries what was decided before sending, a response event what came after.
-  const phase = facts.phase === "response" ? "response" : "request";
-  const invocations = context.invocations.filter((invocation) => invocation.phase === phase);
-  return {
+  const event: Draft = {
     sessionId: (context.sessionId ?? defaultSessionId).slice(0, maxSessionIdLength),
     at: new Date(facts.at).toISOString(),
     direction: flow.direction,
     phase: facts.phase,
-    flow: flow.id,
+    requestId: flow.id,
     host: context.host,
-    ...(context.stage === "connect" ? { tunnel: true as const } : {}),
-    ...(context.method === "" ? {} : { method: context.method }),
-    ...(context.path === "" ? {} : { path: context.pathname }),
-    ...factsOf(context),
-    ...(invocations.length === 0 ? {} : { invocations: { [flow.direction]: invocations } }),
-    ...(identity === undefined
-      ? {}
-      : {
-          identity: {
-            subject: identity.subject,
-            ...(identity.scopes.length === 0 ? {} : { scopes: identity.scopes }),
-            ...(identity.clientId === undefined ? {} : { clientId: identity.clientId }),
-          },
-        }),
-    ...(facts.statusCode === undefined ? {} : { statusCode: facts.statusCode }),
-    ...(facts.error === undefined ? {} : { error: facts.error }),
-    ...(facts.durationMs === undefined ? {} : { durationMs: facts.durationMs }),
   };
+  if (context.stage === "connect") event.tunnel = true;
+  if (context.method !== "") event.httpMethod = context.method;
+  if (context.path !== "") event.httpPath = context.pathname;
+  const { facts: views } = context;
+  if (views.size > 0) {
+    for (const name of ["mcp", "a2a", "inference"] as const) {
+      const view = views.get(name);
+      if (view !== undefined) event[name] = view;
+    }
+  }
+  const invocations = stepsOf(context, facts.phase);
+  if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
+  if (identity !== undefined) event.identity = shown(identity);
+  if (facts.statusCode !== undefined) event.statusCode = facts.statusCode;
+  if (facts.error !== undefined) event.error = facts.error;
+  if (facts.durationMs !== undefined) event.durationMs = Math.round(facts.durationMs);
+  return event;
 }
 
-function factsOf(context: RequestContext): Pick<SessionEvent, "mcp" | "a2a" | "inference"> {
-  const view: { mcp?: unknown; a2a?: unknown; inference?: unknown } = {};
-  for (const name of ["mcp", "a2a", "inference"] as const) {
-    const fact = context.facts.get(name);
-    if (fact !== undefined) view[name] = fact;
-  }
-  return view;
+/**
+ * A request event carries what was decided before sending, a response event what came after; a refusal belongs to
+ * the half that was being judged.
+ */
+function stepsOf(context: RequestContext, eventPhase: EventPhase): readonly Invocation[] {
+  const { invocations } = context;
+  if (invocations.length === 0) return invocations;
+  const answered = eventPhase === "denied" && context.response !== undefined;
+  const phase = eventPhase === "response" || answered ? "response" : "request";
+  return invocations.filter((invocation) => invocation.phase === phase);
+}
+
+function shown(identity: Identity): EventIdentity {
+  return {
+    subject: identity.subject,
+    ...(identity.scopes.length === 0 ? {} : { scopes: identity.scopes }),
+    ...(identity.clientId === undefined ? {} : { clientId: identity.clientId }),
+  };
 }

@@ -1,0 +1,58 @@
+/** Session events as text, in full or as a summary without what parsers saw of bodies. */
+import type { SessionEvent } from "../session/event.ts";
+
+/** `summary` leaves the payloads of parsers out (a full inference event can be hundreds of kilobytes). */
+export type EventView = "full" | "summary";
+
+const maxSummaryText = 256;
+
+/** One event as JSON. What cannot be serialised is left out rather than failing the whole answer. */
+export function eventJson(event: SessionEvent, view: EventView): string {
+  try {
+    return JSON.stringify(view === "summary" ? summaryOf(event) : wireOf(event));
+  } catch {
+    return JSON.stringify(summaryOf(event));
+  }
+}
+
+/** Clients of the Go program decode an invocation's details as text values. */
+function wireOf(event: SessionEvent): SessionEvent {
+  const { invocations } = event;
+  if (invocations === undefined) return event;
+  const texts = (list: (typeof invocations)["inbound"]): object[] =>
+    (list ?? []).map((invocation) =>
+      invocation.details === undefined
+        ? invocation
+        : {
+            ...invocation,
+            details: Object.fromEntries(
+              Object.entries(invocation.details).map(([key, value]) => [key, String(value)]),
+            ),
+          },
+    );
+  const shown = Object.fromEntries(
+    Object.entries(invocations).map(([direction, list]) => [direction, texts(list)]),
+  );
+  return { ...event, invocations: shown };
+}
+
+function summaryOf(event: SessionEvent): SessionEvent {
+  const { mcp, a2a, inference, ...rest } = wireOf(event);
+  return {
+    ...rest,
+    ...(mcp === undefined ? {} : { mcp: scalarsOf(mcp) }),
+    ...(a2a === undefined ? {} : { a2a: scalarsOf(a2a) }),
+    ...(inference === undefined ? {} : { inference: scalarsOf(inference) }),
+  };
+}
+
+/** Method, model, token counts and the like; not messages, arguments and results. */
+function scalarsOf(view: unknown): Record<string, string | number | boolean> {
+  const scalars: Record<string, string | number | boolean> = {};
+  if (typeof view !== "object" || view === null) return scalars;
+  for (const [key, value] of Object.entries(view)) {
+    if (typeof value === "string") scalars[key] = value.slice(0, maxSummaryText);
+    else if (typeof value === "number" || typeof value === "boolean") scalars[key] = value;
+  }
+  return scalars;
+}

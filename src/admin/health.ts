@@ -1,0 +1,24 @@
+/** The probes of `:9091` (contract 4.8). They show no user data and never ask for a secret. */
+import { text, type AdminRoute } from "./server.ts";
+
+/** What the probes ask. */
+export interface HealthSources {
+  /** Why the process should get no traffic, e.g. `inbound plugin not ready: jwt-validation`; nothing when it should. */
+  readiness(): string | undefined;
+}
+
+/** Routes of the health server; an own reason for not being ready reads like the plugins' ones. */
+export function healthRoutes(sources: HealthSources): readonly AdminRoute[] {
+  return [
+    { path: "/healthz", isOpen: true, handle: () => text("") },
+    { path: "/livez", isOpen: true, handle: () => text("") },
+    {
+      path: "/readyz",
+      isOpen: true,
+      handle: () => {
+        const reason = sources.readiness();
+        return reason === undefined ? text("") : text(`${reason}\n`, 503);
+      },
+    },
+  ];
+}

@@ -1,0 +1,39 @@
+/** Hides the values of keys that hold secrets in what operators are shown (contract 4.9). */
+
+const hidden = "[REDACTED]";
+const secretKey = /(?:secret|password|token|bearer|key|credential)$/i;
+/** A map whose every value is a credential, whatever its key is (static-inject). */
+const secretMap = /^mappings$/i;
+/** User information in a URL: a parent proxy is often configured with its password in it. */
+const urlCredentials = /(\b[a-z][a-z\d+.-]*:\/\/)[^/\s?#@]+@/gi;
+const maxDepth = 64;
+
+/** Which strings of a value are hidden: none, its own (and a list's), or all at any depth. */
+type Hiding = "none" | "own" | "all";
+
+/** A copy in which string values of secret keys, and credentials inside URLs, are replaced. */
+export function redact(value: unknown): unknown {
+  return redacted(value, "none", 0);
+}
+
+function redacted(value: unknown, hiding: Hiding, depth: number): unknown {
+  if (typeof value === "string") {
+    if (hiding === "none") return value.replace(urlCredentials, `$1${hidden}@`);
+    return value === "" ? value : hidden;
+  }
+  if (typeof value !== "object" || value === null) return value;
+  if (depth >= maxDepth) return hidden;
+  if (Array.isArray(value)) return value.map((item) => redacted(item, hiding, depth + 1));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [
+      key,
+      redacted(item, hiding === "all" ? "all" : hidingOf(key), depth + 1),
+    ]),
+  );
+}
+
+/** A container under a secret key is looked into: `token: { access_token, expires_in }` keeps its shape. */
+function hidingOf(key: string): Hiding {
+  if (secretMap.test(key)) return "all";
+  return secretKey.test(key) ? "own" : "none";
+}

@@ -1,0 +1,267 @@
+/** The small HTTP server that every operator surface is: a few GET routes, strict limits, and no way to hurt traffic. */
+import { hash, timingSafeEqual } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { isIP, type AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Logger } from "../telemetry/log.ts";
+
+/** What a route is asked. */
+export interface AdminRequest {
+  /** The rest of the path, decoded, where the route ends with "/". */
+  readonly rest: string;
+  readonly query: URLSearchParams;
+}
+
+/** A whole answer; a body in parts is written part by part, so that a long one blocks nothing. */
+export interface AdminReply {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string | Iterable<string>;
+}
+
+/** An answer that lasts; `open` owns the response from then on. */
+export interface AdminStream {
+  open(response: ServerResponse): void;
+}
+
+/** What a path answers. A path that ends with "/" (and is not "/") stands for everything below it. */
+export interface AdminRoute {
+  readonly path: string;
+  /** True where no secret is asked for. */
+  readonly isOpen?: boolean;
+  handle(request: AdminRequest): AdminReply | AdminStream | Promise<AdminReply>;
+}
+
+/** A secret that is read when it is needed, so that it may rotate. */
+export interface RevealedSecret {
+  reveal(): string;
+}
+
+/** What an {@link AdminServer} is made of. */
+export interface AdminServerOptions {
+  /** For the log: `health`, `stats`, `sessions`. */
+  readonly name: string;
+  readonly routes: readonly AdminRoute[];
+  readonly log: Logger;
+  /** When given, requests need `Authorization: Bearer` with it. */
+  readonly secret?: RevealedSecret;
+}
+
+const maxConnections = 128;
+const maxHeaderBytes = 16_384;
+const requestTimeoutMs = 10_000;
+const stalledWriteMs = 30_000;
+const batchBytes = 65_536;
+const fixedHeaders = {
+  "Cache-Control": "no-store",
+  "X-Content-Type-Options": "nosniff",
+  "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+  "Referrer-Policy": "no-referrer",
+} as const;
+
+/** A JSON answer. */
+export function json(value: unknown, status = 200): AdminReply {
+  return { status, contentType: "application/json", body: `${JSON.stringify(value)}\n` };
+}
+
+/** A JSON answer that says what went wrong. */
+export function failure(status: number, error: string, message: string): AdminReply {
+  return json({ error, message }, status);
+}
+
+/** A plain text answer. */
+export function text(body: string, status = 200): AdminReply {
+  return { status, contentType: "text/plain; charset=utf-8", body };
+}
+
+/** One bound operator surface. */
+export class AdminServer {
+  readonly #name: string;
+  readonly #exact = new Map<string, AdminRoute>();
+  readonly #below: AdminRoute[] = [];
+  readonly #log: Logger;
+  readonly #secret: RevealedSecret | undefined;
+  readonly #server: Server;
+  #isLoopback = false;
+
+  constructor(options: AdminServerOptions) {
+    this.#name = options.name;
+    this.#log = options.log;
+    this.#secret = options.secret;
+    for (const route of options.routes) {
+      if (route.path.length > 1 && route.path.endsWith("/")) this.#below.push(route);
+      else this.#exact.set(route.path, route);
+    }
+    this.#server = createServer(
+      {
+        maxHeaderSize: maxHeaderBytes,
+        headersTimeout: requestTimeoutMs,
+        requestTimeout: requestTimeoutMs,
+        keepAliveTimeout: 5_000,
+      },
+      (request, response) => void this.#serve(request, response),
+    );
+    this.#server.maxConnections = maxConnections;
+    this.#server.on("clientError", (_error, socket) => refuse(socket, "400 Bad Request"));
+    this.#server.on("upgrade", (_request, socket) => refuse(socket, "400 Bad Request"));
+    this.#server.on("connect", (_request, socket) => refuse(socket, "405 Method Not Allowed"));
+  }
+
+  /** Binds; rejects when the address cannot be had, and the caller decides what that means. */
+  listen(address: { readonly host: string; readonly port: number }): Promise<AddressInfo> {
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen({ host: address.host, port: address.port }, () => {
+        this.#server.off("error", reject);
+        // EMFILE and the like while accepting: worth a line, never the process.
+        this.#server.on("error", (err) =>
+          this.#log.warn({ server: this.#name, err }, "operator server error"),
+        );
+        const bound = this.#server.address();
+        if (bound === null || typeof bound === "string") {
+          reject(new Error(`${this.#name}: not bound to a port`));
+          return;
+        }
+        this.#isLoopback = bound.address === "::1" || bound.address.startsWith("127.");
+        resolve(bound);
+      });
+    });
+  }
+
+  /** Stops at once: an operator's stream must not hold the shutdown. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#server.close(() => resolve());
+      this.#server.closeAllConnections();
+    });
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    response.on("error", () => response.destroy());
+    try {
+      const answer = await this.#answer(request, response);
+      if ("open" in answer) {
+        if (request.method === "HEAD") response.end();
+        else answer.open(response);
+      } else await send(request, response, answer);
+    } catch (err) {
+      this.#log.error({ server: this.#name, err }, "operator request failed");
+      if (response.headersSent) response.destroy();
+      else await send(request, response, failure(500, "internal.fault", "internal error"));
+    }
+  }
+
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<AdminReply | AdminStream> {
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      response.setHeader("Allow", "GET, HEAD");
+      return failure(405, "request.method-not-allowed", "only GET and HEAD are answered here");
+    }
+    if (this.#isLoopback && !namesLoopback(request.headers.host)) {
+      // A web page whose name was rebound to 127.0.0.1 sends its own name: nobody else does.
+      return failure(421, "request.misdirected", "this address is served as localhost only");
+    }
+    const url = parseTarget(request.url ?? "");
+    const found = url === undefined ? undefined : this.#find(url.pathname);
+    if (url === undefined || found === undefined) {
+      return failure(404, "request.not-found", "no such path");
+    }
+    const { route, rest } = found;
+    if (route.isOpen !== true && !this.#isAuthorized(request)) {
+      response.setHeader("WWW-Authenticate", 'Bearer realm="authbridge-proxy"');
+      return failure(401, "auth.unauthorized", "a bearer secret is needed");
+    }
+    return route.handle({ rest, query: url.searchParams });
+  }
+
+  #find(pathname: string): { readonly route: AdminRoute; readonly rest: string } | undefined {
+    const exact = this.#exact.get(pathname);
+    if (exact !== undefined) return { route: exact, rest: "" };
+    for (const route of this.#below) {
+      if (!pathname.startsWith(route.path) || pathname.length === route.path.length) continue;
+      try {
+        return { route, rest: decodeURIComponent(pathname.slice(route.path.length)) };
+      } catch {
+        // Broken percent-encoding names nothing.
+        return undefined;
+      }
+    }
+    return undefined;
+  }
+
+  #isAuthorized(request: IncomingMessage): boolean {
+    if (this.#secret === undefined) return true;
+    const given = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
+    const wanted = this.#secret.reveal();
+    if (given === undefined || wanted === "") return false;
+    // Digests, because the comparison needs equal lengths and must not tell how long the secret is.
+    return timingSafeEqual(hash("sha256", given, "buffer"), hash("sha256", wanted, "buffer"));
+  }
+}
+
+function parseTarget(target: string): URL | undefined {
+  return target.startsWith("/") ? (URL.parse(`http://admin${target}`) ?? undefined) : undefined;
+}
+
+function namesLoopback(host: string | undefined): boolean {
+  const name = (host ?? "")
+    .replace(/:\d*$/, "")
+    .replace(/^\[(.*)\]$/, "$1")
+    .toLowerCase();
+  return name === "localhost" || name.endsWith(".localhost") || isIP(name) !== 0;
+}
+
+function refuse(socket: Duplex, status: string): void {
+  socket.on("error", () => socket.destroy());
+  if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
+  else socket.destroy();
+}
+
+async function send(
+  request: IncomingMessage,
+  response: ServerResponse,
+  reply: AdminReply,
+): Promise<void> {
+  const { status, contentType, body } = reply;
+  const headers = { ...fixedHeaders, "Content-Type": contentType };
+  if (typeof body === "string") {
+    response.writeHead(status, { ...headers, "Content-Length": Buffer.byteLength(body) });
+    response.end(body);
+    return;
+  }
+  response.writeHead(status, headers);
+  if (request.method !== "HEAD") await writeParts(response, body);
+  response.end();
+}
+
+/** Gives the event loop a turn after every batch: traffic does not wait for an operator's long answer. */
+async function writeParts(response: ServerResponse, parts: Iterable<string>): Promise<void> {
+  response.setTimeout(stalledWriteMs, () => response.destroy());
+  let batch = "";
+  for (const part of parts) {
+    batch += part;
+    if (batch.length < batchBytes) continue;
+    if (!response.write(batch)) await drained(response);
+    if (response.destroyed) return;
+    batch = "";
+    await nextTurn();
+  }
+  response.write(batch);
+  response.setTimeout(0);
+}
+
+/** Settles when the response can take more or is gone. */
+export function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    if (response.destroyed || !response.writableNeedDrain) resolve();
+    else response.on("drain", done).on("close", done);
+  });
+}

@@ -1,0 +1,310 @@
+/** The process: binds the surfaces, holds the current generation, reloads it, and closes everything in order. */
+import { randomBytes } from "node:crypto";
+import type { AdminServer } from "../admin/server.ts";
+import { durationMs } from "../config/duration.ts";
+import { type LoadedConfig, loadConfig } from "../config/load.ts";
+import type { Config } from "../config/presets.ts";
+import type { Problem } from "../config/problem.ts";
+import { restartOnlyChanges } from "../config/restart-only.ts";
+import { sizeBytes } from "../config/size.ts";
+import { messageOf } from "../errors.ts";
+import { BodyBudget } from "../http/body.ts";
+import { ForwardSurface, type SurfaceServices } from "../listener/forward.ts";
+import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
+import { ReverseSurface } from "../listener/reverse.ts";
+import { IdleSweeper } from "../net/idle-sweeper.ts";
+import { FlowRecorder } from "../proxy/finish.ts";
+import { RuntimeHolder } from "../proxy/runtime.ts";
+import { StallWatch } from "../proxy/stall-watch.ts";
+import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
+import type { SessionStore } from "../session/store.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { OwnListeners } from "../upstream/own-listeners.ts";
+import { adminSurfaces } from "./admin-surfaces.ts";
+import { type BuildServices, buildRuntime } from "./build.ts";
+import { buildProblems } from "./build-problems.ts";
+import { definitionsFor } from "./definitions.ts";
+import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { Reloader } from "./reloader.ts";
+import { ReloadStatus } from "./reload-status.ts";
+
+/** What an App is made with. */
+export interface AppOptions {
+  readonly file: string;
+  readonly lenient: boolean;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  readonly log: Logger;
+}
+
+/** The addresses that were bound; absent surfaces are not open. */
+export interface BoundAddresses {
+  readonly forward?: BindAddress;
+  readonly reverse?: BindAddress;
+  readonly health?: BindAddress;
+  readonly stats?: BindAddress;
+  readonly sessions?: BindAddress;
+}
+
+/** A configuration that cannot be started; every problem is in it. */
+export class ConfigRejected extends Error {
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[]) {
+    super(`the configuration has ${problems.length} problem(s)`);
+    this.name = "ConfigRejected";
+    this.problems = problems;
+  }
+}
+
+/** One running proxy. */
+export class App {
+  readonly #options: AppOptions;
+  readonly #log: Logger;
+  readonly #metrics: Metrics;
+  readonly #services: BuildServices;
+  readonly #tunnels = new TunnelRegistry();
+  readonly #idle = new IdleSweeper();
+  readonly #ownListeners: OwnListeners;
+  readonly #admin: AdminServer[] = [];
+  readonly #listeners: Listener[] = [];
+  readonly #sessions: SessionStore | undefined;
+  readonly #stalls: StallWatch;
+  readonly #runtimes: RuntimeHolder;
+  readonly #status: ReloadStatus;
+  readonly #serving: ProcessParts["serving"];
+  #loaded: LoadedConfig;
+  #reloader: Reloader | undefined;
+  #addresses: BoundAddresses = {};
+  #state: "starting" | "serving" | "draining" = "starting";
+
+  /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
+  static async start(options: AppOptions): Promise<App> {
+    const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
+    if (!loaded.ok) throw new ConfigRejected(loaded.problems);
+    const parts = makeProcessParts(
+      loaded.config,
+      await definitionsFor(loaded),
+      options.log,
+      options.version,
+    );
+    const built = await buildRuntime(loaded.config, 1, parts.services);
+    if ("problems" in built) {
+      parts.metrics.close();
+      throw new ConfigRejected(buildProblems(loaded, built.problems));
+    }
+    const app = new App(options, loaded, parts, new RuntimeHolder(built.runtime));
+    try {
+      await app.#open();
+    } catch (error) {
+      await app.close(0);
+      throw error;
+    }
+    return app;
+  }
+
+  private constructor(
+    options: AppOptions,
+    loaded: LoadedConfig,
+    parts: ProcessParts,
+    runtimes: RuntimeHolder,
+  ) {
+    const { config } = loaded;
+    this.#options = options;
+    this.#loaded = loaded;
+    this.#log = options.log;
+    this.#metrics = parts.metrics;
+    this.#services = parts.services;
+    this.#ownListeners = parts.ownListeners;
+    this.#sessions = parts.sessions;
+    this.#serving = parts.serving;
+    this.#runtimes = runtimes;
+    this.#status = new ReloadStatus(loaded.sha256);
+    const { body_timeout: bodyTimeout, stream_idle_timeout: idleTimeout } = config.limits;
+    const shortest = Math.min(durationMs(bodyTimeout), durationMs(idleTimeout));
+    this.#stalls = new StallWatch(Math.max(20, Math.min(1_000, shortest / 4)));
+  }
+
+  get addresses(): BoundAddresses {
+    return this.#addresses;
+  }
+
+  /** Stops accepting, drains for `limits.drain_timeout` (or `drainMs`), closes everything. Idempotent enough. */
+  async close(
+    drainMs: number = durationMs(this.#loaded.config.limits.drain_timeout),
+  ): Promise<void> {
+    this.#state = "draining";
+    await this.#reloader?.close();
+    const cut = setTimeout(() => this.#tunnels.cutAll(), drainMs);
+    await Promise.all(this.#listeners.map((listener) => listener.close(drainMs)));
+    clearTimeout(cut);
+    this.#tunnels.cutAll();
+    await this.#runtimes.close(1_000);
+    await Promise.all(this.#admin.map((server) => server.close()));
+    this.#stalls.close();
+    this.#idle.close();
+    this.#sessions?.close();
+    this.#metrics.close();
+  }
+
+  /** Why the process should get no traffic, or undefined. */
+  readiness(): string | undefined {
+    if (this.#state !== "serving") return this.#state;
+    const { inbound, outbound } = this.#runtimes.runtime;
+    for (const pipeline of [inbound, outbound]) {
+      const missing = pipeline.notReady();
+      if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
+    }
+    return undefined;
+  }
+
+  /** Binds every surface; health is last, so that probes fail until everything else is there (contract 0). */
+  async #open(): Promise<void> {
+    const { config } = this.#loaded;
+    const { listener } = config;
+    const services = this.#surfaceServices(config);
+    const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } = {};
+    if (listener.reverse_proxy_addr !== undefined) {
+      addresses.reverse = await this.#bind(
+        listener.reverse_proxy_addr,
+        new ReverseSurface(services),
+        config,
+      );
+    }
+    if (listener.forward_proxy_addr !== undefined) {
+      addresses.forward = await this.#bind(
+        listener.forward_proxy_addr,
+        new ForwardSurface(services),
+        config,
+      );
+    }
+    if (listener.transparent_proxy_addr !== undefined) {
+      this.#log.warn(
+        { key: "listener.transparent_proxy_addr", address: listener.transparent_proxy_addr },
+        "the transparent listener is not available in this version and is not bound: redirected connections are refused by the kernel",
+      );
+    }
+    const admin = adminSurfaces(config, {
+      log: this.#log,
+      metrics: this.#metrics,
+      sessions: this.#sessions,
+      definitions: this.#services.definitions,
+      config: () => this.#loaded.config,
+      reloadStatus: () => this.#status.view(),
+      readiness: () => this.readiness(),
+    });
+    for (const { surface, address, server, optional } of admin) {
+      try {
+        const bound = await server.listen(bindAddressOf(address));
+        this.#admin.push(server);
+        this.#ownListeners.add(bound.address, bound.port);
+        addresses[surface] = { host: bound.address, port: bound.port };
+      } catch (error) {
+        // The session API shows what happened; not having it must not stop traffic (contract 4.10 did).
+        if (!optional) throw error;
+        this.#log.error(
+          { surface, address, error: messageOf(error) },
+          "operator surface could not be bound",
+        );
+      }
+    }
+    this.#addresses = addresses;
+    this.#gauges();
+    if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
+    this.#state = "serving";
+    this.#setLogLevel(config);
+    this.#warn(this.#loaded);
+    this.#log.info(
+      { version: this.#options.version, addresses, config: this.#options.file },
+      "serving",
+    );
+  }
+
+  async #bind(address: string, handlers: ListenerHandlers, config: Config): Promise<BindAddress> {
+    const listener = new Listener(handlers, listenerLimits(config), this.#metrics);
+    const bound = await listener.bind(bindAddressOf(address));
+    this.#listeners.push(listener);
+    this.#ownListeners.add(bound.host, bound.port);
+    return bound;
+  }
+
+  #surfaceServices(config: Config): SurfaceServices {
+    return {
+      recorder: new FlowRecorder({
+        log: this.#log,
+        metrics: this.#metrics,
+        events: this.#sessions,
+      }),
+      stalls: this.#stalls,
+      budget: new BodyBudget(sizeBytes(config.limits.max_buffered)),
+      // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
+      pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
+      runtimes: this.#runtimes,
+      tunnels: this.#tunnels,
+      idle: this.#idle,
+      maxHeaders: config.limits.max_headers,
+    };
+  }
+
+  #gauges(): void {
+    const connections = (): number =>
+      this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
+    this.#metrics.gauge("client_connections", connections);
+    this.#metrics.gauge("active_tunnels", () => this.#tunnels.size);
+    this.#metrics.gauge("upstream_connections", () => this.#runtimes.runtime.origins.connections);
+    this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
+  }
+
+  #makeReloader(config: Config): Reloader {
+    const { file, lenient, env } = this.#options;
+    return new Reloader({
+      file,
+      debounceMs: durationMs(config.reload.debounce),
+      status: this.#status,
+      log: this.#log,
+      metrics: this.#metrics,
+      load: () => loadConfig(file, { lenient, env }),
+      apply: (loaded) => this.#apply(loaded),
+    });
+  }
+
+  /** Swaps a new generation in, whole or not at all. */
+  async #apply(loaded: LoadedConfig): Promise<readonly Problem[] | string | undefined> {
+    const fixed = restartOnlyChanges(this.#loaded.config, loaded.config);
+    if (fixed.length > 0)
+      return `unreloadable field changed, pod restart required: [${fixed.join(" ")}]`;
+    const generation = this.#serving.generation + 1;
+    const built = await buildRuntime(loaded.config, generation, this.#services);
+    if ("problems" in built) return buildProblems(loaded, built.problems);
+    this.#serving.generation = generation;
+    this.#loaded = loaded;
+    this.#setLogLevel(loaded.config);
+    this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
+    this.#warn(loaded);
+    if (loaded.config.reload.recheck_tunnels) {
+      const { outbound, skipHosts } = built.runtime;
+      const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
+      if (cut > 0)
+        this.#log.info({ cut }, "tunnels that the new configuration refuses were closed");
+    }
+    return undefined;
+  }
+
+  /** The file's level wins over the environment's; without one, the level stays as it is. */
+  #setLogLevel(config: Config): void {
+    if (config.log.level !== undefined) this.#log.level = config.log.level;
+  }
+
+  #warn(loaded: LoadedConfig): void {
+    for (const direction of ["inbound", "outbound"] as const) {
+      const { plugins, default: otherwise } = loaded.config.pipeline[direction];
+      if (plugins.length > 0 || otherwise === "deny") continue;
+      this.#log.warn(
+        { pipeline: direction },
+        `pipeline.${direction} has no plugins: everything passes`,
+      );
+    }
+  }
+}

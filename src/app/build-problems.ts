@@ -1,0 +1,26 @@
+/** Problems that building found, with the place in the file that they are about. */
+import type { LoadedConfig } from "../config/load.ts";
+import { nearestKey, type Problem } from "../config/problem.ts";
+import type { BuildProblem } from "./build.ts";
+
+/** Words each problem once, unknown plugin keys with the nearest known one where the schema tells. */
+export function buildProblems(loaded: LoadedConfig, problems: readonly BuildProblem[]): Problem[] {
+  return problems.flatMap((problem) => wordProblem(loaded, problem));
+}
+
+function wordProblem(loaded: LoadedConfig, problem: BuildProblem): Problem[] {
+  const { issue, path } = problem;
+  if (issue?.code !== "unrecognized_keys") return [loaded.problemAt(path, problem.message)];
+  const known = knownKeys(issue);
+  return issue.keys.map((key) => {
+    const suggestion = nearestKey(key, known);
+    const located = loaded.problemAt([...path, key], "unknown key");
+    return suggestion === undefined ? located : { ...located, suggestion };
+  });
+}
+
+/** zod keeps the object's schema on the issue's instance; without it there is no suggestion. */
+function knownKeys(issue: NonNullable<BuildProblem["issue"]>): readonly string[] {
+  const { inst } = issue as { inst?: { _zod?: { def?: { shape?: Record<string, unknown> } } } };
+  return Object.keys(inst?._zod?.def?.shape ?? {});
+}

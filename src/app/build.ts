@@ -1,0 +1,219 @@
+/** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
+import { readFileSync } from "node:fs";
+import { durationMs } from "../config/duration.ts";
+import type { Config } from "../config/presets.ts";
+import type { KeyPath } from "../config/problem.ts";
+import { sizeBytes } from "../config/size.ts";
+import { messageOf } from "../errors.ts";
+import { AddressSet, parseCidr } from "../net/address.ts";
+import { parseAbsoluteTarget } from "../net/destination.ts";
+import { compileSkipHosts } from "../net/host-pattern.ts";
+import { assemble, type AssemblyProblem, type PluginEntry } from "../pipeline/assemble.ts";
+import type { Direction } from "../pipeline/flow.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
+import type { AnyPluginDefinition, PluginDeps } from "../pipeline/plugin.ts";
+import type { Backend, Runtime } from "../proxy/runtime.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { AddressGuard } from "../upstream/address-guard.ts";
+import { OperatorClient } from "../upstream/operator-client.ts";
+import { OriginPools } from "../upstream/origin-pools.ts";
+import { OriginTrust } from "../upstream/origin-trust.ts";
+import type { OwnListeners } from "../upstream/own-listeners.ts";
+import { createResolver } from "../upstream/resolver.ts";
+import { DirectUpstream } from "../upstream/upstream.ts";
+import type { CarriedState } from "./carried-state.ts";
+import { closePlugins, startPlugins } from "./plugin-start.ts";
+import { unavailableKeys } from "./unavailable.ts";
+
+/** Something wrong with the file that only building could find. */
+export interface BuildProblem {
+  readonly path: KeyPath;
+  readonly message: string;
+  /** The plugin schema's issue, when there is one. */
+  readonly issue?: AssemblyProblem["issue"];
+}
+
+/** What outlives generations. */
+export interface BuildServices {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly ownListeners: OwnListeners;
+  readonly carried: CarriedState;
+  readonly definitions: readonly AnyPluginDefinition[];
+}
+
+/** A generation that is ready to serve, or everything that is wrong with its file. */
+export type Build = { readonly runtime: Runtime } | { readonly problems: readonly BuildProblem[] };
+
+/** Builds and starts one generation. A build that fails leaves nothing behind. */
+export async function buildRuntime(
+  config: Config,
+  generation: number,
+  services: BuildServices,
+  { start = true }: { readonly start?: boolean } = {},
+): Promise<Build> {
+  const missing = unavailableKeys(config);
+  if (missing.length > 0) return { problems: missing };
+  const network = buildNetwork(config, services);
+  if ("problems" in network) return network;
+  const { upstream, trust } = network;
+  const operator = new OperatorClient(upstream, trust);
+  const release = async (): Promise<void> => {
+    await operator.close();
+    await services.carried.release(generation);
+  };
+  const chains = await buildPipelines(config, generation, operator, services);
+  if ("problems" in chains) {
+    await release();
+    return chains;
+  }
+  const { inbound, outbound } = chains;
+  try {
+    const timeoutMs = durationMs(config.limits.plugin_start_timeout);
+    if (start) await startPlugins([inbound, outbound], timeoutMs, services.log);
+  } catch (error) {
+    await closePlugins([inbound, outbound], services.log);
+    await release();
+    return { problems: [{ path: ["pipeline"], message: messageOf(error) }] };
+  }
+  const origins = new OriginPools({
+    upstream,
+    trust,
+    responseTimeoutMs: durationMs(config.limits.response_timeout),
+    streamIdleTimeoutMs: durationMs(config.limits.stream_idle_timeout),
+    maxHeaderBytes: sizeBytes(config.limits.max_header_bytes),
+  });
+  const runtime: Runtime = Object.freeze({
+    generation,
+    inbound,
+    outbound,
+    upstream,
+    origins,
+    secure: trust.secure.bind(trust),
+    skipHosts: compileSkipHosts(config.listener.skip_hosts),
+    backend: backendOf(config),
+    limits: {
+      bodyTimeoutMs: durationMs(config.limits.body_timeout),
+      streamIdleTimeoutMs: durationMs(config.limits.stream_idle_timeout),
+      tunnelIdleTimeoutMs: durationMs(config.limits.tunnel_idle_timeout),
+      maxBodyBytes: sizeBytes(config.limits.max_body),
+      maxTunnels: config.limits.max_tunnels,
+    },
+    close: async () => {
+      await origins.close();
+      await closePlugins([inbound, outbound], services.log);
+      await release();
+    },
+  });
+  return { runtime };
+}
+
+function backendOf(config: Config): Backend | undefined {
+  const url = config.listener.reverse_proxy_backend;
+  if (url === undefined) return undefined;
+  const { destination, path } = parseAbsoluteTarget(url);
+  return { destination, basePath: path.replace(/\/+$/, "") };
+}
+
+type Network = { readonly upstream: DirectUpstream; readonly trust: OriginTrust };
+
+function buildNetwork(
+  config: Config,
+  services: BuildServices,
+): Network | { readonly problems: BuildProblem[] } {
+  const { egress, limits, tls_bridge: bridge } = config;
+  let extraCertificates: string[] = [];
+  if (bridge.upstream_ca_bundle !== undefined) {
+    try {
+      extraCertificates = [readFileSync(bridge.upstream_ca_bundle, "utf8")];
+    } catch (error) {
+      const message = `cannot be read: ${messageOf(error)}`;
+      return { problems: [{ path: ["tls_bridge", "upstream_ca_bundle"], message }] };
+    }
+  }
+  const connectTimeoutMs = durationMs(limits.connect_timeout);
+  const guard = new AddressGuard({
+    resolver: createResolver({
+      timeoutMs: durationMs(egress.resolve_timeout),
+      servers: egress.dns_servers,
+      hosts: new Map(
+        Object.entries(egress.hosts).map(([name, addresses]) => [name.toLowerCase(), addresses]),
+      ),
+    }),
+    ownListeners: services.ownListeners,
+    allowIps: new AddressSet(egress.allow_ips.map((block) => parseCidr(block))),
+    privateNetworks: egress.private_networks,
+    onRefused: (addressClass) => services.metrics.addressRefused(addressClass),
+  });
+  const trust = new OriginTrust({ extraCertificates, handshakeTimeoutMs: connectTimeoutMs });
+  return { upstream: new DirectUpstream({ guard, connectTimeoutMs }), trust };
+}
+
+type Chains = { readonly inbound: Pipeline; readonly outbound: Pipeline };
+
+async function buildPipelines(
+  config: Config,
+  generation: number,
+  operator: OperatorClient,
+  services: BuildServices,
+): Promise<Chains | { readonly problems: readonly BuildProblem[] }> {
+  const build = (direction: Direction): ReturnType<typeof assemble> =>
+    assemble(config.pipeline[direction].plugins.map(entryOf), {
+      direction,
+      otherwise: config.pipeline[direction].default,
+      log: services.log,
+      onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
+      definitions: services.definitions,
+      depsFor: (instance, origins) => pluginDeps(instance, origins, generation, operator, services),
+    });
+  const inbound = await build("inbound");
+  const outbound = await build("outbound");
+  const problems = [...located("inbound", inbound), ...located("outbound", outbound)];
+  if ("pipeline" in inbound && "pipeline" in outbound) {
+    return { inbound: inbound.pipeline, outbound: outbound.pipeline };
+  }
+  for (const built of [inbound, outbound]) {
+    if ("pipeline" in built) await closePlugins([built.pipeline], services.log);
+  }
+  return { problems };
+}
+
+function located(
+  direction: Direction,
+  assembly: Awaited<ReturnType<typeof assemble>>,
+): BuildProblem[] {
+  if ("pipeline" in assembly) return [];
+  return assembly.problems.map(({ entry, path, message, issue }) => ({
+    path: ["pipeline", direction, "plugins", entry, ...path],
+    message,
+    ...(issue === undefined ? {} : { issue }),
+  }));
+}
+
+function entryOf(entry: Config["pipeline"]["inbound"]["plugins"][number]): PluginEntry {
+  return {
+    name: entry.name,
+    onError: entry.on_error,
+    allowWeakenedAuth: entry.allow_weakened_auth,
+    ...(entry.id === undefined ? {} : { id: entry.id }),
+    ...(entry.config === undefined ? {} : { config: entry.config }),
+  };
+}
+
+function pluginDeps(
+  instance: string,
+  origins: readonly string[],
+  generation: number,
+  operator: OperatorClient,
+  services: BuildServices,
+): PluginDeps {
+  return {
+    instance,
+    log: services.log.child({ plugin: instance }),
+    clock: { now: () => Date.now() },
+    fetch: operator.fetchFor(origins),
+    carry: (key, make) => services.carried.claim(generation, key, make),
+    count: (event) => services.metrics.pluginEvent(instance, event),
+  };
+}

@@ -1,0 +1,37 @@
+/** State that outlives a reload: token caches, key sets, the placeholder store. */
+
+interface Carried {
+  readonly value: object;
+  readonly claims: Set<number>;
+}
+
+/** Values by key, each kept while a live generation claims it. */
+export class CarriedState {
+  readonly #values = new Map<string, Carried>();
+
+  /** The value of a key, made when nobody has it yet, and claimed for a generation. */
+  claim<T extends object>(generation: number, key: string, make: () => T): T {
+    let carried = this.#values.get(key);
+    if (carried === undefined) {
+      carried = { value: make(), claims: new Set() };
+      this.#values.set(key, carried);
+    }
+    carried.claims.add(generation);
+    // The key names everything that the value depends on, its type included (PluginDeps.carry).
+    return carried.value as T;
+  }
+
+  /** Ends a generation's claims; values that nobody claims any more are closed. */
+  async release(generation: number): Promise<void> {
+    for (const [key, carried] of this.#values) {
+      carried.claims.delete(generation);
+      if (carried.claims.size > 0) continue;
+      this.#values.delete(key);
+      if (isCloseable(carried.value)) await carried.value.close();
+    }
+  }
+}
+
+function isCloseable(value: object): value is { close(): void | Promise<void> } {
+  return "close" in value && typeof value.close === "function";
+}

@@ -1,0 +1,43 @@
+/** `check`: everything that can be known about a file without serving it. */
+import { redact } from "../admin/redact.ts";
+import { formatProblem, type Problem } from "../config/problem.ts";
+import { loadConfig } from "../config/load.ts";
+import { createLogger } from "../telemetry/log.ts";
+import { Metrics } from "../telemetry/metrics.ts";
+import { OwnListeners } from "../upstream/own-listeners.ts";
+import { buildRuntime } from "./build.ts";
+import { buildProblems } from "./build-problems.ts";
+import { CarriedState } from "./carried-state.ts";
+import type { FileCommand } from "./command-line.ts";
+import { definitionsFor } from "./definitions.ts";
+import { packageVersion } from "./version.ts";
+
+/** Prints the effective configuration, or every problem, and resolves with the exit code. */
+export async function check(command: FileCommand): Promise<number> {
+  const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
+  if (!loaded.ok) return refuse(loaded.problems);
+  const log = createLogger("silent");
+  const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
+  try {
+    const definitions = await definitionsFor(loaded);
+    const built = await buildRuntime(
+      loaded.config,
+      0,
+      { log, metrics, ownListeners: new OwnListeners(), carried: new CarriedState(), definitions },
+      { start: false },
+    );
+    if ("problems" in built) return refuse(buildProblems(loaded, built.problems));
+    await built.runtime.close();
+  } finally {
+    metrics.close();
+  }
+  for (const warning of loaded.warnings)
+    process.stderr.write(`warning: ${formatProblem(warning)}\n`);
+  process.stdout.write(`${JSON.stringify(redact(loaded.config), null, 2)}\n`);
+  return 0;
+}
+
+function refuse(problems: readonly Problem[]): number {
+  for (const problem of problems) process.stderr.write(`${formatProblem(problem)}\n`);
+  return 2;
+}

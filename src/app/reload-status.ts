@@ -1,0 +1,58 @@
+/** What became of the attempts to reload, in the shape of `/reload/status` (contract 1.5). */
+
+/** The keys that the Go program's clients read. */
+export interface ReloadStatusView {
+  readonly last_attempt: string;
+  readonly last_success: string;
+  readonly last_error: string;
+  readonly reloads_ok: number;
+  readonly reloads_failed: number;
+  readonly active_config_sha256: string;
+}
+
+/** Go's zero time, which its clients read as never. */
+const never = "0001-01-01T00:00:00Z";
+
+/** Counts reloads. The start of the process counts as the first success. */
+export class ReloadStatus {
+  #lastAttempt = never;
+  #lastSuccess = new Date().toISOString();
+  #lastError = "";
+  #ok = 0;
+  #failed = 0;
+  #sha256: string;
+
+  constructor(sha256: string) {
+    this.#sha256 = sha256;
+  }
+
+  /** Digest of the file that is being served. */
+  get activeSha256(): string {
+    return this.#sha256;
+  }
+
+  succeeded(sha256: string): void {
+    this.#lastAttempt = new Date().toISOString();
+    this.#lastSuccess = this.#lastAttempt;
+    this.#lastError = "";
+    this.#ok += 1;
+    this.#sha256 = sha256;
+  }
+
+  failed(error: string): void {
+    this.#lastAttempt = new Date().toISOString();
+    this.#lastError = error;
+    this.#failed += 1;
+  }
+
+  view(): ReloadStatusView {
+    return {
+      last_attempt: this.#lastAttempt,
+      last_success: this.#lastSuccess,
+      last_error: this.#lastError,
+      reloads_ok: this.#ok,
+      reloads_failed: this.#failed,
+      active_config_sha256: this.#sha256,
+    };
+  }
+}

@@ -1,0 +1,90 @@
+/** Follows the configuration file: quiet time, digest, load, apply; the last good generation stays on failure. */
+import { formatProblem, type Problem } from "../config/problem.ts";
+import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
+import { messageOf } from "../errors.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { FileWatch } from "./file-watch.ts";
+import type { ReloadStatus } from "./reload-status.ts";
+
+/** What the reloader needs of the process. */
+export interface ReloaderOptions {
+  readonly file: string;
+  readonly debounceMs: number;
+  readonly status: ReloadStatus;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  load(): Promise<LoadedConfig | RejectedConfig>;
+  /** Builds, starts and swaps; resolves with problems when the old generation stays. */
+  apply(loaded: LoadedConfig): Promise<readonly Problem[] | string | undefined>;
+}
+
+/** Applies changes of the file one after another. */
+export class Reloader {
+  readonly #options: ReloaderOptions;
+  readonly #watch: FileWatch;
+  #running: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(options: ReloaderOptions) {
+    this.#options = options;
+    const onError = (error: Error): void => {
+      options.log.error(
+        { file: options.file, error: error.message },
+        "configuration is no longer watched",
+      );
+    };
+    this.#watch = new FileWatch(
+      options.file,
+      options.debounceMs,
+      () => void this.reload(),
+      onError,
+    );
+  }
+
+  /** Reads the file now; resolves when it is applied or refused. Attempts never overlap. */
+  reload(): Promise<void> {
+    this.#running = this.#running.then(() => this.#attempt());
+    return this.#running;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#watch.close();
+    await this.#running;
+  }
+
+  async #attempt(): Promise<void> {
+    if (this.#closed) return;
+    const { status, log, metrics } = this.#options;
+    try {
+      const loaded = await this.#options.load();
+      if (!loaded.ok) {
+        this.#refuse(loaded.problems);
+        return;
+      }
+      // A touched file, or the same bytes written again, is not a change (contract 1.5).
+      if (loaded.sha256 === status.activeSha256) return;
+      const problems = await this.#options.apply(loaded);
+      if (problems !== undefined) {
+        this.#refuse(problems);
+        return;
+      }
+      for (const warning of loaded.warnings)
+        log.warn({ problem: formatProblem(warning) }, "configuration warning");
+      status.succeeded(loaded.sha256);
+      metrics.reload(true);
+      log.info({ sha256: loaded.sha256 }, "configuration reloaded");
+    } catch (error) {
+      this.#refuse(messageOf(error));
+    }
+  }
+
+  #refuse(problems: readonly Problem[] | string): void {
+    const { status, log, metrics } = this.#options;
+    const text = typeof problems === "string" ? problems : problems.map(formatProblem).join("\n");
+    status.failed(text);
+    metrics.reload(false);
+    log.error({ error: text }, "configuration refused, the last good one stays");
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The JSON Schema of the file, for editors and for `authbridge-proxy schema`.
+ */
+import { z } from "zod";
+import type { KeyPath } from "./problem.ts";
+import { configSchema } from "./schema.ts";
+
+/** A JSON Schema, as plain data. */
+export type JsonSchema = Readonly<Record<string, unknown>>;
+
+/** What the schema of the file needs to know about a plugin. */
+export interface PluginDescription {
+  readonly name: string;
+  readonly description: string;
+  /** Absent for a plugin that takes no settings. */
+  readonly configSchema?: z.ZodType | undefined;
+}
+
+/** The schema of what may be written in the file. Each plugin checks the `config` of entries with its name. */
+export function buildJsonSchema(plugins: readonly PluginDescription[] = []): JsonSchema {
+  const schema = fileSchema();
+  const entries = entriesOf(schema, plugins);
+  const { $schema, ...rest } = withPluginEntries(schema);
+  return {
+    $schema,
+    title: "authbridge-proxy configuration",
+    ...rest,
+    $defs: { pluginEntry: entries },
+  };
+}
+
+function fileSchema(): JsonSchema {
+  return toPlain(z.toJSONSchema(configSchema, { io: "input" }));
+}
+
+function toPlain(schema: object): JsonSchema {
+  return Object.fromEntries(Object.entries(schema).filter(([key]) => !key.startsWith("~")));
+}
+
+const entryPlaces = ["inbound", "outbound"] as const;
+
+/** One definition serves both directions. */
+function entriesOf(schema: JsonSchema, plugins: readonly PluginDescription[]): JsonSchema {
+  const entry = at(schema, [
+    "properties",
+    "pipeline",
+    "properties",
+    "inbound",
+    "properties",
+    "plugins",
+    "items",
+  ]);
+  if (plugins.length === 0) return entry;
+  const rules = plugins.map(({ name, configSchema: settings }) => ({
+    if: { type: "object", properties: { name: { const: name } }, required: ["name"] },
+    // oxlint-disable-next-line unicorn/no-thenable -- the keyword of JSON Schema is called then
+    then: {
+      properties: { config: settings === undefined ? { type: "null" } : settingsSchema(settings) },
+    },
+  }));
+  const names = plugins.map(({ name, description }) => ({ const: name, description }));
+  return {
+    ...entry,
+    allOf: rules,
+    examples: names.map((name) => name.const),
+    $comment: describeNames(names),
+  };
+}
+
+function describeNames(names: readonly { const: string; description: string }[]): string {
+  return names.map((name) => `${name.const}: ${name.description}`).join("\n");
+}
+
+/** null is the same as no settings. */
+function settingsSchema(settings: z.ZodType): JsonSchema {
+  const { $schema: _, ...schema } = toPlain(
+    z.toJSONSchema(settings, { io: "input", unrepresentable: "any" }),
+  );
+  return { anyOf: [schema, { type: "null" }] };
+}
+
+/** Both lists of plugins refer to the one definition of an entry. */
+function withPluginEntries(schema: JsonSchema): JsonSchema {
+  return entryPlaces.reduce(
+    (changed, direction) =>
+      replace(
+        changed,
+        ["properties", "pipeline", "properties", direction, "properties", "plugins", "items"],
+        {
+          $ref: "#/$defs/pluginEntry",
+        },
+      ),
+    schema,
+  );
+}
+
+function replace(schema: JsonSchema, path: readonly string[], next: JsonSchema): JsonSchema {
+  const [first, ...rest] = path;
+  return first === undefined
+    ? next
+    : { ...schema, [first]: replace(at(schema, [first]), rest, next) };
+}
+
+function at(schema: JsonSchema, path: readonly string[]): JsonSchema {
+  return path.reduce<JsonSchema>((node, step) => {
+    const member = node[step];
+    return isSchema(member) ? member : {};
+  }, schema);
+}
+
+function isSchema(value: unknown): value is JsonSchema {
+  return typeof value === "object" && value !== null;
+}
+
+/** The keys that a mapping at a path may have. */
+export type KnownKeys = (path: KeyPath) => string[];
+
+/** Looks up known keys in the schema of the file. */
+export function knownKeys(): KnownKeys {
+  const schema = fileSchema();
+  return (path) => {
+    let nodes = [schema];
+    for (const step of path) {
+      nodes = nodes
+        .flatMap(branches)
+        .map((node) =>
+          typeof step === "number" ? at(node, ["items"]) : at(node, ["properties", step]),
+        );
+    }
+    return nodes.flatMap(branches).flatMap((node) => Object.keys(at(node, ["properties"])));
+  };
+}
+
+function branches(node: JsonSchema): JsonSchema[] {
+  const { anyOf } = node;
+  return Array.isArray(anyOf) ? anyOf.filter(isSchema) : [node];
+}

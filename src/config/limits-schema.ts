@@ -1,0 +1,57 @@
+/**
+ * `limits`: the bound of everything that a stranger can make grow.
+ */
+import { z } from "zod";
+import { count, duration, size } from "./value-schema.ts";
+
+/** The `limits` block. */
+export const limitsSchema = z.strictObject({
+  max_connections: count(1)
+    .default(10_000)
+    .describe("Open client connections of all listeners. Default 10000."),
+  max_header_bytes: size(1024)
+    .default(65_536)
+    .describe("Bytes of one request head. Default 65536."),
+  max_headers: count(1, 10_000).default(200).describe("Header lines of one request. Default 200."),
+  header_timeout: duration()
+    .default("10s")
+    .describe("Time to receive a whole request head. Default 10s."),
+  body_timeout: duration()
+    .default("60s")
+    .describe("Longest silence while a body is being received. Default 60s."),
+  max_body: size()
+    .default("1MiB")
+    .describe("Bytes of one body that may be buffered for plugins that read bodies. Default 1MiB."),
+  max_buffered: size()
+    .default("256MiB")
+    .describe("Bytes of buffered bodies in the whole process. Default 256MiB."),
+  connect_timeout: duration()
+    .default("10s")
+    .describe("Time to connect to an upstream, its TLS handshake included. Default 10s."),
+  response_timeout: duration()
+    .default("300s")
+    .describe("Time from the end of a request until the head of its response. Default 300s."),
+  stream_idle_timeout: duration()
+    .default("5m")
+    .describe("Longest silence in a streaming response. Default 5m."),
+  tunnel_idle_timeout: duration()
+    .default("1h")
+    .describe("Longest silence in both directions of a tunnel. Default 1h."),
+  keep_alive_timeout: duration()
+    .default("65s")
+    .describe(
+      "Time that an idle client connection is kept open for its next request. Default 65s.",
+    ),
+  drain_timeout: duration({ minMs: 0 })
+    .default("15s")
+    .describe("Time that open work gets to finish at shutdown. Default 15s."),
+  plugin_start_timeout: duration()
+    .default("60s")
+    .describe("Time that all plugins together get to start. Default 60s."),
+  max_requests_per_connection: count(0)
+    .default(0)
+    .describe("Requests after which a client connection is closed; 0 means no limit. Default 0."),
+  max_tunnels: count(1)
+    .default(10_000)
+    .describe("Open tunnels (CONNECT and transparent). Default 10000."),
+});

@@ -1,0 +1,66 @@
+/**
+ * `listener`: which surfaces are open, and where.
+ */
+import { z } from "zod";
+import { listenAddress, listOf } from "./value-schema.ts";
+
+const envoyOnly = z
+  .literal("", { error: 'belongs to the Envoy modes; mode "proxy-sidecar" does not have it' })
+  .optional()
+  .describe("Belongs to the Envoy modes of the Go program. Any value is refused here.");
+
+function address(what: string, fallback: string) {
+  return listenAddress().optional().describe(`Listen address of ${what}. Default "${fallback}".`);
+}
+
+/** The `listener` block. Addresses that are left out are filled by presets.ts from the roles. */
+export const listenerSchema = z.strictObject({
+  roles: listOf(z.enum(["reverse", "forward"]), 2).describe(
+    "Surfaces to open: reverse (inbound to the agent) and forward (outbound from it). Default: both.",
+  ),
+  reverse_proxy_addr: address("the reverse proxy (role reverse)", ":8080"),
+  reverse_proxy_backend: z
+    .string()
+    .refine((text) => text === "" || isBackend(text), {
+      error: 'must be an http or https URL of a host, such as "http://127.0.0.1:8000"',
+    })
+    .optional()
+    .describe(
+      "URL of the agent behind the reverse proxy. Required when the role reverse is active.",
+    ),
+  forward_proxy_addr: address("the explicit forward proxy (role forward)", ":8081"),
+  transparent_proxy_addr: address(
+    "the listener for redirected connections (role forward)",
+    ":8082",
+  ),
+  session_api_addr: address(
+    "the session API. Moved to 127.0.0.1 while the TLS bridge is on, because it then shows decrypted traffic",
+    ":9094",
+  ),
+  health_addr: address("/healthz and /readyz", ":9091"),
+  skip_hosts: listOf(
+    z.string().superRefine((pattern, context) => {
+      const message = skipHostProblem(pattern);
+      if (message !== undefined) context.addIssue({ code: "custom", message });
+    }),
+  ).describe(
+    "Host patterns whose outbound traffic is passed on without pipeline, buffering or session event. * is one label, ** is many. Default [].",
+  ),
+  ext_proc_addr: envoyOnly,
+  ext_authz_addr: envoyOnly,
+});
+
+function isBackend(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, username, password, hash, search } = new URL(text);
+  const isPlain = username === "" && password === "" && hash === "" && search === "";
+  return (protocol === "http:" || protocol === "https:") && hostname !== "" && isPlain;
+}
+
+/** A pattern that would skip everything, or that can never match a host, is a mistake that opens the proxy. */
+function skipHostProblem(pattern: string): string | undefined {
+  if (pattern.trim() === "") return "must not be blank";
+  if (/^[*.]+$/.test(pattern)) return "would skip every host";
+  if (pattern.includes(":")) return "must be a host pattern without a port";
+  return undefined;
+}

@@ -1,0 +1,156 @@
+/**
+ * From a path to a checked configuration, or to every problem of the file at once.
+ */
+import { createHash } from "node:crypto";
+import { open } from "node:fs/promises";
+import { checkValue } from "./check-value.ts";
+import { expand, type Environment } from "./expand.ts";
+import { applyPresets, type Config } from "./presets.ts";
+import { formatKeyPath, type KeyPath, type Problem } from "./problem.ts";
+import { relationWarnings } from "./relations.ts";
+import { YamlDocument, type Position } from "./yaml-document.ts";
+
+/** How a file is read. */
+export interface LoadOptions {
+  /** Unknown keys become warnings, for files that were written for the Go program. */
+  readonly lenient?: boolean;
+  /** The variables of `$NAME`; none when left out. */
+  readonly env?: Environment;
+}
+
+/** A file that can be run. */
+export interface LoadedConfig {
+  readonly ok: true;
+  readonly config: Config;
+  readonly warnings: readonly Problem[];
+  /** Hex digest of the bytes of the file, before variables are expanded. */
+  readonly sha256: string;
+  readonly path: string;
+  /** The place of a key, for problems that are found later, such as in the settings of a plugin. */
+  locate(path: KeyPath): Position;
+  /** A problem of the key at `path`, with its place. */
+  problemAt(path: KeyPath, message: string): Problem;
+}
+
+/** A file that cannot be run, and all that is wrong with it. */
+export interface RejectedConfig {
+  readonly ok: false;
+  readonly problems: readonly Problem[];
+}
+
+/** Larger files are refused unread. */
+const maxFileBytes = 4 * 1024 * 1024;
+
+/** Reads and checks the file at `path`. Never throws for what is in the file or for a file that cannot be read. */
+export async function loadConfig(
+  path: string,
+  options: LoadOptions = {},
+): Promise<LoadedConfig | RejectedConfig> {
+  let bytes: Buffer;
+  try {
+    bytes = await readBounded(path);
+  } catch (error) {
+    return rejectWhole(path, `cannot be read: ${reasonOf(error)}`);
+  }
+  return parseConfig(bytes, path, options);
+}
+
+/** Checks the bytes of a file; `path` is only named in problems. */
+export function parseConfig(
+  bytes: Uint8Array,
+  path: string,
+  options: LoadOptions = {},
+): LoadedConfig | RejectedConfig {
+  if (bytes.byteLength > maxFileBytes) return rejectWhole(path, "is larger than 4 MiB");
+  let source: string;
+  try {
+    source = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return rejectWhole(path, "is not valid UTF-8");
+  }
+  const expansion = expand(source, options.env ?? {});
+  const document = new YamlDocument(source, expansion);
+  if (document.problems.length > 0) {
+    const problems = document.problems.map((problem) => ({ file: path, keyPath: "", ...problem }));
+    return { ok: false, problems };
+  }
+  if (document.value === null || document.value === undefined) return rejectWhole(path, "is empty");
+
+  const problemAt = (at: KeyPath, message: string, suggestion?: string): Problem => ({
+    file: path,
+    ...document.locate(at),
+    keyPath: formatKeyPath(at),
+    message,
+    ...(suggestion === undefined ? {} : { suggestion }),
+  });
+  const toProblem = (remark: { path: KeyPath; message: string; suggestion?: string }): Problem =>
+    problemAt(remark.path, remark.message, remark.suggestion);
+
+  const checked = checkValue(document.value, options.lenient ?? false);
+  if (!checked.ok) return { ok: false, problems: inOrder(checked.problems.map(toProblem)) };
+
+  const config = applyPresets(checked.file);
+  const remarks = [...checked.warnings, ...relationWarnings(checked.file, config)];
+  const unexpanded = document.inScalars(expansion.unexpanded).map(({ name, line, column }) => ({
+    file: path,
+    line,
+    column,
+    keyPath: "",
+    message: name === undefined ? 'has "${" without a name; it is taken out' : unsetMessage(name),
+  }));
+  return {
+    ok: true,
+    config,
+    warnings: inOrder([...unexpanded, ...remarks.map(toProblem)]),
+    sha256: createHash("sha256").update(bytes).digest("hex"),
+    path,
+    locate: (at) => document.locate(at),
+    problemAt: (at, message) => problemAt(at, message),
+  };
+}
+
+function unsetMessage(name: string): string {
+  // The text between braces can be anything; only what looks like a name is worth repeating.
+  const shown = /^\w{1,64}$/.test(name) ? `\${${name}}` : "${…}";
+  return `the variable of ${shown} is not set; the text stays as it is`;
+}
+
+function rejectWhole(path: string, message: string): RejectedConfig {
+  return { ok: false, problems: [{ file: path, line: 1, column: 1, keyPath: "", message }] };
+}
+
+function inOrder(problems: Problem[]): Problem[] {
+  return problems.sort((a, b) => a.line - b.line || a.column - b.column);
+}
+
+/** Reads at most one byte more than is allowed, so that a device or a growing file cannot fill memory. */
+async function readBounded(path: string): Promise<Buffer> {
+  const file = await open(path, "r");
+  try {
+    const chunks: Buffer[] = [];
+    let total = 0;
+    while (total <= maxFileBytes) {
+      const chunk = Buffer.allocUnsafe(64 * 1024);
+      const { bytesRead } = await file.read(chunk, 0, chunk.length, null);
+      if (bytesRead === 0) break;
+      chunks.push(chunk.subarray(0, bytesRead));
+      total += bytesRead;
+    }
+    return Buffer.concat(chunks, total);
+  } finally {
+    await file.close();
+  }
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file",
+  EACCES: "permission denied",
+  EISDIR: "it is a directory",
+  ENOTDIR: "a part of its path is not a directory",
+  ELOOP: "its symbolic links form a loop",
+};
+
+function reasonOf(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+  return reasons[code] ?? code;
+}

@@ -1,0 +1,80 @@
+/**
+ * What mode and roles mean for a checked file: the addresses that were left out, and the hardening of the session API.
+ */
+import { toLoopback } from "./listen-address.ts";
+import type { FileConfig } from "./schema.ts";
+
+/** One surface of the proxy. */
+export type Role = "reverse" | "forward";
+
+type FileListener = FileConfig["listener"];
+
+/** The `listener` block with every address decided. An absent address is a surface that is not opened. */
+export interface ListenerConfig {
+  readonly roles: readonly Role[];
+  readonly reverse_proxy_addr?: string;
+  readonly reverse_proxy_backend?: string;
+  readonly forward_proxy_addr?: string;
+  readonly transparent_proxy_addr?: string;
+  readonly session_api_addr?: string;
+  readonly health_addr: string;
+  readonly skip_hosts: readonly string[];
+}
+
+/** The configuration that the process runs with: what the file says, its defaults and its presets. */
+export interface Config extends Omit<FileConfig, "mode" | "listener"> {
+  readonly mode: "proxy-sidecar";
+  readonly listener: ListenerConfig;
+}
+
+const defaultMaxEvents = 500;
+const defaultMaxSessions = 100;
+
+/** Fills what mode and roles imply. An address that the file gives is kept, unless the TLS bridge must confine it. */
+export function applyPresets(file: FileConfig): Config {
+  const { session, stats } = file;
+  return {
+    ...file,
+    mode: "proxy-sidecar",
+    listener: fillListener(file.listener, file),
+    session: {
+      ...session,
+      max_events: session.max_events > 0 ? session.max_events : defaultMaxEvents,
+      max_sessions: session.max_sessions > 0 ? session.max_sessions : defaultMaxSessions,
+    },
+    stats: { address: stats.address || ":9093" },
+  };
+}
+
+/** The roles that are active: both when the file names none. */
+export function activeRoles(listener: FileListener): readonly Role[] {
+  return listener.roles.length === 0 ? ["reverse", "forward"] : [...new Set(listener.roles)];
+}
+
+function fillListener(listener: FileListener, file: FileConfig): ListenerConfig {
+  const roles = activeRoles(listener);
+  const reverse = roles.includes("reverse") && {
+    reverse_proxy_addr: listener.reverse_proxy_addr || ":8080",
+    ...(listener.reverse_proxy_backend
+      ? { reverse_proxy_backend: listener.reverse_proxy_backend }
+      : {}),
+  };
+  const forward = roles.includes("forward") && {
+    forward_proxy_addr: listener.forward_proxy_addr || ":8081",
+    transparent_proxy_addr: listener.transparent_proxy_addr || ":8082",
+  };
+  // The default is filled before it is confined: an address that was left out must not stay on all interfaces.
+  const sessionAddress = listener.session_api_addr || ":9094";
+  const isBridged = file.tls_bridge.mode === "enabled";
+  const session = file.session.enabled && {
+    session_api_addr: isBridged ? toLoopback(sessionAddress) : sessionAddress,
+  };
+  return {
+    roles,
+    ...reverse,
+    ...forward,
+    ...session,
+    health_addr: listener.health_addr || ":9091",
+    skip_hosts: listener.skip_hosts,
+  };
+}

@@ -1,0 +1,111 @@
+/**
+ * Rules between keys: what one key demands of another, and what deserves a warning although it is lawful.
+ */
+import { activeRoles, type Config } from "./presets.ts";
+import type { KeyPath } from "./problem.ts";
+import type { FileConfig } from "./schema.ts";
+
+/** A remark about one key. */
+export interface Remark {
+  readonly path: KeyPath;
+  readonly message: string;
+}
+
+/** A broken rule between keys. */
+export interface Relation extends Remark {
+  /** The keys whose values make the rule apply. */
+  readonly because: readonly KeyPath[];
+}
+
+const rolesKey: KeyPath = ["listener", "roles"];
+const bridgeModeKey: KeyPath = ["tls_bridge", "mode"];
+
+/** Combinations that cannot work. */
+export function relationProblems(file: FileConfig): Relation[] {
+  const { listener, tls_bridge: bridge } = file;
+  const roles = activeRoles(listener);
+  const problems: Relation[] = [];
+  if (roles.includes("reverse") && !listener.reverse_proxy_backend) {
+    problems.push({
+      path: ["listener", "reverse_proxy_backend"],
+      message:
+        "is required when the role reverse is active (listener.roles: [forward] turns it off)",
+      because: [rolesKey],
+    });
+  }
+  if (bridge.mode === "enabled") {
+    if (!roles.includes("forward")) {
+      problems.push({
+        path: bridgeModeKey,
+        message: "enabled needs the role forward in listener.roles",
+        because: [rolesKey],
+      });
+    }
+    if (bridge.ca === "file" && !bridge.ca_dir) {
+      problems.push({
+        path: ["tls_bridge", "ca_dir"],
+        message: "is required when the bridge is enabled with ca: file",
+        because: [bridgeModeKey, ["tls_bridge", "ca"]],
+      });
+    }
+  }
+  if (file.mtls !== undefined && file.spiffe === undefined) {
+    problems.push({
+      path: ["mtls"],
+      message: "mtls requires the spiffe block to be configured",
+      because: [["spiffe"]],
+    });
+  }
+  return problems;
+}
+
+/** Lawful settings that an operator should know about. */
+export function relationWarnings(file: FileConfig, config: Config): Remark[] {
+  const warnings: Remark[] = [];
+  for (const direction of ["inbound", "outbound"] as const) {
+    if (file.pipeline[direction].plugins.length === 0) {
+      warnings.push({
+        path: ["pipeline", direction, "plugins"],
+        message: `${direction} pipeline has no plugins: its default (${file.pipeline[direction].default}) decides everything`,
+      });
+    }
+  }
+  const { roles } = config.listener;
+  for (const [key, role] of roleOfAddress) {
+    if (file.listener[key] && !roles.includes(role)) {
+      warnings.push({
+        path: ["listener", key],
+        message: `is not used: the role ${role} is not in listener.roles`,
+      });
+    }
+  }
+  const { tls_bridge: bridge } = file;
+  if (bridge.ca === "ephemeral" && (bridge.ca_dir || bridge.generate_ca)) {
+    warnings.push({
+      path: ["tls_bridge", bridge.ca_dir ? "ca_dir" : "generate_ca"],
+      message: "is not used with ca: ephemeral",
+    });
+  }
+  return warnings;
+}
+
+const roleOfAddress = [
+  ["reverse_proxy_addr", "reverse"],
+  ["forward_proxy_addr", "forward"],
+  ["transparent_proxy_addr", "forward"],
+] as const;
+
+/** Whether anything in the file needs a SPIFFE identity; an empty `spiffe` block alone does not. */
+export function needsSpiffe(config: Config): boolean {
+  if (config.mtls !== undefined) return true;
+  const { inbound, outbound } = config.pipeline;
+  return [...inbound.plugins, ...outbound.plugins].some((entry) => {
+    const identity = entry.on_error === "off" ? undefined : entry.config?.["identity"];
+    return (
+      typeof identity === "object" &&
+      identity !== null &&
+      "type" in identity &&
+      identity.type === "spiffe"
+    );
+  });
+}

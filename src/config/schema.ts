@@ -1,0 +1,117 @@
+/**
+ * The schema of the whole configuration file.
+ *
+ * Keys keep the spelling of the file (snake_case). Nothing here looks into the `config` of a plugin: the plugin owns it.
+ */
+import { z } from "zod";
+import { egressSchema } from "./egress-schema.ts";
+import { limitsSchema } from "./limits-schema.ts";
+import { listenerSchema } from "./listener-schema.ts";
+import { pipelinesSchema } from "./pipeline-schema.ts";
+import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
+import { duration, listenAddress, listOf, words } from "./value-schema.ts";
+
+const sessionSchema = z.strictObject({
+  enabled: z
+    .boolean()
+    .default(true)
+    .describe("Keep session events and serve the session API. Default true."),
+  ttl: duration()
+    .default("30m")
+    .describe("Time after its last event at which a session is forgotten. Default 30m."),
+  max_events: z
+    .int()
+    .default(500)
+    .describe("Events kept per session; 0 or less means the default. Default 500."),
+  max_sessions: z
+    .int()
+    .default(100)
+    .describe("Sessions kept; 0 or less means the default. Default 100."),
+});
+
+const mtlsSchema = z.strictObject({
+  mode: z
+    .enum(["permissive", "strict"])
+    .default("permissive")
+    .describe("permissive takes TLS and plaintext, strict takes TLS only. Default permissive."),
+});
+
+const spiffeSchema = z.strictObject({
+  socket: z
+    .string()
+    .startsWith("unix://", { error: "must start with unix://" })
+    .default("unix:///spiffe-workload-api/spire-agent.sock")
+    .describe(
+      "Address of the SPIFFE Workload API. Default unix:///spiffe-workload-api/spire-agent.sock.",
+    ),
+  mirror_files: z
+    .boolean()
+    .default(true)
+    .describe("Write the SVIDs to files for other containers. Default true."),
+  mirror_dir: words().default("/opt").describe("Directory of those files. Default /opt."),
+});
+
+const reloadSchema = z.strictObject({
+  enabled: z
+    .boolean()
+    .default(true)
+    .describe("Watch the file and apply its changes. Default true."),
+  debounce: duration({ minMs: 0, maxMs: 60_000 })
+    .default("250ms")
+    .describe("Quiet time after a change before the file is read. Default 250ms."),
+  recheck_tunnels: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Judge open tunnels again after a reload and close those that are no longer allowed. Default true.",
+    ),
+});
+
+const statsSchema = z.strictObject({
+  address: listenAddress()
+    .default(":9093")
+    .describe('Listen address of /metrics, /config, /stats and /reload/status. Default ":9093".'),
+});
+
+const logSchema = z.strictObject({
+  level: z
+    .enum(["debug", "info", "warn", "error"])
+    .optional()
+    .describe("Lowest level that is logged. Default: the variable LOG_LEVEL, else info."),
+});
+
+/** The file: every key, its type, its default and its description. */
+export const configSchema = z.strictObject({
+  mode: z
+    .enum(["proxy-sidecar", ""], {
+      error:
+        'authbridge-proxy supports only mode "proxy-sidecar"; the other modes need another program',
+    })
+    .default("proxy-sidecar")
+    .describe(
+      'Mode of the Go program. Only "proxy-sidecar" (or nothing) is supported. Default "proxy-sidecar".',
+    ),
+  listener: listenerSchema.prefault({}).describe("Which surfaces are open, and where."),
+  pipeline: pipelinesSchema.prefault({}).describe("The plugins of each direction, in order."),
+  limits: limitsSchema.prefault({}).describe("Bounds of connections, bodies and waits."),
+  egress: egressSchema
+    .prefault({})
+    .describe("Which addresses may be dialled, and how names become addresses."),
+  session: sessionSchema.prefault({}).describe("The store of session events."),
+  reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
+  stats: statsSchema.prefault({}).describe("The operator's listener."),
+  log: logSchema.prefault({}).describe("Logging."),
+  tls_bridge: tlsBridgeSchema.prefault({}).describe("Opening TLS connections of the agent."),
+  mtls: mtlsSchema
+    .optional()
+    .describe(
+      "Mutual TLS between sidecars with SPIFFE certificates. The block turns it on; it needs spiffe.",
+    ),
+  spiffe: spiffeSchema.optional().describe("Where SPIFFE identities come from."),
+  plugin_modules: listOf(words(), 100).describe(
+    "Paths of modules with further plugins. Default [].",
+  ),
+});
+
+/** A checked file with defaults filled, before presets. Durations and sizes are still as written. */
+export type FileConfig = z.output<typeof configSchema>;

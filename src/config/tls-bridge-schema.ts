@@ -1,0 +1,71 @@
+/**
+ * `tls_bridge`: opening TLS connections of the agent with certificates of our own authority.
+ */
+import { z } from "zod";
+import { count, duration, listOf, words } from "./value-schema.ts";
+
+/** The `tls_bridge` block. */
+export const tlsBridgeSchema = z.strictObject({
+  mode: z
+    .enum(["enabled", "disabled"])
+    .default("disabled")
+    .describe("Turns the bridge on. Default disabled."),
+  ca: z
+    .enum(["file", "ephemeral"])
+    .default("file")
+    .describe(
+      "Where the authority lives: file in ca_dir, or ephemeral, made at start and kept in memory. Default file.",
+    ),
+  ca_dir: z
+    .string()
+    .optional()
+    .describe(
+      "Directory of tls.crt, tls.key and ca.crt. Required when the bridge is on with ca: file.",
+    ),
+  generate_ca: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Make an authority when a file of ca_dir is missing. A complete set is never overwritten. Default false.",
+    ),
+  upstream_ca_bundle: z
+    .string()
+    .optional()
+    .describe("PEM file of authorities that are trusted for origins, besides those of the system."),
+  passthrough_hosts: listOf(words()).describe(
+    "Host names that are tunnelled and never opened. Default [].",
+  ),
+  ports: z
+    .array(count(1, 65_535))
+    .max(1000)
+    .default([443, 8443])
+    .describe(
+      "Destination ports whose connections are opened. A list replaces the default [443, 8443].",
+    ),
+  on_failure: z
+    .enum(["refuse", "tunnel"])
+    .default("refuse")
+    .describe(
+      "What happens when a client rejects our certificate or an origin cannot be verified: refuse, or tunnel without looking inside. Default refuse.",
+    ),
+  upstream_insecure_hosts: listOf(words()).describe(
+    "Host names whose origin certificate is not verified. Default [].",
+  ),
+  min_version: z
+    .enum(["1.2", "1.3"])
+    .default("1.2")
+    .describe('Lowest TLS version with clients and origins, in quotes. Default "1.2".'),
+  leaf_lifetime: duration({ minMs: 60_000, maxMs: 397 * 24 * 3_600_000 })
+    .default("24h")
+    .describe("Lifetime of a certificate that is made for a host. Default 24h."),
+  key_type: z
+    .enum(["ecdsa-p256", "rsa-2048"])
+    .default("ecdsa-p256")
+    .describe("Key of the certificates that are made. Default ecdsa-p256."),
+  upstream_http2: z
+    .enum(["auto", "on", "off"])
+    .default("auto")
+    .describe(
+      "HTTP/2 with origins: auto by ALPN, on to require it, off for HTTP/1.1. Default auto.",
+    ),
+});

@@ -1,0 +1,176 @@
+/**
+ * The file as YAML: its value, its syntax errors, and the place of every key.
+ */
+import {
+  isAlias,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseDocument,
+  visit,
+  type Document,
+  type ErrorCode,
+  type Pair,
+  type YAMLMap,
+} from "yaml";
+import type { Expansion } from "./expand.ts";
+import type { KeyPath } from "./problem.ts";
+
+/** A place in the file, counted from 1. */
+export interface Position {
+  readonly line: number;
+  readonly column: number;
+}
+
+/** A syntax error and its place. */
+export interface SyntaxProblem extends Position {
+  readonly message: string;
+}
+
+/** Aliases that one document may resolve to; a file that repeats itself more is an attack or an accident. */
+const maxAliases = 100;
+
+/** A parsed file. Positions are those of the source, before expansion of variables. */
+export class YamlDocument {
+  readonly value: unknown;
+  readonly problems: readonly SyntaxProblem[];
+  readonly #document: Document;
+  readonly #expansion: Expansion;
+  readonly #lines = new LineCounter();
+
+  constructor(source: string, expansion: Expansion) {
+    this.#expansion = expansion;
+    // Lines are counted in the source: a value with newlines must not move what follows it.
+    this.#lines.addNewLine(0);
+    for (let at = source.indexOf("\n"); at !== -1; at = source.indexOf("\n", at + 1)) {
+      this.#lines.addNewLine(at + 1);
+    }
+    const document = parseDocument(expansion.text, {
+      merge: true,
+      prettyErrors: false,
+      stringKeys: true,
+      version: "1.2",
+    });
+    this.#document = document;
+    const problems = document.errors.map((error) => ({
+      ...this.#at(error.pos[0]),
+      message: syntaxMessages[error.code] ?? "is not valid YAML here",
+    }));
+    let value: unknown;
+    if (problems.length === 0) {
+      try {
+        value = document.toJS({ maxAliasCount: maxAliases });
+      } catch {
+        // The library throws for an alias bomb and for an alias without anchor; its text may quote the file.
+        problems.push({
+          line: 1,
+          column: 1,
+          message: "has an alias without anchor, or too many aliases",
+        });
+      }
+    }
+    this.value = value;
+    this.problems = problems;
+  }
+
+  /** The place of a key or list element; of the nearest one above it when the path leads nowhere. */
+  locate(path: KeyPath): Position {
+    let node: unknown = this.#document.contents;
+    let offset = isNode(node) ? (node.range?.[0] ?? 0) : 0;
+    for (const step of path) {
+      const container = this.#resolve(node);
+      const found = isMap(container) ? this.#member(container, step) : elementOf(container, step);
+      if (found === undefined) break;
+      offset = found.offset ?? offset;
+      node = found.node;
+    }
+    return this.#at(offset);
+  }
+
+  /** The references that stand in a value or key, and not in a comment. */
+  inScalars<Item extends { readonly start: number }>(items: readonly Item[]): (Item & Position)[] {
+    if (items.length === 0) return [];
+    const ranges: (readonly [number, number])[] = [];
+    visit(this.#document, {
+      Scalar: (_, node) => {
+        if (node.range) ranges.push([node.range[0], node.range[1]]);
+      },
+    });
+    return items
+      .filter(({ start }) => ranges.some(([from, to]) => start >= from && start < to))
+      .map((item) => ({ ...item, ...this.#at(item.start) }));
+  }
+
+  #at(offset: number): Position {
+    const { line, col } = this.#lines.linePos(this.#expansion.sourceOffset(offset));
+    return { line: Math.max(1, line), column: Math.max(1, col) };
+  }
+
+  #resolve(node: unknown): unknown {
+    return isAlias(node) ? node.resolve(this.#document) : node;
+  }
+
+  #member(map: YAMLMap, step: string | number): Found | undefined {
+    const own = map.items.find((pair) => keyOf(pair) === String(step));
+    if (own !== undefined) return { offset: offsetOf(own.key), node: own.value };
+    for (const pair of map.items) {
+      if (keyOf(pair) !== "<<") continue;
+      const merged = this.#resolve(pair.value);
+      const sources = isSeq(merged) ? merged.items : [merged];
+      for (const source of sources) {
+        const resolved = this.#resolve(source);
+        const found =
+          isMap(resolved) && resolved !== map ? this.#member(resolved, step) : undefined;
+        if (found) return found;
+      }
+    }
+    return undefined;
+  }
+}
+
+interface Found {
+  readonly offset: number | undefined;
+  readonly node: unknown;
+}
+
+function elementOf(container: unknown, step: string | number): Found | undefined {
+  if (!isSeq(container) || typeof step !== "number") return undefined;
+  const node: unknown = container.items[step];
+  return node === undefined ? undefined : { offset: offsetOf(node), node };
+}
+
+function keyOf(pair: Pair): string {
+  return isScalar(pair.key) ? String(pair.key.value) : "";
+}
+
+function offsetOf(node: unknown): number | undefined {
+  return isNode(node) ? node.range?.[0] : undefined;
+}
+
+/** Our own words: those of the library may quote the text around the error, which may be a secret. */
+const syntaxMessages: Partial<Record<ErrorCode, string>> = {
+  ALIAS_PROPS: "gives a tag or an anchor to an alias",
+  BAD_ALIAS: "has an alias without a name",
+  BAD_DIRECTIVE: "has a malformed directive",
+  BAD_DQ_ESCAPE: "has an unknown escape in a double-quoted text",
+  BAD_INDENT: "is indented wrongly",
+  BAD_SCALAR_START: "has a plain text that starts with a reserved character; put it in quotes",
+  BLOCK_AS_IMPLICIT_KEY: "has a nested mapping where a simple value is expected",
+  BLOCK_IN_FLOW: "has a block inside brackets",
+  DUPLICATE_KEY: "has this key twice",
+  IMPOSSIBLE: "is not valid YAML here",
+  KEY_OVER_1024_CHARS: "has a key of more than 1024 characters",
+  MISSING_CHAR: "has a character missing here, such as a colon, a quote or a bracket",
+  MULTILINE_IMPLICIT_KEY: "has a key of several lines, or a line without a colon",
+  MULTIPLE_ANCHORS: "has two anchors on one value",
+  MULTIPLE_DOCS: "has more than one document; only one is allowed",
+  MULTIPLE_TAGS: "has two tags on one value",
+  NON_STRING_KEY: "has a key that is not a text; put it in quotes",
+  RESOURCE_EXHAUSTION: "is nested too deeply",
+  TAB_AS_INDENT: "is indented with a tab; use spaces",
+  TAG_RESOLVE_FAILED: "has a tag that is not known",
+  UNEXPECTED_TOKEN: "has something unexpected here",
+  BAD_COLLECTION_TYPE: "has a tag that does not fit its value",
+};

@@ -1,0 +1,190 @@
+/** A bound address with an HTTP server behind it: limits, malformed input, connection tracking, graceful close. */
+import http from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { ProxyError } from "../errors.ts";
+import { rawReply, renderDenial } from "../proxy/reply.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+/** An address as the file spells it: `:8081`, `127.0.0.1:0`, `[::1]:8081`. */
+export interface BindAddress {
+  /** `0.0.0.0` for every IPv4 address. */
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Limits of one listener. Bytes and milliseconds. */
+export interface ListenerLimits {
+  readonly maxConnections: number;
+  readonly maxHeaderBytes: number;
+  readonly maxHeaders: number;
+  readonly headerTimeoutMs: number;
+  readonly keepAliveTimeoutMs: number;
+  readonly maxRequestsPerConnection: number;
+}
+
+/** What a surface does with what arrives. Handlers never throw and never reject. */
+export interface ListenerHandlers {
+  onRequest(request: http.IncomingMessage, response: http.ServerResponse): void;
+  onConnect(request: http.IncomingMessage, client: Socket, head: Buffer): void;
+  onUpgrade(request: http.IncomingMessage, client: Socket, head: Buffer): void;
+}
+
+/** One listener of the data plane. */
+export class Listener {
+  readonly #server: http.Server;
+  readonly #limits: ListenerLimits;
+  readonly #metrics: Metrics;
+  readonly #connections = new Set<Socket>();
+  /** Connections that carry a response which is not finished: an error answer must not be written into it. */
+  readonly #answering = new WeakMap<Duplex, number>();
+  #draining = false;
+
+  constructor(handlers: ListenerHandlers, limits: ListenerLimits, metrics: Metrics) {
+    this.#limits = limits;
+    this.#metrics = metrics;
+    this.#server = http.createServer({
+      noDelay: true,
+      keepAlive: true,
+      maxHeaderSize: limits.maxHeaderBytes,
+      headersTimeout: limits.headerTimeoutMs,
+      // Uploads may take long; a body that stops moving is let go by the stall watch instead.
+      requestTimeout: 0,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: Math.max(50, Math.min(5_000, limits.headerTimeoutMs / 4)),
+      // Checked with the rest of the framing, so that the refusal is our JSON.
+      requireHostHeader: false,
+      insecureHTTPParser: false,
+    });
+    this.#server.maxHeadersCount = limits.maxHeaders + 1;
+    this.#server.maxRequestsPerSocket = limits.maxRequestsPerConnection;
+    this.#server.on("connection", (socket: Socket) => this.#onConnection(socket));
+    const onRequest = (request: http.IncomingMessage, response: http.ServerResponse): void => {
+      this.#track(request.socket, response);
+      handlers.onRequest(request, response);
+    };
+    this.#server.on("request", onRequest);
+    this.#server.on("checkContinue", onRequest);
+    this.#server.on("checkExpectation", (_request, response: http.ServerResponse) => {
+      const denial = {
+        code: "request.expectation-failed",
+        message: "only Expect: 100-continue is understood",
+      };
+      const reply = renderDenial(denial);
+      response.writeHead(reply.status, { ...reply.headers, Connection: "close" });
+      response.end(reply.body);
+    });
+    this.#server.on("connect", (request, socket, head) =>
+      handlers.onConnect(request, socket as Socket, head),
+    );
+    this.#server.on("upgrade", (request, socket, head) =>
+      handlers.onUpgrade(request, socket as Socket, head),
+    );
+    this.#server.on("clientError", (error, socket) => this.#onClientError(error, socket));
+  }
+
+  /** Connections that are open now. */
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /** Binds and resolves with the address that was bound; rejects with `config.invalid` when it is taken. */
+  bind(address: BindAddress): Promise<BindAddress> {
+    return new Promise((resolve, reject) => {
+      const onError = (error: Error): void => {
+        const message = `${address.host}:${address.port} cannot be listened on: ${error.message}`;
+        reject(new ProxyError("config.invalid", message, { cause: error }));
+      };
+      this.#server.once("error", onError);
+      this.#server.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
+        this.#server.removeListener("error", onError);
+        // EMFILE while accepting is an `error` event: it must not take the process down.
+        this.#server.on("error", () => this.#metrics.refused("connections"));
+        const bound = this.#server.address() as AddressInfo;
+        resolve({ host: bound.address, port: bound.port });
+      });
+    });
+  }
+
+  /** Stops accepting, lets running exchanges finish until the deadline, then cuts what is left. */
+  async close(deadlineMs: number): Promise<void> {
+    this.#draining = true;
+    const closed = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    this.#server.closeIdleConnections();
+    const cut = setTimeout(() => {
+      for (const socket of this.#connections) socket.destroy();
+    }, deadlineMs);
+    await closed;
+    clearTimeout(cut);
+  }
+
+  #onConnection(socket: Socket): void {
+    if (this.#connections.size >= this.#limits.maxConnections) {
+      this.#metrics.refused("connections");
+      const denial = {
+        code: "proxy.overloaded",
+        message: "too many connections (limits.max_connections)",
+      };
+      socket.on("error", ignore);
+      socket.end(rawReply(renderDenial(denial)));
+      socket.destroySoon();
+      return;
+    }
+    this.#connections.add(socket);
+    socket.once("close", () => this.#connections.delete(socket));
+  }
+
+  #track(socket: Socket, response: http.ServerResponse): void {
+    if (this.#draining) response.shouldKeepAlive = false;
+    this.#answering.set(socket, (this.#answering.get(socket) ?? 0) + 1);
+    response.once("close", () =>
+      this.#answering.set(socket, (this.#answering.get(socket) ?? 1) - 1),
+    );
+  }
+
+  /** What llhttp or a time-out refused before there was a request. */
+  #onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+    const denial = clientErrorDenial(error);
+    this.#metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
+    socket.on("error", ignore);
+    const answering = (this.#answering.get(socket) ?? 0) > 0;
+    if (answering || !socket.writable || error.code === "ECONNRESET") {
+      // Bytes of an answer that is still on its way must not be followed by ours: the client would misread them.
+      socket.destroy();
+      return;
+    }
+    socket.end(rawReply(renderDenial(denial)));
+    // Unread bytes at close make the kernel reset the connection before the client has read the answer.
+    socket.resume();
+    setTimeout(() => socket.destroy(), 1_000).unref();
+  }
+}
+
+function clientErrorDenial(error: NodeJS.ErrnoException): {
+  readonly code: string;
+  readonly message: string;
+} {
+  if (error.code === "HPE_HEADER_OVERFLOW") {
+    return {
+      code: "request.headers-too-large",
+      message: "the header section is larger than limits.max_header_bytes",
+    };
+  }
+  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT") {
+    return {
+      code: "request.timeout",
+      message: "the request did not arrive in time (limits.header_timeout)",
+    };
+  }
+  const reason = (error as { reason?: string }).reason;
+  return {
+    code: "request.malformed",
+    message: reason === undefined ? "malformed request" : `malformed request: ${reason}`,
+  };
+}
+
+function ignore(): void {
+  // The connection is being closed anyway.
+}

@@ -1,0 +1,204 @@
+/** The inbound side: what comes in for the agent, authenticated by the chain and forwarded to its one backend. */
+import { Agent, type IncomingMessage, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { ProxyError } from "../errors.ts";
+import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
+import { type Destination, parseAbsoluteTarget, parseHostHeader } from "../net/destination.ts";
+import { type Flow, makeFlow } from "../pipeline/flow.ts";
+import type { Permit } from "../pipeline/pipeline.ts";
+import { Http1Downstream } from "../proxy/downstream.ts";
+import { exchange } from "../proxy/exchange.ts";
+import { inboundUpgrade } from "../proxy/inbound-upgrade.ts";
+import { denialOf, rawReply, renderDenial } from "../proxy/reply.ts";
+import type { Lease, Runtime } from "../proxy/runtime.ts";
+import { refuseMalformed, stallLimits, type SurfaceServices } from "./forward.ts";
+import type { ListenerHandlers } from "./listener.ts";
+import {
+  checkFraming,
+  checkLoop,
+  checkMethod,
+  endToEndHeaders,
+  upgradeProtocol,
+} from "./request-head.ts";
+
+interface InboundHead {
+  readonly path: string;
+  readonly host: string;
+  readonly headers: HeaderList;
+  readonly flow: Flow;
+  readonly basePath: string;
+}
+
+/** Parses what arrives on the reverse port and hands it to the journeys. */
+export class ReverseSurface implements ListenerHandlers {
+  readonly #services: SurfaceServices;
+
+  constructor(services: SurfaceServices) {
+    this.#services = services;
+  }
+
+  onRequest(request: IncomingMessage, response: ServerResponse): void {
+    const lease = this.#services.runtimes.acquire();
+    const downstream = new Http1Downstream(request, response, stallLimits(lease));
+    try {
+      const parsed = this.#parse(request, lease);
+      const run = exchange(this.#services, { runtime: lease.runtime, downstream, ...parsed });
+      void run.finally(() => lease.release());
+    } catch (error) {
+      lease.release();
+      this.#services.recorder.metrics.refused("malformed");
+      refuseMalformed(downstream, error);
+    }
+  }
+
+  onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
+    client.on("error", ignore);
+    const lease = this.#services.runtimes.acquire();
+    try {
+      if (upgradeProtocol(request) === undefined) {
+        throw new ProxyError("request.malformed", "this upgrade cannot be forwarded");
+      }
+      const parsed = this.#parse(request, lease);
+      const run = inboundUpgrade(this.#services.recorder, {
+        runtime: lease.runtime,
+        client,
+        method: request.method ?? "",
+        ...parsed,
+        carry: (permit, headers, signal) =>
+          carryUpgrade({
+            runtime: lease.runtime,
+            request,
+            client,
+            head,
+            basePath: parsed.basePath,
+            permit,
+            headers,
+            signal,
+          }),
+      });
+      void run.finally(() => lease.release());
+    } catch (error) {
+      lease.release();
+      this.#services.recorder.metrics.refused("malformed");
+      client.end(rawReply(renderDenial(denialOf(error))));
+    }
+  }
+
+  onConnect(_request: IncomingMessage, client: Socket, _head: Buffer): void {
+    client.on("error", ignore);
+    this.#services.recorder.metrics.refused("malformed");
+    const denial = {
+      code: "request.method-not-allowed",
+      message: "CONNECT belongs on the forward port",
+    };
+    client.end(rawReply(renderDenial(denial)));
+  }
+
+  #parse(request: IncomingMessage, lease: Lease): InboundHead {
+    checkFraming(request, this.#services.maxHeaders);
+    checkMethod(request.method);
+    const { backend } = lease.runtime;
+    if (backend === undefined)
+      throw new ProxyError("upstream.unreachable", "listener.reverse_proxy_backend is not set");
+    const { path, host } = originTarget(request);
+    const headers = endToEndHeaders(request);
+    checkLoop(headers, this.#services.pseudonym);
+    forwardedFields(headers, request, backend.destination);
+    const { remoteAddress, remotePort } = request.socket;
+    const client = { address: remoteAddress ?? "", port: remotePort ?? 0 };
+    const flow = makeFlow({
+      direction: "inbound",
+      transport: "http",
+      client,
+      destination: backend.destination,
+    });
+    return { path, host, headers, flow, basePath: backend.basePath };
+  }
+}
+
+/** Path and host of an origin-form target; absolute-form is understood as RFC 9112 section 3.2.2 asks of servers. */
+function originTarget(request: IncomingMessage): { readonly path: string; readonly host: string } {
+  const target = request.url ?? "";
+  const host = request.headers.host ?? "";
+  // Parsed for its refusals: a Host that is not one must not reach the backend or a per-host rule.
+  const named = host === "" ? undefined : parseHostHeader(host, "http");
+  if (target.startsWith("/")) return { path: target, host };
+  if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");
+  const { destination, path } = parseAbsoluteTarget(target);
+  if (named !== undefined && !named.equals(destination)) {
+    throw new ProxyError(
+      "request.misdirected",
+      `the request is for ${destination.authority} but its Host field names ${named.authority}`,
+    );
+  }
+  return { path, host: destination.hostHeader };
+}
+
+/** The fields that tell the backend who spoke to us; the first proxy of a chain sets -Proto and -Host. */
+function forwardedFields(
+  headers: HeaderList,
+  request: IncomingMessage,
+  backend: Destination,
+): void {
+  appendForwardedFor(headers, request.socket.remoteAddress ?? "unknown");
+  if (!headers.has("x-forwarded-proto")) headers.set("X-Forwarded-Proto", "http");
+  const host = request.headers.host;
+  if (!headers.has("x-forwarded-host") && host !== undefined) headers.set("X-Forwarded-Host", host);
+  headers.set("Host", backend.hostHeader);
+}
+
+interface UpgradeParts {
+  readonly runtime: Runtime;
+  readonly request: IncomingMessage;
+  readonly client: Socket;
+  readonly head: Buffer;
+  readonly basePath: string;
+  readonly permit: Permit;
+  readonly headers: HeaderList;
+  readonly signal: AbortSignal;
+}
+
+/** http-proxy-3 carries the upgrade; its connection comes from the Upstream, with the permit. */
+async function carryUpgrade(parts: UpgradeParts): Promise<void> {
+  const { runtime, request, client, permit } = parts;
+  // Loaded with the first upgrade: most processes never carry one, and start-up time counts.
+  const { createProxyServer } = await import("http-proxy-3");
+  const { destination } = permit;
+  const socket = await runtime.upstream.connect(permit, { signal: parts.signal });
+  const connection =
+    destination.scheme === "https" ? await runtime.secure(socket, destination) : socket;
+  const agent = new Agent({ keepAlive: false });
+  agent.createConnection = () => connection;
+  request.headers = upgradeHeaders(request, parts.headers);
+  request.url = parts.basePath + (request.url ?? "/");
+  const proxy = createProxyServer({ target: `http://${destination.authority}`, agent });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      client.once("close", () => resolve());
+      proxy.on("error", (error) => {
+        const message = `${destination.authority} failed: ${error.message}`;
+        reject(new ProxyError("upstream.reset", message, { cause: error }));
+      });
+      proxy.ws(request, client, parts.head);
+    });
+  } finally {
+    connection.destroy();
+    agent.destroy();
+  }
+}
+
+/** What the chain left of the fields, with the two that make it an upgrade. */
+function upgradeHeaders(request: IncomingMessage, headers: HeaderList): IncomingMessage["headers"] {
+  const { upgrade } = request.headers;
+  const fields: Record<string, string | string[]> = {};
+  for (const [name, value] of headers.entries()) {
+    const key = name.toLowerCase();
+    const known = fields[key];
+    fields[key] = known === undefined ? value : [known, value].flat();
+  }
+  return { ...fields, connection: "Upgrade", ...(upgrade === undefined ? {} : { upgrade }) };
+}
+
+function ignore(): void {
+  // `close` follows and is what ends the flow.
+}

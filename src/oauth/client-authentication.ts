@@ -1,0 +1,51 @@
+/** How this program proves to a token endpoint which client it is. */
+import type { Secret } from "../secret.ts";
+
+/** The assertion types that token endpoints of the field know, by the word of the configuration file. */
+export const assertionTypes = {
+  "jwt-spiffe": "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe",
+  "jwt-bearer": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+} as const;
+
+/** A client's identity and its proof, as of now; made anew for every call because the proof rotates. */
+export type ClientAuthentication =
+  | {
+      readonly method: "client_secret_post" | "client_secret_basic";
+      readonly clientId: string;
+      readonly clientSecret: Secret;
+    }
+  | {
+      readonly method: "client_assertion";
+      readonly clientId: string;
+      readonly assertion: Secret;
+      readonly assertionType: keyof typeof assertionTypes;
+    };
+
+/** Adds the proof to the form or to the header fields of a request. */
+export function authenticateClient(
+  client: ClientAuthentication,
+  form: URLSearchParams,
+  headers: Record<string, string>,
+): void {
+  switch (client.method) {
+    case "client_secret_post":
+      form.set("client_id", client.clientId);
+      form.set("client_secret", client.clientSecret.reveal());
+      return;
+    case "client_secret_basic": {
+      // RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
+      const pair = `${formEncode(client.clientId)}:${formEncode(client.clientSecret.reveal())}`;
+      headers["authorization"] = `Basic ${Buffer.from(pair, "latin1").toString("base64")}`;
+      return;
+    }
+    case "client_assertion":
+      form.set("client_id", client.clientId);
+      form.set("client_assertion_type", assertionTypes[client.assertionType]);
+      form.set("client_assertion", client.assertion.reveal());
+      return;
+  }
+}
+
+function formEncode(text: string): string {
+  return new URLSearchParams([["", text]]).toString().slice(1);
+}

@@ -1,0 +1,205 @@
+/** The issuer's signing keys: fetched when first needed, refreshed behind the requests, kept through an outage. */
+import { createLocalJWKSet, errors, type CryptoKey, type JWSHeaderParameters } from "jose";
+import { messageOf, ProxyError } from "../errors.ts";
+import { type Clock, type HttpCall, type HttpCallResponse, parseJsonObject } from "./http-call.ts";
+import { type KeyDocument, readKeyDocument } from "./jwks-document.ts";
+
+/** Where the keys are: a fixed address, or the issuer's discovery document that names it. */
+export type KeyLocation =
+  { readonly url: string } | { readonly discoveryUrl: string; readonly issuer: string };
+
+/** What a {@link JwksSource} is made with. */
+export interface JwksSourceOptions {
+  readonly location: KeyLocation;
+  readonly clock: Clock;
+  /** Age at which keys are fetched again behind a request. */
+  readonly refreshMs?: number;
+  /** Age at which keys are no longer believed when the issuer does not answer. */
+  readonly maxAgeMs?: number;
+  /** Least time between two fetches that an unknown `kid` asked for. */
+  readonly missCooldownMs?: number;
+}
+
+/**
+ * How a source reaches its issuer.
+ *
+ * It comes with every question, because the source outlives the generation whose way out it was.
+ */
+export interface KeyFetcher {
+  readonly call: HttpCall;
+  /** Hears of every fetch: `undefined` for a good one, else what was wrong. */
+  onFetch?(problem: string | undefined): void;
+}
+
+/** There are no keys that may be used: the issuer never answered, or has been silent for too long. */
+export class KeysUnavailable extends Error {
+  constructor(reason: string) {
+    super(`the issuer's keys are not available: ${reason}`);
+    this.name = "KeysUnavailable";
+  }
+}
+
+interface Loaded extends KeyDocument {
+  readonly select: ReturnType<typeof createLocalJWKSet>;
+  readonly at: number;
+}
+
+const maxDocumentBytes = 256 * 1024;
+const fetchTimeoutMs = 10_000;
+/** After a failed fetch: the first wait, doubled up to the last. */
+const firstRetryMs = 250;
+const lastRetryMs = 10_000;
+
+/** One issuer's key set. At most one fetch is under way at any time. */
+export class JwksSource {
+  readonly #options: JwksSourceOptions;
+  readonly #refreshMs: number;
+  readonly #maxAgeMs: number;
+  readonly #missCooldownMs: number;
+  #loaded: Loaded | undefined;
+  #fetching: Promise<void> | undefined;
+  #failures = 0;
+  #problem = "not fetched yet";
+  #retryAt = Number.NEGATIVE_INFINITY;
+  #missAllowedAt = Number.NEGATIVE_INFINITY;
+  #withdrawals = 0;
+
+  constructor(options: JwksSourceOptions) {
+    this.#options = options;
+    this.#refreshMs = options.refreshMs ?? 5 * 60_000;
+    this.#maxAgeMs = options.maxAgeMs ?? 24 * 3_600_000;
+    this.#missCooldownMs = options.missCooldownMs ?? 30_000;
+  }
+
+  /** Grows whenever a key that was there is gone: what was verified by it must not be believed any longer. */
+  get withdrawals(): number {
+    return this.#withdrawals;
+  }
+
+  /** Whether keys are at hand now. */
+  get hasKeys(): boolean {
+    return this.#usable() !== undefined;
+  }
+
+  /** Starts the first fetch, or a refresh that is due, without waiting for it. */
+  warm(fetcher: KeyFetcher): void {
+    const due = this.#loaded === undefined || this.#age(this.#loaded) >= this.#refreshMs;
+    if (due && this.#mayFetch()) void this.#fetchOnce(fetcher);
+  }
+
+  /**
+   * The key for a token's protected header, as jose asks for it.
+   *
+   * Throws {@link KeysUnavailable} when there are none at all, and jose's own errors when no key fits.
+   */
+  async keyFor(header: JWSHeaderParameters, fetcher: KeyFetcher): Promise<CryptoKey> {
+    this.warm(fetcher);
+    if (this.#usable() === undefined) await this.#fetching;
+    const first = this.#usable();
+    if (first === undefined) throw new KeysUnavailable(this.#problem);
+    try {
+      return await first.select(header);
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
+      await this.#afterMiss(fetcher);
+      const second = this.#usable();
+      if (second === undefined || second === first) throw error;
+      return await second.select(header);
+    }
+  }
+
+  /** The issuer may have rotated. Whoever floods unknown ids gets one fetch per cool-down. */
+  async #afterMiss(fetcher: KeyFetcher): Promise<void> {
+    if (this.#fetching !== undefined) return this.#fetching;
+    const now = this.#options.clock.now();
+    if (now < this.#missAllowedAt || !this.#mayFetch()) return;
+    this.#missAllowedAt = now + this.#missCooldownMs;
+    await this.#fetchOnce(fetcher);
+  }
+
+  #usable(): Loaded | undefined {
+    if (this.#loaded === undefined || this.#age(this.#loaded) < this.#maxAgeMs) return this.#loaded;
+    return undefined;
+  }
+
+  #age(loaded: Loaded): number {
+    return this.#options.clock.now() - loaded.at;
+  }
+
+  #mayFetch(): boolean {
+    return this.#fetching === undefined && this.#options.clock.now() >= this.#retryAt;
+  }
+
+  /** Never rejects: the outcome is in the fields. */
+  #fetchOnce(fetcher: KeyFetcher): Promise<void> {
+    this.#fetching ??= this.#fetch(fetcher.call).then((problem) => {
+      this.#fetching = undefined;
+      fetcher.onFetch?.(problem);
+    });
+    return this.#fetching;
+  }
+
+  async #fetch(call: HttpCall): Promise<string | undefined> {
+    const document = await this.#load(call);
+    const now = this.#options.clock.now();
+    if (typeof document === "string") {
+      const wait = Math.min(firstRetryMs * 2 ** this.#failures, lastRetryMs);
+      this.#failures = Math.min(this.#failures + 1, 16);
+      this.#retryAt = now + wait;
+      this.#problem = document;
+      return document;
+    }
+    const before = this.#loaded?.prints ?? new Set<string>();
+    for (const print of before) {
+      if (document.prints.has(print)) continue;
+      this.#withdrawals += 1;
+      break;
+    }
+    this.#loaded = { ...document, select: createLocalJWKSet({ keys: document.keys }), at: now };
+    this.#failures = 0;
+    this.#retryAt = Number.NEGATIVE_INFINITY;
+    return undefined;
+  }
+
+  async #load(call: HttpCall): Promise<KeyDocument | string> {
+    const { location } = this.#options;
+    try {
+      const url = "url" in location ? location.url : await this.#discover(location, call);
+      const response = await this.#get(url, call);
+      return typeof response === "string" ? response : readKeyDocument(response.body);
+    } catch (error) {
+      if (error instanceof ProxyError) return `${error.code}: ${error.message}`;
+      return messageOf(error);
+    }
+  }
+
+  /** OpenID Connect Discovery section 4.3: the document must name exactly the issuer that was asked for. */
+  async #discover(
+    location: { readonly discoveryUrl: string; readonly issuer: string },
+    call: HttpCall,
+  ): Promise<string> {
+    const response = await this.#get(location.discoveryUrl, call);
+    if (typeof response === "string") throw new Error(`discovery: ${response}`);
+    const document = parseJsonObject(response.body.toString("utf8"));
+    if (document?.["issuer"] !== location.issuer) {
+      throw new Error("the discovery document names another issuer");
+    }
+    const url = document["jwks_uri"];
+    if (typeof url !== "string" || !/^https?:\/\//.test(url) || !URL.canParse(url)) {
+      throw new Error("the discovery document has no jwks_uri");
+    }
+    if (new URL(url).origin !== new URL(location.discoveryUrl).origin) {
+      throw new Error("the jwks_uri of the discovery document is on another origin: set jwks_url");
+    }
+    return url;
+  }
+
+  async #get(url: string, call: HttpCall): Promise<HttpCallResponse | string> {
+    const response = await call(url, {
+      headers: { accept: "application/json" },
+      timeoutMs: fetchTimeoutMs,
+      maxBytes: maxDocumentBytes,
+    });
+    return response.status === 200 ? response : `answered ${response.status}`;
+  }
+}

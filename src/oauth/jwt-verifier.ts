@@ -1,0 +1,264 @@
+/** Verifies bearer JWTs against one issuer's keys and remembers what was verified. */
+import { hash } from "node:crypto";
+import { errors, jwtVerify, type CryptoKey, type JWSHeaderParameters, type JWTPayload } from "jose";
+import { type Clock } from "./http-call.ts";
+import { KeysUnavailable } from "./jwks.ts";
+import { audienceOf } from "./unverified-claims.ts";
+
+/** Signature algorithms that can be allowed. Symmetric ones cannot: their key would be in a published set. */
+export const signatureAlgorithms = [
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "ES256",
+  "ES384",
+  "ES512",
+  "EdDSA",
+  "Ed25519",
+] as const;
+
+/** One of {@link signatureAlgorithms}. */
+export type SignatureAlgorithm = (typeof signatureAlgorithms)[number];
+
+/** The keys that a verifier asks; see JwksSource. */
+export interface VerificationKeys {
+  readonly withdrawals: number;
+  keyFor(header: JWSHeaderParameters): Promise<CryptoKey>;
+}
+
+/** What a token must be, besides signed. */
+export interface JwtRules {
+  readonly issuer: string;
+  readonly algorithms: readonly SignatureAlgorithm[];
+  readonly clockSkewMs: number;
+  readonly requireExpiry: boolean;
+  /** The protected header's `typ`, e.g. `at+jwt` (RFC 9068); anything when absent. */
+  readonly tokenType?: string;
+  readonly requiredScopes: readonly string[];
+  /** Claim by claim, the values of which one must be there. */
+  readonly requiredClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
+}
+
+/** What a {@link JwtVerifier} is made with. */
+export interface JwtVerifierOptions {
+  readonly keys: VerificationKeys;
+  readonly rules: JwtRules;
+  readonly clock: Clock;
+  readonly maxRemembered?: number;
+}
+
+/** A token that holds. */
+export interface VerifiedToken {
+  readonly subject: string;
+  readonly clientId?: string;
+  readonly audience: readonly string[];
+  readonly scopes: readonly string[];
+  readonly claims: JWTPayload;
+  /** Seconds since the epoch. */
+  readonly expiresAt?: number;
+}
+
+/** What a verifier says. `reason` is for the operator; it never holds a part of the token. */
+export type Verification =
+  | { readonly outcome: "verified"; readonly token: VerifiedToken }
+  | { readonly outcome: "invalid"; readonly reason: string }
+  | { readonly outcome: "insufficient_scope"; readonly token: VerifiedToken }
+  | { readonly outcome: "keys_unavailable"; readonly reason: string };
+
+/** Longer than any header limit lets through, short enough to hash and to parse without harm. */
+const longestToken = 16 * 1024;
+/** Three non-empty parts in the base64url alphabet: no JWE, no unsecured JWS, no detached payload. */
+const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+/** 9999-12-31: a later date is a unit mistake or an attempt at a token for ever. */
+const latestDate = 253_402_300_799;
+
+/** Verifies tokens of one issuer. Audiences are asked per call, because they can depend on the request. */
+export class JwtVerifier {
+  readonly #keys: VerificationKeys;
+  readonly #rules: JwtRules;
+  readonly #clock: Clock;
+  readonly #maxRemembered: number;
+  readonly #remembered = new Map<string, VerifiedToken>();
+  readonly #underWay = new Map<string, Promise<VerifiedToken>>();
+  #withdrawals: number;
+
+  constructor(options: JwtVerifierOptions) {
+    this.#keys = options.keys;
+    this.#rules = options.rules;
+    this.#clock = options.clock;
+    this.#maxRemembered = options.maxRemembered ?? 10_000;
+    this.#withdrawals = options.keys.withdrawals;
+  }
+
+  /** Judges a token for any of these audiences; answers without a promise when the token is remembered. */
+  verify(text: string, audiences: readonly string[]): Verification | Promise<Verification> {
+    if (text.length > longestToken) return invalid("the token is too long");
+    this.#forgetWithdrawn();
+    const digest = hash("sha256", text, "base64");
+    const known = this.#remembered.get(digest);
+    if (known !== undefined) {
+      if (!this.#hasEnded(known)) return this.#judge(known, audiences);
+      this.#remembered.delete(digest);
+    }
+    return this.#verifyAnew(text, digest, audiences);
+  }
+
+  async #verifyAnew(
+    text: string,
+    digest: string,
+    audiences: readonly string[],
+  ): Promise<Verification> {
+    let checking = this.#underWay.get(digest);
+    if (checking === undefined) {
+      const withdrawals = this.#keys.withdrawals;
+      checking = this.#check(text)
+        .then((token) => {
+          if (withdrawals === this.#keys.withdrawals) this.#remember(digest, token);
+          return token;
+        })
+        .finally(() => this.#underWay.delete(digest));
+      this.#underWay.set(digest, checking);
+    }
+    try {
+      return this.#judge(await checking, audiences);
+    } catch (error) {
+      if (error instanceof KeysUnavailable) {
+        return { outcome: "keys_unavailable", reason: error.message };
+      }
+      if (error instanceof errors.JOSEError) return invalid(error.code);
+      if (error instanceof Unacceptable) return invalid(error.message);
+      // A key that the issuer published and the runtime cannot use is a token that cannot be verified.
+      return invalid("the signature could not be checked");
+    }
+  }
+
+  /** All that does not depend on the request: signature, issuer, times, type and required claims. */
+  async #check(text: string): Promise<VerifiedToken> {
+    if (!compactJws.test(text)) throw new Unacceptable("the token is not a compact JWS");
+    const { issuer, algorithms, clockSkewMs, requireExpiry, tokenType } = this.#rules;
+    const now = this.#clock.now();
+    const { payload } = await jwtVerify(text, (header) => this.#keys.keyFor(header), {
+      issuer,
+      algorithms: [...algorithms],
+      clockTolerance: clockSkewMs / 1000,
+      currentDate: new Date(now),
+      ...(requireExpiry ? { requiredClaims: ["exp"] } : {}),
+      ...(tokenType === undefined ? {} : { typ: tokenType }),
+    });
+    checkDates(payload, (now + clockSkewMs) / 1000);
+    checkIsAccessToken(payload);
+    for (const [claim, accepted] of Object.entries(this.#rules.requiredClaims)) {
+      if (!hasClaim(payload, claim, accepted)) throw new Unacceptable(`claim ${claim} is missing`);
+    }
+    return verifiedToken(payload);
+  }
+
+  #judge(token: VerifiedToken, audiences: readonly string[]): Verification {
+    if (!token.audience.some((audience) => audiences.includes(audience))) {
+      return invalid("the token is for another audience");
+    }
+    if (!this.#rules.requiredScopes.every((scope) => token.scopes.includes(scope))) {
+      return { outcome: "insufficient_scope", token };
+    }
+    return { outcome: "verified", token };
+  }
+
+  #hasEnded(token: VerifiedToken): boolean {
+    const { expiresAt = Number.POSITIVE_INFINITY } = token;
+    return expiresAt * 1000 + this.#rules.clockSkewMs <= this.#clock.now();
+  }
+
+  /** A token without an end is verified each time: nothing would ever take it out of memory. */
+  #remember(digest: string, token: VerifiedToken): void {
+    if (token.expiresAt === undefined) return;
+    if (this.#remembered.size >= this.#maxRemembered) this.#makeRoom();
+    this.#remembered.set(digest, token);
+  }
+
+  #makeRoom(): void {
+    for (const [digest, token] of this.#remembered) {
+      if (this.#hasEnded(token)) this.#remembered.delete(digest);
+    }
+    const kept = Math.floor(this.#maxRemembered * 0.75);
+    for (const digest of this.#remembered.keys()) {
+      if (this.#remembered.size <= kept) break;
+      this.#remembered.delete(digest);
+    }
+  }
+
+  #forgetWithdrawn(): void {
+    if (this.#withdrawals === this.#keys.withdrawals) return;
+    this.#withdrawals = this.#keys.withdrawals;
+    this.#remembered.clear();
+  }
+}
+
+class Unacceptable extends Error {}
+
+function invalid(reason: string): Verification {
+  return { outcome: "invalid", reason };
+}
+
+/** jose looks at `exp` and `nbf`; an `iat` that lies ahead and dates beyond all calendars are left to us. */
+function checkDates(payload: JWTPayload, latestIssue: number): void {
+  for (const claim of ["exp", "nbf", "iat"] as const) {
+    const date: unknown = payload[claim];
+    if (date === undefined) continue;
+    if (typeof date !== "number" || !(date >= 0 && date <= latestDate)) {
+      throw new Unacceptable(`claim ${claim} is not a date`);
+    }
+  }
+  if (payload.iat !== undefined && Math.floor(payload.iat) > latestIssue) {
+    throw new Unacceptable("the token was issued in the future");
+  }
+}
+
+/**
+ * An ID token has the same issuer and key and, for the agent's own client, the same audience, but it is not for APIs.
+ * OpenID Connect Core gives `at_hash` and `c_hash` to ID tokens only; Keycloak says what a token is in `typ`.
+ */
+function checkIsAccessToken(payload: JWTPayload): void {
+  const { typ, at_hash: atHash, c_hash: cHash } = payload;
+  const kinds = ["ID", "Refresh", "Offline", "Logout"];
+  if (
+    atHash !== undefined ||
+    cHash !== undefined ||
+    (typeof typ === "string" && kinds.includes(typ))
+  ) {
+    throw new Unacceptable("the token is not an access token");
+  }
+}
+
+function hasClaim(
+  payload: JWTPayload,
+  claim: string,
+  accepted: readonly (string | number | boolean)[],
+): boolean {
+  const value: unknown = Object.hasOwn(payload, claim) ? payload[claim] : undefined;
+  const values: unknown[] = Array.isArray(value) ? value : [value];
+  return accepted.some((wanted) => values.includes(wanted));
+}
+
+function verifiedToken(payload: JWTPayload): VerifiedToken {
+  const { azp, client_id: clientId } = payload;
+  const client = [azp, clientId].find((claim) => typeof claim === "string");
+  return Object.freeze({
+    subject: typeof payload.sub === "string" ? payload.sub : "",
+    ...(typeof client === "string" ? { clientId: client } : {}),
+    audience: audienceOf(payload.aud),
+    scopes: scopesOf(payload),
+    claims: payload,
+    ...(payload.exp === undefined ? {} : { expiresAt: payload.exp }),
+  });
+}
+
+/** RFC 8693 section 4.2 has `scope` as one string; some issuers write `scp`, as a string or a list. */
+function scopesOf(payload: JWTPayload): readonly string[] {
+  const { scope, scp } = payload;
+  const granted = scope ?? scp;
+  if (typeof granted === "string") return granted.split(" ").filter((word) => word !== "");
+  return audienceOf(granted);
+}

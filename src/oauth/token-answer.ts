@@ -1,0 +1,110 @@
+/** What a token endpoint said: a token, a refusal, or nothing that can be used. */
+import { Secret } from "../secret.ts";
+import { type HttpCallResponse, parseJsonObject } from "./http-call.ts";
+
+/** A token that the endpoint issued. */
+export interface IssuedToken {
+  readonly kind: "issued";
+  readonly token: Secret;
+  /** Milliseconds since the epoch, from the answer's `expires_in`; absent when it had none. */
+  readonly expiresAt?: number;
+  readonly scope?: string;
+}
+
+/** The endpoint understood the request and refused it: a 4xx answer. */
+export interface RejectedGrant {
+  readonly kind: "rejected";
+  readonly status: number;
+  /** The OAuth error code as the endpoint wrote it, for the operator's log only. */
+  readonly error?: string;
+  /** At most 200 printable characters without anything that could be a token, for the operator's log only. */
+  readonly description?: string;
+}
+
+/** There was no answer that can be used; `reason` is made of this program's own words. */
+export interface UnavailableEndpoint {
+  readonly kind: "unavailable";
+  readonly reason: string;
+}
+
+/** The outcome of one call. */
+export type TokenAnswer = IssuedToken | RejectedGrant | UnavailableEndpoint;
+
+/** Longest access token that is taken: it has to fit a header field of any origin. */
+const longestToken = 64 * 1024;
+const longestDescription = 200;
+/** RFC 6749 section 5.2: %x20-21 / %x23-5B / %x5D-7E. */
+const errorCode = /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/;
+/** RFC 6749 appendix A.12: an access token is visible ASCII; a space would split the header value. */
+const visible = /^[\x21-\x7e]+$/;
+
+/** Reads an answer. `sentAt` is when the request left, so that the lifetime is never counted too long. */
+export function readTokenAnswer(response: HttpCallResponse, sentAt: number): TokenAnswer {
+  const { status } = response;
+  if (status >= 400 && status < 500) return readRejection(response);
+  if (status !== 200) return unavailable(`answered ${status}`);
+  const fields = parseJsonObject(response.body.toString("utf8"));
+  if (fields === undefined) return unavailable("answered with something that is not a JSON object");
+  const {
+    access_token: token,
+    token_type: type,
+    expires_in: expiresIn,
+    scope,
+    issued_token_type: issued,
+  } = fields;
+  if (typeof token !== "string" || token === "") {
+    return unavailable("answered without an access_token");
+  }
+  if (token.length > longestToken || !visible.test(token)) {
+    return unavailable("answered with an access_token that cannot stand in a header");
+  }
+  if (!isUsableType(type)) return unavailable("answered with a token_type that is not Bearer");
+  if (issued !== undefined && typeof issued !== "string") {
+    return unavailable("answered with a malformed issued_token_type");
+  }
+  if (expiresIn !== undefined && !isLifetime(expiresIn)) {
+    return unavailable("answered with an expires_in that is not a positive number");
+  }
+  return {
+    kind: "issued",
+    token: new Secret(token),
+    ...(expiresIn === undefined ? {} : { expiresAt: sentAt + expiresIn * 1000 }),
+    ...(typeof scope === "string" ? { scope } : {}),
+  };
+}
+
+function unavailable(reason: string): UnavailableEndpoint {
+  return { kind: "unavailable", reason };
+}
+
+/** The Go program does not look at token_type; DPoP and other bound tokens would fail at the origin. */
+function isUsableType(type: unknown): boolean {
+  if (type === undefined) return true;
+  if (typeof type !== "string") return false;
+  // RFC 8693 section 2.2.1: N_A where the issued token is not an access token.
+  return type.toLowerCase() === "bearer" || type === "N_A";
+}
+
+function isLifetime(value: unknown): value is number {
+  return typeof value === "number" && Number.isFinite(value) && value > 0;
+}
+
+function readRejection(response: HttpCallResponse): RejectedGrant {
+  const fields = parseJsonObject(response.body.toString("utf8")) ?? {};
+  const { error, error_description: description } = fields;
+  return {
+    kind: "rejected",
+    status: response.status,
+    ...(typeof error === "string" && errorCode.test(error) ? { error: printable(error) } : {}),
+    ...(typeof description === "string" ? { description: printable(description) } : {}),
+  };
+}
+
+/** A server may quote the token or the secret that it refused: long runs of token characters are taken out. */
+function printable(text: string): string {
+  return text
+    .slice(0, 4 * longestDescription)
+    .replace(/[\w\-.~+/=]{24,}/g, "[cut]")
+    .replace(/[^\x20-\x7e]/g, "?")
+    .slice(0, longestDescription);
+}

@@ -1,0 +1,186 @@
+/** Issued tokens by digest of all that they depend on, with one call at a time for each of them. */
+import { hash } from "node:crypto";
+import type { Secret } from "../secret.ts";
+import type { Clock } from "./http-call.ts";
+import type { RejectedGrant, TokenAnswer, UnavailableEndpoint } from "./token-answer.ts";
+
+/** A token that may be used now. */
+export interface CachedToken {
+  readonly token: Secret;
+  /** Milliseconds since the epoch at which this cache forgets it. */
+  readonly usableUntil: number;
+  /** Who the token speaks for, as the caller recorded it. */
+  readonly subject?: string;
+}
+
+/** What the cache gave: a token and where it came from, or why there is none. */
+export type Obtained =
+  | { readonly token: Secret; readonly subject?: string; readonly source: "cache" | "endpoint" }
+  | {
+      readonly refused: RejectedGrant | UnavailableEndpoint;
+      readonly source: "cache" | "endpoint";
+    };
+
+/** What a caller says about the token that it asks for. */
+export interface TokenRequest {
+  readonly key: string;
+  /** Seconds since the epoch at which the subject token ends: the issued token is not kept longer. */
+  readonly subjectExpiresAt?: number;
+  readonly subject?: string;
+  /** Asks the endpoint. The signal aborts when every caller that waits for this key has gone. */
+  load(signal: AbortSignal): Promise<TokenAnswer>;
+}
+
+/** Bounds of a {@link TokenCache}; tests make them small. */
+export interface TokenCacheOptions {
+  readonly clock: Clock;
+  readonly maxEntries?: number;
+  readonly maxRejections?: number;
+}
+
+/** Taken off every lifetime, so that a token does not end on its way (contract 2.2). */
+const skewMs = 30_000;
+/** How long a refusal of the endpoint is repeated without asking again. */
+const rejectionMs = 5_000;
+/** When the cache is full, it falls to this share of its size. */
+const keptShare = 0.75;
+
+interface Flight {
+  readonly answer: Promise<TokenAnswer>;
+  readonly abort: AbortController;
+  waiting: number;
+}
+
+interface Rejection {
+  readonly refused: RejectedGrant;
+  readonly until: number;
+}
+
+/** The cache key of a token: a digest over every part with its length, so that no two lists of parts meet. */
+export function tokenCacheKey(parts: readonly (string | undefined)[]): string {
+  let text = "";
+  for (const part of parts) text += part === undefined ? "-;" : `${part.length}:${part};`;
+  return hash("sha256", text, "base64");
+}
+
+/** Remembers issued tokens until 30 s before their end, and refusals for a few seconds. */
+export class TokenCache {
+  readonly #clock: Clock;
+  readonly #maxEntries: number;
+  readonly #maxRejections: number;
+  readonly #tokens = new Map<string, CachedToken>();
+  readonly #rejections = new Map<string, Rejection>();
+  readonly #flights = new Map<string, Flight>();
+
+  constructor(options: TokenCacheOptions) {
+    this.#clock = options.clock;
+    this.#maxEntries = options.maxEntries ?? 10_000;
+    this.#maxRejections = options.maxRejections ?? 1_000;
+  }
+
+  get size(): number {
+    return this.#tokens.size;
+  }
+
+  /** The token under this key, if it can be used now. */
+  get(key: string): CachedToken | undefined {
+    const entry = this.#tokens.get(key);
+    if (entry === undefined) return undefined;
+    if (entry.usableUntil > this.#clock.now()) return entry;
+    this.#tokens.delete(key);
+    return undefined;
+  }
+
+  /**
+   * The token under this key, or what one call of the endpoint gives.
+   *
+   * Callers with the same key share the call that is under way. A caller that goes away does not end it for the
+   * others, and a failure is told to those who waited for it and to nobody who comes later.
+   */
+  async obtain(request: TokenRequest, signal: AbortSignal): Promise<Obtained> {
+    const entry = this.get(request.key);
+    if (entry !== undefined) return { ...entry, source: "cache" };
+    const rejection = this.#rejections.get(request.key);
+    if (rejection !== undefined) {
+      if (rejection.until > this.#clock.now()) {
+        return { refused: rejection.refused, source: "cache" };
+      }
+      this.#rejections.delete(request.key);
+    }
+    const answer = await this.#join(request, signal);
+    if (answer.kind !== "issued") return { refused: answer, source: "endpoint" };
+    return {
+      token: answer.token,
+      ...(request.subject === undefined ? {} : { subject: request.subject }),
+      source: "endpoint",
+    };
+  }
+
+  async #join(request: TokenRequest, signal: AbortSignal): Promise<TokenAnswer> {
+    if (signal.aborted) return { kind: "unavailable", reason: "cancelled" };
+    const flight = this.#flights.get(request.key) ?? this.#takeOff(request);
+    flight.waiting += 1;
+    const gone = Promise.withResolvers<TokenAnswer>();
+    const leave = (): void => gone.resolve({ kind: "unavailable", reason: "cancelled" });
+    signal.addEventListener("abort", leave, { once: true });
+    try {
+      return await Promise.race([flight.answer, gone.promise]);
+    } finally {
+      signal.removeEventListener("abort", leave);
+      flight.waiting -= 1;
+      if (flight.waiting === 0) {
+        flight.abort.abort();
+        this.#land(request.key, flight);
+      }
+    }
+  }
+
+  #takeOff(request: TokenRequest): Flight {
+    const abort = new AbortController();
+    const answer = request.load(abort.signal).then((loaded) => {
+      this.#land(request.key, flight);
+      this.#keep(request, loaded);
+      return loaded;
+    });
+    // Waiters see the rejection through their race; without waiters nobody else would.
+    answer.catch(() => this.#land(request.key, flight));
+    const flight: Flight = { answer, abort, waiting: 0 };
+    this.#flights.set(request.key, flight);
+    return flight;
+  }
+
+  /** Ends a flight's place, unless a later one has taken it. */
+  #land(key: string, flight: Flight): void {
+    if (this.#flights.get(key) === flight) this.#flights.delete(key);
+  }
+
+  #keep(request: TokenRequest, answer: TokenAnswer): void {
+    const now = this.#clock.now();
+    if (answer.kind === "rejected") {
+      makeRoom(this.#rejections, this.#maxRejections, (rejection) => rejection.until <= now);
+      this.#rejections.set(request.key, { refused: answer, until: now + rejectionMs });
+      return;
+    }
+    if (answer.kind === "unavailable" || answer.expiresAt === undefined) return;
+    const { subjectExpiresAt = Number.POSITIVE_INFINITY, subject } = request;
+    const usableUntil = Math.min(answer.expiresAt - skewMs, subjectExpiresAt * 1000);
+    if (usableUntil <= now) return;
+    makeRoom(this.#tokens, this.#maxEntries, (entry) => entry.usableUntil <= now);
+    this.#tokens.set(request.key, {
+      token: answer.token,
+      usableUntil,
+      ...(subject === undefined ? {} : { subject }),
+    });
+  }
+}
+
+/** Makes a full map smaller: first what has ended, then the oldest down to three quarters. */
+function makeRoom<T>(map: Map<string, T>, max: number, hasEnded: (entry: T) => boolean): void {
+  if (map.size < max) return;
+  for (const [key, entry] of map) if (hasEnded(entry)) map.delete(key);
+  const kept = Math.floor(max * keptShare);
+  for (const key of map.keys()) {
+    if (map.size <= kept) break;
+    map.delete(key);
+  }
+}

@@ -1,0 +1,150 @@
+/** Calls of an OAuth token endpoint: token exchange (RFC 8693) and client credentials (RFC 6749 section 4.4). */
+import { setTimeout as delay } from "node:timers/promises";
+import { ProxyError } from "../errors.ts";
+import type { Secret } from "../secret.ts";
+import { authenticateClient, type ClientAuthentication } from "./client-authentication.ts";
+import type { Clock, HttpCall, HttpCallResponse } from "./http-call.ts";
+import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
+
+/** What is asked for, whichever grant asks for it. */
+interface Wanted {
+  readonly audience?: string;
+  readonly scopes: readonly string[];
+  /** RFC 8707: the URI of the service that the token is for. */
+  readonly resource?: string;
+}
+
+/** One request for a token. */
+export type Grant =
+  | (Wanted & {
+      readonly type: "token-exchange";
+      readonly subjectToken: Secret;
+      readonly actorToken?: Secret;
+    })
+  | (Wanted & { readonly type: "client-credentials" });
+
+/** What a {@link TokenEndpoint} is made with. */
+export interface TokenEndpointOptions {
+  readonly call: HttpCall;
+  readonly clock: Clock;
+  /** For one request with all its retries; 30,000 when absent. */
+  readonly deadlineMs?: number;
+  /** Waits between attempts; rejects when the signal aborts. */
+  readonly sleep?: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
+  /** From 0 to 1, for the jitter. */
+  readonly random?: () => number;
+}
+
+const accessToken = "urn:ietf:params:oauth:token-type:access_token";
+const grantTypes = {
+  "token-exchange": "urn:ietf:params:oauth:grant-type:token-exchange",
+  "client-credentials": "client_credentials",
+} as const;
+
+const maxRetries = 2;
+const firstBackoffMs = 100;
+/** The Go program's limit; a token answer is a few kilobytes. */
+const maxAnswerBytes = 1024 * 1024;
+/** Faults that another attempt can cure. A certificate or an endless answer stays what it is. */
+const passing: ReadonlySet<string> = new Set([
+  "upstream.refused",
+  "upstream.reset",
+  "upstream.timeout",
+  "upstream.unresolvable",
+  "upstream.unreachable",
+  "upstream.bad-response",
+]);
+
+/** Asks token endpoints; holds no state between calls. */
+export class TokenEndpoint {
+  readonly #call: HttpCall;
+  readonly #clock: Clock;
+  readonly #deadlineMs: number;
+  readonly #sleep: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
+  readonly #random: () => number;
+
+  constructor(options: TokenEndpointOptions) {
+    this.#call = options.call;
+    this.#clock = options.clock;
+    this.#deadlineMs = options.deadlineMs ?? 30_000;
+    this.#sleep =
+      options.sleep ?? ((milliseconds, signal) => delay(milliseconds, undefined, { signal }));
+    this.#random = options.random ?? Math.random;
+  }
+
+  /** Asks `url` for a token. Transport faults and 5xx answers are tried again, twice at most; 4xx never. */
+  async request(
+    url: string,
+    client: ClientAuthentication,
+    grant: Grant,
+    signal?: AbortSignal,
+  ): Promise<TokenAnswer> {
+    const endsAt = this.#clock.now() + this.#deadlineMs;
+    const headers: Record<string, string> = {
+      "content-type": "application/x-www-form-urlencoded",
+      accept: "application/json",
+    };
+    const form = formOf(grant);
+    authenticateClient(client, form, headers);
+    const body = form.toString();
+    for (let attempt = 0; ; attempt += 1) {
+      const sentAt = this.#clock.now();
+      const outcome = await this.#attempt(url, {
+        method: "POST",
+        headers,
+        body,
+        maxBytes: maxAnswerBytes,
+        timeoutMs: Math.max(1, endsAt - sentAt),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      if ("answer" in outcome) {
+        if (outcome.answer.status < 500) return readTokenAnswer(outcome.answer, sentAt);
+      } else if (!outcome.passing) {
+        return { kind: "unavailable", reason: outcome.reason };
+      }
+      const reason = "answer" in outcome ? `answered ${outcome.answer.status}` : outcome.reason;
+      // Half of the step is fixed and half is chance, so that callers that failed together do not return together.
+      const wait = firstBackoffMs * 2 ** attempt * (0.5 + this.#random() / 2);
+      const isLast = attempt === maxRetries || this.#clock.now() + wait >= endsAt;
+      if (isLast || signal?.aborted === true) return { kind: "unavailable", reason };
+      try {
+        await this.#sleep(wait, signal);
+      } catch {
+        // The wait ends early only because the callers are gone; nobody reads this answer.
+        return { kind: "unavailable", reason: "cancelled" };
+      }
+    }
+  }
+
+  async #attempt(
+    url: string,
+    request: Parameters<HttpCall>[1],
+  ): Promise<
+    { readonly answer: HttpCallResponse } | { readonly passing: boolean; readonly reason: string }
+  > {
+    try {
+      return { answer: await this.#call(url, request) };
+    } catch (error) {
+      if (request?.signal?.aborted === true) return { passing: false, reason: "cancelled" };
+      if (!(error instanceof ProxyError)) throw error;
+      return { passing: passing.has(error.code), reason: error.code };
+    }
+  }
+}
+
+function formOf(grant: Grant): URLSearchParams {
+  const form = new URLSearchParams({ grant_type: grantTypes[grant.type] });
+  if (grant.type === "token-exchange") {
+    form.set("subject_token", grant.subjectToken.reveal());
+    form.set("subject_token_type", accessToken);
+    form.set("requested_token_type", accessToken);
+    if (grant.actorToken !== undefined) {
+      form.set("actor_token", grant.actorToken.reveal());
+      form.set("actor_token_type", accessToken);
+    }
+  }
+  if (grant.audience !== undefined && grant.audience !== "") form.set("audience", grant.audience);
+  if (grant.scopes.length > 0) form.set("scope", grant.scopes.join(" "));
+  if (grant.resource !== undefined) form.set("resource", grant.resource);
+  return form;
+}

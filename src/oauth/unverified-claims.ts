@@ -1,0 +1,38 @@
+/**
+ * Claims of a token that nobody has verified here.
+ *
+ * They may only shorten a lifetime or label a record, never open anything: whoever sent the token wrote them.
+ */
+import { parseJsonObject } from "./http-call.ts";
+
+/** What can be read from a JWT without its key. */
+export interface UnverifiedClaims {
+  readonly subject?: string;
+  /** Seconds since the epoch. */
+  readonly expiresAt?: number;
+  readonly audience: readonly string[];
+}
+
+const longestToken = 64 * 1024;
+
+/** Reads the payload of a compact JWS; undefined for an opaque token. */
+export function unverifiedClaims(token: string): UnverifiedClaims | undefined {
+  if (token.length > longestToken) return undefined;
+  const [, payload, signature, ...rest] = token.split(".");
+  if (payload === undefined || signature === undefined || rest.length > 0) return undefined;
+  const claims = parseJsonObject(Buffer.from(payload, "base64url").toString("utf8"));
+  if (claims === undefined) return undefined;
+  const { sub, exp, aud } = claims;
+  return {
+    ...(typeof sub === "string" ? { subject: sub } : {}),
+    ...(typeof exp === "number" && Number.isFinite(exp) ? { expiresAt: exp } : {}),
+    audience: audienceOf(aud),
+  };
+}
+
+/** The `aud` claim as a list: RFC 7519 section 4.1.3 allows one string or an array of them. */
+export function audienceOf(aud: unknown): string[] {
+  if (typeof aud === "string") return [aud];
+  if (!Array.isArray(aud)) return [];
+  return aud.filter((item): item is string => typeof item === "string");
+}

@@ -1,0 +1,58 @@
+/** The kinds of value that plugin configurations share. */
+import { z } from "zod";
+import { durationPattern, parseDuration } from "../duration.ts";
+import { compileHostGlob } from "../net/host-pattern.ts";
+import { messageOf } from "../errors.ts";
+
+/** An http or https address of a service that the operator runs. */
+export function serviceUrl(): z.ZodString {
+  return z
+    .string()
+    .regex(/^https?:\/\/[^\s]+$/, {
+      error: "must be an http:// or https:// address",
+      abort: true,
+    })
+    .refine((text) => URL.canParse(text), { error: "is not a valid address" });
+}
+
+/** A text that holds more than white space. */
+export function words(): z.ZodString {
+  return z.string().regex(/\S/, { error: "must not be blank" });
+}
+
+/** A Go duration of at least `minMs`. */
+export function duration(minMs = 1): z.ZodString {
+  return z
+    .string()
+    .regex(durationPattern, {
+      error: 'must be a duration such as "250ms", "30s" or "1h30m"',
+      abort: true,
+    })
+    .refine((text) => (parseDuration(text) ?? -1) >= minMs, {
+      error: `must be at least ${minMs}ms`,
+    });
+}
+
+/** A glob over host names, with `.` as the separator. */
+export function hostGlob(): z.ZodString {
+  return z.string().superRefine((pattern, context) => {
+    try {
+      compileHostGlob(pattern);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: messageOf(error) });
+    }
+  });
+}
+
+/** The origin of an address that {@link serviceUrl} accepted. */
+export function originOf(url: string): string {
+  return new URL(url).origin;
+}
+
+/** The first DNS label of a host with or without a port; undefined for an address or for nothing. */
+export function firstLabel(host: string): string | undefined {
+  const name = host.replace(/:\d*$/, "");
+  if (name.startsWith("[") || name.includes(":") || /^[\d.]+$/.test(name)) return undefined;
+  const label = name.split(".", 1)[0]?.toLowerCase();
+  return label === "" ? undefined : label;
+}

@@ -1,0 +1,31 @@
+/** Plugins that files for the Go program may name and that this version does not have: the start is refused in words. */
+import type { PluginDefinition } from "../pipeline/plugin.ts";
+
+function unavailable(name: string, description: string, instead: string): PluginDefinition {
+  return Object.freeze({
+    name,
+    description,
+    unavailable: instead,
+    create: () => {
+      throw new TypeError(`${name} cannot be created`);
+    },
+  });
+}
+
+const remove = "remove the entry, or set on_error: off on it";
+
+/** One definition per name, each with what to do about it. */
+export const unavailablePlugins: readonly PluginDefinition[] = [
+  unavailable("opa", "Judges messages by an OPA bundle", remove),
+  unavailable("egress-policy", "Judges destinations by host, method and path rules", remove),
+  unavailable("tool-policy", "Judges MCP tool calls", remove),
+  unavailable("token-broker", "Fetches tokens from a broker that asks for consent", remove),
+  unavailable("mcp-parser", "Records what MCP messages say", remove),
+  unavailable("a2a-parser", "Records what A2A messages say", remove),
+  unavailable("inference-parser", "Records what calls of language models say", remove),
+  unavailable("ibac", "Has a language model judge actions against the user's intent", remove),
+  unavailable("sparc", "Has a reflection service judge tool calls", remove),
+  unavailable("context-guru", "Shortens large tool outputs in calls of language models", remove),
+  unavailable("litellm-budget-track", "Refuses calls of language models above a budget", remove),
+  unavailable("cpex", "Runs policies of another engine on messages", remove),
+];

@@ -1,0 +1,315 @@
+/**
+ * One HTTP exchange: request phase, send, response phase, reply. The same for every surface and both directions.
+ *
+ * Direction is a value here: only the pipeline and the destination differ, and the listener chose both.
+ */
+import type { Duplex } from "node:stream";
+import { ProxyError } from "../errors.ts";
+import { type BodyBudget, readBounded } from "../http/body.ts";
+import type { HeaderList } from "../http/headers.ts";
+import { RequestContext } from "../pipeline/context.ts";
+import type { Denial } from "../pipeline/decision.ts";
+import type { Flow } from "../pipeline/flow.ts";
+import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
+import type { OutgoingRequest } from "../upstream/origin-pools.ts";
+import type { Downstream } from "./downstream.ts";
+import type { FlowRecorder } from "./finish.ts";
+import { JudgedSink } from "./judged-sink.ts";
+import { denialOf, renderDenial, renderRefusal, statusOf } from "./reply.ts";
+import { RequestBody } from "./request-body.ts";
+import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+import type { Runtime } from "./runtime.ts";
+import type { StallWatch } from "./stall-watch.ts";
+import { UpstreamRequest } from "./upstream-request.ts";
+
+/** What every exchange of the process shares. */
+export interface ExchangeServices {
+  readonly recorder: FlowRecorder;
+  readonly stalls: StallWatch;
+  readonly budget: BodyBudget;
+  /** The name of this proxy in Via fields. */
+  readonly pseudonym: string;
+}
+
+/** One request as a listener hands it over: parsed, and with the headers that go upstream. */
+export interface ExchangeRequest {
+  readonly runtime: Runtime;
+  readonly flow: Flow;
+  readonly downstream: Downstream;
+  /** End-to-end fields only; Host is already the destination's. */
+  readonly headers: HeaderList;
+  /** Target path and query, byte for byte. */
+  readonly path: string;
+  /** What precedes the path on the wire: the path of a backend URL, or empty. */
+  readonly basePath?: string;
+  /** The authority that the client named, for plugins and records. */
+  readonly host: string;
+  /** Set for an Upgrade; called when the upstream switched protocols. */
+  readonly upgrade?: UpgradeRequest;
+}
+
+/** An exchange that may turn into a tunnel. */
+export interface UpgradeRequest {
+  readonly protocol: string;
+  /** Takes both connections over; resolves when they are closed. */
+  switchTo(head: string[], socket: Duplex, signal: AbortSignal): Promise<void>;
+}
+
+/** What is logged for a client that left before it was answered; no client ever sees it. */
+const clientClosedRequest = 499;
+
+/** Runs the exchange to its end. Never rejects: whatever goes wrong is answered, recorded and logged. */
+export async function exchange(
+  services: ExchangeServices,
+  request: ExchangeRequest,
+): Promise<void> {
+  const run = new Exchange(services, request);
+  services.stalls.add(request.downstream);
+  try {
+    await run.run();
+  } finally {
+    services.stalls.delete(request.downstream);
+  }
+}
+
+class Exchange {
+  readonly #services: ExchangeServices;
+  readonly #request: ExchangeRequest;
+  readonly #pipeline: Pipeline;
+  /** The file exempts this destination from the chain. */
+  readonly #skipped: boolean;
+  readonly #context: RequestContext;
+  readonly #aborting = new AbortController();
+  readonly #ended: Promise<void>;
+  #resolveEnded: () => void = () => undefined;
+  #upstream: UpstreamRequest | undefined;
+  #judged: JudgedSink | undefined;
+  #body: RequestBody | undefined;
+  #bufferedBytes = 0;
+  #status = 0;
+  #denial: Denial | undefined;
+  #refused = false;
+  #cancelled = false;
+  #switched: Promise<void> | undefined;
+
+  constructor(services: ExchangeServices, request: ExchangeRequest) {
+    this.#services = services;
+    this.#request = request;
+    const { runtime, flow, downstream } = request;
+    const inbound = flow.direction === "inbound";
+    this.#pipeline = inbound ? runtime.inbound : runtime.outbound;
+    this.#skipped = !inbound && runtime.skipHosts.matches(flow.destination.host);
+    this.#context = new RequestContext({
+      flow,
+      stage: "request",
+      method: downstream.method,
+      path: request.path,
+      host: request.host,
+      headers: request.headers,
+      hasBody: downstream.hasBody,
+      signal: this.#aborting.signal,
+    });
+    this.#ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+    downstream.onClose((complete) => this.#onClientClosed(complete));
+  }
+
+  async run(): Promise<void> {
+    try {
+      if (this.#skipped) this.#send(this.#pipeline.permitSkipped(this.#request.flow), undefined);
+      else await this.#judge();
+    } catch (error) {
+      this.#fail(error);
+    }
+    await this.#ended;
+    await this.#switched;
+    this.#judged?.close();
+    const pipeline = this.#skipped ? undefined : this.#pipeline;
+    await this.#services.recorder.finished(this.#context, pipeline, {
+      status: this.#status,
+      bytesReceived: this.#body?.bytes ?? this.#bufferedBytes,
+      bytesSent: this.#request.downstream.bytesSent,
+      refused: this.#refused,
+      cancelled: this.#cancelled,
+      ...(this.#denial === undefined ? {} : { denial: this.#denial }),
+      ...(this.#skipped ? { note: { skipped: "listener.skip_hosts" } } : {}),
+    });
+  }
+
+  async #judge(): Promise<void> {
+    const body = await this.#bufferedBody();
+    if (this.#cancelled || this.#denial !== undefined) return;
+    const { recorder } = this.#services;
+    const startedAt = performance.now();
+    const verdict = await this.#pipeline.runRequest(this.#context);
+    const seconds = (performance.now() - startedAt) / 1_000;
+    recorder.metrics.phase(this.#pipeline.direction, "pipeline", seconds);
+    if ("denial" in verdict) {
+      this.#refuse(verdict.denial);
+      return;
+    }
+    recorder.permitted(this.#context);
+    if ("reply" in verdict) {
+      this.#status = verdict.reply.status;
+      this.#request.downstream.reply(verdict.reply);
+    } else {
+      this.#send(verdict.permit, body);
+    }
+  }
+
+  /** The request body, when a step of the chain needs it in memory. */
+  async #bufferedBody(): Promise<Buffer | undefined> {
+    const { downstream, runtime } = this.#request;
+    if (!this.#pipeline.needs.requestBody || !downstream.hasBody) return undefined;
+    if (downstream.expectsContinue) downstream.sendContinue();
+    const read = await readBounded(downstream.body, {
+      limitBytes: runtime.limits.maxBodyBytes,
+      budget: this.#services.budget,
+      signal: this.#aborting.signal,
+    });
+    switch (read.kind) {
+      case "body":
+        // The bytes stay accounted for until the exchange ends.
+        void this.#ended.then(() => read.release());
+        this.#bufferedBytes = read.bytes.length;
+        this.#context.content.load(read.bytes);
+        return read.bytes;
+      case "too-large":
+        this.#refuse({ code: "request.body-too-large", message: "request body too large" });
+        return undefined;
+      case "over-budget":
+        this.#services.recorder.metrics.refused("buffer");
+        this.#refuse({
+          code: "proxy.overloaded",
+          message: "too many bodies are being inspected (limits.max_buffered)",
+        });
+        return undefined;
+      case "aborted":
+      case "failed":
+        // The stall watch has answered, or the client has left; `close` follows.
+        return undefined;
+    }
+  }
+
+  #send(permit: Permit, buffered: Buffer | undefined): void {
+    if (this.#cancelled) return;
+    const { runtime, downstream } = this.#request;
+    this.#upstream = new UpstreamRequest({
+      origins: runtime.origins,
+      permit,
+      outgoing: this.#outgoing(buffered),
+      downstream,
+      via: `1.1 ${this.#services.pseudonym}`,
+      makeSink: (control) => this.#makeSink(control),
+      onStatus: (status) => {
+        this.#status = status;
+      },
+      onSwitched: (headers, socket) => this.#switch(headers, socket),
+      onFault: (error) => this.#fail(error),
+    });
+    this.#upstream.send();
+  }
+
+  /** What goes on the wire: the context's fields and body, and our own Via. */
+  #outgoing(buffered: Buffer | undefined): OutgoingRequest {
+    const { downstream, path, basePath = "", upgrade } = this.#request;
+    const { headers, content } = this.#context;
+    if (content.replaced) headers.delete("content-encoding");
+    const bytes = content.replaced ? content.bytes : buffered;
+    if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
+    const { responseBody, frames } = this.#pipeline.needs;
+    // Bodies that are to be inspected must come uncompressed (contract 3.2).
+    if ((responseBody || frames) && !this.#skipped) headers.delete("accept-encoding");
+    let body: OutgoingRequest["body"] = bytes ?? null;
+    if (bytes === undefined && downstream.hasBody) {
+      if (downstream.expectsContinue) downstream.sendContinue();
+      this.#body = new RequestBody(downstream.body);
+      body = this.#body;
+    }
+    return {
+      method: downstream.method,
+      path: basePath + path,
+      headers: [...headers.raw, "Via", `${downstream.httpVersion} ${this.#services.pseudonym}`],
+      body,
+      ...(upgrade === undefined ? {} : { upgrade: upgrade.protocol }),
+    };
+  }
+
+  #makeSink(control: FlowControl): ResponseSink {
+    const { downstream, runtime } = this.#request;
+    const { response, responseBody, frames } = this.#pipeline.needs;
+    if (this.#skipped || !(response || responseBody || frames)) {
+      return new DirectSink(downstream, control);
+    }
+    this.#judged = new JudgedSink({
+      pipeline: this.#pipeline,
+      context: this.#context,
+      downstream,
+      control,
+      maxBodyBytes: runtime.limits.maxBodyBytes,
+      budget: this.#services.budget,
+      onRefused: (denial) => {
+        this.#denial = denial;
+        this.#status = statusOf(denial);
+        this.#upstream?.abort("the answer was refused");
+      },
+      onFault: (error) => this.#fail(error),
+    });
+    return this.#judged;
+  }
+
+  #switch(headers: string[], socket: Duplex): void {
+    const { upgrade } = this.#request;
+    if (upgrade === undefined) {
+      socket.destroy();
+      this.#fail(
+        new ProxyError("upstream.bad-response", "the upstream switched protocols unasked"),
+      );
+      return;
+    }
+    this.#switched = upgrade.switchTo(headers, socket, this.#aborting.signal);
+    void this.#switched.finally(() => this.#resolveEnded());
+  }
+
+  #refuse(denial: Denial): void {
+    this.#denial = denial;
+    this.#refused = true;
+    const reply = renderRefusal(denial, this.#context);
+    this.#status = reply.status;
+    this.#request.downstream.reply(reply);
+  }
+
+  /** Answers with an error, or cuts the connection when the answer has begun: a cut must be visible. */
+  #fail(error: unknown): void {
+    if (this.#denial !== undefined || this.#cancelled) return;
+    const denial = denialOf(error);
+    this.#denial = denial;
+    if (!(error instanceof ProxyError)) {
+      this.#services.recorder.log.error(
+        { flow: this.#request.flow.id, err: error },
+        "exchange fault",
+      );
+    }
+    this.#refused = statusOf(denial) === 403;
+    this.#upstream?.abort("the exchange failed");
+    const { downstream } = this.#request;
+    if (downstream.headSent) {
+      downstream.destroy();
+      return;
+    }
+    this.#status = statusOf(denial);
+    downstream.reply(renderDenial(denial));
+  }
+
+  #onClientClosed(complete: boolean): void {
+    if (this.#switched !== undefined) return;
+    if (!complete) {
+      this.#cancelled = this.#denial === undefined;
+      if (this.#cancelled && this.#status === 0) this.#status = clientClosedRequest;
+      this.#aborting.abort();
+      this.#upstream?.abort("the client went away");
+    }
+    this.#resolveEnded();
+  }
+}

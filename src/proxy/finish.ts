@@ -1,0 +1,158 @@
+/** The end of every flow: plugins are told, one log line is written, events and metrics are recorded. */
+import type { RequestContext } from "../pipeline/context.ts";
+import type { Denial } from "../pipeline/decision.ts";
+import type { Outcome } from "../pipeline/plugin.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
+import { type EventError, type EventFacts, eventOf, type SessionEvent } from "../session/event.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+/** How a flow ended. */
+export interface Ending {
+  /** What the client got; 0 when the connection was cut before a status was sent. */
+  readonly status: number;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
+  /** The refusal or fault, if there was one. */
+  readonly denial?: Denial;
+  /** True when the chain or the proxy refused before anything was sent upstream. */
+  readonly refused: boolean;
+  /** True when the client left first. */
+  readonly cancelled: boolean;
+  /** Extra fields of the log line, e.g. the reason why a tunnel ended. */
+  readonly note?: Readonly<Record<string, string | number>>;
+}
+
+/** Where events go; absent when sessions are off. */
+export interface EventSink {
+  append(event: SessionEvent): void;
+}
+
+/** What the recorder writes to. */
+export interface RecorderOptions {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly events: EventSink | undefined;
+}
+
+/** Records flows. One per process. */
+export class FlowRecorder {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly #events: EventSink | undefined;
+
+  constructor(options: RecorderOptions) {
+    this.log = options.log;
+    this.metrics = options.metrics;
+    this.#events = options.events;
+  }
+
+  /** The chain let the message pass. */
+  permitted(context: RequestContext): void {
+    this.#append(context, { phase: "request", at: Date.now() });
+  }
+
+  /** The message is over. `pipeline` is absent for flows that skipped the chain. */
+  async finished(
+    context: RequestContext,
+    pipeline: Pipeline | undefined,
+    ending: Ending,
+  ): Promise<void> {
+    const { flow } = context;
+    const now = Date.now();
+    const durationMs = Math.max(0, now - flow.startedAt);
+    const kind = outcomeOf(ending);
+    this.metrics.flowFinished(
+      flow.direction,
+      flow.transport,
+      kind,
+      ending.status,
+      durationMs / 1_000,
+    );
+    this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
+    this.#writeLine(context, ending, kind, durationMs);
+    if (pipeline === undefined) return;
+    this.#appendEnding(context, ending, now, durationMs);
+    await pipeline.finish(context, pluginOutcome(ending, durationMs));
+  }
+
+  #appendEnding(context: RequestContext, ending: Ending, at: number, durationMs: number): void {
+    if (this.#events === undefined) return;
+    if (ending.refused) {
+      // A refusal that no plugin took part in (a malformed request) is a log line, not an event (contract 5).
+      if (context.invocations.length === 0) return;
+      this.#append(context, {
+        phase: "denied",
+        at,
+        statusCode: ending.status,
+        durationMs,
+        ...errorOf(ending),
+      });
+      return;
+    }
+    this.#append(context, {
+      phase: "response",
+      at,
+      statusCode: ending.status,
+      durationMs,
+      ...errorOf(ending),
+    });
+  }
+
+  #append(context: RequestContext, facts: EventFacts): void {
+    this.#events?.append(eventOf(context, facts));
+  }
+
+  #writeLine(context: RequestContext, ending: Ending, outcome: string, durationMs: number): void {
+    const { flow, identity } = context;
+    const line = {
+      flow: flow.id,
+      direction: flow.direction,
+      transport: flow.transport,
+      outcome,
+      client: flow.client.address,
+      method: context.method,
+      host: context.host,
+      ...(context.path === "" ? {} : { path: context.pathname }),
+      status: ending.status,
+      durationMs,
+      received: ending.bytesReceived,
+      sent: ending.bytesSent,
+      ...(identity === undefined ? {} : { subject: identity.subject }),
+      ...(flow.parentId === undefined ? {} : { parent: flow.parentId }),
+      ...(ending.denial === undefined
+        ? {}
+        : {
+            code: ending.denial.code,
+            reason: ending.denial.message,
+            ...(ending.denial.plugin === undefined ? {} : { plugin: ending.denial.plugin }),
+          }),
+      ...ending.note,
+    };
+    if (outcome === "denied" || outcome === "error") this.log.warn(line, "flow");
+    else this.log.info(line, "flow");
+  }
+}
+
+function outcomeOf(ending: Ending): "ok" | "denied" | "error" | "cancelled" {
+  if (ending.cancelled) return "cancelled";
+  if (ending.denial === undefined) return "ok";
+  return ending.refused ? "denied" : "error";
+}
+
+function errorOf(ending: Ending): { readonly error?: EventError } {
+  const { denial } = ending;
+  if (denial === undefined) return {};
+  const kind = ending.refused ? "policy" : "backend_error";
+  return { error: { kind, code: denial.code, message: denial.message } };
+}
+
+function pluginOutcome(ending: Ending, durationMs: number): Outcome {
+  const { denial } = ending;
+  return {
+    status: ending.status,
+    durationMs,
+    ...(denial?.plugin === undefined ? {} : { deniedBy: denial.plugin }),
+    ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),
+  };
+}

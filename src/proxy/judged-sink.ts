@@ -1,0 +1,194 @@
+/** An answer that the chain has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
+import { ProxyError } from "../errors.ts";
+import type { BodyBudget } from "../http/body.ts";
+import { HeaderList } from "../http/headers.ts";
+import { SseReader } from "../http/sse.ts";
+import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
+import type { Denial } from "../pipeline/decision.ts";
+import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
+import type { Downstream } from "./downstream.ts";
+import { renderDenial } from "./reply.ts";
+import { isEventStream } from "./response-head.ts";
+import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+
+/** What the judged path needs of its exchange. */
+export interface JudgedSinkOptions {
+  readonly pipeline: Pipeline;
+  readonly context: RequestContext;
+  readonly downstream: Downstream;
+  readonly control: FlowControl;
+  readonly maxBodyBytes: number;
+  readonly budget: BodyBudget;
+  /** The chain or a limit refused the answer; the upstream is no longer needed. */
+  onRefused(denial: Denial): void;
+  onFault(error: unknown): void;
+}
+
+type Mode = "head" | "body" | "frames";
+
+/** Runs the response phase before anything of the answer reaches the client. */
+export class JudgedSink implements ResponseSink {
+  readonly #options: JudgedSinkOptions;
+  #mode: Mode = "head";
+  #half: ResponseHalf | undefined;
+  #reason: string | undefined;
+  #direct: DirectSink | undefined;
+  #reader: SseReader | undefined;
+  #chunks: Buffer[] = [];
+  #size = 0;
+  #over = false;
+  /** Work in order: a frame is judged and written before the next one is looked at. */
+  #queue: Promise<void> = Promise.resolve();
+
+  constructor(options: JudgedSinkOptions) {
+    this.#options = options;
+  }
+
+  start(status: number, headers: string[], reason: string | undefined): void {
+    const { pipeline, context, control } = this.#options;
+    this.#half = new ResponseHalf(status, new HeaderList(headers));
+    this.#reason = reason;
+    context.response = this.#half;
+    const bodyless = context.method === "HEAD" || status === 204 || status === 304;
+    const streams = isEventStream(headers);
+    const { responseBody, rewritesResponse, frames } = pipeline.needs;
+    if (!bodyless && (responseBody || frames) && (!streams || rewritesResponse)) {
+      this.#mode = "body";
+      return;
+    }
+    if (frames && streams && !bodyless) {
+      this.#mode = "frames";
+      this.#reader = new SseReader({ limitBytes: this.#options.maxBodyBytes });
+    }
+    control.pause();
+    this.#enqueue(async () => {
+      if (!this.#passes(await pipeline.runResponse(context))) return;
+      this.#writeHead();
+      control.resume();
+    });
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#over) return;
+    switch (this.#mode) {
+      case "head":
+        this.#enqueue(() => this.#direct?.data(chunk));
+        return;
+      case "body":
+        this.#collect(chunk);
+        return;
+      case "frames":
+        this.#options.control.pause();
+        this.#enqueue(async () => {
+          await this.#forwardFrames(this.#reader?.push(chunk) ?? []);
+          if (!this.#over && this.#direct !== undefined) this.#options.control.resume();
+        });
+    }
+  }
+
+  end(trailers: readonly (readonly [string, string])[]): void {
+    this.#enqueue(async () => {
+      if (this.#over) return;
+      if (this.#mode === "body") await this.#judgeBody();
+      else if (this.#mode === "frames") {
+        await this.#forwardFrames(this.#reader?.end() ?? []);
+        if (!this.#over) this.#direct?.end(trailers);
+      } else this.#direct?.end(trailers);
+    });
+  }
+
+  #enqueue(work: () => void | Promise<void>): void {
+    this.#queue = this.#queue.then(work).catch((error: unknown) => {
+      if (this.#over) return;
+      this.#over = true;
+      this.#options.onFault(error);
+    });
+  }
+
+  #collect(chunk: Buffer): void {
+    const { budget, maxBodyBytes } = this.#options;
+    if (this.#size + chunk.length > maxBodyBytes || !budget.acquire(chunk.length)) {
+      this.#release();
+      this.#refuse({ code: "upstream.response-too-large", message: "response body too large" });
+      return;
+    }
+    this.#size += chunk.length;
+    this.#chunks.push(chunk);
+  }
+
+  /** Gives the held bytes back to the process-wide budget; the exchange calls it whatever the end. */
+  close(): void {
+    this.#over = true;
+    this.#release();
+  }
+
+  #release(): void {
+    this.#options.budget.release(this.#size);
+    this.#size = 0;
+    this.#chunks = [];
+  }
+
+  async #judgeBody(): Promise<void> {
+    const { pipeline, context, downstream } = this.#options;
+    const half = this.#half;
+    if (half === undefined)
+      throw new ProxyError("internal.fault", "an answer ended before it began");
+    half.content.load(Buffer.concat(this.#chunks));
+    if (!this.#passes(await pipeline.runResponse(context))) return;
+    if (pipeline.needs.frames) {
+      const frame = { data: half.body ?? Buffer.alloc(0), last: true };
+      if (!this.#passes(await pipeline.runFrame(context, frame))) return;
+    }
+    const body = half.body ?? Buffer.alloc(0);
+    if (half.content.replaced) half.headers.delete("content-encoding");
+    half.headers.set("Content-Length", String(body.length));
+    downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
+    downstream.end(body);
+  }
+
+  async #forwardFrames(frames: ReturnType<SseReader["push"]>): Promise<void> {
+    const { pipeline, context } = this.#options;
+    for (const { data, event, raw } of frames) {
+      if (this.#over) return;
+      // Comments and bare fields carry nothing to judge, and keep-alives must get through.
+      if (data !== undefined) {
+        const frame = {
+          data: Buffer.from(data),
+          last: false,
+          ...(event === undefined ? {} : { event }),
+        };
+        if (!this.#passes(await pipeline.runFrame(context, frame))) return;
+      }
+      this.#direct?.data(raw);
+    }
+  }
+
+  #writeHead(): void {
+    const { downstream, control } = this.#options;
+    const half = this.#half;
+    if (half === undefined) return;
+    this.#direct = new DirectSink(downstream, control);
+    this.#direct.start(half.status, [...half.headers.raw], this.#reason);
+  }
+
+  #passes(verdict: ResponseVerdict): boolean {
+    if ("pass" in verdict) return true;
+    if ("reply" in verdict) {
+      this.#over = true;
+      this.#options.downstream.reply(verdict.reply);
+      return false;
+    }
+    this.#refuse(verdict.denial);
+    return false;
+  }
+
+  /** Before the head the client gets an error; after it, a visible cut. */
+  #refuse(denial: Denial): void {
+    if (this.#over) return;
+    this.#over = true;
+    const { downstream } = this.#options;
+    if (downstream.headSent) downstream.destroy();
+    else downstream.reply(renderDenial(denial));
+    this.#options.onRefused(denial);
+  }
+}

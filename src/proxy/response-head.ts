@@ -1,0 +1,75 @@
+/** Turns the head of an upstream's answer into the list that the client gets. */
+import { stripHopByHop } from "../http/headers.ts";
+
+/** Raw header bytes as undici keeps them: name, value, name, value. */
+export type RawHead = readonly (Buffer | string)[];
+
+/** Fields that must not arrive late: framing, routing, authentication (RFC 9110 section 6.5.1). */
+const forbiddenTrailers = new Set([
+  "authorization",
+  "connection",
+  "content-encoding",
+  "content-length",
+  "content-range",
+  "content-type",
+  "cookie",
+  "expect",
+  "host",
+  "keep-alive",
+  "max-forwards",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "set-cookie",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "www-authenticate",
+]);
+
+/** Latin-1, because a header field is bytes and has to come out as it went in (RFC 9110 section 5.5). */
+export function responseHeaders(raw: RawHead, via: string): string[] {
+  const flat: string[] = [];
+  for (const part of raw) flat.push(typeof part === "string" ? part : part.toString("latin1"));
+  const headers = stripHopByHop(flat);
+  headers.push("Via", via);
+  return headers;
+}
+
+/** The value of Content-Length, or undefined when the body ends some other way. */
+export function contentLengthOf(headers: readonly string[]): number | undefined {
+  const value = fieldOf(headers, "content-length");
+  return value === undefined ? undefined : Number(value);
+}
+
+/** True for a stream of server-sent events. */
+export function isEventStream(headers: readonly string[]): boolean {
+  const type = fieldOf(headers, "content-type");
+  return type !== undefined && /^\s*text\/event-stream\s*(;|$)/i.test(type);
+}
+
+/** The trailer fields that may be forwarded. */
+export function safeTrailers(
+  trailers: Readonly<Record<string, string | string[] | undefined>>,
+): [string, string][] {
+  const safe: [string, string][] = [];
+  for (const [name, value] of Object.entries(trailers)) {
+    if (value === undefined || forbiddenTrailers.has(name.toLowerCase())) continue;
+    for (const one of Array.isArray(value) ? value : [value]) safe.push([name, one]);
+  }
+  return safe;
+}
+
+function fieldOf(headers: readonly string[], name: string): string | undefined {
+  for (let i = 0; i + 1 < headers.length; i += 2) {
+    const candidate = headers[i];
+    if (
+      candidate !== undefined &&
+      candidate.length === name.length &&
+      candidate.toLowerCase() === name
+    ) {
+      return headers[i + 1];
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,58 @@
+/** Where an upstream's answer goes: straight to the client, as fast as the client reads. */
+import type { Downstream } from "./downstream.ts";
+import { contentLengthOf } from "./response-head.ts";
+
+/** The upstream's brake: undici's controller, or anything that can stop reading. */
+export interface FlowControl {
+  pause(): void;
+  resume(): void;
+}
+
+/** Takes one answer in order: start, data…, end. */
+export interface ResponseSink {
+  start(status: number, headers: string[], reason: string | undefined): void;
+  data(chunk: Buffer): void;
+  end(trailers: readonly (readonly [string, string])[]): void;
+}
+
+/** Forwards bytes as they come, under back-pressure. */
+export class DirectSink implements ResponseSink {
+  readonly #downstream: Downstream;
+  readonly #control: FlowControl;
+  #awaited: number | undefined;
+  #ended = false;
+
+  constructor(downstream: Downstream, control: FlowControl) {
+    this.#downstream = downstream;
+    this.#control = control;
+    downstream.onDrain(() => control.resume());
+  }
+
+  start(status: number, headers: string[], reason: string | undefined): void {
+    this.#awaited = contentLengthOf(headers);
+    this.#downstream.writeHead(status, headers, reason);
+    // A body that came with the head leaves in one write with it. This runs when the parser has given all it had;
+    // a head that stands alone then must not wait for a body that may come much later.
+    queueMicrotask(() => {
+      if (!this.#ended && this.#downstream.bytesSent === 0) this.#downstream.flushHead();
+    });
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#awaited !== undefined) {
+      this.#awaited -= chunk.length;
+      if (this.#awaited === 0) {
+        this.#ended = true;
+        this.#downstream.end(chunk);
+        return;
+      }
+    }
+    if (!this.#downstream.write(chunk)) this.#control.pause();
+  }
+
+  end(trailers: readonly (readonly [string, string])[]): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#downstream.end(undefined, trailers);
+  }
+}

@@ -1,0 +1,56 @@
+/** Every open tunnel of the process: counted, drained at shutdown, judged again after a reload. */
+import { RequestContext, type RequestFacts } from "../pipeline/context.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
+
+/** Why a tunnel was closed from our side. */
+export type CutReason = "revoked" | "draining";
+
+/** What the registry keeps of an open tunnel. */
+export interface OpenTunnel {
+  /** The facts that the chain judged, so that a new chain can judge them again. */
+  readonly facts: RequestFacts;
+  /** True for hosts that skipped the chain. */
+  readonly skipped: boolean;
+  cut(reason: CutReason): void;
+}
+
+/** The set of open tunnels. */
+export class TunnelRegistry {
+  readonly #open = new Set<OpenTunnel>();
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  add(tunnel: OpenTunnel): void {
+    this.#open.add(tunnel);
+  }
+
+  delete(tunnel: OpenTunnel): void {
+    this.#open.delete(tunnel);
+  }
+
+  /**
+   * Asks a new generation's chain about every open tunnel and cuts those that it refuses.
+   *
+   * Resolves with the number of tunnels cut. A tunnel whose check fails is cut: a failure of a check is a refusal.
+   */
+  async recheck(pipeline: Pipeline, skips: (host: string) => boolean): Promise<number> {
+    let cut = 0;
+    for (const tunnel of this.#open) {
+      if (skips(tunnel.facts.flow.destination.host)) continue;
+      const verdict = await pipeline
+        .runRequest(new RequestContext({ ...tunnel.facts, headers: tunnel.facts.headers.clone() }))
+        .catch(() => undefined);
+      if (verdict !== undefined && "permit" in verdict) continue;
+      cut += 1;
+      tunnel.cut("revoked");
+    }
+    return cut;
+  }
+
+  /** Cuts all of them. */
+  cutAll(): void {
+    for (const tunnel of this.#open) tunnel.cut("draining");
+  }
+}

@@ -1,0 +1,138 @@
+/** Keep-alive connections to origins: one undici pool per destination, dialled through the Upstream only. */
+import { type Dispatcher, Pool } from "undici";
+import { ProxyError } from "../errors.ts";
+import type { Destination } from "../net/destination.ts";
+import type { Permit } from "../pipeline/pipeline.ts";
+import type { OriginTrust } from "./origin-trust.ts";
+import type { Upstream } from "./upstream.ts";
+
+/** One request for an origin; headers are a flat list of names and values. */
+export interface OutgoingRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: string[];
+  readonly body: Dispatcher.DispatchOptions["body"];
+  /** Protocol of an `Upgrade`, e.g. `websocket`. */
+  readonly upgrade?: string;
+}
+
+/** Limits of a connection to an origin. Milliseconds; 0 means none. */
+export interface OriginPoolsOptions {
+  readonly upstream: Upstream;
+  readonly trust: OriginTrust;
+  readonly responseTimeoutMs: number;
+  readonly streamIdleTimeoutMs: number;
+  readonly maxHeaderBytes: number;
+}
+
+interface Entry {
+  readonly pool: Pool;
+  /** The newest permit for this destination: proof for the dials that the pool makes on its own. */
+  permit: Permit;
+  lastUsed: number;
+}
+
+/** More destinations than this at once, and idle ones are closed. */
+const maxOrigins = 1_024;
+/** Node servers close idle connections after 5 s: stay below, so that a request rarely meets a closing one. */
+const keepAliveTimeoutMs = 4_000;
+
+/** The HTTP client for agent traffic of one generation. */
+export class OriginPools {
+  readonly #options: OriginPoolsOptions;
+  readonly #entries = new Map<string, Entry>();
+  readonly #closing = new AbortController();
+  #uses = 0;
+
+  constructor(options: OriginPoolsOptions) {
+    this.#options = options;
+  }
+
+  /** Sends a request that a pipeline permitted; the handler hears the rest. */
+  dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
+    const entry = this.#entryFor(permit);
+    entry.pool.dispatch(
+      {
+        method: request.method,
+        path: request.path,
+        headers: request.headers,
+        body: request.body ?? null,
+        ...(request.upgrade === undefined ? {} : { upgrade: request.upgrade }),
+      },
+      handler,
+    );
+  }
+
+  /** Open connections, for a gauge. */
+  get connections(): number {
+    let total = 0;
+    for (const { pool } of this.#entries.values()) total += pool.stats.connected;
+    return total;
+  }
+
+  /** Closes idle connections at once and the others after their requests. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    const pools = [...this.#entries.values()].map(({ pool }) => pool.destroy());
+    this.#entries.clear();
+    await Promise.allSettled(pools);
+  }
+
+  #entryFor(permit: Permit): Entry {
+    const { destination } = permit;
+    const key = `${permit.direction} ${destination.scheme}://${destination.authority}`;
+    this.#uses += 1;
+    const known = this.#entries.get(key);
+    if (known !== undefined) {
+      known.permit = permit;
+      known.lastUsed = this.#uses;
+      return known;
+    }
+    if (this.#entries.size >= maxOrigins) this.#evict();
+    const entry: Entry = {
+      permit,
+      lastUsed: this.#uses,
+      pool: new Pool(`${destination.scheme}://${destination.authority}`, {
+        connections: null,
+        pipelining: 1,
+        allowH2: false,
+        keepAliveTimeout: keepAliveTimeoutMs,
+        headersTimeout: this.#options.responseTimeoutMs,
+        bodyTimeout: this.#options.streamIdleTimeoutMs,
+        maxHeaderSize: this.#options.maxHeaderBytes,
+        connect: (_options, callback) => {
+          this.#open(entry.permit, destination).then(
+            (socket) => callback(null, socket),
+            (error: unknown) => callback(asError(error), null),
+          );
+        },
+      }),
+    };
+    this.#entries.set(key, entry);
+    return entry;
+  }
+
+  async #open(permit: Permit, destination: Destination): ReturnType<Upstream["connect"]> {
+    const socket = await this.#options.upstream.connect(permit, { signal: this.#closing.signal });
+    if (destination.scheme !== "https") return socket;
+    return this.#options.trust.secure(socket, destination);
+  }
+
+  /** Drops the destination that was used longest ago; its running requests finish. */
+  #evict(): void {
+    let oldestKey: string | undefined;
+    let oldest: Entry | undefined;
+    for (const [key, entry] of this.#entries) {
+      if (oldest === undefined || entry.lastUsed < oldest.lastUsed)
+        [oldestKey, oldest] = [key, entry];
+    }
+    if (oldestKey === undefined || oldest === undefined) return;
+    this.#entries.delete(oldestKey);
+    // close() waits for the pool's running requests and then rejects new ones; nobody holds the pool any more.
+    void oldest.pool.close().catch(() => undefined);
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new ProxyError("internal.fault", String(error));
+}

@@ -1,0 +1,141 @@
+/** The only dialler of the process: a Permit in, a connected socket to a vetted address out. */
+import net from "node:net";
+import { messageOf, ProxyError } from "../errors.ts";
+import type { IpAddress } from "../net/address.ts";
+import type { Destination } from "../net/destination.ts";
+import type { Permit } from "../pipeline/pipeline.ts";
+import type { AddressGuard } from "./address-guard.ts";
+
+/** How one dial is made. */
+export interface ConnectOptions {
+  readonly signal: AbortSignal;
+  /** Reads into the caller's buffer instead of emitting `data`; see net/splice.ts. */
+  readonly onread?: net.OnReadOpts;
+}
+
+/** Opens connections for agent traffic. */
+export interface Upstream {
+  /** Rejects with ProxyError `upstream.*`. The socket is the caller's to destroy. */
+  connect(permit: Permit, options: ConnectOptions): Promise<net.Socket>;
+}
+
+/** What the dialler is made with. */
+export interface DirectUpstreamOptions {
+  readonly guard: AddressGuard;
+  readonly connectTimeoutMs: number;
+}
+
+/** RFC 8305 section 5: the delay before the next address is tried beside the one still connecting. */
+const attemptDelayMs = 250;
+
+/** Dials destinations themselves, over addresses that the guard vetted. */
+export class DirectUpstream implements Upstream {
+  readonly #guard: AddressGuard;
+  readonly #connectTimeoutMs: number;
+
+  constructor(options: DirectUpstreamOptions) {
+    this.#guard = options.guard;
+    this.#connectTimeoutMs = options.connectTimeoutMs;
+  }
+
+  async connect(permit: Permit, options: ConnectOptions): Promise<net.Socket> {
+    const { destination } = permit;
+    const vetted =
+      permit.direction === "inbound"
+        ? await this.#guard.vetOperator(destination, options.signal)
+        : await this.#guard.vet(destination, options.signal);
+    return dialFirst(destination, vetted, this.#connectTimeoutMs, options);
+  }
+
+  /** A connection to a service that the operator's file names (token endpoint, key set). */
+  async connectOperator(destination: Destination, signal: AbortSignal): Promise<net.Socket> {
+    const vetted = await this.#guard.vetOperator(destination, signal);
+    return dialFirst(destination, vetted, this.#connectTimeoutMs, { signal });
+  }
+}
+
+/** Tries the addresses in turn, each a little after the one before it, and keeps the first that connects. */
+function dialFirst(
+  destination: Destination,
+  addresses: readonly IpAddress[],
+  timeoutMs: number,
+  options: ConnectOptions,
+): Promise<net.Socket> {
+  return new Promise((resolve, reject) => {
+    const open = new Set<net.Socket>();
+    let next = 0;
+    let lastError: unknown;
+    let stagger: NodeJS.Timeout | undefined;
+    const finish = (winner: net.Socket | undefined, error?: ProxyError): void => {
+      clearTimeout(stagger);
+      clearTimeout(deadline);
+      options.signal.removeEventListener("abort", onAbort);
+      for (const socket of open) if (socket !== winner) socket.destroy();
+      open.clear();
+      if (winner !== undefined) resolve(winner);
+      else reject(error ?? new ProxyError("upstream.refused", "no address to dial"));
+    };
+    const onAbort = (): void =>
+      finish(undefined, new ProxyError("pipeline.cancelled", "the client went away"));
+    const deadline = setTimeout(() => {
+      const message = `${destination.authority} did not accept a connection in ${timeoutMs} ms`;
+      finish(undefined, new ProxyError("upstream.timeout", message));
+    }, timeoutMs);
+    const attempt = (): void => {
+      clearTimeout(stagger);
+      const address = addresses[next];
+      if (address === undefined) {
+        if (open.size === 0) finish(undefined, dialError(destination, lastError));
+        return;
+      }
+      next += 1;
+      const socket = dial(address, destination.port, options.onread);
+      open.add(socket);
+      const onError = (error: Error): void => {
+        lastError = error;
+        open.delete(socket);
+        socket.destroy();
+        attempt();
+      };
+      socket.once("error", onError);
+      socket.once("connect", () => {
+        socket.removeListener("error", onError);
+        // Between here and the owner's own listener a reset must not become an uncaught exception.
+        socket.on("error", ignore);
+        finish(socket);
+      });
+      if (next < addresses.length) stagger = setTimeout(attempt, attemptDelayMs);
+    };
+    if (options.signal.aborted) {
+      onAbort();
+      return;
+    }
+    options.signal.addEventListener("abort", onAbort, { once: true });
+    attempt();
+  });
+}
+
+function ignore(): void {
+  // The owner hears of the same failure through its own listener or through `close`.
+}
+
+function dial(address: IpAddress, port: number, onread: net.OnReadOpts | undefined): net.Socket {
+  return net.connect({
+    host: address.toString(),
+    port,
+    noDelay: true,
+    allowHalfOpen: true,
+    autoSelectFamily: false,
+    ...(onread === undefined ? {} : { onread }),
+  });
+}
+
+function dialError(destination: Destination, cause: unknown): ProxyError {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  const why = code ?? messageOf(cause);
+  return new ProxyError(
+    code === "ETIMEDOUT" ? "upstream.timeout" : "upstream.refused",
+    `${destination.authority} could not be reached: ${why}`,
+    { cause },
+  );
+}

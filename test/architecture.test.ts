@@ -1,0 +1,63 @@
+/** The layers of docs/architecture.md hold, and the check that says so can fail. */
+import { globSync, readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { layers, layerViolations } from "./support/layers.ts";
+
+const root = new URL("../src/", import.meta.url).pathname;
+const files = globSync("**/*.ts", { cwd: root });
+
+test("every source file imports downward only", () => {
+  const violations = files.flatMap((file) =>
+    layerViolations(file, readFileSync(root + file, "utf8")),
+  );
+  expect(files.length).toBeGreaterThan(50);
+  expect(violations).toEqual([]);
+});
+
+test("every layer of the table has files", () => {
+  const present = new Set(files.map((file) => file.split("/")[0]?.replace(/\.ts$/, "")));
+  const empty = Object.keys(layers).filter((layer) => !present.has(layer));
+  expect(empty).toEqual([]);
+});
+
+// The canary: a checker that silently checks nothing is worse than none.
+test.each([
+  ["a plugin that dials", "plugins/canary.ts", 'import net from "node:net";'],
+  [
+    "a plugin that names the dialler",
+    "plugins/canary.ts",
+    'import { DirectUpstream } from "../upstream/upstream.ts";',
+  ],
+  [
+    "a plugin that names the dialler's type",
+    "plugins/canary.ts",
+    'import type { Upstream } from "../upstream/upstream.ts";',
+  ],
+  [
+    "a late import of the dialler",
+    "plugins/canary.ts",
+    'const x = await import("../upstream/upstream.ts");',
+  ],
+  ["a package of another layer", "net/canary.ts", 'import { Pool } from "undici";'],
+  [
+    "configuration below app/",
+    "proxy/canary.ts",
+    'import type { Config } from "../config/presets.ts";',
+  ],
+  ["an operator dial from a journey", "proxy/canary.ts", 'export { App } from "../app/app.ts";'],
+  [
+    "an import over several lines",
+    "session/canary.ts",
+    'import {\n  a,\n  b,\n} from "../proxy/exchange.ts";',
+  ],
+  ["a path that climbs", "net/canary.ts", 'import { x } from "../../bench/run.ts";'],
+])("refuses %s", (_name, path, source) => {
+  expect(layerViolations(path, source)).toHaveLength(1);
+});
+
+test("journeys and listeners cannot reach the operator's client", () => {
+  const users = files
+    .filter((file) => /^(proxy|listener|plugins)\//.test(file))
+    .filter((file) => readFileSync(root + file, "utf8").includes("operator-client"));
+  expect(users).toEqual([]);
+});

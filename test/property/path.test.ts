@@ -1,0 +1,91 @@
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import { compileBypassPaths, compilePathGlob } from "../../src/http/path-glob.ts";
+import { canonicalPath } from "../../src/http/path.ts";
+
+const limits = { interruptAfterTimeLimit: 1500, numRuns: 20_000 };
+const rawPath = fc.oneof(
+  fc
+    .array(
+      fc.constantFrom(
+        "a",
+        "/",
+        "//",
+        "..",
+        ".",
+        ";",
+        "%2e",
+        "%2f",
+        "%c3",
+        "%a9",
+        "%",
+        "\\",
+        "?",
+        "é",
+      ),
+      { maxLength: 10 },
+    )
+    .map((pieces) => `/${pieces.join("")}`),
+  fc.string(),
+);
+
+test("a canonical path has no dot segment, no empty segment, and is canonical", () => {
+  fc.assert(
+    fc.property(rawPath, (raw) => {
+      const { path, withoutParameters } = canonicalPath(raw);
+      for (const reading of [path, withoutParameters ?? "/"]) {
+        expect(reading).toMatch(/^\/[\x21-\x7e]*$/);
+        expect(reading).not.toMatch(/\/\/|\/\.\.?(?:\/|$)|[\\#?]/);
+      }
+      expect(canonicalPath(path).path).toBe(path);
+    }),
+    limits,
+  );
+});
+
+test("a path that has one reading is the one that WHATWG URL resolves, empty segments merged", () => {
+  fc.assert(
+    fc.property(rawPath, (raw) => {
+      const read = canonicalPath(raw);
+      fc.pre(read.ambiguous === undefined && raw.startsWith("/"));
+      const seen = new URL(`http://a.test${raw}`).pathname;
+      expect(canonicalPath(seen).path).toBe(read.path);
+    }),
+    limits,
+  );
+});
+
+test("nothing but the listed path bypasses, however it is spelled", () => {
+  const bypass = compileBypassPaths(["/healthz"]);
+  fc.assert(
+    fc.property(rawPath, (raw) => {
+      expect(bypass.matches(raw)).toBe(false);
+    }),
+    limits,
+  );
+});
+
+test("a path glob agrees with the regular expression that means the same, or says what is wrong", () => {
+  const piece = fc.constantFrom(
+    ["a", "a"],
+    ["/", "/"],
+    ["*", "[^/]*"],
+    ["?", "[^/]"],
+    ["[ab]", "[ab]"],
+    ["[^a]", "[^a]"],
+  );
+  const path = fc.string({ unit: fc.constantFrom("a", "b", "/"), maxLength: 10 });
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 6 }), path, fc.string(), (pieces, text, odd) => {
+      const glob = compilePathGlob(pieces.map(([pattern]) => pattern).join(""));
+      const expression = new RegExp(`^${pieces.map(([, meant]) => meant).join("")}$`);
+      expect(glob.matches(text)).toBe(expression.test(text));
+      try {
+        compilePathGlob(odd).matches(text);
+      } catch (error) {
+        expect(String(error)).toMatch(/path pattern ".*" is invalid/s);
+      }
+    }),
+    limits,
+  );
+});

@@ -1,0 +1,112 @@
+/** What a plugin needs to run by itself: dependencies, a clock that tests turn, and messages to judge. */
+import { pino } from "pino";
+import { HeaderList } from "../../src/http/headers.ts";
+import { parseAuthority } from "../../src/net/destination.ts";
+import { RequestContext } from "../../src/pipeline/context.ts";
+import { makeFlow } from "../../src/pipeline/flow.ts";
+import type {
+  OperatorFetch,
+  Plugin,
+  PluginDefinition,
+  PluginDeps,
+} from "../../src/pipeline/plugin.ts";
+import { loopbackFetch } from "./idp.ts";
+
+/** A clock that stands until it is turned. */
+export class ManualClock {
+  #now: number;
+
+  constructor(now: number = Date.now()) {
+    this.#now = now;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  advance(milliseconds: number): void {
+    this.#now += milliseconds;
+  }
+}
+
+/** Dependencies whose log and counters can be read. */
+export class PluginBench {
+  readonly clock = new ManualClock();
+  readonly logged: string[] = [];
+  readonly counted: string[] = [];
+  readonly #carried = new Map<string, object>();
+  readonly #fetch: OperatorFetch;
+
+  constructor(fetch: OperatorFetch = loopbackFetch) {
+    this.#fetch = fetch;
+  }
+
+  get deps(): PluginDeps {
+    return {
+      instance: "test",
+      clock: this.clock,
+      fetch: this.#fetch,
+      log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
+      count: (event) => void this.counted.push(event),
+      carry: <T extends object>(key: string, make: () => T): T => {
+        const value = (this.#carried.get(key) ?? make()) as T;
+        this.#carried.set(key, value);
+        return value;
+      },
+    };
+  }
+
+  /** An instance as the assembler makes it: from configuration as it stands in a file. */
+  create<Config>(definition: PluginDefinition<Config>, config: unknown): Plugin {
+    if (definition.config === undefined) throw new Error("takes no configuration");
+    return definition.create(definition.config.parse(config), this.deps);
+  }
+}
+
+/** The problems that a definition finds in a configuration, as `path: message`. */
+export function problemsOf<Config>(
+  definition: PluginDefinition<Config>,
+  config: unknown,
+): string[] {
+  const parsed = definition.config?.safeParse(config);
+  return (parsed?.error?.issues ?? []).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+}
+
+/** What a message of a test differs in from a plain GET. */
+export interface MessageShape {
+  readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+  readonly path?: string;
+  /** Destination, `host:port`. */
+  readonly to?: string;
+  readonly scheme?: "http" | "https";
+  /** The Host field, when it differs from the destination. */
+  readonly host?: string;
+  readonly direction?: "inbound" | "outbound";
+  readonly signal?: AbortSignal;
+}
+
+/** A request at the request stage. */
+export function message(shape: MessageShape = {}): RequestContext {
+  const { to = "api.example.com:80", scheme = "http", direction = "outbound" } = shape;
+  const destination = parseAuthority(to, scheme);
+  return new RequestContext({
+    flow: makeFlow({
+      direction,
+      transport: "http",
+      client: { address: "127.0.0.1", port: 40_000 },
+      destination,
+    }),
+    stage: "request",
+    method: "GET",
+    path: shape.path ?? "/",
+    host: shape.host ?? to,
+    headers: HeaderList.fromRecord(shape.headers ?? {}),
+    hasBody: false,
+    signal: shape.signal ?? new AbortController().signal,
+  });
+}
+
+/** Field value of a bearer token. */
+export function bearerOf(token: string): { Authorization: string } {
+  return { Authorization: `Bearer ${token}` };
+}

@@ -1,0 +1,173 @@
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
+import { describe, expect, test } from "vitest";
+import { AdminServer, json, text } from "../../../src/admin/server.ts";
+import { createLogger } from "../../../src/telemetry/log.ts";
+import { serve } from "./client.ts";
+
+const routes = [
+  { path: "/", handle: () => text("index") },
+  { path: "/open", isOpen: true, handle: () => text("open") },
+  { path: "/items/", handle: ({ rest }: { rest: string }) => json({ rest }) },
+  {
+    path: "/broken",
+    handle: () => {
+      throw new Error("secret detail");
+    },
+  },
+];
+
+async function raw(port: number, bytes: string): Promise<string> {
+  const socket = connect(port, "127.0.0.1");
+  socket.setEncoding("utf8");
+  let answer = "";
+  socket.on("data", (chunk: string) => (answer += chunk));
+  socket.write(bytes);
+  await once(socket, "close");
+  return answer;
+}
+
+describe("an operator server", () => {
+  test("answers its paths and 404 as JSON for others", async () => {
+    const { get } = await serve(routes);
+    expect(await get("/")).toMatchObject({ status: 200, body: "index" });
+    const missing = await get("/nothing");
+    expect(missing.status).toBe(404);
+    expect(missing.headers["content-type"]).toBe("application/json");
+    expect(JSON.parse(missing.body)).toEqual({
+      error: "request.not-found",
+      message: "no such path",
+    });
+  });
+
+  test.each([
+    ["/items/a%20b?x=1", 200, "a b"],
+    ["/items/a%2Fb", 200, "a/b"],
+    ["/items/", 404, undefined],
+    ["/items/%zz", 404, undefined],
+    ["/items/../open", 200, undefined],
+  ])("%s", async (path, status, rest) => {
+    const { get } = await serve(routes);
+    const answer = await get(path);
+    expect(answer.status).toBe(status);
+    if (rest !== undefined) expect(JSON.parse(answer.body)).toEqual({ rest });
+  });
+
+  test("HEAD has the headers of GET and no body", async () => {
+    const { get } = await serve(routes);
+    const answer = await get("/", { method: "HEAD" });
+    expect(answer).toMatchObject({ status: 200, body: "" });
+    expect(answer.headers["content-length"]).toBe("5");
+  });
+
+  test.each(["POST", "PUT", "DELETE", "OPTIONS"])("%s is refused with Allow", async (method) => {
+    const { get } = await serve(routes);
+    const answer = await get("/", { method });
+    expect(answer.status).toBe(405);
+    expect(answer.headers.allow).toBe("GET, HEAD");
+  });
+
+  test("no answer may be stored, sniffed or read by another origin", async () => {
+    const { headers } = await (await serve(routes)).get("/", { headers: { origin: "http://x" } });
+    expect(headers).toMatchObject({
+      "cache-control": "no-store",
+      "x-content-type-options": "nosniff",
+    });
+    expect(headers["access-control-allow-origin"]).toBeUndefined();
+  });
+
+  test("a route that throws is a 500 that says nothing, and the server goes on", async () => {
+    const { get } = await serve(routes);
+    const answer = await get("/broken");
+    expect(answer.status).toBe(500);
+    expect(answer.body).not.toContain("secret detail");
+    expect((await get("/")).status).toBe(200);
+  });
+
+  test.each([
+    ["nonsense", "\0\0\0\r\n\r\n", /^HTTP\/1.1 400 /],
+    [
+      "too many headers",
+      `GET / HTTP/1.1\r\nHost: localhost\r\nX: ${"x".repeat(20_000)}\r\n\r\n`,
+      /^HTTP\/1.1 400 /,
+    ],
+    [
+      "an upgrade",
+      "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+      /^HTTP\/1.1 400 /,
+    ],
+    ["CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", /^HTTP\/1.1 405 /],
+  ])("%s is refused and closed", async (_name, bytes, expected) => {
+    const { port, get } = await serve(routes);
+    expect(await raw(port, bytes)).toMatch(expected);
+    expect((await get("/")).status).toBe(200);
+  });
+
+  test("on loopback, a request under another name (DNS rebinding) is refused", async () => {
+    const { get } = await serve(routes);
+    const status = async (host: string): Promise<number> =>
+      (await get("/", { headers: { host } })).status;
+    expect(await status("evil.example")).toBe(421);
+    expect(await status("localhost.evil.example:9094")).toBe(421);
+    expect(await status("localhost:9094")).toBe(200);
+    expect(await status("127.0.0.1")).toBe(200);
+    expect(await status("[::1]:9094")).toBe(200);
+  });
+});
+
+describe("with a secret", () => {
+  const secret = { reveal: () => "s3cret" };
+
+  test.each([
+    [undefined, 401],
+    ["Bearer wrong", 401],
+    ["Bearer s3cret-and-more", 401],
+    ["Basic s3cret", 401],
+    ["Bearer s3cret", 200],
+    ["bearer s3cret", 200],
+  ])("Authorization: %s gives %i", async (authorization, status) => {
+    const { get } = await serve(routes, { secret });
+    const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+    const answer = await get("/", { headers });
+    expect(answer.status).toBe(status);
+    if (status === 401) expect(answer.headers["www-authenticate"]).toMatch(/^Bearer/);
+  });
+
+  test("probes stay open", async () => {
+    const { get } = await serve(routes, { secret });
+    expect((await get("/open")).status).toBe(200);
+  });
+
+  test("a secret that is not there yet lets nobody in", async () => {
+    const { get } = await serve(routes, { secret: { reveal: () => "" } });
+    const answer = await get("/", { headers: { authorization: "Bearer " } });
+    expect(answer.status).toBe(401);
+  });
+});
+
+describe("binding", () => {
+  test("a taken port is a rejection, not the end of the process", async () => {
+    const other = createServer().listen(0, "127.0.0.1");
+    await once(other, "listening");
+    const address = other.address();
+    const port = typeof address === "object" && address !== null ? address.port : 0;
+    const server = new AdminServer({ name: "x", routes, log: createLogger("silent") });
+    await expect(server.listen({ host: "127.0.0.1", port })).rejects.toMatchObject({
+      code: "EADDRINUSE",
+    });
+    await server.close();
+    other.close();
+  });
+
+  test("closing ends answers that are still open", async () => {
+    const { server, open } = await serve([
+      { path: "/feed", handle: () => ({ open: (response) => response.write("x") }) },
+    ]);
+    const stream = await open("/feed");
+    stream.on("error", () => undefined);
+    const closed = new Promise((resolve) => stream.once("close", resolve));
+    stream.resume();
+    await server.close();
+    await closed;
+  });
+});
