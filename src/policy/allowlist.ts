@@ -142,6 +142,11 @@ export class Allowlist {
     };
   }
 
+  /** True when `deny` names some requests to this host and port. */
+  refusesRequestsOf(facts: ConnectFacts): boolean {
+    return matching(this.#deny, facts).some(isAboutRequests);
+  }
+
   /** Judges a connection. Requests on it must be judged too when any item is about requests. */
   evaluateConnect(facts: ConnectFacts): PolicyDecision {
     const denial = this.denies(facts);
@@ -150,7 +155,7 @@ export class Allowlist {
     const [first] = allowed;
     if (first === undefined) return notListed(facts);
     const isOpen = allowed.some((item) => !isAboutRequests(item));
-    const inspect = !isOpen || matching(this.#deny, facts).some(isAboutRequests);
+    const inspect = !isOpen || this.refusesRequestsOf(facts);
     return {
       ...listed(facts, first),
       grant: {

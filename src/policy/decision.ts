@@ -14,6 +14,7 @@ export type DecisionCode =
   | "encoded-slash"
   | "uninspected"
   | "protocol-error"
+  | "body-too-large"
   | "deny-rule"
   | "not-permitted";
 

@@ -52,6 +52,8 @@ export interface RequestFacts extends ConnectFacts {
   /** The canonical path: the one that is judged is the one that is sent. */
   readonly path: string;
   readonly query: QueryFacts;
+  /** Length of the body in the clear, where somebody read it. */
+  readonly bodyBytes?: number;
   readonly graphql?: GraphqlFacts;
   readonly rpc?: RpcFacts;
 }

@@ -32,6 +32,11 @@ export function protocolFault(
 ): ProtocolFault | undefined {
   const { protocol } = inspection;
   if (protocol === "rest") return undefined;
+  const { bodyLimitBytes } = inspection;
+  if (facts.bodyBytes !== undefined && facts.bodyBytes > bodyLimitBytes) {
+    const reason = `the body is longer than ${bodyLimitBytes} bytes and cannot be judged`;
+    return { code: "body-too-large", reason };
+  }
   if (protocol === "json-rpc" || protocol === "mcp") return rpcFault(inspection, facts);
   const isOperation =
     protocol === "graphql" ||
