@@ -39,10 +39,13 @@ export class TunnelRegistry {
     let cut = 0;
     for (const tunnel of this.#open) {
       if (skips(tunnel.facts.flow.destination.host)) continue;
-      const verdict = await pipeline
-        .runRequest(new RequestContext({ ...tunnel.facts, headers: tunnel.facts.headers.clone() }))
-        .catch(() => undefined);
-      if (verdict !== undefined && "permit" in verdict) continue;
+      const context = new RequestContext({
+        ...tunnel.facts,
+        headers: tunnel.facts.headers.clone(),
+      });
+      const verdict = await pipeline.runRequest(context).catch(() => undefined);
+      const isOpaqueAllowed = context.tunnelTerms.mustInspect === undefined;
+      if (verdict !== undefined && "permit" in verdict && isOpaqueAllowed) continue;
       cut += 1;
       tunnel.cut("revoked");
     }

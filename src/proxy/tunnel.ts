@@ -94,6 +94,12 @@ async function carry(
       };
     }
     permit = verdict.permit;
+    const { mustInspect } = context.tunnelTerms;
+    if (mustInspect !== undefined) {
+      // Its requests would pass unseen; nothing has been dialled yet.
+      const message = `${flow.destination.authority} is open only to requests that can be judged: ${mustInspect}`;
+      return refuse(client, { code: "policy.forbidden", message }, false);
+    }
     recorder.permitted(context);
   }
   return relay(services, request, context, permit, skipped);
