@@ -192,12 +192,14 @@ function isAboutRequests(item: Item): boolean {
 
 /** HEAD answers as GET does (RFC 9110 section 9.3.2), so that whoever names GET means both. */
 function selects(item: Item, { method, path }: RequestFacts, side: "allow" | "deny"): boolean {
-  if (path.includes("\0")) return side === "deny";
+  // A server may read an encoded slash as a slash, so that no pattern can be asked about such a path.
+  const isUnclear = path.includes("\0") || (item.paths.length > 0 && /%2f/i.test(path));
   const asked = method.toUpperCase();
   const isMethod =
     item.methods.length === 0 ||
     item.methods.some((one) => one === asked || one === "*" || (one === "GET" && asked === "HEAD"));
-  return isMethod && (item.paths.length === 0 || item.paths.some((glob) => glob.matches(path)));
+  if (!isMethod || isUnclear) return isMethod && side === "deny";
+  return item.paths.length === 0 || item.paths.some((glob) => glob.matches(path));
 }
 
 function placeOf(facts: ConnectFacts | RequestFacts): string {
