@@ -155,6 +155,14 @@ describe("inline policies", () => {
     expect((await ask(plugin, "request", { path, process: curl })).action).toBe("deny");
   });
 
+  test("judge the path also as a server reads it that cuts parameters off", async () => {
+    const guarded = { ...rest, access: "full", deny_rules: [{ method: "*", path: "/admin" }] };
+    const policies = { api: { endpoints: [guarded] } };
+    const plugin = bench.create(egressPolicy, { network_policies: policies });
+    expect((await ask(plugin, "request", { path: "/admin;x=1" })).action).toBe("deny");
+    expect((await ask(plugin, "request", { path: "/public;x=1" })).action).toBe("allow");
+  });
+
   test("let a caller that is not known use entries without binaries only, and warn once for its connection", async () => {
     const plugin = bench.create(egressPolicy, config);
     for (let round = 0; round < 2; round += 1) {

@@ -34,6 +34,10 @@ describe("a connection", () => {
     b_open: { endpoints: [{ host: "open.example.com", port: 443 }] },
     a_bound: { endpoints: [{ host: "*.example.com", port: 443 }], binaries },
     every: { endpoints: [{ host: "all.example.com", port: 443 }], binaries: [{ path: "/**" }] },
+    named: {
+      endpoints: [{ host: "all.example.com", port: 443 }],
+      binaries: [{ path: unresolvedBinary }],
+    },
     star: { endpoints: [{ host: "all.example.com", port: 443 }], binaries: [{ path: "**" }] },
   });
 
