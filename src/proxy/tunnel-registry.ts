@@ -9,6 +9,8 @@ export type CutReason = "revoked" | "draining";
 export interface OpenTunnel {
   /** The facts that the chain judged, so that a new chain can judge them again. */
   readonly facts: RequestFacts;
+  /** Its requests are judged one by one. */
+  readonly isBridged?: boolean;
   cut(reason: CutReason): void;
 }
 
@@ -42,8 +44,8 @@ export class TunnelRegistry {
         headers: tunnel.facts.headers.clone(),
       });
       const verdict = await pipeline.runRequest(context).catch(() => undefined);
-      const isOpaqueAllowed = context.tunnelTerms.mustInspect === undefined;
-      if (verdict !== undefined && "permit" in verdict && isOpaqueAllowed) continue;
+      const isSeen = tunnel.isBridged === true || context.tunnelTerms.mustInspect === undefined;
+      if (verdict !== undefined && "permit" in verdict && isSeen) continue;
       cut += 1;
       tunnel.cut("revoked");
     }

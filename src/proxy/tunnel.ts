@@ -69,16 +69,17 @@ async function carry(
       return { status, bytesReceived: 0, bytesSent: 0, refused: true, cancelled: false };
     }
     permit = verdict.permit;
-    const { mustInspect } = context.tunnelTerms;
-    if (mustInspect !== undefined) {
-      // Its requests would pass unseen; nothing has been dialled yet.
-      const message = `${flow.destination.authority} is open only to requests that can be judged: ${mustInspect}`;
-      return refuse(client, { code: "policy.forbidden", message }, false);
-    }
     recorder.permitted(context);
   }
   const parts = { ...request, context, permit, skipped };
-  const plan = planFor(runtime, flow.destination, skipped);
+  const { mustInspect, keepTls } = context.tunnelTerms;
+  const planned = planFor(runtime, flow.destination, skipped);
+  const plan = planned === "bridge" && keepTls ? "passthrough" : planned;
+  if (mustInspect !== undefined && plan !== "bridge") {
+    // Its requests would pass unseen; nothing has been dialled yet.
+    const message = `${flow.destination.authority} is open only to requests that can be judged (${mustInspect}), and the TLS bridge does not open this connection`;
+    return refuse(client, { code: "policy.forbidden", message }, false);
+  }
   if (plan === "bridge") return bridgeTunnel(services, bridge, parts);
   return spliceTunnel(services, { ...parts, checkServerName: plan === "passthrough" });
 }
