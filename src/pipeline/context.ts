@@ -88,6 +88,14 @@ export class ResponseHalf implements ResponseView {
   }
 }
 
+/** What plugins ask of the tunnel that a permitted CONNECT opens. */
+export interface TunnelTerms {
+  /** Set with the reason when every request in the tunnel must be judged: an opaque tunnel is then refused. */
+  mustInspect: string | undefined;
+  /** True when the TLS of the tunnel must be left as it is. */
+  keepTls: boolean;
+}
+
 /** What a context is made of; see the fields of {@link RequestContext}. */
 export interface RequestFacts {
   readonly flow: Flow;
@@ -119,6 +127,8 @@ export class RequestContext {
   /** The session that this message belongs to, once somebody knows. */
   sessionId: string | undefined;
   response: ResponseHalf | undefined;
+  /** Filled in at the connect stage. */
+  readonly tunnelTerms: TunnelTerms = { mustInspect: undefined, keepTls: false };
   #identity: Identity | undefined;
   readonly #muted: boolean;
   #states: Map<object, unknown> | undefined;

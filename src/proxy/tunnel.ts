@@ -73,7 +73,14 @@ async function carry(
     recorder.permitted(context);
   }
   const parts = { ...request, context, permit, skipped };
-  const plan = planFor(runtime, flow.destination, skipped);
+  const { mustInspect, keepTls } = context.tunnelTerms;
+  const planned = planFor(runtime, flow.destination, skipped);
+  const plan = planned === "bridge" && keepTls ? "passthrough" : planned;
+  if (mustInspect !== undefined && plan !== "bridge") {
+    // Its requests would pass unseen; nothing has been dialled yet.
+    const message = `${flow.destination.authority} is open only to requests that can be judged (${mustInspect}), and the TLS bridge does not open this connection`;
+    return refuse(client, { code: "policy.forbidden", message }, false);
+  }
   if (plan === "bridge") return bridgeTunnel(services, bridge, parts);
   return spliceTunnel(services, { ...parts, checkServerName: plan === "passthrough" });
 }
