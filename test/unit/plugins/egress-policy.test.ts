@@ -1,3 +1,4 @@
+import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -55,7 +56,7 @@ function contextOf(stage: "connect" | "request", shape: Shape): RequestContext {
       ...shape.headers,
     }),
     hasBody: body !== undefined,
-    signal: new AbortController().signal,
+    cancellation: new Cancellation(),
   });
   if (body !== undefined) {
     context.content.load(Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
@@ -313,7 +314,7 @@ describe("bodies", () => {
       host: unread.host,
       headers: unread.headers,
       hasBody: true,
-      signal: unread.signal,
+      cancellation: unread.cancellation,
     };
     expect(await plugin.onRequest?.(new RequestContext(facts))).toMatchObject({
       action: "deny",

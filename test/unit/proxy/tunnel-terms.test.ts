@@ -1,3 +1,4 @@
+import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import { allow, type Plugin } from "../../../src/pipeline/plugin.ts";
@@ -21,7 +22,7 @@ const inspecting: Plugin = {
 test("a reload that wants to judge requests cuts opaque tunnels and leaves bridged ones", async () => {
   const cut: string[] = [];
   const tunnels = new TunnelRegistry();
-  const { flow, headers, host, signal } = message({ to: "api.example.com:443" });
+  const { flow, headers, host, cancellation } = message({ to: "api.example.com:443" });
   const facts = {
     flow,
     stage: "connect",
@@ -30,7 +31,7 @@ test("a reload that wants to judge requests cuts opaque tunnels and leaves bridg
     host,
     headers,
     hasBody: false,
-    signal,
+    cancellation,
   } as const;
   tunnels.add({ facts, cut: (reason) => void cut.push(`opaque ${reason}`) });
   tunnels.add({ facts, isBridged: true, cut: (reason) => void cut.push(`bridged ${reason}`) });
