@@ -214,6 +214,7 @@ export class App {
     this.#gauges();
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
     this.#state = "serving";
+    this.#setLogLevel(config);
     this.#warn(this.#loaded);
     this.#log.info(
       { version: this.#options.version, addresses, config: this.#options.file },
@@ -279,6 +280,7 @@ export class App {
     if ("problems" in built) return buildProblems(loaded, built.problems);
     this.#serving.generation = generation;
     this.#loaded = loaded;
+    this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
     this.#warn(loaded);
     if (loaded.config.reload.recheck_tunnels) {
@@ -288,6 +290,11 @@ export class App {
         this.#log.info({ cut }, "tunnels that the new configuration refuses were closed");
     }
     return undefined;
+  }
+
+  /** The file's level wins over the environment's; without one, the level stays as it is. */
+  #setLogLevel(config: Config): void {
+    if (config.log.level !== undefined) this.#log.level = config.log.level;
   }
 
   #warn(loaded: LoadedConfig): void {

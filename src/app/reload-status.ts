@@ -10,10 +10,13 @@ export interface ReloadStatusView {
   readonly active_config_sha256: string;
 }
 
+/** Go's zero time, which its clients read as never. */
+const never = "0001-01-01T00:00:00Z";
+
 /** Counts reloads. The start of the process counts as the first success. */
 export class ReloadStatus {
-  #lastAttempt = new Date().toISOString();
-  #lastSuccess = this.#lastAttempt;
+  #lastAttempt = never;
+  #lastSuccess = new Date().toISOString();
   #lastError = "";
   #ok = 0;
   #failed = 0;

@@ -2,6 +2,7 @@
 import { formatProblem } from "../config/problem.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
+import { LogDestination } from "../telemetry/log-destination.ts";
 import { App, ConfigRejected } from "./app.ts";
 import type { FileCommand } from "./command-line.ts";
 import { packageVersion } from "./version.ts";
@@ -11,28 +12,25 @@ const levels: readonly string[] = ["debug", "info", "warn", "error"] satisfies L
 /** Resolves with the exit code once the process has shut down. */
 export async function run(command: FileCommand): Promise<number> {
   const asked = process.env["LOG_LEVEL"]?.toLowerCase() ?? "";
-  const log = createLogger(isLevel(asked) ? asked : "info");
+  const destination = new LogDestination(2);
+  process.on("exit", () => destination.flushSync());
+  const log = createLogger(isLevel(asked) ? asked : "info", destination);
   if (asked !== "" && !isLevel(asked))
     log.warn({ LOG_LEVEL: asked }, "LOG_LEVEL is none of debug, info, warn, error: using info");
   keepServing(log);
   toggleDebug(log);
-  const flush = setInterval(() => log.flush(), 1_000);
-  flush.unref();
   let app: App;
-  const signal = firstSignal(log);
+  const signal = firstSignal();
   try {
     app = await App.start({ ...command, env: process.env, version: packageVersion(), log });
   } catch (error) {
-    log.flush();
     return refuse(error);
   }
   const name = await signal;
   log.info({ signal: name }, "shutting down");
-  log.flush();
   await app.close();
   log.info("stopped");
-  log.flush();
-  clearInterval(flush);
+  await destination.close();
   return 0;
 }
 
@@ -41,14 +39,11 @@ function isLevel(text: string): text is LogLevel {
 }
 
 /** The first SIGTERM or SIGINT drains; a second one ends the process at once. */
-function firstSignal(log: Logger): Promise<NodeJS.Signals> {
+function firstSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let stopping = false;
     const onSignal = (name: NodeJS.Signals): void => {
-      if (stopping) {
-        log.flush();
-        process.exit(1);
-      }
+      if (stopping) process.exit(1);
       stopping = true;
       resolve(name);
     };
@@ -63,7 +58,6 @@ function toggleDebug(log: Logger): void {
   process.on("SIGUSR1", () => {
     log.level = log.level === "debug" ? configured : "debug";
     log.info({ level: log.level }, "log level changed");
-    log.flush();
   });
 }
 

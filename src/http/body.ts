@@ -1,38 +1,171 @@
-/** stub */
+/** Bounded bodies: what may be held in memory, and for how much of it the whole process may be talked into. */
 import type { Readable } from "node:stream";
+import { promisify } from "node:util";
+import { brotliDecompress, gunzip, inflate, inflateRaw, zstdDecompress } from "node:zlib";
+
+/** A limit on the bytes of all buffered bodies together. */
 export class BodyBudget {
-  #left: number;
-  constructor(n: number) {
-    this.#left = n;
+  readonly #limitBytes: number;
+  #usedBytes = 0;
+
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes;
   }
-  acquire(n: number): boolean {
-    if (n > this.#left) return false;
-    this.#left -= n;
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** Takes the bytes when they are there, and says whether they were. */
+  acquire(bytes: number): boolean {
+    if (this.#usedBytes + bytes > this.#limitBytes) {
+      return false;
+    }
+    this.#usedBytes += bytes;
     return true;
   }
-  release(n: number): void {
-    this.#left += n;
+
+  /** Gives back what was acquired. */
+  release(bytes: number): void {
+    this.#usedBytes = Math.max(0, this.#usedBytes - bytes);
   }
 }
-export type BoundedRead =
-  | { kind: "body"; bytes: Buffer; release(): void }
-  | { kind: "too-large" }
-  | { kind: "over-budget" }
-  | { kind: "aborted" };
-export async function readBounded(
-  stream: Readable,
-  o: { limitBytes: number; budget: BodyBudget; signal: AbortSignal },
-): Promise<BoundedRead> {
-  const chunks: Buffer[] = [];
-  let n = 0;
-  try {
-    for await (const c of stream) {
-      n += c.length;
-      if (n > o.limitBytes) return { kind: "too-large" };
-      chunks.push(c);
+
+/** What bounds one body. */
+export interface ReadLimits {
+  readonly limitBytes: number;
+  readonly budget: BodyBudget;
+  readonly signal: AbortSignal;
+}
+
+/** A body that was read, or why it was not; "failed" is a stream that broke off. */
+export type BoundedBody =
+  | {
+      readonly kind: "body";
+      readonly bytes: Buffer;
+      /** Gives the memory back to the budget; call it once the bytes are no longer held. A second call does nothing. */
+      readonly release: () => void;
     }
-  } catch {
-    return { kind: "aborted" };
+  | { readonly kind: "too-large" }
+  | { readonly kind: "over-budget" }
+  | { readonly kind: "aborted" }
+  | { readonly kind: "failed"; readonly error: Error };
+
+/**
+ * Reads a stream to its end into one buffer. Never rejects.
+ *
+ * When the body is not read to its end the stream is left paused, not destroyed: its owner still has to answer on it.
+ */
+export function readBounded(stream: Readable, limits: ReadLimits): Promise<BoundedBody> {
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = [];
+    let heldBytes = 0;
+    const detach = (): void => {
+      stream.off("data", onData).off("end", onEnd).off("error", onError).off("close", onClose);
+      limits.signal.removeEventListener("abort", onAbort);
+    };
+    const give = (outcome: BoundedBody): void => {
+      detach();
+      if (outcome.kind !== "body") {
+        stream.pause();
+        // What fails later has nobody else to hear it, and must not end the process.
+        stream.on("error", () => {});
+        limits.budget.release(heldBytes);
+      }
+      resolve(outcome);
+    };
+    const onData = (chunk: Buffer): void => {
+      if (heldBytes + chunk.length > limits.limitBytes) {
+        give({ kind: "too-large" });
+      } else if (limits.budget.acquire(chunk.length)) {
+        heldBytes += chunk.length;
+        chunks.push(chunk);
+      } else {
+        give({ kind: "over-budget" });
+      }
+    };
+    const onEnd = (): void => {
+      const release = (): void => {
+        limits.budget.release(heldBytes);
+        heldBytes = 0;
+      };
+      const [first] = chunks;
+      const bytes = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks);
+      give({ kind: "body", bytes, release });
+    };
+    const onError = (error: Error): void => give({ kind: "failed", error });
+    const onClose = (): void =>
+      give({ kind: "failed", error: new Error("the body ended before it was complete") });
+    const onAbort = (): void => give({ kind: "aborted" });
+    if (limits.signal.aborted) {
+      give({ kind: "aborted" });
+    } else if (stream.readableEnded) {
+      onEnd();
+    } else if (stream.destroyed) {
+      onClose();
+    } else {
+      limits.signal.addEventListener("abort", onAbort);
+      stream.on("data", onData).on("end", onEnd).on("error", onError).on("close", onClose);
+    }
+  });
+}
+
+/** A body in the clear, or why it is not. */
+export type DecodedBody =
+  | { readonly kind: "body"; readonly bytes: Buffer }
+  | { readonly kind: "unsupported" }
+  | { readonly kind: "too-large" }
+  | { readonly kind: "corrupt" };
+
+type Decoder = (bytes: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>;
+
+const inflateBytes: Decoder = promisify(inflate);
+const inflateRawBytes: Decoder = promisify(inflateRaw);
+
+/** The codings of RFC 9110 section 8.4.1, RFC 7932 and RFC 8878. */
+const decoders: ReadonlyMap<string, Decoder> = new Map<string, Decoder>([
+  ["gzip", promisify(gunzip)],
+  ["x-gzip", promisify(gunzip)],
+  // "deflate" is zlib, but raw deflate is sent under that name too; the low four bits of zlib's first byte are 8.
+  [
+    "deflate",
+    (bytes, options) =>
+      ((bytes[0] ?? 0) & 0x0f) === 8
+        ? inflateBytes(bytes, options)
+        : inflateRawBytes(bytes, options),
+  ],
+  ["br", promisify(brotliDecompress)],
+  ["zstd", promisify(zstdDecompress)],
+]);
+
+/** Content codings that one body may carry: every one of them can multiply the size of its input. */
+const mostCodings = 2;
+
+/** Undoes a Content-Encoding, last coding first, with at most `limitBytes` after each step. Never rejects. */
+export async function decodeBody(
+  bytes: Buffer,
+  contentEncoding: string | undefined,
+  limitBytes: number,
+): Promise<DecodedBody> {
+  const codings = (contentEncoding ?? "")
+    .split(",")
+    .map((coding) => coding.trim().toLowerCase())
+    .filter((coding) => coding !== "" && coding !== "identity");
+  const steps = codings.map((coding) => decoders.get(coding));
+  if (codings.length > mostCodings || steps.includes(undefined)) {
+    return { kind: "unsupported" };
   }
-  return { kind: "body", bytes: Buffer.concat(chunks), release() {} };
+  let clear = bytes;
+  for (const decode of steps.toReversed()) {
+    try {
+      clear = (await decode?.(clear, { maxOutputLength: limitBytes })) ?? clear;
+    } catch (error) {
+      return { kind: isTooLarge(error) ? "too-large" : "corrupt" };
+    }
+  }
+  return clear.length > limitBytes ? { kind: "too-large" } : { kind: "body", bytes: clear };
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ERR_BUFFER_TOO_LARGE";
 }

@@ -186,6 +186,7 @@ class Exchange {
         });
         return undefined;
       case "aborted":
+      case "failed":
         // The stall watch has answered, or the client has left; `close` follows.
         return undefined;
     }

@@ -58,7 +58,7 @@ export class JudgedSink implements ResponseSink {
     }
     if (frames && streams && !bodyless) {
       this.#mode = "frames";
-      this.#reader = new SseReader({ maxFrameBytes: this.#options.maxBodyBytes });
+      this.#reader = new SseReader({ limitBytes: this.#options.maxBodyBytes });
     }
     control.pause();
     this.#enqueue(async () => {
@@ -148,15 +148,18 @@ export class JudgedSink implements ResponseSink {
 
   async #forwardFrames(frames: ReturnType<SseReader["push"]>): Promise<void> {
     const { pipeline, context } = this.#options;
-    for (const frame of frames) {
+    for (const { data, event, raw } of frames) {
       if (this.#over) return;
-      const judged = {
-        data: Buffer.from(frame.data),
-        last: false,
-        ...(frame.event === undefined ? {} : { event: frame.event }),
-      };
-      if (!this.#passes(await pipeline.runFrame(context, judged))) return;
-      this.#direct?.data(frame.raw);
+      // Comments and bare fields carry nothing to judge, and keep-alives must get through.
+      if (data !== undefined) {
+        const frame = {
+          data: Buffer.from(data),
+          last: false,
+          ...(event === undefined ? {} : { event }),
+        };
+        if (!this.#passes(await pipeline.runFrame(context, frame))) return;
+      }
+      this.#direct?.data(raw);
     }
   }
 

@@ -1,0 +1,59 @@
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import { type SseFields, SseReader, writeSseFrame } from "../../src/http/sse.ts";
+
+const limits = { interruptAfterTimeLimit: 1500, numRuns: 10_000 };
+const line = fc
+  .string({ unit: "grapheme", maxLength: 8 })
+  .map((text) => text.replace(/[\r\n\0]/g, "") + "x");
+
+function readInPieces(bytes: Buffer, sizes: readonly number[]): SseFields[] {
+  const reader = new SseReader({ limitBytes: 100_000 });
+  const frames: SseFields[] = [];
+  let at = 0;
+  for (const size of sizes) {
+    frames.push(...reader.push(bytes.subarray(at, at + size)));
+    at += size;
+  }
+  frames.push(...reader.push(bytes.subarray(at)), ...reader.end());
+  return frames.map(({ event, data, id, comments }) => ({
+    ...(event !== undefined && { event }),
+    ...(data !== undefined && { data }),
+    ...(id !== undefined && { id }),
+    ...(comments !== undefined && { comments }),
+  }));
+}
+
+test("what was written is read back, however it is cut and whatever ends its lines", () => {
+  const frame = fc.record({
+    event: line,
+    id: line,
+    data: fc.array(line, { minLength: 1, maxLength: 3 }).map((lines) => lines.join("\n")),
+    comments: fc.array(line, { maxLength: 2 }),
+  });
+  const sizes = fc.array(fc.nat(7), { maxLength: 40 });
+  fc.assert(
+    fc.property(
+      fc.array(frame, { maxLength: 4 }),
+      sizes,
+      fc.constantFrom("\n", "\r\n", "\r"),
+      (frames, cuts, newline) => {
+        const text = frames.map(writeSseFrame).join("").replaceAll("\n", newline);
+        expect(readInPieces(Buffer.from(text), cuts)).toEqual(frames);
+      },
+    ),
+    limits,
+  );
+});
+
+test("any bytes are read the same whole and in pieces", () => {
+  const bytes = fc
+    .array(fc.constantFrom("\r", "\n", "data: x", ":", "id", "é"), { maxLength: 20 })
+    .map((pieces) => Buffer.from(pieces.join("")));
+  fc.assert(
+    fc.property(bytes, fc.array(fc.nat(3), { maxLength: 40 }), (whole, cuts) => {
+      expect(readInPieces(whole, cuts)).toEqual(readInPieces(whole, []));
+    }),
+    limits,
+  );
+});
