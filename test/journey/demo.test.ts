@@ -38,7 +38,9 @@ test.skipIf(!hasCurl)("--keep prints curl lines that work, until it is interrupt
   const statuses: number[] = [];
   for (const line of output.match(/^curl .+$/gm) ?? []) {
     const command = `${line} -s -o /dev/null -w 'status:%{http_code}'`;
-    const { stdout } = await run("sh", ["-c", command], { env: { PATH: process.env["PATH"], TOKEN: token } });
+    const { stdout } = await run("sh", ["-c", command], {
+      env: { PATH: process.env["PATH"], TOKEN: token },
+    });
     statuses.push(Number(/status:(\d+)$/.exec(stdout)?.[1]));
   }
   expect(statuses).toEqual([401, 200, 200, 200, 403, 200, 200, 200, 200]);
