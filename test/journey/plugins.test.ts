@@ -155,3 +155,70 @@ describe("plugin modules", () => {
     expect(stderr).toContain("jwt-validation");
   });
 });
+
+describe("configuration of the built-in plugins", () => {
+  const jwt = (config: Settings) => ({ name: "jwt-validation", config });
+  const issuer = "http://idp.test";
+  const exchange = (config: Settings) => ({
+    name: "token-exchange",
+    config: {
+      token_url: "http://idp.test/token",
+      identity: { type: "client-secret", client_id: "a", client_secret: "b" },
+      ...config,
+    },
+  });
+  const inject = (config: Settings) => ({ name: "static-inject", config });
+  const mappings = { a: "b" };
+
+  /** Each a chain of one entry with a mistake, and the place that the answer must name. */
+  const mistakes: readonly (readonly [id: string, entry: Settings, place: RegExp])[] = [
+    ["D19: no issuer", jwt({}), /issuer/],
+    ["D19: an unknown field", jwt({ issuer, issuerr: 1 }), /issuerr: unknown key/],
+    ["D4: the empty bypass pattern", jwt({ issuer, bypass_paths: [""] }), /bypass_paths/],
+    ["D4: a blank bypass pattern", jwt({ issuer, bypass_paths: ["  "] }), /bypass_paths/],
+    ["D4: the bypass pattern *", jwt({ issuer, bypass_paths: ["*"] }), /bypass_paths/],
+    ["D4: the bypass pattern /*", jwt({ issuer, bypass_paths: ["/*"] }), /bypass_paths/],
+    ["D4: the bypass pattern [invalid", jwt({ issuer, bypass_paths: ["[invalid"] }), /bypass_paths/],
+    ["D19: an unknown audience mode", jwt({ issuer, audience_mode: "x" }), /audience_mode/],
+    ["an HMAC algorithm", jwt({ issuer, algorithms: ["HS256"] }), /algorithms/],
+    ["F6: a placeholder_ttl that is none", jwt({ issuer, placeholder_ttl: "soon" }), /placeholder_ttl/],
+    ["E17: no token_url and no provider", exchange({ token_url: undefined }), /token_url is required/],
+    ["E21: an unknown provider", exchange({ provider: "okta" }), /provider/],
+    ["E21: an unknown default policy", exchange({ default_policy: "x" }), /default_policy/],
+    ["E21: an unknown no-token policy", exchange({ no_token_policy: "x" }), /no_token_policy/],
+    [
+      "E21: an unknown assertion type",
+      exchange({ identity: { type: "spiffe", jwt_audience: "a", assertion_type: "x" } }),
+      /assertion_type/,
+    ],
+    ["E22: no identity", exchange({ identity: undefined }), /identity/],
+    ["E22: no identity type", exchange({ identity: { client_id: "a" } }), /identity\.type/],
+    ["E22: an unknown identity type", exchange({ identity: { type: "x" } }), /identity\.type/],
+    ["E26: spiffe without a source", exchange({ identity: { type: "spiffe", client_id: "a" } }), /jwt_audience|jwt_svid_file/],
+    ["E30: a host that is no pattern", exchange({ routes: { rules: [{ host: "[invalid" }] } }), /routes\.rules\[0\]\.host|invalid/],
+    ["an unknown action", exchange({ routes: { rules: [{ host: "a", action: "x" }] } }), /action/],
+    ["O7: no source", inject({}), /source/],
+    ["O7: an unknown source", inject({ source: "vault" }), /source/],
+    ["O7: secret_dir without a directory", inject({ source: "secret_dir" }), /secret_dir/],
+    ["O7: mappings without mappings", inject({ source: "mappings" }), /mappings/],
+    ["O7: an unknown key_by", inject({ source: "mappings", mappings, key_by: "x" }), /key_by/],
+    ["O7: static without its key", inject({ source: "mappings", mappings, key_by: "static" }), /\bkey\b/],
+    ["O7: a header that is no token", inject({ source: "mappings", mappings, inject_header: "a b" }), /inject_header/],
+    ["O7: an unknown field", inject({ source: "mappings", mappings, surprise: 1 }), /surprise: unknown key/],
+  ];
+
+  test.each(mistakes)("%s is refused by name", async (_id, entry, place) => {
+    const { code, stderr } = await verdict(entry);
+    expect(code, stderr).toBe(2);
+    expect(stderr).toMatch(place);
+    expect(stderr).toMatch(/proxy\.yaml:\d+:\d+ pipeline\.outbound\.plugins\[0\]/);
+  });
+
+  test("a routes file that is no list is refused with its own place", async () => {
+    const file = { files: { "routes.yaml": "rules:\n- {host: a}\n" } };
+    const config = settings(outbound(exchange({ routes: { file: "./routes.yaml" } })));
+    const { code, stderr } = await runWith("check", config, file);
+    expect(code, stderr).toBe(2);
+    expect(stderr).toContain("routes.yaml");
+  });
+});

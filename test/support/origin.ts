@@ -33,11 +33,12 @@ export class OriginConnection {
     });
   }
 
-  /** Resolves when the bytes are with the kernel, or the connection is gone. */
-  send(bytes: string | Buffer): Promise<void> {
+  /** Resolves when the bytes are with the kernel: false when the connection is gone. */
+  send(bytes: string | Buffer): Promise<boolean> {
+    if (this.socket.destroyed) return Promise.resolve(false);
     return new Promise((resolve) => {
-      this.socket.write(typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes, () =>
-        resolve(),
+      this.socket.write(typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes, (error) =>
+        resolve(error === undefined || error === null),
       );
     });
   }
