@@ -8,6 +8,7 @@ import {
   modify,
   observe,
   respond,
+  skip,
   type Decision,
   type Plugin,
   type RequestContext,
@@ -268,6 +269,19 @@ const gate = definePlugin({
   }),
 });
 
+const anything = definePlugin({
+  name: "anything",
+  description: "Takes any configuration",
+  config: z.looseObject({}),
+  create: () => ({ onRequest: () => allow("fine") }),
+});
+
+const skipper = definePlugin({
+  name: "skipper",
+  description: "Has nothing to say",
+  create: () => ({ onRequest: () => skip("nothing_to_say") }),
+});
+
 const plain = (name: string, wants: { requires?: string[]; requiresAny?: string[] } = {}) =>
   definePlugin({
     name,
@@ -291,6 +305,8 @@ export const plugins = [
   notReady,
   frameReader,
   gate,
+  anything,
+  skipper,
   plain("plain"),
   plain("needs-plain", { requires: ["plain"] }),
   plain("needs-some", { requiresAny: ["plain", "recorder"] }),
