@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
 import { type BodyBudget, readBounded } from "../http/body.ts";
 import type { HeaderList } from "../http/headers.ts";
+import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Flow } from "../pipeline/flow.ts";
@@ -46,6 +47,8 @@ export interface ExchangeRequest {
   readonly host: string;
   /** Set for an Upgrade; called when the upstream switched protocols. */
   readonly upgrade?: UpgradeRequest;
+  /** Hears of a fault of the upstream, besides the client. */
+  readonly onFault?: (error: ProxyError) => void;
 }
 
 /** An exchange that may turn into a tunnel. */
@@ -79,7 +82,7 @@ class Exchange {
   /** The file exempts this destination from the chain. */
   readonly #skipped: boolean;
   readonly #context: RequestContext;
-  readonly #aborting = new AbortController();
+  readonly #cancellation = new Cancellation();
   readonly #ended: Promise<void>;
   #resolveEnded: () => void = () => undefined;
   #upstream: UpstreamRequest | undefined;
@@ -107,7 +110,7 @@ class Exchange {
       host: request.host,
       headers: request.headers,
       hasBody: downstream.hasBody,
-      signal: this.#aborting.signal,
+      cancellation: this.#cancellation,
     });
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -125,6 +128,7 @@ class Exchange {
     await this.#ended;
     await this.#switched;
     this.#judged?.close();
+    this.#body?.close();
     const pipeline = this.#skipped ? undefined : this.#pipeline;
     await this.#services.recorder.finished(this.#context, pipeline, {
       status: this.#status,
@@ -166,7 +170,7 @@ class Exchange {
     const read = await readBounded(downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,
       budget: this.#services.budget,
-      signal: this.#aborting.signal,
+      signal: this.#cancellation.signal,
     });
     switch (read.kind) {
       case "body":
@@ -206,7 +210,10 @@ class Exchange {
         this.#status = status;
       },
       onSwitched: (headers, socket) => this.#switch(headers, socket),
-      onFault: (error) => this.#fail(error),
+      onFault: (error) => {
+        this.#request.onFault?.(error);
+        this.#fail(error);
+      },
     });
     this.#upstream.send();
   }
@@ -232,6 +239,7 @@ class Exchange {
       path: basePath + path,
       headers: [...headers.raw, "Via", `${downstream.httpVersion} ${this.#services.pseudonym}`],
       body,
+      needsHttp2: isGrpc(headers.get("content-type")),
       ...(upgrade === undefined ? {} : { upgrade: upgrade.protocol }),
     };
   }
@@ -268,7 +276,7 @@ class Exchange {
       );
       return;
     }
-    this.#switched = upgrade.switchTo(headers, socket, this.#aborting.signal);
+    this.#switched = upgrade.switchTo(headers, socket, this.#cancellation.signal);
     void this.#switched.finally(() => this.#resolveEnded());
   }
 
@@ -307,9 +315,17 @@ class Exchange {
     if (!complete) {
       this.#cancelled = this.#denial === undefined;
       if (this.#cancelled && this.#status === 0) this.#status = clientClosedRequest;
-      this.#aborting.abort();
+      this.#cancellation.abort();
       this.#upstream?.abort("the client went away");
     }
     this.#resolveEnded();
   }
+}
+
+/** gRPC ends its messages with trailers and streams both ways at once, for which it needs HTTP/2 end to end. */
+function isGrpc(contentType: string | undefined): boolean {
+  return (
+    contentType?.startsWith("application/grpc") === true &&
+    !contentType.startsWith("application/grpc-web")
+  );
 }
