@@ -39,7 +39,7 @@ beforeAll(async () => {
             config: { hook: "finish", how: "hang", path: "/finish-hangs" },
           },
           { name: "denier", id: "real", config: { path: "/denied" } },
-          { name: "faulty", id: "rh", config: { hook: "request", how: "hang", path: "/hangs" } },
+          { name: "faulty", id: "rh", config: { hook: "request", how: "wait", path: "/hangs" } },
           recorder("two"),
           { name: "denier", id: "shadow", on_error: "observe", config: { path: "/shadowed" } },
           {

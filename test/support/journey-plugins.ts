@@ -209,7 +209,8 @@ const faulty = definePlugin({
   description: "Throws or never answers in the hook it is told",
   config: z.strictObject({
     hook: z.enum(["request", "response", "finish", "start", "close"]),
-    how: z.enum(["throw", "hang"]).default("throw"),
+    /** wait ends when the message is given up; hang never does. */
+    how: z.enum(["throw", "hang", "wait"]).default("throw"),
     path: z.string().optional(),
   }),
   create: ({ hook, how, path }) => {
@@ -221,7 +222,13 @@ const faulty = definePlugin({
       path === undefined || context.pathname === path;
     return {
       start: async () => (hook === "start" ? fail() : undefined),
-      onRequest: (context) => (hook === "request" && inPath(context) ? fail() : allow("fine")),
+      onRequest: (context) => {
+        if (hook !== "request" || !inPath(context)) return allow("fine");
+        if (how !== "wait") return fail();
+        return new Promise((resolve) => {
+          context.signal.addEventListener("abort", () => resolve(allow("given_up")), { once: true });
+        });
+      },
       onResponse: (context) => (hook === "response" && inPath(context) ? fail() : allow("fine")),
       onFinish: (context) => (hook === "finish" && inPath(context) ? fail() : undefined),
       close: () => (hook === "close" ? fail() : undefined),
