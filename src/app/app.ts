@@ -9,11 +9,13 @@ import { restartOnlyChanges } from "../config/restart-only.ts";
 import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
 import { BodyBudget } from "../http/body.ts";
-import { ForwardSurface, type SurfaceServices } from "../listener/forward.ts";
+import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
 import { ReverseSurface } from "../listener/reverse.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
+import { BridgeServer } from "../proxy/bridge-server.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
+import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import { RuntimeHolder } from "../proxy/runtime.ts";
 import { StallWatch } from "../proxy/stall-watch.ts";
 import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
@@ -76,6 +78,7 @@ export class App {
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
   #loaded: LoadedConfig;
+  #bridge: BridgeServer | undefined;
   #reloader: Reloader | undefined;
   #addresses: BoundAddresses = {};
   #state: "starting" | "serving" | "draining" = "starting";
@@ -137,10 +140,12 @@ export class App {
   ): Promise<void> {
     this.#state = "draining";
     await this.#reloader?.close();
+    this.#bridge?.drain();
     const cut = setTimeout(() => this.#tunnels.cutAll(), drainMs);
     await Promise.all(this.#listeners.map((listener) => listener.close(drainMs)));
     clearTimeout(cut);
     this.#tunnels.cutAll();
+    this.#bridge?.close();
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
@@ -165,6 +170,8 @@ export class App {
     const { config } = this.#loaded;
     const { listener } = config;
     const services = this.#surfaceServices(config);
+    const bridge = new BridgeServer(services, listenerLimits(config));
+    this.#bridge = bridge;
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } = {};
     if (listener.reverse_proxy_addr !== undefined) {
       addresses.reverse = await this.#bind(
@@ -176,7 +183,7 @@ export class App {
     if (listener.forward_proxy_addr !== undefined) {
       addresses.forward = await this.#bind(
         listener.forward_proxy_addr,
-        new ForwardSurface(services),
+        new ForwardSurface(services, bridge),
         config,
       );
     }
@@ -254,6 +261,10 @@ export class App {
     this.#metrics.gauge("client_connections", connections);
     this.#metrics.gauge("active_tunnels", () => this.#tunnels.size);
     this.#metrics.gauge("upstream_connections", () => this.#runtimes.runtime.origins.connections);
+    this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
+      const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
+      return notAfter === undefined ? 0 : notAfter / 1_000;
+    });
     this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
   }
 

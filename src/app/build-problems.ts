@@ -1,7 +1,15 @@
 /** Problems that building found, with the place in the file that they are about. */
 import type { LoadedConfig } from "../config/load.ts";
-import { nearestKey, type Problem } from "../config/problem.ts";
-import type { BuildProblem } from "./build.ts";
+import { type KeyPath, nearestKey, type Problem } from "../config/problem.ts";
+import type { AssemblyProblem } from "../pipeline/assemble.ts";
+
+/** Something wrong with the file that only building could find. */
+export interface BuildProblem {
+  readonly path: KeyPath;
+  readonly message: string;
+  /** The plugin schema's issue, when there is one. */
+  readonly issue?: AssemblyProblem["issue"];
+}
 
 /** Words each problem once, unknown plugin keys with the nearest known one where the schema tells. */
 export function buildProblems(loaded: LoadedConfig, problems: readonly BuildProblem[]): Problem[] {

@@ -1,14 +1,12 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
-import { readFileSync } from "node:fs";
 import { durationMs } from "../config/duration.ts";
 import type { Config } from "../config/presets.ts";
-import type { KeyPath } from "../config/problem.ts";
 import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
 import { AddressSet, parseCidr } from "../net/address.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
-import { compileSkipHosts } from "../net/host-pattern.ts";
-import { assemble, type AssemblyProblem, type PluginEntry } from "../pipeline/assemble.ts";
+import { compileSkipHosts, HostMatcher } from "../net/host-pattern.ts";
+import { assemble, type PluginEntry } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { AnyPluginDefinition, PluginDeps } from "../pipeline/plugin.ts";
@@ -22,17 +20,11 @@ import { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { createResolver } from "../upstream/resolver.ts";
 import { DirectUpstream } from "../upstream/upstream.ts";
+import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import type { CarriedState } from "./carried-state.ts";
+import type { BuildProblem } from "./build-problems.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { unavailableKeys } from "./unavailable.ts";
-
-/** Something wrong with the file that only building could find. */
-export interface BuildProblem {
-  readonly path: KeyPath;
-  readonly message: string;
-  /** The plugin schema's issue, when there is one. */
-  readonly issue?: AssemblyProblem["issue"];
-}
 
 /** What outlives generations. */
 export interface BuildServices {
@@ -69,6 +61,12 @@ export async function buildRuntime(
     return chains;
   }
   const { inbound, outbound } = chains;
+  const bridge = await buildBridge(config, generation, services);
+  if (bridge !== undefined && "problems" in bridge) {
+    await closePlugins([inbound, outbound], services.log);
+    await release();
+    return bridge;
+  }
   try {
     const timeoutMs = durationMs(config.limits.plugin_start_timeout);
     if (start) await startPlugins([inbound, outbound], timeoutMs, services.log);
@@ -83,6 +81,7 @@ export async function buildRuntime(
     responseTimeoutMs: durationMs(config.limits.response_timeout),
     streamIdleTimeoutMs: durationMs(config.limits.stream_idle_timeout),
     maxHeaderBytes: sizeBytes(config.limits.max_header_bytes),
+    http2: config.tls_bridge.upstream_http2,
   });
   const runtime: Runtime = Object.freeze({
     generation,
@@ -93,6 +92,7 @@ export async function buildRuntime(
     secure: trust.secure.bind(trust),
     skipHosts: compileSkipHosts(config.listener.skip_hosts),
     backend: backendOf(config),
+    bridge,
     limits: {
       bodyTimeoutMs: durationMs(config.limits.body_timeout),
       streamIdleTimeoutMs: durationMs(config.limits.stream_idle_timeout),
@@ -121,16 +121,17 @@ type Network = { readonly upstream: DirectUpstream; readonly trust: OriginTrust 
 function buildNetwork(
   config: Config,
   services: BuildServices,
-): Network | { readonly problems: BuildProblem[] } {
+): Network | { readonly problems: readonly BuildProblem[] } {
   const { egress, limits, tls_bridge: bridge } = config;
-  let extraCertificates: string[] = [];
-  if (bridge.upstream_ca_bundle !== undefined) {
-    try {
-      extraCertificates = [readFileSync(bridge.upstream_ca_bundle, "utf8")];
-    } catch (error) {
-      const message = `cannot be read: ${messageOf(error)}`;
-      return { problems: [{ path: ["tls_bridge", "upstream_ca_bundle"], message }] };
-    }
+  const extraCertificates = upstreamCertificates(config);
+  if ("problems" in extraCertificates) return extraCertificates;
+  let insecureHosts: HostMatcher;
+  try {
+    insecureHosts = new HostMatcher(bridge.upstream_insecure_hosts);
+  } catch (error) {
+    return {
+      problems: [{ path: ["tls_bridge", "upstream_insecure_hosts"], message: messageOf(error) }],
+    };
   }
   const connectTimeoutMs = durationMs(limits.connect_timeout);
   const guard = new AddressGuard({
@@ -146,7 +147,18 @@ function buildNetwork(
     privateNetworks: egress.private_networks,
     onRefused: (addressClass) => services.metrics.addressRefused(addressClass),
   });
-  const trust = new OriginTrust({ extraCertificates, handshakeTimeoutMs: connectTimeoutMs });
+  const trust = new OriginTrust({
+    extraCertificates,
+    insecureHosts,
+    minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
+    handshakeTimeoutMs: connectTimeoutMs,
+  });
+  for (const host of bridge.upstream_insecure_hosts) {
+    services.log.warn(
+      { host },
+      "tls_bridge.upstream_insecure_hosts: certificates of this host are not verified",
+    );
+  }
   return { upstream: new DirectUpstream({ guard, connectTimeoutMs }), trust };
 }
 

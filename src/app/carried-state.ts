@@ -21,6 +21,13 @@ export class CarriedState {
     return carried.value as T;
   }
 
+  /** The value of a key, claimed for a generation, if somebody has made it. */
+  find(generation: number, key: string): object | undefined {
+    const carried = this.#values.get(key);
+    carried?.claims.add(generation);
+    return carried?.value;
+  }
+
   /** Ends a generation's claims; values that nobody claims any more are closed. */
   async release(generation: number): Promise<void> {
     for (const [key, carried] of this.#values) {

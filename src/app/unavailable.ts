@@ -15,6 +15,5 @@ export function unavailableKeys(config: Config): UnavailableKey[] {
     found.push({ path, message: `${what} is not available in this version` });
   };
   if (config.mtls !== undefined) refuse(["mtls"], "mutual TLS between sidecars");
-  if (config.tls_bridge.mode === "enabled") refuse(["tls_bridge", "mode"], "the TLS bridge");
   return found;
 }

@@ -15,7 +15,13 @@ export interface ValueRemark extends Remark {
 
 /** A value that fits the schema, or all the reasons why it does not. */
 export type CheckedValue =
-  | { readonly ok: true; readonly file: FileConfig; readonly warnings: readonly ValueRemark[] }
+  | {
+      readonly ok: true;
+      readonly file: FileConfig;
+      readonly warnings: readonly ValueRemark[];
+      /** Whether the file gives this key itself, and not only its default. */
+      readonly isWritten: (path: KeyPath) => boolean;
+    }
   | { readonly ok: false; readonly problems: readonly ValueRemark[] };
 
 /** Each round mends what the one before it found; a file needs two or three. */
@@ -41,9 +47,10 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
       problems.push(
         ...relationProblems(result.data).filter((remark) => isFounded(remark, problems)),
       );
-      return problems.length > 0
-        ? { ok: false, problems }
-        : { ok: true, file: result.data, warnings };
+      if (problems.length > 0) break;
+      const written = mended;
+      const isWritten = (path: KeyPath): boolean => valueAt(written, path) !== undefined;
+      return { ok: true, file: result.data, warnings, isWritten };
     }
     const issues = result.error.issues.flatMap((issue) => flatten(issue, mended, []));
     for (const { path, message, kind } of issues.slice(0, maxProblems)) {
@@ -149,8 +156,9 @@ function wordIssue(issue: z.core.$ZodRawIssue): string {
     case "invalid_union":
     case "invalid_element":
     case "custom":
-      return "is not valid";
+      break;
   }
+  return "is not valid";
 }
 
 const kindNames: Readonly<Record<string, string>> = {

@@ -27,9 +27,9 @@ export interface LoadedConfig {
   readonly sha256: string;
   readonly path: string;
   /** The place of a key, for problems that are found later, such as in the settings of a plugin. */
-  locate(path: KeyPath): Position;
+  readonly locate: (path: KeyPath) => Position;
   /** A problem of the key at `path`, with its place. */
-  problemAt(path: KeyPath, message: string): Problem;
+  readonly problemAt: (path: KeyPath, message: string) => Problem;
 }
 
 /** A file that cannot be run, and all that is wrong with it. */
@@ -86,11 +86,6 @@ export function parseConfig(
   const toProblem = (remark: { path: KeyPath; message: string; suggestion?: string }): Problem =>
     problemAt(remark.path, remark.message, remark.suggestion);
 
-  const checked = checkValue(document.value, options.lenient ?? false);
-  if (!checked.ok) return { ok: false, problems: inOrder(checked.problems.map(toProblem)) };
-
-  const config = applyPresets(checked.file);
-  const remarks = [...checked.warnings, ...relationWarnings(checked.file, config)];
   const unexpanded = document.inScalars(expansion.unexpanded).map(({ name, line, column }) => ({
     file: path,
     line,
@@ -98,6 +93,21 @@ export function parseConfig(
     keyPath: "",
     message: name === undefined ? 'has "${" without a name; it is taken out' : unsetMessage(name),
   }));
+  const checked = checkValue(document.value, options.lenient ?? false);
+  if (!checked.ok) {
+    const problems = checked.problems.map(toProblem);
+    // A variable that is not set is often the reason of a fault on its line.
+    const hints = unexpanded.filter(({ line }) =>
+      problems.some((problem) => problem.line === line),
+    );
+    return { ok: false, problems: inOrder([...problems, ...hints]) };
+  }
+
+  const config = applyPresets(checked.file);
+  const remarks = [
+    ...checked.warnings,
+    ...relationWarnings(checked.file, config, checked.isWritten),
+  ];
   return {
     ok: true,
     config,

@@ -60,7 +60,11 @@ export function relationProblems(file: FileConfig): Relation[] {
 }
 
 /** Lawful settings that an operator should know about. */
-export function relationWarnings(file: FileConfig, config: Config): Remark[] {
+export function relationWarnings(
+  file: FileConfig,
+  config: Config,
+  isWritten: (path: KeyPath) => boolean,
+): Remark[] {
   const warnings: Remark[] = [];
   for (const direction of ["inbound", "outbound"] as const) {
     if (file.pipeline[direction].plugins.length === 0) {
@@ -69,6 +73,14 @@ export function relationWarnings(file: FileConfig, config: Config): Remark[] {
         message: `${direction} pipeline has no plugins: its default (${file.pipeline[direction].default}) decides everything`,
       });
     }
+  }
+  const outboundDefault: KeyPath = ["pipeline", "outbound", "default"];
+  if (file.pipeline.outbound.plugins.length > 0 && !isWritten(outboundDefault)) {
+    warnings.push({
+      path: outboundDefault,
+      message:
+        "is not set: what no plugin decides is allowed to leave; write default: deny, or default: allow",
+    });
   }
   const { roles } = config.listener;
   for (const [key, role] of roleOfAddress) {

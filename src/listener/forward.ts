@@ -1,62 +1,39 @@
 /** The explicit proxy: absolute-form requests and CONNECT, from an agent that knows that it speaks to a proxy. */
-import { type IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
-import type { IdleSweeper } from "../net/idle-sweeper.ts";
 import { parseAbsoluteTarget, parseAuthority } from "../net/destination.ts";
-import { type Flow, makeFlow, type Transport } from "../pipeline/flow.ts";
-import { Http1Downstream, type DownstreamLimits } from "../proxy/downstream.ts";
-import { exchange, type ExchangeServices } from "../proxy/exchange.ts";
-import { denialOf, rawReply, renderDenial } from "../proxy/reply.ts";
-import type { Lease, RuntimeHolder } from "../proxy/runtime.ts";
-import { tunnel } from "../proxy/tunnel.ts";
-import type { TunnelRegistry } from "../proxy/tunnel-registry.ts";
-import { upgradeOf } from "../proxy/upgrade.ts";
-import type { ListenerHandlers } from "./listener.ts";
+import { type Client, type Flow, makeFlow } from "../pipeline/flow.ts";
+import type { BridgeServer } from "../proxy/bridge-server.ts";
 import {
-  checkFraming,
-  checkHostAgrees,
-  checkLoop,
-  checkMethod,
-  endToEndHeaders,
-  upgradeProtocol,
-} from "./request-head.ts";
-
-/** What a surface is made with. */
-export interface SurfaceServices extends ExchangeServices {
-  readonly runtimes: RuntimeHolder;
-  readonly tunnels: TunnelRegistry;
-  readonly idle: IdleSweeper;
-  readonly maxHeaders: number;
-}
-
-interface Upgrade {
-  readonly protocol: string;
-  readonly head: Buffer;
-}
+  responseFor,
+  type Route,
+  serveRequest,
+  type SurfaceServices,
+} from "../proxy/outbound-request.ts";
+import { denialOf, rawReply, renderDenial } from "../proxy/reply.ts";
+import { checkFraming, checkHostAgrees } from "../proxy/request-head.ts";
+import { tunnel } from "../proxy/tunnel.ts";
+import type { ListenerHandlers } from "./listener.ts";
 
 /** Parses what arrives on the forward port and hands it to the journeys. */
 export class ForwardSurface implements ListenerHandlers {
   readonly #services: SurfaceServices;
+  readonly #bridge: BridgeServer;
 
-  constructor(services: SurfaceServices) {
+  constructor(services: SurfaceServices, bridge: BridgeServer) {
     this.#services = services;
+    this.#bridge = bridge;
   }
 
   onRequest(request: IncomingMessage, response: ServerResponse): void {
-    this.#serve(request, response, undefined);
+    serveRequest(this.#services, request, response, explicit);
   }
 
   onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
-    const response = new ServerResponse(request);
-    // The parser has let go of this connection: it carries one answer, or the new protocol.
-    response.shouldKeepAlive = false;
-    response.assignSocket(client);
-    response.once("finish", () => client.destroySoon());
-    const protocol = upgradeProtocol(request);
-    this.#serve(request, response, protocol === undefined ? undefined : { protocol, head });
+    serveRequest(this.#services, request, responseFor(request, client), explicit, head);
   }
 
   onConnect(request: IncomingMessage, client: Socket, head: Buffer): void {
@@ -67,93 +44,45 @@ export class ForwardSurface implements ListenerHandlers {
       checkFraming(request, this.#services.maxHeaders);
       const destination = parseAuthority(request.url ?? "", "tcp");
       checkHostAgrees(request, destination, "tcp");
-      flow = flowTo(destination, client, "connect");
+      flow = makeFlow({
+        direction: "outbound",
+        transport: "connect",
+        client: clientOf(client),
+        destination,
+      });
     } catch (error) {
       lease.release();
-      this.#services.recorder.metrics.refused("malformed");
+      const address = client.remoteAddress ?? "";
+      this.#services.recorder.malformed(error, {
+        surface: "forward",
+        client: address,
+        method: "CONNECT",
+      });
       client.end(rawReply(renderDenial(denialOf(error))));
       return;
     }
     const headers = new HeaderList(stripHopByHop(request.rawHeaders));
-    void tunnel(this.#services, { runtime: lease.runtime, flow, client, head, headers }).finally(
-      () => lease.release(),
-    );
-  }
-
-  #serve(request: IncomingMessage, response: ServerResponse, upgrade: Upgrade | undefined): void {
-    const lease = this.#services.runtimes.acquire();
-    const downstream = new Http1Downstream(request, response, stallLimits(lease));
-    try {
-      checkFraming(request, this.#services.maxHeaders);
-      checkMethod(request.method);
-      const { destination, path } = parseTarget(request.url ?? "");
-      checkHostAgrees(request, destination, destination.scheme);
-      const headers = endToEndHeaders(request);
-      checkLoop(headers, this.#services.pseudonym);
-      headers.set("Host", destination.hostHeader);
-      const { runtime } = lease;
-      const client = request.socket;
-      const flow = flowTo(destination, client, "http");
-      const run = exchange(this.#services, {
-        runtime,
-        flow,
-        downstream,
-        headers,
-        path,
-        host: destination.authority,
-        ...(upgrade === undefined
-          ? {}
-          : {
-              upgrade: upgradeOf({
-                ...upgrade,
-                client,
-                response,
-                idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-                idle: this.#services.idle,
-                metrics: this.#services.recorder.metrics,
-              }),
-            }),
-      });
-      void run.finally(() => lease.release());
-    } catch (error) {
-      lease.release();
-      this.#services.recorder.metrics.refused("malformed");
-      refuseMalformed(downstream, error);
-    }
+    const parts = { runtime: lease.runtime, flow, client, head, headers };
+    void tunnel(this.#services, this.#bridge, parts).finally(() => lease.release());
   }
 }
 
 /** Absolute-form only: forwarding by Host alone would let any web page of the network use the proxy. */
-function parseTarget(target: string): ReturnType<typeof parseAbsoluteTarget> {
+function routeOf(request: IncomingMessage): Route {
+  const target = request.url ?? "";
   if (target.startsWith("/") || target === "*") {
     throw new ProxyError(
       "request.malformed",
       "this is a forward proxy: the request target must be an absolute URI (RFC 9112 section 3.2.2)",
     );
   }
-  return parseAbsoluteTarget(target);
+  return { ...parseAbsoluteTarget(target), transport: "http", client: clientOf(request.socket) };
 }
 
-function flowTo(destination: Flow["destination"], client: Socket, transport: Transport): Flow {
-  const { remoteAddress, remotePort } = client;
-  return makeFlow({
-    direction: "outbound",
-    transport,
-    client: { address: remoteAddress ?? "", port: remotePort ?? 0 },
-    destination,
-  });
-}
+const explicit = { surface: "forward", route: routeOf } as const;
 
-/** The stall limits of the generation that the request started with. */
-export function stallLimits(lease: Lease): DownstreamLimits {
-  const { bodyTimeoutMs, streamIdleTimeoutMs } = lease.runtime.limits;
-  return { bodyTimeoutMs, readerTimeoutMs: streamIdleTimeoutMs };
-}
-
-/** An ambiguous message is refused and its connection closed: what follows on it cannot be trusted either. */
-export function refuseMalformed(downstream: Http1Downstream, error: unknown): void {
-  const reply = renderDenial(denialOf(error));
-  downstream.reply({ ...reply, headers: { ...reply.headers, Connection: "close" } });
+function clientOf(socket: Socket): Client {
+  return { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };
 }
 
 function ignore(): void {

@@ -9,9 +9,9 @@ import type { Permit } from "../pipeline/pipeline.ts";
 import { Http1Downstream } from "../proxy/downstream.ts";
 import { exchange } from "../proxy/exchange.ts";
 import { inboundUpgrade } from "../proxy/inbound-upgrade.ts";
+import { refuseMalformed, stallLimits, type SurfaceServices } from "../proxy/outbound-request.ts";
 import { denialOf, rawReply, renderDenial } from "../proxy/reply.ts";
 import type { Lease, Runtime } from "../proxy/runtime.ts";
-import { refuseMalformed, stallLimits, type SurfaceServices } from "./forward.ts";
 import type { ListenerHandlers } from "./listener.ts";
 import {
   checkFraming,
@@ -19,7 +19,7 @@ import {
   checkMethod,
   endToEndHeaders,
   upgradeProtocol,
-} from "./request-head.ts";
+} from "../proxy/request-head.ts";
 
 interface InboundHead {
   readonly path: string;
@@ -46,7 +46,7 @@ export class ReverseSurface implements ListenerHandlers {
       void run.finally(() => lease.release());
     } catch (error) {
       lease.release();
-      this.#services.recorder.metrics.refused("malformed");
+      this.#refused(request, error);
       refuseMalformed(downstream, error);
     }
   }
@@ -79,19 +79,26 @@ export class ReverseSurface implements ListenerHandlers {
       void run.finally(() => lease.release());
     } catch (error) {
       lease.release();
-      this.#services.recorder.metrics.refused("malformed");
+      this.#refused(request, error);
       client.end(rawReply(renderDenial(denialOf(error))));
     }
   }
 
   onConnect(_request: IncomingMessage, client: Socket, _head: Buffer): void {
     client.on("error", ignore);
-    this.#services.recorder.metrics.refused("malformed");
     const denial = {
       code: "request.method-not-allowed",
       message: "CONNECT belongs on the forward port",
     };
     client.end(rawReply(renderDenial(denial)));
+  }
+
+  #refused(request: IncomingMessage, error: unknown): void {
+    this.#services.recorder.malformed(error, {
+      surface: "reverse",
+      client: request.socket.remoteAddress ?? "",
+      method: request.method ?? "",
+    });
   }
 
   #parse(request: IncomingMessage, lease: Lease): InboundHead {

@@ -70,10 +70,15 @@ export interface ExchangeRoutesOptions {
   onProblem(message: string): void;
 }
 
+const maxRemembered = 1_024;
+
 /** File rules first, then inline rules; the first that matches decides. */
 export class ExchangeRoutes {
   readonly #file: WatchedFile<readonly Compiled[]>;
   readonly #inline: readonly Compiled[];
+  /** Answers by host, for the file's content that they were made from. */
+  readonly #answers = new Map<string, ExchangeRoute | undefined>();
+  #answersOf: readonly Compiled[] | undefined;
 
   /** Throws an Error for a file that exists and cannot be used; later the last good content stays. */
   constructor(options: ExchangeRoutesOptions) {
@@ -102,7 +107,17 @@ export class ExchangeRoutes {
 
   /** The rule for a destination host, which comes without a port. */
   find(host: string): ExchangeRoute | undefined {
-    return findIn(this.#file.current() ?? [], host) ?? findIn(this.#inline, host);
+    const fromFile = this.#file.current();
+    // Agents choose the hosts, so the memory starts again when it is full.
+    if (fromFile !== this.#answersOf || this.#answers.size >= maxRemembered) {
+      this.#answers.clear();
+      this.#answersOf = fromFile;
+    }
+    const known = this.#answers.get(host);
+    if (known !== undefined || this.#answers.has(host)) return known;
+    const route = findIn(fromFile ?? [], host) ?? findIn(this.#inline, host);
+    this.#answers.set(host, route);
+    return route;
   }
 }
 

@@ -11,10 +11,14 @@ export function foldedName(name: string): string {
   return name.toLowerCase().replace(/[_.]/g, "-");
 }
 
+/** Names that clients may make up are remembered up to this many; the usual ones are few. */
+const maxRemembered = 512;
+
 /** A set of field names, where an entry that ends in `*` stands for all that begin like it. */
 export class FieldNames {
   readonly #exact = new Set<string>();
   readonly #prefixes: string[] = [];
+  readonly #answers = new Map<string, boolean>();
 
   constructor(names: readonly string[]) {
     for (const name of names) {
@@ -25,8 +29,13 @@ export class FieldNames {
   }
 
   has(name: string): boolean {
+    const known = this.#answers.get(name);
+    if (known !== undefined) return known;
     const folded = foldedName(name);
-    return this.#exact.has(folded) || this.#prefixes.some((prefix) => folded.startsWith(prefix));
+    const isListed =
+      this.#exact.has(folded) || this.#prefixes.some((prefix) => folded.startsWith(prefix));
+    if (this.#answers.size < maxRemembered) this.#answers.set(name, isListed);
+    return isListed;
   }
 
   /** Deletes every field of the set, whatever its spelling, and says how many lines there were. */

@@ -9,6 +9,7 @@ import {
   type Decision,
   definePlugin,
   deny,
+  type Identity,
   modify,
   type Plugin,
   type PluginDeps,
@@ -56,6 +57,7 @@ class JwtValidation implements Plugin {
   readonly #identityFields: FieldNames;
   readonly #placeholders: PlaceholderStore | undefined;
   readonly #placeholderMs: number;
+  readonly #admissions = new WeakMap<VerifiedToken, Admission>();
 
   constructor(config: JwtValidationConfig, deps: PluginDeps) {
     this.#config = config;
@@ -154,26 +156,21 @@ class JwtValidation implements Plugin {
   }
 
   #admit(context: RequestContext, text: string, token: VerifiedToken): Decision {
-    const { subject, clientId, scopes, claims, expiresAt } = token;
-    context.setIdentity({
-      subject,
-      ...(clientId === undefined ? {} : { clientId }),
-      scopes,
-      claims,
-      ...(expiresAt === undefined ? {} : { expiresAt }),
-    });
-    const details = {
-      token_subject: subject,
-      token_audience: token.audience.join(","),
-      token_scopes: scopes.join(","),
-    };
-    if (this.#placeholders === undefined) return allow("authorized", details);
+    // A verified token is one object for as long as it is remembered: what it says is worded once.
+    let admission = this.#admissions.get(token);
+    if (admission === undefined) {
+      admission = admissionOf(token);
+      this.#admissions.set(token, admission);
+    }
+    context.setIdentity(admission.identity);
+    if (this.#placeholders === undefined) return admission.decision;
+    const { expiresAt } = token;
     const now = this.#deps.clock.now();
     const left = expiresAt === undefined ? this.#placeholderMs : expiresAt * 1000 - now;
     const handle = this.#placeholders.mint(text, Math.min(this.#placeholderMs, left));
     context.headers.set("Authorization", `Bearer ${handle}`);
     return modify("placeholder_minted", {
-      ...details,
+      ...admission.decision.details,
       placeholder: handle.slice(0, placeholderShownLength),
     });
   }
@@ -202,6 +199,30 @@ class JwtValidation implements Plugin {
       },
     );
   }
+}
+
+/** What admitting a token sets and records. */
+interface Admission {
+  readonly identity: Identity;
+  readonly decision: Decision;
+}
+
+function admissionOf(token: VerifiedToken): Admission {
+  const { subject, clientId, scopes, claims, expiresAt } = token;
+  return Object.freeze({
+    identity: Object.freeze({
+      subject,
+      ...(clientId === undefined ? {} : { clientId }),
+      scopes,
+      claims,
+      ...(expiresAt === undefined ? {} : { expiresAt }),
+    }),
+    decision: allow("authorized", {
+      token_subject: subject,
+      token_audience: token.audience.join(","),
+      token_scopes: scopes.join(","),
+    }),
+  });
 }
 
 function makeVerifier(

@@ -46,6 +46,8 @@ export interface ExchangeRequest {
   readonly host: string;
   /** Set for an Upgrade; called when the upstream switched protocols. */
   readonly upgrade?: UpgradeRequest;
+  /** Hears of a fault of the upstream, besides the client. */
+  readonly onFault?: (error: ProxyError) => void;
 }
 
 /** An exchange that may turn into a tunnel. */
@@ -206,7 +208,10 @@ class Exchange {
         this.#status = status;
       },
       onSwitched: (headers, socket) => this.#switch(headers, socket),
-      onFault: (error) => this.#fail(error),
+      onFault: (error) => {
+        this.#request.onFault?.(error);
+        this.#fail(error);
+      },
     });
     this.#upstream.send();
   }
@@ -232,6 +237,7 @@ class Exchange {
       path: basePath + path,
       headers: [...headers.raw, "Via", `${downstream.httpVersion} ${this.#services.pseudonym}`],
       body,
+      needsHttp2: isGrpc(headers.get("content-type")),
       ...(upgrade === undefined ? {} : { upgrade: upgrade.protocol }),
     };
   }
@@ -312,4 +318,12 @@ class Exchange {
     }
     this.#resolveEnded();
   }
+}
+
+/** gRPC ends its messages with trailers and streams both ways at once, for which it needs HTTP/2 end to end. */
+function isGrpc(contentType: string | undefined): boolean {
+  return (
+    contentType?.startsWith("application/grpc") === true &&
+    !contentType.startsWith("application/grpc-web")
+  );
 }

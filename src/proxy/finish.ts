@@ -1,4 +1,5 @@
 /** The end of every flow: plugins are told, one log line is written, events and metrics are recorded. */
+import { ProxyError } from "../errors.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Outcome } from "../pipeline/plugin.ts";
@@ -6,6 +7,7 @@ import type { Pipeline } from "../pipeline/pipeline.ts";
 import { type EventError, type EventFacts, eventOf, type SessionEvent } from "../session/event.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { denialOf } from "./reply.ts";
 
 /** How a flow ended. */
 export interface Ending {
@@ -21,6 +23,15 @@ export interface Ending {
   readonly cancelled: boolean;
   /** Extra fields of the log line, e.g. the reason why a tunnel ended. */
   readonly note?: Readonly<Record<string, string | number>>;
+}
+
+/** What is known of a message that is no flow. */
+export interface RefusedHead {
+  readonly surface: "forward" | "reverse" | "bridge";
+  readonly client: string;
+  readonly method: string;
+  /** The tunnel that carried it, when there was one. */
+  readonly parent?: string;
 }
 
 /** Where events go; absent when sessions are off. */
@@ -45,6 +56,17 @@ export class FlowRecorder {
     this.log = options.log;
     this.metrics = options.metrics;
     this.#events = options.events;
+  }
+
+  /** A message that was refused before it could become a flow: it has a log line and a count, and no event. */
+  malformed(error: unknown, head: RefusedHead): void {
+    const denial = denialOf(error);
+    this.metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
+    if (!(error instanceof ProxyError)) this.log.error({ err: error }, "listener fault");
+    this.log.warn(
+      { ...head, outcome: "denied", code: denial.code, reason: denial.message },
+      "refused",
+    );
   }
 
   /** The chain let the message pass. */

@@ -5,6 +5,7 @@ import type { Destination } from "../net/destination.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { OriginPools } from "../upstream/origin-pools.ts";
 import type { Upstream } from "../upstream/upstream.ts";
+import type { TlsBridge } from "./tls-bridge.ts";
 
 /** Limits that a flow reads. Milliseconds and bytes; a time of 0 means no limit. */
 export interface FlowLimits {
@@ -32,6 +33,8 @@ export interface Runtime {
   /** Hosts whose outbound flows skip the chain (`listener.skip_hosts`), matched on the dialled destination. */
   readonly skipHosts: { matches(host: string): boolean };
   readonly backend: Backend | undefined;
+  /** Opens TLS connections; absent where `tls_bridge` is off. */
+  readonly bridge: TlsBridge | undefined;
   /** Verified TLS over a connection of `upstream`. */
   secure(socket: Socket, destination: Destination): Promise<TLSSocket>;
   readonly limits: FlowLimits;

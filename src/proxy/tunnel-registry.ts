@@ -9,8 +9,6 @@ export type CutReason = "revoked" | "draining";
 export interface OpenTunnel {
   /** The facts that the chain judged, so that a new chain can judge them again. */
   readonly facts: RequestFacts;
-  /** True for hosts that skipped the chain. */
-  readonly skipped: boolean;
   cut(reason: CutReason): void;
 }
 

@@ -1,59 +1,41 @@
-/** One CONNECT: the host is judged, the vetted address dialled, and the bytes spliced. */
+/** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
 import type { Socket } from "node:net";
-import type { HeaderList } from "../http/headers.ts";
-import { adaptiveReader } from "../net/adaptive-reader.ts";
-import type { IdleSweeper } from "../net/idle-sweeper.ts";
-import { splice } from "../net/splice.ts";
+import type { Destination } from "../net/destination.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
-import type { Flow } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
-import type { Ending, FlowRecorder } from "./finish.ts";
+import type { BridgeServer } from "./bridge-server.ts";
+import { bridgeTunnel } from "./bridged-tunnel.ts";
+import type { Ending } from "./finish.ts";
 import { denialOf, rawReply, renderDenial, statusOf } from "./reply.ts";
 import type { Runtime } from "./runtime.ts";
-import type { CutReason, OpenTunnel, TunnelRegistry } from "./tunnel-registry.ts";
-
-/** What every tunnel of the process shares. */
-export interface TunnelServices {
-  readonly recorder: FlowRecorder;
-  readonly tunnels: TunnelRegistry;
-  readonly idle: IdleSweeper;
-}
-
-/** One CONNECT as a listener hands it over. */
-export interface TunnelRequest {
-  readonly runtime: Runtime;
-  readonly flow: Flow;
-  readonly client: Socket;
-  /** Bytes that arrived together with the CONNECT; they go on only once the tunnel is up. */
-  readonly head: Buffer;
-  /** End-to-end fields of the CONNECT, for plugins. */
-  readonly headers: HeaderList;
-}
-
-const established = "HTTP/1.1 200 Connection Established\r\n\r\n";
+import { spliceTunnel } from "./spliced-tunnel.ts";
+import type { TunnelRequest, TunnelServices } from "./tunnel-request.ts";
 
 /** Runs the tunnel to its end. Never rejects. */
-export async function tunnel(services: TunnelServices, request: TunnelRequest): Promise<void> {
+export async function tunnel(
+  services: TunnelServices,
+  bridge: BridgeServer,
+  request: TunnelRequest,
+): Promise<void> {
   const { runtime, flow, client } = request;
   const leaving = new AbortController();
   client.on("error", () => leaving.abort());
   client.once("close", () => leaving.abort());
   const skipped = runtime.skipHosts.matches(flow.destination.host);
-  const facts = {
+  const context = new RequestContext({
     flow,
-    stage: "connect" as const,
+    stage: "connect",
     method: "CONNECT",
     path: "",
     host: flow.destination.authority,
     headers: request.headers,
     hasBody: false,
     signal: leaving.signal,
-  };
-  const context = new RequestContext(facts);
+  });
   let ending: Ending;
   try {
-    ending = await carry(services, request, context, skipped);
+    ending = await carry(services, bridge, request, context, skipped);
   } catch (error) {
     ending = refuse(client, denialOf(error), leaving.signal.aborted);
   }
@@ -63,6 +45,7 @@ export async function tunnel(services: TunnelServices, request: TunnelRequest): 
 
 async function carry(
   services: TunnelServices,
+  bridge: BridgeServer,
   request: TunnelRequest,
   context: RequestContext,
   skipped: boolean,
@@ -71,11 +54,8 @@ async function carry(
   const { recorder, tunnels } = services;
   if (tunnels.size >= runtime.limits.maxTunnels) {
     recorder.metrics.refused("tunnels");
-    return refuse(
-      client,
-      { code: "proxy.overloaded", message: "too many tunnels are open (limits.max_tunnels)" },
-      false,
-    );
+    const message = "too many tunnels are open (limits.max_tunnels)";
+    return refuse(client, { code: "proxy.overloaded", message }, false);
   }
   let permit: Permit;
   if (skipped) {
@@ -85,77 +65,28 @@ async function carry(
     if ("denial" in verdict) return refuse(client, verdict.denial, context.signal.aborted);
     if ("reply" in verdict) {
       client.write(rawReply(verdict.reply));
-      return {
-        status: verdict.reply.status,
-        bytesReceived: 0,
-        bytesSent: 0,
-        refused: true,
-        cancelled: false,
-      };
+      const { status } = verdict.reply;
+      return { status, bytesReceived: 0, bytesSent: 0, refused: true, cancelled: false };
     }
     permit = verdict.permit;
     recorder.permitted(context);
   }
-  return relay(services, request, context, permit, skipped);
+  const parts = { ...request, context, permit, skipped };
+  const plan = planFor(runtime, flow.destination, skipped);
+  if (plan === "bridge") return bridgeTunnel(services, bridge, parts);
+  return spliceTunnel(services, { ...parts, checkServerName: plan === "passthrough" });
 }
 
-/** Dials first and answers 200 after, so that a failure is still a clean 502. */
-async function relay(
-  services: TunnelServices,
-  request: TunnelRequest,
-  context: RequestContext,
-  permit: Permit,
+/** What becomes of a permitted connection. Hosts that skip the chain are not opened either. */
+function planFor(
+  runtime: Runtime,
+  destination: Destination,
   skipped: boolean,
-): Promise<Ending> {
-  const { runtime, client, head } = request;
-  const { metrics } = services.recorder;
-  const startedAt = performance.now();
-  const reader = adaptiveReader();
-  const upstream = await runtime.upstream.connect(permit, {
-    signal: context.signal,
-    onread: reader.options,
-  });
-  metrics.phase("outbound", "connect", (performance.now() - startedAt) / 1_000);
-  const cutting = new AbortController();
-  let cutReason: CutReason | undefined;
-  const open: OpenTunnel = {
-    facts: context,
-    skipped,
-    cut: (reason) => {
-      cutReason = reason;
-      cutting.abort();
-    },
-  };
-  services.tunnels.add(open);
-  metrics.tunnelOpened();
-  const openedAt = performance.now();
-  client.write(established);
-  try {
-    const result = await splice(client, upstream, {
-      idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-      sweeper: services.idle,
-      signal: cutting.signal,
-      reader,
-      head,
-    });
-    const reason = cutReason === "revoked" ? "revoked" : result.reason;
-    metrics.tunnelClosed(
-      result.bytesUp,
-      result.bytesDown,
-      (performance.now() - openedAt) / 1_000,
-      reason,
-    );
-    return {
-      status: 200,
-      bytesReceived: result.bytesUp,
-      bytesSent: result.bytesDown,
-      refused: false,
-      cancelled: false,
-      note: { closed: cutReason ?? result.reason },
-    };
-  } finally {
-    services.tunnels.delete(open);
-  }
+): "bridge" | "passthrough" | "splice" {
+  if (skipped || runtime.bridge === undefined) return "splice";
+  const decision = runtime.bridge.decide(destination);
+  if (decision.action === "bridge") return "bridge";
+  return decision.reason === "port" ? "splice" : "passthrough";
 }
 
 function refuse(client: Socket, denial: Denial, cancelled: boolean): Ending {

@@ -1,5 +1,6 @@
-/** A request that turned into a tunnel: the 101 is relayed and both connections are spliced. */
+/** A request that turned into a tunnel: the client is told, and both connections are spliced. */
 import type { ServerResponse } from "node:http";
+import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { IdleSweeper } from "../net/idle-sweeper.ts";
@@ -7,21 +8,29 @@ import { splice } from "../net/splice.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpgradeRequest } from "./exchange.ts";
 
-/** What an upgrade of a client connection needs. */
-export interface ClientUpgrade {
+interface UpgradeParts {
   readonly protocol: string;
-  readonly client: Socket;
-  readonly response: ServerResponse;
-  /** Bytes of the new protocol that came with the request. */
-  readonly head: Buffer;
   readonly idleTimeoutMs: number;
   readonly idle: IdleSweeper;
   readonly metrics: Metrics;
 }
 
+/** What an upgrade of an HTTP/1.1 client connection needs. */
+export interface ClientUpgrade extends UpgradeParts {
+  readonly client: Socket;
+  readonly response: ServerResponse;
+  /** Bytes of the new protocol that came with the request. */
+  readonly head: Buffer;
+}
+
+/** What a WebSocket over HTTP/2 needs (RFC 8441). */
+export interface StreamUpgrade extends UpgradeParts {
+  readonly stream: ServerHttp2Stream;
+}
+
 /** How an exchange hands over a client connection whose upgrade the upstream accepted. */
 export function upgradeOf(parts: ClientUpgrade): UpgradeRequest {
-  const { client, response, protocol } = parts;
+  const { client, response, protocol, head } = parts;
   return {
     protocol,
     async switchTo(headers: string[], upstream: Duplex, signal: AbortSignal): Promise<void> {
@@ -34,16 +43,43 @@ export function upgradeOf(parts: ClientUpgrade): UpgradeRequest {
         lines.push(`${headers[i]}: ${headers[i + 1]}`);
       response.detachSocket(client);
       client.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
-      parts.metrics.tunnelOpened();
-      const openedAt = performance.now();
-      const result = await splice(client, upstream, {
-        idleTimeoutMs: parts.idleTimeoutMs,
-        sweeper: parts.idle,
-        signal,
-        head: parts.head,
-      });
-      const seconds = (performance.now() - openedAt) / 1_000;
-      parts.metrics.tunnelClosed(result.bytesUp, result.bytesDown, seconds, result.reason);
+      await carry(parts, client, upstream, signal, head);
     },
   };
+}
+
+/** The same for one stream: 200 stands for 101, and the handshake's own fields have no counterpart. */
+export function streamUpgrade(parts: StreamUpgrade): UpgradeRequest {
+  const { stream, protocol } = parts;
+  return {
+    protocol,
+    async switchTo(headers: string[], upstream: Duplex, signal: AbortSignal): Promise<void> {
+      const fields: Record<string, string> = {};
+      for (let i = 0; i + 1 < headers.length; i += 2) {
+        const name = (headers[i] ?? "").toLowerCase();
+        if (name !== "sec-websocket-accept") fields[name] = headers[i + 1] ?? "";
+      }
+      stream.respond({ ...fields, ":status": 200 });
+      await carry(parts, stream, upstream, signal, Buffer.alloc(0));
+    },
+  };
+}
+
+async function carry(
+  parts: UpgradeParts,
+  client: Duplex,
+  upstream: Duplex,
+  signal: AbortSignal,
+  head: Buffer,
+): Promise<void> {
+  parts.metrics.tunnelOpened();
+  const openedAt = performance.now();
+  const result = await splice(client, upstream, {
+    idleTimeoutMs: parts.idleTimeoutMs,
+    sweeper: parts.idle,
+    signal,
+    head,
+  });
+  const seconds = (performance.now() - openedAt) / 1_000;
+  parts.metrics.tunnelClosed(result.bytesUp, result.bytesDown, seconds, result.reason);
 }

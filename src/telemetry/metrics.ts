@@ -21,6 +21,8 @@ const refusals = ["connections", "tunnels", "buffer", "draining", "malformed", "
 const gauges = {
   active_flows: "Flows that are in progress.",
   active_tunnels: "Tunnels that are open.",
+  bridge_ca_expiry_timestamp_seconds:
+    "When the certificate authority of the bridge runs out; 0 without a bridge.",
   client_connections: "Connections that clients hold open.",
   upstream_connections: "Connections to upstreams that are open.",
   ready: "1 while /readyz answers 200, else 0.",
@@ -56,6 +58,7 @@ export class Metrics {
   readonly #flowSeconds: Distribution;
   readonly #phaseSeconds: Distribution;
   readonly #decisions: Tally;
+  readonly #handshakes: Tally;
   readonly #tunnelsOpened: Cell;
   readonly #tunnelsClosed: Tally;
   readonly #tunnelSeconds: Distribution;
@@ -114,6 +117,11 @@ export class Metrics {
       "plugin",
       "action",
       "shadow",
+    );
+    this.#handshakes = tally(
+      "bridge_handshakes_total",
+      "TLS handshakes of clients with the bridge, by outcome.",
+      "outcome",
     );
     this.#tunnelsOpened = tally("tunnels_opened_total", "Tunnels that were opened.").of();
     this.#tunnelsClosed = tally("tunnels_closed_total", "Tunnels that ended, by why.", "reason");
@@ -184,6 +192,11 @@ export class Metrics {
     const shadow = invocation.shadow === true ? "true" : "false";
     this.#decisions.of(direction, invocation.plugin, invocation.action, shadow).value += 1;
     this.#goStats.count(invocation);
+  }
+
+  /** `outcome` is the kind that the terminator reports, a closed set. */
+  bridgeHandshake(outcome: string): void {
+    this.#handshakes.of(outcome).value += 1;
   }
 
   tunnelOpened(): void {

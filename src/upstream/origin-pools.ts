@@ -1,4 +1,5 @@
 /** Keep-alive connections to origins: one undici pool per destination, dialled through the Upstream only. */
+import type { Socket } from "node:net";
 import { type Dispatcher, Pool } from "undici";
 import { ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
@@ -14,6 +15,8 @@ export interface OutgoingRequest {
   readonly body: Dispatcher.DispatchOptions["body"];
   /** Protocol of an `Upgrade`, e.g. `websocket`. */
   readonly upgrade?: string;
+  /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
+  readonly needsHttp2: boolean;
 }
 
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */
@@ -23,6 +26,8 @@ export interface OriginPoolsOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
   readonly maxHeaderBytes: number;
+  /** HTTP/2 with https origins: where a request needs it, always, or never. It costs a third of the throughput. */
+  readonly http2: "auto" | "on" | "off";
 }
 
 interface Entry {
@@ -42,6 +47,8 @@ export class OriginPools {
   readonly #options: OriginPoolsOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new AbortController();
+  /** Origins that refused a handshake for HTTP/1.1. */
+  readonly #http2Only = new Set<string>();
   #uses = 0;
 
   constructor(options: OriginPoolsOptions) {
@@ -50,7 +57,7 @@ export class OriginPools {
 
   /** Sends a request that a pipeline permitted; the handler hears the rest. */
   dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
-    const entry = this.#entryFor(permit);
+    const entry = this.#entryFor(permit, request);
     entry.pool.dispatch(
       {
         method: request.method,
@@ -78,9 +85,10 @@ export class OriginPools {
     await Promise.allSettled(pools);
   }
 
-  #entryFor(permit: Permit): Entry {
+  #entryFor(permit: Permit, request: OutgoingRequest): Entry {
     const { destination } = permit;
-    const key = `${permit.direction} ${destination.scheme}://${destination.authority}`;
+    const http2 = this.#prefersHttp2(destination, request);
+    const key = `${permit.direction} ${http2 ? "h2 " : ""}${destination.origin}`;
     this.#uses += 1;
     const known = this.#entries.get(key);
     if (known !== undefined) {
@@ -95,13 +103,13 @@ export class OriginPools {
       pool: new Pool(`${destination.scheme}://${destination.authority}`, {
         connections: null,
         pipelining: 1,
-        allowH2: false,
+        allowH2: http2,
         keepAliveTimeout: keepAliveTimeoutMs,
         headersTimeout: this.#options.responseTimeoutMs,
         bodyTimeout: this.#options.streamIdleTimeoutMs,
         maxHeaderSize: this.#options.maxHeaderBytes,
         connect: (_options, callback) => {
-          this.#open(entry.permit, destination).then(
+          this.#open(entry.permit, destination, http2).then(
             (socket) => callback(null, socket),
             (error: unknown) => callback(asError(error), null),
           );
@@ -112,10 +120,38 @@ export class OriginPools {
     return entry;
   }
 
-  async #open(permit: Permit, destination: Destination): ReturnType<Upstream["connect"]> {
-    const socket = await this.#options.upstream.connect(permit, { signal: this.#closing.signal });
+  #prefersHttp2(destination: Destination, request: OutgoingRequest): boolean {
+    // An upgrade is a thing of HTTP/1.1, and without TLS there is no negotiation (RFC 9113 section 3.2).
+    if (destination.scheme !== "https" || request.upgrade !== undefined) return false;
+    switch (this.#options.http2) {
+      case "on":
+        return true;
+      case "off":
+        return false;
+      case "auto":
+        return request.needsHttp2 || this.#http2Only.has(destination.authority);
+    }
+  }
+
+  async #open(permit: Permit, destination: Destination, http2: boolean): Promise<Socket> {
+    const { upstream, trust } = this.#options;
+    const connect = (): Promise<Socket> =>
+      upstream.connect(permit, { signal: this.#closing.signal });
+    const socket = await connect();
     if (destination.scheme !== "https") return socket;
-    return this.#options.trust.secure(socket, destination);
+    try {
+      return await trust.secure(socket, destination, http2 ? ["h2", "http/1.1"] : ["http/1.1"]);
+    } catch (error) {
+      if (http2 || this.#options.http2 !== "auto" || !isProtocolRefusal(error)) throw error;
+      // The origin speaks nothing but HTTP/2. undici goes by what was negotiated on the connection it is given.
+      this.#remember(destination.authority);
+      return trust.secure(await connect(), destination, ["h2"]);
+    }
+  }
+
+  #remember(authority: string): void {
+    if (this.#http2Only.size >= maxOrigins) this.#http2Only.clear();
+    this.#http2Only.add(authority);
   }
 
   /** Drops the destination that was used longest ago; its running requests finish. */
@@ -135,4 +171,14 @@ export class OriginPools {
 
 function asError(error: unknown): Error {
   return error instanceof Error ? error : new ProxyError("internal.fault", String(error));
+}
+
+/** RFC 7301 section 3.2: the origin's no_application_protocol alert. */
+function isProtocolRefusal(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return (
+    cause instanceof Error &&
+    "code" in cause &&
+    cause.code === "ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL"
+  );
 }

@@ -8,12 +8,16 @@ import type { Destination } from "../net/destination.ts";
 export interface OriginTrustOptions {
   /** PEM certificates trusted in addition to the runtime's roots. */
   readonly extraCertificates: readonly string[];
+  /** Hosts whose certificate is not verified, because the operator said so. */
+  readonly insecureHosts: { matches(host: string): boolean };
+  readonly minVersion: tls.SecureVersion;
   readonly handshakeTimeoutMs: number;
 }
 
 /** Opens verified TLS over a connected socket. */
 export class OriginTrust {
   readonly #context: tls.SecureContext;
+  readonly #insecureHosts: OriginTrustOptions["insecureHosts"];
   readonly #handshakeTimeoutMs: number;
   /** Sessions per authority, so that a second connection resumes; bounded. */
   readonly #sessions = new Map<string, Buffer>();
@@ -21,9 +25,10 @@ export class OriginTrust {
   constructor(options: OriginTrustOptions) {
     const ca = options.extraCertificates;
     this.#context = tls.createSecureContext({
-      minVersion: "TLSv1.2",
+      minVersion: options.minVersion,
       ...(ca.length === 0 ? {} : { ca: [...tls.rootCertificates, ...ca] }),
     });
+    this.#insecureHosts = options.insecureHosts;
     this.#handshakeTimeoutMs = options.handshakeTimeoutMs;
   }
 
@@ -40,6 +45,7 @@ export class OriginTrust {
         socket,
         secureContext: this.#context,
         ALPNProtocols: [...alpn],
+        rejectUnauthorized: !this.#insecureHosts.matches(destination.host),
         // SNI carries names only (RFC 6066 section 3).
         ...(destination.isAddress ? {} : { servername: destination.host }),
         ...(session === undefined ? {} : { session }),

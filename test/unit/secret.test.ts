@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { Secret } from "../../src/secret.ts";
 
 test.each<[string, (secret: Secret) => string]>([
-  ["a template", (secret) => `${secret.toString()}`],
+  ["a template", (secret) => `${String(secret)}.`],
   ["JSON", (secret) => JSON.stringify({ secret })],
   ["inspect, as console.log and assertions use it", (secret) => inspect({ secret }, { depth: 5 })],
   ["a list of fields", (secret) => JSON.stringify(Object.entries(secret))],

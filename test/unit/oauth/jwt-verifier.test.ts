@@ -201,7 +201,9 @@ describe("memory", () => {
   test("answers a known token at once and without the issuer", async () => {
     const judge = verifier();
     const token = await idp.token({}, clock.now());
-    await Promise.all(Array.from({ length: 10 }, () => judge.verify(token, ["agent"])));
+    const verify = async () => judge.verify(token, ["agent"]);
+    await Promise.all(Array.from({ length: 10 }, verify));
+    expect(idp.jwksCalls).toBe(1);
     await idp.close();
     expect(judge.verify(token, ["agent"])).toMatchObject({ outcome: "verified" });
   });

@@ -1,0 +1,141 @@
+/**
+ * The reference of all keys as a Markdown page, made from the JSON Schema.
+ */
+import type { JsonSchema } from "../src/config/json-schema.ts";
+import { isRestartOnly } from "../src/config/restart-only.ts";
+
+/** One key of the file. */
+export interface ReferenceRow {
+  readonly path: string;
+  readonly type: string;
+  readonly fallback: string;
+  readonly isRestartOnly: boolean;
+  readonly description: string;
+}
+
+const introduction = `# Configuration
+
+This page is generated from the schema (\`npm run docs\`); edit the descriptions in \`src/config/\` instead.
+
+One YAML file configures the process. Every key below may be left out unless its description says otherwise.
+
+- A **duration** is a Go duration such as \`250ms\`, \`30s\` or \`1h30m\`. A **size** is a number of bytes, or a text such as \`64KiB\`, \`1MiB\`, \`2GiB\`.
+- A **listen address** is \`:8080\` (every interface), \`127.0.0.1:8080\` or \`[::1]:8080\`; port 0 takes any free port.
+- \`$NAME\` and \`\${NAME}\` are replaced by environment variables before the YAML is read, in comments and quotes too. A variable that is not set stays as \`\${NAME}\`. There is no escape, so a \`$\` before a letter, digit or brace cannot be written literally.
+- A key without a value (\`key:\`) is the same as no key.
+- An unknown key is an error. With \`--lenient\` it is a warning, except inside a pipeline. Unknown keys of \`mtls\` are always warnings.
+- The file is YAML 1.2. \`yes\`, \`no\`, \`on\` and \`off\` are read as booleans where a boolean is expected, with a warning.
+- A change of a key marked **restart** is refused on reload; everything else is applied.
+
+## Keys
+`;
+
+/** The whole page. */
+export function buildReference(schema: JsonSchema): string {
+  const plugins = pluginSections(schema).map(({ name, rows }) => {
+    const head = "| key | type | default | description |\n| --- | --- | --- | --- |";
+    const lines = rows.map((row) => `| ${cells(row).join(" | ")} | ${cell(row.description)} |`);
+    return `\n### ${name}\n\n${head}\n${lines.join("\n")}\n`;
+  });
+  const head = "| key | type | default | reload | description |\n| --- | --- | --- | --- | --- |";
+  const lines = referenceRows(schema).map((row) => {
+    const reload = row.isRestartOnly ? "restart" : "";
+    return `| ${cells(row).join(" | ")} | ${reload} | ${cell(row.description)} |`;
+  });
+  const note = "The keys of `config` in an entry of a pipeline. All of them are applied on reload.";
+  return `${introduction}\n${head}\n${lines.join("\n")}\n\n## Plugins\n\n${note}\n${plugins.join("")}`;
+}
+
+function cells(row: ReferenceRow): string[] {
+  return [`\`${row.path}\``, cell(row.type), cell(row.fallback)];
+}
+
+interface PluginSection {
+  readonly name: string;
+  readonly rows: readonly ReferenceRow[];
+}
+
+/** The rules of the schema say which settings belong to which plugin. */
+function pluginSections(schema: JsonSchema): PluginSection[] {
+  const rules = memberOf(schema, ["$defs", "pluginEntry", "allOf"]);
+  if (!Array.isArray(rules)) return [];
+  return rules.flatMap((rule) => {
+    const name = memberOf(rule, ["if", "properties", "name", "const"]);
+    const settings = memberOf(rule, ["then", "properties", "config", "anyOf", "0"]);
+    return isSchema(settings) ? [{ name: String(name), rows: rowsOf(settings, "", schema) }] : [];
+  });
+}
+
+function memberOf(node: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>((found, step) => (isSchema(found) ? found[step] : undefined), node);
+}
+
+function cell(text: string): string {
+  return text.replaceAll("|", "\\|").replaceAll("*", "\\*").replaceAll("\n", " ");
+}
+
+/** Every key of the file, in the order of the schema. */
+export function referenceRows(schema: JsonSchema): ReferenceRow[] {
+  return rowsOf(schema, "", schema);
+}
+
+function rowsOf(node: JsonSchema, path: string, root: JsonSchema): ReferenceRow[] {
+  const { properties } = node;
+  if (!isSchema(properties)) return [];
+  return Object.entries(properties).flatMap(([key, member]) => {
+    if (!isSchema(member)) return [];
+    const at = path === "" ? key : `${path}.${key}`;
+    const below = isSchema(member["properties"])
+      ? rowsOf(member, at, root)
+      : elementRows(member, at, root);
+    return isSchema(member["properties"]) ? below : [rowOf(member, at), ...below];
+  });
+}
+
+/** The keys of the mappings that a list may hold: of those in pipelines. */
+function elementRows(member: JsonSchema, path: string, root: JsonSchema): ReferenceRow[] {
+  const items = resolve(member["items"], root);
+  if (items === undefined) return [];
+  const branches = Array.isArray(items["anyOf"]) ? items["anyOf"].filter(isSchema) : [items];
+  return branches.flatMap((branch) => rowsOf(branch, `${path}[]`, root));
+}
+
+function resolve(node: unknown, root: JsonSchema): JsonSchema | undefined {
+  if (!isSchema(node)) return undefined;
+  const { $ref } = node;
+  if (typeof $ref !== "string") return node;
+  const found = memberOf(root, $ref.split("/").slice(1));
+  return isSchema(found) ? found : undefined;
+}
+
+function rowOf(member: JsonSchema, path: string): ReferenceRow {
+  const { default: fallback, description } = member;
+  return {
+    path,
+    type: typeOf(member),
+    fallback: fallback === undefined ? "" : `\`${JSON.stringify(fallback)}\``,
+    isRestartOnly: isRestartOnly(path),
+    description: typeof description === "string" ? description : "",
+  };
+}
+
+function typeOf(node: JsonSchema): string {
+  const { type, enum: values, const: only, anyOf, items } = node;
+  if (Array.isArray(values))
+    return values.map((value) => `\`${JSON.stringify(value)}\``).join(" or ");
+  if (only !== undefined) return `\`${JSON.stringify(only)}\``;
+  if (Array.isArray(anyOf)) return [...new Set(anyOf.filter(isSchema).map(typeOf))].join(" or ");
+  if (type === "array")
+    return isSchema(items) && items["$ref"] === undefined ? `list of ${typeOf(items)}` : "list";
+  return typeof type === "string" ? (typeNames[type] ?? type) : "";
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  string: "text",
+  integer: "whole number",
+  object: "mapping",
+};
+
+function isSchema(value: unknown): value is JsonSchema {
+  return typeof value === "object" && value !== null;
+}

@@ -1,0 +1,137 @@
+/** The TLS bridge of one generation, from the file's spelling. */
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { durationMs } from "../config/duration.ts";
+import type { Config } from "../config/presets.ts";
+import { messageOf } from "../errors.ts";
+import { HostMatcher } from "../net/host-pattern.ts";
+import { TlsBridge } from "../proxy/tls-bridge.ts";
+import type { Logger } from "../telemetry/log.ts";
+import { CertificateAuthority } from "../tlsbridge/certificate-authority.ts";
+import { type AuthoritySource, CertificateAuthoritySource } from "../tlsbridge/authority-source.ts";
+import { Interception } from "../tlsbridge/interception.ts";
+import { LeafMinter } from "../tlsbridge/leaf-minter.ts";
+import { Terminator } from "../tlsbridge/terminator.ts";
+import type { BuildProblem } from "./build-problems.ts";
+import type { CarriedState } from "./carried-state.ts";
+
+/** What the bridge is built with. */
+export interface BridgeServices {
+  readonly log: Logger;
+  readonly carried: CarriedState;
+}
+
+/** Authority and leaves, kept over reloads while the keys that made them stay the same. */
+interface Issuing {
+  readonly source: AuthoritySource;
+  readonly minter: LeafMinter;
+  close(): Promise<void> | void;
+}
+
+/** Undefined where the bridge is off. */
+export async function buildBridge(
+  config: Config,
+  generation: number,
+  services: BridgeServices,
+): Promise<TlsBridge | { readonly problems: readonly BuildProblem[] } | undefined> {
+  const { tls_bridge: bridge, limits } = config;
+  if (bridge.mode !== "enabled") return undefined;
+  let passthroughHosts: HostMatcher;
+  try {
+    passthroughHosts = new HostMatcher(bridge.passthrough_hosts);
+  } catch (error) {
+    return { problems: [{ path: ["tls_bridge", "passthrough_hosts"], message: messageOf(error) }] };
+  }
+  let issuing: Issuing;
+  try {
+    issuing = await claimIssuing(config, generation, services);
+  } catch (error) {
+    return { problems: [{ path: ["tls_bridge", "ca_dir"], message: messageOf(error) }] };
+  }
+  const interception = new Interception({
+    ports: bridge.ports,
+    passthroughHosts,
+    onFailure: bridge.on_failure,
+  });
+  const terminator = new Terminator(issuing.minter, {
+    handshakeTimeoutMs: durationMs(limits.connect_timeout),
+  });
+  return new TlsBridge(interception, terminator, issuing.source);
+}
+
+/** The key names every setting that the authority or a leaf depends on. */
+async function claimIssuing(
+  config: Config,
+  generation: number,
+  { log, carried }: BridgeServices,
+): Promise<Issuing> {
+  const {
+    ca,
+    ca_dir: caDir,
+    generate_ca: generate,
+    key_type: keyType,
+    leaf_lifetime: lifetime,
+    min_version: version,
+  } = config.tls_bridge;
+  const directory = ca === "ephemeral" ? "" : resolve(caDir ?? "");
+  const key = `tls-bridge ${JSON.stringify([ca, directory, generate, keyType, lifetime, version])}`;
+  const known = carried.find(generation, key) as Issuing | undefined;
+  if (known !== undefined) return known;
+  const source =
+    ca === "ephemeral" ? await ephemeralSource(log) : await fileSource(directory, generate, log);
+  const minter = await LeafMinter.create(source, {
+    keyType,
+    lifetimeMs: durationMs(lifetime),
+    minVersion: version === "1.3" ? "TLSv1.3" : "TLSv1.2",
+  });
+  return carried.claim<Issuing>(generation, key, () => ({
+    source,
+    minter,
+    close: () => (source instanceof CertificateAuthoritySource ? source.close() : undefined),
+  }));
+}
+
+async function ephemeralSource(log: Logger): Promise<AuthoritySource> {
+  log.warn(
+    { key: "tls_bridge.ca" },
+    "the certificate authority is made anew at each start and lives in this process only: an agent in another pod cannot trust it beforehand, use ca: file there",
+  );
+  return { current: await CertificateAuthority.ephemeral(Date.now()) };
+}
+
+async function fileSource(
+  directory: string,
+  generate: boolean,
+  log: Logger,
+): Promise<AuthoritySource> {
+  const source = await CertificateAuthoritySource.open({
+    directory,
+    generate,
+    onRotated: ({ fingerprint, notAfter }) =>
+      log.info({ fingerprint, notAfter }, "the bridge signs with a new authority"),
+    onProblem: (message) =>
+      log.error(
+        { directory, problem: message },
+        "the changed authority is refused, the last good one stays",
+      ),
+  });
+  source.start();
+  return source;
+}
+
+/** The certificates of `tls_bridge.upstream_ca_bundle`. */
+export function upstreamCertificates(
+  config: Config,
+): string[] | { readonly problems: readonly BuildProblem[] } {
+  const { upstream_ca_bundle: file } = config.tls_bridge;
+  if (file === undefined) return [];
+  const path = ["tls_bridge", "upstream_ca_bundle"];
+  try {
+    const pem = readFileSync(file, "utf8");
+    if (!pem.includes("-----BEGIN CERTIFICATE-----"))
+      return { problems: [{ path, message: "holds no PEM certificate" }] };
+    return [pem];
+  } catch (error) {
+    return { problems: [{ path, message: `cannot be read: ${messageOf(error)}` }] };
+  }
+}

@@ -1,0 +1,132 @@
+/** The inner HTTP servers of all bridged connections: requests in the clear, each one a flow of its own. */
+import http from "node:http";
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import { ProxyError } from "../errors.ts";
+import { type Destination, parseAbsoluteTarget } from "../net/destination.ts";
+import { type BridgedConnection, bridgedRoute, type InnerLimits } from "./bridged-connection.ts";
+import { Http2Sessions } from "./http2-sessions.ts";
+import {
+  type RequestSurface,
+  responseFor,
+  type Route,
+  serveRequest,
+  type SurfaceServices,
+} from "./outbound-request.ts";
+import { rawReply, renderDenial } from "./reply.ts";
+
+/** Serves bridged connections of every generation; each request leases the current one. */
+export class BridgeServer {
+  readonly #services: SurfaceServices;
+  readonly #http1: http.Server;
+  readonly #http2: Http2Sessions;
+  /** Which tunnel a clear connection belongs to; never a header, never the SNI. */
+  readonly #connections = new WeakMap<Socket, BridgedConnection>();
+
+  constructor(services: SurfaceServices, limits: InnerLimits) {
+    this.#services = services;
+    this.#http2 = new Http2Sessions(services, limits);
+    this.#http1 = http.createServer({
+      maxHeaderSize: limits.maxHeaderBytes,
+      headersTimeout: limits.headerTimeoutMs,
+      requestTimeout: 0,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: Math.max(50, Math.min(5_000, limits.headerTimeoutMs / 4)),
+      requireHostHeader: false,
+      insecureHTTPParser: false,
+    });
+    this.#http1.maxHeadersCount = limits.maxHeaders + 1;
+    const onRequest = (request: http.IncomingMessage, response: http.ServerResponse): void => {
+      serveRequest(this.#services, request, response, this.#surfaceOf(request));
+    };
+    this.#http1.on("request", onRequest);
+    this.#http1.on("checkContinue", onRequest);
+    this.#http1.on("upgrade", (request, socket, head) => {
+      socket.on("error", ignore);
+      const client = socket as Socket;
+      serveRequest(
+        this.#services,
+        request,
+        responseFor(request, client),
+        this.#surfaceOf(request),
+        head,
+      );
+    });
+    this.#http1.on("connect", (_request, socket) => {
+      const message = "a CONNECT inside a bridged connection is refused";
+      socket.on("error", ignore);
+      socket.end(rawReply(renderDenial({ code: "request.method-not-allowed", message })));
+    });
+    this.#http1.on("clientError", (_error, socket) => {
+      socket.on("error", ignore);
+      if (!socket.writable) return;
+      socket.end(
+        rawReply(renderDenial({ code: "request.malformed", message: "malformed request" })),
+      );
+    });
+    // Node starts its check of header and keep-alive time-outs with `listening`, and this server never listens.
+    this.#http1.emit("listening");
+  }
+
+  /** Serves the connection until it is closed. */
+  serve(clear: TLSSocket, alpnProtocol: string, connection: BridgedConnection): Promise<void> {
+    const closed = new Promise<void>((resolve) => {
+      clear.once("close", () => resolve());
+    });
+    if (alpnProtocol === "h2") {
+      this.#http2.serve(clear, connection);
+    } else {
+      this.#connections.set(clear, connection);
+      this.#http1.emit("connection", clear);
+    }
+    return closed;
+  }
+
+  /** Lets running requests finish and closes what is idle. */
+  drain(): void {
+    this.#http1.closeIdleConnections();
+    this.#http2.drain();
+  }
+
+  close(): void {
+    this.#http1.closeAllConnections();
+    this.#http1.close();
+    this.#http2.close();
+  }
+
+  #surfaceOf(request: http.IncomingMessage): RequestSurface {
+    const parent = this.#connections.get(request.socket)?.tunnel.id;
+    return {
+      surface: "bridge",
+      ...(parent === undefined ? {} : { parent }),
+      route: (head) => this.#routeOf(head),
+    };
+  }
+
+  #routeOf(request: http.IncomingMessage): Route {
+    const connection = this.#connections.get(request.socket);
+    if (connection === undefined)
+      throw new ProxyError("internal.fault", "a clear connection without its tunnel");
+    return {
+      ...bridgedRoute(connection),
+      path: innerPath(request.url ?? "", connection.destination),
+    };
+  }
+}
+
+/** Origin-form, or an absolute-form that names the tunnel's own destination (RFC 9112 section 3.2.2). */
+function innerPath(target: string, destination: Destination): string {
+  if (target.startsWith("/")) return target;
+  if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");
+  const parsed = parseAbsoluteTarget(target);
+  if (parsed.destination.scheme === "https" && parsed.destination.equals(destination))
+    return parsed.path;
+  throw new ProxyError(
+    "request.misdirected",
+    `the request is for ${parsed.destination.origin} inside a connection to ${destination.authority}`,
+  );
+}
+
+function ignore(): void {
+  // `close` follows and is what ends the connection.
+}

@@ -1,0 +1,38 @@
+/** A connection that the bridge opened: the tunnel that carries it, and where every request on it must go. */
+import type { Destination } from "../net/destination.ts";
+import type { Flow } from "../pipeline/flow.ts";
+import type { Route } from "./outbound-request.ts";
+import type { TlsBridge } from "./tls-bridge.ts";
+
+/** Limits of the inner servers: the same as those of a listener. */
+export interface InnerLimits {
+  readonly maxHeaderBytes: number;
+  readonly maxHeaders: number;
+  readonly headerTimeoutMs: number;
+  readonly keepAliveTimeoutMs: number;
+}
+
+/** A bridged connection: the tunnel that carries it and where its requests must go. */
+export interface BridgedConnection {
+  readonly tunnel: Flow;
+  readonly destination: Destination;
+  /** The bridge that opened it; told when the origin cannot be verified. */
+  readonly bridge: TlsBridge;
+}
+
+/** The parts of a route that every request of one bridged connection shares. */
+export function bridgedRoute({
+  tunnel,
+  destination,
+  bridge,
+}: BridgedConnection): Omit<Route, "path"> {
+  return {
+    destination,
+    transport: "bridge",
+    client: tunnel.client,
+    parentId: tunnel.id,
+    onFault: (error) => {
+      if (error.code === "upstream.tls") bridge.refused(destination, "origin not verified");
+    },
+  };
+}

@@ -1,0 +1,131 @@
+/** One HTTP/1 request of the agent, from whichever surface: checked, turned into a Flow, exchanged or refused. */
+import { type IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { ProxyError } from "../errors.ts";
+import type { IdleSweeper } from "../net/idle-sweeper.ts";
+import type { Destination } from "../net/destination.ts";
+import { makeFlow, type Transport } from "../pipeline/flow.ts";
+import { type DownstreamLimits, Http1Downstream } from "./downstream.ts";
+import { exchange, type ExchangeServices } from "./exchange.ts";
+import type { RefusedHead } from "./finish.ts";
+import { denialOf, renderDenial } from "./reply.ts";
+import {
+  checkFraming,
+  checkHostAgrees,
+  checkLoop,
+  checkMethod,
+  endToEndHeaders,
+  upgradeProtocol,
+} from "./request-head.ts";
+import type { Lease, RuntimeHolder } from "./runtime.ts";
+import type { TunnelRegistry } from "./tunnel-registry.ts";
+import { upgradeOf } from "./upgrade.ts";
+
+/** What every surface shares. */
+export interface SurfaceServices extends ExchangeServices {
+  readonly runtimes: RuntimeHolder;
+  readonly tunnels: TunnelRegistry;
+  readonly idle: IdleSweeper;
+  readonly maxHeaders: number;
+}
+
+/** Where a request goes, as its surface read the target. */
+export interface Route {
+  readonly destination: Destination;
+  /** Path and query, byte for byte. */
+  readonly path: string;
+  readonly transport: Transport;
+  /** Peer of the connection that the agent opened. */
+  readonly client: { readonly address: string; readonly port: number };
+  readonly parentId?: string;
+  /** Hears of a fault of the upstream. */
+  readonly onFault?: (error: ProxyError) => void;
+}
+
+/** Where requests of one surface come from, and how it reads their targets. */
+export interface RequestSurface extends Pick<RefusedHead, "surface" | "parent"> {
+  route(this: void, request: IncomingMessage): Route;
+}
+
+/** Serves one request. `route` throws ProxyError for a target that the surface refuses. */
+export function serveRequest(
+  services: SurfaceServices,
+  request: IncomingMessage,
+  response: ServerResponse,
+  surface: RequestSurface,
+  upgradeHead?: Buffer,
+): void {
+  const { route, ...origin } = surface;
+  const lease = services.runtimes.acquire();
+  const downstream = new Http1Downstream(request, response, stallLimits(lease));
+  try {
+    checkFraming(request, services.maxHeaders);
+    checkMethod(request.method);
+    const { destination, path, transport, client, parentId, onFault } = route(request);
+    checkHostAgrees(request, destination, destination.scheme);
+    const headers = endToEndHeaders(request);
+    checkLoop(headers, services.pseudonym);
+    headers.set("Host", destination.hostHeader);
+    const flow = makeFlow({
+      direction: "outbound",
+      transport,
+      client,
+      destination,
+      ...(parentId === undefined ? {} : { parentId }),
+    });
+    const protocol = upgradeHead === undefined ? undefined : upgradeProtocol(request);
+    const { runtime } = lease;
+    const run = exchange(services, {
+      runtime,
+      flow,
+      downstream,
+      headers,
+      path,
+      host: destination.authority,
+      ...(onFault === undefined ? {} : { onFault }),
+      ...(protocol === undefined || upgradeHead === undefined
+        ? {}
+        : {
+            upgrade: upgradeOf({
+              protocol,
+              head: upgradeHead,
+              client: request.socket,
+              response,
+              idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
+              idle: services.idle,
+              metrics: services.recorder.metrics,
+            }),
+          }),
+    });
+    void run.finally(() => lease.release());
+  } catch (error) {
+    lease.release();
+    services.recorder.malformed(error, {
+      ...origin,
+      client: request.socket.remoteAddress ?? "",
+      method: request.method ?? "",
+    });
+    refuseMalformed(downstream, error);
+  }
+}
+
+/** A response object for a connection that Node's parser has let go of: it carries one answer, or a new protocol. */
+export function responseFor(request: IncomingMessage, client: Socket): ServerResponse {
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(client);
+  response.once("finish", () => client.destroySoon());
+  return response;
+}
+
+/** The stall limits of the generation that the request started with. */
+export function stallLimits(lease: Lease): DownstreamLimits {
+  const { bodyTimeoutMs, streamIdleTimeoutMs } = lease.runtime.limits;
+  return { bodyTimeoutMs, readerTimeoutMs: streamIdleTimeoutMs };
+}
+
+/** An ambiguous message is refused and its connection closed: what follows on it cannot be trusted either. */
+export function refuseMalformed(downstream: Http1Downstream, error: unknown): void {
+  const reply = renderDenial(denialOf(error));
+  downstream.reply({ ...reply, headers: { ...reply.headers, Connection: "close" } });
+}
