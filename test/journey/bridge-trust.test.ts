@@ -382,7 +382,7 @@ describe("the authority", () => {
     const bridge = { ca: "ephemeral", ca_dir: undefined, generate_ca: undefined };
     const fresh = await start({ bridge });
     expect((await readdir(fresh.directory)).sort()).toEqual(["origins.pem", "proxy.yaml"]);
-    await fresh.log("a warning", (line) => JSON.stringify(line).includes("ephemeral"));
+    await fresh.log("a warning", (line) => JSON.stringify(line).includes("another pod"));
     const socket = await handshake(await fresh.tunnel(at), at, { rejectUnauthorized: false });
     expect(socket.getPeerX509Certificate()?.subjectAltName).toBe(`DNS:${allowed}`);
     socket.destroy();

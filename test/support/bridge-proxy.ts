@@ -135,12 +135,14 @@ export class BridgeProxy {
   readonly lines: string[] = [];
   readonly exited: Promise<number | null>;
   readonly #child: ChildProcess;
+  readonly #caDir: string;
   readonly #sockets = new Set<Socket>();
   #addresses: Addresses = {};
   #exitCode: number | null | undefined;
 
-  private constructor(child: ChildProcess, directory: string) {
+  private constructor(child: ChildProcess, directory: string, caDir: string) {
     this.#child = child;
+    this.#caDir = caDir;
     this.directory = directory;
     if (child.stderr === null) throw new Error("no stderr");
     createInterface({ input: child.stderr }).on("line", (line) => {
@@ -179,7 +181,7 @@ export class BridgeProxy {
       env: { PATH: process.env["PATH"] ?? "", HOME: directory },
       stdio: ["ignore", "pipe", "pipe"],
     });
-    return new BridgeProxy(child, directory);
+    return new BridgeProxy(child, directory, options.caDir ?? join(directory, "ca"));
   }
 
   /** Starts a file that must be refused; the answer is what the program said, and its exit code. */
@@ -243,7 +245,7 @@ export class BridgeProxy {
 
   /** Path of the certificate that clients have to trust. */
   get caFile(): string {
-    return join(this.directory, "ca", "ca.crt");
+    return join(this.#caDir, "ca.crt");
   }
 
   get ca(): string {
@@ -323,7 +325,8 @@ export class BridgeProxy {
   async tls(authority: string, options: TunnelTls = {}): Promise<TLSSocket> {
     const { sni, connectHeaders, ...rest } = options;
     const socket = await this.tunnel(authority, connectHeaders);
-    return handshake(socket, authority, { ca: this.ca, ALPNProtocols: ["http/1.1"], ...rest }, sni);
+    const trust = rest.ca === undefined && rest.rejectUnauthorized !== false ? { ca: this.ca } : {};
+    return handshake(socket, authority, { ALPNProtocols: ["http/1.1"], ...trust, ...rest }, sni);
   }
 
   /** A bridged HTTP/1.1 connection. */
