@@ -37,7 +37,9 @@ interface Said {
 
 /** What one step decided. */
 export type Decision =
-  | (Said & { readonly action: "allow" | "skip" | "observe" | "modify" })
+  | (Said & { readonly action: "allow" | "observe" | "modify" })
+  /** `exempt` is a skip that the operator wrote in the file, which counts as consent where the default is deny. */
+  | (Said & { readonly action: "skip"; readonly exempt?: true })
   | (Said & { readonly action: "deny"; readonly denial: Denial })
   | (Said & { readonly action: "respond"; readonly reply: Reply });
 
@@ -70,6 +72,11 @@ export function allow(reason: string, details?: DecisionDetails): Decision {
 /** This plugin has nothing to say about the message. */
 export function skip(reason: string, details?: DecisionDetails): Decision {
   return { action: "skip", ...said(reason, details) };
+}
+
+/** The file exempts this message from what the plugin checks, by a word such as `bypass_paths`. */
+export function exempt(reason: string, details?: DecisionDetails): Decision {
+  return { action: "skip", exempt: true, ...said(reason, details) };
 }
 
 /** This plugin read the message and recorded something. */

@@ -85,6 +85,12 @@ function faultDecision(): Decision {
   };
 }
 
+/** Whether a step said that the message may go on, where nobody else does. */
+function consents(decision: Decision): boolean {
+  if (decision.action === "skip") return decision.exempt === true;
+  return decision.action === "allow" || decision.action === "modify";
+}
+
 /** An immutable chain for one direction of one generation. */
 export class Pipeline {
   readonly direction: Direction;
@@ -142,13 +148,13 @@ export class Pipeline {
       const decision = await this.#ask(step, context, "onRequest", "request");
       if (decision.action === "deny") return { denial: decision.denial };
       if (decision.action === "respond") return { reply: decision.reply };
-      consented ||= decision.action === "allow" || decision.action === "modify";
+      consented ||= consents(decision);
     }
     for (const step of attaching) {
       const decision = await this.#ask(step, context, "onCredential", "request");
       if (decision.action === "deny") return { denial: decision.denial };
       if (decision.action === "respond") return { reply: decision.reply };
-      consented ||= decision.action === "allow" || decision.action === "modify";
+      consented ||= consents(decision);
     }
     if (!consented && this.#otherwise === "deny") {
       return {
@@ -159,6 +165,13 @@ export class Pipeline {
       };
     }
     return { permit: this.#permit(context.flow) };
+  }
+
+  /** The paths of every plugin that judges callers; undefined when none does, so that nobody is looked up. */
+  callerLinks(): readonly string[] | undefined {
+    const links = this.steps.flatMap(({ plugin }) => plugin.callerLinks?.() ?? []);
+    const isAsked = this.steps.some(({ plugin }) => plugin.callerLinks?.() !== undefined);
+    return isAsked ? [...new Set(links)] : undefined;
   }
 
   /** A Permit for a destination that the file exempts from the chain (`listener.skip_hosts`). */
@@ -225,7 +238,7 @@ export class Pipeline {
     phase: Phase,
     ask: (view: RequestContext) => Decision | Promise<Decision>,
   ): Promise<Decision> {
-    if (context.signal.aborted) {
+    if (context.cancellation.aborted) {
       const message = "the client went away";
       return {
         action: "deny",

@@ -10,7 +10,7 @@ import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
 export type { Decision, Denial, Invocation, Reply } from "./decision.ts";
-export { allow, deny, modify, observe, respond, skip } from "./decision.ts";
+export { allow, deny, exempt, modify, observe, respond, skip } from "./decision.ts";
 export type { Flow } from "./flow.ts";
 
 /** A bounded HTTP answer from a service that the operator named in the configuration. */
@@ -82,6 +82,13 @@ export interface Frame {
 
 /** A configured plugin. All hooks are optional; hooks may answer directly or with a promise. */
 export interface Plugin {
+  /** Which bodies this instance needs, where that is less than its definition says. */
+  readonly body?: BodyAccess;
+  /**
+   * Says that the instance judges callers: `Client.process` is then filled in. The paths are those that a caller may
+   * have as symbolic links to its executable. `undefined`: nothing depends on the caller.
+   */
+  callerLinks?(): readonly string[] | undefined;
   /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
   start?(signal: AbortSignal): Promise<void>;
   onRequest?(context: RequestContext): Decision | Promise<Decision>;

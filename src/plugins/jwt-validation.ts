@@ -14,7 +14,7 @@ import {
   type Plugin,
   type PluginDeps,
   type RequestContext,
-  skip,
+  exempt,
 } from "../pipeline/plugin.ts";
 import { Audiences } from "./audiences.ts";
 import { readBearer } from "./bearer.ts";
@@ -92,7 +92,7 @@ class JwtValidation implements Plugin {
 
   onRequest(context: RequestContext): Decision | Promise<Decision> {
     this.#identityFields.removeFrom(context.headers);
-    if (this.#bypass.matches(context.path)) return skip("path_bypass");
+    if (this.#bypass.matches(context.path)) return exempt("path_bypass");
     const bearer = readBearer(context.headers);
     if (bearer.kind === "absent") {
       return this.#refuse(context, "no_header", "missing Authorization header", "");

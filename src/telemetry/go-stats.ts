@@ -48,7 +48,8 @@ export class GoStatsCounter {
 
   #countValidation({ action, reason }: CountedInvocation): void {
     if (action === "deny") this.#add("inbound_denials", reason);
-    else if (reason === "authorized") this.#add("inbound_approvals", "authorized");
+    else if (reason === "authorized" || reason === "placeholder_minted")
+      this.#add("inbound_approvals", "authorized");
     else if (reason === "path_bypass") this.#add("inbound_approvals", "passthrough");
   }
 

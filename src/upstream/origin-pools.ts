@@ -12,7 +12,7 @@ export interface OutgoingRequest {
   readonly method: string;
   readonly path: string;
   readonly headers: string[];
-  readonly body: Dispatcher.DispatchOptions["body"];
+  readonly body: Buffer | AsyncIterable<Buffer> | null;
   /** Protocol of an `Upgrade`, e.g. `websocket`. */
   readonly upgrade?: string;
   /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
@@ -63,7 +63,8 @@ export class OriginPools {
         method: request.method,
         path: request.path,
         headers: request.headers,
-        body: request.body ?? null,
+        // undici takes iterables as well; its types leave them out.
+        body: request.body as Buffer | null,
         ...(request.upgrade === undefined ? {} : { upgrade: request.upgrade }),
       },
       handler,

@@ -154,6 +154,7 @@ test("docs/metrics.md and the registry name the same instruments with the same t
     metrics.phase("inbound", "connect", 1);
     metrics.invocation("inbound", { plugin: "p", action: "allow", reason: "r" });
     metrics.addressRefused("loopback");
+    metrics.bridgeHandshake("terminated");
     metrics.pluginEvent("p", "e");
   }
   const text = await metrics.render();
