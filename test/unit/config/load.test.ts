@@ -43,7 +43,7 @@ describe("presets", () => {
       reverse_proxy_backend: "http://127.0.0.1:8000",
       forward_proxy_addr: ":8081",
       transparent_proxy_addr: ":8082",
-      session_api_addr: ":9094",
+      session_api_addr: "127.0.0.1:9094",
       health_addr: ":9091",
       skip_hosts: [],
     });
