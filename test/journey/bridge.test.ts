@@ -286,7 +286,7 @@ describe("events of a stream", () => {
     });
     origin.on("/gzip-events", (request, response) => {
       const text = "data: one\n\ndata: two\n\n";
-      const isCompressed = String(request.headers["accept-encoding"] ?? "").includes("gzip");
+      const isCompressed = (request.headers["accept-encoding"] ?? "").includes("gzip");
       response.writeHead(200, {
         "Content-Type": "text/event-stream",
         ...(isCompressed ? { "Content-Encoding": "gzip" } : {}),
