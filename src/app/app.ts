@@ -13,7 +13,9 @@ import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
 import { ReverseSurface } from "../listener/reverse.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
+import { PeerProcesses } from "../net/peer-process.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
+import { Callers } from "../proxy/callers.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
 import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import { RuntimeHolder } from "../proxy/runtime.ts";
@@ -252,6 +254,7 @@ export class App {
       tunnels: this.#tunnels,
       idle: this.#idle,
       maxHeaders: config.limits.max_headers,
+      callers: new Callers(new PeerProcesses(), this.#log),
     };
   }
 

@@ -6,6 +6,7 @@ import { knownKeys, type KnownKeys } from "./json-schema.ts";
 import { nearestKey, type KeyPath } from "./problem.ts";
 import { relationProblems, type Relation, type Remark } from "./relations.ts";
 import { configSchema, type FileConfig } from "./schema.ts";
+import { isMapping, removeAt, replaceAt, valueAt } from "./value-path.ts";
 import type { z } from "zod";
 
 /** A remark that may name the key that was meant. */
@@ -38,7 +39,7 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
   const warnings: ValueRemark[] = [];
   if (!isMapping(value))
     return { ok: false, problems: [{ path: [], message: "must be a mapping of keys" }] };
-  let mended = withoutNulls(value);
+  const mended = withoutNulls(value);
   mendSessionTtl(mended, warnings);
   const suggest = keySuggester();
   for (let round = 0; round < maxRounds; round++) {
@@ -48,30 +49,33 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
         ...relationProblems(result.data).filter((remark) => isFounded(remark, problems)),
       );
       if (problems.length > 0) break;
-      const written = mended;
-      const isWritten = (path: KeyPath): boolean => valueAt(written, path) !== undefined;
+      const isWritten = (path: KeyPath): boolean => valueAt(mended, path) !== undefined;
       return { ok: true, file: result.data, warnings, isWritten };
     }
     const issues = result.error.issues.flatMap((issue) => flatten(issue, mended, []));
+    // Mending waits until all issues are told: each is about the value as it was checked.
+    const mend: (() => void)[] = [];
     for (const { path, message, kind } of issues.slice(0, maxProblems)) {
       if (kind === "boolean-word") {
-        const word = String(valueAt(mended, path)).toLowerCase();
-        const isTrue = trueWords.has(word);
-        mended = replaceAt(mended, path, isTrue);
+        const isTrue = trueWords.has(String(valueAt(mended, path)).toLowerCase());
         warnings.push({ path, message: `is read as ${isTrue}; write true or false` });
+        mend.push(() => replaceAt(mended, path, isTrue));
         continue;
       }
       if (kind === "unknown-key") {
-        const remark = suggest(path, mended);
         const isPassedOver = path[0] === "mtls" || (isLenient && path[0] !== "pipeline");
-        (isPassedOver ? warnings : problems).push(remark);
-      } else if (!isCovered(path, problems)) problems.push({ path, message });
-      mended = removeFault(mended, path);
+        (isPassedOver ? warnings : problems).push(suggest(path, mended));
+      } else if (!isCovered(path, problems)) {
+        problems.push({ path, message });
+      }
+      const part = faultyPart(mended, path);
+      mend.push(() => removeAt(mended, part));
     }
     if (issues.length > maxProblems) {
       problems.push({ path: [], message: `has ${issues.length - maxProblems} further problems` });
       break;
     }
+    for (const apply of mend) apply();
   }
   return { ok: false, problems };
 }
@@ -238,53 +242,12 @@ function isFounded({ path, because }: Relation, told: readonly ValueRemark[]): b
   return !isCovered(path, told) && !because.some(isShaken);
 }
 
-function valueAt(root: unknown, path: KeyPath): unknown {
-  return path.reduce<unknown>((value, step) => {
-    if (Array.isArray(value)) return typeof step === "number" ? value[step] : undefined;
-    return isMapping(value) && Object.hasOwn(value, step) ? value[step] : undefined;
-  }, root);
-}
-
-function replaceAt(
-  root: Record<string, unknown>,
-  path: KeyPath,
-  next: unknown,
-): Record<string, unknown> {
-  const [first, ...rest] = path;
-  if (first === undefined) return root;
-  const edited = edit(root, first, rest, next);
-  return isMapping(edited) ? edited : root;
-}
-
 /**
- * Takes a faulty key out. Instead of an element its whole list goes, so that the numbers of the others stay true;
- * instead of a missing key, the mapping that lacks it.
+ * What to take out for a fault at `path`. Instead of an element its whole list, so that the numbers of the others
+ * stay true; instead of a missing key, the mapping that lacks it.
  */
-function removeFault(root: Record<string, unknown>, path: KeyPath): Record<string, unknown> {
-  const parent = valueAt(root, path.slice(0, -1));
-  if (parent === undefined) return root;
+function faultyPart(root: unknown, path: KeyPath): KeyPath {
   let end = valueAt(root, path) === undefined ? path.length - 1 : path.length;
   while (end > 0 && typeof path[end - 1] === "number") end--;
-  return replaceAt(root, path.slice(0, end), removed);
-}
-
-const removed = Symbol("removed");
-
-function edit(container: unknown, step: string | number, rest: KeyPath, value: unknown): unknown {
-  const [next, ...below] = rest;
-  const change = (member: unknown): unknown =>
-    next === undefined ? value : edit(member, next, below, value);
-  if (Array.isArray(container)) {
-    return container.map((item: unknown, index) => (index === step ? change(item) : item));
-  }
-  if (!isMapping(container)) return container;
-  const members = Object.entries(container).map(([key, member]) => [
-    key,
-    key === String(step) ? change(member) : member,
-  ]);
-  return Object.fromEntries(members.filter(([, member]) => member !== removed));
-}
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return path.slice(0, end);
 }

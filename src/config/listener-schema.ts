@@ -35,7 +35,7 @@ export const listenerSchema = z.strictObject({
   ),
   session_api_addr: address(
     "the session API. Moved to 127.0.0.1 while the TLS bridge is on, because it then shows decrypted traffic",
-    ":9094",
+    "127.0.0.1:9094",
   ),
   health_addr: address("/healthz and /readyz", ":9091"),
   skip_hosts: listOf(

@@ -63,8 +63,8 @@ function fillListener(listener: FileListener, file: FileConfig): ListenerConfig 
     forward_proxy_addr: listener.forward_proxy_addr || ":8081",
     transparent_proxy_addr: listener.transparent_proxy_addr || ":8082",
   };
-  // The default is filled before it is confined: an address that was left out must not stay on all interfaces.
-  const sessionAddress = listener.session_api_addr || ":9094";
+  // The Go program listened on all interfaces by default; what agents send is for the operator's eyes only.
+  const sessionAddress = listener.session_api_addr || "127.0.0.1:9094";
   const isBridged = file.tls_bridge.mode === "enabled";
   const session = file.session.enabled && {
     session_api_addr: isBridged ? toLoopback(sessionAddress) : sessionAddress,

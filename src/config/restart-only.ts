@@ -3,6 +3,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { Config } from "./presets.ts";
+import { isMapping, valueAt } from "./value-path.ts";
 
 /** Paths whose change needs a restart. A path stands for everything below it. */
 export const restartOnlyPaths: readonly string[] = [
@@ -37,15 +38,7 @@ export function isRestartOnly(path: string): boolean {
 
 /** The restart-only keys that differ between two configurations, such as `listener.forward_proxy_addr`. */
 export function restartOnlyChanges(current: Config, next: Config): string[] {
-  return restartOnlyPaths.flatMap((path) =>
-    differences(valueAt(current, path), valueAt(next, path), path),
-  );
-}
-
-function valueAt(config: Config, path: string): unknown {
-  return path
-    .split(".")
-    .reduce<unknown>((value, key) => (isMapping(value) ? value[key] : undefined), config);
+  return restartOnlyPaths.flatMap((path) => differences(at(current, path), at(next, path), path));
 }
 
 function differences(current: unknown, next: unknown, path: string): string[] {
@@ -55,6 +48,6 @@ function differences(current: unknown, next: unknown, path: string): string[] {
   return [...keys].flatMap((key) => differences(current[key], next[key], `${path}.${key}`));
 }
 
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+function at(config: Config, path: string): unknown {
+  return valueAt(config, path.split("."));
 }

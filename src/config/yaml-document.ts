@@ -14,6 +14,7 @@ import {
   type ErrorCode,
   type Pair,
   type YAMLMap,
+  type YAMLParseError,
 } from "yaml";
 import type { Expansion } from "./expand.ts";
 import type { KeyPath } from "./problem.ts";
@@ -31,6 +32,9 @@ export interface SyntaxProblem extends Position {
 
 /** Aliases that one document may resolve to; a file that repeats itself more is an attack or an accident. */
 const maxAliases = 100;
+
+/** A file with more mistakes than this is not YAML at all. */
+const maxProblems = 200;
 
 /** A parsed file. Positions are those of the source, before expansion of variables. */
 export class YamlDocument {
@@ -51,28 +55,26 @@ export class YamlDocument {
       merge: true,
       prettyErrors: false,
       stringKeys: true,
+      // The check of the library compares each key with each: 20,000 keys took half a minute.
+      uniqueKeys: false,
       version: "1.2",
     });
     this.#document = document;
-    const problems = document.errors.map((error) => ({
-      ...this.#at(error.pos[0]),
-      message: syntaxMessages[error.code] ?? "is not valid YAML here",
-    }));
+    const problems = [...document.errors.map(problemOf), ...structureProblems(document)].map(
+      ({ offset, message }) => ({ ...this.#at(offset), message }),
+    );
+    problems.sort((a, b) => a.line - b.line || a.column - b.column);
     let value: unknown;
     if (problems.length === 0) {
       try {
         value = document.toJS({ maxAliasCount: maxAliases });
       } catch {
-        // The library throws for an alias bomb and for an alias without anchor; its text may quote the file.
-        problems.push({
-          line: 1,
-          column: 1,
-          message: "has an alias without anchor, or too many aliases",
-        });
+        // The text of the library may quote the file.
+        problems.push({ line: 1, column: 1, message: "has too many aliases" });
       }
     }
     this.value = value;
-    this.problems = problems;
+    this.problems = problems.slice(0, maxProblems).filter(isFirstOfItsKind);
   }
 
   /** The place of a key or list element; of the nearest one above it when the path leads nowhere. */
@@ -130,6 +132,59 @@ export class YamlDocument {
   }
 }
 
+interface OffsetProblem {
+  readonly offset: number;
+  readonly message: string;
+}
+
+function problemOf({ code, pos }: YAMLParseError): OffsetProblem {
+  return { offset: pos[0], message: syntaxMessages[code] ?? "is not valid YAML here" };
+}
+
+/** What the parser lets pass: keys that stand twice in a mapping, and aliases whose anchor does not come before. */
+function structureProblems(document: Document): OffsetProblem[] {
+  const anchors = new Set<string>();
+  const problems: OffsetProblem[] = [];
+  const report = (node: unknown, message: string): void => {
+    problems.push({ offset: offsetOf(node) ?? 0, message });
+  };
+  visit(document, {
+    Node: (_, node) => {
+      if (isAlias(node)) {
+        if (!anchors.has(node.source)) report(node, "is an alias without an anchor before it");
+        return;
+      }
+      if (node.anchor !== undefined) anchors.add(node.anchor);
+      if (isMap(node))
+        for (const key of repeatedKeys(node)) report(key, "is a key that stands here twice");
+    },
+  });
+  return problems;
+}
+
+function repeatedKeys(map: YAMLMap): unknown[] {
+  const seen = new Set<string>();
+  return map.items.flatMap((pair) => {
+    const name = keyOf(pair);
+    if (seen.has(name)) return [pair.key];
+    seen.add(name);
+    return [];
+  });
+}
+
+/** One mistake makes the parser stumble several times at one place. */
+function isFirstOfItsKind(
+  problem: SyntaxProblem,
+  index: number,
+  all: readonly SyntaxProblem[],
+): boolean {
+  const first = all.findIndex(
+    ({ line, column, message }) =>
+      line === problem.line && column === problem.column && message === problem.message,
+  );
+  return first === index;
+}
+
 interface Found {
   readonly offset: number | undefined;
   readonly node: unknown;
@@ -159,7 +214,6 @@ const syntaxMessages: Partial<Record<ErrorCode, string>> = {
   BAD_SCALAR_START: "has a plain text that starts with a reserved character; put it in quotes",
   BLOCK_AS_IMPLICIT_KEY: "has a nested mapping where a simple value is expected",
   BLOCK_IN_FLOW: "has a block inside brackets",
-  DUPLICATE_KEY: "has this key twice",
   IMPOSSIBLE: "is not valid YAML here",
   KEY_OVER_1024_CHARS: "has a key of more than 1024 characters",
   MISSING_CHAR: "has a character missing here, such as a colon, a quote or a bracket",

@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
 import { parseAbsoluteTarget, parseAuthority } from "../net/destination.ts";
-import { type Client, type Flow, makeFlow } from "../pipeline/flow.ts";
+import { type Client, makeFlow } from "../pipeline/flow.ts";
 import type { BridgeServer } from "../proxy/bridge-server.ts";
 import {
   responseFor,
@@ -39,31 +39,35 @@ export class ForwardSurface implements ListenerHandlers {
   onConnect(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
     const lease = this.#services.runtimes.acquire();
-    let flow: Flow;
+    const refuse = (error: unknown): void => {
+      lease.release();
+      const address = client.remoteAddress ?? "";
+      const head = { surface: "forward", client: address, method: "CONNECT" } as const;
+      this.#services.recorder.malformed(error, head);
+      client.end(rawReply(renderDenial(denialOf(error))));
+    };
     try {
       checkFraming(request, this.#services.maxHeaders);
       const destination = parseAuthority(request.url ?? "", "tcp");
       checkHostAgrees(request, destination, "tcp");
-      flow = makeFlow({
-        direction: "outbound",
-        transport: "connect",
-        client: clientOf(client),
-        destination,
-      });
+      const { runtime } = lease;
+      const headers = new HeaderList(stripHopByHop(request.rawHeaders));
+      const start = (peer: Client): void => {
+        const flow = makeFlow({
+          direction: "outbound",
+          transport: "connect",
+          client: peer,
+          destination,
+        });
+        const parts = { runtime, flow, client, head, headers };
+        void tunnel(this.#services, this.#bridge, parts).finally(() => lease.release());
+      };
+      const peer = this.#services.callers.clientOf(client, runtime);
+      if (peer instanceof Promise) peer.then(start, refuse);
+      else start(peer);
     } catch (error) {
-      lease.release();
-      const address = client.remoteAddress ?? "";
-      this.#services.recorder.malformed(error, {
-        surface: "forward",
-        client: address,
-        method: "CONNECT",
-      });
-      client.end(rawReply(renderDenial(denialOf(error))));
-      return;
+      refuse(error);
     }
-    const headers = new HeaderList(stripHopByHop(request.rawHeaders));
-    const parts = { runtime: lease.runtime, flow, client, head, headers };
-    void tunnel(this.#services, this.#bridge, parts).finally(() => lease.release());
   }
 }
 
@@ -76,14 +80,10 @@ function routeOf(request: IncomingMessage): Route {
       "this is a forward proxy: the request target must be an absolute URI (RFC 9112 section 3.2.2)",
     );
   }
-  return { ...parseAbsoluteTarget(target), transport: "http", client: clientOf(request.socket) };
+  return { ...parseAbsoluteTarget(target), transport: "http" };
 }
 
 const explicit = { surface: "forward", route: routeOf } as const;
-
-function clientOf(socket: Socket): Client {
-  return { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };
-}
 
 function ignore(): void {
   // `close` follows and is what ends the flow.

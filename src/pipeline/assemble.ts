@@ -109,7 +109,7 @@ function makeStep(
         plugin,
         onError: entry.onError === "observe" ? "observe" : "enforce",
         stages: definition.stages ?? ["request"],
-        body: definition.body ?? {},
+        body: plugin.body ?? definition.body ?? {},
       },
     };
   } catch (error) {

@@ -1,6 +1,7 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
 import type { HeaderList } from "../http/headers.ts";
 import type { Destination } from "../net/destination.ts";
+import type { Cancellation } from "./cancellation.ts";
 import type { Invocation } from "./decision.ts";
 import type { Flow } from "./flow.ts";
 
@@ -87,6 +88,14 @@ export class ResponseHalf implements ResponseView {
   }
 }
 
+/** What plugins ask of the tunnel that a permitted CONNECT opens. */
+export interface TunnelTerms {
+  /** Set with the reason when every request in the tunnel must be judged: an opaque tunnel is then refused. */
+  mustInspect: string | undefined;
+  /** True when the TLS of the tunnel must be left as it is. */
+  keepTls: boolean;
+}
+
 /** What a context is made of; see the fields of {@link RequestContext}. */
 export interface RequestFacts {
   readonly flow: Flow;
@@ -96,7 +105,7 @@ export interface RequestFacts {
   readonly host: string;
   readonly headers: HeaderList;
   readonly hasBody: boolean;
-  readonly signal: AbortSignal;
+  readonly cancellation: Cancellation;
 }
 
 /** Everything a plugin may know and change about one message. */
@@ -111,19 +120,19 @@ export class RequestContext {
   readonly host: string;
   readonly headers: HeaderList;
   readonly hasBody: boolean;
-  /** Aborts when the client is gone or the process gives up on the flow. */
-  readonly signal: AbortSignal;
+  readonly cancellation: Cancellation;
   readonly content = new MessageBody();
   readonly invocations: Invocation[] = [];
   readonly delegation: DelegationHop[] = [];
-  /** Views that parsers made, by plugin name (`mcp`, `a2a`, `inference`) for the record and for later plugins. */
-  readonly facts = new Map<string, unknown>();
   /** The session that this message belongs to, once somebody knows. */
   sessionId: string | undefined;
   response: ResponseHalf | undefined;
+  /** Filled in at the connect stage. */
+  readonly tunnelTerms: TunnelTerms = { mustInspect: undefined, keepTls: false };
   #identity: Identity | undefined;
   readonly #muted: boolean;
   #states: Map<object, unknown> | undefined;
+  #facts: Map<string, unknown> | undefined;
 
   constructor(facts: RequestFacts, muted = false) {
     this.flow = facts.flow;
@@ -133,8 +142,24 @@ export class RequestContext {
     this.host = facts.host;
     this.headers = facts.headers;
     this.hasBody = facts.hasBody;
-    this.signal = facts.signal;
+    this.cancellation = facts.cancellation;
     this.#muted = muted;
+  }
+
+  /** Aborts when the client is gone or the process gives up on the flow. */
+  get signal(): AbortSignal {
+    return this.cancellation.signal;
+  }
+
+  /** Views that parsers made, by name (`mcp`, `a2a`, `inference`), for the record and for later plugins. */
+  get facts(): Map<string, unknown> {
+    this.#facts ??= new Map();
+    return this.#facts;
+  }
+
+  /** True when some parser left a view. */
+  get hasFacts(): boolean {
+    return this.#facts !== undefined && this.#facts.size > 0;
   }
 
   /** Where the bytes will go. Nothing a plugin does can change it. */
@@ -187,7 +212,7 @@ export class RequestContext {
         host: this.host,
         headers: this.headers.clone(),
         hasBody: this.hasBody,
-        signal: this.signal,
+        cancellation: this.cancellation,
       },
       true,
     );
@@ -197,7 +222,7 @@ export class RequestContext {
     copy.sessionId = this.sessionId;
     this.#states ??= new Map();
     copy.#states = this.#states;
-    for (const [name, fact] of this.facts) copy.facts.set(name, fact);
+    if (this.hasFacts) for (const [name, fact] of this.facts) copy.facts.set(name, fact);
     return copy;
   }
 }

@@ -1,5 +1,6 @@
 /** The immutable facts of one connection or request: who came, by which surface, and where it wants to go. */
 import type { Destination } from "../net/destination.ts";
+import type { PeerProcess } from "../net/peer-process.ts";
 
 /** Inbound comes to the agent, outbound leaves it. */
 export type Direction = "inbound" | "outbound";
@@ -7,20 +8,12 @@ export type Direction = "inbound" | "outbound";
 /** The surface that a flow arrived by. `bridge` is HTTP inside a TLS connection that this process opened. */
 export type Transport = "http" | "connect" | "bridge" | "transparent";
 
-/** The process on this machine that owns the client's end of a connection. */
-export interface ClientProcess {
-  readonly pid: number;
-  readonly executable: string;
-  readonly ancestors: readonly string[];
-  readonly commandLine: readonly string[];
-}
-
 /** The peer of an accepted connection. */
 export interface Client {
   readonly address: string;
   readonly port: number;
-  /** Present where a policy asked for it and the system could tell. */
-  readonly process?: ClientProcess;
+  /** The process behind the connection, or why it is not known; present where a plugin asked (`Plugin.callerLinks`). */
+  readonly process?: PeerProcess;
 }
 
 /** One connection (stage `connect`) or one request (stage `request`), frozen when a listener made it. */

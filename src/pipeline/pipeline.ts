@@ -167,6 +167,13 @@ export class Pipeline {
     return { permit: this.#permit(context.flow) };
   }
 
+  /** The paths of every plugin that judges callers; undefined when none does, so that nobody is looked up. */
+  callerLinks(): readonly string[] | undefined {
+    const links = this.steps.flatMap(({ plugin }) => plugin.callerLinks?.() ?? []);
+    const isAsked = this.steps.some(({ plugin }) => plugin.callerLinks?.() !== undefined);
+    return isAsked ? [...new Set(links)] : undefined;
+  }
+
   /** A Permit for a destination that the file exempts from the chain (`listener.skip_hosts`). */
   permitSkipped(flow: Flow): Permit {
     return this.#permit(flow);
@@ -231,7 +238,7 @@ export class Pipeline {
     phase: Phase,
     ask: (view: RequestContext) => Decision | Promise<Decision>,
   ): Promise<Decision> {
-    if (context.signal.aborted) {
+    if (context.cancellation.aborted) {
       const message = "the client went away";
       return {
         action: "deny",

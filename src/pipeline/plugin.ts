@@ -82,6 +82,13 @@ export interface Frame {
 
 /** A configured plugin. All hooks are optional; hooks may answer directly or with a promise. */
 export interface Plugin {
+  /** Which bodies this instance needs, where that is less than its definition says. */
+  readonly body?: BodyAccess;
+  /**
+   * Says that the instance judges callers: `Client.process` is then filled in. The paths are those that a caller may
+   * have as symbolic links to its executable. `undefined`: nothing depends on the caller.
+   */
+  callerLinks?(): readonly string[] | undefined;
   /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
   start?(signal: AbortSignal): Promise<void>;
   onRequest?(context: RequestContext): Decision | Promise<Decision>;

@@ -1,5 +1,6 @@
 /** The plugins that come with the proxy. */
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
+import { egressPolicy } from "./egress-policy.ts";
 import { jwtValidation } from "./jwt-validation.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
@@ -15,5 +16,6 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(jwtValidation),
   hidden(tokenExchange),
   hidden(staticInject),
+  hidden(egressPolicy),
   ...unavailablePlugins.map(hidden),
 ];

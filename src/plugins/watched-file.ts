@@ -7,6 +7,8 @@ import type { Clock } from "../pipeline/plugin.ts";
 export interface WatchedFileOptions<T> {
   readonly path: string;
   readonly clock: Clock;
+  /** A larger file is a problem; 1 MiB when absent. */
+  readonly maxBytes?: number;
   /** Makes the value of the text; throws an Error that says what is wrong with it, without quoting a secret. */
   parse(text: string): T;
   /** Hears of every new problem once; the last good value stays. `isMissing`: there is no such file. */
@@ -16,7 +18,7 @@ export interface WatchedFileOptions<T> {
 /** How long a look at the file is good for. A look is one stat call, a few microseconds. */
 const checkEveryMs = 1_000;
 /** Secrets, tokens and routes are small; an endless file must not fill memory. */
-const maxBytes = 1024 * 1024;
+const defaultMaxBytes = 1024 * 1024;
 
 /**
  * The value of a file as of at most a second ago.
@@ -52,7 +54,7 @@ export class WatchedFile<T> {
   }
 
   #look(): void {
-    const { path } = this.#options;
+    const { path, maxBytes = defaultMaxBytes } = this.#options;
     try {
       const stat = statSync(path);
       const stamp = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeMs}:${stat.ctimeMs}`;

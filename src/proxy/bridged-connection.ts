@@ -1,6 +1,6 @@
 /** A connection that the bridge opened: the tunnel that carries it, and where every request on it must go. */
 import type { Destination } from "../net/destination.ts";
-import type { Flow } from "../pipeline/flow.ts";
+import type { Client, Flow } from "../pipeline/flow.ts";
 import type { Route } from "./outbound-request.ts";
 import type { TlsBridge } from "./tls-bridge.ts";
 
@@ -25,7 +25,7 @@ export function bridgedRoute({
   tunnel,
   destination,
   bridge,
-}: BridgedConnection): Omit<Route, "path"> {
+}: BridgedConnection): Omit<Route, "path"> & { readonly client: Client } {
   return {
     destination,
     transport: "bridge",

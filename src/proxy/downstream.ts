@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import type { Reply } from "../pipeline/decision.ts";
-import type { Stallable } from "./stall-watch.ts";
+import type { LastSeen, Stallable } from "./stall-watch.ts";
 
 /** How the journey code talks to a client. Header lists are flat: name, value, name, value. */
 export interface Downstream extends Stallable {
@@ -51,6 +51,7 @@ export class Http1Downstream implements Downstream {
   readonly #response: ServerResponse;
   readonly #limits: DownstreamLimits;
   readonly #socket: Socket;
+  readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
   readonly hasBody: boolean;
   #sentInBody = 0;
 
@@ -64,7 +65,7 @@ export class Http1Downstream implements Downstream {
     this.hasBody =
       headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
     // An aborted upload is an `error` on the request; whoever reads the body hears of it as well.
-    request.on("error", ignore);
+    if (this.hasBody) request.on("error", ignore);
     response.on("error", ignore);
   }
 

@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
 import { type BodyBudget, readBounded } from "../http/body.ts";
 import type { HeaderList } from "../http/headers.ts";
+import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Flow } from "../pipeline/flow.ts";
@@ -81,7 +82,7 @@ class Exchange {
   /** The file exempts this destination from the chain. */
   readonly #skipped: boolean;
   readonly #context: RequestContext;
-  readonly #aborting = new AbortController();
+  readonly #cancellation = new Cancellation();
   readonly #ended: Promise<void>;
   #resolveEnded: () => void = () => undefined;
   #upstream: UpstreamRequest | undefined;
@@ -109,7 +110,7 @@ class Exchange {
       host: request.host,
       headers: request.headers,
       hasBody: downstream.hasBody,
-      signal: this.#aborting.signal,
+      cancellation: this.#cancellation,
     });
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -127,6 +128,7 @@ class Exchange {
     await this.#ended;
     await this.#switched;
     this.#judged?.close();
+    this.#body?.close();
     const pipeline = this.#skipped ? undefined : this.#pipeline;
     await this.#services.recorder.finished(this.#context, pipeline, {
       status: this.#status,
@@ -168,7 +170,7 @@ class Exchange {
     const read = await readBounded(downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,
       budget: this.#services.budget,
-      signal: this.#aborting.signal,
+      signal: this.#cancellation.signal,
     });
     switch (read.kind) {
       case "body":
@@ -274,7 +276,7 @@ class Exchange {
       );
       return;
     }
-    this.#switched = upgrade.switchTo(headers, socket, this.#aborting.signal);
+    this.#switched = upgrade.switchTo(headers, socket, this.#cancellation.signal);
     void this.#switched.finally(() => this.#resolveEnded());
   }
 
@@ -313,7 +315,7 @@ class Exchange {
     if (!complete) {
       this.#cancelled = this.#denial === undefined;
       if (this.#cancelled && this.#status === 0) this.#status = clientClosedRequest;
-      this.#aborting.abort();
+      this.#cancellation.abort();
       this.#upstream?.abort("the client went away");
     }
     this.#resolveEnded();

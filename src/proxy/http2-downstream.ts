@@ -3,6 +3,7 @@ import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Readable } from "node:stream";
 import type { Reply } from "../pipeline/decision.ts";
 import type { Downstream, DownstreamLimits } from "./downstream.ts";
+import type { LastSeen } from "./stall-watch.ts";
 
 /** What the stream began with. */
 export interface Http2Head {
@@ -16,6 +17,7 @@ export class Http2Downstream implements Downstream {
   readonly httpVersion = "2.0";
   readonly method: string;
   readonly rawHeaders: readonly string[];
+  readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
   readonly hasBody: boolean;
   readonly expectsContinue: boolean;
   readonly #stream: ServerHttp2Stream;

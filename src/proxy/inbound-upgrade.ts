@@ -1,6 +1,7 @@
 /** An inbound Upgrade: the same request phase as every exchange, then the caller carries the connection. */
 import type { Socket } from "node:net";
 import type { HeaderList } from "../http/headers.ts";
+import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Flow } from "../pipeline/flow.ts";
@@ -28,7 +29,7 @@ export async function inboundUpgrade(
   request: InboundUpgrade,
 ): Promise<void> {
   const { runtime, flow, client } = request;
-  const leaving = new AbortController();
+  const leaving = new Cancellation();
   client.once("close", () => leaving.abort());
   const context = new RequestContext({
     flow,
@@ -38,7 +39,7 @@ export async function inboundUpgrade(
     host: request.host,
     headers: request.headers,
     hasBody: false,
-    signal: leaving.signal,
+    cancellation: leaving,
   });
   const readBefore = client.bytesRead;
   const writtenBefore = client.bytesWritten;

@@ -4,9 +4,16 @@ import type { Socket } from "node:net";
 import type { ProxyError } from "../errors.ts";
 import type { IdleSweeper } from "../net/idle-sweeper.ts";
 import type { Destination } from "../net/destination.ts";
-import { makeFlow, type Transport } from "../pipeline/flow.ts";
+import { type Client, makeFlow, type Transport } from "../pipeline/flow.ts";
+import type { HeaderList } from "../http/headers.ts";
+import type { Callers } from "./callers.ts";
 import { type DownstreamLimits, Http1Downstream } from "./downstream.ts";
-import { exchange, type ExchangeServices } from "./exchange.ts";
+import {
+  exchange,
+  type ExchangeRequest,
+  type ExchangeServices,
+  type UpgradeRequest,
+} from "./exchange.ts";
 import type { RefusedHead } from "./finish.ts";
 import { denialOf, renderDenial } from "./reply.ts";
 import {
@@ -17,7 +24,7 @@ import {
   endToEndHeaders,
   upgradeProtocol,
 } from "./request-head.ts";
-import type { Lease, RuntimeHolder } from "./runtime.ts";
+import type { Lease, Runtime, RuntimeHolder } from "./runtime.ts";
 import type { TunnelRegistry } from "./tunnel-registry.ts";
 import { upgradeOf } from "./upgrade.ts";
 
@@ -27,6 +34,7 @@ export interface SurfaceServices extends ExchangeServices {
   readonly tunnels: TunnelRegistry;
   readonly idle: IdleSweeper;
   readonly maxHeaders: number;
+  readonly callers: Callers;
 }
 
 /** Where a request goes, as its surface read the target. */
@@ -35,8 +43,8 @@ export interface Route {
   /** Path and query, byte for byte. */
   readonly path: string;
   readonly transport: Transport;
-  /** Peer of the connection that the agent opened. */
-  readonly client: { readonly address: string; readonly port: number };
+  /** Peer of the connection that the agent opened, where the surface knows it already. */
+  readonly client?: Client;
   readonly parentId?: string;
   /** Hears of a fault of the upstream. */
   readonly onFault?: (error: ProxyError) => void;
@@ -58,47 +66,7 @@ export function serveRequest(
   const { route, ...origin } = surface;
   const lease = services.runtimes.acquire();
   const downstream = new Http1Downstream(request, response, stallLimits(lease));
-  try {
-    checkFraming(request, services.maxHeaders);
-    checkMethod(request.method);
-    const { destination, path, transport, client, parentId, onFault } = route(request);
-    checkHostAgrees(request, destination, destination.scheme);
-    const headers = endToEndHeaders(request);
-    checkLoop(headers, services.pseudonym);
-    headers.set("Host", destination.hostHeader);
-    const flow = makeFlow({
-      direction: "outbound",
-      transport,
-      client,
-      destination,
-      ...(parentId === undefined ? {} : { parentId }),
-    });
-    const protocol = upgradeHead === undefined ? undefined : upgradeProtocol(request);
-    const { runtime } = lease;
-    const run = exchange(services, {
-      runtime,
-      flow,
-      downstream,
-      headers,
-      path,
-      host: destination.authority,
-      ...(onFault === undefined ? {} : { onFault }),
-      ...(protocol === undefined || upgradeHead === undefined
-        ? {}
-        : {
-            upgrade: upgradeOf({
-              protocol,
-              head: upgradeHead,
-              client: request.socket,
-              response,
-              idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-              idle: services.idle,
-              metrics: services.recorder.metrics,
-            }),
-          }),
-    });
-    void run.finally(() => lease.release());
-  } catch (error) {
+  const refuse = (error: unknown): void => {
     lease.release();
     services.recorder.malformed(error, {
       ...origin,
@@ -106,7 +74,71 @@ export function serveRequest(
       method: request.method ?? "",
     });
     refuseMalformed(downstream, error);
+  };
+  try {
+    checkFraming(request, services.maxHeaders);
+    checkMethod(request.method);
+    const routed = route(request);
+    const { destination } = routed;
+    checkHostAgrees(request, destination, destination.scheme);
+    const headers = endToEndHeaders(request);
+    checkLoop(headers, services.pseudonym);
+    headers.set("Host", destination.hostHeader);
+    const protocol = upgradeHead === undefined ? undefined : upgradeProtocol(request);
+    const { runtime } = lease;
+    const upgrade =
+      protocol === undefined || upgradeHead === undefined
+        ? undefined
+        : upgradeOf({
+            protocol,
+            head: upgradeHead,
+            client: request.socket,
+            response,
+            idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
+            idle: services.idle,
+            metrics: services.recorder.metrics,
+          });
+    const start = (client: Client): void => {
+      void exchange(
+        services,
+        exchangeOf(routed, client, { runtime, downstream, headers, upgrade }),
+      ).finally(() => lease.release());
+    };
+    const client = routed.client ?? services.callers.clientOf(request.socket, runtime);
+    if (client instanceof Promise) client.then(start, refuse);
+    else start(client);
+  } catch (error) {
+    refuse(error);
   }
+}
+
+function exchangeOf(
+  routed: Route,
+  client: Client,
+  parts: {
+    readonly runtime: Runtime;
+    readonly downstream: Http1Downstream;
+    readonly headers: HeaderList;
+    readonly upgrade: UpgradeRequest | undefined;
+  },
+): ExchangeRequest {
+  const { destination, path, transport, parentId, onFault } = routed;
+  const { upgrade, ...shared } = parts;
+  const flow = makeFlow({
+    direction: "outbound",
+    transport,
+    client,
+    destination,
+    ...(parentId === undefined ? {} : { parentId }),
+  });
+  return {
+    ...shared,
+    flow,
+    path,
+    host: destination.authority,
+    ...(onFault === undefined ? {} : { onFault }),
+    ...(upgrade === undefined ? {} : { upgrade }),
+  };
 }
 
 /** A response object for a connection that Node's parser has let go of: it carries one answer, or a new protocol. */

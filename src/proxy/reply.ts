@@ -43,6 +43,7 @@ export function renderRefusal(denial: Denial, context: RequestContext): Reply {
 }
 
 function mcpRequestId(context: RequestContext): string | number | undefined {
+  if (!context.hasFacts) return undefined;
   const fact = context.facts.get("mcp") as McpRequestFact | undefined;
   const id = fact?.id;
   return typeof id === "string" || (typeof id === "number" && Number.isFinite(id)) ? id : undefined;

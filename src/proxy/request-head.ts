@@ -46,7 +46,8 @@ export function checkHostAgrees(
   scheme: Scheme,
 ): void {
   const host = request.headers.host;
-  if (host === undefined) return;
+  // The usual case, compared before anything is parsed: the client wrote the same text twice.
+  if (host === undefined || host === destination.hostHeader) return;
   const named = parseHostHeader(host, scheme);
   if (named.equals(destination)) return;
   throw new ProxyError(

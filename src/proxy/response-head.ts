@@ -1,8 +1,8 @@
 /** Turns the head of an upstream's answer into the list that the client gets. */
 import { stripHopByHop } from "../http/headers.ts";
 
-/** Raw header bytes as undici keeps them: name, value, name, value. */
-export type RawHead = readonly (Buffer | string)[];
+/** Fields as undici parsed them: lower-case names, Latin-1 values, a list where a field was repeated. */
+export type ParsedHead = Readonly<Record<string, string | string[] | undefined>>;
 
 /** Fields that must not arrive late: framing, routing, authentication (RFC 9110 section 6.5.1). */
 const forbiddenTrailers = new Set([
@@ -27,12 +27,16 @@ const forbiddenTrailers = new Set([
   "www-authenticate",
 ]);
 
-/** Latin-1, because a header field is bytes and has to come out as it went in (RFC 9110 section 5.5). */
-export function responseHeaders(raw: RawHead, via: string): string[] {
+/** The end-to-end fields of an answer, with our own Via. */
+export function responseHeaders(fields: ParsedHead, via: string): string[] {
   const flat: string[] = [];
-  for (const part of raw) flat.push(typeof part === "string" ? part : part.toString("latin1"));
+  for (const name of Object.keys(fields)) {
+    const value = fields[name];
+    if (typeof value === "string") flat.push(name, value);
+    else if (value !== undefined) for (const one of value) flat.push(name, one);
+  }
   const headers = stripHopByHop(flat);
-  headers.push("Via", via);
+  headers.push("via", via);
   return headers;
 }
 

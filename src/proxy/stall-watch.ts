@@ -1,23 +1,26 @@
 /** One timer that looks after every exchange: a client that stops sending or reading is let go at its limit. */
 
+/** Notes of {@link StallWatch}. */
+export interface LastSeen {
+  progress: number;
+  sinceMs: number;
+}
+
 /** Something that can wait for a stranger. */
 export interface Stallable {
   /** How long the present wait may last without progress, in milliseconds; 0 when nothing is waited for. */
   stallLimitMs(): number;
   /** A number that changes whenever bytes move. */
   progress(): number;
+  /** What the last sweep saw; the watch keeps its notes here, so that watching costs no allocation. */
+  readonly lastSeen: LastSeen;
   /** Called once when the limit has passed. */
   onStall(): void;
 }
 
-interface Watched {
-  progress: number;
-  since: number;
-}
-
 /** Per-socket timers cost more than this sweep, and one sweep is enough for limits of seconds. */
 export class StallWatch {
-  readonly #watched = new Map<Stallable, Watched>();
+  readonly #watched = new Set<Stallable>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(sweepMs: number) {
@@ -26,7 +29,7 @@ export class StallWatch {
   }
 
   add(item: Stallable): void {
-    this.#watched.set(item, { progress: -1, since: 0 });
+    this.#watched.add(item);
   }
 
   delete(item: Stallable): void {
@@ -39,13 +42,14 @@ export class StallWatch {
   }
 
   #sweep(now: number): void {
-    for (const [item, seen] of this.#watched) {
+    for (const item of this.#watched) {
       const limit = item.stallLimitMs();
       const progress = item.progress();
-      if (limit === 0 || progress !== seen.progress) {
-        seen.progress = progress;
-        seen.since = now;
-      } else if (now - seen.since >= limit) {
+      const { lastSeen } = item;
+      if (limit === 0 || progress !== lastSeen.progress) {
+        lastSeen.progress = progress;
+        lastSeen.sinceMs = now;
+      } else if (now - lastSeen.sinceMs >= limit) {
         this.#watched.delete(item);
         item.onStall();
       }

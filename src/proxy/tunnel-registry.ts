@@ -9,6 +9,8 @@ export type CutReason = "revoked" | "draining";
 export interface OpenTunnel {
   /** The facts that the chain judged, so that a new chain can judge them again. */
   readonly facts: RequestFacts;
+  /** Its requests are judged one by one. */
+  readonly isBridged?: boolean;
   cut(reason: CutReason): void;
 }
 
@@ -37,10 +39,13 @@ export class TunnelRegistry {
     let cut = 0;
     for (const tunnel of this.#open) {
       if (skips(tunnel.facts.flow.destination.host)) continue;
-      const verdict = await pipeline
-        .runRequest(new RequestContext({ ...tunnel.facts, headers: tunnel.facts.headers.clone() }))
-        .catch(() => undefined);
-      if (verdict !== undefined && "permit" in verdict) continue;
+      const context = new RequestContext({
+        ...tunnel.facts,
+        headers: tunnel.facts.headers.clone(),
+      });
+      const verdict = await pipeline.runRequest(context).catch(() => undefined);
+      const isSeen = tunnel.isBridged === true || context.tunnelTerms.mustInspect === undefined;
+      if (verdict !== undefined && "permit" in verdict && isSeen) continue;
       cut += 1;
       tunnel.cut("revoked");
     }

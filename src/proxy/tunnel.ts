@@ -1,6 +1,7 @@
 /** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
 import type { Socket } from "node:net";
 import type { Destination } from "../net/destination.ts";
+import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
@@ -19,7 +20,7 @@ export async function tunnel(
   request: TunnelRequest,
 ): Promise<void> {
   const { runtime, flow, client } = request;
-  const leaving = new AbortController();
+  const leaving = new Cancellation();
   client.on("error", () => leaving.abort());
   client.once("close", () => leaving.abort());
   const skipped = runtime.skipHosts.matches(flow.destination.host);
@@ -31,13 +32,13 @@ export async function tunnel(
     host: flow.destination.authority,
     headers: request.headers,
     hasBody: false,
-    signal: leaving.signal,
+    cancellation: leaving,
   });
   let ending: Ending;
   try {
     ending = await carry(services, bridge, request, context, skipped);
   } catch (error) {
-    ending = refuse(client, denialOf(error), leaving.signal.aborted);
+    ending = refuse(client, denialOf(error), leaving.aborted);
   }
   client.destroySoon();
   await services.recorder.finished(context, skipped ? undefined : runtime.outbound, ending);
@@ -62,7 +63,7 @@ async function carry(
     permit = runtime.outbound.permitSkipped(flow);
   } else {
     const verdict = await runtime.outbound.runRequest(context);
-    if ("denial" in verdict) return refuse(client, verdict.denial, context.signal.aborted);
+    if ("denial" in verdict) return refuse(client, verdict.denial, context.cancellation.aborted);
     if ("reply" in verdict) {
       client.write(rawReply(verdict.reply));
       const { status } = verdict.reply;
@@ -72,7 +73,14 @@ async function carry(
     recorder.permitted(context);
   }
   const parts = { ...request, context, permit, skipped };
-  const plan = planFor(runtime, flow.destination, skipped);
+  const { mustInspect, keepTls } = context.tunnelTerms;
+  const planned = planFor(runtime, flow.destination, skipped);
+  const plan = planned === "bridge" && keepTls ? "passthrough" : planned;
+  if (mustInspect !== undefined && plan !== "bridge") {
+    // Its requests would pass unseen; nothing has been dialled yet.
+    const message = `${flow.destination.authority} is open only to requests that can be judged (${mustInspect}), and the TLS bridge does not open this connection`;
+    return refuse(client, { code: "policy.forbidden", message }, false);
+  }
   if (plan === "bridge") return bridgeTunnel(services, bridge, parts);
   return spliceTunnel(services, { ...parts, checkServerName: plan === "passthrough" });
 }

@@ -5,7 +5,7 @@ import { ProxyError } from "../errors.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { OriginPools, OutgoingRequest } from "../upstream/origin-pools.ts";
 import type { Downstream } from "./downstream.ts";
-import { type RawHead, responseHeaders, safeTrailers } from "./response-head.ts";
+import { type ParsedHead, responseHeaders, safeTrailers } from "./response-head.ts";
 import type { FlowControl, ResponseSink } from "./response-sink.ts";
 import { isDropped, upstreamFault } from "./upstream-fault.ts";
 
@@ -61,24 +61,24 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   }
 
   onRequestUpgrade(
-    controller: Dispatcher.DispatchController,
+    _controller: Dispatcher.DispatchController,
     status: number,
-    _headers: unknown,
+    fields: ParsedHead,
     socket: Duplex,
   ): void {
     socket.on("error", ignore);
     this.#answered = true;
     this.#options.onStatus(status);
-    this.#options.onSwitched(responseHeaders(rawOf(controller), this.#options.via), socket);
+    this.#options.onSwitched(responseHeaders(fields, this.#options.via), socket);
   }
 
   onResponseStart(
     controller: Dispatcher.DispatchController,
     status: number,
-    _headers: unknown,
+    fields: ParsedHead,
     reason?: string,
   ): void {
-    const headers = responseHeaders(rawOf(controller), this.#options.via);
+    const headers = responseHeaders(fields, this.#options.via);
     if (status < 200) {
       this.#informational += 1;
       if (this.#informational > maxInformational) {
@@ -121,10 +121,6 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     const fresh = !this.#answered && this.#retries < maxRetries;
     return safe && fresh && body === null && upgrade === undefined && isDropped(error);
   }
-}
-
-function rawOf(controller: Dispatcher.DispatchController): RawHead {
-  return (controller.rawHeaders ?? []) as RawHead;
 }
 
 function ignore(): void {

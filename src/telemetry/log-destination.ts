@@ -26,7 +26,7 @@ export interface LogDestinationOptions {
   readonly fileSystem?: LogFileSystem;
 }
 
-const defaults = { flushMs: 100, batchChars: 16_384, maxChars: 1_048_576 };
+const defaults = { flushMs: 100, batchChars: 65_536, maxChars: 4_194_304 };
 const retryMs = 50;
 const brokenRetryMs = 1_000;
 const closeDeadlineMs = 1_000;

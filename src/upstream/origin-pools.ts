@@ -12,7 +12,7 @@ export interface OutgoingRequest {
   readonly method: string;
   readonly path: string;
   readonly headers: string[];
-  readonly body: Dispatcher.DispatchOptions["body"];
+  readonly body: Buffer | AsyncIterable<Buffer> | null;
   /** Protocol of an `Upgrade`, e.g. `websocket`. */
   readonly upgrade?: string;
   /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
@@ -41,6 +41,8 @@ interface Entry {
 const maxOrigins = 1_024;
 /** Node servers close idle connections after 5 s: stay below, so that a request rarely meets a closing one. */
 const keepAliveTimeoutMs = 4_000;
+/** An origin that promises to wait longer is believed this far. */
+const keepAliveMaxTimeoutMs = 30_000;
 
 /** The HTTP client for agent traffic of one generation. */
 export class OriginPools {
@@ -63,7 +65,8 @@ export class OriginPools {
         method: request.method,
         path: request.path,
         headers: request.headers,
-        body: request.body ?? null,
+        // undici takes iterables as well; its types leave them out.
+        body: request.body as Buffer | null,
         ...(request.upgrade === undefined ? {} : { upgrade: request.upgrade }),
       },
       handler,
@@ -105,6 +108,7 @@ export class OriginPools {
         pipelining: 1,
         allowH2: http2,
         keepAliveTimeout: keepAliveTimeoutMs,
+        keepAliveMaxTimeout: keepAliveMaxTimeoutMs,
         headersTimeout: this.#options.responseTimeoutMs,
         bodyTimeout: this.#options.streamIdleTimeoutMs,
         maxHeaderSize: this.#options.maxHeaderBytes,

@@ -2,6 +2,7 @@
 import { pino } from "pino";
 import { HeaderList } from "../../src/http/headers.ts";
 import { parseAuthority } from "../../src/net/destination.ts";
+import { Cancellation } from "../../src/pipeline/cancellation.ts";
 import { RequestContext } from "../../src/pipeline/context.ts";
 import { makeFlow } from "../../src/pipeline/flow.ts";
 import type {
@@ -82,7 +83,7 @@ export interface MessageShape {
   /** The Host field, when it differs from the destination. */
   readonly host?: string;
   readonly direction?: "inbound" | "outbound";
-  readonly signal?: AbortSignal;
+  readonly cancellation?: Cancellation;
 }
 
 /** A request at the request stage. */
@@ -102,7 +103,7 @@ export function message(shape: MessageShape = {}): RequestContext {
     host: shape.host ?? to,
     headers: HeaderList.fromRecord(shape.headers ?? {}),
     hasBody: false,
-    signal: shape.signal ?? new AbortController().signal,
+    cancellation: shape.cancellation ?? new Cancellation(),
   });
 }
 

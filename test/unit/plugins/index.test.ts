@@ -32,7 +32,6 @@ test.each([
   "context-guru",
   "litellm-budget-track",
   "cpex",
-  "egress-policy",
   "tool-policy",
 ])("a chain that names %s refuses the start in words", async (name) => {
   const made = await assembled([entry(name, { config: { anything: 1 } })]);

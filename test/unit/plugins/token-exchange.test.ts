@@ -1,3 +1,4 @@
+import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -439,9 +440,9 @@ describe("a failure", () => {
   });
 
   test("E14 of a client that went away is nobody's fault", async () => {
-    const gone = new AbortController();
+    const gone = new Cancellation();
     idp.tokenReplies.push("hang");
-    const asked = judge(plugin(), message({ headers: bearerOf("t"), signal: gone.signal }));
+    const asked = judge(plugin(), message({ headers: bearerOf("t"), cancellation: gone }));
     gone.abort();
     expect(await asked).toMatchObject({ denial: { code: "pipeline.cancelled" } });
   });

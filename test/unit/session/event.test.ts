@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { HeaderList } from "../../../src/http/headers.ts";
 import { parseAuthority } from "../../../src/net/destination.ts";
+import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { RequestContext, ResponseHalf } from "../../../src/pipeline/context.ts";
 import type { Invocation } from "../../../src/pipeline/decision.ts";
 import { makeFlow } from "../../../src/pipeline/flow.ts";
@@ -24,7 +25,7 @@ function contextOf(fields: { stage?: "connect" | "request"; path?: string } = {}
     host: "api.example",
     headers: new HeaderList([]),
     hasBody: false,
-    signal: new AbortController().signal,
+    cancellation: new Cancellation(),
   });
 }
 

@@ -1,0 +1,149 @@
+/** Makes a policy of a configuration and of the text of its file: all of it or, with every problem named, none of it. */
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
+import { readAllowlist } from "../policy/allowlist.ts";
+import { CombinedPolicy } from "../policy/combined-policy.ts";
+import { readPolicyDocument } from "../policy/document.ts";
+import type { Dialect } from "../policy/endpoint.ts";
+import type { Support } from "../policy/endpoint-context.ts";
+import { type KeyPath, type Position, type Problem, problemText } from "../policy/problem.ts";
+import { PolicyRules } from "../policy/rules.ts";
+import type { EgressPolicyConfig } from "./egress-policy-config.ts";
+
+/** A policy and the warnings about it. */
+export interface MadePolicy {
+  readonly policy: CombinedPolicy;
+  readonly warnings: readonly string[];
+}
+
+/** What this proxy does for the features of the format that policy/ alone cannot enforce. */
+const support: Support = { allowedIps: false, tlsSkip: true, webSocketMessages: false };
+
+/** Problems that one Error spells out. */
+const maxListed = 50;
+const maxAliases = 100;
+
+/** Makes the policy; throws an Error with one line per problem. `fileText` is that of `policy_file`. */
+export function makePolicy(config: EgressPolicyConfig, fileText?: string): MadePolicy {
+  const dialect: Dialect = {
+    emptyBinaries: config.empty_binaries,
+    unresolvedIdentity: config.unresolved_identity,
+    enforcementDefault: config.enforcement_default,
+    headMatchesGet: config.head_matches_get,
+  };
+  const notes: Notes = { errors: [], warnings: [] };
+  const rules = makeRules(config, dialect, fileText, notes);
+  const { allow, deny } = config;
+  const { allowlist, problems } = readAllowlist({ allow, deny });
+  note(problems, undefined, notes);
+  const { errors, warnings } = notes;
+  if (errors.length > maxListed) errors.splice(maxListed, errors.length, "and more problems");
+  if (errors.length > 0) throw new Error(errors.join("\n"));
+  const isListed = allow !== undefined || deny !== undefined;
+  const policy = new CombinedPolicy({ rules, allowlist: isListed ? allowlist : undefined });
+  return { policy, warnings };
+}
+
+function makeRules(
+  config: EgressPolicyConfig,
+  dialect: Dialect,
+  fileText: string | undefined,
+  notes: Notes,
+): PolicyRules | undefined {
+  const { policy_file: file, network_policies: inline } = config;
+  if (fileText === undefined && inline === undefined) return undefined;
+  const parsed = fileText === undefined ? undefined : parsePolicyText(fileText, file ?? "");
+  const { document, problems } = readPolicyDocument(
+    {
+      value: merged(parsed?.value ?? {}, inline ?? {}),
+      ...(parsed === undefined
+        ? {}
+        : { locate: (path) => (isInline(path, inline) ? undefined : parsed.locate(path)) }),
+    },
+    { dialect, support },
+  );
+  note(problems, file, notes);
+  return document === undefined ? undefined : new PolicyRules(document, dialect);
+}
+
+/** Both sets of entries in one document; a key that is in both is an Error. */
+function merged(value: unknown, inline: Readonly<Record<string, unknown>>): unknown {
+  if (Object.keys(inline).length === 0 || !isMapping(value)) return value;
+  const own = value["network_policies"] ?? {};
+  if (!isMapping(own)) return value;
+  const twice = Object.keys(inline).find((key) => Object.hasOwn(own, key));
+  if (twice !== undefined) {
+    throw new Error(`network_policies.${twice} is in the policy file and in the configuration`);
+  }
+  return { ...value, network_policies: { ...own, ...inline } };
+}
+
+function isInline(path: KeyPath, inline: Readonly<Record<string, unknown>> | undefined): boolean {
+  const key = path[1];
+  return inline !== undefined && typeof key === "string" && Object.hasOwn(inline, key);
+}
+
+function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+interface Notes {
+  readonly errors: string[];
+  readonly warnings: string[];
+}
+
+function note(problems: readonly Problem[], file: string | undefined, notes: Notes): void {
+  for (const problem of problems) {
+    const text = problemText(problem, problem.line === undefined ? undefined : file);
+    (problem.severity === "error" ? notes.errors : notes.warnings).push(text);
+  }
+}
+
+/** A parsed policy file. */
+export interface PolicyText {
+  readonly value: unknown;
+  locate(path: KeyPath): Position;
+}
+
+/** Parses the text of a policy file; an Error has one line per syntax error, with its place. */
+export function parsePolicyText(text: string, file: string): PolicyText {
+  const lines = new LineCounter();
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    merge: true,
+    prettyErrors: false,
+    stringKeys: true,
+    version: "1.2",
+  });
+  const positionOf = (offset: number): Position => {
+    const { line, col } = lines.linePos(offset);
+    return { line: Math.max(1, line), column: Math.max(1, col) };
+  };
+  if (document.errors.length > 0) {
+    const listed = document.errors.slice(0, maxListed).map((error) => {
+      const { line, column } = positionOf(error.pos[0]);
+      return `${file}:${line}:${column}: ${error.message}`;
+    });
+    throw new Error(listed.join("\n"));
+  }
+  const value: unknown = document.toJS({ maxAliasCount: maxAliases }) ?? {};
+  return {
+    value,
+    locate(path) {
+      let node: unknown = document.contents;
+      let offset = 0;
+      for (const step of path) {
+        if (isAlias(node)) node = node.resolve(document);
+        if (isMap(node)) {
+          const pair = node.items.find(({ key }) => isScalar(key) && key.value === step);
+          if (pair === undefined) break;
+          offset = isScalar(pair.key) ? (pair.key.range?.[0] ?? offset) : offset;
+          node = pair.value;
+        } else if (isSeq(node) && typeof step === "number") {
+          node = node.items[step];
+          if (isMap(node) || isScalar(node) || isSeq(node)) offset = node.range?.[0] ?? offset;
+        } else break;
+      }
+      return positionOf(offset);
+    },
+  };
+}

@@ -1,0 +1,294 @@
+/** From observed refusals to the smallest addition to a policy that would allow them, with the risk of each line. */
+import { classifyAddress, isMetadataName, parseAddress } from "../net/address.ts";
+import type { DenialSummary, RequestSample } from "./aggregate.ts";
+import { unresolvedBinary } from "./binary-matcher.ts";
+import { quoteGlob } from "./glob.ts";
+
+/** A rule that would allow one kind of request. */
+export interface SuggestedRule {
+  readonly method: string;
+  readonly path: string;
+  readonly risks: readonly string[];
+}
+
+/** An endpoint to add; without rules it opens the host whole. */
+export interface SuggestedEndpoint {
+  readonly host: string;
+  readonly port: number;
+  readonly rules: readonly SuggestedRule[];
+  readonly risks: readonly string[];
+}
+
+/** An executable to add. */
+export interface SuggestedBinary {
+  readonly path: string;
+  readonly risks: readonly string[];
+}
+
+/** Lines to add under one key of `network_policies`; `isNew` when the key is not there yet. */
+export interface SuggestedEntry {
+  readonly key: string;
+  readonly isNew: boolean;
+  readonly endpoints: readonly SuggestedEndpoint[];
+  readonly binaries: readonly SuggestedBinary[];
+}
+
+/** Lines to add to the rules of an endpoint that is there already. */
+export interface SuggestedRules {
+  readonly entry: string;
+  /** Place of the endpoint within the entry, e.g. `endpoints[0]`. */
+  readonly endpoint: string;
+  readonly rules: readonly SuggestedRule[];
+}
+
+/** What an addition cannot allow, and why. */
+export interface NotSuggested {
+  readonly host: string;
+  readonly port: number;
+  readonly reason: string;
+}
+
+/** The smallest addition. */
+export interface Suggestion {
+  readonly entries: readonly SuggestedEntry[];
+  readonly rules: readonly SuggestedRules[];
+  readonly refused: readonly NotSuggested[];
+}
+
+const usualPorts = new Set([80, 443, 8080, 8443]);
+const launchers =
+  /\/(?:ba|da|z|fi|k|c|tc)?sh$|\/(?:python|node|deno|bun|ruby|perl|php|java|busybox|env|npx|uv)[\d.]*$/;
+const safeMethods = new Set(["GET", "HEAD", "OPTIONS"]);
+
+/** Makes the addition; deterministic, whatever the order of the summaries. */
+export function suggest(
+  summaries: readonly DenialSummary[],
+  takenKeys: Iterable<string> = [],
+): Suggestion {
+  const sorted = [...summaries].sort((one, other) => (keyOf(one) < keyOf(other) ? -1 : 1));
+  const refused: NotSuggested[] = [];
+  const open: DenialSummary[] = [];
+  const admitted = new Map<string, Map<string, SuggestedBinary>>();
+  const rules = new Map<string, SuggestedRules>();
+  for (const summary of sorted) {
+    const objection = objectionTo(summary);
+    if (objection !== undefined) {
+      refused.push({ host: summary.host, port: summary.port, reason: objection });
+    } else if (summary.code === "binary-not-allowed" && summary.entry !== undefined) {
+      // One entry is enough, and it exists: only the executable is missing from it.
+      const binaries = admitted.get(summary.entry) ?? new Map<string, SuggestedBinary>();
+      admitted.set(summary.entry, binaries.set(summary.binary, binaryOf(summary.binary)));
+    } else if (summary.code === "endpoint-not-allowed" || summary.code === "empty-policy") {
+      open.push(summary);
+    } else collectRules(summary, rules, refused);
+  }
+  const taken = new Set(takenKeys);
+  const added = [...admitted].map(([key, binaries]) => ({
+    key,
+    isNew: false,
+    endpoints: [],
+    binaries: [...binaries.values()],
+  }));
+  return { entries: [...added, ...newEntries(open, taken)], rules: [...rules.values()], refused };
+}
+
+function keyOf({ host, port, binary }: DenialSummary): string {
+  return `${host}\0${port}\0${binary}`;
+}
+
+/** Why nothing that a policy can say would help, or should. */
+function objectionTo({ host, code, binary, entry }: DenialSummary): string | undefined {
+  const address = parseAddress(host);
+  const kind = address === undefined ? undefined : classifyAddress(address);
+  if (isMetadataName(host) || kind === "metadata")
+    return "cloud metadata services are never opened";
+  if (host === "localhost" || host.endsWith(".localhost")) return "loopback is never opened";
+  if (kind !== undefined && kind !== "public" && kind !== "private") {
+    return `${kind} addresses are never opened`;
+  }
+  if (code === "binary-not-allowed" && binary === unresolvedBinary) {
+    return `the caller was not identified; entry '${entry ?? ""}' admits it only without binaries`;
+  }
+  if (code === "identity-unresolved")
+    return "the caller was not identified (unresolved_identity: deny)";
+  if (code === "malformed") return "the request was malformed";
+  return undefined;
+}
+
+function binaryOf(path: string): SuggestedBinary {
+  const risks = ["every process that it starts may go there as well"];
+  if (launchers.test(path)) risks.unshift("runs whatever program it is given");
+  if (/^\/(?:tmp|home|var\/tmp|dev\/shm)\//.test(path)) {
+    risks.unshift("lies in a folder that the agent may be able to write to");
+  }
+  return { path: path.includes("*") ? quoteGlob(path) : path, risks };
+}
+
+/** Endpoints that the same executables need share an entry. */
+function newEntries(open: readonly DenialSummary[], taken: Set<string>): readonly SuggestedEntry[] {
+  const places = new Map<string, DenialSummary[]>();
+  for (const summary of open) {
+    const place = `${summary.host}:${summary.port}`;
+    places.set(place, [...(places.get(place) ?? []), summary]);
+  }
+  const groups = new Map<string, { paths: readonly string[]; endpoints: SuggestedEndpoint[] }>();
+  for (const summaries of places.values()) {
+    const paths = [...new Set(summaries.map(({ binary }) => binary))];
+    // Who cannot be named is let in by an entry without binaries, and that lets in everybody.
+    const named = paths.includes(unresolvedBinary) ? [] : paths;
+    const group = groups.get(named.join("\0")) ?? { paths: named, endpoints: [] };
+    groups.set(named.join("\0"), group);
+    group.endpoints.push(endpointOf(summaries, named.length === 0));
+  }
+  return [...groups.values()].map(({ paths, endpoints }) => ({
+    key: freeKey(endpoints, taken),
+    isNew: true,
+    endpoints,
+    binaries: paths.map(binaryOf),
+  }));
+}
+
+function freeKey(endpoints: readonly SuggestedEndpoint[], taken: Set<string>): string {
+  const [first] = endpoints;
+  const base = `allow_${first?.host.replaceAll(/[^a-z0-9]/g, "_") ?? ""}_${first?.port ?? 0}`;
+  let key = base;
+  for (let number = 2; taken.has(key); number += 1) key = `${base}_${number}`;
+  taken.add(key);
+  return key;
+}
+
+function endpointOf(summaries: readonly DenialSummary[], isForAll: boolean): SuggestedEndpoint {
+  const [first] = summaries;
+  const { host = "", port = 0 } = first ?? {};
+  const samples = summaries.flatMap((summary) => summary.samples);
+  // Where one of the refusals was of a bare connection, rules about requests would not let it pass.
+  const isJudged = summaries.every((summary) => summary.samples.length > 0);
+  const risks: string[] = [];
+  const address = parseAddress(host);
+  if (address !== undefined) {
+    const isPrivate = classifyAddress(address) === "private";
+    risks.push(
+      isPrivate ? "a private address" : "an address instead of a name: nobody owns it for long",
+    );
+  }
+  if (!usualPorts.has(port)) risks.push(`port ${port} is unusual for HTTP`);
+  if (!isJudged) risks.push("every method and path of the host, as no single request was seen");
+  if (isForAll) risks.push("no binaries: every process may go there");
+  if (port === 80) risks.push("clear text: anybody on the way can read and change it");
+  return { host, port, risks, rules: isJudged ? rulesOf(samples) : [] };
+}
+
+/** One rule for each method and shape of path. */
+function rulesOf(samples: readonly RequestSample[]): readonly SuggestedRule[] {
+  const rules = new Map<string, SuggestedRule>();
+  for (const { method, path } of samples) {
+    const rule = ruleOf(method.toUpperCase(), path);
+    rules.set(`${rule.method} ${rule.path}`, rule);
+  }
+  return [...rules.values()].sort((one, other) => (one.path < other.path ? -1 : 1));
+}
+
+function ruleOf(method: string, path: string): SuggestedRule {
+  const segments = path
+    .split("/")
+    .map((segment) => (isIdentifier(segment) ? "*" : quoteGlob(segment)));
+  const risks = safeMethods.has(method)
+    ? ["reading can also carry data out, in the path and query"]
+    : [`${method} sends data out and can change what is there`];
+  if (segments.includes("*")) risks.push("'*' stands for any identifier, not only for those seen");
+  return { method, path: segments.join("/"), risks };
+}
+
+/** A segment that looks like the name of one thing among many. */
+function isIdentifier(segment: string): boolean {
+  return (
+    /^\d+$/.test(segment) ||
+    /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(segment) ||
+    /^(?=.*\d)[0-9a-f]{16,}$/i.test(segment)
+  );
+}
+
+/** Requests that an endpoint's rules left out become rules of that endpoint; those that it denies do not. */
+function collectRules(
+  summary: DenialSummary,
+  found: Map<string, SuggestedRules>,
+  refused: NotSuggested[],
+): void {
+  const { host, port } = summary;
+  for (const { code, entry, rule, method, path, protocol = "rest" } of summary.samples) {
+    const what = `${method} ${path}`;
+    const isHttp = protocol === "rest" || protocol === "websocket";
+    if (code === "not-permitted" && entry !== undefined && rule !== undefined && isHttp) {
+      const endpoint = rule.split(".")[0] ?? rule;
+      const key = `${entry}\0${endpoint}`;
+      const added = ruleOf(method.toUpperCase(), path);
+      const rules = found.get(key)?.rules ?? [];
+      const isThere = rules.some((one) => one.method === added.method && one.path === added.path);
+      found.set(key, { entry, endpoint, rules: isThere ? rules : [...rules, added] });
+    } else refused.push({ host, port, reason: `${what} ${whyNot(code, protocol, entry, rule)}` });
+  }
+  if (summary.samples.length === 0) {
+    refused.push({ host, port, reason: `refused with ${summary.code}, no request was recorded` });
+  }
+}
+
+function whyNot(code: string, protocol: string, entry = "", rule = ""): string {
+  if (code === "deny-rule") return `is refused by ${entry} ${rule}: no addition beats a deny rule`;
+  if (code === "not-permitted")
+    return `needs a rule for a ${protocol} operation in ${entry} ${rule}`;
+  return `was refused with ${code}: no addition changes that`;
+}
+
+/** The suggestion as text in the file format, one risk note above each line that carries one. */
+export function suggestionText(suggestion: Suggestion): string {
+  const lines = ["network_policies:"];
+  for (const entry of suggestion.entries) writeEntry(entry, lines);
+  for (const { entry, endpoint, rules } of suggestion.rules) {
+    lines.push(`  ${quote(entry)}:`, `    # add to the rules of ${endpoint}`, "    rules:");
+    writeRules(rules, "      ", lines);
+  }
+  if (lines.length === 1) lines[0] = "# nothing to add";
+  for (const { host, port, reason } of suggestion.refused) {
+    lines.push(`# not suggested: ${comment(`${host}:${port}: ${reason}`)}`);
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+function writeEntry(entry: SuggestedEntry, lines: string[]): void {
+  lines.push(`  ${quote(entry.key)}:`);
+  if (!entry.isNew) lines.push("    # add to the entry that is there");
+  if (entry.endpoints.length > 0) lines.push("    endpoints:");
+  for (const { host, port, risks, rules } of entry.endpoints) {
+    note(risks, "      ", lines);
+    lines.push(`      - host: ${quote(host)}`, `        port: ${port}`);
+    if (rules.length === 0) continue;
+    lines.push("        protocol: rest", "        enforcement: enforce", "        rules:");
+    writeRules(rules, "          ", lines);
+  }
+  if (entry.binaries.length > 0) lines.push("    binaries:");
+  for (const { path, risks } of entry.binaries) {
+    note(risks, "      ", lines);
+    lines.push(`      - path: ${quote(path)}`);
+  }
+}
+
+function writeRules(rules: readonly SuggestedRule[], indent: string, lines: string[]): void {
+  for (const { method, path, risks } of rules) {
+    note(risks, indent, lines);
+    lines.push(`${indent}- allow: { method: ${quote(method)}, path: ${quote(path)} }`);
+  }
+}
+
+function note(risks: readonly string[], indent: string, lines: string[]): void {
+  if (risks.length > 0) lines.push(`${indent}# risk: ${comment(risks.join("; "))}`);
+}
+
+/** YAML takes JSON strings as they are. */
+function quote(text: string): string {
+  return JSON.stringify(text);
+}
+
+function comment(text: string): string {
+  // What a client chose may not end the comment.
+  return text.replaceAll(/[^\u0020-\u007e]/g, "?");
+}

@@ -1,0 +1,91 @@
+/** The examples do what their READMEs say. */
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, describe, expect, test } from "vitest";
+import { get, getThrough } from "../../examples/demo/requests.ts";
+import { App } from "../../src/app/app.ts";
+import { createLogger } from "../../src/telemetry/log.ts";
+import { StubIdp } from "../support/idp.ts";
+
+const closing: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+async function start(example: string, env: Record<string, string>): Promise<App> {
+  const file = `examples/${example}/config.yaml`;
+  const log = createLogger("silent");
+  const app = await App.start({ file, lenient: false, env, version: "test", log });
+  closing.push(() => app.close(0));
+  return app;
+}
+
+/** A service that remembers the fields of its latest request. */
+async function service(): Promise<{ port: number; seen: () => IncomingHttpHeaders | undefined }> {
+  let seen: IncomingHttpHeaders | undefined;
+  const server = createServer((request, response) => {
+    seen = request.headers;
+    response.end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closing.push(async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  return { port: (server.address() as AddressInfo).port, seen: () => seen };
+}
+
+test("hello-plugin greets the service behind the proxy", async () => {
+  const agent = await service();
+  const AGENT_URL = `http://127.0.0.1:${agent.port}`;
+  const app = await start("hello-plugin", { PROXY_PORT: "0", AGENT_URL });
+  const answer = await get(`http://127.0.0.1:${app.addresses.reverse?.port}/`);
+  expect(answer.status).toBe(200);
+  expect(agent.seen()?.["x-greeting"]).toBe("good day, somebody");
+});
+
+describe("token-exchange-routes", () => {
+  async function call(host: string, token: string | undefined) {
+    const idp = await StubIdp.start();
+    closing.push(() => idp.close());
+    const origin = await service();
+    const env = { PROXY_PORT: "0", TOKEN_URL: idp.tokenUrl, CLIENT_SECRET: "s3cret" };
+    const app = await start("token-exchange-routes", env);
+    const port = app.addresses.forward?.port ?? 0;
+    const { status } = await getThrough(port, `http://${host}:${origin.port}/`, token);
+    const form = Object.fromEntries(idp.tokenCalls[0]?.form ?? []);
+    return { status, form, authorization: origin.seen()?.authorization };
+  }
+
+  test.each([
+    ["weather.tools.example.test", { audience: "weather-tool", scope: "weather.read" }],
+    [
+      "archive.tools.example.test",
+      { audience: "archive", resource: "https://archive.tools.example.test/api" },
+    ],
+    ["maps.tools.example.test", { audience: "tools" }],
+  ])("%s gets a token of its audience", async (host, wanted) => {
+    const { status, form, authorization } = await call(host, "user-token");
+    expect(status).toBe(200);
+    expect(form).toMatchObject({ ...wanted, subject_token: "user-token" });
+    expect(authorization).toBe(`Bearer exchanged-${wanted.audience}`);
+  });
+
+  test("a call without a token gets one of the agent's own", async () => {
+    const { form, authorization } = await call("maps.tools.example.test", undefined);
+    expect(form).toMatchObject({ grant_type: "client_credentials", audience: "tools" });
+    expect(authorization).toBe("Bearer exchanged-tools");
+  });
+
+  test("a passthrough host gets the request as it is", async () => {
+    const { form, authorization } = await call("status.example.test", "user-token");
+    expect(form).toEqual({});
+    expect(authorization).toBe("Bearer user-token");
+  });
+
+  test("a host without a rule is not reached", async () => {
+    const { status, authorization } = await call("elsewhere.example.test", "user-token");
+    expect(status).toBe(403);
+    expect(authorization).toBeUndefined();
+  });
+});
