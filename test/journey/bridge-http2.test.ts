@@ -402,6 +402,10 @@ describe("an origin that speaks h2 only", () => {
     const client = await proxy.http2(h2only.at(allowed));
     const body = Buffer.alloc(1024 * 1024, "z");
     const answer = await ask(client, { ":method": "POST", ":path": "/echo", te: "trailers" }, body);
+    expect({ status: answer.status, length: answer.body.length }).toEqual({
+      status: 200,
+      length: body.length,
+    });
     expect(answer.body.equals(body)).toBe(true);
     expect(answer.trailers["x-sum"]).toBe(String(body.length));
     client.destroy();
