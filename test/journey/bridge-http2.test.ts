@@ -69,6 +69,7 @@ function answerOf(stream: ClientHttp2Stream): Promise<Answer> {
       });
       stream.on("data", (chunk: Buffer) => chunks.push(chunk));
       stream.on("error", reject);
+      stream.resume();
       stream.on("end", () =>
         resolve({
           headers,
@@ -389,6 +390,24 @@ describe("an origin that speaks h2 only", () => {
     const answer = await fresh.get(h2only.at(allowed), "/off");
     expect(answer.status).toBe(502);
     expect(h2only.requestsFor("/off")).toHaveLength(0);
+  });
+
+  test("loses nothing of a body that ends in trailers to a slow reader", async () => {
+    const size = 4 * 1024 * 1024;
+    h2only.on("/slow-trailers", (_request, response) => {
+      response.writeHead(200);
+      response.write(Buffer.alloc(size, "t"));
+      response.addTrailers({ "x-sum": "1" });
+      response.end();
+    });
+    const client = await proxy.http2(h2only.at(allowed));
+    const stream = client.request({ ":path": "/slow-trailers", te: "trailers" });
+    stream.pause();
+    await within("a head", once(stream, "response"));
+    // Others are served while everything between the origin and this reader fills up.
+    for (let count = 0; count < 20; count += 1) await ask(session, { ":path": "/meanwhile" });
+    expect((await answerOf(stream)).body.length).toBe(size);
+    client.destroy();
   });
 
   test("gets bodies and trailers both ways", async () => {
