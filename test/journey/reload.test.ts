@@ -82,7 +82,7 @@ describe("a refused change", () => {
     ["C5: of the roles", () => marked("x", { listener: { roles: ["reverse"], reverse_proxy_backend: "http://127.0.0.1:9" } }), /roles/],
     ["Z21: of the TLS bridge", () => marked("x", { tls_bridge: { mode: "enabled", ca_dir: "/tmp/none" } }), /tls_bridge/],
     ["of the stats address", () => marked("x", { stats: { address: "127.0.0.1:18093" } }), /stats\.address/],
-    ["C6: to something invalid", () => settings(outbound("nope")), /nope/],
+    ["C6: to something invalid", () => merge(marked("x"), outbound("nope")), /nope/],
     ["C6, OPS-01: to broken YAML", () => "listener: {roles: [\n", /:\d+:\d+/],
     ["OPS-01: with an unknown key", () => marked("x", { lissener: {} }), /lissener/],
     ["to a plugin that cannot start", () => merge(marked("x"), outbound({ name: "faulty", config: { hook: "start" } })), /faulty/],
@@ -98,7 +98,7 @@ describe("a refused change", () => {
     expect(await mark()).toBe("good");
     expect((await proxy.stats("/config")).text).toContain('"good"');
     // The file that was refused is not remembered: putting the good one back is fine.
-    await proxy.reload(marked("good", { limits: { max_headers: 100 + after.reloads_failed } }));
+    await proxy.reload(`# after ${after.reloads_failed} refusals\n${toYaml(marked("good"))}`);
   });
 
   test("Z21: every key is either applied or refused: none is shown without being in force", async () => {
