@@ -43,9 +43,6 @@ export type Decision =
   | (Said & { readonly action: "deny"; readonly denial: Denial })
   | (Said & { readonly action: "respond"; readonly reply: Reply });
 
-/** The words of {@link Decision.action}. */
-export type Action = Decision["action"];
-
 /** The phases in which a plugin can be asked. */
 export type Phase = "request" | "response";
 

@@ -9,11 +9,23 @@ import { referenceRows } from "../../../scripts/reference.ts";
 const root = new URL("../../../", import.meta.url);
 const shipped = readdirSync(new URL("config/", root)).filter((name) => name.endsWith(".yaml"));
 
+/** What config/demo.yaml takes from the environment. */
+const demoEnvironment = {
+  DEMO_AGENT_PORT: "1",
+  DEMO_CLIENT_SECRET: "s",
+  DEMO_FORWARD_PORT: "2",
+  DEMO_HEALTH_PORT: "3",
+  DEMO_ISSUER: "http://127.0.0.1:4",
+  DEMO_REVERSE_PORT: "5",
+  DEMO_SESSION_PORT: "6",
+  DEMO_STATS_PORT: "7",
+};
+
 test.each(shipped)(
   "config/%s loads, names the schema and denies what leaves undecided",
   async (name) => {
     const path = new URL(`config/${name}`, root).pathname;
-    const loaded = await loadConfig(path);
+    const loaded = await loadConfig(path, { env: demoEnvironment });
     expect(loaded).toMatchObject({
       ok: true,
       config: { pipeline: { outbound: { default: "deny" } } },
@@ -23,8 +35,9 @@ test.each(shipped)(
   },
 );
 
-test("all four files are there", () => {
-  expect(shipped.sort()).toEqual(["egress.yaml", "full.yaml", "inbound.yaml", "minimal.yaml"]);
+test("all five files are there", () => {
+  const names = ["demo.yaml", "egress.yaml", "full.yaml", "inbound.yaml", "minimal.yaml"];
+  expect(shipped.sort()).toEqual(names);
 });
 
 test("full.yaml shows every key", () => {

@@ -1,4 +1,3 @@
-import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import { allow, type Plugin } from "../../../src/pipeline/plugin.ts";
