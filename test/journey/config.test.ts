@@ -132,9 +132,7 @@ describe("pipeline entries", () => {
   test("A14: on_error takes enforce, observe and off", async () => {
     const { pipeline } = await effective(
       settings(
-        outbound(
-          ...["enforce", "observe", "off"].map((on_error) => ({ name: "plain", on_error })),
-        ),
+        outbound(...["enforce", "observe", "off"].map((on_error) => ({ name: "plain", on_error }))),
       ),
     );
     expect(pipeline.outbound.plugins.map((entry) => entry["on_error"])).toEqual([
@@ -434,7 +432,9 @@ describe("a start without plugins", () => {
   test("A11: boots with exactly one warning for each empty chain", async () => {
     const proxy = await own(ProxyProcess.start(settings(both)));
     const warnings = proxy.logs.filter(
-      (line) => line["level"] === "warn" && /pipeline has no plugins|has no plugins/.test(String(line["msg"])),
+      (line) =>
+        line["level"] === "warn" &&
+        /pipeline has no plugins|has no plugins/.test(String(line["msg"])),
     );
     expect(warnings.map((line) => line["pipeline"]).sort()).toEqual(["inbound", "outbound"]);
   });

@@ -12,7 +12,7 @@ let proxy: ProxyProcess;
 
 /** Answers every chunk with itself behind "echo:", and the end with an end. */
 async function echoBack(connection: OriginConnection): Promise<void> {
-  for (let bytes = await connection.reader.some(60_000); bytes; ) {
+  for (let bytes = await connection.reader.some(60_000); bytes;) {
     await connection.send(`echo:${bytes.toString("latin1")}`);
     bytes = await connection.reader.some(60_000);
   }
@@ -131,7 +131,9 @@ describe("a tunnel", () => {
     const connections = echo.connections.length;
     const client = await own(RawClient.connect(proxy.forward));
     const connect = renderRequest({ method: "CONNECT", target: `refused.test:${echo.port}` });
-    client.send(Buffer.concat([connect, Buffer.from(`GET http://${echo.authority}/ HTTP/1.1\r\n`)]));
+    client.send(
+      Buffer.concat([connect, Buffer.from(`GET http://${echo.authority}/ HTTP/1.1\r\n`)]),
+    );
     expect((await client.response("CONNECT")).status).toBe(403);
     expect(echo.connections).toHaveLength(connections);
   });

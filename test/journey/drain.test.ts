@@ -92,7 +92,7 @@ describe("SIGTERM", () => {
   test("an open tunnel goes on until the limit", async () => {
     const echo = await own(
       TcpOrigin.start(async (connection) => {
-        for (let bytes = await connection.reader.some(60_000); bytes; ) {
+        for (let bytes = await connection.reader.some(60_000); bytes;) {
           await connection.send(bytes);
           bytes = await connection.reader.some(60_000);
         }
@@ -120,10 +120,7 @@ describe("SIGTERM", () => {
   });
 
   test("plugins are closed", async () => {
-    const proxy = await start(
-      {},
-      outbound({ name: "recorder", config: { file: "records" } }),
-    );
+    const proxy = await start({}, outbound({ name: "recorder", config: { file: "records" } }));
     await proxy.stop();
     expect((await proxy.records("records")).map((line) => line["hook"])).toEqual([
       "start",
@@ -137,7 +134,8 @@ describe("SIGUSR1", () => {
     const proxy = await start();
     const debugLines = (): number => proxy.logs.filter((line) => line["level"] === "debug").length;
     const levelLines = (): number =>
-      proxy.logs.filter((line) => /level/i.test(JSON.stringify({ ...line, level: undefined }))).length;
+      proxy.logs.filter((line) => /level/i.test(JSON.stringify({ ...line, level: undefined })))
+        .length;
     proxy.signal("SIGUSR1");
     await eventually(() => levelLines() >= 1);
     await get(proxy.forward, `${origin.url}/`);

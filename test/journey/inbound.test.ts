@@ -324,7 +324,10 @@ describe("tokens", () => {
   });
 
   test.each([
-    ["a JWE", "eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA"],
+    [
+      "a JWE",
+      "eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA",
+    ],
     ["a detached payload", "eyJhbGciOiJFUzI1NiJ9..AAAA"],
     ["an opaque token", "2YotnFZFEjr1zCsicMWpAA"],
     ["dots alone", ".."],
@@ -529,7 +532,9 @@ describe("the key set", () => {
     const here = await own(guarded(provider, { audience: "agent" }));
     await expectAllowed(`Bearer ${await provider.token()}`, here);
     const tokens = await Promise.all(
-      Array.from({ length: 60 }, (_x, count) => provider.token({ header: { kid: `kid-${count}` } })),
+      Array.from({ length: 60 }, (_x, count) =>
+        provider.token({ header: { kid: `kid-${count}` } }),
+      ),
     );
     const answers = await Promise.all(tokens.map((token) => call(`Bearer ${token}`, here)));
     expect(new Set(answers.map(({ answer }) => answer.status))).toEqual(new Set([401]));
@@ -567,7 +572,10 @@ describe("the key set", () => {
     ["no keys", { body: { keys: [] } }],
     ["10 MB", { body: "x".repeat(10_000_000) }],
     ["HTML", { body: "<html>login</html>", headers: { "content-type": "text/html" } }],
-    ["a redirect to somewhere private", { status: 302, body: "", headers: { location: "http://169.254.169.254/keys" } }],
+    [
+      "a redirect to somewhere private",
+      { status: 302, body: "", headers: { location: "http://169.254.169.254/keys" } },
+    ],
   ])("JWT-06: a provider that answers %s lets nobody in", async (_name, answer) => {
     const provider = await own(StubIdp.start());
     for (let count = 0; count < 20; count += 1) provider.jwksReplies.push(answer);
@@ -652,10 +660,7 @@ describe("options", () => {
     await expectAllowed(`Bearer ${await provider.token({ claims: good })}`, here);
     const past = Math.floor(Date.now() / 1000) - 10;
     await expectAllowed(`Bearer ${await provider.token({ claims: { ...good, exp: past } })}`, here);
-    await expectAllowed(
-      `Bearer ${await provider.token({ claims: good, without: ["exp"] })}`,
-      here,
-    );
+    await expectAllowed(`Bearer ${await provider.token({ claims: good, without: ["exp"] })}`, here);
     const lacking = await call(
       `Bearer ${await provider.token({ claims: { ...good, scope: "openid" } })}`,
       here,

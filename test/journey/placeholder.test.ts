@@ -72,7 +72,11 @@ async function leave(name: string, authorization: string, through = proxy) {
     Authorization: authorization,
   });
   const [request] = agent.requestsFor(path);
-  return { answer, authorization: request?.header("authorization"), reached: request !== undefined };
+  return {
+    answer,
+    authorization: request?.header("authorization"),
+    reached: request !== undefined,
+  };
 }
 
 describe("a placeholder", () => {

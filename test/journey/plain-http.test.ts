@@ -514,11 +514,17 @@ describe("an origin that fails", () => {
     ["nonsense", "NOT HTTP AT ALL\r\n\r\n"],
     ["a bad status", "HTTP/1.1 2x0 OK\r\n\r\n"],
     ["two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"],
-    ["a length and chunks", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+    [
+      "a length and chunks",
+      "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
     ["a field with a bare LF and a colon-less line", "HTTP/1.1 200 OK\r\nX: a\nbad line\r\n\r\n"],
     ["a folded field", "HTTP/1.1 200 OK\r\nX-A: one\r\n two\r\nContent-Length: 0\r\n\r\n"],
     ["a NUL in a field", "HTTP/1.1 200 OK\r\nX-A: o\0ne\r\nContent-Length: 0\r\n\r\n"],
-    ["101 that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"],
+    [
+      "101 that nobody asked for",
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ],
     ["an endless head", `HTTP/1.1 200 OK\r\nX-A: ${"a".repeat(300_000)}\r\n\r\n`],
     ["a transfer coding it cannot know", "HTTP/1.1 200 OK\r\nTransfer-Encoding: wonder\r\n\r\nx"],
   ])("H1-19: says %s: 502, and the connection is not used again", async (name, bytes) => {
@@ -617,7 +623,15 @@ describe("plugins that read and write bodies", () => {
           settings(),
           outbound(
             { name: "body-recorder", config: { file: "records" } },
-            { name: "header-mutator", config: { set: { "X-Set": "by plugin" }, delete: ["X-Gone"], response_set: { "X-Answer": "by plugin" }, response_delete: ["X-Origin"] } },
+            {
+              name: "header-mutator",
+              config: {
+                set: { "X-Set": "by plugin" },
+                delete: ["X-Gone"],
+                response_set: { "X-Answer": "by plugin" },
+                response_delete: ["X-Origin"],
+              },
+            },
             { name: "request-body-writer", config: { body: '{"sanitized":"payload"}' } },
           ),
         ),
@@ -736,7 +750,7 @@ describe("bulk", () => {
     origin.answerHead = (head, connection) => {
       if (!head.startLine.includes("/upload")) return false;
       void (async () => {
-        for (let left = size; left > 0; ) {
+        for (let left = size; left > 0;) {
           const bytes = await connection.reader.some();
           if (bytes === undefined) return;
           received.update(bytes);

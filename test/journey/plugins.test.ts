@@ -93,7 +93,9 @@ describe("relationships", () => {
   test("B6: violations of both directions are in one answer", async () => {
     const config: Settings = merge(
       settings({ listener: { reverse_proxy_backend: "http://127.0.0.1:9" } }),
-      { pipeline: { inbound: { plugins: ["needs-plain"] }, outbound: { plugins: ["needs-some"] } } },
+      {
+        pipeline: { inbound: { plugins: ["needs-plain"] }, outbound: { plugins: ["needs-some"] } },
+      },
     );
     const { code, stderr } = await runWith("check", config);
     expect(code).toBe(2);
@@ -178,11 +180,23 @@ describe("configuration of the built-in plugins", () => {
     ["D4: a blank bypass pattern", jwt({ issuer, bypass_paths: ["  "] }), /bypass_paths/],
     ["D4: the bypass pattern *", jwt({ issuer, bypass_paths: ["*"] }), /bypass_paths/],
     ["D4: the bypass pattern /*", jwt({ issuer, bypass_paths: ["/*"] }), /bypass_paths/],
-    ["D4: the bypass pattern [invalid", jwt({ issuer, bypass_paths: ["[invalid"] }), /bypass_paths/],
+    [
+      "D4: the bypass pattern [invalid",
+      jwt({ issuer, bypass_paths: ["[invalid"] }),
+      /bypass_paths/,
+    ],
     ["D19: an unknown audience mode", jwt({ issuer, audience_mode: "x" }), /audience_mode/],
     ["an HMAC algorithm", jwt({ issuer, algorithms: ["HS256"] }), /algorithms/],
-    ["F6: a placeholder_ttl that is none", jwt({ issuer, placeholder_ttl: "soon" }), /placeholder_ttl/],
-    ["E17: no token_url and no provider", exchange({ token_url: undefined }), /token_url is required/],
+    [
+      "F6: a placeholder_ttl that is none",
+      jwt({ issuer, placeholder_ttl: "soon" }),
+      /placeholder_ttl/,
+    ],
+    [
+      "E17: no token_url and no provider",
+      exchange({ token_url: undefined }),
+      /token_url is required/,
+    ],
     ["E21: an unknown provider", exchange({ provider: "okta" }), /provider/],
     ["E21: an unknown default policy", exchange({ default_policy: "x" }), /default_policy/],
     ["E21: an unknown no-token policy", exchange({ no_token_policy: "x" }), /no_token_policy/],
@@ -194,17 +208,37 @@ describe("configuration of the built-in plugins", () => {
     ["E22: no identity", exchange({ identity: undefined }), /identity/],
     ["E22: no identity type", exchange({ identity: { client_id: "a" } }), /identity\.type/],
     ["E22: an unknown identity type", exchange({ identity: { type: "x" } }), /identity\.type/],
-    ["E26: spiffe without a source", exchange({ identity: { type: "spiffe", client_id: "a" } }), /jwt_audience|jwt_svid_file/],
-    ["E30: a host that is no pattern", exchange({ routes: { rules: [{ host: "[invalid" }] } }), /routes\.rules\[0\]\.host|invalid/],
+    [
+      "E26: spiffe without a source",
+      exchange({ identity: { type: "spiffe", client_id: "a" } }),
+      /jwt_audience|jwt_svid_file/,
+    ],
+    [
+      "E30: a host that is no pattern",
+      exchange({ routes: { rules: [{ host: "[invalid" }] } }),
+      /routes\.rules\[0\]\.host|invalid/,
+    ],
     ["an unknown action", exchange({ routes: { rules: [{ host: "a", action: "x" }] } }), /action/],
     ["O7: no source", inject({}), /source/],
     ["O7: an unknown source", inject({ source: "vault" }), /source/],
     ["O7: secret_dir without a directory", inject({ source: "secret_dir" }), /secret_dir/],
     ["O7: mappings without mappings", inject({ source: "mappings" }), /mappings/],
     ["O7: an unknown key_by", inject({ source: "mappings", mappings, key_by: "x" }), /key_by/],
-    ["O7: static without its key", inject({ source: "mappings", mappings, key_by: "static" }), /\bkey\b/],
-    ["O7: a header that is no token", inject({ source: "mappings", mappings, inject_header: "a b" }), /inject_header/],
-    ["O7: an unknown field", inject({ source: "mappings", mappings, surprise: 1 }), /surprise: unknown key/],
+    [
+      "O7: static without its key",
+      inject({ source: "mappings", mappings, key_by: "static" }),
+      /\bkey\b/,
+    ],
+    [
+      "O7: a header that is no token",
+      inject({ source: "mappings", mappings, inject_header: "a b" }),
+      /inject_header/,
+    ],
+    [
+      "O7: an unknown field",
+      inject({ source: "mappings", mappings, surprise: 1 }),
+      /surprise: unknown key/,
+    ],
   ];
 
   test.each(mistakes)("%s is refused by name", async (_id, entry, place) => {

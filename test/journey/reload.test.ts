@@ -5,7 +5,14 @@ import { eventually } from "../support/eventually.ts";
 import { get, openTunnel, RawClient } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { merge, outbound, ProxyProcess, settings, toYaml, type Settings } from "../support/proxy.ts";
+import {
+  merge,
+  outbound,
+  ProxyProcess,
+  settings,
+  toYaml,
+  type Settings,
+} from "../support/proxy.ts";
 
 const own = owner();
 let origin: HttpOrigin;
@@ -79,13 +86,32 @@ describe("a refused change", () => {
       () => marked("x", { listener: { forward_proxy_addr: "127.0.0.1:18099" } }),
       /forward_proxy_addr/,
     ],
-    ["C5: of the roles", () => marked("x", { listener: { roles: ["reverse"], reverse_proxy_backend: "http://127.0.0.1:9" } }), /roles/],
-    ["Z21: of the TLS bridge", () => marked("x", { tls_bridge: { mode: "enabled", ca_dir: "/tmp/none" } }), /tls_bridge/],
-    ["of the stats address", () => marked("x", { stats: { address: "127.0.0.1:18093" } }), /stats\.address/],
+    [
+      "C5: of the roles",
+      () =>
+        marked("x", {
+          listener: { roles: ["reverse"], reverse_proxy_backend: "http://127.0.0.1:9" },
+        }),
+      /roles/,
+    ],
+    [
+      "Z21: of the TLS bridge",
+      () => marked("x", { tls_bridge: { mode: "enabled", ca_dir: "/tmp/none" } }),
+      /tls_bridge/,
+    ],
+    [
+      "of the stats address",
+      () => marked("x", { stats: { address: "127.0.0.1:18093" } }),
+      /stats\.address/,
+    ],
     ["C6: to something invalid", () => settings(outbound("nope")), /nope/],
     ["C6, OPS-01: to broken YAML", () => "listener: {roles: [\n", /:\d+:\d+/],
     ["OPS-01: with an unknown key", () => marked("x", { lissener: {} }), /lissener/],
-    ["to a plugin that cannot start", () => merge(marked("x"), outbound({ name: "faulty", config: { hook: "start" } })), /faulty/],
+    [
+      "to a plugin that cannot start",
+      () => merge(marked("x"), outbound({ name: "faulty", config: { hook: "start" } })),
+      /faulty/,
+    ],
     ["to an empty file", () => "", /./],
   ];
   test.each(refusals)("%s keeps the old one whole, and says why", async (_name, config, why) => {
@@ -158,11 +184,14 @@ describe("in flight", () => {
     expect(next.header("x-chain")).toBe("new");
     const ofHeld = await eventually(async () => {
       const records = await here.records("records");
-      return records.filter((line) => line["instance"] === "old" && line["hook"] === "close").length > 0 && records;
+      return (
+        records.filter((line) => line["instance"] === "old" && line["hook"] === "close").length >
+          0 && records
+      );
     });
-    expect(
-      ofHeld.filter((line) => line["instance"] === "old").map((line) => line["hook"]),
-    ).toEqual(["start", "request", "response", "finish", "close"]);
+    expect(ofHeld.filter((line) => line["instance"] === "old").map((line) => line["hook"])).toEqual(
+      ["start", "request", "response", "finish", "close"],
+    );
   });
 
   test("twenty reloads under load fail no request and leave one generation", async () => {
@@ -195,7 +224,7 @@ describe("in flight", () => {
   test("an open tunnel that the new file refuses is closed, another stays", async () => {
     const echo = await own(
       TcpOrigin.start(async (connection) => {
-        for (let bytes = await connection.reader.some(60_000); bytes; ) {
+        for (let bytes = await connection.reader.some(60_000); bytes;) {
           await connection.send(bytes);
           bytes = await connection.reader.some(60_000);
         }

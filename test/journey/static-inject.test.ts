@@ -97,7 +97,8 @@ describe("a bearer credential", () => {
   });
 
   test("M17: /config and /v1/pipeline do not show the credentials", async () => {
-    const shown = (await bearer.stats("/config")).text + (await bearer.sessions("/v1/pipeline")).text;
+    const shown =
+      (await bearer.stats("/config")).text + (await bearer.sessions("/v1/pipeline")).text;
     expect(shown).not.toContain("REAL");
   });
 

@@ -139,7 +139,9 @@ describe("counters", () => {
     await ask("target.test");
     await ask("plain.test", bearer);
     idp.tokenReplies.push({ status: 400, body: { error: "invalid_target" } });
-    await ask("target.test", { Authorization: `Bearer ${await idp.token({ claims: { sub: "b" } })}` });
+    await ask("target.test", {
+      Authorization: `Bearer ${await idp.token({ claims: { sub: "b" } })}`,
+    });
     expect((await proxy.stats("/stats")).json()).toMatchObject({
       outbound_approvals: { no_matching_route: 1 },
       outbound_denials: { no_token: 1, token_exchange_failed: 1 },
@@ -178,7 +180,10 @@ describe("counters", () => {
       /event_?loop/,
       /^process_resident_memory_bytes /,
     ]) {
-      expect(samples.filter((line) => promised.test(line)), String(promised)).not.toEqual([]);
+      expect(
+        samples.filter((line) => promised.test(line)),
+        String(promised),
+      ).not.toEqual([]);
     }
     expect(answer.text).not.toMatch(/target\.test|plain\.test|alice|127\.0\.0\.1/);
   });

@@ -12,7 +12,8 @@ let origin: HttpOrigin;
 
 const head =
   "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n";
-const chunk = (text: string): string => `${Buffer.byteLength(text, "latin1").toString(16)}\r\n${text}\r\n`;
+const chunk = (text: string): string =>
+  `${Buffer.byteLength(text, "latin1").toString(16)}\r\n${text}\r\n`;
 
 /** A stream that the test feeds. */
 interface Feed {
@@ -64,93 +65,96 @@ async function open(
 }
 
 const odd =
-  ": a comment\n\nevent: message_start\nid: 7\nretry: 3000\ndata: {\"a\":1}\n\n" +
+  ': a comment\n\nevent: message_start\nid: 7\nretry: 3000\ndata: {"a":1}\n\n' +
   "data:no space\r\ndata: second line\r\n\r\ndata: \xe2\x82\xac\n\nunknown: field\n\ndata: unfinished";
 
-describe.each(["forward", "reverse"] as const)("through the %s proxy, without a frame reader", (surface) => {
-  let proxy: ProxyProcess;
-  beforeAll(async () => {
-    proxy = await own(
-      both(
-        [
-          { name: "recorder", config: { file: "records" } },
-          { name: "denier", config: { path: `/denied-${surface}`, phase: "response" } },
-        ],
-        { limits: { stream_idle_timeout: "900ms" } },
-      ),
-    );
-  });
+describe.each(["forward", "reverse"] as const)(
+  "through the %s proxy, without a frame reader",
+  (surface) => {
+    let proxy: ProxyProcess;
+    beforeAll(async () => {
+      proxy = await own(
+        both(
+          [
+            { name: "recorder", config: { file: "records" } },
+            { name: "denier", config: { path: `/denied-${surface}`, phase: "response" } },
+          ],
+          { limits: { stream_idle_timeout: "900ms" } },
+        ),
+      );
+    });
 
-  test("H3: every byte arrives, event, id, retry and comments among them", async () => {
-    const path = `/exact-${surface}`;
-    streamAt(path);
-    const client = await open(proxy, surface, path);
-    const feed = await feedOf(path);
-    // In pieces that respect no boundary.
-    for (let at = 0; at < odd.length; at += 7) await feed.send(odd.slice(at, at + 7));
-    await feed.end();
-    const answer = await client.response();
-    expect(answer.status).toBe(200);
-    expect(answer.header("content-type")).toBe("text/event-stream; charset=utf-8");
-    expect(answer.body.toString("latin1")).toBe(odd);
-  });
+    test("H3: every byte arrives, event, id, retry and comments among them", async () => {
+      const path = `/exact-${surface}`;
+      streamAt(path);
+      const client = await open(proxy, surface, path);
+      const feed = await feedOf(path);
+      // In pieces that respect no boundary.
+      for (let at = 0; at < odd.length; at += 7) await feed.send(odd.slice(at, at + 7));
+      await feed.end();
+      const answer = await client.response();
+      expect(answer.status).toBe(200);
+      expect(answer.header("content-type")).toBe("text/event-stream; charset=utf-8");
+      expect(answer.body.toString("latin1")).toBe(odd);
+    });
 
-  test("H2, H15: the head and each piece arrive before the next is sent", async () => {
-    const path = `/at-once-${surface}`;
-    streamAt(path);
-    const client = await open(proxy, surface, path);
-    const feed = await feedOf(path);
-    await client.head();
-    for (const piece of ["data: 1\n\n", ": ping\n\n", "data: half"]) {
-      await feed.send(piece);
-      expect((await readChunk(client.reader)).toString()).toBe(piece);
-    }
-    await feed.end();
-    expect(await readChunk(client.reader)).toHaveLength(0);
-  });
+    test("H2, H15: the head and each piece arrive before the next is sent", async () => {
+      const path = `/at-once-${surface}`;
+      streamAt(path);
+      const client = await open(proxy, surface, path);
+      const feed = await feedOf(path);
+      await client.head();
+      for (const piece of ["data: 1\n\n", ": ping\n\n", "data: half"]) {
+        await feed.send(piece);
+        expect((await readChunk(client.reader)).toString()).toBe(piece);
+      }
+      await feed.end();
+      expect(await readChunk(client.reader)).toHaveLength(0);
+    });
 
-  test("H4: a denial of the answer's head is a plain error without a byte of the stream", async () => {
-    const path = `/denied-${surface}`;
-    streamAt(path, `${head}${chunk("data: secret\n\n")}`);
-    const client = await open(proxy, surface, path);
-    const answer = await client.response();
-    expect(answer.status).toBe(403);
-    expect(answer.header("content-type")).toMatch(/^application\/json/);
-    expect(answer.text).not.toContain("secret");
-    const feed = await feedOf(path);
-    feed.connection.socket.resume();
-    await eventually(() => feed.connection.isClosed);
-  });
+    test("H4: a denial of the answer's head is a plain error without a byte of the stream", async () => {
+      const path = `/denied-${surface}`;
+      streamAt(path, `${head}${chunk("data: secret\n\n")}`);
+      const client = await open(proxy, surface, path);
+      const answer = await client.response();
+      expect(answer.status).toBe(403);
+      expect(answer.header("content-type")).toMatch(/^application\/json/);
+      expect(answer.text).not.toContain("secret");
+      const feed = await feedOf(path);
+      feed.connection.socket.resume();
+      await eventually(() => feed.connection.isClosed);
+    });
 
-  test("a stream that falls silent is cut at its limit, visibly", async () => {
-    const path = `/idle-${surface}`;
-    streamAt(path);
-    const client = await open(proxy, surface, path);
-    await (await feedOf(path)).send("data: 1\n\n");
-    await expect(client.response()).rejects.toThrow(/connection ended before/);
-  });
+    test("a stream that falls silent is cut at its limit, visibly", async () => {
+      const path = `/idle-${surface}`;
+      streamAt(path);
+      const client = await open(proxy, surface, path);
+      await (await feedOf(path)).send("data: 1\n\n");
+      await expect(client.response()).rejects.toThrow(/connection ended before/);
+    });
 
-  test("a client that leaves ends the stream at the origin", async () => {
-    const path = `/left-${surface}`;
-    streamAt(path);
-    const client = await open(proxy, surface, path);
-    await client.head();
-    const feed = await feedOf(path);
-    feed.connection.socket.resume();
-    client.close();
-    await eventually(() => feed.connection.isClosed);
-  });
+    test("a client that leaves ends the stream at the origin", async () => {
+      const path = `/left-${surface}`;
+      streamAt(path);
+      const client = await open(proxy, surface, path);
+      await client.head();
+      const feed = await feedOf(path);
+      feed.connection.socket.resume();
+      client.close();
+      await eventually(() => feed.connection.isClosed);
+    });
 
-  test("an origin that dies in the middle is a visible cut", async () => {
-    const path = `/died-${surface}`;
-    streamAt(path);
-    const client = await open(proxy, surface, path);
-    const feed = await feedOf(path);
-    await feed.send("data: 1\n\n");
-    feed.connection.reset();
-    await expect(client.response()).rejects.toThrow();
-  });
-});
+    test("an origin that dies in the middle is a visible cut", async () => {
+      const path = `/died-${surface}`;
+      streamAt(path);
+      const client = await open(proxy, surface, path);
+      const feed = await feedOf(path);
+      await feed.send("data: 1\n\n");
+      feed.connection.reset();
+      await expect(client.response()).rejects.toThrow();
+    });
+  },
+);
 
 describe("with frame readers", () => {
   let proxy: ProxyProcess;
@@ -195,7 +199,10 @@ describe("with frame readers", () => {
   });
 
   test("H6: an answer that is no stream is one last frame", async () => {
-    origin.on("/json", () => 'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}');
+    origin.on(
+      "/json",
+      () => 'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}',
+    );
     expect((await get(proxy.forward, `${origin.url}/json`)).text).toBe('{"a":1}');
     const frames = (await proxy.records("frames")).filter((line) => line["data"] === '{"a":1}');
     expect(frames.map(({ instance, last }) => [instance, last])).toEqual([
@@ -218,9 +225,7 @@ describe("with frame readers", () => {
 
 describe("with a body writer", () => {
   test("H5: the stream is buffered and replaced", async () => {
-    const proxy = await own(
-      both([{ name: "response-body-writer", config: { body: "replaced" } }]),
-    );
+    const proxy = await own(both([{ name: "response-body-writer", config: { body: "replaced" } }]));
     streamAt("/buffered");
     const client = await open(proxy, "forward", "/buffered");
     const feed = await feedOf("/buffered");

@@ -364,13 +364,16 @@ describe("what cannot be exchanged", () => {
   );
 
   // RFC 8693 section 2.2.2 answers invalid_request for a subject token that is not acceptable.
-  test.each(["invalid_grant", "invalid_request"])("TX-08: the provider's %s is 401", async (error) => {
-    idp.tokenReplies.push({ status: 400, body: { error } });
-    const { answer, reached } = await failing(error);
-    expect(answer.status).toBe(401);
-    expect(answer.json()).toMatchObject({ error: code });
-    expect(reached).toBe(false);
-  });
+  test.each(["invalid_grant", "invalid_request"])(
+    "TX-08: the provider's %s is 401",
+    async (error) => {
+      idp.tokenReplies.push({ status: 400, body: { error } });
+      const { answer, reached } = await failing(error);
+      expect(answer.status).toBe(401);
+      expect(answer.json()).toMatchObject({ error: code });
+      expect(reached).toBe(false);
+    },
+  );
 
   const broken: readonly (readonly [string, Parameters<StubIdp["tokenReplies"]["push"]>[0]])[] = [
     ["500", { status: 500, body: { error: "server_error", error_description: "stack trace" } }],
@@ -501,7 +504,11 @@ describe("the client", () => {
     const here = await own(
       exchanging({
         routes: { rules },
-        identity: { ...identity, client_secret: "a:b c", client_auth_method: "client_secret_basic" },
+        identity: {
+          ...identity,
+          client_secret: "a:b c",
+          client_auth_method: "client_secret_basic",
+        },
       }),
     );
     await call("target.test", await subject("basic"), here);

@@ -65,7 +65,10 @@ beforeAll(async () => {
   echo = await own(EchoSockets.start());
   idp = await own(StubIdp.start());
   origin = await own(HttpOrigin.launch());
-  const mutator = { name: "header-mutator", config: { set: { "X-Added": "1" }, delete: ["X-Gone"] } };
+  const mutator = {
+    name: "header-mutator",
+    config: { set: { "X-Added": "1" }, delete: ["X-Gone"] },
+  };
   const common = [mutator, { name: "recorder", config: { file: "records" } }];
   proxy = await own(
     ProxyProcess.start(
@@ -256,7 +259,8 @@ const raw = [
 describe.each(raw)("any upgrade through the %s proxy", (name, address, target) => {
   const ask = (path: string, more = "") =>
     `GET ${target(path)} HTTP/1.1\r\nHost: ${origin.authority}\r\nConnection: Upgrade\r\nUpgrade: custom/1\r\n\r\n${more}`;
-  const accept = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: custom/1\r\n\r\n";
+  const accept =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: custom/1\r\n\r\n";
 
   test("carries bytes both ways, early ones included, and half-closes", async () => {
     const path = `/custom-${name}`;

@@ -64,7 +64,11 @@ export class ByteReader {
   /** What is left until the connection ends. */
   async toEnd(waitMs = usualWaitMs): Promise<Buffer> {
     const chunks: Buffer[] = [];
-    for (let bytes = await this.some(waitMs); bytes !== undefined; bytes = await this.some(waitMs)) {
+    for (
+      let bytes = await this.some(waitMs);
+      bytes !== undefined;
+      bytes = await this.some(waitMs)
+    ) {
       chunks.push(bytes);
     }
     return Buffer.concat(chunks);

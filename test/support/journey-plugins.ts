@@ -226,7 +226,9 @@ const faulty = definePlugin({
         if (hook !== "request" || !inPath(context)) return allow("fine");
         if (how !== "wait") return fail();
         return new Promise((resolve) => {
-          context.signal.addEventListener("abort", () => resolve(allow("given_up")), { once: true });
+          context.signal.addEventListener("abort", () => resolve(allow("given_up")), {
+            once: true,
+          });
         });
       },
       onResponse: (context) => (hook === "response" && inPath(context) ? fail() : allow("fine")),

@@ -192,7 +192,11 @@ export class HttpOrigin extends TcpOrigin {
       const answer = await (this.#byPath.get(target.split("?")[0] ?? "") ?? this.answer)(request);
       if (answer === undefined) continue;
       await connection.send(answer);
-      if (/^HTTP\/1\.1 [^]*?\r\nconnection: close\r\n/i.test(String(answer).split("\r\n\r\n")[0] + "\r\n")) {
+      if (
+        /^HTTP\/1\.1 [^]*?\r\nconnection: close\r\n/i.test(
+          String(answer).split("\r\n\r\n")[0] + "\r\n",
+        )
+      ) {
         connection.socket.end();
         return;
       }
