@@ -36,10 +36,10 @@ export class Listener {
   readonly #limits: ListenerLimits;
   readonly #metrics: Metrics;
   /**
-   * Open connections, each with its latest response: an error answer must not be written into one that is not finished.
+   * Open connections, each with its latest response (or the word that it is a tunnel's now): an error answer must not be written into one that is not finished.
    * Not a WeakMap: one that changes with every request costs the collector a tenth of the throughput.
    */
-  readonly #connections = new Map<Duplex, http.ServerResponse | undefined>();
+  readonly #connections = new Map<Duplex, http.ServerResponse | "handed over" | undefined>();
   #draining = false;
 
   constructor(handlers: ListenerHandlers, limits: ListenerLimits, metrics: Metrics) {
@@ -76,12 +76,14 @@ export class Listener {
       response.writeHead(reply.status, { ...reply.headers, Connection: "close" });
       response.end(reply.body);
     });
-    this.#server.on("connect", (request, socket, head) =>
-      handlers.onConnect(request, socket as Socket, head),
-    );
-    this.#server.on("upgrade", (request, socket, head) =>
-      handlers.onUpgrade(request, socket as Socket, head),
-    );
+    this.#server.on("connect", (request, socket, head) => {
+      this.#connections.set(socket, "handed over");
+      handlers.onConnect(request, socket as Socket, head);
+    });
+    this.#server.on("upgrade", (request, socket, head) => {
+      this.#connections.set(socket, "handed over");
+      handlers.onUpgrade(request, socket as Socket, head);
+    });
     this.#server.on("clientError", (error, socket) => this.#onClientError(error, socket));
   }
 
@@ -90,12 +92,12 @@ export class Listener {
     return this.#connections.size;
   }
 
-  /** Binds and resolves with the address that was bound; rejects with `config.invalid` when it is taken. */
+  /** Binds and resolves with the address that was bound; rejects with `listener.unavailable` when it is taken. */
   bind(address: BindAddress): Promise<BindAddress> {
     return new Promise((resolve, reject) => {
       const onError = (error: Error): void => {
         const message = `${address.host}:${address.port} cannot be listened on: ${error.message}`;
-        reject(new ProxyError("config.invalid", message, { cause: error }));
+        reject(new ProxyError("listener.unavailable", message, { cause: error }));
       };
       this.#server.once("error", onError);
       this.#server.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
@@ -114,7 +116,11 @@ export class Listener {
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
-    this.#server.closeIdleConnections();
+    for (const [socket, response] of this.#connections) {
+      if (response === "handed over") continue;
+      if (response === undefined || response.writableFinished) socket.destroy();
+      else if (!response.headersSent) response.shouldKeepAlive = false;
+    }
     const cut = setTimeout(() => {
       for (const socket of this.#connections.keys()) socket.destroy();
     }, deadlineMs);
@@ -148,7 +154,8 @@ export class Listener {
     const denial = clientErrorDenial(error);
     this.#metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
     socket.on("error", ignore);
-    const answering = this.#connections.get(socket)?.writableFinished === false;
+    const answer = this.#connections.get(socket);
+    const answering = answer !== undefined && answer !== "handed over" && !answer.writableFinished;
     if (answering || !socket.writable || error.code === "ECONNRESET") {
       // Bytes of an answer that is still on its way must not be followed by ours: the client would misread them.
       socket.destroy();

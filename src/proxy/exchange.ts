@@ -12,7 +12,7 @@ import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
-import type { OutgoingRequest } from "../upstream/origin-pools.ts";
+import type { OutgoingRequest } from "../upstream/outgoing-request.ts";
 import type { Downstream } from "./downstream.ts";
 import type { FlowRecorder } from "./finish.ts";
 import { JudgedSink } from "./judged-sink.ts";

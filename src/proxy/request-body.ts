@@ -32,6 +32,8 @@ export class RequestBody implements AsyncIterable<Buffer> {
     source.once("close", () => {
       this.#finish(source.readableEnded ? undefined : new Error("the request body was cut short"));
     });
+    // A stream that its owner has paused does not start by being listened to.
+    source.resume();
   }
 
   /** Bytes that the client has sent so far. */
