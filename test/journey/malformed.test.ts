@@ -290,7 +290,7 @@ describe("Host", () => {
   });
 
   test("other spellings of the same Host are the same", async () => {
-    for (const host of [authority().toUpperCase(), `${authority()}`]) {
+    for (const host of [authority().toUpperCase(), authority()]) {
       expect((await get(proxy.forward, `${target()}/same`, { Host: host })).status).toBe(200);
     }
   });
@@ -413,7 +413,7 @@ describe.each(["forward", "reverse"] as const)("framing on the %s listener", (th
     await get(proxy.forward, `${target()}/alive`);
     answerNow?.();
     const all = (await client.reader.toEnd()).toString();
-    expect(all === "" || /^HTTP\/1\.1 200 /.test(all), all.slice(0, 200)).toBe(true);
+    expect(all === "" || all.startsWith("HTTP/1.1 200 "), all.slice(0, 200)).toBe(true);
   });
 });
 

@@ -305,6 +305,22 @@ describe.each(raw)("any upgrade through the %s proxy", (name, address, target) =
     },
   );
 
+  test("H1-22: a WebSocket that the origin declines is an ordinary answer", async () => {
+    const path = `/declined-socket-${name}`;
+    origin.on(path, () => reply(403, "not you"));
+    const client = await own(RawClient.connect(address()));
+    client.send(
+      `GET ${target(path)} HTTP/1.1\r\nHost: ${origin.authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`,
+    );
+    const answer = await client.response();
+    expect(answer.status).toBe(403);
+    expect(answer.text).toBe("not you");
+    const before = origin.requests.length;
+    client.send("raw bytes that are no request\r\n\r\n");
+    await client.reader.toEnd();
+    expect(origin.requests).toHaveLength(before);
+  });
+
   test.fails("an origin that agrees to another protocol than was asked is 502", async () => {
     const path = `/other-${name}`;
     origin.on(path, () => accept.replace("custom/1", "other/1"));
