@@ -10,6 +10,7 @@ export interface BuildProblem {
   readonly message: string;
   /** The plugin schema's issue, when there is one. */
   readonly issue?: AssemblyProblem["issue"];
+  readonly knownKeys?: readonly string[];
 }
 
 /** Words each problem once, unknown plugin keys with the nearest known one where the schema tells. */
@@ -23,7 +24,7 @@ export function buildProblems(
 function wordProblem(loaded: Pick<LoadedConfig, "problemAt">, problem: BuildProblem): Problem[] {
   const { issue, path } = problem;
   if (issue?.code !== "unrecognized_keys") return [loaded.problemAt(path, problem.message)];
-  const known = knownKeys(issue);
+  const known = problem.knownKeys ?? [];
   return issue.keys.map((key) => {
     const suggestion = nearestKey(key, known);
     const located = loaded.problemAt([...path, key], "unknown key");
@@ -31,20 +32,15 @@ function wordProblem(loaded: Pick<LoadedConfig, "problemAt">, problem: BuildProb
   });
 }
 
-/** zod keeps the object's schema on the issue's instance; without it there is no suggestion. */
-function knownKeys(issue: NonNullable<BuildProblem["issue"]>): readonly string[] {
-  const { inst } = issue as { inst?: { _zod?: { def?: { shape?: Record<string, unknown> } } } };
-  return Object.keys(inst?._zod?.def?.shape ?? {});
-}
-
 /** Problems of one chain, with the path from the top of the file. */
 export function located(
   direction: Direction,
   problems: readonly AssemblyProblem[],
 ): BuildProblem[] {
-  return problems.map(({ entry, path, message, issue }) => ({
+  return problems.map(({ entry, path, message, issue, knownKeys }) => ({
     path: ["pipeline", direction, "plugins", entry, ...path],
     message,
     ...(issue === undefined ? {} : { issue }),
+    ...(knownKeys === undefined ? {} : { knownKeys }),
   }));
 }

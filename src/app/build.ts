@@ -48,9 +48,7 @@ export async function buildRuntime(
   { start = true }: { readonly start?: boolean } = {},
 ): Promise<Build> {
   const missing = unavailableKeys(config);
-  const skipHosts = attempt(["listener", "skip_hosts"], () =>
-    compileSkipHosts(config.listener.skip_hosts),
-  );
+  const skipHosts = buildSkipHosts(config.listener.skip_hosts);
   const network = buildNetwork(config, services);
   if (missing.length > 0 || "problems" in skipHosts || "problems" in network) {
     const problems = [skipHosts, network].flatMap((part) =>
@@ -116,6 +114,17 @@ export async function buildRuntime(
     },
   });
   return { runtime };
+}
+
+/** Each pattern for itself first, so that the one that is wrong is named. */
+function buildSkipHosts(
+  patterns: readonly string[],
+): ReturnType<typeof compileSkipHosts> | { readonly problems: readonly BuildProblem[] } {
+  const problems = patterns.flatMap((pattern, index) => {
+    const compiled = attempt(["listener", "skip_hosts", index], () => compileSkipHosts([pattern]));
+    return "problems" in compiled ? compiled.problems : [];
+  });
+  return problems.length > 0 ? { problems } : compileSkipHosts(patterns);
 }
 
 /** What `make` gives, or its error as a problem of the key. */

@@ -2,6 +2,7 @@
 import { redact } from "../admin/redact.ts";
 import { formatProblem, type Problem } from "../config/problem.ts";
 import { loadConfig } from "../config/load.ts";
+import { ProxyError } from "../errors.ts";
 import { createLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
@@ -15,6 +16,16 @@ import { packageVersion } from "./version.ts";
 
 /** Prints the effective configuration, or every problem, and resolves with the exit code. */
 export async function check(command: FileCommand): Promise<number> {
+  try {
+    return await checkFile(command);
+  } catch (error) {
+    if (!(error instanceof ProxyError)) throw error;
+    process.stderr.write(`authbridge-proxy: ${error.message}\n`);
+    return 2;
+  }
+}
+
+async function checkFile(command: FileCommand): Promise<number> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
   if (!loaded.ok) return refuse(await rejectedProblems(loaded));
   const log = createLogger("silent");

@@ -1,6 +1,7 @@
 /** The plugins that a file can name: the built-in ones and those of its `plugin_modules`. */
 import { dirname, resolve } from "node:path";
 import type { LoadedConfig } from "../config/load.ts";
+import { ProxyError } from "../errors.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import { builtinPlugins } from "../plugins/index.ts";
 import { loadPluginModules } from "./plugin-modules.ts";
@@ -11,5 +12,14 @@ export async function definitionsFor(
 ): Promise<readonly AnyPluginDefinition[]> {
   const { plugin_modules: modules } = loaded.config;
   if (modules.length === 0) return builtinPlugins;
-  return [...builtinPlugins, ...(await loadPluginModules(modules, dirname(resolve(loaded.path))))];
+  const added = await loadPluginModules(modules, dirname(resolve(loaded.path)));
+  const all = [...builtinPlugins, ...added];
+  for (const [index, { name }] of all.entries()) {
+    if (all.findIndex((other) => other.name === name) === index) continue;
+    throw new ProxyError(
+      "config.invalid",
+      `plugin_modules: the name "${name}" is taken by another plugin`,
+    );
+  }
+  return all;
 }

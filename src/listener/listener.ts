@@ -30,16 +30,25 @@ export interface ListenerHandlers {
   onUpgrade(request: http.IncomingMessage, client: Socket, head: Buffer): void;
 }
 
+/** What is going on on one client connection. */
+interface Connection {
+  latest: http.ServerResponse | undefined;
+  /** Responses that are not finished; more than one where the client pipelines. */
+  open: number;
+  /** True once it carries a tunnel or an upgrade, whose owner ends it. */
+  isHandedOver: boolean;
+}
+
 /** One listener of the data plane. */
 export class Listener {
   readonly #server: http.Server;
   readonly #limits: ListenerLimits;
   readonly #metrics: Metrics;
   /**
-   * Open connections, each with its latest response (or the word that it is a tunnel's now): an error answer must not be written into one that is not finished.
+   * Open connections, each with its latest response: an error answer must not be written into one that has begun.
    * Not a WeakMap: one that changes with every request costs the collector a tenth of the throughput.
    */
-  readonly #connections = new Map<Duplex, http.ServerResponse | "handed over" | undefined>();
+  readonly #connections = new Map<Duplex, Connection>();
   #draining = false;
 
   constructor(handlers: ListenerHandlers, limits: ListenerLimits, metrics: Metrics) {
@@ -77,11 +86,11 @@ export class Listener {
       response.end(reply.body);
     });
     this.#server.on("connect", (request, socket, head) => {
-      this.#connections.set(socket, "handed over");
+      this.#handOver(socket);
       handlers.onConnect(request, socket as Socket, head);
     });
     this.#server.on("upgrade", (request, socket, head) => {
-      this.#connections.set(socket, "handed over");
+      this.#handOver(socket);
       handlers.onUpgrade(request, socket as Socket, head);
     });
     this.#server.on("clientError", (error, socket) => this.#onClientError(error, socket));
@@ -116,10 +125,10 @@ export class Listener {
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
-    for (const [socket, response] of this.#connections) {
-      if (response === "handed over") continue;
-      if (response === undefined || response.writableFinished) socket.destroy();
-      else if (!response.headersSent) response.shouldKeepAlive = false;
+    for (const [socket, { latest, open, isHandedOver }] of this.#connections) {
+      if (isHandedOver) continue;
+      if (open === 0) socket.destroy();
+      else if (latest?.headersSent === false) latest.shouldKeepAlive = false;
     }
     const cut = setTimeout(() => {
       for (const socket of this.#connections.keys()) socket.destroy();
@@ -140,13 +149,24 @@ export class Listener {
       socket.destroySoon();
       return;
     }
-    this.#connections.set(socket, undefined);
+    this.#connections.set(socket, { latest: undefined, open: 0, isHandedOver: false });
     socket.once("close", () => this.#connections.delete(socket));
   }
 
   #track(socket: Socket, response: http.ServerResponse): void {
     if (this.#draining) response.shouldKeepAlive = false;
-    if (this.#connections.has(socket)) this.#connections.set(socket, response);
+    const connection = this.#connections.get(socket);
+    if (connection === undefined) return;
+    connection.latest = response;
+    connection.open += 1;
+    response.on("close", () => {
+      connection.open -= 1;
+    });
+  }
+
+  #handOver(socket: Duplex): void {
+    const connection = this.#connections.get(socket);
+    if (connection !== undefined) connection.isHandedOver = true;
   }
 
   /** What llhttp or a time-out refused before there was a request. */
@@ -154,12 +174,28 @@ export class Listener {
     const denial = clientErrorDenial(error);
     this.#metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
     socket.on("error", ignore);
-    const answer = this.#connections.get(socket);
-    const answering = answer !== undefined && answer !== "handed over" && !answer.writableFinished;
-    if (answering || !socket.writable || error.code === "ECONNRESET") {
-      // Bytes of an answer that is still on its way must not be followed by ours: the client would misread them.
+    const connection = this.#connections.get(socket);
+    const { latest, open = 0 } = connection ?? {};
+    if (!socket.writable || error.code === "ECONNRESET") {
       socket.destroy();
       return;
+    }
+    if (open > 0 && latest?.req.complete === true) {
+      // What is malformed is the next request: the answers that are pending go out first, and nothing after them.
+      latest.shouldKeepAlive = false;
+      latest.once("finish", () => socket.destroySoon());
+      return;
+    }
+    // Bytes of an answer that is still on its way must not be followed by ours: the client would misread them.
+    if (open > 1 || (open === 1 && latest?.headersSent !== false)) {
+      socket.destroy();
+      return;
+    }
+    if (open === 1 && latest !== undefined) {
+      // The body of a request that is being served broke: the exchange is told that its client is gone, and the client
+      // gets its answer from here.
+      latest.detachSocket(socket as Socket);
+      latest.emit("close");
     }
     socket.end(rawReply(renderDenial(denial)));
     // Unread bytes at close make the kernel reset the connection before the client has read the answer.

@@ -9,7 +9,13 @@ import type { Permit } from "../pipeline/pipeline.ts";
 import { Http1Downstream } from "../proxy/downstream.ts";
 import { exchange } from "../proxy/exchange.ts";
 import { inboundUpgrade } from "../proxy/inbound-upgrade.ts";
-import { refuseMalformed, stallLimits, type SurfaceServices } from "../proxy/outbound-request.ts";
+import {
+  refuseMalformed,
+  responseFor,
+  stallLimits,
+  type SurfaceServices,
+} from "../proxy/outbound-request.ts";
+import { upgradeOf } from "../proxy/upgrade.ts";
 import { denialOf, rawReply, renderDenial } from "../proxy/reply.ts";
 import type { Lease, Runtime } from "../proxy/runtime.ts";
 import type { ListenerHandlers } from "./listener.ts";
@@ -38,11 +44,32 @@ export class ReverseSurface implements ListenerHandlers {
   }
 
   onRequest(request: IncomingMessage, response: ServerResponse): void {
-    const lease = this.#services.runtimes.acquire();
+    this.#serve(request, response, undefined);
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse, head: Buffer | undefined): void {
+    const services = this.#services;
+    const lease = services.runtimes.acquire();
     const downstream = new Http1Downstream(request, response, stallLimits(lease));
     try {
       const parsed = this.#parse(request, lease);
-      const run = exchange(this.#services, { runtime: lease.runtime, downstream, ...parsed });
+      const { runtime } = lease;
+      const protocol = head === undefined ? undefined : upgradeProtocol(request);
+      const upgrade =
+        head === undefined || protocol === undefined
+          ? {}
+          : {
+              upgrade: upgradeOf({
+                protocol,
+                head,
+                client: request.socket,
+                response,
+                idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
+                idle: services.idle,
+                metrics: services.recorder.metrics,
+              }),
+            };
+      const run = exchange(services, { runtime, downstream, ...parsed, ...upgrade });
       void run.finally(() => lease.release());
     } catch (error) {
       lease.release();
@@ -53,11 +80,15 @@ export class ReverseSurface implements ListenerHandlers {
 
   onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
+    if (upgradeProtocol(request)?.toLowerCase() === "websocket")
+      this.#webSocket(request, client, head);
+    else this.#serve(request, responseFor(request, client), head);
+  }
+
+  /** http-proxy-3 carries WebSockets and nothing else; other protocols go the way of every exchange. */
+  #webSocket(request: IncomingMessage, client: Socket, head: Buffer): void {
     const lease = this.#services.runtimes.acquire();
     try {
-      if (upgradeProtocol(request) === undefined) {
-        throw new ProxyError("request.malformed", "this upgrade cannot be forwarded");
-      }
       const parsed = this.#parse(request, lease);
       const run = inboundUpgrade(this.#services.recorder, {
         runtime: lease.runtime,

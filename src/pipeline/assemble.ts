@@ -2,6 +2,7 @@
 import type { z } from "zod";
 import { messageOf } from "../errors.ts";
 import type { AnyPluginDefinition, Plugin, PluginDefinition, PluginDeps } from "./plugin.ts";
+import { schemaKeys } from "./schema-keys.ts";
 import { Pipeline, type PipelineOptions, type Step } from "./pipeline.ts";
 
 /** One entry of `pipeline.<direction>.plugins`. */
@@ -20,6 +21,8 @@ export interface AssemblyProblem {
   readonly message: string;
   /** The schema's own issue, for a caller that words it with positions and suggestions. */
   readonly issue?: z.core.$ZodIssue;
+  /** Where a key is unknown: the keys that the schema knows there. */
+  readonly knownKeys?: readonly string[];
 }
 
 /** What the assembler needs besides the entries. */
@@ -154,6 +157,7 @@ function parseConfig(
       path: ["config", ...issue.path.map((key) => (typeof key === "symbol" ? String(key) : key))],
       message: issue.message,
       issue,
+      ...(issue.code === "unrecognized_keys" ? { knownKeys: schemaKeys(schema, issue.path) } : {}),
     })),
   };
 }

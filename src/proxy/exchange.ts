@@ -125,7 +125,10 @@ class Exchange {
       else if (immediate !== undefined) {
         this.#services.recorder.permitted(this.#context);
         this.#send(immediate, undefined);
-      } else await this.#judge();
+      } else {
+        // A plugin that does not hear of the client's leaving must not hold the lease for ever.
+        await Promise.race([this.#judge(), this.#ended]);
+      }
     } catch (error) {
       this.#fail(error);
     }

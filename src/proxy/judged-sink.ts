@@ -27,6 +27,14 @@ export interface JudgedSinkOptions {
 
 type Mode = "head" | "body" | "frames";
 
+/** The upstream is held back while more than this waits to be judged. */
+const maxPendingBytes = 65_536;
+
+/** Never from a microtask: undici parses on inside resume(), and a chain of microtasks would starve the whole process. */
+function resumeLater(control: FlowControl): void {
+  setImmediate(() => control.resume());
+}
+
 /** Runs the response phase before anything of the answer reaches the client. */
 export class JudgedSink implements ResponseSink {
   readonly #options: JudgedSinkOptions;
@@ -36,6 +44,10 @@ export class JudgedSink implements ResponseSink {
   #direct: DirectSink | undefined;
   #reader: SseReader | undefined;
   #decoder: StreamDecoder | undefined;
+  /** Bytes of chunks whose frames were not forwarded yet. */
+  #pending = 0;
+  #paused = false;
+  #onDrained: (() => void) | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
   #over = false;
@@ -67,7 +79,7 @@ export class JudgedSink implements ResponseSink {
     this.#enqueue(async () => {
       if (!this.#passes(await pipeline.runResponse(context))) return;
       this.#writeHead();
-      control.resume();
+      resumeLater(control);
     });
   }
 
@@ -81,15 +93,12 @@ export class JudgedSink implements ResponseSink {
         this.#collect(chunk);
         return;
       case "frames":
-        this.#options.control.pause();
-        this.#enqueue(async () => {
-          for (const clear of this.#decoder === undefined
-            ? [chunk]
-            : await this.#decoder.push(chunk)) {
-            await this.#forwardFrames(this.#reader?.push(clear) ?? []);
-          }
-          if (!this.#over && this.#direct !== undefined) this.#options.control.resume();
-        });
+        this.#pending += chunk.length;
+        if (this.#pending > maxPendingBytes && !this.#paused) {
+          this.#paused = true;
+          this.#options.control.pause();
+        }
+        this.#enqueue(() => this.#judgeChunk(chunk));
     }
   }
 
@@ -102,9 +111,19 @@ export class JudgedSink implements ResponseSink {
           await this.#forwardFrames(this.#reader?.push(clear) ?? []);
         }
         await this.#forwardFrames(this.#reader?.end() ?? []);
-        if (!this.#over) this.#direct?.end(trailers);
+        if (!this.#over) this.#options.downstream.end(undefined, trailers);
       } else this.#direct?.end(trailers);
     });
+  }
+
+  /** Judges and forwards what this chunk completes, then lets the upstream go on where it was held back. */
+  async #judgeChunk(chunk: Buffer): Promise<void> {
+    const pieces = this.#decoder === undefined ? [chunk] : await this.#decoder.push(chunk);
+    for (const clear of pieces) await this.#forwardFrames(this.#reader?.push(clear) ?? []);
+    this.#pending -= chunk.length;
+    if (!this.#paused || this.#over || this.#pending > 0) return;
+    this.#paused = false;
+    resumeLater(this.#options.control);
   }
 
   /** An answer that is compressed although nobody asked is judged all the same, or refused. False when it was. */
@@ -143,6 +162,7 @@ export class JudgedSink implements ResponseSink {
   /** Gives the held bytes back to the process-wide budget; the exchange calls it whatever the end. */
   close(): void {
     this.#over = true;
+    this.#onDrained?.();
     this.#decoder?.close();
     this.#release();
   }
@@ -173,6 +193,13 @@ export class JudgedSink implements ResponseSink {
     downstream.end(body);
   }
 
+  /** Until the client has read what waits for it, or has left. */
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onDrained = resolve;
+    });
+  }
+
   /** The collected body without its Content-Encoding; undefined when it was refused. */
   async #clearBody(half: ResponseHalf): Promise<Buffer | undefined> {
     const bytes = Buffer.concat(this.#chunks);
@@ -200,7 +227,7 @@ export class JudgedSink implements ResponseSink {
         };
         if (!this.#passes(await pipeline.runFrame(context, frame))) return;
       }
-      this.#direct?.data(raw);
+      if (!this.#options.downstream.write(raw)) await this.#drained();
     }
   }
 
@@ -208,6 +235,12 @@ export class JudgedSink implements ResponseSink {
     const { downstream, control } = this.#options;
     const half = this.#half;
     if (half === undefined) return;
+    if (this.#mode === "frames") {
+      downstream.onDrain(() => this.#onDrained?.());
+      downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
+      downstream.flushHead();
+      return;
+    }
     this.#direct = new DirectSink(downstream, control);
     this.#direct.start(half.status, [...half.headers.raw], this.#reason);
   }

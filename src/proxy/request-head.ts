@@ -13,6 +13,9 @@ export function checkFraming(request: IncomingMessage, maxHeaders: number): void
       "the request has more fields than limits.max_headers",
     );
   }
+  if (request.httpVersion !== "1.1" && request.httpVersion !== "1.0") {
+    throw new ProxyError("request.malformed", "the request line has no HTTP/1 version");
+  }
   const problem = framingProblem({
     rawHeaders: request.rawHeaders,
     httpVersion: request.httpVersion,

@@ -259,8 +259,7 @@ describe("problems", () => {
     expect(stderr).toMatch(/warning: .*proxy\.yaml:2:1 pipelin/);
   });
 
-  // Known defect of the program; see the report of this branch.
-  test.fails("all problems of a file are reported at once, plugins included", async () => {
+  test("all problems of a file are reported at once, plugins included", async () => {
     const text = await problems(`
 listener:
   roles: [sideways]
@@ -319,8 +318,7 @@ pipeline:
     expect(JSON.parse(schema.stdout)).toMatchObject({ type: "object" });
   });
 
-  // Known defect of the program; see the report of this branch.
-  test.fails("an address that is taken is a failure while running", async () => {
+  test("an address that is taken is a failure while running", async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
     const address = taken.address();
@@ -368,8 +366,7 @@ describe("skip_hosts patterns", () => {
     expect(text).not.toContain("skip_hosts[0]");
   });
 
-  // Known defect of the program; see the report of this branch.
-  test.fails("G17: the pattern [ is refused", async () => {
+  test("G17: the pattern [ is refused", async () => {
     const config = merge(forwardOnly, { listener: { skip_hosts: ["["] } });
     expect(await problems(config)).toContain("listener.skip_hosts[0]");
   });

@@ -33,8 +33,7 @@ describe("names and configuration", () => {
     expect(stderr).toMatch(/proxy\.yaml:\d+:\d+ pipeline\.outbound\.plugins\[0\]\.config\.file/);
   });
 
-  // Known defect of the program; see the report of this branch.
-  test.fails("B3: an unknown key of a plugin configuration is refused", async () => {
+  test("B3: an unknown key of a plugin configuration is refused", async () => {
     const { code, stderr } = await verdict({ name: "recorder", config: { file: "x", fil: 1 } });
     expect(code).toBe(2);
     expect(stderr).toMatch(/plugins\[0\]\.config\.fil: unknown key \(did you mean file\?\)/);
@@ -137,22 +136,19 @@ describe("plugin modules", () => {
       files: { [name]: text },
     });
 
-  // Known defect of the program; see the report of this branch.
-  test.fails("a module that exports no plugins is refused by its path", async () => {
+  test("a module that exports no plugins is refused by its path", async () => {
     const { code, stderr } = await bad("empty.mjs", "export const other = 1;\n");
     expect(code).toBe(2);
     expect(stderr).toContain("empty.mjs");
   });
 
-  // Known defect of the program; see the report of this branch.
-  test.fails("a module that does not load is refused by its path", async () => {
+  test("a module that does not load is refused by its path", async () => {
     const { code, stderr } = await bad("broken.mjs", "this is not javascript\n");
     expect(code).toBe(2);
     expect(stderr).toContain("broken.mjs");
   });
 
-  // Known defect of the program; see the report of this branch.
-  test.fails("a module that takes the name of a built-in plugin is refused", async () => {
+  test("a module that takes the name of a built-in plugin is refused", async () => {
     const { code, stderr } = await bad(
       "clash.mjs",
       "export const plugins = [{ name: 'jwt-validation', description: 'x', create: () => ({}) }];\n",
