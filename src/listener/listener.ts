@@ -183,7 +183,7 @@ export class Listener {
     if (open > 0 && latest?.req.complete === true) {
       // What is malformed is the next request: the answers that are pending go out first, and nothing after them.
       latest.shouldKeepAlive = false;
-      latest.once("finish", () => socket.destroySoon());
+      latest.once("finish", () => (socket as Socket).destroySoon());
       return;
     }
     // Bytes of an answer that is still on its way must not be followed by ours: the client would misread them.

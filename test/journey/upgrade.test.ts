@@ -257,8 +257,6 @@ const raw = [
 ] as const;
 
 describe.each(raw)("any upgrade through the %s proxy", (name, address, target) => {
-  // Known defects of the program; see the report of this branch.
-
   const ask = (path: string, more = "") =>
     `GET ${target(path)} HTTP/1.1\r\nHost: ${origin.authority}\r\nConnection: Upgrade\r\nUpgrade: custom/1\r\n\r\n${more}`;
   const accept =
