@@ -3,7 +3,10 @@ import http from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
-import { rawReply, renderDenial } from "../proxy/reply.ts";
+import { answerClientError, answerLast } from "../proxy/last-answer.ts";
+import { renderDenial } from "../proxy/reply.ts";
+import { hasBody } from "../proxy/request-head.ts";
+import { Turns } from "../proxy/turns.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
 /** An address as the file spells it: `:8081`, `127.0.0.1:0`, `[::1]:8081`. */
@@ -27,6 +30,8 @@ export interface ListenerLimits {
 export interface ListenerHandlers {
   onRequest(request: http.IncomingMessage, response: http.ServerResponse): void;
   onConnect(request: http.IncomingMessage, client: Socket, head: Buffer): void;
+  /** Whether an Upgrade is one that `onUpgrade` can carry; every other one is ignored (RFC 9110 section 7.8). */
+  carriesUpgrade(request: http.IncomingMessage): boolean;
   onUpgrade(request: http.IncomingMessage, client: Socket, head: Buffer): void;
 }
 
@@ -40,6 +45,7 @@ export class Listener {
    * Not a WeakMap: one that changes with every request costs the collector a tenth of the throughput.
    */
   readonly #connections = new Map<Duplex, http.ServerResponse | undefined>();
+  readonly #turns = new Turns();
   #draining = false;
 
   constructor(handlers: ListenerHandlers, limits: ListenerLimits, metrics: Metrics) {
@@ -57,13 +63,15 @@ export class Listener {
       // Checked with the rest of the framing, so that the refusal is our JSON.
       requireHostHeader: false,
       insecureHTTPParser: false,
+      // A body would be taken for the first bytes of the new protocol.
+      shouldUpgradeCallback: (request) => !hasBody(request) && handlers.carriesUpgrade(request),
     });
     this.#server.maxHeadersCount = limits.maxHeaders + 1;
     this.#server.maxRequestsPerSocket = limits.maxRequestsPerConnection;
     this.#server.on("connection", (socket: Socket) => this.#onConnection(socket));
     const onRequest = (request: http.IncomingMessage, response: http.ServerResponse): void => {
-      this.#track(request.socket, response);
-      handlers.onRequest(request, response);
+      if (!this.#track(request.socket, response)) return;
+      this.#turns.take(request, response, () => handlers.onRequest(request, response));
     };
     this.#server.on("request", onRequest);
     this.#server.on("checkContinue", onRequest);
@@ -76,12 +84,12 @@ export class Listener {
       response.writeHead(reply.status, { ...reply.headers, Connection: "close" });
       response.end(reply.body);
     });
-    this.#server.on("connect", (request, socket, head) =>
-      handlers.onConnect(request, socket as Socket, head),
-    );
-    this.#server.on("upgrade", (request, socket, head) =>
-      handlers.onUpgrade(request, socket as Socket, head),
-    );
+    this.#server.on("connect", (request, socket, head) => {
+      if (this.#isFree(socket)) handlers.onConnect(request, socket as Socket, head);
+    });
+    this.#server.on("upgrade", (request, socket, head) => {
+      if (this.#isFree(socket)) handlers.onUpgrade(request, socket as Socket, head);
+    });
     this.#server.on("clientError", (error, socket) => this.#onClientError(error, socket));
   }
 
@@ -129,59 +137,37 @@ export class Listener {
         code: "proxy.overloaded",
         message: "too many connections (limits.max_connections)",
       };
-      socket.on("error", ignore);
-      socket.end(rawReply(renderDenial(denial)));
-      socket.destroySoon();
+      answerLast(socket, denial);
       return;
     }
     this.#connections.set(socket, undefined);
     socket.once("close", () => this.#connections.delete(socket));
   }
 
-  #track(socket: Socket, response: http.ServerResponse): void {
+  /** False for a connection that was refused: what it sends is not served. */
+  #track(socket: Socket, response: http.ServerResponse): boolean {
     if (this.#draining) response.shouldKeepAlive = false;
-    if (this.#connections.has(socket)) this.#connections.set(socket, response);
+    if (!this.#connections.has(socket)) return false;
+    this.#connections.set(socket, response);
+    return true;
+  }
+
+  /** False, and cut, when the connection cannot change its protocol: it was refused, or owes an answer. */
+  #isFree(socket: Duplex): boolean {
+    const isFree =
+      this.#connections.has(socket) && this.#connections.get(socket)?.writableFinished !== false;
+    if (!isFree) {
+      socket.on("error", ignore);
+      socket.destroy();
+    }
+    return isFree;
   }
 
   /** What llhttp or a time-out refused before there was a request. */
   #onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
-    const denial = clientErrorDenial(error);
+    const denial = answerClientError(error, socket, this.#connections.get(socket));
     this.#metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
-    socket.on("error", ignore);
-    const answering = this.#connections.get(socket)?.writableFinished === false;
-    if (answering || !socket.writable || error.code === "ECONNRESET") {
-      // Bytes of an answer that is still on its way must not be followed by ours: the client would misread them.
-      socket.destroy();
-      return;
-    }
-    socket.end(rawReply(renderDenial(denial)));
-    // Unread bytes at close make the kernel reset the connection before the client has read the answer.
-    socket.resume();
-    setTimeout(() => socket.destroy(), 1_000).unref();
   }
-}
-
-function clientErrorDenial(error: NodeJS.ErrnoException): {
-  readonly code: string;
-  readonly message: string;
-} {
-  if (error.code === "HPE_HEADER_OVERFLOW") {
-    return {
-      code: "request.headers-too-large",
-      message: "the header section is larger than limits.max_header_bytes",
-    };
-  }
-  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT") {
-    return {
-      code: "request.timeout",
-      message: "the request did not arrive in time (limits.header_timeout)",
-    };
-  }
-  const reason = (error as { reason?: string }).reason;
-  return {
-    code: "request.malformed",
-    message: reason === undefined ? "malformed request" : `malformed request: ${reason}`,
-  };
 }
 
 function ignore(): void {

@@ -21,6 +21,7 @@ import { RequestBody } from "./request-body.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 import type { Runtime } from "./runtime.ts";
 import type { StallWatch } from "./stall-watch.ts";
+import { upstreamFault } from "./upstream-fault.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
 
 /** What every exchange of the process shares. */
@@ -276,7 +277,14 @@ class Exchange {
       );
       return;
     }
-    this.#switched = upgrade.switchTo(headers, socket, this.#cancellation.signal);
+    this.#switched = upgrade
+      .switchTo(headers, socket, this.#cancellation.signal)
+      .catch((error: unknown) => {
+        // The upstream's fields or a client that has just left: nobody took the connection over.
+        socket.destroy();
+        const { destination } = this.#request.flow;
+        this.#fail(error instanceof Error ? upstreamFault(error, destination) : error);
+      });
     void this.#switched.finally(() => this.#resolveEnded());
   }
 
@@ -290,7 +298,7 @@ class Exchange {
 
   /** Answers with an error, or cuts the connection when the answer has begun: a cut must be visible. */
   #fail(error: unknown): void {
-    if (this.#denial !== undefined || this.#cancelled) return;
+    if (this.#denial !== undefined || this.#cancelled || this.#isStalled()) return;
     const denial = denialOf(error);
     this.#denial = denial;
     if (!(error instanceof ProxyError)) {
@@ -310,9 +318,22 @@ class Exchange {
     downstream.reply(renderDenial(denial));
   }
 
+  /** True when the client was let go for its slowness; it has its answer, and what fails after that follows from it. */
+  #isStalled(): boolean {
+    const { stalled, headSent } = this.#request.downstream;
+    if (stalled === undefined) return false;
+    if (this.#denial === undefined) {
+      this.#denial = stalled;
+      if (this.#status === 0 && headSent) this.#status = statusOf(stalled);
+      this.#cancellation.abort();
+      this.#upstream?.abort("the client stalled");
+    }
+    return true;
+  }
+
   #onClientClosed(complete: boolean): void {
     if (this.#switched !== undefined) return;
-    if (!complete) {
+    if (!this.#isStalled() && !complete) {
       this.#cancelled = this.#denial === undefined;
       if (this.#cancelled && this.#status === 0) this.#status = clientClosedRequest;
       this.#cancellation.abort();

@@ -32,6 +32,8 @@ export class RequestBody implements AsyncIterable<Buffer> {
     source.once("close", () => {
       this.#finish(source.readableEnded ? undefined : new Error("the request body was cut short"));
     });
+    // A listener alone does not start a stream that was paused on purpose, as one of HTTP/2 is.
+    source.resume();
   }
 
   /** Bytes that the client has sent so far. */

@@ -63,6 +63,13 @@ export function checkLoop(headers: HeaderList, pseudonym: string): void {
   throw new ProxyError("request.loop", "the request has passed through this proxy before");
 }
 
+/** True when the head announces content, be it empty. */
+export function hasBody(request: IncomingMessage): boolean {
+  const { headers } = request;
+  const length = headers["content-length"];
+  return headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
+}
+
 /** The protocol of an upgrade that can be carried, or undefined. `h2c` cannot (RFC 9113 section 3.1 withdrew it). */
 export function upgradeProtocol(request: IncomingMessage): string | undefined {
   const protocol = request.headers.upgrade?.trim();

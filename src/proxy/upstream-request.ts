@@ -69,7 +69,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     socket.on("error", ignore);
     this.#answered = true;
     this.#options.onStatus(status);
-    this.#options.onSwitched(responseHeaders(fields, this.#options.via), socket);
+    this.#options.onSwitched(responseHeaders(status, fields, this.#options.via), socket);
   }
 
   onResponseStart(
@@ -78,7 +78,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     fields: ParsedHead,
     reason?: string,
   ): void {
-    const headers = responseHeaders(fields, this.#options.via);
+    const headers = responseHeaders(status, fields, this.#options.via);
     if (status < 200) {
       this.#informational += 1;
       if (this.#informational > maxInformational) {
