@@ -9,7 +9,6 @@ import type { Stage } from "./stage.ts";
 
 const HERE = import.meta.dirname;
 const ROOT = join(HERE, "..");
-const MAIN = join(ROOT, "dist", "main.js");
 const READY_TIMEOUT_MS = 15_000;
 const POLL_MS = 2;
 
@@ -104,12 +103,8 @@ const CONFIG_OF: Readonly<Record<Role, string>> = {
   full: "full.yaml",
 };
 
-/** Starts authbridge-proxy from its real command line; `await` it for readiness or for listening only. */
-async function startAuthbridge(
-  stage: Stage,
-  role: Role,
-  until: "ready" | "listening",
-): Promise<Running> {
+/** Starts authbridge-proxy from its real command line; the start-up row waits for listening only. */
+async function startAuthbridge(stage: Stage, main: string, role: Role): Promise<Running> {
   const [forward = 0, transparent = 0, reverse = 0, session = 0, health = 0, stats = 0] =
     await freePorts(6);
   const place = stage.place("authbridge");
@@ -125,13 +120,13 @@ async function startAuthbridge(
   });
   const child = new Child("proxy", join(place, "stderr"), process.execPath, [
     ...NODE_OPTIONS,
-    MAIN,
+    main,
     "--config",
     file,
   ]);
   const port = role.startsWith("reverse") ? reverse : forward;
   await accepts(port, child);
-  if (until === "ready") {
+  if (role !== "full") {
     await ready(health, child);
   }
   return {
@@ -140,14 +135,24 @@ async function startAuthbridge(
   };
 }
 
-function authbridge(name: string, note: string, roleOf: (role: Role) => Role): Contestant {
+function authbridge(
+  name: string,
+  note: string,
+  roleOf: (role: Role) => Role = (role) => role,
+  directory: string = ROOT,
+): Contestant {
+  const main = join(directory, "dist", "main.js");
   return {
     name,
     note,
-    missing: () => (existsSync(MAIN) ? undefined : "dist/main.js is missing: npm run build"),
-    start: async (stage, role) =>
-      await startAuthbridge(stage, roleOf(role), role === "full" ? "listening" : "ready"),
+    missing: () => (existsSync(main) ? undefined : `${main} is missing: npm run build`),
+    start: async (stage, role) => await startAuthbridge(stage, main, roleOf(role)),
   };
+}
+
+/** Another checkout of this program, built, to be measured beside this one in every case. */
+export function otherBuild(directory: string): Contestant {
+  return authbridge("other", `the build in ${directory}`, undefined, directory);
 }
 
 /** A peer that is a script in bench/peers, with or without a package from bench/package.json. */
@@ -244,7 +249,7 @@ const BARE_NODE: Contestant = {
 };
 
 export const CONTESTANTS: readonly Contestant[] = [
-  authbridge("authbridge", "this program, every check, log and metrics on", (role) => role),
+  authbridge("authbridge", "this program, every check, log and metrics on"),
   authbridge("authbridge-plain", "the same without the plugin", (role) =>
     role === "reverse-jwt" ? "reverse" : "forward",
   ),

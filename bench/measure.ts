@@ -29,7 +29,9 @@ export interface Row {
   readonly rssMb?: number;
   readonly kibPerTunnel?: number;
   readonly startMs?: number;
+  /** Rate and processor cost of every round, for whoever wants another statistic than the median. */
   readonly rates?: readonly number[];
+  readonly cpus?: readonly number[];
 }
 
 export interface Options {
@@ -37,6 +39,8 @@ export interface Options {
   readonly seconds: number;
   /** Empty: all. */
   readonly peers: readonly string[];
+  /** Takes part in every case besides those that the case names. */
+  readonly extra: readonly Contestant[];
 }
 
 export interface Bench {
@@ -87,13 +91,15 @@ interface Entry {
 
 function chosen(test: Case, options: Options): readonly Entry[] {
   const entries: Entry[] = [];
-  for (const name of test.contestants) {
-    const contestant = CONTESTANTS.find((known) => known.name === name);
-    if (contestant === undefined || (options.peers.length > 0 && !options.peers.includes(name))) {
-      continue;
-    }
+  const named = test.contestants.flatMap(
+    (name) => CONTESTANTS.find((known) => known.name === name) ?? [],
+  );
+  const wanted = named.filter(
+    ({ name }) => options.peers.length === 0 || options.peers.includes(name),
+  );
+  for (const contestant of [...wanted, ...options.extra]) {
     const missing = contestant.missing();
-    const { note } = contestant;
+    const { name, note } = contestant;
     entries.push({
       contestant,
       proxy: undefined,
@@ -176,6 +182,7 @@ async function loadCase(bench: Bench, test: LoadCase): Promise<readonly Row[]> {
         cpu: of((one) => one.cpu),
         rssMb: of((one) => one.rssMb),
         rates: seen.map((one) => Math.round(one.rate)),
+        cpus: seen.map((one) => Math.round(one.cpu * 10) / 10),
         ...(test.unit === "MB/s"
           ? {}
           : { p50Ms: of((one) => one.p50Ms), p99Ms: of((one) => one.p99Ms) }),

@@ -5,12 +5,12 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 import { CASES } from "./cases.ts";
 import { Child, pinning } from "./child.ts";
-import { CONTESTANTS } from "./contestants.ts";
+import { CONTESTANTS, otherBuild } from "./contestants.ts";
 import { measure } from "./measure.ts";
 import type { Bench, Row } from "./measure.ts";
 import { table } from "./report.ts";
@@ -18,7 +18,7 @@ import { Stage } from "./stage.ts";
 
 const FILES_PER_TUNNEL = 2;
 
-const USAGE = `node bench/run.ts [--case NAME,…] [--peers NAME,…] [--rounds N] [--seconds S] [--json FILE]
+const USAGE = `node bench/run.ts [--case NAME,…] [--peers NAME,…] [--rounds N] [--seconds S] [--json FILE] [--other CHECKOUT]
 cases: ${CASES.map((test) => test.name).join(" ")}
 peers: ${CONTESTANTS.map((contestant) => contestant.name).join(" ")}`;
 
@@ -39,6 +39,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "0.8" },
     json: { type: "string" },
+    other: { type: "string" },
     help: { type: "boolean" },
   },
 });
@@ -55,6 +56,7 @@ const peers = list(
   values.peers,
   CONTESTANTS.map((contestant) => contestant.name),
 );
+const extra = values.other === undefined ? [] : [otherBuild(resolve(values.other))];
 const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
 if (!(rounds >= 1) || !(seconds > 0)) {
@@ -104,7 +106,7 @@ const load = new Child("bench", join(stage.directory, "load.log"), process.execP
   join(import.meta.dirname, "load.ts"),
 ]);
 await load.ports();
-const bench: Bench = { stage, load, options: { rounds, seconds, peers }, say };
+const bench: Bench = { stage, load, options: { rounds, seconds, peers, extra }, say };
 const results: Record<string, readonly Row[]> = {};
 const startedAt = performance.now();
 try {

@@ -26,6 +26,27 @@ switch (command.kind) {
     process.exitCode = await check(command);
     break;
   }
+  case "ca": {
+    const { printCa } = await import("./app/ca-command.ts");
+    process.exitCode = await printCa(command);
+    break;
+  }
+  case "env": {
+    const { printEnvironment } = await import("./app/env-command.ts");
+    process.exitCode = await printEnvironment(command);
+    break;
+  }
+  case "doctor": {
+    const { doctor } = await import("./app/doctor.ts");
+    // A check that ran into its limit may have left a handle open; the report is complete.
+    process.exit(await doctor(command));
+    break;
+  }
+  case "demo": {
+    const { demo } = await import("./app/demo.ts");
+    process.exitCode = await demo(command);
+    break;
+  }
   case "run": {
     const { run } = await import("./app/run.ts");
     process.exitCode = await run(command);

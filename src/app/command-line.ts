@@ -1,5 +1,6 @@
 /** What the command line asks for. */
 import { parseArgs } from "node:util";
+import { parseDuration } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 
 /** A file and how strictly to read it. */
@@ -8,9 +9,48 @@ export interface FileCommand {
   readonly lenient: boolean;
 }
 
+/** `ca`: the certificate that clients trust, or what identifies it. */
+export interface CaCommand extends FileCommand {
+  readonly fingerprint: boolean;
+}
+
+/** The ways in which `env` can write variables. */
+export const environmentFormats = ["shell", "dotenv", "kubernetes"] as const;
+
+/** One of {@link environmentFormats}. */
+export type EnvironmentFormat = (typeof environmentFormats)[number];
+
+/** `env`: the variables that make clients use and trust the proxy. */
+export interface EnvCommand extends FileCommand {
+  readonly format: EnvironmentFormat;
+  /** The proxy as clients reach it; from the file when absent. */
+  readonly proxy?: string;
+  /** Where clients find ca.crt; in `ca_dir` when absent. */
+  readonly caFile?: string;
+  /** Where the merged bundle is written; in `ca_dir` when absent. */
+  readonly bundleFile?: string;
+}
+
+/** `doctor`: what works and what does not. */
+export interface DoctorCommand extends FileCommand {
+  /** A command to run through the proxy; empty for none. */
+  readonly command: readonly string[];
+  /** How long it may run. */
+  readonly timeoutMs: number;
+}
+
+/** `--demo`: a proxy for one developer's machine. */
+export interface DemoCommand {
+  readonly caDir: string;
+}
+
 /** One parsed command line. */
 export type Command =
   | ({ readonly kind: "run" | "check" } & FileCommand)
+  | ({ readonly kind: "ca" } & CaCommand)
+  | ({ readonly kind: "env" } & EnvCommand)
+  | ({ readonly kind: "doctor" } & DoctorCommand)
+  | ({ readonly kind: "demo" } & DemoCommand)
   | { readonly kind: "schema" | "version" | "help" }
   | { readonly kind: "usage-error"; readonly message: string };
 
@@ -18,48 +58,174 @@ export type Command =
 export const usage = `Usage:
   authbridge-proxy --config FILE [--lenient]        run the proxy
   authbridge-proxy check --config FILE [--lenient]  validate the file and print the effective configuration
+  authbridge-proxy ca --config FILE [--fingerprint] print the certificate of the TLS bridge that clients have to trust
+  authbridge-proxy env --config FILE [options]      print the environment that makes clients use and trust the proxy
+  authbridge-proxy doctor --config FILE [-- COMMAND …]
+                                                    check file, CA, listeners, key sets, token endpoints and the
+                                                    bridge, and run COMMAND through the proxy to see what it reaches
   authbridge-proxy schema                           print the JSON Schema of the file
+  authbridge-proxy --demo [--ca-dir DIR]            a forward proxy on 127.0.0.1:47600 that opens TLS and shows traffic
   authbridge-proxy --version
 
 Options:
-  --config FILE  the configuration file
-  --lenient      unknown keys are warnings, for files written for the Go authbridge-proxy
+  --config FILE       the configuration file
+  --lenient           unknown keys are warnings, for files written for the Go authbridge-proxy
+  --fingerprint       ca: subject, SHA-256 fingerprint and expiry instead of the certificate
+  --format FORMAT     env: shell (default), dotenv or kubernetes
+  --proxy URL         env: the proxy as clients reach it, such as http://127.0.0.1:8081 (default: from the file)
+  --ca-file PATH      env: where clients find ca.crt (default: in tls_bridge.ca_dir); the bundle is expected beside it
+  --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
+  --timeout DURATION  doctor: how long COMMAND may run (default 60s)
+  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
 
-Exit codes: 0 success, 1 failure while running, 2 bad usage or bad configuration.
+Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or bad configuration.
 Environment: LOG_LEVEL=debug|info|warn|error (default info).
 `;
 
+const options = {
+  config: { type: "string" },
+  lenient: { type: "boolean" },
+  version: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+  demo: { type: "boolean" },
+  "ca-dir": { type: "string" },
+  fingerprint: { type: "boolean" },
+  format: { type: "string" },
+  proxy: { type: "string" },
+  "ca-file": { type: "string" },
+  "bundle-file": { type: "string" },
+  timeout: { type: "string" },
+} as const;
+
+type OptionName = keyof typeof options;
+type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>["values"];
+
+/** What each command understands; an option of another command is a mistake, never ignored. */
+const optionsOf = {
+  run: ["config", "lenient"],
+  demo: ["demo", "ca-dir"],
+  check: ["config", "lenient"],
+  ca: ["config", "lenient", "fingerprint"],
+  env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
+  doctor: ["config", "lenient", "timeout"],
+  schema: [],
+} as const satisfies Record<string, readonly OptionName[]>;
+
+type CommandName = keyof typeof optionsOf;
+
+const defaultCaDir = "./cortex-ca";
+const defaultTimeout = "60s";
+const maxTimeoutMs = 24 * 3_600_000;
+
 /** Never throws. */
 export function parseCommand(argv: readonly string[]): Command {
+  const end = argv.indexOf("--");
+  const own = end === -1 ? argv : argv.slice(0, end);
+  const rest = end === -1 ? [] : argv.slice(end + 1);
   let parsed;
   try {
-    parsed = parseArgs({
-      args: [...argv],
-      allowPositionals: true,
-      options: {
-        config: { type: "string" },
-        lenient: { type: "boolean", default: false },
-        version: { type: "boolean", default: false },
-        help: { type: "boolean", short: "h", default: false },
-        demo: { type: "boolean", default: false },
-        "ca-dir": { type: "string" },
-      },
-    });
+    parsed = parseArgs({ args: [...own], allowPositionals: true, options });
   } catch (error) {
-    return { kind: "usage-error", message: messageOf(error) };
+    return usageError(messageOf(error));
   }
   const { values, positionals } = parsed;
-  if (values.help) return { kind: "help" };
-  if (values.version) return { kind: "version" };
-  if (values.demo || values["ca-dir"] !== undefined) {
-    return { kind: "usage-error", message: "--demo is not available in this version" };
+  if (values.help === true) return { kind: "help" };
+  if (values.version === true) return { kind: "version" };
+  const [written, extra] = positionals;
+  if (extra !== undefined) return usageError(`unexpected argument "${extra}"`);
+  const name = nameOf(written, values);
+  if (typeof name !== "string") return name;
+  if (end !== -1 && name !== "doctor") return usageError("only doctor runs a command after --");
+  const foreign = foreignOption(name, values);
+  if (foreign !== undefined) return usageError(`--${foreign} does not belong to ${titles[name]}`);
+  if (name === "schema") return { kind: name };
+  if (name === "demo") return demoCommand(values);
+  return fileCommand(name, values, rest);
+}
+
+const titles: Readonly<Record<CommandName, string>> = {
+  run: "a plain start",
+  demo: "--demo",
+  check: "check",
+  ca: "ca",
+  env: "env",
+  doctor: "doctor",
+  schema: "schema",
+};
+
+function nameOf(written: string | undefined, values: Values): CommandName | Command {
+  if (values.demo === true) {
+    if (values.config !== undefined)
+      return usageError("--demo writes its own configuration: it cannot be used with --config");
+    return written === undefined ? "demo" : usageError(`--demo does not belong to ${written}`);
   }
-  const [name = "run", ...rest] = positionals;
-  if (rest.length > 0) return { kind: "usage-error", message: `unexpected argument "${rest[0]}"` };
-  if (name === "schema") return { kind: "schema" };
-  if (name !== "run" && name !== "check")
-    return { kind: "usage-error", message: `unknown command "${name}"` };
-  if (values.config === undefined || values.config === "")
-    return { kind: "usage-error", message: "--config is required" };
-  return { kind: name, file: values.config, lenient: values.lenient };
+  if (values["ca-dir"] !== undefined) return usageError("--ca-dir is used with --demo only");
+  const name = written ?? "run";
+  if (name === "demo" || !Object.hasOwn(optionsOf, name))
+    return usageError(`unknown command "${name}"`);
+  return name as CommandName;
+}
+
+function foreignOption(name: CommandName, values: Values): string | undefined {
+  const known: readonly string[] = optionsOf[name];
+  return Object.keys(values).find((option) => !known.includes(option));
+}
+
+function demoCommand(values: Values): Command {
+  const caDir = values["ca-dir"] ?? defaultCaDir;
+  return caDir === "" ? usageError("--ca-dir must not be empty") : { kind: "demo", caDir };
+}
+
+function fileCommand(
+  name: Exclude<CommandName, "demo" | "schema">,
+  values: Values,
+  rest: readonly string[],
+): Command {
+  if (values.config === undefined || values.config === "") {
+    const hint = name === "run" ? " (or use --demo for the local demo)" : "";
+    return usageError(`--config is required${hint}`);
+  }
+  const file: FileCommand = { file: values.config, lenient: values.lenient ?? false };
+  switch (name) {
+    case "run":
+    case "check":
+      return { kind: name, ...file };
+    case "ca":
+      return { kind: name, ...file, fingerprint: values.fingerprint ?? false };
+    case "env":
+      return envCommand(file, values);
+    case "doctor":
+      return doctorCommand(file, values, rest);
+  }
+}
+
+function envCommand(file: FileCommand, values: Values): Command {
+  const { format = "shell", proxy, "ca-file": caFile, "bundle-file": bundleFile } = values;
+  if (!isFormat(format))
+    return usageError(`--format must be one of ${environmentFormats.join(", ")}`);
+  if (caFile === "" || bundleFile === "")
+    return usageError("--ca-file and --bundle-file must not be empty");
+  return {
+    kind: "env",
+    ...file,
+    format,
+    ...(proxy === undefined ? {} : { proxy }),
+    ...(caFile === undefined ? {} : { caFile }),
+    ...(bundleFile === undefined ? {} : { bundleFile }),
+  };
+}
+
+function doctorCommand(file: FileCommand, values: Values, rest: readonly string[]): Command {
+  const timeoutMs = parseDuration(values.timeout ?? defaultTimeout);
+  if (timeoutMs === undefined || timeoutMs <= 0 || timeoutMs > maxTimeoutMs)
+    return usageError('--timeout must be a duration such as "30s" or "5m", at most 24h');
+  return { kind: "doctor", ...file, command: rest, timeoutMs };
+}
+
+function isFormat(text: string): text is EnvironmentFormat {
+  return (environmentFormats as readonly string[]).includes(text);
+}
+
+function usageError(message: string): Command {
+  return { kind: "usage-error", message };
 }

@@ -25,12 +25,18 @@ export class Destination {
   readonly host: string;
   readonly port: number;
   readonly isAddress: boolean;
+  /** "host:port", with brackets around IPv6. */
+  readonly authority: string;
+  /** "scheme://host", with the port when it is not the default one. */
+  readonly origin: string;
 
   private constructor(scheme: Scheme, host: CanonicalHost, port: number) {
     this.scheme = scheme;
     this.host = host.text;
     this.port = port;
     this.isAddress = host.isAddress;
+    this.authority = `${bracketed(this)}:${port}`;
+    this.origin = `${scheme}://${this.hostHeader}`;
     Object.freeze(this);
   }
 
@@ -38,19 +44,9 @@ export class Destination {
     create = (scheme, host, port) => new Destination(scheme, host, port);
   }
 
-  /** "host:port", with brackets around IPv6. */
-  get authority(): string {
-    return `${bracketed(this)}:${this.port}`;
-  }
-
   /** What belongs in the Host field: the authority, without the port when it is the default one of the scheme. */
   get hostHeader(): string {
     return this.port === defaultPorts[this.scheme] ? bracketed(this) : this.authority;
-  }
-
-  /** "scheme://host", with the port when it is not the default one. */
-  get origin(): string {
-    return `${this.scheme}://${this.hostHeader}`;
   }
 
   /** Whether both name the same host and port; the scheme is not compared. */
@@ -88,6 +84,18 @@ function malformed(message: string): ProxyError {
  * Without `defaultPort` the port is mandatory and may not be empty, as RFC 9110 section 9.3.6 wants it for CONNECT.
  */
 export function parseAuthority(text: string, scheme: Scheme, defaultPort?: number): Destination {
+  const isUsual = defaultPort === defaultPorts[scheme];
+  const known = isUsual ? parsed[scheme].get(text) : undefined;
+  if (known !== undefined) return known;
+  const destination = readAuthority(text, scheme, defaultPort);
+  if (isUsual) {
+    if (parsed[scheme].size >= maxRemembered) parsed[scheme].clear();
+    parsed[scheme].set(text, destination);
+  }
+  return destination;
+}
+
+function readAuthority(text: string, scheme: Scheme, defaultPort?: number): Destination {
   if (text.includes("@")) {
     throw malformed("authority has user information");
   }
@@ -114,6 +122,14 @@ export function parseAuthority(text: string, scheme: Scheme, defaultPort?: numbe
 export function parseHostHeader(text: string, scheme: Scheme): Destination {
   return parseAuthority(text, scheme, defaultPorts[scheme]);
 }
+
+/** An agent speaks to few hosts over and over; parsing is pure, so a spelling is parsed once. */
+const maxRemembered = 512;
+const parsed: Readonly<Record<Scheme, Map<string, Destination>>> = {
+  http: new Map(),
+  https: new Map(),
+  tcp: new Map(),
+};
 
 /** Where an absolute-form target goes, and its path and query as they came. */
 export interface AbsoluteTarget {

@@ -125,6 +125,7 @@ class Tunnel {
     if (this.#open === 0) {
       this.#options.signal.removeEventListener("abort", this.#onAbort);
       this.#watch.stop();
+      this.#options.reader?.release();
       const { reason, error } = this.#ending ?? { reason: "closed" };
       this.#resolve({
         bytesUp: this.#bytesUp,

@@ -1,6 +1,7 @@
 /** Whether somebody still waits for a message; an AbortSignal is made only for those who ask for one. */
 
-const clientGone = "the client went away";
+/** One for all: an error made at each close would capture a stack each time. */
+const reason = new Error("the client went away");
 
 /** Making an AbortController costs more than the rest of a request's bookkeeping, and most requests never need it. */
 export class Cancellation {
@@ -14,7 +15,7 @@ export class Cancellation {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#aborted) this.#controller.abort(new Error(clientGone));
+      if (this.#aborted) this.#controller.abort(reason);
     }
     return this.#controller.signal;
   }
@@ -22,6 +23,6 @@ export class Cancellation {
   abort(): void {
     if (this.#aborted) return;
     this.#aborted = true;
-    this.#controller?.abort(new Error(clientGone));
+    this.#controller?.abort(reason);
   }
 }

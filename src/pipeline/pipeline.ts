@@ -139,6 +139,14 @@ export class Pipeline {
     });
   }
 
+  /** The verdict of a chain that has no step to ask; undefined where {@link runRequest} must be awaited. */
+  immediate(context: RequestContext): Verdict | undefined {
+    const isEmpty = this.#requestSteps.length === 0 && this.#credentialSteps.length === 0;
+    return isEmpty && this.#otherwise === "allow" && context.stage === "request"
+      ? { permit: this.#permit(context.flow) }
+      : undefined;
+  }
+
   /** Asks the chain about a request (or, at the connect stage, about a host) and issues the Permit. */
   async runRequest(context: RequestContext): Promise<Verdict> {
     const judging = context.stage === "connect" ? this.#connectSteps : this.#requestSteps;
@@ -203,6 +211,11 @@ export class Pipeline {
       if (decision.action === "respond") return { reply: decision.reply };
     }
     return passed;
+  }
+
+  /** Whether any step was asked about this message, so that {@link finish} has somebody to tell. */
+  hasAsked(context: RequestContext): boolean {
+    return this.#finishSteps.length > 0 && this.#asked.has(context);
   }
 
   /** Tells every plugin that was asked about this message how it ended. Once; never throws. */

@@ -72,6 +72,8 @@ export class Http1Downstream implements Downstream {
   readonly hasBody: boolean;
   stalled: Denial | undefined;
   #sentInBody = 0;
+  #onDrain: (() => void) | undefined;
+  #hearsDrain = false;
 
   constructor(request: IncomingMessage, response: ServerResponse, limits: DownstreamLimits) {
     this.#request = request;
@@ -143,7 +145,12 @@ export class Http1Downstream implements Downstream {
 
   write(chunk: Buffer): boolean {
     this.#sentInBody += chunk.length;
-    return this.#response.write(chunk);
+    const hasRoom = this.#response.write(chunk);
+    if (!hasRoom && !this.#hearsDrain) {
+      this.#hearsDrain = true;
+      this.#response.on("drain", () => this.#onDrain?.());
+    }
+    return hasRoom;
   }
 
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void {
@@ -186,11 +193,11 @@ export class Http1Downstream implements Downstream {
   }
 
   onDrain(listener: () => void): void {
-    this.#response.on("drain", listener);
+    this.#onDrain = listener;
   }
 
   onClose(listener: (complete: boolean) => void): void {
-    this.#response.once("close", () => listener(this.#response.writableFinished));
+    this.#response.on("close", () => listener(this.#response.writableFinished));
   }
 
   stallLimitMs(): number {

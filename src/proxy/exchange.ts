@@ -68,11 +68,11 @@ export async function exchange(
   request: ExchangeRequest,
 ): Promise<void> {
   const run = new Exchange(services, request);
-  services.stalls.add(request.downstream);
+  const slot = services.stalls.add(request.downstream);
   try {
     await run.run();
   } finally {
-    services.stalls.delete(request.downstream);
+    services.stalls.delete(slot);
   }
 }
 
@@ -121,17 +121,21 @@ class Exchange {
 
   async run(): Promise<void> {
     try {
+      const immediate = this.#skipped ? undefined : this.#immediate();
       if (this.#skipped) this.#send(this.#pipeline.permitSkipped(this.#request.flow), undefined);
-      else await this.#judge();
+      else if (immediate !== undefined) {
+        this.#services.recorder.permitted(this.#context);
+        this.#send(immediate, undefined);
+      } else await this.#judge();
     } catch (error) {
       this.#fail(error);
     }
     await this.#ended;
-    await this.#switched;
+    if (this.#switched !== undefined) await this.#switched;
     this.#judged?.close();
     this.#body?.close();
     const pipeline = this.#skipped ? undefined : this.#pipeline;
-    await this.#services.recorder.finished(this.#context, pipeline, {
+    const told = this.#services.recorder.finished(this.#context, pipeline, {
       status: this.#status,
       bytesReceived: this.#body?.bytes ?? this.#bufferedBytes,
       bytesSent: this.#request.downstream.bytesSent,
@@ -140,6 +144,13 @@ class Exchange {
       ...(this.#denial === undefined ? {} : { denial: this.#denial }),
       ...(this.#skipped ? { note: { skipped: "listener.skip_hosts" } } : {}),
     });
+    if (told !== undefined) await told;
+  }
+
+  #immediate(): Permit | undefined {
+    if (this.#pipeline.needs.requestBody) return undefined;
+    const verdict = this.#pipeline.immediate(this.#context);
+    return verdict !== undefined && "permit" in verdict ? verdict.permit : undefined;
   }
 
   async #judge(): Promise<void> {

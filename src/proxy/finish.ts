@@ -75,11 +75,11 @@ export class FlowRecorder {
   }
 
   /** The message is over. `pipeline` is absent for flows that skipped the chain. */
-  async finished(
+  finished(
     context: RequestContext,
     pipeline: Pipeline | undefined,
     ending: Ending,
-  ): Promise<void> {
+  ): Promise<void> | undefined {
     const { flow } = context;
     const now = Date.now();
     const durationMs = Math.max(0, now - flow.startedAt);
@@ -93,9 +93,10 @@ export class FlowRecorder {
     );
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
-    if (pipeline === undefined) return;
+    if (pipeline === undefined) return undefined;
     this.#appendEnding(context, ending, now, durationMs);
-    await pipeline.finish(context, pluginOutcome(ending, durationMs));
+    if (!pipeline.hasAsked(context)) return undefined;
+    return pipeline.finish(context, pluginOutcome(ending, durationMs));
   }
 
   #appendEnding(context: RequestContext, ending: Ending, at: number, durationMs: number): void {
@@ -127,7 +128,7 @@ export class FlowRecorder {
 
   #writeLine(context: RequestContext, ending: Ending, outcome: string, durationMs: number): void {
     const { flow, identity } = context;
-    const line = {
+    const line: Record<string, string | number> = {
       flow: flow.id,
       direction: flow.direction,
       transport: flow.transport,
@@ -135,22 +136,20 @@ export class FlowRecorder {
       client: flow.client.address,
       method: context.method,
       host: context.host,
-      ...(context.path === "" ? {} : { path: context.pathname }),
       status: ending.status,
       durationMs,
       received: ending.bytesReceived,
       sent: ending.bytesSent,
-      ...(identity === undefined ? {} : { subject: identity.subject }),
-      ...(flow.parentId === undefined ? {} : { parent: flow.parentId }),
-      ...(ending.denial === undefined
-        ? {}
-        : {
-            code: ending.denial.code,
-            reason: ending.denial.message,
-            ...(ending.denial.plugin === undefined ? {} : { plugin: ending.denial.plugin }),
-          }),
-      ...ending.note,
     };
+    if (context.path !== "") line["path"] = context.pathname;
+    if (identity !== undefined) line["subject"] = identity.subject;
+    if (flow.parentId !== undefined) line["parent"] = flow.parentId;
+    if (ending.denial !== undefined) {
+      line["code"] = ending.denial.code;
+      line["reason"] = ending.denial.message;
+      if (ending.denial.plugin !== undefined) line["plugin"] = ending.denial.plugin;
+    }
+    if (ending.note !== undefined) Object.assign(line, ending.note);
     if (outcome === "denied" || outcome === "error") this.log.warn(line, "flow");
     else this.log.info(line, "flow");
   }

@@ -20,7 +20,12 @@ export interface Stallable {
 
 /** Per-socket timers cost more than this sweep, and one sweep is enough for limits of seconds. */
 export class StallWatch {
-  readonly #watched = new Set<Stallable>();
+  /**
+   * Slots that are used again, not a Set: V8 links a Set's outgrown tables to their successors, and with constant turnover
+   * that makes the young generation's collector keep what has passed through them.
+   */
+  readonly #slots: (Stallable | undefined)[] = [];
+  readonly #free: number[] = [];
   readonly #timer: NodeJS.Timeout;
 
   constructor(sweepMs: number) {
@@ -28,21 +33,25 @@ export class StallWatch {
     this.#timer.unref();
   }
 
-  add(item: Stallable): void {
-    this.#watched.add(item);
+  /** Watches until {@link delete} is called with the slot that this returns. */
+  add(item: Stallable): number {
+    const slot = this.#free.pop() ?? this.#slots.length;
+    this.#slots[slot] = item;
+    return slot;
   }
 
-  delete(item: Stallable): void {
-    this.#watched.delete(item);
+  delete(slot: number): void {
+    this.#slots[slot] = undefined;
+    this.#free.push(slot);
   }
 
   close(): void {
     clearInterval(this.#timer);
-    this.#watched.clear();
   }
 
   #sweep(now: number): void {
-    for (const item of this.#watched) {
+    for (const item of this.#slots) {
+      if (item === undefined) continue;
       const limit = item.stallLimitMs();
       const progress = item.progress();
       const { lastSeen } = item;
@@ -50,7 +59,7 @@ export class StallWatch {
         lastSeen.progress = progress;
         lastSeen.sinceMs = now;
       } else if (now - lastSeen.sinceMs >= limit) {
-        this.#watched.delete(item);
+        lastSeen.sinceMs = now;
         item.onStall();
       }
     }

@@ -1,7 +1,7 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, Registry } from "prom-client";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
-import { Distribution, Tally, type Cell } from "./instruments.ts";
+import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
 
 export type { CountedInvocation, GoStats } from "./go-stats.ts";
@@ -74,6 +74,16 @@ export class Metrics {
   readonly #goStats = new GoStatsCounter();
   readonly #readers = new Map<GaugeName, () => number>();
   readonly #process: ProcessMetrics;
+  #lastFlow:
+    | {
+        readonly direction: Direction;
+        readonly transport: Transport;
+        readonly outcome: FlowOutcome;
+        readonly statusClass: string;
+        readonly cell: Cell;
+        readonly seconds: Buckets;
+      }
+    | undefined;
 
   constructor(options: { readonly version: string; generation(): number }) {
     const registry = this.#registry;
@@ -178,9 +188,25 @@ export class Metrics {
     status: number,
     seconds: number,
   ): void {
+    const last = this.#lastFlow;
     const statusClass = statusClasses[Math.trunc(status / 100)] ?? "none";
-    this.#flows.of(direction, transport, outcome, statusClass).value += 1;
-    this.#flowSeconds.of(direction, transport).observe(seconds);
+    // Most flows are like the one before them.
+    if (
+      last !== undefined &&
+      last.direction === direction &&
+      last.transport === transport &&
+      last.outcome === outcome &&
+      last.statusClass === statusClass
+    ) {
+      last.cell.value += 1;
+      last.seconds.observe(seconds);
+      return;
+    }
+    const cell = this.#flows.of(direction, transport, outcome, statusClass);
+    const distribution = this.#flowSeconds.of(direction, transport);
+    this.#lastFlow = { direction, transport, outcome, statusClass, cell, seconds: distribution };
+    cell.value += 1;
+    distribution.observe(seconds);
   }
 
   phase(direction: Direction, phase: FlowPhase, seconds: number): void {
@@ -211,8 +237,8 @@ export class Metrics {
   }
 
   bytes(direction: Direction, received: number, sent: number): void {
-    this.#bytes.of(direction, "received").value += received;
-    this.#bytes.of(direction, "sent").value += sent;
+    if (received > 0) this.#bytes.of(direction, "received").value += received;
+    if (sent > 0) this.#bytes.of(direction, "sent").value += sent;
   }
 
   refused(reason: Refusal): void {

@@ -41,6 +41,8 @@ interface Entry {
 const maxOrigins = 1_024;
 /** Node servers close idle connections after 5 s: stay below, so that a request rarely meets a closing one. */
 const keepAliveTimeoutMs = 4_000;
+/** An origin that promises to wait longer is believed this far. */
+const keepAliveMaxTimeoutMs = 30_000;
 
 /** The HTTP client for agent traffic of one generation. */
 export class OriginPools {
@@ -106,6 +108,7 @@ export class OriginPools {
         pipelining: 1,
         allowH2: http2,
         keepAliveTimeout: keepAliveTimeoutMs,
+        keepAliveMaxTimeout: keepAliveMaxTimeoutMs,
         headersTimeout: this.#options.responseTimeoutMs,
         bodyTimeout: this.#options.streamIdleTimeoutMs,
         maxHeaderSize: this.#options.maxHeaderBytes,

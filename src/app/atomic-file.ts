@@ -1,0 +1,27 @@
+/** Files that are there whole or not at all, whoever reads them meanwhile. */
+import { open, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+
+/** Writes beside `path` and renames into place. */
+export async function writeAtomically(
+  path: string,
+  content: string | Uint8Array,
+  mode: number,
+): Promise<void> {
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+  await rm(temporary, { force: true });
+  try {
+    // "wx": a symbolic link that somebody else put there is not written through.
+    const file = await open(temporary, "wx", mode);
+    try {
+      // open() subtracts the umask; chmod does not.
+      await file.chmod(mode);
+      await file.writeFile(content);
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}

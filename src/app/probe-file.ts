@@ -1,0 +1,57 @@
+/** A configuration that is derived from a loaded one and is loaded like any other, without being written down. */
+import { dirname, join, resolve } from "node:path";
+import { writeFile } from "node:fs/promises";
+import type { LoadedConfig } from "../config/load.ts";
+import type { Config } from "../config/presets.ts";
+
+/** A file, and the environment that it has to be loaded with. */
+export interface ProbeFile {
+  readonly file: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+const variable = "AUTHBRIDGE_PROBE_CONFIG";
+
+/**
+ * The file holds the name of a variable and nothing else: a loaded configuration may contain secrets that came from the
+ * environment, and those stay in memory.
+ */
+export async function writeProbeFile(
+  directory: string,
+  name: string,
+  config: Config,
+): Promise<ProbeFile> {
+  const file = join(directory, `${name}.yaml`);
+  await writeFile(file, `\${${variable}}\n`, { mode: 0o600 });
+  return { file, env: { [variable]: JSON.stringify(config) } };
+}
+
+/** The same pipelines on loopback ports that nobody has to know, without reloads and with every flow logged. */
+export function onFreePorts(loaded: LoadedConfig): Config {
+  const { config, path } = loaded;
+  const { listener, plugin_modules: modules } = config;
+  const free = "127.0.0.1:0";
+  return {
+    ...config,
+    listener: {
+      ...listener,
+      ...(listener.reverse_proxy_addr === undefined ? {} : { reverse_proxy_addr: free }),
+      ...(listener.forward_proxy_addr === undefined
+        ? {}
+        : { forward_proxy_addr: free, transparent_proxy_addr: free }),
+      ...(listener.session_api_addr === undefined ? {} : { session_api_addr: free }),
+      health_addr: free,
+    },
+    stats: { ...config.stats, address: free },
+    reload: { ...config.reload, enabled: false },
+    log: { level: "info" },
+    plugin_modules: modules.map((module) => resolve(dirname(resolve(path)), module)),
+  };
+}
+
+/** An authority of its own where the file's would live in another process only. */
+export function withReadableAuthority(config: Config, directory: string): Config {
+  if (config.tls_bridge.ca !== "ephemeral") return config;
+  const bridge = { ca: "file", ca_dir: join(directory, "ca"), generate_ca: true } as const;
+  return { ...config, tls_bridge: { ...config.tls_bridge, ...bridge } };
+}

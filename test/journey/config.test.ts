@@ -1,0 +1,466 @@
+/** One file, read as the Go program reads it: what is valid, what is refused, and how the refusal reads. */
+import { createServer } from "node:net";
+import { describe, expect, test } from "vitest";
+import { owner } from "../support/owner.ts";
+import {
+  inbound,
+  merge,
+  outbound,
+  ProxyProcess,
+  runProgram,
+  runWith,
+  settings,
+  type Settings,
+} from "../support/proxy.ts";
+
+const backend = "http://127.0.0.1:9";
+const both: Settings = { listener: { reverse_proxy_backend: backend } };
+const forwardOnly: Settings = { listener: { roles: ["forward"] } };
+
+interface Effective {
+  readonly mode: string;
+  readonly listener: Readonly<Record<string, unknown>>;
+  readonly pipeline: Readonly<
+    Record<"inbound" | "outbound", { readonly plugins: readonly Settings[] }>
+  >;
+  readonly session: Readonly<Record<string, unknown>>;
+  readonly [key: string]: unknown;
+}
+
+/** The effective configuration that `check` prints for a valid file. */
+async function effective(config: Settings | string): Promise<Effective> {
+  const { code, stdout, stderr } = await runWith("check", config);
+  expect(code, stderr).toBe(0);
+  return JSON.parse(stdout) as Effective;
+}
+
+/** Checks a bad file and answers its problems, one per line. */
+async function problems(config: Settings | string): Promise<string> {
+  const { code, stderr, stdout } = await runWith("check", config);
+  expect(code, stdout).toBe(2);
+  return stderr;
+}
+
+describe("addresses and roles", () => {
+  test("A1: without addresses the ports of the Go program are used", async () => {
+    const { listener, mode } = await effective(both);
+    expect(mode).toBe("proxy-sidecar");
+    expect(listener).toMatchObject({
+      reverse_proxy_addr: ":8080",
+      forward_proxy_addr: ":8081",
+      transparent_proxy_addr: ":8082",
+      session_api_addr: ":9094",
+    });
+  });
+
+  test("A2: the forward role alone fills no reverse address", async () => {
+    const { listener } = await effective(forwardOnly);
+    expect(listener).toMatchObject({ forward_proxy_addr: ":8081" });
+    expect(listener["reverse_proxy_addr"] ?? "").toBe("");
+  });
+
+  test("A3: the reverse role alone fills no forward and no transparent address", async () => {
+    const { listener } = await effective(merge(both, { listener: { roles: ["reverse"] } }));
+    expect(listener).toMatchObject({ reverse_proxy_addr: ":8080" });
+    expect(listener["forward_proxy_addr"] ?? "").toBe("");
+    expect(listener["transparent_proxy_addr"] ?? "").toBe("");
+  });
+
+  test("A4: an explicit address is kept", async () => {
+    const { listener } = await effective(
+      merge(both, { listener: { forward_proxy_addr: "127.0.0.1:18081" } }),
+    );
+    expect(listener["forward_proxy_addr"]).toBe("127.0.0.1:18081");
+  });
+
+  test("A5: both roles without a backend are refused", async () => {
+    expect(await problems("mode: proxy-sidecar\n")).toContain("reverse_proxy_backend");
+  });
+
+  test("A6: the forward role needs no backend", async () => {
+    await effective(forwardOnly);
+  });
+
+  test("A7: an unknown role is refused where it stands", async () => {
+    const text = await problems("listener:\n  roles: [sideways]\n");
+    expect(text).toMatch(/proxy\.yaml:2:11 listener\.roles\[0\]/);
+  });
+
+  test("A8: the TLS bridge needs the forward role", async () => {
+    const config = merge(both, {
+      listener: { roles: ["reverse"] },
+      tls_bridge: { mode: "enabled", ca_dir: "/tmp/none" },
+    });
+    expect(await problems(config)).toMatch(/tls_bridge.*forward/);
+  });
+
+  test.each(["ext_authz_addr", "ext_proc_addr"])("A9: %s belongs to Envoy modes", async (key) => {
+    expect(await problems(merge(both, { listener: { [key]: ":9090" } }))).toContain(key);
+  });
+
+  test.each(["envoy-sidecar", "waypoint", "nonsense"])(
+    "A10: mode %s is refused by name",
+    async (mode) => {
+      expect(await problems(merge(both, { mode }))).toMatch(/mode.*proxy-sidecar/);
+    },
+  );
+
+  test("A10: an empty mode is proxy-sidecar", async () => {
+    expect((await effective(merge(both, { mode: "" }))).mode).toMatch(/^(proxy-sidecar)?$/);
+  });
+});
+
+describe("pipeline entries", () => {
+  test("A12, A13: a bare name, a full entry and a null configuration are all read", async () => {
+    const { pipeline } = await effective(
+      settings(
+        outbound(
+          "plain",
+          { name: "plain", id: "second", on_error: "observe", config: null },
+          { name: "recorder", config: { file: "x" } },
+        ),
+      ),
+    );
+    expect(pipeline.outbound.plugins).toMatchObject([
+      { name: "plain", on_error: "enforce" },
+      { name: "plain", id: "second", on_error: "observe" },
+      { name: "recorder", on_error: "enforce" },
+    ]);
+    expect(pipeline.outbound.plugins[0]?.["id"] ?? "").toBe("");
+  });
+
+  test("A14: on_error takes enforce, observe and off", async () => {
+    const { pipeline } = await effective(
+      settings(
+        outbound(...["enforce", "observe", "off"].map((on_error) => ({ name: "plain", on_error }))),
+      ),
+    );
+    expect(pipeline.outbound.plugins.map((entry) => entry["on_error"])).toEqual([
+      "enforce",
+      "observe",
+      "off",
+    ]);
+  });
+
+  test("A14: any other on_error is refused where it stands", async () => {
+    const text = "pipeline:\n  outbound:\n    plugins:\n    - {name: plain, on_error: maybe}\n";
+    expect(await problems(`listener: {roles: [forward]}\n${text}`)).toMatch(
+      /proxy\.yaml:5:\d+ pipeline\.outbound\.plugins\[0\]\.on_error/,
+    );
+  });
+
+  test("an unknown field of an entry is refused", async () => {
+    const text = await problems(settings(outbound({ name: "plain", onerror: "off" })));
+    expect(text).toMatch(/onerror: unknown key \(did you mean on_error\?\)/);
+  });
+
+  test("weakening an authentication plugin is refused", async () => {
+    const entry = { name: "gate", config: { key: "k" }, on_error: "observe" };
+    expect(await problems(settings(outbound(entry)))).toContain("allow_weakened_auth");
+    await effective(settings(outbound({ ...entry, allow_weakened_auth: true })));
+  });
+});
+
+describe("blocks", () => {
+  test.each([
+    ["nothing", {}, true],
+    ["true", { enabled: true }, true],
+    ["false", { enabled: false }, false],
+  ])("A15: session.enabled of %s", async (_name, session, expected) => {
+    expect((await effective(merge(forwardOnly, { session }))).session["enabled"]).toBe(expected);
+  });
+
+  test("A16: an unknown mtls mode is refused", async () => {
+    const config = merge(forwardOnly, { spiffe: {}, mtls: { mode: "bogus" } });
+    expect(await problems(config)).toMatch(/mtls\.mode/);
+  });
+
+  test.each(["permissive", "strict"])(
+    "A16: mtls mode %s is a valid word whose capability is not here yet",
+    async (mode) => {
+      const text = await problems(merge(forwardOnly, { spiffe: {}, mtls: { mode } }));
+      expect(text).toContain("not available in this version");
+      expect(text).not.toContain("must be");
+    },
+  );
+
+  test("A17: an empty spiffe block has the defaults of the Go program and is inert", async () => {
+    expect((await effective(merge(forwardOnly, { spiffe: {} })))["spiffe"]).toEqual({
+      socket: "unix:///spiffe-workload-api/spire-agent.sock",
+      mirror_files: true,
+      mirror_dir: "/opt",
+    });
+  });
+
+  test("A18: a spiffe socket must be a unix URI", async () => {
+    const config = merge(forwardOnly, { spiffe: { socket: "/run/x.sock" } });
+    expect(await problems(config)).toMatch(/spiffe\.socket.*unix:\/\//);
+  });
+
+  test("A19: an unknown key under mtls is no error", async () => {
+    const config = merge(forwardOnly, { spiffe: {}, mtls: { mode: "strict", extra: 1 } });
+    const { stderr } = await runWith("check", config);
+    expect(stderr).not.toMatch(/^(?!warning).*mtls\.extra/m);
+  });
+
+  test("A20: the bridge needs a directory and real ports", async () => {
+    const config = merge(forwardOnly, { tls_bridge: { mode: "enabled", ports: [0, 70_000] } });
+    const text = await problems(config);
+    expect(text).toContain("tls_bridge.ca_dir");
+    expect(text).toContain("tls_bridge.ports[0]");
+    expect(text).toContain("tls_bridge.ports[1]");
+  });
+
+  test("A25: spiffe is only needed by mtls and by plugins that identify with it", async () => {
+    await effective(merge(forwardOnly, { spiffe: {} }));
+    expect(await problems(merge(forwardOnly, { mtls: { mode: "strict" } }))).toContain("spiffe");
+  });
+
+  test.each([
+    ["tls_bridge", { tls_bridge: { mode: "enabled", ca_dir: "/tmp/ca" } }],
+    ["mtls", { spiffe: {}, mtls: { mode: "strict" } }],
+  ])("%s is refused as not available in this version, with exit code 2", async (key, block) => {
+    const { code, stderr } = await runWith("run", settings(block));
+    expect(code).toBe(2);
+    expect(stderr).toMatch(new RegExp(`${key}.*not available in this version`));
+  });
+
+  test("a plugin that comes later is refused as not available in this version", async () => {
+    const text = await problems(settings(outbound("opa", "mcp-parser")));
+    expect(text).toMatch(/opa.*not available in this version/);
+    expect(text).toMatch(/mcp-parser.*not available in this version/);
+  });
+});
+
+describe("problems", () => {
+  test("Z20: an unknown top-level key is an error that names the nearest key", async () => {
+    const text = await problems("listener: {roles: [forward]}\npipelin: {}\n");
+    expect(text).toMatch(/proxy\.yaml:2:1 pipelin: unknown key \(did you mean pipeline\?\)/);
+  });
+
+  test("--lenient turns unknown keys into warnings", async () => {
+    const config = "listener: {roles: [forward]}\npipelin: {}\n";
+    const { code, stderr } = await runWith("check", config, { args: ["--lenient"] });
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/warning: .*proxy\.yaml:2:1 pipelin/);
+  });
+
+  test("all problems of a file are reported at once, plugins included", async () => {
+    const text = await problems(`
+listener:
+  roles: [sideways]
+  skip_hosts: ["*"]
+pipeline:
+  outbound:
+    plugins:
+    - nope
+    - name: jwt-validation
+      config: {}
+    - name: static-inject
+      config: {source: mappings, surprise: 1}
+`);
+    expect(text).toMatch(/:3:11 listener\.roles\[0\]/);
+    expect(text).toMatch(/:4:16 listener\.skip_hosts\[0\]/);
+    expect(text).toMatch(/:8:\d+ .*nope/);
+    expect(text).toMatch(/:(9|10):\d+ .*issuer/);
+    expect(text).toMatch(/:12:\d+ .*surprise/);
+  });
+
+  test("broken YAML is refused with its position", async () => {
+    expect(await problems("listener:\n  roles: [forward\nstats: {}\n")).toMatch(
+      /proxy\.yaml:[23]:\d+/,
+    );
+  });
+
+  test("a key given twice is refused", async () => {
+    expect(await problems("listener: {roles: [forward]}\nlistener: {}\n")).toMatch(/:2:1/);
+  });
+
+  test("a missing file is bad configuration", async () => {
+    const { code, stderr } = await runProgram(["--config", "/does/not/exist.yaml"]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("/does/not/exist.yaml");
+  });
+
+  test.each([
+    ["no --config", []],
+    ["an unknown flag", ["--config", "x.yaml", "--wat"]],
+    ["an unknown command", ["wat"]],
+    ["a flag without its value", ["--config"]],
+  ])("bad usage (%s) ends with exit code 2 and says how to call it", async (_name, args) => {
+    const { code, stderr } = await runProgram(args);
+    expect(code).toBe(2);
+    expect(stderr).toContain("--config FILE");
+  });
+
+  test("--version and schema answer on stdout", async () => {
+    const [version, schema] = await Promise.all([
+      runProgram(["--version"]),
+      runProgram(["schema"]),
+    ]);
+    expect(version).toMatchObject({ code: 0 });
+    expect(version.stdout).toMatch(/^authbridge-proxy \d+\.\d+\.\d+/);
+    expect(schema.code).toBe(0);
+    expect(JSON.parse(schema.stdout)).toMatchObject({ type: "object" });
+  });
+
+  test("an address that is taken is a failure while running", async () => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+    const address = taken.address();
+    const port = typeof address === "object" ? address?.port : 0;
+    try {
+      const config = settings({ listener: { forward_proxy_addr: `127.0.0.1:${port}` } });
+      const { code, stderr } = await runWith("run", config);
+      expect(code).toBe(1);
+      expect(stderr).toContain("EADDRINUSE");
+    } finally {
+      await new Promise((resolve) => taken.close(resolve));
+    }
+  });
+});
+
+describe("environment", () => {
+  test("$VAR and ${VAR} are expanded before the file is parsed; unknown ones stay", async () => {
+    const config = [
+      "listener: {roles: [forward], skip_hosts: [$HOST_A, '${HOST_B}']}",
+      "plugin_modules: ['$NOT_SET_ANYWHERE/x.ts']",
+      "stats: {address: '${STATS}'}",
+    ].join("\n");
+    const env = { HOST_A: "a.test", HOST_B: "b.test", STATS: "127.0.0.1:19093" };
+    const { stderr, stdout } = await runWith("check", config, { env });
+    // The module with the unexpanded name does not exist; that is what makes it visible.
+    expect(stderr).toContain("${NOT_SET_ANYWHERE}/x.ts");
+    const good = await runWith("check", config.replace(/plugin_modules.*\n/, ""), { env });
+    expect(good.code, good.stderr).toBe(0);
+    expect(JSON.parse(good.stdout)).toMatchObject({
+      listener: { skip_hosts: ["a.test", "b.test"] },
+      stats: { address: "127.0.0.1:19093" },
+    });
+    expect(stdout).toBe("");
+  });
+});
+
+describe("skip_hosts patterns", () => {
+  test.each(["", "   ", "*", "**", "[", "otel-collector:8335"])(
+    "G17: the pattern %j is refused",
+    async (pattern) => {
+      const config = merge(forwardOnly, { listener: { skip_hosts: [pattern] } });
+      expect(await problems(config)).toContain("listener.skip_hosts[0]");
+    },
+  );
+});
+
+describe("check", () => {
+  test("M17: what check prints has no secret in it", async () => {
+    const config = settings(
+      outbound({
+        name: "token-exchange",
+        config: {
+          token_url: "http://idp.test/token",
+          identity: { type: "client-secret", client_id: "me", client_secret: "s3cret-value" },
+        },
+      }),
+    );
+    const { code, stdout, stderr } = await runWith("check", config);
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain("[REDACTED]");
+    expect(stdout + stderr).not.toContain("s3cret-value");
+  });
+
+  test("a Go-style file with every block that is in scope loads unchanged", async () => {
+    const config = `
+mode: proxy-sidecar
+listener:
+  roles: [reverse, forward]
+  reverse_proxy_addr: ":8080"
+  reverse_proxy_backend: "http://127.0.0.1:8000"
+  forward_proxy_addr: ":8081"
+  transparent_proxy_addr: ":8082"
+  session_api_addr: ":9094"
+  skip_hosts: ["otel-collector*", "keycloak.**"]
+pipeline:
+  inbound:
+    plugins:
+      - name: jwt-validation
+        id: front-door
+        on_error: enforce
+        config:
+          issuer: "http://keycloak.localtest.me:8080/realms/rossoctl"
+          keycloak_url: "http://keycloak:8080"
+          keycloak_realm: rossoctl
+          audience_mode: static
+          audience: agent
+          allowed_audiences: [agent-b]
+          bypass_paths: ["/.well-known/*", "/healthz"]
+          placeholder_mode: true
+          placeholder_ttl: 30m
+  outbound:
+    plugins:
+      - name: token-exchange
+        config:
+          keycloak_url: "http://keycloak:8080/"
+          keycloak_realm: rossoctl
+          default_policy: passthrough
+          no_token_policy: allow
+          audience_from_host: true
+          resolve_placeholders: true
+          identity:
+            type: client-secret
+            client_id_file: /shared/client-id.txt
+            client_secret_file: /shared/client-secret.txt
+          routes:
+            rules:
+              - {host: "*.tools.svc", target_audience: tools, token_scopes: "openid tools", action: exchange}
+              - {host: "public.*", passthrough: true}
+      - name: static-inject
+        on_error: "off"
+        config: {source: secret_dir, secret_dir: /secrets, key_by: host, placeholder: "x"}
+session: {enabled: true, ttl: 30m, max_events: 500, max_sessions: 100}
+stats: {address: ":9093"}
+spiffe: {}
+tls_bridge: {mode: disabled, ca_dir: /ca, generate_ca: true, passthrough_hosts: [a.test], ports: [443]}
+`;
+    const { code, stderr } = await runWith("check", config);
+    expect(code, stderr).toBe(0);
+  });
+});
+
+describe("a start without plugins", () => {
+  const own = owner();
+
+  test("A11: boots with exactly one warning for each empty chain", async () => {
+    const proxy = await own(ProxyProcess.start(settings(both)));
+    const warnings = proxy.logs.filter(
+      (line) =>
+        line["level"] === "warn" &&
+        /pipeline has no plugins|has no plugins/.test(String(line["msg"])),
+    );
+    expect(warnings.map((line) => line["pipeline"]).sort()).toEqual(["inbound", "outbound"]);
+  });
+
+  test("A15: session.enabled false serves no session API", async () => {
+    const proxy = await own(ProxyProcess.start(settings({ session: { enabled: false } })));
+    expect(proxy.surfaces).not.toContain("sessions");
+  });
+
+  test("A22: an unreadable credential file keeps the proxy running but not ready", async () => {
+    const proxy = await own(
+      ProxyProcess.start(
+        settings(
+          merge(
+            both,
+            inbound({
+              name: "jwt-validation",
+              config: { issuer: "http://127.0.0.1:9", audience_file: "no-such-file" },
+            }),
+          ),
+        ),
+      ),
+    );
+    expect((await proxy.health("/healthz")).status).toBe(200);
+    const ready = await proxy.health("/readyz");
+    expect(ready.status).toBe(503);
+    expect(ready.text).toContain("inbound plugin not ready: jwt-validation");
+  });
+});

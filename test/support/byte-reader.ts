@@ -1,0 +1,126 @@
+/** Pulls bytes from a socket on demand, so that not reading is back-pressure. */
+import type { Socket } from "node:net";
+
+const usualWaitMs = 8000;
+
+/** The reading half of a socket. */
+export class ByteReader {
+  #pending: Buffer = Buffer.alloc(0);
+  #hasEnded = false;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+  readonly #socket: Socket;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on("readable", () => this.#wake?.());
+    socket.on("end", () => this.#stop());
+    socket.on("close", () => this.#stop());
+    socket.on("error", (error) => {
+      this.#error = error;
+      this.#stop();
+    });
+  }
+
+  /** Everything was read and nothing more will come. */
+  get hasEnded(): boolean {
+    return this.#hasEnded && this.#pending.length === 0;
+  }
+
+  /** How the connection broke, if it did. */
+  get error(): Error | undefined {
+    return this.#error;
+  }
+
+  /** At least one byte, or undefined at the end. */
+  async some(waitMs = usualWaitMs): Promise<Buffer | undefined> {
+    if (this.#pending.length === 0) await this.#more(waitMs);
+    if (this.#pending.length === 0) return undefined;
+    const bytes = this.#pending;
+    this.#pending = Buffer.alloc(0);
+    return bytes;
+  }
+
+  /** The bytes up to and with the delimiter; a fault when the connection ends before it. */
+  async until(delimiter: string, waitMs = usualWaitMs): Promise<Buffer> {
+    let found = this.#pending.indexOf(delimiter, 0, "latin1");
+    while (found === -1) {
+      await this.#moreOrFail(`${JSON.stringify(delimiter)}`, waitMs);
+      found = this.#pending.indexOf(delimiter, 0, "latin1");
+    }
+    return this.#cut(found + delimiter.length);
+  }
+
+  /** Waits, however long, until there is a byte or the end. */
+  async peek(): Promise<void> {
+    if (this.#pending.length === 0) await this.#more(2 ** 31 - 1);
+  }
+
+  async exactly(count: number, waitMs = usualWaitMs): Promise<Buffer> {
+    while (this.#pending.length < count) await this.#moreOrFail(`${count} bytes`, waitMs);
+    return this.#cut(count);
+  }
+
+  /** What is left until the connection ends. */
+  async toEnd(waitMs = usualWaitMs): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    for (
+      let bytes = await this.some(waitMs);
+      bytes !== undefined;
+      bytes = await this.some(waitMs)
+    ) {
+      chunks.push(bytes);
+    }
+    return Buffer.concat(chunks);
+  }
+
+  #cut(count: number): Buffer {
+    const bytes = this.#pending.subarray(0, count);
+    this.#pending = this.#pending.subarray(count);
+    return bytes;
+  }
+
+  #stop(): void {
+    this.#drain();
+    this.#hasEnded = true;
+    this.#wake?.();
+  }
+
+  #drain(): boolean {
+    const bytes: unknown = this.#socket.read();
+    if (!Buffer.isBuffer(bytes)) return false;
+    this.#pending = Buffer.concat([this.#pending, bytes]);
+    return true;
+  }
+
+  async #moreOrFail(what: string, waitMs: number): Promise<void> {
+    const before = this.#pending.length;
+    await this.#more(waitMs);
+    if (this.#pending.length === before) {
+      const seen = this.#pending.toString("latin1").slice(0, 300);
+      throw new Error(
+        `connection ended before ${what}; read so far: ${JSON.stringify(seen)}`,
+        this.#error === undefined ? undefined : { cause: this.#error },
+      );
+    }
+  }
+
+  async #more(waitMs: number): Promise<void> {
+    const deadline = Date.now() + waitMs;
+    while (!this.#drain() && !this.#hasEnded) {
+      const left = deadline - Date.now();
+      if (left <= 0) {
+        const seen = this.#pending.toString("latin1").slice(0, 300);
+        throw new Error(`nothing more within ${waitMs} ms after ${JSON.stringify(seen)}`);
+      }
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, left);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+      this.#wake = undefined;
+    }
+  }
+}
