@@ -193,6 +193,15 @@ async function carryUpgrade(parts: UpgradeParts): Promise<void> {
       client.once("close", () => resolve());
       // The backend is done; a client that keeps its half open would hold the connection for good.
       connection.once("close", () => client.destroySoon());
+      // As long as no protocol is agreed upon, a client that closes its half has left.
+      let isOpen = false;
+      proxy.once("open", () => {
+        isOpen = true;
+      });
+      client.once("end", () => {
+        if (!isOpen) client.destroy();
+      });
+      client.read(0);
       proxy.on("error", (error) => {
         const message = `${destination.authority} failed: ${error.message}`;
         reject(new ProxyError("upstream.reset", message, { cause: error }));

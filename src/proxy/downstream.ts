@@ -219,11 +219,11 @@ export class Http1Downstream implements Downstream {
 
   onStall(): void {
     if (this.#response.headersSent) {
-      this.stalled = readerStalled;
+      this.stalled ??= readerStalled;
       this.destroy();
       return;
     }
-    this.stalled = bodyStalled;
+    this.stalled ??= bodyStalled;
     this.reply(renderDenial(bodyStalled));
     this.#request.destroy(new Error("request body timed out"));
   }

@@ -147,11 +147,11 @@ export class Http2Downstream implements Downstream {
 
   onStall(): void {
     if (this.#stream.headersSent) {
-      this.stalled = readerStalled;
+      this.stalled ??= readerStalled;
       this.destroy();
       return;
     }
-    this.stalled = bodyStalled;
+    this.stalled ??= bodyStalled;
     this.reply(renderDenial(bodyStalled));
   }
 

@@ -147,6 +147,11 @@ export function responseFor(request: IncomingMessage, client: Socket): ServerRes
   response.shouldKeepAlive = false;
   response.assignSocket(client);
   response.once("finish", () => client.destroySoon());
+  // Nobody reads the connection before the new protocol begins: without this a client that has left is not noticed.
+  client.once("end", () => {
+    if (response.socket === client) client.destroy();
+  });
+  client.read(0);
   return response;
 }
 
