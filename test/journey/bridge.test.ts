@@ -353,6 +353,20 @@ describe("events of a stream", () => {
   });
 });
 
+test("a whole answer that is compressed although nobody asked does not slip past the chain (Z13)", async () => {
+  const fresh = await start({
+    plugins: [{ name: "bridge-frames", config: { file: "frames.jsonl", refuse: "forbidden" } }],
+  });
+  const compressed = gzipSync('{"word":"forbidden"}');
+  origin.on("/forced-gzip-json", (_request, response) => {
+    response.writeHead(200, { "Content-Type": "application/json", "Content-Encoding": "gzip" });
+    response.end(compressed);
+  });
+  const answer = await fresh.get(at, "/forced-gzip-json");
+  expect(answer.status).toBeGreaterThanOrEqual(400);
+  expect(answer.body.includes(compressed.subarray(10))).toBe(false);
+});
+
 describe("a refusal inside the bridge", () => {
   test("is an HTTP answer with JSON, and the connection goes on", async () => {
     const wire = await proxy.http1(at);

@@ -104,7 +104,7 @@ describe("a refused change", () => {
       () => marked("x", { stats: { address: "127.0.0.1:18093" } }),
       /stats\.address/,
     ],
-    ["C6: to something invalid", () => settings(outbound("nope")), /nope/],
+    ["C6: to something invalid", () => merge(marked("x"), outbound("nope")), /nope/],
     ["C6, OPS-01: to broken YAML", () => "listener: {roles: [\n", /:\d+:\d+/],
     ["OPS-01: with an unknown key", () => marked("x", { lissener: {} }), /lissener/],
     [

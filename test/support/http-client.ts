@@ -183,13 +183,27 @@ export function get(
   return request(address, { target, headers });
 }
 
-/** Sends bytes on a connection of its own, closes the sending half, and reads all that comes back. */
-export async function exchangeBytes(address: Address, bytes: string | Buffer): Promise<string> {
+/**
+ * Sends bytes on a connection of its own and reads all that comes back until the proxy closes or falls silent.
+ *
+ * The sending half stays open unless `thenEnd`: a proxy may take its end for a client that has left.
+ */
+export async function exchangeBytes(
+  address: Address,
+  bytes: string | Buffer,
+  options: { readonly thenEnd?: boolean; readonly silenceMs?: number } = {},
+): Promise<string> {
   const client = await RawClient.connect(address);
+  const parts: Buffer[] = [];
   try {
     client.send(bytes);
-    client.end();
-    return (await client.reader.toEnd()).toString("latin1");
+    if (options.thenEnd === true) client.end();
+    const silenceMs = options.silenceMs ?? 1500;
+    for (;;) {
+      const part = await client.reader.some(silenceMs).catch(() => undefined);
+      if (part === undefined) return Buffer.concat(parts).toString("latin1");
+      parts.push(part);
+    }
   } finally {
     client.close();
   }
