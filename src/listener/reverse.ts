@@ -3,7 +3,12 @@ import { Agent, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
-import { type Destination, originForm, parseAbsoluteTarget, parseHostHeader } from "../net/destination.ts";
+import {
+  type Destination,
+  originForm,
+  parseAbsoluteTarget,
+  parseHostHeader,
+} from "../net/destination.ts";
 import { type Flow, makeFlow } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { Http1Downstream } from "../proxy/downstream.ts";

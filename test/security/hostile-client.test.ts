@@ -55,16 +55,19 @@ const smuggling: readonly (readonly [name: string, fields: string, body: string]
 describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
   const port = (): number => (surface === "forward" ? proxy.forward : proxy.reverse);
 
-  test.each(smuggling)("%s: 400, and what follows is not a request", async (_name, fields, body) => {
-    const smuggled = head(surface, "GET", "/smuggled");
-    const answer = await exchangeRaw(
-      port(),
-      head(surface, "POST", "/silent", fields) + body + smuggled,
-    );
-    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
-    expect(answer.match(/HTTP\/1\.1 /g)).toHaveLength(1);
-    expect(origin.seen).not.toContain("smuggled");
-  });
+  test.each(smuggling)(
+    "%s: 400, and what follows is not a request",
+    async (_name, fields, body) => {
+      const smuggled = head(surface, "GET", "/smuggled");
+      const answer = await exchangeRaw(
+        port(),
+        head(surface, "POST", "/silent", fields) + body + smuggled,
+      );
+      expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+      expect(answer.match(/HTTP\/1\.1 /g)).toHaveLength(1);
+      expect(origin.seen).not.toContain("smuggled");
+    },
+  );
 
   test("a request that upgrades and has a body is sent whole, as an ordinary request", async () => {
     const fields = "Connection: Upgrade\r\nUpgrade: foo\r\nTransfer-Encoding: chunked\r\n";
@@ -80,7 +83,8 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
   });
 
   test("an upgrade to h2c is ignored and the request served", async () => {
-    const fields = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    const fields =
+      "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
     const client = await RawClient.connect(port());
     client.send(head(surface, "GET", "/a", fields));
     expect(await client.sees("ok")).toMatch(/^HTTP\/1\.1 200 /);
@@ -109,7 +113,9 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
     expect(origin.seen.match(/\/silent/g)).toHaveLength(1);
     client.socket.destroy();
     other.socket.destroy();
-    await until(async () => ((await proxy.metric("authbridge_active_flows")) === 0 ? true : undefined));
+    await until(async () =>
+      (await proxy.metric("authbridge_active_flows")) === 0 ? true : undefined,
+    );
   });
 
   test("a client that pipelines without end is cut", async () => {
@@ -156,7 +162,9 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
 
 test("tunnels that are still being opened count against limits.max_tunnels", async () => {
   const authority = `127.0.0.1:${origin.port}`;
-  const clients = await Promise.all(Array.from({ length: 8 }, () => RawClient.connect(proxy.forward)));
+  const clients = await Promise.all(
+    Array.from({ length: 8 }, () => RawClient.connect(proxy.forward)),
+  );
   for (const client of clients) {
     client.send(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
   }
@@ -167,7 +175,9 @@ test("tunnels that are still being opened count against limits.max_tunnels", asy
 });
 
 test("a connection over limits.max_connections is answered 503 and its request not served", async () => {
-  const held = await Promise.all(Array.from({ length: 20 }, () => RawClient.connect(proxy.forward)));
+  const held = await Promise.all(
+    Array.from({ length: 20 }, () => RawClient.connect(proxy.forward)),
+  );
   const answer = await exchangeRaw(proxy.forward, head("forward", "GET", "/over"));
   expect(answer).toMatch(/^HTTP\/1\.1 503 /);
   expect(origin.seen).toBe("");
