@@ -217,3 +217,21 @@ test("clients that leave at every point of an exchange leave nothing behind", as
     });
   }
 });
+
+test.each(["::ffff:127.0.0.1", "::ffff:7f00:1", "0.0.0.0", "::"])(
+  "IP-16: a name that resolves to %s does not reach the proxy's own listeners",
+  async (address) => {
+    const aimed = await AttackedProxy.start({
+      egress: {
+        allow_ips: ["0.0.0.0/0", "::/0"],
+        hosts: { "rebound.test": [address] },
+      },
+    });
+    for (const port of [aimed.stats, aimed.forward]) {
+      const authority = `rebound.test:${port}`;
+      const request = `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`;
+      expect(await exchangeRaw(aimed.forward, request)).toMatch(/^HTTP\/1\.1 403 .*own-listener/s);
+    }
+    await aimed.close();
+  },
+);
