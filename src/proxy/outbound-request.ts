@@ -8,12 +8,8 @@ import { type Client, makeFlow, type Transport } from "../pipeline/flow.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { Callers } from "./callers.ts";
 import { type DownstreamLimits, Http1Downstream } from "./downstream.ts";
-import {
-  exchange,
-  type ExchangeRequest,
-  type ExchangeServices,
-  type UpgradeRequest,
-} from "./exchange.ts";
+import { exchange } from "./exchange.ts";
+import type { ExchangeRequest, ExchangeServices, UpgradeRequest } from "./exchange-request.ts";
 import type { RefusedHead } from "./finish.ts";
 import { denialOf, renderDenial } from "./reply.ts";
 import {

@@ -76,3 +76,11 @@ export function upgradeProtocol(request: IncomingMessage): string | undefined {
   if (protocol === undefined || protocol === "" || /\bh2c?\b/i.test(protocol)) return undefined;
   return protocol;
 }
+
+/** gRPC ends its messages with trailers and streams both ways at once, for which it needs HTTP/2 end to end. */
+export function isGrpc(contentType: string | undefined): boolean {
+  return (
+    contentType?.startsWith("application/grpc") === true &&
+    !contentType.startsWith("application/grpc-web")
+  );
+}
