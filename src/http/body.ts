@@ -106,6 +106,8 @@ export function readBounded(stream: Readable, limits: ReadLimits): Promise<Bound
     } else {
       limits.signal.addEventListener("abort", onAbort);
       stream.on("data", onData).on("end", onEnd).on("error", onError).on("close", onClose);
+      // A listener alone does not start a stream that its owner paused.
+      stream.resume();
     }
   });
 }

@@ -162,7 +162,7 @@ function checkField(name: string, value: string): void {
 }
 
 /** The fields of one connection (RFC 9110 section 7.6.1), with what older software sends besides. */
-function isHopByHop(name: string): boolean {
+export function isHopByHop(name: string): boolean {
   switch (name.length) {
     case 2:
       return isSameName(name, "te");
@@ -170,6 +170,9 @@ function isHopByHop(name: string): boolean {
       return isSameName(name, "trailer") || isSameName(name, "upgrade");
     case 10:
       return isSameName(name, "connection") || isSameName(name, "keep-alive");
+    case 14:
+      // What h2c began with; HTTP/2 forbids it (RFC 9113 section 3.1).
+      return isSameName(name, "http2-settings");
     case 16:
       return isSameName(name, "proxy-connection");
     case 17:

@@ -12,8 +12,9 @@ import {
   serveRequest,
   type SurfaceServices,
 } from "../proxy/outbound-request.ts";
-import { denialOf, rawReply, renderDenial } from "../proxy/reply.ts";
-import { checkFraming, checkHostAgrees } from "../proxy/request-head.ts";
+import { answerLast } from "../proxy/last-answer.ts";
+import { denialOf } from "../proxy/reply.ts";
+import { checkFraming, checkHostAgrees, upgradeProtocol } from "../proxy/request-head.ts";
 import { tunnel } from "../proxy/tunnel.ts";
 import type { ListenerHandlers } from "./listener.ts";
 
@@ -31,6 +32,10 @@ export class ForwardSurface implements ListenerHandlers {
     serveRequest(this.#services, request, response, explicit);
   }
 
+  carriesUpgrade(request: IncomingMessage): boolean {
+    return upgradeProtocol(request) !== undefined;
+  }
+
   onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
     serveRequest(this.#services, request, responseFor(request, client), explicit, head);
@@ -44,7 +49,7 @@ export class ForwardSurface implements ListenerHandlers {
       const address = client.remoteAddress ?? "";
       const head = { surface: "forward", client: address, method: "CONNECT" } as const;
       this.#services.recorder.malformed(error, head);
-      client.end(rawReply(renderDenial(denialOf(error))));
+      answerLast(client, denialOf(error));
     };
     try {
       checkFraming(request, this.#services.maxHeaders);

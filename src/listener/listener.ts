@@ -3,7 +3,10 @@ import http from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
-import { rawReply, renderDenial } from "../proxy/reply.ts";
+import { answerClientError, answerLast } from "../proxy/last-answer.ts";
+import { renderDenial } from "../proxy/reply.ts";
+import { hasBody } from "../proxy/request-head.ts";
+import { Turns } from "../proxy/turns.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
 /** An address as the file spells it: `:8081`, `127.0.0.1:0`, `[::1]:8081`. */
@@ -27,16 +30,9 @@ export interface ListenerLimits {
 export interface ListenerHandlers {
   onRequest(request: http.IncomingMessage, response: http.ServerResponse): void;
   onConnect(request: http.IncomingMessage, client: Socket, head: Buffer): void;
+  /** Whether an Upgrade is one that `onUpgrade` can carry; every other one is ignored (RFC 9110 section 7.8). */
+  carriesUpgrade(request: http.IncomingMessage): boolean;
   onUpgrade(request: http.IncomingMessage, client: Socket, head: Buffer): void;
-}
-
-/** What is going on on one client connection. */
-interface Connection {
-  latest: http.ServerResponse | undefined;
-  /** Responses that are not finished; more than one where the client pipelines. */
-  open: number;
-  /** True once it carries a tunnel or an upgrade, whose owner ends it. */
-  isHandedOver: boolean;
 }
 
 /** One listener of the data plane. */
@@ -45,10 +41,13 @@ export class Listener {
   readonly #limits: ListenerLimits;
   readonly #metrics: Metrics;
   /**
-   * Open connections, each with its latest response: an error answer must not be written into one that has begun.
+   * Open connections, each with its latest response: an error answer must not be written into one that is not finished.
    * Not a WeakMap: one that changes with every request costs the collector a tenth of the throughput.
    */
-  readonly #connections = new Map<Duplex, Connection>();
+  readonly #connections = new Map<Duplex, http.ServerResponse | undefined>();
+  /** Connections that carry a tunnel or an upgrade, whose owner ends them. */
+  readonly #handedOver = new WeakSet<Duplex>();
+  readonly #turns = new Turns();
   #draining = false;
 
   constructor(handlers: ListenerHandlers, limits: ListenerLimits, metrics: Metrics) {
@@ -66,13 +65,15 @@ export class Listener {
       // Checked with the rest of the framing, so that the refusal is our JSON.
       requireHostHeader: false,
       insecureHTTPParser: false,
+      // A body would be taken for the first bytes of the new protocol.
+      shouldUpgradeCallback: (request) => !hasBody(request) && handlers.carriesUpgrade(request),
     });
     this.#server.maxHeadersCount = limits.maxHeaders + 1;
     this.#server.maxRequestsPerSocket = limits.maxRequestsPerConnection;
     this.#server.on("connection", (socket: Socket) => this.#onConnection(socket));
     const onRequest = (request: http.IncomingMessage, response: http.ServerResponse): void => {
-      this.#track(request.socket, response);
-      handlers.onRequest(request, response);
+      if (!this.#track(request.socket, response)) return;
+      this.#turns.take(request, response, () => handlers.onRequest(request, response));
     };
     this.#server.on("request", onRequest);
     this.#server.on("checkContinue", onRequest);
@@ -86,12 +87,10 @@ export class Listener {
       response.end(reply.body);
     });
     this.#server.on("connect", (request, socket, head) => {
-      this.#handOver(socket);
-      handlers.onConnect(request, socket as Socket, head);
+      if (this.#handOver(socket)) handlers.onConnect(request, socket as Socket, head);
     });
     this.#server.on("upgrade", (request, socket, head) => {
-      this.#handOver(socket);
-      handlers.onUpgrade(request, socket as Socket, head);
+      if (this.#handOver(socket)) handlers.onUpgrade(request, socket as Socket, head);
     });
     this.#server.on("clientError", (error, socket) => this.#onClientError(error, socket));
   }
@@ -125,10 +124,10 @@ export class Listener {
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
-    for (const [socket, { latest, open, isHandedOver }] of this.#connections) {
-      if (isHandedOver) continue;
-      if (open === 0) socket.destroy();
-      else if (latest?.headersSent === false) latest.shouldKeepAlive = false;
+    for (const [socket, latest] of this.#connections) {
+      if (this.#handedOver.has(socket)) continue;
+      if (latest === undefined || latest.writableFinished) socket.destroy();
+      else if (!latest.headersSent) latest.shouldKeepAlive = false;
     }
     const cut = setTimeout(() => {
       for (const socket of this.#connections.keys()) socket.destroy();
@@ -144,87 +143,39 @@ export class Listener {
         code: "proxy.overloaded",
         message: "too many connections (limits.max_connections)",
       };
-      socket.on("error", ignore);
-      socket.end(rawReply(renderDenial(denial)));
-      socket.destroySoon();
+      answerLast(socket, denial);
       return;
     }
-    this.#connections.set(socket, { latest: undefined, open: 0, isHandedOver: false });
+    this.#connections.set(socket, undefined);
     socket.once("close", () => this.#connections.delete(socket));
   }
 
-  #track(socket: Socket, response: http.ServerResponse): void {
+  /** False for a connection that was refused: what it sends is not served. */
+  #track(socket: Socket, response: http.ServerResponse): boolean {
     if (this.#draining) response.shouldKeepAlive = false;
-    const connection = this.#connections.get(socket);
-    if (connection === undefined) return;
-    connection.latest = response;
-    connection.open += 1;
-    response.on("close", () => {
-      connection.open -= 1;
-    });
+    if (!this.#connections.has(socket)) return false;
+    this.#connections.set(socket, response);
+    return true;
   }
 
-  #handOver(socket: Duplex): void {
-    const connection = this.#connections.get(socket);
-    if (connection !== undefined) connection.isHandedOver = true;
+  /** False, and cut, when the connection cannot change its protocol: it was refused, or owes an answer. */
+  #handOver(socket: Duplex): boolean {
+    const isFree =
+      this.#connections.has(socket) && this.#connections.get(socket)?.writableFinished !== false;
+    if (isFree) {
+      this.#handedOver.add(socket);
+    } else {
+      socket.on("error", ignore);
+      socket.destroy();
+    }
+    return isFree;
   }
 
   /** What llhttp or a time-out refused before there was a request. */
   #onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
-    const denial = clientErrorDenial(error);
+    const denial = answerClientError(error, socket, this.#connections.get(socket));
     this.#metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
-    socket.on("error", ignore);
-    const connection = this.#connections.get(socket);
-    const { latest, open = 0 } = connection ?? {};
-    if (!socket.writable || error.code === "ECONNRESET") {
-      socket.destroy();
-      return;
-    }
-    if (open > 0 && latest?.req.complete === true) {
-      // What is malformed is the next request: the answers that are pending go out first, and nothing after them.
-      latest.shouldKeepAlive = false;
-      latest.once("finish", () => (socket as Socket).destroySoon());
-      return;
-    }
-    // Bytes of an answer that is still on its way must not be followed by ours: the client would misread them.
-    if (open > 1 || (open === 1 && latest?.headersSent !== false)) {
-      socket.destroy();
-      return;
-    }
-    if (open === 1 && latest !== undefined) {
-      // The body of a request that is being served broke: the exchange is told that its client is gone, and the client
-      // gets its answer from here.
-      latest.detachSocket(socket as Socket);
-      latest.emit("close");
-    }
-    socket.end(rawReply(renderDenial(denial)));
-    // Unread bytes at close make the kernel reset the connection before the client has read the answer.
-    socket.resume();
-    setTimeout(() => socket.destroy(), 1_000).unref();
   }
-}
-
-function clientErrorDenial(error: NodeJS.ErrnoException): {
-  readonly code: string;
-  readonly message: string;
-} {
-  if (error.code === "HPE_HEADER_OVERFLOW") {
-    return {
-      code: "request.headers-too-large",
-      message: "the header section is larger than limits.max_header_bytes",
-    };
-  }
-  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT") {
-    return {
-      code: "request.timeout",
-      message: "the request did not arrive in time (limits.header_timeout)",
-    };
-  }
-  const reason = (error as { reason?: string }).reason;
-  return {
-    code: "request.malformed",
-    message: reason === undefined ? "malformed request" : `malformed request: ${reason}`,
-  };
 }
 
 function ignore(): void {

@@ -3,7 +3,12 @@ import { Agent, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
-import { type Destination, parseAbsoluteTarget, parseHostHeader } from "../net/destination.ts";
+import {
+  type Destination,
+  originForm,
+  parseAbsoluteTarget,
+  parseHostHeader,
+} from "../net/destination.ts";
 import { type Flow, makeFlow } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { Http1Downstream } from "../proxy/downstream.ts";
@@ -16,7 +21,8 @@ import {
   type SurfaceServices,
 } from "../proxy/outbound-request.ts";
 import { upgradeOf } from "../proxy/upgrade.ts";
-import { denialOf, rawReply, renderDenial } from "../proxy/reply.ts";
+import { denialOf } from "../proxy/reply.ts";
+import { answerLast } from "../proxy/last-answer.ts";
 import type { Lease, Runtime } from "../proxy/runtime.ts";
 import type { ListenerHandlers } from "./listener.ts";
 import {
@@ -78,6 +84,10 @@ export class ReverseSurface implements ListenerHandlers {
     }
   }
 
+  carriesUpgrade(request: IncomingMessage): boolean {
+    return upgradeProtocol(request) !== undefined;
+  }
+
   onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
     if (upgradeProtocol(request)?.toLowerCase() === "websocket")
@@ -101,7 +111,7 @@ export class ReverseSurface implements ListenerHandlers {
             request,
             client,
             head,
-            basePath: parsed.basePath,
+            target: parsed.basePath + parsed.path,
             permit,
             headers,
             signal,
@@ -111,7 +121,7 @@ export class ReverseSurface implements ListenerHandlers {
     } catch (error) {
       lease.release();
       this.#refused(request, error);
-      client.end(rawReply(renderDenial(denialOf(error))));
+      answerLast(client, denialOf(error));
     }
   }
 
@@ -121,7 +131,7 @@ export class ReverseSurface implements ListenerHandlers {
       code: "request.method-not-allowed",
       message: "CONNECT belongs on the forward port",
     };
-    client.end(rawReply(renderDenial(denial)));
+    answerLast(client, denial);
   }
 
   #refused(request: IncomingMessage, error: unknown): void {
@@ -160,7 +170,7 @@ function originTarget(request: IncomingMessage): { readonly path: string; readon
   const host = request.headers.host ?? "";
   // Parsed for its refusals: a Host that is not one must not reach the backend or a per-host rule.
   const named = host === "" ? undefined : parseHostHeader(host, "http");
-  if (target.startsWith("/")) return { path: target, host };
+  if (target.startsWith("/")) return { path: originForm(target), host };
   if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");
   const { destination, path } = parseAbsoluteTarget(target);
   if (named !== undefined && !named.equals(destination)) {
@@ -190,7 +200,8 @@ interface UpgradeParts {
   readonly request: IncomingMessage;
   readonly client: Socket;
   readonly head: Buffer;
-  readonly basePath: string;
+  /** Path and query as they were judged. */
+  readonly target: string;
   readonly permit: Permit;
   readonly headers: HeaderList;
   readonly signal: AbortSignal;
@@ -208,11 +219,28 @@ async function carryUpgrade(parts: UpgradeParts): Promise<void> {
   const agent = new Agent({ keepAlive: false });
   agent.createConnection = () => connection;
   request.headers = upgradeHeaders(request, parts.headers);
-  request.url = parts.basePath + (request.url ?? "/");
-  const proxy = createProxyServer({ target: `http://${destination.authority}`, agent });
+  request.url = parts.target;
+  const proxy = createProxyServer({
+    target: `http://${destination.authority}`,
+    agent,
+    // The path as it is: parsed as a URL, it would be another one than was judged.
+    toProxy: true,
+  });
   try {
     await new Promise<void>((resolve, reject) => {
+      if (client.destroyed) resolve();
       client.once("close", () => resolve());
+      // The backend is done; a client that keeps its half open would hold the connection for good.
+      connection.once("close", () => client.destroySoon());
+      // As long as no protocol is agreed upon, a client that closes its half has left.
+      let isOpen = false;
+      proxy.once("open", () => {
+        isOpen = true;
+      });
+      client.once("end", () => {
+        if (!isOpen) client.destroy();
+      });
+      client.read(0);
       proxy.on("error", (error) => {
         const message = `${destination.authority} failed: ${error.message}`;
         reject(new ProxyError("upstream.reset", message, { cause: error }));

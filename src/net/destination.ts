@@ -166,6 +166,15 @@ export function parseAbsoluteTarget(target: string): AbsoluteTarget {
   return { destination, path: path.charCodeAt(0) === 0x2f ? path : `/${path}` };
 }
 
+/** An origin-form target as it came; one that recipients could read differently is refused. */
+export function originForm(target: string): string {
+  if (notVisibleAscii.test(target)) {
+    throw malformed("request target has a space, a control character or a byte outside ASCII");
+  }
+  if (target.includes("#")) throw malformed("request target has a fragment");
+  return target;
+}
+
 const notVisibleAscii = /[^\x21-\x7e]/;
 
 function parseScheme(text: string): "http" | "https" {

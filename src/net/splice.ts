@@ -196,7 +196,7 @@ class Tunnel {
 }
 
 /** TLS tells a cut by the missing close_notify, and a socket without a family is no TCP or is gone already. */
-function canReset(socket: Duplex): socket is Socket {
+export function canReset(socket: Duplex): socket is Socket {
   return (
     socket instanceof Socket &&
     !(socket instanceof TLSSocket) &&

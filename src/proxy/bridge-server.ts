@@ -1,9 +1,10 @@
 /** The inner HTTP servers of all bridged connections: requests in the clear, each one a flow of its own. */
 import http from "node:http";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../errors.ts";
-import { type Destination, parseAbsoluteTarget } from "../net/destination.ts";
+import { type Destination, originForm, parseAbsoluteTarget } from "../net/destination.ts";
 import { type BridgedConnection, bridgedRoute, type InnerLimits } from "./bridged-connection.ts";
 import { Http2Sessions } from "./http2-sessions.ts";
 import {
@@ -13,7 +14,14 @@ import {
   serveRequest,
   type SurfaceServices,
 } from "./outbound-request.ts";
-import { rawReply, renderDenial } from "./reply.ts";
+import { answerClientError, answerLast } from "./last-answer.ts";
+import { hasBody, upgradeProtocol } from "./request-head.ts";
+import { Turns } from "./turns.ts";
+
+interface OpenConnection extends BridgedConnection {
+  /** The newest response, finished or not. */
+  latest: http.ServerResponse | undefined;
+}
 
 /** Serves bridged connections of every generation; each request leases the current one. */
 export class BridgeServer {
@@ -21,7 +29,8 @@ export class BridgeServer {
   readonly #http1: http.Server;
   readonly #http2: Http2Sessions;
   /** Which tunnel a clear connection belongs to; never a header, never the SNI. */
-  readonly #connections = new WeakMap<Socket, BridgedConnection>();
+  readonly #connections = new WeakMap<Duplex, OpenConnection>();
+  readonly #turns = new Turns();
 
   constructor(services: SurfaceServices, limits: InnerLimits) {
     this.#services = services;
@@ -34,15 +43,27 @@ export class BridgeServer {
       connectionsCheckingInterval: Math.max(50, Math.min(5_000, limits.headerTimeoutMs / 4)),
       requireHostHeader: false,
       insecureHTTPParser: false,
+      // A body would be taken for the first bytes of the new protocol.
+      shouldUpgradeCallback: (request) =>
+        !hasBody(request) && upgradeProtocol(request) !== undefined,
     });
     this.#http1.maxHeadersCount = limits.maxHeaders + 1;
     const onRequest = (request: http.IncomingMessage, response: http.ServerResponse): void => {
-      serveRequest(this.#services, request, response, this.#surfaceOf(request));
+      const connection = this.#connections.get(request.socket);
+      if (connection !== undefined) connection.latest = response;
+      this.#turns.take(request, response, () => {
+        serveRequest(this.#services, request, response, this.#surfaceOf(request));
+      });
     };
     this.#http1.on("request", onRequest);
     this.#http1.on("checkContinue", onRequest);
     this.#http1.on("upgrade", (request, socket, head) => {
       socket.on("error", ignore);
+      if (this.#connections.get(socket)?.latest?.writableFinished === false) {
+        // An answer is still owed: its bytes must not end up in the new protocol.
+        socket.destroy();
+        return;
+      }
       const client = socket as Socket;
       serveRequest(
         this.#services,
@@ -54,15 +75,12 @@ export class BridgeServer {
     });
     this.#http1.on("connect", (_request, socket) => {
       const message = "a CONNECT inside a bridged connection is refused";
-      socket.on("error", ignore);
-      socket.end(rawReply(renderDenial({ code: "request.method-not-allowed", message })));
+      answerLast(socket, { code: "request.method-not-allowed", message });
     });
-    this.#http1.on("clientError", (_error, socket) => {
-      socket.on("error", ignore);
-      if (!socket.writable) return;
-      socket.end(
-        rawReply(renderDenial({ code: "request.malformed", message: "malformed request" })),
-      );
+    this.#http1.on("clientError", (error, socket) => {
+      const denial = answerClientError(error, socket, this.#connections.get(socket)?.latest);
+      const reason = denial.code === "request.timeout" ? "timeout" : "malformed";
+      services.recorder.metrics.refused(reason);
     });
     // Node starts its check of header and keep-alive time-outs with `listening`, and this server never listens.
     this.#http1.emit("listening");
@@ -76,7 +94,7 @@ export class BridgeServer {
     if (alpnProtocol === "h2") {
       this.#http2.serve(clear, connection);
     } else {
-      this.#connections.set(clear, connection);
+      this.#connections.set(clear, { ...connection, latest: undefined });
       this.#http1.emit("connection", clear);
     }
     return closed;
@@ -116,7 +134,7 @@ export class BridgeServer {
 
 /** Origin-form, or an absolute-form that names the tunnel's own destination (RFC 9112 section 3.2.2). */
 function innerPath(target: string, destination: Destination): string {
-  if (target.startsWith("/")) return target;
+  if (target.startsWith("/")) return originForm(target);
   if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");
   const parsed = parseAbsoluteTarget(target);
   if (parsed.destination.scheme === "https" && parsed.destination.equals(destination))

@@ -2,7 +2,10 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
-import type { Reply } from "../pipeline/decision.ts";
+import { canReset } from "../net/splice.ts";
+import type { Denial, Reply } from "../pipeline/decision.ts";
+import { hasBody } from "./request-head.ts";
+import { renderDenial } from "./reply.ts";
 import type { LastSeen, Stallable } from "./stall-watch.ts";
 
 /** How the journey code talks to a client. Header lists are flat: name, value, name, value. */
@@ -18,13 +21,15 @@ export interface Downstream extends Stallable {
   /** True once the final response head was written. */
   readonly headSent: boolean;
   readonly bytesSent: number;
+  /** Why the client was answered or cut on account of its slowness, once it was. */
+  readonly stalled: Denial | undefined;
   /** Tells the client to send its body (RFC 9110 section 10.1.1). */
   sendContinue(): void;
   sendInformational(status: number, headers: readonly string[]): void;
   writeHead(status: number, headers: string[], reason?: string): void;
-  /** False when the client reads slower than we write: wait for `onDrain`. */
   /** Sends the head now, because nobody knows when the first byte of the body comes. */
   flushHead(): void;
+  /** False when the client reads slower than we write: wait for `onDrain`. */
   write(chunk: Buffer): boolean;
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void;
   /** Sends a whole answer of our own and makes sure that an unread body cannot hold the connection. */
@@ -47,6 +52,18 @@ export interface DownstreamLimits {
 /** After a refusal, this much of the unread body is swallowed so that the client gets to read the answer. */
 const lingerBytes = 262_144;
 
+/** The answer to a client that began a body and does not go on with it. */
+export const bodyStalled: Denial = {
+  code: "request.timeout",
+  message: "the request body did not arrive in time (limits.body_timeout)",
+};
+
+/** Why a client is cut that does not read its answer. */
+export const readerStalled: Denial = {
+  code: "request.timeout",
+  message: "the client did not read its answer in time (limits.stream_idle_timeout)",
+};
+
 /** A client on HTTP/1.0 or 1.1. */
 export class Http1Downstream implements Downstream {
   readonly #request: IncomingMessage;
@@ -55,6 +72,7 @@ export class Http1Downstream implements Downstream {
   readonly #socket: Socket;
   readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
   readonly hasBody: boolean;
+  stalled: Denial | undefined;
   #sentInBody = 0;
   #onDrain: (() => void) | undefined;
   #hearsDrain = false;
@@ -64,10 +82,7 @@ export class Http1Downstream implements Downstream {
     this.#response = response;
     this.#limits = limits;
     this.#socket = request.socket;
-    const { headers } = request;
-    const length = headers["content-length"];
-    this.hasBody =
-      headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
+    this.hasBody = hasBody(request);
     // An aborted upload is an `error` on the request; whoever reads the body hears of it as well.
     if (this.hasBody) request.on("error", ignore);
     response.on("error", ignore);
@@ -90,7 +105,8 @@ export class Http1Downstream implements Downstream {
   }
 
   get expectsContinue(): boolean {
-    return this.#request.headers.expect !== undefined;
+    // RFC 9110 section 10.1.1: an HTTP/1.0 client would take the interim answer for the final one.
+    return this.#request.headers.expect !== undefined && this.httpVersion !== "1.0";
   }
 
   get headSent(): boolean {
@@ -164,7 +180,7 @@ export class Http1Downstream implements Downstream {
     const headers = Object.entries(reply.headers).flat();
     headers.push("Content-Length", String(reply.body.length));
     if (unread) {
-      headers.push("Connection", "close");
+      if (!("Connection" in reply.headers)) headers.push("Connection", "close");
       this.#linger();
     }
     this.#response.writeHead(reply.status, headers);
@@ -176,6 +192,8 @@ export class Http1Downstream implements Downstream {
   }
 
   destroy(): void {
+    // A FIN would make an answer without a length, as HTTP/1.0 clients get it, look whole.
+    if (canReset(this.#socket)) this.#socket.resetAndDestroy();
     this.#response.destroy();
     this.#request.destroy();
   }
@@ -207,16 +225,12 @@ export class Http1Downstream implements Downstream {
 
   onStall(): void {
     if (this.#response.headersSent) {
+      this.stalled ??= readerStalled;
       this.destroy();
       return;
     }
-    this.reply({
-      status: 408,
-      headers: { "Content-Type": "application/json" },
-      body: Buffer.from(
-        '{"error":"request.timeout","message":"the request body did not arrive in time (limits.body_timeout)"}',
-      ),
-    });
+    this.stalled ??= bodyStalled;
+    this.reply(renderDenial(bodyStalled));
     this.#request.destroy(new Error("request body timed out"));
   }
 

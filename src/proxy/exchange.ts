@@ -5,58 +5,20 @@
  */
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
-import { type BodyBudget, readBounded } from "../http/body.ts";
-import type { HeaderList } from "../http/headers.ts";
+import { readBounded } from "../http/body.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
-import type { Flow } from "../pipeline/flow.ts";
 import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../upstream/outgoing-request.ts";
-import type { Downstream } from "./downstream.ts";
-import type { FlowRecorder } from "./finish.ts";
+import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "./reply.ts";
+import { isGrpc } from "./request-head.ts";
 import { RequestBody } from "./request-body.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
-import type { Runtime } from "./runtime.ts";
-import type { StallWatch } from "./stall-watch.ts";
+import { upstreamFault } from "./upstream-fault.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
-
-/** What every exchange of the process shares. */
-export interface ExchangeServices {
-  readonly recorder: FlowRecorder;
-  readonly stalls: StallWatch;
-  readonly budget: BodyBudget;
-  /** The name of this proxy in Via fields. */
-  readonly pseudonym: string;
-}
-
-/** One request as a listener hands it over: parsed, and with the headers that go upstream. */
-export interface ExchangeRequest {
-  readonly runtime: Runtime;
-  readonly flow: Flow;
-  readonly downstream: Downstream;
-  /** End-to-end fields only; Host is already the destination's. */
-  readonly headers: HeaderList;
-  /** Target path and query, byte for byte. */
-  readonly path: string;
-  /** What precedes the path on the wire: the path of a backend URL, or empty. */
-  readonly basePath?: string;
-  /** The authority that the client named, for plugins and records. */
-  readonly host: string;
-  /** Set for an Upgrade; called when the upstream switched protocols. */
-  readonly upgrade?: UpgradeRequest;
-  /** Hears of a fault of the upstream, besides the client. */
-  readonly onFault?: (error: ProxyError) => void;
-}
-
-/** An exchange that may turn into a tunnel. */
-export interface UpgradeRequest {
-  readonly protocol: string;
-  /** Takes both connections over; resolves when they are closed. */
-  switchTo(head: string[], socket: Duplex, signal: AbortSignal): Promise<void>;
-}
 
 /** What is logged for a client that left before it was answered; no client ever sees it. */
 const clientClosedRequest = 499;
@@ -290,7 +252,14 @@ class Exchange {
       );
       return;
     }
-    this.#switched = upgrade.switchTo(headers, socket, this.#cancellation.signal);
+    this.#switched = upgrade
+      .switchTo(headers, socket, this.#cancellation.signal)
+      .catch((error: unknown) => {
+        // The upstream's fields or a client that has just left: nobody took the connection over.
+        socket.destroy();
+        const { destination } = this.#request.flow;
+        this.#fail(error instanceof Error ? upstreamFault(error, destination) : error);
+      });
     void this.#switched.finally(() => this.#resolveEnded());
   }
 
@@ -304,7 +273,7 @@ class Exchange {
 
   /** Answers with an error, or cuts the connection when the answer has begun: a cut must be visible. */
   #fail(error: unknown): void {
-    if (this.#denial !== undefined || this.#cancelled) return;
+    if (this.#denial !== undefined || this.#cancelled || this.#isStalled()) return;
     const denial = denialOf(error);
     this.#denial = denial;
     if (!(error instanceof ProxyError)) {
@@ -324,9 +293,22 @@ class Exchange {
     downstream.reply(renderDenial(denial));
   }
 
+  /** True when the client was let go for its slowness; it has its answer, and what fails after that follows from it. */
+  #isStalled(): boolean {
+    const { stalled, headSent } = this.#request.downstream;
+    if (stalled === undefined) return false;
+    if (this.#denial === undefined) {
+      this.#denial = stalled;
+      if (this.#status === 0 && headSent) this.#status = statusOf(stalled);
+      this.#cancellation.abort();
+      this.#upstream?.abort("the client stalled");
+    }
+    return true;
+  }
+
   #onClientClosed(complete: boolean): void {
     if (this.#switched !== undefined) return;
-    if (!complete) {
+    if (!this.#isStalled() && !complete) {
       this.#cancelled = this.#denial === undefined;
       if (this.#cancelled && this.#status === 0) this.#status = clientClosedRequest;
       this.#cancellation.abort();
@@ -334,12 +316,4 @@ class Exchange {
     }
     this.#resolveEnded();
   }
-}
-
-/** gRPC ends its messages with trailers and streams both ways at once, for which it needs HTTP/2 end to end. */
-function isGrpc(contentType: string | undefined): boolean {
-  return (
-    contentType?.startsWith("application/grpc") === true &&
-    !contentType.startsWith("application/grpc-web")
-  );
 }

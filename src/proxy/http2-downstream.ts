@@ -1,8 +1,14 @@
 /** A client on one HTTP/2 stream. */
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Readable } from "node:stream";
-import type { Reply } from "../pipeline/decision.ts";
-import type { Downstream, DownstreamLimits } from "./downstream.ts";
+import type { Denial, Reply } from "../pipeline/decision.ts";
+import {
+  bodyStalled,
+  type Downstream,
+  type DownstreamLimits,
+  readerStalled,
+} from "./downstream.ts";
+import { renderDenial } from "./reply.ts";
 import type { LastSeen } from "./stall-watch.ts";
 
 /** What the stream began with. */
@@ -20,6 +26,7 @@ export class Http2Downstream implements Downstream {
   readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
   readonly hasBody: boolean;
   readonly expectsContinue: boolean;
+  stalled: Denial | undefined;
   readonly #stream: ServerHttp2Stream;
   readonly #limits: DownstreamLimits;
   #trailers: readonly (readonly [string, string])[] = [];
@@ -153,16 +160,12 @@ export class Http2Downstream implements Downstream {
 
   onStall(): void {
     if (this.#stream.headersSent) {
+      this.stalled ??= readerStalled;
       this.destroy();
       return;
     }
-    this.reply({
-      status: 408,
-      headers: { "Content-Type": "application/json" },
-      body: Buffer.from(
-        '{"error":"request.timeout","message":"the request body did not arrive in time (limits.body_timeout)"}',
-      ),
-    });
+    this.stalled ??= bodyStalled;
+    this.reply(renderDenial(bodyStalled));
   }
 
   #open(): boolean {
@@ -173,8 +176,13 @@ export class Http2Downstream implements Downstream {
     if (this.#stream.destroyed) return;
     const trailers: Record<string, string | string[]> = {};
     for (const [name, value] of this.#trailers) add(trailers, name, value);
-    // An empty list ends the stream as well.
-    this.#stream.sendTrailers(trailers);
+    try {
+      // An empty list ends the stream as well.
+      this.#stream.sendTrailers(trailers);
+    } catch {
+      // This runs in an event of the stream, where nobody catches what a hostile origin's field name throws.
+      this.destroy();
+    }
   }
 }
 

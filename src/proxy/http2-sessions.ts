@@ -4,10 +4,11 @@ import http2, { type ServerHttp2Session, type ServerHttp2Stream } from "node:htt
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../errors.ts";
 import { HeaderList, isToken, stripHopByHop } from "../http/headers.ts";
-import { type Destination, parseHostHeader } from "../net/destination.ts";
+import { type Destination, originForm, parseHostHeader } from "../net/destination.ts";
 import { makeFlow } from "../pipeline/flow.ts";
 import { type BridgedConnection, bridgedRoute, type InnerLimits } from "./bridged-connection.ts";
-import { exchange, type UpgradeRequest } from "./exchange.ts";
+import { exchange } from "./exchange.ts";
+import type { UpgradeRequest } from "./exchange-request.ts";
 import { Http2Downstream } from "./http2-downstream.ts";
 import { stallLimits, type SurfaceServices } from "./outbound-request.ts";
 import { denialOf, renderDenial } from "./reply.ts";
@@ -46,6 +47,8 @@ export class Http2Sessions {
       maxSessionRejectedStreams: maxNuisances,
       maxOutstandingPings: 10,
       maxSettings: 32,
+      // What an origin repeats is its own affair; without this, a repeated field would fail the answer.
+      strictSingleValueFields: false,
       maxHeaderListPairs: this.#limits.maxHeaders + 8,
       settings: {
         enableConnectProtocol: true,
@@ -61,7 +64,9 @@ export class Http2Sessions {
       clear.destroy();
     });
     // A client that keeps a session without using it is let go like an idle keep-alive connection.
-    session.setTimeout(this.#limits.keepAliveTimeoutMs, () => {
+    // Not the callback of setTimeout(), which hears of the first silence only.
+    session.setTimeout(this.#limits.keepAliveTimeoutMs);
+    session.on("timeout", () => {
       if (this.#sessions.get(session) === 0) session.close();
     });
     session.on("stream", (stream, fields, _flags, rawHeaders) => {
@@ -157,9 +162,10 @@ function parse(
   }
   if (textOf(fields[":scheme"]) !== "https")
     throw new ProxyError("request.misdirected", "the scheme is not https");
-  if (!path.startsWith("/") || /[^\x21-\xff]/.test(path)) {
+  if (!path.startsWith("/")) {
     throw new ProxyError("request.malformed", "the path is not an absolute path");
   }
+  originForm(path);
   if (raw.length > (maxHeaders + 8) * 2) {
     throw new ProxyError(
       "request.headers-too-large",

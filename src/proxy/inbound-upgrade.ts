@@ -7,7 +7,8 @@ import type { Denial } from "../pipeline/decision.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Ending, FlowRecorder } from "./finish.ts";
-import { denialOf, rawReply, renderDenial, statusOf } from "./reply.ts";
+import { answerLast } from "./last-answer.ts";
+import { denialOf, rawReply, statusOf } from "./reply.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** One upgrade request as the listener hands it over. */
@@ -52,7 +53,7 @@ export async function inboundUpgrade(
       await request.carry(verdict.permit, context.headers, leaving.signal);
     } else if ("reply" in verdict) {
       status = verdict.reply.status;
-      client.end(rawReply(verdict.reply));
+      client.end(rawReply(verdict.reply), () => client.destroySoon());
     } else {
       refusal = { denial: verdict.denial, refused: true };
     }
@@ -61,7 +62,7 @@ export async function inboundUpgrade(
   }
   if (refusal !== undefined) {
     status = statusOf(refusal.denial);
-    if (!client.destroyed) client.end(rawReply(renderDenial(refusal.denial)));
+    if (!client.destroyed) answerLast(client, refusal.denial);
   }
   const ending: Ending = {
     status,

@@ -8,12 +8,8 @@ import { type Client, makeFlow, type Transport } from "../pipeline/flow.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { Callers } from "./callers.ts";
 import { type DownstreamLimits, Http1Downstream } from "./downstream.ts";
-import {
-  exchange,
-  type ExchangeRequest,
-  type ExchangeServices,
-  type UpgradeRequest,
-} from "./exchange.ts";
+import { exchange } from "./exchange.ts";
+import type { ExchangeRequest, ExchangeServices, UpgradeRequest } from "./exchange-request.ts";
 import type { RefusedHead } from "./finish.ts";
 import { denialOf, renderDenial } from "./reply.ts";
 import {
@@ -147,6 +143,11 @@ export function responseFor(request: IncomingMessage, client: Socket): ServerRes
   response.shouldKeepAlive = false;
   response.assignSocket(client);
   response.once("finish", () => client.destroySoon());
+  // Nobody reads the connection before the new protocol begins: without this a client that has left is not noticed.
+  client.once("end", () => {
+    if (response.socket === client) client.destroy();
+  });
+  client.read(0);
   return response;
 }
 

@@ -66,9 +66,24 @@ export function checkLoop(headers: HeaderList, pseudonym: string): void {
   throw new ProxyError("request.loop", "the request has passed through this proxy before");
 }
 
+/** True when the head announces content, be it empty. */
+export function hasBody(request: IncomingMessage): boolean {
+  const { headers } = request;
+  const length = headers["content-length"];
+  return headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
+}
+
 /** The protocol of an upgrade that can be carried, or undefined. `h2c` cannot (RFC 9113 section 3.1 withdrew it). */
 export function upgradeProtocol(request: IncomingMessage): string | undefined {
   const protocol = request.headers.upgrade?.trim();
   if (protocol === undefined || protocol === "" || /\bh2c?\b/i.test(protocol)) return undefined;
   return protocol;
+}
+
+/** gRPC ends its messages with trailers and streams both ways at once, for which it needs HTTP/2 end to end. */
+export function isGrpc(contentType: string | undefined): boolean {
+  return (
+    contentType?.startsWith("application/grpc") === true &&
+    !contentType.startsWith("application/grpc-web")
+  );
 }

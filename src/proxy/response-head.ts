@@ -1,5 +1,6 @@
 /** Turns the head of an upstream's answer into the list that the client gets. */
-import { stripHopByHop } from "../http/headers.ts";
+import { ProxyError } from "../errors.ts";
+import { isHopByHop, stripHopByHop } from "../http/headers.ts";
 
 /** Fields as undici parsed them: lower-case names, Latin-1 values, a list where a field was repeated. */
 export type ParsedHead = Readonly<Record<string, string | string[] | undefined>>;
@@ -7,7 +8,6 @@ export type ParsedHead = Readonly<Record<string, string | string[] | undefined>>
 /** Fields that must not arrive late: framing, routing, authentication (RFC 9110 section 6.5.1). */
 const forbiddenTrailers = new Set([
   "authorization",
-  "connection",
   "content-encoding",
   "content-length",
   "content-range",
@@ -15,29 +15,36 @@ const forbiddenTrailers = new Set([
   "cookie",
   "expect",
   "host",
-  "keep-alive",
   "max-forwards",
-  "proxy-authenticate",
-  "proxy-authorization",
   "set-cookie",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
   "www-authenticate",
 ]);
 
-/** The end-to-end fields of an answer, with our own Via. */
-export function responseHeaders(fields: ParsedHead, via: string): string[] {
+/**
+ * The end-to-end fields of an answer, with our own Via.
+ *
+ * Throws `upstream.bad-response` for a transfer coding other than chunked: nobody undoes it, and without its field the
+ * client would take the coded bytes for the content.
+ */
+export function responseHeaders(status: number, fields: ParsedHead, via: string): string[] {
   const flat: string[] = [];
   for (const name of Object.keys(fields)) {
     const value = fields[name];
+    if (name.length === 17 && name.toLowerCase() === "transfer-encoding" && !isChunked(value)) {
+      throw new ProxyError("upstream.bad-response", "the answer has an unknown transfer coding");
+    }
+    // RFC 9110 section 8.6: such answers have no content, and a reader that believed a length would wait for it.
+    if ((status < 200 || status === 204) && name.toLowerCase() === "content-length") continue;
     if (typeof value === "string") flat.push(name, value);
     else if (value !== undefined) for (const one of value) flat.push(name, one);
   }
   const headers = stripHopByHop(flat);
   headers.push("via", via);
   return headers;
+}
+
+function isChunked(value: string | string[] | undefined): boolean {
+  return typeof value === "string" && value.trim().toLowerCase() === "chunked";
 }
 
 /** The value of Content-Length, or undefined when the body ends some other way. */
@@ -58,7 +65,8 @@ export function safeTrailers(
 ): [string, string][] {
   const safe: [string, string][] = [];
   for (const [name, value] of Object.entries(trailers)) {
-    if (value === undefined || forbiddenTrailers.has(name.toLowerCase())) continue;
+    const key = name.toLowerCase();
+    if (value === undefined || forbiddenTrailers.has(key) || isHopByHop(key)) continue;
     for (const one of Array.isArray(value) ? value : [value]) safe.push([name, one]);
   }
   return safe;

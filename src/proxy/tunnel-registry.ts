@@ -17,9 +17,22 @@ export interface OpenTunnel {
 /** The set of open tunnels. */
 export class TunnelRegistry {
   readonly #open = new Set<OpenTunnel>();
+  #places = 0;
 
   get size(): number {
     return this.#open.size;
+  }
+
+  /** Takes a place, from before the dial to the end: tunnels that are being opened count against the limit too. */
+  take(limit: number): boolean {
+    if (this.#places >= limit) return false;
+    this.#places += 1;
+    return true;
+  }
+
+  /** Gives the place back. */
+  leave(): void {
+    this.#places -= 1;
   }
 
   add(tunnel: OpenTunnel): void {

@@ -36,7 +36,11 @@ export async function tunnel(
   });
   let ending: Ending;
   try {
-    ending = await carry(services, bridge, request, context, skipped);
+    ending = services.tunnels.take(runtime.limits.maxTunnels)
+      ? await carry(services, bridge, request, context, skipped).finally(() =>
+          services.tunnels.leave(),
+        )
+      : refuseFull(services, client);
   } catch (error) {
     ending = refuse(client, denialOf(error), leaving.aborted);
   }
@@ -52,12 +56,7 @@ async function carry(
   skipped: boolean,
 ): Promise<Ending> {
   const { runtime, flow, client } = request;
-  const { recorder, tunnels } = services;
-  if (tunnels.size >= runtime.limits.maxTunnels) {
-    recorder.metrics.refused("tunnels");
-    const message = "too many tunnels are open (limits.max_tunnels)";
-    return refuse(client, { code: "proxy.overloaded", message }, false);
-  }
+  const { recorder } = services;
   const planned = planFor(runtime, flow.destination, skipped);
   let isDeferred = false;
   let permit: Permit;
@@ -90,6 +89,12 @@ async function carry(
   }
   if (plan === "bridge") return bridgeTunnel(services, bridge, parts);
   return spliceTunnel(services, { ...parts, checkServerName: plan === "passthrough" });
+}
+
+function refuseFull({ recorder }: TunnelServices, client: Socket): Ending {
+  recorder.metrics.refused("tunnels");
+  const message = "too many tunnels are open (limits.max_tunnels)";
+  return refuse(client, { code: "proxy.overloaded", message }, false);
 }
 
 /** What becomes of a permitted connection. Hosts that skip the chain are not opened either. */

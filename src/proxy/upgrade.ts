@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import type { IdleSweeper } from "../net/idle-sweeper.ts";
 import { splice } from "../net/splice.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { UpgradeRequest } from "./exchange.ts";
+import type { UpgradeRequest } from "./exchange-request.ts";
 
 interface UpgradeParts {
   readonly protocol: string;

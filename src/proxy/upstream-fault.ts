@@ -20,6 +20,11 @@ export function upstreamFault(error: Error, destination: Destination): ProxyErro
   if (isInvalidHttp(error)) {
     return new ProxyError("upstream.bad-response", `${host} did not answer in valid HTTP`, because);
   }
+  if (error instanceof TypeError || error instanceof RangeError) {
+    // Node refuses to write a field or a status that the protocol of the client cannot carry.
+    const message = `${host} sent an answer that cannot be passed on`;
+    return new ProxyError("upstream.bad-response", message, because);
+  }
   if (error instanceof errors.RequestContentLengthMismatchError) {
     const message = "the request body is not as long as its Content-Length";
     return new ProxyError("request.malformed", message, because);

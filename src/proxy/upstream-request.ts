@@ -77,7 +77,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     }
     this.#answered = true;
     this.#options.onStatus(status);
-    this.#options.onSwitched(responseHeaders(fields, this.#options.via), socket);
+    this.#options.onSwitched(responseHeaders(status, fields, this.#options.via), socket);
   }
 
   onResponseStart(
@@ -87,7 +87,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     reason?: string,
   ): void {
     checkCoding(fields);
-    const headers = responseHeaders(fields, this.#options.via);
+    const headers = responseHeaders(status, fields, this.#options.via);
     if (status < 200) {
       this.#informational += 1;
       if (this.#informational > maxInformational) {

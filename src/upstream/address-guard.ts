@@ -75,7 +75,8 @@ export class AddressGuard {
 
   async #resolve(host: string, signal: AbortSignal): Promise<readonly IpAddress[]> {
     const answers = await this.#options.resolver.resolve(host, signal);
-    return answers.flatMap((answer) => parseAddress(answer) ?? []);
+    // ::ffff:192.0.2.1 is dialled as 192.0.2.1: what is judged must be that address too.
+    return answers.flatMap((answer) => parseAddress(answer)?.unmapped() ?? []);
   }
 
   /** Why an address may not be dialled, or undefined. */

@@ -13,14 +13,15 @@ export class OwnListeners {
 
   /** Adds a bound address; `0.0.0.0` and `::` stand for every address of this machine. */
   add(address: string, port: number): void {
-    const canonical = parseAddress(address)?.toString() ?? address;
+    const canonical = parseAddress(address)?.unmapped().toString() ?? address;
     const bound = this.#ports.get(port) ?? new Set<string>();
     bound.add(canonical);
     this.#ports.set(port, bound);
   }
 
   /** True when dialling this address and port would reach one of the listeners. */
-  owns(address: IpAddress, port: number): boolean {
+  owns(dialled: IpAddress, port: number): boolean {
+    const address = dialled.unmapped();
     const bound = this.#ports.get(port);
     if (bound === undefined) return false;
     const text = address.toString();

@@ -1,0 +1,45 @@
+/** What an exchange is given: the services of the process, and one request as its surface parsed it. */
+import type { Duplex } from "node:stream";
+import type { ProxyError } from "../errors.ts";
+import type { BodyBudget } from "../http/body.ts";
+import type { HeaderList } from "../http/headers.ts";
+import type { Flow } from "../pipeline/flow.ts";
+import type { Downstream } from "./downstream.ts";
+import type { FlowRecorder } from "./finish.ts";
+import type { Runtime } from "./runtime.ts";
+import type { StallWatch } from "./stall-watch.ts";
+
+/** What every exchange of the process shares. */
+export interface ExchangeServices {
+  readonly recorder: FlowRecorder;
+  readonly stalls: StallWatch;
+  readonly budget: BodyBudget;
+  /** The name of this proxy in Via fields. */
+  readonly pseudonym: string;
+}
+
+/** One request as a listener hands it over: parsed, and with the headers that go upstream. */
+export interface ExchangeRequest {
+  readonly runtime: Runtime;
+  readonly flow: Flow;
+  readonly downstream: Downstream;
+  /** End-to-end fields only; Host is already the destination's. */
+  readonly headers: HeaderList;
+  /** Target path and query, byte for byte. */
+  readonly path: string;
+  /** What precedes the path on the wire: the path of a backend URL, or empty. */
+  readonly basePath?: string;
+  /** The authority that the client named, for plugins and records. */
+  readonly host: string;
+  /** Set for an Upgrade; called when the upstream switched protocols. */
+  readonly upgrade?: UpgradeRequest;
+  /** Hears of a fault of the upstream, besides the client. */
+  readonly onFault?: (error: ProxyError) => void;
+}
+
+/** An exchange that may turn into a tunnel. */
+export interface UpgradeRequest {
+  readonly protocol: string;
+  /** Takes both connections over; resolves when they are closed. */
+  switchTo(head: string[], socket: Duplex, signal: AbortSignal): Promise<void>;
+}

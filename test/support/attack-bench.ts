@@ -1,0 +1,203 @@
+/** A whole proxy from a file on free loopback ports, with raw sockets on both sides: what a hostile peer has. */
+import { mkdtemp, writeFile } from "node:fs/promises";
+import net, { type AddressInfo, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pino } from "pino";
+import { App } from "../../src/app/app.ts";
+
+/** One line of the log. */
+export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string };
+
+/** A running proxy with everything that a test looks at. */
+export class AttackedProxy {
+  readonly app: App;
+  readonly file: string;
+  readonly lines: LogLine[];
+
+  private constructor(app: App, file: string, lines: LogLine[]) {
+    this.app = app;
+    this.file = file;
+    this.lines = lines;
+  }
+
+  /** Starts with the given blocks; listeners and the loopback exception are added. */
+  static async start(blocks: Readonly<Record<string, unknown>>): Promise<AttackedProxy> {
+    const file = join(await mkdtemp(join(tmpdir(), "attacked-")), "proxy.yaml");
+    // JSON is YAML.
+    await writeFile(file, JSON.stringify(withDefaults(blocks)));
+    const lines: LogLine[] = [];
+    const log = pino({ level: "info" }, { write: (line) => void lines.push(JSON.parse(line)) });
+    const app = await App.start({ file, lenient: false, env: {}, version: "0.0.0", log });
+    return new AttackedProxy(app, file, lines);
+  }
+
+  get forward(): number {
+    return this.app.addresses.forward?.port ?? 0;
+  }
+
+  get reverse(): number {
+    return this.app.addresses.reverse?.port ?? 0;
+  }
+
+  get stats(): number {
+    return this.app.addresses.stats?.port ?? 0;
+  }
+
+  /** Lines that must never appear, whatever a stranger does. */
+  get faults(): LogLine[] {
+    const words = ["exchange fault", "plugin fault", "listener fault", "uncaught", "unhandled"];
+    return this.lines.filter(({ msg }) => words.some((word) => msg.startsWith(word)));
+  }
+
+  /** Resolves with the matching line, now or when it is written. */
+  line(matches: (line: LogLine) => boolean): Promise<LogLine> {
+    return until(() => this.lines.find(matches));
+  }
+
+  /** The value of one series of /metrics; 0 when it is not there. */
+  async metric(name: string): Promise<number> {
+    const response = await fetch(`http://127.0.0.1:${this.stats}/metrics`);
+    const text = await response.text();
+    let sum = 0;
+    for (const line of text.split("\n")) {
+      if (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) {
+        sum += Number(line.slice(line.lastIndexOf(" ") + 1));
+      }
+    }
+    return sum;
+  }
+
+  async close(): Promise<void> {
+    await this.app.close(0);
+  }
+}
+
+function withDefaults(blocks: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { listener, ...rest } = blocks;
+  return {
+    egress: { allow_ips: ["127.0.0.0/8"] },
+    stats: { address: "127.0.0.1:0" },
+    session: { enabled: false },
+    reload: { enabled: false },
+    ...rest,
+    listener: {
+      roles: ["forward"],
+      forward_proxy_addr: "127.0.0.1:0",
+      health_addr: "127.0.0.1:0",
+      ...(listener as object | undefined),
+    },
+  };
+}
+
+/** Polls until the value is there; the test's own time-out is the limit. */
+export async function until<T>(look: () => T | undefined | Promise<T | undefined>): Promise<T> {
+  for (;;) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** A connection whose owner writes and reads bytes. */
+export class RawClient {
+  readonly socket: Socket;
+  /** Set when the peer reset the connection. */
+  failure: Error | undefined;
+  #seen = "";
+  #ended = false;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.setEncoding("latin1");
+    socket.on("data", (chunk: string) => (this.#seen += chunk));
+    socket.on("end", () => (this.#ended = true));
+    socket.on("close", () => (this.#ended = true));
+    socket.on("error", (error) => (this.failure = error));
+  }
+
+  /** Connects; keeps its side open when the proxy ends its own, as a rude client does. */
+  static async connect(port: number): Promise<RawClient> {
+    const socket = net.connect({ host: "127.0.0.1", port, allowHalfOpen: true });
+    const client = new RawClient(socket);
+    await new Promise<void>((resolve, reject) => {
+      socket.once("connect", resolve);
+      socket.once("error", reject);
+    });
+    return client;
+  }
+
+  get seen(): string {
+    return this.#seen;
+  }
+
+  send(text: string): this {
+    this.socket.write(text, "latin1");
+    return this;
+  }
+
+  /** Everything until the proxy ended or cut the connection. */
+  ended(): Promise<string> {
+    return until(() => (this.#ended ? this.#seen : undefined));
+  }
+
+  /** Everything seen once it contains the text. */
+  sees(text: string): Promise<string> {
+    return until(() => (this.#seen.includes(text) || this.#ended ? this.#seen : undefined));
+  }
+}
+
+/** Sends the bytes on a new connection and gives what came back until the proxy closed it. */
+export async function exchangeRaw(port: number, text: string): Promise<string> {
+  const client = await RawClient.connect(port);
+  const answer = await client.send(text).ended();
+  client.socket.destroy();
+  return answer;
+}
+
+/** A TCP server that does with its connections what the test says, and remembers the bytes it got. */
+export class RawOrigin {
+  readonly connections: RawClient[] = [];
+  readonly #server: net.Server;
+
+  private constructor(server: net.Server) {
+    this.#server = server;
+  }
+
+  /** `onHead` is called once for every request head. */
+  static async listen(
+    onHead: (socket: Socket, head: string) => void = () => undefined,
+  ): Promise<RawOrigin> {
+    const server = net.createServer({ allowHalfOpen: true });
+    const origin = new RawOrigin(server);
+    server.on("connection", (socket) => {
+      const client = new RawClient(socket);
+      origin.connections.push(client);
+      let answered = 0;
+      socket.on("data", () => {
+        const heads = client.seen.split("\r\n\r\n").slice(0, -1);
+        for (; answered < heads.length; answered += 1) onHead(socket, heads[answered] ?? "");
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return origin;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Every byte that every connection brought. */
+  get seen(): string {
+    return this.connections.map(({ seen }) => seen).join("");
+  }
+
+  get open(): number {
+    return this.connections.filter(({ socket }) => !socket.destroyed).length;
+  }
+
+  close(): void {
+    for (const { socket } of this.connections) socket.destroy();
+    this.#server.close();
+  }
+}
