@@ -1,6 +1,10 @@
 #!/usr/bin/env node
 /** The process edge: arguments, signals and exit codes. 0 success, 1 failure while running, 2 bad usage or file. */
+import { enableCompileCache } from "node:module";
 import { parseCommand, usage } from "./app/command-line.ts";
+
+// Compiled code of the last start is used again, where there is a place to keep it; without one nothing is lost.
+enableCompileCache();
 
 const command = parseCommand(process.argv.slice(2));
 switch (command.kind) {

@@ -1,5 +1,5 @@
 /** What an error of the HTTP client means, in the words of the error table. */
-import { errors } from "undici";
+import { errors } from "../upstream/undici.ts";
 import { ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 

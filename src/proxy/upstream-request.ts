@@ -1,6 +1,6 @@
 /** One request on its way to an origin: sent, sent again where that is safe, and its answer led into a sink. */
 import type { Duplex } from "node:stream";
-import type { Dispatcher } from "undici";
+import type { Dispatcher } from "../upstream/undici.ts";
 import { ProxyError } from "../errors.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { isProtocolRefusal, type OriginPools } from "../upstream/origin-pools.ts";

@@ -8,7 +8,7 @@ import http2, { type ClientHttp2Session, type ClientHttp2Stream } from "node:htt
 import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 import { TLSSocket } from "node:tls";
-import type { Dispatcher } from "undici";
+import type { Dispatcher } from "./undici.ts";
 import { ProxyError } from "../errors.ts";
 import type { OutgoingRequest } from "./outgoing-request.ts";
 

@@ -1,5 +1,5 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded answers, no redirects. */
-import { errors, Pool } from "undici";
+import { errors, Pool } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { type Destination, parseAbsoluteTarget } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";

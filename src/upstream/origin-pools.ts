@@ -1,6 +1,6 @@
 /** Keep-alive connections to origins: one undici pool per destination, dialled through the Upstream only. */
 import type { Socket } from "node:net";
-import { type Dispatcher, Pool } from "undici";
+import { type Dispatcher, Pool } from "./undici.ts";
 import { ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
