@@ -46,6 +46,7 @@ export const errorTable = {
   "pipeline.cancelled": { status: 499, exposed: true },
   "plugin.fault": { status: 500, exposed: false },
   "config.invalid": { status: 500, exposed: false },
+  "listener.unavailable": { status: 500, exposed: false },
   "internal.fault": { status: 500, exposed: false },
 } as const satisfies Record<string, ErrorKind>;
 

@@ -31,6 +31,7 @@ import { buildProblems } from "./build-problems.ts";
 import { definitionsFor } from "./definitions.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
 
@@ -88,7 +89,7 @@ export class App {
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
-    if (!loaded.ok) throw new ConfigRejected(loaded.problems);
+    if (!loaded.ok) throw new ConfigRejected(await rejectedProblems(loaded));
     const parts = makeProcessParts(
       loaded.config,
       await definitionsFor(loaded),

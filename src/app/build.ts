@@ -1,12 +1,13 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
 import { durationMs } from "../config/duration.ts";
 import type { Config } from "../config/presets.ts";
+import type { KeyPath } from "../config/problem.ts";
 import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
 import { AddressSet, parseCidr } from "../net/address.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts, HostMatcher } from "../net/host-pattern.ts";
-import { assemble, type PluginEntry } from "../pipeline/assemble.ts";
+import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { AnyPluginDefinition, PluginDeps } from "../pipeline/plugin.ts";
@@ -22,7 +23,8 @@ import { createResolver } from "../upstream/resolver.ts";
 import { DirectUpstream } from "../upstream/upstream.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import type { CarriedState } from "./carried-state.ts";
-import type { BuildProblem } from "./build-problems.ts";
+import { type BuildProblem, located } from "./build-problems.ts";
+import { entryOf } from "./plugin-entry.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { unavailableKeys } from "./unavailable.ts";
 
@@ -46,9 +48,16 @@ export async function buildRuntime(
   { start = true }: { readonly start?: boolean } = {},
 ): Promise<Build> {
   const missing = unavailableKeys(config);
-  if (missing.length > 0) return { problems: missing };
+  const skipHosts = attempt(["listener", "skip_hosts"], () =>
+    compileSkipHosts(config.listener.skip_hosts),
+  );
   const network = buildNetwork(config, services);
-  if ("problems" in network) return network;
+  if (missing.length > 0 || "problems" in skipHosts || "problems" in network) {
+    const problems = [skipHosts, network].flatMap((part) =>
+      "problems" in part ? part.problems : [],
+    );
+    return { problems: [...missing, ...problems] };
+  }
   const { upstream, trust } = network;
   const operator = new OperatorClient(upstream, trust);
   const release = async (): Promise<void> => {
@@ -71,7 +80,7 @@ export async function buildRuntime(
     const timeoutMs = durationMs(config.limits.plugin_start_timeout);
     if (start) await startPlugins([inbound, outbound], timeoutMs, services.log);
   } catch (error) {
-    await closePlugins([inbound, outbound], services.log);
+    // Those that were started are closed already.
     await release();
     return { problems: [{ path: ["pipeline"], message: messageOf(error) }] };
   }
@@ -90,7 +99,7 @@ export async function buildRuntime(
     upstream,
     origins,
     secure: trust.secure.bind(trust),
-    skipHosts: compileSkipHosts(config.listener.skip_hosts),
+    skipHosts,
     backend: backendOf(config),
     bridge,
     limits: {
@@ -109,6 +118,18 @@ export async function buildRuntime(
   return { runtime };
 }
 
+/** What `make` gives, or its error as a problem of the key. */
+function attempt<T extends object>(
+  path: KeyPath,
+  make: () => T,
+): T | { readonly problems: readonly BuildProblem[] } {
+  try {
+    return make();
+  } catch (error) {
+    return { problems: [{ path, message: messageOf(error) }] };
+  }
+}
+
 function backendOf(config: Config): Backend | undefined {
   const url = config.listener.reverse_proxy_backend;
   if (url === undefined) return undefined;
@@ -125,14 +146,11 @@ function buildNetwork(
   const { egress, limits, tls_bridge: bridge } = config;
   const extraCertificates = upstreamCertificates(config);
   if ("problems" in extraCertificates) return extraCertificates;
-  let insecureHosts: HostMatcher;
-  try {
-    insecureHosts = new HostMatcher(bridge.upstream_insecure_hosts);
-  } catch (error) {
-    return {
-      problems: [{ path: ["tls_bridge", "upstream_insecure_hosts"], message: messageOf(error) }],
-    };
-  }
+  const insecureHosts = attempt(
+    ["tls_bridge", "upstream_insecure_hosts"],
+    () => new HostMatcher(bridge.upstream_insecure_hosts),
+  );
+  if ("problems" in insecureHosts) return insecureHosts;
   const connectTimeoutMs = durationMs(limits.connect_timeout);
   const guard = new AddressGuard({
     resolver: createResolver({
@@ -181,7 +199,10 @@ async function buildPipelines(
     });
   const inbound = await build("inbound");
   const outbound = await build("outbound");
-  const problems = [...located("inbound", inbound), ...located("outbound", outbound)];
+  const problems = [
+    ...("problems" in inbound ? located("inbound", inbound.problems) : []),
+    ...("problems" in outbound ? located("outbound", outbound.problems) : []),
+  ];
   if ("pipeline" in inbound && "pipeline" in outbound) {
     return { inbound: inbound.pipeline, outbound: outbound.pipeline };
   }
@@ -189,28 +210,6 @@ async function buildPipelines(
     if ("pipeline" in built) await closePlugins([built.pipeline], services.log);
   }
   return { problems };
-}
-
-function located(
-  direction: Direction,
-  assembly: Awaited<ReturnType<typeof assemble>>,
-): BuildProblem[] {
-  if ("pipeline" in assembly) return [];
-  return assembly.problems.map(({ entry, path, message, issue }) => ({
-    path: ["pipeline", direction, "plugins", entry, ...path],
-    message,
-    ...(issue === undefined ? {} : { issue }),
-  }));
-}
-
-function entryOf(entry: Config["pipeline"]["inbound"]["plugins"][number]): PluginEntry {
-  return {
-    name: entry.name,
-    onError: entry.on_error,
-    allowWeakenedAuth: entry.allow_weakened_auth,
-    ...(entry.id === undefined ? {} : { id: entry.id }),
-    ...(entry.config === undefined ? {} : { config: entry.config }),
-  };
 }
 
 function pluginDeps(

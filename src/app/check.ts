@@ -10,12 +10,13 @@ import { buildProblems } from "./build-problems.ts";
 import { CarriedState } from "./carried-state.ts";
 import type { FileCommand } from "./command-line.ts";
 import { definitionsFor } from "./definitions.ts";
+import { rejectedProblems } from "./rejected-problems.ts";
 import { packageVersion } from "./version.ts";
 
 /** Prints the effective configuration, or every problem, and resolves with the exit code. */
 export async function check(command: FileCommand): Promise<number> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
-  if (!loaded.ok) return refuse(loaded.problems);
+  if (!loaded.ok) return refuse(await rejectedProblems(loaded));
   const log = createLogger("silent");
   const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
   try {

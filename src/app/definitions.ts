@@ -7,7 +7,7 @@ import { loadPluginModules } from "./plugin-modules.ts";
 
 /** Modules are named relative to the file. Rejects with `config.invalid`. */
 export async function definitionsFor(
-  loaded: LoadedConfig,
+  loaded: Pick<LoadedConfig, "config" | "path">,
 ): Promise<readonly AnyPluginDefinition[]> {
   const { plugin_modules: modules } = loaded.config;
   if (modules.length === 0) return builtinPlugins;

@@ -5,6 +5,7 @@ import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { FileWatch } from "./file-watch.ts";
+import { rejectedProblems } from "./rejected-problems.ts";
 import type { ReloadStatus } from "./reload-status.ts";
 
 /** What the reloader needs of the process. */
@@ -60,7 +61,7 @@ export class Reloader {
     try {
       const loaded = await this.#options.load();
       if (!loaded.ok) {
-        this.#refuse(loaded.problems);
+        this.#refuse(await rejectedProblems(loaded));
         return;
       }
       // A touched file, or the same bytes written again, is not a change (contract 1.5).

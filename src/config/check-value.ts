@@ -23,7 +23,12 @@ export type CheckedValue =
       /** Whether the file gives this key itself, and not only its default. */
       readonly isWritten: (path: KeyPath) => boolean;
     }
-  | { readonly ok: false; readonly problems: readonly ValueRemark[] };
+  | {
+      readonly ok: false;
+      readonly problems: readonly ValueRemark[];
+      /** What is left of the file without its faults, when none of them is in the pipelines. */
+      readonly mended?: FileConfig;
+    };
 
 /** Each round mends what the one before it found; a file needs two or three. */
 const maxRounds = 8;
@@ -48,7 +53,10 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
       problems.push(
         ...relationProblems(result.data).filter((remark) => isFounded(remark, problems)),
       );
-      if (problems.length > 0) break;
+      if (problems.length > 0) {
+        const inPipelines = problems.some(({ path }) => path[0] === "pipeline");
+        return { ok: false, problems, ...(inPipelines ? {} : { mended: result.data }) };
+      }
       const isWritten = (path: KeyPath): boolean => valueAt(mended, path) !== undefined;
       return { ok: true, file: result.data, warnings, isWritten };
     }

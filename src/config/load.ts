@@ -36,6 +36,8 @@ export interface LoadedConfig {
 export interface RejectedConfig {
   readonly ok: false;
   readonly problems: readonly Problem[];
+  /** What is left without the faults, so that plugins can be checked as well and all problems are told at once. */
+  readonly rest?: Pick<LoadedConfig, "config" | "path" | "problemAt">;
 }
 
 /** Larger files are refused unread. */
@@ -100,7 +102,14 @@ export function parseConfig(
     const hints = unexpanded.filter(({ line }) =>
       problems.some((problem) => problem.line === line),
     );
-    return { ok: false, problems: inOrder([...problems, ...hints]) };
+    const all = inOrder([...problems, ...hints]);
+    if (checked.mended === undefined) return { ok: false, problems: all };
+    const rest = {
+      config: applyPresets(checked.mended),
+      path,
+      problemAt: (at: KeyPath, message: string) => problemAt(at, message),
+    };
+    return { ok: false, problems: all, rest };
   }
 
   const config = applyPresets(checked.file);

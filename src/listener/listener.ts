@@ -41,10 +41,10 @@ export class Listener {
   readonly #limits: ListenerLimits;
   readonly #metrics: Metrics;
   /**
-   * Open connections, each with its latest response: an error answer must not be written into one that is not finished.
+   * Open connections, each with its latest response (or the word that it is a tunnel's now): an error answer must not be written into one that is not finished.
    * Not a WeakMap: one that changes with every request costs the collector a tenth of the throughput.
    */
-  readonly #connections = new Map<Duplex, http.ServerResponse | undefined>();
+  readonly #connections = new Map<Duplex, http.ServerResponse | "handed over" | undefined>();
   readonly #turns = new Turns();
   #draining = false;
 
@@ -85,10 +85,10 @@ export class Listener {
       response.end(reply.body);
     });
     this.#server.on("connect", (request, socket, head) => {
-      if (this.#isFree(socket)) handlers.onConnect(request, socket as Socket, head);
+      if (this.#handOver(socket)) handlers.onConnect(request, socket as Socket, head);
     });
     this.#server.on("upgrade", (request, socket, head) => {
-      if (this.#isFree(socket)) handlers.onUpgrade(request, socket as Socket, head);
+      if (this.#handOver(socket)) handlers.onUpgrade(request, socket as Socket, head);
     });
     this.#server.on("clientError", (error, socket) => this.#onClientError(error, socket));
   }
@@ -98,12 +98,12 @@ export class Listener {
     return this.#connections.size;
   }
 
-  /** Binds and resolves with the address that was bound; rejects with `config.invalid` when it is taken. */
+  /** Binds and resolves with the address that was bound; rejects with `listener.unavailable` when it is taken. */
   bind(address: BindAddress): Promise<BindAddress> {
     return new Promise((resolve, reject) => {
       const onError = (error: Error): void => {
         const message = `${address.host}:${address.port} cannot be listened on: ${error.message}`;
-        reject(new ProxyError("config.invalid", message, { cause: error }));
+        reject(new ProxyError("listener.unavailable", message, { cause: error }));
       };
       this.#server.once("error", onError);
       this.#server.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
@@ -122,7 +122,11 @@ export class Listener {
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
-    this.#server.closeIdleConnections();
+    for (const [socket, response] of this.#connections) {
+      if (response === "handed over") continue;
+      if (response === undefined || response.writableFinished) socket.destroy();
+      else if (!response.headersSent) response.shouldKeepAlive = false;
+    }
     const cut = setTimeout(() => {
       for (const socket of this.#connections.keys()) socket.destroy();
     }, deadlineMs);
@@ -153,19 +157,23 @@ export class Listener {
   }
 
   /** False, and cut, when the connection cannot change its protocol: it was refused, or owes an answer. */
-  #isFree(socket: Duplex): boolean {
-    const isFree =
-      this.#connections.has(socket) && this.#connections.get(socket)?.writableFinished !== false;
-    if (!isFree) {
+  #handOver(socket: Duplex): boolean {
+    const latest = this.#connections.get(socket);
+    const isOwed =
+      latest !== undefined && latest !== "handed over" && !latest.writableFinished;
+    if (!this.#connections.has(socket) || isOwed) {
       socket.on("error", ignore);
       socket.destroy();
+      return false;
     }
-    return isFree;
+    this.#connections.set(socket, "handed over");
+    return true;
   }
 
   /** What llhttp or a time-out refused before there was a request. */
   #onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
-    const denial = answerClientError(error, socket, this.#connections.get(socket));
+    const latest = this.#connections.get(socket);
+    const denial = answerClientError(error, socket, latest === "handed over" ? undefined : latest);
     this.#metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
   }
 }

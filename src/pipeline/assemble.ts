@@ -32,45 +32,52 @@ export interface AssemblyOptions extends PipelineOptions {
 export type Assembly =
   { readonly pipeline: Pipeline } | { readonly problems: readonly AssemblyProblem[] };
 
-/** Builds the chain. Instances made before a problem was found are closed again. */
-export async function assemble(
+/** Everything that can be wrong with a chain before an instance is made. */
+export function chainProblems(
   entries: readonly PluginEntry[],
-  options: AssemblyOptions,
-): Promise<Assembly> {
+  definitions: readonly AnyPluginDefinition[],
+): AssemblyProblem[] {
+  const byName = new Map(definitions.map((definition) => [definition.name, definition]));
+  const active = activeEntries(entries);
   const problems: AssemblyProblem[] = [];
-  const steps: Step[] = [];
-  const byName = new Map(options.definitions.map((definition) => [definition.name, definition]));
-  const active = entries
-    .map((entry, index) => ({ entry, index }))
-    .filter(({ entry }) => entry.onError !== "off");
   for (const [index, entry] of entries.entries()) {
     const definition = byName.get(entry.name);
     if (definition === undefined) {
       const known = [...byName.keys()].join(", ");
-      problems.push({
-        entry: index,
-        path: ["name"],
-        message: `unknown plugin "${entry.name}" (registered: [${known}])`,
-      });
-    } else if (
-      definition.authenticates === true &&
-      entry.onError !== "enforce" &&
-      !entry.allowWeakenedAuth
-    ) {
-      problems.push({
-        entry: index,
-        path: ["on_error"],
-        message: `on_error: ${entry.onError} would let unauthenticated requests pass ${entry.name}; set allow_weakened_auth: true on this entry if that is meant`,
-      });
+      const message = `unknown plugin "${entry.name}" (registered: [${known}])`;
+      problems.push({ entry: index, path: ["name"], message });
+    } else {
+      problems.push(...weakenedProblems(entry, index, definition));
     }
   }
   problems.push(...relationshipProblems(active, byName), ...bodyOrderProblems(active, byName));
   for (const { entry, index } of active) {
     const definition = byName.get(entry.name);
     if (definition === undefined) continue;
-    const made = makeStep(entry, definition, options);
+    const parsed = parseConfig(entry, definition);
+    if ("problems" in parsed) {
+      problems.push(...parsed.problems.map((problem) => ({ ...problem, entry: index })));
+    }
+  }
+  return problems;
+}
+
+/** Builds the chain. Instances made before a problem was found are closed again. */
+export async function assemble(
+  entries: readonly PluginEntry[],
+  options: AssemblyOptions,
+): Promise<Assembly> {
+  const byName = new Map(options.definitions.map((definition) => [definition.name, definition]));
+  const problems = chainProblems(entries, options.definitions);
+  const steps: Step[] = [];
+  for (const { entry, index } of activeEntries(entries)) {
+    const definition = byName.get(entry.name);
+    if (definition === undefined) continue;
+    const parsed = parseConfig(entry, definition);
+    if ("problems" in parsed) continue;
+    const made = makeStep(entry, definition, parsed.config, options);
     if ("step" in made) steps.push(made.step);
-    else problems.push(...made.problems.map((problem) => ({ ...problem, entry: index })));
+    else problems.push({ ...made.problem, entry: index });
   }
   if (problems.length > 0) {
     for (const step of steps) await step.plugin.close?.();
@@ -79,30 +86,35 @@ export async function assemble(
   return { pipeline: new Pipeline(steps, options) };
 }
 
-type Made =
-  { readonly step: Step } | { readonly problems: readonly Omit<AssemblyProblem, "entry">[] };
+function activeEntries(entries: readonly PluginEntry[]): Placed[] {
+  return entries
+    .map((entry, index) => ({ entry, index }))
+    .filter(({ entry }) => entry.onError !== "off");
+}
+
+function weakenedProblems(
+  entry: PluginEntry,
+  index: number,
+  definition: AnyPluginDefinition,
+): AssemblyProblem[] {
+  const weakened = definition.authenticates === true && entry.onError !== "enforce";
+  if (!weakened || entry.allowWeakenedAuth) return [];
+  const message = `on_error: ${entry.onError} would let unauthenticated requests pass ${entry.name}; set allow_weakened_auth: true on this entry if that is meant`;
+  return [{ entry: index, path: ["on_error"], message }];
+}
+
+type Made = { readonly step: Step } | { readonly problem: Omit<AssemblyProblem, "entry"> };
 
 function makeStep(
   entry: PluginEntry,
   definition: AnyPluginDefinition,
+  config: unknown,
   options: AssemblyOptions,
 ): Made {
-  if (definition.unavailable !== undefined) {
-    return {
-      problems: [
-        {
-          path: ["name"],
-          message: `plugin "${entry.name}" is not available in this version: ${definition.unavailable}`,
-        },
-      ],
-    };
-  }
-  const parsed = parseConfig(entry, definition);
-  if ("problems" in parsed) return parsed;
   try {
-    const origins = definition.origins?.(parsed.config as never) ?? [];
+    const origins = definition.origins?.(config as never) ?? [];
     const deps = options.depsFor(entry.id ?? entry.name, origins);
-    const plugin: Plugin = definition.create(parsed.config as never, deps);
+    const plugin: Plugin = definition.create(config as never, deps);
     return {
       step: {
         name: entry.name,
@@ -113,7 +125,7 @@ function makeStep(
       },
     };
   } catch (error) {
-    return { problems: [{ path: ["config"], message: messageOf(error) }] };
+    return { problem: { path: ["config"], message: messageOf(error) } };
   }
 }
 
@@ -121,6 +133,10 @@ function parseConfig(
   entry: PluginEntry,
   definition: AnyPluginDefinition,
 ): { readonly config: unknown } | { readonly problems: readonly Omit<AssemblyProblem, "entry">[] } {
+  if (definition.unavailable !== undefined) {
+    const message = `plugin "${entry.name}" is not available in this version: ${definition.unavailable}`;
+    return { problems: [{ path: ["name"], message }] };
+  }
   const schema = (definition as PluginDefinition).config;
   const given = entry.config ?? undefined;
   if (schema === undefined) {

@@ -43,7 +43,13 @@ export class Permit {
 
 /** What a pipeline says of a request. */
 export type Verdict =
-  { readonly permit: Permit } | { readonly denial: Denial } | { readonly reply: Reply };
+  | {
+      readonly permit: Permit;
+      /** Nobody consented; the caller judges every request before anything is dialled. */
+      readonly isDeferred?: true;
+    }
+  | { readonly denial: Denial }
+  | { readonly reply: Reply };
 
 /** What a pipeline says of a response or of a frame. */
 export type ResponseVerdict =
@@ -147,8 +153,16 @@ export class Pipeline {
       : undefined;
   }
 
-  /** Asks the chain about a request (or, at the connect stage, about a host) and issues the Permit. */
-  async runRequest(context: RequestContext): Promise<Verdict> {
+  /**
+   * Asks the chain about a request (or, at the connect stage, about a host) and issues the Permit.
+   *
+   * `deferDefault` is for connections that the bridge opens: a default of deny then falls on each of their requests,
+   * which are judged before anything is dialled, and not on the CONNECT, at which credential plugins have no say.
+   */
+  async runRequest(
+    context: RequestContext,
+    { deferDefault = false }: { readonly deferDefault?: boolean } = {},
+  ): Promise<Verdict> {
     const judging = context.stage === "connect" ? this.#connectSteps : this.#requestSteps;
     const attaching = context.stage === "connect" ? [] : this.#credentialSteps;
     let consented = false;
@@ -164,15 +178,18 @@ export class Pipeline {
       if (decision.action === "respond") return { reply: decision.reply };
       consented ||= consents(decision);
     }
-    if (!consented && this.#otherwise === "deny") {
-      return {
-        denial: {
-          code: "policy.forbidden",
-          message: `no plugin of the ${this.direction} pipeline allowed ${context.destination.authority} (pipeline.${this.direction}.default is deny)`,
-        },
-      };
-    }
-    return { permit: this.#permit(context.flow) };
+    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context.flow) };
+    if (deferDefault) return { permit: this.#permit(context.flow), isDeferred: true };
+    return { denial: this.defaultDenial(context) };
+  }
+
+  /** What a message is told that no plugin allowed, where the default is deny. */
+  defaultDenial(context: RequestContext): Denial {
+    const { direction } = this;
+    return {
+      code: "policy.forbidden",
+      message: `no plugin of the ${direction} pipeline allowed ${context.destination.authority} (pipeline.${direction}.default is deny)`,
+    };
   }
 
   /** The paths of every plugin that judges callers; undefined when none does, so that nobody is looked up. */

@@ -36,6 +36,8 @@ export interface Downstream extends Stallable {
   reply(reply: Reply): void;
   /** Cuts the connection so that the client sees that the answer is not whole. */
   destroy(): void;
+  /** The same after everything that was written has left: what was permitted arrives, and the cut is still seen. */
+  cut(): void;
   onDrain(listener: () => void): void;
   /** Called once when the answer is sent or the client is gone. */
   onClose(listener: (complete: boolean) => void): void;
@@ -183,6 +185,10 @@ export class Http1Downstream implements Downstream {
     }
     this.#response.writeHead(reply.status, headers);
     this.end(this.method === "HEAD" ? undefined : reply.body);
+  }
+
+  cut(): void {
+    this.#socket.destroySoon();
   }
 
   destroy(): void {

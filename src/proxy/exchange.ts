@@ -10,7 +10,7 @@ import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
-import type { OutgoingRequest } from "../upstream/origin-pools.ts";
+import type { OutgoingRequest } from "../upstream/outgoing-request.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "./reply.ts";

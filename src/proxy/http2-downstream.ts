@@ -71,9 +71,16 @@ export class Http2Downstream implements Downstream {
 
   writeHead(status: number, headers: string[]): void {
     if (!this.#open()) return;
+    const regular = fieldsOf(headers);
+    const fields = { ...regular, ":status": status };
+    if (regular["grpc-status"] !== undefined) {
+      // Trailers-Only: a gRPC client takes the status from a head only when that head ends the stream.
+      this.#stream.respond(fields, { endStream: true });
+      return;
+    }
     // The stream then waits for its trailers, which `end` has by that time.
     this.#stream.once("wantTrailers", () => this.#sendTrailers());
-    this.#stream.respond({ ...fieldsOf(headers), ":status": status }, { waitForTrailers: true });
+    this.#stream.respond(fields, { waitForTrailers: true });
   }
 
   flushHead(): void {
@@ -87,6 +94,7 @@ export class Http2Downstream implements Downstream {
 
   end(chunk?: Buffer, trailers: readonly (readonly [string, string])[] = []): void {
     this.#trailers = trailers;
+    if (this.#stream.writableEnded) return;
     if (chunk === undefined) {
       this.#stream.end();
     } else {
@@ -117,6 +125,11 @@ export class Http2Downstream implements Downstream {
 
   destroy(): void {
     this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+
+  cut(): void {
+    if (this.#stream.destroyed || this.#stream.writableEnded) this.destroy();
+    else this.#stream.write(Buffer.alloc(0), () => this.destroy());
   }
 
   onDrain(listener: () => void): void {

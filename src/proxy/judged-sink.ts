@@ -1,8 +1,9 @@
 /** An answer that the chain has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
 import { ProxyError } from "../errors.ts";
-import type { BodyBudget } from "../http/body.ts";
+import { type BodyBudget, decodeBody } from "../http/body.ts";
 import { HeaderList } from "../http/headers.ts";
 import { SseReader } from "../http/sse.ts";
+import { StreamDecoder } from "../http/stream-decoder.ts";
 import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
@@ -34,6 +35,7 @@ export class JudgedSink implements ResponseSink {
   #reason: string | undefined;
   #direct: DirectSink | undefined;
   #reader: SseReader | undefined;
+  #decoder: StreamDecoder | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
   #over = false;
@@ -60,6 +62,7 @@ export class JudgedSink implements ResponseSink {
       this.#mode = "frames";
       this.#reader = new SseReader({ limitBytes: this.#options.maxBodyBytes });
     }
+    if (this.#mode === "frames" && !this.#openDecoder(this.#half.headers)) return;
     control.pause();
     this.#enqueue(async () => {
       if (!this.#passes(await pipeline.runResponse(context))) return;
@@ -80,7 +83,11 @@ export class JudgedSink implements ResponseSink {
       case "frames":
         this.#options.control.pause();
         this.#enqueue(async () => {
-          await this.#forwardFrames(this.#reader?.push(chunk) ?? []);
+          for (const clear of this.#decoder === undefined
+            ? [chunk]
+            : await this.#decoder.push(chunk)) {
+            await this.#forwardFrames(this.#reader?.push(clear) ?? []);
+          }
           if (!this.#over && this.#direct !== undefined) this.#options.control.resume();
         });
     }
@@ -91,10 +98,27 @@ export class JudgedSink implements ResponseSink {
       if (this.#over) return;
       if (this.#mode === "body") await this.#judgeBody();
       else if (this.#mode === "frames") {
+        for (const clear of (await this.#decoder?.end()) ?? []) {
+          await this.#forwardFrames(this.#reader?.push(clear) ?? []);
+        }
         await this.#forwardFrames(this.#reader?.end() ?? []);
         if (!this.#over) this.#direct?.end(trailers);
       } else this.#direct?.end(trailers);
     });
+  }
+
+  /** An answer that is compressed although nobody asked is judged all the same, or refused. False when it was. */
+  #openDecoder(headers: HeaderList): boolean {
+    const encoding = codingOf(headers);
+    if (encoding === undefined) return true;
+    this.#decoder = StreamDecoder.for(encoding, this.#options.maxBodyBytes);
+    if (this.#decoder === undefined) {
+      this.#refuse(unreadable(encoding));
+      return false;
+    }
+    headers.delete("content-encoding");
+    headers.delete("content-length");
+    return true;
   }
 
   #enqueue(work: () => void | Promise<void>): void {
@@ -119,6 +143,7 @@ export class JudgedSink implements ResponseSink {
   /** Gives the held bytes back to the process-wide budget; the exchange calls it whatever the end. */
   close(): void {
     this.#over = true;
+    this.#decoder?.close();
     this.#release();
   }
 
@@ -133,7 +158,9 @@ export class JudgedSink implements ResponseSink {
     const half = this.#half;
     if (half === undefined)
       throw new ProxyError("internal.fault", "an answer ended before it began");
-    half.content.load(Buffer.concat(this.#chunks));
+    const clear = await this.#clearBody(half);
+    if (clear === undefined) return;
+    half.content.load(clear);
     if (!this.#passes(await pipeline.runResponse(context))) return;
     if (pipeline.needs.frames) {
       const frame = { data: half.body ?? Buffer.alloc(0), last: true };
@@ -144,6 +171,20 @@ export class JudgedSink implements ResponseSink {
     half.headers.set("Content-Length", String(body.length));
     downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
     downstream.end(body);
+  }
+
+  /** The collected body without its Content-Encoding; undefined when it was refused. */
+  async #clearBody(half: ResponseHalf): Promise<Buffer | undefined> {
+    const bytes = Buffer.concat(this.#chunks);
+    const encoding = codingOf(half.headers);
+    if (encoding === undefined) return bytes;
+    const decoded = await decodeBody(bytes, encoding, this.#options.maxBodyBytes);
+    if (decoded.kind !== "body") {
+      this.#refuse(unreadable(encoding));
+      return undefined;
+    }
+    half.headers.delete("content-encoding");
+    return decoded.bytes;
   }
 
   async #forwardFrames(frames: ReturnType<SseReader["push"]>): Promise<void> {
@@ -187,8 +228,18 @@ export class JudgedSink implements ResponseSink {
     if (this.#over) return;
     this.#over = true;
     const { downstream } = this.#options;
-    if (downstream.headSent) downstream.destroy();
+    if (downstream.headSent) downstream.cut();
     else downstream.reply(renderDenial(denial));
     this.#options.onRefused(denial);
   }
+}
+
+function codingOf(headers: HeaderList): string | undefined {
+  const coding = headers.get("content-encoding")?.trim().toLowerCase();
+  return coding === undefined || coding === "" || coding === "identity" ? undefined : coding;
+}
+
+function unreadable(encoding: string): Denial {
+  const message = `the answer's content encoding "${encoding.slice(0, 32)}" cannot be inspected`;
+  return { code: "upstream.bad-response", message };
 }

@@ -32,7 +32,7 @@ export class RequestBody implements AsyncIterable<Buffer> {
     source.once("close", () => {
       this.#finish(source.readableEnded ? undefined : new Error("the request body was cut short"));
     });
-    // A listener alone does not start a stream that was paused on purpose, as one of HTTP/2 is.
+    // A stream that its owner has paused does not start by being listened to.
     source.resume();
   }
 

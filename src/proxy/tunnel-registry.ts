@@ -56,7 +56,9 @@ export class TunnelRegistry {
         ...tunnel.facts,
         headers: tunnel.facts.headers.clone(),
       });
-      const verdict = await pipeline.runRequest(context).catch(() => undefined);
+      const verdict = await pipeline
+        .runRequest(context, { deferDefault: tunnel.isBridged === true })
+        .catch(() => undefined);
       const isSeen = tunnel.isBridged === true || context.tunnelTerms.mustInspect === undefined;
       if (verdict !== undefined && "permit" in verdict && isSeen) continue;
       cut += 1;

@@ -57,11 +57,15 @@ async function carry(
 ): Promise<Ending> {
   const { runtime, flow, client } = request;
   const { recorder } = services;
+  const planned = planFor(runtime, flow.destination, skipped);
+  let isDeferred = false;
   let permit: Permit;
   if (skipped) {
     permit = runtime.outbound.permitSkipped(flow);
   } else {
-    const verdict = await runtime.outbound.runRequest(context);
+    const verdict = await runtime.outbound.runRequest(context, {
+      deferDefault: planned === "bridge",
+    });
     if ("denial" in verdict) return refuse(client, verdict.denial, context.cancellation.aborted);
     if ("reply" in verdict) {
       client.write(rawReply(verdict.reply));
@@ -69,12 +73,15 @@ async function carry(
       return { status, bytesReceived: 0, bytesSent: 0, refused: true, cancelled: false };
     }
     permit = verdict.permit;
+    isDeferred = verdict.isDeferred === true;
     recorder.permitted(context);
   }
   const parts = { ...request, context, permit, skipped };
   const { mustInspect, keepTls } = context.tunnelTerms;
-  const planned = planFor(runtime, flow.destination, skipped);
   const plan = planned === "bridge" && keepTls ? "passthrough" : planned;
+  if (isDeferred && plan !== "bridge") {
+    return refuse(client, runtime.outbound.defaultDenial(context), false);
+  }
   if (mustInspect !== undefined && plan !== "bridge") {
     // Its requests would pass unseen; nothing has been dialled yet.
     const message = `${flow.destination.authority} is open only to requests that can be judged (${mustInspect}), and the TLS bridge does not open this connection`;

@@ -3,7 +3,8 @@ import type { Duplex } from "node:stream";
 import type { Dispatcher } from "undici";
 import { ProxyError } from "../errors.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
-import type { OriginPools, OutgoingRequest } from "../upstream/origin-pools.ts";
+import { isProtocolRefusal, type OriginPools } from "../upstream/origin-pools.ts";
+import type { OutgoingRequest } from "../upstream/outgoing-request.ts";
 import type { Downstream } from "./downstream.ts";
 import { type ParsedHead, responseHeaders, safeTrailers } from "./response-head.ts";
 import type { FlowControl, ResponseSink } from "./response-sink.ts";
@@ -67,6 +68,13 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     socket: Duplex,
   ): void {
     socket.on("error", ignore);
+    if (!isAskedProtocol(fields, this.#options.outgoing.upgrade)) {
+      socket.destroy();
+      const { authority } = this.#options.permit.destination;
+      const message = `${authority} switched to another protocol than the client asked for`;
+      this.#options.onFault(new ProxyError("upstream.bad-response", message));
+      return;
+    }
     this.#answered = true;
     this.#options.onStatus(status);
     this.#options.onSwitched(responseHeaders(status, fields, this.#options.via), socket);
@@ -78,6 +86,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     fields: ParsedHead,
     reason?: string,
   ): void {
+    checkCoding(fields);
     const headers = responseHeaders(status, fields, this.#options.via);
     if (status < 200) {
       this.#informational += 1;
@@ -106,12 +115,17 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     if (this.#aborted !== undefined) return;
-    if (this.#canRetry(error)) {
+    if (this.#canRetry(error) || this.#isOtherProtocol(error)) {
       this.#retries += 1;
       this.send();
       return;
     }
     this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
+  }
+
+  /** The origin refused the handshake for HTTP/1.1: nothing was sent, and the pools know better now. */
+  #isOtherProtocol(error: Error): boolean {
+    return !this.#answered && this.#retries < maxRetries && isProtocolRefusal(error);
   }
 
   /** RFC 9110 section 9.2.2: only a safe request without a body may be sent again on its own. */
@@ -121,6 +135,25 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     const fresh = !this.#answered && this.#retries < maxRetries;
     return safe && fresh && body === null && upgrade === undefined && isDropped(error);
   }
+}
+
+/** A coding that we cannot take off the message would reach the client as its body (RFC 9112 section 6.1). */
+function checkCoding(fields: ParsedHead): void {
+  const coding = fields["transfer-encoding"];
+  if (coding === undefined) return;
+  if (typeof coding === "string" && coding.trim().toLowerCase() === "chunked") return;
+  throw new ProxyError(
+    "upstream.bad-response",
+    "the answer has a transfer coding that is not known",
+  );
+}
+
+/** RFC 9110 section 7.8: a server must not switch to a protocol that was not in the request. */
+function isAskedProtocol(fields: ParsedHead, asked: string | undefined): boolean {
+  const chosen = fields["upgrade"];
+  if (typeof chosen !== "string" || asked === undefined) return false;
+  const offered = asked.split(",").map((protocol) => protocol.trim().toLowerCase());
+  return chosen.split(",").every((protocol) => offered.includes(protocol.trim().toLowerCase()));
 }
 
 function ignore(): void {

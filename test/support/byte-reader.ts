@@ -45,7 +45,7 @@ export class ByteReader {
   async until(delimiter: string, waitMs = usualWaitMs): Promise<Buffer> {
     let found = this.#pending.indexOf(delimiter, 0, "latin1");
     while (found === -1) {
-      await this.#moreOrFail(`${JSON.stringify(delimiter)}`, waitMs);
+      await this.#moreOrFail(JSON.stringify(delimiter), waitMs);
       found = this.#pending.indexOf(delimiter, 0, "latin1");
     }
     return this.#cut(found + delimiter.length);

@@ -1,0 +1,77 @@
+/** Undoes the Content-Encoding of a body that arrives in pieces, giving out each piece as soon as it can be read. */
+import type { Transform } from "node:stream";
+import {
+  constants,
+  createBrotliDecompress,
+  createGunzip,
+  createInflate,
+  createZstdDecompress,
+} from "node:zlib";
+import { messageOf, ProxyError } from "../errors.ts";
+
+const decoders: ReadonlyMap<string, () => Transform> = new Map<string, () => Transform>([
+  ["gzip", () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH })],
+  ["x-gzip", () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH })],
+  ["deflate", () => createInflate({ finishFlush: constants.Z_SYNC_FLUSH })],
+  ["br", () => createBrotliDecompress()],
+  ["zstd", () => createZstdDecompress()],
+]);
+
+/** One body's decoder. */
+export class StreamDecoder {
+  readonly #stream: Transform;
+  #pieces: Buffer[] = [];
+  #bytes = 0;
+  #error: Error | undefined;
+
+  private constructor(stream: Transform, limitBytes: number) {
+    this.#stream = stream;
+    stream.on("data", (piece: Buffer) => {
+      this.#bytes += piece.length;
+      // What one piece of input may become is bounded, or a few bytes would fill the memory.
+      if (this.#bytes > limitBytes)
+        stream.destroy(new Error(`it unpacks to more than ${limitBytes} bytes at once`));
+      else this.#pieces.push(piece);
+    });
+    stream.on("error", (error) => {
+      this.#error = error;
+    });
+  }
+
+  /** Undefined for a coding, or a stack of codings, that is not known. */
+  static for(contentEncoding: string, limitBytes: number): StreamDecoder | undefined {
+    const make = decoders.get(contentEncoding.trim().toLowerCase());
+    return make === undefined ? undefined : new StreamDecoder(make(), limitBytes);
+  }
+
+  /** What this piece of input makes readable. Rejects with `upstream.bad-response` when it is corrupt or too much. */
+  push(chunk: Buffer): Promise<Buffer[]> {
+    return this.#run((done) => this.#stream.write(chunk, done));
+  }
+
+  /** What the end of the input makes readable. */
+  end(): Promise<Buffer[]> {
+    return this.#run((done) => {
+      this.#stream.once("close", () => done());
+      this.#stream.end();
+    });
+  }
+
+  close(): void {
+    this.#stream.destroy();
+  }
+
+  async #run(work: (done: (error?: Error | null) => void) => void): Promise<Buffer[]> {
+    this.#bytes = 0;
+    this.#pieces = [];
+    await new Promise<void>((resolve) => {
+      this.#stream.once("close", () => resolve());
+      work(() => resolve());
+    });
+    if (this.#error !== undefined) {
+      const message = `the body could not be decoded: ${messageOf(this.#error)}`;
+      throw new ProxyError("upstream.bad-response", message, { cause: this.#error });
+    }
+    return this.#pieces;
+  }
+}
