@@ -59,19 +59,15 @@ describe("SIGTERM", () => {
     },
   );
 
-  // Known defect of the program; see the report of this branch.
-  test.fails(
-    "an answer during the drain says that its connection closes, and does not hold it up",
-    async () => {
-      const proxy = await start({ drain_timeout: "5s" });
-      const client = await holding(proxy, "/held-closing");
-      proxy.signal("SIGTERM");
-      await proxy.log((line) => line["msg"] === "shutting down");
-      held.get("/held-closing")?.();
-      expect((await client.response()).header("connection")).toBe("close");
-      expect((await within("the end", proxy.ended, 3000)).code).toBe(0);
-    },
-  );
+  test("an answer during the drain says that its connection closes, and does not hold it up", async () => {
+    const proxy = await start({ drain_timeout: "5s" });
+    const client = await holding(proxy, "/held-closing");
+    proxy.signal("SIGTERM");
+    await proxy.log((line) => line["msg"] === "shutting down");
+    held.get("/held-closing")?.();
+    expect((await client.response()).header("connection")).toBe("close");
+    expect((await within("the end", proxy.ended, 3000)).code).toBe(0);
+  });
 
   test("/readyz is off while the flows drain", async () => {
     const proxy = await start();
@@ -87,8 +83,7 @@ describe("SIGTERM", () => {
     expect((await within("the end", proxy.ended, 5000)).code).toBe(0);
   });
 
-  // Known defect of the program; see the report of this branch.
-  test.fails("idle connections do not hold it up", async () => {
+  test("idle connections do not hold it up", async () => {
     const proxy = await start({ drain_timeout: "5s" });
     const client = await own(RawClient.connect(proxy.forward));
     await client.ask({ target: `${origin.url}/` });
