@@ -159,8 +159,7 @@ export class Listener {
   /** False, and cut, when the connection cannot change its protocol: it was refused, or owes an answer. */
   #handOver(socket: Duplex): boolean {
     const latest = this.#connections.get(socket);
-    const isOwed =
-      latest !== undefined && latest !== "handed over" && !latest.writableFinished;
+    const isOwed = latest !== undefined && latest !== "handed over" && !latest.writableFinished;
     if (!this.#connections.has(socket) || isOwed) {
       socket.on("error", ignore);
       socket.destroy();
