@@ -1,5 +1,4 @@
 /** Turns the head of an upstream's answer into the list that the client gets. */
-import { ProxyError } from "../errors.ts";
 import { isHopByHop, stripHopByHop } from "../http/headers.ts";
 
 /** Fields as undici parsed them: lower-case names, Latin-1 values, a list where a field was repeated. */
@@ -20,19 +19,11 @@ const forbiddenTrailers = new Set([
   "www-authenticate",
 ]);
 
-/**
- * The end-to-end fields of an answer, with our own Via.
- *
- * Throws `upstream.bad-response` for a transfer coding other than chunked: nobody undoes it, and without its field the
- * client would take the coded bytes for the content.
- */
+/** The end-to-end fields of an answer, with our own Via. */
 export function responseHeaders(status: number, fields: ParsedHead, via: string): string[] {
   const flat: string[] = [];
   for (const name of Object.keys(fields)) {
     const value = fields[name];
-    if (name.length === 17 && name.toLowerCase() === "transfer-encoding" && !isChunked(value)) {
-      throw new ProxyError("upstream.bad-response", "the answer has an unknown transfer coding");
-    }
     // RFC 9110 section 8.6: such answers have no content, and a reader that believed a length would wait for it.
     if ((status < 200 || status === 204) && name.toLowerCase() === "content-length") continue;
     if (typeof value === "string") flat.push(name, value);
@@ -41,10 +32,6 @@ export function responseHeaders(status: number, fields: ParsedHead, via: string)
   const headers = stripHopByHop(flat);
   headers.push("via", via);
   return headers;
-}
-
-function isChunked(value: string | string[] | undefined): boolean {
-  return typeof value === "string" && value.trim().toLowerCase() === "chunked";
 }
 
 /** The value of Content-Length, or undefined when the body ends some other way. */
