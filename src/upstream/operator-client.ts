@@ -1,5 +1,5 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded answers, no redirects. */
-import { errors, Pool } from "./undici.ts";
+import { errors, Pool, request as sendRequest } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { type Destination, parseAbsoluteTarget } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";
@@ -52,7 +52,7 @@ export class OperatorClient {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
     try {
-      const answer = await this.#poolFor(destination).request({
+      const answer = await sendRequest.call(this.#poolFor(destination), {
         method: request.method ?? "GET",
         path,
         headers: { ...request.headers },
