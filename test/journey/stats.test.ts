@@ -188,3 +188,18 @@ describe("counters", () => {
     expect(answer.text).not.toMatch(/target\.test|plain\.test|alice|127\.0\.0\.1/);
   });
 });
+
+test("B9: /v1/plugins lists every built-in plugin with the fields of its schema", async () => {
+  const answer = await get(proxy.address("sessions"), "/v1/plugins");
+  const { plugins } = answer.json() as {
+    plugins: { name: string; fields: { name: string; required: boolean }[] }[];
+  };
+  const names = plugins.map(({ name }) => name);
+  expect(names).toEqual(
+    expect.arrayContaining(["jwt-validation", "token-exchange", "static-inject", "egress-policy"]),
+  );
+  const validation = plugins.find(({ name }) => name === "jwt-validation");
+  expect(validation?.fields).toContainEqual(
+    expect.objectContaining({ name: "issuer", required: true }),
+  );
+});

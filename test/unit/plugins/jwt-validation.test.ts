@@ -276,6 +276,13 @@ describe("the issuer's keys", () => {
 });
 
 describe("the audience", () => {
+  test.each([{ audience: "agent" }, { allowed_audiences: ["agent"] }])(
+    "D25 that is written inline, as %j, waits for no file",
+    (keys) => {
+      expect(plugin({ audience: undefined, ...keys }).ready?.()).toBe(true);
+    },
+  );
+
   test("D24 D26 of a file is awaited, and read again when it changes", async () => {
     const file = join(folder, "client-id.txt");
     const subject = plugin({ audience: undefined, audience_file: file });
