@@ -190,8 +190,9 @@ describe("counters", () => {
 });
 
 test("B9: /v1/plugins lists every built-in plugin with the fields of its schema", async () => {
-  const answer = await get(proxy.address("sessions"), "/v1/plugins");
-  const { plugins } = answer.json() as {
+  const { host, port } = proxy.address("sessions");
+  const answer = await fetch(`http://${host}:${port}/v1/plugins`);
+  const { plugins } = (await answer.json()) as {
     plugins: { name: string; fields: { name: string; required: boolean }[] }[];
   };
   const names = plugins.map(({ name }) => name);
