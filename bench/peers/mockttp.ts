@@ -5,7 +5,7 @@ import { announce } from "../ready.ts";
 
 // The package's types leave this function out.
 const { generateCACertificate } = mockttp as unknown as {
-  generateCACertificate(): Promise<{ key: string; cert: string }>;
+  generateCACertificate(this: void): Promise<{ key: string; cert: string }>;
 };
 
 // With BENCH_TLS it opens TLS as well, with an authority of its own.

@@ -236,6 +236,8 @@ async function carryUpgrade(parts: UpgradeParts): Promise<void> {
       let isOpen = false;
       proxy.once("open", () => {
         isOpen = true;
+        // http-proxy-3 switches the socket's own limit off when it begins.
+        client.setTimeout(runtime.limits.tunnelIdleTimeoutMs, () => client.destroy());
       });
       client.once("end", () => {
         if (!isOpen) client.destroy();

@@ -6,6 +6,7 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
+import type { AbortSource } from "./abort-source.ts";
 import type { AdaptiveReader } from "./adaptive-reader.ts";
 import type { IdleSweeper, IdleWatch } from "./idle-sweeper.ts";
 
@@ -16,7 +17,7 @@ export interface SpliceOptions {
   /** The timer that all tunnels share. */
   readonly sweeper: IdleSweeper;
   /** Cuts the tunnel. */
-  readonly signal: AbortSignal;
+  readonly signal: AbortSource;
   /** What the client sent after its CONNECT, to be sent first. */
   readonly head?: Buffer;
   /** The reader whose options the upstream socket was connected with; without it, ordinary `data` events are read. */

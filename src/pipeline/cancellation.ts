@@ -1,12 +1,15 @@
 /** Whether somebody still waits for a message; an AbortSignal is made only for those who ask for one. */
 
+import type { AbortSource } from "../net/abort-source.ts";
+
 /** One for all: an error made at each close would capture a stack each time. */
 const reason = new Error("the client went away");
 
 /** Making an AbortController costs more than the rest of a request's bookkeeping, and most requests never need it. */
-export class Cancellation {
+export class Cancellation implements AbortSource {
   #aborted = false;
   #controller: AbortController | undefined;
+  #listeners: (() => void)[] | undefined;
 
   get aborted(): boolean {
     return this.#aborted;
@@ -20,9 +23,23 @@ export class Cancellation {
     return this.#controller.signal;
   }
 
+  /** Calls the listener once, when it is aborted from now on. */
+  addEventListener(_type: "abort", listener: () => void): void {
+    this.#listeners ??= [];
+    this.#listeners.push(listener);
+  }
+
+  removeEventListener(_type: "abort", listener: () => void): void {
+    const at = this.#listeners?.indexOf(listener) ?? -1;
+    if (at !== -1) this.#listeners?.splice(at, 1);
+  }
+
   abort(): void {
     if (this.#aborted) return;
     this.#aborted = true;
     this.#controller?.abort(reason);
+    const listeners = this.#listeners;
+    this.#listeners = undefined;
+    for (const listener of listeners ?? []) listener();
   }
 }

@@ -5,6 +5,7 @@ import { adaptiveReader } from "../net/adaptive-reader.ts";
 import { isServerNameOf } from "../net/client-hello.ts";
 import { sniff } from "../net/sniff.ts";
 import { splice } from "../net/splice.ts";
+import { Cancellation } from "../pipeline/cancellation.ts";
 import type { Ending } from "./finish.ts";
 import type { CutReason, OpenTunnel } from "./tunnel-registry.ts";
 import { established, type PermittedTunnel, type TunnelServices } from "./tunnel-request.ts";
@@ -28,11 +29,11 @@ export async function spliceTunnel(
   const startedAt = performance.now();
   const reader = adaptiveReader();
   const upstream = await runtime.upstream.connect(permit, {
-    signal: context.signal,
+    signal: context.cancellation,
     onread: reader.options,
   });
   metrics.phase("outbound", "connect", (performance.now() - startedAt) / 1_000);
-  const cutting = new AbortController();
+  const cutting = new Cancellation();
   let cutReason: CutReason | undefined;
   const open: OpenTunnel = {
     facts: context,
@@ -50,7 +51,7 @@ export async function spliceTunnel(
     const result = await splice(client, upstream, {
       idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
       sweeper: services.idle,
-      signal: cutting.signal,
+      signal: cutting,
       reader,
       head,
     });

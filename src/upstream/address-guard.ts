@@ -12,6 +12,7 @@ import {
   isMetadataName,
   parseAddress,
 } from "../net/address.ts";
+import type { AbortSource } from "../net/abort-source.ts";
 import type { Destination } from "../net/destination.ts";
 import type { OwnListeners } from "./own-listeners.ts";
 import type { Resolver } from "./resolver.ts";
@@ -40,7 +41,7 @@ export class AddressGuard {
    *
    * Rejects with `upstream.unresolvable`, or `upstream.address-forbidden` when no address is left.
    */
-  async vet(destination: Destination, signal: AbortSignal): Promise<readonly IpAddress[]> {
+  async vet(destination: Destination, signal: AbortSource): Promise<readonly IpAddress[]> {
     const { host } = destination;
     if (isMetadataName(host)) throw this.#forbidden(destination, "metadata", host);
     const literal = parseAddress(host);
@@ -62,7 +63,7 @@ export class AddressGuard {
   }
 
   /** The addresses of a destination that the operator named: any class, but never the proxy itself. */
-  async vetOperator(destination: Destination, signal: AbortSignal): Promise<readonly IpAddress[]> {
+  async vetOperator(destination: Destination, signal: AbortSource): Promise<readonly IpAddress[]> {
     const literal = parseAddress(destination.host);
     const candidates =
       literal === undefined ? await this.#resolve(destination.host, signal) : [literal];
@@ -73,7 +74,7 @@ export class AddressGuard {
     throw this.#forbidden(destination, "own-listener", destination.host);
   }
 
-  async #resolve(host: string, signal: AbortSignal): Promise<readonly IpAddress[]> {
+  async #resolve(host: string, signal: AbortSource): Promise<readonly IpAddress[]> {
     const answers = await this.#options.resolver.resolve(host, signal);
     // ::ffff:192.0.2.1 is dialled as 192.0.2.1: what is judged must be that address too.
     return answers.flatMap((answer) => parseAddress(answer)?.unmapped() ?? []);

@@ -1,11 +1,12 @@
 /** Names to addresses: once per dial, bounded in time, never cached beyond the dial it was made for. */
 import { lookup, Resolver as DnsResolver } from "node:dns/promises";
 import { ProxyError, messageOf } from "../errors.ts";
+import type { AbortSource } from "../net/abort-source.ts";
 
 /** Turns a canonical host name into the textual addresses that it stands for. */
 export interface Resolver {
   /** Rejects with `upstream.unresolvable` when the name has no address or the time is up. */
-  resolve(host: string, signal: AbortSignal): Promise<readonly string[]>;
+  resolve(host: string, signal: AbortSource): Promise<readonly string[]>;
 }
 
 /** Where names are looked up. */
@@ -56,7 +57,7 @@ async function withinTime(
   answer: Promise<string[]>,
   host: string,
   timeoutMs: number,
-  signal: AbortSignal,
+  signal: AbortSource,
 ): Promise<string[]> {
   let timer: NodeJS.Timeout | undefined;
   let onAbort: (() => void) | undefined;

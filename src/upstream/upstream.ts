@@ -1,6 +1,7 @@
 /** The only dialler of the process: a Permit in, a connected socket to a vetted address out. */
 import net from "node:net";
 import { messageOf, ProxyError } from "../errors.ts";
+import type { AbortSource } from "../net/abort-source.ts";
 import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
@@ -8,7 +9,7 @@ import type { AddressGuard } from "./address-guard.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {
-  readonly signal: AbortSignal;
+  readonly signal: AbortSource;
   /** Reads into the caller's buffer instead of emitting `data`; see net/splice.ts. */
   readonly onread?: net.OnReadOpts;
 }
@@ -48,10 +49,41 @@ export class DirectUpstream implements Upstream {
   }
 
   /** A connection to a service that the operator's file names (token endpoint, key set). */
-  async connectOperator(destination: Destination, signal: AbortSignal): Promise<net.Socket> {
+  async connectOperator(destination: Destination, signal: AbortSource): Promise<net.Socket> {
     const vetted = await this.#guard.vetOperator(destination, signal);
     return dialFirst(destination, vetted, this.#connectTimeoutMs, { signal });
   }
+}
+
+/** The usual case without the bookkeeping of several attempts. */
+function dialOne(
+  destination: Destination,
+  address: IpAddress,
+  timeoutMs: number,
+  options: ConnectOptions,
+): Promise<net.Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = dial(address, destination.port, options.onread);
+    const finish = (error: ProxyError | undefined): void => {
+      clearTimeout(deadline);
+      options.signal.removeEventListener("abort", onAbort);
+      // From here to the owner's own listener a reset must not become an uncaught exception.
+      socket.off("error", onError).off("connect", onConnect).on("error", ignore);
+      if (error === undefined) {
+        resolve(socket);
+      } else {
+        socket.destroy();
+        reject(error);
+      }
+    };
+    const onConnect = (): void => finish(undefined);
+    const onError = (error: Error): void => finish(dialError(destination, error));
+    const onAbort = (): void => finish(cancelled());
+    const deadline = setTimeout(() => finish(late(destination, timeoutMs)), timeoutMs);
+    socket.on("error", onError).on("connect", onConnect);
+    options.signal.addEventListener("abort", onAbort, { once: true });
+    if (options.signal.aborted) onAbort();
+  });
 }
 
 /** Tries the addresses in turn, each a little after the one before it, and keeps the first that connects. */
@@ -61,6 +93,10 @@ function dialFirst(
   timeoutMs: number,
   options: ConnectOptions,
 ): Promise<net.Socket> {
+  const [only, ...others] = addresses;
+  if (only !== undefined && others.length === 0) {
+    return dialOne(destination, only, timeoutMs, options);
+  }
   return new Promise((resolve, reject) => {
     const open = new Set<net.Socket>();
     let next = 0;
@@ -75,12 +111,8 @@ function dialFirst(
       if (winner !== undefined) resolve(winner);
       else reject(error ?? new ProxyError("upstream.refused", "no address to dial"));
     };
-    const onAbort = (): void =>
-      finish(undefined, new ProxyError("pipeline.cancelled", "the client went away"));
-    const deadline = setTimeout(() => {
-      const message = `${destination.authority} did not accept a connection in ${timeoutMs} ms`;
-      finish(undefined, new ProxyError("upstream.timeout", message));
-    }, timeoutMs);
+    const onAbort = (): void => finish(undefined, cancelled());
+    const deadline = setTimeout(() => finish(undefined, late(destination, timeoutMs)), timeoutMs);
     const attempt = (): void => {
       clearTimeout(stagger);
       const address = addresses[next];
@@ -113,6 +145,15 @@ function dialFirst(
     options.signal.addEventListener("abort", onAbort, { once: true });
     attempt();
   });
+}
+
+function cancelled(): ProxyError {
+  return new ProxyError("pipeline.cancelled", "the client went away");
+}
+
+function late({ authority }: Destination, timeoutMs: number): ProxyError {
+  const message = `${authority} did not accept a connection in ${timeoutMs} ms`;
+  return new ProxyError("upstream.timeout", message);
 }
 
 function ignore(): void {

@@ -336,6 +336,19 @@ describe.each(raw)("any upgrade through the %s proxy", (name, address, target) =
     await client.untilClosed(5000);
   });
 
+  test("a WebSocket that falls silent is closed at the idle limit of tunnels", async () => {
+    const path = `/silent-websocket-${name}`;
+    origin.answerHead = (head, connection) => {
+      if (!head.startLine.includes(path)) return false;
+      void connection.send(accept.replace("custom/1", "websocket"));
+      return true;
+    };
+    const client = await own(RawClient.connect(address()));
+    client.send(ask(path).replace("custom/1", "websocket"));
+    expect((await client.head()).head.startLine).toMatch(/ 101 /);
+    await client.untilClosed(5000);
+  });
+
   test("Upgrade without Connection: upgrade is an ordinary request", async () => {
     const path = `/ordinary-${name}`;
     const client = await own(RawClient.connect(address()));
