@@ -445,6 +445,47 @@ test("the session API is on loopback when its address is left out (Z8)", async (
   expect(JSON.parse(output)).toMatchObject({ listener: { session_api_addr: "127.0.0.1:9094" } });
 });
 
+describe("token exchange over HTTPS under a default of deny", () => {
+  let idp: StubIdp;
+  let strict: BridgeProxy;
+
+  beforeAll(async () => {
+    idp = await StubIdp.start();
+    strict = await BridgeProxy.start({
+      ports: [origin.port],
+      originCa: authority.caPem,
+      otherwise: "deny",
+      plugins: [
+        {
+          name: "token-exchange",
+          config: {
+            token_url: idp.tokenUrl,
+            identity: { type: "client-secret", client_id: "proxy", client_secret: "secret" },
+            routes: { rules: [{ host: allowed, target_audience: "api" }] },
+          },
+        },
+      ],
+    });
+  });
+  afterAll(async () => {
+    await strict.close();
+    await idp.close();
+  });
+
+  const bearer = "Authorization: Bearer user-token\r\n";
+
+  test("a listed host is exchanged: the default falls on the requests, not on their CONNECT", async () => {
+    expect((await strict.get(at, "/strict", bearer)).status).toBe(200);
+    expect(origin.requestsFor("/strict")[0]?.headers.authorization).toBe("Bearer exchanged-api");
+  });
+
+  test("a host that is not listed gets 403 inside, and its origin nothing", async () => {
+    const answer = await strict.get(`localhost:${origin.port}`, "/unlisted", bearer);
+    expect(answer.status).toBe(403);
+    expect(origin.requestsFor("/unlisted")).toEqual([]);
+  });
+});
+
 describe("token exchange over HTTPS with default policies (Z5)", () => {
   let idp: StubIdp;
   let exchanging: BridgeProxy;

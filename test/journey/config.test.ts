@@ -185,6 +185,25 @@ describe("blocks", () => {
     },
   );
 
+  test("A25: a spiffe block that a plugin would use is refused, not ignored", async () => {
+    const plugin = {
+      name: "token-exchange",
+      config: {
+        token_url: "http://127.0.0.1:1/token",
+        identity: {
+          type: "spiffe",
+          jwt_audience: "idp",
+          jwt_svid_file: "/nowhere",
+          client_id: "a",
+        },
+      },
+    };
+    const text = await problems(
+      merge(forwardOnly, { spiffe: {}, pipeline: { outbound: { plugins: [plugin] } } }),
+    );
+    expect(text).toMatch(/spiffe: .*Workload API.*not available in this version/);
+  });
+
   test("A17: an empty spiffe block has the defaults of the Go program and is inert", async () => {
     expect((await effective(merge(forwardOnly, { spiffe: {} })))["spiffe"]).toEqual({
       socket: "unix:///spiffe-workload-api/spire-agent.sock",

@@ -62,6 +62,8 @@ export interface BridgeOptions {
   readonly names?: readonly string[];
   /** The outbound chain. */
   readonly plugins?: readonly unknown[];
+  /** `pipeline.outbound.default`; the program's own when left out. */
+  readonly otherwise?: "allow" | "deny";
   /** Further keys of `tls_bridge`. */
   readonly bridge?: Settings;
   readonly limits?: Settings;
@@ -97,7 +99,12 @@ export function bridgeConfig(options: BridgeOptions, directory: string): Setting
     egress: { allow_ips: ["127.0.0.0/8"], hosts },
     reload: { debounce: "50ms" },
     limits: { drain_timeout: "1s", ...options.limits },
-    pipeline: { outbound: { plugins: options.plugins ?? [] } },
+    pipeline: {
+      outbound: {
+        plugins: options.plugins ?? [],
+        ...(options.otherwise === undefined ? {} : { default: options.otherwise }),
+      },
+    },
     tls_bridge: {
       mode: "enabled",
       ca_dir: options.caDir ?? join(directory, "ca"),
