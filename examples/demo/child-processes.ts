@@ -1,7 +1,8 @@
 /** The two processes of the demo besides its own: the proxy, as anybody would start it, and the agent. */
 import { type ChildProcess, fork, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -82,13 +83,28 @@ export async function startAgent(
   return { stop: () => stop(child) };
 }
 
-/** A port that is free now, for the agent: the proxy has to know it before the agent runs. */
+/**
+ * A port that is free now, for the agent: the proxy has to know it before the agent runs. It is taken
+ * from below the ephemeral ranges of Linux and macOS, so that no connection or port-0 listener that
+ * another process opens in between is given the same one.
+ */
 export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 50; tries += 1) {
+    const port = randomInt(20_000, 32_000);
+    if (await isFree(port)) return port;
+  }
+  throw new Error("no free port between 20000 and 31999 on 127.0.0.1");
+}
+
+async function isFree(port: number): Promise<boolean> {
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
+  try {
+    await once(server.listen(port, "127.0.0.1"), "listening");
+  } catch {
+    return false;
+  }
   await new Promise((resolve) => server.close(resolve));
-  return port;
+  return true;
 }
 
 function servingPorts(line: string): ProxyPorts | undefined {
