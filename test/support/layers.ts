@@ -25,7 +25,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   errors: { imports: [], packages: [] },
   duration: { imports: [], packages: [] },
   secret: { imports: ["errors"], packages: [] },
-  net: { imports: ground, packages: [] },
+  net: { imports: ground, packages: ["koffi"] },
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   config: {
     imports: ground,
