@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
 import { readBounded } from "../http/body.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
+import type { AnswerNeeds } from "../pipeline/answer-needs.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
@@ -47,6 +48,7 @@ class Exchange {
   readonly #cancellation = new Cancellation();
   readonly #ended: Promise<void>;
   #resolveEnded: () => void = () => undefined;
+  #needs: AnswerNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
   #judged: JudgedSink | undefined;
   #body: RequestBody | undefined;
@@ -112,7 +114,7 @@ class Exchange {
   }
 
   #immediate(): Permit | undefined {
-    if (this.#pipeline.needs.requestBody) return undefined;
+    if (this.#pipeline.needsRequestBody) return undefined;
     const verdict = this.#pipeline.immediate(this.#context);
     return verdict !== undefined && "permit" in verdict ? verdict.permit : undefined;
   }
@@ -141,7 +143,7 @@ class Exchange {
   /** The request body, when a step of the chain needs it in memory. */
   async #bufferedBody(): Promise<Buffer | undefined> {
     const { downstream, runtime } = this.#request;
-    if (!this.#pipeline.needs.requestBody || !downstream.hasBody) return undefined;
+    if (!this.#pipeline.needsRequestBody || !downstream.hasBody) return undefined;
     if (downstream.expectsContinue) downstream.sendContinue();
     const read = await readBounded(downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,
@@ -201,9 +203,9 @@ class Exchange {
     if (content.replaced) headers.delete("content-encoding");
     const bytes = content.replaced ? content.bytes : buffered;
     if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
-    const { responseBody, frames } = this.#pipeline.needs;
+    const needs = this.#skipped ? undefined : this.#answerNeeds();
     // Bodies that are to be inspected must come uncompressed (contract 3.2).
-    if ((responseBody || frames) && !this.#skipped) headers.delete("accept-encoding");
+    if (needs?.responseBody === true || needs?.frames === true) headers.delete("accept-encoding");
     let body: OutgoingRequest["body"] = bytes ?? null;
     if (bytes === undefined && downstream.hasBody) {
       if (downstream.expectsContinue) downstream.sendContinue();
@@ -222,12 +224,12 @@ class Exchange {
 
   #makeSink(control: FlowControl): ResponseSink {
     const { downstream, runtime } = this.#request;
-    const { response, responseBody, frames } = this.#pipeline.needs;
-    if (this.#skipped || !(response || responseBody || frames)) {
-      return new DirectSink(downstream, control);
-    }
+    const needs = this.#answerNeeds();
+    const isJudged = needs.response || needs.responseBody || needs.frames;
+    if (this.#skipped || !isJudged) return new DirectSink(downstream, control);
     this.#judged = new JudgedSink({
       pipeline: this.#pipeline,
+      needs,
       context: this.#context,
       downstream,
       control,
@@ -241,6 +243,12 @@ class Exchange {
       onFault: (error) => this.#fail(error),
     });
     return this.#judged;
+  }
+
+  /** Asked for once: what plugins are told must not change between the request's head and the answer. */
+  #answerNeeds(): AnswerNeeds {
+    this.#needs ??= this.#pipeline.answerNeeds(this.#context);
+    return this.#needs;
   }
 
   #switch(headers: string[], socket: Duplex): void {
