@@ -5,13 +5,13 @@
  */
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
-import { readBounded } from "../http/body.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
 import type { AnswerNeeds } from "../pipeline/answer-needs.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../upstream/outgoing-request.ts";
+import { bufferBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "./reply.ts";
@@ -145,7 +145,7 @@ class Exchange {
     const { downstream, runtime } = this.#request;
     if (!this.#pipeline.needsRequestBody || !downstream.hasBody) return undefined;
     if (downstream.expectsContinue) downstream.sendContinue();
-    const read = await readBounded(downstream.body, {
+    const read = await bufferBody(this.#context, downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,
       budget: this.#services.budget,
       signal: this.#cancellation.signal,
@@ -155,20 +155,14 @@ class Exchange {
         // The bytes stay accounted for until the exchange ends.
         void this.#ended.then(() => read.release());
         this.#bufferedBytes = read.bytes.length;
-        this.#context.content.load(read.bytes);
         return read.bytes;
-      case "too-large":
-        this.#refuse({ code: "request.body-too-large", message: "request body too large" });
+      case "refused":
+        if (read.denial.code === "proxy.overloaded") {
+          this.#services.recorder.metrics.refused("buffer");
+        }
+        this.#refuse(read.denial);
         return undefined;
-      case "over-budget":
-        this.#services.recorder.metrics.refused("buffer");
-        this.#refuse({
-          code: "proxy.overloaded",
-          message: "too many bodies are being inspected (limits.max_buffered)",
-        });
-        return undefined;
-      case "aborted":
-      case "failed":
+      case "gone":
         // The stall watch has answered, or the client has left; `close` follows.
         return undefined;
     }
