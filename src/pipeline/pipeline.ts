@@ -7,10 +7,10 @@
 import type { Destination } from "../net/destination.ts";
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
-import { answerNeedsOf, type AnswerNeeds } from "./answer-needs.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
+import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
 import type { Answer, BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
 
 const issuing = Symbol("issuing");
@@ -104,8 +104,8 @@ function consents(decision: Decision): boolean {
 export class Pipeline {
   readonly direction: Direction;
   readonly steps: readonly Step[];
-  /** A request's body must be in memory before the chain is asked. */
-  readonly needsRequestBody: boolean;
+  /** Whether the request's body must be in memory before the chain is asked. */
+  readonly needsBody: (context: RequestContext) => boolean;
   /** What the chain needs of the answer to a message that it let pass. */
   readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
   readonly #otherwise: "allow" | "deny";
@@ -134,7 +134,7 @@ export class Pipeline {
     this.#responseSteps = reversed.filter((step) => step.plugin.onResponse !== undefined);
     this.#frameSteps = reversed.filter((step) => step.plugin.onFrame !== undefined);
     this.#finishSteps = reversed.filter((step) => step.plugin.onFinish !== undefined);
-    this.needsRequestBody = steps.some((step) => step.body.request !== undefined);
+    this.needsBody = bodyNeedOf(steps);
     this.answerNeeds = answerNeedsOf(steps);
   }
 

@@ -98,6 +98,11 @@ export interface Plugin {
   callerLinks?(): readonly string[] | undefined;
   /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
   start?(signal: AbortSignal): Promise<void>;
+  /**
+   * Whether the instance has to read the body of this request; asked when only its head is there. A body that nobody
+   * wants is streamed, whatever its size. Absent: every body.
+   */
+  wantsBody?(context: RequestContext): boolean;
   onRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
    * Attaches credentials. Runs after every `onRequest` of the chain has let the message pass, so that no token is

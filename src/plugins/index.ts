@@ -1,6 +1,7 @@
 /** The plugins that come with the proxy. */
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import { egressPolicy } from "./egress-policy.ts";
+import { inferenceParser } from "./inference-parser.ts";
 import { jwtValidation } from "./jwt-validation.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
@@ -17,5 +18,6 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(tokenExchange),
   hidden(staticInject),
   hidden(egressPolicy),
+  hidden(inferenceParser),
   ...unavailablePlugins.map(hidden),
 ];

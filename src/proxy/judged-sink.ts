@@ -1,16 +1,15 @@
 /** An answer that the chain has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
 import { ProxyError } from "../errors.ts";
 import { type BodyBudget, decodeBody } from "../http/body.ts";
+import { type FrameReader, frameReaderFor, type StreamFrame } from "../http/frames.ts";
 import { HeaderList } from "../http/headers.ts";
-import { SseReader } from "../http/sse.ts";
 import { StreamDecoder } from "../http/stream-decoder.ts";
-import type { AnswerNeeds } from "../pipeline/answer-needs.ts";
+import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
 import type { Downstream } from "./downstream.ts";
 import { renderDenial } from "./reply.ts";
-import { isEventStream } from "./response-head.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
 /** What the judged path needs of its exchange. */
@@ -44,7 +43,7 @@ export class JudgedSink implements ResponseSink {
   #half: ResponseHalf | undefined;
   #reason: string | undefined;
   #direct: DirectSink | undefined;
-  #reader: SseReader | undefined;
+  #reader: FrameReader | undefined;
   #decoder: StreamDecoder | undefined;
   /** Bytes of chunks whose frames were not forwarded yet. */
   #pending = 0;
@@ -66,7 +65,9 @@ export class JudgedSink implements ResponseSink {
     this.#reason = reason;
     context.response = this.#half;
     const bodyless = context.method === "HEAD" || status === 204 || status === 304;
-    const streams = isEventStream(headers);
+    const type = this.#half.headers.get("content-type");
+    const reader = frameReaderFor(type, this.#options.maxBodyBytes);
+    const streams = reader !== undefined;
     const { responseBody, rewritesResponse, frames } = needs;
     if (!bodyless && (responseBody || frames) && (!streams || rewritesResponse)) {
       this.#mode = "body";
@@ -74,7 +75,7 @@ export class JudgedSink implements ResponseSink {
     }
     if (frames && streams && !bodyless) {
       this.#mode = "frames";
-      this.#reader = new SseReader({ limitBytes: this.#options.maxBodyBytes });
+      this.#reader = reader;
     }
     if (this.#mode === "frames" && !this.#openDecoder(this.#half.headers)) return;
     control.pause();
@@ -223,14 +224,14 @@ export class JudgedSink implements ResponseSink {
     return decoded.bytes;
   }
 
-  async #forwardFrames(frames: ReturnType<SseReader["push"]>): Promise<void> {
+  async #forwardFrames(frames: readonly StreamFrame[]): Promise<void> {
     const { pipeline, context } = this.#options;
     for (const { data, event, raw } of frames) {
       if (this.#over) return;
       // Comments and bare fields carry nothing to judge, and keep-alives must get through.
       if (data !== undefined) {
         const frame = {
-          data: Buffer.from(data),
+          data: typeof data === "string" ? Buffer.from(data) : data,
           last: false,
           ...(event === undefined ? {} : { event }),
         };

@@ -37,6 +37,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["pino", "prom-client"],
     forbiddenBuiltins: dialling,
   },
+  inference: { imports: ["http", ...ground], packages: [], forbiddenBuiltins: dialling },
   policy: { imports: ["net", ...ground], packages: [], forbiddenBuiltins: dialling },
   tlsbridge: { imports: ["net", ...ground], packages: ["node-forge"] },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
@@ -48,7 +49,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   session: { imports: ["pipeline", ...ground], packages: [], forbiddenBuiltins: dialling },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
-    imports: ["pipeline", "policy", "oauth", "net", "http", "secret", ...ground],
+    imports: ["pipeline", "policy", "oauth", "inference", "net", "http", "secret", ...ground],
     packages: ["zod", "jose", "yaml"],
     forbiddenBuiltins: dialling,
   },

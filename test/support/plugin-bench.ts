@@ -3,7 +3,7 @@ import { pino } from "pino";
 import { HeaderList } from "../../src/http/headers.ts";
 import { parseAuthority } from "../../src/net/destination.ts";
 import { Cancellation } from "../../src/pipeline/cancellation.ts";
-import { RequestContext } from "../../src/pipeline/context.ts";
+import { RequestContext, ResponseHalf } from "../../src/pipeline/context.ts";
 import { makeFlow } from "../../src/pipeline/flow.ts";
 import type {
   OperatorFetch,
@@ -76,7 +76,10 @@ export function problemsOf<Config>(
 /** What a message of a test differs in from a plain GET. */
 export interface MessageShape {
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+  readonly method?: string;
   readonly path?: string;
+  /** A body that was read; an object goes as JSON. */
+  readonly body?: string | Buffer | object;
   /** Destination, `host:port`. */
   readonly to?: string;
   readonly scheme?: "http" | "https";
@@ -90,7 +93,8 @@ export interface MessageShape {
 export function message(shape: MessageShape = {}): RequestContext {
   const { to = "api.example.com:80", scheme = "http", direction = "outbound" } = shape;
   const destination = parseAuthority(to, scheme);
-  return new RequestContext({
+  const { body } = shape;
+  const context = new RequestContext({
     flow: makeFlow({
       direction,
       transport: "http",
@@ -98,13 +102,30 @@ export function message(shape: MessageShape = {}): RequestContext {
       destination,
     }),
     stage: "request",
-    method: "GET",
+    method: shape.method ?? (body === undefined ? "GET" : "POST"),
     path: shape.path ?? "/",
     host: shape.host ?? to,
     headers: HeaderList.fromRecord(shape.headers ?? {}),
-    hasBody: false,
+    hasBody: body !== undefined,
     cancellation: shape.cancellation ?? new Cancellation(),
   });
+  if (body !== undefined) context.content.load(bytesOf(body));
+  return context;
+}
+
+function bytesOf(body: string | Buffer | object): Buffer {
+  if (Buffer.isBuffer(body)) return body;
+  return Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
+}
+
+/** Gives a message its answer's head, as the proxy does before a plugin is asked about it. */
+export function answered(
+  context: RequestContext,
+  contentType: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  const fields = HeaderList.fromRecord({ "content-type": contentType, ...headers });
+  context.response = new ResponseHalf(200, fields);
 }
 
 /** Field value of a bearer token. */

@@ -26,7 +26,6 @@ test.each([
   "token-broker",
   "mcp-parser",
   "a2a-parser",
-  "inference-parser",
   "ibac",
   "sparc",
   "context-guru",
