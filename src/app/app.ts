@@ -21,7 +21,6 @@ import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import { RuntimeHolder } from "../proxy/runtime.ts";
 import { StallWatch } from "../proxy/stall-watch.ts";
 import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
-import type { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
@@ -75,7 +74,7 @@ export class App {
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #listeners: Listener[] = [];
-  readonly #sessions: SessionStore | undefined;
+  readonly #sessions: ProcessParts["sessions"];
   readonly #stalls: StallWatch;
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
@@ -199,7 +198,7 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions,
+      sessions: this.#sessions?.store,
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
@@ -245,7 +244,7 @@ export class App {
       recorder: new FlowRecorder({
         log: this.#log,
         metrics: this.#metrics,
-        events: this.#sessions,
+        sessions: this.#sessions?.recorder,
       }),
       stalls: this.#stalls,
       budget: new BodyBudget(sizeBytes(config.limits.max_buffered)),
