@@ -12,6 +12,7 @@ import { BodyBudget } from "../http/body.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
 import { PeerProcesses } from "../net/peer-process.ts";
+import { SocketLookup } from "../net/socket-lookup.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
 import { Callers } from "../proxy/callers.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
@@ -71,6 +72,9 @@ export class App {
   readonly #services: BuildServices;
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
+  readonly #sockets = new SocketLookup({
+    onFallback: (reason) => this.#log.info({ reason }, "callers are looked up in /proc"),
+  });
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #sessions: SessionStore | undefined;
@@ -152,6 +156,7 @@ export class App {
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
     this.#idle.close();
+    this.#sockets.close();
     this.#sessions?.close();
     this.#metrics.close();
   }
@@ -235,7 +240,7 @@ export class App {
       tunnels: this.#tunnels,
       idle: this.#idle,
       maxHeaders: config.limits.max_headers,
-      callers: new Callers(new PeerProcesses(), this.#log),
+      callers: new Callers(new PeerProcesses({ sockets: this.#sockets }), this.#log),
     };
   }
 

@@ -5,11 +5,17 @@ import type { Client } from "../pipeline/flow.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Runtime } from "./runtime.ts";
 
+/** A caller that this machine cannot know is not worth a line for each of its connections. */
+const quietMs = 60_000;
+const maxQuiet = 1024;
+
 /** Looks callers up, once per connection. */
 export class Callers {
   readonly #peers: PeerProcesses;
   readonly #log: Logger;
   readonly #told = new WeakSet<PeerProcess>();
+  /** When the line about callers of a remote address was written last. */
+  readonly #toldRemote = new Map<string, number>();
 
   constructor(peers: PeerProcesses, log: Logger) {
     this.#peers = peers;
@@ -38,12 +44,30 @@ export class Callers {
     const found = await this.#peers.identify(socket, { client, proxy }, links);
     if (found.kind !== "resolved" && !this.#told.has(found)) {
       this.#told.add(found);
-      const { kind, reason, executable, pid, ancestors, message } = found;
-      this.#log.warn(
-        { client: client.address, kind, reason, binary: executable, binary_pid: pid, ancestors },
-        `caller not identified: ${message}`,
-      );
+      this.#tell(client, found);
     }
     return { ...client, process: found };
+  }
+
+  #tell(client: Client, found: Exclude<PeerProcess, { readonly kind: "resolved" }>): void {
+    const { reason, message, executable, pid, ancestors } = found;
+    const { address, port } = client;
+    const facts = { client: address, port, reason, binary: executable, binary_pid: pid, ancestors };
+    if (found.kind === "violation") {
+      this.#log.error(facts, `caller refused: ${message}`);
+    } else if (!this.#isQuiet(address, reason)) {
+      this.#log.warn(facts, `caller not identified, judged as <unresolved>: ${message}`);
+    }
+  }
+
+  /** Whether the same was said of this address a moment ago; true for what cannot change only. */
+  #isQuiet(address: string, reason: string): boolean {
+    if (reason !== "remote-peer" && reason !== "unsupported-platform") return false;
+    const now = performance.now();
+    const last = this.#toldRemote.get(address);
+    if (last !== undefined && now - last < quietMs) return true;
+    if (this.#toldRemote.size >= maxQuiet) this.#toldRemote.clear();
+    this.#toldRemote.set(address, now);
+    return false;
   }
 }
