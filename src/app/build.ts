@@ -22,6 +22,7 @@ import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { createResolver } from "../upstream/resolver.ts";
 import { DirectUpstream } from "../upstream/upstream.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
+import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type BuildProblem, located } from "./build-problems.ts";
 import { entryOf } from "./plugin-entry.ts";
@@ -39,6 +40,11 @@ export interface BuildServices {
   readonly sessions?: SessionReader | undefined;
 }
 
+/** What could not be made, and why. */
+interface Failed {
+  readonly problems: readonly BuildProblem[];
+}
+
 /** A generation that is ready to serve, or everything that is wrong with its file. */
 export type Build = { readonly runtime: Runtime } | { readonly problems: readonly BuildProblem[] };
 
@@ -52,8 +58,10 @@ export async function buildRuntime(
   const missing = unavailableKeys(config);
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);
   const network = buildNetwork(config, services);
-  if (missing.length > 0 || "problems" in skipHosts || "problems" in network) {
-    const problems = [skipHosts, network].flatMap((part) =>
+  const callers = buildCallers(config, services.log);
+  const isMade = <Part extends object>(part: Part | Failed): part is Part => !("problems" in part);
+  if (missing.length > 0 || !isMade(skipHosts) || !isMade(network) || !isMade(callers)) {
+    const problems = [skipHosts, network, callers].flatMap((part) =>
       "problems" in part ? part.problems : [],
     );
     return { problems: [...missing, ...problems] };
@@ -100,6 +108,7 @@ export async function buildRuntime(
     origins,
     secure: trust.secure.bind(trust),
     skipHosts,
+    callers: callers.authentication,
     backend: backendOf(config),
     bridge,
     limits: {

@@ -4,6 +4,7 @@
  * Keys keep the spelling of the file (snake_case). Nothing here looks into the `config` of a plugin: the plugin owns it.
  */
 import { z } from "zod";
+import { callersSchema } from "./callers-schema.ts";
 import { egressSchema } from "./egress-schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
@@ -110,6 +111,11 @@ export const configSchema = z.strictObject({
   egress: egressSchema
     .prefault({})
     .describe("Which addresses may be dialled, and how names become addresses."),
+  callers: callersSchema
+    .optional()
+    .describe(
+      "Who may use the forward proxy, where several agents share it. Without the block everybody who reaches it may.",
+    ),
   session: sessionSchema.prefault({}).describe("The store of session events."),
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),

@@ -7,7 +7,7 @@ import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { EventError, EventFacts } from "../session/event.ts";
 import type { SessionRecorder } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { Metrics } from "../telemetry/metrics.ts";
+import type { Metrics, Refusal } from "../telemetry/metrics.ts";
 import { denialOf } from "./reply.ts";
 
 /** How a flow ended. */
@@ -58,7 +58,7 @@ export class FlowRecorder {
   /** A message that was refused before it could become a flow: it has a log line and a count, and no event. */
   malformed(error: unknown, head: RefusedHead): void {
     const denial = denialOf(error);
-    this.metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
+    this.metrics.refused(refusalOf(denial.code));
     if (!(error instanceof ProxyError)) this.log.error({ err: error }, "listener fault");
     this.log.warn(
       { ...head, outcome: "denied", code: denial.code, reason: denial.message },
@@ -118,6 +118,7 @@ export class FlowRecorder {
     };
     if (context.path !== "") line["path"] = context.pathname;
     if (identity !== undefined) line["subject"] = identity.subject;
+    if (flow.client.caller !== undefined) line["caller"] = flow.client.caller;
     if (flow.parentId !== undefined) line["parent"] = flow.parentId;
     if (ending.denial !== undefined) {
       line["code"] = ending.denial.code;
@@ -128,6 +129,11 @@ export class FlowRecorder {
     if (outcome === "denied" || outcome === "error") this.log.warn(line, "flow");
     else this.log.info(line, "flow");
   }
+}
+
+function refusalOf(code: string): Refusal {
+  if (code === "auth.caller-unknown") return "caller";
+  return code === "request.timeout" ? "timeout" : "malformed";
 }
 
 function outcomeOf(ending: Ending): "ok" | "denied" | "error" | "cancelled" {
