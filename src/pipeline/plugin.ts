@@ -46,6 +46,21 @@ export interface Clock {
   now(): number;
 }
 
+/** What a user asked of the agent, as an A2A parser of the inbound chain read it. */
+export interface Intent {
+  /** The user's words, at most 8,192 characters. */
+  readonly text: string;
+  readonly sessionId: string;
+  /** RFC 3339. */
+  readonly at: string;
+}
+
+/** What plugins may read of the session that a message belongs to. */
+export interface SessionReader {
+  /** The user's latest request in this message's session; undefined where there is none, or nobody can tell whose it is. */
+  intentOf(context: RequestContext): Intent | undefined;
+}
+
 /** What the framework gives to a plugin instance. */
 export interface PluginDeps {
   /** The instance's `id` in the file, or the plugin's name. */
@@ -53,6 +68,8 @@ export interface PluginDeps {
   readonly log: Logger;
   readonly clock: Clock;
   readonly fetch: OperatorFetch;
+  /** Sessions of the process; absent where `session.enabled` is false. */
+  readonly sessions?: SessionReader;
   /**
    * State that outlives a reload (token caches, key sets, the placeholder store).
    *

@@ -80,6 +80,7 @@ class Exchange {
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
+    if (!this.#skipped && !inbound) services.recorder.arrived(this.#context);
     downstream.onClose((complete) => this.#onClientClosed(complete));
   }
 
