@@ -1,13 +1,9 @@
 /** Streams of frames, whatever their format, as those who judge frames read them. */
-import { AwsEventStreamReader } from "./aws-event-stream.ts";
-import { SseReader } from "./sse.ts";
+import { type AwsEvent, AwsEventStreamReader } from "./aws-event-stream.ts";
+import { type SseFrame, SseReader } from "./sse.ts";
 
 /** One frame with its bytes; one without `data` carries nothing to judge. */
-export interface StreamFrame {
-  readonly event?: string;
-  readonly data?: string | Buffer;
-  readonly raw: Buffer;
-}
+export type StreamFrame = SseFrame | AwsEvent;
 
 /** Reads a stream that arrives in chunks of any size; throws ProxyError where it cannot be read. */
 export interface FrameReader {

@@ -3,6 +3,7 @@ import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.t
 import { egressPolicy } from "./egress-policy.ts";
 import { inferenceParser } from "./inference-parser.ts";
 import { jwtValidation } from "./jwt-validation.ts";
+import { mcpParser } from "./mcp-parser.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
 import { unavailablePlugins } from "./unavailable.ts";
@@ -19,5 +20,6 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(staticInject),
   hidden(egressPolicy),
   hidden(inferenceParser),
+  hidden(mcpParser),
   ...unavailablePlugins.map(hidden),
 ];

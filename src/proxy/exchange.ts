@@ -75,10 +75,12 @@ class Exchange {
       headers: request.headers,
       hasBody: downstream.hasBody,
       cancellation: this.#cancellation,
+      upgrade: request.upgrade?.protocol,
     });
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
+    if (!this.#skipped && !inbound) services.recorder.arrived(this.#context);
     downstream.onClose((complete) => this.#onClientClosed(complete));
   }
 

@@ -34,7 +34,7 @@ export async function record(
   body: object | string | undefined,
   answer: GivenAnswer = {},
 ): Promise<RecordedCall> {
-  const plugin = inferenceParser.create(undefined as never, new PluginBench().deps);
+  const plugin = inferenceParser.create(undefined, new PluginBench().deps);
   const context = message({ path, ...(body === undefined ? {} : { body }) });
   const said = [await plugin.onRequest?.(context)];
   const request = context.facts.get("inference") as InferenceView | undefined;
@@ -70,7 +70,7 @@ function framesOf(
   const frames = events.map((event) =>
     Array.isArray(event)
       ? { event: event[0] as string, data: bytes(event[1] as object), last: false }
-      : { data: bytes(event as object | string), last: false },
+      : { data: bytes(event), last: false },
   );
   return [...frames, ...end];
 }

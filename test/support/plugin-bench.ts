@@ -4,7 +4,7 @@ import { HeaderList } from "../../src/http/headers.ts";
 import { parseAuthority } from "../../src/net/destination.ts";
 import { Cancellation } from "../../src/pipeline/cancellation.ts";
 import { RequestContext, ResponseHalf } from "../../src/pipeline/context.ts";
-import { makeFlow } from "../../src/pipeline/flow.ts";
+import { type Client, makeFlow } from "../../src/pipeline/flow.ts";
 import type {
   OperatorFetch,
   Plugin,
@@ -76,10 +76,13 @@ export function problemsOf<Config>(
 /** What a message of a test differs in from a plain GET. */
 export interface MessageShape {
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
-  readonly method?: string;
   readonly path?: string;
-  /** A body that was read; an object goes as JSON. */
-  readonly body?: string | Buffer | object;
+  /** GET when absent, or POST with a body. */
+  readonly method?: string;
+  /** A body that was buffered; anything but bytes and text is sent as JSON. */
+  readonly body?: unknown;
+  readonly upgrade?: string;
+  readonly client?: Partial<Client>;
   /** Destination, `host:port`. */
   readonly to?: string;
   readonly scheme?: "http" | "https";
@@ -93,27 +96,28 @@ export interface MessageShape {
 export function message(shape: MessageShape = {}): RequestContext {
   const { to = "api.example.com:80", scheme = "http", direction = "outbound" } = shape;
   const destination = parseAuthority(to, scheme);
-  const { body } = shape;
+  const hasBody = shape.body !== undefined;
   const context = new RequestContext({
     flow: makeFlow({
       direction,
       transport: "http",
-      client: { address: "127.0.0.1", port: 40_000 },
+      client: { address: "127.0.0.1", port: 40_000, ...shape.client },
       destination,
     }),
     stage: "request",
-    method: shape.method ?? (body === undefined ? "GET" : "POST"),
+    method: shape.method ?? (hasBody ? "POST" : "GET"),
     path: shape.path ?? "/",
     host: shape.host ?? to,
     headers: HeaderList.fromRecord(shape.headers ?? {}),
-    hasBody: body !== undefined,
+    hasBody,
     cancellation: shape.cancellation ?? new Cancellation(),
+    upgrade: shape.upgrade,
   });
-  if (body !== undefined) context.content.load(bytesOf(body));
+  if (hasBody) context.content.load(bytesOf(shape.body));
   return context;
 }
 
-function bytesOf(body: string | Buffer | object): Buffer {
+function bytesOf(body: unknown): Buffer {
   if (Buffer.isBuffer(body)) return body;
   return Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
 }

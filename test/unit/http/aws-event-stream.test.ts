@@ -9,7 +9,9 @@ const read = (limitBytes = 1_024) => new AwsEventStreamReader({ limitBytes });
 
 test("messages that arrive byte by byte come out whole, with their bytes", () => {
   const reader = read();
-  const events = [...Buffer.concat([one, two])].flatMap((byte) => reader.push(Buffer.from([byte])));
+  const events = Array.from(Buffer.concat([one, two])).flatMap((byte) =>
+    reader.push(Buffer.from([byte])),
+  );
   expect(events.map(({ event, data }) => [event, data.toString()])).toEqual([
     ["first", '{"a":1}'],
     ["throttlingException", '{"message":"slow down"}'],
