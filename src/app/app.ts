@@ -13,8 +13,7 @@ import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
 import { ReverseSurface } from "../listener/reverse.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
-import { PeerProcesses } from "../net/peer-process.ts";
-import { SocketLookup } from "../net/socket-lookup.ts";
+import type { PeerProcesses } from "../net/peer-process.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
 import { Callers } from "../proxy/callers.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
@@ -73,9 +72,7 @@ export class App {
   readonly #services: BuildServices;
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
-  readonly #sockets = new SocketLookup({
-    onFallback: (reason) => this.#log.info({ reason }, "callers are looked up in /proc"),
-  });
+  readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #listeners: Listener[] = [];
@@ -130,6 +127,8 @@ export class App {
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
     this.#serving = parts.serving;
+    this.#peers = parts.peers;
+    parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);
     const { body_timeout: bodyTimeout, stream_idle_timeout: idleTimeout } = config.limits;
@@ -157,7 +156,7 @@ export class App {
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
     this.#idle.close();
-    this.#sockets.close();
+    this.#peers.close();
     this.#sessions?.close();
     this.#metrics.close();
   }
@@ -260,7 +259,7 @@ export class App {
       tunnels: this.#tunnels,
       idle: this.#idle,
       maxHeaders: config.limits.max_headers,
-      callers: new Callers(new PeerProcesses({ sockets: this.#sockets }), this.#log),
+      callers: new Callers(this.#peers, this.#log),
     };
   }
 
@@ -303,13 +302,16 @@ export class App {
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
     this.#warn(loaded);
-    if (loaded.config.reload.recheck_tunnels) {
-      const { outbound, skipHosts } = built.runtime;
-      const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
-      if (cut > 0)
-        this.#log.info({ cut }, "tunnels that the new configuration refuses were closed");
-    }
+    await this.#recheckTunnels();
     return undefined;
+  }
+
+  /** Closes the open tunnels that the current generation would refuse. */
+  async #recheckTunnels(): Promise<void> {
+    if (!this.#loaded.config.reload.recheck_tunnels) return;
+    const { outbound, skipHosts } = this.#runtimes.runtime;
+    const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
+    if (cut > 0) this.#log.info({ cut }, "tunnels that the new rules refuse were closed");
   }
 
   /** The file's level wins over the environment's; without one, the level stays as it is. */

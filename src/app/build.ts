@@ -35,6 +35,8 @@ export interface BuildServices {
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Judges open tunnels again; absent where none are. */
+  recheck?(): void;
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -235,5 +237,6 @@ function pluginDeps(
     fetch: operator.fetchFor(origins),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
+    changed: () => services.recheck?.(),
   };
 }

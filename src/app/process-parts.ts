@@ -1,6 +1,8 @@
 /** What a process makes once and every generation uses. */
 import { durationMs } from "../config/duration.ts";
 import type { Config } from "../config/presets.ts";
+import { PeerProcesses } from "../net/peer-process.ts";
+import { SocketLookup } from "../net/socket-lookup.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -14,9 +16,12 @@ export interface ProcessParts {
   readonly metrics: Metrics;
   readonly services: BuildServices;
   readonly ownListeners: OwnListeners;
+  readonly peers: PeerProcesses;
   readonly sessions: SessionStore | undefined;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
+  /** Sets what happens when a plugin says that it permits something else than before. */
+  onRecheck(run: () => void): void;
 }
 
 /** Makes them from the file that the process starts with. */
@@ -37,6 +42,27 @@ export function makeProcessParts(
         maxSessions: session.max_sessions,
       })
     : undefined;
-  const services = { log, metrics, ownListeners, carried: new CarriedState(), definitions };
-  return { metrics, services, ownListeners, sessions, serving };
+  let recheck: () => void = () => undefined;
+  const services: BuildServices = {
+    log,
+    metrics,
+    ownListeners,
+    carried: new CarriedState(),
+    definitions,
+    recheck: () => recheck(),
+  };
+  const sockets = new SocketLookup({
+    onFallback: (reason) => log.info({ reason }, "callers are looked up in /proc"),
+  });
+  return {
+    metrics,
+    services,
+    peers: new PeerProcesses({ sockets }),
+    ownListeners,
+    sessions,
+    serving,
+    onRecheck: (run) => {
+      recheck = run;
+    },
+  };
 }

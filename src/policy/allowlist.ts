@@ -4,7 +4,7 @@
  * An item is a host, `host:port`, or `{host, port(s), methods, paths}`; hosts and paths are patterns as in policy
  * files. Items of `deny` beat items of `allow`.
  */
-import type { PolicyDecision } from "./decision.ts";
+import type { Grant, PolicyDecision } from "./decision.ts";
 import { type Glob, GlobTable } from "./glob.ts";
 import { HostIndex } from "./host-index.ts";
 import { parseHostSyntax } from "./host-syntax.ts";
@@ -147,6 +147,15 @@ export class Allowlist {
     return matching(this.#deny, facts).some(isAboutRequests);
   }
 
+  /** True when some item of either list is about requests to this host and port. */
+  judgesRequestsOf(host: string, port: number): boolean {
+    const place = { host, port };
+    return (
+      matching(this.#deny, place).some(isAboutRequests) ||
+      matching(this.#allow, place).some(isAboutRequests)
+    );
+  }
+
   /** Judges a connection. Requests on it must be judged too when any item is about requests. */
   evaluateConnect(facts: ConnectFacts): PolicyDecision {
     const denial = this.denies(facts);
@@ -154,17 +163,17 @@ export class Allowlist {
     const allowed = matching(this.#allow, facts);
     const [first] = allowed;
     if (first === undefined) return notListed(facts);
+    return { ...listed(facts, first), grant: this.#grant(facts, allowed) };
+  }
+
+  #grant(facts: ConnectFacts, allowed: readonly Item[]): Grant {
     const isOpen = allowed.some((item) => !isAboutRequests(item));
-    const inspect = !isOpen || this.refusesRequestsOf(facts);
     return {
-      ...listed(facts, first),
-      grant: {
-        entries: allowed.map(({ label }) => label),
-        inspect,
-        tls: "auto",
-        allowedIps: undefined,
-        isExactHost: allowed.some(({ host }) => host === facts.host),
-      },
+      entries: allowed.map(({ label }) => label),
+      inspect: !isOpen || this.refusesRequestsOf(facts),
+      tls: "auto",
+      allowedIps: undefined,
+      isExactHost: allowed.some(({ host }) => host === facts.host),
     };
   }
 
@@ -172,8 +181,10 @@ export class Allowlist {
   evaluateRequest(facts: RequestFacts): PolicyDecision {
     const denial = this.denies(facts);
     if (denial !== undefined) return denial;
-    const hit = matching(this.#allow, facts).find((item) => selects(item, facts, "allow"));
-    return hit === undefined ? notListed(facts) : listed(facts, hit);
+    const allowed = matching(this.#allow, facts);
+    const hit = allowed.find((item) => selects(item, facts, "allow"));
+    if (hit === undefined) return notListed(facts);
+    return { ...listed(facts, hit), grant: this.#grant(facts, allowed) };
   }
 }
 
