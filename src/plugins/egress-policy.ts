@@ -134,7 +134,13 @@ class EgressPolicy implements Plugin {
     const { host, port } = context.destination;
     const caller = this.#callerOf(context.flow.client.process);
     if (caller === undefined) return this.#refuseCaller(context);
-    const facts: ConnectFacts = { host, port, ...caller };
+    const { caller: name } = context.flow.client;
+    const facts: ConnectFacts = {
+      host,
+      port,
+      ...caller,
+      ...(name === undefined ? {} : { caller: name }),
+    };
     const policy = this.#policy;
     if (context.stage === "request") return this.#judgeRequest(context, policy, facts);
     const decision = policy.evaluateConnect(facts);

@@ -22,9 +22,19 @@ export class Callers {
     this.#log = log;
   }
 
-  /** The client of a connection; a promise only where the generation's outbound chain asks for processes. */
-  clientOf(socket: Socket, runtime: Runtime): Client | Promise<Client> {
-    const client = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };
+  /**
+   * The client of a connection; a promise only where the generation's outbound chain asks for processes.
+   *
+   * `credentials` is the Proxy-Authorization field. Throws ProxyError `auth.caller-unknown` where the generation
+   * wants callers to say who they are and this one does not.
+   */
+  clientOf(socket: Socket, runtime: Runtime, credentials?: string): Client | Promise<Client> {
+    const caller = runtime.callers?.authenticate(socket, credentials);
+    const client = {
+      address: socket.remoteAddress ?? "",
+      port: socket.remotePort ?? 0,
+      ...(caller === undefined ? {} : { caller }),
+    };
     const links = runtime.outbound.callerLinks();
     return links === undefined ? client : this.#identified(socket, client, links);
   }
