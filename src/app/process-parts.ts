@@ -28,7 +28,11 @@ export function makeProcessParts(
 ): ProcessParts {
   const { session } = config;
   const serving = { generation: 1 };
-  const metrics = new Metrics({ version, generation: () => serving.generation });
+  const metrics = new Metrics({
+    version,
+    egressEnforcement: config.egress_enforcement,
+    generation: () => serving.generation,
+  });
   const ownListeners = new OwnListeners();
   const sessions = session.enabled
     ? new SessionStore({

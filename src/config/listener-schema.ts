@@ -29,10 +29,14 @@ export const listenerSchema = z.strictObject({
       "URL of the agent behind the reverse proxy. Required when the role reverse is active.",
     ),
   forward_proxy_addr: address("the explicit forward proxy (role forward)", ":8081"),
-  transparent_proxy_addr: address(
-    "the listener for redirected connections (role forward)",
-    ":8082",
-  ),
+  transparent_proxy_addr: z
+    .union([z.literal("off"), listenAddress()], {
+      error: 'must be a listen address such as ":8082", or "off"',
+    })
+    .optional()
+    .describe(
+      'Listen address of the listener for redirected connections (role forward, Linux), or "off". Default ":8082".',
+    ),
   session_api_addr: address(
     "the session API. Moved to 127.0.0.1 while the TLS bridge is on, because it then shows decrypted traffic",
     "127.0.0.1:9094",

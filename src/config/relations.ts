@@ -91,6 +91,7 @@ export function relationWarnings(
       });
     }
   }
+  warnings.push(...enforcementWarnings(file, roles));
   const { tls_bridge: bridge } = file;
   if (bridge.ca === "ephemeral" && (bridge.ca_dir || bridge.generate_ca)) {
     warnings.push({
@@ -99,6 +100,29 @@ export function relationWarnings(
     });
   }
   return warnings;
+}
+
+/** What the cooperative mode gives up, said where it is chosen. */
+function enforcementWarnings(file: FileConfig, roles: readonly string[]): Remark[] {
+  const { egress_enforcement: enforcement, acknowledge_cooperative_mode: isKnown } = file;
+  if (enforcement === "none" && !isKnown && roles.includes("forward")) {
+    return [
+      {
+        path: ["egress_enforcement"],
+        message:
+          "none: nothing keeps an agent from leaving around the proxy unless a network policy does, and in one pod none can (docs/security.md); acknowledge_cooperative_mode: true silences this line",
+      },
+    ];
+  }
+  if (isKnown && enforcement !== "none") {
+    return [
+      {
+        path: ["acknowledge_cooperative_mode"],
+        message: "is not used without egress_enforcement: none",
+      },
+    ];
+  }
+  return [];
 }
 
 const roleOfAddress = [

@@ -94,6 +94,18 @@ export const configSchema = z.strictObject({
   listener: listenerSchema.prefault({}).describe("Which surfaces are open, and where."),
   pipeline: pipelinesSchema.prefault({}).describe("The plugins of each direction, in order."),
   limits: limitsSchema.prefault({}).describe("Bounds of connections, bodies and waits."),
+  egress_enforcement: z
+    .enum(["enforce-redirect", "none"])
+    .optional()
+    .describe(
+      "How the agent is kept to the proxy: enforce-redirect (a capture script redirects its connections to the transparent listener) or none (cooperative: it is asked by HTTP_PROXY, and nothing forces it). Where the file says enforce-redirect, /readyz waits for the transparent listener. Default enforce-redirect.",
+    ),
+  acknowledge_cooperative_mode: z
+    .boolean()
+    .default(false)
+    .describe(
+      "With egress_enforcement: none, says that its limits are known; a warning names them at every start otherwise. Default false.",
+    ),
   egress: egressSchema
     .prefault({})
     .describe("Which addresses may be dialled, and how names become addresses."),
