@@ -15,6 +15,7 @@ export interface ListenerConfig {
   readonly reverse_proxy_addr?: string;
   readonly reverse_proxy_backend?: string;
   readonly forward_proxy_addr?: string;
+  readonly forward_proxy_tls?: NonNullable<FileListener["forward_proxy_tls"]>;
   readonly transparent_proxy_addr?: string;
   readonly session_api_addr?: string;
   readonly health_addr: string;
@@ -63,7 +64,11 @@ function fillListener(listener: FileListener, file: FileConfig): ListenerConfig 
   };
   const forward = roles.includes("forward") && {
     forward_proxy_addr: listener.forward_proxy_addr || ":8081",
-    ...(listener.transparent_proxy_addr === "off"
+    ...(listener.forward_proxy_tls === undefined
+      ? {}
+      : { forward_proxy_tls: listener.forward_proxy_tls }),
+    // A captured connection cannot say whose it is.
+    ...(file.callers !== undefined || listener.transparent_proxy_addr === "off"
       ? {}
       : { transparent_proxy_addr: listener.transparent_proxy_addr || ":8082" }),
   };

@@ -49,12 +49,34 @@ export function relationProblems(file: FileConfig): Relation[] {
       });
     }
   }
+  if (file.callers !== undefined) problems.push(...callerProblems(file));
   if (file.mtls !== undefined && file.spiffe === undefined) {
     problems.push({
       path: ["mtls"],
       message: "mtls requires the spiffe block to be configured",
       because: [["spiffe"]],
     });
+  }
+  return problems;
+}
+
+function callerProblems(file: FileConfig): Relation[] {
+  const { listener, callers } = file;
+  const because: readonly KeyPath[] = [["callers"]];
+  const problems: Relation[] = [];
+  if (!activeRoles(listener).includes("forward")) {
+    const message = "needs the role forward in listener.roles";
+    problems.push({ path: ["callers"], message, because: [rolesKey] });
+  }
+  if (listener.transparent_proxy_addr) {
+    const message =
+      "cannot be used with callers: a redirected connection carries no credentials of its agent";
+    problems.push({ path: ["listener", "transparent_proxy_addr"], message, because });
+  }
+  for (const [index, { certificate }] of (callers?.clients ?? []).entries()) {
+    if (certificate === undefined || listener.forward_proxy_tls?.client_ca_file) continue;
+    const message = "needs listener.forward_proxy_tls.client_ca_file";
+    problems.push({ path: ["callers", "clients", index, "certificate"], message, because });
   }
   return problems;
 }

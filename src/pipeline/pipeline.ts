@@ -7,10 +7,11 @@
 import type { Destination } from "../net/destination.ts";
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { answerNeedsOf, type AnswerNeeds } from "./answer-needs.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
-import type { BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
+import type { Answer, BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
 
 const issuing = Symbol("issuing");
 
@@ -81,6 +82,8 @@ type Hook = "onRequest" | "onCredential" | "onResponse";
 
 const finishDeadlineMs = 2_000;
 const passed: ResponseVerdict = Object.freeze({ pass: true });
+/** What a step is taken to have said that said nothing; it is not recorded. */
+const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
 
 /** A fault of a plugin, as its decision: a check that fails is a refusal. */
 function faultDecision(): Decision {
@@ -101,15 +104,10 @@ function consents(decision: Decision): boolean {
 export class Pipeline {
   readonly direction: Direction;
   readonly steps: readonly Step[];
-  /** Which parts of a message must be in memory before the chain is asked. */
-  readonly needs: {
-    readonly requestBody: boolean;
-    readonly responseBody: boolean;
-    /** A step replaces response bodies, so that even a stream has to be collected. */
-    readonly rewritesResponse: boolean;
-    readonly frames: boolean;
-    readonly response: boolean;
-  };
+  /** A request's body must be in memory before the chain is asked. */
+  readonly needsRequestBody: boolean;
+  /** What the chain needs of the answer to a message that it let pass. */
+  readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
   readonly #otherwise: "allow" | "deny";
   readonly #log: Logger;
   readonly #onInvocation: PipelineOptions["onInvocation"];
@@ -136,13 +134,8 @@ export class Pipeline {
     this.#responseSteps = reversed.filter((step) => step.plugin.onResponse !== undefined);
     this.#frameSteps = reversed.filter((step) => step.plugin.onFrame !== undefined);
     this.#finishSteps = reversed.filter((step) => step.plugin.onFinish !== undefined);
-    this.needs = Object.freeze({
-      requestBody: steps.some((step) => step.body.request !== undefined),
-      responseBody: steps.some((step) => step.body.response !== undefined),
-      rewritesResponse: steps.some((step) => step.body.response === "write"),
-      frames: this.#frameSteps.length > 0,
-      response: this.#responseSteps.length > 0,
-    });
+    this.needsRequestBody = steps.some((step) => step.body.request !== undefined);
+    this.answerNeeds = answerNeedsOf(steps);
   }
 
   /** The verdict of a chain that has no step to ask; undefined where {@link runRequest} must be awaited. */
@@ -266,7 +259,7 @@ export class Pipeline {
     step: Step,
     context: RequestContext,
     phase: Phase,
-    ask: (view: RequestContext) => Decision | Promise<Decision>,
+    ask: (view: RequestContext) => Answer | Promise<Answer>,
   ): Promise<Decision> {
     if (context.cancellation.aborted) {
       const message = "the client went away";
@@ -279,7 +272,7 @@ export class Pipeline {
     if (this.#finishSteps.length > 0) this.#markAsked(step, context);
     const observed = step.onError === "observe";
     const view = observed ? context.shadow() : context;
-    let decision: Decision;
+    let decision: Answer;
     try {
       decision = await ask(view);
     } catch (error) {
@@ -290,6 +283,7 @@ export class Pipeline {
       for (const [name, fact] of view.facts) context.facts.set(name, fact);
       context.sessionId ??= view.sessionId;
     }
+    if (decision === undefined) return silent;
     this.#record(step, context, phase, decision, observed);
     if (decision.action === "deny") {
       if (observed) return { action: "observe", reason: decision.reason };

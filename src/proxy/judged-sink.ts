@@ -4,6 +4,7 @@ import { type BodyBudget, decodeBody } from "../http/body.ts";
 import { HeaderList } from "../http/headers.ts";
 import { SseReader } from "../http/sse.ts";
 import { StreamDecoder } from "../http/stream-decoder.ts";
+import type { AnswerNeeds } from "../pipeline/answer-needs.ts";
 import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
@@ -15,6 +16,7 @@ import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink
 /** What the judged path needs of its exchange. */
 export interface JudgedSinkOptions {
   readonly pipeline: Pipeline;
+  readonly needs: AnswerNeeds;
   readonly context: RequestContext;
   readonly downstream: Downstream;
   readonly control: FlowControl;
@@ -59,13 +61,13 @@ export class JudgedSink implements ResponseSink {
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {
-    const { pipeline, context, control } = this.#options;
+    const { pipeline, needs, context, control } = this.#options;
     this.#half = new ResponseHalf(status, new HeaderList(headers));
     this.#reason = reason;
     context.response = this.#half;
     const bodyless = context.method === "HEAD" || status === 204 || status === 304;
     const streams = isEventStream(headers);
-    const { responseBody, rewritesResponse, frames } = pipeline.needs;
+    const { responseBody, rewritesResponse, frames } = needs;
     if (!bodyless && (responseBody || frames) && (!streams || rewritesResponse)) {
       this.#mode = "body";
       return;
@@ -111,9 +113,16 @@ export class JudgedSink implements ResponseSink {
           await this.#forwardFrames(this.#reader?.push(clear) ?? []);
         }
         await this.#forwardFrames(this.#reader?.end() ?? []);
-        if (!this.#over) this.#options.downstream.end(undefined, trailers);
+        if (await this.#judgeEnd()) this.#options.downstream.end(undefined, trailers);
       } else this.#direct?.end(trailers);
     });
+  }
+
+  /** Tells the chain that the stream is complete, while its end can still be kept from the client. */
+  async #judgeEnd(): Promise<boolean> {
+    const { pipeline, context } = this.#options;
+    if (this.#over) return false;
+    return this.#passes(await pipeline.runFrame(context, { data: Buffer.alloc(0), last: true }));
   }
 
   /** Judges and forwards what this chunk completes, then lets the upstream go on where it was held back. */
@@ -174,7 +183,7 @@ export class JudgedSink implements ResponseSink {
   }
 
   async #judgeBody(): Promise<void> {
-    const { pipeline, context, downstream } = this.#options;
+    const { pipeline, needs, context, downstream } = this.#options;
     const half = this.#half;
     if (half === undefined)
       throw new ProxyError("internal.fault", "an answer ended before it began");
@@ -182,7 +191,7 @@ export class JudgedSink implements ResponseSink {
     if (clear === undefined) return;
     half.content.load(clear);
     if (!this.#passes(await pipeline.runResponse(context))) return;
-    if (pipeline.needs.frames) {
+    if (needs.frames) {
       const frame = { data: half.body ?? Buffer.alloc(0), last: true };
       if (!this.#passes(await pipeline.runFrame(context, frame))) return;
     }

@@ -15,7 +15,8 @@ const jsonRpcErrorCode = -32_000;
 export function denialOf(error: unknown): Denial {
   if (error instanceof ProxyError) {
     const message = error.code === "internal.fault" ? "internal error" : error.message;
-    return { code: error.code, message };
+    const { code, headers } = error;
+    return { code, message, ...(headers === undefined ? {} : { headers }) };
   }
   return { code: "internal.fault", message: "internal error" };
 }

@@ -17,7 +17,15 @@ export type FlowOutcome = "ok" | "denied" | "error" | "cancelled";
 export type FlowPhase = "pipeline" | "connect" | "first_byte" | "response";
 
 const tunnelEnds = ["closed", "idle", "aborted", "error", "revoked"] as const;
-const refusals = ["connections", "tunnels", "buffer", "draining", "malformed", "timeout"] as const;
+const refusals = [
+  "connections",
+  "tunnels",
+  "buffer",
+  "draining",
+  "malformed",
+  "timeout",
+  "caller",
+] as const;
 const gauges = {
   active_flows: "Flows that are in progress.",
   active_tunnels: "Tunnels that are open.",
