@@ -9,8 +9,8 @@ import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply } from "./decision.ts";
-export { allow, deny, exempt, modify, observe, respond, skip } from "./decision.ts";
+export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
+export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
 export type { Flow } from "./flow.ts";
 
 /** A bounded HTTP answer from a service that the operator named in the configuration. */
@@ -115,6 +115,11 @@ export interface Plugin {
   callerLinks?(): readonly string[] | undefined;
   /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
   start?(signal: AbortSignal): Promise<void>;
+  /**
+   * Whether the instance has to read the body of this request; asked when only its head is there. A body that nobody
+   * wants is streamed, whatever its size. Absent: every body.
+   */
+  wantsBody?(context: RequestContext): boolean;
   onRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
    * Attaches credentials. Runs after every `onRequest` of the chain has let the message pass, so that no token is
@@ -128,7 +133,7 @@ export interface Plugin {
   wantsAnswer?(context: RequestContext): boolean;
   /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
-  /** Judges each frame of a stream before it is forwarded. */
+  /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
