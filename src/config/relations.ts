@@ -50,6 +50,13 @@ export function relationProblems(file: FileConfig): Relation[] {
     }
   }
   if (file.callers !== undefined) problems.push(...callerProblems(file));
+  if (file.egress_enforcement === "enforce-redirect" && listener.transparent_proxy_addr === "off") {
+    problems.push({
+      path: ["egress_enforcement"],
+      message: "enforce-redirect needs the transparent listener",
+      because: [["listener", "transparent_proxy_addr"]],
+    });
+  }
   if (file.mtls !== undefined && file.spiffe === undefined) {
     problems.push({
       path: ["mtls"],
@@ -68,7 +75,7 @@ function callerProblems(file: FileConfig): Relation[] {
     const message = "needs the role forward in listener.roles";
     problems.push({ path: ["callers"], message, because: [rolesKey] });
   }
-  if (listener.transparent_proxy_addr) {
+  if (listener.transparent_proxy_addr && listener.transparent_proxy_addr !== "off") {
     const message =
       "cannot be used with callers: a redirected connection carries no credentials of its agent";
     problems.push({ path: ["listener", "transparent_proxy_addr"], message, because });
