@@ -32,6 +32,7 @@ import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
+import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
 
 /** What an App is made with. */
 export interface AppOptions {
@@ -192,6 +193,7 @@ export class App {
       metrics: this.#metrics,
       sessions: this.#sessions?.store,
       definitions: this.#services.definitions,
+      version: this.#options.version,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
@@ -216,9 +218,14 @@ export class App {
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
     this.#state = "serving";
     this.#setLogLevel(config);
-    this.#warn(this.#loaded);
+    warnOf(this.#loaded, this.#log);
     this.#log.info(
-      { version: this.#options.version, addresses, config: this.#options.file },
+      {
+        version: this.#options.version,
+        addresses,
+        egressEnforcement: config.egress_enforcement,
+        config: this.#options.file,
+      },
       "serving",
     );
   }
@@ -278,7 +285,7 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
-    this.#warn(loaded);
+    warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();
     return undefined;
   }
@@ -294,16 +301,5 @@ export class App {
   /** The file's level wins over the environment's; without one, the level stays as it is. */
   #setLogLevel(config: Config): void {
     if (config.log.level !== undefined) this.#log.level = config.log.level;
-  }
-
-  #warn(loaded: LoadedConfig): void {
-    for (const direction of ["inbound", "outbound"] as const) {
-      const { plugins, default: otherwise } = loaded.config.pipeline[direction];
-      if (plugins.length > 0 || otherwise === "deny") continue;
-      this.#log.warn(
-        { pipeline: direction },
-        `pipeline.${direction} has no plugins: everything passes`,
-      );
-    }
   }
 }
