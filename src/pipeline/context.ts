@@ -1,4 +1,5 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
+import type { DecodedBody } from "../http/body.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Cancellation } from "./cancellation.ts";
@@ -29,6 +30,7 @@ export interface DelegationHop {
 /** A body that a plugin may read, and replace where its definition says `writesBody`. */
 class MessageBody {
   #bytes: Buffer | undefined;
+  #clear: DecodedBody | undefined;
   #replaced = false;
 
   get bytes(): Buffer | undefined {
@@ -39,13 +41,19 @@ class MessageBody {
     return this.#replaced;
   }
 
-  /** Called once by the proxy when the body was buffered. */
-  load(bytes: Buffer): void {
+  /** The bytes without their Content-Encoding, or why they cannot be had. */
+  get clear(): DecodedBody | undefined {
+    return this.#clear;
+  }
+
+  /** Called once by the proxy when the body was buffered; `clear` is given where the body is encoded. */
+  load(bytes: Buffer, clear: DecodedBody = { kind: "body", bytes }): void {
     this.#bytes = bytes;
+    this.#clear = clear;
   }
 
   replace(bytes: Buffer): void {
-    this.#bytes = bytes;
+    this.load(bytes);
     this.#replaced = true;
   }
 }
@@ -106,6 +114,7 @@ export interface RequestFacts {
   readonly headers: HeaderList;
   readonly hasBody: boolean;
   readonly cancellation: Cancellation;
+  readonly upgrade?: string | undefined;
 }
 
 /** Everything a plugin may know and change about one message. */
@@ -121,6 +130,8 @@ export class RequestContext {
   readonly headers: HeaderList;
   readonly hasBody: boolean;
   readonly cancellation: Cancellation;
+  /** The protocol that the client wants to change to (`websocket`), where it wants to. */
+  readonly upgrade: string | undefined;
   readonly content = new MessageBody();
   readonly invocations: Invocation[] = [];
   readonly delegation: DelegationHop[] = [];
@@ -143,6 +154,7 @@ export class RequestContext {
     this.headers = facts.headers;
     this.hasBody = facts.hasBody;
     this.cancellation = facts.cancellation;
+    this.upgrade = facts.upgrade;
     this.#muted = muted;
   }
 
@@ -180,6 +192,11 @@ export class RequestContext {
     return this.content.bytes;
   }
 
+  /** The request body without its Content-Encoding, or why it cannot be read; absent where {@link body} is. */
+  get clearBody(): DecodedBody | undefined {
+    return this.content.clear;
+  }
+
   /** Replaces the request body; Content-Length and Content-Encoding follow by themselves. */
   setBody(bytes: Buffer): void {
     if (!this.#muted) this.content.replace(bytes);
@@ -213,10 +230,13 @@ export class RequestContext {
         headers: this.headers.clone(),
         hasBody: this.hasBody,
         cancellation: this.cancellation,
+        upgrade: this.upgrade,
       },
       true,
     );
-    if (this.content.bytes !== undefined) copy.content.load(this.content.bytes);
+    if (this.content.bytes !== undefined) {
+      copy.content.load(this.content.bytes, this.content.clear);
+    }
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;

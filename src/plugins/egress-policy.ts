@@ -43,8 +43,8 @@ class EgressPolicy implements Plugin {
   readonly #file: WatchedFile<CombinedPolicy> | undefined;
   readonly #fixed: CombinedPolicy | undefined;
   readonly #denials: DenialAggregate;
-  /** Callers about whom a warning was written: one per connection. */
-  readonly #warned = new WeakSet<PeerProcess>();
+  /** Callers that were counted as unresolved: one per connection. */
+  readonly #counted = new WeakSet<PeerProcess>();
   #readsBodies = true;
   #missingSince: number | undefined;
 
@@ -113,7 +113,13 @@ class EgressPolicy implements Plugin {
     const { host, port } = context.destination;
     const caller = this.#callerOf(context.flow.client.process);
     if (caller === undefined) return this.#refuseCaller(context);
-    const facts: ConnectFacts = { host, port, ...caller };
+    const { caller: name } = context.flow.client;
+    const facts: ConnectFacts = {
+      host,
+      port,
+      ...caller,
+      ...(name === undefined ? {} : { caller: name }),
+    };
     const policy = this.#policy;
     if (context.stage === "request") return this.#judgeRequest(context, policy, facts);
     const decision = policy.evaluateConnect(facts);
@@ -192,14 +198,9 @@ class EgressPolicy implements Plugin {
       const { executable, pid, ancestors, aliases, commandLine } = peer;
       return { binary: executable, binaryPid: pid, ancestors, aliases, cmdline: commandLine };
     }
-    if (!this.#warned.has(peer)) {
-      this.#warned.add(peer);
+    if (!this.#counted.has(peer)) {
+      this.#counted.add(peer);
       this.#deps.count("caller_unresolved");
-      const { reason, message, executable, pid, ancestors } = peer;
-      this.#deps.log.warn(
-        { reason, message, binary: executable, binary_pid: pid, ancestors },
-        "caller not identified, judged as <unresolved>",
-      );
     }
     return { binary: unresolvedBinary };
   }
@@ -208,10 +209,6 @@ class EgressPolicy implements Plugin {
     const peer = flow.client.process;
     this.#deps.count("caller_violation");
     const message = peer?.kind === "violation" ? peer.message : "the caller cannot be trusted";
-    this.#deps.log.error(
-      { binary: peer?.executable, binary_pid: peer?.pid, ancestors: peer?.ancestors, message },
-      "caller refused",
-    );
     return deny("caller_violation", { code: "policy.forbidden", message });
   }
 }

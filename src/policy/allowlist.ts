@@ -4,6 +4,7 @@
  * An item is a host, `host:port`, or `{host, port(s), methods, paths}`; hosts and paths are patterns as in policy
  * files. Items of `deny` beat items of `allow`.
  */
+import { readCallers } from "./callers.ts";
 import type { PolicyDecision } from "./decision.ts";
 import { type Glob, GlobTable } from "./glob.ts";
 import { HostIndex } from "./host-index.ts";
@@ -24,6 +25,8 @@ interface Item {
   readonly methods: readonly string[];
   /** Empty: every path. */
   readonly paths: readonly Glob[];
+  /** Authenticated names of the agents that the item is about; undefined: every agent. */
+  readonly callers: ReadonlySet<string> | undefined;
 }
 
 /** The two lists as they stand in a configuration; an absent list is an empty one. */
@@ -57,9 +60,11 @@ export function readAllowlist(source: AllowlistSource): AllowlistResult {
 function readItem(node: Node, label: string, globs: GlobTable): Item | undefined {
   if (typeof node.value === "string") {
     const place = readPlace(node, label);
-    return place === undefined ? undefined : { label, ...place, methods: [], paths: [] };
+    return place === undefined
+      ? undefined
+      : { label, ...place, methods: [], paths: [], callers: undefined };
   }
-  const fields = node.fields({ known: ["host", "port", "ports", "methods", "paths"] });
+  const fields = node.fields({ known: ["host", "port", "ports", "methods", "paths", "callers"] });
   const hostNode = fields.get("host");
   if (hostNode === undefined) return node.error("an item needs host");
   const place = readPlace(hostNode, label);
@@ -74,9 +79,10 @@ function readItem(node: Node, label: string, globs: GlobTable): Item | undefined
   const many = listed("ports")?.flatMap((item) => item.integer(1, 65_535) ?? []) ?? [];
   const methods = listed("methods")?.flatMap((item) => readMethod(item) ?? []) ?? [];
   const paths = listed("paths")?.flatMap((item) => readPath(item, globs) ?? []) ?? [];
+  const callers = readCallers(fields.get("callers"));
   if (place === undefined) return undefined;
   const ports = [...new Set([...place.ports, ...many, ...(one === undefined ? [] : [one])])];
-  return { label, host: place.host, ports, methods, paths };
+  return { label, host: place.host, ports, methods, paths, callers };
 }
 
 /** `host`, `host:port` or `[v6]:port`. */
@@ -178,10 +184,13 @@ export class Allowlist {
 }
 
 /** The items for a host and port, in the order of the list. */
-function matching(index: HostIndex<Item>, { host, port }: ConnectFacts): readonly Item[] {
+function matching(index: HostIndex<Item>, facts: ConnectFacts): readonly Item[] {
+  const { host, port, caller } = facts;
   const items: Item[] = [];
   index.forEach(host, (item) => {
-    if (item.ports.length === 0 || item.ports.includes(port)) items.push(item);
+    const { ports, callers } = item;
+    if (ports.length > 0 && !ports.includes(port)) return;
+    if (callers === undefined || (caller !== undefined && callers.has(caller))) items.push(item);
   });
   return items;
 }
