@@ -11,8 +11,7 @@ import { messageOf } from "../errors.ts";
 import { BodyBudget } from "../http/body.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
-import { PeerProcesses } from "../net/peer-process.ts";
-import { SocketLookup } from "../net/socket-lookup.ts";
+import type { PeerProcesses } from "../net/peer-process.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
 import { Callers } from "../proxy/callers.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
@@ -33,6 +32,7 @@ import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
+import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
 
 /** What an App is made with. */
 export interface AppOptions {
@@ -71,9 +71,7 @@ export class App {
   readonly #services: BuildServices;
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
-  readonly #sockets = new SocketLookup({
-    onFallback: (reason) => this.#log.info({ reason }, "callers are looked up in /proc"),
-  });
+  readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #sessions: ProcessParts["sessions"];
@@ -128,6 +126,8 @@ export class App {
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
     this.#serving = parts.serving;
+    this.#peers = parts.peers;
+    parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);
     const { body_timeout: bodyTimeout, stream_idle_timeout: idleTimeout } = config.limits;
@@ -155,7 +155,7 @@ export class App {
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
     this.#idle.close();
-    this.#sockets.close();
+    this.#peers.close();
     this.#sessions?.close();
     this.#metrics.close();
   }
@@ -193,6 +193,7 @@ export class App {
       metrics: this.#metrics,
       sessions: this.#sessions?.store,
       definitions: this.#services.definitions,
+      version: this.#options.version,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
@@ -217,9 +218,14 @@ export class App {
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
     this.#state = "serving";
     this.#setLogLevel(config);
-    this.#warn(this.#loaded);
+    warnOf(this.#loaded, this.#log);
     this.#log.info(
-      { version: this.#options.version, addresses, config: this.#options.file },
+      {
+        version: this.#options.version,
+        addresses,
+        egressEnforcement: config.egress_enforcement,
+        config: this.#options.file,
+      },
       "serving",
     );
   }
@@ -239,7 +245,7 @@ export class App {
       tunnels: this.#tunnels,
       idle: this.#idle,
       maxHeaders: config.limits.max_headers,
-      callers: new Callers(new PeerProcesses({ sockets: this.#sockets }), this.#log),
+      callers: new Callers(this.#peers, this.#log),
     };
   }
 
@@ -279,29 +285,21 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
-    this.#warn(loaded);
-    if (loaded.config.reload.recheck_tunnels) {
-      const { outbound, skipHosts } = built.runtime;
-      const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
-      if (cut > 0)
-        this.#log.info({ cut }, "tunnels that the new configuration refuses were closed");
-    }
+    warnOfOpenPipelines(loaded, this.#log);
+    await this.#recheckTunnels();
     return undefined;
+  }
+
+  /** Closes the open tunnels that the current generation would refuse. */
+  async #recheckTunnels(): Promise<void> {
+    if (!this.#loaded.config.reload.recheck_tunnels) return;
+    const { outbound, skipHosts } = this.#runtimes.runtime;
+    const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
+    if (cut > 0) this.#log.info({ cut }, "tunnels that the new rules refuse were closed");
   }
 
   /** The file's level wins over the environment's; without one, the level stays as it is. */
   #setLogLevel(config: Config): void {
     if (config.log.level !== undefined) this.#log.level = config.log.level;
-  }
-
-  #warn(loaded: LoadedConfig): void {
-    for (const direction of ["inbound", "outbound"] as const) {
-      const { plugins, default: otherwise } = loaded.config.pipeline[direction];
-      if (plugins.length > 0 || otherwise === "deny") continue;
-      this.#log.warn(
-        { pipeline: direction },
-        `pipeline.${direction} has no plugins: everything passes`,
-      );
-    }
   }
 }

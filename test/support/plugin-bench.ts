@@ -49,6 +49,7 @@ export class PluginBench {
       fetch: this.#fetch,
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),
+      changed: () => void this.counted.push("changed"),
       carry: <T extends object>(key: string, make: () => T): T => {
         const value = (this.#carried.get(key) ?? make()) as T;
         this.#carried.set(key, value);
