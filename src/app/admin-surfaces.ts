@@ -12,15 +12,15 @@ import { sessionRoutes } from "../admin/sessions.ts";
 import { type ReloadStatus, statsRoutes } from "../admin/stats.ts";
 import type { Config } from "../config/presets.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
-import type { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { SessionParts } from "./session-parts.ts";
 
 /** Where the surfaces read from. */
 export interface AdminSources {
   readonly log: Logger;
   readonly metrics: Metrics;
-  readonly sessions: SessionStore | undefined;
+  readonly sessions: SessionParts | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
   config(): Config;
   reloadStatus(): ReloadStatus;
@@ -56,7 +56,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     },
   ];
   const sessionAddress = config.listener.session_api_addr;
-  if (sessions !== undefined && sessionAddress !== undefined) {
+  if (sessions?.kept !== undefined && sessionAddress !== undefined) {
     surfaces.push({
       surface: "sessions",
       address: sessionAddress,
@@ -64,8 +64,11 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       server: new AdminServer({
         name: "sessions",
         log,
+        ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
+        corsOrigins: config.session.api_cors_origins,
         routes: sessionRoutes({
-          store: sessions,
+          store: sessions.kept.store,
+          usage: sessions.kept.usage,
           pipelines: () => pipelineView(sources.config(), sources.definitions),
           plugins: () =>
             sources.definitions.map((definition) =>

@@ -19,23 +19,23 @@ export interface ProcessParts {
 }
 
 /** Makes them from the file that the process starts with. */
-export function makeProcessParts(
+export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
   log: Logger,
   version: string,
-): ProcessParts {
+): Promise<ProcessParts> {
   const serving = { generation: 1 };
   const metrics = new Metrics({ version, generation: () => serving.generation });
   const ownListeners = new OwnListeners();
-  const sessions = makeSessionParts(config);
+  const sessions = await makeSessionParts(config, { log, metrics });
   const services = {
     log,
     metrics,
     ownListeners,
     carried: new CarriedState(),
     definitions,
-    sessions: sessions?.recorder,
+    sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
   };
   return { metrics, services, ownListeners, sessions, serving };
 }

@@ -45,7 +45,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
-  session: { imports: ["pipeline", ...ground], packages: [], forbiddenBuiltins: dialling },
+  session: { imports: ["pipeline", ...ground], packages: ["re2js"], forbiddenBuiltins: dialling },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
     imports: ["pipeline", "policy", "oauth", "net", "http", "secret", ...ground],
