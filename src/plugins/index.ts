@@ -1,5 +1,6 @@
 /** The plugins that come with the proxy. */
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
+import { a2aParser } from "./a2a-parser.ts";
 import { egressPolicy } from "./egress-policy.ts";
 import { inferenceParser } from "./inference-parser.ts";
 import { jwtValidation } from "./jwt-validation.ts";
@@ -19,6 +20,7 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(tokenExchange),
   hidden(staticInject),
   hidden(egressPolicy),
+  hidden(a2aParser),
   hidden(inferenceParser),
   hidden(mcpParser),
   ...unavailablePlugins.map(hidden),

@@ -24,7 +24,6 @@ function assembled(entries: readonly PluginEntry[], bench = new PluginBench()) {
 test.each([
   "opa",
   "token-broker",
-  "a2a-parser",
   "ibac",
   "sparc",
   "context-guru",
