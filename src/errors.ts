@@ -24,6 +24,7 @@ export const errorTable = {
   "auth.invalid-token": { status: 401, exposed: true },
   "auth.audience-mismatch": { status: 401, exposed: true },
   "auth.unauthorized": { status: 401, exposed: true },
+  "auth.caller-unknown": { status: 407, exposed: true },
   "policy.forbidden": { status: 403, exposed: true },
   "policy.content-blocked": { status: 403, exposed: true },
   "policy.rate-limited": { status: 429, exposed: true },
@@ -50,6 +51,12 @@ export const errorTable = {
 /** One of the codes of {@link errorTable}. */
 export type ErrorCode = keyof typeof errorTable;
 
+/** What a fault carries besides its code and message. */
+interface ProxyErrorOptions {
+  readonly cause?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 /**
  * A fault with a code of the table.
  *
@@ -57,11 +64,14 @@ export type ErrorCode = keyof typeof errorTable;
  */
 export class ProxyError extends Error {
   readonly code: ErrorCode;
+  /** Fields of the answer, such as a challenge. */
+  readonly headers: Readonly<Record<string, string>> | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
+  constructor(code: ErrorCode, message: string, options: ProxyErrorOptions = {}) {
     super(message, options);
     this.name = "ProxyError";
     this.code = code;
+    this.headers = options.headers;
   }
 
   /** The HTTP status that this code answers with. */

@@ -22,6 +22,7 @@ export interface AdminSources {
   readonly metrics: Metrics;
   readonly sessions: SessionStore | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
+  readonly version: string;
   config(): Config;
   reloadStatus(): ReloadStatus;
   readiness(): string | undefined;
@@ -67,6 +68,15 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         routes: sessionRoutes({
           store: sessions,
           pipelines: () => pipelineView(sources.config(), sources.definitions),
+          status: () => {
+            const reason = sources.readiness();
+            return {
+              version: sources.version,
+              ready: reason === undefined,
+              ...(reason === undefined ? {} : { reason }),
+              egressEnforcement: sources.config().egress_enforcement,
+            };
+          },
           plugins: () =>
             sources.definitions.map((definition) =>
               describePlugin(definition, schemaOf(definition)),

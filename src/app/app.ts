@@ -9,11 +9,9 @@ import { restartOnlyChanges } from "../config/restart-only.ts";
 import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
 import { BodyBudget } from "../http/body.ts";
-import { ForwardSurface } from "../listener/forward.ts";
-import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
-import { ReverseSurface } from "../listener/reverse.ts";
+import type { BindAddress } from "../listener/listener.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
-import { PeerProcesses } from "../net/peer-process.ts";
+import type { PeerProcesses } from "../net/peer-process.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
 import { Callers } from "../proxy/callers.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
@@ -21,7 +19,6 @@ import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import { RuntimeHolder } from "../proxy/runtime.ts";
 import { StallWatch } from "../proxy/stall-watch.ts";
 import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
-import type { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
@@ -29,11 +26,13 @@ import { adminSurfaces } from "./admin-surfaces.ts";
 import { type BuildServices, buildRuntime } from "./build.ts";
 import { buildProblems } from "./build-problems.ts";
 import { definitionsFor } from "./definitions.ts";
+import { DataSurfaces } from "./data-surfaces.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
+import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
 
 /** What an App is made with. */
 export interface AppOptions {
@@ -72,16 +71,17 @@ export class App {
   readonly #services: BuildServices;
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
+  readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
-  readonly #listeners: Listener[] = [];
-  readonly #sessions: SessionStore | undefined;
+  readonly #sessions: ProcessParts["sessions"];
   readonly #stalls: StallWatch;
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
   #loaded: LoadedConfig;
   #bridge: BridgeServer | undefined;
+  #surfaces: DataSurfaces | undefined;
   #reloader: Reloader | undefined;
   #addresses: BoundAddresses = {};
   #state: "starting" | "serving" | "draining" = "starting";
@@ -126,6 +126,8 @@ export class App {
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
     this.#serving = parts.serving;
+    this.#peers = parts.peers;
+    parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);
     const { body_timeout: bodyTimeout, stream_idle_timeout: idleTimeout } = config.limits;
@@ -145,7 +147,7 @@ export class App {
     await this.#reloader?.close();
     this.#bridge?.drain();
     const cut = setTimeout(() => this.#tunnels.cutAll(), drainMs);
-    await Promise.all(this.#listeners.map((listener) => listener.close(drainMs)));
+    await this.#surfaces?.close(drainMs);
     clearTimeout(cut);
     this.#tunnels.cutAll();
     this.#bridge?.close();
@@ -153,6 +155,7 @@ export class App {
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
     this.#idle.close();
+    this.#peers.close();
     this.#sessions?.close();
     this.#metrics.close();
   }
@@ -175,21 +178,10 @@ export class App {
     const services = this.#surfaceServices(config);
     const bridge = new BridgeServer(services, listenerLimits(config));
     this.#bridge = bridge;
-    const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } = {};
-    if (listener.reverse_proxy_addr !== undefined) {
-      addresses.reverse = await this.#bind(
-        listener.reverse_proxy_addr,
-        new ReverseSurface(services),
-        config,
-      );
-    }
-    if (listener.forward_proxy_addr !== undefined) {
-      addresses.forward = await this.#bind(
-        listener.forward_proxy_addr,
-        new ForwardSurface(services, bridge),
-        config,
-      );
-    }
+    const parts = { config, services, bridge, ownListeners: this.#ownListeners };
+    this.#surfaces = new DataSurfaces(parts);
+    const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
+      await this.#surfaces.open();
     if (listener.transparent_proxy_addr !== undefined) {
       this.#log.warn(
         { key: "listener.transparent_proxy_addr", address: listener.transparent_proxy_addr },
@@ -199,8 +191,9 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions,
+      sessions: this.#sessions?.store,
       definitions: this.#services.definitions,
+      version: this.#options.version,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
@@ -225,19 +218,16 @@ export class App {
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
     this.#state = "serving";
     this.#setLogLevel(config);
-    this.#warn(this.#loaded);
+    warnOf(this.#loaded, this.#log);
     this.#log.info(
-      { version: this.#options.version, addresses, config: this.#options.file },
+      {
+        version: this.#options.version,
+        addresses,
+        egressEnforcement: config.egress_enforcement,
+        config: this.#options.file,
+      },
       "serving",
     );
-  }
-
-  async #bind(address: string, handlers: ListenerHandlers, config: Config): Promise<BindAddress> {
-    const listener = new Listener(handlers, listenerLimits(config), this.#metrics);
-    const bound = await listener.bind(bindAddressOf(address));
-    this.#listeners.push(listener);
-    this.#ownListeners.add(bound.host, bound.port);
-    return bound;
   }
 
   #surfaceServices(config: Config): SurfaceServices {
@@ -245,7 +235,7 @@ export class App {
       recorder: new FlowRecorder({
         log: this.#log,
         metrics: this.#metrics,
-        events: this.#sessions,
+        sessions: this.#sessions?.recorder,
       }),
       stalls: this.#stalls,
       budget: new BodyBudget(sizeBytes(config.limits.max_buffered)),
@@ -255,14 +245,12 @@ export class App {
       tunnels: this.#tunnels,
       idle: this.#idle,
       maxHeaders: config.limits.max_headers,
-      callers: new Callers(new PeerProcesses(), this.#log),
+      callers: new Callers(this.#peers, this.#log),
     };
   }
 
   #gauges(): void {
-    const connections = (): number =>
-      this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
-    this.#metrics.gauge("client_connections", connections);
+    this.#metrics.gauge("client_connections", () => this.#surfaces?.connections ?? 0);
     this.#metrics.gauge("active_tunnels", () => this.#tunnels.size);
     this.#metrics.gauge("upstream_connections", () => this.#runtimes.runtime.origins.connections);
     this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
@@ -297,29 +285,21 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
-    this.#warn(loaded);
-    if (loaded.config.reload.recheck_tunnels) {
-      const { outbound, skipHosts } = built.runtime;
-      const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
-      if (cut > 0)
-        this.#log.info({ cut }, "tunnels that the new configuration refuses were closed");
-    }
+    warnOfOpenPipelines(loaded, this.#log);
+    await this.#recheckTunnels();
     return undefined;
+  }
+
+  /** Closes the open tunnels that the current generation would refuse. */
+  async #recheckTunnels(): Promise<void> {
+    if (!this.#loaded.config.reload.recheck_tunnels) return;
+    const { outbound, skipHosts } = this.#runtimes.runtime;
+    const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
+    if (cut > 0) this.#log.info({ cut }, "tunnels that the new rules refuse were closed");
   }
 
   /** The file's level wins over the environment's; without one, the level stays as it is. */
   #setLogLevel(config: Config): void {
     if (config.log.level !== undefined) this.#log.level = config.log.level;
-  }
-
-  #warn(loaded: LoadedConfig): void {
-    for (const direction of ["inbound", "outbound"] as const) {
-      const { plugins, default: otherwise } = loaded.config.pipeline[direction];
-      if (plugins.length > 0 || otherwise === "deny") continue;
-      this.#log.warn(
-        { pipeline: direction },
-        `pipeline.${direction} has no plugins: everything passes`,
-      );
-    }
   }
 }

@@ -2,6 +2,7 @@
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import { egressPolicy } from "./egress-policy.ts";
 import { jwtValidation } from "./jwt-validation.ts";
+import { mcpParser } from "./mcp-parser.ts";
 import { opa } from "./opa.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
@@ -19,5 +20,6 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(staticInject),
   hidden(egressPolicy),
   hidden(opa),
+  hidden(mcpParser),
   ...unavailablePlugins.map(hidden),
 ];

@@ -71,13 +71,43 @@ export function flatHeaders(headers: HeaderList): JsonObject {
   return flat;
 }
 
-/** What parsers earlier in the chain read of the message, as far as it is included. */
-export function parsedInput(context: RequestContext, parts: IncludedParts): JsonObject {
-  if (!context.hasFacts) return {};
-  const { facts } = context;
+/**
+ * What parsers earlier in the chain read of the message, as far as it is included: one document for each message of an
+ * MCP batch, else one.
+ */
+export function parsedInputs(context: RequestContext, parts: IncludedParts): JsonObject[] {
+  if (!context.hasFacts) return [{}];
+  const others = otherInputs(context, parts);
+  return callsOf(context).map((call) => ({ ...others, ...part("mcp", call, parts, mcpInput) }));
+}
+
+/** The same for answers to the calls of a message; without any, what was asked is judged alone. */
+export function answeredInputs(
+  context: RequestContext,
+  answers: readonly JsonObject[],
+  parts: IncludedParts,
+): JsonObject[] {
+  if (answers.length === 0) return parsedInputs(context, parts);
+  const others = otherInputs(context, parts);
+  const calls = callsOf(context);
+  return answers.map(({ id, result, error }) => {
+    const call = calls.find((one) => one?.["rpcId"] === id) ?? calls[0];
+    return { ...others, mcp: mcpInput({ ...call, result, error }, parts) };
+  });
+}
+
+function callsOf({ facts }: RequestContext): readonly (JsonObject | undefined)[] {
+  const fact = facts.get("mcp");
+  if (!isJsonObject(fact)) return [undefined];
+  const { batch } = fact;
+  return Array.isArray(batch) && batch.length > 0
+    ? (batch as unknown[]).filter(isJsonObject)
+    : [fact];
+}
+
+function otherInputs({ facts }: RequestContext, parts: IncludedParts): JsonObject {
   return {
     ...part("a2a", facts.get("a2a"), parts, a2aInput),
-    ...part("mcp", facts.get("mcp"), parts, mcpInput),
     ...part("inference", facts.get("inference"), parts, inferenceInput),
   };
 }
@@ -88,7 +118,7 @@ function part(
   parts: IncludedParts,
   make: (fact: JsonObject, parts: IncludedParts) => JsonObject,
 ): JsonObject {
-  return isObject(fact) ? { [name]: make(fact, parts) } : {};
+  return isJsonObject(fact) ? { [name]: make(fact, parts) } : {};
 }
 
 function a2aInput(fact: JsonObject, parts: IncludedParts): JsonObject {
@@ -111,7 +141,7 @@ function a2aInput(fact: JsonObject, parts: IncludedParts): JsonObject {
 
 function mcpInput(fact: JsonObject, parts: IncludedParts): JsonObject {
   const { params } = fact;
-  const shown = isObject(params)
+  const shown = isJsonObject(params)
     ? Object.entries(params).filter(([name]) => parts.hasParameter(name))
     : [];
   return {
@@ -125,7 +155,7 @@ function mcpInput(fact: JsonObject, parts: IncludedParts): JsonObject {
 function inferenceInput(fact: JsonObject, parts: IncludedParts): JsonObject {
   const { maxTokens, tools } = fact;
   const names = Array.isArray(tools)
-    ? (tools as unknown[]).map((tool) => (isObject(tool) ? text(tool["name"]) : text(tool)))
+    ? (tools as unknown[]).map((tool) => (isJsonObject(tool) ? text(tool["name"]) : text(tool)))
     : [];
   return {
     model: text(fact["model"]),
@@ -146,16 +176,8 @@ function inferenceInput(fact: JsonObject, parts: IncludedParts): JsonObject {
   };
 }
 
-/** The answer to a JSON-RPC call, where a body is one: its result or its error, as far as they are included. */
-export function answerInput(body: unknown, parts: IncludedParts): JsonObject {
-  if (!isObject(body)) return {};
-  return {
-    ...(parts.has("mcp.result") ? present("result", body["result"]) : {}),
-    ...(parts.has("mcp.error") ? present("error", body["error"]) : {}),
-  };
-}
-
-function isObject(value: unknown): value is JsonObject {
+/** True for what JSON calls an object. */
+export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
@@ -170,7 +192,7 @@ function present(name: string, value: unknown): JsonObject {
 function list(name: string, value: unknown, keys: readonly string[]): JsonObject {
   if (!Array.isArray(value) || value.length === 0) return {};
   const items = (value as unknown[]).map((item) => {
-    if (!isObject(item)) return item;
+    if (!isJsonObject(item)) return item;
     return Object.fromEntries(
       keys.filter((key) => item[key] !== undefined).map((key) => [key, item[key]]),
     );

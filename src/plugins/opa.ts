@@ -1,7 +1,6 @@
 /** opa: asks a policy written in Rego about every message, in both directions and both phases (contract 2.3). */
 import { randomUUID } from "node:crypto";
 import { canonicalPath } from "../http/path.ts";
-import { parseStrictJson } from "../http/json-rpc.ts";
 import type { DecisionPath, Evaluation } from "../opa/decision-engine.ts";
 import { readVerdict } from "../opa/verdict.ts";
 import {
@@ -17,16 +16,18 @@ import {
   skip,
 } from "../pipeline/plugin.ts";
 import { originOf } from "./config-values.ts";
+import { jsonOf } from "./message-json.ts";
 import { AgentId } from "./opa-agent-id.ts";
 import { opaConfig, type OpaConfig } from "./opa-config.ts";
 import { DecisionLog } from "./opa-decision-log.ts";
 import { type HeldEngine, holdEngine } from "./opa-engine.ts";
 import {
-  answerInput,
+  answeredInputs,
   flatHeaders,
   IncludedParts,
+  isJsonObject,
   type JsonObject,
-  parsedInput,
+  parsedInputs,
   requestInput,
 } from "./opa-input.ts";
 
@@ -46,6 +47,9 @@ export const opa = definePlugin<OpaConfig>({
 });
 
 type Phase = "request" | "response";
+
+/** Decisions that one message may cost. */
+const maxDocuments = 100;
 
 /** What the policy was told of a request, kept for its answer: credentials are attached in between. */
 interface Asked {
@@ -97,42 +101,65 @@ class Opa implements Plugin {
     const agent = this.#agentId.current();
     if (agent !== undefined) input["agent"] = { client_id: agent };
     context.stateOf<Asked>(this, () => ({ input: undefined })).input = input;
-    const document = { ...input, ...parsedInput(context, this.#parts) };
-    const decision = await this.#judge(context, "request", document);
-    if (isConnect || withoutParameters === undefined || decision.action === "deny") return decision;
-    // A server may cut parameters off: that reading has to be allowed, too.
-    return this.#judge(context, "request", { ...document, path: withoutParameters });
+    const documents = parsedInputs(context, this.#parts).map((parsed) => ({ ...input, ...parsed }));
+    if (!isConnect && withoutParameters !== undefined) {
+      // A server may cut parameters off: that reading has to be allowed, too.
+      documents.push(...documents.map((document) => ({ ...document, path: withoutParameters })));
+    }
+    const decision = await this.#judgeAll(context, "request", documents);
+    if (isConnect) return decision;
+    // What is judged is what is sent.
+    if (decision.action === "allow" && path !== context.pathname) {
+      context.rewritePath(path + context.path.slice(context.pathname.length));
+    }
+    return decision;
   }
 
   onResponse(context: RequestContext): Promise<Decision> {
     const body = this.#parts.readsAnswers ? context.response?.body : undefined;
-    return this.#judgeAnswer(context, body);
+    return this.#judgeAnswer(context, body === undefined ? [] : answersIn(body));
   }
 
-  /** Whole bodies were judged with the head. */
-  #judgeFrame(context: RequestContext, { data, last }: Frame): Promise<Decision> | Decision {
-    return last ? skip("judged_before") : this.#judgeAnswer(context, data);
+  /** Whole bodies were judged with the head, and what is no answer to a call has nothing to judge. */
+  #judgeFrame(context: RequestContext, { data, last }: Frame): Promise<Decision> | undefined {
+    const answers = last ? [] : answersIn(data);
+    return answers.length === 0 ? undefined : this.#judgeAnswer(context, answers);
   }
 
-  #judgeAnswer(context: RequestContext, body: Buffer | undefined): Promise<Decision> {
+  #judgeAnswer(context: RequestContext, answers: readonly JsonObject[]): Promise<Decision> {
     const { response } = context;
     const { input = requestInput(context, "") } = context.stateOf<Asked>(this, () => ({
       input: undefined,
     }));
-    const parsed = parsedInput(context, this.#parts);
-    const answer = body === undefined ? {} : answerInput(jsonOf(body), this.#parts);
-    const { mcp } = parsed;
-    return this.#judge(context, "response", {
+    const judged = {
       ...input,
-      ...parsed,
-      ...(Object.keys(answer).length === 0
-        ? {}
-        : { mcp: { ...(mcp as object | undefined), ...answer } }),
       response: {
         status_code: response?.status ?? 0,
         headers: response === undefined ? {} : flatHeaders(response.headers),
       },
-    });
+    };
+    const parsed = answeredInputs(context, answers, this.#parts);
+    const documents = parsed.map((each) => ({ ...judged, ...each }));
+    return this.#judgeAll(context, "response", documents);
+  }
+
+  /** Every document is judged: one refusal refuses, and only when all are allowed it is consent. */
+  async #judgeAll(
+    context: RequestContext,
+    phase: Phase,
+    documents: readonly JsonObject[],
+  ): Promise<Decision> {
+    if (documents.length > maxDocuments) {
+      const message = `a batch of more than ${maxDocuments} messages cannot be judged`;
+      return deny("batch_too_large", { code: "policy.forbidden", message });
+    }
+    let weakest: Decision | undefined;
+    for (const document of documents) {
+      const decision = await this.#judge(context, phase, document);
+      if (decision.action === "deny") return decision;
+      if (weakest?.action !== "skip") weakest = decision;
+    }
+    return weakest ?? skip("nothing_to_judge");
   }
 
   async #judge(context: RequestContext, phase: Phase, document: JsonObject): Promise<Decision> {
@@ -203,9 +230,14 @@ interface Question {
   readonly prefix: "" | "response_";
 }
 
-function jsonOf(body: Buffer): unknown {
-  const parsed = parseStrictJson(body);
-  return parsed.kind === "json" ? parsed.value : undefined;
+/** The JSON-RPC answers in a body or in an event; none when it is something else. */
+function answersIn(bytes: Buffer): readonly JsonObject[] {
+  const json = jsonOf(bytes);
+  if (json.kind !== "json") return [];
+  const { value } = json;
+  return (Array.isArray(value) ? (value as unknown[]) : [value])
+    .filter(isJsonObject)
+    .filter((message) => message["result"] !== undefined || message["error"] !== undefined);
 }
 
 /** An encoded slash stays in the path that the policy is shown; whatever else is ambiguous is refused. */

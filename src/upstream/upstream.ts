@@ -45,7 +45,7 @@ export class DirectUpstream implements Upstream {
     const vetted =
       permit.direction === "inbound"
         ? await this.#guard.vetOperator(destination, options.signal)
-        : await this.#guard.vet(destination, options.signal);
+        : await this.#guard.vet(destination, options.signal, permit.addressLimits);
     return dialFirst(destination, vetted, this.#connectTimeoutMs, options);
   }
 

@@ -23,7 +23,6 @@ function assembled(entries: readonly PluginEntry[], bench = new PluginBench()) {
 
 test.each([
   "token-broker",
-  "mcp-parser",
   "a2a-parser",
   "inference-parser",
   "ibac",

@@ -198,9 +198,13 @@ describe("the input document", () => {
     context.response = new ResponseHalf(200, HeaderList.fromRecord({}));
     context.response.content.load(Buffer.from('{"jsonrpc":"2.0","id":1,"result":{"a":1}}'));
     await judge.onResponse?.(context);
-    expect(seen()["mcp"]).toEqual({ result: { a: 1 } });
+    expect(seen()["mcp"]).toEqual({ method: "", result: { a: 1 } });
     await judge.onFrame?.(context, { data: Buffer.from('{"result":{"a":2}}'), last: false });
-    expect(seen()["mcp"]).toEqual({ result: { a: 2 } });
+    expect(seen()["mcp"]).toEqual({ method: "", result: { a: 2 } });
+    expect(await judge.onFrame?.(context, { data: Buffer.from("ping"), last: false })).toBe(
+      undefined,
+    );
+    expect(stub.calls).toHaveLength(3);
     expect(Reflect.get(await plugin(), "onFrame")).toBeUndefined();
   });
 });
@@ -209,6 +213,12 @@ describe("paths that servers read differently", () => {
   test("the canonical path is judged", async () => {
     await ask(await plugin(), { path: "/x/../%74rue" });
     expect(seen()["path"]).toBe("/true");
+  });
+
+  test("and is what is sent", async () => {
+    const context = message({ path: "/x/../%74rue?a=%74" });
+    await (await plugin()).onRequest?.(context);
+    expect(context.path).toBe("/true?a=%74");
   });
 
   test("an ambiguous one is refused unasked", async () => {
@@ -226,6 +236,57 @@ describe("paths that servers read differently", () => {
     stub.answer = ({ input }) => ({ result: input["path"] !== "/admin/x" });
     expect(await ask(await plugin(), { path: "/admin;a=1/x" })).toMatchObject({ action: "deny" });
     expect(await ask(await plugin(), { path: "/other;a=1/x" })).toMatchObject({ action: "allow" });
+  });
+});
+
+describe("batches", () => {
+  const batch = (...names: string[]) => {
+    const context = message({ path: "/mcp" });
+    const calls = names.map((name, rpcId) => ({ method: "tools/call", rpcId, params: { name } }));
+    context.facts.set("mcp", { ...calls[0], batch: calls });
+    return context;
+  };
+  const nameIn = (input: Readonly<Record<string, unknown>>): string =>
+    (input["mcp"] as { params: { name: string } }).params.name;
+
+  beforeEach(() => {
+    stub.answer = ({ input }) => {
+      const name = nameIn(input);
+      return name === "unknown" ? {} : { result: name !== "bad" };
+    };
+  });
+
+  test.each([
+    [["good", "good"], "allow"],
+    [["good", "bad"], "deny"],
+    [["unknown", "bad"], "deny"],
+    [["good", "unknown"], "skip"],
+  ] as const)("%j is %s", async (names, action) => {
+    expect(await (await plugin()).onRequest?.(batch(...names))).toMatchObject({ action });
+  });
+
+  test("a very long one is refused", async () => {
+    const long = Array.from({ length: 101 }, () => "good");
+    expect(await (await plugin()).onRequest?.(batch(...long))).toMatchObject({
+      action: "deny",
+      reason: "batch_too_large",
+    });
+  });
+
+  test("each answer is judged with the call that it answers", async () => {
+    const judge = await plugin({ include: ["mcp.result"] });
+    const context = batch("good", "other");
+    await judge.onRequest?.(context);
+    stub.calls.length = 0;
+    context.response = new ResponseHalf(200, HeaderList.fromRecord({}));
+    context.response.content.load(
+      Buffer.from('[{"id":1,"result":{"n":1}},{"id":0,"result":{"n":0}}]'),
+    );
+    await judge.onResponse?.(context);
+    expect(stub.calls.map(({ input }) => input["mcp"])).toEqual([
+      { method: "tools/call", params: { name: "other" }, result: { n: 1 } },
+      { method: "tools/call", params: { name: "good" }, result: { n: 0 } },
+    ]);
   });
 });
 
