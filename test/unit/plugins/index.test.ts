@@ -24,7 +24,6 @@ function assembled(entries: readonly PluginEntry[], bench = new PluginBench()) {
 test.each([
   "token-broker",
   "a2a-parser",
-  "inference-parser",
   "ibac",
   "sparc",
   "context-guru",
