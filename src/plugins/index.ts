@@ -5,6 +5,7 @@ import { egressPolicy } from "./egress-policy.ts";
 import { inferenceParser } from "./inference-parser.ts";
 import { jwtValidation } from "./jwt-validation.ts";
 import { mcpParser } from "./mcp-parser.ts";
+import { opa } from "./opa.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
 import { unavailablePlugins } from "./unavailable.ts";
@@ -21,6 +22,7 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(staticInject),
   hidden(egressPolicy),
   hidden(a2aParser),
+  hidden(opa),
   hidden(inferenceParser),
   hidden(mcpParser),
   ...unavailablePlugins.map(hidden),

@@ -41,6 +41,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   policy: { imports: ["net", ...ground], packages: [], forbiddenBuiltins: dialling },
   tlsbridge: { imports: ["net", ...ground], packages: ["node-forge"] },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
+  opa: {
+    imports: ground,
+    packages: ["@open-policy-agent/opa-wasm", "yaml"],
+    forbiddenBuiltins: dialling,
+  },
   pipeline: {
     imports: ["net", "http", "telemetry", "secret", ...ground],
     packages: ["zod"],
@@ -49,7 +54,17 @@ export const layers: Readonly<Record<string, Layer>> = {
   session: { imports: ["pipeline", ...ground], packages: [], forbiddenBuiltins: dialling },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
-    imports: ["pipeline", "policy", "oauth", "inference", "net", "http", "secret", ...ground],
+    imports: [
+      "pipeline",
+      "policy",
+      "opa",
+      "oauth",
+      "inference",
+      "net",
+      "http",
+      "secret",
+      ...ground,
+    ],
     packages: ["zod", "jose", "yaml"],
     forbiddenBuiltins: dialling,
   },

@@ -22,7 +22,6 @@ function assembled(entries: readonly PluginEntry[], bench = new PluginBench()) {
 }
 
 test.each([
-  "opa",
   "token-broker",
   "ibac",
   "sparc",
