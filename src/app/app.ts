@@ -20,7 +20,6 @@ import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import { RuntimeHolder } from "../proxy/runtime.ts";
 import { StallWatch } from "../proxy/stall-watch.ts";
 import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
-import type { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
@@ -77,7 +76,7 @@ export class App {
   });
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
-  readonly #sessions: SessionStore | undefined;
+  readonly #sessions: ProcessParts["sessions"];
   readonly #stalls: StallWatch;
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
@@ -192,7 +191,7 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions,
+      sessions: this.#sessions?.store,
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
@@ -230,7 +229,7 @@ export class App {
       recorder: new FlowRecorder({
         log: this.#log,
         metrics: this.#metrics,
-        events: this.#sessions,
+        sessions: this.#sessions?.recorder,
       }),
       stalls: this.#stalls,
       budget: new BodyBudget(sizeBytes(config.limits.max_buffered)),

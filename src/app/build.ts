@@ -10,7 +10,7 @@ import { compileSkipHosts, HostMatcher } from "../net/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
-import type { AnyPluginDefinition, PluginDeps } from "../pipeline/plugin.ts";
+import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline/plugin.ts";
 import type { Backend, Runtime } from "../proxy/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -36,6 +36,8 @@ export interface BuildServices {
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Absent where sessions are off, and where nothing is going to flow. */
+  readonly sessions?: SessionReader | undefined;
 }
 
 /** What could not be made, and why. */
@@ -242,6 +244,7 @@ function pluginDeps(
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
     fetch: operator.fetchFor(origins),
+    ...(services.sessions === undefined ? {} : { sessions: services.sessions }),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
   };

@@ -28,6 +28,19 @@ const sessionSchema = z.strictObject({
     .int()
     .default(100)
     .describe("Sessions kept; 0 or less means the default. Default 100."),
+  header: z
+    .string()
+    .regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/, { error: "must be the name of a header" })
+    .optional()
+    .describe(
+      "Header whose value names the session of a message, for agents that carry one from inbound to outbound. Default: none.",
+    ),
+  add_traceparent: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Give messages of an A2A or MCP conversation a traceparent header on their way to the agent where they have none, so that what an instrumented agent sends out is tied to its session. Default true.",
+    ),
 });
 
 const mtlsSchema = z.strictObject({

@@ -114,6 +114,7 @@ export interface RequestFacts {
   readonly headers: HeaderList;
   readonly hasBody: boolean;
   readonly cancellation: Cancellation;
+  readonly upgrade?: string | undefined;
 }
 
 /** Everything a plugin may know and change about one message. */
@@ -129,6 +130,8 @@ export class RequestContext {
   readonly headers: HeaderList;
   readonly hasBody: boolean;
   readonly cancellation: Cancellation;
+  /** The protocol that the client wants to change to (`websocket`), where it wants to. */
+  readonly upgrade: string | undefined;
   readonly content = new MessageBody();
   readonly invocations: Invocation[] = [];
   readonly delegation: DelegationHop[] = [];
@@ -151,6 +154,7 @@ export class RequestContext {
     this.headers = facts.headers;
     this.hasBody = facts.hasBody;
     this.cancellation = facts.cancellation;
+    this.upgrade = facts.upgrade;
     this.#muted = muted;
   }
 
@@ -226,6 +230,7 @@ export class RequestContext {
         headers: this.headers.clone(),
         hasBody: this.hasBody,
         cancellation: this.cancellation,
+        upgrade: this.upgrade,
       },
       true,
     );

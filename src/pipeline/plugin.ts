@@ -9,8 +9,8 @@ import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply } from "./decision.ts";
-export { allow, deny, exempt, modify, observe, respond, skip } from "./decision.ts";
+export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
+export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
 export type { Flow } from "./flow.ts";
 
 /** A bounded HTTP answer from a service that the operator named in the configuration. */
@@ -46,6 +46,21 @@ export interface Clock {
   now(): number;
 }
 
+/** What a user asked of the agent, as an A2A parser of the inbound chain read it. */
+export interface Intent {
+  /** The user's words, at most 8,192 characters. */
+  readonly text: string;
+  readonly sessionId: string;
+  /** RFC 3339. */
+  readonly at: string;
+}
+
+/** What plugins may read of the session that a message belongs to. */
+export interface SessionReader {
+  /** The user's latest request in this message's session; undefined where there is none, or nobody can tell whose it is. */
+  intentOf(context: RequestContext): Intent | undefined;
+}
+
 /** What the framework gives to a plugin instance. */
 export interface PluginDeps {
   /** The instance's `id` in the file, or the plugin's name. */
@@ -53,6 +68,8 @@ export interface PluginDeps {
   readonly log: Logger;
   readonly clock: Clock;
   readonly fetch: OperatorFetch;
+  /** Sessions of the process; absent where `session.enabled` is false. */
+  readonly sessions?: SessionReader;
   /**
    * State that outlives a reload (token caches, key sets, the placeholder store).
    *
@@ -98,6 +115,11 @@ export interface Plugin {
   callerLinks?(): readonly string[] | undefined;
   /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
   start?(signal: AbortSignal): Promise<void>;
+  /**
+   * Whether the instance has to read the body of this request; asked when only its head is there. A body that nobody
+   * wants is streamed, whatever its size. Absent: every body.
+   */
+  wantsBody?(context: RequestContext): boolean;
   onRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
    * Attaches credentials. Runs after every `onRequest` of the chain has let the message pass, so that no token is
@@ -111,7 +133,7 @@ export interface Plugin {
   wantsAnswer?(context: RequestContext): boolean;
   /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
-  /** Judges each frame of a stream before it is forwarded. */
+  /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;

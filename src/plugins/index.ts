@@ -2,6 +2,7 @@
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import { egressPolicy } from "./egress-policy.ts";
 import { jwtValidation } from "./jwt-validation.ts";
+import { mcpParser } from "./mcp-parser.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
 import { unavailablePlugins } from "./unavailable.ts";
@@ -17,5 +18,6 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(tokenExchange),
   hidden(staticInject),
   hidden(egressPolicy),
+  hidden(mcpParser),
   ...unavailablePlugins.map(hidden),
 ];

@@ -6,7 +6,7 @@
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
-import type { AnswerNeeds } from "../pipeline/answer-needs.ts";
+import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
@@ -75,10 +75,12 @@ class Exchange {
       headers: request.headers,
       hasBody: downstream.hasBody,
       cancellation: this.#cancellation,
+      upgrade: request.upgrade?.protocol,
     });
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
+    if (!this.#skipped && !inbound) services.recorder.arrived(this.#context);
     downstream.onClose((complete) => this.#onClientClosed(complete));
   }
 
@@ -114,7 +116,7 @@ class Exchange {
   }
 
   #immediate(): Permit | undefined {
-    if (this.#pipeline.needsRequestBody) return undefined;
+    if (this.#pipeline.needsBody(this.#context)) return undefined;
     const verdict = this.#pipeline.immediate(this.#context);
     return verdict !== undefined && "permit" in verdict ? verdict.permit : undefined;
   }
@@ -143,7 +145,7 @@ class Exchange {
   /** The request body, when a step of the chain needs it in memory. */
   async #bufferedBody(): Promise<Buffer | undefined> {
     const { downstream, runtime } = this.#request;
-    if (!this.#pipeline.needsRequestBody || !downstream.hasBody) return undefined;
+    if (!downstream.hasBody || !this.#pipeline.needsBody(this.#context)) return undefined;
     if (downstream.expectsContinue) downstream.sendContinue();
     const read = await bufferBody(this.#context, downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,

@@ -2,14 +2,14 @@
 import { ProxyError } from "../errors.ts";
 import { type BodyBudget, decodeBody } from "../http/body.ts";
 import { HeaderList } from "../http/headers.ts";
-import { SseReader } from "../http/sse.ts";
+import { type SseFields, SseReader, writeSseFrame } from "../http/sse.ts";
 import { StreamDecoder } from "../http/stream-decoder.ts";
-import type { AnswerNeeds } from "../pipeline/answer-needs.ts";
+import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
 import type { Downstream } from "./downstream.ts";
-import { renderDenial } from "./reply.ts";
+import { refusalEvent, renderResponseRefusal } from "./reply.ts";
 import { isEventStream } from "./response-head.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
@@ -193,7 +193,9 @@ export class JudgedSink implements ResponseSink {
     if (!this.#passes(await pipeline.runResponse(context))) return;
     if (needs.frames) {
       const frame = { data: half.body ?? Buffer.alloc(0), last: true };
-      if (!this.#passes(await pipeline.runFrame(context, frame))) return;
+      const verdict = await pipeline.runFrame(context, frame);
+      if (!this.#passes(verdict)) return;
+      if (verdict.frame !== undefined) half.setBody(verdict.frame.data ?? Buffer.alloc(0));
     }
     const body = half.body ?? Buffer.alloc(0);
     if (half.content.replaced) half.headers.delete("content-encoding");
@@ -225,8 +227,10 @@ export class JudgedSink implements ResponseSink {
 
   async #forwardFrames(frames: ReturnType<SseReader["push"]>): Promise<void> {
     const { pipeline, context } = this.#options;
-    for (const { data, event, raw } of frames) {
+    for (const fields of frames) {
       if (this.#over) return;
+      const { data, event } = fields;
+      let { raw } = fields;
       // Comments and bare fields carry nothing to judge, and keep-alives must get through.
       if (data !== undefined) {
         const frame = {
@@ -234,7 +238,9 @@ export class JudgedSink implements ResponseSink {
           last: false,
           ...(event === undefined ? {} : { event }),
         };
-        if (!this.#passes(await pipeline.runFrame(context, frame))) return;
+        const verdict = await pipeline.runFrame(context, frame);
+        if (!this.#passes(verdict)) return;
+        if (verdict.frame !== undefined) raw = withData(fields, verdict.frame.data);
       }
       if (!this.#options.downstream.write(raw)) await this.#drained();
     }
@@ -254,7 +260,7 @@ export class JudgedSink implements ResponseSink {
     this.#direct.start(half.status, [...half.headers.raw], this.#reason);
   }
 
-  #passes(verdict: ResponseVerdict): boolean {
+  #passes(verdict: ResponseVerdict): verdict is Extract<ResponseVerdict, { pass: true }> {
     if ("pass" in verdict) return true;
     if ("reply" in verdict) {
       this.#over = true;
@@ -265,15 +271,31 @@ export class JudgedSink implements ResponseSink {
     return false;
   }
 
-  /** Before the head the client gets an error; after it, a visible cut. */
+  /** Before the head the client gets an error; after it, an event that it understands, or a visible cut. */
   #refuse(denial: Denial): void {
     if (this.#over) return;
     this.#over = true;
-    const { downstream } = this.#options;
-    if (downstream.headSent) downstream.cut();
-    else downstream.reply(renderDenial(denial));
+    const { downstream, context } = this.#options;
+    if (!downstream.headSent) downstream.reply(renderResponseRefusal(denial, context));
+    else {
+      const event = this.#mode === "frames" ? refusalEvent(denial) : undefined;
+      if (event === undefined) downstream.cut();
+      else downstream.end(event);
+    }
     this.#options.onRefused(denial);
   }
+}
+
+/** The frame with other data; its comments, id and retry stay. */
+function withData({ comments, event, id, retry }: SseFields, data: Buffer | undefined): Buffer {
+  const text = writeSseFrame({
+    ...(comments === undefined ? {} : { comments }),
+    ...(id === undefined ? {} : { id }),
+    ...(retry === undefined ? {} : { retry }),
+    ...(data === undefined ? {} : { data: data.toString("utf8") }),
+    ...(data === undefined || event === undefined ? {} : { event }),
+  });
+  return Buffer.from(text);
 }
 
 function codingOf(headers: HeaderList): string | undefined {

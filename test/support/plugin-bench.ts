@@ -4,7 +4,7 @@ import { HeaderList } from "../../src/http/headers.ts";
 import { parseAuthority } from "../../src/net/destination.ts";
 import { Cancellation } from "../../src/pipeline/cancellation.ts";
 import { RequestContext } from "../../src/pipeline/context.ts";
-import { makeFlow } from "../../src/pipeline/flow.ts";
+import { type Client, makeFlow } from "../../src/pipeline/flow.ts";
 import type {
   OperatorFetch,
   Plugin,
@@ -77,6 +77,12 @@ export function problemsOf<Config>(
 export interface MessageShape {
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   readonly path?: string;
+  /** GET when absent, or POST with a body. */
+  readonly method?: string;
+  /** A body that was buffered; anything but bytes and text is sent as JSON. */
+  readonly body?: unknown;
+  readonly upgrade?: string;
+  readonly client?: Partial<Client>;
   /** Destination, `host:port`. */
   readonly to?: string;
   readonly scheme?: "http" | "https";
@@ -90,21 +96,30 @@ export interface MessageShape {
 export function message(shape: MessageShape = {}): RequestContext {
   const { to = "api.example.com:80", scheme = "http", direction = "outbound" } = shape;
   const destination = parseAuthority(to, scheme);
-  return new RequestContext({
+  const hasBody = shape.body !== undefined;
+  const context = new RequestContext({
     flow: makeFlow({
       direction,
       transport: "http",
-      client: { address: "127.0.0.1", port: 40_000 },
+      client: { address: "127.0.0.1", port: 40_000, ...shape.client },
       destination,
     }),
     stage: "request",
-    method: "GET",
+    method: shape.method ?? (hasBody ? "POST" : "GET"),
     path: shape.path ?? "/",
     host: shape.host ?? to,
     headers: HeaderList.fromRecord(shape.headers ?? {}),
-    hasBody: false,
+    hasBody,
     cancellation: shape.cancellation ?? new Cancellation(),
+    upgrade: shape.upgrade,
   });
+  if (hasBody) context.content.load(bytesOf(shape.body));
+  return context;
+}
+
+function bytesOf(body: unknown): Buffer {
+  if (Buffer.isBuffer(body)) return body;
+  return Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
 }
 
 /** Field value of a bearer token. */

@@ -24,7 +24,6 @@ function assembled(entries: readonly PluginEntry[], bench = new PluginBench()) {
 test.each([
   "opa",
   "token-broker",
-  "mcp-parser",
   "a2a-parser",
   "inference-parser",
   "ibac",
