@@ -1,6 +1,7 @@
 /** The process: binds the surfaces, holds the current generation, reloads it, and closes everything in order. */
 import { randomBytes } from "node:crypto";
 import type { AdminServer } from "../admin/server.ts";
+import type { ProcessStatus } from "../admin/status.ts";
 import { durationMs } from "../config/duration.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
@@ -86,6 +87,7 @@ export class App {
   #surfaces: DataSurfaces | undefined;
   #reloader: Reloader | undefined;
   #addresses: BoundAddresses = {};
+  readonly #startedAt = new Date().toISOString();
   #state: "starting" | "serving" | "draining" = "starting";
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
@@ -196,6 +198,8 @@ export class App {
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
+      warnings: () => this.#loaded.warnings,
+      status: () => this.#processStatus(),
     });
     for (const { surface, address, server, optional } of admin) {
       try {
@@ -222,6 +226,21 @@ export class App {
       { version: this.#options.version, addresses, config: this.#options.file },
       "serving",
     );
+  }
+
+  #processStatus(): ProcessStatus {
+    const notReady = this.readiness();
+    const bound = Object.entries(this.#addresses);
+    return {
+      version: this.#options.version,
+      startedAt: this.#startedAt,
+      generation: this.#serving.generation,
+      ...(notReady === undefined ? {} : { notReady }),
+      addresses: Object.fromEntries(
+        bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
+      ),
+      stats: this.#metrics.goStats(),
+    };
   }
 
   #surfaceServices(config: Config): SurfaceServices {

@@ -1,10 +1,12 @@
 /** Elements without markup: what agents send is text here, never HTML. */
 
+/** @typedef {string | number | boolean | undefined | ((event: Event) => void)} Property */
+
 /**
- * Makes an element. Properties are set as such, `class`, `data-*`, `aria-*` and `role` as attributes.
+ * Makes an element with these attributes; a function under `onclick` and the like listens.
  *
  * @param {string} tag
- * @param {Record<string, unknown>} [properties]
+ * @param {Record<string, Property>} [properties]
  * @param {...(Node | string | number | undefined | null | false)} children
  * @returns {HTMLElement}
  */
@@ -12,9 +14,8 @@ export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined || value === false) continue;
-    if (name.startsWith("on") && typeof value === "function") {
-      made.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
-    } else made.setAttribute(name, value === true ? "" : String(value));
+    if (typeof value === "function") made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value === true ? "" : String(value));
   }
   for (const child of children) {
     if (child === undefined || child === null || child === false) continue;

@@ -80,6 +80,7 @@ export class Feed {
   }
 
   async #follow() {
+    /** @type {Record<string, string>} */
     const headers = this.#lastId === undefined ? {} : { "Last-Event-ID": this.#lastId };
     const response = await this.#api.open("v1/events", headers);
     if (response.body === null) throw new Error("the feed has no body");

@@ -103,8 +103,8 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (isTyping && event.key !== "Escape" && event.key !== "Enter") return;
   if (document.querySelector("dialog[open]") !== null) return;
-  if (isTyping) {
-    /** @type {HTMLInputElement} */ (event.target).blur();
+  if (event.target instanceof HTMLInputElement) {
+    event.target.blur();
     if (event.key === "Enter") flows.key("j");
     return;
   }
