@@ -17,8 +17,11 @@ export interface ProcessStatus {
   readonly startedAt: string;
   /** Counts the configurations that served, from 1. */
   readonly generation: number;
-  /** Why the process should get no traffic; absent when it should. */
-  readonly notReady?: string;
+  readonly ready: boolean;
+  /** Why it is not ready, in the words of `/readyz`. */
+  readonly reason?: string;
+  /** How the agent is kept to the proxy. */
+  readonly egressEnforcement: "enforce-redirect" | "none";
   /** Surfaces that are bound, `host:port`. */
   readonly addresses: Readonly<Record<string, string>>;
   readonly stats: GoStats;

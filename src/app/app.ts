@@ -34,6 +34,7 @@ import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
+import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
 
 /** What an App is made with. */
 export interface AppOptions {
@@ -221,21 +222,28 @@ export class App {
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
     this.#state = "serving";
     this.#setLogLevel(config);
-    this.#warn(this.#loaded);
+    warnOf(this.#loaded, this.#log);
     this.#log.info(
-      { version: this.#options.version, addresses, config: this.#options.file },
+      {
+        version: this.#options.version,
+        addresses,
+        egressEnforcement: config.egress_enforcement,
+        config: this.#options.file,
+      },
       "serving",
     );
   }
 
   #processStatus(): ProcessStatus {
-    const notReady = this.readiness();
+    const reason = this.readiness();
     const bound = Object.entries(this.#addresses);
     return {
       version: this.#options.version,
+      ready: reason === undefined,
+      ...(reason === undefined ? {} : { reason }),
+      egressEnforcement: this.#loaded.config.egress_enforcement,
       startedAt: this.#startedAt,
       generation: this.#serving.generation,
-      ...(notReady === undefined ? {} : { notReady }),
       addresses: Object.fromEntries(
         bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
       ),
@@ -298,7 +306,7 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
-    this.#warn(loaded);
+    warnOfOpenPipelines(loaded, this.#log);
     if (loaded.config.reload.recheck_tunnels) {
       const { outbound, skipHosts } = built.runtime;
       const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
@@ -311,16 +319,5 @@ export class App {
   /** The file's level wins over the environment's; without one, the level stays as it is. */
   #setLogLevel(config: Config): void {
     if (config.log.level !== undefined) this.#log.level = config.log.level;
-  }
-
-  #warn(loaded: LoadedConfig): void {
-    for (const direction of ["inbound", "outbound"] as const) {
-      const { plugins, default: otherwise } = loaded.config.pipeline[direction];
-      if (plugins.length > 0 || otherwise === "deny") continue;
-      this.#log.warn(
-        { pipeline: direction },
-        `pipeline.${direction} has no plugins: everything passes`,
-      );
-    }
   }
 }

@@ -26,7 +26,11 @@ export function makeProcessParts(
   version: string,
 ): ProcessParts {
   const serving = { generation: 1 };
-  const metrics = new Metrics({ version, generation: () => serving.generation });
+  const metrics = new Metrics({
+    version,
+    egressEnforcement: config.egress_enforcement,
+    generation: () => serving.generation,
+  });
   const ownListeners = new OwnListeners();
   const sessions = makeSessionParts(config);
   const services = {

@@ -22,7 +22,7 @@ const columns = [
   ["User", ({ user, caller }) => user || caller],
   ["Audience", ({ audience }) => audience],
   ["Status", ({ status }) => (status === 0 ? "" : String(status))],
-  ["Time taken", ({ durationMs }) => durationOf(durationMs)],
+  ["Took", ({ durationMs }) => durationOf(durationMs)],
   ["Bytes", ({ bytes }) => bytesOf(bytes)],
 ];
 

@@ -126,22 +126,50 @@ export class Flow {
       this.binary = details?.["binary"] ?? this.binary;
       this.audience = details?.["audience"] ?? this.audience;
     }
-    const decisive =
-      steps.find(({ action, shadow }) => action === "deny" && shadow !== true) ??
-      steps.find(({ shadow }) => shadow === true) ??
-      steps.find(({ action }) => action === "allow") ??
-      steps.find(({ action }) => action === "modify");
-    if (decisive !== undefined && (this.plugin === "" || decisive.action === "deny")) {
-      const { plugin, reason, details } = decisive;
-      const { policy, rule } = details ?? {};
-      this.plugin = plugin;
-      this.rule = [policy, rule].filter((part) => part !== undefined).join(" ") || reason;
+    const decisive = decisiveOf(steps);
+    if (event.phase === "denied" && decisive?.action !== "deny") {
+      // The proxy itself refused, by an address or a limit.
+      this.plugin = "proxy";
+      this.rule = event.error?.code ?? "";
+    } else if (decisive !== undefined && (this.plugin === "" || decisive.action === "deny")) {
+      this.plugin = decisive.plugin;
+      this.rule = ruleOf(decisive);
     }
-    if (event.phase === "denied") this.verdict = "denied";
-    else if (event.error !== undefined) this.verdict = "failed";
-    else if (decisive?.shadow === true) this.verdict = "observed";
-    else if (this.verdict === "pending" && event.phase === "response") this.verdict = "allowed";
+    this.verdict = verdictOf(event, decisive, this.verdict);
   }
+}
+
+/**
+ * The step that a reader asks about first: a refusal, one that was muted, or who allowed it.
+ *
+ * @param {readonly Invocation[]} steps
+ */
+function decisiveOf(steps) {
+  return (
+    steps.find(({ action, shadow }) => action === "deny" && shadow !== true) ??
+    steps.find(({ shadow }) => shadow === true) ??
+    steps.find(({ action }) => action === "allow") ??
+    steps.find(({ action }) => action === "modify")
+  );
+}
+
+/** @param {Invocation} step */
+function ruleOf({ reason, details }) {
+  const { policy, rule } = details ?? {};
+  return [...new Set([policy, rule])].filter((part) => part !== undefined).join(" ") || reason;
+}
+
+/**
+ * @param {SessionEvent} event
+ * @param {Invocation | undefined} decisive
+ * @param {Verdict} before
+ * @returns {Verdict}
+ */
+function verdictOf({ phase, error }, decisive, before) {
+  if (phase === "denied") return "denied";
+  if (error !== undefined) return "failed";
+  if (decisive?.shadow === true) return "observed";
+  return before === "pending" && phase === "response" ? "allowed" : before;
 }
 
 /**

@@ -88,11 +88,10 @@ async function watchStatus() {
   const pill = byId("ready");
   for (;;) {
     const status = await api.get("v1/status").catch(() => undefined);
-    const reason = status?.notReady;
-    pill.dataset["state"] =
-      status === undefined ? "unknown" : reason === undefined ? "ready" : "not-ready";
-    pill.textContent = status === undefined ? "…" : reason === undefined ? "ready" : "not ready";
-    pill.title = reason ?? "";
+    const isReady = status?.ready === true;
+    pill.dataset["state"] = status === undefined ? "unknown" : isReady ? "ready" : "not-ready";
+    pill.textContent = status === undefined ? "…" : isReady ? "ready" : "not ready";
+    pill.title = status?.reason ?? "";
     await new Promise((resolve) => setTimeout(resolve, statusEveryMs));
   }
 }

@@ -52,32 +52,27 @@ export class HealthView {
   async open() {
     const status = (await this.#api.get("v1/status")) ?? {};
     const {
-      notReady,
+      ready,
+      reason,
       version,
       startedAt,
       generation,
+      egressEnforcement,
       stats = {},
       addresses = {},
-      ...rest
     } = status;
     this.root.replaceChildren(
       element("h2", {}, "Health"),
       element(
         "p",
-        { class: "verdict", "data-verdict": notReady === undefined ? "allowed" : "denied" },
-        notReady === undefined ? "ready" : `not ready: ${notReady}`,
+        { class: "verdict", "data-verdict": ready ? "allowed" : "denied" },
+        ready ? "ready" : `not ready: ${reason}`,
       ),
       facts([
         ["Version", version],
         ["Started", startedAt === undefined ? "" : new Date(startedAt).toLocaleString()],
         ["Generation", generation],
-        ...Object.entries(rest).map(
-          ([name, value]) =>
-            /** @type {const} */ ([
-              name,
-              typeof value === "object" ? JSON.stringify(value) : String(value),
-            ]),
-        ),
+        ["Egress enforcement", egressEnforcement],
       ]),
       folded("Listeners", addresses, true),
       folded("Counters", stats, true),
