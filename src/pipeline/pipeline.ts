@@ -6,6 +6,7 @@
  */
 import type { Destination } from "../net/destination.ts";
 import { messageOf } from "../errors.ts";
+import type { AddressSet } from "../net/address.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
@@ -20,12 +21,14 @@ export class Permit {
   readonly #destination: Destination;
   readonly #direction: Direction;
   readonly #flowId: string;
+  readonly #addressLimits: readonly AddressSet[];
 
-  constructor(key: typeof issuing, flow: Flow) {
+  constructor(key: typeof issuing, flow: Flow, addressLimits: readonly AddressSet[] = []) {
     if (key !== issuing) throw new TypeError("a Permit is issued by a Pipeline only");
     this.#destination = flow.destination;
     this.#direction = flow.direction;
     this.#flowId = flow.id;
+    this.#addressLimits = addressLimits;
   }
 
   get destination(): Destination {
@@ -39,6 +42,11 @@ export class Permit {
 
   get flowId(): string {
     return this.#flowId;
+  }
+
+  /** The ranges that the address dialled must be in, all of them; empty: whatever the address guard lets through. */
+  get addressLimits(): readonly AddressSet[] {
+    return this.#addressLimits;
   }
 }
 
@@ -149,7 +157,7 @@ export class Pipeline {
   immediate(context: RequestContext): Verdict | undefined {
     const isEmpty = this.#requestSteps.length === 0 && this.#credentialSteps.length === 0;
     return isEmpty && this.#otherwise === "allow" && context.stage === "request"
-      ? { permit: this.#permit(context.flow) }
+      ? { permit: this.#permit(context) }
       : undefined;
   }
 
@@ -178,8 +186,8 @@ export class Pipeline {
       if (decision.action === "respond") return { reply: decision.reply };
       consented ||= consents(decision);
     }
-    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context.flow) };
-    if (deferDefault) return { permit: this.#permit(context.flow), isDeferred: true };
+    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context) };
+    if (deferDefault) return { permit: this.#permit(context), isDeferred: true };
     return { denial: this.defaultDenial(context) };
   }
 
@@ -201,11 +209,18 @@ export class Pipeline {
 
   /** A Permit for a destination that the file exempts from the chain (`listener.skip_hosts`). */
   permitSkipped(flow: Flow): Permit {
-    return this.#permit(flow);
+    return new Permit(issuing, flow);
   }
 
-  #permit(flow: Flow): Permit {
-    return new Permit(issuing, flow);
+  #permit({ flow, addressLimits }: RequestContext): Permit {
+    return new Permit(issuing, flow, addressLimits);
+  }
+
+  /** Whether a step needs the body of this request in memory. */
+  needsBodyOf(context: RequestContext): boolean {
+    return this.steps.some(
+      ({ body, plugin }) => body.request !== undefined && (plugin.needsBodyOf?.(context) ?? true),
+    );
   }
 
   /** Asks the chain about an answer, last plugin first. */

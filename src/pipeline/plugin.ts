@@ -79,6 +79,25 @@ export interface PluginDeps {
   carry<T extends object>(key: string, make: () => T): T;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
+  /** Says that the instance permits something else than before: open tunnels are judged again. */
+  changed(): void;
+}
+
+/** One mistake in an instance's configuration that its schema could not find; `path` starts at the configuration. */
+export interface ConfigProblem {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** What `create` throws for mistakes that have a place. */
+export class PluginConfigError extends Error {
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(problems: readonly ConfigProblem[]) {
+    super(problems.map(({ message }) => message).join("\n"));
+    this.name = "PluginConfigError";
+    this.problems = problems;
+  }
 }
 
 /** How a message ended, for {@link Plugin.onFinish}. */
@@ -108,6 +127,8 @@ export type Answer = Decision | undefined;
 export interface Plugin {
   /** Which bodies this instance needs, where that is less than its definition says. */
   readonly body?: BodyAccess;
+  /** Whether the body of this request is needed, where that is not so for every request; asked before `onRequest`. */
+  needsBodyOf?(context: RequestContext): boolean;
   /**
    * Says that the instance judges callers: `Client.process` is then filled in. The paths are those that a caller may
    * have as symbolic links to its executable. `undefined`: nothing depends on the caller.
