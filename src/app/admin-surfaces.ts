@@ -6,10 +6,12 @@ import {
   describePlugin,
   type PipelineView,
 } from "../admin/catalogue.ts";
+import { consoleRoutes } from "../admin/console.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
-import { type ReloadStatus, statsRoutes } from "../admin/stats.ts";
+import { statsRoutes } from "../admin/stats.ts";
+import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -17,13 +19,12 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { SessionParts } from "./session-parts.ts";
 
 /** Where the surfaces read from. */
-export interface AdminSources {
+export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly sessions: SessionParts | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
   config(): Config;
-  reloadStatus(): ReloadStatus;
   readiness(): string | undefined;
 }
 
@@ -66,15 +67,19 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         log,
         ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
         corsOrigins: config.session.api_cors_origins,
-        routes: sessionRoutes({
-          store: sessions.kept.store,
-          usage: sessions.kept.usage,
-          pipelines: () => pipelineView(sources.config(), sources.definitions),
-          plugins: () =>
-            sources.definitions.map((definition) =>
-              describePlugin(definition, schemaOf(definition)),
-            ),
-        }),
+        routes: [
+          ...consoleRoutes(),
+          ...statusRoutes(sources),
+          ...sessionRoutes({
+            store: sessions.kept.store,
+            usage: sessions.kept.usage,
+            pipelines: () => pipelineView(sources.config(), sources.definitions),
+            plugins: () =>
+              sources.definitions.map((definition) =>
+                describePlugin(definition, schemaOf(definition)),
+              ),
+          }),
+        ],
       }),
     });
   }

@@ -37,6 +37,8 @@ export interface BuildServices {
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Judges open tunnels again; absent where none are. */
+  recheck?(): void;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
 }
@@ -248,5 +250,6 @@ function pluginDeps(
     ...(services.sessions === undefined ? {} : { sessions: services.sessions }),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
+    changed: () => services.recheck?.(),
   };
 }

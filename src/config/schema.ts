@@ -78,6 +78,18 @@ export const configSchema = z.strictObject({
   listener: listenerSchema.prefault({}).describe("Which surfaces are open, and where."),
   pipeline: pipelinesSchema.prefault({}).describe("The plugins of each direction, in order."),
   limits: limitsSchema.prefault({}).describe("Bounds of connections, bodies and waits."),
+  egress_enforcement: z
+    .enum(["enforce-redirect", "none"])
+    .optional()
+    .describe(
+      "enforce-redirect: connections of the agent are redirected to the transparent listener (where written, /readyz wants it). none: HTTP_PROXY only asks the agent. Default enforce-redirect.",
+    ),
+  acknowledge_cooperative_mode: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Silences the warning that egress_enforcement: none gives at every start. Default false.",
+    ),
   egress: egressSchema
     .prefault({})
     .describe("Which addresses may be dialled, and how names become addresses."),

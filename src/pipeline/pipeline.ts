@@ -6,11 +6,12 @@
  */
 import type { Destination } from "../net/destination.ts";
 import { messageOf } from "../errors.ts";
+import type { AddressSet } from "../net/address.ts";
 import type { Logger } from "../telemetry/log.ts";
-import { answerNeedsOf, type AnswerNeeds } from "./answer-needs.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
+import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
 import type { Answer, BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
 
 const issuing = Symbol("issuing");
@@ -20,12 +21,14 @@ export class Permit {
   readonly #destination: Destination;
   readonly #direction: Direction;
   readonly #flowId: string;
+  readonly #addressLimits: readonly AddressSet[];
 
-  constructor(key: typeof issuing, flow: Flow) {
+  constructor(key: typeof issuing, flow: Flow, addressLimits: readonly AddressSet[] = []) {
     if (key !== issuing) throw new TypeError("a Permit is issued by a Pipeline only");
     this.#destination = flow.destination;
     this.#direction = flow.direction;
     this.#flowId = flow.id;
+    this.#addressLimits = addressLimits;
   }
 
   get destination(): Destination {
@@ -40,6 +43,11 @@ export class Permit {
   get flowId(): string {
     return this.#flowId;
   }
+
+  /** The ranges that the address dialled must be in, all of them; empty: whatever the address guard lets through. */
+  get addressLimits(): readonly AddressSet[] {
+    return this.#addressLimits;
+  }
 }
 
 /** What a pipeline says of a request. */
@@ -52,9 +60,16 @@ export type Verdict =
   | { readonly denial: Denial }
   | { readonly reply: Reply };
 
-/** What a pipeline says of a response or of a frame. */
+/** What a pipeline says of a response or of a frame; `frame` is what a frame was replaced by. */
 export type ResponseVerdict =
-  { readonly pass: true } | { readonly denial: Denial } | { readonly reply: Reply };
+  | { readonly pass: true; readonly frame?: ReplacedFrame }
+  | { readonly denial: Denial }
+  | { readonly reply: Reply };
+
+/** What is forwarded in place of a frame's data; without data the frame is not forwarded. */
+interface ReplacedFrame {
+  readonly data: Buffer | undefined;
+}
 
 /** How a refusal or a fault of one step counts. `off` steps are never built. */
 export type OnError = "enforce" | "observe";
@@ -104,8 +119,8 @@ function consents(decision: Decision): boolean {
 export class Pipeline {
   readonly direction: Direction;
   readonly steps: readonly Step[];
-  /** A request's body must be in memory before the chain is asked. */
-  readonly needsRequestBody: boolean;
+  /** Whether the request's body must be in memory before the chain is asked. */
+  readonly needsBody: (context: RequestContext) => boolean;
   /** What the chain needs of the answer to a message that it let pass. */
   readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
   readonly #otherwise: "allow" | "deny";
@@ -134,7 +149,7 @@ export class Pipeline {
     this.#responseSteps = reversed.filter((step) => step.plugin.onResponse !== undefined);
     this.#frameSteps = reversed.filter((step) => step.plugin.onFrame !== undefined);
     this.#finishSteps = reversed.filter((step) => step.plugin.onFinish !== undefined);
-    this.needsRequestBody = steps.some((step) => step.body.request !== undefined);
+    this.needsBody = bodyNeedOf(steps);
     this.answerNeeds = answerNeedsOf(steps);
   }
 
@@ -142,7 +157,7 @@ export class Pipeline {
   immediate(context: RequestContext): Verdict | undefined {
     const isEmpty = this.#requestSteps.length === 0 && this.#credentialSteps.length === 0;
     return isEmpty && this.#otherwise === "allow" && context.stage === "request"
-      ? { permit: this.#permit(context.flow) }
+      ? { permit: this.#permit(context) }
       : undefined;
   }
 
@@ -171,8 +186,8 @@ export class Pipeline {
       if (decision.action === "respond") return { reply: decision.reply };
       consented ||= consents(decision);
     }
-    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context.flow) };
-    if (deferDefault) return { permit: this.#permit(context.flow), isDeferred: true };
+    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context) };
+    if (deferDefault) return { permit: this.#permit(context), isDeferred: true };
     return { denial: this.defaultDenial(context) };
   }
 
@@ -194,11 +209,18 @@ export class Pipeline {
 
   /** A Permit for a destination that the file exempts from the chain (`listener.skip_hosts`). */
   permitSkipped(flow: Flow): Permit {
-    return this.#permit(flow);
+    return new Permit(issuing, flow);
   }
 
-  #permit(flow: Flow): Permit {
-    return new Permit(issuing, flow);
+  #permit({ flow, addressLimits }: RequestContext): Permit {
+    return new Permit(issuing, flow, addressLimits);
+  }
+
+  /** Whether a step needs the body of this request in memory. */
+  needsBodyOf(context: RequestContext): boolean {
+    return this.steps.some(
+      ({ body, plugin }) => body.request !== undefined && (plugin.needsBodyOf?.(context) ?? true),
+    );
   }
 
   /** Asks the chain about an answer, last plugin first. */
@@ -213,14 +235,20 @@ export class Pipeline {
 
   /** Asks the chain about one frame of a streamed answer before the frame is forwarded. */
   async runFrame(context: RequestContext, frame: Frame): Promise<ResponseVerdict> {
+    let replaced: ReplacedFrame | undefined;
     for (const step of this.#frameSteps) {
       const ask = step.plugin.onFrame?.bind(step.plugin);
       if (ask === undefined) continue;
-      const decision = await this.#guard(step, context, "response", (view) => ask(view, frame));
+      const seen = replaced?.data === undefined ? frame : { ...frame, data: replaced.data };
+      const decision = await this.#guard(step, context, "response", (view) => ask(view, seen));
       if (decision.action === "deny") return { denial: decision.denial };
       if (decision.action === "respond") return { reply: decision.reply };
+      if (decision.action !== "modify" || decision.frame === undefined) continue;
+      replaced = decision.frame;
+      // The steps before this one are not shown what nobody gets.
+      if (replaced.data === undefined) break;
     }
-    return passed;
+    return replaced === undefined ? passed : { pass: true, frame: replaced };
   }
 
   /** Whether any step was asked about this message, so that {@link finish} has somebody to tell. */

@@ -9,8 +9,8 @@ import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply } from "./decision.ts";
-export { allow, deny, exempt, modify, observe, respond, skip } from "./decision.ts";
+export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
+export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
 export type { Flow } from "./flow.ts";
 
 /** A bounded HTTP answer from a service that the operator named in the configuration. */
@@ -79,6 +79,25 @@ export interface PluginDeps {
   carry<T extends object>(key: string, make: () => T): T;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
+  /** Says that the instance permits something else than before: open tunnels are judged again. */
+  changed(): void;
+}
+
+/** One mistake in an instance's configuration that its schema could not find; `path` starts at the configuration. */
+export interface ConfigProblem {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** What `create` throws for mistakes that have a place. */
+export class PluginConfigError extends Error {
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(problems: readonly ConfigProblem[]) {
+    super(problems.map(({ message }) => message).join("\n"));
+    this.name = "PluginConfigError";
+    this.problems = problems;
+  }
 }
 
 /** How a message ended, for {@link Plugin.onFinish}. */
@@ -108,6 +127,8 @@ export type Answer = Decision | undefined;
 export interface Plugin {
   /** Which bodies this instance needs, where that is less than its definition says. */
   readonly body?: BodyAccess;
+  /** Whether the body of this request is needed, where that is not so for every request; asked before `onRequest`. */
+  needsBodyOf?(context: RequestContext): boolean;
   /**
    * Says that the instance judges callers: `Client.process` is then filled in. The paths are those that a caller may
    * have as symbolic links to its executable. `undefined`: nothing depends on the caller.
@@ -115,6 +136,11 @@ export interface Plugin {
   callerLinks?(): readonly string[] | undefined;
   /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
   start?(signal: AbortSignal): Promise<void>;
+  /**
+   * Whether the instance has to read the body of this request; asked when only its head is there. A body that nobody
+   * wants is streamed, whatever its size. Absent: every body.
+   */
+  wantsBody?(context: RequestContext): boolean;
   onRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
    * Attaches credentials. Runs after every `onRequest` of the chain has let the message pass, so that no token is
@@ -128,7 +154,7 @@ export interface Plugin {
   wantsAnswer?(context: RequestContext): boolean;
   /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
-  /** Judges each frame of a stream before it is forwarded. */
+  /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;

@@ -32,3 +32,16 @@ export function requestJson(context: RequestContext): JsonBody {
       return { kind: "invalid", reason: "corrupt in its content coding" };
   }
 }
+
+/** Types of content that no reader of JSON reads. */
+const neverJson =
+  /^\s*(?:multipart|image|audio|video|font)\/|^\s*application\/(?:octet-stream|grpc|x-git|zip|gzip|x-tar|pdf|wasm|x-www-form-urlencoded|vnd\.docker)/i;
+
+/**
+ * Whether a request's body may be JSON, by what its head says of it: uploads need not be held in memory.
+ *
+ * A type that is missing or says something else about text counts as JSON, because there are servers that do not look.
+ */
+export function mayBeJson(context: RequestContext): boolean {
+  return !neverJson.test(context.headers.get("content-type") ?? "");
+}

@@ -6,7 +6,7 @@
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
-import type { AnswerNeeds } from "../pipeline/answer-needs.ts";
+import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
@@ -75,6 +75,7 @@ class Exchange {
       headers: request.headers,
       hasBody: downstream.hasBody,
       cancellation: this.#cancellation,
+      upgrade: request.upgrade?.protocol,
     });
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -115,7 +116,7 @@ class Exchange {
   }
 
   #immediate(): Permit | undefined {
-    if (this.#pipeline.needsRequestBody) return undefined;
+    if (this.#pipeline.needsBody(this.#context)) return undefined;
     const verdict = this.#pipeline.immediate(this.#context);
     return verdict !== undefined && "permit" in verdict ? verdict.permit : undefined;
   }
@@ -144,7 +145,7 @@ class Exchange {
   /** The request body, when a step of the chain needs it in memory. */
   async #bufferedBody(): Promise<Buffer | undefined> {
     const { downstream, runtime } = this.#request;
-    if (!this.#pipeline.needsRequestBody || !downstream.hasBody) return undefined;
+    if (!downstream.hasBody || !this.#pipeline.needsBody(this.#context)) return undefined;
     if (downstream.expectsContinue) downstream.sendContinue();
     const read = await bufferBody(this.#context, downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,
@@ -193,8 +194,8 @@ class Exchange {
 
   /** What goes on the wire: the context's fields and body, and our own Via. */
   #outgoing(buffered: Buffer | undefined): OutgoingRequest {
-    const { downstream, path, basePath = "", upgrade } = this.#request;
-    const { headers, content } = this.#context;
+    const { downstream, basePath = "", upgrade } = this.#request;
+    const { headers, content, path } = this.#context;
     if (content.replaced) headers.delete("content-encoding");
     const bytes = content.replaced ? content.bytes : buffered;
     if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));

@@ -95,7 +95,11 @@ export class Metrics {
       }
     | undefined;
 
-  constructor(options: { readonly version: string; generation(): number }) {
+  constructor(options: {
+    readonly version: string;
+    readonly egressEnforcement?: "enforce-redirect" | "none";
+    generation(): number;
+  }) {
     const registry = this.#registry;
     this.contentType = registry.contentType;
     const tally = (name: string, help: string, ...labels: string[]): Tally =>
@@ -289,7 +293,11 @@ export class Metrics {
     this.#readers.clear();
   }
 
-  #declareGauges(options: { readonly version: string; generation(): number }): void {
+  #declareGauges(options: {
+    readonly version: string;
+    readonly egressEnforcement?: "enforce-redirect" | "none";
+    generation(): number;
+  }): void {
     const registers = [this.#registry];
     const readers = this.#readers;
     for (const [name, help] of Object.entries(gauges) as [GaugeName, string][]) {
@@ -313,6 +321,13 @@ export class Metrics {
       registers,
     });
     build.set({ version: options.version, node: process.version }, 1);
+    const enforcement = new Gauge({
+      name: "authbridge_egress_enforcement_info",
+      help: "Always 1; the label says how the agent is kept to the proxy.",
+      labelNames: ["mode"],
+      registers,
+    });
+    enforcement.set({ mode: options.egressEnforcement ?? "enforce-redirect" }, 1);
     this.#reloadedAt.setToCurrentTime();
   }
 

@@ -1,4 +1,4 @@
-/** Which parts of an answer must be in memory, or judged frame by frame, before the client gets them. */
+/** Which parts of a message a chain must have in memory, or judge frame by frame, before they go on. */
 import type { RequestContext } from "./context.ts";
 import type { BodyAccess, Plugin } from "./plugin.ts";
 
@@ -28,6 +28,12 @@ export function answerNeedsOf(steps: readonly Reader[]): (context: RequestContex
   const all = sum(steps);
   if (steps.every(({ plugin }) => plugin.wantsAnswer === undefined)) return () => all;
   return (context) => sum(steps.filter(({ plugin }) => plugin.wantsAnswer?.(context) ?? true));
+}
+
+/** Says whether a request's body must be in memory before the chain is asked. */
+export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) => boolean {
+  const readers = steps.filter(({ body }) => body.request !== undefined);
+  return (context) => readers.some(({ plugin }) => plugin.wantsBody?.(context) ?? true);
 }
 
 function sum(steps: readonly Reader[]): AnswerNeeds {
