@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { parseDuration } from "../duration.ts";
 import { messageOf } from "../errors.ts";
+import { tailCommand, type TailCommand, type VerifyAuditCommand } from "./record-arguments.ts";
 
 /** A file and how strictly to read it. */
 export interface FileCommand {
@@ -75,6 +76,8 @@ export type Command =
   | ({ readonly kind: "doctor" } & DoctorCommand)
   | ({ readonly kind: "run-command" } & RunCommand)
   | ({ readonly kind: "init" } & InitCommand)
+  | ({ readonly kind: "tail" } & TailCommand)
+  | ({ readonly kind: "verify-audit" } & VerifyAuditCommand)
   | ({ readonly kind: "demo" } & DemoCommand)
   | { readonly kind: "schema" | "version" | "help" }
   | { readonly kind: "usage-error"; readonly message: string };
@@ -92,6 +95,9 @@ export const usage = `Usage:
   authbridge-proxy doctor --config FILE [-- COMMAND …]
                                                     check file, CA, listeners, key sets, token endpoints and the
                                                     bridge, and run COMMAND through the proxy to see what it reaches
+  authbridge-proxy tail [--config FILE | --url URL] [options]
+                                                    show what happens in a running proxy
+  authbridge-proxy verify-audit FILE …              say whether a decision log is whole, oldest file first
   authbridge-proxy schema                           print the JSON Schema of the file
   authbridge-proxy --demo [--ca-dir DIR]            a forward proxy on 127.0.0.1:47600 that opens TLS and shows traffic
   authbridge-proxy --version
@@ -106,6 +112,12 @@ Options:
   --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
   --policy FILE       run: refuse what this policy file (OpenShell format) does not allow
   --timeout DURATION  doctor: how long COMMAND may run (default 60s)
+  --url URL           tail: the session API (default: from the file, else http://127.0.0.1:9094)
+  --session ID, --host TEXT, --plugin NAME, --decision allow|deny|error
+                      tail: only events of this session, of hosts with this text, of this plugin, of this kind
+  --limit N           tail: kept events to begin with (default 20)
+  --json              tail: one JSON object per event
+  --secret-file FILE  tail: the secret of session.api_secret_file
   --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
 
 Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or bad configuration.
@@ -130,6 +142,14 @@ const options = {
   local: { type: "boolean" },
   sidecar: { type: "boolean" },
   gateway: { type: "boolean" },
+  url: { type: "string" },
+  session: { type: "string" },
+  host: { type: "string" },
+  decision: { type: "string" },
+  plugin: { type: "string" },
+  json: { type: "boolean" },
+  "secret-file": { type: "string" },
+  limit: { type: "string" },
 } as const;
 
 type OptionName = keyof typeof options;
@@ -145,6 +165,19 @@ const optionsOf = {
   ca: ["config", "lenient", "fingerprint"],
   env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
   doctor: ["config", "lenient", "timeout"],
+  tail: [
+    "config",
+    "lenient",
+    "url",
+    "session",
+    "host",
+    "decision",
+    "plugin",
+    "json",
+    "secret-file",
+    "limit",
+  ],
+  "verify-audit": [],
   schema: [],
 } as const satisfies Record<string, readonly OptionName[]>;
 
@@ -169,8 +202,10 @@ export function parseCommand(argv: readonly string[]): Command {
   const { values, positionals } = parsed;
   if (values.help === true) return { kind: "help" };
   if (values.version === true) return { kind: "version" };
-  const [written, extra] = positionals;
-  if (extra !== undefined) return usageError(`unexpected argument "${extra}"`);
+  const [written, ...files] = positionals;
+  const [extra] = files;
+  if (extra !== undefined && written !== "verify-audit")
+    return usageError(`unexpected argument "${extra}"`);
   const name = nameOf(written, values, end !== -1);
   if (typeof name !== "string") return name;
   if (end !== -1 && name !== "doctor" && name !== "run-command")
@@ -180,6 +215,7 @@ export function parseCommand(argv: readonly string[]): Command {
   if (name === "schema") return { kind: name };
   if (name === "demo") return demoCommand(values);
   if (name === "init") return initCommand(values);
+  if (name === "tail" || name === "verify-audit") return recordCommand(name, values, files);
   if (name === "run-command") return runCommand(values, rest);
   return fileCommand(name, values, rest);
 }
@@ -193,6 +229,8 @@ const titles: Readonly<Record<CommandName, string>> = {
   ca: "ca",
   env: "env",
   doctor: "doctor",
+  tail: "tail",
+  "verify-audit": "verify-audit",
   schema: "schema",
 };
 
@@ -232,6 +270,19 @@ function initCommand(values: Values): Command {
   return file === "" ? usageError("--config must not be empty") : { kind: "init", starter, file };
 }
 
+function recordCommand(
+  kind: "tail" | "verify-audit",
+  values: Values,
+  files: readonly string[],
+): Command {
+  if (kind === "verify-audit")
+    return files.length === 0
+      ? usageError("verify-audit needs the files of a decision log")
+      : { kind, files };
+  const asked = tailCommand(values);
+  return typeof asked === "string" ? usageError(asked) : { kind, ...asked };
+}
+
 function runCommand(values: Values, command: readonly string[]): Command {
   const { config: file, policy: policyFile, lenient = false } = values;
   if (command.length === 0) return usageError("run needs a command after --");
@@ -249,7 +300,7 @@ function runCommand(values: Values, command: readonly string[]): Command {
 }
 
 function fileCommand(
-  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema">,
+  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema" | "tail" | "verify-audit">,
   values: Values,
   rest: readonly string[],
 ): Command {
