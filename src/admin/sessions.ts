@@ -14,10 +14,18 @@ import {
   type AdminStream,
 } from "./server.ts";
 
+/** What one plugin instance has observed. */
+export interface PluginObservations {
+  readonly plugin: string;
+  readonly observed: unknown;
+}
+
 /** What the session API shows. */
 export interface SessionSources {
   readonly store: Pick<SessionStore, "list" | "get" | "subscribe">;
   pipelines(): PipelineView;
+  /** What the policies of the running generation have refused. */
+  denials?(): readonly PluginObservations[];
   status(): StatusView;
   /** Every plugin that could be configured; without it `/v1/plugins` is 404. */
   readonly plugins?: () => readonly PluginView[];
@@ -67,6 +75,7 @@ export function sessionRoutes(sources: SessionSources): readonly AdminRoute[] {
         bounded(query, (_limit, view) => feeds.open(query.get("session") ?? "", view)),
     },
     { path: "/v1/pipeline", handle: () => json(sources.pipelines()) },
+    { path: "/v1/policy/denials", handle: () => json({ instances: sources.denials?.() ?? [] }) },
     { path: "/v1/status", handle: () => json(sources.status()) },
     {
       path: "/v1/plugins",

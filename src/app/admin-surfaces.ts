@@ -8,7 +8,7 @@ import {
 } from "../admin/catalogue.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer } from "../admin/server.ts";
-import { sessionRoutes } from "../admin/sessions.ts";
+import { type PluginObservations, sessionRoutes } from "../admin/sessions.ts";
 import { type ReloadStatus, statsRoutes } from "../admin/stats.ts";
 import type { Config } from "../config/presets.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
@@ -25,6 +25,7 @@ export interface AdminSources {
   readonly version: string;
   config(): Config;
   reloadStatus(): ReloadStatus;
+  observations(): readonly PluginObservations[];
   readiness(): string | undefined;
 }
 
@@ -68,6 +69,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         routes: sessionRoutes({
           store: sessions,
           pipelines: () => pipelineView(sources.config(), sources.definitions),
+          denials: () => sources.observations(),
           status: () => {
             const reason = sources.readiness();
             return {

@@ -197,6 +197,7 @@ export class App {
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
+      observations: () => this.#runtimes.runtime.outbound.observations(),
     });
     for (const { surface, address, server, optional } of admin) {
       try {
