@@ -298,7 +298,7 @@ describe("policy suggest", () => {
     });
     await put("next.yaml", merge(config, extended));
     const again = await runProgram(
-      `explain --config ${join(folder, "next.yaml")} --url http://new.example.com/items/43 --no-resolve`.split(
+      `explain --config ${join(folder, "next.yaml")} --url http://new.example.com/items/43 --no-resolve --binary ${realpathSync(process.execPath)}`.split(
         " ",
       ),
     );

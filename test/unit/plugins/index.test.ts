@@ -22,10 +22,7 @@ function assembled(entries: readonly PluginEntry[], bench = new PluginBench()) {
 }
 
 test.each([
-  "opa",
   "token-broker",
-  "a2a-parser",
-  "inference-parser",
   "ibac",
   "sparc",
   "context-guru",
