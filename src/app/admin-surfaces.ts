@@ -6,10 +6,12 @@ import {
   describePlugin,
   type PipelineView,
 } from "../admin/catalogue.ts";
+import { consoleRoutes } from "../admin/console.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
-import { type ReloadStatus, statsRoutes } from "../admin/stats.ts";
+import { statsRoutes } from "../admin/stats.ts";
+import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { SessionStore } from "../session/store.ts";
@@ -17,14 +19,12 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
 /** Where the surfaces read from. */
-export interface AdminSources {
+export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly sessions: SessionStore | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
-  readonly version: string;
   config(): Config;
-  reloadStatus(): ReloadStatus;
   readiness(): string | undefined;
 }
 
@@ -65,23 +65,18 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       server: new AdminServer({
         name: "sessions",
         log,
-        routes: sessionRoutes({
-          store: sessions,
-          pipelines: () => pipelineView(sources.config(), sources.definitions),
-          status: () => {
-            const reason = sources.readiness();
-            return {
-              version: sources.version,
-              ready: reason === undefined,
-              ...(reason === undefined ? {} : { reason }),
-              egressEnforcement: sources.config().egress_enforcement,
-            };
-          },
-          plugins: () =>
-            sources.definitions.map((definition) =>
-              describePlugin(definition, schemaOf(definition)),
-            ),
-        }),
+        routes: [
+          ...consoleRoutes(),
+          ...statusRoutes(sources),
+          ...sessionRoutes({
+            store: sessions,
+            pipelines: () => pipelineView(sources.config(), sources.definitions),
+            plugins: () =>
+              sources.definitions.map((definition) =>
+                describePlugin(definition, schemaOf(definition)),
+              ),
+          }),
+        ],
       }),
     });
   }

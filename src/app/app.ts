@@ -1,6 +1,7 @@
 /** The process: binds the surfaces, holds the current generation, reloads it, and closes everything in order. */
 import { randomBytes } from "node:crypto";
 import type { AdminServer } from "../admin/server.ts";
+import type { ProcessStatus } from "../admin/status.ts";
 import { durationMs } from "../config/duration.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
@@ -84,6 +85,7 @@ export class App {
   #surfaces: DataSurfaces | undefined;
   #reloader: Reloader | undefined;
   #addresses: BoundAddresses = {};
+  readonly #startedAt = new Date().toISOString();
   #state: "starting" | "serving" | "draining" = "starting";
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
@@ -193,10 +195,11 @@ export class App {
       metrics: this.#metrics,
       sessions: this.#sessions?.store,
       definitions: this.#services.definitions,
-      version: this.#options.version,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
+      warnings: () => this.#loaded.warnings,
+      status: () => this.#processStatus(),
     });
     for (const { surface, address, server, optional } of admin) {
       try {
@@ -228,6 +231,23 @@ export class App {
       },
       "serving",
     );
+  }
+
+  #processStatus(): ProcessStatus {
+    const reason = this.readiness();
+    const bound = Object.entries(this.#addresses);
+    return {
+      version: this.#options.version,
+      ready: reason === undefined,
+      ...(reason === undefined ? {} : { reason }),
+      egressEnforcement: this.#loaded.config.egress_enforcement,
+      startedAt: this.#startedAt,
+      generation: this.#serving.generation,
+      addresses: Object.fromEntries(
+        bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
+      ),
+      stats: this.#metrics.goStats(),
+    };
   }
 
   #surfaceServices(config: Config): SurfaceServices {

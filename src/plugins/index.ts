@@ -1,5 +1,6 @@
 /** The plugins that come with the proxy. */
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
+import { a2aParser } from "./a2a-parser.ts";
 import { egressPolicy } from "./egress-policy.ts";
 import { inferenceParser } from "./inference-parser.ts";
 import { jwtValidation } from "./jwt-validation.ts";
@@ -21,6 +22,7 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(staticInject),
   hidden(egressPolicy),
   hidden(opa),
+  hidden(a2aParser),
   hidden(inferenceParser),
   hidden(mcpParser),
   ...unavailablePlugins.map(hidden),

@@ -23,7 +23,6 @@ function assembled(entries: readonly PluginEntry[], bench = new PluginBench()) {
 
 test.each([
   "token-broker",
-  "a2a-parser",
   "ibac",
   "sparc",
   "context-guru",
