@@ -18,7 +18,7 @@ export function tarOf(entries: readonly TarEntry[]): Buffer {
     header.write("00000000000\0", 136);
     header.write("        ", 148);
     header.write(type, 156);
-    header.write("ustar\0" + "00", 257);
+    header.write("ustar\u000000", 257);
     const sum = header.reduce((total, byte) => total + byte, 0);
     header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
     return [header, bytes, Buffer.alloc((512 - (bytes.length % 512)) % 512)];
