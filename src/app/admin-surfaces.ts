@@ -7,6 +7,7 @@ import {
   type PipelineView,
 } from "../admin/catalogue.ts";
 import { consoleRoutes } from "../admin/console.ts";
+import { denialRoutes, type PluginObservations } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
@@ -25,6 +26,7 @@ export interface AdminSources extends StatusSources {
   readonly sessions: SessionParts | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
   config(): Config;
+  observations(): readonly PluginObservations[];
   readiness(): string | undefined;
 }
 
@@ -70,6 +72,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         routes: [
           ...consoleRoutes(),
           ...statusRoutes(sources),
+          ...denialRoutes(() => sources.observations()),
           ...sessionRoutes({
             store: sessions.kept.store,
             usage: sessions.kept.usage,

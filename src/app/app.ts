@@ -199,6 +199,7 @@ export class App {
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
+      observations: () => this.#runtimes.runtime.outbound.observations(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });

@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { parseDuration } from "../duration.ts";
 import { messageOf } from "../errors.ts";
+import { isPolicyCommand, parsePolicyCommand, type PolicyCommand } from "./policy-command-line.ts";
 import { tailCommand, type TailCommand, type VerifyAuditCommand } from "./record-arguments.ts";
 
 /** A file and how strictly to read it. */
@@ -79,51 +80,9 @@ export type Command =
   | ({ readonly kind: "tail" } & TailCommand)
   | ({ readonly kind: "verify-audit" } & VerifyAuditCommand)
   | ({ readonly kind: "demo" } & DemoCommand)
+  | PolicyCommand
   | { readonly kind: "schema" | "version" | "help" }
   | { readonly kind: "usage-error"; readonly message: string };
-
-/** The text of `--help`. */
-export const usage = `Usage:
-  authbridge-proxy --config FILE [--lenient]        run the proxy
-  authbridge-proxy run [--config FILE | --policy FILE] -- COMMAND …
-                                                    run COMMAND behind a proxy of its own, and tell what it reached
-  authbridge-proxy init [--local | --sidecar | --gateway] [--config FILE]
-                                                    write a commented starter file (default authbridge.yaml)
-  authbridge-proxy check --config FILE [--lenient]  validate the file and print the effective configuration
-  authbridge-proxy ca --config FILE [--fingerprint] print the certificate of the TLS bridge that clients have to trust
-  authbridge-proxy env --config FILE [options]      print the environment that makes clients use and trust the proxy
-  authbridge-proxy doctor --config FILE [-- COMMAND …]
-                                                    check file, CA, listeners, key sets, token endpoints and the
-                                                    bridge, and run COMMAND through the proxy to see what it reaches
-  authbridge-proxy tail [--config FILE | --url URL] [options]
-                                                    show what happens in a running proxy
-  authbridge-proxy verify-audit FILE …              say whether a decision log is whole, oldest file first
-  authbridge-proxy schema                           print the JSON Schema of the file
-  authbridge-proxy --demo [--ca-dir DIR]            a forward proxy on 127.0.0.1:47600 that opens TLS and shows traffic
-  authbridge-proxy --version
-
-Options:
-  --config FILE       the configuration file
-  --lenient           unknown keys are warnings, for files written for the Go authbridge-proxy
-  --fingerprint       ca: subject, SHA-256 fingerprint and expiry instead of the certificate
-  --format FORMAT     env: shell (default), dotenv or kubernetes
-  --proxy URL         env: the proxy as clients reach it, such as http://127.0.0.1:8081 (default: from the file)
-  --ca-file PATH      env: where clients find ca.crt (default: in tls_bridge.ca_dir); the bundle is expected beside it
-  --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
-  --policy FILE       run: refuse what this policy file (OpenShell format) does not allow
-  --timeout DURATION  doctor: how long COMMAND may run (default 60s)
-  --url URL           tail: the session API (default: from the file, else http://127.0.0.1:9094)
-  --session ID, --host TEXT, --plugin NAME, --decision allow|deny|error
-                      tail: only events of this session, of hosts with this text, of this plugin, of this kind
-  --limit N           tail: kept events to begin with (default 20)
-  --json              tail: one JSON object per event
-  --secret-file FILE  tail: the secret of session.api_secret_file
-  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
-
-Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or bad configuration.
-run -- COMMAND exits as COMMAND does, with 128 and the number of the signal that ended it, with 127 when it is not there.
-Environment: LOG_LEVEL=debug|info|warn|error (default info).
-`;
 
 const options = {
   config: { type: "string" },
@@ -190,6 +149,7 @@ const maxTimeoutMs = 24 * 3_600_000;
 
 /** Never throws. */
 export function parseCommand(argv: readonly string[]): Command {
+  if (isPolicyCommand(argv)) return parsePolicyCommand(argv);
   const end = argv.indexOf("--");
   const own = end === -1 ? argv : argv.slice(0, end);
   const rest = end === -1 ? [] : argv.slice(end + 1);

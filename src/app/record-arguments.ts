@@ -43,6 +43,21 @@ export interface TailValues {
   readonly limit?: string | undefined;
 }
 
+/** The lines of `--help` about these commands. */
+export const recordUsage = {
+  commands: `  authbridge-proxy tail [--config FILE | --url URL] [options]
+                                                    show what happens in a running proxy
+  authbridge-proxy verify-audit FILE …              say whether a decision log is whole, oldest file first
+`,
+  options: `  --url URL           tail: the session API (default: from the file, else http://127.0.0.1:9094)
+  --session ID, --host TEXT, --plugin NAME, --decision allow|deny|error
+                      tail: only events of this session, of hosts with this text, of this plugin, of this kind
+  --limit N           tail: kept events to begin with (default 20)
+  --json              tail: one JSON object per event
+  --secret-file FILE  tail: the secret of session.api_secret_file
+`,
+};
+
 const defaultLimit = "20";
 
 /** The command, or what is wrong with it. */

@@ -81,7 +81,11 @@ export async function sessionProblems({ session }: Config): Promise<BuildProblem
 }
 
 /** The store of a process that keeps no events. */
-const unkept = { rekey: (): void => undefined, intentOf: (): undefined => undefined };
+const unkept = {
+  rekey: (): void => undefined,
+  intentOf: (): undefined => undefined,
+  someIntents: (): [] => [],
+};
 
 async function keptEvents(
   session: Config["session"],

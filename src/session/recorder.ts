@@ -59,6 +59,10 @@ export class SessionRecorder implements SessionReader {
     return this.#attribution.intentOf(context);
   }
 
+  isInDoubt(context: RequestContext): boolean {
+    return this.#attribution.isInDoubt(context);
+  }
+
   #append(context: RequestContext, facts: EventFacts): void {
     const event = this.#content.shaped(eventOf(context, facts));
     for (const sink of this.#sinks) sink.record(event);
