@@ -59,6 +59,8 @@ export interface Intent {
 export interface SessionReader {
   /** The user's latest request in this message's session; undefined where there is none, or nobody can tell whose it is. */
   intentOf(context: RequestContext): Intent | undefined;
+  /** True where users asked for things and nobody can tell which of them this message follows from. */
+  isInDoubt(context: RequestContext): boolean;
 }
 
 /** What the framework gives to a plugin instance. */
