@@ -30,6 +30,7 @@ export const errorTable = {
   "upstream.address-forbidden": { status: 403, exposed: true },
   "upstream.unresolvable": { status: 502, exposed: true },
   "upstream.refused": { status: 502, exposed: true },
+  "upstream.proxy-refused": { status: 502, exposed: true },
   "upstream.reset": { status: 502, exposed: true },
   "upstream.tls": { status: 502, exposed: true },
   "upstream.bad-response": { status: 502, exposed: true },
@@ -57,11 +58,18 @@ export type ErrorCode = keyof typeof errorTable;
  */
 export class ProxyError extends Error {
   readonly code: ErrorCode;
+  /** The step of the way through a parent proxy that failed, where one did; see upstream/hop-fault.ts. */
+  readonly hop: string | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options?: { readonly cause?: unknown; readonly hop?: string },
+  ) {
     super(message, options);
     this.name = "ProxyError";
     this.code = code;
+    this.hop = options?.hop;
   }
 
   /** The HTTP status that this code answers with. */

@@ -24,6 +24,8 @@ export interface AdminSources {
   readonly definitions: readonly AnyPluginDefinition[];
   config(): Config;
   reloadStatus(): ReloadStatus;
+  /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
+  chain(): object | undefined;
   readiness(): string | undefined;
 }
 
@@ -48,8 +50,8 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         name: "stats",
         log,
         routes: statsRoutes({
-          config: () => sources.config(),
-          reloadStatus: () => sources.reloadStatus(),
+          config: () => withChain(sources.config(), "upstream_proxy_status", sources.chain()),
+          reloadStatus: () => withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
           metrics,
         }),
       }),
@@ -86,6 +88,10 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     }),
   });
   return surfaces;
+}
+
+function withChain<T extends object>(shown: T, key: string, chain: object | undefined): T {
+  return chain === undefined ? shown : { ...shown, [key]: chain };
 }
 
 function pipelineView(config: Config, definitions: readonly AnyPluginDefinition[]): PipelineView {

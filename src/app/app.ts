@@ -26,8 +26,9 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { adminSurfaces } from "./admin-surfaces.ts";
-import { type BuildServices, buildRuntime } from "./build.ts";
+import { buildRuntime } from "./build.ts";
 import { buildProblems } from "./build-problems.ts";
+import { ChainReload } from "./chain-reload.ts";
 import { definitionsFor } from "./definitions.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
@@ -42,6 +43,8 @@ export interface AppOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly version: string;
   readonly log: Logger;
+  /** Whether a chain through upstream proxies is tried before it is used. Default always. */
+  readonly probe?: "always" | "never";
 }
 
 /** The addresses that were bound; absent surfaces are not open. */
@@ -69,7 +72,7 @@ export class App {
   readonly #options: AppOptions;
   readonly #log: Logger;
   readonly #metrics: Metrics;
-  readonly #services: BuildServices;
+  readonly #services: ProcessParts["services"];
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
   readonly #ownListeners: OwnListeners;
@@ -83,6 +86,7 @@ export class App {
   #loaded: LoadedConfig;
   #bridge: BridgeServer | undefined;
   #reloader: Reloader | undefined;
+  #chain: ChainReload | undefined;
   #addresses: BoundAddresses = {};
   #state: "starting" | "serving" | "draining" = "starting";
 
@@ -96,12 +100,15 @@ export class App {
       options.log,
       options.version,
     );
-    const built = await buildRuntime(loaded.config, 1, parts.services);
+    const built = await buildRuntime(loaded.config, 1, parts.services, {
+      probe: options.probe !== "never",
+    });
     if ("problems" in built) {
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
     const app = new App(options, loaded, parts, new RuntimeHolder(built.runtime));
+    parts.services.acceptance.accepted(built.chain);
     try {
       await app.#open();
     } catch (error) {
@@ -142,6 +149,7 @@ export class App {
     drainMs: number = durationMs(this.#loaded.config.limits.drain_timeout),
   ): Promise<void> {
     this.#state = "draining";
+    this.#chain?.close();
     await this.#reloader?.close();
     this.#bridge?.drain();
     const cut = setTimeout(() => this.#tunnels.cutAll(), drainMs);
@@ -203,6 +211,7 @@ export class App {
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
+      chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
     });
     for (const { surface, address, server, optional } of admin) {
@@ -274,9 +283,14 @@ export class App {
 
   #makeReloader(config: Config): Reloader {
     const { file, lenient, env } = this.#options;
+    const { acceptance } = this.#services;
+    const reload = (): void => void this.#reloader?.reload();
+    const chain = new ChainReload({ config, acceptance, log: this.#log, reload });
+    this.#chain = chain;
     return new Reloader({
       file,
       debounceMs: durationMs(config.reload.debounce),
+      chain,
       status: this.#status,
       log: this.#log,
       metrics: this.#metrics,
@@ -291,12 +305,16 @@ export class App {
     if (fixed.length > 0)
       return `unreloadable field changed, pod restart required: [${fixed.join(" ")}]`;
     const generation = this.#serving.generation + 1;
-    const built = await buildRuntime(loaded.config, generation, this.#services);
+    const probe = this.#options.probe !== "never";
+    this.#chain?.trying(loaded.config);
+    const built = await buildRuntime(loaded.config, generation, this.#services, { probe });
     if ("problems" in built) return buildProblems(loaded, built.problems);
     this.#serving.generation = generation;
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
+    this.#services.acceptance.accepted(built.chain);
+    this.#chain?.accepted(loaded.config);
     this.#warn(loaded);
     if (loaded.config.reload.recheck_tunnels) {
       const { outbound, skipHosts } = built.runtime;

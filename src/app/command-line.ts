@@ -9,6 +9,11 @@ export interface FileCommand {
   readonly lenient: boolean;
 }
 
+/** `run` and `check`: whether readiness endpoints of upstream_proxy are asked. */
+export interface ServeCommand extends FileCommand {
+  readonly probe?: "always" | "never";
+}
+
 /** `ca`: the certificate that clients trust, or what identifies it. */
 export interface CaCommand extends FileCommand {
   readonly fingerprint: boolean;
@@ -46,7 +51,7 @@ export interface DemoCommand {
 
 /** One parsed command line. */
 export type Command =
-  | ({ readonly kind: "run" | "check" } & FileCommand)
+  | ({ readonly kind: "run" | "check" } & ServeCommand)
   | ({ readonly kind: "ca" } & CaCommand)
   | ({ readonly kind: "env" } & EnvCommand)
   | ({ readonly kind: "doctor" } & DoctorCommand)
@@ -70,6 +75,7 @@ export const usage = `Usage:
 Options:
   --config FILE       the configuration file
   --lenient           unknown keys are warnings, for files written for the Go authbridge-proxy
+  --probe[=never]     check: also ask the readiness endpoints of upstream_proxy; --probe=never: a start does not ask
   --fingerprint       ca: subject, SHA-256 fingerprint and expiry instead of the certificate
   --format FORMAT     env: shell (default), dotenv or kubernetes
   --proxy URL         env: the proxy as clients reach it, such as http://127.0.0.1:8081 (default: from the file)
@@ -90,6 +96,7 @@ const options = {
   demo: { type: "boolean" },
   "ca-dir": { type: "string" },
   fingerprint: { type: "boolean" },
+  probe: { type: "string" },
   format: { type: "string" },
   proxy: { type: "string" },
   "ca-file": { type: "string" },
@@ -102,9 +109,9 @@ type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>["values"
 
 /** What each command understands; an option of another command is a mistake, never ignored. */
 const optionsOf = {
-  run: ["config", "lenient"],
+  run: ["config", "lenient", "probe"],
   demo: ["demo", "ca-dir"],
-  check: ["config", "lenient"],
+  check: ["config", "lenient", "probe"],
   ca: ["config", "lenient", "fingerprint"],
   env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
   doctor: ["config", "lenient", "timeout"],
@@ -120,7 +127,8 @@ const maxTimeoutMs = 24 * 3_600_000;
 /** Never throws. */
 export function parseCommand(argv: readonly string[]): Command {
   const end = argv.indexOf("--");
-  const own = end === -1 ? argv : argv.slice(0, end);
+  const written = end === -1 ? argv : argv.slice(0, end);
+  const own = written.map((arg) => (arg === "--probe" ? "--probe=always" : arg));
   const rest = end === -1 ? [] : argv.slice(end + 1);
   let parsed;
   try {
@@ -131,9 +139,9 @@ export function parseCommand(argv: readonly string[]): Command {
   const { values, positionals } = parsed;
   if (values.help === true) return { kind: "help" };
   if (values.version === true) return { kind: "version" };
-  const [written, extra] = positionals;
+  const [verb, extra] = positionals;
   if (extra !== undefined) return usageError(`unexpected argument "${extra}"`);
-  const name = nameOf(written, values);
+  const name = nameOf(verb, values);
   if (typeof name !== "string") return name;
   if (end !== -1 && name !== "doctor") return usageError("only doctor runs a command after --");
   const foreign = foreignOption(name, values);
@@ -189,7 +197,7 @@ function fileCommand(
   switch (name) {
     case "run":
     case "check":
-      return { kind: name, ...file };
+      return serveCommand(name, file, values);
     case "ca":
       return { kind: name, ...file, fingerprint: values.fingerprint ?? false };
     case "env":
@@ -197,6 +205,12 @@ function fileCommand(
     case "doctor":
       return doctorCommand(file, values, rest);
   }
+}
+
+function serveCommand(kind: "run" | "check", file: FileCommand, { probe }: Values): Command {
+  if (probe === undefined) return { kind, ...file };
+  if (probe !== "always" && probe !== "never") return usageError("--probe takes always or never");
+  return { kind, ...file, probe };
 }
 
 function envCommand(file: FileCommand, values: Values): Command {

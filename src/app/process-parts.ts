@@ -8,11 +8,12 @@ import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
+import { ChainAcceptance } from "./chain-acceptance.ts";
 
 /** The parts that outlive reloads. */
 export interface ProcessParts {
   readonly metrics: Metrics;
-  readonly services: BuildServices;
+  readonly services: BuildServices & { readonly acceptance: ChainAcceptance };
   readonly ownListeners: OwnListeners;
   readonly sessions: SessionStore | undefined;
   /** The number of the generation that serves new flows. */
@@ -37,6 +38,13 @@ export function makeProcessParts(
         maxSessions: session.max_sessions,
       })
     : undefined;
-  const services = { log, metrics, ownListeners, carried: new CarriedState(), definitions };
+  const services = {
+    log,
+    metrics,
+    ownListeners,
+    carried: new CarriedState(),
+    definitions,
+    acceptance: new ChainAcceptance(log, metrics),
+  };
   return { metrics, services, ownListeners, sessions, serving };
 }

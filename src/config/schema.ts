@@ -9,6 +9,7 @@ import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
+import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
 
 const sessionSchema = z.strictObject({
@@ -97,6 +98,9 @@ export const configSchema = z.strictObject({
   egress: egressSchema
     .prefault({})
     .describe("Which addresses may be dialled, and how names become addresses."),
+  upstream_proxy: upstreamProxySchema
+    .optional()
+    .describe("Going through the site's own proxies. Without the block nothing is chained."),
   session: sessionSchema.prefault({}).describe("The store of session events."),
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),

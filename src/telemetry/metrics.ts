@@ -25,6 +25,8 @@ const gauges = {
     "When the certificate authority of the bridge runs out; 0 without a bridge.",
   client_connections: "Connections that clients hold open.",
   upstream_connections: "Connections to upstreams that are open.",
+  upstream_proxy_accepted:
+    "1 while the file's upstream_proxy is the one that serves, 0 while a refused one waits or none is set.",
   ready: "1 while /readyz answers 200, else 0.",
 } as const;
 
@@ -68,6 +70,8 @@ export class Metrics {
   readonly #refused: Tally;
   readonly #addresses: Tally;
   readonly #reloads: Tally;
+  readonly #proxyProbes: Tally;
+  readonly #proxyFailures: Tally;
   readonly #reloadedAt: Gauge;
   readonly #pluginEvents: Tally;
   readonly #openValues = new Set<string>();
@@ -164,6 +168,16 @@ export class Metrics {
       "class",
     );
     this.#reloads = tally("reloads_total", "Reloads of the file, by result.", "result");
+    this.#proxyProbes = tally(
+      "upstream_proxy_probes_total",
+      "Readiness endpoints that were asked, by result: ok or the hop that failed.",
+      "result",
+    );
+    this.#proxyFailures = tally(
+      "upstream_proxy_failures_total",
+      "Connections through an upstream proxy that failed, by hop.",
+      "hop",
+    );
     this.#reloadedAt = new Gauge({
       name: "authbridge_reload_last_success_timestamp_seconds",
       help: "When a configuration was last applied, the start included.",
@@ -252,6 +266,15 @@ export class Metrics {
   reload(ok: boolean): void {
     this.#reloads.of(ok ? "ok" : "failed").value += 1;
     if (ok) this.#reloadedAt.setToCurrentTime();
+  }
+
+  /** `result` is ok or one of the hops of upstream/hop-fault.ts. */
+  upstreamProxyProbed(result: string): void {
+    this.#proxyProbes.of(this.#bounded(result)).value += 1;
+  }
+
+  upstreamProxyFailed(hop: string): void {
+    this.#proxyFailures.of(this.#bounded(hop)).value += 1;
   }
 
   pluginEvent(plugin: string, event: string): void {

@@ -3,20 +3,21 @@ import { errors, Pool, request as sendRequest } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { type Destination, parseAbsoluteTarget } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";
+import { absoluteTarget } from "./origin-pools.ts";
 import type { OriginTrust } from "./origin-trust.ts";
-import type { DirectUpstream } from "./upstream.ts";
+import type { AbsoluteForm, OperatorUpstream } from "./upstream.ts";
 
 const defaultTimeoutMs = 30_000;
 const defaultMaxBytes = 1_048_576;
 
 /** The control-plane client of one generation. Agent traffic cannot reach it: proxy/ and listener/ never name it. */
 export class OperatorClient {
-  readonly #upstream: DirectUpstream;
+  readonly #upstream: OperatorUpstream;
   readonly #trust: OriginTrust;
   readonly #pools = new Map<string, Pool>();
   readonly #closing = new AbortController();
 
-  constructor(upstream: DirectUpstream, trust: OriginTrust) {
+  constructor(upstream: OperatorUpstream, trust: OriginTrust) {
     this.#upstream = upstream;
     this.#trust = trust;
   }
@@ -51,40 +52,52 @@ export class OperatorClient {
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
+    const form = this.#upstream.absoluteFormOperator(destination);
     try {
-      const answer = await sendRequest.call(this.#poolFor(destination), {
+      const answer = await sendRequest.call(this.#poolFor(destination, form), {
         method: request.method ?? "GET",
-        path,
-        headers: { ...request.headers },
+        path: form === undefined ? path : absoluteTarget(destination, path),
+        headers: headersOf(destination, request, form),
         body: request.body ?? null,
         signal: AbortSignal.any(signals),
       });
+      const refusal = form?.refusal(answer.statusCode, answer.headers);
+      if (refusal !== undefined) {
+        await answer.body.dump();
+        throw refusal;
+      }
       const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, destination);
       return { status: answer.statusCode, headers: flatten(answer.headers), body };
     } catch (error) {
-      throw this.#fault(destination, error, timeout.aborted);
+      const fault = error instanceof Error ? (form?.fault(error) ?? error) : error;
+      throw this.#fault(destination, fault, timeout.aborted);
     }
   }
 
-  #poolFor(destination: Destination): Pool {
-    const known = this.#pools.get(destination.origin);
+  #poolFor(destination: Destination, form: AbsoluteForm | undefined): Pool {
+    const key = form === undefined ? destination.origin : `parent ${form.label}`;
+    const known = this.#pools.get(key);
     if (known !== undefined) return known;
-    const pool = new Pool(destination.origin, {
+    const pool = new Pool(form === undefined ? destination.origin : "http://upstream-proxy", {
       connections: 16,
       allowH2: false,
       connect: (_options, callback) => {
-        this.#open(destination).then(
+        this.#open(destination, form).then(
           (socket) => callback(null, socket),
           (error: unknown) =>
             callback(error instanceof Error ? error : new Error(String(error)), null),
         );
       },
     });
-    this.#pools.set(destination.origin, pool);
+    this.#pools.set(key, pool);
     return pool;
   }
 
-  async #open(destination: Destination): ReturnType<DirectUpstream["connectOperator"]> {
+  async #open(
+    destination: Destination,
+    form: AbsoluteForm | undefined,
+  ): ReturnType<OperatorUpstream["connectOperator"]> {
+    if (form !== undefined) return form.connect(this.#closing.signal);
     const socket = await this.#upstream.connectOperator(destination, this.#closing.signal);
     return destination.scheme === "https" ? this.#trust.secure(socket, destination) : socket;
   }
@@ -110,6 +123,19 @@ export class OperatorClient {
       cause: error,
     });
   }
+}
+
+function headersOf(
+  destination: Destination,
+  request: OperatorRequest,
+  form: AbsoluteForm | undefined,
+): Record<string, string> {
+  if (form === undefined) return { ...request.headers };
+  const headers: Record<string, string> = { ...request.headers, host: destination.hostHeader };
+  const fields = form.fields();
+  for (let at = 0; at + 1 < fields.length; at += 2)
+    headers[fields[at] ?? ""] = fields[at + 1] ?? "";
+  return headers;
 }
 
 async function collect(
