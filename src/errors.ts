@@ -24,6 +24,7 @@ export const errorTable = {
   "auth.invalid-token": { status: 401, exposed: true },
   "auth.audience-mismatch": { status: 401, exposed: true },
   "auth.unauthorized": { status: 401, exposed: true },
+  "auth.caller-unknown": { status: 407, exposed: true },
   "policy.forbidden": { status: 403, exposed: true },
   "policy.content-blocked": { status: 403, exposed: true },
   "policy.rate-limited": { status: 429, exposed: true },
@@ -51,6 +52,13 @@ export const errorTable = {
 /** One of the codes of {@link errorTable}. */
 export type ErrorCode = keyof typeof errorTable;
 
+/** What a fault carries besides its code and message. */
+interface ProxyErrorOptions {
+  readonly cause?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly hop?: string;
+}
+
 /**
  * A fault with a code of the table.
  *
@@ -58,18 +66,17 @@ export type ErrorCode = keyof typeof errorTable;
  */
 export class ProxyError extends Error {
   readonly code: ErrorCode;
+  /** Fields of the answer, such as a challenge. */
+  readonly headers: Readonly<Record<string, string>> | undefined;
   /** The step of the way through a parent proxy that failed, where one did; see upstream/hop-fault.ts. */
   readonly hop: string | undefined;
 
-  constructor(
-    code: ErrorCode,
-    message: string,
-    options?: { readonly cause?: unknown; readonly hop?: string },
-  ) {
+  constructor(code: ErrorCode, message: string, options: ProxyErrorOptions = {}) {
     super(message, options);
     this.name = "ProxyError";
     this.code = code;
-    this.hop = options?.hop;
+    this.headers = options.headers;
+    this.hop = options.hop;
   }
 
   /** The HTTP status that this code answers with. */

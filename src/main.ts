@@ -46,6 +46,17 @@ switch (command.kind) {
     process.exit(await doctor(command));
     break;
   }
+  case "run-command": {
+    const { runBehindProxy } = await import("./app/run-command.ts");
+    // The proxy is closed by now; what a client left open must not hold the exit code back.
+    process.exit(await runBehindProxy(command));
+    break;
+  }
+  case "init": {
+    const { writeStarter } = await import("./app/init-command.ts");
+    process.exitCode = await writeStarter(command);
+    break;
+  }
   case "demo": {
     const { demo } = await import("./app/demo.ts");
     process.exitCode = await demo(command);

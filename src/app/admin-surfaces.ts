@@ -6,27 +6,31 @@ import {
   describePlugin,
   type PipelineView,
 } from "../admin/catalogue.ts";
+import { consoleRoutes } from "../admin/console.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
-import { type ReloadStatus, statsRoutes } from "../admin/stats.ts";
+import { statsRoutes } from "../admin/stats.ts";
+import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
+import { messageOf } from "../errors.ts";
+import type { BindAddress } from "../listener/listener.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { bindAddressOf } from "./listen-options.ts";
 
 /** Where the surfaces read from. */
-export interface AdminSources {
+export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly sessions: SessionStore | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
   config(): Config;
-  reloadStatus(): ReloadStatus;
+  readiness(): string | undefined;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
   chain(): object | undefined;
-  readiness(): string | undefined;
 }
 
 /** One server that is to be bound. */
@@ -66,14 +70,18 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       server: new AdminServer({
         name: "sessions",
         log,
-        routes: sessionRoutes({
-          store: sessions,
-          pipelines: () => pipelineView(sources.config(), sources.definitions),
-          plugins: () =>
-            sources.definitions.map((definition) =>
-              describePlugin(definition, schemaOf(definition)),
-            ),
-        }),
+        routes: [
+          ...consoleRoutes(),
+          ...statusRoutes(sources),
+          ...sessionRoutes({
+            store: sessions,
+            pipelines: () => pipelineView(sources.config(), sources.definitions),
+            plugins: () =>
+              sources.definitions.map((definition) =>
+                describePlugin(definition, schemaOf(definition)),
+              ),
+          }),
+        ],
       }),
     });
   }
@@ -88,6 +96,27 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     }),
   });
   return surfaces;
+}
+
+/** Opens them in order; an optional one that cannot be bound is logged and left out. */
+export async function bindAdmin(
+  surfaces: readonly AdminSurface[],
+  log: Logger,
+  onBound: (surface: AdminSurface["surface"], server: AdminServer, bound: BindAddress) => void,
+): Promise<void> {
+  for (const { surface, address, server, optional } of surfaces) {
+    try {
+      const bound = await server.listen(bindAddressOf(address));
+      onBound(surface, server, { host: bound.address, port: bound.port });
+    } catch (error) {
+      // The session API shows what happened; not having it must not stop traffic (contract 4.10 did).
+      if (!optional) throw error;
+      log.error(
+        { surface, address, error: messageOf(error) },
+        "operator surface could not be bound",
+      );
+    }
+  }
 }
 
 function withChain<T extends object>(shown: T, key: string, chain: object | undefined): T {

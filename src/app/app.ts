@@ -1,19 +1,17 @@
 /** The process: binds the surfaces, holds the current generation, reloads it, and closes everything in order. */
 import { randomBytes } from "node:crypto";
 import type { AdminServer } from "../admin/server.ts";
+import type { ProcessStatus } from "../admin/status.ts";
 import { durationMs } from "../config/duration.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
 import type { Problem } from "../config/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
 import { sizeBytes } from "../config/size.ts";
-import { messageOf } from "../errors.ts";
 import { BodyBudget } from "../http/body.ts";
-import { ForwardSurface } from "../listener/forward.ts";
-import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
-import { ReverseSurface } from "../listener/reverse.ts";
+import type { BindAddress } from "../listener/listener.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
-import { PeerProcesses } from "../net/peer-process.ts";
+import type { PeerProcesses } from "../net/peer-process.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
 import { Callers } from "../proxy/callers.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
@@ -21,20 +19,21 @@ import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import { RuntimeHolder } from "../proxy/runtime.ts";
 import { StallWatch } from "../proxy/stall-watch.ts";
 import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
-import type { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { adminSurfaces } from "./admin-surfaces.ts";
+import { adminSurfaces, bindAdmin } from "./admin-surfaces.ts";
 import { buildRuntime } from "./build.ts";
 import { buildProblems } from "./build-problems.ts";
 import { ChainReload } from "./chain-reload.ts";
 import { definitionsFor } from "./definitions.ts";
-import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+import { DataSurfaces } from "./data-surfaces.ts";
+import { listenerLimits } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
+import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
 
 /** What an App is made with. */
 export interface AppOptions {
@@ -75,19 +74,21 @@ export class App {
   readonly #services: ProcessParts["services"];
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
+  readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
-  readonly #listeners: Listener[] = [];
-  readonly #sessions: SessionStore | undefined;
+  readonly #sessions: ProcessParts["sessions"];
   readonly #stalls: StallWatch;
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
   #loaded: LoadedConfig;
   #bridge: BridgeServer | undefined;
+  #surfaces: DataSurfaces | undefined;
   #reloader: Reloader | undefined;
   #chain: ChainReload | undefined;
   #addresses: BoundAddresses = {};
+  readonly #startedAt = new Date().toISOString();
   #state: "starting" | "serving" | "draining" = "starting";
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
@@ -133,6 +134,8 @@ export class App {
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
     this.#serving = parts.serving;
+    this.#peers = parts.peers;
+    parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);
     const { body_timeout: bodyTimeout, stream_idle_timeout: idleTimeout } = config.limits;
@@ -153,7 +156,7 @@ export class App {
     await this.#reloader?.close();
     this.#bridge?.drain();
     const cut = setTimeout(() => this.#tunnels.cutAll(), drainMs);
-    await Promise.all(this.#listeners.map((listener) => listener.close(drainMs)));
+    await this.#surfaces?.close(drainMs);
     clearTimeout(cut);
     this.#tunnels.cutAll();
     this.#bridge?.close();
@@ -161,6 +164,7 @@ export class App {
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
     this.#idle.close();
+    this.#peers.close();
     this.#sessions?.close();
     this.#metrics.close();
   }
@@ -183,21 +187,10 @@ export class App {
     const services = this.#surfaceServices(config);
     const bridge = new BridgeServer(services, listenerLimits(config));
     this.#bridge = bridge;
-    const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } = {};
-    if (listener.reverse_proxy_addr !== undefined) {
-      addresses.reverse = await this.#bind(
-        listener.reverse_proxy_addr,
-        new ReverseSurface(services),
-        config,
-      );
-    }
-    if (listener.forward_proxy_addr !== undefined) {
-      addresses.forward = await this.#bind(
-        listener.forward_proxy_addr,
-        new ForwardSurface(services, bridge),
-        config,
-      );
-    }
+    const parts = { config, services, bridge, ownListeners: this.#ownListeners };
+    this.#surfaces = new DataSurfaces(parts);
+    const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
+      await this.#surfaces.open();
     if (listener.transparent_proxy_addr !== undefined) {
       this.#log.warn(
         { key: "listener.transparent_proxy_addr", address: listener.transparent_proxy_addr },
@@ -207,46 +200,52 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions,
+      sessions: this.#sessions?.store,
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
+      warnings: () => this.#loaded.warnings,
+      status: () => this.#processStatus(),
     });
-    for (const { surface, address, server, optional } of admin) {
-      try {
-        const bound = await server.listen(bindAddressOf(address));
-        this.#admin.push(server);
-        this.#ownListeners.add(bound.address, bound.port);
-        addresses[surface] = { host: bound.address, port: bound.port };
-      } catch (error) {
-        // The session API shows what happened; not having it must not stop traffic (contract 4.10 did).
-        if (!optional) throw error;
-        this.#log.error(
-          { surface, address, error: messageOf(error) },
-          "operator surface could not be bound",
-        );
-      }
-    }
+    await bindAdmin(admin, this.#log, (surface, server, bound) => {
+      this.#admin.push(server);
+      this.#ownListeners.add(bound.host, bound.port);
+      addresses[surface] = bound;
+    });
     this.#addresses = addresses;
     this.#gauges();
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
     this.#state = "serving";
     this.#setLogLevel(config);
-    this.#warn(this.#loaded);
+    warnOf(this.#loaded, this.#log);
     this.#log.info(
-      { version: this.#options.version, addresses, config: this.#options.file },
+      {
+        version: this.#options.version,
+        addresses,
+        egressEnforcement: config.egress_enforcement,
+        config: this.#options.file,
+      },
       "serving",
     );
   }
 
-  async #bind(address: string, handlers: ListenerHandlers, config: Config): Promise<BindAddress> {
-    const listener = new Listener(handlers, listenerLimits(config), this.#metrics);
-    const bound = await listener.bind(bindAddressOf(address));
-    this.#listeners.push(listener);
-    this.#ownListeners.add(bound.host, bound.port);
-    return bound;
+  #processStatus(): ProcessStatus {
+    const reason = this.readiness();
+    const bound = Object.entries(this.#addresses);
+    return {
+      version: this.#options.version,
+      ready: reason === undefined,
+      ...(reason === undefined ? {} : { reason }),
+      egressEnforcement: this.#loaded.config.egress_enforcement,
+      startedAt: this.#startedAt,
+      generation: this.#serving.generation,
+      addresses: Object.fromEntries(
+        bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
+      ),
+      stats: this.#metrics.goStats(),
+    };
   }
 
   #surfaceServices(config: Config): SurfaceServices {
@@ -254,7 +253,7 @@ export class App {
       recorder: new FlowRecorder({
         log: this.#log,
         metrics: this.#metrics,
-        events: this.#sessions,
+        sessions: this.#sessions?.recorder,
       }),
       stalls: this.#stalls,
       budget: new BodyBudget(sizeBytes(config.limits.max_buffered)),
@@ -264,14 +263,12 @@ export class App {
       tunnels: this.#tunnels,
       idle: this.#idle,
       maxHeaders: config.limits.max_headers,
-      callers: new Callers(new PeerProcesses(), this.#log),
+      callers: new Callers(this.#peers, this.#log),
     };
   }
 
   #gauges(): void {
-    const connections = (): number =>
-      this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
-    this.#metrics.gauge("client_connections", connections);
+    this.#metrics.gauge("client_connections", () => this.#surfaces?.connections ?? 0);
     this.#metrics.gauge("active_tunnels", () => this.#tunnels.size);
     this.#metrics.gauge("upstream_connections", () => this.#runtimes.runtime.origins.connections);
     this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
@@ -283,9 +280,7 @@ export class App {
 
   #makeReloader(config: Config): Reloader {
     const { file, lenient, env } = this.#options;
-    const { acceptance } = this.#services;
-    const reload = (): void => void this.#reloader?.reload();
-    const chain = new ChainReload({ config, acceptance, log: this.#log, reload });
+    const chain = new ChainReload(config, this.#services, () => void this.#reloader?.reload());
     this.#chain = chain;
     return new Reloader({
       file,
@@ -305,9 +300,10 @@ export class App {
     if (fixed.length > 0)
       return `unreloadable field changed, pod restart required: [${fixed.join(" ")}]`;
     const generation = this.#serving.generation + 1;
-    const probe = this.#options.probe !== "never";
     this.#chain?.trying(loaded.config);
-    const built = await buildRuntime(loaded.config, generation, this.#services, { probe });
+    const built = await buildRuntime(loaded.config, generation, this.#services, {
+      probe: this.#options.probe !== "never",
+    });
     if ("problems" in built) return buildProblems(loaded, built.problems);
     this.#serving.generation = generation;
     this.#loaded = loaded;
@@ -315,29 +311,23 @@ export class App {
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
     this.#services.acceptance.accepted(built.chain);
     this.#chain?.accepted(loaded.config);
-    this.#warn(loaded);
-    if (loaded.config.reload.recheck_tunnels) {
-      const { outbound, skipHosts } = built.runtime;
-      const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
-      if (cut > 0)
-        this.#log.info({ cut }, "tunnels that the new configuration refuses were closed");
-    }
+    this.#services.acceptance.accepted(built.chain);
+    this.#chain?.accepted(loaded.config);
+    warnOfOpenPipelines(loaded, this.#log);
+    await this.#recheckTunnels();
     return undefined;
+  }
+
+  /** Closes the open tunnels that the current generation would refuse. */
+  async #recheckTunnels(): Promise<void> {
+    if (!this.#loaded.config.reload.recheck_tunnels) return;
+    const { outbound, skipHosts } = this.#runtimes.runtime;
+    const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
+    if (cut > 0) this.#log.info({ cut }, "tunnels that the new rules refuse were closed");
   }
 
   /** The file's level wins over the environment's; without one, the level stays as it is. */
   #setLogLevel(config: Config): void {
     if (config.log.level !== undefined) this.#log.level = config.log.level;
-  }
-
-  #warn(loaded: LoadedConfig): void {
-    for (const direction of ["inbound", "outbound"] as const) {
-      const { plugins, default: otherwise } = loaded.config.pipeline[direction];
-      if (plugins.length > 0 || otherwise === "deny") continue;
-      this.#log.warn(
-        { pipeline: direction },
-        `pipeline.${direction} has no plugins: everything passes`,
-      );
-    }
   }
 }

@@ -10,7 +10,7 @@ import { compileSkipHosts, HostMatcher } from "../net/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
-import type { AnyPluginDefinition, PluginDeps } from "../pipeline/plugin.ts";
+import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline/plugin.ts";
 import type { Backend, Runtime } from "../proxy/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -22,6 +22,7 @@ import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { createResolver } from "../upstream/resolver.ts";
 import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
+import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type BuildProblem, located } from "./build-problems.ts";
 import { type NetworkBase, originTrust, proxyChain } from "./chain-network.ts";
@@ -40,6 +41,15 @@ export interface BuildServices {
   readonly definitions: readonly AnyPluginDefinition[];
   /** Where the chain through upstream proxies is told of; absent where nothing is served. */
   readonly acceptance?: ChainAcceptance;
+  /** Judges open tunnels again; absent where none are. */
+  recheck?(): void;
+  /** Absent where sessions are off, and where nothing is going to flow. */
+  readonly sessions?: SessionReader | undefined;
+}
+
+/** What could not be made, and why. */
+interface Failed {
+  readonly problems: readonly BuildProblem[];
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -65,8 +75,10 @@ export async function buildRuntime(
   const missing = unavailableKeys(config);
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);
   const network = buildNetwork(config, services);
-  if (missing.length > 0 || "problems" in skipHosts || "problems" in network) {
-    const problems = [skipHosts, network].flatMap((part) =>
+  const callers = buildCallers(config, services.log);
+  const isMade = <Part extends object>(part: Part | Failed): part is Part => !("problems" in part);
+  if (missing.length > 0 || !isMade(skipHosts) || !isMade(network) || !isMade(callers)) {
+    const problems = [skipHosts, network, callers].flatMap((part) =>
       "problems" in part ? part.problems : [],
     );
     return { problems: [...missing, ...problems] };
@@ -123,6 +135,7 @@ export async function buildRuntime(
     origins,
     secure: trust.secure.bind(trust),
     skipHosts,
+    callers: callers.authentication,
     backend: backendOf(config),
     bridge,
     limits: {
@@ -212,7 +225,7 @@ function buildNetwork(
     insecureHosts,
     minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
     connectTimeoutMs,
-    onFailure: (hop) => services.metrics.upstreamProxyFailed(hop),
+    onFailure: (hop) => services.metrics.upstreamProxy.failed(hop),
   };
   for (const host of bridge.upstream_insecure_hosts) {
     services.log.warn(
@@ -269,7 +282,9 @@ function pluginDeps(
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
     fetch: operator.fetchFor(origins),
+    ...(services.sessions === undefined ? {} : { sessions: services.sessions }),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
+    changed: () => services.recheck?.(),
   };
 }

@@ -25,9 +25,9 @@ export async function tryChain(
   acceptance?.trying();
   const failures = await probeChain(plan, base);
   const failed = new Set(failures.map(({ endpoint }) => endpoint));
-  for (const { url } of plan.endpoints) if (!failed.has(url)) metrics.upstreamProxyProbed("ok");
+  for (const { url } of plan.endpoints) if (!failed.has(url)) metrics.upstreamProxy.probed("ok");
   for (const { endpoint, hop, message } of failures) {
-    metrics.upstreamProxyProbed(hop);
+    metrics.upstreamProxy.probed(hop);
     log.error({ endpoint, hop, error: message }, "readiness endpoint cannot be reached");
   }
   if (failures.length > 0) acceptance?.refused(plan, failures);

@@ -7,28 +7,23 @@ import { InputFiles } from "./input-files.ts";
 import { chainFiles } from "./upstream-proxy.ts";
 
 /** What is needed of the process. */
-export interface ChainReloadOptions {
-  readonly config: Config;
+interface ReloadServices {
   readonly acceptance: Pick<ChainAcceptance, "isWaiting">;
   readonly log: Logger;
-  reload(): void;
 }
 
 /** Follows the files of the accepted configuration, and of a candidate while there is one. */
 export class ChainReload {
-  readonly #acceptance: ChainReloadOptions["acceptance"];
+  readonly #acceptance: ReloadServices["acceptance"];
   readonly #files: InputFiles;
   #accepted: Config;
   #retryMs = 0;
 
-  constructor(options: ChainReloadOptions) {
-    const { config, acceptance, log } = options;
+  constructor(config: Config, { acceptance, log }: ReloadServices, reload: () => void) {
     this.#acceptance = acceptance;
     this.#accepted = config;
-    this.#files = new InputFiles(
-      durationMs(config.reload.debounce),
-      () => options.reload(),
-      (error) => log.error({ error: error.message }, "a file is no longer watched"),
+    this.#files = new InputFiles(durationMs(config.reload.debounce), reload, (error) =>
+      log.error({ error: error.message }, "a file is no longer watched"),
     );
     this.#files.follow(chainFiles(config));
   }

@@ -24,12 +24,12 @@ export interface ChainStatusView {
 
 /** Outlives generations. */
 export class ChainStatus {
-  readonly #metrics: Pick<Metrics, "gauge">;
+  readonly #metrics: Pick<Metrics, "upstreamProxy">;
   #spec: ChainView | null = null;
   #status: ChainView | null = null;
   #condition: ChainStatusView["condition"] | undefined;
 
-  constructor(metrics: Pick<Metrics, "gauge">) {
+  constructor(metrics: Pick<Metrics, "upstreamProxy">) {
     this.#metrics = metrics;
   }
 
@@ -65,6 +65,6 @@ export class ChainStatus {
     failures: ChainStatusView["condition"]["failures"],
   ): void {
     this.#condition = { accepted, probed, since: new Date().toISOString(), failures };
-    this.#metrics.gauge("upstream_proxy_accepted", () => (accepted ? 1 : 0));
+    this.#metrics.upstreamProxy.accepted(accepted && this.#status !== null);
   }
 }

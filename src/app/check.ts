@@ -35,7 +35,6 @@ async function checkFile(command: ServeCommand): Promise<number> {
   let chain: ChainPlan | undefined;
   try {
     const definitions = await definitionsFor(loaded);
-    const acceptance = new ChainAcceptance(log, metrics);
     const built = await buildRuntime(
       loaded.config,
       0,
@@ -45,7 +44,7 @@ async function checkFile(command: ServeCommand): Promise<number> {
         ownListeners: new OwnListeners(),
         carried: new CarriedState(),
         definitions,
-        acceptance,
+        acceptance: new ChainAcceptance(log, metrics),
       },
       { start: false, probe: command.probe === "always" },
     );
@@ -71,10 +70,9 @@ async function checkFile(command: ServeCommand): Promise<number> {
 /** Those that failed are problems of the file by now. */
 function reportProbe(chain: ChainPlan | undefined): void {
   const endpoints = chain?.endpoints ?? [];
-  const remark =
-    endpoints.length === 0 ? "nothing to probe: no upstream_proxy.readiness_endpoints" : undefined;
-  for (const line of remark === undefined ? endpoints.map(({ url }) => `reached ${url}`) : [remark])
-    process.stderr.write(`probe: ${line}\n`);
+  for (const { url } of endpoints) process.stderr.write(`probe: reached ${url}\n`);
+  if (endpoints.length === 0)
+    process.stderr.write("probe: the file has no upstream_proxy.readiness_endpoints\n");
 }
 
 function refuse(problems: readonly Problem[]): number {

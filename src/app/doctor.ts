@@ -118,6 +118,10 @@ async function examineRunning(
   });
   const address = parseListenAddress(listener.forward_proxy_addr ?? "");
   if (address === undefined) return;
+  if (loaded.config.callers !== undefined || listener.forward_proxy_tls !== undefined) {
+    report.add("connect", skip("only agents have what the running proxy asks for (callers)"));
+    return;
+  }
   const proxy = { host: reachableHost(address.host), port: address.port };
   await report.check("connect", limitMs, async (signal) => {
     const canTrust = isAuthorityFit && loaded.config.tls_bridge.ca === "file";

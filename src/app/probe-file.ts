@@ -30,11 +30,14 @@ export async function writeProbeFile(
 export function onFreePorts(loaded: LoadedConfig): Config {
   const { config, path } = loaded;
   const { listener, plugin_modules: modules } = config;
+  // The instance is the doctor's own: it has no credentials of an agent, and nobody else reaches it.
+  const { forward_proxy_tls: _tls, ...surfaces } = listener;
+  const { callers: _callers, ...rest } = config;
   const free = "127.0.0.1:0";
   return {
-    ...config,
+    ...rest,
     listener: {
-      ...listener,
+      ...surfaces,
       ...(listener.reverse_proxy_addr === undefined ? {} : { reverse_proxy_addr: free }),
       ...(listener.forward_proxy_addr === undefined
         ? {}

@@ -1,23 +1,27 @@
 /** What a process makes once and every generation uses. */
-import { durationMs } from "../config/duration.ts";
 import type { Config } from "../config/presets.ts";
+import { PeerProcesses } from "../net/peer-process.ts";
+import { SocketLookup } from "../net/socket-lookup.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
-import { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
 import { ChainAcceptance } from "./chain-acceptance.ts";
+import { makeSessionParts, type SessionParts } from "./session-parts.ts";
 
 /** The parts that outlive reloads. */
 export interface ProcessParts {
   readonly metrics: Metrics;
   readonly services: BuildServices & { readonly acceptance: ChainAcceptance };
   readonly ownListeners: OwnListeners;
-  readonly sessions: SessionStore | undefined;
+  readonly peers: PeerProcesses;
+  readonly sessions: SessionParts | undefined;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
+  /** Sets what happens when a plugin says that it permits something else than before. */
+  onRecheck(run: () => void): void;
 }
 
 /** Makes them from the file that the process starts with. */
@@ -27,24 +31,37 @@ export function makeProcessParts(
   log: Logger,
   version: string,
 ): ProcessParts {
-  const { session } = config;
   const serving = { generation: 1 };
-  const metrics = new Metrics({ version, generation: () => serving.generation });
+  const metrics = new Metrics({
+    version,
+    egressEnforcement: config.egress_enforcement,
+    generation: () => serving.generation,
+  });
   const ownListeners = new OwnListeners();
-  const sessions = session.enabled
-    ? new SessionStore({
-        ttlMs: durationMs(session.ttl),
-        maxEvents: session.max_events,
-        maxSessions: session.max_sessions,
-      })
-    : undefined;
-  const services = {
+  const sessions = makeSessionParts(config);
+  let recheck: () => void = () => undefined;
+  const services: ProcessParts["services"] = {
     log,
     metrics,
     ownListeners,
     carried: new CarriedState(),
     definitions,
     acceptance: new ChainAcceptance(log, metrics),
+    sessions: sessions?.recorder,
+    recheck: () => recheck(),
   };
-  return { metrics, services, ownListeners, sessions, serving };
+  const sockets = new SocketLookup({
+    onFallback: (reason) => log.info({ reason }, "callers are looked up in /proc"),
+  });
+  return {
+    metrics,
+    services,
+    peers: new PeerProcesses({ sockets }),
+    ownListeners,
+    sessions,
+    serving,
+    onRecheck: (run) => {
+      recheck = run;
+    },
+  };
 }

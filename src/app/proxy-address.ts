@@ -7,11 +7,13 @@ export interface ProxyAddress {
   /** A name or address; IPv6 without brackets. */
   readonly host: string;
   readonly port: number;
+  /** TLS between client and proxy (`listener.forward_proxy_tls`). */
+  readonly isSecure?: boolean;
 }
 
-/** `http://host:port`, as proxy variables want it. */
-export function proxyUrl({ host, port }: ProxyAddress): string {
-  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+/** `http://host:port`, as proxy variables want it; `https://` where the proxy speaks TLS. */
+export function proxyUrl({ host, port, isSecure }: ProxyAddress): string {
+  return `${isSecure === true ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
 /** The forward listener as a client of the same machine or pod reaches it, or why nobody can say. */
@@ -22,7 +24,12 @@ export function proxyOfFile(config: Config): ProxyAddress | string {
   const address = parseListenAddress(text);
   if (address === undefined || address.port === 0)
     return "listener.forward_proxy_addr names no fixed port; say where the proxy is with --proxy";
-  return { host: reachableHost(address.host), port: address.port };
+  const isSecure = config.listener.forward_proxy_tls !== undefined;
+  return {
+    host: reachableHost(address.host),
+    port: address.port,
+    ...(isSecure ? { isSecure } : {}),
+  };
 }
 
 /** Every interface is loopback too, and loopback is where a client of this machine is nearest. */
@@ -38,8 +45,10 @@ export function parseProxyOption(text: string): ProxyAddress | string {
   const url = new URL(text);
   const isPlain =
     url.username === "" && url.password === "" && url.search === "" && url.hash === "";
-  if (url.protocol !== "http:" || url.hostname === "" || url.pathname !== "/" || !isPlain)
-    return wanted;
-  const port = url.port === "" ? 80 : Number(url.port);
-  return port === 0 ? wanted : { host: url.hostname.replace(/^\[|\]$/g, ""), port };
+  const isSecure = url.protocol === "https:";
+  const isProxy = isSecure || url.protocol === "http:";
+  if (!isProxy || url.hostname === "" || url.pathname !== "/" || !isPlain) return wanted;
+  const port = url.port === "" ? (isSecure ? 443 : 80) : Number(url.port);
+  if (port === 0) return wanted;
+  return { host: url.hostname.replace(/^\[|\]$/g, ""), port, ...(isSecure ? { isSecure } : {}) };
 }

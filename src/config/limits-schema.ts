@@ -20,8 +20,10 @@ export const limitsSchema = z.strictObject({
     .default("60s")
     .describe("Longest silence while a body is being received. Default 60s."),
   max_body: size()
-    .default("1MiB")
-    .describe("Bytes of one body that may be buffered for plugins that read bodies. Default 1MiB."),
+    .default("10MiB")
+    .describe(
+      "Bytes of one body that may be buffered for plugins that read bodies, unpacked as well as packed. Default 10MiB.",
+    ),
   max_buffered: size()
     .default("256MiB")
     .describe("Bytes of buffered bodies in the whole process. Default 256MiB."),

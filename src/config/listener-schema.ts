@@ -2,7 +2,7 @@
  * `listener`: which surfaces are open, and where.
  */
 import { z } from "zod";
-import { listenAddress, listOf } from "./value-schema.ts";
+import { listenAddress, listOf, words } from "./value-schema.ts";
 
 const envoyOnly = z
   .literal("", { error: 'belongs to the Envoy modes; mode "proxy-sidecar" does not have it' })
@@ -29,10 +29,28 @@ export const listenerSchema = z.strictObject({
       "URL of the agent behind the reverse proxy. Required when the role reverse is active.",
     ),
   forward_proxy_addr: address("the explicit forward proxy (role forward)", ":8081"),
-  transparent_proxy_addr: address(
-    "the listener for redirected connections (role forward)",
-    ":8082",
-  ),
+  forward_proxy_tls: z
+    .strictObject({
+      cert_file: words().describe("Certificate chain of the forward proxy, PEM."),
+      key_file: words().describe("Its private key, PEM."),
+      client_ca_file: words()
+        .optional()
+        .describe(
+          "Authorities that sign the certificates of clients, PEM. A client may then show one; callers says who it is.",
+        ),
+    })
+    .optional()
+    .describe(
+      "TLS between agents and the forward proxy. Changed files are used for new connections without a restart.",
+    ),
+  transparent_proxy_addr: z
+    .union([z.literal("off"), listenAddress()], {
+      error: 'must be a listen address such as ":8082", or "off"',
+    })
+    .optional()
+    .describe(
+      'Listen address of the listener for redirected connections (role forward, Linux), or "off". Default ":8082".',
+    ),
   session_api_addr: address(
     "the session API. Moved to 127.0.0.1 while the TLS bridge is on, because it then shows decrypted traffic",
     "127.0.0.1:9094",

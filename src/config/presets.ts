@@ -15,6 +15,7 @@ export interface ListenerConfig {
   readonly reverse_proxy_addr?: string;
   readonly reverse_proxy_backend?: string;
   readonly forward_proxy_addr?: string;
+  readonly forward_proxy_tls?: NonNullable<FileListener["forward_proxy_tls"]>;
   readonly transparent_proxy_addr?: string;
   readonly session_api_addr?: string;
   readonly health_addr: string;
@@ -22,8 +23,9 @@ export interface ListenerConfig {
 }
 
 /** The configuration that the process runs with: what the file says, its defaults and its presets. */
-export interface Config extends Omit<FileConfig, "mode" | "listener"> {
+export interface Config extends Omit<FileConfig, "mode" | "listener" | "egress_enforcement"> {
   readonly mode: "proxy-sidecar";
+  readonly egress_enforcement: "enforce-redirect" | "none";
   readonly listener: ListenerConfig;
 }
 
@@ -36,6 +38,7 @@ export function applyPresets(file: FileConfig): Config {
   return {
     ...file,
     mode: "proxy-sidecar",
+    egress_enforcement: file.egress_enforcement ?? "enforce-redirect",
     listener: fillListener(file.listener, file),
     session: {
       ...session,
@@ -61,7 +64,13 @@ function fillListener(listener: FileListener, file: FileConfig): ListenerConfig 
   };
   const forward = roles.includes("forward") && {
     forward_proxy_addr: listener.forward_proxy_addr || ":8081",
-    transparent_proxy_addr: listener.transparent_proxy_addr || ":8082",
+    ...(listener.forward_proxy_tls === undefined
+      ? {}
+      : { forward_proxy_tls: listener.forward_proxy_tls }),
+    // A captured connection cannot say whose it is.
+    ...(file.callers !== undefined || listener.transparent_proxy_addr === "off"
+      ? {}
+      : { transparent_proxy_addr: listener.transparent_proxy_addr || ":8082" }),
   };
   // The Go program listened on all interfaces by default; what agents send is for the operator's eyes only.
   const sessionAddress = listener.session_api_addr || "127.0.0.1:9094";

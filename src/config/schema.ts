@@ -4,6 +4,7 @@
  * Keys keep the spelling of the file (snake_case). Nothing here looks into the `config` of a plugin: the plugin owns it.
  */
 import { z } from "zod";
+import { callersSchema } from "./callers-schema.ts";
 import { egressSchema } from "./egress-schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
@@ -28,6 +29,19 @@ const sessionSchema = z.strictObject({
     .int()
     .default(100)
     .describe("Sessions kept; 0 or less means the default. Default 100."),
+  header: z
+    .string()
+    .regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/, { error: "must be the name of a header" })
+    .optional()
+    .describe(
+      "Header whose value names the session of a message, for agents that carry one from inbound to outbound. Default: none.",
+    ),
+  add_traceparent: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Give messages of an A2A or MCP conversation a traceparent header on their way to the agent where they have none, so that what an instrumented agent sends out is tied to its session. Default true.",
+    ),
 });
 
 const mtlsSchema = z.strictObject({
@@ -95,9 +109,26 @@ export const configSchema = z.strictObject({
   listener: listenerSchema.prefault({}).describe("Which surfaces are open, and where."),
   pipeline: pipelinesSchema.prefault({}).describe("The plugins of each direction, in order."),
   limits: limitsSchema.prefault({}).describe("Bounds of connections, bodies and waits."),
+  egress_enforcement: z
+    .enum(["enforce-redirect", "none"])
+    .optional()
+    .describe(
+      "enforce-redirect: connections of the agent are redirected to the transparent listener (where written, /readyz wants it). none: HTTP_PROXY only asks the agent. Default enforce-redirect.",
+    ),
+  acknowledge_cooperative_mode: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Silences the warning that egress_enforcement: none gives at every start. Default false.",
+    ),
   egress: egressSchema
     .prefault({})
     .describe("Which addresses may be dialled, and how names become addresses."),
+  callers: callersSchema
+    .optional()
+    .describe(
+      "Who may use the forward proxy, where several agents share it. Without the block everybody who reaches it may.",
+    ),
   upstream_proxy: upstreamProxySchema
     .optional()
     .describe("Going through the site's own proxies. Without the block nothing is chained."),

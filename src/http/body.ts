@@ -1,6 +1,5 @@
 /** Bounded bodies: what may be held in memory, and for how much of it the whole process may be talked into. */
 import type { Readable } from "node:stream";
-import { promisify } from "node:util";
 import { brotliDecompress, gunzip, inflate, inflateRaw, zstdDecompress } from "node:zlib";
 
 /** A limit on the bytes of all buffered bodies together. */
@@ -119,29 +118,75 @@ export type DecodedBody =
   | { readonly kind: "too-large" }
   | { readonly kind: "corrupt" };
 
-type Decoder = (bytes: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>;
+/** What zlib made of the bytes, and of how many of them it made it. */
+interface Decompressed {
+  readonly buffer: Buffer;
+  readonly engine: { readonly bytesWritten: number };
+}
 
-const inflateBytes: Decoder = promisify(inflate);
-const inflateRawBytes: Decoder = promisify(inflateRaw);
+type Decompress = (
+  bytes: Buffer,
+  options: { readonly maxOutputLength: number; readonly info: true },
+  done: (error: Error | null, result: Decompressed) => void,
+) => void;
+
+/** The types of Node do not know that `info: true` changes the result. */
+const decompressors = { gunzip, inflate, inflateRaw, brotliDecompress, zstdDecompress } as Record<
+  "gunzip" | "inflate" | "inflateRaw" | "brotliDecompress" | "zstdDecompress",
+  unknown
+> as Readonly<Record<string, Decompress>>;
+
+type Decoder = (bytes: Buffer, maxOutputLength: number) => Promise<Buffer>;
+
+function decoder(name: keyof typeof decompressors): Decoder {
+  const decompress = decompressors[name];
+  if (decompress === undefined) throw new TypeError(`there is no ${name}`);
+  return (bytes, maxOutputLength) =>
+    new Promise((resolve, reject) => {
+      decompress(bytes, { maxOutputLength, info: true }, (error, result) => {
+        if (error !== null) reject(error);
+        // What follows the end of the compressed data is nothing to one reader and more data to another.
+        else if (result.engine.bytesWritten < bytes.length) reject(new Error("trailing data"));
+        else resolve(result.buffer);
+      });
+    });
+}
+
+const inflateBytes = decoder("inflate");
+const inflateRawBytes = decoder("inflateRaw");
+
+/** "deflate" is zlib, but raw deflate is sent under that name too; what can be read as both is neither. */
+const inflateEither: Decoder = async (bytes, maxOutputLength) => {
+  const looksZlib = ((bytes[0] ?? 0) & 0x0f) === 8;
+  if (!looksZlib) return inflateRawBytes(bytes, maxOutputLength);
+  const clear = await inflateBytes(bytes, maxOutputLength);
+  const isRawToo = await inflateRawBytes(bytes, maxOutputLength).then(
+    () => true,
+    () => false,
+  );
+  if (isRawToo) throw new Error("deflate in two readings");
+  return clear;
+};
 
 /** The codings of RFC 9110 section 8.4.1, RFC 7932 and RFC 8878. */
 const decoders: ReadonlyMap<string, Decoder> = new Map<string, Decoder>([
-  ["gzip", promisify(gunzip)],
-  ["x-gzip", promisify(gunzip)],
-  // "deflate" is zlib, but raw deflate is sent under that name too; the low four bits of zlib's first byte are 8.
-  [
-    "deflate",
-    (bytes, options) =>
-      ((bytes[0] ?? 0) & 0x0f) === 8
-        ? inflateBytes(bytes, options)
-        : inflateRawBytes(bytes, options),
-  ],
-  ["br", promisify(brotliDecompress)],
-  ["zstd", promisify(zstdDecompress)],
+  ["gzip", decoder("gunzip")],
+  ["x-gzip", decoder("gunzip")],
+  ["deflate", inflateEither],
+  ["br", decoder("brotliDecompress")],
+  ["zstd", decoder("zstdDecompress")],
 ]);
 
 /** Content codings that one body may carry: every one of them can multiply the size of its input. */
-const mostCodings = 2;
+export const mostCodings = 2;
+
+/** The codings of a Content-Encoding field in the order in which they were applied, without those that do nothing. */
+export function contentCodings(contentEncoding: string | undefined): string[] {
+  return (contentEncoding ?? "")
+    .split(",")
+    .map((coding) => coding.trim().toLowerCase())
+    .filter((coding) => coding !== "" && coding !== "identity");
+}
 
 /** Undoes a Content-Encoding, last coding first, with at most `limitBytes` after each step. Never rejects. */
 export async function decodeBody(
@@ -149,10 +194,7 @@ export async function decodeBody(
   contentEncoding: string | undefined,
   limitBytes: number,
 ): Promise<DecodedBody> {
-  const codings = (contentEncoding ?? "")
-    .split(",")
-    .map((coding) => coding.trim().toLowerCase())
-    .filter((coding) => coding !== "" && coding !== "identity");
+  const codings = contentCodings(contentEncoding);
   const steps = codings.map((coding) => decoders.get(coding));
   if (codings.length > mostCodings || steps.includes(undefined)) {
     return { kind: "unsupported" };
@@ -160,7 +202,7 @@ export async function decodeBody(
   let clear = bytes;
   for (const decode of steps.toReversed()) {
     try {
-      clear = (await decode?.(clear, { maxOutputLength: limitBytes })) ?? clear;
+      clear = (await decode?.(clear, limitBytes)) ?? clear;
     } catch (error) {
       return { kind: isTooLarge(error) ? "too-large" : "corrupt" };
     }

@@ -1,89 +1,4 @@
-/**
- * JSON and JSON-RPC 2.0 that every reader reads alike.
- *
- * Parsers differ on duplicate keys, byte order marks and the case of names, and a policy that reads one value while the
- * server reads another is no policy: what could be read in two ways is not read at all.
- */
-
-/** A JSON value, or why the text is none that is safe to judge. */
-export type StrictJson =
-  | { readonly kind: "json"; readonly value: unknown }
-  | { readonly kind: "invalid"; readonly reason: string };
-
-const defaultDepth = 64;
-
-/** Parses one JSON text: no byte order mark, no duplicate keys, UTF-8 only, bounded depth. Never throws. */
-export function parseStrictJson(
-  input: string | Uint8Array,
-  options: { readonly maxDepth?: number } = {},
-): StrictJson {
-  let text: string;
-  let value: unknown;
-  try {
-    // ignoreBOM keeps the mark in the text, where it is a syntax error.
-    text =
-      typeof input === "string"
-        ? input
-        : new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(input);
-    value = JSON.parse(text);
-  } catch {
-    // Both faults mean the same to the caller, and their messages quote the input.
-    return { kind: "invalid", reason: "not valid JSON in UTF-8" };
-  }
-  const reason = structureProblem(text, options.maxDepth ?? defaultDepth);
-  return reason === undefined ? { kind: "json", value } : { kind: "invalid", reason };
-}
-
-/** Walks a text that is known to be JSON: only strings and brackets matter. */
-function structureProblem(text: string, maxDepth: number): string | undefined {
-  /** The keys of each open object; undefined for an array. */
-  const open: (Set<string> | undefined)[] = [];
-  let isKey = false;
-  for (let at = 0; at < text.length; at += 1) {
-    switch (text.charCodeAt(at)) {
-      case 0x7b: // {
-      case 0x5b: // [
-        isKey = text.charCodeAt(at) === 0x7b;
-        open.push(isKey ? new Set() : undefined);
-        if (open.length > maxDepth) {
-          return `nested deeper than ${maxDepth} levels`;
-        }
-        break;
-      case 0x7d: // }
-      case 0x5d: // ]
-        open.pop();
-        break;
-      case 0x2c: // ,
-        isKey = open.at(-1) !== undefined;
-        break;
-      case 0x22: {
-        const end = stringEnd(text, at);
-        const keys = open.at(-1);
-        if (isKey && keys !== undefined) {
-          // Escapes are undone first: "\u006eame" is "name".
-          const key = String(JSON.parse(text.slice(at, end + 1)));
-          if (keys.has(key)) {
-            return "an object has the same key twice";
-          }
-          keys.add(key);
-          isKey = false;
-        }
-        at = end;
-        break;
-      }
-      default:
-    }
-  }
-  return undefined;
-}
-
-function stringEnd(text: string, start: number): number {
-  let at = start + 1;
-  while (at < text.length && text.charCodeAt(at) !== 0x22) {
-    at += text.charCodeAt(at) === 0x5c ? 2 : 1;
-  }
-  return at;
-}
+/** JSON-RPC 2.0 as every reader reads it alike: one message or a batch, each told what it is. */
 
 /** The id of a request, with its type. */
 export type RpcId = string | number | null;
@@ -117,6 +32,11 @@ export function classifyRpc(value: unknown): RpcBody {
   return value.length === 0
     ? { kind: "invalid", id: null, reason: "the batch is empty" }
     : { kind: "batch", messages: value.map(classifyMessage) };
+}
+
+/** The messages of a body: those of a batch, or the one that it is. */
+export function messagesOf(body: RpcBody): readonly RpcMessage[] {
+  return body.kind === "batch" ? body.messages : [body];
 }
 
 const reserved: ReadonlySet<string> = new Set([

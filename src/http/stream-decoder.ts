@@ -8,6 +8,7 @@ import {
   createZstdDecompress,
 } from "node:zlib";
 import { messageOf, ProxyError } from "../errors.ts";
+import { contentCodings, mostCodings } from "./body.ts";
 
 const decoders: ReadonlyMap<string, () => Transform> = new Map<string, () => Transform>([
   ["gzip", () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH })],
@@ -17,14 +18,60 @@ const decoders: ReadonlyMap<string, () => Transform> = new Map<string, () => Tra
   ["zstd", () => createZstdDecompress()],
 ]);
 
-/** One body's decoder. */
+/** One body's decoder: each coding of its Content-Encoding is undone, the last one first. */
 export class StreamDecoder {
+  readonly #steps: readonly CodingDecoder[];
+
+  private constructor(steps: readonly CodingDecoder[]) {
+    this.#steps = steps;
+  }
+
+  /** Undefined for a coding that is not known, and for more codings than one body may carry. */
+  static for(contentEncoding: string, limitBytes: number): StreamDecoder | undefined {
+    const makers = contentCodings(contentEncoding).map((coding) => decoders.get(coding));
+    if (makers.length > mostCodings) return undefined;
+    const steps: CodingDecoder[] = [];
+    for (const make of makers.toReversed()) {
+      if (make === undefined) return undefined;
+      steps.push(new CodingDecoder(make(), limitBytes));
+    }
+    return new StreamDecoder(steps);
+  }
+
+  /** What this piece of input makes readable. Rejects with `upstream.bad-response` when it is corrupt or too much. */
+  async push(chunk: Buffer): Promise<Buffer[]> {
+    return this.#through([chunk], false);
+  }
+
+  /** What the end of the input makes readable. */
+  end(): Promise<Buffer[]> {
+    return this.#through([], true);
+  }
+
+  close(): void {
+    for (const step of this.#steps) step.close();
+  }
+
+  async #through(input: Buffer[], isEnd: boolean): Promise<Buffer[]> {
+    let pieces = input;
+    for (const step of this.#steps) {
+      const clear: Buffer[] = [];
+      for (const piece of pieces) clear.push(...(await step.push(piece)));
+      if (isEnd) clear.push(...(await step.end()));
+      pieces = clear;
+    }
+    return pieces;
+  }
+}
+
+/** Undoes one coding. */
+class CodingDecoder {
   readonly #stream: Transform;
   #pieces: Buffer[] = [];
   #bytes = 0;
   #error: Error | undefined;
 
-  private constructor(stream: Transform, limitBytes: number) {
+  constructor(stream: Transform, limitBytes: number) {
     this.#stream = stream;
     stream.on("data", (piece: Buffer) => {
       this.#bytes += piece.length;
@@ -38,18 +85,10 @@ export class StreamDecoder {
     });
   }
 
-  /** Undefined for a coding, or a stack of codings, that is not known. */
-  static for(contentEncoding: string, limitBytes: number): StreamDecoder | undefined {
-    const make = decoders.get(contentEncoding.trim().toLowerCase());
-    return make === undefined ? undefined : new StreamDecoder(make(), limitBytes);
-  }
-
-  /** What this piece of input makes readable. Rejects with `upstream.bad-response` when it is corrupt or too much. */
   push(chunk: Buffer): Promise<Buffer[]> {
     return this.#run((done) => this.#stream.write(chunk, done));
   }
 
-  /** What the end of the input makes readable. */
   end(): Promise<Buffer[]> {
     return this.#run((done) => {
       this.#stream.once("close", () => done());

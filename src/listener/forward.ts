@@ -67,7 +67,11 @@ export class ForwardSurface implements ListenerHandlers {
         const parts = { runtime, flow, client, head, headers };
         void tunnel(this.#services, this.#bridge, parts).finally(() => lease.release());
       };
-      const peer = this.#services.callers.clientOf(client, runtime);
+      const peer = this.#services.callers.clientOf(
+        client,
+        runtime,
+        request.headers["proxy-authorization"],
+      );
       if (peer instanceof Promise) peer.then(start, refuse);
       else start(peer);
     } catch (error) {

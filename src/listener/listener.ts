@@ -1,6 +1,6 @@
 /** A bound address with an HTTP server behind it: limits, malformed input, connection tracking, graceful close. */
 import http from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
 import { answerClientError, answerLast } from "../proxy/last-answer.ts";
@@ -8,6 +8,7 @@ import { renderDenial } from "../proxy/reply.ts";
 import { hasBody } from "../proxy/request-head.ts";
 import { Turns } from "../proxy/turns.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { TlsFront, type TlsMaterial } from "./tls-front.ts";
 
 /** An address as the file spells it: `:8081`, `127.0.0.1:0`, `[::1]:8081`. */
 export interface BindAddress {
@@ -48,9 +49,18 @@ export class Listener {
   /** Connections that carry a tunnel or an upgrade, whose owner ends them. */
   readonly #handedOver = new WeakSet<Duplex>();
   readonly #turns = new Turns();
+  /** What accepts connections: the HTTP server, or TLS in front of it. */
+  readonly #acceptor: Server;
+  readonly #front: TlsFront | undefined;
   #draining = false;
 
-  constructor(handlers: ListenerHandlers, limits: ListenerLimits, metrics: Metrics) {
+  /** With `tls` the listener speaks TLS; throws when the material is no certificate with its key. */
+  constructor(
+    handlers: ListenerHandlers,
+    limits: ListenerLimits,
+    metrics: Metrics,
+    tls?: TlsMaterial,
+  ) {
     this.#limits = limits;
     this.#metrics = metrics;
     this.#server = http.createServer({
@@ -95,6 +105,25 @@ export class Listener {
       if (this.#handOver(socket)) handlers.onUpgrade(request, socket as Socket, head);
     });
     this.#server.on("clientError", (error, socket) => this.#onClientError(error, socket));
+    this.#front = tls === undefined ? undefined : this.#makeFront(tls);
+    this.#acceptor = this.#front?.server ?? this.#server;
+  }
+
+  /** Other key material for new connections; throws, and keeps what it has, when it is no good. */
+  renewTls(material: TlsMaterial): void {
+    this.#front?.renew(material);
+  }
+
+  #makeFront(material: TlsMaterial): TlsFront {
+    const { maxConnections, headerTimeoutMs: handshakeTimeoutMs } = this.#limits;
+    return new TlsFront(
+      material,
+      { maxConnections, handshakeTimeoutMs },
+      {
+        onSecure: (socket) => this.#server.emit("connection", socket),
+        onRefused: (why) => this.#metrics.refused(why),
+      },
+    );
   }
 
   /** Connections that are open now. */
@@ -109,12 +138,12 @@ export class Listener {
         const message = `${address.host}:${address.port} cannot be listened on: ${error.message}`;
         reject(new ProxyError("listener.unavailable", message, { cause: error }));
       };
-      this.#server.once("error", onError);
-      this.#server.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
-        this.#server.removeListener("error", onError);
+      this.#acceptor.once("error", onError);
+      this.#acceptor.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
+        this.#acceptor.removeListener("error", onError);
         // EMFILE while accepting is an `error` event: it must not take the process down.
-        this.#server.on("error", () => this.#metrics.refused("connections"));
-        const bound = this.#server.address() as AddressInfo;
+        this.#acceptor.on("error", () => this.#metrics.refused("connections"));
+        const bound = this.#acceptor.address() as AddressInfo;
         resolve({ host: bound.address, port: bound.port });
       });
     });
@@ -124,7 +153,7 @@ export class Listener {
   async close(deadlineMs: number): Promise<void> {
     this.#draining = true;
     const closed = new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
+      this.#acceptor.close(() => resolve());
     });
     for (const [socket, latest] of this.#connections) {
       if (this.#handedOver.has(socket)) continue;

@@ -1,21 +1,15 @@
 /** Which processes hold a socket, and what they are: reads of /proc in slices that never hold up the event loop. */
-import { opendirSync, readFileSync, readlinkSync } from "node:fs";
+import { readlinkSync } from "node:fs";
 import { open, readlink, stat } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
+import { Census, isPid, type ProcessFacts, processFacts, topmostOf } from "./process-census.ts";
+import { names } from "./proc-folder.ts";
 import { Sweep } from "./sweep.ts";
 
 /** A process that holds a socket, and by which of its descriptors. */
 export interface SocketHolder {
   readonly pid: number;
   readonly descriptor: string;
-}
-
-/** What a process is, as far as /proc tells. */
-export interface ProcessFacts {
-  readonly pid: number;
-  readonly parent: number;
-  /** Clock ticks since boot: with the pid it names one process for ever. */
-  readonly startedAt: string;
 }
 
 /** How a table is read. */
@@ -34,6 +28,7 @@ const defaultSliceMs = 1;
 const defaultSearchMs = 2000;
 const maxProcesses = 32_768;
 const maxKnownPids = 64;
+const maxRoots = 16;
 /** Bytes of a command line that are read. */
 const maxCommandLine = 16_384;
 
@@ -46,6 +41,8 @@ export class ProcessTable {
   readonly #sweep: Sweep<number, readonly SocketHolder[]>;
   /** Owners of earlier connections, most recent last: they are looked at first. */
   readonly #known = new Set<number>();
+  /** The processes at the head of their families. */
+  readonly #roots = new Set<number>();
 
   constructor(options: ProcessTableOptions) {
     this.root = options.root;
@@ -58,18 +55,16 @@ export class ProcessTable {
   /**
    * Every process that holds a socket, lowest pid first.
    *
-   * Every process is looked at even when an owner is known early: a socket can be shared with a process that has
-   * nothing else to do with it, and the caller must know. Rejects when the search was given up.
+   * Looked at in this order: owners of earlier connections, the agent's tree, then everything. Where an owner is among
+   * the first two, so is everybody who can have the socket by inheritance: its whole family is looked at before the
+   * search ends. Rejects when the search was given up.
    */
   async holdersOf(inode: number): Promise<readonly SocketHolder[]> {
     const holders = (await this.#sweep.ask(inode)) ?? [];
     for (const { pid } of holders) {
-      this.#known.delete(pid);
-      this.#known.add(pid);
-    }
-    for (const pid of this.#known) {
-      if (this.#known.size <= maxKnownPids) break;
-      this.#known.delete(pid);
+      remember(this.#known, pid, maxKnownPids);
+      // An owner may be gone before the next one comes; what started it usually is not.
+      remember(this.#roots, topmostOf(this.root, pid), maxRoots);
     }
     return [...holders].sort((one, other) => one.pid - other.pid);
   }
@@ -90,7 +85,7 @@ export class ProcessTable {
     return found;
   }
 
-  /** The search as small steps: owners of earlier connections, the agent's tree, then everything. */
+  /** The search as small steps. */
   *#steps(
     wanted: ReadonlySet<number>,
     found: Map<number, SocketHolder[]>,
@@ -102,26 +97,17 @@ export class ProcessTable {
       yield* this.#descriptors(pid, wanted, found);
     }.bind(this);
     for (const pid of [...this.#known].reverse()) yield* look(pid);
-    for (const pid of this.#tree()) yield* look(pid);
+    const roots = [...this.#known, ...this.#roots];
+    if (this.#agentPid !== undefined) roots.push(this.#agentPid);
+    if (roots.length > 0) {
+      const census = new Census(this.root);
+      yield* census.take();
+      for (const pid of census.familiesOf(roots)) yield* look(pid);
+    }
+    if (found.size === wanted.size) return;
     for (const name of names(this.root)) {
       if (seen.size > maxProcesses) throw new Error("there are too many processes to look at");
-      if (/^[1-9]\d*$/.test(name)) yield* look(Number(name));
-    }
-  }
-
-  /** The agent and its descendants, breadth first. */
-  *#tree(): Generator<number, void, undefined> {
-    const queue = this.#agentPid === undefined ? [] : [this.#agentPid];
-    const queued = new Set(queue);
-    for (let pid = queue.shift(); pid !== undefined; pid = queue.shift()) {
-      yield pid;
-      for (const thread of names(`${this.root}/${pid}/task`)) {
-        for (const child of childrenOf(`${this.root}/${pid}/task/${thread}/children`)) {
-          if (queued.has(child) || queued.size > maxProcesses) continue;
-          queued.add(child);
-          queue.push(child);
-        }
-      }
+      if (isPid(name)) yield* look(Number(name));
     }
   }
 
@@ -151,16 +137,7 @@ export class ProcessTable {
 
   /** Parent and start of a process; undefined when it is gone. */
   factsOf(pid: number): ProcessFacts | undefined {
-    let text: string;
-    try {
-      text = readFileSync(`${this.root}/${pid}/stat`, "latin1");
-    } catch {
-      // Gone, or hidden by hidepid: either way nothing is known of it.
-      return undefined;
-    }
-    // proc(5): the command is in parentheses and may hold any character, so that fields count from the last one.
-    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-    return { pid, parent: Number(fields[1]), startedAt: fields[19] ?? "" };
+    return processFacts(this.root, pid);
   }
 
   /**
@@ -194,32 +171,13 @@ export class ProcessTable {
   }
 }
 
-/** The names in a folder, one batch at a time; none when it cannot be read. */
-function* names(folder: string): Generator<string, void, undefined> {
-  let directory;
-  try {
-    directory = opendirSync(folder, { bufferSize: 128 });
-  } catch {
-    // The process is gone, or its descriptors are not ours to see.
-    return;
-  }
-  try {
-    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
-      yield entry.name;
-    }
-  } catch {
-    // It went away while it was read.
-  } finally {
-    directory.closeSync();
-  }
-}
-
-function childrenOf(path: string): readonly number[] {
-  try {
-    return readFileSync(path, "latin1").split(" ").filter(Boolean).map(Number);
-  } catch {
-    // A kernel without CONFIG_PROC_CHILDREN, or a thread that is gone: the search of everything finds them.
-    return [];
+/** Keeps the most recent ones. */
+function remember(set: Set<number>, pid: number, limit: number): void {
+  set.delete(pid);
+  set.add(pid);
+  for (const oldest of set) {
+    if (set.size <= limit) return;
+    set.delete(oldest);
   }
 }
 

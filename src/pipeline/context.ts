@@ -1,5 +1,7 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
+import type { DecodedBody } from "../http/body.ts";
 import type { HeaderList } from "../http/headers.ts";
+import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Cancellation } from "./cancellation.ts";
 import type { Invocation } from "./decision.ts";
@@ -29,6 +31,7 @@ export interface DelegationHop {
 /** A body that a plugin may read, and replace where its definition says `writesBody`. */
 class MessageBody {
   #bytes: Buffer | undefined;
+  #clear: DecodedBody | undefined;
   #replaced = false;
 
   get bytes(): Buffer | undefined {
@@ -39,13 +42,19 @@ class MessageBody {
     return this.#replaced;
   }
 
-  /** Called once by the proxy when the body was buffered. */
-  load(bytes: Buffer): void {
+  /** The bytes without their Content-Encoding, or why they cannot be had. */
+  get clear(): DecodedBody | undefined {
+    return this.#clear;
+  }
+
+  /** Called once by the proxy when the body was buffered; `clear` is given where the body is encoded. */
+  load(bytes: Buffer, clear: DecodedBody = { kind: "body", bytes }): void {
     this.#bytes = bytes;
+    this.#clear = clear;
   }
 
   replace(bytes: Buffer): void {
-    this.#bytes = bytes;
+    this.load(bytes);
     this.#replaced = true;
   }
 }
@@ -106,6 +115,7 @@ export interface RequestFacts {
   readonly headers: HeaderList;
   readonly hasBody: boolean;
   readonly cancellation: Cancellation;
+  readonly upgrade?: string | undefined;
 }
 
 /** Everything a plugin may know and change about one message. */
@@ -114,13 +124,13 @@ export class RequestContext {
   readonly stage: Stage;
   /** `CONNECT` at the connect stage. */
   readonly method: string;
-  /** Path and query exactly as they came and as they will be sent; empty at the connect stage. */
-  readonly path: string;
   /** The authority that the client named: destination when outbound, its Host field when inbound. Never a dial key. */
   readonly host: string;
   readonly headers: HeaderList;
   readonly hasBody: boolean;
   readonly cancellation: Cancellation;
+  /** The protocol that the client wants to change to (`websocket`), where it wants to. */
+  readonly upgrade: string | undefined;
   readonly content = new MessageBody();
   readonly invocations: Invocation[] = [];
   readonly delegation: DelegationHop[] = [];
@@ -133,22 +143,48 @@ export class RequestContext {
   readonly #muted: boolean;
   #states: Map<object, unknown> | undefined;
   #facts: Map<string, unknown> | undefined;
+  #path: string;
+  #addressLimits: readonly AddressSet[] = [];
 
   constructor(facts: RequestFacts, muted = false) {
     this.flow = facts.flow;
     this.stage = facts.stage;
     this.method = facts.method;
-    this.path = facts.path;
+    this.#path = facts.path;
     this.host = facts.host;
     this.headers = facts.headers;
     this.hasBody = facts.hasBody;
     this.cancellation = facts.cancellation;
+    this.upgrade = facts.upgrade;
     this.#muted = muted;
   }
 
   /** Aborts when the client is gone or the process gives up on the flow. */
   get signal(): AbortSignal {
     return this.cancellation.signal;
+  }
+
+  /**
+   * Path and query as they will be sent: as they came, unless a plugin that judges paths put the form that it judged
+   * in their place. Empty at the connect stage.
+   */
+  get path(): string {
+    return this.#path;
+  }
+
+  /** Sends this path and query instead, so that what was judged is what is sent. */
+  rewritePath(path: string): void {
+    if (!this.#muted) this.#path = path;
+  }
+
+  /** The ranges that the address dialled must be in, all of them; empty where no plugin named any. */
+  get addressLimits(): readonly AddressSet[] {
+    return this.#addressLimits;
+  }
+
+  /** Lets only addresses of these ranges be dialled. It also opens private ones among them, nothing else. */
+  limitAddresses(ranges: AddressSet): void {
+    if (!this.#muted) this.#addressLimits = [...this.#addressLimits, ranges];
   }
 
   /** Views that parsers made, by name (`mcp`, `a2a`, `inference`), for the record and for later plugins. */
@@ -178,6 +214,11 @@ export class RequestContext {
   /** The request body, when a plugin of this chain asked for bodies and the message had one. */
   get body(): Buffer | undefined {
     return this.content.bytes;
+  }
+
+  /** The request body without its Content-Encoding, or why it cannot be read; absent where {@link body} is. */
+  get clearBody(): DecodedBody | undefined {
+    return this.content.clear;
   }
 
   /** Replaces the request body; Content-Length and Content-Encoding follow by themselves. */
@@ -213,10 +254,13 @@ export class RequestContext {
         headers: this.headers.clone(),
         hasBody: this.hasBody,
         cancellation: this.cancellation,
+        upgrade: this.upgrade,
       },
       true,
     );
-    if (this.content.bytes !== undefined) copy.content.load(this.content.bytes);
+    if (this.content.bytes !== undefined) {
+      copy.content.load(this.content.bytes, this.content.clear);
+    }
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;

@@ -17,6 +17,21 @@ export interface Denial {
   readonly headers?: Readonly<Record<string, string>>;
   /** The plugin that refused; set by the pipeline. */
   readonly plugin?: string;
+  /** The rule of the file that refused. */
+  readonly rule?: string;
+  /** Present when the refused message is JSON-RPC: its sender gets an error of JSON-RPC, in both directions. */
+  readonly rpc?: RpcRefusal;
+}
+
+/** How a refusal reads to a client that speaks JSON-RPC. */
+export interface RpcRefusal {
+  /** The ids of the refused calls, with their types: one, or those of a batch. Without any the plain form is used. */
+  readonly ids: readonly (string | number | null)[];
+  readonly isBatch?: boolean;
+  /** Code of the error object; -32000 when absent. */
+  readonly code?: number;
+  /** HTTP status; 200 when absent, because that is what clients show to the model. */
+  readonly status?: number;
 }
 
 /** A whole answer made by a plugin instead of the upstream. */
@@ -37,7 +52,9 @@ interface Said {
 
 /** What one step decided. */
 export type Decision =
-  | (Said & { readonly action: "allow" | "observe" | "modify" })
+  | (Said & { readonly action: "allow" | "observe" })
+  /** `frame` replaces the data of the frame that was judged; without `data` the frame is not forwarded. */
+  | (Said & { readonly action: "modify"; readonly frame?: { readonly data: Buffer | undefined } })
   /** `exempt` is a skip that the operator wrote in the file, which counts as consent where the default is deny. */
   | (Said & { readonly action: "skip"; readonly exempt?: true })
   | (Said & { readonly action: "deny"; readonly denial: Denial })
@@ -84,6 +101,15 @@ export function observe(reason: string, details?: DecisionDetails): Decision {
 /** This plugin changed the message, which may go on. */
 export function modify(reason: string, details?: DecisionDetails): Decision {
   return { action: "modify", ...said(reason, details) };
+}
+
+/** The frame goes on with this data, or not at all (`undefined`), and the stream goes on. */
+export function replaceFrame(
+  reason: string,
+  data: Buffer | undefined,
+  details?: DecisionDetails,
+): Decision {
+  return { action: "modify", frame: { data }, ...said(reason, details) };
 }
 
 /** The message is refused; `denial` is what the client is told. */

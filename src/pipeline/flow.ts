@@ -12,6 +12,8 @@ export type Transport = "http" | "connect" | "bridge" | "transparent";
 export interface Client {
   readonly address: string;
   readonly port: number;
+  /** The authenticated name of the agent, where `callers` asks for one. */
+  readonly caller?: string;
   /** The process behind the connection, or why it is not known; present where a plugin asked (`Plugin.callerLinks`). */
   readonly process?: PeerProcess;
 }

@@ -6,11 +6,13 @@
  */
 import type { Destination } from "../net/destination.ts";
 import { messageOf } from "../errors.ts";
+import type { AddressSet } from "../net/address.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
-import type { BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
+import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
+import type { Answer, BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
 
 const issuing = Symbol("issuing");
 
@@ -19,12 +21,14 @@ export class Permit {
   readonly #destination: Destination;
   readonly #direction: Direction;
   readonly #flowId: string;
+  readonly #addressLimits: readonly AddressSet[];
 
-  constructor(key: typeof issuing, flow: Flow) {
+  constructor(key: typeof issuing, flow: Flow, addressLimits: readonly AddressSet[] = []) {
     if (key !== issuing) throw new TypeError("a Permit is issued by a Pipeline only");
     this.#destination = flow.destination;
     this.#direction = flow.direction;
     this.#flowId = flow.id;
+    this.#addressLimits = addressLimits;
   }
 
   get destination(): Destination {
@@ -39,6 +43,11 @@ export class Permit {
   get flowId(): string {
     return this.#flowId;
   }
+
+  /** The ranges that the address dialled must be in, all of them; empty: whatever the address guard lets through. */
+  get addressLimits(): readonly AddressSet[] {
+    return this.#addressLimits;
+  }
 }
 
 /** What a pipeline says of a request. */
@@ -51,9 +60,16 @@ export type Verdict =
   | { readonly denial: Denial }
   | { readonly reply: Reply };
 
-/** What a pipeline says of a response or of a frame. */
+/** What a pipeline says of a response or of a frame; `frame` is what a frame was replaced by. */
 export type ResponseVerdict =
-  { readonly pass: true } | { readonly denial: Denial } | { readonly reply: Reply };
+  | { readonly pass: true; readonly frame?: ReplacedFrame }
+  | { readonly denial: Denial }
+  | { readonly reply: Reply };
+
+/** What is forwarded in place of a frame's data; without data the frame is not forwarded. */
+interface ReplacedFrame {
+  readonly data: Buffer | undefined;
+}
 
 /** How a refusal or a fault of one step counts. `off` steps are never built. */
 export type OnError = "enforce" | "observe";
@@ -81,6 +97,8 @@ type Hook = "onRequest" | "onCredential" | "onResponse";
 
 const finishDeadlineMs = 2_000;
 const passed: ResponseVerdict = Object.freeze({ pass: true });
+/** What a step is taken to have said that said nothing; it is not recorded. */
+const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
 
 /** A fault of a plugin, as its decision: a check that fails is a refusal. */
 function faultDecision(): Decision {
@@ -101,15 +119,10 @@ function consents(decision: Decision): boolean {
 export class Pipeline {
   readonly direction: Direction;
   readonly steps: readonly Step[];
-  /** Which parts of a message must be in memory before the chain is asked. */
-  readonly needs: {
-    readonly requestBody: boolean;
-    readonly responseBody: boolean;
-    /** A step replaces response bodies, so that even a stream has to be collected. */
-    readonly rewritesResponse: boolean;
-    readonly frames: boolean;
-    readonly response: boolean;
-  };
+  /** Whether the request's body must be in memory before the chain is asked. */
+  readonly needsBody: (context: RequestContext) => boolean;
+  /** What the chain needs of the answer to a message that it let pass. */
+  readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
   readonly #otherwise: "allow" | "deny";
   readonly #log: Logger;
   readonly #onInvocation: PipelineOptions["onInvocation"];
@@ -136,20 +149,15 @@ export class Pipeline {
     this.#responseSteps = reversed.filter((step) => step.plugin.onResponse !== undefined);
     this.#frameSteps = reversed.filter((step) => step.plugin.onFrame !== undefined);
     this.#finishSteps = reversed.filter((step) => step.plugin.onFinish !== undefined);
-    this.needs = Object.freeze({
-      requestBody: steps.some((step) => step.body.request !== undefined),
-      responseBody: steps.some((step) => step.body.response !== undefined),
-      rewritesResponse: steps.some((step) => step.body.response === "write"),
-      frames: this.#frameSteps.length > 0,
-      response: this.#responseSteps.length > 0,
-    });
+    this.needsBody = bodyNeedOf(steps);
+    this.answerNeeds = answerNeedsOf(steps);
   }
 
   /** The verdict of a chain that has no step to ask; undefined where {@link runRequest} must be awaited. */
   immediate(context: RequestContext): Verdict | undefined {
     const isEmpty = this.#requestSteps.length === 0 && this.#credentialSteps.length === 0;
     return isEmpty && this.#otherwise === "allow" && context.stage === "request"
-      ? { permit: this.#permit(context.flow) }
+      ? { permit: this.#permit(context) }
       : undefined;
   }
 
@@ -178,8 +186,8 @@ export class Pipeline {
       if (decision.action === "respond") return { reply: decision.reply };
       consented ||= consents(decision);
     }
-    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context.flow) };
-    if (deferDefault) return { permit: this.#permit(context.flow), isDeferred: true };
+    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context) };
+    if (deferDefault) return { permit: this.#permit(context), isDeferred: true };
     return { denial: this.defaultDenial(context) };
   }
 
@@ -201,11 +209,18 @@ export class Pipeline {
 
   /** A Permit for a destination that the file exempts from the chain (`listener.skip_hosts`). */
   permitSkipped(flow: Flow): Permit {
-    return this.#permit(flow);
+    return new Permit(issuing, flow);
   }
 
-  #permit(flow: Flow): Permit {
-    return new Permit(issuing, flow);
+  #permit({ flow, addressLimits }: RequestContext): Permit {
+    return new Permit(issuing, flow, addressLimits);
+  }
+
+  /** Whether a step needs the body of this request in memory. */
+  needsBodyOf(context: RequestContext): boolean {
+    return this.steps.some(
+      ({ body, plugin }) => body.request !== undefined && (plugin.needsBodyOf?.(context) ?? true),
+    );
   }
 
   /** Asks the chain about an answer, last plugin first. */
@@ -220,14 +235,20 @@ export class Pipeline {
 
   /** Asks the chain about one frame of a streamed answer before the frame is forwarded. */
   async runFrame(context: RequestContext, frame: Frame): Promise<ResponseVerdict> {
+    let replaced: ReplacedFrame | undefined;
     for (const step of this.#frameSteps) {
       const ask = step.plugin.onFrame?.bind(step.plugin);
       if (ask === undefined) continue;
-      const decision = await this.#guard(step, context, "response", (view) => ask(view, frame));
+      const seen = replaced?.data === undefined ? frame : { ...frame, data: replaced.data };
+      const decision = await this.#guard(step, context, "response", (view) => ask(view, seen));
       if (decision.action === "deny") return { denial: decision.denial };
       if (decision.action === "respond") return { reply: decision.reply };
+      if (decision.action !== "modify" || decision.frame === undefined) continue;
+      replaced = decision.frame;
+      // The steps before this one are not shown what nobody gets.
+      if (replaced.data === undefined) break;
     }
-    return passed;
+    return replaced === undefined ? passed : { pass: true, frame: replaced };
   }
 
   /** Whether any step was asked about this message, so that {@link finish} has somebody to tell. */
@@ -266,7 +287,7 @@ export class Pipeline {
     step: Step,
     context: RequestContext,
     phase: Phase,
-    ask: (view: RequestContext) => Decision | Promise<Decision>,
+    ask: (view: RequestContext) => Answer | Promise<Answer>,
   ): Promise<Decision> {
     if (context.cancellation.aborted) {
       const message = "the client went away";
@@ -279,7 +300,7 @@ export class Pipeline {
     if (this.#finishSteps.length > 0) this.#markAsked(step, context);
     const observed = step.onError === "observe";
     const view = observed ? context.shadow() : context;
-    let decision: Decision;
+    let decision: Answer;
     try {
       decision = await ask(view);
     } catch (error) {
@@ -290,6 +311,7 @@ export class Pipeline {
       for (const [name, fact] of view.facts) context.facts.set(name, fact);
       context.sessionId ??= view.sessionId;
     }
+    if (decision === undefined) return silent;
     this.#record(step, context, phase, decision, observed);
     if (decision.action === "deny") {
       if (observed) return { action: "observe", reason: decision.reason };

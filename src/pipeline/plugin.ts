@@ -9,8 +9,8 @@ import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply } from "./decision.ts";
-export { allow, deny, exempt, modify, observe, respond, skip } from "./decision.ts";
+export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
+export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
 export type { Flow } from "./flow.ts";
 
 /** A bounded HTTP answer from a service that the operator named in the configuration. */
@@ -46,6 +46,21 @@ export interface Clock {
   now(): number;
 }
 
+/** What a user asked of the agent, as an A2A parser of the inbound chain read it. */
+export interface Intent {
+  /** The user's words, at most 8,192 characters. */
+  readonly text: string;
+  readonly sessionId: string;
+  /** RFC 3339. */
+  readonly at: string;
+}
+
+/** What plugins may read of the session that a message belongs to. */
+export interface SessionReader {
+  /** The user's latest request in this message's session; undefined where there is none, or nobody can tell whose it is. */
+  intentOf(context: RequestContext): Intent | undefined;
+}
+
 /** What the framework gives to a plugin instance. */
 export interface PluginDeps {
   /** The instance's `id` in the file, or the plugin's name. */
@@ -53,6 +68,8 @@ export interface PluginDeps {
   readonly log: Logger;
   readonly clock: Clock;
   readonly fetch: OperatorFetch;
+  /** Sessions of the process; absent where `session.enabled` is false. */
+  readonly sessions?: SessionReader;
   /**
    * State that outlives a reload (token caches, key sets, the placeholder store).
    *
@@ -62,6 +79,25 @@ export interface PluginDeps {
   carry<T extends object>(key: string, make: () => T): T;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
+  /** Says that the instance permits something else than before: open tunnels are judged again. */
+  changed(): void;
+}
+
+/** One mistake in an instance's configuration that its schema could not find; `path` starts at the configuration. */
+export interface ConfigProblem {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** What `create` throws for mistakes that have a place. */
+export class PluginConfigError extends Error {
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(problems: readonly ConfigProblem[]) {
+    super(problems.map(({ message }) => message).join("\n"));
+    this.name = "PluginConfigError";
+    this.problems = problems;
+  }
 }
 
 /** How a message ended, for {@link Plugin.onFinish}. */
@@ -73,17 +109,26 @@ export interface Outcome {
   readonly error?: { readonly code: string; readonly message: string };
 }
 
-/** One frame of a streamed answer, or the whole body of an answer that is not streamed (`last` is true). */
+/**
+ * One frame of a streamed answer, or the whole body of an answer that is not streamed (`last` is true).
+ *
+ * A stream that came to its end is told by one more frame, which is empty and has `last`.
+ */
 export interface Frame {
   readonly event?: string;
   readonly data: Buffer;
   readonly last: boolean;
 }
 
+/** What a hook answers; undefined where it has nothing to say that anybody would want to read. */
+export type Answer = Decision | undefined;
+
 /** A configured plugin. All hooks are optional; hooks may answer directly or with a promise. */
 export interface Plugin {
   /** Which bodies this instance needs, where that is less than its definition says. */
   readonly body?: BodyAccess;
+  /** Whether the body of this request is needed, where that is not so for every request; asked before `onRequest`. */
+  needsBodyOf?(context: RequestContext): boolean;
   /**
    * Says that the instance judges callers: `Client.process` is then filled in. The paths are those that a caller may
    * have as symbolic links to its executable. `undefined`: nothing depends on the caller.
@@ -91,16 +136,26 @@ export interface Plugin {
   callerLinks?(): readonly string[] | undefined;
   /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
   start?(signal: AbortSignal): Promise<void>;
-  onRequest?(context: RequestContext): Decision | Promise<Decision>;
+  /**
+   * Whether the instance has to read the body of this request; asked when only its head is there. A body that nobody
+   * wants is streamed, whatever its size. Absent: every body.
+   */
+  wantsBody?(context: RequestContext): boolean;
+  onRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
    * Attaches credentials. Runs after every `onRequest` of the chain has let the message pass, so that no token is
    * fetched for a message that policy refuses and no credential is seen by a plugin that judges.
    */
-  onCredential?(context: RequestContext): Decision | Promise<Decision>;
+  onCredential?(context: RequestContext): Answer | Promise<Answer>;
+  /**
+   * Whether the instance has any business with the answer to this message; asked when its request phase is over. Its
+   * body is not read, and no frame is shown, where nobody wants it. Absent: every answer.
+   */
+  wantsAnswer?(context: RequestContext): boolean;
   /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
-  onResponse?(context: RequestContext): Decision | Promise<Decision>;
-  /** Judges each frame of a stream before it is forwarded. */
-  onFrame?(context: RequestContext, frame: Frame): Decision | Promise<Decision>;
+  onResponse?(context: RequestContext): Answer | Promise<Answer>;
+  /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
+  onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /** True, or the reason why the instance cannot do its work yet. */

@@ -1,7 +1,8 @@
 /** What a request's body says to a policy: GraphQL operations or JSON-RPC calls, read so that no server reads it otherwise. */
 import { hash } from "node:crypto";
 import { decodeBody } from "../http/body.ts";
-import { classifyRpc, parseStrictJson, type RpcMessage } from "../http/json-rpc.ts";
+import { classifyRpc, messagesOf, type RpcMessage } from "../http/json-rpc.ts";
+import { parseStrictJson } from "../http/strict-json.ts";
 import type { RequestContext } from "../pipeline/plugin.ts";
 import type { InspectionNeeds } from "../policy/combined-policy.ts";
 import { readGraphqlDocument } from "../policy/graphql-document.ts";
@@ -72,7 +73,7 @@ function rpcFacts(context: RequestContext, json: Json): RpcFacts {
   }
   if (typeof json === "string") return { calls: [], error: json };
   const body = classifyRpc(json.value);
-  const messages = body.kind === "batch" ? body.messages : [body];
+  const messages = messagesOf(body);
   if (messages.length > maxBatch) return { calls: [], error: `a batch of more than ${maxBatch}` };
   const calls: RpcCall[] = [];
   let hasResponse = false;

@@ -4,7 +4,8 @@
  * An item is a host, `host:port`, or `{host, port(s), methods, paths}`; hosts and paths are patterns as in policy
  * files. Items of `deny` beat items of `allow`.
  */
-import type { PolicyDecision } from "./decision.ts";
+import { readCallers } from "./callers.ts";
+import type { Grant, PolicyDecision } from "./decision.ts";
 import { type Glob, GlobTable } from "./glob.ts";
 import { HostIndex } from "./host-index.ts";
 import { parseHostSyntax } from "./host-syntax.ts";
@@ -24,6 +25,8 @@ interface Item {
   readonly methods: readonly string[];
   /** Empty: every path. */
   readonly paths: readonly Glob[];
+  /** Authenticated names of the agents that the item is about; undefined: every agent. */
+  readonly callers: ReadonlySet<string> | undefined;
 }
 
 /** The two lists as they stand in a configuration; an absent list is an empty one. */
@@ -57,9 +60,11 @@ export function readAllowlist(source: AllowlistSource): AllowlistResult {
 function readItem(node: Node, label: string, globs: GlobTable): Item | undefined {
   if (typeof node.value === "string") {
     const place = readPlace(node, label);
-    return place === undefined ? undefined : { label, ...place, methods: [], paths: [] };
+    return place === undefined
+      ? undefined
+      : { label, ...place, methods: [], paths: [], callers: undefined };
   }
-  const fields = node.fields({ known: ["host", "port", "ports", "methods", "paths"] });
+  const fields = node.fields({ known: ["host", "port", "ports", "methods", "paths", "callers"] });
   const hostNode = fields.get("host");
   if (hostNode === undefined) return node.error("an item needs host");
   const place = readPlace(hostNode, label);
@@ -74,9 +79,10 @@ function readItem(node: Node, label: string, globs: GlobTable): Item | undefined
   const many = listed("ports")?.flatMap((item) => item.integer(1, 65_535) ?? []) ?? [];
   const methods = listed("methods")?.flatMap((item) => readMethod(item) ?? []) ?? [];
   const paths = listed("paths")?.flatMap((item) => readPath(item, globs) ?? []) ?? [];
+  const callers = readCallers(fields.get("callers"));
   if (place === undefined) return undefined;
   const ports = [...new Set([...place.ports, ...many, ...(one === undefined ? [] : [one])])];
-  return { label, host: place.host, ports, methods, paths };
+  return { label, host: place.host, ports, methods, paths, callers };
 }
 
 /** `host`, `host:port` or `[v6]:port`. */
@@ -147,6 +153,18 @@ export class Allowlist {
     return matching(this.#deny, facts).some(isAboutRequests);
   }
 
+  /** True when some item of either list is about requests to this host and port, whoever makes them. */
+  judgesRequestsOf(host: string, port: number): boolean {
+    let isJudged = false;
+    for (const index of [this.#deny, this.#allow]) {
+      index.forEach(host, (item) => {
+        if (item.ports.length === 0 || item.ports.includes(port))
+          isJudged ||= isAboutRequests(item);
+      });
+    }
+    return isJudged;
+  }
+
   /** Judges a connection. Requests on it must be judged too when any item is about requests. */
   evaluateConnect(facts: ConnectFacts): PolicyDecision {
     const denial = this.denies(facts);
@@ -154,17 +172,17 @@ export class Allowlist {
     const allowed = matching(this.#allow, facts);
     const [first] = allowed;
     if (first === undefined) return notListed(facts);
+    return { ...listed(facts, first), grant: this.#grant(facts, allowed) };
+  }
+
+  #grant(facts: ConnectFacts, allowed: readonly Item[]): Grant {
     const isOpen = allowed.some((item) => !isAboutRequests(item));
-    const inspect = !isOpen || this.refusesRequestsOf(facts);
     return {
-      ...listed(facts, first),
-      grant: {
-        entries: allowed.map(({ label }) => label),
-        inspect,
-        tls: "auto",
-        allowedIps: undefined,
-        isExactHost: allowed.some(({ host }) => host === facts.host),
-      },
+      entries: allowed.map(({ label }) => label),
+      inspect: !isOpen || this.refusesRequestsOf(facts),
+      tls: "auto",
+      allowedIps: undefined,
+      isExactHost: allowed.some(({ host }) => host === facts.host),
     };
   }
 
@@ -172,16 +190,21 @@ export class Allowlist {
   evaluateRequest(facts: RequestFacts): PolicyDecision {
     const denial = this.denies(facts);
     if (denial !== undefined) return denial;
-    const hit = matching(this.#allow, facts).find((item) => selects(item, facts, "allow"));
-    return hit === undefined ? notListed(facts) : listed(facts, hit);
+    const allowed = matching(this.#allow, facts);
+    const hit = allowed.find((item) => selects(item, facts, "allow"));
+    if (hit === undefined) return notListed(facts);
+    return { ...listed(facts, hit), grant: this.#grant(facts, allowed) };
   }
 }
 
 /** The items for a host and port, in the order of the list. */
-function matching(index: HostIndex<Item>, { host, port }: ConnectFacts): readonly Item[] {
+function matching(index: HostIndex<Item>, facts: ConnectFacts): readonly Item[] {
+  const { host, port, caller } = facts;
   const items: Item[] = [];
   index.forEach(host, (item) => {
-    if (item.ports.length === 0 || item.ports.includes(port)) items.push(item);
+    const { ports, callers } = item;
+    if (ports.length > 0 && !ports.includes(port)) return;
+    if (callers === undefined || (caller !== undefined && callers.has(caller))) items.push(item);
   });
   return items;
 }

@@ -1,5 +1,5 @@
 /** Overlapping endpoints that contradict each other: for some request no reading of the file is the right one. */
-import type { Endpoint, Inspection, PolicyDocument } from "./endpoint.ts";
+import type { Endpoint, Inspection, PolicyDocument, PolicyEntry } from "./endpoint.ts";
 import { hostsOverlap } from "./host-syntax.ts";
 
 /** Two endpoints that disagree; the message stands at `endpoint` and names the other. */
@@ -10,6 +10,8 @@ export interface Ambiguity {
 
 interface Placed {
   readonly endpoint: Endpoint;
+  /** The agents that it is for; undefined is every agent. */
+  readonly callers: PolicyEntry["callers"];
   readonly place: string;
   readonly ranges: string;
   readonly settings: Readonly<Record<string, string | number | boolean>> | undefined;
@@ -27,7 +29,7 @@ export function findAmbiguities(document: PolicyDocument): readonly Ambiguity[] 
   const groups = new Map<string, Placed[]>();
   for (const entry of document.entries) {
     for (const endpoint of entry.endpoints) {
-      const placed = place(endpoint, `'${entry.key}' ${endpoint.label}`);
+      const placed = place(endpoint, entry);
       const group = groups.get(endpoint.host);
       if (group === undefined) groups.set(endpoint.host, [placed]);
       else group.push(placed);
@@ -39,11 +41,12 @@ export function findAmbiguities(document: PolicyDocument): readonly Ambiguity[] 
   return search.found;
 }
 
-function place(endpoint: Endpoint, text: string): Placed {
+function place(endpoint: Endpoint, entry: PolicyEntry): Placed {
+  const text = `'${entry.key}' ${endpoint.label}`;
   const ranges = endpoint.allowedIps?.ranges.map(String).sort().join(",") ?? "";
   const settings = endpoint.inspection === undefined ? undefined : settingsOf(endpoint.inspection);
   const signature = `${endpoint.tls === "skip"} ${ranges} ${endpoint.isTcp} ${JSON.stringify(settings)}`;
-  return { endpoint, place: text, ranges, settings, signature };
+  return { endpoint, callers: entry.callers, place: text, ranges, settings, signature };
 }
 
 function settingsOf(inspection: Inspection): NonNullable<Placed["settings"]> {
@@ -170,6 +173,7 @@ function suffixesOf(host: string): readonly string[] {
 function disagreement(one: Placed, other: Placed): string | undefined {
   const [left, right] = [one.endpoint, other.endpoint];
   if (!left.ports.some((port) => right.ports.includes(port))) return undefined;
+  if (!shareCallers(one, other)) return undefined;
   if ((left.tls === "skip") !== (right.tls === "skip")) return "tls";
   if (one.ranges !== other.ranges) return "allowed_ips";
   if (left.isTcp !== right.isTcp) return "explicit tcp";
@@ -178,6 +182,12 @@ function disagreement(one: Placed, other: Placed): string | undefined {
   if (left.specificity !== right.specificity || !pathsMeet(left.path, right.path)) return undefined;
   const theirs = other.settings;
   return Object.keys(settings).find((key) => settings[key] !== theirs[key]);
+}
+
+/** False when each is for other agents: no request belongs to both. */
+function shareCallers(one: Placed, other: Placed): boolean {
+  const [mine, theirs] = [one.callers, other.callers];
+  return mine === undefined || theirs === undefined || [...mine].some((name) => theirs.has(name));
 }
 
 /** False when no path can match both: their fixed beginnings differ. */

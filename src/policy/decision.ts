@@ -7,6 +7,7 @@ export type DecisionCode =
   | "allowed"
   | "empty-policy"
   | "endpoint-not-allowed"
+  | "caller-not-allowed"
   | "binary-not-allowed"
   | "identity-unresolved"
   | "malformed"

@@ -1,5 +1,6 @@
 /** Reads a policy document of the OpenShell format: every problem at once, or entries that are ready to compile. */
 import { findAmbiguities } from "./ambiguity.ts";
+import { readCallers } from "./callers.ts";
 import { type Dialect, defaultDialect, type PolicyDocument, type PolicyEntry } from "./endpoint.ts";
 import { type EndpointContext, fullSupport, type Support } from "./endpoint-context.ts";
 import { readEndpoint } from "./endpoint-reader.ts";
@@ -84,7 +85,7 @@ function readEntry(
   context: EndpointContext,
   paths: Map<object, KeyPath>,
 ): PolicyEntry {
-  const fields = node.fields({ known: ["name", "endpoints", "binaries"] });
+  const fields = node.fields({ known: ["name", "endpoints", "binaries", "callers"] });
   const name = fields.get("name")?.string() ?? key;
   const endpointItems = fields.get("endpoints")?.items() ?? [];
   if (endpointItems.length === 0) node.warning("an entry without endpoints never matches");
@@ -100,7 +101,8 @@ function readEntry(
     node.warning(`an entry without binaries admits ${whom}`);
   }
   const binaries = binaryItems.flatMap((item) => readBinary(item, context.globs) ?? []);
-  return { key, name, endpoints, binaries };
+  const callers = readCallers(fields.get("callers"));
+  return { key, name, endpoints, binaries, callers };
 }
 
 function readBinary(node: Node, globs: GlobTable): string | undefined {

@@ -59,6 +59,8 @@ export interface PolicyEntry {
   readonly endpoints: readonly Endpoint[];
   /** Paths or patterns over the executable and its ancestors; see the dialect for what an empty list means. */
   readonly binaries: readonly string[];
+  /** Authenticated names of the agents that the entry is for; undefined is every agent. */
+  readonly callers: ReadonlySet<string> | undefined;
 }
 
 /** A policy document that passed validation; entries are in byte order of their keys. */

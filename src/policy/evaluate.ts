@@ -9,7 +9,7 @@ import type { DecisionCode, Grant, PolicyDecision } from "./decision.ts";
 import type { Inspection } from "./endpoint.ts";
 import type { ConnectFacts, RequestFacts } from "./request-facts.ts";
 import { allowedBy, deniedBy, protocolFault } from "./request-match.ts";
-import type { Match, PolicyRules } from "./rules.ts";
+import { isFor, type Match, type PolicyRules } from "./rules.ts";
 
 /** A match whose endpoint judges requests. */
 type Inspected = Match & {
@@ -64,7 +64,19 @@ function openEndpoints(rules: PolicyRules, facts: ConnectFacts): Match[] | Polic
     last = match;
     if (isAdmitted) open.push(match);
   }
-  return open.length > 0 ? open : binaryRefusal(facts, endpoints);
+  if (open.length > 0) return open;
+  const forCaller = endpoints.filter(({ compiled }) => isFor(compiled.entry, facts));
+  return forCaller.length > 0
+    ? binaryRefusal(facts, forCaller)
+    : callerRefusal(facts, endpoints[0]?.compiled.entry.key);
+}
+
+function callerRefusal({ caller, host, port }: ConnectFacts, entry?: string): PolicyDecision {
+  const who = caller === undefined ? "an agent without an authenticated name" : `agent '${caller}'`;
+  return {
+    ...refusal("caller-not-allowed", `endpoint ${host}:${port} is not allowed to ${who}`),
+    ...(entry === undefined ? {} : { entry }),
+  };
 }
 
 function isUnresolved(facts: ConnectFacts): boolean {

@@ -5,6 +5,8 @@ import type { CallerFacts } from "./binary-matcher.ts";
 export interface ConnectFacts extends CallerFacts {
   readonly host: string;
   readonly port: number;
+  /** The authenticated name of the agent, where the proxy asks for one. */
+  readonly caller?: string;
 }
 
 /** Decoded query parameters by key; `unreadable` when the query is no form data in UTF-8. */

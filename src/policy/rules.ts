@@ -1,5 +1,5 @@
 /** A policy document compiled into an immutable structure that finds the endpoints of a destination at once. */
-import { BinaryMatcher, type CallerFacts } from "./binary-matcher.ts";
+import { BinaryMatcher } from "./binary-matcher.ts";
 import {
   defaultDialect,
   type Dialect,
@@ -9,6 +9,7 @@ import {
 } from "./endpoint.ts";
 import { GlobTable } from "./glob.ts";
 import { HostIndex } from "./host-index.ts";
+import type { ConnectFacts } from "./request-facts.ts";
 
 /** An entry with its compiled binaries; `order` is its place in byte order of the keys. */
 export interface CompiledEntry {
@@ -90,8 +91,14 @@ export class PolicyRules {
   }
 
   /** Whether an entry admits a caller. */
-  admits(compiled: CompiledEntry, caller: CallerFacts): boolean {
+  admits(compiled: CompiledEntry, caller: ConnectFacts): boolean {
+    if (!isFor(compiled.entry, caller)) return false;
     if (compiled.binaries.isEmpty) return this.dialect.emptyBinaries === "any";
     return compiled.binaries.matches(caller);
   }
+}
+
+/** Whether an entry is meant for the agent, by its authenticated name. */
+export function isFor({ callers }: PolicyEntry, { caller }: ConnectFacts): boolean {
+  return callers === undefined || (caller !== undefined && callers.has(caller));
 }

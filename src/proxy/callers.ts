@@ -5,20 +5,36 @@ import type { Client } from "../pipeline/flow.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Runtime } from "./runtime.ts";
 
+/** A caller that this machine cannot know is not worth a line for each of its connections. */
+const quietMs = 60_000;
+const maxQuiet = 1024;
+
 /** Looks callers up, once per connection. */
 export class Callers {
   readonly #peers: PeerProcesses;
   readonly #log: Logger;
   readonly #told = new WeakSet<PeerProcess>();
+  /** When the line about callers of a remote address was written last. */
+  readonly #toldRemote = new Map<string, number>();
 
   constructor(peers: PeerProcesses, log: Logger) {
     this.#peers = peers;
     this.#log = log;
   }
 
-  /** The client of a connection; a promise only where the generation's outbound chain asks for processes. */
-  clientOf(socket: Socket, runtime: Runtime): Client | Promise<Client> {
-    const client = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };
+  /**
+   * The client of a connection; a promise only where the generation's outbound chain asks for processes.
+   *
+   * `credentials` is the Proxy-Authorization field. Throws ProxyError `auth.caller-unknown` where the generation
+   * wants callers to say who they are and this one does not.
+   */
+  clientOf(socket: Socket, runtime: Runtime, credentials?: string): Client | Promise<Client> {
+    const caller = runtime.callers?.authenticate(socket, credentials);
+    const client = {
+      address: socket.remoteAddress ?? "",
+      port: socket.remotePort ?? 0,
+      ...(caller === undefined ? {} : { caller }),
+    };
     const links = runtime.outbound.callerLinks();
     return links === undefined ? client : this.#identified(socket, client, links);
   }
@@ -28,12 +44,30 @@ export class Callers {
     const found = await this.#peers.identify(socket, { client, proxy }, links);
     if (found.kind !== "resolved" && !this.#told.has(found)) {
       this.#told.add(found);
-      const { kind, reason, executable, pid, ancestors, message } = found;
-      this.#log.warn(
-        { client: client.address, kind, reason, binary: executable, binary_pid: pid, ancestors },
-        `caller not identified: ${message}`,
-      );
+      this.#tell(client, found);
     }
     return { ...client, process: found };
+  }
+
+  #tell(client: Client, found: Exclude<PeerProcess, { readonly kind: "resolved" }>): void {
+    const { reason, message, executable, pid, ancestors } = found;
+    const { address, port } = client;
+    const facts = { client: address, port, reason, binary: executable, binary_pid: pid, ancestors };
+    if (found.kind === "violation") {
+      this.#log.error(facts, `caller refused: ${message}`);
+    } else if (!this.#isQuiet(address, reason)) {
+      this.#log.warn(facts, `caller not identified, judged as <unresolved>: ${message}`);
+    }
+  }
+
+  /** Whether the same was said of this address a moment ago; true for what cannot change only. */
+  #isQuiet(address: string, reason: string): boolean {
+    if (reason !== "remote-peer" && reason !== "unsupported-platform") return false;
+    const now = performance.now();
+    const last = this.#toldRemote.get(address);
+    if (last !== undefined && now - last < quietMs) return true;
+    if (this.#toldRemote.size >= maxQuiet) this.#toldRemote.clear();
+    this.#toldRemote.set(address, now);
+    return false;
   }
 }

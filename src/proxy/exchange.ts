@@ -5,12 +5,13 @@
  */
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
-import { readBounded } from "../http/body.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
+import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../upstream/outgoing-request.ts";
+import { bufferBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "./reply.ts";
@@ -47,6 +48,7 @@ class Exchange {
   readonly #cancellation = new Cancellation();
   readonly #ended: Promise<void>;
   #resolveEnded: () => void = () => undefined;
+  #needs: AnswerNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
   #judged: JudgedSink | undefined;
   #body: RequestBody | undefined;
@@ -73,10 +75,12 @@ class Exchange {
       headers: request.headers,
       hasBody: downstream.hasBody,
       cancellation: this.#cancellation,
+      upgrade: request.upgrade?.protocol,
     });
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
+    if (!this.#skipped && !inbound) services.recorder.arrived(this.#context);
     downstream.onClose((complete) => this.#onClientClosed(complete));
   }
 
@@ -112,7 +116,7 @@ class Exchange {
   }
 
   #immediate(): Permit | undefined {
-    if (this.#pipeline.needs.requestBody) return undefined;
+    if (this.#pipeline.needsBody(this.#context)) return undefined;
     const verdict = this.#pipeline.immediate(this.#context);
     return verdict !== undefined && "permit" in verdict ? verdict.permit : undefined;
   }
@@ -141,9 +145,9 @@ class Exchange {
   /** The request body, when a step of the chain needs it in memory. */
   async #bufferedBody(): Promise<Buffer | undefined> {
     const { downstream, runtime } = this.#request;
-    if (!this.#pipeline.needs.requestBody || !downstream.hasBody) return undefined;
+    if (!downstream.hasBody || !this.#pipeline.needsBody(this.#context)) return undefined;
     if (downstream.expectsContinue) downstream.sendContinue();
-    const read = await readBounded(downstream.body, {
+    const read = await bufferBody(this.#context, downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,
       budget: this.#services.budget,
       signal: this.#cancellation.signal,
@@ -153,20 +157,14 @@ class Exchange {
         // The bytes stay accounted for until the exchange ends.
         void this.#ended.then(() => read.release());
         this.#bufferedBytes = read.bytes.length;
-        this.#context.content.load(read.bytes);
         return read.bytes;
-      case "too-large":
-        this.#refuse({ code: "request.body-too-large", message: "request body too large" });
+      case "refused":
+        if (read.denial.code === "proxy.overloaded") {
+          this.#services.recorder.metrics.refused("buffer");
+        }
+        this.#refuse(read.denial);
         return undefined;
-      case "over-budget":
-        this.#services.recorder.metrics.refused("buffer");
-        this.#refuse({
-          code: "proxy.overloaded",
-          message: "too many bodies are being inspected (limits.max_buffered)",
-        });
-        return undefined;
-      case "aborted":
-      case "failed":
+      case "gone":
         // The stall watch has answered, or the client has left; `close` follows.
         return undefined;
     }
@@ -196,14 +194,14 @@ class Exchange {
 
   /** What goes on the wire: the context's fields and body, and our own Via. */
   #outgoing(buffered: Buffer | undefined): OutgoingRequest {
-    const { downstream, path, basePath = "", upgrade } = this.#request;
-    const { headers, content } = this.#context;
+    const { downstream, basePath = "", upgrade } = this.#request;
+    const { headers, content, path } = this.#context;
     if (content.replaced) headers.delete("content-encoding");
     const bytes = content.replaced ? content.bytes : buffered;
     if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
-    const { responseBody, frames } = this.#pipeline.needs;
+    const needs = this.#skipped ? undefined : this.#answerNeeds();
     // Bodies that are to be inspected must come uncompressed (contract 3.2).
-    if ((responseBody || frames) && !this.#skipped) headers.delete("accept-encoding");
+    if (needs?.responseBody === true || needs?.frames === true) headers.delete("accept-encoding");
     let body: OutgoingRequest["body"] = bytes ?? null;
     if (bytes === undefined && downstream.hasBody) {
       if (downstream.expectsContinue) downstream.sendContinue();
@@ -222,12 +220,12 @@ class Exchange {
 
   #makeSink(control: FlowControl): ResponseSink {
     const { downstream, runtime } = this.#request;
-    const { response, responseBody, frames } = this.#pipeline.needs;
-    if (this.#skipped || !(response || responseBody || frames)) {
-      return new DirectSink(downstream, control);
-    }
+    const needs = this.#answerNeeds();
+    const isJudged = needs.response || needs.responseBody || needs.frames;
+    if (this.#skipped || !isJudged) return new DirectSink(downstream, control);
     this.#judged = new JudgedSink({
       pipeline: this.#pipeline,
+      needs,
       context: this.#context,
       downstream,
       control,
@@ -241,6 +239,12 @@ class Exchange {
       onFault: (error) => this.#fail(error),
     });
     return this.#judged;
+  }
+
+  /** Asked for once: what plugins are told must not change between the request's head and the answer. */
+  #answerNeeds(): AnswerNeeds {
+    this.#needs ??= this.#pipeline.answerNeeds(this.#context);
+    return this.#needs;
   }
 
   #switch(headers: string[], socket: Duplex): void {

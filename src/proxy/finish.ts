@@ -4,9 +4,10 @@ import type { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Outcome } from "../pipeline/plugin.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
-import { type EventError, type EventFacts, eventOf, type SessionEvent } from "../session/event.ts";
+import type { EventError, EventFacts } from "../session/event.ts";
+import type { SessionRecorder } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { Metrics } from "../telemetry/metrics.ts";
+import type { Metrics, Refusal } from "../telemetry/metrics.ts";
 import { denialOf } from "./reply.ts";
 
 /** How a flow ended. */
@@ -34,34 +35,30 @@ export interface RefusedHead {
   readonly parent?: string;
 }
 
-/** Where events go; absent when sessions are off. */
-export interface EventSink {
-  append(event: SessionEvent): void;
-}
-
 /** What the recorder writes to. */
 export interface RecorderOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
-  readonly events: EventSink | undefined;
+  /** Absent when sessions are off. */
+  readonly sessions: SessionRecorder | undefined;
 }
 
 /** Records flows. One per process. */
 export class FlowRecorder {
   readonly log: Logger;
   readonly metrics: Metrics;
-  readonly #events: EventSink | undefined;
+  readonly #sessions: SessionRecorder | undefined;
 
   constructor(options: RecorderOptions) {
     this.log = options.log;
     this.metrics = options.metrics;
-    this.#events = options.events;
+    this.#sessions = options.sessions;
   }
 
   /** A message that was refused before it could become a flow: it has a log line and a count, and no event. */
   malformed(error: unknown, head: RefusedHead): void {
     const denial = denialOf(error);
-    this.metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
+    this.metrics.refused(refusalOf(denial.code));
     if (!(error instanceof ProxyError)) this.log.error({ err: error }, "listener fault");
     this.log.warn(
       { ...head, outcome: "denied", code: denial.code, reason: denial.message },
@@ -69,9 +66,14 @@ export class FlowRecorder {
     );
   }
 
+  /** An outbound message is about to be judged. */
+  arrived(context: RequestContext): void {
+    this.#sessions?.arrived(context);
+  }
+
   /** The chain let the message pass. */
   permitted(context: RequestContext): void {
-    this.#append(context, { phase: "request", at: Date.now() });
+    this.#sessions?.permitted(context, Date.now());
   }
 
   /** The message is over. `pipeline` is absent for flows that skipped the chain. */
@@ -94,36 +96,9 @@ export class FlowRecorder {
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
     if (pipeline === undefined) return undefined;
-    this.#appendEnding(context, ending, now, durationMs);
+    this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
     if (!pipeline.hasAsked(context)) return undefined;
     return pipeline.finish(context, pluginOutcome(ending, durationMs));
-  }
-
-  #appendEnding(context: RequestContext, ending: Ending, at: number, durationMs: number): void {
-    if (this.#events === undefined) return;
-    if (ending.refused) {
-      // A refusal that no plugin took part in (a malformed request) is a log line, not an event (contract 5).
-      if (context.invocations.length === 0) return;
-      this.#append(context, {
-        phase: "denied",
-        at,
-        statusCode: ending.status,
-        durationMs,
-        ...errorOf(ending),
-      });
-      return;
-    }
-    this.#append(context, {
-      phase: "response",
-      at,
-      statusCode: ending.status,
-      durationMs,
-      ...errorOf(ending),
-    });
-  }
-
-  #append(context: RequestContext, facts: EventFacts): void {
-    this.#events?.append(eventOf(context, facts));
   }
 
   #writeLine(context: RequestContext, ending: Ending, outcome: string, durationMs: number): void {
@@ -143,6 +118,7 @@ export class FlowRecorder {
     };
     if (context.path !== "") line["path"] = context.pathname;
     if (identity !== undefined) line["subject"] = identity.subject;
+    if (flow.client.caller !== undefined) line["caller"] = flow.client.caller;
     if (flow.parentId !== undefined) line["parent"] = flow.parentId;
     if (ending.denial !== undefined) {
       line["code"] = ending.denial.code;
@@ -155,10 +131,28 @@ export class FlowRecorder {
   }
 }
 
+function refusalOf(code: string): Refusal {
+  if (code === "auth.caller-unknown") return "caller";
+  return code === "request.timeout" ? "timeout" : "malformed";
+}
+
 function outcomeOf(ending: Ending): "ok" | "denied" | "error" | "cancelled" {
   if (ending.cancelled) return "cancelled";
   if (ending.denial === undefined) return "ok";
   return ending.refused ? "denied" : "error";
+}
+
+/** A refusal that no plugin took part in (a malformed request) is a log line, not an event (contract 5). */
+function endingFacts(
+  context: RequestContext,
+  ending: Ending,
+  at: number,
+  durationMs: number,
+): EventFacts | undefined {
+  if (ending.refused && context.invocations.length === 0) return undefined;
+  const phase = ending.refused ? "denied" : "response";
+  const { status: statusCode, bytesReceived, bytesSent } = ending;
+  return { phase, at, statusCode, durationMs, bytesReceived, bytesSent, ...errorOf(ending) };
 }
 
 function errorOf(ending: Ending): { readonly error?: EventError } {

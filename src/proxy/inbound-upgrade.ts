@@ -41,6 +41,7 @@ export async function inboundUpgrade(
     headers: request.headers,
     hasBody: false,
     cancellation: leaving,
+    upgrade: request.headers.get("upgrade") ?? "unknown",
   });
   const readBefore = client.bytesRead;
   const writtenBefore = client.bytesWritten;

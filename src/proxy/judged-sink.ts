@@ -1,20 +1,22 @@
 /** An answer that the chain has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
 import { ProxyError } from "../errors.ts";
 import { type BodyBudget, decodeBody } from "../http/body.ts";
+import { type FrameReader, frameReaderFor, type StreamFrame } from "../http/frames.ts";
 import { HeaderList } from "../http/headers.ts";
-import { SseReader } from "../http/sse.ts";
+import { writeSseFrame } from "../http/sse.ts";
 import { StreamDecoder } from "../http/stream-decoder.ts";
+import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
 import type { Downstream } from "./downstream.ts";
-import { renderDenial } from "./reply.ts";
-import { isEventStream } from "./response-head.ts";
+import { refusalEvent, renderResponseRefusal } from "./reply.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
 /** What the judged path needs of its exchange. */
 export interface JudgedSinkOptions {
   readonly pipeline: Pipeline;
+  readonly needs: AnswerNeeds;
   readonly context: RequestContext;
   readonly downstream: Downstream;
   readonly control: FlowControl;
@@ -42,7 +44,7 @@ export class JudgedSink implements ResponseSink {
   #half: ResponseHalf | undefined;
   #reason: string | undefined;
   #direct: DirectSink | undefined;
-  #reader: SseReader | undefined;
+  #reader: FrameReader | undefined;
   #decoder: StreamDecoder | undefined;
   /** Bytes of chunks whose frames were not forwarded yet. */
   #pending = 0;
@@ -59,20 +61,22 @@ export class JudgedSink implements ResponseSink {
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {
-    const { pipeline, context, control } = this.#options;
+    const { pipeline, needs, context, control } = this.#options;
     this.#half = new ResponseHalf(status, new HeaderList(headers));
     this.#reason = reason;
     context.response = this.#half;
     const bodyless = context.method === "HEAD" || status === 204 || status === 304;
-    const streams = isEventStream(headers);
-    const { responseBody, rewritesResponse, frames } = pipeline.needs;
+    const type = this.#half.headers.get("content-type");
+    const reader = frameReaderFor(type, this.#options.maxBodyBytes);
+    const streams = reader !== undefined;
+    const { responseBody, rewritesResponse, frames } = needs;
     if (!bodyless && (responseBody || frames) && (!streams || rewritesResponse)) {
       this.#mode = "body";
       return;
     }
     if (frames && streams && !bodyless) {
       this.#mode = "frames";
-      this.#reader = new SseReader({ limitBytes: this.#options.maxBodyBytes });
+      this.#reader = reader;
     }
     if (this.#mode === "frames" && !this.#openDecoder(this.#half.headers)) return;
     control.pause();
@@ -111,9 +115,16 @@ export class JudgedSink implements ResponseSink {
           await this.#forwardFrames(this.#reader?.push(clear) ?? []);
         }
         await this.#forwardFrames(this.#reader?.end() ?? []);
-        if (!this.#over) this.#options.downstream.end(undefined, trailers);
+        if (await this.#judgeEnd()) this.#options.downstream.end(undefined, trailers);
       } else this.#direct?.end(trailers);
     });
+  }
+
+  /** Tells the chain that the stream is complete, while its end can still be kept from the client. */
+  async #judgeEnd(): Promise<boolean> {
+    const { pipeline, context } = this.#options;
+    if (this.#over) return false;
+    return this.#passes(await pipeline.runFrame(context, { data: Buffer.alloc(0), last: true }));
   }
 
   /** Judges and forwards what this chunk completes, then lets the upstream go on where it was held back. */
@@ -174,7 +185,7 @@ export class JudgedSink implements ResponseSink {
   }
 
   async #judgeBody(): Promise<void> {
-    const { pipeline, context, downstream } = this.#options;
+    const { pipeline, needs, context, downstream } = this.#options;
     const half = this.#half;
     if (half === undefined)
       throw new ProxyError("internal.fault", "an answer ended before it began");
@@ -182,9 +193,11 @@ export class JudgedSink implements ResponseSink {
     if (clear === undefined) return;
     half.content.load(clear);
     if (!this.#passes(await pipeline.runResponse(context))) return;
-    if (pipeline.needs.frames) {
+    if (needs.frames) {
       const frame = { data: half.body ?? Buffer.alloc(0), last: true };
-      if (!this.#passes(await pipeline.runFrame(context, frame))) return;
+      const verdict = await pipeline.runFrame(context, frame);
+      if (!this.#passes(verdict)) return;
+      if (verdict.frame !== undefined) half.setBody(verdict.frame.data ?? Buffer.alloc(0));
     }
     const body = half.body ?? Buffer.alloc(0);
     if (half.content.replaced) half.headers.delete("content-encoding");
@@ -214,18 +227,22 @@ export class JudgedSink implements ResponseSink {
     return decoded.bytes;
   }
 
-  async #forwardFrames(frames: ReturnType<SseReader["push"]>): Promise<void> {
+  async #forwardFrames(frames: readonly StreamFrame[]): Promise<void> {
     const { pipeline, context } = this.#options;
-    for (const { data, event, raw } of frames) {
+    for (const fields of frames) {
       if (this.#over) return;
+      const { data, event } = fields;
+      let { raw } = fields;
       // Comments and bare fields carry nothing to judge, and keep-alives must get through.
       if (data !== undefined) {
         const frame = {
-          data: Buffer.from(data),
+          data: typeof data === "string" ? Buffer.from(data) : data,
           last: false,
           ...(event === undefined ? {} : { event }),
         };
-        if (!this.#passes(await pipeline.runFrame(context, frame))) return;
+        const verdict = await pipeline.runFrame(context, frame);
+        if (!this.#passes(verdict)) return;
+        if (verdict.frame !== undefined) raw = withData(fields, verdict.frame.data);
       }
       if (!this.#options.downstream.write(raw)) await this.#drained();
     }
@@ -245,7 +262,7 @@ export class JudgedSink implements ResponseSink {
     this.#direct.start(half.status, [...half.headers.raw], this.#reason);
   }
 
-  #passes(verdict: ResponseVerdict): boolean {
+  #passes(verdict: ResponseVerdict): verdict is Extract<ResponseVerdict, { pass: true }> {
     if ("pass" in verdict) return true;
     if ("reply" in verdict) {
       this.#over = true;
@@ -256,15 +273,36 @@ export class JudgedSink implements ResponseSink {
     return false;
   }
 
-  /** Before the head the client gets an error; after it, a visible cut. */
+  /** Before the head the client gets an error; after it, an event that it understands, or a visible cut. */
   #refuse(denial: Denial): void {
     if (this.#over) return;
     this.#over = true;
-    const { downstream } = this.#options;
-    if (downstream.headSent) downstream.cut();
-    else downstream.reply(renderDenial(denial));
+    const { downstream, context } = this.#options;
+    if (!downstream.headSent) downstream.reply(renderResponseRefusal(denial, context));
+    else {
+      const event = this.#mode === "frames" ? refusalEvent(denial) : undefined;
+      if (event === undefined) downstream.cut();
+      else downstream.end(event);
+    }
     this.#options.onRefused(denial);
   }
+}
+
+/** The frame with other data; its comments, id and retry stay. */
+function withData(frame: StreamFrame, data: Buffer | undefined): Buffer {
+  if (!("comments" in frame)) {
+    if (data === undefined) return Buffer.alloc(0);
+    throw new ProxyError("internal.fault", "a binary event cannot be given other data");
+  }
+  const { comments, event, id, retry } = frame;
+  const text = writeSseFrame({
+    comments,
+    ...(id === undefined ? {} : { id }),
+    ...(retry === undefined ? {} : { retry }),
+    ...(data === undefined ? {} : { data: data.toString("utf8") }),
+    ...(data === undefined || event === undefined ? {} : { event }),
+  });
+  return Buffer.from(text);
 }
 
 function codingOf(headers: HeaderList): string | undefined {

@@ -100,7 +100,9 @@ export function serveRequest(
         exchangeOf(routed, client, { runtime, downstream, headers, upgrade }),
       ).finally(() => lease.release());
     };
-    const client = routed.client ?? services.callers.clientOf(request.socket, runtime);
+    const client =
+      routed.client ??
+      services.callers.clientOf(request.socket, runtime, request.headers["proxy-authorization"]);
     if (client instanceof Promise) client.then(start, refuse);
     else start(client);
   } catch (error) {

@@ -2,11 +2,13 @@
 import { STATUS_CODES } from "node:http";
 import { ProxyError, statusOfCode } from "../errors.ts";
 import type { RequestContext } from "../pipeline/context.ts";
-import type { Denial, Reply } from "../pipeline/decision.ts";
+import type { Denial, Reply, RpcRefusal } from "../pipeline/decision.ts";
 
-/** What parsers leave in `context.facts` under `mcp`, as far as an answer needs it. */
+/** What mcp-parser leaves in `context.facts` under `mcp`, as far as an answer needs it. */
 interface McpRequestFact {
-  readonly id?: string | number | null;
+  readonly method?: string;
+  readonly rpcId?: unknown;
+  readonly batch?: readonly McpRequestFact[];
 }
 
 const jsonRpcErrorCode = -32_000;
@@ -15,7 +17,8 @@ const jsonRpcErrorCode = -32_000;
 export function denialOf(error: unknown): Denial {
   if (error instanceof ProxyError) {
     const message = error.code === "internal.fault" ? "internal error" : error.message;
-    return { code: error.code, message };
+    const { code, headers } = error;
+    return { code, message, ...(headers === undefined ? {} : { headers }) };
   }
   return { code: "internal.fault", message: "internal error" };
 }
@@ -37,26 +40,66 @@ export function renderDenial(denial: Denial): Reply {
  * everything else, notifications included, gets the plain form.
  */
 export function renderRefusal(denial: Denial, context: RequestContext): Reply {
-  const id = context.flow.direction === "outbound" ? mcpRequestId(context) : undefined;
-  if (id === undefined) return renderDenial(denial);
-  return jsonReply(200, jsonRpcError(id, denial), denial.headers);
+  const rpc =
+    denial.rpc ?? (context.flow.direction === "outbound" ? mcpRefusal(context) : undefined);
+  if (rpc === undefined || rpc.ids.length === 0) return renderDenial(denial);
+  const json = rpcErrors(denial, rpc);
+  const accept = context.headers.get("accept")?.toLowerCase() ?? "";
+  const isStreamOnly =
+    /text\/event-stream/.test(accept) && !/application\/(?:json|\*)|\*\/\*/.test(accept);
+  if (!isStreamOnly) return jsonReply(rpc.status ?? 200, json, denial.headers);
+  return {
+    status: rpc.status ?? 200,
+    headers: { "Content-Type": "text/event-stream", ...denial.headers },
+    body: Buffer.from(rpcErrorEvent(json)),
+  };
 }
 
-function mcpRequestId(context: RequestContext): string | number | undefined {
+/** The answer to a message whose response was refused: plain, unless its plugin said that the client speaks JSON-RPC. */
+export function renderResponseRefusal(denial: Denial, context: RequestContext): Reply {
+  return denial.rpc === undefined ? renderDenial(denial) : renderRefusal(denial, context);
+}
+
+/** The refusal as an event of a stream that has begun; undefined where the client does not speak JSON-RPC. */
+export function refusalEvent({ rpc, ...denial }: Denial): Buffer | undefined {
+  return rpc === undefined || rpc.ids.length === 0
+    ? undefined
+    : Buffer.from(rpcErrorEvent(rpcErrors(denial, rpc)));
+}
+
+function rpcErrorEvent(json: string): string {
+  return `event: message\ndata: ${json}\n\n`;
+}
+
+function mcpRefusal(context: RequestContext): RpcRefusal | undefined {
   if (!context.hasFacts) return undefined;
   const fact = context.facts.get("mcp") as McpRequestFact | undefined;
-  const id = fact?.id;
-  return typeof id === "string" || (typeof id === "number" && Number.isFinite(id)) ? id : undefined;
+  const calls = (fact?.batch ?? [fact]).filter((message) => message?.method !== undefined);
+  const ids = calls.map((message) => message?.rpcId).filter(isCallId);
+  return { ids, isBatch: fact?.batch !== undefined };
+}
+
+function isCallId(id: unknown): id is string | number {
+  return typeof id === "string" || (typeof id === "number" && Number.isFinite(id));
+}
+
+function rpcErrors(denial: Denial, { ids, isBatch, code }: RpcRefusal): string {
+  const errors = ids.map((id) => jsonRpcError(id, denial, code));
+  return isBatch === true ? `[${errors.join(",")}]` : (errors[0] ?? jsonRpcError(null, denial));
 }
 
 /** A JSON-RPC 2.0 error frame; details that cannot be serialised are left out. */
-export function jsonRpcError(id: string | number | null, denial: Denial): string {
+export function jsonRpcError(
+  id: string | number | null,
+  denial: Denial,
+  code: number = jsonRpcErrorCode,
+): string {
   const frame = (data: unknown): string =>
     JSON.stringify({
       jsonrpc: "2.0",
       id,
       error: {
-        code: jsonRpcErrorCode,
+        code,
         message: denial.message,
         ...(data === undefined ? {} : { data }),
       },
@@ -69,13 +112,14 @@ export function jsonRpcError(id: string | number | null, denial: Denial): string
 }
 
 function serialise(denial: Denial, withMessage = true): string {
-  const { code, message, description, details, plugin } = denial;
+  const { code, message, description, details, plugin, rule } = denial;
   const body = {
     error: code,
     ...(withMessage ? { message } : {}),
     ...(description === undefined ? {} : { description }),
     ...(details === undefined ? {} : { details }),
     ...(plugin === undefined ? {} : { plugin }),
+    ...(rule === undefined ? {} : { rule }),
   };
   try {
     return JSON.stringify(body);

@@ -5,6 +5,7 @@ import type { Destination } from "../net/destination.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { OriginPools } from "../upstream/origin-pools.ts";
 import type { Upstream } from "../upstream/upstream.ts";
+import type { CallerAuthentication } from "./caller-authentication.ts";
 import type { TlsBridge } from "./tls-bridge.ts";
 
 /** Limits that a flow reads. Milliseconds and bytes; a time of 0 means no limit. */
@@ -35,6 +36,8 @@ export interface Runtime {
   readonly backend: Backend | undefined;
   /** Opens TLS connections; absent where `tls_bridge` is off. */
   readonly bridge: TlsBridge | undefined;
+  /** Who may use the forward proxy; absent where everybody may. */
+  readonly callers: CallerAuthentication | undefined;
   /** Verified TLS over a connection of `upstream`. */
   secure(socket: Socket, destination: Destination): Promise<TLSSocket>;
   readonly limits: FlowLimits;

@@ -34,6 +34,7 @@ export async function tunnel(
     hasBody: false,
     cancellation: leaving,
   });
+  if (!skipped) services.recorder.arrived(context);
   let ending: Ending;
   try {
     ending = services.tunnels.take(runtime.limits.maxTunnels)

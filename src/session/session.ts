@@ -1,7 +1,11 @@
 /** The bounded record of one session: a ring of events with the user's latest intent kept in front of it. */
 import type { SessionEvent } from "./event.ts";
+import { isUserMessage } from "./intent.ts";
 
-interface Entry {
+/** An event as the store keeps it. */
+export interface StoredEvent {
+  /** From 1, in the order in which the process recorded events. */
+  readonly sequence: number;
   readonly event: SessionEvent;
   readonly bytes: number;
 }
@@ -13,12 +17,12 @@ export class Session {
   /** Sum over everything that was ever appended, evicted events included. */
   totalTokens = 0;
   bytes = 0;
-  #entries: (Entry | undefined)[] = [];
+  #entries: (StoredEvent | undefined)[] = [];
   /** Slots before this index are empty; the array is cut now and then, not at every append. */
   #head = 0;
   /** The latest inbound agent request, once the ring has moved past it. */
-  #pinned: Entry | undefined;
-  #intent: Entry | undefined;
+  #pinned: StoredEvent | undefined;
+  #intent: StoredEvent | undefined;
 
   constructor(now: number) {
     this.createdAt = now;
@@ -30,22 +34,21 @@ export class Session {
   }
 
   /** Oldest first. */
-  get events(): readonly SessionEvent[] {
-    const kept = [this.#pinned, ...this.#entries];
-    return kept.flatMap((entry) => (entry === undefined ? [] : [entry.event]));
+  get stored(): readonly StoredEvent[] {
+    return [this.#pinned, ...this.#entries].filter((entry) => entry !== undefined);
   }
 
-  append(event: SessionEvent, bytes: number, now: number, maxEvents: number): void {
-    const entry = { event, bytes };
+  /** The user's latest request to the agent, be it pinned or still in the ring. */
+  get intent(): SessionEvent | undefined {
+    return this.#intent?.event ?? this.#pinned?.event;
+  }
+
+  append(entry: StoredEvent, now: number, maxEvents: number): void {
     this.#entries.push(entry);
-    this.bytes += bytes;
+    this.bytes += entry.bytes;
     this.updatedAt = now;
-    this.totalTokens += tokensOf(event);
-    if (isIntent(event)) {
-      if (this.#pinned !== undefined) this.bytes -= this.#pinned.bytes;
-      this.#pinned = undefined;
-      this.#intent = entry;
-    }
+    this.totalTokens += tokensOf(entry.event);
+    if (isIntent(entry.event)) this.#setIntent(entry);
     while (this.eventCount > maxEvents) this.dropOldest();
   }
 
@@ -70,17 +73,47 @@ export class Session {
     return true;
   }
 
-  /** Rewrites the events' session id (contract 5: rekey). */
-  rename(sessionId: string): void {
-    const renamed = (entry: Entry | undefined): Entry | undefined => {
-      if (entry === undefined) return undefined;
-      const copy = { event: { ...entry.event, sessionId }, bytes: entry.bytes };
-      if (entry === this.#intent) this.#intent = copy;
-      return copy;
-    };
-    this.#entries = this.#entries.slice(this.#head).map(renamed);
+  /** Events after a sequence number, oldest first; looks at no more than those. */
+  after(sequence: number): StoredEvent[] {
+    const found: StoredEvent[] = [];
+    for (let at = this.#entries.length - 1; at >= this.#head; at -= 1) {
+      const entry = this.#entries[at];
+      if (entry === undefined || entry.sequence <= sequence) break;
+      found.push(entry);
+    }
+    if (this.#pinned !== undefined && this.#pinned.sequence > sequence) found.push(this.#pinned);
+    return found.reverse();
+  }
+
+  /** Removes events and gives them back, oldest first. */
+  take(belongs: (event: SessionEvent) => boolean): StoredEvent[] {
+    const taken: StoredEvent[] = [];
+    const left: StoredEvent[] = [];
+    for (const entry of this.stored) (belongs(entry.event) ? taken : left).push(entry);
+    if (taken.length > 0) this.#rebuild(left);
+    for (const { event } of taken) this.totalTokens -= tokensOf(event);
+    return taken;
+  }
+
+  /** Puts events of another session in their places among these. */
+  merge(entries: readonly StoredEvent[], now: number, maxEvents: number): void {
+    this.#rebuild([...this.stored, ...entries].sort((a, b) => a.sequence - b.sequence));
+    for (const { event } of entries) this.totalTokens += tokensOf(event);
+    this.updatedAt = Math.max(this.updatedAt, now);
+    while (this.eventCount > maxEvents) this.dropOldest();
+  }
+
+  #rebuild(entries: StoredEvent[]): void {
+    this.#entries = entries;
     this.#head = 0;
-    this.#pinned = renamed(this.#pinned);
+    this.#pinned = undefined;
+    this.#intent = entries.findLast(({ event }) => isIntent(event));
+    this.bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+  }
+
+  #setIntent(entry: StoredEvent): void {
+    this.#unpin();
+    this.#intent = entry;
   }
 
   #unpin(): boolean {
@@ -92,7 +125,7 @@ export class Session {
 }
 
 function isIntent(event: SessionEvent): boolean {
-  return event.direction === "inbound" && event.phase === "request" && event.a2a !== undefined;
+  return event.direction === "inbound" && event.phase === "request" && isUserMessage(event.a2a);
 }
 
 /** Tokens are known with the answer; the request's event shows the same view and must not count twice. */

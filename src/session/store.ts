@@ -1,7 +1,8 @@
 /** The events of recent sessions in memory, bounded by count, age and bytes, and a feed for whoever watches. */
-import type { Clock } from "../pipeline/plugin.ts";
+import type { Clock, Intent } from "../pipeline/plugin.ts";
 import { maxSessionIdLength, type SessionEvent } from "./event.ts";
-import { Session } from "./session.ts";
+import { intentText } from "./intent.ts";
+import { Session, type StoredEvent } from "./session.ts";
 import { approximateBytes } from "./size.ts";
 import { Subscription, type EventListener, type SubscriptionOptions } from "./subscription.ts";
 
@@ -53,6 +54,7 @@ export class SessionStore {
   readonly #sweeper: NodeJS.Timeout | undefined;
   #active: string | undefined;
   #bytes = 0;
+  #sequence = 0;
   #droppedByClosed = 0;
 
   constructor(options: SessionStoreOptions = {}) {
@@ -94,31 +96,56 @@ export class SessionStore {
     this.#sessions.delete(id);
     this.#sessions.set(id, session);
     const before = session.bytes;
-    session.append(kept, bytes, now, this.#maxEvents);
+    this.#sequence += 1;
+    const stored: StoredEvent = { sequence: this.#sequence, event: kept, bytes };
+    session.append(stored, now, this.#maxEvents);
     this.#bytes += session.bytes - before;
     this.#active = id;
     this.#evict(session);
     for (const subscription of this.#subscriptions) subscription.offer(kept);
   }
 
-  /** Moves a session to another id, as soon as its real one is known; nothing happens when that one exists. */
-  rekey(from: string, to: string): void {
+  /**
+   * Moves events to the session that they turned out to belong to (contract 5: rekey); without `belongs`, the whole
+   * session, unless the other one exists.
+   */
+  rekey(from: string, to: string, belongs?: (flowId: string) => boolean): void {
     const target = to.slice(0, maxSessionIdLength);
     const now = this.#clock.now();
     const session = this.#sessions.get(from);
     if (from === "" || target === "" || from === target || session === undefined) return;
     if (this.#isExpired(session, now)) return;
-    const existing = this.#sessions.get(target);
-    if (existing !== undefined) {
-      if (!this.#isExpired(existing, now)) return;
-      this.#remove(target, existing);
-    }
-    session.rename(target);
-    // Rebuilt, so that the order of last events stays as it was.
-    this.#sessions = new Map(
-      [...this.#sessions].map(([id, one]) => (id === from ? [target, one] : [id, one])),
-    );
-    if (this.#active === from) this.#active = target;
+    const known = this.#sessions.get(target);
+    const existing = known !== undefined && this.#isExpired(known, now) ? undefined : known;
+    if (belongs === undefined && existing !== undefined) return;
+    if (known !== undefined && existing === undefined) this.#remove(target, known);
+    const before = session.bytes + (existing?.bytes ?? 0);
+    const taken = session.take(({ requestId }) => belongs?.(requestId) ?? true);
+    const [first] = taken;
+    if (first === undefined) return;
+    const createdAt = belongs === undefined ? session.createdAt : Date.parse(first.event.at);
+    const receiver = existing ?? new Session(createdAt);
+    const moved = taken.map((entry) => ({
+      ...entry,
+      event: { ...entry.event, sessionId: target },
+    }));
+    receiver.merge(moved, session.updatedAt, this.#maxEvents);
+    this.#bytes += session.bytes + receiver.bytes - before;
+    if (session.eventCount === 0) this.#succeed(from, session, target, receiver);
+    this.#sessions.set(target, receiver);
+    // Eviction goes by the order of last events.
+    this.#sessions = new Map([...this.#sessions].sort(([, a], [, b]) => a.updatedAt - b.updatedAt));
+  }
+
+  /** What the user asked for last in this session. */
+  intentOf(id: string): Intent | undefined {
+    const session = this.#sessions.get(id);
+    if (session === undefined || this.#isExpired(session, this.#clock.now())) return undefined;
+    const event = session.intent;
+    const text = intentText(event?.a2a);
+    return event === undefined || text === undefined
+      ? undefined
+      : { text, sessionId: id, at: event.at };
   }
 
   /** Newest first; expired sessions are not there. */
@@ -142,7 +169,7 @@ export class SessionStore {
   get(id: string): SessionRecord | undefined {
     const session = this.#sessions.get(id);
     if (session === undefined || this.#isExpired(session, this.#clock.now())) return undefined;
-    return { id, events: session.events };
+    return { id, events: session.stored.map(({ event }) => event) };
   }
 
   /** Feeds new events to a listener until its subscription is closed. A slow listener misses events. */
@@ -169,6 +196,14 @@ export class SessionStore {
     this.#sessions.clear();
     this.#bytes = 0;
     this.#active = undefined;
+  }
+
+  /** The empty session goes; what it counted for events that are long gone stays counted. */
+  #succeed(from: string, empty: Session, to: string, heir: Session): void {
+    const isActive = this.#active === from;
+    heir.totalTokens += empty.totalTokens;
+    this.#remove(from, empty);
+    if (isActive) this.#active = to;
   }
 
   #isExpired(session: Session, now: number): boolean {

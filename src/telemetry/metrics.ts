@@ -1,8 +1,10 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, Registry } from "prom-client";
+import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
+import { UpstreamProxyMetrics } from "./upstream-proxy-metrics.ts";
 
 export type { CountedInvocation, GoStats } from "./go-stats.ts";
 
@@ -17,7 +19,15 @@ export type FlowOutcome = "ok" | "denied" | "error" | "cancelled";
 export type FlowPhase = "pipeline" | "connect" | "first_byte" | "response";
 
 const tunnelEnds = ["closed", "idle", "aborted", "error", "revoked"] as const;
-const refusals = ["connections", "tunnels", "buffer", "draining", "malformed", "timeout"] as const;
+const refusals = [
+  "connections",
+  "tunnels",
+  "buffer",
+  "draining",
+  "malformed",
+  "timeout",
+  "caller",
+] as const;
 const gauges = {
   active_flows: "Flows that are in progress.",
   active_tunnels: "Tunnels that are open.",
@@ -25,8 +35,6 @@ const gauges = {
     "When the certificate authority of the bridge runs out; 0 without a bridge.",
   client_connections: "Connections that clients hold open.",
   upstream_connections: "Connections to upstreams that are open.",
-  upstream_proxy_accepted:
-    "1 while the file's upstream_proxy is the one that serves, 0 while a refused one waits or none is set.",
   ready: "1 while /readyz answers 200, else 0.",
 } as const;
 
@@ -39,14 +47,6 @@ export type Refusal = (typeof refusals)[number];
 /** The gauges that their owners give a reader for. */
 export type GaugeName = keyof typeof gauges;
 
-const requestBounds = [
-  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
-];
-const phaseBounds = [
-  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
-  30,
-];
-const tunnelBounds = [0.1, 1, 10, 60, 300, 1_800, 3_600, 14_400, 86_400];
 const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 
 /** Label values of plugin events and address classes come from code, but a bound costs nothing. */
@@ -70,8 +70,7 @@ export class Metrics {
   readonly #refused: Tally;
   readonly #addresses: Tally;
   readonly #reloads: Tally;
-  readonly #proxyProbes: Tally;
-  readonly #proxyFailures: Tally;
+  readonly upstreamProxy: UpstreamProxyMetrics;
   readonly #reloadedAt: Gauge;
   readonly #pluginEvents: Tally;
   readonly #openValues = new Set<string>();
@@ -89,7 +88,11 @@ export class Metrics {
       }
     | undefined;
 
-  constructor(options: { readonly version: string; generation(): number }) {
+  constructor(options: {
+    readonly version: string;
+    readonly egressEnforcement?: "enforce-redirect" | "none";
+    generation(): number;
+  }) {
     const registry = this.#registry;
     this.contentType = registry.contentType;
     const tally = (name: string, help: string, ...labels: string[]): Tally =>
@@ -168,16 +171,7 @@ export class Metrics {
       "class",
     );
     this.#reloads = tally("reloads_total", "Reloads of the file, by result.", "result");
-    this.#proxyProbes = tally(
-      "upstream_proxy_probes_total",
-      "Readiness endpoints that were asked, by result: ok or the hop that failed.",
-      "result",
-    );
-    this.#proxyFailures = tally(
-      "upstream_proxy_failures_total",
-      "Connections through an upstream proxy that failed, by hop.",
-      "hop",
-    );
+    this.upstreamProxy = new UpstreamProxyMetrics(registry);
     this.#reloadedAt = new Gauge({
       name: "authbridge_reload_last_success_timestamp_seconds",
       help: "When a configuration was last applied, the start included.",
@@ -268,15 +262,6 @@ export class Metrics {
     if (ok) this.#reloadedAt.setToCurrentTime();
   }
 
-  /** `result` is ok or one of the hops of upstream/hop-fault.ts. */
-  upstreamProxyProbed(result: string): void {
-    this.#proxyProbes.of(this.#bounded(result)).value += 1;
-  }
-
-  upstreamProxyFailed(hop: string): void {
-    this.#proxyFailures.of(this.#bounded(hop)).value += 1;
-  }
-
   pluginEvent(plugin: string, event: string): void {
     this.#pluginEvents.of(this.#bounded(plugin), this.#bounded(event)).value += 1;
   }
@@ -301,7 +286,11 @@ export class Metrics {
     this.#readers.clear();
   }
 
-  #declareGauges(options: { readonly version: string; generation(): number }): void {
+  #declareGauges(options: {
+    readonly version: string;
+    readonly egressEnforcement?: "enforce-redirect" | "none";
+    generation(): number;
+  }): void {
     const registers = [this.#registry];
     const readers = this.#readers;
     for (const [name, help] of Object.entries(gauges) as [GaugeName, string][]) {
@@ -325,6 +314,13 @@ export class Metrics {
       registers,
     });
     build.set({ version: options.version, node: process.version }, 1);
+    const enforcement = new Gauge({
+      name: "authbridge_egress_enforcement_info",
+      help: "Always 1; the label says how the agent is kept to the proxy.",
+      labelNames: ["mode"],
+      registers,
+    });
+    enforcement.set({ mode: options.egressEnforcement ?? "enforce-redirect" }, 1);
     this.#reloadedAt.setToCurrentTime();
   }
 

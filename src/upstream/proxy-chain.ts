@@ -63,11 +63,12 @@ export class ProxyChain implements Upstream, OperatorUpstream {
     if (permit.direction === "inbound") return direct.connect(permit, options);
     this.#refuseParents(destination, []);
     const way = routes.decide(destination);
-    if (way !== "direct" && way.connectBy === "name") {
+    // Limits of addresses want an address, so a permit with such limits is never left to the parent's resolver.
+    if (way !== "direct" && way.connectBy === "name" && permit.addressLimits.length === 0) {
       guard.judgeUnresolved(destination);
       return this.#through(way, destination, [destination.host], options);
     }
-    const vetted = await guard.vet(destination, options.signal);
+    const vetted = await guard.vet(destination, options.signal, permit.addressLimits);
     this.#refuseParents(destination, vetted);
     return this.#reach(destination, vetted, options);
   }
@@ -87,9 +88,14 @@ export class ProxyChain implements Upstream, OperatorUpstream {
     const { destination } = permit;
     const form = permit.direction === "inbound" ? undefined : this.#formFor(destination);
     if (form === undefined) return undefined;
+    if (permit.addressLimits.length > 0 && !destination.isAddress) return undefined;
     this.#refuseParents(destination, []);
-    this.#options.guard.judgeUnresolved(destination);
+    this.#options.guard.judgeUnresolved(destination, permit.addressLimits);
     return form;
+  }
+
+  connectOperatorSocket(path: string, signal: AbortSignal): Promise<net.Socket> {
+    return this.#options.direct.connectOperatorSocket(path, signal);
   }
 
   absoluteFormOperator(destination: Destination): AbsoluteForm | undefined {

@@ -229,7 +229,7 @@ describe("with frame readers and much to read", () => {
     const client = await open(proxy, "forward", "/huge-frame");
     const feed = await feedOf("/huge-frame");
     void (async () => {
-      let left = 64;
+      let left = 200;
       while (left > 0 && (await feed.send("x".repeat(0x10000)))) left -= 1;
     })();
     await expect(client.response()).rejects.toThrow(/connection ended before/);

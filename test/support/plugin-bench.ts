@@ -3,8 +3,8 @@ import { pino } from "pino";
 import { HeaderList } from "../../src/http/headers.ts";
 import { parseAuthority } from "../../src/net/destination.ts";
 import { Cancellation } from "../../src/pipeline/cancellation.ts";
-import { RequestContext } from "../../src/pipeline/context.ts";
-import { makeFlow } from "../../src/pipeline/flow.ts";
+import { RequestContext, ResponseHalf } from "../../src/pipeline/context.ts";
+import { type Client, makeFlow } from "../../src/pipeline/flow.ts";
 import type {
   OperatorFetch,
   Plugin,
@@ -49,6 +49,7 @@ export class PluginBench {
       fetch: this.#fetch,
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),
+      changed: () => void this.counted.push("changed"),
       carry: <T extends object>(key: string, make: () => T): T => {
         const value = (this.#carried.get(key) ?? make()) as T;
         this.#carried.set(key, value);
@@ -77,6 +78,12 @@ export function problemsOf<Config>(
 export interface MessageShape {
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   readonly path?: string;
+  /** GET when absent, or POST with a body. */
+  readonly method?: string;
+  /** A body that was buffered; anything but bytes and text is sent as JSON. */
+  readonly body?: unknown;
+  readonly upgrade?: string;
+  readonly client?: Partial<Client>;
   /** Destination, `host:port`. */
   readonly to?: string;
   readonly scheme?: "http" | "https";
@@ -90,21 +97,40 @@ export interface MessageShape {
 export function message(shape: MessageShape = {}): RequestContext {
   const { to = "api.example.com:80", scheme = "http", direction = "outbound" } = shape;
   const destination = parseAuthority(to, scheme);
-  return new RequestContext({
+  const hasBody = shape.body !== undefined;
+  const context = new RequestContext({
     flow: makeFlow({
       direction,
       transport: "http",
-      client: { address: "127.0.0.1", port: 40_000 },
+      client: { address: "127.0.0.1", port: 40_000, ...shape.client },
       destination,
     }),
     stage: "request",
-    method: "GET",
+    method: shape.method ?? (hasBody ? "POST" : "GET"),
     path: shape.path ?? "/",
     host: shape.host ?? to,
     headers: HeaderList.fromRecord(shape.headers ?? {}),
-    hasBody: false,
+    hasBody,
     cancellation: shape.cancellation ?? new Cancellation(),
+    upgrade: shape.upgrade,
   });
+  if (hasBody) context.content.load(bytesOf(shape.body));
+  return context;
+}
+
+function bytesOf(body: unknown): Buffer {
+  if (Buffer.isBuffer(body)) return body;
+  return Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
+}
+
+/** Gives a message its answer's head, as the proxy does before a plugin is asked about it. */
+export function answered(
+  context: RequestContext,
+  contentType: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  const fields = HeaderList.fromRecord({ "content-type": contentType, ...headers });
+  context.response = new ResponseHalf(200, fields);
 }
 
 /** Field value of a bearer token. */

@@ -73,6 +73,7 @@ test.each([
   ["http://proxy.example:8081", "http://proxy.example:8081"],
   ["http://proxy.example/", "http://proxy.example:80"],
   ["http://[fd00::1]:8081", "http://[fd00::1]:8081"],
+  ["https://gateway", "https://gateway:443"],
 ])("--proxy %s", (text, wanted) => {
   const address = parseProxyOption(text);
   expect(typeof address === "string" ? address : proxyUrl(address)).toBe(wanted);
@@ -80,7 +81,7 @@ test.each([
 
 test.each([
   "proxy:8081",
-  "https://proxy:1",
+  "socks5://proxy:1",
   "http://u:p@proxy:1",
   "http://proxy:1/x",
   "http://p:0",

@@ -103,6 +103,21 @@ describe("decodeBody", () => {
     expect(await decodeBody(Buffer.from("hello"), coding, 5000)).toEqual({ kind: "corrupt" });
   });
 
+  test.each(["gzip", "deflate", "br", "zstd"])(
+    "says that %s data with something after it is corrupt",
+    async (coding) => {
+      const body = Buffer.from("hello");
+      const coded = {
+        gzip: gzipSync(body),
+        deflate: deflateSync(body),
+        br: brotliCompressSync(body),
+        zstd: zstdCompressSync(body),
+      }[coding];
+      const longer = Buffer.concat([coded ?? body, Buffer.from("trailing")]);
+      expect(await decodeBody(longer, coding, 100)).toEqual({ kind: "corrupt" });
+    },
+  );
+
   test("says that a truncated body is corrupt", async () => {
     expect(await decodeBody(gzipSync(text).subarray(0, -9), "gzip", 9000)).toEqual({
       kind: "corrupt",

@@ -22,11 +22,7 @@ function assembled(entries: readonly PluginEntry[], bench = new PluginBench()) {
 }
 
 test.each([
-  "opa",
   "token-broker",
-  "mcp-parser",
-  "a2a-parser",
-  "inference-parser",
   "ibac",
   "sparc",
   "context-guru",

@@ -2,7 +2,10 @@
 import { expect, test } from "vitest";
 import { Pipeline } from "../../../src/pipeline/pipeline.ts";
 import { FlowRecorder } from "../../../src/proxy/finish.ts";
+import { Attribution } from "../../../src/session/attribution.ts";
 import type { SessionEvent } from "../../../src/session/event.ts";
+import { SessionRecorder } from "../../../src/session/recorder.ts";
+import { SessionStore } from "../../../src/session/store.ts";
 import { createLogger } from "../../../src/telemetry/log.ts";
 import { Metrics } from "../../../src/telemetry/metrics.ts";
 import { message } from "../../support/plugin-bench.ts";
@@ -18,7 +21,10 @@ function recorder() {
   const flows = new FlowRecorder({
     log,
     metrics,
-    events: { append: (event) => events.push(event) },
+    sessions: new SessionRecorder({
+      events: { append: (event) => events.push(event) },
+      attribution: new Attribution({ store: new SessionStore({ ttlMs: Infinity }) }),
+    }),
   });
   return { events, flows, pipeline, metrics };
 }

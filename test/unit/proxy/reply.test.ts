@@ -36,7 +36,7 @@ describe("a refused MCP request", () => {
     ["K1", 42],
     ["K2", "call-abc"],
   ])("%s: with the id %s is a JSON-RPC error with that id, as HTTP 200", (_case, id) => {
-    expect(refused({ method: "tools/call", id })).toEqual({
+    expect(refused({ method: "tools/call", rpcId: id })).toEqual({
       status: 200,
       type: "application/json",
       json: {
@@ -60,7 +60,7 @@ describe("a refused MCP request", () => {
 
   test("K5: keeps the JSON-RPC form for a 503", () => {
     const denial: Denial = { code: "ibac.judge_unavailable", message: "no judge", status: 503 };
-    expect(refused({ method: "tools/call", id: 1 }, denial)).toMatchObject({
+    expect(refused({ method: "tools/call", rpcId: 1 }, denial)).toMatchObject({
       status: 200,
       json: { error: { message: "no judge", data: { error: "ibac.judge_unavailable" } } },
     });
@@ -72,7 +72,7 @@ describe("a refused MCP request", () => {
     const frame = JSON.parse(jsonRpcError(1, { ...blocked, details: loop })) as { error: object };
     expect(frame.error).toEqual({ code: -32_000, message: "not what the user asked for" });
     expect(JSON.parse(jsonRpcError(null, blocked))).toMatchObject({ id: null });
-    expect(refused({ method: "tools/call", id: { odd: true } })).toMatchObject({ status: 403 });
+    expect(refused({ method: "tools/call", rpcId: { odd: true } })).toMatchObject({ status: 403 });
   });
 });
 

@@ -1,0 +1,82 @@
+/** The listeners of the data plane: which are open, where, and how they end. */
+import type { Config } from "../config/presets.ts";
+import { ForwardSurface } from "../listener/forward.ts";
+import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
+import { ReverseSurface } from "../listener/reverse.ts";
+import type { BridgeServer } from "../proxy/bridge-server.ts";
+import type { SurfaceServices } from "../proxy/outbound-request.ts";
+import type { OwnListeners } from "../upstream/own-listeners.ts";
+import { readTlsMaterial, TlsRenewal } from "./forward-tls.ts";
+import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+
+/** What surfaces are made of. */
+export interface DataSurfaceParts {
+  readonly config: Config;
+  readonly services: SurfaceServices;
+  readonly bridge: BridgeServer;
+  readonly ownListeners: OwnListeners;
+}
+
+/** The addresses that were bound. */
+export interface DataAddresses {
+  readonly reverse?: BindAddress;
+  readonly forward?: BindAddress;
+}
+
+/** Opens and closes them. */
+export class DataSurfaces {
+  readonly #parts: DataSurfaceParts;
+  readonly #listeners: Listener[] = [];
+  #renewal: TlsRenewal | undefined;
+
+  constructor(parts: DataSurfaceParts) {
+    this.#parts = parts;
+  }
+
+  /** Connections of clients that are open now. */
+  get connections(): number {
+    return this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
+  }
+
+  /** Rejects with `listener.unavailable`; what was bound before stays open until {@link close}. */
+  async open(): Promise<DataAddresses> {
+    const { config, services, bridge } = this.#parts;
+    const { reverse_proxy_addr: reverse, forward_proxy_addr: forward } = config.listener;
+    return {
+      ...(reverse === undefined
+        ? {}
+        : { reverse: await this.#bind(reverse, this.#make(new ReverseSurface(services))) }),
+      ...(forward === undefined ? {} : { forward: await this.#openForward(forward, bridge) }),
+    };
+  }
+
+  /** Stops accepting and lets running exchanges finish until the deadline. */
+  async close(deadlineMs: number): Promise<void> {
+    this.#renewal?.close();
+    await Promise.all(this.#listeners.map((listener) => listener.close(deadlineMs)));
+  }
+
+  #openForward(address: string, bridge: BridgeServer): Promise<BindAddress> {
+    const { config, services } = this.#parts;
+    const { forward_proxy_tls: files } = config.listener;
+    const surface = new ForwardSurface(services, bridge);
+    if (files === undefined) return this.#bind(address, this.#make(surface));
+    const { recorder } = services;
+    const material = readTlsMaterial(files);
+    const listener = new Listener(surface, listenerLimits(config), recorder.metrics, material);
+    this.#renewal = new TlsRenewal(files, listener, recorder.log);
+    return this.#bind(address, listener);
+  }
+
+  #make(handlers: ListenerHandlers): Listener {
+    const { config, services } = this.#parts;
+    return new Listener(handlers, listenerLimits(config), services.recorder.metrics);
+  }
+
+  async #bind(address: string, listener: Listener): Promise<BindAddress> {
+    const bound = await listener.bind(bindAddressOf(address));
+    this.#listeners.push(listener);
+    this.#parts.ownListeners.add(bound.host, bound.port);
+    return bound;
+  }
+}

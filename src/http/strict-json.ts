@@ -1,0 +1,144 @@
+/**
+ * JSON that every reader reads alike.
+ *
+ * Parsers differ on duplicate keys, byte order marks, encodings and numbers, and a policy that reads one value while
+ * the server reads another is no policy: what could be read in two ways is not read at all (RFC 8259, RFC 7493).
+ */
+
+/** A JSON value, or why the text is none that is safe to judge. The reason never quotes the text. */
+export type StrictJson =
+  | { readonly kind: "json"; readonly value: unknown }
+  | { readonly kind: "invalid"; readonly reason: string };
+
+/** What bounds one text. */
+export interface StrictJsonOptions {
+  /** Arrays and objects inside each other; 64 when absent. */
+  readonly maxDepth?: number;
+  /** Bytes of UTF-8, or characters of a string; unlimited when absent. */
+  readonly maxBytes?: number;
+  /** Refuses whole numbers past 2^53, which other readers keep and this one would round. */
+  readonly exactIntegers?: boolean;
+}
+
+const defaultDepth = 64;
+
+/** Parses one JSON text: UTF-8 without byte order mark, no duplicate keys, bounded depth. Never throws. */
+export function parseStrictJson(
+  input: string | Uint8Array,
+  options: StrictJsonOptions = {},
+): StrictJson {
+  const { maxDepth = defaultDepth, maxBytes, exactIntegers = false } = options;
+  if (maxBytes !== undefined && input.length > maxBytes) {
+    return invalid(`longer than ${maxBytes} bytes`);
+  }
+  const text = typeof input === "string" ? input : textOf(input);
+  if (text === undefined) return invalid("not UTF-8");
+  if (text.charCodeAt(0) === 0xfeff) return invalid("not valid JSON: it has a byte order mark");
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // The message of the fault quotes the input.
+    return invalid("not valid JSON");
+  }
+  const shape = shapeOf(text, maxDepth);
+  if (shape.isTooDeep) return invalid(`nested deeper than ${maxDepth} levels`);
+  if (exactIntegers && shape.hasLongNumber && hasInexactInteger(text)) {
+    return invalid("not safe to read: a whole number has more digits than every reader keeps");
+  }
+  // Of a key that comes twice, the value has one.
+  return shape.keys === countKeys(value)
+    ? { kind: "json", value }
+    : invalid("not safe to read: an object has the same key twice");
+}
+
+function invalid(reason: string): StrictJson {
+  return { kind: "invalid", reason };
+}
+
+/** ignoreBOM keeps a mark in the text, where it is seen. */
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function textOf(bytes: Uint8Array): string | undefined {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    // The only fault that decode() has is the answer to the question.
+    return undefined;
+  }
+}
+
+interface Shape {
+  readonly keys: number;
+  readonly isTooDeep: boolean;
+  readonly hasLongNumber: boolean;
+}
+
+/** Counts what stands outside the strings of a text that is known to be JSON. */
+function shapeOf(text: string, maxDepth: number): Shape {
+  let keys = 0;
+  let depth = 0;
+  let digits = 0;
+  let hasLongNumber = false;
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code === 0x22) {
+      at = stringEnd(text, at);
+    } else if (code === 0x3a) {
+      keys += 1;
+    } else if (code === 0x7b || code === 0x5b) {
+      depth += 1;
+      if (depth > maxDepth) return { keys, isTooDeep: true, hasLongNumber };
+    } else if (code === 0x7d || code === 0x5d) {
+      depth -= 1;
+    }
+    digits = code >= 0x30 && code <= 0x39 ? digits + 1 : 0;
+    // 2^53 has 16 digits.
+    hasLongNumber ||= digits >= 16;
+  }
+  return { keys, isTooDeep: false, hasLongNumber };
+}
+
+/** The place of the quote that ends the string which begins at `start`. */
+function stringEnd(text: string, start: number): number {
+  let end = text.indexOf('"', start + 1);
+  while (isEscaped(text, end)) end = text.indexOf('"', end + 1);
+  return end;
+}
+
+function isEscaped(text: string, at: number): boolean {
+  let before = at - 1;
+  while (text.charCodeAt(before) === 0x5c) before -= 1;
+  return (at - before) % 2 === 0;
+}
+
+/** Depth was checked on the text, so that this cannot exhaust the stack. */
+function countKeys(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  let keys = 0;
+  if (Array.isArray(value)) {
+    for (const item of value) keys += countKeys(item);
+    return keys;
+  }
+  for (const member of Object.values(value)) keys += 1 + countKeys(member);
+  return keys;
+}
+
+const longInteger = /-?[0-9]{16,}(?![0-9.eE])/y;
+
+function hasInexactInteger(text: string): boolean {
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code === 0x22) {
+      at = stringEnd(text, at);
+      continue;
+    }
+    if (code !== 0x2d && (code < 0x30 || code > 0x39)) continue;
+    longInteger.lastIndex = at;
+    const [digits] = longInteger.exec(text) ?? [];
+    if (digits !== undefined && !Number.isSafeInteger(Number(digits))) return true;
+    // Past this number, so that its tail is not read as another.
+    while (/[-+0-9.eE]/.test(text.charAt(at + 1))) at += 1;
+  }
+  return false;
+}

@@ -1,0 +1,47 @@
+/** What messages and frames say as JSON, read once however many plugins ask. */
+import { parseStrictJson, type StrictJson } from "../http/strict-json.ts";
+import type { RequestContext } from "../pipeline/plugin.ts";
+
+const maxDepth = 128;
+const readings = new WeakMap<Buffer, StrictJson>();
+
+/** The bytes as strict JSON. The value is shared: it must not be changed. */
+export function jsonOf(bytes: Buffer): StrictJson {
+  const known = readings.get(bytes);
+  if (known !== undefined) return known;
+  const reading = parseStrictJson(bytes, { maxDepth });
+  readings.set(bytes, reading);
+  return reading;
+}
+
+/** A request's body as JSON; `absent` when it has none or nobody read it. */
+export type JsonBody = StrictJson | { readonly kind: "absent" };
+
+/** The request's body as strict JSON, its Content-Encoding undone within `limits.max_body`. */
+export function requestJson(context: RequestContext): JsonBody {
+  const clear = context.clearBody;
+  if (clear === undefined) return { kind: "absent" };
+  switch (clear.kind) {
+    case "body":
+      return clear.bytes.length === 0 ? { kind: "absent" } : jsonOf(clear.bytes);
+    case "unsupported":
+      return { kind: "invalid", reason: "in a content coding that cannot be undone" };
+    case "too-large":
+      return { kind: "invalid", reason: "longer than limits.max_body when it is unpacked" };
+    case "corrupt":
+      return { kind: "invalid", reason: "corrupt in its content coding" };
+  }
+}
+
+/** Types of content that no reader of JSON reads. */
+const neverJson =
+  /^\s*(?:multipart|image|audio|video|font)\/|^\s*application\/(?:octet-stream|grpc|x-git|zip|gzip|x-tar|pdf|wasm|x-www-form-urlencoded|vnd\.docker)/i;
+
+/**
+ * Whether a request's body may be JSON, by what its head says of it: uploads need not be held in memory.
+ *
+ * A type that is missing or says something else about text counts as JSON, because there are servers that do not look.
+ */
+export function mayBeJson(context: RequestContext): boolean {
+  return !neverJson.test(context.headers.get("content-type") ?? "");
+}

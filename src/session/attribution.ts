@@ -1,0 +1,254 @@
+/**
+ * Which session a message belongs to, when many are under way at once.
+ *
+ * A message says so itself (an A2A context, an MCP session, the configured field), or it carries a mark that a message to
+ * the agent carried: the trace, the field, the caller's credential. What nothing ties goes to `default`; nobody guesses by
+ * what happened last.
+ */
+import type { RequestContext } from "../pipeline/context.ts";
+import type { Flow } from "../pipeline/flow.ts";
+import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
+import { defaultSessionId, maxSessionIdLength } from "./event.ts";
+import { intentText, textOf } from "./intent.ts";
+import { assignedMcpSession, type Marks, marksOf } from "./marks.ts";
+import { startTrace } from "./trace-context.ts";
+import { Turn, TurnIndex } from "./turn.ts";
+
+/** The part of the store that attribution needs. */
+export interface AttributedStore {
+  rekey(from: string, to: string, belongs: (flowId: string) => boolean): void;
+  intentOf(sessionId: string): Intent | undefined;
+}
+
+/** What an {@link Attribution} is made with. */
+export interface AttributionOptions {
+  readonly store: AttributedStore;
+  /** Name of the field that carries a session id from inbound to outbound. */
+  readonly field?: string;
+  /** Whether a conversation's message without `traceparent` gets one on its way to the agent. */
+  readonly addTraceparent?: boolean;
+  /** How long a mark is good after the last message that used it. */
+  readonly ttlMs?: number;
+  readonly clock?: Clock;
+}
+
+interface FlowState {
+  readonly marks: Marks | undefined;
+  turn: Turn | undefined;
+}
+
+const defaultTtlMs = 1_800_000;
+
+/** Ties messages to sessions. One per process. */
+export class Attribution implements SessionReader {
+  readonly #store: AttributedStore;
+  readonly #field: string | undefined;
+  readonly #addTraceparent: boolean;
+  readonly #clock: Clock;
+  readonly #index: TurnIndex;
+  /** Only flows that have a mark or a turn; shared by a context and its shadows. */
+  readonly #flows = new WeakMap<Flow, FlowState>();
+  /** Turns under way whose conversation has no name yet. */
+  #nameless = 0;
+
+  constructor(options: AttributionOptions) {
+    this.#store = options.store;
+    this.#field = options.field?.toLowerCase();
+    this.#addTraceparent = options.addTraceparent ?? true;
+    this.#clock = options.clock ?? Date;
+    this.#index = new TurnIndex(options.ttlMs ?? defaultTtlMs);
+  }
+
+  /** Reads the marks of an outbound message, before its chain replaces the credential among them. */
+  arrived(context: RequestContext): void {
+    const marks = marksOf(context, this.#field);
+    if (marks !== undefined) this.#flows.set(context.flow, { marks, turn: undefined });
+  }
+
+  /** The message goes on: what it says of its session is remembered for the messages that follow from it. */
+  permitted(context: RequestContext): void {
+    if (context.flow.direction === "inbound") this.#open(context);
+    else this.#attribute(context);
+  }
+
+  /** The message is over, or was refused: its session is settled, and its answer may name the conversation. */
+  finished(context: RequestContext): void {
+    const state = this.#flows.get(context.flow);
+    const turn = state?.turn;
+    if (context.flow.direction === "inbound") {
+      if (turn?.open === context) this.#close(turn, context);
+      else this.#nameInbound(context, marksOf(context, this.#field));
+      return;
+    }
+    this.#attribute(context);
+    this.#learnMcpSession(context);
+  }
+
+  /** What the user asked for, as far as this message can be tied to it. */
+  intentOf(context: RequestContext): Intent | undefined {
+    const isOutbound = context.flow.direction === "outbound";
+    const turn = isOutbound ? this.#turnOf(context) : this.#flows.get(context.flow)?.turn;
+    if (turn !== undefined) this.#refresh(turn);
+    const sessionId = turn?.sessionId ?? context.sessionId;
+    if (turn?.intent !== undefined) {
+      return {
+        text: turn.intent,
+        sessionId: sessionId ?? defaultSessionId,
+        at: new Date(turn.startedAt).toISOString(),
+      };
+    }
+    if (sessionId !== undefined) return this.#store.intentOf(sessionId);
+    // Several conversations without a name share `default`: whose intent it holds is anybody's guess.
+    return turn === undefined && this.#nameless > 1
+      ? undefined
+      : this.#store.intentOf(defaultSessionId);
+  }
+
+  close(): void {
+    this.#index.clear();
+  }
+
+  #open(context: RequestContext): void {
+    const marks = marksOf(context, this.#field);
+    this.#nameInbound(context, marks);
+    const a2a = context.facts.get("a2a");
+    const { sessionId } = context;
+    if (sessionId === undefined && a2a === undefined) return;
+    const now = this.#clock.now();
+    const turn = new Turn(context, sessionId, now);
+    turn.intent = intentText(a2a);
+    turn.add(context.flow.id);
+    if (sessionId === undefined) this.#nameless += 1;
+    const traced = this.#traced(context, marks);
+    this.#flows.set(context.flow, { marks: traced, turn });
+    for (const key of keysOf(traced)) this.#index.add(key, turn, now);
+    this.#learnTask(context, turn, now);
+  }
+
+  /** The marks, with those of a trace that begins here where the message has none. */
+  #traced(context: RequestContext, marks: Marks | undefined): Marks | undefined {
+    if (!this.#addTraceparent || marks?.trace !== undefined) return marks;
+    const { traceId, traceparent } = startTrace();
+    context.headers.set("traceparent", traceparent);
+    return { ...marks, trace: traceId };
+  }
+
+  #close(turn: Turn, context: RequestContext): void {
+    const now = this.#clock.now();
+    this.#refresh(turn);
+    if (turn.sessionId === undefined) this.#nameless -= 1;
+    this.#learnTask(context, turn, now);
+    turn.open = undefined;
+    turn.intent = undefined;
+    turn.usedAt = now;
+    context.sessionId = turn.sessionId;
+    turn.forgetFlows();
+  }
+
+  /** Gives the conversation its name as soon as the message or its answer says it; its events so far follow. */
+  #refresh(turn: Turn): void {
+    if (turn.sessionId !== undefined || turn.open === undefined) return;
+    const name = turn.open.sessionId ?? textOf(turn.open.facts.get("a2a"), "sessionId");
+    if (name === undefined) return;
+    turn.sessionId = name.slice(0, maxSessionIdLength);
+    this.#nameless -= 1;
+    this.#store.rekey(defaultSessionId, turn.sessionId, (flowId) => turn.has(flowId));
+  }
+
+  #nameInbound(context: RequestContext, marks: Marks | undefined): void {
+    if (context.sessionId !== undefined) return;
+    const a2a = context.hasFacts ? context.facts.get("a2a") : undefined;
+    const name = textOf(a2a, "sessionId") ?? marks?.field;
+    context.sessionId = (name ?? this.#taskSession(a2a) ?? marks?.mcp)?.slice(
+      0,
+      maxSessionIdLength,
+    );
+  }
+
+  /** `tasks/get` and the like name the task alone. */
+  #taskSession(a2a: unknown): string | undefined {
+    const taskId = textOf(a2a, "taskId");
+    if (taskId === undefined) return undefined;
+    return this.#index.find(`task ${taskId}`, this.#clock.now())?.sessionId;
+  }
+
+  #learnTask(context: RequestContext, turn: Turn, now: number): void {
+    if (!context.hasFacts) return;
+    const taskId = textOf(context.facts.get("a2a"), "taskId");
+    if (taskId !== undefined && taskId.length <= maxSessionIdLength) {
+      this.#index.add(`task ${taskId}`, turn, now);
+    }
+  }
+
+  #attribute(context: RequestContext): void {
+    const turn = this.#turnOf(context);
+    if (turn === undefined) {
+      context.sessionId ??= this.#ownName(context);
+      return;
+    }
+    this.#refresh(turn);
+    context.sessionId = turn.sessionId;
+    turn.add(context.flow.id);
+    const now = this.#clock.now();
+    const mcp = this.#flows.get(context.flow)?.marks?.mcp;
+    if (mcp !== undefined) this.#index.add(mcpKey(context, mcp), turn, now);
+    if (context.stage === "connect") this.#index.add(`flow ${context.flow.id}`, turn, now);
+  }
+
+  /** What the message calls its conversation, where no message to the agent is known that it follows from. */
+  #ownName(context: RequestContext): string | undefined {
+    const marks = this.#flows.get(context.flow)?.marks;
+    const a2a = context.hasFacts ? textOf(context.facts.get("a2a"), "sessionId") : undefined;
+    return (marks?.field ?? a2a ?? marks?.mcp)?.slice(0, maxSessionIdLength);
+  }
+
+  /** The turn that an outbound message follows from; the surest mark decides. */
+  #turnOf(context: RequestContext): Turn | undefined {
+    const { flow } = context;
+    const state = this.#flows.get(flow);
+    if (state?.turn !== undefined) return state.turn;
+    if (this.#index.size === 0 || context.sessionId !== undefined) return undefined;
+    const marks = state?.marks;
+    const keys = keysOf(marks);
+    if (marks?.mcp !== undefined) keys.push(mcpKey(context, marks.mcp));
+    if (flow.parentId !== undefined) keys.push(`flow ${flow.parentId}`);
+    const now = this.#clock.now();
+    for (const key of keys) {
+      const turn = this.#index.find(key, now);
+      if (turn === undefined) continue;
+      this.#flows.set(flow, { marks, turn });
+      return turn;
+    }
+    return undefined;
+  }
+
+  /** An initialize answer names the MCP session in which the next messages come. */
+  #learnMcpSession(context: RequestContext): void {
+    if (context.response === undefined) return;
+    const mcp = assignedMcpSession(context);
+    if (mcp === undefined) return;
+    const turn = this.#flows.get(context.flow)?.turn;
+    if (turn !== undefined) {
+      this.#index.add(mcpKey(context, mcp), turn, this.#clock.now());
+    } else if (context.sessionId === undefined) {
+      const { id } = context.flow;
+      context.sessionId = mcp;
+      this.#store.rekey(defaultSessionId, mcp, (flowId) => flowId === id);
+    }
+  }
+}
+
+/** In the order in which they are believed. */
+function keysOf(marks: Marks | undefined): string[] {
+  if (marks === undefined) return [];
+  const keys: string[] = [];
+  if (marks.field !== undefined) keys.push(`field ${marks.field}`);
+  if (marks.trace !== undefined) keys.push(`trace ${marks.trace}`);
+  if (marks.bearer !== undefined) keys.push(`bearer ${marks.bearer}`);
+  return keys;
+}
+
+/** Ids of MCP sessions are the server's: two servers may give the same one. */
+function mcpKey(context: RequestContext, id: string): string {
+  return `mcp ${context.destination.authority} ${id}`;
+}

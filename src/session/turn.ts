@@ -1,0 +1,99 @@
+/** One inbound message of a conversation, and the bounded index by which what follows from it is found again. */
+import type { RequestContext } from "../pipeline/context.ts";
+import { defaultSessionId } from "./event.ts";
+
+const maxFlows = 1_024;
+
+/** One message to the agent, from its arrival to its answer, and the conversation that it belongs to. */
+export class Turn {
+  /** Undefined until the message or its answer names the conversation. */
+  sessionId: string | undefined;
+  /** What the user asked; given up when the answer is there, because the session keeps it. */
+  intent: string | undefined;
+  readonly startedAt: number;
+  /** When something of this turn was last seen. */
+  usedAt: number;
+  /** The message itself while it is being answered: its parser may learn the conversation's name meanwhile. */
+  open: RequestContext | undefined;
+  /** Flows that were recorded before the conversation had a name. */
+  readonly #flows = new Set<string>();
+
+  constructor(context: RequestContext | undefined, sessionId: string | undefined, now: number) {
+    this.open = context;
+    this.sessionId = sessionId;
+    this.startedAt = now;
+    this.usedAt = now;
+  }
+
+  /** Remembers a flow whose events have to follow the conversation once it has a name. */
+  add(flowId: string): void {
+    if (this.sessionId === undefined && this.#flows.size < maxFlows) this.#flows.add(flowId);
+  }
+
+  has(flowId: string | undefined): boolean {
+    return flowId !== undefined && this.#flows.has(flowId);
+  }
+
+  forgetFlows(): void {
+    this.#flows.clear();
+  }
+}
+
+const maxKeys = 8_192;
+const maxTurnsPerKey = 8;
+
+/** Turns by the marks of their messages. The mark that was used longest ago is forgotten first. */
+export class TurnIndex {
+  readonly #ttlMs: number;
+  readonly #byKey = new Map<string, Turn[]>();
+
+  constructor(ttlMs: number) {
+    this.#ttlMs = ttlMs;
+  }
+
+  get size(): number {
+    return this.#byKey.size;
+  }
+
+  add(key: string, turn: Turn, now: number): void {
+    const known = this.#byKey.get(key) ?? [];
+    const others = known.filter((one) => one !== turn && !this.#isReplaced(one, turn, now));
+    this.#byKey.delete(key);
+    this.#byKey.set(key, [...others.slice(1 - maxTurnsPerKey), turn]);
+    for (const oldest of this.#byKey.keys()) {
+      if (this.#byKey.size <= maxKeys) break;
+      this.#byKey.delete(oldest);
+    }
+  }
+
+  /**
+   * The turn that a mark belongs to, when there can be no doubt: the one conversation that is being answered, or, when
+   * none is, the only one that ever had the mark. Two at once share nothing: undefined.
+   */
+  find(key: string, now: number): Turn | undefined {
+    const turns = this.#byKey.get(key)?.filter((turn) => !this.#isStale(turn, now));
+    if (turns === undefined || turns.length === 0) return undefined;
+    const open = turns.filter((turn) => turn.open !== undefined);
+    const candidates = open.length > 0 ? open : turns;
+    if (new Set(candidates.map((turn) => turn.sessionId ?? turn)).size > 1) return undefined;
+    const found = candidates.at(-1);
+    if (found !== undefined) found.usedAt = now;
+    return found;
+  }
+
+  clear(): void {
+    this.#byKey.clear();
+  }
+
+  /** A closed turn tells nothing that a later one of the same conversation does not; a nameless one tells nothing. */
+  #isReplaced(turn: Turn, by: Turn, now: number): boolean {
+    if (turn.open !== undefined) return false;
+    return this.#isStale(turn, now) || turn.sessionId === by.sessionId;
+  }
+
+  #isStale(turn: Turn, now: number): boolean {
+    if (turn.open !== undefined) return false;
+    const isNameless = turn.sessionId === undefined || turn.sessionId === defaultSessionId;
+    return isNameless || now - turn.usedAt >= this.#ttlMs;
+  }
+}

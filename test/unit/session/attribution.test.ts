@@ -1,0 +1,282 @@
+/** Which session a message belongs to when several users are served at once (cases G20, J7, J8, Z9). */
+import { afterEach, describe, expect, test } from "vitest";
+import { HeaderList } from "../../../src/http/headers.ts";
+import { parseAuthority } from "../../../src/net/destination.ts";
+import { Cancellation } from "../../../src/pipeline/cancellation.ts";
+import { RequestContext, ResponseHalf } from "../../../src/pipeline/context.ts";
+import { type Direction, makeFlow } from "../../../src/pipeline/flow.ts";
+import { Attribution, type AttributionOptions } from "../../../src/session/attribution.ts";
+import { eventOf } from "../../../src/session/event.ts";
+import { SessionRecorder } from "../../../src/session/recorder.ts";
+import { SessionStore } from "../../../src/session/store.ts";
+
+interface Message {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly host?: string;
+  readonly stage?: "connect" | "request";
+  readonly parentId?: string;
+  readonly a2a?: Readonly<Record<string, unknown>>;
+}
+
+const stores: SessionStore[] = [];
+
+afterEach(() => {
+  for (const store of stores.splice(0)) store.close();
+});
+
+function message(direction: Direction, shape: Message = {}): RequestContext {
+  const { headers = {}, host = "svc.example:80", stage = "request", parentId, a2a } = shape;
+  const destination = parseAuthority(host, stage === "connect" ? "tcp" : "http");
+  const flow = makeFlow({
+    direction,
+    transport: "http",
+    client: { address: "127.0.0.1", port: 1 },
+    destination,
+    ...(parentId === undefined ? {} : { parentId }),
+  });
+  const context = new RequestContext({
+    flow,
+    stage,
+    method: "POST",
+    path: "/",
+    host,
+    headers: HeaderList.fromRecord(headers),
+    hasBody: true,
+    cancellation: new Cancellation(),
+  });
+  if (a2a !== undefined) context.facts.set("a2a", a2a);
+  return context;
+}
+
+const said = (text: string, sessionId?: string): Readonly<Record<string, unknown>> => ({
+  method: "message/send",
+  parts: [{ kind: "text", content: text }],
+  ...(sessionId === undefined ? {} : { sessionId }),
+});
+
+/** A proxy's recorder without the proxy. */
+function desk(options: Partial<AttributionOptions> = {}) {
+  const store = new SessionStore();
+  stores.push(store);
+  const recorder = new SessionRecorder({
+    events: store,
+    attribution: new Attribution({ store, ...options }),
+  });
+  const opened = (direction: Direction, shape: Message): RequestContext => {
+    const context = message(direction, shape);
+    if (direction === "outbound") recorder.arrived(context);
+    recorder.permitted(context, Date.now());
+    return context;
+  };
+  return {
+    store,
+    recorder,
+    inbound: (shape: Message) => opened("inbound", shape),
+    outbound: (shape: Message) => opened("outbound", shape),
+    finish: (context: RequestContext) =>
+      recorder.finished(context, { phase: "response", at: Date.now(), statusCode: 200 }),
+    sessions: () =>
+      Object.fromEntries(store.list().map(({ id, eventCount }) => [id, eventCount] as const)),
+  };
+}
+
+const traceparent = (
+  trace: string,
+  span = "b7ad6b7169203331",
+): Readonly<Record<string, string>> => ({
+  traceparent: `00-${trace.padEnd(32, "0")}-${span}-01`,
+});
+
+describe("a mark ties an outbound message to the conversation of the inbound one that carried it", () => {
+  const ties: [string, Readonly<Record<string, string>>, Readonly<Record<string, string>>][] = [
+    ["trace", traceparent("a1"), traceparent("a1", "00f067aa0ba902b7")],
+    ["configured header", { "x-conversation": "c-7" }, { "X-Conversation": "c-7" }],
+    ["bearer credential", { authorization: "Bearer tok-1" }, { Authorization: "bearer tok-1" }],
+  ];
+  for (const [kind, incoming, outgoing] of ties) {
+    test(`Z9: ${kind}`, () => {
+      const { inbound, outbound, finish, sessions } = desk({ field: "X-Conversation" });
+      const asked = inbound({ headers: incoming, a2a: said("book", "ctx-1") });
+      inbound({ headers: {}, a2a: said("other", "ctx-2") });
+      finish(outbound({ headers: outgoing }));
+      finish(asked);
+      expect(sessions()).toEqual({ "ctx-1": 4, "ctx-2": 1 });
+    });
+  }
+
+  test("the trace that the proxy itself began", () => {
+    const { inbound, outbound, sessions } = desk();
+    const asked = inbound({ a2a: said("book", "ctx-1") });
+    const begun = asked.headers.get("traceparent") ?? "";
+    expect(begun).toMatch(/^00-[\da-f]{32}-[\da-f]{16}-01$/);
+    outbound({ headers: { traceparent: begun } });
+    expect(sessions()).toEqual({ "ctx-1": 2 });
+  });
+
+  test("a credential that the chain replaces afterwards still counts as it came", () => {
+    const { inbound, recorder, sessions } = desk();
+    inbound({ headers: { authorization: "Bearer user" }, a2a: said("x", "ctx-1") });
+    const context = message("outbound", { headers: { authorization: "Bearer user" } });
+    recorder.arrived(context);
+    context.headers.set("Authorization", "Bearer exchanged");
+    recorder.permitted(context, Date.now());
+    expect(sessions()).toEqual({ "ctx-1": 2 });
+  });
+
+  test("a request inside a tunnel follows the CONNECT that carried the mark", () => {
+    const { inbound, outbound, sessions } = desk();
+    inbound({ headers: traceparent("a1"), a2a: said("x", "ctx-1") });
+    const tunnel = outbound({
+      headers: traceparent("a1"),
+      stage: "connect",
+      host: "a.example:443",
+    });
+    outbound({ host: "a.example:443", parentId: tunnel.flow.id });
+    expect(sessions()).toEqual({ "ctx-1": 3 });
+  });
+
+  test("an MCP session that was tied once ties its next messages, on its own server alone", () => {
+    const { inbound, outbound, finish, sessions } = desk();
+    inbound({ headers: traceparent("a1"), a2a: said("x", "ctx-1") });
+    const initialize = outbound({ headers: traceparent("a1") });
+    initialize.response = new ResponseHalf(200, new HeaderList(["Mcp-Session-Id", "m-1"]));
+    finish(initialize);
+    outbound({ headers: { "mcp-session-id": "m-1" } });
+    outbound({ headers: { "mcp-session-id": "m-1" }, host: "other.example:80" });
+    expect(sessions()).toEqual({ "ctx-1": 4, "m-1": 1 });
+  });
+});
+
+describe("nobody guesses", () => {
+  test("J8: an inbound message without a context id goes to default, whoever else is active", () => {
+    const { inbound, sessions } = desk();
+    inbound({ a2a: said("x", "ctx-live") });
+    inbound({});
+    expect(sessions()).toEqual({ "ctx-live": 1, default: 1 });
+  });
+
+  test("an outbound message that nothing ties goes to default", () => {
+    const { inbound, outbound, sessions } = desk();
+    inbound({ headers: { authorization: "Bearer a" }, a2a: said("x", "ctx-live") });
+    outbound({ headers: { authorization: "Bearer b", ...traceparent("ff") } });
+    expect(sessions()).toEqual({ "ctx-live": 1, default: 1 });
+  });
+
+  test("a mark of two conversations at once ties nothing, and ties again when one is over", () => {
+    const { inbound, outbound, finish, sessions } = desk();
+    const shared = { authorization: "Bearer service" };
+    const first = inbound({ headers: shared, a2a: said("x", "ctx-1") });
+    inbound({ headers: shared, a2a: said("y", "ctx-2") });
+    outbound({ headers: shared });
+    finish(first);
+    outbound({ headers: shared });
+    expect(sessions()).toEqual({ "ctx-1": 2, "ctx-2": 2, default: 1 });
+  });
+
+  test("an untied MCP session is a session of its own, its initialize included", () => {
+    const { outbound, finish, sessions } = desk();
+    const initialize = outbound({});
+    initialize.response = new ResponseHalf(200, new HeaderList(["mcp-session-id", "m-9"]));
+    finish(initialize);
+    finish(outbound({ headers: { "mcp-session-id": "m-9" } }));
+    expect(sessions()).toEqual({ "m-9": 4 });
+  });
+
+  test("a plain inbound message is given no traceparent", () => {
+    expect(desk().inbound({}).headers.has("traceparent")).toBe(false);
+    const off = desk({ addTraceparent: false }).inbound({ a2a: said("x", "ctx") });
+    expect(off.headers.has("traceparent")).toBe(false);
+  });
+});
+
+describe("a conversation that its answer names", () => {
+  test("J7: moves its own events, and what followed from it, and nobody else's", () => {
+    const { inbound, outbound, finish, sessions } = desk();
+    const mine = inbound({ headers: traceparent("a1"), a2a: said("mine") });
+    const other = inbound({ headers: traceparent("b2"), a2a: said("other") });
+    const call = outbound({ headers: traceparent("a1") });
+    const late = outbound({ headers: traceparent("b2") });
+    expect(sessions()).toEqual({ default: 4 });
+    mine.facts.set("a2a", { ...said("mine"), sessionId: "ctx-1234" });
+    finish(call);
+    finish(mine);
+    expect(sessions()).toEqual({ "ctx-1234": 4, default: 2 });
+    other.facts.set("a2a", { ...said("other"), sessionId: "ctx-5" });
+    finish(other);
+    finish(late);
+    expect(sessions()).toEqual({ "ctx-1234": 4, "ctx-5": 4 });
+  });
+
+  test("a question about its task belongs to it", () => {
+    const { inbound, finish, sessions } = desk();
+    const asked = inbound({ a2a: said("x") });
+    asked.facts.set("a2a", { ...said("x"), sessionId: "ctx-1", taskId: "task-1" });
+    finish(asked);
+    inbound({ a2a: { method: "tasks/get", taskId: "task-1" } });
+    expect(sessions()).toEqual({ "ctx-1": 3 });
+  });
+});
+
+describe("intent", () => {
+  test("Z9: is the one of the user whose request the message follows from", () => {
+    const { inbound, recorder } = desk();
+    inbound({ headers: traceparent("a1"), a2a: said("book a flight", "ctx-a") });
+    inbound({ headers: traceparent("b2"), a2a: said("delete nothing", "ctx-b") });
+    const intents = ["a1", "b2"].map((trace) => {
+      const context = message("outbound", { headers: traceparent(trace) });
+      recorder.arrived(context);
+      return recorder.intentOf(context.shadow());
+    });
+    expect(intents).toMatchObject([
+      { text: "book a flight", sessionId: "ctx-a" },
+      { text: "delete nothing", sessionId: "ctx-b" },
+    ]);
+  });
+
+  test("is kept by the session when the answer is out", () => {
+    const { inbound, finish, recorder } = desk();
+    finish(inbound({ headers: traceparent("a1"), a2a: said("book", "ctx-a") }));
+    const context = message("outbound", { headers: traceparent("a1") });
+    recorder.arrived(context);
+    expect(recorder.intentOf(context)?.text).toBe("book");
+  });
+
+  test("of default is told while one conversation without a name is under way, not while two are", () => {
+    const { inbound, finish, recorder } = desk();
+    inbound({ a2a: said("first") });
+    const untied = message("outbound");
+    expect(recorder.intentOf(untied)?.text).toBe("first");
+    const second = inbound({ a2a: said("second") });
+    expect(recorder.intentOf(untied)).toBeUndefined();
+    finish(second);
+    expect(recorder.intentOf(untied)?.text).toBe("second");
+  });
+
+  test("nobody has said anything: undefined", () => {
+    expect(desk().recorder.intentOf(message("outbound"))).toBeUndefined();
+  });
+});
+
+test("marks that strangers send are forgotten, the oldest first, and never grow without bound", () => {
+  const { inbound, outbound, finish, sessions } = desk();
+  finish(inbound({ headers: { authorization: "Bearer first" }, a2a: said("x", "ctx-first") }));
+  for (let index = 0; index < 10_000; index += 1) {
+    const headers = { authorization: `Bearer stranger-${index}` };
+    finish(inbound({ headers, a2a: said("x", `ctx-${index % 50}`) }));
+  }
+  outbound({ headers: { authorization: "Bearer first" } });
+  expect(sessions()["default"]).toBe(1);
+});
+
+test("G11: a refused message is recorded in the session that it follows from", () => {
+  const { inbound, recorder, store } = desk();
+  inbound({ headers: traceparent("a1"), a2a: said("x", "sess-active") });
+  const refused = message("outbound", { headers: traceparent("a1") });
+  recorder.arrived(refused);
+  recorder.finished(refused, { phase: "denied", at: Date.now(), statusCode: 403 });
+  expect(store.get("sess-active")?.events.at(-1)).toMatchObject({
+    phase: "denied",
+    statusCode: 403,
+  });
+  expect(eventOf(refused, { phase: "denied", at: 0 }).sessionId).toBe("sess-active");
+});
