@@ -280,12 +280,11 @@ export class App {
 
   #makeReloader(config: Config): Reloader {
     const { file, lenient, env } = this.#options;
-    const chain = new ChainReload(config, this.#services, () => void this.#reloader?.reload());
-    this.#chain = chain;
+    this.#chain = new ChainReload(config, this.#services, () => void this.#reloader?.reload());
     return new Reloader({
       file,
       debounceMs: durationMs(config.reload.debounce),
-      chain,
+      chain: this.#chain,
       status: this.#status,
       log: this.#log,
       metrics: this.#metrics,
