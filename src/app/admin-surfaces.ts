@@ -7,6 +7,7 @@ import {
   type PipelineView,
 } from "../admin/catalogue.ts";
 import { consoleRoutes } from "../admin/console.ts";
+import { denialRoutes, type PluginObservations } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
@@ -28,6 +29,7 @@ export interface AdminSources extends StatusSources {
   readonly sessions: SessionStore | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
   config(): Config;
+  observations(): readonly PluginObservations[];
   readiness(): string | undefined;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
   chain(): object | undefined;
@@ -73,6 +75,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         routes: [
           ...consoleRoutes(),
           ...statusRoutes(sources),
+          ...denialRoutes(() => sources.observations()),
           ...sessionRoutes({
             store: sessions,
             pipelines: () => pipelineView(sources.config(), sources.definitions),

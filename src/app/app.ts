@@ -206,6 +206,7 @@ export class App {
       reloadStatus: () => this.#status.view(),
       chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
+      observations: () => this.#runtimes.runtime.outbound.observations(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });
@@ -308,8 +309,7 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
-    this.#services.acceptance.accepted(built.chain);
-    this.#chain?.accepted(loaded.config);
+    this.#chain?.accepted(loaded.config, built.chain);
     this.#services.acceptance.accepted(built.chain);
     this.#chain?.accepted(loaded.config);
     warnOfOpenPipelines(loaded, this.#log);

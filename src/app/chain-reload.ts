@@ -4,11 +4,11 @@ import type { Config } from "../config/presets.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { ChainAcceptance } from "./chain-acceptance.ts";
 import { InputFiles } from "./input-files.ts";
-import { chainFiles } from "./upstream-proxy.ts";
+import { chainFiles, type ChainPlan } from "./upstream-proxy.ts";
 
 /** What is needed of the process. */
 interface ReloadServices {
-  readonly acceptance: Pick<ChainAcceptance, "isWaiting">;
+  readonly acceptance: Pick<ChainAcceptance, "isWaiting" | "accepted">;
   readonly log: Logger;
 }
 
@@ -36,7 +36,9 @@ export class ChainReload {
     this.#files.follow([...new Set(files)]);
   }
 
-  accepted(config: Config): void {
+  /** A generation made of this file, with this chain, serves. */
+  accepted(config: Config, plan: ChainPlan | undefined): void {
+    this.#acceptance.accepted(plan);
     this.#accepted = config;
     this.#files.follow(chainFiles(config));
   }
