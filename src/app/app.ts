@@ -95,7 +95,7 @@ export class App {
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
     if (!loaded.ok) throw new ConfigRejected(await rejectedProblems(loaded));
-    const parts = makeProcessParts(
+    const parts = await makeProcessParts(
       loaded.config,
       await definitionsFor(loaded),
       options.log,
@@ -105,6 +105,7 @@ export class App {
       probe: options.probe !== "never",
     });
     if ("problems" in built) {
+      await parts.sessions?.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
@@ -165,7 +166,7 @@ export class App {
     this.#stalls.close();
     this.#idle.close();
     this.#peers.close();
-    this.#sessions?.close();
+    await this.#sessions?.close();
     this.#metrics.close();
   }
 
@@ -200,7 +201,7 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions?.store,
+      sessions: this.#sessions,
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
@@ -310,8 +311,6 @@ export class App {
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
     this.#chain?.accepted(loaded.config, built.chain);
-    this.#services.acceptance.accepted(built.chain);
-    this.#chain?.accepted(loaded.config);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();
     return undefined;

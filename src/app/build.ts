@@ -27,6 +27,7 @@ import { type NetworkBase, originTrust, proxyChain } from "./chain-network.ts";
 import { type ChainAcceptance, tryChain } from "./chain-acceptance.ts";
 import { entryOf } from "./plugin-entry.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
+import { sessionProblems } from "./session-parts.ts";
 import { unavailableKeys } from "./unavailable.ts";
 import { type ChainPlan, planChain } from "./upstream-proxy.ts";
 
@@ -70,7 +71,7 @@ export async function buildRuntime(
   services: BuildServices,
   { start = true, probe = false }: BuildOptions = {},
 ): Promise<Build> {
-  const missing = unavailableKeys(config);
+  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);
   const network = buildNetwork(config, services);
   const callers = buildCallers(config, services.log);

@@ -25,12 +25,12 @@ export interface ProcessParts {
 }
 
 /** Makes them from the file that the process starts with. */
-export function makeProcessParts(
+export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
   log: Logger,
   version: string,
-): ProcessParts {
+): Promise<ProcessParts> {
   const serving = { generation: 1 };
   const metrics = new Metrics({
     version,
@@ -38,7 +38,7 @@ export function makeProcessParts(
     generation: () => serving.generation,
   });
   const ownListeners = new OwnListeners();
-  const sessions = makeSessionParts(config);
+  const sessions = await makeSessionParts(config, { log, metrics });
   let recheck: () => void = () => undefined;
   const services: ProcessParts["services"] = {
     log,
@@ -47,7 +47,7 @@ export function makeProcessParts(
     carried: new CarriedState(),
     definitions,
     acceptance: new ChainAcceptance(log, metrics),
-    sessions: sessions?.recorder,
+    sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
     recheck: () => recheck(),
   };
   const sockets = new SocketLookup({

@@ -1,6 +1,7 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, Registry } from "prom-client";
 import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
+import { FileMetrics } from "./file-metrics.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
@@ -55,6 +56,7 @@ const maxOpenValues = 512;
 /** The counters of one App: nothing is global, so two Apps in one process do not meet. */
 export class Metrics {
   readonly contentType: string;
+  readonly files: FileMetrics;
   readonly #registry = new Registry();
   readonly #flows: Tally;
   readonly #flowSeconds: Distribution;
@@ -183,6 +185,7 @@ export class Metrics {
       "plugin",
       "event",
     );
+    this.files = new FileMetrics(tally);
     this.#declareGauges(options);
     this.#process = registerProcessMetrics(registry);
     this.#showZeros();

@@ -24,7 +24,7 @@ export class UpstreamProxyMetrics {
     });
     this.#accepted = new Gauge({
       name: "authbridge_upstream_proxy_accepted",
-      help: "1 while the file's upstream_proxy is the one that serves, 0 while a refused one waits or none is set.",
+      help: "1 while the file's upstream_proxy serves, 0 while it is refused or not set.",
       registers: [registry],
     });
     // A rate over a counter that appears with its first event misses that event.
