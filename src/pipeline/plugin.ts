@@ -152,6 +152,8 @@ export interface Plugin {
    * body is not read, and no frame is shown, where nobody wants it. Absent: every answer.
    */
   wantsAnswer?(context: RequestContext): boolean;
+  /** Whether the instance has to read this answer beyond its head, which it judges all the same. Absent: it has. */
+  wantsAnswerBody?(context: RequestContext): boolean;
   /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
   /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
