@@ -92,7 +92,7 @@ export class App {
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
     if (!loaded.ok) throw new ConfigRejected(await rejectedProblems(loaded));
-    const parts = makeProcessParts(
+    const parts = await makeProcessParts(
       loaded.config,
       await definitionsFor(loaded),
       options.log,
@@ -100,6 +100,7 @@ export class App {
     );
     const built = await buildRuntime(loaded.config, 1, parts.services);
     if ("problems" in built) {
+      await parts.sessions?.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
@@ -158,7 +159,7 @@ export class App {
     this.#stalls.close();
     this.#idle.close();
     this.#peers.close();
-    this.#sessions?.close();
+    await this.#sessions?.close();
     this.#metrics.close();
   }
 
@@ -193,7 +194,7 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions?.store,
+      sessions: this.#sessions,
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),

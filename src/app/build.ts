@@ -25,6 +25,7 @@ import type { CarriedState } from "./carried-state.ts";
 import { type BuildProblem, located } from "./build-problems.ts";
 import { entryOf } from "./plugin-entry.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
+import { sessionProblems } from "./session-parts.ts";
 import { unavailableKeys } from "./unavailable.ts";
 
 /** What outlives generations. */
@@ -55,7 +56,7 @@ export async function buildRuntime(
   services: BuildServices,
   { start = true }: { readonly start?: boolean } = {},
 ): Promise<Build> {
-  const missing = unavailableKeys(config);
+  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);
   const network = buildNetwork(config, services);
   const callers = buildCallers(config, services.log);

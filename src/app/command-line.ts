@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { parseDuration } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { isPolicyCommand, parsePolicyCommand, type PolicyCommand } from "./policy-command-line.ts";
+import { tailCommand, type TailCommand, type VerifyAuditCommand } from "./record-arguments.ts";
 
 /** A file and how strictly to read it. */
 export interface FileCommand {
@@ -76,6 +77,8 @@ export type Command =
   | ({ readonly kind: "doctor" } & DoctorCommand)
   | ({ readonly kind: "run-command" } & RunCommand)
   | ({ readonly kind: "init" } & InitCommand)
+  | ({ readonly kind: "tail" } & TailCommand)
+  | ({ readonly kind: "verify-audit" } & VerifyAuditCommand)
   | ({ readonly kind: "demo" } & DemoCommand)
   | PolicyCommand
   | { readonly kind: "schema" | "version" | "help" }
@@ -98,6 +101,14 @@ const options = {
   local: { type: "boolean" },
   sidecar: { type: "boolean" },
   gateway: { type: "boolean" },
+  url: { type: "string" },
+  session: { type: "string" },
+  host: { type: "string" },
+  decision: { type: "string" },
+  plugin: { type: "string" },
+  json: { type: "boolean" },
+  "secret-file": { type: "string" },
+  limit: { type: "string" },
 } as const;
 
 type OptionName = keyof typeof options;
@@ -113,6 +124,19 @@ const optionsOf = {
   ca: ["config", "lenient", "fingerprint"],
   env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
   doctor: ["config", "lenient", "timeout"],
+  tail: [
+    "config",
+    "lenient",
+    "url",
+    "session",
+    "host",
+    "decision",
+    "plugin",
+    "json",
+    "secret-file",
+    "limit",
+  ],
+  "verify-audit": [],
   schema: [],
 } as const satisfies Record<string, readonly OptionName[]>;
 
@@ -138,8 +162,10 @@ export function parseCommand(argv: readonly string[]): Command {
   const { values, positionals } = parsed;
   if (values.help === true) return { kind: "help" };
   if (values.version === true) return { kind: "version" };
-  const [written, extra] = positionals;
-  if (extra !== undefined) return usageError(`unexpected argument "${extra}"`);
+  const [written, ...files] = positionals;
+  const [extra] = files;
+  if (extra !== undefined && written !== "verify-audit")
+    return usageError(`unexpected argument "${extra}"`);
   const name = nameOf(written, values, end !== -1);
   if (typeof name !== "string") return name;
   if (end !== -1 && name !== "doctor" && name !== "run-command")
@@ -149,6 +175,7 @@ export function parseCommand(argv: readonly string[]): Command {
   if (name === "schema") return { kind: name };
   if (name === "demo") return demoCommand(values);
   if (name === "init") return initCommand(values);
+  if (name === "tail" || name === "verify-audit") return recordCommand(name, values, files);
   if (name === "run-command") return runCommand(values, rest);
   return fileCommand(name, values, rest);
 }
@@ -162,6 +189,8 @@ const titles: Readonly<Record<CommandName, string>> = {
   ca: "ca",
   env: "env",
   doctor: "doctor",
+  tail: "tail",
+  "verify-audit": "verify-audit",
   schema: "schema",
 };
 
@@ -201,6 +230,19 @@ function initCommand(values: Values): Command {
   return file === "" ? usageError("--config must not be empty") : { kind: "init", starter, file };
 }
 
+function recordCommand(
+  kind: "tail" | "verify-audit",
+  values: Values,
+  files: readonly string[],
+): Command {
+  if (kind === "verify-audit")
+    return files.length === 0
+      ? usageError("verify-audit needs the files of a decision log")
+      : { kind, files };
+  const asked = tailCommand(values);
+  return typeof asked === "string" ? usageError(asked) : { kind, ...asked };
+}
+
 function runCommand(values: Values, command: readonly string[]): Command {
   const { config: file, policy: policyFile, lenient = false } = values;
   if (command.length === 0) return usageError("run needs a command after --");
@@ -218,7 +260,7 @@ function runCommand(values: Values, command: readonly string[]): Command {
 }
 
 function fileCommand(
-  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema">,
+  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema" | "tail" | "verify-audit">,
   values: Values,
   rest: readonly string[],
 ): Command {

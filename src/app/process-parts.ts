@@ -24,12 +24,12 @@ export interface ProcessParts {
 }
 
 /** Makes them from the file that the process starts with. */
-export function makeProcessParts(
+export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
   log: Logger,
   version: string,
-): ProcessParts {
+): Promise<ProcessParts> {
   const serving = { generation: 1 };
   const metrics = new Metrics({
     version,
@@ -37,7 +37,7 @@ export function makeProcessParts(
     generation: () => serving.generation,
   });
   const ownListeners = new OwnListeners();
-  const sessions = makeSessionParts(config);
+  const sessions = await makeSessionParts(config, { log, metrics });
   let recheck: () => void = () => undefined;
   const services: BuildServices = {
     log,
@@ -45,7 +45,7 @@ export function makeProcessParts(
     ownListeners,
     carried: new CarriedState(),
     definitions,
-    sessions: sessions?.recorder,
+    sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
     recheck: () => recheck(),
   };
   const sockets = new SocketLookup({

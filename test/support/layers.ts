@@ -51,7 +51,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
-  session: { imports: ["pipeline", ...ground], packages: [], forbiddenBuiltins: dialling },
+  session: { imports: ["pipeline", ...ground], packages: ["re2js"], forbiddenBuiltins: dialling },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
     imports: [
