@@ -4,7 +4,6 @@ import type { Config } from "../config/presets.ts";
 import type { KeyPath } from "../config/problem.ts";
 import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
-import { AddressSet, parseCidr } from "../net/address.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts, HostMatcher } from "../net/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
@@ -14,20 +13,23 @@ import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline
 import type { Backend, Runtime } from "../proxy/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { AddressGuard } from "../upstream/address-guard.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
-import { OriginTrust } from "../upstream/origin-trust.ts";
+import type { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { createResolver } from "../upstream/resolver.ts";
-import { DirectUpstream } from "../upstream/upstream.ts";
+import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
+import { addressGuardOf } from "./egress-guard.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type BuildProblem, located } from "./build-problems.ts";
+import { type NetworkBase, originTrust, proxyChain } from "./chain-network.ts";
+import { type ChainAcceptance, tryChain } from "./chain-acceptance.ts";
 import { entryOf } from "./plugin-entry.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
+import { sessionProblems } from "./session-parts.ts";
 import { unavailableKeys } from "./unavailable.ts";
+import { type ChainPlan, planChain } from "./upstream-proxy.ts";
 
 /** What outlives generations. */
 export interface BuildServices {
@@ -36,6 +38,8 @@ export interface BuildServices {
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Where the chain through upstream proxies is told of; absent where nothing is served. */
+  readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
   /** Absent where sessions are off, and where nothing is going to flow. */
@@ -48,16 +52,26 @@ interface Failed {
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
-export type Build = { readonly runtime: Runtime } | { readonly problems: readonly BuildProblem[] };
+export type Build =
+  | { readonly runtime: Runtime; readonly chain: ChainPlan | undefined }
+  | { readonly problems: readonly BuildProblem[] };
+
+/** How far a build goes. */
+export interface BuildOptions {
+  /** Plugins are started, and files are written. */
+  readonly start?: boolean;
+  /** A chain through upstream proxies is tried first. */
+  readonly probe?: boolean;
+}
 
 /** Builds and starts one generation. A build that fails leaves nothing behind. */
 export async function buildRuntime(
   config: Config,
   generation: number,
   services: BuildServices,
-  { start = true }: { readonly start?: boolean } = {},
+  { start = true, probe = false }: BuildOptions = {},
 ): Promise<Build> {
-  const missing = unavailableKeys(config);
+  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);
   const network = buildNetwork(config, services);
   const callers = buildCallers(config, services.log);
@@ -68,7 +82,11 @@ export async function buildRuntime(
     );
     return { problems: [...missing, ...problems] };
   }
-  const { upstream, trust } = network;
+  const { upstream, trust, chain } = network;
+  if (probe && chain !== undefined) {
+    const problems = await tryChain(chain, network.base, services);
+    if (problems.length > 0) return { problems };
+  }
   const operator = new OperatorClient(upstream, trust);
   const release = async (): Promise<void> => {
     await operator.close();
@@ -93,6 +111,12 @@ export async function buildRuntime(
     // Those that were started are closed already.
     await release();
     return { problems: [{ path: ["pipeline"], message: messageOf(error) }] };
+  }
+  const unwritten = start ? await services.acceptance?.prepare(chain, bridge) : undefined;
+  if (unwritten !== undefined) {
+    await closePlugins([inbound, outbound], services.log);
+    await release();
+    return { problems: [unwritten] };
   }
   const origins = new OriginPools({
     upstream,
@@ -126,7 +150,7 @@ export async function buildRuntime(
       await release();
     },
   });
-  return { runtime };
+  return { runtime, chain };
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */
@@ -159,13 +183,18 @@ function backendOf(config: Config): Backend | undefined {
   return { destination, basePath: path.replace(/\/+$/, "") };
 }
 
-type Network = { readonly upstream: DirectUpstream; readonly trust: OriginTrust };
+interface Network {
+  readonly upstream: Upstream & OperatorUpstream;
+  readonly trust: OriginTrust;
+  readonly base: NetworkBase;
+  readonly chain: ChainPlan | undefined;
+}
 
 function buildNetwork(
   config: Config,
   services: BuildServices,
 ): Network | { readonly problems: readonly BuildProblem[] } {
-  const { egress, limits, tls_bridge: bridge } = config;
+  const { limits, tls_bridge: bridge } = config;
   const extraCertificates = upstreamCertificates(config);
   if ("problems" in extraCertificates) return extraCertificates;
   const insecureHosts = attempt(
@@ -173,33 +202,27 @@ function buildNetwork(
     () => new HostMatcher(bridge.upstream_insecure_hosts),
   );
   if ("problems" in insecureHosts) return insecureHosts;
+  const chain = planChain(config, process.env);
+  if (chain !== undefined && "problems" in chain) return chain;
   const connectTimeoutMs = durationMs(limits.connect_timeout);
-  const guard = new AddressGuard({
-    resolver: createResolver({
-      timeoutMs: durationMs(egress.resolve_timeout),
-      servers: egress.dns_servers,
-      hosts: new Map(
-        Object.entries(egress.hosts).map(([name, addresses]) => [name.toLowerCase(), addresses]),
-      ),
-    }),
-    ownListeners: services.ownListeners,
-    allowIps: new AddressSet(egress.allow_ips.map((block) => parseCidr(block))),
-    privateNetworks: egress.private_networks,
-    onRefused: (addressClass) => services.metrics.addressRefused(addressClass),
-  });
-  const trust = new OriginTrust({
+  const guard = addressGuardOf(config, services);
+  const base: NetworkBase = {
+    guard,
     extraCertificates,
     insecureHosts,
     minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
-    handshakeTimeoutMs: connectTimeoutMs,
-  });
+    connectTimeoutMs,
+    onFailure: (hop) => services.metrics.upstreamProxy.failed(hop),
+  };
   for (const host of bridge.upstream_insecure_hosts) {
     services.log.warn(
       { host },
       "tls_bridge.upstream_insecure_hosts: certificates of this host are not verified",
     );
   }
-  return { upstream: new DirectUpstream({ guard, connectTimeoutMs }), trust };
+  const upstream =
+    chain === undefined ? new DirectUpstream({ guard, connectTimeoutMs }) : proxyChain(base, chain);
+  return { upstream, trust: originTrust(base, chain), base, chain };
 }
 
 type Chains = { readonly inbound: Pipeline; readonly outbound: Pipeline };

@@ -1,5 +1,6 @@
 /** An answer that grows piece by piece into the view of its call. */
-import { bounded, boundedName, truncated } from "./bounds.ts";
+import { bounded, truncated } from "../http/bounded-text.ts";
+import { boundedName } from "./bounds.ts";
 import { countOf, numberOf } from "../http/json-access.ts";
 import type { InferenceRequest, InferenceToolCall, InferenceUsage, InferenceView } from "./view.ts";
 

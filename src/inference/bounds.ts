@@ -1,9 +1,7 @@
 /** How much of a call is kept: what strangers send must not fill the memory (security invariant 8). */
+import { bounded } from "../http/bounded-text.ts";
 import type { InferenceMessage, InferenceTool } from "./view.ts";
 import { isObject, type JsonObject, textOf } from "../http/json-access.ts";
-
-/** Ends a text that was cut, as in the Go program. */
-export const truncated = "…(truncated)";
 
 const maxMessages = 2_000;
 const maxMessageChars = 64 * 1_024;
@@ -11,11 +9,6 @@ const maxConversationChars = 1_024 * 1_024;
 const maxTools = 512;
 const maxNameChars = 256;
 const maxDescriptionChars = 4_096;
-
-/** The text, or its beginning. */
-export function bounded(text: string, maxChars: number): string {
-  return text.length <= maxChars ? text : text.slice(0, maxChars) + truncated;
-}
 
 /** A model, a role, an id: short by nature. */
 export function boundedName(text: string | undefined): string | undefined {

@@ -19,6 +19,15 @@ import type { Destination } from "../net/destination.ts";
 import type { OwnListeners } from "./own-listeners.ts";
 import type { Resolver } from "./resolver.ts";
 
+/** RFC 6761 section 6.3, and what Linux distributions write into /etc/hosts. */
+function isLoopbackName(host: string): boolean {
+  return (
+    host === "localhost" ||
+    host.endsWith(".localhost") ||
+    /^(?:localhost\.localdomain|ip6-localhost|ip6-loopback)$/.test(host)
+  );
+}
+
 /** What the guard goes by. */
 export interface AddressGuardOptions {
   readonly resolver: Resolver;
@@ -44,6 +53,17 @@ const remedies: Readonly<Record<string, string>> = {
 
 /** etcd, the Kubernetes API server and kubelets: the file format lets no `allowed_ips` open them. */
 const controlPlanePorts: ReadonlySet<number> = new Set([2379, 2380, 6443, 10_250, 10_255]);
+
+/** One address of a destination, for somebody who asks what would happen. */
+export interface JudgedAddress {
+  /** The host itself, where its name alone is refused. */
+  readonly address: string;
+  readonly class: AddressClass;
+  /** Absent where it may be dialled. */
+  readonly objection?: AddressObjection;
+  /** What would change that. */
+  readonly remedy?: string;
+}
 
 /** Vets destinations for one generation. */
 export class AddressGuard {
@@ -83,6 +103,47 @@ export class AddressGuard {
       refused?.why ?? "unresolvable",
       refused?.address.toString() ?? host,
     );
+  }
+
+  /**
+   * Judges what can be judged of a destination whose name somebody else resolves: address literals, names that stand
+   * for this machine or for a metadata service, and names to which the file gives addresses.
+   *
+   * Throws `upstream.address-forbidden`.
+   */
+  judgeUnresolved(destination: Destination, limits: readonly AddressSet[] = []): void {
+    const { host, port } = destination;
+    if (isMetadataName(host)) throw this.#forbidden(destination, "metadata", host);
+    const texts = destination.isAddress
+      ? [host]
+      : isLoopbackName(host)
+        ? ["127.0.0.1", "::1"]
+        : (this.#options.resolver.fixed?.(host) ?? []);
+    const known = texts.flatMap((text) => parseAddress(text)?.unmapped() ?? []);
+    const objections = known.map((address) => this.#objection(address, port, limits));
+    const [why] = objections;
+    if (why !== undefined && objections.every((objection) => objection !== undefined))
+      throw this.#forbidden(destination, why, known[0]?.toString() ?? host);
+  }
+
+  /** What {@link vet} would say of every address of this destination, without refusing anything. */
+  async judge(
+    destination: Destination,
+    signal: AbortSource,
+    limits: readonly AddressSet[] = [],
+  ): Promise<readonly JudgedAddress[]> {
+    const { host, port } = destination;
+    if (isMetadataName(host)) return [{ address: host, class: "metadata", objection: "metadata" }];
+    const literal = parseAddress(host);
+    const candidates = literal === undefined ? await this.#resolve(host, signal) : [literal];
+    return candidates.map((address) => {
+      const objection = this.#objection(address, port, limits);
+      return {
+        address: address.toString(),
+        class: classifyAddress(address),
+        ...(objection === undefined ? {} : { objection, remedy: remedyOf(objection) }),
+      };
+    });
   }
 
   /** The addresses of a destination that the operator named: any class, but never the proxy itself. */
@@ -140,11 +201,15 @@ export class AddressGuard {
     address: string,
   ): ProxyError {
     this.#options.onRefused?.(why);
-    const remedy = remedies[why] ?? "egress.allow_ips would have to name it";
+    const remedy = remedyOf(why);
     const via = address === destination.host ? "" : ` (${address})`;
     return new ProxyError(
       "upstream.address-forbidden",
       `${destination.authority}${via} is a forbidden address, class ${why}: ${remedy}`,
     );
   }
+}
+
+function remedyOf(why: string): string {
+  return remedies[why] ?? "egress.allow_ips would have to name it";
 }

@@ -1,40 +1,46 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded answers, no redirects. */
 import { errors, Pool, request as sendRequest } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";
-import { type Destination, parseAbsoluteTarget } from "../net/destination.ts";
+import type { Destination } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";
+import { type OperatorOrigin, parseOperatorTarget } from "./operator-origin.ts";
+import { absoluteTarget } from "./origin-pools.ts";
 import type { OriginTrust } from "./origin-trust.ts";
-import type { DirectUpstream } from "./upstream.ts";
+import type { AbsoluteForm, OperatorUpstream } from "./upstream.ts";
 
 const defaultTimeoutMs = 30_000;
 const defaultMaxBytes = 1_048_576;
 
+/** A request that a parent forwards. */
+interface ParentWay {
+  readonly form: AbsoluteForm;
+  readonly destination: Destination;
+}
+
 /** The control-plane client of one generation. Agent traffic cannot reach it: proxy/ and listener/ never name it. */
 export class OperatorClient {
-  readonly #upstream: DirectUpstream;
+  readonly #upstream: OperatorUpstream;
   readonly #trust: OriginTrust;
   readonly #pools = new Map<string, Pool>();
   readonly #closing = new AbortController();
 
-  constructor(upstream: DirectUpstream, trust: OriginTrust) {
+  constructor(upstream: OperatorUpstream, trust: OriginTrust) {
     this.#upstream = upstream;
     this.#trust = trust;
   }
 
-  /** A fetch that reaches these origins (`https://idp.example:8443`) and refuses every other. */
+  /** A fetch that reaches these origins (`https://idp.example:8443`, `unix:///run/opa.sock`) and refuses every other. */
   fetchFor(origins: readonly string[]): OperatorFetch {
-    const allowed = new Set(
-      origins.map((origin) => parseAbsoluteTarget(origin).destination.origin),
-    );
+    const allowed = new Set(origins.map((origin) => parseOperatorTarget(origin).origin.name));
     return async (url, request = {}) => {
-      const { destination, path } = parseAbsoluteTarget(url);
-      if (!allowed.has(destination.origin)) {
+      const { origin, path } = parseOperatorTarget(url);
+      if (!allowed.has(origin.name)) {
         throw new ProxyError(
           "upstream.refused",
-          `${destination.origin} is not an origin that this plugin's configuration names`,
+          `${origin.name} is not an origin that this plugin's configuration names`,
         );
       }
-      return this.#send(destination, path, request);
+      return this.#send(origin, path, request);
     };
   }
 
@@ -45,77 +51,113 @@ export class OperatorClient {
   }
 
   async #send(
-    destination: Destination,
+    origin: OperatorOrigin,
     path: string,
     request: OperatorRequest,
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
+    const way = this.#wayOf(origin);
     try {
-      const answer = await sendRequest.call(this.#poolFor(destination), {
+      const answer = await sendRequest.call(this.#poolFor(origin, way), {
         method: request.method ?? "GET",
-        path,
-        headers: { ...request.headers },
+        path: way === undefined ? path : absoluteTarget(way.destination, path),
+        headers: headersOf(request, way),
         body: request.body ?? null,
         signal: AbortSignal.any(signals),
       });
-      const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, destination);
+      const refusal = way?.form.refusal(answer.statusCode, answer.headers);
+      if (refusal !== undefined) {
+        await answer.body.dump();
+        throw refusal;
+      }
+      const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, origin);
       return { status: answer.statusCode, headers: flatten(answer.headers), body };
     } catch (error) {
-      throw this.#fault(destination, error, timeout.aborted);
+      const fault = error instanceof Error ? (way?.form.fault(error) ?? error) : error;
+      throw this.#fault(origin, fault, timeout.aborted);
     }
   }
 
-  #poolFor(destination: Destination): Pool {
-    const known = this.#pools.get(destination.origin);
+  /** The parent that takes requests for this origin whole, where there is one. */
+  #wayOf(origin: OperatorOrigin): ParentWay | undefined {
+    if (origin.kind === "socket") return undefined;
+    const { destination } = origin;
+    const form = this.#upstream.absoluteFormOperator(destination);
+    return form === undefined ? undefined : { form, destination };
+  }
+
+  #poolFor(origin: OperatorOrigin, way: ParentWay | undefined): Pool {
+    const key = way === undefined ? origin.name : `parent ${way.form.label}`;
+    const known = this.#pools.get(key);
     if (known !== undefined) return known;
-    const pool = new Pool(destination.origin, {
+    // A service behind a socket has no name of its own, and a parent speaks for many.
+    const isNamed = origin.kind === "network" && way === undefined;
+    const pool = new Pool(isNamed ? origin.name : "http://localhost", {
       connections: 16,
       allowH2: false,
       connect: (_options, callback) => {
-        this.#open(destination).then(
+        this.#open(origin, way).then(
           (socket) => callback(null, socket),
           (error: unknown) =>
             callback(error instanceof Error ? error : new Error(String(error)), null),
         );
       },
     });
-    this.#pools.set(destination.origin, pool);
+    this.#pools.set(key, pool);
     return pool;
   }
 
-  async #open(destination: Destination): ReturnType<DirectUpstream["connectOperator"]> {
+  async #open(
+    origin: OperatorOrigin,
+    way: ParentWay | undefined,
+  ): ReturnType<OperatorUpstream["connectOperator"]> {
+    if (way !== undefined) return way.form.connect(this.#closing.signal);
+    if (origin.kind === "socket") {
+      return this.#upstream.connectOperatorSocket(origin.path, this.#closing.signal);
+    }
+    const { destination } = origin;
     const socket = await this.#upstream.connectOperator(destination, this.#closing.signal);
     return destination.scheme === "https" ? this.#trust.secure(socket, destination) : socket;
   }
 
-  #fault(destination: Destination, error: unknown, timedOut: boolean): ProxyError {
+  #fault(origin: OperatorOrigin, error: unknown, timedOut: boolean): ProxyError {
     if (error instanceof ProxyError) return error;
-    const { origin } = destination;
+    const { name } = origin;
     if (
       timedOut ||
       error instanceof errors.HeadersTimeoutError ||
       error instanceof errors.BodyTimeoutError
     ) {
-      return new ProxyError("upstream.timeout", `${origin} did not answer in time`, {
+      return new ProxyError("upstream.timeout", `${name} did not answer in time`, {
         cause: error,
       });
     }
     if (error instanceof errors.HTTPParserError) {
-      return new ProxyError("upstream.bad-response", `${origin} did not answer in HTTP`, {
+      return new ProxyError("upstream.bad-response", `${name} did not answer in HTTP`, {
         cause: error,
       });
     }
-    return new ProxyError("upstream.reset", `${origin} failed: ${messageOf(error)}`, {
+    return new ProxyError("upstream.reset", `${name} failed: ${messageOf(error)}`, {
       cause: error,
     });
   }
 }
 
+function headersOf(request: OperatorRequest, way: ParentWay | undefined): Record<string, string> {
+  if (way === undefined) return { ...request.headers };
+  const { form, destination } = way;
+  const headers: Record<string, string> = { ...request.headers, host: destination.hostHeader };
+  const fields = form.fields();
+  for (let at = 0; at + 1 < fields.length; at += 2)
+    headers[fields[at] ?? ""] = fields[at + 1] ?? "";
+  return headers;
+}
+
 async function collect(
   body: AsyncIterable<Buffer>,
   maxBytes: number,
-  destination: Destination,
+  origin: OperatorOrigin,
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
@@ -124,7 +166,7 @@ async function collect(
     if (size > maxBytes) {
       throw new ProxyError(
         "upstream.response-too-large",
-        `${destination.origin} answered with more than ${maxBytes} bytes`,
+        `${origin.name} answered with more than ${maxBytes} bytes`,
       );
     }
     chunks.push(chunk);

@@ -41,15 +41,30 @@ export const layers: Readonly<Record<string, Layer>> = {
   policy: { imports: ["net", ...ground], packages: [], forbiddenBuiltins: dialling },
   tlsbridge: { imports: ["net", ...ground], packages: ["node-forge"] },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
+  opa: {
+    imports: ground,
+    packages: ["@open-policy-agent/opa-wasm", "yaml"],
+    forbiddenBuiltins: dialling,
+  },
   pipeline: {
     imports: ["net", "http", "telemetry", "secret", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
-  session: { imports: ["pipeline", ...ground], packages: [], forbiddenBuiltins: dialling },
+  session: { imports: ["pipeline", ...ground], packages: ["re2js"], forbiddenBuiltins: dialling },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
-    imports: ["pipeline", "policy", "oauth", "inference", "net", "http", "secret", ...ground],
+    imports: [
+      "pipeline",
+      "policy",
+      "opa",
+      "oauth",
+      "inference",
+      "net",
+      "http",
+      "secret",
+      ...ground,
+    ],
     packages: ["zod", "jose", "yaml"],
     forbiddenBuiltins: dialling,
   },
@@ -71,7 +86,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["http-proxy-3"],
   },
   admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
-  app: { imports: ["*"], packages: ["zod"] },
+  app: { imports: ["*"], packages: ["zod", "yaml"] },
   main: { imports: ["app", "config", "plugins", "telemetry", ...ground], packages: [] },
 };
 

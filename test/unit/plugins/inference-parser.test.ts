@@ -1,6 +1,6 @@
 /** What inference-parser records of each API (contract 2.7 and 4.10). */
 import { describe, expect, test } from "vitest";
-import { truncated } from "../../../src/inference/bounds.ts";
+import { truncated } from "../../../src/http/bounded-text.ts";
 import { message, PluginBench } from "../../support/plugin-bench.ts";
 import { inferenceParser } from "../../../src/plugins/inference-parser.ts";
 import { record } from "../../support/inference-bench.ts";
