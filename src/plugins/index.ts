@@ -5,6 +5,7 @@ import { jwtValidation } from "./jwt-validation.ts";
 import { mcpParser } from "./mcp-parser.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
+import { toolPolicy } from "./tool-policy.ts";
 import { unavailablePlugins } from "./unavailable.ts";
 
 /** The assembler parses an entry's configuration with the definition's own schema before `create` sees it. */
@@ -19,5 +20,6 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(staticInject),
   hidden(egressPolicy),
   hidden(mcpParser),
+  hidden(toolPolicy),
   ...unavailablePlugins.map(hidden),
 ];

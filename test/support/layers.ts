@@ -38,6 +38,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   policy: { imports: ["net", ...ground], packages: [], forbiddenBuiltins: dialling },
+  toolpolicy: {
+    imports: ["policy", "net", "http", ...ground],
+    packages: ["ajv", "re2js"],
+    forbiddenBuiltins: dialling,
+  },
   tlsbridge: { imports: ["net", ...ground], packages: ["node-forge"] },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
   pipeline: {
@@ -48,7 +53,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   session: { imports: ["pipeline", ...ground], packages: [], forbiddenBuiltins: dialling },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
-    imports: ["pipeline", "policy", "oauth", "net", "http", "secret", ...ground],
+    imports: ["pipeline", "policy", "toolpolicy", "oauth", "net", "http", "secret", ...ground],
     packages: ["zod", "jose", "yaml"],
     forbiddenBuiltins: dialling,
   },

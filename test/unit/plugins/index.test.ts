@@ -31,7 +31,6 @@ test.each([
   "context-guru",
   "litellm-budget-track",
   "cpex",
-  "tool-policy",
 ])("a chain that names %s refuses the start in words", async (name) => {
   const made = await assembled([entry(name, { config: { anything: 1 } })]);
   expect("problems" in made ? made.problems[0]?.message : "").toContain(
