@@ -1,6 +1,7 @@
 /** The process: binds the surfaces, holds the current generation, reloads it, and closes everything in order. */
 import { randomBytes } from "node:crypto";
 import type { AdminServer } from "../admin/server.ts";
+import type { ProcessStatus } from "../admin/status.ts";
 import { durationMs } from "../config/duration.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
@@ -11,8 +12,7 @@ import { messageOf } from "../errors.ts";
 import { BodyBudget } from "../http/body.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
-import { PeerProcesses } from "../net/peer-process.ts";
-import { SocketLookup } from "../net/socket-lookup.ts";
+import type { PeerProcesses } from "../net/peer-process.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
 import { Callers } from "../proxy/callers.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
@@ -33,6 +33,7 @@ import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
+import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
 
 /** What an App is made with. */
 export interface AppOptions {
@@ -71,9 +72,7 @@ export class App {
   readonly #services: BuildServices;
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
-  readonly #sockets = new SocketLookup({
-    onFallback: (reason) => this.#log.info({ reason }, "callers are looked up in /proc"),
-  });
+  readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #sessions: ProcessParts["sessions"];
@@ -86,13 +85,14 @@ export class App {
   #surfaces: DataSurfaces | undefined;
   #reloader: Reloader | undefined;
   #addresses: BoundAddresses = {};
+  readonly #startedAt = new Date().toISOString();
   #state: "starting" | "serving" | "draining" = "starting";
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
     if (!loaded.ok) throw new ConfigRejected(await rejectedProblems(loaded));
-    const parts = makeProcessParts(
+    const parts = await makeProcessParts(
       loaded.config,
       await definitionsFor(loaded),
       options.log,
@@ -100,6 +100,7 @@ export class App {
     );
     const built = await buildRuntime(loaded.config, 1, parts.services);
     if ("problems" in built) {
+      await parts.sessions?.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
@@ -128,6 +129,8 @@ export class App {
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
     this.#serving = parts.serving;
+    this.#peers = parts.peers;
+    parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);
     const { body_timeout: bodyTimeout, stream_idle_timeout: idleTimeout } = config.limits;
@@ -155,8 +158,8 @@ export class App {
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
     this.#idle.close();
-    this.#sockets.close();
-    this.#sessions?.close();
+    this.#peers.close();
+    await this.#sessions?.close();
     this.#metrics.close();
   }
 
@@ -191,11 +194,14 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions?.store,
+      sessions: this.#sessions,
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
+      observations: () => this.#runtimes.runtime.outbound.observations(),
+      warnings: () => this.#loaded.warnings,
+      status: () => this.#processStatus(),
     });
     for (const { surface, address, server, optional } of admin) {
       try {
@@ -217,11 +223,33 @@ export class App {
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
     this.#state = "serving";
     this.#setLogLevel(config);
-    this.#warn(this.#loaded);
+    warnOf(this.#loaded, this.#log);
     this.#log.info(
-      { version: this.#options.version, addresses, config: this.#options.file },
+      {
+        version: this.#options.version,
+        addresses,
+        egressEnforcement: config.egress_enforcement,
+        config: this.#options.file,
+      },
       "serving",
     );
+  }
+
+  #processStatus(): ProcessStatus {
+    const reason = this.readiness();
+    const bound = Object.entries(this.#addresses);
+    return {
+      version: this.#options.version,
+      ready: reason === undefined,
+      ...(reason === undefined ? {} : { reason }),
+      egressEnforcement: this.#loaded.config.egress_enforcement,
+      startedAt: this.#startedAt,
+      generation: this.#serving.generation,
+      addresses: Object.fromEntries(
+        bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
+      ),
+      stats: this.#metrics.goStats(),
+    };
   }
 
   #surfaceServices(config: Config): SurfaceServices {
@@ -239,7 +267,7 @@ export class App {
       tunnels: this.#tunnels,
       idle: this.#idle,
       maxHeaders: config.limits.max_headers,
-      callers: new Callers(new PeerProcesses({ sockets: this.#sockets }), this.#log),
+      callers: new Callers(this.#peers, this.#log),
     };
   }
 
@@ -279,29 +307,21 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
-    this.#warn(loaded);
-    if (loaded.config.reload.recheck_tunnels) {
-      const { outbound, skipHosts } = built.runtime;
-      const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
-      if (cut > 0)
-        this.#log.info({ cut }, "tunnels that the new configuration refuses were closed");
-    }
+    warnOfOpenPipelines(loaded, this.#log);
+    await this.#recheckTunnels();
     return undefined;
+  }
+
+  /** Closes the open tunnels that the current generation would refuse. */
+  async #recheckTunnels(): Promise<void> {
+    if (!this.#loaded.config.reload.recheck_tunnels) return;
+    const { outbound, skipHosts } = this.#runtimes.runtime;
+    const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
+    if (cut > 0) this.#log.info({ cut }, "tunnels that the new rules refuse were closed");
   }
 
   /** The file's level wins over the environment's; without one, the level stays as it is. */
   #setLogLevel(config: Config): void {
     if (config.log.level !== undefined) this.#log.level = config.log.level;
-  }
-
-  #warn(loaded: LoadedConfig): void {
-    for (const direction of ["inbound", "outbound"] as const) {
-      const { plugins, default: otherwise } = loaded.config.pipeline[direction];
-      if (plugins.length > 0 || otherwise === "deny") continue;
-      this.#log.warn(
-        { pipeline: direction },
-        `pipeline.${direction} has no plugins: everything passes`,
-      );
-    }
   }
 }

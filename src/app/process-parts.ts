@@ -1,5 +1,7 @@
 /** What a process makes once and every generation uses. */
 import type { Config } from "../config/presets.ts";
+import { PeerProcesses } from "../net/peer-process.ts";
+import { SocketLookup } from "../net/socket-lookup.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
@@ -13,29 +15,51 @@ export interface ProcessParts {
   readonly metrics: Metrics;
   readonly services: BuildServices;
   readonly ownListeners: OwnListeners;
+  readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
+  /** Sets what happens when a plugin says that it permits something else than before. */
+  onRecheck(run: () => void): void;
 }
 
 /** Makes them from the file that the process starts with. */
-export function makeProcessParts(
+export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
   log: Logger,
   version: string,
-): ProcessParts {
+): Promise<ProcessParts> {
   const serving = { generation: 1 };
-  const metrics = new Metrics({ version, generation: () => serving.generation });
+  const metrics = new Metrics({
+    version,
+    egressEnforcement: config.egress_enforcement,
+    generation: () => serving.generation,
+  });
   const ownListeners = new OwnListeners();
-  const sessions = makeSessionParts(config);
-  const services = {
+  const sessions = await makeSessionParts(config, { log, metrics });
+  let recheck: () => void = () => undefined;
+  const services: BuildServices = {
     log,
     metrics,
     ownListeners,
     carried: new CarriedState(),
     definitions,
-    sessions: sessions?.recorder,
+    sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
+    recheck: () => recheck(),
   };
-  return { metrics, services, ownListeners, sessions, serving };
+  const sockets = new SocketLookup({
+    onFallback: (reason) => log.info({ reason }, "callers are looked up in /proc"),
+  });
+  return {
+    metrics,
+    services,
+    peers: new PeerProcesses({ sockets }),
+    ownListeners,
+    sessions,
+    serving,
+    onRecheck: (run) => {
+      recheck = run;
+    },
+  };
 }

@@ -43,10 +43,14 @@ export const listenerSchema = z.strictObject({
     .describe(
       "TLS between agents and the forward proxy. Changed files are used for new connections without a restart.",
     ),
-  transparent_proxy_addr: address(
-    "the listener for redirected connections (role forward)",
-    ":8082",
-  ),
+  transparent_proxy_addr: z
+    .union([z.literal("off"), listenAddress()], {
+      error: 'must be a listen address such as ":8082", or "off"',
+    })
+    .optional()
+    .describe(
+      'Listen address of the listener for redirected connections (role forward, Linux), or "off". Default ":8082".',
+    ),
   session_api_addr: address(
     "the session API. Moved to 127.0.0.1 while the TLS bridge is on, because it then shows decrypted traffic",
     "127.0.0.1:9094",

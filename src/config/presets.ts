@@ -23,8 +23,9 @@ export interface ListenerConfig {
 }
 
 /** The configuration that the process runs with: what the file says, its defaults and its presets. */
-export interface Config extends Omit<FileConfig, "mode" | "listener"> {
+export interface Config extends Omit<FileConfig, "mode" | "listener" | "egress_enforcement"> {
   readonly mode: "proxy-sidecar";
+  readonly egress_enforcement: "enforce-redirect" | "none";
   readonly listener: ListenerConfig;
 }
 
@@ -37,6 +38,7 @@ export function applyPresets(file: FileConfig): Config {
   return {
     ...file,
     mode: "proxy-sidecar",
+    egress_enforcement: file.egress_enforcement ?? "enforce-redirect",
     listener: fillListener(file.listener, file),
     session: {
       ...session,
@@ -66,9 +68,9 @@ function fillListener(listener: FileListener, file: FileConfig): ListenerConfig 
       ? {}
       : { forward_proxy_tls: listener.forward_proxy_tls }),
     // A captured connection cannot say whose it is.
-    ...(file.callers === undefined
-      ? { transparent_proxy_addr: listener.transparent_proxy_addr || ":8082" }
-      : {}),
+    ...(file.callers !== undefined || listener.transparent_proxy_addr === "off"
+      ? {}
+      : { transparent_proxy_addr: listener.transparent_proxy_addr || ":8082" }),
   };
   // The Go program listened on all interfaces by default; what agents send is for the operator's eyes only.
   const sessionAddress = listener.session_api_addr || "127.0.0.1:9094";

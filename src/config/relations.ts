@@ -50,6 +50,13 @@ export function relationProblems(file: FileConfig): Relation[] {
     }
   }
   if (file.callers !== undefined) problems.push(...callerProblems(file));
+  if (file.egress_enforcement === "enforce-redirect" && listener.transparent_proxy_addr === "off") {
+    problems.push({
+      path: ["egress_enforcement"],
+      message: "enforce-redirect needs the transparent listener",
+      because: [["listener", "transparent_proxy_addr"]],
+    });
+  }
   if (file.mtls !== undefined && file.spiffe === undefined) {
     problems.push({
       path: ["mtls"],
@@ -68,7 +75,7 @@ function callerProblems(file: FileConfig): Relation[] {
     const message = "needs the role forward in listener.roles";
     problems.push({ path: ["callers"], message, because: [rolesKey] });
   }
-  if (listener.transparent_proxy_addr) {
+  if (listener.transparent_proxy_addr && listener.transparent_proxy_addr !== "off") {
     const message =
       "cannot be used with callers: a redirected connection carries no credentials of its agent";
     problems.push({ path: ["listener", "transparent_proxy_addr"], message, because });
@@ -113,6 +120,7 @@ export function relationWarnings(
       });
     }
   }
+  warnings.push(...enforcementWarnings(file, roles));
   const { tls_bridge: bridge } = file;
   if (bridge.ca === "ephemeral" && (bridge.ca_dir || bridge.generate_ca)) {
     warnings.push({
@@ -121,6 +129,29 @@ export function relationWarnings(
     });
   }
   return warnings;
+}
+
+/** What the cooperative mode gives up, said where it is chosen. */
+function enforcementWarnings(file: FileConfig, roles: readonly string[]): Remark[] {
+  const { egress_enforcement: enforcement, acknowledge_cooperative_mode: isKnown } = file;
+  if (enforcement === "none" && !isKnown && roles.includes("forward")) {
+    return [
+      {
+        path: ["egress_enforcement"],
+        message:
+          "none: nothing keeps an agent from leaving around the proxy unless a network policy does, and in one pod none can (docs/security.md); acknowledge_cooperative_mode: true silences this line",
+      },
+    ];
+  }
+  if (isKnown && enforcement !== "none") {
+    return [
+      {
+        path: ["acknowledge_cooperative_mode"],
+        message: "is not used without egress_enforcement: none",
+      },
+    ];
+  }
+  return [];
 }
 
 const roleOfAddress = [

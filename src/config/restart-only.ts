@@ -9,6 +9,8 @@ import { isMapping, valueAt } from "./value-path.ts";
 export const restartOnlyPaths: readonly string[] = [
   "mode",
   "listener",
+  "egress_enforcement",
+  "acknowledge_cooperative_mode",
   // These shape the listening sockets and their HTTP parsers, or count over the whole process.
   "limits.max_connections",
   "limits.max_header_bytes",
@@ -21,6 +23,7 @@ export const restartOnlyPaths: readonly string[] = [
   "limits.max_tunnels",
   // The store outlives a configuration: its events are kept over reloads.
   "session",
+  "audit",
   // The reloader itself is made once.
   "reload.enabled",
   "reload.debounce",

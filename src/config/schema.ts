@@ -9,39 +9,9 @@ import { egressSchema } from "./egress-schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
+import { auditSchema, sessionSchema } from "./session-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
-
-const sessionSchema = z.strictObject({
-  enabled: z
-    .boolean()
-    .default(true)
-    .describe("Keep session events and serve the session API. Default true."),
-  ttl: duration()
-    .default("30m")
-    .describe("Time after its last event at which a session is forgotten. Default 30m."),
-  max_events: z
-    .int()
-    .default(500)
-    .describe("Events kept per session; 0 or less means the default. Default 500."),
-  max_sessions: z
-    .int()
-    .default(100)
-    .describe("Sessions kept; 0 or less means the default. Default 100."),
-  header: z
-    .string()
-    .regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/, { error: "must be the name of a header" })
-    .optional()
-    .describe(
-      "Header whose value names the session of a message, for agents that carry one from inbound to outbound. Default: none.",
-    ),
-  add_traceparent: z
-    .boolean()
-    .default(true)
-    .describe(
-      "Give messages of an A2A or MCP conversation a traceparent header on their way to the agent where they have none, so that what an instrumented agent sends out is tied to its session. Default true.",
-    ),
-});
 
 const mtlsSchema = z.strictObject({
   mode: z
@@ -108,6 +78,18 @@ export const configSchema = z.strictObject({
   listener: listenerSchema.prefault({}).describe("Which surfaces are open, and where."),
   pipeline: pipelinesSchema.prefault({}).describe("The plugins of each direction, in order."),
   limits: limitsSchema.prefault({}).describe("Bounds of connections, bodies and waits."),
+  egress_enforcement: z
+    .enum(["enforce-redirect", "none"])
+    .optional()
+    .describe(
+      "enforce-redirect: connections of the agent are redirected to the transparent listener (where written, /readyz wants it). none: HTTP_PROXY only asks the agent. Default enforce-redirect.",
+    ),
+  acknowledge_cooperative_mode: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Silences the warning that egress_enforcement: none gives at every start. Default false.",
+    ),
   egress: egressSchema
     .prefault({})
     .describe("Which addresses may be dialled, and how names become addresses."),
@@ -117,6 +99,9 @@ export const configSchema = z.strictObject({
       "Who may use the forward proxy, where several agents share it. Without the block everybody who reaches it may.",
     ),
   session: sessionSchema.prefault({}).describe("The store of session events."),
+  audit: auditSchema
+    .optional()
+    .describe("A log of decisions in which every line vouches for the one before it."),
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),
   log: logSchema.prefault({}).describe("Logging."),

@@ -136,7 +136,9 @@ function parseKeepingNumbers(text: string): unknown {
     value: unknown,
     context?: { readonly source?: string },
   ): unknown =>
-    typeof value === "number" && context?.source !== undefined ? source.rawJSON(context.source) : value;
+    typeof value === "number" && context?.source !== undefined
+      ? source.rawJSON(context.source)
+      : value;
   return (JSON.parse as (text: string, reviver: unknown) => unknown)(text, reviver);
 }
 

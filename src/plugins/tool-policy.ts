@@ -220,7 +220,9 @@ class ToolPolicy implements Plugin {
     const json = jsonOf(data);
     const isError = status >= 300;
     if (json.kind === "invalid") {
-      return isError ? undefined : this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
+      return isError
+        ? undefined
+        : this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
     }
     if (isError && !isRpc(json.value)) return undefined;
     const filtered = filterAnswer(json.value, data.toString("utf8"), scope);

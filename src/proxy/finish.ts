@@ -95,7 +95,10 @@ export class FlowRecorder {
     );
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
-    if (pipeline === undefined) return undefined;
+    if (pipeline === undefined) {
+      this.#sessions?.exempted(context, now);
+      return undefined;
+    }
     this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
     if (!pipeline.hasAsked(context)) return undefined;
     return pipeline.finish(context, pluginOutcome(ending, durationMs));
@@ -151,7 +154,8 @@ function endingFacts(
 ): EventFacts | undefined {
   if (ending.refused && context.invocations.length === 0) return undefined;
   const phase = ending.refused ? "denied" : "response";
-  return { phase, at, statusCode: ending.status, durationMs, ...errorOf(ending) };
+  const { status: statusCode, bytesReceived, bytesSent } = ending;
+  return { phase, at, statusCode, durationMs, bytesReceived, bytesSent, ...errorOf(ending) };
 }
 
 function errorOf(ending: Ending): { readonly error?: EventError } {

@@ -35,12 +35,19 @@ export interface SessionEvent {
   readonly mcp?: unknown;
   readonly a2a?: unknown;
   readonly inference?: unknown;
+  /** What plugins published of their own, by plugin: facts under the name `<plugin>/event`. */
+  readonly plugins?: Readonly<Record<string, unknown>>;
   readonly invocations?: Readonly<Partial<Record<Direction, readonly Invocation[]>>>;
   readonly identity?: EventIdentity;
   readonly statusCode?: number;
   readonly error?: EventError;
   /** Whole milliseconds: the Go program's clients decode an integer. */
   readonly durationMs?: number;
+  /** Bytes of content, from the client and to it. */
+  readonly bytesReceived?: number;
+  readonly bytesSent?: number;
+  /** The authenticated name of the agent, where the file has `callers`. */
+  readonly caller?: string;
   readonly tunnel?: true;
 }
 
@@ -51,6 +58,8 @@ export interface EventFacts {
   readonly at: number;
   readonly statusCode?: number;
   readonly durationMs?: number;
+  readonly bytesReceived?: number;
+  readonly bytesSent?: number;
   readonly error?: EventError;
 }
 
@@ -80,20 +89,37 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   if (context.stage === "connect") event.tunnel = true;
   if (context.method !== "") event.httpMethod = context.method;
   if (context.path !== "") event.httpPath = context.pathname;
-  const { facts: views } = context;
-  if (views.size > 0) {
+  if (context.hasFacts) {
+    const { facts: views } = context;
     for (const name of ["mcp", "a2a", "inference"] as const) {
       const view = views.get(name);
       if (view !== undefined) event[name] = view;
     }
+    const plugins = publishedBy(views);
+    if (plugins !== undefined) event.plugins = plugins;
   }
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
   if (facts.statusCode !== undefined) event.statusCode = facts.statusCode;
+  if (facts.bytesReceived !== undefined) event.bytesReceived = facts.bytesReceived;
+  if (facts.bytesSent !== undefined) event.bytesSent = facts.bytesSent;
+  if (flow.client.caller !== undefined) event.caller = flow.client.caller;
   if (facts.error !== undefined) event.error = facts.error;
   if (facts.durationMs !== undefined) event.durationMs = Math.round(facts.durationMs);
   return event;
+}
+
+const publicSuffix = "/event";
+
+function publishedBy(facts: ReadonlyMap<string, unknown>): Record<string, unknown> | undefined {
+  let plugins: Record<string, unknown> | undefined;
+  for (const [name, fact] of facts) {
+    if (!name.endsWith(publicSuffix)) continue;
+    plugins ??= {};
+    plugins[name.slice(0, -publicSuffix.length)] = fact;
+  }
+  return plugins;
 }
 
 /**

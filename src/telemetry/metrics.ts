@@ -1,5 +1,7 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, Registry } from "prom-client";
+import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
+import { FileMetrics } from "./file-metrics.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
@@ -45,14 +47,6 @@ export type Refusal = (typeof refusals)[number];
 /** The gauges that their owners give a reader for. */
 export type GaugeName = keyof typeof gauges;
 
-const requestBounds = [
-  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
-];
-const phaseBounds = [
-  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
-  30,
-];
-const tunnelBounds = [0.1, 1, 10, 60, 300, 1_800, 3_600, 14_400, 86_400];
 const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 
 /** Label values of plugin events and address classes come from code, but a bound costs nothing. */
@@ -61,6 +55,7 @@ const maxOpenValues = 512;
 /** The counters of one App: nothing is global, so two Apps in one process do not meet. */
 export class Metrics {
   readonly contentType: string;
+  readonly files: FileMetrics;
   readonly #registry = new Registry();
   readonly #flows: Tally;
   readonly #flowSeconds: Distribution;
@@ -93,7 +88,11 @@ export class Metrics {
       }
     | undefined;
 
-  constructor(options: { readonly version: string; generation(): number }) {
+  constructor(options: {
+    readonly version: string;
+    readonly egressEnforcement?: "enforce-redirect" | "none";
+    generation(): number;
+  }) {
     const registry = this.#registry;
     this.contentType = registry.contentType;
     const tally = (name: string, help: string, ...labels: string[]): Tally =>
@@ -183,6 +182,7 @@ export class Metrics {
       "plugin",
       "event",
     );
+    this.files = new FileMetrics(tally);
     this.#declareGauges(options);
     this.#process = registerProcessMetrics(registry);
     this.#showZeros();
@@ -286,7 +286,11 @@ export class Metrics {
     this.#readers.clear();
   }
 
-  #declareGauges(options: { readonly version: string; generation(): number }): void {
+  #declareGauges(options: {
+    readonly version: string;
+    readonly egressEnforcement?: "enforce-redirect" | "none";
+    generation(): number;
+  }): void {
     const registers = [this.#registry];
     const readers = this.#readers;
     for (const [name, help] of Object.entries(gauges) as [GaugeName, string][]) {
@@ -310,6 +314,13 @@ export class Metrics {
       registers,
     });
     build.set({ version: options.version, node: process.version }, 1);
+    const enforcement = new Gauge({
+      name: "authbridge_egress_enforcement_info",
+      help: "Always 1; the label says how the agent is kept to the proxy.",
+      labelNames: ["mode"],
+      registers,
+    });
+    enforcement.set({ mode: options.egressEnforcement ?? "enforce-redirect" }, 1);
     this.#reloadedAt.setToCurrentTime();
   }
 

@@ -6,6 +6,7 @@ import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { AddressGuard } from "./address-guard.ts";
+import { connectUnixSocket } from "./unix-socket.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {
@@ -44,7 +45,7 @@ export class DirectUpstream implements Upstream {
     const vetted =
       permit.direction === "inbound"
         ? await this.#guard.vetOperator(destination, options.signal)
-        : await this.#guard.vet(destination, options.signal);
+        : await this.#guard.vet(destination, options.signal, permit.addressLimits);
     return dialFirst(destination, vetted, this.#connectTimeoutMs, options);
   }
 
@@ -52,6 +53,11 @@ export class DirectUpstream implements Upstream {
   async connectOperator(destination: Destination, signal: AbortSource): Promise<net.Socket> {
     const vetted = await this.#guard.vetOperator(destination, signal);
     return dialFirst(destination, vetted, this.#connectTimeoutMs, { signal });
+  }
+
+  /** A connection to a service on this machine that the operator's file names by its socket. */
+  connectOperatorSocket(path: string, signal: AbortSignal): Promise<net.Socket> {
+    return connectUnixSocket(path, this.#connectTimeoutMs, signal);
   }
 }
 

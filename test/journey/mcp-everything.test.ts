@@ -10,6 +10,7 @@ import {
   ListRootsRequestSchema,
 } from "@modelcontextprotocol/sdk/types.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { asTransport } from "../support/mcp-server.ts";
 import { eventually } from "../support/eventually.ts";
 import { owner } from "../support/owner.ts";
 import { type Fetch, throughProxy } from "../support/proxied-fetch.ts";
@@ -89,7 +90,7 @@ async function connect([url, through]: [string, Fetch]): Promise<Agent> {
     return { roots: [{ uri: "file:///a" }] };
   });
   const transport = new StreamableHTTPClientTransport(new URL(url), { fetch: through });
-  await client.connect(transport as Parameters<Client["connect"]>[0]);
+  await client.connect(asTransport(transport));
   return { client, asked, close: () => client.close() };
 }
 

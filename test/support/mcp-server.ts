@@ -5,6 +5,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
 import { z } from "zod";
@@ -76,8 +77,7 @@ export class McpTestServer {
       onsessionclosed: (session) => void this.#sessions.delete(session),
     });
     const server = this.#makeServer();
-    // The optional members of the SDK's types are not those of exactOptionalPropertyTypes.
-    await server.connect(transport as Parameters<McpServer["connect"]>[0]);
+    await server.connect(asTransport(transport));
     await transport.handleRequest(request, response);
   }
 
@@ -123,6 +123,11 @@ export class McpTestServer {
   }
 }
 
+/** The optional members of the SDK's classes are not those that exactOptionalPropertyTypes wants of its interface. */
+export function asTransport(transport: object): Transport {
+  return transport as Transport;
+}
+
 /** The SDK's own client, whose HTTP goes the way that `fetch` takes. */
 export class McpTestClient {
   readonly client: Client;
@@ -139,7 +144,7 @@ export class McpTestClient {
       { capabilities: { roots: {} } },
     );
     const transport = new StreamableHTTPClientTransport(new URL(url), { fetch });
-    await client.connect(transport as Parameters<Client["connect"]>[0]);
+    await client.connect(asTransport(transport));
     return new McpTestClient(client, transport);
   }
 

@@ -12,7 +12,6 @@ export function throughProxy(proxy: string, ca?: string): Closable & { readonly 
     proxyTunnel: ca !== undefined,
     ...(ca === undefined ? {} : { requestTls: { ca } }),
   });
-  const send = (url: unknown, init: unknown) =>
-    fetch(url as string, { ...(init as object), dispatcher });
-  return { fetch: send as unknown as Fetch, close: () => dispatcher.close() };
+  const send: unknown = (url: string, init: object) => fetch(url, { ...init, dispatcher });
+  return { fetch: send as Fetch, close: () => dispatcher.close() };
 }

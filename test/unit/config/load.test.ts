@@ -76,6 +76,11 @@ describe("presets", () => {
     expect(listener.transparent_proxy_addr).toBe(":8082");
   });
 
+  test("the transparent listener can be switched off", () => {
+    const { listener } = load("listener: {roles: [forward], transparent_proxy_addr: off}");
+    expect(listener).not.toHaveProperty("transparent_proxy_addr");
+  });
+
   test("an address of a surface that is not opened is warned about", () => {
     expect(warningsOf('listener: {roles: [forward], reverse_proxy_addr: ":1"}')).toContain(
       "config.yaml:1:30 listener.reverse_proxy_addr: is not used: the role reverse is not in listener.roles",
@@ -368,4 +373,27 @@ pipeline: {outbound: {default: deny, plugins: [{name: a, config: {b: "$UNSET"}}]
   expect(about).toEqual([
     "config.yaml:3:71 the variable of ${UNSET} is not set; the text stays as it is",
   ]);
+});
+
+describe("egress_enforcement", () => {
+  test("is enforce-redirect unless the file says otherwise", () => {
+    expect(load(forward).egress_enforcement).toBe("enforce-redirect");
+    expect(load(`${forward}egress_enforcement: none`).egress_enforcement).toBe("none");
+  });
+
+  test("none is warned about until its limits are acknowledged", () => {
+    const none = `${forward}egress_enforcement: none\n`;
+    expect(warningsOf(none).join("\n")).toContain("nothing keeps an agent from leaving");
+    const known = warningsOf(`${none}acknowledge_cooperative_mode: true\n`).join("\n");
+    expect(known).not.toContain("nothing keeps an agent from leaving");
+  });
+
+  test("an acknowledgement of nothing is warned about", () => {
+    const warnings = warningsOf(`${forward}acknowledge_cooperative_mode: true\n`).join("\n");
+    expect(warnings).toContain("is not used without egress_enforcement: none");
+  });
+
+  test("another word is refused", () => {
+    expect(problemsOf(`${forward}egress_enforcement: redirect`)).toHaveLength(1);
+  });
 });
