@@ -14,6 +14,7 @@ import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline
 import type { Backend, Runtime } from "../proxy/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Dial } from "../upstream/dial.ts";
 import { AddressGuard } from "../upstream/address-guard.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
@@ -25,6 +26,7 @@ import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type BuildProblem, located } from "./build-problems.ts";
+import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./plugin-entry.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { unavailableKeys } from "./unavailable.ts";
@@ -36,6 +38,10 @@ export interface BuildServices {
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Hears of every connection to an upstream; absent where nothing is going to flow. */
+  readonly onDial?: (dial: Dial) => void;
+  /** Absent where the process reports to no collector. */
+  readonly otlp?: OtlpGate | undefined;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
   /** Absent where sessions are off, and where nothing is going to flow. */
@@ -101,7 +107,9 @@ export async function buildRuntime(
     streamIdleTimeoutMs: durationMs(config.limits.stream_idle_timeout),
     maxHeaderBytes: sizeBytes(config.limits.max_header_bytes),
     http2: config.tls_bridge.upstream_http2,
+    ...(services.onDial === undefined ? {} : { onDial: services.onDial }),
   });
+  services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
     inbound,

@@ -4,15 +4,20 @@ import { PeerProcesses } from "../net/peer-process.ts";
 import { SocketLookup } from "../net/socket-lookup.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { FlowRecorder } from "../proxy/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
+import { makeOtlpParts, type OtlpParts } from "./otlp-parts.ts";
 import { makeSessionParts, type SessionParts } from "./session-parts.ts";
 
 /** The parts that outlive reloads. */
 export interface ProcessParts {
   readonly metrics: Metrics;
+  readonly recorder: FlowRecorder;
+  /** Absent where the process reports to no collector. */
+  readonly otlp: OtlpParts | undefined;
   readonly services: BuildServices;
   readonly ownListeners: OwnListeners;
   readonly peers: PeerProcesses;
@@ -24,12 +29,12 @@ export interface ProcessParts {
 }
 
 /** Makes them from the file that the process starts with. */
-export function makeProcessParts(
+export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
   log: Logger,
   version: string,
-): ProcessParts {
+): Promise<ProcessParts> {
   const serving = { generation: 1 };
   const metrics = new Metrics({
     version,
@@ -38,6 +43,13 @@ export function makeProcessParts(
   });
   const ownListeners = new OwnListeners();
   const sessions = makeSessionParts(config);
+  const otlp = await makeOtlpParts(config, { metrics, log, version });
+  const recorder = new FlowRecorder({
+    log,
+    metrics,
+    sessions: sessions?.recorder,
+    tracing: otlp?.tracing,
+  });
   let recheck: () => void = () => undefined;
   const services: BuildServices = {
     log,
@@ -46,6 +58,8 @@ export function makeProcessParts(
     carried: new CarriedState(),
     definitions,
     sessions: sessions?.recorder,
+    onDial: (dial) => recorder.dialled(dial),
+    otlp,
     recheck: () => recheck(),
   };
   const sockets = new SocketLookup({
@@ -53,6 +67,8 @@ export function makeProcessParts(
   });
   return {
     metrics,
+    recorder,
+    otlp,
     services,
     peers: new PeerProcesses({ sockets }),
     ownListeners,

@@ -9,6 +9,7 @@ import { egressSchema } from "./egress-schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
+import { telemetrySchema } from "./telemetry-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
 
@@ -132,6 +133,7 @@ export const configSchema = z.strictObject({
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),
   log: logSchema.prefault({}).describe("Logging."),
+  telemetry: telemetrySchema.prefault({}).describe("Traces and metrics for others to collect."),
   tls_bridge: tlsBridgeSchema.prefault({}).describe("Opening TLS connections of the agent."),
   mtls: mtlsSchema
     .optional()

@@ -13,6 +13,7 @@ import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
 import type { Answer, BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
+import { type Hook, tracedStep } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");
 
@@ -92,8 +93,6 @@ export interface PipelineOptions {
   /** Hears of every step's record, for counters. */
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
-
-type Hook = "onRequest" | "onCredential" | "onResponse";
 
 const finishDeadlineMs = 2_000;
 const passed: ResponseVerdict = Object.freeze({ pass: true });
@@ -279,7 +278,11 @@ export class Pipeline {
   #ask(step: Step, context: RequestContext, hook: Hook, phase: Phase): Promise<Decision> {
     const ask = step.plugin[hook]?.bind(step.plugin);
     if (ask === undefined) throw new TypeError(`${step.name} has no ${hook}`);
-    return this.#guard(step, context, phase, ask);
+    const { trace } = context;
+    if (trace === undefined) return this.#guard(step, context, phase, ask);
+    return tracedStep({ trace, name: step.name, hook }, () =>
+      this.#guard(step, context, phase, ask),
+    );
   }
 
   /** Runs one hook: refusal on a fault, muted under observe, recorded always. */
