@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** The process edge: arguments, signals and exit codes. 0 success, 1 failure while running, 2 bad usage or file. */
 import { enableCompileCache } from "node:module";
-import { parseCommand, usage } from "./app/command-line.ts";
+import { parseCommand } from "./app/command-line.ts";
+import { usage } from "./app/usage.ts";
 
 // Compiled code of the last start is used again, where there is a place to keep it; without one nothing is lost.
 enableCompileCache();
@@ -55,6 +56,31 @@ switch (command.kind) {
   case "init": {
     const { writeStarter } = await import("./app/init-command.ts");
     process.exitCode = await writeStarter(command);
+    break;
+  }
+  case "explain": {
+    const { explain } = await import("./app/explain.ts");
+    process.exitCode = await explain(command);
+    break;
+  }
+  case "policy-test": {
+    const { testPolicies } = await import("./app/policy-test.ts");
+    process.exitCode = await testPolicies(command);
+    break;
+  }
+  case "policy-suggest": {
+    const { suggestPolicy } = await import("./app/policy-suggest.ts");
+    process.exitCode = await suggestPolicy(command);
+    break;
+  }
+  case "tail": {
+    const { tail } = await import("./app/tail.ts");
+    process.exitCode = await tail(command);
+    break;
+  }
+  case "verify-audit": {
+    const { verifyAudit } = await import("./app/verify-audit.ts");
+    process.exitCode = await verifyAudit(command);
     break;
   }
   case "demo": {

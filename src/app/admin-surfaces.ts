@@ -7,6 +7,7 @@ import {
   type PipelineView,
 } from "../admin/catalogue.ts";
 import { consoleRoutes } from "../admin/console.ts";
+import { denialRoutes, type PluginObservations } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
@@ -14,17 +15,18 @@ import { statsRoutes } from "../admin/stats.ts";
 import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
-import type { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { SessionParts } from "./session-parts.ts";
 
 /** Where the surfaces read from. */
 export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
-  readonly sessions: SessionStore | undefined;
+  readonly sessions: SessionParts | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
   config(): Config;
+  observations(): readonly PluginObservations[];
   readiness(): string | undefined;
 }
 
@@ -57,7 +59,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     },
   ];
   const sessionAddress = config.listener.session_api_addr;
-  if (sessions !== undefined && sessionAddress !== undefined) {
+  if (sessions?.kept !== undefined && sessionAddress !== undefined) {
     surfaces.push({
       surface: "sessions",
       address: sessionAddress,
@@ -65,11 +67,15 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       server: new AdminServer({
         name: "sessions",
         log,
+        ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
+        corsOrigins: config.session.api_cors_origins,
         routes: [
           ...consoleRoutes(),
           ...statusRoutes(sources),
+          ...denialRoutes(() => sources.observations()),
           ...sessionRoutes({
-            store: sessions,
+            store: sessions.kept.store,
+            usage: sessions.kept.usage,
             pipelines: () => pipelineView(sources.config(), sources.definitions),
             plugins: () =>
               sources.definitions.map((definition) =>

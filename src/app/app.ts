@@ -102,6 +102,7 @@ export class App {
     );
     const built = await buildRuntime(loaded.config, 1, parts.services);
     if ("problems" in built) {
+      await parts.sessions?.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
@@ -164,7 +165,7 @@ export class App {
     this.#stalls.close();
     this.#idle.close();
     this.#peers.close();
-    this.#sessions?.close();
+    await this.#sessions?.close();
     this.#metrics.close();
   }
 
@@ -199,11 +200,12 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions?.store,
+      sessions: this.#sessions,
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
+      observations: () => this.#runtimes.runtime.outbound.observations(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });

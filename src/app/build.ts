@@ -4,7 +4,6 @@ import type { Config } from "../config/presets.ts";
 import type { KeyPath } from "../config/problem.ts";
 import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
-import { AddressSet, parseCidr } from "../net/address.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts, HostMatcher } from "../net/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
@@ -15,13 +14,12 @@ import type { Backend, Runtime } from "../proxy/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
-import { AddressGuard } from "../upstream/address-guard.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
 import { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { createResolver } from "../upstream/resolver.ts";
 import { DirectUpstream } from "../upstream/upstream.ts";
+import { addressGuardOf } from "./egress-guard.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
@@ -29,6 +27,7 @@ import { type BuildProblem, located } from "./build-problems.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./plugin-entry.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
+import { sessionProblems } from "./session-parts.ts";
 import { unavailableKeys } from "./unavailable.ts";
 
 /** What outlives generations. */
@@ -63,7 +62,7 @@ export async function buildRuntime(
   services: BuildServices,
   { start = true }: { readonly start?: boolean } = {},
 ): Promise<Build> {
-  const missing = unavailableKeys(config);
+  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);
   const network = buildNetwork(config, services);
   const callers = buildCallers(config, services.log);
@@ -173,7 +172,7 @@ function buildNetwork(
   config: Config,
   services: BuildServices,
 ): Network | { readonly problems: readonly BuildProblem[] } {
-  const { egress, limits, tls_bridge: bridge } = config;
+  const { limits, tls_bridge: bridge } = config;
   const extraCertificates = upstreamCertificates(config);
   if ("problems" in extraCertificates) return extraCertificates;
   const insecureHosts = attempt(
@@ -182,19 +181,7 @@ function buildNetwork(
   );
   if ("problems" in insecureHosts) return insecureHosts;
   const connectTimeoutMs = durationMs(limits.connect_timeout);
-  const guard = new AddressGuard({
-    resolver: createResolver({
-      timeoutMs: durationMs(egress.resolve_timeout),
-      servers: egress.dns_servers,
-      hosts: new Map(
-        Object.entries(egress.hosts).map(([name, addresses]) => [name.toLowerCase(), addresses]),
-      ),
-    }),
-    ownListeners: services.ownListeners,
-    allowIps: new AddressSet(egress.allow_ips.map((block) => parseCidr(block))),
-    privateNetworks: egress.private_networks,
-    onRefused: (addressClass) => services.metrics.addressRefused(addressClass),
-  });
+  const guard = addressGuardOf(config, services);
   const trust = new OriginTrust({
     extraCertificates,
     insecureHosts,

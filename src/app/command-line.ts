@@ -2,6 +2,8 @@
 import { parseArgs } from "node:util";
 import { parseDuration } from "../duration.ts";
 import { messageOf } from "../errors.ts";
+import { isPolicyCommand, parsePolicyCommand, type PolicyCommand } from "./policy-command-line.ts";
+import { tailCommand, type TailCommand, type VerifyAuditCommand } from "./record-arguments.ts";
 
 /** A file and how strictly to read it. */
 export interface FileCommand {
@@ -75,43 +77,12 @@ export type Command =
   | ({ readonly kind: "doctor" } & DoctorCommand)
   | ({ readonly kind: "run-command" } & RunCommand)
   | ({ readonly kind: "init" } & InitCommand)
+  | ({ readonly kind: "tail" } & TailCommand)
+  | ({ readonly kind: "verify-audit" } & VerifyAuditCommand)
   | ({ readonly kind: "demo" } & DemoCommand)
+  | PolicyCommand
   | { readonly kind: "schema" | "version" | "help" }
   | { readonly kind: "usage-error"; readonly message: string };
-
-/** The text of `--help`. */
-export const usage = `Usage:
-  authbridge-proxy --config FILE [--lenient]        run the proxy
-  authbridge-proxy run [--config FILE | --policy FILE] -- COMMAND …
-                                                    run COMMAND behind a proxy of its own, and tell what it reached
-  authbridge-proxy init [--local | --sidecar | --gateway] [--config FILE]
-                                                    write a commented starter file (default authbridge.yaml)
-  authbridge-proxy check --config FILE [--lenient]  validate the file and print the effective configuration
-  authbridge-proxy ca --config FILE [--fingerprint] print the certificate of the TLS bridge that clients have to trust
-  authbridge-proxy env --config FILE [options]      print the environment that makes clients use and trust the proxy
-  authbridge-proxy doctor --config FILE [-- COMMAND …]
-                                                    check file, CA, listeners, key sets, token endpoints and the
-                                                    bridge, and run COMMAND through the proxy to see what it reaches
-  authbridge-proxy schema                           print the JSON Schema of the file
-  authbridge-proxy --demo [--ca-dir DIR]            a forward proxy on 127.0.0.1:47600 that opens TLS and shows traffic
-  authbridge-proxy --version
-
-Options:
-  --config FILE       the configuration file
-  --lenient           unknown keys are warnings, for files written for the Go authbridge-proxy
-  --fingerprint       ca: subject, SHA-256 fingerprint and expiry instead of the certificate
-  --format FORMAT     env: shell (default), dotenv or kubernetes
-  --proxy URL         env: the proxy as clients reach it, such as http://127.0.0.1:8081 (default: from the file)
-  --ca-file PATH      env: where clients find ca.crt (default: in tls_bridge.ca_dir); the bundle is expected beside it
-  --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
-  --policy FILE       run: refuse what this policy file (OpenShell format) does not allow
-  --timeout DURATION  doctor: how long COMMAND may run (default 60s)
-  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
-
-Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or bad configuration.
-run -- COMMAND exits as COMMAND does, with 128 and the number of the signal that ended it, with 127 when it is not there.
-Environment: LOG_LEVEL=debug|info|warn|error (default info).
-`;
 
 const options = {
   config: { type: "string" },
@@ -130,6 +101,14 @@ const options = {
   local: { type: "boolean" },
   sidecar: { type: "boolean" },
   gateway: { type: "boolean" },
+  url: { type: "string" },
+  session: { type: "string" },
+  host: { type: "string" },
+  decision: { type: "string" },
+  plugin: { type: "string" },
+  json: { type: "boolean" },
+  "secret-file": { type: "string" },
+  limit: { type: "string" },
 } as const;
 
 type OptionName = keyof typeof options;
@@ -145,6 +124,19 @@ const optionsOf = {
   ca: ["config", "lenient", "fingerprint"],
   env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
   doctor: ["config", "lenient", "timeout"],
+  tail: [
+    "config",
+    "lenient",
+    "url",
+    "session",
+    "host",
+    "decision",
+    "plugin",
+    "json",
+    "secret-file",
+    "limit",
+  ],
+  "verify-audit": [],
   schema: [],
 } as const satisfies Record<string, readonly OptionName[]>;
 
@@ -157,6 +149,7 @@ const maxTimeoutMs = 24 * 3_600_000;
 
 /** Never throws. */
 export function parseCommand(argv: readonly string[]): Command {
+  if (isPolicyCommand(argv)) return parsePolicyCommand(argv);
   const end = argv.indexOf("--");
   const own = end === -1 ? argv : argv.slice(0, end);
   const rest = end === -1 ? [] : argv.slice(end + 1);
@@ -169,8 +162,10 @@ export function parseCommand(argv: readonly string[]): Command {
   const { values, positionals } = parsed;
   if (values.help === true) return { kind: "help" };
   if (values.version === true) return { kind: "version" };
-  const [written, extra] = positionals;
-  if (extra !== undefined) return usageError(`unexpected argument "${extra}"`);
+  const [written, ...files] = positionals;
+  const [extra] = files;
+  if (extra !== undefined && written !== "verify-audit")
+    return usageError(`unexpected argument "${extra}"`);
   const name = nameOf(written, values, end !== -1);
   if (typeof name !== "string") return name;
   if (end !== -1 && name !== "doctor" && name !== "run-command")
@@ -180,6 +175,7 @@ export function parseCommand(argv: readonly string[]): Command {
   if (name === "schema") return { kind: name };
   if (name === "demo") return demoCommand(values);
   if (name === "init") return initCommand(values);
+  if (name === "tail" || name === "verify-audit") return recordCommand(name, values, files);
   if (name === "run-command") return runCommand(values, rest);
   return fileCommand(name, values, rest);
 }
@@ -193,6 +189,8 @@ const titles: Readonly<Record<CommandName, string>> = {
   ca: "ca",
   env: "env",
   doctor: "doctor",
+  tail: "tail",
+  "verify-audit": "verify-audit",
   schema: "schema",
 };
 
@@ -232,6 +230,19 @@ function initCommand(values: Values): Command {
   return file === "" ? usageError("--config must not be empty") : { kind: "init", starter, file };
 }
 
+function recordCommand(
+  kind: "tail" | "verify-audit",
+  values: Values,
+  files: readonly string[],
+): Command {
+  if (kind === "verify-audit")
+    return files.length === 0
+      ? usageError("verify-audit needs the files of a decision log")
+      : { kind, files };
+  const asked = tailCommand(values);
+  return typeof asked === "string" ? usageError(asked) : { kind, ...asked };
+}
+
 function runCommand(values: Values, command: readonly string[]): Command {
   const { config: file, policy: policyFile, lenient = false } = values;
   if (command.length === 0) return usageError("run needs a command after --");
@@ -249,7 +260,7 @@ function runCommand(values: Values, command: readonly string[]): Command {
 }
 
 function fileCommand(
-  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema">,
+  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema" | "tail" | "verify-audit">,
   values: Values,
   rest: readonly string[],
 ): Command {

@@ -42,7 +42,7 @@ export async function makeProcessParts(
     generation: () => serving.generation,
   });
   const ownListeners = new OwnListeners();
-  const sessions = makeSessionParts(config);
+  const sessions = await makeSessionParts(config, { log, metrics });
   const otlp = await makeOtlpParts(config, { metrics, log, version });
   const recorder = new FlowRecorder({
     log,
@@ -57,7 +57,7 @@ export async function makeProcessParts(
     ownListeners,
     carried: new CarriedState(),
     definitions,
-    sessions: sessions?.recorder,
+    sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     recheck: () => recheck(),

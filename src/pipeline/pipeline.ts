@@ -9,7 +9,14 @@ import { messageOf } from "../errors.ts";
 import type { AddressSet } from "../net/address.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
-import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
+import {
+  consents,
+  type Decision,
+  type Denial,
+  type Invocation,
+  type Phase,
+  type Reply,
+} from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
 import type { Answer, BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
@@ -108,12 +115,6 @@ function faultDecision(): Decision {
   };
 }
 
-/** Whether a step said that the message may go on, where nobody else does. */
-function consents(decision: Decision): boolean {
-  if (decision.action === "skip") return decision.exempt === true;
-  return decision.action === "allow" || decision.action === "modify";
-}
-
 /** An immutable chain for one direction of one generation. */
 export class Pipeline {
   readonly direction: Direction;
@@ -122,7 +123,8 @@ export class Pipeline {
   readonly needsBody: (context: RequestContext) => boolean;
   /** What the chain needs of the answer to a message that it let pass. */
   readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
-  readonly #otherwise: "allow" | "deny";
+  /** What a message is that no step allowed or changed. */
+  readonly otherwise: "allow" | "deny";
   readonly #log: Logger;
   readonly #onInvocation: PipelineOptions["onInvocation"];
   readonly #requestSteps: readonly Step[];
@@ -136,7 +138,7 @@ export class Pipeline {
   constructor(steps: readonly Step[], options: PipelineOptions) {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
-    this.#otherwise = options.otherwise;
+    this.otherwise = options.otherwise;
     this.#log = options.log;
     this.#onInvocation = options.onInvocation;
     const reversed = [...steps].reverse();
@@ -155,7 +157,7 @@ export class Pipeline {
   /** The verdict of a chain that has no step to ask; undefined where {@link runRequest} must be awaited. */
   immediate(context: RequestContext): Verdict | undefined {
     const isEmpty = this.#requestSteps.length === 0 && this.#credentialSteps.length === 0;
-    return isEmpty && this.#otherwise === "allow" && context.stage === "request"
+    return isEmpty && this.otherwise === "allow" && context.stage === "request"
       ? { permit: this.#permit(context) }
       : undefined;
   }
@@ -185,7 +187,7 @@ export class Pipeline {
       if (decision.action === "respond") return { reply: decision.reply };
       consented ||= consents(decision);
     }
-    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context) };
+    if (consented || this.otherwise === "allow") return { permit: this.#permit(context) };
     if (deferDefault) return { permit: this.#permit(context), isDeferred: true };
     return { denial: this.defaultDenial(context) };
   }
@@ -264,6 +266,13 @@ export class Pipeline {
       if (!asked.has(step)) continue;
       await this.#finishStep(step, context, outcome);
     }
+  }
+
+  /** What the plugins that observe have observed. */
+  observations(): readonly { readonly plugin: string; readonly observed: unknown }[] {
+    return this.steps.flatMap(({ name, plugin }) =>
+      plugin.observations === undefined ? [] : [{ plugin: name, observed: plugin.observations() }],
+    );
   }
 
   /** The first plugin that is not ready, with its reason. */

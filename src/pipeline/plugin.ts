@@ -59,6 +59,8 @@ export interface Intent {
 export interface SessionReader {
   /** The user's latest request in this message's session; undefined where there is none, or nobody can tell whose it is. */
   intentOf(context: RequestContext): Intent | undefined;
+  /** True where users asked for things and nobody can tell which of them this message follows from. */
+  isInDoubt(context: RequestContext): boolean;
 }
 
 /** What the framework gives to a plugin instance. */
@@ -152,12 +154,16 @@ export interface Plugin {
    * body is not read, and no frame is shown, where nobody wants it. Absent: every answer.
    */
   wantsAnswer?(context: RequestContext): boolean;
+  /** What `onCredential` would attach to this message, in words and without fetching it; undefined: nothing. */
+  describeCredential?(context: RequestContext): string | undefined;
   /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
   /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
+  /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */
+  observations?(): unknown;
   /** True, or the reason why the instance cannot do its work yet. */
   ready?(): true | string;
   close?(): Promise<void> | void;

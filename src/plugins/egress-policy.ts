@@ -121,6 +121,10 @@ class EgressPolicy implements Plugin {
     return policy.needsCaller ? policy.binaryPaths : undefined;
   }
 
+  observations(): unknown {
+    return { denials: this.#denials.summaries(), dropped: this.#denials.dropped };
+  }
+
   ready(): true | string {
     this.#file?.current();
     if (this.#file?.problem === undefined) this.#missingSince = undefined;

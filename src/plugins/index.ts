@@ -2,6 +2,7 @@
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import { a2aParser } from "./a2a-parser.ts";
 import { egressPolicy } from "./egress-policy.ts";
+import { ibac } from "./ibac.ts";
 import { inferenceParser } from "./inference-parser.ts";
 import { jwtValidation } from "./jwt-validation.ts";
 import { mcpParser } from "./mcp-parser.ts";
@@ -25,5 +26,6 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(a2aParser),
   hidden(inferenceParser),
   hidden(mcpParser),
+  hidden(ibac),
   ...unavailablePlugins.map(hidden),
 ];

@@ -1,4 +1,5 @@
 /** Makes a policy of a configuration and of the text of its file: all of it or, with every problem named, none of it. */
+import { readFileSync } from "node:fs";
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
 import { readAllowlist } from "../policy/allowlist.ts";
 import { CombinedPolicy } from "../policy/combined-policy.ts";
@@ -102,6 +103,23 @@ function note(problems: readonly Problem[], file: string | undefined, notes: Not
     if (problem.severity === "warning") notes.warnings.push(text);
     else if (isInFile) notes.errors.push({ path: ["policy_file"], message: text });
     else notes.errors.push({ path: problem.keyPath, message: problem.message });
+  }
+}
+
+/** Keys of the entries that a configuration and its file have; none of a part that cannot be read. */
+export function policyKeys(config: unknown): readonly string[] {
+  if (!isMapping(config)) return [];
+  const inline = config["network_policies"];
+  const file = config["policy_file"];
+  const keys = isMapping(inline) ? Object.keys(inline) : [];
+  if (typeof file !== "string") return keys;
+  try {
+    const { value } = parsePolicyText(readFileSync(file, "utf8"), file);
+    const entries = isMapping(value) ? value["network_policies"] : undefined;
+    return isMapping(entries) ? [...keys, ...Object.keys(entries)] : keys;
+  } catch {
+    // A file that is gone or broken has no keys to keep clear of.
+    return keys;
   }
 }
 

@@ -1,6 +1,5 @@
 /** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
 import type { Socket } from "node:net";
-import type { Destination } from "../net/destination.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
@@ -9,8 +8,8 @@ import type { BridgeServer } from "./bridge-server.ts";
 import { bridgeTunnel } from "./bridged-tunnel.ts";
 import type { Ending } from "./finish.ts";
 import { denialOf, rawReply, renderDenial, statusOf } from "./reply.ts";
-import type { Runtime } from "./runtime.ts";
 import { spliceTunnel } from "./spliced-tunnel.ts";
+import { planFor, planWith, unseenRefusal } from "./tunnel-plan.ts";
 import type { TunnelRequest, TunnelServices } from "./tunnel-request.ts";
 
 /** Runs the tunnel to its end. Never rejects. */
@@ -58,7 +57,7 @@ async function carry(
 ): Promise<Ending> {
   const { runtime, flow, client } = request;
   const { recorder } = services;
-  const planned = planFor(runtime, flow.destination, skipped);
+  const planned = planFor(runtime.bridge, flow.destination, skipped);
   let isDeferred = false;
   let permit: Permit;
   if (skipped) {
@@ -80,16 +79,12 @@ async function carry(
     recorder.permitted(context);
   }
   const parts = { ...request, context, permit, skipped };
-  const { mustInspect, keepTls } = context.tunnelTerms;
-  const plan = planned === "bridge" && keepTls ? "passthrough" : planned;
+  const plan = planWith(planned, context.tunnelTerms);
   if (isDeferred && plan !== "bridge") {
     return refuse(client, runtime.outbound.defaultDenial(context), false);
   }
-  if (mustInspect !== undefined && plan !== "bridge") {
-    // Its requests would pass unseen; nothing has been dialled yet.
-    const message = `${flow.destination.authority} is open only to requests that can be judged (${mustInspect}), and the TLS bridge does not open this connection`;
-    return refuse(client, { code: "policy.forbidden", message }, false);
-  }
+  const message = unseenRefusal(plan, flow.destination, context.tunnelTerms);
+  if (message !== undefined) return refuse(client, { code: "policy.forbidden", message }, false);
   if (plan === "bridge") return bridgeTunnel(services, bridge, parts);
   return spliceTunnel(services, { ...parts, checkServerName: plan === "passthrough" });
 }
@@ -98,18 +93,6 @@ function refuseFull({ recorder }: TunnelServices, client: Socket): Ending {
   recorder.metrics.refused("tunnels");
   const message = "too many tunnels are open (limits.max_tunnels)";
   return refuse(client, { code: "proxy.overloaded", message }, false);
-}
-
-/** What becomes of a permitted connection. Hosts that skip the chain are not opened either. */
-function planFor(
-  runtime: Runtime,
-  destination: Destination,
-  skipped: boolean,
-): "bridge" | "passthrough" | "splice" {
-  if (skipped || runtime.bridge === undefined) return "splice";
-  const decision = runtime.bridge.decide(destination);
-  if (decision.action === "bridge") return "bridge";
-  return decision.reason === "port" ? "splice" : "passthrough";
 }
 
 function refuse(client: Socket, denial: Denial, cancelled: boolean): Ending {

@@ -1,5 +1,7 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "prom-client";
+import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
+import { FileMetrics } from "./file-metrics.ts";
 import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
@@ -35,14 +37,6 @@ export type TunnelEnd = (typeof tunnelEnds)[number];
 /** Why a client was refused before there was a flow. */
 export type Refusal = (typeof refusals)[number];
 
-const requestBounds = [
-  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
-];
-const phaseBounds = [
-  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
-  30,
-];
-const tunnelBounds = [0.1, 1, 10, 60, 300, 1_800, 3_600, 14_400, 86_400];
 const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 
 /** Label values of plugin events and address classes come from code, but a bound costs nothing. */
@@ -51,6 +45,7 @@ const maxOpenValues = 512;
 /** The counters of one App: nothing is global, so two Apps in one process do not meet. */
 export class Metrics {
   readonly contentType: string;
+  readonly files: FileMetrics;
   readonly #registry = new Registry();
   readonly #flows: Tally;
   readonly #flowSeconds: Distribution;
@@ -180,6 +175,7 @@ export class Metrics {
       "signal",
       "result",
     );
+    this.files = new FileMetrics(tally);
     declareGauges(registry, this.#readers, options);
     this.#reloadedAt.setToCurrentTime();
     this.#process = registerProcessMetrics(registry);

@@ -45,6 +45,17 @@ const remedies: Readonly<Record<string, string>> = {
 /** etcd, the Kubernetes API server and kubelets: the file format lets no `allowed_ips` open them. */
 const controlPlanePorts: ReadonlySet<number> = new Set([2379, 2380, 6443, 10_250, 10_255]);
 
+/** One address of a destination, for somebody who asks what would happen. */
+export interface JudgedAddress {
+  /** The host itself, where its name alone is refused. */
+  readonly address: string;
+  readonly class: AddressClass;
+  /** Absent where it may be dialled. */
+  readonly objection?: AddressObjection;
+  /** What would change that. */
+  readonly remedy?: string;
+}
+
 /** Vets destinations for one generation. */
 export class AddressGuard {
   readonly #options: AddressGuardOptions;
@@ -83,6 +94,26 @@ export class AddressGuard {
       refused?.why ?? "unresolvable",
       refused?.address.toString() ?? host,
     );
+  }
+
+  /** What {@link vet} would say of every address of this destination, without refusing anything. */
+  async judge(
+    destination: Destination,
+    signal: AbortSource,
+    limits: readonly AddressSet[] = [],
+  ): Promise<readonly JudgedAddress[]> {
+    const { host, port } = destination;
+    if (isMetadataName(host)) return [{ address: host, class: "metadata", objection: "metadata" }];
+    const literal = parseAddress(host);
+    const candidates = literal === undefined ? await this.#resolve(host, signal) : [literal];
+    return candidates.map((address) => {
+      const objection = this.#objection(address, port, limits);
+      return {
+        address: address.toString(),
+        class: classifyAddress(address),
+        ...(objection === undefined ? {} : { objection, remedy: remedyOf(objection) }),
+      };
+    });
   }
 
   /** The addresses of a destination that the operator named: any class, but never the proxy itself. */
@@ -140,11 +171,15 @@ export class AddressGuard {
     address: string,
   ): ProxyError {
     this.#options.onRefused?.(why);
-    const remedy = remedies[why] ?? "egress.allow_ips would have to name it";
+    const remedy = remedyOf(why);
     const via = address === destination.host ? "" : ` (${address})`;
     return new ProxyError(
       "upstream.address-forbidden",
       `${destination.authority}${via} is a forbidden address, class ${why}: ${remedy}`,
     );
   }
+}
+
+function remedyOf(why: string): string {
+  return remedies[why] ?? "egress.allow_ips would have to name it";
 }

@@ -122,4 +122,13 @@ describe("opa", () => {
       expect(answer.text).toContain(reason);
     }
   });
+
+  test("a tunnel to a host without a rule is 403", async () => {
+    const app = await start("opa", { PROXY_PORT: "0" });
+    const address = { host: "127.0.0.1", port: app.addresses.forward?.port ?? 0 };
+    const target = "elsewhere.example.test:443";
+    const answer = await request(address, { method: "CONNECT", target });
+    expect(answer.status).toBe(403);
+    expect(answer.json()).toMatchObject({ message: "this agent has no business there" });
+  });
 });

@@ -59,7 +59,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
-  session: { imports: ["pipeline", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
+  session: {
+    imports: ["pipeline", "http", ...ground],
+    packages: ["re2js"],
+    forbiddenBuiltins: dialling,
+  },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
     imports: [

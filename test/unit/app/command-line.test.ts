@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { parseCommand, usage } from "../../../src/app/command-line.ts";
+import { parseCommand } from "../../../src/app/command-line.ts";
+import { usage } from "../../../src/app/usage.ts";
 
 function messageOf(line: string): string {
   const command = parseCommand(line.split(" ").filter((word) => word !== ""));
