@@ -19,7 +19,8 @@ import {
 } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
-import type { Answer, BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
+import type { Answer, Frame, Outcome, Plugin } from "./plugin.ts";
+import { faultDecision, silent, type Step } from "./step.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");
@@ -79,18 +80,6 @@ interface ReplacedFrame {
   readonly data: Buffer | undefined;
 }
 
-/** How a refusal or a fault of one step counts. `off` steps are never built. */
-export type OnError = "enforce" | "observe";
-
-/** One configured plugin in its place. */
-export interface Step {
-  readonly name: string;
-  readonly plugin: Plugin;
-  readonly onError: OnError;
-  readonly stages: readonly Stage[];
-  readonly body: BodyAccess;
-}
-
 /** What a chain is made with, besides its steps. */
 export interface PipelineOptions {
   readonly direction: Direction;
@@ -103,18 +92,6 @@ export interface PipelineOptions {
 
 const finishDeadlineMs = 2_000;
 const passed: ResponseVerdict = Object.freeze({ pass: true });
-/** What a step is taken to have said that said nothing; it is not recorded. */
-const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
-
-/** A fault of a plugin, as its decision: a check that fails is a refusal. */
-function faultDecision(): Decision {
-  return {
-    action: "deny",
-    reason: "plugin_fault",
-    denial: { code: "plugin.fault", message: "the request could not be checked" },
-  };
-}
-
 /** An immutable chain for one direction of one generation. */
 export class Pipeline {
   readonly direction: Direction;
