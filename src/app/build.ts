@@ -16,19 +16,22 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
-import { OriginTrust } from "../upstream/origin-trust.ts";
+import type { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { DirectUpstream } from "../upstream/upstream.ts";
+import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
 import { addressGuardOf } from "./egress-guard.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type BuildProblem, located } from "./build-problems.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
+import { type NetworkBase, originTrust, proxyChain } from "./chain-network.ts";
+import { type ChainAcceptance, tryChain } from "./chain-acceptance.ts";
 import { entryOf } from "./plugin-entry.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { unavailableKeys } from "./unavailable.ts";
+import { type ChainPlan, planChain } from "./upstream-proxy.ts";
 
 /** What outlives generations. */
 export interface BuildServices {
@@ -41,6 +44,8 @@ export interface BuildServices {
   readonly onDial?: (dial: Dial) => void;
   /** Absent where the process reports to no collector. */
   readonly otlp?: OtlpGate | undefined;
+  /** Where the chain through upstream proxies is told of; absent where nothing is served. */
+  readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
   /** Absent where sessions are off, and where nothing is going to flow. */
@@ -53,14 +58,24 @@ interface Failed {
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
-export type Build = { readonly runtime: Runtime } | { readonly problems: readonly BuildProblem[] };
+export type Build =
+  | { readonly runtime: Runtime; readonly chain: ChainPlan | undefined }
+  | { readonly problems: readonly BuildProblem[] };
+
+/** How far a build goes. */
+export interface BuildOptions {
+  /** Plugins are started, and files are written. */
+  readonly start?: boolean;
+  /** A chain through upstream proxies is tried first. */
+  readonly probe?: boolean;
+}
 
 /** Builds and starts one generation. A build that fails leaves nothing behind. */
 export async function buildRuntime(
   config: Config,
   generation: number,
   services: BuildServices,
-  { start = true }: { readonly start?: boolean } = {},
+  { start = true, probe = false }: BuildOptions = {},
 ): Promise<Build> {
   const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);
@@ -73,7 +88,11 @@ export async function buildRuntime(
     );
     return { problems: [...missing, ...problems] };
   }
-  const { upstream, trust } = network;
+  const { upstream, trust, chain } = network;
+  if (probe && chain !== undefined) {
+    const problems = await tryChain(chain, network.base, services);
+    if (problems.length > 0) return { problems };
+  }
   const operator = new OperatorClient(upstream, trust);
   const release = async (): Promise<void> => {
     await operator.close();
@@ -99,15 +118,13 @@ export async function buildRuntime(
     await release();
     return { problems: [{ path: ["pipeline"], message: messageOf(error) }] };
   }
-  const origins = new OriginPools({
-    upstream,
-    trust,
-    responseTimeoutMs: durationMs(config.limits.response_timeout),
-    streamIdleTimeoutMs: durationMs(config.limits.stream_idle_timeout),
-    maxHeaderBytes: sizeBytes(config.limits.max_header_bytes),
-    http2: config.tls_bridge.upstream_http2,
-    ...(services.onDial === undefined ? {} : { onDial: services.onDial }),
-  });
+  const unwritten = start ? await services.acceptance?.prepare(chain, bridge) : undefined;
+  if (unwritten !== undefined) {
+    await closePlugins([inbound, outbound], services.log);
+    await release();
+    return { problems: [unwritten] };
+  }
+  const origins = originPools(config, network, services);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
@@ -133,7 +150,23 @@ export async function buildRuntime(
       await release();
     },
   });
-  return { runtime };
+  return { runtime, chain };
+}
+
+function originPools(
+  { limits, tls_bridge: bridge }: Config,
+  { upstream, trust }: Pick<Network, "upstream" | "trust">,
+  { onDial }: BuildServices,
+): OriginPools {
+  return new OriginPools({
+    upstream,
+    trust,
+    responseTimeoutMs: durationMs(limits.response_timeout),
+    streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
+    maxHeaderBytes: sizeBytes(limits.max_header_bytes),
+    http2: bridge.upstream_http2,
+    ...(onDial === undefined ? {} : { onDial }),
+  });
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */
@@ -166,7 +199,12 @@ function backendOf(config: Config): Backend | undefined {
   return { destination, basePath: path.replace(/\/+$/, "") };
 }
 
-type Network = { readonly upstream: DirectUpstream; readonly trust: OriginTrust };
+interface Network {
+  readonly upstream: Upstream & OperatorUpstream;
+  readonly trust: OriginTrust;
+  readonly base: NetworkBase;
+  readonly chain: ChainPlan | undefined;
+}
 
 function buildNetwork(
   config: Config,
@@ -180,21 +218,27 @@ function buildNetwork(
     () => new HostMatcher(bridge.upstream_insecure_hosts),
   );
   if ("problems" in insecureHosts) return insecureHosts;
+  const chain = planChain(config, process.env);
+  if (chain !== undefined && "problems" in chain) return chain;
   const connectTimeoutMs = durationMs(limits.connect_timeout);
   const guard = addressGuardOf(config, services);
-  const trust = new OriginTrust({
+  const base: NetworkBase = {
+    guard,
     extraCertificates,
     insecureHosts,
     minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
-    handshakeTimeoutMs: connectTimeoutMs,
-  });
+    connectTimeoutMs,
+    onFailure: (hop) => services.metrics.upstreamProxy.failed(hop),
+  };
   for (const host of bridge.upstream_insecure_hosts) {
     services.log.warn(
       { host },
       "tls_bridge.upstream_insecure_hosts: certificates of this host are not verified",
     );
   }
-  return { upstream: new DirectUpstream({ guard, connectTimeoutMs }), trust };
+  const upstream =
+    chain === undefined ? new DirectUpstream({ guard, connectTimeoutMs }) : proxyChain(base, chain);
+  return { upstream, trust: originTrust(base, chain), base, chain };
 }
 
 type Chains = { readonly inbound: Pipeline; readonly outbound: Pipeline };

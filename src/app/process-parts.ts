@@ -10,6 +10,7 @@ import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
 import { makeOtlpParts, type OtlpParts } from "./otlp-parts.ts";
+import { ChainAcceptance } from "./chain-acceptance.ts";
 import { makeSessionParts, type SessionParts } from "./session-parts.ts";
 
 /** The parts that outlive reloads. */
@@ -18,7 +19,7 @@ export interface ProcessParts {
   readonly recorder: FlowRecorder;
   /** Absent where the process reports to no collector. */
   readonly otlp: OtlpParts | undefined;
-  readonly services: BuildServices;
+  readonly services: BuildServices & { readonly acceptance: ChainAcceptance };
   readonly ownListeners: OwnListeners;
   readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
@@ -51,12 +52,13 @@ export async function makeProcessParts(
     tracing: otlp?.tracing,
   });
   let recheck: () => void = () => undefined;
-  const services: BuildServices = {
+  const services: ProcessParts["services"] = {
     log,
     metrics,
     ownListeners,
     carried: new CarriedState(),
     definitions,
+    acceptance: new ChainAcceptance(log, metrics),
     sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
     onDial: (dial) => recorder.dialled(dial),
     otlp,

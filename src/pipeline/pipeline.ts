@@ -19,7 +19,7 @@ import {
 } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
-import type { Answer, Frame, Outcome, Plugin } from "./plugin.ts";
+import type { Answer, Frame, Outcome } from "./plugin.ts";
 import { faultDecision, silent, type Step } from "./step.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
 

@@ -31,7 +31,7 @@ export async function spliceTunnel(
   const reader = adaptiveReader();
   const upstream = await runtime.upstream.connect(permit, {
     signal: context.cancellation,
-    onread: reader.options,
+    reader,
   });
   recorder.phase(context, "connect", startedAt);
   const cutting = new Cancellation();

@@ -98,7 +98,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["http-proxy-3"],
   },
   admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
-  app: { imports: ["*"], packages: ["zod"] },
+  app: { imports: ["*"], packages: ["zod", "yaml"] },
   main: { imports: ["app", "config", "plugins", "telemetry", ...ground], packages: [] },
 };
 
