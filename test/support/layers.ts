@@ -47,6 +47,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   inference: { imports: ["http", ...ground], packages: [], forbiddenBuiltins: dialling },
   policy: { imports: ["net", ...ground], packages: [], forbiddenBuiltins: dialling },
+  toolpolicy: {
+    imports: ["policy", "net", "http", ...ground],
+    packages: ["ajv", "re2js"],
+    forbiddenBuiltins: dialling,
+  },
   tlsbridge: { imports: ["net", ...ground], packages: ["node-forge"] },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
   opa: {
@@ -69,6 +74,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "pipeline",
       "policy",
+      "toolpolicy",
       "opa",
       "oauth",
       "inference",
