@@ -282,6 +282,14 @@ describe.skipIf(!hasHelm)("a gateway", () => {
     });
   });
 
+  test("brings the dashboard for Grafana along", () => {
+    const manifests = withSets("metrics.enabled=true", "metrics.dashboard.enabled=true");
+    const { data, metadata } = one(manifests, "ConfigMap", "-dashboards");
+    expect(metadata.labels).toMatchObject({ grafana_dashboard: "1" });
+    const shipped = readFileSync("deploy/grafana/authbridge-proxy.json", "utf8");
+    expect(JSON.parse(data?.["authbridge-proxy.json"] ?? "")).toEqual(JSON.parse(shipped));
+  });
+
   test("rolls its pods for keys that need a restart, and for no others", () => {
     const sum = (...sets: string[]): unknown =>
       one(withSets(...sets), "Deployment").spec?.template?.metadata;
