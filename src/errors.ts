@@ -16,6 +16,7 @@ export const errorTable = {
   "request.misdirected": { status: 421, exposed: true },
   "request.method-not-allowed": { status: 405, exposed: true },
   "request.body-too-large": { status: 413, exposed: true },
+  "request.unsupported-content": { status: 415, exposed: true },
   "request.expectation-failed": { status: 417, exposed: true },
   "request.headers-too-large": { status: 431, exposed: true },
   "request.timeout": { status: 408, exposed: true },
@@ -31,6 +32,7 @@ export const errorTable = {
   "upstream.address-forbidden": { status: 403, exposed: true },
   "upstream.unresolvable": { status: 502, exposed: true },
   "upstream.refused": { status: 502, exposed: true },
+  "upstream.proxy-refused": { status: 502, exposed: true },
   "upstream.reset": { status: 502, exposed: true },
   "upstream.tls": { status: 502, exposed: true },
   "upstream.bad-response": { status: 502, exposed: true },
@@ -55,6 +57,7 @@ export type ErrorCode = keyof typeof errorTable;
 interface ProxyErrorOptions {
   readonly cause?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly hop?: string;
 }
 
 /**
@@ -66,12 +69,15 @@ export class ProxyError extends Error {
   readonly code: ErrorCode;
   /** Fields of the answer, such as a challenge. */
   readonly headers: Readonly<Record<string, string>> | undefined;
+  /** The step of the way through a parent proxy that failed, where one did; see upstream/hop-fault.ts. */
+  readonly hop: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: ProxyErrorOptions = {}) {
     super(message, options);
     this.name = "ProxyError";
     this.code = code;
     this.headers = options.headers;
+    this.hop = options.hop;
   }
 
   /** The HTTP status that this code answers with. */

@@ -11,6 +11,11 @@ export interface FileCommand {
   readonly lenient: boolean;
 }
 
+/** `run` and `check`: whether readiness endpoints of upstream_proxy are asked. */
+export interface ServeCommand extends FileCommand {
+  readonly probe?: "always" | "never";
+}
+
 /** `ca`: the certificate that clients trust, or what identifies it. */
 export interface CaCommand extends FileCommand {
   readonly fingerprint: boolean;
@@ -71,7 +76,7 @@ export interface DemoCommand {
 
 /** One parsed command line. */
 export type Command =
-  | ({ readonly kind: "run" | "check" } & FileCommand)
+  | ({ readonly kind: "run" | "check" } & ServeCommand)
   | ({ readonly kind: "ca" } & CaCommand)
   | ({ readonly kind: "env" } & EnvCommand)
   | ({ readonly kind: "doctor" } & DoctorCommand)
@@ -92,6 +97,7 @@ const options = {
   demo: { type: "boolean" },
   "ca-dir": { type: "string" },
   fingerprint: { type: "boolean" },
+  probe: { type: "string" },
   format: { type: "string" },
   proxy: { type: "string" },
   "ca-file": { type: "string" },
@@ -116,11 +122,11 @@ type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>["values"
 
 /** What each command understands; an option of another command is a mistake, never ignored. */
 const optionsOf = {
-  run: ["config", "lenient"],
+  run: ["config", "lenient", "probe"],
   "run-command": ["config", "lenient", "policy"],
   init: ["config", "local", "sidecar", "gateway"],
   demo: ["demo", "ca-dir"],
-  check: ["config", "lenient"],
+  check: ["config", "lenient", "probe"],
   ca: ["config", "lenient", "fingerprint"],
   env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
   doctor: ["config", "lenient", "timeout"],
@@ -151,7 +157,8 @@ const maxTimeoutMs = 24 * 3_600_000;
 export function parseCommand(argv: readonly string[]): Command {
   if (isPolicyCommand(argv)) return parsePolicyCommand(argv);
   const end = argv.indexOf("--");
-  const own = end === -1 ? argv : argv.slice(0, end);
+  const before = end === -1 ? argv : argv.slice(0, end);
+  const own = before.map((arg) => (arg === "--probe" ? "--probe=always" : arg));
   const rest = end === -1 ? [] : argv.slice(end + 1);
   let parsed;
   try {
@@ -272,7 +279,7 @@ function fileCommand(
   switch (name) {
     case "run":
     case "check":
-      return { kind: name, ...file };
+      return serveCommand(name, file, values);
     case "ca":
       return { kind: name, ...file, fingerprint: values.fingerprint ?? false };
     case "env":
@@ -280,6 +287,12 @@ function fileCommand(
     case "doctor":
       return doctorCommand(file, values, rest);
   }
+}
+
+function serveCommand(kind: "run" | "check", file: FileCommand, { probe }: Values): Command {
+  if (probe === undefined) return { kind, ...file };
+  if (probe !== "always" && probe !== "never") return usageError("--probe takes always or never");
+  return { kind, ...file, probe };
 }
 
 function envCommand(file: FileCommand, values: Values): Command {

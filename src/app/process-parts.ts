@@ -8,12 +8,13 @@ import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
+import { ChainAcceptance } from "./chain-acceptance.ts";
 import { makeSessionParts, type SessionParts } from "./session-parts.ts";
 
 /** The parts that outlive reloads. */
 export interface ProcessParts {
   readonly metrics: Metrics;
-  readonly services: BuildServices;
+  readonly services: BuildServices & { readonly acceptance: ChainAcceptance };
   readonly ownListeners: OwnListeners;
   readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
@@ -39,12 +40,13 @@ export async function makeProcessParts(
   const ownListeners = new OwnListeners();
   const sessions = await makeSessionParts(config, { log, metrics });
   let recheck: () => void = () => undefined;
-  const services: BuildServices = {
+  const services: ProcessParts["services"] = {
     log,
     metrics,
     ownListeners,
     carried: new CarriedState(),
     definitions,
+    acceptance: new ChainAcceptance(log, metrics),
     sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
     recheck: () => recheck(),
   };

@@ -22,6 +22,7 @@ ${policyUsage.commands}${recordUsage.commands}  authbridge-proxy schema         
 Options:
   --config FILE       the configuration file
   --lenient           unknown keys are warnings, for files written for the Go authbridge-proxy
+  --probe[=never]     check: also ask the readiness endpoints of upstream_proxy; --probe=never: a start does not ask
   --fingerprint       ca: subject, SHA-256 fingerprint and expiry instead of the certificate
   --format FORMAT     env: shell (default), dotenv or kubernetes
   --proxy URL         env: the proxy as clients reach it, such as http://127.0.0.1:8081 (default: from the file)

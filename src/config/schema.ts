@@ -11,6 +11,7 @@ import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
 import { auditSchema, sessionSchema } from "./session-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
+import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
 
 const mtlsSchema = z.strictObject({
@@ -98,6 +99,9 @@ export const configSchema = z.strictObject({
     .describe(
       "Who may use the forward proxy, where several agents share it. Without the block everybody who reaches it may.",
     ),
+  upstream_proxy: upstreamProxySchema
+    .optional()
+    .describe("Going through the site's own proxies. Without the block nothing is chained."),
   session: sessionSchema.prefault({}).describe("The store of session events."),
   audit: auditSchema
     .optional()

@@ -5,6 +5,7 @@ import { FileMetrics } from "./file-metrics.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
+import { UpstreamProxyMetrics } from "./upstream-proxy-metrics.ts";
 
 export type { CountedInvocation, GoStats } from "./go-stats.ts";
 
@@ -71,6 +72,7 @@ export class Metrics {
   readonly #refused: Tally;
   readonly #addresses: Tally;
   readonly #reloads: Tally;
+  readonly upstreamProxy: UpstreamProxyMetrics;
   readonly #reloadedAt: Gauge;
   readonly #pluginEvents: Tally;
   readonly #openValues = new Set<string>();
@@ -171,6 +173,7 @@ export class Metrics {
       "class",
     );
     this.#reloads = tally("reloads_total", "Reloads of the file, by result.", "result");
+    this.upstreamProxy = new UpstreamProxyMetrics(registry);
     this.#reloadedAt = new Gauge({
       name: "authbridge_reload_last_success_timestamp_seconds",
       help: "When a configuration was last applied, the start included.",
