@@ -226,7 +226,7 @@ describe("two users at once", () => {
     expect(outcomes["ann"]?.text).toContain('"ok"');
     expect(outcomes["ben"]?.text).toContain("ibac.blocked");
     const intents = judge.questions.map(({ messages }) => messages.at(-1)?.content.split("\n")[1]);
-    expect(intents.toSorted()).toEqual(['"Tidy my calendar."', '"What is the weather?"']);
+    expect(new Set(intents)).toEqual(new Set(['"Tidy my calendar."', '"What is the weather?"']));
     await eventOf(read, (event) => event.phase === "response" && event.mcp !== undefined);
     const acted = (await allEvents(read)).filter(({ mcp }) => mcp !== undefined);
     for (const { sessionId, phase } of acted) {
