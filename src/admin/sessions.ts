@@ -32,6 +32,7 @@ export interface StatusView {
   /** Why it is not ready, in the words of `/readyz`. */
   readonly reason?: string;
   readonly egressEnforcement: "enforce-redirect" | "none";
+  readonly transparentListener: "bound" | "unavailable" | "off";
 }
 
 const defaultHeartbeatMs = 30_000;

@@ -26,6 +26,8 @@ export interface AdminSources {
   config(): Config;
   reloadStatus(): ReloadStatus;
   readiness(): string | undefined;
+  note(): string | undefined;
+  transparentListener(): "bound" | "unavailable" | "off";
 }
 
 /** One server that is to be bound. */
@@ -75,6 +77,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
               ready: reason === undefined,
               ...(reason === undefined ? {} : { reason }),
               egressEnforcement: sources.config().egress_enforcement,
+              transparentListener: sources.transparentListener(),
             };
           },
           plugins: () =>
@@ -92,7 +95,10 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     server: new AdminServer({
       name: "health",
       log,
-      routes: healthRoutes({ readiness: () => sources.readiness() }),
+      routes: healthRoutes({
+        readiness: () => sources.readiness(),
+        note: () => sources.note(),
+      }),
     }),
   });
   return surfaces;

@@ -22,6 +22,7 @@ import { StallWatch } from "../proxy/stall-watch.ts";
 import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { OwnDials } from "../upstream/own-dials.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { adminSurfaces } from "./admin-surfaces.ts";
 import { type BuildServices, buildRuntime } from "./build.ts";
@@ -34,6 +35,7 @@ import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
+import { TransparentSurface } from "./transparent-surface.ts";
 
 /** What an App is made with. */
 export interface AppOptions {
@@ -48,6 +50,7 @@ export interface AppOptions {
 export interface BoundAddresses {
   readonly forward?: BindAddress;
   readonly reverse?: BindAddress;
+  readonly transparent?: BindAddress;
   readonly health?: BindAddress;
   readonly stats?: BindAddress;
   readonly sessions?: BindAddress;
@@ -85,6 +88,7 @@ export class App {
   #loaded: LoadedConfig;
   #bridge: BridgeServer | undefined;
   #surfaces: DataSurfaces | undefined;
+  #transparent: TransparentSurface | undefined;
   #reloader: Reloader | undefined;
   #addresses: BoundAddresses = {};
   #state: "starting" | "serving" | "draining" = "starting";
@@ -169,26 +173,26 @@ export class App {
       const missing = pipeline.notReady();
       if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
     }
-    return undefined;
+    return this.#transparent?.notReady();
   }
 
   /** Binds every surface; health is last, so that probes fail until everything else is there (contract 0). */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
-    const { listener } = config;
     const services = this.#surfaceServices(config);
     const bridge = new BridgeServer(services, listenerLimits(config));
     this.#bridge = bridge;
+    const { isWritten } = this.#loaded;
     const parts = { config, services, bridge, ownListeners: this.#ownListeners };
-    this.#surfaces = new DataSurfaces(parts);
+    const transparent = new TransparentSurface({
+      ...parts,
+      ownDials: this.#services.ownDials ?? new OwnDials(),
+      isWritten: (key) => isWritten(key === "egress_enforcement" ? [key] : ["listener", key]),
+    });
+    this.#transparent = transparent;
+    this.#surfaces = new DataSurfaces({ ...parts, transparent });
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
       await this.#surfaces.open();
-    if (listener.transparent_proxy_addr !== undefined) {
-      this.#log.warn(
-        { key: "listener.transparent_proxy_addr", address: listener.transparent_proxy_addr },
-        "the transparent listener is not available in this version and is not bound: redirected connections are refused by the kernel",
-      );
-    }
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
@@ -198,6 +202,8 @@ export class App {
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
+      note: () => transparent.note(),
+      transparentListener: () => transparent.state.kind,
     });
     for (const { surface, address, server, optional } of admin) {
       try {
@@ -258,6 +264,9 @@ export class App {
       const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
       return notAfter === undefined ? 0 : notAfter / 1_000;
     });
+    this.#metrics.gauge("transparent_listener_up", () =>
+      this.#transparent?.state.kind === "bound" ? 1 : 0,
+    );
     this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
   }
 

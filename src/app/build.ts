@@ -18,6 +18,7 @@ import { AddressGuard } from "../upstream/address-guard.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
 import { OriginTrust } from "../upstream/origin-trust.ts";
+import type { OwnDials } from "../upstream/own-dials.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { createResolver } from "../upstream/resolver.ts";
 import { DirectUpstream } from "../upstream/upstream.ts";
@@ -34,6 +35,8 @@ export interface BuildServices {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly ownListeners: OwnListeners;
+  /** Set in a process that listens for redirected connections: what it dials could lead back to it. */
+  readonly ownDials?: OwnDials;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
   /** Absent where sessions are off, and where nothing is going to flow. */
@@ -197,7 +200,13 @@ function buildNetwork(
       "tls_bridge.upstream_insecure_hosts: certificates of this host are not verified",
     );
   }
-  return { upstream: new DirectUpstream({ guard, connectTimeoutMs }), trust };
+  const { ownDials } = services;
+  const upstream = new DirectUpstream({
+    guard,
+    connectTimeoutMs,
+    ...(ownDials === undefined ? {} : { ownDials }),
+  });
+  return { upstream, trust };
 }
 
 type Chains = { readonly inbound: Pipeline; readonly outbound: Pipeline };

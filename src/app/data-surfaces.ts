@@ -8,6 +8,7 @@ import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { readTlsMaterial, TlsRenewal } from "./forward-tls.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+import type { TransparentSurface } from "./transparent-surface.ts";
 
 /** What surfaces are made of. */
 export interface DataSurfaceParts {
@@ -15,12 +16,14 @@ export interface DataSurfaceParts {
   readonly services: SurfaceServices;
   readonly bridge: BridgeServer;
   readonly ownListeners: OwnListeners;
+  readonly transparent: TransparentSurface;
 }
 
 /** The addresses that were bound. */
 export interface DataAddresses {
   readonly reverse?: BindAddress;
   readonly forward?: BindAddress;
+  readonly transparent?: BindAddress;
 }
 
 /** Opens and closes them. */
@@ -35,25 +38,33 @@ export class DataSurfaces {
 
   /** Connections of clients that are open now. */
   get connections(): number {
-    return this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
+    const { transparent } = this.#parts;
+    return this.#listeners.reduce(
+      (sum, listener) => sum + listener.connections,
+      transparent.connections,
+    );
   }
 
   /** Rejects with `listener.unavailable`; what was bound before stays open until {@link close}. */
   async open(): Promise<DataAddresses> {
-    const { config, services, bridge } = this.#parts;
+    const { config, services, bridge, transparent } = this.#parts;
     const { reverse_proxy_addr: reverse, forward_proxy_addr: forward } = config.listener;
-    return {
+    const addresses = {
       ...(reverse === undefined
         ? {}
         : { reverse: await this.#bind(reverse, this.#make(new ReverseSurface(services))) }),
       ...(forward === undefined ? {} : { forward: await this.#openForward(forward, bridge) }),
     };
+    await transparent.open();
+    const { state } = transparent;
+    return state.kind === "bound" ? { ...addresses, transparent: state.address } : addresses;
   }
 
   /** Stops accepting and lets running exchanges finish until the deadline. */
   async close(deadlineMs: number): Promise<void> {
     this.#renewal?.close();
-    await Promise.all(this.#listeners.map((listener) => listener.close(deadlineMs)));
+    const listeners = [...this.#listeners, this.#parts.transparent];
+    await Promise.all(listeners.map((listener) => listener.close(deadlineMs)));
   }
 
   #openForward(address: string, bridge: BridgeServer): Promise<BindAddress> {

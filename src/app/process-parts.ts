@@ -3,6 +3,7 @@ import type { Config } from "../config/presets.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
+import { OwnDials } from "../upstream/own-dials.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
@@ -40,6 +41,7 @@ export function makeProcessParts(
     carried: new CarriedState(),
     definitions,
     sessions: sessions?.recorder,
+    ...(config.listener.transparent_proxy_addr === undefined ? {} : { ownDials: new OwnDials() }),
   };
   return { metrics, services, ownListeners, sessions, serving };
 }

@@ -171,6 +171,14 @@ class Exchange {
   }
 
   #send(permit: Permit, buffered: Buffer | undefined): void {
+    const { confirm, runtime } = this.#request;
+    const confirming = confirm?.(permit, runtime.upstream, this.#cancellation);
+    if (confirming === undefined) this.#dispatch(permit, buffered);
+    else
+      confirming.then(() => this.#dispatch(permit, buffered)).catch((error) => this.#fail(error));
+  }
+
+  #dispatch(permit: Permit, buffered: Buffer | undefined): void {
     if (this.#cancelled) return;
     const { runtime, downstream } = this.#request;
     this.#upstream = new UpstreamRequest({
@@ -286,7 +294,7 @@ class Exchange {
         "exchange fault",
       );
     }
-    this.#refused = statusOf(denial) === 403;
+    this.#refused = statusOf(denial) === 403 || denial.code === "request.misdirected";
     this.#upstream?.abort("the exchange failed");
     const { downstream } = this.#request;
     if (downstream.headSent) {

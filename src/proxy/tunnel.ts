@@ -1,14 +1,13 @@
 /** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
-import type { Socket } from "node:net";
 import type { Destination } from "../net/destination.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
-import type { Denial } from "../pipeline/decision.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import { bridgeTunnel } from "./bridged-tunnel.ts";
 import type { Ending } from "./finish.ts";
-import { denialOf, rawReply, renderDenial, statusOf } from "./reply.ts";
+import { notTls, refuse, refuseInsideTls, refuseOutside } from "./refused-tunnel.ts";
+import { denialOf } from "./reply.ts";
 import type { Runtime } from "./runtime.ts";
 import { spliceTunnel } from "./spliced-tunnel.ts";
 import type { TunnelRequest, TunnelServices } from "./tunnel-request.ts";
@@ -41,9 +40,9 @@ export async function tunnel(
       ? await carry(services, bridge, request, context, skipped).finally(() =>
           services.tunnels.leave(),
         )
-      : refuseFull(services, client);
+      : refuseFull(services, request);
   } catch (error) {
-    ending = refuse(client, denialOf(error), leaving.aborted);
+    ending = refuse(request, denialOf(error), leaving.aborted);
   }
   client.destroySoon();
   await services.recorder.finished(context, skipped ? undefined : runtime.outbound, ending);
@@ -56,22 +55,25 @@ async function carry(
   context: RequestContext,
   skipped: boolean,
 ): Promise<Ending> {
-  const { runtime, flow, client } = request;
+  const { runtime, flow, captured } = request;
   const { recorder } = services;
   const planned = planFor(runtime, flow.destination, skipped);
+  // What was captured has shown what it is; there is nothing to open in a protocol of another kind.
+  const isRaw = captured !== undefined && !captured.isTls;
+  const canOpen = planned === "bridge" && !isRaw;
   let isDeferred = false;
   let permit: Permit;
   if (skipped) {
     permit = runtime.outbound.permitSkipped(flow);
   } else {
     const verdict = await runtime.outbound.runRequest(context, {
-      deferDefault: planned === "bridge",
+      deferDefault: canOpen,
     });
-    if ("denial" in verdict) return refuse(client, verdict.denial, context.cancellation.aborted);
-    if ("reply" in verdict) {
-      client.write(rawReply(verdict.reply));
-      const { status } = verdict.reply;
-      return { status, bytesReceived: 0, bytesSent: 0, refused: true, cancelled: false };
+    if (!("permit" in verdict)) {
+      const parts = { ...request, context, verdict };
+      return captured !== undefined && canOpen
+        ? refuseInsideTls(services, bridge, parts)
+        : refuseOutside(parts);
     }
     permit = verdict.permit;
     isDeferred = verdict.isDeferred === true;
@@ -81,21 +83,26 @@ async function carry(
   const { mustInspect, keepTls } = context.tunnelTerms;
   const plan = planned === "bridge" && keepTls ? "passthrough" : planned;
   if (isDeferred && plan !== "bridge") {
-    return refuse(client, runtime.outbound.defaultDenial(context), false);
+    return refuse(request, runtime.outbound.defaultDenial(context), false);
   }
   if (mustInspect !== undefined && plan !== "bridge") {
     // Its requests would pass unseen; nothing has been dialled yet.
     const message = `${flow.destination.authority} is open only to requests that can be judged (${mustInspect}), and the TLS bridge does not open this connection`;
-    return refuse(client, { code: "policy.forbidden", message }, false);
+    return refuse(request, { code: "policy.forbidden", message }, false);
   }
-  if (plan === "bridge") return bridgeTunnel(services, bridge, parts);
-  return spliceTunnel(services, { ...parts, checkServerName: plan === "passthrough" });
+  if (plan === "bridge") {
+    return isRaw
+      ? refuse(request, notTls(flow.destination), false)
+      : bridgeTunnel(services, bridge, parts);
+  }
+  const checkServerName = plan === "passthrough" && !isRaw;
+  return spliceTunnel(services, { ...parts, checkServerName });
 }
 
-function refuseFull({ recorder }: TunnelServices, client: Socket): Ending {
+function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {
   recorder.metrics.refused("tunnels");
   const message = "too many tunnels are open (limits.max_tunnels)";
-  return refuse(client, { code: "proxy.overloaded", message }, false);
+  return refuse(request, { code: "proxy.overloaded", message }, false);
 }
 
 /** What becomes of a permitted connection. Hosts that skip the chain are not opened either. */
@@ -108,17 +115,4 @@ function planFor(
   const decision = runtime.bridge.decide(destination);
   if (decision.action === "bridge") return "bridge";
   return decision.reason === "port" ? "splice" : "passthrough";
-}
-
-function refuse(client: Socket, denial: Denial, cancelled: boolean): Ending {
-  const reply = renderDenial(denial);
-  if (!client.destroyed) client.write(rawReply(reply));
-  return {
-    status: reply.status,
-    bytesReceived: 0,
-    bytesSent: reply.body.length,
-    denial,
-    refused: statusOf(denial) < 500 || denial.plugin !== undefined,
-    cancelled,
-  };
 }

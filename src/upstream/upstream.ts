@@ -6,6 +6,7 @@ import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { AddressGuard } from "./address-guard.ts";
+import type { OwnDials } from "./own-dials.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {
@@ -18,12 +19,16 @@ export interface ConnectOptions {
 export interface Upstream {
   /** Rejects with ProxyError `upstream.*`. The socket is the caller's to destroy. */
   connect(permit: Permit, options: ConnectOptions): Promise<net.Socket>;
+  /** Rejects with `request.misdirected` when `captured`, which the client dialled, is no address of the destination. */
+  confirm(permit: Permit, captured: IpAddress, signal: AbortSource): Promise<void>;
 }
 
 /** What the dialler is made with. */
 export interface DirectUpstreamOptions {
   readonly guard: AddressGuard;
   readonly connectTimeoutMs: number;
+  /** Told of every connection, where redirected ones could come back to this process. */
+  readonly ownDials?: OwnDials;
 }
 
 /** RFC 8305 section 5: the delay before the next address is tried beside the one still connecting. */
@@ -33,10 +38,16 @@ const attemptDelayMs = 250;
 export class DirectUpstream implements Upstream {
   readonly #guard: AddressGuard;
   readonly #connectTimeoutMs: number;
+  readonly #ownDials: OwnDials | undefined;
 
   constructor(options: DirectUpstreamOptions) {
     this.#guard = options.guard;
     this.#connectTimeoutMs = options.connectTimeoutMs;
+    this.#ownDials = options.ownDials;
+  }
+
+  confirm(permit: Permit, captured: IpAddress, signal: AbortSource): Promise<void> {
+    return this.#guard.confirm(permit.destination, captured, signal);
   }
 
   async connect(permit: Permit, options: ConnectOptions): Promise<net.Socket> {
@@ -45,7 +56,9 @@ export class DirectUpstream implements Upstream {
       permit.direction === "inbound"
         ? await this.#guard.vetOperator(destination, options.signal)
         : await this.#guard.vet(destination, options.signal);
-    return dialFirst(destination, vetted, this.#connectTimeoutMs, options);
+    const socket = await dialFirst(destination, vetted, this.#connectTimeoutMs, options);
+    this.#ownDials?.add(socket);
+    return socket;
   }
 
   /** A connection to a service that the operator's file names (token endpoint, key set). */

@@ -22,6 +22,7 @@ function served(sources: Partial<SessionSources> = {}): Promise<Served> {
     version: "1.2.3",
     ready: true,
     egressEnforcement: "enforce-redirect",
+    transparentListener: "bound",
   });
   return serve(sessionRoutes({ store, pipelines, status, ...sources }));
 }
@@ -48,6 +49,7 @@ test("/v1/status says what runs and how its agent is kept to it", async () => {
     version: "1.2.3",
     ready: true,
     egressEnforcement: "enforce-redirect",
+    transparentListener: "bound",
   });
 });
 
