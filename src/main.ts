@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** The process edge: arguments, signals and exit codes. 0 success, 1 failure while running, 2 bad usage or file. */
 import { enableCompileCache } from "node:module";
-import { parseCommand, usage } from "./app/command-line.ts";
+import { parseCommand } from "./app/command-line.ts";
+import { usage } from "./app/usage.ts";
 
 // Compiled code of the last start is used again, where there is a place to keep it; without one nothing is lost.
 enableCompileCache();
@@ -44,6 +45,32 @@ switch (command.kind) {
     const { doctor } = await import("./app/doctor.ts");
     // A check that ran into its limit may have left a handle open; the report is complete.
     process.exit(await doctor(command));
+    break;
+  }
+  case "run-command": {
+    const { runBehindProxy } = await import("./app/run-command.ts");
+    // The proxy is closed by now; what a client left open must not hold the exit code back.
+    process.exit(await runBehindProxy(command));
+    break;
+  }
+  case "init": {
+    const { writeStarter } = await import("./app/init-command.ts");
+    process.exitCode = await writeStarter(command);
+    break;
+  }
+  case "explain": {
+    const { explain } = await import("./app/explain.ts");
+    process.exitCode = await explain(command);
+    break;
+  }
+  case "policy-test": {
+    const { testPolicies } = await import("./app/policy-test.ts");
+    process.exitCode = await testPolicies(command);
+    break;
+  }
+  case "policy-suggest": {
+    const { suggestPolicy } = await import("./app/policy-suggest.ts");
+    process.exitCode = await suggestPolicy(command);
     break;
   }
   case "demo": {

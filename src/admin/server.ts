@@ -18,6 +18,8 @@ export interface AdminReply {
   readonly status: number;
   readonly contentType: string;
   readonly body: string | Iterable<string>;
+  /** Fields that differ from those of every answer. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** An answer that lasts; `open` owns the response from then on. */
@@ -226,7 +228,7 @@ async function send(
   reply: AdminReply,
 ): Promise<void> {
   const { status, contentType, body } = reply;
-  const headers = { ...fixedHeaders, "Content-Type": contentType };
+  const headers = { ...fixedHeaders, ...reply.headers, "Content-Type": contentType };
   if (typeof body === "string") {
     response.writeHead(status, { ...headers, "Content-Length": Buffer.byteLength(body) });
     response.end(body);

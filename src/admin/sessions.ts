@@ -18,21 +18,10 @@ import {
 export interface SessionSources {
   readonly store: Pick<SessionStore, "list" | "get" | "subscribe">;
   pipelines(): PipelineView;
-  status(): StatusView;
   /** Every plugin that could be configured; without it `/v1/plugins` is 404. */
   readonly plugins?: () => readonly PluginView[];
   /** Between comments on an idle feed; 30,000 when absent. */
   readonly heartbeatMs?: number;
-}
-
-/** What the process is and how its agent is kept to it. */
-export interface StatusView {
-  readonly version: string;
-  readonly ready: boolean;
-  /** Why it is not ready, in the words of `/readyz`. */
-  readonly reason?: string;
-  readonly egressEnforcement: "enforce-redirect" | "none";
-  readonly transparentListener: "bound" | "unavailable" | "off";
 }
 
 const defaultHeartbeatMs = 30_000;
@@ -68,7 +57,6 @@ export function sessionRoutes(sources: SessionSources): readonly AdminRoute[] {
         bounded(query, (_limit, view) => feeds.open(query.get("session") ?? "", view)),
     },
     { path: "/v1/pipeline", handle: () => json(sources.pipelines()) },
-    { path: "/v1/status", handle: () => json(sources.status()) },
     {
       path: "/v1/plugins",
       handle: () =>

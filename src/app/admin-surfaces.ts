@@ -6,10 +6,13 @@ import {
   describePlugin,
   type PipelineView,
 } from "../admin/catalogue.ts";
+import { consoleRoutes } from "../admin/console.ts";
+import { denialRoutes, type PluginObservations } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
-import { type ReloadStatus, statsRoutes } from "../admin/stats.ts";
+import { statsRoutes } from "../admin/stats.ts";
+import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { SessionStore } from "../session/store.ts";
@@ -17,17 +20,15 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
 /** Where the surfaces read from. */
-export interface AdminSources {
+export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly sessions: SessionStore | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
-  readonly version: string;
   config(): Config;
-  reloadStatus(): ReloadStatus;
+  observations(): readonly PluginObservations[];
   readiness(): string | undefined;
   note(): string | undefined;
-  transparentListener(): "bound" | "unavailable" | "off";
 }
 
 /** One server that is to be bound. */
@@ -67,24 +68,19 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       server: new AdminServer({
         name: "sessions",
         log,
-        routes: sessionRoutes({
-          store: sessions,
-          pipelines: () => pipelineView(sources.config(), sources.definitions),
-          status: () => {
-            const reason = sources.readiness();
-            return {
-              version: sources.version,
-              ready: reason === undefined,
-              ...(reason === undefined ? {} : { reason }),
-              egressEnforcement: sources.config().egress_enforcement,
-              transparentListener: sources.transparentListener(),
-            };
-          },
-          plugins: () =>
-            sources.definitions.map((definition) =>
-              describePlugin(definition, schemaOf(definition)),
-            ),
-        }),
+        routes: [
+          ...consoleRoutes(),
+          ...statusRoutes(sources),
+          ...denialRoutes(() => sources.observations()),
+          ...sessionRoutes({
+            store: sessions,
+            pipelines: () => pipelineView(sources.config(), sources.definitions),
+            plugins: () =>
+              sources.definitions.map((definition) =>
+                describePlugin(definition, schemaOf(definition)),
+              ),
+          }),
+        ],
       }),
     });
   }

@@ -1,6 +1,7 @@
 /** The process: binds the surfaces, holds the current generation, reloads it, and closes everything in order. */
 import { randomBytes } from "node:crypto";
 import type { AdminServer } from "../admin/server.ts";
+import type { ProcessStatus } from "../admin/status.ts";
 import { durationMs } from "../config/duration.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
@@ -11,8 +12,7 @@ import { messageOf } from "../errors.ts";
 import { BodyBudget } from "../http/body.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
-import { PeerProcesses } from "../net/peer-process.ts";
-import { SocketLookup } from "../net/socket-lookup.ts";
+import type { PeerProcesses } from "../net/peer-process.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
 import { Callers } from "../proxy/callers.ts";
 import { FlowRecorder } from "../proxy/finish.ts";
@@ -22,7 +22,6 @@ import { StallWatch } from "../proxy/stall-watch.ts";
 import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { OwnDials } from "../upstream/own-dials.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { adminSurfaces } from "./admin-surfaces.ts";
 import { type BuildServices, buildRuntime } from "./build.ts";
@@ -35,7 +34,6 @@ import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
-import { TransparentSurface } from "./transparent-surface.ts";
 
 /** What an App is made with. */
 export interface AppOptions {
@@ -75,9 +73,7 @@ export class App {
   readonly #services: BuildServices;
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
-  readonly #sockets = new SocketLookup({
-    onFallback: (reason) => this.#log.info({ reason }, "callers are looked up in /proc"),
-  });
+  readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #sessions: ProcessParts["sessions"];
@@ -88,9 +84,9 @@ export class App {
   #loaded: LoadedConfig;
   #bridge: BridgeServer | undefined;
   #surfaces: DataSurfaces | undefined;
-  #transparent: TransparentSurface | undefined;
   #reloader: Reloader | undefined;
   #addresses: BoundAddresses = {};
+  readonly #startedAt = new Date().toISOString();
   #state: "starting" | "serving" | "draining" = "starting";
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
@@ -133,6 +129,8 @@ export class App {
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
     this.#serving = parts.serving;
+    this.#peers = parts.peers;
+    parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);
     const { body_timeout: bodyTimeout, stream_idle_timeout: idleTimeout } = config.limits;
@@ -160,7 +158,7 @@ export class App {
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
     this.#idle.close();
-    this.#sockets.close();
+    this.#peers.close();
     this.#sessions?.close();
     this.#metrics.close();
   }
@@ -173,7 +171,7 @@ export class App {
       const missing = pipeline.notReady();
       if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
     }
-    return this.#transparent?.notReady();
+    return this.#surfaces?.transparent.notReady();
   }
 
   /** Binds every surface; health is last, so that probes fail until everything else is there (contract 0). */
@@ -182,15 +180,14 @@ export class App {
     const services = this.#surfaceServices(config);
     const bridge = new BridgeServer(services, listenerLimits(config));
     this.#bridge = bridge;
-    const { isWritten } = this.#loaded;
-    const parts = { config, services, bridge, ownListeners: this.#ownListeners };
-    const transparent = new TransparentSurface({
-      ...parts,
-      ownDials: this.#services.ownDials ?? new OwnDials(),
-      isWritten: (key) => isWritten(key === "egress_enforcement" ? [key] : ["listener", key]),
+    this.#surfaces = new DataSurfaces({
+      loaded: this.#loaded,
+      services,
+      bridge,
+      ownListeners: this.#ownListeners,
+      ownDials: this.#services.ownDials,
     });
-    this.#transparent = transparent;
-    this.#surfaces = new DataSurfaces({ ...parts, transparent });
+    const { transparent } = this.#surfaces;
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
       await this.#surfaces.open();
     const admin = adminSurfaces(config, {
@@ -198,12 +195,13 @@ export class App {
       metrics: this.#metrics,
       sessions: this.#sessions?.store,
       definitions: this.#services.definitions,
-      version: this.#options.version,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       readiness: () => this.readiness(),
       note: () => transparent.note(),
-      transparentListener: () => transparent.state.kind,
+      observations: () => this.#runtimes.runtime.outbound.observations(),
+      warnings: () => this.#loaded.warnings,
+      status: () => this.#processStatus(),
     });
     for (const { surface, address, server, optional } of admin) {
       try {
@@ -237,6 +235,23 @@ export class App {
     );
   }
 
+  #processStatus(): ProcessStatus {
+    const reason = this.readiness();
+    const bound = Object.entries(this.#addresses);
+    return {
+      version: this.#options.version,
+      ready: reason === undefined,
+      ...(reason === undefined ? {} : { reason }),
+      egressEnforcement: this.#loaded.config.egress_enforcement,
+      startedAt: this.#startedAt,
+      generation: this.#serving.generation,
+      addresses: Object.fromEntries(
+        bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
+      ),
+      stats: this.#metrics.goStats(),
+    };
+  }
+
   #surfaceServices(config: Config): SurfaceServices {
     return {
       recorder: new FlowRecorder({
@@ -252,7 +267,7 @@ export class App {
       tunnels: this.#tunnels,
       idle: this.#idle,
       maxHeaders: config.limits.max_headers,
-      callers: new Callers(new PeerProcesses({ sockets: this.#sockets }), this.#log),
+      callers: new Callers(this.#peers, this.#log),
     };
   }
 
@@ -265,7 +280,7 @@ export class App {
       return notAfter === undefined ? 0 : notAfter / 1_000;
     });
     this.#metrics.gauge("transparent_listener_up", () =>
-      this.#transparent?.state.kind === "bound" ? 1 : 0,
+      this.#surfaces?.transparent.state.kind === "bound" ? 1 : 0,
     );
     this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
   }
@@ -296,13 +311,16 @@ export class App {
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
     warnOfOpenPipelines(loaded, this.#log);
-    if (loaded.config.reload.recheck_tunnels) {
-      const { outbound, skipHosts } = built.runtime;
-      const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
-      if (cut > 0)
-        this.#log.info({ cut }, "tunnels that the new configuration refuses were closed");
-    }
+    await this.#recheckTunnels();
     return undefined;
+  }
+
+  /** Closes the open tunnels that the current generation would refuse. */
+  async #recheckTunnels(): Promise<void> {
+    if (!this.#loaded.config.reload.recheck_tunnels) return;
+    const { outbound, skipHosts } = this.#runtimes.runtime;
+    const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
+    if (cut > 0) this.#log.info({ cut }, "tunnels that the new rules refuse were closed");
   }
 
   /** The file's level wins over the environment's; without one, the level stays as it is. */

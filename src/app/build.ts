@@ -4,7 +4,6 @@ import type { Config } from "../config/presets.ts";
 import type { KeyPath } from "../config/problem.ts";
 import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
-import { AddressSet, parseCidr } from "../net/address.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts, HostMatcher } from "../net/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
@@ -14,14 +13,13 @@ import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline
 import type { Backend, Runtime } from "../proxy/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { AddressGuard } from "../upstream/address-guard.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
 import { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnDials } from "../upstream/own-dials.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { createResolver } from "../upstream/resolver.ts";
 import { DirectUpstream } from "../upstream/upstream.ts";
+import { addressGuardOf } from "./egress-guard.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
@@ -39,6 +37,8 @@ export interface BuildServices {
   readonly ownDials?: OwnDials;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Judges open tunnels again; absent where none are. */
+  recheck?(): void;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
 }
@@ -166,7 +166,7 @@ function buildNetwork(
   config: Config,
   services: BuildServices,
 ): Network | { readonly problems: readonly BuildProblem[] } {
-  const { egress, limits, tls_bridge: bridge } = config;
+  const { limits, tls_bridge: bridge } = config;
   const extraCertificates = upstreamCertificates(config);
   if ("problems" in extraCertificates) return extraCertificates;
   const insecureHosts = attempt(
@@ -175,19 +175,7 @@ function buildNetwork(
   );
   if ("problems" in insecureHosts) return insecureHosts;
   const connectTimeoutMs = durationMs(limits.connect_timeout);
-  const guard = new AddressGuard({
-    resolver: createResolver({
-      timeoutMs: durationMs(egress.resolve_timeout),
-      servers: egress.dns_servers,
-      hosts: new Map(
-        Object.entries(egress.hosts).map(([name, addresses]) => [name.toLowerCase(), addresses]),
-      ),
-    }),
-    ownListeners: services.ownListeners,
-    allowIps: new AddressSet(egress.allow_ips.map((block) => parseCidr(block))),
-    privateNetworks: egress.private_networks,
-    onRefused: (addressClass) => services.metrics.addressRefused(addressClass),
-  });
+  const guard = addressGuardOf(config, services);
   const trust = new OriginTrust({
     extraCertificates,
     insecureHosts,
@@ -256,5 +244,6 @@ function pluginDeps(
     ...(services.sessions === undefined ? {} : { sessions: services.sessions }),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
+    changed: () => services.recheck?.(),
   };
 }

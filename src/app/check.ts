@@ -35,7 +35,13 @@ async function checkFile(command: FileCommand): Promise<number> {
     const built = await buildRuntime(
       loaded.config,
       0,
-      { log, metrics, ownListeners: new OwnListeners(), carried: new CarriedState(), definitions },
+      {
+        log,
+        metrics,
+        ownListeners: new OwnListeners(),
+        carried: new CarriedState(),
+        definitions,
+      },
       { start: false },
     );
     if ("problems" in built) return refuse(buildProblems(loaded, built.problems));

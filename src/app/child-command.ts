@@ -1,10 +1,10 @@
-/** A command that runs beside the doctor, with an end that the doctor sets. */
+/** A command that runs beside a proxy of this process, with the signals of this process. */
 import { spawn } from "node:child_process";
 
 /** How it ended. */
 export type CommandEnding =
   | { readonly kind: "exited"; readonly code: number }
-  | { readonly kind: "killed"; readonly signal: string }
+  | { readonly kind: "killed"; readonly signal: NodeJS.Signals }
   | { readonly kind: "timed-out" }
   | { readonly kind: "not-started"; readonly code: string };
 
@@ -12,40 +12,55 @@ export type CommandEnding =
 export interface CommandOptions {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  readonly timeoutMs: number;
+  /** When it is ended; never, when absent. */
+  readonly timeoutMs?: number;
+  /** What this process passes on to it; of other signals, an interrupt does not end this process before the command. */
+  readonly passSignals: readonly NodeJS.Signals[];
 }
 
 const graceMs = 2_000;
 
 /** Its input and output are those of this process. Never rejects. */
-export function runCommand({ command, env, timeoutMs }: CommandOptions): Promise<CommandEnding> {
+export function runCommand(options: CommandOptions): Promise<CommandEnding> {
+  const { command, env, timeoutMs } = options;
   const [file = "", ...args] = command;
   return new Promise((resolve) => {
     const child = spawn(file, args, { stdio: "inherit", env });
     let timedOut = false;
     let kill: NodeJS.Timeout | undefined;
-    const limit = setTimeout(() => {
+    const end = (): void => {
       timedOut = true;
       child.kill("SIGTERM");
       kill = setTimeout(() => child.kill("SIGKILL"), graceMs);
-    }, timeoutMs);
-    // An interrupt from the terminal reaches the child too; the doctor stays to report and to tidy up.
-    const stay = (): void => undefined;
-    const pass = (): void => void child.kill("SIGTERM");
-    process.on("SIGINT", stay);
-    process.on("SIGTERM", pass);
+    };
+    const limit = timeoutMs === undefined ? undefined : setTimeout(end, timeoutMs);
+    const release = holdSignals(options.passSignals, (signal) => void child.kill(signal));
     const settle = (ending: CommandEnding): void => {
       clearTimeout(limit);
       clearTimeout(kill);
-      process.off("SIGINT", stay);
-      process.off("SIGTERM", pass);
+      release();
       resolve(timedOut ? { kind: "timed-out" } : ending);
     };
     child.once("error", (error: NodeJS.ErrnoException) =>
       settle({ kind: "not-started", code: error.code ?? error.message }),
     );
     child.once("exit", (code, signal) =>
-      settle(code === null ? { kind: "killed", signal: signal ?? "" } : { kind: "exited", code }),
+      settle(signal === null ? { kind: "exited", code: code ?? 0 } : { kind: "killed", signal }),
     );
   });
+}
+
+/** An interrupt from the terminal reaches the command by itself; this process stays to report and to tidy up. */
+function holdSignals(
+  passed: readonly NodeJS.Signals[],
+  pass: (signal: NodeJS.Signals) => void,
+): () => void {
+  const stay = (): void => undefined;
+  const held = [...new Set<NodeJS.Signals>(["SIGINT", ...passed])].map(
+    (signal) => [signal, passed.includes(signal) ? () => pass(signal) : stay] as const,
+  );
+  for (const [signal, listener] of held) process.on(signal, listener);
+  return () => {
+    for (const [signal, listener] of held) process.off(signal, listener);
+  };
 }

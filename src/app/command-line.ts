@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { parseDuration } from "../duration.ts";
 import { messageOf } from "../errors.ts";
+import { isPolicyCommand, parsePolicyCommand, type PolicyCommand } from "./policy-command-line.ts";
 
 /** A file and how strictly to read it. */
 export interface FileCommand {
@@ -39,6 +40,29 @@ export interface DoctorCommand extends FileCommand {
   readonly timeoutMs: number;
 }
 
+/** `run -- COMMAND`: a command behind a proxy that lives as long as the command. */
+export interface RunCommand {
+  /** The file whose outbound pipeline is in force; without one, a file of our own. */
+  readonly file?: string;
+  readonly lenient: boolean;
+  /** A policy file in the OpenShell format, in place of a configuration. */
+  readonly policyFile?: string;
+  readonly command: readonly string[];
+}
+
+/** The places for which `init` has a starter file. */
+export const starters = ["local", "sidecar", "gateway"] as const;
+
+/** One of {@link starters}. */
+export type Starter = (typeof starters)[number];
+
+/** `init`: a commented file to begin with. */
+export interface InitCommand {
+  readonly starter: Starter;
+  /** Where it is written. */
+  readonly file: string;
+}
+
 /** `--demo`: a proxy for one developer's machine. */
 export interface DemoCommand {
   readonly caDir: string;
@@ -50,37 +74,12 @@ export type Command =
   | ({ readonly kind: "ca" } & CaCommand)
   | ({ readonly kind: "env" } & EnvCommand)
   | ({ readonly kind: "doctor" } & DoctorCommand)
+  | ({ readonly kind: "run-command" } & RunCommand)
+  | ({ readonly kind: "init" } & InitCommand)
   | ({ readonly kind: "demo" } & DemoCommand)
+  | PolicyCommand
   | { readonly kind: "schema" | "version" | "help" }
   | { readonly kind: "usage-error"; readonly message: string };
-
-/** The text of `--help`. */
-export const usage = `Usage:
-  authbridge-proxy --config FILE [--lenient]        run the proxy
-  authbridge-proxy check --config FILE [--lenient]  validate the file and print the effective configuration
-  authbridge-proxy ca --config FILE [--fingerprint] print the certificate of the TLS bridge that clients have to trust
-  authbridge-proxy env --config FILE [options]      print the environment that makes clients use and trust the proxy
-  authbridge-proxy doctor --config FILE [-- COMMAND …]
-                                                    check file, CA, listeners, key sets, token endpoints and the
-                                                    bridge, and run COMMAND through the proxy to see what it reaches
-  authbridge-proxy schema                           print the JSON Schema of the file
-  authbridge-proxy --demo [--ca-dir DIR]            a forward proxy on 127.0.0.1:47600 that opens TLS and shows traffic
-  authbridge-proxy --version
-
-Options:
-  --config FILE       the configuration file
-  --lenient           unknown keys are warnings, for files written for the Go authbridge-proxy
-  --fingerprint       ca: subject, SHA-256 fingerprint and expiry instead of the certificate
-  --format FORMAT     env: shell (default), dotenv or kubernetes
-  --proxy URL         env: the proxy as clients reach it, such as http://127.0.0.1:8081 (default: from the file)
-  --ca-file PATH      env: where clients find ca.crt (default: in tls_bridge.ca_dir); the bundle is expected beside it
-  --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
-  --timeout DURATION  doctor: how long COMMAND may run (default 60s)
-  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
-
-Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or bad configuration.
-Environment: LOG_LEVEL=debug|info|warn|error (default info).
-`;
 
 const options = {
   config: { type: "string" },
@@ -95,6 +94,10 @@ const options = {
   "ca-file": { type: "string" },
   "bundle-file": { type: "string" },
   timeout: { type: "string" },
+  policy: { type: "string" },
+  local: { type: "boolean" },
+  sidecar: { type: "boolean" },
+  gateway: { type: "boolean" },
 } as const;
 
 type OptionName = keyof typeof options;
@@ -103,6 +106,8 @@ type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>["values"
 /** What each command understands; an option of another command is a mistake, never ignored. */
 const optionsOf = {
   run: ["config", "lenient"],
+  "run-command": ["config", "lenient", "policy"],
+  init: ["config", "local", "sidecar", "gateway"],
   demo: ["demo", "ca-dir"],
   check: ["config", "lenient"],
   ca: ["config", "lenient", "fingerprint"],
@@ -113,12 +118,14 @@ const optionsOf = {
 
 type CommandName = keyof typeof optionsOf;
 
+const defaultFile = "authbridge.yaml";
 const defaultCaDir = "./cortex-ca";
 const defaultTimeout = "60s";
 const maxTimeoutMs = 24 * 3_600_000;
 
 /** Never throws. */
 export function parseCommand(argv: readonly string[]): Command {
+  if (isPolicyCommand(argv)) return parsePolicyCommand(argv);
   const end = argv.indexOf("--");
   const own = end === -1 ? argv : argv.slice(0, end);
   const rest = end === -1 ? [] : argv.slice(end + 1);
@@ -133,18 +140,23 @@ export function parseCommand(argv: readonly string[]): Command {
   if (values.version === true) return { kind: "version" };
   const [written, extra] = positionals;
   if (extra !== undefined) return usageError(`unexpected argument "${extra}"`);
-  const name = nameOf(written, values);
+  const name = nameOf(written, values, end !== -1);
   if (typeof name !== "string") return name;
-  if (end !== -1 && name !== "doctor") return usageError("only doctor runs a command after --");
+  if (end !== -1 && name !== "doctor" && name !== "run-command")
+    return usageError("only run and doctor run a command after --");
   const foreign = foreignOption(name, values);
   if (foreign !== undefined) return usageError(`--${foreign} does not belong to ${titles[name]}`);
   if (name === "schema") return { kind: name };
   if (name === "demo") return demoCommand(values);
+  if (name === "init") return initCommand(values);
+  if (name === "run-command") return runCommand(values, rest);
   return fileCommand(name, values, rest);
 }
 
 const titles: Readonly<Record<CommandName, string>> = {
   run: "a plain start",
+  "run-command": "run --",
+  init: "init",
   demo: "--demo",
   check: "check",
   ca: "ca",
@@ -153,15 +165,20 @@ const titles: Readonly<Record<CommandName, string>> = {
   schema: "schema",
 };
 
-function nameOf(written: string | undefined, values: Values): CommandName | Command {
+function nameOf(
+  written: string | undefined,
+  values: Values,
+  hasCommand: boolean,
+): CommandName | Command {
   if (values.demo === true) {
     if (values.config !== undefined)
       return usageError("--demo writes its own configuration: it cannot be used with --config");
     return written === undefined ? "demo" : usageError(`--demo does not belong to ${written}`);
   }
   if (values["ca-dir"] !== undefined) return usageError("--ca-dir is used with --demo only");
+  if (written === "run" && hasCommand) return "run-command";
   const name = written ?? "run";
-  if (name === "demo" || !Object.hasOwn(optionsOf, name))
+  if (name === "demo" || name === "run-command" || !Object.hasOwn(optionsOf, name))
     return usageError(`unknown command "${name}"`);
   return name as CommandName;
 }
@@ -176,13 +193,37 @@ function demoCommand(values: Values): Command {
   return caDir === "" ? usageError("--ca-dir must not be empty") : { kind: "demo", caDir };
 }
 
+function initCommand(values: Values): Command {
+  const asked = starters.filter((starter) => values[starter] === true);
+  const [starter = "local", other] = asked;
+  if (other !== undefined) return usageError(`--${starter} and --${other} exclude each other`);
+  const { config: file = defaultFile } = values;
+  return file === "" ? usageError("--config must not be empty") : { kind: "init", starter, file };
+}
+
+function runCommand(values: Values, command: readonly string[]): Command {
+  const { config: file, policy: policyFile, lenient = false } = values;
+  if (command.length === 0) return usageError("run needs a command after --");
+  if (file !== undefined && policyFile !== undefined)
+    return usageError("--policy and --config exclude each other: name the policy in the file");
+  if (file === "" || policyFile === "")
+    return usageError("--config and --policy must not be empty");
+  return {
+    kind: "run-command",
+    lenient,
+    command,
+    ...(file === undefined ? {} : { file }),
+    ...(policyFile === undefined ? {} : { policyFile }),
+  };
+}
+
 function fileCommand(
-  name: Exclude<CommandName, "demo" | "schema">,
+  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema">,
   values: Values,
   rest: readonly string[],
 ): Command {
   if (values.config === undefined || values.config === "") {
-    const hint = name === "run" ? " (or use --demo for the local demo)" : "";
+    const hint = name === "run" ? " (or use --demo for the local demo, or run -- COMMAND)" : "";
     return usageError(`--config is required${hint}`);
   }
   const file: FileCommand = { file: values.config, lenient: values.lenient ?? false };

@@ -32,6 +32,7 @@ export async function probeCommand(
       command: command.command,
       env: { ...process.env, ...Object.fromEntries(clientEnvironment(forward, trust)) },
       timeoutMs: command.timeoutMs,
+      passSignals: ["SIGTERM"],
     });
   } finally {
     // The command may have left the cursor behind its last word.

@@ -42,6 +42,7 @@ function howTo(directory: string, file: string, missing: readonly string[]): str
     `  eval "$(authbridge-proxy env --config ${quote(file)})"`,
     "",
     "See what it sends:",
+    `  http://127.0.0.1:${demoPorts.sessions}/ in a browser, or`,
     `  curl -N http://127.0.0.1:${demoPorts.sessions}/v1/events`,
     `  curl http://127.0.0.1:${demoPorts.stats}/stats`,
     ...(missing.length === 0

@@ -1,5 +1,6 @@
 /** What the doctor found: one line per check, with what to do about a failure. */
 import { messageOf } from "../errors.ts";
+import { oneLine } from "./one-line.ts";
 
 /** The outcome of one check. Nothing secret goes into its words. */
 export interface Finding {
@@ -83,10 +84,4 @@ async function withinLimit<T>(
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** Words of other programs (a server's reason, a host name) must not draw lines of their own. */
-function oneLine(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is taken out
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
 }

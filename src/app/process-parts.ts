@@ -1,5 +1,7 @@
 /** What a process makes once and every generation uses. */
 import type { Config } from "../config/presets.ts";
+import { PeerProcesses } from "../net/peer-process.ts";
+import { SocketLookup } from "../net/socket-lookup.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
@@ -14,9 +16,12 @@ export interface ProcessParts {
   readonly metrics: Metrics;
   readonly services: BuildServices;
   readonly ownListeners: OwnListeners;
+  readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
+  /** Sets what happens when a plugin says that it permits something else than before. */
+  onRecheck(run: () => void): void;
 }
 
 /** Makes them from the file that the process starts with. */
@@ -34,7 +39,8 @@ export function makeProcessParts(
   });
   const ownListeners = new OwnListeners();
   const sessions = makeSessionParts(config);
-  const services = {
+  let recheck: () => void = () => undefined;
+  const services: BuildServices = {
     log,
     metrics,
     ownListeners,
@@ -42,6 +48,20 @@ export function makeProcessParts(
     definitions,
     sessions: sessions?.recorder,
     ...(config.listener.transparent_proxy_addr === undefined ? {} : { ownDials: new OwnDials() }),
+    recheck: () => recheck(),
   };
-  return { metrics, services, ownListeners, sessions, serving };
+  const sockets = new SocketLookup({
+    onFallback: (reason) => log.info({ reason }, "callers are looked up in /proc"),
+  });
+  return {
+    metrics,
+    services,
+    peers: new PeerProcesses({ sockets }),
+    ownListeners,
+    sessions,
+    serving,
+    onRecheck: (run) => {
+      recheck = run;
+    },
+  };
 }

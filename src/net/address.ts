@@ -178,6 +178,7 @@ export function parseCidr(text: string): Cidr {
 /** A list of ranges that is asked as one. */
 export class AddressSet {
   readonly ranges: readonly Cidr[];
+  #text: string | undefined;
 
   constructor(ranges: Iterable<Cidr> = []) {
     this.ranges = [...ranges];
@@ -190,6 +191,12 @@ export class AddressSet {
 
   contains(ip: IpAddress): boolean {
     return this.ranges.some((range) => range.contains(ip));
+  }
+
+  /** The ranges, comma-separated, as a key of what was dialled under them. */
+  toString(): string {
+    this.#text ??= this.ranges.map(String).join(",");
+    return this.#text;
   }
 }
 

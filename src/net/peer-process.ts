@@ -130,6 +130,11 @@ export class PeerProcesses {
     return answer;
   }
 
+  /** Lets go of the kernel; nobody is asked for after this. */
+  close(): void {
+    this.#sockets.close?.();
+  }
+
   /** The same without remembering. */
   async resolve(tuple: SocketTuple, links: readonly string[] = []): Promise<PeerProcess> {
     if ((this.#options.platform ?? process.platform) !== "linux") {

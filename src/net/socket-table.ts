@@ -24,6 +24,7 @@ export interface SocketTuple {
 /** Finds the inode of the client's end of a connection; undefined when this machine has no such socket. */
 export interface SocketOwnerLookup {
   inodeOf(tuple: SocketTuple): Promise<number | undefined>;
+  close?(): void;
 }
 
 const pieceBytes = 65_536;

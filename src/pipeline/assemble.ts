@@ -1,7 +1,13 @@
 /** Turns the entries of one chain of the file into a Pipeline, or into all of its problems at once. */
 import type { z } from "zod";
 import { messageOf } from "../errors.ts";
-import type { AnyPluginDefinition, Plugin, PluginDefinition, PluginDeps } from "./plugin.ts";
+import {
+  type AnyPluginDefinition,
+  type Plugin,
+  PluginConfigError,
+  type PluginDefinition,
+  type PluginDeps,
+} from "./plugin.ts";
 import { schemaKeys } from "./schema-keys.ts";
 import { Pipeline, type PipelineOptions, type Step } from "./pipeline.ts";
 
@@ -80,7 +86,7 @@ export async function assemble(
     if ("problems" in parsed) continue;
     const made = makeStep(entry, definition, parsed.config, options);
     if ("step" in made) steps.push(made.step);
-    else problems.push({ ...made.problem, entry: index });
+    else problems.push(...made.problems.map((problem) => ({ ...problem, entry: index })));
   }
   if (problems.length > 0) {
     for (const step of steps) await step.plugin.close?.();
@@ -106,7 +112,8 @@ function weakenedProblems(
   return [{ entry: index, path: ["on_error"], message }];
 }
 
-type Made = { readonly step: Step } | { readonly problem: Omit<AssemblyProblem, "entry"> };
+type Made =
+  { readonly step: Step } | { readonly problems: readonly Omit<AssemblyProblem, "entry">[] };
 
 function makeStep(
   entry: PluginEntry,
@@ -128,7 +135,14 @@ function makeStep(
       },
     };
   } catch (error) {
-    return { problem: { path: ["config"], message: messageOf(error) } };
+    if (error instanceof PluginConfigError) {
+      const problems = error.problems.map(({ path, message }) => ({
+        path: ["config", ...path],
+        message,
+      }));
+      return { problems };
+    }
+    return { problems: [{ path: ["config"], message: messageOf(error) }] };
   }
 }
 

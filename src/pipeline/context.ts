@@ -1,6 +1,7 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
 import type { DecodedBody } from "../http/body.ts";
 import type { HeaderList } from "../http/headers.ts";
+import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Cancellation } from "./cancellation.ts";
 import type { Invocation } from "./decision.ts";
@@ -123,8 +124,6 @@ export class RequestContext {
   readonly stage: Stage;
   /** `CONNECT` at the connect stage. */
   readonly method: string;
-  /** Path and query exactly as they came and as they will be sent; empty at the connect stage. */
-  readonly path: string;
   /** The authority that the client named: destination when outbound, its Host field when inbound. Never a dial key. */
   readonly host: string;
   readonly headers: HeaderList;
@@ -144,12 +143,14 @@ export class RequestContext {
   readonly #muted: boolean;
   #states: Map<object, unknown> | undefined;
   #facts: Map<string, unknown> | undefined;
+  #path: string;
+  #addressLimits: readonly AddressSet[] = [];
 
   constructor(facts: RequestFacts, muted = false) {
     this.flow = facts.flow;
     this.stage = facts.stage;
     this.method = facts.method;
-    this.path = facts.path;
+    this.#path = facts.path;
     this.host = facts.host;
     this.headers = facts.headers;
     this.hasBody = facts.hasBody;
@@ -161,6 +162,29 @@ export class RequestContext {
   /** Aborts when the client is gone or the process gives up on the flow. */
   get signal(): AbortSignal {
     return this.cancellation.signal;
+  }
+
+  /**
+   * Path and query as they will be sent: as they came, unless a plugin that judges paths put the form that it judged
+   * in their place. Empty at the connect stage.
+   */
+  get path(): string {
+    return this.#path;
+  }
+
+  /** Sends this path and query instead, so that what was judged is what is sent. */
+  rewritePath(path: string): void {
+    if (!this.#muted) this.#path = path;
+  }
+
+  /** The ranges that the address dialled must be in, all of them; empty where no plugin named any. */
+  get addressLimits(): readonly AddressSet[] {
+    return this.#addressLimits;
+  }
+
+  /** Lets only addresses of these ranges be dialled. It also opens private ones among them, nothing else. */
+  limitAddresses(ranges: AddressSet): void {
+    if (!this.#muted) this.#addressLimits = [...this.#addressLimits, ranges];
   }
 
   /** Views that parsers made, by name (`mcp`, `a2a`, `inference`), for the record and for later plugins. */

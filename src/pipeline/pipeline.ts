@@ -6,6 +6,7 @@
  */
 import type { Destination } from "../net/destination.ts";
 import { messageOf } from "../errors.ts";
+import type { AddressSet } from "../net/address.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
@@ -20,12 +21,14 @@ export class Permit {
   readonly #destination: Destination;
   readonly #direction: Direction;
   readonly #flowId: string;
+  readonly #addressLimits: readonly AddressSet[];
 
-  constructor(key: typeof issuing, flow: Flow) {
+  constructor(key: typeof issuing, flow: Flow, addressLimits: readonly AddressSet[] = []) {
     if (key !== issuing) throw new TypeError("a Permit is issued by a Pipeline only");
     this.#destination = flow.destination;
     this.#direction = flow.direction;
     this.#flowId = flow.id;
+    this.#addressLimits = addressLimits;
   }
 
   get destination(): Destination {
@@ -39,6 +42,11 @@ export class Permit {
 
   get flowId(): string {
     return this.#flowId;
+  }
+
+  /** The ranges that the address dialled must be in, all of them; empty: whatever the address guard lets through. */
+  get addressLimits(): readonly AddressSet[] {
+    return this.#addressLimits;
   }
 }
 
@@ -115,7 +123,8 @@ export class Pipeline {
   readonly needsBody: (context: RequestContext) => boolean;
   /** What the chain needs of the answer to a message that it let pass. */
   readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
-  readonly #otherwise: "allow" | "deny";
+  /** What a message is that no step allowed or changed. */
+  readonly otherwise: "allow" | "deny";
   readonly #log: Logger;
   readonly #onInvocation: PipelineOptions["onInvocation"];
   readonly #requestSteps: readonly Step[];
@@ -129,7 +138,7 @@ export class Pipeline {
   constructor(steps: readonly Step[], options: PipelineOptions) {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
-    this.#otherwise = options.otherwise;
+    this.otherwise = options.otherwise;
     this.#log = options.log;
     this.#onInvocation = options.onInvocation;
     const reversed = [...steps].reverse();
@@ -148,8 +157,8 @@ export class Pipeline {
   /** The verdict of a chain that has no step to ask; undefined where {@link runRequest} must be awaited. */
   immediate(context: RequestContext): Verdict | undefined {
     const isEmpty = this.#requestSteps.length === 0 && this.#credentialSteps.length === 0;
-    return isEmpty && this.#otherwise === "allow" && context.stage === "request"
-      ? { permit: this.#permit(context.flow) }
+    return isEmpty && this.otherwise === "allow" && context.stage === "request"
+      ? { permit: this.#permit(context) }
       : undefined;
   }
 
@@ -178,8 +187,8 @@ export class Pipeline {
       if (decision.action === "respond") return { reply: decision.reply };
       consented ||= consents(decision);
     }
-    if (consented || this.#otherwise === "allow") return { permit: this.#permit(context.flow) };
-    if (deferDefault) return { permit: this.#permit(context.flow), isDeferred: true };
+    if (consented || this.otherwise === "allow") return { permit: this.#permit(context) };
+    if (deferDefault) return { permit: this.#permit(context), isDeferred: true };
     return { denial: this.defaultDenial(context) };
   }
 
@@ -201,11 +210,18 @@ export class Pipeline {
 
   /** A Permit for a destination that the file exempts from the chain (`listener.skip_hosts`). */
   permitSkipped(flow: Flow): Permit {
-    return this.#permit(flow);
+    return new Permit(issuing, flow);
   }
 
-  #permit(flow: Flow): Permit {
-    return new Permit(issuing, flow);
+  #permit({ flow, addressLimits }: RequestContext): Permit {
+    return new Permit(issuing, flow, addressLimits);
+  }
+
+  /** Whether a step needs the body of this request in memory. */
+  needsBodyOf(context: RequestContext): boolean {
+    return this.steps.some(
+      ({ body, plugin }) => body.request !== undefined && (plugin.needsBodyOf?.(context) ?? true),
+    );
   }
 
   /** Asks the chain about an answer, last plugin first. */
@@ -250,6 +266,13 @@ export class Pipeline {
       if (!asked.has(step)) continue;
       await this.#finishStep(step, context, outcome);
     }
+  }
+
+  /** What the plugins that observe have observed. */
+  observations(): readonly { readonly plugin: string; readonly observed: unknown }[] {
+    return this.steps.flatMap(({ name, plugin }) =>
+      plugin.observations === undefined ? [] : [{ plugin: name, observed: plugin.observations() }],
+    );
   }
 
   /** The first plugin that is not ready, with its reason. */

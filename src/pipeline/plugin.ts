@@ -59,6 +59,8 @@ export interface Intent {
 export interface SessionReader {
   /** The user's latest request in this message's session; undefined where there is none, or nobody can tell whose it is. */
   intentOf(context: RequestContext): Intent | undefined;
+  /** True where users asked for things and nobody can tell which of them this message follows from. */
+  isInDoubt(context: RequestContext): boolean;
 }
 
 /** What the framework gives to a plugin instance. */
@@ -79,6 +81,25 @@ export interface PluginDeps {
   carry<T extends object>(key: string, make: () => T): T;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
+  /** Says that the instance permits something else than before: open tunnels are judged again. */
+  changed(): void;
+}
+
+/** One mistake in an instance's configuration that its schema could not find; `path` starts at the configuration. */
+export interface ConfigProblem {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** What `create` throws for mistakes that have a place. */
+export class PluginConfigError extends Error {
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(problems: readonly ConfigProblem[]) {
+    super(problems.map(({ message }) => message).join("\n"));
+    this.name = "PluginConfigError";
+    this.problems = problems;
+  }
 }
 
 /** How a message ended, for {@link Plugin.onFinish}. */
@@ -108,6 +129,8 @@ export type Answer = Decision | undefined;
 export interface Plugin {
   /** Which bodies this instance needs, where that is less than its definition says. */
   readonly body?: BodyAccess;
+  /** Whether the body of this request is needed, where that is not so for every request; asked before `onRequest`. */
+  needsBodyOf?(context: RequestContext): boolean;
   /**
    * Says that the instance judges callers: `Client.process` is then filled in. The paths are those that a caller may
    * have as symbolic links to its executable. `undefined`: nothing depends on the caller.
@@ -131,12 +154,16 @@ export interface Plugin {
    * body is not read, and no frame is shown, where nobody wants it. Absent: every answer.
    */
   wantsAnswer?(context: RequestContext): boolean;
+  /** What `onCredential` would attach to this message, in words and without fetching it; undefined: nothing. */
+  describeCredential?(context: RequestContext): string | undefined;
   /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
   /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
+  /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */
+  observations?(): unknown;
   /** True, or the reason why the instance cannot do its work yet. */
   ready?(): true | string;
   close?(): Promise<void> | void;

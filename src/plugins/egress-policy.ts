@@ -1,24 +1,29 @@
 /** egress-policy: which executable may reach which host, path and method; what no rule allows is refused. */
 import { durationMs } from "../duration.ts";
-import { canonicalPath } from "../http/path.ts";
+import { canonicalTarget } from "../http/canonical-target.ts";
+import { AddressSet, parseAddress } from "../net/address.ts";
 import type { PeerProcess } from "../net/peer-process.ts";
 import {
   allow,
-  type BodyAccess,
   type Decision,
   definePlugin,
   deny,
   type Plugin,
+  PluginConfigError,
   type PluginDeps,
   type RequestContext,
 } from "../pipeline/plugin.ts";
 import { DenialAggregate } from "../policy/aggregate.ts";
 import { type CallerFacts, unresolvedBinary } from "../policy/binary-matcher.ts";
-import type { CombinedPolicy } from "../policy/combined-policy.ts";
-import type { PolicyDecision } from "../policy/decision.ts";
+import {
+  type CombinedPolicy,
+  type InspectionNeeds,
+  readsBodies,
+} from "../policy/combined-policy.ts";
+import type { Grant, PolicyDecision } from "../policy/decision.ts";
 import { type ConnectFacts, parseQuery, type RequestFacts } from "../policy/request-facts.ts";
 import { egressPolicyConfig, type EgressPolicyConfig } from "./egress-policy-config.ts";
-import { readBodyFacts } from "./policy-body.ts";
+import { type BodyFacts, readBodyFacts } from "./policy-body.ts";
 import { makePolicy } from "./policy-source.ts";
 import { WatchedFile } from "./watched-file.ts";
 
@@ -34,10 +39,9 @@ export const egressPolicy = definePlugin<EgressPolicyConfig>({
 
 /** 10,000 endpoints take about 2 MiB. */
 const maxFileBytes = 16 * 1024 * 1024;
-const rank = { allow: 0, audit: 1, deny: 2 } as const;
+const watchEveryMs = 1_000;
 
 class EgressPolicy implements Plugin {
-  readonly body: BodyAccess;
   readonly #config: EgressPolicyConfig;
   readonly #deps: PluginDeps;
   readonly #file: WatchedFile<CombinedPolicy> | undefined;
@@ -45,48 +49,61 @@ class EgressPolicy implements Plugin {
   readonly #denials: DenialAggregate;
   /** Callers that were counted as unresolved: one per connection. */
   readonly #counted = new WeakSet<PeerProcess>();
-  #readsBodies = true;
   #missingSince: number | undefined;
+  #watch: NodeJS.Timeout | undefined;
 
-  /** Throws an Error with every problem of the policy. */
+  /** Throws a PluginConfigError with every problem of the policy. */
   constructor(config: EgressPolicyConfig, deps: PluginDeps) {
     this.#config = config;
     this.#deps = deps;
     this.#denials = deps.carry("denials", () => new DenialAggregate());
-    const { policy_file: path } = config;
-    let first: CombinedPolicy | undefined;
-    if (path === undefined) first = this.#fixed = this.#make();
-    else {
-      let problem: string | undefined;
-      this.#file = new WatchedFile({
-        path,
-        clock: deps.clock,
-        maxBytes: maxFileBytes,
-        parse: (text) => this.#make(text),
-        onProblem: (message, isMissing) => {
-          problem = message;
-          if (isMissing) this.#missingSince ??= deps.clock.now();
-          if (first === undefined) return;
-          deps.count("policy_rejected");
-          deps.log.error({ problem: message }, "policy file not used, the last good one stays");
-        },
-      });
-      first = this.#file.current();
-      if (first === undefined) throw new Error(problem ?? `${path}: not read`);
-    }
-    this.#readsBodies = first.needsBodies;
-    this.body = this.#readsBodies ? { request: "read" } : {};
+    if (config.policy_file === undefined) this.#fixed = this.#make();
+    else this.#file = this.#open(config.policy_file);
+  }
+
+  #open(path: string): WatchedFile<CombinedPolicy> {
+    let isInUse = false;
+    let problem: unknown;
+    const file = new WatchedFile({
+      path,
+      clock: this.#deps.clock,
+      maxBytes: maxFileBytes,
+      parse: (text) => {
+        const policy = this.#make(text);
+        // The value is in use when this turn ends.
+        if (isInUse) queueMicrotask(() => this.#deps.changed());
+        return policy;
+      },
+      onProblem: (message, isMissing, error) => {
+        problem = error instanceof PluginConfigError ? error : fileProblem(message);
+        if (isMissing) this.#missingSince ??= this.#deps.clock.now();
+        if (!isInUse) return;
+        this.#deps.count("policy_rejected");
+        this.#deps.log.error({ problem: message }, "policy file not used, the last good one stays");
+      },
+    });
+    if (file.current() === undefined) throw problem;
+    isInUse = true;
+    return file;
   }
 
   #make(text?: string): CombinedPolicy {
     const { policy, warnings } = makePolicy(this.#config, text);
-    // The pipeline knew at its start whether bodies must be in memory; it cannot be told otherwise later.
-    if (policy.needsBodies && !this.#readsBodies) {
-      throw new Error("endpoints that judge bodies need a reload of the configuration");
-    }
     for (const warning of warnings) this.#deps.log.warn({ warning }, "policy warning");
     this.#deps.count("policy_loaded");
     return policy;
+  }
+
+  start(): Promise<void> {
+    // Who is not asked would not look: a tunnel must end when the file stops allowing it.
+    if (this.#file !== undefined) {
+      this.#watch = setInterval(() => this.#file?.current(), watchEveryMs).unref();
+    }
+    return Promise.resolve();
+  }
+
+  close(): void {
+    clearInterval(this.#watch);
   }
 
   get #policy(): CombinedPolicy {
@@ -95,9 +112,17 @@ class EgressPolicy implements Plugin {
     return policy;
   }
 
+  needsBodyOf({ destination }: RequestContext): boolean {
+    return readsBodies(this.#policy.inspectionOf(destination.host, destination.port));
+  }
+
   callerLinks(): readonly string[] | undefined {
     const policy = this.#policy;
     return policy.needsCaller ? policy.binaryPaths : undefined;
+  }
+
+  observations(): unknown {
+    return { denials: this.#denials.summaries(), dropped: this.#denials.dropped };
   }
 
   ready(): true | string {
@@ -109,7 +134,7 @@ class EgressPolicy implements Plugin {
       : `policy file ${this.#config.policy_file ?? ""} has been missing for ${Math.round(missingMs / 1000)} s`;
   }
 
-  async onRequest(context: RequestContext): Promise<Decision> {
+  onRequest(context: RequestContext): Decision | Promise<Decision> {
     const { host, port } = context.destination;
     const caller = this.#callerOf(context.flow.client.process);
     if (caller === undefined) return this.#refuseCaller(context);
@@ -126,34 +151,40 @@ class EgressPolicy implements Plugin {
     const { grant, entry } = decision;
     if (grant?.inspect === true) context.tunnelTerms.mustInspect = `policy '${entry ?? ""}'`;
     if (grant?.tls === "skip") context.tunnelTerms.keepTls = true;
-    return this.#answer(facts, decision);
+    return this.#answer(context, facts, decision);
   }
 
-  async #judgeRequest(
+  #judgeRequest(
     context: RequestContext,
     policy: CombinedPolicy,
     facts: ConnectFacts,
-  ): Promise<Decision> {
-    const { method, pathname } = context;
-    const canonical = canonicalPath(pathname);
-    const { ambiguous } = canonical;
-    if (ambiguous !== undefined && !isEncodedSlashOnly(pathname, canonical.path)) {
-      return deny("ambiguous_path", { code: "request.malformed", message: ambiguous });
-    }
-    const query = parseQuery(context.path.slice(pathname.length));
+  ): Decision | Promise<Decision> {
+    const { method } = context;
     const needs = policy.inspectionOf(facts.host, facts.port);
-    const body = await readBodyFacts(context, needs, query);
-    const request: RequestFacts = { ...facts, method, path: canonical.path, query, ...body };
-    let decision = policy.evaluateRequest(request);
-    if (canonical.withoutParameters !== undefined) {
-      // A server may cut parameters off: the stricter reading counts.
-      const other = policy.evaluateRequest({ ...request, path: canonical.withoutParameters });
-      if (rank[other.effect] > rank[decision.effect]) decision = other;
+    const target = targetOf(context, needs);
+    if ("refused" in target) {
+      return deny("ambiguous_path", { code: "request.malformed", message: target.refused });
     }
-    return this.#answer(facts, decision, request);
+    const { path } = target;
+    const query = parseQuery(target.query);
+    const judge = (body: BodyFacts): Decision => {
+      const request: RequestFacts = { ...facts, method, path, query, ...body };
+      const decision = policy.evaluateRequest(request);
+      const answer = this.#answer(context, facts, decision, request);
+      // What is judged is what is sent, for this plugin and for every one after it.
+      if (needs.judgesRequests && answer.action === "allow")
+        context.rewritePath(path + target.query);
+      return answer;
+    };
+    return readsBodies(needs) ? readBodyFacts(context, needs, query).then(judge) : judge({});
   }
 
-  #answer(facts: ConnectFacts, decision: PolicyDecision, request?: RequestFacts): Decision {
+  #answer(
+    context: RequestContext,
+    facts: ConnectFacts,
+    decision: PolicyDecision,
+    request?: RequestFacts,
+  ): Decision {
     const { effect, code, reason, entry, rule, inspection } = decision;
     const where = {
       ...(entry === undefined ? {} : { policy: entry }),
@@ -175,6 +206,8 @@ class EgressPolicy implements Plugin {
         this.#deps.clock.now(),
       );
     }
+    const ranges = decision.grant === undefined ? undefined : addressesOf(facts, decision.grant);
+    if (ranges !== undefined) context.limitAddresses(ranges);
     if (effect === "allow") return allow("policy_allowed", details);
     if (effect === "audit") {
       this.#deps.count("audited");
@@ -218,10 +251,28 @@ function denialCode({ code }: PolicyDecision): string {
   return code === "body-too-large" ? "request.body-too-large" : "policy.forbidden";
 }
 
-/** True when nothing but encoded slashes makes the path ambiguous; endpoints then say whether they allow them. */
-function isEncodedSlashOnly(pathname: string, canonical: string): boolean {
-  if (!/%2f/i.test(pathname)) return false;
-  const segments = canonical.split(/\/|%2F/);
-  if (segments.some((segment) => /^\.{1,2}(?:;|%3B|$)/.test(segment))) return false;
-  return canonicalPath(pathname.replaceAll(/%2f/gi, "x")).ambiguous === undefined;
+/** The path that rules are asked about, or why there is none; as it came where no rule is about requests. */
+function targetOf(
+  context: RequestContext,
+  { judgesRequests }: InspectionNeeds,
+): { readonly path: string; readonly query: string } | { readonly refused: string } {
+  const { path, pathname } = context;
+  if (!judgesRequests) return { path: pathname, query: path.slice(pathname.length) };
+  // Whether an encoded slash may be there is for the endpoint to say.
+  const target = canonicalTarget(path, { allowEncodedSlash: true });
+  if ("fault" in target) return { refused: `the path cannot be judged: ${target.fault}` };
+  return target.doubtful === undefined ? target : { refused: target.doubtful };
+}
+
+/** The addresses that a permitted destination may be dialled at; undefined leaves that to the address guard. */
+function addressesOf({ host }: ConnectFacts, grant: Grant): AddressSet | undefined {
+  if (grant.allowedIps !== undefined) return grant.allowedIps;
+  // An address that the policy lists by itself is meant, also where private networks are closed.
+  return grant.isExactHost && parseAddress(host) !== undefined
+    ? AddressSet.parse([host])
+    : undefined;
+}
+
+function fileProblem(message: string): PluginConfigError {
+  return new PluginConfigError([{ path: ["policy_file"], message }]);
 }

@@ -1,8 +1,12 @@
 /** The plugins that come with the proxy. */
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
+import { a2aParser } from "./a2a-parser.ts";
 import { egressPolicy } from "./egress-policy.ts";
+import { ibac } from "./ibac.ts";
+import { inferenceParser } from "./inference-parser.ts";
 import { jwtValidation } from "./jwt-validation.ts";
 import { mcpParser } from "./mcp-parser.ts";
+import { opa } from "./opa.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
 import { unavailablePlugins } from "./unavailable.ts";
@@ -18,6 +22,10 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(tokenExchange),
   hidden(staticInject),
   hidden(egressPolicy),
+  hidden(opa),
+  hidden(a2aParser),
+  hidden(inferenceParser),
   hidden(mcpParser),
+  hidden(ibac),
   ...unavailablePlugins.map(hidden),
 ];

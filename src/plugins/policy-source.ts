@@ -1,4 +1,5 @@
 /** Makes a policy of a configuration and of the text of its file: all of it or, with every problem named, none of it. */
+import { readFileSync } from "node:fs";
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
 import { readAllowlist } from "../policy/allowlist.ts";
 import { CombinedPolicy } from "../policy/combined-policy.ts";
@@ -7,6 +8,7 @@ import type { Dialect } from "../policy/endpoint.ts";
 import type { Support } from "../policy/endpoint-context.ts";
 import { type KeyPath, type Position, type Problem, problemText } from "../policy/problem.ts";
 import { PolicyRules } from "../policy/rules.ts";
+import { type ConfigProblem, PluginConfigError } from "../pipeline/plugin.ts";
 import type { EgressPolicyConfig } from "./egress-policy-config.ts";
 
 /** A policy and the warnings about it. */
@@ -16,13 +18,13 @@ export interface MadePolicy {
 }
 
 /** What this proxy does for the features of the format that policy/ alone cannot enforce. */
-const support: Support = { allowedIps: false, tlsSkip: true, webSocketMessages: false };
+const support: Support = { allowedIps: true, tlsSkip: true, webSocketMessages: false };
 
 /** Problems that one Error spells out. */
 const maxListed = 50;
 const maxAliases = 100;
 
-/** Makes the policy; throws an Error with one line per problem. `fileText` is that of `policy_file`. */
+/** Makes the policy; throws a {@link PluginConfigError} with every problem. `fileText` is that of `policy_file`. */
 export function makePolicy(config: EgressPolicyConfig, fileText?: string): MadePolicy {
   const dialect: Dialect = {
     emptyBinaries: config.empty_binaries,
@@ -36,8 +38,10 @@ export function makePolicy(config: EgressPolicyConfig, fileText?: string): MadeP
   const { allowlist, problems } = readAllowlist({ allow, deny });
   note(problems, undefined, notes);
   const { errors, warnings } = notes;
-  if (errors.length > maxListed) errors.splice(maxListed, errors.length, "and more problems");
-  if (errors.length > 0) throw new Error(errors.join("\n"));
+  if (errors.length > maxListed) {
+    errors.splice(maxListed, errors.length, { path: [], message: "and more problems" });
+  }
+  if (errors.length > 0) throw new PluginConfigError(errors);
   const isListed = allow !== undefined || deny !== undefined;
   const policy = new CombinedPolicy({ rules, allowlist: isListed ? allowlist : undefined });
   return { policy, warnings };
@@ -72,7 +76,8 @@ function merged(value: unknown, inline: Readonly<Record<string, unknown>>): unkn
   if (!isMapping(own)) return value;
   const twice = Object.keys(inline).find((key) => Object.hasOwn(own, key));
   if (twice !== undefined) {
-    throw new Error(`network_policies.${twice} is in the policy file and in the configuration`);
+    const message = `'${twice}' is in the policy file and in the configuration`;
+    throw new PluginConfigError([{ path: ["network_policies", twice], message }]);
   }
   return { ...value, network_policies: { ...own, ...inline } };
 }
@@ -87,14 +92,34 @@ function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 interface Notes {
-  readonly errors: string[];
+  readonly errors: ConfigProblem[];
   readonly warnings: string[];
 }
 
 function note(problems: readonly Problem[], file: string | undefined, notes: Notes): void {
   for (const problem of problems) {
-    const text = problemText(problem, problem.line === undefined ? undefined : file);
-    (problem.severity === "error" ? notes.errors : notes.warnings).push(text);
+    const isInFile = problem.line !== undefined;
+    const text = problemText(problem, isInFile ? file : undefined);
+    if (problem.severity === "warning") notes.warnings.push(text);
+    else if (isInFile) notes.errors.push({ path: ["policy_file"], message: text });
+    else notes.errors.push({ path: problem.keyPath, message: problem.message });
+  }
+}
+
+/** Keys of the entries that a configuration and its file have; none of a part that cannot be read. */
+export function policyKeys(config: unknown): readonly string[] {
+  if (!isMapping(config)) return [];
+  const inline = config["network_policies"];
+  const file = config["policy_file"];
+  const keys = isMapping(inline) ? Object.keys(inline) : [];
+  if (typeof file !== "string") return keys;
+  try {
+    const { value } = parsePolicyText(readFileSync(file, "utf8"), file);
+    const entries = isMapping(value) ? value["network_policies"] : undefined;
+    return isMapping(entries) ? [...keys, ...Object.keys(entries)] : keys;
+  } catch {
+    // A file that is gone or broken has no keys to keep clear of.
+    return keys;
   }
 }
 
@@ -104,7 +129,7 @@ export interface PolicyText {
   locate(path: KeyPath): Position;
 }
 
-/** Parses the text of a policy file; an Error has one line per syntax error, with its place. */
+/** Parses the text of a policy file; throws a {@link PluginConfigError} with every syntax error and its place. */
 export function parsePolicyText(text: string, file: string): PolicyText {
   const lines = new LineCounter();
   const document = parseDocument(text, {
@@ -121,9 +146,9 @@ export function parsePolicyText(text: string, file: string): PolicyText {
   if (document.errors.length > 0) {
     const listed = document.errors.slice(0, maxListed).map((error) => {
       const { line, column } = positionOf(error.pos[0]);
-      return `${file}:${line}:${column}: ${error.message}`;
+      return { path: ["policy_file"], message: `${file}:${line}:${column}: ${error.message}` };
     });
-    throw new Error(listed.join("\n"));
+    throw new PluginConfigError(listed);
   }
   const value: unknown = document.toJS({ maxAliasCount: maxAliases }) ?? {};
   return {

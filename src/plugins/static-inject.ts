@@ -64,6 +64,16 @@ class StaticInject implements Plugin {
     this.#replaced = new FieldNames(["authorization", config.inject_header]);
   }
 
+  describeCredential({ destination }: RequestContext): string | undefined {
+    if (this.#hosts?.matches(destination.host) === false) return undefined;
+    const { inject_header: header, key_by: keyBy, key = "", source, placeholder } = this.#config;
+    if (destination.scheme === "http" && this.#config.allow_plaintext === false)
+      return "nothing: credentials are not attached to plain HTTP, and the request is refused";
+    const place = keyBy === "static" ? key : `${destination.authority} or ${destination.host}`;
+    const instead = placeholder === undefined ? "a bearer token" : "the placeholder";
+    return `${header}: the credential of ${place} from ${source}, in place of ${instead} that the client has to send`;
+  }
+
   async onCredential(context: RequestContext): Promise<Decision> {
     const { destination } = context;
     if (this.#hosts?.matches(destination.host) === false) return skip("host_not_listed");

@@ -101,6 +101,21 @@ class TokenExchange implements Plugin {
       : true;
   }
 
+  describeCredential({ destination }: RequestContext): string | undefined {
+    const route = this.#routes.find(destination.host);
+    if (route === undefined && this.#config.default_policy === "passthrough") return undefined;
+    if (route?.passthrough === true) return undefined;
+    const { audience_from_host: fromHost } = this.#config;
+    const audience = route?.audience ?? (fromHost ? firstLabel(destination.host) : undefined);
+    const scopes = route?.scopes ?? [];
+    const terms = [
+      ...(audience === undefined ? [] : [`audience ${audience}`]),
+      ...(scopes.length === 0 ? [] : [`scope ${scopes.join(" ")}`]),
+    ];
+    const wanted = terms.length === 0 ? "" : ` (${terms.join(", ")})`;
+    return `Authorization: a token exchanged at ${route?.tokenUrl ?? this.#tokenUrl}${wanted}`;
+  }
+
   onCredential(context: RequestContext): Decision | Promise<Decision> {
     // The destination is where the bytes go; the Host field is only what the agent wrote (TX-09).
     const route = this.#routes.find(context.destination.host);

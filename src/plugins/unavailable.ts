@@ -16,12 +16,8 @@ const remove = "remove the entry, or set on_error: off on it";
 
 /** One definition per name, each with what to do about it. */
 export const unavailablePlugins: readonly PluginDefinition[] = [
-  unavailable("opa", "Judges messages by an OPA bundle", remove),
   unavailable("tool-policy", "Judges MCP tool calls", remove),
   unavailable("token-broker", "Fetches tokens from a broker that asks for consent", remove),
-  unavailable("a2a-parser", "Records what A2A messages say", remove),
-  unavailable("inference-parser", "Records what calls of language models say", remove),
-  unavailable("ibac", "Has a language model judge actions against the user's intent", remove),
   unavailable("sparc", "Has a reflection service judge tool calls", remove),
   unavailable("context-guru", "Shortens large tool outputs in calls of language models", remove),
   unavailable("litellm-budget-track", "Refuses calls of language models above a budget", remove),

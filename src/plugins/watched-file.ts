@@ -12,7 +12,7 @@ export interface WatchedFileOptions<T> {
   /** Makes the value of the text; throws an Error that says what is wrong with it, without quoting a secret. */
   parse(text: string): T;
   /** Hears of every new problem once; the last good value stays. `isMissing`: there is no such file. */
-  onProblem?(message: string, isMissing: boolean): void;
+  onProblem?(message: string, isMissing: boolean, error: unknown): void;
 }
 
 /** How long a look at the file is good for. A look is one stat call, a few microseconds. */
@@ -71,7 +71,7 @@ export class WatchedFile<T> {
       const problem = `${path}: ${missing ? "the file does not exist" : messageOf(error)}`;
       if (problem === this.#problem) return;
       this.#problem = problem;
-      this.#options.onProblem?.(problem, missing);
+      this.#options.onProblem?.(problem, missing, error);
     }
   }
 }

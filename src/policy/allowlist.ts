@@ -5,7 +5,7 @@
  * files. Items of `deny` beat items of `allow`.
  */
 import { readCallers } from "./callers.ts";
-import type { PolicyDecision } from "./decision.ts";
+import type { Grant, PolicyDecision } from "./decision.ts";
 import { type Glob, GlobTable } from "./glob.ts";
 import { HostIndex } from "./host-index.ts";
 import { parseHostSyntax } from "./host-syntax.ts";
@@ -153,6 +153,18 @@ export class Allowlist {
     return matching(this.#deny, facts).some(isAboutRequests);
   }
 
+  /** True when some item of either list is about requests to this host and port, whoever makes them. */
+  judgesRequestsOf(host: string, port: number): boolean {
+    let isJudged = false;
+    for (const index of [this.#deny, this.#allow]) {
+      index.forEach(host, (item) => {
+        if (item.ports.length === 0 || item.ports.includes(port))
+          isJudged ||= isAboutRequests(item);
+      });
+    }
+    return isJudged;
+  }
+
   /** Judges a connection. Requests on it must be judged too when any item is about requests. */
   evaluateConnect(facts: ConnectFacts): PolicyDecision {
     const denial = this.denies(facts);
@@ -160,17 +172,17 @@ export class Allowlist {
     const allowed = matching(this.#allow, facts);
     const [first] = allowed;
     if (first === undefined) return notListed(facts);
+    return { ...listed(facts, first), grant: this.#grant(facts, allowed) };
+  }
+
+  #grant(facts: ConnectFacts, allowed: readonly Item[]): Grant {
     const isOpen = allowed.some((item) => !isAboutRequests(item));
-    const inspect = !isOpen || this.refusesRequestsOf(facts);
     return {
-      ...listed(facts, first),
-      grant: {
-        entries: allowed.map(({ label }) => label),
-        inspect,
-        tls: "auto",
-        allowedIps: undefined,
-        isExactHost: allowed.some(({ host }) => host === facts.host),
-      },
+      entries: allowed.map(({ label }) => label),
+      inspect: !isOpen || this.refusesRequestsOf(facts),
+      tls: "auto",
+      allowedIps: undefined,
+      isExactHost: allowed.some(({ host }) => host === facts.host),
     };
   }
 
@@ -178,8 +190,10 @@ export class Allowlist {
   evaluateRequest(facts: RequestFacts): PolicyDecision {
     const denial = this.denies(facts);
     if (denial !== undefined) return denial;
-    const hit = matching(this.#allow, facts).find((item) => selects(item, facts, "allow"));
-    return hit === undefined ? notListed(facts) : listed(facts, hit);
+    const allowed = matching(this.#allow, facts);
+    const hit = allowed.find((item) => selects(item, facts, "allow"));
+    if (hit === undefined) return notListed(facts);
+    return { ...listed(facts, hit), grant: this.#grant(facts, allowed) };
   }
 }
 

@@ -12,8 +12,13 @@ export interface PolicyParts {
   readonly allowlist: Allowlist | undefined;
 }
 
+/** Destinations whose needs are remembered. */
+const maxRemembered = 512;
+
 /** How requests to a destination are judged. */
 export interface InspectionNeeds {
+  /** False where the host is open whole: its requests go as they came. */
+  readonly judgesRequests: boolean;
   readonly protocols: ReadonlySet<InspectedProtocol>;
   /** The longest body that any of its endpoints reads. */
   readonly bodyLimitBytes: number;
@@ -25,9 +30,15 @@ export interface InspectionNeeds {
  */
 export class CombinedPolicy {
   readonly #parts: PolicyParts;
+  /** Exact executable paths of the document: as a caller sees its files they may be symbolic links. */
+  readonly binaryPaths: readonly string[];
+  readonly #needs = new Map<string, InspectionNeeds>();
 
   constructor(parts: PolicyParts) {
     this.#parts = parts;
+    const entries = parts.rules?.document.entries ?? [];
+    const paths = entries.flatMap(({ binaries }) => binaries.filter((path) => !path.includes("*")));
+    this.binaryPaths = [...new Set(paths)];
   }
 
   /** Some answer depends on who the caller is. */
@@ -35,25 +46,20 @@ export class CombinedPolicy {
     return this.#parts.rules?.needsCaller ?? false;
   }
 
-  /** Exact executable paths of the document: as a caller sees its files they may be symbolic links. */
-  get binaryPaths(): readonly string[] {
-    const entries = this.#parts.rules?.document.entries ?? [];
-    const paths = entries.flatMap(({ binaries }) => binaries.filter((path) => !path.includes("*")));
-    return [...new Set(paths)];
-  }
-
-  /** Some endpoint can be judged only with the body in hand. */
-  get needsBodies(): boolean {
-    const entries = this.#parts.rules?.document.entries ?? [];
-    return entries.some(({ endpoints }) =>
-      endpoints.some(
-        ({ inspection }) => inspection !== undefined && readsBody(inspection.protocol),
-      ),
-    );
-  }
-
   /** What has to be known of a request to this destination. */
   inspectionOf(host: string, port: number): InspectionNeeds {
+    const key = `${port} ${host}`;
+    let needs = this.#needs.get(key);
+    if (needs === undefined) {
+      needs = this.#needsOf(host, port);
+      // Emptied whole when full: a stranger can ask for many hosts, but not make this grow.
+      if (this.#needs.size >= maxRemembered) this.#needs.clear();
+      this.#needs.set(key, needs);
+    }
+    return needs;
+  }
+
+  #needsOf(host: string, port: number): InspectionNeeds {
     const protocols = new Set<InspectedProtocol>();
     let bodyLimitBytes = 0;
     for (const { endpoint } of this.#parts.rules?.endpointsOf(host, port) ?? []) {
@@ -64,7 +70,8 @@ export class CombinedPolicy {
         bodyLimitBytes = Math.max(bodyLimitBytes, inspection.bodyLimitBytes);
       }
     }
-    return { protocols, bodyLimitBytes };
+    const isListed = this.#parts.allowlist?.judgesRequestsOf(host, port) ?? false;
+    return { judgesRequests: protocols.size > 0 || isListed, protocols, bodyLimitBytes };
   }
 
   evaluateConnect(facts: ConnectFacts): PolicyDecision {
@@ -107,6 +114,12 @@ export class CombinedPolicy {
       ? decision
       : { ...decision, grant: { ...grant, inspect: true } };
   }
+}
+
+/** True when the body of a request has to be read to judge it. */
+export function readsBodies({ protocols }: InspectionNeeds): boolean {
+  for (const protocol of protocols) if (readsBody(protocol)) return true;
+  return false;
 }
 
 function readsBody(protocol: InspectedProtocol): boolean {

@@ -17,6 +17,7 @@ export interface Problem {
   readonly severity: "error" | "warning";
   /** The key path as text, e.g. `network_policies.github.endpoints[0].port`. */
   readonly path: string;
+  readonly keyPath: KeyPath;
   readonly message: string;
   readonly line?: number;
   readonly column?: number;
@@ -39,7 +40,7 @@ export class Problems {
   get list(): readonly Problem[] {
     if (this.#dropped === 0) return this.#found;
     const message = `${this.#dropped} more problems are not listed`;
-    return [...this.#found, { severity: "error", path: "", message }];
+    return [...this.#found, { severity: "error", path: "", keyPath: [], message }];
   }
 
   get hasErrors(): boolean {
@@ -64,6 +65,7 @@ export class Problems {
     this.#found.push({
       severity,
       path: pathText(path),
+      keyPath: path,
       message,
       ...(position === undefined ? {} : { line: position.line, column: position.column }),
     });

@@ -202,8 +202,8 @@ class Exchange {
 
   /** What goes on the wire: the context's fields and body, and our own Via. */
   #outgoing(buffered: Buffer | undefined): OutgoingRequest {
-    const { downstream, path, basePath = "", upgrade } = this.#request;
-    const { headers, content } = this.#context;
+    const { downstream, basePath = "", upgrade } = this.#request;
+    const { headers, content, path } = this.#context;
     if (content.replaced) headers.delete("content-encoding");
     const bytes = content.replaced ? content.bytes : buffered;
     if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));

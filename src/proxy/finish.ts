@@ -152,7 +152,8 @@ function endingFacts(
 ): EventFacts | undefined {
   if (ending.refused && context.invocations.length === 0) return undefined;
   const phase = ending.refused ? "denied" : "response";
-  return { phase, at, statusCode: ending.status, durationMs, ...errorOf(ending) };
+  const { status: statusCode, bytesReceived, bytesSent } = ending;
+  return { phase, at, statusCode, durationMs, bytesReceived, bytesSent, ...errorOf(ending) };
 }
 
 function errorOf(ending: Ending): { readonly error?: EventError } {

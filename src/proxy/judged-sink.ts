@@ -1,8 +1,9 @@
 /** An answer that the chain has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
 import { ProxyError } from "../errors.ts";
 import { type BodyBudget, decodeBody } from "../http/body.ts";
+import { type FrameReader, frameReaderFor, type StreamFrame } from "../http/frames.ts";
 import { HeaderList } from "../http/headers.ts";
-import { type SseFields, SseReader, writeSseFrame } from "../http/sse.ts";
+import { writeSseFrame } from "../http/sse.ts";
 import { StreamDecoder } from "../http/stream-decoder.ts";
 import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
@@ -10,7 +11,6 @@ import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
 import type { Downstream } from "./downstream.ts";
 import { refusalEvent, renderResponseRefusal } from "./reply.ts";
-import { isEventStream } from "./response-head.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
 /** What the judged path needs of its exchange. */
@@ -44,7 +44,7 @@ export class JudgedSink implements ResponseSink {
   #half: ResponseHalf | undefined;
   #reason: string | undefined;
   #direct: DirectSink | undefined;
-  #reader: SseReader | undefined;
+  #reader: FrameReader | undefined;
   #decoder: StreamDecoder | undefined;
   /** Bytes of chunks whose frames were not forwarded yet. */
   #pending = 0;
@@ -66,7 +66,9 @@ export class JudgedSink implements ResponseSink {
     this.#reason = reason;
     context.response = this.#half;
     const bodyless = context.method === "HEAD" || status === 204 || status === 304;
-    const streams = isEventStream(headers);
+    const type = this.#half.headers.get("content-type");
+    const reader = frameReaderFor(type, this.#options.maxBodyBytes);
+    const streams = reader !== undefined;
     const { responseBody, rewritesResponse, frames } = needs;
     if (!bodyless && (responseBody || frames) && (!streams || rewritesResponse)) {
       this.#mode = "body";
@@ -74,7 +76,7 @@ export class JudgedSink implements ResponseSink {
     }
     if (frames && streams && !bodyless) {
       this.#mode = "frames";
-      this.#reader = new SseReader({ limitBytes: this.#options.maxBodyBytes });
+      this.#reader = reader;
     }
     if (this.#mode === "frames" && !this.#openDecoder(this.#half.headers)) return;
     control.pause();
@@ -225,7 +227,7 @@ export class JudgedSink implements ResponseSink {
     return decoded.bytes;
   }
 
-  async #forwardFrames(frames: ReturnType<SseReader["push"]>): Promise<void> {
+  async #forwardFrames(frames: readonly StreamFrame[]): Promise<void> {
     const { pipeline, context } = this.#options;
     for (const fields of frames) {
       if (this.#over) return;
@@ -234,7 +236,7 @@ export class JudgedSink implements ResponseSink {
       // Comments and bare fields carry nothing to judge, and keep-alives must get through.
       if (data !== undefined) {
         const frame = {
-          data: Buffer.from(data),
+          data: typeof data === "string" ? Buffer.from(data) : data,
           last: false,
           ...(event === undefined ? {} : { event }),
         };
@@ -287,9 +289,14 @@ export class JudgedSink implements ResponseSink {
 }
 
 /** The frame with other data; its comments, id and retry stay. */
-function withData({ comments, event, id, retry }: SseFields, data: Buffer | undefined): Buffer {
+function withData(frame: StreamFrame, data: Buffer | undefined): Buffer {
+  if (!("comments" in frame)) {
+    if (data === undefined) return Buffer.alloc(0);
+    throw new ProxyError("internal.fault", "a binary event cannot be given other data");
+  }
+  const { comments, event, id, retry } = frame;
   const text = writeSseFrame({
-    ...(comments === undefined ? {} : { comments }),
+    comments,
     ...(id === undefined ? {} : { id }),
     ...(retry === undefined ? {} : { retry }),
     ...(data === undefined ? {} : { data: data.toString("utf8") }),

@@ -3,7 +3,12 @@ import type { IncomingMessage } from "node:http";
 import { ProxyError } from "../errors.ts";
 import { framingProblem } from "../http/framing.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
-import { type Destination, parseHostHeader, type Scheme } from "../net/destination.ts";
+import {
+  type Destination,
+  parseAuthority,
+  parseHostHeader,
+  type Scheme,
+} from "../net/destination.ts";
 
 /** Throws `request.*` when the next hop could read this message differently from us. */
 export function checkFraming(request: IncomingMessage, maxHeaders: number): void {
@@ -51,7 +56,11 @@ export function checkHostAgrees(
   const host = request.headers.host;
   // The usual case, compared before anything is parsed: the client wrote the same text twice.
   if (host === undefined || host === destination.hostHeader) return;
-  const named = parseHostHeader(host, scheme);
+  // A tunnel has no default port, and Node's fetch leaves the port out of this field all the same: it is the target's.
+  const named =
+    scheme === "tcp"
+      ? parseAuthority(host, scheme, destination.port)
+      : parseHostHeader(host, scheme);
   if (named.equals(destination)) return;
   throw new ProxyError(
     "request.misdirected",

@@ -40,12 +40,6 @@ export function contentLengthOf(headers: readonly string[]): number | undefined 
   return value === undefined ? undefined : Number(value);
 }
 
-/** True for a stream of server-sent events. */
-export function isEventStream(headers: readonly string[]): boolean {
-  const type = fieldOf(headers, "content-type");
-  return type !== undefined && /^\s*text\/event-stream\s*(;|$)/i.test(type);
-}
-
 /** The trailer fields that may be forwarded. */
 export function safeTrailers(
   trailers: Readonly<Record<string, string | string[] | undefined>>,

@@ -52,9 +52,16 @@ export class TunnelRegistry {
     let cut = 0;
     for (const tunnel of this.#open) {
       if (skips(tunnel.facts.flow.destination.host)) continue;
+      const { flow, stage, method, path, host, headers, hasBody, cancellation } = tunnel.facts;
       const context = new RequestContext({
-        ...tunnel.facts,
-        headers: tunnel.facts.headers.clone(),
+        flow,
+        stage,
+        method,
+        path,
+        host,
+        headers: headers.clone(),
+        hasBody,
+        cancellation,
       });
       const verdict = await pipeline
         .runRequest(context, { deferDefault: tunnel.isBridged === true })

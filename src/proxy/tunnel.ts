@@ -1,5 +1,4 @@
 /** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
-import type { Destination } from "../net/destination.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
@@ -8,8 +7,8 @@ import { bridgeTunnel } from "./bridged-tunnel.ts";
 import type { Ending } from "./finish.ts";
 import { notTls, refuse, refuseInsideTls, refuseOutside } from "./refused-tunnel.ts";
 import { denialOf } from "./reply.ts";
-import type { Runtime } from "./runtime.ts";
 import { spliceTunnel } from "./spliced-tunnel.ts";
+import { planFor, planWith, unseenRefusal } from "./tunnel-plan.ts";
 import type { TunnelRequest, TunnelServices } from "./tunnel-request.ts";
 
 /** Runs the tunnel to its end. Never rejects. */
@@ -57,7 +56,7 @@ async function carry(
 ): Promise<Ending> {
   const { runtime, flow, captured } = request;
   const { recorder } = services;
-  const planned = planFor(runtime, flow.destination, skipped);
+  const planned = planFor(runtime.bridge, flow.destination, skipped);
   // What was captured has shown what it is; there is nothing to open in a protocol of another kind.
   const isRaw = captured !== undefined && !captured.isTls;
   const canOpen = planned === "bridge" && !isRaw;
@@ -80,16 +79,12 @@ async function carry(
     recorder.permitted(context);
   }
   const parts = { ...request, context, permit, skipped };
-  const { mustInspect, keepTls } = context.tunnelTerms;
-  const plan = planned === "bridge" && keepTls ? "passthrough" : planned;
+  const plan = planWith(planned, context.tunnelTerms);
   if (isDeferred && plan !== "bridge") {
     return refuse(request, runtime.outbound.defaultDenial(context), false);
   }
-  if (mustInspect !== undefined && plan !== "bridge") {
-    // Its requests would pass unseen; nothing has been dialled yet.
-    const message = `${flow.destination.authority} is open only to requests that can be judged (${mustInspect}), and the TLS bridge does not open this connection`;
-    return refuse(request, { code: "policy.forbidden", message }, false);
-  }
+  const message = unseenRefusal(plan, flow.destination, context.tunnelTerms);
+  if (message !== undefined) return refuse(request, { code: "policy.forbidden", message }, false);
   if (plan === "bridge") {
     return isRaw
       ? refuse(request, notTls(flow.destination), false)
@@ -103,16 +98,4 @@ function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Endin
   recorder.metrics.refused("tunnels");
   const message = "too many tunnels are open (limits.max_tunnels)";
   return refuse(request, { code: "proxy.overloaded", message }, false);
-}
-
-/** What becomes of a permitted connection. Hosts that skip the chain are not opened either. */
-function planFor(
-  runtime: Runtime,
-  destination: Destination,
-  skipped: boolean,
-): "bridge" | "passthrough" | "splice" {
-  if (skipped || runtime.bridge === undefined) return "splice";
-  const decision = runtime.bridge.decide(destination);
-  if (decision.action === "bridge") return "bridge";
-  return decision.reason === "port" ? "splice" : "passthrough";
 }

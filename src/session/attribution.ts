@@ -18,6 +18,8 @@ import { Turn, TurnIndex } from "./turn.ts";
 export interface AttributedStore {
   rekey(from: string, to: string, belongs: (flowId: string) => boolean): void;
   intentOf(sessionId: string): Intent | undefined;
+  /** What users asked for last, of two sessions at most. */
+  someIntents(): readonly Intent[];
 }
 
 /** What an {@link Attribution} is made with. */
@@ -99,9 +101,18 @@ export class Attribution implements SessionReader {
     }
     if (sessionId !== undefined) return this.#store.intentOf(sessionId);
     // Several conversations without a name share `default`: whose intent it holds is anybody's guess.
-    return turn === undefined && this.#nameless > 1
-      ? undefined
-      : this.#store.intentOf(defaultSessionId);
+    if (turn !== undefined) return this.#store.intentOf(defaultSessionId);
+    if (this.#nameless > 1) return undefined;
+    // What nothing ties can follow from no other than the one conversation that is known, if it is one.
+    const known = this.#store.someIntents();
+    return known.length > 1 ? undefined : known[0];
+  }
+
+  /** Whether users asked for things and nobody can tell which of them this message follows from. */
+  isInDoubt(context: RequestContext): boolean {
+    if (this.intentOf(context) !== undefined) return false;
+    const isTied = this.#turnOf(context) !== undefined || context.sessionId !== undefined;
+    return !isTied && (this.#nameless > 1 || this.#store.someIntents().length > 1);
   }
 
   close(): void {

@@ -41,6 +41,11 @@ export interface SessionEvent {
   readonly error?: EventError;
   /** Whole milliseconds: the Go program's clients decode an integer. */
   readonly durationMs?: number;
+  /** Bytes of content, from the client and to it. */
+  readonly bytesReceived?: number;
+  readonly bytesSent?: number;
+  /** The authenticated name of the agent, where the file has `callers`. */
+  readonly caller?: string;
   readonly tunnel?: true;
 }
 
@@ -51,6 +56,8 @@ export interface EventFacts {
   readonly at: number;
   readonly statusCode?: number;
   readonly durationMs?: number;
+  readonly bytesReceived?: number;
+  readonly bytesSent?: number;
   readonly error?: EventError;
 }
 
@@ -91,6 +98,9 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
   if (facts.statusCode !== undefined) event.statusCode = facts.statusCode;
+  if (facts.bytesReceived !== undefined) event.bytesReceived = facts.bytesReceived;
+  if (facts.bytesSent !== undefined) event.bytesSent = facts.bytesSent;
+  if (flow.client.caller !== undefined) event.caller = flow.client.caller;
   if (facts.error !== undefined) event.error = facts.error;
   if (facts.durationMs !== undefined) event.durationMs = Math.round(facts.durationMs);
   return event;

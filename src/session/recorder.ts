@@ -45,4 +45,8 @@ export class SessionRecorder implements SessionReader {
   intentOf(context: RequestContext): Intent | undefined {
     return this.#attribution.intentOf(context);
   }
+
+  isInDoubt(context: RequestContext): boolean {
+    return this.#attribution.isInDoubt(context);
+  }
 }

@@ -148,6 +148,17 @@ export class SessionStore {
       : { text, sessionId: id, at: event.at };
   }
 
+  /** What users asked for last, of two sessions at most: who wants to know whether there is one need not count on. */
+  someIntents(): readonly Intent[] {
+    const found: Intent[] = [];
+    for (const id of this.#sessions.keys()) {
+      const intent = this.intentOf(id);
+      if (intent !== undefined) found.push(intent);
+      if (found.length > 1) break;
+    }
+    return found;
+  }
+
   /** Newest first; expired sessions are not there. */
   list(): readonly SessionSummary[] {
     const now = this.#clock.now();

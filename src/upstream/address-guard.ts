@@ -6,8 +6,10 @@
  */
 import { ProxyError } from "../errors.ts";
 import {
+  type AddressClass,
   type AddressSet,
   classifyAddress,
+  embeddedIPv4,
   type IpAddress,
   isMetadataName,
   parseAddress,
@@ -29,6 +31,32 @@ export interface AddressGuardOptions {
   readonly onRefused?: (addressClass: string) => void;
 }
 
+/** Why an address may not be dialled. */
+export type AddressObjection =
+  AddressClass | "own-listener" | "outside-allowed-ips" | "control-plane-port";
+
+/** What would change a refusal, where that is not `egress.allow_ips` alone. */
+const remedies: Readonly<Record<string, string>> = {
+  private: "egress.private_networks or egress.allow_ips would have to name it",
+  "own-listener": "the proxy never dials its own listeners",
+  "outside-allowed-ips": "allowed_ips of the policy entry do not hold it",
+  "control-plane-port": "allowed_ips open no port of etcd, the Kubernetes API or a kubelet",
+};
+
+/** etcd, the Kubernetes API server and kubelets: the file format lets no `allowed_ips` open them. */
+const controlPlanePorts: ReadonlySet<number> = new Set([2379, 2380, 6443, 10_250, 10_255]);
+
+/** One address of a destination, for somebody who asks what would happen. */
+export interface JudgedAddress {
+  /** The host itself, where its name alone is refused. */
+  readonly address: string;
+  readonly class: AddressClass;
+  /** Absent where it may be dialled. */
+  readonly objection?: AddressObjection;
+  /** What would change that. */
+  readonly remedy?: string;
+}
+
 /** Vets destinations for one generation. */
 export class AddressGuard {
   readonly #options: AddressGuardOptions;
@@ -41,18 +69,24 @@ export class AddressGuard {
   /**
    * The addresses that may be dialled for this destination, in the resolver's order.
    *
+   * `limits` are those of the permit: an address must be in every one of them, and a private one among them is open.
+   *
    * Rejects with `upstream.unresolvable`, or `upstream.address-forbidden` when no address is left.
    */
-  async vet(destination: Destination, signal: AbortSource): Promise<readonly IpAddress[]> {
+  async vet(
+    destination: Destination,
+    signal: AbortSource,
+    limits: readonly AddressSet[] = [],
+  ): Promise<readonly IpAddress[]> {
     const { host } = destination;
     if (isMetadataName(host)) throw this.#forbidden(destination, "metadata", host);
     const literal = parseAddress(host);
     const candidates =
       literal === undefined ? await this.#resolve(host, signal) : ([literal] as const);
     const vetted: IpAddress[] = [];
-    let refused: { readonly why: string; readonly address: IpAddress } | undefined;
+    let refused: { readonly why: AddressObjection; readonly address: IpAddress } | undefined;
     for (const address of candidates) {
-      const why = this.#objection(address, destination.port);
+      const why = this.#objection(address, destination.port, limits);
       if (why === undefined) vetted.push(address);
       else refused ??= { why, address };
     }
@@ -62,6 +96,26 @@ export class AddressGuard {
       refused?.why ?? "unresolvable",
       refused?.address.toString() ?? host,
     );
+  }
+
+  /** What {@link vet} would say of every address of this destination, without refusing anything. */
+  async judge(
+    destination: Destination,
+    signal: AbortSource,
+    limits: readonly AddressSet[] = [],
+  ): Promise<readonly JudgedAddress[]> {
+    const { host, port } = destination;
+    if (isMetadataName(host)) return [{ address: host, class: "metadata", objection: "metadata" }];
+    const literal = parseAddress(host);
+    const candidates = literal === undefined ? await this.#resolve(host, signal) : [literal];
+    return candidates.map((address) => {
+      const objection = this.#objection(address, port, limits);
+      return {
+        address: address.toString(),
+        class: classifyAddress(address),
+        ...(objection === undefined ? {} : { objection, remedy: remedyOf(objection) }),
+      };
+    });
   }
 
   /** The addresses of a destination that the operator named: any class, but never the proxy itself. */
@@ -102,28 +156,51 @@ export class AddressGuard {
   }
 
   /** Why an address may not be dialled, or undefined. */
-  #objection(address: IpAddress, port: number): string | undefined {
-    const { ownListeners, allowIps, privateNetworks } = this.#options;
+  #objection(
+    address: IpAddress,
+    port: number,
+    limits: readonly AddressSet[],
+  ): AddressObjection | undefined {
+    const { ownListeners, privateNetworks } = this.#options;
     if (ownListeners.owns(address, port)) return "own-listener";
+    if (!limits.every((ranges) => ranges.contains(address))) return "outside-allowed-ips";
     const kind = classifyAddress(address);
-    if (kind === "public") return undefined;
-    if (allowIps.contains(address)) return undefined;
-    if (kind === "private" && privateNetworks === "allow") return undefined;
-    return kind;
+    if (kind === "public" || this.#isNamed(address)) return undefined;
+    if (kind !== "private") return kind;
+    if (privateNetworks === "allow") return undefined;
+    if (limits.length === 0) return kind;
+    return controlPlanePorts.has(port) ? "control-plane-port" : undefined;
   }
 
-  #forbidden(destination: Destination, why: string, address: string): ProxyError {
+  /** Whether the file opens this address, and what it embeds: 64:ff9b::/96 opens no IPv4 address that is closed. */
+  #isNamed(address: IpAddress): boolean {
+    const { allowIps, privateNetworks } = this.#options;
+    if (!allowIps.contains(address)) return false;
+    return embeddedIPv4(address).every((inner) => {
+      const kind = classifyAddress(inner);
+      return (
+        kind === "public" ||
+        (kind === "private" && privateNetworks === "allow") ||
+        allowIps.contains(inner)
+      );
+    });
+  }
+
+  #forbidden(
+    destination: Destination,
+    why: AddressObjection | "unresolvable",
+    address: string,
+  ): ProxyError {
     this.#options.onRefused?.(why);
-    const key =
-      why === "private" ? "egress.private_networks or egress.allow_ips" : "egress.allow_ips";
-    const remedy =
-      why === "own-listener"
-        ? "the proxy never dials its own listeners"
-        : `${key} would have to name it`;
+    const remedy = remedyOf(why);
     const via = address === destination.host ? "" : ` (${address})`;
     return new ProxyError(
       "upstream.address-forbidden",
       `${destination.authority}${via} is a forbidden address, class ${why}: ${remedy}`,
     );
   }
+}
+
+function remedyOf(why: string): string {
+  return remedies[why] ?? "egress.allow_ips would have to name it";
 }

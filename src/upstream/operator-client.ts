@@ -1,8 +1,8 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded answers, no redirects. */
 import { errors, Pool, request as sendRequest } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";
-import { type Destination, parseAbsoluteTarget } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";
+import { type OperatorOrigin, parseOperatorTarget } from "./operator-origin.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import type { DirectUpstream } from "./upstream.ts";
 
@@ -21,20 +21,18 @@ export class OperatorClient {
     this.#trust = trust;
   }
 
-  /** A fetch that reaches these origins (`https://idp.example:8443`) and refuses every other. */
+  /** A fetch that reaches these origins (`https://idp.example:8443`, `unix:///run/opa.sock`) and refuses every other. */
   fetchFor(origins: readonly string[]): OperatorFetch {
-    const allowed = new Set(
-      origins.map((origin) => parseAbsoluteTarget(origin).destination.origin),
-    );
+    const allowed = new Set(origins.map((origin) => parseOperatorTarget(origin).origin.name));
     return async (url, request = {}) => {
-      const { destination, path } = parseAbsoluteTarget(url);
-      if (!allowed.has(destination.origin)) {
+      const { origin, path } = parseOperatorTarget(url);
+      if (!allowed.has(origin.name)) {
         throw new ProxyError(
           "upstream.refused",
-          `${destination.origin} is not an origin that this plugin's configuration names`,
+          `${origin.name} is not an origin that this plugin's configuration names`,
         );
       }
-      return this.#send(destination, path, request);
+      return this.#send(origin, path, request);
     };
   }
 
@@ -45,68 +43,73 @@ export class OperatorClient {
   }
 
   async #send(
-    destination: Destination,
+    origin: OperatorOrigin,
     path: string,
     request: OperatorRequest,
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
     try {
-      const answer = await sendRequest.call(this.#poolFor(destination), {
+      const answer = await sendRequest.call(this.#poolFor(origin), {
         method: request.method ?? "GET",
         path,
         headers: { ...request.headers },
         body: request.body ?? null,
         signal: AbortSignal.any(signals),
       });
-      const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, destination);
+      const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, origin);
       return { status: answer.statusCode, headers: flatten(answer.headers), body };
     } catch (error) {
-      throw this.#fault(destination, error, timeout.aborted);
+      throw this.#fault(origin, error, timeout.aborted);
     }
   }
 
-  #poolFor(destination: Destination): Pool {
-    const known = this.#pools.get(destination.origin);
+  #poolFor(origin: OperatorOrigin): Pool {
+    const known = this.#pools.get(origin.name);
     if (known !== undefined) return known;
-    const pool = new Pool(destination.origin, {
+    // A service behind a socket has no name of its own.
+    const pool = new Pool(origin.kind === "socket" ? "http://localhost" : origin.name, {
       connections: 16,
       allowH2: false,
       connect: (_options, callback) => {
-        this.#open(destination).then(
+        this.#open(origin).then(
           (socket) => callback(null, socket),
           (error: unknown) =>
             callback(error instanceof Error ? error : new Error(String(error)), null),
         );
       },
     });
-    this.#pools.set(destination.origin, pool);
+    this.#pools.set(origin.name, pool);
     return pool;
   }
 
-  async #open(destination: Destination): ReturnType<DirectUpstream["connectOperator"]> {
+  async #open(origin: OperatorOrigin): ReturnType<DirectUpstream["connectOperator"]> {
+    if (origin.kind === "socket") {
+      return this.#upstream.connectOperatorSocket(origin.path, this.#closing.signal);
+    }
+    const { destination } = origin;
     const socket = await this.#upstream.connectOperator(destination, this.#closing.signal);
     return destination.scheme === "https" ? this.#trust.secure(socket, destination) : socket;
   }
 
-  #fault(destination: Destination, error: unknown, timedOut: boolean): ProxyError {
+  #fault(origin: OperatorOrigin, error: unknown, timedOut: boolean): ProxyError {
     if (error instanceof ProxyError) return error;
-    const { origin } = destination;
+    const { name } = origin;
     if (
       timedOut ||
       error instanceof errors.HeadersTimeoutError ||
       error instanceof errors.BodyTimeoutError
     ) {
-      return new ProxyError("upstream.timeout", `${origin} did not answer in time`, {
+      return new ProxyError("upstream.timeout", `${name} did not answer in time`, {
         cause: error,
       });
     }
     if (error instanceof errors.HTTPParserError) {
-      return new ProxyError("upstream.bad-response", `${origin} did not answer in HTTP`, {
+      return new ProxyError("upstream.bad-response", `${name} did not answer in HTTP`, {
         cause: error,
       });
     }
-    return new ProxyError("upstream.reset", `${origin} failed: ${messageOf(error)}`, {
+    return new ProxyError("upstream.reset", `${name} failed: ${messageOf(error)}`, {
       cause: error,
     });
   }
@@ -115,7 +118,7 @@ export class OperatorClient {
 async function collect(
   body: AsyncIterable<Buffer>,
   maxBytes: number,
-  destination: Destination,
+  origin: OperatorOrigin,
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
@@ -124,7 +127,7 @@ async function collect(
     if (size > maxBytes) {
       throw new ProxyError(
         "upstream.response-too-large",
-        `${destination.origin} answered with more than ${maxBytes} bytes`,
+        `${origin.name} answered with more than ${maxBytes} bytes`,
       );
     }
     chunks.push(chunk);

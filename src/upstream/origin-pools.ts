@@ -79,7 +79,10 @@ export class OriginPools {
   #entryFor(permit: Permit, request: OutgoingRequest): Entry {
     const { destination } = permit;
     const http2 = this.#prefersHttp2(destination, request);
-    const key = `${permit.direction} ${http2 ? "h2 " : ""}${destination.origin}`;
+    const { direction, addressLimits } = permit;
+    // A connection that was dialled under other limits may end at an address that these do not allow.
+    const limits = addressLimits.length === 0 ? "" : ` ${addressLimits.join(";")}`;
+    const key = `${direction} ${http2 ? "h2 " : ""}${destination.origin}${limits}`;
     this.#uses += 1;
     const known = this.#entries.get(key);
     if (known !== undefined) {

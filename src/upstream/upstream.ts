@@ -7,6 +7,7 @@ import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { AddressGuard } from "./address-guard.ts";
 import type { OwnDials } from "./own-dials.ts";
+import { connectUnixSocket } from "./unix-socket.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {
@@ -55,7 +56,7 @@ export class DirectUpstream implements Upstream {
     const vetted =
       permit.direction === "inbound"
         ? await this.#guard.vetOperator(destination, options.signal)
-        : await this.#guard.vet(destination, options.signal);
+        : await this.#guard.vet(destination, options.signal, permit.addressLimits);
     const socket = await dialFirst(destination, vetted, this.#connectTimeoutMs, options);
     this.#ownDials?.add(socket);
     return socket;
@@ -65,6 +66,11 @@ export class DirectUpstream implements Upstream {
   async connectOperator(destination: Destination, signal: AbortSource): Promise<net.Socket> {
     const vetted = await this.#guard.vetOperator(destination, signal);
     return dialFirst(destination, vetted, this.#connectTimeoutMs, { signal });
+  }
+
+  /** A connection to a service on this machine that the operator's file names by its socket. */
+  connectOperatorSocket(path: string, signal: AbortSignal): Promise<net.Socket> {
+    return connectUnixSocket(path, this.#connectTimeoutMs, signal);
   }
 }
 

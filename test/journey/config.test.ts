@@ -259,9 +259,9 @@ describe("blocks", () => {
   );
 
   test("a plugin that comes later is refused as not available in this version", async () => {
-    const text = await problems(settings(outbound("opa", "mcp-parser")));
-    expect(text).toMatch(/opa.*not available in this version/);
-    expect(text).toMatch(/mcp-parser.*not available in this version/);
+    const text = await problems(settings(outbound("sparc", "cpex")));
+    expect(text).toMatch(/sparc.*not available in this version/);
+    expect(text).toMatch(/cpex.*not available in this version/);
   });
 });
 

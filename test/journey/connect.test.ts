@@ -269,6 +269,22 @@ describe("a tunnel", () => {
   });
 });
 
+describe("the Host field of a CONNECT", () => {
+  const ask = async (host: string): Promise<number> => {
+    const client = await own(RawClient.connect(proxy.forward));
+    client.send(Buffer.from(`CONNECT ${echo.authority} HTTP/1.1\r\nHost: ${host}\r\n\r\n`));
+    return (await client.response("CONNECT")).status;
+  };
+
+  test("may leave the port out, as Node's fetch does", async () => {
+    expect(await ask("127.0.0.1")).toBe(200);
+  });
+
+  test.each(["127.0.0.2", "127.0.0.1:1", "other.test"])("is refused as %s", async (host) => {
+    expect(await ask(host)).toBe(421);
+  });
+});
+
 describe("the number of tunnels", () => {
   test("RES-01: one over the limit is 503, and a closed one makes room", async () => {
     const small = await own(ProxyProcess.start(settings({ limits: { max_tunnels: 3 } })));

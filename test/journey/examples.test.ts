@@ -5,7 +5,9 @@ import { afterEach, describe, expect, test } from "vitest";
 import { get, getThrough } from "../../examples/demo/requests.ts";
 import { App } from "../../src/app/app.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
+import { request } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
+import { HttpOrigin, reply } from "../support/origin.ts";
 
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
@@ -87,5 +89,46 @@ describe("token-exchange-routes", () => {
     const { status, authorization } = await call("elsewhere.example.test", "user-token");
     expect(status).toBe(403);
     expect(authorization).toBeUndefined();
+  });
+});
+
+describe("opa", () => {
+  test.each([
+    ["GET", "weather.example.test", "/v1/now", 200, undefined],
+    ["POST", "weather.example.test", "/v1/now", 403, "POST is not allowed on weather.example.test"],
+    ["GET", "weather.example.test", "/admin", 403, "GET is not allowed on weather.example.test"],
+    ["POST", "tickets.example.test", "/v1/tickets", 200, undefined],
+    ["GET", "elsewhere.example.test", "/", 403, "this agent has no business there"],
+    ["GET", "weather.example.test", "/v1/program", 403, "answers of this type are kept out"],
+  ])("%s http://%s%s is %i", async (method, host, path, status, reason) => {
+    const origin = await HttpOrigin.launch(({ target }) =>
+      reply(200, "{}", {
+        "Content-Type": target === "/v1/program" ? "application/x-executable" : "application/json",
+      }),
+    );
+    closing.push(() => origin.close());
+    const app = await start("opa", { PROXY_PORT: "0" });
+    const answer = await request(
+      { host: "127.0.0.1", port: app.addresses.forward?.port ?? 0 },
+      {
+        method,
+        target: `http://${host}:${origin.port}${path}`,
+        headers: { Host: `${host}:${origin.port}`, Connection: "close" },
+      },
+    );
+    expect(answer.status, answer.text).toBe(status);
+    if (reason !== undefined) {
+      expect(answer.json()).toMatchObject({ error: "policy.forbidden", plugin: "opa" });
+      expect(answer.text).toContain(reason);
+    }
+  });
+
+  test("a tunnel to a host without a rule is 403", async () => {
+    const app = await start("opa", { PROXY_PORT: "0" });
+    const address = { host: "127.0.0.1", port: app.addresses.forward?.port ?? 0 };
+    const target = "elsewhere.example.test:443";
+    const answer = await request(address, { method: "CONNECT", target });
+    expect(answer.status).toBe(403);
+    expect(answer.json()).toMatchObject({ message: "this agent has no business there" });
   });
 });

@@ -403,7 +403,6 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
       expect(JSON.parse(status)).toMatchObject({
         ready: true,
         egressEnforcement: "enforce-redirect",
-        transparentListener: "bound",
       });
       const { body: config } = await curl(lab.agent, "http://127.0.0.1:9093/config");
       expect(JSON.parse(config)).toMatchObject({ egress_enforcement: "enforce-redirect" });

@@ -162,3 +162,68 @@ describe("invariant 9: the proxy's own listeners", () => {
     expect(address !== undefined && own.owns(address, 8_082)).toBe(false);
   });
 });
+
+describe("the limits of a permit", () => {
+  function guard(privateNetworks: "allow" | "deny", allowed: readonly string[] = []): AddressGuard {
+    const answers: Readonly<Record<string, readonly string[]>> = {
+      "mixed.test": ["10.1.2.3", "93.184.216.34", "127.0.0.1"],
+      "db.test": ["10.1.2.3"],
+    };
+    return new AddressGuard({
+      resolver: { resolve: (host) => Promise.resolve(answers[host] ?? []) },
+      ownListeners: new OwnListeners(),
+      allowIps: AddressSet.parse([...allowed]),
+      privateNetworks,
+    });
+  }
+  const vet = async (
+    guarding: AddressGuard,
+    authority: string,
+    limits: readonly string[][],
+  ): Promise<string> =>
+    guarding
+      .vet(
+        parseAuthority(authority, "tcp"),
+        new Cancellation(),
+        limits.map((ranges) => AddressSet.parse(ranges)),
+      )
+      .then(
+        (addresses) => addresses.map(String).join(" "),
+        (error: unknown) => String(error),
+      );
+
+  test.each<[string, string, readonly string[][], string]>([
+    [
+      "open a private range although private networks are closed",
+      "db.test:443",
+      [["10.1.0.0/16"]],
+      "10.1.2.3",
+    ],
+    [
+      "keep what is outside them from being dialled",
+      "mixed.test:443",
+      [["10.1.0.0/16"]],
+      "10.1.2.3",
+    ],
+    [
+      "keep public addresses out as well",
+      "mixed.test:443",
+      [["10.9.0.0/16"]],
+      "outside-allowed-ips",
+    ],
+    ["hold together", "db.test:443", [["10.0.0.0/8"], ["10.2.0.0/16"]], "outside-allowed-ips"],
+    ["open no loopback address", "127.0.0.1:443", [["127.0.0.0/8"]], "class loopback"],
+    ["open no metadata service", "169.254.169.254:80", [["169.254.0.0/16"]], "class metadata"],
+    ["open no port of the control plane", "db.test:6443", [["10.0.0.0/8"]], "control-plane-port"],
+    ["are needed for a private address", "db.test:443", [], "class private"],
+  ])("%s", async (_what, authority, limits, expected) => {
+    expect(await vet(guard("deny"), authority, limits)).toContain(expected);
+  });
+
+  test("a range in egress.allow_ips opens no IPv4 address that its members embed", async () => {
+    const opened = guard("deny", ["64:ff9b::/96", "2002::/16"]);
+    expect(await vet(opened, "[64:ff9b::a9fe:a9fe]:80", [])).toContain("class metadata");
+    expect(await vet(opened, "[2002:7f00:1::1]:80", [])).toContain("class loopback");
+    expect(await vet(opened, "[2002:0808:0808::1]:80", [])).toBe("2002:808:808::1");
+  });
+});

@@ -20,10 +20,11 @@ export const agentUid = 1000;
 /** A line of the proxy's log. */
 export type LogLine = Readonly<Record<string, unknown>>;
 
-function linesOf<T>(stream: Readable | null, lines: T[]): void {
+/** Gives the JSON lines of a stream to `hear` as they come. */
+function linesOf(stream: Readable | null, hear: (line: unknown) => void): void {
   if (stream === null) return;
   createInterface({ input: stream }).on("line", (line) => {
-    if (line.startsWith("{")) lines.push(JSON.parse(line) as T);
+    if (line.startsWith("{")) hear(JSON.parse(line));
   });
 }
 
@@ -31,7 +32,7 @@ function linesOf<T>(stream: Readable | null, lines: T[]): void {
 export async function serveIn(host: Host, services: Services): Promise<Seen[]> {
   const seen: Seen[] = [];
   const child = host.start([process.execPath, serverProgram, JSON.stringify(services)]);
-  linesOf(child.stdout, seen);
+  linesOf(child.stdout, (line) => seen.push(line as Seen));
   let stderr = "";
   child.stderr?.on("data", (chunk) => (stderr += String(chunk)));
   await eventually(() => {
@@ -78,7 +79,7 @@ export async function proxyIn(
   // The checkout may be in a place that only root can read.
   const child = host.start(command, { uid, capabilities: ["dac_read_search", ...capabilities] });
   const logs: LogLine[] = [];
-  linesOf(child.stderr, logs);
+  linesOf(child.stderr, (line) => logs.push(line as LogLine));
   const ended = new Promise<void>((resolve) => {
     child.once("close", () => resolve());
   });

@@ -3,7 +3,7 @@ import { pino } from "pino";
 import { HeaderList } from "../../src/http/headers.ts";
 import { parseAuthority } from "../../src/net/destination.ts";
 import { Cancellation } from "../../src/pipeline/cancellation.ts";
-import { RequestContext } from "../../src/pipeline/context.ts";
+import { RequestContext, ResponseHalf } from "../../src/pipeline/context.ts";
 import { type Client, makeFlow } from "../../src/pipeline/flow.ts";
 import type {
   OperatorFetch,
@@ -49,6 +49,7 @@ export class PluginBench {
       fetch: this.#fetch,
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),
+      changed: () => void this.counted.push("changed"),
       carry: <T extends object>(key: string, make: () => T): T => {
         const value = (this.#carried.get(key) ?? make()) as T;
         this.#carried.set(key, value);
@@ -120,6 +121,16 @@ export function message(shape: MessageShape = {}): RequestContext {
 function bytesOf(body: unknown): Buffer {
   if (Buffer.isBuffer(body)) return body;
   return Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
+}
+
+/** Gives a message its answer's head, as the proxy does before a plugin is asked about it. */
+export function answered(
+  context: RequestContext,
+  contentType: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  const fields = HeaderList.fromRecord({ "content-type": contentType, ...headers });
+  context.response = new ResponseHalf(200, fields);
 }
 
 /** Field value of a bearer token. */

@@ -1,10 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { PluginView } from "../../../src/admin/catalogue.ts";
-import {
-  sessionRoutes,
-  type SessionSources,
-  type StatusView,
-} from "../../../src/admin/sessions.ts";
+import { sessionRoutes, type SessionSources } from "../../../src/admin/sessions.ts";
 import type { SessionEvent } from "../../../src/session/event.ts";
 import { SessionStore } from "../../../src/session/store.ts";
 import { readUntil, serve, type Served } from "./client.ts";
@@ -18,13 +14,7 @@ afterEach(() => store.close());
 
 function served(sources: Partial<SessionSources> = {}): Promise<Served> {
   const pipelines = (): { inbound: []; outbound: [] } => ({ inbound: [], outbound: [] });
-  const status = (): StatusView => ({
-    version: "1.2.3",
-    ready: true,
-    egressEnforcement: "enforce-redirect",
-    transparentListener: "bound",
-  });
-  return serve(sessionRoutes({ store, pipelines, status, ...sources }));
+  return serve(sessionRoutes({ store, pipelines, ...sources }));
 }
 
 function event(sessionId: string, fields: Partial<SessionEvent> = {}): SessionEvent {
@@ -42,16 +32,6 @@ function event(sessionId: string, fields: Partial<SessionEvent> = {}): SessionEv
 async function fetched(server: Served, path: string): Promise<unknown> {
   return JSON.parse((await server.get(path)).body);
 }
-
-test("/v1/status says what runs and how its agent is kept to it", async () => {
-  const server = await served();
-  expect(await fetched(server, "/v1/status")).toEqual({
-    version: "1.2.3",
-    ready: true,
-    egressEnforcement: "enforce-redirect",
-    transparentListener: "bound",
-  });
-});
 
 describe("sessions", () => {
   test("M1: an empty list", async () => {

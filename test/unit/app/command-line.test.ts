@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { parseCommand, usage } from "../../../src/app/command-line.ts";
+import { parseCommand } from "../../../src/app/command-line.ts";
+import { usage } from "../../../src/app/usage.ts";
 
 function messageOf(line: string): string {
   const command = parseCommand(line.split(" ").filter((word) => word !== ""));
@@ -39,6 +40,18 @@ describe("what is asked for", () => {
         timeoutMs: 300_000,
       },
     ],
+    ["run --config f", { kind: "run", file: "f", lenient: false }],
+    ["run -- a -- b", { kind: "run-command", lenient: false, command: ["a", "--", "b"] }],
+    [
+      "run --config f --lenient -- a",
+      { kind: "run-command", file: "f", lenient: true, command: ["a"] },
+    ],
+    [
+      "run --policy p -- a",
+      { kind: "run-command", policyFile: "p", lenient: false, command: ["a"] },
+    ],
+    ["init", { kind: "init", starter: "local", file: "authbridge.yaml" }],
+    ["init --gateway --config g", { kind: "init", starter: "gateway", file: "g" }],
     ["--demo", { kind: "demo", caDir: "./cortex-ca" }],
     ["--demo --ca-dir d", { kind: "demo", caDir: "d" }],
     ["schema", { kind: "schema" }],
@@ -51,7 +64,7 @@ describe("what is asked for", () => {
 
 describe("mistakes", () => {
   test.each([
-    ["", "--config is required (or use --demo for the local demo)"],
+    ["", "--config is required (or use --demo for the local demo, or run -- COMMAND)"],
     ["ca", "--config is required"],
     ["--demo --config f", "--demo writes its own configuration: it cannot be used with --config"],
     ["check --demo", "--demo does not belong to check"],
@@ -64,7 +77,16 @@ describe("mistakes", () => {
     ["doctor --config f --timeout soon", /^--timeout must be a duration/],
     ["doctor --config f --timeout 25h", /at most 24h/],
     ["doctor --config f --timeout 0s", /^--timeout must be a duration/],
-    ["check --config f -- true", "only doctor runs a command after --"],
+    ["check --config f -- true", "only run and doctor run a command after --"],
+    ["run --", "run needs a command after --"],
+    [
+      "run --config f --policy p -- a",
+      "--policy and --config exclude each other: name the policy in the file",
+    ],
+    ["run --policy p", "--policy does not belong to a plain start"],
+    ["run-command -- a", 'unknown command "run-command"'],
+    ["init --local --gateway", "--local and --gateway exclude each other"],
+    ["init --lenient", "--lenient does not belong to init"],
     ["serve --config f", 'unknown command "serve"'],
     ["demo", 'unknown command "demo"'],
     ["toString --config f", 'unknown command "toString"'],

@@ -142,11 +142,30 @@ describe("inline policies", () => {
     expect(await action("/open/x", "POST")).toBe("deny");
     expect(await action("/%6fpen/x")).toBe("allow");
     expect(await action("/open/../secret")).toBe("deny");
-    expect(await action("/open;x/y")).toBe("deny");
+  });
+
+  test.each([
+    ["/open;v=1/y;w", "/open/y"],
+    ["/%6fpen//x/./y?q=%2e%2e/", "/open/x/y?q=%2e%2e/"],
+    ["/secret/..;/open/x", "/open/x"],
+  ])("send the path that they judged: %s", async (path, sent) => {
+    const plugin = bench.create(egressPolicy, config);
+    const context = contextOf("request", { path, process: curl });
+    expect((await plugin.onRequest?.(context))?.action).toBe("allow");
+    expect(context.path).toBe(sent);
+  });
+
+  test("send what they do not judge as it came", async () => {
+    const plugin = bench.create(egressPolicy, config);
+    const context = contextOf("request", { to: "gate.example.com:443", path: "/a%2F..//b;c" });
+    expect((await plugin.onRequest?.(context))?.action).toBe("allow");
+    expect(context.path).toBe("/a%2F..//b;c");
   });
 
   test.each([
     "/open/%2e%2e/secret",
+    "/open/..",
+    "/..",
     "/open/%2fx",
     "/open/%252e%252e/x",
     "/open\\..\\x",
@@ -156,7 +175,7 @@ describe("inline policies", () => {
     expect((await ask(plugin, "request", { path, process: curl })).action).toBe("deny");
   });
 
-  test("judge the path also as a server reads it that cuts parameters off", async () => {
+  test("judge and send the path without parameters", async () => {
     const guarded = { ...rest, access: "full", deny_rules: [{ method: "*", path: "/admin" }] };
     const policies = { api: { endpoints: [guarded] } };
     const plugin = bench.create(egressPolicy, { network_policies: policies });
@@ -236,6 +255,31 @@ describe("inline policies", () => {
   });
 });
 
+describe("addresses", () => {
+  const at = (host: string, extra: object): unknown => ({
+    network_policies: { a: { endpoints: [{ host, port: 443, ...extra }] } },
+  });
+
+  test.each([
+    [
+      "allowed_ips",
+      at("db.example.com", { allowed_ips: ["10.1.0.0/16"] }),
+      "db.example.com",
+      ["10.1.0.0/16"],
+    ],
+    ["a literal host", at("10.2.3.4", {}), "10.2.3.4", ["10.2.3.4/32"]],
+    ["a listed literal", { allow: ["10.2.3.4:443"] }, "10.2.3.4", ["10.2.3.4/32"]],
+    ["a name alone", at("db.example.com", {}), "db.example.com", []],
+  ])("%s limits what is dialled", async (_what, config, host, limits) => {
+    for (const stage of ["connect", "request"] as const) {
+      const context = contextOf(stage, { to: `${host}:443` });
+      const plugin = bench.create(egressPolicy, config);
+      expect((await plugin.onRequest?.(context))?.action).toBe("allow");
+      expect(context.addressLimits.map(String)).toEqual(limits);
+    }
+  });
+});
+
 describe("bodies", () => {
   const mcp = {
     network_policies: {
@@ -288,7 +332,6 @@ describe("bodies", () => {
     ["a body that is too long", call("read_" + "a".repeat(400)), "deny"],
   ])("of MCP: %s", async (_what, body, action) => {
     const plugin = bench.create(egressPolicy, mcp);
-    expect(plugin.body).toEqual({ request: "read" });
     expect((await ask(plugin, "request", { method: "POST", body })).action).toBe(action);
   });
 
@@ -380,11 +423,14 @@ describe("bodies", () => {
     expect((await ask(plugin, "request", shape)).action).toBe(action);
   });
 
-  test("are not asked for when no endpoint judges them", () => {
+  test("are asked for where an endpoint judges them, and nowhere else", () => {
+    const judging = bench.create(egressPolicy, mcp);
+    expect(judging.needsBodyOf?.(contextOf("request", {}))).toBe(true);
+    expect(judging.needsBodyOf?.(contextOf("request", { to: "other.test:443" }))).toBe(false);
     const plugin = bench.create(egressPolicy, {
       network_policies: { api: { endpoints: [{ ...rest, access: "full" }] } },
     });
-    expect(plugin.body).toEqual({});
+    expect(plugin.needsBodyOf?.(contextOf("request", {}))).toBe(false);
   });
 });
 
@@ -495,7 +541,7 @@ describe("a policy file", () => {
     ).toThrow("is in the policy file");
   });
 
-  test("may not begin to need bodies without a reload of the configuration", async () => {
+  test("may begin to need bodies, and says that it allows something else", async () => {
     writeFileSync(path(), fileOf("a.example.com"));
     const plugin = bench.create(egressPolicy, { policy_file: path() });
     writeFileSync(
@@ -503,8 +549,15 @@ describe("a policy file", () => {
       `${fileOf("a.example.com")}  m:\n    endpoints:\n      - { host: m.example.com, port: 443, protocol: mcp, enforcement: enforce, rules: [{ allow: { method: ping } }] }\n`,
     );
     bench.clock.advance(1500);
-    expect((await ask(plugin, "connect", { to: "m.example.com:443" })).action).toBe("deny");
-    expect(bench.logged.join("")).toContain("need a reload of the configuration");
+    const message = contextOf("request", {
+      to: "m.example.com:443",
+      method: "POST",
+      body: { jsonrpc: "2.0", id: 1, method: "ping" },
+    });
+    expect(plugin.needsBodyOf?.(message)).toBe(true);
+    expect((await plugin.onRequest?.(message))?.action).toBe("allow");
+    await Promise.resolve();
+    expect(bench.counted).toContain("changed");
   });
 });
 

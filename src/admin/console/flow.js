@@ -1,0 +1,198 @@
+/** One message of an agent as the list shows it: the events of a flow, and what follows from them. */
+
+/**
+ * @typedef {object} Invocation
+ * @property {string} plugin
+ * @property {"allow" | "deny" | "skip" | "modify" | "observe"} action
+ * @property {"request" | "response"} phase
+ * @property {string} reason
+ * @property {string} [path]
+ * @property {Record<string, string>} [details]
+ * @property {boolean} [shadow]
+ */
+
+/**
+ * An event of the session API; docs/session-api.md has every field.
+ *
+ * @typedef {object} SessionEvent
+ * @property {string} sessionId
+ * @property {string} at
+ * @property {"inbound" | "outbound"} direction
+ * @property {"request" | "response" | "denied"} phase
+ * @property {string} requestId
+ * @property {string} host
+ * @property {string} [httpMethod]
+ * @property {string} [httpPath]
+ * @property {boolean} [tunnel]
+ * @property {Record<string, any>} [mcp]
+ * @property {Record<string, any>} [a2a]
+ * @property {Record<string, any>} [inference]
+ * @property {{ inbound?: Invocation[], outbound?: Invocation[] }} [invocations]
+ * @property {{ subject: string, clientId?: string, scopes?: string[] }} [identity]
+ * @property {number} [statusCode]
+ * @property {number} [durationMs]
+ * @property {number} [bytesReceived]
+ * @property {number} [bytesSent]
+ * @property {string} [caller]
+ * @property {{ kind: string, code: string, message: string }} [error]
+ */
+
+/** @typedef {"pending" | "allowed" | "observed" | "denied" | "failed"} Verdict */
+
+/** What the list, the filter and the details read. */
+export class Flow {
+  /** @type {SessionEvent[]} */
+  events = [];
+  /** Milliseconds since the epoch. */
+  at = 0;
+  id = "";
+  session = "";
+  /** @type {"inbound" | "outbound"} */
+  direction = "outbound";
+  method = "";
+  host = "";
+  path = "";
+  user = "";
+  binary = "";
+  audience = "";
+  caller = "";
+  /** Who decided, and by which rule. */
+  plugin = "";
+  rule = "";
+  what = "";
+  /** @type {Verdict} */
+  verdict = "pending";
+  status = 0;
+  /** @type {number | undefined} */
+  durationMs = undefined;
+  /** @type {number | undefined} */
+  bytes = undefined;
+  error = "";
+  /** Everything that free text is looked for in, in lower case. */
+  text = "";
+
+  /** @param {SessionEvent} first */
+  constructor(first) {
+    this.id = first.requestId;
+    this.at = Date.parse(first.at);
+    this.direction = first.direction;
+    this.take(first);
+  }
+
+  /**
+   * Adds an event; false when it is known already.
+   *
+   * @param {SessionEvent} event
+   */
+  take(event) {
+    if (this.events.some(({ phase, at }) => phase === event.phase && at === event.at)) return false;
+    this.events.push(event);
+    this.session = event.sessionId;
+    this.method = event.httpMethod ?? this.method;
+    this.host = event.host;
+    this.path = event.httpPath ?? this.path;
+    this.user = event.identity?.subject ?? this.user;
+    this.caller = event.caller ?? this.caller;
+    this.status = event.statusCode ?? this.status;
+    this.durationMs = event.durationMs ?? this.durationMs;
+    if (event.bytesSent !== undefined) this.bytes = event.bytesSent + (event.bytesReceived ?? 0);
+    this.error = event.error?.message ?? this.error;
+    this.what = whatOf(event) ?? this.what;
+    this.#decide(event);
+    this.text = [
+      this.session,
+      this.method,
+      this.host,
+      this.path,
+      this.user,
+      this.binary,
+      this.audience,
+      this.caller,
+      this.plugin,
+      this.rule,
+      this.what,
+      this.error,
+      String(this.status || ""),
+    ]
+      .join("\n")
+      .toLowerCase();
+    return true;
+  }
+
+  /** @param {SessionEvent} event */
+  #decide(event) {
+    const steps = stepsOf(event);
+    for (const { details } of steps) {
+      this.binary = details?.["binary"] ?? this.binary;
+      this.audience = details?.["audience"] ?? this.audience;
+    }
+    const decisive = decisiveOf(steps);
+    if (event.phase === "denied" && decisive?.action !== "deny") {
+      // The proxy itself refused, by an address or a limit.
+      this.plugin = "proxy";
+      this.rule = event.error?.code ?? "";
+    } else if (decisive !== undefined && (this.plugin === "" || decisive.action === "deny")) {
+      this.plugin = decisive.plugin;
+      this.rule = ruleOf(decisive);
+    }
+    this.verdict = verdictOf(event, decisive, this.verdict);
+  }
+}
+
+/**
+ * The step that a reader asks about first: a refusal, one that was muted, or who allowed it.
+ *
+ * @param {readonly Invocation[]} steps
+ */
+function decisiveOf(steps) {
+  return (
+    steps.find(({ action, shadow }) => action === "deny" && shadow !== true) ??
+    steps.find(({ shadow }) => shadow === true) ??
+    steps.find(({ action }) => action === "allow") ??
+    steps.find(({ action }) => action === "modify")
+  );
+}
+
+/** @param {Invocation} step */
+function ruleOf({ reason, details }) {
+  const { policy, rule } = details ?? {};
+  return [...new Set([policy, rule])].filter((part) => part !== undefined).join(" ") || reason;
+}
+
+/**
+ * @param {SessionEvent} event
+ * @param {Invocation | undefined} decisive
+ * @param {Verdict} before
+ * @returns {Verdict}
+ */
+function verdictOf({ phase, error }, decisive, before) {
+  if (phase === "denied") return "denied";
+  if (error !== undefined) return "failed";
+  if (decisive?.shadow === true) return "observed";
+  return before === "pending" && phase === "response" ? "allowed" : before;
+}
+
+/**
+ * @param {SessionEvent} event
+ * @returns {Invocation[]}
+ */
+export function stepsOf({ invocations }) {
+  return [...(invocations?.inbound ?? []), ...(invocations?.outbound ?? [])];
+}
+
+/**
+ * What parsers saw, in a few words.
+ *
+ * @param {SessionEvent} event
+ * @returns {string | undefined}
+ */
+function whatOf({ mcp, a2a, inference }) {
+  if (mcp !== undefined) {
+    const tool = mcp["params"]?.name ?? mcp["tool"] ?? "";
+    return ["mcp", mcp["method"], tool].filter(Boolean).join(" ");
+  }
+  if (a2a !== undefined) return ["a2a", a2a["method"]].filter(Boolean).join(" ");
+  if (inference === undefined) return undefined;
+  const tokens = inference["totalTokens"] === undefined ? "" : `${inference["totalTokens"]} tokens`;
+  return [inference["model"], tokens].filter(Boolean).join(" ");
+}

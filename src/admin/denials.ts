@@ -1,0 +1,13 @@
+/** What policies refused, put together: `GET /v1/policy/denials`, from which `policy suggest` learns. */
+import { type AdminRoute, json } from "./server.ts";
+
+/** What one plugin instance has observed. */
+export interface PluginObservations {
+  readonly plugin: string;
+  readonly observed: unknown;
+}
+
+/** The route; it is one of the session API, as hosts and paths are for the operator's eyes. */
+export function denialRoutes(observations: () => readonly PluginObservations[]): AdminRoute[] {
+  return [{ path: "/v1/policy/denials", handle: () => json({ instances: observations() }) }];
+}

@@ -1,0 +1,31 @@
+/** The address guard that the `egress` block of a file describes. */
+import { durationMs } from "../config/duration.ts";
+import type { Config } from "../config/presets.ts";
+import { AddressSet, parseCidr } from "../net/address.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { AddressGuard } from "../upstream/address-guard.ts";
+import type { OwnListeners } from "../upstream/own-listeners.ts";
+import { createResolver } from "../upstream/resolver.ts";
+
+/** What a guard needs besides the file. */
+export interface GuardServices {
+  readonly ownListeners: OwnListeners;
+  readonly metrics: Pick<Metrics, "addressRefused">;
+}
+
+/** Makes the guard of one generation. */
+export function addressGuardOf({ egress }: Config, services: GuardServices): AddressGuard {
+  return new AddressGuard({
+    resolver: createResolver({
+      timeoutMs: durationMs(egress.resolve_timeout),
+      servers: egress.dns_servers,
+      hosts: new Map(
+        Object.entries(egress.hosts).map(([name, addresses]) => [name.toLowerCase(), addresses]),
+      ),
+    }),
+    ownListeners: services.ownListeners,
+    allowIps: new AddressSet(egress.allow_ips.map((block) => parseCidr(block))),
+    privateNetworks: egress.private_networks,
+    onRefused: (addressClass) => services.metrics.addressRefused(addressClass),
+  });
+}

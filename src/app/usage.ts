@@ -1,0 +1,36 @@
+/** The text of `--help`, also shown with a mistake in the arguments. */
+import { policyUsage } from "./policy-command-line.ts";
+
+/** The text of `--help`. */
+export const usage = `Usage:
+  authbridge-proxy --config FILE [--lenient]        run the proxy
+  authbridge-proxy run [--config FILE | --policy FILE] -- COMMAND …
+                                                    run COMMAND behind a proxy of its own, and tell what it reached
+  authbridge-proxy init [--local | --sidecar | --gateway] [--config FILE]
+                                                    write a commented starter file (default authbridge.yaml)
+  authbridge-proxy check --config FILE [--lenient]  validate the file and print the effective configuration
+  authbridge-proxy ca --config FILE [--fingerprint] print the certificate of the TLS bridge that clients have to trust
+  authbridge-proxy env --config FILE [options]      print the environment that makes clients use and trust the proxy
+  authbridge-proxy doctor --config FILE [-- COMMAND …]
+                                                    check file, CA, listeners, key sets, token endpoints and the
+                                                    bridge, and run COMMAND through the proxy to see what it reaches
+${policyUsage.commands}  authbridge-proxy schema                           print the JSON Schema of the file
+  authbridge-proxy --demo [--ca-dir DIR]            a forward proxy on 127.0.0.1:47600 that opens TLS and shows traffic
+  authbridge-proxy --version
+
+Options:
+  --config FILE       the configuration file
+  --lenient           unknown keys are warnings, for files written for the Go authbridge-proxy
+  --fingerprint       ca: subject, SHA-256 fingerprint and expiry instead of the certificate
+  --format FORMAT     env: shell (default), dotenv or kubernetes
+  --proxy URL         env: the proxy as clients reach it, such as http://127.0.0.1:8081 (default: from the file)
+  --ca-file PATH      env: where clients find ca.crt (default: in tls_bridge.ca_dir); the bundle is expected beside it
+  --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
+  --policy FILE       run: refuse what this policy file (OpenShell format) does not allow
+  --timeout DURATION  doctor: how long COMMAND may run (default 60s)
+${policyUsage.options}  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
+
+Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or bad configuration.
+run -- COMMAND exits as COMMAND does, with 128 and the number of the signal that ended it, with 127 when it is not there.
+Environment: LOG_LEVEL=debug|info|warn|error (default info).
+`;

@@ -1,0 +1,29 @@
+/** Streams of frames, whatever their format, as those who judge frames read them. */
+import { type AwsEvent, AwsEventStreamReader } from "./aws-event-stream.ts";
+import { type SseFrame, SseReader } from "./sse.ts";
+
+/** One frame with its bytes; one without `data` carries nothing to judge. */
+export type StreamFrame = SseFrame | AwsEvent;
+
+/** Reads a stream that arrives in chunks of any size; throws ProxyError where it cannot be read. */
+export interface FrameReader {
+  push(chunk: Uint8Array): readonly StreamFrame[];
+  /** The frame that the stream ended in, if any. */
+  end(): readonly StreamFrame[];
+}
+
+type Maker = (options: { readonly limitBytes: number }) => FrameReader;
+
+const makers: ReadonlyMap<string, Maker> = new Map<string, Maker>([
+  ["text/event-stream", (options) => new SseReader(options)],
+  ["application/vnd.amazon.eventstream", (options) => new AwsEventStreamReader(options)],
+]);
+
+/** A reader for bodies of this content type; undefined where it is no stream of frames. */
+export function frameReaderFor(
+  contentType: string | undefined,
+  limitBytes: number,
+): FrameReader | undefined {
+  const [type = ""] = (contentType ?? "").split(";");
+  return makers.get(type.trim().toLowerCase())?.({ limitBytes });
+}

@@ -1,0 +1,44 @@
+/** Reading of parsed JSON whose shape nobody vouches for: what is not of the wanted kind is absent. */
+
+/** A JSON object. */
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+const empty: JsonObject = Object.freeze({});
+
+/** Whether the value is a JSON object. */
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The object itself, or one without members. */
+export function objectOf(value: unknown): JsonObject {
+  return isObject(value) ? value : empty;
+}
+
+/** The objects of an array; what is none of them is passed over. */
+export function objectsOf(value: unknown): readonly JsonObject[] {
+  return Array.isArray(value) ? value.filter(isObject) : [];
+}
+
+/** A text that is not empty. */
+export function textOf(value: unknown): string | undefined {
+  return typeof value === "string" && value !== "" ? value : undefined;
+}
+
+/** A finite number. */
+export function numberOf(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+}
+
+/** A count of tokens: a whole number that is not negative. */
+export function countOf(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+}
+
+/** What tells the parts of a stream apart: a number or a text, as text; "0" where there is none. */
+export function keyOf(...candidates: readonly unknown[]): string {
+  for (const value of candidates) {
+    if (typeof value === "string" || typeof value === "number") return String(value);
+  }
+  return "0";
+}

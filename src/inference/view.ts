@@ -1,0 +1,76 @@
+/**
+ * What one call of a language model said and was answered, in the shape of the session API (contract 4.10).
+ *
+ * The names are those that clients of the Go program decode; absent means empty.
+ */
+import type { JsonObject } from "../http/json-access.ts";
+
+/** One message of the conversation; what is not text (images, tool results) is left out of `content`. */
+export interface InferenceMessage {
+  readonly role: string;
+  readonly content?: string;
+}
+
+/** A tool that the model may call. */
+export interface InferenceTool {
+  readonly name: string;
+  readonly description?: string;
+  /** JSON Schema of the arguments. */
+  readonly parameters?: JsonObject;
+}
+
+/** A call that the model asked for. */
+export interface InferenceToolCall {
+  id?: string;
+  name: string;
+  /** JSON as the model spelled it, which may be broken. */
+  arguments?: string;
+}
+
+/** The API that a call was made in. */
+export type InferenceApi =
+  | "openai.chat"
+  | "openai.completions"
+  | "openai.responses"
+  | "openai.embeddings"
+  | "anthropic.messages"
+  | "bedrock.invoke"
+  | "bedrock.converse"
+  | "gemini.generate"
+  | "gemini.embed";
+
+/** The half of a view that the request gives. */
+export interface InferenceRequest {
+  api: InferenceApi;
+  model?: string;
+  messages?: readonly InferenceMessage[];
+  temperature?: number;
+  maxTokens?: number;
+  topP?: number;
+  stream?: true;
+  tools?: readonly InferenceTool[];
+  toolChoice?: unknown;
+}
+
+/** Tokens and money, as far as the provider reports them. */
+export interface InferenceUsage {
+  /** Everything that went in, cached tokens included. */
+  promptTokens?: number;
+  /** Everything that came out, reasoning included. */
+  completionTokens?: number;
+  totalTokens?: number;
+  cacheReadTokens?: number;
+  cacheWriteTokens?: number;
+  reasoningTokens?: number;
+  /** US dollars, where a gateway reports what it charges. */
+  costUsd?: number;
+}
+
+/** A call and, as soon as there is one, its answer. */
+export interface InferenceView extends InferenceRequest, InferenceUsage {
+  completion?: string;
+  finishReason?: string;
+  toolCalls?: InferenceToolCall[];
+  /** What the provider said went wrong. */
+  errorMessage?: string;
+}

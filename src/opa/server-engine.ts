@@ -1,0 +1,156 @@
+/** An OPA server, asked over its REST data API; one question per decision. */
+import { messageOf, ProxyError } from "../errors.ts";
+import {
+  type DecisionEngine,
+  type DecisionPath,
+  type Evaluation,
+  fault,
+} from "./decision-engine.ts";
+import type { Credentials, OpaCall, OpaCallResponse } from "./opa-call.ts";
+
+/** What the server is asked with. */
+export interface ServerEngineOptions {
+  /** `https://opa:8181`, or `unix:///run/opa.sock:`; paths of the API are added to it. */
+  readonly base: string;
+  readonly call: OpaCall;
+  readonly credentials: Credentials;
+  /** Until the decision is there, a second attempt included. */
+  readonly timeoutMs: number;
+  /** What is known of the server; it outlives the generation. */
+  readonly state: ServerState;
+  onProblem(problem: string): void;
+}
+
+/** Whether the server has ever answered. */
+export interface ServerState {
+  isReached: boolean;
+}
+
+const maxAnswerBytes = 1024 * 1024;
+const maxWaiting = 1_024;
+/** Between two looks at whether a server is there that has never answered. */
+const firstProbeMs = 250;
+const lastProbeMs = 5_000;
+
+/** Asks one server. */
+export class ServerEngine implements DecisionEngine {
+  readonly #options: ServerEngineOptions;
+  readonly #closing = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #waiting = 0;
+  #problem = "the OPA server has not answered yet";
+
+  constructor(options: ServerEngineOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to look whether the server is there, without waiting for it. */
+  start(): void {
+    if (!this.#options.state.isReached) void this.#probe(firstProbeMs);
+  }
+
+  ready(): true | string {
+    return this.#options.state.isReached ? true : this.#problem;
+  }
+
+  async evaluate(path: DecisionPath, input: string): Promise<Evaluation> {
+    if (this.#waiting >= maxWaiting) {
+      return fault("overloaded", "too many policy decisions are waiting");
+    }
+    this.#waiting += 1;
+    try {
+      return this.#read(await this.#ask(path, input));
+    } catch (error) {
+      if (error instanceof ProxyError && error.code === "upstream.timeout") {
+        return fault("timeout", `no decision within ${this.#options.timeoutMs} ms`);
+      }
+      return fault("error", messageOf(error));
+    } finally {
+      this.#waiting -= 1;
+    }
+  }
+
+  close(): void {
+    this.#closing.abort();
+    clearTimeout(this.#timer);
+  }
+
+  async #ask(path: DecisionPath, input: string): Promise<OpaCallResponse> {
+    const startedAt = performance.now();
+    try {
+      return await this.#post(path, input, this.#options.timeoutMs);
+    } catch (error) {
+      // The server may have closed an idle connection just now; asking again changes nothing there.
+      if (!(error instanceof ProxyError) || error.code !== "upstream.reset") throw error;
+      const leftMs = Math.floor(this.#options.timeoutMs - (performance.now() - startedAt));
+      if (leftMs < 1) throw error;
+      return this.#post(path, input, leftMs);
+    }
+  }
+
+  #post(path: DecisionPath, input: string, timeoutMs: number): Promise<OpaCallResponse> {
+    return this.#options.call(`${this.#options.base}/v1/data/${path}`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        accept: "application/json",
+        ...this.#options.credentials(),
+      },
+      body: `{"input":${input}}`,
+      timeoutMs,
+      maxBytes: maxAnswerBytes,
+      signal: this.#closing.signal,
+    });
+  }
+
+  /** An answer without `result` is the API's word for an undefined document. */
+  #read({ status, body }: OpaCallResponse): Evaluation {
+    if (status !== 200) return fault("error", `the OPA server answered ${status}`);
+    let answer: unknown;
+    try {
+      answer = JSON.parse(body.toString("utf8"));
+    } catch {
+      answer = undefined;
+    }
+    if (typeof answer !== "object" || answer === null || Array.isArray(answer)) {
+      return fault("error", "the OPA server's answer is not a JSON object");
+    }
+    this.#options.state.isReached = true;
+    const { result, decision_id: id } = answer as { result?: unknown; decision_id?: unknown };
+    const decisionId = typeof id === "string" ? { decisionId: id.slice(0, 128) } : {};
+    return result === undefined
+      ? { kind: "undefined", ...decisionId }
+      : { kind: "value", value: result, ...decisionId };
+  }
+
+  /** Never rejects. A server that wants a token, or has no such path, is there all the same. */
+  async #probe(waitMs: number): Promise<void> {
+    const problem = await this.#look();
+    if (this.#closing.signal.aborted || this.#options.state.isReached) return;
+    if (problem === undefined) {
+      this.#options.state.isReached = true;
+      return;
+    }
+    if (problem !== this.#problem) {
+      this.#problem = problem;
+      this.#options.onProblem(problem);
+    }
+    const next = Math.min(waitMs * 2, lastProbeMs);
+    this.#timer = setTimeout(() => void this.#probe(next), waitMs).unref();
+  }
+
+  async #look(): Promise<string | undefined> {
+    const { call, base, credentials, timeoutMs } = this.#options;
+    try {
+      const { status } = await call(`${base}/health?bundles`, {
+        headers: credentials(),
+        timeoutMs,
+        maxBytes: maxAnswerBytes,
+        signal: this.#closing.signal,
+      });
+      return status < 500 ? undefined : `the OPA server is not ready (it answered ${status})`;
+    } catch (error) {
+      return messageOf(error);
+    }
+  }
+}

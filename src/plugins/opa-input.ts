@@ -1,0 +1,201 @@
+/** The input document of opa, as policies written for the Go program read it (contract 2.3). */
+import type { HeaderList } from "../http/headers.ts";
+import type { RequestContext } from "../pipeline/plugin.ts";
+
+/** A JSON object under construction. */
+export type JsonObject = Record<string, unknown>;
+
+/** Which heavy parts the file asks for. */
+export class IncludedParts {
+  readonly #keys: ReadonlySet<string>;
+
+  constructor(keys: readonly string[]) {
+    this.#keys = new Set(keys);
+  }
+
+  has(key: string): boolean {
+    return this.#keys.has(key);
+  }
+
+  hasParameter(name: string): boolean {
+    if (name === "name" || name === "uri") return true;
+    return this.#keys.has("mcp.params") || this.#keys.has(`mcp.params.${name}`);
+  }
+
+  /** True when the answers' bodies have to be read. */
+  get readsAnswers(): boolean {
+    return this.#keys.has("mcp.result") || this.#keys.has("mcp.error");
+  }
+}
+
+/** Credentials never reach a policy. */
+const withheld: ReadonlySet<string> = new Set([
+  "authorization",
+  "proxy-authorization",
+  "cookie",
+  "set-cookie",
+]);
+
+/** What the policy is told of a request, `path` being the reading that is judged. */
+export function requestInput(context: RequestContext, path: string): JsonObject {
+  const { flow, stage, destination, identity } = context;
+  const isOutbound = flow.direction === "outbound";
+  const host = isOutbound && stage === "request" ? destination.hostHeader : context.host;
+  return {
+    direction: flow.direction,
+    method: context.method,
+    path,
+    host,
+    headers: flatHeaders(context.headers),
+    ...(identity === undefined
+      ? {}
+      : {
+          identity: {
+            subject: identity.subject,
+            client_id: identity.clientId ?? "",
+            scopes: identity.scopes,
+          },
+        }),
+  };
+}
+
+/** Lower-case names, values of repeated fields joined with ",", credentials left out. */
+export function flatHeaders(headers: HeaderList): JsonObject {
+  const flat: JsonObject = Object.create(null) as JsonObject;
+  for (const [name, value] of headers.entries()) {
+    const key = name.toLowerCase();
+    if (withheld.has(key)) continue;
+    const earlier = flat[key];
+    flat[key] = typeof earlier === "string" ? `${earlier},${value}` : value;
+  }
+  return flat;
+}
+
+/**
+ * What parsers earlier in the chain read of the message, as far as it is included: one document for each message of an
+ * MCP batch, else one.
+ */
+export function parsedInputs(context: RequestContext, parts: IncludedParts): JsonObject[] {
+  if (!context.hasFacts) return [{}];
+  const others = otherInputs(context, parts);
+  return callsOf(context).map((call) => ({ ...others, ...part("mcp", call, parts, mcpInput) }));
+}
+
+/** The same for answers to the calls of a message; without any, what was asked is judged alone. */
+export function answeredInputs(
+  context: RequestContext,
+  answers: readonly JsonObject[],
+  parts: IncludedParts,
+): JsonObject[] {
+  if (answers.length === 0) return parsedInputs(context, parts);
+  const others = otherInputs(context, parts);
+  const calls = callsOf(context);
+  return answers.map(({ id, result, error }) => {
+    const call = calls.find((one) => one?.["rpcId"] === id) ?? calls[0];
+    return { ...others, mcp: mcpInput({ ...call, result, error }, parts) };
+  });
+}
+
+function callsOf({ facts }: RequestContext): readonly (JsonObject | undefined)[] {
+  const fact = facts.get("mcp");
+  if (!isJsonObject(fact)) return [undefined];
+  const { batch } = fact;
+  return Array.isArray(batch) && batch.length > 0
+    ? (batch as unknown[]).filter(isJsonObject)
+    : [fact];
+}
+
+function otherInputs({ facts }: RequestContext, parts: IncludedParts): JsonObject {
+  return {
+    ...part("a2a", facts.get("a2a"), parts, a2aInput),
+    ...part("inference", facts.get("inference"), parts, inferenceInput),
+  };
+}
+
+function part(
+  name: string,
+  fact: unknown,
+  parts: IncludedParts,
+  make: (fact: JsonObject, parts: IncludedParts) => JsonObject,
+): JsonObject {
+  return isJsonObject(fact) ? { [name]: make(fact, parts) } : {};
+}
+
+function a2aInput(fact: JsonObject, parts: IncludedParts): JsonObject {
+  return {
+    method: text(fact["method"]),
+    session_id: text(fact["sessionId"]),
+    task_id: text(fact["taskId"]),
+    role: text(fact["role"]),
+    ...(parts.has("a2a.content")
+      ? {
+          ...present("message_id", fact["messageId"]),
+          ...list("parts", fact["parts"], ["kind", "content"]),
+          ...present("final_status", fact["finalStatus"]),
+          ...present("artifact", fact["artifact"]),
+          ...present("error_message", fact["errorMessage"]),
+        }
+      : {}),
+  };
+}
+
+function mcpInput(fact: JsonObject, parts: IncludedParts): JsonObject {
+  const { params } = fact;
+  const shown = isJsonObject(params)
+    ? Object.entries(params).filter(([name]) => parts.hasParameter(name))
+    : [];
+  return {
+    method: text(fact["method"]),
+    ...(shown.length === 0 ? {} : { params: Object.fromEntries(shown) }),
+    ...(parts.has("mcp.result") ? present("result", fact["result"]) : {}),
+    ...(parts.has("mcp.error") ? present("error", fact["error"] ?? fact["err"]) : {}),
+  };
+}
+
+function inferenceInput(fact: JsonObject, parts: IncludedParts): JsonObject {
+  const { maxTokens, tools } = fact;
+  const names = Array.isArray(tools)
+    ? (tools as unknown[]).map((tool) => (isJsonObject(tool) ? text(tool["name"]) : text(tool)))
+    : [];
+  return {
+    model: text(fact["model"]),
+    stream: fact["stream"] === true,
+    ...(typeof maxTokens === "number" ? { max_tokens: maxTokens } : {}),
+    ...(names.length === 0
+      ? {}
+      : parts.has("inference.tools.detail")
+        ? list("tools", tools, ["name", "description", "parameters"])
+        : { tools: names }),
+    ...(parts.has("inference.messages")
+      ? list("messages", fact["messages"], ["role", "content"])
+      : {}),
+    ...(parts.has("inference.completion") ? present("completion", fact["completion"]) : {}),
+    ...(parts.has("inference.tool_calls")
+      ? list("tool_calls", fact["toolCalls"], ["id", "name", "arguments"])
+      : {}),
+  };
+}
+
+/** True for what JSON calls an object. */
+export function isJsonObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+function present(name: string, value: unknown): JsonObject {
+  return value === undefined || value === null || value === "" ? {} : { [name]: value };
+}
+
+function list(name: string, value: unknown, keys: readonly string[]): JsonObject {
+  if (!Array.isArray(value) || value.length === 0) return {};
+  const items = (value as unknown[]).map((item) => {
+    if (!isJsonObject(item)) return item;
+    return Object.fromEntries(
+      keys.filter((key) => item[key] !== undefined).map((key) => [key, item[key]]),
+    );
+  });
+  return { [name]: items };
+}

@@ -1,0 +1,248 @@
+/** `run -- COMMAND` and `init` as processes, with commands that know nothing of a proxy. */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { starters } from "../../src/app/command-line.ts";
+import { TestAuthority } from "../support/certs.ts";
+import { TlsOrigin } from "../support/tls-origin.ts";
+
+const main = new URL("../../src/main.ts", import.meta.url).pathname;
+const name = "origin.test";
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+let directory = "";
+let origin: TlsOrigin;
+let file = "";
+
+function start(...args: readonly string[]): ChildProcess {
+  return spawn(process.execPath, [main, ...args], {
+    cwd: directory,
+    // Nothing of a proxy or of trust comes from outside, and what is left behind is seen.
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      HOME: directory,
+      TMPDIR: join(directory, "tmp"),
+      URL: `https://${origin.at(name)}/`,
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+}
+
+function ended(child: ChildProcess): Promise<Ended> {
+  let stdout = "";
+  let stderr = "";
+  child.stdout?.on("data", (chunk) => (stdout += String(chunk)));
+  child.stderr?.on("data", (chunk) => (stderr += String(chunk)));
+  return new Promise((resolve) => child.once("close", (code) => resolve({ code, stdout, stderr })));
+}
+
+const cli = (...args: readonly string[]): Promise<Ended> => ended(start(...args));
+const run = (...args: readonly string[]): Promise<Ended> => cli("run", ...args);
+const script = (code: string): readonly string[] => [process.execPath, "-e", code];
+
+const isMissing = (...command: [string, ...string[]]): boolean => {
+  try {
+    execFileSync(command[0], command.slice(1), { stdio: "ignore" });
+    return false;
+  } catch {
+    return true;
+  }
+};
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "authbridge-run-test-"));
+  await mkdir(join(directory, "tmp"));
+  const authority = await TestAuthority.create("origin root");
+  origin = await TlsOrigin.start(await authority.server([name]));
+  await writeFile(join(directory, "roots.crt"), authority.caPem);
+  file = await configFile("proxy.yaml", "{ default: allow }");
+});
+
+afterAll(async () => {
+  await origin.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function configFile(
+  fileName: string,
+  outbound: string,
+  roles = "[forward]",
+): Promise<string> {
+  const path = join(directory, fileName);
+  // The addresses are those of a machine where the file is at home; none of them is bound here.
+  const text = `listener: { roles: ${roles}, forward_proxy_addr: "192.0.2.1:8081", reverse_proxy_backend: "http://127.0.0.1:1" }
+egress: { allow_ips: [127.0.0.1/32], hosts: { ${name}: [127.0.0.1], evil.test: [127.0.0.1] } }
+pipeline: { inbound: { default: deny }, outbound: ${outbound} }
+tls_bridge: { mode: enabled, ca_dir: /nonexistent, ports: [${origin.port}], upstream_ca_bundle: ${join(directory, "roots.crt")} }
+`;
+  await writeFile(path, text);
+  return path;
+}
+
+describe("a command behind the proxy", () => {
+  const fetchIt = script("fetch(process.env.URL).then((r) => r.text()).then(console.log)");
+  const python =
+    "import os, urllib.request as u; print(u.urlopen(os.environ['URL']).read().decode())";
+
+  describe.each([
+    ["node", fetchIt],
+    ["curl", ["sh", "-c", 'curl -sS "$URL" && echo']],
+    ["python3", ["python3", "-c", python]],
+  ] as const)("%s", (program, command) => {
+    test.skipIf(isMissing(program, "--version"))(
+      "is seen inside TLS, its output its own",
+      async () => {
+        const { code, stdout, stderr } = await run("--config", file, "--", ...command);
+        expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: "OK-SECRET\n" });
+        expect(stderr).toContain(`reached  ${origin.at(name)}  GET\n`);
+        expect(stderr).not.toContain("OK-SECRET");
+      },
+    );
+  });
+
+  test("what the file does not allow is refused and told", async () => {
+    const rules = "{ name: egress-policy, config: { allow: [origin.test] } }";
+    const fenced = await configFile("fenced.yaml", `{ default: deny, plugins: [${rules}] }`);
+    const seen = origin.seen.length;
+    const { code, stderr } = await run(
+      "--config",
+      fenced,
+      "--",
+      "sh",
+      "-c",
+      `
+      curl -sS -o /dev/null "$URL" && ! curl -sS -o /dev/null "https://evil.test:${origin.port}/"`,
+    );
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/refused {2}evil\.test:\d+ +CONNECT {2}egress-policy/);
+    expect(stderr).toContain("1 refused, 1 reached");
+    expect(origin.seen.length).toBe(seen + 1);
+  });
+
+  test("without a file everything is let through but what no agent may reach", async () => {
+    const code = `fetch("http://169.254.169.254/latest").catch(() => process.exit(7))`;
+    const ran = await run("--", ...script(code));
+    expect(ran.code, ran.stderr).toBe(7);
+    expect(ran.stderr).toMatch(/169\.254\.169\.254:80 {2}CONNECT {2}upstream\.|refused {2}169/);
+    expect(ran.stderr).toMatch(/ 0 reached/);
+  });
+
+  test("a policy file fences it", async () => {
+    const policy = join(directory, "policy.yaml");
+    await writeFile(
+      policy,
+      `version: 1
+network_policies:
+  api:
+    endpoints: [{ host: api.test, port: 443 }]
+`,
+    );
+    const code = `fetch("https://evil.test/").catch(() => process.exit(3))`;
+    const ran = await run("--policy", policy, "--", ...script(code));
+    expect(ran.code, ran.stderr).toBe(3);
+    expect(ran.stderr).toMatch(/refused {2}evil\.test:443 {2}CONNECT {2}egress-policy/);
+  });
+
+  test("one that tries nothing is told as that", async () => {
+    const { stderr, code } = await run("--", "true");
+    expect(code).toBe(0);
+    expect(stderr).toContain("nothing: it made no request");
+  });
+
+  test("leaves no file behind, and nothing listens any more", async () => {
+    const { stdout } = await run("--", ...script("console.log(process.env.HTTPS_PROXY)"));
+    const left = await readdir(join(directory, "tmp"));
+    expect(left.filter((entry) => entry !== "node-compile-cache")).toEqual([]);
+    await expect(fetch(stdout.trim())).rejects.toThrow();
+  });
+});
+
+describe("the exit code", () => {
+  test.each([
+    ["of the command", ["sh", "-c", "exit 42"], 42],
+    ["128 and the signal that ended it", ["sh", "-c", "kill -KILL $$"], 137],
+    ["127 for what is not there", ["./not-there"], 127],
+    ["126 for what cannot be run", ["./proxy.yaml"], 126],
+  ])("is %s", async (_title, command, wanted) => {
+    const { code, stderr } = await run("--config", file, "--", ...command);
+    expect(code, stderr).toBe(wanted);
+  });
+
+  test.each([
+    ["a file that is none", ["--config", "/nonexistent.yaml", "--", "true"], /nonexistent/],
+    ["a policy that is none", ["--policy", "/nonexistent.yaml", "--", "true"], /nonexistent/],
+    ["no command", ["--"], /needs a command/],
+  ])("is 2 for %s", async (_title, args, words) => {
+    const { code, stdout, stderr } = await run(...args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(words);
+  });
+
+  test("is 2 for a file without a forward proxy", async () => {
+    const path = join(directory, "inbound.yaml");
+    await writeFile(
+      path,
+      'listener: { roles: [reverse], reverse_proxy_backend: "http://127.0.0.1:1" }\n',
+    );
+    const { code, stderr } = await run("--config", path, "--", "true");
+    expect(code).toBe(2);
+    expect(stderr).toContain("listener.roles");
+  });
+});
+
+describe("signals", () => {
+  test.each(["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"] as const)(
+    "%s reaches the command, whose exit code is the answer",
+    async (signal) => {
+      const code = `process.on("${signal}", () => process.exit(9)); setInterval(() => {}, 1e6); console.log("ready")`;
+      const child = start("run", "--", ...script(code));
+      const end = ended(child);
+      child.stdout?.once("data", () => child.kill(signal));
+      const { code: exit, stderr } = await end;
+      expect(exit, stderr).toBe(9);
+      expect(stderr).toContain("tried to reach");
+    },
+  );
+});
+
+test("a file with both roles opens its forward proxy only, and says so", async () => {
+  const both = await configFile("both.yaml", "{ default: deny }", "[reverse, forward]");
+  const { code, stderr } = await run("--config", both, "--", "true");
+  expect(code, stderr).toBe(0);
+  expect(stderr).toContain("its reverse proxy is not");
+});
+
+describe("init", () => {
+  test.each(starters)("--%s writes a commented file that check accepts", async (starter) => {
+    const path = `${starter}.yaml`;
+    const made = await cli("init", `--${starter}`, "--config", path);
+    expect(made).toMatchObject({ code: 0, stderr: "" });
+    expect(made.stdout).toContain(`check --config ${path}`);
+    const text = await readFile(join(directory, path), "utf8");
+    expect(text.match(/#/g)?.length).toBeGreaterThan(10);
+    expect(text).not.toContain("$schema");
+    const checked = await cli("check", "--config", path);
+    expect(checked.code, checked.stderr).toBe(0);
+    expect(JSON.parse(checked.stdout)).toMatchObject({
+      pipeline: { outbound: { default: "deny" } },
+    });
+  });
+
+  test("without options it is for this machine, and never takes the place of a file", async () => {
+    expect((await cli("init")).code).toBe(0);
+    const path = join(directory, "authbridge.yaml");
+    expect(await readFile(path, "utf8")).toContain("127.0.0.1:8081");
+    await writeFile(path, "mine");
+    const again = await cli("init");
+    expect(again.code).toBe(2);
+    expect(again.stderr).toContain("is there already");
+    expect(await readFile(path, "utf8")).toBe("mine");
+  });
+});

@@ -1,0 +1,63 @@
+import { array, assert, boolean, constantFrom, property } from "fast-check";
+import { expect, test } from "vitest";
+import { canonicalTarget } from "../../../src/http/canonical-target.ts";
+
+test.each([
+  ["/a/./b/../c", "/a/c"],
+  ["/a/b/..", "/a/"],
+  ["/", "/"],
+  ["//", "/"],
+  ["/a//", "/a/"],
+  ["/%7Euser/%e4%b8%ad", "/~user/%E4%B8%AD"],
+  ["/a%3Bx/b", "/a/b"],
+  ["/a|b", "/a%7Cb"],
+])("%s is sent as %s", (target, path) => {
+  expect(canonicalTarget(target)).toMatchObject({ path });
+});
+
+test("the query stays byte for byte", () => {
+  expect(canonicalTarget("/a/..?x=/../%zz&y=#".slice(0, -1))).toEqual({
+    path: "/",
+    query: "?x=/../%zz&y=",
+  });
+});
+
+test.each([
+  ["/\\x", "backslash"],
+  ["/%5C", "backslash"],
+  ["/%252e%252e/x", "twice"],
+])("%s is doubtful", (target, why) => {
+  expect(canonicalTarget(target)).toMatchObject({ doubtful: expect.stringContaining(why) });
+});
+
+test("a canonical path is its own canonical path, and holds no dot segment", () => {
+  const piece = constantFrom(
+    "a",
+    ".",
+    "..",
+    "/",
+    "//",
+    ";",
+    "%2e",
+    "%2F",
+    "%25",
+    "%3b",
+    "\\",
+    "é",
+    "%41",
+    "%c3",
+    "~",
+  );
+  const targets = array(piece, { maxLength: 12 }).map((pieces) => `/${pieces.join("")}`);
+  assert(
+    property(targets, boolean(), (target, allowEncodedSlash) => {
+      const once = canonicalTarget(target, { allowEncodedSlash });
+      if ("fault" in once) return;
+      expect(once.path.split(/\/|%2F/)).not.toContain("..");
+      expect(once.path.split(/\/|%2F/)).not.toContain(".");
+      const twice = canonicalTarget(once.path, { allowEncodedSlash });
+      expect("fault" in twice ? twice.fault : twice.path).toBe(once.path);
+    }),
+    { numRuns: 2000 },
+  );
+});
