@@ -31,6 +31,7 @@ export const errorTable = {
   "upstream.address-forbidden": { status: 403, exposed: true },
   "upstream.unresolvable": { status: 502, exposed: true },
   "upstream.refused": { status: 502, exposed: true },
+  "upstream.proxy-refused": { status: 502, exposed: true },
   "upstream.reset": { status: 502, exposed: true },
   "upstream.tls": { status: 502, exposed: true },
   "upstream.bad-response": { status: 502, exposed: true },
@@ -55,6 +56,7 @@ export type ErrorCode = keyof typeof errorTable;
 interface ProxyErrorOptions {
   readonly cause?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly hop?: string;
 }
 
 /**
@@ -66,12 +68,15 @@ export class ProxyError extends Error {
   readonly code: ErrorCode;
   /** Fields of the answer, such as a challenge. */
   readonly headers: Readonly<Record<string, string>> | undefined;
+  /** The step of the way through a parent proxy that failed, where one did; see upstream/hop-fault.ts. */
+  readonly hop: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: ProxyErrorOptions = {}) {
     super(message, options);
     this.name = "ProxyError";
     this.code = code;
     this.headers = options.headers;
+    this.hop = options.hop;
   }
 
   /** The HTTP status that this code answers with. */

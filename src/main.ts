@@ -73,6 +73,16 @@ switch (command.kind) {
     process.exitCode = await suggestPolicy(command);
     break;
   }
+  case "tail": {
+    const { tail } = await import("./app/tail.ts");
+    process.exitCode = await tail(command);
+    break;
+  }
+  case "verify-audit": {
+    const { verifyAudit } = await import("./app/verify-audit.ts");
+    process.exitCode = await verifyAudit(command);
+    break;
+  }
   case "demo": {
     const { demo } = await import("./app/demo.ts");
     process.exitCode = await demo(command);

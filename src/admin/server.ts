@@ -11,6 +11,8 @@ export interface AdminRequest {
   /** The rest of the path, decoded, where the route ends with "/". */
   readonly rest: string;
   readonly query: URLSearchParams;
+  /** What an event stream's reader had last (HTML, "server-sent events"). */
+  readonly lastEventId?: string;
 }
 
 /** A whole answer; a body in parts is written part by part, so that a long one blocks nothing. */
@@ -48,6 +50,8 @@ export interface AdminServerOptions {
   readonly log: Logger;
   /** When given, requests need `Authorization: Bearer` with it. */
   readonly secret?: RevealedSecret;
+  /** Origins whose web pages may read the answers; nobody when absent. */
+  readonly corsOrigins?: readonly string[];
 }
 
 const maxConnections = 128;
@@ -84,6 +88,7 @@ export class AdminServer {
   readonly #below: AdminRoute[] = [];
   readonly #log: Logger;
   readonly #secret: RevealedSecret | undefined;
+  readonly #corsOrigins: ReadonlySet<string>;
   readonly #server: Server;
   #isLoopback = false;
 
@@ -91,6 +96,7 @@ export class AdminServer {
     this.#name = options.name;
     this.#log = options.log;
     this.#secret = options.secret;
+    this.#corsOrigins = new Set(options.corsOrigins);
     for (const route of options.routes) {
       if (route.path.length > 1 && route.path.endsWith("/")) this.#below.push(route);
       else this.#exact.set(route.path, route);
@@ -158,6 +164,8 @@ export class AdminServer {
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<AdminReply | AdminStream> {
+    const isListed = this.#allowOrigin(request, response);
+    if (isListed && request.method === "OPTIONS") return preflight(response);
     if (request.method !== "GET" && request.method !== "HEAD") {
       response.setHeader("Allow", "GET, HEAD");
       return failure(405, "request.method-not-allowed", "only GET and HEAD are answered here");
@@ -176,7 +184,22 @@ export class AdminServer {
       response.setHeader("WWW-Authenticate", 'Bearer realm="authbridge-proxy"');
       return failure(401, "auth.unauthorized", "a bearer secret is needed");
     }
-    return route.handle({ rest, query: url.searchParams });
+    const lastEventId = request.headers["last-event-id"];
+    return route.handle({
+      rest,
+      query: url.searchParams,
+      ...(typeof lastEventId === "string" ? { lastEventId } : {}),
+    });
+  }
+
+  /** Tells a browser that a page of this origin may read the answer; true where the operator listed it. */
+  #allowOrigin(request: IncomingMessage, response: ServerResponse): boolean {
+    if (this.#corsOrigins.size === 0) return false;
+    response.setHeader("Vary", "Origin");
+    const { origin } = request.headers;
+    if (origin === undefined || !this.#corsOrigins.has(origin)) return false;
+    response.setHeader("Access-Control-Allow-Origin", origin);
+    return true;
   }
 
   #find(pathname: string): { readonly route: AdminRoute; readonly rest: string } | undefined {
@@ -202,6 +225,14 @@ export class AdminServer {
     // Digests, because the comparison needs equal lengths and must not tell how long the secret is.
     return timingSafeEqual(hash("sha256", given, "buffer"), hash("sha256", wanted, "buffer"));
   }
+}
+
+/** What a page may send: a read with the secret, and the place where it left an event stream. */
+function preflight(response: ServerResponse): AdminReply {
+  response.setHeader("Access-Control-Allow-Methods", "GET, HEAD");
+  response.setHeader("Access-Control-Allow-Headers", "Authorization, Last-Event-ID");
+  response.setHeader("Access-Control-Max-Age", "600");
+  return text("");
 }
 
 function parseTarget(target: string): URL | undefined {

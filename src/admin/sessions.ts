@@ -1,7 +1,10 @@
 /** The session API of `:9094` (contract 4.10): what happened, as lists and as a live feed. */
 import type { ServerResponse } from "node:http";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { maxSessionIdLength, type SessionEvent } from "../session/event.ts";
+import type { StoredEvent } from "../session/session.ts";
 import type { SessionStore } from "../session/store.ts";
+import type { Usage } from "../session/usage.ts";
 import type { PipelineView, PluginView } from "./catalogue.ts";
 import { eventJson, type EventView } from "./event-json.ts";
 import {
@@ -13,10 +16,12 @@ import {
   type AdminRoute,
   type AdminStream,
 } from "./server.ts";
+import { usageReply } from "./usage.ts";
 
 /** What the session API shows. */
 export interface SessionSources {
-  readonly store: Pick<SessionStore, "list" | "get" | "subscribe">;
+  readonly store: Pick<SessionStore, "list" | "get" | "subscribe" | "after">;
+  readonly usage: Pick<Usage, "snapshot">;
   pipelines(): PipelineView;
   /** Every plugin that could be configured; without it `/v1/plugins` is 404. */
   readonly plugins?: () => readonly PluginView[];
@@ -26,6 +31,10 @@ export interface SessionSources {
 
 const defaultHeartbeatMs = 30_000;
 const maxStreams = 64;
+/** Events that wait for one slow reader. */
+const maxQueue = 1_024;
+const maxChunkEvents = 256;
+const maxChunkBytes = 262_144;
 /** A reader that took nothing for this many heartbeats is dead. */
 const deadAfterHeartbeats = 4;
 
@@ -53,9 +62,17 @@ export function sessionRoutes(sources: SessionSources): readonly AdminRoute[] {
     },
     {
       path: "/v1/events",
-      handle: ({ query }) =>
-        bounded(query, (_limit, view) => feeds.open(query.get("session") ?? "", view)),
+      handle: ({ query, lastEventId }) =>
+        bounded(query, (limit, view) => {
+          const session = query.get("session")?.slice(0, maxSessionIdLength) || undefined;
+          return feeds.open({
+            view,
+            start: startOf(store, session, lastEventId, limit),
+            ...(session === undefined ? {} : { session }),
+          });
+        }),
     },
+    { path: "/v1/usage", handle: ({ query }) => usageReply(sources.usage, query) },
     { path: "/v1/pipeline", handle: () => json(sources.pipelines()) },
     {
       path: "/v1/plugins",
@@ -95,6 +112,27 @@ function* sessionJson(
   yield "]}\n";
 }
 
+/** The event from which a feed goes on: after the last one that its reader had, or N events back; undefined: new ones only. */
+function startOf(
+  store: SessionSources["store"],
+  session: string | undefined,
+  lastEventId: string | undefined,
+  limit: number | undefined,
+): number | undefined {
+  if (lastEventId !== undefined && /^\d{1,15}$/.test(lastEventId)) return Number(lastEventId);
+  if (limit === undefined) return undefined;
+  const oldest = store.after(0, session).events.at(-limit) ?? store.after(0, session).events[0];
+  return oldest === undefined ? undefined : oldest.sequence - 1;
+}
+
+/** One feed as it was asked for. */
+interface FeedRequest {
+  readonly session?: string;
+  readonly view: EventView;
+  /** Kept events after this one are sent first. */
+  readonly start: number | undefined;
+}
+
 /** The open event streams, no more than {@link maxStreams}. */
 class Feeds {
   readonly #store: SessionSources["store"];
@@ -106,14 +144,14 @@ class Feeds {
     this.#heartbeatMs = sources.heartbeatMs ?? defaultHeartbeatMs;
   }
 
-  open(session: string, view: EventView): AdminReply | AdminStream {
+  open(request: FeedRequest): AdminReply | AdminStream {
     if (this.#count >= maxStreams) {
       return failure(503, "proxy.overloaded", "too many event streams are open");
     }
-    return { open: (response) => this.#feed(response, session, view) };
+    return { open: (response) => this.#feed(response, request) };
   }
 
-  #feed(response: ServerResponse, session: string, view: EventView): void {
+  #feed(response: ServerResponse, request: FeedRequest): void {
     this.#count += 1;
     response.writeHead(200, {
       "Content-Type": "text/event-stream",
@@ -121,24 +159,51 @@ class Feeds {
       "X-Content-Type-Options": "nosniff",
     });
     response.write(": ok\n\n");
-    let id = 0;
+    const heartbeat = this.#heartbeat(response);
+    response.on("close", () => {
+      clearInterval(heartbeat);
+      this.#count -= 1;
+    });
+    if (request.start === undefined) this.#follow(response, request);
+    else void this.#replay(response, request, request.start);
+  }
+
+  /** Sends what is kept, some of it at a time, and goes on with what is new when nothing is left. */
+  async #replay(response: ServerResponse, request: FeedRequest, start: number): Promise<void> {
+    let cursor = start;
+    while (!response.destroyed) {
+      const { events, missed } = this.#store.after(cursor, request.session);
+      const chunk = chunkOf(events);
+      const last = chunk.at(-1);
+      // Without a turn in between, so that no event falls into the gap.
+      if (last === undefined) {
+        this.#follow(response, request);
+        return;
+      }
+      await send(response, droppedNote(missed));
+      for (const stored of chunk) await send(response, frameOf(stored, request.view));
+      cursor = last.sequence;
+      await nextTurn();
+    }
+  }
+
+  #follow(response: ServerResponse, { session, view }: FeedRequest): void {
     let reported = 0;
-    let silentHeartbeats = 0;
-    let taken = 0;
     const subscription = this.#store.subscribe(
-      (event) => {
-        id += 1;
+      (stored) => {
         const missed = subscription.dropped - reported;
         reported += missed;
-        // A comment: clients that do not care never see it.
-        const note = missed === 0 ? "" : `: dropped ${missed}\n\n`;
-        const data = eventJson(event, view);
-        const isTaken = response.write(`${note}event: session-event\nid: ${id}\ndata: ${data}\n\n`);
-        return isTaken ? undefined : drained(response);
+        return send(response, droppedNote(missed) + frameOf(stored, view));
       },
-      session === "" ? {} : { session: session.slice(0, maxSessionIdLength) },
+      { maxQueue, ...(session === undefined ? {} : { session }) },
     );
-    const heartbeat = setInterval(() => {
+    response.on("close", () => subscription.close());
+  }
+
+  #heartbeat(response: ServerResponse): NodeJS.Timeout {
+    let silentHeartbeats = 0;
+    let taken = 0;
+    return setInterval(() => {
       if (!response.writableNeedDrain) {
         silentHeartbeats = 0;
         response.write(": heartbeat\n\n");
@@ -149,10 +214,28 @@ class Feeds {
       taken = now;
       if (silentHeartbeats >= deadAfterHeartbeats) response.destroy();
     }, this.#heartbeatMs).unref();
-    response.on("close", () => {
-      clearInterval(heartbeat);
-      subscription.close();
-      this.#count -= 1;
-    });
   }
+}
+
+function frameOf({ sequence, event }: StoredEvent, view: EventView): string {
+  return `event: session-event\nid: ${sequence}\ndata: ${eventJson(event, view)}\n\n`;
+}
+
+/** A comment: clients that do not care never see it. */
+function droppedNote(missed: number): string {
+  return missed === 0 ? "" : `: dropped ${missed}\n\n`;
+}
+
+/** Few enough events that a slow reader does not keep alive what the store has given up. */
+function chunkOf(events: readonly StoredEvent[]): readonly StoredEvent[] {
+  let bytes = 0;
+  const end = events.findIndex((stored, index) => {
+    bytes += stored.bytes;
+    return index > 0 && (index >= maxChunkEvents || bytes > maxChunkBytes);
+  });
+  return end === -1 ? events : events.slice(0, end);
+}
+
+async function send(response: ServerResponse, text: string): Promise<void> {
+  if (text !== "" && !response.write(text)) await drained(response);
 }

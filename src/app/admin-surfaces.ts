@@ -14,21 +14,26 @@ import { sessionRoutes } from "../admin/sessions.ts";
 import { statsRoutes } from "../admin/stats.ts";
 import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
+import { messageOf } from "../errors.ts";
+import type { BindAddress } from "../listener/listener.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
-import type { SessionStore } from "../session/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { bindAddressOf } from "./listen-options.ts";
+import type { SessionParts } from "./session-parts.ts";
 
 /** Where the surfaces read from. */
 export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
-  readonly sessions: SessionStore | undefined;
+  readonly sessions: SessionParts | undefined;
   readonly definitions: readonly AnyPluginDefinition[];
   config(): Config;
   observations(): readonly PluginObservations[];
   readiness(): string | undefined;
   note(): string | undefined;
+  /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
+  chain(): object | undefined;
 }
 
 /** One server that is to be bound. */
@@ -52,15 +57,15 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         name: "stats",
         log,
         routes: statsRoutes({
-          config: () => sources.config(),
-          reloadStatus: () => sources.reloadStatus(),
+          config: () => withChain(sources.config(), "upstream_proxy_status", sources.chain()),
+          reloadStatus: () => withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
           metrics,
         }),
       }),
     },
   ];
   const sessionAddress = config.listener.session_api_addr;
-  if (sessions !== undefined && sessionAddress !== undefined) {
+  if (sessions?.kept !== undefined && sessionAddress !== undefined) {
     surfaces.push({
       surface: "sessions",
       address: sessionAddress,
@@ -68,12 +73,15 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       server: new AdminServer({
         name: "sessions",
         log,
+        ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
+        corsOrigins: config.session.api_cors_origins,
         routes: [
           ...consoleRoutes(),
           ...statusRoutes(sources),
           ...denialRoutes(() => sources.observations()),
           ...sessionRoutes({
-            store: sessions,
+            store: sessions.kept.store,
+            usage: sessions.kept.usage,
             pipelines: () => pipelineView(sources.config(), sources.definitions),
             plugins: () =>
               sources.definitions.map((definition) =>
@@ -98,6 +106,31 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     }),
   });
   return surfaces;
+}
+
+/** Opens them in order; an optional one that cannot be bound is logged and left out. */
+export async function bindAdmin(
+  surfaces: readonly AdminSurface[],
+  log: Logger,
+  onBound: (surface: AdminSurface["surface"], server: AdminServer, bound: BindAddress) => void,
+): Promise<void> {
+  for (const { surface, address, server, optional } of surfaces) {
+    try {
+      const bound = await server.listen(bindAddressOf(address));
+      onBound(surface, server, { host: bound.address, port: bound.port });
+    } catch (error) {
+      // The session API shows what happened; not having it must not stop traffic (contract 4.10 did).
+      if (!optional) throw error;
+      log.error(
+        { surface, address, error: messageOf(error) },
+        "operator surface could not be bound",
+      );
+    }
+  }
+}
+
+function withChain<T extends object>(shown: T, key: string, chain: object | undefined): T {
+  return chain === undefined ? shown : { ...shown, [key]: chain };
 }
 
 function pipelineView(config: Config, definitions: readonly AnyPluginDefinition[]): PipelineView {

@@ -8,7 +8,6 @@ import type { Config } from "../config/presets.ts";
 import type { Problem } from "../config/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
 import { sizeBytes } from "../config/size.ts";
-import { messageOf } from "../errors.ts";
 import { BodyBudget } from "../http/body.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
@@ -23,12 +22,13 @@ import { TunnelRegistry } from "../proxy/tunnel-registry.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { adminSurfaces } from "./admin-surfaces.ts";
-import { type BuildServices, buildRuntime } from "./build.ts";
+import { adminSurfaces, bindAdmin } from "./admin-surfaces.ts";
+import { buildRuntime } from "./build.ts";
 import { buildProblems } from "./build-problems.ts";
+import { ChainReload } from "./chain-reload.ts";
 import { definitionsFor } from "./definitions.ts";
 import { DataSurfaces } from "./data-surfaces.ts";
-import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+import { listenerLimits } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { rejectedProblems } from "./rejected-problems.ts";
 import { Reloader } from "./reloader.ts";
@@ -42,6 +42,8 @@ export interface AppOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly version: string;
   readonly log: Logger;
+  /** Whether a chain through upstream proxies is tried before it is used. Default always. */
+  readonly probe?: "always" | "never";
 }
 
 /** The addresses that were bound; absent surfaces are not open. */
@@ -70,7 +72,7 @@ export class App {
   readonly #options: AppOptions;
   readonly #log: Logger;
   readonly #metrics: Metrics;
-  readonly #services: BuildServices;
+  readonly #services: ProcessParts["services"];
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
   readonly #peers: PeerProcesses;
@@ -85,6 +87,7 @@ export class App {
   #bridge: BridgeServer | undefined;
   #surfaces: DataSurfaces | undefined;
   #reloader: Reloader | undefined;
+  #chain: ChainReload | undefined;
   #addresses: BoundAddresses = {};
   readonly #startedAt = new Date().toISOString();
   #state: "starting" | "serving" | "draining" = "starting";
@@ -93,18 +96,22 @@ export class App {
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
     if (!loaded.ok) throw new ConfigRejected(await rejectedProblems(loaded));
-    const parts = makeProcessParts(
+    const parts = await makeProcessParts(
       loaded.config,
       await definitionsFor(loaded),
       options.log,
       options.version,
     );
-    const built = await buildRuntime(loaded.config, 1, parts.services);
+    const built = await buildRuntime(loaded.config, 1, parts.services, {
+      probe: options.probe !== "never",
+    });
     if ("problems" in built) {
+      await parts.sessions?.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
     const app = new App(options, loaded, parts, new RuntimeHolder(built.runtime));
+    parts.services.acceptance.accepted(built.chain);
     try {
       await app.#open();
     } catch (error) {
@@ -147,6 +154,7 @@ export class App {
     drainMs: number = durationMs(this.#loaded.config.limits.drain_timeout),
   ): Promise<void> {
     this.#state = "draining";
+    this.#chain?.close();
     await this.#reloader?.close();
     this.#bridge?.drain();
     const cut = setTimeout(() => this.#tunnels.cutAll(), drainMs);
@@ -159,7 +167,7 @@ export class App {
     this.#stalls.close();
     this.#idle.close();
     this.#peers.close();
-    this.#sessions?.close();
+    await this.#sessions?.close();
     this.#metrics.close();
   }
 
@@ -185,39 +193,28 @@ export class App {
       services,
       bridge,
       ownListeners: this.#ownListeners,
-      ownDials: this.#services.ownDials,
     });
-    const { transparent } = this.#surfaces;
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
       await this.#surfaces.open();
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
-      sessions: this.#sessions?.store,
+      sessions: this.#sessions,
       definitions: this.#services.definitions,
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
+      chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
-      note: () => transparent.note(),
+      note: () => this.#surfaces?.transparent.note(),
       observations: () => this.#runtimes.runtime.outbound.observations(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });
-    for (const { surface, address, server, optional } of admin) {
-      try {
-        const bound = await server.listen(bindAddressOf(address));
-        this.#admin.push(server);
-        this.#ownListeners.add(bound.address, bound.port);
-        addresses[surface] = { host: bound.address, port: bound.port };
-      } catch (error) {
-        // The session API shows what happened; not having it must not stop traffic (contract 4.10 did).
-        if (!optional) throw error;
-        this.#log.error(
-          { surface, address, error: messageOf(error) },
-          "operator surface could not be bound",
-        );
-      }
-    }
+    await bindAdmin(admin, this.#log, (surface, server, bound) => {
+      this.#admin.push(server);
+      this.#ownListeners.add(bound.host, bound.port);
+      addresses[surface] = bound;
+    });
     this.#addresses = addresses;
     this.#gauges();
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
@@ -279,17 +276,16 @@ export class App {
       const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
       return notAfter === undefined ? 0 : notAfter / 1_000;
     });
-    this.#metrics.gauge("transparent_listener_up", () =>
-      this.#surfaces?.transparent.state.kind === "bound" ? 1 : 0,
-    );
     this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
   }
 
   #makeReloader(config: Config): Reloader {
     const { file, lenient, env } = this.#options;
+    this.#chain = new ChainReload(config, this.#services, () => void this.#reloader?.reload());
     return new Reloader({
       file,
       debounceMs: durationMs(config.reload.debounce),
+      chain: this.#chain,
       status: this.#status,
       log: this.#log,
       metrics: this.#metrics,
@@ -304,12 +300,16 @@ export class App {
     if (fixed.length > 0)
       return `unreloadable field changed, pod restart required: [${fixed.join(" ")}]`;
     const generation = this.#serving.generation + 1;
-    const built = await buildRuntime(loaded.config, generation, this.#services);
+    this.#chain?.trying(loaded.config);
+    const built = await buildRuntime(loaded.config, generation, this.#services, {
+      probe: this.#options.probe !== "never",
+    });
     if ("problems" in built) return buildProblems(loaded, built.problems);
     this.#serving.generation = generation;
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
+    this.#chain?.accepted(loaded.config, built.chain);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();
     return undefined;

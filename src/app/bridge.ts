@@ -19,6 +19,8 @@ import type { CarriedState } from "./carried-state.ts";
 export interface BridgeServices {
   readonly log: Logger;
   readonly carried: CarriedState;
+  /** Hears of another authority of the bridge. */
+  readonly acceptance?: { rotated(caPem: string): void };
 }
 
 /** Authority and leaves, kept over reloads while the keys that made them stay the same. */
@@ -63,7 +65,7 @@ export async function buildBridge(
 async function claimIssuing(
   config: Config,
   generation: number,
-  { log, carried }: BridgeServices,
+  { log, carried, acceptance }: BridgeServices,
 ): Promise<Issuing> {
   const {
     ca,
@@ -78,7 +80,9 @@ async function claimIssuing(
   const known = carried.find(generation, key) as Issuing | undefined;
   if (known !== undefined) return known;
   const source =
-    ca === "ephemeral" ? await ephemeralSource(log) : await fileSource(directory, generate, log);
+    ca === "ephemeral"
+      ? await ephemeralSource(log)
+      : await fileSource(directory, generate, log, (pem) => acceptance?.rotated(pem));
   const minter = await LeafMinter.create(source, {
     keyType,
     lifetimeMs: durationMs(lifetime),
@@ -103,12 +107,15 @@ async function fileSource(
   directory: string,
   generate: boolean,
   log: Logger,
+  rotated: (caPem: string) => void,
 ): Promise<AuthoritySource> {
   const source = await CertificateAuthoritySource.open({
     directory,
     generate,
-    onRotated: ({ fingerprint, notAfter }) =>
-      log.info({ fingerprint, notAfter }, "the bridge signs with a new authority"),
+    onRotated: ({ fingerprint, notAfter, caPem }) => {
+      log.info({ fingerprint, notAfter }, "the bridge signs with a new authority");
+      rotated(caPem);
+    },
     onProblem: (message) =>
       log.error(
         { directory, problem: message },

@@ -15,28 +15,31 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
-import { OriginTrust } from "../upstream/origin-trust.ts";
-import type { OwnDials } from "../upstream/own-dials.ts";
+import type { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { DirectUpstream } from "../upstream/upstream.ts";
+import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
 import { addressGuardOf } from "./egress-guard.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type BuildProblem, located } from "./build-problems.ts";
+import { type NetworkBase, originTrust, proxyChain } from "./chain-network.ts";
+import { type ChainAcceptance, tryChain } from "./chain-acceptance.ts";
 import { entryOf } from "./plugin-entry.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
+import { sessionProblems } from "./session-parts.ts";
 import { unavailableKeys } from "./unavailable.ts";
+import { type ChainPlan, planChain } from "./upstream-proxy.ts";
 
 /** What outlives generations. */
 export interface BuildServices {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly ownListeners: OwnListeners;
-  /** Set in a process that listens for redirected connections: what it dials could lead back to it. */
-  readonly ownDials?: OwnDials;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Where the chain through upstream proxies is told of; absent where nothing is served. */
+  readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
   /** Absent where sessions are off, and where nothing is going to flow. */
@@ -49,16 +52,26 @@ interface Failed {
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
-export type Build = { readonly runtime: Runtime } | { readonly problems: readonly BuildProblem[] };
+export type Build =
+  | { readonly runtime: Runtime; readonly chain: ChainPlan | undefined }
+  | { readonly problems: readonly BuildProblem[] };
+
+/** How far a build goes. */
+export interface BuildOptions {
+  /** Plugins are started, and files are written. */
+  readonly start?: boolean;
+  /** A chain through upstream proxies is tried first. */
+  readonly probe?: boolean;
+}
 
 /** Builds and starts one generation. A build that fails leaves nothing behind. */
 export async function buildRuntime(
   config: Config,
   generation: number,
   services: BuildServices,
-  { start = true }: { readonly start?: boolean } = {},
+  { start = true, probe = false }: BuildOptions = {},
 ): Promise<Build> {
-  const missing = unavailableKeys(config);
+  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);
   const network = buildNetwork(config, services);
   const callers = buildCallers(config, services.log);
@@ -69,7 +82,11 @@ export async function buildRuntime(
     );
     return { problems: [...missing, ...problems] };
   }
-  const { upstream, trust } = network;
+  const { upstream, trust, chain } = network;
+  if (probe && chain !== undefined) {
+    const problems = await tryChain(chain, network.base, services);
+    if (problems.length > 0) return { problems };
+  }
   const operator = new OperatorClient(upstream, trust);
   const release = async (): Promise<void> => {
     await operator.close();
@@ -94,6 +111,12 @@ export async function buildRuntime(
     // Those that were started are closed already.
     await release();
     return { problems: [{ path: ["pipeline"], message: messageOf(error) }] };
+  }
+  const unwritten = start ? await services.acceptance?.prepare(chain, bridge) : undefined;
+  if (unwritten !== undefined) {
+    await closePlugins([inbound, outbound], services.log);
+    await release();
+    return { problems: [unwritten] };
   }
   const origins = new OriginPools({
     upstream,
@@ -127,7 +150,7 @@ export async function buildRuntime(
       await release();
     },
   });
-  return { runtime };
+  return { runtime, chain };
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */
@@ -160,7 +183,12 @@ function backendOf(config: Config): Backend | undefined {
   return { destination, basePath: path.replace(/\/+$/, "") };
 }
 
-type Network = { readonly upstream: DirectUpstream; readonly trust: OriginTrust };
+interface Network {
+  readonly upstream: Upstream & OperatorUpstream;
+  readonly trust: OriginTrust;
+  readonly base: NetworkBase;
+  readonly chain: ChainPlan | undefined;
+}
 
 function buildNetwork(
   config: Config,
@@ -174,27 +202,27 @@ function buildNetwork(
     () => new HostMatcher(bridge.upstream_insecure_hosts),
   );
   if ("problems" in insecureHosts) return insecureHosts;
+  const chain = planChain(config, process.env);
+  if (chain !== undefined && "problems" in chain) return chain;
   const connectTimeoutMs = durationMs(limits.connect_timeout);
   const guard = addressGuardOf(config, services);
-  const trust = new OriginTrust({
+  const base: NetworkBase = {
+    guard,
     extraCertificates,
     insecureHosts,
     minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
-    handshakeTimeoutMs: connectTimeoutMs,
-  });
+    connectTimeoutMs,
+    onFailure: (hop) => services.metrics.upstreamProxy.failed(hop),
+  };
   for (const host of bridge.upstream_insecure_hosts) {
     services.log.warn(
       { host },
       "tls_bridge.upstream_insecure_hosts: certificates of this host are not verified",
     );
   }
-  const { ownDials } = services;
-  const upstream = new DirectUpstream({
-    guard,
-    connectTimeoutMs,
-    ...(ownDials === undefined ? {} : { ownDials }),
-  });
-  return { upstream, trust };
+  const upstream =
+    chain === undefined ? new DirectUpstream({ guard, connectTimeoutMs }) : proxyChain(base, chain);
+  return { upstream, trust: originTrust(base, chain), base, chain };
 }
 
 type Chains = { readonly inbound: Pipeline; readonly outbound: Pipeline };

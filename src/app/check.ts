@@ -9,13 +9,15 @@ import { OwnListeners } from "../upstream/own-listeners.ts";
 import { buildRuntime } from "./build.ts";
 import { buildProblems } from "./build-problems.ts";
 import { CarriedState } from "./carried-state.ts";
-import type { FileCommand } from "./command-line.ts";
+import { ChainAcceptance } from "./chain-acceptance.ts";
+import type { ServeCommand } from "./command-line.ts";
 import { definitionsFor } from "./definitions.ts";
 import { rejectedProblems } from "./rejected-problems.ts";
+import type { ChainPlan } from "./upstream-proxy.ts";
 import { packageVersion } from "./version.ts";
 
 /** Prints the effective configuration, or every problem, and resolves with the exit code. */
-export async function check(command: FileCommand): Promise<number> {
+export async function check(command: ServeCommand): Promise<number> {
   try {
     return await checkFile(command);
   } catch (error) {
@@ -25,11 +27,12 @@ export async function check(command: FileCommand): Promise<number> {
   }
 }
 
-async function checkFile(command: FileCommand): Promise<number> {
+async function checkFile(command: ServeCommand): Promise<number> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
   if (!loaded.ok) return refuse(await rejectedProblems(loaded));
   const log = createLogger("silent");
   const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
+  let chain: ChainPlan | undefined;
   try {
     const definitions = await definitionsFor(loaded);
     const built = await buildRuntime(
@@ -41,18 +44,35 @@ async function checkFile(command: FileCommand): Promise<number> {
         ownListeners: new OwnListeners(),
         carried: new CarriedState(),
         definitions,
+        acceptance: new ChainAcceptance(log, metrics),
       },
-      { start: false },
+      { start: false, probe: command.probe === "always" },
     );
     if ("problems" in built) return refuse(buildProblems(loaded, built.problems));
     await built.runtime.close();
+    chain = built.chain;
+    if (command.probe === "always") reportProbe(chain);
   } finally {
     metrics.close();
   }
   for (const warning of loaded.warnings)
     process.stderr.write(`warning: ${formatProblem(warning)}\n`);
-  process.stdout.write(`${JSON.stringify(redact(loaded.config), null, 2)}\n`);
+  for (const warning of chain?.warnings ?? [])
+    process.stderr.write(`warning: upstream_proxy: ${warning}\n`);
+  const shown =
+    chain === undefined
+      ? loaded.config
+      : { ...loaded.config, upstream_proxy_status: { spec: chain.view } };
+  process.stdout.write(`${JSON.stringify(redact(shown), null, 2)}\n`);
   return 0;
+}
+
+/** Those that failed are problems of the file by now. */
+function reportProbe(chain: ChainPlan | undefined): void {
+  const endpoints = chain?.endpoints ?? [];
+  for (const { url } of endpoints) process.stderr.write(`probe: reached ${url}\n`);
+  if (endpoints.length === 0)
+    process.stderr.write("probe: the file has no upstream_proxy.readiness_endpoints\n");
 }
 
 function refuse(problems: readonly Problem[]): number {

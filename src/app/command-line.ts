@@ -3,11 +3,17 @@ import { parseArgs } from "node:util";
 import { parseDuration } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { isPolicyCommand, parsePolicyCommand, type PolicyCommand } from "./policy-command-line.ts";
+import { tailCommand, type TailCommand, type VerifyAuditCommand } from "./record-arguments.ts";
 
 /** A file and how strictly to read it. */
 export interface FileCommand {
   readonly file: string;
   readonly lenient: boolean;
+}
+
+/** `run` and `check`: whether readiness endpoints of upstream_proxy are asked. */
+export interface ServeCommand extends FileCommand {
+  readonly probe?: "always" | "never";
 }
 
 /** `ca`: the certificate that clients trust, or what identifies it. */
@@ -70,12 +76,14 @@ export interface DemoCommand {
 
 /** One parsed command line. */
 export type Command =
-  | ({ readonly kind: "run" | "check" } & FileCommand)
+  | ({ readonly kind: "run" | "check" } & ServeCommand)
   | ({ readonly kind: "ca" } & CaCommand)
   | ({ readonly kind: "env" } & EnvCommand)
   | ({ readonly kind: "doctor" } & DoctorCommand)
   | ({ readonly kind: "run-command" } & RunCommand)
   | ({ readonly kind: "init" } & InitCommand)
+  | ({ readonly kind: "tail" } & TailCommand)
+  | ({ readonly kind: "verify-audit" } & VerifyAuditCommand)
   | ({ readonly kind: "demo" } & DemoCommand)
   | PolicyCommand
   | { readonly kind: "schema" | "version" | "help" }
@@ -89,6 +97,7 @@ const options = {
   demo: { type: "boolean" },
   "ca-dir": { type: "string" },
   fingerprint: { type: "boolean" },
+  probe: { type: "string" },
   format: { type: "string" },
   proxy: { type: "string" },
   "ca-file": { type: "string" },
@@ -98,6 +107,14 @@ const options = {
   local: { type: "boolean" },
   sidecar: { type: "boolean" },
   gateway: { type: "boolean" },
+  url: { type: "string" },
+  session: { type: "string" },
+  host: { type: "string" },
+  decision: { type: "string" },
+  plugin: { type: "string" },
+  json: { type: "boolean" },
+  "secret-file": { type: "string" },
+  limit: { type: "string" },
 } as const;
 
 type OptionName = keyof typeof options;
@@ -105,14 +122,27 @@ type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>["values"
 
 /** What each command understands; an option of another command is a mistake, never ignored. */
 const optionsOf = {
-  run: ["config", "lenient"],
+  run: ["config", "lenient", "probe"],
   "run-command": ["config", "lenient", "policy"],
   init: ["config", "local", "sidecar", "gateway"],
   demo: ["demo", "ca-dir"],
-  check: ["config", "lenient"],
+  check: ["config", "lenient", "probe"],
   ca: ["config", "lenient", "fingerprint"],
   env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
   doctor: ["config", "lenient", "timeout"],
+  tail: [
+    "config",
+    "lenient",
+    "url",
+    "session",
+    "host",
+    "decision",
+    "plugin",
+    "json",
+    "secret-file",
+    "limit",
+  ],
+  "verify-audit": [],
   schema: [],
 } as const satisfies Record<string, readonly OptionName[]>;
 
@@ -127,7 +157,8 @@ const maxTimeoutMs = 24 * 3_600_000;
 export function parseCommand(argv: readonly string[]): Command {
   if (isPolicyCommand(argv)) return parsePolicyCommand(argv);
   const end = argv.indexOf("--");
-  const own = end === -1 ? argv : argv.slice(0, end);
+  const before = end === -1 ? argv : argv.slice(0, end);
+  const own = before.map((arg) => (arg === "--probe" ? "--probe=always" : arg));
   const rest = end === -1 ? [] : argv.slice(end + 1);
   let parsed;
   try {
@@ -138,8 +169,10 @@ export function parseCommand(argv: readonly string[]): Command {
   const { values, positionals } = parsed;
   if (values.help === true) return { kind: "help" };
   if (values.version === true) return { kind: "version" };
-  const [written, extra] = positionals;
-  if (extra !== undefined) return usageError(`unexpected argument "${extra}"`);
+  const [written, ...files] = positionals;
+  const [extra] = files;
+  if (extra !== undefined && written !== "verify-audit")
+    return usageError(`unexpected argument "${extra}"`);
   const name = nameOf(written, values, end !== -1);
   if (typeof name !== "string") return name;
   if (end !== -1 && name !== "doctor" && name !== "run-command")
@@ -149,6 +182,7 @@ export function parseCommand(argv: readonly string[]): Command {
   if (name === "schema") return { kind: name };
   if (name === "demo") return demoCommand(values);
   if (name === "init") return initCommand(values);
+  if (name === "tail" || name === "verify-audit") return recordCommand(name, values, files);
   if (name === "run-command") return runCommand(values, rest);
   return fileCommand(name, values, rest);
 }
@@ -162,6 +196,8 @@ const titles: Readonly<Record<CommandName, string>> = {
   ca: "ca",
   env: "env",
   doctor: "doctor",
+  tail: "tail",
+  "verify-audit": "verify-audit",
   schema: "schema",
 };
 
@@ -201,6 +237,19 @@ function initCommand(values: Values): Command {
   return file === "" ? usageError("--config must not be empty") : { kind: "init", starter, file };
 }
 
+function recordCommand(
+  kind: "tail" | "verify-audit",
+  values: Values,
+  files: readonly string[],
+): Command {
+  if (kind === "verify-audit")
+    return files.length === 0
+      ? usageError("verify-audit needs the files of a decision log")
+      : { kind, files };
+  const asked = tailCommand(values);
+  return typeof asked === "string" ? usageError(asked) : { kind, ...asked };
+}
+
 function runCommand(values: Values, command: readonly string[]): Command {
   const { config: file, policy: policyFile, lenient = false } = values;
   if (command.length === 0) return usageError("run needs a command after --");
@@ -218,7 +267,7 @@ function runCommand(values: Values, command: readonly string[]): Command {
 }
 
 function fileCommand(
-  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema">,
+  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema" | "tail" | "verify-audit">,
   values: Values,
   rest: readonly string[],
 ): Command {
@@ -230,7 +279,7 @@ function fileCommand(
   switch (name) {
     case "run":
     case "check":
-      return { kind: name, ...file };
+      return serveCommand(name, file, values);
     case "ca":
       return { kind: name, ...file, fingerprint: values.fingerprint ?? false };
     case "env":
@@ -238,6 +287,12 @@ function fileCommand(
     case "doctor":
       return doctorCommand(file, values, rest);
   }
+}
+
+function serveCommand(kind: "run" | "check", file: FileCommand, { probe }: Values): Command {
+  if (probe === undefined) return { kind, ...file };
+  if (probe !== "always" && probe !== "never") return usageError("--probe takes always or never");
+  return { kind, ...file, probe };
 }
 
 function envCommand(file: FileCommand, values: Values): Command {

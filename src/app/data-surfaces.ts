@@ -6,7 +6,6 @@ import { type BindAddress, Listener, type ListenerHandlers } from "../listener/l
 import { ReverseSurface } from "../listener/reverse.ts";
 import type { BridgeServer } from "../proxy/bridge-server.ts";
 import type { SurfaceServices } from "../proxy/outbound-request.ts";
-import { OwnDials } from "../upstream/own-dials.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { readTlsMaterial, TlsRenewal } from "./forward-tls.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
@@ -18,7 +17,6 @@ export interface DataSurfaceParts {
   readonly services: SurfaceServices;
   readonly bridge: BridgeServer;
   readonly ownListeners: OwnListeners;
-  readonly ownDials: OwnDials | undefined;
 }
 
 /** The addresses that were bound. */
@@ -38,12 +36,11 @@ export class DataSurfaces {
 
   constructor(parts: DataSurfaceParts) {
     this.#parts = parts;
-    const { loaded, ownDials } = parts;
+    const { loaded } = parts;
     this.#config = loaded.config;
     this.transparent = new TransparentSurface({
       ...parts,
       config: loaded.config,
-      ownDials: ownDials ?? new OwnDials(),
       isWritten: (key) =>
         loaded.isWritten(key === "egress_enforcement" ? [key] : ["listener", key]),
     });

@@ -5,16 +5,16 @@ import { SocketLookup } from "../net/socket-lookup.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
-import { OwnDials } from "../upstream/own-dials.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
+import { ChainAcceptance } from "./chain-acceptance.ts";
 import { makeSessionParts, type SessionParts } from "./session-parts.ts";
 
 /** The parts that outlive reloads. */
 export interface ProcessParts {
   readonly metrics: Metrics;
-  readonly services: BuildServices;
+  readonly services: BuildServices & { readonly acceptance: ChainAcceptance };
   readonly ownListeners: OwnListeners;
   readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
@@ -25,12 +25,12 @@ export interface ProcessParts {
 }
 
 /** Makes them from the file that the process starts with. */
-export function makeProcessParts(
+export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
   log: Logger,
   version: string,
-): ProcessParts {
+): Promise<ProcessParts> {
   const serving = { generation: 1 };
   const metrics = new Metrics({
     version,
@@ -38,16 +38,16 @@ export function makeProcessParts(
     generation: () => serving.generation,
   });
   const ownListeners = new OwnListeners();
-  const sessions = makeSessionParts(config);
+  const sessions = await makeSessionParts(config, { log, metrics });
   let recheck: () => void = () => undefined;
-  const services: BuildServices = {
+  const services: ProcessParts["services"] = {
     log,
     metrics,
     ownListeners,
     carried: new CarriedState(),
     definitions,
-    sessions: sessions?.recorder,
-    ...(config.listener.transparent_proxy_addr === undefined ? {} : { ownDials: new OwnDials() }),
+    acceptance: new ChainAcceptance(log, metrics),
+    sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
     recheck: () => recheck(),
   };
   const sockets = new SocketLookup({

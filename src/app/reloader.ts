@@ -18,6 +18,12 @@ export interface ReloaderOptions {
   load(): Promise<LoadedConfig | RejectedConfig>;
   /** Builds, starts and swaps; resolves with problems when the old generation stays. */
   apply(loaded: LoadedConfig): Promise<readonly Problem[] | string | undefined>;
+  readonly chain: {
+    /** Changes with what the files hold that the accepted configuration names. */
+    inputsDigest(): string;
+    /** After a refusal: when to try the same file again, or undefined to wait for a change. */
+    retryAfterMs(): number | undefined;
+  };
 }
 
 /** Applies changes of the file one after another. */
@@ -26,9 +32,12 @@ export class Reloader {
   readonly #watch: FileWatch;
   #running: Promise<void> = Promise.resolve();
   #closed = false;
+  #inputs: string;
+  #retry: NodeJS.Timeout | undefined;
 
   constructor(options: ReloaderOptions) {
     this.#options = options;
+    this.#inputs = options.chain.inputsDigest();
     const onError = (error: Error): void => {
       options.log.error(
         { file: options.file, error: error.message },
@@ -51,12 +60,14 @@ export class Reloader {
 
   async close(): Promise<void> {
     this.#closed = true;
+    clearTimeout(this.#retry);
     this.#watch.close();
     await this.#running;
   }
 
   async #attempt(): Promise<void> {
     if (this.#closed) return;
+    clearTimeout(this.#retry);
     const { status, log, metrics } = this.#options;
     try {
       const loaded = await this.#options.load();
@@ -65,7 +76,8 @@ export class Reloader {
         return;
       }
       // A touched file, or the same bytes written again, is not a change (contract 1.5).
-      if (loaded.sha256 === status.activeSha256) return;
+      const isSame = this.#options.chain.inputsDigest() === this.#inputs;
+      if (loaded.sha256 === status.activeSha256 && isSame) return;
       const problems = await this.#options.apply(loaded);
       if (problems !== undefined) {
         this.#refuse(problems);
@@ -73,6 +85,7 @@ export class Reloader {
       }
       for (const warning of loaded.warnings)
         log.warn({ problem: formatProblem(warning) }, "configuration warning");
+      this.#inputs = this.#options.chain.inputsDigest();
       status.succeeded(loaded.sha256);
       metrics.reload(true);
       log.info({ sha256: loaded.sha256 }, "configuration reloaded");
@@ -87,5 +100,9 @@ export class Reloader {
     status.failed(text);
     metrics.reload(false);
     log.error({ error: text }, "configuration refused, the last good one stays");
+    const afterMs = this.#options.chain.retryAfterMs();
+    if (afterMs === undefined || this.#closed) return;
+    this.#retry = setTimeout(() => void this.reload(), afterMs);
+    this.#retry.unref();
   }
 }

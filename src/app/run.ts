@@ -4,13 +4,13 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
 import { App, ConfigRejected } from "./app.ts";
-import type { FileCommand } from "./command-line.ts";
+import type { ServeCommand } from "./command-line.ts";
 import { packageVersion } from "./version.ts";
 
 const levels: readonly string[] = ["debug", "info", "warn", "error"] satisfies LogLevel[];
 
 /** Resolves with the exit code once the process has shut down. */
-export async function run(command: FileCommand): Promise<number> {
+export async function run(command: ServeCommand): Promise<number> {
   const asked = process.env["LOG_LEVEL"]?.toLowerCase() ?? "";
   const destination = new LogDestination(2);
   process.on("exit", () => destination.flushSync());

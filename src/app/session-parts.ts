@@ -1,38 +1,169 @@
-/** The session store of the process and what fills it, from the `session` block. */
+/** The session store of the process and what fills it, from the blocks `session` and `audit`. */
 import { durationMs } from "../config/duration.ts";
 import type { Config } from "../config/presets.ts";
+import { sizeBytes } from "../config/size.ts";
+import { messageOf } from "../errors.ts";
+import { credentialText, WatchedFile } from "../plugins/watched-file.ts";
 import { Attribution } from "../session/attribution.ts";
+import { AuditLog, lastLink } from "../session/audit-log.ts";
+import { ContentPolicy } from "../session/content.ts";
+import { Journal, restoreJournal } from "../session/journal.ts";
+import { LineFile } from "../session/line-file.ts";
 import { SessionRecorder } from "../session/recorder.ts";
+import { compilePatterns, Redaction } from "../session/redaction.ts";
 import { SessionStore } from "../session/store.ts";
+import { Usage } from "../session/usage.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { BuildProblem } from "./build-problems.ts";
 
 /** What sessions consist of; made once, because events are kept over reloads. */
 export interface SessionParts {
-  readonly store: SessionStore;
+  /** Absent where `session.enabled` is false and only the decision log is written. */
+  readonly kept: { readonly store: SessionStore; readonly usage: Usage } | undefined;
   readonly recorder: SessionRecorder;
-  close(): void;
+  /** What clients of the session API have to send; absent where nothing is asked for. */
+  readonly apiSecret?: { reveal(): string };
+  close(): Promise<void>;
 }
 
-/** Undefined where `session.enabled` is false. */
-export function makeSessionParts({ session }: Config): SessionParts | undefined {
-  if (!session.enabled) return undefined;
-  const ttlMs = durationMs(session.ttl);
-  const store = new SessionStore({
-    ttlMs,
-    maxEvents: session.max_events,
-    maxSessions: session.max_sessions,
-  });
+/** Where the parts say what became of their files. */
+export interface SessionServices {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+}
+
+/** Undefined where nothing is to be recorded. */
+export async function makeSessionParts(
+  config: Config,
+  services: SessionServices,
+): Promise<SessionParts | undefined> {
+  const { session, audit: auditFile } = config;
+  if (!session.enabled && auditFile === undefined) return undefined;
+  const ttlMs = session.ttl === "never" ? Number.POSITIVE_INFINITY : durationMs(session.ttl);
+  const journal = session.enabled ? journalOf(session, services) : undefined;
+  const kept = session.enabled ? await keptEvents(session, ttlMs, journal, services) : undefined;
+  const audit = await auditOf(auditFile, services);
   const attribution = new Attribution({
-    store,
+    store: kept?.store ?? unkept,
     ttlMs,
     addTraceparent: session.add_traceparent,
     ...(session.header === undefined ? {} : { field: session.header }),
   });
+  // A pattern that is none is a problem of the file; see sessionProblems.
+  const { patterns } = await compilePatterns(session.redact);
+  const content = new ContentPolicy({
+    bodies: session.bodies,
+    maxChars: sizeBytes(session.max_body),
+    redaction: new Redaction(patterns),
+  });
+  const sinks = kept === undefined ? [] : [kept.store, kept.usage];
   return {
-    store,
-    recorder: new SessionRecorder({ events: store, attribution }),
-    close: () => {
+    kept,
+    recorder: new SessionRecorder({ sinks, attribution, content, audit }),
+    ...apiSecret(session.api_secret_file, services.log),
+    close: async () => {
       attribution.close();
-      store.close();
+      kept?.store.close();
+      if (audit !== undefined) services.log.info({ ...audit.head }, "decision log ends");
+      await Promise.all([journal?.close(), audit?.close()]);
     },
   };
+}
+
+/** What is wrong with the block that only trying shows. */
+export async function sessionProblems({ session }: Config): Promise<BuildProblem[]> {
+  const { problems } = await compilePatterns(session.redact);
+  return problems.map(({ index, message }) => ({
+    path: ["session", "redact", index],
+    message: `is not a pattern in RE2 syntax: ${message}`,
+  }));
+}
+
+/** The store of a process that keeps no events. */
+const unkept = {
+  rekey: (): void => undefined,
+  intentOf: (): undefined => undefined,
+  someIntents: (): [] => [],
+};
+
+async function keptEvents(
+  session: Config["session"],
+  ttlMs: number,
+  journal: Journal | undefined,
+  { log }: SessionServices,
+): Promise<NonNullable<SessionParts["kept"]>> {
+  const store = new SessionStore({
+    ttlMs,
+    maxEvents: session.max_events,
+    maxSessions: session.max_sessions,
+    maxBytes: sizeBytes(session.max_bytes),
+    ...(journal === undefined ? {} : { journal }),
+  });
+  const usage = new Usage();
+  const { persist } = session;
+  if (persist !== undefined) {
+    try {
+      const found = await restoreJournal(persist.path, persist.max_files, {
+        restore: (sequence, event) => {
+          store.restore(sequence, event);
+          usage.record(event);
+        },
+        rekey: (from, to, belongs) => store.restoreRekey(from, to, belongs),
+      });
+      store.sweep();
+      log.info({ path: persist.path, ...found }, "events restored");
+    } catch (error) {
+      log.warn({ path: persist.path, error: messageOf(error) }, "events could not be restored");
+    }
+  }
+  return { store, usage };
+}
+
+function journalOf({ persist }: Config["session"], services: SessionServices): Journal | undefined {
+  return persist === undefined ? undefined : new Journal(lineFile("events", persist, services));
+}
+
+async function auditOf(
+  audit: Config["audit"],
+  services: SessionServices,
+): Promise<AuditLog | undefined> {
+  if (audit === undefined) return undefined;
+  return new AuditLog(lineFile("audit", audit, services), await lastLink(audit.path));
+}
+
+/** A file that tells of its outages once each, and never stops traffic. */
+function lineFile(
+  name: "events" | "audit",
+  bounds: NonNullable<Config["audit"]>,
+  { log, metrics }: SessionServices,
+): LineFile {
+  const { path } = bounds;
+  return new LineFile({
+    path,
+    maxBytes: sizeBytes(bounds.max_file),
+    maxFiles: bounds.max_files,
+    onState: (error) => {
+      if (error === undefined) log.info({ file: name, path }, "the file is written again");
+      else {
+        metrics.files.outage(name);
+        const why = messageOf(error);
+        log.error({ file: name, path, error: why }, "the file cannot be written; traffic goes on");
+      }
+    },
+    onLines: (result, lines) => metrics.files.lines(name, result, lines),
+  });
+}
+
+/** Until the file can be read, nobody is let in. */
+function apiSecret(path: string | undefined, log: Logger): Pick<SessionParts, "apiSecret"> {
+  if (path === undefined) return {};
+  const file = new WatchedFile({
+    path,
+    clock: Date,
+    parse: credentialText,
+    onProblem: (problem) => log.warn({ key: "session.api_secret_file" }, problem),
+  });
+  file.current();
+  return { apiSecret: { reveal: () => file.current() ?? "" } };
 }

@@ -6,9 +6,9 @@ import { messageOf } from "../errors.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { TransparentListener } from "../listener/transparent.ts";
 import { loadOriginalDestinations } from "../net/original-destination.ts";
+import { OwnDials } from "../net/own-dials.ts";
 import type { BridgeServer } from "../proxy/bridge-server.ts";
 import type { SurfaceServices } from "../proxy/outbound-request.ts";
-import type { OwnDials } from "../upstream/own-dials.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
 
@@ -18,7 +18,6 @@ export interface TransparentSurfaceParts {
   readonly services: SurfaceServices;
   readonly bridge: BridgeServer;
   readonly ownListeners: OwnListeners;
-  readonly ownDials: OwnDials;
   /** Whether the file itself has the key. */
   isWritten(this: void, key: "transparent_proxy_addr" | "egress_enforcement"): boolean;
 }
@@ -33,6 +32,7 @@ export type TransparentState =
 export class TransparentSurface {
   readonly #parts: TransparentSurfaceParts;
   #listener: TransparentListener | undefined;
+  #ownDials: OwnDials | undefined;
   #state: TransparentState = { kind: "off" };
 
   constructor(parts: TransparentSurfaceParts) {
@@ -51,12 +51,14 @@ export class TransparentSurface {
   async open(): Promise<void> {
     const { config, services } = this.#parts;
     const { transparent_proxy_addr: address } = config.listener;
+    const { log, metrics } = services.recorder;
+    metrics.gauge("transparent_listener_up", () => (this.#state.kind === "bound" ? 1 : 0));
     if (address === undefined) return;
     this.#state = await this.#openAt(address);
     if (this.#state.kind !== "unavailable") return;
     const { reason } = this.#state;
     const line = { key: "listener.transparent_proxy_addr", address, reason };
-    services.recorder.log[this.#isRequired ? "error" : "warn"](
+    log[this.#isRequired ? "error" : "warn"](
       line,
       `the transparent listener is not open: ${reason}; redirected connections are refused by the kernel`,
     );
@@ -76,6 +78,7 @@ export class TransparentSurface {
 
   async close(deadlineMs: number): Promise<void> {
     await this.#listener?.close(deadlineMs);
+    this.#ownDials?.close();
   }
 
   /** A default that cannot be had (another system, a port that is taken) is no fault of the operator's file. */
@@ -85,9 +88,10 @@ export class TransparentSurface {
   }
 
   async #openAt(text: string): Promise<TransparentState> {
-    const { config, services, bridge, ownListeners, ownDials, isWritten } = this.#parts;
+    const { config, services, bridge, ownListeners, isWritten } = this.#parts;
     const loaded = await loadOriginalDestinations();
     if ("unavailable" in loaded) return { kind: "unavailable", reason: loaded.unavailable };
+    const ownDials = new OwnDials();
     const { pin, sniff_timeout: timeout, opaque_ports: ports } = config.listener.transparent;
     const make = (): TransparentListener =>
       new TransparentListener(services, bridge, {
@@ -101,9 +105,11 @@ export class TransparentSurface {
     try {
       const { listener, address } = await bindWide(make, text);
       this.#listener = listener;
+      this.#ownDials = ownDials;
       ownListeners.add(address.host, address.port);
       return { kind: "bound", address };
     } catch (error) {
+      ownDials.close();
       if (isWritten("transparent_proxy_addr")) throw error;
       return { kind: "unavailable", reason: messageOf(error) };
     }

@@ -62,7 +62,8 @@ async function isSameFile(one: string, other: string): Promise<boolean> {
   }
 }
 
-function distinct(blocks: readonly string[]): string[] {
+/** Each certificate once. */
+export function distinct(blocks: readonly string[]): string[] {
   const byBytes = new Map<string, string>();
   for (const block of blocks) {
     const key = derOf(block).toString("base64");

@@ -1,5 +1,6 @@
 /** The text of `--help`, also shown with a mistake in the arguments. */
 import { policyUsage } from "./policy-command-line.ts";
+import { recordUsage } from "./record-arguments.ts";
 
 /** The text of `--help`. */
 export const usage = `Usage:
@@ -14,13 +15,14 @@ export const usage = `Usage:
   authbridge-proxy doctor --config FILE [-- COMMAND …]
                                                     check file, CA, listeners, key sets, token endpoints and the
                                                     bridge, and run COMMAND through the proxy to see what it reaches
-${policyUsage.commands}  authbridge-proxy schema                           print the JSON Schema of the file
+${policyUsage.commands}${recordUsage.commands}  authbridge-proxy schema                           print the JSON Schema of the file
   authbridge-proxy --demo [--ca-dir DIR]            a forward proxy on 127.0.0.1:47600 that opens TLS and shows traffic
   authbridge-proxy --version
 
 Options:
   --config FILE       the configuration file
   --lenient           unknown keys are warnings, for files written for the Go authbridge-proxy
+  --probe[=never]     check: also ask the readiness endpoints of upstream_proxy; --probe=never: a start does not ask
   --fingerprint       ca: subject, SHA-256 fingerprint and expiry instead of the certificate
   --format FORMAT     env: shell (default), dotenv or kubernetes
   --proxy URL         env: the proxy as clients reach it, such as http://127.0.0.1:8081 (default: from the file)
@@ -28,7 +30,7 @@ Options:
   --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
   --policy FILE       run: refuse what this policy file (OpenShell format) does not allow
   --timeout DURATION  doctor: how long COMMAND may run (default 60s)
-${policyUsage.options}  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
+${policyUsage.options}${recordUsage.options}  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
 
 Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or bad configuration.
 run -- COMMAND exits as COMMAND does, with 128 and the number of the signal that ended it, with 127 when it is not there.

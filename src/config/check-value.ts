@@ -232,7 +232,7 @@ function mendSessionTtl(root: Record<string, unknown>, warnings: ValueRemark[]):
   const session = root["session"];
   if (!isMapping(session) || !Object.hasOwn(session, "ttl")) return;
   const { ttl, ...rest } = session;
-  if (typeof ttl === "string" && (parseDuration(ttl) ?? 0) > 0) return;
+  if (ttl === "never" || (typeof ttl === "string" && (parseDuration(ttl) ?? 0) > 0)) return;
   warnings.push({ path: ["session", "ttl"], message: "is not a duration; 30m is used" });
   root["session"] = rest;
 }

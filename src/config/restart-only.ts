@@ -23,6 +23,7 @@ export const restartOnlyPaths: readonly string[] = [
   "limits.max_tunnels",
   // The store outlives a configuration: its events are kept over reloads.
   "session",
+  "audit",
   // The reloader itself is made once.
   "reload.enabled",
   "reload.debounce",

@@ -9,39 +9,10 @@ import { egressSchema } from "./egress-schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
+import { auditSchema, sessionSchema } from "./session-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
+import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
-
-const sessionSchema = z.strictObject({
-  enabled: z
-    .boolean()
-    .default(true)
-    .describe("Keep session events and serve the session API. Default true."),
-  ttl: duration()
-    .default("30m")
-    .describe("Time after its last event at which a session is forgotten. Default 30m."),
-  max_events: z
-    .int()
-    .default(500)
-    .describe("Events kept per session; 0 or less means the default. Default 500."),
-  max_sessions: z
-    .int()
-    .default(100)
-    .describe("Sessions kept; 0 or less means the default. Default 100."),
-  header: z
-    .string()
-    .regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/, { error: "must be the name of a header" })
-    .optional()
-    .describe(
-      "Header whose value names the session of a message, for agents that carry one from inbound to outbound. Default: none.",
-    ),
-  add_traceparent: z
-    .boolean()
-    .default(true)
-    .describe(
-      "Give messages of an A2A or MCP conversation a traceparent header on their way to the agent where they have none, so that what an instrumented agent sends out is tied to its session. Default true.",
-    ),
-});
 
 const mtlsSchema = z.strictObject({
   mode: z
@@ -128,7 +99,13 @@ export const configSchema = z.strictObject({
     .describe(
       "Who may use the forward proxy, where several agents share it. Without the block everybody who reaches it may.",
     ),
+  upstream_proxy: upstreamProxySchema
+    .optional()
+    .describe("Going through the site's own proxies. Without the block nothing is chained."),
   session: sessionSchema.prefault({}).describe("The store of session events."),
+  audit: auditSchema
+    .optional()
+    .describe("A log of decisions in which every line vouches for the one before it."),
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),
   log: logSchema.prefault({}).describe("Logging."),

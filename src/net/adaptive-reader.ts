@@ -21,21 +21,49 @@ const nothing = Buffer.alloc(0);
  */
 export type ChunkSink = (chunk: Uint8Array) => "free" | "kept" | "wait";
 
-/** The reading half of one socket: give `options` to net.connect as `onread`, then attach() to where data goes. */
+/** The reading half of one socket: give `bind()` to net.connect as `onread`, then attach() to where data goes. */
 export class AdaptiveReader {
-  readonly options: OnReadOpts;
+  readonly #options: OnReadOpts;
   #buffer = spare.pop() ?? Buffer.allocUnsafeSlow(smallBytes);
   #isLent = false;
   #fullReads = 0;
   #smallReads = 0;
   #sink: ChunkSink | undefined;
   #early: Buffer | undefined;
+  #first: ((chunk: Buffer) => void) | undefined;
+  #isBound = false;
 
   constructor() {
-    this.options = {
+    this.#options = {
       buffer: () => this.#next(),
       callback: (bytesRead) => this.#take(bytesRead),
     };
+  }
+
+  /** True once a connection was dialled with `bind()`: one whose bytes come some other way has no use for a reader. */
+  get isBound(): boolean {
+    return this.#isBound;
+  }
+
+  /** The options, for the connection that is dialled with them. */
+  bind(): OnReadOpts {
+    this.#isBound = true;
+    return this.#options;
+  }
+
+  /** Before attach(): copies of what comes go to `listener`, as in a handshake that comes before the data. */
+  divert(socket: Socket, listener: (chunk: Buffer) => void): void {
+    this.#first = listener;
+    const early = this.#early;
+    this.#early = undefined;
+    if (early !== undefined) listener(early);
+    socket.resume();
+  }
+
+  /** Ends divert(); `rest` is what came and belongs to the data. */
+  undivert(rest: Buffer): void {
+    this.#first = undefined;
+    this.#early = rest.length === 0 ? undefined : rest;
   }
 
   /** Sends everything from now on, and what came before, to the sink. Call it once. */
@@ -56,6 +84,10 @@ export class AdaptiveReader {
 
   #take(bytesRead: number): boolean {
     const chunk = this.#buffer.subarray(0, bytesRead);
+    if (this.#first !== undefined) {
+      this.#first(Buffer.from(chunk));
+      return this.#first !== undefined;
+    }
     if (this.#sink === undefined) {
       // Nobody listens yet (a server that speaks first): one chunk is kept and reading stops.
       this.#early =
@@ -86,7 +118,7 @@ export class AdaptiveReader {
   }
 }
 
-/** Makes the `onread` side of one outgoing connection: `net.connect({ ...where, onread: reader.options })`. */
+/** Makes the `onread` side of one outgoing connection: `net.connect({ ...where, onread: reader.bind() })`. */
 export function adaptiveReader(): AdaptiveReader {
   return new AdaptiveReader();
 }

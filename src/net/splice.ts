@@ -20,7 +20,7 @@ export interface SpliceOptions {
   readonly signal: AbortSource;
   /** What the client sent after its CONNECT, to be sent first. */
   readonly head?: Buffer;
-  /** The reader whose options the upstream socket was connected with; without it, ordinary `data` events are read. */
+  /** The reader that the upstream socket was bound to; without it, or unbound, ordinary `data` events are read. */
   readonly reader?: AdaptiveReader;
 }
 
@@ -91,7 +91,7 @@ class Tunnel {
     this.#client.on("data", (chunk: Buffer) => this.#up(chunk));
     this.#upstream.on("drain", () => this.#goOn(this.#client));
     this.#client.on("drain", () => this.#goOn(this.#upstream));
-    if (reader !== undefined && this.#upstream instanceof Socket) {
+    if (reader?.isBound === true && this.#upstream instanceof Socket) {
       reader.attach(this.#upstream, (chunk) => this.#down(chunk));
     } else {
       this.#upstream.on("data", (chunk: Buffer) => {

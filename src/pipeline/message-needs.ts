@@ -25,9 +25,18 @@ interface Reader {
  * are then streamed, whatever their size.
  */
 export function answerNeedsOf(steps: readonly Reader[]): (context: RequestContext) => AnswerNeeds {
-  const all = sum(steps);
-  if (steps.every(({ plugin }) => plugin.wantsAnswer === undefined)) return () => all;
-  return (context) => sum(steps.filter(({ plugin }) => plugin.wantsAnswer?.(context) ?? true));
+  const all = sum(steps, steps);
+  const isFixed = steps.every(
+    ({ plugin }) => plugin.wantsAnswer === undefined && plugin.wantsAnswerBody === undefined,
+  );
+  if (isFixed) return () => all;
+  return (context) => {
+    const judging = steps.filter(({ plugin }) => plugin.wantsAnswer?.(context) ?? true);
+    return sum(
+      judging,
+      judging.filter(({ plugin }) => plugin.wantsAnswerBody?.(context) ?? true),
+    );
+  };
 }
 
 /** Says whether a request's body must be in memory before the chain is asked. */
@@ -36,11 +45,12 @@ export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) 
   return (context) => readers.some(({ plugin }) => plugin.wantsBody?.(context) ?? true);
 }
 
-function sum(steps: readonly Reader[]): AnswerNeeds {
+/** What steps need that judge the answer, and those of them that read it. */
+function sum(judging: readonly Reader[], reading: readonly Reader[]): AnswerNeeds {
   return Object.freeze({
-    response: steps.some(({ plugin }) => plugin.onResponse !== undefined),
-    responseBody: steps.some(({ body }) => body.response !== undefined),
-    rewritesResponse: steps.some(({ body }) => body.response === "write"),
-    frames: steps.some(({ plugin }) => plugin.onFrame !== undefined),
+    response: judging.some(({ plugin }) => plugin.onResponse !== undefined),
+    responseBody: reading.some(({ body }) => body.response !== undefined),
+    rewritesResponse: reading.some(({ body }) => body.response === "write"),
+    frames: reading.some(({ plugin }) => plugin.onFrame !== undefined),
   });
 }

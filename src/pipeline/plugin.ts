@@ -154,6 +154,8 @@ export interface Plugin {
    * body is not read, and no frame is shown, where nobody wants it. Absent: every answer.
    */
   wantsAnswer?(context: RequestContext): boolean;
+  /** Whether the instance has to read this answer beyond its head, which it judges all the same. Absent: it has. */
+  wantsAnswerBody?(context: RequestContext): boolean;
   /** What `onCredential` would attach to this message, in words and without fetching it; undefined: nothing. */
   describeCredential?(context: RequestContext): string | undefined;
   /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */

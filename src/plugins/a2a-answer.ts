@@ -80,7 +80,7 @@ export class A2aFold {
 
   #task(task: JsonObject): void {
     this.#ids(task, task["id"]);
-    const texts = objectsOf(task["artifacts"]).map(({ parts }) => textOfParts(parts));
+    const texts = objectsOf(task["artifacts"]).map(({ parts }) => textOfParts(parts, ""));
     const artifact = texts.filter((text) => text !== "").join("\n");
     // A task is told whole: it takes the place of what its events brought.
     if (artifact !== "") this.view.artifact = bounded(artifact, maxTextChars);
@@ -89,7 +89,7 @@ export class A2aFold {
 
   #message(message: JsonObject): void {
     this.#ids(message, undefined);
-    this.#append(textOfParts(message["parts"]));
+    this.#append(textOfParts(message["parts"], "\n"));
   }
 
   #status(update: JsonObject): void {
@@ -99,7 +99,7 @@ export class A2aFold {
 
   #artifact(update: JsonObject): void {
     this.#ids(update, undefined);
-    this.#append(textOfParts(objectOf(update["artifact"])["parts"]));
+    this.#append(textOfParts(objectOf(update["artifact"])["parts"], ""));
   }
 
   #state(status: JsonObject, isFinal: boolean): void {
@@ -111,7 +111,7 @@ export class A2aFold {
       .replaceAll("_", "-");
     if (!isFinal && !finalStates.has(state)) return;
     this.view.finalStatus = state;
-    const words = textOfParts(objectOf(status["message"])["parts"]);
+    const words = textOfParts(objectOf(status["message"])["parts"], "\n");
     if (state === "failed" || state === "rejected") this.#fail(words);
     // Many agents give their last words with the state and not as an artifact.
     else if (this.view.artifact === undefined) this.#append(words);

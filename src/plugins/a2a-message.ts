@@ -145,11 +145,11 @@ function spelled(value: unknown): string | undefined {
   }
 }
 
-/** Text parts joined by line feeds. */
-export function textOfParts(value: unknown): string {
+/** The text parts: those of a message are lines, those of an artifact are pieces of one text. */
+export function textOfParts(value: unknown, separator: "\n" | ""): string {
   return partsOf(value)
     .flatMap(({ kind, content }) => (kind === "text" && content !== undefined ? [content] : []))
-    .join("\n");
+    .join(separator);
 }
 
 function pushUrlOf(params: JsonObject): string | undefined {

@@ -112,7 +112,7 @@ function restView(context: RequestContext): A2aView | undefined {
 }
 
 /** False where a body is none of the protocol; whoever only records refuses nothing. */
-function readFrame(context: RequestContext, fold: A2aFold, { data, last }: Frame): boolean {
+export function readFrame(context: RequestContext, fold: A2aFold, { data, last }: Frame): boolean {
   if (data.length === 0) return true;
   try {
     const type = context.response?.headers.get("content-type");

@@ -109,7 +109,7 @@ function openFold(context: RequestContext, call: Call): AnswerFold {
 }
 
 /** False where a frame cannot be understood: whoever only records refuses nothing. */
-function readFrame(
+export function readFrame(
   context: RequestContext,
   dialect: Dialect,
   fold: AnswerFold,

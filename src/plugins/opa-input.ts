@@ -22,9 +22,19 @@ export class IncludedParts {
     return this.#keys.has("mcp.params") || this.#keys.has(`mcp.params.${name}`);
   }
 
-  /** True when the answers' bodies have to be read. */
-  get readsAnswers(): boolean {
+  /** True when answers to MCP calls have to be read. */
+  get readsResults(): boolean {
     return this.#keys.has("mcp.result") || this.#keys.has("mcp.error");
+  }
+
+  /** True when answers of language models have to be read. */
+  get readsCompletions(): boolean {
+    return this.#keys.has("inference.completion") || this.#keys.has("inference.tool_calls");
+  }
+
+  /** True when answers of agents have to be read. */
+  get readsTasks(): boolean {
+    return this.#keys.has("a2a.content");
   }
 }
 
@@ -72,44 +82,56 @@ export function flatHeaders(headers: HeaderList): JsonObject {
 }
 
 /**
- * What parsers earlier in the chain read of the message, as far as it is included: one document for each message of an
- * MCP batch, else one.
+ * What parsers earlier in the chain read of the message, as far as it is included: one document for each message of a
+ * batch, else one.
  */
-export function parsedInputs(context: RequestContext, parts: IncludedParts): JsonObject[] {
+export function parsedInputs(
+  context: RequestContext,
+  parts: IncludedParts,
+  { inference, a2a }: Partial<AnswerFacts> = {},
+): JsonObject[] {
   if (!context.hasFacts) return [{}];
-  const others = otherInputs(context, parts);
-  return callsOf(context).map((call) => ({ ...others, ...part("mcp", call, parts, mcpInput) }));
+  const { facts } = context;
+  const model = part("inference", inference ?? facts.get("inference"), parts, inferenceInput);
+  const tools = messagesOf(facts.get("mcp")).map((one) => part("mcp", one, parts, mcpInput));
+  const agents = messagesOf(a2a ?? facts.get("a2a")).map((one) =>
+    part("a2a", one, parts, a2aInput),
+  );
+  // One body is a batch of one protocol at most.
+  const longer = tools.length > 1 ? tools : agents;
+  return longer.map((each) => ({ ...model, ...tools[0], ...agents[0], ...each }));
 }
 
-/** The same for answers to the calls of a message; without any, what was asked is judged alone. */
+/** What is known of an answer's body besides what was asked. */
+export interface AnswerFacts {
+  /** JSON-RPC answers. */
+  readonly results: readonly JsonObject[];
+  /** Views of a call and its answer so far, in place of those of the call alone. */
+  readonly inference?: unknown;
+  readonly a2a?: unknown;
+}
+
+/** The same for an answer: one document for each result in it, else as for the request. */
 export function answeredInputs(
   context: RequestContext,
-  answers: readonly JsonObject[],
+  facts: AnswerFacts,
   parts: IncludedParts,
 ): JsonObject[] {
-  if (answers.length === 0) return parsedInputs(context, parts);
-  const others = otherInputs(context, parts);
-  const calls = callsOf(context);
-  return answers.map(({ id, result, error }) => {
+  const inputs = parsedInputs(context, parts, facts);
+  if (facts.results.length === 0) return inputs;
+  const calls = messagesOf(context.facts.get("mcp"));
+  return facts.results.map(({ id, result, error }) => {
     const call = calls.find((one) => one?.["rpcId"] === id) ?? calls[0];
-    return { ...others, mcp: mcpInput({ ...call, result, error }, parts) };
+    return { ...inputs[0], mcp: mcpInput({ ...call, result, error }, parts) };
   });
 }
 
-function callsOf({ facts }: RequestContext): readonly (JsonObject | undefined)[] {
-  const fact = facts.get("mcp");
+function messagesOf(fact: unknown): readonly (JsonObject | undefined)[] {
   if (!isJsonObject(fact)) return [undefined];
   const { batch } = fact;
   return Array.isArray(batch) && batch.length > 0
     ? (batch as unknown[]).filter(isJsonObject)
     : [fact];
-}
-
-function otherInputs({ facts }: RequestContext, parts: IncludedParts): JsonObject {
-  return {
-    ...part("a2a", facts.get("a2a"), parts, a2aInput),
-    ...part("inference", facts.get("inference"), parts, inferenceInput),
-  };
 }
 
 function part(

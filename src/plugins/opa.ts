@@ -16,16 +16,16 @@ import {
   skip,
 } from "../pipeline/plugin.ts";
 import { originOf } from "./config-values.ts";
-import { jsonOf } from "./message-json.ts";
+import { OpaAnswers } from "./opa-answers.ts";
 import { AgentId } from "./opa-agent-id.ts";
 import { opaConfig, type OpaConfig } from "./opa-config.ts";
 import { DecisionLog } from "./opa-decision-log.ts";
 import { type HeldEngine, holdEngine } from "./opa-engine.ts";
 import {
+  type AnswerFacts,
   answeredInputs,
   flatHeaders,
   IncludedParts,
-  isJsonObject,
   type JsonObject,
   parsedInputs,
   requestInput,
@@ -62,6 +62,7 @@ class Opa implements Plugin {
   readonly #config: OpaConfig;
   readonly #deps: PluginDeps;
   readonly #parts: IncludedParts;
+  readonly #answers: OpaAnswers;
   readonly #agentId: AgentId;
   readonly #held: HeldEngine;
   readonly #log: DecisionLog;
@@ -74,9 +75,10 @@ class Opa implements Plugin {
     this.#agentId = new AgentId(config, deps);
     this.#held = holdEngine(config, deps, () => this.#agentId.current());
     this.#log = new DecisionLog(config.decision_log, deps.log);
-    this.body = this.#parts.readsAnswers ? { response: "read" } : {};
-    if (this.#parts.readsAnswers)
-      this.onFrame = (context, frame) => this.#judgeFrame(context, frame);
+    this.#answers = new OpaAnswers(this.#parts);
+    const { isNeeded } = this.#answers;
+    this.body = isNeeded ? { response: "read" } : {};
+    if (isNeeded) this.onFrame = (context, frame) => this.#judgeFrame(context, frame);
   }
 
   async start(): Promise<void> {
@@ -115,18 +117,21 @@ class Opa implements Plugin {
     return decision;
   }
 
+  wantsAnswerBody(context: RequestContext): boolean {
+    return this.#answers.isNeededFor(context);
+  }
+
   onResponse(context: RequestContext): Promise<Decision> {
-    const body = this.#parts.readsAnswers ? context.response?.body : undefined;
-    return this.#judgeAnswer(context, body === undefined ? [] : answersIn(body));
+    return this.#judgeAnswer(context, this.#answers.whole(context));
   }
 
-  /** Whole bodies were judged with the head, and what is no answer to a call has nothing to judge. */
-  #judgeFrame(context: RequestContext, { data, last }: Frame): Promise<Decision> | undefined {
-    const answers = last ? [] : answersIn(data);
-    return answers.length === 0 ? undefined : this.#judgeAnswer(context, answers);
+  /** Whole bodies were judged with the head. */
+  #judgeFrame(context: RequestContext, frame: Frame): Promise<Decision> | undefined {
+    const facts = this.#answers.event(context, frame);
+    return facts === undefined ? undefined : this.#judgeAnswer(context, facts);
   }
 
-  #judgeAnswer(context: RequestContext, answers: readonly JsonObject[]): Promise<Decision> {
+  #judgeAnswer(context: RequestContext, facts: AnswerFacts): Promise<Decision> {
     const { response } = context;
     const { input = requestInput(context, "") } = context.stateOf<Asked>(this, () => ({
       input: undefined,
@@ -138,7 +143,7 @@ class Opa implements Plugin {
         headers: response === undefined ? {} : flatHeaders(response.headers),
       },
     };
-    const parsed = answeredInputs(context, answers, this.#parts);
+    const parsed = answeredInputs(context, facts, this.#parts);
     const documents = parsed.map((each) => ({ ...judged, ...each }));
     return this.#judgeAll(context, "response", documents);
   }
@@ -228,16 +233,6 @@ interface Question {
   readonly path: DecisionPath;
   readonly id: string;
   readonly prefix: "" | "response_";
-}
-
-/** The JSON-RPC answers in a body or in an event; none when it is something else. */
-function answersIn(bytes: Buffer): readonly JsonObject[] {
-  const json = jsonOf(bytes);
-  if (json.kind !== "json") return [];
-  const { value } = json;
-  return (Array.isArray(value) ? (value as unknown[]) : [value])
-    .filter(isJsonObject)
-    .filter((message) => message["result"] !== undefined || message["error"] !== undefined);
 }
 
 /** An encoded slash stays in the path that the policy is shown; whatever else is ambiguous is refused. */

@@ -95,7 +95,10 @@ export class FlowRecorder {
     );
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
-    if (pipeline === undefined) return undefined;
+    if (pipeline === undefined) {
+      this.#sessions?.exempted(context, now);
+      return undefined;
+    }
     this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
     if (!pipeline.hasAsked(context)) return undefined;
     return pipeline.finish(context, pluginOutcome(ending, durationMs));

@@ -31,7 +31,7 @@ export async function spliceTunnel(
   const reader = adaptiveReader();
   const upstream = await runtime.upstream.connect(permit, {
     signal: context.cancellation,
-    onread: reader.options,
+    reader,
   });
   metrics.phase("outbound", "connect", (performance.now() - startedAt) / 1_000);
   const cutting = new Cancellation();

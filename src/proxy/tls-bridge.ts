@@ -23,6 +23,11 @@ export class TlsBridge {
     return this.#authority.current.notAfter;
   }
 
+  /** What clients have to trust at present. */
+  get authorityPem(): string {
+    return this.#authority.current.caPem;
+  }
+
   decide(destination: Destination): InterceptionDecision {
     return this.#interception.decide(destination);
   }

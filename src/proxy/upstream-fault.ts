@@ -40,7 +40,10 @@ export function upstreamFault(error: Error, destination: Destination): ProxyErro
 }
 
 /** True when the connection went away before an answer, as a kept-alive connection does that its server has closed. */
-export function isDropped(error: Error): boolean {
+export function isDropped(fault: Error): boolean {
+  // A parent proxy closes its idle connections as well; its fault has the socket's as its cause.
+  const isReset = fault instanceof ProxyError && fault.code === "upstream.reset";
+  const error = isReset && fault.cause instanceof Error ? fault.cause : fault;
   const { code } = error as NodeJS.ErrnoException;
   if (isInvalidHttp(error)) return false;
   return error instanceof errors.SocketError || code === "ECONNRESET" || code === "EPIPE";

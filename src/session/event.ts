@@ -35,6 +35,8 @@ export interface SessionEvent {
   readonly mcp?: unknown;
   readonly a2a?: unknown;
   readonly inference?: unknown;
+  /** What plugins published of their own, by plugin: facts under the name `<plugin>/event`. */
+  readonly plugins?: Readonly<Record<string, unknown>>;
   readonly invocations?: Readonly<Partial<Record<Direction, readonly Invocation[]>>>;
   readonly identity?: EventIdentity;
   readonly statusCode?: number;
@@ -87,12 +89,14 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   if (context.stage === "connect") event.tunnel = true;
   if (context.method !== "") event.httpMethod = context.method;
   if (context.path !== "") event.httpPath = context.pathname;
-  const { facts: views } = context;
-  if (views.size > 0) {
+  if (context.hasFacts) {
+    const { facts: views } = context;
     for (const name of ["mcp", "a2a", "inference"] as const) {
       const view = views.get(name);
       if (view !== undefined) event[name] = view;
     }
+    const plugins = publishedBy(views);
+    if (plugins !== undefined) event.plugins = plugins;
   }
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
@@ -104,6 +108,18 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   if (facts.error !== undefined) event.error = facts.error;
   if (facts.durationMs !== undefined) event.durationMs = Math.round(facts.durationMs);
   return event;
+}
+
+const publicSuffix = "/event";
+
+function publishedBy(facts: ReadonlyMap<string, unknown>): Record<string, unknown> | undefined {
+  let plugins: Record<string, unknown> | undefined;
+  for (const [name, fact] of facts) {
+    if (!name.endsWith(publicSuffix)) continue;
+    plugins ??= {};
+    plugins[name.slice(0, -publicSuffix.length)] = fact;
+  }
+  return plugins;
 }
 
 /**

@@ -1,28 +1,36 @@
 /** Turns the moments of a flow into session events: in the right session, kept, and shown to whoever watches. */
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Intent, SessionReader } from "../pipeline/plugin.ts";
+import type { AuditLog } from "./audit-log.ts";
 import type { Attribution } from "./attribution.ts";
+import type { ContentPolicy } from "./content.ts";
 import { type EventFacts, eventOf, type SessionEvent } from "./event.ts";
 
-/** Where finished events go. */
+/** Where events go. Takes them without waiting and without failing. */
 export interface EventSink {
-  append(event: SessionEvent): void;
+  record(event: SessionEvent): void;
 }
 
 /** What a {@link SessionRecorder} is made with. */
 export interface SessionRecorderOptions {
-  readonly events: EventSink;
+  readonly sinks: readonly EventSink[];
   readonly attribution: Attribution;
+  readonly content: ContentPolicy;
+  readonly audit?: AuditLog | undefined;
 }
 
 /** Records flows as events. One per process; absent where sessions are off. */
 export class SessionRecorder implements SessionReader {
-  readonly #events: EventSink;
+  readonly #sinks: readonly EventSink[];
   readonly #attribution: Attribution;
+  readonly #content: ContentPolicy;
+  readonly #audit: AuditLog | undefined;
 
   constructor(options: SessionRecorderOptions) {
-    this.#events = options.events;
+    this.#sinks = options.sinks;
     this.#attribution = options.attribution;
+    this.#content = options.content;
+    this.#audit = options.audit;
   }
 
   /** Called before the chain of an outbound message runs. */
@@ -33,13 +41,18 @@ export class SessionRecorder implements SessionReader {
   /** The chain let the message pass, and nothing of it has been sent yet. */
   permitted(context: RequestContext, at: number): void {
     this.#attribution.permitted(context);
-    this.#events.append(eventOf(context, { phase: "request", at }));
+    this.#append(context, { phase: "request", at });
   }
 
   /** The message is over; without facts it leaves no event. */
   finished(context: RequestContext, facts: EventFacts | undefined): void {
     this.#attribution.finished(context);
-    if (facts !== undefined) this.#events.append(eventOf(context, facts));
+    if (facts !== undefined) this.#append(context, facts);
+  }
+
+  /** The file exempts the message from its chain: it leaves no event (contract 5), but a decision it is. */
+  exempted(context: RequestContext, at: number): void {
+    this.#audit?.exempted(context, at);
   }
 
   intentOf(context: RequestContext): Intent | undefined {
@@ -48,5 +61,11 @@ export class SessionRecorder implements SessionReader {
 
   isInDoubt(context: RequestContext): boolean {
     return this.#attribution.isInDoubt(context);
+  }
+
+  #append(context: RequestContext, facts: EventFacts): void {
+    const event = this.#content.shaped(eventOf(context, facts));
+    for (const sink of this.#sinks) sink.record(event);
+    this.#audit?.decided(event, context);
   }
 }

@@ -21,6 +21,7 @@ export function approximateBytes(event: SessionEvent): number {
   if (event.mcp !== undefined) bytes += sizeOf(event.mcp);
   if (event.a2a !== undefined) bytes += sizeOf(event.a2a);
   if (event.inference !== undefined) bytes += sizeOf(event.inference);
+  if (event.plugins !== undefined) bytes += sizeOf(event.plugins);
   if (event.identity !== undefined) bytes += sizeOf(event.identity);
   if (event.error !== undefined) bytes += event.error.message.length;
   return bytes;

@@ -2,6 +2,7 @@
 import type { Clock, Intent } from "../pipeline/plugin.ts";
 import { maxSessionIdLength, type SessionEvent } from "./event.ts";
 import { intentText } from "./intent.ts";
+import type { Rekeying } from "./journal.ts";
 import { Session, type StoredEvent } from "./session.ts";
 import { approximateBytes } from "./size.ts";
 import { Subscription, type EventListener, type SubscriptionOptions } from "./subscription.ts";
@@ -15,6 +16,14 @@ export interface SessionStoreOptions {
   /** Of all events together, approximately. */
   readonly maxBytes?: number;
   readonly clock?: Clock;
+  /** Hears of everything that is kept and moved. */
+  readonly journal?: StoreJournal;
+}
+
+/** Where the store writes down what it does. */
+export interface StoreJournal {
+  kept(stored: StoredEvent): void;
+  moved(rekeying: Rekeying): void;
 }
 
 /** One line of the listing (contract 4.10). */
@@ -35,6 +44,12 @@ export interface SessionRecord {
   readonly events: readonly SessionEvent[];
 }
 
+/** What {@link SessionStore.after} finds. */
+export interface EventsAfter {
+  readonly events: readonly StoredEvent[];
+  readonly missed: number;
+}
+
 const defaults = { maxEvents: 500, maxSessions: 100, ttlMs: 1_800_000, maxBytes: 64 * 1_048_576 };
 const minSweepMs = 1_000;
 const maxTimerMs = 2_147_483_647;
@@ -48,6 +63,7 @@ export class SessionStore {
   readonly #ttlMs: number;
   readonly #maxBytes: number;
   readonly #clock: Clock;
+  readonly #journal: StoreJournal | undefined;
   /** In the order of their last event, oldest first. */
   #sessions = new Map<string, Session>();
   readonly #subscriptions = new Set<Subscription>();
@@ -63,6 +79,7 @@ export class SessionStore {
     this.#ttlMs = options.ttlMs ?? defaults.ttlMs;
     this.#maxBytes = options.maxBytes ?? defaults.maxBytes;
     this.#clock = options.clock ?? Date;
+    this.#journal = options.journal;
     if (Number.isFinite(this.#ttlMs)) {
       const period = Math.min(maxTimerMs, Math.max(minSweepMs, this.#ttlMs / 2));
       this.#sweeper = setInterval(() => this.sweep(), period).unref();
@@ -82,8 +99,20 @@ export class SessionStore {
   }
 
   /** Keeps one event and offers it to the subscribers. Never waits. */
-  append(event: SessionEvent): void {
-    const now = this.#clock.now();
+  record(event: SessionEvent): void {
+    this.#sequence += 1;
+    const stored = this.#keep(this.#sequence, event, this.#clock.now());
+    this.#journal?.kept(stored);
+    for (const subscription of this.#subscriptions) subscription.offer(stored);
+  }
+
+  /** Keeps an event of an earlier process, as of when it happened. */
+  restore(sequence: number, event: SessionEvent): void {
+    this.#sequence = Math.max(this.#sequence, sequence);
+    this.#keep(sequence, event, Date.parse(event.at));
+  }
+
+  #keep(sequence: number, event: SessionEvent, now: number): StoredEvent {
     const { kept, bytes } = this.#fitted(event);
     const id = kept.sessionId;
     let session = this.#sessions.get(id);
@@ -96,13 +125,12 @@ export class SessionStore {
     this.#sessions.delete(id);
     this.#sessions.set(id, session);
     const before = session.bytes;
-    this.#sequence += 1;
-    const stored: StoredEvent = { sequence: this.#sequence, event: kept, bytes };
+    const stored: StoredEvent = { sequence, event: kept, bytes };
     session.append(stored, now, this.#maxEvents);
     this.#bytes += session.bytes - before;
     this.#active = id;
     this.#evict(session);
-    for (const subscription of this.#subscriptions) subscription.offer(kept);
+    return stored;
   }
 
   /**
@@ -110,19 +138,31 @@ export class SessionStore {
    * session, unless the other one exists.
    */
   rekey(from: string, to: string, belongs?: (flowId: string) => boolean): void {
+    const moved = this.restoreRekey(from, to, belongs);
+    if (moved.length === 0) return;
+    const requestIds = [...new Set(moved.map(({ event }) => event.requestId))];
+    this.#journal?.moved({ from, to: to.slice(0, maxSessionIdLength), requestIds });
+  }
+
+  /** The same for what an earlier process moved: it stands in the journal already. */
+  restoreRekey(
+    from: string,
+    to: string,
+    belongs?: (flowId: string) => boolean,
+  ): readonly StoredEvent[] {
     const target = to.slice(0, maxSessionIdLength);
     const now = this.#clock.now();
     const session = this.#sessions.get(from);
-    if (from === "" || target === "" || from === target || session === undefined) return;
-    if (this.#isExpired(session, now)) return;
+    if (from === "" || target === "" || from === target || session === undefined) return [];
+    if (this.#isExpired(session, now)) return [];
     const known = this.#sessions.get(target);
     const existing = known !== undefined && this.#isExpired(known, now) ? undefined : known;
-    if (belongs === undefined && existing !== undefined) return;
+    if (belongs === undefined && existing !== undefined) return [];
     if (known !== undefined && existing === undefined) this.#remove(target, known);
     const before = session.bytes + (existing?.bytes ?? 0);
     const taken = session.take(({ requestId }) => belongs?.(requestId) ?? true);
     const [first] = taken;
-    if (first === undefined) return;
+    if (first === undefined) return [];
     const createdAt = belongs === undefined ? session.createdAt : Date.parse(first.event.at);
     const receiver = existing ?? new Session(createdAt);
     const moved = taken.map((entry) => ({
@@ -135,6 +175,7 @@ export class SessionStore {
     this.#sessions.set(target, receiver);
     // Eviction goes by the order of last events.
     this.#sessions = new Map([...this.#sessions].sort(([, a], [, b]) => a.updatedAt - b.updatedAt));
+    return moved;
   }
 
   /** What the user asked for last in this session. */
@@ -183,6 +224,29 @@ export class SessionStore {
     return { id, events: session.stored.map(({ event }) => event) };
   }
 
+  /** Number of the event that was recorded last; 0 before the first. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  /**
+   * What is still kept of the events after a number, of all sessions or of one, oldest first; `missed` of them are gone,
+   * which only the feed of all sessions can tell.
+   */
+  after(sequence: number, session?: string): EventsAfter {
+    // A number that was never given out is one of an earlier process: everything is new to that reader.
+    const from = sequence > this.#sequence ? 0 : sequence;
+    const now = this.#clock.now();
+    const found: StoredEvent[] = [];
+    for (const [id, one] of this.#sessions) {
+      if (session !== undefined && id !== session) continue;
+      if (!this.#isExpired(one, now)) found.push(...one.after(from));
+    }
+    found.sort((a, b) => a.sequence - b.sequence);
+    const missed = session === undefined ? this.#sequence - from - found.length : 0;
+    return { events: found, missed };
+  }
+
   /** Feeds new events to a listener until its subscription is closed. A slow listener misses events. */
   subscribe(listener: EventListener, options: SubscriptionOptions = {}): Subscription {
     const subscription = new Subscription(listener, options, (closed) => {
@@ -224,7 +288,7 @@ export class SessionStore {
   #fitted(event: SessionEvent): { readonly kept: SessionEvent; readonly bytes: number } {
     const bytes = approximateBytes(event);
     if (bytes <= this.#maxBytes / oversizeShare) return { kept: event, bytes };
-    const { mcp: _mcp, a2a: _a2a, inference: _inference, ...kept } = event;
+    const { mcp: _mcp, a2a: _a2a, inference: _inference, plugins: _plugins, ...kept } = event;
     return { kept, bytes: Math.min(approximateBytes(kept), this.#maxBytes) };
   }
 

@@ -1,25 +1,33 @@
 /** One reader of new events, which may be slow or dead without anybody else noticing. */
-import type { SessionEvent } from "./event.ts";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { StoredEvent } from "./session.ts";
 
 /** Gets one event; a promise holds the next one back until it settles. */
-export type EventListener = (event: SessionEvent) => void | Promise<void>;
+export type EventListener = (stored: StoredEvent) => void | Promise<void>;
 
 /** Which events a reader wants and how far it may fall behind. */
 export interface SubscriptionOptions {
   readonly session?: string;
   /** Events that wait for a slow reader; further ones are dropped and counted. 64 when absent. */
   readonly maxQueue?: number;
+  /** The same in bytes: a queue must not keep alive what the store has given up. 1 MiB when absent. */
+  readonly maxQueueBytes?: number;
 }
 
 const defaultQueue = 64;
+const defaultQueueBytes = 1_048_576;
+/** Events in one go; between two of them the process does its other work. */
+const batchSize = 64;
 
 /** A queue between the store and one listener. Made by SessionStore.subscribe. */
 export class Subscription {
   readonly #listener: EventListener;
   readonly #session: string | undefined;
   readonly #maxQueue: number;
+  readonly #maxQueueBytes: number;
   readonly #onClose: (subscription: Subscription) => void;
-  #queue: SessionEvent[] = [];
+  #queue: StoredEvent[] = [];
+  #queuedBytes = 0;
   #delivering = false;
   #closed = false;
   #dropped = 0;
@@ -32,6 +40,7 @@ export class Subscription {
     this.#listener = listener;
     this.#session = options.session;
     this.#maxQueue = options.maxQueue ?? defaultQueue;
+    this.#maxQueueBytes = options.maxQueueBytes ?? defaultQueueBytes;
     this.#onClose = onClose;
   }
 
@@ -41,14 +50,18 @@ export class Subscription {
   }
 
   /** Queues the event, or counts it as missed. Never waits and never throws. */
-  offer(event: SessionEvent): void {
+  offer(stored: StoredEvent): void {
     if (this.#closed) return;
-    if (this.#session !== undefined && event.sessionId !== this.#session) return;
-    if (this.#queue.length >= this.#maxQueue) {
+    if (this.#session !== undefined && stored.event.sessionId !== this.#session) return;
+    const isFull =
+      this.#queue.length >= this.#maxQueue ||
+      (this.#queue.length > 0 && this.#queuedBytes + stored.bytes > this.#maxQueueBytes);
+    if (isFull) {
       this.#dropped += 1;
       return;
     }
-    this.#queue.push(event);
+    this.#queue.push(stored);
+    this.#queuedBytes += stored.bytes;
     if (this.#delivering) return;
     this.#delivering = true;
     // Later, so that the flow that produced the event does not pay for writing it to readers.
@@ -64,11 +77,13 @@ export class Subscription {
 
   async #deliver(): Promise<void> {
     try {
-      for (;;) {
-        const event = this.#queue.shift();
-        if (event === undefined || this.#closed) break;
-        const waiting = this.#listener(event);
+      for (let count = 1; ; count += 1) {
+        const stored = this.#queue.shift();
+        if (stored === undefined || this.#closed) break;
+        this.#queuedBytes -= stored.bytes;
+        const waiting = this.#listener(stored);
         if (waiting !== undefined) await waiting;
+        if (count % batchSize === 0) await nextTurn();
       }
     } catch {
       // A listener that fails is a reader that is gone; its owner hears of it by its own connection.

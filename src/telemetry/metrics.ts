@@ -1,8 +1,11 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, Registry } from "prom-client";
+import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
+import { FileMetrics } from "./file-metrics.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
+import { UpstreamProxyMetrics } from "./upstream-proxy-metrics.ts";
 
 export type { CountedInvocation, GoStats } from "./go-stats.ts";
 
@@ -46,14 +49,6 @@ export type Refusal = (typeof refusals)[number];
 /** The gauges that their owners give a reader for. */
 export type GaugeName = keyof typeof gauges;
 
-const requestBounds = [
-  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
-];
-const phaseBounds = [
-  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
-  30,
-];
-const tunnelBounds = [0.1, 1, 10, 60, 300, 1_800, 3_600, 14_400, 86_400];
 const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 
 /** Label values of plugin events and address classes come from code, but a bound costs nothing. */
@@ -62,6 +57,7 @@ const maxOpenValues = 512;
 /** The counters of one App: nothing is global, so two Apps in one process do not meet. */
 export class Metrics {
   readonly contentType: string;
+  readonly files: FileMetrics;
   readonly #registry = new Registry();
   readonly #flows: Tally;
   readonly #flowSeconds: Distribution;
@@ -77,6 +73,7 @@ export class Metrics {
   readonly #refused: Tally;
   readonly #addresses: Tally;
   readonly #reloads: Tally;
+  readonly upstreamProxy: UpstreamProxyMetrics;
   readonly #reloadedAt: Gauge;
   readonly #pluginEvents: Tally;
   readonly #openValues = new Set<string>();
@@ -177,6 +174,7 @@ export class Metrics {
       "class",
     );
     this.#reloads = tally("reloads_total", "Reloads of the file, by result.", "result");
+    this.upstreamProxy = new UpstreamProxyMetrics(registry);
     this.#reloadedAt = new Gauge({
       name: "authbridge_reload_last_success_timestamp_seconds",
       help: "When a configuration was last applied, the start included.",
@@ -188,6 +186,7 @@ export class Metrics {
       "plugin",
       "event",
     );
+    this.files = new FileMetrics(tally);
     this.#declareGauges(options);
     this.#process = registerProcessMetrics(registry);
     this.#showZeros();

@@ -20,6 +20,15 @@ import type { OwnListeners } from "./own-listeners.ts";
 import { RecentAnswers } from "./recent-answers.ts";
 import type { Resolver } from "./resolver.ts";
 
+/** RFC 6761 section 6.3, and what Linux distributions write into /etc/hosts. */
+function isLoopbackName(host: string): boolean {
+  return (
+    host === "localhost" ||
+    host.endsWith(".localhost") ||
+    /^(?:localhost\.localdomain|ip6-localhost|ip6-loopback)$/.test(host)
+  );
+}
+
 /** What the guard goes by. */
 export interface AddressGuardOptions {
   readonly resolver: Resolver;
@@ -96,6 +105,27 @@ export class AddressGuard {
       refused?.why ?? "unresolvable",
       refused?.address.toString() ?? host,
     );
+  }
+
+  /**
+   * Judges what can be judged of a destination whose name somebody else resolves: address literals, names that stand
+   * for this machine or for a metadata service, and names to which the file gives addresses.
+   *
+   * Throws `upstream.address-forbidden`.
+   */
+  judgeUnresolved(destination: Destination, limits: readonly AddressSet[] = []): void {
+    const { host, port } = destination;
+    if (isMetadataName(host)) throw this.#forbidden(destination, "metadata", host);
+    const texts = destination.isAddress
+      ? [host]
+      : isLoopbackName(host)
+        ? ["127.0.0.1", "::1"]
+        : (this.#options.resolver.fixed?.(host) ?? []);
+    const known = texts.flatMap((text) => parseAddress(text)?.unmapped() ?? []);
+    const objections = known.map((address) => this.#objection(address, port, limits));
+    const [why] = objections;
+    if (why !== undefined && objections.every((objection) => objection !== undefined))
+      throw this.#forbidden(destination, why, known[0]?.toString() ?? host);
   }
 
   /** What {@link vet} would say of every address of this destination, without refusing anything. */

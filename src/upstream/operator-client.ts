@@ -1,22 +1,30 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded answers, no redirects. */
 import { errors, Pool, request as sendRequest } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";
+import type { Destination } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";
 import { type OperatorOrigin, parseOperatorTarget } from "./operator-origin.ts";
+import { absoluteTarget } from "./origin-pools.ts";
 import type { OriginTrust } from "./origin-trust.ts";
-import type { DirectUpstream } from "./upstream.ts";
+import type { AbsoluteForm, OperatorUpstream } from "./upstream.ts";
 
 const defaultTimeoutMs = 30_000;
 const defaultMaxBytes = 1_048_576;
 
+/** A request that a parent forwards. */
+interface ParentWay {
+  readonly form: AbsoluteForm;
+  readonly destination: Destination;
+}
+
 /** The control-plane client of one generation. Agent traffic cannot reach it: proxy/ and listener/ never name it. */
 export class OperatorClient {
-  readonly #upstream: DirectUpstream;
+  readonly #upstream: OperatorUpstream;
   readonly #trust: OriginTrust;
   readonly #pools = new Map<string, Pool>();
   readonly #closing = new AbortController();
 
-  constructor(upstream: DirectUpstream, trust: OriginTrust) {
+  constructor(upstream: OperatorUpstream, trust: OriginTrust) {
     this.#upstream = upstream;
     this.#trust = trust;
   }
@@ -49,41 +57,62 @@ export class OperatorClient {
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
+    const way = this.#wayOf(origin);
     try {
-      const answer = await sendRequest.call(this.#poolFor(origin), {
+      const answer = await sendRequest.call(this.#poolFor(origin, way), {
         method: request.method ?? "GET",
-        path,
-        headers: { ...request.headers },
+        path: way === undefined ? path : absoluteTarget(way.destination, path),
+        headers: headersOf(request, way),
         body: request.body ?? null,
         signal: AbortSignal.any(signals),
       });
+      const refusal = way?.form.refusal(answer.statusCode, answer.headers);
+      if (refusal !== undefined) {
+        await answer.body.dump();
+        throw refusal;
+      }
       const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, origin);
       return { status: answer.statusCode, headers: flatten(answer.headers), body };
     } catch (error) {
-      throw this.#fault(origin, error, timeout.aborted);
+      const fault = error instanceof Error ? (way?.form.fault(error) ?? error) : error;
+      throw this.#fault(origin, fault, timeout.aborted);
     }
   }
 
-  #poolFor(origin: OperatorOrigin): Pool {
-    const known = this.#pools.get(origin.name);
+  /** The parent that takes requests for this origin whole, where there is one. */
+  #wayOf(origin: OperatorOrigin): ParentWay | undefined {
+    if (origin.kind === "socket") return undefined;
+    const { destination } = origin;
+    const form = this.#upstream.absoluteFormOperator(destination);
+    return form === undefined ? undefined : { form, destination };
+  }
+
+  #poolFor(origin: OperatorOrigin, way: ParentWay | undefined): Pool {
+    const key = way === undefined ? origin.name : `parent ${way.form.label}`;
+    const known = this.#pools.get(key);
     if (known !== undefined) return known;
-    // A service behind a socket has no name of its own.
-    const pool = new Pool(origin.kind === "socket" ? "http://localhost" : origin.name, {
+    // A service behind a socket has no name of its own, and a parent speaks for many.
+    const isNamed = origin.kind === "network" && way === undefined;
+    const pool = new Pool(isNamed ? origin.name : "http://localhost", {
       connections: 16,
       allowH2: false,
       connect: (_options, callback) => {
-        this.#open(origin).then(
+        this.#open(origin, way).then(
           (socket) => callback(null, socket),
           (error: unknown) =>
             callback(error instanceof Error ? error : new Error(String(error)), null),
         );
       },
     });
-    this.#pools.set(origin.name, pool);
+    this.#pools.set(key, pool);
     return pool;
   }
 
-  async #open(origin: OperatorOrigin): ReturnType<DirectUpstream["connectOperator"]> {
+  async #open(
+    origin: OperatorOrigin,
+    way: ParentWay | undefined,
+  ): ReturnType<OperatorUpstream["connectOperator"]> {
+    if (way !== undefined) return way.form.connect(this.#closing.signal);
     if (origin.kind === "socket") {
       return this.#upstream.connectOperatorSocket(origin.path, this.#closing.signal);
     }
@@ -113,6 +142,16 @@ export class OperatorClient {
       cause: error,
     });
   }
+}
+
+function headersOf(request: OperatorRequest, way: ParentWay | undefined): Record<string, string> {
+  if (way === undefined) return { ...request.headers };
+  const { form, destination } = way;
+  const headers: Record<string, string> = { ...request.headers, host: destination.hostHeader };
+  const fields = form.fields();
+  for (let at = 0; at + 1 < fields.length; at += 2)
+    headers[fields[at] ?? ""] = fields[at + 1] ?? "";
+  return headers;
 }
 
 async function collect(

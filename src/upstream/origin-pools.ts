@@ -7,7 +7,8 @@ import type { Permit } from "../pipeline/pipeline.ts";
 import { Http2Origin } from "./http2-origin.ts";
 import type { OutgoingRequest } from "./outgoing-request.ts";
 import type { OriginTrust } from "./origin-trust.ts";
-import type { Upstream } from "./upstream.ts";
+import { ParentAnswer } from "./parent-answer.ts";
+import type { AbsoluteForm, Upstream } from "./upstream.ts";
 
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */
 export interface OriginPoolsOptions {
@@ -58,7 +59,21 @@ export class OriginPools {
 
   /** Sends a request that a pipeline permitted; the handler hears the rest. */
   dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
-    this.#entryFor(permit, request).connections.dispatch(request, handler);
+    // A connection that becomes something else wants a tunnel through a parent (RFC 6455 section 4.1).
+    const form =
+      request.upgrade === undefined ? this.#options.upstream.absoluteForm(permit) : undefined;
+    if (form === undefined) {
+      this.#entryFor(permit, request).connections.dispatch(request, handler);
+      return;
+    }
+    this.#parentEntryFor(permit, form).connections.dispatch(
+      {
+        ...request,
+        path: absoluteTarget(permit.destination, request.path),
+        headers: [...request.headers, ...form.fields()],
+      },
+      new ParentAnswer(form, handler),
+    );
   }
 
   /** Open connections, for a gauge. */
@@ -97,15 +112,32 @@ export class OriginPools {
       lastUsed: this.#uses,
       connections: http2
         ? this.#http2Connections(destination, open)
-        : this.#http1Connections(destination, open),
+        : this.#http1Connections(`${destination.scheme}://${destination.authority}`, open),
     };
     this.#entries.set(key, entry);
     return entry;
   }
 
-  #http1Connections(destination: Destination, open: () => Promise<Socket>): Connections {
+  /** Connections to a parent, shared by the destinations behind it. */
+  #parentEntryFor(permit: Permit, form: AbsoluteForm): Entry {
+    this.#uses += 1;
+    const key = `parent ${form.label}`;
+    let entry = this.#entries.get(key);
+    if (entry === undefined) {
+      if (this.#entries.size >= maxOrigins) this.#evict();
+      const open = (): Promise<Socket> => form.connect(this.#closing.signal);
+      const connections = this.#http1Connections("http://upstream-proxy", open);
+      entry = { permit, lastUsed: this.#uses, connections };
+      this.#entries.set(key, entry);
+    }
+    entry.permit = permit;
+    entry.lastUsed = this.#uses;
+    return entry;
+  }
+
+  #http1Connections(origin: string, open: () => Promise<Socket>): Connections {
     const { responseTimeoutMs, streamIdleTimeoutMs, maxHeaderBytes } = this.#options;
-    const pool = new Pool(`${destination.scheme}://${destination.authority}`, {
+    const pool = new Pool(origin, {
       connections: null,
       pipelining: 1,
       allowH2: false,
@@ -211,6 +243,11 @@ export class OriginPools {
     this.#entries.delete(oldestKey);
     oldest.connections.retire();
   }
+}
+
+/** The target of a plain request to a parent; `*` is the empty path there (RFC 9112 section 3.2.4). */
+export function absoluteTarget(destination: Destination, path: string): string {
+  return `http://${destination.hostHeader}${path === "*" ? "" : path}`;
 }
 
 function asError(error: unknown): Error {

@@ -6,12 +6,18 @@ import type { Destination } from "../net/destination.ts";
 
 /** Which certificates an origin may present. */
 export interface OriginTrustOptions {
-  /** PEM certificates trusted in addition to the runtime's roots. */
+  /** PEM certificates trusted in addition to the roots. */
   readonly extraCertificates: readonly string[];
+  /** PEM certificates that stand in place of the runtime's roots; none of them is a choice, too. */
+  readonly roots?: readonly string[];
+  /** The key of the file that would make an unknown authority trusted. */
+  readonly trustKey?: string;
   /** Hosts whose certificate is not verified, because the operator said so. */
   readonly insecureHosts: { matches(host: string): boolean };
   readonly minVersion: tls.SecureVersion;
   readonly handshakeTimeoutMs: number;
+  /** Whether a refusal names the certificates that were presented; for trials, not for traffic. */
+  readonly describesChains?: boolean;
 }
 
 /** Opens verified TLS over a connected socket. */
@@ -19,17 +25,23 @@ export class OriginTrust {
   readonly #context: tls.SecureContext;
   readonly #insecureHosts: OriginTrustOptions["insecureHosts"];
   readonly #handshakeTimeoutMs: number;
+  readonly #trustKey: string;
+  readonly #describesChains: boolean;
   /** Sessions per authority, so that a second connection resumes; bounded. */
   readonly #sessions = new Map<string, Buffer>();
 
   constructor(options: OriginTrustOptions) {
-    const ca = options.extraCertificates;
+    const { extraCertificates: extra, roots } = options;
     this.#context = tls.createSecureContext({
       minVersion: options.minVersion,
-      ...(ca.length === 0 ? {} : { ca: [...tls.rootCertificates, ...ca] }),
+      ...(extra.length === 0 && roots === undefined
+        ? {}
+        : { ca: [...(roots ?? tls.rootCertificates), ...extra] }),
     });
+    this.#trustKey = options.trustKey ?? "tls_bridge.upstream_ca_bundle";
     this.#insecureHosts = options.insecureHosts;
     this.#handshakeTimeoutMs = options.handshakeTimeoutMs;
+    this.#describesChains = options.describesChains === true;
   }
 
   /** Rejects with `upstream.tls` or `upstream.timeout`, and destroys the socket then. */
@@ -39,13 +51,15 @@ export class OriginTrust {
     alpn: readonly string[] = ["http/1.1"],
   ): Promise<tls.TLSSocket> {
     const { authority } = destination;
+    const isVerified = !this.#insecureHosts.matches(destination.host);
     return new Promise((resolve, reject) => {
       const session = this.#sessions.get(authority);
       const secured = tls.connect({
         socket,
         secureContext: this.#context,
         ALPNProtocols: [...alpn],
-        rejectUnauthorized: !this.#insecureHosts.matches(destination.host),
+        // A refused handshake leaves nothing to describe, so a trial finishes it and refuses then.
+        rejectUnauthorized: isVerified && !this.#describesChains,
         // SNI carries names only (RFC 6066 section 3).
         ...(destination.isAddress ? {} : { servername: destination.host }),
         ...(session === undefined ? {} : { session }),
@@ -56,6 +70,7 @@ export class OriginTrust {
           new ProxyError(
             "upstream.timeout",
             `${authority} did not finish its TLS handshake in ${this.#handshakeTimeoutMs} ms`,
+            { hop: "tls" },
           ),
         );
       }, this.#handshakeTimeoutMs);
@@ -64,11 +79,15 @@ export class OriginTrust {
         this.#sessions.delete(authority);
         secured.destroy();
         socket.destroy();
-        reject(error instanceof ProxyError ? error : tlsFault(authority, error));
+        reject(error instanceof ProxyError ? error : tlsFault(authority, this.#trustKey, error));
       };
       secured.once("error", fail);
       secured.on("session", (ticket) => this.#remember(authority, ticket));
       secured.once("secureConnect", () => {
+        if (isVerified && !secured.authorized) {
+          fail(new Error(`${String(secured.authorizationError)}, presented: ${chainOf(secured)}`));
+          return;
+        }
         clearTimeout(timer);
         secured.removeListener("error", fail);
         secured.on("error", () => secured.destroy());
@@ -87,6 +106,28 @@ export class OriginTrust {
 }
 
 const maxSessions = 1_024;
+const maxChain = 8;
+
+/** The certificates from the server's own upward, as subject and issuer. */
+function chainOf(secured: tls.TLSSocket): string {
+  const names: string[] = [];
+  let certificate: tls.DetailedPeerCertificate | undefined = secured.getPeerCertificate(true);
+  while (certificate?.subject !== undefined && names.length < maxChain) {
+    names.push(`${nameOf(certificate.subject)} (issued by ${nameOf(certificate.issuer)})`);
+    const above: tls.DetailedPeerCertificate | undefined = certificate.issuerCertificate;
+    // A root is its own issuer.
+    certificate = above?.fingerprint256 === certificate.fingerprint256 ? undefined : above;
+  }
+  return names.join(", ") || "no certificate";
+}
+
+function nameOf({ CN, O }: tls.Certificate): string {
+  const name = CN ?? O ?? "unnamed";
+  // The peer chose the text: no control characters, and not without end.
+  return String(name)
+    .replace(/[^\x20-\x7e]/g, "?")
+    .slice(0, 100);
+}
 
 /** RFC 9110 section 4.3.4: the name must stand in subjectAltName; the common name does not count. */
 function checkIdentity(host: string, certificate: tls.PeerCertificate): Error | undefined {
@@ -96,12 +137,12 @@ function checkIdentity(host: string, certificate: tls.PeerCertificate): Error | 
   return tls.checkServerIdentity(host, certificate);
 }
 
-function tlsFault(authority: string, cause: unknown): ProxyError {
+function tlsFault(authority: string, trustKey: string, cause: unknown): ProxyError {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code;
   const why = code === undefined ? messageOf(cause) : `${messageOf(cause)} (${code})`;
   return new ProxyError(
     "upstream.tls",
-    `the TLS connection to ${authority} could not be verified: ${why}; if its authority is to be trusted, add it to tls_bridge.upstream_ca_bundle`,
-    { cause },
+    `the TLS connection to ${authority} could not be verified: ${why}; if its authority is to be trusted, add it to ${trustKey}`,
+    { cause, hop: "tls" },
   );
 }

@@ -7,6 +7,8 @@ import type { AbortSource } from "../net/abort-source.ts";
 export interface Resolver {
   /** Rejects with `upstream.unresolvable` when the name has no address or the time is up. */
   resolve(host: string, signal: AbortSource): Promise<readonly string[]>;
+  /** The addresses that the file gives a name, which no server is asked for. */
+  fixed?(host: string): readonly string[] | undefined;
 }
 
 /** Where names are looked up. */
@@ -25,6 +27,7 @@ const maxAddresses = 16;
 export function createResolver(options: ResolverOptions): Resolver {
   const ask = options.servers.length === 0 ? askSystem : askServers(options);
   return {
+    fixed: (host) => options.hosts.get(host),
     async resolve(host, signal) {
       const fixed = options.hosts.get(host);
       if (fixed !== undefined) return fixed;

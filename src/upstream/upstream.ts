@@ -1,50 +1,80 @@
 /** The only dialler of the process: a Permit in, a connected socket to a vetted address out. */
 import net from "node:net";
 import { messageOf, ProxyError } from "../errors.ts";
+import type { AdaptiveReader } from "../net/adaptive-reader.ts";
 import type { AbortSource } from "../net/abort-source.ts";
 import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { AddressGuard } from "./address-guard.ts";
-import type { OwnDials } from "./own-dials.ts";
 import { connectUnixSocket } from "./unix-socket.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {
   readonly signal: AbortSource;
-  /** Reads into the caller's buffer instead of emitting `data`; see net/splice.ts. */
-  readonly onread?: net.OnReadOpts;
+  /** Reads into its buffer instead of emitting `data`, where the connection allows it; see net/splice.ts. */
+  readonly reader?: AdaptiveReader;
 }
+
+/** A parent proxy that takes plain requests whole, with the URL as their target (RFC 9112 section 3.2.2). */
+export interface AbsoluteForm {
+  /** The parent's URL without credentials. */
+  readonly label: string;
+  /** Fields that the parent wants on every request; they hold its credentials. */
+  fields(): string[];
+  connect(signal: AbortSource): Promise<net.Socket>;
+  /** The fault that an error of the connection to the parent stands for. */
+  fault(error: Error): Error;
+  /** The fault of an answer that is the parent's own, or undefined when it is the origin's. */
+  refusal(status: number, headers: AnswerFields): ProxyError | undefined;
+}
+
+/** Header fields as undici parsed them. */
+export type AnswerFields = Readonly<Record<string, string | string[] | undefined>>;
 
 /** Opens connections for agent traffic. */
 export interface Upstream {
   /** Rejects with ProxyError `upstream.*`. The socket is the caller's to destroy. */
   connect(permit: Permit, options: ConnectOptions): Promise<net.Socket>;
-  /** Rejects with `request.misdirected` when `captured`, which the client dialled, is no address of the destination. */
+  /**
+   * Rejects with `request.misdirected` when `captured`, which the client dialled, is no address of the destination.
+   *
+   * Resolves unseen where a parent proxy resolves the name.
+   */
   confirm(permit: Permit, captured: IpAddress, signal: AbortSource): Promise<void>;
+  /**
+   * The parent that takes a permitted plain request whole; undefined where a connection to the destination is opened.
+   *
+   * Throws what connect() rejects with. Asked for each request: connections to a parent serve many destinations.
+   */
+  absoluteForm(permit: Permit): AbsoluteForm | undefined;
+}
+
+/** The same for services that the operator's file names. */
+export interface OperatorUpstream {
+  connectOperator(destination: Destination, signal: AbortSource): Promise<net.Socket>;
+  /** A Unix socket, which is on this machine whatever the chain says. */
+  connectOperatorSocket(path: string, signal: AbortSignal): Promise<net.Socket>;
+  absoluteFormOperator(destination: Destination): AbsoluteForm | undefined;
 }
 
 /** What the dialler is made with. */
 export interface DirectUpstreamOptions {
   readonly guard: AddressGuard;
   readonly connectTimeoutMs: number;
-  /** Told of every connection, where redirected ones could come back to this process. */
-  readonly ownDials?: OwnDials;
 }
 
 /** RFC 8305 section 5: the delay before the next address is tried beside the one still connecting. */
 const attemptDelayMs = 250;
 
 /** Dials destinations themselves, over addresses that the guard vetted. */
-export class DirectUpstream implements Upstream {
+export class DirectUpstream implements Upstream, OperatorUpstream {
   readonly #guard: AddressGuard;
   readonly #connectTimeoutMs: number;
-  readonly #ownDials: OwnDials | undefined;
 
   constructor(options: DirectUpstreamOptions) {
     this.#guard = options.guard;
     this.#connectTimeoutMs = options.connectTimeoutMs;
-    this.#ownDials = options.ownDials;
   }
 
   confirm(permit: Permit, captured: IpAddress, signal: AbortSource): Promise<void> {
@@ -57,9 +87,15 @@ export class DirectUpstream implements Upstream {
       permit.direction === "inbound"
         ? await this.#guard.vetOperator(destination, options.signal)
         : await this.#guard.vet(destination, options.signal, permit.addressLimits);
-    const socket = await dialFirst(destination, vetted, this.#connectTimeoutMs, options);
-    this.#ownDials?.add(socket);
-    return socket;
+    return dialFirst(destination, vetted, this.#connectTimeoutMs, options);
+  }
+
+  absoluteForm(): undefined {
+    return undefined;
+  }
+
+  absoluteFormOperator(): undefined {
+    return undefined;
   }
 
   /** A connection to a service that the operator's file names (token endpoint, key set). */
@@ -82,7 +118,7 @@ function dialOne(
   options: ConnectOptions,
 ): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
-    const socket = dial(address, destination.port, options.onread);
+    const socket = dial(address, destination.port, options.reader);
     const finish = (error: ProxyError | undefined): void => {
       clearTimeout(deadline);
       options.signal.removeEventListener("abort", onAbort);
@@ -105,8 +141,8 @@ function dialOne(
   });
 }
 
-/** Tries the addresses in turn, each a little after the one before it, and keeps the first that connects. */
-function dialFirst(
+/** Dials vetted addresses in turn, each a little after the one before it, and keeps the first that connects. */
+export function dialFirst(
   destination: Destination,
   addresses: readonly IpAddress[],
   timeoutMs: number,
@@ -140,7 +176,7 @@ function dialFirst(
         return;
       }
       next += 1;
-      const socket = dial(address, destination.port, options.onread);
+      const socket = dial(address, destination.port, options.reader);
       open.add(socket);
       const onError = (error: Error): void => {
         lastError = error;
@@ -166,27 +202,27 @@ function dialFirst(
   });
 }
 
-function cancelled(): ProxyError {
+export function cancelled(): ProxyError {
   return new ProxyError("pipeline.cancelled", "the client went away");
 }
 
 function late({ authority }: Destination, timeoutMs: number): ProxyError {
   const message = `${authority} did not accept a connection in ${timeoutMs} ms`;
-  return new ProxyError("upstream.timeout", message);
+  return new ProxyError("upstream.timeout", message, { hop: "tcp" });
 }
 
 function ignore(): void {
   // The owner hears of the same failure through its own listener or through `close`.
 }
 
-function dial(address: IpAddress, port: number, onread: net.OnReadOpts | undefined): net.Socket {
+function dial(address: IpAddress, port: number, reader: AdaptiveReader | undefined): net.Socket {
   return net.connect({
     host: address.toString(),
     port,
     noDelay: true,
     allowHalfOpen: true,
     autoSelectFamily: false,
-    ...(onread === undefined ? {} : { onread }),
+    ...(reader === undefined ? {} : { onread: reader.bind() }),
   });
 }
 
@@ -196,6 +232,6 @@ function dialError(destination: Destination, cause: unknown): ProxyError {
   return new ProxyError(
     code === "ETIMEDOUT" ? "upstream.timeout" : "upstream.refused",
     `${destination.authority} could not be reached: ${why}`,
-    { cause },
+    { cause, hop: "tcp" },
   );
 }

@@ -6,12 +6,13 @@ import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
-import { get, RawClient, type RawResponse } from "../support/http-client.ts";
+import { get, RawClient, type RawResponse, request, statusOf } from "../support/http-client.ts";
+import { readChunk } from "../support/http-message.ts";
 import { fixture } from "../support/opa-cases.ts";
 import { BundleServer, StubOpa } from "../support/opa-server.ts";
-import { HttpOrigin } from "../support/origin.ts";
+import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { ProxyProcess, runWith, settings, type Settings } from "../support/proxy.ts";
+import { outbound, ProxyProcess, runWith, settings, type Settings } from "../support/proxy.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
 const own = owner();
@@ -171,6 +172,66 @@ describe("a bundle with policy.wasm", () => {
     expect(stderr).toMatch(problem);
     expect(stderr).toMatch(/proxy\.yaml:\d+:\d+ pipeline\.outbound\.plugins\[0\]\.config/);
     expect(stderr).not.toMatch(/ at .*\.ts/);
+  });
+});
+
+describe("answers that are read", () => {
+  const path = "/at-answer/result";
+  let proxy: ProxyProcess;
+  const call = (result: unknown) => {
+    origin.on(path, () => reply(200, JSON.stringify({ jsonrpc: "2.0", id: 1, result })));
+    return post();
+  };
+  const post = () =>
+    request(proxy.forward, {
+      method: "POST",
+      target: `${origin.url}${path}`,
+      headers: { "Content-Type": "application/json", Connection: "close" },
+      body: '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}',
+    });
+
+  beforeAll(async () => {
+    const config = { bundle_path: fixture("cases").path, include: ["mcp.result"] };
+    proxy = await own(ProxyProcess.start(settings(outbound("mcp-parser", opa(config)))));
+  });
+
+  test("N8: the result of a call is judged before it is passed on", async () => {
+    expect((await call({ safe: true })).status).toBe(200);
+    const refused = await call({ safe: false, text: "hidden" });
+    expect(refused.status).toBe(403);
+    expect(refused.text).toContain("the result is not safe");
+    expect(refused.text).not.toContain("hidden");
+  });
+
+  test("N8: so is the result that comes as an event: the stream is cut before it", async () => {
+    const event = (result: unknown): string => {
+      const text = `data: ${JSON.stringify({ jsonrpc: "2.0", id: 1, result })}\n\n`;
+      return `${text.length.toString(16)}\r\n${text}\r\n`;
+    };
+    origin.on(path, async ({ connection }) => {
+      await connection.send(
+        `HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n${event({ safe: true })}${event({ safe: false })}`,
+      );
+    });
+    const client = await RawClient.connect(proxy.forward);
+    client.write({
+      method: "POST",
+      target: `${origin.url}${path}`,
+      headers: { "Content-Type": "application/json" },
+      body: '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}',
+    });
+    const { head } = await client.head();
+    expect(statusOf(head)).toBe(200);
+    expect((await readChunk(client.reader)).toString()).toContain('"safe":true');
+    await expect(readChunk(client.reader)).rejects.toThrow();
+    client.close();
+  });
+
+  test("what is no call passes whatever its size", async () => {
+    origin.on("/at-answer/true", () => reply(200, "x".repeat(3 * 1024 * 1024)));
+    const answer = await through(proxy, "/at-answer/true");
+    expect(answer.status).toBe(200);
+    expect(answer.body).toHaveLength(3 * 1024 * 1024);
   });
 });
 

@@ -51,7 +51,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
-  session: { imports: ["pipeline", ...ground], packages: [], forbiddenBuiltins: dialling },
+  session: { imports: ["pipeline", ...ground], packages: ["re2js"], forbiddenBuiltins: dialling },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
     imports: [
@@ -86,7 +86,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["http-proxy-3"],
   },
   admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
-  app: { imports: ["*"], packages: ["zod"] },
+  app: { imports: ["*"], packages: ["zod", "yaml"] },
   main: { imports: ["app", "config", "plugins", "telemetry", ...ground], packages: [] },
 };
 

@@ -171,3 +171,33 @@ describe("binding", () => {
     await closed;
   });
 });
+
+describe("other origins", () => {
+  const page = { headers: { origin: "https://console.example", authorization: "Bearer s3cret" } };
+  const corsOrigins = ["https://console.example"];
+
+  test("nobody's page may read anything unless it is listed", async () => {
+    const { get } = await serve(routes);
+    const answer = await get("/", page);
+    expect(answer.headers["access-control-allow-origin"]).toBeUndefined();
+    expect((await get("/", { ...page, method: "OPTIONS" })).status).toBe(405);
+  });
+
+  test("a listed origin may, and is asked for the secret like everybody else", async () => {
+    const { get } = await serve(routes, { corsOrigins, secret: { reveal: () => "s3cret" } });
+    const answer = await get("/", page);
+    expect(answer.status).toBe(200);
+    expect(answer.headers).toMatchObject({
+      "access-control-allow-origin": "https://console.example",
+      vary: "Origin",
+    });
+    const preflight = await get("/", {
+      method: "OPTIONS",
+      headers: { origin: page.headers.origin },
+    });
+    expect(preflight.headers["access-control-allow-headers"]).toContain("Authorization");
+    expect((await get("/", { headers: { origin: page.headers.origin } })).status).toBe(401);
+    const other = await get("/", { headers: { ...page.headers, origin: "https://evil.example" } });
+    expect(other.headers["access-control-allow-origin"]).toBeUndefined();
+  });
+});

@@ -3,18 +3,21 @@ import type { PluginView } from "../../../src/admin/catalogue.ts";
 import { sessionRoutes, type SessionSources } from "../../../src/admin/sessions.ts";
 import type { SessionEvent } from "../../../src/session/event.ts";
 import { SessionStore } from "../../../src/session/store.ts";
+import { Usage } from "../../../src/session/usage.ts";
 import { readUntil, serve, type Served } from "./client.ts";
 
 let store: SessionStore;
+let usage: Usage;
 
 beforeEach(() => {
   store = new SessionStore();
+  usage = new Usage();
 });
 afterEach(() => store.close());
 
 function served(sources: Partial<SessionSources> = {}): Promise<Served> {
   const pipelines = (): { inbound: []; outbound: [] } => ({ inbound: [], outbound: [] });
-  return serve(sessionRoutes({ store, pipelines, ...sources }));
+  return serve(sessionRoutes({ store, usage, pipelines, ...sources }));
 }
 
 function event(sessionId: string, fields: Partial<SessionEvent> = {}): SessionEvent {
@@ -41,7 +44,7 @@ describe("sessions", () => {
 
   test("M2: newest first with counts, and ?limit takes the newest", async () => {
     const server = await served();
-    for (const id of ["s1", "s2", "s2"]) store.append(event(id));
+    for (const id of ["s1", "s2", "s2"]) store.record(event(id));
     expect(await fetched(server, "/v1/sessions")).toMatchObject({
       sessions: [
         { id: "s2", eventCount: 2, active: true },
@@ -67,7 +70,7 @@ describe("sessions", () => {
       reason: "cache_hit",
       details: { cache_hit: true, hops: 2, route_host: "api" },
     } as const;
-    store.append(event("s/1", { invocations: { inbound: [step] } }));
+    store.record(event("s/1", { invocations: { inbound: [step] } }));
     const shown = await fetched(server, "/v1/sessions/s%2F1");
     expect(shown).toMatchObject({
       id: "s/1",
@@ -86,7 +89,7 @@ describe("sessions", () => {
   test("?limit takes the last events and ?view=summary leaves payloads out", async () => {
     const server = await served();
     const inference = { model: "m", totalTokens: 9, messages: [{ role: "user", content: "x" }] };
-    for (const requestId of ["a", "b", "c"]) store.append(event("s", { requestId, inference }));
+    for (const requestId of ["a", "b", "c"]) store.record(event("s", { requestId, inference }));
     const shown = await fetched(server, "/v1/sessions/s?limit=2&view=summary");
     expect(shown).toMatchObject({
       events: [{ requestId: "b", inference: { model: "m", totalTokens: 9 } }, { requestId: "c" }],
@@ -107,7 +110,7 @@ describe("sessions", () => {
   test("a session of many large events arrives whole", async () => {
     const server = await served();
     const mcp = { params: "x".repeat(20_000) };
-    for (let index = 0; index < 100; index += 1) store.append(event("s", { mcp }));
+    for (let index = 0; index < 100; index += 1) store.record(event("s", { mcp }));
     const shown = (await fetched(server, "/v1/sessions/s")) as { events: SessionEvent[] };
     expect(shown.events).toHaveLength(100);
     expect(shown.events[99]?.mcp).toEqual(mcp);
@@ -115,7 +118,7 @@ describe("sessions", () => {
 
   test("an event that cannot be serialised loses its payload, not the answer", async () => {
     const server = await served();
-    store.append(event("s", { requestId: "odd", mcp: { method: "m", id: 1n } }));
+    store.record(event("s", { requestId: "odd", mcp: { method: "m", id: 1n } }));
     expect(await fetched(server, "/v1/sessions/s")).toMatchObject({
       events: [{ requestId: "odd", mcp: { method: "m" } }],
     });
@@ -123,14 +126,13 @@ describe("sessions", () => {
 });
 
 describe("the event stream", () => {
-  test("M5: greets, then sends each event with an id of this connection", async () => {
+  test("M5: greets, then sends each event with its number", async () => {
     const { open } = await served();
-    store.append(event("before"));
     const stream = await open("/v1/events");
     expect(stream.headers["content-type"]).toBe("text/event-stream");
     const text = readUntil(stream, "id: 2\n");
-    store.append(event("s", { requestId: "one" }));
-    store.append(event("s", { requestId: "two" }));
+    store.record(event("s", { requestId: "one" }));
+    store.record(event("s", { requestId: "two" }));
     const [greeting, first = ""] = (await text).split("\n\n");
     expect(greeting).toBe(": ok");
     const [kind, id, data = ""] = first.split("\n");
@@ -148,9 +150,9 @@ describe("the event stream", () => {
     const { open } = await served();
     const stream = await open("/v1/events?session=keep");
     const text = readUntil(stream, "last");
-    store.append(event("other", { direction: "outbound", mcp: { method: "tools/call" } }));
-    store.append(event("keep", { direction: "outbound", mcp: { method: "tools/call" } }));
-    store.append(event("keep", { requestId: "last" }));
+    store.record(event("other", { direction: "outbound", mcp: { method: "tools/call" } }));
+    store.record(event("keep", { direction: "outbound", mcp: { method: "tools/call" } }));
+    store.record(event("keep", { requestId: "last" }));
     const ids = [...(await text).matchAll(/"sessionId":"(\w+)"/g)].map((match) => match[1]);
     expect(ids).toEqual(["keep", "keep"]);
   });
@@ -161,11 +163,48 @@ describe("the event stream", () => {
     stream.pause();
     const mcp = { params: "x".repeat(100_000) };
     for (let round = 0; round < 40; round += 1) {
-      for (let index = 0; index < 10; index += 1) store.append(event("s", { mcp }));
+      for (let index = 0; index < 10; index += 1) store.record(event("s", { mcp }));
       await new Promise((resolve) => setImmediate(resolve));
     }
     expect(store.dropped).toBeGreaterThan(100);
     expect(await readUntil(stream, ": dropped ")).toContain(": ok");
+  });
+
+  test("Last-Event-ID: a reader that comes back gets what it missed, then what is new, without a gap", async () => {
+    const { open } = await served();
+    for (let index = 1; index <= 600; index += 1) {
+      store.record(event(`s${index % 3}`, { requestId: `e${index}` }));
+    }
+    const stream = await open("/v1/events", { headers: { "Last-Event-ID": "590" } });
+    const text = readUntil(stream, "id: 601\n");
+    store.record(event("s", { requestId: "new" }));
+    const ids = [...(await text).matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id));
+    expect(ids).toEqual([591, 592, 593, 594, 595, 596, 597, 598, 599, 600, 601]);
+    stream.destroy();
+  });
+
+  test("Last-Event-ID: what is no longer kept is counted; an id of an earlier process means all", async () => {
+    store.close();
+    store = new SessionStore({ maxEvents: 5 });
+    const { open } = await served();
+    for (let index = 1; index <= 20; index += 1) store.record(event("s"));
+    const first = async (id: string): Promise<string> => {
+      const stream = await open("/v1/events", { headers: { "Last-Event-ID": id } });
+      const text = await readUntil(stream, "id: 20\n");
+      stream.destroy();
+      return text;
+    };
+    expect(await first("10")).toMatch(/: dropped 5\n\nevent: session-event\nid: 16\n/);
+    expect(await first("999")).toMatch(/: dropped 15\n\nevent: session-event\nid: 16\n/);
+  });
+
+  test("?limit sends the last events first", async () => {
+    const { open } = await served();
+    for (let index = 1; index <= 9; index += 1)
+      store.record(event(index % 2 === 0 ? "even" : "odd"));
+    const stream = await open("/v1/events?limit=2&session=even");
+    expect(await readUntil(stream, "id: 8\n")).not.toContain("id: 4\n");
+    stream.destroy();
   });
 
   test("a dead reader is closed after a few heartbeats", async () => {
@@ -173,6 +212,7 @@ describe("the event stream", () => {
     const watched: SessionSources["store"] = {
       list: () => store.list(),
       get: (id) => store.get(id),
+      after: (...given) => store.after(...given),
       subscribe: (...given) => {
         const subscription = store.subscribe(...given);
         const close = subscription.close.bind(subscription);
@@ -188,8 +228,8 @@ describe("the event stream", () => {
     stream.on("error", () => undefined);
     stream.pause();
     const mcp = { params: "x".repeat(1_000_000) };
-    for (let index = 0; index < 60; index += 1) store.append(event("s", { mcp }));
-    await closed;
+    const feeding = setInterval(() => store.record(event("s", { mcp })), 1);
+    await closed.finally(() => clearInterval(feeding));
     stream.destroy();
   });
 
@@ -227,4 +267,32 @@ describe("introspection", () => {
     const { get } = await served();
     expect(await get("/healthz")).toMatchObject({ status: 200, body: "ok\n" });
   });
+});
+
+describe("usage", () => {
+  test("#878: counts by minute in the Go program's shape", async () => {
+    const server = await served();
+    usage.record(event("s", { at: new Date().toISOString(), statusCode: 500 }));
+    const shown = (await fetched(server, "/v1/usage?window=1h&resolution=5m&group=status")) as {
+      buckets: { series?: object }[];
+    };
+    expect(shown).toMatchObject({
+      window: "1h0m0s",
+      bucketSeconds: 300,
+      group: "status",
+      priced: false,
+      totals: { requests: 1, errors: 1 },
+    });
+    expect(shown.buckets).toHaveLength(12);
+    expect(shown.buckets.at(-1)?.series).toEqual({ 500: { requests: 1, errors: 1 } });
+  });
+
+  for (const query of ["window=7h", "window=90s", "window=x", "resolution=20m", "group=user"]) {
+    test(`${query} is 400 and not repeated`, async () => {
+      const { get } = await served();
+      const answer = await get(`/v1/usage?${query}`);
+      expect(answer.status).toBe(400);
+      expect(answer.body).not.toContain("user,");
+    });
+  }
 });

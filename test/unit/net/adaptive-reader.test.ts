@@ -5,7 +5,7 @@ import { AdaptiveReader, type ChunkSink } from "../../../src/net/adaptive-reader
 /** Plays node: asks for a buffer, fills it, calls back. */
 function drive(sink: ChunkSink) {
   const reader = new AdaptiveReader();
-  const { options } = reader;
+  const options = reader.bind();
   const next = () => (typeof options.buffer === "function" ? options.buffer() : options.buffer);
   reader.attach(new Socket(), sink);
   let current = next();
@@ -41,7 +41,7 @@ describe("AdaptiveReader", () => {
 
   test("keeps what comes before anyone listens, and stops reading", () => {
     const reader = new AdaptiveReader();
-    const { options } = reader;
+    const options = reader.bind();
     const bytes = typeof options.buffer === "function" ? options.buffer() : options.buffer;
     bytes.set(Buffer.from("hello"));
     expect(options.callback(5, bytes)).toBe(false);

@@ -53,7 +53,7 @@ async function tunnel(
       port: originPort,
       host: "127.0.0.1",
       allowHalfOpen: true,
-      ...(reader !== undefined && { onread: reader.options }),
+      ...(reader !== undefined && { onread: reader.bind() }),
     });
     upstream.on("error", () => {});
     upstream.once("connect", () => {
@@ -199,7 +199,7 @@ test("a server that speaks before the splice begins is heard", async () => {
     port: originPort,
     host: "127.0.0.1",
     allowHalfOpen: true,
-    onread: reader.options,
+    onread: reader.bind(),
   });
   await once(upstream, "connect");
   const started = Promise.withResolvers<void>();

@@ -194,18 +194,95 @@ describe("the input document", () => {
     const judge = await plugin({ include: ["mcp.result"] });
     expect(judge.body).toEqual({ response: "read" });
     const context = message({ path: "/true" });
+    expect(judge.wantsAnswerBody?.(context)).toBe(false);
+    context.facts.set("mcp", { method: "tools/call", rpcId: 1 });
+    expect(judge.wantsAnswerBody?.(context)).toBe(true);
     await judge.onRequest?.(context);
     context.response = new ResponseHalf(200, HeaderList.fromRecord({}));
     context.response.content.load(Buffer.from('{"jsonrpc":"2.0","id":1,"result":{"a":1}}'));
     await judge.onResponse?.(context);
-    expect(seen()["mcp"]).toEqual({ method: "", result: { a: 1 } });
+    expect(seen()["mcp"]).toEqual({ method: "tools/call", result: { a: 1 } });
     await judge.onFrame?.(context, { data: Buffer.from('{"result":{"a":2}}'), last: false });
-    expect(seen()["mcp"]).toEqual({ method: "", result: { a: 2 } });
+    expect(seen()["mcp"]).toEqual({ method: "tools/call", result: { a: 2 } });
     expect(await judge.onFrame?.(context, { data: Buffer.from("ping"), last: false })).toBe(
       undefined,
     );
     expect(stub.calls).toHaveLength(3);
     expect(Reflect.get(await plugin(), "onFrame")).toBeUndefined();
+  });
+});
+
+test("outcomes of tasks are shown with the content of messages", async () => {
+  const judge = await plugin({ include: ["a2a.content"] });
+  const asked = message({ path: "/true", method: "POST" });
+  asked.facts.set("a2a", { method: "message/send", role: "user", parts: [] });
+  await judge.onRequest?.(asked);
+  asked.response = new ResponseHalf(200, HeaderList.fromRecord({}));
+  const task = { kind: "task", id: "t1", status: { state: "completed" } };
+  asked.response.content.load(Buffer.from(JSON.stringify({ jsonrpc: "2.0", id: 1, result: task })));
+  await judge.onResponse?.(asked);
+  expect(seen()["a2a"]).toMatchObject({ method: "message/send", final_status: "completed" });
+});
+
+describe("answers of language models", () => {
+  const path = "/v1/chat/completions";
+  const context = (): ReturnType<typeof message> => {
+    const asked = message({ path, method: "POST" });
+    asked.facts.set("inference", { api: "openai.chat", model: "m" });
+    return asked;
+  };
+  const answer = (asked: ReturnType<typeof message>): ResponseHalf => {
+    asked.response = new ResponseHalf(
+      200,
+      HeaderList.fromRecord({ "Content-Type": "application/json" }),
+    );
+    return asked.response;
+  };
+
+  test("are shown whole", async () => {
+    const judge = await plugin({ include: ["inference.completion", "inference.tool_calls"] });
+    const asked = context();
+    await judge.onRequest?.(asked);
+    answer(asked).content.load(
+      Buffer.from(
+        JSON.stringify({
+          choices: [
+            {
+              message: {
+                content: "hello",
+                tool_calls: [{ id: "1", function: { name: "rm", arguments: "{}" } }],
+              },
+            },
+          ],
+        }),
+      ),
+    );
+    await judge.onResponse?.(asked);
+    expect(seen()["inference"]).toEqual({
+      model: "m",
+      stream: false,
+      completion: "hello",
+      tool_calls: [{ id: "1", name: "rm", arguments: "{}" }],
+    });
+  });
+
+  test("are judged event by event as they grow", async () => {
+    stub.answer = ({ input }) => ({
+      result: !JSON.stringify(input["inference"] ?? {}).includes("secret plan"),
+    });
+    const judge = await plugin({ include: ["inference.completion"] });
+    const asked = context();
+    await judge.onRequest?.(asked);
+    answer(asked);
+    await judge.onResponse?.(asked);
+    const say = (content: string) =>
+      judge.onFrame?.(asked, {
+        data: Buffer.from(JSON.stringify({ choices: [{ index: 0, delta: { content } }] })),
+        last: false,
+      });
+    expect(await say("the secret ")).toMatchObject({ action: "allow" });
+    expect(await say("")).toBeUndefined();
+    expect(await say("plan")).toMatchObject({ action: "deny", reason: "response_policy_denied" });
   });
 });
 

@@ -3,6 +3,8 @@ import { expect, test } from "vitest";
 import { Pipeline } from "../../../src/pipeline/pipeline.ts";
 import { FlowRecorder } from "../../../src/proxy/finish.ts";
 import { Attribution } from "../../../src/session/attribution.ts";
+import { ContentPolicy } from "../../../src/session/content.ts";
+import { Redaction } from "../../../src/session/redaction.ts";
 import type { SessionEvent } from "../../../src/session/event.ts";
 import { SessionRecorder } from "../../../src/session/recorder.ts";
 import { SessionStore } from "../../../src/session/store.ts";
@@ -22,8 +24,9 @@ function recorder() {
     log,
     metrics,
     sessions: new SessionRecorder({
-      events: { append: (event) => events.push(event) },
+      sinks: [{ record: (event) => void events.push(event) }],
       attribution: new Attribution({ store: new SessionStore({ ttlMs: Infinity }) }),
+      content: new ContentPolicy({ bodies: "full", maxChars: 0, redaction: new Redaction() }),
     }),
   });
   return { events, flows, pipeline, metrics };

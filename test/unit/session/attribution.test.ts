@@ -6,6 +6,8 @@ import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { RequestContext, ResponseHalf } from "../../../src/pipeline/context.ts";
 import { type Direction, makeFlow } from "../../../src/pipeline/flow.ts";
 import { Attribution, type AttributionOptions } from "../../../src/session/attribution.ts";
+import { ContentPolicy } from "../../../src/session/content.ts";
+import { Redaction } from "../../../src/session/redaction.ts";
 import { eventOf } from "../../../src/session/event.ts";
 import { SessionRecorder } from "../../../src/session/recorder.ts";
 import { SessionStore } from "../../../src/session/store.ts";
@@ -59,7 +61,8 @@ function desk(options: Partial<AttributionOptions> = {}) {
   const store = new SessionStore();
   stores.push(store);
   const recorder = new SessionRecorder({
-    events: store,
+    sinks: [store],
+    content: new ContentPolicy({ bodies: "full", maxChars: 0, redaction: new Redaction() }),
     attribution: new Attribution({ store, ...options }),
   });
   const opened = (direction: Direction, shape: Message): RequestContext => {

@@ -52,10 +52,10 @@ describe("listing", () => {
 
   test("newest first, with counts, times and the one that was appended to last", () => {
     const { store, clock } = makeStore();
-    store.append(event("s1"));
+    store.record(event("s1"));
     clock.time += 1_000;
-    store.append(event("s2"));
-    store.append(event("s2"));
+    store.record(event("s2"));
+    store.record(event("s2"));
     expect(store.list()).toEqual([
       {
         id: "s2",
@@ -77,10 +77,10 @@ describe("listing", () => {
   test("M15: tokens of answers are summed, those of requests do not count twice", () => {
     const { store } = makeStore({ maxEvents: 2 });
     const inference = { model: "m", totalTokens: 30 };
-    store.append(event("s", { inference }));
-    store.append(event("s", { phase: "response", inference }));
-    store.append(event("s", { phase: "response", inference: { totalTokens: 12 } }));
-    store.append(event("s", { phase: "response", inference: { totalTokens: "many" } }));
+    store.record(event("s", { inference }));
+    store.record(event("s", { phase: "response", inference }));
+    store.record(event("s", { phase: "response", inference: { totalTokens: 12 } }));
+    store.record(event("s", { phase: "response", inference: { totalTokens: "many" } }));
     expect(store.list()[0]?.totalTokens).toBe(42);
   });
 
@@ -92,7 +92,7 @@ describe("listing", () => {
 describe("age", () => {
   test("M10: an expired session is invisible at once and its memory is given back by the sweep", () => {
     const { store, clock } = makeStore({ ttlMs: 60_000 });
-    store.append(event("old"));
+    store.record(event("old"));
     clock.time += 60_000;
     expect(store.list()).toEqual([]);
     expect(store.get("old")).toBeUndefined();
@@ -103,18 +103,18 @@ describe("age", () => {
 
   test("M10: every event starts the time to live again", () => {
     const { store, clock } = makeStore({ ttlMs: 60_000 });
-    store.append(event("s"));
+    store.record(event("s"));
     clock.time += 50_000;
-    store.append(event("s"));
+    store.record(event("s"));
     clock.time += 50_000;
     expect(store.get("s")?.events).toHaveLength(2);
   });
 
   test("an event for an expired session starts a new one", () => {
     const { store, clock } = makeStore({ ttlMs: 60_000 });
-    store.append(event("s"));
+    store.record(event("s"));
     clock.time += 70_000;
-    store.append(event("s"));
+    store.record(event("s"));
     expect(store.list()[0]).toMatchObject({
       eventCount: 1,
       createdAt: "2026-01-01T00:01:10.000Z",
@@ -125,9 +125,9 @@ describe("age", () => {
 describe("bounds", () => {
   test("M11: the intent stays while twenty events pass through a session of five", () => {
     const { store } = makeStore({ maxEvents: 5 });
-    store.append(intent("s", "book a flight"));
+    store.record(intent("s", "book a flight"));
     for (let index = 0; index < 20; index += 1) {
-      store.append(event("s", { requestId: `e${index}` }));
+      store.record(event("s", { requestId: `e${index}` }));
     }
     const kept = store.get("s")?.events ?? [];
     expect(kept).toHaveLength(5);
@@ -137,10 +137,10 @@ describe("bounds", () => {
 
   test("M11: only the newest intent is pinned", () => {
     const { store } = makeStore({ maxEvents: 3 });
-    store.append(intent("s", "first"));
-    store.append(intent("s", "second"));
+    store.record(intent("s", "first"));
+    store.record(intent("s", "second"));
     for (let index = 0; index < 9; index += 1) {
-      store.append(event("s", { requestId: `e${index}` }));
+      store.record(event("s", { requestId: `e${index}` }));
     }
     const kept = store.get("s")?.events ?? [];
     expect(kept).toHaveLength(3);
@@ -150,9 +150,9 @@ describe("bounds", () => {
 
   test("a new intent releases the pinned one", () => {
     const { store } = makeStore({ maxEvents: 3 });
-    store.append(intent("s", "first"));
-    for (let index = 0; index < 5; index += 1) store.append(event("s"));
-    store.append(intent("s", "second"));
+    store.record(intent("s", "first"));
+    for (let index = 0; index < 5; index += 1) store.record(event("s"));
+    store.record(intent("s", "second"));
     const texts = store.get("s")?.events.map((one) => one.a2a);
     expect(texts).toEqual([undefined, undefined, { method: "message/send", text: "second" }]);
   });
@@ -161,7 +161,7 @@ describe("bounds", () => {
     const { store, clock } = makeStore({ maxSessions: 2 });
     for (const id of ["a", "b", "a", "c"]) {
       clock.time += 1;
-      store.append(event(id));
+      store.record(event(id));
     }
     expect(store.list().map((one) => one.id)).toEqual(["c", "a"]);
   });
@@ -170,8 +170,8 @@ describe("bounds", () => {
     const { store } = makeStore({ maxBytes: 100_000 });
     const large = (id: string, requestId: string): SessionEvent =>
       event(id, { requestId, mcp: { params: "x".repeat(5_000) } });
-    for (let index = 0; index < 10; index += 1) store.append(large("old", `o${index}`));
-    for (let index = 0; index < 100; index += 1) store.append(large("new", `n${index}`));
+    for (let index = 0; index < 10; index += 1) store.record(large("old", `o${index}`));
+    for (let index = 0; index < 100; index += 1) store.record(large("new", `n${index}`));
     expect(store.bytes).toBeLessThanOrEqual(100_000);
     expect(store.get("old")).toBeUndefined();
     expect(ids(store, "new").at(-1)).toBe("n99");
@@ -180,7 +180,7 @@ describe("bounds", () => {
 
   test("an event larger than its share is kept without what parsers saw", () => {
     const { store } = makeStore({ maxBytes: 100_000 });
-    store.append(event("s", { requestId: "big", mcp: { params: "x".repeat(50_000) } }));
+    store.record(event("s", { requestId: "big", mcp: { params: "x".repeat(50_000) } }));
     const [kept] = store.get("s")?.events ?? [];
     expect(kept).toMatchObject({ requestId: "big", host: "api.example" });
     expect(kept?.mcp).toBeUndefined();
@@ -190,7 +190,7 @@ describe("bounds", () => {
     const { store } = makeStore();
     const loop: Record<string, unknown> = {};
     loop["self"] = [loop, loop];
-    expect(() => store.append(event("s", { mcp: loop }))).not.toThrow();
+    expect(() => store.record(event("s", { mcp: loop }))).not.toThrow();
     expect(store.get("s")?.events[0]?.mcp).toBeUndefined();
     expect(Number.isFinite(store.bytes)).toBe(true);
   });
@@ -198,7 +198,7 @@ describe("bounds", () => {
   test("the count of bytes returns to zero when everything is gone", () => {
     const { store, clock } = makeStore({ maxEvents: 4, ttlMs: 1_000 });
     for (let index = 0; index < 300; index += 1) {
-      store.append(index % 7 === 0 ? intent(`s${index % 3}`, "i") : event(`s${index % 3}`));
+      store.record(index % 7 === 0 ? intent(`s${index % 3}`, "i") : event(`s${index % 3}`));
     }
     store.rekey("s1", "other");
     clock.time += 1_000;
@@ -210,7 +210,7 @@ describe("bounds", () => {
 describe("rekey", () => {
   test("M13: moves the session, rewrites its events and follows the active one", () => {
     const { store } = makeStore();
-    store.append(intent("default", "hello"));
+    store.record(intent("default", "hello"));
     store.rekey("default", "ctx-abc");
     expect(store.get("default")).toBeUndefined();
     expect(store.get("ctx-abc")?.events.map((one) => one.sessionId)).toEqual(["ctx-abc"]);
@@ -219,8 +219,8 @@ describe("rekey", () => {
 
   test("M13: nothing happens when the target exists, an id is empty or the source is unknown", () => {
     const { store } = makeStore();
-    store.append(event("default"));
-    store.append(event("taken"));
+    store.record(event("default"));
+    store.record(event("taken"));
     for (const [from, to] of [
       ["default", "taken"],
       ["", "x"],
@@ -234,18 +234,18 @@ describe("rekey", () => {
 
   test("keeps the pinned intent pinned and the order of the sessions", () => {
     const { store, clock } = makeStore({ maxEvents: 3 });
-    store.append(intent("default", "hello"));
+    store.record(intent("default", "hello"));
     clock.time += 1;
-    store.append(event("later"));
+    store.record(event("later"));
     store.rekey("default", "ctx");
     expect(store.list().map((one) => one.id)).toEqual(["later", "ctx"]);
-    for (let index = 0; index < 9; index += 1) store.append(event("ctx"));
+    for (let index = 0; index < 9; index += 1) store.record(event("ctx"));
     expect(store.get("ctx")?.events[0]).toMatchObject({ sessionId: "ctx", direction: "inbound" });
   });
 
   test("a long target is cut like every session id", () => {
     const { store } = makeStore();
-    store.append(event("default"));
+    store.record(event("default"));
     store.rekey("default", "x".repeat(1_000));
     expect(store.list()[0]?.id).toHaveLength(256);
   });
@@ -255,9 +255,9 @@ describe("subscriptions", () => {
   test("deliver events in order, after the producer went on", async () => {
     const { store } = makeStore();
     const seen: string[] = [];
-    store.subscribe((one) => void seen.push(one.requestId));
-    store.append(event("s", { requestId: "a" }));
-    store.append(event("s", { requestId: "b" }));
+    store.subscribe(({ event: one }) => void seen.push(one.requestId));
+    store.record(event("s", { requestId: "a" }));
+    store.record(event("s", { requestId: "b" }));
     expect(seen).toEqual([]);
     await turn();
     expect(seen).toEqual(["a", "b"]);
@@ -268,16 +268,16 @@ describe("subscriptions", () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     const seen: string[] = [];
     const subscription = store.subscribe(
-      (one) => {
+      ({ event: one }) => {
         seen.push(one.requestId);
         return promise;
       },
       { maxQueue: 4 },
     );
-    store.append(event("s", { requestId: "first" }));
+    store.record(event("s", { requestId: "first" }));
     await turn();
     for (let index = 0; index < 10; index += 1) {
-      store.append(event("s", { requestId: `e${index}` }));
+      store.record(event("s", { requestId: `e${index}` }));
     }
     expect(store.get("s")?.events).toHaveLength(11);
     expect(subscription.dropped).toBe(6);
@@ -291,8 +291,8 @@ describe("subscriptions", () => {
   test("only events of the session that was asked for", async () => {
     const { store } = makeStore();
     const seen: string[] = [];
-    store.subscribe((one) => void seen.push(one.sessionId), { session: "keep" });
-    for (const id of ["keep", "other", "keep"]) store.append(event(id));
+    store.subscribe(({ event: one }) => void seen.push(one.sessionId), { session: "keep" });
+    for (const id of ["keep", "other", "keep"]) store.record(event(id));
     await turn();
     expect(seen).toEqual(["keep", "keep"]);
   });
@@ -303,10 +303,10 @@ describe("subscriptions", () => {
     store.subscribe(() => {
       throw new Error("gone");
     });
-    store.subscribe((one) => void seen.push(one.requestId));
-    store.append(event("s", { requestId: "a" }));
+    store.subscribe(({ event: one }) => void seen.push(one.requestId));
+    store.record(event("s", { requestId: "a" }));
     await turn();
-    store.append(event("s", { requestId: "b" }));
+    store.record(event("s", { requestId: "b" }));
     await turn();
     expect(seen).toEqual(["a", "b"]);
   });
@@ -314,8 +314,8 @@ describe("subscriptions", () => {
   test("closing ends delivery", async () => {
     const { store } = makeStore();
     const seen: string[] = [];
-    const subscription = store.subscribe((one) => void seen.push(one.requestId));
-    store.append(event("s"));
+    const subscription = store.subscribe(({ event: one }) => void seen.push(one.requestId));
+    store.record(event("s"));
     subscription.close();
     await turn();
     expect(seen).toEqual([]);

@@ -156,6 +156,8 @@ test("docs/metrics.md and the registry name the same instruments with the same t
     metrics.addressRefused("loopback");
     metrics.bridgeHandshake("terminated");
     metrics.pluginEvent("p", "e");
+    metrics.files.lines("events", "lost", 1);
+    metrics.files.outage("audit");
   }
   const text = await metrics.render();
   const registered = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = "", type]) => {

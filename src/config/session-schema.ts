@@ -1,0 +1,98 @@
+/**
+ * `session` and `audit`: what is recorded of messages, how much of it, for how long, and who may read it.
+ */
+import { z } from "zod";
+import { count, duration, listOf, size, words } from "./value-schema.ts";
+
+const never = "never";
+
+/** A file that grows up to a size, and the older ones beside it. */
+const fileBounds = {
+  path: words().describe("The file. Older ones are kept beside it as PATH.1, PATH.2 and so on."),
+  max_file: size(65_536)
+    .default("64MiB")
+    .describe("Size at which a new file is begun. Default 64MiB."),
+};
+
+const persistSchema = z.strictObject({
+  ...fileBounds,
+  max_files: count(1, 1_000)
+    .default(4)
+    .describe("Files kept, the current one included. Default 4."),
+});
+
+/** The `audit` block. */
+export const auditSchema = z.strictObject({
+  ...fileBounds,
+  max_files: count(1, 10_000)
+    .default(100)
+    .describe("Files kept, the current one included. Default 100."),
+});
+
+/** The `session` block. */
+export const sessionSchema = z.strictObject({
+  enabled: z
+    .boolean()
+    .default(true)
+    .describe("Keep session events and serve the session API. Default true."),
+  ttl: z
+    .union([z.literal(never), duration()])
+    .default("30m")
+    .describe(
+      'Time after its last event at which a session is forgotten; "never" leaves it to the other bounds. Default 30m.',
+    ),
+  max_events: z
+    .int()
+    .default(500)
+    .describe("Events kept per session; 0 or less means the default. Default 500."),
+  max_sessions: z
+    .int()
+    .default(100)
+    .describe("Sessions kept; 0 or less means the default. Default 100."),
+  max_bytes: size(1_048_576)
+    .default("64MiB")
+    .describe("Memory that all events together may take, approximately. Default 64MiB."),
+  bodies: z
+    .enum(["off", "truncated", "full"])
+    .default("truncated")
+    .describe(
+      "What events keep of the content that parsers read: off keeps names, ids and token counts, truncated keeps max_body of it. Secrets are taken out in any case. Default truncated.",
+    ),
+  max_body: size(64)
+    .default("32KiB")
+    .describe(
+      "Characters of content that one event keeps where bodies is truncated; the newest message of a conversation has precedence. Default 32KiB.",
+    ),
+  redact: listOf(words(), 100).describe(
+    "Further patterns (RE2 syntax) whose matches are taken out of events. Default [].",
+  ),
+  header: z
+    .string()
+    .regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/, { error: "must be the name of a header" })
+    .optional()
+    .describe(
+      "Header whose value names the session of a message, for agents that carry one from inbound to outbound. Default: none.",
+    ),
+  add_traceparent: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Give messages of an A2A or MCP conversation a traceparent header on their way to the agent where they have none, so that what an instrumented agent sends out is tied to its session. Default true.",
+    ),
+  api_secret_file: words()
+    .optional()
+    .describe(
+      "File with a secret that clients of the session API have to send as bearer token; read again when it changes. Default: no secret is asked for.",
+    ),
+  api_cors_origins: listOf(
+    z.string().regex(/^https?:\/\/[^/\s*?#@]+$/, {
+      error: 'must be an origin such as "https://console.example"',
+    }),
+    100,
+  ).describe("Origins whose web pages may read the session API. Default []."),
+  persist: persistSchema
+    .optional()
+    .describe(
+      "Keep events in a file, and read them again at the next start. Default: in memory only.",
+    ),
+});

@@ -1,0 +1,115 @@
+/** What of the answers' bodies a policy is shown: results of calls, words of language models, outcomes of tasks. */
+import { AnswerFold } from "../inference/answer-fold.ts";
+import type { InferenceRequest } from "../inference/view.ts";
+import type { Frame, RequestContext } from "../pipeline/plugin.ts";
+import { A2aFold } from "./a2a-answer.ts";
+import { readFrame as readTaskFrame } from "./a2a-parser.ts";
+import { inferenceEndpoint, readFrame } from "./inference-parser.ts";
+import { jsonOf } from "./message-json.ts";
+import {
+  type AnswerFacts,
+  type IncludedParts,
+  isJsonObject,
+  type JsonObject,
+} from "./opa-input.ts";
+
+/** An answer as far as it has come. */
+interface Reading {
+  model?: AnswerFold;
+  agent?: A2aFold;
+}
+
+/**
+ * Reads bodies and events for one instance, of messages that a parser earlier in the chain has recognised.
+ *
+ * The parsers themselves see answers after this plugin does, because answers go through a chain in reverse.
+ */
+export class OpaAnswers {
+  readonly #parts: IncludedParts;
+
+  constructor(parts: IncludedParts) {
+    this.#parts = parts;
+  }
+
+  /** False when no body has ever to be read. */
+  get isNeeded(): boolean {
+    const { readsResults, readsCompletions, readsTasks } = this.#parts;
+    return readsResults || readsCompletions || readsTasks;
+  }
+
+  /** Whether the answer to this message has to be read. */
+  isNeededFor({ hasFacts, facts }: RequestContext): boolean {
+    if (!hasFacts) return false;
+    return (
+      (this.#parts.readsResults && facts.has("mcp")) ||
+      (this.#parts.readsCompletions && facts.has("inference")) ||
+      (this.#parts.readsTasks && facts.has("a2a"))
+    );
+  }
+
+  /** What is known when the head is judged: of a body, if there is one already. */
+  whole(context: RequestContext): AnswerFacts {
+    const body = this.isNeededFor(context) ? context.response?.body : undefined;
+    return body === undefined ? { results: [] } : this.#read(context, { data: body, last: true });
+  }
+
+  /** What is known with an event of a stream; undefined when it adds nothing to judge. */
+  event(context: RequestContext, frame: Frame): AnswerFacts | undefined {
+    if (frame.last || !this.isNeededFor(context)) return undefined;
+    const before = this.#said(context);
+    const facts = this.#read(context, frame);
+    return facts.results.length > 0 || this.#said(context) !== before ? facts : undefined;
+  }
+
+  #read(context: RequestContext, frame: Frame): AnswerFacts {
+    const model = this.#readModel(context, frame);
+    const agent = this.#readAgent(context, frame);
+    return {
+      results: this.#results(context, frame.data),
+      ...(model === undefined ? {} : { inference: model.view }),
+      ...(agent === undefined ? {} : { a2a: agent.view }),
+    };
+  }
+
+  #results({ facts }: RequestContext, bytes: Buffer): readonly JsonObject[] {
+    if (!this.#parts.readsResults || !facts.has("mcp")) return [];
+    const json = jsonOf(bytes);
+    if (json.kind !== "json") return [];
+    const { value } = json;
+    return (Array.isArray(value) ? (value as unknown[]) : [value])
+      .filter(isJsonObject)
+      .filter((message) => message["result"] !== undefined || message["error"] !== undefined);
+  }
+
+  #readModel(context: RequestContext, frame: Frame): AnswerFold | undefined {
+    const request = context.facts.get("inference");
+    const endpoint = this.#parts.readsCompletions ? inferenceEndpoint(context) : undefined;
+    if (endpoint === undefined || !isJsonObject(request)) return undefined;
+    // inference-parser made the view; its shape is that of the session API.
+    const fold = (this.#reading(context).model ??= new AnswerFold(
+      request as unknown as InferenceRequest,
+    ));
+    readFrame(context, endpoint.dialect, fold, frame);
+    return fold;
+  }
+
+  #readAgent(context: RequestContext, frame: Frame): A2aFold | undefined {
+    const request = context.facts.get("a2a");
+    if (!this.#parts.readsTasks || !isJsonObject(request)) return undefined;
+    const fold = (this.#reading(context).agent ??= new A2aFold(request));
+    readTaskFrame(context, fold, frame);
+    return fold;
+  }
+
+  /** Changes whenever the answer says more. */
+  #said(context: RequestContext): string {
+    const { model, agent } = this.#reading(context);
+    const { completion = "", toolCalls = [] } = model?.view ?? {};
+    const { finalStatus = "", artifact = "", errorMessage = "" } = agent?.view ?? {};
+    return `${completion.length}:${JSON.stringify(toolCalls).length}:${finalStatus}:${artifact.length}:${errorMessage}`;
+  }
+
+  #reading(context: RequestContext): Reading {
+    return context.stateOf<Reading>(this, () => ({}));
+  }
+}

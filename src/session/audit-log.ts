@@ -1,0 +1,95 @@
+/** The decision log of `audit`: one line per decision, chained, so that a change of the past can be seen. */
+import { open } from "node:fs/promises";
+import type { RequestContext } from "../pipeline/context.ts";
+import { chained, decisionOf, firstLink, type Link, linkOf } from "./audit-record.ts";
+import type { SessionEvent } from "./event.ts";
+import type { LineFile } from "./line-file.ts";
+
+const tailBytes = 1_048_576;
+
+/** Writes decisions. One per process; the chain goes on over restarts and files. */
+export class AuditLog {
+  readonly #file: LineFile;
+  #last: Link;
+  #lost = 0;
+
+  constructor(file: LineFile, last: Link = { sequence: 0, hash: firstLink }) {
+    this.#file = file;
+    this.#last = last;
+  }
+
+  /** The newest link: kept elsewhere, it shows when the end of the log was cut off. */
+  get head(): Link {
+    return this.#last;
+  }
+
+  /** Writes down a decision; the answer to a permitted message decides nothing. */
+  decided(event: SessionEvent, context: RequestContext): void {
+    if (event.phase !== "response") this.#append(decisionOf(event, context));
+  }
+
+  /** Writes down that the file exempts this destination from the chain (`listener.skip_hosts`). */
+  exempted(context: RequestContext, at: number): void {
+    const { flow, method, host } = context;
+    this.#append({
+      at: new Date(at).toISOString(),
+      decision: "exempt",
+      direction: flow.direction,
+      request: flow.id,
+      client: flow.client.address,
+      host,
+      method,
+      steps: [],
+    });
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+
+  /** A line that finds no room is not in the chain; the next one says how many there were. */
+  #append(facts: object): void {
+    const { line, link } = chained(
+      this.#last,
+      this.#lost === 0 ? facts : { ...facts, lost: this.#lost },
+    );
+    if (this.#file.write(line)) {
+      this.#last = link;
+      this.#lost = 0;
+    } else {
+      this.#lost += 1;
+    }
+  }
+}
+
+/** The last whole line of a log, or of the file before it; the beginning where there is none. */
+export async function lastLink(path: string): Promise<Link> {
+  for (const file of [path, `${path}.1`]) {
+    const lines = (await tailOf(file)).split("\n").reverse();
+    for (const line of lines) {
+      const link = linkOf(line);
+      if (link !== undefined) return { sequence: link.sequence, hash: link.hash };
+    }
+  }
+  return { sequence: 0, hash: firstLink };
+}
+
+async function tailOf(path: string): Promise<string> {
+  let file;
+  try {
+    file = await open(path, "r");
+  } catch {
+    // It is not there, or cannot be read; whether it can be written shows with the first line.
+    return "";
+  }
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile()) return "";
+    const start = Math.max(0, stat.size - tailBytes);
+    const bytes = Buffer.alloc(stat.size - start);
+    const { bytesRead } = await file.read(bytes, 0, bytes.length, start);
+    return bytes.toString("utf8", 0, bytesRead);
+  } finally {
+    await file.close();
+  }
+}

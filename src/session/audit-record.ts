@@ -1,0 +1,75 @@
+/** One line of the decision log: what was decided, by whom, and the digest that chains it to the line before. */
+import { hash } from "node:crypto";
+import type { RequestContext } from "../pipeline/context.ts";
+import type { SessionEvent } from "./event.ts";
+
+/** What the first line of a chain follows. */
+export const firstLink = "0".repeat(64);
+
+/** A place in the chain. */
+export interface Link {
+  readonly sequence: number;
+  readonly hash: string;
+}
+
+const closing = /,"hash":"([\da-f]{64})"\}$/;
+
+/** What is written of one decision, without its place in the chain. */
+export function decisionOf(event: SessionEvent, context: RequestContext): object {
+  const { identity, error, invocations, httpMethod, httpPath } = event;
+  const { client } = context.flow;
+  const steps = [...(invocations?.inbound ?? []), ...(invocations?.outbound ?? [])];
+  return {
+    at: event.at,
+    decision: event.phase === "denied" ? "deny" : "allow",
+    direction: event.direction,
+    session: event.sessionId,
+    request: event.requestId,
+    client: client.address,
+    ...(client.process?.executable ? { binary: client.process.executable } : {}),
+    ...(identity === undefined ? {} : { subject: identity.subject }),
+    ...(identity?.clientId === undefined ? {} : { clientId: identity.clientId }),
+    host: event.host,
+    ...(httpMethod === undefined ? {} : { method: httpMethod }),
+    ...(httpPath === undefined ? {} : { path: httpPath }),
+    ...(event.statusCode === undefined ? {} : { status: event.statusCode }),
+    ...(error === undefined ? {} : { code: error.code, reason: error.message }),
+    steps: steps.map(({ plugin, action, reason, details, shadow }) => ({
+      plugin,
+      action,
+      reason,
+      ...(details === undefined ? {} : { details }),
+      ...(shadow === undefined ? {} : { shadow }),
+    })),
+  };
+}
+
+/** The line, and the link that the next one follows. The digest is over every byte of the line before `,"hash"`. */
+export function chained(
+  previous: Link,
+  facts: object,
+): { readonly line: string; readonly link: Link } {
+  const sequence = previous.sequence + 1;
+  const text = JSON.stringify({ sequence, previous: previous.hash, ...facts }).slice(0, -1);
+  const digest = hash("sha256", text);
+  return { line: `${text},"hash":"${digest}"}`, link: { sequence, hash: digest } };
+}
+
+/** The link of a line whose digest is right, and the digest that it follows; undefined for any other text. */
+export function linkOf(line: string): (Link & { readonly previous: string }) | undefined {
+  const found = closing.exec(line);
+  if (found === null) return undefined;
+  const [, digest = ""] = found;
+  if (hash("sha256", line.slice(0, found.index)) !== digest) return undefined;
+  const { sequence, previous } = parsed(line);
+  if (typeof sequence !== "number" || typeof previous !== "string") return undefined;
+  return { sequence, previous, hash: digest };
+}
+
+function parsed(line: string): { readonly sequence?: unknown; readonly previous?: unknown } {
+  try {
+    return JSON.parse(line) as { sequence: unknown; previous: unknown };
+  } catch {
+    return {};
+  }
+}

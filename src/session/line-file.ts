@@ -1,0 +1,183 @@
+/**
+ * A file of lines that grows up to a size and is then set aside: PATH.1 is younger than PATH.2.
+ *
+ * Writing never holds anybody up and never throws. While the file cannot be written, lines wait up to a bound; further
+ * ones are lost and counted, and writing is tried again every second.
+ */
+import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+
+/** What a {@link LineFile} is made with. */
+export interface LineFileOptions {
+  readonly path: string;
+  /** A new file is begun before this one would become longer. */
+  readonly maxBytes: number;
+  /** Files that are kept, the current one included. */
+  readonly maxFiles: number;
+  /** Characters that may wait; 8 MiB when absent. */
+  readonly maxPending?: number;
+  /** Between two attempts at a file that cannot be written; 1,000 when absent. */
+  readonly retryMs?: number;
+  /** Hears of the first failure of an outage, and of its end (`undefined`). */
+  onState?(error: unknown): void;
+  /** Hears of lines that were written and of lines that are lost. */
+  onLines?(result: "written" | "lost", count: number): void;
+}
+
+const defaultMaxPending = 8_388_608;
+const defaultRetryMs = 1_000;
+const closeDeadlineMs = 2_000;
+const newline = 10;
+
+/** One growing file. Nobody else may write to it. */
+export class LineFile {
+  readonly #options: LineFileOptions;
+  readonly #maxPending: number;
+  #lines: string[] = [];
+  #pending = 0;
+  /** The rest of a batch of which a part may be on the disk. */
+  #rest: Buffer | undefined;
+  #restLines = 0;
+  #file: FileHandle | undefined;
+  #size = 0;
+  #failing = false;
+  #closing = false;
+  #running: Promise<void> | undefined;
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(options: LineFileOptions) {
+    this.#options = options;
+    this.#maxPending = options.maxPending ?? defaultMaxPending;
+  }
+
+  /** Whether the file could not be written at the last attempt. */
+  get failing(): boolean {
+    return this.#failing;
+  }
+
+  /** Takes one line without its end; false when there is no room and the line is lost. */
+  write(line: string): boolean {
+    if (this.#closing || this.#pending + line.length > this.#maxPending) {
+      this.#options.onLines?.("lost", 1);
+      return false;
+    }
+    this.#lines.push(line);
+    this.#pending += line.length;
+    if (this.#retry === undefined) this.#run();
+    return true;
+  }
+
+  /** Writes what waits, by its own deadline when the disk does not take it. */
+  async close(deadlineMs: number = closeDeadlineMs): Promise<void> {
+    this.#closing = true;
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const deadline = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, deadlineMs);
+    });
+    this.#run();
+    await Promise.race([this.#running, deadline]);
+    clearTimeout(timer);
+    const lost = this.#lines.length + this.#restLines;
+    if (lost > 0) this.#options.onLines?.("lost", lost);
+    await Promise.race([this.#file?.close().catch(() => undefined), deadline]);
+  }
+
+  #run(): void {
+    this.#running ??= this.#drain().finally(() => {
+      this.#running = undefined;
+      if (this.#lines.length > 0 && this.#retry === undefined && !this.#closing) this.#run();
+    });
+  }
+
+  async #drain(): Promise<void> {
+    try {
+      while (this.#rest !== undefined || this.#lines.length > 0) {
+        await this.#write();
+        if (this.#failing) this.#changeState(undefined);
+      }
+    } catch (error) {
+      if (!this.#failing) this.#changeState(error);
+      // It may have been removed, or its disk may be another one by then.
+      await this.#file?.close().catch(() => undefined);
+      this.#file = undefined;
+      if (this.#closing) return;
+      this.#retry = setTimeout(() => {
+        this.#retry = undefined;
+        this.#run();
+      }, this.#options.retryMs ?? defaultRetryMs).unref();
+    }
+  }
+
+  #changeState(error: unknown): void {
+    this.#failing = error !== undefined;
+    this.#options.onState?.(error);
+  }
+
+  async #write(): Promise<void> {
+    if (this.#rest === undefined) {
+      this.#rest = Buffer.from(`${this.#lines.join("\n")}\n`);
+      this.#restLines = this.#lines.length;
+      this.#lines = [];
+    }
+    const file = await this.#room(this.#rest.length);
+    while (this.#rest.length > 0) {
+      const { bytesWritten } = await file.write(this.#rest);
+      this.#size += bytesWritten;
+      this.#rest = this.#rest.subarray(bytesWritten);
+    }
+    this.#options.onLines?.("written", this.#restLines);
+    this.#rest = undefined;
+    this.#restLines = 0;
+    this.#pending = this.#lines.reduce((sum, line) => sum + line.length, 0);
+  }
+
+  /** The open file, a new one where the batch would make the old one too long. */
+  async #room(bytes: number): Promise<FileHandle> {
+    const file = this.#file ?? (await this.#open());
+    if (this.#size === 0 || this.#size + bytes <= this.#options.maxBytes) return file;
+    await file.close();
+    this.#file = undefined;
+    await this.#setAside();
+    return this.#open();
+  }
+
+  async #open(): Promise<FileHandle> {
+    const { path } = this.#options;
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    // Events show what agents do: for the owner's eyes only.
+    const file = await open(path, "a+", 0o600);
+    this.#file = file;
+    this.#size = (await file.stat()).size;
+    if (this.#size > 0 && !(await endsWithNewline(file, this.#size))) {
+      // The process or the disk ended within a line.
+      this.#size += (await file.write("\n")).bytesWritten;
+    }
+    return file;
+  }
+
+  async #setAside(): Promise<void> {
+    const { path, maxFiles } = this.#options;
+    if (maxFiles <= 1) {
+      await rm(path, { force: true });
+      return;
+    }
+    await rm(`${path}.${maxFiles - 1}`, { force: true });
+    for (let number = maxFiles - 2; number >= 1; number -= 1) {
+      await rename(`${path}.${number}`, `${path}.${number + 1}`).catch(ignoreMissing);
+    }
+    await rename(path, `${path}.1`);
+  }
+}
+
+async function endsWithNewline(file: FileHandle, size: number): Promise<boolean> {
+  const last = Buffer.alloc(1);
+  await file.read(last, 0, 1, size - 1);
+  return last[0] === newline;
+}
+
+function ignoreMissing(error: unknown): void {
+  if (error instanceof Error && "code" in error && error.code === "ENOENT") return;
+  throw error;
+}

@@ -1,0 +1,243 @@
+/** How much was asked, how often it failed, how long it took and how many tokens it used, by minute, for charts. */
+import type { Clock } from "../pipeline/plugin.ts";
+import type { SessionEvent } from "./event.ts";
+
+/** Sums over some messages. Zero counts but `requests` are left out, as in the Go program. */
+export interface UsageCounts {
+  readonly requests: number;
+  readonly errors?: number;
+  readonly tokens?: number;
+  /** Millionths of a US dollar, where a plugin published what a message cost. */
+  readonly costMicros?: number;
+  /** Messages whose cost is known. */
+  readonly pricedRequests?: number;
+}
+
+/** One stretch of time. */
+export interface UsageBucket extends UsageCounts {
+  /** RFC 3339; the beginning. */
+  readonly at: string;
+  readonly latMeanMs?: number;
+  readonly latStdDevMs?: number;
+  readonly series?: Readonly<Record<string, UsageCounts>>;
+}
+
+/** By what a chart may be divided. `method` is the model of an inference. */
+export const usageGroups = ["none", "method", "status", "plugin", "host"] as const;
+
+/** One of {@link usageGroups}. */
+export type UsageGroup = (typeof usageGroups)[number];
+
+/** What a chart shows. Milliseconds; whole minutes. */
+export interface UsageQuery {
+  readonly windowMs: number;
+  readonly resolutionMs: number;
+  readonly session: string;
+  readonly group: UsageGroup;
+}
+
+/** Width of the buckets that are kept. */
+export const usageBucketMs = 60_000;
+/** How far back they reach. */
+export const maxUsageWindowMs = 360 * usageBucketMs;
+
+const maxBuckets = maxUsageWindowMs / usageBucketMs;
+const maxSessions = 64;
+const maxLabels = 64;
+const otherLabel = "other";
+
+class Sum {
+  requests = 0;
+  errors = 0;
+  tokens = 0;
+  costMicros = 0;
+  pricedRequests = 0;
+
+  add(one: Readonly<Sum>): void {
+    this.requests += one.requests;
+    this.errors += one.errors;
+    this.tokens += one.tokens;
+    this.costMicros += one.costMicros;
+    this.pricedRequests += one.pricedRequests;
+  }
+
+  get counts(): UsageCounts {
+    const { requests, errors, tokens, costMicros, pricedRequests } = this;
+    return {
+      requests,
+      ...(errors > 0 ? { errors } : {}),
+      ...(tokens > 0 ? { tokens } : {}),
+      ...(costMicros > 0 ? { costMicros } : {}),
+      ...(pricedRequests > 0 ? { pricedRequests } : {}),
+    };
+  }
+}
+
+type Labels = Map<string, Sum>;
+
+class Bucket {
+  readonly total = new Sum();
+  timed = 0;
+  millis = 0;
+  squares = 0;
+  readonly labels: Readonly<Record<Exclude<UsageGroup, "none">, Labels>> = {
+    method: new Map(),
+    status: new Map(),
+    plugin: new Map(),
+    host: new Map(),
+  };
+
+  merge(other: Bucket): void {
+    this.total.add(other.total);
+    this.timed += other.timed;
+    this.millis += other.millis;
+    this.squares += other.squares;
+    for (const group of ["method", "status", "plugin", "host"] as const) {
+      for (const [label, sum] of other.labels[group]) count(this.labels[group], label, sum);
+    }
+  }
+
+  view(at: number, group: UsageGroup): UsageBucket {
+    const mean = this.timed === 0 ? 0 : this.millis / this.timed;
+    const variance = this.timed === 0 ? 0 : Math.max(0, this.squares / this.timed - mean * mean);
+    const labels = group === "none" ? undefined : this.labels[group];
+    return {
+      at: new Date(at).toISOString(),
+      ...this.total.counts,
+      ...(mean > 0 ? { latMeanMs: mean } : {}),
+      ...(variance > 0 ? { latStdDevMs: Math.sqrt(variance) } : {}),
+      ...(labels === undefined || labels.size === 0
+        ? {}
+        : { series: Object.fromEntries([...labels].map(([label, sum]) => [label, sum.counts])) }),
+    };
+  }
+}
+
+/** Buckets of the last six hours by the minute in which they began. */
+type Minutes = Map<number, Bucket>;
+
+/** Counts events as they are recorded; memory depends on minutes and labels, not on events. */
+export class Usage {
+  readonly #clock: Clock;
+  readonly #all: Minutes = new Map();
+  /** The session that was counted longest ago goes first. */
+  readonly #bySession = new Map<string, Minutes>();
+
+  constructor(clock: Clock = Date) {
+    this.#clock = clock;
+  }
+
+  /** Counts answers and refusals; a request alone has neither status nor duration. */
+  record(event: SessionEvent): void {
+    if (event.phase === "request") return;
+    const at = Date.parse(event.at);
+    const minute = Math.floor(at / usageBucketMs);
+    const one = sumOf(event);
+    fold(bucketOf(this.#all, minute), event, one);
+    const minutes = this.#bySession.get(event.sessionId) ?? new Map<number, Bucket>();
+    this.#bySession.delete(event.sessionId);
+    this.#bySession.set(event.sessionId, minutes);
+    fold(bucketOf(minutes, minute), event, one);
+    for (const oldest of this.#bySession.keys()) {
+      if (this.#bySession.size <= maxSessions) break;
+      this.#bySession.delete(oldest);
+    }
+  }
+
+  /** Every bucket of the window, idle ones too, oldest first; the last one is still filling. */
+  snapshot(query: UsageQuery): {
+    readonly buckets: readonly UsageBucket[];
+    readonly totals: UsageCounts;
+    readonly priced: boolean;
+  } {
+    const { windowMs, resolutionMs, session, group } = query;
+    const minutes = session === "" ? this.#all : this.#bySession.get(session);
+    const last = Math.floor(this.#clock.now() / usageBucketMs);
+    const first = last - windowMs / usageBucketMs + 1;
+    const step = resolutionMs / usageBucketMs;
+    const total = new Sum();
+    const buckets: UsageBucket[] = [];
+    for (let start = first; start <= last; start += step) {
+      const wide = new Bucket();
+      for (let minute = start; minute < start + step && minute <= last; minute += 1) {
+        const found = minutes?.get(minute);
+        if (found !== undefined) wide.merge(found);
+      }
+      total.add(wide.total);
+      buckets.push(wide.view(start * usageBucketMs, group));
+    }
+    return { buckets, totals: total.counts, priced: total.pricedRequests > 0 };
+  }
+}
+
+function bucketOf(minutes: Minutes, minute: number): Bucket {
+  const known = minutes.get(minute);
+  if (known !== undefined) return known;
+  const bucket = new Bucket();
+  minutes.set(minute, bucket);
+  for (const oldest of minutes.keys()) {
+    if (oldest > minute - maxBuckets && minutes.size <= maxBuckets) break;
+    minutes.delete(oldest);
+  }
+  return bucket;
+}
+
+function sumOf(event: SessionEvent): Sum {
+  const sum = new Sum();
+  sum.requests = 1;
+  const { statusCode = 0, phase, inference, plugins } = event;
+  if (phase === "denied" || statusCode >= 400 || event.error !== undefined) sum.errors = 1;
+  sum.tokens = numberOf(inference, "totalTokens");
+  for (const name in plugins) {
+    const cost = numberOf(plugins[name], "costMicros");
+    if (cost === 0) continue;
+    sum.costMicros += cost;
+    sum.pricedRequests = 1;
+  }
+  return sum;
+}
+
+function fold(bucket: Bucket, event: SessionEvent, one: Sum): void {
+  bucket.total.add(one);
+  const { durationMs = 0, statusCode, inference, invocations } = event;
+  if (durationMs > 0) {
+    bucket.timed += 1;
+    bucket.millis += durationMs;
+    bucket.squares += durationMs * durationMs;
+  }
+  count(bucket.labels.host, event.host, one);
+  count(
+    bucket.labels.status,
+    statusCode === undefined || statusCode === 0 ? event.phase : String(statusCode),
+    one,
+  );
+  if (typeof inference === "object" && inference !== null && "model" in inference) {
+    if (typeof inference.model === "string") count(bucket.labels.method, inference.model, one);
+  }
+  if (invocations === undefined) return;
+  // A message counts once for every plugin that took part in it.
+  const seen = new Set<string>();
+  for (const steps of [invocations.inbound, invocations.outbound]) {
+    for (const { plugin } of steps ?? []) seen.add(plugin);
+  }
+  for (const plugin of seen) count(bucket.labels.plugin, plugin, one);
+}
+
+/** Hosts and models are strangers' words: their number has a bound. */
+function count(labels: Labels, label: string, one: Readonly<Sum>): void {
+  const known = labels.get(label);
+  if (known !== undefined) {
+    known.add(one);
+    return;
+  }
+  const key = labels.size < maxLabels ? label.slice(0, 256) : otherLabel;
+  const sum = labels.get(key) ?? new Sum();
+  sum.add(one);
+  labels.set(key, sum);
+}
+
+function numberOf(value: unknown, key: string): number {
+  if (typeof value !== "object" || value === null) return 0;
+  const found = (value as Readonly<Record<string, unknown>>)[key];
+  return typeof found === "number" && Number.isFinite(found) && found > 0 ? found : 0;
+}

@@ -1,0 +1,10 @@
+/** Bounds of the histograms, in seconds. They are part of what dashboards rely on. */
+
+export const requestBounds = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
+export const phaseBounds = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+  30,
+];
+export const tunnelBounds = [0.1, 1, 10, 60, 300, 1_800, 3_600, 14_400, 86_400];

@@ -1,0 +1,59 @@
+/** Plain requests to a parent that forwards them: which of its answers are its own. */
+import type net from "node:net";
+import { ProxyError } from "../errors.ts";
+import type { AbortSource } from "../net/abort-source.ts";
+import { authenticationFault } from "./connect-dialogue.ts";
+import { hopFault } from "./hop-fault.ts";
+import { basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
+import { errors } from "./undici.ts";
+import type { AbsoluteForm, AnswerFields } from "./upstream.ts";
+
+/** One parent as the pools of connections see it. */
+export class ParentAbsoluteForm implements AbsoluteForm {
+  readonly #parent: ParentProxy;
+  readonly #dial: (signal: AbortSource) => Promise<net.Socket>;
+
+  constructor(parent: ParentProxy, dial: (signal: AbortSource) => Promise<net.Socket>) {
+    this.#parent = parent;
+    this.#dial = dial;
+  }
+
+  get label(): string {
+    return this.#parent.label;
+  }
+
+  fields(): string[] {
+    const { credentials } = this.#parent;
+    return credentials === undefined
+      ? []
+      : ["Proxy-Authorization", basicAuthorization(credentials)];
+  }
+
+  connect(signal: AbortSource): Promise<net.Socket> {
+    return this.#dial(signal);
+  }
+
+  fault(error: Error): Error {
+    if (error instanceof ProxyError) return error;
+    if (error instanceof errors.HeadersTimeoutError) {
+      return hopFault(this.#parent, "http", "upstream.timeout", "did not answer in time", error);
+    }
+    if (error instanceof errors.HTTPParserError) {
+      const what = "did not answer in valid HTTP";
+      return hopFault(this.#parent, "http", "upstream.bad-response", what, error);
+    }
+    if (error instanceof errors.SocketError) {
+      const what = "closed the connection before its answer was whole";
+      return hopFault(this.#parent, "http", "upstream.reset", what, error);
+    }
+    return error;
+  }
+
+  refusal(status: number, headers: AnswerFields): ProxyError | undefined {
+    if (status === 407) return authenticationFault(this.#parent);
+    // squid marks its own pages with this field; what an origin says passes without it.
+    if (status < 400 || headers["x-squid-error"] === undefined) return undefined;
+    const code = status === 504 ? "upstream.timeout" : "upstream.proxy-refused";
+    return hopFault(this.#parent, "http", code, `answered with an error of its own, ${status}`);
+  }
+}

@@ -1,0 +1,191 @@
+/** The ways in which an agent can try to leave, each asked for the same destinations. */
+import { once } from "node:events";
+import { createServer as createHttp } from "node:http";
+import { createServer as createHttps } from "node:https";
+import type { AddressInfo, Server } from "node:net";
+import type { Duplex } from "node:stream";
+import { type BridgeProxy, handshake, within } from "./bridge-proxy.ts";
+import { TestAuthority } from "./certs.ts";
+import { Wire } from "./wire.ts";
+
+/** What an agent asks for; a host as it writes it, an address in brackets where it is IPv6. */
+export interface Destination {
+  readonly host: string;
+  /** That of the surface's origin when absent. */
+  readonly port?: number;
+  readonly path?: string;
+}
+
+/** How far it came: to the origin, or to a refusal by the proxy. */
+export type Arrival =
+  | { readonly arrived: true; readonly path: string }
+  | { readonly arrived: false; readonly status: number; readonly text: string };
+
+/** One way out. A surface that captures connections would dial the address itself and speak as the agent does. */
+export interface EgressSurface {
+  readonly name: string;
+  /** Whether the proxy sees the requests. */
+  readonly seesRequests: boolean;
+  reach(destination: Destination): Promise<Arrival>;
+}
+
+/** Origins in the clear and with TLS that count who comes; both answer upgrades. */
+export class CountingOrigins {
+  readonly authority: TestAuthority;
+  readonly plain: Server;
+  readonly tls: Server;
+  connections = 0;
+
+  private constructor(authority: TestAuthority, plain: Server, tls: Server) {
+    this.authority = authority;
+    this.plain = plain;
+    this.tls = tls;
+    for (const server of [plain, tls]) server.on("connection", () => (this.connections += 1));
+  }
+
+  static async start(names: readonly string[]): Promise<CountingOrigins> {
+    const authority = await TestAuthority.create();
+    const plain = createHttp();
+    const tls = createHttps(await authority.server(names));
+    for (const server of [plain, tls]) {
+      server.on("request", (request, response) => {
+        response.end(`path=${request.url ?? ""}`);
+      });
+      server.on("upgrade", (request: { readonly url?: string }, socket: Duplex) => {
+        socket.on("error", () => undefined);
+        socket.end(
+          `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Path: ${request.url ?? ""}\r\n\r\n`,
+        );
+      });
+      server.listen(0, "127.0.0.1");
+      await once(server, "listening");
+    }
+    return new CountingOrigins(authority, plain, tls);
+  }
+
+  get plainPort(): number {
+    return (this.plain.address() as AddressInfo).port;
+  }
+
+  get tlsPort(): number {
+    return (this.tls.address() as AddressInfo).port;
+  }
+
+  close(): void {
+    for (const server of [this.plain, this.tls]) server.close();
+  }
+}
+
+const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+
+/** Every surface of a proxy whose bridge opens the port of the TLS origin. */
+export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): EgressSurface[] {
+  const { plainPort, tlsPort } = origins;
+  const plain = (name: string, fields: string): EgressSurface => ({
+    name,
+    seesRequests: true,
+    reach: async ({ host, port = plainPort, path = "/" }) =>
+      ask(
+        await proxy.dial(),
+        `GET http://${host}:${port}${path} HTTP/1.1\r\nHost: ${host}:${port}\r\n${fields}\r\n`,
+      ),
+  });
+  const bridged = (name: string, fields: string): EgressSurface => ({
+    name,
+    seesRequests: true,
+    reach: async ({ host, port = tlsPort, path = "/" }) => {
+      const authority = `${host}:${port}`;
+      const { answer, socket, status } = await proxy.connect(authority);
+      if (answer !== undefined) return { arrived: false, status, text: answer.text };
+      const secured = await handshake(
+        socket,
+        canonical(authority),
+        {
+          ca: proxy.ca,
+          ALPNProtocols: ["http/1.1"],
+          checkServerIdentity: () => undefined,
+        },
+        serverName(host),
+      );
+      return ask(secured, `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n${fields}\r\n`);
+    },
+  });
+  return [
+    plain("plain HTTP", ""),
+    plain("WebSocket", upgrade),
+    {
+      name: "CONNECT",
+      seesRequests: false,
+      reach: async ({ host, port = plainPort, path = "/" }) => {
+        const authority = `${host}:${port}`;
+        const { answer, socket, status } = await proxy.connect(authority);
+        if (answer !== undefined) return { arrived: false, status, text: answer.text };
+        return ask(socket, `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
+      },
+    },
+    bridged("bridged HTTP/1.1", ""),
+    bridged("bridged WebSocket", upgrade),
+    http2Surface(proxy, tlsPort),
+  ];
+}
+
+function http2Surface(proxy: BridgeProxy, tlsPort: number): EgressSurface {
+  return {
+    name: "bridged HTTP/2",
+    seesRequests: true,
+    reach: async ({ host, port = tlsPort, path = "/" }) => {
+      const authority = `${host}:${port}`;
+      const { answer, socket, status } = await proxy.connect(authority);
+      if (answer !== undefined) return { arrived: false, status, text: answer.text };
+      socket.destroy();
+      const sni = serverName(host);
+      const session = await proxy.http2(authority, {
+        checkServerIdentity: () => undefined,
+        ...(sni === undefined ? {} : { sni }),
+      });
+      try {
+        const stream = session.request({ ":path": path, ":authority": authority });
+        let text = "";
+        stream.setEncoding("utf8").on("data", (part: string) => (text += part));
+        const [head] = (await within("an answer", once(stream, "response"))) as [
+          Readonly<Record<string, unknown>>,
+        ];
+        await within("the end of the answer", once(stream, "end"));
+        return arrivalOf(Number(head[":status"]), text);
+      } finally {
+        session.destroy();
+      }
+    },
+  };
+}
+
+async function ask(socket: Duplex, request: string): Promise<Arrival> {
+  const wire = new Wire(socket);
+  try {
+    wire.send(request);
+    const head = await wire.until("\r\n\r\n");
+    const status = Number(head.split(" ")[1]);
+    const switched = /^x-path: (.*)\r$/im.exec(head)?.[1];
+    if (status === 101 && switched !== undefined) return { arrived: true, path: switched };
+    const length = Number(/^content-length: (\d+)/im.exec(head)?.[1] ?? 0);
+    const text = (await wire.exactly(length)).toString();
+    return arrivalOf(status, text);
+  } finally {
+    socket.destroy();
+  }
+}
+
+function arrivalOf(status: number, text: string): Arrival {
+  if (status === 200 && text.startsWith("path=")) return { arrived: true, path: text.slice(5) };
+  return { arrived: false, status, text };
+}
+
+/** Clients send no server name with an address, however it is spelt. */
+function serverName(host: string): string | undefined {
+  return /^[\d[]/.test(host) ? "" : undefined;
+}
+
+/** A name that TLS clients can put into their hello. */
+function canonical(authority: string): string {
+  return authority.toLowerCase().replace(/\.(?=:\d+$)/, "");
+}
