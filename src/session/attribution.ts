@@ -169,7 +169,7 @@ export class Attribution implements SessionReader {
   #nameInbound(context: RequestContext, marks: Marks | undefined): void {
     if (context.sessionId !== undefined) return;
     const a2a = context.hasFacts ? context.facts.get("a2a") : undefined;
-    const name = textOf(a2a, "sessionId") ?? marks?.field;
+    const name = marks?.field ?? textOf(a2a, "sessionId");
     context.sessionId = (name ?? this.#taskSession(a2a) ?? marks?.mcp)?.slice(
       0,
       maxSessionIdLength,
