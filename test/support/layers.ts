@@ -39,6 +39,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   inference: { imports: ["http", ...ground], packages: [], forbiddenBuiltins: dialling },
   policy: { imports: ["net", ...ground], packages: [], forbiddenBuiltins: dialling },
+  toolpolicy: {
+    imports: ["policy", "net", "http", ...ground],
+    packages: ["ajv", "re2js"],
+    forbiddenBuiltins: dialling,
+  },
   tlsbridge: { imports: ["net", ...ground], packages: ["node-forge"] },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
   opa: {
@@ -57,6 +62,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "pipeline",
       "policy",
+      "toolpolicy",
       "opa",
       "oauth",
       "inference",
