@@ -25,7 +25,8 @@ export async function spliceTunnel(
   tunnel: SplicedTunnel,
 ): Promise<Ending> {
   const { runtime, client, context, permit } = tunnel;
-  const { metrics } = services.recorder;
+  const { recorder } = services;
+  const { metrics } = recorder;
   const startedAt = performance.now();
   await tunnel.captured?.confirm(permit, runtime.upstream, context.cancellation);
   const reader = adaptiveReader();
@@ -33,7 +34,7 @@ export async function spliceTunnel(
     signal: context.cancellation,
     reader,
   });
-  metrics.phase("outbound", "connect", (performance.now() - startedAt) / 1_000);
+  recorder.phase(context, "connect", startedAt);
   const cutting = new Cancellation();
   let cutReason: CutReason | undefined;
   const open: OpenTunnel = {

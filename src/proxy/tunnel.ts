@@ -65,9 +65,11 @@ async function carry(
   if (skipped) {
     permit = runtime.outbound.permitSkipped(flow);
   } else {
+    const startedAt = performance.now();
     const verdict = await runtime.outbound.runRequest(context, {
       deferDefault: canOpen,
     });
+    recorder.phase(context, "pipeline", startedAt);
     if (!("permit" in verdict)) {
       const parts = { ...request, context, verdict };
       return captured !== undefined && canOpen
