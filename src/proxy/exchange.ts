@@ -175,16 +175,13 @@ class Exchange {
   }
 
   #send(permit: Permit, buffered: Buffer | undefined): void {
-    const { confirm, runtime } = this.#request;
-    const confirming = confirm?.(permit, runtime.upstream, this.#cancellation);
-    if (confirming === undefined) this.#dispatch(permit, buffered);
-    else
-      confirming.then(() => this.#dispatch(permit, buffered)).catch((error) => this.#fail(error));
-  }
-
-  #dispatch(permit: Permit, buffered: Buffer | undefined): void {
     if (this.#cancelled) return;
-    const { runtime, downstream } = this.#request;
+    const { confirm, runtime, downstream } = this.#request;
+    const confirming = confirm?.(permit, runtime.upstream, this.#cancellation);
+    if (confirming !== undefined) {
+      confirming.then(() => this.#send(permit, buffered)).catch((error) => this.#fail(error));
+      return;
+    }
     this.#context.trace?.sent();
     const sentAt = performance.now();
     this.#upstream = new UpstreamRequest({
