@@ -173,6 +173,8 @@ describe("configuration files", () => {
   const env = {
     ...variables,
     PROXY_PORT: "0",
+    MCP_PORT: "1",
+    SITE_PORT: "1",
     ...Object.fromEntries(ports.map((name) => [`DEMO_${name}_PORT`, "1"])),
   };
   /** Everything that is wrong with a file, as `authbridge-proxy check` finds it. */
