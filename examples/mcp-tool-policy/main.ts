@@ -91,8 +91,9 @@ async function runRows(rows: readonly Row[]): Promise<{ broken: number; reasons:
   line(widths.map((width) => "-".repeat(width)));
   let broken = 0;
   const reasons: string[] = [];
-  for (const { test, expected, run } of rows) {
-    const { verdict, result, reason } = await run();
+  for (const row of rows) {
+    const { test, expected } = row;
+    const { verdict, result, reason } = await row.run();
     const isKept = verdict === expected;
     if (!isKept) broken += 1;
     if (reason !== undefined) reasons.push(reason);

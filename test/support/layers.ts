@@ -33,8 +33,16 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling.filter((name) => name !== "node:net"),
   },
   telemetry: {
-    imports: ["secret", ...ground],
-    packages: ["pino", "prom-client"],
+    imports: ["http", "secret", ...ground],
+    packages: [
+      "pino",
+      "prom-client",
+      "@opentelemetry/api",
+      "@opentelemetry/otlp-transformer",
+      "@opentelemetry/resources",
+      "@opentelemetry/sdk-metrics",
+      "@opentelemetry/sdk-trace",
+    ],
     forbiddenBuiltins: dialling,
   },
   inference: { imports: ["http", ...ground], packages: [], forbiddenBuiltins: dialling },
@@ -56,7 +64,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
-  session: { imports: ["pipeline", ...ground], packages: ["re2js"], forbiddenBuiltins: dialling },
+  session: {
+    imports: ["pipeline", "http", ...ground],
+    packages: ["re2js"],
+    forbiddenBuiltins: dialling,
+  },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
     imports: [
