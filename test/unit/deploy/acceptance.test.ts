@@ -33,7 +33,7 @@ test("the limits of the cooperative mode are said in every place where it is cho
     "README.md",
   ])
     expect(read(path).replaceAll(/\s*\n[#\s]*/g, " "), path).toMatch(
-      /is L4 and cannot tell|is L4: inside one pod|is L4 and bounds/,
+      /is L4 and cannot tell|is L4: inside one pod|is L4 and bounds|cannot tell the agent's packets from the proxy's/,
     );
 });
 
