@@ -292,6 +292,6 @@ describe("Dockerfile", () => {
 
   test("runs as somebody else than root, from the compiled program", () => {
     expect(read("Dockerfile")).toMatch(/^USER 1337/m);
-    expect(read("Dockerfile")).toContain('ENTRYPOINT ["node", "dist/main.js"]');
+    expect(read("Dockerfile")).toContain('ENTRYPOINT ["node", "/app/dist/main.js"]');
   });
 });
