@@ -120,8 +120,14 @@ export class Listener {
       material,
       { maxConnections, handshakeTimeoutMs },
       {
-        onSecure: (socket) => this.#server.emit("connection", socket),
-        onRefused: (why) => this.#metrics.refused(why),
+        onSecure: (socket) => {
+          this.#metrics.tls.clientHandshake(socket.authorized ? "verified" : "unverified");
+          this.#server.emit("connection", socket);
+        },
+        onRefused: (why) => {
+          if (why === "malformed") this.#metrics.tls.clientHandshake("failed");
+          this.#metrics.refused(why);
+        },
       },
     );
   }
