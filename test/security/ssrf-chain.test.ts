@@ -138,7 +138,7 @@ test("a policy's allowed_ips are vetted here even where names are left to the pa
       ProxyProcess.start(
         merge(
           settings({
-            egress: { hosts: { "ranged.test": ["127.0.0.1"] } },
+            egress: { hosts: { "ranged.test": ["10.9.9.9"] } },
             upstream_proxy: {
               http_proxy: http.url,
               https_proxy: http.url,
@@ -150,10 +150,10 @@ test("a policy's allowed_ips are vetted here even where names are left to the pa
       ),
     );
   http.heads.length = 0;
-  const closed = await started("10.0.0.0/8");
+  const closed = await started("10.1.0.0/16");
   expect((await get(closed.forward, `http://ranged.test:${origin.port}/`)).status).toBe(403);
   expect(http.heads).toEqual([]);
-  const open = await started("127.0.0.0/8");
+  const open = await started("10.9.0.0/16");
   expect((await get(open.forward, `http://ranged.test:${origin.port}/`)).status).toBe(200);
-  expect(http.lines).toEqual([`CONNECT 127.0.0.1:${origin.port} HTTP/1.1`]);
+  expect(http.lines).toEqual([`CONNECT 10.9.9.9:${origin.port} HTTP/1.1`]);
 });
