@@ -227,9 +227,14 @@ describe("configuration files", () => {
     expect(resolve(dirname(path), named)).toBe(resolve("config/schema.json"));
   });
 
-  test.each(yaml.filter((path) => !isConfig(path)))("%s is a routes file", (path) => {
-    expect(parseRoutesFile(read(path)).length).toBeGreaterThan(0);
-  });
+  const isCases = (path: string): boolean => /^cases:/m.test(read(path));
+
+  test.each(yaml.filter((path) => !isConfig(path) && !isCases(path)))(
+    "%s is a routes file",
+    (path) => {
+      expect(parseRoutesFile(read(path)).length).toBeGreaterThan(0);
+    },
+  );
 
   const shown = blocks(read("README.md"), "yaml");
 
@@ -287,6 +292,6 @@ describe("Dockerfile", () => {
 
   test("runs as somebody else than root, from the compiled program", () => {
     expect(read("Dockerfile")).toMatch(/^USER 1337/m);
-    expect(read("Dockerfile")).toContain('ENTRYPOINT ["node", "dist/main.js"]');
+    expect(read("Dockerfile")).toContain('ENTRYPOINT ["node", "/app/dist/main.js"]');
   });
 });

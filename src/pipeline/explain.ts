@@ -2,7 +2,8 @@
 import { messageOf } from "../errors.ts";
 import type { RequestContext } from "./context.ts";
 import type { Decision, DecisionDetails, Denial } from "./decision.ts";
-import type { Pipeline, Step } from "./pipeline.ts";
+import type { Pipeline } from "./pipeline.ts";
+import type { Step } from "./step.ts";
 
 /** What one step said, or would do. */
 export interface ExplainedStep {

@@ -9,10 +9,19 @@ import { messageOf } from "../errors.ts";
 import type { AddressSet } from "../net/address.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
-import type { Decision, Denial, Invocation, Phase, Reply } from "./decision.ts";
+import {
+  consents,
+  type Decision,
+  type Denial,
+  type Invocation,
+  type Phase,
+  type Reply,
+} from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
-import type { Answer, BodyAccess, Frame, Outcome, Plugin } from "./plugin.ts";
+import type { Answer, Frame, Outcome } from "./plugin.ts";
+import { faultDecision, silent, type Step } from "./step.ts";
+import { type Hook, tracedStep } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");
 
@@ -71,18 +80,6 @@ interface ReplacedFrame {
   readonly data: Buffer | undefined;
 }
 
-/** How a refusal or a fault of one step counts. `off` steps are never built. */
-export type OnError = "enforce" | "observe";
-
-/** One configured plugin in its place. */
-export interface Step {
-  readonly name: string;
-  readonly plugin: Plugin;
-  readonly onError: OnError;
-  readonly stages: readonly Stage[];
-  readonly body: BodyAccess;
-}
-
 /** What a chain is made with, besides its steps. */
 export interface PipelineOptions {
   readonly direction: Direction;
@@ -93,28 +90,8 @@ export interface PipelineOptions {
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
 
-type Hook = "onRequest" | "onCredential" | "onResponse";
-
 const finishDeadlineMs = 2_000;
 const passed: ResponseVerdict = Object.freeze({ pass: true });
-/** What a step is taken to have said that said nothing; it is not recorded. */
-const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
-
-/** A fault of a plugin, as its decision: a check that fails is a refusal. */
-function faultDecision(): Decision {
-  return {
-    action: "deny",
-    reason: "plugin_fault",
-    denial: { code: "plugin.fault", message: "the request could not be checked" },
-  };
-}
-
-/** Whether a step said that the message may go on, where nobody else does. */
-function consents(decision: Decision): boolean {
-  if (decision.action === "skip") return decision.exempt === true;
-  return decision.action === "allow" || decision.action === "modify";
-}
-
 /** An immutable chain for one direction of one generation. */
 export class Pipeline {
   readonly direction: Direction;
@@ -287,7 +264,11 @@ export class Pipeline {
   #ask(step: Step, context: RequestContext, hook: Hook, phase: Phase): Promise<Decision> {
     const ask = step.plugin[hook]?.bind(step.plugin);
     if (ask === undefined) throw new TypeError(`${step.name} has no ${hook}`);
-    return this.#guard(step, context, phase, ask);
+    const { trace } = context;
+    if (trace === undefined) return this.#guard(step, context, phase, ask);
+    return tracedStep({ trace, name: step.name, hook }, () =>
+      this.#guard(step, context, phase, ask),
+    );
   }
 
   /** Runs one hook: refusal on a fault, muted under observe, recorded always. */

@@ -11,7 +11,7 @@ import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
 import { intentText, textOf } from "./intent.ts";
 import { assignedMcpSession, type Marks, marksOf } from "./marks.ts";
-import { startTrace } from "./trace-context.ts";
+import { startTrace } from "../http/trace-context.ts";
 import { Turn, TurnIndex } from "./turn.ts";
 
 /** The part of the store that attribution needs. */
@@ -169,7 +169,7 @@ export class Attribution implements SessionReader {
   #nameInbound(context: RequestContext, marks: Marks | undefined): void {
     if (context.sessionId !== undefined) return;
     const a2a = context.hasFacts ? context.facts.get("a2a") : undefined;
-    const name = textOf(a2a, "sessionId") ?? marks?.field;
+    const name = marks?.field ?? textOf(a2a, "sessionId");
     context.sessionId = (name ?? this.#taskSession(a2a) ?? marks?.mcp)?.slice(
       0,
       maxSessionIdLength,

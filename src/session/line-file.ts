@@ -145,7 +145,8 @@ export class LineFile {
 
   async #open(): Promise<FileHandle> {
     const { path } = this.#options;
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    // One level, and not recursive: Node never comes back from a recursive mkdir where the system answers ENOENT (/proc).
+    await mkdir(dirname(path), { mode: 0o700 }).catch(ignoreExisting);
     // Events show what agents do: for the owner's eyes only.
     const file = await open(path, "a+", 0o600);
     this.#file = file;
@@ -175,6 +176,12 @@ async function endsWithNewline(file: FileHandle, size: number): Promise<boolean>
   const last = Buffer.alloc(1);
   await file.read(last, 0, 1, size - 1);
   return last[0] === newline;
+}
+
+/** Whether it is a directory shows when the file is opened. */
+function ignoreExisting(error: unknown): void {
+  if (error instanceof Error && "code" in error && error.code === "EEXIST") return;
+  throw error;
 }
 
 function ignoreMissing(error: unknown): void {

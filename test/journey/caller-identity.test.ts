@@ -1,4 +1,4 @@
-/** Seed 003 on loopback: rules with binaries tell real programs apart, rules without admit them all. */
+/** Callers on loopback: rules with binaries tell real programs apart, rules without admit them all. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

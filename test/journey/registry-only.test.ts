@@ -1,4 +1,4 @@
-/** Seed 004's table for network egress, by host lists: through plain HTTP, CONNECT and the bridge. */
+/** Blocked and allowed hosts by lists, as a mesh with REGISTRY_ONLY has them: through plain HTTP, CONNECT and the bridge. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { CountingOrigins, type EgressSurface, surfacesOf } from "../support/egress-surfaces.ts";

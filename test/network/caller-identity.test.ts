@@ -1,4 +1,4 @@
-/** Seed 003 with network namespaces: known callers inside one, `<unresolved>` for callers from another. */
+/** Callers and network namespaces: known callers inside one, `<unresolved>` for callers from another. */
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { writeFileSync } from "node:fs";

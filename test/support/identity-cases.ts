@@ -1,4 +1,4 @@
-/** Programs that call through a proxy, and a policy that tells them apart by their executables (seed 003's test plan). */
+/** Programs that call through a proxy, and a policy that tells them apart by their executables. */
 import { copyFileSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { execFileSync } from "node:child_process";
 import { tmpdir } from "node:os";

@@ -7,6 +7,7 @@ import { checkAuditLog } from "../../../src/session/audit-check.ts";
 import { AuditLog, lastLink } from "../../../src/session/audit-log.ts";
 import { eventOf } from "../../../src/session/event.ts";
 import { LineFile } from "../../../src/session/line-file.ts";
+import { eventually } from "../../support/eventually.ts";
 import { message } from "../../support/plugin-bench.ts";
 
 let directory: string;
@@ -19,7 +20,15 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 async function decide(count: number, options: { maxBytes?: number } = {}): Promise<void> {
-  const file = new LineFile({ path, maxBytes: options.maxBytes ?? 1_000_000, maxFiles: 9 });
+  let written = 0;
+  const file = new LineFile({
+    path,
+    maxBytes: options.maxBytes ?? 1_000_000,
+    maxFiles: 9,
+    onLines: (_, lines) => {
+      written += lines;
+    },
+  });
   const log = new AuditLog(file, await lastLink(path));
   for (let index = 0; index < count; index += 1) {
     const context = message({});
@@ -33,7 +42,7 @@ async function decide(count: number, options: { maxBytes?: number } = {}): Promi
     log.decided(eventOf(context, { phase: "denied", at: index, statusCode: 403, error }), context);
     // The answer to a permitted message decides nothing.
     log.decided(eventOf(context, { phase: "response", at: index }), context);
-    if (options.maxBytes !== undefined) await new Promise((resolve) => setTimeout(resolve, 2));
+    await eventually(() => written === index + 1);
   }
   await log.close();
 }
