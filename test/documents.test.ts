@@ -168,6 +168,9 @@ describe("configuration files", () => {
     TOKEN_URL: "http://127.0.0.1:1/token",
     CLIENT_SECRET: "secret",
     API_KEY: "key",
+    PARENT_URL: "http://127.0.0.1:1",
+    READY_URL: "http://127.0.0.1:1/",
+    PROXY_RESOURCE: join(root, "examples/corporate-proxy/cluster-proxy.json"),
   };
   const ports = ["AGENT", "REVERSE", "FORWARD", "SESSION", "HEALTH", "STATS"];
   const env = {
