@@ -168,6 +168,9 @@ describe("configuration files", () => {
     TOKEN_URL: "http://127.0.0.1:1/token",
     CLIENT_SECRET: "secret",
     API_KEY: "key",
+    JUDGE_URL: "http://127.0.0.1:1",
+    TOOLS_PORT: "1",
+    LLM_PORT: "1",
     PARENT_URL: "http://127.0.0.1:1",
     READY_URL: "http://127.0.0.1:1/",
     PROXY_RESOURCE: join(root, "examples/corporate-proxy/cluster-proxy.json"),
@@ -176,6 +179,10 @@ describe("configuration files", () => {
   const env = {
     ...variables,
     PROXY_PORT: "0",
+    MCP_PORT: "1",
+    SITE_PORT: "1",
+    INBOUND_PORT: "0",
+    OUTBOUND_PORT: "0",
     ...Object.fromEntries(ports.map((name) => [`DEMO_${name}_PORT`, "1"])),
   };
   /** Everything that is wrong with a file, as `authbridge-proxy check` finds it. */
