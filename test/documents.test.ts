@@ -171,11 +171,16 @@ describe("configuration files", () => {
     JUDGE_URL: "http://127.0.0.1:1",
     TOOLS_PORT: "1",
     LLM_PORT: "1",
+    PARENT_URL: "http://127.0.0.1:1",
+    READY_URL: "http://127.0.0.1:1/",
+    PROXY_RESOURCE: join(root, "examples/corporate-proxy/cluster-proxy.json"),
   };
   const ports = ["AGENT", "REVERSE", "FORWARD", "SESSION", "HEALTH", "STATS"];
   const env = {
     ...variables,
     PROXY_PORT: "0",
+    MCP_PORT: "1",
+    SITE_PORT: "1",
     INBOUND_PORT: "0",
     OUTBOUND_PORT: "0",
     ...Object.fromEntries(ports.map((name) => [`DEMO_${name}_PORT`, "1"])),
