@@ -37,8 +37,36 @@ export class SseReader {
 
   /** The frames that this chunk completes. */
   push(chunk: Uint8Array): SseFrame[] {
-    const frames: SseFrame[] = [];
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const hasLfOnly = !this.#isAfterCr && !bytes.includes(cr);
+    return hasLfOnly ? this.#pushLf(bytes) : this.#pushAny(bytes);
+  }
+
+  /** Nearly every server ends its lines with a line feed alone: its frames are found without a look at each byte. */
+  #pushLf(bytes: Buffer): SseFrame[] {
+    const frames: SseFrame[] = [];
+    let start = 0;
+    while (start < bytes.length) {
+      let end = start + 1;
+      if (!this.#isLineEmpty || bytes[start] !== lf) {
+        const blank = bytes.indexOf("\n\n", start, "latin1");
+        if (blank === -1) break;
+        end = blank + 2;
+      }
+      this.#keep(bytes.subarray(start, end));
+      frames.push(...this.#finish());
+      start = end;
+    }
+    if (start < bytes.length) {
+      this.#isLineEmpty = bytes[bytes.length - 1] === lf;
+      // A copy: the owner of the chunk may reuse its memory.
+      this.#keep(Buffer.from(bytes.subarray(start)));
+    }
+    return frames;
+  }
+
+  #pushAny(bytes: Buffer): SseFrame[] {
+    const frames: SseFrame[] = [];
     let start = 0;
     for (let at = 0; at < bytes.length; at += 1) {
       const byte = bytes[at];
@@ -100,7 +128,8 @@ export class SseReader {
 }
 
 function parseFrame(text: string, raw: Buffer): SseFrame | undefined {
-  const lines = text.split(/\r\n|\n|\r/).filter((line) => line !== "");
+  const split = text.includes("\r") ? text.split(/\r\n|\n|\r/) : text.split("\n");
+  const lines = split.filter((line) => line !== "");
   const comments: string[] = [];
   const data: string[] = [];
   let event: string | undefined;

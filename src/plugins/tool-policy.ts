@@ -207,7 +207,7 @@ class ToolPolicy implements Plugin {
         : this.#dropFrame(json.reason);
     }
     if (!isMessage && (typeof json.value !== "object" || json.value === null)) return undefined;
-    const filtered = filterAnswer(json.value, data.toString("utf8"), scope);
+    const filtered = filterAnswer(json.value, data, scope);
     if (filtered === undefined) return undefined;
     const text = filtered.json;
     return text === undefined
@@ -225,7 +225,7 @@ class ToolPolicy implements Plugin {
         : this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
     }
     if (isError && !isRpc(json.value)) return undefined;
-    const filtered = filterAnswer(json.value, data.toString("utf8"), scope);
+    const filtered = filterAnswer(json.value, data, scope);
     if (filtered === undefined) return undefined;
     const text = filtered.json;
     return text === undefined
