@@ -23,6 +23,8 @@ export interface AnswerScope {
   readonly pins: ToolPins | undefined;
   /** What an answer is told that is refused: the ids of the calls that wait for it. */
   rpc: RpcRefusal;
+  /** What was taken out of this answer is in the log. */
+  isTold: boolean;
   /** Hears of every request of the server that goes on to the client. */
   onServerRequest(id: RpcId): void;
   /** Hears of what was taken out. */
