@@ -4,7 +4,7 @@ import type { TerminationFailure } from "../tlsbridge/terminator.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import type { Ending } from "./finish.ts";
 import type { CutReason, OpenTunnel } from "./tunnel-registry.ts";
-import { established, type PermittedTunnel, type TunnelServices } from "./tunnel-request.ts";
+import type { PermittedTunnel, TunnelServices } from "./tunnel-request.ts";
 
 /** Runs the bridged connection to its end. The origin is dialled when its first request is permitted. */
 export async function bridgeTunnel(
@@ -29,17 +29,22 @@ export async function bridgeTunnel(
   };
   services.tunnels.add(open);
   metrics.tunnelOpened();
-  client.write(established);
+  tunnel.answers.established(client);
   try {
     const outcome = await bridge.open(client, destination, head, context.signal);
-    metrics.bridgeHandshake(outcome.kind);
+    metrics.tls.bridgeHandshake(outcome.kind);
     if (outcome.kind !== "terminated") {
       const denial = denialOfFailure(outcome, destination.authority);
       log.warn({ flow: flow.id, host: destination.authority, ...alertOf(outcome) }, denial.message);
       return endingOf(client.bytesRead, client.bytesWritten, { failure: outcome.kind }, denial);
     }
     const { tlsSocket, alpnProtocol } = outcome;
-    const connection = { tunnel: flow, destination: destination.with({ scheme: "https" }), bridge };
+    const connection = {
+      tunnel: flow,
+      destination: destination.with({ scheme: "https" }),
+      bridge,
+      ...(tunnel.captured === undefined ? {} : { confirm: tunnel.captured.confirm }),
+    };
     await server.serve(tlsSocket, alpnProtocol, connection);
     const note = { bridged: alpnProtocol, closed: cutReason ?? "closed" };
     return endingOf(client.bytesRead, client.bytesWritten, note, undefined);
