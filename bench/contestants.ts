@@ -16,7 +16,8 @@ const POLL_MS = 2;
 const NODE_OPTIONS = (process.env["BENCH_NODE_OPTIONS"] ?? "").split(" ").filter(Boolean);
 
 /** The job a proxy is started for. */
-export type Role = "forward" | "forward-exchange" | "reverse" | "reverse-jwt" | "full";
+export type Role =
+  "forward" | "forward-exchange" | "forward-policy" | "reverse" | "reverse-jwt" | "full";
 
 /** A proxy that accepts connections. */
 export interface Running {
@@ -98,6 +99,7 @@ function running(child: Child, port: number, rawPort?: number, after?: () => voi
 const CONFIG_OF: Readonly<Record<Role, string>> = {
   forward: "forward.yaml",
   "forward-exchange": "forward-exchange.yaml",
+  "forward-policy": "forward-policy.yaml",
   reverse: "reverse.yaml",
   "reverse-jwt": "reverse-jwt.yaml",
   full: "full.yaml",

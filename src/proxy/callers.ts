@@ -14,6 +14,8 @@ export class Callers {
   readonly #peers: PeerProcesses;
   readonly #log: Logger;
   readonly #told = new WeakSet<PeerProcess>();
+  /** Answers of connections that made a request before. */
+  readonly #known = new WeakMap<Socket, PeerProcess>();
   /** When the line about callers of a remote address was written last. */
   readonly #toldRemote = new Map<string, number>();
 
@@ -36,7 +38,11 @@ export class Callers {
       ...(caller === undefined ? {} : { caller }),
     };
     const links = runtime.outbound.callerLinks();
-    return links === undefined ? client : this.#identified(socket, client, links);
+    if (links === undefined) return client;
+    const known = this.#known.get(socket);
+    return known === undefined
+      ? this.#identified(socket, client, links)
+      : { ...client, process: known };
   }
 
   async #identified(socket: Socket, client: Client, links: readonly string[]): Promise<Client> {
@@ -46,6 +52,7 @@ export class Callers {
       this.#told.add(found);
       this.#tell(client, found);
     }
+    this.#known.set(socket, found);
     return { ...client, process: found };
   }
 

@@ -9,7 +9,7 @@ import { Cancellation } from "../pipeline/cancellation.ts";
 import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
-import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
+import type { Permit, Pipeline, Verdict } from "../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../upstream/outgoing-request.ts";
 import { bufferBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
@@ -86,14 +86,11 @@ class Exchange {
 
   async run(): Promise<void> {
     try {
-      const immediate = this.#skipped ? undefined : this.#immediate();
       if (this.#skipped) this.#send(this.#pipeline.permitSkipped(this.#request.flow), undefined);
-      else if (immediate !== undefined) {
-        this.#services.recorder.permitted(this.#context);
-        this.#send(immediate, undefined);
-      } else {
+      else {
         // A plugin that does not hear of the client's leaving must not hold the lease for ever.
-        await Promise.race([this.#judge(), this.#ended]);
+        const judging = this.#judge();
+        if (judging !== undefined) await Promise.race([judging, this.#ended]);
       }
     } catch (error) {
       this.#fail(error);
@@ -115,18 +112,28 @@ class Exchange {
     if (told !== undefined) await told;
   }
 
-  #immediate(): Permit | undefined {
-    if (this.#pipeline.needsBody(this.#context)) return undefined;
-    const verdict = this.#pipeline.immediate(this.#context);
-    return verdict !== undefined && "permit" in verdict ? verdict.permit : undefined;
+  /** A promise only where the body, or a step, has to be waited for. */
+  #judge(): Promise<void> | undefined {
+    const { downstream } = this.#request;
+    if (downstream.hasBody && this.#pipeline.needsBody(this.#context)) {
+      return this.#bufferedBody().then((body) => {
+        if (!this.#cancelled && this.#denial === undefined) return this.#judgeWith(body);
+      });
+    }
+    return this.#judgeWith(undefined);
   }
 
-  async #judge(): Promise<void> {
-    const body = await this.#bufferedBody();
-    if (this.#cancelled || this.#denial !== undefined) return;
-    const { recorder } = this.#services;
+  #judgeWith(body: Buffer | undefined): Promise<void> | undefined {
     const startedAt = performance.now();
-    const verdict = await this.#pipeline.runRequest(this.#context);
+    const verdict = this.#pipeline.runRequest(this.#context);
+    const follow = (settled: Verdict): void => this.#follow(settled, body, startedAt);
+    if (verdict instanceof Promise) return verdict.then(follow);
+    follow(verdict);
+    return undefined;
+  }
+
+  #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): void {
+    const { recorder } = this.#services;
     const seconds = (performance.now() - startedAt) / 1_000;
     recorder.metrics.phase(this.#pipeline.direction, "pipeline", seconds);
     if ("denial" in verdict) {
@@ -145,7 +152,6 @@ class Exchange {
   /** The request body, when a step of the chain needs it in memory. */
   async #bufferedBody(): Promise<Buffer | undefined> {
     const { downstream, runtime } = this.#request;
-    if (!downstream.hasBody || !this.#pipeline.needsBody(this.#context)) return undefined;
     if (downstream.expectsContinue) downstream.sendContinue();
     const read = await bufferBody(this.#context, downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,
