@@ -1,4 +1,6 @@
 # syntax=docker/dockerfile:1
+# The proxy. Build it in the root of the repository: docker build -t authbridge-proxy .
+# The image that redirects a pod's egress is another one: deploy/proxy-init/Dockerfile.
 ARG NODE_IMAGE=node:24-slim
 
 FROM ${NODE_IMAGE} AS build
@@ -8,23 +10,35 @@ RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY scripts ./scripts
 COPY src ./src
-RUN npm run build && npm prune --omit=dev
+# The bill of materials names what is in the image: after the prune, and before files are taken out of the packages.
+RUN npm run build \
+ && npm prune --omit=dev \
+ && npm sbom --omit=dev --sbom-format=cyclonedx > sbom.cdx.json \
+ && node scripts/prune-modules.ts node_modules dist
 
 FROM ${NODE_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="authbridge-proxy" \
       org.opencontainers.image.description="Data-plane proxy for AI agents: judged egress with token exchange, JWT-validated ingress" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 ENV NODE_ENV=production
 WORKDIR /app
+# The proxy writes nowhere else, and there only where its file says so: the root file system can be read-only.
+RUN install -d -o 1337 -g 1337 -m 0700 /var/lib/authbridge/ca \
+ && install -d -o 1337 -g 1337 -m 0755 /var/lib/authbridge/trust
 COPY --from=build /build/node_modules ./node_modules
 COPY --from=build /build/dist ./dist
+COPY --from=build /build/sbom.cdx.json ./
+COPY config/init ./config/init
 COPY package.json LICENSE ./
-# The numeric id lets Kubernetes see that it is not root; redirect rules of a sidecar exempt this one. Nothing is
-# written below /app, so the root file system can be read-only.
+# The numeric id lets Kubernetes see that it is not root; redirect rules of a sidecar exempt this one. Any other works too.
 USER 1337:1337
-EXPOSE 8080 8081 9091 9093 9094
+EXPOSE 8080 8081 8082 9091 9093 9094
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:9091/healthz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "fetch('http://127.0.0.1:9091/livez').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["node", "dist/main.js"]
+ENTRYPOINT ["node", "/app/dist/main.js"]
 CMD ["--config", "/etc/authbridge/config.yaml"]

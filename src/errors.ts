@@ -16,6 +16,7 @@ export const errorTable = {
   "request.misdirected": { status: 421, exposed: true },
   "request.method-not-allowed": { status: 405, exposed: true },
   "request.body-too-large": { status: 413, exposed: true },
+  "request.unsupported-content": { status: 415, exposed: true },
   "request.expectation-failed": { status: 417, exposed: true },
   "request.headers-too-large": { status: 431, exposed: true },
   "request.timeout": { status: 408, exposed: true },

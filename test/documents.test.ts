@@ -168,11 +168,16 @@ describe("configuration files", () => {
     TOKEN_URL: "http://127.0.0.1:1/token",
     CLIENT_SECRET: "secret",
     API_KEY: "key",
+    JUDGE_URL: "http://127.0.0.1:1",
+    TOOLS_PORT: "1",
+    LLM_PORT: "1",
   };
   const ports = ["AGENT", "REVERSE", "FORWARD", "SESSION", "HEALTH", "STATS"];
   const env = {
     ...variables,
     PROXY_PORT: "0",
+    INBOUND_PORT: "0",
+    OUTBOUND_PORT: "0",
     ...Object.fromEntries(ports.map((name) => [`DEMO_${name}_PORT`, "1"])),
   };
   /** Everything that is wrong with a file, as `authbridge-proxy check` finds it. */
@@ -292,6 +297,6 @@ describe("Dockerfile", () => {
 
   test("runs as somebody else than root, from the compiled program", () => {
     expect(read("Dockerfile")).toMatch(/^USER 1337/m);
-    expect(read("Dockerfile")).toContain('ENTRYPOINT ["node", "dist/main.js"]');
+    expect(read("Dockerfile")).toContain('ENTRYPOINT ["node", "/app/dist/main.js"]');
   });
 });

@@ -2,8 +2,8 @@
 
 const hidden = "[REDACTED]";
 const secretKey = /(?:secret|password|token|bearer|key|credential)$/i;
-/** A map whose every value is a credential, whatever its key is (static-inject). */
-const secretMap = /^mappings$/i;
+/** A map whose every value may be a credential, whatever its key is (static-inject, fields of reports). */
+const secretMap = /^(?:mappings|headers)$/i;
 /** User information in a URL: a parent proxy is often configured with its password in it. */
 const urlCredentials = /(\b[a-z][a-z\d+.-]*:\/\/)[^/\s?#@]+@/gi;
 const maxDepth = 64;

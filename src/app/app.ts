@@ -14,7 +14,7 @@ import { IdleSweeper } from "../net/idle-sweeper.ts";
 import type { PeerProcesses } from "../net/peer-process.ts";
 import { BridgeServer } from "../proxy/bridge-server.ts";
 import { Callers } from "../proxy/callers.ts";
-import { FlowRecorder } from "../proxy/finish.ts";
+import type { FlowRecorder } from "../proxy/finish.ts";
 import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import { RuntimeHolder } from "../proxy/runtime.ts";
 import { StallWatch } from "../proxy/stall-watch.ts";
@@ -71,6 +71,8 @@ export class App {
   readonly #options: AppOptions;
   readonly #log: Logger;
   readonly #metrics: Metrics;
+  readonly #recorder: FlowRecorder;
+  readonly #otlp: ProcessParts["otlp"];
   readonly #services: ProcessParts["services"];
   readonly #tunnels = new TunnelRegistry();
   readonly #idle = new IdleSweeper();
@@ -131,6 +133,8 @@ export class App {
     this.#loaded = loaded;
     this.#log = options.log;
     this.#metrics = parts.metrics;
+    this.#recorder = parts.recorder;
+    this.#otlp = parts.otlp;
     this.#services = parts.services;
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
@@ -161,6 +165,8 @@ export class App {
     clearTimeout(cut);
     this.#tunnels.cutAll();
     this.#bridge?.close();
+    // Before the generation that knows the way to the collector.
+    await this.#otlp?.close(2_000);
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#stalls.close();
@@ -252,11 +258,7 @@ export class App {
 
   #surfaceServices(config: Config): SurfaceServices {
     return {
-      recorder: new FlowRecorder({
-        log: this.#log,
-        metrics: this.#metrics,
-        sessions: this.#sessions?.recorder,
-      }),
+      recorder: this.#recorder,
       stalls: this.#stalls,
       budget: new BodyBudget(sizeBytes(config.limits.max_buffered)),
       // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.

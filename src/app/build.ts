@@ -13,6 +13,7 @@ import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline
 import type { Backend, Runtime } from "../proxy/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Dial } from "../upstream/dial.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
 import type { OriginTrust } from "../upstream/origin-trust.ts";
@@ -23,6 +24,7 @@ import { buildBridge, upstreamCertificates } from "./bridge.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type BuildProblem, located } from "./build-problems.ts";
+import type { OtlpGate } from "./otlp-parts.ts";
 import { type NetworkBase, originTrust, proxyChain } from "./chain-network.ts";
 import { type ChainAcceptance, tryChain } from "./chain-acceptance.ts";
 import { entryOf } from "./plugin-entry.ts";
@@ -38,6 +40,10 @@ export interface BuildServices {
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Hears of every connection to an upstream; absent where nothing is going to flow. */
+  readonly onDial?: (dial: Dial) => void;
+  /** Absent where the process reports to no collector. */
+  readonly otlp?: OtlpGate | undefined;
   /** Where the chain through upstream proxies is told of; absent where nothing is served. */
   readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
@@ -118,14 +124,8 @@ export async function buildRuntime(
     await release();
     return { problems: [unwritten] };
   }
-  const origins = new OriginPools({
-    upstream,
-    trust,
-    responseTimeoutMs: durationMs(config.limits.response_timeout),
-    streamIdleTimeoutMs: durationMs(config.limits.stream_idle_timeout),
-    maxHeaderBytes: sizeBytes(config.limits.max_header_bytes),
-    http2: config.tls_bridge.upstream_http2,
-  });
+  const origins = originPools(config, network, services);
+  services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
     inbound,
@@ -151,6 +151,22 @@ export async function buildRuntime(
     },
   });
   return { runtime, chain };
+}
+
+function originPools(
+  { limits, tls_bridge: bridge }: Config,
+  { upstream, trust }: Pick<Network, "upstream" | "trust">,
+  { onDial }: BuildServices,
+): OriginPools {
+  return new OriginPools({
+    upstream,
+    trust,
+    responseTimeoutMs: durationMs(limits.response_timeout),
+    streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
+    maxHeaderBytes: sizeBytes(limits.max_header_bytes),
+    http2: bridge.upstream_http2,
+    ...(onDial === undefined ? {} : { onDial }),
+  });
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */

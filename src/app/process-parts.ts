@@ -4,16 +4,21 @@ import { PeerProcesses } from "../net/peer-process.ts";
 import { SocketLookup } from "../net/socket-lookup.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { FlowRecorder } from "../proxy/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
+import { makeOtlpParts, type OtlpParts } from "./otlp-parts.ts";
 import { ChainAcceptance } from "./chain-acceptance.ts";
 import { makeSessionParts, type SessionParts } from "./session-parts.ts";
 
 /** The parts that outlive reloads. */
 export interface ProcessParts {
   readonly metrics: Metrics;
+  readonly recorder: FlowRecorder;
+  /** Absent where the process reports to no collector. */
+  readonly otlp: OtlpParts | undefined;
   readonly services: BuildServices & { readonly acceptance: ChainAcceptance };
   readonly ownListeners: OwnListeners;
   readonly peers: PeerProcesses;
@@ -39,6 +44,13 @@ export async function makeProcessParts(
   });
   const ownListeners = new OwnListeners();
   const sessions = await makeSessionParts(config, { log, metrics });
+  const otlp = await makeOtlpParts(config, { metrics, log, version });
+  const recorder = new FlowRecorder({
+    log,
+    metrics,
+    sessions: sessions?.recorder,
+    tracing: otlp?.tracing,
+  });
   let recheck: () => void = () => undefined;
   const services: ProcessParts["services"] = {
     log,
@@ -48,6 +60,8 @@ export async function makeProcessParts(
     definitions,
     acceptance: new ChainAcceptance(log, metrics),
     sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
+    onDial: (dial) => recorder.dialled(dial),
+    otlp,
     recheck: () => recheck(),
   };
   const sockets = new SocketLookup({
@@ -55,6 +69,8 @@ export async function makeProcessParts(
   });
   return {
     metrics,
+    recorder,
+    otlp,
     services,
     peers: new PeerProcesses({ sockets }),
     ownListeners,

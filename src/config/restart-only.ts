@@ -28,6 +28,8 @@ export const restartOnlyPaths: readonly string[] = [
   "reload.enabled",
   "reload.debounce",
   "stats",
+  // One exporter per process, whose queue is kept over reloads.
+  "telemetry",
   "mtls",
   "spiffe",
   // A module is loaded once by the runtime; its new text would not be seen.

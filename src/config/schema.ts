@@ -10,6 +10,7 @@ import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
 import { auditSchema, sessionSchema } from "./session-schema.ts";
+import { telemetrySchema } from "./telemetry-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
 import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
@@ -109,6 +110,7 @@ export const configSchema = z.strictObject({
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),
   log: logSchema.prefault({}).describe("Logging."),
+  telemetry: telemetrySchema.prefault({}).describe("Traces and metrics for others to collect."),
   tls_bridge: tlsBridgeSchema.prefault({}).describe("Opening TLS connections of the agent."),
   mtls: mtlsSchema
     .optional()

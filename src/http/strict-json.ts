@@ -7,7 +7,12 @@
 
 /** A JSON value, or why the text is none that is safe to judge. The reason never quotes the text. */
 export type StrictJson =
-  | { readonly kind: "json"; readonly value: unknown }
+  | {
+      readonly kind: "json";
+      readonly value: unknown;
+      /** A number has so many digits that this reader may have rounded it. */
+      readonly mayBeRounded?: true;
+    }
   | { readonly kind: "invalid"; readonly reason: string };
 
 /** What bounds one text. */
@@ -47,9 +52,12 @@ export function parseStrictJson(
     return invalid("not safe to read: a whole number has more digits than every reader keeps");
   }
   // Of a key that comes twice, the value has one.
-  return shape.keys === countKeys(value)
-    ? { kind: "json", value }
-    : invalid("not safe to read: an object has the same key twice");
+  if (shape.keys !== countKeys(value)) {
+    return invalid("not safe to read: an object has the same key twice");
+  }
+  return shape.hasLongNumber
+    ? { kind: "json", value, mayBeRounded: true }
+    : { kind: "json", value };
 }
 
 function invalid(reason: string): StrictJson {

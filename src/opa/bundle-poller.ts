@@ -53,7 +53,9 @@ export class BundlePoller implements DecisionEngine {
   /** Gives a way out until {@link detach}; the newest one is used, and the first one starts the polling. */
   attach(owner: object, call: OpaCall): void {
     this.#calls.set(owner, call);
-    if (this.#timer === undefined && !this.#isPolling) void this.#poll();
+    if (this.#isPolling || (this.#timer !== undefined && this.#engine.ready() === true)) return;
+    clearTimeout(this.#timer);
+    void this.#poll();
   }
 
   detach(owner: object): void {
@@ -95,7 +97,8 @@ export class BundlePoller implements DecisionEngine {
 
   async #fetch(): Promise<void> {
     const call = [...this.#calls.values()].at(-1);
-    if (call === undefined) throw new Error("nobody needs the bundle at the moment");
+    // Between two generations nobody needs the bundle.
+    if (call === undefined) return;
     const location = this.#options.location();
     const answer = await call(location, {
       headers: {

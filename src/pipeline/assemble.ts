@@ -9,7 +9,8 @@ import {
   type PluginDeps,
 } from "./plugin.ts";
 import { schemaKeys } from "./schema-keys.ts";
-import { Pipeline, type PipelineOptions, type Step } from "./pipeline.ts";
+import { Pipeline, type PipelineOptions } from "./pipeline.ts";
+import type { Step } from "./step.ts";
 
 /** One entry of `pipeline.<direction>.plugins`. */
 export interface PluginEntry {

@@ -3,6 +3,7 @@ import type { DecodedBody } from "../http/body.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
+import type { FlowTrace } from "../telemetry/flow-trace.ts";
 import type { Cancellation } from "./cancellation.ts";
 import type { Invocation } from "./decision.ts";
 import type { Flow } from "./flow.ts";
@@ -137,6 +138,8 @@ export class RequestContext {
   /** The session that this message belongs to, once somebody knows. */
   sessionId: string | undefined;
   response: ResponseHalf | undefined;
+  /** Set where the process sends traces. */
+  trace: FlowTrace | undefined;
   /** Filled in at the connect stage. */
   readonly tunnelTerms: TunnelTerms = { mustInspect: undefined, keepTls: false };
   #identity: Identity | undefined;

@@ -121,3 +121,9 @@ export function deny(reason: string, denial: Denial, details?: DecisionDetails):
 export function respond(reason: string, reply: Reply, details?: DecisionDetails): Decision {
   return { action: "respond", reply, ...said(reason, details) };
 }
+
+/** Whether a step said that the message may go on, where nobody else does. */
+export function consents(decision: Decision): boolean {
+  if (decision.action === "skip") return decision.exempt === true;
+  return decision.action === "allow" || decision.action === "modify";
+}

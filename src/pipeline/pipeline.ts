@@ -8,13 +8,13 @@ import type { Destination } from "../net/destination.ts";
 import type { AddressSet } from "../net/address.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
-import type { Decision, Denial, Invocation, Reply } from "./decision.ts";
+import { consents, type Decision, type Denial, type Invocation, type Reply } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome } from "./plugin.ts";
-import { type Hook, type Step, StepRunner } from "./step-runner.ts";
-
-export type { OnError, Step } from "./step-runner.ts";
+import type { Step } from "./step.ts";
+import { StepRunner } from "./step-runner.ts";
+import type { Hook } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");
 
@@ -84,12 +84,6 @@ export interface PipelineOptions {
 }
 
 const passed: ResponseVerdict = Object.freeze({ pass: true });
-/** Whether a step said that the message may go on, where nobody else does. */
-function consents(decision: Decision): boolean {
-  if (decision.action === "skip") return decision.exempt === true;
-  return decision.action === "allow" || decision.action === "modify";
-}
-
 /** One hook of one step. */
 interface Turn {
   readonly step: Step;

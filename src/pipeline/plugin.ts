@@ -25,7 +25,7 @@ export interface OperatorResponse {
 export interface OperatorRequest {
   readonly method?: "GET" | "POST";
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Uint8Array;
   readonly signal?: AbortSignal;
   /** Until the whole answer is there; 30,000 when absent. */
   readonly timeoutMs?: number;

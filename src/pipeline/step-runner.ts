@@ -1,25 +1,12 @@
 /** Asks single plugins: a fault is a refusal, a plugin under `observe` changes nothing, and what was said is recorded. */
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { RequestContext, Stage } from "./context.ts";
+import type { RequestContext } from "./context.ts";
 import type { Decision, Invocation, Phase } from "./decision.ts";
 import type { Direction } from "./flow.ts";
-import type { Answer, BodyAccess, Outcome, Plugin } from "./plugin.ts";
-
-/** How a refusal or a fault of one step counts. `off` steps are never built. */
-export type OnError = "enforce" | "observe";
-
-/** One configured plugin in its place. */
-export interface Step {
-  readonly name: string;
-  readonly plugin: Plugin;
-  readonly onError: OnError;
-  readonly stages: readonly Stage[];
-  readonly body: BodyAccess;
-}
-
-/** The hooks that answer with a decision. */
-export type Hook = "onRequest" | "onCredential" | "onResponse";
+import type { Answer, Outcome } from "./plugin.ts";
+import { faultDecision, silent, type Step } from "./step.ts";
+import { type Hook, tracedStep } from "./step-trace.ts";
 
 /** What a runner is made with, besides its steps. */
 export interface StepRunnerOptions {
@@ -30,18 +17,6 @@ export interface StepRunnerOptions {
 }
 
 const finishDeadlineMs = 2_000;
-/** What a step is taken to have said that said nothing; it is not recorded. */
-const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
-
-/** A fault of a plugin, as its decision: a check that fails is a refusal. */
-function faultDecision(): Decision {
-  return {
-    action: "deny",
-    reason: "plugin_fault",
-    denial: { code: "plugin.fault", message: "the request could not be checked" },
-  };
-}
-
 /** A step that was asked, and what it was shown: the context itself, or a shadow of it under `observe`. */
 interface Asked {
   readonly step: Step;
@@ -81,7 +56,10 @@ export class StepRunner {
   ask(step: Step, context: RequestContext, hook: Hook, phase: Phase): Decision | Promise<Decision> {
     const { plugin } = step;
     if (plugin[hook] === undefined) throw new TypeError(`${step.name} has no ${hook}`);
-    return this.guard(step, context, phase, (view) => plugin[hook]?.(view));
+    const asking = (): Decision | Promise<Decision> =>
+      this.guard(step, context, phase, (view) => plugin[hook]?.(view));
+    const { trace } = context;
+    return trace === undefined ? asking() : tracedStep({ trace, name: step.name, hook }, asking);
   }
 
   /** Runs one hook: refusal on a fault, muted under observe, recorded always. */

@@ -9,6 +9,7 @@ import { mcpParser } from "./mcp-parser.ts";
 import { opa } from "./opa.ts";
 import { staticInject } from "./static-inject.ts";
 import { tokenExchange } from "./token-exchange.ts";
+import { toolPolicy } from "./tool-policy.ts";
 import { unavailablePlugins } from "./unavailable.ts";
 
 /** The assembler parses an entry's configuration with the definition's own schema before `create` sees it. */
@@ -27,5 +28,6 @@ export const builtinPlugins: readonly AnyPluginDefinition[] = [
   hidden(inferenceParser),
   hidden(mcpParser),
   hidden(ibac),
+  hidden(toolPolicy),
   ...unavailablePlugins.map(hidden),
 ];

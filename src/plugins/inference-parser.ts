@@ -74,7 +74,9 @@ class InferenceParser implements Plugin {
     const { call } = this.#memory(context);
     if (call === undefined) return undefined;
     const fold = (call.fold ??= openFold(context, call));
-    if (!readFrame(context, call.dialect, fold, frame)) return skip("unparsable_response");
+    const isRead = readFrame(context, call.dialect, fold, frame);
+    publishCost(context, fold);
+    if (!isRead) return skip("unparsable_response");
     if (!frame.last) return undefined;
     if (fold.isEmpty) return skip("no_response_body");
     const { model, api } = call.request;
@@ -106,6 +108,12 @@ function openFold(context: RequestContext, call: Call): AnswerFold {
     fold.usage({ promptTokens: Number(input), completionTokens: Number(output) });
   }
   return fold;
+}
+
+/** What the call cost, where the sums of the session API look for it. */
+function publishCost(context: RequestContext, { view }: AnswerFold): void {
+  if (view.costUsd === undefined) return;
+  context.facts.set("inference-parser/event", { costMicros: Math.round(view.costUsd * 1_000_000) });
 }
 
 /** False where a frame cannot be understood: whoever only records refuses nothing. */

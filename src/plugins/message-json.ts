@@ -14,6 +14,14 @@ export function jsonOf(bytes: Buffer): StrictJson {
   return reading;
 }
 
+/** The same for what is judged by its values: whole numbers that this reader would round make it invalid. */
+export function exactJsonOf(bytes: Buffer): StrictJson {
+  const reading = jsonOf(bytes);
+  return reading.kind === "json" && reading.mayBeRounded === true
+    ? parseStrictJson(bytes, { maxDepth, exactIntegers: true })
+    : reading;
+}
+
 /** A request's body as JSON; `absent` when it has none or nobody read it. */
 export type JsonBody = StrictJson | { readonly kind: "absent" };
 

@@ -1,12 +1,13 @@
 /** Makes the engine that a configuration names, shared by the entries and the generations that name the same one. */
 import { hash } from "node:crypto";
 import { durationMs } from "../duration.ts";
+import { messageOf } from "../errors.ts";
 import { BundleFile } from "../opa/bundle-file.ts";
 import { BundlePoller } from "../opa/bundle-poller.ts";
 import { type DecisionEngine, decisionPaths, type PolicyObserver } from "../opa/decision-engine.ts";
 import type { Credentials } from "../opa/opa-call.ts";
 import { ServerEngine, type ServerState } from "../opa/server-engine.ts";
-import type { PluginDeps } from "../pipeline/plugin.ts";
+import { PluginConfigError, type PluginDeps } from "../pipeline/plugin.ts";
 import { Secret } from "../secret.ts";
 import { type OpaConfig, pollingOf } from "./opa-config.ts";
 import { credentialText, WatchedFile } from "./watched-file.ts";
@@ -32,16 +33,17 @@ export function holdEngine(
 
 function holdFile(config: OpaConfig, path: string, deps: PluginDeps): HeldEngine {
   const timeoutMs = durationMs(config.decision_timeout);
-  const engine = deps.carry(
-    keyOf("file", [path, timeoutMs]),
-    () =>
-      new BundleFile({
-        path,
-        timeoutMs,
-        now: () => deps.clock.now(),
-        observer: observerOf(config, deps),
-      }),
-  );
+  const now = (): number => deps.clock.now();
+  const observer = observerOf(config, deps);
+  let engine: BundleFile;
+  try {
+    engine = deps.carry(
+      keyOf("file", [path, timeoutMs]),
+      () => new BundleFile({ path, timeoutMs, now, observer }),
+    );
+  } catch (error) {
+    throw new PluginConfigError([{ path: ["bundle_path"], message: messageOf(error) }]);
+  }
   return { engine, start: () => engine.settled(), release: () => undefined };
 }
 

@@ -54,6 +54,8 @@ class Exchange {
   #body: RequestBody | undefined;
   #bufferedBytes = 0;
   #status = 0;
+  /** When the answer's head came, as performance.now() gave it. */
+  #answeredAt: number | undefined;
   #denial: Denial | undefined;
   #refused = false;
   #cancelled = false;
@@ -80,7 +82,7 @@ class Exchange {
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
-    if (!this.#skipped && !inbound) services.recorder.arrived(this.#context);
+    if (!this.#skipped) services.recorder.arrived(this.#context);
     downstream.onClose((complete) => this.#onClientClosed(complete));
   }
 
@@ -99,6 +101,9 @@ class Exchange {
     if (this.#switched !== undefined) await this.#switched;
     this.#judged?.close();
     this.#body?.close();
+    if (this.#answeredAt !== undefined) {
+      this.#services.recorder.phase(this.#context, "response", this.#answeredAt);
+    }
     const pipeline = this.#skipped ? undefined : this.#pipeline;
     const told = this.#services.recorder.finished(this.#context, pipeline, {
       status: this.#status,
@@ -134,8 +139,7 @@ class Exchange {
 
   #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): void {
     const { recorder } = this.#services;
-    const seconds = (performance.now() - startedAt) / 1_000;
-    recorder.metrics.phase(this.#pipeline.direction, "pipeline", seconds);
+    recorder.phase(this.#context, "pipeline", startedAt);
     if ("denial" in verdict) {
       this.#refuse(verdict.denial);
       return;
@@ -179,6 +183,8 @@ class Exchange {
   #send(permit: Permit, buffered: Buffer | undefined): void {
     if (this.#cancelled) return;
     const { runtime, downstream } = this.#request;
+    this.#context.trace?.sent();
+    const sentAt = performance.now();
     this.#upstream = new UpstreamRequest({
       origins: runtime.origins,
       permit,
@@ -188,6 +194,8 @@ class Exchange {
       makeSink: (control) => this.#makeSink(control),
       onStatus: (status) => {
         this.#status = status;
+        this.#answeredAt = performance.now();
+        this.#services.recorder.phase(this.#context, "first_byte", sentAt);
       },
       onSwitched: (headers, socket) => this.#switch(headers, socket),
       onFault: (error) => {

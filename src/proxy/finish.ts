@@ -7,8 +7,11 @@ import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { EventError, EventFacts } from "../session/event.ts";
 import type { SessionRecorder } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { Metrics, Refusal } from "../telemetry/metrics.ts";
+import type { Tracing } from "../telemetry/flow-trace.ts";
+import type { FlowPhase, Metrics, Refusal } from "../telemetry/metrics.ts";
+import type { Dial } from "../upstream/dial.ts";
 import { denialOf } from "./reply.ts";
+import { beginTrace, endTrace } from "./trace-facts.ts";
 
 /** How a flow ended. */
 export interface Ending {
@@ -41,6 +44,8 @@ export interface RecorderOptions {
   readonly metrics: Metrics;
   /** Absent when sessions are off. */
   readonly sessions: SessionRecorder | undefined;
+  /** Absent when no traces are sent. */
+  readonly tracing?: Tracing | undefined;
 }
 
 /** Records flows. One per process. */
@@ -48,11 +53,13 @@ export class FlowRecorder {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly #sessions: SessionRecorder | undefined;
+  readonly #tracing: Tracing | undefined;
 
   constructor(options: RecorderOptions) {
     this.log = options.log;
     this.metrics = options.metrics;
     this.#sessions = options.sessions;
+    this.#tracing = options.tracing;
   }
 
   /** A message that was refused before it could become a flow: it has a log line and a count, and no event. */
@@ -66,9 +73,26 @@ export class FlowRecorder {
     );
   }
 
-  /** An outbound message is about to be judged. */
+  /** A message is about to be judged. */
   arrived(context: RequestContext): void {
-    this.#sessions?.arrived(context);
+    if (context.flow.direction === "outbound") this.#sessions?.arrived(context);
+    if (this.#tracing !== undefined) beginTrace(this.#tracing, context);
+  }
+
+  /** A phase of a flow is over; `startedAt` as performance.now() gave it. */
+  phase(context: RequestContext, phase: FlowPhase, startedAt: number): void {
+    const seconds = (performance.now() - startedAt) / 1_000;
+    this.metrics.phase(context.flow.direction, phase, seconds);
+    context.trace?.part(phase, startedAt);
+  }
+
+  /** A connection to an upstream was dialled, or secured, for the flow with this id. */
+  dialled(dial: Dial): void {
+    const { direction, flowId, phase, startedAt, host, error } = dial;
+    if (error === undefined) {
+      this.metrics.phase(direction, phase, (performance.now() - startedAt) / 1_000);
+    }
+    this.#tracing?.of(flowId)?.part(phase, startedAt, { "server.address": host }, error);
   }
 
   /** The chain let the message pass. */
@@ -95,6 +119,7 @@ export class FlowRecorder {
     );
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
+    if (context.trace !== undefined) endTrace(context.trace, context, ending);
     if (pipeline === undefined) {
       this.#sessions?.exempted(context, now);
       return undefined;

@@ -48,9 +48,13 @@ export async function inboundUpgrade(
   let refusal: { readonly denial: Denial; readonly refused: boolean } | undefined;
   let status = 101;
   try {
+    recorder.arrived(context);
+    const startedAt = performance.now();
     const verdict = await runtime.inbound.runRequest(context);
+    recorder.phase(context, "pipeline", startedAt);
     if ("permit" in verdict) {
       recorder.permitted(context);
+      context.trace?.sent();
       await request.carry(verdict.permit, context.headers, leaving.signal);
     } else if ("reply" in verdict) {
       status = verdict.reply.status;

@@ -25,14 +25,15 @@ export async function spliceTunnel(
   tunnel: SplicedTunnel,
 ): Promise<Ending> {
   const { runtime, client, context, permit } = tunnel;
-  const { metrics } = services.recorder;
+  const { recorder } = services;
+  const { metrics } = recorder;
   const startedAt = performance.now();
   const reader = adaptiveReader();
   const upstream = await runtime.upstream.connect(permit, {
     signal: context.cancellation,
     reader,
   });
-  metrics.phase("outbound", "connect", (performance.now() - startedAt) / 1_000);
+  recorder.phase(context, "connect", startedAt);
   const cutting = new Cancellation();
   let cutReason: CutReason | undefined;
   const open: OpenTunnel = {

@@ -63,9 +63,11 @@ async function carry(
   if (skipped) {
     permit = runtime.outbound.permitSkipped(flow);
   } else {
+    const startedAt = performance.now();
     const verdict = await runtime.outbound.runRequest(context, {
       deferDefault: planned === "bridge",
     });
+    recorder.phase(context, "pipeline", startedAt);
     if ("denial" in verdict) return refuse(client, verdict.denial, context.cancellation.aborted);
     if ("reply" in verdict) {
       client.write(rawReply(verdict.reply));

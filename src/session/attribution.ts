@@ -11,7 +11,7 @@ import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
 import { intentText, textOf } from "./intent.ts";
 import { assignedMcpSession, type Marks, marksOf } from "./marks.ts";
-import { startTrace } from "./trace-context.ts";
+import { startTrace } from "../http/trace-context.ts";
 import { Turn, TurnIndex } from "./turn.ts";
 
 /** The part of the store that attribution needs. */

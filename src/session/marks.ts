@@ -2,7 +2,7 @@
 import { hash } from "node:crypto";
 import type { RequestContext } from "../pipeline/context.ts";
 import { maxSessionIdLength } from "./event.ts";
-import { traceIdOf } from "./trace-context.ts";
+import { traceIdOf } from "../http/trace-context.ts";
 
 /** The marks of one message; absent where it has none of the kind. */
 export interface Marks {

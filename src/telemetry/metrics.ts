@@ -1,12 +1,14 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
-import { Gauge, Registry } from "prom-client";
+import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "prom-client";
 import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
 import { FileMetrics } from "./file-metrics.ts";
+import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
 import { UpstreamProxyMetrics } from "./upstream-proxy-metrics.ts";
 
+export type { GaugeName } from "./gauges.ts";
 export type { CountedInvocation, GoStats } from "./go-stats.ts";
 
 // The same words as in pipeline/flow.ts, which stands above this folder.
@@ -17,7 +19,7 @@ type Transport = "http" | "connect" | "bridge" | "transparent";
 export type FlowOutcome = "ok" | "denied" | "error" | "cancelled";
 
 /** The parts of a flow whose duration is measured. */
-export type FlowPhase = "pipeline" | "connect" | "first_byte" | "response";
+export type FlowPhase = "pipeline" | "connect" | "tls" | "first_byte" | "response";
 
 const tunnelEnds = ["closed", "idle", "aborted", "error", "revoked"] as const;
 const refusals = [
@@ -29,24 +31,12 @@ const refusals = [
   "timeout",
   "caller",
 ] as const;
-const gauges = {
-  active_flows: "Flows that are in progress.",
-  active_tunnels: "Tunnels that are open.",
-  bridge_ca_expiry_timestamp_seconds:
-    "When the certificate authority of the bridge runs out; 0 without a bridge.",
-  client_connections: "Connections that clients hold open.",
-  upstream_connections: "Connections to upstreams that are open.",
-  ready: "1 while /readyz answers 200, else 0.",
-} as const;
 
 /** Why a tunnel ended. */
 export type TunnelEnd = (typeof tunnelEnds)[number];
 
 /** Why a client was refused before there was a flow. */
 export type Refusal = (typeof refusals)[number];
-
-/** The gauges that their owners give a reader for. */
-export type GaugeName = keyof typeof gauges;
 
 const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 
@@ -75,6 +65,7 @@ export class Metrics {
   readonly upstreamProxy: UpstreamProxyMetrics;
   readonly #reloadedAt: Gauge;
   readonly #pluginEvents: Tally;
+  readonly #otlpReports: Tally;
   readonly #openValues = new Set<string>();
   readonly #goStats = new GoStatsCounter();
   readonly #readers = new Map<GaugeName, () => number>();
@@ -90,11 +81,7 @@ export class Metrics {
       }
     | undefined;
 
-  constructor(options: {
-    readonly version: string;
-    readonly egressEnforcement?: "enforce-redirect" | "none";
-    generation(): number;
-  }) {
+  constructor(options: GaugeSources) {
     const registry = this.#registry;
     this.contentType = registry.contentType;
     const tally = (name: string, help: string, ...labels: string[]): Tally =>
@@ -185,8 +172,15 @@ export class Metrics {
       "plugin",
       "event",
     );
+    this.#otlpReports = tally(
+      "otlp_reports_total",
+      "Reports to the OpenTelemetry collector, by signal and result.",
+      "signal",
+      "result",
+    );
     this.files = new FileMetrics(tally);
-    this.#declareGauges(options);
+    declareGauges(registry, this.#readers, options);
+    this.#reloadedAt.setToCurrentTime();
     this.#process = registerProcessMetrics(registry);
     this.#showZeros();
   }
@@ -274,6 +268,15 @@ export class Metrics {
     this.#readers.set(name, read);
   }
 
+  otlpReport(signal: "traces" | "metrics", isSent: boolean): void {
+    this.#otlpReports.of(signal, isSent ? "ok" : "failed").value += 1;
+  }
+
+  /** All of them as of now, for reports in other forms. */
+  values(): Promise<MetricObjectWithValues<MetricValue<string>>[]> {
+    return this.#registry.getMetricsAsJSON();
+  }
+
   /** The text of `/metrics`. */
   render(): Promise<string> {
     return this.#registry.metrics();
@@ -289,49 +292,14 @@ export class Metrics {
     this.#readers.clear();
   }
 
-  #declareGauges(options: {
-    readonly version: string;
-    readonly egressEnforcement?: "enforce-redirect" | "none";
-    generation(): number;
-  }): void {
-    const registers = [this.#registry];
-    const readers = this.#readers;
-    for (const [name, help] of Object.entries(gauges) as [GaugeName, string][]) {
-      const gauge: Gauge = new Gauge({
-        name: `authbridge_${name}`,
-        help,
-        registers,
-        collect: () => gauge.set(readers.get(name)?.() ?? 0),
-      });
-    }
-    const generation: Gauge = new Gauge({
-      name: "authbridge_config_generation",
-      help: "Number of the configuration that new flows get; it grows with every applied reload.",
-      registers,
-      collect: () => generation.set(options.generation()),
-    });
-    const build = new Gauge({
-      name: "authbridge_build_info",
-      help: "Always 1; the labels say what runs.",
-      labelNames: ["version", "node"],
-      registers,
-    });
-    build.set({ version: options.version, node: process.version }, 1);
-    const enforcement = new Gauge({
-      name: "authbridge_egress_enforcement_info",
-      help: "Always 1; the label says how the agent is kept to the proxy.",
-      labelNames: ["mode"],
-      registers,
-    });
-    enforcement.set({ mode: options.egressEnforcement ?? "enforce-redirect" }, 1);
-    this.#reloadedAt.setToCurrentTime();
-  }
-
   /** A rate over a counter that appears with its first event misses that event. */
   #showZeros(): void {
     for (const reason of tunnelEnds) this.#tunnelsClosed.of(reason);
     for (const reason of refusals) this.#refused.of(reason);
-    for (const result of ["ok", "failed"]) this.#reloads.of(result);
+    for (const result of ["ok", "failed"]) {
+      this.#reloads.of(result);
+      for (const signal of ["traces", "metrics"]) this.#otlpReports.of(signal, result);
+    }
     for (const direction of ["inbound", "outbound"]) {
       for (const way of ["received", "sent"]) this.#bytes.of(direction, way);
     }

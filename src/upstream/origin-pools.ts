@@ -4,6 +4,7 @@ import { type Dispatcher, Pool } from "./undici.ts";
 import { ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
+import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
 import type { OutgoingRequest } from "./outgoing-request.ts";
 import type { OriginTrust } from "./origin-trust.ts";
@@ -19,6 +20,8 @@ export interface OriginPoolsOptions {
   readonly maxHeaderBytes: number;
   /** HTTP/2 with https origins: where a request needs it, always, or never. It costs a third of the throughput. */
   readonly http2: "auto" | "on" | "off";
+  /** Hears of every step of every dial. */
+  readonly onDial?: (dial: Dial) => void;
 }
 
 /** The connections to one destination. */
@@ -214,14 +217,34 @@ export class OriginPools {
 
   async #open(permit: Permit, destination: Destination, http2: boolean): Promise<Socket> {
     const { upstream, trust } = this.#options;
-    const socket = await upstream.connect(permit, { signal: this.#closing.signal });
+    const socket = await this.#timed(permit, "connect", () =>
+      upstream.connect(permit, { signal: this.#closing.signal }),
+    );
     if (destination.scheme !== "https") return socket;
     try {
-      return await trust.secure(socket, destination, http2 ? ["h2"] : ["http/1.1"]);
+      return await this.#timed(permit, "tls", () =>
+        trust.secure(socket, destination, http2 ? ["h2"] : ["http/1.1"]),
+      );
     } catch (error) {
       // The origin speaks nothing but HTTP/2: the request is sent again, and goes there by HTTP/2 from now on.
       if (!http2 && this.#options.http2 === "auto" && isProtocolRefusal(error))
         this.#remember(destination.authority);
+      throw error;
+    }
+  }
+
+  /** Tells how long a step of a dial took, whatever its end. */
+  async #timed<T>(permit: Permit, phase: Dial["phase"], step: () => Promise<T>): Promise<T> {
+    const { onDial } = this.#options;
+    if (onDial === undefined) return step();
+    const { direction, flowId, destination } = permit;
+    const dial = { direction, flowId, phase, startedAt: performance.now(), host: destination.host };
+    try {
+      const made = await step();
+      onDial(dial);
+      return made;
+    } catch (error) {
+      onDial({ ...dial, error: error instanceof ProxyError ? error.code : "internal.fault" });
       throw error;
     }
   }

@@ -170,7 +170,9 @@ describe("a bundle with policy.wasm", () => {
     const { code, stderr } = await runWith("check", config);
     expect(code).toBe(2);
     expect(stderr).toMatch(problem);
-    expect(stderr).toMatch(/proxy\.yaml:\d+:\d+ pipeline\.outbound\.plugins\[0\]\.config/);
+    expect(stderr).toMatch(
+      /proxy\.yaml:\d+:\d+ pipeline\.outbound\.plugins\[0\]\.config\.bundle_path/,
+    );
     expect(stderr).not.toMatch(/ at .*\.ts/);
   });
 });

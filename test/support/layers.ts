@@ -33,12 +33,25 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling.filter((name) => name !== "node:net"),
   },
   telemetry: {
-    imports: ["secret", ...ground],
-    packages: ["pino", "prom-client"],
+    imports: ["http", "secret", ...ground],
+    packages: [
+      "pino",
+      "prom-client",
+      "@opentelemetry/api",
+      "@opentelemetry/otlp-transformer",
+      "@opentelemetry/resources",
+      "@opentelemetry/sdk-metrics",
+      "@opentelemetry/sdk-trace",
+    ],
     forbiddenBuiltins: dialling,
   },
   inference: { imports: ["http", ...ground], packages: [], forbiddenBuiltins: dialling },
   policy: { imports: ["net", ...ground], packages: [], forbiddenBuiltins: dialling },
+  toolpolicy: {
+    imports: ["policy", "net", "http", ...ground],
+    packages: ["ajv", "re2js"],
+    forbiddenBuiltins: dialling,
+  },
   tlsbridge: { imports: ["net", ...ground], packages: ["node-forge"] },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
   opa: {
@@ -51,12 +64,17 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
-  session: { imports: ["pipeline", ...ground], packages: ["re2js"], forbiddenBuiltins: dialling },
+  session: {
+    imports: ["pipeline", "http", ...ground],
+    packages: ["re2js"],
+    forbiddenBuiltins: dialling,
+  },
   upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
   plugins: {
     imports: [
       "pipeline",
       "policy",
+      "toolpolicy",
       "opa",
       "oauth",
       "inference",

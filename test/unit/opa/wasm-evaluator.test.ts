@@ -72,6 +72,22 @@ test("an evaluation without end is ended, and those that waited behind it are an
   evaluator.close();
 });
 
+test("a thread that is never idle is not ended for it", async () => {
+  const timeoutMs = 300;
+  let killed = 0;
+  const evaluator = await WasmEvaluator.start(policy, { timeoutMs, onKilled: () => (killed += 1) });
+  const until = performance.now() + 2 * timeoutMs;
+  let asked = [ask(evaluator, "/true"), ask(evaluator, "/true")];
+  while (performance.now() < until) {
+    const [first, ...others] = asked;
+    await first;
+    asked = [...others, ask(evaluator, "/true")];
+  }
+  await Promise.all(asked);
+  expect(killed).toBe(0);
+  evaluator.close();
+});
+
 test("a closed evaluator answers what it was asked before", async () => {
   const evaluator = await start(5_000);
   const asked = ask(evaluator, "/true");

@@ -1,7 +1,8 @@
 /** What a chain asks of answers, and hooks that have nothing to say. */
 import { pino } from "pino";
 import { expect, test } from "vitest";
-import { Pipeline, type Step } from "../../../src/pipeline/pipeline.ts";
+import { Pipeline } from "../../../src/pipeline/pipeline.ts";
+import type { Step } from "../../../src/pipeline/step.ts";
 import { allow, type Plugin } from "../../../src/pipeline/plugin.ts";
 import { message } from "../../support/plugin-bench.ts";
 

@@ -260,7 +260,7 @@ describe("requests", () => {
 
 describe("answers", () => {
   test("P9: a chat completion with tool calls, tokens and cost", async () => {
-    const { view, request, said } = await record("/v1/chat/completions", chat, {
+    const { context, view, request, said } = await record("/v1/chat/completions", chat, {
       headers: { "x-litellm-response-cost": "0.0125" },
       body: {
         choices: [
@@ -296,6 +296,7 @@ describe("answers", () => {
       costUsd: 0.0125,
     });
     expect(request).not.toHaveProperty("completion");
+    expect(context.facts.get("inference-parser/event")).toEqual({ costMicros: 12_500 });
     expect(said.at(-1)).toEqual({ action: "observe", reason: "matched_gpt-4o_response" });
   });
 

@@ -1,0 +1,107 @@
+{{/* What cannot be rendered is refused in words; every template that renders an object includes this. */}}
+{{- define "ab.checks" -}}
+{{- $v := .Values -}}
+{{- $isGateway := include "ab.isGateway" . -}}
+{{- if and (include "ab.isCooperative" .) (not $v.acknowledgeCooperativeMode) -}}
+{{- fail (printf "egressEnforcement: none is cooperative: the agent is only asked to use the proxy. %s Set acknowledgeCooperativeMode: true if that is what you want." (ternary "Without the network policy nothing keeps it from leaving directly." "A NetworkPolicy is L4 and cannot tell agent from proxy inside one pod: an agent that ignores HTTP_PROXY reaches whatever the pod may reach, without token exchange and without policy, and only the destination's own inbound check refuses it." (ne $isGateway ""))) -}}
+{{- end -}}
+{{- if and $v.acknowledgeCooperativeMode (not (include "ab.isCooperative" .)) -}}
+{{- fail "acknowledgeCooperativeMode: true has no meaning without egressEnforcement: none" -}}
+{{- end -}}
+{{- if and $isGateway (not (include "ab.isCooperative" .)) (not $v.networkPolicy.enabled) (not $v.networkPolicy.managedElsewhere) -}}
+{{- fail "topology egress-gateway is enforced by the network policy and by nothing else: keep networkPolicy.enabled: true, or set networkPolicy.managedElsewhere: true if you keep equal policies yourself, or choose egressEnforcement: none" -}}
+{{- end -}}
+{{- include "ab.checkAgents" . -}}
+{{- include "ab.checkAuthority" . -}}
+{{- include "ab.checkConfig" . -}}
+{{- if $v.inbound.enabled -}}
+{{- if not $v.inbound.backend -}}
+{{- fail (printf "inbound.enabled needs inbound.backend: %s" (ternary "the URL of the agent's Service, such as http://my-agent.agents.svc:8000" "the agent in the same pod, such as http://127.0.0.1:8000" (ne $isGateway ""))) -}}
+{{- end -}}
+{{- if not $v.inbound.plugins -}}
+{{- fail "inbound.enabled needs inbound.plugins, such as jwt-validation: without one every request to the agent is refused" -}}
+{{- end -}}
+{{- end -}}
+{{- if and $isGateway (not $v.networkPolicy.dns.allowAgent) (not $v.gateway.service.clusterIP) -}}
+{{- fail "networkPolicy.dns.allowAgent: false needs gateway.service.clusterIP: an agent without DNS cannot find the gateway by its name" -}}
+{{- end -}}
+{{- if and (not $isGateway) (eq (int $v.agentExample.uid) (int $v.proxy.uid)) -}}
+{{- fail "agentExample.uid is proxy.uid: the redirect exempts that user, and the agent would leave around the proxy" -}}
+{{- end -}}
+{{- if and $v.metrics.serviceMonitor.enabled (not $v.metrics.enabled) -}}
+{{- fail "metrics.serviceMonitor.enabled needs metrics.enabled: true" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ab.checkAuthority" -}}
+{{- $ca := .Values.ca -}}
+{{- if and $ca.ephemeral (include "ab.isGateway" .) -}}
+{{- fail "ca.ephemeral cannot be used with topology egress-gateway: the authority is made when a gateway pod starts and lives in its memory, so that agents in other pods cannot trust it beforehand and every replica has another one. Use ca.existingSecret, ca.certManager.enabled, or ca.selfSigned for a trial." -}}
+{{- end -}}
+{{- if and $ca.ephemeral (not .Values.sidecar.native) -}}
+{{- fail "ca.ephemeral needs sidecar.native: true: the agent can only trust an authority that was made before it starts" -}}
+{{- end -}}
+{{- $sources := list -}}
+{{- if $ca.existingSecret }}{{ $sources = append $sources "ca.existingSecret" }}{{ end -}}
+{{- if $ca.certManager.enabled }}{{ $sources = append $sources "ca.certManager.enabled" }}{{ end -}}
+{{- if $ca.selfSigned }}{{ $sources = append $sources "ca.selfSigned" }}{{ end -}}
+{{- if $ca.ephemeral }}{{ $sources = append $sources "ca.ephemeral" }}{{ end -}}
+{{- if gt (len $sources) 1 -}}
+{{- fail (printf "%s exclude each other: the bridge signs with one authority" (join " and " $sources)) -}}
+{{- end -}}
+{{- if and $ca.certificate (not $ca.existingSecret) (not $ca.certManager.enabled) -}}
+{{- fail "ca.certificate is the ca.crt of ca.existingSecret or of the cert-manager issuer, and has no meaning without one of them" -}}
+{{- end -}}
+{{- if and (include "ab.isBridged" .) (not $ca.ephemeral) (include "ab.hasExample" .) (not (include "ab.hasTrustConfigMap" .)) (ne (index (fromJson (include "ab.agents" .)).agents 0).namespace .Release.Namespace) -}}
+{{- fail "agent.namespace is another one than the Secret's: set ca.certificate, so that its ConfigMap can be rendered there" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ab.checkAgents" -}}
+{{- $v := .Values -}}
+{{- if eq $v.mode "shared" -}}
+{{- if not (include "ab.isGateway" .) }}{{ fail "mode: shared needs topology egress-gateway: a sidecar has one agent" }}{{ end -}}
+{{- if not $v.agents }}{{ fail "mode: shared needs agents: a list of { name, podLabels, namespace }" }}{{ end -}}
+{{- if not (or $v.callers.existingSecret $v.callers.tls.existingSecret) -}}
+{{- fail "mode: shared needs callers.existingSecret (a password for each agent) or callers.tls.existingSecret (client certificates): without either the gateway cannot tell its agents apart" -}}
+{{- end -}}
+{{- if $v.inbound.enabled }}{{ fail "inbound.enabled needs mode: perAgent: the reverse proxy has one backend" }}{{ end -}}
+{{- range $v.agents -}}
+{{- if and (not $v.callers.existingSecret) (not .certificate) -}}
+{{- fail (printf "agents: %s needs certificate, a name in its client certificate, for there are no passwords" .name) -}}
+{{- end -}}
+{{- if and .certificate (not $v.callers.tls.existingSecret) -}}
+{{- fail (printf "agents: the certificate of %s needs callers.tls.existingSecret" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- if $v.agents }}{{ fail "agents is for mode: shared; the agent of mode perAgent is set with agent.namespace and agent.podLabels" }}{{ end -}}
+{{- if or $v.callers.existingSecret $v.callers.tls.existingSecret }}{{ fail "callers is for mode: shared" }}{{ end -}}
+{{- end -}}
+{{- if and (include "ab.hasExample" .) (eq $v.mode "shared") -}}
+{{- fail "agentExample shows the agent of mode perAgent; README.md shows the environment of agents of a shared gateway" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Keys of the proxy's file that other parts of the chart depend on. */}}
+{{- define "ab.checkConfig" -}}
+{{- $config := .Values.config -}}
+{{- $owned := dict "mode" "topology" "callers" "callers and agents" "stats" "metrics.enabled and proxy.ports.stats" "egress_enforcement" "egressEnforcement" "acknowledge_cooperative_mode" "acknowledgeCooperativeMode" "log" "proxy.logLevel" -}}
+{{- range $key, $value := $owned -}}
+{{- if hasKey $config $key }}{{ fail (printf "config.%s is decided by the chart: set %s" $key $value) }}{{ end -}}
+{{- end -}}
+{{- $listener := default dict $config.listener -}}
+{{- range $key := list "roles" "reverse_proxy_addr" "reverse_proxy_backend" "forward_proxy_addr" "forward_proxy_tls" "transparent_proxy_addr" "session_api_addr" "health_addr" -}}
+{{- if hasKey $listener $key }}{{ fail (printf "config.listener.%s is decided by the chart: set topology, proxy.ports, proxy.listenHost, inbound or callers.tls" $key) }}{{ end -}}
+{{- end -}}
+{{- $bridge := default dict $config.tls_bridge -}}
+{{- if eq (default "" $bridge.ca) "ephemeral" -}}
+{{- fail "config.tls_bridge.ca: ephemeral is refused: in a gateway agents in other pods cannot trust an authority that is made at its start, and every replica has another one; in a sidecar set ca.ephemeral: true" -}}
+{{- end -}}
+{{- range $key, $value := dict "mode" "ca" "ca" "ca" "ca_dir" "ca" "generate_ca" "ca.selfSigned for a trial" "ports" "tlsBridge.ports" "passthrough_hosts" "tlsBridge.passthroughHosts" "on_failure" "tlsBridge.onFailure" -}}
+{{- if hasKey $bridge $key }}{{ fail (printf "config.tls_bridge.%s is decided by the chart: set %s" $key $value) }}{{ end -}}
+{{- end -}}
+{{- $pipeline := default dict $config.pipeline -}}
+{{- if hasKey $pipeline "outbound" }}{{ fail "config.pipeline.outbound is decided by the chart: set outbound" }}{{ end -}}
+{{- if hasKey $pipeline "inbound" }}{{ fail "config.pipeline.inbound is decided by the chart: set inbound" }}{{ end -}}
+{{- end -}}

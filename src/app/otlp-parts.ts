@@ -1,0 +1,83 @@
+/** OpenTelemetry of the process, from the `telemetry` block; its packages are loaded only where the file asks for it. */
+import { durationMs } from "../config/duration.ts";
+import type { Config } from "../config/presets.ts";
+import { ProxyError } from "../errors.ts";
+import type { OperatorFetch } from "../pipeline/plugin.ts";
+import type { Tracing } from "../telemetry/flow-trace.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+/** The way to the collector, which every generation renews: reports go where its rules for dialling say. */
+export interface OtlpGate {
+  readonly origin: string;
+  use(fetch: OperatorFetch): void;
+}
+
+/** What the process holds. */
+export interface OtlpParts extends OtlpGate {
+  readonly tracing: Tracing | undefined;
+  close(deadlineMs: number): Promise<void>;
+}
+
+/** What it is made with. */
+export interface OtlpServices {
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly version: string;
+}
+
+/** Undefined where the file has no `telemetry.otlp`. */
+export async function makeOtlpParts(
+  config: Config,
+  { metrics, log, version }: OtlpServices,
+): Promise<OtlpParts | undefined> {
+  const { otlp } = config.telemetry;
+  if (otlp === undefined) return undefined;
+  const { Otlp } = await import("../telemetry/otlp.ts");
+  const base = otlp.endpoint.replace(/\/+$/, "");
+  const timeoutMs = durationMs(otlp.timeout);
+  let fetch: OperatorFetch | undefined;
+  let lastProblem: string | undefined;
+  const made = new Otlp({
+    version,
+    resource: {
+      "service.name": otlp.service_name,
+      "service.version": version,
+      ...otlp.resource_attributes,
+    },
+    sampleRatio: otlp.sample_ratio,
+    isTracing: otlp.traces,
+    metricsIntervalMs: otlp.metrics ? durationMs(otlp.metrics_interval) : undefined,
+    metrics: () => metrics.values(),
+    send: async (signal, body) => {
+      if (fetch === undefined) throw new ProxyError("upstream.unreachable", "not started yet");
+      const { status } = await fetch(`${base}/v1/${signal}`, {
+        method: "POST",
+        headers: { ...otlp.headers, "Content-Type": "application/x-protobuf" },
+        body,
+        timeoutMs,
+      });
+      if (status < 200 || status > 299) {
+        throw new ProxyError("upstream.bad-response", `the collector answered ${status}`);
+      }
+    },
+    onSent: (signal, problem) => {
+      metrics.otlpReport(signal, problem === undefined);
+      // A collector that is away is told once, and once more when it is back.
+      if (problem !== undefined && problem !== lastProblem) {
+        log.warn({ signal, problem, endpoint: base }, "telemetry.otlp: report not sent");
+      } else if (problem === undefined && lastProblem !== undefined) {
+        log.info({ endpoint: base }, "telemetry.otlp: reports are sent again");
+      }
+      lastProblem = problem;
+    },
+  });
+  return {
+    origin: new URL(otlp.endpoint).origin,
+    use: (next) => {
+      fetch = next;
+    },
+    tracing: made.tracing,
+    close: (deadlineMs) => made.close(deadlineMs),
+  };
+}

@@ -1,0 +1,521 @@
+/** The chart, rendered by helm itself: what runs, what may speak to whom, and what is refused in words. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { X509Certificate } from "node:crypto";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse } from "yaml";
+import { clientEnvironment } from "../../src/app/client-environment.ts";
+import {
+  containersOf,
+  environmentOf,
+  isOnPath,
+  type Manifest,
+  manifestsOf,
+  ofKind,
+  one,
+  type PodSpec,
+  podSpecs,
+} from "../support/manifests.ts";
+import { PodFiles } from "../support/proxy-file.ts";
+
+const chart = resolve("deploy/helm/authbridge-proxy");
+const hasHelm = isOnPath("helm", "version");
+/** The command of the package kubernetes-validate, which brings the schemas of Kubernetes along. */
+const validator = process.env["KUBERNETES_VALIDATE"] ?? "kubernetes-validate";
+const hasValidator = isOnPath(validator, "--version");
+const examples = readdirSync(join(chart, "ci"));
+const scratch = mkdtempSync(join(tmpdir(), "authbridge-helm-"));
+let pod: PodFiles;
+
+beforeAll(async () => {
+  pod = await PodFiles.make();
+});
+afterAll(() => {
+  pod.close();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+const agentLabels = { "authbridge-proxy/agent": "t-authbridge-proxy" };
+
+function helm(
+  path: string,
+  ...args: string[]
+): { status: number | null; out: string; err: string } {
+  const { status, stdout, stderr } = spawnSync("helm", ["template", "t", path, ...args], {
+    encoding: "utf8",
+    maxBuffer: 1e8,
+  });
+  return { status, out: stdout, err: stderr };
+}
+
+function render(...args: string[]): Manifest[] {
+  const { status, out, err } = helm(chart, ...args);
+  expect(status, err).toBe(0);
+  return manifestsOf(out);
+}
+
+const withSets = (...sets: string[]): Manifest[] =>
+  render(...sets.flatMap((set) => ["--set", set]));
+const example = (name: string, ...more: string[]): Manifest[] =>
+  render("-f", join(chart, "ci", `${name}-values.yaml`), ...more);
+
+/** The proxy's file of a rendering. */
+function fileOf(manifests: readonly Manifest[]): Readonly<Record<string, unknown>> {
+  const text = one(manifests, "ConfigMap", "t-authbridge-proxy").data?.["config.yaml"] ?? "";
+  return parse(text) as Record<string, unknown>;
+}
+
+function agentPod(manifests: readonly Manifest[]): PodSpec {
+  const spec = one(manifests, "Deployment", "-agent-example").spec?.template?.spec;
+  if (spec === undefined) throw new Error("no agent");
+  return spec;
+}
+
+const named = (pod: PodSpec, name: string) => containersOf(pod).find((one) => one.name === name);
+
+describe.skipIf(!hasHelm)("every example", () => {
+  test("helm lint finds nothing", () => {
+    for (const name of ["", ...examples]) {
+      const values = name === "" ? [] : ["-f", join(chart, "ci", name)];
+      execFileSync("helm", ["lint", "--strict", chart, ...values], { stdio: "pipe" });
+    }
+  });
+
+  test.each(["", ...examples])("%s: the proxy accepts its file", async (name) => {
+    const manifests = render(...(name === "" ? [] : ["-f", join(chart, "ci", name)]));
+    const { code, stderr } = await pod.check(
+      one(manifests, "ConfigMap", "t-authbridge-proxy").data ?? {},
+    );
+    expect(code, stderr).toBe(0);
+    expect(stderr).not.toMatch(/cooperative|egress_enforcement/);
+  });
+
+  test.skipIf(!hasValidator).each(["", ...examples])(
+    "%s: the oldest and the newest Kubernetes accept every object",
+    (name) => {
+      const values = name === "" ? [] : ["-f", join(chart, "ci", name)];
+      const path = join(scratch, `${name || "default"}.yaml`);
+      writeFileSync(path, helm(chart, ...values).out);
+      for (const version of ["1.29", "1.37"]) {
+        const checked = spawnSync(validator, ["--strict", "-k", version, path], {
+          encoding: "utf8",
+        });
+        expect(checked.status, checked.stdout + checked.stderr).toBe(0);
+        const unknown = [...(checked.stdout + checked.stderr).matchAll(/schema for kind (\w+)/g)];
+        const foreign = ["Certificate", "Issuer", "ServiceMonitor"];
+        expect(
+          unknown.map(([, kind = ""]) => kind).filter((kind) => !foreign.includes(kind)),
+        ).toEqual([]);
+      }
+    },
+  );
+
+  test.each(["", ...examples])(
+    "%s: no pod has a token of the API, every container is restricted",
+    (name) => {
+      const manifests = render(...(name === "" ? [] : ["-f", join(chart, "ci", name)]));
+      expect(one(manifests, "ServiceAccount").automountServiceAccountToken).toBe(false);
+      const pods = podSpecs(manifests);
+      expect(pods.length).toBeGreaterThan(0);
+      for (const spec of pods) {
+        expect(spec.automountServiceAccountToken).toBe(false);
+        expect(spec.securityContext?.seccompProfile?.type).toBe("RuntimeDefault");
+        for (const container of containersOf(spec)) {
+          expect(container.resources?.limits?.["memory"], container.name).toBeDefined();
+          const context = container.securityContext;
+          expect(context).toMatchObject({
+            allowPrivilegeEscalation: false,
+            readOnlyRootFilesystem: true,
+          });
+          expect(context?.capabilities?.drop).toEqual(["ALL"]);
+          if (container.name === "proxy-init") continue;
+          expect(context?.runAsNonRoot).toBe(true);
+          expect(context?.capabilities?.add).toBeUndefined();
+          expect(context?.runAsUser === 1337).toBe(container.name === "authbridge-proxy");
+        }
+      }
+    },
+  );
+
+  test.each(examples)("%s: no ConfigMap has a key, every selector finds its pods", (name) => {
+    const manifests = render("-f", join(chart, "ci", name));
+    for (const { data } of ofKind(manifests, "ConfigMap"))
+      expect(JSON.stringify(data)).not.toContain("PRIVATE KEY");
+    for (const { spec } of [
+      ...ofKind(manifests, "Deployment"),
+      ...ofKind(manifests, "StatefulSet"),
+    ])
+      expect(spec?.template?.metadata.labels).toMatchObject(
+        spec?.selector?.matchLabels ?? { none: "" },
+      );
+  });
+});
+
+describe.skipIf(!hasHelm)("a gateway", () => {
+  test("is the default, with everything that keeps it running", () => {
+    const manifests = render();
+    const kinds = manifests.map(({ kind }) => kind);
+    for (const kind of [
+      "Deployment",
+      "Service",
+      "ConfigMap",
+      "ServiceAccount",
+      "PodDisruptionBudget",
+      "NetworkPolicy",
+      "Pod",
+    ])
+      expect(kinds).toContain(kind);
+    const { spec } = one(manifests, "Deployment");
+    expect(spec?.replicas).toBe(2);
+    const [container] = spec?.template?.spec.containers ?? [];
+    expect(container).toMatchObject({
+      livenessProbe: { httpGet: { path: "/livez" } },
+      readinessProbe: { httpGet: { path: "/readyz" } },
+      resources: { requests: { cpu: "100m" } },
+    });
+    expect(spec?.template?.spec).toMatchObject({
+      topologySpreadConstraints: [
+        { topologyKey: "kubernetes.io/hostname" },
+        { topologyKey: "topology.kubernetes.io/zone" },
+      ],
+    });
+    expect(fileOf(manifests)).toMatchObject({
+      listener: { roles: ["forward"], transparent_proxy_addr: "off" },
+      pipeline: { outbound: { default: "deny" } },
+      stats: { address: "127.0.0.1:9093" },
+    });
+  });
+
+  test("keeps agents from everything but itself and DNS, and strangers from itself", () => {
+    const manifests = example("gateway");
+    const pods = one(manifests, "Deployment", "t-authbridge-proxy").spec?.template?.metadata.labels;
+    const agent = one(manifests, "NetworkPolicy", "-agent").spec;
+    expect(agent?.podSelector?.matchLabels).toEqual(agentLabels);
+    expect(agentPodLabels(manifests)).toMatchObject(agentLabels);
+    expect(agent?.policyTypes).toEqual(["Egress"]);
+    const [gateway, dns, ...others] = agent?.egress ?? [];
+    expect(others).toEqual([]);
+    expect(gateway?.ports).toEqual([{ protocol: "TCP", port: 8081 }]);
+    expect(gateway?.to).toHaveLength(1);
+    expect(pods).toMatchObject(gateway?.to?.[0]?.podSelector?.matchLabels ?? { none: "" });
+    expect(dns?.ports?.map(({ port }) => port)).toEqual([53, 53]);
+    expect(dns?.to?.[0]?.namespaceSelector?.matchLabels).toEqual({
+      "kubernetes.io/metadata.name": "kube-system",
+    });
+    const own = one(manifests, "NetworkPolicy", "-gateway").spec;
+    expect(pods).toMatchObject(own?.podSelector?.matchLabels ?? { none: "" });
+    expect(own?.policyTypes).toEqual(["Ingress", "Egress"]);
+    const [fromAgents, health] = own?.ingress ?? [];
+    expect(fromAgents).toEqual({
+      from: [{ podSelector: { matchLabels: agentLabels } }],
+      ports: [{ protocol: "TCP", port: 8081 }],
+    });
+    expect(health?.ports).toEqual([{ protocol: "TCP", port: 9091 }]);
+    const internet = own?.egress?.find(({ to }) => to?.[0]?.ipBlock !== undefined);
+    expect(internet?.to?.[0]).toMatchObject({
+      ipBlock: { except: expect.arrayContaining(["169.254.0.0/16", "10.0.0.0/8"]) },
+    });
+  });
+
+  test("needs no DNS on the agent's side when its address is fixed", () => {
+    const manifests = example(
+      "gateway-full",
+      "--set",
+      "agentExample.enabled=true,ca.certificate=-----BEGIN CERTIFICATE-----",
+    );
+    const agent = one(manifests, "NetworkPolicy", "-agent");
+    expect(agent.metadata.namespace).toBe("agents");
+    expect(JSON.stringify(agent.spec?.egress)).not.toContain("53");
+    const env = environmentOf(named(agentPod(manifests), "agent"));
+    expect(env["HTTPS_PROXY"]).toBe("http://10.96.0.200:8081");
+  });
+
+  test("is an inbound one, too, for the agent's Service", () => {
+    const manifests = example("gateway-full");
+    expect(fileOf(manifests)).toMatchObject({
+      listener: {
+        roles: ["reverse", "forward"],
+        reverse_proxy_backend: "http://weather-agent.agents.svc:8000",
+        forward_proxy_addr: "[::]:8081",
+      },
+    });
+    const [fromGateway] = one(manifests, "NetworkPolicy", "-agent").spec?.ingress ?? [];
+    expect(fromGateway?.ports).toEqual([{ protocol: "TCP", port: 8000 }]);
+    const toAgent = one(manifests, "NetworkPolicy", "-gateway").spec?.egress?.find(
+      ({ ports }) => ports?.[0]?.port === 8000,
+    );
+    expect(toAgent?.to?.[0]?.podSelector?.matchLabels).toEqual({ app: "weather-agent" });
+  });
+
+  test("scales as a StatefulSet, and then has no fixed number of replicas", () => {
+    const manifests = example("gateway-full");
+    const { spec } = one(manifests, "StatefulSet");
+    expect(spec?.replicas).toBeUndefined();
+    expect(one(manifests, "HorizontalPodAutoscaler").spec).toMatchObject({
+      scaleTargetRef: { kind: "StatefulSet", name: "t-authbridge-proxy" },
+    });
+    expect(one(manifests, "ServiceMonitor").spec).toMatchObject({
+      endpoints: [{ path: "/metrics" }],
+    });
+  });
+
+  test("rolls its pods for keys that need a restart, and for no others", () => {
+    const sum = (...sets: string[]): unknown =>
+      one(withSets(...sets), "Deployment").spec?.template?.metadata;
+    expect(sum("config.limits.max_connections=1")).not.toEqual(sum());
+    expect(sum("config.reload.recheck_tunnels=false")).toEqual(sum());
+  });
+
+  function agentPodLabels(manifests: readonly Manifest[]) {
+    return one(manifests, "Deployment", "-agent-example").spec?.template?.metadata.labels;
+  }
+});
+
+describe.skipIf(!hasHelm)("a shared gateway", () => {
+  test("fences every agent in its namespace and knows them by name", () => {
+    const manifests = example("shared");
+    const policies = ofKind(manifests, "NetworkPolicy").filter(({ metadata }) =>
+      metadata.name.includes("-agent-"),
+    );
+    expect(policies.map(({ metadata }) => metadata.namespace)).toEqual(["billing", "research"]);
+    for (const { spec } of policies)
+      expect(spec?.egress?.[0]?.to?.[0]).toMatchObject({
+        namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "default" } },
+      });
+    expect(fileOf(manifests)["callers"]).toEqual({
+      clients: [
+        { name: "billing", password_file: "/etc/authbridge-callers/billing" },
+        {
+          name: "research",
+          password_file: "/etc/authbridge-callers/research",
+          certificate: "spiffe://example.org/ns/research/sa/agent",
+        },
+      ],
+    });
+    const [fromAgents] = one(manifests, "NetworkPolicy", "-gateway").spec?.ingress ?? [];
+    expect(fromAgents?.from).toHaveLength(2);
+  });
+});
+
+describe.skipIf(!hasHelm)("the authority", () => {
+  test("of a trial is marked as such, and its ca.crt is published without the key", () => {
+    const manifests = withSets("ca.selfSigned=true");
+    const secret = one(manifests, "Secret");
+    expect(secret.metadata.annotations).toEqual({ "authbridge-proxy/trial-only": "true" });
+    const pem = Buffer.from(secret.data?.["ca.crt"] ?? "", "base64").toString();
+    expect(new X509Certificate(pem).ca).toBe(true);
+    expect(one(manifests, "ConfigMap", "-trust").data).toEqual({
+      "ca.crt": pem,
+      "ca-bundle.crt": pem,
+    });
+  });
+
+  test("of cert-manager is a CA that the chart's own Issuer signs, unless another is named", () => {
+    const own = withSets("ca.certManager.enabled=true");
+    expect(one(own, "Issuer").spec).toEqual({ selfSigned: {} });
+    expect(one(own, "Certificate").spec).toMatchObject({
+      isCA: true,
+      secretName: "t-authbridge-proxy-ca",
+      issuerRef: { kind: "Issuer", name: "t-authbridge-proxy-ca" },
+    });
+    const named = example("gateway-full");
+    expect(ofKind(named, "Issuer")).toEqual([]);
+    expect(one(named, "Certificate").spec).toMatchObject({ issuerRef: { name: "platform-ca" } });
+  });
+
+  test("reaches agents by ca.crt alone, also from a Secret", () => {
+    const agent = agentPod(withSets("ca.existingSecret=bridge-ca", "agentExample.enabled=true"));
+    expect(agent.volumes).toEqual([
+      {
+        name: "authbridge-trust",
+        secret: {
+          secretName: "bridge-ca",
+          items: [
+            { key: "ca.crt", path: "ca.crt" },
+            { key: "ca.crt", path: "ca-bundle.crt" },
+          ],
+        },
+      },
+    ]);
+  });
+
+  test("of each sidecar's own is made in memory, and the agent sees its certificate only", () => {
+    const agent = agentPod(example("sidecar"));
+    expect(named(agent, "agent")?.volumeMounts).toEqual([
+      {
+        name: "authbridge-ca",
+        mountPath: "/etc/authbridge/ca.crt",
+        subPath: "ca.crt",
+        readOnly: true,
+      },
+      {
+        name: "authbridge-ca",
+        mountPath: "/etc/authbridge/ca-bundle.crt",
+        subPath: "ca.crt",
+        readOnly: true,
+      },
+    ]);
+  });
+});
+
+describe.skipIf(!hasHelm)("a sidecar", () => {
+  test("redirects first, then the proxy, then the agent as another user", () => {
+    const manifests = example("sidecar");
+    const agent = agentPod(manifests);
+    expect(containersOf(agent).map(({ name }) => name)).toEqual([
+      "proxy-init",
+      "authbridge-proxy",
+      "agent",
+    ]);
+    expect(named(agent, "authbridge-proxy")?.restartPolicy).toBe("Always");
+    const init = named(agent, "proxy-init");
+    expect(init?.securityContext).toMatchObject({
+      runAsUser: 0,
+      capabilities: { add: ["NET_ADMIN", "NET_RAW"] },
+    });
+    expect(environmentOf(init)).toMatchObject({
+      MODE: "enforce-redirect",
+      PROXY_UID: "1337",
+      TRANSPARENT_PORT: "8082",
+    });
+    expect(fileOf(manifests)).toMatchObject({
+      egress_enforcement: "enforce-redirect",
+      listener: {
+        transparent_proxy_addr: ":8082",
+        forward_proxy_addr: "127.0.0.1:8081",
+        reverse_proxy_addr: ":8080",
+      },
+    });
+    const [callers] = one(manifests, "NetworkPolicy", "-sidecar").spec?.ingress ?? [];
+    expect(callers?.ports).toEqual([{ protocol: "TCP", port: 8080 }]);
+  });
+
+  test.each(["sidecar", "sidecar-kata", "cooperative"])(
+    "%s: the fragment is what the example has",
+    (name) => {
+      const manifests = example(name);
+      const fragment = parse(
+        one(manifests, "ConfigMap", "-pod-fragment").data?.["fragment.yaml"] ?? "",
+      ) as PodSpec;
+      const agent = agentPod(manifests);
+      expect(fragment.initContainers).toEqual(agent.initContainers);
+      expect(fragment.volumes).toEqual(agent.volumes);
+      const mine = environmentOf(named(fragment, "agent"));
+      expect(environmentOf(named(agent, "agent"))).toMatchObject(mine);
+      expect(named(fragment, "agent")?.volumeMounts).toEqual(named(agent, "agent")?.volumeMounts);
+    },
+  );
+
+  test("tells the agent what env would", () => {
+    const env = environmentOf(named(agentPod(example("sidecar")), "agent"));
+    const trust = {
+      caFile: "/etc/authbridge/ca.crt",
+      bundleFile: "/etc/authbridge/ca-bundle.crt",
+      javaStoreFile: "none",
+    };
+    const wanted = Object.fromEntries(clientEnvironment({ host: "127.0.0.1", port: 8081 }, trust));
+    const { JAVA_TOOL_OPTIONS: java = "", ...others } = wanted;
+    expect(env).toMatchObject(others);
+    expect(java.startsWith(env["JAVA_TOOL_OPTIONS"] ?? "none")).toBe(true);
+  });
+
+  test("runs in a virtual machine with its 2Gi", () => {
+    const agent = agentPod(example("sidecar-kata"));
+    expect(agent.runtimeClassName).toBe("kata");
+    expect(named(agent, "agent")?.resources).toMatchObject({
+      limits: { memory: "2Gi" },
+      requests: { memory: "2Gi" },
+    });
+  });
+});
+
+describe.skipIf(!hasHelm)("egressEnforcement: none", () => {
+  test("renders no init container that redirects, both listeners, and the variables in both cases", () => {
+    const manifests = example("cooperative");
+    const text = JSON.stringify(manifests);
+    expect(text).not.toContain("proxy-init");
+    expect(text).not.toContain("NET_ADMIN");
+    const env = environmentOf(named(agentPod(manifests), "agent"));
+    for (const name of ["HTTP_PROXY", "HTTPS_PROXY"]) {
+      expect(env[name]).toBe("http://127.0.0.1:8081");
+      expect(env[name.toLowerCase()]).toBe(env[name]);
+    }
+    expect(env["NO_PROXY"]).toBe(env["no_proxy"]);
+    expect(fileOf(manifests)).toMatchObject({
+      egress_enforcement: "none",
+      acknowledge_cooperative_mode: true,
+      listener: {
+        roles: ["reverse", "forward"],
+        forward_proxy_addr: "127.0.0.1:8081",
+        reverse_proxy_addr: ":8080",
+      },
+    });
+    expect(ofKind(manifests, "Pod")).toEqual([]);
+  });
+
+  test("is said again in NOTES.txt, with what it does not give", () => {
+    expect(notes("-f", join(chart, "ci/cooperative-values.yaml"))).toMatch(
+      /COOPERATIVE MODE[\s\S]*does not give[\s\S]*L4[\s\S]*without exchange[\s\S]*401/,
+    );
+    expect(notes("-f", join(chart, "ci/sidecar-values.yaml"))).not.toContain("COOPERATIVE");
+  });
+
+  test("leaves the default as it is", () => {
+    const agent = agentPod(withSets("topology=sidecar"));
+    expect(named(agent, "proxy-init")).toBeDefined();
+  });
+
+  /** NOTES.txt, which helm template leaves out. */
+  function notes(...args: string[]): string {
+    const copy = mkdtempSync(join(scratch, "notes-"));
+    cpSync(chart, copy, { recursive: true });
+    const text = readFileSync(join(chart, "templates/NOTES.txt"), "utf8");
+    writeFileSync(join(copy, "templates/_notes.tpl"), `{{ define "notes" }}${text}{{ end }}`);
+    writeFileSync(
+      join(copy, "templates/notes.yaml"),
+      'kind: Notes\nmetadata: { name: notes }\ndata: { text: {{ include "notes" . | quote }} }\n',
+    );
+    const { status, out, err } = helm(copy, ...args);
+    expect(status, err).toBe(0);
+    return one(manifestsOf(out), "Notes").data?.["text"] ?? "";
+  }
+});
+
+describe.skipIf(!hasHelm)("what is refused, and with which words", () => {
+  test.each([
+    [
+      "topology=sidecar,egressEnforcement=none",
+      /cannot tell agent from proxy inside one pod.*acknowledgeCooperativeMode: true/,
+    ],
+    ["acknowledgeCooperativeMode=true", /no meaning without egressEnforcement: none/],
+    ["networkPolicy.enabled=false", /managedElsewhere/],
+    ["ca.ephemeral=true", /agents in other pods cannot trust it beforehand/],
+    ["config.tls_bridge.ca=ephemeral", /ephemeral is refused/],
+    ["ca.selfSigned=true,ca.existingSecret=a", /exclude each other/],
+    [
+      "config.listener.forward_proxy_addr=:1",
+      /config\.listener\.forward_proxy_addr is decided by the chart/,
+    ],
+    ["config.pipeline.outbound.default=allow", /set outbound/],
+    ["config.egress_enforcement=none", /set egressEnforcement/],
+    ["inbound.enabled=true", /inbound\.backend/],
+    ["inbound.enabled=true,inbound.backend=http://a", /inbound\.plugins/],
+    ["networkPolicy.dns.allowAgent=false", /gateway\.service\.clusterIP/],
+    ["mode=shared", /needs agents/],
+    ["mode=shared,agents[0].name=a", /cannot tell its agents apart/],
+    ["mode=shared,topology=sidecar", /egress-gateway/],
+    ["callers.existingSecret=a", /mode: shared/],
+    ["topology=sidecar,agentExample.uid=1337", /redirect exempts that user/],
+    ["topology=sidecar,ca.ephemeral=true,sidecar.native=false", /sidecar\.native/],
+    ["metrics.serviceMonitor.enabled=true", /metrics\.enabled/],
+    ["topology=gateway", /topology/],
+    ["nonsense=1", /additional properties 'nonsense' not allowed/],
+    ["proxy.uid=0", /uid/],
+  ])("%s", (sets, words) => {
+    const { status, err } = helm(chart, "--set", sets);
+    expect(status).not.toBe(0);
+    expect(err).toMatch(words);
+  });
+});
