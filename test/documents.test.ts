@@ -176,6 +176,8 @@ describe("configuration files", () => {
   const env = {
     ...variables,
     PROXY_PORT: "0",
+    MCP_PORT: "1",
+    SITE_PORT: "1",
     INBOUND_PORT: "0",
     OUTBOUND_PORT: "0",
     ...Object.fromEntries(ports.map((name) => [`DEMO_${name}_PORT`, "1"])),

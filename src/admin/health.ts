@@ -5,6 +5,8 @@ import { text, type AdminRoute } from "./server.ts";
 export interface HealthSources {
   /** Why the process should get no traffic, e.g. `inbound plugin not ready: jwt-validation`; nothing when it should. */
   readiness(): string | undefined;
+  /** What is worth a line although the process is ready. */
+  note?(): string | undefined;
 }
 
 /** Routes of the health server; an own reason for not being ready reads like the plugins' ones. */
@@ -17,7 +19,9 @@ export function healthRoutes(sources: HealthSources): readonly AdminRoute[] {
       isOpen: true,
       handle: () => {
         const reason = sources.readiness();
-        return reason === undefined ? text("") : text(`${reason}\n`, 503);
+        if (reason !== undefined) return text(`${reason}\n`, 503);
+        const note = sources.note?.();
+        return text(note === undefined ? "" : `${note}\n`);
       },
     },
   ];

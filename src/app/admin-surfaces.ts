@@ -31,6 +31,7 @@ export interface AdminSources extends StatusSources {
   config(): Config;
   observations(): readonly PluginObservations[];
   readiness(): string | undefined;
+  note(): string | undefined;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
   chain(): object | undefined;
 }
@@ -98,7 +99,10 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     server: new AdminServer({
       name: "health",
       log,
-      routes: healthRoutes({ readiness: () => sources.readiness() }),
+      routes: healthRoutes({
+        readiness: () => sources.readiness(),
+        note: () => sources.note(),
+      }),
     }),
   });
   return surfaces;

@@ -50,6 +50,7 @@ export interface AppOptions {
 export interface BoundAddresses {
   readonly forward?: BindAddress;
   readonly reverse?: BindAddress;
+  readonly transparent?: BindAddress;
   readonly health?: BindAddress;
   readonly stats?: BindAddress;
   readonly sessions?: BindAddress;
@@ -184,26 +185,23 @@ export class App {
       const missing = pipeline.notReady();
       if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
     }
-    return undefined;
+    return this.#surfaces?.transparent.notReady();
   }
 
   /** Binds every surface; health is last, so that probes fail until everything else is there (contract 0). */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
-    const { listener } = config;
     const services = this.#surfaceServices(config);
     const bridge = new BridgeServer(services, listenerLimits(config));
     this.#bridge = bridge;
-    const parts = { config, services, bridge, ownListeners: this.#ownListeners };
-    this.#surfaces = new DataSurfaces(parts);
+    this.#surfaces = new DataSurfaces({
+      loaded: this.#loaded,
+      services,
+      bridge,
+      ownListeners: this.#ownListeners,
+    });
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
       await this.#surfaces.open();
-    if (listener.transparent_proxy_addr !== undefined) {
-      this.#log.warn(
-        { key: "listener.transparent_proxy_addr", address: listener.transparent_proxy_addr },
-        "the transparent listener is not available in this version and is not bound: redirected connections are refused by the kernel",
-      );
-    }
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
@@ -213,6 +211,7 @@ export class App {
       reloadStatus: () => this.#status.view(),
       chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
+      note: () => this.#surfaces?.transparent.note(),
       observations: () => this.#runtimes.runtime.outbound.observations(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),

@@ -66,7 +66,7 @@ async function request(
 
 /** The bridge of the file between a client and the origin, and nothing that would judge them. */
 function bridgeOnly(config: Config, port: number, originRoots: string): Config {
-  const { transparent_proxy_addr, forward_proxy_addr, health_addr } = config.listener;
+  const { forward_proxy_addr, health_addr, transparent } = config.listener;
   return {
     ...config,
     listener: {
@@ -74,7 +74,8 @@ function bridgeOnly(config: Config, port: number, originRoots: string): Config {
       health_addr,
       skip_hosts: [],
       ...(forward_proxy_addr === undefined ? {} : { forward_proxy_addr }),
-      ...(transparent_proxy_addr === undefined ? {} : { transparent_proxy_addr }),
+      transparent_proxy_addr: "off",
+      transparent,
     },
     pipeline: {
       inbound: { plugins: [], default: "deny" },

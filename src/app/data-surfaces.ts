@@ -1,4 +1,5 @@
 /** The listeners of the data plane: which are open, where, and how they end. */
+import type { LoadedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
 import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
@@ -8,10 +9,11 @@ import type { SurfaceServices } from "../proxy/outbound-request.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { readTlsMaterial, TlsRenewal } from "./forward-tls.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+import { TransparentSurface } from "./transparent-surface.ts";
 
 /** What surfaces are made of. */
 export interface DataSurfaceParts {
-  readonly config: Config;
+  readonly loaded: LoadedConfig;
   readonly services: SurfaceServices;
   readonly bridge: BridgeServer;
   readonly ownListeners: OwnListeners;
@@ -21,56 +23,81 @@ export interface DataSurfaceParts {
 export interface DataAddresses {
   readonly reverse?: BindAddress;
   readonly forward?: BindAddress;
+  readonly transparent?: BindAddress;
 }
 
 /** Opens and closes them. */
 export class DataSurfaces {
   readonly #parts: DataSurfaceParts;
+  readonly #config: Config;
+  readonly transparent: TransparentSurface;
   readonly #listeners: Listener[] = [];
   #renewal: TlsRenewal | undefined;
 
   constructor(parts: DataSurfaceParts) {
     this.#parts = parts;
+    const { loaded } = parts;
+    this.#config = loaded.config;
+    this.transparent = new TransparentSurface({
+      ...parts,
+      config: loaded.config,
+      isWritten: (key) =>
+        loaded.isWritten(key === "egress_enforcement" ? [key] : ["listener", key]),
+    });
   }
 
   /** Connections of clients that are open now. */
   get connections(): number {
-    return this.#listeners.reduce((sum, listener) => sum + listener.connections, 0);
+    const { transparent } = this;
+    return this.#listeners.reduce(
+      (sum, listener) => sum + listener.connections,
+      transparent.connections,
+    );
   }
 
   /** Rejects with `listener.unavailable`; what was bound before stays open until {@link close}. */
   async open(): Promise<DataAddresses> {
-    const { config, services, bridge } = this.#parts;
-    const { reverse_proxy_addr: reverse, forward_proxy_addr: forward } = config.listener;
-    return {
+    const { transparent } = this;
+    const { services, bridge } = this.#parts;
+    const { reverse_proxy_addr: reverse, forward_proxy_addr: forward } = this.#config.listener;
+    const addresses = {
       ...(reverse === undefined
         ? {}
         : { reverse: await this.#bind(reverse, this.#make(new ReverseSurface(services))) }),
       ...(forward === undefined ? {} : { forward: await this.#openForward(forward, bridge) }),
     };
+    await transparent.open();
+    const { state } = transparent;
+    return state.kind === "bound" ? { ...addresses, transparent: state.address } : addresses;
   }
 
   /** Stops accepting and lets running exchanges finish until the deadline. */
   async close(deadlineMs: number): Promise<void> {
     this.#renewal?.close();
-    await Promise.all(this.#listeners.map((listener) => listener.close(deadlineMs)));
+    const listeners = [...this.#listeners, this.transparent];
+    await Promise.all(listeners.map((listener) => listener.close(deadlineMs)));
   }
 
   #openForward(address: string, bridge: BridgeServer): Promise<BindAddress> {
-    const { config, services } = this.#parts;
-    const { forward_proxy_tls: files } = config.listener;
+    const { services } = this.#parts;
+    const { forward_proxy_tls: files } = this.#config.listener;
     const surface = new ForwardSurface(services, bridge);
     if (files === undefined) return this.#bind(address, this.#make(surface));
     const { recorder } = services;
     const material = readTlsMaterial(files);
-    const listener = new Listener(surface, listenerLimits(config), recorder.metrics, material);
+    const listener = new Listener(
+      surface,
+      listenerLimits(this.#config),
+      recorder.metrics,
+      material,
+    );
     this.#renewal = new TlsRenewal(files, listener, recorder.log);
     return this.#bind(address, listener);
   }
 
   #make(handlers: ListenerHandlers): Listener {
-    const { config, services } = this.#parts;
-    return new Listener(handlers, listenerLimits(config), services.recorder.metrics);
+    const { services } = this.#parts;
+    return new Listener(handlers, listenerLimits(this.#config), services.recorder.metrics);
   }
 
   async #bind(address: string, listener: Listener): Promise<BindAddress> {

@@ -29,8 +29,8 @@ listener:
   forward_proxy_addr: ${onLoopback(demoPorts.forward)}
   session_api_addr: ${onLoopback(demoPorts.sessions)}
   health_addr: ${onLoopback(demoPorts.health)}
-  # The demo redirects no connections; this keeps the port of others free.
-  transparent_proxy_addr: ${onLoopback(0)}
+  # The demo redirects no connections.
+  transparent_proxy_addr: "off"
 
 stats:
   address: ${onLoopback(demoPorts.stats)}

@@ -36,12 +36,15 @@ export function onFreePorts(loaded: LoadedConfig): Config {
   const free = "127.0.0.1:0";
   return {
     ...rest,
+    // Nothing is redirected to it either.
+    egress_enforcement: "none",
+    acknowledge_cooperative_mode: true,
     listener: {
       ...surfaces,
       ...(listener.reverse_proxy_addr === undefined ? {} : { reverse_proxy_addr: free }),
       ...(listener.forward_proxy_addr === undefined
         ? {}
-        : { forward_proxy_addr: free, transparent_proxy_addr: free }),
+        : { forward_proxy_addr: free, transparent_proxy_addr: "off" }),
       ...(listener.session_api_addr === undefined ? {} : { session_api_addr: free }),
       health_addr: free,
     },

@@ -2,7 +2,7 @@
  * `listener`: which surfaces are open, and where.
  */
 import { z } from "zod";
-import { listenAddress, listOf, words } from "./value-schema.ts";
+import { duration, listenAddress, listOf, words } from "./value-schema.ts";
 
 const envoyOnly = z
   .literal("", { error: 'belongs to the Envoy modes; mode "proxy-sidecar" does not have it' })
@@ -51,6 +51,29 @@ export const listenerSchema = z.strictObject({
     .describe(
       'Listen address of the listener for redirected connections (role forward, Linux), or "off". Default ":8082".',
     ),
+  transparent: z
+    .strictObject({
+      pin: z
+        .enum(["strict", "off"])
+        .default("strict")
+        .describe(
+          "Whether the address that the agent dialled must be one of the name that it asks for. The name is dialled either way. Default strict.",
+        ),
+      sniff_timeout: duration({ minMs: 100, maxMs: 60_000 })
+        .default("5s")
+        .describe(
+          "Time for the first bytes; an agent that says nothing is judged by address. Default 5s.",
+        ),
+      opaque_ports: z
+        .array(z.int().min(1).max(65_535))
+        .max(1000)
+        .default([21, 22, 25, 110, 143, 587, 3306, 5432])
+        .describe(
+          "Ports whose connections are judged by address at once, because servers speak first there. A list replaces the default.",
+        ),
+    })
+    .prefault({})
+    .describe("How redirected connections are read."),
   session_api_addr: address(
     "the session API. Moved to 127.0.0.1 while the TLS bridge is on, because it then shows decrypted traffic",
     "127.0.0.1:9094",

@@ -26,6 +26,8 @@ export interface LoadedConfig {
   /** Hex digest of the bytes of the file, before variables are expanded. */
   readonly sha256: string;
   readonly path: string;
+  /** Whether the file itself has the key, whatever its value. */
+  readonly isWritten: (path: KeyPath) => boolean;
   /** The place of a key, for problems that are found later, such as in the settings of a plugin. */
   readonly locate: (path: KeyPath) => Position;
   /** A problem of the key at `path`, with its place. */
@@ -123,6 +125,7 @@ export function parseConfig(
     warnings: inOrder([...unexpanded, ...remarks.map(toProblem)]),
     sha256: createHash("sha256").update(bytes).digest("hex"),
     path,
+    isWritten: checked.isWritten,
     locate: (at) => document.locate(at),
     problemAt: (at, message) => problemAt(at, message),
   };

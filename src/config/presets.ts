@@ -17,6 +17,7 @@ export interface ListenerConfig {
   readonly forward_proxy_addr?: string;
   readonly forward_proxy_tls?: NonNullable<FileListener["forward_proxy_tls"]>;
   readonly transparent_proxy_addr?: string;
+  readonly transparent: FileListener["transparent"];
   readonly session_api_addr?: string;
   readonly health_addr: string;
   readonly skip_hosts: readonly string[];
@@ -83,6 +84,7 @@ function fillListener(listener: FileListener, file: FileConfig): ListenerConfig 
     ...reverse,
     ...forward,
     ...session,
+    transparent: listener.transparent,
     health_addr: listener.health_addr || ":9091",
     skip_hosts: listener.skip_hosts,
   };

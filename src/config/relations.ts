@@ -113,7 +113,7 @@ export function relationWarnings(
   }
   const { roles } = config.listener;
   for (const [key, role] of roleOfAddress) {
-    if (file.listener[key] && !roles.includes(role)) {
+    if (file.listener[key] && file.listener[key] !== "off" && !roles.includes(role)) {
       warnings.push({
         path: ["listener", key],
         message: `is not used: the role ${role} is not in listener.roles`,

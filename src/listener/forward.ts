@@ -16,6 +16,7 @@ import { answerLast } from "../proxy/last-answer.ts";
 import { denialOf } from "../proxy/reply.ts";
 import { checkFraming, checkHostAgrees, upgradeProtocol } from "../proxy/request-head.ts";
 import { tunnel } from "../proxy/tunnel.ts";
+import { connectAnswers } from "../proxy/tunnel-request.ts";
 import type { ListenerHandlers } from "./listener.ts";
 
 /** Parses what arrives on the forward port and hands it to the journeys. */
@@ -64,14 +65,12 @@ export class ForwardSurface implements ListenerHandlers {
           client: peer,
           destination,
         });
-        const parts = { runtime, flow, client, head, headers };
+        const parts = { runtime, flow, client, head, headers, answers: connectAnswers };
         void tunnel(this.#services, this.#bridge, parts).finally(() => lease.release());
       };
-      const peer = this.#services.callers.clientOf(
-        client,
-        runtime,
-        request.headers["proxy-authorization"],
-      );
+      const peer = this.#services.callers.clientOf(client, runtime, {
+        credentials: request.headers["proxy-authorization"],
+      });
       if (peer instanceof Promise) peer.then(start, refuse);
       else start(peer);
     } catch (error) {

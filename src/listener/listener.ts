@@ -52,6 +52,7 @@ export class Listener {
   /** What accepts connections: the HTTP server, or TLS in front of it. */
   readonly #acceptor: Server;
   readonly #front: TlsFront | undefined;
+  #adopts = false;
   #draining = false;
 
   /** With `tls` the listener speaks TLS; throws when the material is no certificate with its key. */
@@ -120,10 +121,18 @@ export class Listener {
       material,
       { maxConnections, handshakeTimeoutMs },
       {
-        onSecure: (socket) => this.#server.emit("connection", socket),
+        onSecure: (socket) => this.adopt(socket),
         onRefused: (why) => this.#metrics.refused(why),
       },
     );
+  }
+
+  /** Serves a connection that something else accepted, and whose first bytes may have been put back into it. */
+  adopt(socket: Socket): void {
+    // Node starts its check of header and keep-alive time-outs with `listening`, and this server may never listen.
+    if (!this.#server.listening && !this.#adopts) this.#server.emit("listening");
+    this.#adopts = true;
+    this.#server.emit("connection", socket);
   }
 
   /** Connections that are open now. */

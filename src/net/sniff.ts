@@ -40,6 +40,8 @@ export type Sniffed =
 export interface SniffOptions {
   readonly timeoutMs: number;
   readonly maxBytes?: number;
+  /** An HTTP request is told by its first line: `authority` and `host` are then not known. */
+  readonly requestLineSuffices?: boolean;
 }
 
 /**
@@ -58,7 +60,7 @@ const maxMethodLength = 32;
  * not flowing, with no listener of this function on it: the owner's error listener must be in place already.
  */
 export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
-  const maxBytes = options.maxBytes ?? defaultMaxBytes;
+  const { maxBytes = defaultMaxBytes, requestLineSuffices = false } = options;
   return new Promise((resolve) => {
     let seen: Buffer = Buffer.alloc(0);
 
@@ -75,7 +77,7 @@ export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
     const onReadable = (): void => {
       for (let chunk = readChunk(socket); chunk !== undefined; chunk = readChunk(socket)) {
         seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
-        const result = classify(seen, maxBytes);
+        const result = classify(seen, maxBytes, requestLineSuffices);
         if (result !== undefined) {
           finish(result);
           return;
@@ -100,8 +102,14 @@ function readChunk(socket: Socket): Buffer | undefined {
   return Buffer.isBuffer(chunk) ? chunk : undefined;
 }
 
+const unnamed = { authority: undefined, host: undefined, hostCount: 0 } as const;
+
 /** Says what `bytes` are, or undefined while more are needed and allowed. */
-export function classify(bytes: Buffer, maxBytes: number): Sniffed | undefined {
+export function classify(
+  bytes: Buffer,
+  maxBytes: number,
+  requestLineSuffices = false,
+): Sniffed | undefined {
   const length = bytes.length;
   if (length === 0) return undefined;
   if (looksLikeTls(bytes)) {
@@ -114,6 +122,11 @@ export function classify(bytes: Buffer, maxBytes: number): Sniffed | undefined {
     const result = parseHttpHead(bytes);
     if (result.kind === "head") return { kind: "http", bytes: length, ...result.head };
     if (result.kind === "not-http") return { kind: "opaque", bytes: length };
+    const line = requestLineSuffices ? parseRequestLine(bytes) : undefined;
+    if (typeof line === "object") {
+      const { method, target } = line;
+      return { kind: "http", bytes: length, method, target, ...unnamed };
+    }
   }
   if (length < maxBytes) return undefined;
   return {
@@ -125,19 +138,33 @@ export function classify(bytes: Buffer, maxBytes: number): Sniffed | undefined {
 
 /** Parses the head of an HTTP/1 request at the start of `bytes`; names only what a destination needs. */
 export function parseHttpHead(bytes: Buffer): HttpHeadResult {
-  const lineEnd = bytes.indexOf("\r\n");
-  const line = bytes.toString("latin1", 0, lineEnd === -1 ? bytes.length : lineEnd);
-  if (lineEnd === -1) return canBeRequestLine(line) ? { kind: "need-more" } : { kind: "not-http" };
-  // RFC 9112 section 3: single spaces and an upper-case HTTP-version; nothing else is a request line here.
-  const match = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~\x80-\xff]+) HTTP\/\d\.\d$/.exec(line);
-  if (match === null) return { kind: "not-http" };
-  const [, method = "", target = ""] = match;
+  const request = parseRequestLine(bytes);
+  if (request === "not-http") return { kind: "not-http" };
+  if (request === undefined) return { kind: "need-more" };
+  const { method, target, lineEnd } = request;
   const headEnd = bytes.indexOf("\r\n\r\n", lineEnd);
   if (headEnd === -1) return { kind: "need-more" };
   const hosts = hostHeaders(bytes.toString("latin1", lineEnd + 2, headEnd));
   const authority = hosts.length === 1 ? hosts[0] : undefined;
   const host = authority === undefined ? undefined : hostOf(authority);
   return { kind: "head", head: { method, target, authority, host, hostCount: hosts.length } };
+}
+
+/** The first line of a request, or undefined while its end is missing. */
+function parseRequestLine(
+  bytes: Buffer,
+):
+  | { readonly method: string; readonly target: string; readonly lineEnd: number }
+  | "not-http"
+  | undefined {
+  const lineEnd = bytes.indexOf("\r\n");
+  const line = bytes.toString("latin1", 0, lineEnd === -1 ? bytes.length : lineEnd);
+  if (lineEnd === -1) return canBeRequestLine(line) ? undefined : "not-http";
+  // RFC 9112 section 3: single spaces and an upper-case HTTP-version; nothing else is a request line here.
+  const match = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~\x80-\xff]+) HTTP\/\d\.\d$/.exec(line);
+  if (match === null) return "not-http";
+  const [, method = "", target = ""] = match;
+  return { method, target, lineEnd };
 }
 
 /** Whether a line without its end can still become a request line; decided early so that other protocols need not wait. */

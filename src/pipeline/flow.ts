@@ -29,6 +29,8 @@ export interface Flow {
   readonly startedAt: number;
   /** The tunnel that carried this request, when there was one. */
   readonly parentId?: string;
+  /** Address and port that the client dialled itself, where the kernel redirected it; `destination` is what is dialled. */
+  readonly captured?: string;
 }
 
 const idPrefix = `${process.pid.toString(36)}${Date.now().toString(36)}`;

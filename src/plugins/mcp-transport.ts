@@ -72,7 +72,7 @@ export function bodyProblem({ headers, clearBody }: RequestContext): TransportPr
 
 /** Who calls: what the chain verified, and the process behind the connection. */
 export function callerOf({ identity, flow }: RequestContext): ToolCaller {
-  const peer = flow.client.process;
+  const { process: peer, caller: agent } = flow.client;
   const process =
     peer?.kind === "resolved"
       ? { binary: peer.executable, ancestors: peer.ancestors, aliases: peer.aliases }
@@ -81,6 +81,7 @@ export function callerOf({ identity, flow }: RequestContext): ToolCaller {
     ...(identity === undefined ? {} : { subject: identity.subject }),
     ...(identity?.clientId === undefined ? {} : { clientId: identity.clientId }),
     scopes: identity?.scopes ?? [],
+    ...(agent === undefined ? {} : { agent }),
     process,
   };
 }

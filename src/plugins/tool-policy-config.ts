@@ -87,6 +87,9 @@ const callers = z.strictObject({
   subjects: names().optional().describe("Subjects of the caller's token."),
   clients: names().optional().describe("Client ids of the caller's token."),
   scopes: names().optional().describe("Scopes, all of which the caller must have."),
+  agents: names()
+    .optional()
+    .describe("Names of agents, as the top-level callers block authenticates them."),
   binaries: names().optional().describe("Executables of the caller, by path or pattern (Linux)."),
 });
 

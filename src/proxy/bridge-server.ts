@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../errors.ts";
 import { type Destination, originForm, parseAbsoluteTarget } from "../net/destination.ts";
+import type { Reply } from "../pipeline/decision.ts";
 import { type BridgedConnection, bridgedRoute, type InnerLimits } from "./bridged-connection.ts";
 import { Http2Sessions } from "./http2-sessions.ts";
 import {
@@ -15,6 +16,7 @@ import {
   type SurfaceServices,
 } from "./outbound-request.ts";
 import { answerClientError, answerLast } from "./last-answer.ts";
+import { rawReply } from "./reply.ts";
 import { hasBody, upgradeProtocol } from "./request-head.ts";
 import { Turns } from "./turns.ts";
 
@@ -54,6 +56,10 @@ export class BridgeServer {
       const connection = this.#connections.get(request.socket);
       if (connection !== undefined) connection.latest = response;
       this.#turns.take(request, response, () => {
+        if (connection?.refusal !== undefined) {
+          refuseAll(response, connection.refusal);
+          return;
+        }
         serveRequest(this.#services, request, response, this.#surfaceOf(request));
       });
     };
@@ -61,6 +67,11 @@ export class BridgeServer {
     this.#http1.on("checkContinue", onRequest);
     this.#http1.on("upgrade", (request, socket, head) => {
       socket.on("error", ignore);
+      const refusal = this.#connections.get(socket)?.refusal;
+      if (refusal !== undefined) {
+        socket.end(rawReply(refusal));
+        return;
+      }
       if (this.#connections.get(socket)?.latest?.writableFinished === false) {
         // An answer is still owed: its bytes must not end up in the new protocol.
         socket.destroy();
@@ -145,6 +156,12 @@ function innerPath(target: string, destination: Destination): string {
     "request.misdirected",
     `the request is for ${parsed.destination.origin} inside a connection to ${destination.authority}`,
   );
+}
+
+/** The answer on a connection that was refused before its first request. */
+function refuseAll(response: http.ServerResponse, { status, headers, body }: Reply): void {
+  response.writeHead(status, { ...headers, "Content-Length": body.length, Connection: "close" });
+  response.end(body);
 }
 
 function ignore(): void {

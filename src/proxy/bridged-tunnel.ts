@@ -4,7 +4,7 @@ import type { TerminationFailure } from "../tlsbridge/terminator.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import type { Ending } from "./finish.ts";
 import type { CutReason, OpenTunnel } from "./tunnel-registry.ts";
-import { established, type PermittedTunnel, type TunnelServices } from "./tunnel-request.ts";
+import type { PermittedTunnel, TunnelServices } from "./tunnel-request.ts";
 
 /** Runs the bridged connection to its end. The origin is dialled when its first request is permitted. */
 export async function bridgeTunnel(
@@ -29,7 +29,7 @@ export async function bridgeTunnel(
   };
   services.tunnels.add(open);
   metrics.tunnelOpened();
-  client.write(established);
+  tunnel.answers.established(client);
   try {
     const outcome = await bridge.open(client, destination, head, context.signal);
     metrics.bridgeHandshake(outcome.kind);
@@ -39,7 +39,12 @@ export async function bridgeTunnel(
       return endingOf(client.bytesRead, client.bytesWritten, { failure: outcome.kind }, denial);
     }
     const { tlsSocket, alpnProtocol } = outcome;
-    const connection = { tunnel: flow, destination: destination.with({ scheme: "https" }), bridge };
+    const connection = {
+      tunnel: flow,
+      destination: destination.with({ scheme: "https" }),
+      bridge,
+      ...(tunnel.captured === undefined ? {} : { confirm: tunnel.captured.confirm }),
+    };
     await server.serve(tlsSocket, alpnProtocol, connection);
     const note = { bridged: alpnProtocol, closed: cutReason ?? "closed" };
     return endingOf(client.bytesRead, client.bytesWritten, note, undefined);

@@ -1,9 +1,18 @@
 /** Who is behind a client connection: its address always, its process where a policy judges callers. */
 import type { Socket } from "node:net";
 import type { PeerProcess, PeerProcesses } from "../net/peer-process.ts";
+import type { SocketEnd } from "../net/socket-table.ts";
 import type { Client } from "../pipeline/flow.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Runtime } from "./runtime.ts";
+
+/** What a surface knows of the caller. */
+export interface CallerSigns {
+  /** The Proxy-Authorization field. */
+  readonly credentials?: string | undefined;
+  /** The other end of the connection as the client sees it, where it is not our listener. */
+  readonly reached?: SocketEnd | undefined;
+}
 
 /** A caller that this machine cannot know is not worth a line for each of its connections. */
 const quietMs = 60_000;
@@ -27,11 +36,11 @@ export class Callers {
   /**
    * The client of a connection; a promise only where the generation's outbound chain asks for processes.
    *
-   * `credentials` is the Proxy-Authorization field. Throws ProxyError `auth.caller-unknown` where the generation
+   * Throws ProxyError `auth.caller-unknown` where the generation
    * wants callers to say who they are and this one does not.
    */
-  clientOf(socket: Socket, runtime: Runtime, credentials?: string): Client | Promise<Client> {
-    const caller = runtime.callers?.authenticate(socket, credentials);
+  clientOf(socket: Socket, runtime: Runtime, signs: CallerSigns = {}): Client | Promise<Client> {
+    const caller = runtime.callers?.authenticate(socket, signs.credentials);
     const client = {
       address: socket.remoteAddress ?? "",
       port: socket.remotePort ?? 0,
@@ -40,13 +49,20 @@ export class Callers {
     const links = runtime.outbound.callerLinks();
     if (links === undefined) return client;
     const known = this.#known.get(socket);
-    return known === undefined
-      ? this.#identified(socket, client, links)
-      : { ...client, process: known };
+    if (known !== undefined) return { ...client, process: known };
+    // The socket of a captured client has its own idea of where it is connected to.
+    const proxy = signs.reached ?? {
+      address: socket.localAddress ?? "",
+      port: socket.localPort ?? 0,
+    };
+    return this.#identified(socket, { client, proxy }, links);
   }
 
-  async #identified(socket: Socket, client: Client, links: readonly string[]): Promise<Client> {
-    const proxy = { address: socket.localAddress ?? "", port: socket.localPort ?? 0 };
+  async #identified(
+    socket: Socket,
+    { client, proxy }: { readonly client: Client; readonly proxy: SocketEnd },
+    links: readonly string[],
+  ): Promise<Client> {
     const found = await this.#peers.identify(socket, { client, proxy }, links);
     if (found.kind !== "resolved" && !this.#told.has(found)) {
       this.#told.add(found);

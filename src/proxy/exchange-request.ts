@@ -8,6 +8,7 @@ import type { Downstream } from "./downstream.ts";
 import type { FlowRecorder } from "./finish.ts";
 import type { Runtime } from "./runtime.ts";
 import type { StallWatch } from "./stall-watch.ts";
+import type { ConfirmCaptured } from "./tunnel-request.ts";
 
 /** What every exchange of the process shares. */
 export interface ExchangeServices {
@@ -33,6 +34,8 @@ export interface ExchangeRequest {
   readonly host: string;
   /** Set for an Upgrade; called when the upstream switched protocols. */
   readonly upgrade?: UpgradeRequest;
+  /** Set for a captured connection. */
+  readonly confirm?: ConfirmCaptured;
   /** Hears of a fault of the upstream, besides the client. */
   readonly onFault?: (error: ProxyError) => void;
 }

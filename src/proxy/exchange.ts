@@ -182,7 +182,12 @@ class Exchange {
 
   #send(permit: Permit, buffered: Buffer | undefined): void {
     if (this.#cancelled) return;
-    const { runtime, downstream } = this.#request;
+    const { confirm, runtime, downstream } = this.#request;
+    const confirming = confirm?.(permit, runtime.upstream, this.#cancellation);
+    if (confirming !== undefined) {
+      confirming.then(() => this.#send(permit, buffered)).catch((error) => this.#fail(error));
+      return;
+    }
     this.#context.trace?.sent();
     const sentAt = performance.now();
     this.#upstream = new UpstreamRequest({
@@ -300,7 +305,7 @@ class Exchange {
         "exchange fault",
       );
     }
-    this.#refused = statusOf(denial) === 403;
+    this.#refused = statusOf(denial) === 403 || denial.code === "request.misdirected";
     this.#upstream?.abort("the exchange failed");
     const { downstream } = this.#request;
     if (downstream.headSent) {

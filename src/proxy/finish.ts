@@ -31,7 +31,7 @@ export interface Ending {
 
 /** What is known of a message that is no flow. */
 export interface RefusedHead {
-  readonly surface: "forward" | "reverse" | "bridge";
+  readonly surface: "forward" | "reverse" | "bridge" | "transparent";
   readonly client: string;
   readonly method: string;
   /** The tunnel that carried it, when there was one. */
@@ -148,6 +148,7 @@ export class FlowRecorder {
     if (identity !== undefined) line["subject"] = identity.subject;
     if (flow.client.caller !== undefined) line["caller"] = flow.client.caller;
     if (flow.parentId !== undefined) line["parent"] = flow.parentId;
+    if (flow.captured !== undefined) line["captured"] = flow.captured;
     if (ending.denial !== undefined) {
       line["code"] = ending.denial.code;
       line["reason"] = ending.denial.message;

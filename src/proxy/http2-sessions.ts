@@ -101,11 +101,17 @@ export class Http2Sessions {
     const protocol = textOf(fields[":protocol"]);
     const method = protocol === undefined ? (textOf(fields[":method"]) ?? "") : "GET";
     const downstream = new Http2Downstream(stream, { method, fields, raw }, stallLimits(lease));
+    if (connection.refusal !== undefined) {
+      lease.release();
+      downstream.reply(connection.refusal);
+      stream.session?.close();
+      return;
+    }
     try {
       const parsed = parse(fields, raw, connection.destination, this.#limits.maxHeaders);
       checkMethod(parsed.method);
       checkLoop(parsed.headers, services.pseudonym);
-      const { onFault, ...facts } = bridgedRoute(connection);
+      const { onFault, confirm, ...facts } = bridgedRoute(connection);
       const flow = makeFlow({ direction: "outbound", ...facts });
       const { runtime } = lease;
       const upgrade: UpgradeRequest | undefined =
@@ -126,6 +132,7 @@ export class Http2Sessions {
         path: parsed.path,
         host: connection.destination.authority,
         ...(onFault === undefined ? {} : { onFault }),
+        ...(confirm === undefined ? {} : { confirm }),
         ...(upgrade === undefined ? {} : { upgrade }),
       });
       void run.finally(() => lease.release());

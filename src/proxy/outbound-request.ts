@@ -4,6 +4,7 @@ import type { Socket } from "node:net";
 import type { ProxyError } from "../errors.ts";
 import type { IdleSweeper } from "../net/idle-sweeper.ts";
 import type { Destination } from "../net/destination.ts";
+import type { SocketEnd } from "../net/socket-table.ts";
 import { type Client, makeFlow, type Transport } from "../pipeline/flow.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { Callers } from "./callers.ts";
@@ -22,6 +23,7 @@ import {
 } from "./request-head.ts";
 import type { Lease, Runtime, RuntimeHolder } from "./runtime.ts";
 import type { TunnelRegistry } from "./tunnel-registry.ts";
+import type { ConfirmCaptured } from "./tunnel-request.ts";
 import { upgradeOf } from "./upgrade.ts";
 
 /** What every surface shares. */
@@ -42,6 +44,11 @@ export interface Route {
   /** Peer of the connection that the agent opened, where the surface knows it already. */
   readonly client?: Client;
   readonly parentId?: string;
+  /** Where the client of a captured connection was going, and the check that goes with it. */
+  readonly captured?: string;
+  readonly confirm?: ConfirmCaptured;
+  /** The other end of the client's connection as the client sees it, where it is not our listener. */
+  readonly reached?: SocketEnd;
   /** Hears of a fault of the upstream. */
   readonly onFault?: (error: ProxyError) => void;
 }
@@ -102,7 +109,10 @@ export function serveRequest(
     };
     const client =
       routed.client ??
-      services.callers.clientOf(request.socket, runtime, request.headers["proxy-authorization"]);
+      services.callers.clientOf(request.socket, runtime, {
+        credentials: request.headers["proxy-authorization"],
+        reached: routed.reached,
+      });
     if (client instanceof Promise) client.then(start, refuse);
     else start(client);
   } catch (error) {
@@ -120,7 +130,7 @@ function exchangeOf(
     readonly upgrade: UpgradeRequest | undefined;
   },
 ): ExchangeRequest {
-  const { destination, path, transport, parentId, onFault } = routed;
+  const { destination, path, transport, parentId, captured, confirm, onFault } = routed;
   const { upgrade, ...shared } = parts;
   const flow = makeFlow({
     direction: "outbound",
@@ -128,6 +138,7 @@ function exchangeOf(
     client,
     destination,
     ...(parentId === undefined ? {} : { parentId }),
+    ...(captured === undefined ? {} : { captured }),
   });
   return {
     ...shared,
@@ -135,6 +146,7 @@ function exchangeOf(
     path,
     host: destination.authority,
     ...(onFault === undefined ? {} : { onFault }),
+    ...(confirm === undefined ? {} : { confirm }),
     ...(upgrade === undefined ? {} : { upgrade }),
   };
 }

@@ -8,7 +8,7 @@ import { splice } from "../net/splice.ts";
 import { Cancellation } from "../pipeline/cancellation.ts";
 import type { Ending } from "./finish.ts";
 import type { CutReason, OpenTunnel } from "./tunnel-registry.ts";
-import { established, type PermittedTunnel, type TunnelServices } from "./tunnel-request.ts";
+import type { PermittedTunnel, TunnelServices } from "./tunnel-request.ts";
 
 /** A tunnel that is to be spliced. */
 export interface SplicedTunnel extends PermittedTunnel {
@@ -28,6 +28,7 @@ export async function spliceTunnel(
   const { recorder } = services;
   const { metrics } = recorder;
   const startedAt = performance.now();
+  await tunnel.captured?.confirm(permit, runtime.upstream, context.cancellation);
   const reader = adaptiveReader();
   const upstream = await runtime.upstream.connect(permit, {
     signal: context.cancellation,
@@ -46,7 +47,7 @@ export async function spliceTunnel(
   services.tunnels.add(open);
   metrics.tunnelOpened();
   const openedAt = performance.now();
-  client.write(established);
+  tunnel.answers.established(client);
   try {
     const head = tunnel.checkServerName ? await checkedHead(tunnel, upstream) : tunnel.head;
     const result = await splice(client, upstream, {

@@ -1,15 +1,42 @@
 /** A CONNECT between its listener and the code that carries it. */
 import type { Socket } from "node:net";
 import type { HeaderList } from "../http/headers.ts";
+import type { AbortSource } from "../net/abort-source.ts";
 import type { IdleSweeper } from "../net/idle-sweeper.ts";
 import type { RequestContext } from "../pipeline/context.ts";
+import type { Reply } from "../pipeline/decision.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
+import type { Upstream } from "../upstream/upstream.ts";
 import type { FlowRecorder } from "./finish.ts";
+import { rawReply } from "./reply.ts";
 import type { Runtime } from "./runtime.ts";
 import type { TunnelRegistry } from "./tunnel-registry.ts";
 
-/** One CONNECT as a listener hands it over. */
+/** How the client of a tunnel hears what became of it. */
+export interface TunnelAnswers {
+  established(client: Socket): void;
+  refused(client: Socket, reply: Reply): void;
+}
+
+/** A client that knows nothing of a proxy: the kernel redirected its connection. */
+export interface CapturedClient {
+  readonly isTls: boolean;
+  readonly confirm: ConfirmCaptured;
+}
+
+/**
+ * Asked with each permit before anything is dialled for a captured connection; nothing once the first answer was good.
+ *
+ * Rejects with `request.misdirected` when the client dialled an address that the permitted name does not have.
+ */
+export type ConfirmCaptured = (
+  permit: Permit,
+  upstream: Upstream,
+  signal: AbortSource,
+) => Promise<void> | undefined;
+
+/** One CONNECT, or one captured connection, as a listener hands it over. */
 export interface TunnelRequest {
   readonly runtime: Runtime;
   readonly flow: Flow;
@@ -18,10 +45,16 @@ export interface TunnelRequest {
   readonly head: Buffer;
   /** End-to-end fields of the CONNECT, for plugins. */
   readonly headers: HeaderList;
+  readonly answers: TunnelAnswers;
+  /** Absent for a CONNECT. */
+  readonly captured?: CapturedClient;
 }
 
-/** Answers a CONNECT that may be served. */
-export const established = "HTTP/1.1 200 Connection Established\r\n\r\n";
+/** The answers to a CONNECT. */
+export const connectAnswers: TunnelAnswers = {
+  established: (client) => client.write("HTTP/1.1 200 Connection Established\r\n\r\n"),
+  refused: (client, reply) => client.write(rawReply(reply)),
+};
 
 /** What every tunnel of the process shares. */
 export interface TunnelServices {

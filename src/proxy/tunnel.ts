@@ -1,13 +1,12 @@
 /** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
-import type { Socket } from "node:net";
 import { Cancellation } from "../pipeline/cancellation.ts";
 import { RequestContext } from "../pipeline/context.ts";
-import type { Denial } from "../pipeline/decision.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import { bridgeTunnel } from "./bridged-tunnel.ts";
 import type { Ending } from "./finish.ts";
-import { denialOf, rawReply, renderDenial, statusOf } from "./reply.ts";
+import { notTls, refuse, refuseInsideTls, refuseOutside } from "./refused-tunnel.ts";
+import { denialOf } from "./reply.ts";
 import { spliceTunnel } from "./spliced-tunnel.ts";
 import { planFor, planWith, unseenRefusal } from "./tunnel-plan.ts";
 import type { TunnelRequest, TunnelServices } from "./tunnel-request.ts";
@@ -40,9 +39,9 @@ export async function tunnel(
       ? await carry(services, bridge, request, context, skipped).finally(() =>
           services.tunnels.leave(),
         )
-      : refuseFull(services, client);
+      : refuseFull(services, request);
   } catch (error) {
-    ending = refuse(client, denialOf(error), leaving.aborted);
+    ending = refuse(request, denialOf(error), leaving.aborted);
   }
   client.destroySoon();
   await services.recorder.finished(context, skipped ? undefined : runtime.outbound, ending);
@@ -55,9 +54,12 @@ async function carry(
   context: RequestContext,
   skipped: boolean,
 ): Promise<Ending> {
-  const { runtime, flow, client } = request;
+  const { runtime, flow, captured } = request;
   const { recorder } = services;
   const planned = planFor(runtime.bridge, flow.destination, skipped);
+  // What was captured has shown what it is; there is nothing to open in a protocol of another kind.
+  const isRaw = captured !== undefined && !captured.isTls;
+  const canOpen = planned === "bridge" && !isRaw;
   let isDeferred = false;
   let permit: Permit;
   if (skipped) {
@@ -65,14 +67,14 @@ async function carry(
   } else {
     const startedAt = performance.now();
     const verdict = await runtime.outbound.runRequest(context, {
-      deferDefault: planned === "bridge",
+      deferDefault: canOpen,
     });
     recorder.phase(context, "pipeline", startedAt);
-    if ("denial" in verdict) return refuse(client, verdict.denial, context.cancellation.aborted);
-    if ("reply" in verdict) {
-      client.write(rawReply(verdict.reply));
-      const { status } = verdict.reply;
-      return { status, bytesReceived: 0, bytesSent: 0, refused: true, cancelled: false };
+    if (!("permit" in verdict)) {
+      const parts = { ...request, context, verdict };
+      return captured !== undefined && canOpen
+        ? refuseInsideTls(services, bridge, parts)
+        : refuseOutside(parts);
     }
     permit = verdict.permit;
     isDeferred = verdict.isDeferred === true;
@@ -81,29 +83,21 @@ async function carry(
   const parts = { ...request, context, permit, skipped };
   const plan = planWith(planned, context.tunnelTerms);
   if (isDeferred && plan !== "bridge") {
-    return refuse(client, runtime.outbound.defaultDenial(context), false);
+    return refuse(request, runtime.outbound.defaultDenial(context), false);
   }
   const message = unseenRefusal(plan, flow.destination, context.tunnelTerms);
-  if (message !== undefined) return refuse(client, { code: "policy.forbidden", message }, false);
-  if (plan === "bridge") return bridgeTunnel(services, bridge, parts);
-  return spliceTunnel(services, { ...parts, checkServerName: plan === "passthrough" });
+  if (message !== undefined) return refuse(request, { code: "policy.forbidden", message }, false);
+  if (plan === "bridge") {
+    return isRaw
+      ? refuse(request, notTls(flow.destination), false)
+      : bridgeTunnel(services, bridge, parts);
+  }
+  const checkServerName = plan === "passthrough" && !isRaw;
+  return spliceTunnel(services, { ...parts, checkServerName });
 }
 
-function refuseFull({ recorder }: TunnelServices, client: Socket): Ending {
+function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {
   recorder.metrics.refused("tunnels");
   const message = "too many tunnels are open (limits.max_tunnels)";
-  return refuse(client, { code: "proxy.overloaded", message }, false);
-}
-
-function refuse(client: Socket, denial: Denial, cancelled: boolean): Ending {
-  const reply = renderDenial(denial);
-  if (!client.destroyed) client.write(rawReply(reply));
-  return {
-    status: reply.status,
-    bytesReceived: 0,
-    bytesSent: reply.body.length,
-    denial,
-    refused: statusOf(denial) < 500 || denial.plugin !== undefined,
-    cancelled,
-  };
+  return refuse(request, { code: "proxy.overloaded", message }, false);
 }

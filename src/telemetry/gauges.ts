@@ -7,6 +7,7 @@ const gauges = {
   bridge_ca_expiry_timestamp_seconds:
     "When the certificate authority of the bridge runs out; 0 without a bridge.",
   client_connections: "Connections that clients hold open.",
+  transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",
   upstream_connections: "Connections to upstreams that are open.",
   ready: "1 while /readyz answers 200, else 0.",
 } as const;

@@ -13,6 +13,8 @@ export interface ToolCaller {
   readonly subject?: string;
   readonly clientId?: string;
   readonly scopes: readonly string[];
+  /** The authenticated name of the agent. */
+  readonly agent?: string;
   readonly process: CallerFacts;
 }
 
@@ -38,6 +40,7 @@ export interface CallerSource {
   readonly subjects?: readonly string[] | undefined;
   readonly clients?: readonly string[] | undefined;
   readonly scopes?: readonly string[] | undefined;
+  readonly agents?: readonly string[] | undefined;
   readonly binaries?: readonly string[] | undefined;
 }
 
@@ -93,10 +96,11 @@ export class ToolRule {
     return this.#admits(caller);
   }
 
-  #admits({ subject, clientId, scopes, process }: ToolCaller): boolean {
+  #admits({ subject, clientId, scopes, agent, process }: ToolCaller): boolean {
     const wanted = this.#callers;
     if (wanted.subjects !== undefined && !isIn(wanted.subjects, subject)) return false;
     if (wanted.clients !== undefined && !isIn(wanted.clients, clientId)) return false;
+    if (wanted.agents !== undefined && !isIn(wanted.agents, agent)) return false;
     if (wanted.scopes?.every((scope) => scopes.includes(scope)) === false) return false;
     return this.#binaries === undefined || this.#binaries.matches(process);
   }

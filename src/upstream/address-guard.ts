@@ -17,6 +17,7 @@ import {
 import type { AbortSource } from "../net/abort-source.ts";
 import type { Destination } from "../net/destination.ts";
 import type { OwnListeners } from "./own-listeners.ts";
+import { RecentAnswers } from "./recent-answers.ts";
 import type { Resolver } from "./resolver.ts";
 
 /** RFC 6761 section 6.3, and what Linux distributions write into /etc/hosts. */
@@ -68,6 +69,7 @@ export interface JudgedAddress {
 /** Vets destinations for one generation. */
 export class AddressGuard {
   readonly #options: AddressGuardOptions;
+  readonly #recent = new RecentAnswers();
 
   constructor(options: AddressGuardOptions) {
     this.#options = options;
@@ -158,10 +160,29 @@ export class AddressGuard {
     throw this.#forbidden(destination, "own-listener", destination.host);
   }
 
+  /**
+   * Throws `request.misdirected` unless `captured`, which a client dialled itself, is an address of the destination.
+   *
+   * Nothing is dialled for this: it tells a client that lies about one of the two from one that does not.
+   */
+  async confirm({ host }: Destination, captured: IpAddress, signal: AbortSource): Promise<void> {
+    const literal = parseAddress(host);
+    if (literal?.equals(captured) === true || this.#recent.has(host, captured)) return;
+    const addresses =
+      literal === undefined && !isMetadataName(host) ? await this.#resolve(host, signal) : [];
+    if (addresses.some((address) => address.equals(captured))) return;
+    throw new ProxyError(
+      "request.misdirected",
+      `the connection was made to ${captured.toString()}, which is no address of ${host} (listener.transparent.pin)`,
+    );
+  }
+
   async #resolve(host: string, signal: AbortSource): Promise<readonly IpAddress[]> {
     const answers = await this.#options.resolver.resolve(host, signal);
     // ::ffff:192.0.2.1 is dialled as 192.0.2.1: what is judged must be that address too.
-    return answers.flatMap((answer) => parseAddress(answer)?.unmapped() ?? []);
+    const addresses = answers.flatMap((answer) => parseAddress(answer)?.unmapped() ?? []);
+    this.#recent.add(host, addresses);
+    return addresses;
   }
 
   /** Why an address may not be dialled, or undefined. */

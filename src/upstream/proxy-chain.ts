@@ -73,6 +73,13 @@ export class ProxyChain implements Upstream, OperatorUpstream {
     return this.#reach(destination, vetted, options);
   }
 
+  async confirm(permit: Permit, captured: IpAddress, signal: AbortSource): Promise<void> {
+    const { direct, routes } = this.#options;
+    const way = routes.decide(permit.destination);
+    const isOurs = way === "direct" || way.connectBy === "address" || permit.destination.isAddress;
+    if (isOurs) await direct.confirm(permit, captured, signal);
+  }
+
   /** The services that the operator's file names take the same ways. */
   async connectOperator(destination: Destination, signal: AbortSource): Promise<net.Socket> {
     const { routes, guard } = this.#options;

@@ -37,6 +37,12 @@ export interface Upstream {
   /** Rejects with ProxyError `upstream.*`. The socket is the caller's to destroy. */
   connect(permit: Permit, options: ConnectOptions): Promise<net.Socket>;
   /**
+   * Rejects with `request.misdirected` when `captured`, which the client dialled, is no address of the destination.
+   *
+   * Resolves unseen where a parent proxy resolves the name.
+   */
+  confirm(permit: Permit, captured: IpAddress, signal: AbortSource): Promise<void>;
+  /**
    * The parent that takes a permitted plain request whole; undefined where a connection to the destination is opened.
    *
    * Throws what connect() rejects with. Asked for each request: connections to a parent serve many destinations.
@@ -69,6 +75,10 @@ export class DirectUpstream implements Upstream, OperatorUpstream {
   constructor(options: DirectUpstreamOptions) {
     this.#guard = options.guard;
     this.#connectTimeoutMs = options.connectTimeoutMs;
+  }
+
+  confirm(permit: Permit, captured: IpAddress, signal: AbortSource): Promise<void> {
+    return this.#guard.confirm(permit.destination, captured, signal);
   }
 
   async connect(permit: Permit, options: ConnectOptions): Promise<net.Socket> {

@@ -48,3 +48,19 @@ test.skipIf(!hasCurl)("--keep prints curl lines that work, until it is interrupt
   const [code] = (await once(child, "exit")) as [number];
   expect(code).toBe(0);
 });
+
+test("demo:tools prints the table of tool calls, each row as promised", async () => {
+  const { stdout, stderr } = await run(process.execPath, ["examples/mcp-tool-policy/main.ts"]);
+  expect(stdout).not.toContain("✗");
+  expect(stdout.match(/✓/g)).toHaveLength(10);
+  expect(stdout).toMatch(
+    /fetch_url\("https:\/\/malicious\.com"\) +\| BLOCKED +\| BLOCKED, JSON-RPC/,
+  );
+  expect(stdout).toMatch(/fetch_url\("https:\/\/api\.weather\.gov"\) +\| ALLOWED +\| ALLOWED/);
+  expect(stdout).toMatch(/169\.254\.169\.254\/metadata"\) +\| BLOCKED +\| BLOCKED, JSON-RPC/);
+  expect(stdout).toContain("tools/list shows the agent: fetch_url, read_file");
+  expect(stdout).toContain(
+    'calls that reached the server: fetch_url("https://api.weather.gov"), read_file',
+  );
+  expect(stderr).toBe("");
+});

@@ -48,6 +48,7 @@ export function settings(over: Settings = {}): Settings {
       reverse_proxy_addr: "127.0.0.1:0",
       session_api_addr: "127.0.0.1:0",
       health_addr: "127.0.0.1:0",
+      transparent_proxy_addr: "off",
     },
     stats: { address: "127.0.0.1:0" },
     egress: { allow_ips: ["127.0.0.0/8"] },

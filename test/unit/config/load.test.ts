@@ -43,6 +43,11 @@ describe("presets", () => {
       reverse_proxy_backend: "http://127.0.0.1:8000",
       forward_proxy_addr: ":8081",
       transparent_proxy_addr: ":8082",
+      transparent: {
+        pin: "strict",
+        sniff_timeout: "5s",
+        opaque_ports: [21, 22, 25, 110, 143, 587, 3306, 5432],
+      },
       session_api_addr: "127.0.0.1:9094",
       health_addr: ":9091",
       skip_hosts: [],

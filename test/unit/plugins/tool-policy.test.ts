@@ -1,4 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { readFile } from "node:fs/promises";
+import { parse } from "yaml";
 import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { decodeBody } from "../../../src/http/body.ts";
 import { HeaderList } from "../../../src/http/headers.ts";
@@ -496,6 +498,13 @@ describe("callers", () => {
     expect(await asked(callers, claims)).toBe(expected);
   });
 
+  test("agents are judged by the name that they authenticated with", async () => {
+    serve({ rules: [{ ...rule, callers: { agents: ["builder"] } }] });
+    expect((await outcome(call("t", {}), { client: { caller: "builder" } })).action).toBe("allow");
+    expect((await outcome(call("t", {}), { client: { caller: "other" } })).action).toBe("deny");
+    expect((await outcome(call("t", {}))).action).toBe("deny");
+  });
+
   test("binaries are judged by path, and a caller nobody knows has none", async () => {
     expect(await asked({ binaries: ["/usr/bin/python3"] }, {}, "/usr/bin/python3")).toBe("allow");
     expect(await asked({ binaries: ["/usr/bin/*"] }, {}, "/usr/bin/python3")).toBe("allow");
@@ -799,4 +808,15 @@ describe("a file", () => {
     );
     expect(problemsOf(toolPolicy, { servers: [] })).toHaveLength(1);
   });
+});
+
+test("the file of docs/tool-policy.md is taken as it stands", async () => {
+  const document = await readFile("docs/tool-policy.md", "utf8");
+  const files = [...document.matchAll(/^```yaml\n([^]*?)^```/gm)].map(([, text = ""]) =>
+    parse(text),
+  );
+  expect(files.length).toBeGreaterThan(1);
+  for (const file of files as { config?: object }[]) {
+    expect(problemsOf(toolPolicy, file.config ?? file)).toEqual([]);
+  }
 });

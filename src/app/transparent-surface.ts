@@ -1,0 +1,142 @@
+/** The transparent listener of one process: open, switched off, or not possible here, and what that means for readiness. */
+import { durationMs } from "../config/duration.ts";
+import { parseListenAddress } from "../config/listen-address.ts";
+import type { Config } from "../config/presets.ts";
+import { messageOf } from "../errors.ts";
+import type { BindAddress } from "../listener/listener.ts";
+import { TransparentListener } from "../listener/transparent.ts";
+import { loadOriginalDestinations } from "../net/original-destination.ts";
+import { OwnDials } from "../net/own-dials.ts";
+import type { BridgeServer } from "../proxy/bridge-server.ts";
+import type { SurfaceServices } from "../proxy/outbound-request.ts";
+import type { OwnListeners } from "../upstream/own-listeners.ts";
+import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+
+/** What it is made of. */
+export interface TransparentSurfaceParts {
+  readonly config: Config;
+  readonly services: SurfaceServices;
+  readonly bridge: BridgeServer;
+  readonly ownListeners: OwnListeners;
+  /** Whether the file itself has the key. */
+  isWritten(this: void, key: "transparent_proxy_addr" | "egress_enforcement"): boolean;
+}
+
+/** How it is. */
+export type TransparentState =
+  | { readonly kind: "off" }
+  | { readonly kind: "bound"; readonly address: BindAddress }
+  | { readonly kind: "unavailable"; readonly reason: string };
+
+/** Opens and closes it. */
+export class TransparentSurface {
+  readonly #parts: TransparentSurfaceParts;
+  #listener: TransparentListener | undefined;
+  #ownDials: OwnDials | undefined;
+  #state: TransparentState = { kind: "off" };
+
+  constructor(parts: TransparentSurfaceParts) {
+    this.#parts = parts;
+  }
+
+  get state(): TransparentState {
+    return this.#state;
+  }
+
+  get connections(): number {
+    return this.#listener?.connections ?? 0;
+  }
+
+  /** Rejects with `listener.unavailable` only where the file names an address that is taken. */
+  async open(): Promise<void> {
+    const { config, services } = this.#parts;
+    const { transparent_proxy_addr: address } = config.listener;
+    const { log, metrics } = services.recorder;
+    metrics.gauge("transparent_listener_up", () => (this.#state.kind === "bound" ? 1 : 0));
+    if (address === undefined) return;
+    this.#state = await this.#openAt(address);
+    if (this.#state.kind !== "unavailable") return;
+    const { reason } = this.#state;
+    const line = { key: "listener.transparent_proxy_addr", address, reason };
+    log[this.#isRequired ? "error" : "warn"](
+      line,
+      `the transparent listener is not open: ${reason}; redirected connections are refused by the kernel`,
+    );
+  }
+
+  /** Why the process must get no traffic: the file says that capture is enforced, and nothing captured can be served. */
+  notReady(): string | undefined {
+    return this.#isRequired ? this.note() : undefined;
+  }
+
+  /** What a probe should say although the process is ready. */
+  note(): string | undefined {
+    return this.#state.kind === "unavailable"
+      ? `transparent listener not open: ${this.#state.reason}`
+      : undefined;
+  }
+
+  async close(deadlineMs: number): Promise<void> {
+    await this.#listener?.close(deadlineMs);
+    this.#ownDials?.close();
+  }
+
+  /** A default that cannot be had (another system, a port that is taken) is no fault of the operator's file. */
+  get #isRequired(): boolean {
+    const { config, isWritten } = this.#parts;
+    return config.egress_enforcement === "enforce-redirect" && isWritten("egress_enforcement");
+  }
+
+  async #openAt(text: string): Promise<TransparentState> {
+    const { config, services, bridge, ownListeners, isWritten } = this.#parts;
+    const loaded = await loadOriginalDestinations();
+    if ("unavailable" in loaded) return { kind: "unavailable", reason: loaded.unavailable };
+    const ownDials = new OwnDials();
+    const { pin, sniff_timeout: timeout, opaque_ports: ports } = config.listener.transparent;
+    const make = (): TransparentListener =>
+      new TransparentListener(services, bridge, {
+        originals: loaded.destinations,
+        pin,
+        sniffTimeoutMs: durationMs(timeout),
+        opaquePorts: new Set(ports),
+        limits: listenerLimits(config),
+        ownDials,
+      });
+    try {
+      const { listener, address } = await bindWide(make, text);
+      this.#listener = listener;
+      this.#ownDials = ownDials;
+      ownListeners.add(address.host, address.port);
+      return { kind: "bound", address };
+    } catch (error) {
+      ownDials.close();
+      if (isWritten("transparent_proxy_addr")) throw error;
+      return { kind: "unavailable", reason: messageOf(error) };
+    }
+  }
+}
+
+/** An address without a host takes both families: connections over IPv6 are redirected, too. */
+async function bindWide(
+  make: () => TransparentListener,
+  text: string,
+): Promise<{ readonly listener: TransparentListener; readonly address: BindAddress }> {
+  const wanted = bindAddressOf(text);
+  const isWide = parseListenAddress(text)?.host === undefined;
+  if (isWide) {
+    const listener = make();
+    try {
+      return { listener, address: await listener.bind({ ...wanted, host: "::" }) };
+    } catch (error) {
+      if (!isWithoutIpv6(error)) throw error;
+    }
+  }
+  const listener = make();
+  return { listener, address: await listener.bind(wanted) };
+}
+
+function isWithoutIpv6(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  return code === "EAFNOSUPPORT" || code === "EADDRNOTAVAIL";
+}

@@ -1,0 +1,125 @@
+/** Plain HTTP on captured connections: every request is judged for itself, and all of one connection go to one place. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { ProxyError } from "../errors.ts";
+import {
+  type Destination,
+  originForm,
+  parseAbsoluteTarget,
+  parseAuthority,
+  parseHostHeader,
+} from "../net/destination.ts";
+import { answerLast } from "../proxy/last-answer.ts";
+import {
+  responseFor,
+  type Route,
+  serveRequest,
+  type SurfaceServices,
+} from "../proxy/outbound-request.ts";
+import { upgradeProtocol } from "../proxy/request-head.ts";
+import type { Captured } from "./captured.ts";
+import type { ListenerHandlers } from "./listener.ts";
+
+interface Connection {
+  readonly captured: Captured | undefined;
+  /** What its first request named. */
+  destination: Destination | undefined;
+}
+
+/** Parses what arrives on captured connections and hands it to the journeys. */
+export class CapturedHttp implements ListenerHandlers {
+  readonly #services: SurfaceServices;
+  readonly #connections = new WeakMap<Socket, Connection>();
+  readonly #surface = {
+    surface: "transparent",
+    route: (request: IncomingMessage) => this.#routeOf(request),
+  } as const;
+
+  constructor(services: SurfaceServices) {
+    this.#services = services;
+  }
+
+  /** Call before the connection is served. Without `captured` its requests are refused: nobody redirected them. */
+  add(socket: Socket, captured: Captured | undefined): void {
+    this.#connections.set(socket, { captured, destination: undefined });
+  }
+
+  onRequest(request: IncomingMessage, response: ServerResponse): void {
+    serveRequest(this.#services, request, response, this.#surface);
+  }
+
+  carriesUpgrade(request: IncomingMessage): boolean {
+    return upgradeProtocol(request) !== undefined;
+  }
+
+  onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
+    client.on("error", ignore);
+    serveRequest(this.#services, request, responseFor(request, client), this.#surface, head);
+  }
+
+  onConnect(_request: IncomingMessage, client: Socket, _head: Buffer): void {
+    client.on("error", ignore);
+    answerLast(client, {
+      code: "request.method-not-allowed",
+      message:
+        "CONNECT belongs on the forward port: this connection was redirected on its way elsewhere",
+    });
+  }
+
+  #routeOf(request: IncomingMessage): Route {
+    const connection = this.#connections.get(request.socket);
+    const captured = connection?.captured;
+    if (connection === undefined || captured === undefined) throw notRedirected();
+    const { destination, path } = targetOf(request, captured);
+    connection.destination ??= destination;
+    if (!connection.destination.equals(destination)) {
+      throw new ProxyError(
+        "request.misdirected",
+        `the request is for ${destination.authority} on a connection to ${connection.destination.authority}`,
+      );
+    }
+    const { original, authority, confirm } = captured;
+    return {
+      destination,
+      path,
+      transport: "transparent",
+      captured: authority,
+      confirm,
+      reached: original,
+    };
+  }
+}
+
+/** A client that came by itself: nothing says where it wanted to go. */
+export function notRedirected(): ProxyError {
+  return new ProxyError(
+    "request.misdirected",
+    "this listener serves redirected connections only (listener.transparent_proxy_addr); a client that knows of the proxy uses listener.forward_proxy_addr",
+  );
+}
+
+/** Where a request goes: to the host that it names, at the port that the client dialled. */
+function targetOf(
+  request: IncomingMessage,
+  { authority, original }: Captured,
+): { readonly destination: Destination; readonly path: string } {
+  const target = request.url ?? "";
+  const { host } = request.headers;
+  if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");
+  const absolute = target.startsWith("/") ? undefined : parseAbsoluteTarget(target);
+  // HTTP/1.0 may leave the host out; the address is then all that is known.
+  const named =
+    absolute?.destination ??
+    (host === undefined ? parseAuthority(authority, "http", 80) : parseHostHeader(host, "http"));
+  if (named.port !== original.port || named.scheme !== "http") {
+    throw new ProxyError(
+      "request.misdirected",
+      `the request is for ${named.origin} on a connection to port ${original.port}`,
+    );
+  }
+  return { destination: named, path: absolute?.path ?? originForm(target) };
+}
+
+function ignore(): void {
+  // `close` follows and is what ends the flow.
+}

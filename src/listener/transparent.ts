@@ -1,0 +1,239 @@
+/**
+ * Redirected connections: the kernel says where they were going, their first bytes say whom they speak to.
+ *
+ * A name becomes the destination that is judged, resolved and dialled, never the address that the client chose beside it.
+ * Without a name the destination is the address, and only rules for addresses can allow it.
+ */
+import net, { type AddressInfo, type Socket } from "node:net";
+import { ProxyError } from "../errors.ts";
+import { HeaderList } from "../http/headers.ts";
+import { isHostName } from "../net/client-hello.ts";
+import { type Destination, parseAuthority } from "../net/destination.ts";
+import type { OriginalDestinations } from "../net/original-destination.ts";
+import { sniff, type Sniffed } from "../net/sniff.ts";
+import { type Client, makeFlow } from "../pipeline/flow.ts";
+import type { BridgeServer } from "../proxy/bridge-server.ts";
+import { rawAnswers, tlsAnswers } from "../proxy/captured-answers.ts";
+import type { SurfaceServices } from "../proxy/outbound-request.ts";
+import { denialOf, renderDenial } from "../proxy/reply.ts";
+import { tunnel } from "../proxy/tunnel.ts";
+import type { TunnelAnswers } from "../proxy/tunnel-request.ts";
+import { type Captured, capturedAt, type Pin } from "./captured.ts";
+import { CapturedHttp, notRedirected } from "./captured-http.ts";
+import { type BindAddress, Listener, type ListenerLimits } from "./listener.ts";
+
+/** How captured connections are read. */
+export interface TransparentOptions {
+  readonly originals: OriginalDestinations;
+  readonly pin: Pin;
+  /** How long a client may take to show its first bytes; one that says nothing waits for the server to speak. */
+  readonly sniffTimeoutMs: number;
+  /** Ports where servers speak first: their clients are not waited for, and judged by address. */
+  readonly opaquePorts: ReadonlySet<number>;
+  readonly limits: ListenerLimits;
+  /** Connections of this process; one that arrives here is a loop. */
+  readonly ownDials: { has(address: string | undefined, port: number | undefined): boolean };
+}
+
+const nothing = Buffer.alloc(0);
+
+/** The listener for redirected connections. */
+export class TransparentListener {
+  readonly #services: SurfaceServices;
+  readonly #bridge: BridgeServer;
+  readonly #options: TransparentOptions;
+  readonly #http: CapturedHttp;
+  readonly #httpListener: Listener;
+  readonly #server: net.Server;
+  readonly #open = new Set<Socket>();
+  #draining = false;
+
+  constructor(services: SurfaceServices, bridge: BridgeServer, options: TransparentOptions) {
+    this.#services = services;
+    this.#bridge = bridge;
+    this.#options = options;
+    this.#http = new CapturedHttp(services);
+    this.#httpListener = new Listener(this.#http, options.limits, services.recorder.metrics);
+    // As the sockets of an HTTP server: a tunnel has half-closes.
+    this.#server = net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true });
+    this.#server.on("connection", (socket) => this.#onConnection(socket));
+  }
+
+  /** Connections that are open now. */
+  get connections(): number {
+    return this.#open.size;
+  }
+
+  /** Binds and resolves with what was bound; rejects with `listener.unavailable` when it is taken. */
+  bind(address: BindAddress): Promise<BindAddress> {
+    return new Promise((resolve, reject) => {
+      const onError = (error: Error): void => {
+        const message = `${address.host}:${address.port} cannot be listened on: ${error.message}`;
+        reject(new ProxyError("listener.unavailable", message, { cause: error }));
+      };
+      this.#server.once("error", onError);
+      this.#server.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
+        this.#server.removeListener("error", onError);
+        // EMFILE while accepting is an `error` event: it must not take the process down.
+        this.#server.on("error", () => this.#services.recorder.metrics.refused("connections"));
+        const bound = this.#server.address() as AddressInfo;
+        resolve({ host: bound.address, port: bound.port });
+      });
+    });
+  }
+
+  /** Stops accepting, lets running exchanges finish until the deadline, then cuts what is left. */
+  async close(deadlineMs: number): Promise<void> {
+    this.#draining = true;
+    const closed = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    const cut = setTimeout(() => {
+      for (const socket of this.#open) socket.destroy();
+    }, deadlineMs);
+    await Promise.all([closed, this.#httpListener.close(deadlineMs)]);
+    clearTimeout(cut);
+  }
+
+  #onConnection(socket: Socket): void {
+    socket.on("error", ignore);
+    if (this.#draining || this.#open.size >= this.#options.limits.maxConnections) {
+      this.#services.recorder.metrics.refused(this.#draining ? "draining" : "connections");
+      socket.resetAndDestroy();
+      return;
+    }
+    this.#open.add(socket);
+    socket.once("close", () => this.#open.delete(socket));
+    void this.#serve(socket);
+  }
+
+  /** Never rejects. */
+  async #serve(socket: Socket): Promise<void> {
+    const { originals, pin, opaquePorts, sniffTimeoutMs: timeoutMs } = this.#options;
+    const original = originals.of(socket);
+    const isHere =
+      original?.port === socket.localPort && isSameHost(original?.address, socket.localAddress);
+    const captured = original === undefined || isHere ? undefined : capturedAt(original, pin);
+    const first: Sniffed =
+      captured !== undefined && opaquePorts.has(captured.original.port)
+        ? { kind: "opaque", bytes: 0 }
+        : await sniff(socket, { timeoutMs, requestLineSuffices: true });
+    try {
+      if (this.#options.ownDials.has(socket.remoteAddress, socket.remotePort)) throw comesFromUs();
+      this.#route(socket, captured, first);
+    } catch (error) {
+      this.#refuse(socket, first, error);
+    }
+  }
+
+  /** Throws ProxyError for what is refused before there is a flow. */
+  #route(socket: Socket, captured: Captured | undefined, first: Sniffed): void {
+    switch (first.kind) {
+      case "closed":
+        socket.destroy();
+        return;
+      case "http":
+        // Prior knowledge of HTTP/2 (RFC 9113 section 3.4) looks like a request and is none.
+        if (first.method === "PRI") break;
+        this.#http.add(socket, captured);
+        this.#httpListener.adopt(socket);
+        return;
+      case "tls":
+        this.#tunnel(socket, captured, tlsAnswers, first.sni);
+        return;
+      case "malformed":
+        throw new ProxyError("request.malformed", `broken first bytes: ${first.reason}`);
+      case "timeout":
+        if (first.bytes === 0) break;
+        throw new ProxyError(
+          "request.timeout",
+          "the client did not finish its first message in time",
+        );
+      case "opaque":
+        break;
+    }
+    this.#tunnel(socket, captured, rawAnswers, undefined);
+  }
+
+  #tunnel(
+    socket: Socket,
+    captured: Captured | undefined,
+    answers: TunnelAnswers,
+    name: string | undefined,
+  ): void {
+    if (captured === undefined) throw notRedirected();
+    const destination = destinationOf(captured, name);
+    const services = this.#services;
+    const lease = services.runtimes.acquire();
+    const { runtime } = lease;
+    const fail = (error: unknown): void => {
+      lease.release();
+      this.#refuse(socket, { kind: answers === tlsAnswers ? "tls" : "opaque" }, error);
+    };
+    const start = (client: Client): void => {
+      const { authority, confirm } = captured;
+      const flow = makeFlow({
+        direction: "outbound",
+        transport: "transparent",
+        client,
+        destination,
+        captured: authority,
+      });
+      const parts = {
+        runtime,
+        flow,
+        client: socket,
+        head: nothing,
+        headers: new HeaderList([]),
+        answers,
+      };
+      const isTls = answers === tlsAnswers;
+      void tunnel(services, this.#bridge, { ...parts, captured: { isTls, confirm } }).finally(() =>
+        lease.release(),
+      );
+    };
+    try {
+      const client = services.callers.clientOf(socket, runtime, { reached: captured.original });
+      if (client instanceof Promise) client.then(start, fail);
+      else start(client);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  #refuse(socket: Socket, first: { readonly kind: Sniffed["kind"] }, error: unknown): void {
+    this.#services.recorder.malformed(error, {
+      surface: "transparent",
+      client: socket.remoteAddress ?? "",
+      method: "",
+    });
+    const answers = first.kind === "tls" ? tlsAnswers : rawAnswers;
+    if (!socket.destroyed) answers.refused(socket, renderDenial(denialOf(error)));
+    socket.destroySoon();
+  }
+}
+
+/** The name that a client asks for, at the port that it dialled; its address where it names nobody. */
+function destinationOf({ original, authority }: Captured, name: string | undefined): Destination {
+  if (name === undefined) return parseAuthority(authority, "tcp");
+  if (!isHostName(name.replace(/\.$/, "")))
+    throw new ProxyError("request.misdirected", "the server name of the client is not a host name");
+  return parseAuthority(`${name}:${original.port}`, "tcp");
+}
+
+function isSameHost(one: string | undefined, other: string | undefined): boolean {
+  const plain = (text: string | undefined): string | undefined =>
+    text?.replace(/^::ffff:(?=\d+\.)/i, "");
+  return plain(one) === plain(other);
+}
+
+function comesFromUs(): ProxyError {
+  return new ProxyError(
+    "request.loop",
+    "the proxy's own connection was redirected back to it: run it as the user that the capture exempts (PROXY_UID of proxy-init)",
+  );
+}
+
+function ignore(): void {
+  // `close` follows and is what ends the flow.
+}

@@ -1,0 +1,43 @@
+/** Connections that this process opened itself, by their own end: one that is redirected back to it is a loop. */
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { Socket } from "node:net";
+import { parseAddress } from "./address.ts";
+
+/** Node tells of every client socket here (node:diagnostics_channel, built-in channels). */
+const channel = "net.client.socket";
+
+/** The set of them while they are open; made in a process that serves redirected connections. */
+export class OwnDials {
+  readonly #open = new Set<string>();
+
+  constructor() {
+    subscribe(channel, this.#onSocket);
+  }
+
+  /** Whether the client of an accepted connection is this process itself. */
+  has(address: string | undefined, port: number | undefined): boolean {
+    const key = keyOf(address, port);
+    return key !== undefined && this.#open.has(key);
+  }
+
+  close(): void {
+    unsubscribe(channel, this.#onSocket);
+  }
+
+  readonly #onSocket = (message: unknown): void => {
+    const socket: unknown =
+      typeof message === "object" && message !== null ? Reflect.get(message, "socket") : undefined;
+    if (!(socket instanceof Socket)) return;
+    socket.once("connect", () => {
+      const key = keyOf(socket.localAddress, socket.localPort);
+      if (key === undefined) return;
+      this.#open.add(key);
+      socket.once("close", () => this.#open.delete(key));
+    });
+  };
+}
+
+function keyOf(address: string | undefined, port: number | undefined): string | undefined {
+  const plain = address === undefined ? undefined : parseAddress(address)?.unmapped();
+  return plain === undefined || port === undefined ? undefined : `${plain.toString()} ${port}`;
+}
