@@ -101,9 +101,8 @@ class Exchange {
     if (this.#switched !== undefined) await this.#switched;
     this.#judged?.close();
     this.#body?.close();
-    if (this.#answeredAt !== undefined) {
+    if (this.#answeredAt !== undefined)
       this.#services.recorder.phase(this.#context, "response", this.#answeredAt);
-    }
     const pipeline = this.#skipped ? undefined : this.#pipeline;
     const told = this.#services.recorder.finished(this.#context, pipeline, {
       status: this.#status,
