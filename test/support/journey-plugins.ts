@@ -278,6 +278,20 @@ const gate = definePlugin({
   }),
 });
 
+const door = definePlugin({
+  name: "door",
+  description: "Keeps tunnels waiting until its file exists, and says that one waits",
+  config: z.strictObject({ until: z.string() }),
+  stages: ["connect"],
+  create: ({ until }) => ({
+    onRequest: async () => {
+      note(`${until}.waiting`, {});
+      while (!existsSync(until)) await new Promise((resolve) => setTimeout(resolve, 5));
+      return allow("open");
+    },
+  }),
+});
+
 const anything = definePlugin({
   name: "anything",
   description: "Takes any configuration",
@@ -314,6 +328,7 @@ export const plugins = [
   notReady,
   frameReader,
   gate,
+  door,
   anything,
   skipper,
   plain("plain"),
