@@ -245,10 +245,10 @@ class Exchange {
       control,
       maxBodyBytes: runtime.limits.maxBodyBytes,
       budget: this.#services.budget,
-      onRefused: (denial) => {
+      onReplaced: (status, denial) => {
         this.#denial = denial;
-        this.#status = statusOf(denial);
-        this.#upstream?.abort("the answer was refused");
+        this.#status = status;
+        this.#upstream?.abort("the answer was replaced");
       },
       onFault: (error) => this.#fail(error),
     });

@@ -10,7 +10,7 @@ import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
 import type { Downstream } from "./downstream.ts";
-import { refusalEvent, renderResponseRefusal } from "./reply.ts";
+import { refusalEvent, renderResponseRefusal, statusOf } from "./reply.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
 /** What the judged path needs of its exchange. */
@@ -22,8 +22,8 @@ export interface JudgedSinkOptions {
   readonly control: FlowControl;
   readonly maxBodyBytes: number;
   readonly budget: BodyBudget;
-  /** The chain or a limit refused the answer; the upstream is no longer needed. */
-  onRefused(denial: Denial): void;
+  /** The chain or a limit refused the answer, or the chain gave another one: the upstream is no longer needed. */
+  onReplaced(status: number, denial?: Denial): void;
   onFault(error: unknown): void;
 }
 
@@ -267,6 +267,7 @@ export class JudgedSink implements ResponseSink {
     if ("reply" in verdict) {
       this.#over = true;
       this.#options.downstream.reply(verdict.reply);
+      this.#options.onReplaced(verdict.reply.status);
       return false;
     }
     this.#refuse(verdict.denial);
@@ -284,7 +285,7 @@ export class JudgedSink implements ResponseSink {
       if (event === undefined) downstream.cut();
       else downstream.end(event);
     }
-    this.#options.onRefused(denial);
+    this.#options.onReplaced(statusOf(denial), denial);
   }
 }
 

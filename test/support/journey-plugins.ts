@@ -278,6 +278,15 @@ const gate = definePlugin({
   }),
 });
 
+const answerReplacer = definePlugin({
+  name: "answer-replacer",
+  description: "Answers in place of the origin once its head is there",
+  create: () => ({
+    onResponse: () =>
+      respond("told_to", { status: 299, headers: {}, body: Buffer.from("replaced") }),
+  }),
+});
+
 const door = definePlugin({
   name: "door",
   description: "Keeps tunnels waiting until its file exists, and says that one waits",
@@ -329,6 +338,7 @@ export const plugins = [
   frameReader,
   gate,
   door,
+  answerReplacer,
   anything,
   skipper,
   plain("plain"),
