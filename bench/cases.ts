@@ -123,6 +123,15 @@ export const CASES: readonly Case[] = [
   ),
   http(
     {
+      name: "sessions",
+      title: "Forward, GET 1 KiB, with and without session events",
+      role: "forward",
+      contestants: ["authbridge", "authbridge-sessions"],
+    },
+    get("1k", KIB),
+  ),
+  http(
+    {
       name: "get-64k",
       title: "Forward, GET 64 KiB, 32 connections",
       role: "forward",

@@ -17,7 +17,13 @@ const NODE_OPTIONS = (process.env["BENCH_NODE_OPTIONS"] ?? "").split(" ").filter
 
 /** The job a proxy is started for. */
 export type Role =
-  "forward" | "forward-exchange" | "forward-policy" | "reverse" | "reverse-jwt" | "full";
+  | "forward"
+  | "forward-sessions"
+  | "forward-exchange"
+  | "forward-policy"
+  | "reverse"
+  | "reverse-jwt"
+  | "full";
 
 /** A proxy that accepts connections. */
 export interface Running {
@@ -98,6 +104,7 @@ function running(child: Child, port: number, rawPort?: number, after?: () => voi
 
 const CONFIG_OF: Readonly<Record<Role, string>> = {
   forward: "forward.yaml",
+  "forward-sessions": "forward-sessions.yaml",
   "forward-exchange": "forward-exchange.yaml",
   "forward-policy": "forward-policy.yaml",
   reverse: "reverse.yaml",
@@ -252,6 +259,9 @@ const BARE_NODE: Contestant = {
 
 export const CONTESTANTS: readonly Contestant[] = [
   authbridge("authbridge", "this program, every check, log and metrics on"),
+  authbridge("authbridge-sessions", "the same with session events", (role) =>
+    role === "forward" ? "forward-sessions" : role,
+  ),
   authbridge("authbridge-plain", "the same without the plugin", (role) =>
     role === "reverse-jwt" ? "reverse" : "forward",
   ),

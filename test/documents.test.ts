@@ -171,6 +171,9 @@ describe("configuration files", () => {
     JUDGE_URL: "http://127.0.0.1:1",
     TOOLS_PORT: "1",
     LLM_PORT: "1",
+    PARENT_URL: "http://127.0.0.1:1",
+    READY_URL: "http://127.0.0.1:1/",
+    PROXY_RESOURCE: join(root, "examples/corporate-proxy/cluster-proxy.json"),
   };
   const ports = ["AGENT", "REVERSE", "FORWARD", "SESSION", "HEALTH", "STATS"];
   const env = {

@@ -11,7 +11,8 @@ import type { RequestContext, Stage } from "./context.ts";
 import { consents, type Decision, type Denial, type Invocation, type Reply } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
-import type { Frame, Outcome } from "./plugin.ts";
+import type { Answer, Frame, Outcome } from "./plugin.ts";
+import type { ReplacedFrame, ResponseVerdict } from "./response-verdict.ts";
 import type { Step } from "./step.ts";
 import { StepRunner } from "./step-runner.ts";
 import type { Hook } from "./step-trace.ts";
@@ -61,17 +62,6 @@ export type Verdict =
     }
   | { readonly denial: Denial }
   | { readonly reply: Reply };
-
-/** What a pipeline says of a response or of a frame; `frame` is what a frame was replaced by. */
-export type ResponseVerdict =
-  | { readonly pass: true; readonly frame?: ReplacedFrame }
-  | { readonly denial: Denial }
-  | { readonly reply: Reply };
-
-/** What is forwarded in place of a frame's data; without data the frame is not forwarded. */
-interface ReplacedFrame {
-  readonly data: Buffer | undefined;
-}
 
 /** What a chain is made with, besides its steps. */
 export interface PipelineOptions {
@@ -222,11 +212,40 @@ export class Pipeline {
     return passed;
   }
 
-  /** Asks the chain about one frame of a streamed answer before the frame is forwarded. */
-  async runFrame(context: RequestContext, frame: Frame): Promise<ResponseVerdict> {
+  /**
+   * Asks the chain about one frame of a streamed answer before the frame is forwarded.
+   *
+   * Of most frames nobody says anything: the verdict is then there at once, because a promise per step and frame costs
+   * more than the steps do.
+   */
+  runFrame(context: RequestContext, frame: Frame): ResponseVerdict | Promise<ResponseVerdict> {
+    for (const [index, step] of this.#frameSteps.entries()) {
+      if (step.onError === "observe" || context.cancellation.aborted) {
+        return this.#judgeFrame(context, frame, index);
+      }
+      let said: Answer | Promise<Answer>;
+      try {
+        said = step.plugin.onFrame?.(context, frame);
+      } catch (error) {
+        said = Promise.reject(error);
+      }
+      if (said !== undefined) return this.#judgeFrame(context, frame, index, () => said);
+      this.#runner.markAsked(step, context);
+    }
+    return passed;
+  }
+
+  /** Asks the steps from `first` on; `said` is what that one answered already. */
+  async #judgeFrame(
+    context: RequestContext,
+    frame: Frame,
+    first: number,
+    said?: () => Answer | Promise<Answer>,
+  ): Promise<ResponseVerdict> {
     let replaced: ReplacedFrame | undefined;
-    for (const step of this.#frameSteps) {
-      const ask = step.plugin.onFrame?.bind(step.plugin);
+    for (const [index, step] of this.#frameSteps.slice(first).entries()) {
+      const answered = index === 0 ? said : undefined;
+      const ask = answered ?? step.plugin.onFrame?.bind(step.plugin);
       if (ask === undefined) continue;
       const seen = replaced?.data === undefined ? frame : { ...frame, data: replaced.data };
       const decision = await this.#runner.guard(step, context, "response", (view) =>

@@ -5,7 +5,7 @@ import type { RequestContext } from "./context.ts";
 import type { Decision, Invocation, Phase } from "./decision.ts";
 import type { Direction } from "./flow.ts";
 import type { Answer, Outcome } from "./plugin.ts";
-import { faultDecision, silent, type Step } from "./step.ts";
+import { cancelledDecision, faultDecision, silent, type Step } from "./step.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
 
 /** What a runner is made with, besides its steps. */
@@ -69,15 +69,8 @@ export class StepRunner {
     phase: Phase,
     ask: (view: RequestContext) => Answer | Promise<Answer>,
   ): Decision | Promise<Decision> {
-    if (context.cancellation.aborted) {
-      const message = "the client went away";
-      return {
-        action: "deny",
-        reason: "cancelled",
-        denial: { code: "pipeline.cancelled", message },
-      };
-    }
-    if (this.#finishSteps.length > 0) this.#markAsked(step, context);
+    if (context.cancellation.aborted) return cancelledDecision;
+    this.markAsked(step, context);
     const view = step.onError === "observe" ? context.shadow() : context;
     const settle = (decision: Answer): Decision =>
       this.#settle({ step, context, view, phase }, decision);
@@ -138,7 +131,9 @@ export class StepRunner {
     this.#options.onInvocation?.(this.#options.direction, invocation);
   }
 
-  #markAsked(step: Step, context: RequestContext): void {
+  /** Remembers that this step is to hear how the message ended. */
+  markAsked(step: Step, context: RequestContext): void {
+    if (this.#finishSteps.length === 0) return;
     const asked = this.#asked.get(context);
     if (asked === undefined) this.#asked.set(context, new Set([step]));
     else asked.add(step);

@@ -108,9 +108,8 @@ class Exchange {
     if (this.#switched !== undefined) await this.#switched;
     this.#judged?.close();
     this.#body?.close();
-    if (this.#answeredAt !== undefined) {
+    if (this.#answeredAt !== undefined)
       this.#services.recorder.phase(this.#context, "response", this.#answeredAt);
-    }
     const pipeline = this.#skipped ? undefined : this.#pipeline;
     const told = this.#services.recorder.finished(this.#context, pipeline, {
       status: this.#status,
@@ -121,30 +120,27 @@ class Exchange {
       ...(this.#denial === undefined ? {} : { denial: this.#denial }),
       ...(this.#skipped ? { note: { skipped: "listener.skip_hosts" } } : {}),
     });
-    if (told !== undefined) await told;
+    await told;
   }
 
   /** A promise only where the body, or a step, has to be waited for. */
   #judge(): Promise<void> | undefined {
     const { downstream } = this.#request;
-    if (downstream.hasBody && this.#pipeline.needsBody(this.#context)) {
-      return this.#bufferedBody().then((body) => {
-        if (!this.#cancelled && this.#denial === undefined) return this.#judgeWith(body);
-      });
-    }
-    return this.#judgeWith(undefined);
+    const isWanted = downstream.hasBody && this.#pipeline.needsBody(this.#context);
+    if (!isWanted) return this.#judgeWith(undefined);
+    const isOver = (): boolean => this.#cancelled || this.#denial !== undefined;
+    return this.#bufferedBody().then((body) => (isOver() ? undefined : this.#judgeWith(body)));
   }
 
   #judgeWith(body: Buffer | undefined): Promise<void> | undefined {
     const startedAt = performance.now();
     const verdict = this.#pipeline.runRequest(this.#context);
-    const follow = (settled: Verdict): void => this.#follow(settled, body, startedAt);
-    if (verdict instanceof Promise) return verdict.then(follow);
-    follow(verdict);
-    return undefined;
+    return verdict instanceof Promise
+      ? verdict.then((settled) => this.#follow(settled, body, startedAt))
+      : this.#follow(verdict, body, startedAt);
   }
 
-  #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): void {
+  #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): undefined {
     const { recorder } = this.#services;
     recorder.phase(this.#context, "pipeline", startedAt);
     if ("denial" in verdict) {

@@ -8,14 +8,19 @@ import { createLogger } from "../../src/telemetry/log.ts";
 import { request } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
+import { StubParent } from "../support/stub-parent.ts";
 
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-async function start(example: string, env: Record<string, string>): Promise<App> {
-  const file = `examples/${example}/config.yaml`;
+async function start(
+  example: string,
+  env: Record<string, string>,
+  name = "config.yaml",
+): Promise<App> {
+  const file = `examples/${example}/${name}`;
   const log = createLogger("silent");
   const app = await App.start({ file, lenient: false, env, version: "test", log });
   closing.push(() => app.close(0));
@@ -130,5 +135,50 @@ describe("opa", () => {
     const answer = await request(address, { method: "CONNECT", target });
     expect(answer.status).toBe(403);
     expect(answer.json()).toMatchObject({ message: "this agent has no business there" });
+  });
+});
+
+describe("corporate-proxy", () => {
+  async function parent(): Promise<StubParent> {
+    const made = await StubParent.start();
+    closing.push(() => made.close());
+    return made;
+  }
+
+  test("goes through the parent, but not to the intranet, and only once the endpoint has answered", async () => {
+    const site = await parent();
+    const origin = await service();
+    const env = {
+      PROXY_PORT: "0",
+      PARENT_URL: site.url,
+      READY_URL: `http://127.0.0.1:${origin.port}/`,
+    };
+    const app = await start("corporate-proxy", env);
+    expect(site.lines).toEqual([`GET http://127.0.0.1:${origin.port}/ HTTP/1.1`]);
+    const port = app.addresses.forward?.port ?? 0;
+    site.heads.length = 0;
+    const intranet = await getThrough(port, `http://intranet.example.test:${origin.port}/`);
+    expect([intranet.status, site.heads]).toEqual([200, []]);
+    const api = await getThrough(port, `http://api.example.test:${origin.port}/`);
+    expect([api.status, site.lines]).toEqual([200, [`CONNECT 127.0.0.1:${origin.port} HTTP/1.1`]]);
+    await site.close();
+    await expect(start("corporate-proxy", env)).rejects.toThrow(/problem/);
+  });
+
+  test("takes the parent from OpenShift's object", async () => {
+    const env = { PROXY_PORT: "0", PROXY_RESOURCE: "examples/corporate-proxy/cluster-proxy.json" };
+    const app = await start("corporate-proxy", env, "openshift.yaml");
+    const { port = 0 } = app.addresses.stats ?? {};
+    const { text } = await request(
+      { host: "127.0.0.1", port },
+      {
+        target: "/config",
+        headers: { Host: `127.0.0.1:${port}` },
+      },
+    );
+    expect(JSON.parse(text)).toMatchObject({
+      upstream_proxy_status: { status: { http_proxy: "http://proxy.corp.example:3128" } },
+    });
+    expect(text).toContain("api-int.demo.corp.example");
   });
 });

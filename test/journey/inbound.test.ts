@@ -434,7 +434,7 @@ describe("with plugins that change the message", () => {
         merge(
           settings({
             listener: { reverse_proxy_backend: agent.url, roles: ["reverse"] },
-            limits: { response_timeout: "600ms" },
+            limits: { response_timeout: "600ms", max_body: "1MiB" },
           }),
           inbound(
             { name: "body-recorder", config: { file: "records" } },

@@ -634,7 +634,7 @@ describe("plugins that read and write bodies", () => {
     bodies = await own(
       ProxyProcess.start(
         merge(
-          settings(),
+          settings({ limits: { max_body: "1MiB" } }),
           outbound(
             { name: "body-recorder", config: { file: "records" } },
             {
