@@ -159,6 +159,15 @@ export const CASES: readonly Case[] = [
   ),
   http(
     {
+      name: "policy",
+      title: "Forward, GET 1 KiB judged by host, executable, method and path",
+      role: "forward-policy",
+      contestants: ["authbridge", "authbridge-plain", "undici-bare"],
+    },
+    get("1k", KIB),
+  ),
+  http(
+    {
       name: "reverse-jwt",
       title: "Reverse, GET 1 KiB with a remembered RS256 token (peers validate nothing)",
       role: "reverse-jwt",

@@ -17,7 +17,13 @@ const NODE_OPTIONS = (process.env["BENCH_NODE_OPTIONS"] ?? "").split(" ").filter
 
 /** The job a proxy is started for. */
 export type Role =
-  "forward" | "forward-sessions" | "forward-exchange" | "reverse" | "reverse-jwt" | "full";
+  | "forward"
+  | "forward-sessions"
+  | "forward-exchange"
+  | "forward-policy"
+  | "reverse"
+  | "reverse-jwt"
+  | "full";
 
 /** A proxy that accepts connections. */
 export interface Running {
@@ -100,6 +106,7 @@ const CONFIG_OF: Readonly<Record<Role, string>> = {
   forward: "forward.yaml",
   "forward-sessions": "forward-sessions.yaml",
   "forward-exchange": "forward-exchange.yaml",
+  "forward-policy": "forward-policy.yaml",
   reverse: "reverse.yaml",
   "reverse-jwt": "reverse-jwt.yaml",
   full: "full.yaml",
