@@ -40,7 +40,7 @@ export function framingProblem(head: MessageHead): FramingProblem | undefined {
         hosts += isSameName(name, "host") ? 1 : 0;
         break;
       case 10:
-        if (head.method !== undefined && isSameName(name, "connection") && endToEnd.test(value)) {
+        if (isDamaging(head, name, value)) {
           return problem("Connection names a field that frames or routes the message");
         }
         break;
@@ -70,6 +70,10 @@ export function framingProblem(head: MessageHead): FramingProblem | undefined {
     }
   }
   return hostProblem(head, hosts) ?? codingProblem(head, coding, length);
+}
+
+function isDamaging({ method }: MessageHead, name: string, value: string): boolean {
+  return method !== undefined && isSameName(name, "connection") && endToEnd.test(value);
 }
 
 function problem(message: string): FramingProblem {
