@@ -123,6 +123,15 @@ export const CASES: readonly Case[] = [
   ),
   http(
     {
+      name: "sessions",
+      title: "Forward, GET 1 KiB, with and without session events",
+      role: "forward",
+      contestants: ["authbridge", "authbridge-sessions"],
+    },
+    get("1k", KIB),
+  ),
+  http(
+    {
       name: "get-64k",
       title: "Forward, GET 64 KiB, 32 connections",
       role: "forward",
@@ -147,6 +156,15 @@ export const CASES: readonly Case[] = [
       contestants: ["authbridge", "authbridge-plain", "undici-bare", "http-proxy-3", "squid"],
     },
     { ...get("1k", KIB), hasToken: true },
+  ),
+  http(
+    {
+      name: "policy",
+      title: "Forward, GET 1 KiB judged by host, executable, method and path",
+      role: "forward-policy",
+      contestants: ["authbridge", "authbridge-plain", "undici-bare"],
+    },
+    get("1k", KIB),
   ),
   http(
     {

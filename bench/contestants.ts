@@ -16,7 +16,14 @@ const POLL_MS = 2;
 const NODE_OPTIONS = (process.env["BENCH_NODE_OPTIONS"] ?? "").split(" ").filter(Boolean);
 
 /** The job a proxy is started for. */
-export type Role = "forward" | "forward-exchange" | "reverse" | "reverse-jwt" | "full";
+export type Role =
+  | "forward"
+  | "forward-sessions"
+  | "forward-exchange"
+  | "forward-policy"
+  | "reverse"
+  | "reverse-jwt"
+  | "full";
 
 /** A proxy that accepts connections. */
 export interface Running {
@@ -97,7 +104,9 @@ function running(child: Child, port: number, rawPort?: number, after?: () => voi
 
 const CONFIG_OF: Readonly<Record<Role, string>> = {
   forward: "forward.yaml",
+  "forward-sessions": "forward-sessions.yaml",
   "forward-exchange": "forward-exchange.yaml",
+  "forward-policy": "forward-policy.yaml",
   reverse: "reverse.yaml",
   "reverse-jwt": "reverse-jwt.yaml",
   full: "full.yaml",
@@ -250,6 +259,9 @@ const BARE_NODE: Contestant = {
 
 export const CONTESTANTS: readonly Contestant[] = [
   authbridge("authbridge", "this program, every check, log and metrics on"),
+  authbridge("authbridge-sessions", "the same with session events", (role) =>
+    role === "forward" ? "forward-sessions" : role,
+  ),
   authbridge("authbridge-plain", "the same without the plugin", (role) =>
     role === "reverse-jwt" ? "reverse" : "forward",
   ),

@@ -56,9 +56,11 @@ async function prepare(command: RunCommand, directory: string): Promise<Prepared
 }
 
 function objectionTo({ config }: LoadedConfig): string | undefined {
-  return config.listener.forward_proxy_addr === undefined
-    ? "the file opens no forward proxy: add the role forward to listener.roles"
-    : undefined;
+  if (config.listener.forward_proxy_addr === undefined)
+    return "the file opens no forward proxy: add the role forward to listener.roles";
+  if (config.callers !== undefined)
+    return "the file tells its agents apart (callers), and COMMAND is none of them: use a file without that block";
+  return undefined;
 }
 
 async function serveCommand(

@@ -10,6 +10,9 @@ const parsers = ["inference-parser", "mcp-parser", "a2a-parser"] as const;
 
 const free = "127.0.0.1:0";
 
+/** What a proxy is to a command that finds it in its environment; the command line says so, no warning is needed. */
+const cooperative = { egress_enforcement: "none", acknowledge_cooperative_mode: true } as const;
+
 /** What the command is held to when it is not an operator's own file. */
 export interface RunTerms {
   /** The directory of the authority; it goes with the process. */
@@ -34,8 +37,9 @@ export function runConfigText({ directory, policyFile, definitions }: RunTerms):
       forward_proxy_addr: free,
       session_api_addr: free,
       health_addr: free,
-      transparent_proxy_addr: free,
+      transparent_proxy_addr: "off",
     },
+    ...cooperative,
     stats: { address: free },
     pipeline: {
       inbound: { default: "deny" },
@@ -64,13 +68,15 @@ export function runConfigOf(loaded: LoadedConfig, directory: string): Config {
   const {
     reverse_proxy_addr: _address,
     reverse_proxy_backend: _backend,
+    forward_proxy_tls: _tls,
     ...listener
   } = config.listener;
   const bridge = config.tls_bridge;
   const authority = { ca: "file", ca_dir: join(directory, "ca"), generate_ca: true } as const;
   return {
     ...config,
-    listener: { ...listener, roles: ["forward"] },
+    ...cooperative,
+    listener: { ...listener, roles: ["forward"], transparent_proxy_addr: "off" },
     tls_bridge: bridge.mode === "enabled" ? { ...bridge, ...authority } : bridge,
   };
 }

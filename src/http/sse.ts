@@ -14,12 +14,18 @@ export interface SseFields {
 /** A frame that was read, with its bytes for passing it on unchanged. */
 export interface SseFrame extends SseFields {
   readonly comments: readonly string[];
+  /** The bytes of `data`, where they stand in `raw` in one piece. */
+  readonly dataBytes?: Buffer;
   /** As it came, blank line included; a line feed that arrived apart from its carriage return may be missing. */
   readonly raw: Buffer;
 }
 
 const lf = 0x0a;
 const cr = 0x0d;
+/** A beginning of a frame that is longer than this is not joined with every chunk that follows. */
+const joinLimitBytes = 65_536;
+const dataField = Buffer.from("data: ");
+const noComments: readonly string[] = Object.freeze([]);
 
 /** Reads an event stream that arrives in chunks of any size. */
 export class SseReader {
@@ -37,8 +43,42 @@ export class SseReader {
 
   /** The frames that this chunk completes. */
   push(chunk: Uint8Array): SseFrame[] {
+    const given = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const isPlain = !this.#isAfterCr && this.#partBytes <= joinLimitBytes && !given.includes(cr);
+    if (isPlain && !this.#parts.some((part) => part.includes(cr))) return this.#pushPlain(given);
+    return this.#pushAny(given);
+  }
+
+  /** Streams whose lines end in line feeds alone, as nearly all do: the native search finds the frames. */
+  #pushPlain(given: Buffer): SseFrame[] {
     const frames: SseFrame[] = [];
-    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const bytes = this.#parts.length === 0 ? given : Buffer.concat([...this.#parts, given]);
+    this.#parts = [];
+    this.#partBytes = 0;
+    let start = 0;
+    for (;;) {
+      // An empty line where no frame has begun says nothing.
+      while (bytes[start] === lf) {
+        start += 1;
+        this.#isFirst = false;
+      }
+      const end = bytes.indexOf("\n\n", start, "latin1");
+      if (end === -1) break;
+      this.#checkSize(end + 2 - start);
+      const raw = bytes.subarray(start, end + 2);
+      const frame = this.#isFirst ? undefined : singleLineFrame(raw);
+      if (frame === undefined) frames.push(...this.#read(raw));
+      else frames.push(frame);
+      start = end + 2;
+    }
+    // A copy: the owner of the chunk may reuse its memory.
+    this.#keep(Buffer.from(bytes.subarray(start)));
+    this.#isLineEmpty = start === bytes.length || bytes.at(-1) === lf;
+    return frames;
+  }
+
+  #pushAny(bytes: Buffer): SseFrame[] {
+    const frames: SseFrame[] = [];
     let start = 0;
     for (let at = 0; at < bytes.length; at += 1) {
       const byte = bytes[at];
@@ -78,13 +118,16 @@ export class SseReader {
       return;
     }
     this.#partBytes += part.length;
-    if (this.#partBytes > this.#limitBytes) {
-      throw new ProxyError(
-        "upstream.response-too-large",
-        `an event is longer than ${this.#limitBytes} bytes`,
-      );
-    }
+    this.#checkSize(this.#partBytes);
     this.#parts.push(part);
+  }
+
+  #checkSize(bytes: number): void {
+    if (bytes <= this.#limitBytes) return;
+    throw new ProxyError(
+      "upstream.response-too-large",
+      `an event is longer than ${this.#limitBytes} bytes`,
+    );
   }
 
   #finish(): SseFrame[] {
@@ -92,11 +135,25 @@ export class SseReader {
     this.#parts = [];
     this.#partBytes = 0;
     this.#isLineEmpty = true;
+    return this.#read(raw);
+  }
+
+  #read(raw: Buffer): SseFrame[] {
     const text = raw.toString("utf8");
     const frame = parseFrame(this.#isFirst ? text.replace(/^\uFEFF/, "") : text, raw);
     this.#isFirst &&= raw.length === 0;
     return frame === undefined ? [] : [frame];
   }
+}
+
+/** A frame of one data line, the shape of every event of a language model; undefined for any other. */
+function singleLineFrame(raw: Buffer): SseFrame | undefined {
+  const end = raw.length - 2;
+  if (end < dataField.length) return undefined;
+  if (raw.compare(dataField, 0, dataField.length, 0, dataField.length) !== 0) return undefined;
+  if (raw.indexOf(lf) !== end) return undefined;
+  const dataBytes = raw.subarray(dataField.length, end);
+  return { comments: noComments, raw, dataBytes, data: dataBytes.toString("utf8") };
 }
 
 function parseFrame(text: string, raw: Buffer): SseFrame | undefined {

@@ -121,8 +121,14 @@ export class Listener {
       material,
       { maxConnections, handshakeTimeoutMs },
       {
-        onSecure: (socket) => this.adopt(socket),
-        onRefused: (why) => this.#metrics.refused(why),
+        onSecure: (socket) => {
+          this.#metrics.tls.clientHandshake(socket.authorized ? "verified" : "unverified");
+          this.adopt(socket);
+        },
+        onRefused: (why) => {
+          if (why === "malformed") this.#metrics.tls.clientHandshake("failed");
+          this.#metrics.refused(why);
+        },
       },
     );
   }

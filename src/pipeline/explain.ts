@@ -1,7 +1,7 @@
 /** What a chain would do with a message: every step asked in order, nothing attached, recorded or sent. */
 import { messageOf } from "../errors.ts";
 import type { RequestContext } from "./context.ts";
-import type { Decision, DecisionDetails, Denial } from "./decision.ts";
+import { consents, type Decision, type DecisionDetails, type Denial } from "./decision.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { Step } from "./step.ts";
 
@@ -93,9 +93,4 @@ function explained(step: Step, decision: Decision, observed: boolean): Explained
     ...(details === undefined ? {} : { details }),
     ...(observed ? { observed: true as const } : {}),
   };
-}
-
-function consents(decision: Decision): boolean {
-  if (decision.action === "skip") return decision.exempt === true;
-  return decision.action === "allow" || decision.action === "modify";
 }

@@ -129,8 +129,6 @@ export type Answer = Decision | undefined;
 export interface Plugin {
   /** Which bodies this instance needs, where that is less than its definition says. */
   readonly body?: BodyAccess;
-  /** Whether the body of this request is needed, where that is not so for every request; asked before `onRequest`. */
-  needsBodyOf?(context: RequestContext): boolean;
   /**
    * Says that the instance judges callers: `Client.process` is then filled in. The paths are those that a caller may
    * have as symbolic links to its executable. `undefined`: nothing depends on the caller.

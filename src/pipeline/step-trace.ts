@@ -20,17 +20,20 @@ const spanNames = {
 } as const satisfies Record<Hook, string>;
 
 /** Asks the step and tells the trace how long it took and what it said. */
-export async function tracedStep(
+export function tracedStep(
   { trace, name, hook }: StepSpan,
-  ask: () => Promise<Decision>,
-): Promise<Decision> {
+  ask: () => Decision | Promise<Decision>,
+): Decision | Promise<Decision> {
   const startedAt = performance.now();
-  const decision = await ask();
-  const { action, reason } = decision;
-  trace.part(`${spanNames[hook]} ${name}`, startedAt, {
-    "authbridge.plugin": name,
-    "authbridge.action": action,
-    "authbridge.reason": reason,
-  });
-  return decision;
+  const tell = (decision: Decision): Decision => {
+    const { action, reason } = decision;
+    trace.part(`${spanNames[hook]} ${name}`, startedAt, {
+      "authbridge.plugin": name,
+      "authbridge.action": action,
+      "authbridge.reason": reason,
+    });
+    return decision;
+  };
+  const said = ask();
+  return said instanceof Promise ? said.then(tell) : tell(said);
 }

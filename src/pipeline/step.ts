@@ -26,3 +26,10 @@ export function faultDecision(): Decision {
     denial: { code: "plugin.fault", message: "the request could not be checked" },
   };
 }
+
+/** Nobody waits for an answer any more. */
+export const cancelledDecision: Decision = Object.freeze({
+  action: "deny",
+  reason: "cancelled",
+  denial: { code: "pipeline.cancelled", message: "the client went away" },
+});

@@ -112,7 +112,7 @@ class EgressPolicy implements Plugin {
     return policy;
   }
 
-  needsBodyOf({ destination }: RequestContext): boolean {
+  wantsBody({ destination }: RequestContext): boolean {
     return readsBodies(this.#policy.inspectionOf(destination.host, destination.port));
   }
 
@@ -267,10 +267,20 @@ function targetOf(
 /** The addresses that a permitted destination may be dialled at; undefined leaves that to the address guard. */
 function addressesOf({ host }: ConnectFacts, grant: Grant): AddressSet | undefined {
   if (grant.allowedIps !== undefined) return grant.allowedIps;
-  // An address that the policy lists by itself is meant, also where private networks are closed.
-  return grant.isExactHost && parseAddress(host) !== undefined
-    ? AddressSet.parse([host])
-    : undefined;
+  // An address that the policy lists by itself is meant, also where private networks are closed. A name ends in a letter.
+  return grant.isExactHost && /[\d:]$|:/.test(host) ? literalOf(host) : undefined;
+}
+
+/** Literals that policies list are few, so that they are parsed once each. */
+const literals = new Map<string, AddressSet | undefined>();
+const maxLiterals = 1_024;
+
+function literalOf(host: string): AddressSet | undefined {
+  if (literals.has(host)) return literals.get(host);
+  const set = parseAddress(host) === undefined ? undefined : AddressSet.parse([host]);
+  if (literals.size >= maxLiterals) literals.clear();
+  literals.set(host, set);
+  return set;
 }
 
 function fileProblem(message: string): PluginConfigError {

@@ -32,7 +32,7 @@ export async function bridgeTunnel(
   tunnel.answers.established(client);
   try {
     const outcome = await bridge.open(client, destination, head, context.signal);
-    metrics.bridgeHandshake(outcome.kind);
+    metrics.tls.bridgeHandshake(outcome.kind);
     if (outcome.kind !== "terminated") {
       const denial = denialOfFailure(outcome, destination.authority);
       log.warn({ flow: flow.id, host: destination.authority, ...alertOf(outcome) }, denial.message);

@@ -23,6 +23,8 @@ export class Callers {
   readonly #peers: PeerProcesses;
   readonly #log: Logger;
   readonly #told = new WeakSet<PeerProcess>();
+  /** Answers of connections that made a request before. */
+  readonly #known = new WeakMap<Socket, PeerProcess>();
   /** When the line about callers of a remote address was written last. */
   readonly #toldRemote = new Map<string, number>();
 
@@ -46,6 +48,8 @@ export class Callers {
     };
     const links = runtime.outbound.callerLinks();
     if (links === undefined) return client;
+    const known = this.#known.get(socket);
+    if (known !== undefined) return { ...client, process: known };
     // The socket of a captured client has its own idea of where it is connected to.
     const proxy = signs.reached ?? {
       address: socket.localAddress ?? "",
@@ -64,6 +68,7 @@ export class Callers {
       this.#told.add(found);
       this.#tell(client, found);
     }
+    this.#known.set(socket, found);
     return { ...client, process: found };
   }
 

@@ -9,7 +9,7 @@ import { Cancellation } from "../pipeline/cancellation.ts";
 import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { RequestContext } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
-import type { Permit, Pipeline } from "../pipeline/pipeline.ts";
+import type { Permit, Pipeline, Verdict } from "../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../upstream/outgoing-request.ts";
 import { bufferBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
@@ -88,14 +88,11 @@ class Exchange {
 
   async run(): Promise<void> {
     try {
-      const immediate = this.#skipped ? undefined : this.#immediate();
       if (this.#skipped) this.#send(this.#pipeline.permitSkipped(this.#request.flow), undefined);
-      else if (immediate !== undefined) {
-        this.#services.recorder.permitted(this.#context);
-        this.#send(immediate, undefined);
-      } else {
+      else {
         // A plugin that does not hear of the client's leaving must not hold the lease for ever.
-        await Promise.race([this.#judge(), this.#ended]);
+        const judging = this.#judge();
+        if (judging !== undefined) await Promise.race([judging, this.#ended]);
       }
     } catch (error) {
       this.#fail(error);
@@ -104,9 +101,8 @@ class Exchange {
     if (this.#switched !== undefined) await this.#switched;
     this.#judged?.close();
     this.#body?.close();
-    if (this.#answeredAt !== undefined) {
+    if (this.#answeredAt !== undefined)
       this.#services.recorder.phase(this.#context, "response", this.#answeredAt);
-    }
     const pipeline = this.#skipped ? undefined : this.#pipeline;
     const told = this.#services.recorder.finished(this.#context, pipeline, {
       status: this.#status,
@@ -117,21 +113,28 @@ class Exchange {
       ...(this.#denial === undefined ? {} : { denial: this.#denial }),
       ...(this.#skipped ? { note: { skipped: "listener.skip_hosts" } } : {}),
     });
-    if (told !== undefined) await told;
+    await told;
   }
 
-  #immediate(): Permit | undefined {
-    if (this.#pipeline.needsBody(this.#context)) return undefined;
-    const verdict = this.#pipeline.immediate(this.#context);
-    return verdict !== undefined && "permit" in verdict ? verdict.permit : undefined;
+  /** A promise only where the body, or a step, has to be waited for. */
+  #judge(): Promise<void> | undefined {
+    const { downstream } = this.#request;
+    const isWanted = downstream.hasBody && this.#pipeline.needsBody(this.#context);
+    if (!isWanted) return this.#judgeWith(undefined);
+    const isOver = (): boolean => this.#cancelled || this.#denial !== undefined;
+    return this.#bufferedBody().then((body) => (isOver() ? undefined : this.#judgeWith(body)));
   }
 
-  async #judge(): Promise<void> {
-    const body = await this.#bufferedBody();
-    if (this.#cancelled || this.#denial !== undefined) return;
-    const { recorder } = this.#services;
+  #judgeWith(body: Buffer | undefined): Promise<void> | undefined {
     const startedAt = performance.now();
-    const verdict = await this.#pipeline.runRequest(this.#context);
+    const verdict = this.#pipeline.runRequest(this.#context);
+    return verdict instanceof Promise
+      ? verdict.then((settled) => this.#follow(settled, body, startedAt))
+      : this.#follow(verdict, body, startedAt);
+  }
+
+  #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): undefined {
+    const { recorder } = this.#services;
     recorder.phase(this.#context, "pipeline", startedAt);
     if ("denial" in verdict) {
       this.#refuse(verdict.denial);
@@ -149,7 +152,6 @@ class Exchange {
   /** The request body, when a step of the chain needs it in memory. */
   async #bufferedBody(): Promise<Buffer | undefined> {
     const { downstream, runtime } = this.#request;
-    if (!downstream.hasBody || !this.#pipeline.needsBody(this.#context)) return undefined;
     if (downstream.expectsContinue) downstream.sendContinue();
     const read = await bufferBody(this.#context, downstream.body, {
       limitBytes: runtime.limits.maxBodyBytes,

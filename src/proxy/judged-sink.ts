@@ -8,7 +8,8 @@ import { StreamDecoder } from "../http/stream-decoder.ts";
 import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
-import type { Pipeline, ResponseVerdict } from "../pipeline/pipeline.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
+import type { ResponseVerdict } from "../pipeline/response-verdict.ts";
 import type { Downstream } from "./downstream.ts";
 import { refusalEvent, renderResponseRefusal } from "./reply.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
@@ -229,6 +230,14 @@ export class JudgedSink implements ResponseSink {
 
   async #forwardFrames(frames: readonly StreamFrame[]): Promise<void> {
     const { pipeline, context } = this.#options;
+    /** Frames that passed and came together go out together; none waits for a verdict on another. */
+    let passed: Buffer[] = [];
+    const forward = async (): Promise<void> => {
+      const bytes = passed;
+      passed = [];
+      if (bytes.length === 0 || this.#over) return;
+      if (!this.#options.downstream.write(Buffer.concat(bytes))) await this.#drained();
+    };
     for (const fields of frames) {
       if (this.#over) return;
       const { data, event } = fields;
@@ -236,16 +245,20 @@ export class JudgedSink implements ResponseSink {
       // Comments and bare fields carry nothing to judge, and keep-alives must get through.
       if (data !== undefined) {
         const frame = {
-          data: typeof data === "string" ? Buffer.from(data) : data,
+          data: typeof data === "string" ? dataOf(fields, data) : data,
           last: false,
           ...(event === undefined ? {} : { event }),
         };
-        const verdict = await pipeline.runFrame(context, frame);
+        const said = pipeline.runFrame(context, frame);
+        // A rejection has its listener before the first await.
+        const verdict = said instanceof Promise ? (await Promise.all([said, forward()]))[0] : said;
+        if (!("pass" in verdict)) await forward();
         if (!this.#passes(verdict)) return;
         if (verdict.frame !== undefined) raw = withData(fields, verdict.frame.data);
       }
-      if (!this.#options.downstream.write(raw)) await this.#drained();
+      passed.push(raw);
     }
+    await forward();
   }
 
   #writeHead(): void {
@@ -286,6 +299,11 @@ export class JudgedSink implements ResponseSink {
     }
     this.#options.onRefused(denial);
   }
+}
+
+function dataOf(frame: StreamFrame, data: string): Buffer {
+  const bytes = "dataBytes" in frame ? frame.dataBytes : undefined;
+  return bytes ?? Buffer.from(data);
 }
 
 /** The frame with other data; its comments, id and retry stay. */

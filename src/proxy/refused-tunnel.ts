@@ -44,7 +44,7 @@ export async function refuseInsideTls(
   const { bridge } = runtime;
   if (bridge === undefined) return refuseOutside(request);
   const outcome = await bridge.open(client, flow.destination, head, context.signal);
-  recorder.metrics.bridgeHandshake(outcome.kind);
+  recorder.metrics.tls.bridgeHandshake(outcome.kind);
   const denial = "denial" in verdict ? verdict.denial : undefined;
   const reply = "reply" in verdict ? verdict.reply : renderDenial(verdict.denial);
   if (outcome.kind === "terminated") {

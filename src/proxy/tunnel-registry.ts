@@ -1,6 +1,6 @@
 /** Every open tunnel of the process: counted, drained at shutdown, judged again after a reload. */
 import { RequestContext, type RequestFacts } from "../pipeline/context.ts";
-import type { Pipeline } from "../pipeline/pipeline.ts";
+import type { Pipeline, Verdict } from "../pipeline/pipeline.ts";
 
 /** Why a tunnel was closed from our side. */
 export type CutReason = "revoked" | "draining";
@@ -63,9 +63,7 @@ export class TunnelRegistry {
         hasBody,
         cancellation,
       });
-      const verdict = await pipeline
-        .runRequest(context, { deferDefault: tunnel.isBridged === true })
-        .catch(() => undefined);
+      const verdict = await judge(pipeline, context, tunnel.isBridged === true);
       const isSeen = tunnel.isBridged === true || context.tunnelTerms.mustInspect === undefined;
       if (verdict !== undefined && "permit" in verdict && isSeen) continue;
       cut += 1;
@@ -77,5 +75,19 @@ export class TunnelRegistry {
   /** Cuts all of them. */
   cutAll(): void {
     for (const tunnel of this.#open) tunnel.cut("draining");
+  }
+}
+
+/** Undefined where the check itself fails. */
+async function judge(
+  pipeline: Pipeline,
+  context: RequestContext,
+  deferDefault: boolean,
+): Promise<Verdict | undefined> {
+  try {
+    return await pipeline.runRequest(context, { deferDefault });
+  } catch {
+    // The caller counts it as a refusal.
+    return undefined;
   }
 }

@@ -71,24 +71,31 @@ export const maxSessionIdLength = 256;
 
 type Draft = { -readonly [Key in keyof SessionEvent]: SessionEvent[Key] };
 
+/** Formats each millisecond once: under load many events share it, and its text. */
+class Timestamps {
+  #at = Number.NaN;
+  #text = "";
+
+  of(at: number): string {
+    if (at !== this.#at) {
+      this.#at = at;
+      this.#text = new Date(at).toISOString();
+    }
+    return this.#text;
+  }
+}
+
+const timestamps = new Timestamps();
+
 /**
  * The record of one moment of one message. Bodies and credentials are never part of it.
  *
- * It is made twice per message: fields are assigned, because spreading optional ones costs three times as much.
+ * It is made twice per message: what every event has is in one literal, which is one allocation; the rest is assigned,
+ * because spreading optional fields costs three times as much.
  */
 export function eventOf(context: RequestContext, facts: EventFacts): SessionEvent {
   const { flow, identity } = context;
-  const event: Draft = {
-    sessionId: (context.sessionId ?? defaultSessionId).slice(0, maxSessionIdLength),
-    at: new Date(facts.at).toISOString(),
-    direction: flow.direction,
-    phase: facts.phase,
-    requestId: flow.id,
-    host: context.host,
-  };
-  if (context.stage === "connect") event.tunnel = true;
-  if (context.method !== "") event.httpMethod = context.method;
-  if (context.path !== "") event.httpPath = context.pathname;
+  const event = draftOf(context, facts);
   if (context.hasFacts) {
     const { facts: views } = context;
     for (const name of ["mcp", "a2a", "inference"] as const) {
@@ -101,13 +108,63 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
-  if (facts.statusCode !== undefined) event.statusCode = facts.statusCode;
-  if (facts.bytesReceived !== undefined) event.bytesReceived = facts.bytesReceived;
-  if (facts.bytesSent !== undefined) event.bytesSent = facts.bytesSent;
   if (flow.client.caller !== undefined) event.caller = flow.client.caller;
   if (facts.error !== undefined) event.error = facts.error;
-  if (facts.durationMs !== undefined) event.durationMs = Math.round(facts.durationMs);
   return event;
+}
+
+/** What a request's and an answer's event have, in their literals; anything else by assignment. */
+function draftOf(context: RequestContext, facts: EventFacts): Draft {
+  const { flow, host, method: httpMethod, path, pathname: httpPath } = context;
+  const { phase, statusCode, bytesReceived, bytesSent } = facts;
+  const { direction, id: requestId } = flow;
+  const sessionId = context.sessionId?.slice(0, maxSessionIdLength) ?? defaultSessionId;
+  const at = timestamps.of(facts.at);
+  // Whole milliseconds: the Go program's clients decode an integer.
+  const durationMs = facts.durationMs === undefined ? undefined : Math.round(facts.durationMs);
+  if (context.stage === "request" && httpMethod !== "" && path !== "") {
+    const asked = { sessionId, at, direction, phase, requestId, host, httpMethod, httpPath };
+    if (statusCode === undefined && durationMs === undefined) return asked;
+    if (statusCode !== undefined && durationMs !== undefined) {
+      if (bytesReceived !== undefined && bytesSent !== undefined) {
+        return {
+          sessionId,
+          at,
+          direction,
+          phase,
+          requestId,
+          host,
+          httpMethod,
+          httpPath,
+          statusCode,
+          bytesReceived,
+          bytesSent,
+          durationMs,
+        };
+      }
+    }
+  }
+  return unusual(
+    { sessionId, at, direction, phase, requestId, host },
+    { ...facts, durationMs },
+    context,
+  );
+}
+
+/** An event of a tunnel, or one that lacks what others have. */
+function unusual(
+  draft: Draft,
+  facts: Omit<EventFacts, "durationMs"> & { readonly durationMs: number | undefined },
+  { stage, method, path, pathname }: RequestContext,
+): Draft {
+  if (stage === "connect") draft.tunnel = true;
+  if (method !== "") draft.httpMethod = method;
+  if (path !== "") draft.httpPath = pathname;
+  if (facts.statusCode !== undefined) draft.statusCode = facts.statusCode;
+  if (facts.bytesReceived !== undefined) draft.bytesReceived = facts.bytesReceived;
+  if (facts.bytesSent !== undefined) draft.bytesSent = facts.bytesSent;
+  if (facts.durationMs !== undefined) draft.durationMs = facts.durationMs;
+  return draft;
 }
 
 const publicSuffix = "/event";

@@ -122,14 +122,18 @@ export class SessionStore {
     }
     session ??= new Session(now);
     // Last in the Map means updated last.
-    this.#sessions.delete(id);
-    this.#sessions.set(id, session);
+    if (id !== this.#active) {
+      this.#sessions.delete(id);
+      this.#sessions.set(id, session);
+    }
     const before = session.bytes;
     const stored: StoredEvent = { sequence, event: kept, bytes };
     session.append(stored, now, this.#maxEvents);
     this.#bytes += session.bytes - before;
     this.#active = id;
-    this.#evict(session);
+    if (this.#sessions.size > this.#maxSessions || this.#bytes > this.#maxBytes) {
+      this.#evict(session);
+    }
     return stored;
   }
 

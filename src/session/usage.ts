@@ -123,6 +123,10 @@ export class Usage {
   /** The session that was counted longest ago goes first. */
   readonly #bySession = new Map<string, Minutes>();
 
+  #lastAt = "";
+  #lastMinute = 0;
+  #last: { readonly session: string; readonly minutes: Minutes } | undefined;
+
   constructor(clock: Clock = Date) {
     this.#clock = clock;
   }
@@ -130,18 +134,33 @@ export class Usage {
   /** Counts answers and refusals; a request alone has neither status nor duration. */
   record(event: SessionEvent): void {
     if (event.phase === "request") return;
-    const at = Date.parse(event.at);
-    const minute = Math.floor(at / usageBucketMs);
+    const minute = this.#minuteOf(event.at);
     const one = sumOf(event);
     fold(bucketOf(this.#all, minute), event, one);
-    const minutes = this.#bySession.get(event.sessionId) ?? new Map<number, Bucket>();
-    this.#bySession.delete(event.sessionId);
-    this.#bySession.set(event.sessionId, minutes);
-    fold(bucketOf(minutes, minute), event, one);
+    fold(bucketOf(this.#minutesOf(event.sessionId), minute), event, one);
+  }
+
+  /** Events of one millisecond share their text. */
+  #minuteOf(at: string): number {
+    if (at !== this.#lastAt) {
+      this.#lastAt = at;
+      this.#lastMinute = Math.floor(Date.parse(at) / usageBucketMs);
+    }
+    return this.#lastMinute;
+  }
+
+  #minutesOf(session: string): Minutes {
+    if (this.#last?.session === session) return this.#last.minutes;
+    const minutes: Minutes = this.#bySession.get(session) ?? new Map<number, Bucket>();
+    // Last in the Map means counted last.
+    this.#bySession.delete(session);
+    this.#bySession.set(session, minutes);
     for (const oldest of this.#bySession.keys()) {
       if (this.#bySession.size <= maxSessions) break;
       this.#bySession.delete(oldest);
     }
+    this.#last = { session, minutes };
+    return minutes;
   }
 
   /** Every bucket of the window, idle ones too, oldest first; the last one is still filling. */

@@ -6,6 +6,7 @@ import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
+import { TlsMetrics, type TlsStats } from "./tls-metrics.ts";
 import { UpstreamProxyMetrics } from "./upstream-proxy-metrics.ts";
 
 export type { GaugeName } from "./gauges.ts";
@@ -47,12 +48,12 @@ const maxOpenValues = 512;
 export class Metrics {
   readonly contentType: string;
   readonly files: FileMetrics;
+  readonly tls: TlsMetrics;
   readonly #registry = new Registry();
   readonly #flows: Tally;
   readonly #flowSeconds: Distribution;
   readonly #phaseSeconds: Distribution;
   readonly #decisions: Tally;
-  readonly #handshakes: Tally;
   readonly #tunnelsOpened: Cell;
   readonly #tunnelsClosed: Tally;
   readonly #tunnelSeconds: Distribution;
@@ -124,11 +125,7 @@ export class Metrics {
       "action",
       "shadow",
     );
-    this.#handshakes = tally(
-      "bridge_handshakes_total",
-      "TLS handshakes of clients with the bridge, by outcome.",
-      "outcome",
-    );
+    this.tls = new TlsMetrics(tally);
     this.#tunnelsOpened = tally("tunnels_opened_total", "Tunnels that were opened.").of();
     this.#tunnelsClosed = tally("tunnels_closed_total", "Tunnels that ended, by why.", "reason");
     this.#tunnelSeconds = seconds(
@@ -225,11 +222,6 @@ export class Metrics {
     this.#goStats.count(invocation);
   }
 
-  /** `outcome` is the kind that the terminator reports, a closed set. */
-  bridgeHandshake(outcome: string): void {
-    this.#handshakes.of(outcome).value += 1;
-  }
-
   tunnelOpened(): void {
     this.#tunnelsOpened.value += 1;
   }
@@ -282,8 +274,9 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
-  goStats(): GoStats {
-    return this.#goStats.snapshot();
+  /** The Go program's maps, and ours of handshakes where there were any. */
+  goStats(): GoStats & TlsStats {
+    return { ...this.#goStats.snapshot(), ...this.tls.snapshot() };
   }
 
   /** Stops what runs by itself; counting and rendering still work. */

@@ -25,6 +25,8 @@ const hasHelm = isOnPath("helm", "version");
 /** The command of the package kubernetes-validate, which brings the schemas of Kubernetes along. */
 const validator = process.env["KUBERNETES_VALIDATE"] ?? "kubernetes-validate";
 const hasValidator = isOnPath(validator, "--version");
+/** Directories with the definitions of custom resources that the chart may render. */
+const customResources = process.env["CUSTOM_RESOURCES"] ?? "";
 const examples = readdirSync(join(chart, "ci"));
 const scratch = mkdtempSync(join(tmpdir(), "authbridge-helm-"));
 let pod: PodFiles;
@@ -109,6 +111,25 @@ describe.skipIf(!hasHelm)("every example", () => {
           unknown.map(([, kind = ""]) => kind).filter((kind) => !foreign.includes(kind)),
         ).toEqual([]);
       }
+    },
+  );
+
+  test.skipIf(!hasValidator || customResources === "").each(["gateway-full"])(
+    "%s: cert-manager and the Prometheus Operator accept their resources",
+    (name) => {
+      const path = join(scratch, "custom.yaml");
+      const own = ["--set", "ca.certManager.issuerRef=null"];
+      const values = ["-f", join(chart, "ci", `${name}-values.yaml`)];
+      writeFileSync(path, helm(chart, ...values).out + helm(chart, ...values, ...own).out);
+      const python = join(validator, "../python");
+      const script = resolve("test/support/custom-resources.py");
+      const directories = customResources.split(":");
+      const checked = spawnSync(python, [script, path, ...directories], { encoding: "utf8" });
+      expect(checked.status, checked.stdout + checked.stderr).toBe(0);
+      expect(checked.stdout.trim().split("\n").toSorted()).toEqual([
+        ...["Certificate", "Certificate", "Issuer"].map((kind) => `${kind}: valid`),
+        ...["ServiceMonitor", "ServiceMonitor"].map((kind) => `${kind}: valid`),
+      ]);
     },
   );
 
@@ -259,6 +280,14 @@ describe.skipIf(!hasHelm)("a gateway", () => {
     expect(one(manifests, "ServiceMonitor").spec).toMatchObject({
       endpoints: [{ path: "/metrics" }],
     });
+  });
+
+  test("brings the dashboard for Grafana along", () => {
+    const manifests = withSets("metrics.enabled=true", "metrics.dashboard.enabled=true");
+    const { data, metadata } = one(manifests, "ConfigMap", "-dashboards");
+    expect(metadata.labels).toMatchObject({ grafana_dashboard: "1" });
+    const shipped = readFileSync("deploy/grafana/authbridge-proxy.json", "utf8");
+    expect(JSON.parse(data?.["authbridge-proxy.json"] ?? "")).toEqual(JSON.parse(shipped));
   });
 
   test("rolls its pods for keys that need a restart, and for no others", () => {

@@ -232,6 +232,14 @@ describe("TLS to the forward proxy", () => {
     expect(await askSecurely({ cert: stranger.cert, key: stranger.key })).toContain(" 407 ");
   });
 
+  test("O2: /stats counts handshakes by what the client proved", async () => {
+    await askSecurely({ cert: client.cert, key: client.key });
+    await exchangeBytes(secure.forward, "GET / HTTP/1.1\r\n\r\n");
+    const { mtls } = (await secure.stats("/stats")).json() as { mtls: Record<string, number> };
+    expect(mtls["verified"]).toBeGreaterThan(0);
+    expect(mtls["failed"]).toBeGreaterThan(0);
+  });
+
   test("plain bytes are not served", async () => {
     const request = "GET http://one.test/ HTTP/1.1\r\nHost: one.test\r\n\r\n";
     expect(await exchangeBytes(secure.forward, request)).not.toContain("HTTP/1.");

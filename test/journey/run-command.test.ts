@@ -77,7 +77,8 @@ async function configFile(
 ): Promise<string> {
   const path = join(directory, fileName);
   // The addresses are those of a machine where the file is at home; none of them is bound here.
-  const text = `listener: { roles: ${roles}, forward_proxy_addr: "192.0.2.1:8081", reverse_proxy_backend: "http://127.0.0.1:1" }
+  const text = `egress_enforcement: enforce-redirect
+listener: { roles: ${roles}, forward_proxy_addr: "192.0.2.1:8081", reverse_proxy_backend: "http://127.0.0.1:1" }
 egress: { allow_ips: [127.0.0.1/32], hosts: { ${name}: [127.0.0.1], evil.test: [127.0.0.1] } }
 pipeline: { inbound: { default: deny }, outbound: ${outbound} }
 tls_bridge: { mode: enabled, ca_dir: /nonexistent, ports: [${origin.port}], upstream_ca_bundle: ${join(directory, "roots.crt")} }
@@ -183,6 +184,15 @@ describe("the exit code", () => {
     const { code, stdout, stderr } = await run(...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(words);
+  });
+
+  test("is 2 for a file whose agents have to say who they are", async () => {
+    const path = join(directory, "callers.yaml");
+    const callers = "callers: { clients: [{ name: a, password: b }] }\n";
+    await writeFile(path, `listener: { roles: [forward] }\n${callers}`);
+    const { code, stderr } = await run("--config", path, "--", "true");
+    expect(code).toBe(2);
+    expect(stderr).toContain("callers");
   });
 
   test("is 2 for a file without a forward proxy", async () => {

@@ -200,7 +200,7 @@ describe("Z9: users at once, under load", () => {
 });
 
 describe("inbound", () => {
-  test("J8, J9, J10, J11: plain messages, answered and refused, are in default", async () => {
+  test("J8, J9, J10: plain messages, answered and refused, are in default", async () => {
     const agent = await own(SessionAgent.start());
     const idp = await own(StubIdp.start());
     const jwt = { name: "jwt-validation", config: { issuer: idp.issuer, audience: "agent" } };

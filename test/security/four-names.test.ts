@@ -12,39 +12,12 @@ import { WebSocketServer } from "ws";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { alpn, clientHello, records, serverName } from "../support/client-hello.ts";
+import { innerNames } from "../support/inner-names.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { Wire } from "../support/wire.ts";
 
-const allowed = "api.allowed.test";
-const other = "www.allowed.test";
-
-/** What a client gets. `closed` is a connection that ends without an HTTP answer. */
-type Expected = "ok" | "421" | "400" | "400 or 421" | "ok or refused";
-
-/** A name that a request may carry inside a tunnel to `api.allowed.test`. `PORT` stands for the origin's. */
-const inside: readonly [what: string, name: string, expected: Expected][] = [
-  ["the same name", `${allowed}:PORT`, "ok"],
-  ["the same name in another case", "Api.ALLOWED.test:PORT", "ok"],
-  ["the same name with a root dot", `${allowed}.:PORT`, "ok or refused"],
-  ["another denied name", "evil.test:PORT", "421"],
-  ["another permitted name", `${other}:PORT`, "421"],
-  ["a name below it", `x.${allowed}:PORT`, "421"],
-  ["a name that ends like it", `x${allowed}:PORT`, "421"],
-  ["another port", `${allowed}:1`, "421"],
-  ["no port, which is 443", allowed, "421"],
-  ["its address", "127.0.0.1:PORT", "421"],
-  ["its address in decimal", "2130706433:PORT", "400 or 421"],
-  ["an IPv6 address", "[::1]:PORT", "421"],
-  ["user information before it", `evil.test@${allowed}:PORT`, "400 or 421"],
-  ["user information after it", `${allowed}:PORT@evil.test`, "400 or 421"],
-  ["two names", `${allowed}:PORT, evil.test`, "400 or 421"],
-  ["two ports", `${allowed}:PORT:443`, "400 or 421"],
-  ["a path", `${allowed}:PORT/x`, "400 or 421"],
-  ["an encoded dot", "api%2eallowed.test:PORT", "400 or 421"],
-  ["a name that is too long", `${"a".repeat(64)}.test:PORT`, "400 or 421"],
-  ["an empty label", "api..allowed.test:PORT", "400 or 421"],
-  ["nothing", "", "400 or 421"],
-];
+const allowed = innerNames.allowed;
+const other = innerNames.other;
 
 /** A server name that a client may send after CONNECT to a host. */
 const serverNames: readonly [what: string, sni: string, isAccepted: boolean | "either"][] = [
@@ -202,7 +175,7 @@ const surfaces: readonly [surface: string, send: (name: string) => Promise<numbe
 ];
 
 describe.each(surfaces)("inside a tunnel, %s", (surface, send) => {
-  test.each(inside)("%s: %s: %s", async (_what, template, expected) => {
+  test.each(innerNames.table)("%s: %s: %s", async (_what, template, expected) => {
     const name = named(template);
     const [seen, upgraded] = [origin.seen.length, upgrades.length];
     const status = await send(name);

@@ -20,13 +20,15 @@ export interface Services {
   readonly banner?: readonly number[];
   /** UDP ports that answer with what they got. */
   readonly udp?: readonly number[];
+  /** Port of a token endpoint (RFC 8693): the token that it issues names the audience that was asked for. */
+  readonly tokens?: number;
   /** Names and their addresses, served on port 53. */
   readonly dns?: Readonly<Record<string, readonly string[]>>;
 }
 
 /** One line of its output. */
 export interface Seen {
-  readonly kind: "ready" | "http" | "banner" | "udp" | "dns";
+  readonly kind: "ready" | "http" | "banner" | "udp" | "dns" | "token";
   readonly port?: number;
   readonly from?: string;
   readonly method?: string;
@@ -34,6 +36,8 @@ export interface Seen {
   readonly host?: string;
   readonly authorization?: string;
   readonly name?: string;
+  readonly subject?: string;
+  readonly audience?: string;
 }
 
 function say(line: Seen): void {
@@ -49,6 +53,24 @@ function answer(port: number): http.RequestListener {
     response.setHeader("Content-Type", "application/json");
     response.end(JSON.stringify({ port, ...seen }));
   };
+}
+
+function issue(request: http.IncomingMessage, response: http.ServerResponse): void {
+  let body = "";
+  request.on("data", (chunk) => (body += String(chunk)));
+  request.on("end", () => {
+    const form = new URLSearchParams(body);
+    const audience = form.get("audience") ?? "";
+    say({ kind: "token", subject: form.get("subject_token") ?? "", audience });
+    const issued = {
+      access_token: `for-${audience}`,
+      issued_token_type: "urn:ietf:params:oauth:token-type:access_token",
+      token_type: "Bearer",
+      expires_in: 300,
+    };
+    response.setHeader("Content-Type", "application/json");
+    response.end(JSON.stringify(issued));
+  });
 }
 
 function listening(server: net.Server, port: number): Promise<void> {
@@ -149,6 +171,7 @@ await Promise.all([
   ),
   ...(services.banner ?? []).map((port) => listening(greets(port), port)),
   ...(services.udp ?? []).map(hears),
+  ...(services.tokens === undefined ? [] : [listening(http.createServer(issue), services.tokens)]),
   ...(services.dns === undefined ? [] : [serveNames(services.dns)]),
 ]);
 say({ kind: "ready" });

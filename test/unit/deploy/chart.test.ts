@@ -1,7 +1,7 @@
 /** The chart's documents agree with its values, and its scripts do what they say. */
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -72,6 +72,13 @@ test("the chart and the package have one version", () => {
     readFileSync("docs/deployment-contract.md", "utf8"),
   )?.[1];
   expect(annotations["authbridge-proxy/deployment-contract"]).toBe(contract);
+});
+
+test("the chart's dashboards are those of deploy/grafana", () => {
+  const names = readdirSync("deploy/grafana").filter((name) => name.endsWith(".json"));
+  expect(readdirSync(join(chart, "dashboards"))).toEqual(names);
+  for (const name of names)
+    expect(read(`dashboards/${name}`)).toBe(readFileSync(`deploy/grafana/${name}`, "utf8"));
 });
 
 describe("leave-directly", () => {

@@ -425,12 +425,12 @@ describe("bodies", () => {
 
   test("are asked for where an endpoint judges them, and nowhere else", () => {
     const judging = bench.create(egressPolicy, mcp);
-    expect(judging.needsBodyOf?.(contextOf("request", {}))).toBe(true);
-    expect(judging.needsBodyOf?.(contextOf("request", { to: "other.test:443" }))).toBe(false);
+    expect(judging.wantsBody?.(contextOf("request", {}))).toBe(true);
+    expect(judging.wantsBody?.(contextOf("request", { to: "other.test:443" }))).toBe(false);
     const plugin = bench.create(egressPolicy, {
       network_policies: { api: { endpoints: [{ ...rest, access: "full" }] } },
     });
-    expect(plugin.needsBodyOf?.(contextOf("request", {}))).toBe(false);
+    expect(plugin.wantsBody?.(contextOf("request", {}))).toBe(false);
   });
 });
 
@@ -554,7 +554,7 @@ describe("a policy file", () => {
       method: "POST",
       body: { jsonrpc: "2.0", id: 1, method: "ping" },
     });
-    expect(plugin.needsBodyOf?.(message)).toBe(true);
+    expect(plugin.wantsBody?.(message)).toBe(true);
     expect((await plugin.onRequest?.(message))?.action).toBe("allow");
     await Promise.resolve();
     expect(bench.counted).toContain("changed");

@@ -154,8 +154,9 @@ test("docs/metrics.md and the registry name the same instruments with the same t
     metrics.phase("inbound", "connect", 1);
     metrics.invocation("inbound", { plugin: "p", action: "allow", reason: "r" });
     metrics.addressRefused("loopback");
-    metrics.bridgeHandshake("terminated");
+    metrics.tls.bridgeHandshake("terminated");
     metrics.pluginEvent("p", "e");
+    metrics.tls.clientHandshake("verified");
     metrics.files.lines("events", "lost", 1);
     metrics.files.outage("audit");
   }
@@ -170,4 +171,13 @@ test("docs/metrics.md and the registry name the same instruments with the same t
     ([, name, type, labels = ""]) => `${name} ${type} ${labels.replaceAll("`", "").trim()}`.trim(),
   );
   expect(rows.toSorted()).toEqual(registered.toSorted());
+});
+
+test("O2: the statistics have maps of handshakes where there were any", () => {
+  const metrics = makeMetrics();
+  expect(metrics.goStats()).not.toHaveProperty("tls_bridge");
+  metrics.tls.bridgeHandshake("terminated");
+  metrics.tls.bridgeHandshake("terminated");
+  metrics.tls.clientHandshake("failed");
+  expect(metrics.goStats()).toMatchObject({ tls_bridge: { terminated: 2 }, mtls: { failed: 1 } });
 });

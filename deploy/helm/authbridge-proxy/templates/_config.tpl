@@ -16,7 +16,7 @@
 {{- $_ := set $listener "reverse_proxy_backend" $v.inbound.backend -}}
 {{- end -}}
 {{- if and (not $isGateway) (not (include "ab.isCooperative" .)) -}}
-{{- $_ := set $listener "transparent_proxy_addr" (printf "%s:%d" $every (int $ports.transparent)) -}}
+{{- $_ := set $listener "transparent_proxy_addr" (printf ":%d" (int $ports.transparent)) -}}
 {{- else -}}
 {{- $_ := set $listener "transparent_proxy_addr" "off" -}}
 {{- end -}}

@@ -1,0 +1,160 @@
+/** Asks single plugins: a fault is a refusal, a plugin under `observe` changes nothing, and what was said is recorded. */
+import { messageOf } from "../errors.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { RequestContext } from "./context.ts";
+import type { Decision, Invocation, Phase } from "./decision.ts";
+import type { Direction } from "./flow.ts";
+import type { Answer, Outcome } from "./plugin.ts";
+import { cancelledDecision, faultDecision, silent, type Step } from "./step.ts";
+import { type Hook, tracedStep } from "./step-trace.ts";
+
+/** What a runner is made with, besides its steps. */
+export interface StepRunnerOptions {
+  readonly direction: Direction;
+  readonly log: Logger;
+  /** Hears of every step's record, for counters. */
+  readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
+}
+
+const finishDeadlineMs = 2_000;
+/** A step that was asked, and what it was shown: the context itself, or a shadow of it under `observe`. */
+interface Asked {
+  readonly step: Step;
+  readonly context: RequestContext;
+  readonly view: RequestContext;
+  readonly phase: Phase;
+}
+
+/** The steps of one chain, asked one at a time. */
+export class StepRunner {
+  readonly #options: StepRunnerOptions;
+  readonly #finishSteps: readonly Step[];
+  readonly #asked = new WeakMap<RequestContext, Set<Step>>();
+
+  constructor(steps: readonly Step[], options: StepRunnerOptions) {
+    this.#options = options;
+    this.#finishSteps = steps.filter((step) => step.plugin.onFinish !== undefined).reverse();
+  }
+
+  /** Whether any step was asked about this message, so that {@link finish} has somebody to tell. */
+  hasAsked(context: RequestContext): boolean {
+    return this.#finishSteps.length > 0 && this.#asked.has(context);
+  }
+
+  /** Tells every plugin that was asked about this message how it ended. Once; never throws. */
+  async finish(context: RequestContext, outcome: Outcome): Promise<void> {
+    const asked = this.#asked.get(context);
+    if (asked === undefined) return;
+    this.#asked.delete(context);
+    for (const step of this.#finishSteps) {
+      if (!asked.has(step)) continue;
+      await this.#finishStep(step, context, outcome);
+    }
+  }
+
+  /** Runs one hook of a step. */
+  ask(step: Step, context: RequestContext, hook: Hook, phase: Phase): Decision | Promise<Decision> {
+    const { plugin } = step;
+    if (plugin[hook] === undefined) throw new TypeError(`${step.name} has no ${hook}`);
+    const asking = (): Decision | Promise<Decision> =>
+      this.guard(step, context, phase, (view) => plugin[hook]?.(view));
+    const { trace } = context;
+    return trace === undefined ? asking() : tracedStep({ trace, name: step.name, hook }, asking);
+  }
+
+  /** Runs one hook: refusal on a fault, muted under observe, recorded always. */
+  guard(
+    step: Step,
+    context: RequestContext,
+    phase: Phase,
+    ask: (view: RequestContext) => Answer | Promise<Answer>,
+  ): Decision | Promise<Decision> {
+    if (context.cancellation.aborted) return cancelledDecision;
+    this.markAsked(step, context);
+    const view = step.onError === "observe" ? context.shadow() : context;
+    const settle = (decision: Answer): Decision =>
+      this.#settle({ step, context, view, phase }, decision);
+    const fail = (error: unknown): Decision => {
+      this.#options.log.error(
+        { flow: context.flow.id, plugin: step.name, err: error },
+        "plugin fault",
+      );
+      return settle(faultDecision());
+    };
+    let answer: Answer | PromiseLike<Answer>;
+    try {
+      answer = ask(view);
+    } catch (error) {
+      return fail(error);
+    }
+    // Whatever can be awaited is: a plugin of somebody else need not know our Promise.
+    if (answer === undefined || !("then" in answer)) return settle(answer);
+    return Promise.resolve(answer).then(settle, fail);
+  }
+
+  /** What an answer counts for, once it is there. */
+  #settle({ step, context, view, phase }: Asked, decision: Answer): Decision {
+    const observed = view !== context;
+    if (observed) {
+      for (const [name, fact] of view.facts) context.facts.set(name, fact);
+      context.sessionId ??= view.sessionId;
+    }
+    if (decision === undefined) return silent;
+    this.#record(step, context, phase, decision, observed);
+    if (decision.action === "deny") {
+      if (observed) return { action: "observe", reason: decision.reason };
+      return { ...decision, denial: { ...decision.denial, plugin: step.name } };
+    }
+    if (observed && decision.action !== "skip")
+      return { action: "observe", reason: decision.reason };
+    return decision;
+  }
+
+  #record(
+    step: Step,
+    context: RequestContext,
+    phase: Phase,
+    decision: Decision,
+    observed: boolean,
+  ): void {
+    const refused = decision.action === "deny" || decision.action === "respond";
+    const invocation: Invocation = {
+      plugin: step.name,
+      action: decision.action === "respond" ? "modify" : decision.action,
+      phase,
+      reason: decision.reason,
+      ...(context.path === "" ? {} : { path: context.pathname }),
+      ...(decision.details === undefined ? {} : { details: decision.details }),
+      ...(observed && refused ? { shadow: true as const } : {}),
+    };
+    context.invocations.push(invocation);
+    this.#options.onInvocation?.(this.#options.direction, invocation);
+  }
+
+  /** Remembers that this step is to hear how the message ended. */
+  markAsked(step: Step, context: RequestContext): void {
+    if (this.#finishSteps.length === 0) return;
+    const asked = this.#asked.get(context);
+    if (asked === undefined) this.#asked.set(context, new Set([step]));
+    else asked.add(step);
+  }
+
+  async #finishStep(step: Step, context: RequestContext, outcome: Outcome): Promise<void> {
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), finishDeadlineMs);
+    try {
+      const expired = new Promise<void>((resolve) => {
+        deadline.signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+      const view = step.onError === "observe" ? context.shadow() : context;
+      await Promise.race([step.plugin.onFinish?.(view, outcome, deadline.signal), expired]);
+    } catch (error) {
+      this.#options.log.warn(
+        { flow: context.flow.id, plugin: step.name, error: messageOf(error) },
+        "plugin finish failed",
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
