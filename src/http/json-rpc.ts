@@ -52,43 +52,49 @@ function classifyMessage(value: unknown): RpcMessage {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     return { kind: "invalid", id: null, reason: "a message is not an object" };
   }
-  const members = new Map<string, unknown>(Object.entries(value));
-  const id = members.get("id");
+  const members = value as Members;
+  const id = own(members, "id");
+  const reason = memberProblem(members);
+  if (reason !== undefined) return { kind: "invalid", id: isRpcId(id) ? id : null, reason };
+  return Object.hasOwn(members, "method") ? classifyCall(members) : classifyResponse(members);
+}
+
+type Members = Readonly<Record<string, unknown>>;
+
+/** Nothing is inherited: a member that is not there is undefined. */
+function own(members: Members, name: string): unknown {
+  return Object.hasOwn(members, name) ? members[name] : undefined;
+}
+
+function memberProblem(members: Members): string | undefined {
+  for (const name of Object.keys(members)) {
+    // Some decoders match names without regard to case.
+    if (!reserved.has(name) && reserved.has(name.toLowerCase())) {
+      return "a member differs from a JSON-RPC member only by case";
+    }
+  }
+  if (own(members, "jsonrpc") !== "2.0") return 'jsonrpc is not "2.0"';
+  return Object.hasOwn(members, "id") && !isRpcId(members["id"])
+    ? "id is not a string, a safe number or null"
+    : undefined;
+}
+
+function classifyCall(members: Members): RpcMessage {
+  const { method } = members;
+  const params = own(members, "params");
+  const id = own(members, "id");
   const invalid = (reason: string): RpcMessage => ({
     kind: "invalid",
     id: isRpcId(id) ? id : null,
     reason,
   });
-  for (const name of members.keys()) {
-    // Some decoders match names without regard to case.
-    if (!reserved.has(name) && reserved.has(name.toLowerCase())) {
-      return invalid("a member differs from a JSON-RPC member only by case");
-    }
-  }
-  if (members.get("jsonrpc") !== "2.0") {
-    return invalid('jsonrpc is not "2.0"');
-  }
-  if (members.has("id") && !isRpcId(id)) {
-    return invalid("id is not a string, a safe number or null");
-  }
-  return members.has("method")
-    ? classifyCall(members, invalid)
-    : classifyResponse(members, invalid);
-}
-
-type Refuse = (reason: string) => RpcMessage;
-
-function classifyCall(members: ReadonlyMap<string, unknown>, invalid: Refuse): RpcMessage {
-  const method = members.get("method");
-  const params = members.get("params");
-  const id = members.get("id");
   if (typeof method !== "string") {
     return invalid("method is not a string");
   }
-  if (members.has("result") || members.has("error")) {
+  if (Object.hasOwn(members, "result") || Object.hasOwn(members, "error")) {
     return invalid("a message is both a call and a response");
   }
-  if (members.has("params") && (typeof params !== "object" || params === null)) {
+  if (Object.hasOwn(members, "params") && (typeof params !== "object" || params === null)) {
     return invalid("params is not an object or array");
   }
   return isRpcId(id)
@@ -96,17 +102,19 @@ function classifyCall(members: ReadonlyMap<string, unknown>, invalid: Refuse): R
     : { kind: "notification", method, params };
 }
 
-function classifyResponse(members: ReadonlyMap<string, unknown>, invalid: Refuse): RpcMessage {
-  const id = members.get("id");
-  if (members.has("result") === members.has("error")) {
-    return invalid("a message has not exactly one of method, result and error");
+function classifyResponse(members: Members): RpcMessage {
+  const id = own(members, "id");
+  const hasResult = Object.hasOwn(members, "result");
+  if (hasResult === Object.hasOwn(members, "error")) {
+    const reason = "a message has not exactly one of method, result and error";
+    return { kind: "invalid", id: isRpcId(id) ? id : null, reason };
   }
   if (!isRpcId(id)) {
-    return invalid("a response has no id");
+    return { kind: "invalid", id: null, reason: "a response has no id" };
   }
-  return members.has("result")
-    ? { kind: "response", id, result: members.get("result") }
-    : { kind: "response", id, error: members.get("error") };
+  return hasResult
+    ? { kind: "response", id, result: members["result"] }
+    : { kind: "response", id, error: members["error"] };
 }
 
 /** A number that loses digits would be answered under another id. */

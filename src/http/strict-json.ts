@@ -5,6 +5,8 @@
  * the server reads another is no policy: what could be read in two ways is not read at all (RFC 8259, RFC 7493).
  */
 
+import { isUtf8 } from "node:buffer";
+
 /** A JSON value, or why the text is none that is safe to judge. The reason never quotes the text. */
 export type StrictJson =
   | {
@@ -64,16 +66,10 @@ function invalid(reason: string): StrictJson {
   return { kind: "invalid", reason };
 }
 
-/** ignoreBOM keeps a mark in the text, where it is seen. */
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
+/** A byte order mark stays in the text, where it is seen. */
 function textOf(bytes: Uint8Array): string | undefined {
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    // The only fault that decode() has is the answer to the question.
-    return undefined;
-  }
+  if (!isUtf8(bytes)) return undefined;
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
 }
 
 interface Shape {

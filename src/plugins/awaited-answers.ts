@@ -1,4 +1,5 @@
 /** Requests that servers sent to their clients, so that an answer is let through only to what was asked. */
+import { hash } from "node:crypto";
 import type { RpcId } from "../http/json-rpc.ts";
 
 /** The oldest go first: a server that asks this much does not wait for all answers. */
@@ -20,6 +21,7 @@ export class AwaitedAnswers {
   }
 }
 
+/** Of one size, however long an id is. */
 function keyOf(conversation: string, id: RpcId): string {
-  return JSON.stringify([conversation, id]);
+  return hash("sha256", JSON.stringify([conversation, id]));
 }

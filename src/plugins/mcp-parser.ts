@@ -91,6 +91,8 @@ class McpParser implements Plugin {
     const state = this.#stateOf(context);
     if (state === undefined) return undefined;
     if (data.length === 0) return last ? emptyAnswer(state, context) : undefined;
+    // A notification has no id, and progress is most of what long streams carry.
+    if (!data.includes('"id"')) return undefined;
     const json = jsonOf(data);
     const messages = json.kind === "json" ? messagesOf(classifyRpc(json.value)) : [];
     let answer: Answer;
@@ -99,13 +101,15 @@ class McpParser implements Plugin {
   }
 
   #record(context: RequestContext, state: ParserState, message: RpcMessage): Answer {
-    if (message.kind === "invalid") return undefined;
+    if (message.kind === "invalid" || message.kind === "notification") return undefined;
+    if (message.kind === "response") {
+      const fact = (context.facts.get("mcp") ?? {}) as McpFact;
+      context.facts.set("mcp", answered(fact, message));
+    }
     if (state.recorded > mostRecorded) return undefined;
     state.recorded += 1;
     if (state.recorded > mostRecorded) return observe(`${state.name}_response_truncated`);
-    if (message.kind !== "response") return observe(`server_${message.method}`);
-    const fact = (context.facts.get("mcp") ?? {}) as McpFact;
-    context.facts.set("mcp", answered(fact, message));
+    if (message.kind === "request") return observe(`server_${message.method.slice(0, 128)}`);
     return observe(message.error === undefined ? `${state.name}_response` : "response_error");
   }
 

@@ -23,6 +23,8 @@ export interface AnswerScope {
   readonly pins: ToolPins | undefined;
   /** What an answer is told that is refused: the ids of the calls that wait for it. */
   rpc: RpcRefusal;
+  /** What was taken out of this answer is in the log. */
+  isTold: boolean;
   /** Hears of every request of the server that goes on to the client. */
   onServerRequest(id: RpcId): void;
   /** Hears of what was taken out. */
@@ -38,13 +40,13 @@ export type Removed =
 /** What becomes of one body or frame of JSON-RPC: undefined passes it on as it came. */
 export type FilteredAnswer = { readonly json: string | undefined } | undefined;
 
-/** Takes out of a parsed body what the client must not get. `text` is what `value` was read from. */
-export function filterAnswer(value: unknown, text: string, scope: AnswerScope): FilteredAnswer {
+/** Takes out of a parsed body what the client must not get. `bytes` is what `value` was read from. */
+export function filterAnswer(value: unknown, bytes: Buffer, scope: AnswerScope): FilteredAnswer {
   const verdicts = messagesOf(classifyRpc(value)).map((message) => judge(message, scope));
   if (verdicts.every((verdict) => verdict === keep)) return undefined;
   if (verdicts.every((verdict) => verdict === drop)) return { json: undefined };
   // Read again with every number as it was written: what is not taken out must not change.
-  const whole = parseKeepingNumbers(text);
+  const whole = parseKeepingNumbers(bytes.toString("utf8"));
   const items: readonly unknown[] = Array.isArray(whole) ? whole : [whole];
   const kept = items.flatMap((item, at) => verdicts[at]?.(item) ?? []);
   return { json: JSON.stringify(Array.isArray(whole) ? kept : kept[0]) };

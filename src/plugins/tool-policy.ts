@@ -204,10 +204,10 @@ class ToolPolicy implements Plugin {
       // Somebody waits for the answer that this may have been.
       return scope.rpc.ids.length > 0
         ? this.#refuseAnswer(scope, `the server's event is ${json.reason}`)
-        : this.#dropFrame(json.reason);
+        : this.#dropFrame(scope);
     }
     if (!isMessage && (typeof json.value !== "object" || json.value === null)) return undefined;
-    const filtered = filterAnswer(json.value, data.toString("utf8"), scope);
+    const filtered = filterAnswer(json.value, data, scope);
     if (filtered === undefined) return undefined;
     const text = filtered.json;
     return text === undefined
@@ -225,7 +225,7 @@ class ToolPolicy implements Plugin {
         : this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
     }
     if (isError && !isRpc(json.value)) return undefined;
-    const filtered = filterAnswer(json.value, data.toString("utf8"), scope);
+    const filtered = filterAnswer(json.value, data, scope);
     if (filtered === undefined) return undefined;
     const text = filtered.json;
     return text === undefined
@@ -233,12 +233,8 @@ class ToolPolicy implements Plugin {
       : replaceFrame("answer_filtered", Buffer.from(text));
   }
 
-  #dropFrame(reason: string): Decision {
-    this.#deps.count("frame_dropped");
-    this.#deps.log.warn(
-      { reason },
-      "tool-policy: an event that cannot be judged was not forwarded",
-    );
+  #dropFrame(scope: AnswerScope): Decision {
+    scope.onRemoved({ kind: "malformed" });
     return replaceFrame("unparsable_event", undefined);
   }
 
@@ -259,7 +255,7 @@ class ToolPolicy implements Plugin {
     const { authority } = context.destination;
     const session = context.headers.get("mcp-session-id") ?? "";
     const conversation = JSON.stringify([server.name, authority, session]);
-    return {
+    const scope: AnswerScope = {
       server,
       caller: callerOf(context),
       conversation,
@@ -267,15 +263,22 @@ class ToolPolicy implements Plugin {
       pins: this.#pins,
       rpc: notRpc,
       onServerRequest: (id) => this.#awaited.add(conversation, id),
-      onRemoved: (what) => this.#tellRemoved(server, what),
+      isTold: false,
+      onRemoved: (what) => this.#tellRemoved(scope, what),
     };
+    return scope;
   }
 
-  #tellRemoved(server: GuardedServer, what: Removed): void {
+  /** One line per message: a server may send any number of what is taken out. */
+  #tellRemoved(scope: AnswerScope, what: Removed): void {
     if (what.kind === "tool" && !what.isChanged) return;
     this.#deps.count(what.kind === "tool" ? "tool_changed" : "answer_removed");
+    if (scope.isTold) return;
+    scope.isTold = true;
+    const named = "name" in what ? { tool: what.name.slice(0, 128) } : {};
+    const asked = "method" in what ? { method: what.method.slice(0, 128) } : {};
     this.#deps.log.warn(
-      { server: server.name, ...what },
+      { server: scope.server.name, kind: what.kind, ...named, ...asked },
       "tool-policy: a part of an answer was not forwarded",
     );
   }

@@ -35,7 +35,9 @@ export type PathVerdict = "guarded" | "ambiguous" | "other";
 /** One compiled server. */
 export class GuardedServer {
   readonly name: string;
-  readonly rules: readonly ToolRule[];
+  /** Rules that name what they speak about, by its name: a list of tools may be long, and a list of rules, too. */
+  readonly #named = new Map<string, ToolRule[]>();
+  readonly #unnamed: ToolRule[] = [];
   readonly #hosts: readonly HostGlob[] | undefined;
   readonly #ports: ReadonlySet<number> | undefined;
   readonly #paths: readonly PathGlob[];
@@ -45,7 +47,15 @@ export class GuardedServer {
   /** Throws an Error that says what is wrong with a pattern or a rule. */
   constructor(source: GuardedServerSource) {
     this.name = source.name;
-    this.rules = source.rules.map((rule) => new ToolRule(rule));
+    for (const rule of source.rules) {
+      const compiled = new ToolRule(rule);
+      if (rule.tools === undefined) this.#unnamed.push(compiled);
+      for (const name of new Set(rule.tools)) {
+        const known = this.#named.get(name);
+        if (known === undefined) this.#named.set(name, [compiled]);
+        else known.push(compiled);
+      }
+    }
     this.#hosts = source.hosts?.map((host) => compileHostGlob(host));
     this.#ports = source.ports === undefined ? undefined : new Set(source.ports);
     this.#paths = source.paths.map((path) => compilePathGlob(comparable(path)));
@@ -81,7 +91,7 @@ export class GuardedServer {
     }
     const { call } = read;
     const { name } = call;
-    const speaking = this.rules.filter((rule) => rule.selects(caller, method, name));
+    const speaking = this.#speaking(caller, method, name);
     const against = speaking.find((rule) => rule.effect === "deny" && rule.fires(call));
     if (against !== undefined) {
       const message = `${titleOf(call)} is refused by the rule "${against.name}". Do not repeat this call; use another tool or other arguments.`;
@@ -100,6 +110,11 @@ export class GuardedServer {
     return { isAllowed: false, reason: "arguments_refused", rule, message };
   }
 
+  #speaking(caller: ToolCaller, method: string, name: string | undefined): readonly ToolRule[] {
+    const named = name === undefined ? [] : (this.#named.get(name) ?? []);
+    return [...named, ...this.#unnamed].filter((rule) => rule.selects(caller, method, name));
+  }
+
   #withoutRule(call: ToolCall): CallVerdict {
     if (this.#methods.has(call.method)) return { isAllowed: true };
     const list = lists.get(call.method);
@@ -111,7 +126,7 @@ export class GuardedServer {
 
   /** Whether a tool is worth being shown to the caller: some call of it may be allowed. */
   mayUse(caller: ToolCaller, tool: string): boolean {
-    const speaking = this.rules.filter((rule) => rule.selects(caller, "tools/call", tool));
+    const speaking = this.#speaking(caller, "tools/call", tool);
     return (
       speaking.some((rule) => rule.effect === "allow") &&
       !speaking.some((rule) => rule.effect === "deny" && rule.isUnconditional)

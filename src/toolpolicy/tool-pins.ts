@@ -25,10 +25,11 @@ export class ToolPins {
       this.#servers.set(server, pins);
     }
     const digest = digestOf(tool);
-    const pin = pins.get(name);
+    const key = keyOf(name);
+    const pin = pins.get(key);
     if (pin === undefined) {
       if (pins.size >= maxToolsPerServer) return false;
-      pins.set(name, { digest, isChanged: false });
+      pins.set(key, { digest, isChanged: false });
       return true;
     }
     pin.isChanged = pin.digest !== digest;
@@ -37,8 +38,13 @@ export class ToolPins {
 
   /** Whether the tool was last listed differently from how it was first seen. */
   isChanged(server: string, name: string): boolean {
-    return this.#servers.get(server)?.get(name)?.isChanged ?? false;
+    return this.#servers.get(server)?.get(keyOf(name))?.isChanged ?? false;
   }
+}
+
+/** A server chooses its names, and their length. */
+function keyOf(name: string): string {
+  return name.length > 128 ? hash("sha256", name) : name;
 }
 
 /** `_meta` of a tool is no part of what a model reads, and may change with every answer. */

@@ -63,6 +63,7 @@ export class ToolRule {
   readonly #schema: ArgumentSchema | undefined;
   readonly #arguments: readonly CompiledArgument[];
   readonly #exceptions: PrivateExceptions;
+  readonly #hasPatterns: boolean;
 
   /** Throws an Error that says what is wrong with the rule. */
   constructor(source: ToolRuleSource) {
@@ -82,6 +83,10 @@ export class ToolRule {
       isListed: rule.enum !== undefined || rule.cidr !== undefined,
     }));
     this.#exceptions = readExceptions(source.allow_private, source.methods);
+    const conditions = Object.values(source.arguments ?? {});
+    this.#hasPatterns =
+      conditions.some(({ pattern }) => pattern !== undefined) ||
+      JSON.stringify(source.schema ?? {}).includes('"pattern');
   }
 
   /** True for a rule that asks nothing of the arguments. */
@@ -107,6 +112,7 @@ export class ToolRule {
 
   /** Why this allow rule does not grant the call, in words for the caller; undefined when it grants it. */
   objection({ args }: ToolCall): string | undefined {
+    if (this.#hasPatterns && isLongerThan(args, maxPatternTotal)) return tooLong;
     for (const argument of this.#arguments) {
       const reason = this.#argumentObjection(args, argument);
       if (reason !== undefined) return reason;
@@ -130,6 +136,7 @@ export class ToolRule {
 
   /** Whether this deny rule speaks against the call: its conditions hold, or cannot be judged. */
   fires({ args }: ToolCall): boolean {
+    if (this.#hasPatterns && isLongerThan(args, maxPatternTotal)) return true;
     const holds = this.#arguments.every(({ path, conditions }) =>
       selectArguments(args, path).some(
         (selected) =>
@@ -160,6 +167,19 @@ export class ToolRule {
     const selected = paths.flatMap((path) => selectArguments(args, path));
     return new Set(selected.map((one) => (one.kind === "value" ? one.value : undefined)));
   }
+}
+
+/** Patterns are linear in the text and yet slower than the rest: what one call may make them read is bounded. */
+const maxPatternTotal = 262_144;
+const tooLong = `the arguments must not have more than ${maxPatternTotal} characters of text`;
+
+function isLongerThan(args: unknown, most: number): boolean {
+  let total = 0;
+  for (const text of textsIn(args)) {
+    total += text.length;
+    if (total > most) return true;
+  }
+  return false;
 }
 
 /** A deny rule is about the place itself: where it leads does not matter. */

@@ -227,6 +227,14 @@ describe("answers", () => {
     ]);
   });
 
+  test("notifications do not count, and the result after them is recorded", async () => {
+    const { context } = await asked({ body: call(7) });
+    const note = JSON.stringify({ jsonrpc: "2.0", method: "notifications/progress", params: {} });
+    for (let at = 0; at < 60; at += 1) expect(await frame(context, note)).toBeUndefined();
+    expect(await frame(context, result(7, { done: true }))).toBe("matched_tools/call_response");
+    expect(context.facts.get("mcp")).toMatchObject({ result: { done: true } });
+  });
+
   test("answers to anything else are not wanted", async () => {
     const { context } = await asked({ body: { a: 1 } });
     expect(parser.wantsAnswer?.(context)).toBe(false);

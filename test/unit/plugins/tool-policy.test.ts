@@ -455,6 +455,41 @@ describe("MCP-16: other ways to the same server", () => {
   });
 });
 
+describe("what a stranger can make long", () => {
+  test("a list of 30,000 tools under 5,000 rules is filtered at once", async () => {
+    const rules = Array.from({ length: 5_000 }, (_, at) => ({ name: `r${at}`, tools: [`t${at}`] }));
+    serve({ rules });
+    const list = Array.from({ length: 30_000 }, (_, at) => ({ name: `t${at}` }));
+    const context = await asking();
+    const answer = textOf(await frame(context, listed(list)));
+    expect(JSON.parse(answer ?? "")).toMatchObject({ result: { tools: { length: 5_000 } } });
+  });
+
+  test("patterns do not read more than a bound of text", async () => {
+    const slow = { pattern: "([a-z]+ ?)+", optional: true };
+    serve({ rules: [{ name: "r", tools: ["t"], arguments: { "items.text": slow } }] });
+    const items = Array.from({ length: 200 }, () => ({ text: "abc ".repeat(12_000) }));
+    expect(await outcome(call("t", { items }))).toMatchObject({ reason: "arguments_refused" });
+    expect((await outcome(call("t", { items: items.slice(0, 2) }))).action).toBe("allow");
+  });
+
+  test("arguments of a million values are refused", async () => {
+    serve({ rules: [{ name: "r", tools: ["t"] }] });
+    const args = { list: Array.from({ length: 1_000_000 }, () => 1) };
+    expect(await outcome(call("t", args))).toMatchObject({ reason: "unreadable_parameters" });
+  });
+
+  test("one line of the log tells what was taken out of a stream", async () => {
+    const context = await asking("tools/list", "text/event-stream");
+    const before = bench.logged.length;
+    for (let id = 0; id < 50; id += 1) {
+      await frame(context, { jsonrpc: "2.0", id, method: "x".repeat(100_000) });
+    }
+    expect(bench.logged.slice(before)).toHaveLength(1);
+    expect(bench.logged.at(-1)?.length).toBeLessThan(1_000);
+  });
+});
+
 describe("callers", () => {
   const rule = { name: "r", tools: ["t"] };
   async function asked(
