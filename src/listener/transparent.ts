@@ -7,6 +7,7 @@
 import net, { type AddressInfo, type Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList } from "../http/headers.ts";
+import { parseAddress } from "../net/address.ts";
 import { isHostName } from "../net/client-hello.ts";
 import { type Destination, parseAuthority } from "../net/destination.ts";
 import type { OriginalDestinations } from "../net/original-destination.ts";
@@ -109,21 +110,28 @@ export class TransparentListener {
 
   /** Never rejects. */
   async #serve(socket: Socket): Promise<void> {
-    const { originals, pin, opaquePorts, sniffTimeoutMs: timeoutMs } = this.#options;
-    const original = originals.of(socket);
-    const isHere =
-      original?.port === socket.localPort && isSameHost(original?.address, socket.localAddress);
-    const captured = original === undefined || isHere ? undefined : capturedAt(original, pin);
-    const first: Sniffed =
-      captured !== undefined && opaquePorts.has(captured.original.port)
-        ? { kind: "opaque", bytes: 0 }
-        : await sniff(socket, { timeoutMs, requestLineSuffices: true });
+    let first: Sniffed = { kind: "opaque", bytes: 0 };
     try {
-      if (this.#options.ownDials.has(socket.remoteAddress, socket.remotePort)) throw comesFromUs();
+      const captured = this.#capturedOf(socket);
+      const { opaquePorts, ownDials, sniffTimeoutMs: timeoutMs } = this.#options;
+      if (captured === undefined || !opaquePorts.has(captured.original.port))
+        first = await sniff(socket, { timeoutMs, requestLineSuffices: true });
+      if (ownDials.has(socket.remoteAddress, socket.remotePort)) throw comesFromUs();
       this.#route(socket, captured, first);
     } catch (error) {
       this.#refuse(socket, first, error);
     }
+  }
+
+  /** Undefined where the connection was made to this listener itself. */
+  #capturedOf(socket: Socket): Captured | undefined {
+    const original = this.#options.originals.of(socket);
+    if (original === undefined) return undefined;
+    const local = parseAddress(socket.localAddress ?? "")
+      ?.unmapped()
+      .toString();
+    const isHere = original.port === socket.localPort && original.address === local;
+    return isHere ? undefined : capturedAt(original, this.#options.pin);
   }
 
   /** Throws ProxyError for what is refused before there is a flow. */
@@ -219,12 +227,6 @@ function destinationOf({ original, authority }: Captured, name: string | undefin
   if (!isHostName(name.replace(/\.$/, "")))
     throw new ProxyError("request.misdirected", "the server name of the client is not a host name");
   return parseAuthority(`${name}:${original.port}`, "tcp");
-}
-
-function isSameHost(one: string | undefined, other: string | undefined): boolean {
-  const plain = (text: string | undefined): string | undefined =>
-    text?.replace(/^::ffff:(?=\d+\.)/i, "");
-  return plain(one) === plain(other);
 }
 
 function comesFromUs(): ProxyError {

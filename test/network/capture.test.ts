@@ -261,6 +261,15 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
       expect(said.stdout).toContain("220 hello\r\n\0\u0001\u0002\u0003");
     });
 
+    test("HTTP/2 without TLS has no name that could be judged: its address is", async () => {
+      const { status } = await curl(lab.agent, "-4", "--http2-prior-knowledge", "http://api.test/");
+      expect(status).toBe(0);
+      const facts = { transport: "transparent", host: `${origin4}:80`, outcome: "denied" };
+      expect(await flow({ ...facts, method: "CONNECT" })).toMatchObject({
+        code: "policy.forbidden",
+      });
+    });
+
     test.each([
       ["UDP 443 (QUIC)", ["nc", "-n", "-u", "-w", "1", evil4, "443"]],
       ["UDP elsewhere", ["nc", "-n", "-u", "-w", "1", evil4, "4433"]],

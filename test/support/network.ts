@@ -172,6 +172,8 @@ export class Host {
         },
       );
       this.#children.add(child);
+      // A command that ended before it read is no fault of the test.
+      child.stdin?.on("error", () => undefined);
       child.stdin?.end(options.input ?? "");
     });
   }

@@ -173,3 +173,24 @@ test("a head beyond the limit is malformed", () => {
   expect(classify(bytes, 64)).toMatchObject({ kind: "malformed" });
   expect(classify(bytes, 1_000)).toBeUndefined();
 });
+
+describe("an HTTP request told by its first line", () => {
+  const first = (text: string): Sniffed | undefined =>
+    classify(Buffer.from(text, "latin1"), 64, true);
+
+  test("needs no more than that line", () => {
+    expect(first("GET /x HTTP/1.1\r\n")).toMatchObject({
+      kind: "http",
+      method: "GET",
+      target: "/x",
+    });
+    expect(classify(Buffer.from("GET /x HTTP/1.1\r\n"), 64)).toBeUndefined();
+  });
+
+  test("is waited for until the line ends", () => {
+    expect(first("GET /x HTTP/1.1")).toBeUndefined();
+    expect(first("SSH-2.0-x\r\n")).toMatchObject({ kind: "opaque" });
+    expect(first("GET  /x HTTP/1.1\r\n")).toMatchObject({ kind: "opaque" });
+    expect(first(`GET /${"x".repeat(64)}`)).toMatchObject({ kind: "malformed" });
+  });
+});
