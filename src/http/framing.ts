@@ -20,6 +20,9 @@ export interface FramingProblem {
   readonly message: string;
 }
 
+/** Fields that no sender may declare hop-by-hop (RFC 9110 section 7.6.1): the next recipient would lose them. */
+const endToEnd = /(?:^|[\s,])(?:host|content-length|transfer-encoding)(?:[\s,]|$)/i;
+
 /** Says what is ambiguous about a message head, or undefined when every recipient must read it alike. */
 export function framingProblem(head: MessageHead): FramingProblem | undefined {
   let hosts = 0;
@@ -35,6 +38,11 @@ export function framingProblem(head: MessageHead): FramingProblem | undefined {
     switch (name.length) {
       case 4:
         hosts += isSameName(name, "host") ? 1 : 0;
+        break;
+      case 10:
+        if (isDamaging(head, name, value)) {
+          return problem("Connection names a field that frames or routes the message");
+        }
         break;
       case 14:
         if (isSameName(name, "content-length")) {
@@ -62,6 +70,10 @@ export function framingProblem(head: MessageHead): FramingProblem | undefined {
     }
   }
   return hostProblem(head, hosts) ?? codingProblem(head, coding, length);
+}
+
+function isDamaging({ method }: MessageHead, name: string, value: string): boolean {
+  return method !== undefined && isSameName(name, "connection") && endToEnd.test(value);
 }
 
 function problem(message: string): FramingProblem {

@@ -50,7 +50,7 @@ export function readInspection(
   const deny = readDeny(fields, label, { ...rules, side: "deny" });
   const judgesOperations =
     protocol === "websocket" && [...allow, ...deny].some((rule) => rule.kind === "graphql");
-  checkMessages(node, [...allow, ...deny], protocol, judgesOperations, context);
+  checkMessages(node, { allow, deny, protocol, judgesOperations }, context);
   return {
     protocol,
     enforcement: readEnforcement(node, fields, context),
@@ -234,21 +234,36 @@ function readRegistered(fields: EndpointFields): Inspection["registered"] {
 /** Messages of a WebSocket are either judged as requests or as GraphQL operations. */
 function checkMessages(
   node: Node,
-  rules: readonly Rule[],
-  protocol: InspectedProtocol,
-  judgesOperations: boolean,
+  inspection: Pick<Inspection, "allow" | "deny" | "protocol" | "judgesOperations">,
   { support }: EndpointContext,
 ): void {
+  const { allow, deny, protocol, judgesOperations } = inspection;
   if (protocol !== "websocket") return;
-  const selectsText = (rule: Rule): boolean =>
-    rule.kind === "http" && rule.method === websocketText;
-  if (judgesOperations && rules.some(selectsText)) {
+  if (judgesOperations && [...allow, ...deny].some(selectsText)) {
     node.error(
       `${websocketText} rules exclude GraphQL operation rules: a message is one or the other`,
     );
   }
-  const needsMessages = rules.some((rule) => rule.kind === "graphql" || selectsText(rule));
+  const needsMessages = judgesOperations || deny.some(selectsText) || !allowsEveryMessage(allow);
   if (needsMessages && !support.webSocketMessages) {
-    node.error("rules about WebSocket messages are not enforced here: only the upgrade is judged");
+    node.error(
+      "messages of WebSocket connections are not judged here, only the upgrade is: the rules must allow every message, as access: read-write, access: full or a rule with method '*' does",
+    );
   }
+}
+
+function selectsText(rule: Rule): boolean {
+  return rule.kind === "http" && rule.method === websocketText;
+}
+
+/** True when no connection that is let through has a message that is not. */
+function allowsEveryMessage(allow: readonly Rule[]): boolean {
+  const isOpen = (rule: Rule): boolean =>
+    rule.kind === "http" &&
+    (rule.method === "*" || rule.method === websocketText) &&
+    rule.query.length === 0;
+  const everywhere = allow.some(
+    (rule) => rule.kind === "http" && rule.path.pattern === "**" && isOpen(rule),
+  );
+  return everywhere || allow.every((rule) => isOpen(rule) && !selectsText(rule));
 }

@@ -3,6 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { stringify } from "yaml";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
 import { get, openTunnel } from "../support/http-client.ts";
@@ -82,6 +83,9 @@ describe("at the start", () => {
   });
 
   test("--probe=never serves without asking", async () => {
+    const file = stringify(block(`http://127.0.0.1:${await closedPort()}`));
+    const serving = await own(ProxyProcess.start(file, { args: ["--probe=never"] }));
+    expect(await shown(serving)).toMatchObject({ condition: { accepted: true, probed: false } });
     const port = await closedPort();
     const checked = await runWith("check", block(`http://127.0.0.1:${port}`), {
       args: ["--probe=never"],

@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { get, openTunnel, request } from "../support/http-client.ts";
+import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, type OriginConnection, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { merge, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
@@ -274,4 +275,37 @@ test("CRED: no secret of the chain is in the log, in /config or in an answer", a
   const shown = [plain.text, answer.text, (await proxy.stats("/config")).text, proxy.stderr].join();
   for (const secret of [...secrets, ...sent]) expect(shown).not.toContain(secret);
   expect(shown).toContain("407");
+});
+
+test("token endpoints are reached through the parent, too: in absolute form where that is what it takes", async () => {
+  const idp = await own(StubIdp.start());
+  const site = await own(StubParent.start());
+  const exchange = {
+    name: "token-exchange",
+    config: {
+      token_url: idp.tokenUrl,
+      identity: { type: "client-secret", client_id: "a", client_secret: "b" },
+      routes: { rules: [{ host: "named.test", target_audience: "t" }] },
+    },
+  };
+  const proxy = await start({
+    ...through(site.url.replace("://", "://user:word@"), {
+      routes: [{ host: "named.test", direct: true }],
+    }),
+    pipeline: { outbound: { plugins: [exchange] } },
+  });
+  const answer = await get(proxy.forward, `http://named.test:${origin.port}/exchanged`, {
+    Authorization: "Bearer subject",
+  });
+  expect(answer.status).toBe(200);
+  expect(origin.requestFor("/exchanged").header("authorization")).toBe("Bearer exchanged-t");
+  expect(site.lines).toEqual([`POST ${idp.tokenUrl} HTTP/1.1`]);
+  expect(site.heads[0]).toMatch(/\r\nproxy-authorization: Basic dXNlcjp3b3Jk\r\n/i);
+  expect(idp.tokenCalls).toHaveLength(1);
+  site.act = () => reply(407, "who?");
+  const refused = await get(proxy.forward, `http://named.test:${origin.port}/refused`, {
+    Authorization: "Bearer another",
+  });
+  expect(refused.status).toBe(503);
+  expect(refused.header("proxy-authenticate")).toBeUndefined();
 });

@@ -1,6 +1,6 @@
 /** Real parent proxies of several makes, on loopback. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, connect, type AddressInfo, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -90,9 +90,10 @@ export async function startSquid(shape: ParentShape = {}): Promise<RealParent> {
     );
   }
   await writeFile(join(directory, "squid.conf"), `${lines.join("\n")}\n`);
-  const child = spawn(squidBinary, ["-N", "-f", join(directory, "squid.conf")], {
-    stdio: "ignore",
-  });
+  // Of its own, because shared memory is named after it.
+  const service = `authbridge${port}`;
+  const argv = ["-N", "-n", service, "-f", join(directory, "squid.conf")];
+  const child = spawn(squidBinary, argv, { stdio: "ignore" });
   const ended = new Promise((resolve) => child.once("close", resolve));
   await eventually(() => accepts(port), 15_000);
   const scheme = certificate === undefined ? "http" : "https";
@@ -112,6 +113,8 @@ export async function startSquid(shape: ParentShape = {}): Promise<RealParent> {
       endProcess(child);
       await ended;
       await rm(directory, { recursive: true, force: true });
+      for (const name of await readdir("/dev/shm").catch(() => []))
+        if (name.startsWith(`${service}-`)) await rm(join("/dev/shm", name), { force: true });
     },
   };
 }

@@ -100,6 +100,8 @@ export interface ProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Files to put beside the configuration, by name. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Further arguments. */
+  readonly args?: readonly string[];
 }
 
 /** Runs the program with arguments until it ends. */
@@ -115,7 +117,7 @@ export async function runProgram(
 export async function runWith(
   command: "check" | "run",
   config: Settings | string,
-  options: ProcessOptions & { readonly args?: readonly string[] } = {},
+  options: ProcessOptions = {},
 ): Promise<Ended> {
   const directory = await makeDirectory(config, options.files ?? {});
   try {
@@ -201,7 +203,8 @@ export class ProxyProcess {
     options: ProcessOptions = {},
   ): Promise<ProxyProcess> {
     const directory = await makeDirectory(config, options.files ?? {});
-    const child = launch(["--config", join(directory, "proxy.yaml")], directory, options.env ?? {});
+    const args = ["--config", join(directory, "proxy.yaml"), ...(options.args ?? [])];
+    const child = launch(args, directory, options.env ?? {});
     const proxy = new ProxyProcess(child, directory);
     const serving = eventually(() => {
       if (proxy.#hasEnded) return { addresses: undefined };

@@ -561,6 +561,31 @@ describe("a policy file", () => {
   });
 });
 
+test.each([
+  [{ access: "full" }, true],
+  [{ access: "read-write" }, true],
+  [{ rules: [{ allow: { method: "*", path: "/chat" } }] }, true],
+  [{ access: "read-only" }, false],
+  [{ rules: [{ allow: { method: "GET", path: "/chat" } }] }, false],
+  [{ rules: [{ allow: { method: "WEBSOCKET_TEXT", path: "/chat" } }] }, false],
+  [{ access: "full", deny_rules: [{ method: "WEBSOCKET_TEXT", path: "/chat" }] }, false],
+  [{ rules: [{ allow: { operation_type: "query" } }] }, false],
+])(
+  "a WebSocket endpoint whose messages would have to be judged is refused: %j",
+  (rules, isRead) => {
+    const socket = {
+      host: "ws.example.com",
+      port: 443,
+      protocol: "websocket",
+      enforcement: "enforce",
+    };
+    const policies = { network_policies: { a: { endpoints: [{ ...socket, ...rules }] } } };
+    const create = (): Plugin => bench.create(egressPolicy, policies);
+    if (isRead) expect(create()).toBeDefined();
+    else expect(create).toThrow("messages of WebSocket connections are not judged here");
+  },
+);
+
 test("a configuration without any policy, or with one that is wrong, is refused", () => {
   expect(problemsOf(egressPolicy, {})).toEqual([
     ": needs one of policy_file, network_policies, allow, deny",
