@@ -16,6 +16,7 @@ import {
 import { GuardedServer } from "../toolpolicy/guarded-server.ts";
 import { ToolPins } from "../toolpolicy/tool-pins.ts";
 import { AwaitedAnswers } from "./awaited-answers.ts";
+import type { McpFact } from "./mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "./mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./mcp-transport.ts";
 import { exactJsonOf, jsonOf } from "./message-json.ts";
@@ -104,11 +105,11 @@ class ToolPolicy implements Plugin {
   }
 
   #judgeOther(context: RequestContext): Answer {
-    const fact = context.facts.get("mcp") as { readonly method?: string } | undefined;
-    const method = fact?.method;
-    if (method === undefined || method.startsWith("$") || this.#config.other_servers === "ignore") {
-      return undefined;
-    }
+    if (this.#config.other_servers === "ignore") return undefined;
+    const fact = context.facts.get("mcp") as McpFact | undefined;
+    const messages = fact === undefined ? [] : (fact.batch ?? [fact]);
+    const isMcp = messages.some(({ method }) => method?.startsWith("$") === false);
+    if (!isMcp) return undefined;
     const { authority } = context.destination;
     const message = `No tool policy covers the MCP server ${authority} at this path. Use a server that is configured (tool-policy servers).`;
     return this.#refuse("unknown_server", { code: "policy.forbidden", message });
