@@ -11,7 +11,7 @@ import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { ResponseVerdict } from "../pipeline/response-verdict.ts";
 import type { Downstream } from "./downstream.ts";
-import { refusalEvent, renderResponseRefusal } from "./reply.ts";
+import { refusalEvent, renderResponseRefusal, statusOf } from "./reply.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
 /** What the judged path needs of its exchange. */
@@ -23,8 +23,8 @@ export interface JudgedSinkOptions {
   readonly control: FlowControl;
   readonly maxBodyBytes: number;
   readonly budget: BodyBudget;
-  /** The chain or a limit refused the answer; the upstream is no longer needed. */
-  onRefused(denial: Denial): void;
+  /** The chain or a limit refused the answer, or the chain gave another one: the upstream is no longer needed. */
+  onReplaced(status: number, denial?: Denial): void;
   onFault(error: unknown): void;
 }
 
@@ -280,6 +280,7 @@ export class JudgedSink implements ResponseSink {
     if ("reply" in verdict) {
       this.#over = true;
       this.#options.downstream.reply(verdict.reply);
+      this.#options.onReplaced(verdict.reply.status);
       return false;
     }
     this.#refuse(verdict.denial);
@@ -297,7 +298,7 @@ export class JudgedSink implements ResponseSink {
       if (event === undefined) downstream.cut();
       else downstream.end(event);
     }
-    this.#options.onRefused(denial);
+    this.#options.onReplaced(statusOf(denial), denial);
   }
 }
 

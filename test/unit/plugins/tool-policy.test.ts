@@ -242,6 +242,9 @@ describe("MCP-03: JSON that two readers read differently", () => {
     { ...good, jsonrpc: "1.0" },
     { ...good, params: { ...good.params, Name: "exec" } },
     { ...good, params: { ...good.params, Arguments: {} } },
+    { ...good, paramſ: bad.params },
+    { ...good, params: { ...good.params, argumentſ: bad.params.arguments } },
+    call("fetch_url", { url: "https://httpbin.org/", Url: "https://malicious.com" }),
     { ...good, id: { a: 1 } },
     { ...good, method: ["tools/call"] },
     { ...good, params: [] },
@@ -412,6 +415,11 @@ describe("MCP-16: other ways to the same server", () => {
     });
     expect(await outcome(good, { path: "/elsewhere" })).toMatchObject({ reason: "unknown_server" });
     expect((await outcome({ a: 1 }, { to: "other.test:443" })).action).toBeUndefined();
+    const listing = { jsonrpc: "2.0", id: 1, method: "tools/list" };
+    const batch = [{ jsonrpc: "2.0", id: 2, result: {} }, listing];
+    expect(await outcome(batch, { to: "other.test:443" })).toMatchObject({
+      reason: "unknown_server",
+    });
     serve({}, { other_servers: "ignore" });
     expect((await outcome(good, { to: "other.test:443" })).action).toBeUndefined();
   });
