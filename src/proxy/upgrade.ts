@@ -72,7 +72,7 @@ async function carry(
   signal: AbortSignal,
   head: Buffer,
 ): Promise<void> {
-  parts.metrics.tunnelOpened();
+  parts.metrics.tunnels.opened();
   const openedAt = performance.now();
   const result = await splice(client, upstream, {
     idleTimeoutMs: parts.idleTimeoutMs,
@@ -81,5 +81,5 @@ async function carry(
     head,
   });
   const seconds = (performance.now() - openedAt) / 1_000;
-  parts.metrics.tunnelClosed(result.bytesUp, result.bytesDown, seconds, result.reason);
+  parts.metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, result.reason);
 }
