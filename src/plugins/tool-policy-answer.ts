@@ -52,6 +52,9 @@ export function filterAnswer(value: unknown, bytes: Buffer, scope: AnswerScope):
   return { json: JSON.stringify(Array.isArray(whole) ? kept : kept[0]) };
 }
 
+/** A number that JavaScript would write in another form; what stands in a string may look like one. */
+const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
+
 /** Makes of a message what the client gets, in a list that is empty when it gets nothing. */
 type Verdict = (item: unknown) => readonly unknown[];
 

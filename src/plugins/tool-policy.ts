@@ -19,6 +19,7 @@ import { AwaitedAnswers } from "./awaited-answers.ts";
 import type { McpFact } from "./mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "./mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./mcp-transport.ts";
+import { mayBeMcp } from "./doubtful-rpc.ts";
 import { exactJsonOf, jsonOf } from "./message-json.ts";
 import { type AnswerScope, filterAnswer, type Removed } from "./tool-policy-answer.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./tool-policy-config.ts";
@@ -109,7 +110,7 @@ class ToolPolicy implements Plugin {
     const fact = context.facts.get("mcp") as McpFact | undefined;
     const messages = fact === undefined ? [] : (fact.batch ?? [fact]);
     const isMcp = messages.some(({ method }) => method?.startsWith("$") === false);
-    if (!isMcp) return undefined;
+    if (!isMcp && !(fact === undefined && mayBeMcp(context))) return undefined;
     const { authority } = context.destination;
     const message = `No tool policy covers the MCP server ${authority} at this path. Use a server that is configured (tool-policy servers).`;
     return this.#refuse("unknown_server", { code: "policy.forbidden", message });
