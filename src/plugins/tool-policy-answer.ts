@@ -45,8 +45,9 @@ export function filterAnswer(value: unknown, bytes: Buffer, scope: AnswerScope):
   const verdicts = messagesOf(classifyRpc(value)).map((message) => judge(message, scope));
   if (verdicts.every((verdict) => verdict === keep)) return undefined;
   if (verdicts.every((verdict) => verdict === drop)) return { json: undefined };
-  // Read again with every number as it was written: what is not taken out must not change.
-  const whole = parseKeepingNumbers(bytes.toString("utf8"));
+  // Read again where a number would be written differently: what is not taken out must not change.
+  const text = bytes.toString("utf8");
+  const whole = oddNumber.test(text) ? parseKeepingNumbers(text) : value;
   const items: readonly unknown[] = Array.isArray(whole) ? whole : [whole];
   const kept = items.flatMap((item, at) => verdicts[at]?.(item) ?? []);
   return { json: JSON.stringify(Array.isArray(whole) ? kept : kept[0]) };
