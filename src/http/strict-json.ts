@@ -134,7 +134,9 @@ function countKeys(value: unknown): number {
     for (const item of value) keys += countKeys(item);
     return keys;
   }
-  for (const member of Object.values(value)) keys += 1 + countKeys(member);
+  // Nothing is inherited: what JSON.parse makes has the empty prototype of objects.
+  const members = value as Readonly<Record<string, unknown>>;
+  for (const name in members) keys += 1 + countKeys(members[name]);
   return keys;
 }
 

@@ -191,8 +191,8 @@ class ToolPolicy implements Plugin {
   onFrame(context: RequestContext, frame: Frame): Answer {
     const scope = this.#scopeOf(context);
     if (scope === undefined || frame.data.length === 0) return undefined;
-    const contentType = context.response?.headers.get("content-type") ?? "";
-    return /^\s*text\/event-stream/i.test(contentType)
+    scope.isStream ??= isEventStream(context);
+    return scope.isStream
       ? this.#judgeEvent(scope, frame)
       : this.#judgeAnswer(scope, frame.data, context.response?.status ?? 200);
   }
@@ -307,6 +307,10 @@ function nameOf(params: unknown): string | undefined {
   if (typeof params !== "object" || params === null) return undefined;
   const { name } = params as { readonly name?: unknown };
   return typeof name === "string" ? name : undefined;
+}
+
+function isEventStream({ response }: RequestContext): boolean {
+  return /^\s*text\/event-stream/i.test(response?.headers.get("content-type") ?? "");
 }
 
 /** Whether a value is a message of JSON-RPC, or a batch with one. */
