@@ -1,11 +1,18 @@
 /** Hides the values of keys that hold secrets in what operators are shown (contract 4.9). */
 
 const hidden = "[REDACTED]";
-const secretKey = /(?:secret|password|token|bearer|key|credential)$/i;
+const secretKey =
+  /(?:secret|password|passwd|passphrase|token|bearer|key|credentials?|authorization)$/i;
 /** A map whose every value may be a credential, whatever its key is (static-inject, fields of reports). */
 const secretMap = /^(?:mappings|headers)$/i;
-/** User information in a URL: a parent proxy is often configured with its password in it. */
-const urlCredentials = /(\b[a-z][a-z\d+.-]*:\/\/)[^/\s?#@]+@/gi;
+/** User information in a URL, up to its last @: a parent proxy is often configured with its password in it. */
+const urlCredentials = /(\b[a-z][a-z\d+.-]*:\/\/)[^/\s?#]+@/gi;
+/** The same without a scheme, which variables of the environment often leave out. */
+const bareCredentials = /^[^\s/?#@:]+:[^\s/?#]*@(?=[^@]+$)/;
+/** Signed URLs of object stores, keys in queries. */
+const querySecrets =
+  /([?&][^=&#\s]*(?:secret|password|token|key|credential|sig|signature)=)[^&#\s]+/gi;
+const privateKey = /-----BEGIN [A-Z ]*PRIVATE KEY-----/;
 const maxDepth = 64;
 
 /** Which strings of a value are hidden: none, its own (and a list's), or all at any depth. */
@@ -18,7 +25,7 @@ export function redact(value: unknown): unknown {
 
 function redacted(value: unknown, hiding: Hiding, depth: number): unknown {
   if (typeof value === "string") {
-    if (hiding === "none") return value.replace(urlCredentials, `$1${hidden}@`);
+    if (hiding === "none") return shownText(value);
     return value === "" ? value : hidden;
   }
   if (typeof value !== "object" || value === null) return value;
@@ -30,6 +37,15 @@ function redacted(value: unknown, hiding: Hiding, depth: number): unknown {
       redacted(item, hiding === "all" ? "all" : hidingOf(key), depth + 1),
     ]),
   );
+}
+
+/** A text whose key says nothing of a secret. */
+function shownText(text: string): string {
+  if (privateKey.test(text)) return hidden;
+  return text
+    .replace(urlCredentials, `$1${hidden}@`)
+    .replace(bareCredentials, `${hidden}@`)
+    .replace(querySecrets, `$1${hidden}`);
 }
 
 /** A container under a secret key is looked into: `token: { access_token, expires_in }` keeps its shape. */

@@ -320,8 +320,7 @@ export class App {
   /** Closes the open tunnels that the current generation would refuse. */
   async #recheckTunnels(): Promise<void> {
     if (!this.#loaded.config.reload.recheck_tunnels) return;
-    const { outbound, skipHosts } = this.#runtimes.runtime;
-    const cut = await this.#tunnels.recheck(outbound, (host) => skipHosts.matches(host));
+    const cut = await this.#tunnels.recheck(this.#runtimes.runtime);
     if (cut > 0) this.#log.info({ cut }, "tunnels that the new rules refuse were closed");
   }
 

@@ -73,6 +73,12 @@ class FileCallers implements CallerDirectory {
     return this.#certificates.get(name);
   }
 
+  has(name: string): boolean {
+    return (
+      this.passwordDigest(name) !== undefined || [...this.#certificates.values()].includes(name)
+    );
+  }
+
   passwordDigest(name: string): Buffer | undefined {
     const listed = this.#passwords.get(name);
     if (listed !== undefined) return listed();

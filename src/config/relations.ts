@@ -121,6 +121,13 @@ export function relationWarnings(
     }
   }
   warnings.push(...enforcementWarnings(file, roles));
+  if (isOpenToStrangers(config)) {
+    warnings.push({
+      path: ["listener", "session_api_addr"],
+      message:
+        "shows what agents send to whoever reaches it: bind it to loopback, or set session.api_secret_file",
+    });
+  }
   const { tls_bridge: bridge } = file;
   if (bridge.ca === "ephemeral" && (bridge.ca_dir || bridge.generate_ca)) {
     warnings.push({
@@ -173,4 +180,11 @@ export function needsSpiffe(config: Config): boolean {
       identity.type === "spiffe"
     );
   });
+}
+
+/** The session API of the Go program was on every interface, and asked nobody for anything. */
+function isOpenToStrangers({ listener, session }: Config): boolean {
+  const address = listener.session_api_addr;
+  if (address === undefined || session.api_secret_file !== undefined) return false;
+  return !/^(?:127\.|localhost:|\[::1\]:)/.test(address);
 }

@@ -49,7 +49,7 @@ const reloadSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe(
-      "Judge open tunnels again after a reload and close those that are no longer allowed. Default true.",
+      "Judge open tunnels and upgraded connections again after a reload and close those that are no longer allowed, by rule or by caller. Default true.",
     ),
 });
 

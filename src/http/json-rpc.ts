@@ -1,4 +1,5 @@
 /** JSON-RPC 2.0 as every reader reads it alike: one message or a batch, each told what it is. */
+import { foldedName } from "./member-name.ts";
 
 /** The id of a request, with its type. */
 export type RpcId = string | number | null;
@@ -69,7 +70,7 @@ function own(members: Members, name: string): unknown {
 function memberProblem(members: Members): string | undefined {
   for (const name of Object.keys(members)) {
     // Some decoders match names without regard to case.
-    if (!reserved.has(name) && reserved.has(name.toLowerCase())) {
+    if (!reserved.has(name) && reserved.has(foldedName(name))) {
       return "a member differs from a JSON-RPC member only by case";
     }
   }

@@ -2,6 +2,7 @@
 import { hash } from "node:crypto";
 import { isObject, type JsonObject, objectsOf } from "../http/json-access.ts";
 import { classifyRpc, messagesOf } from "../http/json-rpc.ts";
+import { foldedName } from "../http/member-name.ts";
 import type { InferenceView } from "../inference/view.ts";
 import type { RequestContext } from "../pipeline/plugin.ts";
 import { a2aMethod, type A2aView, isA2aAction } from "./a2a-message.ts";
@@ -59,7 +60,7 @@ function doubtOf(context: RequestContext): string | undefined {
 function rpcDoubt(value: unknown): string | undefined {
   const raw = Array.isArray(value) ? objectsOf(value) : isObject(value) ? [value] : [];
   const isRpc = raw.some(
-    (one) => Object.keys(one).some((name) => /^jsonrpc$/i.test(name)) || namesMethod(one),
+    (one) => Object.keys(one).some((name) => foldedName(name) === "jsonrpc") || namesMethod(one),
   );
   if (!isRpc) return undefined;
   for (const message of messagesOf(classifyRpc(value))) {
@@ -73,7 +74,7 @@ function rpcDoubt(value: unknown): string | undefined {
 function namesMethod(message: JsonObject): boolean {
   return Object.entries(message).some(
     ([name, method]) =>
-      name.toLowerCase() === "method" &&
+      foldedName(name) === "method" &&
       typeof method === "string" &&
       (isMcpMethod(method) || a2aMethod(method) !== undefined),
   );

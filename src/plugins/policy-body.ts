@@ -2,6 +2,7 @@
 import { hash } from "node:crypto";
 import { decodeBody } from "../http/body.ts";
 import { classifyRpc, messagesOf, type RpcMessage } from "../http/json-rpc.ts";
+import { foldedName } from "../http/member-name.ts";
 import { parseStrictJson } from "../http/strict-json.ts";
 import type { RequestContext } from "../pipeline/plugin.ts";
 import type { InspectionNeeds } from "../policy/combined-policy.ts";
@@ -97,7 +98,7 @@ function callOf(message: Extract<RpcMessage, { readonly method: string }>): RpcC
   }
   const members = Object.entries(params);
   // Some decoders match names without regard to case.
-  if (members.some(([key]) => key !== "name" && key.toLowerCase() === "name")) {
+  if (members.some(([key]) => key !== "name" && foldedName(key) === "name")) {
     return "a parameter differs from name only by case";
   }
   const tool: unknown = new Map(members).get("name");
@@ -152,9 +153,9 @@ function requestOfQuery(query: QueryFacts): Readonly<Record<string, unknown>> | 
 
 function operationOf(request: unknown): GraphqlOperation | string {
   if (!isMapping(request)) return "an operation is not an object";
-  const known = new Set(queryKeys.map((key) => key.toLowerCase()));
+  const known = new Set(queryKeys.map(foldedName));
   for (const key of Object.keys(request)) {
-    if (known.has(key.toLowerCase()) && !queryKeys.includes(key)) {
+    if (known.has(foldedName(key)) && !queryKeys.includes(key)) {
       return "a member differs from a GraphQL member only by case";
     }
   }

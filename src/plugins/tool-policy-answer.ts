@@ -1,11 +1,5 @@
 /** What a guarded server's answers may carry: tools that the caller may use, and requests that it may be asked. */
-import {
-  classifyRpc,
-  errorResponse,
-  messagesOf,
-  type RpcId,
-  type RpcMessage,
-} from "../http/json-rpc.ts";
+import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../http/json-rpc.ts";
 import type { RpcRefusal } from "../pipeline/plugin.ts";
 import type { GuardedServer } from "../toolpolicy/guarded-server.ts";
 import type { ToolPins } from "../toolpolicy/tool-pins.ts";
@@ -25,6 +19,8 @@ export interface AnswerScope {
   rpc: RpcRefusal;
   /** What was taken out of this answer is in the log. */
   isTold: boolean;
+  /** Whether the answer is a stream of events, once it has begun. */
+  isStream?: boolean;
   /** Hears of every request of the server that goes on to the client. */
   onServerRequest(id: RpcId): void;
   /** Hears of what was taken out. */
@@ -42,15 +38,23 @@ export type FilteredAnswer = { readonly json: string | undefined } | undefined;
 
 /** Takes out of a parsed body what the client must not get. `bytes` is what `value` was read from. */
 export function filterAnswer(value: unknown, bytes: Buffer, scope: AnswerScope): FilteredAnswer {
-  const verdicts = messagesOf(classifyRpc(value)).map((message) => judge(message, scope));
+  const body = classifyRpc(value);
+  const verdicts =
+    body.kind === "batch"
+      ? body.messages.map((message) => judge(message, scope))
+      : [judge(body, scope)];
   if (verdicts.every((verdict) => verdict === keep)) return undefined;
   if (verdicts.every((verdict) => verdict === drop)) return { json: undefined };
-  // Read again with every number as it was written: what is not taken out must not change.
-  const whole = parseKeepingNumbers(bytes.toString("utf8"));
+  // Read again where a number would be written differently: what is not taken out must not change.
+  const text = bytes.toString("utf8");
+  const whole = oddNumber.test(text) ? parseKeepingNumbers(text) : value;
   const items: readonly unknown[] = Array.isArray(whole) ? whole : [whole];
   const kept = items.flatMap((item, at) => verdicts[at]?.(item) ?? []);
   return { json: JSON.stringify(Array.isArray(whole) ? kept : kept[0]) };
 }
+
+/** A number that JavaScript would write in another form; what stands in a string may look like one. */
+const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
 
 /** Makes of a message what the client gets, in a list that is empty when it gets nothing. */
 type Verdict = (item: unknown) => readonly unknown[];

@@ -16,8 +16,10 @@ import {
 import { GuardedServer } from "../toolpolicy/guarded-server.ts";
 import { ToolPins } from "../toolpolicy/tool-pins.ts";
 import { AwaitedAnswers } from "./awaited-answers.ts";
+import type { McpFact } from "./mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "./mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./mcp-transport.ts";
+import { mayBeMcp } from "./doubtful-rpc.ts";
 import { exactJsonOf, jsonOf } from "./message-json.ts";
 import { type AnswerScope, filterAnswer, type Removed } from "./tool-policy-answer.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./tool-policy-config.ts";
@@ -104,11 +106,11 @@ class ToolPolicy implements Plugin {
   }
 
   #judgeOther(context: RequestContext): Answer {
-    const fact = context.facts.get("mcp") as { readonly method?: string } | undefined;
-    const method = fact?.method;
-    if (method === undefined || method.startsWith("$") || this.#config.other_servers === "ignore") {
-      return undefined;
-    }
+    if (this.#config.other_servers === "ignore") return undefined;
+    const fact = context.facts.get("mcp") as McpFact | undefined;
+    const messages = fact === undefined ? [] : (fact.batch ?? [fact]);
+    const isMcp = messages.some(({ method }) => method?.startsWith("$") === false);
+    if (!isMcp && !(fact === undefined && mayBeMcp(context))) return undefined;
     const { authority } = context.destination;
     const message = `No tool policy covers the MCP server ${authority} at this path. Use a server that is configured (tool-policy servers).`;
     return this.#refuse("unknown_server", { code: "policy.forbidden", message });
@@ -189,8 +191,8 @@ class ToolPolicy implements Plugin {
   onFrame(context: RequestContext, frame: Frame): Answer {
     const scope = this.#scopeOf(context);
     if (scope === undefined || frame.data.length === 0) return undefined;
-    const contentType = context.response?.headers.get("content-type") ?? "";
-    return /^\s*text\/event-stream/i.test(contentType)
+    scope.isStream ??= isEventStream(context);
+    return scope.isStream
       ? this.#judgeEvent(scope, frame)
       : this.#judgeAnswer(scope, frame.data, context.response?.status ?? 200);
   }
@@ -305,6 +307,10 @@ function nameOf(params: unknown): string | undefined {
   if (typeof params !== "object" || params === null) return undefined;
   const { name } = params as { readonly name?: unknown };
   return typeof name === "string" ? name : undefined;
+}
+
+function isEventStream({ response }: RequestContext): boolean {
+  return /^\s*text\/event-stream/i.test(response?.headers.get("content-type") ?? "");
 }
 
 /** Whether a value is a message of JSON-RPC, or a batch with one. */

@@ -21,6 +21,7 @@ export async function bridgeTunnel(
   let cutReason: CutReason | undefined;
   const open: OpenTunnel = {
     facts: context,
+    judgedBy: tunnel.judgedBy,
     isBridged: true,
     cut: (reason) => {
       cutReason = reason;

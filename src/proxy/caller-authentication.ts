@@ -10,6 +10,8 @@ export interface CallerDirectory {
   passwordDigest(name: string): Buffer | undefined;
   /** The caller whose certificate has this URI or DNS name. */
   byCertificateName(name: string): string | undefined;
+  /** Whether a caller of this name could still prove itself. */
+  has(name: string): boolean;
 }
 
 /** What is compared with when there is no such caller, so that names cannot be told by time. */
@@ -47,6 +49,11 @@ export class CallerAuthentication {
       throw this.#refusal("the name or the password is wrong");
     }
     return name;
+  }
+
+  /** Whether a connection of this caller may go on; nobody without a name may. */
+  knows(caller: string | undefined): boolean {
+    return caller !== undefined && this.#directory.has(caller);
   }
 
   #byCertificate(socket: Socket): string | undefined {

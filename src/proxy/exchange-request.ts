@@ -8,6 +8,7 @@ import type { Downstream } from "./downstream.ts";
 import type { FlowRecorder } from "./finish.ts";
 import type { Runtime } from "./runtime.ts";
 import type { StallWatch } from "./stall-watch.ts";
+import type { TunnelRegistry } from "./tunnel-registry.ts";
 import type { ConfirmCaptured } from "./tunnel-request.ts";
 
 /** What every exchange of the process shares. */
@@ -15,6 +16,7 @@ export interface ExchangeServices {
   readonly recorder: FlowRecorder;
   readonly stalls: StallWatch;
   readonly budget: BodyBudget;
+  readonly tunnels: TunnelRegistry;
   /** The name of this proxy in Via fields. */
   readonly pseudonym: string;
 }

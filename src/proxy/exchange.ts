@@ -15,9 +15,10 @@ import { bufferBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "./reply.ts";
-import { isGrpc } from "./request-head.ts";
-import { RequestBody } from "./request-body.ts";
+import { outgoingMessage } from "./outgoing-message.ts";
+import type { RequestBody } from "./request-body.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+import { UpgradedTunnel } from "./upgraded-tunnel.ts";
 import { upstreamFault } from "./upstream-fault.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
 
@@ -60,6 +61,8 @@ class Exchange {
   #refused = false;
   #cancelled = false;
   #switched: Promise<void> | undefined;
+  /** Set for an upgrade that the outbound chain judges. */
+  readonly #tunnel: UpgradedTunnel | undefined;
 
   constructor(services: ExchangeServices, request: ExchangeRequest) {
     this.#services = services;
@@ -79,6 +82,10 @@ class Exchange {
       cancellation: this.#cancellation,
       upgrade: request.upgrade?.protocol,
     });
+    this.#tunnel =
+      inbound || request.upgrade === undefined
+        ? undefined
+        : new UpgradedTunnel(services.tunnels, this.#context, this.#pipeline);
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
@@ -207,30 +214,18 @@ class Exchange {
     this.#upstream.send();
   }
 
-  /** What goes on the wire: the context's fields and body, and our own Via. */
   #outgoing(buffered: Buffer | undefined): OutgoingRequest {
-    const { downstream, basePath = "", upgrade } = this.#request;
-    const { headers, content, path } = this.#context;
-    if (content.replaced) headers.delete("content-encoding");
-    const bytes = content.replaced ? content.bytes : buffered;
-    if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
     const needs = this.#skipped ? undefined : this.#answerNeeds();
-    // Bodies that are to be inspected must come uncompressed (contract 3.2).
-    if (needs?.responseBody === true || needs?.frames === true) headers.delete("accept-encoding");
-    let body: OutgoingRequest["body"] = bytes ?? null;
-    if (bytes === undefined && downstream.hasBody) {
-      if (downstream.expectsContinue) downstream.sendContinue();
-      this.#body = new RequestBody(downstream.body);
-      body = this.#body;
-    }
-    return {
-      method: downstream.method,
-      path: basePath + path,
-      headers: [...headers.raw, "Via", `${downstream.httpVersion} ${this.#services.pseudonym}`],
-      body,
-      needsHttp2: isGrpc(headers.get("content-type")),
-      ...(upgrade === undefined ? {} : { upgrade: upgrade.protocol }),
-    };
+    const { outgoing, streamed } = outgoingMessage({
+      request: this.#request,
+      context: this.#context,
+      pseudonym: this.#services.pseudonym,
+      buffered,
+      // Bodies that are to be inspected must come uncompressed (contract 3.2).
+      isAnswerRead: needs?.responseBody === true || needs?.frames === true,
+    });
+    this.#body = streamed;
+    return outgoing;
   }
 
   #makeSink(control: FlowControl): ResponseSink {
@@ -246,10 +241,10 @@ class Exchange {
       control,
       maxBodyBytes: runtime.limits.maxBodyBytes,
       budget: this.#services.budget,
-      onRefused: (denial) => {
+      onReplaced: (status, denial) => {
         this.#denial = denial;
-        this.#status = statusOf(denial);
-        this.#upstream?.abort("the answer was refused");
+        this.#status = status;
+        this.#upstream?.abort("the answer was replaced");
       },
       onFault: (error) => this.#fail(error),
     });
@@ -271,14 +266,13 @@ class Exchange {
       );
       return;
     }
-    this.#switched = upgrade
-      .switchTo(headers, socket, this.#cancellation.signal)
-      .catch((error: unknown) => {
-        // The upstream's fields or a client that has just left: nobody took the connection over.
-        socket.destroy();
-        const { destination } = this.#request.flow;
-        this.#fail(error instanceof Error ? upstreamFault(error, destination) : error);
-      });
+    const carried = upgrade.switchTo(headers, socket, this.#cancellation.signal);
+    this.#switched = (this.#tunnel?.during(carried) ?? carried).catch((error: unknown) => {
+      // The upstream's fields or a client that has just left: nobody took the connection over.
+      socket.destroy();
+      const { destination } = this.#request.flow;
+      this.#fail(error instanceof Error ? upstreamFault(error, destination) : error);
+    });
     void this.#switched.finally(() => this.#resolveEnded());
   }
 

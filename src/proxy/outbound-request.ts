@@ -22,14 +22,12 @@ import {
   upgradeProtocol,
 } from "./request-head.ts";
 import type { Lease, Runtime, RuntimeHolder } from "./runtime.ts";
-import type { TunnelRegistry } from "./tunnel-registry.ts";
 import type { ConfirmCaptured } from "./tunnel-request.ts";
 import { upgradeOf } from "./upgrade.ts";
 
 /** What every surface shares. */
 export interface SurfaceServices extends ExchangeServices {
   readonly runtimes: RuntimeHolder;
-  readonly tunnels: TunnelRegistry;
   readonly idle: IdleSweeper;
   readonly maxHeaders: number;
   readonly callers: Callers;

@@ -39,6 +39,7 @@ export async function spliceTunnel(
   let cutReason: CutReason | undefined;
   const open: OpenTunnel = {
     facts: context,
+    judgedBy: tunnel.judgedBy,
     cut: (reason) => {
       cutReason = reason;
       cutting.abort();

@@ -1,6 +1,6 @@
 /** Every open tunnel of the process: counted, drained at shutdown, judged again after a reload. */
 import { RequestContext, type RequestFacts } from "../pipeline/context.ts";
-import type { Pipeline, Verdict } from "../pipeline/pipeline.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
 
 /** Why a tunnel was closed from our side. */
 export type CutReason = "revoked" | "draining";
@@ -9,18 +9,40 @@ export type CutReason = "revoked" | "draining";
 export interface OpenTunnel {
   /** The facts that the chain judged, so that a new chain can judge them again. */
   readonly facts: RequestFacts;
+  /** The rules that let it be opened. */
+  readonly judgedBy: JudgedBy;
   /** Its requests are judged one by one. */
   readonly isBridged?: boolean;
   cut(reason: CutReason): void;
+}
+
+/** A chain, and the {@link TunnelRegistry.epoch} in which it was asked. */
+export interface JudgedBy {
+  readonly pipeline: Pipeline;
+  readonly epoch: number;
+}
+
+/** What a generation says of tunnels that were opened before it. */
+export interface TunnelRules {
+  readonly outbound: Pipeline;
+  readonly skipHosts: { matches(host: string): boolean };
+  readonly callers: { knows(caller: string | undefined): boolean } | undefined;
 }
 
 /** The set of open tunnels. */
 export class TunnelRegistry {
   readonly #open = new Set<OpenTunnel>();
   #places = 0;
+  #epoch = 0;
+  #rules: TunnelRules | undefined;
 
   get size(): number {
     return this.#open.size;
+  }
+
+  /** Changes with every {@link recheck}. Read it before the chain is asked. */
+  get epoch(): number {
+    return this.#epoch;
   }
 
   /** Takes a place, from before the dial to the end: tunnels that are being opened count against the limit too. */
@@ -37,6 +59,12 @@ export class TunnelRegistry {
 
   add(tunnel: OpenTunnel): void {
     this.#open.add(tunnel);
+    const { pipeline, epoch } = tunnel.judgedBy;
+    const rules = this.#rules;
+    // The rules changed while it was judged or dialled: whoever went through the open ones did not see it.
+    if (rules !== undefined && (epoch !== this.#epoch || pipeline !== rules.outbound)) {
+      void this.#judge(tunnel, rules);
+    }
   }
 
   delete(tunnel: OpenTunnel): void {
@@ -44,32 +72,29 @@ export class TunnelRegistry {
   }
 
   /**
-   * Asks a new generation's chain about every open tunnel and cuts those that it refuses.
+   * Asks a new generation's chain about every open tunnel and cuts those that it refuses, and those of callers that it
+   * does not know.
    *
    * Resolves with the number of tunnels cut. A tunnel whose check fails is cut: a failure of a check is a refusal.
    */
-  async recheck(pipeline: Pipeline, skips: (host: string) => boolean): Promise<number> {
+  async recheck(rules: TunnelRules): Promise<number> {
+    this.#epoch += 1;
+    this.#rules = rules;
     let cut = 0;
     for (const tunnel of this.#open) {
-      if (skips(tunnel.facts.flow.destination.host)) continue;
-      const { flow, stage, method, path, host, headers, hasBody, cancellation } = tunnel.facts;
-      const context = new RequestContext({
-        flow,
-        stage,
-        method,
-        path,
-        host,
-        headers: headers.clone(),
-        hasBody,
-        cancellation,
-      });
-      const verdict = await judge(pipeline, context, tunnel.isBridged === true);
-      const isSeen = tunnel.isBridged === true || context.tunnelTerms.mustInspect === undefined;
-      if (verdict !== undefined && "permit" in verdict && isSeen) continue;
-      cut += 1;
-      tunnel.cut("revoked");
+      if (!(await this.#judge(tunnel, rules))) cut += 1;
     }
     return cut;
+  }
+
+  /** False where the tunnel was cut. */
+  async #judge(tunnel: OpenTunnel, rules: TunnelRules): Promise<boolean> {
+    const { flow } = tunnel.facts;
+    const isCallerKnown = rules.callers?.knows(flow.client.caller) ?? true;
+    if (isCallerKnown && rules.skipHosts.matches(flow.destination.host)) return true;
+    if (isCallerKnown && (await isPermitted(tunnel, rules.outbound))) return true;
+    tunnel.cut("revoked");
+    return false;
   }
 
   /** Cuts all of them. */
@@ -78,16 +103,28 @@ export class TunnelRegistry {
   }
 }
 
-/** Undefined where the check itself fails. */
-async function judge(
+async function isPermitted(
+  { facts, isBridged = false }: OpenTunnel,
   pipeline: Pipeline,
-  context: RequestContext,
-  deferDefault: boolean,
-): Promise<Verdict | undefined> {
+): Promise<boolean> {
+  const { flow, stage, method, path, host, headers, hasBody, cancellation, upgrade } = facts;
+  const context = new RequestContext({
+    flow,
+    stage,
+    method,
+    path,
+    host,
+    headers: headers.clone(),
+    hasBody,
+    cancellation,
+    upgrade,
+  });
   try {
-    return await pipeline.runRequest(context, { deferDefault });
+    const verdict = await pipeline.runRequest(context, { deferDefault: isBridged });
+    const isSeen = isBridged || context.tunnelTerms.mustInspect === undefined;
+    return "permit" in verdict && isSeen;
   } catch {
-    // The caller counts it as a refusal.
-    return undefined;
+    // A failure of a check is a refusal.
+    return false;
   }
 }

@@ -11,7 +11,7 @@ import type { Upstream } from "../upstream/upstream.ts";
 import type { FlowRecorder } from "./finish.ts";
 import { rawReply } from "./reply.ts";
 import type { Runtime } from "./runtime.ts";
-import type { TunnelRegistry } from "./tunnel-registry.ts";
+import type { JudgedBy, TunnelRegistry } from "./tunnel-registry.ts";
 
 /** How the client of a tunnel hears what became of it. */
 export interface TunnelAnswers {
@@ -67,5 +67,6 @@ export interface TunnelServices {
 export interface PermittedTunnel extends TunnelRequest {
   readonly context: RequestContext;
   readonly permit: Permit;
+  readonly judgedBy: JudgedBy;
   readonly skipped: boolean;
 }

@@ -60,6 +60,7 @@ async function carry(
   // What was captured has shown what it is; there is nothing to open in a protocol of another kind.
   const isRaw = captured !== undefined && !captured.isTls;
   const canOpen = planned === "bridge" && !isRaw;
+  const judgedBy = { pipeline: runtime.outbound, epoch: services.tunnels.epoch };
   let isDeferred = false;
   let permit: Permit;
   if (skipped) {
@@ -80,7 +81,7 @@ async function carry(
     isDeferred = verdict.isDeferred === true;
     recorder.permitted(context);
   }
-  const parts = { ...request, context, permit, skipped };
+  const parts = { ...request, context, permit, judgedBy, skipped };
   const plan = planWith(planned, context.tunnelTerms);
   if (isDeferred && plan !== "bridge") {
     return refuse(request, runtime.outbound.defaultDenial(context), false);

@@ -1,4 +1,5 @@
 /** Where in the arguments of a call a value stands: `url`, `options.headers`, `requests.url`, `/requests/0/url`. */
+import { foldedName } from "../http/member-name.ts";
 
 /** A parsed address. */
 export interface ArgumentPath {
@@ -80,8 +81,8 @@ function step(value: unknown, segment: string, isPointer: boolean, found: Select
     for (const [, member] of members) found.push({ kind: "value", value: member });
     return;
   }
-  const lower = segment.toLowerCase();
-  const isNear = members.some(([key]) => key.toLowerCase() === lower);
+  const folded = foldedName(segment);
+  const isNear = members.some(([key]) => foldedName(key) === folded);
   found.push({ kind: isNear ? "ambiguous" : "missing" });
 }
 

@@ -1,4 +1,5 @@
 /** One call of MCP as rules see it: its method, the name that it calls, and the arguments. */
+import { foldedName } from "../http/member-name.ts";
 
 /** A call of a client: a request, or a notification that is judged as one. */
 export interface ToolCall {
@@ -25,7 +26,7 @@ export function readToolCall(method: string, params: unknown): ReadCall {
   }
   for (const key of Object.keys(params)) {
     // Some decoders match names without regard to case.
-    const lower = key.toLowerCase();
+    const lower = foldedName(key);
     if (key !== lower && (lower === "name" || lower === "arguments")) {
       return { problem: `a parameter differs from ${lower} only by case` };
     }
@@ -46,7 +47,7 @@ function twinIn(params: unknown): string | undefined {
     const value = pending.pop();
     if (typeof value !== "object" || value === null) continue;
     const keys = Array.isArray(value) ? [] : Object.keys(value);
-    if (keys.length > 1 && new Set(keys.map((key) => key.toLowerCase())).size < keys.length) {
+    if (keys.length > 1 && new Set(keys.map(foldedName)).size < keys.length) {
       return "two members of an object differ only by case";
     }
     for (const member of Object.values(value)) pending.push(member);

@@ -346,6 +346,36 @@ test("MCP-16: a tunnel to a guarded server that nobody opens is refused", async 
   expect(answer).toContain("tool-policy server 'gateway'");
 });
 
+test.each(["forward", "reverse"] as const)(
+  "MCP-16: a WebSocket to a guarded path is refused by the %s proxy",
+  async (surface) => {
+    const server = await own(McpTestServer.start());
+    const plugins = chain();
+    const proxy = await own(
+      ProxyProcess.start(
+        settings({
+          listener: { reverse_proxy_backend: server.url },
+          pipeline: { inbound: { plugins }, outbound: { plugins } },
+        }),
+      ),
+    );
+    const { port } = proxy[surface];
+    const target = surface === "forward" ? `${server.url}/mcp/` : "/mcp/";
+    const socket = connect(port, "127.0.0.1");
+    socket.write(
+      `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    const answer = await new Promise<string>((resolve) => {
+      socket.once("data", (data) => resolve(data.toString()));
+    });
+    socket.destroy();
+    expect(answer).toMatch(/^HTTP\/1\.1 403 /);
+    expect(answer).toContain("cannot be judged");
+    expect(server.requests).toEqual([]);
+  },
+);
+
 test("what mcp-parser recorded is in the session: the call, then the call with its result", async () => {
   const server = await own(McpTestServer.start());
   const proxy = await own(

@@ -198,6 +198,18 @@ describe("with frame readers", () => {
     expect(rest).not.toMatch(/FORB|later/);
   });
 
+  test("H2: frames before a refused one are delivered, also when they came with it", async () => {
+    streamAt("/refused-together");
+    const client = await open(proxy, "reverse", "/refused-together");
+    const feed = await feedOf("/refused-together");
+    await client.head();
+    await feed.send("data: one\n\ndata: two\n\ndata: FORBIDDEN\n\ndata: later\n\n");
+    const rest = (await client.reader.toEnd()).toString();
+    expect(rest).toContain("data: one\n\n");
+    expect(rest).toContain("data: two\n\n");
+    expect(rest).not.toMatch(/FORB|later/);
+  });
+
   test("H6: an answer that is no stream is one last frame", async () => {
     origin.on(
       "/json",

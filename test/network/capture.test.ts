@@ -261,6 +261,24 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
       expect(said.stdout).toContain("220 hello\r\n\0\u0001\u0002\u0003");
     });
 
+    test("an upgrade is carried, and refused where its host is not allowed", async () => {
+      const upgrade = (host: string): string =>
+        `GET /ws HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`;
+      const ask = async (host: string): Promise<string> => {
+        const command = ["nc", "-n", "-w", "2", origin4, "80"];
+        const input = upgrade(host);
+        return (await lab.agent.run(command, { uid: agentUid, input })).stdout;
+      };
+      expect(await ask("api.test")).toMatch(/^HTTP\/1\.1 101 [\s\S]*hello$/);
+      expect(await ask("denied.test")).toMatch(/^HTTP\/1\.1 403 /);
+    });
+
+    test("TLS without a server name is for its address", async () => {
+      const { status, output } = await curl(lab.agent, ...ca, `https://${origin4}/`);
+      expect({ status, stderr: output.stderr }).toEqual({ status: 403, stderr: "" });
+      await flow({ transport: "transparent", host: `${origin4}:443`, outcome: "denied" });
+    });
+
     test("HTTP/2 without TLS has no name that could be judged: its address is", async () => {
       const { status } = await curl(lab.agent, "-4", "--http2-prior-knowledge", "http://api.test/");
       expect(status).toBe(0);

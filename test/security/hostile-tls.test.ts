@@ -377,11 +377,9 @@ describe("a flood over h2", () => {
         proxy.get(at, "/meanwhile"),
       ]);
     }
-    const started = performance.now();
     expect((await within("an answer to somebody else", proxy.get(at, "/else"), 5000)).status).toBe(
       200,
     );
-    expect(performance.now() - started).toBeLessThan(5000);
     expect((await residentMegabytes()) - before).toBeLessThan(200);
     wire.close();
   }

@@ -278,6 +278,29 @@ const gate = definePlugin({
   }),
 });
 
+const answerReplacer = definePlugin({
+  name: "answer-replacer",
+  description: "Answers in place of the origin once its head is there",
+  create: () => ({
+    onResponse: () =>
+      respond("told_to", { status: 299, headers: {}, body: Buffer.from("replaced") }),
+  }),
+});
+
+const door = definePlugin({
+  name: "door",
+  description: "Keeps tunnels waiting until its file exists, and says that one waits",
+  config: z.strictObject({ until: z.string() }),
+  stages: ["connect"],
+  create: ({ until }) => ({
+    onRequest: async () => {
+      note(`${until}.waiting`, {});
+      while (!existsSync(until)) await new Promise((resolve) => setTimeout(resolve, 5));
+      return allow("open");
+    },
+  }),
+});
+
 const anything = definePlugin({
   name: "anything",
   description: "Takes any configuration",
@@ -314,6 +337,8 @@ export const plugins = [
   notReady,
   frameReader,
   gate,
+  door,
+  answerReplacer,
   anything,
   skipper,
   plain("plain"),

@@ -55,6 +55,16 @@ function answer(port: number): http.RequestListener {
   };
 }
 
+/** Takes every upgrade and says hello in the new protocol. */
+function switching(server: http.Server): http.Server {
+  return server.on("upgrade", (_request, socket) => {
+    socket.on("error", () => socket.destroy());
+    const head =
+      "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    socket.end(`${head}\r\nhello`);
+  });
+}
+
 function issue(request: http.IncomingMessage, response: http.ServerResponse): void {
   let body = "";
   request.on("data", (chunk) => (body += String(chunk)));
@@ -165,7 +175,9 @@ async function serveNames(names: Readonly<Record<string, readonly string[]>>): P
 const services = JSON.parse(process.argv[2] ?? "{}") as Services;
 const { cert, key } = services.https ?? {};
 await Promise.all([
-  ...(services.http ?? []).map((port) => listening(http.createServer(answer(port)), port)),
+  ...(services.http ?? []).map((port) =>
+    listening(switching(http.createServer(answer(port))), port),
+  ),
   ...(services.https?.ports ?? []).map((port) =>
     listening(https.createServer({ cert, key }, answer(port)), port),
   ),

@@ -25,6 +25,26 @@ describe("M17: redaction by key", () => {
       { parent: "http://[REDACTED]@proxy:3128/x" },
     ],
     [
+      "credentials with an @ in the password",
+      { parent: "http://user:pa@55@proxy:3128" },
+      { parent: "http://[REDACTED]@proxy:3128" },
+    ],
+    [
+      "credentials without a scheme",
+      { http_proxy: "user:pa55@proxy:3128", no_proxy: "a.test:80,b.test", mail: "a@b.test" },
+      { http_proxy: "[REDACTED]@proxy:3128", no_proxy: "a.test:80,b.test", mail: "a@b.test" },
+    ],
+    [
+      "a signed URL",
+      { bundle_url: "https://store.test/b.tar.gz?v=1&sig=abc%2F&x=2#y" },
+      { bundle_url: "https://store.test/b.tar.gz?v=1&sig=[REDACTED]&x=2#y" },
+    ],
+    [
+      "a private key under any name",
+      { pem: "-----BEGIN EC PRIVATE KEY-----\nabc" },
+      { pem: "[REDACTED]" },
+    ],
+    [
       "inline mappings",
       { mappings: { "api.example": "sk-1", other: { value: "sk-2" } } },
       { mappings: { "api.example": "[REDACTED]", other: { value: "[REDACTED]" } } },

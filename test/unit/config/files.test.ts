@@ -59,8 +59,11 @@ test("a file written for the Go program loads unchanged", async () => {
   };
   const loaded = await loadConfig(path, { env });
   if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
-  // The one remark: such a file lets out what no plugin decides.
-  expect(loaded.warnings.map((warning) => warning.keyPath)).toEqual(["pipeline.outbound.default"]);
+  // Such a file lets out what no plugin decides, and shows what agents send to whoever reaches the session API.
+  expect(loaded.warnings.map((warning) => warning.keyPath).toSorted()).toEqual([
+    "listener.session_api_addr",
+    "pipeline.outbound.default",
+  ]);
   const { inbound, outbound } = loaded.config.pipeline;
   expect(inbound.plugins.map(({ name, on_error }) => [name, on_error])).toEqual([
     ["jwt-validation", "enforce"],

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
+import { PodFiles } from "../../support/proxy-file.ts";
 import { isDeadWeight } from "../../../scripts/prune-modules.ts";
 
 /** Instructions with their continuation lines joined, comments left out. */
@@ -105,6 +106,18 @@ describe("compose.yaml", () => {
     networks: Record<string, { internal?: boolean }>;
     volumes: Record<string, unknown>;
   };
+
+  test("has a file that the proxy accepts", async () => {
+    const pod = await PodFiles.make();
+    try {
+      const text = readFileSync("deploy/compose/config.yaml", "utf8");
+      const here = text.replace("/var/lib/authbridge/ca", pod.path("ca"));
+      const { code, stderr } = await pod.check({ "config.yaml": here });
+      expect(code, stderr).toBe(0);
+    } finally {
+      pod.close();
+    }
+  });
 
   test("gives the agent no network but the internal one, and not the key", () => {
     expect(compose.networks["agents"]).toEqual({ internal: true });

@@ -242,6 +242,9 @@ describe("MCP-03: JSON that two readers read differently", () => {
     { ...good, jsonrpc: "1.0" },
     { ...good, params: { ...good.params, Name: "exec" } },
     { ...good, params: { ...good.params, Arguments: {} } },
+    { ...good, paramſ: bad.params },
+    { ...good, params: { ...good.params, argumentſ: bad.params.arguments } },
+    call("fetch_url", { url: "https://httpbin.org/", Url: "https://malicious.com" }),
     { ...good, id: { a: 1 } },
     { ...good, method: ["tools/call"] },
     { ...good, params: [] },
@@ -412,6 +415,23 @@ describe("MCP-16: other ways to the same server", () => {
     });
     expect(await outcome(good, { path: "/elsewhere" })).toMatchObject({ reason: "unknown_server" });
     expect((await outcome({ a: 1 }, { to: "other.test:443" })).action).toBeUndefined();
+    const listing = { jsonrpc: "2.0", id: 1, method: "tools/list" };
+    const batch = [{ jsonrpc: "2.0", id: 2, result: {} }, listing];
+    expect(await outcome(batch, { to: "other.test:443" })).toMatchObject({
+      reason: "unknown_server",
+    });
+    for (const body of [
+      JSON.stringify(good).replace('"id":7', '"id":1,"id":7'),
+      JSON.stringify(good).replace('"jsonrpc":"2.0"', '"json\\u0072pc":"2.0","a":1,"a":2'),
+      Buffer.from(`\uFEFF${JSON.stringify(good)}`, "utf16le"),
+      { ...good, jsonrpc: "2" },
+      { ...good, METHOD: "tools/list" },
+    ]) {
+      expect(await outcome(body, { to: "other.test:443" })).toMatchObject({
+        reason: "unknown_server",
+      });
+    }
+    expect((await outcome('{"a":1,"a":2}', { to: "other.test:443" })).action).toBeUndefined();
     serve({}, { other_servers: "ignore" });
     expect((await outcome(good, { to: "other.test:443" })).action).toBeUndefined();
   });
@@ -473,9 +493,9 @@ describe("what a stranger can make long", () => {
     expect((await outcome(call("t", { items: items.slice(0, 2) }))).action).toBe("allow");
   });
 
-  test("arguments of a million values are refused", async () => {
+  test("arguments of a hundred thousand values are refused", async () => {
     serve({ rules: [{ name: "r", tools: ["t"] }] });
-    const args = { list: Array.from({ length: 1_000_000 }, () => 1) };
+    const args = { list: Array.from({ length: 110_000 }, () => 1) };
     expect(await outcome(call("t", args))).toMatchObject({ reason: "unreadable_parameters" });
   });
 

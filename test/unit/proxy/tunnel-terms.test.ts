@@ -2,13 +2,21 @@ import { pino } from "pino";
 import { expect, test } from "vitest";
 import { allow, type Plugin } from "../../../src/pipeline/plugin.ts";
 import { Pipeline } from "../../../src/pipeline/pipeline.ts";
-import { TunnelRegistry } from "../../../src/proxy/tunnel-registry.ts";
+import { TunnelRegistry, type TunnelRules } from "../../../src/proxy/tunnel-registry.ts";
 import { message } from "../../support/plugin-bench.ts";
 
 function pipelineOf(plugin: Plugin): Pipeline {
   const step = { name: "p", plugin, onError: "enforce", stages: ["connect"], body: {} } as const;
   const log = pino({ level: "silent" });
   return new Pipeline([step], { direction: "outbound", otherwise: "deny", log });
+}
+
+function rulesOf(plugin: Plugin): TunnelRules {
+  return {
+    outbound: pipelineOf(plugin),
+    skipHosts: { matches: () => false },
+    callers: undefined,
+  };
 }
 
 const inspecting: Plugin = {
@@ -32,11 +40,17 @@ test("a reload that wants to judge requests cuts opaque tunnels and leaves bridg
     hasBody: false,
     cancellation,
   } as const;
-  tunnels.add({ facts, cut: (reason) => void cut.push(`opaque ${reason}`) });
-  tunnels.add({ facts, isBridged: true, cut: (reason) => void cut.push(`bridged ${reason}`) });
-  expect(await tunnels.recheck(pipelineOf(inspecting), () => false)).toBe(1);
+  const judgedBy = { pipeline: pipelineOf(inspecting), epoch: tunnels.epoch };
+  tunnels.add({ facts, judgedBy, cut: (reason) => void cut.push(`opaque ${reason}`) });
+  tunnels.add({
+    facts,
+    judgedBy,
+    isBridged: true,
+    cut: (reason) => void cut.push(`bridged ${reason}`),
+  });
+  expect(await tunnels.recheck(rulesOf(inspecting))).toBe(1);
   expect(cut).toEqual(["opaque revoked"]);
-  expect(await tunnels.recheck(pipelineOf({ onRequest: () => allow("ok") }), () => false)).toBe(0);
+  expect(await tunnels.recheck(rulesOf({ onRequest: () => allow("ok") }))).toBe(0);
 });
 
 test("callers are looked up only when a plugin judges them", () => {

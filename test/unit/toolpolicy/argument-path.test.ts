@@ -7,6 +7,7 @@ const args = {
   "x/y": 2,
   nested: { list: [{ url: "1" }, { url: "2" }, {}], empty: [] },
   URLs: "v",
+  masked: { taſK: "v" },
 };
 
 const value = (of: unknown) => ({ kind: "value", value: of });
@@ -26,6 +27,7 @@ test.each([
   ["url.host", [missing]],
   ["none", [missing]],
   ["urls", [{ kind: "ambiguous" }]],
+  ["masked.task", [{ kind: "ambiguous" }]],
   ["__proto__", [missing]],
   ["constructor", [missing]],
 ])("%s", (path, expected) => {
