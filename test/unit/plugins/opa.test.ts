@@ -433,9 +433,9 @@ describe("the decision log", () => {
       path: "/true",
       headers: {
         "X-Note": "seen",
-        "X-Api-Key": "k1",
-        "X-Session-Token": "k2",
-        Authorization: "k3",
+        "X-Api-Key": "sesame-1",
+        "X-Session-Token": "sesame-2",
+        Authorization: "sesame-3",
       },
     });
     expect(lines()[0]?.["headers"]).toEqual({
@@ -443,7 +443,7 @@ describe("the decision log", () => {
       "x-api-key": "[redacted]",
       "x-session-token": "[redacted]",
     });
-    expect(bench.logged.join()).not.toMatch(/k1|k2|k3/);
+    expect(bench.logged.join()).not.toMatch(/sesame/);
   });
 
   test("is off where the file says so", async () => {
