@@ -75,8 +75,17 @@ export function parseConfig(
   const expansion = expand(source, options.env ?? {});
   const document = new YamlDocument(source, expansion);
   if (document.problems.length > 0) {
-    const problems = document.problems.map((problem) => ({ file: path, keyPath: "", ...problem }));
-    return { ok: false, problems };
+    const lines = new Set(document.problems.map(({ line }) => line));
+    // Braces that stay because a variable is not set are often what makes a line unreadable.
+    const hints = expansion.unexpanded
+      .map(({ name, start }) => ({ ...document.positionOf(start), message: unsetMessage(name) }))
+      .filter(({ line }) => lines.has(line));
+    const problems = [...hints, ...document.problems].map((problem) => ({
+      file: path,
+      keyPath: "",
+      ...problem,
+    }));
+    return { ok: false, problems: inOrder(problems) };
   }
   if (document.value === null || document.value === undefined) return rejectWhole(path, "is empty");
 
@@ -95,7 +104,7 @@ export function parseConfig(
     line,
     column,
     keyPath: "",
-    message: name === undefined ? 'has "${" without a name; it is taken out' : unsetMessage(name),
+    message: unsetMessage(name),
   }));
   const checked = checkValue(document.value, options.lenient ?? false);
   if (!checked.ok) {
@@ -131,7 +140,8 @@ export function parseConfig(
   };
 }
 
-function unsetMessage(name: string): string {
+function unsetMessage(name: string | undefined): string {
+  if (name === undefined) return 'has "${" without a name; it is taken out';
   // The text between braces can be anything; only what looks like a name is worth repeating.
   const shown = /^\w{1,64}$/.test(name) ? `\${${name}}` : "${…}";
   return `the variable of ${shown} is not set; the text stays as it is`;

@@ -17,6 +17,8 @@ export interface StepRunnerOptions {
 }
 
 const finishDeadlineMs = 2_000;
+/** Records that one message keeps; counters count all. */
+const maxRecorded = 500;
 /** A step that was asked, and what it was shown: the context itself, or a shadow of it under `observe`. */
 interface Asked {
   readonly step: Step;
@@ -127,7 +129,8 @@ export class StepRunner {
       ...(decision.details === undefined ? {} : { details: decision.details }),
       ...(observed && refused ? { shadow: true as const } : {}),
     };
-    context.invocations.push(invocation);
+    // A stream may have any number of frames; the refusal that ends it is always told.
+    if (refused || context.invocations.length < maxRecorded) context.invocations.push(invocation);
     this.#options.onInvocation?.(this.#options.direction, invocation);
   }
 

@@ -1,6 +1,8 @@
 /** What of the answers' bodies a policy is shown: results of calls, words of language models, outcomes of tasks. */
-import { AnswerFold } from "../inference/answer-fold.ts";
-import type { InferenceRequest } from "../inference/view.ts";
+import { truncated } from "../http/bounded-text.ts";
+import { AnswerFold, maxToolCalls } from "../inference/answer-fold.ts";
+import type { InferenceRequest, InferenceView } from "../inference/view.ts";
+import type { A2aView } from "./a2a-message.ts";
 import type { Frame, RequestContext } from "../pipeline/plugin.ts";
 import { A2aFold } from "./a2a-answer.ts";
 import { readFrame as readTaskFrame } from "./a2a-parser.ts";
@@ -17,6 +19,27 @@ import {
 interface Reading {
   model?: AnswerFold;
   agent?: A2aFold;
+}
+
+/** JSON that its client may read and we do not; other texts, such as keep-alives, say nothing to clients either. */
+function unreadable(bytes: Buffer): string | undefined {
+  // UTF-16 and UTF-32 have zeros where UTF-8 has none.
+  const start = bytes.toString("latin1", 0, 64).replace(/^(?:ï»¿|ÿþ|þÿ)|\0/g, "");
+  if (!/^\s*[[{]/.test(start)) return undefined;
+  const json = jsonOf(bytes);
+  return json.kind === "invalid" ? `the answer is ${json.reason}` : undefined;
+}
+
+/** Views keep texts up to a length; what comes after it would not be judged. */
+function cutOff(
+  model: Pick<InferenceView, "completion" | "toolCalls"> | undefined,
+  agent: Pick<A2aView, "artifact"> | undefined,
+): string | undefined {
+  const calls = model?.toolCalls ?? [];
+  const texts = [model?.completion, agent?.artifact, ...calls.map((call) => call.arguments)];
+  const isCut =
+    calls.length >= maxToolCalls || texts.some((text) => text?.endsWith(truncated) === true);
+  return isCut ? "the answer is longer than a policy can be shown" : undefined;
 }
 
 /**
@@ -58,14 +81,17 @@ export class OpaAnswers {
     if (frame.last || !this.isNeededFor(context)) return undefined;
     const before = this.#said(context);
     const facts = this.#read(context, frame);
-    return facts.results.length > 0 || this.#said(context) !== before ? facts : undefined;
+    const isNews = facts.results.length > 0 || this.#said(context) !== before;
+    return isNews || facts.problem !== undefined ? facts : undefined;
   }
 
   #read(context: RequestContext, frame: Frame): AnswerFacts {
     const model = this.#readModel(context, frame);
     const agent = this.#readAgent(context, frame);
+    const problem = unreadable(frame.data) ?? cutOff(model?.view, agent?.view);
     return {
       results: this.#results(context, frame.data),
+      ...(problem === undefined ? {} : { problem }),
       ...(model === undefined ? {} : { inference: model.view }),
       ...(agent === undefined ? {} : { a2a: agent.view }),
     };

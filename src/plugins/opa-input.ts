@@ -109,6 +109,8 @@ export interface AnswerFacts {
   /** Views of a call and its answer so far, in place of those of the call alone. */
   readonly inference?: unknown;
   readonly a2a?: unknown;
+  /** Why not all of the answer can be shown: what a policy does not see it does not allow. */
+  readonly problem?: string;
 }
 
 /** The same for an answer: one document for each result in it, else as for the request. */

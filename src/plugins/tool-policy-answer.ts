@@ -45,12 +45,16 @@ export function filterAnswer(value: unknown, bytes: Buffer, scope: AnswerScope):
       : [judge(body, scope)];
   if (verdicts.every((verdict) => verdict === keep)) return undefined;
   if (verdicts.every((verdict) => verdict === drop)) return { json: undefined };
-  // Read again with every number as it was written: what is not taken out must not change.
-  const whole = parseKeepingNumbers(bytes.toString("utf8"));
+  // Read again where a number would be written differently: what is not taken out must not change.
+  const text = bytes.toString("utf8");
+  const whole = oddNumber.test(text) ? parseKeepingNumbers(text) : value;
   const items: readonly unknown[] = Array.isArray(whole) ? whole : [whole];
   const kept = items.flatMap((item, at) => verdicts[at]?.(item) ?? []);
   return { json: JSON.stringify(Array.isArray(whole) ? kept : kept[0]) };
 }
+
+/** A number that JavaScript would write in another form; what stands in a string may look like one. */
+const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
 
 /** Makes of a message what the client gets, in a list that is empty when it gets nothing. */
 type Verdict = (item: unknown) => readonly unknown[];

@@ -316,6 +316,26 @@ describe("policy suggest", () => {
     expect((await suggest(join(folder, "absent.json"))).code).toBe(2);
   });
 
+  test("shows the secret of the session API that the file names", async () => {
+    const secret = await put("api-secret", "s3cret");
+    const api = createServer((request, response) => {
+      response.statusCode = request.headers.authorization === "Bearer s3cret" ? 200 : 401;
+      response.end('{"instances":[]}');
+    });
+    await new Promise<void>((resolve) => api.listen(0, "127.0.0.1", resolve));
+    const { port } = api.address() as AddressInfo;
+    const path = await put(
+      "secured.yaml",
+      merge(config, {
+        listener: { session_api_addr: `127.0.0.1:${port}` },
+        session: { api_secret_file: secret },
+      }),
+    );
+    const ended = await runProgram(["policy", "suggest", "--config", path]);
+    api.close();
+    expect(ended).toMatchObject({ code: 0, stdout: "# nothing to add\n" });
+  });
+
   test("says that nobody answers", async () => {
     const path = await put(
       "stopped.yaml",
