@@ -40,6 +40,8 @@ export function readPlainUrl(text: string): PlainUrl | undefined {
   if (text.length > maxUrlLength) return undefined;
   const [, scheme = "", host = "", port = "", rest = ""] = plain.exec(text) ?? [];
   if (host === "" || !URL.canParse(text)) return undefined;
+  // Old parsers look for the @ before they look for ? and #, and dial what follows it.
+  if (/^[?#]/.test(rest) && rest.includes("@")) return undefined;
   const url = new URL(text);
   const lowerScheme = scheme.toLowerCase();
   const lowerHost = host.toLowerCase();
