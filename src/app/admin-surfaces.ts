@@ -27,7 +27,8 @@ export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly sessions: SessionParts | undefined;
-  readonly definitions: readonly AnyPluginDefinition[];
+  /** Every one that a file can name. */
+  readonly definitions: () => Promise<readonly AnyPluginDefinition[]>;
   config(): Config;
   observations(): readonly PluginObservations[];
   readiness(): string | undefined;
@@ -82,9 +83,9 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
           ...sessionRoutes({
             store: sessions.kept.store,
             usage: sessions.kept.usage,
-            pipelines: () => pipelineView(sources.config(), sources.definitions),
-            plugins: () =>
-              sources.definitions.map((definition) =>
+            pipelines: async () => pipelineView(sources.config(), await sources.definitions()),
+            plugins: async () =>
+              (await sources.definitions()).map((definition) =>
                 describePlugin(definition, schemaOf(definition)),
               ),
           }),

@@ -79,11 +79,12 @@ export class FlowRecorder {
     if (this.#tracing !== undefined) beginTrace(this.#tracing, context);
   }
 
-  /** A phase of a flow is over; `startedAt` as performance.now() gave it. */
-  phase(context: RequestContext, phase: FlowPhase, startedAt: number): void {
-    const seconds = (performance.now() - startedAt) / 1_000;
-    this.metrics.phase(context.flow.direction, phase, seconds);
+  /** A phase of a flow is over; gives the time of its end. Times are as performance.now() gives them. */
+  phase(context: RequestContext, phase: FlowPhase, startedAt: number): number {
+    const endedAt = performance.now();
+    this.metrics.phase(context.flow.direction, phase, (endedAt - startedAt) / 1_000);
     context.trace?.part(phase, startedAt);
+    return endedAt;
   }
 
   /** A connection to an upstream was dialled, or secured, for the flow with this id. */

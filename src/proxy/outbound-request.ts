@@ -1,9 +1,10 @@
 /** One HTTP/1 request of the agent, from whichever surface: checked, turned into a Flow, exchanged or refused. */
-import { type IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { ProxyError } from "../errors.ts";
 import type { IdleSweeper } from "../net/idle-sweeper.ts";
 import type { Destination } from "../net/destination.ts";
+import { http } from "../net/node-http.ts";
 import type { SocketEnd } from "../net/socket-table.ts";
 import { type Client, makeFlow, type Transport } from "../pipeline/flow.ts";
 import type { HeaderList } from "../http/headers.ts";
@@ -151,7 +152,7 @@ function exchangeOf(
 
 /** A response object for a connection that Node's parser has let go of: it carries one answer, or a new protocol. */
 export function responseFor(request: IncomingMessage, client: Socket): ServerResponse {
-  const response = new ServerResponse(request);
+  const response = new http.ServerResponse(request);
   response.shouldKeepAlive = false;
   response.assignSocket(client);
   response.once("finish", () => client.destroySoon());

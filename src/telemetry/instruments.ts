@@ -4,7 +4,7 @@
  * prom-client hashes and validates labels at every observation, even through a cached child (0.4 µs, several per
  * request); these hold the numbers themselves and hand them over when somebody asks.
  */
-import { Counter, type Histogram, type Registry } from "prom-client";
+import { Counter, type Histogram, type Registry } from "./prom-client.ts";
 
 /** What an instrument is called and which labels it has. */
 export interface InstrumentFacts {

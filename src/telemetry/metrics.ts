@@ -1,5 +1,5 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
-import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "prom-client";
+import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
 import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
 import { FileMetrics } from "./file-metrics.ts";
 import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
