@@ -146,6 +146,8 @@ function objection(own: string, layer: Layer, path: string, specifier: string): 
   if (!/^(\.\/[\w-]+|\.\.\/[\w-]+|\.\/[\w-]+\/[\w-]+|\.\.\/[\w-]+\/[\w-]+)\.ts$/.test(specifier))
     return "imports are two levels deep at most";
   const target = new URL(specifier, `file:///src/${path}`).pathname.replace("/src/", "");
+  const builtin = target === "net/node-http.ts" ? "node:http" : "";
+  if (layer.forbiddenBuiltins?.includes(builtin) === true) return "this layer opens no connections";
   const folder = layerOf(target);
   if (folder === own || layer.imports.includes("*") || layer.imports.includes(folder))
     return undefined;
