@@ -41,6 +41,7 @@ export type UnresolvedReason =
   | "no-owner"
   | "unreadable-executable"
   | "process-changed"
+  | "own-namespace"
   | "timeout"
   | "overloaded"
   | "fault";
@@ -95,6 +96,8 @@ class Stop extends Error {
 export class PeerProcesses {
   readonly #options: PeerProcessOptions;
   readonly #root: string;
+  /** Whose namespaces callers are looked for in. */
+  readonly #anchor: number | "self";
   readonly #sockets: SocketOwnerLookup;
   readonly #processes: ProcessTable;
   readonly #trust = new ExecutableTrust();
@@ -105,8 +108,8 @@ export class PeerProcesses {
   constructor(options: PeerProcessOptions = {}) {
     this.#options = options;
     this.#root = options.procRoot ?? "/proc";
-    const anchor = options.agentPid === undefined ? "self" : String(options.agentPid);
-    this.#sockets = options.sockets ?? new ProcSocketTable(`${this.#root}/${anchor}`);
+    this.#anchor = options.agentPid ?? "self";
+    this.#sockets = options.sockets ?? new ProcSocketTable(`${this.#root}/${this.#anchor}`);
     this.#processes = new ProcessTable({
       root: this.#root,
       ...(options.agentPid === undefined ? {} : { agentPid: options.agentPid }),
@@ -201,6 +204,8 @@ export class PeerProcesses {
     const lineage = await this.#lineage(pid, before.parent);
     const ancestors = lineage.map((one) => one.executable);
     const facts = { executable, pid, ancestors };
+    // Before its file is believed to be what lies at that path, and once more at the end.
+    this.#refuseOwnNamespace(facts);
     const sha256 = await this.#trusted(facts, executable, pid);
     for (const one of lineage) await this.#trusted(facts, one.executable, one.pid);
     const commandLine = await this.#argumentPaths([pid, ...lineage.map((one) => one.pid)], facts);
@@ -212,7 +217,15 @@ export class PeerProcesses {
       this.#processes.stillHolds(holder, inode) &&
       (await this.#processes.executableOf(pid)) === executable;
     if (!isSame) throw stop("process-changed", "the process changed while it was looked at", facts);
+    this.#refuseOwnNamespace(facts);
     return { kind: "resolved", ...facts, sha256, commandLine, aliases };
+  }
+
+  /** Whoever makes a user namespace may mount anything over /usr/bin/curl in it, and cannot come back out of it. */
+  #refuseOwnNamespace(facts: Known): void {
+    const own = this.#processes.userNamespaceOf(facts.pid);
+    if (own !== this.#processes.userNamespaceOf(this.#anchor))
+      throw stop("own-namespace", "the process has a user namespace of its own", facts);
   }
 
   /** The ancestors up to and with the agent's entry process; init is nobody's ancestor. */

@@ -140,6 +140,15 @@ export class ProcessTable {
     return processFacts(this.root, pid);
   }
 
+  /** Names its user namespace; empty where the kernel has none, or does not tell. */
+  userNamespaceOf(pid: number | "self"): string {
+    try {
+      return readlinkSync(`${this.root}/${pid}/ns/user`);
+    } catch {
+      return "";
+    }
+  }
+
   /**
    * The executable's path, or undefined when it cannot be read.
    *

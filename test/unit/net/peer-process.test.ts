@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
   copyFileSync,
@@ -238,6 +238,25 @@ describe("the process of a connection", () => {
     });
   });
 
+  test("is unresolved in a user namespace of its own, where it mounts what it likes", async () => {
+    const exe = executable("curl");
+    const root = fakeProc(ours, [{ pid: 10, sockets: [22_222], exe }]);
+    for (const [name, namespace] of [
+      ["self", 1],
+      ["10", 2],
+    ] as const) {
+      mkdirSync(join(root, name, "ns"));
+      symlinkSync(`user:[${namespace}]`, join(root, name, "ns/user"));
+    }
+    expect(await new PeerProcesses({ procRoot: root }).resolve(tuple)).toMatchObject({
+      kind: "unresolved",
+      reason: "own-namespace",
+    });
+    // A sandbox that the operator has named is the one that its processes belong to.
+    const agent = new PeerProcesses({ procRoot: root, agentPid: 10 });
+    expect(await agent.resolve(tuple)).toMatchObject({ kind: "resolved", executable: exe });
+  });
+
   test("is asked for once per connection", async () => {
     const root = fakeProc(ours, [{ pid: 10, exe: executable("tool"), sockets: [22_222] }]);
     const peers = new PeerProcesses({ procRoot: root });
@@ -348,6 +367,29 @@ describe.runIf(process.platform === "linux")("real processes", () => {
       expect(peer.ancestors[0]).toBe(realpathSync(process.execPath));
     });
   });
+
+  const canUnshare = spawnSync("unshare", ["-Urm", "true"]).status === 0;
+
+  test.runIf(canUnshare && existsSync("/bin/bash"))(
+    "a program that was mounted over another's path is nobody",
+    async () => {
+      const victim = executable("curl");
+      const script = 'mount --bind /bin/bash "$0" && exec "$0" -c "$1"';
+      const dial = (port: number): string =>
+        `exec 3<>/dev/tcp/127.0.0.1/${port}; read -r line <&3; :`;
+      await accept(
+        (port) => spawn("unshare", ["-Urm", "sh", "-c", script, victim, dial(port)]),
+        async (seen) => {
+          expect(await new PeerProcesses().resolve(seen)).toMatchObject({
+            kind: "unresolved",
+            reason: "own-namespace",
+            // What it pretends to be; nothing admits it by that.
+            executable: victim,
+          });
+        },
+      );
+    },
+  );
 
   test.runIf(existsSync("/bin/bash"))(
     "a copied binary that was deleted keeps its name",
