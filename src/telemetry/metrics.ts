@@ -1,15 +1,17 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
-import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
+import { requestBounds, tunnelBounds } from "./bounds.ts";
 import { FileMetrics } from "./file-metrics.ts";
 import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
 import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
 import { Distribution, Tally, type Cell, type Buckets } from "./instruments.ts";
+import { type FlowPhase, PhaseSeconds } from "./phase-seconds.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
 import { TlsMetrics, type TlsStats } from "./tls-metrics.ts";
 import { UpstreamProxyMetrics } from "./upstream-proxy-metrics.ts";
 
 export type { GaugeName } from "./gauges.ts";
+export type { FlowPhase } from "./phase-seconds.ts";
 export type { CountedInvocation, GoStats } from "./go-stats.ts";
 
 // The same words as in pipeline/flow.ts, which stands above this folder.
@@ -18,9 +20,6 @@ type Transport = "http" | "connect" | "bridge" | "transparent";
 
 /** How a flow ended. */
 export type FlowOutcome = "ok" | "denied" | "error" | "cancelled";
-
-/** The parts of a flow whose duration is measured. */
-export type FlowPhase = "pipeline" | "connect" | "tls" | "first_byte" | "response";
 
 const tunnelEnds = ["closed", "idle", "aborted", "error", "revoked"] as const;
 const refusals = [
@@ -52,7 +51,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #flows: Tally;
   readonly #flowSeconds: Distribution;
-  readonly #phaseSeconds: Distribution;
+  readonly #phases: PhaseSeconds;
   readonly #decisions: Tally;
   readonly #tunnelsOpened: Cell;
   readonly #tunnelsClosed: Tally;
@@ -110,13 +109,7 @@ export class Metrics {
       "direction",
       "transport",
     );
-    this.#phaseSeconds = seconds(
-      "phase_duration_seconds",
-      "Time that a flow spent in one of its phases.",
-      phaseBounds,
-      "direction",
-      "phase",
-    );
+    this.#phases = new PhaseSeconds(registry);
     this.#decisions = tally(
       "decisions_total",
       "What plugins decided; shadow is true where on_error: observe muted a refusal.",
@@ -212,7 +205,7 @@ export class Metrics {
   }
 
   phase(direction: Direction, phase: FlowPhase, seconds: number): void {
-    this.#phaseSeconds.of(direction, phase).observe(seconds);
+    this.#phases.observe(direction, phase, seconds);
   }
 
   /** Counts one step's record; given to every Pipeline as `onInvocation`. */
