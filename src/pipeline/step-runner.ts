@@ -95,14 +95,15 @@ export class StepRunner {
   }
 
   /** What an answer counts for, once it is there. */
-  #settle({ step, context, view, phase }: Asked, decision: Answer): Decision {
+  #settle(asked: Asked, decision: Answer): Decision {
+    const { step, context, view } = asked;
     const observed = view !== context;
     if (observed) {
       for (const [name, fact] of view.facts) context.facts.set(name, fact);
       context.sessionId ??= view.sessionId;
     }
     if (decision === undefined) return silent;
-    this.#record(step, context, phase, decision, observed);
+    this.#record(asked, decision);
     if (decision.action === "deny") {
       if (observed) return { action: "observe", reason: decision.reason };
       return { ...decision, denial: { ...decision.denial, plugin: step.name } };
@@ -112,13 +113,8 @@ export class StepRunner {
     return decision;
   }
 
-  #record(
-    step: Step,
-    context: RequestContext,
-    phase: Phase,
-    decision: Decision,
-    observed: boolean,
-  ): void {
+  #record({ step, context, view, phase }: Asked, decision: Decision): void {
+    const observed = view !== context;
     const refused = decision.action === "deny" || decision.action === "respond";
     const invocation: Invocation = {
       plugin: step.name,

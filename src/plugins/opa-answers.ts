@@ -1,19 +1,15 @@
 /** What of the answers' bodies a policy is shown: results of calls, words of language models, outcomes of tasks. */
 import { truncated } from "../http/bounded-text.ts";
+import { isObject } from "../http/json-access.ts";
 import { AnswerFold, maxToolCalls } from "../inference/answer-fold.ts";
 import type { InferenceRequest, InferenceView } from "../inference/view.ts";
-import type { A2aView } from "./a2a-message.ts";
 import type { Frame, RequestContext } from "../pipeline/plugin.ts";
 import { A2aFold } from "./a2a-answer.ts";
+import type { A2aView } from "./a2a-message.ts";
 import { readFrame as readTaskFrame } from "./a2a-parser.ts";
 import { inferenceEndpoint, readFrame } from "./inference-parser.ts";
 import { jsonOf } from "./message-json.ts";
-import {
-  type AnswerFacts,
-  type IncludedParts,
-  isJsonObject,
-  type JsonObject,
-} from "./opa-input.ts";
+import type { AnswerFacts, IncludedParts, JsonObject } from "./opa-input.ts";
 
 /** An answer as far as it has come. */
 interface Reading {
@@ -103,14 +99,14 @@ export class OpaAnswers {
     if (json.kind !== "json") return [];
     const { value } = json;
     return (Array.isArray(value) ? (value as unknown[]) : [value])
-      .filter(isJsonObject)
+      .filter(isObject)
       .filter((message) => message["result"] !== undefined || message["error"] !== undefined);
   }
 
   #readModel(context: RequestContext, frame: Frame): AnswerFold | undefined {
     const request = context.facts.get("inference");
     const endpoint = this.#parts.readsCompletions ? inferenceEndpoint(context) : undefined;
-    if (endpoint === undefined || !isJsonObject(request)) return undefined;
+    if (endpoint === undefined || !isObject(request)) return undefined;
     // inference-parser made the view; its shape is that of the session API.
     const fold = (this.#reading(context).model ??= new AnswerFold(
       request as unknown as InferenceRequest,
@@ -121,7 +117,7 @@ export class OpaAnswers {
 
   #readAgent(context: RequestContext, frame: Frame): A2aFold | undefined {
     const request = context.facts.get("a2a");
-    if (!this.#parts.readsTasks || !isJsonObject(request)) return undefined;
+    if (!this.#parts.readsTasks || !isObject(request)) return undefined;
     const fold = (this.#reading(context).agent ??= new A2aFold(request));
     readTaskFrame(context, fold, frame);
     return fold;

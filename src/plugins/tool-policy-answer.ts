@@ -1,4 +1,5 @@
 /** What a guarded server's answers may carry: tools that the caller may use, and requests that it may be asked. */
+import { isObject, objectOf } from "../http/json-access.ts";
 import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../http/json-rpc.ts";
 import type { RpcRefusal } from "../pipeline/plugin.ts";
 import type { GuardedServer } from "../toolpolicy/guarded-server.ts";
@@ -84,7 +85,7 @@ function judge(message: RpcMessage, scope: AnswerScope): Verdict {
 }
 
 function judgeResult(id: RpcId, result: unknown, scope: AnswerScope): Verdict {
-  if (!isMapping(result)) return keep;
+  if (!isObject(result)) return keep;
   const refused = refusedInput(result, scope.server);
   if (refused !== undefined) {
     scope.onRemoved({ kind: "request", method: refused });
@@ -106,7 +107,7 @@ function refusedInput(
   const { inputRequests } = result;
   if (typeof inputRequests !== "object" || inputRequests === null) return undefined;
   for (const request of Object.values(inputRequests) as unknown[]) {
-    const method = isMapping(request) ? request["method"] : undefined;
+    const method = isObject(request) ? request["method"] : undefined;
     if (typeof method !== "string") return "unknown";
     if (!server.allowsServerRequest(method)) return method;
   }
@@ -115,8 +116,8 @@ function refusedInput(
 
 function isShown(tool: unknown, scope: AnswerScope): boolean {
   const { server, caller, pins, serverKey } = scope;
-  const name = isMapping(tool) ? tool["name"] : undefined;
-  if (!isMapping(tool) || typeof name !== "string") {
+  const name = isObject(tool) ? tool["name"] : undefined;
+  if (!isObject(tool) || typeof name !== "string") {
     scope.onRemoved({ kind: "malformed" });
     return false;
   }
@@ -128,8 +129,8 @@ function isShown(tool: unknown, scope: AnswerScope): boolean {
 }
 
 function withTools(item: unknown, shown: readonly boolean[]): unknown {
-  const message = isMapping(item) ? item : {};
-  const result = isMapping(message["result"]) ? message["result"] : {};
+  const message = objectOf(item);
+  const result = objectOf(message["result"]);
   const tools: readonly unknown[] = Array.isArray(result["tools"]) ? result["tools"] : [];
   return { ...message, result: { ...result, tools: tools.filter((_tool, at) => shown[at]) } };
 }
@@ -146,8 +147,4 @@ function parseKeepingNumbers(text: string): unknown {
       ? source.rawJSON(context.source)
       : value;
   return (JSON.parse as (text: string, reviver: unknown) => unknown)(text, reviver);
-}
-
-function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

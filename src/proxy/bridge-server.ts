@@ -61,7 +61,7 @@ export class BridgeServer {
           refuseAll(response, connection.refusal);
           return;
         }
-        serveRequest(this.#services, request, response, this.#surfaceOf(request));
+        serveRequest(this.#services, this.#surfaceOf(request), { request, response });
       });
     };
     this.#http1.on("request", onRequest);
@@ -78,14 +78,12 @@ export class BridgeServer {
         socket.destroy();
         return;
       }
-      const client = socket as Socket;
-      serveRequest(
-        this.#services,
+      const response = responseFor(request, socket as Socket);
+      serveRequest(this.#services, this.#surfaceOf(request), {
         request,
-        responseFor(request, client),
-        this.#surfaceOf(request),
-        head,
-      );
+        response,
+        upgradeHead: head,
+      });
     });
     this.#http1.on("connect", (_request, socket) => {
       const message = "a CONNECT inside a bridged connection is refused";

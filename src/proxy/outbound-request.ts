@@ -57,13 +57,19 @@ export interface RequestSurface extends Pick<RefusedHead, "surface" | "parent"> 
   route(this: void, request: IncomingMessage): Route;
 }
 
+/** A request as its server hands it over. */
+export interface ArrivedRequest {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** Bytes that came after the head of an upgrade; absent for other requests. */
+  readonly upgradeHead?: Buffer;
+}
+
 /** Serves one request. `route` throws ProxyError for a target that the surface refuses. */
 export function serveRequest(
   services: SurfaceServices,
-  request: IncomingMessage,
-  response: ServerResponse,
   surface: RequestSurface,
-  upgradeHead?: Buffer,
+  { request, response, upgradeHead }: ArrivedRequest,
 ): void {
   const { route, ...origin } = surface;
   const lease = services.runtimes.acquire();

@@ -43,7 +43,7 @@ export function upgradeOf(parts: ClientUpgrade): UpgradeRequest {
         lines.push(`${headers[i]}: ${headers[i + 1]}`);
       response.detachSocket(client);
       client.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
-      await carry(parts, client, upstream, signal, head);
+      await carry(parts, client, upstream, { signal, head });
     },
   };
 }
@@ -60,7 +60,7 @@ export function streamUpgrade(parts: StreamUpgrade): UpgradeRequest {
         if (name !== "sec-websocket-accept") fields[name] = headers[i + 1] ?? "";
       }
       stream.respond({ ...fields, ":status": 200 });
-      await carry(parts, stream, upstream, signal, Buffer.alloc(0));
+      await carry(parts, stream, upstream, { signal, head: Buffer.alloc(0) });
     },
   };
 }
@@ -69,10 +69,9 @@ async function carry(
   parts: UpgradeParts,
   client: Duplex,
   upstream: Duplex,
-  signal: AbortSignal,
-  head: Buffer,
+  { signal, head }: { readonly signal: AbortSignal; readonly head: Buffer },
 ): Promise<void> {
-  parts.metrics.tunnelOpened();
+  parts.metrics.tunnels.opened();
   const openedAt = performance.now();
   const result = await splice(client, upstream, {
     idleTimeoutMs: parts.idleTimeoutMs,
@@ -81,5 +80,5 @@ async function carry(
     head,
   });
   const seconds = (performance.now() - openedAt) / 1_000;
-  parts.metrics.tunnelClosed(result.bytesUp, result.bytesDown, seconds, result.reason);
+  parts.metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, result.reason);
 }

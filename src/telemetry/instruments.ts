@@ -60,6 +60,17 @@ export interface Cell {
   value: number;
 }
 
+/** Declares a counter of the proxy; the name lacks the common beginning. */
+export type MakeTally = (name: string, help: string, ...labels: string[]) => Tally;
+
+/** The same for a histogram; `bounds` are in its unit. */
+export type MakeDistribution = (
+  name: string,
+  help: string,
+  bounds: readonly number[],
+  ...labels: string[]
+) => Distribution;
+
 /** A counter whose children are plain numbers. */
 export class Tally {
   readonly #family: Family<Cell>;

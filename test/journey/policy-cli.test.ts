@@ -176,6 +176,28 @@ describe("explain", () => {
       expect.stringMatching(/^7:\d+ .*TLD wildcard/),
     ]);
   });
+
+  test("wrong settings of a plugin are told in the words of the rest of the file", async () => {
+    const path = await put(
+      "words.yaml",
+      settings(
+        outbound(
+          {
+            name: "egress-policy",
+            config: { allow: [], empty_binaries: "maybe", head_matches_get: 1 },
+          },
+          "mcp-parser",
+          { name: "tool-policy", config: {} },
+        ),
+      ),
+    );
+    const { code, stderr } = await runProgram(["check", "--config", path]);
+    expect(code).toBe(2);
+    expect(stderr).toContain('config.empty_binaries: must be "any" or "deny"');
+    expect(stderr).toContain("config.head_matches_get: must be true or false, not a number");
+    expect(stderr).toContain("config.servers: is required");
+    expect(stderr).not.toContain("Invalid");
+  });
 });
 
 describe("policy test", () => {
