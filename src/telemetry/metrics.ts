@@ -22,7 +22,7 @@ export type FlowOutcome = "ok" | "denied" | "error" | "cancelled";
 /** The parts of a flow whose duration is measured. */
 export type FlowPhase = "pipeline" | "connect" | "tls" | "first_byte" | "response";
 
-const tunnelEnds = ["closed", "idle", "aborted", "error", "revoked"] as const;
+const tunnelEnds = ["closed", "idle", "aborted", "error", "revoked", "refused"] as const;
 const refusals = [
   "connections",
   "tunnels",
