@@ -1,16 +1,24 @@
 #!/usr/bin/env node
 /** The process edge: arguments, signals and exit codes. 0 success, 1 failure while running, 2 bad usage or file. */
-import { enableCompileCache } from "node:module";
+// As a whole: an old Node without some of its names has to get as far as the sentence about its age.
+import nodeModule from "node:module";
 import { parseCommand } from "./app/command-line.ts";
-import { usage } from "./app/usage.ts";
+import { nodeProblem } from "./app/node-version.ts";
+import { helpFor, usageFor } from "./app/usage.ts";
 
+const tooOld = nodeProblem(process.versions.node);
+if (tooOld !== undefined) {
+  process.stderr.write(`authbridge-proxy: ${tooOld}\n`);
+  process.exit(2);
+}
 // Compiled code of the last start is used again, where there is a place to keep it; without one nothing is lost.
-enableCompileCache();
+nodeModule.enableCompileCache();
 
-const command = parseCommand(process.argv.slice(2));
+const argv = process.argv.slice(2);
+const command = parseCommand(argv);
 switch (command.kind) {
   case "help":
-    process.stdout.write(usage);
+    process.stdout.write(helpFor(argv));
     break;
   case "version": {
     const { packageVersion } = await import("./app/version.ts");
@@ -18,7 +26,7 @@ switch (command.kind) {
     break;
   }
   case "usage-error":
-    process.stderr.write(`authbridge-proxy: ${command.message}\n\n${usage}`);
+    process.stderr.write(`authbridge-proxy: ${command.message}\n\n${usageFor(argv)}`);
     process.exitCode = 2;
     break;
   case "schema": {

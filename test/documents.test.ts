@@ -87,6 +87,21 @@ test("docs/architecture.md has the layer table of the test that holds it", () =>
   );
 });
 
+test("every decision in docs/adr has a number of its own, in its name and in its heading", () => {
+  const pages = find("docs/adr/*.md");
+  expect(pages.map((page) => Number(/(\d{4})-/.exec(page)?.[1]))).toEqual(
+    pages.map((_, index) => index + 1),
+  );
+  expect(pages.map((page) => Number(/^# (\d+)\. /.exec(read(page))?.[1]))).toEqual(
+    pages.map((_, index) => index + 1),
+  );
+});
+
+test("README.md leads to every document", () => {
+  const linked = new Set(read("README.md").match(/docs\/[a-z-]+\.md/g));
+  expect(find("docs/*.md").filter((path) => !linked.has(path))).toEqual([]);
+});
+
 test("docs/plugins.md shows the plugin that runs as an example", () => {
   expect(blocks(read("docs/plugins.md"), "ts")).toContain(read("examples/hello-plugin/hello.ts"));
 });

@@ -126,7 +126,7 @@ function registerLogin(provider: Provider): void {
     async (context) => {
       const { username = "", audience = "" } = context.oidc.params;
       if (username === "") throw new errors.InvalidRequest("username is missing");
-      const token = await mint(provider, context, username, audience, undefined);
+      const token = await mint(provider, context, { subject: username, audience });
       context.body = {
         access_token: token.value,
         token_type: "Bearer",
@@ -161,7 +161,11 @@ function registerExchange(
       const audience = params["audience"] ?? "";
       if (exchangePolicy[client.clientId]?.includes(audience) !== true)
         throw new errors.InvalidTarget();
-      const token = await mint(provider, context, subject.subject, audience, params.scope);
+      const token = await mint(provider, context, {
+        subject: subject.subject,
+        audience,
+        wanted: params.scope,
+      });
       context.body = {
         access_token: token.value,
         issued_token_type: accessTokenType,
@@ -172,6 +176,13 @@ function registerExchange(
     },
     ["subject_token", "subject_token_type", "requested_token_type", "audience", "scope"],
   );
+}
+
+interface TokenOrder {
+  readonly subject: string;
+  readonly audience: string;
+  /** Scopes; all of the audience's when absent. */
+  readonly wanted?: string | undefined;
 }
 
 interface MintedToken {
@@ -185,13 +196,11 @@ type GrantContext = Parameters<Parameters<Provider["registerGrantType"]>[1]>[0];
 async function mint(
   provider: Provider,
   context: Pick<GrantContext, "oidc">,
-  subject: string,
-  audience: string,
-  wanted: string | undefined,
+  { subject, audience, wanted = "" }: TokenOrder,
 ): Promise<MintedToken> {
   const known = scopesOf[audience];
   if (known === undefined) throw new errors.InvalidTarget();
-  const scope = wanted === undefined || wanted === "" ? known : wanted;
+  const scope = wanted === "" ? known : wanted;
   const excess = scope.split(" ").find((word) => !known.split(" ").includes(word));
   if (excess !== undefined) throw new errors.InvalidScope("not a scope of this audience", excess);
   const token = new provider.AccessToken({

@@ -104,13 +104,12 @@ function fieldsOf(root: unknown, given: unknown, depth: number): readonly FieldV
   const required = Array.isArray(schema["required"]) ? schema["required"] : [];
   return Object.entries(properties)
     .filter((entry): entry is [string, Schema] => isSchema(entry[1]))
-    .map(([name, field]) => fieldOf(root, name, field, required.includes(name), depth));
+    .map((entry) => fieldOf(root, entry, required.includes(entry[0]), depth));
 }
 
 function fieldOf(
   root: unknown,
-  name: string,
-  given: Schema,
+  [name, given]: readonly [string, Schema],
   required: boolean,
   depth: number,
 ): FieldView {

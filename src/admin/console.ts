@@ -29,8 +29,16 @@ const headers = {
   "Cross-Origin-Resource-Policy": "same-origin",
 } as const;
 
+/** Relative, so that it holds behind a prefix as well. */
+const toThePage: AdminReply = {
+  status: 308,
+  contentType: "text/plain; charset=utf-8",
+  body: "",
+  headers: { ...headers, Location: "./" },
+};
+
 /**
- * Routes of the console: `/` and the files below `/console/`.
+ * Routes of the console: `/`, the files below `/console/`, and `/console` itself, which leads to the page.
  *
  * They are open where the data wants a secret: the page asks for it.
  */
@@ -45,6 +53,7 @@ export function consoleRoutes(): readonly AdminRoute[] {
   const missing = failure(404, "request.not-found", "no such file");
   return [
     { path: "/", isOpen: true, handle: () => files.get("index.html") ?? missing },
+    { path: "/console", isOpen: true, handle: () => toThePage },
     { path: "/console/", isOpen: true, handle: ({ rest }) => files.get(rest) ?? missing },
   ];
 }

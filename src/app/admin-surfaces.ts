@@ -27,7 +27,8 @@ export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly sessions: SessionParts | undefined;
-  readonly definitions: readonly AnyPluginDefinition[];
+  /** Every one that a file can name. */
+  readonly definitions: () => Promise<readonly AnyPluginDefinition[]>;
   config(): Config;
   observations(): readonly PluginObservations[];
   readiness(): string | undefined;
@@ -47,7 +48,7 @@ export interface AdminSurface {
 
 /** The servers in the order in which they are to be bound. */
 export function adminSurfaces(config: Config, sources: AdminSources): AdminSurface[] {
-  const { log, metrics, sessions } = sources;
+  const { log, metrics } = sources;
   const surfaces: AdminSurface[] = [
     {
       surface: "stats",
@@ -64,34 +65,8 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       }),
     },
   ];
-  const sessionAddress = config.listener.session_api_addr;
-  if (sessions?.kept !== undefined && sessionAddress !== undefined) {
-    surfaces.push({
-      surface: "sessions",
-      address: sessionAddress,
-      optional: true,
-      server: new AdminServer({
-        name: "sessions",
-        log,
-        ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
-        corsOrigins: config.session.api_cors_origins,
-        routes: [
-          ...consoleRoutes(),
-          ...statusRoutes(sources),
-          ...denialRoutes(() => sources.observations()),
-          ...sessionRoutes({
-            store: sessions.kept.store,
-            usage: sessions.kept.usage,
-            pipelines: () => pipelineView(sources.config(), sources.definitions),
-            plugins: () =>
-              sources.definitions.map((definition) =>
-                describePlugin(definition, schemaOf(definition)),
-              ),
-          }),
-        ],
-      }),
-    });
-  }
+  const sessionSurface = sessionApi(config, sources);
+  if (sessionSurface !== undefined) surfaces.push(sessionSurface);
   surfaces.push({
     surface: "health",
     address: config.listener.health_addr,
@@ -106,6 +81,39 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     }),
   });
   return surfaces;
+}
+
+/** Undefined where sessions are off, or nobody is to read them. */
+function sessionApi(config: Config, sources: AdminSources): AdminSurface | undefined {
+  const { log, sessions } = sources;
+  const address = config.listener.session_api_addr;
+  if (sessions?.kept === undefined || address === undefined) return undefined;
+  const { store, usage } = sessions.kept;
+  return {
+    surface: "sessions",
+    address,
+    optional: true,
+    server: new AdminServer({
+      name: "sessions",
+      log,
+      ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
+      corsOrigins: config.session.api_cors_origins,
+      routes: [
+        ...consoleRoutes(),
+        ...statusRoutes(sources),
+        ...denialRoutes(() => sources.observations()),
+        ...sessionRoutes({
+          store,
+          usage,
+          pipelines: async () => pipelineView(sources.config(), await sources.definitions()),
+          plugins: async () =>
+            (await sources.definitions()).map((definition) =>
+              describePlugin(definition, schemaOf(definition)),
+            ),
+        }),
+      ],
+    }),
+  };
 }
 
 /** Opens them in order; an optional one that cannot be bound is logged and left out. */

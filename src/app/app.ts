@@ -26,7 +26,7 @@ import { adminSurfaces, bindAdmin } from "./admin-surfaces.ts";
 import { buildRuntime } from "./build.ts";
 import { buildProblems } from "./build-problems.ts";
 import { ChainReload } from "./chain-reload.ts";
-import { definitionsFor } from "./definitions.ts";
+import { allDefinitions, definitionsFor } from "./definitions.ts";
 import { DataSurfaces } from "./data-surfaces.ts";
 import { listenerLimits } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
@@ -206,7 +206,7 @@ export class App {
       log: this.#log,
       metrics: this.#metrics,
       sessions: this.#sessions,
-      definitions: this.#services.definitions,
+      definitions: () => allDefinitions(this.#loaded),
       config: () => this.#loaded.config,
       reloadStatus: () => this.#status.view(),
       chain: () => this.#services.acceptance.view(),
@@ -303,7 +303,8 @@ export class App {
       return `unreloadable field changed, pod restart required: [${fixed.join(" ")}]`;
     const generation = this.#serving.generation + 1;
     this.#chain?.trying(loaded.config);
-    const built = await buildRuntime(loaded.config, generation, this.#services, {
+    const services = { ...this.#services, definitions: await definitionsFor(loaded) };
+    const built = await buildRuntime(loaded.config, generation, services, {
       probe: this.#options.probe !== "never",
     });
     if ("problems" in built) return buildProblems(loaded, built.problems);

@@ -11,6 +11,7 @@ import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline/plugin.ts";
 import type { Backend, Runtime } from "../proxy/runtime.ts";
+import type { TlsBridge } from "../proxy/tls-bridge.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
@@ -58,9 +59,7 @@ interface Failed {
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
-export type Build =
-  | { readonly runtime: Runtime; readonly chain: ChainPlan | undefined }
-  | { readonly problems: readonly BuildProblem[] };
+export type Build = { readonly runtime: Runtime; readonly chain: ChainPlan | undefined } | Failed;
 
 /** How far a build goes. */
 export interface BuildOptions {
@@ -77,17 +76,9 @@ export async function buildRuntime(
   services: BuildServices,
   { start = true, probe = false }: BuildOptions = {},
 ): Promise<Build> {
-  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
-  const skipHosts = buildSkipHosts(config.listener.skip_hosts);
-  const network = buildNetwork(config, services);
-  const callers = buildCallers(config, services.log);
-  const isMade = <Part extends object>(part: Part | Failed): part is Part => !("problems" in part);
-  if (missing.length > 0 || !isMade(skipHosts) || !isMade(network) || !isMade(callers)) {
-    const problems = [skipHosts, network, callers].flatMap((part) =>
-      "problems" in part ? part.problems : [],
-    );
-    return { problems: [...missing, ...problems] };
-  }
+  const parts = await partsOf(config, services);
+  if ("problems" in parts) return parts;
+  const { skipHosts, network, callers } = parts;
   const { upstream, trust, chain } = network;
   if (probe && chain !== undefined) {
     const problems = await tryChain(chain, network.base, services);
@@ -110,19 +101,11 @@ export async function buildRuntime(
     await release();
     return bridge;
   }
-  try {
-    const timeoutMs = durationMs(config.limits.plugin_start_timeout);
-    if (start) await startPlugins([inbound, outbound], timeoutMs, services.log);
-  } catch (error) {
-    // Those that were started are closed already.
+  const made = { pipelines: [inbound, outbound], chain, bridge };
+  const faults = start ? await bringUp(config, made, services) : [];
+  if (faults.length > 0) {
     await release();
-    return { problems: [{ path: ["pipeline"], message: messageOf(error) }] };
-  }
-  const unwritten = start ? await services.acceptance?.prepare(chain, bridge) : undefined;
-  if (unwritten !== undefined) {
-    await closePlugins([inbound, outbound], services.log);
-    await release();
-    return { problems: [unwritten] };
+    return { problems: faults };
   }
   const origins = originPools(config, network, services);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
@@ -137,13 +120,7 @@ export async function buildRuntime(
     callers: callers.authentication,
     backend: backendOf(config),
     bridge,
-    limits: {
-      bodyTimeoutMs: durationMs(config.limits.body_timeout),
-      streamIdleTimeoutMs: durationMs(config.limits.stream_idle_timeout),
-      tunnelIdleTimeoutMs: durationMs(config.limits.tunnel_idle_timeout),
-      maxBodyBytes: sizeBytes(config.limits.max_body),
-      maxTunnels: config.limits.max_tunnels,
-    },
+    limits: flowLimits(config),
     close: async () => {
       await origins.close();
       await closePlugins([inbound, outbound], services.log);
@@ -151,6 +128,61 @@ export async function buildRuntime(
     },
   });
   return { runtime, chain };
+}
+
+interface Made {
+  readonly pipelines: readonly Pipeline[];
+  readonly chain: ChainPlan | undefined;
+  readonly bridge: TlsBridge | undefined;
+}
+
+/** Starts the plugins and prepares the chain; where something is wrong, no plugin runs any more. */
+async function bringUp(
+  config: Config,
+  { pipelines, chain, bridge }: Made,
+  { acceptance, log }: BuildServices,
+): Promise<readonly BuildProblem[]> {
+  try {
+    await startPlugins(pipelines, durationMs(config.limits.plugin_start_timeout), log);
+  } catch (error) {
+    return [{ path: ["pipeline"], message: messageOf(error) }];
+  }
+  const unwritten = await acceptance?.prepare(chain, bridge);
+  if (unwritten === undefined) return [];
+  await closePlugins(pipelines, log);
+  return [unwritten];
+}
+
+interface Parts {
+  readonly skipHosts: ReturnType<typeof compileSkipHosts>;
+  readonly network: Network;
+  readonly callers: Exclude<ReturnType<typeof buildCallers>, Failed>;
+}
+
+/** What needs nobody's answer, or everything that is wrong with it at once. */
+async function partsOf(config: Config, services: BuildServices): Promise<Parts | Failed> {
+  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
+  const skipHosts = buildSkipHosts(config.listener.skip_hosts);
+  const network = buildNetwork(config, services);
+  const callers = buildCallers(config, services.log);
+  const isMade = <Part extends object>(part: Part | Failed): part is Part => !("problems" in part);
+  if (missing.length === 0 && isMade(skipHosts) && isMade(network) && isMade(callers)) {
+    return { skipHosts, network, callers };
+  }
+  const problems = [skipHosts, network, callers].flatMap((part) =>
+    "problems" in part ? part.problems : [],
+  );
+  return { problems: [...missing, ...problems] };
+}
+
+function flowLimits({ limits }: Config): Runtime["limits"] {
+  return {
+    bodyTimeoutMs: durationMs(limits.body_timeout),
+    streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
+    tunnelIdleTimeoutMs: durationMs(limits.tunnel_idle_timeout),
+    maxBodyBytes: sizeBytes(limits.max_body),
+    maxTunnels: limits.max_tunnels,
+  };
 }
 
 function originPools(
@@ -170,9 +202,7 @@ function originPools(
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */
-function buildSkipHosts(
-  patterns: readonly string[],
-): ReturnType<typeof compileSkipHosts> | { readonly problems: readonly BuildProblem[] } {
+function buildSkipHosts(patterns: readonly string[]): ReturnType<typeof compileSkipHosts> | Failed {
   const problems = patterns.flatMap((pattern, index) => {
     const compiled = attempt(["listener", "skip_hosts", index], () => compileSkipHosts([pattern]));
     return "problems" in compiled ? compiled.problems : [];
@@ -181,10 +211,7 @@ function buildSkipHosts(
 }
 
 /** What `make` gives, or its error as a problem of the key. */
-function attempt<T extends object>(
-  path: KeyPath,
-  make: () => T,
-): T | { readonly problems: readonly BuildProblem[] } {
+function attempt<T extends object>(path: KeyPath, make: () => T): T | Failed {
   try {
     return make();
   } catch (error) {
@@ -206,10 +233,7 @@ interface Network {
   readonly chain: ChainPlan | undefined;
 }
 
-function buildNetwork(
-  config: Config,
-  services: BuildServices,
-): Network | { readonly problems: readonly BuildProblem[] } {
+function buildNetwork(config: Config, services: BuildServices): Network | Failed {
   const { limits, tls_bridge: bridge } = config;
   const extraCertificates = upstreamCertificates(config);
   if ("problems" in extraCertificates) return extraCertificates;
@@ -248,7 +272,7 @@ async function buildPipelines(
   generation: number,
   operator: OperatorClient,
   services: BuildServices,
-): Promise<Chains | { readonly problems: readonly BuildProblem[] }> {
+): Promise<Chains | Failed> {
   const build = (direction: Direction): ReturnType<typeof assemble> =>
     assemble(config.pipeline[direction].plugins.map(entryOf), {
       direction,
@@ -256,7 +280,10 @@ async function buildPipelines(
       log: services.log,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
       definitions: services.definitions,
-      depsFor: (instance, origins) => pluginDeps(instance, origins, generation, operator, services),
+      depsFor: (instance, origins) => ({
+        ...pluginDeps(instance, generation, services),
+        fetch: operator.fetchFor(origins),
+      }),
     });
   const inbound = await build("inbound");
   const outbound = await build("outbound");
@@ -275,16 +302,13 @@ async function buildPipelines(
 
 function pluginDeps(
   instance: string,
-  origins: readonly string[],
   generation: number,
-  operator: OperatorClient,
   services: BuildServices,
-): PluginDeps {
+): Omit<PluginDeps, "fetch"> {
   return {
     instance,
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
-    fetch: operator.fetchFor(origins),
     ...(services.sessions === undefined ? {} : { sessions: services.sessions }),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),

@@ -107,8 +107,13 @@ class FileCallers implements CallerDirectory {
   }
 }
 
+/** A file that cannot be looked at proves nothing. */
 function isFile(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }
 
 function isDirectory(path: string): boolean {

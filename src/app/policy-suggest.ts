@@ -100,8 +100,16 @@ async function readSaved(from: string): Promise<string> {
   }
 }
 
+async function secretOf(path: string): Promise<string> {
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (error) {
+    throw new ProxyError("config.invalid", `session.api_secret_file: ${messageOf(error)}`);
+  }
+}
+
 /** Asks the session API of the process that runs with this file. */
-function askProxy(config: Config): Promise<string> {
+async function askProxy(config: Config): Promise<string> {
   const address = config.listener.session_api_addr;
   if (address === undefined)
     throw new ProxyError(
@@ -109,6 +117,14 @@ function askProxy(config: Config): Promise<string> {
       "session.enabled is false: the running proxy cannot be asked; save its denials and use --from",
     );
   const { host, port } = bindAddressOf(address);
+  if (port === 0)
+    throw new ProxyError(
+      "config.invalid",
+      "listener.session_api_addr names no fixed port: save the answer of /v1/policy/denials and use --from",
+    );
+  const secretFile = config.session.api_secret_file;
+  const headers =
+    secretFile === undefined ? {} : { authorization: `Bearer ${await secretOf(secretFile)}` };
   const reached = host === "" || host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void =>
@@ -119,7 +135,14 @@ function askProxy(config: Config): Promise<string> {
         ),
       );
     const request = get(
-      { host: reached, port, path: "/v1/policy/denials", agent: false, timeout: timeoutMs },
+      {
+        host: reached,
+        port,
+        path: "/v1/policy/denials",
+        agent: false,
+        headers,
+        timeout: timeoutMs,
+      },
       (response) => {
         if (response.statusCode !== 200) {
           response.resume();

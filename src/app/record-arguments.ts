@@ -54,7 +54,7 @@ export const recordUsage = {
                       tail: only events of this session, of hosts with this text, of this plugin, of this kind
   --limit N           tail: kept events to begin with (default 20)
   --json              tail: one JSON object per event
-  --secret-file FILE  tail: the secret of session.api_secret_file
+  --secret-file FILE  tail: the secret of session.api_secret_file (default: the one of the file)
 `,
 };
 

@@ -81,7 +81,7 @@ async function serveCommand(
   try {
     const { forward, sessions } = instance.addresses;
     if (forward === undefined) return refuseCommand("the proxy opened no forward listener");
-    const watch = sessions === undefined ? "" : `, events ${proxyUrl(sessions)}/v1/events`;
+    const watch = sessions === undefined ? "" : `; watch it at ${proxyUrl(sessions)}/`;
     note(`${name} runs behind ${proxyUrl(forward)}${watch}`);
     const missing = instance.readiness();
     if (missing !== undefined) note(`the proxy is not ready: ${missing.trim()}`);

@@ -46,9 +46,8 @@ export async function tail(command: TailCommand): Promise<number> {
   // `| head` has seen enough.
   output.on("error", () => reading.abort());
   try {
-    const url = await urlOf(command);
-    const secret =
-      command.secretFile === undefined ? undefined : await secretOf(command.secretFile);
+    const { url, secretFile } = await apiOf(command);
+    const secret = secretFile === undefined ? undefined : await secretOf(secretFile);
     const feed = new Feed({ url, secret, command, palette: paletteFor(isColoured) });
     await feed.follow(reading.signal, (line) => void output.write(`${line}\n`));
     return 0;
@@ -58,9 +57,15 @@ export async function tail(command: TailCommand): Promise<number> {
   }
 }
 
-async function urlOf({ url, file, lenient }: TailCommand): Promise<string> {
-  if (url !== undefined) return url.replace(/\/$/, "");
-  if (file === undefined) return defaultUrl;
+interface SessionApi {
+  readonly url: string;
+  readonly secretFile: string | undefined;
+}
+
+/** What the command line says, else what the file says. */
+async function apiOf({ url, file, lenient, secretFile }: TailCommand): Promise<SessionApi> {
+  if (url !== undefined) return { url: url.replace(/\/$/, ""), secretFile };
+  if (file === undefined) return { url: defaultUrl, secretFile };
   const loaded = await loadConfig(file, { lenient, env: process.env });
   if (!loaded.ok) throw new TailFault(loaded.problems.map(formatProblem).join("; "), 2);
   const address = parseListenAddress(loaded.config.listener.session_api_addr ?? "");
@@ -72,14 +77,17 @@ async function urlOf({ url, file, lenient }: TailCommand): Promise<string> {
       2,
     );
   const host = reachableHost(address.host);
-  return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`;
+  return {
+    url: `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`,
+    secretFile: secretFile ?? loaded.config.session.api_secret_file,
+  };
 }
 
 async function secretOf(path: string): Promise<string> {
   try {
     return (await readFile(path, "utf8")).trim();
   } catch (error) {
-    throw new TailFault(`--secret-file: ${messageOf(error)}`, 2);
+    throw new TailFault(`the secret of the session API cannot be read: ${messageOf(error)}`, 2);
   }
 }
 

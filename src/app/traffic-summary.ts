@@ -53,7 +53,7 @@ export class TrafficSummary {
   toString(): string {
     const entries = [...this.#entries.values()];
     if (entries.length === 0) {
-      return "  nothing: it made no request, or its client reads no proxy variable (docs/trust.md)\n";
+      return "  nothing: it made no request, spoke to this machine only, or its client reads no proxy variable (docs/trust.md)\n";
     }
     const width = Math.max(...entries.map(({ host }) => host.length));
     const lines = order.flatMap((verdict) =>

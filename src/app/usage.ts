@@ -1,9 +1,8 @@
-/** The text of `--help`, also shown with a mistake in the arguments. */
+/** The text of `--help`, whole and about one command. */
 import { policyUsage } from "./policy-command-line.ts";
 import { recordUsage } from "./record-arguments.ts";
 
-/** The text of `--help`. */
-export const usage = `Usage:
+const usage = `Usage:
   authbridge-proxy --config FILE [--lenient]        run the proxy
   authbridge-proxy run [--config FILE | --policy FILE] -- COMMAND …
                                                     run COMMAND behind a proxy of its own, and tell what it reached
@@ -36,3 +35,44 @@ Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or
 run -- COMMAND exits as COMMAND does, with 128 and the number of the signal that ended it, with 127 when it is not there.
 Environment: LOG_LEVEL=debug|info|warn|error (default info).
 `;
+
+const [commands = "", options = ""] = usage.split("\nOptions:\n");
+
+/** What `--help` says about the command of these arguments; without a command everything. */
+export function helpFor(argv: readonly string[]): string {
+  return commandOf(argv) === undefined ? usage : usageFor(argv);
+}
+
+/** What is shown with a mistake in these arguments: the lines about their command, else the list of commands. */
+export function usageFor(argv: readonly string[]): string {
+  const command = commandOf(argv);
+  const own = entriesOf(commands).filter((entry) => wordAfterProgram(entry) === command);
+  if (command === undefined || own.length === 0) return commands;
+  const takesFile = own.join("").includes("--config");
+  const known = entriesOf(options.split("\n\n")[0] ?? "").filter((entry) => {
+    const about = commandsNamedBy(entry);
+    if (about.length > 0) return about.includes(command);
+    return takesFile && !(command === "init" && entry.includes("--lenient"));
+  });
+  return `Usage:\n${own.join("")}${known.length === 0 ? "" : `\nOptions:\n${known.join("")}`}`;
+}
+
+function commandOf([first]: readonly string[]): string | undefined {
+  return first === undefined || first.startsWith("-") ? undefined : first;
+}
+
+/** An entry begins two spaces in, and goes on while lines are further in. */
+function entriesOf(text: string): readonly string[] {
+  return (text.match(/^ {2}\S.*(?:\n {3,}.*)*/gm) ?? []).map((entry) => `${entry}\n`);
+}
+
+function wordAfterProgram(entry: string): string | undefined {
+  return /^ {2}authbridge-proxy (\S+)/.exec(entry)?.[1];
+}
+
+/** The commands that an option says it is for, such as "explain, policy:". */
+function commandsNamedBy(entry: string): readonly string[] {
+  if (entry.includes("with --demo")) return ["--demo"];
+  const named = /\s((?:[a-z]+(?: suggest)?(?:, )?)+):/.exec(entry)?.[1];
+  return named?.split(/, | /) ?? [];
+}

@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { checkValue } from "./check-value.ts";
-import { expand, type Environment } from "./expand.ts";
+import { expand, type Environment, type Expansion } from "./expand.ts";
 import { applyPresets, type Config } from "./presets.ts";
 import { formatKeyPath, type KeyPath, type Problem } from "./problem.ts";
 import { relationWarnings } from "./relations.ts";
@@ -65,20 +65,9 @@ export function parseConfig(
   path: string,
   options: LoadOptions = {},
 ): LoadedConfig | RejectedConfig {
-  if (bytes.byteLength > maxFileBytes) return rejectWhole(path, "is larger than 4 MiB");
-  let source: string;
-  try {
-    source = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    return rejectWhole(path, "is not valid UTF-8");
-  }
-  const expansion = expand(source, options.env ?? {});
-  const document = new YamlDocument(source, expansion);
-  if (document.problems.length > 0) {
-    const problems = document.problems.map((problem) => ({ file: path, keyPath: "", ...problem }));
-    return { ok: false, problems };
-  }
-  if (document.value === null || document.value === undefined) return rejectWhole(path, "is empty");
+  const text = readText(bytes, path, options.env ?? {});
+  if ("ok" in text) return text;
+  const { document, expansion } = text;
 
   const problemAt = (at: KeyPath, message: string, suggestion?: string): Problem => ({
     file: path,
@@ -95,7 +84,7 @@ export function parseConfig(
     line,
     column,
     keyPath: "",
-    message: name === undefined ? 'has "${" without a name; it is taken out' : unsetMessage(name),
+    message: unsetMessage(name),
   }));
   const checked = checkValue(document.value, options.lenient ?? false);
   if (!checked.ok) {
@@ -131,7 +120,40 @@ export function parseConfig(
   };
 }
 
-function unsetMessage(name: string): string {
+/** The YAML of a file with its variables filled in. */
+function readText(
+  bytes: Uint8Array,
+  path: string,
+  env: Environment,
+): RejectedConfig | { readonly document: YamlDocument; readonly expansion: Expansion } {
+  if (bytes.byteLength > maxFileBytes) return rejectWhole(path, "is larger than 4 MiB");
+  let source: string;
+  try {
+    source = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return rejectWhole(path, "is not valid UTF-8");
+  }
+  const expansion = expand(source, env);
+  const document = new YamlDocument(source, expansion);
+  if (document.problems.length > 0) {
+    const lines = new Set(document.problems.map(({ line }) => line));
+    // Braces that stay because a variable is not set are often what makes a line unreadable.
+    const hints = expansion.unexpanded
+      .map(({ name, start }) => ({ ...document.positionOf(start), message: unsetMessage(name) }))
+      .filter(({ line }) => lines.has(line));
+    const problems = [...hints, ...document.problems].map((problem) => ({
+      file: path,
+      keyPath: "",
+      ...problem,
+    }));
+    return { ok: false, problems: inOrder(problems) };
+  }
+  if (document.value === null || document.value === undefined) return rejectWhole(path, "is empty");
+  return { document, expansion };
+}
+
+function unsetMessage(name: string | undefined): string {
+  if (name === undefined) return 'has "${" without a name; it is taken out';
   // The text between braces can be anything; only what looks like a name is worth repeating.
   const shown = /^\w{1,64}$/.test(name) ? `\${${name}}` : "${…}";
   return `the variable of ${shown} is not set; the text stays as it is`;

@@ -60,8 +60,9 @@ export class YamlDocument {
       version: "1.2",
     });
     this.#document = document;
-    const problems = [...document.errors.map(problemOf), ...structureProblems(document)].map(
-      ({ offset, message }) => ({ ...this.#at(offset), message }),
+    const errors = document.errors.filter(isNoConsequence);
+    const problems = [...errors.map(problemOf), ...structureProblems(document)].map(
+      ({ offset, message }) => ({ ...this.positionOf(offset), message }),
     );
     problems.sort((a, b) => a.line - b.line || a.column - b.column);
     let value: unknown;
@@ -88,7 +89,7 @@ export class YamlDocument {
       offset = found.offset ?? offset;
       node = found.node;
     }
-    return this.#at(offset);
+    return this.positionOf(offset);
   }
 
   /** The references that stand in a value or key, and not in a comment. */
@@ -102,10 +103,11 @@ export class YamlDocument {
     });
     return items
       .filter(({ start }) => ranges.some(([from, to]) => start >= from && start < to))
-      .map((item) => ({ ...item, ...this.#at(item.start) }));
+      .map((item) => ({ ...item, ...this.positionOf(item.start) }));
   }
 
-  #at(offset: number): Position {
+  /** The place of an offset in the expanded text. */
+  positionOf(offset: number): Position {
     const { line, col } = this.#lines.linePos(this.#expansion.sourceOffset(offset));
     return { line: Math.max(1, line), column: Math.max(1, col) };
   }
@@ -135,6 +137,11 @@ export class YamlDocument {
 interface OffsetProblem {
   readonly offset: number;
   readonly message: string;
+}
+
+/** Once the parser has lost the thread, it finds every later character unexpected: one mistake is told once. */
+function isNoConsequence({ code }: YAMLParseError, index: number): boolean {
+  return code !== "UNEXPECTED_TOKEN" || index === 0;
 }
 
 function problemOf({ code, pos }: YAMLParseError): OffsetProblem {

@@ -173,7 +173,8 @@ function parseFrame(text: string, raw: Buffer): SseFrame | undefined {
     } else if (name === "data") {
       data.push(value);
     } else if (name === "event") {
-      event = value;
+      // An empty name is that of an event without one.
+      event = value === "" ? undefined : value;
     } else if (name === "id" && !value.includes("\0")) {
       id = value;
     } else if (name === "retry" && /^[0-9]{1,9}$/.test(value)) {
@@ -183,14 +184,26 @@ function parseFrame(text: string, raw: Buffer): SseFrame | undefined {
   if (lines.length === 0) {
     return undefined;
   }
-  return {
+  const fields = {
     comments,
-    raw,
     ...(event !== undefined && { event }),
     ...(data.length > 0 && { data: data.join("\n") }),
     ...(id !== undefined && { id }),
     ...(retry !== undefined && { retry }),
   };
+  const isPlain = !lines.some((line) => otherLineEnds.test(line) && !/^data(?:$|:)/.test(line));
+  return { ...fields, raw: isPlain ? raw : Buffer.from(writeSseFrame(fields)) };
+}
+
+/**
+ * What ends a line to some readers (Python's `splitlines`) and not to the standard: to them a comment could hold an
+ * event. In data it is the business of whoever judges the data.
+ */
+const otherLineEnds = /(?!\t)[\p{Cc}\u2028\u2029]/u;
+
+/** One line, also to those readers. */
+function oneLine(text: string): string {
+  return text.split(otherLineEnds).join(" ");
 }
 
 /** Spells a frame; an event or id that would break out of its line is left out. */
@@ -198,14 +211,14 @@ export function writeSseFrame(fields: SseFields): string {
   let text = "";
   for (const comment of fields.comments ?? []) {
     for (const line of comment.split(/\r\n|\n|\r/)) {
-      text += `: ${line}\n`;
+      text += `: ${oneLine(line)}\n`;
     }
   }
   if (fields.event !== undefined && !/[\r\n]/.test(fields.event)) {
-    text += `event: ${fields.event}\n`;
+    text += `event: ${oneLine(fields.event)}\n`;
   }
   if (fields.id !== undefined && !/[\r\n\0]/.test(fields.id)) {
-    text += `id: ${fields.id}\n`;
+    text += `id: ${oneLine(fields.id)}\n`;
   }
   if (fields.retry !== undefined && Number.isSafeInteger(fields.retry) && fields.retry >= 0) {
     text += `retry: ${fields.retry}\n`;

@@ -28,6 +28,8 @@ export interface StrictJsonOptions {
 }
 
 const defaultDepth = 64;
+/** Ten megabytes of empty arrays stop the process for two seconds, and hold a gigabyte. */
+const maxValues = 250_000;
 
 /** Parses one JSON text: UTF-8 without byte order mark, no duplicate keys, bounded depth. Never throws. */
 export function parseStrictJson(
@@ -41,6 +43,10 @@ export function parseStrictJson(
   const text = typeof input === "string" ? input : textOf(input);
   if (text === undefined) return invalid("not UTF-8");
   if (text.charCodeAt(0) === 0xfeff) return invalid("not valid JSON: it has a byte order mark");
+  // Before the text is parsed: what parsing costs grows with the number of values, not with the bytes.
+  const shape = shapeOf(text, maxDepth);
+  if (shape.isTooDeep) return invalid(`nested deeper than ${maxDepth} levels`);
+  if (shape.values > maxValues) return invalid(`of more than ${maxValues} values`);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -48,8 +54,6 @@ export function parseStrictJson(
     // The message of the fault quotes the input.
     return invalid("not valid JSON");
   }
-  const shape = shapeOf(text, maxDepth);
-  if (shape.isTooDeep) return invalid(`nested deeper than ${maxDepth} levels`);
   if (exactIntegers && shape.hasLongNumber && hasInexactInteger(text)) {
     return invalid("not safe to read: a whole number has more digits than every reader keeps");
   }
@@ -74,13 +78,16 @@ function textOf(bytes: Uint8Array): string | undefined {
 
 interface Shape {
   readonly keys: number;
+  /** Values and members, as commas and brackets tell. */
+  readonly values: number;
   readonly isTooDeep: boolean;
   readonly hasLongNumber: boolean;
 }
 
-/** Counts what stands outside the strings of a text that is known to be JSON. */
+/** Counts what stands outside the strings of a text; of one that is not JSON it counts something, and comes back. */
 function shapeOf(text: string, maxDepth: number): Shape {
   let keys = 0;
+  let values = 0;
   let depth = 0;
   let digits = 0;
   let hasLongNumber = false;
@@ -90,9 +97,12 @@ function shapeOf(text: string, maxDepth: number): Shape {
       at = stringEnd(text, at);
     } else if (code === 0x3a) {
       keys += 1;
+    } else if (code === 0x2c) {
+      values += 1;
     } else if (code === 0x7b || code === 0x5b) {
+      values += 1;
       depth += 1;
-      if (depth > maxDepth) return { keys, isTooDeep: true, hasLongNumber };
+      if (depth > maxDepth) return { keys, values, isTooDeep: true, hasLongNumber };
     } else if (code === 0x7d || code === 0x5d) {
       depth -= 1;
     }
@@ -100,14 +110,14 @@ function shapeOf(text: string, maxDepth: number): Shape {
     // 2^53 has 16 digits.
     hasLongNumber ||= digits >= 16;
   }
-  return { keys, isTooDeep: false, hasLongNumber };
+  return { keys, values, isTooDeep: false, hasLongNumber };
 }
 
-/** The place of the quote that ends the string which begins at `start`. */
+/** The place of the quote that ends the string which begins at `start`; the end of the text where there is none. */
 function stringEnd(text: string, start: number): number {
   let end = text.indexOf('"', start + 1);
-  while (isEscaped(text, end)) end = text.indexOf('"', end + 1);
-  return end;
+  while (end !== -1 && isEscaped(text, end)) end = text.indexOf('"', end + 1);
+  return end === -1 ? text.length : end;
 }
 
 function isEscaped(text: string, at: number): boolean {

@@ -6,7 +6,8 @@ import type { InferenceRequest, InferenceToolCall, InferenceUsage, InferenceView
 
 const maxCompletionChars = 256 * 1_024;
 const maxArgumentsChars = 64 * 1_024;
-const maxToolCalls = 128;
+/** Further ones are passed over. */
+export const maxToolCalls = 128;
 const maxErrorChars = 1_024;
 
 /** The numbers of a usage block, as its API names them; what is no count is passed over. */

@@ -45,7 +45,7 @@ export class CapturedHttp implements ListenerHandlers {
   }
 
   onRequest(request: IncomingMessage, response: ServerResponse): void {
-    serveRequest(this.#services, request, response, this.#surface);
+    serveRequest(this.#services, this.#surface, { request, response });
   }
 
   carriesUpgrade(request: IncomingMessage): boolean {
@@ -54,7 +54,8 @@ export class CapturedHttp implements ListenerHandlers {
 
   onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
-    serveRequest(this.#services, request, responseFor(request, client), this.#surface, head);
+    const response = responseFor(request, client);
+    serveRequest(this.#services, this.#surface, { request, response, upgradeHead: head });
   }
 
   onConnect(_request: IncomingMessage, client: Socket, _head: Buffer): void {

@@ -30,7 +30,7 @@ export class ForwardSurface implements ListenerHandlers {
   }
 
   onRequest(request: IncomingMessage, response: ServerResponse): void {
-    serveRequest(this.#services, request, response, explicit);
+    serveRequest(this.#services, explicit, { request, response });
   }
 
   carriesUpgrade(request: IncomingMessage): boolean {
@@ -39,7 +39,8 @@ export class ForwardSurface implements ListenerHandlers {
 
   onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
-    serveRequest(this.#services, request, responseFor(request, client), explicit, head);
+    const response = responseFor(request, client);
+    serveRequest(this.#services, explicit, { request, response, upgradeHead: head });
   }
 
   onConnect(request: IncomingMessage, client: Socket, head: Buffer): void {

@@ -1,8 +1,9 @@
 /** A bound address with an HTTP server behind it: limits, malformed input, connection tracking, graceful close. */
-import http from "node:http";
+import type * as Http from "node:http";
 import type { AddressInfo, Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
+import { http } from "../net/node-http.ts";
 import { answerClientError, answerLast } from "../proxy/last-answer.ts";
 import { renderDenial } from "../proxy/reply.ts";
 import { hasBody } from "../proxy/request-head.ts";
@@ -29,23 +30,23 @@ export interface ListenerLimits {
 
 /** What a surface does with what arrives. Handlers never throw and never reject. */
 export interface ListenerHandlers {
-  onRequest(request: http.IncomingMessage, response: http.ServerResponse): void;
-  onConnect(request: http.IncomingMessage, client: Socket, head: Buffer): void;
+  onRequest(request: Http.IncomingMessage, response: Http.ServerResponse): void;
+  onConnect(request: Http.IncomingMessage, client: Socket, head: Buffer): void;
   /** Whether an Upgrade is one that `onUpgrade` can carry; every other one is ignored (RFC 9110 section 7.8). */
-  carriesUpgrade(request: http.IncomingMessage): boolean;
-  onUpgrade(request: http.IncomingMessage, client: Socket, head: Buffer): void;
+  carriesUpgrade(request: Http.IncomingMessage): boolean;
+  onUpgrade(request: Http.IncomingMessage, client: Socket, head: Buffer): void;
 }
 
 /** One listener of the data plane. */
 export class Listener {
-  readonly #server: http.Server;
+  readonly #server: Http.Server;
   readonly #limits: ListenerLimits;
   readonly #metrics: Metrics;
   /**
    * Open connections, each with its latest response: an error answer must not be written into one that is not finished.
    * Not a WeakMap: one that changes with every request costs the collector a tenth of the throughput.
    */
-  readonly #connections = new Map<Duplex, http.ServerResponse | undefined>();
+  readonly #connections = new Map<Duplex, Http.ServerResponse | undefined>();
   /** Connections that carry a tunnel or an upgrade, whose owner ends them. */
   readonly #handedOver = new WeakSet<Duplex>();
   readonly #turns = new Turns();
@@ -84,13 +85,13 @@ export class Listener {
     this.#server.maxHeadersCount = limits.maxHeaders + 1;
     this.#server.maxRequestsPerSocket = limits.maxRequestsPerConnection;
     this.#server.on("connection", (socket: Socket) => this.#onConnection(socket));
-    const onRequest = (request: http.IncomingMessage, response: http.ServerResponse): void => {
+    const onRequest = (request: Http.IncomingMessage, response: Http.ServerResponse): void => {
       if (!this.#track(request.socket, response)) return;
       this.#turns.take(request, response, () => handlers.onRequest(request, response));
     };
     this.#server.on("request", onRequest);
     this.#server.on("checkContinue", onRequest);
-    this.#server.on("checkExpectation", (_request, response: http.ServerResponse) => {
+    this.#server.on("checkExpectation", (_request, response: Http.ServerResponse) => {
       const denial = {
         code: "request.expectation-failed",
         message: "only Expect: 100-continue is understood",
@@ -197,7 +198,7 @@ export class Listener {
   }
 
   /** False for a connection that was refused: what it sends is not served. */
-  #track(socket: Socket, response: http.ServerResponse): boolean {
+  #track(socket: Socket, response: Http.ServerResponse): boolean {
     if (this.#draining) response.shouldKeepAlive = false;
     if (!this.#connections.has(socket)) return false;
     this.#connections.set(socket, response);

@@ -1,5 +1,5 @@
 /** The inbound side: what comes in for the agent, authenticated by the chain and forwarded to its one backend. */
-import { Agent, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
@@ -9,6 +9,7 @@ import {
   parseAbsoluteTarget,
   parseHostHeader,
 } from "../net/destination.ts";
+import { http } from "../net/node-http.ts";
 import { type Flow, makeFlow } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { Http1Downstream } from "../proxy/downstream.ts";
@@ -217,7 +218,7 @@ async function carryUpgrade(parts: UpgradeParts): Promise<void> {
   const socket = await runtime.upstream.connect(permit, { signal: parts.signal });
   const connection =
     destination.scheme === "https" ? await runtime.secure(socket, destination) : socket;
-  const agent = new Agent({ keepAlive: false });
+  const agent = new http.Agent({ keepAlive: false });
   agent.createConnection = () => connection;
   request.headers = upgradeHeaders(request, parts.headers);
   request.url = parts.target;

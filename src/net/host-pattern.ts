@@ -207,15 +207,15 @@ class Compiler {
 function accepts(program: readonly Step[], text: string): boolean {
   let current: number[] = [];
   let next: number[] = [];
-  const enteredAt = new Int32Array(program.length).fill(-1);
-  enter(program, 0, 0, enteredAt, current);
+  const run: Run = { program, enteredAt: new Int32Array(program.length).fill(-1) };
+  enter(run, 0, 0, current);
   for (let at = 0; at < text.length && current.length > 0; at += 1) {
     const code = text.charCodeAt(at);
     next.length = 0;
     for (const place of current) {
       const step = program[place];
       if ((step?.kind === "one" || step?.kind === "many") && step.test(code)) {
-        enter(program, step.kind === "one" ? place + 1 : place, at + 1, enteredAt, next);
+        enter(run, step.kind === "one" ? place + 1 : place, at + 1, next);
       }
     }
     [current, next] = [next, current];
@@ -223,13 +223,13 @@ function accepts(program: readonly Step[], text: string): boolean {
   return current.some((place) => program[place]?.kind === "accept");
 }
 
-function enter(
-  program: readonly Step[],
-  place: number,
-  at: number,
-  enteredAt: Int32Array,
-  into: number[],
-): void {
+interface Run {
+  readonly program: readonly Step[];
+  /** For each step the place in the text at which it was entered last. */
+  readonly enteredAt: Int32Array;
+}
+
+function enter({ program, enteredAt }: Run, place: number, at: number, into: number[]): void {
   const pending = [place];
   for (let here = pending.pop(); here !== undefined; here = pending.pop()) {
     if (enteredAt[here] === at) {

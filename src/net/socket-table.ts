@@ -100,6 +100,7 @@ async function scanTable(
   if (file === undefined) return;
   try {
     const buffer = Buffer.allocUnsafe(pieceBytes);
+    const search = { width: 2 * (hexDigits + 5) + 1, needles, found };
     let kept = 0;
     for (let total = 0; total < maxTableBytes && needles.size > 0;) {
       const { bytesRead } = await file.read(buffer, kept, pieceBytes - kept, null);
@@ -107,7 +108,7 @@ async function scanTable(
       total += bytesRead;
       const text = buffer.toString("latin1", 0, kept + bytesRead);
       const end = text.lastIndexOf("\n") + 1;
-      scanRows(text, end, 2 * (hexDigits + 5) + 1, needles, found);
+      scanRows(text, end, search);
       kept = text.length - end;
       // A row longer than a piece is none of the kernel's.
       if (kept >= pieceBytes) return;
@@ -118,14 +119,17 @@ async function scanTable(
   }
 }
 
+interface Search {
+  /** Characters of the two address columns. */
+  readonly width: number;
+  /** Address columns that are looked for, and the sockets that they stand for. */
+  readonly needles: Map<string, string>;
+  /** Inodes by socket. */
+  readonly found: Map<string, number>;
+}
+
 /** Compares the two address columns and the state of each whole row with the needles. */
-function scanRows(
-  text: string,
-  end: number,
-  width: number,
-  needles: Map<string, string>,
-  found: Map<string, number>,
-): void {
+function scanRows(text: string, end: number, { width, needles, found }: Search): void {
   for (let start = 0; start < end;) {
     const newline = text.indexOf("\n", start);
     const line = text.slice(start, newline);

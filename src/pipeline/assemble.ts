@@ -11,6 +11,7 @@ import {
 import { schemaKeys } from "./schema-keys.ts";
 import { Pipeline, type PipelineOptions } from "./pipeline.ts";
 import type { Step } from "./step.ts";
+import { wordIssue } from "../schema-words.ts";
 
 /** One entry of `pipeline.<direction>.plugins`. */
 export interface PluginEntry {
@@ -165,7 +166,7 @@ function parseConfig(
       ],
     };
   }
-  const parsed = schema.safeParse(given ?? {});
+  const parsed = schema.safeParse(given ?? {}, { error: wordIssue });
   if (parsed.success) return { config: parsed.data };
   return {
     problems: parsed.error.issues.map((issue) => ({

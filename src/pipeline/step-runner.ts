@@ -17,6 +17,8 @@ export interface StepRunnerOptions {
 }
 
 const finishDeadlineMs = 2_000;
+/** Records that one message keeps; counters count all. */
+const maxRecorded = 500;
 /** A step that was asked, and what it was shown: the context itself, or a shadow of it under `observe`. */
 interface Asked {
   readonly step: Step;
@@ -93,14 +95,15 @@ export class StepRunner {
   }
 
   /** What an answer counts for, once it is there. */
-  #settle({ step, context, view, phase }: Asked, decision: Answer): Decision {
+  #settle(asked: Asked, decision: Answer): Decision {
+    const { step, context, view } = asked;
     const observed = view !== context;
     if (observed) {
       for (const [name, fact] of view.facts) context.facts.set(name, fact);
       context.sessionId ??= view.sessionId;
     }
     if (decision === undefined) return silent;
-    this.#record(step, context, phase, decision, observed);
+    this.#record(asked, decision);
     if (decision.action === "deny") {
       if (observed) return { action: "observe", reason: decision.reason };
       return { ...decision, denial: { ...decision.denial, plugin: step.name } };
@@ -110,13 +113,8 @@ export class StepRunner {
     return decision;
   }
 
-  #record(
-    step: Step,
-    context: RequestContext,
-    phase: Phase,
-    decision: Decision,
-    observed: boolean,
-  ): void {
+  #record({ step, context, view, phase }: Asked, decision: Decision): void {
+    const observed = view !== context;
     const refused = decision.action === "deny" || decision.action === "respond";
     const invocation: Invocation = {
       plugin: step.name,
@@ -127,7 +125,8 @@ export class StepRunner {
       ...(decision.details === undefined ? {} : { details: decision.details }),
       ...(observed && refused ? { shadow: true as const } : {}),
     };
-    context.invocations.push(invocation);
+    // A stream may have any number of frames; the refusal that ends it is always told.
+    if (refused || context.invocations.length < maxRecorded) context.invocations.push(invocation);
     this.#options.onInvocation?.(this.#options.direction, invocation);
   }
 

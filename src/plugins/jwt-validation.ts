@@ -95,11 +95,11 @@ class JwtValidation implements Plugin {
     if (this.#bypass.matches(context.path)) return exempt("path_bypass");
     const bearer = readBearer(context.headers);
     if (bearer.kind === "absent") {
-      return this.#refuse(context, "no_header", "missing Authorization header", "");
+      return this.#refuse(context, "no_header", { message: "missing Authorization header" });
     }
     if (bearer.kind !== "bearer") {
       const message = "invalid Authorization header format";
-      return this.#refuse(context, "malformed_header", message, 'error="invalid_request"');
+      return this.#refuse(context, "malformed_header", { message, error: "invalid_request" });
     }
     const audiences = this.#audiences.of(context);
     if (audiences === undefined) {
@@ -133,9 +133,10 @@ class JwtValidation implements Plugin {
       );
     }
     const message = "token validation failed";
-    return this.#refuse(context, "jwt_failed", message, 'error="invalid_token"', {
-      cause: verification.reason,
-      expected_audiences: audiences.join(","),
+    return this.#refuse(context, "jwt_failed", {
+      message,
+      error: "invalid_token",
+      details: { cause: verification.reason, expected_audiences: audiences.join(",") },
     });
   }
 
@@ -179,16 +180,16 @@ class JwtValidation implements Plugin {
   #refuse(
     context: RequestContext,
     reason: string,
-    message: string,
-    error: string,
-    details: Readonly<Record<string, string>> = {},
+    { message, error, details = {} }: BearerRefusal,
   ): Decision {
     return deny(
       reason,
       {
         code: "auth.unauthorized",
         message,
-        headers: { "WWW-Authenticate": error === "" ? challenge : `${challenge}, ${error}` },
+        headers: {
+          "WWW-Authenticate": error === undefined ? challenge : `${challenge}, error="${error}"`,
+        },
       },
       {
         expected_issuer: this.#config.issuer,
@@ -202,6 +203,13 @@ class JwtValidation implements Plugin {
 }
 
 /** What admitting a token sets and records. */
+interface BearerRefusal {
+  readonly message: string;
+  /** Word of the challenge. */
+  readonly error?: "invalid_request" | "invalid_token";
+  readonly details?: Readonly<Record<string, string>>;
+}
+
 interface Admission {
   readonly identity: Identity;
   readonly decision: Decision;

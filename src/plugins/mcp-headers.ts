@@ -3,6 +3,7 @@
  * that the server runs.
  */
 import type { HeaderList } from "../http/headers.ts";
+import { objectOf } from "../http/json-access.ts";
 import type { RpcBody } from "../http/json-rpc.ts";
 
 /** HeaderMismatch of the specification. */
@@ -38,7 +39,7 @@ export function headerDisagreement(headers: HeaderList, body: RpcBody): string |
   if (!("method" in body)) {
     return method === undefined ? undefined : "Mcp-Method does not go with an answer";
   }
-  const params = mappingOf(body.params);
+  const params = objectOf(body.params);
   if (method !== undefined && method !== body.method) {
     return "Mcp-Method is not the method of the body";
   }
@@ -47,7 +48,7 @@ export function headerDisagreement(headers: HeaderList, body: RpcBody): string |
     return `Mcp-Name is not what ${body.method.slice(0, 64)} names in the body`;
   }
   const version = headers.get("mcp-protocol-version");
-  const stated = mappingOf(params["_meta"])[versionKey];
+  const stated = objectOf(params["_meta"])[versionKey];
   if (version !== undefined && stated !== undefined && stated !== version) {
     return "MCP-Protocol-Version is not the version of the body";
   }
@@ -95,10 +96,4 @@ function decoded(value: string): string | undefined {
   if (!base64.test(coded)) return undefined;
   const text = Buffer.from(coded, "base64").toString("utf8");
   return Buffer.from(text).toString("base64") === coded ? text : undefined;
-}
-
-function mappingOf(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Readonly<Record<string, unknown>>)
-    : {};
 }

@@ -1,4 +1,5 @@
 /** What is a message of the Model Context Protocol, and what of it goes into the record (contract 4.10). */
+import { isObject } from "../http/json-access.ts";
 import type { RpcId, RpcMessage } from "../http/json-rpc.ts";
 
 /** The view of a message under `mcp`: the request's half, and the answer's half once it is known. */
@@ -61,11 +62,10 @@ function callFact(message: RpcMessage): McpFact {
   if (message.kind === "invalid") return {};
   if (message.kind === "response") return { ...idOf(message.id), ...outcomeOf(message) };
   const { method, params } = message;
-  const isMapping = typeof params === "object" && params !== null && !Array.isArray(params);
   return {
     method,
     ...(message.kind === "request" ? idOf(message.id) : {}),
-    ...(isMapping ? { params: params as Readonly<Record<string, unknown>> } : {}),
+    ...(isObject(params) ? { params } : {}),
   };
 }
 
@@ -78,9 +78,7 @@ export function outcomeOf(
   message: Extract<RpcMessage, { readonly kind: "response" }>,
 ): Pick<McpFact, "result" | "error"> {
   const { result, error } = message;
-  if (typeof result === "object" && result !== null && !Array.isArray(result)) {
-    return { result: result as Readonly<Record<string, unknown>> };
-  }
+  if (isObject(result)) return { result };
   if (typeof error !== "object" || error === null) return {};
   const { code, message: text, data } = error as Readonly<Record<string, unknown>>;
   return {

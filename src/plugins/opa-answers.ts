@@ -1,22 +1,41 @@
 /** What of the answers' bodies a policy is shown: results of calls, words of language models, outcomes of tasks. */
-import { AnswerFold } from "../inference/answer-fold.ts";
-import type { InferenceRequest } from "../inference/view.ts";
+import { truncated } from "../http/bounded-text.ts";
+import { isObject } from "../http/json-access.ts";
+import { AnswerFold, maxToolCalls } from "../inference/answer-fold.ts";
+import type { InferenceRequest, InferenceView } from "../inference/view.ts";
 import type { Frame, RequestContext } from "../pipeline/plugin.ts";
 import { A2aFold } from "./a2a-answer.ts";
+import type { A2aView } from "./a2a-message.ts";
 import { readFrame as readTaskFrame } from "./a2a-parser.ts";
 import { inferenceEndpoint, readFrame } from "./inference-parser.ts";
 import { jsonOf } from "./message-json.ts";
-import {
-  type AnswerFacts,
-  type IncludedParts,
-  isJsonObject,
-  type JsonObject,
-} from "./opa-input.ts";
+import type { AnswerFacts, IncludedParts, JsonObject } from "./opa-input.ts";
 
 /** An answer as far as it has come. */
 interface Reading {
   model?: AnswerFold;
   agent?: A2aFold;
+}
+
+/** JSON that its client may read and we do not; other texts, such as keep-alives, say nothing to clients either. */
+function unreadable(bytes: Buffer): string | undefined {
+  // UTF-16 and UTF-32 have zeros where UTF-8 has none.
+  const start = bytes.toString("latin1", 0, 64).replace(/^(?:ï»¿|ÿþ|þÿ)|\0/g, "");
+  if (!/^\s*[[{]/.test(start)) return undefined;
+  const json = jsonOf(bytes);
+  return json.kind === "invalid" ? `the answer is ${json.reason}` : undefined;
+}
+
+/** Views keep texts up to a length; what comes after it would not be judged. */
+function cutOff(
+  model: Pick<InferenceView, "completion" | "toolCalls"> | undefined,
+  agent: Pick<A2aView, "artifact"> | undefined,
+): string | undefined {
+  const calls = model?.toolCalls ?? [];
+  const texts = [model?.completion, agent?.artifact, ...calls.map((call) => call.arguments)];
+  const isCut =
+    calls.length >= maxToolCalls || texts.some((text) => text?.endsWith(truncated) === true);
+  return isCut ? "the answer is longer than a policy can be shown" : undefined;
 }
 
 /**
@@ -58,14 +77,17 @@ export class OpaAnswers {
     if (frame.last || !this.isNeededFor(context)) return undefined;
     const before = this.#said(context);
     const facts = this.#read(context, frame);
-    return facts.results.length > 0 || this.#said(context) !== before ? facts : undefined;
+    const isNews = facts.results.length > 0 || this.#said(context) !== before;
+    return isNews || facts.problem !== undefined ? facts : undefined;
   }
 
   #read(context: RequestContext, frame: Frame): AnswerFacts {
     const model = this.#readModel(context, frame);
     const agent = this.#readAgent(context, frame);
+    const problem = unreadable(frame.data) ?? cutOff(model?.view, agent?.view);
     return {
       results: this.#results(context, frame.data),
+      ...(problem === undefined ? {} : { problem }),
       ...(model === undefined ? {} : { inference: model.view }),
       ...(agent === undefined ? {} : { a2a: agent.view }),
     };
@@ -77,14 +99,14 @@ export class OpaAnswers {
     if (json.kind !== "json") return [];
     const { value } = json;
     return (Array.isArray(value) ? (value as unknown[]) : [value])
-      .filter(isJsonObject)
+      .filter(isObject)
       .filter((message) => message["result"] !== undefined || message["error"] !== undefined);
   }
 
   #readModel(context: RequestContext, frame: Frame): AnswerFold | undefined {
     const request = context.facts.get("inference");
     const endpoint = this.#parts.readsCompletions ? inferenceEndpoint(context) : undefined;
-    if (endpoint === undefined || !isJsonObject(request)) return undefined;
+    if (endpoint === undefined || !isObject(request)) return undefined;
     // inference-parser made the view; its shape is that of the session API.
     const fold = (this.#reading(context).model ??= new AnswerFold(
       request as unknown as InferenceRequest,
@@ -95,7 +117,7 @@ export class OpaAnswers {
 
   #readAgent(context: RequestContext, frame: Frame): A2aFold | undefined {
     const request = context.facts.get("a2a");
-    if (!this.#parts.readsTasks || !isJsonObject(request)) return undefined;
+    if (!this.#parts.readsTasks || !isObject(request)) return undefined;
     const fold = (this.#reading(context).agent ??= new A2aFold(request));
     readTaskFrame(context, fold, frame);
     return fold;

@@ -1,5 +1,6 @@
 /** The input document of opa, as policies written for the Go program read it (contract 2.3). */
 import type { HeaderList } from "../http/headers.ts";
+import { isObject } from "../http/json-access.ts";
 import type { RequestContext } from "../pipeline/plugin.ts";
 
 /** A JSON object under construction. */
@@ -109,6 +110,8 @@ export interface AnswerFacts {
   /** Views of a call and its answer so far, in place of those of the call alone. */
   readonly inference?: unknown;
   readonly a2a?: unknown;
+  /** Why not all of the answer can be shown: what a policy does not see it does not allow. */
+  readonly problem?: string;
 }
 
 /** The same for an answer: one document for each result in it, else as for the request. */
@@ -127,11 +130,9 @@ export function answeredInputs(
 }
 
 function messagesOf(fact: unknown): readonly (JsonObject | undefined)[] {
-  if (!isJsonObject(fact)) return [undefined];
+  if (!isObject(fact)) return [undefined];
   const { batch } = fact;
-  return Array.isArray(batch) && batch.length > 0
-    ? (batch as unknown[]).filter(isJsonObject)
-    : [fact];
+  return Array.isArray(batch) && batch.length > 0 ? (batch as unknown[]).filter(isObject) : [fact];
 }
 
 function part(
@@ -140,7 +141,7 @@ function part(
   parts: IncludedParts,
   make: (fact: JsonObject, parts: IncludedParts) => JsonObject,
 ): JsonObject {
-  return isJsonObject(fact) ? { [name]: make(fact, parts) } : {};
+  return isObject(fact) ? { [name]: make(fact, parts) } : {};
 }
 
 function a2aInput(fact: JsonObject, parts: IncludedParts): JsonObject {
@@ -163,7 +164,7 @@ function a2aInput(fact: JsonObject, parts: IncludedParts): JsonObject {
 
 function mcpInput(fact: JsonObject, parts: IncludedParts): JsonObject {
   const { params } = fact;
-  const shown = isJsonObject(params)
+  const shown = isObject(params)
     ? Object.entries(params).filter(([name]) => parts.hasParameter(name))
     : [];
   return {
@@ -177,7 +178,7 @@ function mcpInput(fact: JsonObject, parts: IncludedParts): JsonObject {
 function inferenceInput(fact: JsonObject, parts: IncludedParts): JsonObject {
   const { maxTokens, tools } = fact;
   const names = Array.isArray(tools)
-    ? (tools as unknown[]).map((tool) => (isJsonObject(tool) ? text(tool["name"]) : text(tool)))
+    ? (tools as unknown[]).map((tool) => (isObject(tool) ? text(tool["name"]) : text(tool)))
     : [];
   return {
     model: text(fact["model"]),
@@ -198,11 +199,6 @@ function inferenceInput(fact: JsonObject, parts: IncludedParts): JsonObject {
   };
 }
 
-/** True for what JSON calls an object. */
-export function isJsonObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function text(value: unknown): string {
   return typeof value === "string" ? value : "";
 }
@@ -214,7 +210,7 @@ function present(name: string, value: unknown): JsonObject {
 function list(name: string, value: unknown, keys: readonly string[]): JsonObject {
   if (!Array.isArray(value) || value.length === 0) return {};
   const items = (value as unknown[]).map((item) => {
-    if (!isJsonObject(item)) return item;
+    if (!isObject(item)) return item;
     return Object.fromEntries(
       keys.filter((key) => item[key] !== undefined).map((key) => [key, item[key]]),
     );

@@ -133,6 +133,10 @@ class Opa implements Plugin {
 
   #judgeAnswer(context: RequestContext, facts: AnswerFacts): Promise<Decision> {
     const { response } = context;
+    if (facts.problem !== undefined) {
+      const denial = { code: "upstream.bad-response", message: facts.problem };
+      return Promise.resolve(deny("response_unreadable", denial));
+    }
     const { input = requestInput(context, "") } = context.stateOf<Asked>(this, () => ({
       input: undefined,
     }));

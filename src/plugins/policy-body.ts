@@ -1,6 +1,7 @@
 /** What a request's body says to a policy: GraphQL operations or JSON-RPC calls, read so that no server reads it otherwise. */
 import { hash } from "node:crypto";
 import { decodeBody } from "../http/body.ts";
+import { isObject } from "../http/json-access.ts";
 import { classifyRpc, messagesOf, type RpcMessage } from "../http/json-rpc.ts";
 import { foldedName } from "../http/member-name.ts";
 import { parseStrictJson } from "../http/strict-json.ts";
@@ -93,7 +94,7 @@ function rpcFacts(context: RequestContext, json: Json): RpcFacts {
 function callOf(message: Extract<RpcMessage, { readonly method: string }>): RpcCall | string {
   const { method, params } = message;
   if (method !== "tools/call") return { method };
-  if (typeof params !== "object" || params === null || Array.isArray(params)) {
+  if (!isObject(params)) {
     return "a call of a tool has no parameters";
   }
   const members = Object.entries(params);
@@ -155,7 +156,7 @@ function requestOfQuery(query: QueryFacts): Readonly<Record<string, unknown>> | 
 
 /** One operation as a GraphQL client sends it: `{query, operationName, extensions, …}`; a text says why it cannot be read. */
 export function operationOf(request: unknown): GraphqlOperation | string {
-  if (!isMapping(request)) return "an operation is not an object";
+  if (!isObject(request)) return "an operation is not an object";
   const known = new Set(queryKeys.map(foldedName));
   for (const key of Object.keys(request)) {
     if (known.has(foldedName(key)) && !queryKeys.includes(key)) {
@@ -190,10 +191,10 @@ function persistedOf(
   const { extensions } = request;
   const ids: unknown[] = idKeys.flatMap((key) => request[key] ?? []);
   if (extensions !== undefined && extensions !== null) {
-    if (!isMapping(extensions)) return "extensions is not an object";
+    if (!isObject(extensions)) return "extensions is not an object";
     const { persistedQuery } = extensions;
     if (persistedQuery !== undefined) {
-      if (!isMapping(persistedQuery)) return "persistedQuery is not an object";
+      if (!isObject(persistedQuery)) return "persistedQuery is not an object";
       ids.push(persistedQuery["sha256Hash"]);
     }
   }
@@ -201,8 +202,4 @@ function persistedOf(
   const [key] = ids;
   if (key !== undefined && (typeof key !== "string" || key === "")) return "an id is not a string";
   return { key };
-}
-
-function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

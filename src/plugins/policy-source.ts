@@ -1,6 +1,7 @@
 /** Makes a policy of a configuration and of the text of its file: all of it or, with every problem named, none of it. */
 import { readFileSync } from "node:fs";
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
+import { isObject } from "../http/json-access.ts";
 import { readAllowlist } from "../policy/allowlist.ts";
 import { CombinedPolicy } from "../policy/combined-policy.ts";
 import { readPolicyDocument } from "../policy/document.ts";
@@ -75,9 +76,9 @@ function makeRules(
 
 /** Both sets of entries in one document; a key that is in both is an Error. */
 function merged(value: unknown, inline: Readonly<Record<string, unknown>>): unknown {
-  if (Object.keys(inline).length === 0 || !isMapping(value)) return value;
+  if (Object.keys(inline).length === 0 || !isObject(value)) return value;
   const own = value["network_policies"] ?? {};
-  if (!isMapping(own)) return value;
+  if (!isObject(own)) return value;
   const twice = Object.keys(inline).find((key) => Object.hasOwn(own, key));
   if (twice !== undefined) {
     const message = `'${twice}' is in the policy file and in the configuration`;
@@ -89,10 +90,6 @@ function merged(value: unknown, inline: Readonly<Record<string, unknown>>): unkn
 function isInline(path: KeyPath, inline: Readonly<Record<string, unknown>> | undefined): boolean {
   const key = path[1];
   return inline !== undefined && typeof key === "string" && Object.hasOwn(inline, key);
-}
-
-function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 interface Notes {
@@ -112,15 +109,15 @@ function note(problems: readonly Problem[], file: string | undefined, notes: Not
 
 /** Keys of the entries that a configuration and its file have; none of a part that cannot be read. */
 export function policyKeys(config: unknown): readonly string[] {
-  if (!isMapping(config)) return [];
+  if (!isObject(config)) return [];
   const inline = config["network_policies"];
   const file = config["policy_file"];
-  const keys = isMapping(inline) ? Object.keys(inline) : [];
+  const keys = isObject(inline) ? Object.keys(inline) : [];
   if (typeof file !== "string") return keys;
   try {
     const { value } = parsePolicyText(readFileSync(file, "utf8"), file);
-    const entries = isMapping(value) ? value["network_policies"] : undefined;
-    return isMapping(entries) ? [...keys, ...Object.keys(entries)] : keys;
+    const entries = isObject(value) ? value["network_policies"] : undefined;
+    return isObject(entries) ? [...keys, ...Object.keys(entries)] : keys;
   } catch {
     // A file that is gone or broken has no keys to keep clear of.
     return keys;

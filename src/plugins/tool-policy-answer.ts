@@ -1,4 +1,5 @@
 /** What a guarded server's answers may carry: tools that the caller may use, and requests that it may be asked. */
+import { isObject, objectOf } from "../http/json-access.ts";
 import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../http/json-rpc.ts";
 import type { RpcRefusal } from "../pipeline/plugin.ts";
 import type { GuardedServer } from "../toolpolicy/guarded-server.ts";
@@ -45,12 +46,16 @@ export function filterAnswer(value: unknown, bytes: Buffer, scope: AnswerScope):
       : [judge(body, scope)];
   if (verdicts.every((verdict) => verdict === keep)) return undefined;
   if (verdicts.every((verdict) => verdict === drop)) return { json: undefined };
-  // Read again with every number as it was written: what is not taken out must not change.
-  const whole = parseKeepingNumbers(bytes.toString("utf8"));
+  // Read again where a number would be written differently: what is not taken out must not change.
+  const text = bytes.toString("utf8");
+  const whole = oddNumber.test(text) ? parseKeepingNumbers(text) : value;
   const items: readonly unknown[] = Array.isArray(whole) ? whole : [whole];
   const kept = items.flatMap((item, at) => verdicts[at]?.(item) ?? []);
   return { json: JSON.stringify(Array.isArray(whole) ? kept : kept[0]) };
 }
+
+/** A number that JavaScript would write in another form; what stands in a string may look like one. */
+const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
 
 /** Makes of a message what the client gets, in a list that is empty when it gets nothing. */
 type Verdict = (item: unknown) => readonly unknown[];
@@ -80,7 +85,7 @@ function judge(message: RpcMessage, scope: AnswerScope): Verdict {
 }
 
 function judgeResult(id: RpcId, result: unknown, scope: AnswerScope): Verdict {
-  if (!isMapping(result)) return keep;
+  if (!isObject(result)) return keep;
   const refused = refusedInput(result, scope.server);
   if (refused !== undefined) {
     scope.onRemoved({ kind: "request", method: refused });
@@ -102,7 +107,7 @@ function refusedInput(
   const { inputRequests } = result;
   if (typeof inputRequests !== "object" || inputRequests === null) return undefined;
   for (const request of Object.values(inputRequests) as unknown[]) {
-    const method = isMapping(request) ? request["method"] : undefined;
+    const method = isObject(request) ? request["method"] : undefined;
     if (typeof method !== "string") return "unknown";
     if (!server.allowsServerRequest(method)) return method;
   }
@@ -111,8 +116,8 @@ function refusedInput(
 
 function isShown(tool: unknown, scope: AnswerScope): boolean {
   const { server, caller, pins, serverKey } = scope;
-  const name = isMapping(tool) ? tool["name"] : undefined;
-  if (!isMapping(tool) || typeof name !== "string") {
+  const name = isObject(tool) ? tool["name"] : undefined;
+  if (!isObject(tool) || typeof name !== "string") {
     scope.onRemoved({ kind: "malformed" });
     return false;
   }
@@ -124,8 +129,8 @@ function isShown(tool: unknown, scope: AnswerScope): boolean {
 }
 
 function withTools(item: unknown, shown: readonly boolean[]): unknown {
-  const message = isMapping(item) ? item : {};
-  const result = isMapping(message["result"]) ? message["result"] : {};
+  const message = objectOf(item);
+  const result = objectOf(message["result"]);
   const tools: readonly unknown[] = Array.isArray(result["tools"]) ? result["tools"] : [];
   return { ...message, result: { ...result, tools: tools.filter((_tool, at) => shown[at]) } };
 }
@@ -142,8 +147,4 @@ function parseKeepingNumbers(text: string): unknown {
       ? source.rawJSON(context.source)
       : value;
   return (JSON.parse as (text: string, reviver: unknown) => unknown)(text, reviver);
-}
-
-function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

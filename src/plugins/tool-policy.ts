@@ -19,6 +19,7 @@ import { AwaitedAnswers } from "./awaited-answers.ts";
 import type { McpFact } from "./mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "./mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./mcp-transport.ts";
+import { mayBeMcp } from "./doubtful-rpc.ts";
 import { exactJsonOf, jsonOf } from "./message-json.ts";
 import { type AnswerScope, filterAnswer, type Removed } from "./tool-policy-answer.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./tool-policy-config.ts";
@@ -109,7 +110,7 @@ class ToolPolicy implements Plugin {
     const fact = context.facts.get("mcp") as McpFact | undefined;
     const messages = fact === undefined ? [] : (fact.batch ?? [fact]);
     const isMcp = messages.some(({ method }) => method?.startsWith("$") === false);
-    if (!isMcp) return undefined;
+    if (!isMcp && !(fact === undefined && mayBeMcp(context))) return undefined;
     const { authority } = context.destination;
     const message = `No tool policy covers the MCP server ${authority} at this path. Use a server that is configured (tool-policy servers).`;
     return this.#refuse("unknown_server", { code: "policy.forbidden", message });
@@ -209,11 +210,11 @@ class ToolPolicy implements Plugin {
     }
     if (!isMessage && (typeof json.value !== "object" || json.value === null)) return undefined;
     const filtered = filterAnswer(json.value, data, scope);
-    if (filtered === undefined) return undefined;
+    if (filtered === undefined) return inOneLine(data);
     const text = filtered.json;
     return text === undefined
       ? replaceFrame("answer_removed", undefined)
-      : replaceFrame("answer_filtered", Buffer.from(text));
+      : (inOneLine(Buffer.from(text)) ?? replaceFrame("answer_filtered", Buffer.from(text)));
   }
 
   /** An error of HTTP may have any body; what succeeds must be JSON-RPC. */
@@ -283,6 +284,15 @@ class ToolPolicy implements Plugin {
       "tool-policy: a part of an answer was not forwarded",
     );
   }
+}
+
+/** Some readers end a line of an event at characters that JSON allows in strings: what follows would be a message. */
+function inOneLine(data: Buffer): Decision | undefined {
+  const text = data.toString("utf8");
+  const escaped = text.replaceAll(/[\x85\u2028\u2029]/g, (one) => {
+    return `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+  return escaped === text ? undefined : replaceFrame("line_ends_escaped", Buffer.from(escaped));
 }
 
 interface Refusal extends Denial {

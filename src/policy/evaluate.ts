@@ -151,7 +151,11 @@ function judge(
     const rule = deniedBy(match.endpoint.inspection, facts, headMatchesGet);
     if (rule !== undefined) {
       const by = rule.label ?? match.endpoint.label;
-      return violation(selected, match, "deny-rule", `${what} ${rule.reason}`, by);
+      return violation(selected, match, {
+        code: "deny-rule",
+        reason: `${what} ${rule.reason}`,
+        by,
+      });
     }
   }
   for (const match of asked) {
@@ -162,7 +166,8 @@ function judge(
       return { effect: "allow", code: "allowed", reason, entry: key, rule, inspection };
     }
   }
-  return violation(selected, selected, "not-permitted", `${what} not permitted by policy`);
+  const reason = `${what} not permitted by policy`;
+  return violation(selected, selected, { code: "not-permitted", reason });
 }
 
 /** The endpoint whose settings apply: the most specific path, the first among equals. */
@@ -176,20 +181,25 @@ function select(inspected: readonly Inspected[], path: string): Inspected | unde
   return best;
 }
 
+interface Said {
+  readonly code: DecisionCode;
+  readonly reason: string;
+  /** What the refusal is named after; the endpoint when absent. */
+  readonly by?: string;
+}
+
 /** A refusal that the file may have asked to record only. */
 function violation(
   selected: Inspected,
   match: Match,
-  code: DecisionCode,
-  reason: string,
-  rule: string = match.endpoint.label,
+  { code, reason, by = match.endpoint.label }: Said,
 ): PolicyDecision {
   return {
     effect: selected.endpoint.inspection.enforcement === "enforce" ? "deny" : "audit",
     code,
     reason,
     entry: match.compiled.entry.key,
-    rule,
+    rule: by,
     inspection: selected.endpoint.inspection,
   };
 }

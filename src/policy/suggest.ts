@@ -242,11 +242,13 @@ function whyNot(code: string, protocol: string, entry = "", rule = ""): string {
 /** The suggestion as text in the file format, one risk note above each line that carries one. */
 export function suggestionText(suggestion: Suggestion): string {
   const lines = ["network_policies:"];
-  for (const entry of suggestion.entries) writeEntry(entry, lines);
-  for (const { entry, endpoint, rules } of suggestion.rules) {
-    lines.push(`  ${quote(entry)}:`, `    # add to the rules of ${endpoint}`, "    rules:");
-    writeRules(rules, "      ", lines);
-  }
+  const added = suggestion.entries.filter(({ isNew }) => isNew);
+  const changed = [
+    ...suggestion.entries.flatMap(({ key, isNew }) => (isNew ? [] : [key])),
+    ...suggestion.rules.map(({ entry }) => entry),
+  ];
+  for (const key of new Set(changed)) writeChanges(key, suggestion, lines);
+  for (const entry of added) writeEntry(entry, lines);
   if (lines.length === 1) lines[0] = "# nothing to add";
   for (const { host, port, reason } of suggestion.refused) {
     lines.push(`# not suggested: ${comment(`${host}:${port}: ${reason}`)}`);
@@ -254,10 +256,24 @@ export function suggestionText(suggestion: Suggestion): string {
   return `${lines.join("\n")}\n`;
 }
 
+/** Everything that one entry lacks stands under its key once: the text is YAML that programs can read. */
+function writeChanges(key: string, suggestion: Suggestion, lines: string[]): void {
+  lines.push(`  ${quote(key)}:`, "    # add to the entry that is there");
+  const rules = suggestion.rules.filter(({ entry }) => entry === key);
+  if (rules.length > 0) lines.push("    endpoints:");
+  for (const { endpoint, rules: added } of rules) {
+    lines.push(`      # ${endpoint}: add to its rules`, "      - rules:");
+    writeRules(added, "          ", lines);
+  }
+  const own = suggestion.entries.filter((entry) => !entry.isNew && entry.key === key);
+  writeBinaries(
+    own.flatMap(({ binaries }) => binaries),
+    lines,
+  );
+}
+
 function writeEntry(entry: SuggestedEntry, lines: string[]): void {
-  lines.push(`  ${quote(entry.key)}:`);
-  if (!entry.isNew) lines.push("    # add to the entry that is there");
-  if (entry.endpoints.length > 0) lines.push("    endpoints:");
+  lines.push(`  ${quote(entry.key)}:`, "    endpoints:");
   for (const { host, port, risks, rules } of entry.endpoints) {
     note(risks, "      ", lines);
     lines.push(`      - host: ${quote(host)}`, `        port: ${port}`);
@@ -265,8 +281,12 @@ function writeEntry(entry: SuggestedEntry, lines: string[]): void {
     lines.push("        protocol: rest", "        enforcement: enforce", "        rules:");
     writeRules(rules, "          ", lines);
   }
-  if (entry.binaries.length > 0) lines.push("    binaries:");
-  for (const { path, risks } of entry.binaries) {
+  writeBinaries(entry.binaries, lines);
+}
+
+function writeBinaries(binaries: readonly SuggestedBinary[], lines: string[]): void {
+  if (binaries.length > 0) lines.push("    binaries:");
+  for (const { path, risks } of binaries) {
     note(risks, "      ", lines);
     lines.push(`      - path: ${quote(path)}`);
   }

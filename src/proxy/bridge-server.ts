@@ -1,10 +1,11 @@
 /** The inner HTTP servers of all bridged connections: requests in the clear, each one a flow of its own. */
-import http from "node:http";
+import type * as Http from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../errors.ts";
 import { type Destination, originForm, parseAbsoluteTarget } from "../net/destination.ts";
+import { http } from "../net/node-http.ts";
 import type { Reply } from "../pipeline/decision.ts";
 import { type BridgedConnection, bridgedRoute, type InnerLimits } from "./bridged-connection.ts";
 import { Http2Sessions } from "./http2-sessions.ts";
@@ -22,13 +23,13 @@ import { Turns } from "./turns.ts";
 
 interface OpenConnection extends BridgedConnection {
   /** The newest response, finished or not. */
-  latest: http.ServerResponse | undefined;
+  latest: Http.ServerResponse | undefined;
 }
 
 /** Serves bridged connections of every generation; each request leases the current one. */
 export class BridgeServer {
   readonly #services: SurfaceServices;
-  readonly #http1: http.Server;
+  readonly #http1: Http.Server;
   readonly #http2: Http2Sessions;
   /** Which tunnel a clear connection belongs to; never a header, never the SNI. */
   readonly #connections = new WeakMap<Duplex, OpenConnection>();
@@ -52,7 +53,7 @@ export class BridgeServer {
         !hasBody(request) && upgradeProtocol(request) !== undefined,
     });
     this.#http1.maxHeadersCount = limits.maxHeaders + 1;
-    const onRequest = (request: http.IncomingMessage, response: http.ServerResponse): void => {
+    const onRequest = (request: Http.IncomingMessage, response: Http.ServerResponse): void => {
       const connection = this.#connections.get(request.socket);
       if (connection !== undefined) connection.latest = response;
       this.#turns.take(request, response, () => {
@@ -60,7 +61,7 @@ export class BridgeServer {
           refuseAll(response, connection.refusal);
           return;
         }
-        serveRequest(this.#services, request, response, this.#surfaceOf(request));
+        serveRequest(this.#services, this.#surfaceOf(request), { request, response });
       });
     };
     this.#http1.on("request", onRequest);
@@ -77,14 +78,12 @@ export class BridgeServer {
         socket.destroy();
         return;
       }
-      const client = socket as Socket;
-      serveRequest(
-        this.#services,
+      const response = responseFor(request, socket as Socket);
+      serveRequest(this.#services, this.#surfaceOf(request), {
         request,
-        responseFor(request, client),
-        this.#surfaceOf(request),
-        head,
-      );
+        response,
+        upgradeHead: head,
+      });
     });
     this.#http1.on("connect", (_request, socket) => {
       const message = "a CONNECT inside a bridged connection is refused";
@@ -125,7 +124,7 @@ export class BridgeServer {
     this.#http2.close();
   }
 
-  #surfaceOf(request: http.IncomingMessage): RequestSurface {
+  #surfaceOf(request: Http.IncomingMessage): RequestSurface {
     const parent = this.#connections.get(request.socket)?.tunnel.id;
     return {
       surface: "bridge",
@@ -134,7 +133,7 @@ export class BridgeServer {
     };
   }
 
-  #routeOf(request: http.IncomingMessage): Route {
+  #routeOf(request: Http.IncomingMessage): Route {
     const connection = this.#connections.get(request.socket);
     if (connection === undefined)
       throw new ProxyError("internal.fault", "a clear connection without its tunnel");
@@ -159,7 +158,7 @@ function innerPath(target: string, destination: Destination): string {
 }
 
 /** The answer on a connection that was refused before its first request. */
-function refuseAll(response: http.ServerResponse, { status, headers, body }: Reply): void {
+function refuseAll(response: Http.ServerResponse, { status, headers, body }: Reply): void {
   response.writeHead(status, { ...headers, "Content-Length": body.length, Connection: "close" });
   response.end(body);
 }

@@ -29,7 +29,7 @@ export async function bridgeTunnel(
     },
   };
   services.tunnels.add(open);
-  metrics.tunnelOpened();
+  metrics.tunnels.opened();
   tunnel.answers.established(client);
   try {
     const outcome = await bridge.open(client, destination, head, context.signal);
@@ -52,7 +52,7 @@ export async function bridgeTunnel(
   } finally {
     services.tunnels.delete(open);
     const seconds = (performance.now() - openedAt) / 1_000;
-    metrics.tunnelClosed(
+    metrics.tunnels.closed(
       client.bytesRead,
       client.bytesWritten,
       seconds,

@@ -204,8 +204,7 @@ class Exchange {
       makeSink: (control) => this.#makeSink(control),
       onStatus: (status) => {
         this.#status = status;
-        this.#answeredAt = performance.now();
-        this.#services.recorder.phase(this.#context, "first_byte", sentAt);
+        this.#answeredAt = this.#services.recorder.phase(this.#context, "first_byte", sentAt);
       },
       onSwitched: (headers, socket) => this.#switch(headers, socket),
       onFault: (error) => {

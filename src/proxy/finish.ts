@@ -8,7 +8,8 @@ import type { EventError, EventFacts } from "../session/event.ts";
 import type { SessionRecorder } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Tracing } from "../telemetry/flow-trace.ts";
-import type { FlowPhase, Metrics, Refusal } from "../telemetry/metrics.ts";
+import type { FlowPhase } from "../telemetry/flow-metrics.ts";
+import type { Metrics, Refusal } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
 import { denialOf } from "./reply.ts";
 import { beginTrace, endTrace } from "./trace-facts.ts";
@@ -79,18 +80,19 @@ export class FlowRecorder {
     if (this.#tracing !== undefined) beginTrace(this.#tracing, context);
   }
 
-  /** A phase of a flow is over; `startedAt` as performance.now() gave it. */
-  phase(context: RequestContext, phase: FlowPhase, startedAt: number): void {
-    const seconds = (performance.now() - startedAt) / 1_000;
-    this.metrics.phase(context.flow.direction, phase, seconds);
+  /** A phase of a flow is over; gives the time of its end. Times are as performance.now() gives them. */
+  phase(context: RequestContext, phase: FlowPhase, startedAt: number): number {
+    const endedAt = performance.now();
+    this.metrics.flows.phase(context.flow.direction, phase, (endedAt - startedAt) / 1_000);
     context.trace?.part(phase, startedAt);
+    return endedAt;
   }
 
   /** A connection to an upstream was dialled, or secured, for the flow with this id. */
   dialled(dial: Dial): void {
     const { direction, flowId, phase, startedAt, host, error } = dial;
     if (error === undefined) {
-      this.metrics.phase(direction, phase, (performance.now() - startedAt) / 1_000);
+      this.metrics.flows.phase(direction, phase, (performance.now() - startedAt) / 1_000);
     }
     this.#tracing?.of(flowId)?.part(phase, startedAt, { "server.address": host }, error);
   }
@@ -110,13 +112,13 @@ export class FlowRecorder {
     const now = Date.now();
     const durationMs = Math.max(0, now - flow.startedAt);
     const kind = outcomeOf(ending);
-    this.metrics.flowFinished(
-      flow.direction,
-      flow.transport,
-      kind,
-      ending.status,
-      durationMs / 1_000,
-    );
+    this.metrics.flows.finished({
+      direction: flow.direction,
+      transport: flow.transport,
+      outcome: kind,
+      status: ending.status,
+      seconds: durationMs / 1_000,
+    });
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
     if (context.trace !== undefined) endTrace(context.trace, context, ending);

@@ -3,14 +3,15 @@ import { ProxyError } from "../errors.ts";
 import { type BodyBudget, decodeBody } from "../http/body.ts";
 import { type FrameReader, frameReaderFor, type StreamFrame } from "../http/frames.ts";
 import { HeaderList } from "../http/headers.ts";
-import { writeSseFrame } from "../http/sse.ts";
 import { StreamDecoder } from "../http/stream-decoder.ts";
 import type { AnswerNeeds } from "../pipeline/message-needs.ts";
 import { type RequestContext, ResponseHalf } from "../pipeline/context.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { ResponseVerdict } from "../pipeline/response-verdict.ts";
+import { HeldBytes } from "./held-bytes.ts";
 import type { Downstream } from "./downstream.ts";
+import { withData } from "./replaced-frame.ts";
 import { refusalEvent, renderResponseRefusal, statusOf } from "./reply.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
@@ -52,13 +53,15 @@ export class JudgedSink implements ResponseSink {
   #paused = false;
   #onDrained: (() => void) | undefined;
   #chunks: Buffer[] = [];
-  #size = 0;
+  /** The collected body; in a stream the unfinished frame, and the frames that wait for the client. */
+  readonly #held: HeldBytes;
   #over = false;
   /** Work in order: a frame is judged and written before the next one is looked at. */
   #queue: Promise<void> = Promise.resolve();
 
   constructor(options: JudgedSinkOptions) {
     this.#options = options;
+    this.#held = new HeldBytes(options.budget);
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {
@@ -112,9 +115,7 @@ export class JudgedSink implements ResponseSink {
       if (this.#over) return;
       if (this.#mode === "body") await this.#judgeBody();
       else if (this.#mode === "frames") {
-        for (const clear of (await this.#decoder?.end()) ?? []) {
-          await this.#forwardFrames(this.#reader?.push(clear) ?? []);
-        }
+        await this.#readFrames((await this.#decoder?.end()) ?? []);
         await this.#forwardFrames(this.#reader?.end() ?? []);
         if (await this.#judgeEnd()) this.#options.downstream.end(undefined, trailers);
       } else this.#direct?.end(trailers);
@@ -131,11 +132,27 @@ export class JudgedSink implements ResponseSink {
   /** Judges and forwards what this chunk completes, then lets the upstream go on where it was held back. */
   async #judgeChunk(chunk: Buffer): Promise<void> {
     const pieces = this.#decoder === undefined ? [chunk] : await this.#decoder.push(chunk);
-    for (const clear of pieces) await this.#forwardFrames(this.#reader?.push(clear) ?? []);
+    await this.#readFrames(pieces);
     this.#pending -= chunk.length;
     if (!this.#paused || this.#over || this.#pending > 0) return;
     this.#paused = false;
     resumeLater(this.#options.control);
+  }
+
+  /** What the pieces complete goes on; the bytes that are held meanwhile, and of the frame that they end in, count. */
+  async #readFrames(pieces: readonly Buffer[]): Promise<void> {
+    const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (this.#over) return;
+    if (!this.#held.take(bytes)) {
+      this.#refuse(overBudget);
+      return;
+    }
+    for (const clear of pieces) {
+      const frames = this.#reader?.push(clear) ?? [];
+      await this.#forwardFrames(frames);
+      // No more than these pieces can be left of what came before.
+      if (frames.length > 0) this.#held.shrinkTo(bytes);
+    }
   }
 
   /** An answer that is compressed although nobody asked is judged all the same, or refused. False when it was. */
@@ -161,13 +178,12 @@ export class JudgedSink implements ResponseSink {
   }
 
   #collect(chunk: Buffer): void {
-    const { budget, maxBodyBytes } = this.#options;
-    if (this.#size + chunk.length > maxBodyBytes || !budget.acquire(chunk.length)) {
+    const isTooLong = this.#held.bytes + chunk.length > this.#options.maxBodyBytes;
+    if (isTooLong || !this.#held.take(chunk.length)) {
       this.#release();
       this.#refuse({ code: "upstream.response-too-large", message: "response body too large" });
       return;
     }
-    this.#size += chunk.length;
     this.#chunks.push(chunk);
   }
 
@@ -180,8 +196,7 @@ export class JudgedSink implements ResponseSink {
   }
 
   #release(): void {
-    this.#options.budget.release(this.#size);
-    this.#size = 0;
+    this.#held.close();
     this.#chunks = [];
   }
 
@@ -219,11 +234,18 @@ export class JudgedSink implements ResponseSink {
     const bytes = Buffer.concat(this.#chunks);
     const encoding = codingOf(half.headers);
     if (encoding === undefined) return bytes;
-    const decoded = await decodeBody(bytes, encoding, this.#options.maxBodyBytes);
+    const { maxBodyBytes } = this.#options;
+    // What it unpacks to is not known before: the most that it may be is taken first.
+    if (!this.#held.take(maxBodyBytes)) {
+      this.#refuse(overBudget);
+      return undefined;
+    }
+    const decoded = await decodeBody(bytes, encoding, maxBodyBytes);
     if (decoded.kind !== "body") {
       this.#refuse(unreadable(encoding));
       return undefined;
     }
+    this.#held.shrinkTo(bytes.length + decoded.bytes.length);
     half.headers.delete("content-encoding");
     return decoded.bytes;
   }
@@ -307,27 +329,15 @@ function dataOf(frame: StreamFrame, data: string): Buffer {
   return bytes ?? Buffer.from(data);
 }
 
-/** The frame with other data; its comments, id and retry stay. */
-function withData(frame: StreamFrame, data: Buffer | undefined): Buffer {
-  if (!("comments" in frame)) {
-    if (data === undefined) return Buffer.alloc(0);
-    throw new ProxyError("internal.fault", "a binary event cannot be given other data");
-  }
-  const { comments, event, id, retry } = frame;
-  const text = writeSseFrame({
-    comments,
-    ...(id === undefined ? {} : { id }),
-    ...(retry === undefined ? {} : { retry }),
-    ...(data === undefined ? {} : { data: data.toString("utf8") }),
-    ...(data === undefined || event === undefined ? {} : { event }),
-  });
-  return Buffer.from(text);
-}
-
 function codingOf(headers: HeaderList): string | undefined {
   const coding = headers.get("content-encoding")?.trim().toLowerCase();
   return coding === undefined || coding === "" || coding === "identity" ? undefined : coding;
 }
+
+const overBudget: Denial = {
+  code: "proxy.overloaded",
+  message: "too many bodies are being inspected (limits.max_buffered)",
+};
 
 function unreadable(encoding: string): Denial {
   const message = `the answer's content encoding "${encoding.slice(0, 32)}" cannot be inspected`;

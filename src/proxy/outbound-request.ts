@@ -1,9 +1,10 @@
 /** One HTTP/1 request of the agent, from whichever surface: checked, turned into a Flow, exchanged or refused. */
-import { type IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { ProxyError } from "../errors.ts";
 import type { IdleSweeper } from "../net/idle-sweeper.ts";
 import type { Destination } from "../net/destination.ts";
+import { http } from "../net/node-http.ts";
 import type { SocketEnd } from "../net/socket-table.ts";
 import { type Client, makeFlow, type Transport } from "../pipeline/flow.ts";
 import type { HeaderList } from "../http/headers.ts";
@@ -56,13 +57,19 @@ export interface RequestSurface extends Pick<RefusedHead, "surface" | "parent"> 
   route(this: void, request: IncomingMessage): Route;
 }
 
+/** A request as its server hands it over. */
+export interface ArrivedRequest {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** Bytes that came after the head of an upgrade; absent for other requests. */
+  readonly upgradeHead?: Buffer;
+}
+
 /** Serves one request. `route` throws ProxyError for a target that the surface refuses. */
 export function serveRequest(
   services: SurfaceServices,
-  request: IncomingMessage,
-  response: ServerResponse,
   surface: RequestSurface,
-  upgradeHead?: Buffer,
+  { request, response, upgradeHead }: ArrivedRequest,
 ): void {
   const { route, ...origin } = surface;
   const lease = services.runtimes.acquire();
@@ -151,7 +158,7 @@ function exchangeOf(
 
 /** A response object for a connection that Node's parser has let go of: it carries one answer, or a new protocol. */
 export function responseFor(request: IncomingMessage, client: Socket): ServerResponse {
-  const response = new ServerResponse(request);
+  const response = new http.ServerResponse(request);
   response.shouldKeepAlive = false;
   response.assignSocket(client);
   response.once("finish", () => client.destroySoon());

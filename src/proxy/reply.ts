@@ -1,6 +1,6 @@
 /** The only translator from a refusal or a fault to what the client reads: HTTP, CONNECT or JSON-RPC. */
-import { STATUS_CODES } from "node:http";
 import { ProxyError, statusOfCode } from "../errors.ts";
+import { http } from "../net/node-http.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Denial, Reply, RpcRefusal } from "../pipeline/decision.ts";
 
@@ -139,7 +139,7 @@ function jsonReply(status: number, json: string, headers: Denial["headers"]): Re
 
 /** A whole HTTP/1.1 message, for sockets that have no response object (CONNECT, malformed requests). */
 export function rawReply(reply: Reply): Buffer {
-  const head = [`HTTP/1.1 ${reply.status} ${STATUS_CODES[reply.status] ?? "Refused"}`];
+  const head = [`HTTP/1.1 ${reply.status} ${http.STATUS_CODES[reply.status] ?? "Refused"}`];
   for (const [name, value] of Object.entries(reply.headers)) head.push(`${name}: ${value}`);
   head.push(`Content-Length: ${reply.body.length}`, "Connection: close");
   return Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`, "latin1"), reply.body]);

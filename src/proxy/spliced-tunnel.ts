@@ -46,7 +46,7 @@ export async function spliceTunnel(
     },
   };
   services.tunnels.add(open);
-  metrics.tunnelOpened();
+  metrics.tunnels.opened();
   const openedAt = performance.now();
   tunnel.answers.established(client);
   try {
@@ -60,7 +60,7 @@ export async function spliceTunnel(
     });
     const reason = cutReason === "revoked" ? "revoked" : result.reason;
     const seconds = (performance.now() - openedAt) / 1_000;
-    metrics.tunnelClosed(result.bytesUp, result.bytesDown, seconds, reason);
+    metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, reason);
     return {
       status: 200,
       bytesReceived: result.bytesUp,
@@ -72,7 +72,7 @@ export async function spliceTunnel(
   } catch (error) {
     upstream.destroy();
     client.destroy();
-    metrics.tunnelClosed(0, 0, (performance.now() - openedAt) / 1_000, "error");
+    metrics.tunnels.closed(0, 0, (performance.now() - openedAt) / 1_000, "error");
     throw error;
   } finally {
     services.tunnels.delete(open);

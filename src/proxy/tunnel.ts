@@ -36,7 +36,7 @@ export async function tunnel(
   let ending: Ending;
   try {
     ending = services.tunnels.take(runtime.limits.maxTunnels)
-      ? await carry(services, bridge, request, context, skipped).finally(() =>
+      ? await carry(services, bridge, { ...request, context, skipped }).finally(() =>
           services.tunnels.leave(),
         )
       : refuseFull(services, request);
@@ -50,11 +50,9 @@ export async function tunnel(
 async function carry(
   services: TunnelServices,
   bridge: BridgeServer,
-  request: TunnelRequest,
-  context: RequestContext,
-  skipped: boolean,
+  request: TunnelRequest & { readonly context: RequestContext; readonly skipped: boolean },
 ): Promise<Ending> {
-  const { runtime, flow, captured } = request;
+  const { runtime, flow, captured, context, skipped } = request;
   const { recorder } = services;
   const planned = planFor(runtime.bridge, flow.destination, skipped);
   // What was captured has shown what it is; there is nothing to open in a protocol of another kind.
@@ -72,7 +70,7 @@ async function carry(
     });
     recorder.phase(context, "pipeline", startedAt);
     if (!("permit" in verdict)) {
-      const parts = { ...request, context, verdict };
+      const parts = { ...request, verdict };
       return captured !== undefined && canOpen
         ? refuseInsideTls(services, bridge, parts)
         : refuseOutside(parts);
@@ -81,7 +79,7 @@ async function carry(
     isDeferred = verdict.isDeferred === true;
     recorder.permitted(context);
   }
-  const parts = { ...request, context, permit, judgedBy, skipped };
+  const parts = { ...request, permit, judgedBy };
   const plan = planWith(planned, context.tunnelTerms);
   if (isDeferred && plan !== "bridge") {
     return refuse(request, runtime.outbound.defaultDenial(context), false);

@@ -73,7 +73,7 @@ async function carry(
   upstream: Duplex,
   { gate, signal, head }: SwitchTerms & { readonly head: Buffer },
 ): Promise<Denial | undefined> {
-  parts.metrics.tunnelOpened();
+  parts.metrics.tunnels.opened();
   const openedAt = performance.now();
   const options = { idleTimeoutMs: parts.idleTimeoutMs, sweeper: parts.idle, signal, head };
   const result: JudgedResult =
@@ -81,6 +81,6 @@ async function carry(
       ? await splice(client, upstream, options)
       : await carryJudged(client, upstream, { ...options, gate });
   const seconds = (performance.now() - openedAt) / 1_000;
-  parts.metrics.tunnelClosed(result.bytesUp, result.bytesDown, seconds, result.reason);
+  parts.metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, result.reason);
   return result.denial;
 }

@@ -23,7 +23,7 @@ const run = /[A-Za-z0-9._-]{16,}/g;
 const scheme = /\b(bearer|basic)([ \t]{1,4})([A-Za-z0-9._~+/=-]{8,})/gi;
 const assignment =
   /(api[_-]?key|access[_-]?key|token|secret|password|passwd|pwd)(["']?[ \t]{0,2}[:=][ \t]{0,2}["']?)([^\s"'&,;{}[\]]{4,512})/gi;
-const userInformation = /:\/\/[^/\s?#@]{1,256}@/g;
+const userInformation = /:\/\/[^/\s?#]{1,256}@/g;
 const privateKey = /-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^]*?(?:-----END [A-Z ]{0,40}-----|$)/g;
 
 /** Prefixes of credentials that their issuers publish. */

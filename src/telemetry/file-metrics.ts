@@ -1,5 +1,5 @@
 /** Counters of the files that the process writes: events (`session.persist`) and decisions (`audit`). */
-import type { Tally } from "./instruments.ts";
+import type { MakeTally, Tally } from "./instruments.ts";
 
 /** The files. */
 export type WrittenFile = "events" | "audit";
@@ -9,7 +9,7 @@ export class FileMetrics {
   readonly #lines: Tally;
   readonly #outages: Tally;
 
-  constructor(tally: (name: string, help: string, ...labels: string[]) => Tally) {
+  constructor(tally: MakeTally) {
     this.#lines = tally(
       "file_lines_total",
       "Lines of the files of events and decisions, by whether they were written or lost.",

@@ -1,5 +1,5 @@
 /** What is read when somebody looks, and what never changes: gauges and info metrics. */
-import { Gauge, type Registry } from "prom-client";
+import { Gauge, type Registry } from "./prom-client.ts";
 
 const gauges = {
   active_flows: "Flows that are in progress.",

@@ -4,7 +4,7 @@
  * prom-client hashes and validates labels at every observation, even through a cached child (0.4 µs, several per
  * request); these hold the numbers themselves and hand them over when somebody asks.
  */
-import { Counter, type Histogram, type Registry } from "prom-client";
+import { Counter, type Histogram, type Registry } from "./prom-client.ts";
 
 /** What an instrument is called and which labels it has. */
 export interface InstrumentFacts {
@@ -59,6 +59,17 @@ export interface Cell {
   readonly labels: Labels;
   value: number;
 }
+
+/** Declares a counter of the proxy; the name lacks the common beginning. */
+export type MakeTally = (name: string, help: string, ...labels: string[]) => Tally;
+
+/** The same for a histogram; `bounds` are in its unit. */
+export type MakeDistribution = (
+  name: string,
+  help: string,
+  bounds: readonly number[],
+  ...labels: string[]
+) => Distribution;
 
 /** A counter whose children are plain numbers. */
 export class Tally {

@@ -2,7 +2,7 @@
 import { ValueType } from "@opentelemetry/api";
 import type { Resource } from "@opentelemetry/resources";
 import type { DataPoint, Histogram, MetricData, ResourceMetrics } from "@opentelemetry/sdk-metrics";
-import type { MetricObjectWithValues, MetricValue } from "prom-client";
+import type { MetricObjectWithValues, MetricValue } from "./prom-client.ts";
 
 type PromMetric = MetricObjectWithValues<MetricValue<string>>;
 type Sample = PromMetric["values"][number] & { readonly metricName?: string };

@@ -13,7 +13,7 @@ import {
   TraceIdRatioBasedSampler,
   TracerProvider,
 } from "@opentelemetry/sdk-trace";
-import type { MetricObjectWithValues, MetricValue } from "prom-client";
+import type { MetricObjectWithValues, MetricValue } from "./prom-client.ts";
 import { formatTraceparent, parseTraceparent } from "../http/trace-context.ts";
 import type { FlowTrace, SpanFacts, TraceEnd, TraceStart, Tracing } from "./flow-trace.ts";
 import { resourceMetricsOf } from "./otlp-metrics.ts";

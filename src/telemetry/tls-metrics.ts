@@ -1,5 +1,5 @@
 /** Counters of TLS handshakes with clients: of the bridge, and of listeners that speak TLS themselves. */
-import type { Tally } from "./instruments.ts";
+import type { MakeTally, Tally } from "./instruments.ts";
 
 /** How a handshake with a listener ended; `verified` is mutual TLS: the client's certificate was good. */
 export type ClientHandshake = "verified" | "unverified" | "failed";
@@ -16,7 +16,7 @@ export class TlsMetrics {
   readonly #bridge = new Map<string, number>();
   readonly #client = new Map<string, number>();
 
-  constructor(tally: (name: string, help: string, ...labels: string[]) => Tally) {
+  constructor(tally: MakeTally) {
     this.#tallies = {
       bridge: tally(
         "bridge_handshakes_total",

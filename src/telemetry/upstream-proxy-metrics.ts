@@ -1,5 +1,5 @@
 /** What is counted of the site's own proxies. */
-import { Gauge, type Registry } from "prom-client";
+import { Gauge, type Registry } from "./prom-client.ts";
 import { Tally } from "./instruments.ts";
 
 /** The hops of upstream/hop-fault.ts, which stands above this folder. */

@@ -136,13 +136,16 @@ export class Issuer {
     const der = await Der.load();
     const subject = der.commonName(commonName);
     const issuer = new Issuer(der, key.privateKey, subject, keyIdOf(der, spkiOf(key.publicKey)));
-    return { issuer, pem: issuer.#authorityPem(subject, key.publicKey, validity, pathLength) };
+    return { issuer, pem: issuer.#authorityPem(subject, key.publicKey, validity, { pathLength }) };
   }
 
   /** An authority below this one. */
   issueAuthority(commonName: string, publicKey: KeyObject, validity: Validity): string {
     const subject = this.#der.commonName(commonName);
-    return this.#authorityPem(subject, publicKey, validity, 0, this.#authorityKeyId);
+    return this.#authorityPem(subject, publicKey, validity, {
+      pathLength: 0,
+      authorityKeyId: this.#authorityKeyId,
+    });
   }
 
   /** Prepares everything that leaves for one key have in common. */
@@ -175,9 +178,9 @@ export class Issuer {
     subject: string,
     publicKey: KeyObject,
     validity: Validity,
-    pathLength: number,
-    authorityKeyId = "",
+    place: { readonly pathLength: number; readonly authorityKeyId?: string },
   ): string {
+    const { pathLength, authorityKeyId = "" } = place;
     const der = this.#der;
     const spki = spkiOf(publicKey);
     const constraints = der.sequence(der.boolean(true), der.unsigned(Uint8Array.of(pathLength)));

@@ -1,4 +1,5 @@
 /** One call of MCP as rules see it: its method, the name that it calls, and the arguments. */
+import { isObject } from "../http/json-access.ts";
 import { foldedName } from "../http/member-name.ts";
 
 /** A call of a client: a request, or a notification that is judged as one. */
@@ -21,9 +22,7 @@ export function readToolCall(method: string, params: unknown): ReadCall {
   const twin = twinIn(params);
   if (twin !== undefined) return { problem: twin };
   if (!named.has(method)) return { call: { method, args: params ?? {} } };
-  if (typeof params !== "object" || params === null || Array.isArray(params)) {
-    return { problem: `${method} has no parameters` };
-  }
+  if (!isObject(params)) return { problem: `${method} has no parameters` };
   for (const key of Object.keys(params)) {
     // Some decoders match names without regard to case.
     const lower = foldedName(key);
@@ -31,11 +30,9 @@ export function readToolCall(method: string, params: unknown): ReadCall {
       return { problem: `a parameter differs from ${lower} only by case` };
     }
   }
-  const { name, arguments: args = {} } = params as Readonly<Record<string, unknown>>;
+  const { name, arguments: args = {} } = params;
   if (typeof name !== "string") return { problem: `${method} does not name what it calls` };
-  if (typeof args !== "object" || args === null || Array.isArray(args)) {
-    return { problem: "arguments is not an object" };
-  }
+  if (!isObject(args)) return { problem: "arguments is not an object" };
   return { call: { method, name, args } };
 }
 

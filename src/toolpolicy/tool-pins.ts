@@ -1,5 +1,6 @@
 /** What tools looked like when they were first seen: a description that changes later is a way to instruct the model. */
 import { hash } from "node:crypto";
+import { isObject } from "../http/json-access.ts";
 
 interface Pin {
   readonly digest: string;
@@ -55,7 +56,7 @@ function digestOf({ _meta, ...tool }: Readonly<Record<string, unknown>>): string
 /** The order of members says nothing. */
 function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_key, member: unknown) => {
-    if (typeof member !== "object" || member === null || Array.isArray(member)) return member;
+    if (!isObject(member)) return member;
     return Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)));
   });
 }

@@ -29,9 +29,13 @@ const defaultPorts: Readonly<Record<string, number>> = {
   ftp: 21,
 };
 
-/** scheme "://" host [":" port] [path, query, fragment], in printable ASCII without backslash, userinfo or white space. */
+/**
+ * scheme "://" host [":" port] [path, query, fragment], in printable ASCII without backslash, userinfo or white space.
+ *
+ * Nor an @ where the host is followed by ? or #: old parsers look for it first, and dial what follows it.
+ */
 const plain =
-  /^([a-z][a-z0-9+.-]*):\/\/(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?((?:[/?#][\x21-\x5b\x5d-\x7e]*)?)$/i;
+  /^([a-z][a-z0-9+.-]*):\/\/(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?((?:\/[\x21-\x5b\x5d-\x7e]*|[?#][\x21-\x3f\x41-\x5b\x5d-\x7e]*)?)$/i;
 
 const maxUrlLength = 8192;
 

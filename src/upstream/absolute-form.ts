@@ -36,15 +36,25 @@ export class ParentAbsoluteForm implements AbsoluteForm {
   fault(error: Error): Error {
     if (error instanceof ProxyError) return error;
     if (error instanceof errors.HeadersTimeoutError) {
-      return hopFault(this.#parent, "http", "upstream.timeout", "did not answer in time", error);
+      return hopFault(this.#parent, {
+        hop: "http",
+        code: "upstream.timeout",
+        what: "did not answer in time",
+        cause: error,
+      });
     }
     if (error instanceof errors.HTTPParserError) {
       const what = "did not answer in valid HTTP";
-      return hopFault(this.#parent, "http", "upstream.bad-response", what, error);
+      return hopFault(this.#parent, {
+        hop: "http",
+        code: "upstream.bad-response",
+        what,
+        cause: error,
+      });
     }
     if (error instanceof errors.SocketError) {
       const what = "closed the connection before its answer was whole";
-      return hopFault(this.#parent, "http", "upstream.reset", what, error);
+      return hopFault(this.#parent, { hop: "http", code: "upstream.reset", what, cause: error });
     }
     return error;
   }
@@ -54,6 +64,10 @@ export class ParentAbsoluteForm implements AbsoluteForm {
     // squid marks its own pages with this field; what an origin says passes without it.
     if (status < 400 || headers["x-squid-error"] === undefined) return undefined;
     const code = status === 504 ? "upstream.timeout" : "upstream.proxy-refused";
-    return hopFault(this.#parent, "http", code, `answered with an error of its own, ${status}`);
+    return hopFault(this.#parent, {
+      hop: "http",
+      code,
+      what: `answered with an error of its own, ${status}`,
+    });
   }
 }

@@ -1,5 +1,5 @@
 /** CONNECT to an HTTP parent (RFC 9110 section 9.3.6): what is asked, and which answers open a tunnel. */
-import type { ProxyError } from "../errors.ts";
+import type { ErrorCode, ProxyError } from "../errors.ts";
 import type { Dialogue, Step } from "./dialogue.ts";
 import { hopFault } from "./hop-fault.ts";
 import { basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
@@ -103,8 +103,8 @@ export class ConnectDialogue implements Dialogue {
     return this.#fault("upstream.bad-response", what);
   }
 
-  #fault(code: Parameters<typeof hopFault>[2], what: string): ProxyError {
-    return hopFault(this.#parent, "connect", code, what);
+  #fault(code: ErrorCode, what: string): ProxyError {
+    return hopFault(this.#parent, { hop: "connect", code, what });
   }
 }
 
@@ -114,7 +114,7 @@ export function authenticationFault(parent: ParentProxy): ProxyError {
     parent.credentials === undefined
       ? "asks for credentials (407), and the file has none for it"
       : "does not accept our credentials (407)";
-  return hopFault(parent, "auth", "upstream.proxy-refused", what);
+  return hopFault(parent, { hop: "auth", code: "upstream.proxy-refused", what });
 }
 
 /** Told early, so that a server of another protocol is not waited for. */

@@ -8,22 +8,26 @@ export const hops = ["dns", "tcp", "tls", "auth", "connect", "http"] as const;
 /** One of {@link hops}. */
 export type Hop = (typeof hops)[number];
 
-/** A fault of one hop; `what` goes on after the parent's name. */
-export function hopFault(
-  parent: ParentProxy,
-  hop: Hop,
-  code: ErrorCode,
-  what: string,
-  cause?: unknown,
-): ProxyError {
+interface HopFailure {
+  readonly hop: Hop;
+  readonly code: ErrorCode;
+  /** Goes on after the parent's name. */
+  readonly what: string;
+  readonly cause?: unknown;
+}
+
+/** A fault of one hop. */
+export function hopFault(parent: ParentProxy, { hop, code, what, cause }: HopFailure): ProxyError {
   return new ProxyError(code, `the upstream proxy ${parent.label} ${what}`, { cause, hop });
 }
 
 /** The same fault, said of the parent. A client that went away is nobody's fault. */
 export function ofParent(parent: ParentProxy, hop: Hop, error: unknown): ProxyError {
   if (!(error instanceof ProxyError)) {
-    return hopFault(parent, hop, "upstream.refused", `failed: ${messageOf(error)}`, error);
+    const what = `failed: ${messageOf(error)}`;
+    return hopFault(parent, { hop, code: "upstream.refused", what, cause: error });
   }
   if (error.code === "pipeline.cancelled") return error;
-  return hopFault(parent, hop, error.code, `cannot be used: ${error.message}`, error.cause);
+  const what = `cannot be used: ${error.message}`;
+  return hopFault(parent, { hop, code: error.code, what, cause: error.cause });
 }

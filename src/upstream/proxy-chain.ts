@@ -61,6 +61,7 @@ export class ProxyChain implements Upstream, OperatorUpstream {
     const { direct, routes, guard } = this.#options;
     const { destination } = permit;
     if (permit.direction === "inbound") return direct.connect(permit, options);
+    await this.#learnParents(destination, options.signal);
     this.#refuseParents(destination, []);
     const way = routes.decide(destination);
     // Limits of addresses want an address, so a permit with such limits is never left to the parent's resolver.
@@ -234,6 +235,15 @@ export class ProxyChain implements Upstream, OperatorUpstream {
       "upstream.address-forbidden",
       `${destination.authority} is an upstream proxy of this proxy: agents do not speak to it themselves`,
     );
+  }
+
+  /** Parents are known by their addresses once they were dialled; one at the same port may not have been yet. */
+  async #learnParents({ port }: Destination, signal: AbortSource): Promise<void> {
+    for (const { destination } of this.#options.routes.parents) {
+      if (destination.port !== port || destination.isAddress) continue;
+      // A name that cannot be looked up cannot be told from the destination: that is a refusal.
+      this.#remember(destination, await this.#options.guard.vetOperator(destination, signal));
+    }
   }
 
   #remember({ port }: Destination, addresses: readonly IpAddress[]): void {

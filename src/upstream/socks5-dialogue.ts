@@ -1,6 +1,6 @@
 /** SOCKS5 (RFC 1928) with user name and password (RFC 1929), asking for names or addresses. */
 import { isIP } from "node:net";
-import type { ProxyError } from "../errors.ts";
+import type { ErrorCode, ProxyError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import type { Dialogue, Step } from "./dialogue.ts";
 import { hopFault } from "./hop-fault.ts";
@@ -74,7 +74,7 @@ export class Socks5Dialogue implements Dialogue {
     if (method === noAuthentication) return this.#request(2);
     if (method !== userPassword || credentials === undefined) {
       const what = "asks for credentials that the file does not have for it";
-      throw hopFault(this.#parent, "auth", "upstream.proxy-refused", what);
+      throw hopFault(this.#parent, { hop: "auth", code: "upstream.proxy-refused", what });
     }
     this.#state = "credentials";
     const user = Buffer.from(credentials.username, "utf8");
@@ -86,7 +86,7 @@ export class Socks5Dialogue implements Dialogue {
   #onCredentials(received: Buffer): Step {
     if (received[1] === 0) return this.#request(2);
     const what = "does not accept our credentials";
-    throw hopFault(this.#parent, "auth", "upstream.proxy-refused", what);
+    throw hopFault(this.#parent, { hop: "auth", code: "upstream.proxy-refused", what });
   }
 
   #request(used: number): Step {
@@ -123,7 +123,7 @@ export class Socks5Dialogue implements Dialogue {
     return received.length < used ? more : { kind: "done", used };
   }
 
-  #fault(code: Parameters<typeof hopFault>[2], what: string): ProxyError {
-    return hopFault(this.#parent, "connect", code, what);
+  #fault(code: ErrorCode, what: string): ProxyError {
+    return hopFault(this.#parent, { hop: "connect", code, what });
   }
 }

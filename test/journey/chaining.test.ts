@@ -240,6 +240,18 @@ describe("the way of a destination", () => {
     expect(plain.status).toBe(403);
     expect(plain.text).toContain("upstream proxy of this proxy");
   });
+
+  test("nor by its address, when the file has its name and nobody was there yet", async () => {
+    const hosts = { "corp.test": ["127.0.0.1"] };
+    const chained = through(`http://corp.test:${parent.port}`, { no_proxy: "127.0.0.0/8" });
+    const proxy = await start({ egress: { hosts }, ...chained });
+    const before = parent.lines.length;
+    const { answer, client } = await openTunnel(proxy.forward, `127.0.0.1:${parent.port}`);
+    client.close();
+    expect(answer.status).toBe(403);
+    expect(answer.text).toContain("upstream proxy of this proxy");
+    expect(parent.lines.length).toBe(before);
+  });
 });
 
 test("CRED: no secret of the chain is in the log, in /config or in an answer", async () => {

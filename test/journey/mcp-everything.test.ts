@@ -1,6 +1,5 @@
 /** The protocol's own test server, with everything that it can do, through both proxies and untouched by them. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createServer, type AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
@@ -10,6 +9,7 @@ import {
   ListRootsRequestSchema,
 } from "@modelcontextprotocol/sdk/types.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { freePort } from "../support/free-port.ts";
 import { asTransport } from "../support/mcp-server.ts";
 import { eventually } from "../support/eventually.ts";
 import { owner } from "../support/owner.ts";
@@ -24,15 +24,6 @@ const program = fileURLToPath(
 let everything: ChildProcess;
 let origin: string;
 let proxy: ProxyProcess;
-
-/** A port that nobody had a moment ago: the server takes no 0. */
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
-}
 
 beforeAll(async () => {
   const port = await freePort();

@@ -176,6 +176,28 @@ describe("explain", () => {
       expect.stringMatching(/^7:\d+ .*TLD wildcard/),
     ]);
   });
+
+  test("wrong settings of a plugin are told in the words of the rest of the file", async () => {
+    const path = await put(
+      "words.yaml",
+      settings(
+        outbound(
+          {
+            name: "egress-policy",
+            config: { allow: [], empty_binaries: "maybe", head_matches_get: 1 },
+          },
+          "mcp-parser",
+          { name: "tool-policy", config: {} },
+        ),
+      ),
+    );
+    const { code, stderr } = await runProgram(["check", "--config", path]);
+    expect(code).toBe(2);
+    expect(stderr).toContain('config.empty_binaries: must be "any" or "deny"');
+    expect(stderr).toContain("config.head_matches_get: must be true or false, not a number");
+    expect(stderr).toContain("config.servers: is required");
+    expect(stderr).not.toContain("Invalid");
+  });
 });
 
 describe("policy test", () => {
@@ -314,6 +336,26 @@ describe("policy suggest", () => {
     expect((await suggest(await put("broken.json", "{"))).code).toBe(2);
     expect((await suggest(await put("other.json", "{}"))).stderr).toContain("instances");
     expect((await suggest(join(folder, "absent.json"))).code).toBe(2);
+  });
+
+  test("shows the secret of the session API that the file names", async () => {
+    const secret = await put("api-secret", "s3cret");
+    const api = createServer((request, response) => {
+      response.statusCode = request.headers.authorization === "Bearer s3cret" ? 200 : 401;
+      response.end('{"instances":[]}');
+    });
+    await new Promise<void>((resolve) => api.listen(0, "127.0.0.1", resolve));
+    const { port } = api.address() as AddressInfo;
+    const path = await put(
+      "secured.yaml",
+      merge(config, {
+        listener: { session_api_addr: `127.0.0.1:${port}` },
+        session: { api_secret_file: secret },
+      }),
+    );
+    const ended = await runProgram(["policy", "suggest", "--config", path]);
+    api.close();
+    expect(ended).toMatchObject({ code: 0, stdout: "# nothing to add\n" });
   });
 
   test("says that nobody answers", async () => {

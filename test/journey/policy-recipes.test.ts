@@ -28,10 +28,8 @@ test("there are ten recipes or more, and docs/policy.md names each", () => {
 });
 
 test("every case of every recipe holds", async () => {
-  const ended = await runProgram(["policy", "test", "examples/policy"], {
-    env,
-    cwd: process.cwd(),
-  });
+  // Also where no variable is set: the command of the document works as it stands.
+  const ended = await runProgram(["policy", "test", "examples/policy"], { cwd: process.cwd() });
   expect(ended).toMatchObject({ code: 0, stderr: "" });
   expect(ended.stdout).toMatch(/\d+ passed, 0 failed\n$/);
 });

@@ -154,7 +154,10 @@ network_policies:
   test("one that tries nothing is told as that", async () => {
     const { stderr, code } = await run("--", "true");
     expect(code).toBe(0);
-    expect(stderr).toContain("nothing: it made no request");
+    expect(stderr).toContain("nothing: it made no request, spoke to this machine only");
+    expect(stderr).toMatch(
+      /true runs behind http:\/\/127\.0\.0\.1:\d+; watch it at http:\/\/127\.0\.0\.1:\d+\/\n/,
+    );
   });
 
   test("leaves no file behind, and nothing listens any more", async () => {

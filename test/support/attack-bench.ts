@@ -85,6 +85,7 @@ function withDefaults(blocks: Readonly<Record<string, unknown>>): Record<string,
       roles: ["forward"],
       forward_proxy_addr: "127.0.0.1:0",
       health_addr: "127.0.0.1:0",
+      transparent_proxy_addr: "off",
       ...(listener as object | undefined),
     },
   };

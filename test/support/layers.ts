@@ -24,11 +24,12 @@ const dialling = [
 export const layers: Readonly<Record<string, Layer>> = {
   errors: { imports: [], packages: [] },
   duration: { imports: [], packages: [] },
+  "schema-words": { imports: [], packages: ["zod"] },
   secret: { imports: ["errors"], packages: [] },
   net: { imports: ground, packages: ["koffi"] },
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   config: {
-    imports: ground,
+    imports: ["schema-words", ...ground],
     packages: ["zod", "yaml"],
     forbiddenBuiltins: dialling.filter((name) => name !== "node:net"),
   },
@@ -60,7 +61,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   pipeline: {
-    imports: ["net", "http", "telemetry", "secret", ...ground],
+    imports: ["net", "http", "telemetry", "secret", "schema-words", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
@@ -145,6 +146,8 @@ function objection(own: string, layer: Layer, path: string, specifier: string): 
   if (!/^(\.\/[\w-]+|\.\.\/[\w-]+|\.\/[\w-]+\/[\w-]+|\.\.\/[\w-]+\/[\w-]+)\.ts$/.test(specifier))
     return "imports are two levels deep at most";
   const target = new URL(specifier, `file:///src/${path}`).pathname.replace("/src/", "");
+  const builtin = target === "net/node-http.ts" ? "node:http" : "";
+  if (layer.forbiddenBuiltins?.includes(builtin) === true) return "this layer opens no connections";
   const folder = layerOf(target);
   if (folder === own || layer.imports.includes("*") || layer.imports.includes(folder))
     return undefined;

@@ -8,6 +8,7 @@ import { Server as ProxyChainServer } from "proxy-chain";
 import { createServer as createSocks } from "@pondwader/socks5-server";
 import type { ServerCertificate } from "./certs.ts";
 import { eventually } from "./eventually.ts";
+import { freePort } from "./free-port.ts";
 
 /** What a parent is to be like. */
 export interface ParentShape {
@@ -36,14 +37,6 @@ export function squidMissing(): string | undefined {
   const { status, stdout } = spawnSync(squidBinary, ["-v"], { encoding: "utf8" });
   if (status !== 0) return "squid is not installed (Debian: squid-openssl)";
   return /--with-(openssl|gnutls)/.test(stdout) ? undefined : "squid was built without TLS";
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** squid, in a directory of its own. */

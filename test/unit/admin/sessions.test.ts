@@ -16,7 +16,7 @@ beforeEach(() => {
 afterEach(() => store.close());
 
 function served(sources: Partial<SessionSources> = {}): Promise<Served> {
-  const pipelines = (): { inbound: []; outbound: [] } => ({ inbound: [], outbound: [] });
+  const pipelines = () => Promise.resolve({ inbound: [], outbound: [] });
   return serve(sessionRoutes({ store, usage, pipelines, ...sources }));
 }
 
@@ -258,7 +258,7 @@ describe("introspection", () => {
   });
 
   test("M9: /v1/plugins lists the catalogue, and is 404 without one", async () => {
-    const server = await served({ plugins: () => [plugin] });
+    const server = await served({ plugins: () => Promise.resolve([plugin]) });
     expect(await fetched(server, "/v1/plugins")).toEqual({ plugins: [plugin] });
     expect((await (await served()).get("/v1/plugins")).status).toBe(404);
   });

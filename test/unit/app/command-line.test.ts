@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { parseCommand } from "../../../src/app/command-line.ts";
-import { usage } from "../../../src/app/usage.ts";
+import { helpFor } from "../../../src/app/usage.ts";
 
 function messageOf(line: string): string {
   const command = parseCommand(line.split(" ").filter((word) => word !== ""));
@@ -99,6 +99,7 @@ describe("mistakes", () => {
 });
 
 test("the help names every command and option", () => {
+  const usage = helpFor([]);
   for (const word of ["check", "ca ", "env ", "doctor ", "schema", "--demo", "--version"])
     expect(usage).toContain(`authbridge-proxy ${word}`);
   for (const option of ["--format", "--proxy", "--ca-file", "--bundle-file", "--timeout"])

@@ -380,6 +380,15 @@ pipeline: {outbound: {default: deny, plugins: [{name: a, config: {b: "$UNSET"}}]
   ]);
 });
 
+test("a line that an unset variable makes unreadable is told with the variable, and once", () => {
+  const yaml = `${forward}pipeline: {outbound: {plugins: [{name: a, config: {b: $UNSET, c: d}, on_error: off}]}}\n`;
+  expect(problemsOf(yaml).map(formatProblem)).toEqual([
+    "config.yaml:2:55 the variable of ${UNSET} is not set; the text stays as it is",
+    "config.yaml:2:55 has something unexpected here",
+    "config.yaml:2:83 is indented wrongly",
+  ]);
+});
+
 describe("egress_enforcement", () => {
   test("is enforce-redirect unless the file says otherwise", () => {
     expect(load(forward).egress_enforcement).toBe("enforce-redirect");

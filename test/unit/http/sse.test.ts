@@ -29,6 +29,20 @@ describe("SseReader", () => {
     expect(frame).toMatchObject({ comments: ["note"], event: "e", id: "7", retry: 100, data: "d" });
   });
 
+  test("an empty event name is none", () => {
+    expect(read("event:\ndata: d\n\n")[0]).not.toHaveProperty("event");
+    expect(read("event: a\nevent\ndata: d\n\n")[0]).not.toHaveProperty("event");
+  });
+
+  test.each([
+    [": a\u2028\u2028data: x\n\n", ": a  data: x\n\n"],
+    ["id: 1\u0085data: x\ndata: y\n\n", "id: 1 data: x\ndata: y\n\n"],
+    ["other: a\vdata: x\ndata: y\n\n", "data: y\n\n"],
+    ["data: a\u2028b\n\n", "data: a\u2028b\n\n"],
+  ])("MCP-17: what other readers take for line ends hides no event: %j", (text, passed) => {
+    expect(Buffer.concat(read(text).map((frame) => frame.raw)).toString()).toBe(passed);
+  });
+
   test("a frame of comments has no data", () => {
     expect(read(": ping\n\n")).toMatchObject([{ comments: ["ping"] }]);
     expect(data(": ping\n\n")).toEqual([undefined]);

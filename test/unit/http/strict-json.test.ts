@@ -8,8 +8,9 @@ describe("parseStrictJson", () => {
     '[{"a":1},{"a":2}]',
     '{"a":{"a":1},"b":["a","a"]}',
     ' "text" ',
+    JSON.stringify(",[{".repeat(300_000)),
     "1e3",
-  ])("reads %s as JSON.parse does", (text) => {
+  ])("reads %.40s as JSON.parse does", (text) => {
     expect(parseStrictJson(text)).toEqual({ kind: "json", value: JSON.parse(text) });
     expect(parseStrictJson(Buffer.from(text))).toEqual(parseStrictJson(text));
   });
@@ -32,8 +33,12 @@ describe("parseStrictJson", () => {
     ["[1,]", /valid/],
     ['{"a":1,}', /valid/],
     ['"\t"', /valid/],
+    ['{"a', /valid/],
+    ['"a\\\\\\"', /valid/],
+    [`[${"[],".repeat(130_000)}1]`, /of more than 250000 values/],
+    [`[${"1,".repeat(250_000)}1]`, /of more than 250000 values/],
     ["[".repeat(65) + "]".repeat(65), /deeper/],
-  ])("refuses %s", (text, reason) => {
+  ])("refuses %.40s", (text, reason) => {
     expect(parseStrictJson(text)).toMatchObject({ reason: expect.stringMatching(reason) });
     expect(parseStrictJson(Buffer.from(text)).kind).toBe("invalid");
   });

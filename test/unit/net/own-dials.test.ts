@@ -17,6 +17,8 @@ test("knows the connections that this process opened, while they are open", asyn
     expect(dials.has(peer.remoteAddress, peer.remotePort)).toBe(true);
     expect(dials.has(`::ffff:${peer.remoteAddress ?? ""}`, peer.remotePort)).toBe(true);
     expect(dials.has(peer.localAddress, peer.localPort)).toBe(false);
+    // Asked again, now that its end has been read.
+    expect(dials.has(peer.remoteAddress, peer.remotePort)).toBe(true);
     const { remoteAddress, remotePort } = peer;
     client.destroy();
     await eventually(() => !dials.has(remoteAddress, remotePort));

@@ -3,7 +3,7 @@ import { pino } from "pino";
 import { expect, test } from "vitest";
 import { Pipeline } from "../../../src/pipeline/pipeline.ts";
 import type { Step } from "../../../src/pipeline/step.ts";
-import { allow, type Plugin } from "../../../src/pipeline/plugin.ts";
+import { allow, deny, type Plugin, replaceFrame } from "../../../src/pipeline/plugin.ts";
 import { message } from "../../support/plugin-bench.ts";
 
 function chainOf(...plugins: readonly Plugin[]): Pipeline {
@@ -48,4 +48,17 @@ test("a hook that says nothing is not recorded and consents to nothing", async (
   });
   await chain.runFrame(context, { data: Buffer.from("x"), last: false });
   expect(context.invocations).toEqual([]);
+});
+
+test("a stream of frames leaves a bounded record, and the refusal that ends it is in it", async () => {
+  const data = Buffer.from("x");
+  const chain = chainOf({
+    onFrame: (_context, { last }) =>
+      last ? deny("ended", { code: "policy.forbidden", message: "no" }) : replaceFrame("cut", data),
+  });
+  const context = message();
+  for (let at = 0; at < 2_000; at += 1) await chain.runFrame(context, { data, last: false });
+  await chain.runFrame(context, { data, last: true });
+  expect(context.invocations.length).toBeLessThanOrEqual(501);
+  expect(context.invocations.at(-1)?.reason).toBe("ended");
 });

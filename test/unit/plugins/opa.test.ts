@@ -208,6 +208,14 @@ describe("the input document", () => {
       undefined,
     );
     expect(stub.calls).toHaveLength(3);
+    for (const odd of ['{"result":{"a":2},"result":{"a":3}}', '\uFEFF{"result":{"a":3}}']) {
+      expect(await judge.onFrame?.(context, { data: Buffer.from(odd), last: false })).toMatchObject(
+        {
+          action: "deny",
+          reason: "response_unreadable",
+        },
+      );
+    }
     expect(Reflect.get(await plugin(), "onFrame")).toBeUndefined();
   });
 });
@@ -264,6 +272,24 @@ describe("answers of language models", () => {
       completion: "hello",
       tool_calls: [{ id: "1", name: "rm", arguments: "{}" }],
     });
+  });
+
+  test("are refused when they are longer than a policy is shown", async () => {
+    const judge = await plugin({ include: ["inference.completion"] });
+    const asked = context();
+    await judge.onRequest?.(asked);
+    answer(asked);
+    await judge.onResponse?.(asked);
+    const say = (content: string) =>
+      judge.onFrame?.(asked, {
+        data: Buffer.from(JSON.stringify({ choices: [{ index: 0, delta: { content } }] })),
+        last: false,
+      });
+    stub.answer = () => ({ result: true });
+    expect(await say("a".repeat(200_000))).toMatchObject({ action: "allow" });
+    for (const more of ["b".repeat(200_000), "hidden"]) {
+      expect(await say(more)).toMatchObject({ action: "deny", reason: "response_unreadable" });
+    }
   });
 
   test("are judged event by event as they grow", async () => {
@@ -433,9 +459,9 @@ describe("the decision log", () => {
       path: "/true",
       headers: {
         "X-Note": "seen",
-        "X-Api-Key": "k1",
-        "X-Session-Token": "k2",
-        Authorization: "k3",
+        "X-Api-Key": "sesame-1",
+        "X-Session-Token": "sesame-2",
+        Authorization: "sesame-3",
       },
     });
     expect(lines()[0]?.["headers"]).toEqual({
@@ -443,7 +469,7 @@ describe("the decision log", () => {
       "x-api-key": "[redacted]",
       "x-session-token": "[redacted]",
     });
-    expect(bench.logged.join()).not.toMatch(/k1|k2|k3/);
+    expect(bench.logged.join()).not.toMatch(/sesame/);
   });
 
   test("is off where the file says so", async () => {

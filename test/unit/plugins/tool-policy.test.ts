@@ -420,6 +420,18 @@ describe("MCP-16: other ways to the same server", () => {
     expect(await outcome(batch, { to: "other.test:443" })).toMatchObject({
       reason: "unknown_server",
     });
+    for (const body of [
+      JSON.stringify(good).replace('"id":7', '"id":1,"id":7'),
+      JSON.stringify(good).replace('"jsonrpc":"2.0"', '"json\\u0072pc":"2.0","a":1,"a":2'),
+      Buffer.from(`\uFEFF${JSON.stringify(good)}`, "utf16le"),
+      { ...good, jsonrpc: "2" },
+      { ...good, METHOD: "tools/list" },
+    ]) {
+      expect(await outcome(body, { to: "other.test:443" })).toMatchObject({
+        reason: "unknown_server",
+      });
+    }
+    expect((await outcome('{"a":1,"a":2}', { to: "other.test:443" })).action).toBeUndefined();
     serve({}, { other_servers: "ignore" });
     expect((await outcome(good, { to: "other.test:443" })).action).toBeUndefined();
   });
@@ -481,9 +493,9 @@ describe("what a stranger can make long", () => {
     expect((await outcome(call("t", { items: items.slice(0, 2) }))).action).toBe("allow");
   });
 
-  test("arguments of a million values are refused", async () => {
+  test("arguments of a hundred thousand values are refused", async () => {
     serve({ rules: [{ name: "r", tools: ["t"] }] });
-    const args = { list: Array.from({ length: 1_000_000 }, () => 1) };
+    const args = { list: Array.from({ length: 110_000 }, () => 1) };
     expect(await outcome(call("t", args))).toMatchObject({ reason: "unreadable_parameters" });
   });
 
@@ -698,6 +710,17 @@ describe("MCP-12: lists of tools", () => {
 
   test("that need no change pass as they came", async () => {
     expect(await frame(await asking(), listed(tools("fetch_url")))).toBeUndefined();
+  });
+
+  test("MCP-17: an answer cannot be hidden behind what other readers take for line ends", async () => {
+    const hidden = `\u2028\u2028data: ${JSON.stringify(listed(tools("exec")))}`;
+    const shown = await asking("tools/list", "text/event-stream");
+    const note = { jsonrpc: "2.0", method: "notifications/message", params: { hidden } };
+    const text = textOf(await frame(shown, note)) ?? "";
+    expect(text).not.toMatch(/[\x85\u2028\u2029]/);
+    expect(JSON.parse(text)).toEqual(note);
+    const list = listed([...tools("exec"), { name: "fetch_url", description: hidden }]);
+    expect(textOf(await frame(shown, list))).not.toMatch(/[\x85\u2028\u2029]/);
   });
 
   test("keep every number as it was written", async () => {

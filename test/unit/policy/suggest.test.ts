@@ -141,6 +141,35 @@ describe("a suggestion", () => {
     expect(suggestionText(suggestion)).toContain("runs whatever program it is given");
   });
 
+  test("names an entry that lacks both an executable and a rule once, as YAML that can be read", () => {
+    const denial = { host: "a.example.com", port: 443, entry: "api" } as const;
+    const text = suggestionText(
+      after(
+        [
+          { ...denial, binary: "/usr/bin/wget", code: "binary-not-allowed" },
+          {
+            ...denial,
+            binary: curl,
+            code: "not-permitted",
+            rule: "endpoints[0]",
+            method: "PUT",
+            path: "/x",
+          },
+        ],
+        ["api"],
+      ),
+    );
+    expect(text).toContain("# endpoints[0]: add to its rules");
+    expect(parse(text)).toEqual({
+      network_policies: {
+        api: {
+          endpoints: [{ rules: [{ allow: { method: "PUT", path: "/x" } }] }],
+          binaries: [{ path: "/usr/bin/wget" }],
+        },
+      },
+    });
+  });
+
   test.each([
     { host: "169.254.169.254", port: 80, code: "endpoint-not-allowed" },
     { host: "127.0.0.1", port: 80, code: "endpoint-not-allowed" },

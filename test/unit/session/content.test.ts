@@ -85,6 +85,7 @@ describe("secrets", () => {
     "abph_c29tZWhhbmRsZXNvbWU",
     "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----",
     "https://user:hunter2-and-more@",
+    "https://user:hunter2@and-more@",
     "password=hunter2hunter2",
     "?access_token=0123456789abcdef",
   ];

@@ -22,8 +22,20 @@ async function sample(metrics: Metrics, start: string): Promise<number | undefin
 describe("counters", () => {
   test("a finished flow counts under its class of status and in the histogram of its surface", async () => {
     const metrics = makeMetrics();
-    metrics.flowFinished("outbound", "http", "ok", 204, 0.003);
-    metrics.flowFinished("outbound", "http", "ok", 200, 0.2);
+    metrics.flows.finished({
+      direction: "outbound",
+      transport: "http",
+      outcome: "ok",
+      status: 204,
+      seconds: 0.003,
+    });
+    metrics.flows.finished({
+      direction: "outbound",
+      transport: "http",
+      outcome: "ok",
+      status: 200,
+      seconds: 0.2,
+    });
     const flows =
       'authbridge_flows_total{direction="outbound",transport="http",outcome="ok",status="2xx"}';
     const duration = "authbridge_flow_duration_seconds";
@@ -47,14 +59,20 @@ describe("counters", () => {
     [Number.NaN, "none"],
   ])("status %s is of class %s", async (status, statusClass) => {
     const metrics = makeMetrics();
-    metrics.flowFinished("inbound", "http", "error", status, 0);
+    metrics.flows.finished({
+      direction: "inbound",
+      transport: "http",
+      outcome: "error",
+      status,
+      seconds: 0,
+    });
     const labels = `direction="inbound",transport="http",outcome="error",status="${statusClass}"`;
     expect(await sample(metrics, `authbridge_flows_total{${labels}}`)).toBe(1);
   });
 
   test("a value on a bucket's bound belongs to that bucket", async () => {
     const metrics = makeMetrics();
-    metrics.phase("outbound", "connect", 0.001);
+    metrics.flows.phase("outbound", "connect", 0.001);
     const labels = 'direction="outbound",phase="connect"';
     const bucket = (le: string): string =>
       `authbridge_phase_duration_seconds_bucket{${labels},le="${le}"}`;
@@ -64,15 +82,15 @@ describe("counters", () => {
 
   test("a duration below zero does not make a sum fall", async () => {
     const metrics = makeMetrics();
-    metrics.phase("inbound", "pipeline", -5);
+    metrics.flows.phase("inbound", "pipeline", -5);
     const labels = 'direction="inbound",phase="pipeline"';
     expect(await sample(metrics, `authbridge_phase_duration_seconds_sum{${labels}}`)).toBe(0);
   });
 
   test("tunnels count their ends, bytes and time", async () => {
     const metrics = makeMetrics();
-    metrics.tunnelOpened();
-    metrics.tunnelClosed(10, 2_000, 3, "idle");
+    metrics.tunnels.opened();
+    metrics.tunnels.closed(10, 2_000, 3, "idle");
     expect(await sample(metrics, "authbridge_tunnels_opened_total")).toBe(1);
     expect(await sample(metrics, 'authbridge_tunnels_closed_total{reason="idle"}')).toBe(1);
     expect(await sample(metrics, 'authbridge_tunnel_bytes_total{way="up"}')).toBe(10);
@@ -141,7 +159,7 @@ describe("gauges", () => {
 
   test("two Apps in one process do not share counters", async () => {
     const [one, other] = [makeMetrics(), makeMetrics()];
-    one.tunnelOpened();
+    one.tunnels.opened();
     expect(await sample(one, "authbridge_tunnels_opened_total")).toBe(1);
     expect(await sample(other, "authbridge_tunnels_opened_total")).toBe(0);
   });
@@ -150,8 +168,14 @@ describe("gauges", () => {
 test("docs/metrics.md and the registry name the same instruments with the same types and labels", async () => {
   const metrics = makeMetrics();
   for (const transport of ["http"] as const) {
-    metrics.flowFinished("inbound", transport, "ok", 200, 1);
-    metrics.phase("inbound", "connect", 1);
+    metrics.flows.finished({
+      direction: "inbound",
+      transport,
+      outcome: "ok",
+      status: 200,
+      seconds: 1,
+    });
+    metrics.flows.phase("inbound", "connect", 1);
     metrics.invocation("inbound", { plugin: "p", action: "allow", reason: "r" });
     metrics.addressRefused("loopback");
     metrics.tls.bridgeHandshake("terminated");

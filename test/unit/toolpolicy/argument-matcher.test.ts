@@ -20,6 +20,7 @@ describe("url", () => {
     "https://httpbin.org:443/a?b=c#d",
     "HTTPS://HTTPBIN.ORG/",
     "https://api.weather.gov/points/1,2",
+    "https://httpbin.org/@user?a=b@c",
   ])("%s matches", (text) => {
     expect(verdict({ url }, text)).toBe("match");
   });
@@ -27,6 +28,8 @@ describe("url", () => {
   test.each([
     ["MCP-10: a longer name", "https://httpbin.org.evil.test/"],
     ["MCP-10: the host as user name", "https://httpbin.org@evil.test/"],
+    ["MCP-10: a user name behind a fragment", "https://httpbin.org#@evil.test/"],
+    ["MCP-10: a user name behind a query", "https://httpbin.org?@evil.test/"],
     ["MCP-10: no scheme", "//evil.test"],
     ["MCP-10: no slashes", "https:evil.test"],
     ["no slashes, allowed host", "https:httpbin.org"],
