@@ -91,12 +91,13 @@ export class ReverseSurface implements ListenerHandlers {
 
   onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
-    if (upgradeProtocol(request)?.toLowerCase() === "websocket")
+    const isSpliced = !this.#services.runtimes.runtime.inbound.messages.isPossible;
+    if (isSpliced && upgradeProtocol(request)?.toLowerCase() === "websocket")
       this.#webSocket(request, client, head);
     else this.#serve(request, responseFor(request, client), head);
   }
 
-  /** http-proxy-3 carries WebSockets and nothing else; other protocols go the way of every exchange. */
+  /** http-proxy-3 carries WebSockets that nobody reads; everything else goes the way of every exchange. */
   #webSocket(request: IncomingMessage, client: Socket, head: Buffer): void {
     const lease = this.#services.runtimes.acquire();
     try {

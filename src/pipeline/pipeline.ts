@@ -10,6 +10,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import { consents, type Decision, type Denial, type Invocation, type Reply } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
+import { MessageJudge } from "./message-judge.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
 import type { Answer, Frame, Outcome } from "./plugin.ts";
 import type { ReplacedFrame, ResponseVerdict } from "./response-verdict.ts";
@@ -108,6 +109,8 @@ export class Pipeline {
   readonly needsBody: (context: RequestContext) => boolean;
   /** What the chain needs of the answer to a message that it let pass. */
   readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
+  /** Asks the chain about the messages of upgraded connections. */
+  readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
   readonly #requestTurns: readonly Turn[];
@@ -129,6 +132,7 @@ export class Pipeline {
       ),
     ];
     this.#runner = new StepRunner(steps, options);
+    this.messages = new MessageJudge(steps, this.#runner);
     this.#responseSteps = reversed.filter((step) => step.plugin.onResponse !== undefined);
     this.#frameSteps = reversed.filter((step) => step.plugin.onFrame !== undefined);
     this.needsBody = bodyNeedOf(steps);

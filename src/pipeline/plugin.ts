@@ -4,6 +4,7 @@
  * This module is the public surface for plugins that live outside this package (`authbridge-proxy/plugin`).
  */
 import type { z } from "zod";
+import type { WebSocketMessage } from "../http/web-socket-reader.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
@@ -122,6 +123,9 @@ export interface Frame {
   readonly last: boolean;
 }
 
+/** A whole message that the client of a WebSocket sent: fragments joined, unmasked, text in valid UTF-8. */
+export type Message = WebSocketMessage;
+
 /** What a hook answers; undefined where it has nothing to say that anybody would want to read. */
 export type Answer = Decision | undefined;
 
@@ -160,6 +164,17 @@ export interface Plugin {
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
   /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
+  /**
+   * Whether the instance has to see what the client sends once this upgrade was accepted; asked when the request phase
+   * is over, and again for each message. Only such a connection is read at all: it must be a WebSocket, and loses its
+   * offer of extensions. Absent: every upgrade, where there is `onMessage`.
+   */
+  needsMessages?(context: RequestContext): boolean;
+  /**
+   * Judges each message of the client of a WebSocket before any of its bytes go on. `deny` closes both sides (1008), and
+   * everything else lets the message pass as it is. Control frames (ping, pong, close) are not shown.
+   */
+  onMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */

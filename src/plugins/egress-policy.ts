@@ -8,6 +8,7 @@ import {
   type Decision,
   definePlugin,
   deny,
+  type Message,
   type Plugin,
   PluginConfigError,
   type PluginDeps,
@@ -18,12 +19,20 @@ import { type CallerFacts, unresolvedBinary } from "../policy/binary-matcher.ts"
 import {
   type CombinedPolicy,
   type InspectionNeeds,
+  type MessageNeeds,
   readsBodies,
 } from "../policy/combined-policy.ts";
 import type { Grant, PolicyDecision } from "../policy/decision.ts";
-import { type ConnectFacts, parseQuery, type RequestFacts } from "../policy/request-facts.ts";
+import {
+  type ConnectFacts,
+  parseQuery,
+  type QueryFacts,
+  type RequestFacts,
+} from "../policy/request-facts.ts";
+import { websocketText } from "../policy/rule.ts";
 import { egressPolicyConfig, type EgressPolicyConfig } from "./egress-policy-config.ts";
-import { type BodyFacts, readBodyFacts } from "./policy-body.ts";
+import { type BodyFacts, graphqlFacts, hasGraphqlQuery, readBodyFacts } from "./policy-body.ts";
+import { messageFacts } from "./policy-message.ts";
 import { makePolicy } from "./policy-source.ts";
 import { WatchedFile } from "./watched-file.ts";
 
@@ -135,16 +144,8 @@ class EgressPolicy implements Plugin {
   }
 
   onRequest(context: RequestContext): Decision | Promise<Decision> {
-    const { host, port } = context.destination;
-    const caller = this.#callerOf(context.flow.client.process);
-    if (caller === undefined) return this.#refuseCaller(context);
-    const { caller: name } = context.flow.client;
-    const facts: ConnectFacts = {
-      host,
-      port,
-      ...caller,
-      ...(name === undefined ? {} : { caller: name }),
-    };
+    const facts = this.#factsOf(context);
+    if (facts === undefined) return this.#refuseCaller(context);
     const policy = this.#policy;
     if (context.stage === "request") return this.#judgeRequest(context, policy, facts);
     const decision = policy.evaluateConnect(facts);
@@ -152,6 +153,53 @@ class EgressPolicy implements Plugin {
     if (grant?.inspect === true) context.tunnelTerms.mustInspect = `policy '${entry ?? ""}'`;
     if (grant?.tls === "skip") context.tunnelTerms.keepTls = true;
     return this.#answer(context, facts, decision);
+  }
+
+  needsMessages(context: RequestContext): boolean {
+    return this.#messagesOf(context) !== undefined;
+  }
+
+  onMessage(context: RequestContext, message: Message): Decision | undefined {
+    const connection = this.#factsOf(context);
+    if (connection === undefined) return this.#refuseCaller(context);
+    const { path, query } = this.#upgradeOf(context);
+    const needs = this.#policy.messagesOf(connection.host, connection.port, path);
+    const read = messageFacts(message, needs);
+    if (read === undefined) return undefined;
+    const facts: RequestFacts = { ...connection, method: websocketText, path, query, ...read };
+    const decision = this.#policy.evaluateRequest(facts);
+    // A connection may have any number of them: those that are good leave no record.
+    if (decision.effect === "allow") return undefined;
+    const answer = this.#answer(context, facts, decision, facts);
+    if (answer.action === "deny") {
+      const details = { flow: context.flow.id, reason: decision.reason, ...answer.details };
+      this.#deps.log.warn(details, "WebSocket message refused");
+    }
+    return answer;
+  }
+
+  #messagesOf(context: RequestContext): MessageNeeds | undefined {
+    if (context.upgrade === undefined) return undefined;
+    const { host, port } = context.destination;
+    return this.#policy.messagesOf(host, port, this.#upgradeOf(context).path);
+  }
+
+  /** Path and query of an upgrade, which every message on it is judged with. */
+  #upgradeOf(context: RequestContext): UpgradeFacts {
+    return context.stateOf(this, () => {
+      const target = targetOf(context, { judgesRequests: true });
+      // Under on_error: observe even what has no single reading was let through.
+      const { path, query } = "refused" in target ? { path: context.pathname, query: "" } : target;
+      return { path, query: parseQuery(query) };
+    });
+  }
+
+  #factsOf({ flow, destination }: RequestContext): ConnectFacts | undefined {
+    const caller = this.#callerOf(flow.client.process);
+    if (caller === undefined) return undefined;
+    const { host, port } = destination;
+    const { caller: name } = flow.client;
+    return { host, port, ...caller, ...(name === undefined ? {} : { caller: name }) };
   }
 
   #judgeRequest(
@@ -176,7 +224,14 @@ class EgressPolicy implements Plugin {
         context.rewritePath(path + target.query);
       return answer;
     };
-    return readsBodies(needs) ? readBodyFacts(context, needs, query).then(judge) : judge({});
+    if (readsBodies(needs)) return readBodyFacts(context, needs, query).then(judge);
+    // What may not be asked in a message may not be asked in the query of a plain GET either.
+    const isOperation =
+      context.upgrade === undefined &&
+      needs.protocols.has("websocket") &&
+      policy.messagesOf(facts.host, facts.port, path)?.areOperations === true &&
+      hasGraphqlQuery(query);
+    return judge(isOperation ? { graphql: graphqlFacts(context, "there is no body", query) } : {});
   }
 
   #answer(
@@ -246,6 +301,12 @@ class EgressPolicy implements Plugin {
   }
 }
 
+/** What every message of one connection has in common. */
+interface UpgradeFacts {
+  readonly path: string;
+  readonly query: QueryFacts;
+}
+
 function denialCode({ code }: PolicyDecision): string {
   if (code === "malformed") return "request.malformed";
   return code === "body-too-large" ? "request.body-too-large" : "policy.forbidden";
@@ -254,7 +315,7 @@ function denialCode({ code }: PolicyDecision): string {
 /** The path that rules are asked about, or why there is none; as it came where no rule is about requests. */
 function targetOf(
   context: RequestContext,
-  { judgesRequests }: InspectionNeeds,
+  { judgesRequests }: Pick<InspectionNeeds, "judgesRequests">,
 ): { readonly path: string; readonly query: string } | { readonly refused: string } {
   const { path, pathname } = context;
   if (!judgesRequests) return { path: pathname, query: path.slice(pathname.length) };

@@ -47,7 +47,7 @@ export async function readBodyFacts(
 }
 
 /** A parsed body, or why there is none. */
-type Json = { readonly value: unknown } | string;
+export type Json = { readonly value: unknown } | string;
 
 function jsonOf(context: RequestContext, bytes: Buffer): Json {
   if (bytes.length === 0) return "the body is empty";
@@ -106,7 +106,8 @@ function callOf(message: Extract<RpcMessage, { readonly method: string }>): RpcC
   return typeof tool === "string" ? { method, tool } : "a call of a tool does not name it";
 }
 
-function graphqlFacts(context: RequestContext, json: Json, query: QueryFacts): GraphqlFacts {
+/** The operations of a request whose body is `json`. */
+export function graphqlFacts(context: RequestContext, json: Json, query: QueryFacts): GraphqlFacts {
   const refuse = (error: string): GraphqlFacts => ({ operations: [], error });
   let requests: readonly unknown[];
   if (context.method === "GET") {
@@ -132,7 +133,8 @@ function graphqlFacts(context: RequestContext, json: Json, query: QueryFacts): G
 const idKeys = ["id", "documentId", "queryId"];
 const queryKeys = ["query", "operationName", "extensions", ...idKeys];
 
-function hasGraphqlQuery(query: QueryFacts): boolean {
+/** Whether the query of a request might name an operation. */
+export function hasGraphqlQuery(query: QueryFacts): boolean {
   return query === "unreadable" || queryKeys.some((key) => query.has(key));
 }
 
@@ -152,7 +154,8 @@ function requestOfQuery(query: QueryFacts): Readonly<Record<string, unknown>> | 
   return { ...request, extensions: parsed.value };
 }
 
-function operationOf(request: unknown): GraphqlOperation | string {
+/** One operation as a GraphQL client sends it: `{query, operationName, extensions, …}`; a text says why it cannot be read. */
+export function operationOf(request: unknown): GraphqlOperation | string {
   if (!isObject(request)) return "an operation is not an object";
   const known = new Set(queryKeys.map(foldedName));
   for (const key of Object.keys(request)) {

@@ -19,7 +19,7 @@ export interface MadePolicy {
 }
 
 /** What this proxy does for the features of the format that policy/ alone cannot enforce. */
-const support: Support = { allowedIps: true, tlsSkip: true, webSocketMessages: false };
+const support: Support = { allowedIps: true, tlsSkip: true };
 
 /** Problems that one Error spells out. */
 const maxListed = 50;
@@ -36,7 +36,11 @@ export function makePolicy(config: EgressPolicyConfig, fileText?: string): MadeP
   const notes: Notes = { errors: [], warnings: [] };
   const rules = makeRules(config, dialect, fileText, notes);
   const { allow, deny } = config;
-  const { allowlist, problems } = readAllowlist({ allow, deny });
+  const { allowlist, problems } = readAllowlist({
+    allow,
+    deny,
+    headMatchesGet: config.head_matches_get,
+  });
   note(problems, undefined, notes);
   const { errors, warnings } = notes;
   if (errors.length > maxListed) {

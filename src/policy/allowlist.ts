@@ -12,6 +12,7 @@ import { parseHostSyntax } from "./host-syntax.ts";
 import { Node } from "./node.ts";
 import { type Locate, type Problem, Problems } from "./problem.ts";
 import type { ConnectFacts, RequestFacts } from "./request-facts.ts";
+import { websocketText } from "./rule.ts";
 import { readGlob } from "./rule-reader.ts";
 
 /** One item of a list. */
@@ -33,6 +34,8 @@ interface Item {
 export interface AllowlistSource {
   readonly allow?: unknown;
   readonly deny?: unknown;
+  /** Whoever names GET means HEAD too (RFC 9110 section 9.3.2); true when absent. */
+  readonly headMatchesGet?: boolean;
   readonly locate?: Locate;
 }
 
@@ -53,7 +56,8 @@ export function readAllowlist(source: AllowlistSource): AllowlistResult {
     return items.flatMap((item, index) => readItem(item, `${key}[${index}]`, globs) ?? []);
   };
   const [allow, deny] = [read("allow"), read("deny")];
-  const allowlist = problems.hasErrors ? undefined : new Allowlist(allow, deny);
+  const { headMatchesGet = true } = source;
+  const allowlist = problems.hasErrors ? undefined : new Allowlist(allow, deny, headMatchesGet);
   return { allowlist, problems: problems.list };
 }
 
@@ -106,6 +110,9 @@ function readPlace(node: Node, label: string): Pick<Item, "host" | "ports"> | un
 function readMethod(node: Node): string | undefined {
   const method = node.string();
   if (method === undefined) return undefined;
+  if (method.toUpperCase() === websocketText) {
+    return node.error("messages of WebSocket connections are judged by network_policies only");
+  }
   return /^[\w!#$%&'*+.^`|~-]+$/.test(method)
     ? method.toUpperCase()
     : node.error("is no method name");
@@ -125,8 +132,10 @@ export class Allowlist {
   readonly isEmpty: boolean;
   readonly #allow = new HostIndex<Item>();
   readonly #deny = new HostIndex<Item>();
+  readonly #headMatchesGet: boolean;
 
-  constructor(allow: readonly Item[], deny: readonly Item[]) {
+  constructor(allow: readonly Item[], deny: readonly Item[], headMatchesGet: boolean) {
+    this.#headMatchesGet = headMatchesGet;
     this.isEmpty = allow.length === 0;
     for (const item of allow) this.#allow.add(item.host, item);
     for (const item of deny) this.#deny.add(item.host, item);
@@ -136,7 +145,7 @@ export class Allowlist {
   denies(facts: ConnectFacts | RequestFacts): PolicyDecision | undefined {
     const items = matching(this.#deny, facts);
     const hit = items.find((item) =>
-      "method" in facts ? selects(item, facts, "deny") : !isAboutRequests(item),
+      "method" in facts ? this.#selects(item, facts, "deny") : !isAboutRequests(item),
     );
     if (hit === undefined) return undefined;
     return {
@@ -191,9 +200,21 @@ export class Allowlist {
     const denial = this.denies(facts);
     if (denial !== undefined) return denial;
     const allowed = matching(this.#allow, facts);
-    const hit = allowed.find((item) => selects(item, facts, "allow"));
+    const hit = allowed.find((item) => this.#selects(item, facts, "allow"));
     if (hit === undefined) return notListed(facts);
     return { ...listed(facts, hit), grant: this.#grant(facts, allowed) };
+  }
+
+  #selects(item: Item, { method, path }: RequestFacts, side: "allow" | "deny"): boolean {
+    // A server may read an encoded slash as a slash, so that no pattern can be asked about such a path.
+    const isUnclear = path.includes("\0") || (item.paths.length > 0 && /%2f/i.test(path));
+    const asked = method.toUpperCase();
+    const alsoGet = asked === "HEAD" && this.#headMatchesGet;
+    const isMethod =
+      item.methods.length === 0 ||
+      item.methods.some((one) => one === asked || one === "*" || (one === "GET" && alsoGet));
+    if (!isMethod || isUnclear) return isMethod && side === "deny";
+    return item.paths.length === 0 || item.paths.some((glob) => glob.matches(path));
   }
 }
 
@@ -211,18 +232,6 @@ function matching(index: HostIndex<Item>, facts: ConnectFacts): readonly Item[] 
 
 function isAboutRequests(item: Item): boolean {
   return item.methods.length > 0 || item.paths.length > 0;
-}
-
-/** HEAD answers as GET does (RFC 9110 section 9.3.2), so that whoever names GET means both. */
-function selects(item: Item, { method, path }: RequestFacts, side: "allow" | "deny"): boolean {
-  // A server may read an encoded slash as a slash, so that no pattern can be asked about such a path.
-  const isUnclear = path.includes("\0") || (item.paths.length > 0 && /%2f/i.test(path));
-  const asked = method.toUpperCase();
-  const isMethod =
-    item.methods.length === 0 ||
-    item.methods.some((one) => one === asked || one === "*" || (one === "GET" && asked === "HEAD"));
-  if (!isMethod || isUnclear) return isMethod && side === "deny";
-  return item.paths.length === 0 || item.paths.some((glob) => glob.matches(path));
 }
 
 function placeOf(facts: ConnectFacts | RequestFacts): string {

@@ -24,6 +24,14 @@ export interface InspectionNeeds {
   readonly bodyLimitBytes: number;
 }
 
+/** How messages on one path of a destination are judged. */
+export interface MessageNeeds {
+  /** Every message is a GraphQL operation, or belongs to the protocol that carries them. */
+  readonly areOperations: boolean;
+  /** The longest GraphQL message that any of the endpoints reads. */
+  readonly bodyLimitBytes: number;
+}
+
 /**
  * Judges by both parts: `deny` of the list first, then the document, and the list's `allow` for hosts that the
  * document does not name at all.
@@ -72,6 +80,21 @@ export class CombinedPolicy {
     }
     const isListed = this.#parts.allowlist?.judgesRequestsOf(host, port) ?? false;
     return { judgesRequests: protocols.size > 0 || isListed, protocols, bodyLimitBytes };
+  }
+
+  /** What has to be known of a WebSocket's messages; undefined where every message may pass. */
+  messagesOf(host: string, port: number, path: string): MessageNeeds | undefined {
+    let needs: MessageNeeds | undefined;
+    for (const { endpoint } of this.#parts.rules?.endpointsOf(host, port) ?? []) {
+      const { inspection, selector, pathGlob } = endpoint;
+      const isOnPath = selector === undefined || selector.matches(path) || pathGlob?.matches(path);
+      if (inspection?.judgesMessages !== true || isOnPath !== true) continue;
+      needs = {
+        areOperations: inspection.judgesOperations || needs?.areOperations === true,
+        bodyLimitBytes: Math.max(inspection.bodyLimitBytes, needs?.bodyLimitBytes ?? 0),
+      };
+    }
+    return needs;
   }
 
   evaluateConnect(facts: ConnectFacts): PolicyDecision {

@@ -9,8 +9,6 @@ export interface Support {
   readonly allowedIps: boolean;
   /** Somebody leaves a connection of a `tls: skip` endpoint unopened. */
   readonly tlsSkip: boolean;
-  /** Somebody shows client messages of WebSocket connections to the policy. */
-  readonly webSocketMessages: boolean;
 }
 
 /** What an endpoint is read with. */
@@ -27,5 +25,4 @@ export type EndpointFields = ReadonlyMap<string, Node>;
 export const fullSupport: Support = Object.freeze({
   allowedIps: true,
   tlsSkip: true,
-  webSocketMessages: true,
 });

@@ -26,6 +26,8 @@ export interface Inspection {
   readonly allowsAllMethods: boolean;
   /** Rules of a WebSocket endpoint select GraphQL operations, so that every message must be one. */
   readonly judgesOperations: boolean;
+  /** Some connection that a WebSocket endpoint lets through may have messages that its rules do not allow. */
+  readonly judgesMessages: boolean;
 }
 
 /** One endpoint as read from a policy. */

@@ -50,7 +50,6 @@ export function readInspection(
   const deny = readDeny(fields, label, { ...rules, side: "deny" });
   const judgesOperations =
     protocol === "websocket" && [...allow, ...deny].some((rule) => rule.kind === "graphql");
-  checkMessages(node, { allow, deny, protocol, judgesOperations }, context);
   return {
     protocol,
     enforcement: readEnforcement(node, fields, context),
@@ -62,6 +61,8 @@ export function readInspection(
     strictToolNames: mcp.strictToolNames,
     allowsAllMethods: mcp.allowsAllMethods,
     judgesOperations,
+    judgesMessages:
+      protocol === "websocket" && readsMessages(node, { allow, deny, judgesOperations }),
   };
 }
 
@@ -231,25 +232,17 @@ function readRegistered(fields: EndpointFields): Inspection["registered"] {
   return new Map();
 }
 
-/** Messages of a WebSocket are either judged as requests or as GraphQL operations. */
-function checkMessages(
+/** Whether messages have to be read: they are judged either as requests or as GraphQL operations. */
+function readsMessages(
   node: Node,
-  inspection: Pick<Inspection, "allow" | "deny" | "protocol" | "judgesOperations">,
-  { support }: EndpointContext,
-): void {
-  const { allow, deny, protocol, judgesOperations } = inspection;
-  if (protocol !== "websocket") return;
+  { allow, deny, judgesOperations }: Pick<Inspection, "allow" | "deny" | "judgesOperations">,
+): boolean {
   if (judgesOperations && [...allow, ...deny].some(selectsText)) {
     node.error(
       `${websocketText} rules exclude GraphQL operation rules: a message is one or the other`,
     );
   }
-  const needsMessages = judgesOperations || deny.some(selectsText) || !allowsEveryMessage(allow);
-  if (needsMessages && !support.webSocketMessages) {
-    node.error(
-      "messages of WebSocket connections are not judged here, only the upgrade is: the rules must allow every message, as access: read-write, access: full or a rule with method '*' does",
-    );
-  }
+  return judgesOperations || deny.some(selectsText) || !allowsEveryMessage(allow);
 }
 
 function selectsText(rule: Rule): boolean {

@@ -3,10 +3,12 @@ import type { Duplex } from "node:stream";
 import type { ProxyError } from "../errors.ts";
 import type { BodyBudget } from "../http/body.ts";
 import type { HeaderList } from "../http/headers.ts";
+import type { Denial } from "../pipeline/decision.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Downstream } from "./downstream.ts";
 import type { FlowRecorder } from "./finish.ts";
 import type { Runtime } from "./runtime.ts";
+import type { MessageGate } from "./message-gate.ts";
 import type { StallWatch } from "./stall-watch.ts";
 import type { TunnelRegistry } from "./tunnel-registry.ts";
 import type { ConfirmCaptured } from "./tunnel-request.ts";
@@ -45,6 +47,13 @@ export interface ExchangeRequest {
 /** An exchange that may turn into a tunnel. */
 export interface UpgradeRequest {
   readonly protocol: string;
-  /** Takes both connections over; resolves when they are closed. */
-  switchTo(head: string[], socket: Duplex, signal: AbortSignal): Promise<void>;
+  /** Takes both connections over; resolves when they are closed, with the refusal of a message if there was one. */
+  switchTo(head: string[], socket: Duplex, terms: SwitchTerms): Promise<Denial | undefined>;
+}
+
+/** What a connection that changed its protocol is carried under. */
+export interface SwitchTerms {
+  readonly signal: AbortSignal;
+  /** Present where each message of the client has to be judged. */
+  readonly gate: MessageGate | undefined;
 }

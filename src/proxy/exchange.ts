@@ -61,7 +61,7 @@ class Exchange {
   #refused = false;
   #cancelled = false;
   #switched: Promise<void> | undefined;
-  /** Set for an upgrade that the outbound chain judges. */
+  /** Set for an upgrade. */
   readonly #tunnel: UpgradedTunnel | undefined;
 
   constructor(services: ExchangeServices, request: ExchangeRequest) {
@@ -83,7 +83,7 @@ class Exchange {
       upgrade: request.upgrade?.protocol,
     });
     this.#tunnel =
-      inbound || request.upgrade === undefined
+      request.upgrade === undefined
         ? undefined
         : new UpgradedTunnel(services.tunnels, this.#context, this.#pipeline);
     this.#ended = new Promise((resolve) => {
@@ -191,6 +191,8 @@ class Exchange {
       confirming.then(() => this.#send(permit, buffered)).catch((error) => this.#fail(error));
       return;
     }
+    const maxMessageBytes = runtime.limits.maxBodyBytes;
+    if (!this.#skipped) this.#tunnel?.permitted({ maxMessageBytes, ...this.#services });
     this.#context.trace?.sent();
     const sentAt = performance.now();
     this.#upstream = new UpstreamRequest({
@@ -258,15 +260,19 @@ class Exchange {
 
   #switch(headers: string[], socket: Duplex): void {
     const { upgrade } = this.#request;
-    if (upgrade === undefined) {
+    if (upgrade === undefined || this.#tunnel === undefined) {
       socket.destroy();
       this.#fail(
         new ProxyError("upstream.bad-response", "the upstream switched protocols unasked"),
       );
       return;
     }
-    const carried = upgrade.switchTo(headers, socket, this.#cancellation.signal);
-    this.#switched = (this.#tunnel?.during(carried) ?? carried).catch((error: unknown) => {
+    const told = (refused: Denial | undefined): void => {
+      this.#denial ??= refused;
+      this.#refused ||= refused !== undefined;
+    };
+    const carried = this.#tunnel.carry(upgrade, headers, socket).then(told);
+    this.#switched = carried.catch((error: unknown) => {
       // The upstream's fields or a client that has just left: nobody took the connection over.
       socket.destroy();
       const { destination } = this.#request.flow;

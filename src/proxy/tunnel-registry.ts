@@ -13,6 +13,8 @@ export interface OpenTunnel {
   readonly judgedBy: JudgedBy;
   /** Its requests are judged one by one. */
   readonly isBridged?: boolean;
+  /** Each message of its client is shown to the chain that let it be opened. */
+  readonly readsMessages?: boolean;
   cut(reason: CutReason): void;
 }
 
@@ -104,9 +106,11 @@ export class TunnelRegistry {
 }
 
 async function isPermitted(
-  { facts, isBridged = false }: OpenTunnel,
+  { facts, judgedBy, isBridged = false, readsMessages = false }: OpenTunnel,
   pipeline: Pipeline,
 ): Promise<boolean> {
+  // Its messages go on being shown to the old chain, which is not asked any more.
+  if (readsMessages && pipeline !== judgedBy.pipeline) return false;
   const { flow, stage, method, path, host, headers, hasBody, cancellation, upgrade } = facts;
   const context = new RequestContext({
     flow,
@@ -122,7 +126,8 @@ async function isPermitted(
   try {
     const verdict = await pipeline.runRequest(context, { deferDefault: isBridged });
     const isSeen = isBridged || context.tunnelTerms.mustInspect === undefined;
-    return "permit" in verdict && isSeen;
+    const isRead = readsMessages || upgrade === undefined || !pipeline.messages.areNeeded(context);
+    return "permit" in verdict && isSeen && isRead;
   } catch {
     // A failure of a check is a refusal.
     return false;

@@ -1,12 +1,14 @@
-/** A request that turned into a tunnel: the client is told, and both connections are spliced. */
+/** A request that turned into a tunnel: the client is told, and both connections are spliced, or judged by message. */
 import type { ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { IdleSweeper } from "../net/idle-sweeper.ts";
 import { splice } from "../net/splice.ts";
+import type { Denial } from "../pipeline/decision.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { UpgradeRequest } from "./exchange-request.ts";
+import type { SwitchTerms, UpgradeRequest } from "./exchange-request.ts";
+import { carryJudged, type JudgedResult } from "./judged-web-socket.ts";
 
 interface UpgradeParts {
   readonly protocol: string;
@@ -33,7 +35,7 @@ export function upgradeOf(parts: ClientUpgrade): UpgradeRequest {
   const { client, response, protocol, head } = parts;
   return {
     protocol,
-    async switchTo(headers: string[], upstream: Duplex, signal: AbortSignal): Promise<void> {
+    async switchTo(headers: string[], upstream: Duplex, terms: SwitchTerms) {
       const lines = [
         "HTTP/1.1 101 Switching Protocols",
         "Connection: Upgrade",
@@ -43,7 +45,7 @@ export function upgradeOf(parts: ClientUpgrade): UpgradeRequest {
         lines.push(`${headers[i]}: ${headers[i + 1]}`);
       response.detachSocket(client);
       client.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
-      await carry(parts, client, upstream, { signal, head });
+      return carry(parts, client, upstream, { ...terms, head });
     },
   };
 }
@@ -53,14 +55,14 @@ export function streamUpgrade(parts: StreamUpgrade): UpgradeRequest {
   const { stream, protocol } = parts;
   return {
     protocol,
-    async switchTo(headers: string[], upstream: Duplex, signal: AbortSignal): Promise<void> {
+    async switchTo(headers: string[], upstream: Duplex, terms: SwitchTerms) {
       const fields: Record<string, string> = {};
       for (let i = 0; i + 1 < headers.length; i += 2) {
         const name = (headers[i] ?? "").toLowerCase();
         if (name !== "sec-websocket-accept") fields[name] = headers[i + 1] ?? "";
       }
       stream.respond({ ...fields, ":status": 200 });
-      await carry(parts, stream, upstream, { signal, head: Buffer.alloc(0) });
+      return carry(parts, stream, upstream, { ...terms, head: Buffer.alloc(0) });
     },
   };
 }
@@ -69,16 +71,16 @@ async function carry(
   parts: UpgradeParts,
   client: Duplex,
   upstream: Duplex,
-  { signal, head }: { readonly signal: AbortSignal; readonly head: Buffer },
-): Promise<void> {
+  { gate, signal, head }: SwitchTerms & { readonly head: Buffer },
+): Promise<Denial | undefined> {
   parts.metrics.tunnels.opened();
   const openedAt = performance.now();
-  const result = await splice(client, upstream, {
-    idleTimeoutMs: parts.idleTimeoutMs,
-    sweeper: parts.idle,
-    signal,
-    head,
-  });
+  const options = { idleTimeoutMs: parts.idleTimeoutMs, sweeper: parts.idle, signal, head };
+  const result: JudgedResult =
+    gate === undefined
+      ? await splice(client, upstream, options)
+      : await carryJudged(client, upstream, { ...options, gate });
   const seconds = (performance.now() - openedAt) / 1_000;
   parts.metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, result.reason);
+  return result.denial;
 }

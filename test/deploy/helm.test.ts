@@ -253,6 +253,25 @@ describe.skipIf(!hasHelm)("a gateway", () => {
     expect(env["HTTPS_PROXY"]).toBe("http://10.96.0.200:8081");
   });
 
+  test("lets agents ask the node's DNS and no pod, where only its address is given", () => {
+    const labels = ["podLabels", "namespaceLabels"].map((key) => `networkPolicy.dns.${key}=null`);
+    const manifests = withSets(...labels, "networkPolicy.dns.ipBlocks[0]=169.254.20.10/32");
+    for (const name of ["-agent", "-gateway"]) {
+      const rules = one(manifests, "NetworkPolicy", name).spec?.egress ?? [];
+      const dns = rules.filter(({ ports }) => ports?.some(({ port }) => port === 53));
+      expect(dns.map(({ to }) => to)).toEqual([[{ ipBlock: { cidr: "169.254.20.10/32" } }]]);
+    }
+  });
+
+  test.each(["null", "true", "1e3"])(
+    "selects its own pods when the release is called %s",
+    (name) => {
+      const { stdout } = spawnSync("helm", ["template", name, chart], { encoding: "utf8" });
+      const service = ofKind(manifestsOf(stdout), "Service")[0];
+      expect(service?.spec).toMatchObject({ selector: { "app.kubernetes.io/instance": name } });
+    },
+  );
+
   test("is an inbound one, too, for the agent's Service", () => {
     const manifests = example("gateway-full");
     expect(fileOf(manifests)).toMatchObject({
@@ -542,6 +561,16 @@ describe.skipIf(!hasHelm)("what is refused, and with which words", () => {
     ["topology=gateway", /topology/],
     ["nonsense=1", /additional properties 'nonsense' not allowed/],
     ["proxy.uid=0", /uid/],
+    // Where a rule of a NetworkPolicy names no ports or no labels, it means all of them.
+    ["networkPolicy.dns.ports=null", /networkPolicy\.dns\.ports.*opens all of them/],
+    ["networkPolicy.egress.internet.ports=null", /egress\.internet\.enabled: false/],
+    ["topology=sidecar,networkPolicy.egress.internet.ports=null", /internet\.enabled: false/],
+    ["networkPolicy.dns.podLabels=null", /networkPolicy\.dns\.podLabels.*every pod/],
+    ["networkPolicy.dns.namespaceLabels=null", /networkPolicy\.dns\.namespaceLabels.*every/],
+    [
+      "networkPolicy.dns.namespaceLabels=null,networkPolicy.dns.podLabels=null",
+      /networkPolicy\.dns\.ipBlocks/,
+    ],
   ])("%s", (sets, words) => {
     const { status, err } = helm(chart, "--set", sets);
     expect(status).not.toBe(0);

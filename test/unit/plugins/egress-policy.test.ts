@@ -26,6 +26,7 @@ afterEach(() => {
 });
 
 interface Shape {
+  readonly upgrade?: string;
   readonly to?: string;
   readonly method?: string;
   readonly path?: string;
@@ -57,6 +58,7 @@ function contextOf(stage: "connect" | "request", shape: Shape): RequestContext {
     }),
     hasBody: body !== undefined,
     cancellation: new Cancellation(),
+    upgrade: shape.upgrade,
   });
   if (body !== undefined) {
     context.content.load(Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
@@ -562,29 +564,28 @@ describe("a policy file", () => {
 });
 
 test.each([
-  [{ access: "full" }, true],
-  [{ access: "read-write" }, true],
-  [{ rules: [{ allow: { method: "*", path: "/chat" } }] }, true],
-  [{ access: "read-only" }, false],
-  [{ rules: [{ allow: { method: "GET", path: "/chat" } }] }, false],
-  [{ rules: [{ allow: { method: "WEBSOCKET_TEXT", path: "/chat" } }] }, false],
-  [{ access: "full", deny_rules: [{ method: "WEBSOCKET_TEXT", path: "/chat" }] }, false],
-  [{ rules: [{ allow: { operation_type: "query" } }] }, false],
-])(
-  "a WebSocket endpoint whose messages would have to be judged is refused: %j",
-  (rules, isRead) => {
-    const socket = {
-      host: "ws.example.com",
-      port: 443,
-      protocol: "websocket",
-      enforcement: "enforce",
-    };
-    const policies = { network_policies: { a: { endpoints: [{ ...socket, ...rules }] } } };
-    const create = (): Plugin => bench.create(egressPolicy, policies);
-    if (isRead) expect(create()).toBeDefined();
-    else expect(create).toThrow("messages of WebSocket connections are not judged here");
-  },
-);
+  [{ access: "full" }, false],
+  [{ access: "read-write" }, false],
+  [{ rules: [{ allow: { method: "*", path: "/chat" } }] }, false],
+  [{ access: "read-only" }, true],
+  [{ rules: [{ allow: { method: "GET", path: "/chat" } }] }, true],
+  [{ rules: [{ allow: { method: "WEBSOCKET_TEXT", path: "/chat" } }] }, true],
+  [{ access: "full", deny_rules: [{ method: "WEBSOCKET_TEXT", path: "/chat" }] }, true],
+  [{ rules: [{ allow: { operation_type: "query" } }] }, true],
+])("messages are read only where a rule is about them: %j", (rules, isRead) => {
+  const socket = {
+    host: "ws.example.com",
+    port: 443,
+    protocol: "websocket",
+    enforcement: "enforce",
+  };
+  const policies = { network_policies: { a: { endpoints: [{ ...socket, ...rules }] } } };
+  const plugin = bench.create(egressPolicy, policies);
+  const shape = { to: "ws.example.com:443", path: "/chat" };
+  const upgrade = contextOf("request", { ...shape, upgrade: "websocket" });
+  expect(plugin.needsMessages?.(upgrade)).toBe(isRead);
+  expect(plugin.needsMessages?.(contextOf("request", shape))).toBe(false);
+});
 
 test("a configuration without any policy, or with one that is wrong, is refused", () => {
   expect(problemsOf(egressPolicy, {})).toEqual([

@@ -97,13 +97,10 @@ describe("what this proxy does not enforce is refused with a reason", () => {
   });
 
   test("and so are features that nobody around it supports", () => {
-    const support = { allowedIps: false, tlsSkip: false, webSocketMessages: false };
+    const support = { allowedIps: false, tlsSkip: false };
     const plain = { host: "a.example.com", port: 443 };
     expect(errorsOf(read({ ...plain, allowed_ips: ["10.0.0.0/8"] }, { support }))).toHaveLength(1);
     expect(errorsOf(read({ ...plain, tls: "skip" }, { support }))).toHaveLength(1);
-    const messages = { ...rest, protocol: "websocket", access: "read-only" };
-    expect(errorsOf(read(messages, { support }))).toHaveLength(1);
-    expect(errorsOf(read(messages))).toEqual([]);
   });
 
   test("but a switch that is off says what is so anyway", () => {

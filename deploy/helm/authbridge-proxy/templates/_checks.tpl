@@ -14,6 +14,7 @@
 {{- include "ab.checkAgents" . -}}
 {{- include "ab.checkAuthority" . -}}
 {{- include "ab.checkConfig" . -}}
+{{- include "ab.checkPolicy" . -}}
 {{- if $v.inbound.enabled -}}
 {{- if not $v.inbound.backend -}}
 {{- fail (printf "inbound.enabled needs inbound.backend: %s" (ternary "the URL of the agent's Service, such as http://my-agent.agents.svc:8000" "the agent in the same pod, such as http://127.0.0.1:8000" (ne $isGateway ""))) -}}
@@ -104,4 +105,27 @@
 {{- $pipeline := default dict $config.pipeline -}}
 {{- if hasKey $pipeline "outbound" }}{{ fail "config.pipeline.outbound is decided by the chart: set outbound" }}{{ end -}}
 {{- if hasKey $pipeline "inbound" }}{{ fail "config.pipeline.inbound is decided by the chart: set inbound" }}{{ end -}}
+{{- end -}}
+
+{{/* A rule of a NetworkPolicy that names no ports, no labels or no peers means all of them. */}}
+{{- define "ab.checkPolicy" -}}
+{{- if include "ab.hasPolicies" . -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- $dns := $policy.dns -}}
+{{- if not $dns.ports -}}
+{{- fail "networkPolicy.dns.ports needs a port: a rule without ports opens all of them" -}}
+{{- end -}}
+{{- if and $policy.egress.internet.enabled (not $policy.egress.internet.ports) -}}
+{{- fail "networkPolicy.egress.internet.ports needs a port: a rule without ports opens all of them; networkPolicy.egress.internet.enabled: false opens none" -}}
+{{- end -}}
+{{- if and $dns.namespaceLabels (not $dns.podLabels) -}}
+{{- fail "networkPolicy.dns.podLabels needs a label: without one every pod of the namespace is taken for DNS" -}}
+{{- end -}}
+{{- if and $dns.podLabels (not $dns.namespaceLabels) -}}
+{{- fail "networkPolicy.dns.namespaceLabels needs a label: without one every namespace can have pods that are taken for DNS" -}}
+{{- end -}}
+{{- if not (or $dns.podLabels $dns.ipBlocks) -}}
+{{- fail "networkPolicy.dns needs namespaceLabels and podLabels, or networkPolicy.dns.ipBlocks: a rule that names nobody opens DNS ports everywhere" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

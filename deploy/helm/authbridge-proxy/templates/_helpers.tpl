@@ -14,14 +14,14 @@
 {{- end -}}
 
 {{- define "ab.selector" -}}
-app.kubernetes.io/name: {{ include "ab.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "ab.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: proxy
 {{- end -}}
 
 {{- define "ab.labels" -}}
-app.kubernetes.io/name: {{ include "ab.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "ab.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -95,7 +95,7 @@ capabilities:
 {{- if ne .namespace .root.Release.Namespace }}
 namespaceSelector:
   matchLabels:
-    kubernetes.io/metadata.name: {{ .namespace }}
+    kubernetes.io/metadata.name: {{ .namespace | quote }}
 {{- end }}
 podSelector:
   matchLabels:

@@ -2,12 +2,14 @@
 {{- define "ab.dnsRule" -}}
 {{- $dns := .Values.networkPolicy.dns -}}
 - to:
+    {{- if $dns.podLabels }}
     - namespaceSelector:
         matchLabels:
           {{- toYaml $dns.namespaceLabels | nindent 10 }}
       podSelector:
         matchLabels:
           {{- toYaml $dns.podLabels | nindent 10 }}
+    {{- end }}
     {{- range $dns.ipBlocks }}
     - ipBlock: { cidr: {{ . | quote }} }
     {{- end }}
