@@ -30,7 +30,13 @@ export async function check(command: ServeCommand): Promise<number> {
 async function checkFile(command: ServeCommand): Promise<number> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
   if (!loaded.ok) return refuse(await rejectedProblems(loaded));
-  const log = createLogger("silent");
+  const told: string[] = [];
+  const log = createLogger("warn", {
+    write: (line) => {
+      const warning = policyWarningOf(line);
+      if (warning !== undefined) told.push(warning);
+    },
+  });
   const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
   let chain: ChainPlan | undefined;
   try {
@@ -57,6 +63,7 @@ async function checkFile(command: ServeCommand): Promise<number> {
   }
   for (const warning of loaded.warnings)
     process.stderr.write(`warning: ${formatProblem(warning)}\n`);
+  for (const warning of told) process.stderr.write(`warning: ${warning}\n`);
   for (const warning of chain?.warnings ?? [])
     process.stderr.write(`warning: upstream_proxy: ${warning}\n`);
   const shown =
@@ -65,6 +72,12 @@ async function checkFile(command: ServeCommand): Promise<number> {
       : { ...loaded.config, upstream_proxy_status: { spec: chain.view } };
   process.stdout.write(`${JSON.stringify(redact(shown), null, 2)}\n`);
   return 0;
+}
+
+/** What a plugin would log at the start about its policy: rules that never match, entries that admit everybody. */
+function policyWarningOf(line: string): string | undefined {
+  const { warning } = JSON.parse(line) as { readonly warning?: unknown };
+  return typeof warning === "string" ? warning : undefined;
 }
 
 /** Those that failed are problems of the file by now. */
