@@ -33,6 +33,7 @@ async function checkFile(command: ServeCommand): Promise<number> {
   const log = createLogger("silent");
   const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
   let chain: ChainPlan | undefined;
+  const doubts: string[] = [];
   try {
     const definitions = await definitionsFor(loaded);
     const built = await buildRuntime(
@@ -44,6 +45,7 @@ async function checkFile(command: ServeCommand): Promise<number> {
         ownListeners: new OwnListeners(),
         carried: new CarriedState(),
         definitions,
+        onWarning: (instance, message) => void doubts.push(`${instance}: ${message}`),
         acceptance: new ChainAcceptance(log, metrics),
       },
       { start: false, probe: command.probe === "always" },
@@ -57,6 +59,7 @@ async function checkFile(command: ServeCommand): Promise<number> {
   }
   for (const warning of loaded.warnings)
     process.stderr.write(`warning: ${formatProblem(warning)}\n`);
+  for (const doubt of doubts) process.stderr.write(`warning: ${doubt}\n`);
   for (const warning of chain?.warnings ?? [])
     process.stderr.write(`warning: upstream_proxy: ${warning}\n`);
   const shown =

@@ -368,3 +368,15 @@ describe("policy suggest", () => {
     expect(ended.stderr).toContain("127.0.0.1:1 does not answer");
   });
 });
+
+test("check prints the warnings about a policy", async () => {
+  const endpoint = { host: "api.example.com", port: 443, protocol: "rest", access: "read-only" };
+  const config = { network_policies: { api: { endpoints: [endpoint] } } };
+  const path = await put("audit.yaml", {
+    listener: { roles: ["forward"] },
+    ...outbound({ name: "egress-policy", config }),
+  });
+  const checked = await runProgram(["check", "--config", path]);
+  expect(checked.code).toBe(0);
+  expect(checked.stderr).toMatch(/^warning: egress-policy: .*no enforcement is written/m);
+});
