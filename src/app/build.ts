@@ -47,8 +47,6 @@ export interface BuildServices {
   readonly otlp?: OtlpGate | undefined;
   /** Where the chain through upstream proxies is told of; absent where nothing is served. */
   readonly acceptance?: ChainAcceptance;
-  /** Hears of doubtful configurations, by the instance of a plugin; absent where the log is read. */
-  onWarning?(instance: string, message: string): void;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
   /** Absent where sessions are off, and where nothing is going to flow. */
@@ -315,8 +313,5 @@ function pluginDeps(
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),
-    ...(services.onWarning === undefined
-      ? {}
-      : { warn: (message) => services.onWarning?.(instance, message) }),
   };
 }

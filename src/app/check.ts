@@ -30,10 +30,15 @@ export async function check(command: ServeCommand): Promise<number> {
 async function checkFile(command: ServeCommand): Promise<number> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
   if (!loaded.ok) return refuse(await rejectedProblems(loaded));
-  const log = createLogger("silent");
+  const told: string[] = [];
+  const log = createLogger("warn", {
+    write: (line) => {
+      const warning = policyWarningOf(line);
+      if (warning !== undefined) told.push(warning);
+    },
+  });
   const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
   let chain: ChainPlan | undefined;
-  const doubts: string[] = [];
   try {
     const definitions = await definitionsFor(loaded);
     const built = await buildRuntime(
@@ -45,7 +50,6 @@ async function checkFile(command: ServeCommand): Promise<number> {
         ownListeners: new OwnListeners(),
         carried: new CarriedState(),
         definitions,
-        onWarning: (instance, message) => void doubts.push(`${instance}: ${message}`),
         acceptance: new ChainAcceptance(log, metrics),
       },
       { start: false, probe: command.probe === "always" },
@@ -59,7 +63,7 @@ async function checkFile(command: ServeCommand): Promise<number> {
   }
   for (const warning of loaded.warnings)
     process.stderr.write(`warning: ${formatProblem(warning)}\n`);
-  for (const doubt of doubts) process.stderr.write(`warning: ${doubt}\n`);
+  for (const warning of told) process.stderr.write(`warning: ${warning}\n`);
   for (const warning of chain?.warnings ?? [])
     process.stderr.write(`warning: upstream_proxy: ${warning}\n`);
   const shown =
@@ -68,6 +72,12 @@ async function checkFile(command: ServeCommand): Promise<number> {
       : { ...loaded.config, upstream_proxy_status: { spec: chain.view } };
   process.stdout.write(`${JSON.stringify(redact(shown), null, 2)}\n`);
   return 0;
+}
+
+/** What a plugin would log at the start about its policy: rules that never match, entries that admit everybody. */
+function policyWarningOf(line: string): string | undefined {
+  const { warning } = JSON.parse(line) as { readonly warning?: unknown };
+  return typeof warning === "string" ? warning : undefined;
 }
 
 /** Those that failed are problems of the file by now. */

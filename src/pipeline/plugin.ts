@@ -82,8 +82,6 @@ export interface PluginDeps {
   carry<T extends object>(key: string, make: () => T): T;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
-  /** Hears of what is doubtful in the configuration, besides the log; present where a file is only checked. */
-  warn?(this: void, message: string): void;
   /** Says that the instance permits something else than before: open tunnels are judged again. */
   changed(): void;
 }

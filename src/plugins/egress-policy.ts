@@ -98,10 +98,7 @@ class EgressPolicy implements Plugin {
 
   #make(text?: string): CombinedPolicy {
     const { policy, warnings } = makePolicy(this.#config, text);
-    for (const warning of warnings) {
-      this.#deps.log.warn({ warning }, "policy warning");
-      this.#deps.warn?.(warning);
-    }
+    for (const warning of warnings) this.#deps.log.warn({ warning }, "policy warning");
     this.#deps.count("policy_loaded");
     return policy;
   }

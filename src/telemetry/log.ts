@@ -25,7 +25,10 @@ const childSecrets = [
  *
  * `destination` is a file descriptor (2 is stderr), or a {@link LogDestination} that the caller closes at the end.
  */
-export function createLogger(level: LogLevel, destination: number | LogDestination = 2): Logger {
+export function createLogger(
+  level: LogLevel,
+  destination: number | Pick<LogDestination, "write"> = 2,
+): Logger {
   return pino(
     {
       level,

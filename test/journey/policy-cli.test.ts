@@ -177,6 +177,19 @@ describe("explain", () => {
     ]);
   });
 
+  test("check warns of rules that do not do what they seem to, as the start does", async () => {
+    const endpoints = [{ host: "a.example.com", port: 443, access: "full" }];
+    const file = settings(
+      outbound({ name: "egress-policy", config: { network_policies: { a: { endpoints } } } }),
+    );
+    const { code, stderr } = await runProgram(["check", "--config", await put("inert.yaml", file)]);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(
+      /^warning: .*network_policies\.a\b.*without binaries admits any process/m,
+    );
+    expect(stderr).toMatch(/^warning: .*access/m);
+  });
+
   test("wrong settings of a plugin are told in the words of the rest of the file", async () => {
     const path = await put(
       "words.yaml",
@@ -367,16 +380,4 @@ describe("policy suggest", () => {
     expect(ended.code).toBe(1);
     expect(ended.stderr).toContain("127.0.0.1:1 does not answer");
   });
-});
-
-test("check prints the warnings about a policy", async () => {
-  const endpoint = { host: "api.example.com", port: 443, protocol: "rest", access: "read-only" };
-  const config = { network_policies: { api: { endpoints: [endpoint] } } };
-  const path = await put("audit.yaml", {
-    listener: { roles: ["forward"] },
-    ...outbound({ name: "egress-policy", config }),
-  });
-  const checked = await runProgram(["check", "--config", path]);
-  expect(checked.code).toBe(0);
-  expect(checked.stderr).toMatch(/^warning: egress-policy: .*no enforcement is written/m);
 });
