@@ -112,3 +112,19 @@ test.each([
   expect(allowlist).toBeUndefined();
   expect(problems.map(({ message }) => message).join("\n")).toContain(words);
 });
+
+test.each([
+  [true, "allow", "deny"],
+  [false, "deny", "allow"],
+])("a list that names GET means HEAD too: %s", (headMatchesGet, listed, refused) => {
+  const allow = [{ host: "api.test", methods: ["GET"] }, "open.test"];
+  const deny = [{ host: "open.test", methods: ["GET"] }];
+  const lists = list({ allow, deny, headMatchesGet });
+  expect(request(lists, "api.test", "/", "HEAD")).toBe(listed);
+  expect(request(lists, "open.test", "/", "HEAD")).toBe(refused);
+});
+
+test("a list cannot name the messages of a WebSocket", () => {
+  const { problems } = readAllowlist({ allow: [{ host: "a.test", methods: ["WEBSOCKET_TEXT"] }] });
+  expect(problems[0]?.message).toContain("network_policies only");
+});
