@@ -9,6 +9,7 @@ import { type CommandEnding, runCommand } from "./child-command.ts";
 import { clientEnvironment, type TrustFiles } from "./client-environment.ts";
 import { commandFile, refuseCommand } from "./command-file.ts";
 import type { RunCommand } from "./command-line.ts";
+import { Departure } from "./departure.ts";
 import { OwnInstance } from "./own-instance.ts";
 import { type ProbeFile, writeProbeFile } from "./probe-file.ts";
 import { proxyUrl } from "./proxy-address.ts";
@@ -25,12 +26,14 @@ interface Prepared {
 /** Resolves with the exit code of the command, 128 and its signal, or 2 where no proxy could be started for it. */
 export async function runBehindProxy(command: RunCommand): Promise<number> {
   const directory = await mkdtemp(join(tmpdir(), "authbridge-run-"));
+  const departure = new Departure(directory);
   try {
     const prepared = await prepare(command, directory);
     if (typeof prepared === "number") return prepared;
-    return await serveCommand(command, prepared, directory);
+    return await serveCommand(command, prepared, { directory, departure });
   } finally {
     await rm(directory, { recursive: true, force: true });
+    departure.close();
   }
 }
 
@@ -66,7 +69,7 @@ function objectionTo({ config }: LoadedConfig): string | undefined {
 async function serveCommand(
   { command }: RunCommand,
   { probe, isBridged }: Prepared,
-  directory: string,
+  { directory, departure }: { readonly directory: string; readonly departure: Departure },
 ): Promise<number> {
   const traffic = new TrafficSummary();
   let instance: OwnInstance;
@@ -86,11 +89,10 @@ async function serveCommand(
     const missing = instance.readiness();
     if (missing !== undefined) note(`the proxy is not ready: ${missing.trim()}`);
     const trust = isBridged ? await trustFiles(directory) : undefined;
-    ending = await runCommand({
-      command,
-      env: { ...process.env, ...Object.fromEntries(clientEnvironment(forward, trust)) },
-      passSignals: passedSignals(),
-    });
+    const env = { ...process.env, ...Object.fromEntries(clientEnvironment(forward, trust)) };
+    ending = await departure.heldFor(() =>
+      runCommand({ command, env, passSignals: passedSignals() }),
+    );
   } finally {
     // The last flows end with the process that made them, and are told when the instance is closed.
     await instance.close();

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { starters } from "../../src/app/command-line.ts";
 import { TestAuthority } from "../support/certs.ts";
+import { eventually } from "../support/eventually.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
 const main = new URL("../../src/main.ts", import.meta.url).pathname;
@@ -158,6 +159,20 @@ network_policies:
     expect(stderr).toMatch(
       /true runs behind http:\/\/127\.0\.0\.1:\d+; watch it at http:\/\/127\.0\.0\.1:\d+\/\n/,
     );
+  });
+
+  test("leaves no key behind when a signal ends it before its command runs", async () => {
+    const made = async (): Promise<string[]> =>
+      (await readdir(join(directory, "tmp"), { recursive: true })).filter((path) =>
+        path.startsWith("authbridge-run-"),
+      );
+    const before = await made();
+    const child = start("run", "--", ...script("setInterval(() => {}, 1000)"));
+    const result = ended(child);
+    await eventually(async () => (await made()).some((path) => path.endsWith("run.yaml")));
+    child.kill("SIGTERM");
+    expect((await result).code).toBe(143);
+    expect(await made()).toEqual(before);
   });
 
   test("leaves no file behind, and nothing listens any more", async () => {
