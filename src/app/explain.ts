@@ -19,6 +19,7 @@ import { addressGuardOf } from "./egress-guard.ts";
 import { explanationText } from "./explain-report.ts";
 import { bindAddressOf } from "./listen-options.ts";
 import type { ExplainCommand } from "./policy-command-line.ts";
+import { printableJson } from "./one-line.ts";
 import { type Probe, readProbe } from "./policy-probe.ts";
 import { type ExplainedProbe, judgeProbe, type ProbeVerdict } from "./policy-verdict.ts";
 import { packageVersion } from "./version.ts";
@@ -33,7 +34,7 @@ export async function explain(command: ExplainCommand): Promise<number> {
     const explained = await withChain(loaded, (chain) => explainProbe(probe, chain, command));
     if (explained === undefined) return 2;
     const text = command.json
-      ? `${JSON.stringify(forJson(explained), null, 2)}\n`
+      ? `${printableJson(forJson(explained), 2)}\n`
       : explanationText(explained);
     process.stdout.write(text);
     return explained.verdict === "deny" ? 1 : 0;

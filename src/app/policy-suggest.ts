@@ -10,6 +10,7 @@ import { suggest, suggestionText } from "../policy/suggest.ts";
 import { policyKeys } from "../plugins/policy-source.ts";
 import { commandFile, refuseCommand } from "./command-file.ts";
 import { bindAddressOf } from "./listen-options.ts";
+import { printableJson } from "./one-line.ts";
 import type { PolicySuggestCommand } from "./policy-command-line.ts";
 
 const timeoutMs = 10_000;
@@ -54,9 +55,7 @@ export async function suggestPolicy(command: PolicySuggestCommand): Promise<numb
     const { config } = loaded;
     const answer = await (command.from === undefined ? askProxy(config) : readSaved(command.from));
     const suggestion = suggest(denialsOf(answer), keysOf(config));
-    const text = command.json
-      ? `${JSON.stringify(suggestion, null, 2)}\n`
-      : suggestionText(suggestion);
+    const text = command.json ? `${printableJson(suggestion, 2)}\n` : suggestionText(suggestion);
     process.stdout.write(text);
     return 0;
   } catch (error) {

@@ -11,6 +11,7 @@ import { builtinPlugins } from "../plugins/index.ts";
 import { createLogger } from "../telemetry/log.ts";
 import { refuseCommand } from "./command-file.ts";
 import { withChain } from "./explain.ts";
+import { printableJson } from "./one-line.ts";
 import type { PolicyTestCommand } from "./policy-command-line.ts";
 import {
   type Expectation,
@@ -41,9 +42,7 @@ export async function testPolicies({ directory, json }: PolicyTestCommand): Prom
     for (const file of files) outcomes.push(...(await runFile(file)));
     if (outcomes.length === 0)
       throw new ProxyError("config.invalid", `${directory} has no YAML file with cases`);
-    process.stdout.write(
-      json ? `${JSON.stringify(outcomes.map(forJson), null, 2)}\n` : table(outcomes),
-    );
+    process.stdout.write(json ? `${printableJson(outcomes.map(forJson), 2)}\n` : table(outcomes));
     return outcomes.every(({ differences }) => differences.length === 0) ? 0 : 1;
   } catch (error) {
     const reason = error instanceof PluginConfigError ? error.message : error;

@@ -17,7 +17,7 @@ import {
   textOf,
   type WireEvent,
 } from "./event-line.ts";
-import { oneLine } from "./one-line.ts";
+import { oneLine, printableJson } from "./one-line.ts";
 import { reachableHost } from "./proxy-address.ts";
 import type { TailCommand } from "./record-arguments.ts";
 
@@ -196,8 +196,7 @@ class Feed {
     }
     const { command, palette } = this.#options;
     if (!isWanted(event, command)) return;
-    // JSON has its control characters escaped.
-    print(command.isJson ? JSON.stringify(event) : eventLine(event, palette));
+    print(command.isJson ? printableJson(event) : eventLine(event, palette));
   }
 }
 

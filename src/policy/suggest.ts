@@ -303,9 +303,12 @@ function note(risks: readonly string[], indent: string, lines: string[]): void {
   if (risks.length > 0) lines.push(`${indent}# risk: ${comment(risks.join("; "))}`);
 }
 
-/** YAML takes JSON strings as they are. */
+/** YAML takes JSON strings as they are. A path is a client's word, and a terminal obeys more than what JSON escapes. */
 function quote(text: string): string {
-  return JSON.stringify(text);
+  return JSON.stringify(text).replaceAll(/[\u007f-\u{10ffff}]/gu, (character) => {
+    const code = (character.codePointAt(0) ?? 0).toString(16);
+    return code.length > 4 ? `\\U${code.padStart(8, "0")}` : `\\u${code.padStart(4, "0")}`;
+  });
 }
 
 function comment(text: string): string {

@@ -347,6 +347,16 @@ describe("policy suggest", () => {
     const empty = await suggest(await put("empty.json", '{"instances":[]}'));
     expect(empty).toMatchObject({ code: 0, stdout: "# nothing to add\n" });
     expect((await suggest(await put("broken.json", "{"))).code).toBe(2);
+    // What a client asked for reaches the operator's terminal as text, and the file as what it was.
+    const [method, asked] = ["GET", "/\u009b2J\u202e/😀"];
+    const sample = { code: "endpoint-not-allowed", method, path: asked };
+    const place = { host: "a.example", port: 443, code: "endpoint-not-allowed", binary: "/x" };
+    const denials = [{ ...place, count: 1, firstSeen: 1, lastSeen: 1, samples: [sample] }];
+    const hostile = await suggest(
+      await put("c1.json", JSON.stringify({ instances: [{ plugin: "p", observed: { denials } }] })),
+    );
+    expect(hostile.stdout).toMatch(/^[\n\u0020-\u007e]+$/);
+    expect(JSON.stringify(parse(hostile.stdout))).toContain(asked);
     expect((await suggest(await put("other.json", "{}"))).stderr).toContain("instances");
     expect((await suggest(join(folder, "absent.json"))).code).toBe(2);
   });
