@@ -158,11 +158,23 @@ async function dial(surface: string, path: string): Promise<Wire> {
 
 async function ask(surface: string, path: string, version = 13): Promise<Wire> {
   const bridged = surface === "bridged HTTP/1.1";
-  const socket = bridged ? await proxy.tls(origin.at(host)) : await proxy.dial();
+  if (!bridged) return askPlainly(await proxy.dial(), path, version);
+  const authority = origin.at(host);
+  return upgrade(await proxy.tls(authority), { target: path, authority, version });
+}
+
+function askPlainly(socket: Duplex, path: string, version = 13): Wire {
+  const authority = `${host}:${plainPort()}`;
+  return upgrade(socket, { target: `http://${authority}${path}`, authority, version });
+}
+
+function upgrade(
+  socket: Duplex,
+  asked: { readonly target: string; readonly authority: string; readonly version: number },
+): Wire {
+  const { target, authority, version } = asked;
   socket.on("error", () => undefined);
   clients.push(socket);
-  const authority = bridged ? origin.at(host) : `${host}:${plainPort()}`;
-  const target = bridged ? path : `http://${authority}${path}`;
   const wire = new Wire(socket);
   wire.send(
     `GET ${target} HTTP/1.1\r\nHost: ${authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
@@ -365,4 +377,37 @@ test("a ws client: large answers come through while messages are judged", async 
     const [data] = (await within("an echo", echoed)) as [Buffer];
     expect(data.length).toBe(size);
   }
+});
+
+describe("another proxy", () => {
+  let other: BridgeProxy;
+  const start = (plugin: object): Parameters<typeof BridgeProxy.start>[0] => ({
+    ports: [],
+    otherwise: "deny",
+    plugins: [plugin],
+  });
+  afterEach(() => other.close());
+
+  test("that changes its rules closes the connections whose messages it reads, with 1012", async () => {
+    other = await BridgeProxy.start(start(policyOf([plainPort()])));
+    const wire = askPlainly(await other.dial(), "/chat/room");
+    await wire.until("\r\n\r\n");
+    wire.send(frame(0x81, "before"));
+    expect((await read(wire))[0]).toBe(1);
+    await other.rewrite(start({ ...policyOf([plainPort()]), id: "changed" }));
+    expect(await closeCode(wire)).toBe(1012);
+    expect(await within("the origin is told", latest().closed)).toBe(1012);
+  });
+
+  test("that only observes records what it would have refused and lets it pass", async () => {
+    const observing = { ...policyOf([plainPort()]), on_error: "observe" };
+    other = await BridgeProxy.start({ ...start(observing), otherwise: "allow" });
+    const wire = askPlainly(await other.dial(), "/read/1");
+    await wire.until("\r\n\r\n");
+    wire.send(frame(0x81, "seen"));
+    expect(await read(wire)).toEqual([1, Buffer.from("seen")]);
+    expect(
+      await other.metric(/authbridge_decisions_total\{.*action="deny".*shadow="true".*\}/),
+    ).toBe(1);
+  });
 });
