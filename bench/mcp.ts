@@ -5,8 +5,8 @@
  */
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { mcpParser } from "../src/plugins/mcp-parser.ts";
-import { toolPolicy } from "../src/plugins/tool-policy.ts";
+import { mcpParser } from "../src/plugins/parsers/mcp.ts";
+import { toolPolicy } from "../src/plugins/tool-policy/plugin.ts";
 import { message, PluginBench } from "../test/support/plugin-bench.ts";
 import { ProxyProcess, settings } from "../test/support/proxy.ts";
 

@@ -8,7 +8,7 @@ import sdk from "@open-policy-agent/opa-wasm";
 import { readBundle, unpackBundle } from "../src/opa/bundle.ts";
 import { WasmEvaluator } from "../src/opa/wasm-evaluator.ts";
 import { compilePolicy } from "../src/opa/wasm-policy.ts";
-import { opa } from "../src/plugins/opa.ts";
+import { opa } from "../src/plugins/opa/plugin.ts";
 import { StubOpa } from "../test/support/opa-server.ts";
 import { message, PluginBench } from "../test/support/plugin-bench.ts";
 

@@ -3,12 +3,12 @@
  * costs no more than its length.
  */
 import { CombinedPolicy } from "../src/policy/combined-policy.ts";
-import { readPolicyDocument } from "../src/policy/document.ts";
-import { Glob } from "../src/policy/glob.ts";
+import { readPolicyDocument } from "../src/policy/file/document.ts";
+import { Glob } from "../src/pattern/glob.ts";
 import type { RequestFacts } from "../src/policy/request-facts.ts";
 import { PolicyRules } from "../src/policy/rules.ts";
 import { stringify } from "yaml";
-import { parsePolicyText } from "../src/plugins/policy-source.ts";
+import { parsePolicyText } from "../src/plugins/egress-policy/source.ts";
 
 const samples = 4_000;
 const rounds = 5;

@@ -3,7 +3,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { format } from "prettier";
-import { printSchema } from "../src/app/print-schema.ts";
+import { printSchema } from "../src/cli/schema.ts";
 import { buildReference } from "./reference.ts";
 
 const root = new URL("../", import.meta.url);

@@ -31,3 +31,5 @@ export function durationMs(text: string): number {
   if (milliseconds === undefined) throw new TypeError("not a duration");
   return milliseconds;
 }
+
+/** The durations of src/duration.ts, under the name by which the rest of the configuration is imported. */

@@ -2,9 +2,9 @@
 /** The process edge: arguments, signals and exit codes. 0 success, 1 failure while running, 2 bad usage or file. */
 // As a whole: an old Node without some of its names has to get as far as the sentence about its age.
 import nodeModule from "node:module";
-import { parseCommand } from "./app/command-line.ts";
-import { nodeProblem } from "./app/node-version.ts";
-import { helpFor, usageFor } from "./app/usage.ts";
+import { parseCommand } from "./cli/command-line.ts";
+import { nodeProblem } from "./cli/version.ts";
+import { helpFor, usageFor } from "./cli/usage.ts";
 
 const tooOld = nodeProblem(process.versions.node);
 if (tooOld !== undefined) {
@@ -21,7 +21,7 @@ switch (command.kind) {
     process.stdout.write(helpFor(argv));
     break;
   case "version": {
-    const { packageVersion } = await import("./app/version.ts");
+    const { packageVersion } = await import("./cli/version.ts");
     process.stdout.write(`authbridge-proxy ${packageVersion()}\n`);
     break;
   }
@@ -30,74 +30,74 @@ switch (command.kind) {
     process.exitCode = 2;
     break;
   case "schema": {
-    const { printSchema } = await import("./app/print-schema.ts");
+    const { printSchema } = await import("./cli/schema.ts");
     process.stdout.write(printSchema());
     break;
   }
   case "check": {
-    const { check } = await import("./app/check.ts");
+    const { check } = await import("./cli/check.ts");
     process.exitCode = await check(command);
     break;
   }
   case "ca": {
-    const { printCa } = await import("./app/ca-command.ts");
+    const { printCa } = await import("./cli/ca.ts");
     process.exitCode = await printCa(command);
     break;
   }
   case "env": {
-    const { printEnvironment } = await import("./app/env-command.ts");
+    const { printEnvironment } = await import("./cli/env.ts");
     process.exitCode = await printEnvironment(command);
     break;
   }
   case "doctor": {
-    const { doctor } = await import("./app/doctor.ts");
+    const { doctor } = await import("./cli/doctor/doctor.ts");
     // A check that ran into its limit may have left a handle open; the report is complete.
     process.exit(await doctor(command));
     break;
   }
   case "run-command": {
-    const { runBehindProxy } = await import("./app/run-command.ts");
+    const { runBehindProxy } = await import("./cli/run.ts");
     // The proxy is closed by now; what a client left open must not hold the exit code back.
     process.exit(await runBehindProxy(command));
     break;
   }
   case "init": {
-    const { writeStarter } = await import("./app/init-command.ts");
+    const { writeStarter } = await import("./cli/init.ts");
     process.exitCode = await writeStarter(command);
     break;
   }
   case "explain": {
-    const { explain } = await import("./app/explain.ts");
+    const { explain } = await import("./cli/rehearsal/explain.ts");
     process.exitCode = await explain(command);
     break;
   }
   case "policy-test": {
-    const { testPolicies } = await import("./app/policy-test.ts");
+    const { testPolicies } = await import("./cli/rehearsal/policy-test.ts");
     process.exitCode = await testPolicies(command);
     break;
   }
   case "policy-suggest": {
-    const { suggestPolicy } = await import("./app/policy-suggest.ts");
+    const { suggestPolicy } = await import("./cli/rehearsal/suggest.ts");
     process.exitCode = await suggestPolicy(command);
     break;
   }
   case "tail": {
-    const { tail } = await import("./app/tail.ts");
+    const { tail } = await import("./cli/tail.ts");
     process.exitCode = await tail(command);
     break;
   }
   case "verify-audit": {
-    const { verifyAudit } = await import("./app/verify-audit.ts");
+    const { verifyAudit } = await import("./cli/verify-audit.ts");
     process.exitCode = await verifyAudit(command);
     break;
   }
   case "demo": {
-    const { demo } = await import("./app/demo.ts");
+    const { demo } = await import("./cli/demo.ts");
     process.exitCode = await demo(command);
     break;
   }
   case "run": {
-    const { run } = await import("./app/run.ts");
+    const { run } = await import("./cli/serve.ts");
     process.exitCode = await run(command);
     break;
   }

@@ -1,7 +1,7 @@
 /** The layers of docs/architecture.md hold, and the check that says so can fail. */
 import { globSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { layers, layerViolations } from "./support/layers.ts";
+import { layerOf, layers, layerViolations } from "./support/layers.ts";
 
 const root = new URL("../src/", import.meta.url).pathname;
 const files = globSync("**/*.ts", { cwd: root });
@@ -14,8 +14,20 @@ test("every source file imports downward only", () => {
   expect(violations).toEqual([]);
 });
 
+/** A flat room that holds more is divided by its nouns (docs/adr/0021-rooms.md). */
+const mostFilesInARoom = 30;
+
+test("no room is crowded", () => {
+  const counts = Map.groupBy(
+    files.filter((file) => !file.startsWith("admin/console/")),
+    (file) => file.slice(0, file.lastIndexOf("/") + 1),
+  );
+  const crowded = [...counts].filter(([, members]) => members.length > mostFilesInARoom);
+  expect(crowded.map(([room]) => room)).toEqual([]);
+});
+
 test("every layer of the table has files", () => {
-  const present = new Set(files.map((file) => file.split("/")[0]?.replace(/\.ts$/, "")));
+  const present = new Set(files.map(layerOf));
   const empty = Object.keys(layers).filter((layer) => !present.has(layer));
   expect(empty).toEqual([]);
 });
@@ -27,6 +39,23 @@ test.each([
     "a plugin that names the dialler",
     "plugins/canary.ts",
     'import { DirectUpstream } from "../upstream/upstream.ts";',
+  ],
+  [
+    "a plugin that names another plugin",
+    "plugins/ibac/canary.ts",
+    'import { opa } from "../opa/plugin.ts";',
+  ],
+  [
+    "an exchange that names a tunnel",
+    "proxy/exchange/canary.ts",
+    'import type { TunnelRequest } from "../tunnel/request.ts";',
+  ],
+  ["assembly that names a command", "app/canary.ts", 'import { check } from "../cli/check.ts";'],
+  ["rules that name their reader", "policy/canary.ts", 'import { Node } from "./file/node.ts";'],
+  [
+    "a room below that climbs into one above",
+    "net/canary.ts",
+    'import { lookUp } from "./kernel/peer-process.ts";',
   ],
   [
     "a plugin that names the dialler's type",
@@ -41,14 +70,23 @@ test.each([
   ["a package of another layer", "net/canary.ts", 'import { Pool } from "undici";'],
   [
     "configuration below app/",
-    "proxy/canary.ts",
-    'import type { Config } from "../config/presets.ts";',
+    "proxy/flow/canary.ts",
+    'import type { Config } from "../../config/presets.ts";',
   ],
-  ["an operator dial from a journey", "proxy/canary.ts", 'export { App } from "../app/app.ts";'],
+  [
+    "an operator dial from a journey",
+    "proxy/flow/canary.ts",
+    'export { App } from "../../app/app.ts";',
+  ],
   [
     "an import over several lines",
     "session/canary.ts",
-    'import {\n  a,\n  b,\n} from "../proxy/exchange.ts";',
+    'import {\n  a,\n  b,\n} from "../proxy/exchange/exchange.ts";',
+  ],
+  [
+    "an import below a comment and another import",
+    "net/canary.ts",
+    '/** What it is. */\nimport { readFileSync } from "node:fs";\nimport { App } from "../app/app.ts";',
   ],
   ["a path that climbs", "net/canary.ts", 'import { x } from "../../bench/run.ts";'],
 ])("refuses %s", (_name, path, source) => {

@@ -13,7 +13,7 @@ import { buildJsonSchema } from "../src/config/json-schema.ts";
 import { loadConfig } from "../src/config/load.ts";
 import { formatProblem } from "../src/config/problem.ts";
 import { errorTable } from "../src/errors.ts";
-import { parseRoutesFile } from "../src/plugins/exchange-routes.ts";
+import { parseRoutesFile } from "../src/plugins/token-exchange/routes.ts";
 import { builtinPlugins } from "../src/plugins/index.ts";
 import { createLogger } from "../src/telemetry/log.ts";
 import { Metrics } from "../src/telemetry/metrics.ts";
@@ -63,7 +63,7 @@ test("docs/errors.md has the error table, in order", () => {
 });
 
 test("every code of static-inject is documented", () => {
-  const source = read("src/plugins/static-inject.ts");
+  const source = read("src/plugins/static-inject/plugin.ts");
   const codes = new Set([...source.matchAll(/"(static-inject\.[a-z-]+)":/g)].map(([, c]) => c));
   const documented = new Set(read("docs/errors.md").match(/static-inject\.[a-z-]+/g));
   expect(codes.size).toBeGreaterThan(3);

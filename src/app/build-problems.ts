@@ -1,8 +1,11 @@
 /** Problems that building found, with the place in the file that they are about. */
-import type { LoadedConfig } from "../config/load.ts";
+import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
+import type { Config } from "../config/presets.ts";
 import { type KeyPath, nearestKey, type Problem } from "../config/problem.ts";
-import type { AssemblyProblem } from "../pipeline/assemble.ts";
+import { needsSpiffe } from "../config/relations.ts";
+import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
+import { definitionsFor, entryOf } from "./definitions.ts";
 
 /** Something wrong with the file that only building could find. */
 export interface BuildProblem {
@@ -43,4 +46,37 @@ export function located(
     ...(issue === undefined ? {} : { issue }),
     ...(knownKeys === undefined ? {} : { knownKeys }),
   }));
+}
+
+/** In the order of the file. */
+export async function rejectedProblems(rejected: RejectedConfig): Promise<readonly Problem[]> {
+  const { rest, problems } = rejected;
+  if (rest === undefined) return problems;
+  const definitions = await definitionsFor(rest);
+  const found = (["inbound", "outbound"] as const).flatMap((direction) => {
+    const entries = rest.config.pipeline[direction].plugins.map(entryOf);
+    return located(direction, chainProblems(entries, definitions));
+  });
+  const all = [...problems, ...buildProblems(rest, found)];
+  return all.sort((a, b) => a.line - b.line || a.column - b.column);
+}
+
+/** A key whose capability is not part of this version. */
+export interface UnavailableKey {
+  readonly path: KeyPath;
+  readonly message: string;
+}
+
+/** Everything in the file that this version would have to ignore. */
+export function unavailableKeys(config: Config): UnavailableKey[] {
+  const found: UnavailableKey[] = [];
+  const refuse = (path: KeyPath, what: string): void => {
+    found.push({ path, message: `${what} is not available in this version` });
+  };
+  if (config.mtls !== undefined) refuse(["mtls"], "mutual TLS between sidecars");
+  // An unused block is inert in the Go program as well (contract 1.1); one that something would use must not be ignored.
+  else if (config.spiffe !== undefined && needsSpiffe(config)) {
+    refuse(["spiffe"], "the Workload API (remove the block and set identity.jwt_svid_file)");
+  }
+  return found;
 }

@@ -1,17 +1,17 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
-import { durationMs } from "../config/duration.ts";
 import type { Config } from "../config/presets.ts";
 import type { KeyPath } from "../config/problem.ts";
 import { sizeBytes } from "../config/size.ts";
+import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
-import { compileSkipHosts, HostMatcher } from "../net/host-pattern.ts";
+import { compileSkipHosts, HostMatcher } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline/plugin.ts";
-import type { Backend, Runtime } from "../proxy/runtime.ts";
-import type { TlsBridge } from "../proxy/tls-bridge.ts";
+import type { Backend, Runtime } from "../proxy/flow/runtime.ts";
+import type { TlsBridge } from "../proxy/flow/tls-bridge.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
@@ -20,19 +20,18 @@ import { OriginPools } from "../upstream/origin-pools.ts";
 import type { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
-import { addressGuardOf } from "./egress-guard.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
+import { type BuildProblem, located, unavailableKeys } from "./build-problems.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
-import { type BuildProblem, located } from "./build-problems.ts";
+import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
+import { type NetworkBase, originTrust, proxyChain } from "./chaining/network.ts";
+import { type ChainPlan, planChain } from "./chaining/plan.ts";
+import { addressGuardOf } from "./egress-guard.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
-import { type NetworkBase, originTrust, proxyChain } from "./chain-network.ts";
-import { type ChainAcceptance, tryChain } from "./chain-acceptance.ts";
-import { entryOf } from "./plugin-entry.ts";
+import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
-import { unavailableKeys } from "./unavailable.ts";
-import { type ChainPlan, planChain } from "./upstream-proxy.ts";
 
 /** What outlives generations. */
 export interface BuildServices {

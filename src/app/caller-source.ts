@@ -3,8 +3,8 @@ import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../config/presets.ts";
-import { credentialText, WatchedFile } from "../plugins/watched-file.ts";
-import { CallerAuthentication, type CallerDirectory } from "../proxy/caller-authentication.ts";
+import { credentialText, WatchedFile } from "../files/watched-file.ts";
+import { CallerAuthentication, type CallerDirectory } from "../proxy/flow/caller-authentication.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { BuildProblem } from "./build-problems.ts";
 

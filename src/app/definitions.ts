@@ -1,10 +1,12 @@
 /** The plugins that a file can name: the built-in ones and those of its `plugin_modules`. */
 import { dirname, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
 import type { LoadedConfig } from "../config/load.ts";
-import { ProxyError } from "../errors.ts";
+import type { Config } from "../config/presets.ts";
+import { ProxyError, messageOf } from "../errors.ts";
+import type { PluginEntry } from "../pipeline/assemble.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import { builtinNames, loadPlugins } from "../plugins/by-name.ts";
-import { loadPluginModules } from "./plugin-modules.ts";
 
 type File = Pick<LoadedConfig, "config" | "path">;
 
@@ -33,4 +35,59 @@ export async function allDefinitions(loaded: File): Promise<readonly AnyPluginDe
     );
   }
   return all;
+}
+
+/** Loads the modules; each exports `plugins`, a list of definitions. Rejects with `config.invalid`. */
+export async function loadPluginModules(
+  paths: readonly string[],
+  baseDirectory: string,
+): Promise<AnyPluginDefinition[]> {
+  const found: AnyPluginDefinition[] = [];
+  for (const path of paths) {
+    const file = resolve(baseDirectory, path);
+    let module: unknown;
+    try {
+      module = await import(pathToFileURL(file).href);
+    } catch (error) {
+      throw new ProxyError(
+        "config.invalid",
+        `plugin_modules: ${path} cannot be loaded: ${messageOf(error)}`,
+        { cause: error },
+      );
+    }
+    const plugins =
+      typeof module === "object" && module !== null && "plugins" in module
+        ? module.plugins
+        : undefined;
+    if (!Array.isArray(plugins) || !plugins.every(isDefinition)) {
+      throw new ProxyError(
+        "config.invalid",
+        `plugin_modules: ${path} does not export "plugins", a list of plugin definitions`,
+      );
+    }
+    found.push(...plugins);
+  }
+  return found;
+}
+
+function isDefinition(value: unknown): value is AnyPluginDefinition {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "name" in value &&
+    typeof value.name === "string" &&
+    "create" in value &&
+    typeof value.create === "function"
+  );
+}
+
+/** Keys that are absent stay absent. */
+export function entryOf(entry: Config["pipeline"]["inbound"]["plugins"][number]): PluginEntry {
+  return {
+    name: entry.name,
+    onError: entry.on_error,
+    allowWeakenedAuth: entry.allow_weakened_auth,
+    ...(entry.id === undefined ? {} : { id: entry.id }),
+    ...(entry.config === undefined ? {} : { config: entry.config }),
+  };
 }

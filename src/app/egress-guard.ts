@@ -1,5 +1,5 @@
 /** The address guard that the `egress` block of a file describes. */
-import { durationMs } from "../config/duration.ts";
+import { durationMs } from "../duration.ts";
 import type { Config } from "../config/presets.ts";
 import { AddressSet, parseCidr } from "../net/address.ts";
 import type { Metrics } from "../telemetry/metrics.ts";

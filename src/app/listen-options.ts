@@ -1,5 +1,5 @@
 /** Addresses and limits of the listeners, from the file's spelling. */
-import { durationMs } from "../config/duration.ts";
+import { durationMs } from "../duration.ts";
 import { parseListenAddress } from "../config/listen-address.ts";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";

@@ -1,5 +1,5 @@
 /** OpenTelemetry of the process, from the `telemetry` block; its packages are loaded only where the file asks for it. */
-import { durationMs } from "../config/duration.ts";
+import { durationMs } from "../duration.ts";
 import type { Config } from "../config/presets.ts";
 import { ProxyError } from "../errors.ts";
 import type { OperatorFetch } from "../pipeline/plugin.ts";

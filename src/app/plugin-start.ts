@@ -1,7 +1,7 @@
 /** Starts the plugins of a generation in order, and undoes it in reverse when one fails. */
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
-import type { Step } from "../pipeline/step.ts";
+import type { Step } from "../pipeline/step-runner.ts";
 import type { Logger } from "../telemetry/log.ts";
 
 /** Rejects with `config.invalid` naming the plugin; the plugins started before it are closed again. */

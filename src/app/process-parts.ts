@@ -1,16 +1,16 @@
 /** What a process makes once and every generation uses. */
 import type { Config } from "../config/presets.ts";
-import { PeerProcesses } from "../net/peer-process.ts";
-import { SocketLookup } from "../net/socket-lookup.ts";
+import { PeerProcesses } from "../net/kernel/peer-process.ts";
+import { SocketLookup } from "../net/kernel/socket-lookup.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
-import { FlowRecorder } from "../proxy/finish.ts";
+import { FlowRecorder } from "../proxy/flow/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
 import { makeOtlpParts, type OtlpParts } from "./otlp-parts.ts";
-import { ChainAcceptance } from "./chain-acceptance.ts";
+import { ChainAcceptance } from "./chaining/acceptance.ts";
 import { makeSessionParts, type SessionParts } from "./session-parts.ts";
 
 /** The parts that outlive reloads. */

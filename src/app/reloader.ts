@@ -4,8 +4,8 @@ import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { FileWatch } from "./file-watch.ts";
-import { rejectedProblems } from "./rejected-problems.ts";
+import { FileWatch } from "../files/file-watch.ts";
+import { rejectedProblems } from "./build-problems.ts";
 import type { ReloadStatus } from "./reload-status.ts";
 
 /** What the reloader needs of the process. */

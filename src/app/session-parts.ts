@@ -1,9 +1,9 @@
 /** The session store of the process and what fills it, from the blocks `session` and `audit`. */
-import { durationMs } from "../config/duration.ts";
+import { durationMs } from "../duration.ts";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
-import { credentialText, WatchedFile } from "../plugins/watched-file.ts";
+import { credentialText, WatchedFile } from "../files/watched-file.ts";
 import { Attribution } from "../session/attribution.ts";
 import { AuditLog, lastLink } from "../session/audit-log.ts";
 import { ContentPolicy } from "../session/content.ts";

@@ -1,14 +1,14 @@
 /** The transparent listener of one process: open, switched off, or not possible here, and what that means for readiness. */
-import { durationMs } from "../config/duration.ts";
+import { durationMs } from "../duration.ts";
 import { parseListenAddress } from "../config/listen-address.ts";
 import type { Config } from "../config/presets.ts";
 import { messageOf } from "../errors.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { TransparentListener } from "../listener/transparent.ts";
-import { loadOriginalDestinations } from "../net/original-destination.ts";
+import { loadOriginalDestinations } from "../net/kernel/original-destination.ts";
 import { OwnDials } from "../net/own-dials.ts";
-import type { BridgeServer } from "../proxy/bridge-server.ts";
-import type { SurfaceServices } from "../proxy/outbound-request.ts";
+import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
+import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
 

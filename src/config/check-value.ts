@@ -3,7 +3,7 @@
  */
 import type { z } from "zod";
 import { wordIssue } from "../schema-words.ts";
-import { parseDuration } from "./duration.ts";
+import { parseDuration } from "../duration.ts";
 import { knownKeys, type KnownKeys } from "./json-schema.ts";
 import { nearestKey, type KeyPath } from "./problem.ts";
 import { relationProblems, type Relation, type Remark } from "./relations.ts";

@@ -6,7 +6,7 @@
  */
 import { isIP } from "node:net";
 import { z } from "zod";
-import { durationPattern, parseDuration } from "./duration.ts";
+import { durationPattern, parseDuration } from "../duration.ts";
 import { listenAddressPattern, parseListenAddress } from "./listen-address.ts";
 import { parseSize, sizePattern } from "./size.ts";
 

@@ -1,6 +1,7 @@
 /** Streams of frames, whatever their format, as those who judge frames read them. */
+import { ProxyError } from "../errors.ts";
 import { type AwsEvent, AwsEventStreamReader } from "./aws-event-stream.ts";
-import { type SseFrame, SseReader } from "./sse.ts";
+import { type SseFrame, SseReader, writeSseFrame } from "./sse.ts";
 
 /** One frame with its bytes; one without `data` carries nothing to judge. */
 export type StreamFrame = SseFrame | AwsEvent;
@@ -26,4 +27,21 @@ export function frameReaderFor(
 ): FrameReader | undefined {
   const [type = ""] = (contentType ?? "").split(";");
   return makers.get(type.trim().toLowerCase())?.({ limitBytes });
+}
+
+/** The frame with other data; its comments, id and retry stay. */
+export function withData(frame: StreamFrame, data: Buffer | undefined): Buffer {
+  if (!("comments" in frame)) {
+    if (data === undefined) return Buffer.alloc(0);
+    throw new ProxyError("internal.fault", "a binary event cannot be given other data");
+  }
+  const { comments, event, id, retry } = frame;
+  const text = writeSseFrame({
+    comments,
+    ...(id === undefined ? {} : { id }),
+    ...(retry === undefined ? {} : { retry }),
+    ...(data === undefined ? {} : { data: data.toString("utf8") }),
+    ...(data === undefined || event === undefined ? {} : { event }),
+  });
+  return Buffer.from(text);
 }

@@ -42,3 +42,19 @@ export function keyOf(...candidates: readonly unknown[]): string {
   }
   return "0";
 }
+
+/** Ends a text that was cut, as in the Go program. */
+export const truncated = "…(truncated)";
+
+/** The text, or its beginning. */
+export function bounded(text: string, maxChars: number): string {
+  return text.length <= maxChars ? text : text.slice(0, maxChars) + truncated;
+}
+
+/**
+ * The form in which two names are one to such a decoder: `Params`, and `paramſ` as well, because Go's encoding/json
+ * folds U+017F to s and U+212A to k.
+ */
+export function foldedName(name: string): string {
+  return name.toUpperCase().toLowerCase();
+}

@@ -1,5 +1,5 @@
 /** JSON-RPC 2.0 as every reader reads it alike: one message or a batch, each told what it is. */
-import { foldedName } from "./member-name.ts";
+import { foldedName } from "./json-access.ts";
 
 /** The id of a request, with its type. */
 export type RpcId = string | number | null;

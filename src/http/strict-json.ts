@@ -4,7 +4,6 @@
  * Parsers differ on duplicate keys, byte order marks, encodings and numbers, and a policy that reads one value while
  * the server reads another is no policy: what could be read in two ways is not read at all (RFC 8259, RFC 7493).
  */
-
 import { isUtf8 } from "node:buffer";
 
 /** A JSON value, or why the text is none that is safe to judge. The reason never quotes the text. */

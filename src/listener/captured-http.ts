@@ -9,14 +9,14 @@ import {
   parseAuthority,
   parseHostHeader,
 } from "../net/destination.ts";
-import { answerLast } from "../proxy/last-answer.ts";
+import { answerLast } from "../proxy/exchange/last-answer.ts";
 import {
   responseFor,
   type Route,
   serveRequest,
   type SurfaceServices,
-} from "../proxy/outbound-request.ts";
-import { upgradeProtocol } from "../proxy/request-head.ts";
+} from "../proxy/exchange/arrival.ts";
+import { upgradeProtocol } from "../proxy/exchange/request-head.ts";
 import type { Captured } from "./captured.ts";
 import type { ListenerHandlers } from "./listener.ts";
 

@@ -1,7 +1,7 @@
 /** Facts of one captured connection: where its client was going, and the check that it did not lie about it. */
 import { parseAddress } from "../net/address.ts";
-import type { SocketEnd } from "../net/socket-table.ts";
-import type { ConfirmCaptured } from "../proxy/tunnel-request.ts";
+import type { SocketEnd } from "../net/kernel/socket-table.ts";
+import type { ConfirmCaptured } from "../proxy/flow/captured.ts";
 
 /** How a name must agree with the address that the client dialled. */
 export type Pin = "strict" | "off";

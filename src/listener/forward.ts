@@ -5,18 +5,18 @@ import { ProxyError } from "../errors.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
 import { parseAbsoluteTarget, parseAuthority } from "../net/destination.ts";
 import { type Client, makeFlow } from "../pipeline/flow.ts";
-import type { BridgeServer } from "../proxy/bridge-server.ts";
+import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import {
   responseFor,
   type Route,
   serveRequest,
   type SurfaceServices,
-} from "../proxy/outbound-request.ts";
-import { answerLast } from "../proxy/last-answer.ts";
-import { denialOf } from "../proxy/reply.ts";
-import { checkFraming, checkHostAgrees, upgradeProtocol } from "../proxy/request-head.ts";
-import { tunnel } from "../proxy/tunnel.ts";
-import { connectAnswers } from "../proxy/tunnel-request.ts";
+} from "../proxy/exchange/arrival.ts";
+import { answerLast } from "../proxy/exchange/last-answer.ts";
+import { denialOf } from "../proxy/flow/reply.ts";
+import { checkFraming, checkHostAgrees, upgradeProtocol } from "../proxy/exchange/request-head.ts";
+import { tunnel } from "../proxy/tunnel/tunnel.ts";
+import { connectAnswers } from "../proxy/tunnel/request.ts";
 import type { ListenerHandlers } from "./listener.ts";
 
 /** Parses what arrives on the forward port and hands it to the journeys. */

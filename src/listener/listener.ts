@@ -4,10 +4,10 @@ import type { AddressInfo, Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../errors.ts";
 import { http } from "../net/node-http.ts";
-import { answerClientError, answerLast } from "../proxy/last-answer.ts";
-import { renderDenial } from "../proxy/reply.ts";
-import { hasBody } from "../proxy/request-head.ts";
-import { Turns } from "../proxy/turns.ts";
+import { answerClientError, answerLast } from "../proxy/exchange/last-answer.ts";
+import { renderDenial } from "../proxy/flow/reply.ts";
+import { hasBody } from "../proxy/exchange/request-head.ts";
+import { Turns } from "../proxy/exchange/turns.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { TlsFront, type TlsMaterial } from "./tls-front.ts";
 

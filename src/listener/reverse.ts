@@ -12,19 +12,19 @@ import {
 import { http } from "../net/node-http.ts";
 import { type Flow, makeFlow } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
-import { Http1Downstream } from "../proxy/downstream.ts";
-import { exchange } from "../proxy/exchange.ts";
-import { inboundUpgrade } from "../proxy/inbound-upgrade.ts";
+import { Http1Downstream } from "../proxy/exchange/downstream.ts";
+import { exchange } from "../proxy/exchange/exchange.ts";
+import { inboundUpgrade } from "../proxy/exchange/inbound-upgrade.ts";
 import {
   refuseMalformed,
   responseFor,
   stallLimits,
   type SurfaceServices,
-} from "../proxy/outbound-request.ts";
-import { upgradeOf } from "../proxy/upgrade.ts";
-import { denialOf } from "../proxy/reply.ts";
-import { answerLast } from "../proxy/last-answer.ts";
-import type { Lease, Runtime } from "../proxy/runtime.ts";
+} from "../proxy/exchange/arrival.ts";
+import { upgradeOf } from "../proxy/exchange/upgrade.ts";
+import { denialOf } from "../proxy/flow/reply.ts";
+import { answerLast } from "../proxy/exchange/last-answer.ts";
+import type { Lease, Runtime } from "../proxy/flow/runtime.ts";
 import type { ListenerHandlers } from "./listener.ts";
 import {
   checkFraming,
@@ -32,7 +32,7 @@ import {
   checkMethod,
   endToEndHeaders,
   upgradeProtocol,
-} from "../proxy/request-head.ts";
+} from "../proxy/exchange/request-head.ts";
 
 interface InboundHead {
   readonly path: string;

@@ -10,7 +10,7 @@ import {
 } from "./plugin.ts";
 import { schemaKeys } from "./schema-keys.ts";
 import { Pipeline, type PipelineOptions } from "./pipeline.ts";
-import type { Step } from "./step.ts";
+import type { Step } from "./step-runner.ts";
 import { wordIssue } from "../schema-words.ts";
 
 /** One entry of `pipeline.<direction>.plugins`. */

@@ -1,5 +1,4 @@
 /** Whether somebody still waits for a message; an AbortSignal is made only for those who ask for one. */
-
 import type { AbortSource } from "../net/abort-source.ts";
 
 /** One for all: an error made at each close would capture a stack each time. */

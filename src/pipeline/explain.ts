@@ -3,7 +3,7 @@ import { messageOf } from "../errors.ts";
 import type { RequestContext } from "./context.ts";
 import { consents, type Decision, type DecisionDetails, type Denial } from "./decision.ts";
 import type { Pipeline } from "./pipeline.ts";
-import type { Step } from "./step.ts";
+import type { Step } from "./step-runner.ts";
 
 /** What one step said, or would do. */
 export interface ExplainedStep {

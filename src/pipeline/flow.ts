@@ -1,6 +1,6 @@
 /** The immutable facts of one connection or request: who came, by which surface, and where it wants to go. */
 import type { Destination } from "../net/destination.ts";
-import type { PeerProcess } from "../net/peer-process.ts";
+import type { PeerProcess } from "../net/kernel/peer-process.ts";
 
 /** Inbound comes to the agent, outbound leaves it. */
 export type Direction = "inbound" | "outbound";

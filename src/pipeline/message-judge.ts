@@ -2,8 +2,7 @@
 import type { RequestContext } from "./context.ts";
 import type { Decision, Denial } from "./decision.ts";
 import type { Message } from "./plugin.ts";
-import type { Step } from "./step.ts";
-import type { StepRunner } from "./step-runner.ts";
+import type { Step, StepRunner } from "./step-runner.ts";
 
 /** Records that one connection leaves: it may have any number of messages. */
 const maxRecorded = 64;

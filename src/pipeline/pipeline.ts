@@ -4,18 +4,24 @@
  * Permit lives in this file because that is what makes it unforgeable: its constructor is closed by a key that
  * never leaves the module, so "default deny before any dial" is checked by the compiler and by the runtime.
  */
-import type { Destination } from "../net/destination.ts";
 import type { AddressSet } from "../net/address.ts";
+import type { Destination } from "../net/destination.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
-import { consents, type Decision, type Denial, type Invocation, type Reply } from "./decision.ts";
+import {
+  consents,
+  type Decision,
+  type Denial,
+  type Invocation,
+  type Reply,
+  type ReplacedFrame,
+  type ResponseVerdict,
+} from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
 import type { Answer, Frame, Outcome } from "./plugin.ts";
-import type { ReplacedFrame, ResponseVerdict } from "./response-verdict.ts";
-import type { Step } from "./step.ts";
-import { StepRunner } from "./step-runner.ts";
+import { StepRunner, type Step } from "./step-runner.ts";
 import type { Hook } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");

@@ -1,11 +1,10 @@
 /** Asks single plugins: a fault is a refusal, a plugin under `observe` changes nothing, and what was said is recorded. */
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { RequestContext } from "./context.ts";
+import type { RequestContext, Stage } from "./context.ts";
 import type { Decision, Invocation, Phase } from "./decision.ts";
 import type { Direction } from "./flow.ts";
-import type { Answer, Outcome } from "./plugin.ts";
-import { cancelledDecision, faultDecision, silent, type Step } from "./step.ts";
+import type { Answer, Outcome, BodyAccess, Plugin } from "./plugin.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
 
 /** What a runner is made with, besides its steps. */
@@ -157,3 +156,34 @@ export class StepRunner {
     }
   }
 }
+
+/** How a refusal or a fault of one step counts. `off` steps are never built. */
+export type OnError = "enforce" | "observe";
+
+/** One configured plugin in its place. */
+export interface Step {
+  readonly name: string;
+  readonly plugin: Plugin;
+  readonly onError: OnError;
+  readonly stages: readonly Stage[];
+  readonly body: BodyAccess;
+}
+
+/** What a step is taken to have said that said nothing; it is not recorded. */
+export const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
+
+/** A fault of a plugin, as its decision: a check that fails is a refusal. */
+export function faultDecision(): Decision {
+  return {
+    action: "deny",
+    reason: "plugin_fault",
+    denial: { code: "plugin.fault", message: "the request could not be checked" },
+  };
+}
+
+/** Nobody waits for an answer any more. */
+export const cancelledDecision: Decision = Object.freeze({
+  action: "deny",
+  reason: "cancelled",
+  denial: { code: "pipeline.cancelled", message: "the client went away" },
+});

@@ -11,16 +11,25 @@ function hidden<Config>(definition: PluginDefinition<Config>): AnyPluginDefiniti
 
 // All of them together are 160 files, with jose, and cost 50 ms and 12 MB of a start that names none of them.
 const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
-  ["jwt-validation", async () => hidden((await import("./jwt-validation.ts")).jwtValidation)],
-  ["token-exchange", async () => hidden((await import("./token-exchange.ts")).tokenExchange)],
-  ["static-inject", async () => hidden((await import("./static-inject.ts")).staticInject)],
-  ["egress-policy", async () => hidden((await import("./egress-policy.ts")).egressPolicy)],
-  ["opa", async () => hidden((await import("./opa.ts")).opa)],
-  ["a2a-parser", async () => hidden((await import("./a2a-parser.ts")).a2aParser)],
-  ["inference-parser", async () => hidden((await import("./inference-parser.ts")).inferenceParser)],
-  ["mcp-parser", async () => hidden((await import("./mcp-parser.ts")).mcpParser)],
-  ["ibac", async () => hidden((await import("./ibac.ts")).ibac)],
-  ["tool-policy", async () => hidden((await import("./tool-policy.ts")).toolPolicy)],
+  [
+    "jwt-validation",
+    async () => hidden((await import("./jwt-validation/plugin.ts")).jwtValidation),
+  ],
+  [
+    "token-exchange",
+    async () => hidden((await import("./token-exchange/plugin.ts")).tokenExchange),
+  ],
+  ["static-inject", async () => hidden((await import("./static-inject/plugin.ts")).staticInject)],
+  ["egress-policy", async () => hidden((await import("./egress-policy/plugin.ts")).egressPolicy)],
+  ["opa", async () => hidden((await import("./opa/plugin.ts")).opa)],
+  ["a2a-parser", async () => hidden((await import("./parsers/a2a.ts")).a2aParser)],
+  [
+    "inference-parser",
+    async () => hidden((await import("./parsers/inference.ts")).inferenceParser),
+  ],
+  ["mcp-parser", async () => hidden((await import("./parsers/mcp.ts")).mcpParser)],
+  ["ibac", async () => hidden((await import("./ibac/plugin.ts")).ibac)],
+  ["tool-policy", async () => hidden((await import("./tool-policy/plugin.ts")).toolPolicy)],
   ...unavailablePlugins.map((definition): [string, Load] => [
     definition.name,
     () => Promise.resolve(hidden(definition)),

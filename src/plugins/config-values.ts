@@ -1,7 +1,7 @@
 /** The kinds of value that plugin configurations share. */
 import { z } from "zod";
 import { durationPattern, parseDuration } from "../duration.ts";
-import { compileHostGlob } from "../net/host-pattern.ts";
+import { compileHostGlob } from "../pattern/host-pattern.ts";
 import { messageOf } from "../errors.ts";
 
 /** An http or https address of a service that the operator runs. */

@@ -4,19 +4,13 @@
  * An item is a host, `host:port`, or `{host, port(s), methods, paths}`; hosts and paths are patterns as in policy
  * files. Items of `deny` beat items of `allow`.
  */
-import { readCallers } from "./callers.ts";
 import type { Grant, PolicyDecision } from "./decision.ts";
-import { type Glob, GlobTable } from "./glob.ts";
+import type { Glob } from "../pattern/glob.ts";
 import { HostIndex } from "./host-index.ts";
-import { parseHostSyntax } from "./host-syntax.ts";
-import { Node } from "./node.ts";
-import { type Locate, type Problem, Problems } from "./problem.ts";
 import type { ConnectFacts, RequestFacts } from "./request-facts.ts";
-import { websocketText } from "./rule.ts";
-import { readGlob } from "./rule-reader.ts";
 
 /** One item of a list. */
-interface Item {
+export interface AllowlistItem {
   /** Place in the configuration, e.g. `allow[2]`. */
   readonly label: string;
   readonly host: string;
@@ -30,111 +24,19 @@ interface Item {
   readonly callers: ReadonlySet<string> | undefined;
 }
 
-/** The two lists as they stand in a configuration; an absent list is an empty one. */
-export interface AllowlistSource {
-  readonly allow?: unknown;
-  readonly deny?: unknown;
-  /** Whoever names GET means HEAD too (RFC 9110 section 9.3.2); true when absent. */
-  readonly headMatchesGet?: boolean;
-  readonly locate?: Locate;
-}
-
-/** The list, or why there is none. */
-export interface AllowlistResult {
-  readonly allowlist: Allowlist | undefined;
-  readonly problems: readonly Problem[];
-}
-
-/** Reads both lists; every problem at once, never throws. */
-export function readAllowlist(source: AllowlistSource): AllowlistResult {
-  const problems = new Problems(source.locate);
-  const globs = new GlobTable();
-  const read = (key: "allow" | "deny"): readonly Item[] => {
-    const value = source[key];
-    if (value === undefined) return [];
-    const items = new Node(value, [key], problems).items();
-    return items.flatMap((item, index) => readItem(item, `${key}[${index}]`, globs) ?? []);
-  };
-  const [allow, deny] = [read("allow"), read("deny")];
-  const { headMatchesGet = true } = source;
-  const allowlist = problems.hasErrors ? undefined : new Allowlist(allow, deny, headMatchesGet);
-  return { allowlist, problems: problems.list };
-}
-
-function readItem(node: Node, label: string, globs: GlobTable): Item | undefined {
-  if (typeof node.value === "string") {
-    const place = readPlace(node, label);
-    return place === undefined
-      ? undefined
-      : { label, ...place, methods: [], paths: [], callers: undefined };
-  }
-  const fields = node.fields({ known: ["host", "port", "ports", "methods", "paths", "callers"] });
-  const hostNode = fields.get("host");
-  if (hostNode === undefined) return node.error("an item needs host");
-  const place = readPlace(hostNode, label);
-  const listed = (key: string): readonly Node[] | undefined => {
-    const list = fields.get(key);
-    const items = list?.items();
-    if (items?.length === 0)
-      list?.error(`'${key}' must not be empty; leave it out to mean every one`);
-    return items;
-  };
-  const one = fields.get("port")?.integer(1, 65_535);
-  const many = listed("ports")?.flatMap((item) => item.integer(1, 65_535) ?? []) ?? [];
-  const methods = listed("methods")?.flatMap((item) => readMethod(item) ?? []) ?? [];
-  const paths = listed("paths")?.flatMap((item) => readPath(item, globs) ?? []) ?? [];
-  const callers = readCallers(fields.get("callers"));
-  if (place === undefined) return undefined;
-  const ports = [...new Set([...place.ports, ...many, ...(one === undefined ? [] : [one])])];
-  return { label, host: place.host, ports, methods, paths, callers };
-}
-
-/** `host`, `host:port` or `[v6]:port`. */
-function readPlace(node: Node, label: string): Pick<Item, "host" | "ports"> | undefined {
-  const written = node.string();
-  if (written === undefined) return undefined;
-  const [, name = written, port] = /^(\[[^\]]*\]|[^:]*):(\d{1,5})$/.exec(written) ?? [];
-  const ports = port === undefined ? [] : [Number(port)];
-  if (ports.some((number) => number < 1 || number > 65_535)) {
-    return node.error("port must be between 1 and 65535");
-  }
-  if (name === "*" || name === "**") {
-    if (label.startsWith("allow")) node.warning("every host is allowed that deny does not name");
-    return { host: "*", ports };
-  }
-  const syntax = parseHostSyntax(name);
-  if (syntax.error !== undefined) return node.error(`host '${name.slice(0, 253)}' ${syntax.error}`);
-  return { host: syntax.host, ports };
-}
-
-function readMethod(node: Node): string | undefined {
-  const method = node.string();
-  if (method === undefined) return undefined;
-  if (method.toUpperCase() === websocketText) {
-    return node.error("messages of WebSocket connections are judged by network_policies only");
-  }
-  return /^[\w!#$%&'*+.^`|~-]+$/.test(method)
-    ? method.toUpperCase()
-    : node.error("is no method name");
-}
-
-function readPath(node: Node, globs: GlobTable): Glob | undefined {
-  const written = node.string();
-  if (written === undefined) return undefined;
-  if (!written.startsWith("/") && written !== "**")
-    return node.error("path must start with '/' or be '**'");
-  return readGlob(node, ["/"], globs);
-}
-
 /** A compiled pair of lists. */
 export class Allowlist {
   /** True when there is no item to allow anything. */
   readonly isEmpty: boolean;
-  readonly #allow = new HostIndex<Item>();
-  readonly #deny = new HostIndex<Item>();
+  readonly #allow = new HostIndex<AllowlistItem>();
+  readonly #deny = new HostIndex<AllowlistItem>();
   readonly #headMatchesGet: boolean;
 
-  constructor(allow: readonly Item[], deny: readonly Item[], headMatchesGet: boolean) {
+  constructor(
+    allow: readonly AllowlistItem[],
+    deny: readonly AllowlistItem[],
+    headMatchesGet: boolean,
+  ) {
     this.#headMatchesGet = headMatchesGet;
     this.isEmpty = allow.length === 0;
     for (const item of allow) this.#allow.add(item.host, item);
@@ -184,7 +86,7 @@ export class Allowlist {
     return { ...listed(facts, first), grant: this.#grant(facts, allowed) };
   }
 
-  #grant(facts: ConnectFacts, allowed: readonly Item[]): Grant {
+  #grant(facts: ConnectFacts, allowed: readonly AllowlistItem[]): Grant {
     const isOpen = allowed.some((item) => !isAboutRequests(item));
     return {
       entries: allowed.map(({ label }) => label),
@@ -205,7 +107,7 @@ export class Allowlist {
     return { ...listed(facts, hit), grant: this.#grant(facts, allowed) };
   }
 
-  #selects(item: Item, { method, path }: RequestFacts, side: "allow" | "deny"): boolean {
+  #selects(item: AllowlistItem, { method, path }: RequestFacts, side: "allow" | "deny"): boolean {
     // A server may read an encoded slash as a slash, so that no pattern can be asked about such a path.
     const isUnclear = path.includes("\0") || (item.paths.length > 0 && /%2f/i.test(path));
     const asked = method.toUpperCase();
@@ -219,9 +121,9 @@ export class Allowlist {
 }
 
 /** The items for a host and port, in the order of the list. */
-function matching(index: HostIndex<Item>, facts: ConnectFacts): readonly Item[] {
+function matching(index: HostIndex<AllowlistItem>, facts: ConnectFacts): readonly AllowlistItem[] {
   const { host, port, caller } = facts;
-  const items: Item[] = [];
+  const items: AllowlistItem[] = [];
   index.forEach(host, (item) => {
     const { ports, callers } = item;
     if (ports.length > 0 && !ports.includes(port)) return;
@@ -230,7 +132,7 @@ function matching(index: HostIndex<Item>, facts: ConnectFacts): readonly Item[] 
   return items;
 }
 
-function isAboutRequests(item: Item): boolean {
+function isAboutRequests(item: AllowlistItem): boolean {
   return item.methods.length > 0 || item.paths.length > 0;
 }
 
@@ -239,7 +141,7 @@ function placeOf(facts: ConnectFacts | RequestFacts): string {
   return "method" in facts ? `${facts.method} ${place}${facts.path}` : place;
 }
 
-function listed(facts: ConnectFacts | RequestFacts, item: Item): PolicyDecision {
+function listed(facts: ConnectFacts | RequestFacts, item: AllowlistItem): PolicyDecision {
   const reason = `${placeOf(facts)} is allowed by ${item.label}`;
   return { effect: "allow", code: "allowed", reason, entry: item.label, rule: item.label };
 }

@@ -1,5 +1,5 @@
 /** Which executables an entry admits: by exact path, or by pattern, of the caller or of any of its ancestors. */
-import type { Glob, GlobTable } from "./glob.ts";
+import type { Glob, GlobTable } from "../pattern/glob.ts";
 
 /** What stands for a caller that could not be identified; no path looks like this and no pattern matches it. */
 export const unresolvedBinary = "<unresolved>";

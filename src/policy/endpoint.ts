@@ -1,6 +1,6 @@
 /** One endpoint of a policy entry: which hosts and ports it opens and which requests may be made there. */
 import type { AddressSet } from "../net/address.ts";
-import type { Glob } from "./glob.ts";
+import type { Glob } from "../pattern/glob.ts";
 import type { InspectedProtocol, Rule } from "./rule.ts";
 
 /** A GraphQL operation that a client may name by its hash or id instead of sending it. */

@@ -1,5 +1,5 @@
 /** Finds what was filed under a host: exact names by map, patterns by the labels after their last wildcard. */
-import { Glob } from "./glob.ts";
+import { Glob } from "../pattern/glob.ts";
 
 interface Filed<T> {
   readonly pattern: Glob;

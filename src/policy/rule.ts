@@ -1,5 +1,5 @@
 /** What one request rule of an endpoint selects: HTTP requests, GraphQL operations or JSON-RPC calls. */
-import type { Glob } from "./glob.ts";
+import type { Glob } from "../pattern/glob.ts";
 
 /** Patterns of which one must match. */
 export type ValueMatcher = readonly Glob[];

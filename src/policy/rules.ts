@@ -7,7 +7,7 @@ import {
   type PolicyDocument,
   type PolicyEntry,
 } from "./endpoint.ts";
-import { GlobTable } from "./glob.ts";
+import { GlobTable } from "../pattern/glob.ts";
 import { HostIndex } from "./host-index.ts";
 import type { ConnectFacts } from "./request-facts.ts";
 

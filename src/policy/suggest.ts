@@ -2,7 +2,7 @@
 import { classifyAddress, isMetadataName, parseAddress } from "../net/address.ts";
 import type { DenialSummary, RequestSample } from "./aggregate.ts";
 import { unresolvedBinary } from "./binary-matcher.ts";
-import { quoteGlob } from "./glob.ts";
+import { quoteGlob } from "../pattern/glob.ts";
 
 /** A rule that would allow one kind of request. */
 export interface SuggestedRule {

@@ -5,14 +5,13 @@
  * the agent carried: the trace, the field, the caller's credential. What nothing ties goes to `default`; nobody guesses by
  * what happened last.
  */
+import { startTrace } from "../http/trace-context.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
-import { intentText, textOf } from "./intent.ts";
 import { assignedMcpSession, type Marks, marksOf } from "./marks.ts";
-import { startTrace } from "../http/trace-context.ts";
-import { Turn, TurnIndex } from "./turn.ts";
+import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
 
 /** The part of the store that attribution needs. */
 export interface AttributedStore {

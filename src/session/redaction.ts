@@ -1,5 +1,4 @@
 /** Takes secrets out of text that strangers wrote, in time linear in its length. */
-
 import { messageOf } from "../errors.ts";
 
 /** What stands in the place of a secret. */

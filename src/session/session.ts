@@ -1,6 +1,6 @@
 /** The bounded record of one session: a ring of events with the user's latest intent kept in front of it. */
 import type { SessionEvent } from "./event.ts";
-import { isUserMessage } from "./intent.ts";
+import { isUserMessage } from "./turn.ts";
 
 /** An event as the store keeps it. */
 export interface StoredEvent {

@@ -1,7 +1,7 @@
 /** The events of recent sessions in memory, bounded by count, age and bytes, and a feed for whoever watches. */
 import type { Clock, Intent } from "../pipeline/plugin.ts";
 import { maxSessionIdLength, type SessionEvent } from "./event.ts";
-import { intentText } from "./intent.ts";
+import { intentText } from "./turn.ts";
 import type { Rekeying } from "./journal.ts";
 import { Session, type StoredEvent } from "./session.ts";
 import { approximateBytes } from "./size.ts";

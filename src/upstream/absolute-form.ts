@@ -3,8 +3,7 @@ import type net from "node:net";
 import { ProxyError } from "../errors.ts";
 import type { AbortSource } from "../net/abort-source.ts";
 import { authenticationFault } from "./connect-dialogue.ts";
-import { hopFault } from "./hop-fault.ts";
-import { basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
+import { hopFault, basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
 import { errors } from "./undici.ts";
 import type { AbsoluteForm, AnswerFields } from "./upstream.ts";
 

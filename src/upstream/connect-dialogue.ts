@@ -1,8 +1,7 @@
 /** CONNECT to an HTTP parent (RFC 9110 section 9.3.6): what is asked, and which answers open a tunnel. */
 import type { ErrorCode, ProxyError } from "../errors.ts";
 import type { Dialogue, Step } from "./dialogue.ts";
-import { hopFault } from "./hop-fault.ts";
-import { basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
+import { hopFault, basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
 
 /** A longer answer is not one to CONNECT. */
 const maxHeadBytes = 16 * 1024;

@@ -10,7 +10,7 @@ import { Readable } from "node:stream";
 import { TLSSocket } from "node:tls";
 import type { Dispatcher } from "./undici.ts";
 import { ProxyError } from "../errors.ts";
-import type { OutgoingRequest } from "./outgoing-request.ts";
+import type { OutgoingRequest } from "./upstream.ts";
 
 /** Limits of the sessions with one origin. Milliseconds; 0 means none. */
 export interface Http2OriginOptions {

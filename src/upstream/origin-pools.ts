@@ -1,15 +1,14 @@
 /** Keep-alive connections to origins: one undici pool per destination, dialled through the Upstream only. */
 import type { Socket } from "node:net";
-import { type Dispatcher, Pool } from "./undici.ts";
 import { ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
-import type { OutgoingRequest } from "./outgoing-request.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import { ParentAnswer } from "./parent-answer.ts";
-import type { AbsoluteForm, Upstream } from "./upstream.ts";
+import { type Dispatcher, Pool } from "./undici.ts";
+import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
 
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */
 export interface OriginPoolsOptions {

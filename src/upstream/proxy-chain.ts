@@ -14,9 +14,8 @@ import { ParentAbsoluteForm } from "./absolute-form.ts";
 import type { AddressGuard } from "./address-guard.ts";
 import { ConnectDialogue } from "./connect-dialogue.ts";
 import { converse, type Dialogue } from "./dialogue.ts";
-import { ofParent } from "./hop-fault.ts";
 import type { OriginTrust } from "./origin-trust.ts";
-import type { ParentProxy } from "./parent-proxy.ts";
+import { ofParent, type ParentProxy } from "./parent-proxy.ts";
 import type { ProxyRoutes } from "./proxy-routes.ts";
 import { Socks5Dialogue } from "./socks5-dialogue.ts";
 import {

@@ -1,7 +1,7 @@
 /** Which destinations go through which parent. */
 import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
-import type { HostMatcher } from "../net/host-pattern.ts";
+import type { HostMatcher } from "../pattern/host-pattern.ts";
 import type { NoProxy } from "../net/no-proxy.ts";
 import type { ParentProxy } from "./parent-proxy.ts";
 

@@ -3,8 +3,7 @@ import { isIP } from "node:net";
 import type { ErrorCode, ProxyError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import type { Dialogue, Step } from "./dialogue.ts";
-import { hopFault } from "./hop-fault.ts";
-import type { ParentProxy } from "./parent-proxy.ts";
+import { hopFault, type ParentProxy } from "./parent-proxy.ts";
 
 const version = 5;
 const noAuthentication = 0;

@@ -1,8 +1,8 @@
 /** The only dialler of the process: a Permit in, a connected socket to a vetted address out. */
 import net from "node:net";
 import { messageOf, ProxyError } from "../errors.ts";
-import type { AdaptiveReader } from "../net/adaptive-reader.ts";
 import type { AbortSource } from "../net/abort-source.ts";
+import type { AdaptiveReader } from "../net/adaptive-reader.ts";
 import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
@@ -234,4 +234,16 @@ function dialError(destination: Destination, cause: unknown): ProxyError {
     `${destination.authority} could not be reached: ${why}`,
     { cause, hop: "tcp" },
   );
+}
+
+/** One request for an origin; headers are a flat list of names and values. */
+export interface OutgoingRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: string[];
+  readonly body: Buffer | AsyncIterable<Buffer> | null;
+  /** Protocol of an `Upgrade`, e.g. `websocket`. */
+  readonly upgrade?: string;
+  /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
+  readonly needsHttp2: boolean;
 }

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { clientEnvironment } from "../../src/app/client-environment.ts";
+import { clientEnvironment } from "../../src/cli/client-environment.ts";
 import {
   containersOf,
   environmentOf,

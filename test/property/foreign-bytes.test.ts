@@ -9,7 +9,7 @@ import { parseStrictJson } from "../../src/http/strict-json.ts";
 import { readKeyDocument } from "../../src/oauth/jwks-document.ts";
 import { readTokenAnswer } from "../../src/oauth/token-answer.ts";
 import { unverifiedClaims } from "../../src/oauth/unverified-claims.ts";
-import { readBearer } from "../../src/plugins/bearer.ts";
+import { readBearer } from "../../src/plugins/credentials/bearer.ts";
 import { Readable } from "node:stream";
 
 const limits = { interruptAfterTimeLimit: 1_500, numRuns: 5_000 };

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { compileHostGlob } from "../../src/net/host-pattern.ts";
+import { compileHostGlob } from "../../src/pattern/host-pattern.ts";
 
 const limits = { interruptAfterTimeLimit: 1500, numRuns: 10_000 };
 const host = fc.string({ unit: fc.constantFrom("a", "b", ".", "-"), maxLength: 12 });

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { compileBypassPaths, compilePathGlob } from "../../src/http/path-glob.ts";
+import { compileBypassPaths, compilePathGlob } from "../../src/pattern/path-pattern.ts";
 import { canonicalPath } from "../../src/http/path.ts";
 
 const limits = { interruptAfterTimeLimit: 1500, numRuns: 20_000 };

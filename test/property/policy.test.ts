@@ -1,9 +1,9 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { readAllowlist } from "../../src/policy/allowlist.ts";
-import { readPolicyDocument } from "../../src/policy/document.ts";
+import { readAllowlist } from "../../src/policy/file/allowlist-reader.ts";
+import { readPolicyDocument } from "../../src/policy/file/document.ts";
 import { evaluateRequest } from "../../src/policy/evaluate.ts";
-import { Glob, quoteGlob } from "../../src/policy/glob.ts";
+import { Glob, quoteGlob } from "../../src/pattern/glob.ts";
 import { parseQuery, type RequestFacts } from "../../src/policy/request-facts.ts";
 import { PolicyRules } from "../../src/policy/rules.ts";
 

@@ -7,7 +7,7 @@ import { Cancellation } from "../../src/pipeline/cancellation.ts";
 import { deny } from "../../src/pipeline/decision.ts";
 import { makeFlow } from "../../src/pipeline/flow.ts";
 import { Permit, Pipeline } from "../../src/pipeline/pipeline.ts";
-import type { Step } from "../../src/pipeline/step.ts";
+import type { Step } from "../../src/pipeline/step-runner.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
 import { AddressGuard } from "../../src/upstream/address-guard.ts";
 import { OwnListeners } from "../../src/upstream/own-listeners.ts";

@@ -1,9 +1,9 @@
 /** What inference-parser records of a call, driven hook by hook. */
 import { frameReaderFor } from "../../src/http/frames.ts";
-import type { InferenceView } from "../../src/inference/view.ts";
+import type { InferenceView } from "../../src/protocols/inference-view.ts";
 import type { RequestContext } from "../../src/pipeline/context.ts";
 import type { Decision } from "../../src/pipeline/decision.ts";
-import { inferenceParser } from "../../src/plugins/inference-parser.ts";
+import { inferenceParser } from "../../src/plugins/parsers/inference.ts";
 import { answered, message, PluginBench } from "./plugin-bench.ts";
 
 /** A call and what came of it. */

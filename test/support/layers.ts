@@ -20,14 +20,50 @@ const dialling = [
   "node:dgram",
 ];
 
-/** One entry per folder, and per file that stands directly in src/. */
+/** What every plugin may use. */
+const pluginImports = [
+  "plugins",
+  "pipeline",
+  "protocols",
+  "opa",
+  "oauth",
+  "policy",
+  "policy/file",
+  "policy/tools",
+  "pattern",
+  "files",
+  "net",
+  "net/kernel",
+  "http",
+  "secret",
+  ...ground,
+];
+const proxyImports = [
+  "pipeline",
+  "session",
+  "upstream",
+  "tlsbridge",
+  "net",
+  "net/kernel",
+  "http",
+  "telemetry",
+  ...ground,
+];
+
+/**
+ * One entry per room: a folder, a folder in a folder, or a file that stands directly in src/. `plugins/*` is every
+ * folder of a plugin: none of them imports another one, but all may import `plugins/credentials` and `plugins/parsers`.
+ */
 export const layers: Readonly<Record<string, Layer>> = {
   errors: { imports: [], packages: [] },
   duration: { imports: [], packages: [] },
   "schema-words": { imports: [], packages: ["zod"] },
   secret: { imports: ["errors"], packages: [] },
-  net: { imports: ground, packages: ["koffi"] },
+  files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  net: { imports: ground, packages: [] },
+  "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
     imports: ["schema-words", ...ground],
     packages: ["zod", "yaml"],
@@ -46,10 +82,14 @@ export const layers: Readonly<Record<string, Layer>> = {
     ],
     forbiddenBuiltins: dialling,
   },
-  inference: { imports: ["http", ...ground], packages: [], forbiddenBuiltins: dialling },
-  policy: { imports: ["net", ...ground], packages: [], forbiddenBuiltins: dialling },
-  toolpolicy: {
-    imports: ["policy", "net", "http", ...ground],
+  policy: { imports: ["net", "pattern", ...ground], packages: [], forbiddenBuiltins: dialling },
+  "policy/file": {
+    imports: ["policy", "net", "pattern", ...ground],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
+  "policy/tools": {
+    imports: ["policy", "net", "http", "pattern", ...ground],
     packages: ["ajv", "re2js"],
     forbiddenBuiltins: dialling,
   },
@@ -61,8 +101,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   pipeline: {
-    imports: ["net", "http", "telemetry", "secret", "schema-words", ...ground],
+    imports: ["net", "net/kernel", "http", "telemetry", "secret", "schema-words", ...ground],
     packages: ["zod"],
+    forbiddenBuiltins: dialling,
+  },
+  protocols: {
+    imports: ["pipeline", "http", ...ground],
+    packages: [],
     forbiddenBuiltins: dialling,
   },
   session: {
@@ -70,47 +115,85 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["re2js"],
     forbiddenBuiltins: dialling,
   },
-  upstream: { imports: ["pipeline", "net", "http", "secret", ...ground], packages: ["undici"] },
+  upstream: {
+    imports: ["pipeline", "pattern", "net", "http", "secret", ...ground],
+    packages: ["undici"],
+  },
   plugins: {
-    imports: [
-      "pipeline",
-      "policy",
-      "toolpolicy",
-      "opa",
-      "oauth",
-      "inference",
-      "net",
-      "http",
-      "secret",
-      ...ground,
-    ],
-    packages: ["zod", "jose", "yaml"],
+    imports: ["plugins/*", "plugins/parsers", "pipeline", "pattern", ...ground],
+    packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
-  proxy: {
+  "plugins/credentials": {
+    imports: pluginImports,
+    packages: ["zod"],
+    forbiddenBuiltins: dialling,
+  },
+  "plugins/parsers": { imports: pluginImports, packages: ["zod"], forbiddenBuiltins: dialling },
+  "plugins/*": {
+    imports: ["plugins/credentials", "plugins/parsers", ...pluginImports],
+    packages: ["zod", "yaml"],
+    forbiddenBuiltins: dialling,
+  },
+  "proxy/flow": { imports: proxyImports, packages: [] },
+  "proxy/exchange": { imports: ["proxy/flow", ...proxyImports], packages: ["undici"] },
+  "proxy/tunnel": { imports: ["proxy/flow", "proxy/exchange", ...proxyImports], packages: [] },
+  listener: {
     imports: [
+      "proxy/flow",
+      "proxy/exchange",
+      "proxy/tunnel",
       "pipeline",
-      "session",
-      "upstream",
-      "tlsbridge",
       "net",
+      "net/kernel",
       "http",
       "telemetry",
       ...ground,
     ],
-    packages: ["undici"],
-  },
-  listener: {
-    imports: ["proxy", "pipeline", "net", "http", "telemetry", ...ground],
     packages: ["http-proxy-3"],
   },
   admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
-  app: { imports: ["*"], packages: ["zod", "yaml"] },
-  main: { imports: ["app", "config", "plugins", "telemetry", ...ground], packages: [] },
+  "app/trust": { imports: ["files", ...ground], packages: [] },
+  "app/chaining": {
+    imports: [
+      "app/trust",
+      "config",
+      "files",
+      "pattern",
+      "net",
+      "secret",
+      "telemetry",
+      "upstream",
+      ...ground,
+    ],
+    packages: ["zod", "yaml"],
+  },
+  app: {
+    imports: [
+      "app/chaining",
+      "app/trust",
+      "admin",
+      "listener",
+      "plugins",
+      "config",
+      "files",
+      "pattern",
+      "secret",
+      "tlsbridge",
+      "oauth",
+      ...["proxy/flow", "proxy/exchange", "proxy/tunnel"],
+      ...proxyImports.filter((name) => name !== "tlsbridge"),
+    ],
+    packages: ["zod", "yaml"],
+  },
+  cli: { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/rehearsal": { imports: ["*"], packages: ["zod", "yaml"] },
+  main: { imports: ["cli", "cli/doctor", "cli/rehearsal", ...ground], packages: [] },
 };
 
 const specifiers =
-  /^(?:import|export)\s*(?:type\s)?(?:[\w*{}\s,$]+?\sfrom\s*)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/g;
+  /^(?:import|export)\s*(?:type\s)?(?:[\w*{}\s,$]+?\sfrom\s*)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/gm;
 
 /** What is wrong with the imports of one file; `path` is relative to src/, e.g. `plugins/x.ts`. */
 export function layerViolations(path: string, source: string): string[] {
@@ -126,10 +209,17 @@ export function layerViolations(path: string, source: string): string[] {
   return violations;
 }
 
-function layerOf(path: string): string {
-  const [first = ""] = path.split("/");
-  return first.replace(/\.ts$/, "");
+/** The room of a file, as the table names it. */
+export function layerOf(path: string): string {
+  const room = path.includes("/")
+    ? path.slice(0, path.lastIndexOf("/"))
+    : path.replace(/\.ts$/, "");
+  if (Object.hasOwn(layers, room)) return room;
+  return room.startsWith("plugins/") ? "plugins/*" : room;
 }
+
+/** Rooms that only a command line may stand above: nothing else looks into them. */
+const commandRooms: ReadonlySet<string> = new Set(["cli", "cli/doctor", "cli/rehearsal"]);
 
 function objection(own: string, layer: Layer, path: string, specifier: string): string | undefined {
   if (specifier.startsWith("node:")) {
@@ -143,13 +233,21 @@ function objection(own: string, layer: Layer, path: string, specifier: string): 
       : (specifier.split("/")[0] ?? "");
     return layer.packages.includes(name) ? undefined : "this package does not belong to this layer";
   }
-  if (!/^(\.\/[\w-]+|\.\.\/[\w-]+|\.\/[\w-]+\/[\w-]+|\.\.\/[\w-]+\/[\w-]+)\.ts$/.test(specifier))
-    return "imports are two levels deep at most";
+  if (!/^(?:\.|\.\.|\.\.\/\.\.)(?:\/[\w-]+){1,3}\.ts$/.test(specifier))
+    return "an import names a file of src/, two folders deep at most";
   const target = new URL(specifier, `file:///src/${path}`).pathname.replace("/src/", "");
   const builtin = target === "net/node-http.ts" ? "node:http" : "";
   if (layer.forbiddenBuiltins?.includes(builtin) === true) return "this layer opens no connections";
   const folder = layerOf(target);
+  if (own === "plugins/*" && folder === "plugins/*" && folderOf(target) !== folderOf(path))
+    return "a plugin does not import another plugin";
+  if (own === "cli" && commandRooms.has(folder) && folder !== "cli")
+    return "the rooms of commands stand above cli/";
   if (folder === own || layer.imports.includes("*") || layer.imports.includes(folder))
     return undefined;
   return `${own}/ stands below ${folder}/`;
+}
+
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
 }

@@ -5,7 +5,7 @@ import { HeaderList } from "../../src/http/headers.ts";
 import { ResponseHalf } from "../../src/pipeline/context.ts";
 import type { Decision } from "../../src/pipeline/decision.ts";
 import type { Plugin } from "../../src/pipeline/plugin.ts";
-import { opa } from "../../src/plugins/opa.ts";
+import { opa } from "../../src/plugins/opa/plugin.ts";
 import { eventually } from "./eventually.ts";
 import { message, type MessageShape, PluginBench } from "./plugin-bench.ts";
 

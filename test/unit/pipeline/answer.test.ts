@@ -2,7 +2,7 @@
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import { Pipeline } from "../../../src/pipeline/pipeline.ts";
-import type { Step } from "../../../src/pipeline/step.ts";
+import type { Step } from "../../../src/pipeline/step-runner.ts";
 import { allow, deny, type Plugin, replaceFrame } from "../../../src/pipeline/plugin.ts";
 import { message } from "../../support/plugin-bench.ts";
 

@@ -1,9 +1,6 @@
 import { describe, expect, test } from "vitest";
-import {
-  type Allowlist,
-  type AllowlistSource,
-  readAllowlist,
-} from "../../../src/policy/allowlist.ts";
+import type { Allowlist } from "../../../src/policy/allowlist.ts";
+import { type AllowlistSource, readAllowlist } from "../../../src/policy/file/allowlist-reader.ts";
 
 function list(source: AllowlistSource): Allowlist {
   const { allowlist, problems } = readAllowlist(source);

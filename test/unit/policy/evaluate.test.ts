@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { unresolvedBinary } from "../../../src/policy/binary-matcher.ts";
 import type { PolicyDecision } from "../../../src/policy/decision.ts";
-import { readPolicyDocument } from "../../../src/policy/document.ts";
+import { readPolicyDocument } from "../../../src/policy/file/document.ts";
 import type { Dialect } from "../../../src/policy/endpoint.ts";
 import { evaluateConnect, evaluateRequest } from "../../../src/policy/evaluate.ts";
 import { parseQuery, type RequestFacts } from "../../../src/policy/request-facts.ts";

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { canonicalTarget } from "../../../src/http/canonical-target.ts";
 import { AddressSet, classifyAddress, parseAddress } from "../../../src/net/address.ts";
 import { parseAbsoluteTarget, parseAuthority } from "../../../src/net/destination.ts";
-import { parseTableEnd } from "../../../src/net/socket-table.ts";
+import { parseTableEnd } from "../../../src/net/kernel/socket-table.ts";
 import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { AddressGuard } from "../../../src/upstream/address-guard.ts";
 import { OwnListeners } from "../../../src/upstream/own-listeners.ts";
@@ -43,14 +43,14 @@ const elsewhere: Readonly<Record<string, string>> = {
   "tunnel-protocol-359": "a ClientHello is read whole: test/unit/net/sniff.test.ts",
   "tunnel-protocol-361": "a ClientHello is read whole: test/unit/net/sniff.test.ts",
   "deny-body-363":
-    "refusals have the form of the AuthBridge contract: test/unit/proxy/reply.test.ts",
+    "refusals have the form of the AuthBridge contract: test/unit/proxy/flow/reply.test.ts",
   "deny-body-365":
-    "refusals have the form of the AuthBridge contract: test/unit/proxy/reply.test.ts",
-  "procfs-369": "test/unit/net/peer-process.test.ts: both addresses match",
-  "procfs-371": "test/unit/net/peer-process.test.ts: ' (deleted)'",
-  "procfs-373": "test/unit/net/peer-process.test.ts: different processes share the socket",
-  "tofu-375": "test/unit/net/peer-process.test.ts: another executable than at first",
-  "tofu-377": "test/unit/net/peer-process.test.ts: an unchanged file is read once",
+    "refusals have the form of the AuthBridge contract: test/unit/proxy/flow/reply.test.ts",
+  "procfs-369": "test/unit/net/kernel/peer-process.test.ts: both addresses match",
+  "procfs-371": "test/unit/net/kernel/peer-process.test.ts: ' (deleted)'",
+  "procfs-373": "test/unit/net/kernel/peer-process.test.ts: different processes share the socket",
+  "tofu-375": "test/unit/net/kernel/peer-process.test.ts: another executable than at first",
+  "tofu-377": "test/unit/net/kernel/peer-process.test.ts: an unchanged file is read once",
 };
 
 test("every vector is a case, or says where it is", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { DenialAggregate, type Denial } from "../../../src/policy/aggregate.ts";
-import { readPolicyDocument } from "../../../src/policy/document.ts";
+import { readPolicyDocument } from "../../../src/policy/file/document.ts";
 import { evaluateConnect, evaluateRequest } from "../../../src/policy/evaluate.ts";
 import { PolicyRules } from "../../../src/policy/rules.ts";
 import { suggest, suggestionText, type Suggestion } from "../../../src/policy/suggest.ts";

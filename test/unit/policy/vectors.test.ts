@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { rangeObjection } from "../../../src/policy/allowed-ips.ts";
-import { readPolicyDocument } from "../../../src/policy/document.ts";
+import { rangeObjection } from "../../../src/policy/file/endpoint-reader.ts";
+import { readPolicyDocument } from "../../../src/policy/file/document.ts";
 import { evaluateConnect, evaluateRequest } from "../../../src/policy/evaluate.ts";
-import { Glob } from "../../../src/policy/glob.ts";
+import { Glob } from "../../../src/pattern/glob.ts";
 import type { RequestFacts } from "../../../src/policy/request-facts.ts";
 import { PolicyRules } from "../../../src/policy/rules.ts";
 import vectors from "../../golden/policy/vectors.json" with { type: "json" };
@@ -18,12 +18,12 @@ const elsewhere: Readonly<Record<string, string>> = {
   smuggling: "framing is judged by http/framing.ts",
   authority: "names are compared by proxy/",
   "tunnel-protocol": "first bytes are judged by net/sniff.ts",
-  "deny-body": "refusals are written by proxy/reply.ts in the form of the AuthBridge contract",
+  "deny-body": "refusals are written by proxy/flow/reply.ts in the form of the AuthBridge contract",
   "identity-relaxed": "there is no switch that ignores the binaries of a file",
   "identity-pr10-030":
     "patterns never match the sentinel here: binaries ['**'] refuse an unknown caller",
-  procfs: "test/unit/net/peer-process.test.ts",
-  tofu: "test/unit/net/peer-process.test.ts",
+  procfs: "test/unit/net/kernel/peer-process.test.ts",
+  tofu: "test/unit/net/kernel/peer-process.test.ts",
 };
 
 interface Case {

@@ -2,7 +2,7 @@ import { pino } from "pino";
 import { expect, test } from "vitest";
 import { allow, type Plugin } from "../../../src/pipeline/plugin.ts";
 import { Pipeline } from "../../../src/pipeline/pipeline.ts";
-import { TunnelRegistry, type TunnelRules } from "../../../src/proxy/tunnel-registry.ts";
+import { TunnelRegistry, type TunnelRules } from "../../../src/proxy/flow/tunnel-registry.ts";
 import { message } from "../../support/plugin-bench.ts";
 
 function pipelineOf(plugin: Plugin): Pipeline {

@@ -1,0 +1,187 @@
+/** Whether the services that plugins depend on answer: key sets, token endpoints and what else they name. */
+import type { LoadedConfig } from "../../config/load.ts";
+import { messageOf } from "../../errors.ts";
+import { JwksSource } from "../../oauth/jwks.ts";
+import type {
+  AnyPluginDefinition,
+  OperatorFetch,
+  PluginDefinition,
+} from "../../pipeline/plugin.ts";
+import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
+import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
+import { createLogger } from "../../telemetry/log.ts";
+import { Metrics } from "../../telemetry/metrics.ts";
+import { OwnListeners } from "../../upstream/own-listeners.ts";
+import { buildRuntime } from "../../app/build.ts";
+import { type BuildProblem, buildProblems } from "../../app/build-problems.ts";
+import { CarriedState } from "../../app/carried-state.ts";
+import { definitionsFor } from "../../app/definitions.ts";
+import { type Finding, fail, pass } from "./report.ts";
+import { packageVersion } from "../version.ts";
+
+/** One configured plugin with the way out that it was given. */
+interface Dependent {
+  readonly plugin: string;
+  readonly instance: string;
+  readonly config: unknown;
+  readonly origins: readonly string[];
+  readonly fetch: OperatorFetch;
+}
+
+/** One question to one service. */
+export interface ServiceCheck {
+  readonly name: string;
+  run(signal: AbortSignal): Promise<Finding>;
+}
+
+/** The pipelines of a file, built but not started, and the checks of what they depend on. */
+export interface BuiltServices {
+  readonly problems: readonly string[];
+  readonly checks: readonly ServiceCheck[];
+  close(): Promise<void>;
+}
+
+const answerLimitMs = 5_000;
+
+/** Builds the pipelines as the start does. The bridge is left out: its CA has a check of its own. */
+export async function buildServices(loaded: LoadedConfig): Promise<BuiltServices> {
+  const dependents: Dependent[] = [];
+  const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
+  const config = {
+    ...loaded.config,
+    tls_bridge: { ...loaded.config.tls_bridge, mode: "disabled" as const },
+  };
+  const services = {
+    log: createLogger("silent"),
+    metrics,
+    ownListeners: new OwnListeners(),
+    carried: new CarriedState(),
+    definitions: (await definitionsFor(loaded)).map((known) => overheard(known, dependents)),
+  };
+  const built = await buildRuntime(config, 0, services, { start: false });
+  if ("problems" in built) {
+    metrics.close();
+    const problems = wordProblems(loaded, built.problems);
+    return { problems, checks: [], close: () => Promise.resolve() };
+  }
+  return {
+    problems: [],
+    checks: dependents.flatMap(checksOf),
+    close: async () => {
+      await built.runtime.close();
+      metrics.close();
+    },
+  };
+}
+
+function wordProblems(loaded: LoadedConfig, problems: readonly BuildProblem[]): string[] {
+  return buildProblems(loaded, problems).map(
+    ({ line, column, keyPath, message }) => `line ${line}:${column} ${keyPath}: ${message}`,
+  );
+}
+
+/** The same definition; what its instances are made with is written down. */
+function overheard(known: AnyPluginDefinition, into: Dependent[]): AnyPluginDefinition {
+  const definition = known as unknown as PluginDefinition;
+  const overhearing: PluginDefinition = {
+    ...definition,
+    create: (config, deps) => {
+      into.push({
+        plugin: definition.name,
+        instance: deps.instance,
+        config,
+        origins: definition.origins?.(config) ?? [],
+        fetch: deps.fetch,
+      });
+      return definition.create(config, deps);
+    },
+  };
+  return overhearing as unknown as AnyPluginDefinition;
+}
+
+function checksOf(dependent: Dependent): ServiceCheck[] {
+  const { plugin, config, origins } = dependent;
+  // The assembler parsed the configuration with the schema of the plugin of this name.
+  if (plugin === "jwt-validation") return [keySetCheck(dependent, config as JwtValidationConfig)];
+  if (plugin === "token-exchange") return tokenChecks(dependent, config as TokenExchangeConfig);
+  return origins.map((origin) => originCheck(dependent, origin));
+}
+
+function keySetCheck({ instance, fetch }: Dependent, config: JwtValidationConfig): ServiceCheck {
+  const location = keyLocationOf(config);
+  const place = "url" in location ? location.url : location.discoveryUrl;
+  return {
+    name: "jwks",
+    run: async () => {
+      const source = new JwksSource({ location, clock: { now: () => Date.now() } });
+      const problem = await new Promise<string | undefined>((resolve) => {
+        source.warm({ call: fetch, onFetch: resolve });
+      });
+      if (problem === undefined) return pass(`${instance}: ${shown(place)} has keys`);
+      return fail(
+        `${instance}: ${shown(place)}: ${problem}`,
+        "set jwks_url to the issuer's key set, and see that this machine reaches it",
+      );
+    },
+  };
+}
+
+function tokenChecks(dependent: Dependent, config: TokenExchangeConfig): ServiceCheck[] {
+  const inline = config.routes.rules.flatMap(({ token_url: url }) => url ?? []);
+  const urls = [...new Set([tokenUrlOf(config), ...inline])];
+  const covered = new Set(urls.map((url) => new URL(url).origin));
+  return [
+    ...urls.map((url) => tokenEndpointCheck(dependent, url)),
+    ...dependent.origins
+      .filter((origin) => !covered.has(origin))
+      .map((origin) => originCheck(dependent, origin)),
+  ];
+}
+
+/** A request without credentials: an endpoint that is one refuses it in the words of RFC 6749 section 5.2. */
+function tokenEndpointCheck({ instance, fetch }: Dependent, url: string): ServiceCheck {
+  return {
+    name: "token",
+    run: async (signal) => {
+      const remedy = "set token_url to the provider's token endpoint";
+      try {
+        const { status } = await fetch(url, {
+          method: "POST",
+          headers: { "content-type": "application/x-www-form-urlencoded" },
+          body: "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange",
+          signal,
+          timeoutMs: answerLimitMs,
+        });
+        const what = `${instance}: ${shown(url)} answered ${status}`;
+        if (status >= 500) return fail(what, "the provider is not well: look at its log");
+        const isEndpoint = ![404, 405, 410].includes(status) && (status < 300 || status >= 400);
+        return isEndpoint ? pass(`${what} to a request without credentials`) : fail(what, remedy);
+      } catch (error) {
+        return fail(`${instance}: ${shown(url)}: ${messageOf(error)}`, remedy);
+      }
+    },
+  };
+}
+
+function originCheck({ instance, fetch }: Dependent, origin: string): ServiceCheck {
+  return {
+    name: "service",
+    run: async (signal) => {
+      try {
+        const { status } = await fetch(`${origin}/`, { signal, timeoutMs: answerLimitMs });
+        return pass(`${instance}: ${origin} answers (${status})`);
+      } catch (error) {
+        return fail(
+          `${instance}: ${origin}: ${messageOf(error)}`,
+          `see that this machine reaches ${origin}, or change the address in the plugin's config`,
+        );
+      }
+    },
+  };
+}
+
+/** Without user information and query, which may hold credentials. */
+function shown(text: string): string {
+  const { origin, pathname } = new URL(text);
+  return `${origin}${pathname}`;
+}

@@ -1,0 +1,20 @@
+/** A connection or request that `explain`, `policy test` and their command lines ask about. */
+
+/** What is asked about, as an author writes it. */
+export interface ProbeSource {
+  /** `host:port` of a CONNECT. */
+  readonly connect?: string;
+  /** An absolute URL instead: `http:` is a plain request, `https:` a CONNECT and the request in it. */
+  readonly url?: string;
+  readonly method?: string;
+  readonly path?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Text of the body. */
+  readonly body?: string;
+  /** Path of the caller's executable; a caller without one is not identified. */
+  readonly binary?: string;
+  /** Executables of its ancestors, nearest first. */
+  readonly ancestors?: readonly string[];
+  /** Authenticated name of the agent. */
+  readonly caller?: string;
+}

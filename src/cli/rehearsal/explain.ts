@@ -1,0 +1,174 @@
+/** `explain`: what would become of a connection or request, who decides it, and what would be attached. */
+import type { LoadedConfig } from "../../config/load.ts";
+import { formatProblem } from "../../config/problem.ts";
+import { messageOf, ProxyError } from "../../errors.ts";
+import { HostMatcher } from "../../pattern/host-pattern.ts";
+import { Cancellation } from "../../pipeline/cancellation.ts";
+import type { Runtime } from "../../proxy/flow/runtime.ts";
+import { createLogger } from "../../telemetry/log.ts";
+import { Metrics } from "../../telemetry/metrics.ts";
+import { Interception } from "../../tlsbridge/interception.ts";
+import type { JudgedAddress } from "../../upstream/address-guard.ts";
+import { OwnListeners } from "../../upstream/own-listeners.ts";
+import { buildRuntime } from "../../app/build.ts";
+import { buildProblems } from "../../app/build-problems.ts";
+import { CarriedState } from "../../app/carried-state.ts";
+import { commandFile, refuseCommand } from "../config-file.ts";
+import { definitionsFor } from "../../app/definitions.ts";
+import { addressGuardOf } from "../../app/egress-guard.ts";
+import { explanationText } from "./report.ts";
+import { bindAddressOf } from "../../app/listen-options.ts";
+import type { ExplainCommand } from "../policy-command-line.ts";
+import { printableJson } from "../event-line.ts";
+import { type Probe, readProbe } from "./probe.ts";
+import { type ExplainedProbe, judgeProbe, type ProbeVerdict } from "./verdict.ts";
+import { packageVersion } from "../version.ts";
+
+/** Prints the explanation; 0: it would pass, 1: it would be refused, 2: the file or the question is wrong. */
+export async function explain(command: ExplainCommand): Promise<number> {
+  try {
+    const loaded = await commandFile(command);
+    if (loaded === undefined) return 2;
+    const probe = readProbe(command.probe);
+    if ("error" in probe) return refuseCommand(probe.error);
+    const explained = await withChain(loaded, (chain) => explainProbe(probe, chain, command));
+    if (explained === undefined) return 2;
+    const text = command.json
+      ? `${printableJson(forJson(explained), 2)}\n`
+      : explanationText(explained);
+    process.stdout.write(text);
+    return explained.verdict === "deny" ? 1 : 0;
+  } catch (error) {
+    return refuseCommand(error);
+  }
+}
+
+/** The outbound side of a file, built and not started. */
+export interface ExplainedChain {
+  readonly loaded: LoadedConfig;
+  readonly runtime: Runtime;
+  readonly metrics: Metrics;
+  readonly bridge: Pick<Interception, "decide"> | undefined;
+}
+
+/** Builds the file without starting it; undefined after its problems were printed. */
+export async function withChain<T>(
+  loaded: LoadedConfig,
+  use: (chain: ExplainedChain) => Promise<T>,
+): Promise<T | undefined> {
+  const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
+  const { tls_bridge: bridge } = loaded.config;
+  // The bridge is left out of the building, as it would make or read keys; which connections it opens is in the file.
+  const config = { ...loaded.config, tls_bridge: { ...bridge, mode: "disabled" as const } };
+  try {
+    const built = await buildRuntime(
+      config,
+      0,
+      {
+        log: createLogger("silent"),
+        metrics,
+        ownListeners: new OwnListeners(),
+        carried: new CarriedState(),
+        definitions: await definitionsFor(loaded),
+      },
+      { start: false },
+    );
+    if ("problems" in built) {
+      for (const problem of buildProblems(loaded, built.problems))
+        process.stderr.write(`${formatProblem(problem)}\n`);
+      return undefined;
+    }
+    const interception =
+      bridge.mode === "enabled"
+        ? new Interception({
+            ports: bridge.ports,
+            passthroughHosts: new HostMatcher(bridge.passthrough_hosts),
+          })
+        : undefined;
+    try {
+      return await use({ loaded, runtime: built.runtime, metrics, bridge: interception });
+    } finally {
+      await built.runtime.close();
+    }
+  } finally {
+    metrics.close();
+  }
+}
+
+async function explainProbe(
+  probe: Probe,
+  chain: ExplainedChain,
+  { resolve }: ExplainCommand,
+): Promise<ExplainedProbe> {
+  const { runtime, bridge } = chain;
+  const { host } = probe.destination;
+  if (runtime.skipHosts.matches(host)) {
+    const skipped: ProbeVerdict = {
+      verdict: "allow",
+      reason: "listener.skip_hosts exempts the host from the chain",
+      stages: [],
+      credentials: [],
+      addressLimits: [],
+    };
+    return vetted(probe, skipped, chain, resolve);
+  }
+  const verdict = await judgeProbe(probe, { pipeline: runtime.outbound, bridge });
+  // A name that policy refuses is not looked up: asking DNS would tell somebody of it.
+  return vetted(probe, verdict, chain, resolve && verdict.verdict !== "deny");
+}
+
+/** Adds what the address guard says. */
+async function vetted(
+  probe: Probe,
+  verdict: ProbeVerdict,
+  { loaded, metrics }: ExplainedChain,
+  resolve: boolean,
+): Promise<ExplainedProbe> {
+  if (!resolve) return { ...verdict, addresses: [] };
+  const guard = addressGuardOf(loaded.config, { ownListeners: listenersOf(loaded), metrics });
+  let addresses: readonly JudgedAddress[];
+  try {
+    addresses = await guard.judge(probe.destination, new Cancellation(), verdict.addressLimits);
+  } catch (error) {
+    const { status, code } =
+      error instanceof ProxyError ? error : { status: 502, code: "internal.fault" };
+    const reason = messageOf(error);
+    return {
+      ...verdict,
+      verdict: "deny",
+      plugin: "address-guard",
+      reason,
+      code,
+      status,
+      addresses: [],
+    };
+  }
+  const refused = addresses.find(({ objection }) => objection !== undefined);
+  if (addresses.some(({ objection }) => objection === undefined)) return { ...verdict, addresses };
+  return {
+    ...verdict,
+    addresses,
+    verdict: "deny",
+    plugin: "address-guard",
+    reason: `${refused?.address ?? probe.destination.host} is a forbidden address, class ${refused?.objection ?? "unresolvable"}: ${refused?.remedy ?? "no answer"}`,
+    code: "upstream.address-forbidden",
+    status: 403,
+  };
+}
+
+/** The addresses that the file names; those with port 0 are not known before the start. */
+function listenersOf({ config }: LoadedConfig): OwnListeners {
+  const own = new OwnListeners();
+  const { listener, stats } = config;
+  const { reverse_proxy_addr: reverse, forward_proxy_addr: forward } = listener;
+  const { session_api_addr: sessions, health_addr: health } = listener;
+  for (const address of [reverse, forward, sessions, health, stats.address]) {
+    const bound = address === undefined ? undefined : bindAddressOf(address);
+    if (bound !== undefined && bound.port > 0) own.add(bound.host, bound.port);
+  }
+  return own;
+}
+
+function forJson({ addressLimits, ...explained }: ExplainedProbe): unknown {
+  return { ...explained, allowedIps: addressLimits.map(String) };
+}

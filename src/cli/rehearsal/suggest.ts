@@ -1,0 +1,162 @@
+/** `policy suggest`: what a running proxy has refused, and the smallest addition to its policy that would allow it. */
+import { readFile } from "node:fs/promises";
+import { get } from "node:http";
+import { text as readAll } from "node:stream/consumers";
+import { z } from "zod";
+import type { Config } from "../../config/presets.ts";
+import { messageOf, ProxyError } from "../../errors.ts";
+import type { DenialSummary } from "../../policy/aggregate.ts";
+import { suggest, suggestionText } from "../../policy/suggest.ts";
+import { policyKeys } from "../../plugins/egress-policy/source.ts";
+import { commandFile, refuseCommand } from "../config-file.ts";
+import { bindAddressOf } from "../../app/listen-options.ts";
+import { printableJson } from "../event-line.ts";
+import type { PolicySuggestCommand } from "../policy-command-line.ts";
+
+const timeoutMs = 10_000;
+const maxBytes = 32 * 1024 * 1024;
+const place = { host: z.string(), port: z.number() };
+const said = { code: z.string(), entry: z.string().optional(), rule: z.string().optional() };
+
+/** The answer of `GET /v1/policy/denials`. */
+const answerSchema = z.object({
+  instances: z.array(
+    z.object({
+      plugin: z.string(),
+      observed: z.object({
+        denials: z.array(
+          z.object({
+            ...place,
+            ...said,
+            binary: z.string(),
+            count: z.number(),
+            firstSeen: z.number(),
+            lastSeen: z.number(),
+            samples: z.array(
+              z.object({
+                ...said,
+                method: z.string(),
+                path: z.string(),
+                protocol: z.string().optional(),
+              }),
+            ),
+          }),
+        ),
+      }),
+    }),
+  ),
+});
+
+/** Prints the addition; 0, also when there is nothing to add. */
+export async function suggestPolicy(command: PolicySuggestCommand): Promise<number> {
+  try {
+    const loaded = await commandFile(command);
+    if (loaded === undefined) return 2;
+    const { config } = loaded;
+    const answer = await (command.from === undefined ? askProxy(config) : readSaved(command.from));
+    const suggestion = suggest(denialsOf(answer), keysOf(config));
+    const text = command.json ? `${printableJson(suggestion, 2)}\n` : suggestionText(suggestion);
+    process.stdout.write(text);
+    return 0;
+  } catch (error) {
+    return refuseCommand(error);
+  }
+}
+
+function denialsOf(text: string): readonly DenialSummary[] {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ProxyError("config.invalid", `the denials are no JSON: ${messageOf(error)}`);
+  }
+  const parsed = answerSchema.safeParse(value);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const where = issue?.path.join(".") ?? "";
+    throw new ProxyError(
+      "config.invalid",
+      `the denials cannot be read: ${where} ${issue?.message ?? ""}`,
+    );
+  }
+  // The codes and protocols are words of this program; an unknown one is told, and never suggested.
+  return parsed.data.instances.flatMap(({ observed }) => observed.denials as DenialSummary[]);
+}
+
+/** Keys that the policy has already, so that a new entry gets another one. */
+function keysOf(config: Config): readonly string[] {
+  return config.pipeline.outbound.plugins
+    .filter(({ name }) => name === "egress-policy")
+    .flatMap(({ config: settings }) => policyKeys(settings));
+}
+
+async function readSaved(from: string): Promise<string> {
+  if (from === "-") return readAll(process.stdin);
+  try {
+    return await readFile(from, "utf8");
+  } catch (error) {
+    throw new ProxyError("config.invalid", `${from}: ${messageOf(error)}`);
+  }
+}
+
+async function secretOf(path: string): Promise<string> {
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (error) {
+    throw new ProxyError("config.invalid", `session.api_secret_file: ${messageOf(error)}`);
+  }
+}
+
+/** Asks the session API of the process that runs with this file. */
+async function askProxy(config: Config): Promise<string> {
+  const address = config.listener.session_api_addr;
+  if (address === undefined)
+    throw new ProxyError(
+      "config.invalid",
+      "session.enabled is false: the running proxy cannot be asked; save its denials and use --from",
+    );
+  const { host, port } = bindAddressOf(address);
+  if (port === 0)
+    throw new ProxyError(
+      "config.invalid",
+      "listener.session_api_addr names no fixed port: save the answer of /v1/policy/denials and use --from",
+    );
+  const secretFile = config.session.api_secret_file;
+  const headers =
+    secretFile === undefined ? {} : { authorization: `Bearer ${await secretOf(secretFile)}` };
+  const reached = host === "" || host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void =>
+      reject(
+        new ProxyError(
+          "upstream.refused",
+          `the session API at ${address} does not answer: ${error.message}`,
+        ),
+      );
+    const request = get(
+      {
+        host: reached,
+        port,
+        path: "/v1/policy/denials",
+        agent: false,
+        headers,
+        timeout: timeoutMs,
+      },
+      (response) => {
+        if (response.statusCode !== 200) {
+          response.resume();
+          fail(new Error(`status ${response.statusCode ?? 0}`));
+          return;
+        }
+        let bytes = 0;
+        response.on("data", (chunk: Buffer) => {
+          bytes += chunk.length;
+          if (bytes > maxBytes) response.destroy(new Error("the answer is too long"));
+        });
+        readAll(response).then(resolve, fail);
+      },
+    );
+    request.on("error", fail);
+    request.on("timeout", () => request.destroy(new Error(`no answer in ${timeoutMs} ms`)));
+  });
+}

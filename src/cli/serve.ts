@@ -1,0 +1,89 @@
+/** `run`: serves until a signal. */
+import { formatProblem } from "../config/problem.ts";
+import { messageOf, ProxyError } from "../errors.ts";
+import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
+import { LogDestination } from "../telemetry/log-destination.ts";
+import { App, ConfigRejected } from "../app/app.ts";
+import type { ServeCommand } from "./command-line.ts";
+import { packageVersion } from "./version.ts";
+
+const levels: readonly string[] = ["debug", "info", "warn", "error"] satisfies LogLevel[];
+
+/** Resolves with the exit code once the process has shut down. */
+export async function run(command: ServeCommand): Promise<number> {
+  const asked = process.env["LOG_LEVEL"]?.toLowerCase() ?? "";
+  const destination = new LogDestination(2);
+  process.on("exit", () => destination.flushSync());
+  const log = createLogger(isLevel(asked) ? asked : "info", destination);
+  if (asked !== "" && !isLevel(asked))
+    log.warn({ LOG_LEVEL: asked }, "LOG_LEVEL is none of debug, info, warn, error: using info");
+  keepServing(log);
+  toggleDebug(log);
+  let app: App;
+  const signal = firstSignal();
+  try {
+    app = await App.start({ ...command, env: process.env, version: packageVersion(), log });
+  } catch (error) {
+    return refuse(error);
+  }
+  const name = await signal;
+  log.info({ signal: name }, "shutting down");
+  await app.close();
+  log.info("stopped");
+  await destination.close();
+  return 0;
+}
+
+function isLevel(text: string): text is LogLevel {
+  return levels.includes(text);
+}
+
+/** The first SIGTERM or SIGINT drains; a second one ends the process at once. */
+function firstSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let stopping = false;
+    const onSignal = (name: NodeJS.Signals): void => {
+      if (stopping) process.exit(1);
+      stopping = true;
+      resolve(name);
+    };
+    process.on("SIGTERM", onSignal);
+    process.on("SIGINT", onSignal);
+  });
+}
+
+/** SIGUSR1 switches between debug and the configured level (contract 0). It also keeps Node's debugger from starting. */
+function toggleDebug(log: Logger): void {
+  const configured = log.level;
+  process.on("SIGUSR1", () => {
+    log.level = log.level === "debug" ? configured : "debug";
+    log.info({ level: log.level }, "log level changed");
+  });
+}
+
+/**
+ * A fault that nobody caught ends one flow, not all of them: it is logged as an error and the process goes on.
+ * A sidecar that dies takes its agent's traffic with it, and a stranger who finds one such fault could do it at will.
+ */
+function keepServing(log: Logger): void {
+  process.on("uncaughtException", (error) => log.error({ err: error }, "uncaught exception"));
+  process.on("unhandledRejection", (reason) => {
+    log.error(
+      { err: reason instanceof Error ? reason : new Error(messageOf(reason)) },
+      "unhandled rejection",
+    );
+  });
+}
+
+function refuse(error: unknown): number {
+  if (error instanceof ConfigRejected) {
+    for (const problem of error.problems) process.stderr.write(`${formatProblem(problem)}\n`);
+    return 2;
+  }
+  if (error instanceof ProxyError) {
+    process.stderr.write(`authbridge-proxy: ${error.message}\n`);
+    return error.code === "config.invalid" ? 2 : 1;
+  }
+  process.stderr.write(`authbridge-proxy: ${messageOf(error)}\n`);
+  return 1;
+}

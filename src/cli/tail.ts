@@ -1,0 +1,217 @@
+/** `tail`: the event stream of a running proxy, on a terminal. */
+import { readFile } from "node:fs/promises";
+import { get as getHttp, type IncomingMessage } from "node:http";
+import { get as getHttps } from "node:https";
+import { setTimeout as delay } from "node:timers/promises";
+import type { TailCommand } from "./record-arguments.ts";
+import { parseListenAddress } from "../config/listen-address.ts";
+import { loadConfig } from "../config/load.ts";
+import { formatProblem } from "../config/problem.ts";
+import { messageOf } from "../errors.ts";
+import { SseReader } from "../http/sse.ts";
+import {
+  eventLine,
+  isFault,
+  type Palette,
+  paletteFor,
+  stepsOf,
+  textOf,
+  type WireEvent,
+  oneLine,
+  printableJson,
+} from "./event-line.ts";
+import { reachableHost } from "./proxy-address.ts";
+
+const defaultUrl = "http://127.0.0.1:9094";
+const maxEventBytes = 64 * 1_048_576;
+const firstRetryMs = 500;
+const maxRetryMs = 10_000;
+/** The API sends a comment every 30 seconds. */
+const silenceMs = 95_000;
+
+/** A mistake of the caller, or an answer that asking again does not change. */
+class TailFault extends Error {
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode = 1) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** Runs until the reader of its output is gone or it is interrupted; resolves with the exit code. */
+export async function tail(command: TailCommand): Promise<number> {
+  const output = process.stdout;
+  const isColoured = output.isTTY && process.env["NO_COLOR"] === undefined;
+  const reading = new AbortController();
+  // `| head` has seen enough.
+  output.on("error", () => reading.abort());
+  try {
+    const { url, secretFile } = await apiOf(command);
+    const secret = secretFile === undefined ? undefined : await secretOf(secretFile);
+    const feed = new Feed({ url, secret, command, palette: paletteFor(isColoured) });
+    await feed.follow(reading.signal, (line) => void output.write(`${line}\n`));
+    return 0;
+  } catch (error) {
+    process.stderr.write(`authbridge-proxy: ${oneLine(messageOf(error))}\n`);
+    return error instanceof TailFault ? error.exitCode : 1;
+  }
+}
+
+interface SessionApi {
+  readonly url: string;
+  readonly secretFile: string | undefined;
+}
+
+/** What the command line says, else what the file says. */
+async function apiOf({ url, file, lenient, secretFile }: TailCommand): Promise<SessionApi> {
+  if (url !== undefined) return { url: url.replace(/\/$/, ""), secretFile };
+  if (file === undefined) return { url: defaultUrl, secretFile };
+  const loaded = await loadConfig(file, { lenient, env: process.env });
+  if (!loaded.ok) throw new TailFault(loaded.problems.map(formatProblem).join("; "), 2);
+  const address = parseListenAddress(loaded.config.listener.session_api_addr ?? "");
+  if (address === undefined)
+    throw new TailFault("the file opens no session API (session.enabled: true does)", 2);
+  if (address.port === 0)
+    throw new TailFault(
+      "listener.session_api_addr names no fixed port: say where it is with --url",
+      2,
+    );
+  const host = reachableHost(address.host);
+  return {
+    url: `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`,
+    secretFile: secretFile ?? loaded.config.session.api_secret_file,
+  };
+}
+
+async function secretOf(path: string): Promise<string> {
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (error) {
+    throw new TailFault(`the secret of the session API cannot be read: ${messageOf(error)}`, 2);
+  }
+}
+
+interface FeedOptions {
+  readonly url: string;
+  readonly secret: string | undefined;
+  readonly command: TailCommand;
+  readonly palette: Palette;
+}
+
+class Feed {
+  readonly #options: FeedOptions;
+  #lastId: string | undefined;
+
+  constructor(options: FeedOptions) {
+    this.#options = options;
+  }
+
+  /** Comes back with the last id when the stream ends; rejects where the first attempt fails. */
+  async follow(signal: AbortSignal, print: (line: string) => void): Promise<void> {
+    let response: IncomingMessage | undefined = await this.#open(signal);
+    let retryMs = firstRetryMs;
+    while (!signal.aborted) {
+      if (response !== undefined) {
+        const lost = await this.#read(response, signal, print);
+        if (signal.aborted) return;
+        process.stderr.write(`authbridge-proxy: ${oneLine(lost)}: connecting again\n`);
+        retryMs = firstRetryMs;
+      }
+      await delay(retryMs, undefined, { signal }).catch(() => undefined);
+      retryMs = Math.min(maxRetryMs, retryMs * 2);
+      response = signal.aborted ? undefined : await this.#reopen(signal);
+    }
+  }
+
+  async #reopen(signal: AbortSignal): Promise<IncomingMessage | undefined> {
+    try {
+      return await this.#open(signal);
+    } catch (error) {
+      if (error instanceof TailFault) throw error;
+      return undefined;
+    }
+  }
+
+  #open(signal: AbortSignal): Promise<IncomingMessage> {
+    const { url, secret, command } = this.#options;
+    const target = new URL("/v1/events", url);
+    if (command.session !== undefined) target.searchParams.set("session", command.session);
+    if (command.limit > 0 && this.#lastId === undefined)
+      target.searchParams.set("limit", String(command.limit));
+    const headers = {
+      Accept: "text/event-stream",
+      ...(secret === undefined ? {} : { Authorization: `Bearer ${secret}` }),
+      ...(this.#lastId === undefined ? {} : { "Last-Event-ID": this.#lastId }),
+    };
+    const get = target.protocol === "https:" ? getHttps : getHttp;
+    return new Promise((resolve, reject) => {
+      const request = get(target, { headers, signal, timeout: silenceMs }, (response) => {
+        const { statusCode = 0 } = response;
+        if (statusCode === 200) resolve(response);
+        else {
+          response.destroy();
+          const why = statusCode === 401 ? "a secret is needed (--secret-file)" : "no event stream";
+          reject(new TailFault(`${url} answered ${statusCode}: ${why}`));
+        }
+      });
+      request.on("timeout", () => request.destroy(new Error("the stream is silent")));
+      request.on("error", (error) =>
+        reject(new Error(`${url} cannot be reached: ${messageOf(error)}`, { cause: error })),
+      );
+    });
+  }
+
+  /** Resolves with why the stream ended. */
+  async #read(
+    response: IncomingMessage,
+    signal: AbortSignal,
+    print: (line: string) => void,
+  ): Promise<string> {
+    const reader = new SseReader({ limitBytes: maxEventBytes });
+    try {
+      for await (const chunk of response) {
+        for (const { data, id, comments } of reader.push(chunk as Buffer)) {
+          const missed = comments.find((comment) => comment.startsWith("dropped "));
+          if (missed !== undefined)
+            process.stderr.write(`authbridge-proxy: events ${oneLine(missed)}\n`);
+          if (id !== undefined) this.#lastId = id;
+          if (data !== undefined) this.#print(data, print);
+        }
+        if (signal.aborted) break;
+      }
+      return "the stream ended";
+    } catch (error) {
+      return messageOf(error);
+    } finally {
+      response.destroy();
+    }
+  }
+
+  #print(data: string, print: (line: string) => void): void {
+    let event: WireEvent;
+    try {
+      event = JSON.parse(data) as WireEvent;
+    } catch {
+      return;
+    }
+    const { command, palette } = this.#options;
+    if (!isWanted(event, command)) return;
+    print(command.isJson ? printableJson(event) : eventLine(event, palette));
+  }
+}
+
+function isWanted(event: WireEvent, { host, decision, plugin }: TailCommand): boolean {
+  if (host !== undefined && !textOf(event, "host").toLowerCase().includes(host)) return false;
+  if (plugin !== undefined && stepsOf(event).every((step) => step.plugin !== plugin)) return false;
+  switch (decision) {
+    case "allow":
+      return textOf(event, "phase") === "request";
+    case "deny":
+      return textOf(event, "phase") === "denied";
+    case "error":
+      return isFault(event);
+    case undefined:
+  }
+  return true;
+}

@@ -1,0 +1,25 @@
+/** The version of this package, from its package.json. */
+import { readFileSync } from "node:fs";
+
+/** For `--version`, logs and the build metric. */
+export function packageVersion(): string {
+  const manifest: unknown = JSON.parse(
+    readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
+  );
+  const version =
+    typeof manifest === "object" && manifest !== null && "version" in manifest
+      ? manifest.version
+      : "";
+  return typeof version === "string" ? version : "unknown";
+}
+
+const oldest = [22, 19] as const;
+
+/** What to say when `version` (such as "20.20.2") is too old. */
+export function nodeProblem(version: string): string | undefined {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const isEnough = major > oldest[0] || (major === oldest[0] && minor >= oldest[1]);
+  return isEnough
+    ? undefined
+    : `Node.js ${oldest.join(".")} or later is needed, this is ${version}`;
+}

@@ -1,0 +1,54 @@
+/** The C library of a Linux system, for the few system calls that Node does not offer (docs/adr/0012-koffi.md). */
+import { messageOf } from "../../errors.ts";
+
+/**
+ * Calls one C function; arguments and answer are what its prototype says.
+ *
+ * A call is synchronous: use it for calls that return at once (`getsockopt`, a non-blocking `recv`).
+ */
+export type NativeFunction = (...values: unknown[]) => unknown;
+
+/** The loaded library. */
+export interface Libc {
+  /** Binds a function by its C prototype, such as `int getsockopt(int, int, int, void *, uint32_t *)`. */
+  bind(prototype: string): NativeFunction;
+  /** The `errno` that the last bound call left. */
+  errno(): number;
+}
+
+/** The library, or a sentence that says why there is none. */
+export type LibcResult = { readonly libc: Libc } | { readonly unavailable: string };
+
+/**
+ * Loads the C library through koffi, which is an optional dependency.
+ *
+ * Never rejects: whoever needs the library says what the process cannot do without it.
+ */
+export async function loadLibc(): Promise<LibcResult> {
+  if (process.platform !== "linux") return { unavailable: `not available on ${process.platform}` };
+  try {
+    const { default: koffi } = await import("koffi");
+    // The name of glibc first, then that of musl.
+    const library = firstOf(["libc.so.6", "libc.so"], (name) => koffi.load(name));
+    return {
+      libc: {
+        bind: (prototype) => library.func(prototype) as NativeFunction,
+        errno: () => koffi.errno(),
+      },
+    };
+  } catch (error) {
+    return { unavailable: `the optional package koffi cannot be used: ${messageOf(error)}` };
+  }
+}
+
+function firstOf<T>(names: readonly string[], load: (name: string) => T): T {
+  let fault: unknown;
+  for (const name of names) {
+    try {
+      return load(name);
+    } catch (error) {
+      fault = error;
+    }
+  }
+  throw fault;
+}

@@ -1,0 +1,71 @@
+/**
+ * Placeholders: opaque handles that stand for a caller's token while the agent has the request in its hands.
+ *
+ * jwt-validation mints them, token-exchange resolves them; the agent never sees the token (contract 2.6).
+ */
+import { randomBytes } from "node:crypto";
+import { Secret } from "../../secret.ts";
+import type { Clock, PluginDeps } from "../../pipeline/plugin.ts";
+
+/** How every handle begins; tokens of issuers do not. */
+export const placeholderPrefix = "abph_";
+
+/** How much of a handle may stand in a record. */
+export const placeholderShownLength = 11;
+
+interface Held {
+  readonly token: Secret;
+  readonly until: number;
+}
+
+/** The handles of this process. They are lost with it and are not shared with other replicas. */
+export class PlaceholderStore {
+  readonly #held = new Map<string, Held>();
+  readonly #clock: Clock;
+  readonly #maxEntries: number;
+
+  constructor(clock: Clock, maxEntries = 50_000) {
+    this.#clock = clock;
+    this.#maxEntries = maxEntries;
+  }
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** A new handle for the token. When the store is full, what has ended goes first and then the oldest. */
+  mint(token: string, lifetimeMs: number): string {
+    if (this.#held.size >= this.#maxEntries) this.#makeRoom();
+    const handle = `${placeholderPrefix}${randomBytes(32).toString("base64url")}`;
+    this.#held.set(handle, {
+      token: new Secret(token),
+      until: this.#clock.now() + lifetimeMs,
+    });
+    return handle;
+  }
+
+  /** The token behind a handle; undefined when it was never minted here or has ended. */
+  resolve(handle: string): Secret | undefined {
+    const held = this.#held.get(handle);
+    if (held === undefined) return undefined;
+    if (held.until > this.#clock.now()) return held.token;
+    this.#held.delete(handle);
+    return undefined;
+  }
+
+  #makeRoom(): void {
+    const now = this.#clock.now();
+    for (const [handle, held] of this.#held) if (held.until <= now) this.#held.delete(handle);
+    // An eighth at a time, so that a flood does not pay for this walk at every request.
+    const kept = Math.floor((this.#maxEntries * 7) / 8);
+    for (const handle of this.#held.keys()) {
+      if (this.#held.size <= kept) break;
+      this.#held.delete(handle);
+    }
+  }
+}
+
+/** The store that all plugins of the process share, whichever generation they belong to. */
+export function sharedPlaceholders(deps: PluginDeps): PlaceholderStore {
+  return deps.carry("placeholders", () => new PlaceholderStore(deps.clock));
+}

@@ -1,0 +1,65 @@
+/** The configuration of egress-policy. What the lists and policies hold is read by policy/, which says it with places. */
+import { z } from "zod";
+import { duration, words } from "../config-values.ts";
+
+/** The schema of `config` of an egress-policy entry. */
+export const egressPolicyConfig = z
+  .strictObject({
+    policy_file: words()
+      .optional()
+      .describe(
+        "Policy file in the OpenShell format. Read again when it changes; the last good content stays in use when the new one cannot be.",
+      ),
+    network_policies: z
+      .record(z.string(), z.unknown())
+      .optional()
+      .describe("Policy entries in the same format as in the file, in addition to those there."),
+    allow: z
+      .array(z.unknown())
+      .max(10_000)
+      .optional()
+      .describe(
+        'Hosts that are allowed: "host", "*.domain:443", or {host, port(s), methods, paths}. An empty list allows nothing. It speaks for hosts that no policy entry names.',
+      ),
+    deny: z
+      .array(z.unknown())
+      .max(10_000)
+      .optional()
+      .describe("Hosts, or some requests to them, that are refused whatever else allows them."),
+    empty_binaries: z
+      .enum(["any", "deny"])
+      .default("any")
+      .describe(
+        "Whom an entry without binaries admits. any: the endpoint is the gate. Default any.",
+      ),
+    unresolved_identity: z
+      .enum(["sentinel", "deny"])
+      .default("sentinel")
+      .describe(
+        "What a caller is that cannot be identified. sentinel: only entries without binaries admit it. Default sentinel.",
+      ),
+    enforcement_default: z
+      .enum(["audit", "enforce"])
+      .default("audit")
+      .describe(
+        "What an endpoint without enforcement does with a violation: record it, or refuse. Default audit, as the file format has it.",
+      ),
+    head_matches_get: z
+      .boolean()
+      .default(true)
+      .describe("A rule for GET also selects HEAD. Default true."),
+    missing_after: duration()
+      .default("60s")
+      .describe(
+        "How long the policy file may be missing before the proxy is not ready. Default 60s.",
+      ),
+  })
+  .superRefine((config, context) => {
+    const keys = ["policy_file", "network_policies", "allow", "deny"] as const;
+    if (keys.every((key) => config[key] === undefined)) {
+      context.addIssue({ code: "custom", message: `needs one of ${keys.join(", ")}` });
+    }
+  });
+
+/** A checked configuration. */
+export type EgressPolicyConfig = z.output<typeof egressPolicyConfig>;

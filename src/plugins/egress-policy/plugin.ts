@@ -1,0 +1,349 @@
+/** egress-policy: which executable may reach which host, path and method; what no rule allows is refused. */
+import { durationMs } from "../../duration.ts";
+import { canonicalTarget } from "../../http/canonical-target.ts";
+import { AddressSet, parseAddress } from "../../net/address.ts";
+import type { PeerProcess } from "../../net/kernel/peer-process.ts";
+import {
+  allow,
+  type Decision,
+  definePlugin,
+  deny,
+  type Message,
+  type Plugin,
+  PluginConfigError,
+  type PluginDeps,
+  type RequestContext,
+} from "../../pipeline/plugin.ts";
+import { DenialAggregate } from "../../policy/aggregate.ts";
+import { type CallerFacts, unresolvedBinary } from "../../policy/binary-matcher.ts";
+import {
+  type CombinedPolicy,
+  type InspectionNeeds,
+  type MessageNeeds,
+  readsBodies,
+} from "../../policy/combined-policy.ts";
+import type { Grant, PolicyDecision } from "../../policy/decision.ts";
+import {
+  type ConnectFacts,
+  parseQuery,
+  type QueryFacts,
+  type RequestFacts,
+} from "../../policy/request-facts.ts";
+import { websocketText } from "../../policy/rule.ts";
+import { egressPolicyConfig, type EgressPolicyConfig } from "./config.ts";
+import { type BodyFacts, graphqlFacts, hasGraphqlQuery, readBodyFacts } from "./body.ts";
+import { messageFacts } from "./message.ts";
+import { makePolicy } from "./source.ts";
+import { WatchedFile } from "../../files/watched-file.ts";
+
+/** The definition that a chain names. */
+export const egressPolicy = definePlugin<EgressPolicyConfig>({
+  name: "egress-policy",
+  description: "Default-deny rules over host, port, executable, method, path, query and operation",
+  config: egressPolicyConfig,
+  stages: ["connect", "request"],
+  body: { request: "read" },
+  create: (config, deps) => new EgressPolicy(config, deps),
+});
+
+/** 10,000 endpoints take about 2 MiB. */
+const maxFileBytes = 16 * 1024 * 1024;
+const watchEveryMs = 1_000;
+
+class EgressPolicy implements Plugin {
+  readonly #config: EgressPolicyConfig;
+  readonly #deps: PluginDeps;
+  readonly #file: WatchedFile<CombinedPolicy> | undefined;
+  readonly #fixed: CombinedPolicy | undefined;
+  readonly #denials: DenialAggregate;
+  /** Callers that were counted as unresolved: one per connection. */
+  readonly #counted = new WeakSet<PeerProcess>();
+  #missingSince: number | undefined;
+  #watch: NodeJS.Timeout | undefined;
+
+  /** Throws a PluginConfigError with every problem of the policy. */
+  constructor(config: EgressPolicyConfig, deps: PluginDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    this.#denials = deps.carry("denials", () => new DenialAggregate());
+    if (config.policy_file === undefined) this.#fixed = this.#make();
+    else this.#file = this.#open(config.policy_file);
+  }
+
+  #open(path: string): WatchedFile<CombinedPolicy> {
+    let isInUse = false;
+    let problem: unknown;
+    const file = new WatchedFile({
+      path,
+      clock: this.#deps.clock,
+      maxBytes: maxFileBytes,
+      parse: (text) => {
+        const policy = this.#make(text);
+        // The value is in use when this turn ends.
+        if (isInUse) queueMicrotask(() => this.#deps.changed());
+        return policy;
+      },
+      onProblem: (message, isMissing, error) => {
+        problem = error instanceof PluginConfigError ? error : fileProblem(message);
+        if (isMissing) this.#missingSince ??= this.#deps.clock.now();
+        if (!isInUse) return;
+        this.#deps.count("policy_rejected");
+        this.#deps.log.error({ problem: message }, "policy file not used, the last good one stays");
+      },
+    });
+    if (file.current() === undefined) throw problem;
+    isInUse = true;
+    return file;
+  }
+
+  #make(text?: string): CombinedPolicy {
+    const { policy, warnings } = makePolicy(this.#config, text);
+    for (const warning of warnings) this.#deps.log.warn({ warning }, "policy warning");
+    this.#deps.count("policy_loaded");
+    return policy;
+  }
+
+  start(): Promise<void> {
+    // Who is not asked would not look: a tunnel must end when the file stops allowing it.
+    if (this.#file !== undefined) {
+      this.#watch = setInterval(() => this.#file?.current(), watchEveryMs).unref();
+    }
+    return Promise.resolve();
+  }
+
+  close(): void {
+    clearInterval(this.#watch);
+  }
+
+  get #policy(): CombinedPolicy {
+    const policy = this.#fixed ?? this.#file?.current();
+    if (policy === undefined) throw new Error("there is no policy");
+    return policy;
+  }
+
+  wantsBody({ destination }: RequestContext): boolean {
+    return readsBodies(this.#policy.inspectionOf(destination.host, destination.port));
+  }
+
+  callerLinks(): readonly string[] | undefined {
+    const policy = this.#policy;
+    return policy.needsCaller ? policy.binaryPaths : undefined;
+  }
+
+  observations(): unknown {
+    return { denials: this.#denials.summaries(), dropped: this.#denials.dropped };
+  }
+
+  ready(): true | string {
+    this.#file?.current();
+    if (this.#file?.problem === undefined) this.#missingSince = undefined;
+    const missingMs = this.#deps.clock.now() - (this.#missingSince ?? this.#deps.clock.now());
+    return missingMs < durationMs(this.#config.missing_after)
+      ? true
+      : `policy file ${this.#config.policy_file ?? ""} has been missing for ${Math.round(missingMs / 1000)} s`;
+  }
+
+  onRequest(context: RequestContext): Decision | Promise<Decision> {
+    const facts = this.#factsOf(context);
+    if (facts === undefined) return this.#refuseCaller(context);
+    const policy = this.#policy;
+    if (context.stage === "request") return this.#judgeRequest(context, policy, facts);
+    const decision = policy.evaluateConnect(facts);
+    const { grant, entry } = decision;
+    if (grant?.inspect === true) context.tunnelTerms.mustInspect = `policy '${entry ?? ""}'`;
+    if (grant?.tls === "skip") context.tunnelTerms.keepTls = true;
+    return this.#answer(context, facts, decision);
+  }
+
+  needsMessages(context: RequestContext): boolean {
+    return this.#messagesOf(context) !== undefined;
+  }
+
+  onMessage(context: RequestContext, message: Message): Decision | undefined {
+    const connection = this.#factsOf(context);
+    if (connection === undefined) return this.#refuseCaller(context);
+    const { path, query } = this.#upgradeOf(context);
+    const needs = this.#policy.messagesOf(connection.host, connection.port, path);
+    const read = messageFacts(message, needs);
+    if (read === undefined) return undefined;
+    const facts: RequestFacts = { ...connection, method: websocketText, path, query, ...read };
+    const decision = this.#policy.evaluateRequest(facts);
+    // A connection may have any number of them: those that are good leave no record.
+    if (decision.effect === "allow") return undefined;
+    const answer = this.#answer(context, facts, decision, facts);
+    if (answer.action === "deny") {
+      const details = { flow: context.flow.id, reason: decision.reason, ...answer.details };
+      this.#deps.log.warn(details, "WebSocket message refused");
+    }
+    return answer;
+  }
+
+  #messagesOf(context: RequestContext): MessageNeeds | undefined {
+    if (context.upgrade === undefined) return undefined;
+    const { host, port } = context.destination;
+    return this.#policy.messagesOf(host, port, this.#upgradeOf(context).path);
+  }
+
+  /** Path and query of an upgrade, which every message on it is judged with. */
+  #upgradeOf(context: RequestContext): UpgradeFacts {
+    return context.stateOf(this, () => {
+      const target = targetOf(context, { judgesRequests: true });
+      // Under on_error: observe even what has no single reading was let through.
+      const { path, query } = "refused" in target ? { path: context.pathname, query: "" } : target;
+      return { path, query: parseQuery(query) };
+    });
+  }
+
+  #factsOf({ flow, destination }: RequestContext): ConnectFacts | undefined {
+    const caller = this.#callerOf(flow.client.process);
+    if (caller === undefined) return undefined;
+    const { host, port } = destination;
+    const { caller: name } = flow.client;
+    return { host, port, ...caller, ...(name === undefined ? {} : { caller: name }) };
+  }
+
+  #judgeRequest(
+    context: RequestContext,
+    policy: CombinedPolicy,
+    facts: ConnectFacts,
+  ): Decision | Promise<Decision> {
+    const { method } = context;
+    const needs = policy.inspectionOf(facts.host, facts.port);
+    const target = targetOf(context, needs);
+    if ("refused" in target) {
+      return deny("ambiguous_path", { code: "request.malformed", message: target.refused });
+    }
+    const { path } = target;
+    const query = parseQuery(target.query);
+    const judge = (body: BodyFacts): Decision => {
+      const request: RequestFacts = { ...facts, method, path, query, ...body };
+      const decision = policy.evaluateRequest(request);
+      const answer = this.#answer(context, facts, decision, request);
+      // What is judged is what is sent, for this plugin and for every one after it.
+      if (needs.judgesRequests && answer.action === "allow")
+        context.rewritePath(path + target.query);
+      return answer;
+    };
+    if (readsBodies(needs)) return readBodyFacts(context, needs, query).then(judge);
+    // What may not be asked in a message may not be asked in the query of a plain GET either.
+    const isOperation =
+      context.upgrade === undefined &&
+      needs.protocols.has("websocket") &&
+      policy.messagesOf(facts.host, facts.port, path)?.areOperations === true &&
+      hasGraphqlQuery(query);
+    return judge(isOperation ? { graphql: graphqlFacts(context, "there is no body", query) } : {});
+  }
+
+  #answer(
+    context: RequestContext,
+    facts: ConnectFacts,
+    decision: PolicyDecision,
+    request?: RequestFacts,
+  ): Decision {
+    const { effect, code, reason, entry, rule, inspection } = decision;
+    const where = {
+      ...(entry === undefined ? {} : { policy: entry }),
+      ...(rule === undefined ? {} : { rule }),
+    };
+    const details = { ...where, code, binary: facts.binary ?? unresolvedBinary };
+    if (effect !== "allow") {
+      this.#denials.record(
+        {
+          host: facts.host,
+          port: facts.port,
+          code,
+          ...(facts.binary === undefined ? {} : { binary: facts.binary }),
+          ...(entry === undefined ? {} : { entry }),
+          ...(rule === undefined ? {} : { rule }),
+          ...(inspection === undefined ? {} : { protocol: inspection.protocol }),
+          ...(request === undefined ? {} : { method: request.method, path: request.path }),
+        },
+        this.#deps.clock.now(),
+      );
+    }
+    const ranges = decision.grant === undefined ? undefined : addressesOf(facts, decision.grant);
+    if (ranges !== undefined) context.limitAddresses(ranges);
+    if (effect === "allow") return allow("policy_allowed", details);
+    if (effect === "audit") {
+      this.#deps.count("audited");
+      this.#deps.log.warn({ ...details, reason }, "policy violation let through (audit)");
+      return allow("policy_audited", { ...details, violation: reason });
+    }
+    this.#deps.count("denied");
+    const denial = {
+      code: denialCode(decision),
+      message: reason,
+      details: { ...where, reason: code },
+    };
+    return deny(code.replaceAll("-", "_"), denial, details);
+  }
+
+  /** What is known of the caller; undefined when it must be refused. */
+  #callerOf(peer: PeerProcess | undefined): CallerFacts | undefined {
+    if (peer === undefined) return {};
+    if (peer.kind === "violation") return undefined;
+    if (peer.kind === "resolved") {
+      const { executable, pid, ancestors, aliases, commandLine } = peer;
+      return { binary: executable, binaryPid: pid, ancestors, aliases, cmdline: commandLine };
+    }
+    if (!this.#counted.has(peer)) {
+      this.#counted.add(peer);
+      this.#deps.count("caller_unresolved");
+    }
+    return { binary: unresolvedBinary };
+  }
+
+  #refuseCaller({ flow }: RequestContext): Decision {
+    const peer = flow.client.process;
+    this.#deps.count("caller_violation");
+    const message = peer?.kind === "violation" ? peer.message : "the caller cannot be trusted";
+    return deny("caller_violation", { code: "policy.forbidden", message });
+  }
+}
+
+/** What every message of one connection has in common. */
+interface UpgradeFacts {
+  readonly path: string;
+  readonly query: QueryFacts;
+}
+
+function denialCode({ code }: PolicyDecision): string {
+  if (code === "malformed") return "request.malformed";
+  return code === "body-too-large" ? "request.body-too-large" : "policy.forbidden";
+}
+
+/** The path that rules are asked about, or why there is none; as it came where no rule is about requests. */
+function targetOf(
+  context: RequestContext,
+  { judgesRequests }: Pick<InspectionNeeds, "judgesRequests">,
+): { readonly path: string; readonly query: string } | { readonly refused: string } {
+  const { path, pathname } = context;
+  if (!judgesRequests) return { path: pathname, query: path.slice(pathname.length) };
+  // Whether an encoded slash may be there is for the endpoint to say.
+  const target = canonicalTarget(path, { allowEncodedSlash: true });
+  if ("fault" in target) return { refused: `the path cannot be judged: ${target.fault}` };
+  return target.doubtful === undefined ? target : { refused: target.doubtful };
+}
+
+/** The addresses that a permitted destination may be dialled at; undefined leaves that to the address guard. */
+function addressesOf({ host }: ConnectFacts, grant: Grant): AddressSet | undefined {
+  if (grant.allowedIps !== undefined) return grant.allowedIps;
+  // An address that the policy lists by itself is meant, also where private networks are closed. A name ends in a letter.
+  return grant.isExactHost && /[\d:]$|:/.test(host) ? literalOf(host) : undefined;
+}
+
+/** Literals that policies list are few, so that they are parsed once each. */
+const literals = new Map<string, AddressSet | undefined>();
+const maxLiterals = 1_024;
+
+function literalOf(host: string): AddressSet | undefined {
+  if (literals.has(host)) return literals.get(host);
+  const set = parseAddress(host) === undefined ? undefined : AddressSet.parse([host]);
+  if (literals.size >= maxLiterals) literals.clear();
+  literals.set(host, set);
+  return set;
+}
+
+function fileProblem(message: string): PluginConfigError {
+  return new PluginConfigError([{ path: ["policy_file"], message }]);
+}

@@ -1,0 +1,180 @@
+/** Makes a policy of a configuration and of the text of its file: all of it or, with every problem named, none of it. */
+import { readFileSync } from "node:fs";
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
+import { isObject } from "../../http/json-access.ts";
+import { readAllowlist } from "../../policy/file/allowlist-reader.ts";
+import { CombinedPolicy } from "../../policy/combined-policy.ts";
+import { readPolicyDocument } from "../../policy/file/document.ts";
+import type { Dialect } from "../../policy/endpoint.ts";
+import type { Support } from "../../policy/file/endpoint-context.ts";
+import {
+  type KeyPath,
+  type Position,
+  type Problem,
+  problemText,
+} from "../../policy/file/problem.ts";
+import { PolicyRules } from "../../policy/rules.ts";
+import { type ConfigProblem, PluginConfigError } from "../../pipeline/plugin.ts";
+import type { EgressPolicyConfig } from "./config.ts";
+
+/** A policy and the warnings about it. */
+export interface MadePolicy {
+  readonly policy: CombinedPolicy;
+  readonly warnings: readonly string[];
+}
+
+/** What this proxy does for the features of the format that policy/ alone cannot enforce. */
+const support: Support = { allowedIps: true, tlsSkip: true };
+
+/** Problems that one Error spells out. */
+const maxListed = 50;
+const maxAliases = 100;
+
+/** Makes the policy; throws a {@link PluginConfigError} with every problem. `fileText` is that of `policy_file`. */
+export function makePolicy(config: EgressPolicyConfig, fileText?: string): MadePolicy {
+  const dialect: Dialect = {
+    emptyBinaries: config.empty_binaries,
+    unresolvedIdentity: config.unresolved_identity,
+    enforcementDefault: config.enforcement_default,
+    headMatchesGet: config.head_matches_get,
+  };
+  const notes: Notes = { errors: [], warnings: [] };
+  const rules = makeRules(config, dialect, fileText, notes);
+  const { allow, deny } = config;
+  const { allowlist, problems } = readAllowlist({
+    allow,
+    deny,
+    headMatchesGet: config.head_matches_get,
+  });
+  note(problems, undefined, notes);
+  const { errors, warnings } = notes;
+  if (errors.length > maxListed) {
+    errors.splice(maxListed, errors.length, { path: [], message: "and more problems" });
+  }
+  if (errors.length > 0) throw new PluginConfigError(errors);
+  const isListed = allow !== undefined || deny !== undefined;
+  const policy = new CombinedPolicy({ rules, allowlist: isListed ? allowlist : undefined });
+  return { policy, warnings };
+}
+
+function makeRules(
+  config: EgressPolicyConfig,
+  dialect: Dialect,
+  fileText: string | undefined,
+  notes: Notes,
+): PolicyRules | undefined {
+  const { policy_file: file, network_policies: inline } = config;
+  if (fileText === undefined && inline === undefined) return undefined;
+  const parsed = fileText === undefined ? undefined : parsePolicyText(fileText, file ?? "");
+  const { document, problems } = readPolicyDocument(
+    {
+      value: merged(parsed?.value ?? {}, inline ?? {}),
+      ...(parsed === undefined
+        ? {}
+        : { locate: (path) => (isInline(path, inline) ? undefined : parsed.locate(path)) }),
+    },
+    { dialect, support },
+  );
+  note(problems, file, notes);
+  return document === undefined ? undefined : new PolicyRules(document, dialect);
+}
+
+/** Both sets of entries in one document; a key that is in both is an Error. */
+function merged(value: unknown, inline: Readonly<Record<string, unknown>>): unknown {
+  if (Object.keys(inline).length === 0 || !isObject(value)) return value;
+  const own = value["network_policies"] ?? {};
+  if (!isObject(own)) return value;
+  const twice = Object.keys(inline).find((key) => Object.hasOwn(own, key));
+  if (twice !== undefined) {
+    const message = `'${twice}' is in the policy file and in the configuration`;
+    throw new PluginConfigError([{ path: ["network_policies", twice], message }]);
+  }
+  return { ...value, network_policies: { ...own, ...inline } };
+}
+
+function isInline(path: KeyPath, inline: Readonly<Record<string, unknown>> | undefined): boolean {
+  const key = path[1];
+  return inline !== undefined && typeof key === "string" && Object.hasOwn(inline, key);
+}
+
+interface Notes {
+  readonly errors: ConfigProblem[];
+  readonly warnings: string[];
+}
+
+function note(problems: readonly Problem[], file: string | undefined, notes: Notes): void {
+  for (const problem of problems) {
+    const isInFile = problem.line !== undefined;
+    const text = problemText(problem, isInFile ? file : undefined);
+    if (problem.severity === "warning") notes.warnings.push(text);
+    else if (isInFile) notes.errors.push({ path: ["policy_file"], message: text });
+    else notes.errors.push({ path: problem.keyPath, message: problem.message });
+  }
+}
+
+/** Keys of the entries that a configuration and its file have; none of a part that cannot be read. */
+export function policyKeys(config: unknown): readonly string[] {
+  if (!isObject(config)) return [];
+  const inline = config["network_policies"];
+  const file = config["policy_file"];
+  const keys = isObject(inline) ? Object.keys(inline) : [];
+  if (typeof file !== "string") return keys;
+  try {
+    const { value } = parsePolicyText(readFileSync(file, "utf8"), file);
+    const entries = isObject(value) ? value["network_policies"] : undefined;
+    return isObject(entries) ? [...keys, ...Object.keys(entries)] : keys;
+  } catch {
+    // A file that is gone or broken has no keys to keep clear of.
+    return keys;
+  }
+}
+
+/** A parsed policy file. */
+export interface PolicyText {
+  readonly value: unknown;
+  locate(path: KeyPath): Position;
+}
+
+/** Parses the text of a policy file; throws a {@link PluginConfigError} with every syntax error and its place. */
+export function parsePolicyText(text: string, file: string): PolicyText {
+  const lines = new LineCounter();
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    merge: true,
+    prettyErrors: false,
+    stringKeys: true,
+    version: "1.2",
+  });
+  const positionOf = (offset: number): Position => {
+    const { line, col } = lines.linePos(offset);
+    return { line: Math.max(1, line), column: Math.max(1, col) };
+  };
+  if (document.errors.length > 0) {
+    const listed = document.errors.slice(0, maxListed).map((error) => {
+      const { line, column } = positionOf(error.pos[0]);
+      return { path: ["policy_file"], message: `${file}:${line}:${column}: ${error.message}` };
+    });
+    throw new PluginConfigError(listed);
+  }
+  const value: unknown = document.toJS({ maxAliasCount: maxAliases }) ?? {};
+  return {
+    value,
+    locate(path) {
+      let node: unknown = document.contents;
+      let offset = 0;
+      for (const step of path) {
+        if (isAlias(node)) node = node.resolve(document);
+        if (isMap(node)) {
+          const pair = node.items.find(({ key }) => isScalar(key) && key.value === step);
+          if (pair === undefined) break;
+          offset = isScalar(pair.key) ? (pair.key.range?.[0] ?? offset) : offset;
+          node = pair.value;
+        } else if (isSeq(node) && typeof step === "number") {
+          node = node.items[step];
+          if (isMap(node) || isScalar(node) || isSeq(node)) offset = node.range?.[0] ?? offset;
+        } else break;
+      }
+      return positionOf(offset);
+    },
+  };
+}

@@ -1,0 +1,162 @@
+/** The configuration of jwt-validation, with the keys and defaults of the Go program and those added since. */
+import { z } from "zod";
+import { compileBypassPaths } from "../../pattern/path-pattern.ts";
+import { messageOf } from "../../errors.ts";
+import type { KeyLocation } from "../../oauth/jwks.ts";
+import { signatureAlgorithms } from "../../oauth/jwt-verifier.ts";
+import { defaultClientIdFile } from "../credentials/client-identity.ts";
+import { realmUrl } from "../credentials/keycloak.ts";
+import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
+
+/** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
+const defaultIdentityHeaders = [
+  "X-User",
+  "X-User-Id",
+  "X-User-Name",
+  "X-User-Email",
+  "X-User-Groups",
+  "X-User-Roles",
+  "X-Username",
+  "X-Remote-User",
+  "X-Remote-Group",
+  "X-Remote-Groups",
+  "X-Remote-Email",
+  "Remote-User",
+  "Remote-Groups",
+  "Remote-Email",
+  "Remote-Name",
+  "X-Forwarded-User",
+  "X-Forwarded-Email",
+  "X-Forwarded-Groups",
+  "X-Forwarded-Preferred-Username",
+  "X-Forwarded-Access-Token",
+  "X-Auth-Request-*",
+  "X-Authenticated-User",
+  "X-Authenticated-Userid",
+  "X-Authenticated-Groups",
+] as const;
+
+const claimValue = z.union([z.string(), z.number(), z.boolean()]);
+
+/** The schema of `config` of a jwt-validation entry. */
+export const jwtValidationConfig = z
+  .strictObject({
+    issuer: words().describe("The `iss` claim that tokens must have, compared exactly."),
+    jwks_url: serviceUrl()
+      .optional()
+      .describe(
+        "Address of the issuer's key set. Default: the Keycloak certs endpoint below keycloak_url and keycloak_realm when both are set, else below the issuer.",
+      ),
+    keycloak_url: serviceUrl()
+      .optional()
+      .describe("Address of Keycloak inside the cluster, when it differs from the public issuer."),
+    keycloak_realm: words().optional().describe("Realm below keycloak_url."),
+    discovery: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Find the key set through the issuer's OpenID Connect discovery document instead of the Keycloak layout.",
+      ),
+    audience_mode: z
+      .enum(["static", "per-host"])
+      .default("static")
+      .describe(
+        "static: tokens must be for one of the configured audiences. per-host: for the first DNS label of the request's Host field.",
+      ),
+    audience: z.string().optional().describe("An accepted audience."),
+    audience_file: words()
+      .optional()
+      .describe(
+        `File that holds an accepted audience, read again when it changes. Default when no audience is set at all: ${defaultClientIdFile}.`,
+      ),
+    allowed_audiences: z
+      .array(z.string())
+      .max(1_000)
+      .default([])
+      .describe("Further accepted audiences; one match is enough."),
+    allowed_hosts: z
+      .array(hostGlob())
+      .max(1_000)
+      .default([])
+      .describe(
+        "per-host mode: host names, as globs, whose first label may serve as the audience. Without it every Host field is believed.",
+      ),
+    bypass_paths: z
+      .array(z.string())
+      .max(1_000)
+      .default(["/.well-known/*", "/healthz", "/readyz", "/livez", "/metrics"])
+      .describe("Paths that need no token, as globs in which * stays within one segment."),
+    algorithms: z
+      .array(z.enum(signatureAlgorithms))
+      .min(1)
+      .default([...signatureAlgorithms])
+      .describe("Signature algorithms that are accepted. Symmetric ones cannot be."),
+    clock_skew: duration(0)
+      .default("0s")
+      .describe("Tolerance for exp, nbf and iat between this machine's clock and the issuer's."),
+    require_exp: z.boolean().default(true).describe("Refuse tokens that never expire."),
+    token_type: words()
+      .optional()
+      .describe("The `typ` header that tokens must have, e.g. at+jwt (RFC 9068). Any when absent."),
+    required_scopes: z
+      .array(words())
+      .max(100)
+      .default([])
+      .describe("Scopes that a token must all have; without them the answer is 403."),
+    required_claims: z
+      .record(words(), z.union([claimValue, z.array(claimValue).min(1)]))
+      .default({})
+      .describe("Claims that a token must have, each with the accepted value or values."),
+    identity_headers: z
+      .array(z.string().regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" }))
+      .max(1_000)
+      .default([...defaultIdentityHeaders])
+      .describe(
+        "Header fields with which a client could pose as somebody: removed from every request, in every spelling with -, _ or . and in any case. A trailing * stands for any ending.",
+      ),
+    placeholder_mode: z
+      .boolean()
+      .default(false)
+      .describe("Give the agent an opaque handle instead of the caller's token."),
+    placeholder_ttl: duration()
+      .default("1h")
+      .describe("Life of a handle; it never outlives the token."),
+  })
+  .superRefine((config, context) => {
+    try {
+      compileBypassPaths(config.bypass_paths);
+    } catch (error) {
+      context.addIssue({ code: "custom", path: ["bypass_paths"], message: messageOf(error) });
+    }
+    if (config.discovery && config.jwks_url !== undefined) {
+      const message = "cannot be combined with jwks_url: one of them says where the keys are";
+      context.addIssue({ code: "custom", path: ["discovery"], message });
+    }
+    const location = keyLocationOf(config);
+    if (!URL.canParse("url" in location ? location.url : location.discoveryUrl)) {
+      const message = "is not an address, so the key set cannot be derived from it: set jwks_url";
+      context.addIssue({ code: "custom", path: ["issuer"], message });
+    }
+  });
+
+/** A checked configuration. */
+export type JwtValidationConfig = z.output<typeof jwtValidationConfig>;
+
+/** Where the keys are: jwks_url, discovery, Keycloak's inner address, else Keycloak's layout below the issuer. */
+export function keyLocationOf(
+  config: Pick<
+    JwtValidationConfig,
+    "issuer" | "jwks_url" | "keycloak_url" | "keycloak_realm" | "discovery"
+  >,
+): KeyLocation {
+  const { issuer, jwks_url: url, keycloak_url: keycloak, keycloak_realm: realm } = config;
+  if (url !== undefined) return { url };
+  const base = issuer.replace(/\/$/, "");
+  if (config.discovery) {
+    return { discoveryUrl: `${base}/.well-known/openid-configuration`, issuer };
+  }
+  if (keycloak !== undefined && realm !== undefined) {
+    return { url: `${realmUrl(keycloak, realm)}/protocol/openid-connect/certs` };
+  }
+  return { url: `${base}/protocol/openid-connect/certs` };
+}

@@ -1,0 +1,136 @@
+/** What of the answers' bodies a policy is shown: results of calls, words of language models, outcomes of tasks. */
+import { truncated, isObject } from "../../http/json-access.ts";
+import type { Frame, RequestContext } from "../../pipeline/plugin.ts";
+import type { A2aView } from "../../protocols/a2a-message.ts";
+import { AnswerFold, maxToolCalls } from "../../protocols/answer-fold.ts";
+import type { InferenceRequest, InferenceView } from "../../protocols/inference-view.ts";
+import { jsonOf } from "../../protocols/message-json.ts";
+import { A2aFold } from "../parsers/a2a-answer.ts";
+import { readFrame as readTaskFrame } from "../parsers/a2a.ts";
+import { inferenceEndpoint, readFrame } from "../parsers/inference.ts";
+import type { AnswerFacts, IncludedParts, JsonObject } from "./input.ts";
+
+/** An answer as far as it has come. */
+interface Reading {
+  model?: AnswerFold;
+  agent?: A2aFold;
+}
+
+/** JSON that its client may read and we do not; other texts, such as keep-alives, say nothing to clients either. */
+function unreadable(bytes: Buffer): string | undefined {
+  // UTF-16 and UTF-32 have zeros where UTF-8 has none.
+  const start = bytes.toString("latin1", 0, 64).replace(/^(?:ï»¿|ÿþ|þÿ)|\0/g, "");
+  if (!/^\s*[[{]/.test(start)) return undefined;
+  const json = jsonOf(bytes);
+  return json.kind === "invalid" ? `the answer is ${json.reason}` : undefined;
+}
+
+/** Views keep texts up to a length; what comes after it would not be judged. */
+function cutOff(
+  model: Pick<InferenceView, "completion" | "toolCalls"> | undefined,
+  agent: Pick<A2aView, "artifact"> | undefined,
+): string | undefined {
+  const calls = model?.toolCalls ?? [];
+  const texts = [model?.completion, agent?.artifact, ...calls.map((call) => call.arguments)];
+  const isCut =
+    calls.length >= maxToolCalls || texts.some((text) => text?.endsWith(truncated) === true);
+  return isCut ? "the answer is longer than a policy can be shown" : undefined;
+}
+
+/**
+ * Reads bodies and events for one instance, of messages that a parser earlier in the chain has recognised.
+ *
+ * The parsers themselves see answers after this plugin does, because answers go through a chain in reverse.
+ */
+export class OpaAnswers {
+  readonly #parts: IncludedParts;
+
+  constructor(parts: IncludedParts) {
+    this.#parts = parts;
+  }
+
+  /** False when no body has ever to be read. */
+  get isNeeded(): boolean {
+    const { readsResults, readsCompletions, readsTasks } = this.#parts;
+    return readsResults || readsCompletions || readsTasks;
+  }
+
+  /** Whether the answer to this message has to be read. */
+  isNeededFor({ hasFacts, facts }: RequestContext): boolean {
+    if (!hasFacts) return false;
+    return (
+      (this.#parts.readsResults && facts.has("mcp")) ||
+      (this.#parts.readsCompletions && facts.has("inference")) ||
+      (this.#parts.readsTasks && facts.has("a2a"))
+    );
+  }
+
+  /** What is known when the head is judged: of a body, if there is one already. */
+  whole(context: RequestContext): AnswerFacts {
+    const body = this.isNeededFor(context) ? context.response?.body : undefined;
+    return body === undefined ? { results: [] } : this.#read(context, { data: body, last: true });
+  }
+
+  /** What is known with an event of a stream; undefined when it adds nothing to judge. */
+  event(context: RequestContext, frame: Frame): AnswerFacts | undefined {
+    if (frame.last || !this.isNeededFor(context)) return undefined;
+    const before = this.#said(context);
+    const facts = this.#read(context, frame);
+    const isNews = facts.results.length > 0 || this.#said(context) !== before;
+    return isNews || facts.problem !== undefined ? facts : undefined;
+  }
+
+  #read(context: RequestContext, frame: Frame): AnswerFacts {
+    const model = this.#readModel(context, frame);
+    const agent = this.#readAgent(context, frame);
+    const problem = unreadable(frame.data) ?? cutOff(model?.view, agent?.view);
+    return {
+      results: this.#results(context, frame.data),
+      ...(problem === undefined ? {} : { problem }),
+      ...(model === undefined ? {} : { inference: model.view }),
+      ...(agent === undefined ? {} : { a2a: agent.view }),
+    };
+  }
+
+  #results({ facts }: RequestContext, bytes: Buffer): readonly JsonObject[] {
+    if (!this.#parts.readsResults || !facts.has("mcp")) return [];
+    const json = jsonOf(bytes);
+    if (json.kind !== "json") return [];
+    const { value } = json;
+    return (Array.isArray(value) ? (value as unknown[]) : [value])
+      .filter(isObject)
+      .filter((message) => message["result"] !== undefined || message["error"] !== undefined);
+  }
+
+  #readModel(context: RequestContext, frame: Frame): AnswerFold | undefined {
+    const request = context.facts.get("inference");
+    const endpoint = this.#parts.readsCompletions ? inferenceEndpoint(context) : undefined;
+    if (endpoint === undefined || !isObject(request)) return undefined;
+    // inference-parser made the view; its shape is that of the session API.
+    const fold = (this.#reading(context).model ??= new AnswerFold(
+      request as unknown as InferenceRequest,
+    ));
+    readFrame(context, endpoint.dialect, fold, frame);
+    return fold;
+  }
+
+  #readAgent(context: RequestContext, frame: Frame): A2aFold | undefined {
+    const request = context.facts.get("a2a");
+    if (!this.#parts.readsTasks || !isObject(request)) return undefined;
+    const fold = (this.#reading(context).agent ??= new A2aFold(request));
+    readTaskFrame(context, fold, frame);
+    return fold;
+  }
+
+  /** Changes whenever the answer says more. */
+  #said(context: RequestContext): string {
+    const { model, agent } = this.#reading(context);
+    const { completion = "", toolCalls = [] } = model?.view ?? {};
+    const { finalStatus = "", artifact = "", errorMessage = "" } = agent?.view ?? {};
+    return `${completion.length}:${JSON.stringify(toolCalls).length}:${finalStatus}:${artifact.length}:${errorMessage}`;
+  }
+
+  #reading(context: RequestContext): Reading {
+    return context.stateOf<Reading>(this, () => ({}));
+  }
+}

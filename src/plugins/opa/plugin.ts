@@ -1,0 +1,248 @@
+/** opa: asks a policy written in Rego about every message, in both directions and both phases (contract 2.3). */
+import { randomUUID } from "node:crypto";
+import { canonicalPath } from "../../http/path.ts";
+import type { DecisionPath, Evaluation } from "../../opa/decision-engine.ts";
+import { readVerdict } from "../../opa/verdict.ts";
+import {
+  allow,
+  type BodyAccess,
+  type Decision,
+  definePlugin,
+  deny,
+  type Frame,
+  type Plugin,
+  type PluginDeps,
+  type RequestContext,
+  skip,
+} from "../../pipeline/plugin.ts";
+import { originOf } from "../config-values.ts";
+import { OpaAnswers } from "./answers.ts";
+import { AgentId } from "./agent-id.ts";
+import { opaConfig, type OpaConfig } from "./config.ts";
+import { DecisionLog } from "./decision-log.ts";
+import { type HeldEngine, holdEngine } from "./engine.ts";
+import {
+  type AnswerFacts,
+  answeredInputs,
+  flatHeaders,
+  IncludedParts,
+  type JsonObject,
+  parsedInputs,
+  requestInput,
+} from "./input.ts";
+
+/** The definition that a chain names. */
+export const opa = definePlugin<OpaConfig>({
+  name: "opa",
+  description:
+    "Asks an OPA policy, compiled to WebAssembly or on an OPA server, about each message",
+  config: opaConfig,
+  stages: ["connect", "request"],
+  origins: ({ bundle_url: bundle, server_url: server }) => {
+    if (bundle !== undefined) return [originOf(bundle)];
+    if (server === undefined) return [];
+    return [server.startsWith("unix://") ? server : originOf(server)];
+  },
+  create: (config, deps) => new Opa(config, deps),
+});
+
+type Phase = "request" | "response";
+
+/** Decisions that one message may cost. */
+const maxDocuments = 100;
+
+/** What the policy was told of a request, kept for its answer: credentials are attached in between. */
+interface Asked {
+  input: JsonObject | undefined;
+}
+
+class Opa implements Plugin {
+  readonly body: BodyAccess;
+  readonly onFrame?: NonNullable<Plugin["onFrame"]>;
+  readonly #config: OpaConfig;
+  readonly #deps: PluginDeps;
+  readonly #parts: IncludedParts;
+  readonly #answers: OpaAnswers;
+  readonly #agentId: AgentId;
+  readonly #held: HeldEngine;
+  readonly #log: DecisionLog;
+
+  /** Throws an Error when a local bundle cannot be used. */
+  constructor(config: OpaConfig, deps: PluginDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    this.#parts = new IncludedParts(config.include);
+    this.#agentId = new AgentId(config, deps);
+    this.#held = holdEngine(config, deps, () => this.#agentId.current());
+    this.#log = new DecisionLog(config.decision_log, deps.log);
+    this.#answers = new OpaAnswers(this.#parts);
+    const { isNeeded } = this.#answers;
+    this.body = isNeeded ? { response: "read" } : {};
+    if (isNeeded) this.onFrame = (context, frame) => this.#judgeFrame(context, frame);
+  }
+
+  async start(): Promise<void> {
+    await this.#held.start();
+  }
+
+  ready(): true | string {
+    return this.#held.engine.ready();
+  }
+
+  close(): void {
+    this.#held.release();
+  }
+
+  async onRequest(context: RequestContext): Promise<Decision> {
+    const { path, withoutParameters, ambiguous } = canonicalPath(context.pathname);
+    const isConnect = context.stage === "connect";
+    if (!isConnect && ambiguous !== undefined && !isEncodedSlashOnly(context.pathname)) {
+      return deny("ambiguous_path", { code: "request.malformed", message: ambiguous });
+    }
+    const input = requestInput(context, isConnect ? "" : path);
+    const agent = this.#agentId.current();
+    if (agent !== undefined) input["agent"] = { client_id: agent };
+    context.stateOf<Asked>(this, () => ({ input: undefined })).input = input;
+    const documents = parsedInputs(context, this.#parts).map((parsed) => ({ ...input, ...parsed }));
+    if (!isConnect && withoutParameters !== undefined) {
+      // A server may cut parameters off: that reading has to be allowed, too.
+      documents.push(...documents.map((document) => ({ ...document, path: withoutParameters })));
+    }
+    const decision = await this.#judgeAll(context, "request", documents);
+    if (isConnect) return decision;
+    // What is judged is what is sent.
+    if (decision.action === "allow" && path !== context.pathname) {
+      context.rewritePath(path + context.path.slice(context.pathname.length));
+    }
+    return decision;
+  }
+
+  wantsAnswerBody(context: RequestContext): boolean {
+    return this.#answers.isNeededFor(context);
+  }
+
+  onResponse(context: RequestContext): Promise<Decision> {
+    return this.#judgeAnswer(context, this.#answers.whole(context));
+  }
+
+  /** Whole bodies were judged with the head. */
+  #judgeFrame(context: RequestContext, frame: Frame): Promise<Decision> | undefined {
+    const facts = this.#answers.event(context, frame);
+    return facts === undefined ? undefined : this.#judgeAnswer(context, facts);
+  }
+
+  #judgeAnswer(context: RequestContext, facts: AnswerFacts): Promise<Decision> {
+    const { response } = context;
+    if (facts.problem !== undefined) {
+      const denial = { code: "upstream.bad-response", message: facts.problem };
+      return Promise.resolve(deny("response_unreadable", denial));
+    }
+    const { input = requestInput(context, "") } = context.stateOf<Asked>(this, () => ({
+      input: undefined,
+    }));
+    const judged = {
+      ...input,
+      response: {
+        status_code: response?.status ?? 0,
+        headers: response === undefined ? {} : flatHeaders(response.headers),
+      },
+    };
+    const parsed = answeredInputs(context, facts, this.#parts);
+    const documents = parsed.map((each) => ({ ...judged, ...each }));
+    return this.#judgeAll(context, "response", documents);
+  }
+
+  /** Every document is judged: one refusal refuses, and only when all are allowed it is consent. */
+  async #judgeAll(
+    context: RequestContext,
+    phase: Phase,
+    documents: readonly JsonObject[],
+  ): Promise<Decision> {
+    if (documents.length > maxDocuments) {
+      const message = `a batch of more than ${maxDocuments} messages cannot be judged`;
+      return deny("batch_too_large", { code: "policy.forbidden", message });
+    }
+    let weakest: Decision | undefined;
+    for (const document of documents) {
+      const decision = await this.#judge(context, phase, document);
+      if (decision.action === "deny") return decision;
+      if (weakest?.action !== "skip") weakest = decision;
+    }
+    return weakest ?? skip("nothing_to_judge");
+  }
+
+  async #judge(context: RequestContext, phase: Phase, document: JsonObject): Promise<Decision> {
+    const path: DecisionPath = `authbridge/${context.flow.direction}/${phase}`;
+    const startedAt = performance.now();
+    const evaluation = await this.#held.engine.evaluate(path, JSON.stringify(document));
+    const latencyMs = performance.now() - startedAt;
+    const id = (evaluation.kind === "fault" ? undefined : evaluation.decisionId) ?? randomUUID();
+    const decision = this.#decide(evaluation, {
+      path,
+      id,
+      prefix: phase === "request" ? "" : "response_",
+    });
+    if (evaluation.kind === "fault")
+      this.#deps.count(`decision_${evaluation.fault.replace("-", "_")}`);
+    this.#log.write({
+      id,
+      path,
+      flow: context.flow.id,
+      latencyMs,
+      decision,
+      headers: document["headers"],
+    });
+    return decision;
+  }
+
+  #decide(evaluation: Evaluation, { path, id, prefix }: Question): Decision {
+    const details = { decision_id: id, decision_path: path };
+    const forbid = (reason: string, message: string, more: Readonly<Record<string, string>> = {}) =>
+      deny(`${prefix}${reason}`, { code: "policy.forbidden", message }, { ...details, ...more });
+    if (evaluation.kind === "undefined") {
+      if (this.#config.on_undefined === "allow") return skip("no_policy_rule", details);
+      return deny(
+        "no_policy_rule",
+        { code: "policy.forbidden", message: `the policy defines no decision for ${path}` },
+        details,
+      );
+    }
+    if (evaluation.kind === "value") {
+      const verdict = readVerdict(evaluation.value);
+      if (verdict.allowed) return allow(`${prefix}policy_allowed`, details);
+      return forbid("policy_denied", verdict.reason, { opa_reason: verdict.reason });
+    }
+    const { fault, message: error } = evaluation;
+    switch (fault) {
+      case "not-ready": {
+        const message = "opa policy engine not initialized";
+        return deny(
+          "opa_not_ready",
+          { code: "upstream.unreachable", message },
+          { ...details, error },
+        );
+      }
+      case "overloaded":
+        return deny("opa_overloaded", { code: "proxy.overloaded", message: error }, details);
+      case "timeout":
+        return forbid("decision_timeout", "OPA decision timed out", { error });
+      case "error":
+        // What went wrong may say more about the policy than a client should know.
+        return forbid("decision_error", "OPA decision error", { error });
+    }
+  }
+}
+
+interface Question {
+  readonly path: DecisionPath;
+  readonly id: string;
+  readonly prefix: "" | "response_";
+}
+
+/** An encoded slash stays in the path that the policy is shown; whatever else is ambiguous is refused. */
+function isEncodedSlashOnly(pathname: string): boolean {
+  if (!/%2f/i.test(pathname)) return false;
+  const { path } = canonicalPath(pathname);
+  if (path.split(/\/|%2F/).some((segment) => /^\.{1,2}(?:;|%3B|$)/.test(segment))) return false;
+  return canonicalPath(pathname.replaceAll(/%2f/gi, "x")).ambiguous === undefined;
+}

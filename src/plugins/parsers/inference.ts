@@ -1,0 +1,181 @@
+/** inference-parser: records what calls of language models say and are answered (contract 2.7). It refuses nothing. */
+import { frameReaderFor } from "../../http/frames.ts";
+import { isObject } from "../../http/json-access.ts";
+import { canonicalPath } from "../../http/path.ts";
+import { AnswerFold } from "../../protocols/answer-fold.ts";
+import type { Dialect } from "../../protocols/inference-dialect.ts";
+import { type Endpoint, endpointOf } from "../../protocols/inference-endpoints.ts";
+import type { InferenceRequest } from "../../protocols/inference-view.ts";
+import {
+  type Decision,
+  definePlugin,
+  type Frame,
+  observe,
+  type Plugin,
+  type RequestContext,
+  skip,
+} from "../../pipeline/plugin.ts";
+import { requestJson } from "../../protocols/message-json.ts";
+
+/** The definition that a chain names. */
+export const inferenceParser = definePlugin({
+  name: "inference-parser",
+  description: "Records calls of language models: model, messages, tools, answer, tokens and cost",
+  body: { request: "read", response: "read" },
+  create: () => new InferenceParser(),
+});
+
+/** The endpoint that a request calls, by the path as servers read it. */
+export function inferenceEndpoint(context: RequestContext): Endpoint | undefined {
+  return endpointOf(context.method, canonicalPath(context.path).path);
+}
+
+/** One recognised call, from its request to the end of its answer. */
+class Call {
+  readonly dialect: Dialect;
+  readonly request: InferenceRequest;
+  fold: AnswerFold | undefined;
+
+  constructor(dialect: Dialect, request: InferenceRequest) {
+    this.dialect = dialect;
+    this.request = request;
+  }
+}
+
+interface Memory {
+  endpoint?: Endpoint | "none";
+  call?: Call;
+}
+
+class InferenceParser implements Plugin {
+  wantsBody(context: RequestContext): boolean {
+    return this.#endpoint(context) !== undefined;
+  }
+
+  onRequest(context: RequestContext): Decision | undefined {
+    const endpoint = this.#endpoint(context);
+    if (endpoint === undefined) return undefined;
+    const json = requestJson(context);
+    if (json.kind === "absent") return undefined;
+    if (json.kind === "invalid") return skip("unparsable", { why: json.reason });
+    if (!isObject(json.value)) return undefined;
+    const view = endpoint.dialect.request(json.value, endpoint.place);
+    if (view === undefined) return undefined;
+    context.facts.set("inference", view);
+    this.#memory(context).call = new Call(endpoint.dialect, view);
+    return observe(`matched_${view.model ?? view.api}`);
+  }
+
+  wantsAnswer(context: RequestContext): boolean {
+    return this.#memory(context).call !== undefined;
+  }
+
+  onFrame(context: RequestContext, frame: Frame): Decision | undefined {
+    const { call } = this.#memory(context);
+    if (call === undefined) return undefined;
+    const fold = (call.fold ??= openFold(context, call));
+    const isRead = readFrame(context, call.dialect, fold, frame);
+    publishCost(context, fold);
+    if (!isRead) return skip("unparsable_response");
+    if (!frame.last) return undefined;
+    if (fold.isEmpty) return skip("no_response_body");
+    const { model, api } = call.request;
+    return observe(`matched_${model ?? api}_response`);
+  }
+
+  #endpoint(context: RequestContext): Endpoint | undefined {
+    const memory = this.#memory(context);
+    memory.endpoint ??= inferenceEndpoint(context) ?? "none";
+    return memory.endpoint === "none" ? undefined : memory.endpoint;
+  }
+
+  #memory(context: RequestContext): Memory {
+    return context.stateOf<Memory>(this, () => ({}));
+  }
+}
+
+/** The view of the answer takes the place of the request's, whose record is made already. */
+function openFold(context: RequestContext, call: Call): AnswerFold {
+  const fold = new AnswerFold(call.request);
+  context.facts.set("inference", fold.view);
+  const headers = context.response?.headers;
+  // What gateways and Bedrock report beside the body.
+  const cost = headers?.get("x-litellm-response-cost");
+  if (cost !== undefined && cost !== "") fold.cost(Number(cost));
+  const input = headers?.get("x-amzn-bedrock-input-token-count");
+  const output = headers?.get("x-amzn-bedrock-output-token-count");
+  if (input !== undefined || output !== undefined) {
+    fold.usage({ promptTokens: Number(input), completionTokens: Number(output) });
+  }
+  return fold;
+}
+
+/** What the call cost, where the sums of the session API look for it. */
+function publishCost(context: RequestContext, { view }: AnswerFold): void {
+  if (view.costUsd === undefined) return;
+  context.facts.set("inference-parser/event", { costMicros: Math.round(view.costUsd * 1_000_000) });
+}
+
+/** False where a frame cannot be understood: whoever only records refuses nothing. */
+export function readFrame(
+  context: RequestContext,
+  dialect: Dialect,
+  fold: AnswerFold,
+  frame: Frame,
+): boolean {
+  try {
+    if (!frame.last) readEvent(dialect, fold, frame.data, frame.event);
+    else if (frame.data.length > 0) return readWhole(context, dialect, fold, frame.data);
+    return true;
+  } catch {
+    return !frame.last;
+  }
+}
+
+function readEvent(
+  dialect: Dialect,
+  fold: AnswerFold,
+  data: Buffer,
+  event: string | undefined,
+): void {
+  // OpenAI ends its streams with a word that is no JSON.
+  if (data.length === 6 && data.toString("latin1") === "[DONE]") return;
+  const value = parsed(data);
+  if (isObject(value)) dialect.event(fold, value, event);
+}
+
+/** Reads an answer that came whole; false when it is none of its API. */
+function readWhole(
+  context: RequestContext,
+  dialect: Dialect,
+  fold: AnswerFold,
+  data: Buffer,
+): boolean {
+  // A stream comes whole where another plugin replaces bodies.
+  const type = context.response?.headers.get("content-type");
+  const reader = frameReaderFor(type, data.length);
+  if (reader !== undefined) {
+    for (const frame of [...reader.push(data), ...reader.end()]) {
+      if (frame.data !== undefined) readEvent(dialect, fold, Buffer.from(frame.data), frame.event);
+    }
+    return true;
+  }
+  const value = parsed(data);
+  if (Array.isArray(value)) {
+    // Gemini streams an array where nobody asks for events.
+    for (const one of value) if (isObject(one)) dialect.event(fold, one, undefined);
+    return true;
+  }
+  if (!isObject(value)) return false;
+  dialect.whole(fold, value);
+  return true;
+}
+
+/** Recording an answer is no judgement: of a key that comes twice the last one counts, as it does to its client. */
+function parsed(data: Buffer): unknown {
+  try {
+    return JSON.parse(data.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,103 @@
+/** The configuration of static-inject, with the keys of the Go program and those added since. */
+import { z } from "zod";
+import { hostGlob, words } from "../config-values.ts";
+
+/** The schema of `config` of a static-inject entry. */
+export const staticInjectConfig = z
+  .strictObject({
+    source: z
+      .enum(["secret_dir", "mappings"])
+      .describe("Where the credentials are: one file per key, or in this file."),
+    secret_dir: words()
+      .optional()
+      .describe("Directory with one file per key; the file is read at every request."),
+    mappings: z
+      .record(words(), z.string())
+      .optional()
+      .describe("Credentials by key. Prefer secret_dir: this file is easily shown."),
+    key_by: z
+      .enum(["host", "static"])
+      .default("host")
+      .describe("host: the key is the destination, host:port before host. static: always `key`."),
+    key: words().optional().describe("The key for key_by: static."),
+    hosts: z
+      .array(hostGlob())
+      .max(1_000)
+      .default([])
+      .describe(
+        "Destinations, as host globs, that this entry attaches credentials for; others are left alone. Any when empty.",
+      ),
+    placeholder: words()
+      .optional()
+      .describe(
+        "The bearer that the client must send to have it replaced. Any bearer when absent.",
+      ),
+    inject_header: z
+      .string()
+      .regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" })
+      .default("Authorization")
+      .describe(
+        "Field that gets the credential: Authorization as `Bearer <value>`, any other the bare value (and no Authorization).",
+      ),
+    allow_plaintext: z
+      .boolean()
+      .optional()
+      .describe(
+        "Attach credentials to plain HTTP requests. Default: true with a warning at the start, as in the Go program; false refuses them.",
+      ),
+  })
+  .superRefine((config, context) => {
+    const issue = (key: string, message: string): void =>
+      context.addIssue({ code: "custom", path: [key], message });
+    if (config.source === "secret_dir" && config.secret_dir === undefined) {
+      issue("secret_dir", "is required for source: secret_dir");
+    }
+    if (config.source === "secret_dir" && config.mappings !== undefined) {
+      issue("mappings", "has no effect with source: secret_dir");
+    }
+    if (config.source === "mappings" && config.secret_dir !== undefined) {
+      issue("secret_dir", "has no effect with source: mappings");
+    }
+    if (config.source === "mappings" && Object.keys(config.mappings ?? {}).length === 0) {
+      issue("mappings", "must have at least one entry for source: mappings");
+    }
+    if (config.key_by === "static" && config.key === undefined) {
+      issue("key", "is required for key_by: static");
+    }
+    if (config.key_by === "host" && config.key !== undefined) {
+      issue("key", "has no effect with key_by: host");
+    }
+    const { key, source } = config;
+    if (key !== undefined && source === "secret_dir" && !isFileName(key)) {
+      issue("key", "must be a file name inside secret_dir");
+    }
+    if (
+      /^(?:host|content-length|transfer-encoding|connection|te|upgrade|trailer)$/i.test(
+        config.inject_header,
+      )
+    ) {
+      issue("inject_header", "names a field that frames or routes the message");
+    }
+  });
+
+/** A checked configuration. */
+export type StaticInjectConfig = z.output<typeof staticInjectConfig>;
+
+/** Whether the text names a file directly inside a directory. */
+export function isFileName(text: string): boolean {
+  return text !== "" && text !== "." && text !== ".." && !/[/\\\0]/.test(text);
+}
+
+/** Words about risks that the configuration takes, for the log at the start. */
+export function injectWarningsOf(config: StaticInjectConfig): string[] {
+  const warnings: string[] = [];
+  if (config.allow_plaintext === undefined) {
+    warnings.push(
+      "allow_plaintext is not set: credentials are attached to plain HTTP requests too",
+    );
+  }
+  if (config.key_by === "static" && config.hosts.length === 0) {
+    warnings.push("key_by: static without hosts attaches the credential for every destination");
+  }
+  return warnings;
+}

@@ -1,0 +1,112 @@
+/** The configuration of token-exchange, with the keys and defaults of the Go program and those added since. */
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { clientIdentityConfig } from "../credentials/client-identity.ts";
+import { originOf, serviceUrl, words } from "../config-values.ts";
+import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
+import { realmUrl } from "../credentials/keycloak.ts";
+
+/** The schema of `config` of a token-exchange entry. */
+export const tokenExchangeConfig = z
+  .strictObject({
+    token_url: serviceUrl()
+      .optional()
+      .describe("Token endpoint. Default: derived from provider, provider_url and provider_realm."),
+    provider: z
+      .enum(["keycloak", "generic"])
+      .optional()
+      .describe("How the token endpoint is derived; generic needs token_url."),
+    provider_url: serviceUrl().optional().describe("Address of the identity provider."),
+    provider_realm: words().optional().describe("Realm of the identity provider (keycloak)."),
+    keycloak_url: serviceUrl().optional().describe("Deprecated: provider_url."),
+    keycloak_realm: words().optional().describe("Deprecated: provider_realm."),
+    default_policy: z
+      .enum(["passthrough", "exchange"])
+      .default("passthrough")
+      .describe("What happens to hosts that no route names."),
+    no_token_policy: z
+      .enum(["deny", "allow", "client-credentials"])
+      .optional()
+      .describe(
+        "What happens to a request for an exchange host without a bearer token. Default: deny.",
+      ),
+    identity: clientIdentityConfig.describe("The client that this proxy is at the token endpoint."),
+    actor_token_file: words()
+      .optional()
+      .describe(
+        "File with the actor token (RFC 8693 section 2.1) that goes with every exchange, read again when it changes.",
+      ),
+    routes: z
+      .strictObject({
+        file: words()
+          .default("/etc/authproxy/routes.yaml")
+          .describe("Routes file, read again when it changes; it need not exist."),
+        rules: z
+          .array(exchangeRule)
+          .max(10_000)
+          .default([])
+          .describe("Rules after those of the file."),
+      })
+      .prefault({})
+      .describe("Which host gets a token for which audience; the first rule that matches decides."),
+    audience_from_host: z
+      .boolean()
+      .default(false)
+      .describe("Use the first DNS label of the destination where a route has no audience."),
+    resolve_placeholders: z
+      .boolean()
+      .default(false)
+      .describe("Exchange the token behind a handle that jwt-validation gave to the agent."),
+  })
+  .superRefine((config, context) => {
+    if (config.token_url !== undefined) return;
+    const url = config.provider_url ?? config.keycloak_url;
+    const realm = config.provider_realm ?? config.keycloak_realm;
+    if (config.provider !== "generic" && url !== undefined && realm !== undefined) return;
+    const message =
+      "token_url is required, or provider_url and provider_realm from which the one of keycloak is derived";
+    context.addIssue({ code: "custom", path: ["token_url"], message });
+  });
+
+/** A checked configuration. */
+export type TokenExchangeConfig = z.output<typeof tokenExchangeConfig>;
+
+/** The token endpoint for routes that do not name their own. */
+export function tokenUrlOf(config: TokenExchangeConfig): string {
+  if (config.token_url !== undefined) return config.token_url;
+  const url = config.provider_url ?? config.keycloak_url ?? "";
+  const realm = config.provider_realm ?? config.keycloak_realm ?? "";
+  return `${realmUrl(url, realm)}/protocol/openid-connect/token`;
+}
+
+/** Every origin that the instance may call: the endpoint's and those that routes name. */
+export function tokenOriginsOf(config: TokenExchangeConfig): string[] {
+  const urls = [tokenUrlOf(config)];
+  for (const rule of [...rulesOfFile(config.routes.file), ...config.routes.rules]) {
+    if (rule.token_url !== undefined) urls.push(rule.token_url);
+  }
+  return [...new Set(urls.map(originOf))];
+}
+
+/** A file that is absent or malformed has no rules here; creating the plugin says what is wrong with it. */
+function rulesOfFile(path: string): readonly ExchangeRule[] {
+  try {
+    return parseRoutesFile(readFileSync(path, "utf8"));
+  } catch {
+    return [];
+  }
+}
+
+/** Words about keys that work and should not be used, for the log at the start. */
+export function exchangeWarningsOf(config: TokenExchangeConfig): string[] {
+  const warnings: string[] = [];
+  if (config.keycloak_url !== undefined || config.keycloak_realm !== undefined) {
+    warnings.push(
+      "keycloak_url and keycloak_realm are deprecated: use provider_url and provider_realm",
+    );
+  }
+  if (config.no_token_policy === undefined) {
+    warnings.push("no_token_policy is not set: requests without a token are refused (deny)");
+  }
+  return warnings;
+}

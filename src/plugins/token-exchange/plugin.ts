@@ -1,0 +1,303 @@
+/** token-exchange: gives a request the token that its destination wants (contract 2.2, RFC 8693). */
+import { hash } from "node:crypto";
+import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
+import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
+import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
+import {
+  allow,
+  type Decision,
+  definePlugin,
+  deny,
+  modify,
+  type Plugin,
+  type PluginDeps,
+  type RequestContext,
+  skip,
+} from "../../pipeline/plugin.ts";
+import { Secret } from "../../secret.ts";
+import { type Bearer, readBearer } from "../credentials/bearer.ts";
+import { ClientIdentity } from "../credentials/client-identity.ts";
+import { firstLabel, originOf } from "../config-values.ts";
+import { refusalOf } from "./refusal.ts";
+import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
+import {
+  placeholderPrefix,
+  type PlaceholderStore,
+  sharedPlaceholders,
+} from "../credentials/placeholder.ts";
+import {
+  exchangeWarningsOf,
+  tokenExchangeConfig,
+  type TokenExchangeConfig,
+  tokenOriginsOf,
+  tokenUrlOf,
+} from "./config.ts";
+import { credentialText, WatchedFile } from "../../files/watched-file.ts";
+
+/** The definition that a chain names. */
+export const tokenExchange = definePlugin<TokenExchangeConfig>({
+  name: "token-exchange",
+  description: "Exchanges the caller's token for one that the destination accepts",
+  config: tokenExchangeConfig,
+  origins: tokenOriginsOf,
+  create: (config, deps) => new TokenExchange(config, deps),
+});
+
+/** What is asked for one request, and how it is recorded. */
+interface Errand {
+  readonly context: RequestContext;
+  readonly grant: Grant;
+  readonly url: string;
+  readonly key: string;
+  readonly details: Readonly<Record<string, string>>;
+}
+
+type Refused = Extract<Obtained, { readonly refused: unknown }>;
+
+/** Hosts without a rule under `default_policy: exchange`. */
+const defaultRoute: ExchangeRoute = Object.freeze({ host: "", passthrough: false, scopes: [] });
+
+class TokenExchange implements Plugin {
+  readonly #config: TokenExchangeConfig;
+  readonly #deps: PluginDeps;
+  readonly #tokenUrl: string;
+  readonly #identity: ClientIdentity;
+  readonly #routes: ExchangeRoutes;
+  readonly #actor: WatchedFile<Secret> | undefined;
+  readonly #endpoint: TokenEndpoint;
+  readonly #cache: TokenCache;
+  readonly #placeholders: PlaceholderStore | undefined;
+
+  constructor(config: TokenExchangeConfig, deps: PluginDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    for (const warning of exchangeWarningsOf(config)) deps.log.warn({}, warning);
+    this.#tokenUrl = tokenUrlOf(config);
+    this.#identity = new ClientIdentity(config.identity, deps);
+    const origins = new Set(tokenOriginsOf(config));
+    this.#routes = new ExchangeRoutes({
+      ...config.routes,
+      clock: deps.clock,
+      isReachable: (url) => origins.has(originOf(url)),
+      onProblem: (problem) => deps.log.error({ problem }, "routes file not usable"),
+    });
+    if (config.actor_token_file !== undefined) {
+      this.#actor = new WatchedFile({
+        path: config.actor_token_file,
+        clock: deps.clock,
+        parse: (text) => new Secret(credentialText(text)),
+        onProblem: (problem) => deps.log.warn({ problem }, "actor token file not usable"),
+      });
+    }
+    this.#endpoint = new TokenEndpoint({ call: deps.fetch, clock: deps.clock });
+    // What the key leaves out (scopes, audience, the subject) is part of every entry's own key.
+    const { client_id: id, client_id_file: file } = config.identity;
+    const place = hash("sha256", tokenCacheKey([this.#tokenUrl, id, file]), "base64url");
+    this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
+    this.#placeholders = config.resolve_placeholders ? sharedPlaceholders(deps) : undefined;
+  }
+
+  ready(): true | string {
+    const identity = this.#identity.ready();
+    if (identity !== true || this.#actor === undefined) return identity;
+    return this.#actor.current() === undefined
+      ? `actor token pending (${this.#actor.problem ?? "not read yet"})`
+      : true;
+  }
+
+  describeCredential({ destination }: RequestContext): string | undefined {
+    const route = this.#routes.find(destination.host);
+    if (route === undefined && this.#config.default_policy === "passthrough") return undefined;
+    if (route?.passthrough === true) return undefined;
+    const { audience_from_host: fromHost } = this.#config;
+    const audience = route?.audience ?? (fromHost ? firstLabel(destination.host) : undefined);
+    const scopes = route?.scopes ?? [];
+    const terms = [
+      ...(audience === undefined ? [] : [`audience ${audience}`]),
+      ...(scopes.length === 0 ? [] : [`scope ${scopes.join(" ")}`]),
+    ];
+    const wanted = terms.length === 0 ? "" : ` (${terms.join(", ")})`;
+    return `Authorization: a token exchanged at ${route?.tokenUrl ?? this.#tokenUrl}${wanted}`;
+  }
+
+  onCredential(context: RequestContext): Decision | Promise<Decision> {
+    // The destination is where the bytes go; the Host field is only what the agent wrote (TX-09).
+    const route = this.#routes.find(context.destination.host);
+    if (route === undefined && this.#config.default_policy === "passthrough") {
+      return skip("no_matching_route", { route_matched: "false" });
+    }
+    if (route?.passthrough === true) {
+      return allow("passthrough", { route_matched: "true", route_host: route.host });
+    }
+    const bearer = readBearer(context.headers);
+    if (bearer.kind === "malformed") {
+      const message = "invalid Authorization header format";
+      return deny("malformed_header", { code: "auth.unauthorized", message });
+    }
+    const subject = bearer.kind === "bearer" ? this.#subjectOf(bearer) : undefined;
+    if (subject === "unresolved") {
+      const message = "unresolvable credential placeholder";
+      return deny("placeholder_unresolved", { code: "auth.unauthorized", message });
+    }
+    return subject === undefined
+      ? this.#withoutToken(context, route ?? defaultRoute)
+      : this.#exchange(context, route ?? defaultRoute, subject);
+  }
+
+  /** The token that the bearer is or stands for. */
+  #subjectOf(bearer: Bearer & { readonly kind: "bearer" }): Secret | "unresolved" {
+    const { token } = bearer;
+    if (this.#placeholders === undefined || !token.startsWith(placeholderPrefix)) {
+      return new Secret(token);
+    }
+    return this.#placeholders.resolve(token) ?? "unresolved";
+  }
+
+  #withoutToken(context: RequestContext, route: ExchangeRoute): Decision | Promise<Decision> {
+    const { no_token_policy: policy = "deny" } = this.#config;
+    if (policy === "allow") return skip("no_token_policy");
+    if (policy === "client-credentials") {
+      const grant: Grant = { ...this.#wanted(context, route), type: policy };
+      return this.#fulfil(this.#errand(context, route, grant));
+    }
+    return deny(
+      "no_token",
+      {
+        code: "upstream.token-exchange-failed",
+        message: "missing Authorization header",
+        status: 401,
+        headers: { "WWW-Authenticate": 'Bearer realm="authbridge"' },
+      },
+      { route_matched: route.host === "" ? "false" : "true" },
+    );
+  }
+
+  #exchange(
+    context: RequestContext,
+    route: ExchangeRoute,
+    subjectToken: Secret,
+  ): Decision | Promise<Decision> {
+    const actorToken = this.#actor?.current();
+    return this.#fulfil(
+      this.#errand(context, route, {
+        ...this.#wanted(context, route),
+        type: "token-exchange",
+        subjectToken,
+        ...(actorToken === undefined ? {} : { actorToken }),
+      }),
+    );
+  }
+
+  #wanted(
+    context: RequestContext,
+    route: ExchangeRoute,
+  ): Pick<Grant, "audience" | "scopes" | "resource"> {
+    const { audience_from_host: fromHost } = this.#config;
+    const audience =
+      route.audience ?? (fromHost ? firstLabel(context.destination.host) : undefined);
+    return {
+      ...(audience === undefined ? {} : { audience }),
+      scopes: route.scopes,
+      ...(route.resource === undefined ? {} : { resource: route.resource }),
+    };
+  }
+
+  #errand(context: RequestContext, route: ExchangeRoute, grant: Grant): Errand {
+    const url = route.tokenUrl ?? this.#tokenUrl;
+    const scopes = grant.scopes.join(" ");
+    const isExchange = grant.type === "token-exchange";
+    return {
+      context,
+      grant,
+      url,
+      key: tokenCacheKey([
+        grant.type,
+        isExchange ? grant.subjectToken.reveal() : undefined,
+        isExchange ? grant.actorToken?.reveal() : undefined,
+        this.#identity.clientId(),
+        grant.audience,
+        scopes,
+        grant.resource,
+        url,
+      ]),
+      details: {
+        route_matched: route.host === "" ? "false" : "true",
+        route_host: context.destination.host,
+        target_audience: grant.audience ?? "",
+        requested_scopes: scopes,
+      },
+    };
+  }
+
+  #fulfil(errand: Errand): Decision | Promise<Decision> {
+    const known = this.#cache.get(errand.key);
+    if (known !== undefined) {
+      this.#deps.count("cache_hit");
+      return attach(errand, known, true, this.#deps.clock.now());
+    }
+    return this.#obtain(errand);
+  }
+
+  async #obtain(errand: Errand): Promise<Decision> {
+    const { grant, context, url } = errand;
+    const ready = this.ready();
+    if (ready !== true) {
+      return refusalOf(grant.type, { kind: "unavailable", reason: ready }, errand.details);
+    }
+    const subject =
+      grant.type === "token-exchange" ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
+    const obtained = await this.#cache.obtain(
+      {
+        key: errand.key,
+        ...(subject?.expiresAt === undefined ? {} : { subjectExpiresAt: subject.expiresAt }),
+        ...(subject?.subject === undefined ? {} : { subject: subject.subject }),
+        load: async (signal) => {
+          const client = this.#identity.authentication();
+          if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
+          this.#deps.count("endpoint_asked");
+          return this.#endpoint.request(url, client, grant, signal);
+        },
+      },
+      context.signal,
+    );
+    if ("refused" in obtained) return this.#refuse(errand, obtained);
+    const fromCache = obtained.source === "cache";
+    this.#deps.count(fromCache ? "cache_hit" : "token_issued");
+    return attach(errand, obtained, fromCache, this.#deps.clock.now());
+  }
+
+  #refuse(errand: Errand, obtained: Refused): Decision {
+    const { refused, source } = obtained;
+    const flow = errand.context.flow.id;
+    this.#deps.count(source === "cache" ? "rejection_repeated" : refused.kind);
+    if (source === "endpoint" && refused.kind === "rejected") {
+      const { status, error, description } = refused;
+      this.#deps.log.warn({ flow, status, error, description }, "token endpoint refused");
+    } else if (refused.kind === "unavailable" && refused.reason !== "cancelled") {
+      this.#deps.log.warn({ flow, reason: refused.reason }, "token endpoint not usable");
+    }
+    return refusalOf(errand.grant.type, refused, errand.details);
+  }
+}
+
+/** Puts the token into the request and the hop into its record. */
+function attach(
+  errand: Errand,
+  obtained: { readonly token: Secret; readonly subject?: string },
+  fromCache: boolean,
+  now: number,
+): Decision {
+  const { context, grant, details } = errand;
+  context.headers.set("Authorization", `Bearer ${obtained.token.reveal()}`);
+  if (grant.type === "token-exchange") {
+    context.delegation.push({
+      // The endpoint has verified the subject token by answering, so its `sub` may label the hop.
+      subject: context.identity?.subject ?? obtained.subject ?? "",
+      audience: grant.audience ?? "",
+      scopes: grant.scopes,
+      at: now,
+    });
+  }
+  const record = { ...details, cache_hit: fromCache ? "true" : "false" };
+  return modify(fromCache ? "cache_hit" : "token_replaced", record);
+}

@@ -1,0 +1,144 @@
+/** The routes of token-exchange: which host gets a token for which audience. */
+import { parse } from "yaml";
+import { z } from "zod";
+import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
+import type { Clock } from "../../pipeline/plugin.ts";
+import { hostGlob, serviceUrl, words } from "../config-values.ts";
+import { WatchedFile } from "../../files/watched-file.ts";
+
+/** One rule, as it stands in the routes file and inline. */
+export const exchangeRule = z.strictObject({
+  host: hostGlob().describe("Destination host, as a glob in which * stays within one label."),
+  target_audience: z.string().optional().describe("Audience of the token that is asked for."),
+  token_scopes: z
+    .union([z.string(), z.array(words()).max(100)])
+    .optional()
+    .describe("Scopes of the token that is asked for, separated by spaces or as a list."),
+  resource: serviceUrl().optional().describe("Resource indicator of RFC 8707."),
+  token_url: serviceUrl().optional().describe("Token endpoint for this host."),
+  action: z
+    .enum(["exchange", "passthrough"])
+    .default("exchange")
+    .describe("passthrough leaves the request's credential as it is."),
+  passthrough: z.boolean().optional().describe("true is another way to write action: passthrough."),
+});
+
+/** A checked rule. */
+export type ExchangeRule = z.output<typeof exchangeRule>;
+
+/** A compiled rule. */
+export interface ExchangeRoute {
+  /** The host pattern as the operator wrote it; empty for the default policy. */
+  readonly host: string;
+  readonly passthrough: boolean;
+  readonly audience?: string;
+  readonly scopes: readonly string[];
+  readonly resource?: string;
+  readonly tokenUrl?: string;
+}
+
+interface Compiled {
+  readonly glob: HostGlob;
+  readonly route: ExchangeRoute;
+}
+
+/** A bare list, as the Go program takes it, or a map with one key `routes`, as its documents show it. */
+const routesFile = z.union([
+  z.array(exchangeRule).max(10_000),
+  z.strictObject({ routes: z.array(exchangeRule).max(10_000).nullable() }),
+]);
+
+/** Reads the text of a routes file; an Error says what is wrong with it. */
+export function parseRoutesFile(text: string): ExchangeRule[] {
+  const document: unknown = parse(text) ?? [];
+  const isMap = typeof document === "object" && !Array.isArray(document);
+  const parsed = (isMap ? routesFile.options[1] : routesFile.options[0]).safeParse(document);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new Error(`${issue?.path.join(".") ?? ""}: ${issue?.message ?? "malformed"}`);
+  }
+  return Array.isArray(parsed.data) ? parsed.data : (parsed.data.routes ?? []);
+}
+
+/** What {@link ExchangeRoutes} is made with. */
+export interface ExchangeRoutesOptions {
+  readonly file: string;
+  readonly rules: readonly ExchangeRule[];
+  readonly clock: Clock;
+  /** Whether a token endpoint of the file may be called; the set of origins is fixed for a generation. */
+  isReachable(tokenUrl: string): boolean;
+  onProblem(message: string): void;
+}
+
+const maxRemembered = 1_024;
+
+/** File rules first, then inline rules; the first that matches decides. */
+export class ExchangeRoutes {
+  readonly #file: WatchedFile<readonly Compiled[]>;
+  readonly #inline: readonly Compiled[];
+  /** Answers by host, for the file's content that they were made from. */
+  readonly #answers = new Map<string, ExchangeRoute | undefined>();
+  #answersOf: readonly Compiled[] | undefined;
+
+  /** Throws an Error for a file that exists and cannot be used; later the last good content stays. */
+  constructor(options: ExchangeRoutesOptions) {
+    let problem: string | undefined;
+    this.#file = new WatchedFile({
+      path: options.file,
+      clock: options.clock,
+      parse: (text) =>
+        parseRoutesFile(text).map((rule) => {
+          const { token_url: url } = rule;
+          if (url === undefined || options.isReachable(url)) return compileRule(rule);
+          throw new Error(
+            `token_url ${url} is on an origin that needs a reload of the configuration`,
+          );
+        }),
+      onProblem: (message, isMissing) => {
+        if (isMissing) return;
+        problem = message;
+        options.onProblem(message);
+      },
+    });
+    this.#inline = options.rules.map(compileRule);
+    this.#file.current();
+    if (problem !== undefined) throw new Error(problem);
+  }
+
+  /** The rule for a destination host, which comes without a port. */
+  find(host: string): ExchangeRoute | undefined {
+    const fromFile = this.#file.current();
+    // Agents choose the hosts, so the memory starts again when it is full.
+    if (fromFile !== this.#answersOf || this.#answers.size >= maxRemembered) {
+      this.#answers.clear();
+      this.#answersOf = fromFile;
+    }
+    const known = this.#answers.get(host);
+    if (known !== undefined || this.#answers.has(host)) return known;
+    const route = findIn(fromFile ?? [], host) ?? findIn(this.#inline, host);
+    this.#answers.set(host, route);
+    return route;
+  }
+}
+
+function findIn(routes: readonly Compiled[], host: string): ExchangeRoute | undefined {
+  return routes.find(({ glob }) => glob.matches(host))?.route;
+}
+
+function compileRule(rule: ExchangeRule): Compiled {
+  const { token_scopes: scopes = [] } = rule;
+  const listed = typeof scopes === "string" ? scopes.split(/\s+/) : scopes;
+  return {
+    glob: compileHostGlob(rule.host),
+    route: Object.freeze({
+      host: rule.host,
+      passthrough: rule.passthrough === true || rule.action === "passthrough",
+      ...(rule.target_audience === undefined || rule.target_audience === ""
+        ? {}
+        : { audience: rule.target_audience }),
+      scopes: listed.filter((scope) => scope !== ""),
+      ...(rule.resource === undefined ? {} : { resource: rule.resource }),
+      ...(rule.token_url === undefined ? {} : { tokenUrl: rule.token_url }),
+    }),
+  };
+}

@@ -1,0 +1,27 @@
+/** Requests that servers sent to their clients, so that an answer is let through only to what was asked. */
+import { hash } from "node:crypto";
+import type { RpcId } from "../../http/json-rpc.ts";
+
+/** The oldest go first: a server that asks this much does not wait for all answers. */
+const maxAwaited = 4096;
+
+/** Remembers the ids of what was asked, by conversation. Lives as long as the process, reloads included. */
+export class AwaitedAnswers {
+  readonly #keys = new Set<string>();
+
+  add(conversation: string, id: RpcId): void {
+    const [oldest] = this.#keys.keys();
+    if (this.#keys.size >= maxAwaited && oldest !== undefined) this.#keys.delete(oldest);
+    this.#keys.add(keyOf(conversation, id));
+  }
+
+  /** Whether the answer was waited for; it is not any more. */
+  take(conversation: string, id: RpcId): boolean {
+    return this.#keys.delete(keyOf(conversation, id));
+  }
+}
+
+/** Of one size, however long an id is. */
+function keyOf(conversation: string, id: RpcId): string {
+  return hash("sha256", JSON.stringify([conversation, id]));
+}

@@ -1,0 +1,328 @@
+/** tool-policy: which tools of MCP servers a caller may call, and with which arguments; what no rule allows is refused. */
+import { classifyRpc, messagesOf, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
+import {
+  allow,
+  type Answer,
+  type Decision,
+  definePlugin,
+  type Denial,
+  deny,
+  type Frame,
+  type Plugin,
+  type PluginDeps,
+  replaceFrame,
+  type RequestContext,
+} from "../../pipeline/plugin.ts";
+import { GuardedServer } from "../../policy/tools/guarded-server.ts";
+import { ToolPins } from "../../policy/tools/tool-pins.ts";
+import { AwaitedAnswers } from "./awaited-answers.ts";
+import type { McpFact } from "../../protocols/mcp-message.ts";
+import { headerDisagreement, headerMismatch } from "../../protocols/mcp-headers.ts";
+import { bodyProblem, callerOf, notRpc, transportProblem } from "./transport.ts";
+import { mayBeMcp } from "./doubtful-rpc.ts";
+import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
+import { type AnswerScope, filterAnswer, type Removed } from "./answer.ts";
+import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
+
+/** The definition that a chain names. */
+export const toolPolicy = definePlugin<ToolPolicyConfig>({
+  name: "tool-policy",
+  description:
+    "Default-deny rules over the tools of MCP servers, their callers and their arguments",
+  config: toolPolicyConfig,
+  stages: ["connect", "request"],
+  body: { request: "read" },
+  requires: ["mcp-parser"],
+  create: (config, deps) => new ToolPolicy(config, deps),
+});
+
+/** A longer batch is refused: every entry of it costs a judgement. */
+const maxBatch = 100;
+
+class ToolPolicy implements Plugin {
+  readonly #config: ToolPolicyConfig;
+  readonly #deps: PluginDeps;
+  readonly #servers: readonly GuardedServer[];
+  readonly #binaries: readonly string[];
+  readonly #pins: ToolPins | undefined;
+  readonly #awaited: AwaitedAnswers;
+
+  constructor(config: ToolPolicyConfig, deps: PluginDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    this.#servers = config.servers.map((server) => new GuardedServer(server));
+    const rules = config.servers.flatMap((server) => server.rules);
+    this.#binaries = rules.flatMap((rule) => rule.callers?.binaries ?? []);
+    this.#pins = config.tools.pin ? deps.carry("pins", () => new ToolPins()) : undefined;
+    this.#awaited = deps.carry("awaited", () => new AwaitedAnswers());
+  }
+
+  callerLinks(): readonly string[] | undefined {
+    return this.#binaries.length === 0 ? undefined : this.#binaries;
+  }
+
+  wantsBody(context: RequestContext): boolean {
+    return this.#serverOf(context) !== undefined;
+  }
+
+  wantsAnswer(context: RequestContext): boolean {
+    return this.#scopeOf(context) !== undefined;
+  }
+
+  onRequest(context: RequestContext): Answer {
+    if (context.stage === "connect") return this.#judgeConnect(context);
+    const server = this.#serverOf(context);
+    if (server === undefined) return this.#judgeOther(context);
+    if (server === "ambiguous") {
+      const message = "the path can be read in more than one way";
+      return this.#refuse("ambiguous_path", { code: "request.malformed", message, rpc: notRpc });
+    }
+    const problem = transportProblem(context);
+    if (problem !== undefined) return this.#refuse(problem.reason, problem.denial);
+    const scope = this.#makeScope(context, server);
+    context.stateOf<AnswerScope>(this, () => scope);
+    return context.method === "POST"
+      ? this.#judgeBody(context, scope)
+      : allow("transport", { server: server.name });
+  }
+
+  /** A tunnel to a guarded server is opened by the bridge, or not at all. */
+  #judgeConnect({ destination, tunnelTerms }: RequestContext): Answer {
+    const server = this.#servers.find((candidate) => candidate.isAt(destination));
+    if (server !== undefined) tunnelTerms.mustInspect = `tool-policy server '${server.name}'`;
+    return undefined;
+  }
+
+  /** The server that guards the request's path; `ambiguous` where the path could be one of its paths. */
+  #serverOf({ destination, pathname }: RequestContext): GuardedServer | "ambiguous" | undefined {
+    let isAmbiguous = false;
+    for (const server of this.#servers) {
+      if (!server.isAt(destination)) continue;
+      const verdict = server.judgePath(pathname);
+      if (verdict === "guarded") return server;
+      isAmbiguous ||= verdict === "ambiguous";
+    }
+    return isAmbiguous ? "ambiguous" : undefined;
+  }
+
+  #judgeOther(context: RequestContext): Answer {
+    if (this.#config.other_servers === "ignore") return undefined;
+    const fact = context.facts.get("mcp") as McpFact | undefined;
+    const messages = fact === undefined ? [] : (fact.batch ?? [fact]);
+    const isMcp = messages.some(({ method }) => method?.startsWith("$") === false);
+    if (!isMcp && !(fact === undefined && mayBeMcp(context))) return undefined;
+    const { authority } = context.destination;
+    const message = `No tool policy covers the MCP server ${authority} at this path. Use a server that is configured (tool-policy servers).`;
+    return this.#refuse("unknown_server", { code: "policy.forbidden", message });
+  }
+
+  #judgeBody(context: RequestContext, scope: AnswerScope): Decision {
+    const problem = bodyProblem(context);
+    if (problem !== undefined) return this.#refuse(problem.reason, problem.denial);
+    const clear = context.clearBody;
+    const json = clear?.kind === "body" ? exactJsonOf(clear.bytes) : undefined;
+    if (json?.kind !== "json") {
+      const message = `the body is ${json?.reason ?? "not there"}`;
+      return this.#refuse("unparsable", { code: "request.malformed", message, rpc: notRpc });
+    }
+    const body = classifyRpc(json.value);
+    const isBatch = body.kind === "batch";
+    const messages = messagesOf(body);
+    const ids = messages.flatMap((message) => (message.kind === "request" ? [message.id] : []));
+    const rpc = { ids: isBatch ? ids : messages.flatMap(idOf), isBatch };
+    scope.rpc = rpc;
+    const malformed = malformedReason(messages);
+    if (malformed !== undefined) {
+      const denial: Denial = { code: "request.malformed", message: malformed };
+      return this.#refuse("malformed", { ...denial, rpc: { ...rpc, status: 400 } });
+    }
+    const disagreement = headerDisagreement(context.headers, body);
+    if (disagreement !== undefined) {
+      const denial: Denial = { code: "request.malformed", message: disagreement };
+      const said = { ...rpc, status: 400, code: headerMismatch };
+      return this.#refuse("header_mismatch", { ...denial, rpc: said });
+    }
+    for (const message of messages) {
+      const refusal = this.#judgeMessage(scope, message);
+      if (refusal === undefined) continue;
+      const { reason, details, ...denial } = refusal;
+      return this.#refuse(reason, { ...denial, rpc }, details);
+    }
+    return allow("tool_allowed", { server: scope.server.name, calls: messages.length });
+  }
+
+  /** Why one message is refused; undefined when it may go on. */
+  #judgeMessage(scope: AnswerScope, message: RpcMessage): Refusal | undefined {
+    const { server, caller } = scope;
+    if (message.kind === "invalid") return undefined;
+    if (message.kind === "response") {
+      if (this.#awaited.take(scope.conversation, message.id)) return undefined;
+      const text = "this answers no request that the server was allowed to send";
+      return { reason: "unasked_answer", code: "policy.forbidden", message: text };
+    }
+    const { method, params } = message;
+    const verdict = server.judge(caller, method, params);
+    const name = nameOf(params);
+    if (verdict.isAllowed) {
+      const isChanged = name !== undefined && this.#pins?.isChanged(scope.serverKey, name) === true;
+      if (method !== "tools/call" || !isChanged) return undefined;
+      const text = `The tool ${JSON.stringify(name.slice(0, 128))} has changed its description or schema since it was first seen and is refused. Use another tool, and tell the operator.`;
+      return {
+        reason: "tool_changed",
+        code: "policy.forbidden",
+        message: text,
+        details: { tool: name },
+      };
+    }
+    return {
+      reason: verdict.reason,
+      code: "policy.forbidden",
+      message: verdict.message,
+      ...(verdict.rule === undefined ? {} : { rule: verdict.rule }),
+      details: {
+        server: server.name,
+        method: method.slice(0, 128),
+        ...(name === undefined ? {} : { tool: name.slice(0, 128) }),
+        ...(verdict.rule === undefined ? {} : { rule: verdict.rule }),
+      },
+    };
+  }
+
+  onFrame(context: RequestContext, frame: Frame): Answer {
+    const scope = this.#scopeOf(context);
+    if (scope === undefined || frame.data.length === 0) return undefined;
+    scope.isStream ??= isEventStream(context);
+    return scope.isStream
+      ? this.#judgeEvent(scope, frame)
+      : this.#judgeAnswer(scope, frame.data, context.response?.status ?? 200);
+  }
+
+  #judgeEvent(scope: AnswerScope, { data, event }: Frame): Answer {
+    // Events of other types are not read by clients, unless they look like messages.
+    const isMessage = event === undefined || event === "message";
+    const json = jsonOf(data);
+    if (json.kind === "invalid") {
+      if (!isMessage) return undefined;
+      // Somebody waits for the answer that this may have been.
+      return scope.rpc.ids.length > 0
+        ? this.#refuseAnswer(scope, `the server's event is ${json.reason}`)
+        : this.#dropFrame(scope);
+    }
+    if (!isMessage && (typeof json.value !== "object" || json.value === null)) return undefined;
+    const filtered = filterAnswer(json.value, data, scope);
+    if (filtered === undefined) return inOneLine(data);
+    const text = filtered.json;
+    return text === undefined
+      ? replaceFrame("answer_removed", undefined)
+      : (inOneLine(Buffer.from(text)) ?? replaceFrame("answer_filtered", Buffer.from(text)));
+  }
+
+  /** An error of HTTP may have any body; what succeeds must be JSON-RPC. */
+  #judgeAnswer(scope: AnswerScope, data: Buffer, status: number): Answer {
+    const json = jsonOf(data);
+    const isError = status >= 300;
+    if (json.kind === "invalid") {
+      return isError
+        ? undefined
+        : this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
+    }
+    if (isError && !isRpc(json.value)) return undefined;
+    const filtered = filterAnswer(json.value, data, scope);
+    if (filtered === undefined) return undefined;
+    const text = filtered.json;
+    return text === undefined
+      ? this.#refuseAnswer(scope, "the server sent nothing that its client may get")
+      : replaceFrame("answer_filtered", Buffer.from(text));
+  }
+
+  #dropFrame(scope: AnswerScope): Decision {
+    scope.onRemoved({ kind: "malformed" });
+    return replaceFrame("unparsable_event", undefined);
+  }
+
+  #refuseAnswer({ rpc }: AnswerScope, message: string): Decision {
+    return this.#refuse("answer_refused", { code: "upstream.bad-response", message, rpc });
+  }
+
+  #refuse(reason: string, denial: Denial, details: Refusal["details"] = {}): Decision {
+    this.#deps.count("denied");
+    return deny(reason, denial, details);
+  }
+
+  #scopeOf(context: RequestContext): AnswerScope | undefined {
+    return context.stateOf<AnswerScope | undefined>(this, () => undefined);
+  }
+
+  #makeScope(context: RequestContext, server: GuardedServer): AnswerScope {
+    const { authority } = context.destination;
+    const session = context.headers.get("mcp-session-id") ?? "";
+    const conversation = JSON.stringify([server.name, authority, session]);
+    const scope: AnswerScope = {
+      server,
+      caller: callerOf(context),
+      conversation,
+      serverKey: `${server.name} ${authority}`,
+      pins: this.#pins,
+      rpc: notRpc,
+      onServerRequest: (id) => this.#awaited.add(conversation, id),
+      isTold: false,
+      onRemoved: (what) => this.#tellRemoved(scope, what),
+    };
+    return scope;
+  }
+
+  /** One line per message: a server may send any number of what is taken out. */
+  #tellRemoved(scope: AnswerScope, what: Removed): void {
+    if (what.kind === "tool" && !what.isChanged) return;
+    this.#deps.count(what.kind === "tool" ? "tool_changed" : "answer_removed");
+    if (scope.isTold) return;
+    scope.isTold = true;
+    const named = "name" in what ? { tool: what.name.slice(0, 128) } : {};
+    const asked = "method" in what ? { method: what.method.slice(0, 128) } : {};
+    this.#deps.log.warn(
+      { server: scope.server.name, kind: what.kind, ...named, ...asked },
+      "tool-policy: a part of an answer was not forwarded",
+    );
+  }
+}
+
+/** Some readers end a line of an event at characters that JSON allows in strings: what follows would be a message. */
+function inOneLine(data: Buffer): Decision | undefined {
+  const text = data.toString("utf8");
+  const escaped = text.replaceAll(/[\x85\u2028\u2029]/g, (one) => {
+    return `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+  return escaped === text ? undefined : replaceFrame("line_ends_escaped", Buffer.from(escaped));
+}
+
+interface Refusal extends Denial {
+  readonly reason: string;
+  readonly details?: Readonly<Record<string, string>>;
+}
+
+function malformedReason(messages: readonly RpcMessage[]): string | undefined {
+  if (messages.length > maxBatch) return `a batch has at most ${maxBatch} messages`;
+  const invalid = messages.find((message) => message.kind === "invalid");
+  return invalid === undefined ? undefined : `not a message of JSON-RPC 2.0: ${invalid.reason}`;
+}
+
+function idOf(message: RpcMessage): readonly RpcId[] {
+  return message.kind === "request" || (message.kind === "invalid" && message.id !== null)
+    ? [message.id]
+    : [];
+}
+
+function nameOf(params: unknown): string | undefined {
+  if (typeof params !== "object" || params === null) return undefined;
+  const { name } = params as { readonly name?: unknown };
+  return typeof name === "string" ? name : undefined;
+}
+
+function isEventStream({ response }: RequestContext): boolean {
+  return /^\s*text\/event-stream/i.test(response?.headers.get("content-type") ?? "");
+}
+
+/** Whether a value is a message of JSON-RPC, or a batch with one. */
+function isRpc(value: unknown): boolean {
+  return messagesOf(classifyRpc(value)).some(({ kind }) => kind !== "invalid");
+}

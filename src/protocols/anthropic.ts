@@ -1,0 +1,116 @@
+/** Anthropic's messages API, also as Bedrock and Vertex carry it. */
+import {
+  countOf,
+  isObject,
+  type JsonObject,
+  keyOf,
+  objectOf,
+  objectsOf,
+  textOf,
+} from "../http/json-access.ts";
+import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
+import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+
+/** The messages API. */
+export const anthropicMessages: Dialect = {
+  request: (body, place) => {
+    if (!Array.isArray(body["messages"])) return undefined;
+    const conversation = new Conversation();
+    const system = contentText(body["system"]);
+    // The system prompt stands beside the messages here and in front of them everywhere else.
+    if (system !== undefined) conversation.add("system", system);
+    for (const message of objectsOf(body["messages"])) {
+      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
+    }
+    return requestView("anthropic.messages", {
+      model: boundedName(textOf(body["model"]) ?? place.model),
+      stream: body["stream"] === true || place.stream === true,
+      messages: conversation.messages,
+      tools: boundedTools(objectsOf(body["tools"]), (tool) =>
+        boundedTool(tool["name"], tool["description"], tool["input_schema"]),
+      ),
+      toolChoice: body["tool_choice"],
+      sampling: {
+        temperature: body["temperature"],
+        topP: body["top_p"],
+        maxTokens: body["max_tokens"],
+      },
+    });
+  },
+  whole: (fold, body) => {
+    if (readError(fold, body["error"])) return;
+    const texts: string[] = [];
+    for (const block of objectsOf(body["content"])) {
+      if (block["type"] === "text") texts.push(textOf(block["text"]) ?? "");
+      else if (isToolUse(block)) fold.wholeToolCall(block["id"], block["name"], block["input"]);
+    }
+    fold.text(texts.filter((text) => text !== "").join("\n"));
+    fold.finish(body["stop_reason"]);
+    readUsage(fold, body["usage"]);
+  },
+  event: (fold, body, event) => {
+    readEvent(fold, body, textOf(body["type"]) ?? event ?? "");
+  },
+};
+
+function isToolUse(block: JsonObject): boolean {
+  const kind = block["type"];
+  return kind === "tool_use" || kind === "server_tool_use" || kind === "mcp_tool_use";
+}
+
+function readEvent(fold: AnswerFold, body: JsonObject, kind: string): void {
+  const key = keyOf(body["index"]);
+  switch (kind) {
+    case "message_start":
+      readUsage(fold, objectOf(body["message"])["usage"]);
+      return;
+    case "content_block_start": {
+      const block = objectOf(body["content_block"]);
+      if (isToolUse(block)) fold.toolCall(key, block["id"], block["name"]);
+      else fold.text(block["text"]);
+      return;
+    }
+    case "content_block_delta": {
+      const delta = objectOf(body["delta"]);
+      if (delta["type"] === "text_delta") fold.text(delta["text"]);
+      else if (delta["type"] === "input_json_delta") fold.toolArguments(key, delta["partial_json"]);
+      return;
+    }
+    case "message_delta":
+      fold.finish(objectOf(body["delta"])["stop_reason"]);
+      readUsage(fold, body["usage"]);
+      return;
+    case "error":
+      readError(fold, body["error"]);
+      return;
+    default:
+  }
+}
+
+/**
+ * Input is reported in three disjoint counts, some with the first event and some with the last; a later zero does not
+ * take an earlier figure back.
+ */
+function readUsage(fold: AnswerFold, usage: unknown): void {
+  if (!isObject(usage)) return;
+  const { view } = fold;
+  const cached = (view.cacheReadTokens ?? 0) + (view.cacheWriteTokens ?? 0);
+  const fresh = Math.max(0, (view.promptTokens ?? 0) - cached);
+  const cacheRead = larger(usage["cache_read_input_tokens"], view.cacheReadTokens);
+  const cacheWrite = larger(usage["cache_creation_input_tokens"], view.cacheWriteTokens);
+  const input = larger(usage["input_tokens"], fresh);
+  fold.usage({
+    promptTokens: (input ?? 0) + (cacheRead ?? 0) + (cacheWrite ?? 0),
+    completionTokens: larger(usage["output_tokens"], view.completionTokens),
+    cacheReadTokens: cacheRead,
+    cacheWriteTokens: cacheWrite,
+    costUsd: usage["cost"],
+  });
+}
+
+function larger(given: unknown, known: number | undefined): number | undefined {
+  const count = countOf(given);
+  if (count === undefined) return known;
+  return Math.max(count, known ?? 0);
+}

@@ -1,0 +1,103 @@
+/** Bedrock's converse API. */
+import {
+  isObject,
+  type JsonObject,
+  keyOf,
+  objectOf,
+  objectsOf,
+  textOf,
+} from "../http/json-access.ts";
+import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
+import { type Dialect, requestView } from "./inference-dialect.ts";
+
+/** converse and converse-stream. */
+export const bedrockConverse: Dialect = {
+  request: (body, place) => {
+    if (!Array.isArray(body["messages"])) return undefined;
+    const conversation = new Conversation();
+    const system = contentText(body["system"]);
+    if (system !== undefined) conversation.add("system", system);
+    for (const message of objectsOf(body["messages"])) {
+      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
+    }
+    const sampling = objectOf(body["inferenceConfig"]);
+    const config = objectOf(body["toolConfig"]);
+    return requestView("bedrock.converse", {
+      model: boundedName(place.model),
+      stream: place.stream === true,
+      messages: conversation.messages,
+      tools: boundedTools(objectsOf(config["tools"]), (tool) => {
+        const spec = objectOf(tool["toolSpec"]);
+        return boundedTool(
+          spec["name"],
+          spec["description"],
+          objectOf(spec["inputSchema"])["json"],
+        );
+      }),
+      toolChoice: config["toolChoice"],
+      sampling: {
+        temperature: sampling["temperature"],
+        topP: sampling["topP"],
+        maxTokens: sampling["maxTokens"],
+      },
+    });
+  },
+  whole: (fold, body) => {
+    if (readFault(fold, body)) return;
+    for (const block of objectsOf(objectOf(objectOf(body["output"])["message"])["content"])) {
+      fold.text(block["text"]);
+      const call = block["toolUse"];
+      if (isObject(call)) fold.wholeToolCall(call["toolUseId"], call["name"], call["input"] ?? {});
+    }
+    fold.finish(body["stopReason"]);
+    readUsage(fold, body["usage"]);
+  },
+  event: (fold, body, event) => {
+    readEvent(fold, body, event ?? "");
+  },
+};
+
+function readEvent(fold: AnswerFold, body: JsonObject, event: string): void {
+  const key = keyOf(body["contentBlockIndex"]);
+  switch (event) {
+    case "contentBlockStart": {
+      const call = objectOf(body["start"])["toolUse"];
+      if (isObject(call)) fold.toolCall(key, call["toolUseId"], call["name"]);
+      return;
+    }
+    case "contentBlockDelta": {
+      const delta = objectOf(body["delta"]);
+      fold.text(delta["text"]);
+      fold.toolArguments(key, objectOf(delta["toolUse"])["input"]);
+      return;
+    }
+    case "messageStop":
+      fold.finish(body["stopReason"]);
+      return;
+    case "metadata":
+      readUsage(fold, body["usage"]);
+      return;
+    default:
+      if (event.endsWith("Exception")) readFault(fold, body);
+  }
+}
+
+function readUsage(fold: AnswerFold, usage: unknown): void {
+  if (!isObject(usage)) return;
+  fold.usage({
+    promptTokens: usage["inputTokens"],
+    completionTokens: usage["outputTokens"],
+    totalTokens: usage["totalTokens"],
+    cacheReadTokens: usage["cacheReadInputTokens"],
+    cacheWriteTokens: usage["cacheWriteInputTokens"],
+  });
+}
+
+/** Faults of the service carry a bare message. */
+export function readFault(fold: AnswerFold, body: JsonObject): boolean {
+  const message = body["message"] ?? body["Message"];
+  if (typeof message !== "string") return false;
+  fold.fail(message);
+  return true;
+}

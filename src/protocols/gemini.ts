@@ -1,0 +1,102 @@
+/** Google's Gemini API, also as Vertex carries it. */
+import {
+  countOf,
+  isObject,
+  type JsonObject,
+  objectOf,
+  objectsOf,
+  textOf,
+} from "../http/json-access.ts";
+import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
+import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+
+/** generateContent and streamGenerateContent. */
+export const geminiGenerate: Dialect = {
+  request: (body, place) => {
+    if (!Array.isArray(body["contents"]) && !isObject(body["contents"])) return undefined;
+    const conversation = new Conversation();
+    const system = body["systemInstruction"] ?? body["system_instruction"];
+    const instruction = contentText(objectOf(system)["parts"]);
+    if (instruction !== undefined) conversation.add("system", instruction);
+    for (const content of [body["contents"]].flat().filter(isObject)) {
+      conversation.add(textOf(content["role"]) ?? "user", contentText(content["parts"]));
+    }
+    const sampling = objectOf(body["generationConfig"] ?? body["generation_config"]);
+    return requestView("gemini.generate", {
+      model: boundedName(place.model),
+      stream: place.stream === true,
+      messages: conversation.messages,
+      tools: toolsOf(body),
+      toolChoice: body["toolConfig"] ?? body["tool_config"],
+      sampling: {
+        temperature: sampling["temperature"],
+        topP: sampling["topP"] ?? sampling["top_p"],
+        maxTokens: sampling["maxOutputTokens"] ?? sampling["max_output_tokens"],
+      },
+    });
+  },
+  whole: readAnswer,
+  event: readAnswer,
+};
+
+/** embedContent and batchEmbedContents; vectors are not kept. */
+export const geminiEmbed: Dialect = {
+  request: (body, place) => {
+    const requests = body["requests"] === undefined ? [body] : objectsOf(body["requests"]);
+    const conversation = new Conversation();
+    for (const { content } of requests) {
+      conversation.add("user", contentText(objectOf(content)["parts"]));
+    }
+    return requestView("gemini.embed", {
+      model: boundedName(place.model),
+      stream: false,
+      messages: conversation.messages,
+    });
+  },
+  whole: (fold, body) => {
+    if (!readError(fold, body["error"])) readUsage(fold, body["usageMetadata"]);
+  },
+  event: () => undefined,
+};
+
+function toolsOf(body: JsonObject): ReturnType<typeof boundedTools> {
+  const declared = objectsOf(body["tools"]).flatMap((tool) =>
+    objectsOf(tool["functionDeclarations"] ?? tool["function_declarations"]),
+  );
+  return boundedTools(declared, (tool) =>
+    boundedTool(
+      tool["name"],
+      tool["description"],
+      tool["parametersJsonSchema"] ?? tool["parameters"],
+    ),
+  );
+}
+
+/** An event of a stream has the shape of a whole answer, and its usage is the total so far. */
+function readAnswer(fold: AnswerFold, body: JsonObject): void {
+  if (readError(fold, body["error"])) return;
+  const candidate = objectOf(objectsOf(body["candidates"])[0]);
+  for (const part of objectsOf(objectOf(candidate["content"])["parts"])) {
+    if (part["thought"] === true) continue;
+    fold.text(part["text"]);
+    const call = part["functionCall"];
+    if (isObject(call)) fold.wholeToolCall(call["id"], call["name"], call["args"] ?? {});
+  }
+  fold.finish(candidate["finishReason"] ?? objectOf(body["promptFeedback"])["blockReason"]);
+  readUsage(fold, body["usageMetadata"]);
+}
+
+function readUsage(fold: AnswerFold, usage: unknown): void {
+  if (!isObject(usage)) return;
+  const answered = countOf(usage["candidatesTokenCount"]);
+  const thought = countOf(usage["thoughtsTokenCount"]);
+  const made = answered === undefined ? thought : answered + (thought ?? 0);
+  fold.usage({
+    promptTokens: usage["promptTokenCount"],
+    completionTokens: made,
+    totalTokens: usage["totalTokenCount"],
+    cacheReadTokens: usage["cachedContentTokenCount"],
+    reasoningTokens: thought,
+  });
+}

@@ -1,0 +1,71 @@
+/** What every API of language models is to this program: a reader of its requests and of its answers. */
+import type { AnswerFold } from "./answer-fold.ts";
+import type { JsonObject } from "../http/json-access.ts";
+import type { InferenceRequest } from "./inference-view.ts";
+
+/** What the path of a request says about the call. */
+export interface CallPlace {
+  /** The model, where the path names it. */
+  readonly model?: string;
+  /** True when the path asks for a stream. */
+  readonly stream?: true;
+}
+
+/** One API. Nothing in here throws: what is not understood is passed over. */
+export interface Dialect {
+  /** The view of a request; undefined where the body is none of this API. */
+  request(body: JsonObject, place: CallPlace): InferenceRequest | undefined;
+  /** Reads a whole answer. */
+  whole(fold: AnswerFold, body: JsonObject): void;
+  /** Reads one event of a streamed answer; `event` is its name, where the stream has names. */
+  event(fold: AnswerFold, body: JsonObject, event: string | undefined): void;
+}
+
+/** The numbers that sampling is steered with, under the names of an API. */
+export interface Sampling {
+  readonly temperature?: unknown;
+  readonly topP?: unknown;
+  readonly maxTokens?: unknown;
+}
+
+/** The members of a view that are there only when the request has them. */
+export function samplingOf(given: Sampling): Partial<InferenceRequest> {
+  const members: { -readonly [Name in keyof Sampling]: number } = {};
+  for (const name of ["temperature", "topP", "maxTokens"] as const) {
+    const value = given[name];
+    if (typeof value === "number" && Number.isFinite(value)) members[name] = value;
+  }
+  return members;
+}
+
+/** The parts of a request that most dialects find in different places. */
+export interface RequestParts {
+  readonly model: string | undefined;
+  readonly stream: boolean;
+  readonly messages: InferenceRequest["messages"];
+  readonly tools?: InferenceRequest["tools"];
+  readonly toolChoice?: unknown;
+  readonly sampling?: Sampling;
+}
+
+/** Puts a view together; absent stays absent. */
+export function requestView(api: InferenceRequest["api"], parts: RequestParts): InferenceRequest {
+  const { model, stream, messages, tools, toolChoice, sampling = {} } = parts;
+  return {
+    api,
+    ...(model === undefined ? {} : { model }),
+    ...(messages === undefined ? {} : { messages }),
+    ...samplingOf(sampling),
+    ...(stream ? { stream: true as const } : {}),
+    ...(tools === undefined ? {} : { tools }),
+    ...(toolChoice === undefined || toolChoice === null ? {} : { toolChoice }),
+  };
+}
+
+/** Fails the fold with the message of an `error` member, which is an object or a text. True when there was one. */
+export function readError(fold: AnswerFold, error: unknown): boolean {
+  if (error === undefined || error === null) return false;
+  if (typeof error === "object" && "message" in error) fold.fail(error.message);
+  else fold.fail(error);
+  return true;
+}

@@ -1,0 +1,101 @@
+/** OpenAI chat completions, also as Azure, gateways and local servers speak them. */
+import {
+  isObject,
+  type JsonObject,
+  keyOf,
+  objectOf,
+  objectsOf,
+  textOf,
+} from "../http/json-access.ts";
+import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
+import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+
+/** The chat API. */
+export const openAiChat: Dialect = {
+  request: (body, place) => {
+    if (!Array.isArray(body["messages"])) return undefined;
+    const conversation = new Conversation();
+    for (const message of objectsOf(body["messages"])) {
+      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
+    }
+    return requestView("openai.chat", {
+      model: boundedName(textOf(body["model"]) ?? place.model),
+      stream: body["stream"] === true,
+      messages: conversation.messages,
+      tools: chatTools(body),
+      toolChoice: body["tool_choice"],
+      sampling: {
+        temperature: body["temperature"],
+        topP: body["top_p"],
+        maxTokens: body["max_completion_tokens"] ?? body["max_tokens"],
+      },
+    });
+  },
+  whole: (fold, body) => {
+    if (readError(fold, body["error"])) return;
+    const choice = objectOf(objectsOf(body["choices"])[0]);
+    const message = objectOf(choice["message"]);
+    fold.text(contentText(message["content"]));
+    fold.text(message["refusal"]);
+    for (const call of objectsOf(message["tool_calls"])) {
+      const called = objectOf(call["function"] ?? call["custom"]);
+      fold.wholeToolCall(call["id"], called["name"], called["arguments"] ?? called["input"]);
+    }
+    const legacy = message["function_call"];
+    if (isObject(legacy)) fold.wholeToolCall(undefined, legacy["name"], legacy["arguments"]);
+    fold.finish(choice["finish_reason"]);
+    openAiUsage(fold, body["usage"]);
+  },
+  event: (fold, body) => {
+    if (readError(fold, body["error"])) return;
+    for (const choice of objectsOf(body["choices"])) {
+      // Of several alternatives the first is recorded, as with an answer that is not streamed.
+      if ((choice["index"] ?? 0) === 0) chatDelta(fold, choice);
+    }
+    openAiUsage(fold, body["usage"]);
+  },
+};
+
+function chatDelta(fold: AnswerFold, choice: JsonObject): void {
+  const delta = objectOf(choice["delta"]);
+  fold.text(delta["content"]);
+  fold.text(delta["refusal"]);
+  for (const call of objectsOf(delta["tool_calls"])) {
+    const key = keyOf(call["index"]);
+    const called = objectOf(call["function"] ?? call["custom"]);
+    fold.toolCall(key, call["id"], called["name"]);
+    fold.toolArguments(key, called["arguments"] ?? called["input"]);
+  }
+  const legacy = delta["function_call"];
+  if (isObject(legacy)) {
+    fold.toolCall("function_call", undefined, legacy["name"]);
+    fold.toolArguments("function_call", legacy["arguments"]);
+  }
+  fold.finish(choice["finish_reason"]);
+}
+
+function chatTools(body: JsonObject): ReturnType<typeof boundedTools> {
+  const tools = objectsOf(body["tools"]).map((tool) =>
+    objectOf(tool["function"] ?? tool["custom"]),
+  );
+  const legacy = objectsOf(body["functions"]);
+  return boundedTools([...tools, ...legacy], (tool) =>
+    boundedTool(tool["name"], tool["description"], tool["parameters"]),
+  );
+}
+
+/** Takes a usage block over, if it is one. Gateways add what they charge as `cost`. */
+export function openAiUsage(fold: AnswerFold, usage: unknown): void {
+  if (!isObject(usage)) return;
+  const given = objectOf(usage["prompt_tokens_details"] ?? usage["input_tokens_details"]);
+  const made = objectOf(usage["completion_tokens_details"] ?? usage["output_tokens_details"]);
+  fold.usage({
+    promptTokens: usage["prompt_tokens"] ?? usage["input_tokens"],
+    completionTokens: usage["completion_tokens"] ?? usage["output_tokens"],
+    totalTokens: usage["total_tokens"],
+    cacheReadTokens: given["cached_tokens"],
+    reasoningTokens: made["reasoning_tokens"],
+    costUsd: usage["cost"],
+  });
+}

@@ -1,0 +1,250 @@
+/** The client's half of one HTTP exchange, whatever protocol it speaks. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
+import { canReset } from "../../net/splice.ts";
+import type { Denial, Reply } from "../../pipeline/decision.ts";
+import { hasBody } from "./request-head.ts";
+import { renderDenial } from "../flow/reply.ts";
+import type { LastSeen, Stallable } from "./stall-watch.ts";
+
+/** How the journey code talks to a client. Header lists are flat: name, value, name, value. */
+export interface Downstream extends Stallable {
+  readonly method: string;
+  readonly rawHeaders: readonly string[];
+  /** As in the Via field: `1.0`, `1.1` or `2.0`. */
+  readonly httpVersion: string;
+  readonly hasBody: boolean;
+  /** The request body, unread. */
+  readonly body: Readable;
+  readonly expectsContinue: boolean;
+  /** True once the final response head was written. */
+  readonly headSent: boolean;
+  readonly bytesSent: number;
+  /** Why the client was answered or cut on account of its slowness, once it was. */
+  readonly stalled: Denial | undefined;
+  /** Tells the client to send its body (RFC 9110 section 10.1.1). */
+  sendContinue(): void;
+  sendInformational(status: number, headers: readonly string[]): void;
+  writeHead(status: number, headers: string[], reason?: string): void;
+  /** Sends the head now, because nobody knows when the first byte of the body comes. */
+  flushHead(): void;
+  /** False when the client reads slower than we write: wait for `onDrain`. */
+  write(chunk: Buffer): boolean;
+  end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void;
+  /** Sends a whole answer of our own and makes sure that an unread body cannot hold the connection. */
+  reply(reply: Reply): void;
+  /** Cuts the connection so that the client sees that the answer is not whole. */
+  destroy(): void;
+  /** The same after everything that was written has left: what was permitted arrives, and the cut is still seen. */
+  cut(): void;
+  onDrain(listener: () => void): void;
+  /** Called once when the answer is sent or the client is gone. */
+  onClose(listener: (complete: boolean) => void): void;
+}
+
+/** How long a client may stall before it is let go. */
+export interface DownstreamLimits {
+  readonly bodyTimeoutMs: number;
+  readonly readerTimeoutMs: number;
+}
+
+/** After a refusal, this much of the unread body is swallowed so that the client gets to read the answer. */
+const lingerBytes = 262_144;
+
+/** The answer to a client that began a body and does not go on with it. */
+export const bodyStalled: Denial = {
+  code: "request.timeout",
+  message: "the request body did not arrive in time (limits.body_timeout)",
+};
+
+/** Why a client is cut that does not read its answer. */
+export const readerStalled: Denial = {
+  code: "request.timeout",
+  message: "the client did not read its answer in time (limits.stream_idle_timeout)",
+};
+
+/** A client on HTTP/1.0 or 1.1. */
+export class Http1Downstream implements Downstream {
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+  readonly #limits: DownstreamLimits;
+  readonly #socket: Socket;
+  readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
+  readonly hasBody: boolean;
+  stalled: Denial | undefined;
+  #sentInBody = 0;
+  #onDrain: (() => void) | undefined;
+  #hearsDrain = false;
+
+  constructor(request: IncomingMessage, response: ServerResponse, limits: DownstreamLimits) {
+    this.#request = request;
+    this.#response = response;
+    this.#limits = limits;
+    this.#socket = request.socket;
+    this.hasBody = hasBody(request);
+    // An aborted upload is an `error` on the request; whoever reads the body hears of it as well.
+    if (this.hasBody) request.on("error", ignore);
+    response.on("error", ignore);
+  }
+
+  get method(): string {
+    return this.#request.method ?? "";
+  }
+
+  get rawHeaders(): readonly string[] {
+    return this.#request.rawHeaders;
+  }
+
+  get httpVersion(): string {
+    return this.#request.httpVersion;
+  }
+
+  get body(): Readable {
+    return this.#request;
+  }
+
+  get expectsContinue(): boolean {
+    // RFC 9110 section 10.1.1: an HTTP/1.0 client would take the interim answer for the final one.
+    return this.#request.headers.expect !== undefined && this.httpVersion !== "1.0";
+  }
+
+  get headSent(): boolean {
+    return this.#response.headersSent;
+  }
+
+  get bytesSent(): number {
+    return this.#sentInBody;
+  }
+
+  sendContinue(): void {
+    if (!this.#response.headersSent) this.#response.writeContinue();
+  }
+
+  sendInformational(status: number, headers: readonly string[]): void {
+    if (this.#response.headersSent || this.httpVersion === "1.0") return;
+    if (status === 102) this.#response.writeProcessing();
+    if (status !== 103) return;
+    const hints: Record<string, string | string[]> = {};
+    for (let i = 0; i + 1 < headers.length; i += 2) {
+      const name = (headers[i] ?? "").toLowerCase();
+      const value = headers[i + 1] ?? "";
+      const known = hints[name];
+      hints[name] = known === undefined ? value : [known, value].flat();
+    }
+    if (hints["link"] !== undefined) this.#response.writeEarlyHints(hints);
+  }
+
+  writeHead(status: number, headers: string[], reason?: string): void {
+    if (reason === undefined || reason === "") this.#response.writeHead(status, headers);
+    else this.#response.writeHead(status, reason, headers);
+  }
+
+  /** Sends the head now, because nobody knows when the first byte of the body comes. */
+  flushHead(): void {
+    this.#response.flushHeaders();
+  }
+
+  write(chunk: Buffer): boolean {
+    this.#sentInBody += chunk.length;
+    const hasRoom = this.#response.write(chunk);
+    if (!hasRoom && !this.#hearsDrain) {
+      this.#hearsDrain = true;
+      this.#response.on("drain", () => this.#onDrain?.());
+    }
+    return hasRoom;
+  }
+
+  end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void {
+    if (
+      trailers !== undefined &&
+      trailers.length > 0 &&
+      !this.#response.hasHeader("content-length")
+    ) {
+      this.#response.addTrailers(trailers as [string, string][]);
+    }
+    if (chunk === undefined) {
+      this.#response.end();
+    } else {
+      this.#sentInBody += chunk.length;
+      this.#response.end(chunk);
+    }
+  }
+
+  reply(reply: Reply): void {
+    if (this.#response.headersSent) {
+      this.destroy();
+      return;
+    }
+    const unread = this.hasBody && !this.#request.complete;
+    const headers = Object.entries(reply.headers).flat();
+    headers.push("Content-Length", String(reply.body.length));
+    if (unread) {
+      if (!("Connection" in reply.headers)) headers.push("Connection", "close");
+      this.#linger();
+    }
+    this.#response.writeHead(reply.status, headers);
+    this.end(this.method === "HEAD" ? undefined : reply.body);
+  }
+
+  cut(): void {
+    this.#socket.destroySoon();
+  }
+
+  destroy(): void {
+    // A FIN would make an answer without a length, as HTTP/1.0 clients get it, look whole.
+    if (canReset(this.#socket)) this.#socket.resetAndDestroy();
+    this.#response.destroy();
+    this.#request.destroy();
+  }
+
+  onDrain(listener: () => void): void {
+    this.#onDrain = listener;
+  }
+
+  onClose(listener: (complete: boolean) => void): void {
+    this.#response.on("close", () => listener(this.#response.writableFinished));
+  }
+
+  stallLimitMs(): number {
+    const response = this.#response;
+    if (response.headersSent && (response.writableNeedDrain || response.writableEnded)) {
+      return this.#limits.readerTimeoutMs;
+    }
+    // A full read buffer means that we are the slow ones; an empty one that the client is.
+    const waitsForBody =
+      this.hasBody && !this.#request.complete && this.#request.readableLength === 0;
+    return waitsForBody && !response.headersSent ? this.#limits.bodyTimeoutMs : 0;
+  }
+
+  progress(): number {
+    const socket = this.#socket;
+    // libuv counts a write when it is handed over, so what the kernel has not taken yet is subtracted.
+    return socket.bytesRead + socket.bytesWritten - socket.writableLength;
+  }
+
+  onStall(): void {
+    if (this.#response.headersSent) {
+      this.stalled ??= readerStalled;
+      this.destroy();
+      return;
+    }
+    this.stalled ??= bodyStalled;
+    this.reply(renderDenial(bodyStalled));
+    this.#request.destroy(new Error("request body timed out"));
+  }
+
+  /** Closing with unread bytes makes the kernel reset the connection and the client lose the answer. */
+  #linger(): void {
+    let swallowed = 0;
+    this.#request.on("data", (chunk: Buffer) => {
+      swallowed += chunk.length;
+      if (swallowed > lingerBytes) this.#request.destroy();
+    });
+    this.#request.resume();
+  }
+}
+
+function ignore(): void {
+  // `close` follows and is what ends the exchange.
+}

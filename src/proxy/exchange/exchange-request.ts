@@ -1,0 +1,59 @@
+/** What an exchange is given: the services of the process, and one request as its surface parsed it. */
+import type { Duplex } from "node:stream";
+import type { ProxyError } from "../../errors.ts";
+import type { BodyBudget } from "../../http/body.ts";
+import type { HeaderList } from "../../http/headers.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { Flow } from "../../pipeline/flow.ts";
+import type { Downstream } from "./downstream.ts";
+import type { FlowRecorder } from "../flow/finish.ts";
+import type { Runtime } from "../flow/runtime.ts";
+import type { MessageGate } from "./message-gate.ts";
+import type { StallWatch } from "./stall-watch.ts";
+import type { TunnelRegistry } from "../flow/tunnel-registry.ts";
+import type { ConfirmCaptured } from "../flow/captured.ts";
+
+/** What every exchange of the process shares. */
+export interface ExchangeServices {
+  readonly recorder: FlowRecorder;
+  readonly stalls: StallWatch;
+  readonly budget: BodyBudget;
+  readonly tunnels: TunnelRegistry;
+  /** The name of this proxy in Via fields. */
+  readonly pseudonym: string;
+}
+
+/** One request as a listener hands it over: parsed, and with the headers that go upstream. */
+export interface ExchangeRequest {
+  readonly runtime: Runtime;
+  readonly flow: Flow;
+  readonly downstream: Downstream;
+  /** End-to-end fields only; Host is already the destination's. */
+  readonly headers: HeaderList;
+  /** Target path and query, byte for byte. */
+  readonly path: string;
+  /** What precedes the path on the wire: the path of a backend URL, or empty. */
+  readonly basePath?: string;
+  /** The authority that the client named, for plugins and records. */
+  readonly host: string;
+  /** Set for an Upgrade; called when the upstream switched protocols. */
+  readonly upgrade?: UpgradeRequest;
+  /** Set for a captured connection. */
+  readonly confirm?: ConfirmCaptured;
+  /** Hears of a fault of the upstream, besides the client. */
+  readonly onFault?: (error: ProxyError) => void;
+}
+
+/** An exchange that may turn into a tunnel. */
+export interface UpgradeRequest {
+  readonly protocol: string;
+  /** Takes both connections over; resolves when they are closed, with the refusal of a message if there was one. */
+  switchTo(head: string[], socket: Duplex, terms: SwitchTerms): Promise<Denial | undefined>;
+}
+
+/** What a connection that changed its protocol is carried under. */
+export interface SwitchTerms {
+  readonly signal: AbortSignal;
+  /** Present where each message of the client has to be judged. */
+  readonly gate: MessageGate | undefined;
+}

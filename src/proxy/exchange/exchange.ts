@@ -1,0 +1,337 @@
+/**
+ * One HTTP exchange: request phase, send, response phase, reply. The same for every surface and both directions.
+ *
+ * Direction is a value here: only the pipeline and the destination differ, and the listener chose both.
+ */
+import type { Duplex } from "node:stream";
+import { ProxyError } from "../../errors.ts";
+import { Cancellation } from "../../pipeline/cancellation.ts";
+import type { AnswerNeeds } from "../../pipeline/message-needs.ts";
+import { RequestContext } from "../../pipeline/context.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
+import type { OutgoingRequest } from "../../upstream/upstream.ts";
+import { bufferBody } from "./buffered-body.ts";
+import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
+import { JudgedSink } from "./judged-sink.ts";
+import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
+import { outgoingMessage } from "./outgoing-message.ts";
+import type { RequestBody } from "./request-body.ts";
+import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+import { UpgradedTunnel } from "./upgraded-tunnel.ts";
+import { upstreamFault } from "./upstream-fault.ts";
+import { UpstreamRequest } from "./upstream-request.ts";
+
+/** What is logged for a client that left before it was answered; no client ever sees it. */
+const clientClosedRequest = 499;
+
+/** Runs the exchange to its end. Never rejects: whatever goes wrong is answered, recorded and logged. */
+export async function exchange(
+  services: ExchangeServices,
+  request: ExchangeRequest,
+): Promise<void> {
+  const run = new Exchange(services, request);
+  const slot = services.stalls.add(request.downstream);
+  try {
+    await run.run();
+  } finally {
+    services.stalls.delete(slot);
+  }
+}
+
+class Exchange {
+  readonly #services: ExchangeServices;
+  readonly #request: ExchangeRequest;
+  readonly #pipeline: Pipeline;
+  /** The file exempts this destination from the chain. */
+  readonly #skipped: boolean;
+  readonly #context: RequestContext;
+  readonly #cancellation = new Cancellation();
+  readonly #ended: Promise<void>;
+  #resolveEnded: () => void = () => undefined;
+  #needs: AnswerNeeds | undefined;
+  #upstream: UpstreamRequest | undefined;
+  #judged: JudgedSink | undefined;
+  #body: RequestBody | undefined;
+  #bufferedBytes = 0;
+  #status = 0;
+  /** When the answer's head came, as performance.now() gave it. */
+  #answeredAt: number | undefined;
+  #denial: Denial | undefined;
+  #refused = false;
+  #cancelled = false;
+  #switched: Promise<void> | undefined;
+  /** Set for an upgrade. */
+  readonly #tunnel: UpgradedTunnel | undefined;
+
+  constructor(services: ExchangeServices, request: ExchangeRequest) {
+    this.#services = services;
+    this.#request = request;
+    const { runtime, flow, downstream } = request;
+    const inbound = flow.direction === "inbound";
+    this.#pipeline = inbound ? runtime.inbound : runtime.outbound;
+    this.#skipped = !inbound && runtime.skipHosts.matches(flow.destination.host);
+    this.#context = new RequestContext({
+      flow,
+      stage: "request",
+      method: downstream.method,
+      path: request.path,
+      host: request.host,
+      headers: request.headers,
+      hasBody: downstream.hasBody,
+      cancellation: this.#cancellation,
+      upgrade: request.upgrade?.protocol,
+    });
+    this.#tunnel =
+      request.upgrade === undefined
+        ? undefined
+        : new UpgradedTunnel(services.tunnels, this.#context, this.#pipeline);
+    this.#ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+    if (!this.#skipped) services.recorder.arrived(this.#context);
+    downstream.onClose((complete) => this.#onClientClosed(complete));
+  }
+
+  async run(): Promise<void> {
+    try {
+      if (this.#skipped) this.#send(this.#pipeline.permitSkipped(this.#request.flow), undefined);
+      else {
+        // A plugin that does not hear of the client's leaving must not hold the lease for ever.
+        const judging = this.#judge();
+        if (judging !== undefined) await Promise.race([judging, this.#ended]);
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+    await this.#ended;
+    if (this.#switched !== undefined) await this.#switched;
+    this.#judged?.close();
+    this.#body?.close();
+    if (this.#answeredAt !== undefined)
+      this.#services.recorder.phase(this.#context, "response", this.#answeredAt);
+    const pipeline = this.#skipped ? undefined : this.#pipeline;
+    const told = this.#services.recorder.finished(this.#context, pipeline, {
+      status: this.#status,
+      bytesReceived: this.#body?.bytes ?? this.#bufferedBytes,
+      bytesSent: this.#request.downstream.bytesSent,
+      refused: this.#refused,
+      cancelled: this.#cancelled,
+      ...(this.#denial === undefined ? {} : { denial: this.#denial }),
+      ...(this.#skipped ? { note: { skipped: "listener.skip_hosts" } } : {}),
+    });
+    await told;
+  }
+
+  /** A promise only where the body, or a step, has to be waited for. */
+  #judge(): Promise<void> | undefined {
+    const { downstream } = this.#request;
+    const isWanted = downstream.hasBody && this.#pipeline.needsBody(this.#context);
+    if (!isWanted) return this.#judgeWith(undefined);
+    const isOver = (): boolean => this.#cancelled || this.#denial !== undefined;
+    return this.#bufferedBody().then((body) => (isOver() ? undefined : this.#judgeWith(body)));
+  }
+
+  #judgeWith(body: Buffer | undefined): Promise<void> | undefined {
+    const startedAt = performance.now();
+    const verdict = this.#pipeline.runRequest(this.#context);
+    return verdict instanceof Promise
+      ? verdict.then((settled) => this.#follow(settled, body, startedAt))
+      : this.#follow(verdict, body, startedAt);
+  }
+
+  #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): undefined {
+    const { recorder } = this.#services;
+    recorder.phase(this.#context, "pipeline", startedAt);
+    if ("denial" in verdict) {
+      this.#refuse(verdict.denial);
+      return;
+    }
+    recorder.permitted(this.#context);
+    if ("reply" in verdict) {
+      this.#status = verdict.reply.status;
+      this.#request.downstream.reply(verdict.reply);
+    } else {
+      this.#send(verdict.permit, body);
+    }
+  }
+
+  /** The request body, when a step of the chain needs it in memory. */
+  async #bufferedBody(): Promise<Buffer | undefined> {
+    const { downstream, runtime } = this.#request;
+    if (downstream.expectsContinue) downstream.sendContinue();
+    const read = await bufferBody(this.#context, downstream.body, {
+      limitBytes: runtime.limits.maxBodyBytes,
+      budget: this.#services.budget,
+      signal: this.#cancellation.signal,
+    });
+    switch (read.kind) {
+      case "body":
+        // The bytes stay accounted for until the exchange ends.
+        void this.#ended.then(() => read.release());
+        this.#bufferedBytes = read.bytes.length;
+        return read.bytes;
+      case "refused":
+        if (read.denial.code === "proxy.overloaded") {
+          this.#services.recorder.metrics.refused("buffer");
+        }
+        this.#refuse(read.denial);
+        return undefined;
+      case "gone":
+        // The stall watch has answered, or the client has left; `close` follows.
+        return undefined;
+    }
+  }
+
+  #send(permit: Permit, buffered: Buffer | undefined): void {
+    if (this.#cancelled) return;
+    const { confirm, runtime, downstream } = this.#request;
+    const confirming = confirm?.(permit, runtime.upstream, this.#cancellation);
+    if (confirming !== undefined) {
+      confirming.then(() => this.#send(permit, buffered)).catch((error) => this.#fail(error));
+      return;
+    }
+    const maxMessageBytes = runtime.limits.maxBodyBytes;
+    if (!this.#skipped) this.#tunnel?.permitted({ maxMessageBytes, ...this.#services });
+    this.#context.trace?.sent();
+    const sentAt = performance.now();
+    this.#upstream = new UpstreamRequest({
+      origins: runtime.origins,
+      permit,
+      outgoing: this.#outgoing(buffered),
+      downstream,
+      via: `1.1 ${this.#services.pseudonym}`,
+      makeSink: (control) => this.#makeSink(control),
+      onStatus: (status) => {
+        this.#status = status;
+        this.#answeredAt = this.#services.recorder.phase(this.#context, "first_byte", sentAt);
+      },
+      onSwitched: (headers, socket) => this.#switch(headers, socket),
+      onFault: (error) => {
+        this.#request.onFault?.(error);
+        this.#fail(error);
+      },
+    });
+    this.#upstream.send();
+  }
+
+  #outgoing(buffered: Buffer | undefined): OutgoingRequest {
+    const needs = this.#skipped ? undefined : this.#answerNeeds();
+    const { outgoing, streamed } = outgoingMessage({
+      request: this.#request,
+      context: this.#context,
+      pseudonym: this.#services.pseudonym,
+      buffered,
+      // Bodies that are to be inspected must come uncompressed (contract 3.2).
+      isAnswerRead: needs?.responseBody === true || needs?.frames === true,
+    });
+    this.#body = streamed;
+    return outgoing;
+  }
+
+  #makeSink(control: FlowControl): ResponseSink {
+    const { downstream, runtime } = this.#request;
+    const needs = this.#answerNeeds();
+    const isJudged = needs.response || needs.responseBody || needs.frames;
+    if (this.#skipped || !isJudged) return new DirectSink(downstream, control);
+    this.#judged = new JudgedSink({
+      pipeline: this.#pipeline,
+      needs,
+      context: this.#context,
+      downstream,
+      control,
+      maxBodyBytes: runtime.limits.maxBodyBytes,
+      budget: this.#services.budget,
+      onReplaced: (status, denial) => {
+        this.#denial = denial;
+        this.#status = status;
+        this.#upstream?.abort("the answer was replaced");
+      },
+      onFault: (error) => this.#fail(error),
+    });
+    return this.#judged;
+  }
+
+  /** Asked for once: what plugins are told must not change between the request's head and the answer. */
+  #answerNeeds(): AnswerNeeds {
+    this.#needs ??= this.#pipeline.answerNeeds(this.#context);
+    return this.#needs;
+  }
+
+  #switch(headers: string[], socket: Duplex): void {
+    const { upgrade } = this.#request;
+    if (upgrade === undefined || this.#tunnel === undefined) {
+      socket.destroy();
+      this.#fail(
+        new ProxyError("upstream.bad-response", "the upstream switched protocols unasked"),
+      );
+      return;
+    }
+    const told = (refused: Denial | undefined): void => {
+      this.#denial ??= refused;
+      this.#refused ||= refused !== undefined;
+    };
+    const carried = this.#tunnel.carry(upgrade, headers, socket).then(told);
+    this.#switched = carried.catch((error: unknown) => {
+      // The upstream's fields or a client that has just left: nobody took the connection over.
+      socket.destroy();
+      const { destination } = this.#request.flow;
+      this.#fail(error instanceof Error ? upstreamFault(error, destination) : error);
+    });
+    void this.#switched.finally(() => this.#resolveEnded());
+  }
+
+  #refuse(denial: Denial): void {
+    this.#denial = denial;
+    this.#refused = true;
+    const reply = renderRefusal(denial, this.#context);
+    this.#status = reply.status;
+    this.#request.downstream.reply(reply);
+  }
+
+  /** Answers with an error, or cuts the connection when the answer has begun: a cut must be visible. */
+  #fail(error: unknown): void {
+    if (this.#denial !== undefined || this.#cancelled || this.#isStalled()) return;
+    const denial = denialOf(error);
+    this.#denial = denial;
+    if (!(error instanceof ProxyError)) {
+      this.#services.recorder.log.error(
+        { flow: this.#request.flow.id, err: error },
+        "exchange fault",
+      );
+    }
+    this.#refused = statusOf(denial) === 403 || denial.code === "request.misdirected";
+    this.#upstream?.abort("the exchange failed");
+    const { downstream } = this.#request;
+    if (downstream.headSent) {
+      downstream.destroy();
+      return;
+    }
+    this.#status = statusOf(denial);
+    downstream.reply(renderDenial(denial));
+  }
+
+  /** True when the client was let go for its slowness; it has its answer, and what fails after that follows from it. */
+  #isStalled(): boolean {
+    const { stalled, headSent } = this.#request.downstream;
+    if (stalled === undefined) return false;
+    if (this.#denial === undefined) {
+      this.#denial = stalled;
+      if (this.#status === 0 && headSent) this.#status = statusOf(stalled);
+      this.#cancellation.abort();
+      this.#upstream?.abort("the client stalled");
+    }
+    return true;
+  }
+
+  #onClientClosed(complete: boolean): void {
+    if (this.#switched !== undefined) return;
+    if (!this.#isStalled() && !complete) {
+      this.#cancelled = this.#denial === undefined;
+      if (this.#cancelled && this.#status === 0) this.#status = clientClosedRequest;
+      this.#cancellation.abort();
+      this.#upstream?.abort("the client went away");
+    }
+    this.#resolveEnded();
+  }
+}

@@ -1,0 +1,204 @@
+/** A client on one HTTP/2 stream. */
+import { constants, type ServerHttp2Stream } from "node:http2";
+import type { Readable } from "node:stream";
+import type { Denial, Reply } from "../../pipeline/decision.ts";
+import {
+  bodyStalled,
+  type Downstream,
+  type DownstreamLimits,
+  readerStalled,
+} from "./downstream.ts";
+import { renderDenial } from "../flow/reply.ts";
+import type { LastSeen } from "./stall-watch.ts";
+
+/** What the stream began with. */
+export interface Http2Head {
+  readonly method: string;
+  readonly fields: Readonly<Record<string, string | string[] | undefined>>;
+  readonly raw: readonly string[];
+}
+
+/** Downstream over a stream; field names are lower-case on the wire (RFC 9113 section 8.2). */
+export class Http2Downstream implements Downstream {
+  readonly httpVersion = "2.0";
+  readonly method: string;
+  readonly rawHeaders: readonly string[];
+  readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
+  readonly hasBody: boolean;
+  readonly expectsContinue: boolean;
+  stalled: Denial | undefined;
+  readonly #stream: ServerHttp2Stream;
+  readonly #limits: DownstreamLimits;
+  #trailers: readonly (readonly [string, string])[] = [];
+  #sent = 0;
+  #received = 0;
+
+  constructor(stream: ServerHttp2Stream, head: Http2Head, limits: DownstreamLimits) {
+    this.#stream = stream;
+    this.#limits = limits;
+    this.method = head.method;
+    this.rawHeaders = head.raw;
+    this.expectsContinue = head.fields["expect"] === "100-continue";
+    // An extended CONNECT leaves its stream open for the new protocol; that is no body.
+    this.hasBody = !stream.endAfterHeaders && head.fields[":protocol"] === undefined;
+    stream.on("error", ignore);
+    if (this.hasBody) {
+      stream.on("data", (chunk: Buffer) => (this.#received += chunk.length));
+      stream.pause();
+    }
+  }
+
+  get body(): Readable {
+    return this.#stream;
+  }
+
+  get headSent(): boolean {
+    return this.#stream.headersSent;
+  }
+
+  get bytesSent(): number {
+    return this.#sent;
+  }
+
+  sendContinue(): void {
+    if (this.#open()) this.#stream.additionalHeaders({ ":status": 100 });
+  }
+
+  sendInformational(status: number, headers: readonly string[]): void {
+    if (status !== 101 && this.#open())
+      this.#stream.additionalHeaders({ ...fieldsOf(headers), ":status": status });
+  }
+
+  writeHead(status: number, headers: string[]): void {
+    if (!this.#open()) return;
+    const regular = fieldsOf(headers);
+    const fields = { ...regular, ":status": status };
+    if (regular["grpc-status"] !== undefined) {
+      // Trailers-Only: a gRPC client takes the status from a head only when that head ends the stream.
+      this.#stream.respond(fields, { endStream: true });
+      return;
+    }
+    // The stream then waits for its trailers, which `end` has by that time.
+    this.#stream.once("wantTrailers", () => this.#sendTrailers());
+    this.#stream.respond(fields, { waitForTrailers: true });
+  }
+
+  flushHead(): void {
+    // respond() has sent it.
+  }
+
+  write(chunk: Buffer): boolean {
+    this.#sent += chunk.length;
+    return this.#stream.destroyed || this.#stream.write(chunk);
+  }
+
+  end(chunk?: Buffer, trailers: readonly (readonly [string, string])[] = []): void {
+    this.#trailers = trailers;
+    if (this.#stream.writableEnded) return;
+    if (chunk === undefined) {
+      this.#stream.end();
+    } else {
+      this.#sent += chunk.length;
+      this.#stream.end(chunk);
+    }
+  }
+
+  reply(reply: Reply): void {
+    if (this.#stream.headersSent) {
+      this.destroy();
+      return;
+    }
+    if (!this.#open()) return;
+    const unread = this.hasBody && !this.#stream.readableEnded;
+    const headers = Object.entries(reply.headers).flatMap(([name, value]) =>
+      name.toLowerCase() === "connection" ? [] : [name, value],
+    );
+    this.#stream.respond({
+      ...fieldsOf(headers),
+      "content-length": reply.body.length,
+      ":status": reply.status,
+    });
+    this.end(this.method === "HEAD" ? undefined : reply.body);
+    // RFC 9113 section 8.1: NO_ERROR tells the client to stop sending and to keep the answer.
+    if (unread) this.#stream.once("finish", () => this.#stream.close(constants.NGHTTP2_NO_ERROR));
+  }
+
+  destroy(): void {
+    this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+
+  cut(): void {
+    if (this.#stream.destroyed || this.#stream.writableEnded) this.destroy();
+    else this.#stream.write(Buffer.alloc(0), () => this.destroy());
+  }
+
+  onDrain(listener: () => void): void {
+    this.#stream.on("drain", listener);
+  }
+
+  onClose(listener: (complete: boolean) => void): void {
+    this.#stream.once("close", () => {
+      const { rstCode, writableFinished } = this.#stream;
+      listener(
+        writableFinished && (rstCode === undefined || rstCode === constants.NGHTTP2_NO_ERROR),
+      );
+    });
+  }
+
+  stallLimitMs(): number {
+    const stream = this.#stream;
+    if (stream.headersSent && (stream.writableNeedDrain || stream.writableEnded)) {
+      return this.#limits.readerTimeoutMs;
+    }
+    const waitsForBody = this.hasBody && !stream.readableEnded && stream.readableLength === 0;
+    return waitsForBody && !stream.headersSent ? this.#limits.bodyTimeoutMs : 0;
+  }
+
+  progress(): number {
+    return this.#received + this.#sent - this.#stream.writableLength;
+  }
+
+  onStall(): void {
+    if (this.#stream.headersSent) {
+      this.stalled ??= readerStalled;
+      this.destroy();
+      return;
+    }
+    this.stalled ??= bodyStalled;
+    this.reply(renderDenial(bodyStalled));
+  }
+
+  #open(): boolean {
+    return !this.#stream.destroyed && !this.#stream.closed && !this.#stream.headersSent;
+  }
+
+  #sendTrailers(): void {
+    if (this.#stream.destroyed) return;
+    const trailers: Record<string, string | string[]> = {};
+    for (const [name, value] of this.#trailers) add(trailers, name, value);
+    try {
+      // An empty list ends the stream as well.
+      this.#stream.sendTrailers(trailers);
+    } catch {
+      // This runs in an event of the stream, where nobody catches what a hostile origin's field name throws.
+      this.destroy();
+    }
+  }
+}
+
+function fieldsOf(headers: readonly string[]): Record<string, string | string[]> {
+  const fields: Record<string, string | string[]> = {};
+  for (let i = 0; i + 1 < headers.length; i += 2)
+    add(fields, headers[i] ?? "", headers[i + 1] ?? "");
+  return fields;
+}
+
+function add(fields: Record<string, string | string[]>, name: string, value: string): void {
+  const key = name.toLowerCase();
+  const known = fields[key];
+  fields[key] = known === undefined ? value : [known, value].flat();
+}
+
+function ignore(): void {
+  // `close` follows and is what ends the exchange.
+}

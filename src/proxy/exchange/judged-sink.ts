@@ -1,0 +1,343 @@
+/** An answer that the chain has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
+import { ProxyError } from "../../errors.ts";
+import { type BodyBudget, decodeBody } from "../../http/body.ts";
+import { type FrameReader, frameReaderFor, type StreamFrame, withData } from "../../http/frames.ts";
+import { HeaderList } from "../../http/headers.ts";
+import { StreamDecoder } from "../../http/stream-decoder.ts";
+import { type RequestContext, ResponseHalf } from "../../pipeline/context.ts";
+import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
+import type { AnswerNeeds } from "../../pipeline/message-needs.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
+import { refusalEvent, renderResponseRefusal, statusOf } from "../flow/reply.ts";
+import type { Downstream } from "./downstream.ts";
+import { HeldBytes } from "./held-bytes.ts";
+import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+
+/** What the judged path needs of its exchange. */
+export interface JudgedSinkOptions {
+  readonly pipeline: Pipeline;
+  readonly needs: AnswerNeeds;
+  readonly context: RequestContext;
+  readonly downstream: Downstream;
+  readonly control: FlowControl;
+  readonly maxBodyBytes: number;
+  readonly budget: BodyBudget;
+  /** The chain or a limit refused the answer, or the chain gave another one: the upstream is no longer needed. */
+  onReplaced(status: number, denial?: Denial): void;
+  onFault(error: unknown): void;
+}
+
+type Mode = "head" | "body" | "frames";
+
+/** The upstream is held back while more than this waits to be judged. */
+const maxPendingBytes = 65_536;
+
+/** Never from a microtask: undici parses on inside resume(), and a chain of microtasks would starve the whole process. */
+function resumeLater(control: FlowControl): void {
+  setImmediate(() => control.resume());
+}
+
+/** Runs the response phase before anything of the answer reaches the client. */
+export class JudgedSink implements ResponseSink {
+  readonly #options: JudgedSinkOptions;
+  #mode: Mode = "head";
+  #half: ResponseHalf | undefined;
+  #reason: string | undefined;
+  #direct: DirectSink | undefined;
+  #reader: FrameReader | undefined;
+  #decoder: StreamDecoder | undefined;
+  /** Bytes of chunks whose frames were not forwarded yet. */
+  #pending = 0;
+  #paused = false;
+  #onDrained: (() => void) | undefined;
+  #chunks: Buffer[] = [];
+  /** The collected body; in a stream the unfinished frame, and the frames that wait for the client. */
+  readonly #held: HeldBytes;
+  #over = false;
+  /** Work in order: a frame is judged and written before the next one is looked at. */
+  #queue: Promise<void> = Promise.resolve();
+
+  constructor(options: JudgedSinkOptions) {
+    this.#options = options;
+    this.#held = new HeldBytes(options.budget);
+  }
+
+  start(status: number, headers: string[], reason: string | undefined): void {
+    const { pipeline, needs, context, control } = this.#options;
+    this.#half = new ResponseHalf(status, new HeaderList(headers));
+    this.#reason = reason;
+    context.response = this.#half;
+    const bodyless = context.method === "HEAD" || status === 204 || status === 304;
+    const type = this.#half.headers.get("content-type");
+    const reader = frameReaderFor(type, this.#options.maxBodyBytes);
+    const streams = reader !== undefined;
+    const { responseBody, rewritesResponse, frames } = needs;
+    if (!bodyless && (responseBody || frames) && (!streams || rewritesResponse)) {
+      this.#mode = "body";
+      return;
+    }
+    if (frames && streams && !bodyless) {
+      this.#mode = "frames";
+      this.#reader = reader;
+    }
+    if (this.#mode === "frames" && !this.#openDecoder(this.#half.headers)) return;
+    control.pause();
+    this.#enqueue(async () => {
+      if (!this.#passes(await pipeline.runResponse(context))) return;
+      this.#writeHead();
+      resumeLater(control);
+    });
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#over) return;
+    switch (this.#mode) {
+      case "head":
+        this.#enqueue(() => this.#direct?.data(chunk));
+        return;
+      case "body":
+        this.#collect(chunk);
+        return;
+      case "frames":
+        this.#pending += chunk.length;
+        if (this.#pending > maxPendingBytes && !this.#paused) {
+          this.#paused = true;
+          this.#options.control.pause();
+        }
+        this.#enqueue(() => this.#judgeChunk(chunk));
+    }
+  }
+
+  end(trailers: readonly (readonly [string, string])[]): void {
+    this.#enqueue(async () => {
+      if (this.#over) return;
+      if (this.#mode === "body") await this.#judgeBody();
+      else if (this.#mode === "frames") {
+        await this.#readFrames((await this.#decoder?.end()) ?? []);
+        await this.#forwardFrames(this.#reader?.end() ?? []);
+        if (await this.#judgeEnd()) this.#options.downstream.end(undefined, trailers);
+      } else this.#direct?.end(trailers);
+    });
+  }
+
+  /** Tells the chain that the stream is complete, while its end can still be kept from the client. */
+  async #judgeEnd(): Promise<boolean> {
+    const { pipeline, context } = this.#options;
+    if (this.#over) return false;
+    return this.#passes(await pipeline.runFrame(context, { data: Buffer.alloc(0), last: true }));
+  }
+
+  /** Judges and forwards what this chunk completes, then lets the upstream go on where it was held back. */
+  async #judgeChunk(chunk: Buffer): Promise<void> {
+    const pieces = this.#decoder === undefined ? [chunk] : await this.#decoder.push(chunk);
+    await this.#readFrames(pieces);
+    this.#pending -= chunk.length;
+    if (!this.#paused || this.#over || this.#pending > 0) return;
+    this.#paused = false;
+    resumeLater(this.#options.control);
+  }
+
+  /** What the pieces complete goes on; the bytes that are held meanwhile, and of the frame that they end in, count. */
+  async #readFrames(pieces: readonly Buffer[]): Promise<void> {
+    const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (this.#over) return;
+    if (!this.#held.take(bytes)) {
+      this.#refuse(overBudget);
+      return;
+    }
+    for (const clear of pieces) {
+      const frames = this.#reader?.push(clear) ?? [];
+      await this.#forwardFrames(frames);
+      // No more than these pieces can be left of what came before.
+      if (frames.length > 0) this.#held.shrinkTo(bytes);
+    }
+  }
+
+  /** An answer that is compressed although nobody asked is judged all the same, or refused. False when it was. */
+  #openDecoder(headers: HeaderList): boolean {
+    const encoding = codingOf(headers);
+    if (encoding === undefined) return true;
+    this.#decoder = StreamDecoder.for(encoding, this.#options.maxBodyBytes);
+    if (this.#decoder === undefined) {
+      this.#refuse(unreadable(encoding));
+      return false;
+    }
+    headers.delete("content-encoding");
+    headers.delete("content-length");
+    return true;
+  }
+
+  #enqueue(work: () => void | Promise<void>): void {
+    this.#queue = this.#queue.then(work).catch((error: unknown) => {
+      if (this.#over) return;
+      this.#over = true;
+      this.#options.onFault(error);
+    });
+  }
+
+  #collect(chunk: Buffer): void {
+    const isTooLong = this.#held.bytes + chunk.length > this.#options.maxBodyBytes;
+    if (isTooLong || !this.#held.take(chunk.length)) {
+      this.#release();
+      this.#refuse({ code: "upstream.response-too-large", message: "response body too large" });
+      return;
+    }
+    this.#chunks.push(chunk);
+  }
+
+  /** Gives the held bytes back to the process-wide budget; the exchange calls it whatever the end. */
+  close(): void {
+    this.#over = true;
+    this.#onDrained?.();
+    this.#decoder?.close();
+    this.#release();
+  }
+
+  #release(): void {
+    this.#held.close();
+    this.#chunks = [];
+  }
+
+  async #judgeBody(): Promise<void> {
+    const { pipeline, needs, context, downstream } = this.#options;
+    const half = this.#half;
+    if (half === undefined)
+      throw new ProxyError("internal.fault", "an answer ended before it began");
+    const clear = await this.#clearBody(half);
+    if (clear === undefined) return;
+    half.content.load(clear);
+    if (!this.#passes(await pipeline.runResponse(context))) return;
+    if (needs.frames) {
+      const frame = { data: half.body ?? Buffer.alloc(0), last: true };
+      const verdict = await pipeline.runFrame(context, frame);
+      if (!this.#passes(verdict)) return;
+      if (verdict.frame !== undefined) half.setBody(verdict.frame.data ?? Buffer.alloc(0));
+    }
+    const body = half.body ?? Buffer.alloc(0);
+    if (half.content.replaced) half.headers.delete("content-encoding");
+    half.headers.set("Content-Length", String(body.length));
+    downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
+    downstream.end(body);
+  }
+
+  /** Until the client has read what waits for it, or has left. */
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onDrained = resolve;
+    });
+  }
+
+  /** The collected body without its Content-Encoding; undefined when it was refused. */
+  async #clearBody(half: ResponseHalf): Promise<Buffer | undefined> {
+    const bytes = Buffer.concat(this.#chunks);
+    const encoding = codingOf(half.headers);
+    if (encoding === undefined) return bytes;
+    const { maxBodyBytes } = this.#options;
+    // What it unpacks to is not known before: the most that it may be is taken first.
+    if (!this.#held.take(maxBodyBytes)) {
+      this.#refuse(overBudget);
+      return undefined;
+    }
+    const decoded = await decodeBody(bytes, encoding, maxBodyBytes);
+    if (decoded.kind !== "body") {
+      this.#refuse(unreadable(encoding));
+      return undefined;
+    }
+    this.#held.shrinkTo(bytes.length + decoded.bytes.length);
+    half.headers.delete("content-encoding");
+    return decoded.bytes;
+  }
+
+  async #forwardFrames(frames: readonly StreamFrame[]): Promise<void> {
+    const { pipeline, context } = this.#options;
+    /** Frames that passed and came together go out together; none waits for a verdict on another. */
+    let passed: Buffer[] = [];
+    const forward = async (): Promise<void> => {
+      const bytes = passed;
+      passed = [];
+      if (bytes.length === 0 || this.#over) return;
+      if (!this.#options.downstream.write(Buffer.concat(bytes))) await this.#drained();
+    };
+    for (const fields of frames) {
+      if (this.#over) return;
+      const { data, event } = fields;
+      let { raw } = fields;
+      // Comments and bare fields carry nothing to judge, and keep-alives must get through.
+      if (data !== undefined) {
+        const frame = {
+          data: typeof data === "string" ? dataOf(fields, data) : data,
+          last: false,
+          ...(event === undefined ? {} : { event }),
+        };
+        const said = pipeline.runFrame(context, frame);
+        // A rejection has its listener before the first await.
+        const verdict = said instanceof Promise ? (await Promise.all([said, forward()]))[0] : said;
+        if (!("pass" in verdict)) await forward();
+        if (!this.#passes(verdict)) return;
+        if (verdict.frame !== undefined) raw = withData(fields, verdict.frame.data);
+      }
+      passed.push(raw);
+    }
+    await forward();
+  }
+
+  #writeHead(): void {
+    const { downstream, control } = this.#options;
+    const half = this.#half;
+    if (half === undefined) return;
+    if (this.#mode === "frames") {
+      downstream.onDrain(() => this.#onDrained?.());
+      downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
+      downstream.flushHead();
+      return;
+    }
+    this.#direct = new DirectSink(downstream, control);
+    this.#direct.start(half.status, [...half.headers.raw], this.#reason);
+  }
+
+  #passes(verdict: ResponseVerdict): verdict is Extract<ResponseVerdict, { pass: true }> {
+    if ("pass" in verdict) return true;
+    if ("reply" in verdict) {
+      this.#over = true;
+      this.#options.downstream.reply(verdict.reply);
+      this.#options.onReplaced(verdict.reply.status);
+      return false;
+    }
+    this.#refuse(verdict.denial);
+    return false;
+  }
+
+  /** Before the head the client gets an error; after it, an event that it understands, or a visible cut. */
+  #refuse(denial: Denial): void {
+    if (this.#over) return;
+    this.#over = true;
+    const { downstream, context } = this.#options;
+    if (!downstream.headSent) downstream.reply(renderResponseRefusal(denial, context));
+    else {
+      const event = this.#mode === "frames" ? refusalEvent(denial) : undefined;
+      if (event === undefined) downstream.cut();
+      else downstream.end(event);
+    }
+    this.#options.onReplaced(statusOf(denial), denial);
+  }
+}
+
+function dataOf(frame: StreamFrame, data: string): Buffer {
+  const bytes = "dataBytes" in frame ? frame.dataBytes : undefined;
+  return bytes ?? Buffer.from(data);
+}
+
+function codingOf(headers: HeaderList): string | undefined {
+  const coding = headers.get("content-encoding")?.trim().toLowerCase();
+  return coding === undefined || coding === "" || coding === "identity" ? undefined : coding;
+}
+
+const overBudget: Denial = {
+  code: "proxy.overloaded",
+  message: "too many bodies are being inspected (limits.max_buffered)",
+};
+
+function unreadable(encoding: string): Denial {
+  const message = `the answer's content encoding "${encoding.slice(0, 32)}" cannot be inspected`;
+  return { code: "upstream.bad-response", message };
+}

@@ -1,0 +1,272 @@
+/**
+ * A WebSocket whose client is listened to: each of its messages goes on only when it was judged.
+ *
+ * What is sent on is framed anew, one frame a message, so that the message that was judged is the message that arrives.
+ * The other direction passes byte for byte.
+ */
+import type { Duplex } from "node:stream";
+import { clientFrame, closeFrame, FrameBoundary, opcodes } from "../../http/web-socket-frame.ts";
+import {
+  type WebSocketFault,
+  type WebSocketItem,
+  type WebSocketMessage,
+  WebSocketReader,
+} from "../../http/web-socket-reader.ts";
+import type { AbortSource } from "../../net/abort-source.ts";
+import type { IdleSweeper, IdleWatch } from "../../net/idle-sweeper.ts";
+import { canReset, type SpliceResult } from "../../net/splice.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { MessageGate } from "./message-gate.ts";
+
+/** How the connection is watched and ended from outside. */
+export interface JudgedOptions {
+  readonly gate: Pick<MessageGate, "judge" | "limits">;
+  readonly idleTimeoutMs: number;
+  readonly sweeper: IdleSweeper;
+  /** Closes the connection. */
+  readonly signal: AbortSource;
+  /** What the client sent after its request. */
+  readonly head: Buffer;
+}
+
+/** How the connection ended; `denial` where a message was refused. */
+export interface JudgedResult extends Omit<SpliceResult, "reason"> {
+  readonly reason: SpliceResult["reason"] | "refused";
+  readonly denial?: Denial;
+}
+
+type Ending = Pick<JudgedResult, "reason" | "error" | "denial">;
+
+/** How long both sides have to take their Close frames. */
+const closingMs = 2_000;
+const policyViolation = 1008;
+const serviceRestart = 1012;
+
+/** Carries the connection to its end. Never rejects; owns both streams and destroys them. */
+export function carryJudged(
+  client: Duplex,
+  upstream: Duplex,
+  options: JudgedOptions,
+): Promise<JudgedResult> {
+  return new Promise((resolve) => {
+    new JudgedWebSocket(client, upstream, options, resolve).start();
+  });
+}
+
+class JudgedWebSocket {
+  readonly #client: Duplex;
+  readonly #upstream: Duplex;
+  readonly #options: JudgedOptions;
+  readonly #resolve: (result: JudgedResult) => void;
+  readonly #watch: IdleWatch;
+  readonly #reader: WebSocketReader;
+  readonly #boundary = new FrameBoundary();
+  #bytesUp = 0;
+  #bytesDown = 0;
+  #open = 2;
+  #isJudging = false;
+  #hasClientEnded = false;
+  /** The client sent its Close frame: nothing of it goes on after that (RFC 6455 section 5.5.1). */
+  #hasClosed = false;
+  #ending: Ending | undefined;
+  /** Our Close frame for the client, while it waits for the present frame of the origin to end. */
+  #farewell: Buffer | undefined;
+  #closing: NodeJS.Timeout | undefined;
+
+  constructor(
+    client: Duplex,
+    upstream: Duplex,
+    options: JudgedOptions,
+    resolve: (result: JudgedResult) => void,
+  ) {
+    this.#client = client;
+    this.#upstream = upstream;
+    this.#options = options;
+    this.#resolve = resolve;
+    this.#reader = new WebSocketReader(options.gate.limits);
+    this.#watch = options.sweeper.watch(options.idleTimeoutMs, () => this.#cut({ reason: "idle" }));
+  }
+
+  start(): void {
+    const { signal, head } = this.#options;
+    this.#guard(this.#client);
+    this.#guard(this.#upstream);
+    signal.addEventListener("abort", this.#onAbort);
+    if (signal.aborted) this.#onAbort();
+    if (this.#ending !== undefined) return;
+    this.#client.on("data", (chunk: Buffer) => this.#fromClient(chunk));
+    this.#upstream.on("data", (chunk: Buffer) => this.#fromUpstream(chunk));
+    this.#client.on("drain", () => this.#upstream.resume());
+    this.#upstream.on("drain", () => this.#listenOn());
+    onEnd(this.#client, () => this.#onClientEnd());
+    onEnd(this.#upstream, () => {
+      this.#watch.touch();
+      this.#client.end();
+      // After the Close frames of both there is nothing to wait for.
+      if (this.#hasClosed) this.#upstream.end();
+    });
+    if (head.length > 0) this.#fromClient(head);
+  }
+
+  readonly #onAbort = (): void =>
+    this.#close({ reason: "aborted" }, serviceRestart, "the rules have changed");
+
+  /** Listens for the end of a stream before anything can fail. */
+  #guard(stream: Duplex): void {
+    stream.on("error", (error) => this.#cut({ reason: "error", error }));
+    if (stream.closed) this.#onClose();
+    else stream.once("close", () => this.#onClose());
+    if (stream.destroyed) this.#cut({ reason: "closed" });
+  }
+
+  #onClose(): void {
+    this.#open -= 1;
+    const isDone = this.#client.readableEnded && this.#upstream.readableEnded;
+    if (this.#ending === undefined && !isDone) this.#cut({ reason: "closed" });
+    if (this.#open > 0) return;
+    this.#options.signal.removeEventListener("abort", this.#onAbort);
+    this.#watch.stop();
+    clearTimeout(this.#closing);
+    // A message that is still being judged gives its memory back when it was.
+    if (!this.#isJudging) this.#reader.release();
+    this.#resolve({
+      bytesUp: this.#bytesUp,
+      bytesDown: this.#bytesDown,
+      ...(this.#ending ?? { reason: "closed" }),
+    });
+  }
+
+  #onClientEnd(): void {
+    this.#watch.touch();
+    this.#hasClientEnded = true;
+    if (this.#ending === undefined) this.#readOn();
+  }
+
+  #fromClient(chunk: Buffer): void {
+    this.#watch.touch();
+    if (this.#ending !== undefined || this.#hasClosed) return;
+    this.#reader.push(chunk);
+    this.#readOn();
+  }
+
+  /** Reads and judges as far as the bytes go and nobody has to be waited for. */
+  #readOn(): void {
+    while (!this.#isJudging && this.#ending === undefined && !this.#hasClosed) {
+      const item = this.#reader.next();
+      if (item === undefined) break;
+      if (item.kind === "fault") this.#refuse(faultDenial(item), item.closeCode);
+      else if (item.kind === "text" || item.kind === "binary") this.#judge(item);
+      else this.#sendOn(item);
+    }
+    const isIdle = !this.#isJudging && this.#ending === undefined;
+    if (isIdle && this.#hasClientEnded && !this.#upstream.writableEnded) this.#upstream.end();
+  }
+
+  #judge(message: WebSocketMessage): void {
+    const verdict = this.#options.gate.judge(message);
+    if (!(verdict instanceof Promise)) {
+      this.#settle(message, verdict);
+      return;
+    }
+    this.#isJudging = true;
+    this.#client.pause();
+    const settle = (denial: Denial | undefined): void => {
+      this.#isJudging = false;
+      this.#settle(message, denial);
+      this.#readOn();
+      this.#listenOn();
+    };
+    verdict.then(settle, () => settle(unchecked));
+  }
+
+  #settle(message: WebSocketMessage, denial: Denial | undefined): void {
+    if (this.#ending === undefined) {
+      if (denial === undefined) this.#sendOn(message);
+      else this.#refuse(denial, closeCodeOf(denial));
+    }
+    this.#reader.release();
+  }
+
+  #sendOn({ kind, data }: WebSocketItem): void {
+    const frame = clientFrame(opcodes[kind], data);
+    this.#hasClosed = kind === "close";
+    this.#bytesUp += frame.length;
+    if (!this.#upstream.write(frame)) this.#client.pause();
+  }
+
+  #listenOn(): void {
+    this.#watch.touch();
+    if (!this.#isJudging && !this.#upstream.writableNeedDrain) this.#client.resume();
+  }
+
+  #fromUpstream(chunk: Buffer): void {
+    this.#watch.touch();
+    if (this.#ending !== undefined && this.#farewell === undefined) return;
+    const length = this.#boundary.pass(chunk, this.#farewell !== undefined);
+    this.#bytesDown += length;
+    const hasRoom = this.#client.write(chunk.subarray(0, length));
+    if (this.#farewell !== undefined) this.#sayFarewell();
+    else if (!hasRoom) this.#upstream.pause();
+  }
+
+  #refuse(denial: Denial, closeCode: number): void {
+    this.#close({ reason: "refused", denial }, closeCode, denial.message);
+  }
+
+  /** Tells both sides with a Close frame, and gives them a moment to take it. */
+  #close(ending: Ending, code: number, reason: string): void {
+    if (this.#ending !== undefined) return;
+    this.#ending = ending;
+    this.#watch.stop();
+    this.#closing = setTimeout(() => this.#destroy(), closingMs);
+    if (!this.#upstream.writableEnded) {
+      // Why it was refused is between the client and us.
+      if (!this.#hasClosed) this.#upstream.write(closeFrame("client", code));
+      this.#upstream.end();
+    }
+    this.#farewell = closeFrame("server", code, reason);
+    this.#sayFarewell();
+    this.#client.resume();
+    this.#upstream.resume();
+  }
+
+  #sayFarewell(): void {
+    if (this.#farewell === undefined || !this.#boundary.isBetweenFrames) return;
+    if (!this.#client.writableEnded) this.#client.end(this.#farewell);
+    this.#farewell = undefined;
+  }
+
+  #cut(ending: Ending): void {
+    const isBroken = ending.reason === "error";
+    this.#ending ??= ending;
+    this.#watch.stop();
+    this.#destroy(isBroken);
+  }
+
+  #destroy(isBroken = false): void {
+    for (const stream of [this.#client, this.#upstream]) {
+      // A FIN would make a cut message look like the end.
+      if (isBroken && canReset(stream)) stream.resetAndDestroy();
+      stream.destroy();
+    }
+  }
+}
+
+const unchecked: Denial = { code: "plugin.fault", message: "the message could not be checked" };
+
+function onEnd(stream: Duplex, listener: () => void): void {
+  if (stream.readableEnded) listener();
+  else stream.once("end", listener);
+}
+
+function faultDenial({ closeCode, reason }: WebSocketFault): Denial {
+  const message = `WebSocket: ${reason}`;
+  if (closeCode === 1009) return { code: "request.body-too-large", message };
+  return { code: closeCode === 1013 ? "proxy.overloaded" : "request.malformed", message };
+}
+
+/** RFC 6455 section 7.4.1. */
+function closeCodeOf({ code }: Denial): number {
+  if (code === "request.body-too-large") return 1009;
+  return code === "plugin.fault" ? 1011 : policyViolation;
+}

@@ -1,0 +1,74 @@
+/** The last answer on a connection that no parser serves any more, and what is answered to bytes that are no HTTP. */
+import type { ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+import type { Denial } from "../../pipeline/decision.ts";
+import { rawReply, renderDenial } from "../flow/reply.ts";
+
+/** How long a client may take to read a last answer and to close. */
+const lingerMs = 1_000;
+
+/** Answers with a refusal and closes, also when the client would rather stay. */
+export function answerLast(socket: Duplex, denial: Denial): void {
+  socket.on("error", ignore);
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  socket.end(rawReply(renderDenial(denial)));
+  // Unread bytes at close make the kernel reset the connection before the client has read the answer.
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), lingerMs);
+  timer.unref();
+  socket.once("close", () => clearTimeout(timer));
+}
+
+/**
+ * Answers what the HTTP parser or a time-out refused, and returns why.
+ *
+ * `latest` is the newest response of the connection. Bytes of an answer that is on its way, or still owed for a whole
+ * request, must not be followed or replaced by ours: the client would misread them, so the connection is cut instead.
+ */
+export function answerClientError(
+  error: NodeJS.ErrnoException,
+  socket: Duplex,
+  latest: ServerResponse | undefined,
+): Denial {
+  const denial = denialOfParser(error);
+  const isOwed = latest !== undefined && !latest.writableFinished && !isUnfinishedRequest(latest);
+  if (isOwed || error.code === "ECONNRESET") {
+    socket.on("error", ignore);
+    socket.destroy();
+  } else {
+    answerLast(socket, denial);
+  }
+  return denial;
+}
+
+/** True when the request that the response belongs to is the one that broke. */
+function isUnfinishedRequest(response: ServerResponse): boolean {
+  return response.socket !== null && !response.headersSent && !response.req.complete;
+}
+
+function denialOfParser(error: NodeJS.ErrnoException): Denial {
+  if (error.code === "HPE_HEADER_OVERFLOW") {
+    return {
+      code: "request.headers-too-large",
+      message: "the header section is larger than limits.max_header_bytes",
+    };
+  }
+  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT") {
+    return {
+      code: "request.timeout",
+      message: "the request did not arrive in time (limits.header_timeout)",
+    };
+  }
+  const reason = (error as { reason?: string }).reason;
+  return {
+    code: "request.malformed",
+    message: reason === undefined ? "malformed request" : `malformed request: ${reason}`,
+  };
+}
+
+function ignore(): void {
+  // The connection is being closed anyway.
+}

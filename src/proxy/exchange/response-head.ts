@@ -1,0 +1,68 @@
+/** Turns the head of an upstream's answer into the list that the client gets. */
+import { isHopByHop, stripHopByHop } from "../../http/headers.ts";
+
+/** Fields as undici parsed them: lower-case names, Latin-1 values, a list where a field was repeated. */
+export type ParsedHead = Readonly<Record<string, string | string[] | undefined>>;
+
+/** Fields that must not arrive late: framing, routing, authentication (RFC 9110 section 6.5.1). */
+const forbiddenTrailers = new Set([
+  "authorization",
+  "content-encoding",
+  "content-length",
+  "content-range",
+  "content-type",
+  "cookie",
+  "expect",
+  "host",
+  "max-forwards",
+  "set-cookie",
+  "www-authenticate",
+]);
+
+/** The end-to-end fields of an answer, with our own Via. */
+export function responseHeaders(status: number, fields: ParsedHead, via: string): string[] {
+  const flat: string[] = [];
+  for (const name of Object.keys(fields)) {
+    const value = fields[name];
+    // RFC 9110 section 8.6: such answers have no content, and a reader that believed a length would wait for it.
+    if ((status < 200 || status === 204) && name.toLowerCase() === "content-length") continue;
+    if (typeof value === "string") flat.push(name, value);
+    else if (value !== undefined) for (const one of value) flat.push(name, one);
+  }
+  const headers = stripHopByHop(flat);
+  headers.push("via", via);
+  return headers;
+}
+
+/** The value of Content-Length, or undefined when the body ends some other way. */
+export function contentLengthOf(headers: readonly string[]): number | undefined {
+  const value = fieldOf(headers, "content-length");
+  return value === undefined ? undefined : Number(value);
+}
+
+/** The trailer fields that may be forwarded. */
+export function safeTrailers(
+  trailers: Readonly<Record<string, string | string[] | undefined>>,
+): [string, string][] {
+  const safe: [string, string][] = [];
+  for (const [name, value] of Object.entries(trailers)) {
+    const key = name.toLowerCase();
+    if (value === undefined || forbiddenTrailers.has(key) || isHopByHop(key)) continue;
+    for (const one of Array.isArray(value) ? value : [value]) safe.push([name, one]);
+  }
+  return safe;
+}
+
+function fieldOf(headers: readonly string[], name: string): string | undefined {
+  for (let i = 0; i + 1 < headers.length; i += 2) {
+    const candidate = headers[i];
+    if (
+      candidate !== undefined &&
+      candidate.length === name.length &&
+      candidate.toLowerCase() === name
+    ) {
+      return headers[i + 1];
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,86 @@
+/** A request that turned into a tunnel: the client is told, and both connections are spliced, or judged by message. */
+import type { ServerResponse } from "node:http";
+import type { ServerHttp2Stream } from "node:http2";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { IdleSweeper } from "../../net/idle-sweeper.ts";
+import { splice } from "../../net/splice.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import type { SwitchTerms, UpgradeRequest } from "./exchange-request.ts";
+import { carryJudged, type JudgedResult } from "./judged-web-socket.ts";
+
+interface UpgradeParts {
+  readonly protocol: string;
+  readonly idleTimeoutMs: number;
+  readonly idle: IdleSweeper;
+  readonly metrics: Metrics;
+}
+
+/** What an upgrade of an HTTP/1.1 client connection needs. */
+export interface ClientUpgrade extends UpgradeParts {
+  readonly client: Socket;
+  readonly response: ServerResponse;
+  /** Bytes of the new protocol that came with the request. */
+  readonly head: Buffer;
+}
+
+/** What a WebSocket over HTTP/2 needs (RFC 8441). */
+export interface StreamUpgrade extends UpgradeParts {
+  readonly stream: ServerHttp2Stream;
+}
+
+/** How an exchange hands over a client connection whose upgrade the upstream accepted. */
+export function upgradeOf(parts: ClientUpgrade): UpgradeRequest {
+  const { client, response, protocol, head } = parts;
+  return {
+    protocol,
+    async switchTo(headers: string[], upstream: Duplex, terms: SwitchTerms) {
+      const lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Connection: Upgrade",
+        `Upgrade: ${protocol}`,
+      ];
+      for (let i = 0; i + 1 < headers.length; i += 2)
+        lines.push(`${headers[i]}: ${headers[i + 1]}`);
+      response.detachSocket(client);
+      client.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
+      return carry(parts, client, upstream, { ...terms, head });
+    },
+  };
+}
+
+/** The same for one stream: 200 stands for 101, and the handshake's own fields have no counterpart. */
+export function streamUpgrade(parts: StreamUpgrade): UpgradeRequest {
+  const { stream, protocol } = parts;
+  return {
+    protocol,
+    async switchTo(headers: string[], upstream: Duplex, terms: SwitchTerms) {
+      const fields: Record<string, string> = {};
+      for (let i = 0; i + 1 < headers.length; i += 2) {
+        const name = (headers[i] ?? "").toLowerCase();
+        if (name !== "sec-websocket-accept") fields[name] = headers[i + 1] ?? "";
+      }
+      stream.respond({ ...fields, ":status": 200 });
+      return carry(parts, stream, upstream, { ...terms, head: Buffer.alloc(0) });
+    },
+  };
+}
+
+async function carry(
+  parts: UpgradeParts,
+  client: Duplex,
+  upstream: Duplex,
+  { gate, signal, head }: SwitchTerms & { readonly head: Buffer },
+): Promise<Denial | undefined> {
+  parts.metrics.tunnels.opened();
+  const openedAt = performance.now();
+  const options = { idleTimeoutMs: parts.idleTimeoutMs, sweeper: parts.idle, signal, head };
+  const result: JudgedResult =
+    gate === undefined
+      ? await splice(client, upstream, options)
+      : await carryJudged(client, upstream, { ...options, gate });
+  const seconds = (performance.now() - openedAt) / 1_000;
+  parts.metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, result.reason);
+  return result.denial;
+}

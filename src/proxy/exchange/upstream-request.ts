@@ -1,0 +1,161 @@
+/** One request on its way to an origin: sent, sent again where that is safe, and its answer led into a sink. */
+import type { Duplex } from "node:stream";
+import type { Dispatcher } from "../../upstream/undici.ts";
+import { ProxyError } from "../../errors.ts";
+import type { Permit } from "../../pipeline/pipeline.ts";
+import { isProtocolRefusal, type OriginPools } from "../../upstream/origin-pools.ts";
+import type { OutgoingRequest } from "../../upstream/upstream.ts";
+import type { Downstream } from "./downstream.ts";
+import { type ParsedHead, responseHeaders, safeTrailers } from "./response-head.ts";
+import type { FlowControl, ResponseSink } from "./response-sink.ts";
+import { isDropped, upstreamFault } from "./upstream-fault.ts";
+
+/** What the request is made of, and who hears of its answer. */
+export interface UpstreamRequestOptions {
+  readonly origins: OriginPools;
+  readonly permit: Permit;
+  readonly outgoing: OutgoingRequest;
+  readonly downstream: Downstream;
+  /** Value of the Via field that the answer gets. */
+  readonly via: string;
+  makeSink(control: FlowControl): ResponseSink;
+  /** The final status is known. */
+  onStatus(status: number): void;
+  /** The upstream switched protocols; its connection is the callee's. */
+  onSwitched(headers: string[], socket: Duplex): void;
+  onFault(error: ProxyError): void;
+}
+
+/** More interim responses than this on one exchange is an attack on the client. */
+const maxInformational = 16;
+/** A request that is safe to send twice is sent again when a kept-alive connection turns out to be dead. */
+const maxRetries = 1;
+
+/** undici's handler for one exchange. */
+export class UpstreamRequest implements Dispatcher.DispatchHandler {
+  readonly #options: UpstreamRequestOptions;
+  #controller: Dispatcher.DispatchController | undefined;
+  #sink: ResponseSink | undefined;
+  #aborted: ProxyError | undefined;
+  #answered = false;
+  #informational = 0;
+  #retries = 0;
+
+  constructor(options: UpstreamRequestOptions) {
+    this.#options = options;
+  }
+
+  send(): void {
+    const { origins, permit, outgoing } = this.#options;
+    origins.dispatch(permit, outgoing, this);
+  }
+
+  /** Gives the upstream up; nothing is reported any more. */
+  abort(why: string): void {
+    this.#aborted ??= new ProxyError("pipeline.cancelled", why);
+    this.#controller?.abort(this.#aborted);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#aborted !== undefined) controller.abort(this.#aborted);
+  }
+
+  onRequestUpgrade(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    fields: ParsedHead,
+    socket: Duplex,
+  ): void {
+    socket.on("error", ignore);
+    if (!isAskedProtocol(fields, this.#options.outgoing.upgrade)) {
+      socket.destroy();
+      const { authority } = this.#options.permit.destination;
+      const message = `${authority} switched to another protocol than the client asked for`;
+      this.#options.onFault(new ProxyError("upstream.bad-response", message));
+      return;
+    }
+    this.#answered = true;
+    this.#options.onStatus(status);
+    this.#options.onSwitched(responseHeaders(status, fields, this.#options.via), socket);
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    fields: ParsedHead,
+    reason?: string,
+  ): void {
+    checkCoding(fields);
+    const headers = responseHeaders(status, fields, this.#options.via);
+    if (status < 200) {
+      this.#informational += 1;
+      if (this.#informational > maxInformational) {
+        throw new ProxyError("upstream.bad-response", "too many interim responses");
+      }
+      this.#options.downstream.sendInformational(status, headers);
+      return;
+    }
+    this.#answered = true;
+    this.#options.onStatus(status);
+    this.#sink = this.#options.makeSink(controller);
+    this.#sink.start(status, headers, reason);
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#sink?.data(chunk);
+  }
+
+  onResponseEnd(
+    _controller: Dispatcher.DispatchController,
+    trailers: Record<string, string | string[] | undefined>,
+  ): void {
+    this.#sink?.end(safeTrailers(trailers));
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    if (this.#aborted !== undefined) return;
+    if (this.#canRetry(error) || this.#isOtherProtocol(error)) {
+      this.#retries += 1;
+      this.send();
+      return;
+    }
+    this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
+  }
+
+  /** The origin refused the handshake for HTTP/1.1: nothing was sent, and the pools know better now. */
+  #isOtherProtocol(error: Error): boolean {
+    return !this.#answered && this.#retries < maxRetries && isProtocolRefusal(error);
+  }
+
+  /** RFC 9110 section 9.2.2: only a safe request without a body may be sent again on its own. */
+  #canRetry(error: Error): boolean {
+    const { method, body, upgrade } = this.#options.outgoing;
+    const safe = method === "GET" || method === "HEAD" || method === "OPTIONS";
+    const fresh = !this.#answered && this.#retries < maxRetries;
+    return safe && fresh && body === null && upgrade === undefined && isDropped(error);
+  }
+}
+
+/** A coding that we cannot take off the message would reach the client as its body (RFC 9112 section 6.1). */
+function checkCoding(fields: ParsedHead): void {
+  const coding = fields["transfer-encoding"];
+  if (coding === undefined) return;
+  if (typeof coding === "string" && coding.trim().toLowerCase() === "chunked") return;
+  throw new ProxyError(
+    "upstream.bad-response",
+    "the answer has a transfer coding that is not known",
+  );
+}
+
+/** RFC 9110 section 7.8: a server must not switch to a protocol that was not in the request. */
+function isAskedProtocol(fields: ParsedHead, asked: string | undefined): boolean {
+  const chosen = fields["upgrade"];
+  if (typeof chosen !== "string" || asked === undefined) return false;
+  const offered = asked.split(",").map((protocol) => protocol.trim().toLowerCase());
+  return chosen.split(",").every((protocol) => offered.includes(protocol.trim().toLowerCase()));
+}
+
+function ignore(): void {
+  // `close` follows and is what ends the tunnel.
+}

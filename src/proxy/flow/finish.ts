@@ -1,0 +1,204 @@
+/** The end of every flow: plugins are told, one log line is written, events and metrics are recorded. */
+import { ProxyError } from "../../errors.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { Outcome } from "../../pipeline/plugin.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
+import type { EventError, EventFacts } from "../../session/event.ts";
+import type { SessionRecorder } from "../../session/recorder.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import type { Tracing } from "../../telemetry/flow-trace.ts";
+import type { FlowPhase } from "../../telemetry/flow-metrics.ts";
+import type { Metrics, Refusal } from "../../telemetry/metrics.ts";
+import type { Dial } from "../../upstream/dial.ts";
+import { denialOf } from "./reply.ts";
+import { beginTrace, endTrace } from "./trace-facts.ts";
+
+/** How a flow ended. */
+export interface Ending {
+  /** What the client got; 0 when the connection was cut before a status was sent. */
+  readonly status: number;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
+  /** The refusal or fault, if there was one. */
+  readonly denial?: Denial;
+  /** True when the chain or the proxy refused before anything was sent upstream. */
+  readonly refused: boolean;
+  /** True when the client left first. */
+  readonly cancelled: boolean;
+  /** Extra fields of the log line, e.g. the reason why a tunnel ended. */
+  readonly note?: Readonly<Record<string, string | number>>;
+}
+
+/** What is known of a message that is no flow. */
+export interface RefusedHead {
+  readonly surface: "forward" | "reverse" | "bridge" | "transparent";
+  readonly client: string;
+  readonly method: string;
+  /** The tunnel that carried it, when there was one. */
+  readonly parent?: string;
+}
+
+/** What the recorder writes to. */
+export interface RecorderOptions {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Absent when sessions are off. */
+  readonly sessions: SessionRecorder | undefined;
+  /** Absent when no traces are sent. */
+  readonly tracing?: Tracing | undefined;
+}
+
+/** Records flows. One per process. */
+export class FlowRecorder {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly #sessions: SessionRecorder | undefined;
+  readonly #tracing: Tracing | undefined;
+
+  constructor(options: RecorderOptions) {
+    this.log = options.log;
+    this.metrics = options.metrics;
+    this.#sessions = options.sessions;
+    this.#tracing = options.tracing;
+  }
+
+  /** A message that was refused before it could become a flow: it has a log line and a count, and no event. */
+  malformed(error: unknown, head: RefusedHead): void {
+    const denial = denialOf(error);
+    this.metrics.refused(refusalOf(denial.code));
+    if (!(error instanceof ProxyError)) this.log.error({ err: error }, "listener fault");
+    this.log.warn(
+      { ...head, outcome: "denied", code: denial.code, reason: denial.message },
+      "refused",
+    );
+  }
+
+  /** A message is about to be judged. */
+  arrived(context: RequestContext): void {
+    if (context.flow.direction === "outbound") this.#sessions?.arrived(context);
+    if (this.#tracing !== undefined) beginTrace(this.#tracing, context);
+  }
+
+  /** A phase of a flow is over; gives the time of its end. Times are as performance.now() gives them. */
+  phase(context: RequestContext, phase: FlowPhase, startedAt: number): number {
+    const endedAt = performance.now();
+    this.metrics.flows.phase(context.flow.direction, phase, (endedAt - startedAt) / 1_000);
+    context.trace?.part(phase, startedAt);
+    return endedAt;
+  }
+
+  /** A connection to an upstream was dialled, or secured, for the flow with this id. */
+  dialled(dial: Dial): void {
+    const { direction, flowId, phase, startedAt, host, error } = dial;
+    if (error === undefined) {
+      this.metrics.flows.phase(direction, phase, (performance.now() - startedAt) / 1_000);
+    }
+    this.#tracing?.of(flowId)?.part(phase, startedAt, { "server.address": host }, error);
+  }
+
+  /** The chain let the message pass. */
+  permitted(context: RequestContext): void {
+    this.#sessions?.permitted(context, Date.now());
+  }
+
+  /** The message is over. `pipeline` is absent for flows that skipped the chain. */
+  finished(
+    context: RequestContext,
+    pipeline: Pipeline | undefined,
+    ending: Ending,
+  ): Promise<void> | undefined {
+    const { flow } = context;
+    const now = Date.now();
+    const durationMs = Math.max(0, now - flow.startedAt);
+    const kind = outcomeOf(ending);
+    this.metrics.flows.finished({
+      direction: flow.direction,
+      transport: flow.transport,
+      outcome: kind,
+      status: ending.status,
+      seconds: durationMs / 1_000,
+    });
+    this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
+    this.#writeLine(context, ending, kind, durationMs);
+    if (context.trace !== undefined) endTrace(context.trace, context, ending);
+    if (pipeline === undefined) {
+      this.#sessions?.exempted(context, now);
+      return undefined;
+    }
+    this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
+    if (!pipeline.hasAsked(context)) return undefined;
+    return pipeline.finish(context, pluginOutcome(ending, durationMs));
+  }
+
+  #writeLine(context: RequestContext, ending: Ending, outcome: string, durationMs: number): void {
+    const { flow, identity } = context;
+    const line: Record<string, string | number> = {
+      flow: flow.id,
+      direction: flow.direction,
+      transport: flow.transport,
+      outcome,
+      client: flow.client.address,
+      method: context.method,
+      host: context.host,
+      status: ending.status,
+      durationMs,
+      received: ending.bytesReceived,
+      sent: ending.bytesSent,
+    };
+    if (context.path !== "") line["path"] = context.pathname;
+    if (identity !== undefined) line["subject"] = identity.subject;
+    if (flow.client.caller !== undefined) line["caller"] = flow.client.caller;
+    if (flow.parentId !== undefined) line["parent"] = flow.parentId;
+    if (flow.captured !== undefined) line["captured"] = flow.captured;
+    if (ending.denial !== undefined) {
+      line["code"] = ending.denial.code;
+      line["reason"] = ending.denial.message;
+      if (ending.denial.plugin !== undefined) line["plugin"] = ending.denial.plugin;
+    }
+    if (ending.note !== undefined) Object.assign(line, ending.note);
+    if (outcome === "denied" || outcome === "error") this.log.warn(line, "flow");
+    else this.log.info(line, "flow");
+  }
+}
+
+function refusalOf(code: string): Refusal {
+  if (code === "auth.caller-unknown") return "caller";
+  return code === "request.timeout" ? "timeout" : "malformed";
+}
+
+function outcomeOf(ending: Ending): "ok" | "denied" | "error" | "cancelled" {
+  if (ending.cancelled) return "cancelled";
+  if (ending.denial === undefined) return "ok";
+  return ending.refused ? "denied" : "error";
+}
+
+/** A refusal that no plugin took part in (a malformed request) is a log line, not an event (contract 5). */
+function endingFacts(
+  context: RequestContext,
+  ending: Ending,
+  at: number,
+  durationMs: number,
+): EventFacts | undefined {
+  if (ending.refused && context.invocations.length === 0) return undefined;
+  const phase = ending.refused ? "denied" : "response";
+  const { status: statusCode, bytesReceived, bytesSent } = ending;
+  return { phase, at, statusCode, durationMs, bytesReceived, bytesSent, ...errorOf(ending) };
+}
+
+function errorOf(ending: Ending): { readonly error?: EventError } {
+  const { denial } = ending;
+  if (denial === undefined) return {};
+  const kind = ending.refused ? "policy" : "backend_error";
+  return { error: { kind, code: denial.code, message: denial.message } };
+}
+
+function pluginOutcome(ending: Ending, durationMs: number): Outcome {
+  const { denial } = ending;
+  return {
+    status: ending.status,
+    durationMs,
+    ...(denial?.plugin === undefined ? {} : { deniedBy: denial.plugin }),
+    ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),
+  };
+}

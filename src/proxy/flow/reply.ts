@@ -1,0 +1,146 @@
+/** The only translator from a refusal or a fault to what the client reads: HTTP, CONNECT or JSON-RPC. */
+import { ProxyError, statusOfCode } from "../../errors.ts";
+import { http } from "../../net/node-http.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
+import type { Denial, Reply, RpcRefusal } from "../../pipeline/decision.ts";
+
+/** What mcp-parser leaves in `context.facts` under `mcp`, as far as an answer needs it. */
+interface McpRequestFact {
+  readonly method?: string;
+  readonly rpcId?: unknown;
+  readonly batch?: readonly McpRequestFact[];
+}
+
+const jsonRpcErrorCode = -32_000;
+
+/** The denial that a fault means. Unknown faults say nothing about themselves. */
+export function denialOf(error: unknown): Denial {
+  if (error instanceof ProxyError) {
+    const message = error.code === "internal.fault" ? "internal error" : error.message;
+    const { code, headers } = error;
+    return { code, message, ...(headers === undefined ? {} : { headers }) };
+  }
+  return { code: "internal.fault", message: "internal error" };
+}
+
+/** HTTP status of a denial: its own, else the table's. */
+export function statusOf(denial: Denial): number {
+  return denial.status ?? statusOfCode(denial.code);
+}
+
+/** The plain form (contract 3.3): `{error, message, description?, details?, plugin?}`. */
+export function renderDenial(denial: Denial): Reply {
+  return jsonReply(statusOf(denial), serialise(denial), denial.headers);
+}
+
+/**
+ * The answer to a refused request, in the form that its sender understands.
+ *
+ * An MCP request with an id gets HTTP 200 and a JSON-RPC error, because that is what its client shows to the model;
+ * everything else, notifications included, gets the plain form.
+ */
+export function renderRefusal(denial: Denial, context: RequestContext): Reply {
+  const rpc =
+    denial.rpc ?? (context.flow.direction === "outbound" ? mcpRefusal(context) : undefined);
+  if (rpc === undefined || rpc.ids.length === 0) return renderDenial(denial);
+  const json = rpcErrors(denial, rpc);
+  const accept = context.headers.get("accept")?.toLowerCase() ?? "";
+  const isStreamOnly =
+    /text\/event-stream/.test(accept) && !/application\/(?:json|\*)|\*\/\*/.test(accept);
+  if (!isStreamOnly) return jsonReply(rpc.status ?? 200, json, denial.headers);
+  return {
+    status: rpc.status ?? 200,
+    headers: { "Content-Type": "text/event-stream", ...denial.headers },
+    body: Buffer.from(rpcErrorEvent(json)),
+  };
+}
+
+/** The answer to a message whose response was refused: plain, unless its plugin said that the client speaks JSON-RPC. */
+export function renderResponseRefusal(denial: Denial, context: RequestContext): Reply {
+  return denial.rpc === undefined ? renderDenial(denial) : renderRefusal(denial, context);
+}
+
+/** The refusal as an event of a stream that has begun; undefined where the client does not speak JSON-RPC. */
+export function refusalEvent({ rpc, ...denial }: Denial): Buffer | undefined {
+  return rpc === undefined || rpc.ids.length === 0
+    ? undefined
+    : Buffer.from(rpcErrorEvent(rpcErrors(denial, rpc)));
+}
+
+function rpcErrorEvent(json: string): string {
+  return `event: message\ndata: ${json}\n\n`;
+}
+
+function mcpRefusal(context: RequestContext): RpcRefusal | undefined {
+  if (!context.hasFacts) return undefined;
+  const fact = context.facts.get("mcp") as McpRequestFact | undefined;
+  const calls = (fact?.batch ?? [fact]).filter((message) => message?.method !== undefined);
+  const ids = calls.map((message) => message?.rpcId).filter(isCallId);
+  return { ids, isBatch: fact?.batch !== undefined };
+}
+
+function isCallId(id: unknown): id is string | number {
+  return typeof id === "string" || (typeof id === "number" && Number.isFinite(id));
+}
+
+function rpcErrors(denial: Denial, { ids, isBatch, code }: RpcRefusal): string {
+  const errors = ids.map((id) => jsonRpcError(id, denial, code));
+  return isBatch === true ? `[${errors.join(",")}]` : (errors[0] ?? jsonRpcError(null, denial));
+}
+
+/** A JSON-RPC 2.0 error frame; details that cannot be serialised are left out. */
+export function jsonRpcError(
+  id: string | number | null,
+  denial: Denial,
+  code: number = jsonRpcErrorCode,
+): string {
+  const frame = (data: unknown): string =>
+    JSON.stringify({
+      jsonrpc: "2.0",
+      id,
+      error: {
+        code,
+        message: denial.message,
+        ...(data === undefined ? {} : { data }),
+      },
+    });
+  try {
+    return frame(JSON.parse(serialise(denial, false)));
+  } catch {
+    return frame(undefined);
+  }
+}
+
+function serialise(denial: Denial, withMessage = true): string {
+  const { code, message, description, details, plugin, rule } = denial;
+  const body = {
+    error: code,
+    ...(withMessage ? { message } : {}),
+    ...(description === undefined ? {} : { description }),
+    ...(details === undefined ? {} : { details }),
+    ...(plugin === undefined ? {} : { plugin }),
+    ...(rule === undefined ? {} : { rule }),
+  };
+  try {
+    return JSON.stringify(body);
+  } catch {
+    if (!withMessage) throw new TypeError("details cannot be serialised");
+    return JSON.stringify({ error: code, message });
+  }
+}
+
+function jsonReply(status: number, json: string, headers: Denial["headers"]): Reply {
+  return {
+    status,
+    headers: { "Content-Type": "application/json", ...headers },
+    body: Buffer.from(json),
+  };
+}
+
+/** A whole HTTP/1.1 message, for sockets that have no response object (CONNECT, malformed requests). */
+export function rawReply(reply: Reply): Buffer {
+  const head = [`HTTP/1.1 ${reply.status} ${http.STATUS_CODES[reply.status] ?? "Refused"}`];
+  for (const [name, value] of Object.entries(reply.headers)) head.push(`${name}: ${value}`);
+  head.push(`Content-Length: ${reply.body.length}`, "Connection: close");
+  return Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`, "latin1"), reply.body]);
+}

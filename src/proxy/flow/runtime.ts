@@ -1,0 +1,146 @@
+/** One configuration generation as flows see it, and the leases that keep it alive while they run. */
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Destination } from "../../net/destination.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
+import type { OriginPools } from "../../upstream/origin-pools.ts";
+import type { Upstream } from "../../upstream/upstream.ts";
+import type { CallerAuthentication } from "./caller-authentication.ts";
+import type { TlsBridge } from "./tls-bridge.ts";
+
+/** Limits that a flow reads. Milliseconds and bytes; a time of 0 means no limit. */
+export interface FlowLimits {
+  readonly bodyTimeoutMs: number;
+  readonly streamIdleTimeoutMs: number;
+  readonly tunnelIdleTimeoutMs: number;
+  readonly maxBodyBytes: number;
+  readonly maxTunnels: number;
+}
+
+/** The one service behind the reverse proxy (`listener.reverse_proxy_backend`). */
+export interface Backend {
+  readonly destination: Destination;
+  /** Path of the URL, without a slash at its end; put before the path of every request. */
+  readonly basePath: string;
+}
+
+/** What one generation offers to a flow. Immutable: a reload makes another one. */
+export interface Runtime {
+  readonly generation: number;
+  readonly inbound: Pipeline;
+  readonly outbound: Pipeline;
+  readonly upstream: Upstream;
+  readonly origins: OriginPools;
+  /** Hosts whose outbound flows skip the chain (`listener.skip_hosts`), matched on the dialled destination. */
+  readonly skipHosts: { matches(host: string): boolean };
+  readonly backend: Backend | undefined;
+  /** Opens TLS connections; absent where `tls_bridge` is off. */
+  readonly bridge: TlsBridge | undefined;
+  /** Who may use the forward proxy; absent where everybody may. */
+  readonly callers: CallerAuthentication | undefined;
+  /** Verified TLS over a connection of `upstream`. */
+  secure(socket: Socket, destination: Destination): Promise<TLSSocket>;
+  readonly limits: FlowLimits;
+  /** Runs when the last lease has ended. */
+  close(): Promise<void>;
+}
+
+/** One flow's hold on the generation that it started with. */
+export interface Lease {
+  readonly runtime: Runtime;
+  /** Idempotent. */
+  release(): void;
+}
+
+/** Counts the leases of one generation and closes it after the last. */
+class Generation {
+  readonly runtime: Runtime;
+  #leases = 0;
+  #retired = false;
+  #settle: (() => void) | undefined;
+  readonly done: Promise<void>;
+
+  constructor(runtime: Runtime) {
+    this.runtime = runtime;
+    this.done = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+  }
+
+  acquire(): Lease {
+    this.#leases += 1;
+    let held = true;
+    return {
+      runtime: this.runtime,
+      release: () => {
+        if (!held) return;
+        held = false;
+        this.#leases -= 1;
+        this.#closeWhenIdle();
+      },
+    };
+  }
+
+  /** No new lease will come; close once the present ones have ended. */
+  retire(): void {
+    this.#retired = true;
+    this.#closeWhenIdle();
+  }
+
+  /** Closes now, whoever still holds a lease. */
+  force(): void {
+    this.#retired = true;
+    this.#leases = 0;
+    this.#closeWhenIdle();
+  }
+
+  #closeWhenIdle(): void {
+    if (!this.#retired || this.#leases > 0 || this.#settle === undefined) return;
+    const settle = this.#settle;
+    this.#settle = undefined;
+    // A generation that fails to close has nobody left to tell; its parts log their own faults.
+    void this.runtime.close().then(settle, settle);
+  }
+}
+
+/** The current generation. Swapping it never disturbs a flow that has its lease. */
+export class RuntimeHolder {
+  #current: Generation;
+  readonly #retired = new Set<Generation>();
+
+  constructor(runtime: Runtime) {
+    this.#current = new Generation(runtime);
+  }
+
+  get runtime(): Runtime {
+    return this.#current.runtime;
+  }
+
+  acquire(): Lease {
+    return this.#current.acquire();
+  }
+
+  /** Serves new flows from `runtime`; the old generation closes after its last flow or after `drainMs`. */
+  swap(runtime: Runtime, drainMs: number): void {
+    const old = this.#current;
+    this.#current = new Generation(runtime);
+    this.#retire(old, drainMs);
+  }
+
+  /** Closes everything; generations that still have flows get `drainMs`. */
+  async close(drainMs: number): Promise<void> {
+    this.#retire(this.#current, drainMs);
+    await Promise.all([...this.#retired].map((generation) => generation.done));
+  }
+
+  #retire(generation: Generation, drainMs: number): void {
+    this.#retired.add(generation);
+    const timer = setTimeout(() => generation.force(), drainMs);
+    timer.unref();
+    void generation.done.then(() => {
+      clearTimeout(timer);
+      this.#retired.delete(generation);
+    });
+    generation.retire();
+  }
+}

@@ -1,0 +1,135 @@
+/** Every open tunnel of the process: counted, drained at shutdown, judged again after a reload. */
+import { RequestContext, type RequestFacts } from "../../pipeline/context.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
+
+/** Why a tunnel was closed from our side. */
+export type CutReason = "revoked" | "draining";
+
+/** What the registry keeps of an open tunnel. */
+export interface OpenTunnel {
+  /** The facts that the chain judged, so that a new chain can judge them again. */
+  readonly facts: RequestFacts;
+  /** The rules that let it be opened. */
+  readonly judgedBy: JudgedBy;
+  /** Its requests are judged one by one. */
+  readonly isBridged?: boolean;
+  /** Each message of its client is shown to the chain that let it be opened. */
+  readonly readsMessages?: boolean;
+  cut(reason: CutReason): void;
+}
+
+/** A chain, and the {@link TunnelRegistry.epoch} in which it was asked. */
+export interface JudgedBy {
+  readonly pipeline: Pipeline;
+  readonly epoch: number;
+}
+
+/** What a generation says of tunnels that were opened before it. */
+export interface TunnelRules {
+  readonly outbound: Pipeline;
+  readonly skipHosts: { matches(host: string): boolean };
+  readonly callers: { knows(caller: string | undefined): boolean } | undefined;
+}
+
+/** The set of open tunnels. */
+export class TunnelRegistry {
+  readonly #open = new Set<OpenTunnel>();
+  #places = 0;
+  #epoch = 0;
+  #rules: TunnelRules | undefined;
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** Changes with every {@link recheck}. Read it before the chain is asked. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Takes a place, from before the dial to the end: tunnels that are being opened count against the limit too. */
+  take(limit: number): boolean {
+    if (this.#places >= limit) return false;
+    this.#places += 1;
+    return true;
+  }
+
+  /** Gives the place back. */
+  leave(): void {
+    this.#places -= 1;
+  }
+
+  add(tunnel: OpenTunnel): void {
+    this.#open.add(tunnel);
+    const { pipeline, epoch } = tunnel.judgedBy;
+    const rules = this.#rules;
+    // The rules changed while it was judged or dialled: whoever went through the open ones did not see it.
+    if (rules !== undefined && (epoch !== this.#epoch || pipeline !== rules.outbound)) {
+      void this.#judge(tunnel, rules);
+    }
+  }
+
+  delete(tunnel: OpenTunnel): void {
+    this.#open.delete(tunnel);
+  }
+
+  /**
+   * Asks a new generation's chain about every open tunnel and cuts those that it refuses, and those of callers that it
+   * does not know.
+   *
+   * Resolves with the number of tunnels cut. A tunnel whose check fails is cut: a failure of a check is a refusal.
+   */
+  async recheck(rules: TunnelRules): Promise<number> {
+    this.#epoch += 1;
+    this.#rules = rules;
+    let cut = 0;
+    for (const tunnel of this.#open) {
+      if (!(await this.#judge(tunnel, rules))) cut += 1;
+    }
+    return cut;
+  }
+
+  /** False where the tunnel was cut. */
+  async #judge(tunnel: OpenTunnel, rules: TunnelRules): Promise<boolean> {
+    const { flow } = tunnel.facts;
+    const isCallerKnown = rules.callers?.knows(flow.client.caller) ?? true;
+    if (isCallerKnown && rules.skipHosts.matches(flow.destination.host)) return true;
+    if (isCallerKnown && (await isPermitted(tunnel, rules.outbound))) return true;
+    tunnel.cut("revoked");
+    return false;
+  }
+
+  /** Cuts all of them. */
+  cutAll(): void {
+    for (const tunnel of this.#open) tunnel.cut("draining");
+  }
+}
+
+async function isPermitted(
+  { facts, judgedBy, isBridged = false, readsMessages = false }: OpenTunnel,
+  pipeline: Pipeline,
+): Promise<boolean> {
+  // Its messages go on being shown to the old chain, which is not asked any more.
+  if (readsMessages && pipeline !== judgedBy.pipeline) return false;
+  const { flow, stage, method, path, host, headers, hasBody, cancellation, upgrade } = facts;
+  const context = new RequestContext({
+    flow,
+    stage,
+    method,
+    path,
+    host,
+    headers: headers.clone(),
+    hasBody,
+    cancellation,
+    upgrade,
+  });
+  try {
+    const verdict = await pipeline.runRequest(context, { deferDefault: isBridged });
+    const isSeen = isBridged || context.tunnelTerms.mustInspect === undefined;
+    const isRead = readsMessages || upgrade === undefined || !pipeline.messages.areNeeded(context);
+    return "permit" in verdict && isSeen && isRead;
+  } catch {
+    // A failure of a check is a refusal.
+    return false;
+  }
+}

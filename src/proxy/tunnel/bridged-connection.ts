@@ -1,0 +1,47 @@
+/** A connection that the bridge opened: the tunnel that carries it, and where every request on it must go. */
+import type { Destination } from "../../net/destination.ts";
+import type { Client, Flow } from "../../pipeline/flow.ts";
+import type { Reply } from "../../pipeline/decision.ts";
+import type { Route } from "../exchange/arrival.ts";
+import type { TlsBridge } from "../flow/tls-bridge.ts";
+import type { ConfirmCaptured } from "../flow/captured.ts";
+
+/** Limits of the inner servers: the same as those of a listener. */
+export interface InnerLimits {
+  readonly maxHeaderBytes: number;
+  readonly maxHeaders: number;
+  readonly headerTimeoutMs: number;
+  readonly keepAliveTimeoutMs: number;
+}
+
+/** A bridged connection: the tunnel that carries it and where its requests must go. */
+export interface BridgedConnection {
+  readonly tunnel: Flow;
+  readonly destination: Destination;
+  /** The bridge that opened it; told when the origin cannot be verified. */
+  readonly bridge: TlsBridge;
+  /** Set where the connection was captured. */
+  readonly confirm?: ConfirmCaptured;
+  /** Set where the connection was refused: what its client gets for whatever it asks. */
+  readonly refusal?: Reply;
+}
+
+/** The parts of a route that every request of one bridged connection shares. */
+export function bridgedRoute({
+  tunnel,
+  destination,
+  bridge,
+  confirm,
+}: BridgedConnection): Omit<Route, "path"> & { readonly client: Client } {
+  return {
+    destination,
+    transport: "bridge",
+    client: tunnel.client,
+    parentId: tunnel.id,
+    ...(tunnel.captured === undefined ? {} : { captured: tunnel.captured }),
+    ...(confirm === undefined ? {} : { confirm }),
+    onFault: (error) => {
+      if (error.code === "upstream.tls") bridge.refused(destination, "origin not verified");
+    },
+  };
+}

@@ -1,0 +1,232 @@
+/** HTTP/2 with the client of a bridged connection: every stream is judged for itself. */
+import { randomBytes } from "node:crypto";
+import http2, { type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { TLSSocket } from "node:tls";
+import { ProxyError } from "../../errors.ts";
+import { HeaderList, isToken, stripHopByHop } from "../../http/headers.ts";
+import { type Destination, originForm, parseHostHeader } from "../../net/destination.ts";
+import { makeFlow } from "../../pipeline/flow.ts";
+import { type BridgedConnection, bridgedRoute, type InnerLimits } from "./bridged-connection.ts";
+import { exchange } from "../exchange/exchange.ts";
+import type { UpgradeRequest } from "../exchange/exchange-request.ts";
+import { Http2Downstream } from "../exchange/http2-downstream.ts";
+import { stallLimits, type SurfaceServices } from "../exchange/arrival.ts";
+import { denialOf, renderDenial } from "../flow/reply.ts";
+import { checkLoop, checkMethod } from "../exchange/request-head.ts";
+import { streamUpgrade } from "../exchange/upgrade.ts";
+
+type Fields = Readonly<Record<string, string | string[] | undefined>>;
+
+interface Parsed {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: HeaderList;
+  /** `websocket` for an extended CONNECT (RFC 8441). */
+  readonly protocol: string | undefined;
+}
+
+const maxConcurrentStreams = 256;
+/** More than this of the same nuisance and the session is closed (RFC 9113 section 10.5). */
+const maxNuisances = 100;
+
+/** The HTTP/2 sessions of all bridged connections. */
+export class Http2Sessions {
+  readonly #services: SurfaceServices;
+  readonly #limits: InnerLimits;
+  /** Open sessions with the number of their open streams. */
+  readonly #sessions = new Map<ServerHttp2Session, number>();
+
+  constructor(services: SurfaceServices, limits: InnerLimits) {
+    this.#services = services;
+    this.#limits = limits;
+  }
+
+  serve(clear: TLSSocket, connection: BridgedConnection): void {
+    const session = http2.performServerHandshake(clear, {
+      maxSessionInvalidFrames: maxNuisances,
+      maxSessionRejectedStreams: maxNuisances,
+      maxOutstandingPings: 10,
+      maxSettings: 32,
+      // What an origin repeats is its own affair; without this, a repeated field would fail the answer.
+      strictSingleValueFields: false,
+      maxHeaderListPairs: this.#limits.maxHeaders + 8,
+      settings: {
+        enableConnectProtocol: true,
+        maxConcurrentStreams,
+        maxHeaderListSize: this.#limits.maxHeaderBytes,
+        initialWindowSize: 1_048_576,
+      },
+    });
+    this.#sessions.set(session, 0);
+    session.on("error", () => session.destroy());
+    session.once("close", () => {
+      this.#sessions.delete(session);
+      clear.destroy();
+    });
+    // A client that keeps a session without using it is let go like an idle keep-alive connection.
+    // Not the callback of setTimeout(), which hears of the first silence only.
+    session.setTimeout(this.#limits.keepAliveTimeoutMs);
+    session.on("timeout", () => {
+      if (this.#sessions.get(session) === 0) session.close();
+    });
+    session.on("stream", (stream, fields, _flags, rawHeaders) => {
+      this.#count(session, 1);
+      stream.once("close", () => this.#count(session, -1));
+      this.#onStream(stream, fields, rawHeaders, connection);
+    });
+  }
+
+  drain(): void {
+    for (const session of this.#sessions.keys()) session.close();
+  }
+
+  close(): void {
+    for (const session of this.#sessions.keys()) session.destroy();
+  }
+
+  #count(session: ServerHttp2Session, change: number): void {
+    const open = this.#sessions.get(session);
+    if (open !== undefined) this.#sessions.set(session, open + change);
+  }
+
+  #onStream(
+    stream: ServerHttp2Stream,
+    fields: Fields,
+    raw: readonly string[],
+    connection: BridgedConnection,
+  ): void {
+    const services = this.#services;
+    stream.on("error", ignore);
+    const lease = services.runtimes.acquire();
+    const protocol = textOf(fields[":protocol"]);
+    const method = protocol === undefined ? (textOf(fields[":method"]) ?? "") : "GET";
+    const downstream = new Http2Downstream(stream, { method, fields, raw }, stallLimits(lease));
+    if (connection.refusal !== undefined) {
+      lease.release();
+      downstream.reply(connection.refusal);
+      stream.session?.close();
+      return;
+    }
+    try {
+      const parsed = parse(fields, raw, connection.destination, this.#limits.maxHeaders);
+      checkMethod(parsed.method);
+      checkLoop(parsed.headers, services.pseudonym);
+      const { onFault, confirm, ...facts } = bridgedRoute(connection);
+      const flow = makeFlow({ direction: "outbound", ...facts });
+      const { runtime } = lease;
+      const upgrade: UpgradeRequest | undefined =
+        parsed.protocol === undefined
+          ? undefined
+          : streamUpgrade({
+              protocol: parsed.protocol,
+              stream,
+              idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
+              idle: services.idle,
+              metrics: services.recorder.metrics,
+            });
+      const run = exchange(services, {
+        runtime,
+        flow,
+        downstream,
+        headers: parsed.headers,
+        path: parsed.path,
+        host: connection.destination.authority,
+        ...(onFault === undefined ? {} : { onFault }),
+        ...(confirm === undefined ? {} : { confirm }),
+        ...(upgrade === undefined ? {} : { upgrade }),
+      });
+      void run.finally(() => lease.release());
+    } catch (error) {
+      lease.release();
+      const { tunnel } = connection;
+      services.recorder.malformed(error, {
+        surface: "bridge",
+        client: tunnel.client.address,
+        method,
+        parent: tunnel.id,
+      });
+      downstream.reply(renderDenial(denialOf(error)));
+    }
+  }
+}
+
+/** Turns the fields of a stream into a request, or throws what is wrong with it. */
+function parse(
+  fields: Fields,
+  raw: readonly string[],
+  destination: Destination,
+  maxHeaders: number,
+): Parsed {
+  const method = textOf(fields[":method"]) ?? "";
+  const protocol = textOf(fields[":protocol"]);
+  const path = textOf(fields[":path"]) ?? "";
+  if (!isToken(method)) throw new ProxyError("request.malformed", "the method is not a token");
+  if (method === "CONNECT" && protocol !== "websocket") {
+    throw new ProxyError(
+      "request.method-not-allowed",
+      "a CONNECT inside a bridged connection is refused",
+    );
+  }
+  if (textOf(fields[":scheme"]) !== "https")
+    throw new ProxyError("request.misdirected", "the scheme is not https");
+  if (!path.startsWith("/")) {
+    throw new ProxyError("request.malformed", "the path is not an absolute path");
+  }
+  originForm(path);
+  if (raw.length > (maxHeaders + 8) * 2) {
+    throw new ProxyError(
+      "request.headers-too-large",
+      "the request has more fields than limits.max_headers",
+    );
+  }
+  checkAuthority(fields, destination);
+  const headers = new HeaderList(stripHopByHop(endToEnd(raw), { keepTrailersTe: true }));
+  headers.delete("expect");
+  headers.set("Host", destination.hostHeader);
+  if (protocol === undefined) return { method, path, headers, protocol };
+  // RFC 8441 section 5: the key of the HTTP/1.1 handshake has no counterpart in HTTP/2.
+  headers.set("Sec-WebSocket-Key", randomBytes(16).toString("base64"));
+  return { method: "GET", path, headers, protocol };
+}
+
+/** RFC 9113 section 8.3.1: `:authority` and Host must not differ, and both must be the tunnel's. */
+function checkAuthority(fields: Fields, destination: Destination): void {
+  const authority = textOf(fields[":authority"]);
+  const host = textOf(fields["host"]);
+  if (authority === undefined && host === undefined) {
+    throw new ProxyError("request.malformed", "the request names no authority");
+  }
+  if (authority !== undefined && host !== undefined) {
+    const same = parseHostHeader(authority, "https").equals(parseHostHeader(host, "https"));
+    if (!same) throw new ProxyError("request.malformed", ":authority and host differ");
+  }
+  const named = parseHostHeader(authority ?? host ?? "", "https");
+  if (named.equals(destination)) return;
+  throw new ProxyError(
+    "request.misdirected",
+    `the request names ${named.authority} inside a connection to ${destination.authority}`,
+  );
+}
+
+/** Regular fields; the crumbs of a Cookie become one again for HTTP/1.1 (RFC 9113 section 8.2.3). */
+function endToEnd(raw: readonly string[]): string[] {
+  const flat: string[] = [];
+  const cookies: string[] = [];
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    const value = raw[i + 1] ?? "";
+    if (name.startsWith(":") || name === "host") continue;
+    if (name === "cookie") cookies.push(value);
+    else flat.push(name, value);
+  }
+  if (cookies.length > 0) flat.push("cookie", cookies.join("; "));
+  return flat;
+}
+
+function textOf(value: string | string[] | undefined): string | undefined {
+  return typeof value === "string" ? value : value?.join(", ");
+}
+
+function ignore(): void {
+  // `close` follows and is what ends the exchange.
+}

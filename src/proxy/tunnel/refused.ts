@@ -1,0 +1,76 @@
+/** A tunnel that is not opened, and how its client learns why. */
+import type { Destination } from "../../net/destination.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
+import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { BridgeServer } from "./bridge-server.ts";
+import type { Ending } from "../flow/finish.ts";
+import { renderDenial, statusOf } from "../flow/reply.ts";
+import type { TunnelRequest, TunnelServices } from "./request.ts";
+
+/** What the chain said instead of a permit. */
+export interface RefusedTunnel extends TunnelRequest {
+  readonly context: RequestContext;
+  readonly verdict: { readonly denial: Denial } | { readonly reply: Reply };
+}
+
+/** Answers in the way of the surface. */
+export function refuse(request: TunnelRequest, denial: Denial, cancelled: boolean): Ending {
+  const { client, answers } = request;
+  const reply = renderDenial(denial);
+  if (!client.destroyed) answers.refused(client, reply);
+  return { ...endingOf(reply, denial), bytesReceived: 0, cancelled };
+}
+
+/** The same with what the chain said. */
+export function refuseOutside(request: RefusedTunnel): Ending {
+  const { client, answers, context, verdict } = request;
+  if ("denial" in verdict) return refuse(request, verdict.denial, context.cancellation.aborted);
+  answers.refused(client, verdict.reply);
+  const { status } = verdict.reply;
+  return { status, bytesReceived: 0, bytesSent: 0, refused: true, cancelled: false };
+}
+
+/**
+ * Shakes hands with a captured client as the bridge would, so that it gets an HTTP answer instead of a dead connection.
+ *
+ * The destination is not dialled and not looked up.
+ */
+export async function refuseInsideTls(
+  { recorder }: TunnelServices,
+  server: BridgeServer,
+  request: RefusedTunnel,
+): Promise<Ending> {
+  const { runtime, flow, client, head, context, verdict } = request;
+  const { bridge } = runtime;
+  if (bridge === undefined) return refuseOutside(request);
+  const outcome = await bridge.open(client, flow.destination, head, context.signal);
+  recorder.metrics.tls.bridgeHandshake(outcome.kind);
+  const denial = "denial" in verdict ? verdict.denial : undefined;
+  const reply = "reply" in verdict ? verdict.reply : renderDenial(verdict.denial);
+  if (outcome.kind === "terminated") {
+    const destination = flow.destination.with({ scheme: "https" });
+    const connection = { tunnel: flow, destination, bridge, refusal: reply };
+    await server.serve(outcome.tlsSocket, outcome.alpnProtocol, connection);
+  }
+  return { ...endingOf(reply, denial), bytesReceived: client.bytesRead, cancelled: false };
+}
+
+/** Raw bytes where the bridge would open TLS: nobody could say what is in them. */
+export function notTls({ authority }: Destination): Denial {
+  return {
+    code: "tls.not-tls",
+    message: `the connection to ${authority} is not TLS: list the address in tls_bridge.passthrough_hosts if that is meant`,
+  };
+}
+
+function endingOf(
+  reply: Reply,
+  denial: Denial | undefined,
+): Omit<Ending, "bytesReceived" | "cancelled"> {
+  return {
+    status: reply.status,
+    bytesSent: reply.body.length,
+    refused: denial === undefined || statusOf(denial) < 500 || denial.plugin !== undefined,
+    ...(denial === undefined ? {} : { denial }),
+  };
+}

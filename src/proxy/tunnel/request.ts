@@ -1,0 +1,60 @@
+/** A CONNECT between its listener and the code that carries it. */
+import type { Socket } from "node:net";
+import type { HeaderList } from "../../http/headers.ts";
+import type { IdleSweeper } from "../../net/idle-sweeper.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
+import type { Reply } from "../../pipeline/decision.ts";
+import type { Flow } from "../../pipeline/flow.ts";
+import type { Permit } from "../../pipeline/pipeline.ts";
+import type { ConfirmCaptured } from "../flow/captured.ts";
+import type { FlowRecorder } from "../flow/finish.ts";
+import { rawReply } from "../flow/reply.ts";
+import type { Runtime } from "../flow/runtime.ts";
+import type { JudgedBy, TunnelRegistry } from "../flow/tunnel-registry.ts";
+
+/** How the client of a tunnel hears what became of it. */
+export interface TunnelAnswers {
+  established(client: Socket): void;
+  refused(client: Socket, reply: Reply): void;
+}
+
+/** A client that knows nothing of a proxy: the kernel redirected its connection. */
+export interface CapturedClient {
+  readonly isTls: boolean;
+  readonly confirm: ConfirmCaptured;
+}
+
+/** One CONNECT, or one captured connection, as a listener hands it over. */
+export interface TunnelRequest {
+  readonly runtime: Runtime;
+  readonly flow: Flow;
+  readonly client: Socket;
+  /** Bytes that arrived together with the CONNECT; they go on only once the tunnel is up. */
+  readonly head: Buffer;
+  /** End-to-end fields of the CONNECT, for plugins. */
+  readonly headers: HeaderList;
+  readonly answers: TunnelAnswers;
+  /** Absent for a CONNECT. */
+  readonly captured?: CapturedClient;
+}
+
+/** The answers to a CONNECT. */
+export const connectAnswers: TunnelAnswers = {
+  established: (client) => client.write("HTTP/1.1 200 Connection Established\r\n\r\n"),
+  refused: (client, reply) => client.write(rawReply(reply)),
+};
+
+/** What every tunnel of the process shares. */
+export interface TunnelServices {
+  readonly recorder: FlowRecorder;
+  readonly tunnels: TunnelRegistry;
+  readonly idle: IdleSweeper;
+}
+
+/** A tunnel that the chain permitted. */
+export interface PermittedTunnel extends TunnelRequest {
+  readonly context: RequestContext;
+  readonly permit: Permit;
+  readonly judgedBy: JudgedBy;
+  readonly skipped: boolean;
+}

@@ -1,0 +1,102 @@
+/** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
+import { Cancellation } from "../../pipeline/cancellation.ts";
+import { RequestContext } from "../../pipeline/context.ts";
+import type { Permit } from "../../pipeline/pipeline.ts";
+import type { BridgeServer } from "./bridge-server.ts";
+import { bridgeTunnel } from "./bridged.ts";
+import type { Ending } from "../flow/finish.ts";
+import { notTls, refuse, refuseInsideTls, refuseOutside } from "./refused.ts";
+import { denialOf } from "../flow/reply.ts";
+import { spliceTunnel } from "./spliced.ts";
+import { planFor, planWith, unseenRefusal } from "./plan.ts";
+import type { TunnelRequest, TunnelServices } from "./request.ts";
+
+/** Runs the tunnel to its end. Never rejects. */
+export async function tunnel(
+  services: TunnelServices,
+  bridge: BridgeServer,
+  request: TunnelRequest,
+): Promise<void> {
+  const { runtime, flow, client } = request;
+  const leaving = new Cancellation();
+  client.on("error", () => leaving.abort());
+  client.once("close", () => leaving.abort());
+  const skipped = runtime.skipHosts.matches(flow.destination.host);
+  const context = new RequestContext({
+    flow,
+    stage: "connect",
+    method: "CONNECT",
+    path: "",
+    host: flow.destination.authority,
+    headers: request.headers,
+    hasBody: false,
+    cancellation: leaving,
+  });
+  if (!skipped) services.recorder.arrived(context);
+  let ending: Ending;
+  try {
+    ending = services.tunnels.take(runtime.limits.maxTunnels)
+      ? await carry(services, bridge, { ...request, context, skipped }).finally(() =>
+          services.tunnels.leave(),
+        )
+      : refuseFull(services, request);
+  } catch (error) {
+    ending = refuse(request, denialOf(error), leaving.aborted);
+  }
+  client.destroySoon();
+  await services.recorder.finished(context, skipped ? undefined : runtime.outbound, ending);
+}
+
+async function carry(
+  services: TunnelServices,
+  bridge: BridgeServer,
+  request: TunnelRequest & { readonly context: RequestContext; readonly skipped: boolean },
+): Promise<Ending> {
+  const { runtime, flow, captured, context, skipped } = request;
+  const { recorder } = services;
+  const planned = planFor(runtime.bridge, flow.destination, skipped);
+  // What was captured has shown what it is; there is nothing to open in a protocol of another kind.
+  const isRaw = captured !== undefined && !captured.isTls;
+  const canOpen = planned === "bridge" && !isRaw;
+  const judgedBy = { pipeline: runtime.outbound, epoch: services.tunnels.epoch };
+  let isDeferred = false;
+  let permit: Permit;
+  if (skipped) {
+    permit = runtime.outbound.permitSkipped(flow);
+  } else {
+    const startedAt = performance.now();
+    const verdict = await runtime.outbound.runRequest(context, {
+      deferDefault: canOpen,
+    });
+    recorder.phase(context, "pipeline", startedAt);
+    if (!("permit" in verdict)) {
+      const parts = { ...request, verdict };
+      return captured !== undefined && canOpen
+        ? refuseInsideTls(services, bridge, parts)
+        : refuseOutside(parts);
+    }
+    permit = verdict.permit;
+    isDeferred = verdict.isDeferred === true;
+    recorder.permitted(context);
+  }
+  const parts = { ...request, permit, judgedBy };
+  const plan = planWith(planned, context.tunnelTerms);
+  if (isDeferred && plan !== "bridge") {
+    return refuse(request, runtime.outbound.defaultDenial(context), false);
+  }
+  const message = unseenRefusal(plan, flow.destination, context.tunnelTerms);
+  if (message !== undefined) return refuse(request, { code: "policy.forbidden", message }, false);
+  if (plan === "bridge") {
+    return isRaw
+      ? refuse(request, notTls(flow.destination), false)
+      : bridgeTunnel(services, bridge, parts);
+  }
+  const checkServerName = plan === "passthrough" && !isRaw;
+  return spliceTunnel(services, { ...parts, checkServerName });
+}
+
+function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {
+  recorder.metrics.refused("tunnels");
+  const message = "too many tunnels are open (limits.max_tunnels)";
+  return refuse(request, { code: "proxy.overloaded", message }, false);
+}

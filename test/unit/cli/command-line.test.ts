@@ -1,0 +1,107 @@
+import { describe, expect, test } from "vitest";
+import { parseCommand } from "../../../src/cli/command-line.ts";
+import { helpFor } from "../../../src/cli/usage.ts";
+
+function messageOf(line: string): string {
+  const command = parseCommand(line.split(" ").filter((word) => word !== ""));
+  return command.kind === "usage-error" ? command.message : `no error: ${command.kind}`;
+}
+
+describe("what is asked for", () => {
+  test.each([
+    ["--config f", { kind: "run", file: "f", lenient: false }],
+    ["check --config f --lenient", { kind: "check", file: "f", lenient: true }],
+    ["ca --config f", { kind: "ca", file: "f", lenient: false, fingerprint: false }],
+    ["ca --config f --fingerprint", { kind: "ca", file: "f", lenient: false, fingerprint: true }],
+    ["env --config f", { kind: "env", file: "f", lenient: false, format: "shell" }],
+    [
+      "env --config f --format kubernetes --proxy http://p:1 --ca-file /a --bundle-file /b",
+      {
+        kind: "env",
+        file: "f",
+        lenient: false,
+        format: "kubernetes",
+        proxy: "http://p:1",
+        caFile: "/a",
+        bundleFile: "/b",
+      },
+    ],
+    [
+      "doctor --config f",
+      { kind: "doctor", file: "f", lenient: false, command: [], timeoutMs: 60_000 },
+    ],
+    [
+      "doctor --config f --timeout 5m -- curl --config x -- y",
+      {
+        kind: "doctor",
+        file: "f",
+        lenient: false,
+        command: ["curl", "--config", "x", "--", "y"],
+        timeoutMs: 300_000,
+      },
+    ],
+    ["run --config f", { kind: "run", file: "f", lenient: false }],
+    ["run -- a -- b", { kind: "run-command", lenient: false, command: ["a", "--", "b"] }],
+    [
+      "run --config f --lenient -- a",
+      { kind: "run-command", file: "f", lenient: true, command: ["a"] },
+    ],
+    [
+      "run --policy p -- a",
+      { kind: "run-command", policyFile: "p", lenient: false, command: ["a"] },
+    ],
+    ["init", { kind: "init", starter: "local", file: "authbridge.yaml" }],
+    ["init --gateway --config g", { kind: "init", starter: "gateway", file: "g" }],
+    ["--demo", { kind: "demo", caDir: "./cortex-ca" }],
+    ["--demo --ca-dir d", { kind: "demo", caDir: "d" }],
+    ["schema", { kind: "schema" }],
+    ["doctor --help", { kind: "help" }],
+    ["--version", { kind: "version" }],
+  ])("%s", (line, wanted) => {
+    expect(parseCommand(line.split(" "))).toEqual(wanted);
+  });
+});
+
+describe("mistakes", () => {
+  test.each([
+    ["", "--config is required (or use --demo for the local demo, or run -- COMMAND)"],
+    ["ca", "--config is required"],
+    ["--demo --config f", "--demo writes its own configuration: it cannot be used with --config"],
+    ["check --demo", "--demo does not belong to check"],
+    ["--config f --ca-dir d", "--ca-dir is used with --demo only"],
+    ["--demo --format shell", "--format does not belong to --demo"],
+    ["--config f --fingerprint", "--fingerprint does not belong to a plain start"],
+    ["check --config f --timeout 1s", "--timeout does not belong to check"],
+    ["schema --config f", "--config does not belong to schema"],
+    ["env --config f --format json", "--format must be one of shell, dotenv, kubernetes"],
+    ["doctor --config f --timeout soon", /^--timeout must be a duration/],
+    ["doctor --config f --timeout 25h", /at most 24h/],
+    ["doctor --config f --timeout 0s", /^--timeout must be a duration/],
+    ["check --config f -- true", "only run and doctor run a command after --"],
+    ["run --", "run needs a command after --"],
+    [
+      "run --config f --policy p -- a",
+      "--policy and --config exclude each other: name the policy in the file",
+    ],
+    ["run --policy p", "--policy does not belong to a plain start"],
+    ["run-command -- a", 'unknown command "run-command"'],
+    ["init --local --gateway", "--local and --gateway exclude each other"],
+    ["init --lenient", "--lenient does not belong to init"],
+    ["serve --config f", 'unknown command "serve"'],
+    ["demo", 'unknown command "demo"'],
+    ["toString --config f", 'unknown command "toString"'],
+    ["check again --config f", 'unexpected argument "again"'],
+    ["--config f --unknown", /unknown/i],
+  ])("%s", (line, wanted) => {
+    if (typeof wanted === "string") expect(messageOf(line)).toBe(wanted);
+    else expect(messageOf(line)).toMatch(wanted);
+  });
+});
+
+test("the help names every command and option", () => {
+  const usage = helpFor([]);
+  for (const word of ["check", "ca ", "env ", "doctor ", "schema", "--demo", "--version"])
+    expect(usage).toContain(`authbridge-proxy ${word}`);
+  for (const option of ["--format", "--proxy", "--ca-file", "--bundle-file", "--timeout"])
+    expect(usage).toContain(`  ${option} `);
+});

@@ -1,0 +1,627 @@
+import { Cancellation } from "../../../../src/pipeline/cancellation.ts";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
+import { jwtValidation } from "../../../../src/plugins/jwt-validation/plugin.ts";
+import { tokenExchange } from "../../../../src/plugins/token-exchange/plugin.ts";
+import { tokenExchangeConfig, tokenUrlOf } from "../../../../src/plugins/token-exchange/config.ts";
+import { type IdpReply, StubIdp } from "../../../support/idp.ts";
+import { bearerOf, message, PluginBench, problemsOf } from "../../../support/plugin-bench.ts";
+
+let idp: StubIdp;
+let bench: PluginBench;
+let folder: string;
+
+beforeEach(async () => {
+  idp = await StubIdp.start();
+  bench = new PluginBench();
+  folder = mkdtempSync(join(tmpdir(), "exchange-"));
+});
+afterEach(async () => {
+  rmSync(folder, { recursive: true });
+  await idp.close();
+});
+
+const identity = { type: "client-secret", client_id: "my-client", client_secret: "my-secret" };
+const rule = { host: "api.example.com", target_audience: "api" };
+
+function plugin(config: Readonly<Record<string, unknown>> = {}): Plugin {
+  return bench.create(tokenExchange, {
+    token_url: idp.tokenUrl,
+    identity,
+    routes: { file: join(folder, "routes.yaml"), rules: [rule] },
+    ...config,
+  });
+}
+
+/** Routes of this test's own file and inline rules. */
+function routes(rules: readonly unknown[], file?: string): Readonly<Record<string, unknown>> {
+  const path = join(folder, "routes.yaml");
+  if (file !== undefined) writeFileSync(path, file);
+  return { routes: { file: path, rules } };
+}
+
+async function judge(subject: Plugin, context: RequestContext): Promise<Decision> {
+  const decision = await subject.onCredential?.(context);
+  if (decision === undefined) throw new Error("not asked");
+  return decision;
+}
+
+function outbound(token = "user-token", to = "api.example.com:80"): RequestContext {
+  return message({ to, headers: bearerOf(token) });
+}
+
+const authorizationOf = (context: RequestContext): string | undefined =>
+  context.headers.get("authorization");
+
+function subjectToken(claims: Readonly<Record<string, unknown>>): string {
+  const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+  return `${part({ alg: "ES256" })}.${part(claims)}.c2ln`;
+}
+
+describe("an exchange", () => {
+  test("E1 E2 E33 replaces the credential and records the hop", async () => {
+    const context = outbound(subjectToken({ sub: "alice" }));
+    const decision = await judge(
+      plugin(routes([{ ...rule, token_scopes: "read write" }])),
+      context,
+    );
+    expect(decision).toEqual({
+      action: "modify",
+      reason: "token_replaced",
+      details: {
+        route_matched: "true",
+        route_host: "api.example.com",
+        target_audience: "api",
+        requested_scopes: "read write",
+        cache_hit: "false",
+      },
+    });
+    expect(authorizationOf(context)).toBe("Bearer exchanged-api");
+    expect(context.delegation).toEqual([
+      { subject: "alice", audience: "api", scopes: ["read", "write"], at: bench.clock.now() },
+    ]);
+  });
+
+  test("E3 is made once for the same question", async () => {
+    const subject = plugin();
+    await judge(subject, outbound());
+    const again = outbound();
+    expect(await judge(subject, again)).toMatchObject({ action: "modify", reason: "cache_hit" });
+    expect(authorizationOf(again)).toBe("Bearer exchanged-api");
+    expect(idp.tokenCalls).toHaveLength(1);
+  });
+
+  test("is remembered across a reload of the configuration", async () => {
+    await judge(plugin(), outbound());
+    expect(await judge(plugin({ default_policy: "exchange" }), outbound())).toHaveProperty(
+      "reason",
+      "cache_hit",
+    );
+  });
+
+  test.each<[string, Readonly<Record<string, unknown>>, string?]>([
+    ["Z3 T1 scopes", { token_scopes: ["write"] }],
+    ["E5 audience", { target_audience: "other" }],
+    ["resource", { resource: "https://api.example.com/v2" }],
+    ["TX-01 subject", {}, "another-user"],
+  ])("is another one for another %s", async (_what, change, token) => {
+    idp.issue = ({ form }) => ({
+      access_token: `${form.get("subject_token")}-${idp.tokenCalls.length}`,
+      expires_in: 300,
+    });
+    const subject = plugin(routes([rule, { ...rule, ...change, host: "two.example.com" }]));
+    const [one, two] = [outbound(), outbound(token, "two.example.com:80")];
+    await judge(subject, one);
+    await judge(subject, two);
+    expect(authorizationOf(one)).not.toBe(authorizationOf(two));
+    expect(idp.tokenCalls).toHaveLength(2);
+  });
+
+  test("E12 T1 is made at the route's own endpoint, and remembered for it alone", async () => {
+    const token_url = `${idp.origin}/other/token`;
+    const subject = plugin(routes([rule, { ...rule, host: "two.example.com", token_url }]));
+    await judge(subject, outbound());
+    await judge(subject, outbound("user-token", "two.example.com:80"));
+    expect(idp.tokenCalls.map((call) => call.path)).toEqual([
+      "/realms/test/protocol/openid-connect/token",
+      "/other/token",
+    ]);
+  });
+
+  test("T2 is not used longer than the subject token lives", async () => {
+    const subject = plugin();
+    const exp = bench.clock.now() / 1000 + 60;
+    await judge(subject, outbound(subjectToken({ exp })));
+    bench.clock.advance(60_000);
+    await judge(subject, outbound(subjectToken({ exp })));
+    expect(idp.tokenCalls).toHaveLength(2);
+  });
+
+  test("Z19 TX-05 is made once for fifty callers at the same time", async () => {
+    const gate = Promise.withResolvers<void>();
+    idp.gate = gate.promise;
+    const subject = plugin();
+    const contexts = Array.from({ length: 50 }, () => outbound());
+    const judged = Promise.all(contexts.map((context) => judge(subject, context)));
+    gate.resolve();
+    await judged;
+    expect(idp.tokenCalls).toHaveLength(1);
+    expect(new Set(contexts.map(authorizationOf))).toEqual(new Set(["Bearer exchanged-api"]));
+  });
+
+  test("leaves other credentials of the client where they are", async () => {
+    const headers = { ...bearerOf("user-token"), "X-Api-Key": "own", x_api_key: "own-too" };
+    const context = message({ headers });
+    await judge(plugin(), context);
+    expect([context.headers.get("x-api-key"), context.headers.get("x_api_key")]).toEqual([
+      "own",
+      "own-too",
+    ]);
+  });
+
+  test("E15 carries the actor token of a file, and waits for the file", async () => {
+    const file = join(folder, "actor");
+    const subject = plugin({ actor_token_file: file });
+    expect(subject.ready?.()).toMatch(/actor token pending/);
+    expect(await judge(subject, outbound())).toMatchObject({ denial: { status: 503 } });
+    expect(idp.tokenCalls).toHaveLength(0);
+    writeFileSync(file, "actor-token\n");
+    bench.clock.advance(1_000);
+    await judge(subject, outbound());
+    expect(idp.tokenCalls[0]?.form.get("actor_token")).toBe("actor-token");
+  });
+});
+
+describe("a host", () => {
+  test("E7 that no rule names is left alone", async () => {
+    const context = outbound("user-token", "other.example.com:80");
+    expect(await judge(plugin(), context)).toEqual({
+      action: "skip",
+      reason: "no_matching_route",
+      details: { route_matched: "false" },
+    });
+    expect(authorizationOf(context)).toBe("Bearer user-token");
+  });
+
+  test.each([{ action: "passthrough" }, { passthrough: true }])(
+    "E8 with %o is left alone",
+    async (how) => {
+      const context = outbound();
+      expect(await judge(plugin(routes([{ ...rule, ...how }])), context)).toMatchObject({
+        reason: "passthrough",
+      });
+      expect(authorizationOf(context)).toBe("Bearer user-token");
+    },
+  );
+
+  test.each([
+    ["E27 with another port", "api.example.com", "api.example.com:8081", true],
+    ["E28 one label below", "*.example.com", "api.example.com:80", true],
+    ["E28 two labels below", "*.example.com", "a.b.example.com:80", false],
+    ["many labels", "**.example.com", "a.b.example.com:80", true],
+    ["another case", "API.Example.COM", "api.example.com:80", true],
+  ])("%s: %s for %s matches %s", async (_what, host, to, isMatch) => {
+    const decision = await judge(plugin(routes([{ ...rule, host }])), outbound("t", to));
+    expect(decision.action === "modify").toBe(isMatch);
+  });
+
+  test("E29 is judged by the first rule that names it, those of the file first", async () => {
+    const file = "- host: api.example.com\n  target_audience: from-file\n";
+    const context = outbound();
+    await judge(plugin(routes([rule], file)), context);
+    expect(authorizationOf(context)).toBe("Bearer exchanged-from-file");
+  });
+
+  test.each([
+    ["E32 auth-target.ns.svc.cluster.local:8081", "auth-target"],
+    ["E32 simple:80", "simple"],
+    ["10.1.2.3:80", ""],
+  ])("%s gives audience %j under audience_from_host", async (named, audience) => {
+    const subject = plugin({
+      ...routes([]),
+      default_policy: "exchange",
+      audience_from_host: true,
+    });
+    await judge(subject, outbound("t", named.replace("E32 ", "")));
+    expect(idp.tokenCalls[0]?.form.get("audience") ?? "").toBe(audience);
+  });
+
+  test("TX-09 is where the bytes go, not what the Host field says", async () => {
+    const subject = plugin({ ...routes([rule]), audience_from_host: true });
+    const forged = message({
+      to: "other.example.com:80",
+      host: "api.example.com",
+      headers: bearerOf("user-token"),
+    });
+    expect(await judge(subject, forged)).toHaveProperty("reason", "no_matching_route");
+    expect(idp.tokenCalls).toHaveLength(0);
+  });
+});
+
+describe("a routes file", () => {
+  test("E31 T7 is a list, or a map with the key routes; passthrough counts in both", async () => {
+    const list = "- host: api.example.com\n  passthrough: true\n";
+    const map = "routes:\n  - host: api.example.com\n    passthrough: true\n";
+    for (const text of [list, map]) {
+      expect(await judge(plugin(routes([], text)), outbound())).toHaveProperty(
+        "reason",
+        "passthrough",
+      );
+    }
+  });
+
+  test.each([
+    ["an unknown key", "- host: a\n  target_audiance: x\n", "target_audiance"],
+    ["an unknown action", "- host: a\n  action: swap\n", "action"],
+    ["E30 a malformed pattern", '- host: "[invalid"\n', "host"],
+    ["text", "hello\n", "expected array"],
+    ["malformed YAML", "- host: [\n", "routes.yaml"],
+  ])("with %s refuses the start", (_what, text, words) => {
+    const config = routes([], text);
+    expect(() => plugin(config)).toThrow(words);
+  });
+
+  test("is read again when it changes, and its last good content stays", async () => {
+    const subject = plugin(routes([], "- host: api.example.com\n  target_audience: one\n"));
+    const audienceNow = async (): Promise<string | undefined> => {
+      bench.clock.advance(1_000);
+      const context = outbound();
+      await judge(subject, context);
+      return authorizationOf(context);
+    };
+    expect(await audienceNow()).toBe("Bearer exchanged-one");
+    routes([], "- host: api.example.com\n  target_audience: second\n");
+    expect(await audienceNow()).toBe("Bearer exchanged-second");
+    routes([], "- host: [\n");
+    expect(await audienceNow()).toBe("Bearer exchanged-second");
+    rmSync(join(folder, "routes.yaml"));
+    expect(await audienceNow()).toBe("Bearer exchanged-second");
+  });
+
+  test("declares the origins of its token endpoints, and cannot add one later", async () => {
+    const text = "- host: a\n  token_url: https://two.example/token\n";
+    const config = tokenExchangeConfig.parse({
+      token_url: idp.tokenUrl,
+      identity,
+      ...routes([], text),
+    });
+    expect(tokenExchange.origins?.(config)).toEqual([idp.origin, "https://two.example"]);
+    const subject = plugin(routes([rule], text));
+    routes([], "- host: api.example.com\n  token_url: https://three.example/token\n");
+    bench.clock.advance(1_000);
+    await judge(subject, outbound());
+    expect(idp.tokenCalls).toHaveLength(1);
+    expect(bench.logged.join()).toContain("needs a reload");
+  });
+});
+
+describe("a request without a token", () => {
+  const without = (): RequestContext => message();
+
+  test("E9 is refused", async () => {
+    expect(await judge(plugin(), without())).toMatchObject({
+      reason: "no_token",
+      denial: {
+        code: "upstream.token-exchange-failed",
+        message: "missing Authorization header",
+        status: 401,
+      },
+    });
+  });
+
+  test("E10 goes on as it is, where the file allows it", async () => {
+    const context = without();
+    const decision = await judge(plugin({ no_token_policy: "allow" }), context);
+    expect(decision).toMatchObject({ action: "skip", reason: "no_token_policy" });
+    expect(context.headers.has("authorization")).toBe(false);
+  });
+
+  test("E11 T3 gets the proxy's own token, once, from the route's own endpoint", async () => {
+    const token_url = `${idp.origin}/other/token`;
+    const subject = plugin({
+      no_token_policy: "client-credentials",
+      ...routes([{ ...rule, token_url }]),
+    });
+    for (let at = 0; at < 2; at += 1) {
+      const context = without();
+      await judge(subject, context);
+      expect(authorizationOf(context)).toBe("Bearer exchanged-api");
+    }
+    expect(idp.tokenCalls.map((call) => [call.path, call.form.get("grant_type")])).toEqual([
+      ["/other/token", "client_credentials"],
+    ]);
+  });
+
+  test("that cannot get the proxy's own token is answered 503 in the Go program's words", async () => {
+    idp.tokenReplies.push({ status: 401, body: { error: "invalid_client" } });
+    const subject = plugin({ no_token_policy: "client-credentials" });
+    expect(await judge(subject, without())).toMatchObject({
+      reason: "credentials_grant_failure",
+      denial: { status: 503, message: "client credentials token acquisition failed" },
+    });
+  });
+
+  test("is not one with two credentials: that is refused under every policy", async () => {
+    const headers = { Authorization: ["Bearer a", "Bearer b"] };
+    const subject = plugin({ no_token_policy: "allow" });
+    expect(await judge(subject, message({ headers }))).toHaveProperty("reason", "malformed_header");
+  });
+});
+
+describe("a failure", () => {
+  test.each<[string, IdpReply, number, string | undefined]>([
+    [
+      "TX-04 invalid_target",
+      { status: 400, body: { error: "invalid_target" } },
+      403,
+      "invalid_target",
+    ],
+    [
+      "TX-04 invalid_scope",
+      { status: 400, body: { error: "invalid_scope" } },
+      403,
+      "invalid_scope",
+    ],
+    [
+      "unauthorized_client",
+      { status: 403, body: { error: "unauthorized_client" } },
+      403,
+      "unauthorized_client",
+    ],
+    [
+      "E13 TX-08 invalid_grant",
+      { status: 400, body: { error: "invalid_grant" } },
+      401,
+      "invalid_grant",
+    ],
+    [
+      "RFC 8693 invalid_request",
+      { status: 400, body: { error: "invalid_request" } },
+      401,
+      "invalid_request",
+    ],
+    ["invalid_client", { status: 401, body: { error: "invalid_client" } }, 503, "invalid_client"],
+    ["an error of its own", { status: 400, body: { error: "s3cret-hint" } }, 503, undefined],
+    ["a 404 page", { status: 404, body: "<html>" }, 503, undefined],
+    ["E14 malformed JSON", { body: "not-json" }, 503, undefined],
+    ["TX-03 a token with CR LF", { body: { access_token: "a\r\nb" } }, 503, undefined],
+  ])(
+    "Z18 %s is answered apart, without the endpoint's words",
+    async (_what, reply, status, error) => {
+      idp.tokenReplies.push(reply);
+      const context = outbound();
+      const decision = await judge(plugin(), context);
+      if (decision.action !== "deny") throw new Error(decision.action);
+      expect(decision.reason).toBe("token_exchange_failed");
+      expect(decision.denial).toMatchObject({
+        code: "upstream.token-exchange-failed",
+        message: "token exchange failed",
+        status,
+      });
+      expect(decision.denial.details).toEqual(
+        error === undefined ? undefined : { oauth_error: error },
+      );
+      expect(JSON.stringify(decision.denial)).not.toMatch(/s3cret|html|user-token|my-secret/);
+      expect(authorizationOf(context)).toBe("Bearer user-token");
+      expect(context.delegation).toEqual([]);
+    },
+  );
+
+  test("Z18 5xx is 503, and asked again each time", async () => {
+    idp.tokenReplies.push(...Array.from({ length: 3 }, () => ({ status: 500, body: "" })));
+    const subject = plugin();
+    expect(await judge(subject, outbound())).toMatchObject({ denial: { status: 503 } });
+    expect(await judge(subject, outbound())).toHaveProperty("reason", "token_replaced");
+  });
+
+  test("TX-04 TX-08 4xx is remembered for a few seconds", async () => {
+    idp.tokenReplies.push({ status: 400, body: { error: "invalid_grant" } });
+    const subject = plugin();
+    for (let at = 0; at < 5; at += 1) {
+      expect(await judge(subject, outbound())).toMatchObject({ denial: { status: 401 } });
+    }
+    expect(idp.tokenCalls).toHaveLength(1);
+    bench.clock.advance(5_000);
+    expect(await judge(subject, outbound())).toHaveProperty("action", "modify");
+  });
+
+  test("CRED-06 leaves no token and no secret in the log", async () => {
+    const body = {
+      error: "invalid_grant",
+      error_description: "bad user-token-very-long-and-secret",
+    };
+    idp.tokenReplies.push({ status: 400, body });
+    await judge(plugin(), outbound("user-token-very-long-and-secret"));
+    expect(bench.logged.join("")).toContain("invalid_grant");
+    expect(bench.logged.join("")).not.toMatch(/very-long-and-secret|my-secret/);
+  });
+
+  test("E14 of a client that went away is nobody's fault", async () => {
+    const gone = new Cancellation();
+    idp.tokenReplies.push("hang");
+    const asked = judge(plugin(), message({ headers: bearerOf("t"), cancellation: gone }));
+    gone.abort();
+    expect(await asked).toMatchObject({ denial: { code: "pipeline.cancelled" } });
+  });
+});
+
+describe("the client's credentials", () => {
+  test("E25 T5 are awaited: not ready, 503, and the endpoint is not asked", async () => {
+    const [id, secret] = [join(folder, "id"), join(folder, "secret")];
+    const subject = plugin({
+      identity: { type: "client-secret", client_id_file: id, client_secret_file: secret },
+    });
+    writeFileSync(id, "from-file\n");
+    expect(subject.ready?.()).toMatch(/credentials pending .*secret: the file does not exist/);
+    expect(await judge(subject, outbound())).toMatchObject({
+      denial: { status: 503, code: "upstream.token-exchange-failed" },
+    });
+    expect(idp.tokenCalls).toHaveLength(0);
+    writeFileSync(secret, "s1\n");
+    bench.clock.advance(1_000);
+    expect(subject.ready?.()).toBe(true);
+    await judge(subject, outbound());
+    expect(Object.fromEntries(idp.tokenCalls[0]?.form ?? [])).toMatchObject({
+      client_id: "from-file",
+      client_secret: "s1",
+    });
+  });
+
+  test("CRED-10 are read again when their file rotates; an empty file keeps the last ones", async () => {
+    const file = join(folder, "secret");
+    writeFileSync(file, "one");
+    const subject = plugin({
+      identity: { type: "client-secret", client_id: "c", client_secret_file: file },
+    });
+    for (const [at, text] of ["one", "two-2", ""].entries()) {
+      writeFileSync(file, text);
+      bench.clock.advance(1_000);
+      await judge(subject, outbound(`token-${at}`));
+    }
+    expect(idp.tokenCalls.map((call) => call.form.get("client_secret"))).toEqual([
+      "one",
+      "two-2",
+      "two-2",
+    ]);
+  });
+
+  test("E16 are a JWT-SVID of a file for identity.type spiffe", async () => {
+    const file = join(folder, "svid");
+    const spiffe = { type: "spiffe", client_id: "c", jwt_audience: "idp", jwt_svid_file: file };
+    const subject = plugin({ identity: spiffe });
+    writeFileSync(file, subjectToken({ aud: ["someone-else"] }));
+    expect(subject.ready?.()).toMatch(/not for audience idp/);
+    const svid = subjectToken({ aud: ["idp"], exp: bench.clock.now() / 1000 + 60 });
+    writeFileSync(file, svid);
+    bench.clock.advance(1_000);
+    await judge(subject, outbound());
+    expect(idp.tokenCalls[0]?.form.get("client_assertion")).toBe(svid);
+    bench.clock.advance(60_000);
+    expect(subject.ready?.()).toMatch(/expired/);
+  });
+
+  test("may go into a Basic field", async () => {
+    await judge(
+      plugin({ identity: { ...identity, client_auth_method: "client_secret_basic" } }),
+      outbound(),
+    );
+    expect(idp.tokenCalls[0]?.authorization).toMatch(/^Basic /);
+  });
+});
+
+describe("a placeholder", () => {
+  const minted = async (): Promise<string> => {
+    const door = bench.create(jwtValidation, {
+      issuer: idp.issuer,
+      audience: "agent",
+      placeholder_mode: true,
+      placeholder_ttl: "1m",
+    });
+    const token = await idp.token({}, bench.clock.now());
+    const context = message({ direction: "inbound", headers: bearerOf(token) });
+    await door.onRequest?.(context);
+    return authorizationOf(context)?.replace("Bearer ", "") ?? "";
+  };
+
+  test("F1 is exchanged as the token that it stands for", async () => {
+    const context = outbound(await minted());
+    await judge(plugin({ resolve_placeholders: true }), context);
+    expect(authorizationOf(context)).toBe("Bearer exchanged-api");
+    expect(idp.tokenCalls[0]?.form.get("subject_token")).toMatch(/^eyJ/);
+  });
+
+  test("F2 F8 that is unknown or has ended is refused", async () => {
+    const subject = plugin({ resolve_placeholders: true });
+    const handle = await minted();
+    bench.clock.advance(60_000);
+    for (const token of ["abph_unknownhandle", handle]) {
+      expect(await judge(subject, outbound(token))).toMatchObject({
+        reason: "placeholder_unresolved",
+        denial: { code: "auth.unauthorized", message: "unresolvable credential placeholder" },
+      });
+    }
+    expect(idp.tokenCalls).toHaveLength(0);
+  });
+
+  test("F3 does not get into the way of an ordinary token", async () => {
+    const subject = plugin({ resolve_placeholders: true });
+    expect(await judge(subject, outbound())).toHaveProperty("reason", "token_replaced");
+  });
+
+  test("F4 CRED-01 goes unchanged to a host that gets no exchange", async () => {
+    const handle = await minted();
+    const context = outbound(handle, "other.example.com:80");
+    await judge(plugin({ resolve_placeholders: true }), context);
+    expect(authorizationOf(context)).toBe(`Bearer ${handle}`);
+  });
+});
+
+describe("the configuration", () => {
+  const base = { token_url: "https://id.example/token", identity };
+
+  test.each<[string, Readonly<Record<string, unknown>>, string]>([
+    ["E17 no token endpoint", { identity }, "token_url is required"],
+    [
+      "generic without token_url",
+      { identity, provider: "generic", provider_url: "http://k" },
+      "token_url",
+    ],
+    ["E21 an unknown provider", { ...base, provider: "entra-id" }, "provider"],
+    ["E21 an unknown default_policy", { ...base, default_policy: "drop" }, "default_policy"],
+    ["E22 no identity", { token_url: base.token_url }, "identity"],
+    ["E22 no identity type", { ...base, identity: { client_id: "c" } }, "identity.type"],
+    ["E22 an unknown identity type", { ...base, identity: { type: "mtls" } }, "identity.type"],
+    [
+      "E26 spiffe without a file",
+      { ...base, identity: { type: "spiffe", jwt_audience: "a" } },
+      "Workload API is not available in this version",
+    ],
+    [
+      "E21 an unknown assertion type",
+      { ...base, identity: { ...identity, assertion_type: "x" } },
+      "assertion_type",
+    ],
+    [
+      "E30 a malformed pattern",
+      { ...base, routes: { rules: [{ host: "[invalid" }] } },
+      "routes.rules.0.host",
+    ],
+    ["an unknown key", { ...base, tokenurl: "x" }, "tokenurl"],
+  ])("%s: refused", (_what, config, words) => {
+    expect(problemsOf(tokenExchange, config).join()).toContain(words);
+  });
+
+  test.each([
+    ["E18 keycloak_*", { keycloak_url: "http://keycloak:8080", keycloak_realm: "rossoctl" }],
+    ["E19 a trailing slash", { provider_url: "http://keycloak:8080/", provider_realm: "rossoctl" }],
+    [
+      "E20 provider_* before keycloak_*",
+      {
+        keycloak_url: "http://old",
+        keycloak_realm: "old",
+        provider_url: "http://keycloak:8080",
+        provider_realm: "rossoctl",
+      },
+    ],
+  ])("derives the token endpoint from %s", (_what, keys) => {
+    expect(tokenUrlOf(tokenExchangeConfig.parse({ identity, ...keys }))).toBe(
+      "http://keycloak:8080/realms/rossoctl/protocol/openid-connect/token",
+    );
+  });
+
+  test("E23 E24 has the Go program's files as defaults, and warns of what is deprecated or defaulted", () => {
+    const config = tokenExchangeConfig.parse(base);
+    expect(config.routes.file).toBe("/etc/authproxy/routes.yaml");
+    const subject = plugin({
+      token_url: undefined,
+      keycloak_url: idp.origin,
+      keycloak_realm: "test",
+      identity: { type: "client-secret" },
+    });
+    expect(subject.ready?.()).toMatch(/\/shared\/client-(id|secret).txt/);
+    expect(bench.logged.join()).toMatch(/deprecated.*no_token_policy/s);
+  });
+});

@@ -1,0 +1,70 @@
+/** What is recorded of a flow's end (contract 5, cases G12 and G20). */
+import { expect, test } from "vitest";
+import { Pipeline } from "../../../../src/pipeline/pipeline.ts";
+import { FlowRecorder } from "../../../../src/proxy/flow/finish.ts";
+import { Attribution } from "../../../../src/session/attribution.ts";
+import { ContentPolicy } from "../../../../src/session/content.ts";
+import { Redaction } from "../../../../src/session/redaction.ts";
+import type { SessionEvent } from "../../../../src/session/event.ts";
+import { SessionRecorder } from "../../../../src/session/recorder.ts";
+import { SessionStore } from "../../../../src/session/store.ts";
+import { createLogger } from "../../../../src/telemetry/log.ts";
+import { Metrics } from "../../../../src/telemetry/metrics.ts";
+import { message } from "../../../support/plugin-bench.ts";
+
+const ending = { bytesReceived: 0, bytesSent: 0, cancelled: false };
+const denial = { code: "policy.forbidden", message: "no" };
+
+function recorder() {
+  const events: SessionEvent[] = [];
+  const log = createLogger("silent");
+  const metrics = new Metrics({ version: "0", generation: () => 1 });
+  const pipeline = new Pipeline([], { direction: "outbound", otherwise: "allow", log });
+  const flows = new FlowRecorder({
+    log,
+    metrics,
+    sessions: new SessionRecorder({
+      sinks: [{ record: (event) => void events.push(event) }],
+      attribution: new Attribution({ store: new SessionStore({ ttlMs: Infinity }) }),
+      content: new ContentPolicy({ bodies: "full", maxChars: 0, redaction: new Redaction() }),
+    }),
+  });
+  return { events, flows, pipeline, metrics };
+}
+
+test("G12: a denial that no plugin took part in is no event, one that a plugin decided is", async () => {
+  const { events, flows, pipeline, metrics } = recorder();
+  const untouched = message({});
+  await flows.finished(untouched, pipeline, { ...ending, status: 403, refused: true, denial });
+  expect(events).toEqual([]);
+  const judged = message({});
+  judged.invocations.push({ plugin: "p", action: "deny", phase: "request", reason: "r" });
+  await flows.finished(judged, pipeline, { ...ending, status: 403, refused: true, denial });
+  expect(events).toMatchObject([
+    { phase: "denied", statusCode: 403, error: { kind: "policy", code: "policy.forbidden" } },
+  ]);
+  metrics.close();
+});
+
+test("G20: an answer is recorded in the session of its request, whatever other flows do meanwhile", async () => {
+  const { events, flows, pipeline, metrics } = recorder();
+  const [mine, other] = [message({}), message({})];
+  mine.sessionId = "mine";
+  other.sessionId = "other";
+  flows.permitted(mine);
+  flows.permitted(other);
+  await flows.finished(mine, pipeline, { ...ending, status: 200, refused: false });
+  expect(events.map(({ sessionId, phase }) => [sessionId, phase])).toEqual([
+    ["mine", "request"],
+    ["other", "request"],
+    ["mine", "response"],
+  ]);
+  metrics.close();
+});
+
+test("a flow that skipped the chain is no event", async () => {
+  const { events, flows, metrics } = recorder();
+  await flows.finished(message({}), undefined, { ...ending, status: 200, refused: false });
+  expect(events).toEqual([]);
+  metrics.close();
+});

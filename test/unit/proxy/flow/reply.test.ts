@@ -1,0 +1,140 @@
+/** How refusals look on the wire (contract 3.3, cases K1–K7). */
+import { describe, expect, test } from "vitest";
+import type { Denial } from "../../../../src/pipeline/decision.ts";
+import {
+  denialOf,
+  jsonRpcError,
+  rawReply,
+  renderDenial,
+  renderRefusal,
+  statusOf,
+} from "../../../../src/proxy/flow/reply.ts";
+import { ProxyError } from "../../../../src/errors.ts";
+import { message } from "../../../support/plugin-bench.ts";
+
+const blocked: Denial = {
+  code: "ibac.blocked",
+  message: "not what the user asked for",
+  status: 403,
+  plugin: "ibac",
+  details: { tool: "fetch_url" },
+};
+
+function refused(fact: object | undefined, denial: Denial = blocked) {
+  const context = message({});
+  if (fact !== undefined) context.facts.set("mcp", fact);
+  const reply = renderRefusal(denial, context);
+  return {
+    status: reply.status,
+    type: reply.headers["Content-Type"],
+    json: JSON.parse(reply.body.toString()) as unknown,
+  };
+}
+
+describe("a refused MCP request", () => {
+  test.each([
+    ["K1", 42],
+    ["K2", "call-abc"],
+  ])("%s: with the id %s is a JSON-RPC error with that id, as HTTP 200", (_case, id) => {
+    expect(refused({ method: "tools/call", rpcId: id })).toEqual({
+      status: 200,
+      type: "application/json",
+      json: {
+        jsonrpc: "2.0",
+        id,
+        error: {
+          code: -32_000,
+          message: "not what the user asked for",
+          data: { error: "ibac.blocked", details: { tool: "fetch_url" }, plugin: "ibac" },
+        },
+      },
+    });
+  });
+
+  test("K3: that is a notification gets the plain form", () => {
+    expect(refused({ method: "notifications/initialized" })).toMatchObject({
+      status: 403,
+      json: { error: "ibac.blocked", message: "not what the user asked for" },
+    });
+  });
+
+  test("K5: keeps the JSON-RPC form for a 503", () => {
+    const denial: Denial = { code: "ibac.judge_unavailable", message: "no judge", status: 503 };
+    expect(refused({ method: "tools/call", rpcId: 1 }, denial)).toMatchObject({
+      status: 200,
+      json: { error: { message: "no judge", data: { error: "ibac.judge_unavailable" } } },
+    });
+  });
+
+  test("K6: with details that cannot be serialised is a frame without data, and a bad id is the plain form", () => {
+    const loop: Record<string, unknown> = {};
+    loop["self"] = loop;
+    const frame = JSON.parse(jsonRpcError(1, { ...blocked, details: loop })) as { error: object };
+    expect(frame.error).toEqual({ code: -32_000, message: "not what the user asked for" });
+    expect(JSON.parse(jsonRpcError(null, blocked))).toMatchObject({ id: null });
+    expect(refused({ method: "tools/call", rpcId: { odd: true } })).toMatchObject({ status: 403 });
+  });
+});
+
+describe("the plain form", () => {
+  test("K4: has code, message, details and plugin, and no jsonrpc", () => {
+    expect(refused(undefined)).toEqual({
+      status: 403,
+      type: "application/json",
+      json: {
+        error: "ibac.blocked",
+        message: "not what the user asked for",
+        details: { tool: "fetch_url" },
+        plugin: "ibac",
+      },
+    });
+  });
+
+  test.each([
+    ["auth.missing-token", 401],
+    ["auth.invalid-token", 401],
+    ["auth.audience-mismatch", 401],
+    ["auth.unauthorized", 401],
+    ["policy.forbidden", 403],
+    ["policy.content-blocked", 403],
+    ["policy.rate-limited", 429],
+    ["upstream.unreachable", 503],
+    ["upstream.token-exchange-failed", 503],
+    ["upstream.timeout", 504],
+    ["pipeline.cancelled", 499],
+    ["somebody.elses-code", 500],
+  ])("K7: %s is %i unless the denial has its own status", (code, status) => {
+    expect(statusOf({ code, message: "m" })).toBe(status);
+    expect(statusOf({ code, message: "m", status: 418 })).toBe(418);
+  });
+
+  test("falls back to code and message when its details cannot be serialised", () => {
+    const loop: Record<string, unknown> = {};
+    loop["self"] = loop;
+    const reply = renderDenial({ ...blocked, details: loop });
+    expect(JSON.parse(reply.body.toString())).toEqual({
+      error: "ibac.blocked",
+      message: "not what the user asked for",
+    });
+  });
+});
+
+test("a fault that nobody declared says nothing about itself", () => {
+  expect(denialOf(new Error("secret path"))).toEqual({
+    code: "internal.fault",
+    message: "internal error",
+  });
+  expect(denialOf(new ProxyError("internal.fault", "secret path"))).toEqual({
+    code: "internal.fault",
+    message: "internal error",
+  });
+});
+
+test("a raw reply is a whole message that ends its connection", () => {
+  const text = rawReply(renderDenial({ code: "policy.forbidden", message: "no" })).toString();
+  expect(text).toMatch(/^HTTP\/1\.1 403 Forbidden\r\n/);
+  expect(text).toContain("Connection: close\r\n");
+  expect(text).toContain(
+    `Content-Length: ${'{"error":"policy.forbidden","message":"no"}'.length}\r\n`,
+  );
+});
