@@ -1,10 +1,11 @@
 /** The small HTTP server that every operator surface is: a few GET routes, strict limits, and no way to hurt traffic. */
 import { hash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import { isIP, type AddressInfo } from "node:net";
+import { isIP, type AddressInfo, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "../telemetry/log.ts";
+import { AdminConnections } from "./connections.ts";
 
 /** What a route is asked. */
 export interface AdminRequest {
@@ -57,6 +58,10 @@ export interface AdminServerOptions {
 const maxConnections = 128;
 const maxHeaderBytes = 16_384;
 const requestTimeoutMs = 10_000;
+/** Node looks for connections that are over their time this often; its own figure is 30 s. */
+const timeoutCheckMs = 1_000;
+/** One line about a full surface in this time. */
+const fullLineEveryMs = 60_000;
 const stalledWriteMs = 30_000;
 const batchBytes = 65_536;
 const fixedHeaders = {
@@ -90,7 +95,9 @@ export class AdminServer {
   readonly #secret: RevealedSecret | undefined;
   readonly #corsOrigins: ReadonlySet<string>;
   readonly #server: Server;
+  readonly #connections = new AdminConnections(maxConnections, () => this.#tellFull());
   #isLoopback = false;
+  #toldFullAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: AdminServerOptions) {
     this.#name = options.name;
@@ -108,10 +115,14 @@ export class AdminServer {
         headersTimeout: requestTimeoutMs,
         requestTimeout: requestTimeoutMs,
         keepAliveTimeout: 5_000,
+        connectionsCheckingInterval: timeoutCheckMs,
       },
-      (request, response) => void this.#serve(request, response),
+      (request, response) => {
+        response.once("close", this.#connections.begin(request.socket));
+        void this.#serve(request, response);
+      },
     );
-    this.#server.maxConnections = maxConnections;
+    this.#server.on("connection", (socket: Socket) => this.#connections.add(socket));
     this.#server.on("clientError", (_error, socket) => refuse(socket, "400 Bad Request"));
     this.#server.on("upgrade", (_request, socket) => refuse(socket, "400 Bad Request"));
     this.#server.on("connect", (_request, socket) => refuse(socket, "405 Method Not Allowed"));
@@ -144,6 +155,16 @@ export class AdminServer {
       this.#server.close(() => resolve());
       this.#server.closeAllConnections();
     });
+  }
+
+  #tellFull(): void {
+    const now = performance.now();
+    if (now - this.#toldFullAt < fullLineEveryMs) return;
+    this.#toldFullAt = now;
+    this.#log.warn(
+      { server: this.#name, connections: maxConnections },
+      "operator server has too many connections: idle ones are closed, the oldest first",
+    );
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -248,10 +269,13 @@ function namesLoopback(host: string | undefined): boolean {
   return name === "localhost" || name.endsWith(".localhost") || isIP(name) !== 0;
 }
 
+/** Closes for good: a peer that keeps its half open must not keep the place. */
 function refuse(socket: Duplex, status: string): void {
   socket.on("error", () => socket.destroy());
-  if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
-  else socket.destroy();
+  if (!socket.writable) socket.destroy();
+  else {
+    socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`, () => socket.destroy());
+  }
 }
 
 async function send(

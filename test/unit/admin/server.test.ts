@@ -201,3 +201,21 @@ describe("other origins", () => {
     expect(other.headers["access-control-allow-origin"]).toBeUndefined();
   });
 });
+
+test("silent connections do not keep a probe out", async () => {
+  const { port, get } = await serve(routes);
+  const silent = Array.from({ length: 200 }, () => {
+    // Keeps its half open, as a hostile peer does.
+    const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    socket.on("error", () => socket.destroy());
+    return socket;
+  });
+  await Promise.all(
+    silent.map(async (socket) => {
+      if (socket.connecting) await once(socket, "connect");
+    }),
+  );
+  const answers = await Promise.all(Array.from({ length: 20 }, () => get("/open")));
+  expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200));
+  for (const socket of silent) socket.destroy();
+});
