@@ -45,13 +45,11 @@ export function readTokenAnswer(response: HttpCallResponse, sentAt: number): Tok
   if (status !== 200) return unavailable(`answered ${status}`);
   const fields = parseJsonObject(response.body.toString("utf8"));
   if (fields === undefined) return unavailable("answered with something that is not a JSON object");
-  const {
-    access_token: token,
-    token_type: type,
-    expires_in: expiresIn,
-    scope,
-    issued_token_type: issued,
-  } = fields;
+  const { access_token: token, scope } = fields;
+  // Servers of the field write null for what they leave out, and numbers as text.
+  const type = fields["token_type"] ?? undefined;
+  const issued = fields["issued_token_type"] ?? undefined;
+  const expiresIn = lifetimeOf(fields["expires_in"] ?? undefined);
   if (typeof token !== "string" || token === "") {
     return unavailable("answered without an access_token");
   }
@@ -62,7 +60,7 @@ export function readTokenAnswer(response: HttpCallResponse, sentAt: number): Tok
   if (issued !== undefined && typeof issued !== "string") {
     return unavailable("answered with a malformed issued_token_type");
   }
-  if (expiresIn !== undefined && !isLifetime(expiresIn)) {
+  if (expiresIn === "unusable") {
     return unavailable("answered with an expires_in that is not a positive number");
   }
   return {
@@ -85,8 +83,13 @@ function isUsableType(type: unknown): boolean {
   return type.toLowerCase() === "bearer" || type === "N_A";
 }
 
-function isLifetime(value: unknown): value is number {
-  return typeof value === "number" && Number.isFinite(value) && value > 0;
+/** Seconds from a number or from its decimal text; undefined when there is none. */
+function lifetimeOf(value: unknown): number | "unusable" | undefined {
+  if (value === undefined) return undefined;
+  const isText = typeof value === "string" && /^\d{1,15}(?:\.\d{1,9})?$/.test(value);
+  const seconds = isText ? Number(value) : value;
+  const isUsable = typeof seconds === "number" && Number.isFinite(seconds) && seconds > 0;
+  return isUsable ? seconds : "unusable";
 }
 
 function readRejection(response: HttpCallResponse): RejectedGrant {

@@ -123,6 +123,7 @@ describe("the request", () => {
 
 describe("the answer", () => {
   const good = { access_token: "t", token_type: "bearer", expires_in: 60 };
+  const noMore = { token_type: null, issued_token_type: null, scope: null, refresh_token: null };
 
   test("gives the lifetime from the moment of asking", async () => {
     idp.issue = () => good;
@@ -131,6 +132,22 @@ describe("the answer", () => {
     if (answer.kind !== "issued" || answer.expiresAt === undefined) throw new Error(answer.kind);
     expect(answer.expiresAt).toBeGreaterThanOrEqual(before + 60_000);
     expect(answer.expiresAt).toBeLessThanOrEqual(Date.now() + 60_000);
+  });
+
+  test.each<[string, Record<string, unknown>, number | undefined]>([
+    ["a number", { expires_in: 3599 }, 3_599_000],
+    ["a numeric string", { expires_in: "3599" }, 3_599_000],
+    ["a numeric string with a fraction", { expires_in: "59.5" }, 59_500],
+    ["null", { expires_in: null }, undefined],
+    ["null beside other nulls", { ...noMore, expires_in: null }, undefined],
+  ])("has a lifetime that is %s", async (_what, fields, lifetime) => {
+    idp.issue = () => ({ ...good, ...fields });
+    const frozen = new TokenEndpoint({ call: loopbackFetch, clock: { now: () => 1_000 } });
+    expect(await frozen.request(idp.tokenUrl, client, exchange)).toEqual({
+      kind: "issued",
+      token: expect.anything(),
+      ...(lifetime === undefined ? {} : { expiresAt: 1_000 + lifetime }),
+    });
   });
 
   test.each<[string, IdpReply]>([
@@ -144,7 +161,11 @@ describe("the answer", () => {
     ["a token that is an object", { body: { ...good, access_token: { a: 1 } } }],
     ["expires_in -1", { body: { ...good, expires_in: -1 } }],
     ["expires_in 0", { body: { ...good, expires_in: 0 } }],
-    ["expires_in as text", { body: { ...good, expires_in: "300" } }],
+    ["expires_in 0 as text", { body: { ...good, expires_in: "0" } }],
+    ["expires_in as a word", { body: { ...good, expires_in: "soon" } }],
+    ["expires_in as hexadecimal text", { body: { ...good, expires_in: "0x10" } }],
+    ["expires_in as blank text", { body: { ...good, expires_in: " " } }],
+    ["expires_in as a list", { body: { ...good, expires_in: [60] } }],
     ["a DPoP token", { body: { ...good, token_type: "DPoP" } }],
     ["a redirect", { status: 302, body: "", headers: { location: "http://127.0.0.1:9/" } }],
     ["204", { status: 204, body: "" }],
