@@ -127,7 +127,13 @@ function skipStars(steps: readonly Step[], places: Uint8Array): void {
 
 /** A list of paths that need no token. */
 export interface BypassPaths {
-  /** Whether the path of a request target is on the list in every reading of it; an ambiguous path never is. */
+  /**
+   * Whether the path of a request target is on the list.
+   *
+   * A path that could be written plainer never is: `//healthz` is `/` of another host to a server that resolves it as a
+   * reference (RFC 3986 section 5.2), and servers differ over dot segments, parameters and needless encoding. A slash at
+   * the end does not count.
+   */
   matches(target: string): boolean;
 }
 
@@ -150,11 +156,14 @@ export function compileBypassPaths(patterns: readonly string[]): BypassPaths {
   return {
     matches: (target) => {
       const { path, withoutParameters, ambiguous } = canonicalPath(target);
-      return (
-        ambiguous === undefined &&
-        isListed(path) &&
-        (withoutParameters === undefined || isListed(withoutParameters))
-      );
+      const isPlain = ambiguous === undefined && withoutParameters === undefined;
+      return isPlain && path === spelling(target) && isListed(path);
     },
   };
+}
+
+/** The path of a target as it came; the case of a percent-encoding says nothing (RFC 3986 section 6.2.2.1). */
+function spelling(target: string): string {
+  const [path = ""] = target.split("?", 1);
+  return path.includes("%") ? path.replace(/%[0-9a-f]{2}/gi, (code) => code.toUpperCase()) : path;
 }

@@ -77,6 +77,9 @@ export class GuardedServer {
     const { path, withoutParameters = path, ambiguous } = canonicalPath(pathname);
     if (ambiguous !== undefined) return "ambiguous";
     const readings = [comparable(path), comparable(withoutParameters)];
+    // A server that resolves the target as a reference takes what follows two slashes for a host (RFC 3986 section 5.2).
+    const afterAuthority = /^\/{2,}[^/]*(?<rest>\/.*)$/.exec(pathname)?.groups?.["rest"];
+    if (afterAuthority !== undefined) readings.push(comparable(canonicalPath(afterAuthority).path));
     return this.#paths.some((glob) => readings.some((reading) => glob.matches(reading)))
       ? "guarded"
       : "other";

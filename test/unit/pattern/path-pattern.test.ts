@@ -42,12 +42,11 @@ describe("compileBypassPaths", () => {
     "/livez",
     "/metrics",
     "/healthz?verbose=true",
-    "//healthz",
-    "/./healthz",
-    "/foo/../healthz",
     "/healthz/",
     "/healthz?x=/admin",
-    "/%68ealthz",
+    "/healthz?x=//admin/../%68",
+    "/.well-known/caf%C3%A9",
+    "/.well-known/caf%c3%a9",
   ])("lets %s by", (target) => {
     expect(usual.matches(target)).toBe(true);
   });
@@ -58,6 +57,19 @@ describe("compileBypassPaths", () => {
     "/",
     "/metrics/cadvisor",
     "/.well-known/foo/bar",
+    "//healthz",
+    "///healthz",
+    "/healthz//",
+    "//.well-known/mcp",
+    "///.well-known/mcp",
+    "/.well-known//mcp",
+    "/./healthz",
+    "/healthz/.",
+    "/foo/../healthz",
+    "/%68ealthz",
+    "/.well-known/%6Dcp",
+    "/.well-known/a;b=c",
+    "/.well-known/a%3Bb",
     "/healthz/../admin",
     "/healthz%2f..%2fadmin",
     "/HEALTHZ",
@@ -82,6 +94,18 @@ describe("compileBypassPaths", () => {
       expect(() => compileBypassPaths([pattern])).toThrow(/bypass_paths|path pattern/);
     },
   );
+
+  test("a path that a server resolves as a reference to another path is never let by", () => {
+    const targets = ["/healthz", "/.well-known/mcp", "/readyz/", "/mcp"].flatMap((path) =>
+      ["", "/", "//", "/x", "//x", "\\", "/\\", "/.", "/..", "/x/.."].map(
+        (prefix) => prefix + path,
+      ),
+    );
+    for (const target of targets) {
+      const read = new URL(target, "http://backend.test").pathname;
+      if (read !== target) expect(usual.matches(target), target).toBe(false);
+    }
+  });
 
   test("trims patterns and keeps * within a segment", () => {
     const bypass = compileBypassPaths([" /public/* ", "/status"]);

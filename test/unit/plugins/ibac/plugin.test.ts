@@ -324,6 +324,9 @@ describe("what is judged", () => {
       { ...weather, to: "keycloakx.test:80" },
     ],
     ["a path that only looks bypassed", { ...weather, path: "/healthz/../mcp" }],
+    ["a bypassed path behind an empty authority", { ...weather, path: "//healthz" }],
+    ["a bypassed path behind two slashes", { ...weather, path: "//.well-known/mcp" }],
+    ["a bypassed path behind a dot segment", { ...weather, path: "/mcp/../healthz" }],
   ])("%s is", async (_what, shape) => {
     expect(reasonOf(await judged(shape))).toBe("aligned");
     expect(judge.requests).toHaveLength(1);

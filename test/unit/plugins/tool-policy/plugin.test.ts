@@ -391,6 +391,9 @@ describe("MCP-16: other ways to the same server", () => {
     "/MCP",
     "/mcp;x=1",
     "//mcp",
+    "//elsewhere/mcp",
+    "///elsewhere/mcp/",
+    "//elsewhere//mcp",
   ])("%s is the same path", async (path) => {
     const { action } = await outcome(bad, { path });
     expect(action).toBe("deny");
