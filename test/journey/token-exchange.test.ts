@@ -345,7 +345,7 @@ describe("what cannot be exchanged", () => {
     return call("fails.test", await subject(`fail-${name}`));
   }
 
-  test.each(["invalid_target", "invalid_scope", "unauthorized_client"])(
+  test.each(["invalid_target", "invalid_scope", "access_denied"])(
     "E13, Z18, TX-04: the provider's %s is 403 and remembered for a while",
     async (error) => {
       const secret = "idp-internal-detail";

@@ -1,5 +1,6 @@
 /** token-exchange: gives a request the token that its destination wants (contract 2.2, RFC 8693). */
 import { hash } from "node:crypto";
+import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
 import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
@@ -272,7 +273,9 @@ class TokenExchange implements Plugin {
     this.#deps.count(source === "cache" ? "rejection_repeated" : refused.kind);
     if (source === "endpoint" && refused.kind === "rejected") {
       const { status, error, description } = refused;
-      this.#deps.log.warn({ flow, status, error, description }, "token endpoint refused");
+      const { meaning: refusal, remedy } = understandRefusal(refused, errand.grant.type);
+      const fields = { flow, status, error, description, refusal, ...(remedy && { remedy }) };
+      this.#deps.log.warn(fields, "token endpoint refused");
     } else if (refused.kind === "unavailable" && refused.reason !== "cancelled") {
       this.#deps.log.warn({ flow, reason: refused.reason }, "token endpoint not usable");
     }

@@ -368,8 +368,20 @@ describe("a failure", () => {
     [
       "unauthorized_client",
       { status: 403, body: { error: "unauthorized_client" } },
-      403,
+      503,
       "unauthorized_client",
+    ],
+    [
+      "an audience that the client may not have (Keycloak)",
+      {
+        status: 400,
+        body: {
+          error: "invalid_request",
+          error_description: "Requested audience not available: s3cret",
+        },
+      },
+      403,
+      "invalid_request",
     ],
     [
       "E13 TX-08 invalid_grant",
@@ -409,6 +421,16 @@ describe("a failure", () => {
       expect(context.delegation).toEqual([]);
     },
   );
+
+  test("of the proxy's own registration: the log says what to change", async () => {
+    const body = { error: "unauthorized_client", error_description: "Invalid client credentials" };
+    idp.tokenReplies.push({ status: 401, body });
+    expect(await judge(plugin(), outbound())).toMatchObject({
+      denial: { status: 503 },
+      details: { refusal: "registration", oauth_error: "unauthorized_client" },
+    });
+    expect(bench.logged.join("")).toContain("check client_id and the secret");
+  });
 
   test("Z18 5xx is 503, and asked again each time", async () => {
     idp.tokenReplies.push(...Array.from({ length: 3 }, () => ({ status: 500, body: "" })));
