@@ -44,6 +44,8 @@ interface Loaded extends KeyDocument {
   readonly at: number;
 }
 
+/** Keys that are tried for one token: each costs a check of a signature, and strangers send tokens. */
+const maxCandidates = 16;
 const maxDocumentBytes = 256 * 1024;
 const fetchTimeoutMs = 10_000;
 /** After a failed fetch: the first wait, doubled up to the last. */
@@ -88,23 +90,24 @@ export class JwksSource {
   }
 
   /**
-   * The key for a token's protected header, as jose asks for it.
+   * The keys that fit a token's protected header, {@link maxCandidates} at most: several can have one `kid` or none
+   * (RFC 7517 section 4.5).
    *
    * Throws {@link KeysUnavailable} when there are none at all, and jose's own errors when no key fits.
    */
-  async keyFor(header: JWSHeaderParameters, fetcher: KeyFetcher): Promise<CryptoKey> {
+  async keysFor(header: JWSHeaderParameters, fetcher: KeyFetcher): Promise<CryptoKey[]> {
     this.warm(fetcher);
     if (this.#usable() === undefined) await this.#fetching;
     const first = this.#usable();
     if (first === undefined) throw new KeysUnavailable(this.#problem);
     try {
-      return await first.select(header);
+      return await fittingKeys(first, header);
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
       await this.#afterMiss(fetcher);
       const second = this.#usable();
       if (second === undefined || second === first) throw error;
-      return await second.select(header);
+      return await fittingKeys(second, header);
     }
   }
 
@@ -201,5 +204,20 @@ export class JwksSource {
       maxBytes: maxDocumentBytes,
     });
     return response.status === 200 ? response : `answered ${response.status}`;
+  }
+}
+
+async function fittingKeys({ select }: Loaded, header: JWSHeaderParameters): Promise<CryptoKey[]> {
+  try {
+    return [await select(header)];
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
+    const keys: CryptoKey[] = [];
+    for await (const key of error) {
+      keys.push(key);
+      if (keys.length === maxCandidates) break;
+    }
+    if (keys.length === 0) throw new errors.JWKSNoMatchingKey();
+    return keys;
   }
 }

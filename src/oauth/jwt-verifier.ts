@@ -1,6 +1,13 @@
 /** Verifies bearer JWTs against one issuer's keys and remembers what was verified. */
 import { hash } from "node:crypto";
-import { errors, jwtVerify, type CryptoKey, type JWSHeaderParameters, type JWTPayload } from "jose";
+import {
+  errors,
+  jwtVerify,
+  type CryptoKey,
+  type JWSHeaderParameters,
+  type JWTPayload,
+  type JWTVerifyOptions,
+} from "jose";
 import { type Clock } from "./http-call.ts";
 import { KeysUnavailable } from "./jwks.ts";
 import { audienceOf } from "./unverified-claims.ts";
@@ -26,7 +33,8 @@ export type SignatureAlgorithm = (typeof signatureAlgorithms)[number];
 /** The keys that a verifier asks; see JwksSource. */
 export interface VerificationKeys {
   readonly withdrawals: number;
-  keyFor(header: JWSHeaderParameters): Promise<CryptoKey>;
+  /** The keys that fit the header, at least one. */
+  keysFor(header: JWSHeaderParameters): Promise<readonly CryptoKey[]>;
 }
 
 /** What a token must be, besides signed. */
@@ -140,7 +148,7 @@ export class JwtVerifier {
     if (!compactJws.test(text)) throw new Unacceptable("the token is not a compact JWS");
     const { issuer, algorithms, clockSkewMs, requireExpiry, tokenType } = this.#rules;
     const now = this.#clock.now();
-    const { payload } = await jwtVerify(text, (header) => this.#keys.keyFor(header), {
+    const payload = await this.#payloadOf(text, {
       issuer,
       algorithms: [...algorithms],
       clockTolerance: clockSkewMs / 1000,
@@ -154,6 +162,32 @@ export class JwtVerifier {
       if (!hasClaim(payload, claim, accepted)) throw new Unacceptable(`claim ${claim} is missing`);
     }
     return verifiedToken(payload);
+  }
+
+  /** Tries each fitting key; whatever but the signature is wrong is so under every key. */
+  async #payloadOf(text: string, options: JWTVerifyOptions): Promise<JWTPayload> {
+    let others: readonly CryptoKey[] = [];
+    const firstOf = async (header: JWSHeaderParameters): Promise<CryptoKey> => {
+      const [first, ...rest] = await this.#keys.keysFor(header);
+      if (first === undefined) throw new errors.JWKSNoMatchingKey();
+      others = rest;
+      return first;
+    };
+    try {
+      return (await jwtVerify(text, firstOf, options)).payload;
+    } catch (error) {
+      if (!isKeysFault(error) || others.length === 0) throw error;
+      let last: unknown = error;
+      for (const key of others) {
+        try {
+          return (await jwtVerify(text, key, options)).payload;
+        } catch (fault) {
+          last = fault;
+          if (!isKeysFault(fault)) break;
+        }
+      }
+      throw last;
+    }
   }
 
   #judge(token: VerifiedToken, audiences: readonly string[]): Verification {
@@ -197,6 +231,13 @@ export class JwtVerifier {
 }
 
 class Unacceptable extends Error {}
+
+/** Another key may do: the signature is not by this one, or the runtime cannot use it (e.g. a short RSA key). */
+function isKeysFault(error: unknown): boolean {
+  return (
+    error instanceof errors.JWSSignatureVerificationFailed || !(error instanceof errors.JOSEError)
+  );
+}
 
 function invalid(reason: string): Verification {
   return { outcome: "invalid", reason };

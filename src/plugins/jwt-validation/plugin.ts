@@ -244,7 +244,7 @@ function makeVerifier(
       get withdrawals() {
         return source.withdrawals;
       },
-      keyFor: (header) => source.keyFor(header, fetcher),
+      keysFor: (header) => source.keysFor(header, fetcher),
     },
     rules: {
       issuer: config.issuer,

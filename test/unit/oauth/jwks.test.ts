@@ -34,25 +34,25 @@ describe("keys", () => {
   test("are fetched once, when they are first asked for", async () => {
     const keys = source();
     expect(idp.jwksCalls).toBe(0);
-    await Promise.all(Array.from({ length: 20 }, () => keys.keyFor(header, fetcher)));
+    await Promise.all(Array.from({ length: 20 }, () => keys.keysFor(header, fetcher)));
     expect(idp.jwksCalls).toBe(1);
   });
 
   test("Z1 of a rotation are found at the first token that has the new id", async () => {
     const keys = source();
-    await keys.keyFor(header, fetcher);
+    await keys.keysFor(header, fetcher);
     await idp.rotate();
-    await keys.keyFor({ alg: "ES256", kid: "key-2" }, fetcher);
+    await keys.keysFor({ alg: "ES256", kid: "key-2" }, fetcher);
     expect(idp.jwksCalls).toBe(2);
   });
 
   test("JWT-05 of unknown ids cost one fetch per cool-down", async () => {
     const keys = source();
-    await keys.keyFor(header, fetcher);
+    await keys.keysFor(header, fetcher);
     const flood = async (): Promise<void> => {
       for (let at = 0; at < 50; at += 1) {
         const unknown = { alg: "ES256", kid: `../../${at}` };
-        await expect(keys.keyFor(unknown, fetcher)).rejects.toThrow(errors.JWKSNoMatchingKey);
+        await expect(keys.keysFor(unknown, fetcher)).rejects.toThrow(errors.JWKSNoMatchingKey);
       }
     };
     await flood();
@@ -64,43 +64,43 @@ describe("keys", () => {
 
   test("J1 are refreshed behind a request once they have aged", async () => {
     const keys = source();
-    await keys.keyFor(header, fetcher);
+    await keys.keysFor(header, fetcher);
     clock.advance(5 * 60_000);
-    await keys.keyFor(header, fetcher);
+    await keys.keysFor(header, fetcher);
     await settled(2);
     expect(idp.jwksCalls).toBe(2);
   });
 
   test("are kept through an outage of the issuer, for a day", async () => {
     const keys = source();
-    await keys.keyFor(header, fetcher);
+    await keys.keysFor(header, fetcher);
     await idp.close();
     for (const wait of [5 * 60_000, 3_600_000, 20 * 3_600_000]) {
       clock.advance(wait);
-      await keys.keyFor(header, fetcher);
+      await keys.keysFor(header, fetcher);
     }
     clock.advance(3 * 3_600_000);
-    await expect(keys.keyFor(header, fetcher)).rejects.toThrow(KeysUnavailable);
+    await expect(keys.keysFor(header, fetcher)).rejects.toThrow(KeysUnavailable);
   });
 
   test("that were withdrawn are counted, so that what they verified can be forgotten", async () => {
     const keys = source();
-    await keys.keyFor(header, fetcher);
+    await keys.keysFor(header, fetcher);
     await idp.rotate({ keepOld: true });
-    await keys.keyFor({ alg: "ES256", kid: "key-2" }, fetcher);
+    await keys.keysFor({ alg: "ES256", kid: "key-2" }, fetcher);
     expect(keys.withdrawals).toBe(0);
     await idp.rotate();
     clock.advance(30_000);
-    await keys.keyFor({ alg: "ES256", kid: "key-3" }, fetcher);
+    await keys.keysFor({ alg: "ES256", kid: "key-3" }, fetcher);
     expect(keys.withdrawals).toBe(1);
   });
 
   test("must fit the algorithm that the token names", async () => {
     const keys = source();
     const confused = { alg: "RS256", kid: "key-1" };
-    await expect(keys.keyFor(confused, fetcher)).rejects.toThrow(errors.JWKSNoMatchingKey);
+    await expect(keys.keysFor(confused, fetcher)).rejects.toThrow(errors.JWKSNoMatchingKey);
     const symmetric = { alg: "HS256", kid: "key-1" };
-    await expect(keys.keyFor(symmetric, fetcher)).rejects.toThrow(errors.JOSENotSupported);
+    await expect(keys.keysFor(symmetric, fetcher)).rejects.toThrow(errors.JOSENotSupported);
   });
 });
 
@@ -108,10 +108,10 @@ describe("an issuer that does not answer", () => {
   test("Z2 means unavailable, and the next fetch recovers", async () => {
     const keys = source();
     idp.jwksReplies.push("reset");
-    await expect(keys.keyFor(header, fetcher)).rejects.toThrow(KeysUnavailable);
+    await expect(keys.keysFor(header, fetcher)).rejects.toThrow(KeysUnavailable);
     expect(keys.hasKeys).toBe(false);
     clock.advance(250);
-    await keys.keyFor(header, fetcher);
+    await keys.keysFor(header, fetcher);
     expect(keys.hasKeys).toBe(true);
   });
 
@@ -119,7 +119,7 @@ describe("an issuer that does not answer", () => {
     const keys = source();
     idp.jwksReplies.push(...Array.from({ length: 100 }, () => ({ status: 500, body: "" })));
     for (let at = 0; at < 60; at += 1) {
-      await expect(keys.keyFor(header, fetcher)).rejects.toThrow(KeysUnavailable);
+      await expect(keys.keysFor(header, fetcher)).rejects.toThrow(KeysUnavailable);
       clock.advance(100);
     }
     expect(idp.jwksCalls).toBe(5);
@@ -135,7 +135,7 @@ describe("an issuer that does not answer", () => {
     ["null keys", { body: { keys: [null, 1, "x"] } }],
   ])("JWT-06 answers with %s, which is no key set", async (_what, reply) => {
     idp.jwksReplies.push(reply);
-    await expect(source().keyFor(header, fetcher)).rejects.toThrow(KeysUnavailable);
+    await expect(source().keysFor(header, fetcher)).rejects.toThrow(KeysUnavailable);
     expect(problems[0]).toBeTypeOf("string");
   });
 });
@@ -147,7 +147,7 @@ describe("discovery", () => {
   });
 
   test("finds the key set that the issuer names", async () => {
-    await source(located()).keyFor(header, fetcher);
+    await source(located()).keysFor(header, fetcher);
     expect(idp.jwksCalls).toBe(1);
   });
 
@@ -158,6 +158,6 @@ describe("discovery", () => {
     ["a file", { jwks_uri: "file:///etc/passwd" }, "no jwks_uri"],
   ])("refuses a document that names %s", async (_what, change, words) => {
     idp.jwksReplies.push({ body: { issuer: idp.issuer, jwks_uri: idp.jwksUrl, ...change } });
-    await expect(source(located()).keyFor(header, fetcher)).rejects.toThrow(words);
+    await expect(source(located()).keysFor(header, fetcher)).rejects.toThrow(words);
   });
 });

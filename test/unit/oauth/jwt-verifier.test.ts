@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { exportJWK, exportSPKI, generateKeyPair, importJWK, SignJWT } from "jose";
+import { exportJWK, exportSPKI, generateKeyPair, importJWK, type JWK, SignJWT } from "jose";
 import { JwksSource } from "../../../src/oauth/jwks.ts";
 import {
   type JwtRules,
@@ -29,7 +29,7 @@ function verifier(rules: Partial<JwtRules> = {}, maxRemembered?: number): JwtVer
       get withdrawals() {
         return source.withdrawals;
       },
-      keyFor: (header) => source.keyFor(header, { call: loopbackFetch }),
+      keysFor: (header) => source.keysFor(header, { call: loopbackFetch }),
     },
     rules: {
       issuer: idp.issuer,
@@ -49,6 +49,30 @@ async function outcomeOf(
 ): Promise<Verification["outcome"]> {
   const token = await idp.token(shape, clock.now());
   return (await verifier(rules).verify(token, ["agent"])).outcome;
+}
+
+/** A key set of `count` keys and a token by the last of them. */
+async function signedByLastOf(
+  count: number,
+  kid: string | undefined,
+  tokenKid: string | undefined,
+  exp: number = seconds() + 60,
+): Promise<{ readonly token: string; readonly jwks: JWK[] }> {
+  const pairs = await Promise.all(
+    Array.from({ length: count }, () => generateKeyPair("ES256", { extractable: true })),
+  );
+  const jwks = await Promise.all(
+    pairs.map(async ({ publicKey }) => ({
+      ...(await exportJWK(publicKey)),
+      ...(kid === undefined ? {} : { kid }),
+    })),
+  );
+  const signer = pairs.at(-1)?.privateKey;
+  if (signer === undefined) throw new Error("no key");
+  const token = await new SignJWT({ iss: idp.issuer, aud: "agent", exp })
+    .setProtectedHeader({ alg: "ES256", ...(tokenKid === undefined ? {} : { kid: tokenKid }) })
+    .sign(signer);
+  return { token, jwks };
 }
 
 const seconds = (): number => Math.floor(clock.now() / 1000);
@@ -133,6 +157,34 @@ describe("claims", () => {
 });
 
 describe("a signature", () => {
+  test.each<[string, string | undefined, string | undefined, number]>([
+    ["the last of three keys with one kid", "same", "same", 3],
+    ["the last of three keys without kid", undefined, undefined, 3],
+    ["the last of three keys, the token has no kid", "same", undefined, 3],
+    ["the last key within the bound", "same", "same", 16],
+  ])("by %s: accepted", async (_what, kid, tokenKid, count) => {
+    const { token, jwks } = await signedByLastOf(count, kid, tokenKid);
+    idp.jwksReplies.push({ body: { keys: jwks } });
+    expect((await verifier().verify(token, ["agent"])).outcome).toBe("verified");
+  });
+
+  test("by a key beyond the bound, or by none of several: refused", async () => {
+    const { token, jwks } = await signedByLastOf(17, "same", "same");
+    for (const keys of [jwks, jwks.slice(0, 3)]) {
+      idp.jwksReplies.push({ body: { keys } });
+      expect(await verifier().verify(token, ["agent"])).toEqual({
+        outcome: "invalid",
+        reason: "ERR_JWS_SIGNATURE_VERIFICATION_FAILED",
+      });
+    }
+  });
+
+  test("by the second of two keys does not make an expired token good", async () => {
+    const { token, jwks } = await signedByLastOf(2, "same", "same", seconds() - 60);
+    idp.jwksReplies.push({ body: { keys: jwks } });
+    expect(await verifier().verify(token, ["agent"])).toMatchObject({ reason: "ERR_JWT_EXPIRED" });
+  });
+
   test("D14 by another key under a known kid: refused", async () => {
     const { privateKey } = await generateKeyPair("ES256");
     const forged = await new SignJWT({ iss: idp.issuer, aud: "agent", exp: seconds() + 60 })
