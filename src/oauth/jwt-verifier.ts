@@ -82,6 +82,9 @@ const longestToken = 16 * 1024;
 const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 /** 9999-12-31: a later date is a unit mistake or an attempt at a token for ever. */
 const latestDate = 253_402_300_799;
+/** Seconds by which clocks differ in the field: RFC 7519 gives `iat` no part in acceptance, and `nbf` a leeway. */
+const issueLeeway = 60;
+const beforeLeeway = 30;
 
 /** Verifies tokens of one issuer. Audiences are asked per call, because they can depend on the request. */
 export class JwtVerifier {
@@ -151,12 +154,13 @@ export class JwtVerifier {
     const payload = await this.#payloadOf(text, {
       issuer,
       algorithms: [...algorithms],
-      clockTolerance: clockSkewMs / 1000,
+      // For nbf; exp is judged by checkDates without the leeway.
+      clockTolerance: Math.max(clockSkewMs / 1000, beforeLeeway),
       currentDate: new Date(now),
       ...(requireExpiry ? { requiredClaims: ["exp"] } : {}),
       ...(tokenType === undefined ? {} : { typ: tokenType }),
     });
-    checkDates(payload, (now + clockSkewMs) / 1000);
+    checkDates(payload, now / 1000, clockSkewMs / 1000);
     checkIsAccessToken(payload);
     for (const [claim, accepted] of Object.entries(this.#rules.requiredClaims)) {
       if (!hasClaim(payload, claim, accepted)) throw new Unacceptable(`claim ${claim} is missing`);
@@ -243,8 +247,8 @@ function invalid(reason: string): Verification {
   return { outcome: "invalid", reason };
 }
 
-/** jose looks at `exp` and `nbf`; an `iat` that lies ahead and dates beyond all calendars are left to us. */
-function checkDates(payload: JWTPayload, latestIssue: number): void {
+/** Jose looks at `nbf` and, less strictly, at `exp`; an `iat` that lies ahead and dates beyond all calendars are left to us. */
+function checkDates(payload: JWTPayload, now: number, skew: number): void {
   for (const claim of ["exp", "nbf", "iat"] as const) {
     const date: unknown = payload[claim];
     if (date === undefined) continue;
@@ -252,7 +256,10 @@ function checkDates(payload: JWTPayload, latestIssue: number): void {
       throw new Unacceptable(`claim ${claim} is not a date`);
     }
   }
-  if (payload.iat !== undefined && Math.floor(payload.iat) > latestIssue) {
+  if (payload.exp !== undefined && payload.exp <= Math.floor(now) - skew) {
+    throw new errors.JWTExpired("the token has expired", payload, "exp", "check_failed");
+  }
+  if (payload.iat !== undefined && Math.floor(payload.iat) > now + Math.max(skew, issueLeeway)) {
     throw new Unacceptable("the token was issued in the future");
   }
 }

@@ -93,7 +93,9 @@ export const jwtValidationConfig = z
       .describe("Signature algorithms that are accepted. Symmetric ones cannot be."),
     clock_skew: duration(0)
       .default("0s")
-      .describe("Tolerance for exp, nbf and iat between this machine's clock and the issuer's."),
+      .describe(
+        "Tolerance for exp, nbf and iat between this machine's clock and the issuer's. At least 30 s for nbf and 60 s for iat.",
+      ),
     require_exp: z.boolean().default(true).describe("Refuse tokens that never expire."),
     token_type: words()
       .optional()
