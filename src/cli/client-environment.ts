@@ -15,8 +15,11 @@ export interface TrustFiles {
 /** One variable. */
 export type Variable = readonly [name: string, value: string];
 
-/** Only loopback goes around the proxy: everything else is what the proxy is there for. */
-const unproxied = ["localhost", "127.0.0.1", "::1", "[::1]"] as const;
+/**
+ * Only loopback goes around the proxy: everything else is what the proxy is there for. IPv6 without brackets: httpx takes
+ * a bracketed entry for a URL with a port and raises, and so does every client built on it.
+ */
+const unproxied = ["localhost", "127.0.0.1", "::1"] as const;
 
 /** Java's spelling of the same hosts. */
 const unproxiedJava = "localhost|127.*|[::1]";

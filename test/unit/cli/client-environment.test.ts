@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { clientEnvironment } from "../../../src/cli/client-environment.ts";
 import { parseProxyOption, proxyOfFile, proxyUrl } from "../../../src/cli/proxy-address.ts";
@@ -33,7 +34,18 @@ test("the proxy is there in both spellings, and only loopback goes around it", (
   for (const name of ["HTTP_PROXY", "https_proxy", "all_proxy", "npm_config_https_proxy"])
     expect(variables[name]).toBe("http://127.0.0.1:8081");
   expect(variables["NO_PROXY"]).toBe(variables["no_proxy"]);
-  expect(variables["no_proxy"]?.split(",")).toEqual(["localhost", "127.0.0.1", "::1", "[::1]"]);
+  expect(variables["no_proxy"]?.split(",")).toEqual(["localhost", "127.0.0.1", "::1"]);
+});
+
+test("no list of hosts that go around the proxy has a bracketed address, here and in the manifests", () => {
+  const variables = environment(trust);
+  for (const name of ["NO_PROXY", "no_proxy", "npm_config_noproxy"])
+    expect(variables[name]).not.toContain("[");
+  for (const file of [
+    "deploy/helm/authbridge-proxy/templates/_pod.tpl",
+    "deploy/kustomize/overlays/sidecar/agent.yaml",
+  ])
+    expect(readFileSync(file, "utf8")).not.toMatch(/::1,\s*\[|\[::1\],/);
 });
 
 test("without a bridge nothing about trust is set", () => {

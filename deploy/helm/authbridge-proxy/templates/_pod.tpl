@@ -140,7 +140,7 @@ volumeMounts:
 {{- $port := int .Values.proxy.ports.forward -}}
 {{- $written := ternary (printf "[%s]" $host) $host (contains ":" $host) -}}
 {{- $url := printf "%s://%s:%d" (include "ab.proxyScheme" .) $written $port -}}
-{{- $none := "localhost,127.0.0.1,::1,[::1]" -}}
+{{- $none := "localhost,127.0.0.1,::1" -}}
 {{- range $name := list "HTTP_PROXY" "http_proxy" "HTTPS_PROXY" "https_proxy" "ALL_PROXY" "all_proxy" "npm_config_proxy" "npm_config_https_proxy" "YARN_HTTP_PROXY" "YARN_HTTPS_PROXY" "CARGO_HTTP_PROXY" }}
 - { name: {{ $name }}, value: {{ $url | quote }} }
 {{- end }}
