@@ -9,12 +9,9 @@ import {
   parseAbsoluteTarget,
   parseHostHeader,
 } from "../net/destination.ts";
-import { http } from "../net/node-http.ts";
 import { type Flow, makeFlow } from "../pipeline/flow.ts";
-import type { Permit } from "../pipeline/pipeline.ts";
 import { Http1Downstream } from "../proxy/exchange/downstream.ts";
 import { exchange } from "../proxy/exchange/exchange.ts";
-import { inboundUpgrade } from "../proxy/exchange/inbound-upgrade.ts";
 import {
   refuseMalformed,
   responseFor,
@@ -22,9 +19,8 @@ import {
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
 import { upgradeOf } from "../proxy/exchange/upgrade.ts";
-import { denialOf } from "../proxy/flow/reply.ts";
 import { answerLast } from "../proxy/exchange/last-answer.ts";
-import type { Lease, Runtime } from "../proxy/flow/runtime.ts";
+import type { Lease } from "../proxy/flow/runtime.ts";
 import type { ListenerHandlers } from "./listener.ts";
 import {
   checkFraming,
@@ -91,40 +87,7 @@ export class ReverseSurface implements ListenerHandlers {
 
   onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
     client.on("error", ignore);
-    const isSpliced = !this.#services.runtimes.runtime.inbound.messages.isPossible;
-    if (isSpliced && upgradeProtocol(request)?.toLowerCase() === "websocket")
-      this.#webSocket(request, client, head);
-    else this.#serve(request, responseFor(request, client), head);
-  }
-
-  /** http-proxy-3 carries WebSockets that nobody reads; everything else goes the way of every exchange. */
-  #webSocket(request: IncomingMessage, client: Socket, head: Buffer): void {
-    const lease = this.#services.runtimes.acquire();
-    try {
-      const parsed = this.#parse(request, lease);
-      const run = inboundUpgrade(this.#services.recorder, {
-        runtime: lease.runtime,
-        client,
-        method: request.method ?? "",
-        ...parsed,
-        carry: (permit, headers, signal) =>
-          carryUpgrade({
-            runtime: lease.runtime,
-            request,
-            client,
-            head,
-            target: parsed.basePath + parsed.path,
-            permit,
-            headers,
-            signal,
-          }),
-      });
-      void run.finally(() => lease.release());
-    } catch (error) {
-      lease.release();
-      this.#refused(request, error);
-      answerLast(client, denialOf(error));
-    }
+    this.#serve(request, responseFor(request, client), head);
   }
 
   onConnect(_request: IncomingMessage, client: Socket, _head: Buffer): void {
@@ -195,78 +158,6 @@ function forwardedFields(
   const host = request.headers.host;
   if (!headers.has("x-forwarded-host") && host !== undefined) headers.set("X-Forwarded-Host", host);
   headers.set("Host", backend.hostHeader);
-}
-
-interface UpgradeParts {
-  readonly runtime: Runtime;
-  readonly request: IncomingMessage;
-  readonly client: Socket;
-  readonly head: Buffer;
-  /** Path and query as they were judged. */
-  readonly target: string;
-  readonly permit: Permit;
-  readonly headers: HeaderList;
-  readonly signal: AbortSignal;
-}
-
-/** http-proxy-3 carries the upgrade; its connection comes from the Upstream, with the permit. */
-async function carryUpgrade(parts: UpgradeParts): Promise<void> {
-  const { runtime, request, client, permit } = parts;
-  // Loaded with the first upgrade: most processes never carry one, and start-up time counts.
-  const { createProxyServer } = await import("http-proxy-3");
-  const { destination } = permit;
-  const socket = await runtime.upstream.connect(permit, { signal: parts.signal });
-  const connection =
-    destination.scheme === "https" ? await runtime.secure(socket, destination) : socket;
-  const agent = new http.Agent({ keepAlive: false });
-  agent.createConnection = () => connection;
-  request.headers = upgradeHeaders(request, parts.headers);
-  request.url = parts.target;
-  const proxy = createProxyServer({
-    target: `http://${destination.authority}`,
-    agent,
-    // The path as it is: parsed as a URL, it would be another one than was judged.
-    toProxy: true,
-  });
-  try {
-    await new Promise<void>((resolve, reject) => {
-      if (client.destroyed) resolve();
-      client.once("close", () => resolve());
-      // The backend is done; a client that keeps its half open would hold the connection for good.
-      connection.once("close", () => client.destroySoon());
-      // As long as no protocol is agreed upon, a client that closes its half has left.
-      let isOpen = false;
-      proxy.once("open", () => {
-        isOpen = true;
-        // http-proxy-3 switches the socket's own limit off when it begins.
-        client.setTimeout(runtime.limits.tunnelIdleTimeoutMs, () => client.destroy());
-      });
-      client.once("end", () => {
-        if (!isOpen) client.destroy();
-      });
-      client.read(0);
-      proxy.on("error", (error) => {
-        const message = `${destination.authority} failed: ${error.message}`;
-        reject(new ProxyError("upstream.reset", message, { cause: error }));
-      });
-      proxy.ws(request, client, parts.head);
-    });
-  } finally {
-    connection.destroy();
-    agent.destroy();
-  }
-}
-
-/** What the chain left of the fields, with the two that make it an upgrade. */
-function upgradeHeaders(request: IncomingMessage, headers: HeaderList): IncomingMessage["headers"] {
-  const { upgrade } = request.headers;
-  const fields: Record<string, string | string[]> = {};
-  for (const [name, value] of headers.entries()) {
-    const key = name.toLowerCase();
-    const known = fields[key];
-    fields[key] = known === undefined ? value : [known, value].flat();
-  }
-  return { ...fields, connection: "Upgrade", ...(upgrade === undefined ? {} : { upgrade }) };
 }
 
 function ignore(): void {

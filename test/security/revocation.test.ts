@@ -4,8 +4,16 @@ import { writeFile } from "node:fs/promises";
 import { openTunnel, RawClient } from "../support/http-client.ts";
 import { TcpOrigin } from "../support/origin.ts";
 import { eventually } from "../support/eventually.ts";
+import { StubIdp } from "../support/idp.ts";
 import { owner } from "../support/owner.ts";
-import { merge, outbound, ProxyProcess, type Settings, settings } from "../support/proxy.ts";
+import {
+  inbound,
+  merge,
+  outbound,
+  ProxyProcess,
+  type Settings,
+  settings,
+} from "../support/proxy.ts";
 
 const own = owner();
 let echo: TcpOrigin;
@@ -94,6 +102,39 @@ test("an upgraded connection that the new rules refuse is closed, another stays"
   await proxy.reload(allowing("b.test"));
   await gone.untilClosed();
   expect(await isEchoed(kept)).toBe(true);
+});
+
+test("an upgraded connection that came in is closed when its token is no longer valid, and stays while it is", async () => {
+  const [idp, other] = [await own(StubIdp.start()), await own(StubIdp.start())];
+  const trusting = (provider: StubIdp, over: Settings = {}): Settings =>
+    settings(
+      merge(
+        merge(over, { listener: { reverse_proxy_backend: `http://${echo.authority}` } }),
+        inbound({
+          name: "jwt-validation",
+          config: { issuer: provider.issuer, audience: "agent" },
+        }),
+      ),
+    );
+  const proxy = await own(ProxyProcess.start(trusting(idp)));
+  const client = await own(RawClient.connect(proxy.reverse));
+  client.write({
+    method: "GET",
+    target: "/",
+    headers: {
+      Host: "agent.test",
+      Authorization: `Bearer ${await idp.token()}`,
+      Connection: "Upgrade",
+      Upgrade: "echo",
+    },
+  });
+  expect((await client.head()).head.startLine).toMatch(/ 101 /);
+  // Rules about what leaves are none about what comes in.
+  const callers = { clients: [{ name: "one", password: "secret-one" }] };
+  await proxy.reload(trusting(idp, { callers }));
+  expect(await isEchoed(client)).toBe(true);
+  await proxy.reload(trusting(other, { callers }));
+  await client.untilClosed();
 });
 
 test("a tunnel that was being judged while the rules changed is judged by the new ones", async () => {

@@ -308,6 +308,30 @@ const anything = definePlugin({
   create: () => ({ onRequest: () => allow("fine") }),
 });
 
+const pathMutator = definePlugin({
+  name: "path-mutator",
+  description: "Sends every request to one path",
+  config: z.strictObject({ path: z.string() }),
+  create: ({ path }) => ({
+    onRequest: (context) => {
+      context.rewritePath(path);
+      return modify("path");
+    },
+  }),
+});
+
+const answerHeader = definePlugin({
+  name: "answer-header",
+  description: "Sets fields of every answer",
+  config: z.strictObject({ set: z.record(z.string(), z.string()) }),
+  create: ({ set }) => ({
+    onResponse: ({ response }) => {
+      for (const [name, value] of Object.entries(set)) response?.headers.set(name, value);
+      return modify("answer");
+    },
+  }),
+});
+
 const skipper = definePlugin({
   name: "skipper",
   description: "Has nothing to say",
@@ -340,6 +364,8 @@ export const plugins = [
   door,
   answerReplacer,
   anything,
+  pathMutator,
+  answerHeader,
   skipper,
   plain("plain"),
   plain("needs-plain", { requires: ["plain"] }),

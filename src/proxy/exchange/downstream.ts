@@ -51,6 +51,7 @@ export interface DownstreamLimits {
 
 /** After a refusal, this much of the unread body is swallowed so that the client gets to read the answer. */
 const lingerBytes = 262_144;
+const nothing = Buffer.alloc(0);
 
 /** The answer to a client that began a body and does not go on with it. */
 export const bodyStalled: Denial = {
@@ -142,7 +143,8 @@ export class Http1Downstream implements Downstream {
 
   /** Sends the head now, because nobody knows when the first byte of the body comes. */
   flushHead(): void {
-    this.#response.flushHeaders();
+    // flushHeaders() writes the head as UTF-8, which would change the bytes of its fields.
+    this.#response.write(nothing);
   }
 
   write(chunk: Buffer): boolean {

@@ -19,11 +19,11 @@ import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 import { UpgradedTunnel } from "./upgraded-tunnel.ts";
-import { upstreamFault } from "./upstream-fault.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
 
 /** What is logged for a client that left before it was answered; no client ever sees it. */
 const clientClosedRequest = 499;
+const switchedUnasked = "the upstream switched protocols unasked";
 
 /** Runs the exchange to its end. Never rejects: whatever goes wrong is answered, recorded and logged. */
 export async function exchange(
@@ -85,7 +85,7 @@ class Exchange {
     this.#tunnel =
       request.upgrade === undefined
         ? undefined
-        : new UpgradedTunnel(services.tunnels, this.#context, this.#pipeline);
+        : new UpgradedTunnel(request.upgrade, services.tunnels, this.#context, this.#pipeline);
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
@@ -111,7 +111,7 @@ class Exchange {
     if (this.#answeredAt !== undefined)
       this.#services.recorder.phase(this.#context, "response", this.#answeredAt);
     const pipeline = this.#skipped ? undefined : this.#pipeline;
-    const told = this.#services.recorder.finished(this.#context, pipeline, {
+    await this.#services.recorder.finished(this.#context, pipeline, {
       status: this.#status,
       bytesReceived: this.#body?.bytes ?? this.#bufferedBytes,
       bytesSent: this.#request.downstream.bytesSent,
@@ -120,7 +120,6 @@ class Exchange {
       ...(this.#denial === undefined ? {} : { denial: this.#denial }),
       ...(this.#skipped ? { note: { skipped: "listener.skip_hosts" } } : {}),
     });
-    await told;
   }
 
   /** A promise only where the body, or a step, has to be waited for. */
@@ -242,11 +241,7 @@ class Exchange {
       control,
       maxBodyBytes: runtime.limits.maxBodyBytes,
       budget: this.#services.budget,
-      onReplaced: (status, denial) => {
-        this.#denial = denial;
-        this.#status = status;
-        this.#upstream?.abort("the answer was replaced");
-      },
+      onReplaced: (status, denial) => this.#replaced(status, denial),
       onFault: (error) => this.#fail(error),
     });
     return this.#judged;
@@ -259,26 +254,33 @@ class Exchange {
   }
 
   #switch(headers: string[], socket: Duplex): void {
-    const { upgrade } = this.#request;
-    if (upgrade === undefined || this.#tunnel === undefined) {
+    if (this.#tunnel === undefined) {
       socket.destroy();
-      this.#fail(
-        new ProxyError("upstream.bad-response", "the upstream switched protocols unasked"),
-      );
+      this.#fail(new ProxyError("upstream.bad-response", switchedUnasked));
       return;
     }
-    const told = (refused: Denial | undefined): void => {
-      this.#denial ??= refused;
-      this.#refused ||= refused !== undefined;
-    };
-    const carried = this.#tunnel.carry(upgrade, headers, socket).then(told);
-    this.#switched = carried.catch((error: unknown) => {
-      // The upstream's fields or a client that has just left: nobody took the connection over.
-      socket.destroy();
-      const { destination } = this.#request.flow;
-      this.#fail(error instanceof Error ? upstreamFault(error, destination) : error);
+    this.#tunnel.open({
+      headers,
+      socket,
+      downstream: this.#request.downstream,
+      isOver: () => this.#cancelled || this.#denial !== undefined,
+      onReplaced: (status, denial) => this.#replaced(status, denial),
+      onFault: (error) => this.#fail(error),
+      onCarrying: (carrying) => {
+        this.#switched = carrying.then((refused) => {
+          this.#denial ??= refused;
+          this.#refused ||= refused !== undefined;
+        });
+        void this.#switched.finally(() => this.#resolveEnded());
+      },
     });
-    void this.#switched.finally(() => this.#resolveEnded());
+  }
+
+  /** The client has another answer than the upstream's. */
+  #replaced(status: number, denial: Denial | undefined): void {
+    this.#denial = denial;
+    this.#status = status;
+    this.#upstream?.abort("the answer was replaced");
   }
 
   #refuse(denial: Denial): void {

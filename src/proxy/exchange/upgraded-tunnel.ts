@@ -1,24 +1,51 @@
 /** A request that turned into a tunnel: it ends when the rules that let it in change against it. */
 import type { Duplex } from "node:stream";
+import { HeaderList } from "../../http/headers.ts";
 import type { Cancellation } from "../../pipeline/cancellation.ts";
-import type { RequestContext, RequestFacts } from "../../pipeline/context.ts";
-import type { Denial } from "../../pipeline/decision.ts";
+import { type RequestContext, type RequestFacts, ResponseHalf } from "../../pipeline/context.ts";
+import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
+import type { Downstream } from "./downstream.ts";
 import type { UpgradeRequest } from "./exchange-request.ts";
 import { MessageGate, type MessageLimits } from "./message-gate.ts";
+import { renderResponseRefusal } from "../flow/reply.ts";
+import { upstreamFault } from "./upstream-fault.ts";
 import type { JudgedBy, OpenTunnel, TunnelRegistry } from "../flow/tunnel-registry.ts";
+
+/** An upstream that switched protocols, and the exchange that hears what becomes of it. */
+export interface SwitchedAnswer {
+  readonly headers: string[];
+  readonly socket: Duplex;
+  readonly downstream: Downstream;
+  /** True once the client has its answer, or has left. */
+  isOver(): boolean;
+  /** The chain gave another answer than the upstream's. */
+  onReplaced(status: number, denial: Denial | undefined): void;
+  onFault(error: unknown): void;
+  /** Both connections are taken over; the promise never rejects. */
+  onCarrying(carrying: Promise<Denial | undefined>): void;
+}
 
 /** An upgrade from before its chain is asked until its connection is closed. */
 export class UpgradedTunnel {
+  readonly #request: UpgradeRequest;
   readonly #tunnels: TunnelRegistry;
   readonly #context: RequestContext;
   readonly #cancellation: Cancellation;
   readonly #facts: RequestFacts;
   readonly #judgedBy: JudgedBy;
   #gate: MessageGate | undefined;
+  /** False where the file exempts the destination from the chain. */
+  #isJudged = false;
 
   /** Copies the fields of the request: what a chain judges has none of the credentials that a chain attached. */
-  constructor(tunnels: TunnelRegistry, context: RequestContext, pipeline: Pipeline) {
+  constructor(
+    request: UpgradeRequest,
+    tunnels: TunnelRegistry,
+    context: RequestContext,
+    pipeline: Pipeline,
+  ) {
+    this.#request = request;
     this.#tunnels = tunnels;
     this.#context = context;
     this.#cancellation = context.cancellation;
@@ -30,22 +57,59 @@ export class UpgradedTunnel {
 
   /** Makes the messages readable where the chain has to see them; throws where they cannot be. */
   permitted(limits: MessageLimits): void {
+    this.#isJudged = true;
     this.#gate = MessageGate.of(this.#judgedBy.pipeline, this.#context, limits);
   }
 
-  /** Carries the connection to its end; resolves with the refusal of a message, if there was one. */
-  async carry(
-    upgrade: UpgradeRequest,
-    headers: string[],
-    upstream: Duplex,
-  ): Promise<Denial | undefined> {
-    this.#gate?.checkAnswer(headers);
-    const { signal } = this.#cancellation;
-    const carrying = upgrade.switchTo(headers, upstream, { signal, gate: this.#gate });
-    return this.#context.flow.direction === "inbound" ? carrying : this.#during(carrying);
+  /** Judges the answer that announces the new protocol, and carries the connection where it may pass. */
+  open(switched: SwitchedAnswer): void {
+    const { headers, socket, downstream } = switched;
+    const failed = (error: unknown): void => {
+      // The upstream's fields or a client that has just left: nobody took the connection over.
+      socket.destroy();
+      const { destination } = this.#context.flow;
+      switched.onFault(error instanceof Error ? upstreamFault(error, destination) : error);
+    };
+    const carry = (fields: string[]): void => {
+      const carrying = this.#carry(fields, socket);
+      switched.onCarrying(
+        carrying.catch((error: unknown) => {
+          failed(error);
+          return undefined;
+        }),
+      );
+    };
+    const { pipeline } = this.#judgedBy;
+    if (!this.#isJudged || !pipeline.answerNeeds(this.#context).response) {
+      carry(headers);
+      return;
+    }
+    const half = new ResponseHalf(101, new HeaderList(headers));
+    this.#context.response = half;
+    const follow = (verdict: ResponseVerdict): void => {
+      if ("pass" in verdict && !switched.isOver()) {
+        carry([...half.headers.raw]);
+        return;
+      }
+      socket.destroy();
+      if ("pass" in verdict || switched.isOver()) return;
+      const denial = "denial" in verdict ? verdict.denial : undefined;
+      const reply =
+        "reply" in verdict ? verdict.reply : renderResponseRefusal(verdict.denial, this.#context);
+      downstream.reply(reply);
+      switched.onReplaced(reply.status, denial);
+    };
+    pipeline.runResponse(this.#context).then(follow, failed);
   }
 
-  /** Counts as an open tunnel while the work lasts; those that come in are not asked about again. */
+  /** Carries the connection to its end; resolves with the refusal of a message, if there was one. */
+  async #carry(headers: string[], upstream: Duplex): Promise<Denial | undefined> {
+    this.#gate?.checkAnswer(headers);
+    const { signal } = this.#cancellation;
+    return this.#during(this.#request.switchTo(headers, upstream, { signal, gate: this.#gate }));
+  }
+
+  /** Counts as an open tunnel while the work lasts. */
   async #during<Result>(work: Promise<Result>): Promise<Result> {
     const open: OpenTunnel = {
       facts: this.#facts,

@@ -26,6 +26,7 @@ export interface JudgedBy {
 
 /** What a generation says of tunnels that were opened before it. */
 export interface TunnelRules {
+  readonly inbound: Pipeline;
   readonly outbound: Pipeline;
   readonly skipHosts: { matches(host: string): boolean };
   readonly callers: { knows(caller: string | undefined): boolean } | undefined;
@@ -64,7 +65,7 @@ export class TunnelRegistry {
     const { pipeline, epoch } = tunnel.judgedBy;
     const rules = this.#rules;
     // The rules changed while it was judged or dialled: whoever went through the open ones did not see it.
-    if (rules !== undefined && (epoch !== this.#epoch || pipeline !== rules.outbound)) {
+    if (rules !== undefined && (epoch !== this.#epoch || pipeline !== chainOf(tunnel, rules))) {
       void this.#judge(tunnel, rules);
     }
   }
@@ -91,10 +92,7 @@ export class TunnelRegistry {
 
   /** False where the tunnel was cut. */
   async #judge(tunnel: OpenTunnel, rules: TunnelRules): Promise<boolean> {
-    const { flow } = tunnel.facts;
-    const isCallerKnown = rules.callers?.knows(flow.client.caller) ?? true;
-    if (isCallerKnown && rules.skipHosts.matches(flow.destination.host)) return true;
-    if (isCallerKnown && (await isPermitted(tunnel, rules.outbound))) return true;
+    if (await isAllowed(tunnel, rules)) return true;
     tunnel.cut("revoked");
     return false;
   }
@@ -103,6 +101,20 @@ export class TunnelRegistry {
   cutAll(): void {
     for (const tunnel of this.#open) tunnel.cut("draining");
   }
+}
+
+function chainOf({ facts }: OpenTunnel, rules: TunnelRules): Pipeline {
+  return facts.flow.direction === "inbound" ? rules.inbound : rules.outbound;
+}
+
+async function isAllowed(tunnel: OpenTunnel, rules: TunnelRules): Promise<boolean> {
+  const { flow } = tunnel.facts;
+  // Callers and skipped hosts are about what leaves.
+  if (flow.direction === "outbound") {
+    if (!(rules.callers?.knows(flow.client.caller) ?? true)) return false;
+    if (rules.skipHosts.matches(flow.destination.host)) return true;
+  }
+  return isPermitted(tunnel, chainOf(tunnel, rules));
 }
 
 async function isPermitted(

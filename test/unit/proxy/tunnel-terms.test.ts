@@ -13,6 +13,7 @@ function pipelineOf(plugin: Plugin): Pipeline {
 
 function rulesOf(plugin: Plugin): TunnelRules {
   return {
+    inbound: pipelineOf({}),
     outbound: pipelineOf(plugin),
     skipHosts: { matches: () => false },
     callers: undefined,
