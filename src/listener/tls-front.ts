@@ -36,7 +36,7 @@ export class TlsFront {
       // Whoever has no certificate may still have a password; who has neither is refused by name.
       rejectUnauthorized: false,
       handshakeTimeout: limits.handshakeTimeoutMs,
-      ALPNProtocols: ["http/1.1"],
+      ALPNProtocols: ["http/1.1", "http/1.0"],
       noDelay: true,
     });
     this.server.maxConnections = limits.maxConnections;

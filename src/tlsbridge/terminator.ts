@@ -103,7 +103,7 @@ export class Terminator {
 
   constructor(leaves: LeafSource, options: TerminatorOptions = {}) {
     this.#leaves = leaves;
-    this.#alpn = options.alpn ?? ["h2", "http/1.1"];
+    this.#alpn = options.alpn ?? ["h2", "http/1.1", "http/1.0"];
     this.#handshakeTimeoutMs = options.handshakeTimeoutMs ?? 10_000;
   }
 

@@ -200,20 +200,30 @@ class StreamRelay {
       this.#answered = true;
       stream.setTimeout(this.#options.streamIdleTimeoutMs);
       this.#head(fields);
+      this.#read();
     });
-    stream.on("data", (chunk: Buffer) =>
-      this.#guarded(() => this.#handler.onResponseData?.(this.#control, chunk)),
-    );
     stream.on("trailers", (fields) => {
       this.#trailers = regularFields(fields);
     });
-    stream.on("end", () => this.#end());
     stream.on("error", (error) => this.#fail(error));
     stream.on("close", () => {
       const message = `${authority} closed the stream before its answer was whole`;
       this.#fail(new ProxyError("upstream.reset", message));
     });
     if (body !== null) this.#send(body);
+  }
+
+  /**
+   * Begins once the head is known: Node emits `response` a tick after it parsed it, and `data` of the same segment at
+   * once where somebody listens. Until then the stream's window bounds what waits.
+   */
+  #read(): void {
+    this.#stream.on("data", (chunk: Buffer) =>
+      this.#guarded(() => this.#handler.onResponseData?.(this.#control, chunk)),
+    );
+    this.#stream.on("end", () => this.#end());
+    // Whoever was told the head may have asked to wait.
+    if (this.#control.paused) this.#stream.pause();
   }
 
   #send(body: Buffer | AsyncIterable<Buffer>): void {

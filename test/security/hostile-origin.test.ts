@@ -23,6 +23,8 @@ const answers: Readonly<Record<string, string>> = {
   "/coded": "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nxx",
   "/split":
     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+  "/odd-reason": "HTTP/1.1 200 \xc9t\xe9\r\nContent-Length: 2\r\n\r\nok",
+  "/odd-reason-utf8": "HTTP/1.1 404 \xe2\x9c\x93\r\nContent-Length: 2\r\n\r\nok",
   "/204": "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil",
   "/999": "HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nok",
   "/h2-field": "HTTP/1.1 200 OK\r\nHTTP2-Settings: x\r\nContent-Length: 2\r\n\r\nok",
@@ -45,13 +47,18 @@ function answerTo(head: string): string | undefined {
 describe("to a client on HTTP/1.1", () => {
   let origin: RawOrigin;
   let proxy: AttackedProxy;
+  let sendBody: () => void;
 
   beforeEach(async () => {
     origin = await RawOrigin.listen((socket, head) => {
       if (head.includes("/cut")) {
         socket.end("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+      } else if (head.includes("/late-body")) {
+        // The body comes once the client has the head.
+        socket.write("HTTP/1.1 200 OK\r\nX-Name: caf\xe9\r\nContent-Length: 2\r\n\r\n", "latin1");
+        sendBody = () => socket.write("ok");
       } else {
-        socket.write(answerTo(head) ?? "");
+        socket.write(answerTo(head) ?? "", "latin1");
       }
     });
     proxy = await AttackedProxy.start({});
@@ -88,6 +95,23 @@ describe("to a client on HTTP/1.1", () => {
     expect(await next.sees("ok")).toMatch(/^HTTP\/1\.1 200 /);
     expect(origin.connections).toHaveLength(2);
     next.socket.destroy();
+  });
+
+  test.each([
+    ["/odd-reason", 200],
+    ["/odd-reason-utf8", 404],
+  ])("%s: a reason phrase beyond ASCII does not hold the response", async (path, status) => {
+    const client = await get(path);
+    expect(await client.sees("\r\n\r\nok")).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+    client.socket.destroy();
+  });
+
+  test("a field beyond ASCII has the same bytes when the body comes later", async () => {
+    const client = await get("/late-body");
+    expect(await client.sees("\r\n\r\n")).toMatch(/X-Name: caf\xe9\r\n/i);
+    sendBody();
+    expect(await client.sees("\r\n\r\nok")).toMatch(/\r\n\r\nok$/);
+    client.socket.destroy();
   });
 
   test("a second answer behind the first is dropped, and the connection is not used again", async () => {

@@ -150,7 +150,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "telemetry",
       ...ground,
     ],
-    packages: ["http-proxy-3"],
+    packages: [],
   },
   admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
   "app/trust": { imports: ["files", ...ground], packages: [] },

@@ -51,7 +51,8 @@ export interface DownstreamLimits {
 
 /** After a refusal, this much of the unread body is swallowed so that the client gets to read the answer. */
 const lingerBytes = 262_144;
-const nothing = Buffer.alloc(0);
+/** HTAB, SP, VCHAR and obs-text: what Node writes as a reason phrase. */
+const writableReason = /^[\t\x20-\x7e\x80-\xff]+$/;
 
 /** The answer to a client that began a body and does not go on with it. */
 export const bodyStalled: Denial = {
@@ -137,14 +138,16 @@ export class Http1Downstream implements Downstream {
   }
 
   writeHead(status: number, headers: string[], reason?: string): void {
-    if (reason === undefined || reason === "") this.#response.writeHead(status, headers);
-    else this.#response.writeHead(status, reason, headers);
+    // RFC 9112 section 4: a client ignores the phrase, so that one which cannot be written is left out.
+    if (reason === undefined || !writableReason.test(reason)) {
+      this.#response.writeHead(status, headers);
+    } else this.#response.writeHead(status, reason, headers);
   }
 
   /** Sends the head now, because nobody knows when the first byte of the body comes. */
   flushHead(): void {
-    // flushHeaders() writes the head as UTF-8, which would change the bytes of its fields.
-    this.#response.write(nothing);
+    // flushHeaders() and an empty buffer write the head as UTF-8, which would change the bytes of its fields.
+    this.#response.write("", "latin1");
   }
 
   write(chunk: Buffer): boolean {

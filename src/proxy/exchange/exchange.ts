@@ -8,7 +8,7 @@ import { ProxyError } from "../../errors.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { AnswerNeeds } from "../../pipeline/message-needs.ts";
 import { RequestContext } from "../../pipeline/context.ts";
-import type { Denial } from "../../pipeline/decision.ts";
+import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { bufferBody } from "./buffered-body.ts";
@@ -149,7 +149,7 @@ class Exchange {
     recorder.permitted(this.#context);
     if ("reply" in verdict) {
       this.#status = verdict.reply.status;
-      this.#request.downstream.reply(verdict.reply);
+      this.#reply(verdict.reply);
     } else {
       this.#send(verdict.permit, body);
     }
@@ -288,7 +288,7 @@ class Exchange {
     this.#refused = true;
     const reply = renderRefusal(denial, this.#context);
     this.#status = reply.status;
-    this.#request.downstream.reply(reply);
+    this.#reply(reply);
   }
 
   /** Answers with an error, or cuts the connection when the answer has begun: a cut must be visible. */
@@ -310,7 +310,18 @@ class Exchange {
       return;
     }
     this.#status = statusOf(denial);
-    downstream.reply(renderDenial(denial));
+    this.#reply(renderDenial(denial));
+  }
+
+  /** A fault while replying closes the connection: no exchange is without an end. */
+  #reply(reply: Reply): void {
+    const { downstream, flow } = this.#request;
+    try {
+      downstream.reply(reply);
+    } catch (err) {
+      this.#services.recorder.log.error({ flow: flow.id, err }, "the reply could not be written");
+      downstream.destroy();
+    }
   }
 
   /** True when the client was let go for its slowness; it has its answer, and what fails after that follows from it. */

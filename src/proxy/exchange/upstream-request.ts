@@ -103,14 +103,21 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#sink?.data(chunk);
+    this.#begun().data(chunk);
   }
 
   onResponseEnd(
     _controller: Dispatcher.DispatchController,
     trailers: Record<string, string | string[] | undefined>,
   ): void {
-    this.#sink?.end(safeTrailers(trailers));
+    this.#begun().end(safeTrailers(trailers));
+  }
+
+  /** Bytes without a head are a fault: dropping them would make a short response look whole. */
+  #begun(): ResponseSink {
+    if (this.#sink !== undefined) return this.#sink;
+    const { authority } = this.#options.permit.destination;
+    throw new ProxyError("upstream.bad-response", `${authority} sent a body before its head`);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
