@@ -2,9 +2,9 @@
 /** The process edge: arguments, signals and exit codes. 0 success, 1 failure while running, 2 bad usage or file. */
 // As a whole: an old Node without some of its names has to get as far as the sentence about its age.
 import nodeModule from "node:module";
-import { parseCommand } from "./cli/command-line.ts";
+import { parseCommand } from "./cli/arguments/command-line.ts";
 import { nodeProblem } from "./cli/version.ts";
-import { helpFor, usageFor } from "./cli/usage.ts";
+import { helpFor, usageFor } from "./cli/arguments/usage.ts";
 
 const tooOld = nodeProblem(process.versions.node);
 if (tooOld !== undefined) {

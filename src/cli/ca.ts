@@ -2,7 +2,7 @@
 import { X509Certificate } from "node:crypto";
 import { authorityObjection, openAuthority } from "../app/bridge.ts";
 import { commandFile, refuseCommand } from "./config-file.ts";
-import type { CaCommand } from "./command-line.ts";
+import type { CaCommand } from "./arguments/command-line.ts";
 import { pemBlocks } from "../app/trust/bundle.ts";
 
 /** Prints it and resolves with the exit code. */

@@ -2,7 +2,7 @@
 import { loadConfig, type LoadedConfig } from "../config/load.ts";
 import { formatProblem } from "../config/problem.ts";
 import { messageOf, ProxyError } from "../errors.ts";
-import type { FileCommand } from "./command-line.ts";
+import type { FileCommand } from "./arguments/command-line.ts";
 
 /** Undefined after the problems were printed; the exit code is 2 then. */
 export async function commandFile(command: FileCommand): Promise<LoadedConfig | undefined> {

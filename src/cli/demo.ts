@@ -6,7 +6,7 @@ import { builtinPlugins } from "../plugins/index.ts";
 import { CertificateAuthoritySource } from "../tlsbridge/authority-source.ts";
 import { writeAtomically } from "../files/atomic-file.ts";
 import { refuseCommand } from "./config-file.ts";
-import type { DemoCommand } from "./command-line.ts";
+import type { DemoCommand } from "./arguments/command-line.ts";
 import { demoConfig, demoPorts } from "./demo-config.ts";
 import { run } from "./serve.ts";
 

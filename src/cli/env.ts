@@ -5,7 +5,7 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { authorityObjection, openAuthority } from "../app/bridge.ts";
 import { clientEnvironment, type TrustFiles } from "./client-environment.ts";
 import { commandFile, refuseCommand } from "./config-file.ts";
-import type { EnvCommand } from "./command-line.ts";
+import type { EnvCommand } from "./arguments/command-line.ts";
 import { formatEnvironment, UnwritableValue } from "./environment-format.ts";
 import { parseProxyOption, proxyOfFile } from "./proxy-address.ts";
 import { javaStoreOf, writeTrustBundle } from "../app/trust/bundle.ts";

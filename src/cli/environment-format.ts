@@ -1,6 +1,6 @@
 /** Variables as text for a shell, a dotenv file or a Kubernetes manifest. */
 import type { Variable } from "./client-environment.ts";
-import type { EnvironmentFormat } from "./command-line.ts";
+import type { EnvironmentFormat } from "./arguments/command-line.ts";
 
 /** A value that a format has no way to write. */
 export class UnwritableValue extends Error {

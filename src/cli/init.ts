@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { messageOf } from "../errors.ts";
 import { refuseCommand } from "./config-file.ts";
-import type { InitCommand, Starter } from "./command-line.ts";
+import type { InitCommand, Starter } from "./arguments/command-line.ts";
 
 /** The file that a comment at the top of each starter speaks of. */
 const spokenOf = "authbridge.yaml";

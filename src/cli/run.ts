@@ -8,7 +8,7 @@ import { builtinPlugins } from "../plugins/index.ts";
 import { type CommandEnding, runCommand } from "./child-process.ts";
 import { clientEnvironment, type TrustFiles } from "./client-environment.ts";
 import { commandFile, refuseCommand } from "./config-file.ts";
-import type { RunCommand } from "./command-line.ts";
+import type { RunCommand } from "./arguments/command-line.ts";
 import { Departure } from "./temporary-directory.ts";
 import { OwnInstance } from "./own-instance.ts";
 import { type ProbeFile, writeProbeFile } from "./own-file.ts";

@@ -4,7 +4,7 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
 import { App, ConfigRejected } from "../app/app.ts";
-import type { ServeCommand } from "./command-line.ts";
+import type { ServeCommand } from "./arguments/command-line.ts";
 import { packageVersion } from "./version.ts";
 
 const levels: readonly string[] = ["debug", "info", "warn", "error"] satisfies LogLevel[];

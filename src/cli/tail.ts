@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { get as getHttp, type IncomingMessage } from "node:http";
 import { get as getHttps } from "node:https";
 import { setTimeout as delay } from "node:timers/promises";
-import type { TailCommand } from "./record-arguments.ts";
+import type { TailCommand } from "./arguments/record-arguments.ts";
 import { parseListenAddress } from "../config/listen-address.ts";
 import { loadConfig } from "../config/load.ts";
 import { formatProblem } from "../config/problem.ts";

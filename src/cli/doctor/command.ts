@@ -4,7 +4,7 @@ import type { LoadedConfig } from "../../config/load.ts";
 import { openAuthority } from "../../app/bridge.ts";
 import { type CommandEnding, runCommand } from "../child-process.ts";
 import { clientEnvironment, type TrustFiles } from "../client-environment.ts";
-import type { DoctorCommand } from "../command-line.ts";
+import type { DoctorCommand } from "../arguments/command-line.ts";
 import { type Finding, fail, pass } from "./report.ts";
 import { ObservedTraffic } from "./observed-traffic.ts";
 import { OwnInstance } from "../own-instance.ts";

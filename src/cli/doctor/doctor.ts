@@ -8,7 +8,7 @@ import { formatProblem } from "../../config/problem.ts";
 import { parseListenAddress } from "../../config/listen-address.ts";
 import { authorityObjection, openAuthority } from "../../app/bridge.ts";
 import { probeBridge } from "./bridge.ts";
-import type { DoctorCommand } from "../command-line.ts";
+import type { DoctorCommand } from "../arguments/command-line.ts";
 import { probeCommand } from "./command.ts";
 import { connectThrough, verifiedTls } from "./connect.ts";
 import { DoctorReport, fail, type Finding, pass, skip } from "./report.ts";

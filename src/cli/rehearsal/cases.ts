@@ -2,7 +2,7 @@
 import { Node } from "../../policy/file/node.ts";
 import { Problems, problemText } from "../../policy/file/problem.ts";
 import { parsePolicyText } from "../../plugins/egress-policy/source.ts";
-import type { ProbeSource } from "../probe-source.ts";
+import type { ProbeSource } from "../arguments/probe-source.ts";
 import { type Probe, readProbe } from "./probe.ts";
 
 /** What one case expects; what is absent is not compared. */

@@ -18,7 +18,7 @@ import { definitionsFor } from "../../app/definitions.ts";
 import { addressGuardOf } from "../../app/egress-guard.ts";
 import { explanationText } from "./report.ts";
 import { bindAddressOf } from "../../app/listen-options.ts";
-import type { ExplainCommand } from "../policy-command-line.ts";
+import type { ExplainCommand } from "../arguments/policy-command-line.ts";
 import { printableJson } from "../event-line.ts";
 import { type Probe, readProbe } from "./probe.ts";
 import { type ExplainedProbe, judgeProbe, type ProbeVerdict } from "./verdict.ts";

@@ -12,7 +12,7 @@ import { createLogger } from "../../telemetry/log.ts";
 import { refuseCommand } from "../config-file.ts";
 import { withChain } from "./explain.ts";
 import { printableJson } from "../event-line.ts";
-import type { PolicyTestCommand } from "../policy-command-line.ts";
+import type { PolicyTestCommand } from "../arguments/policy-command-line.ts";
 import { type Expectation, type PolicyCase, type PolicySubject, readCaseFile } from "./cases.ts";
 import { judgeProbe, type ProbeVerdict, type VerdictOptions } from "./verdict.ts";
 

@@ -6,7 +6,7 @@ import type { PeerProcess } from "../../net/kernel/peer-process.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import { RequestContext, type Stage } from "../../pipeline/context.ts";
 import { makeFlow } from "../../pipeline/flow.ts";
-import type { ProbeSource } from "../probe-source.ts";
+import type { ProbeSource } from "../arguments/probe-source.ts";
 
 /** A probe that can be asked about. */
 export interface Probe {

@@ -11,7 +11,7 @@ import { policyKeys } from "../../plugins/egress-policy/source.ts";
 import { commandFile, refuseCommand } from "../config-file.ts";
 import { bindAddressOf } from "../../app/listen-options.ts";
 import { printableJson } from "../event-line.ts";
-import type { PolicySuggestCommand } from "../policy-command-line.ts";
+import type { PolicySuggestCommand } from "../arguments/policy-command-line.ts";
 
 const timeoutMs = 10_000;
 const maxBytes = 32 * 1024 * 1024;

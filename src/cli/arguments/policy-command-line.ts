@@ -1,6 +1,6 @@
 /** What the commands about policy are asked: `explain`, `policy test`, `policy suggest`. */
 import { parseArgs } from "node:util";
-import { messageOf } from "../errors.ts";
+import { messageOf } from "../../errors.ts";
 import type { ProbeSource } from "./probe-source.ts";
 
 interface FileCommand {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { parseCommand } from "../../../src/cli/command-line.ts";
-import { helpFor } from "../../../src/cli/usage.ts";
+import { parseCommand } from "../../../../src/cli/arguments/command-line.ts";
+import { helpFor } from "../../../../src/cli/arguments/usage.ts";
 
 function messageOf(line: string): string {
   const command = parseCommand(line.split(" ").filter((word) => word !== ""));

@@ -1,7 +1,7 @@
 /** What the command line asks for. */
 import { parseArgs } from "node:util";
-import { parseDuration } from "../duration.ts";
-import { messageOf } from "../errors.ts";
+import { parseDuration } from "../../duration.ts";
+import { messageOf } from "../../errors.ts";
 import { isPolicyCommand, parsePolicyCommand, type PolicyCommand } from "./policy-command-line.ts";
 import { tailCommand, type TailCommand, type VerifyAuditCommand } from "./record-arguments.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { helpFor, usageFor } from "../../../src/cli/usage.ts";
+import { helpFor, usageFor } from "../../../../src/cli/arguments/usage.ts";
 
 test("help without a command tells everything", () => {
   const text = helpFor(["--help"]);
