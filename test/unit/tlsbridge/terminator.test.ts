@@ -135,6 +135,14 @@ describe("a handshake", () => {
     },
   );
 
+  test("a client that offers http/1.0 alone is served", async () => {
+    const { client, result } = await handshake({ ALPNProtocols: ["http/1.0"] });
+    const { tlsSocket, alpnProtocol } = expectTerminated(result);
+    expect(alpnProtocol).toBe("http/1.0");
+    client.destroy();
+    tlsSocket.destroy();
+  });
+
   test("offers h2 first, and the socket serves it", async () => {
     const { client, result } = await handshake({ ALPNProtocols: ["http/1.1", "h2"] });
     const { tlsSocket, alpnProtocol } = expectTerminated(result);
