@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../config/presets.ts";
-import { credentialText, WatchedFile } from "../files/watched-file.ts";
+import { credentialText, isDirectory, WatchedFile } from "../files/watched-file.ts";
 import { CallerAuthentication, type CallerDirectory } from "../proxy/flow/caller-authentication.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { BuildProblem } from "./build-problems.ts";
@@ -114,8 +114,4 @@ function isFile(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }

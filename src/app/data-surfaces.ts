@@ -4,14 +4,15 @@ import type { LoadedConfig } from "../config/load.ts";
 import type { Config, ListenerConfig } from "../config/presets.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { ForwardSurface } from "../listener/forward.ts";
-import { type BindAddress, Listener, type ListenerHandlers } from "../listener/listener.ts";
+import { type BindAddress, Listener } from "../listener/listener.ts";
 import { ReverseSurface } from "../listener/reverse.ts";
 import type { TlsMaterial } from "../listener/tls-front.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
+import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { FileWatch } from "../files/file-watch.ts";
+import { FileWatch } from "../files/watched-file.ts";
 import { bindAddressOf, listenerLimits } from "./listen-options.ts";
 import { TransparentSurface } from "./transparent-surface.ts";
 
@@ -99,7 +100,7 @@ export class DataSurfaces {
     return this.#bind(address, listener);
   }
 
-  #make(handlers: ListenerHandlers): Listener {
+  #make(handlers: HttpHandlers): Listener {
     const { services } = this.#parts;
     return new Listener(handlers, listenerLimits(this.#config), services.recorder.metrics);
   }

@@ -4,7 +4,8 @@ import { parseListenAddress } from "../config/listen-address.ts";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { ProxyError } from "../errors.ts";
-import type { BindAddress, ListenerLimits } from "../listener/listener.ts";
+import type { BindAddress } from "../listener/listener.ts";
+import type { HttpLimits } from "../proxy/exchange/http-server.ts";
 
 /** An address without a host means every IPv4 address, as `:8081` does in the contract. */
 export function bindAddressOf(text: string): BindAddress {
@@ -15,7 +16,7 @@ export function bindAddressOf(text: string): BindAddress {
 }
 
 /** The limits of one listener. */
-export function listenerLimits(config: Config): ListenerLimits {
+export function listenerLimits(config: Config): HttpLimits {
   const { limits } = config;
   return {
     maxConnections: limits.max_connections,

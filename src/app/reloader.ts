@@ -4,7 +4,7 @@ import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { FileWatch } from "../files/file-watch.ts";
+import { FileWatch } from "../files/watched-file.ts";
 import { rejectedProblems } from "./build-problems.ts";
 import type { ReloadStatus } from "./reload-status.ts";
 

@@ -1,5 +1,6 @@
-/** A small file whose content is read again when it changes: credentials, audiences, routes. */
-import { readFileSync, statSync } from "node:fs";
+/** Files that change while the process runs: looked at when somebody asks, or heard of when they change. */
+import { type FSWatcher, readFileSync, type Stats, statSync, watch } from "node:fs";
+import { basename, dirname } from "node:path";
 import { messageOf } from "../errors.ts";
 
 /** What a {@link WatchedFile} is made with. */
@@ -15,26 +16,52 @@ export interface WatchedFileOptions<T> {
   onProblem?(message: string, isMissing: boolean, error: unknown): void;
 }
 
-/** How long a look at the file is good for. A look is one stat call, a few microseconds. */
-const checkEveryMs = 1_000;
+/** How long a look at files is good for. A look is one stat call a file, a few microseconds. */
+const lookEveryMs = 1_000;
+/** Kubernetes replaces this link when a mounted ConfigMap or Secret changes. */
+const kubernetesDataLink = "..data";
 /** Secrets, tokens and routes are small; an endless file must not fill memory. */
 const defaultMaxBytes = 1024 * 1024;
+
+/** Says when it is time to look again. */
+export class Looks {
+  readonly #now: () => number;
+  #lookedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** True at most once a second; a clock that was set back must not freeze what is looked at. */
+  isDue(): boolean {
+    const now = this.#now();
+    if (now >= this.#lookedAt && now - this.#lookedAt < lookEveryMs) return false;
+    this.#lookedAt = now;
+    return true;
+  }
+}
+
+/** Changes with the content of a file: a Kubernetes volume swaps a symbolic link, which shows as another inode. */
+export function stampOf({ dev, ino, size, mtimeMs, ctimeMs }: Stats): string {
+  return `${dev}:${ino}:${size}:${mtimeMs}:${ctimeMs}`;
+}
 
 /**
  * The value of a file as of at most a second ago.
  *
  * It looks when it is asked and has no timer: an idle process does nothing, and the first request after a rotation gets
- * the new value. A Kubernetes volume swaps a symbolic link, which shows as another inode.
+ * the new value.
  */
 export class WatchedFile<T> {
   readonly #options: WatchedFileOptions<T>;
+  readonly #looks: Looks;
   #value: T | undefined;
   #stamp = "";
-  #checkedAt = Number.NEGATIVE_INFINITY;
   #problem: string | undefined;
 
   constructor(options: WatchedFileOptions<T>) {
     this.#options = options;
+    this.#looks = new Looks(() => options.clock.now());
   }
 
   /** Why the newest content is not in use, or undefined. */
@@ -44,12 +71,7 @@ export class WatchedFile<T> {
 
   /** The last good value; undefined when there has never been one. */
   current(): T | undefined {
-    const now = this.#options.clock.now();
-    // A clock that was set back must not freeze the value.
-    if (now - this.#checkedAt >= checkEveryMs || now < this.#checkedAt) {
-      this.#checkedAt = now;
-      this.#look();
-    }
+    if (this.#looks.isDue()) this.#look();
     return this.#value;
   }
 
@@ -57,7 +79,7 @@ export class WatchedFile<T> {
     const { path, maxBytes = defaultMaxBytes } = this.#options;
     try {
       const stat = statSync(path);
-      const stamp = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeMs}:${stat.ctimeMs}`;
+      const stamp = stampOf(stat);
       if (stamp === this.#stamp) return;
       // A pipe or a device would block the process.
       if (!stat.isFile()) throw new Error("it is not a regular file");
@@ -85,4 +107,47 @@ export function credentialText(text: string): string {
   const trimmed = text.trim();
   if (trimmed === "") throw new Error("the file is empty");
   return trimmed;
+}
+
+/** Calls back once a file, or the files of a directory, have been quiet for the debounce time after a change. */
+export class FileWatch {
+  readonly #watcher: FSWatcher;
+  readonly #debounceMs: number;
+  readonly #onChange: () => void;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** Throws where the directory of the file cannot be watched; `onError` hears that it no longer can. */
+  constructor(
+    path: string,
+    debounceMs: number,
+    onChange: () => void,
+    onError: (error: Error) => void,
+  ) {
+    this.#debounceMs = debounceMs;
+    this.#onChange = onChange;
+    const isWhole = isDirectory(path);
+    const name = basename(path);
+    // The directory, not the file: editors and Kubernetes put another file in its place.
+    const directory = isWhole ? path : dirname(path);
+    this.#watcher = watch(directory, { persistent: false }, (_event, changed) => {
+      if (isWhole || changed === null || changed === name || changed === kubernetesDataLink)
+        this.#restart();
+    });
+    this.#watcher.on("error", onError);
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#watcher.close();
+  }
+
+  #restart(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#onChange, this.#debounceMs).unref();
+  }
+}
+
+/** Whether there is a directory at the path. */
+export function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }

@@ -1,5 +1,5 @@
 /** Plain HTTP on captured connections: every request is judged for itself, and all of one connection go to one place. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import {
@@ -9,16 +9,15 @@ import {
   parseAuthority,
   parseHostHeader,
 } from "../net/destination.ts";
-import { answerLast } from "../proxy/exchange/last-answer.ts";
+import type { Denial } from "../pipeline/decision.ts";
 import {
-  responseFor,
+  type ArrivedRequest,
   type Route,
   serveRequest,
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
-import { upgradeProtocol } from "../proxy/exchange/request-head.ts";
+import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
 import type { Captured } from "./captured.ts";
-import type { ListenerHandlers } from "./listener.ts";
 
 interface Connection {
   readonly captured: Captured | undefined;
@@ -27,7 +26,7 @@ interface Connection {
 }
 
 /** Parses what arrives on captured connections and hands it to the journeys. */
-export class CapturedHttp implements ListenerHandlers {
+export class CapturedHttp implements HttpHandlers {
   readonly #services: SurfaceServices;
   readonly #connections = new WeakMap<Socket, Connection>();
   readonly #surface = {
@@ -44,27 +43,16 @@ export class CapturedHttp implements ListenerHandlers {
     this.#connections.set(socket, { captured, destination: undefined });
   }
 
-  onRequest(request: IncomingMessage, response: ServerResponse): void {
-    serveRequest(this.#services, this.#surface, { request, response });
+  onRequest(arrived: ArrivedRequest): void {
+    serveRequest(this.#services, this.#surface, arrived);
   }
 
-  carriesUpgrade(request: IncomingMessage): boolean {
-    return upgradeProtocol(request) !== undefined;
-  }
-
-  onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
-    client.on("error", ignore);
-    const response = responseFor(request, client);
-    serveRequest(this.#services, this.#surface, { request, response, upgradeHead: head });
-  }
-
-  onConnect(_request: IncomingMessage, client: Socket, _head: Buffer): void {
-    client.on("error", ignore);
-    answerLast(client, {
+  onConnect(): Denial {
+    return {
       code: "request.method-not-allowed",
       message:
         "CONNECT belongs on the forward port: this connection was redirected on its way elsewhere",
-    });
+    };
   }
 
   #routeOf(request: IncomingMessage): Route {
@@ -119,8 +107,4 @@ function targetOf(
     );
   }
   return { destination: named, path: absolute?.path ?? originForm(target) };
-}
-
-function ignore(): void {
-  // `close` follows and is what ends the flow.
 }

@@ -1,26 +1,28 @@
 /** The explicit proxy: absolute-form requests and CONNECT, from an agent that knows that it speaks to a proxy. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
 import { parseAbsoluteTarget, parseAuthority } from "../net/destination.ts";
-import { type Client, makeFlow } from "../pipeline/flow.ts";
+import { makeFlow } from "../pipeline/flow.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import {
-  responseFor,
+  type ArrivedRequest,
   type Route,
   serveRequest,
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
+import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
 import { answerLast } from "../proxy/exchange/last-answer.ts";
+import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf } from "../proxy/flow/reply.ts";
-import { checkFraming, checkHostAgrees, upgradeProtocol } from "../proxy/exchange/request-head.ts";
+import { checkFraming, checkHostAgrees } from "../proxy/exchange/request-head.ts";
+import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
 import { connectAnswers } from "../proxy/tunnel/request.ts";
-import type { ListenerHandlers } from "./listener.ts";
 
 /** Parses what arrives on the forward port and hands it to the journeys. */
-export class ForwardSurface implements ListenerHandlers {
+export class ForwardSurface implements HttpHandlers {
   readonly #services: SurfaceServices;
   readonly #bridge: BridgeServer;
 
@@ -29,54 +31,45 @@ export class ForwardSurface implements ListenerHandlers {
     this.#bridge = bridge;
   }
 
-  onRequest(request: IncomingMessage, response: ServerResponse): void {
-    serveRequest(this.#services, explicit, { request, response });
+  onRequest(arrived: ArrivedRequest): void {
+    serveRequest(this.#services, explicit, arrived);
   }
 
-  carriesUpgrade(request: IncomingMessage): boolean {
-    return upgradeProtocol(request) !== undefined;
-  }
-
-  onUpgrade(request: IncomingMessage, client: Socket, head: Buffer): void {
-    client.on("error", ignore);
-    const response = responseFor(request, client);
-    serveRequest(this.#services, explicit, { request, response, upgradeHead: head });
-  }
-
-  onConnect(request: IncomingMessage, client: Socket, head: Buffer): void {
-    client.on("error", ignore);
-    const lease = this.#services.runtimes.acquire();
-    const refuse = (error: unknown): void => {
-      lease.release();
-      const address = client.remoteAddress ?? "";
-      const head = { surface: "forward", client: address, method: "CONNECT" } as const;
-      this.#services.recorder.malformed(error, head);
-      answerLast(client, denialOf(error));
-    };
-    try {
-      checkFraming(request, this.#services.maxHeaders);
+  onConnect(request: IncomingMessage, client: Socket, head: Buffer): undefined {
+    const services = this.#services;
+    const read = (runtime: Runtime): Admitted => {
+      checkFraming(request, services.maxHeaders);
       const destination = parseAuthority(request.url ?? "", "tcp");
       checkHostAgrees(request, destination, "tcp");
-      const { runtime } = lease;
       const headers = new HeaderList(stripHopByHop(request.rawHeaders));
-      const start = (peer: Client): void => {
-        const flow = makeFlow({
-          direction: "outbound",
-          transport: "connect",
-          client: peer,
-          destination,
-        });
-        const parts = { runtime, flow, client, head, headers, answers: connectAnswers };
-        void tunnel(this.#services, this.#bridge, parts).finally(() => lease.release());
+      return {
+        client: services.callers.clientOf(client, runtime, {
+          credentials: request.headers["proxy-authorization"],
+        }),
+        run: (peer) =>
+          tunnel(services, this.#bridge, {
+            runtime,
+            flow: makeFlow({
+              direction: "outbound",
+              transport: "connect",
+              client: peer,
+              destination,
+            }),
+            client,
+            head,
+            headers,
+            answers: connectAnswers,
+          }),
       };
-      const peer = this.#services.callers.clientOf(client, runtime, {
-        credentials: request.headers["proxy-authorization"],
+    };
+    admit(services.runtimes.acquire(), read, (error) => {
+      services.recorder.malformed(error, {
+        surface: "forward",
+        client: client.remoteAddress ?? "",
+        method: "CONNECT",
       });
-      if (peer instanceof Promise) peer.then(start, refuse);
-      else start(peer);
-    } catch (error) {
-      refuse(error);
-    }
+      answerLast(client, denialOf(error));
+    });
   }
 }
 
@@ -93,7 +86,3 @@ function routeOf(request: IncomingMessage): Route {
 }
 
 const explicit = { surface: "forward", route: routeOf } as const;
-
-function ignore(): void {
-  // `close` follows and is what ends the flow.
-}

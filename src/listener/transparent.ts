@@ -12,16 +12,19 @@ import { isHostName } from "../net/client-hello.ts";
 import { type Destination, parseAuthority } from "../net/destination.ts";
 import type { OriginalDestinations } from "../net/kernel/original-destination.ts";
 import { sniff, type Sniffed } from "../net/sniff.ts";
-import { type Client, makeFlow } from "../pipeline/flow.ts";
+import { makeFlow } from "../pipeline/flow.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import { rawAnswers, tlsAnswers } from "../proxy/tunnel/captured-answers.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
+import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf, renderDenial } from "../proxy/flow/reply.ts";
+import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
 import type { TunnelAnswers } from "../proxy/tunnel/request.ts";
 import { type Captured, capturedAt, type Pin } from "./captured.ts";
 import { CapturedHttp, notRedirected } from "./captured-http.ts";
-import { type BindAddress, Listener, type ListenerLimits } from "./listener.ts";
+import type { HttpLimits } from "../proxy/exchange/http-server.ts";
+import { type BindAddress, Listener } from "./listener.ts";
 
 /** How captured connections are read. */
 export interface TransparentOptions {
@@ -31,7 +34,7 @@ export interface TransparentOptions {
   readonly sniffTimeoutMs: number;
   /** Ports where servers speak first: their clients are not waited for, and judged by address. */
   readonly opaquePorts: ReadonlySet<number>;
-  readonly limits: ListenerLimits;
+  readonly limits: HttpLimits;
   /** Connections of this process; one that arrives here is a loop. */
   readonly ownDials: { has(address: string | undefined, port: number | undefined): boolean };
 }
@@ -172,41 +175,30 @@ export class TransparentListener {
     if (captured === undefined) throw notRedirected();
     const destination = destinationOf(captured, name);
     const services = this.#services;
-    const lease = services.runtimes.acquire();
-    const { runtime } = lease;
-    const fail = (error: unknown): void => {
-      lease.release();
-      this.#refuse(socket, { kind: answers === tlsAnswers ? "tls" : "opaque" }, error);
-    };
-    const start = (client: Client): void => {
-      const { authority, confirm } = captured;
-      const flow = makeFlow({
-        direction: "outbound",
-        transport: "transparent",
-        client,
-        destination,
-        captured: authority,
-      });
-      const parts = {
-        runtime,
-        flow,
-        client: socket,
-        head: nothing,
-        headers: new HeaderList([]),
-        answers,
-      };
-      const isTls = answers === tlsAnswers;
-      void tunnel(services, this.#bridge, { ...parts, captured: { isTls, confirm } }).finally(() =>
-        lease.release(),
-      );
-    };
-    try {
-      const client = services.callers.clientOf(socket, runtime, { reached: captured.original });
-      if (client instanceof Promise) client.then(start, fail);
-      else start(client);
-    } catch (error) {
-      fail(error);
-    }
+    const { authority, confirm, original } = captured;
+    const isTls = answers === tlsAnswers;
+    const read = (runtime: Runtime): Admitted => ({
+      client: services.callers.clientOf(socket, runtime, { reached: original }),
+      run: (client) =>
+        tunnel(services, this.#bridge, {
+          runtime,
+          flow: makeFlow({
+            direction: "outbound",
+            transport: "transparent",
+            client,
+            destination,
+            captured: authority,
+          }),
+          client: socket,
+          head: nothing,
+          headers: new HeaderList([]),
+          answers,
+          captured: { isTls, confirm },
+        }),
+    });
+    admit(services.runtimes.acquire(), read, (error) => {
+      this.#refuse(socket, { kind: isTls ? "tls" : "opaque" }, error);
+    });
   }
 
   #refuse(socket: Socket, first: { readonly kind: Sniffed["kind"] }, error: unknown): void {

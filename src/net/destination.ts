@@ -4,6 +4,7 @@
  * What cannot be made canonical without guessing is ProxyError("request.malformed"). A name outside ASCII is such: HTTP
  * targets and DNS carry the xn-- form, which is kept as it came (Node's own URL does not judge its punycode either).
  */
+import { BoundedMap } from "../bounded-map.ts";
 import { ProxyError } from "../errors.ts";
 import { parseAddress } from "./address.ts";
 
@@ -89,7 +90,6 @@ export function parseAuthority(text: string, scheme: Scheme, defaultPort?: numbe
   if (known !== undefined) return known;
   const destination = readAuthority(text, scheme, defaultPort);
   if (isUsual) {
-    if (parsed[scheme].size >= maxRemembered) parsed[scheme].clear();
     parsed[scheme].set(text, destination);
   }
   return destination;
@@ -126,9 +126,9 @@ export function parseHostHeader(text: string, scheme: Scheme): Destination {
 /** An agent speaks to few hosts over and over; parsing is pure, so a spelling is parsed once. */
 const maxRemembered = 512;
 const parsed: Readonly<Record<Scheme, Map<string, Destination>>> = {
-  http: new Map(),
-  https: new Map(),
-  tcp: new Map(),
+  http: new BoundedMap(maxRemembered),
+  https: new BoundedMap(maxRemembered),
+  tcp: new BoundedMap(maxRemembered),
 };
 
 /** Where an absolute-form target goes, and its path and query as they came. */

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../errors.ts";
+import { isDirectory, Looks, stampOf } from "../files/watched-file.ts";
 import {
   type BundleFiles,
   maxArchiveBytes,
@@ -27,8 +28,6 @@ export interface BundleFileOptions {
   now(): number;
 }
 
-/** How long a look at the files is good for; a look is one stat call per file. */
-const checkEveryMs = 1_000;
 const maxFolderFiles = 1_000;
 const maxDepth = 8;
 /** What a folder is read for; Rego source is only noticed. */
@@ -39,8 +38,8 @@ const relevant =
 export class BundleFile implements DecisionEngine {
   readonly #options: BundleFileOptions;
   readonly #engine: WasmEngine;
+  readonly #looks: Looks;
   #stamp: string;
-  #checkedAt: number;
   #problem: string | undefined;
   #loading: Promise<void>;
 
@@ -48,7 +47,8 @@ export class BundleFile implements DecisionEngine {
   constructor(options: BundleFileOptions) {
     this.#options = options;
     this.#engine = new WasmEngine(options.timeoutMs, options.observer);
-    this.#checkedAt = options.now();
+    this.#looks = new Looks(() => options.now());
+    this.#looks.isDue();
     const { stamp, policy } = readPolicy(options.path);
     this.#stamp = stamp;
     this.#loading = this.#activate(policy);
@@ -76,12 +76,9 @@ export class BundleFile implements DecisionEngine {
   }
 
   #look(): void {
-    const now = this.#options.now();
-    // A clock that was set back must not freeze the policy.
-    if (now >= this.#checkedAt && now - this.#checkedAt < checkEveryMs) return;
-    this.#checkedAt = now;
+    if (!this.#looks.isDue()) return;
     try {
-      if (stampOf(this.#options.path) === this.#stamp) return;
+      if (bundleStamp(this.#options.path) === this.#stamp) return;
       const { stamp, policy } = readPolicy(this.#options.path);
       this.#stamp = stamp;
       this.#loading = this.#loading.then(() => this.#activate(policy));
@@ -114,20 +111,16 @@ interface Read {
 
 function readPolicy(path: string): Read {
   try {
-    const stamp = stampOf(path);
-    const files = isFolder(path) ? readFolder(path) : unpackBundle(readArchive(path));
+    const stamp = bundleStamp(path);
+    const files = isDirectory(path) ? readFolder(path) : unpackBundle(readArchive(path));
     // A folder is written file by file.
-    if (stampOf(path) !== stamp) throw new Error("it changed while it was read");
+    if (bundleStamp(path) !== stamp) throw new Error("it changed while it was read");
     return { stamp, policy: compilePolicy(readBundle(files)) };
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
     const why = isMissing ? "there is no bundle at this path" : messageOf(error);
     throw new Error(`${path}: ${why}`, { cause: error });
   }
-}
-
-function isFolder(path: string): boolean {
-  return statSync(path).isDirectory();
 }
 
 function readArchive(path: string): Buffer {
@@ -170,12 +163,10 @@ function folderFiles(root: string): [string, Stats][] {
 }
 
 /** Changes whenever a file does, comes or goes. */
-function stampOf(path: string): string {
+function bundleStamp(path: string): string {
   const stat = statSync(path);
-  const stamp = (name: string, { dev, ino, size, mtimeMs, ctimeMs }: Stats): string =>
-    `${name}:${dev}:${ino}:${size}:${mtimeMs}:${ctimeMs}`;
-  if (!stat.isDirectory()) return stamp("", stat);
+  if (!stat.isDirectory()) return stampOf(stat);
   return folderFiles(path)
-    .map(([name, each]) => stamp(name, each))
+    .map(([name, each]) => `${name}:${stampOf(each)}`)
     .join("|");
 }

@@ -28,9 +28,9 @@ export interface Flow {
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
   /** The tunnel that carried this request, when there was one. */
-  readonly parentId?: string;
+  readonly parentId?: string | undefined;
   /** Address and port that the client dialled itself, where the kernel redirected it; `destination` is what is dialled. */
-  readonly captured?: string;
+  readonly captured?: string | undefined;
 }
 
 const idPrefix = `${process.pid.toString(36)}${Date.now().toString(36)}`;

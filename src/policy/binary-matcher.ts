@@ -1,4 +1,5 @@
 /** Which executables an entry admits: by exact path, or by pattern, of the caller or of any of its ancestors. */
+import { BoundedMap } from "../bounded-map.ts";
 import type { Glob, GlobTable } from "../pattern/glob.ts";
 
 /** What stands for a caller that could not be identified; no path looks like this and no pattern matches it. */
@@ -25,7 +26,7 @@ export class BinaryMatcher {
   readonly isEmpty: boolean;
   readonly #exact: ReadonlySet<string>;
   readonly #globs: readonly Glob[];
-  readonly #remembered = new Map<string, boolean>();
+  readonly #remembered = new BoundedMap<string, boolean>(maxRemembered);
 
   constructor(binaries: readonly string[], globs: GlobTable) {
     this.isEmpty = binaries.length === 0;
@@ -47,11 +48,6 @@ export class BinaryMatcher {
   #names(path: string): boolean {
     if (this.#exact.has(path)) return true;
     if (this.#globs.length === 0 || path === unresolvedBinary) return false;
-    const remembered = this.#remembered.get(path);
-    if (remembered !== undefined) return remembered;
-    const isMatch = this.#globs.some((glob) => glob.matches(path));
-    if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
-    this.#remembered.set(path, isMatch);
-    return isMatch;
+    return this.#remembered.getOrMake(path, () => this.#globs.some((glob) => glob.matches(path)));
   }
 }

@@ -1,4 +1,5 @@
 /** A policy document and an allow list as one policy. */
+import { BoundedMap } from "../bounded-map.ts";
 import type { Allowlist } from "./allowlist.ts";
 import type { PolicyDecision } from "./decision.ts";
 import type { InspectedProtocol } from "./rule.ts";
@@ -40,7 +41,7 @@ export class CombinedPolicy {
   readonly #parts: PolicyParts;
   /** Exact executable paths of the document: as a caller sees its files they may be symbolic links. */
   readonly binaryPaths: readonly string[];
-  readonly #needs = new Map<string, InspectionNeeds>();
+  readonly #needs = new BoundedMap<string, InspectionNeeds>(maxRemembered);
 
   constructor(parts: PolicyParts) {
     this.#parts = parts;
@@ -56,15 +57,7 @@ export class CombinedPolicy {
 
   /** What has to be known of a request to this destination. */
   inspectionOf(host: string, port: number): InspectionNeeds {
-    const key = `${port} ${host}`;
-    let needs = this.#needs.get(key);
-    if (needs === undefined) {
-      needs = this.#needsOf(host, port);
-      // Emptied whole when full: a stranger can ask for many hosts, but not make this grow.
-      if (this.#needs.size >= maxRemembered) this.#needs.clear();
-      this.#needs.set(key, needs);
-    }
-    return needs;
+    return this.#needs.getOrMake(`${port} ${host}`, () => this.#needsOf(host, port));
   }
 
   #needsOf(host: string, port: number): InspectionNeeds {

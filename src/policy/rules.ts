@@ -1,4 +1,5 @@
 /** A policy document compiled into an immutable structure that finds the endpoints of a destination at once. */
+import { BoundedMap } from "../bounded-map.ts";
 import { BinaryMatcher } from "./binary-matcher.ts";
 import {
   defaultDialect,
@@ -42,7 +43,7 @@ export class PolicyRules {
   /** Some answer depends on who the caller is. */
   readonly needsCaller: boolean;
   readonly #index = new HostIndex<Filed>();
-  readonly #remembered = new Map<string, readonly Match[]>();
+  readonly #remembered = new BoundedMap<string, readonly Match[]>(maxRemembered);
 
   constructor(document: PolicyDocument, dialect: Partial<Dialect> = {}) {
     this.document = document;
@@ -72,14 +73,7 @@ export class PolicyRules {
 
   /** The endpoints of a canonical host and port, whoever asks, in document order. */
   endpointsOf(host: string, port: number): readonly Match[] {
-    const key = `${port} ${host}`;
-    const remembered = this.#remembered.get(key);
-    if (remembered !== undefined) return remembered;
-    const found = this.#find(host, port);
-    // Emptied whole when full: a stranger can ask for many hosts, but not make this grow.
-    if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
-    this.#remembered.set(key, found);
-    return found;
+    return this.#remembered.getOrMake(`${port} ${host}`, () => this.#find(host, port));
   }
 
   #find(host: string, port: number): readonly Match[] {

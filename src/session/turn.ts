@@ -1,4 +1,5 @@
 /** One inbound message of a conversation, and the bounded index by which what follows from it is found again. */
+import { BoundedMap } from "../bounded-map.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import { defaultSessionId } from "./event.ts";
 
@@ -45,7 +46,7 @@ const maxTurnsPerKey = 8;
 /** Turns by the marks of their messages. The mark that was used longest ago is forgotten first. */
 export class TurnIndex {
   readonly #ttlMs: number;
-  readonly #byKey = new Map<string, Turn[]>();
+  readonly #byKey = new BoundedMap<string, Turn[]>(maxKeys);
 
   constructor(ttlMs: number) {
     this.#ttlMs = ttlMs;
@@ -58,12 +59,7 @@ export class TurnIndex {
   add(key: string, turn: Turn, now: number): void {
     const known = this.#byKey.get(key) ?? [];
     const others = known.filter((one) => one !== turn && !this.#isReplaced(one, turn, now));
-    this.#byKey.delete(key);
-    this.#byKey.set(key, [...others.slice(1 - maxTurnsPerKey), turn]);
-    for (const oldest of this.#byKey.keys()) {
-      if (this.#byKey.size <= maxKeys) break;
-      this.#byKey.delete(oldest);
-    }
+    this.#byKey.renew(key, [...others.slice(1 - maxTurnsPerKey), turn]);
   }
 
   /**

@@ -1,4 +1,5 @@
 /** How much was asked, how often it failed, how long it took and how many tokens it used, by minute, for charts. */
+import { BoundedMap } from "../bounded-map.ts";
 import type { Clock } from "../pipeline/plugin.ts";
 import type { SessionEvent } from "./event.ts";
 
@@ -121,7 +122,7 @@ export class Usage {
   readonly #clock: Clock;
   readonly #all: Minutes = new Map();
   /** The session that was counted longest ago goes first. */
-  readonly #bySession = new Map<string, Minutes>();
+  readonly #bySession = new BoundedMap<string, Minutes>(maxSessions);
 
   #lastAt = "";
   #lastMinute = 0;
@@ -152,13 +153,7 @@ export class Usage {
   #minutesOf(session: string): Minutes {
     if (this.#last?.session === session) return this.#last.minutes;
     const minutes: Minutes = this.#bySession.get(session) ?? new Map<number, Bucket>();
-    // Last in the Map means counted last.
-    this.#bySession.delete(session);
-    this.#bySession.set(session, minutes);
-    for (const oldest of this.#bySession.keys()) {
-      if (this.#bySession.size <= maxSessions) break;
-      this.#bySession.delete(oldest);
-    }
+    this.#bySession.renew(session, minutes);
     this.#last = { session, minutes };
     return minutes;
   }

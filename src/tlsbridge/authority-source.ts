@@ -1,9 +1,8 @@
 /**
  * The authority in force: fixed, or followed on disk so that a renewed Secret is used without a restart.
  */
-import type { FSWatcher } from "node:fs";
-import { watch } from "node:fs";
 import { messageOf } from "../errors.ts";
+import { FileWatch } from "../files/watched-file.ts";
 import {
   authorityFromFiles,
   checkGeneratedKeyMode,
@@ -42,9 +41,8 @@ export class CertificateAuthoritySource implements AuthoritySource {
   #current: CertificateAuthority;
   #digest: string;
   #problem: string | undefined;
-  #watcher: FSWatcher | undefined;
+  #watcher: FileWatch | undefined;
   #poll: NodeJS.Timeout | undefined;
-  #debounce: NodeJS.Timeout | undefined;
   #checking: Promise<void> | undefined;
   #checkAgain = false;
 
@@ -78,9 +76,12 @@ export class CertificateAuthoritySource implements AuthoritySource {
     this.#poll ??= setInterval(() => void this.check(), this.#options.pollMs ?? 60_000).unref();
     if (this.#watcher !== undefined) return;
     try {
-      // The directory, not the files: a Secret is swapped by renaming the `..data` link beside them.
-      this.#watcher = watch(this.#options.directory, { persistent: false }, () => this.#soon());
-      this.#watcher.on("error", () => this.#stopWatching());
+      this.#watcher = new FileWatch(
+        this.#options.directory,
+        this.#options.debounceMs ?? 250,
+        () => void this.check(),
+        () => this.#stopWatching(),
+      );
     } catch {
       // No watches left, or none on this file system: the poll remains.
       this.#stopWatching();
@@ -105,14 +106,7 @@ export class CertificateAuthoritySource implements AuthoritySource {
     this.#stopWatching();
     clearInterval(this.#poll);
     this.#poll = undefined;
-    clearTimeout(this.#debounce);
     await this.#checking;
-  }
-
-  #soon(): void {
-    clearTimeout(this.#debounce);
-    const wait = this.#options.debounceMs ?? 250;
-    this.#debounce = setTimeout(() => void this.check(), wait).unref();
   }
 
   #stopWatching(): void {

@@ -2,6 +2,8 @@
  * Which connections the bridge opens, and what it remembers of clients that would not let it.
  */
 
+import { BoundedMap } from "../bounded-map.ts";
+
 /** Ports that are bridged when the file names none (contract 4.4). */
 export const defaultBridgedPorts: readonly number[] = [443, 8443];
 
@@ -48,17 +50,16 @@ export class Interception {
   readonly #passthroughHosts: HostMatcher;
   readonly #tunnelsAfterRefusal: boolean;
   readonly #ttlMs: number;
-  readonly #maxRefusals: number;
   readonly #now: () => number;
   /** In order of last refusal, oldest first. */
-  readonly #refusals = new Map<string, Refusal>();
+  readonly #refusals: BoundedMap<string, Refusal>;
 
   constructor(options: InterceptionOptions) {
     this.#ports = new Set(options.ports ?? defaultBridgedPorts);
     this.#passthroughHosts = options.passthroughHosts;
     this.#tunnelsAfterRefusal = options.onFailure === "tunnel";
     this.#ttlMs = options.refusalTtlMs ?? 600_000;
-    this.#maxRefusals = options.maxRefusals ?? 4096;
+    this.#refusals = new BoundedMap(options.maxRefusals ?? 4096);
     this.#now = options.now ?? Date.now;
   }
 
@@ -78,12 +79,7 @@ export class Interception {
   recordRefusal(host: string, how: string): Refusal {
     const count = (this.refusalOf(host)?.count ?? 0) + 1;
     const refusal: Refusal = Object.freeze({ host, count, how, lastMs: this.#now() });
-    this.#refusals.delete(host);
-    this.#refusals.set(host, refusal);
-    for (const oldest of this.#refusals.keys()) {
-      if (this.#refusals.size <= this.#maxRefusals) break;
-      this.#refusals.delete(oldest);
-    }
+    this.#refusals.renew(host, refusal);
     return refusal;
   }
 

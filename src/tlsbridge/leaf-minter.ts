@@ -4,6 +4,7 @@
 import { createHash, randomBytes, constants } from "node:crypto";
 import type { SecureContext, SecureVersion } from "node:tls";
 import { createSecureContext } from "node:tls";
+import { BoundedMap } from "../bounded-map.ts";
 import { ProxyError } from "../errors.ts";
 import type { AuthoritySource } from "./authority-source.ts";
 import type { CertificateAuthority } from "./certificate-authority.ts";
@@ -58,13 +59,12 @@ export class LeafMinter {
   readonly #source: AuthoritySource;
   readonly #key: KeyPair;
   readonly #keyPem: string;
-  readonly #maxEntries: number;
   readonly #lifetimeMs: number;
   readonly #minVersion: SecureVersion;
   readonly #now: () => number;
   readonly #ticketKeys = randomBytes(48);
   /** In order of last use, oldest first. */
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries: BoundedMap<string, Entry>;
   readonly #waiting = new Map<string, Waiter>();
   #template: { readonly fingerprint: string; readonly leaf: LeafTemplate } | undefined;
   #minted = 0;
@@ -73,7 +73,7 @@ export class LeafMinter {
     this.#source = source;
     this.#key = key;
     this.#keyPem = keyToPem(key.privateKey);
-    this.#maxEntries = options.maxEntries ?? 1024;
+    this.#entries = new BoundedMap(options.maxEntries ?? 1024);
     this.#lifetimeMs = options.lifetimeMs ?? 24 * hourMs;
     this.#minVersion = options.minVersion ?? "TLSv1.2";
     this.#now = options.now ?? Date.now;
@@ -168,7 +168,7 @@ export class LeafMinter {
       secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
     });
     this.#minted += 1;
-    this.#remember(name, {
+    this.#entries.renew(name, {
       context,
       weight: Buffer.allocUnsafeSlow(contextWeightBytes),
       fingerprint: authority.fingerprint,
@@ -176,15 +176,6 @@ export class LeafMinter {
       renewAtMs: notAfterMs - Math.min(hourMs, (notAfterMs - nowMs) / 4),
     });
     return context;
-  }
-
-  #remember(name: string, entry: Entry): void {
-    this.#entries.delete(name);
-    this.#entries.set(name, entry);
-    for (const oldest of this.#entries.keys()) {
-      if (this.#entries.size <= this.#maxEntries) break;
-      this.#entries.delete(oldest);
-    }
   }
 
   #templateOf(authority: CertificateAuthority): LeafTemplate {

@@ -1,6 +1,7 @@
 /** TLS to origins: which roots are trusted, how a name is checked, and how a failure is worded. */
 import tls from "node:tls";
 import type net from "node:net";
+import { BoundedMap } from "../bounded-map.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 
@@ -28,7 +29,7 @@ export class OriginTrust {
   readonly #trustKey: string;
   readonly #describesChains: boolean;
   /** Sessions per authority, so that a second connection resumes; bounded. */
-  readonly #sessions = new Map<string, Buffer>();
+  readonly #sessions = new BoundedMap<string, Buffer>(maxSessions);
 
   constructor(options: OriginTrustOptions) {
     const { extraCertificates: extra, roots } = options;
@@ -82,7 +83,7 @@ export class OriginTrust {
         reject(error instanceof ProxyError ? error : tlsFault(authority, this.#trustKey, error));
       };
       secured.once("error", fail);
-      secured.on("session", (ticket) => this.#remember(authority, ticket));
+      secured.on("session", (ticket) => this.#sessions.set(authority, ticket));
       secured.once("secureConnect", () => {
         if (isVerified && !secured.authorized) {
           fail(new Error(`${String(secured.authorizationError)}, presented: ${chainOf(secured)}`));
@@ -94,14 +95,6 @@ export class OriginTrust {
         resolve(secured);
       });
     });
-  }
-
-  #remember(authority: string, session: Buffer): void {
-    if (this.#sessions.size >= maxSessions) {
-      const [oldest] = this.#sessions.keys();
-      if (oldest !== undefined) this.#sessions.delete(oldest);
-    }
-    this.#sessions.set(authority, session);
   }
 }
 

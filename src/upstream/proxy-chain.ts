@@ -5,6 +5,7 @@
  * address that was vetted here. A parent that fails is a fault: nothing is dialled in its place.
  */
 import type net from "node:net";
+import { BoundedMap } from "../bounded-map.ts";
 import { ProxyError } from "../errors.ts";
 import type { AbortSource } from "../net/abort-source.ts";
 import type { IpAddress } from "../net/address.ts";
@@ -50,7 +51,7 @@ export class ProxyChain implements Upstream, OperatorUpstream {
   readonly #options: ProxyChainOptions;
   readonly #forms = new Map<ParentProxy, ParentAbsoluteForm>();
   /** Addresses at which parents were found, as `address:port`. */
-  readonly #parentAddresses = new Set<string>();
+  readonly #parentAddresses = new BoundedMap<string, true>(maxParentAddresses);
 
   constructor(options: ProxyChainOptions) {
     this.#options = options;
@@ -246,8 +247,8 @@ export class ProxyChain implements Upstream, OperatorUpstream {
   }
 
   #remember({ port }: Destination, addresses: readonly IpAddress[]): void {
-    if (this.#parentAddresses.size >= maxParentAddresses) this.#parentAddresses.clear();
-    for (const address of addresses) this.#parentAddresses.add(`${address.toString()}:${port}`);
+    for (const address of addresses)
+      this.#parentAddresses.set(`${address.toString()}:${port}`, true);
   }
 }
 

@@ -8,7 +8,7 @@ interface Layer {
   readonly forbiddenBuiltins?: readonly string[];
 }
 
-const ground = ["errors", "duration"];
+const ground = ["errors", "duration", "bounded-map"];
 const dialling = [
   "node:net",
   "node:tls",
@@ -57,6 +57,7 @@ const proxyImports = [
 export const layers: Readonly<Record<string, Layer>> = {
   errors: { imports: [], packages: [] },
   duration: { imports: [], packages: [] },
+  "bounded-map": { imports: [], packages: [] },
   "schema-words": { imports: [], packages: ["zod"] },
   secret: { imports: ["errors"], packages: [] },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
@@ -93,10 +94,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["ajv", "re2js"],
     forbiddenBuiltins: dialling,
   },
-  tlsbridge: { imports: ["net", ...ground], packages: ["node-forge"] },
+  tlsbridge: { imports: ["net", "files", ...ground], packages: ["node-forge"] },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
   opa: {
-    imports: ground,
+    imports: ["files", ...ground],
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },

@@ -1,8 +1,8 @@
 /** Files beside the configuration whose change is a change of the configuration: CAs, passwords, the cluster's Proxy. */
 import { createHash } from "node:crypto";
-import { type FSWatcher, readdirSync, readFileSync, statSync, watch } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { FileWatch } from "../../files/file-watch.ts";
+import { FileWatch, isDirectory } from "../../files/watched-file.ts";
 
 /** Follows the files that the accepted configuration names. */
 export class InputFiles {
@@ -10,8 +10,7 @@ export class InputFiles {
   readonly #onChange: () => void;
   readonly #onError: (error: Error) => void;
   #files: readonly string[] = [];
-  #watches: { close(): void }[] = [];
-  #timer: NodeJS.Timeout | undefined;
+  #watches: FileWatch[] = [];
 
   constructor(debounceMs: number, onChange: () => void, onError: (error: Error) => void) {
     this.#debounceMs = debounceMs;
@@ -25,7 +24,7 @@ export class InputFiles {
     this.#files = files;
     this.#watches = files.flatMap((file) => {
       try {
-        return [this.#watch(file)];
+        return [new FileWatch(file, this.#debounceMs, this.#onChange, this.#onError)];
       } catch (error) {
         this.#onError(error instanceof Error ? error : new Error(String(error)));
         return [];
@@ -43,24 +42,9 @@ export class InputFiles {
   }
 
   close(): void {
-    clearTimeout(this.#timer);
     for (const watched of this.#watches) watched.close();
     this.#watches = [];
   }
-
-  #watch(file: string): { close(): void } {
-    if (!isDirectory(file))
-      return new FileWatch(file, this.#debounceMs, this.#onChange, this.#onError);
-    const watcher: FSWatcher = watch(file, { persistent: false }, () => {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(this.#onChange, this.#debounceMs);
-    });
-    return watcher.on("error", this.#onError);
-  }
-}
-
-function isDirectory(file: string): boolean {
-  return statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 function membersOf(file: string): string[] {

@@ -2,6 +2,7 @@
 import { readlinkSync } from "node:fs";
 import { open, readlink, stat } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
+import { BoundedMap } from "../../bounded-map.ts";
 import { Census, isPid, type ProcessFacts, processFacts, topmostOf } from "./process-census.ts";
 import { names } from "./proc-folder.ts";
 import { Sweep } from "./sweep.ts";
@@ -40,9 +41,9 @@ export class ProcessTable {
   readonly #searchMs: number;
   readonly #sweep: Sweep<number, readonly SocketHolder[]>;
   /** Owners of earlier connections, most recent last: they are looked at first. */
-  readonly #known = new Set<number>();
+  readonly #known = new BoundedMap<number, true>(maxKnownPids);
   /** The processes at the head of their families. */
-  readonly #roots = new Set<number>();
+  readonly #roots = new BoundedMap<number, true>(maxRoots);
 
   constructor(options: ProcessTableOptions) {
     this.root = options.root;
@@ -62,9 +63,9 @@ export class ProcessTable {
   async holdersOf(inode: number): Promise<readonly SocketHolder[]> {
     const holders = (await this.#sweep.ask(inode)) ?? [];
     for (const { pid } of holders) {
-      remember(this.#known, pid, maxKnownPids);
+      this.#known.renew(pid, true);
       // An owner may be gone before the next one comes; what started it usually is not.
-      remember(this.#roots, topmostOf(this.root, pid), maxRoots);
+      this.#roots.renew(topmostOf(this.root, pid), true);
     }
     return [...holders].sort((one, other) => one.pid - other.pid);
   }
@@ -96,8 +97,8 @@ export class ProcessTable {
       seen.add(pid);
       yield* this.#descriptors(pid, wanted, found);
     }.bind(this);
-    for (const pid of [...this.#known].reverse()) yield* look(pid);
-    const roots = [...this.#known, ...this.#roots];
+    for (const pid of [...this.#known.keys()].reverse()) yield* look(pid);
+    const roots = [...this.#known.keys(), ...this.#roots.keys()];
     if (this.#agentPid !== undefined) roots.push(this.#agentPid);
     if (roots.length > 0) {
       const census = new Census(this.root);
@@ -177,16 +178,6 @@ export class ProcessTable {
     } finally {
       await file.close();
     }
-  }
-}
-
-/** Keeps the most recent ones. */
-function remember(set: Set<number>, pid: number, limit: number): void {
-  set.delete(pid);
-  set.add(pid);
-  for (const oldest of set) {
-    if (set.size <= limit) return;
-    set.delete(oldest);
   }
 }
 

@@ -1,4 +1,5 @@
 /** egress-policy: which executable may reach which host, path and method; what no rule allows is refused. */
+import { BoundedMap } from "../../bounded-map.ts";
 import { durationMs } from "../../duration.ts";
 import { canonicalTarget } from "../../http/canonical-target.ts";
 import { AddressSet, parseAddress } from "../../net/address.ts";
@@ -333,15 +334,12 @@ function addressesOf({ host }: ConnectFacts, grant: Grant): AddressSet | undefin
 }
 
 /** Literals that policies list are few, so that they are parsed once each. */
-const literals = new Map<string, AddressSet | undefined>();
-const maxLiterals = 1_024;
+const literals = new BoundedMap<string, AddressSet | undefined>(1_024);
 
 function literalOf(host: string): AddressSet | undefined {
-  if (literals.has(host)) return literals.get(host);
-  const set = parseAddress(host) === undefined ? undefined : AddressSet.parse([host]);
-  if (literals.size >= maxLiterals) literals.clear();
-  literals.set(host, set);
-  return set;
+  return literals.getOrMake(host, () =>
+    parseAddress(host) === undefined ? undefined : AddressSet.parse([host]),
+  );
 }
 
 function fileProblem(message: string): PluginConfigError {

@@ -1,5 +1,6 @@
 /** Actions that wait for a verdict, and verdicts that are kept: both bounded. */
 import { hash } from "node:crypto";
+import { BoundedMap } from "../../bounded-map.ts";
 import type { Clock } from "../../pipeline/plugin.ts";
 import type { Question, Verdict } from "./judge.ts";
 
@@ -28,7 +29,7 @@ type Ask = (question: Question) => Promise<Verdict>;
 export class Docket {
   readonly #options: DocketOptions;
   readonly #ask: Ask;
-  readonly #kept = new Map<string, { readonly verdict: Verdict; readonly until: number }>();
+  readonly #kept: BoundedMap<string, { readonly verdict: Verdict; readonly until: number }>;
   readonly #pending = new Map<string, Promise<Verdict>>();
   readonly #queue: ((isFree: boolean) => void)[] = [];
   #running = 0;
@@ -36,6 +37,7 @@ export class Docket {
   constructor(ask: Ask, options: DocketOptions) {
     this.#ask = ask;
     this.#options = options;
+    this.#kept = new BoundedMap(options.maxEntries ?? defaultEntries);
   }
 
   /** The verdict on an action for an intent; `key` stands for the action. Never rejects. */
@@ -105,10 +107,8 @@ export class Docket {
 
   /** Only verdicts are kept: a judge that is down is asked again. */
   #keep(digest: string, verdict: Verdict): void {
-    const { cacheTtlMs, clock, maxEntries = defaultEntries } = this.#options;
+    const { cacheTtlMs, clock } = this.#options;
     if (cacheTtlMs === 0 || (verdict.kind !== "allow" && verdict.kind !== "deny")) return;
     this.#kept.set(digest, { verdict, until: clock.now() + cacheTtlMs });
-    const [oldest] = this.#kept.keys();
-    if (this.#kept.size > maxEntries && oldest !== undefined) this.#kept.delete(oldest);
   }
 }

@@ -1,6 +1,7 @@
 /** The routes of token-exchange: which host gets a token for which audience. */
 import { parse } from "yaml";
 import { z } from "zod";
+import { BoundedMap } from "../../bounded-map.ts";
 import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
 import type { Clock } from "../../pipeline/plugin.ts";
 import { hostGlob, serviceUrl, words } from "../config-values.ts";
@@ -77,7 +78,7 @@ export class ExchangeRoutes {
   readonly #file: WatchedFile<readonly Compiled[]>;
   readonly #inline: readonly Compiled[];
   /** Answers by host, for the file's content that they were made from. */
-  readonly #answers = new Map<string, ExchangeRoute | undefined>();
+  readonly #answers = new BoundedMap<string, ExchangeRoute | undefined>(maxRemembered);
   #answersOf: readonly Compiled[] | undefined;
 
   /** Throws an Error for a file that exists and cannot be used; later the last good content stays. */
@@ -108,8 +109,7 @@ export class ExchangeRoutes {
   /** The rule for a destination host, which comes without a port. */
   find(host: string): ExchangeRoute | undefined {
     const fromFile = this.#file.current();
-    // Agents choose the hosts, so the memory starts again when it is full.
-    if (fromFile !== this.#answersOf || this.#answers.size >= maxRemembered) {
+    if (fromFile !== this.#answersOf) {
       this.#answers.clear();
       this.#answersOf = fromFile;
     }

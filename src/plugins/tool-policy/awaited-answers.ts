@@ -1,5 +1,6 @@
 /** Requests that servers sent to their clients, so that an answer is let through only to what was asked. */
 import { hash } from "node:crypto";
+import { BoundedMap } from "../../bounded-map.ts";
 import type { RpcId } from "../../http/json-rpc.ts";
 
 /** The oldest go first: a server that asks this much does not wait for all answers. */
@@ -7,12 +8,10 @@ const maxAwaited = 4096;
 
 /** Remembers the ids of what was asked, by conversation. Lives as long as the process, reloads included. */
 export class AwaitedAnswers {
-  readonly #keys = new Set<string>();
+  readonly #keys = new BoundedMap<string, true>(maxAwaited);
 
   add(conversation: string, id: RpcId): void {
-    const [oldest] = this.#keys.keys();
-    if (this.#keys.size >= maxAwaited && oldest !== undefined) this.#keys.delete(oldest);
-    this.#keys.add(keyOf(conversation, id));
+    this.#keys.set(keyOf(conversation, id), true);
   }
 
   /** Whether the answer was waited for; it is not any more. */

@@ -1,19 +1,20 @@
-/** One HTTP/1 request of the agent, from whichever surface: checked, turned into a Flow, exchanged or refused. */
+/** One HTTP request, from whichever surface and protocol: checked, turned into a Flow, exchanged or refused. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
 import type { ProxyError } from "../../errors.ts";
-import type { IdleSweeper } from "../../net/idle-sweeper.ts";
-import type { Destination } from "../../net/destination.ts";
-import { http } from "../../net/node-http.ts";
-import type { SocketEnd } from "../../net/kernel/socket-table.ts";
-import { type Client, makeFlow, type Transport } from "../../pipeline/flow.ts";
 import type { HeaderList } from "../../http/headers.ts";
+import type { Destination } from "../../net/destination.ts";
+import type { IdleSweeper } from "../../net/idle-sweeper.ts";
+import type { SocketEnd } from "../../net/kernel/socket-table.ts";
+import { type Client, type Direction, makeFlow, type Transport } from "../../pipeline/flow.ts";
+import { type Admitted, admit } from "../flow/admission.ts";
 import type { Callers } from "../flow/callers.ts";
-import { type DownstreamLimits, Http1Downstream } from "./downstream.ts";
-import { exchange } from "./exchange.ts";
-import type { ExchangeRequest, ExchangeServices, UpgradeRequest } from "./exchange-request.ts";
+import type { ConfirmCaptured } from "../flow/captured.ts";
 import type { RefusedHead } from "../flow/finish.ts";
 import { denialOf, renderDenial } from "../flow/reply.ts";
+import type { Lease, Runtime, RuntimeHolder } from "../flow/runtime.ts";
+import { type Downstream, Http1Downstream } from "./downstream.ts";
+import { exchange } from "./exchange.ts";
+import type { ExchangeServices, UpgradeRequest } from "./exchange-request.ts";
 import {
   checkFraming,
   checkHostAgrees,
@@ -22,9 +23,7 @@ import {
   endToEndHeaders,
   upgradeProtocol,
 } from "./request-head.ts";
-import type { Lease, Runtime, RuntimeHolder } from "../flow/runtime.ts";
-import type { ConfirmCaptured } from "../flow/captured.ts";
-import { upgradeOf } from "./upgrade.ts";
+import { type UpgradeParts, upgradeOf } from "./upgrade.ts";
 
 /** What every surface shares. */
 export interface SurfaceServices extends ExchangeServices {
@@ -36,25 +35,34 @@ export interface SurfaceServices extends ExchangeServices {
 
 /** Where a request goes, as its surface read the target. */
 export interface Route {
+  /** Outbound unless said otherwise. */
+  readonly direction?: Direction;
   readonly destination: Destination;
   /** Path and query, byte for byte. */
   readonly path: string;
+  /** What precedes the path on the wire. */
+  readonly basePath?: string;
+  /** The authority that the client named, for plugins and records; that of the destination where absent. */
+  readonly host?: string;
   readonly transport: Transport;
-  /** Peer of the connection that the agent opened, where the surface knows it already. */
-  readonly client?: Client;
-  readonly parentId?: string;
+  /** Peer of the connection that the agent opened; looked up where the surface does not know it. */
+  readonly client?: Client | undefined;
+  readonly parentId?: string | undefined;
   /** Where the client of a captured connection was going, and the check that goes with it. */
-  readonly captured?: string;
-  readonly confirm?: ConfirmCaptured;
+  readonly captured?: string | undefined;
+  readonly confirm?: ConfirmCaptured | undefined;
   /** The other end of the client's connection as the client sees it, where it is not our listener. */
-  readonly reached?: SocketEnd;
+  readonly reached?: SocketEnd | undefined;
+  /** Adds the fields that tell the next hop who spoke to us. */
+  readonly forwarded?: (headers: HeaderList) => void;
   /** Hears of a fault of the upstream. */
-  readonly onFault?: (error: ProxyError) => void;
+  readonly onFault?: ((error: ProxyError) => void) | undefined;
 }
 
 /** Where requests of one surface come from, and how it reads their targets. */
 export interface RequestSurface extends Pick<RefusedHead, "surface" | "parent"> {
-  route(this: void, request: IncomingMessage): Route;
+  /** Throws ProxyError for a target that the surface refuses. */
+  route(this: void, request: IncomingMessage, runtime: Runtime): Route;
 }
 
 /** A request as its server hands it over. */
@@ -65,119 +73,103 @@ export interface ArrivedRequest {
   readonly upgradeHead?: Buffer;
 }
 
-/** Serves one request. `route` throws ProxyError for a target that the surface refuses. */
+/** A request whose protocol was read. */
+export interface Arrival {
+  readonly route: Route;
+  client(this: void): Client | Promise<Client>;
+  /** End-to-end fields only. */
+  readonly headers: HeaderList;
+  readonly upgrade: ((parts: UpgradeParts) => UpgradeRequest) | undefined;
+}
+
+/** Serves one request of HTTP/1. */
 export function serveRequest(
   services: SurfaceServices,
-  surface: RequestSurface,
-  { request, response, upgradeHead }: ArrivedRequest,
+  { route, ...origin }: RequestSurface,
+  { request, response, upgradeHead: head }: ArrivedRequest,
 ): void {
-  const { route, ...origin } = surface;
   const lease = services.runtimes.acquire();
   const downstream = new Http1Downstream(request, response, stallLimits(lease));
-  const refuse = (error: unknown): void => {
-    lease.release();
-    services.recorder.malformed(error, {
-      ...origin,
-      client: request.socket.remoteAddress ?? "",
-      method: request.method ?? "",
-    });
-    refuseMalformed(downstream, error);
+  const from = {
+    ...origin,
+    client: request.socket.remoteAddress ?? "",
+    method: request.method ?? "",
   };
-  try {
+  arrive(services, { lease, downstream, from }, (runtime) => {
     checkFraming(request, services.maxHeaders);
     checkMethod(request.method);
-    const routed = route(request);
-    const { destination } = routed;
-    checkHostAgrees(request, destination, destination.scheme);
-    const headers = endToEndHeaders(request);
+    const routed = route(request, runtime);
+    const { destination, direction, reached } = routed;
+    if (direction !== "inbound") checkHostAgrees(request, destination, destination.scheme);
+    const protocol = head === undefined ? undefined : upgradeProtocol(request);
+    return {
+      headers: endToEndHeaders(request),
+      upgrade:
+        head === undefined || protocol === undefined
+          ? undefined
+          : (parts) => upgradeOf({ ...parts, protocol, head, client: request.socket, response }),
+      route: routed,
+      client: () =>
+        routed.client ??
+        services.callers.clientOf(request.socket, runtime, {
+          credentials: request.headers["proxy-authorization"],
+          reached,
+        }),
+    };
+  });
+}
+
+/** Serves one request of any protocol; `read` throws ProxyError for what is refused before it is a flow. */
+export function arrive(
+  services: SurfaceServices,
+  message: {
+    readonly lease: Lease;
+    readonly downstream: Downstream;
+    readonly from: RefusedHead;
+  },
+  read: (runtime: Runtime) => Arrival,
+): void {
+  const { lease, downstream, from } = message;
+  const begin = (runtime: Runtime): Admitted => {
+    const { route, headers, upgrade, client } = read(runtime);
     checkLoop(headers, services.pseudonym);
-    headers.set("Host", destination.hostHeader);
-    const protocol = upgradeHead === undefined ? undefined : upgradeProtocol(request);
-    const { runtime } = lease;
-    const upgrade =
-      protocol === undefined || upgradeHead === undefined
-        ? undefined
-        : upgradeOf({
-            protocol,
-            head: upgradeHead,
-            client: request.socket,
-            response,
+    route.forwarded?.(headers);
+    headers.set("Host", route.destination.hostHeader);
+    const { direction = "outbound", transport, destination, parentId, captured } = route;
+    const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
+    return {
+      client: client(),
+      run: (peer) =>
+        exchange(services, {
+          runtime,
+          flow: makeFlow({ direction, transport, client: peer, destination, parentId, captured }),
+          downstream,
+          headers,
+          path,
+          basePath,
+          host,
+          confirm,
+          onFault,
+          upgrade: upgrade?.({
             idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
             idle: services.idle,
             metrics: services.recorder.metrics,
-          });
-    const start = (client: Client): void => {
-      void exchange(
-        services,
-        exchangeOf(routed, client, { runtime, downstream, headers, upgrade }),
-      ).finally(() => lease.release());
+          }),
+        }),
     };
-    const client =
-      routed.client ??
-      services.callers.clientOf(request.socket, runtime, {
-        credentials: request.headers["proxy-authorization"],
-        reached: routed.reached,
-      });
-    if (client instanceof Promise) client.then(start, refuse);
-    else start(client);
-  } catch (error) {
-    refuse(error);
-  }
-}
-
-function exchangeOf(
-  routed: Route,
-  client: Client,
-  parts: {
-    readonly runtime: Runtime;
-    readonly downstream: Http1Downstream;
-    readonly headers: HeaderList;
-    readonly upgrade: UpgradeRequest | undefined;
-  },
-): ExchangeRequest {
-  const { destination, path, transport, parentId, captured, confirm, onFault } = routed;
-  const { upgrade, ...shared } = parts;
-  const flow = makeFlow({
-    direction: "outbound",
-    transport,
-    client,
-    destination,
-    ...(parentId === undefined ? {} : { parentId }),
-    ...(captured === undefined ? {} : { captured }),
-  });
-  return {
-    ...shared,
-    flow,
-    path,
-    host: destination.authority,
-    ...(onFault === undefined ? {} : { onFault }),
-    ...(confirm === undefined ? {} : { confirm }),
-    ...(upgrade === undefined ? {} : { upgrade }),
   };
-}
-
-/** A response object for a connection that Node's parser has let go of: it carries one answer, or a new protocol. */
-export function responseFor(request: IncomingMessage, client: Socket): ServerResponse {
-  const response = new http.ServerResponse(request);
-  response.shouldKeepAlive = false;
-  response.assignSocket(client);
-  response.once("finish", () => client.destroySoon());
-  // Nobody reads the connection before the new protocol begins: without this a client that has left is not noticed.
-  client.once("end", () => {
-    if (response.socket === client) client.destroy();
+  admit(lease, begin, (error) => {
+    services.recorder.malformed(error, from);
+    // An ambiguous message ends its connection: what follows on it cannot be trusted either.
+    const reply = renderDenial(denialOf(error));
+    downstream.reply({ ...reply, headers: { ...reply.headers, Connection: "close" } });
   });
-  client.read(0);
-  return response;
 }
 
-/** The stall limits of the generation that the request started with. */
-export function stallLimits(lease: Lease): DownstreamLimits {
-  const { bodyTimeoutMs, streamIdleTimeoutMs } = lease.runtime.limits;
-  return { bodyTimeoutMs, readerTimeoutMs: streamIdleTimeoutMs };
-}
-
-/** An ambiguous message is refused and its connection closed: what follows on it cannot be trusted either. */
-export function refuseMalformed(downstream: Http1Downstream, error: unknown): void {
-  const reply = renderDenial(denialOf(error));
-  downstream.reply({ ...reply, headers: { ...reply.headers, Connection: "close" } });
+/** The stall limits of the generation that a request starts with. */
+export function stallLimits({ runtime: { limits } }: Lease): {
+  readonly bodyTimeoutMs: number;
+  readonly readerTimeoutMs: number;
+} {
+  return { bodyTimeoutMs: limits.bodyTimeoutMs, readerTimeoutMs: limits.streamIdleTimeoutMs };
 }

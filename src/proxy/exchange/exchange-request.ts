@@ -37,11 +37,11 @@ export interface ExchangeRequest {
   /** The authority that the client named, for plugins and records. */
   readonly host: string;
   /** Set for an Upgrade; called when the upstream switched protocols. */
-  readonly upgrade?: UpgradeRequest;
+  readonly upgrade?: UpgradeRequest | undefined;
   /** Set for a captured connection. */
-  readonly confirm?: ConfirmCaptured;
+  readonly confirm?: ConfirmCaptured | undefined;
   /** Hears of a fault of the upstream, besides the client. */
-  readonly onFault?: (error: ProxyError) => void;
+  readonly onFault?: ((error: ProxyError) => void) | undefined;
 }
 
 /** An exchange that may turn into a tunnel. */

@@ -10,15 +10,16 @@ import type { Metrics } from "../../telemetry/metrics.ts";
 import type { SwitchTerms, UpgradeRequest } from "./exchange-request.ts";
 import { carryJudged, type JudgedResult } from "./judged-web-socket.ts";
 
-interface UpgradeParts {
-  readonly protocol: string;
+/** What every upgrade needs. */
+export interface UpgradeParts {
   readonly idleTimeoutMs: number;
   readonly idle: IdleSweeper;
   readonly metrics: Metrics;
 }
 
 /** What an upgrade of an HTTP/1.1 client connection needs. */
-export interface ClientUpgrade extends UpgradeParts {
+interface ClientUpgrade extends UpgradeParts {
+  readonly protocol: string;
   readonly client: Socket;
   readonly response: ServerResponse;
   /** Bytes of the new protocol that came with the request. */
@@ -26,7 +27,8 @@ export interface ClientUpgrade extends UpgradeParts {
 }
 
 /** What a WebSocket over HTTP/2 needs (RFC 8441). */
-export interface StreamUpgrade extends UpgradeParts {
+interface StreamUpgrade extends UpgradeParts {
+  readonly protocol: string;
   readonly stream: ServerHttp2Stream;
 }
 

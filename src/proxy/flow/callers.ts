@@ -1,5 +1,6 @@
 /** Who is behind a client connection: its address always, its process where a policy judges callers. */
 import type { Socket } from "node:net";
+import { BoundedMap } from "../../bounded-map.ts";
 import type { PeerProcess, PeerProcesses } from "../../net/kernel/peer-process.ts";
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
 import type { Client } from "../../pipeline/flow.ts";
@@ -26,7 +27,7 @@ export class Callers {
   /** Answers of connections that made a request before. */
   readonly #known = new WeakMap<Socket, PeerProcess>();
   /** When the line about callers of a remote address was written last. */
-  readonly #toldRemote = new Map<string, number>();
+  readonly #toldRemote = new BoundedMap<string, number>(maxQuiet);
 
   constructor(peers: PeerProcesses, log: Logger) {
     this.#peers = peers;
@@ -89,7 +90,6 @@ export class Callers {
     const now = performance.now();
     const last = this.#toldRemote.get(address);
     if (last !== undefined && now - last < quietMs) return true;
-    if (this.#toldRemote.size >= maxQuiet) this.#toldRemote.clear();
     this.#toldRemote.set(address, now);
     return false;
   }

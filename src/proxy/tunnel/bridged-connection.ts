@@ -6,14 +6,6 @@ import type { Route } from "../exchange/arrival.ts";
 import type { TlsBridge } from "../flow/tls-bridge.ts";
 import type { ConfirmCaptured } from "../flow/captured.ts";
 
-/** Limits of the inner servers: the same as those of a listener. */
-export interface InnerLimits {
-  readonly maxHeaderBytes: number;
-  readonly maxHeaders: number;
-  readonly headerTimeoutMs: number;
-  readonly keepAliveTimeoutMs: number;
-}
-
 /** A bridged connection: the tunnel that carries it and where its requests must go. */
 export interface BridgedConnection {
   readonly tunnel: Flow;
@@ -38,8 +30,8 @@ export function bridgedRoute({
     transport: "bridge",
     client: tunnel.client,
     parentId: tunnel.id,
-    ...(tunnel.captured === undefined ? {} : { captured: tunnel.captured }),
-    ...(confirm === undefined ? {} : { confirm }),
+    captured: tunnel.captured,
+    confirm,
     onFault: (error) => {
       if (error.code === "upstream.tls") bridge.refused(destination, "origin not verified");
     },

@@ -5,14 +5,11 @@ import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../../errors.ts";
 import { HeaderList, isToken, stripHopByHop } from "../../http/headers.ts";
 import { type Destination, originForm, parseHostHeader } from "../../net/destination.ts";
-import { makeFlow } from "../../pipeline/flow.ts";
-import { type BridgedConnection, bridgedRoute, type InnerLimits } from "./bridged-connection.ts";
-import { exchange } from "../exchange/exchange.ts";
-import type { UpgradeRequest } from "../exchange/exchange-request.ts";
+import { type BridgedConnection, bridgedRoute } from "./bridged-connection.ts";
 import { Http2Downstream } from "../exchange/http2-downstream.ts";
-import { stallLimits, type SurfaceServices } from "../exchange/arrival.ts";
-import { denialOf, renderDenial } from "../flow/reply.ts";
-import { checkLoop, checkMethod } from "../exchange/request-head.ts";
+import { arrive, stallLimits, type SurfaceServices } from "../exchange/arrival.ts";
+import type { HttpLimits } from "../exchange/http-server.ts";
+import { checkMethod } from "../exchange/request-head.ts";
 import { streamUpgrade } from "../exchange/upgrade.ts";
 
 type Fields = Readonly<Record<string, string | string[] | undefined>>;
@@ -21,8 +18,6 @@ interface Parsed {
   readonly method: string;
   readonly path: string;
   readonly headers: HeaderList;
-  /** `websocket` for an extended CONNECT (RFC 8441). */
-  readonly protocol: string | undefined;
 }
 
 const maxConcurrentStreams = 256;
@@ -32,11 +27,11 @@ const maxNuisances = 100;
 /** The HTTP/2 sessions of all bridged connections. */
 export class Http2Sessions {
   readonly #services: SurfaceServices;
-  readonly #limits: InnerLimits;
+  readonly #limits: HttpLimits;
   /** Open sessions with the number of their open streams. */
   readonly #sessions = new Map<ServerHttp2Session, number>();
 
-  constructor(services: SurfaceServices, limits: InnerLimits) {
+  constructor(services: SurfaceServices, limits: HttpLimits) {
     this.#services = services;
     this.#limits = limits;
   }
@@ -69,7 +64,11 @@ export class Http2Sessions {
     session.on("timeout", () => {
       if (this.#sessions.get(session) === 0) session.close();
     });
+    const { maxRequestsPerConnection: most } = this.#limits;
+    let streams = 0;
     session.on("stream", (stream, fields, _flags, rawHeaders) => {
+      streams += 1;
+      if (streams === most) session.close();
       this.#count(session, 1);
       stream.once("close", () => this.#count(session, -1));
       this.#onStream(stream, fields, rawHeaders, connection);
@@ -101,52 +100,32 @@ export class Http2Sessions {
     const protocol = textOf(fields[":protocol"]);
     const method = protocol === undefined ? (textOf(fields[":method"]) ?? "") : "GET";
     const downstream = new Http2Downstream(stream, { method, fields, raw }, stallLimits(lease));
-    if (connection.refusal !== undefined) {
+    const { refusal, tunnel, destination } = connection;
+    if (refusal !== undefined) {
       lease.release();
-      downstream.reply(connection.refusal);
+      downstream.reply(refusal);
       stream.session?.close();
       return;
     }
-    try {
-      const parsed = parse(fields, raw, connection.destination, this.#limits.maxHeaders);
+    const from = {
+      surface: "bridge",
+      client: tunnel.client.address,
+      method,
+      parent: tunnel.id,
+    } as const;
+    arrive(services, { lease, downstream, from }, () => {
+      const parsed = parse(fields, raw, destination, this.#limits.maxHeaders);
       checkMethod(parsed.method);
-      checkLoop(parsed.headers, services.pseudonym);
-      const { onFault, confirm, ...facts } = bridgedRoute(connection);
-      const flow = makeFlow({ direction: "outbound", ...facts });
-      const { runtime } = lease;
-      const upgrade: UpgradeRequest | undefined =
-        parsed.protocol === undefined
-          ? undefined
-          : streamUpgrade({
-              protocol: parsed.protocol,
-              stream,
-              idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-              idle: services.idle,
-              metrics: services.recorder.metrics,
-            });
-      const run = exchange(services, {
-        runtime,
-        flow,
-        downstream,
+      return {
+        route: { ...bridgedRoute(connection), path: parsed.path },
+        client: () => tunnel.client,
         headers: parsed.headers,
-        path: parsed.path,
-        host: connection.destination.authority,
-        ...(onFault === undefined ? {} : { onFault }),
-        ...(confirm === undefined ? {} : { confirm }),
-        ...(upgrade === undefined ? {} : { upgrade }),
-      });
-      void run.finally(() => lease.release());
-    } catch (error) {
-      lease.release();
-      const { tunnel } = connection;
-      services.recorder.malformed(error, {
-        surface: "bridge",
-        client: tunnel.client.address,
-        method,
-        parent: tunnel.id,
-      });
-      downstream.reply(renderDenial(denialOf(error)));
-    }
+        upgrade:
+          protocol === undefined
+            ? undefined
+            : (parts) => streamUpgrade({ ...parts, protocol, stream }),
+      };
+    });
   }
 }
 
@@ -182,11 +161,10 @@ function parse(
   checkAuthority(fields, destination);
   const headers = new HeaderList(stripHopByHop(endToEnd(raw), { keepTrailersTe: true }));
   headers.delete("expect");
-  headers.set("Host", destination.hostHeader);
-  if (protocol === undefined) return { method, path, headers, protocol };
+  if (protocol === undefined) return { method, path, headers };
   // RFC 8441 section 5: the key of the HTTP/1.1 handshake has no counterpart in HTTP/2.
   headers.set("Sec-WebSocket-Key", randomBytes(16).toString("base64"));
-  return { method: "GET", path, headers, protocol };
+  return { method: "GET", path, headers };
 }
 
 /** RFC 9113 section 8.3.1: `:authority` and Host must not differ, and both must be the tunnel's. */

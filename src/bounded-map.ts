@@ -1,0 +1,36 @@
+/** Memory that a stranger cannot make grow. */
+
+/** A Map of at most `limit` entries, at least one: a new key takes the place of the oldest. */
+export class BoundedMap<K, V> extends Map<K, V> {
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    super();
+    this.#limit = limit;
+  }
+
+  override set(key: K, value: V): this {
+    if (this.size >= this.#limit && !this.has(key)) {
+      for (const oldest of this.keys()) {
+        this.delete(oldest);
+        break;
+      }
+    }
+    return super.set(key, value);
+  }
+
+  /** Makes the key the newest one, with this value. */
+  renew(key: K, value: V): void {
+    this.delete(key);
+    this.set(key, value);
+  }
+
+  /** What is remembered for the key; what `make` returns is remembered when there is nothing. */
+  getOrMake(key: K, make: () => V): V {
+    const known = this.get(key);
+    if (known !== undefined || this.has(key)) return known as V;
+    const made = make();
+    this.set(key, made);
+    return made;
+  }
+}
