@@ -1,5 +1,5 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded answers, no redirects. */
-import { errors, Pool, request as sendRequest } from "./undici.ts";
+import { connector, errors, Pool, request as sendRequest } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";
@@ -96,13 +96,7 @@ export class OperatorClient {
     const pool = new Pool(isNamed ? origin.name : "http://localhost", {
       connections: 16,
       allowH2: false,
-      connect: (_options, callback) => {
-        this.#open(origin, way).then(
-          (socket) => callback(null, socket),
-          (error: unknown) =>
-            callback(error instanceof Error ? error : new Error(String(error)), null),
-        );
-      },
+      connect: connector(() => this.#open(origin, way)),
     });
     this.#pools.set(key, pool);
     return pool;

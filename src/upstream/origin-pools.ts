@@ -7,7 +7,7 @@ import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import { ParentAnswer } from "./parent-answer.ts";
-import { type Dispatcher, Pool } from "./undici.ts";
+import { connector, type Dispatcher, Pool } from "./undici.ts";
 import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
 
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */
@@ -148,12 +148,7 @@ export class OriginPools {
       headersTimeout: responseTimeoutMs,
       bodyTimeout: streamIdleTimeoutMs,
       maxHeaderSize: maxHeaderBytes,
-      connect: (_options, callback) => {
-        open().then(
-          (socket) => callback(null, socket),
-          (error: unknown) => callback(asError(error), null),
-        );
-      },
+      connect: connector(open),
     });
     return {
       get count() {
@@ -270,10 +265,6 @@ export class OriginPools {
 /** The target of a plain request to a parent; `*` is the empty path there (RFC 9112 section 3.2.4). */
 export function absoluteTarget(destination: Destination, path: string): string {
   return `http://${destination.hostHeader}${path === "*" ? "" : path}`;
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new ProxyError("internal.fault", String(error));
 }
 
 /** RFC 7301 section 3.2: the origin's no_application_protocol alert. */

@@ -18,6 +18,11 @@ const answers: Readonly<Record<string, string>> = {
   "/folded": "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
   "/101": "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n",
   "/flood": "HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n".repeat(100),
+  "/continue": "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+  "/continue-again":
+    "HTTP/1.1 100 \r\nX: a\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" +
+    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+  "/continue-flood": "HTTP/1.1 100 Continue\r\n\r\n".repeat(100),
   "/large-head": `HTTP/1.1 200 OK\r\nX: ${"a".repeat(100_000)}\r\n\r\n`,
   "/ssh": "SSH-2.0-OpenSSH\r\n\r\n",
   "/coded": "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nxx",
@@ -83,6 +88,7 @@ describe("to a client on HTTP/1.1", () => {
     "/folded",
     "/101",
     "/flood",
+    "/continue-flood",
     "/large-head",
     "/ssh",
     "/coded",
@@ -103,6 +109,39 @@ describe("to a client on HTTP/1.1", () => {
   ])("%s: a reason phrase beyond ASCII does not hold the response", async (path, status) => {
     const client = await get(path);
     expect(await client.sees("\r\n\r\nok")).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+    client.socket.destroy();
+  });
+
+  test.each(["/continue", "/continue-again"])(
+    "%s: an interim response that nobody asked for holds nothing up",
+    async (path) => {
+      const client = await get(path);
+      const seen = await client.sees("\r\n\r\nok");
+      expect(seen).toContain("HTTP/1.1 200 OK\r\n");
+      expect(seen).not.toContain("HTTP/1.1 100");
+      expect(seen.includes("HTTP/1.1 103")).toBe(path === "/continue-again");
+      client.socket.destroy();
+      const next = await get("/ok");
+      await next.sees("\r\n\r\nok");
+      expect(origin.connections).toHaveLength(1);
+      next.socket.destroy();
+    },
+  );
+
+  test("an interim response in many segments, before the body of the request has come", async () => {
+    const host = `127.0.0.1:${origin.port}`;
+    const client = await RawClient.connect(proxy.forward);
+    client.send(`PUT http://${host}/wait HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 4\r\n\r\nab`);
+    const [upstream] = await until(() =>
+      origin.seen.endsWith("ab") ? origin.connections : undefined,
+    );
+    for (const byte of "HTTP/1.1 100 Continue\r\n\r\n") {
+      await new Promise((resolve) => upstream?.socket.write(byte, resolve));
+    }
+    client.send("cd");
+    await until(() => (origin.seen.endsWith("abcd") ? true : undefined));
+    upstream?.send(answers["/ok"] ?? "");
+    expect(await client.sees("\r\n\r\nok")).toMatch(/^HTTP\/1\.1 200 /);
     client.socket.destroy();
   });
 
@@ -218,6 +257,13 @@ describe("to a client on HTTP/2", () => {
 
   test.each(["/h2-field", "/repeated", "/h2-trailer", "/hop-trailer", "/repeated-trailer"])(
     "%s: fields that HTTP/2 forbids fail nothing",
+    async (path) => {
+      expect(await ask({ ":path": path })).toEqual({ status: 200, text: "ok" });
+    },
+  );
+
+  test.each(["/continue", "/continue-again"])(
+    "%s: an interim response that nobody asked for holds nothing up",
     async (path) => {
       expect(await ask({ ":path": path })).toEqual({ status: 200, text: "ok" });
     },

@@ -1,6 +1,6 @@
 /** One request on its way to an origin: sent, sent again where that is safe, and its answer led into a sink. */
 import type { Duplex } from "node:stream";
-import type { Dispatcher } from "../../upstream/undici.ts";
+import { type Dispatcher, isContinue } from "../../upstream/undici.ts";
 import { ProxyError } from "../../errors.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
 import { isProtocolRefusal, type OriginPools } from "../../upstream/origin-pools.ts";
@@ -93,7 +93,8 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
       if (this.#informational > maxInformational) {
         throw new ProxyError("upstream.bad-response", "too many interim responses");
       }
-      this.#options.downstream.sendInformational(status, headers);
+      // The client that expects one has it from us; others may not understand it.
+      if (!isContinue(status)) this.#options.downstream.sendInformational(status, headers);
       return;
     }
     this.#answered = true;
