@@ -270,7 +270,8 @@ function withoutNamed(raw: string[], named: ReadonlySet<string>): string[] {
   return kept;
 }
 
-function acceptsTrailers(value: string): boolean {
+/** Whether a TE field has the word "trailers" (RFC 9110 section 10.1.4). */
+export function acceptsTrailers(value: string): boolean {
   return value.split(",").some((item) => isSameName(item.trim(), "trailers"));
 }
 

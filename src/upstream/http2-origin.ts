@@ -127,6 +127,7 @@ class StreamControl implements Dispatcher.DispatchController {
   #aborted = false;
   #reason: Error | null = null;
   #paused = false;
+  readonly mayHaveTrailers = true;
   rawHeaders = null;
   rawTrailers = null;
 

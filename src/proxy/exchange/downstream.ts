@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
+import { acceptsTrailers } from "../../http/headers.ts";
 import { canReset } from "../../net/splice.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import { hasBody } from "./request-head.ts";
@@ -18,6 +19,8 @@ export interface Downstream extends Stallable {
   /** The request body, unread. */
   readonly body: Readable;
   readonly expectsContinue: boolean;
+  /** Asks for trailers, and has them only where the body is sent in chunks, without a length (RFC 9112 section 7.1). */
+  readonly wantsChunkedTrailers: boolean;
   /** True once the final response head was written. */
   readonly headSent: boolean;
   readonly bytesSent: number;
@@ -111,6 +114,12 @@ export class Http1Downstream implements Downstream {
     return this.#request.headers.expect !== undefined && this.httpVersion !== "1.0";
   }
 
+  get wantsChunkedTrailers(): boolean {
+    const { te } = this.#request.headers;
+    const hasBody = this.httpVersion === "1.1" && this.method !== "HEAD";
+    return hasBody && te !== undefined && acceptsTrailers(String(te));
+  }
+
   get headSent(): boolean {
     return this.#response.headersSent;
   }
@@ -161,13 +170,8 @@ export class Http1Downstream implements Downstream {
   }
 
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void {
-    if (
-      trailers !== undefined &&
-      trailers.length > 0 &&
-      !this.#response.hasHeader("content-length")
-    ) {
-      this.#response.addTrailers(trailers as [string, string][]);
-    }
+    // Node leaves them out of a body that is not sent in chunks.
+    if (trailers !== undefined) this.#response.addTrailers(trailers as [string, string][]);
     if (chunk === undefined) {
       this.#response.end();
     } else {

@@ -21,6 +21,7 @@ export interface Http2Head {
 /** Downstream over a stream; field names are lower-case on the wire (RFC 9113 section 8.2). */
 export class Http2Downstream implements Downstream {
   readonly httpVersion = "2.0";
+  readonly wantsChunkedTrailers = false;
   readonly method: string;
   readonly rawHeaders: readonly string[];
   readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };

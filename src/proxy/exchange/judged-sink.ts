@@ -28,6 +28,7 @@ export interface JudgedSinkOptions {
 }
 
 type Mode = "head" | "body" | "frames";
+type Trailers = readonly (readonly [string, string])[];
 
 /** The upstream is held back while more than this waits to be judged. */
 const maxPendingBytes = 65_536;
@@ -108,10 +109,10 @@ export class JudgedSink implements ResponseSink {
     }
   }
 
-  end(trailers: readonly (readonly [string, string])[]): void {
+  end(trailers: Trailers): void {
     this.#enqueue(async () => {
       if (this.#over) return;
-      if (this.#mode === "body") await this.#judgeBody();
+      if (this.#mode === "body") await this.#judgeBody(trailers);
       else if (this.#mode === "frames") {
         await this.#readFrames((await this.#decoder?.end()) ?? []);
         await this.#forwardFrames(this.#reader?.end() ?? []);
@@ -198,7 +199,7 @@ export class JudgedSink implements ResponseSink {
     this.#chunks = [];
   }
 
-  async #judgeBody(): Promise<void> {
+  async #judgeBody(trailers: Trailers): Promise<void> {
     const { pipeline, needs, context, downstream } = this.#options;
     const half = this.#half;
     if (half === undefined)
@@ -215,9 +216,11 @@ export class JudgedSink implements ResponseSink {
     }
     const body = half.body ?? Buffer.alloc(0);
     if (half.content.replaced) half.headers.delete("content-encoding");
-    half.headers.set("Content-Length", String(body.length));
+    if (trailers.length > 0 && downstream.wantsChunkedTrailers)
+      half.headers.delete("content-length");
+    else half.headers.set("Content-Length", String(body.length));
     downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
-    downstream.end(body);
+    downstream.end(body, trailers);
   }
 
   /** Until the client has read what waits for it, or has left. */

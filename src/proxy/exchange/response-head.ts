@@ -1,5 +1,5 @@
 /** Turns the head of an upstream's answer into the list that the client gets. */
-import { isHopByHop, stripHopByHop } from "../../http/headers.ts";
+import { HeaderList, isHopByHop, stripHopByHop } from "../../http/headers.ts";
 
 /** Fields as undici parsed them: lower-case names, Latin-1 values, a list where a field was repeated. */
 export type ParsedHead = Readonly<Record<string, string | string[] | undefined>>;
@@ -38,6 +38,13 @@ export function responseHeaders(status: number, fields: ParsedHead, via: string)
 export function contentLengthOf(headers: readonly string[]): number | undefined {
   const value = fieldOf(headers, "content-length");
   return value === undefined ? undefined : Number(value);
+}
+
+/** The same fields, for a body that is sent in chunks. */
+export function withoutLength(headers: string[]): string[] {
+  const list = new HeaderList(headers);
+  list.delete("content-length");
+  return [...list.raw];
 }
 
 /** The trailer fields that may be forwarded. */

@@ -4,6 +4,8 @@ import { contentLengthOf } from "./response-head.ts";
 
 /** The upstream's brake: undici's controller, or anything that can stop reading. */
 export interface FlowControl {
+  /** Trailers may follow a body of a known length, as in HTTP/2. */
+  readonly mayHaveTrailers?: boolean;
   pause(): void;
   resume(): void;
 }
@@ -29,7 +31,7 @@ export class DirectSink implements ResponseSink {
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {
-    this.#awaited = contentLengthOf(headers);
+    if (this.#control.mayHaveTrailers !== true) this.#awaited = contentLengthOf(headers);
     this.#downstream.writeHead(status, headers, reason);
     // A body that came with the head leaves in one write with it. This runs when the parser has given all it had;
     // a head that stands alone then must not wait for a body that may come much later.

@@ -6,7 +6,7 @@ import type { Permit } from "../../pipeline/pipeline.ts";
 import { isProtocolRefusal, type OriginPools } from "../../upstream/origin-pools.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import type { Downstream } from "./downstream.ts";
-import { type ParsedHead, responseHeaders, safeTrailers } from "./response-head.ts";
+import { type ParsedHead, responseHeaders, safeTrailers, withoutLength } from "./response-head.ts";
 import type { FlowControl, ResponseSink } from "./response-sink.ts";
 import { isDropped, upstreamFault } from "./upstream-fault.ts";
 
@@ -99,8 +99,11 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     }
     this.#answered = true;
     this.#options.onStatus(status);
-    this.#sink = this.#options.makeSink(controller);
-    this.#sink.start(status, headers, reason);
+    const control: FlowControl = controller;
+    this.#sink = this.#options.makeSink(control);
+    const isCounted =
+      control.mayHaveTrailers !== true || !this.#options.downstream.wantsChunkedTrailers;
+    this.#sink.start(status, isCounted ? headers : withoutLength(headers), reason);
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
