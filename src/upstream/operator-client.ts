@@ -1,5 +1,6 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded answers, no redirects. */
-import { connector, errors, Pool, request as sendRequest } from "./undici.ts";
+import { connector } from "./http1-connections.ts";
+import { errors, Pool, request as sendRequest } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";

@@ -7,7 +7,8 @@ import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import { ParentAnswer } from "./parent-answer.ts";
-import { connector, type Dispatcher, Pool } from "./undici.ts";
+import { connector } from "./http1-connections.ts";
+import { type Dispatcher, Pool } from "./undici.ts";
 import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
 
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */

@@ -37,6 +37,7 @@ const answers: Readonly<Record<string, string>> = {
   "/h2-trailer": chunkedWith("HTTP2-Settings: x"),
   "/hop-trailer": chunkedWith("Proxy-Connection: x"),
   "/repeated-trailer": chunkedWith("ETag: a\r\nETag: b"),
+  "/trailers-only": "HTTP/1.1 200 OK\r\nGrpc-Status: 12\r\nContent-Length: 0\r\n\r\n",
   "/ws":
     "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nHTTP2-Settings: x\r\nAge: 1\r\nAge: 2\r\n\r\n",
 };
@@ -58,6 +59,8 @@ describe("to a client on HTTP/1.1", () => {
     origin = await RawOrigin.listen((socket, head) => {
       if (head.includes("/cut")) {
         socket.end("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+      } else if (head.includes("/reset")) {
+        socket.write("HTTP/1.1 200 OK\r\n\r\nhalf", () => socket.resetAndDestroy());
       } else if (head.includes("/late-body")) {
         // The body comes once the client has the head.
         socket.write("HTTP/1.1 200 OK\r\nX-Name: caf\xe9\r\nContent-Length: 2\r\n\r\n", "latin1");
@@ -171,10 +174,18 @@ describe("to a client on HTTP/1.1", () => {
     client.socket.destroy();
   });
 
-  test.each(["1.1", "1.0"])("a cut answer is a reset for an HTTP/%s client", async (version) => {
-    const client = await get("/cut", version);
+  test.each([
+    ["/cut", "1.1"],
+    ["/cut", "1.0"],
+    ["/reset", "1.1"],
+    ["/reset", "1.0"],
+  ])("%s: a cut answer is a reset for an HTTP/%s client", async (path, version) => {
+    const client = await get(path, version);
     await client.ended();
-    expect(client.failure).toMatchObject({ code: "ECONNRESET" });
+    expect(client.seen).not.toContain("\r\n0\r\n");
+    // What came in one moment with the reset may be refused instead.
+    if (!client.seen.startsWith("HTTP/1.1 502 "))
+      expect(client.failure).toMatchObject({ code: "ECONNRESET" });
   });
 });
 
@@ -298,6 +309,24 @@ describe("to a client on HTTP/2", () => {
     const line = await proxy.line(({ msg, path }) => msg === "flow" && path === "/silent");
     expect(line).toMatchObject({ status: 408, code: "request.timeout" });
   });
+
+  test.each(["/ok", "/repeated-trailer", "/trailers-only"])(
+    "%s: a response that comes before the request has ended ends the request",
+    async (path) => {
+      const headers = { ":authority": authority, ":method": "POST", ":path": path };
+      const stream = session.request(headers, { endStream: false });
+      stream.on("error", () => undefined);
+      // More than the chain takes at once, so that some of it waits.
+      stream.write(Buffer.alloc(600_000));
+      stream.resume();
+      await new Promise((resolve) => stream.once("close", resolve));
+      expect(stream.rstCode).toBe(http2.constants.NGHTTP2_NO_ERROR);
+      const line = await proxy.line(
+        (line) => line.msg === "flow" && line["path"] === path && line["method"] === "POST",
+      );
+      expect(line["outcome"]).not.toBe("cancelled");
+    },
+  );
 
   test("a session that was busy once is still closed when it has been idle", async () => {
     await ask({ ":method": "POST", ":path": "/silent" }, "abc");

@@ -6,6 +6,7 @@ import { acceptsTrailers } from "../../http/headers.ts";
 import { canReset } from "../../net/splice.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import { hasBody } from "./request-head.ts";
+import { lingerMs } from "./last-answer.ts";
 import { renderDenial } from "../flow/reply.ts";
 import type { LastSeen, Stallable } from "./stall-watch.ts";
 
@@ -52,8 +53,8 @@ export interface DownstreamLimits {
   readonly readerTimeoutMs: number;
 }
 
-/** After a refusal, this much of the unread body is swallowed so that the client gets to read the answer. */
-const lingerBytes = 262_144;
+/** So much of a body that nobody wants any more is swallowed, so that the client gets to read the response. */
+const lingerBytes = 16_777_216;
 /** HTAB, SP, VCHAR and obs-text: what Node writes as a reason phrase. */
 const writableReason = /^[\t\x20-\x7e\x80-\xff]+$/;
 
@@ -170,6 +171,7 @@ export class Http1Downstream implements Downstream {
   }
 
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void {
+    if (this.#isUnread) this.#linger();
     // Node leaves them out of a body that is not sent in chunks.
     if (trailers !== undefined) this.#response.addTrailers(trailers as [string, string][]);
     if (chunk === undefined) {
@@ -185,13 +187,9 @@ export class Http1Downstream implements Downstream {
       this.destroy();
       return;
     }
-    const unread = this.hasBody && !this.#request.complete;
     const headers = Object.entries(reply.headers).flat();
     headers.push("Content-Length", String(reply.body.length));
-    if (unread) {
-      if (!("Connection" in reply.headers)) headers.push("Connection", "close");
-      this.#linger();
-    }
+    if (this.#isUnread && !("Connection" in reply.headers)) headers.push("Connection", "close");
     this.#response.writeHead(reply.status, headers);
     this.end(this.method === "HEAD" ? undefined : reply.body);
   }
@@ -243,14 +241,36 @@ export class Http1Downstream implements Downstream {
     this.#request.destroy(new Error("request body timed out"));
   }
 
-  /** Closing with unread bytes makes the kernel reset the connection and the client lose the answer. */
+  get #isUnread(): boolean {
+    return this.hasBody && !this.#request.complete;
+  }
+
+  /** Closing with unread bytes makes the kernel reset the connection and the client lose the response. */
   #linger(): void {
+    const request = this.#request;
+    const socket = this.#socket;
+    // Whoever read the body has no use for it, and would hold it back.
+    request.removeAllListeners("data");
     let swallowed = 0;
-    this.#request.on("data", (chunk: Buffer) => {
+    request.on("data", (chunk: Buffer) => {
       swallowed += chunk.length;
-      if (swallowed > lingerBytes) this.#request.destroy();
+      if (swallowed > lingerBytes) socket.destroy();
     });
-    this.#request.resume();
+    request.resume();
+    const timer = setTimeout(() => socket.destroy(), lingerMs);
+    timer.unref();
+    // What Node calls when the last response of a connection has left; it would not wait for the body.
+    const destroySoon = socket.destroySoon.bind(socket);
+    let isLast = false;
+    socket.destroySoon = () => {
+      isLast = true;
+      socket.end();
+    };
+    request.once("close", () => {
+      clearTimeout(timer);
+      socket.destroySoon = destroySoon;
+      if (isLast) socket.destroySoon();
+    });
   }
 }
 

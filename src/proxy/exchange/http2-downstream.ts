@@ -76,6 +76,7 @@ export class Http2Downstream implements Downstream {
     const fields = { ...regular, ":status": status };
     if (regular["grpc-status"] !== undefined) {
       // Trailers-Only: a gRPC client takes the status from a head only when that head ends the stream.
+      this.#stream.once("finish", () => this.#endRequest());
       this.#stream.respond(fields, { endStream: true });
       return;
     }
@@ -110,18 +111,16 @@ export class Http2Downstream implements Downstream {
       return;
     }
     if (!this.#open()) return;
-    const unread = this.hasBody && !this.#stream.readableEnded;
     const headers = Object.entries(reply.headers).flatMap(([name, value]) =>
       name.toLowerCase() === "connection" ? [] : [name, value],
     );
+    this.#stream.once("finish", () => this.#endRequest());
     this.#stream.respond({
       ...fieldsOf(headers),
       "content-length": reply.body.length,
       ":status": reply.status,
     });
     this.end(this.method === "HEAD" ? undefined : reply.body);
-    // RFC 9113 section 8.1: NO_ERROR tells the client to stop sending and to keep the answer.
-    if (unread) this.#stream.once("finish", () => this.#stream.close(constants.NGHTTP2_NO_ERROR));
   }
 
   destroy(): void {
@@ -173,6 +172,16 @@ export class Http2Downstream implements Downstream {
     return !this.#stream.destroyed && !this.#stream.closed && !this.#stream.headersSent;
   }
 
+  /** RFC 9113 section 8.1: NO_ERROR tells the client to stop sending and to keep the response. */
+  #endRequest(): void {
+    const stream = this.#stream;
+    if (!this.hasBody || stream.readableEnded) return;
+    stream.close(constants.NGHTTP2_NO_ERROR);
+    // What has come is let go: a stream whose body waits to be read is never closed.
+    stream.removeAllListeners("data");
+    stream.resume();
+  }
+
   #sendTrailers(): void {
     if (this.#stream.destroyed) return;
     const trailers: Record<string, string | string[]> = {};
@@ -180,6 +189,7 @@ export class Http2Downstream implements Downstream {
     try {
       // An empty list ends the stream as well.
       this.#stream.sendTrailers(trailers);
+      this.#endRequest();
     } catch {
       // This runs in an event of the stream, where nobody catches what a hostile origin's field name throws.
       this.destroy();

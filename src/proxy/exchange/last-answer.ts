@@ -5,7 +5,7 @@ import type { Denial } from "../../pipeline/decision.ts";
 import { rawReply, renderDenial } from "../flow/reply.ts";
 
 /** How long a client may take to read a last answer and to close. */
-const lingerMs = 1_000;
+export const lingerMs = 2_000;
 
 /** Answers with a refusal and closes, also when the client would rather stay. */
 export function answerLast(socket: Duplex, denial: Denial): void {

@@ -43,6 +43,7 @@ export class RequestBody implements AsyncIterable<Buffer> {
 
   /** Nobody reads any more: whoever waits for a chunk is let go. */
   close(): void {
+    this.#waiting.length = 0;
     this.#finish(new Error("the exchange is over"));
   }
 

@@ -1,6 +1,7 @@
 /** One request on its way to an origin: sent, sent again where that is safe, and its answer led into a sink. */
 import type { Duplex } from "node:stream";
-import { type Dispatcher, isContinue } from "../../upstream/undici.ts";
+import type { Dispatcher } from "../../upstream/undici.ts";
+import { isContinue } from "../../upstream/http1-connections.ts";
 import { ProxyError } from "../../errors.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
 import { isProtocolRefusal, type OriginPools } from "../../upstream/origin-pools.ts";
