@@ -95,3 +95,8 @@ export function statusOfCode(code: string): number {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** An unknown thrown value as an Error. */
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new ProxyError("internal.fault", String(error));
+}

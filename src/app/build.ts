@@ -192,6 +192,7 @@ function originPools(
   return new OriginPools({
     upstream,
     trust,
+    connectTimeoutMs: durationMs(limits.connect_timeout),
     responseTimeoutMs: durationMs(limits.response_timeout),
     streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
     maxHeaderBytes: sizeBytes(limits.max_header_bytes),

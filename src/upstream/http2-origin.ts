@@ -4,37 +4,43 @@
  * Not undici's: it drops what is still buffered of a body when the trailers arrive, so that a slow reader of a gRPC
  * answer loses its end without an error (docs/adr/0011).
  */
-import http2, { type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
-import { Readable } from "node:stream";
 import { TLSSocket } from "node:tls";
 import type { Dispatcher } from "./undici.ts";
-import { ProxyError } from "../errors.ts";
+import { asError, ProxyError } from "../errors.ts";
+import { type Http2SessionOptions, OriginSession } from "./http2-session.ts";
+import { fieldsOf, isWhole, StreamControl, StreamRelay } from "./http2-stream.ts";
 import type { OutgoingRequest } from "./upstream.ts";
 
 /** Limits of the sessions with one origin. Milliseconds; 0 means none. */
-export interface Http2OriginOptions {
-  readonly authority: string;
+export interface Http2OriginOptions extends Http2SessionOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
-  readonly idleTimeoutMs: number;
   /** Opens a verified connection on which h2 was negotiated. */
   open(): Promise<Socket>;
 }
 
-/** Streams per session before another connection is opened. */
-const maxStreams = 100;
+/** Requests that may wait for a place on a session. */
+const maxWaiting = 1_000;
 
-interface Session {
-  readonly session: ClientHttp2Session;
-  streams: number;
+/** One request on its way to a stream. */
+interface Sending {
+  readonly request: OutgoingRequest;
+  readonly handler: Dispatcher.DispatchHandler;
+  readonly control: StreamControl;
+  /** The session that did not process it the first time. */
+  readonly refusedBy?: OriginSession;
+  timer?: NodeJS.Timeout;
 }
 
 /** The sessions with one origin; each request is a stream of its own. */
 export class Http2Origin {
   readonly #options: Http2OriginOptions;
-  readonly #sessions = new Set<Session>();
-  #opening: Promise<Session> | undefined;
+  readonly #sessions = new Set<OriginSession>();
+  /** In the order in which they came. */
+  readonly #waiting = new Set<Sending>();
+  #isOpening = false;
+  #isDestroyed = false;
 
   constructor(options: Http2OriginOptions) {
     this.#options = options;
@@ -46,7 +52,9 @@ export class Http2Origin {
 
   /** Speaks undici's handler interface, so that an exchange does not know the difference. */
   dispatch(request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
-    void this.#send(request, handler);
+    const control = new StreamControl();
+    handler.onRequestStart?.(control, undefined);
+    this.#send({ request, handler, control });
   }
 
   /** Lets running streams finish. */
@@ -55,48 +63,99 @@ export class Http2Origin {
   }
 
   destroy(): void {
+    this.#isDestroyed = true;
+    const gone = new ProxyError("upstream.reset", `${this.#options.authority} is let go`);
+    for (const sending of this.#waiting) this.#fail(sending, gone);
     for (const { session } of this.#sessions) session.destroy();
   }
 
-  async #send(request: OutgoingRequest, handler: Dispatcher.DispatchHandler): Promise<void> {
-    const control = new StreamControl();
-    handler.onRequestStart?.(control, undefined);
-    let lent: Session;
-    try {
-      lent = await this.#lend();
-    } catch (error) {
-      handler.onResponseError?.(control, asError(error));
-      return;
-    }
+  #send(sending: Sending): void {
+    const { authority, responseTimeoutMs } = this.#options;
+    const { control } = sending;
     if (control.aborted) {
-      handler.onResponseError?.(control, asError(control.reason));
+      this.#fail(sending, asError(control.reason));
       return;
     }
-    lent.streams += 1;
-    const stream = lent.session.request(fieldsOf(request, this.#options.authority), {
-      endStream: request.body === null,
-    });
-    stream.once("close", () => {
-      lent.streams -= 1;
-    });
-    control.attach(stream);
-    new StreamRelay(stream, control, handler, this.#options).start(request.body);
-  }
-
-  async #lend(): Promise<Session> {
-    for (const known of this.#sessions) {
-      const { session } = known;
-      if (known.streams < maxStreams && !session.closed && !session.destroyed) return known;
+    if (this.#waiting.size >= maxWaiting) {
+      const message = `${maxWaiting} requests wait for a stream to ${authority} already`;
+      const headers = { "Retry-After": "1" };
+      this.#fail(sending, new ProxyError("proxy.overloaded", message, { headers }));
+      return;
     }
-    // One handshake at a time: the streams that wait for it share its connection.
-    this.#opening ??= this.#openSession().finally(() => {
-      this.#opening = undefined;
-    });
-    return this.#opening;
+    if (responseTimeoutMs > 0) {
+      const message = `${authority} took no further request in time (limits.response_timeout)`;
+      sending.timer = setTimeout(
+        () => this.#fail(sending, new ProxyError("upstream.timeout", message)),
+        responseTimeoutMs,
+      );
+    }
+    control.onAbort = (reason) => this.#fail(sending, reason);
+    this.#waiting.add(sending);
+    this.#serve();
+    this.#openAnother();
   }
 
-  async #openSession(): Promise<Session> {
-    const { authority, idleTimeoutMs } = this.#options;
+  #fail(sending: Sending, error: Error): void {
+    clearTimeout(sending.timer);
+    this.#waiting.delete(sending);
+    sending.handler.onResponseError?.(sending.control, error);
+  }
+
+  /** Gives the places that there are to those who wait. */
+  #serve(): void {
+    for (const sending of this.#waiting) {
+      const free = [...this.#sessions].filter(({ hasRoom }) => hasRoom);
+      if (free.length === 0) return;
+      const lent = free.find((session) => session !== sending.refusedBy);
+      if (lent !== undefined) this.#start(sending, lent);
+    }
+  }
+
+  #start(sending: Sending, lent: OriginSession): void {
+    const { request, handler, control, refusedBy } = sending;
+    const { body } = request;
+    clearTimeout(sending.timer);
+    this.#waiting.delete(sending);
+    const stream = lent.request(fieldsOf(request, this.#options.authority), body === null);
+    control.attach(stream);
+    const resend = (): boolean => {
+      if (refusedBy !== undefined || !lent.didNotProcess(stream) || !isWhole(body)) return false;
+      this.#send({ request, handler, control, refusedBy: lent });
+      return true;
+    };
+    new StreamRelay(stream, control, handler, { ...this.#options, resend }).start(body);
+  }
+
+  /** One handshake at a time: the streams that wait for it share its connection. */
+  #openAnother(): void {
+    if (this.#isOpening || this.#waiting.size === 0) return;
+    if ([...this.#sessions].some(({ isShut }) => isShut)) return;
+    this.#isOpening = true;
+    this.#open().then(
+      () => {
+        this.#isOpening = false;
+        this.#serve();
+        this.#openAnother();
+      },
+      (error: unknown) => {
+        this.#isOpening = false;
+        this.#giveUp(asError(error));
+      },
+    );
+  }
+
+  /** No further session is to be had. Who can still hope for a place on one that is there goes on waiting. */
+  #giveUp(error: Error): void {
+    for (const sending of this.#waiting) {
+      const isHopeless = [...this.#sessions].every(
+        (session) => !session.isOpen || session === sending.refusedBy,
+      );
+      if (isHopeless) this.#fail(sending, error);
+    }
+  }
+
+  async #open(): Promise<void> {
+    const { authority } = this.#options;
     const socket = await this.#options.open();
     if (!(socket instanceof TLSSocket) || socket.alpnProtocol !== "h2") {
       socket.destroy();
@@ -105,201 +164,18 @@ export class Http2Origin {
         `${authority} does not speak HTTP/2, which this request needs`,
       );
     }
-    const session = http2.connect(`https://${authority}`, {
-      createConnection: () => socket,
-      settings: { enablePush: false, initialWindowSize: 1_048_576 },
-    });
-    const opened: Session = { session, streams: 0 };
-    this.#sessions.add(opened);
-    session.on("error", () => session.destroy());
-    session.once("close", () => this.#sessions.delete(opened));
-    session.once("goaway", () => session.close());
-    session.setTimeout(idleTimeoutMs, () => {
-      if (opened.streams === 0) session.close();
-    });
-    return opened;
-  }
-}
-
-/** undici's controller over one stream. */
-class StreamControl implements Dispatcher.DispatchController {
-  #stream: ClientHttp2Stream | undefined;
-  #aborted = false;
-  #reason: Error | null = null;
-  #paused = false;
-  readonly mayHaveTrailers = true;
-  rawHeaders = null;
-  rawTrailers = null;
-
-  get aborted(): boolean {
-    return this.#aborted;
-  }
-
-  get paused(): boolean {
-    return this.#paused;
-  }
-
-  get reason(): Error | null {
-    return this.#reason;
-  }
-
-  attach(stream: ClientHttp2Stream): void {
-    this.#stream = stream;
-  }
-
-  pause(): void {
-    this.#paused = true;
-    this.#stream?.pause();
-  }
-
-  resume(): void {
-    this.#paused = false;
-    this.#stream?.resume();
-  }
-
-  abort(reason: Error): void {
-    if (this.#aborted) return;
-    this.#aborted = true;
-    this.#reason = reason;
-    this.#stream?.close(http2.constants.NGHTTP2_CANCEL);
-  }
-}
-
-/** Tells a handler what happens on one stream, in order, and exactly one end. */
-class StreamRelay {
-  readonly #stream: ClientHttp2Stream;
-  readonly #control: StreamControl;
-  readonly #handler: Dispatcher.DispatchHandler;
-  readonly #options: Http2OriginOptions;
-  #trailers: Record<string, string | string[]> = {};
-  #answered = false;
-  #over = false;
-
-  constructor(
-    stream: ClientHttp2Stream,
-    control: StreamControl,
-    handler: Dispatcher.DispatchHandler,
-    options: Http2OriginOptions,
-  ) {
-    this.#stream = stream;
-    this.#control = control;
-    this.#handler = handler;
-    this.#options = options;
-  }
-
-  start(body: OutgoingRequest["body"]): void {
-    const stream = this.#stream;
-    const { responseTimeoutMs, authority } = this.#options;
-    stream.setTimeout(responseTimeoutMs, () => {
-      // A reader that we hold back is not an origin that stopped.
-      if (this.#control.paused) return;
-      const what = this.#answered ? "stopped sending its answer" : "did not answer in time";
-      this.#fail(new ProxyError("upstream.timeout", `${authority} ${what}`));
-    });
-    stream.on("headers", (fields) => this.#head(fields));
-    stream.on("response", (fields) => {
-      this.#answered = true;
-      stream.setTimeout(this.#options.streamIdleTimeoutMs);
-      this.#head(fields);
-      this.#read();
-    });
-    stream.on("trailers", (fields) => {
-      this.#trailers = regularFields(fields);
-    });
-    stream.on("error", (error) => this.#fail(error));
-    stream.on("close", () => {
-      const message = `${authority} closed the stream before its answer was whole`;
-      this.#fail(new ProxyError("upstream.reset", message));
-    });
-    if (body !== null) this.#send(body);
-  }
-
-  /**
-   * Begins once the head is known: Node emits `response` a tick after it parsed it, and `data` of the same segment at
-   * once where somebody listens. Until then the stream's window bounds what waits.
-   */
-  #read(): void {
-    this.#stream.on("data", (chunk: Buffer) =>
-      this.#guarded(() => this.#handler.onResponseData?.(this.#control, chunk)),
-    );
-    this.#stream.on("end", () => this.#end());
-    // Whoever was told the head may have asked to wait.
-    if (this.#control.paused) this.#stream.pause();
-  }
-
-  #send(body: Buffer | AsyncIterable<Buffer>): void {
-    if (Buffer.isBuffer(body)) {
-      this.#stream.end(body);
+    const opened = await OriginSession.open(socket, this.#options);
+    if (this.#isDestroyed) {
+      opened.session.destroy();
       return;
     }
-    const source = Readable.from(body, { objectMode: false });
-    source.on("error", () => this.#stream.close(http2.constants.NGHTTP2_CANCEL));
-    this.#stream.once("close", () => source.destroy());
-    source.pipe(this.#stream);
+    this.#sessions.add(opened);
+    opened.onRoom = () => this.#serve();
+    opened.session.once("close", () => {
+      this.#sessions.delete(opened);
+      // One that took nothing is no reason to open the next: that would go on for ever.
+      if (opened.isUsed) this.#openAnother();
+      else this.#giveUp(new ProxyError("upstream.reset", `${authority} took no request`));
+    });
   }
-
-  #head(fields: http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader): void {
-    const status = fields[":status"] ?? 0;
-    this.#guarded(() =>
-      this.#handler.onResponseStart?.(this.#control, status, regularFields(fields)),
-    );
-  }
-
-  #end(): void {
-    if (this.#over) return;
-    // A body that was cut ends as well; the code of the reset tells the difference.
-    const { rstCode } = this.#stream;
-    if (rstCode !== undefined && rstCode !== http2.constants.NGHTTP2_NO_ERROR) return;
-    this.#over = true;
-    this.#handler.onResponseEnd?.(this.#control, this.#trailers);
-  }
-
-  #guarded(tell: () => void): void {
-    if (this.#over || this.#control.aborted) return;
-    try {
-      tell();
-    } catch (error) {
-      this.#fail(asError(error));
-    }
-  }
-
-  #fail(error: Error): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#stream.close(http2.constants.NGHTTP2_CANCEL);
-    this.#handler.onResponseError?.(this.#control, this.#control.reason ?? error);
-  }
-}
-
-function fieldsOf(request: OutgoingRequest, authority: string): http2.OutgoingHttpHeaders {
-  const fields: Record<string, string | string[]> = {};
-  let host = authority;
-  for (let i = 0; i + 1 < request.headers.length; i += 2) {
-    const name = (request.headers[i] ?? "").toLowerCase();
-    const value = request.headers[i + 1] ?? "";
-    if (name === "host") host = value;
-    else {
-      const known = fields[name];
-      fields[name] = known === undefined ? value : [known, value].flat();
-    }
-  }
-  return {
-    ...fields,
-    ":method": request.method,
-    ":scheme": "https",
-    ":authority": host,
-    ":path": request.path,
-  };
-}
-
-function regularFields(fields: http2.IncomingHttpHeaders): Record<string, string | string[]> {
-  const regular: Record<string, string | string[]> = {};
-  for (const [name, value] of Object.entries(fields)) {
-    if (value !== undefined && !name.startsWith(":")) regular[name] = value;
-  }
-  return regular;
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new ProxyError("upstream.reset", String(error));
 }

@@ -1,6 +1,6 @@
 /** Keep-alive connections to origins: one undici pool per destination, dialled through the Upstream only. */
 import type { Socket } from "node:net";
-import { ProxyError } from "../errors.ts";
+import { asError, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
@@ -15,6 +15,7 @@ import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
 export interface OriginPoolsOptions {
   readonly upstream: Upstream;
   readonly trust: OriginTrust;
+  readonly connectTimeoutMs: number;
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
   readonly maxHeaderBytes: number;
@@ -176,9 +177,10 @@ export class OriginPools {
   }
 
   #http2Connections(destination: Destination, open: () => Promise<Socket>): Connections {
-    const { responseTimeoutMs, streamIdleTimeoutMs } = this.#options;
+    const { connectTimeoutMs, responseTimeoutMs, streamIdleTimeoutMs } = this.#options;
     const origin = new Http2Origin({
       authority: destination.authority,
+      connectTimeoutMs,
       responseTimeoutMs,
       streamIdleTimeoutMs,
       idleTimeoutMs: keepAliveMaxTimeoutMs,

@@ -241,9 +241,19 @@ export interface OutgoingRequest {
   readonly method: string;
   readonly path: string;
   readonly headers: string[];
-  readonly body: Buffer | AsyncIterable<Buffer> | null;
+  readonly body: Buffer | StreamedBody | null;
   /** Protocol of an `Upgrade`, e.g. `websocket`. */
   readonly upgrade?: string;
   /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
   readonly needsHttp2: boolean;
+}
+
+/** A request body that is sent as it comes. */
+export interface StreamedBody extends AsyncIterable<Buffer> {
+  /** True while an iteration that begins now would give every byte; it takes the place of an earlier one. */
+  readonly isWhole: boolean;
+  /** Keeps what is given from now on, within a bound, so that it can be given again. */
+  keep(): void;
+  /** Drops what was kept: nothing is going to be sent again. */
+  forget(): void;
 }

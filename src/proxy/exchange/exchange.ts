@@ -220,6 +220,7 @@ class Exchange {
       request: this.#request,
       context: this.#context,
       pseudonym: this.#services.pseudonym,
+      budget: this.#services.budget,
       buffered,
       // Bodies that are to be inspected must come uncompressed (contract 3.2).
       isAnswerRead: needs?.responseBody === true || needs?.frames === true,

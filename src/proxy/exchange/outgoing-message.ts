@@ -1,4 +1,5 @@
 /** What goes on the wire for a permitted request: the context's fields and body, and our own Via. */
+import type { BodyBudget } from "../../http/body.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
@@ -11,6 +12,8 @@ export interface OutgoingParts {
   readonly context: RequestContext;
   /** The name of this proxy in Via fields. */
   readonly pseudonym: string;
+  /** Bytes of bodies that the process may hold. */
+  readonly budget: BodyBudget;
   /** The body, where it was read for the chain. */
   readonly buffered: Buffer | undefined;
   /** Whether the chain reads the answer's body, which then has to come in the clear. */
@@ -22,7 +25,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly outgoing: OutgoingRequest;
   readonly streamed: RequestBody | undefined;
 } {
-  const { request, context, pseudonym, buffered, isAnswerRead } = parts;
+  const { request, context, pseudonym, budget, buffered, isAnswerRead } = parts;
   const { downstream, basePath = "", upgrade } = request;
   const { headers, content, path } = context;
   if (content.replaced) headers.delete("content-encoding");
@@ -31,7 +34,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   if (isAnswerRead) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
   if (isStreamed && downstream.expectsContinue) downstream.sendContinue();
-  const streamed = isStreamed ? new RequestBody(downstream.body) : undefined;
+  const streamed = isStreamed ? new RequestBody(downstream.body, budget) : undefined;
   return {
     outgoing: {
       method: downstream.method,

@@ -1,8 +1,13 @@
 /** The client's request body on its way upstream. */
 import type { Readable } from "node:stream";
+import type { BodyBudget } from "../../http/body.ts";
+import type { StreamedBody } from "../../upstream/upstream.ts";
+import { HeldBytes } from "./held-bytes.ts";
 
 /** Chunks that may wait for the upstream before the client is made to wait. */
 const maxWaiting = 2;
+/** Bytes of a body that are kept for the case that the origin does not process it. */
+const maxKeptBytes = 65_536;
 
 /**
  * Forwards a client's body and counts it.
@@ -11,16 +16,23 @@ const maxWaiting = 2;
  * the upstream fails, and that would take the connection, and with it our answer. An iterable costs a promise a chunk;
  * a second Readable cost twice as much as the whole exchange.
  */
-export class RequestBody implements AsyncIterable<Buffer> {
+export class RequestBody implements StreamedBody {
   readonly #source: Readable;
   readonly #waiting: Buffer[] = [];
+  readonly #held: HeldBytes;
+  /** What was given so far, while it is kept. */
+  #kept: Buffer[] | undefined;
+  #isBegun = false;
+  /** Counts iterations: an earlier one gives nothing any more. */
+  #turn = 0;
   #bytes = 0;
   #ended = false;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(source: Readable) {
+  constructor(source: Readable, budget: BodyBudget) {
     this.#source = source;
+    this.#held = new HeldBytes(budget);
     source.on("data", (chunk: Buffer) => {
       this.#bytes += chunk.length;
       this.#waiting.push(chunk);
@@ -41,17 +53,36 @@ export class RequestBody implements AsyncIterable<Buffer> {
     return this.#bytes;
   }
 
+  get isWhole(): boolean {
+    return !this.#isBegun || this.#kept !== undefined;
+  }
+
+  keep(): void {
+    if (!this.#isBegun) this.#kept = [];
+  }
+
+  forget(): void {
+    this.#kept = undefined;
+    this.#held.shrinkTo(0);
+  }
+
   /** Nobody reads any more: whoever waits for a chunk is let go. */
   close(): void {
     this.#waiting.length = 0;
+    this.forget();
+    this.#held.close();
     this.#finish(new Error("the exchange is over"));
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
-    for (;;) {
+    this.#turn += 1;
+    const turn = this.#turn;
+    yield* this.#kept?.slice() ?? [];
+    while (turn === this.#turn) {
       const chunk = this.#waiting.shift();
       if (chunk !== undefined) {
         if (this.#waiting.length === 0 && !this.#ended) this.#source.resume();
+        this.#given(chunk);
         yield chunk;
       } else if (this.#error !== undefined) {
         throw this.#error;
@@ -63,6 +94,14 @@ export class RequestBody implements AsyncIterable<Buffer> {
         });
       }
     }
+  }
+
+  #given(chunk: Buffer): void {
+    this.#isBegun = true;
+    if (this.#kept === undefined) return;
+    const isSmall = this.#held.bytes + chunk.length <= maxKeptBytes;
+    if (isSmall && this.#held.take(chunk.length)) this.#kept.push(chunk);
+    else this.forget();
   }
 
   #finish(error: Error | undefined): void {

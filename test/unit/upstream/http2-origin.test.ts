@@ -1,12 +1,29 @@
-/** Every byte of an HTTP/2 origin's response arrives, however its frames share segments. */
-import type { AddressInfo } from "node:net";
+/** HTTP/2 to an origin: every byte of a response, streams that were not processed, and the origin's own limit. */
 import tls from "node:tls";
-import { expect, onTestFinished, test } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { ProxyError } from "../../../src/errors.ts";
 import { Http2Origin } from "../../../src/upstream/http2-origin.ts";
-import { TestAuthority } from "../../support/certs.ts";
-import { block, flag, frame, frameType, preface } from "../../support/http2-frames.ts";
+import type { Dispatcher } from "../../../src/upstream/undici.ts";
+import type { OutgoingRequest, StreamedBody } from "../../../src/upstream/upstream.ts";
+import { type ServerCertificate, TestAuthority } from "../../support/certs.ts";
+import { block, flag, frame, frameType } from "../../support/http2-frames.ts";
+import {
+  endsRequest,
+  type ScriptedOrigin,
+  type Script,
+  scriptedHttp2,
+} from "../../support/scripted-http2.ts";
 
 const bodyBytes = 777;
+const refusedStream = 7;
+
+let ca: TestAuthority;
+let certificate: ServerCertificate;
+
+beforeAll(async () => {
+  ca = await TestAuthority.create();
+  certificate = await ca.server(["origin.test"]);
+});
 
 /** HEADERS, DATA and trailers in one write, and so in one segment. */
 function response(stream: number): Buffer {
@@ -26,110 +43,309 @@ function response(stream: number): Buffer {
   ]);
 }
 
-/** Calls back with each frame's type, flags and stream as its last byte comes. */
-function onFrames(heard: (type: number, flags: number, stream: number) => void) {
-  let bytes = Buffer.alloc(0);
-  let isGreeted = false;
-  return (chunk: Buffer): void => {
-    bytes = Buffer.concat([bytes, chunk]);
-    if (!isGreeted && bytes.length >= preface.length) {
-      isGreeted = true;
-      bytes = bytes.subarray(preface.length);
-    }
-    if (!isGreeted) return;
-    while (bytes.length >= 9 && bytes.length >= 9 + bytes.readUIntBE(0, 3)) {
-      heard(bytes.readUInt8(3), bytes.readUInt8(4), bytes.readUInt32BE(5));
-      bytes = bytes.subarray(9 + bytes.readUIntBE(0, 3));
-    }
-  };
+interface Bench {
+  readonly client: Http2Origin;
+  readonly origin: ScriptedOrigin;
 }
 
-async function origin(): Promise<Http2Origin> {
-  const ca = await TestAuthority.create();
-  const server = tls.createServer(
-    { ...(await ca.server(["origin.test"])), ALPNProtocols: ["h2"] },
-    (socket) => {
-      socket.on("error", () => undefined);
-      socket.write(frame(frameType.settings, 0, 0));
-      socket.on(
-        "data",
-        onFrames((type, flags, stream) => {
-          const isWhole = (flags & flag.endStream) !== 0;
-          if (type === frameType.settings && (flags & flag.ack) === 0) {
-            socket.write(frame(frameType.settings, flag.ack, 0));
-          } else if (isWhole && (type === frameType.headers || type === frameType.data)) {
-            socket.write(response(stream));
-          }
-        }),
-      );
-    },
-  );
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
+async function bench(script: Script, responseTimeoutMs = 10_000): Promise<Bench> {
+  const origin = await scriptedHttp2(certificate, script);
+  const { port } = origin;
   const client = new Http2Origin({
     authority: `origin.test:${port}`,
-    responseTimeoutMs: 10_000,
+    connectTimeoutMs: 10_000,
+    responseTimeoutMs,
     streamIdleTimeoutMs: 10_000,
     idleTimeoutMs: 10_000,
     open: () =>
       new Promise((resolve, reject) => {
-        const socket = tls.connect(
-          {
-            host: "127.0.0.1",
-            port,
-            servername: "origin.test",
-            ca: ca.caPem,
-            ALPNProtocols: ["h2"],
-          },
-          () => resolve(socket),
-        );
+        const host = { host: "127.0.0.1", port, servername: "origin.test" };
+        const socket = tls.connect({ ...host, ca: ca.caPem, ALPNProtocols: ["h2"] }, () => {
+          socket.off("error", reject).on("error", () => undefined);
+          resolve(socket);
+        });
         socket.once("error", reject);
       }),
   });
   onTestFinished(() => {
     client.destroy();
-    server.close();
+    origin.close();
   });
-  return client;
+  return { client, origin };
 }
 
 /** What one request came to. */
 interface Outcome {
   readonly order: string;
   readonly bytes: number;
-  readonly status: unknown;
+  readonly trailer: unknown;
+  readonly status: number;
 }
 
-function ask(client: Http2Origin, body: Buffer | null): Promise<Outcome> {
+/** Sends a request; `started` hears of its control first. */
+function ask(
+  client: Http2Origin,
+  body: OutgoingRequest["body"],
+  started?: (control: Dispatcher.DispatchController) => void,
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     let order = "";
     let bytes = 0;
+    let status = 0;
     client.dispatch(
       { method: body === null ? "GET" : "POST", path: "/", headers: [], body, needsHttp2: true },
       {
-        onResponseStart: () => {
+        onRequestStart: (control) => started?.(control),
+        onResponseStart: (_control, code) => {
           order += "h";
+          status = code;
         },
         onResponseData: (_control, chunk) => {
           order += "d";
           bytes += chunk.length;
         },
         onResponseEnd: (_control, trailers) =>
-          resolve({ order: order.replace(/d+/, "d"), bytes, status: trailers["grpc-status"] }),
+          resolve({
+            order: order.replace(/d+/, "d"),
+            bytes,
+            trailer: trailers["grpc-status"],
+            status,
+          }),
         onResponseError: (_control, error) => reject(error),
       },
     );
   });
 }
 
+/** A streamed body that gives these chunks, and all of them again if it `canRepeat`. */
+function streamed(chunks: readonly string[], canRepeat: boolean): StreamedBody {
+  let given = 0;
+  let isKept = false;
+  return {
+    get isWhole() {
+      return given === 0 || (canRepeat && isKept);
+    },
+    keep: () => {
+      isKept = true;
+    },
+    forget: () => {
+      isKept = false;
+    },
+    async *[Symbol.asyncIterator]() {
+      for (const chunk of chunks) {
+        given += 1;
+        yield await Promise.resolve(Buffer.from(chunk));
+      }
+    },
+  };
+}
+
+const codeOf = (error: unknown): unknown => (error instanceof ProxyError ? error.code : error);
+
 test.each([
   ["a GET", null],
   ["a POST", Buffer.from("x")],
 ])("%s: head first, then every byte, then trailers; a hundred at once", async (_name, body) => {
-  const client = await origin();
+  const { client } = await bench((connection) => {
+    connection.settings();
+    return (next) => {
+      if (endsRequest(next)) connection.socket.write(response(next.stream));
+    };
+  });
   for (let round = 0; round < 20; round += 1) {
     const outcomes = await Promise.all(Array.from({ length: 100 }, () => ask(client, body)));
-    const whole = { order: "hd", bytes: bodyBytes, status: "0" };
+    const whole = { order: "hd", bytes: bodyBytes, trailer: "0", status: 200 };
     expect(outcomes).toEqual(Array.from({ length: 100 }, () => whole));
   }
+});
+
+/** Bodies of requests by stream and connection, as the origin read them. */
+class Reader {
+  readonly #bodies = new Map<string, string>();
+
+  read(connection: number, stream: number, payload: Buffer): void {
+    const key = `${connection}/${stream}`;
+    this.#bodies.set(key, (this.#bodies.get(key) ?? "") + payload.toString());
+  }
+
+  of(connection: number, stream: number): string | undefined {
+    return this.#bodies.get(`${connection}/${stream}`);
+  }
+}
+
+describe("a stream that the origin did not process", () => {
+  const bodies: readonly [name: string, body: () => OutgoingRequest["body"], sent: string][] = [
+    ["no body", () => null, ""],
+    ["a body in memory", () => Buffer.from("whole"), "whole"],
+    ["a streamed body that was kept", () => streamed(["wh", "ole"], true), "whole"],
+  ];
+
+  test.each(bodies)("is sent again when it was refused: %s", async (_name, body, sent) => {
+    const reader = new Reader();
+    const { client, origin } = await bench((connection) => {
+      connection.settings();
+      return (next) => {
+        if (next.type === frameType.data) reader.read(connection.index, next.stream, next.payload);
+        if (!endsRequest(next)) return;
+        if (connection.index === 0) connection.reset(next.stream, refusedStream);
+        else connection.respond(next.stream, "201");
+      };
+    });
+    await expect(ask(client, body())).resolves.toMatchObject({ status: 201 });
+    expect(origin.connections).toHaveLength(2);
+    expect(reader.of(1, 1) ?? "").toBe(sent);
+  });
+
+  test.each([
+    ["a clean GOAWAY", 0],
+    ["ENHANCE_YOUR_CALM", 11],
+  ])("is sent again after %s, and the ones below are not", async (_name, code) => {
+    const seen: number[] = [];
+    const { client } = await bench((connection) => {
+      connection.settings();
+      return (next) => {
+        if (!endsRequest(next)) return;
+        if (connection.index > 0) {
+          connection.respond(next.stream, "201");
+          return;
+        }
+        seen.push(next.stream);
+        if (seen.length < 10) return;
+        for (const stream of seen) if (stream <= 7) connection.respond(stream);
+        connection.goaway(7, code);
+      };
+    });
+    const outcomes = await Promise.all(
+      Array.from({ length: 10 }, () => ask(client, Buffer.from("x"))),
+    );
+    const statuses = outcomes.map(({ status }) => status).sort((a, b) => a - b);
+    expect(statuses).toEqual([200, 200, 200, 200, 201, 201, 201, 201, 201, 201]);
+  });
+
+  test("is sent again once, not for ever", async () => {
+    const { client, origin } = await bench((connection) => {
+      connection.settings();
+      return (next) => {
+        if (endsRequest(next)) connection.reset(next.stream, refusedStream);
+      };
+    });
+    await expect(ask(client, null).catch(codeOf)).resolves.toMatchObject({
+      code: "ERR_HTTP2_STREAM_ERROR",
+    });
+    expect(origin.connections).toHaveLength(2);
+  });
+
+  test("is not sent again without the bytes that it had", async () => {
+    const { client, origin } = await bench((connection) => {
+      connection.settings();
+      return (next) => {
+        if (endsRequest(next)) connection.reset(next.stream, refusedStream);
+      };
+    });
+    await expect(ask(client, streamed(["x"], false))).rejects.toThrow();
+    expect(origin.connections).toHaveLength(1);
+  });
+
+  test("a stream that the origin may have processed is not sent again", async () => {
+    const internalError = 2;
+    const { client, origin } = await bench((connection) => {
+      connection.settings();
+      return (next) => {
+        if (endsRequest(next)) connection.reset(next.stream, internalError);
+      };
+    });
+    await expect(ask(client, null)).rejects.toThrow();
+    expect(origin.connections).toHaveLength(1);
+  });
+});
+
+describe("an origin's limit of concurrent streams", () => {
+  test("holds from the first request on; the others wait for a place", async () => {
+    const limit = 5;
+    let most = 0;
+    let total = 0;
+    const { client } = await bench((connection) => {
+      const open: number[] = [];
+      let isReady = false;
+      // The settings come late: nothing may be sent before them.
+      setImmediate(() => {
+        isReady = true;
+        connection.settings(limit);
+      });
+      return (next) => {
+        if (!endsRequest(next)) return;
+        if (!isReady || open.length >= limit) {
+          connection.reset(next.stream, refusedStream);
+          return;
+        }
+        total += 1;
+        open.push(next.stream);
+        most = Math.max(most, open.length);
+        setImmediate(() => {
+          open.splice(open.indexOf(next.stream), 1);
+          connection.respond(next.stream);
+        });
+      };
+    });
+    const outcomes = await Promise.all(Array.from({ length: 120 }, () => ask(client, null)));
+    expect(outcomes.every(({ status }) => status === 200)).toBe(true);
+    expect(total).toBe(120);
+    expect(most).toBeLessThanOrEqual(limit);
+  });
+
+  test("of nothing lets a request wait for its time and opens no further connections", async () => {
+    const { client, origin } = await bench((connection) => {
+      connection.settings(0);
+      return () => undefined;
+    }, 50);
+    await expect(ask(client, null).catch(codeOf)).resolves.toBe("upstream.timeout");
+    expect(origin.connections).toHaveLength(1);
+  });
+
+  test("that rises lets those go on that wait", async () => {
+    const { client } = await bench((connection) => {
+      connection.settings(0);
+      return (next) => {
+        if (next.type === frameType.settings && (next.flags & flag.ack) !== 0)
+          connection.settings(1);
+        if (endsRequest(next)) connection.respond(next.stream);
+      };
+    });
+    await expect(ask(client, null)).resolves.toMatchObject({ status: 200 });
+  });
+
+  test("a request whose client left waits no longer", async () => {
+    const { client } = await bench((connection) => {
+      connection.settings(0);
+      return () => undefined;
+    });
+    const reason = new Error("left");
+    await expect(
+      ask(client, null, (control) => setImmediate(() => control.abort(reason))),
+    ).rejects.toBe(reason);
+  });
+
+  test("so many may wait, and one more is refused with a time to come back", async () => {
+    const { client } = await bench((connection) => {
+      connection.settings(0);
+      return () => undefined;
+    });
+    const controls: Dispatcher.DispatchController[] = [];
+    const waiting = Array.from({ length: 1_000 }, () =>
+      ask(client, null, (control) => controls.push(control)),
+    );
+    await expect(ask(client, null)).rejects.toMatchObject({
+      code: "proxy.overloaded",
+      headers: { "Retry-After": "1" },
+    });
+    for (const control of controls) control.abort(new Error("enough"));
+    expect((await Promise.allSettled(waiting)).every(({ status }) => status === "rejected")).toBe(
+      true,
+    );
+  });
+});
+
+test("an origin that never greets ends a request in time", async () => {
+  const { client } = await bench(() => () => undefined, 50);
+  await expect(ask(client, null).catch(codeOf)).resolves.toBe("upstream.timeout");
 });

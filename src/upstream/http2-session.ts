@@ -1,0 +1,112 @@
+/** One HTTP/2 session with an origin: how many streams it takes, and which of them its origin did not process. */
+import http2, { type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
+import type { Socket } from "node:net";
+import { ProxyError } from "../errors.ts";
+
+/** What a session is opened with. Milliseconds; 0 means none. */
+export interface Http2SessionOptions {
+  readonly authority: string;
+  readonly connectTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+}
+
+/** Streams per session before another connection is opened, where the origin would take more. */
+const maxStreams = 100;
+
+/** A session whose origin has said what it takes. */
+export class OriginSession {
+  readonly session: ClientHttp2Session;
+  #streams = 0;
+  #isUsed = false;
+  #lastStream = Number.POSITIVE_INFINITY;
+  /** A stream ended, or the origin takes more of them. */
+  onRoom: () => void = () => undefined;
+
+  private constructor(session: ClientHttp2Session, idleTimeoutMs: number) {
+    this.session = session;
+    session.on("error", () => session.destroy());
+    session.on("goaway", (_code, lastStream) => {
+      this.#lastStream = Math.min(this.#lastStream, lastStream);
+      session.close();
+    });
+    session.on("remoteSettings", () => this.onRoom());
+    session.setTimeout(idleTimeoutMs, () => {
+      if (this.#streams === 0) session.close();
+    });
+  }
+
+  /**
+   * Greets, and waits for the origin's first SETTINGS: before them nobody knows how many streams it takes.
+   *
+   * Rejects with ProxyError `upstream.*`, and the socket is destroyed then.
+   */
+  static open(socket: Socket, options: Http2SessionOptions): Promise<OriginSession> {
+    const { authority, connectTimeoutMs, idleTimeoutMs } = options;
+    const session = http2.connect(`https://${authority}`, {
+      createConnection: () => socket,
+      settings: { enablePush: false, initialWindowSize: 1_048_576 },
+    });
+    const opened = new OriginSession(session, idleTimeoutMs);
+    return new Promise((resolve, reject) => {
+      const fail = (error: ProxyError): void => {
+        clearTimeout(timer);
+        session.destroy();
+        reject(error);
+      };
+      const onClose = (): void => {
+        const message = `${authority} closed the connection before its HTTP/2 settings`;
+        fail(new ProxyError("upstream.reset", message));
+      };
+      const timer = setTimeout(() => {
+        const message = `${authority} sent no HTTP/2 settings in ${connectTimeoutMs} ms (limits.connect_timeout)`;
+        fail(new ProxyError("upstream.timeout", message));
+      }, connectTimeoutMs);
+      session.once("close", onClose);
+      session.once("remoteSettings", () => {
+        clearTimeout(timer);
+        session.off("close", onClose);
+        resolve(opened);
+      });
+    });
+  }
+
+  get isOpen(): boolean {
+    return !this.session.closed && !this.session.destroyed;
+  }
+
+  get hasRoom(): boolean {
+    return this.isOpen && this.#streams < this.#limit;
+  }
+
+  /** No stream of ours is in the way: the origin itself takes none now, and another session would change nothing. */
+  get isShut(): boolean {
+    return this.isOpen && this.#limit === 0;
+  }
+
+  /** Whether it ever carried a request. */
+  get isUsed(): boolean {
+    return this.#isUsed;
+  }
+
+  /** Opens a stream; the session must have room. */
+  request(fields: http2.OutgoingHttpHeaders, endStream: boolean): ClientHttp2Stream {
+    this.#streams += 1;
+    this.#isUsed = true;
+    const stream = this.session.request(fields, { endStream });
+    stream.once("close", () => {
+      this.#streams -= 1;
+      this.onRoom();
+    });
+    return stream;
+  }
+
+  /** RFC 9113 section 8.7: the origin said so, or never heard of the stream. */
+  didNotProcess({ id, rstCode }: ClientHttp2Stream): boolean {
+    if (rstCode === http2.constants.NGHTTP2_REFUSED_STREAM) return true;
+    return id === undefined || id > this.#lastStream;
+  }
+
+  get #limit(): number {
+    return Math.min(maxStreams, this.session.remoteSettings.maxConcurrentStreams ?? maxStreams);
+  }
+}

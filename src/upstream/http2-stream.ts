@@ -1,0 +1,221 @@
+/** One request and its response on a stream of an HTTP/2 session, in the words of undici's handlers. */
+import http2, { type ClientHttp2Stream } from "node:http2";
+import { Readable } from "node:stream";
+import { asError, ProxyError } from "../errors.ts";
+import type { Dispatcher } from "./undici.ts";
+import type { OutgoingRequest, StreamedBody } from "./upstream.ts";
+
+/** undici's controller over one request, whichever stream it is on. */
+export class StreamControl implements Dispatcher.DispatchController {
+  #stream: ClientHttp2Stream | undefined;
+  /** Ends what the request is at: its stream, or its wait for one. */
+  onAbort: (reason: Error) => void = () => undefined;
+  #aborted = false;
+  #reason: Error | null = null;
+  #paused = false;
+  readonly mayHaveTrailers = true;
+  rawHeaders = null;
+  rawTrailers = null;
+
+  get aborted(): boolean {
+    return this.#aborted;
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  get reason(): Error | null {
+    return this.#reason;
+  }
+
+  attach(stream: ClientHttp2Stream): void {
+    this.#stream = stream;
+    this.onAbort = () => stream.close(http2.constants.NGHTTP2_CANCEL);
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#stream?.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#stream?.resume();
+  }
+
+  abort(reason: Error): void {
+    if (this.#aborted) return;
+    this.#aborted = true;
+    this.#reason = reason;
+    this.onAbort(reason);
+  }
+}
+
+/** What a stream goes by. Milliseconds; 0 means none. */
+export interface StreamOptions {
+  readonly authority: string;
+  readonly responseTimeoutMs: number;
+  readonly streamIdleTimeoutMs: number;
+  /** Takes the request over when the stream broke before its response, or says that it cannot. */
+  readonly resend: () => boolean;
+}
+
+/** Tells a handler what happens on one stream, in order, and exactly one end. */
+export class StreamRelay {
+  readonly #stream: ClientHttp2Stream;
+  readonly #control: StreamControl;
+  readonly #handler: Dispatcher.DispatchHandler;
+  readonly #options: StreamOptions;
+  #trailers: Record<string, string | string[]> = {};
+  #answered = false;
+  /** The origin has said something: it did process the request. */
+  #heard = false;
+  #over = false;
+
+  constructor(
+    stream: ClientHttp2Stream,
+    control: StreamControl,
+    handler: Dispatcher.DispatchHandler,
+    options: StreamOptions,
+  ) {
+    this.#stream = stream;
+    this.#control = control;
+    this.#handler = handler;
+    this.#options = options;
+  }
+
+  start(body: OutgoingRequest["body"]): void {
+    const stream = this.#stream;
+    const { responseTimeoutMs, authority } = this.#options;
+    stream.setTimeout(responseTimeoutMs, () => {
+      // A reader that we hold back is not an origin that stopped.
+      if (this.#control.paused) return;
+      const what = this.#answered
+        ? "stopped sending its answer (limits.stream_idle_timeout)"
+        : "did not answer in time (limits.response_timeout)";
+      this.#fail(new ProxyError("upstream.timeout", `${authority} ${what}`));
+    });
+    stream.on("headers", (fields) => this.#head(fields));
+    stream.on("response", (fields) => {
+      this.#answered = true;
+      if (isStreamed(body)) body.forget();
+      stream.setTimeout(this.#options.streamIdleTimeoutMs);
+      this.#head(fields);
+      this.#read();
+    });
+    stream.on("trailers", (fields) => {
+      this.#trailers = regularFields(fields);
+    });
+    stream.on("error", (error) => this.#broke(error));
+    stream.on("close", () => {
+      const message = `${authority} closed the stream before its answer was whole`;
+      this.#broke(new ProxyError("upstream.reset", message));
+    });
+    if (body !== null) this.#send(body);
+  }
+
+  /**
+   * Begins once the head is known: Node emits `response` a tick after it parsed it, and `data` of the same segment at
+   * once where somebody listens. Until then the stream's window bounds what waits.
+   */
+  #read(): void {
+    this.#stream.on("data", (chunk: Buffer) =>
+      this.#guarded(() => this.#handler.onResponseData?.(this.#control, chunk)),
+    );
+    this.#stream.on("end", () => this.#end());
+    // Whoever was told the head may have asked to wait.
+    if (this.#control.paused) this.#stream.pause();
+  }
+
+  #send(body: Buffer | StreamedBody): void {
+    if (!isStreamed(body)) {
+      this.#stream.end(body);
+      return;
+    }
+    body.keep();
+    const source = Readable.from(body, { objectMode: false });
+    source.on("error", () => this.#stream.close(http2.constants.NGHTTP2_CANCEL));
+    this.#stream.once("close", () => source.destroy());
+    source.pipe(this.#stream);
+  }
+
+  #head(fields: http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader): void {
+    const status = fields[":status"] ?? 0;
+    this.#heard = true;
+    this.#guarded(() =>
+      this.#handler.onResponseStart?.(this.#control, status, regularFields(fields)),
+    );
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    // A body that was cut ends as well; the code of the reset tells the difference.
+    const { rstCode } = this.#stream;
+    if (rstCode !== undefined && rstCode !== http2.constants.NGHTTP2_NO_ERROR) return;
+    this.#over = true;
+    this.#handler.onResponseEnd?.(this.#control, this.#trailers);
+  }
+
+  #guarded(tell: () => void): void {
+    if (this.#over || this.#control.aborted) return;
+    try {
+      tell();
+    } catch (error) {
+      this.#fail(asError(error));
+    }
+  }
+
+  /** The stream is gone, and with it the request unless it can be sent again. */
+  #broke(error: Error): void {
+    if (this.#over) return;
+    if (this.#heard || this.#control.aborted || !this.#options.resend()) this.#fail(error);
+    else this.#over = true;
+  }
+
+  #fail(error: Error): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#stream.close(http2.constants.NGHTTP2_CANCEL);
+    this.#handler.onResponseError?.(this.#control, this.#control.reason ?? error);
+  }
+}
+
+function isStreamed(body: OutgoingRequest["body"]): body is StreamedBody {
+  return body !== null && !Buffer.isBuffer(body);
+}
+
+/** Whether the body can still be sent from its beginning. */
+export function isWhole(body: OutgoingRequest["body"]): boolean {
+  return !isStreamed(body) || body.isWhole;
+}
+
+/** The fields of a request, pseudo-fields included. */
+export function fieldsOf(request: OutgoingRequest, authority: string): http2.OutgoingHttpHeaders {
+  const fields: Record<string, string | string[]> = {};
+  let host = authority;
+  for (let i = 0; i + 1 < request.headers.length; i += 2) {
+    const name = (request.headers[i] ?? "").toLowerCase();
+    const value = request.headers[i + 1] ?? "";
+    if (name === "host") host = value;
+    else {
+      const known = fields[name];
+      fields[name] = known === undefined ? value : [known, value].flat();
+    }
+  }
+  return {
+    ...fields,
+    ":method": request.method,
+    ":scheme": "https",
+    ":authority": host,
+    ":path": request.path,
+  };
+}
+
+function regularFields(fields: http2.IncomingHttpHeaders): Record<string, string | string[]> {
+  const regular: Record<string, string | string[]> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (value !== undefined && !name.startsWith(":")) regular[name] = value;
+  }
+  return regular;
+}
