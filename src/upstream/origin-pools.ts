@@ -1,10 +1,12 @@
 /** Keep-alive connections to origins: one undici pool per destination, dialled through the Upstream only. */
 import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
 import { asError, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
+import { OriginProtocols } from "./origin-protocols.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import { ParentAnswer } from "./parent-answer.ts";
 import { connector } from "./http1-connections.ts";
@@ -53,8 +55,7 @@ export class OriginPools {
   readonly #options: OriginPoolsOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new AbortController();
-  /** Origins that refused a handshake for HTTP/1.1. */
-  readonly #http2Only = new Set<string>();
+  readonly #protocols = new OriginProtocols();
   #uses = 0;
 
   constructor(options: OriginPoolsOptions) {
@@ -208,26 +209,39 @@ export class OriginPools {
       case "off":
         return false;
       case "auto":
-        return request.needsHttp2 || this.#http2Only.has(destination.authority);
+        return request.needsHttp2 || this.#protocols.isHttp2Only(destination.authority);
     }
   }
 
   async #open(permit: Permit, destination: Destination, http2: boolean): Promise<Socket> {
-    const { upstream, trust } = this.#options;
-    const socket = await this.#timed(permit, "connect", () =>
-      upstream.connect(permit, { signal: this.#closing.signal }),
-    );
-    if (destination.scheme !== "https") return socket;
-    try {
-      return await this.#timed(permit, "tls", () =>
-        trust.secure(socket, destination, http2 ? ["h2"] : ["http/1.1"]),
-      );
-    } catch (error) {
-      // The origin speaks nothing but HTTP/2: the request is sent again, and goes there by HTTP/2 from now on.
-      if (!http2 && this.#options.http2 === "auto" && isProtocolRefusal(error))
-        this.#remember(destination.authority);
-      throw error;
+    if (destination.scheme !== "https") return this.#connect(permit);
+    const isAuto = this.#options.http2 === "auto";
+    if (http2) {
+      try {
+        return await this.#secured(permit, "h2");
+      } catch (error) {
+        // Whatever it was that taught us HTTP/2: it may speak HTTP/1.1 by now.
+        this.#protocols.forget(destination.authority);
+        throw error;
+      }
     }
+    if (!isAuto) return this.#secured(permit, "http/1.1");
+    return this.#protocols.http1(destination.authority, (protocol) =>
+      this.#secured(permit, protocol),
+    );
+  }
+
+  #connect(permit: Permit): Promise<Socket> {
+    return this.#timed(permit, "connect", () =>
+      this.#options.upstream.connect(permit, { signal: this.#closing.signal }),
+    );
+  }
+
+  async #secured(permit: Permit, protocol: "http/1.1" | "h2"): Promise<TLSSocket> {
+    const socket = await this.#connect(permit);
+    return this.#timed(permit, "tls", () =>
+      this.#options.trust.secure(socket, permit.destination, [protocol]),
+    );
   }
 
   /** Tells how long a step of a dial took, whatever its end. */
@@ -244,11 +258,6 @@ export class OriginPools {
       onDial({ ...dial, error: error instanceof ProxyError ? error.code : "internal.fault" });
       throw error;
     }
-  }
-
-  #remember(authority: string): void {
-    if (this.#http2Only.size >= maxOrigins) this.#http2Only.clear();
-    this.#http2Only.add(authority);
   }
 
   /** Drops the destination that was used longest ago; its running requests finish. */
@@ -268,14 +277,4 @@ export class OriginPools {
 /** The target of a plain request to a parent; `*` is the empty path there (RFC 9112 section 3.2.4). */
 export function absoluteTarget(destination: Destination, path: string): string {
   return `http://${destination.hostHeader}${path === "*" ? "" : path}`;
-}
-
-/** RFC 7301 section 3.2: the origin's no_application_protocol alert. */
-export function isProtocolRefusal(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : undefined;
-  return (
-    cause instanceof Error &&
-    "code" in cause &&
-    cause.code === "ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL"
-  );
 }
