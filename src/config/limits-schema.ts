@@ -31,8 +31,10 @@ export const limitsSchema = z.strictObject({
     .default("10s")
     .describe("Time to connect to an upstream, its TLS handshake included. Default 10s."),
   response_timeout: duration()
-    .default("300s")
-    .describe("Time from the end of a request until the head of its response. Default 300s."),
+    .default("10m")
+    .describe(
+      "Time from the end of a request until the head of its response; a model may think for minutes. Default 10m.",
+    ),
   stream_idle_timeout: duration()
     .default("5m")
     .describe("Longest silence in a streaming response. Default 5m."),

@@ -38,7 +38,7 @@ export class ParentAbsoluteForm implements AbsoluteForm {
       return hopFault(this.#parent, {
         hop: "http",
         code: "upstream.timeout",
-        what: "did not answer in time",
+        what: "did not answer in time (limits.response_timeout)",
         cause: error,
       });
     }

@@ -70,7 +70,7 @@ export class OriginTrust {
         fail(
           new ProxyError(
             "upstream.timeout",
-            `${authority} did not finish its TLS handshake in ${this.#handshakeTimeoutMs} ms`,
+            `${authority} did not finish its TLS handshake in ${this.#handshakeTimeoutMs} ms (limits.connect_timeout)`,
             { hop: "tls" },
           ),
         );

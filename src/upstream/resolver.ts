@@ -65,7 +65,10 @@ async function withinTime(
   let timer: NodeJS.Timeout | undefined;
   let onAbort: (() => void) | undefined;
   const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(unresolvable(host, `no answer in ${timeoutMs} ms`)), timeoutMs);
+    timer = setTimeout(
+      () => reject(unresolvable(host, `no answer in ${timeoutMs} ms (egress.resolve_timeout)`)),
+      timeoutMs,
+    );
     onAbort = () => reject(new ProxyError("pipeline.cancelled", "the client went away"));
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });

@@ -207,7 +207,7 @@ export function cancelled(): ProxyError {
 }
 
 function late({ authority }: Destination, timeoutMs: number): ProxyError {
-  const message = `${authority} did not accept a connection in ${timeoutMs} ms`;
+  const message = `${authority} did not accept a connection in ${timeoutMs} ms (limits.connect_timeout)`;
   return new ProxyError("upstream.timeout", message, { hop: "tcp" });
 }
 

@@ -556,7 +556,10 @@ describe("an origin that fails", () => {
     origin.on("/silent", () => {});
     const answer = await fetchPath("/silent");
     expect(answer.status).toBe(504);
-    expect(answer.json()).toMatchObject({ error: "upstream.timeout" });
+    expect(answer.json()).toMatchObject({
+      error: "upstream.timeout",
+      message: expect.stringContaining("limits.response_timeout"),
+    });
     origin.requestFor("/silent").connection.socket.resume();
     await eventually(() => origin.requestFor("/silent").connection.isClosed);
   });

@@ -152,8 +152,8 @@ const toGet: readonly (readonly [what: string, act: ParentAct, status: number, R
   ],
   ["another protocol", () => "SSH-2.0-parent\r\n", 502, /valid HTTP/],
   ["a close", (_head, socket) => void socket.end(), 502, /closed the connection/],
-  ["nothing", () => undefined, 504, /did not answer in time/],
-  ["a dripping head", dripping, 504, /did not answer in time/],
+  ["nothing", () => undefined, 504, /did not answer in time \(limits.response_timeout\)/],
+  ["a dripping head", dripping, 504, /did not answer in time \(limits.response_timeout\)/],
 ];
 
 describe("to a plain request", () => {

@@ -9,13 +9,25 @@ export function upstreamFault(error: Error, destination: Destination): ProxyErro
   const because = { cause: error };
   const host = destination.authority;
   if (error instanceof errors.HeadersTimeoutError) {
-    return new ProxyError("upstream.timeout", `${host} did not answer in time`, because);
+    return new ProxyError(
+      "upstream.timeout",
+      `${host} did not answer in time (limits.response_timeout)`,
+      because,
+    );
   }
   if (error instanceof errors.BodyTimeoutError) {
-    return new ProxyError("upstream.timeout", `${host} stopped sending its answer`, because);
+    return new ProxyError(
+      "upstream.timeout",
+      `${host} stopped sending its answer (limits.stream_idle_timeout)`,
+      because,
+    );
   }
   if (error instanceof errors.HeadersOverflowError) {
-    return new ProxyError("upstream.bad-response", `${host} sent too many headers`, because);
+    return new ProxyError(
+      "upstream.bad-response",
+      `${host} sent too many headers (limits.max_header_bytes)`,
+      because,
+    );
   }
   if (isInvalidHttp(error)) {
     return new ProxyError("upstream.bad-response", `${host} did not answer in valid HTTP`, because);
