@@ -45,8 +45,12 @@ export type BoundedBody =
       /** Gives the memory back to the budget; call it once the bytes are no longer held. A second call does nothing. */
       readonly release: () => void;
     }
-  | { readonly kind: "too-large" }
-  | { readonly kind: "over-budget" }
+  | {
+      readonly kind: "too-large" | "over-budget";
+      /** What was read before it was too much; the stream gives the rest. */
+      readonly chunks: readonly Buffer[];
+      readonly release: () => void;
+    }
   | { readonly kind: "aborted" }
   | { readonly kind: "failed"; readonly error: Error };
 
@@ -63,31 +67,31 @@ export function readBounded(stream: Readable, limits: ReadLimits): Promise<Bound
       stream.off("data", onData).off("end", onEnd).off("error", onError).off("close", onClose);
       limits.signal.removeEventListener("abort", onAbort);
     };
+    const release = (): void => {
+      limits.budget.release(heldBytes);
+      heldBytes = 0;
+    };
     const give = (outcome: BoundedBody): void => {
       detach();
       if (outcome.kind !== "body") {
         stream.pause();
         // What fails later has nobody else to hear it, and must not end the process.
         stream.on("error", () => {});
-        limits.budget.release(heldBytes);
+        if (!("release" in outcome)) release();
       }
       resolve(outcome);
     };
     const onData = (chunk: Buffer): void => {
+      chunks.push(chunk);
       if (heldBytes + chunk.length > limits.limitBytes) {
-        give({ kind: "too-large" });
+        give({ kind: "too-large", chunks, release });
       } else if (limits.budget.acquire(chunk.length)) {
         heldBytes += chunk.length;
-        chunks.push(chunk);
       } else {
-        give({ kind: "over-budget" });
+        give({ kind: "over-budget", chunks, release });
       }
     };
     const onEnd = (): void => {
-      const release = (): void => {
-        limits.budget.release(heldBytes);
-        heldBytes = 0;
-      };
       const [first] = chunks;
       const bytes = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks);
       give({ kind: "body", bytes, release });

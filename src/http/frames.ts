@@ -29,6 +29,17 @@ export function frameReaderFor(
   return makers.get(type.trim().toLowerCase())?.({ limitBytes });
 }
 
+/** What whoever judges frames is shown; undefined for comments and bare fields, which carry nothing to judge. */
+export function shownOf(
+  frame: StreamFrame,
+): { readonly event?: string; readonly data: Buffer; readonly last: false } | undefined {
+  const { data, event } = frame;
+  if (data === undefined) return undefined;
+  const known = "dataBytes" in frame ? frame.dataBytes : undefined;
+  const bytes = typeof data === "string" ? (known ?? Buffer.from(data)) : data;
+  return { data: bytes, last: false, ...(event === undefined ? {} : { event }) };
+}
+
 /** The frame with other data; its comments, id and retry stay. */
 export function withData(frame: StreamFrame, data: Buffer | undefined): Buffer {
   if (!("comments" in frame)) {

@@ -134,6 +134,7 @@ function makeStep(
         onError: entry.onError === "observe" ? "observe" : "enforce",
         stages: definition.stages ?? ["request"],
         body: plugin.body ?? definition.body ?? {},
+        observes: definition.observes === true,
       },
     };
   } catch (error) {

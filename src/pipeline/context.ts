@@ -5,7 +5,7 @@ import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { FlowTrace } from "../telemetry/flow-trace.ts";
 import type { Cancellation } from "./cancellation.ts";
-import type { Invocation } from "./decision.ts";
+import type { Denial, Invocation } from "./decision.ts";
 import type { Flow } from "./flow.ts";
 
 /** `connect` judges a host that may be spoken to; `request` judges one HTTP request. */
@@ -65,6 +65,8 @@ export interface ResponseView {
   status: number;
   readonly headers: HeaderList;
   readonly body: Buffer | undefined;
+  /** As of {@link RequestContext.unread}. */
+  readonly unread: Denial | undefined;
   /** Replaces the body; Content-Length and Content-Encoding follow by themselves. */
   setBody(bytes: Buffer): void;
 }
@@ -74,6 +76,7 @@ export class ResponseHalf implements ResponseView {
   status: number;
   readonly headers: HeaderList;
   readonly content = new MessageBody();
+  unread: Denial | undefined;
   readonly #muted: boolean;
 
   constructor(status: number, headers: HeaderList, muted = false) {
@@ -94,6 +97,7 @@ export class ResponseHalf implements ResponseView {
   shadow(): ResponseHalf {
     const copy = new ResponseHalf(this.status, this.headers.clone(), true);
     if (this.content.bytes !== undefined) copy.content.load(this.content.bytes);
+    copy.unread = this.unread;
     return copy;
   }
 }
@@ -133,6 +137,11 @@ export class RequestContext {
   /** The protocol that the client wants to change to (`websocket`), where it wants to. */
   readonly upgrade: string | undefined;
   readonly content = new MessageBody();
+  /**
+   * Set where some plugin wanted the body and it was not read: what a plugin refuses with whose verdict needs it. Parsers
+   * then have left no view, which does not mean that there was nothing to see.
+   */
+  unread: Denial | undefined;
   readonly invocations: Invocation[] = [];
   readonly delegation: DelegationHop[] = [];
   /** The session that this message belongs to, once somebody knows. */
@@ -264,6 +273,7 @@ export class RequestContext {
     if (this.content.bytes !== undefined) {
       copy.content.load(this.content.bytes, this.content.clear);
     }
+    copy.unread = this.unread;
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;

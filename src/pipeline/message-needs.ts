@@ -1,6 +1,6 @@
 /** Which parts of a message a chain must have in memory, or judge frame by frame, before they go on. */
 import type { RequestContext } from "./context.ts";
-import type { BodyAccess, Plugin } from "./plugin.ts";
+import { isGuard, type Step } from "./step-runner.ts";
 
 /** What a chain asks of one answer. */
 export interface AnswerNeeds {
@@ -11,12 +11,14 @@ export interface AnswerNeeds {
   /** A step replaces bodies, so that even a stream has to be collected. */
   readonly rewritesResponse: boolean;
   readonly frames: boolean;
+  /** Some step that reads it can refuse it: what cannot be read must not pass. */
+  readonly isGuarded: boolean;
 }
 
-interface Reader {
-  readonly plugin: Plugin;
-  readonly body: BodyAccess;
-}
+type Reader = Pick<Step, "plugin" | "body" | "onError" | "observes">;
+
+/** Who has to read a request's body before the chain is asked. */
+export type BodyNeed = "nobody" | "observers" | "guards";
 
 /**
  * Says what a chain needs of the answer to a message.
@@ -39,10 +41,14 @@ export function answerNeedsOf(steps: readonly Reader[]): (context: RequestContex
   };
 }
 
-/** Says whether a request's body must be in memory before the chain is asked. */
-export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) => boolean {
+/** Says who needs a request's body in memory before the chain is asked. */
+export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) => BodyNeed {
   const readers = steps.filter(({ body }) => body.request !== undefined);
-  return (context) => readers.some(({ plugin }) => plugin.wantsBody?.(context) ?? true);
+  return (context) => {
+    const wanting = readers.filter(({ plugin }) => plugin.wantsBody?.(context) ?? true);
+    if (wanting.length === 0) return "nobody";
+    return wanting.some(isGuard) ? "guards" : "observers";
+  };
 }
 
 /** What steps need that judge the answer, and those of them that read it. */
@@ -52,5 +58,9 @@ function sum(judging: readonly Reader[], reading: readonly Reader[]): AnswerNeed
     responseBody: reading.some(({ body }) => body.response !== undefined),
     rewritesResponse: reading.some(({ body }) => body.response === "write"),
     frames: reading.some(({ plugin }) => plugin.onFrame !== undefined),
+    isGuarded: reading.some(
+      (step) =>
+        isGuard(step) && (step.body.response !== undefined || step.plugin.onFrame !== undefined),
+    ),
   });
 }

@@ -19,9 +19,9 @@ import {
 } from "./decision.ts";
 import type { Direction, Flow } from "./flow.ts";
 import { MessageJudge } from "./message-judge.ts";
-import { answerNeedsOf, type AnswerNeeds, bodyNeedOf } from "./message-needs.ts";
+import { answerNeedsOf, type AnswerNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Answer, Frame, Outcome } from "./plugin.ts";
-import { StepRunner, type Step } from "./step-runner.ts";
+import { isGuard, StepRunner, type Step } from "./step-runner.ts";
 import type { Hook } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");
@@ -111,8 +111,8 @@ function refusalOf(decision: Decision): Verdict | undefined {
 export class Pipeline {
   readonly direction: Direction;
   readonly steps: readonly Step[];
-  /** Whether the request's body must be in memory before the chain is asked. */
-  readonly needsBody: (context: RequestContext) => boolean;
+  /** Who needs the request's body in memory before the chain is asked. */
+  readonly bodyNeed: (context: RequestContext) => BodyNeed;
   /** What the chain needs of the answer to a message that it let pass. */
   readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
   /** Asks the chain about the messages of upgraded connections. */
@@ -141,7 +141,7 @@ export class Pipeline {
     this.messages = new MessageJudge(steps, this.#runner);
     this.#responseSteps = reversed.filter((step) => step.plugin.onResponse !== undefined);
     this.#frameSteps = reversed.filter((step) => step.plugin.onFrame !== undefined);
-    this.needsBody = bodyNeedOf(steps);
+    this.bodyNeed = bodyNeedOf(steps);
     this.answerNeeds = answerNeedsOf(steps);
   }
 
@@ -212,9 +212,13 @@ export class Pipeline {
     return new Permit(issuing, flow, addressLimits);
   }
 
-  /** Asks the chain about an answer, last plugin first. */
-  async runResponse(context: RequestContext): Promise<ResponseVerdict> {
+  /** Asks the chain about an answer, last plugin first: all of it, or only those that can refuse, or only the others. */
+  async runResponse(
+    context: RequestContext,
+    who: "all" | "guards" | "observers" = "all",
+  ): Promise<ResponseVerdict> {
     for (const step of this.#responseSteps) {
+      if (who !== "all" && isGuard(step) !== (who === "guards")) continue;
       const decision = await this.#runner.ask(step, context, "onResponse", "response");
       if (decision.action === "deny") return { denial: decision.denial };
       if (decision.action === "respond") return { reply: decision.reply };

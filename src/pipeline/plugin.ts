@@ -160,7 +160,10 @@ export interface Plugin {
   wantsAnswerBody?(context: RequestContext): boolean;
   /** What `onCredential` would attach to this message, in words and without fetching it; undefined: nothing. */
   describeCredential?(context: RequestContext): string | undefined;
-  /** Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. */
+  /**
+   * Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. Where nobody
+   * who reads the body can refuse it, it has gone on by then.
+   */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
   /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
@@ -201,6 +204,11 @@ export interface PluginDefinition<Config = unknown> {
   readonly body?: BodyAccess;
   /** Plugins that must stand earlier in the same chain. */
   readonly requires?: readonly string[];
+  /**
+   * True for a plugin that records and refuses nothing. A message that is too large to be read then goes on as it came;
+   * the plugin finds {@link RequestContext.unread} in it, and no body.
+   */
+  readonly observes?: true;
   /** At least one of these must stand earlier in the same chain. */
   readonly requiresAny?: readonly string[];
   /** True for a plugin that guards the door: weakening it with `on_error` needs `allow_weakened_auth`. */

@@ -167,6 +167,13 @@ export interface Step {
   readonly onError: OnError;
   readonly stages: readonly Stage[];
   readonly body: BodyAccess;
+  /** Its plugin records and refuses nothing. */
+  readonly observes?: boolean;
+}
+
+/** Whether the step can refuse, so that what it cannot read must not pass. */
+export function isGuard({ onError, observes }: Pick<Step, "onError" | "observes">): boolean {
+  return onError === "enforce" && observes !== true;
 }
 
 /** What a step is taken to have said that said nothing; it is not recorded. */

@@ -1,6 +1,6 @@
 /** What messages and frames say as JSON, read once however many plugins ask. */
 import { parseStrictJson, type StrictJson } from "../http/strict-json.ts";
-import type { RequestContext } from "../pipeline/plugin.ts";
+import { type Decision, type RequestContext, type ResponseView, skip } from "../pipeline/plugin.ts";
 
 const maxDepth = 128;
 const readings = new WeakMap<Buffer, StrictJson>();
@@ -39,6 +39,12 @@ export function requestJson(context: RequestContext): JsonBody {
     case "corrupt":
       return { kind: "invalid", reason: "corrupt in its content coding" };
   }
+}
+
+/** What a parser records of a message whose body it was not shown; undefined where it was, or wanted none. */
+export function unreadOf(message: RequestContext | ResponseView | undefined): Decision | undefined {
+  const why = message?.unread;
+  return why === undefined ? undefined : skip("unread", { why: why.message });
 }
 
 /** Types of content that no reader of JSON reads. */

@@ -44,6 +44,7 @@ const opensJson = /^[\s\uFEFF]*[[{]/;
  * ways, JSON-RPC in a spelling that only some accept.
  */
 function doubtOf(context: RequestContext): string | undefined {
+  if (context.body === undefined && context.unread !== undefined) return context.unread.message;
   const json = requestJson(context);
   if (json.kind === "absent") return undefined;
   if (json.kind === "json") return rpcDoubt(json.value);

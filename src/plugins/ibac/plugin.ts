@@ -69,14 +69,19 @@ class Ibac implements Plugin {
   }
 
   wantsBody(context: RequestContext): boolean {
+    if (this.#bypassOf(context) !== undefined) return false;
     return this.#config.unclassified_policy === "judge" || mayBeJson(context);
   }
 
-  onRequest(context: RequestContext): Decision | Promise<Decision> {
-    if (this.#paths.matches(context.path)) return skip("path_bypass");
-    const { host } = context.destination;
+  #bypassOf({ path, destination: { host } }: RequestContext): string | undefined {
+    if (this.#paths.matches(path)) return "path_bypass";
     const isOwnModel = this.#ownModel?.matches(host) === true;
-    if (isOwnModel || this.#hosts.some((glob) => glob.matches(host))) return skip("host_bypass");
+    return isOwnModel || this.#hosts.some((glob) => glob.matches(host)) ? "host_bypass" : undefined;
+  }
+
+  onRequest(context: RequestContext): Decision | Promise<Decision> {
+    const bypass = this.#bypassOf(context);
+    if (bypass !== undefined) return skip(bypass);
     const found = classify(context);
     switch (found.kind) {
       case "mechanics":

@@ -99,6 +99,8 @@ class Opa implements Plugin {
     if (!isConnect && ambiguous !== undefined && !isEncodedSlashOnly(context.pathname)) {
       return deny("ambiguous_path", { code: "request.malformed", message: ambiguous });
     }
+    // A policy that is not told what is in a message would judge another one.
+    if (context.unread !== undefined) return deny("body_unread", context.unread);
     const input = requestInput(context, isConnect ? "" : path);
     const agent = this.#agentId.current();
     if (agent !== undefined) input["agent"] = { client_id: agent };

@@ -14,13 +14,14 @@ import {
 } from "../../pipeline/plugin.ts";
 import { A2aFold } from "./a2a-answer.ts";
 import { type A2aView, callView, isA2aAction, paramsView } from "../../protocols/a2a-message.ts";
-import { mayBeJson, requestJson } from "../../protocols/message-json.ts";
+import { mayBeJson, requestJson, unreadOf } from "../../protocols/message-json.ts";
 
 /** The definition that a chain names. */
 export const a2aParser = definePlugin({
   name: "a2a-parser",
   description: "Records A2A messages: conversation, task, words of the user, outcome",
   body: { request: "read", response: "read" },
+  observes: true,
   create: () => new A2aParser(),
 });
 
@@ -36,7 +37,7 @@ class A2aParser implements Plugin {
 
   onRequest(context: RequestContext): Answer {
     const view = restView(context) ?? rpcView(context);
-    if (view === undefined) return undefined;
+    if (view === undefined) return unreadOf(context);
     context.facts.set("a2a", view);
     this.#memory(context).request = view;
     return observe(`matched_${view.method ?? "batch"}`);
@@ -56,6 +57,8 @@ class A2aParser implements Plugin {
     context.facts.set("a2a", fold.view);
     const isRead = readFrame(context, fold, frame);
     if (!frame.last) return undefined;
+    const unread = unreadOf(context.response);
+    if (unread !== undefined) return unread;
     if (!isRead) return skip("unparsable_response");
     if (fold.isEmpty) return skip("no_response_body");
     return observe(fold.isError ? "response_error" : `matched_${request.method}_response`);

@@ -15,13 +15,14 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { requestJson } from "../../protocols/message-json.ts";
+import { requestJson, unreadOf } from "../../protocols/message-json.ts";
 
 /** The definition that a chain names. */
 export const inferenceParser = definePlugin({
   name: "inference-parser",
   description: "Records calls of language models: model, messages, tools, answer, tokens and cost",
   body: { request: "read", response: "read" },
+  observes: true,
   create: () => new InferenceParser(),
 });
 
@@ -55,6 +56,8 @@ class InferenceParser implements Plugin {
   onRequest(context: RequestContext): Decision | undefined {
     const endpoint = this.#endpoint(context);
     if (endpoint === undefined) return undefined;
+    const unread = unreadOf(context);
+    if (unread !== undefined) return unread;
     const json = requestJson(context);
     if (json.kind === "absent") return undefined;
     if (json.kind === "invalid") return skip("unparsable", { why: json.reason });
@@ -78,6 +81,8 @@ class InferenceParser implements Plugin {
     publishCost(context, fold);
     if (!isRead) return skip("unparsable_response");
     if (!frame.last) return undefined;
+    const unread = unreadOf(context.response);
+    if (unread !== undefined) return unread;
     if (fold.isEmpty) return skip("no_response_body");
     const { model, api } = call.request;
     return observe(`matched_${model ?? api}_response`);

@@ -14,7 +14,7 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { factOf, isMcpMethod, type McpFact, outcomeOf } from "../../protocols/mcp-message.ts";
-import { jsonOf, mayBeJson, requestJson } from "../../protocols/message-json.ts";
+import { jsonOf, mayBeJson, requestJson, unreadOf } from "../../protocols/message-json.ts";
 
 const mcpParserConfig = z.strictObject({
   paths: z
@@ -41,6 +41,7 @@ export const mcpParser = definePlugin<McpParserConfig>({
   description: "Records what MCP messages say",
   config: mcpParserConfig,
   body: { request: "read" },
+  observes: true,
   create: (config) => new McpParser(config),
 });
 
@@ -71,7 +72,7 @@ class McpParser implements Plugin {
 
   onRequest(context: RequestContext): Answer {
     const fact = context.hasBody ? messageFact(context) : this.#transportFact(context);
-    if (fact === undefined) return undefined;
+    if (fact === undefined) return unreadOf(context);
     context.facts.set("mcp", fact);
     const name = `matched_${fact.method ?? "response"}`;
     const messages = fact.batch ?? [fact];
@@ -90,7 +91,8 @@ class McpParser implements Plugin {
   onFrame(context: RequestContext, { data, last }: Frame): Answer {
     const state = this.#stateOf(context);
     if (state === undefined) return undefined;
-    if (data.length === 0) return last ? emptyAnswer(state, context) : undefined;
+    if (data.length === 0)
+      return last ? (unreadOf(context.response) ?? emptyAnswer(state, context)) : undefined;
     // A notification has no id, and progress is most of what long streams carry.
     if (!data.includes('"id"')) return undefined;
     const json = jsonOf(data);

@@ -107,6 +107,8 @@ class ToolPolicy implements Plugin {
 
   #judgeOther(context: RequestContext): Answer {
     if (this.#config.other_servers === "ignore") return undefined;
+    if (context.body === undefined && context.unread !== undefined)
+      return this.#refuse("body_unread", context.unread);
     const fact = context.facts.get("mcp") as McpFact | undefined;
     const messages = fact === undefined ? [] : (fact.batch ?? [fact]);
     const isMcp = messages.some(({ method }) => method?.startsWith("$") === false);

@@ -4,37 +4,36 @@ import { contentCodings, decodeBody, readBounded, type ReadLimits } from "../../
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 
+/** Bytes of a body that count against the budget. */
+export interface HeldBody {
+  readonly chunks: readonly Buffer[];
+  /** Gives the memory back to the budget. */
+  readonly release: () => void;
+}
+
 /** A body that was read to its end, or what became of it instead. */
 export type BufferedBody =
-  | {
-      readonly kind: "body";
-      readonly bytes: Buffer;
-      /** Gives the memory back to the budget. */
-      readonly release: () => void;
-    }
-  | { readonly kind: "refused"; readonly denial: Denial }
+  | { readonly kind: "body"; readonly bytes: Buffer; readonly release: () => void }
+  /** Why it was not; what of it is held already precedes what the stream still gives. */
+  | (HeldBody & { readonly kind: "unread"; readonly denial: Denial })
   | { readonly kind: "gone" };
 
-const tooLarge: BufferedBody = {
-  kind: "refused",
-  denial: {
-    code: "request.body-too-large",
-    message: "request body too large (limits.max_body)",
-  },
+/** What a body is refused with that is longer than one may be. */
+export const bodyTooLarge: Denial = {
+  code: "request.body-too-large",
+  message: "request body too large (limits.max_body)",
 };
 
-const overBudget: BufferedBody = {
-  kind: "refused",
-  denial: {
-    code: "proxy.overloaded",
-    message: "too many bodies are being inspected (limits.max_buffered)",
-  },
+/** What a message is refused with when there is no room to read it. */
+export const overBudget: Denial = {
+  code: "proxy.overloaded",
+  message: "too many bodies are being inspected (limits.max_buffered)",
 };
 
 /**
  * Reads the body to its end and gives it to the context, in the clear as well where it is encoded.
  *
- * A body is read whole or refused: nothing is ever judged by its beginning. Never rejects.
+ * A body is read whole or not at all: nothing is ever judged by its beginning. Never rejects.
  */
 export async function bufferBody(
   context: RequestContext,
@@ -44,9 +43,9 @@ export async function bufferBody(
   const read = await readBounded(stream, limits);
   switch (read.kind) {
     case "too-large":
-      return tooLarge;
+      return { ...read, kind: "unread", denial: bodyTooLarge };
     case "over-budget":
-      return overBudget;
+      return { ...read, kind: "unread", denial: overBudget };
     case "aborted":
     case "failed":
       return { kind: "gone" };
@@ -61,13 +60,13 @@ export async function bufferBody(
   const { budget, limitBytes } = limits;
   // What it unpacks to is not known before: the most that it may be is taken first.
   if (!budget.acquire(limitBytes)) {
-    release();
-    return overBudget;
+    return { kind: "unread", denial: overBudget, chunks: [bytes], release };
   }
   const clear = await decodeBody(bytes, encoding, limitBytes);
   let clearBytes = clear.kind === "body" ? clear.bytes.length : 0;
   budget.release(limitBytes - clearBytes);
   context.content.load(bytes, clear);
+  if (clear.kind === "too-large") context.unread = bodyTooLarge;
   return {
     kind: "body",
     bytes,

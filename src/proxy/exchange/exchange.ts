@@ -11,7 +11,7 @@ import { RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
-import { bufferBody } from "./buffered-body.ts";
+import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
@@ -53,6 +53,8 @@ class Exchange {
   #upstream: UpstreamRequest | undefined;
   #judged: JudgedSink | undefined;
   #body: RequestBody | undefined;
+  /** What was read of a body that only observers wanted and that is too large for them. */
+  #held: HeldBody | undefined;
   #bufferedBytes = 0;
   #status = 0;
   /** When the answer's head came, as performance.now() gave it. */
@@ -108,6 +110,7 @@ class Exchange {
     if (this.#switched !== undefined) await this.#switched;
     this.#judged?.close();
     this.#body?.close();
+    this.#held?.release();
     if (this.#answeredAt !== undefined)
       this.#services.recorder.phase(this.#context, "response", this.#answeredAt);
     const pipeline = this.#skipped ? undefined : this.#pipeline;
@@ -125,10 +128,19 @@ class Exchange {
   /** A promise only where the body, or a step, has to be waited for. */
   #judge(): Promise<void> | undefined {
     const { downstream } = this.#request;
-    const isWanted = downstream.hasBody && this.#pipeline.needsBody(this.#context);
-    if (!isWanted) return this.#judgeWith(undefined);
+    const need = downstream.hasBody ? this.#pipeline.bodyNeed(this.#context) : "nobody";
+    if (need === "nobody") return this.#judgeWith(undefined);
+    if (need === "observers" && this.#isDeclaredTooLarge()) {
+      this.#context.unread = bodyTooLarge;
+      return this.#judgeWith(undefined);
+    }
     const isOver = (): boolean => this.#cancelled || this.#denial !== undefined;
-    return this.#bufferedBody().then((body) => (isOver() ? undefined : this.#judgeWith(body)));
+    return this.#bufferedBody(need).then((body) => (isOver() ? undefined : this.#judgeWith(body)));
+  }
+
+  #isDeclaredTooLarge(): boolean {
+    const length = Number(this.#context.headers.get("content-length"));
+    return length > this.#request.runtime.limits.maxBodyBytes;
   }
 
   #judgeWith(body: Buffer | undefined): Promise<void> | undefined {
@@ -155,8 +167,8 @@ class Exchange {
     }
   }
 
-  /** The request body, when a step of the chain needs it in memory. */
-  async #bufferedBody(): Promise<Buffer | undefined> {
+  /** The request body; undefined where it was refused, or is too large for observers and streamed after all. */
+  async #bufferedBody(need: "observers" | "guards"): Promise<Buffer | undefined> {
     const { downstream, runtime } = this.#request;
     if (downstream.expectsContinue) downstream.sendContinue();
     const read = await bufferBody(this.#context, downstream.body, {
@@ -170,7 +182,13 @@ class Exchange {
         void this.#ended.then(() => read.release());
         this.#bufferedBytes = read.bytes.length;
         return read.bytes;
-      case "refused":
+      case "unread":
+        if (need === "observers") {
+          this.#held = read;
+          this.#context.unread = read.denial;
+          return undefined;
+        }
+        read.release();
         if (read.denial.code === "proxy.overloaded") {
           this.#services.recorder.metrics.refused("buffer");
         }
@@ -222,6 +240,7 @@ class Exchange {
       pseudonym: this.#services.pseudonym,
       budget: this.#services.budget,
       buffered,
+      held: this.#held,
       // Bodies that are to be inspected must come uncompressed (contract 3.2).
       isAnswerRead: needs?.responseBody === true || needs?.frames === true,
     });

@@ -1,7 +1,13 @@
 /** An answer that the chain has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
 import { ProxyError } from "../../errors.ts";
 import { type BodyBudget, decodeBody } from "../../http/body.ts";
-import { type FrameReader, frameReaderFor, type StreamFrame, withData } from "../../http/frames.ts";
+import {
+  type FrameReader,
+  frameReaderFor,
+  shownOf,
+  type StreamFrame,
+  withData,
+} from "../../http/frames.ts";
 import { HeaderList } from "../../http/headers.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
 import { type RequestContext, ResponseHalf } from "../../pipeline/context.ts";
@@ -9,8 +15,11 @@ import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
 import type { AnswerNeeds } from "../../pipeline/message-needs.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { refusalEvent, renderResponseRefusal, statusOf } from "../flow/reply.ts";
+import { AnswerCopy } from "./answer-copy.ts";
+import { overBudget } from "./buffered-body.ts";
 import type { Downstream } from "./downstream.ts";
 import { HeldBytes } from "./held-bytes.ts";
+import { codingOf, responseTooLarge, unreadable } from "./response-head.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
 /** What the judged path needs of its exchange. */
@@ -50,6 +59,9 @@ export class JudgedSink implements ResponseSink {
   /** Bytes of chunks whose frames were not forwarded yet. */
   #pending = 0;
   #paused = false;
+  #isClientSlow = false;
+  /** Set where nobody who reads the body can refuse it. */
+  #copy: AnswerCopy | undefined;
   #onDrained: (() => void) | undefined;
   #chunks: Buffer[] = [];
   /** The collected body; in a stream the unfinished frame, and the frames that wait for the client. */
@@ -71,20 +83,22 @@ export class JudgedSink implements ResponseSink {
     const bodyless = context.method === "HEAD" || status === 204 || status === 304;
     const type = this.#half.headers.get("content-type");
     const reader = frameReaderFor(type, this.#options.maxBodyBytes);
-    const streams = reader !== undefined;
-    const { responseBody, rewritesResponse, frames } = needs;
-    if (!bodyless && (responseBody || frames) && (!streams || rewritesResponse)) {
+    const { responseBody, rewritesResponse, frames, isGuarded } = needs;
+    const isRead = !bodyless && (frames || (responseBody && (!reader || rewritesResponse)));
+    if (isRead && !isGuarded) this.#copy = new AnswerCopy(this.#half, this.#options);
+    else if (isRead && (!reader || rewritesResponse)) {
       this.#mode = "body";
       return;
-    }
-    if (frames && streams && !bodyless) {
+    } else if (isRead) {
       this.#mode = "frames";
       this.#reader = reader;
+      if (!this.#openDecoder(this.#half.headers)) return;
     }
-    if (this.#mode === "frames" && !this.#openDecoder(this.#half.headers)) return;
     control.pause();
     this.#enqueue(async () => {
-      if (!this.#passes(await pipeline.runResponse(context))) return;
+      // Observers of a whole body hear of the head when they are shown the body.
+      const who = this.#copy?.isWhole === true ? "guards" : "all";
+      if (!this.#passes(await pipeline.runResponse(context, who))) return;
       this.#writeHead();
       resumeLater(control);
     });
@@ -92,21 +106,20 @@ export class JudgedSink implements ResponseSink {
 
   data(chunk: Buffer): void {
     if (this.#over) return;
-    switch (this.#mode) {
-      case "head":
-        this.#enqueue(() => this.#direct?.data(chunk));
-        return;
-      case "body":
-        this.#collect(chunk);
-        return;
-      case "frames":
-        this.#pending += chunk.length;
-        if (this.#pending > maxPendingBytes && !this.#paused) {
-          this.#paused = true;
-          this.#options.control.pause();
-        }
-        this.#enqueue(() => this.#judgeChunk(chunk));
+    if (this.#mode === "body") {
+      this.#collect(chunk);
+      return;
     }
+    if (this.#mode === "head" && this.#copy === undefined) {
+      this.#enqueue(() => this.#direct?.data(chunk));
+      return;
+    }
+    this.#pending += chunk.length;
+    if (this.#pending > maxPendingBytes && !this.#paused) {
+      this.#paused = true;
+      this.#options.control.pause();
+    }
+    this.#enqueue(() => this.#pass(chunk));
   }
 
   end(trailers: Trailers): void {
@@ -117,7 +130,9 @@ export class JudgedSink implements ResponseSink {
         await this.#readFrames((await this.#decoder?.end()) ?? []);
         await this.#forwardFrames(this.#reader?.end() ?? []);
         if (await this.#judgeEnd()) this.#options.downstream.end(undefined, trailers);
-      } else this.#direct?.end(trailers);
+      } else if (this.#copy === undefined || this.#passes(await this.#copy.end())) {
+        this.#direct?.end(trailers);
+      }
     });
   }
 
@@ -129,13 +144,17 @@ export class JudgedSink implements ResponseSink {
   }
 
   /** Judges and forwards what this chunk completes, then lets the upstream go on where it was held back. */
-  async #judgeChunk(chunk: Buffer): Promise<void> {
-    const pieces = this.#decoder === undefined ? [chunk] : await this.#decoder.push(chunk);
-    await this.#readFrames(pieces);
+  async #pass(chunk: Buffer): Promise<void> {
+    if (this.#copy === undefined) {
+      await this.#readFrames((await this.#decoder?.push(chunk)) ?? [chunk]);
+    } else {
+      if (this.#over || !this.#passes(await this.#copy.push(chunk))) return;
+      this.#direct?.data(chunk);
+    }
     this.#pending -= chunk.length;
     if (!this.#paused || this.#over || this.#pending > 0) return;
     this.#paused = false;
-    resumeLater(this.#options.control);
+    if (!this.#isClientSlow) resumeLater(this.#options.control);
   }
 
   /** What the pieces complete goes on; the bytes that are held meanwhile, and of the frame that they end in, count. */
@@ -180,7 +199,7 @@ export class JudgedSink implements ResponseSink {
     const isTooLong = this.#held.bytes + chunk.length > this.#options.maxBodyBytes;
     if (isTooLong || !this.#held.take(chunk.length)) {
       this.#release();
-      this.#refuse({ code: "upstream.response-too-large", message: "response body too large" });
+      this.#refuse(isTooLong ? responseTooLarge : overBudget);
       return;
     }
     this.#chunks.push(chunk);
@@ -191,6 +210,7 @@ export class JudgedSink implements ResponseSink {
     this.#over = true;
     this.#onDrained?.();
     this.#decoder?.close();
+    this.#copy?.close();
     this.#release();
   }
 
@@ -263,15 +283,10 @@ export class JudgedSink implements ResponseSink {
     };
     for (const fields of frames) {
       if (this.#over) return;
-      const { data, event } = fields;
       let { raw } = fields;
-      // Comments and bare fields carry nothing to judge, and keep-alives must get through.
-      if (data !== undefined) {
-        const frame = {
-          data: typeof data === "string" ? dataOf(fields, data) : data,
-          last: false,
-          ...(event === undefined ? {} : { event }),
-        };
+      const frame = shownOf(fields);
+      // Keep-alives must get through.
+      if (frame !== undefined) {
         const said = pipeline.runFrame(context, frame);
         // A rejection has its listener before the first await.
         const verdict = said instanceof Promise ? (await Promise.all([said, forward()]))[0] : said;
@@ -294,7 +309,16 @@ export class JudgedSink implements ResponseSink {
       downstream.flushHead();
       return;
     }
-    this.#direct = new DirectSink(downstream, control);
+    this.#direct = new DirectSink(downstream, {
+      pause: () => {
+        this.#isClientSlow = true;
+        control.pause();
+      },
+      resume: () => {
+        this.#isClientSlow = false;
+        if (!this.#paused) control.resume();
+      },
+    });
     this.#direct.start(half.status, [...half.headers.raw], this.#reason);
   }
 
@@ -323,24 +347,4 @@ export class JudgedSink implements ResponseSink {
     }
     this.#options.onReplaced(statusOf(denial), denial);
   }
-}
-
-function dataOf(frame: StreamFrame, data: string): Buffer {
-  const bytes = "dataBytes" in frame ? frame.dataBytes : undefined;
-  return bytes ?? Buffer.from(data);
-}
-
-function codingOf(headers: HeaderList): string | undefined {
-  const coding = headers.get("content-encoding")?.trim().toLowerCase();
-  return coding === undefined || coding === "" || coding === "identity" ? undefined : coding;
-}
-
-const overBudget: Denial = {
-  code: "proxy.overloaded",
-  message: "too many bodies are being inspected (limits.max_buffered)",
-};
-
-function unreadable(encoding: string): Denial {
-  const message = `the answer's content encoding "${encoding.slice(0, 32)}" cannot be inspected`;
-  return { code: "upstream.bad-response", message };
 }

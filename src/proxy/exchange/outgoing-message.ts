@@ -3,6 +3,7 @@ import type { BodyBudget } from "../../http/body.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
+import type { HeldBody } from "./buffered-body.ts";
 import { RequestBody } from "./request-body.ts";
 import { isGrpc } from "./request-head.ts";
 
@@ -16,6 +17,8 @@ export interface OutgoingParts {
   readonly budget: BodyBudget;
   /** The body, where it was read for the chain. */
   readonly buffered: Buffer | undefined;
+  /** The beginning of a body that was to be read and is streamed after all. */
+  readonly held: HeldBody | undefined;
   /** Whether the chain reads the answer's body, which then has to come in the clear. */
   readonly isAnswerRead: boolean;
 }
@@ -25,7 +28,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly outgoing: OutgoingRequest;
   readonly streamed: RequestBody | undefined;
 } {
-  const { request, context, pseudonym, budget, buffered, isAnswerRead } = parts;
+  const { request, context, pseudonym, budget, buffered, held, isAnswerRead } = parts;
   const { downstream, basePath = "", upgrade } = request;
   const { headers, content, path } = context;
   if (content.replaced) headers.delete("content-encoding");
@@ -33,8 +36,9 @@ export function outgoingMessage(parts: OutgoingParts): {
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
   if (isAnswerRead) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
-  if (isStreamed && downstream.expectsContinue) downstream.sendContinue();
-  const streamed = isStreamed ? new RequestBody(downstream.body, budget) : undefined;
+  // Whoever began to read the body has told the client to send it.
+  if (isStreamed && downstream.expectsContinue && held === undefined) downstream.sendContinue();
+  const streamed = isStreamed ? new RequestBody(downstream.body, budget, held) : undefined;
   return {
     outgoing: {
       method: downstream.method,

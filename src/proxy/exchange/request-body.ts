@@ -2,6 +2,7 @@
 import type { Readable } from "node:stream";
 import type { BodyBudget } from "../../http/body.ts";
 import type { StreamedBody } from "../../upstream/upstream.ts";
+import type { HeldBody } from "./buffered-body.ts";
 import { HeldBytes } from "./held-bytes.ts";
 
 /** Chunks that may wait for the upstream before the client is made to wait. */
@@ -18,6 +19,7 @@ const maxKeptBytes = 65_536;
  */
 export class RequestBody implements StreamedBody {
   readonly #source: Readable;
+  readonly #begun: HeldBody | undefined;
   readonly #waiting: Buffer[] = [];
   readonly #held: HeldBytes;
   /** What was given so far, while it is kept. */
@@ -30,9 +32,15 @@ export class RequestBody implements StreamedBody {
   #error: Error | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(source: Readable, budget: BodyBudget) {
+  /** `begun` is what was read of the source already. */
+  constructor(source: Readable, budget: BodyBudget, begun?: HeldBody) {
     this.#source = source;
     this.#held = new HeldBytes(budget);
+    this.#begun = begun;
+    for (const chunk of begun?.chunks ?? []) {
+      this.#bytes += chunk.length;
+      this.#waiting.push(chunk);
+    }
     source.on("data", (chunk: Buffer) => {
       this.#bytes += chunk.length;
       this.#waiting.push(chunk);
@@ -44,8 +52,10 @@ export class RequestBody implements StreamedBody {
     source.once("close", () => {
       this.#finish(source.readableEnded ? undefined : new Error("the request body was cut short"));
     });
+    if (source.readableEnded) this.#finish(undefined);
+    else if (source.destroyed) this.#finish(new Error("the request body was cut short"));
     // A listener alone does not start a stream that was paused on purpose, as one of HTTP/2 is.
-    source.resume();
+    else if (this.#waiting.length < maxWaiting) source.resume();
   }
 
   /** Bytes that the client has sent so far. */
@@ -71,6 +81,7 @@ export class RequestBody implements StreamedBody {
     this.#waiting.length = 0;
     this.forget();
     this.#held.close();
+    this.#begun?.release();
     this.#finish(new Error("the exchange is over"));
   }
 
@@ -81,7 +92,10 @@ export class RequestBody implements StreamedBody {
     while (turn === this.#turn) {
       const chunk = this.#waiting.shift();
       if (chunk !== undefined) {
-        if (this.#waiting.length === 0 && !this.#ended) this.#source.resume();
+        if (this.#waiting.length === 0) {
+          this.#begun?.release();
+          if (!this.#ended) this.#source.resume();
+        }
         this.#given(chunk);
         yield chunk;
       } else if (this.#error !== undefined) {

@@ -1,5 +1,6 @@
 /** Turns the head of an upstream's answer into the list that the client gets. */
 import { HeaderList, isHopByHop, stripHopByHop } from "../../http/headers.ts";
+import type { Denial } from "../../pipeline/decision.ts";
 
 /** Fields as undici parsed them: lower-case names, Latin-1 values, a list where a field was repeated. */
 export type ParsedHead = Readonly<Record<string, string | string[] | undefined>>;
@@ -45,6 +46,24 @@ export function withoutLength(headers: string[]): string[] {
   const list = new HeaderList(headers);
   list.delete("content-length");
   return [...list.raw];
+}
+
+/** The coding of a body that is not in the clear. */
+export function codingOf(headers: HeaderList): string | undefined {
+  const coding = headers.get("content-encoding")?.trim().toLowerCase();
+  return coding === undefined || coding === "" || coding === "identity" ? undefined : coding;
+}
+
+/** What a response is refused with whose body is longer than one may be. */
+export const responseTooLarge: Denial = {
+  code: "upstream.response-too-large",
+  message: "response body too large (limits.max_body)",
+};
+
+/** What a response is refused with whose coding cannot be undone. */
+export function unreadable(encoding: string): Denial {
+  const message = `the answer's content encoding "${encoding.slice(0, 32)}" cannot be inspected`;
+  return { code: "upstream.bad-response", message };
 }
 
 /** The trailer fields that may be forwarded. */

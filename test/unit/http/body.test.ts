@@ -28,20 +28,25 @@ describe("readBounded", () => {
     expect(budget.usedBytes).toBe(0);
   });
 
-  test("stops at one byte more, and holds nothing", async () => {
+  test("stops at one byte more, and gives what it read", async () => {
     const budget = new BodyBudget(100);
     const stream = new PassThrough();
     stream.write("hello");
     stream.write("world!");
-    expect(await readBounded(stream, limits(10, budget))).toEqual({ kind: "too-large" });
-    expect([budget.usedBytes, stream.destroyed]).toEqual([0, false]);
+    const outcome = await readBounded(stream, limits(10, budget));
+    if (outcome.kind !== "too-large") throw new Error(outcome.kind);
+    expect(Buffer.concat(outcome.chunks).toString()).toBe("helloworld!");
+    expect([budget.usedBytes, stream.destroyed]).toEqual([5, false]);
+    outcome.release();
+    expect(budget.usedBytes).toBe(0);
   });
 
   test("stops when the process holds too much already", async () => {
     const budget = new BodyBudget(8);
-    expect(await readBounded(chunks("hello", "world"), limits(100, budget))).toEqual({
-      kind: "over-budget",
-    });
+    const outcome = await readBounded(chunks("hello", "world"), limits(100, budget));
+    if (outcome.kind !== "over-budget") throw new Error(outcome.kind);
+    expect(Buffer.concat(outcome.chunks).toString()).toBe("helloworld");
+    outcome.release();
     expect(budget.usedBytes).toBe(0);
   });
 

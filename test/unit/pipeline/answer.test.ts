@@ -22,12 +22,19 @@ const parser: Plugin = {
 
 test("an answer that no step wants is not held back, and one that a step wants is", () => {
   const chain = chainOf(parser);
-  const needs = { response: false, responseBody: true, rewritesResponse: false, frames: true };
+  const needs = {
+    response: false,
+    responseBody: true,
+    rewritesResponse: false,
+    frames: true,
+    isGuarded: true,
+  };
   expect(chain.answerNeeds(message({ path: "/mine?x=1" }))).toEqual(needs);
   expect(chain.answerNeeds(message({ path: "/other" }))).toEqual({
     ...needs,
     responseBody: false,
     frames: false,
+    isGuarded: false,
   });
 });
 

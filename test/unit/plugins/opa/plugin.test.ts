@@ -421,6 +421,17 @@ describe("failures", () => {
     });
   });
 
+  test("a body that nobody could read refuses: the policy would judge another message", async () => {
+    const context = message({ path: "/true" });
+    context.unread = { code: "request.body-too-large", message: "too large" };
+    const judge = await plugin({});
+    expect(await judge.onRequest?.(context)).toMatchObject({
+      action: "deny",
+      reason: "body_unread",
+      denial: { code: "request.body-too-large" },
+    });
+  });
+
   test("a server that is not healthy keeps the instance from being ready", async () => {
     stub.isHealthy = false;
     const made = bench.create(opa, { server_url: stub.url });

@@ -1,0 +1,131 @@
+/** A response that plugins only record: it goes on as it comes, and they are shown a copy for as long as one can be kept. */
+import { ProxyError } from "../../errors.ts";
+import type { BodyBudget } from "../../http/body.ts";
+import { type FrameReader, frameReaderFor, shownOf, type StreamFrame } from "../../http/frames.ts";
+import { StreamDecoder } from "../../http/stream-decoder.ts";
+import type { RequestContext, ResponseHalf } from "../../pipeline/context.ts";
+import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
+import { overBudget } from "./buffered-body.ts";
+import { HeldBytes } from "./held-bytes.ts";
+import { codingOf, contentLengthOf, responseTooLarge, unreadable } from "./response-head.ts";
+
+/** What a copy is made with. */
+export interface AnswerCopyOptions {
+  readonly pipeline: Pipeline;
+  readonly context: RequestContext;
+  readonly maxBodyBytes: number;
+  readonly budget: BodyBudget;
+}
+
+const passed: ResponseVerdict = { pass: true };
+const nothing = Buffer.alloc(0);
+
+/** What observers see of one response. A refusal in what it returns is the fault of a plugin: the response ends there. */
+export class AnswerCopy {
+  /** The body is shown in one piece, at its end. */
+  readonly isWhole: boolean;
+  readonly #options: AnswerCopyOptions;
+  readonly #half: ResponseHalf;
+  readonly #reader: FrameReader | undefined;
+  #decoder: StreamDecoder | undefined;
+  readonly #held: HeldBytes;
+  #chunks: Buffer[] = [];
+  /** Bytes until the end, where the head says how many come. */
+  #awaited: number | undefined;
+  #isGivenUp = false;
+  #isEnded = false;
+
+  constructor(half: ResponseHalf, options: AnswerCopyOptions) {
+    const { maxBodyBytes, budget } = options;
+    this.#options = options;
+    this.#half = half;
+    this.#held = new HeldBytes(budget);
+    this.#reader = frameReaderFor(half.headers.get("content-type"), maxBodyBytes);
+    this.isWhole = this.#reader === undefined;
+    this.#awaited = contentLengthOf(half.headers.raw);
+    const encoding = codingOf(half.headers);
+    if (this.isWhole && this.#awaited !== undefined && this.#awaited > maxBodyBytes) {
+      this.#giveUp(responseTooLarge);
+    } else if (encoding !== undefined) {
+      this.#decoder = StreamDecoder.for(encoding, maxBodyBytes);
+      if (this.#decoder === undefined) this.#giveUp(unreadable(encoding));
+    }
+  }
+
+  /** Call it before the chunk goes on: the last one also shows the end, while that can still be kept from the client. */
+  async push(chunk: Buffer): Promise<ResponseVerdict> {
+    if (this.#awaited !== undefined) this.#awaited -= chunk.length;
+    const verdict = await this.#show(() => this.#decoder?.push(chunk) ?? [chunk]);
+    return "pass" in verdict && this.#awaited === 0 ? this.end() : verdict;
+  }
+
+  async end(): Promise<ResponseVerdict> {
+    if (this.#isEnded) return passed;
+    this.#isEnded = true;
+    const { pipeline, context } = this.#options;
+    let verdict = await this.#show(() => this.#decoder?.end() ?? [], true);
+    if ("pass" in verdict && this.isWhole) {
+      if (!this.#isGivenUp) this.#half.content.load(Buffer.concat(this.#chunks));
+      verdict = await pipeline.runResponse(context, "observers");
+    }
+    if (!("pass" in verdict)) return verdict;
+    return pipeline.runFrame(context, { data: this.#half.body ?? nothing, last: true });
+  }
+
+  close(): void {
+    this.#chunks = [];
+    this.#decoder?.close();
+    this.#held.close();
+  }
+
+  /** What cannot be read is nobody's ground to keep it from the client: the record says so, and the copy ends. */
+  #giveUp(why: Denial): void {
+    this.#isGivenUp = true;
+    this.#half.unread = why;
+    this.close();
+  }
+
+  async #show(read: () => Buffer[] | Promise<Buffer[]>, isLast = false): Promise<ResponseVerdict> {
+    if (this.#isGivenUp) return passed;
+    try {
+      const verdict = await this.#take(await read());
+      if (!isLast || !("pass" in verdict)) return verdict;
+      return await this.#showFrames(this.#reader?.end() ?? []);
+    } catch (error) {
+      if (!(error instanceof ProxyError)) throw error;
+      this.#giveUp({ code: error.code, message: error.message });
+      return passed;
+    }
+  }
+
+  async #take(pieces: readonly Buffer[]): Promise<ResponseVerdict> {
+    const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (this.isWhole && this.#held.bytes + bytes > this.#options.maxBodyBytes) {
+      this.#giveUp(responseTooLarge);
+    } else if (!this.#held.take(bytes)) this.#giveUp(overBudget);
+    if (this.#isGivenUp) return passed;
+    if (this.#reader === undefined) {
+      this.#chunks.push(...pieces);
+      return passed;
+    }
+    for (const piece of pieces) {
+      const frames = this.#reader.push(piece);
+      const verdict = await this.#showFrames(frames);
+      if (!("pass" in verdict)) return verdict;
+      // No more than these pieces can be left of what came before.
+      if (frames.length > 0) this.#held.shrinkTo(bytes);
+    }
+    return passed;
+  }
+
+  async #showFrames(frames: readonly StreamFrame[]): Promise<ResponseVerdict> {
+    const { pipeline, context } = this.#options;
+    for (const fields of frames) {
+      const frame = shownOf(fields);
+      const verdict = frame === undefined ? passed : await pipeline.runFrame(context, frame);
+      if (!("pass" in verdict)) return verdict;
+    }
+    return passed;
+  }
+}
