@@ -1,49 +1,71 @@
 /**
- * Request paths as policy and bypass lists judge them: one canonical reading, and word of every other reading.
+ * Request paths as policy and bypass lists judge them: every path that some server reads in a spelling.
  *
- * The canonical path is for judging only. What is sent stays byte for byte what came.
+ * For judging only. What is sent stays byte for byte what came.
  */
 
 /** A path as it is judged. */
-export interface CanonicalPath {
-  /** Without query, dot segments and empty segments; only characters that need it are percent-encoded. */
-  readonly path: string;
-  /** The path of a server that cuts `;parameters` off each segment, when it differs: judge this reading too. */
-  readonly withoutParameters?: string;
+export interface ReadPath {
+  /**
+   * Every path that some server may read, as it is spelt first; characters that need no percent-encoding have none
+   * (RFC 3986 section 6.2.2.2), and neither have those that stand for themselves within a segment. The others are of
+   * servers that cut `;parameters` off, merge slashes, or take what follows two slashes for a host (section 5.2).
+   */
+  readonly readings: readonly [string, ...string[]];
+  /** Readings of servers that decode before they cut parameters off: `%3B` is data (section 2.2), but not to them. */
+  readonly remote: readonly string[];
+  /** The shortest reading: parameters cut off, dot segments resolved, empty segments dropped. */
+  readonly plain: string;
+  /** The shortest reading would leave the root. */
+  readonly climbs?: true;
   /** Why two servers could read the path as two different resources; such a path should be refused. */
   readonly ambiguous?: string;
 }
 
+/** How a path is read. */
+export interface ReadPathOptions {
+  /** `%2F` is part of its segment and no reason to doubt. */
+  readonly slashIsData?: boolean;
+}
+
 /** Reads the path of a request target (the query is ignored). Never throws. */
-export function canonicalPath(rawPath: string): CanonicalPath {
+export function readPath(rawPath: string, options: ReadPathOptions = {}): ReadPath {
   const query = rawPath.indexOf("?");
   const raw = query === -1 ? rawPath : rawPath.slice(0, query);
-  const isPlain = plainPath.test(raw);
-  const decoded = isPlain ? { path: raw, ambiguous: undefined } : decode(raw);
-  const parts = decoded.path.split("/");
-  if (isPlain && isClean(parts)) {
-    return { path: raw };
+  if (plainPath.test(raw) && isClean(raw.split("/"))) {
+    return { readings: [raw], remote: [], plain: raw };
   }
-  const resolved = resolve(parts);
-  let ambiguous = decoded.ambiguous ?? resolved.ambiguous;
-  let withoutParameters: string | undefined;
-  if (decoded.path.includes(";") || decoded.path.includes("%3B")) {
-    const cut = parts.map((part) => part.replace(/(?:;|%3B).*$/, ""));
-    if (cut.some((part, at) => isDotSegment(part) && part !== parts[at])) {
-      ambiguous ??= "a dot segment has parameters";
+  const decoded = decode(raw);
+  const literal = decoded.path;
+  const resolved = resolve(literal.split("/"));
+  const others = new Set<string>();
+  for (const base of [literal, afterAuthority(literal)]) {
+    for (const reading of [base, withoutParameters(base, /;.*$/)]) {
+      others.add(reading).add(resolve(reading.split("/")).path);
     }
-    const alternative = resolve(cut).path;
-    withoutParameters = alternative === resolved.path ? undefined : alternative;
   }
+  const shortest = resolve(withoutParameters(literal, /;.*$/).split("/"));
+  const remote = resolve(withoutParameters(literal, /(?:;|%3B).*$/).split("/")).path;
+  const ambiguous =
+    decoded.ambiguous ??
+    (options.slashIsData === true ? slashDoubt(literal) : decoded.slash) ??
+    resolved.ambiguous ??
+    dotDoubt(literal);
+  if (ambiguous !== undefined) others.add(resolve(decodedThrough(raw).split("/")).path);
+  others.delete(literal);
   return {
-    path: resolved.path,
-    ...(withoutParameters !== undefined && { withoutParameters }),
+    readings: [literal, ...others],
+    remote: others.has(remote) || remote === literal ? [] : [remote],
+    plain: shortest.path,
+    ...(shortest.ambiguous === climbing && { climbs: true }),
     ...(ambiguous !== undefined && { ambiguous }),
   };
 }
 
 /** pchar of RFC 3986 section 3.3 without "%" and ";", with an absolute start. */
 const plainPath = /^\/[A-Za-z0-9\-._~!$&'()*+,=:@/]*$/;
+
+const climbing = "the path climbs above its root";
 
 /** What a canonical path never encodes. */
 const stands = /^[A-Za-z0-9\-._~!$&'()*+,=:@;/]$/;
@@ -62,13 +84,62 @@ function isClean(parts: readonly string[]): boolean {
   return parts[0] === "";
 }
 
+/** A server that resolves the target as a reference takes what follows two slashes for a host. */
+function afterAuthority(path: string): string {
+  const match = /^\/{2,}[^/]*(?<rest>\/.*)?$/.exec(path);
+  return match === null ? path : (match.groups?.["rest"] ?? "/");
+}
+
+function withoutParameters(path: string, parameters: RegExp): string {
+  if (!/;|%3B/.test(path)) return path;
+  return path
+    .split("/")
+    .map((part) => part.replace(parameters, ""))
+    .join("/");
+}
+
+function dotDoubt(path: string): string | undefined {
+  const parts = path.split("/");
+  const cut = withoutParameters(path, /(?:;|%3B).*$/).split("/");
+  if (cut.some((part, at) => isDotSegment(part) && part !== parts[at])) {
+    return "a dot segment has parameters";
+  }
+  return parts.some(isDotSegment) ? "the path has a dot segment" : undefined;
+}
+
+/** To a server that decodes the slash, the dots beside it are a segment. */
+function slashDoubt(path: string): string | undefined {
+  if (!path.includes("%2F")) return undefined;
+  const parts = path.split(/\/|%2F/);
+  return parts.some((part) => /^\.{1,2}(?:;|%3B|$)/.test(part))
+    ? "a dot segment stands beside an encoded slash"
+    : undefined;
+}
+
+/** As the most liberal server reads a path: decoded until nothing is left to decode, backslashes for slashes. */
+function decodedThrough(raw: string): string {
+  let text = raw;
+  for (let round = 0; round < 4; round += 1) {
+    text = text.replaceAll(/%([2-7][0-9a-f])/gi, (_code, hex: string) =>
+      String.fromCharCode(Number.parseInt(hex, 16)),
+    );
+  }
+  const path = text.replaceAll(/[\\/]+/g, "/");
+  return withoutParameters(decode(path).path, /;.*$/);
+}
+
 interface Reading {
   readonly path: string;
   readonly ambiguous: string | undefined;
 }
 
+interface Decoded extends Reading {
+  /** Said of an encoded slash. */
+  readonly slash: string | undefined;
+}
+
 /** Decodes what may stand for itself in a path, spells the rest as %HH, and names what is read differently elsewhere. */
-function decode(raw: string): Reading {
+function decode(raw: string): Decoded {
   let ambiguous =
     raw.startsWith("/") || raw === "" ? undefined : "the path does not begin with a slash";
   const note = (reason: string): void => {
@@ -119,7 +190,8 @@ function decode(raw: string): Reading {
   if (/(?:^|\/)(?:%2e|\.%2e|%2e\.|%2e%2e)(?:\/|$)/i.test(raw)) {
     note("a dot segment is percent-encoded");
   }
-  return { path, ambiguous };
+  const slash = /%2f/i.test(raw) ? "a slash is percent-encoded" : undefined;
+  return { path, ambiguous, slash };
 }
 
 function rawProblem(code: number): string | undefined {
@@ -135,9 +207,6 @@ function rawProblem(code: number): string | undefined {
 }
 
 function encodedProblem(value: number, following: string): string | undefined {
-  if (value === 0x2f) {
-    return "a slash is percent-encoded";
-  }
   if (value === 0x5c) {
     return "a backslash is percent-encoded";
   }
@@ -171,7 +240,7 @@ function resolve(parts: readonly string[]): Reading {
     }
     if (part === "..") {
       if (merged.pop() === undefined) {
-        ambiguous ??= "the path climbs above its root";
+        ambiguous = climbing;
       }
       strict.pop();
       continue;

@@ -257,3 +257,13 @@ class Automaton {
 export function quoteGlob(text: string): string {
   return text.replaceAll(/[\\*?[\]{},]/g, String.raw`\$&`);
 }
+
+/** A pattern of paths with the percent-encodings that canonical paths have; what would be a sign of patterns keeps its own. */
+export function canonicalGlob(pattern: string): string {
+  return pattern.replaceAll(/%[0-9a-f]{2}/gi, (code) => {
+    const meant = String.fromCharCode(Number.parseInt(code.slice(1), 16));
+    const isSign =
+      (meant === "," && pattern.includes("{")) || (/[-!]/.test(meant) && pattern.includes("["));
+    return /[\w\-.~!$&'()+,=:@]/.test(meant) && !isSign ? meant : code.toUpperCase();
+  });
+}

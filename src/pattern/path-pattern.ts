@@ -4,7 +4,7 @@
  * `*` is any run of characters within a segment, `?` is one character but the slash, `[a-z]` and `[^a-z]` are one
  * character, and a backslash makes the next character plain. There is no `**`. Case matters.
  */
-import { canonicalPath } from "../http/path.ts";
+import { readPath } from "../http/path.ts";
 
 /** A compiled path glob. */
 export interface PathGlob {
@@ -155,9 +155,9 @@ export function compileBypassPaths(patterns: readonly string[]): BypassPaths {
   };
   return {
     matches: (target) => {
-      const { path, withoutParameters, ambiguous } = canonicalPath(target);
-      const isPlain = ambiguous === undefined && withoutParameters === undefined;
-      return isPlain && path === spelling(target) && isListed(path);
+      const { readings, remote, ambiguous } = readPath(target);
+      const isPlain = ambiguous === undefined && readings.length === 1 && remote.length === 0;
+      return isPlain && readings[0] === spelling(target) && isListed(readings[0]);
     },
   };
 }

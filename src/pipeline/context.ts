@@ -176,15 +176,12 @@ export class RequestContext {
     return this.cancellation.signal;
   }
 
-  /**
-   * Path and query as they will be sent: as they came, unless a plugin that judges paths put the form that it judged
-   * in their place. Empty at the connect stage.
-   */
+  /** Path and query as they will be sent: as they came, unless a plugin put others in their place. */
   get path(): string {
     return this.#path;
   }
 
-  /** Sends this path and query instead, so that what was judged is what is sent. */
+  /** Sends this path and query instead; plugins that follow judge them. */
   rewritePath(path: string): void {
     if (!this.#muted) this.#path = path;
   }

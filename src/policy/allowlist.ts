@@ -50,6 +50,7 @@ export class Allowlist {
       "method" in facts ? this.#selects(item, facts, "deny") : !isAboutRequests(item),
     );
     if (hit === undefined) return undefined;
+    if (isUnclear(hit, facts)) return unclear(facts, hit);
     return {
       effect: "deny",
       code: "deny-rule",
@@ -103,19 +104,22 @@ export class Allowlist {
     if (denial !== undefined) return denial;
     const allowed = matching(this.#allow, facts);
     const hit = allowed.find((item) => this.#selects(item, facts, "allow"));
-    if (hit === undefined) return notListed(facts);
+    if (hit === undefined) {
+      const item = allowed.find((one) => isUnclear(one, facts));
+      return item === undefined ? notListed(facts) : unclear(facts, item);
+    }
     return { ...listed(facts, hit), grant: this.#grant(facts, allowed) };
   }
 
-  #selects(item: AllowlistItem, { method, path }: RequestFacts, side: "allow" | "deny"): boolean {
-    // A server may read an encoded slash as a slash, so that no pattern can be asked about such a path.
-    const isUnclear = path.includes("\0") || (item.paths.length > 0 && /%2f/i.test(path));
+  #selects(item: AllowlistItem, facts: RequestFacts, side: "allow" | "deny"): boolean {
+    const { method, path } = facts;
     const asked = method.toUpperCase();
     const alsoGet = asked === "HEAD" && this.#headMatchesGet;
     const isMethod =
       item.methods.length === 0 ||
       item.methods.some((one) => one === asked || one === "*" || (one === "GET" && alsoGet));
-    if (!isMethod || isUnclear) return isMethod && side === "deny";
+    if (!isMethod || path.includes("\0") || isUnclear(item, facts))
+      return isMethod && side === "deny";
     return item.paths.length === 0 || item.paths.some((glob) => glob.matches(path));
   }
 }
@@ -134,6 +138,17 @@ function matching(index: HostIndex<AllowlistItem>, facts: ConnectFacts): readonl
 
 function isAboutRequests(item: AllowlistItem): boolean {
   return item.methods.length > 0 || item.paths.length > 0;
+}
+
+/** A server may read an encoded slash as a slash, so that no pattern can be asked about such a path. */
+function isUnclear({ paths }: AllowlistItem, facts: ConnectFacts | RequestFacts): boolean {
+  return paths.length > 0 && "path" in facts && /%2f/i.test(facts.path);
+}
+
+function unclear(facts: ConnectFacts | RequestFacts, { label }: AllowlistItem): PolicyDecision {
+  const way = "allow_encoded_slash: true on an endpoint of network_policies takes it for data";
+  const reason = `${placeOf(facts)} has an encoded slash, and ${label} has paths (${way})`;
+  return { effect: "deny", code: "encoded-slash", reason, entry: label, rule: label };
 }
 
 function placeOf(facts: ConnectFacts | RequestFacts): string {

@@ -75,13 +75,18 @@ export class CombinedPolicy {
     return { judgesRequests: protocols.size > 0 || isListed, protocols, bodyLimitBytes };
   }
 
-  /** What has to be known of a WebSocket's messages; undefined where every message may pass. */
-  messagesOf(host: string, port: number, path: string): MessageNeeds | undefined {
+  /**
+   * What has to be known of a WebSocket's messages, by all readings of its path; undefined where every message may
+   * pass.
+   */
+  messagesOf(host: string, port: number, paths: readonly string[]): MessageNeeds | undefined {
     let needs: MessageNeeds | undefined;
     for (const { endpoint } of this.#parts.rules?.endpointsOf(host, port) ?? []) {
       const { inspection, selector, pathGlob } = endpoint;
-      const isOnPath = selector === undefined || selector.matches(path) || pathGlob?.matches(path);
-      if (inspection?.judgesMessages !== true || isOnPath !== true) continue;
+      const isOnPath =
+        selector === undefined ||
+        paths.some((path) => selector.matches(path) || pathGlob?.matches(path) === true);
+      if (inspection?.judgesMessages !== true || !isOnPath) continue;
       needs = {
         areOperations: inspection.judgesOperations || needs?.areOperations === true,
         bodyLimitBytes: Math.max(inspection.bodyLimitBytes, needs?.bodyLimitBytes ?? 0),

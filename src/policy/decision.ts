@@ -13,6 +13,7 @@ export type DecisionCode =
   | "malformed"
   | "path-outside-endpoints"
   | "encoded-slash"
+  | "ambiguous-path"
   | "uninspected"
   | "protocol-error"
   | "body-too-large"

@@ -19,6 +19,8 @@ export interface Inspection {
   /** Longest body that is read in order to judge it. */
   readonly bodyLimitBytes: number;
   readonly allowsEncodedSlash: boolean;
+  /** The server takes paths as they are spelt, so that only the spelling is judged. */
+  readonly allowsAmbiguousPath: boolean;
   /** Empty unless `persisted_queries: allow_registered`. */
   readonly registered: ReadonlyMap<string, RegisteredOperation>;
   readonly strictToolNames: boolean;

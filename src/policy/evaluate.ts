@@ -141,7 +141,8 @@ function judge(
   }
   const { inspection } = selected.endpoint;
   if (!inspection.allowsEncodedSlash && /%2f/i.test(facts.path)) {
-    return refusal("encoded-slash", `${what} has an encoded slash`, selected);
+    const way = "allow_encoded_slash: true on the endpoint takes it for data";
+    return refusal("encoded-slash", `${what} has an encoded slash (${way})`, selected);
   }
   const fault = protocolFault(inspection, facts);
   if (fault !== undefined) return { ...refusal(fault.code, fault.reason, selected), inspection };

@@ -51,7 +51,7 @@ export interface RpcFacts {
 /** A request that is asked for, on a connection that is asked for. */
 export interface RequestFacts extends ConnectFacts {
   readonly method: string;
-  /** The canonical path: the one that is judged is the one that is sent. */
+  /** One reading of the path that is sent. */
   readonly path: string;
   readonly query: QueryFacts;
   /** Length of the body in the clear, where somebody read it. */

@@ -112,6 +112,7 @@ function objectionTo({ host, code, binary, entry }: DenialSummary): string | und
   if (code === "identity-unresolved")
     return "the caller was not identified (unresolved_identity: deny)";
   if (code === "malformed") return "the request was malformed";
+  if (code === "ambiguous-path") return "servers read the path in more than one way";
   return undefined;
 }
 

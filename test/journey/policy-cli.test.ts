@@ -93,9 +93,14 @@ describe("explain", () => {
   test.each([
     ["--connect api.example.com:443 --binary /usr/bin/curl", 0, "allowed by egress-policy"],
     [
-      "--connect api.example.com:443 --method GET --path /v1/./x --binary /usr/bin/curl",
+      "--connect api.example.com:443 --method GET --path /v1/%78;v=1 --binary /usr/bin/curl",
       0,
-      "sent as          /v1/x",
+      "sent as          /v1/%78;v=1",
+    ],
+    [
+      "--connect api.example.com:443 --method GET --path /v1/./x --binary /usr/bin/curl",
+      1,
+      "the path has a dot segment (allow_ambiguous_path",
     ],
     ["--url https://api.example.com/v1/x --binary /usr/bin/curl", 0, "(static-inject)"],
     [

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { compileBypassPaths, compilePathGlob } from "../../src/pattern/path-pattern.ts";
-import { canonicalPath } from "../../src/http/path.ts";
+import { readPath } from "../../src/http/path.ts";
 
 const limits = { interruptAfterTimeLimit: 1500, numRuns: 20_000 };
 const rawPath = fc.oneof(
@@ -29,27 +29,43 @@ const rawPath = fc.oneof(
   fc.string(),
 );
 
-test("a canonical path has no dot segment, no empty segment, and is canonical", () => {
+test("readings are canonical, and the shortest has no dot segment, no empty segment and no parameter", () => {
   fc.assert(
     fc.property(rawPath, (raw) => {
-      const { path, withoutParameters } = canonicalPath(raw);
-      for (const reading of [path, withoutParameters ?? "/"]) {
+      const { readings, plain } = readPath(raw);
+      for (const reading of readings) {
         expect(reading).toMatch(/^\/[\x21-\x7e]*$/);
-        expect(reading).not.toMatch(/\/\/|\/\.\.?(?:\/|$)|[\\#?]/);
+        expect(reading).not.toMatch(/[\\#?]/);
+        expect(readPath(reading).readings[0]).toBe(reading);
       }
-      expect(canonicalPath(path).path).toBe(path);
+      expect(readings).toContain(plain);
+      expect(plain).not.toMatch(/;|\/\/|\/\.\.?(?:\/|$)/);
     }),
     limits,
   );
 });
 
-test("a path that has one reading is the one that WHATWG URL resolves, empty segments merged", () => {
+test("what WHATWG URL makes of a path that is not ambiguous has the same readings", () => {
   fc.assert(
     fc.property(rawPath, (raw) => {
-      const read = canonicalPath(raw);
+      const read = readPath(raw);
       fc.pre(read.ambiguous === undefined && raw.startsWith("/"));
       const seen = new URL(`http://a.test${raw}`).pathname;
-      expect(canonicalPath(seen).path).toBe(read.path);
+      expect(readPath(seen)).toEqual(read);
+    }),
+    limits,
+  );
+});
+
+test("what a server resolves as a reference is one of the readings", () => {
+  fc.assert(
+    fc.property(rawPath, (raw) => {
+      const read = readPath(raw);
+      fc.pre(
+        read.ambiguous === undefined && raw.startsWith("/") && URL.canParse(raw, "http://b.test"),
+      );
+      const seen = new URL(raw, "http://b.test").pathname;
+      expect(read.readings).toContain(readPath(seen).readings[0]);
     }),
     limits,
   );

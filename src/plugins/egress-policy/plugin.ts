@@ -1,7 +1,6 @@
 /** egress-policy: which executable may reach which host, path and method; what no rule allows is refused. */
 import { BoundedMap } from "../../bounded-map.ts";
 import { durationMs } from "../../duration.ts";
-import { canonicalTarget } from "../../http/canonical-target.ts";
 import { AddressSet, parseAddress } from "../../net/address.ts";
 import type { PeerProcess } from "../../net/kernel/peer-process.ts";
 import {
@@ -19,11 +18,10 @@ import { DenialAggregate } from "../../policy/aggregate.ts";
 import { type CallerFacts, unresolvedBinary } from "../../policy/binary-matcher.ts";
 import {
   type CombinedPolicy,
-  type InspectionNeeds,
   type MessageNeeds,
   readsBodies,
 } from "../../policy/combined-policy.ts";
-import type { Grant, PolicyDecision } from "../../policy/decision.ts";
+import type { DecisionCode, Grant, PolicyDecision } from "../../policy/decision.ts";
 import {
   type ConnectFacts,
   parseQuery,
@@ -31,10 +29,12 @@ import {
   type RequestFacts,
 } from "../../policy/request-facts.ts";
 import { websocketText } from "../../policy/rule.ts";
+import { decideSpelling, type Spelling } from "../../policy/spelling.ts";
 import { egressPolicyConfig, type EgressPolicyConfig } from "./config.ts";
 import { type BodyFacts, graphqlFacts, hasGraphqlQuery, readBodyFacts } from "./body.ts";
 import { messageFacts } from "./message.ts";
 import { makePolicy } from "./source.ts";
+import { asSpelt, targetOf } from "./target.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
 
 /** The definition that a chain names. */
@@ -163,12 +163,13 @@ class EgressPolicy implements Plugin {
   onMessage(context: RequestContext, message: Message): Decision | undefined {
     const connection = this.#factsOf(context);
     if (connection === undefined) return this.#refuseCaller(context);
-    const { path, query } = this.#upgradeOf(context);
-    const needs = this.#policy.messagesOf(connection.host, connection.port, path);
+    const { spelling, query } = this.#upgradeOf(context);
+    const needs = this.#policy.messagesOf(connection.host, connection.port, spelling.readings);
     const read = messageFacts(message, needs);
     if (read === undefined) return undefined;
+    const [path] = spelling.readings;
     const facts: RequestFacts = { ...connection, method: websocketText, path, query, ...read };
-    const decision = this.#policy.evaluateRequest(facts);
+    const decision = this.#decide(this.#policy, facts, spelling);
     // A connection may have any number of them: those that are good leave no record.
     if (decision.effect === "allow") return undefined;
     const answer = this.#answer(context, facts, decision, facts);
@@ -182,16 +183,17 @@ class EgressPolicy implements Plugin {
   #messagesOf(context: RequestContext): MessageNeeds | undefined {
     if (context.upgrade === undefined) return undefined;
     const { host, port } = context.destination;
-    return this.#policy.messagesOf(host, port, this.#upgradeOf(context).path);
+    return this.#policy.messagesOf(host, port, this.#upgradeOf(context).spelling.readings);
   }
 
-  /** Path and query of an upgrade, which every message on it is judged with. */
+  /** What the path of an upgrade may be, and its query, which every message on it is judged with. */
   #upgradeOf(context: RequestContext): UpgradeFacts {
     return context.stateOf(this, () => {
       const target = targetOf(context, { judgesRequests: true });
       // Under on_error: observe even what has no single reading was let through.
-      const { path, query } = "refused" in target ? { path: context.pathname, query: "" } : target;
-      return { path, query: parseQuery(query) };
+      const { spelling, query } =
+        "refused" in target ? { spelling: asSpelt(context.pathname), query: "" } : target;
+      return { spelling, query: parseQuery(query) };
     });
   }
 
@@ -214,25 +216,25 @@ class EgressPolicy implements Plugin {
     if ("refused" in target) {
       return deny("ambiguous_path", { code: "request.malformed", message: target.refused });
     }
-    const { path } = target;
+    const { spelling } = target;
+    const [path] = spelling.readings;
     const query = parseQuery(target.query);
     const judge = (body: BodyFacts): Decision => {
       const request: RequestFacts = { ...facts, method, path, query, ...body };
-      const decision = policy.evaluateRequest(request);
-      const answer = this.#answer(context, facts, decision, request);
-      // What is judged is what is sent, for this plugin and for every one after it.
-      if (needs.judgesRequests && answer.action === "allow")
-        context.rewritePath(path + target.query);
-      return answer;
+      return this.#answer(context, facts, this.#decide(policy, request, spelling), request);
     };
     if (readsBodies(needs)) return readBodyFacts(context, needs, query).then(judge);
     // What may not be asked in a message may not be asked in the query of a plain GET either.
     const isOperation =
       context.upgrade === undefined &&
       needs.protocols.has("websocket") &&
-      policy.messagesOf(facts.host, facts.port, path)?.areOperations === true &&
+      policy.messagesOf(facts.host, facts.port, spelling.readings)?.areOperations === true &&
       hasGraphqlQuery(query);
     return judge(isOperation ? { graphql: graphqlFacts(context, "there is no body", query) } : {});
+  }
+
+  #decide(policy: CombinedPolicy, facts: RequestFacts, spelling: Spelling): PolicyDecision {
+    return decideSpelling(spelling, (path) => policy.evaluateRequest({ ...facts, path }));
   }
 
   #answer(
@@ -304,26 +306,19 @@ class EgressPolicy implements Plugin {
 
 /** What every message of one connection has in common. */
 interface UpgradeFacts {
-  readonly path: string;
+  readonly spelling: Spelling;
   readonly query: QueryFacts;
 }
 
-function denialCode({ code }: PolicyDecision): string {
-  if (code === "malformed") return "request.malformed";
-  return code === "body-too-large" ? "request.body-too-large" : "policy.forbidden";
-}
+const malformedCodes: ReadonlySet<DecisionCode> = new Set([
+  "malformed",
+  "encoded-slash",
+  "ambiguous-path",
+]);
 
-/** The path that rules are asked about, or why there is none; as it came where no rule is about requests. */
-function targetOf(
-  context: RequestContext,
-  { judgesRequests }: Pick<InspectionNeeds, "judgesRequests">,
-): { readonly path: string; readonly query: string } | { readonly refused: string } {
-  const { path, pathname } = context;
-  if (!judgesRequests) return { path: pathname, query: path.slice(pathname.length) };
-  // Whether an encoded slash may be there is for the endpoint to say.
-  const target = canonicalTarget(path, { allowEncodedSlash: true });
-  if ("fault" in target) return { refused: `the path cannot be judged: ${target.fault}` };
-  return target.doubtful === undefined ? target : { refused: target.doubtful };
+function denialCode({ code }: PolicyDecision): string {
+  if (malformedCodes.has(code)) return "request.malformed";
+  return code === "body-too-large" ? "request.body-too-large" : "policy.forbidden";
 }
 
 /** The addresses that a permitted destination may be dialled at; undefined leaves that to the address guard. */

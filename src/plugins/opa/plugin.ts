@@ -1,6 +1,6 @@
 /** opa: asks a policy written in Rego about every message, in both directions and both phases (contract 2.3). */
 import { randomUUID } from "node:crypto";
-import { canonicalPath } from "../../http/path.ts";
+import { readPath } from "../../http/path.ts";
 import type { DecisionPath, Evaluation } from "../../opa/decision-engine.ts";
 import { readVerdict } from "../../opa/verdict.ts";
 import {
@@ -53,7 +53,8 @@ const maxDocuments = 100;
 
 /** What the policy was told of a request, kept for its answer: credentials are attached in between. */
 interface Asked {
-  input: JsonObject | undefined;
+  /** One for each reading of the path: all of them have to be allowed. */
+  inputs: readonly JsonObject[] | undefined;
 }
 
 class Opa implements Plugin {
@@ -94,29 +95,21 @@ class Opa implements Plugin {
   }
 
   async onRequest(context: RequestContext): Promise<Decision> {
-    const { path, withoutParameters, ambiguous } = canonicalPath(context.pathname);
     const isConnect = context.stage === "connect";
-    if (!isConnect && ambiguous !== undefined && !isEncodedSlashOnly(context.pathname)) {
-      return deny("ambiguous_path", { code: "request.malformed", message: ambiguous });
+    const { readings, ambiguous } = readPath(context.pathname, { slashIsData: true });
+    if (!isConnect && ambiguous !== undefined) {
+      const message = `the path can be read in more than one way: ${ambiguous}`;
+      return deny("ambiguous_path", { code: "request.malformed", message });
     }
     // A policy that is not told what is in a message would judge another one.
     if (context.unread !== undefined) return deny("body_unread", context.unread);
-    const input = requestInput(context, isConnect ? "" : path);
     const agent = this.#agentId.current();
-    if (agent !== undefined) input["agent"] = { client_id: agent };
-    context.stateOf<Asked>(this, () => ({ input: undefined })).input = input;
-    const documents = parsedInputs(context, this.#parts).map((parsed) => ({ ...input, ...parsed }));
-    if (!isConnect && withoutParameters !== undefined) {
-      // A server may cut parameters off: that reading has to be allowed, too.
-      documents.push(...documents.map((document) => ({ ...document, path: withoutParameters })));
-    }
-    const decision = await this.#judgeAll(context, "request", documents);
-    if (isConnect) return decision;
-    // What is judged is what is sent.
-    if (decision.action === "allow" && path !== context.pathname) {
-      context.rewritePath(path + context.path.slice(context.pathname.length));
-    }
-    return decision;
+    const inputs = (isConnect ? [""] : readings).map((path) => ({
+      ...requestInput(context, path),
+      ...(agent === undefined ? {} : { agent: { client_id: agent } }),
+    }));
+    context.stateOf<Asked>(this, () => ({ inputs: undefined })).inputs = inputs;
+    return this.#judgeAll(context, "request", combined(inputs, parsedInputs(context, this.#parts)));
   }
 
   wantsAnswerBody(context: RequestContext): boolean {
@@ -139,18 +132,17 @@ class Opa implements Plugin {
       const denial = { code: "upstream.bad-response", message: facts.problem };
       return Promise.resolve(deny("response_unreadable", denial));
     }
-    const { input = requestInput(context, "") } = context.stateOf<Asked>(this, () => ({
-      input: undefined,
+    const { inputs = [requestInput(context, "")] } = context.stateOf<Asked>(this, () => ({
+      inputs: undefined,
     }));
     const judged = {
-      ...input,
       response: {
         status_code: response?.status ?? 0,
         headers: response === undefined ? {} : flatHeaders(response.headers),
       },
     };
     const parsed = answeredInputs(context, facts, this.#parts);
-    const documents = parsed.map((each) => ({ ...judged, ...each }));
+    const documents = combined(inputs, parsed).map((each) => ({ ...each, ...judged }));
     return this.#judgeAll(context, "response", documents);
   }
 
@@ -241,10 +233,6 @@ interface Question {
   readonly prefix: "" | "response_";
 }
 
-/** An encoded slash stays in the path that the policy is shown; whatever else is ambiguous is refused. */
-function isEncodedSlashOnly(pathname: string): boolean {
-  if (!/%2f/i.test(pathname)) return false;
-  const { path } = canonicalPath(pathname);
-  if (path.split(/\/|%2F/).some((segment) => /^\.{1,2}(?:;|%3B|$)/.test(segment))) return false;
-  return canonicalPath(pathname.replaceAll(/%2f/gi, "x")).ambiguous === undefined;
+function combined(inputs: readonly JsonObject[], parsed: readonly JsonObject[]): JsonObject[] {
+  return inputs.flatMap((input) => parsed.map((each) => ({ ...input, ...each })));
 }

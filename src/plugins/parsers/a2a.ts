@@ -2,7 +2,7 @@
 import { frameReaderFor } from "../../http/frames.ts";
 import { isObject, objectOf } from "../../http/json-access.ts";
 import { classifyRpc, messagesOf } from "../../http/json-rpc.ts";
-import { canonicalPath } from "../../http/path.ts";
+import { readPath } from "../../http/path.ts";
 import {
   type Answer,
   definePlugin,
@@ -97,7 +97,14 @@ function isMcp(context: RequestContext): boolean {
 
 /** The REST binding: the operation is in the path, the parameters are the body. */
 function restView(context: RequestContext): A2aView | undefined {
-  const { path } = canonicalPath(context.path);
+  for (const path of readPath(context.path).readings) {
+    const view = restViewAt(context, path);
+    if (view !== undefined) return view;
+  }
+  return undefined;
+}
+
+function restViewAt(context: RequestContext, path: string): A2aView | undefined {
   const verb = /\/message:(send|stream)$/.exec(path)?.[1];
   if (verb !== undefined && context.method === "POST") {
     const json = requestJson(context);

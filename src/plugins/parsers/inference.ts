@@ -1,7 +1,7 @@
 /** inference-parser: records what calls of language models say and are answered (contract 2.7). It refuses nothing. */
 import { frameReaderFor } from "../../http/frames.ts";
 import { isObject } from "../../http/json-access.ts";
-import { canonicalPath } from "../../http/path.ts";
+import { readPath } from "../../http/path.ts";
 import { AnswerFold } from "../../protocols/answer-fold.ts";
 import type { Dialect } from "../../protocols/inference-dialect.ts";
 import { type Endpoint, endpointOf } from "../../protocols/inference-endpoints.ts";
@@ -26,9 +26,13 @@ export const inferenceParser = definePlugin({
   create: () => new InferenceParser(),
 });
 
-/** The endpoint that a request calls, by the path as servers read it. */
+/** The endpoint that a request calls, by the path as some server reads it. */
 export function inferenceEndpoint(context: RequestContext): Endpoint | undefined {
-  return endpointOf(context.method, canonicalPath(context.path).path);
+  for (const path of readPath(context.path).readings) {
+    const endpoint = endpointOf(context.method, path);
+    if (endpoint !== undefined) return endpoint;
+  }
+  return undefined;
 }
 
 /** One recognised call, from its request to the end of its answer. */

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { classifyRpc, messagesOf, type RpcMessage } from "../../http/json-rpc.ts";
 import { compilePathGlob, type PathGlob } from "../../pattern/path-pattern.ts";
-import { canonicalPath } from "../../http/path.ts";
+import { readPath } from "../../http/path.ts";
 import { messageOf } from "../../errors.ts";
 import {
   type Answer,
@@ -117,8 +117,8 @@ class McpParser implements Plugin {
 
   #transportFact(context: RequestContext): McpFact | undefined {
     const { method, headers } = context;
-    const { path } = canonicalPath(context.pathname);
-    if (!this.#paths.some((glob) => glob.matches(path))) return undefined;
+    const { readings } = readPath(context.pathname);
+    if (!this.#paths.some((glob) => readings.some((path) => glob.matches(path)))) return undefined;
     if (method === "GET" && context.upgrade === undefined) return { method: streamMethod };
     return method === "DELETE" && headers.has("mcp-session-id")
       ? { method: "$transport/terminate" }

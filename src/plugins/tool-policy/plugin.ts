@@ -1,4 +1,5 @@
 /** tool-policy: which tools of MCP servers a caller may call, and with which arguments; what no rule allows is refused. */
+import { readPath } from "../../http/path.ts";
 import { classifyRpc, messagesOf, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
 import {
   allow,
@@ -73,8 +74,8 @@ class ToolPolicy implements Plugin {
     if (context.stage === "connect") return this.#judgeConnect(context);
     const server = this.#serverOf(context);
     if (server === undefined) return this.#judgeOther(context);
-    if (server === "ambiguous") {
-      const message = "the path can be read in more than one way";
+    if (!(server instanceof GuardedServer)) {
+      const message = `the path can be read in more than one way: ${server.doubt}`;
       return this.#refuse("ambiguous_path", { code: "request.malformed", message, rpc: notRpc });
     }
     const problem = transportProblem(context);
@@ -93,16 +94,18 @@ class ToolPolicy implements Plugin {
     return undefined;
   }
 
-  /** The server that guards the request's path; `ambiguous` where the path could be one of its paths. */
-  #serverOf({ destination, pathname }: RequestContext): GuardedServer | "ambiguous" | undefined {
-    let isAmbiguous = false;
-    for (const server of this.#servers) {
-      if (!server.isAt(destination)) continue;
-      const verdict = server.judgePath(pathname);
-      if (verdict === "guarded") return server;
-      isAmbiguous ||= verdict === "ambiguous";
-    }
-    return isAmbiguous ? "ambiguous" : undefined;
+  /** The server that guards the request's path, or why that cannot be said. */
+  #serverOf(context: RequestContext): GuardedServer | { readonly doubt: string } | undefined {
+    const servers = this.#servers.filter((server) => server.isAt(context.destination));
+    if (servers.length === 0) return undefined;
+    const { readings, remote, ambiguous } = readPath(context.pathname);
+    if (ambiguous !== undefined) return { doubt: ambiguous };
+    const found = new Set(
+      [...readings, ...remote].map((path) => servers.find((server) => server.guards(path))),
+    );
+    found.delete(undefined);
+    const names = [...found].map((server) => `'${server?.name}'`).join(" and ");
+    return found.size > 1 ? { doubt: `it is a path of ${names}` } : [...found][0];
   }
 
   #judgeOther(context: RequestContext): Answer {

@@ -54,6 +54,7 @@ function settingsOf(inspection: Inspection): NonNullable<Placed["settings"]> {
     protocol: inspection.protocol,
     enforcement: inspection.enforcement,
     allow_encoded_slash: inspection.allowsEncodedSlash,
+    allow_ambiguous_path: inspection.allowsAmbiguousPath,
     "body limit": inspection.bodyLimitBytes,
     strict_tool_names: inspection.strictToolNames,
   };

@@ -1,7 +1,7 @@
 /** Reads one endpoint of a policy entry and says everything that is wrong with it. */
 import { AddressSet, type Cidr, parseCidr } from "../../net/address.ts";
 import { GlobSyntaxError } from "../../pattern/glob-syntax.ts";
-import type { GlobTable } from "../../pattern/glob.ts";
+import { canonicalGlob, type GlobTable } from "../../pattern/glob.ts";
 import type { Endpoint } from "../endpoint.ts";
 import { parseHostSyntax } from "../host-syntax.ts";
 import type { EndpointContext, EndpointFields, Support } from "./endpoint-context.ts";
@@ -22,6 +22,7 @@ const keys: Keys = {
     "deny_rules",
     "allowed_ips",
     "allow_encoded_slash",
+    "allow_ambiguous_path",
     "persisted_queries",
     "graphql_persisted_queries",
     "graphql_max_body_bytes",
@@ -142,8 +143,9 @@ function readPath(fields: EndpointFields, globs: GlobTable): PathFields | undefi
   if (!path.startsWith("/") && path !== "**")
     return node.error("path must start with '/' or be '**'");
   try {
-    const selector = globs.compile(path, ["/"], { selector: true });
-    return { path, selector, pathGlob: globs.compile(path, ["/"]), specificity };
+    const glob = canonicalGlob(path);
+    const selector = globs.compile(glob, ["/"], { selector: true });
+    return { path, selector, pathGlob: globs.compile(glob, ["/"]), specificity };
   } catch (error) {
     if (error instanceof GlobSyntaxError) return node.error(`bad pattern: ${error.message}`);
     throw error;
@@ -178,6 +180,7 @@ function checkPlain(fields: EndpointFields, isTcp: boolean): void {
     "json_rpc",
     "mcp",
     "allow_encoded_slash",
+    "allow_ambiguous_path",
   ]) {
     fields.get(key)?.error(`'${key}' ${needs}`);
   }

@@ -57,6 +57,7 @@ export function readInspection(
     deny,
     bodyLimitBytes: mcp.bodyLimitBytes ?? readBodyLimit(fields) ?? defaultBodyLimitBytes,
     allowsEncodedSlash: fields.get("allow_encoded_slash")?.boolean() ?? false,
+    allowsAmbiguousPath: fields.get("allow_ambiguous_path")?.boolean() ?? false,
     registered: readRegistered(fields),
     strictToolNames: mcp.strictToolNames,
     allowsAllMethods: mcp.allowsAllMethods,

@@ -1,5 +1,5 @@
 /** Reads the rules of one endpoint: which fields apply to which protocol, and which combinations select nothing. */
-import { type Delimiters, type Glob, type GlobTable } from "../../pattern/glob.ts";
+import { canonicalGlob, type Delimiters, type Glob, type GlobTable } from "../../pattern/glob.ts";
 import { GlobSyntaxError } from "../../pattern/glob-syntax.ts";
 import type { Keys, Node } from "./node.ts";
 import {
@@ -67,7 +67,10 @@ export function readGlob(node: Node, delimiters: Delimiters, globs: GlobTable): 
   if (pattern === undefined) return undefined;
   if (pattern === "") return node.error("pattern must not be empty");
   try {
-    return globs.compile(pattern, delimiters);
+    return globs.compile(
+      delimiters?.includes("/") === true ? canonicalGlob(pattern) : pattern,
+      delimiters,
+    );
   } catch (error) {
     if (error instanceof GlobSyntaxError) return node.error(`bad pattern: ${error.message}`);
     throw error;

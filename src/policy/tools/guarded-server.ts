@@ -1,5 +1,4 @@
 /** A server whose traffic is judged: where it is, and what its clients and the server itself may send. */
-import { canonicalPath } from "../../http/path.ts";
 import { compilePathGlob, type PathGlob } from "../../pattern/path-pattern.ts";
 import type { Destination } from "../../net/destination.ts";
 import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
@@ -28,9 +27,6 @@ export type CallVerdict =
       readonly message: string;
       readonly rule?: string;
     };
-
-/** Whether a path is one of a server's: `ambiguous` when two servers could read it as two different ones. */
-export type PathVerdict = "guarded" | "ambiguous" | "other";
 
 /** One compiled server. */
 export class GuardedServer {
@@ -70,19 +66,12 @@ export class GuardedServer {
   }
 
   /**
-   * Whether the path is guarded. Case and a slash at the end do not matter, because there are servers to which they do
-   * not: more paths are guarded then, never fewer.
+   * Whether one reading of a path is guarded. Case and a slash at the end do not matter, because there are servers to
+   * which they do not: more paths are guarded then, never fewer.
    */
-  judgePath(pathname: string): PathVerdict {
-    const { path, withoutParameters = path, ambiguous } = canonicalPath(pathname);
-    if (ambiguous !== undefined) return "ambiguous";
-    const readings = [comparable(path), comparable(withoutParameters)];
-    // A server that resolves the target as a reference takes what follows two slashes for a host (RFC 3986 section 5.2).
-    const afterAuthority = /^\/{2,}[^/]*(?<rest>\/.*)$/.exec(pathname)?.groups?.["rest"];
-    if (afterAuthority !== undefined) readings.push(comparable(canonicalPath(afterAuthority).path));
-    return this.#paths.some((glob) => readings.some((reading) => glob.matches(reading)))
-      ? "guarded"
-      : "other";
+  guards(path: string): boolean {
+    const reading = comparable(path);
+    return this.#paths.some((glob) => glob.matches(reading));
   }
 
   /** Judges one call: a deny rule beats every allow rule, and what no rule allows is refused. */

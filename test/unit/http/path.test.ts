@@ -1,21 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { canonicalPath } from "../../../src/http/path.ts";
+import { readPath } from "../../../src/http/path.ts";
 
-describe("canonicalPath", () => {
+describe("readPath", () => {
   test.each([
     ["", "/"],
     ["/", "/"],
     ["/a/b", "/a/b"],
     ["/a/b/", "/a/b/"],
     ["/a?x=/../y", "/a"],
-    ["/a/./b", "/a/b"],
-    ["/a/../b", "/b"],
-    ["/a/b/..", "/a/"],
-    ["/a/b/.", "/a/b/"],
-    ["//", "/"],
-    ["//admin", "/admin"],
-    ["/public//secret", "/public/secret"],
-    ["/public/../admin", "/admin"],
     ["/files/hello%20world.txt", "/files/hello%20world.txt"],
     ["/%61%7e%2D", "/a~-"],
     ["/users/%40alice", "/users/@alice"],
@@ -24,8 +16,9 @@ describe("canonicalPath", () => {
     ["/a/%2520b", "/a/%2520b"],
     ["/v1/m.x:run", "/v1/m.x:run"],
     ["/a/...", "/a/..."],
+    ["/a%3ax", "/a:x"],
   ])("reads %s as %s and nothing else", (raw, path) => {
-    expect(canonicalPath(raw)).toEqual({ path });
+    expect(readPath(raw)).toEqual({ readings: [path], remote: [], plain: path });
   });
 
   test.each([
@@ -54,23 +47,51 @@ describe("canonicalPath", () => {
     ["/%ff", /UTF-8/],
     ["/a/../..", /root/],
     ["/public//../admin", /empty segment/],
+    ["/a/./b", /dot segment/],
+    ["/a/../b", /dot segment/],
+    ["/a/b/..", /dot segment/],
+    ["/a/b/.", /dot segment/],
     ["/a#b", /fragment/],
     ["/caf\xe9", /ASCII/],
     ["*", /begin with a slash/],
     ["a/b", /begin with a slash/],
   ])("says that %j has two readings", (raw, reason) => {
-    expect(canonicalPath(raw).ambiguous).toMatch(reason);
+    expect(readPath(raw).ambiguous).toMatch(reason);
   });
 
-  test("resolves what it can of an ambiguous path", () => {
-    expect(canonicalPath("/public/%2e%2e/secret").path).toBe("/secret");
+  test("takes an encoded slash for data where it is told to, unless dots stand beside it", () => {
+    const read = (raw: string) => readPath(raw, { slashIsData: true });
+    expect(read("/a%2fb")).toEqual({ readings: ["/a%2Fb"], remote: [], plain: "/a%2Fb" });
+    for (const raw of ["/a/..%2fb", "/a%2F.%2Fb", "/a%2F..;x", "/a%2F%2e%2e"]) {
+      expect(read(raw).ambiguous).toMatch(/dot segment stands beside/);
+    }
   });
 
   test.each([
-    ["/admin;x=/public", "/admin;x=/public", "/admin/public"],
-    ["/healthz;/admin", "/healthz;/admin", "/healthz/admin"],
-    ["/a%3Bx", "/a%3Bx", "/a"],
-  ])("gives both readings of the parameters in %s", (raw, path, withoutParameters) => {
-    expect(canonicalPath(raw)).toEqual({ path, withoutParameters });
+    ["/public/%2e%2e/secret", "/secret"],
+    ["/public/..;x/secret", "/secret"],
+    ["/a/../../secret", "/secret"],
+    ["/public\\..%5csecret", "/secret"],
+    ["/public/..%2Fsecret", "/secret"],
+    ["/public/%252e%252e%252fsecret;x", "/secret"],
+  ])("knows what the most liberal server makes of %s", (raw, path) => {
+    expect(readPath(raw).readings).toContain(path);
+  });
+
+  test.each([
+    ["/a//b", ["/a//b", "/a/b"]],
+    ["//admin", ["//admin", "/admin", "/"]],
+    ["//x/admin/", ["//x/admin/", "/x/admin/", "/admin/"]],
+    ["//", ["//", "/"]],
+    ["/admin;x=/public", ["/admin;x=/public", "/admin/public"]],
+    ["/healthz;/admin", ["/healthz;/admin", "/healthz/admin"]],
+    ["//x;y//z", ["//x;y//z", "/x;y/z", "//x//z", "/x/z", "//z", "/z"]],
+  ])("gives every reading of %s, as it is spelt first", (raw, readings) => {
+    expect(readPath(raw)).toMatchObject({ readings, plain: expect.not.stringMatching(/;|\/\//) });
+  });
+
+  test("keeps %3B as data, with word of servers that do not", () => {
+    expect(readPath("/a%3Bx")).toEqual({ readings: ["/a%3Bx"], remote: ["/a"], plain: "/a%3Bx" });
+    expect(readPath("/a;x%3By")).toMatchObject({ readings: ["/a;x%3By", "/a"], remote: [] });
   });
 });

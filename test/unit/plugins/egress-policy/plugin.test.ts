@@ -146,16 +146,15 @@ describe("inline policies", () => {
     expect(await action("/open/../secret")).toBe("deny");
   });
 
-  test.each([
-    ["/open;v=1/y;w", "/open/y"],
-    ["/%6fpen//x/./y?q=%2e%2e/", "/open/x/y?q=%2e%2e/"],
-    ["/secret/..;/open/x", "/open/x"],
-  ])("send the path that they judged: %s", async (path, sent) => {
-    const plugin = bench.create(egressPolicy, config);
-    const context = contextOf("request", { path, process: curl });
-    expect((await plugin.onRequest?.(context))?.action).toBe("allow");
-    expect(context.path).toBe(sent);
-  });
+  test.each(["/open/x;v=1/y;w", "/%6fpen//x/y?q=%2e%2e/", "/open/a%3Bb%2Bc"])(
+    "judge every reading and send the spelling: %s",
+    async (path) => {
+      const plugin = bench.create(egressPolicy, config);
+      const context = contextOf("request", { path, process: curl });
+      expect((await plugin.onRequest?.(context))?.action).toBe("allow");
+      expect(context.path).toBe(path);
+    },
+  );
 
   test("send what they do not judge as it came", async () => {
     const plugin = bench.create(egressPolicy, config);
@@ -172,12 +171,17 @@ describe("inline policies", () => {
     "/open/%252e%252e/x",
     "/open\\..\\x",
     "/open/%zz",
+    "/open/./x",
+    "/secret/..;/open/x",
+    "/open//../x",
+    "//open/x",
+    "/open;v=1/y",
   ])("refuse the ambiguous path %s", async (path) => {
     const plugin = bench.create(egressPolicy, config);
     expect((await ask(plugin, "request", { path, process: curl })).action).toBe("deny");
   });
 
-  test("judge and send the path without parameters", async () => {
+  test("judge the path with and without parameters", async () => {
     const guarded = { ...rest, access: "full", deny_rules: [{ method: "*", path: "/admin" }] };
     const policies = { api: { endpoints: [guarded] } };
     const plugin = bench.create(egressPolicy, { network_policies: policies });

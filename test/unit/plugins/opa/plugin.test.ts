@@ -313,19 +313,36 @@ describe("answers of language models", () => {
 });
 
 describe("paths that servers read differently", () => {
-  test("the canonical path is judged", async () => {
-    await ask(await plugin(), { path: "/x/../%74rue" });
-    expect(seen()["path"]).toBe("/true");
+  test("the canonical path is judged, and the spelling is sent", async () => {
+    const context = message({ path: "/%74rue/%40x?a=%74" });
+    await (await plugin()).onRequest?.(context);
+    expect(seen()["path"]).toBe("/true/@x");
+    expect(context.path).toBe("/%74rue/%40x?a=%74");
   });
 
-  test("and is what is sent", async () => {
-    const context = message({ path: "/x/../%74rue?a=%74" });
-    await (await plugin()).onRequest?.(context);
-    expect(context.path).toBe("/true?a=%74");
+  test.each([
+    ["//x/mcp", ["//x/mcp", "/x/mcp", "/mcp"]],
+    ["/a//b;c/d", ["/a//b;c/d", "/a/b;c/d", "/a//b/d", "/a/b/d"]],
+    ["/a%3Bb", ["/a%3Bb"]],
+  ])("every reading of %s is asked about, of the response too", async (path, readings) => {
+    stub.answer = () => ({ result: true });
+    const judge = await plugin();
+    const context = message({ path });
+    expect(await judge.onRequest?.(context)).toMatchObject({ action: "allow" });
+    context.response = new ResponseHalf(200, new HeaderList([]));
+    expect(await judge.onResponse?.(context)).toMatchObject({ action: "allow" });
+    expect(stub.calls.map(({ input }) => input["path"])).toEqual([...readings, ...readings]);
+  });
+
+  test("one reading that is refused refuses", async () => {
+    stub.answer = ({ input }) => ({ result: input["path"] !== "/mcp" });
+    for (const path of ["//x/mcp", "//mcp", "/mcp;x"]) {
+      expect(await ask(await plugin(), { path })).toMatchObject({ action: "deny" });
+    }
   });
 
   test("an ambiguous one is refused unasked", async () => {
-    const decision = await ask(await plugin(), { path: "/true/%2e%2e%2fadmin" });
+    const decision = await ask(await plugin(), { path: "/true/../admin" });
     expect(decision).toMatchObject({ action: "deny", denial: { code: "request.malformed" } });
     expect(stub.calls).toEqual([]);
   });

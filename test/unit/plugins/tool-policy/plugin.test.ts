@@ -406,6 +406,25 @@ describe("MCP-16: other ways to the same server", () => {
     },
   );
 
+  test("a path that is one server's to some and another's to others is refused", async () => {
+    const server = (name: string, path: string, tool: string) => ({
+      name,
+      paths: [path],
+      rules: [{ name: tool, tools: [tool] }],
+    });
+    const judging = bench.create(toolPolicy, {
+      servers: [server("near", "/near/mcp", "write"), server("far", "/mcp", "read")],
+    });
+    const call = { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "write" } };
+    const ask = async (path: string) => judging.onRequest?.(post(call, { path }));
+    expect(await ask("/near/mcp")).toMatchObject({ action: "allow" });
+    expect(await ask("/mcp")).toMatchObject({ action: "deny", reason: "not_listed" });
+    expect(await ask("//near/mcp")).toMatchObject({
+      reason: "ambiguous_path",
+      denial: { code: "request.malformed", message: expect.stringContaining("'near' and 'far'") },
+    });
+  });
+
   test("an upgrade is refused", async () => {
     const context = message({
       to: "mcp.allowed.test:443",
