@@ -21,15 +21,27 @@ function certificate(
   made.serialNumber = `0${(serial += 1)}`;
   made.validity.notBefore = new Date(Date.now() - hourMs);
   made.validity.notAfter = new Date(Date.now() + hourMs);
-  made.setSubject([{ name: "commonName", value: subject.name }]);
+  made.setSubject(subject.name === "" ? [] : [{ name: "commonName", value: subject.name }]);
   made.setIssuer([{ name: "commonName", value: issuer.name }]);
   made.setExtensions([...extensions]);
   made.sign(issuer.key, forge.md.sha256.create());
   return made;
 }
 
+/** A name in a subjectAltName: its type in ASN.1 (1 e-mail, 2 DNS, 6 URI, 7 IP) and its value. */
+export type AltName =
+  { readonly type: 1 | 2 | 6; readonly value: string } | { readonly type: 7; readonly ip: string };
+
 /** A certificate for TLS clients whose only name is this URI. */
 export function clientCertificate(uri: string): ClientCertificate {
+  return leafCertificate("client", [{ type: 6, value: uri }]);
+}
+
+/** A certificate for both ends of TLS with this common name and these other names. */
+export function leafCertificate(
+  commonName: string,
+  altNames: readonly AltName[],
+): ClientCertificate {
   const authority = forge.pki.rsa.generateKeyPair(2_048);
   const client = forge.pki.rsa.generateKeyPair(2_048);
   const issuer = { name: "clients", key: authority.privateKey };
@@ -37,9 +49,9 @@ export function clientCertificate(uri: string): ClientCertificate {
     { name: "basicConstraints", cA: true, critical: true },
     { name: "keyUsage", keyCertSign: true, critical: true },
   ]);
-  const leaf = certificate({ name: "client", publicKey: client.publicKey }, issuer, [
-    { name: "extKeyUsage", clientAuth: true },
-    { name: "subjectAltName", altNames: [{ type: 6, value: uri }] },
+  const leaf = certificate({ name: commonName, publicKey: client.publicKey }, issuer, [
+    { name: "extKeyUsage", clientAuth: true, serverAuth: true },
+    { name: "subjectAltName", altNames },
   ]);
   return {
     ca: forge.pki.certificateToPem(ca),
