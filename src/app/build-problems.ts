@@ -4,6 +4,7 @@ import type { Config } from "../config/presets.ts";
 import { type KeyPath, nearestKey, type Problem } from "../config/problem.ts";
 import { needsSpiffe } from "../config/relations.ts";
 import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
+import { ProxyError } from "../errors.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import { definitionsFor, entryOf } from "./definitions.ts";
 
@@ -52,7 +53,14 @@ export function located(
 export async function rejectedProblems(rejected: RejectedConfig): Promise<readonly Problem[]> {
   const { rest, problems } = rejected;
   if (rest === undefined) return problems;
-  const definitions = await definitionsFor(rest);
+  let definitions: Awaited<ReturnType<typeof definitionsFor>>;
+  try {
+    definitions = await definitionsFor(rest);
+  } catch (error) {
+    if (!(error instanceof ProxyError)) throw error;
+    const message = error.message.replace(/^plugin_modules: /, "");
+    return [...problems, rest.problemAt(["plugin_modules"], message)];
+  }
   const found = (["inbound", "outbound"] as const).flatMap((direction) => {
     const entries = rest.config.pipeline[direction].plugins.map(entryOf);
     return located(direction, chainProblems(entries, definitions));

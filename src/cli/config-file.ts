@@ -1,12 +1,15 @@
 /** The file that a command is about, or what is wrong with it on stderr. */
-import { loadConfig, type LoadedConfig } from "../config/load.ts";
+import { loadConfig, type LoadedConfig, type LoadOptions } from "../config/load.ts";
 import { formatProblem } from "../config/problem.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { FileCommand } from "./arguments/command-line.ts";
 
 /** Undefined after the problems were printed; the exit code is 2 then. */
-export async function commandFile(command: FileCommand): Promise<LoadedConfig | undefined> {
-  const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
+export async function commandFile(
+  { file, lenient }: FileCommand,
+  options: Pick<LoadOptions, "allowUnset"> = {},
+): Promise<LoadedConfig | undefined> {
+  const loaded = await loadConfig(file, { ...options, lenient, env: process.env });
   if (loaded.ok) return loaded;
   for (const problem of loaded.problems) process.stderr.write(`${formatProblem(problem)}\n`);
   return undefined;

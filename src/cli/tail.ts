@@ -67,7 +67,7 @@ interface SessionApi {
 async function apiOf({ url, file, lenient, secretFile }: TailCommand): Promise<SessionApi> {
   if (url !== undefined) return { url: url.replace(/\/$/, ""), secretFile };
   if (file === undefined) return { url: defaultUrl, secretFile };
-  const loaded = await loadConfig(file, { lenient, env: process.env });
+  const loaded = await loadConfig(file, { lenient, env: process.env, allowUnset: true });
   if (!loaded.ok) throw new TailFault(loaded.problems.map(formatProblem).join("; "), 2);
   const address = parseListenAddress(loaded.config.listener.session_api_addr ?? "");
   if (address === undefined)

@@ -2,7 +2,7 @@
  * Environment variables in the raw text of the file, by the rules of Go's os.Expand.
  *
  * `$NAME` and `${NAME}` are replaced before YAML is parsed. There is no escape and no default syntax. A name
- * that is not set is left as `${NAME}`, also where the file says `$NAME`.
+ * that is not set is left as `${NAME}`, also where the file says `$NAME`; the loader refuses it outside comments.
  */
 
 /** The variables that are looked up. */

@@ -16,6 +16,8 @@ export interface LoadOptions {
   readonly lenient?: boolean;
   /** The variables of `$NAME`; none when left out. */
   readonly env?: Environment;
+  /** Variables that are not set become warnings, for commands that read a file and serve nothing. */
+  readonly allowUnset?: boolean;
 }
 
 /** A file that can be run. */
@@ -79,7 +81,7 @@ export function parseConfig(
   const toProblem = (remark: { path: KeyPath; message: string; suggestion?: string }): Problem =>
     problemAt(remark.path, remark.message, remark.suggestion);
 
-  const unexpanded = document.inScalars(expansion.unexpanded).map(({ name, line, column }) => ({
+  const unset = document.inScalars(expansion.unexpanded).map(({ name, line, column }) => ({
     file: path,
     line,
     column,
@@ -87,20 +89,18 @@ export function parseConfig(
     message: unsetMessage(name),
   }));
   const checked = checkValue(document.value, options.lenient ?? false);
-  if (!checked.ok) {
-    const problems = checked.problems.map(toProblem);
-    // A variable that is not set is often the reason of a fault on its line.
-    const hints = unexpanded.filter(({ line }) =>
-      problems.some((problem) => problem.line === line),
-    );
-    const all = inOrder([...problems, ...hints]);
-    if (checked.mended === undefined) return { ok: false, problems: all };
+  // The text of a reference is no value: as a credential it would be sent to an origin.
+  const isRefused = unset.length > 0 && options.allowUnset !== true;
+  if (!checked.ok || isRefused) {
+    const problems = inOrder([...unset, ...(checked.ok ? [] : checked.problems.map(toProblem))]);
+    const mended = checked.ok ? checked.file : checked.mended;
+    if (mended === undefined) return { ok: false, problems };
     const rest = {
-      config: applyPresets(checked.mended),
+      config: applyPresets(mended),
       path,
       problemAt: (at: KeyPath, message: string) => problemAt(at, message),
     };
-    return { ok: false, problems: all, rest };
+    return { ok: false, problems, rest };
   }
 
   const config = applyPresets(checked.file);
@@ -111,7 +111,7 @@ export function parseConfig(
   return {
     ok: true,
     config,
-    warnings: inOrder([...unexpanded, ...remarks.map(toProblem)]),
+    warnings: inOrder([...unset, ...remarks.map(toProblem)]),
     sha256: createHash("sha256").update(bytes).digest("hex"),
     path,
     isWritten: checked.isWritten,
@@ -153,10 +153,11 @@ function readText(
 }
 
 function unsetMessage(name: string | undefined): string {
-  if (name === undefined) return 'has "${" without a name; it is taken out';
+  if (name === undefined)
+    return 'has "${" without a name; take a text with a dollar sign from a variable';
   // The text between braces can be anything; only what looks like a name is worth repeating.
   const shown = /^\w{1,64}$/.test(name) ? `\${${name}}` : "${…}";
-  return `the variable of ${shown} is not set; the text stays as it is`;
+  return `the variable of ${shown} is not set in the environment`;
 }
 
 function rejectWhole(path: string, message: string): RejectedConfig {

@@ -354,15 +354,16 @@ pipeline:
 });
 
 describe("environment", () => {
-  test("$VAR and ${VAR} are expanded before the file is parsed; unknown ones stay", async () => {
+  test("$VAR and ${VAR} are expanded before the file is parsed; unknown ones are refused", async () => {
     const config = [
       "listener: {roles: [forward], skip_hosts: [$HOST_A, '${HOST_B}']}",
       "plugin_modules: ['$NOT_SET_ANYWHERE/x.ts']",
       "stats: {address: '${STATS}'}",
     ].join("\n");
     const env = { HOST_A: "a.test", HOST_B: "b.test", STATS: "127.0.0.1:19093" };
-    const { stderr, stdout } = await runWith("check", config, { env });
-    // The module with the unexpanded name does not exist; that is what makes it visible.
+    const { code, stderr, stdout } = await runWith("check", config, { env });
+    expect(code).toBe(2);
+    expect(stderr).toContain("the variable of ${NOT_SET_ANYWHERE} is not set");
     expect(stderr).toContain("${NOT_SET_ANYWHERE}/x.ts");
     const good = await runWith("check", config.replace(/plugin_modules.*\n/, ""), { env });
     expect(good.code, good.stderr).toBe(0);
@@ -371,6 +372,62 @@ describe("environment", () => {
       stats: { address: "127.0.0.1:19093" },
     });
     expect(stdout).toBe("");
+  });
+
+  const secrets: readonly (readonly [where: string, block: Settings])[] = [
+    [
+      "a mapping of static-inject",
+      outbound({
+        name: "static-inject",
+        config: { source: "mappings", mappings: { "api.test": "$API_KEY" } },
+      }),
+    ],
+    [
+      "the secret of a client",
+      outbound({
+        name: "token-exchange",
+        config: {
+          token_url: "http://127.0.0.1:9/token",
+          identity: { type: "client-secret", client_id: "c", client_secret: "${API_KEY}" },
+        },
+      }),
+    ],
+    [
+      "the judge's bearer",
+      outbound({
+        name: "ibac",
+        config: {
+          judge_endpoint: "http://127.0.0.1:9",
+          judge_model: "m",
+          judge_bearer: "$API_KEY",
+        },
+      }),
+    ],
+    [
+      "a password of the parent proxy",
+      {
+        upstream_proxy: {
+          http_proxy: { url: "http://p.test", username: "u", password: "$API_KEY" },
+        },
+      },
+    ],
+    [
+      "a field for the collector",
+      {
+        telemetry: {
+          otlp: { endpoint: "http://127.0.0.1:9", headers: { Authorization: "Bearer ${API_KEY}" } },
+        },
+      },
+    ],
+  ];
+  describe.each(secrets)("that is not set in %s", (_where, block) => {
+    test.each(["check", "run"] as const)("is refused by %s with its name", async (command) => {
+      const config = merge(settings(forwardOnly), block);
+      const { code, stderr, stdout } = await runWith(command, config);
+      expect(code, stdout).toBe(2);
+      expect(stderr + stdout).toContain("${API_KEY}");
+      expect(stderr + stdout).toContain("is not set in the environment");
+    });
   });
 });
 

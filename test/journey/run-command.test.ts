@@ -213,6 +213,19 @@ describe("the exit code", () => {
     expect(stderr).toContain("callers");
   });
 
+  test("is 2 for a file with a variable that is not set", async () => {
+    const path = join(directory, "unset.yaml");
+    const mappings = "{ api.test: $NOT_SET_ANYWHERE }";
+    const inject = `{ name: static-inject, config: { source: mappings, mappings: ${mappings} } }`;
+    await writeFile(
+      path,
+      `listener: { roles: [forward] }\npipeline: { outbound: { plugins: [${inject}] } }\n`,
+    );
+    const { code, stderr } = await run("--config", path, "--", "true");
+    expect({ code, stderr }).toMatchObject({ code: 2 });
+    expect(stderr).toContain("${NOT_SET_ANYWHERE}");
+  });
+
   test("is 2 for a file without a forward proxy", async () => {
     const path = join(directory, "inbound.yaml");
     await writeFile(

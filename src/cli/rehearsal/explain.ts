@@ -27,7 +27,7 @@ import { packageVersion } from "../version.ts";
 /** Prints the explanation; 0: it would pass, 1: it would be refused, 2: the file or the question is wrong. */
 export async function explain(command: ExplainCommand): Promise<number> {
   try {
-    const loaded = await commandFile(command);
+    const loaded = await commandFile(command, { allowUnset: true });
     if (loaded === undefined) return 2;
     const probe = readProbe(command.probe);
     if ("error" in probe) return refuseCommand(probe.error);

@@ -89,7 +89,7 @@ async function withSubject<T>(
   const folder = dirname(file);
   if (subject.kind === "config") {
     const path = resolve(folder, subject.file);
-    const loaded = await loadConfig(path, { env: process.env });
+    const loaded = await loadConfig(path, { env: process.env, allowUnset: true });
     if (!loaded.ok)
       throw new ProxyError("config.invalid", loaded.problems.map(formatProblem).join("\n"));
     const used = await withChain(loaded, async ({ runtime, bridge }) => ({

@@ -50,7 +50,7 @@ const answerSchema = z.object({
 /** Prints the addition; 0, also when there is nothing to add. */
 export async function suggestPolicy(command: PolicySuggestCommand): Promise<number> {
   try {
-    const loaded = await commandFile(command);
+    const loaded = await commandFile(command, { allowUnset: true });
     if (loaded === undefined) return 2;
     const { config } = loaded;
     const answer = await (command.from === undefined ? askProxy(config) : readSaved(command.from));

@@ -370,23 +370,39 @@ pipeline:
   });
 });
 
-test("a variable that is not set is warned about where it matters", () => {
+describe("a variable that is not set", () => {
   const yaml = `${forward}# $IN_COMMENT
 pipeline: {outbound: {default: deny, plugins: [{name: a, config: {b: "$UNSET"}}]}}
 `;
-  const about = warningsOf(yaml).filter((line) => line.includes("not set"));
-  expect(about).toEqual([
-    "config.yaml:3:71 the variable of ${UNSET} is not set; the text stays as it is",
-  ]);
-});
+  const told = "config.yaml:3:71 the variable of ${UNSET} is not set in the environment";
 
-test("a line that an unset variable makes unreadable is told with the variable, and once", () => {
-  const yaml = `${forward}pipeline: {outbound: {plugins: [{name: a, config: {b: $UNSET, c: d}, on_error: off}]}}\n`;
-  expect(problemsOf(yaml).map(formatProblem)).toEqual([
-    "config.yaml:2:55 the variable of ${UNSET} is not set; the text stays as it is",
-    "config.yaml:2:55 has something unexpected here",
-    "config.yaml:2:83 is indented wrongly",
-  ]);
+  test("is refused outside comments, also of a lenient reader", () => {
+    expect(problemsOf(yaml).map(formatProblem)).toEqual([told]);
+    expect(problemsOf(yaml, { lenient: true }).map(formatProblem)).toEqual([told]);
+    expect(problemsOf(yaml, { env: { UNSET: "" } })).toEqual([]);
+  });
+
+  test("is a warning for a command that serves nothing", () => {
+    const warnings = warningsOf(yaml, { allowUnset: true });
+    expect(warnings.filter((line) => line.includes("not set"))).toEqual([told]);
+  });
+
+  test.each(["pa$$word", "half${way", "${}"])("counts where a value says %s", (value) => {
+    const faults = problemsOf(
+      `${forward}pipeline: {outbound: {default: deny, plugins: [{name: a, config: {b: '${value}'}}]}}`,
+    ).map(formatProblem);
+    expect(faults).toHaveLength(1);
+    expect(faults[0]).toMatch(/^config\.yaml:2:\d+ (?:the variable of \$\{…\}|has "\$\{" without)/);
+  });
+
+  test("is told with the line that it makes unreadable, and once", () => {
+    const broken = `${forward}pipeline: {outbound: {plugins: [{name: a, config: {b: $UNSET, c: d}, on_error: off}]}}\n`;
+    expect(problemsOf(broken).map(formatProblem)).toEqual([
+      "config.yaml:2:55 the variable of ${UNSET} is not set in the environment",
+      "config.yaml:2:55 has something unexpected here",
+      "config.yaml:2:83 is indented wrongly",
+    ]);
+  });
 });
 
 describe("egress_enforcement", () => {
