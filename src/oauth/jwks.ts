@@ -3,6 +3,7 @@ import { createLocalJWKSet, errors, type CryptoKey, type JWSHeaderParameters } f
 import { messageOf, ProxyError } from "../errors.ts";
 import { type Clock, type HttpCall, type HttpCallResponse, parseJsonObject } from "./http-call.ts";
 import { type KeyDocument, readKeyDocument } from "./jwks-document.ts";
+import { RefetchAllowance } from "./refetch-allowance.ts";
 
 /** Where the keys are: a fixed address, or the issuer's discovery document that names it. */
 export type KeyLocation =
@@ -16,7 +17,7 @@ export interface JwksSourceOptions {
   readonly refreshMs?: number;
   /** Age at which keys are no longer believed when the issuer does not answer. */
   readonly maxAgeMs?: number;
-  /** Least time between two fetches that an unknown `kid` asked for. */
+  /** Until a fetch that tokens asked for in vain is forgotten, and the same `kid` is looked for again. */
   readonly missCooldownMs?: number;
 }
 
@@ -33,8 +34,8 @@ export interface KeyFetcher {
 
 /** There are no keys that may be used: the issuer never answered, or has been silent for too long. */
 export class KeysUnavailable extends Error {
-  constructor(reason: string) {
-    super(`the issuer's keys are not available: ${reason}`);
+  constructor(problem: string) {
+    super(problem);
     this.name = "KeysUnavailable";
   }
 }
@@ -44,6 +45,9 @@ interface Loaded extends KeyDocument {
   readonly at: number;
 }
 
+/** Ids of keys that are remembered as not there; beyond it the oldest is forgotten. */
+const maxMissing = 100;
+const longestKid = 256;
 /** Keys that are tried for one token: each costs a check of a signature, and strangers send tokens. */
 const maxCandidates = 16;
 const maxDocumentBytes = 256 * 1024;
@@ -63,14 +67,22 @@ export class JwksSource {
   #failures = 0;
   #problem = "not fetched yet";
   #retryAt = Number.NEGATIVE_INFINITY;
-  #missAllowedAt = Number.NEGATIVE_INFINITY;
+  /** For ids that are not there, and for keys that may have been replaced under their id. */
+  readonly #misses: RefetchAllowance;
+  readonly #mismatches: RefetchAllowance;
+  /** Ids that a fetch did not bring, with the time until which they cause no other. */
+  readonly #missing = new Map<string, number>();
+  /** Which set a key came from. */
+  readonly #origins = new WeakMap<CryptoKey, Loaded>();
   #withdrawals = 0;
 
   constructor(options: JwksSourceOptions) {
     this.#options = options;
     this.#refreshMs = options.refreshMs ?? 5 * 60_000;
     this.#maxAgeMs = options.maxAgeMs ?? 24 * 3_600_000;
-    this.#missCooldownMs = options.missCooldownMs ?? 30_000;
+    this.#missCooldownMs = options.missCooldownMs ?? 15_000;
+    this.#misses = new RefetchAllowance(options.clock, this.#missCooldownMs);
+    this.#mismatches = new RefetchAllowance(options.clock, this.#missCooldownMs);
   }
 
   /** Grows whenever a key that was there is gone: what was verified by it must not be believed any longer. */
@@ -81,6 +93,11 @@ export class JwksSource {
   /** Whether keys are at hand now. */
   get hasKeys(): boolean {
     return this.#usable() !== undefined;
+  }
+
+  /** Why there are none. */
+  get problem(): string {
+    return `the issuer's keys are not available: ${this.#problem}`;
   }
 
   /** Starts the first fetch, or a refresh that is due, without waiting for it. */
@@ -99,25 +116,84 @@ export class JwksSource {
     this.warm(fetcher);
     if (this.#usable() === undefined) await this.#fetching;
     const first = this.#usable();
-    if (first === undefined) throw new KeysUnavailable(this.#problem);
+    if (first === undefined) throw new KeysUnavailable(this.problem);
     try {
-      return await fittingKeys(first, header);
+      return await this.#fitting(first, header);
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-      await this.#afterMiss(fetcher);
+      await this.#afterMiss(header.kid, fetcher);
       const second = this.#usable();
       if (second === undefined || second === first) throw error;
-      return await fittingKeys(second, header);
+      return await this.#afterFetch(second, header);
     }
   }
 
-  /** The issuer may have rotated. Whoever floods unknown ids gets one fetch per cool-down. */
-  async #afterMiss(fetcher: KeyFetcher): Promise<void> {
+  /**
+   * The keys of a newer set after all that fitted failed: the issuer may have put a new key under an old `kid`. Empty
+   * where there is no newer one.
+   */
+  async keysBeside(
+    tried: readonly CryptoKey[],
+    header: JWSHeaderParameters,
+    fetcher: KeyFetcher,
+  ): Promise<CryptoKey[]> {
+    const [first] = tried;
+    const before = first === undefined ? undefined : this.#origins.get(first);
+    if (before === undefined) return [];
+    const isSame = (): boolean => this.#loaded === undefined || isSameSet(before, this.#loaded);
+    if (isSame()) {
+      const mayAsk = this.#fetching !== undefined || (this.#mayFetch() && this.#mismatches.take());
+      if (!mayAsk) return [];
+      await this.#fetchOnce(fetcher);
+      if (isSame()) return [];
+      this.#mismatches.giveBack();
+    }
+    const usable = this.#usable();
+    if (usable === undefined) return [];
+    try {
+      return await this.#fitting(usable, header);
+    } catch (error) {
+      if (error instanceof errors.JWKSNoMatchingKey) return [];
+      throw error;
+    }
+  }
+
+  /**
+   * The issuer may have rotated. Whoever floods unknown ids gets a few fetches, and one more per cool-down; an id that a
+   * fetch did not bring, such as that of a client that keeps an old token, causes no other meanwhile.
+   */
+  async #afterMiss(kid: string | undefined, fetcher: KeyFetcher): Promise<void> {
     if (this.#fetching !== undefined) return this.#fetching;
     const now = this.#options.clock.now();
-    if (now < this.#missAllowedAt || !this.#mayFetch()) return;
-    this.#missAllowedAt = now + this.#missCooldownMs;
+    const until = this.#missing.get(kid ?? "");
+    if (until !== undefined && now < until) return;
+    if (!this.#mayFetch() || !this.#misses.take()) return;
     await this.#fetchOnce(fetcher);
+  }
+
+  /** Looks into a set that was fetched for a token, and notes whether that was worth it. */
+  async #afterFetch(loaded: Loaded, header: JWSHeaderParameters): Promise<CryptoKey[]> {
+    try {
+      const keys = await this.#fitting(loaded, header);
+      this.#misses.giveBack();
+      return keys;
+    } catch (error) {
+      this.#noteMissing(header.kid ?? "");
+      throw error;
+    }
+  }
+
+  #noteMissing(kid: string, forMs = this.#missCooldownMs): void {
+    if (kid.length > longestKid) return;
+    const [oldest] = this.#missing.keys();
+    if (oldest !== undefined && this.#missing.size >= maxMissing) this.#missing.delete(oldest);
+    this.#missing.set(kid, this.#options.clock.now() + forMs);
+  }
+
+  async #fitting(loaded: Loaded, header: JWSHeaderParameters): Promise<CryptoKey[]> {
+    const keys = await fittingKeys(loaded, header);
+    for (const key of keys) this.#origins.set(key, loaded);
+    return keys;
   }
 
   #usable(): Loaded | undefined {
@@ -152,16 +228,20 @@ export class JwksSource {
       this.#problem = document;
       return document;
     }
-    const before = this.#loaded?.prints ?? new Set<string>();
-    for (const print of before) {
-      if (document.prints.has(print)) continue;
-      this.#withdrawals += 1;
-      break;
-    }
+    this.#noteWithdrawn(document);
     this.#loaded = { ...document, select: createLocalJWKSet({ keys: document.keys }), at: now };
     this.#failures = 0;
     this.#retryAt = Number.NEGATIVE_INFINITY;
     return undefined;
+  }
+
+  /** Tokens of a withdrawn key still come, and need no fetch to be refused. */
+  #noteWithdrawn({ prints, keys }: KeyDocument): void {
+    if (this.#loaded === undefined) return;
+    if ([...this.#loaded.prints].some((print) => !prints.has(print))) this.#withdrawals += 1;
+    const ids = new Set(keys.map(({ kid = "" }) => kid));
+    for (const { kid = "" } of this.#loaded.keys)
+      if (!ids.has(kid)) this.#noteMissing(kid, this.#refreshMs);
   }
 
   async #load(call: HttpCall): Promise<KeyDocument | string> {
@@ -220,4 +300,8 @@ async function fittingKeys({ select }: Loaded, header: JWSHeaderParameters): Pro
     if (keys.length === 0) throw new errors.JWKSNoMatchingKey();
     return keys;
   }
+}
+
+function isSameSet({ prints: one }: KeyDocument, { prints: other }: KeyDocument): boolean {
+  return one.size === other.size && [...one].every((print) => other.has(print));
 }

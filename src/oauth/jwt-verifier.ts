@@ -35,6 +35,10 @@ export interface VerificationKeys {
   readonly withdrawals: number;
   /** The keys that fit the header, at least one. */
   keysFor(header: JWSHeaderParameters): Promise<readonly CryptoKey[]>;
+  /** Those that fit besides the ones that were tried in vain, from a newer key set. */
+  keysBeside(tried: readonly CryptoKey[], header: JWSHeaderParameters): Promise<CryptoKey[]>;
+  /** Called for each token that is remembered: its key may have been withdrawn meanwhile. */
+  refresh(): void;
 }
 
 /** What a token must be, besides signed. */
@@ -76,8 +80,8 @@ export type Verification =
   | { readonly outcome: "insufficient_scope"; readonly token: VerifiedToken }
   | { readonly outcome: "keys_unavailable"; readonly reason: string };
 
-/** Longer than any header limit lets through, short enough to hash and to parse without harm. */
-const longestToken = 16 * 1024;
+/** Longer tokens are verified each time: the claims of 10,000 of them would fill memory. */
+const longestRemembered = 16 * 1024;
 /** Three non-empty parts in the base64url alphabet: no JWE, no unsecured JWS, no detached payload. */
 const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 /** 9999-12-31: a later date is a unit mistake or an attempt at a token for ever. */
@@ -106,7 +110,7 @@ export class JwtVerifier {
 
   /** Judges a token for any of these audiences; answers without a promise when the token is remembered. */
   verify(text: string, audiences: readonly string[]): Verification | Promise<Verification> {
-    if (text.length > longestToken) return invalid("the token is too long");
+    this.#keys.refresh();
     this.#forgetWithdrawn();
     const digest = hash("sha256", text, "base64");
     const known = this.#remembered.get(digest);
@@ -127,7 +131,8 @@ export class JwtVerifier {
       const withdrawals = this.#keys.withdrawals;
       checking = this.#check(text)
         .then((token) => {
-          if (withdrawals === this.#keys.withdrawals) this.#remember(digest, token);
+          const isCurrent = withdrawals === this.#keys.withdrawals;
+          if (isCurrent && text.length <= longestRemembered) this.#remember(digest, token);
           return token;
         })
         .finally(() => this.#underWay.delete(digest));
@@ -168,29 +173,28 @@ export class JwtVerifier {
     return verifiedToken(payload);
   }
 
-  /** Tries each fitting key; whatever but the signature is wrong is so under every key. */
+  /** Tries each fitting key, then those of a newer set; whatever but the signature is wrong is so under every key. */
   async #payloadOf(text: string, options: JWTVerifyOptions): Promise<JWTPayload> {
-    let others: readonly CryptoKey[] = [];
-    const firstOf = async (header: JWSHeaderParameters): Promise<CryptoKey> => {
-      const [first, ...rest] = await this.#keys.keysFor(header);
+    let known: readonly CryptoKey[] = [];
+    let header: JWSHeaderParameters = {};
+    const firstOf = async (given: JWSHeaderParameters): Promise<CryptoKey> => {
+      header = given;
+      known = await this.#keys.keysFor(given);
+      const [first] = known;
       if (first === undefined) throw new errors.JWKSNoMatchingKey();
-      others = rest;
       return first;
     };
     try {
       return (await jwtVerify(text, firstOf, options)).payload;
     } catch (error) {
-      if (!isKeysFault(error) || others.length === 0) throw error;
-      let last: unknown = error;
-      for (const key of others) {
-        try {
-          return (await jwtVerify(text, key, options)).payload;
-        } catch (fault) {
-          last = fault;
-          if (!isKeysFault(fault)) break;
-        }
-      }
-      throw last;
+      if (!isKeysFault(error) || known.length === 0) throw error;
+      return await payloadUnder(known.slice(1), text, options, error).catch(
+        async (fault: unknown) => {
+          if (!isKeysFault(fault)) throw fault;
+          const newer = await this.#keys.keysBeside(known, header);
+          return payloadUnder(newer, text, options, fault);
+        },
+      );
     }
   }
 
@@ -235,6 +239,25 @@ export class JwtVerifier {
 }
 
 class Unacceptable extends Error {}
+
+/** What the first of the keys that fits verifies; rejects with the last fault, at first that of the keys before. */
+async function payloadUnder(
+  keys: readonly CryptoKey[],
+  text: string,
+  options: JWTVerifyOptions,
+  before: unknown,
+): Promise<JWTPayload> {
+  let last = before;
+  for (const key of keys) {
+    try {
+      return (await jwtVerify(text, key, options)).payload;
+    } catch (fault) {
+      last = fault;
+      if (!isKeysFault(fault)) break;
+    }
+  }
+  throw last;
+}
 
 /** Another key may do: the signature is not by this one, or the runtime cannot use it (e.g. a short RSA key). */
 function isKeysFault(error: unknown): boolean {

@@ -514,6 +514,31 @@ describe("with plugins that change the message", () => {
   });
 });
 
+describe("a token as long as a head", () => {
+  const many = (count: number): TokenShape => ({
+    claims: { groups: Array.from({ length: count }, (_, at) => `/tenants/group-${at}`) },
+  });
+
+  test.each([700, 1_100, 1_900])("with %i groups is accepted", async (count) => {
+    const token = await idp.token(many(count));
+    expect(token.length).toBeGreaterThan(count * 22);
+    await expectAllowed(`Bearer ${token}`);
+    await expectAllowed(`Bearer ${token}`);
+  });
+
+  test("beyond limits.max_header_bytes is 431 with the key, and passes where the key allows it", async () => {
+    const token = await idp.token(many(4_000));
+    const { answer, reached } = await call(`Bearer ${token}`);
+    expect(answer.status).toBe(431);
+    expect(answer.text).toContain("limits.max_header_bytes");
+    expect(reached).toBe(false);
+    const wide = await own(
+      guarded(idp, { audience: "agent" }, [], { limits: { max_header_bytes: "256KiB" } }),
+    );
+    await expectAllowed(`Bearer ${token}`, wide);
+  });
+});
+
 describe("the key set", () => {
   test("Z1: a key that was rotated in after the first request is accepted at once", async () => {
     const provider = await own(StubIdp.start());
@@ -523,6 +548,30 @@ describe("the key set", () => {
     await provider.rotate({ keepOld: true });
     await expectAllowed(`Bearer ${await provider.token()}`, here);
     await expectAllowed(`Bearer ${old}`, here);
+  });
+
+  test("a key that took the place of another under its kid is accepted at once", async () => {
+    const provider = await own(StubIdp.start());
+    const here = await own(guarded(provider, { audience: "agent" }));
+    const old = await provider.token();
+    await expectAllowed(`Bearer ${old}`, here);
+    await provider.rotate({ kid: "key-1" });
+    await expectAllowed(`Bearer ${await provider.token()}`, here);
+    expect((await call(`Bearer ${old}`, here)).answer.status).toBe(401);
+  });
+
+  test("rotations that follow each other are accepted, also after a token of an unknown key", async () => {
+    const provider = await own(StubIdp.start());
+    const here = await own(guarded(provider, { audience: "agent" }));
+    await expectAllowed(`Bearer ${await provider.token()}`, here);
+    const unknown = await provider.token({ header: { kid: "nobody" } });
+    expect((await call(`Bearer ${unknown}`, here)).answer.status).toBe(401);
+    for (let count = 0; count < 4; count += 1) {
+      const old = await provider.token({ claims: { jti: `${count}` } });
+      await provider.rotate();
+      await expectAllowed(`Bearer ${await provider.token()}`, here);
+      expect((await call(`Bearer ${old}`, here)).answer.status).toBe(401);
+    }
   });
 
   test("JWT-05: a flood of unknown kids fetches the key set a few times at most", async () => {

@@ -112,9 +112,12 @@ export class StubIdp {
   }
 
   /** Signs with a new key from now on; the old ones stay published when `keepOld`. */
-  async rotate(options: { readonly keepOld?: boolean; readonly alg?: string } = {}): Promise<void> {
+  async rotate(
+    options: { readonly keepOld?: boolean; readonly alg?: string; readonly kid?: string } = {},
+  ): Promise<void> {
     this.#keyCounter += 1;
-    const key = await makeKey(`key-${this.#keyCounter}`, options.alg ?? "ES256");
+    const kid = options.kid ?? `key-${this.#keyCounter}`;
+    const key = await makeKey(kid, options.alg ?? "ES256");
     this.#keys = options.keepOld === true ? [...this.#keys, key] : [key];
   }
 

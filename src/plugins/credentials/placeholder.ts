@@ -13,8 +13,12 @@ export const placeholderPrefix = "abph_";
 /** How much of a handle may stand in a record. */
 export const placeholderShownLength = 11;
 
+/** Of all the tokens that are held: one can be as long as a message head. */
+const maxHeldCharacters = 64 * 1024 * 1024;
+
 interface Held {
   readonly token: Secret;
+  readonly length: number;
   readonly until: number;
 }
 
@@ -23,10 +27,13 @@ export class PlaceholderStore {
   readonly #held = new Map<string, Held>();
   readonly #clock: Clock;
   readonly #maxEntries: number;
+  readonly #maxCharacters: number;
+  #characters = 0;
 
-  constructor(clock: Clock, maxEntries = 50_000) {
+  constructor(clock: Clock, maxEntries = 50_000, maxCharacters = maxHeldCharacters) {
     this.#clock = clock;
     this.#maxEntries = maxEntries;
+    this.#maxCharacters = maxCharacters;
   }
 
   get size(): number {
@@ -35,12 +42,16 @@ export class PlaceholderStore {
 
   /** A new handle for the token. When the store is full, what has ended goes first and then the oldest. */
   mint(token: string, lifetimeMs: number): string {
-    if (this.#held.size >= this.#maxEntries) this.#makeRoom();
+    const isFull =
+      this.#held.size >= this.#maxEntries || this.#characters + token.length > this.#maxCharacters;
+    if (isFull) this.#makeRoom();
     const handle = `${placeholderPrefix}${randomBytes(32).toString("base64url")}`;
     this.#held.set(handle, {
       token: new Secret(token),
+      length: token.length,
       until: this.#clock.now() + lifetimeMs,
     });
+    this.#characters += token.length;
     return handle;
   }
 
@@ -49,19 +60,25 @@ export class PlaceholderStore {
     const held = this.#held.get(handle);
     if (held === undefined) return undefined;
     if (held.until > this.#clock.now()) return held.token;
-    this.#held.delete(handle);
+    this.#drop(handle, held);
     return undefined;
   }
 
   #makeRoom(): void {
     const now = this.#clock.now();
-    for (const [handle, held] of this.#held) if (held.until <= now) this.#held.delete(handle);
+    for (const [handle, held] of this.#held) if (held.until <= now) this.#drop(handle, held);
     // An eighth at a time, so that a flood does not pay for this walk at every request.
     const kept = Math.floor((this.#maxEntries * 7) / 8);
-    for (const handle of this.#held.keys()) {
-      if (this.#held.size <= kept) break;
-      this.#held.delete(handle);
+    const keptCharacters = Math.floor((this.#maxCharacters * 7) / 8);
+    for (const [handle, held] of this.#held) {
+      if (this.#held.size <= kept && this.#characters <= keptCharacters) break;
+      this.#drop(handle, held);
     }
+  }
+
+  #drop(handle: string, { length }: Held): void {
+    this.#held.delete(handle);
+    this.#characters -= length;
   }
 }
 

@@ -245,6 +245,8 @@ function makeVerifier(
         return source.withdrawals;
       },
       keysFor: (header) => source.keysFor(header, fetcher),
+      keysBeside: (tried, header) => source.keysBeside(tried, header, fetcher),
+      refresh: () => source.warm(fetcher),
     },
     rules: {
       issuer: config.issuer,

@@ -46,7 +46,17 @@ describe("keys", () => {
     expect(idp.jwksCalls).toBe(2);
   });
 
-  test("JWT-05 of unknown ids cost one fetch per cool-down", async () => {
+  test("Z1 of rotations that follow each other are found at once", async () => {
+    const keys = source();
+    await keys.keysFor(header, fetcher);
+    for (const kid of ["key-2", "key-3", "key-4", "key-5"]) {
+      await idp.rotate();
+      await keys.keysFor({ alg: "ES256", kid }, fetcher);
+    }
+    expect(idp.jwksCalls).toBe(5);
+  });
+
+  test("JWT-05 of unknown ids cost two fetches, and one more per cool-down", async () => {
     const keys = source();
     await keys.keysFor(header, fetcher);
     const flood = async (): Promise<void> => {
@@ -56,10 +66,38 @@ describe("keys", () => {
       }
     };
     await flood();
-    expect(idp.jwksCalls).toBe(2);
-    clock.advance(30_000);
-    await flood();
     expect(idp.jwksCalls).toBe(3);
+    clock.advance(15_000);
+    await flood();
+    expect(idp.jwksCalls).toBe(4);
+  });
+
+  test("of a client that keeps an old token do not stand in the way of a rotation", async () => {
+    const keys = source();
+    await keys.keysFor(header, fetcher);
+    await idp.rotate();
+    await keys.keysFor({ alg: "ES256", kid: "key-2" }, fetcher);
+    for (let at = 0; at < 50; at += 1) {
+      await expect(keys.keysFor(header, fetcher)).rejects.toThrow(errors.JWKSNoMatchingKey);
+    }
+    expect(idp.jwksCalls).toBe(2);
+    await idp.rotate();
+    await keys.keysFor({ alg: "ES256", kid: "key-3" }, fetcher);
+    expect(idp.jwksCalls).toBe(3);
+  });
+
+  test("that took the place of others under their id are found, within a bound", async () => {
+    const keys = source();
+    const tried = await keys.keysFor(header, fetcher);
+    expect(await keys.keysBeside(tried, header, fetcher)).toEqual([]);
+    await idp.rotate({ kid: "key-1" });
+    const newer = await keys.keysBeside(tried, header, fetcher);
+    expect(newer).toHaveLength(1);
+    expect(idp.jwksCalls).toBe(3);
+    // Whoever tried the old key meanwhile gets the new one without another fetch.
+    expect(await keys.keysBeside(tried, header, fetcher)).toEqual(newer);
+    for (let at = 0; at < 50; at += 1) await keys.keysBeside(newer, header, fetcher);
+    expect(idp.jwksCalls).toBe(4);
   });
 
   test("J1 are refreshed behind a request once they have aged", async () => {
@@ -90,7 +128,6 @@ describe("keys", () => {
     await keys.keysFor({ alg: "ES256", kid: "key-2" }, fetcher);
     expect(keys.withdrawals).toBe(0);
     await idp.rotate();
-    clock.advance(30_000);
     await keys.keysFor({ alg: "ES256", kid: "key-3" }, fetcher);
     expect(keys.withdrawals).toBe(1);
   });

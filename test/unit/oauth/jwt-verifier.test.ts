@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { exportJWK, exportSPKI, generateKeyPair, importJWK, type JWK, SignJWT } from "jose";
-import { JwksSource } from "../../../src/oauth/jwks.ts";
+import { JwksSource, type KeyFetcher } from "../../../src/oauth/jwks.ts";
 import {
   type JwtRules,
   JwtVerifier,
@@ -21,6 +21,7 @@ beforeEach(async () => {
 afterEach(() => idp.close());
 
 function verifier(rules: Partial<JwtRules> = {}, maxRemembered?: number): JwtVerifier {
+  const fetcher: KeyFetcher = { call: loopbackFetch };
   const source = new JwksSource({ location: { url: idp.jwksUrl }, clock });
   return new JwtVerifier({
     clock,
@@ -29,7 +30,9 @@ function verifier(rules: Partial<JwtRules> = {}, maxRemembered?: number): JwtVer
       get withdrawals() {
         return source.withdrawals;
       },
-      keysFor: (header) => source.keysFor(header, { call: loopbackFetch }),
+      keysFor: (header) => source.keysFor(header, fetcher),
+      keysBeside: (tried, header) => source.keysBeside(tried, header, fetcher),
+      refresh: () => source.warm(fetcher),
     },
     rules: {
       issuer: idp.issuer,
@@ -197,6 +200,20 @@ describe("a signature", () => {
     expect((await verifier().verify(forged, ["agent"])).outcome).toBe("invalid");
   });
 
+  test("by a new key that the issuer put under the old kid: verified, and the old one refused", async () => {
+    const judge = verifier();
+    const old = await idp.token({}, clock.now());
+    expect((await judge.verify(old, ["agent"])).outcome).toBe("verified");
+    await idp.rotate({ kid: "key-1" });
+    const fresh = await Promise.all(
+      ["a", "b", "c"].map((sub) => idp.token({ claims: { sub } }, clock.now())),
+    );
+    const outcomes = await Promise.all(fresh.map(async (token) => judge.verify(token, ["agent"])));
+    expect(outcomes.map(({ outcome }) => outcome)).toEqual(fresh.map(() => "verified"));
+    expect((await judge.verify(old, ["agent"])).outcome).toBe("invalid");
+    expect(idp.jwksCalls).toBeLessThanOrEqual(4);
+  });
+
   test("JWT-03 by a key that the token brings along: refused", async () => {
     const { privateKey, publicKey } = await generateKeyPair("ES256", { extractable: true });
     const jwk = await exportJWK(publicKey);
@@ -287,6 +304,32 @@ describe("memory", () => {
     const fresh = await idp.token({}, clock.now());
     expect((await judge.verify(fresh, ["agent"])).outcome).toBe("verified");
     expect((await judge.verify(old, ["agent"])).outcome).toBe("invalid");
+  });
+
+  test("ends when a key is withdrawn while only remembered tokens arrive", async () => {
+    const judge = verifier();
+    const long = { claims: { exp: seconds() + 3_600 } };
+    const token = await idp.token(long, clock.now());
+    expect((await judge.verify(token, ["agent"])).outcome).toBe("verified");
+    await idp.rotate();
+    clock.advance(5 * 60_000);
+    // The refresh runs behind the first of them.
+    await vi.waitFor(async () => {
+      expect((await judge.verify(token, ["agent"])).outcome).toBe("invalid");
+    });
+    expect(idp.jwksCalls).toBeGreaterThan(1);
+  });
+
+  test("is not for tokens as long as a head, which are verified each time", async () => {
+    const judge = verifier();
+    const groups = Array.from({ length: 2_000 }, (_, at) => `/tenants/group-${at}`);
+    const token = await idp.token({ claims: { groups } }, clock.now());
+    expect(token.length).toBeGreaterThan(41_000);
+    for (let at = 0; at < 2; at += 1) {
+      const verification = judge.verify(token, ["agent"]);
+      expect(verification).toBeInstanceOf(Promise);
+      expect((await verification).outcome).toBe("verified");
+    }
   });
 
   test("is bounded", async () => {

@@ -33,3 +33,12 @@ test("the store is bounded, and what has ended goes before what lives", () => {
   for (let at = 0; at < 100; at += 1) store.mint("flood", 10_000);
   expect(store.size).toBeLessThanOrEqual(8);
 });
+
+test("the store is bounded by what it holds as well, for tokens as long as a head", () => {
+  const store = new PlaceholderStore(new ManualClock(), 1_000, 8_000);
+  const first = store.mint("a".repeat(1_000), 1_000);
+  for (let at = 0; at < 100; at += 1) store.mint("x".repeat(1_000), 1_000);
+  expect(store.size).toBeLessThanOrEqual(8);
+  expect(store.size).toBeGreaterThanOrEqual(7);
+  expect(store.resolve(first)).toBeUndefined();
+});

@@ -1,0 +1,38 @@
+/** How often strangers may make a key set be fetched again, by tokens that no known key fits. */
+import type { Clock } from "./http-call.ts";
+
+/** A few at once, then one for every interval that passes. */
+export class RefetchAllowance {
+  readonly #clock: Clock;
+  readonly #most: number;
+  readonly #intervalMs: number;
+  #left: number;
+  #since: number;
+
+  constructor(clock: Clock, intervalMs: number, most = 2) {
+    this.#clock = clock;
+    this.#most = most;
+    this.#intervalMs = intervalMs;
+    this.#left = most;
+    this.#since = clock.now();
+  }
+
+  /** Takes one; false where none is left. */
+  take(): boolean {
+    const now = this.#clock.now();
+    // A clock that was set back must not stop the count.
+    const gained = now < this.#since ? 1 : Math.floor((now - this.#since) / this.#intervalMs);
+    if (gained > 0) {
+      this.#left = Math.min(this.#most, this.#left + gained);
+      this.#since = now;
+    }
+    if (this.#left === 0) return false;
+    this.#left -= 1;
+    return true;
+  }
+
+  /** Gives one back: the fetch brought what the token needed, so the issuer had changed its keys. */
+  giveBack(): void {
+    this.#left = Math.min(this.#most, this.#left + 1);
+  }
+}
