@@ -539,6 +539,131 @@ describe("a token as long as a head", () => {
   });
 });
 
+describe("before there is a token", () => {
+  const metadata = "https://agent.example.test/.well-known/oauth-protected-resource/mcp";
+  const preflight = {
+    Origin: "https://ui.example.test",
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization",
+  };
+  let open: ProxyProcess;
+  beforeAll(async () => {
+    open = await own(
+      guarded(idp, {
+        audience: "agent",
+        cors_preflight: "pass",
+        resource_metadata: metadata,
+        required_scopes: ["write"],
+      }),
+    );
+  });
+
+  async function ask(
+    target: ProxyProcess,
+    method: string,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<{ answer: RawResponse; reached: boolean }> {
+    const path = `/call-${(counter += 1)}`;
+    const answer = await request(target.reverse, {
+      method,
+      target: path,
+      headers: [["Host", "agent.test"], ...Object.entries(headers)],
+    });
+    return { answer, reached: agent.requestsFor(path).length > 0 };
+  }
+
+  test.each(["/mcp", "", "/servers/mcp"])(
+    "the metadata of a protected resource at %j needs none",
+    async (resource) => {
+      const path = `/.well-known/oauth-protected-resource${resource}`;
+      expect((await get(proxy.reverse, path)).status).toBe(200);
+    },
+  );
+
+  test("the challenge names the metadata where the file does", async () => {
+    const bare = await call(undefined, open);
+    expect(bare.answer.status).toBe(401);
+    expect(bare.answer.header("www-authenticate")).toBe(
+      `Bearer realm="authbridge", resource_metadata="${metadata}"`,
+    );
+    const bad = await call("Bearer a.b.c", open);
+    expect(bad.answer.header("www-authenticate")).toBe(
+      `Bearer realm="authbridge", resource_metadata="${metadata}", error="invalid_token"`,
+    );
+    const poor = await call(`Bearer ${await idp.token()}`, open);
+    expect(poor.answer.status).toBe(403);
+    expect(poor.answer.header("www-authenticate")).toContain(`resource_metadata="${metadata}"`);
+    expect((await call(undefined)).answer.header("www-authenticate")).not.toContain("resource");
+  });
+
+  test("a preflight reaches the agent where the file lets it pass, and only there", async () => {
+    expect(await ask(open, "OPTIONS", preflight)).toMatchObject({
+      answer: { status: 200 },
+      reached: true,
+    });
+    expect(await ask(proxy, "OPTIONS", preflight)).toMatchObject({
+      answer: { status: 401 },
+      reached: false,
+    });
+  });
+
+  const { Origin, "Access-Control-Request-Method": asked } = preflight;
+  test.each<[string, string, Readonly<Record<string, string>>]>([
+    ["a GET with its fields", "GET", preflight],
+    ["a POST with its fields", "POST", preflight],
+    ["OPTIONS alone", "OPTIONS", {}],
+    ["OPTIONS without a method", "OPTIONS", { Origin }],
+    ["OPTIONS without an origin", "OPTIONS", { "Access-Control-Request-Method": asked }],
+    ["one with a token that is none", "OPTIONS", { ...preflight, Authorization: "Bearer a.b.c" }],
+  ])("%s is no preflight", async (_what, method, headers) => {
+    const { answer, reached } = await ask(open, method, headers);
+    expect(answer.status).toBe(401);
+    expect(reached).toBe(false);
+  });
+});
+
+describe("readiness", () => {
+  const ready = async (target: ProxyProcess): Promise<number> =>
+    (await target.health("/readyz")).status;
+
+  test("waits for the first keys, asks again without traffic, and /livez answers meanwhile", async () => {
+    const provider = await own(StubIdp.start());
+    const failure = { status: 500, body: "out of order" };
+    provider.jwksReplies.push(...Array.from({ length: 2 }, () => failure));
+    const here = await own(guarded(provider, { audience: "agent" }));
+    const before = await here.health("/readyz");
+    if (provider.jwksReplies.length > 0) {
+      expect(before.status).toBe(503);
+      expect(before.text).toContain("jwt-validation");
+    }
+    expect((await here.health("/livez")).status).toBe(200);
+    expect((await here.health("/healthz")).status).toBe(200);
+    await eventually(async () => (await ready(here)) === 200, 20_000);
+    expect(provider.jwksReplies).toHaveLength(0);
+    await expectAllowed(`Bearer ${await provider.token()}`, here);
+  });
+
+  test("of a provider that is not there is 503, with wait_for_keys: false 200", async () => {
+    const gone = await StubIdp.start();
+    const { issuer } = gone;
+    await gone.close();
+    const config = { audience: "agent", issuer };
+    const waiting = await own(guarded(idp, config));
+    expect(await ready(waiting)).toBe(503);
+    const eager = await own(guarded(idp, { ...config, wait_for_keys: false }));
+    expect(await ready(eager)).toBe(200);
+    expect((await call(`Bearer ${await idp.token()}`, eager)).answer.status).toBe(503);
+  });
+
+  test("is not lost when the provider goes away later", async () => {
+    const provider = await StubIdp.start();
+    const here = await own(guarded(provider, { audience: "agent" }));
+    await eventually(async () => (await ready(here)) === 200, 20_000);
+    await provider.close();
+    expect(await ready(here)).toBe(200);
+  });
+});
+
 describe("the key set", () => {
   test("Z1: a key that was rotated in after the first request is accepted at once", async () => {
     const provider = await own(StubIdp.start());

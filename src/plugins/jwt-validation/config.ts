@@ -36,6 +36,17 @@ const defaultIdentityHeaders = [
   "X-Authenticated-Groups",
 ] as const;
 
+/** Probes, and what clients have to read before they can have a token (RFC 9728 section 3.1 appends the resource's path). */
+const defaultBypassPaths = [
+  "/.well-known/*",
+  "/.well-known/oauth-protected-resource/*",
+  "/.well-known/oauth-protected-resource/*/*",
+  "/healthz",
+  "/readyz",
+  "/livez",
+  "/metrics",
+];
+
 const claimValue = z.union([z.string(), z.number(), z.boolean()]);
 
 /** The schema of `config` of a jwt-validation entry. */
@@ -84,8 +95,28 @@ export const jwtValidationConfig = z
     bypass_paths: z
       .array(z.string())
       .max(1_000)
-      .default(["/.well-known/*", "/healthz", "/readyz", "/livez", "/metrics"])
+      .default([...defaultBypassPaths])
       .describe("Paths that need no token, as globs in which * stays within one segment."),
+    cors_preflight: z
+      .enum(["deny", "pass"])
+      .default("deny")
+      .describe(
+        "What happens to the question that browsers ask before a request of another origin: OPTIONS with Origin and Access-Control-Request-Method, and never with a token. deny: 401 like every request without one. pass: the agent answers it.",
+      ),
+    resource_metadata: serviceUrl()
+      .refine((url) => /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(url), {
+        error: "must be written in visible ASCII without quotes and backslashes",
+      })
+      .optional()
+      .describe(
+        "Address of the agent's OAuth 2.0 Protected Resource Metadata (RFC 9728), for the challenge of a refused request. MCP clients find the authorization server by it.",
+      ),
+    wait_for_keys: z
+      .boolean()
+      .default(true)
+      .describe(
+        "Stay unready (/readyz 503) until the issuer's keys were fetched. /livez and /healthz answer all the same. Set false where the issuer is reached only once this process is ready.",
+      ),
     algorithms: z
       .array(z.enum(signatureAlgorithms))
       .min(1)

@@ -27,8 +27,6 @@ import {
   sharedPlaceholders,
 } from "../credentials/placeholder.ts";
 
-const challenge = 'Bearer realm="authbridge"';
-
 /** The definition that a chain names. */
 export const jwtValidation = definePlugin<JwtValidationConfig>({
   name: "jwt-validation",
@@ -50,6 +48,7 @@ class JwtValidation implements Plugin {
   readonly #verifier: JwtVerifier;
   readonly #audiences: Audiences;
   readonly #bypass: BypassPaths;
+  readonly #challenge: string;
   readonly #identityFields: FieldNames;
   readonly #placeholders: PlaceholderStore | undefined;
   readonly #placeholderMs: number;
@@ -71,6 +70,9 @@ class JwtValidation implements Plugin {
     this.#verifier = makeVerifier(config, deps, this.#keys, this.#fetcher);
     this.#audiences = new Audiences(config, deps);
     this.#bypass = compileBypassPaths(config.bypass_paths);
+    const { resource_metadata: metadata } = config;
+    const more = metadata === undefined ? "" : `, resource_metadata="${metadata}"`;
+    this.#challenge = `Bearer realm="authbridge"${more}`;
     this.#identityFields = new FieldNames(config.identity_headers);
     this.#placeholders = config.placeholder_mode ? sharedPlaceholders(deps) : undefined;
     this.#placeholderMs = durationMs(config.placeholder_ttl);
@@ -82,13 +84,19 @@ class JwtValidation implements Plugin {
     return Promise.resolve();
   }
 
+  /** Asked by probes, which are the only traffic of a process that is not ready: they cause the next attempt. */
   ready(): true | string {
-    return this.#audiences.ready();
+    this.#keys.warm(this.#fetcher);
+    const audiences = this.#audiences.ready();
+    if (audiences !== true || !this.#config.wait_for_keys) return audiences;
+    return this.#keys.hasKeys ? true : this.#keys.problem;
   }
 
   onRequest(context: RequestContext): Decision | Promise<Decision> {
     this.#identityFields.removeFrom(context.headers);
     if (this.#bypass.matches(context.path)) return exempt("path_bypass");
+    if (this.#config.cors_preflight === "pass" && isPreflight(context))
+      return exempt("cors_preflight");
     const bearer = readBearer(context.headers);
     if (bearer.kind === "absent") {
       return this.#refuse(context, "no_header", { message: "missing Authorization header" });
@@ -145,7 +153,7 @@ class JwtValidation implements Plugin {
         code: "policy.forbidden",
         message: "insufficient scope",
         headers: {
-          "WWW-Authenticate": `${challenge}, error="insufficient_scope", scope="${scope}"`,
+          "WWW-Authenticate": `${this.#challenge}, error="insufficient_scope", scope="${scope}"`,
         },
       },
       { token_subject: token.subject },
@@ -184,7 +192,8 @@ class JwtValidation implements Plugin {
         code: "auth.unauthorized",
         message,
         headers: {
-          "WWW-Authenticate": error === undefined ? challenge : `${challenge}, error="${error}"`,
+          "WWW-Authenticate":
+            error === undefined ? this.#challenge : `${this.#challenge}, error="${error}"`,
         },
       },
       {
@@ -227,6 +236,16 @@ function admissionOf(token: VerifiedToken): Admission {
       token_scopes: scopes.join(","),
     }),
   });
+}
+
+/** The Fetch standard's CORS-preflight request; with a credential of its own it is none. */
+function isPreflight({ method, headers }: RequestContext): boolean {
+  return (
+    method === "OPTIONS" &&
+    headers.get("origin") !== undefined &&
+    headers.get("access-control-request-method") !== undefined &&
+    headers.get("authorization") === undefined
+  );
 }
 
 function makeVerifier(
