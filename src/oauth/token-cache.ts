@@ -27,6 +27,8 @@ export interface TokenRequest {
   /** Seconds since the epoch at which the subject token ends: the issued token is not kept longer. */
   readonly subjectExpiresAt?: number;
   readonly subject?: string;
+  /** The client's own credential, compared by identity: another one ends what was refused to this one. */
+  readonly proof?: object;
   /** Asks the endpoint. The signal aborts when every caller that waits for this key has gone. */
   load(signal: AbortSignal): Promise<TokenAnswer>;
 }
@@ -54,6 +56,7 @@ interface Flight {
 interface Rejection {
   readonly refused: RejectedGrant;
   readonly until: number;
+  readonly proof: object | undefined;
 }
 
 /** The cache key of a token: a digest over every part with its length, so that no two lists of parts meet. */
@@ -102,7 +105,7 @@ export class TokenCache {
     if (entry !== undefined) return { ...entry, source: "cache" };
     const rejection = this.#rejections.get(request.key);
     if (rejection !== undefined) {
-      if (rejection.until > this.#clock.now()) {
+      if (rejection.until > this.#clock.now() && rejection.proof === request.proof) {
         return { refused: rejection.refused, source: "cache" };
       }
       this.#rejections.delete(request.key);
@@ -158,7 +161,8 @@ export class TokenCache {
     const now = this.#clock.now();
     if (answer.kind === "rejected") {
       makeRoom(this.#rejections, this.#maxRejections, (rejection) => rejection.until <= now);
-      this.#rejections.set(request.key, { refused: answer, until: now + rejectionMs });
+      const until = now + rejectionMs;
+      this.#rejections.set(request.key, { refused: answer, until, proof: request.proof });
       return;
     }
     if (answer.kind === "unavailable" || answer.expiresAt === undefined) return;

@@ -104,6 +104,11 @@ export class ClientIdentity {
     return this.#id();
   }
 
+  /** The credential as it is now, to be compared by identity only: a file that was read again gives another. */
+  proof(): object | undefined {
+    return this.#proof();
+  }
+
   /** Id and proof; undefined while {@link ready} is not true. */
   authentication(): ClientAuthentication | undefined {
     const clientId = this.#id();

@@ -247,9 +247,11 @@ class TokenExchange implements Plugin {
     }
     const subject =
       grant.type === "token-exchange" ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
+    const proof = this.#identity.proof();
     const obtained = await this.#cache.obtain(
       {
         key: errand.key,
+        ...(proof === undefined ? {} : { proof }),
         ...(subject?.expiresAt === undefined ? {} : { subjectExpiresAt: subject.expiresAt }),
         ...(subject?.subject === undefined ? {} : { subject: subject.subject }),
         load: async (signal) => {

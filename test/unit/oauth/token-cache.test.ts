@@ -176,6 +176,16 @@ describe("a refusal of the endpoint", () => {
     );
   });
 
+  test("ends with the credential that it was given to", async () => {
+    const { cache, issue } = bench();
+    const [old, fresh] = [new Secret("old"), new Secret("new")];
+    await cache.obtain({ key: "k", proof: old, load: refuse }, signal);
+    const again = await cache.obtain({ key: "k", proof: old, load: () => issue(300) }, signal);
+    expect(again).toHaveProperty("source", "cache");
+    const renewed = await cache.obtain({ key: "k", proof: fresh, load: () => issue(300) }, signal);
+    expect(renewed).toHaveProperty("token");
+  });
+
   test("takes a bounded place, whoever invents tokens", async () => {
     const { cache, issue, calls } = bench({ maxRejections: 10 });
     for (let at = 0; at < 50; at += 1) await cache.obtain({ key: `k${at}`, load: refuse }, signal);

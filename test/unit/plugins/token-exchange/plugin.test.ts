@@ -510,6 +510,29 @@ describe("the client's credentials", () => {
     ]);
   });
 
+  test("that rotate end the refusals that the old ones caused", async () => {
+    const file = join(folder, "secret");
+    writeFileSync(file, "wrong");
+    const subject = plugin({
+      identity: { type: "client-secret", client_id: "c", client_secret_file: file },
+    });
+    idp.tokenReplies.push({ status: 401, body: { error: "invalid_client" } });
+    expect(await judge(subject, outbound())).toMatchObject({ denial: { status: 503 } });
+    expect(await judge(subject, outbound())).toMatchObject({ denial: { status: 503 } });
+    expect(idp.tokenCalls).toHaveLength(1);
+    writeFileSync(file, "right");
+    bench.clock.advance(1_000);
+    expect(await judge(subject, outbound())).toHaveProperty("reason", "token_replaced");
+    expect(idp.tokenCalls[1]?.form.get("client_secret")).toBe("right");
+  });
+
+  test("that a reload brings end the refusals of the generation before", async () => {
+    idp.tokenReplies.push({ status: 401, body: { error: "invalid_client" } });
+    expect(await judge(plugin(), outbound())).toMatchObject({ denial: { status: 503 } });
+    const corrected = plugin({ identity: { ...identity, client_secret: "right" } });
+    expect(await judge(corrected, outbound())).toHaveProperty("reason", "token_replaced");
+  });
+
   test("E16 are a JWT-SVID of a file for identity.type spiffe", async () => {
     const file = join(folder, "svid");
     const spiffe = { type: "spiffe", client_id: "c", jwt_audience: "idp", jwt_svid_file: file };
