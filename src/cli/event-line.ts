@@ -8,6 +8,8 @@ interface Step {
   readonly plugin: string;
   readonly action: string;
   readonly reason: string;
+  /** What was expected and what came, where a refusal says so. */
+  readonly comparison: string;
   readonly isShadow: boolean;
 }
 
@@ -60,10 +62,20 @@ export function stepsOf(event: WireEvent): readonly Step[] {
     (Array.isArray(list) ? list : []).map((step: unknown) => ({
       plugin: textOf(step, "plugin"),
       action: textOf(step, "action"),
-      reason: textOf(step, "reason"),
+      reason: textOf(step, "cause") || textOf(step, "reason"),
+      comparison: comparisonOf(valueOf(step, "details")),
       isShadow: valueOf(step, "shadow") === true,
     })),
   );
+}
+
+function comparisonOf(details: unknown): string {
+  const [claim, expected, found] = ["claim", "expected", "found"].map((key) =>
+    textOf(details, key),
+  );
+  if (expected === "" || expected === undefined) return "";
+  const what = claim === "" ? "" : `${claim} `;
+  return ` (${what}expected ${short(expected, 80)}, found ${short(found ?? "", 80)})`;
 }
 
 /** A text member, cleaned; empty when there is none. */
@@ -121,7 +133,9 @@ function subjectOf(event: WireEvent): string {
 /** The step that decided, else what the error says. */
 function reasonOf(event: WireEvent, steps: readonly Step[]): string {
   const deciding = steps.filter(({ action }) => action !== "skip" && action !== "observe");
-  const told = deciding.map(({ plugin, reason }) => `${plugin}: ${reason}`).join(", ");
+  const told = deciding
+    .map(({ plugin, reason, comparison }) => `${plugin}: ${reason}${comparison}`)
+    .join(", ");
   const message = textOf(event["error"], "message");
   return [told, short(message, 160)].filter((text) => text !== "").join(" – ");
 }

@@ -1,6 +1,8 @@
 /** Verifies bearer JWTs against one issuer's keys and remembers what was verified. */
 import { hash } from "node:crypto";
 import {
+  decodeJwt,
+  decodeProtectedHeader,
   errors,
   jwtVerify,
   type CryptoKey,
@@ -10,25 +12,18 @@ import {
 } from "jose";
 import { type Clock } from "./http-call.ts";
 import { KeysUnavailable } from "./jwks.ts";
+import {
+  audienceFault,
+  claimFaults,
+  type JwtRules,
+  scopeFault,
+  scopesOf,
+  shown,
+  type TokenFault,
+  type TokenFaultCause,
+  type TokenParts,
+} from "./token-checks.ts";
 import { audienceOf } from "./unverified-claims.ts";
-
-/** Signature algorithms that can be allowed. Symmetric ones cannot: their key would be in a published set. */
-export const signatureAlgorithms = [
-  "RS256",
-  "RS384",
-  "RS512",
-  "PS256",
-  "PS384",
-  "PS512",
-  "ES256",
-  "ES384",
-  "ES512",
-  "EdDSA",
-  "Ed25519",
-] as const;
-
-/** One of {@link signatureAlgorithms}. */
-export type SignatureAlgorithm = (typeof signatureAlgorithms)[number];
 
 /** The keys that a verifier asks; see JwksSource. */
 export interface VerificationKeys {
@@ -39,19 +34,6 @@ export interface VerificationKeys {
   keysBeside(tried: readonly CryptoKey[], header: JWSHeaderParameters): Promise<CryptoKey[]>;
   /** Called for each token that is remembered: its key may have been withdrawn meanwhile. */
   refresh(): void;
-}
-
-/** What a token must be, besides signed. */
-export interface JwtRules {
-  readonly issuer: string;
-  readonly algorithms: readonly SignatureAlgorithm[];
-  readonly clockSkewMs: number;
-  readonly requireExpiry: boolean;
-  /** The protected header's `typ`, e.g. `at+jwt` (RFC 9068); anything when absent. */
-  readonly tokenType?: string;
-  readonly requiredScopes: readonly string[];
-  /** Claim by claim, the values of which one must be there. */
-  readonly requiredClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
 }
 
 /** What a {@link JwtVerifier} is made with. */
@@ -73,22 +55,30 @@ export interface VerifiedToken {
   readonly expiresAt?: number;
 }
 
-/** What a verifier says. `reason` is for the operator; it never holds a part of the token. */
+/** What a verifier says; the fault is for the operator. */
 export type Verification =
   | { readonly outcome: "verified"; readonly token: VerifiedToken }
-  | { readonly outcome: "invalid"; readonly reason: string }
-  | { readonly outcome: "insufficient_scope"; readonly token: VerifiedToken }
+  | { readonly outcome: "invalid"; readonly fault: TokenFault }
+  | {
+      readonly outcome: "insufficient_scope";
+      readonly token: VerifiedToken;
+      readonly fault: TokenFault;
+    }
   | { readonly outcome: "keys_unavailable"; readonly reason: string };
 
 /** Longer tokens are verified each time: the claims of 10,000 of them would fill memory. */
 const longestRemembered = 16 * 1024;
+
+/** What is wrong with a token, all of it; without keys its signature was not looked at. */
+export interface Examination {
+  readonly faults: readonly TokenFault[];
+  readonly keysProblem?: string;
+}
+
 /** Three non-empty parts in the base64url alphabet: no JWE, no unsecured JWS, no detached payload. */
 const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
-/** 9999-12-31: a later date is a unit mistake or an attempt at a token for ever. */
-const latestDate = 253_402_300_799;
-/** Seconds by which clocks differ in the field: RFC 7519 gives `iat` no part in acceptance, and `nbf` a leeway. */
-const issueLeeway = 60;
-const beforeLeeway = 30;
+/** The claims are judged by token-checks.ts: what jose would say of dates is put out of reach. */
+const signatureOnly = { clockTolerance: Number.MAX_SAFE_INTEGER } as const;
 
 /** Verifies tokens of one issuer. Audiences are asked per call, because they can depend on the request. */
 export class JwtVerifier {
@@ -144,37 +134,48 @@ export class JwtVerifier {
       if (error instanceof KeysUnavailable) {
         return { outcome: "keys_unavailable", reason: error.message };
       }
-      if (error instanceof errors.JOSEError) return invalid(error.code);
-      if (error instanceof Unacceptable) return invalid(error.message);
-      // A key that the issuer published and the runtime cannot use is a token that cannot be verified.
-      return invalid("the signature could not be checked");
+      return invalid(this.#faultOf(error, text));
     }
+  }
+
+  /** Every check that the token fails, for people: a request stops at the first. Nothing is remembered. */
+  async examine(text: string, audiences: readonly string[] | undefined): Promise<Examination> {
+    const parts = partsOf(text);
+    if (parts === undefined) return { faults: [notCompact] };
+    const faults: TokenFault[] = [];
+    let keysProblem: string | undefined;
+    try {
+      await this.#signed(text);
+    } catch (error) {
+      if (error instanceof KeysUnavailable) keysProblem = error.message;
+      else faults.push(this.#faultOf(error, text));
+    }
+    faults.push(...claimFaults(parts, this.#rules, this.#clock.now()));
+    const { payload } = parts;
+    const others = [
+      audiences === undefined ? undefined : audienceFault(audienceOf(payload.aud), audiences),
+      scopeFault(scopesOf(payload), this.#rules.requiredScopes),
+    ];
+    for (const fault of others) if (fault !== undefined) faults.push(fault);
+    return { faults, ...(keysProblem === undefined ? {} : { keysProblem }) };
   }
 
   /** All that does not depend on the request: signature, issuer, times, type and required claims. */
   async #check(text: string): Promise<VerifiedToken> {
-    if (!compactJws.test(text)) throw new Unacceptable("the token is not a compact JWS");
-    const { issuer, algorithms, clockSkewMs, requireExpiry, tokenType } = this.#rules;
     const now = this.#clock.now();
-    const payload = await this.#payloadOf(text, {
-      issuer,
-      algorithms: [...algorithms],
-      // For nbf; exp is judged by checkDates without the leeway.
-      clockTolerance: Math.max(clockSkewMs / 1000, beforeLeeway),
-      currentDate: new Date(now),
-      ...(requireExpiry ? { requiredClaims: ["exp"] } : {}),
-      ...(tokenType === undefined ? {} : { typ: tokenType }),
-    });
-    checkDates(payload, now / 1000, clockSkewMs / 1000);
-    checkIsAccessToken(payload);
-    for (const [claim, accepted] of Object.entries(this.#rules.requiredClaims)) {
-      if (!hasClaim(payload, claim, accepted)) throw new Unacceptable(`claim ${claim} is missing`);
-    }
-    return verifiedToken(payload);
+    const parts = await this.#signed(text);
+    for (const fault of claimFaults(parts, this.#rules, now)) throw new Unacceptable(fault);
+    return verifiedToken(parts.payload);
   }
 
   /** Tries each fitting key, then those of a newer set; whatever but the signature is wrong is so under every key. */
-  async #payloadOf(text: string, options: JWTVerifyOptions): Promise<JWTPayload> {
+  async #signed(text: string): Promise<TokenParts> {
+    if (!compactJws.test(text)) throw new Unacceptable(notCompact);
+    const options: JWTVerifyOptions = {
+      ...signatureOnly,
+      algorithms: [...this.#rules.algorithms],
+      currentDate: new Date(this.#clock.now()),
+    };
     let known: readonly CryptoKey[] = [];
     let header: JWSHeaderParameters = {};
     const firstOf = async (given: JWSHeaderParameters): Promise<CryptoKey> => {
@@ -185,27 +186,57 @@ export class JwtVerifier {
       return first;
     };
     try {
-      return (await jwtVerify(text, firstOf, options)).payload;
+      return signedParts(await jwtVerify(text, firstOf, options));
     } catch (error) {
       if (!isKeysFault(error) || known.length === 0) throw error;
-      return await payloadUnder(known.slice(1), text, options, error).catch(
+      return await signedUnder(known.slice(1), text, options, error).catch(
         async (fault: unknown) => {
           if (!isKeysFault(fault)) throw fault;
           const newer = await this.#keys.keysBeside(known, header);
-          return payloadUnder(newer, text, options, fault);
+          return signedUnder(newer, text, options, fault);
         },
       );
     }
   }
 
+  /** What jose threw, or a check of ours, in the words for operators. */
+  #faultOf(error: unknown, text: string): TokenFault {
+    if (error instanceof Unacceptable) return error.fault;
+    const { header, payload } = partsOf(text) ?? { header: {}, payload: {} };
+    const { issuer, algorithms } = this.#rules;
+    // Keys of another issuer explain most of these: that claim is unverified, and is shown as what came.
+    const alien = payload.iss === issuer ? "" : ` in a token whose iss is ${shown(payload.iss)}`;
+    const key = (cause: TokenFaultCause, expected: string): TokenFault => {
+      const found = `${header.kid === undefined ? "no kid" : shown(header.kid)}${alien}`;
+      return { cause, claim: "kid", expected, found };
+    };
+    if (error instanceof errors.JOSEAlgNotAllowed) {
+      const expected = algorithms.join(" or ");
+      return {
+        cause: "algorithm_not_allowed",
+        claim: "alg",
+        expected,
+        found: shown(header.alg),
+      };
+    }
+    if (error instanceof errors.JWKSNoMatchingKey) {
+      return key("unknown_key", "a key of the issuer's key set");
+    }
+    if (error instanceof errors.JOSEError && !isKeysFault(error)) {
+      const claim = error instanceof errors.JWTClaimValidationFailed ? { claim: error.claim } : {};
+      return { cause: "malformed", ...claim, expected: "a JWT", found: shown(error.message) };
+    }
+    // A key that the issuer published and the runtime cannot use is a token that cannot be verified.
+    return key("bad_signature", "a signature by that key of the issuer");
+  }
+
   #judge(token: VerifiedToken, audiences: readonly string[]): Verification {
-    if (!token.audience.some((audience) => audiences.includes(audience))) {
-      return invalid("the token is for another audience");
-    }
-    if (!this.#rules.requiredScopes.every((scope) => token.scopes.includes(scope))) {
-      return { outcome: "insufficient_scope", token };
-    }
-    return { outcome: "verified", token };
+    const other = audienceFault(token.audience, audiences);
+    if (other !== undefined) return invalid(other);
+    const fault = scopeFault(token.scopes, this.#rules.requiredScopes);
+    return fault === undefined
+      ? { outcome: "verified", token }
+      : { outcome: "insufficient_scope", token, fault };
   }
 
   #hasEnded(token: VerifiedToken): boolean {
@@ -238,19 +269,52 @@ export class JwtVerifier {
   }
 }
 
-class Unacceptable extends Error {}
+class Unacceptable extends Error {
+  readonly fault: TokenFault;
+
+  constructor(fault: TokenFault) {
+    super(fault.cause);
+    this.fault = fault;
+  }
+}
+
+const notCompact: TokenFault = {
+  cause: "malformed",
+  expected: "a compact JWS",
+  found: "something else",
+};
+
+function signedParts({
+  protectedHeader: header,
+  payload,
+}: {
+  readonly protectedHeader: JWSHeaderParameters;
+  readonly payload: JWTPayload;
+}): TokenParts {
+  return { header, payload };
+}
+
+/** Header and claims as they came, whoever wrote them; undefined where there are none to read. */
+function partsOf(text: string): TokenParts | undefined {
+  if (!compactJws.test(text)) return undefined;
+  try {
+    return { header: decodeProtectedHeader(text), payload: decodeJwt(text) };
+  } catch {
+    return undefined;
+  }
+}
 
 /** What the first of the keys that fits verifies; rejects with the last fault, at first that of the keys before. */
-async function payloadUnder(
+async function signedUnder(
   keys: readonly CryptoKey[],
   text: string,
   options: JWTVerifyOptions,
   before: unknown,
-): Promise<JWTPayload> {
+): Promise<TokenParts> {
   let last = before;
   for (const key of keys) {
     try {
-      return (await jwtVerify(text, key, options)).payload;
+      return signedParts(await jwtVerify(text, key, options));
     } catch (fault) {
       last = fault;
       if (!isKeysFault(fault)) break;
@@ -266,51 +330,8 @@ function isKeysFault(error: unknown): boolean {
   );
 }
 
-function invalid(reason: string): Verification {
-  return { outcome: "invalid", reason };
-}
-
-/** Jose looks at `nbf` and, less strictly, at `exp`; an `iat` that lies ahead and dates beyond all calendars are left to us. */
-function checkDates(payload: JWTPayload, now: number, skew: number): void {
-  for (const claim of ["exp", "nbf", "iat"] as const) {
-    const date: unknown = payload[claim];
-    if (date === undefined) continue;
-    if (typeof date !== "number" || !(date >= 0 && date <= latestDate)) {
-      throw new Unacceptable(`claim ${claim} is not a date`);
-    }
-  }
-  if (payload.exp !== undefined && payload.exp <= Math.floor(now) - skew) {
-    throw new errors.JWTExpired("the token has expired", payload, "exp", "check_failed");
-  }
-  if (payload.iat !== undefined && Math.floor(payload.iat) > now + Math.max(skew, issueLeeway)) {
-    throw new Unacceptable("the token was issued in the future");
-  }
-}
-
-/**
- * An ID token has the same issuer and key and, for the agent's own client, the same audience, but it is not for APIs.
- * OpenID Connect Core gives `at_hash` and `c_hash` to ID tokens only; Keycloak says what a token is in `typ`.
- */
-function checkIsAccessToken(payload: JWTPayload): void {
-  const { typ, at_hash: atHash, c_hash: cHash } = payload;
-  const kinds = ["ID", "Refresh", "Offline", "Logout"];
-  if (
-    atHash !== undefined ||
-    cHash !== undefined ||
-    (typeof typ === "string" && kinds.includes(typ))
-  ) {
-    throw new Unacceptable("the token is not an access token");
-  }
-}
-
-function hasClaim(
-  payload: JWTPayload,
-  claim: string,
-  accepted: readonly (string | number | boolean)[],
-): boolean {
-  const value: unknown = Object.hasOwn(payload, claim) ? payload[claim] : undefined;
-  const values: unknown[] = Array.isArray(value) ? value : [value];
-  return accepted.some((wanted) => values.includes(wanted));
+function invalid(fault: TokenFault): Verification {
+  return { outcome: "invalid", fault };
 }
 
 function verifiedToken(payload: JWTPayload): VerifiedToken {
@@ -324,12 +345,4 @@ function verifiedToken(payload: JWTPayload): VerifiedToken {
     claims: payload,
     ...(payload.exp === undefined ? {} : { expiresAt: payload.exp }),
   });
-}
-
-/** RFC 8693 section 4.2 has `scope` as one string; some issuers write `scp`, as a string or a list. */
-function scopesOf(payload: JWTPayload): readonly string[] {
-  const { scope, scp } = payload;
-  const granted = scope ?? scp;
-  if (typeof granted === "string") return granted.split(" ").filter((word) => word !== "");
-  return audienceOf(granted);
 }

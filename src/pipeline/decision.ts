@@ -47,6 +47,8 @@ export type DecisionDetails = Readonly<Record<string, string | number | boolean>
 interface Said {
   /** Snake-case word that names why, e.g. `path_bypass`. */
   readonly reason: string;
+  /** Snake-case word that is finer than the reason, e.g. `issuer_mismatch`; one of a closed set, as the reason is. */
+  readonly cause?: string;
   readonly details?: DecisionDetails;
 }
 
@@ -69,14 +71,31 @@ export interface Invocation {
   readonly action: "allow" | "deny" | "skip" | "modify" | "observe";
   readonly phase: Phase;
   readonly reason: string;
+  readonly cause?: string;
   readonly path?: string;
   readonly details?: DecisionDetails;
   /** True when the step is under `on_error: observe` and would have refused. */
   readonly shadow?: true;
 }
 
-const said = (reason: string, details: DecisionDetails | undefined): Said =>
-  details === undefined ? { reason } : { reason, details };
+/** A reason, with a finer word where there is one. */
+type Why = string | { readonly reason: string; readonly cause: string };
+
+/** The record of the step that made this refusal; undefined for one that no plugin made. */
+export function refusingStep(
+  invocations: readonly Invocation[],
+  { plugin }: Denial,
+): Invocation | undefined {
+  if (plugin === undefined) return undefined;
+  return invocations.findLast(
+    (step) => step.plugin === plugin && step.action === "deny" && step.shadow !== true,
+  );
+}
+
+function said(why: Why, details: DecisionDetails | undefined): Said {
+  const words = typeof why === "string" ? { reason: why } : why;
+  return details === undefined ? words : { ...words, details };
+}
 
 /** The message may go on, because this plugin judged it and found it good. */
 export function allow(reason: string, details?: DecisionDetails): Decision {
@@ -113,8 +132,8 @@ export function replaceFrame(
 }
 
 /** The message is refused; `denial` is what the client is told. */
-export function deny(reason: string, denial: Denial, details?: DecisionDetails): Decision {
-  return { action: "deny", denial, ...said(reason, details) };
+export function deny(why: Why, denial: Denial, details?: DecisionDetails): Decision {
+  return { action: "deny", denial, ...said(why, details) };
 }
 
 /** The message is answered by the plugin and goes nowhere. */

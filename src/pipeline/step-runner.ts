@@ -120,6 +120,7 @@ export class StepRunner {
       action: decision.action === "respond" ? "modify" : decision.action,
       phase,
       reason: decision.reason,
+      ...(decision.cause === undefined ? {} : { cause: decision.cause }),
       ...(context.path === "" ? {} : { path: context.pathname }),
       ...(decision.details === undefined ? {} : { details: decision.details }),
       ...(observed && refused ? { shadow: true as const } : {}),

@@ -26,11 +26,12 @@ export function tracedStep(
 ): Decision | Promise<Decision> {
   const startedAt = performance.now();
   const tell = (decision: Decision): Decision => {
-    const { action, reason } = decision;
+    const { action, reason, cause } = decision;
     trace.part(`${spanNames[hook]} ${name}`, startedAt, {
       "authbridge.plugin": name,
       "authbridge.action": action,
       "authbridge.reason": reason,
+      ...(cause === undefined ? {} : { "authbridge.cause": cause }),
     });
     return decision;
   };

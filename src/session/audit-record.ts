@@ -34,10 +34,11 @@ export function decisionOf(event: SessionEvent, context: RequestContext): object
     ...(httpPath === undefined ? {} : { path: httpPath }),
     ...(event.statusCode === undefined ? {} : { status: event.statusCode }),
     ...(error === undefined ? {} : { code: error.code, reason: error.message }),
-    steps: steps.map(({ plugin, action, reason, details, shadow }) => ({
+    steps: steps.map(({ plugin, action, reason, cause, details, shadow }) => ({
       plugin,
       action,
       reason,
+      ...(cause === undefined ? {} : { cause }),
       ...(details === undefined ? {} : { details }),
       ...(shadow === undefined ? {} : { shadow }),
     })),

@@ -1,9 +1,10 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
+import { DecisionMetrics } from "./decision-metrics.ts";
 import { FileMetrics } from "./file-metrics.ts";
 import { type Direction, FlowMetrics } from "./flow-metrics.ts";
 import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
-import { GoStatsCounter, type CountedInvocation, type GoStats } from "./go-stats.ts";
+import type { CountedInvocation, GoStats } from "./go-stats.ts";
 import { Distribution, type MakeDistribution, type MakeTally, Tally } from "./instruments.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
 import { TlsMetrics, type TlsStats } from "./tls-metrics.ts";
@@ -38,7 +39,7 @@ export class Metrics {
   readonly tunnels: TunnelMetrics;
   readonly upstreamProxy: UpstreamProxyMetrics;
   readonly #registry = new Registry();
-  readonly #decisions: Tally;
+  readonly #decisions: DecisionMetrics;
   readonly #bytes: Tally;
   readonly #refused: Tally;
   readonly #addresses: Tally;
@@ -47,7 +48,6 @@ export class Metrics {
   readonly #pluginEvents: Tally;
   readonly #otlpReports: Tally;
   readonly #openValues = new Set<string>();
-  readonly #goStats = new GoStatsCounter();
   readonly #readers = new Map<GaugeName, () => number>();
   readonly #process: ProcessMetrics;
   constructor(options: GaugeSources) {
@@ -59,14 +59,7 @@ export class Metrics {
       new Distribution(registry, { name: `authbridge_${name}`, help, labels, bounds });
 
     this.flows = new FlowMetrics(tally, distribution);
-    this.#decisions = tally(
-      "decisions_total",
-      "What plugins decided; shadow is true where on_error: observe muted a refusal.",
-      "direction",
-      "plugin",
-      "action",
-      "shadow",
-    );
+    this.#decisions = new DecisionMetrics(tally, (value) => this.#bounded(value));
     this.tls = new TlsMetrics(tally);
     this.tunnels = new TunnelMetrics(tally, distribution);
     this.#bytes = tally(
@@ -113,9 +106,7 @@ export class Metrics {
 
   /** Counts one step's record; given to every Pipeline as `onInvocation`. */
   invocation(direction: Direction, invocation: CountedInvocation): void {
-    const shadow = invocation.shadow === true ? "true" : "false";
-    this.#decisions.of(direction, invocation.plugin, invocation.action, shadow).value += 1;
-    this.#goStats.count(invocation);
+    this.#decisions.count(direction, invocation);
   }
 
   bytes(direction: Direction, received: number, sent: number): void {
@@ -161,7 +152,7 @@ export class Metrics {
 
   /** The Go program's maps, and ours of handshakes where there were any. */
   goStats(): GoStats & TlsStats {
-    return { ...this.#goStats.snapshot(), ...this.tls.snapshot() };
+    return { ...this.#decisions.snapshot(), ...this.tls.snapshot() };
   }
 
   /** Stops what runs by itself; counting and rendering still work. */

@@ -1,5 +1,4 @@
 /** tail and verify-audit as an operator runs them. */
-import { type ChildProcess, spawn } from "node:child_process";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { readFile, writeFile } from "node:fs/promises";
@@ -9,27 +8,9 @@ import { request } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { outbound, ProxyProcess, runProgram, settings } from "../support/proxy.ts";
+import { startTail } from "../support/tail.ts";
 
 const own = owner();
-const program = new URL("../../src/main.ts", import.meta.url).pathname;
-
-interface Tail {
-  readonly child: ChildProcess;
-  readonly out: () => string;
-  readonly err: () => string;
-}
-
-function startTail(...args: string[]): Tail {
-  const child = spawn(process.execPath, [program, "tail", ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  onTestFinished(() => void child.kill("SIGKILL"));
-  let [out, err] = ["", ""];
-  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
-  return { child, out: () => out, err: () => err };
-}
-
 const policy = {
   name: "egress-policy",
   config: { allow: ["127.0.0.1"] },
@@ -43,9 +24,9 @@ describe("tail", () => {
     await ask(`${origin.url}/before`);
     const { host, port } = proxy.address("sessions");
     const url = `http://${host}:${port}`;
-    const all = startTail("--url", url);
-    const denied = startTail("--url", url, "--decision", "deny", "--json");
-    const other = startTail("--url", url, "--host", "elsewhere", "--limit", "0");
+    const all = await own(startTail("--url", url));
+    const denied = await own(startTail("--url", url, "--decision", "deny", "--json"));
+    const other = await own(startTail("--url", url, "--host", "elsewhere", "--limit", "0"));
     await eventually(() => all.out().includes("/before"));
     await ask("http://refused.example/secret?token=abc");
     await ask(`${origin.url}/after`);
@@ -79,7 +60,7 @@ describe("tail", () => {
       );
       if (asked.length === 1) response.end();
     });
-    const { out, err } = startTail("--url", server);
+    const { out, err } = await own(startTail("--url", server));
     await eventually(() => out().includes("h8"));
     expect(asked[0]?.headers["last-event-id"]).toBeUndefined();
     expect(asked[0]?.url).toBe("/v1/events?limit=20");

@@ -62,14 +62,14 @@ export function timeline(events) {
   const list = element("ol", { class: "timeline" });
   for (const event of [...events].sort((one, other) => (one.at < other.at ? -1 : 1))) {
     for (const step of stepsOf(event)) {
-      const { plugin, action, reason, details, shadow } = step;
+      const { plugin, action, reason, cause = reason, details, shadow } = step;
       list.append(
         element(
           "li",
           { "data-action": shadow === true ? "shadow" : action },
           element("b", {}, plugin),
           ` ${shadow === true ? "would refuse" : action} `,
-          element("i", {}, reason),
+          element("i", {}, cause),
           details === undefined ? undefined : facts(Object.entries(details)),
         ),
       );

@@ -6,6 +6,7 @@
  * @property {"allow" | "deny" | "skip" | "modify" | "observe"} action
  * @property {"request" | "response"} phase
  * @property {string} reason
+ * @property {string} [cause]
  * @property {string} [path]
  * @property {Record<string, string>} [details]
  * @property {boolean} [shadow]
@@ -154,9 +155,9 @@ function decisiveOf(steps) {
 }
 
 /** @param {Invocation} step */
-function ruleOf({ reason, details }) {
+function ruleOf({ reason, cause = reason, details }) {
   const { policy, rule } = details ?? {};
-  return [...new Set([policy, rule])].filter((part) => part !== undefined).join(" ") || reason;
+  return [...new Set([policy, rule])].filter((part) => part !== undefined).join(" ") || cause;
 }
 
 /**

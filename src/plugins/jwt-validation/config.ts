@@ -3,7 +3,7 @@ import { z } from "zod";
 import { compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import type { KeyLocation } from "../../oauth/jwks.ts";
-import { signatureAlgorithms } from "../../oauth/jwt-verifier.ts";
+import { signatureAlgorithms } from "../../oauth/token-checks.ts";
 import { defaultClientIdFile } from "../credentials/client-identity.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";

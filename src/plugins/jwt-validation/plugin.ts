@@ -4,6 +4,7 @@ import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { JwksSource, type KeyFetcher } from "../../oauth/jwks.ts";
 import { JwtVerifier, type Verification, type VerifiedToken } from "../../oauth/jwt-verifier.ts";
+import type { TokenFault } from "../../oauth/token-checks.ts";
 import {
   allow,
   type Decision,
@@ -128,23 +129,31 @@ class JwtValidation implements Plugin {
   ): Decision {
     const { outcome } = verification;
     if (outcome === "verified") return this.#admit(context, text, verification.token);
-    if (outcome === "insufficient_scope") return this.#lacksScope(verification.token);
+    if (outcome === "insufficient_scope") return this.#lacksScope(verification);
     if (outcome === "keys_unavailable") {
       return deny(
-        "validator_missing",
+        { reason: "validator_missing", cause: outcome },
         { code: "upstream.unreachable", message: "token validation is not available" },
-        { cause: verification.reason },
+        { problem: verification.reason },
       );
     }
     const message = "token validation failed";
-    return this.#refuse(context, "jwt_failed", {
-      message,
-      error: "invalid_token",
-      details: { cause: verification.reason, expected_audiences: audiences.join(",") },
-    });
+    const { cause } = verification.fault;
+    return this.#refuse(
+      context,
+      { reason: "jwt_failed", cause },
+      {
+        message,
+        error: "invalid_token",
+        details: { ...faultDetails(verification.fault), expected_audiences: audiences.join(",") },
+      },
+    );
   }
 
-  #lacksScope(token: VerifiedToken): Decision {
+  #lacksScope({
+    token,
+    fault,
+  }: Extract<Verification, { outcome: "insufficient_scope" }>): Decision {
     // A quoted string of RFC 9110 section 5.6.4 without anything that would need escaping.
     const scope = this.#config.required_scopes.join(" ").replace(/[^\x20-\x7e]|["\\]/g, "");
     return deny(
@@ -156,7 +165,7 @@ class JwtValidation implements Plugin {
           "WWW-Authenticate": `${this.#challenge}, error="insufficient_scope", scope="${scope}"`,
         },
       },
-      { token_subject: token.subject },
+      { token_subject: token.subject, ...faultDetails(fault) },
     );
   }
 
@@ -183,11 +192,11 @@ class JwtValidation implements Plugin {
   /** RFC 6750 section 3.1: a request without credentials gets the bare challenge, others get an error word. */
   #refuse(
     context: RequestContext,
-    reason: string,
+    why: Parameters<typeof deny>[0],
     { message, error, details = {} }: BearerRefusal,
   ): Decision {
     return deny(
-      reason,
+      why,
       {
         code: "auth.unauthorized",
         message,
@@ -207,7 +216,11 @@ class JwtValidation implements Plugin {
   }
 }
 
-/** What admitting a token sets and records. */
+/** The fault of a token as facts of the record; the cause has its own place there. */
+function faultDetails({ cause: _, ...facts }: TokenFault): Readonly<Record<string, string>> {
+  return facts;
+}
+
 interface BearerRefusal {
   readonly message: string;
   /** Word of the challenge. */
@@ -215,6 +228,7 @@ interface BearerRefusal {
   readonly details?: Readonly<Record<string, string>>;
 }
 
+/** What admitting a token sets and records. */
 interface Admission {
   readonly identity: Identity;
   readonly decision: Decision;

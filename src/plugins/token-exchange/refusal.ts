@@ -35,7 +35,7 @@ export function refusalOf(
     if (refused.reason === "cancelled") {
       return deny("cancelled", { code: "pipeline.cancelled", message: "the client went away" });
     }
-    return deny(reason, { code, message, status: 503 }, { ...details, cause: refused.reason });
+    return deny(reason, { code, message, status: 503 }, { ...details, problem: refused.reason });
   }
   const { meaning, error } = understandRefusal(refused, grant);
   const status = statusOf[meaning];
@@ -52,7 +52,7 @@ export function refusalOf(
     },
     {
       ...details,
-      cause: `the token endpoint answered ${refused.status}`,
+      problem: `the token endpoint answered ${refused.status}`,
       refusal: meaning,
       ...errorDetail(refused),
     },

@@ -1,7 +1,7 @@
 /** The end of every flow: plugins are told, one log line is written, events and metrics are recorded. */
 import { ProxyError } from "../../errors.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
-import type { Denial } from "../../pipeline/decision.ts";
+import { type Denial, refusingStep } from "../../pipeline/decision.ts";
 import type { Outcome } from "../../pipeline/plugin.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { EventError, EventFacts } from "../../session/event.ts";
@@ -155,11 +155,24 @@ export class FlowRecorder {
       line["code"] = ending.denial.code;
       line["reason"] = ending.denial.message;
       if (ending.denial.plugin !== undefined) line["plugin"] = ending.denial.plugin;
+      Object.assign(line, refusalFacts(context, ending.denial));
     }
     if (ending.note !== undefined) Object.assign(line, ending.note);
     if (outcome === "denied" || outcome === "error") this.log.warn(line, "flow");
     else this.log.info(line, "flow");
   }
+}
+
+/** The word for why a plugin refused; where a check compared something, what it wanted and what came. */
+function refusalFacts({ invocations }: RequestContext, denial: Denial): Record<string, string> {
+  const step = refusingStep(invocations, denial);
+  if (step === undefined) return {};
+  const facts: Record<string, string> = { cause: step.cause ?? step.reason };
+  for (const name of ["claim", "expected", "found", "problem"]) {
+    const fact = step.details?.[name];
+    if (fact !== undefined) facts[name] = String(fact);
+  }
+  return facts;
 }
 
 function refusalOf(code: string): Refusal {

@@ -1,7 +1,7 @@
 /** What a trace tells of a flow: names of the OpenTelemetry semantic conventions, and nothing that is secret. */
 import { parseTraceparent } from "../../http/trace-context.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
-import type { Denial } from "../../pipeline/decision.ts";
+import { type Denial, refusingStep } from "../../pipeline/decision.ts";
 import type { FlowTrace, SpanFacts, Tracing } from "../../telemetry/flow-trace.ts";
 
 /** The part of an ending that a trace tells. */
@@ -49,14 +49,17 @@ export function endTrace(trace: FlowTrace, context: RequestContext, ending: Trac
   });
 }
 
-function endFacts({ sessionId, identity, flow }: RequestContext, ending: TracedEnding): SpanFacts {
+function endFacts(context: RequestContext, ending: TracedEnding): SpanFacts {
+  const { sessionId, identity, flow } = context;
   const { status, denial, bytesReceived, bytesSent } = ending;
+  const step = denial === undefined ? undefined : refusingStep(context.invocations, denial);
   return {
     ...(status === 0 ? {} : { "http.response.status_code": status }),
     "http.request.body.size": bytesReceived,
     "http.response.body.size": bytesSent,
     "authbridge.decision": ending.refused ? "denied" : "allowed",
     ...(denial?.plugin === undefined ? {} : { "authbridge.plugin": denial.plugin }),
+    ...(step === undefined ? {} : { "authbridge.reason": step.cause ?? step.reason }),
     ...(sessionId === undefined ? {} : { "authbridge.session": sessionId }),
     ...(identity === undefined ? {} : { "user.id": identity.subject }),
     ...(flow.client.caller === undefined ? {} : { "authbridge.caller": flow.client.caller }),

@@ -2,12 +2,8 @@ import { createHmac } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { exportJWK, exportSPKI, generateKeyPair, importJWK, type JWK, SignJWT } from "jose";
 import { JwksSource, type KeyFetcher } from "../../../src/oauth/jwks.ts";
-import {
-  type JwtRules,
-  JwtVerifier,
-  signatureAlgorithms,
-  type Verification,
-} from "../../../src/oauth/jwt-verifier.ts";
+import { JwtVerifier, type Verification } from "../../../src/oauth/jwt-verifier.ts";
+import { type JwtRules, signatureAlgorithms } from "../../../src/oauth/token-checks.ts";
 import { loopbackFetch, StubIdp, type TokenShape } from "../../support/idp.ts";
 import { ManualClock } from "../../support/plugin-bench.ts";
 
@@ -181,7 +177,7 @@ describe("a signature", () => {
       idp.jwksReplies.push({ body: { keys } });
       expect(await verifier().verify(token, ["agent"])).toEqual({
         outcome: "invalid",
-        reason: "ERR_JWS_SIGNATURE_VERIFICATION_FAILED",
+        fault: expect.objectContaining({ cause: "bad_signature" }),
       });
     }
   });
@@ -189,7 +185,9 @@ describe("a signature", () => {
   test("by the second of two keys does not make an expired token good", async () => {
     const { token, jwks } = await signedByLastOf(2, "same", "same", seconds() - 60);
     idp.jwksReplies.push({ body: { keys: jwks } });
-    expect(await verifier().verify(token, ["agent"])).toMatchObject({ reason: "ERR_JWT_EXPIRED" });
+    expect(await verifier().verify(token, ["agent"])).toMatchObject({
+      fault: { cause: "expired", claim: "exp" },
+    });
   });
 
   test("D14 by another key under a known kid: refused", async () => {
@@ -232,7 +230,7 @@ describe("a signature", () => {
       .sign(privateKey, { crit: { "x-odd": true } });
     expect(await verifier().verify(token, ["agent"])).toEqual({
       outcome: "invalid",
-      reason: "ERR_JOSE_NOT_SUPPORTED",
+      fault: expect.objectContaining({ cause: "malformed" }),
     });
   });
 

@@ -176,7 +176,7 @@ test("docs/metrics.md and the registry name the same instruments with the same t
       seconds: 1,
     });
     metrics.flows.phase("inbound", "connect", 1);
-    metrics.invocation("inbound", { plugin: "p", action: "allow", reason: "r" });
+    metrics.invocation("inbound", { plugin: "p", action: "deny", reason: "r" });
     metrics.addressRefused("loopback");
     metrics.tls.bridgeHandshake("terminated");
     metrics.pluginEvent("p", "e");

@@ -1,0 +1,22 @@
+/** `tail` as a child process. */
+import { spawn } from "node:child_process";
+import type { Closable } from "./owner.ts";
+
+const program = new URL("../../src/main.ts", import.meta.url).pathname;
+
+/** A `tail` that runs. */
+export interface Tail extends Closable {
+  readonly out: () => string;
+  readonly err: () => string;
+}
+
+/** Starts one. */
+export function startTail(...args: string[]): Tail {
+  const child = spawn(process.execPath, [program, "tail", ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let [out, err] = ["", ""];
+  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
+  return { out: () => out, err: () => err, close: () => void child.kill("SIGKILL") };
+}
