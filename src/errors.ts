@@ -88,7 +88,12 @@ export class ProxyError extends Error {
 
 /** HTTP status of a denial code: the table first, 500 for a code that nobody declared (contract 3.3). */
 export function statusOfCode(code: string): number {
-  return Object.hasOwn(errorTable, code) ? errorTable[code as ErrorCode].status : 500;
+  return isErrorCode(code) ? errorTable[code].status : 500;
+}
+
+/** Whether the table has this code. */
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorTable, code);
 }
 
 /** The text of an unknown thrown value, for logs. */

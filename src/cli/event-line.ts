@@ -84,10 +84,15 @@ export function textOf(value: unknown, key: string): string {
   return typeof found === "string" ? oneLine(found) : "";
 }
 
+/** Whether the message was refused by a check, and not because a check could not be made. */
+export function isRefusal(event: WireEvent): boolean {
+  return textOf(event, "phase") === "denied" && textOf(event["error"], "kind") !== "backend_error";
+}
+
 /** Whether the message failed without being refused. */
 export function isFault(event: WireEvent): boolean {
   const status = event["statusCode"];
-  if (textOf(event, "phase") === "denied") return false;
+  if (isRefusal(event)) return false;
   return valueOf(event, "error") !== undefined || (typeof status === "number" && status >= 500);
 }
 
@@ -107,7 +112,7 @@ function timeOf(at: string): string {
 }
 
 function decisionWord(event: WireEvent, phase: string, palette: Palette): string {
-  if (phase === "denied") return palette.bad("deny  ");
+  if (isRefusal(event)) return palette.bad("deny  ");
   if (isFault(event)) return palette.bad("error ");
   if (phase === "response") return "answer";
   return stepsOf(event).some(({ isShadow }) => isShadow)

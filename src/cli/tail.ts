@@ -12,6 +12,7 @@ import { SseReader } from "../http/sse.ts";
 import {
   eventLine,
   isFault,
+  isRefusal,
   type Palette,
   paletteFor,
   stepsOf,
@@ -208,7 +209,7 @@ function isWanted(event: WireEvent, { host, decision, plugin }: TailCommand): bo
     case "allow":
       return textOf(event, "phase") === "request";
     case "deny":
-      return textOf(event, "phase") === "denied";
+      return isRefusal(event);
     case "error":
       return isFault(event);
     case undefined:

@@ -3,6 +3,7 @@
  *
  * The record of a step is its Decision; nothing is written down twice.
  */
+import { isErrorCode, statusOfCode } from "../errors.ts";
 
 /** What the client of a refused message is told. Everything here may leave the process. */
 export interface Denial {
@@ -11,6 +12,11 @@ export interface Denial {
   readonly message: string;
   /** HTTP status; when absent the table of errors.ts decides (500 for an unknown code). */
   readonly status?: number;
+  /**
+   * True where the message is refused because the check could not be made: what it depends on failed. When absent, a
+   * status of 5xx, or a code that has one, says so.
+   */
+  readonly unavailable?: boolean;
   readonly description?: string;
   readonly details?: Readonly<Record<string, unknown>>;
   /** Extra fields of the answer, e.g. `WWW-Authenticate`. */
@@ -80,6 +86,14 @@ export interface Invocation {
 
 /** A reason, with a finer word where there is one. */
 type Why = string | { readonly reason: string; readonly cause: string };
+
+/** Whether a plugin refused because it could not judge, and not because it judged. */
+export function isUnavailable({ plugin, code, status, unavailable }: Denial): boolean {
+  if (plugin === undefined) return false;
+  if (unavailable !== undefined) return unavailable;
+  // A code that nobody declared is 500 on the wire, and says nothing of why.
+  return (status ?? (isErrorCode(code) ? statusOfCode(code) : 0)) >= 500;
+}
 
 /** The record of the step that made this refusal; undefined for one that no plugin made. */
 export function refusingStep(

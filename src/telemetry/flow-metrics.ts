@@ -15,7 +15,7 @@ export type Direction = "inbound" | "outbound";
 type Transport = "http" | "connect" | "bridge" | "transparent";
 
 /** How a flow ended. */
-export type FlowOutcome = "ok" | "denied" | "error" | "cancelled";
+export type FlowOutcome = "ok" | "denied" | "unavailable" | "error" | "cancelled";
 
 /** The parts of a flow whose duration is measured. */
 export type FlowPhase = "pipeline" | "connect" | "tls" | "first_byte" | "response";

@@ -188,6 +188,9 @@ describe("one user", () => {
     expect(outcome?.text).toContain("ibac.judge_unavailable");
     expect(outcome?.text).not.toMatch(/secret|127\.0\.0\.1/);
     expect(tools.requests).toHaveLength(0);
+    // Nobody was refused: the judge is to blame, whatever the status that the model's client is shown.
+    expect(await proxy.metric("authbridge_flows_total", { outcome: "unavailable" })).toBe(1);
+    expect(await proxy.metric("authbridge_flows_total", { outcome: "denied" })).toBe(0);
   });
 
   test("P14: an action that nobody asked for is refused", async () => {

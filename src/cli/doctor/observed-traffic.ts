@@ -71,6 +71,8 @@ function howItWent(line: Line, transport: string): string {
 
 function remedyOf(line: Line): string {
   const plugin = textOf(line, "plugin");
+  if (textOf(line, "outcome") === "unavailable")
+    return `${plugin} could not judge it: see that what it asks answers`;
   if (plugin !== "") return `${plugin} refused it: change its config if that is not meant`;
   const code = textOf(line, "code");
   if (code.startsWith("policy."))

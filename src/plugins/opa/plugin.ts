@@ -207,6 +207,12 @@ class Opa implements Plugin {
       return forbid("policy_denied", verdict.reason, { opa_reason: verdict.reason });
     }
     const { fault, message: error } = evaluation;
+    const fail = (reason: string, message: string) =>
+      deny(
+        `${prefix}${reason}`,
+        { code: "policy.forbidden", message, unavailable: true },
+        { ...details, error },
+      );
     switch (fault) {
       case "not-ready": {
         const message = "opa policy engine not initialized";
@@ -219,10 +225,10 @@ class Opa implements Plugin {
       case "overloaded":
         return deny("opa_overloaded", { code: "proxy.overloaded", message: error }, details);
       case "timeout":
-        return forbid("decision_timeout", "OPA decision timed out", { error });
+        return fail("decision_timeout", "OPA decision timed out");
       case "error":
         // What went wrong may say more about the policy than a client should know.
-        return forbid("decision_error", "OPA decision error", { error });
+        return fail("decision_error", "OPA decision error");
     }
   }
 }

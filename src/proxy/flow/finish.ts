@@ -1,14 +1,14 @@
 /** The end of every flow: plugins are told, one log line is written, events and metrics are recorded. */
 import { ProxyError } from "../../errors.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
-import { type Denial, refusingStep } from "../../pipeline/decision.ts";
+import { type Denial, isUnavailable, refusingStep } from "../../pipeline/decision.ts";
 import type { Outcome } from "../../pipeline/plugin.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { EventError, EventFacts } from "../../session/event.ts";
 import type { SessionRecorder } from "../../session/recorder.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { Tracing } from "../../telemetry/flow-trace.ts";
-import type { FlowPhase } from "../../telemetry/flow-metrics.ts";
+import type { FlowOutcome, FlowPhase } from "../../telemetry/flow-metrics.ts";
 import type { Metrics, Refusal } from "../../telemetry/metrics.ts";
 import type { Dial } from "../../upstream/dial.ts";
 import { denialOf } from "./reply.ts";
@@ -158,8 +158,8 @@ export class FlowRecorder {
       Object.assign(line, refusalFacts(context, ending.denial));
     }
     if (ending.note !== undefined) Object.assign(line, ending.note);
-    if (outcome === "denied" || outcome === "error") this.log.warn(line, "flow");
-    else this.log.info(line, "flow");
+    if (outcome === "ok" || outcome === "cancelled") this.log.info(line, "flow");
+    else this.log.warn(line, "flow");
   }
 }
 
@@ -180,10 +180,11 @@ function refusalOf(code: string): Refusal {
   return code === "request.timeout" ? "timeout" : "malformed";
 }
 
-function outcomeOf(ending: Ending): "ok" | "denied" | "error" | "cancelled" {
+function outcomeOf(ending: Ending): FlowOutcome {
   if (ending.cancelled) return "cancelled";
   if (ending.denial === undefined) return "ok";
-  return ending.refused ? "denied" : "error";
+  if (!ending.refused) return "error";
+  return isUnavailable(ending.denial) ? "unavailable" : "denied";
 }
 
 /** A refusal that no plugin took part in (a malformed request) is a log line, not an event (contract 5). */
@@ -202,7 +203,7 @@ function endingFacts(
 function errorOf(ending: Ending): { readonly error?: EventError } {
   const { denial } = ending;
   if (denial === undefined) return {};
-  const kind = ending.refused ? "policy" : "backend_error";
+  const kind = ending.refused && !isUnavailable(denial) ? "policy" : "backend_error";
   return { error: { kind, code: denial.code, message: denial.message } };
 }
 

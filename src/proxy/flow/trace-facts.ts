@@ -1,7 +1,7 @@
 /** What a trace tells of a flow: names of the OpenTelemetry semantic conventions, and nothing that is secret. */
 import { parseTraceparent } from "../../http/trace-context.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
-import { type Denial, refusingStep } from "../../pipeline/decision.ts";
+import { type Denial, isUnavailable, refusingStep } from "../../pipeline/decision.ts";
 import type { FlowTrace, SpanFacts, Tracing } from "../../telemetry/flow-trace.ts";
 
 /** The part of an ending that a trace tells. */
@@ -49,6 +49,11 @@ export function endTrace(trace: FlowTrace, context: RequestContext, ending: Trac
   });
 }
 
+function decisionOf({ refused, denial }: TracedEnding): string {
+  if (!refused) return "allowed";
+  return denial !== undefined && isUnavailable(denial) ? "unavailable" : "denied";
+}
+
 function endFacts(context: RequestContext, ending: TracedEnding): SpanFacts {
   const { sessionId, identity, flow } = context;
   const { status, denial, bytesReceived, bytesSent } = ending;
@@ -57,7 +62,7 @@ function endFacts(context: RequestContext, ending: TracedEnding): SpanFacts {
     ...(status === 0 ? {} : { "http.response.status_code": status }),
     "http.request.body.size": bytesReceived,
     "http.response.body.size": bytesSent,
-    "authbridge.decision": ending.refused ? "denied" : "allowed",
+    "authbridge.decision": decisionOf(ending),
     ...(denial?.plugin === undefined ? {} : { "authbridge.plugin": denial.plugin }),
     ...(step === undefined ? {} : { "authbridge.reason": step.cause ?? step.reason }),
     ...(sessionId === undefined ? {} : { "authbridge.session": sessionId }),
