@@ -150,7 +150,12 @@ export class JwtVerifier {
       if (error instanceof KeysUnavailable) keysProblem = error.message;
       else faults.push(this.#faultOf(error, text));
     }
-    faults.push(...claimFaults(parts, this.#rules, this.#clock.now()));
+    for (const fault of claimFaults(parts, this.#rules, this.#clock.now())) {
+      // A date that is none has been found by jose as well.
+      if (!faults.some(({ cause, claim }) => cause === fault.cause && claim === fault.claim)) {
+        faults.push(fault);
+      }
+    }
     const { payload } = parts;
     const others = [
       audiences === undefined ? undefined : audienceFault(audienceOf(payload.aud), audiences),

@@ -44,6 +44,8 @@ export interface DoctorCommand extends FileCommand {
   readonly command: readonly string[];
   /** How long it may run. */
   readonly timeoutMs: number;
+  /** A file with a token: nothing else is looked at then. */
+  readonly tokenFile?: string;
 }
 
 /** `run -- COMMAND`: a command behind a proxy that lives as long as the command. */
@@ -103,6 +105,7 @@ const options = {
   "ca-file": { type: "string" },
   "bundle-file": { type: "string" },
   timeout: { type: "string" },
+  token: { type: "string" },
   policy: { type: "string" },
   local: { type: "boolean" },
   sidecar: { type: "boolean" },
@@ -129,7 +132,7 @@ const optionsOf = {
   check: ["config", "lenient", "probe"],
   ca: ["config", "lenient", "fingerprint"],
   env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
-  doctor: ["config", "lenient", "timeout"],
+  doctor: ["config", "lenient", "timeout", "token"],
   tail: [
     "config",
     "lenient",
@@ -315,7 +318,11 @@ function doctorCommand(file: FileCommand, values: Values, rest: readonly string[
   const timeoutMs = parseDuration(values.timeout ?? defaultTimeout);
   if (timeoutMs === undefined || timeoutMs <= 0 || timeoutMs > maxTimeoutMs)
     return usageError('--timeout must be a duration such as "30s" or "5m", at most 24h');
-  return { kind: "doctor", ...file, command: rest, timeoutMs };
+  const { token: tokenFile } = values;
+  if (tokenFile === "") return usageError("--token must not be empty");
+  if (tokenFile === undefined) return { kind: "doctor", ...file, command: rest, timeoutMs };
+  if (rest.length > 0) return usageError("doctor explains a token or runs a command, not both");
+  return { kind: "doctor", ...file, command: rest, timeoutMs, tokenFile };
 }
 
 function isFormat(text: string): text is EnvironmentFormat {

@@ -14,6 +14,8 @@ const usage = `Usage:
   authbridge-proxy doctor --config FILE [-- COMMAND …]
                                                     check file, CA, listeners, key sets, token endpoints and the
                                                     bridge, and run COMMAND through the proxy to see what it reaches
+  authbridge-proxy doctor --config FILE --token FILE
+                                                    say why the inbound pipeline refuses this token, check by check
 ${policyUsage.commands}${recordUsage.commands}  authbridge-proxy schema                           print the JSON Schema of the file
   authbridge-proxy --demo [--ca-dir DIR]            a forward proxy on 127.0.0.1:47600 that opens TLS and shows traffic
   authbridge-proxy --version
@@ -28,6 +30,7 @@ Options:
   --ca-file PATH      env: where clients find ca.crt (default: in tls_bridge.ca_dir); the bundle is expected beside it
   --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
   --policy FILE       run: refuse what this policy file (OpenShell format) does not allow
+  --token FILE        doctor: a file with a token of a caller, which is not printed
   --timeout DURATION  doctor: how long COMMAND may run (default 60s)
 ${policyUsage.options}${recordUsage.options}  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)
 

@@ -17,6 +17,7 @@ import { askOperator, probeListeners } from "./listeners.ts";
 import { OwnInstance } from "../own-instance.ts";
 import { onFreePorts, withReadableAuthority, writeProbeFile } from "../own-file.ts";
 import { buildServices } from "./services.ts";
+import { tokenChecks, tokenOf } from "./token.ts";
 
 /** Long enough for a slow answer, short enough that the whole ends while somebody watches. */
 const limitMs = 15_000;
@@ -54,6 +55,7 @@ async function examine(
   const { warnings } = loaded;
   const remarks = warnings.length === 0 ? "" : `; check prints its ${warnings.length} warning(s)`;
   report.add("file", pass(`${command.file} is valid${remarks}`));
+  if (command.tokenFile !== undefined) return explainToken(loaded, report, command.tokenFile);
   let isRunning = false;
   await report.check("listener", limitMs, async (signal) => {
     const state = await probeListeners(loaded, signal);
@@ -86,11 +88,36 @@ async function examineAuthority({ config }: LoadedConfig): Promise<Finding> {
   return pass(facts);
 }
 
+/** Nothing but the token is looked at: whoever asks has the rest running. */
+async function explainToken(
+  loaded: LoadedConfig,
+  report: DoctorReport,
+  path: string,
+): Promise<void> {
+  const token = await tokenOf(path);
+  if (typeof token === "string") {
+    report.add("token", fail(token, "name a file with one token"));
+    return;
+  }
+  let judges = 0;
+  const isBuilt = await examineServices(loaded, report, (dependent) => {
+    const checks = tokenChecks(dependent, token);
+    judges += checks.length;
+    return checks;
+  });
+  if (isBuilt && judges === 0)
+    report.add("token", fail("no plugin judges tokens", "add jwt-validation to pipeline.inbound"));
+}
+
 /** Whether the pipelines could be built. What they depend on is looked at by the way, and does not count for it. */
-async function examineServices(loaded: LoadedConfig, report: DoctorReport): Promise<boolean> {
+async function examineServices(
+  loaded: LoadedConfig,
+  report: DoctorReport,
+  checks?: Parameters<typeof buildServices>[1],
+): Promise<boolean> {
   let isBuilt = false;
   await report.check("pipeline", limitMs * 4, async () => {
-    const services = await buildServices(loaded);
+    const services = await buildServices(loaded, checks);
     isBuilt = services.problems.length === 0;
     try {
       for (const check of services.checks)

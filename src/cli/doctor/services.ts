@@ -2,11 +2,7 @@
 import type { LoadedConfig } from "../../config/load.ts";
 import { messageOf } from "../../errors.ts";
 import { JwksSource } from "../../oauth/jwks.ts";
-import type {
-  AnyPluginDefinition,
-  OperatorFetch,
-  PluginDefinition,
-} from "../../pipeline/plugin.ts";
+import type { AnyPluginDefinition, PluginDefinition, PluginDeps } from "../../pipeline/plugin.ts";
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
@@ -20,18 +16,18 @@ import { type Finding, fail, pass } from "./report.ts";
 import { packageVersion } from "../version.ts";
 
 /** One configured plugin with the way out that it was given. */
-interface Dependent {
+export interface Dependent {
   readonly plugin: string;
   readonly instance: string;
   readonly config: unknown;
   readonly origins: readonly string[];
-  readonly fetch: OperatorFetch;
+  readonly deps: PluginDeps;
 }
 
 /** One question to one service. */
 export interface ServiceCheck {
   readonly name: string;
-  run(signal: AbortSignal): Promise<Finding>;
+  run(signal: AbortSignal): Promise<Finding | readonly Finding[]>;
 }
 
 /** The pipelines of a file, built but not started, and the checks of what they depend on. */
@@ -44,7 +40,10 @@ export interface BuiltServices {
 const answerLimitMs = 5_000;
 
 /** Builds the pipelines as the start does. The bridge is left out: its CA has a check of its own. */
-export async function buildServices(loaded: LoadedConfig): Promise<BuiltServices> {
+export async function buildServices(
+  loaded: LoadedConfig,
+  checksOf: (dependent: Dependent) => ServiceCheck[] = serviceChecks,
+): Promise<BuiltServices> {
   const dependents: Dependent[] = [];
   const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
   const config = {
@@ -91,7 +90,7 @@ function overheard(known: AnyPluginDefinition, into: Dependent[]): AnyPluginDefi
         instance: deps.instance,
         config,
         origins: definition.origins?.(config) ?? [],
-        fetch: deps.fetch,
+        deps,
       });
       return definition.create(config, deps);
     },
@@ -99,7 +98,7 @@ function overheard(known: AnyPluginDefinition, into: Dependent[]): AnyPluginDefi
   return overhearing as unknown as AnyPluginDefinition;
 }
 
-function checksOf(dependent: Dependent): ServiceCheck[] {
+function serviceChecks(dependent: Dependent): ServiceCheck[] {
   const { plugin, config, origins } = dependent;
   // The assembler parsed the configuration with the schema of the plugin of this name.
   if (plugin === "jwt-validation") return [keySetCheck(dependent, config as JwtValidationConfig)];
@@ -107,7 +106,7 @@ function checksOf(dependent: Dependent): ServiceCheck[] {
   return origins.map((origin) => originCheck(dependent, origin));
 }
 
-function keySetCheck({ instance, fetch }: Dependent, config: JwtValidationConfig): ServiceCheck {
+function keySetCheck({ instance, deps }: Dependent, config: JwtValidationConfig): ServiceCheck {
   const location = keyLocationOf(config);
   const place = "url" in location ? location.url : location.discoveryUrl;
   return {
@@ -115,7 +114,7 @@ function keySetCheck({ instance, fetch }: Dependent, config: JwtValidationConfig
     run: async () => {
       const source = new JwksSource({ location, clock: { now: () => Date.now() } });
       const problem = await new Promise<string | undefined>((resolve) => {
-        source.warm({ call: fetch, onFetch: resolve });
+        source.warm({ call: deps.fetch, onFetch: resolve });
       });
       if (problem === undefined) return pass(`${instance}: ${shown(place)} has keys`);
       return fail(
@@ -139,13 +138,13 @@ function tokenChecks(dependent: Dependent, config: TokenExchangeConfig): Service
 }
 
 /** A request without credentials: an endpoint that is one refuses it in the words of RFC 6749 section 5.2. */
-function tokenEndpointCheck({ instance, fetch }: Dependent, url: string): ServiceCheck {
+function tokenEndpointCheck({ instance, deps }: Dependent, url: string): ServiceCheck {
   return {
     name: "token",
     run: async (signal) => {
       const remedy = "set token_url to the provider's token endpoint";
       try {
-        const { status } = await fetch(url, {
+        const { status } = await deps.fetch(url, {
           method: "POST",
           headers: { "content-type": "application/x-www-form-urlencoded" },
           body: "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange",
@@ -163,12 +162,12 @@ function tokenEndpointCheck({ instance, fetch }: Dependent, url: string): Servic
   };
 }
 
-function originCheck({ instance, fetch }: Dependent, origin: string): ServiceCheck {
+function originCheck({ instance, deps }: Dependent, origin: string): ServiceCheck {
   return {
     name: "service",
     run: async (signal) => {
       try {
-        const { status } = await fetch(`${origin}/`, { signal, timeoutMs: answerLimitMs });
+        const { status } = await deps.fetch(`${origin}/`, { signal, timeoutMs: answerLimitMs });
         return pass(`${instance}: ${origin} answers (${status})`);
       } catch (error) {
         return fail(

@@ -41,6 +41,11 @@ export class Audiences {
     return `no audience yet (${this.#file?.problem ?? "none is configured"})`;
   }
 
+  /** The audiences that do not depend on the request; undefined where they do. */
+  get fixed(): readonly string[] | undefined {
+    return this.#isPerHost ? undefined : this.#static();
+  }
+
   /** What a token of this request may be for; undefined while nothing is known. */
   of(context: RequestContext): readonly string[] | undefined {
     if (!this.#isPerHost) {

@@ -68,7 +68,7 @@ class JwtValidation implements Plugin {
         if (problem !== undefined) deps.log.warn({ problem }, "issuer keys not fetched");
       },
     };
-    this.#verifier = makeVerifier(config, deps, this.#keys, this.#fetcher);
+    this.#verifier = verifierOf(config, deps, this.#keys, this.#fetcher);
     this.#audiences = new Audiences(config, deps);
     this.#bypass = compileBypassPaths(config.bypass_paths);
     const { resource_metadata: metadata } = config;
@@ -262,9 +262,10 @@ function isPreflight({ method, headers }: RequestContext): boolean {
   );
 }
 
-function makeVerifier(
+/** The verifier that a configuration asks for. */
+export function verifierOf(
   config: JwtValidationConfig,
-  deps: PluginDeps,
+  deps: Pick<PluginDeps, "clock">,
   source: JwksSource,
   fetcher: KeyFetcher,
 ): JwtVerifier {

@@ -31,6 +31,17 @@ describe("what is asked for", () => {
       { kind: "doctor", file: "f", lenient: false, command: [], timeoutMs: 60_000 },
     ],
     [
+      "doctor --config f --token t",
+      {
+        kind: "doctor",
+        file: "f",
+        lenient: false,
+        command: [],
+        timeoutMs: 60_000,
+        tokenFile: "t",
+      },
+    ],
+    [
       "doctor --config f --timeout 5m -- curl --config x -- y",
       {
         kind: "doctor",
@@ -74,6 +85,8 @@ describe("mistakes", () => {
     ["check --config f --timeout 1s", "--timeout does not belong to check"],
     ["schema --config f", "--config does not belong to schema"],
     ["env --config f --format json", "--format must be one of shell, dotenv, kubernetes"],
+    ["doctor --config f --token t -- true", /a token or runs a command/],
+    ["check --config f --token t", /--token does not belong to check/],
     ["doctor --config f --timeout soon", /^--timeout must be a duration/],
     ["doctor --config f --timeout 25h", /at most 24h/],
     ["doctor --config f --timeout 0s", /^--timeout must be a duration/],
