@@ -6,6 +6,12 @@ import { Counter, Gauge, type Registry } from "./prom-client.ts";
 
 const lagResolutionMs = 20;
 const nanoseconds = 1e9;
+/** By the names of prom-client's own set. */
+const percentiles = [
+  ["p50", 50],
+  ["p99", 99],
+  ["max", 100],
+] as const;
 
 /** The part of {@link ProcessMetrics} that must be stopped. */
 export interface ProcessMetrics {
@@ -90,23 +96,22 @@ function registerEventLoop(
   // The monitor counts its own period as delay; an idle loop would show 20 ms of lag.
   const lag = (nanos: number): number =>
     Number.isFinite(nanos) ? Math.max(0, nanos / nanoseconds - lagResolutionMs / 1_000) : 0;
-  const quantiles = new Gauge({
-    name: "nodejs_eventloop_lag_seconds",
-    help: "How late the event loop ran, over the time since the last scrape.",
-    labelNames: ["quantile"],
-    registers: [registry],
-    collect(): void {
-      const idle = delays.count === 0;
-      for (const [quantile, percentile] of [
-        ["0.5", 50],
-        ["0.99", 99],
-        ["1", 100],
-      ] as const) {
-        this.set({ quantile }, idle ? 0 : lag(delays.percentile(percentile)));
-      }
-      delays.reset();
-    },
-  });
+  const gauges = percentiles.map(([word, percentile]) => ({
+    percentile,
+    gauge: new Gauge({
+      name: `nodejs_eventloop_lag_${word}_seconds`,
+      help: `How late the event loop ran, over the time since the last scrape: ${word}.`,
+      registers: [registry],
+      // One of them reads for all: reading forgets.
+      ...(word === "p50" ? { collect: () => read() } : {}),
+    }),
+  }));
+  const read = (): void => {
+    const idle = delays.count === 0;
+    for (const { percentile, gauge: one } of gauges)
+      one.set(idle ? 0 : lag(delays.percentile(percentile)));
+    delays.reset();
+  };
   let before = performance.eventLoopUtilization();
   gauge(
     "nodejs_eventloop_utilization_ratio",
@@ -121,7 +126,6 @@ function registerEventLoop(
   return {
     close(): void {
       delays.disable();
-      quantiles.reset();
     },
   };
 }
