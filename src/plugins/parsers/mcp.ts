@@ -93,11 +93,11 @@ class McpParser implements Plugin {
     if (state === undefined) return undefined;
     if (data.length === 0)
       return last ? (unreadOf(context.response) ?? emptyAnswer(state, context)) : undefined;
+    let answer: Answer = last ? ackAnswer(state, context) : undefined;
     // A notification has no id, and progress is most of what long streams carry.
-    if (!data.includes('"id"')) return undefined;
+    if (!data.includes('"id"')) return answer;
     const json = jsonOf(data);
     const messages = json.kind === "json" ? messagesOf(classifyRpc(json.value)) : [];
-    let answer: Answer;
     for (const message of messages) answer = this.#record(context, state, message) ?? answer;
     return answer;
   }
@@ -158,7 +158,13 @@ function detailsOf({ params, batch }: McpFact): Record<string, string | number> 
 function emptyAnswer(state: ParserState, context: RequestContext): Answer {
   if (state.recorded > 0) return undefined;
   if (context.response !== undefined && context.response.status >= 300) return undefined;
-  return state.isAcknowledged ? observe(`${state.name}_ack`) : skip("no_response_body");
+  return ackAnswer(state, context) ?? skip("no_response_body");
+}
+
+/** Servers of the older transport acknowledge every message with 202 and any words; its answer comes on their stream. */
+function ackAnswer({ isAcknowledged, name }: ParserState, { response }: RequestContext): Answer {
+  const status = response?.status ?? 200;
+  return status === 202 || (isAcknowledged && status < 300) ? observe(`${name}_ack`) : undefined;
 }
 
 /** A copy: the request's event holds the view as it was then. */

@@ -199,7 +199,7 @@ class ToolPolicy implements Plugin {
     scope.isStream ??= isEventStream(context);
     return scope.isStream
       ? this.#judgeEvent(scope, frame)
-      : this.#judgeAnswer(scope, frame.data, context.response?.status ?? 200);
+      : this.#judgeAnswer(context, scope, frame.data);
   }
 
   #judgeEvent(scope: AnswerScope, { data, event }: Frame): Answer {
@@ -222,21 +222,23 @@ class ToolPolicy implements Plugin {
       : (inOneLine(Buffer.from(text)) ?? replaceFrame("answer_filtered", Buffer.from(text)));
   }
 
-  /** An error of HTTP may have any body; what succeeds must be JSON-RPC. */
-  #judgeAnswer(scope: AnswerScope, data: Buffer, status: number): Answer {
+  /** An error of HTTP may have any body; what succeeds must be JSON-RPC, unless it only acknowledges. */
+  #judgeAnswer(context: RequestContext, scope: AnswerScope, data: Buffer): Answer {
+    const { status = 200 } = context.response ?? {};
     const json = jsonOf(data);
-    const isError = status >= 300;
+    if (status >= 300 && (json.kind === "invalid" || !isRpc(json.value))) return undefined;
+    // What acknowledges carries no message: the status is all that its client reads.
+    const nothing = isAcknowledgement(context, scope, status)
+      ? replaceFrame("acknowledgement_emptied", Buffer.alloc(0))
+      : undefined;
     if (json.kind === "invalid") {
-      return isError
-        ? undefined
-        : this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
+      return nothing ?? this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
     }
-    if (isError && !isRpc(json.value)) return undefined;
     const filtered = filterAnswer(json.value, data, scope);
     if (filtered === undefined) return undefined;
     const text = filtered.json;
     return text === undefined
-      ? this.#refuseAnswer(scope, "the server sent nothing that its client may get")
+      ? (nothing ?? this.#refuseAnswer(scope, "the server sent nothing that its client may get"))
       : replaceFrame("answer_filtered", Buffer.from(text));
   }
 
@@ -321,6 +323,18 @@ function nameOf(params: unknown): string | undefined {
   if (typeof params !== "object" || params === null) return undefined;
   const { name } = params as { readonly name?: unknown };
   return typeof name === "string" ? name : undefined;
+}
+
+/**
+ * Whether an answer says no more than that the message has arrived: nothing waits for one, or it comes on the stream of
+ * the older transport, which says 202 and any words.
+ */
+function isAcknowledgement(
+  { method }: RequestContext,
+  scope: AnswerScope,
+  status: number,
+): boolean {
+  return status === 202 || (method !== "GET" && scope.rpc.ids.length === 0);
 }
 
 function isEventStream({ response }: RequestContext): boolean {

@@ -215,6 +215,17 @@ describe("answers", () => {
     expect(await frame(context, "", true)).toBe("no_response_body");
   });
 
+  test("the older transport acknowledges in words, and its answers come on the stream", async () => {
+    for (const body of [{ jsonrpc: "2.0", method: "notifications/initialized" }, call(1)]) {
+      const { context } = await asked({ body });
+      context.response = new ResponseHalf(202, new HeaderList());
+      expect(await frame(context, "Accepted", true)).toBe(`matched_${body.method}_ack`);
+    }
+    const { context } = await asked({ body: call(1) });
+    context.response = new ResponseHalf(200, new HeaderList());
+    expect(await frame(context, "Accepted", true)).toBeUndefined();
+  });
+
   test("fifty answers are recorded one by one, and then no more", async () => {
     const { context } = await asked({ path: "/mcp" });
     const reasons: (string | undefined)[] = [];

@@ -793,6 +793,58 @@ describe("MCP-12: lists of tools", () => {
   });
 });
 
+describe("an acknowledgement", () => {
+  const emptied = { action: "modify", reason: "acknowledgement_emptied" };
+  const note = { jsonrpc: "2.0", method: "notifications/initialized" };
+  const answer = async (body: unknown, status: number, text: unknown) => {
+    const context = post(body);
+    await judge(context);
+    respond(context, status, "text/plain");
+    return frame(context, text);
+  };
+
+  test.each([
+    ["a notification, 202", note, 202],
+    ["a notification, 200", note, 200],
+    ["a call whose result comes on the older transport's stream", good, 202],
+  ])("of %s, in words or in JSON that is no message, is emptied", async (_name, body, status) => {
+    for (const text of ["Accepted", '"Accepted"', { status: "accepted" }, "null"]) {
+      const said = await answer(body, status, text);
+      expect(said).toMatchObject(emptied);
+      expect(textOf(said)).toBe("");
+    }
+  });
+
+  test("that carries a message is judged as any answer", async () => {
+    const said = await answer(good, 202, listed(tools("exec", "fetch_url"), 7));
+    expect(JSON.parse(textOf(said) ?? "")).toEqual(listed(tools("fetch_url"), 7));
+    expect(await answer(note, 202, { jsonrpc: "2.0", id: 9, method: "x/y" })).toMatchObject(
+      emptied,
+    );
+  });
+
+  test("of the end of a session may have words, and a stream that is none may not", async () => {
+    const of = async (method: string) => {
+      const context = message({
+        to: "mcp.allowed.test:443",
+        scheme: "https",
+        path: "/mcp",
+        method,
+        headers: { Accept: "text/event-stream", "Mcp-Session-Id": "s" },
+      });
+      await judge(context);
+      respond(context, 200, "text/plain");
+      return frame(context, "OK");
+    };
+    expect(await of("DELETE")).toMatchObject(emptied);
+    expect(await of("GET")).toMatchObject({ action: "deny" });
+  });
+
+  test("with 200 is none to a call", async () => {
+    expect(await answer(good, 200, "Accepted")).toMatchObject({ action: "deny" });
+  });
+});
+
 describe("MCP-13: tools that change", () => {
   const list = (description: string) =>
     listed([{ name: "fetch_url", description, inputSchema: {} }]);
