@@ -1,10 +1,11 @@
 /** Streams of frames, whatever their format, as those who judge frames read them. */
 import { ProxyError } from "../errors.ts";
 import { type AwsEvent, AwsEventStreamReader } from "./aws-event-stream.ts";
+import { type JsonLine, JsonLineReader } from "./json-lines.ts";
 import { type SseFrame, SseReader, writeSseFrame } from "./sse.ts";
 
 /** One frame with its bytes; one without `data` carries nothing to judge. */
-export type StreamFrame = SseFrame | AwsEvent;
+export type StreamFrame = SseFrame | AwsEvent | JsonLine;
 
 /** Reads a stream that arrives in chunks of any size; throws ProxyError where it cannot be read. */
 export interface FrameReader {
@@ -15,9 +16,13 @@ export interface FrameReader {
 
 type Maker = (options: { readonly limitBytes: number }) => FrameReader;
 
+const jsonLines: Maker = (options) => new JsonLineReader(options);
 const makers: ReadonlyMap<string, Maker> = new Map<string, Maker>([
   ["text/event-stream", (options) => new SseReader(options)],
   ["application/vnd.amazon.eventstream", (options) => new AwsEventStreamReader(options)],
+  ["application/x-ndjson", jsonLines],
+  ["application/ndjson", jsonLines],
+  ["application/jsonl", jsonLines],
 ]);
 
 /** A reader for bodies of this content type; undefined where it is no stream of frames. */
@@ -44,7 +49,8 @@ export function shownOf(
 export function withData(frame: StreamFrame, data: Buffer | undefined): Buffer {
   if (!("comments" in frame)) {
     if (data === undefined) return Buffer.alloc(0);
-    throw new ProxyError("internal.fault", "a binary event cannot be given other data");
+    if ("isLine" in frame && !data.includes("\n")) return Buffer.concat([data, Buffer.from("\n")]);
+    throw new ProxyError("internal.fault", "a frame of this format cannot be given this data");
   }
   const { comments, event, id, retry } = frame;
   const text = writeSseFrame({

@@ -40,6 +40,19 @@ export const geminiGenerate: Dialect = {
   event: readAnswer,
 };
 
+/** The same as Code Assist carries it: `request` has the call beside its model, and `response` the answer. */
+export const codeAssistGenerate: Dialect = {
+  request: (body, place) => {
+    const model = textOf(body["model"]);
+    return geminiGenerate.request(objectOf(body["request"]), {
+      ...place,
+      ...(model === undefined ? {} : { model }),
+    });
+  },
+  whole: readEnvelope,
+  event: readEnvelope,
+};
+
 /** embedContent and batchEmbedContents; vectors are not kept. */
 export const geminiEmbed: Dialect = {
   request: (body, place) => {
@@ -71,6 +84,10 @@ function toolsOf(body: JsonObject): ReturnType<typeof boundedTools> {
       tool["parametersJsonSchema"] ?? tool["parameters"],
     ),
   );
+}
+
+function readEnvelope(fold: AnswerFold, body: JsonObject): void {
+  readAnswer(fold, isObject(body["response"]) ? body["response"] : body);
 }
 
 /** An event of a stream has the shape of a whole answer, and its usage is the total so far. */

@@ -3,7 +3,9 @@ import { anthropicMessages } from "./anthropic.ts";
 import { bedrockConverse } from "./bedrock-converse.ts";
 import { bedrockInvoke } from "./bedrock-invoke.ts";
 import type { CallPlace, Dialect } from "./inference-dialect.ts";
-import { geminiEmbed, geminiGenerate } from "./gemini.ts";
+import { cohereChat } from "./cohere.ts";
+import { codeAssistGenerate, geminiEmbed, geminiGenerate } from "./gemini.ts";
+import { ollamaChat, ollamaEmbed, ollamaGenerate } from "./ollama.ts";
 import { openAiChat } from "./openai-chat.ts";
 import { openAiCompletions, openAiEmbeddings } from "./openai-completions.ts";
 import { openAiResponses } from "./openai-responses.ts";
@@ -15,10 +17,10 @@ export interface Endpoint {
 }
 
 /**
- * What comes before the last segments: a version (`/v1`, `/api/v1`, `/v1beta/openai`), or Azure's `/openai` and
- * `/openai/deployments/NAME`, or the older `/engines/NAME`.
+ * What comes before the last segments: nothing, a version (`/v1`, `/api/v1`, `/v1beta/openai`), Azure's `/openai` and
+ * `/openai/deployments/NAME`, the older `/engines/NAME`, or the `/codex` of ChatGPT's own back end.
  */
-const openAiBase = String.raw`(?:\/v\d+\w*|\/openai|\/(?:deployments|engines)\/(?<model>[^/]+))`;
+const openAiBase = String.raw`(?:^|\/codex|\/v\d+\w*|\/openai|\/(?:deployments|engines)\/(?<model>[^/]+))`;
 
 interface Route {
   readonly pattern: RegExp;
@@ -33,9 +35,12 @@ const routes: readonly Route[] = [
     dialect: openAiChat,
   },
   { pattern: new RegExp(`${openAiBase}\\/completions$`), dialect: openAiCompletions },
-  { pattern: new RegExp(`${openAiBase}\\/responses$`), dialect: openAiResponses },
+  {
+    pattern: new RegExp(`${openAiBase}\\/responses(?:\\/compact|\\/input_tokens)?$`),
+    dialect: openAiResponses,
+  },
   { pattern: new RegExp(`${openAiBase}\\/embeddings$`), dialect: openAiEmbeddings },
-  { pattern: /\/v\d+\w*\/messages$/, dialect: anthropicMessages },
+  { pattern: /\/v\d+\w*\/messages(?:\/count_tokens)?$/, dialect: anthropicMessages },
   { pattern: /\/anthropic\/models\/(?<model>[^/:]+):rawPredict$/, dialect: anthropicMessages },
   {
     pattern: /\/anthropic\/models\/(?<model>[^/:]+):streamRawPredict$/,
@@ -54,12 +59,28 @@ const routes: readonly Route[] = [
     dialect: bedrockInvoke,
     isStream: true,
   },
-  { pattern: /\/(?:tunedM|m)odels\/(?<model>[^/:]+):generateContent$/, dialect: geminiGenerate },
+  {
+    pattern: /\/(?:tunedM|m)odels\/(?<model>[^/:]+):(?:generateContent|countTokens)$/,
+    dialect: geminiGenerate,
+  },
   {
     pattern: /\/(?:tunedM|m)odels\/(?<model>[^/:]+):streamGenerateContent$/,
     dialect: geminiGenerate,
     isStream: true,
   },
+  {
+    pattern: /\/v\d+\w*:(?:generateContent|countTokens)$/,
+    dialect: codeAssistGenerate,
+  },
+  {
+    pattern: /\/v\d+\w*:streamGenerateContent$/,
+    dialect: codeAssistGenerate,
+    isStream: true,
+  },
+  { pattern: /\/v2\/chat$/, dialect: cohereChat },
+  { pattern: /\/api\/chat$/, dialect: ollamaChat },
+  { pattern: /\/api\/generate$/, dialect: ollamaGenerate },
+  { pattern: /\/api\/embed(?:dings)?$/, dialect: ollamaEmbed },
   { pattern: /\/models\/(?<model>[^/:]+):(?:e|batchE)mbedContents?$/, dialect: geminiEmbed },
 ];
 

@@ -37,7 +37,11 @@ export type InferenceApi =
   | "bedrock.invoke"
   | "bedrock.converse"
   | "gemini.generate"
-  | "gemini.embed";
+  | "gemini.embed"
+  | "cohere.chat"
+  | "ollama.chat"
+  | "ollama.generate"
+  | "ollama.embed";
 
 /** The half of a view that the request gives. */
 export interface InferenceRequest {

@@ -75,7 +75,8 @@ function chatDelta(fold: AnswerFold, choice: JsonObject): void {
   fold.finish(choice["finish_reason"]);
 }
 
-function chatTools(body: JsonObject): ReturnType<typeof boundedTools> {
+/** The tools of a request, as this API and those that follow it declare them. */
+export function chatTools(body: JsonObject): ReturnType<typeof boundedTools> {
   const tools = objectsOf(body["tools"]).map((tool) =>
     objectOf(tool["function"] ?? tool["custom"]),
   );

@@ -5,7 +5,7 @@ import { objectOf, objectsOf, textOf } from "../http/json-access.ts";
 import { openAiUsage } from "./openai-chat.ts";
 
 /** Adds a text, or each text of a list; token numbers say nothing to a reader. */
-function addTexts(conversation: Conversation, given: unknown): void {
+export function addTexts(conversation: Conversation, given: unknown): void {
   for (const text of Array.isArray(given) ? given : [given]) {
     if (typeof text === "string") conversation.add("user", text);
   }

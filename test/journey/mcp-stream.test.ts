@@ -161,6 +161,15 @@ test("Z13: events that come compressed although nobody asked are judged", async 
   expect(await answered([coded], opening)).toBe(`data: ${JSON.stringify(cleaned)}\n\n`);
 });
 
+test("lines of JSON are judged one by one, and one that cannot be judged cuts the stream", async () => {
+  const opening = head.replace("text/event-stream", "application/x-ndjson");
+  const lines = [JSON.stringify(note), JSON.stringify(list)];
+  expect(await answered([`${lines.join("\n")}\n`], opening)).toBe(
+    `${JSON.stringify(note)}\n${JSON.stringify(cleaned)}\n`,
+  );
+  await expect(answered(["no json\n"], opening)).rejects.toThrow(/ended before/);
+});
+
 test("an answer of JSON is judged as a whole, and one that cannot be judged is an error", async () => {
   const json = async (body: string) => {
     const { client, server } = await ask();

@@ -1,7 +1,9 @@
 /** Event streams behind parsers, in both directions: what the format and other plugins keep (cases H, Z17). */
 import { beforeAll, describe, expect, test } from "vitest";
-import { request } from "../support/http-client.ts";
-import { HttpOrigin } from "../support/origin.ts";
+import { eventually } from "../support/eventually.ts";
+import { RawClient, request } from "../support/http-client.ts";
+import { readChunk } from "../support/http-message.ts";
+import { HttpOrigin, type OriginConnection } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { eventOf } from "../support/session-events.ts";
@@ -81,6 +83,29 @@ describe.each(["forward", "reverse"] as const)("%s", (surface) => {
     const answer = await passed("data: secret\n\n", denying);
     expect(answer.status).toBe(403);
     expect(answer.text).not.toContain("secret");
+  });
+
+  test("a line of JSON does not wait for the next one", async () => {
+    const path = `/${surface}/api/chat`;
+    let owed: OriginConnection | undefined;
+    origin.on(path, ({ connection }) => void (owed = connection));
+    const client = await own(
+      RawClient.connect(surface === "forward" ? proxy.forward : proxy.reverse),
+    );
+    client.write({
+      method: "POST",
+      target: surface === "forward" ? `${origin.url}${path}` : path,
+      headers: { "Content-Type": "application/json", Host: origin.authority },
+      body,
+    });
+    const server = await eventually(() => owed ?? false);
+    await server.send(head.replace("text/event-stream", "application/x-ndjson"));
+    await client.head();
+    for (const content of ["one", "two"]) {
+      const line = `${JSON.stringify({ message: { content } })}\n`;
+      await server.send(`${line.length.toString(16)}\r\n${line}\r\n`);
+      expect((await readChunk(client.reader)).toString()).toBe(line);
+    }
   });
 
   test("P10: what came over the stream is in the record of its direction", async () => {

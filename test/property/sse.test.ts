@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
+import { JsonLineReader } from "../../src/http/json-lines.ts";
 import { type SseFields, SseReader, writeSseFrame } from "../../src/http/sse.ts";
 
 const limits = { interruptAfterTimeLimit: 1500, numRuns: 10_000 };
@@ -53,6 +54,29 @@ test("any bytes are read the same whole and in pieces", () => {
   fc.assert(
     fc.property(bytes, fc.array(fc.nat(3), { maxLength: 40 }), (whole, cuts) => {
       expect(readInPieces(whole, cuts)).toEqual(readInPieces(whole, []));
+    }),
+    limits,
+  );
+});
+
+test("lines of JSON keep every byte, however they are cut, and data is the line without its end", () => {
+  const bytes = fc
+    .array(fc.constantFrom("\r\n", "\n", '{"a":"é"}', " ", "1"), { maxLength: 20 })
+    .map((pieces) => Buffer.from(pieces.join("")));
+  fc.assert(
+    fc.property(bytes, fc.array(fc.nat(3), { maxLength: 40 }), (whole, sizes) => {
+      const reader = new JsonLineReader({ limitBytes: 1_000 });
+      let at = 0;
+      const lines = sizes.flatMap((size) => reader.push(whole.subarray(at, (at += size))));
+      lines.push(...reader.push(whole.subarray(at)), ...reader.end());
+      expect(Buffer.concat(lines.map(({ raw }) => raw))).toEqual(whole);
+      expect(lines.map(({ data }) => data?.toString() ?? "")).toEqual(
+        whole
+          .toString()
+          .split("\n")
+          .map((line) => line.trimEnd())
+          .slice(0, lines.length),
+      );
     }),
     limits,
   );

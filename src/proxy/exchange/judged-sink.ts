@@ -9,6 +9,7 @@ import {
   withData,
 } from "../../http/frames.ts";
 import { HeaderList } from "../../http/headers.ts";
+import { SseReader } from "../../http/sse.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
 import { type RequestContext, ResponseHalf } from "../../pipeline/context.ts";
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
@@ -341,7 +342,7 @@ export class JudgedSink implements ResponseSink {
     const { downstream, context } = this.#options;
     if (!downstream.headSent) downstream.reply(renderResponseRefusal(denial, context));
     else {
-      const event = this.#mode === "frames" ? refusalEvent(denial) : undefined;
+      const event = this.#reader instanceof SseReader ? refusalEvent(denial) : undefined;
       if (event === undefined) downstream.cut();
       else downstream.end(event);
     }

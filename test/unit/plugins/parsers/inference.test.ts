@@ -124,8 +124,62 @@ describe("requests", () => {
     ["/v1beta/openai/chat/completions", "openai.chat", "gpt-4o"],
     ["//v1/./chat//completions?api-version=1", "openai.chat", "gpt-4o"],
     ["/team-a/llm/v1/chat/completions", "openai.chat", "gpt-4o"],
+    ["/v1/messages/count_tokens", "anthropic.messages", "gpt-4o"],
+    ["/api/chat", "ollama.chat", "gpt-4o"],
+    ["/ollama/api/chat", "ollama.chat", "gpt-4o"],
+    ["/v2/chat", "cohere.chat", "gpt-4o"],
   ])("%s is %s", async (path, api, model) => {
     expect((await record(path, chat)).request).toMatchObject({ api, model });
+  });
+
+  test.each([
+    ["/responses", "openai.responses"],
+    ["/backend-api/codex/responses", "openai.responses"],
+    ["/v1/responses/compact", "openai.responses"],
+    ["/backend-api/codex/responses/compact", "openai.responses"],
+    ["/v1/responses/input_tokens", "openai.responses"],
+    ["/embeddings", "openai.embeddings"],
+    ["/completions", "openai.completions"],
+    ["/api/generate", "ollama.generate"],
+    ["/api/embed", "ollama.embed"],
+    ["/api/embeddings", "ollama.embed"],
+  ])("%s is %s", async (path, api) => {
+    const body = { model: "m", input: "hi", prompt: "hi" };
+    const messages = [{ role: "user", content: "hi" }];
+    expect((await record(path, body)).request).toMatchObject({ api, model: "m", messages });
+  });
+
+  test.each(["/v1internal:generateContent", "/v1internal:streamGenerateContent?alt=sse"])(
+    "%s carries a call of Gemini in an envelope",
+    async (path) => {
+      const answer = {
+        response: {
+          candidates: [{ content: { parts: [{ text: "yes" }] }, finishReason: "STOP" }],
+          usageMetadata: { promptTokenCount: 3, candidatesTokenCount: 1, totalTokenCount: 4 },
+        },
+      };
+      const contents = [{ role: "user", parts: [{ text: "hi" }] }];
+      const { view } = await record(
+        path,
+        { model: "gemini-2.5-pro", project: "p", request: { contents } },
+        path.includes("stream") ? { events: [answer] } : { body: answer },
+      );
+      expect(view).toMatchObject({
+        api: "gemini.generate",
+        model: "gemini-2.5-pro",
+        messages: [{ role: "user", content: "hi" }],
+        completion: "yes",
+        finishReason: "STOP",
+        totalTokens: 4,
+      });
+    },
+  );
+
+  test("the paths of a chat of another program are no calls of Ollama or Cohere", async () => {
+    const { messages } = chat;
+    for (const path of ["/api/chat", "/v2/chat", "/api/generate"]) {
+      expect((await record(path, { messages, prompt: "hi" })).request).toBeUndefined();
+    }
   });
 
   test("a deployment of Azure names the model that the body does not", async () => {
@@ -221,7 +275,7 @@ describe("requests", () => {
     ["/v1/models", chat],
     ["/surveys/5/responses", { input: "x" }],
     ["/messages", chat],
-    ["/v1/messages/count_tokens", chat],
+    ["/v1/messages/batches", chat],
     ["/v1/chat/completions", { a: 1 }],
     ["/v1/chat/completions", [chat]],
     ["/v1/chat/completions", undefined],
@@ -567,5 +621,118 @@ describe("answers", () => {
         expect((await record(path, asked, { body: { ...events[0] } })).said).toHaveLength(2);
       }
     }
+  });
+});
+
+describe("Ollama", () => {
+  const call = { function: { name: "get", arguments: { city: "Bern" } } };
+  const lines = [
+    { model: "qwen3", message: { role: "assistant", content: "", thinking: "hm" }, done: false },
+    { model: "qwen3", message: { role: "assistant", content: "Hel" }, done: false },
+    { model: "qwen3", message: { role: "assistant", content: "lo", tool_calls: [call] } },
+    {
+      model: "qwen3",
+      message: {},
+      done: true,
+      done_reason: "stop",
+      prompt_eval_count: 9,
+      eval_count: 2,
+    },
+  ];
+  const told = {
+    api: "ollama.chat",
+    completion: "Hello",
+    finishReason: "stop",
+    toolCalls: [{ name: "get", arguments: '{"city":"Bern"}' }],
+    promptTokens: 9,
+    completionTokens: 2,
+    totalTokens: 11,
+  };
+
+  test("streams unless it is told not to, a line for each piece", async () => {
+    const { view } = await record(
+      "/api/chat",
+      { model: "qwen3", messages: chat.messages, options: { temperature: 0, num_predict: 5 } },
+      {
+        type: "application/x-ndjson",
+        stream: Buffer.from(lines.map((line) => JSON.stringify(line)).join("\n")),
+      },
+    );
+    expect(view).toMatchObject({ ...told, stream: true, temperature: 0, maxTokens: 5 });
+  });
+
+  test("answers whole, and says what went wrong", async () => {
+    const body = { model: "qwen3", prompt: "hi", system: "be brief", stream: false };
+    const whole = { response: "Hello", done: true, done_reason: "stop", prompt_eval_count: 9 };
+    const { request, view } = await record("/api/generate", body, { body: whole });
+    expect(request).toEqual({
+      api: "ollama.generate",
+      model: "qwen3",
+      messages: [
+        { role: "system", content: "be brief" },
+        { role: "user", content: "hi" },
+      ],
+    });
+    expect(view).toMatchObject({ completion: "Hello", promptTokens: 9 });
+    const failed = await record("/api/generate", body, { body: { error: "model not found" } });
+    expect(failed.view?.errorMessage).toBe("model not found");
+  });
+});
+
+describe("Cohere", () => {
+  const body = {
+    ...chat,
+    p: 0.5,
+    tools: [{ type: "function", function: { name: "get", parameters: {} } }],
+  };
+  const told = {
+    api: "cohere.chat",
+    topP: 0.5,
+    tools: [{ name: "get", parameters: {} }],
+    completion: "Hello",
+    finishReason: "TOOL_CALL",
+    toolCalls: [{ id: "t1", name: "get", arguments: '{"a":1}' }],
+    promptTokens: 7,
+    completionTokens: 3,
+    totalTokens: 10,
+  };
+  const usage = { tokens: { input_tokens: 7, output_tokens: 3 } };
+
+  test("a whole answer", async () => {
+    const { view } = await record("/v2/chat", body, {
+      body: {
+        finish_reason: "TOOL_CALL",
+        message: {
+          role: "assistant",
+          content: [{ type: "text", text: "Hello" }],
+          tool_calls: [
+            { id: "t1", type: "function", function: { name: "get", arguments: '{"a":1}' } },
+          ],
+        },
+        usage,
+      },
+    });
+    expect(view).toMatchObject(told);
+  });
+
+  test("a streamed answer, and an error", async () => {
+    const started = { id: "t1", type: "function", function: { name: "get", arguments: "" } };
+    const { view } = await record("/v2/chat", body, {
+      events: [
+        { type: "message-start", delta: { message: { role: "assistant" } } },
+        { type: "content-start", index: 0, delta: { message: { content: { text: "" } } } },
+        { type: "content-delta", index: 0, delta: { message: { content: { text: "Hello" } } } },
+        { type: "tool-call-start", index: 0, delta: { message: { tool_calls: started } } },
+        {
+          type: "tool-call-delta",
+          index: 0,
+          delta: { message: { tool_calls: { function: { arguments: '{"a":1}' } } } },
+        },
+        { type: "message-end", delta: { finish_reason: "TOOL_CALL", usage } },
+      ],
+    });
+    expect(view).toMatchObject(told);
+    const failed = await record("/v2/chat", body, { body: { message: "invalid model" } });
+    expect(failed.view?.errorMessage).toBe("invalid model");
   });
 });

@@ -1,0 +1,82 @@
+/** Cohere's chat API, version 2. */
+import {
+  isObject,
+  type JsonObject,
+  keyOf,
+  objectOf,
+  objectsOf,
+  textOf,
+} from "../http/json-access.ts";
+import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { boundedName, Conversation } from "./inference-bounds.ts";
+import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+import { chatTools } from "./openai-chat.ts";
+
+/** /v2/chat: messages and tools as OpenAI has them, answers and events of its own. */
+export const cohereChat: Dialect = {
+  request: (body) => {
+    const model = boundedName(textOf(body["model"]));
+    if (!Array.isArray(body["messages"]) || model === undefined) return undefined;
+    const conversation = new Conversation();
+    for (const message of objectsOf(body["messages"])) {
+      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
+    }
+    return requestView("cohere.chat", {
+      model,
+      stream: body["stream"] === true,
+      messages: conversation.messages,
+      tools: chatTools(body),
+      toolChoice: body["tool_choice"],
+      sampling: {
+        temperature: body["temperature"],
+        topP: body["p"],
+        maxTokens: body["max_tokens"],
+      },
+    });
+  },
+  whole: (fold, body) => {
+    // An error has a text where an answer has its message.
+    if (!isObject(body["message"])) {
+      readError(fold, body["message"]);
+      return;
+    }
+    fold.text(contentText(body["message"]["content"]));
+    for (const call of objectsOf(body["message"]["tool_calls"])) {
+      const called = objectOf(call["function"]);
+      fold.wholeToolCall(call["id"], called["name"], called["arguments"]);
+    }
+    readEnd(fold, body);
+  },
+  event: (fold, body, event) => {
+    const delta = objectOf(body["delta"]);
+    const message = objectOf(delta["message"]);
+    const key = keyOf(body["index"]);
+    const call = objectOf(message["tool_calls"]);
+    const called = objectOf(call["function"]);
+    switch (textOf(body["type"]) ?? event ?? "") {
+      case "content-start":
+      case "content-delta":
+        fold.text(objectOf(message["content"])["text"]);
+        return;
+      case "tool-call-start":
+        fold.toolCall(key, call["id"], called["name"]);
+        fold.toolArguments(key, called["arguments"]);
+        return;
+      case "tool-call-delta":
+        fold.toolArguments(key, called["arguments"]);
+        return;
+      case "message-end":
+        readError(fold, delta["error"]);
+        readEnd(fold, delta);
+        return;
+      default:
+    }
+  },
+};
+
+function readEnd(fold: AnswerFold, said: JsonObject): void {
+  fold.finish(said["finish_reason"]);
+  const usage = objectOf(said["usage"]);
+  const tokens = objectOf(usage["tokens"] ?? usage["billed_units"]);
+  fold.usage({ promptTokens: tokens["input_tokens"], completionTokens: tokens["output_tokens"] });
+}

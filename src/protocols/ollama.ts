@@ -1,0 +1,83 @@
+/** Ollama's own API; it streams a JSON value a line, each with the shape of a whole answer. */
+import { type JsonObject, objectOf, objectsOf, textOf } from "../http/json-access.ts";
+import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { boundedName, Conversation } from "./inference-bounds.ts";
+import { type Dialect, readError, type RequestParts, requestView } from "./inference-dialect.ts";
+import type { InferenceApi, InferenceRequest } from "./inference-view.ts";
+import { addTexts } from "./openai-completions.ts";
+import { chatTools } from "./openai-chat.ts";
+
+/** /api/chat. Other programs have this path as well: a call of Ollama's names its model. */
+export const ollamaChat: Dialect = {
+  request: (body) => {
+    if (!Array.isArray(body["messages"])) return undefined;
+    const conversation = new Conversation();
+    for (const message of objectsOf(body["messages"])) {
+      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
+    }
+    return viewOf("ollama.chat", body, { conversation, tools: chatTools(body) });
+  },
+  whole: readAnswer,
+  event: readAnswer,
+};
+
+/** /api/generate: a prompt without a conversation. */
+export const ollamaGenerate: Dialect = {
+  request: (body) => {
+    if (body["prompt"] === undefined) return undefined;
+    const conversation = new Conversation();
+    const system = textOf(body["system"]);
+    if (system !== undefined) conversation.add("system", system);
+    addTexts(conversation, body["prompt"]);
+    return viewOf("ollama.generate", body, { conversation });
+  },
+  whole: readAnswer,
+  event: readAnswer,
+};
+
+/** /api/embed and the older /api/embeddings; vectors are not kept. */
+export const ollamaEmbed: Dialect = {
+  request: (body) => {
+    const given = body["input"] ?? body["prompt"];
+    if (given === undefined) return undefined;
+    const conversation = new Conversation();
+    addTexts(conversation, given);
+    return viewOf("ollama.embed", { ...body, stream: false }, { conversation });
+  },
+  whole: readAnswer,
+  event: () => undefined,
+};
+
+function viewOf(
+  api: InferenceApi,
+  body: JsonObject,
+  said: Pick<RequestParts, "tools"> & { readonly conversation: Conversation },
+): InferenceRequest | undefined {
+  const model = boundedName(textOf(body["model"]));
+  if (model === undefined) return undefined;
+  const options = objectOf(body["options"]);
+  return requestView(api, {
+    model,
+    // Ollama streams unless it is told not to.
+    stream: body["stream"] !== false,
+    messages: said.conversation.messages,
+    tools: said.tools,
+    sampling: {
+      temperature: options["temperature"],
+      topP: options["top_p"],
+      maxTokens: options["num_predict"],
+    },
+  });
+}
+
+function readAnswer(fold: AnswerFold, body: JsonObject): void {
+  if (readError(fold, body["error"])) return;
+  const message = objectOf(body["message"]);
+  fold.text(message["content"] ?? body["response"]);
+  for (const call of objectsOf(message["tool_calls"])) {
+    const called = objectOf(call["function"]);
+    fold.wholeToolCall(call["id"], called["name"], called["arguments"]);
+  }
+  fold.finish(body["done_reason"]);
+  fold.usage({ promptTokens: body["prompt_eval_count"], completionTokens: body["eval_count"] });
+}
