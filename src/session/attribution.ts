@@ -2,8 +2,8 @@
  * Which session a message belongs to, when many are under way at once.
  *
  * A message says so itself (an A2A context, an MCP session, the configured field), or it carries a mark that a message to
- * the agent carried: the trace, the field, the caller's credential. What nothing ties goes to `default`; nobody guesses by
- * what happened last.
+ * the agent carried: the trace, the field, the caller's credential. What nothing ties follows from the one message that is
+ * being served, where there is exactly one; else it goes to `default`. Nobody guesses by what happened last.
  */
 import { startTrace } from "../http/trace-context.ts";
 import type { RequestContext } from "../pipeline/context.ts";
@@ -36,6 +36,12 @@ export interface AttributionOptions {
 interface FlowState {
   readonly marks: Marks | undefined;
   turn: Turn | undefined;
+  /** What was served alone when the message came. */
+  readonly served?: Turn | undefined;
+  /** A mark ties the message to its turn, and not the moment alone: what it shares with other messages ties those, too. */
+  readonly isMarked?: boolean;
+  /** A message to the agent that belongs to no conversation is being served. */
+  isNoTurn?: boolean;
 }
 
 const defaultTtlMs = 1_800_000;
@@ -49,8 +55,10 @@ export class Attribution implements SessionReader {
   readonly #index: TurnIndex;
   /** Only flows that have a mark or a turn; shared by a context and its shadows. */
   readonly #flows = new WeakMap<Flow, FlowState>();
-  /** Turns under way whose conversation has no name yet. */
-  #nameless = 0;
+  /** Messages to the agent that are being served. */
+  readonly #serving = new Set<Turn>();
+  /** The same of those that belong to no conversation: an agent may act for them as well. */
+  #others = 0;
 
   constructor(options: AttributionOptions) {
     this.#store = options.store;
@@ -63,7 +71,9 @@ export class Attribution implements SessionReader {
   /** Reads the marks of an outbound message, before its chain replaces the credential among them. */
   arrived(context: RequestContext): void {
     const marks = marksOf(context, this.#field);
-    if (marks !== undefined) this.#flows.set(context.flow, { marks, turn: undefined });
+    const served = marks?.field === undefined ? this.#servedAlone() : undefined;
+    if (marks === undefined && served === undefined) return;
+    this.#flows.set(context.flow, { marks, turn: undefined, served });
   }
 
   /** The message goes on: what it says of its session is remembered for the messages that follow from it. */
@@ -77,6 +87,10 @@ export class Attribution implements SessionReader {
     const state = this.#flows.get(context.flow);
     const turn = state?.turn;
     if (context.flow.direction === "inbound") {
+      if (state?.isNoTurn === true) {
+        state.isNoTurn = false;
+        this.#others -= 1;
+      }
       if (turn?.open === context) this.#close(turn, context);
       else this.#nameInbound(context, marksOf(context, this.#field));
       return;
@@ -99,9 +113,8 @@ export class Attribution implements SessionReader {
       };
     }
     if (sessionId !== undefined) return this.#store.intentOf(sessionId);
-    // Several conversations without a name share `default`: whose intent it holds is anybody's guess.
     if (turn !== undefined) return this.#store.intentOf(defaultSessionId);
-    if (this.#nameless > 1) return undefined;
+    if (this.#isSeveral) return undefined;
     // What nothing ties can follow from no other than the one conversation that is known, if it is one.
     const known = this.#store.someIntents();
     return known.length > 1 ? undefined : known[0];
@@ -111,11 +124,29 @@ export class Attribution implements SessionReader {
   isInDoubt(context: RequestContext): boolean {
     if (this.intentOf(context) !== undefined) return false;
     const isTied = this.#turnOf(context) !== undefined || context.sessionId !== undefined;
-    return !isTied && (this.#nameless > 1 || this.#store.someIntents().length > 1);
+    return !isTied && (this.#isSeveral || this.#store.someIntents().length > 1);
+  }
+
+  /** Whether messages are being served of which nobody can tell which one something untied follows from. */
+  get #isSeveral(): boolean {
+    return this.#serving.size > 0 && this.#servedAlone() === undefined;
+  }
+
+  /** The message that is being served, or the last of several in one conversation; undefined where there are others. */
+  #servedAlone(): Turn | undefined {
+    if (this.#others > 0) return undefined;
+    let found: Turn | undefined;
+    for (const turn of this.#serving) {
+      const isOther = found?.sessionId === undefined || found.sessionId !== turn.sessionId;
+      if (found !== undefined && isOther) return undefined;
+      found = turn;
+    }
+    return found;
   }
 
   close(): void {
     this.#index.clear();
+    this.#serving.clear();
   }
 
   #open(context: RequestContext): void {
@@ -123,12 +154,18 @@ export class Attribution implements SessionReader {
     this.#nameInbound(context, marks);
     const a2a = context.facts.get("a2a");
     const { sessionId } = context;
-    if (sessionId === undefined && a2a === undefined) return;
+    if (sessionId === undefined && a2a === undefined) {
+      // Probes and pages have no body; they ask the agent for nothing.
+      if (!context.hasBody) return;
+      this.#others += 1;
+      this.#flows.set(context.flow, { marks, turn: undefined, isNoTurn: true });
+      return;
+    }
     const now = this.#clock.now();
     const turn = new Turn(context, sessionId, now);
     turn.intent = intentText(a2a);
     turn.add(context.flow.id);
-    if (sessionId === undefined) this.#nameless += 1;
+    this.#serving.add(turn);
     const traced = this.#traced(context, marks);
     this.#flows.set(context.flow, { marks: traced, turn });
     for (const key of keysOf(traced)) this.#index.add(key, turn, now);
@@ -146,7 +183,7 @@ export class Attribution implements SessionReader {
   #close(turn: Turn, context: RequestContext): void {
     const now = this.#clock.now();
     this.#refresh(turn);
-    if (turn.sessionId === undefined) this.#nameless -= 1;
+    this.#serving.delete(turn);
     this.#learnTask(context, turn, now);
     turn.open = undefined;
     turn.intent = undefined;
@@ -161,7 +198,6 @@ export class Attribution implements SessionReader {
     const name = turn.open.sessionId ?? textOf(turn.open.facts.get("a2a"), "sessionId");
     if (name === undefined) return;
     turn.sessionId = name.slice(0, maxSessionIdLength);
-    this.#nameless -= 1;
     this.#store.rekey(defaultSessionId, turn.sessionId, (flowId) => turn.has(flowId));
   }
 
@@ -199,8 +235,11 @@ export class Attribution implements SessionReader {
     this.#refresh(turn);
     context.sessionId = turn.sessionId;
     turn.add(context.flow.id);
+    const { marks, isMarked = false } = this.#flows.get(context.flow) ?? {};
+    // The next conversation may use the same MCP session or tunnel.
+    if (!isMarked) return;
     const now = this.#clock.now();
-    const mcp = this.#flows.get(context.flow)?.marks?.mcp;
+    const mcp = marks?.mcp;
     if (mcp !== undefined) this.#index.add(mcpKey(context, mcp), turn, now);
     if (context.stage === "connect") this.#index.add(`flow ${context.flow.id}`, turn, now);
   }
@@ -217,17 +256,25 @@ export class Attribution implements SessionReader {
     const { flow } = context;
     const state = this.#flows.get(flow);
     if (state?.turn !== undefined) return state.turn;
-    if (this.#index.size === 0 || context.sessionId !== undefined) return undefined;
+    if (context.sessionId !== undefined) return undefined;
     const marks = state?.marks;
+    const marked = this.#turnOfMarks(context, marks);
+    const turn = marked ?? state?.served;
+    if (turn === undefined) return undefined;
+    this.#flows.set(flow, { marks, turn, isMarked: marked !== undefined });
+    return turn;
+  }
+
+  #turnOfMarks(context: RequestContext, marks: Marks | undefined): Turn | undefined {
+    if (this.#index.size === 0) return undefined;
     const keys = keysOf(marks);
     if (marks?.mcp !== undefined) keys.push(mcpKey(context, marks.mcp));
-    if (flow.parentId !== undefined) keys.push(`flow ${flow.parentId}`);
+    const { parentId } = context.flow;
+    if (parentId !== undefined) keys.push(`flow ${parentId}`);
     const now = this.#clock.now();
     for (const key of keys) {
       const turn = this.#index.find(key, now);
-      if (turn === undefined) continue;
-      this.#flows.set(flow, { marks, turn });
-      return turn;
+      if (turn !== undefined) return turn;
     }
     return undefined;
   }
@@ -237,9 +284,9 @@ export class Attribution implements SessionReader {
     if (context.response === undefined) return;
     const mcp = assignedMcpSession(context);
     if (mcp === undefined) return;
-    const turn = this.#flows.get(context.flow)?.turn;
+    const { turn, isMarked = false } = this.#flows.get(context.flow) ?? {};
     if (turn !== undefined) {
-      this.#index.add(mcpKey(context, mcp), turn, this.#clock.now());
+      if (isMarked) this.#index.add(mcpKey(context, mcp), turn, this.#clock.now());
     } else if (context.sessionId === undefined) {
       const { id } = context.flow;
       context.sessionId = mcp;

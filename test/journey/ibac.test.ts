@@ -110,6 +110,17 @@ async function ask(
   await client.sendMessage(userMessage(text));
 }
 
+/** Whoever comes waits until so many are there. */
+function meetingOf(size: number): () => Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let there = 0;
+  return async () => {
+    there += 1;
+    if (there === size) resolve();
+    await promise;
+  };
+}
+
 const read = async (path: string): Promise<string> => (await proxy.sessions(path)).text;
 
 describe("one user", () => {
@@ -199,21 +210,52 @@ describe("one user", () => {
   });
 });
 
+describe("users one after the other, and an agent that passes nothing on", () => {
+  test("each action is judged against the words of the one who is being served, and is in that session", async () => {
+    const outcomes: Record<string, Outcome> = {};
+    const say = async (who: string, text: string): Promise<void> => {
+      const base = `http://127.0.0.1:${proxy.reverse.port}`;
+      const client = await new ClientFactory().createFromAgentCard(agentCard(base));
+      agent.work = async () => {
+        outcomes[who] = await fetchUrl("https://api.weather.gov");
+      };
+      await client.sendMessage(userMessage(text, `ctx-${who}`));
+      await eventOf(read, ({ sessionId, direction, phase }) => {
+        return sessionId === `ctx-${who}` && direction === "inbound" && phase === "response";
+      });
+    };
+    await say("ann", "What is the weather?");
+    await say("ben", "Tidy my calendar.");
+    await say("cat", "And the weather in Bern?");
+    expect(outcomes["ann"]?.text).toContain('"ok"');
+    expect(outcomes["ben"]?.text).toContain("ibac.blocked");
+    expect(outcomes["cat"]?.text).toContain('"ok"');
+    const acted = (await allEvents(read)).filter(({ mcp }) => mcp !== undefined);
+    expect(acted.map(({ sessionId, phase }) => [sessionId, phase])).toEqual([
+      ["ctx-cat", "request"],
+      ["ctx-cat", "response"],
+      ["ctx-ben", "denied"],
+      ["ctx-ann", "request"],
+      ["ctx-ann", "response"],
+    ]);
+    // Nobody is served any more, and three have asked for something.
+    expect((await fetchUrl("https://api.weather.gov")).text).toContain("ibac.no_session");
+  });
+});
+
 describe("two users at once", () => {
-  /** Both messages are being answered when the agent acts for either. */
+  /** Both messages are being answered until the agent has acted for both. */
   async function together(
     act: (who: "ann" | "ben", headers: IncomingMessage["headers"]) => Promise<void>,
   ): Promise<void> {
     const base = `http://127.0.0.1:${proxy.reverse.port}`;
     const client = await new ClientFactory().createFromAgentCard(agentCard(base));
-    const waiting: IncomingMessage["headers"][] = [];
-    let both: () => void = () => undefined;
-    const met = new Promise<void>((resolve) => (both = resolve));
+    const met = meetingOf(2);
+    const done = meetingOf(2);
     agent.work = async (headers) => {
-      waiting.push(headers);
-      if (waiting.length === 2) both();
-      await met;
+      await met();
       await act(headers["x-who"] === "ann" ? "ann" : "ben", headers);
+      await done();
     };
     const say = (who: string, text: string) =>
       client.sendMessage(userMessage(text, `ctx-${who}`), { serviceParameters: { "x-who": who } });

@@ -17,6 +17,7 @@ interface Message {
   readonly host?: string;
   readonly stage?: "connect" | "request";
   readonly parentId?: string;
+  readonly hasBody?: boolean;
   readonly a2a?: Readonly<Record<string, unknown>>;
 }
 
@@ -43,7 +44,7 @@ function message(direction: Direction, shape: Message = {}): RequestContext {
     path: "/",
     host,
     headers: HeaderList.fromRecord(headers),
-    hasBody: true,
+    hasBody: shape.hasBody ?? true,
     cancellation: new Cancellation(),
   });
   if (a2a !== undefined) context.facts.set("a2a", a2a);
@@ -142,13 +143,67 @@ describe("a mark ties an outbound message to the conversation of the inbound one
 
   test("an MCP session that was tied once ties its next messages, on its own server alone", () => {
     const { inbound, outbound, finish, sessions } = desk();
-    inbound({ headers: traceparent("a1"), a2a: said("x", "ctx-1") });
+    const asked = inbound({ headers: traceparent("a1"), a2a: said("x", "ctx-1") });
     const initialize = outbound({ headers: traceparent("a1") });
     initialize.response = new ResponseHalf(200, new HeaderList(["Mcp-Session-Id", "m-1"]));
     finish(initialize);
+    finish(asked);
     outbound({ headers: { "mcp-session-id": "m-1" } });
     outbound({ headers: { "mcp-session-id": "m-1" }, host: "other.example:80" });
-    expect(sessions()).toEqual({ "ctx-1": 4, "m-1": 1 });
+    expect(sessions()).toEqual({ "ctx-1": 5, "m-1": 1 });
+  });
+});
+
+describe("what nothing ties belongs to the one conversation that is being served", () => {
+  test("whatever other marks it carries, and with the answer's name", () => {
+    const { inbound, outbound, finish, sessions } = desk();
+    finish(inbound({ a2a: said("earlier", "ctx-0") }));
+    const asked = inbound({ a2a: said("x") });
+    finish(outbound({ headers: { authorization: "Bearer own", ...traceparent("ff") } }));
+    asked.facts.set("a2a", { ...said("x"), sessionId: "ctx-1" });
+    finish(outbound({ headers: { "mcp-session-id": "m-1" } }));
+    finish(asked);
+    expect(sessions()).toEqual({ "ctx-0": 2, "ctx-1": 6 });
+  });
+
+  test("two messages of one conversation are one", () => {
+    const { inbound, outbound, sessions } = desk();
+    inbound({ a2a: said("x", "ctx-1") });
+    inbound({ a2a: said("y", "ctx-1") });
+    outbound({});
+    expect(sessions()).toEqual({ "ctx-1": 3 });
+  });
+
+  test("but a field of its own names another", () => {
+    const { inbound, outbound, sessions } = desk({ field: "x-conversation" });
+    inbound({ a2a: said("x", "ctx-1") });
+    outbound({ headers: { "x-conversation": "job-7" } });
+    expect(sessions()).toEqual({ "ctx-1": 1, "job-7": 1 });
+  });
+
+  test("an MCP session and a tunnel that it opened serve the next conversation as well", () => {
+    const { inbound, outbound, finish, sessions } = desk();
+    const first = inbound({ a2a: said("x", "ctx-1") });
+    const tunnel = outbound({ stage: "connect", host: "a.example:443" });
+    const initialize = outbound({ host: "a.example:443", parentId: tunnel.flow.id });
+    initialize.response = new ResponseHalf(200, new HeaderList(["Mcp-Session-Id", "m-1"]));
+    finish(initialize);
+    finish(first);
+    inbound({ a2a: said("y", "ctx-2") });
+    const headers = { "mcp-session-id": "m-1" };
+    outbound({ headers, host: "a.example:443", parentId: tunnel.flow.id });
+    expect(sessions()).toEqual({ "ctx-1": 5, "ctx-2": 2 });
+  });
+
+  test("a pair stays together when its conversation is over, or was not there yet", () => {
+    const { inbound, outbound, finish, sessions } = desk();
+    const early = outbound({});
+    const asked = inbound({ a2a: said("x", "ctx-1") });
+    const late = outbound({});
+    finish(early);
+    finish(asked);
+    finish(late);
+    expect(sessions()).toEqual({ default: 2, "ctx-1": 4 });
   });
 });
 
@@ -160,11 +215,28 @@ describe("nobody guesses", () => {
     expect(sessions()).toEqual({ "ctx-live": 1, default: 1 });
   });
 
-  test("an outbound message that nothing ties goes to default", () => {
-    const { inbound, outbound, sessions } = desk();
-    inbound({ headers: { authorization: "Bearer a" }, a2a: said("x", "ctx-live") });
-    outbound({ headers: { authorization: "Bearer b", ...traceparent("ff") } });
-    expect(sessions()).toEqual({ "ctx-live": 1, default: 1 });
+  test("an outbound message that nothing ties goes to default while two conversations are served, or none", () => {
+    const { inbound, outbound, finish, sessions } = desk();
+    const untied = () => outbound({ headers: { authorization: "Bearer b", ...traceparent("ff") } });
+    const asked = [inbound({ a2a: said("x", "ctx-1") }), inbound({ a2a: said("y", "ctx-2") })];
+    untied();
+    for (const one of asked) finish(one);
+    untied();
+    expect(sessions()).toEqual({ "ctx-1": 2, "ctx-2": 2, default: 2 });
+  });
+
+  test("nor while the agent serves something that is no conversation, unless it asks for nothing", () => {
+    const { inbound, outbound, finish, recorder, sessions } = desk();
+    inbound({ a2a: said("x", "ctx-1") });
+    const other = inbound({});
+    finish(outbound({}));
+    const judged = message("outbound");
+    recorder.arrived(judged);
+    expect([recorder.intentOf(judged), recorder.isInDoubt(judged)]).toEqual([undefined, true]);
+    finish(other);
+    inbound({ hasBody: false });
+    outbound({});
+    expect(sessions()).toEqual({ "ctx-1": 2, default: 5 });
   });
 
   test("a mark of two conversations at once ties nothing, and ties again when one is over", () => {
@@ -246,16 +318,34 @@ describe("intent", () => {
     expect(recorder.intentOf(context)?.text).toBe("book");
   });
 
-  test("of default is told while one conversation without a name is under way, not while two are", () => {
-    const { inbound, finish, recorder } = desk();
-    inbound({ a2a: said("first") });
+  /** What a judge hears of a message that nothing ties. */
+  function heard(recorder: SessionRecorder): [string | undefined, boolean] {
     const untied = message("outbound");
-    expect(recorder.intentOf(untied)?.text).toBe("first");
-    const second = inbound({ a2a: said("second") });
-    expect(recorder.intentOf(untied)).toBeUndefined();
-    finish(second);
-    expect(recorder.intentOf(untied)?.text).toBe("second");
-  });
+    recorder.arrived(untied);
+    return [recorder.intentOf(untied)?.text, recorder.isInDoubt(untied)];
+  }
+
+  test.each([
+    ["with names", "ctx-a", "ctx-b"],
+    ["without names", undefined, undefined],
+  ])(
+    "of conversations %s is that of the one being served, and nobody's while two are",
+    (...row) => {
+      const { inbound, finish, recorder } = desk();
+      const [, a, b] = row;
+      const first = inbound({ a2a: said("first", a) });
+      expect(heard(recorder)).toEqual(["first", false]);
+      const second = inbound({ a2a: said("second", b) });
+      expect(heard(recorder)).toEqual([undefined, true]);
+      finish(first);
+      expect(heard(recorder)).toEqual(["second", false]);
+      finish(second);
+      finish(inbound({ a2a: said("third", "ctx-c") }));
+      expect(heard(recorder)).toEqual([undefined, true]);
+      inbound({ a2a: said("fourth", "ctx-d") });
+      expect(heard(recorder)).toEqual(["fourth", false]);
+    },
+  );
 
   test("nobody has said anything: undefined", () => {
     expect(desk().recorder.intentOf(message("outbound"))).toBeUndefined();
