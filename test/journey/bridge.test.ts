@@ -382,13 +382,46 @@ describe("a refusal inside the bridge", () => {
     wire.close();
   });
 
-  test("of a CONNECT comes before any tunnel, and nothing is dialled (G2)", async () => {
-    const fresh = await start({ plugins: [{ name: "only-hosts", config: { hosts: [allowed] } }] });
-    const connections = origin.accepted;
-    const { status, answer } = await fresh.connect(origin.at("evil.test"));
-    expect(status).toBe(403);
-    expect(JSON.parse(answer?.text ?? "")).toMatchObject({ error: "policy.forbidden" });
-    expect(origin.accepted).toBe(connections);
+  describe("of a CONNECT", () => {
+    const plugins = [{ name: "only-hosts", config: { hosts: [allowed] } }];
+
+    test("is read inside TLS, where clients tell of it, and nothing is dialled (G2)", async () => {
+      const fresh = await start({ plugins });
+      const connections = origin.accepted;
+      const evil = origin.at("evil.test");
+      const answer = await fresh.get(evil, "/secret?of=agent");
+      expect([answer.status, answer.headers.get("content-type")]).toEqual([
+        403,
+        "application/json",
+      ]);
+      expect(JSON.parse(answer.text)).toMatchObject({ error: "policy.forbidden" });
+      const session = await fresh.http2(evil);
+      const request = session.request({ ":path": "/", ":method": "GET" }).end();
+      const [headers] = (await once(request, "response")) as [Record<string, unknown>];
+      expect(headers[":status"]).toBe(403);
+      session.destroy();
+      expect(origin.accepted).toBe(connections);
+      const flow = await fresh.log("the refused tunnel", ({ msg, host }) => {
+        return msg === "flow" && host === evil;
+      });
+      expect(flow).toMatchObject({
+        method: "CONNECT",
+        outcome: "denied",
+        status: 403,
+        code: "policy.forbidden",
+        plugin: "only-hosts",
+      });
+    });
+
+    test("comes before any tunnel where the bridge would not open it", async () => {
+      const evil = "evil.test";
+      const fresh = await start({ plugins, bridge: { passthrough_hosts: [evil] } });
+      for (const authority of [origin.at(evil), `${evil}:22`]) {
+        const { status, answer } = await fresh.connect(authority);
+        expect(status).toBe(403);
+        expect(JSON.parse(answer?.text ?? "")).toMatchObject({ error: "policy.forbidden" });
+      }
+    });
   });
 
   test("of a body that is too large to be read is 413", async () => {

@@ -113,16 +113,21 @@ describe("a command behind the proxy", () => {
     const rules = "{ name: egress-policy, config: { allow: [origin.test] } }";
     const fenced = await configFile("fenced.yaml", `{ default: deny, plugins: [${rules}] }`);
     const seen = origin.seen.length;
-    const { code, stderr } = await run(
+    const { code, stdout, stderr } = await run(
       "--config",
       fenced,
       "--",
       "sh",
       "-c",
       `
-      curl -sS -o /dev/null "$URL" && ! curl -sS -o /dev/null "https://evil.test:${origin.port}/"`,
+      curl -sS -o /dev/null "$URL" && curl -sS "https://evil.test:${origin.port}/"`,
     );
     expect(code, stderr).toBe(0);
+    // The command itself reads why.
+    expect(JSON.parse(stdout)).toMatchObject({
+      error: "policy.forbidden",
+      plugin: "egress-policy",
+    });
     expect(stderr).toMatch(/refused {2}evil\.test:\d+ +CONNECT {2}egress-policy/);
     expect(stderr).toContain("1 refused, 1 reached");
     expect(origin.seen.length).toBe(seen + 1);
@@ -146,7 +151,7 @@ network_policies:
     endpoints: [{ host: api.test, port: 443 }]
 `,
     );
-    const code = `fetch("https://evil.test/").catch(() => process.exit(3))`;
+    const code = `fetch("https://evil.test/").then((r) => process.exit(r.status - 400))`;
     const ran = await run("--policy", policy, "--", ...script(code));
     expect(ran.code, ran.stderr).toBe(3);
     expect(ran.stderr).toMatch(/refused {2}evil\.test:443 {2}CONNECT {2}egress-policy/);

@@ -31,7 +31,8 @@ export function refuseOutside(request: RefusedTunnel): Ending {
 }
 
 /**
- * Shakes hands with a captured client as the bridge would, so that it gets an HTTP answer instead of a dead connection.
+ * Shakes hands with the client as the bridge would, so that it gets an HTTP answer instead of a dead connection: most
+ * clients say nothing of how a CONNECT was answered, and some try again.
  *
  * The destination is not dialled and not looked up.
  */
@@ -43,6 +44,7 @@ export async function refuseInsideTls(
   const { runtime, flow, client, head, context, verdict } = request;
   const { bridge } = runtime;
   if (bridge === undefined) return refuseOutside(request);
+  request.answers.established(client);
   const outcome = await bridge.open(client, flow.destination, head, context.signal);
   recorder.metrics.tls.bridgeHandshake(outcome.kind);
   const denial = "denial" in verdict ? verdict.denial : undefined;

@@ -5,8 +5,8 @@ import type { Permit } from "../../pipeline/pipeline.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import { bridgeTunnel } from "./bridged.ts";
 import type { Ending } from "../flow/finish.ts";
-import { notTls, refuse, refuseInsideTls, refuseOutside } from "./refused.ts";
-import { denialOf } from "../flow/reply.ts";
+import { notTls, type RefusedTunnel, refuse, refuseInsideTls, refuseOutside } from "./refused.ts";
+import { denialOf, statusOf } from "../flow/reply.ts";
 import { spliceTunnel } from "./spliced.ts";
 import { planFor, planWith, unseenRefusal } from "./plan.ts";
 import type { TunnelRequest, TunnelServices } from "./request.ts";
@@ -71,7 +71,7 @@ async function carry(
     recorder.phase(context, "pipeline", startedAt);
     if (!("permit" in verdict)) {
       const parts = { ...request, verdict };
-      return captured !== undefined && canOpen
+      return canOpen && !isForTheProxy(verdict)
         ? refuseInsideTls(services, bridge, parts)
         : refuseOutside(parts);
     }
@@ -93,6 +93,11 @@ async function carry(
   }
   const checkServerName = plan === "passthrough" && !isRaw;
   return spliceTunnel(services, { ...parts, checkServerName });
+}
+
+/** 407 is about the connection to the proxy: a client reads it nowhere else (RFC 9110 section 15.5.8). */
+function isForTheProxy(verdict: RefusedTunnel["verdict"]): boolean {
+  return ("denial" in verdict ? statusOf(verdict.denial) : verdict.reply.status) === 407;
 }
 
 function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {
