@@ -7,7 +7,7 @@
 import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { RequestContext, Stage } from "./context.ts";
+import type { RequestContext } from "./context.ts";
 import {
   consents,
   type Decision,
@@ -20,8 +20,8 @@ import {
 import type { Direction, Flow } from "./flow.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { answerNeedsOf, type AnswerNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
-import type { Answer, Frame, Outcome } from "./plugin.ts";
-import { isGuard, StepRunner, type Step } from "./step-runner.ts";
+import type { Frame, Outcome } from "./plugin.ts";
+import { askHook, isGuard, StepRunner, type Step, type Turn } from "./step-runner.ts";
 import type { Hook } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");
@@ -67,8 +67,7 @@ export type Verdict =
       /** Nobody consented; the caller judges every request before anything is dialled. */
       readonly isDeferred?: true;
     }
-  | { readonly denial: Denial }
-  | { readonly reply: Reply };
+  | Refusal;
 
 /** What a chain is made with, besides its steps. */
 export interface PipelineOptions {
@@ -81,28 +80,14 @@ export interface PipelineOptions {
 }
 
 const passed: ResponseVerdict = Object.freeze({ pass: true });
-/** One hook of one step. */
-interface Turn {
-  readonly step: Step;
-  readonly hook: Hook;
+
+function turnsOf(steps: readonly Step[], hook: Hook): Turn[] {
+  return steps.flatMap((step) => (step.plugin[hook] === undefined ? [] : [{ step, hook }]));
 }
 
-/** One pass of a message through the turns of its stage. */
-interface Course {
-  readonly turns: readonly Turn[];
-  readonly context: RequestContext;
-  readonly deferDefault: boolean;
-}
+type Refusal = { readonly denial: Denial } | { readonly reply: Reply };
 
-function askingAt(steps: readonly Step[], stage: Stage): Turn[] {
-  return steps.flatMap((step) =>
-    step.plugin.onRequest !== undefined && step.stages.includes(stage)
-      ? [{ step, hook: "onRequest" as const }]
-      : [],
-  );
-}
-
-function refusalOf(decision: Decision): Verdict | undefined {
+function refusalOf(decision: Decision): Refusal | undefined {
   if (decision.action === "deny") return { denial: decision.denial };
   return decision.action === "respond" ? { reply: decision.reply } : undefined;
 }
@@ -122,25 +107,26 @@ export class Pipeline {
   readonly #requestTurns: readonly Turn[];
   readonly #connectTurns: readonly Turn[];
   readonly #runner: StepRunner;
-  readonly #responseSteps: readonly Step[];
-  readonly #frameSteps: readonly Step[];
+  readonly #responseTurns: readonly Turn[];
+  readonly #frameTurns: readonly Turn[];
 
   constructor(steps: readonly Step[], options: PipelineOptions) {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
     this.otherwise = options.otherwise;
     const reversed = [...steps].reverse();
-    this.#connectTurns = askingAt(steps, "connect");
+    const asking = turnsOf(steps, "onRequest");
+    this.#connectTurns = asking.filter(({ step }) => step.stages.includes("connect"));
     this.#requestTurns = [
-      ...askingAt(steps, "request"),
-      ...steps.flatMap((step) =>
-        step.plugin.onCredential === undefined ? [] : [{ step, hook: "onCredential" as const }],
-      ),
+      ...asking.filter(({ step }) => step.stages.includes("request")),
+      ...turnsOf(steps, "onCredential"),
     ];
     this.#runner = new StepRunner(steps, options);
     this.messages = new MessageJudge(steps, this.#runner);
-    this.#responseSteps = reversed.filter((step) => step.plugin.onResponse !== undefined);
-    this.#frameSteps = reversed.filter((step) => step.plugin.onFrame !== undefined);
+    this.#responseTurns = turnsOf(reversed, "onResponse");
+    this.#frameTurns = reversed.flatMap((step) =>
+      step.plugin.onFrame === undefined ? [] : [{ step }],
+    );
     this.bodyNeed = bodyNeedOf(steps);
     this.answerNeeds = answerNeedsOf(steps);
   }
@@ -156,31 +142,22 @@ export class Pipeline {
     context: RequestContext,
     { deferDefault = false }: { readonly deferDefault?: boolean } = {},
   ): Verdict | Promise<Verdict> {
-    const turns = context.stage === "connect" ? this.#connectTurns : this.#requestTurns;
-    return this.#course({ turns, context, deferDefault }, 0, false);
-  }
-
-  /** Step after step without a pause, until one answers with a promise: most answer at once. */
-  #course(course: Course, from: number, consented: boolean): Verdict | Promise<Verdict> {
-    const { turns, context } = course;
-    let isConsented = consented;
-    for (let at = from; at < turns.length; at += 1) {
-      const turn = turns[at];
-      if (turn === undefined) break;
-      const said = this.#runner.ask(turn.step, context, turn.hook, "request");
-      if (said instanceof Promise) {
-        return said.then(
-          (decision) =>
-            refusalOf(decision) ?? this.#course(course, at + 1, isConsented || consents(decision)),
-        );
-      }
-      const refusal = refusalOf(said);
-      if (refusal !== undefined) return refusal;
-      isConsented ||= consents(said);
-    }
-    if (isConsented || this.otherwise === "allow") return { permit: this.#permit(context) };
-    if (course.deferDefault) return { permit: this.#permit(context), isDeferred: true };
-    return { denial: this.defaultDenial(context) };
+    let isConsented = false;
+    return this.#runner.run<Verdict>({
+      turns: context.stage === "connect" ? this.#connectTurns : this.#requestTurns,
+      context,
+      phase: "request",
+      ask: askHook,
+      take: (decision) => {
+        isConsented ||= consents(decision);
+        return refusalOf(decision);
+      },
+      end: () => {
+        if (isConsented || this.otherwise === "allow") return { permit: this.#permit(context) };
+        if (deferDefault) return { permit: this.#permit(context), isDeferred: true };
+        return { denial: this.defaultDenial(context) };
+      },
+    });
   }
 
   /** What a message is told that no plugin allowed, where the default is deny. */
@@ -217,13 +194,17 @@ export class Pipeline {
     context: RequestContext,
     who: "all" | "guards" | "observers" = "all",
   ): Promise<ResponseVerdict> {
-    for (const step of this.#responseSteps) {
-      if (who !== "all" && isGuard(step) !== (who === "guards")) continue;
-      const decision = await this.#runner.ask(step, context, "onResponse", "response");
-      if (decision.action === "deny") return { denial: decision.denial };
-      if (decision.action === "respond") return { reply: decision.reply };
-    }
-    return passed;
+    return this.#runner.run<ResponseVerdict>({
+      turns:
+        who === "all"
+          ? this.#responseTurns
+          : this.#responseTurns.filter(({ step }) => isGuard(step) === (who === "guards")),
+      context,
+      phase: "response",
+      ask: askHook,
+      take: refusalOf,
+      end: () => passed,
+    });
   }
 
   /**
@@ -233,46 +214,28 @@ export class Pipeline {
    * more than the steps do.
    */
   runFrame(context: RequestContext, frame: Frame): ResponseVerdict | Promise<ResponseVerdict> {
-    for (const [index, step] of this.#frameSteps.entries()) {
-      if (step.onError === "observe" || context.cancellation.aborted) {
-        return this.#judgeFrame(context, frame, index);
-      }
-      let said: Answer | Promise<Answer>;
-      try {
-        said = step.plugin.onFrame?.(context, frame);
-      } catch (error) {
-        said = Promise.reject(error);
-      }
-      if (said !== undefined) return this.#judgeFrame(context, frame, index, () => said);
-      this.#runner.markAsked(step, context);
-    }
-    return passed;
-  }
-
-  /** Asks the steps from `first` on; `said` is what that one answered already. */
-  async #judgeFrame(
-    context: RequestContext,
-    frame: Frame,
-    first: number,
-    said?: () => Answer | Promise<Answer>,
-  ): Promise<ResponseVerdict> {
+    let seen = frame;
     let replaced: ReplacedFrame | undefined;
-    for (const [index, step] of this.#frameSteps.slice(first).entries()) {
-      const answered = index === 0 ? said : undefined;
-      const ask = answered ?? step.plugin.onFrame?.bind(step.plugin);
-      if (ask === undefined) continue;
-      const seen = replaced?.data === undefined ? frame : { ...frame, data: replaced.data };
-      const decision = await this.#runner.guard(step, context, "response", (view) =>
-        ask(view, seen),
-      );
-      if (decision.action === "deny") return { denial: decision.denial };
-      if (decision.action === "respond") return { reply: decision.reply };
-      if (decision.action !== "modify" || decision.frame === undefined) continue;
-      replaced = decision.frame;
-      // The steps before this one are not shown what nobody gets.
-      if (replaced.data === undefined) break;
-    }
-    return replaced === undefined ? passed : { pass: true, frame: replaced };
+    const end = (): ResponseVerdict =>
+      replaced === undefined ? passed : { pass: true, frame: replaced };
+    return this.#runner.run<ResponseVerdict>({
+      turns: this.#frameTurns,
+      context,
+      phase: "response",
+      ask: ({ step }, view) => step.plugin.onFrame?.(view, seen),
+      take: (decision) => {
+        const refusal = refusalOf(decision);
+        if (refusal !== undefined) return refusal;
+        if (decision.action !== "modify" || decision.frame === undefined) return undefined;
+        replaced = decision.frame;
+        const { data } = replaced;
+        // The steps before this one are not shown what nobody gets.
+        if (data === undefined) return end();
+        seen = { ...frame, data };
+        return undefined;
+      },
+      end,
+    });
   }
 
   /** Whether any step was asked about this message, so that {@link finish} has somebody to tell. */

@@ -26,7 +26,31 @@ interface Asked {
   readonly phase: Phase;
 }
 
-/** The steps of one chain, asked one at a time. */
+/** One step's part in a pass. */
+export interface Turn {
+  readonly step: Step;
+  /** Absent for frames and messages, which are too many to be traced. */
+  readonly hook?: Hook;
+}
+
+/** One message on its way past some steps; `End` is what becomes of it. */
+export interface Pass<End> {
+  readonly context: RequestContext;
+  readonly phase: Phase;
+  readonly turns: readonly Turn[];
+  ask(this: void, turn: Turn, view: RequestContext): Answer | Promise<Answer>;
+  /** Hears what a step counts for; whatever it returns ends the pass. */
+  take(this: void, decision: Decision): End | undefined;
+  /** No step has ended the pass. */
+  end(this: void): End;
+}
+
+/** Asks the hook that the turn names. */
+export function askHook({ step, hook }: Turn, view: RequestContext): Answer | Promise<Answer> {
+  return hook === undefined ? undefined : step.plugin[hook]?.(view);
+}
+
+/** The steps of one pipeline, asked one at a time. */
 export class StepRunner {
   readonly #options: StepRunnerOptions;
   readonly #finishSteps: readonly Step[];
@@ -53,44 +77,56 @@ export class StepRunner {
     }
   }
 
-  /** Runs one hook of a step. */
-  ask(step: Step, context: RequestContext, hook: Hook, phase: Phase): Decision | Promise<Decision> {
-    const { plugin } = step;
-    if (plugin[hook] === undefined) throw new TypeError(`${step.name} has no ${hook}`);
-    const asking = (): Decision | Promise<Decision> =>
-      this.guard(step, context, phase, (view) => plugin[hook]?.(view));
-    const { trace } = context;
-    return trace === undefined ? asking() : tracedStep({ trace, name: step.name, hook }, asking);
+  /** Asks the steps of a pass one after the other; a promise only where one has to be waited for: most say at once. */
+  run<End>(pass: Pass<End>, from = 0): End | Promise<End> {
+    const { turns, context } = pass;
+    for (let at = from; at < turns.length; at += 1) {
+      const turn = turns[at];
+      if (turn === undefined) break;
+      const { trace } = context;
+      const said =
+        trace === undefined || turn.hook === undefined
+          ? this.#ask(pass, turn)
+          : tracedStep({ trace, name: turn.step.name, hook: turn.hook }, () =>
+              this.#ask(pass, turn),
+            );
+      if (said instanceof Promise)
+        return said.then((decision) => pass.take(decision) ?? this.run(pass, at + 1));
+      const end = pass.take(said);
+      if (end !== undefined) return end;
+    }
+    return pass.end();
   }
 
-  /** Runs one hook: refusal on a fault, muted under observe, recorded always. */
-  guard(
-    step: Step,
-    context: RequestContext,
-    phase: Phase,
-    ask: (view: RequestContext) => Answer | Promise<Answer>,
-  ): Decision | Promise<Decision> {
+  /** Asks one step: refusal on a fault, muted under observe, recorded always. */
+  #ask<End>(pass: Pass<End>, turn: Turn): Decision | Promise<Decision> {
+    const { context, phase } = pass;
     if (context.cancellation.aborted) return cancelledDecision;
-    this.markAsked(step, context);
+    const { step } = turn;
+    this.#markAsked(step, context);
     const view = step.onError === "observe" ? context.shadow() : context;
-    const settle = (decision: Answer): Decision =>
-      this.#settle({ step, context, view, phase }, decision);
-    const fail = (error: unknown): Decision => {
-      this.#options.log.error(
-        { flow: context.flow.id, plugin: step.name, err: error },
-        "plugin fault",
-      );
-      return settle(faultDecision());
-    };
-    let answer: Answer | PromiseLike<Answer>;
+    const asked: Asked = { step, context, view, phase };
+    let said: Answer | PromiseLike<Answer>;
     try {
-      answer = ask(view);
+      said = pass.ask(turn, view);
     } catch (error) {
-      return fail(error);
+      return this.#fault(asked, error);
     }
     // Whatever can be awaited is: a plugin of somebody else need not know our Promise.
-    if (answer === undefined || !("then" in answer)) return settle(answer);
-    return Promise.resolve(answer).then(settle, fail);
+    if (said === undefined || !("then" in said)) return this.#settle(asked, said);
+    return Promise.resolve(said).then(
+      (answer) => this.#settle(asked, answer),
+      (error: unknown) => this.#fault(asked, error),
+    );
+  }
+
+  #fault(asked: Asked, error: unknown): Decision {
+    const { step, context } = asked;
+    this.#options.log.error(
+      { flow: context.flow.id, plugin: step.name, err: error },
+      "plugin fault",
+    );
+    return this.#settle(asked, faultDecision());
   }
 
   /** What an answer counts for, once it is there. */
@@ -131,7 +167,7 @@ export class StepRunner {
   }
 
   /** Remembers that this step is to hear how the message ended. */
-  markAsked(step: Step, context: RequestContext): void {
+  #markAsked(step: Step, context: RequestContext): void {
     if (this.#finishSteps.length === 0) return;
     const asked = this.#asked.get(context);
     if (asked === undefined) this.#asked.set(context, new Set([step]));
@@ -178,10 +214,10 @@ export function isGuard({ onError, observes }: Pick<Step, "onError" | "observes"
 }
 
 /** What a step is taken to have said that said nothing; it is not recorded. */
-export const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
+const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
 
 /** A fault of a plugin, as its decision: a check that fails is a refusal. */
-export function faultDecision(): Decision {
+function faultDecision(): Decision {
   return {
     action: "deny",
     reason: "plugin_fault",
@@ -190,7 +226,7 @@ export function faultDecision(): Decision {
 }
 
 /** Nobody waits for an answer any more. */
-export const cancelledDecision: Decision = Object.freeze({
+const cancelledDecision: Decision = Object.freeze({
   action: "deny",
   reason: "cancelled",
   denial: { code: "pipeline.cancelled", message: "the client went away" },
