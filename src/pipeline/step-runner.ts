@@ -139,13 +139,12 @@ export class StepRunner {
     }
     if (decision === undefined) return silent;
     this.#record(asked, decision);
-    if (decision.action === "deny") {
-      if (observed) return { action: "observe", reason: decision.reason };
-      return { ...decision, denial: { ...decision.denial, plugin: step.name } };
-    }
-    if (observed && decision.action !== "skip")
-      return { action: "observe", reason: decision.reason };
-    return decision;
+    const { action, reason } = decision;
+    // Neither a refusal nor a consent.
+    if (observed) return { action: action === "skip" ? action : "observe", reason };
+    return action === "deny"
+      ? { ...decision, denial: { ...decision.denial, plugin: step.name } }
+      : decision;
   }
 
   #record({ step, context, view, phase }: Asked, decision: Decision): void {
