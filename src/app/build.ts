@@ -9,7 +9,12 @@ import { compileSkipHosts, HostMatcher } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
-import type { AnyPluginDefinition, PluginDeps, SessionReader } from "../pipeline/plugin.ts";
+import type {
+  AnyPluginDefinition,
+  OperatorFetch,
+  PluginDeps,
+  SessionReader,
+} from "../pipeline/plugin.ts";
 import type { Backend, Runtime } from "../proxy/flow/runtime.ts";
 import type { TlsBridge } from "../proxy/flow/tls-bridge.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -42,6 +47,8 @@ export interface BuildServices {
   readonly definitions: readonly AnyPluginDefinition[];
   /** Hears of every connection to an upstream; absent where nothing is going to flow. */
   readonly onDial?: (dial: Dial) => void;
+  /** In place of the way to the services that plugins name. */
+  readonly fetch?: OperatorFetch;
   /** Absent where the process reports to no collector. */
   readonly otlp?: OtlpGate | undefined;
   /** Where the chain through upstream proxies is told of; absent where nothing is served. */
@@ -282,7 +289,7 @@ async function buildPipelines(
       definitions: services.definitions,
       depsFor: (instance, origins) => ({
         ...pluginDeps(instance, generation, services),
-        fetch: operator.fetchFor(origins),
+        fetch: services.fetch ?? operator.fetchFor(origins),
       }),
     });
   const inbound = await build("inbound");

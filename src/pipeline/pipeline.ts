@@ -21,7 +21,8 @@ import type { Direction, Flow } from "./flow.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { answerNeedsOf, type AnswerNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome } from "./plugin.ts";
-import { askHook, isGuard, StepRunner, type Step, type Turn } from "./step-runner.ts";
+import { type Explanation, Rehearsal } from "./rehearsal.ts";
+import { askHook, isGuard, type Pass, StepRunner, type Step, type Turn } from "./step-runner.ts";
 import type { Hook } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");
@@ -69,6 +70,11 @@ export type Verdict =
     }
   | Refusal;
 
+/** How a request is asked about. */
+interface RequestTerms {
+  readonly deferDefault?: boolean;
+}
+
 /** What a chain is made with, besides its steps. */
 export interface PipelineOptions {
   readonly direction: Direction;
@@ -107,6 +113,8 @@ export class Pipeline {
   readonly #requestTurns: readonly Turn[];
   readonly #connectTurns: readonly Turn[];
   readonly #runner: StepRunner;
+  /** Counts nothing. */
+  readonly #rehearsing: StepRunner;
   readonly #responseTurns: readonly Turn[];
   readonly #frameTurns: readonly Turn[];
 
@@ -122,6 +130,7 @@ export class Pipeline {
       ...turnsOf(steps, "onCredential"),
     ];
     this.#runner = new StepRunner(steps, options);
+    this.#rehearsing = new StepRunner([], { direction: options.direction, log: options.log });
     this.messages = new MessageJudge(steps, this.#runner);
     this.#responseTurns = turnsOf(reversed, "onResponse");
     this.#frameTurns = reversed.flatMap((step) =>
@@ -138,12 +147,23 @@ export class Pipeline {
    * `deferDefault` is for connections that the bridge opens: a default of deny then falls on each of their requests,
    * which are judged before anything is dialled, and not on the CONNECT, at which credential plugins have no say.
    */
-  runRequest(
-    context: RequestContext,
-    { deferDefault = false }: { readonly deferDefault?: boolean } = {},
-  ): Verdict | Promise<Verdict> {
+  runRequest(context: RequestContext, terms: RequestTerms = {}): Verdict | Promise<Verdict> {
+    return this.#runner.run(this.#requestPass(context, terms));
+  }
+
+  /**
+   * Asks the chain in the same way about a message that nobody sends. No Permit comes out, no credential is fetched,
+   * nothing is counted, and no plugin is told of an end.
+   */
+  async rehearse(context: RequestContext, terms: RequestTerms = {}): Promise<Explanation> {
+    const rehearsal = new Rehearsal();
+    const pass = rehearsal.follow(this.#requestPass(context, terms));
+    return rehearsal.explanation(await this.#rehearsing.run(pass));
+  }
+
+  #requestPass(context: RequestContext, { deferDefault = false }: RequestTerms): Pass<Verdict> {
     let isConsented = false;
-    return this.#runner.run<Verdict>({
+    return {
       turns: context.stage === "connect" ? this.#connectTurns : this.#requestTurns,
       context,
       phase: "request",
@@ -157,7 +177,7 @@ export class Pipeline {
         if (deferDefault) return { permit: this.#permit(context), isDeferred: true };
         return { denial: this.defaultDenial(context) };
       },
-    });
+    };
   }
 
   /** What a message is told that no plugin allowed, where the default is deny. */

@@ -147,6 +147,11 @@ export interface Plugin {
   wantsBody?(context: RequestContext): boolean;
   onRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
+   * Stands in for `onRequest` about a message that nobody sends (`explain`, `policy test`); `deps.fetch` then reaches
+   * nobody. Absent: `onRequest` itself is asked.
+   */
+  rehearseRequest?(context: RequestContext): Answer | Promise<Answer>;
+  /**
    * Attaches credentials. Runs after every `onRequest` of the chain has let the message pass, so that no token is
    * fetched for a message that policy refuses and no credential is seen by a plugin that judges.
    */
@@ -158,8 +163,11 @@ export interface Plugin {
   wantsAnswer?(context: RequestContext): boolean;
   /** Whether the instance has to read this answer beyond its head, which it judges all the same. Absent: it has. */
   wantsAnswerBody?(context: RequestContext): boolean;
-  /** What `onCredential` would attach to this message, in words and without fetching it; undefined: nothing. */
-  describeCredential?(context: RequestContext): string | undefined;
+  /**
+   * Stands in for `onCredential` about a message that nobody sends: what would be attached, in words and without fetching
+   * it, or the decision where nothing would be. Absent: it is taken to attach something.
+   */
+  describeCredential?(context: RequestContext): string | Answer | Promise<string | Answer>;
   /**
    * Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. Where nobody
    * who reads the body can refuse it, it has gone on by then.

@@ -1,7 +1,7 @@
 /** Keep-alive connections to origins: one undici pool per destination, dialled through the Upstream only. */
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { asError, ProxyError } from "../errors.ts";
+import { ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";

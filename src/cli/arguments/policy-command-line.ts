@@ -122,11 +122,11 @@ function explainCommand(args: readonly string[]): PolicyCommand {
   if (!config) return usageError("--config is required");
   if ((connect === undefined) === (url === undefined))
     return usageError("explain needs --connect HOST:PORT or --url URL");
-  const headers: Record<string, string> = {};
+  const headers: [name: string, value: string][] = [];
   for (const field of header) {
     const colon = field.indexOf(":");
     if (colon < 1) return usageError('--header must be "Name: value"');
-    headers[field.slice(0, colon).trim()] = field.slice(colon + 1).trim();
+    headers.push([field.slice(0, colon).trim(), field.slice(colon + 1).trim()]);
   }
   const written = { connect, url, method, path, body, binary, ancestors: ancestor, caller };
   const probe: ProbeSource = {

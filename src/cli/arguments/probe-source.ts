@@ -8,7 +8,8 @@ export interface ProbeSource {
   readonly url?: string;
   readonly method?: string;
   readonly path?: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  /** Its fields in order; a name may come again. */
+  readonly headers?: readonly (readonly [name: string, value: string])[];
   /** Text of the body. */
   readonly body?: string;
   /** Path of the caller's executable; a caller without one is not identified. */

@@ -114,7 +114,7 @@ function readSource(fields: Fields): ProbeSource {
     .flatMap((item) => item.string() ?? []);
   return {
     ...stringsOf(fields, texts),
-    ...(headers === undefined ? {} : { headers: Object.fromEntries(headers) }),
+    ...(headers === undefined ? {} : { headers }),
     ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
     ...(ancestors === undefined ? {} : { ancestors }),
   };

@@ -4,7 +4,7 @@ import { formatProblem } from "../../config/problem.ts";
 import { messageOf, ProxyError } from "../../errors.ts";
 import { HostMatcher } from "../../pattern/host-pattern.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
-import type { Runtime } from "../../proxy/flow/runtime.ts";
+import type { OperatorFetch } from "../../pipeline/plugin.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { Interception } from "../../tlsbridge/interception.ts";
@@ -21,7 +21,12 @@ import { bindAddressOf } from "../../app/listen-options.ts";
 import type { ExplainCommand } from "../arguments/policy-command-line.ts";
 import { printableJson } from "../event-line.ts";
 import { type Probe, readProbe } from "./probe.ts";
-import { type ExplainedProbe, judgeProbe, type ProbeVerdict } from "./verdict.ts";
+import {
+  type ExplainedProbe,
+  judgeProbe,
+  type ProbeVerdict,
+  type VerdictOptions,
+} from "./verdict.ts";
 import { packageVersion } from "../version.ts";
 
 /** Prints the explanation; 0: it would pass, 1: it would be refused, 2: the file or the question is wrong. */
@@ -46,10 +51,13 @@ export async function explain(command: ExplainCommand): Promise<number> {
 /** The outbound side of a file, built and not started. */
 export interface ExplainedChain {
   readonly loaded: LoadedConfig;
-  readonly runtime: Runtime;
   readonly metrics: Metrics;
-  readonly bridge: Pick<Interception, "decide"> | undefined;
+  readonly surroundings: VerdictOptions;
 }
+
+/** A rehearsal asks no service. */
+export const reachNobody: OperatorFetch = () =>
+  Promise.reject(new ProxyError("upstream.refused", "a rehearsal asks no service"));
 
 /** Builds the file without starting it; undefined after its problems were printed. */
 export async function withChain<T>(
@@ -70,6 +78,7 @@ export async function withChain<T>(
         ownListeners: new OwnListeners(),
         carried: new CarriedState(),
         definitions: await definitionsFor(loaded),
+        fetch: reachNobody,
       },
       { start: false },
     );
@@ -78,6 +87,7 @@ export async function withChain<T>(
         process.stderr.write(`${formatProblem(problem)}\n`);
       return undefined;
     }
+    const { runtime } = built;
     const interception =
       bridge.mode === "enabled"
         ? new Interception({
@@ -86,9 +96,12 @@ export async function withChain<T>(
           })
         : undefined;
     try {
-      return await use({ loaded, runtime: built.runtime, metrics, bridge: interception });
+      const { outbound: pipeline, skipHosts, limits } = runtime;
+      const { maxBodyBytes } = limits;
+      const surroundings = { pipeline, skipHosts, bridge: interception, maxBodyBytes };
+      return await use({ loaded, metrics, surroundings });
     } finally {
-      await built.runtime.close();
+      await runtime.close();
     }
   } finally {
     metrics.close();
@@ -100,19 +113,7 @@ async function explainProbe(
   chain: ExplainedChain,
   { resolve }: ExplainCommand,
 ): Promise<ExplainedProbe> {
-  const { runtime, bridge } = chain;
-  const { host } = probe.destination;
-  if (runtime.skipHosts.matches(host)) {
-    const skipped: ProbeVerdict = {
-      verdict: "allow",
-      reason: "listener.skip_hosts exempts the host from the chain",
-      stages: [],
-      credentials: [],
-      addressLimits: [],
-    };
-    return vetted(probe, skipped, chain, resolve);
-  }
-  const verdict = await judgeProbe(probe, { pipeline: runtime.outbound, bridge });
+  const verdict = await judgeProbe(probe, chain.surroundings);
   // A name that policy refuses is not looked up: asking DNS would tell somebody of it.
   return vetted(probe, verdict, chain, resolve && verdict.verdict !== "deny");
 }

@@ -10,7 +10,7 @@ import { PluginConfigError } from "../../pipeline/plugin.ts";
 import { builtinPlugins } from "../../plugins/index.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { refuseCommand } from "../config-file.ts";
-import { withChain } from "./explain.ts";
+import { reachNobody, withChain } from "./explain.ts";
 import { printableJson } from "../event-line.ts";
 import type { PolicyTestCommand } from "../arguments/policy-command-line.ts";
 import { type Expectation, type PolicyCase, type PolicySubject, readCaseFile } from "./cases.ts";
@@ -92,8 +92,8 @@ async function withSubject<T>(
     const loaded = await loadConfig(path, { env: process.env, allowUnset: true });
     if (!loaded.ok)
       throw new ProxyError("config.invalid", loaded.problems.map(formatProblem).join("\n"));
-    const used = await withChain(loaded, async ({ runtime, bridge }) => ({
-      value: await use({ pipeline: runtime.outbound, bridge }),
+    const used = await withChain(loaded, async ({ surroundings }) => ({
+      value: await use(surroundings),
     }));
     if (used === undefined) throw new ProxyError("config.invalid", `${path} cannot be used`);
     return used.value;
@@ -106,7 +106,12 @@ async function withSubject<T>(
   const pipeline = await policyChain(config, file);
   try {
     // As with a bridge that opens everything: the requests are what the cases are about.
-    return await use({ pipeline, bridge: { decide: () => ({ action: "bridge" }) } });
+    return await use({
+      pipeline,
+      skipHosts: { matches: () => false },
+      bridge: { decide: () => ({ action: "bridge" }) },
+      maxBodyBytes: maxFileBytes,
+    });
   } finally {
     for (const { plugin } of pipeline.steps) await plugin.close?.();
   }
@@ -133,7 +138,7 @@ async function policyChain(
       instance,
       log,
       clock: { now: () => Date.now() },
-      fetch: () => Promise.reject(new Error("nothing is fetched here")),
+      fetch: reachNobody,
       carry: (_key, make) => make(),
       count: () => undefined,
       changed: () => undefined,

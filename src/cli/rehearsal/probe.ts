@@ -1,7 +1,12 @@
 /** A connection or request that nobody makes, as the chain would see it: for `explain` and `policy test`. */
 import { messageOf } from "../../errors.ts";
-import { HeaderList } from "../../http/headers.ts";
-import { type Destination, parseAbsoluteTarget, parseAuthority } from "../../net/destination.ts";
+import { HeaderList, isToken, stripHopByHop } from "../../http/headers.ts";
+import {
+  type Destination,
+  parseAbsoluteTarget,
+  parseAuthority,
+  parseHostHeader,
+} from "../../net/destination.ts";
 import type { PeerProcess } from "../../net/kernel/peer-process.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import { RequestContext, type Stage } from "../../pipeline/context.ts";
@@ -20,42 +25,53 @@ export interface Probe {
 
 /** Reads a probe, or says what is wrong with it. */
 export function readProbe(source: ProbeSource): Probe | { readonly error: string } {
-  const { connect, url, method, path, headers, body } = source;
+  const { connect, url, method, path } = source;
   if ((connect === undefined) === (url === undefined))
     return { error: "name either connect (host:port) or url" };
   if (path !== undefined && !path.startsWith("/")) return { error: "path must start with '/'" };
-  if (method !== undefined && !/^[\w!#$%&'*+.^`|~-]+$/.test(method))
-    return { error: "method is no method name" };
+  if (url !== undefined && path !== undefined) return { error: "a url has a path of its own" };
+  if (method !== undefined && !isToken(method)) return { error: "method is no method name" };
   try {
-    if (url !== undefined) {
-      if (path !== undefined) return { error: "a url has a path of its own" };
-      const { destination, path: target } = parseAbsoluteTarget(url);
-      const request = { method: method ?? "GET", path: target };
-      return { destination, isTunnel: destination.scheme === "https", request, source };
-    }
-    const destination = parseAuthority(connect ?? "", "tcp");
-    const hasRequest = [method, path, headers, body].some((part) => part !== undefined);
-    const request = hasRequest ? { method: method ?? "GET", path: path ?? "/" } : undefined;
-    return {
-      destination,
-      isTunnel: true,
-      source,
-      ...(request === undefined ? {} : { request }),
-    };
+    const probe = targetOf(source);
+    const place = placeOf(probe);
+    const host = fieldsOf(source).get("host");
+    if (host === undefined || parseHostHeader(host, place.scheme).equals(place)) return probe;
+    return { error: `the Host field names ${host}, and the request is for ${place.authority}` };
   } catch (error) {
     return { error: messageOf(error) };
   }
 }
 
+function targetOf(source: ProbeSource): Probe {
+  const { connect = "", url, method, path, headers, body } = source;
+  if (url !== undefined) {
+    const { destination, path: target } = parseAbsoluteTarget(url);
+    const request = { method: method ?? "GET", path: target };
+    return { destination, isTunnel: destination.scheme === "https", request, source };
+  }
+  const hasRequest = [method, path, headers, body].some((part) => part !== undefined);
+  return {
+    destination: parseAuthority(connect, "tcp"),
+    isTunnel: true,
+    source,
+    ...(hasRequest ? { request: { method: method ?? "GET", path: path ?? "/" } } : {}),
+  };
+}
+
+/** Where the request goes, which may be in a tunnel. */
+export function placeOf({ destination, isTunnel }: Probe): Destination {
+  return destination.with({ scheme: isTunnel ? "https" : "http" });
+}
+
 /** The message that a chain is asked about at one stage. */
 export function probeContext(probe: Probe, stage: Stage): RequestContext {
-  const { destination, isTunnel, request, source } = probe;
-  const { headers = {}, body, caller } = source;
+  const { isTunnel, request, source } = probe;
+  const { body = "", caller } = source;
   const isConnect = stage === "connect";
-  const place = isConnect
-    ? destination.with({ scheme: "tcp" })
-    : destination.with({ scheme: isTunnel ? "https" : "http" });
-  const context = new RequestContext({
+  const place = isConnect ? probe.destination.with({ scheme: "tcp" }) : placeOf(probe);
+  const headers = fieldsOf(source);
+  headers.set("Host", place.hostHeader);
+  return new RequestContext({
     flow: makeFlow({
       direction: "outbound",
       transport: isConnect ? "connect" : isTunnel ? "bridge" : "http",
@@ -71,14 +87,19 @@ export function probeContext(probe: Probe, stage: Stage): RequestContext {
     method: isConnect ? "CONNECT" : (request?.method ?? "GET"),
     path: isConnect ? "" : (request?.path ?? "/"),
     host: place.authority,
-    headers: HeaderList.fromRecord(
-      body === undefined ? headers : { "Content-Type": "application/json", ...headers },
-    ),
-    hasBody: !isConnect && body !== undefined,
+    headers,
+    hasBody: !isConnect && body !== "",
     cancellation: new Cancellation(),
   });
-  if (!isConnect && body !== undefined) context.content.load(Buffer.from(body));
-  return context;
+}
+
+/** The end-to-end fields; a body is JSON where no field says what it is. */
+function fieldsOf({ headers = [], body }: ProbeSource): HeaderList {
+  const written = new HeaderList();
+  for (const [name, value] of headers) written.append(name, value);
+  if (body !== undefined && !written.has("content-type"))
+    written.append("Content-Type", "application/json");
+  return new HeaderList(stripHopByHop(written.raw));
 }
 
 function peerOf({ binary, ancestors = [] }: ProbeSource): PeerProcess {

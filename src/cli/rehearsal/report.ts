@@ -1,5 +1,5 @@
 /** An explanation as text for people. */
-import type { ExplainedStep } from "../../pipeline/explain.ts";
+import type { ExplainedStep } from "../../pipeline/rehearsal.ts";
 import type { ExplainedProbe, StageVerdict } from "./verdict.ts";
 
 /** The report; control characters of what was asked about never reach the terminal. */
@@ -34,14 +34,16 @@ function stageLines({ method, target, steps, note }: StageVerdict): string[] {
   return lines;
 }
 
-function stepLine({ plugin, action, reason, details = {}, observed }: ExplainedStep): string {
+function stepLine(step: ExplainedStep): string {
+  const { plugin, action, reason, details = {}, observed, fault } = step;
   const { policy, rule } = details;
   const place = [
     ...(policy === undefined ? [] : [`entry ${String(policy)}`]),
     ...(rule === undefined || rule === policy ? [] : [`rule ${String(rule)}`]),
   ];
   const mark = observed === true ? " (observe: changes nothing)" : "";
-  return column(plugin, [`${action} ${reason}${mark}`, ...place].join(", "));
+  const cause = fault === undefined ? "" : `: ${fault}`;
+  return column(plugin, [`${action} ${reason}${cause}${mark}`, ...place].join(", "));
 }
 
 function summary({ verdict, plugin, reason, code, status }: ExplainedProbe): string {

@@ -1,17 +1,18 @@
-/** What a chain says of a probe: the connection first, then the request in it, and whose word counted. */
-import {
-  explainRequest,
-  type ExplainedCredential,
-  type ExplainedStep,
-  type Explanation,
-} from "../../pipeline/explain.ts";
+/** What a pipeline says of a probe: the connection first, then the request in it, and whose word counted. */
+import { Readable } from "node:stream";
+import { BodyBudget } from "../../http/body.ts";
 import type { AddressSet } from "../../net/address.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
+import type { Denial } from "../../pipeline/decision.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
-import { planFor, planWith, type TunnelPlan, unseenRefusal } from "../../proxy/tunnel/plan.ts";
-import type { TlsBridge } from "../../proxy/flow/tls-bridge.ts";
+import type { ExplainedCredential, ExplainedStep, Explanation } from "../../pipeline/rehearsal.ts";
+import { bufferBody } from "../../proxy/exchange/buffered-body.ts";
 import { statusOf } from "../../proxy/flow/reply.ts";
+import type { Runtime } from "../../proxy/flow/runtime.ts";
+import type { TlsBridge } from "../../proxy/flow/tls-bridge.ts";
+import { planFor, planWith, type TunnelPlan, unseenRefusal } from "../../proxy/tunnel/plan.ts";
 import type { JudgedAddress } from "../../upstream/address-guard.ts";
-import { type Probe, probeContext } from "./probe.ts";
+import { placeOf, type Probe, probeContext } from "./probe.ts";
 
 /** One stage of the way. */
 export interface StageVerdict {
@@ -20,7 +21,7 @@ export interface StageVerdict {
   /** `host:port` or an absolute URL. */
   readonly target: string;
   readonly steps: readonly ExplainedStep[];
-  /** Absent where the chain was not asked, with the reason in `note`. */
+  /** Absent where the pipeline was not asked, with the reason in `note`. */
   readonly verdict?: Explanation["verdict"];
   readonly note?: string;
 }
@@ -29,7 +30,7 @@ export interface StageVerdict {
 export interface ProbeVerdict {
   /** `audit`: let through, and recorded as a violation. */
   readonly verdict: "allow" | "audit" | "deny";
-  /** Absent where the default of the chain decided. */
+  /** Absent where the default of the pipeline decided. */
   readonly plugin?: string;
   readonly entry?: string;
   readonly rule?: string;
@@ -52,16 +53,27 @@ export interface ExplainedProbe extends ProbeVerdict {
   readonly addresses: readonly JudgedAddress[];
 }
 
-/** What surrounds the chain. */
+/** What surrounds the pipeline. */
 export interface VerdictOptions {
   readonly pipeline: Pipeline;
+  readonly skipHosts: Runtime["skipHosts"];
   /** Says which connections are opened; undefined: none is. */
   readonly bridge: Pick<TlsBridge, "decide"> | undefined;
+  readonly maxBodyBytes: number;
 }
 
-/** Asks the chain as the journeys do. */
+/** Asks the pipeline as the proxy does. */
 export async function judgeProbe(probe: Probe, options: VerdictOptions): Promise<ProbeVerdict> {
   const stages: StageVerdict[] = [];
+  if (options.skipHosts.matches(probe.destination.host)) {
+    return {
+      verdict: "allow",
+      reason: "listener.skip_hosts exempts the host from the chain",
+      stages,
+      credentials: [],
+      addressLimits: [],
+    };
+  }
   let connected: ProbeVerdict | undefined;
   if (probe.isTunnel) {
     connected = await judgeTunnel(probe, options, stages);
@@ -76,7 +88,7 @@ export async function judgeProbe(probe: Probe, options: VerdictOptions): Promise
     }
   }
   const context = probeContext(probe, "request");
-  const explanation = await explainRequest(options.pipeline, context);
+  const explanation = await explainRequest(probe, context, options);
   const { steps, verdict, credentials } = explanation;
   stages.push({ ...targetOf(probe), steps, verdict });
   const judged: ProbeVerdict = {
@@ -89,6 +101,27 @@ export async function judgeProbe(probe: Probe, options: VerdictOptions): Promise
   return judged.verdict === "deny" ? judged : { ...judged, sentPath: context.path };
 }
 
+async function explainRequest(
+  { source }: Probe,
+  context: RequestContext,
+  { pipeline, maxBodyBytes }: VerdictOptions,
+): Promise<Explanation> {
+  const need = context.hasBody ? pipeline.bodyNeed(context) : "nobody";
+  if (need !== "nobody") {
+    const read = await bufferBody(context, Readable.from([Buffer.from(source.body ?? "")]), {
+      limitBytes: maxBodyBytes,
+      budget: new BodyBudget(Number.POSITIVE_INFINITY),
+      signal: context.signal,
+    });
+    if (read.kind === "unread") {
+      if (need === "guards")
+        return { verdict: "deny", denial: read.denial, steps: [], credentials: [] };
+      context.unread = read.denial;
+    }
+  }
+  return pipeline.rehearse(context);
+}
+
 async function judgeTunnel(
   probe: Probe,
   { pipeline, bridge }: VerdictOptions,
@@ -96,10 +129,8 @@ async function judgeTunnel(
 ): Promise<ProbeVerdict> {
   const context = probeContext(probe, "connect");
   const planned = planFor(bridge, context.destination, false);
-  const explanation = await explainRequest(pipeline, context, {
-    deferDefault: planned === "bridge",
-  });
-  const { steps, verdict } = explanation;
+  const explanation = await pipeline.rehearse(context, { deferDefault: planned === "bridge" });
+  const { steps, verdict, isDeferred = false } = explanation;
   const { authority } = context.destination;
   stages.push({ stage: "connect", method: "CONNECT", target: authority, steps, verdict });
   const said = {
@@ -110,46 +141,42 @@ async function judgeTunnel(
   };
   if (said.verdict === "deny") return said;
   const tunnel = planWith(planned, context.tunnelTerms);
-  const unseen = unseenRefusal(tunnel, context.destination, context.tunnelTerms);
-  if (unseen === undefined) return { ...said, tunnel };
-  return {
-    ...said,
-    tunnel,
-    verdict: "deny",
-    reason: unseen,
-    code: "policy.forbidden",
-    status: 403,
-  };
+  const unseen = unseenRefusal(tunnel, { context, pipeline, isDeferred });
+  return { ...said, tunnel, ...(unseen === undefined ? {} : refusalOf(unseen)) };
 }
 
-function targetOf({ destination, isTunnel, request }: Probe): Omit<StageVerdict, "steps"> {
-  const { origin } = destination.with({ scheme: isTunnel ? "https" : "http" });
-  const { method = "GET", path = "/" } = request ?? {};
-  return { stage: "request", method, target: `${origin}${path}` };
+function targetOf(probe: Probe): Omit<StageVerdict, "steps"> {
+  const { method = "GET", path = "/" } = probe.request ?? {};
+  return { stage: "request", method, target: `${placeOf(probe).origin}${path}` };
 }
 
-function verdictOf(
-  explanation: Explanation,
-): Pick<ProbeVerdict, "verdict" | "plugin" | "entry" | "rule" | "reason" | "code" | "status"> {
-  const { verdict, plugin, denial, steps } = explanation;
-  const step = steps.findLast((one) => one.plugin === plugin && one.observed !== true);
-  const { policy, rule, violation } = step?.details ?? {};
+type Word = Pick<
+  ProbeVerdict,
+  "verdict" | "plugin" | "entry" | "rule" | "reason" | "code" | "status"
+>;
+
+function refusalOf(denial: Denial): Word & { readonly verdict: "deny" } {
+  const { code, message } = denial;
+  return { verdict: "deny", reason: message, code, status: statusOf(denial) };
+}
+
+function verdictOf({ verdict, by, denial, isDeferred }: Explanation): Word {
+  const { policy, rule, violation } = by?.details ?? {};
   const named = {
-    ...(plugin === undefined ? {} : { plugin }),
+    ...(by === undefined ? {} : { plugin: by.plugin }),
     ...(policy === undefined ? {} : { entry: String(policy) }),
     ...(rule === undefined ? {} : { rule: String(rule) }),
   };
   if (denial !== undefined) {
-    const { code, message } = denial;
-    return { ...named, verdict: "deny", reason: message, code, status: statusOf(denial) };
+    const { fault } = by ?? {};
+    return { ...named, ...refusalOf(denial), ...(fault === undefined ? {} : { reason: fault }) };
   }
-  if (verdict === "respond") {
+  if (verdict === "respond")
     return { ...named, verdict: "deny", reason: "the plugin answers by itself" };
-  }
   if (violation !== undefined) return { ...named, verdict: "audit", reason: String(violation) };
-  return {
-    ...named,
-    verdict: "allow",
-    reason: step?.reason ?? "pipeline.outbound.default is allow",
-  };
+  const otherwise =
+    isDeferred === true
+      ? "each request in the connection is judged"
+      : "pipeline.outbound.default is allow";
+  return { ...named, verdict: "allow", reason: by?.reason ?? otherwise };
 }

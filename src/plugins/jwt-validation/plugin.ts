@@ -217,7 +217,7 @@ class JwtValidation implements Plugin {
 }
 
 /** The fault of a token as facts of the record; the cause has its own place there. */
-function faultDetails({ cause: _, ...facts }: TokenFault): Readonly<Record<string, string>> {
+function faultDetails({ cause: _cause, ...facts }: TokenFault): Readonly<Record<string, string>> {
   return facts;
 }
 

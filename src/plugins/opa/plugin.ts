@@ -112,6 +112,14 @@ class Opa implements Plugin {
     return this.#judgeAll(context, "request", combined(inputs, parsedInputs(context, this.#parts)));
   }
 
+  /** A policy that a service decides or holds is not known where nobody is asked. */
+  async rehearseRequest(context: RequestContext): Promise<Decision> {
+    const { bundle_path: path, server_url: server } = this.#config;
+    if (path !== undefined) return this.onRequest(context);
+    const message = `the policy of ${server === undefined ? "bundle_url" : "server_url"} is not asked for in a rehearsal; with bundle_path it is judged`;
+    return deny("not_rehearsed", { code: "upstream.unreachable", message });
+  }
+
   wantsAnswerBody(context: RequestContext): boolean {
     return this.#answers.isNeededFor(context);
   }

@@ -37,6 +37,12 @@ const refusals = {
 /** A field value that no recipient can split: visible ASCII and inner spaces. */
 const safeValue = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/;
 
+/** A credential and the key under which it was found. */
+interface Stored {
+  readonly key: string;
+  readonly value: Secret;
+}
+
 class StaticInject implements Plugin {
   readonly #config: StaticInjectConfig;
   readonly #values: ReadonlyMap<string, Secret>;
@@ -60,32 +66,29 @@ class StaticInject implements Plugin {
     this.#replaced = new FieldNames(["authorization", config.inject_header]);
   }
 
-  describeCredential({ destination }: RequestContext): string | undefined {
-    if (this.#hosts?.matches(destination.host) === false) return undefined;
+  /** Assumes what the file does not have: the stand-in, where the client sent nothing, and the secrets of `secret_dir`. */
+  async describeCredential(context: RequestContext): Promise<string | Decision> {
+    const isSent = context.headers.has("authorization");
     const { inject_header: header, key_by: keyBy, key = "", source, placeholder } = this.#config;
-    if (destination.scheme === "http" && this.#config.allow_plaintext === false)
-      return "nothing: credentials are not attached to plain HTTP, and the request is refused";
-    const place = keyBy === "static" ? key : `${destination.authority} or ${destination.host}`;
+    const unattached =
+      this.#unattached(context.destination) ?? (isSent ? this.#unasked(context) : undefined);
+    if (unattached !== undefined) return unattached;
+    if (source === "mappings") {
+      const found = await this.#usable(context);
+      if ("action" in found) return found;
+    }
+    const { authority, host } = context.destination;
+    const place = keyBy === "static" ? key : `${authority} or ${host}`;
     const instead = placeholder === undefined ? "a bearer token" : "the placeholder";
     return `${header}: the credential of ${place} from ${source}, in place of ${instead} that the client has to send`;
   }
 
   async onCredential(context: RequestContext): Promise<Decision> {
-    const { destination } = context;
-    if (this.#hosts?.matches(destination.host) === false) return skip("host_not_listed");
-    if (destination.scheme === "http" && this.#config.allow_plaintext === false) {
-      return refuse("static-inject.plaintext", 403);
-    }
-    const bearer = readBearer(context.headers);
-    if (bearer.kind !== "bearer") return refuse("static-inject.missing-auth");
-    const { placeholder } = this.#config;
-    if (placeholder !== undefined && !isSame(bearer.token, placeholder)) {
-      return refuse("static-inject.placeholder-mismatch");
-    }
-    const found = await this.#find(context);
-    if (found === undefined) return refuse("static-inject.unresolved-key");
+    const unattached = this.#unattached(context.destination) ?? this.#unasked(context);
+    if (unattached !== undefined) return unattached;
+    const found = await this.#usable(context);
+    if ("action" in found) return found;
     const value = found.value.reveal();
-    if (!safeValue.test(value)) return refuse("static-inject.unsafe-value");
     // The client's own field goes in every spelling: a recipient that folds names would see two credentials.
     this.#replaced.removeFrom(context.headers);
     if (this.#isAuthorization) context.headers.set("Authorization", `Bearer ${value}`);
@@ -93,9 +96,31 @@ class StaticInject implements Plugin {
     return modify("credential_injected", { key: found.key, header: this.#config.inject_header });
   }
 
-  async #find(
-    context: RequestContext,
-  ): Promise<{ readonly key: string; readonly value: Secret } | undefined> {
+  /** Why no credential is for the destination. */
+  #unattached({ host, scheme }: RequestContext["destination"]): Decision | undefined {
+    if (this.#hosts?.matches(host) === false) return skip("host_not_listed");
+    return scheme === "http" && this.#config.allow_plaintext === false
+      ? refuse("static-inject.plaintext", 403)
+      : undefined;
+  }
+
+  /** Why what the client sent is not exchanged for a credential. */
+  #unasked({ headers }: RequestContext): Decision | undefined {
+    const bearer = readBearer(headers);
+    if (bearer.kind !== "bearer") return refuse("static-inject.missing-auth");
+    const { placeholder } = this.#config;
+    return placeholder === undefined || isSame(bearer.token, placeholder)
+      ? undefined
+      : refuse("static-inject.placeholder-mismatch");
+  }
+
+  async #usable(context: RequestContext): Promise<Stored | Decision> {
+    const found = await this.#find(context);
+    if (found === undefined) return refuse("static-inject.unresolved-key");
+    return safeValue.test(found.value.reveal()) ? found : refuse("static-inject.unsafe-value");
+  }
+
+  async #find(context: RequestContext): Promise<Stored | undefined> {
     const { host, authority } = context.destination;
     const { key_by: keyBy, key = "", source, secret_dir: directory = "" } = this.#config;
     for (const candidate of keyBy === "static" ? [key] : [authority, host]) {

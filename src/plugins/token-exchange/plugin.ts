@@ -106,35 +106,37 @@ class TokenExchange implements Plugin {
       : true;
   }
 
-  describeCredential({ destination }: RequestContext): string | undefined {
-    const route = this.#routes.find(destination.host);
-    if (route === undefined && this.#config.default_policy === "passthrough") return undefined;
-    if (route?.passthrough === true) return undefined;
-    const { audience_from_host: fromHost } = this.#config;
-    const audience = route?.audience ?? (fromHost ? firstLabel(destination.host) : undefined);
-    const scopes = route?.scopes ?? [];
+  /** Assumes the token that the client has to send, where it sent nothing, and that each placeholder stands for one. */
+  describeCredential(context: RequestContext): string | Decision {
+    const route = this.#routes.find(context.destination.host);
+    const kept = this.#kept(route);
+    if (kept !== undefined) return kept;
+    const bearer = readBearer(context.headers);
+    if (bearer.kind === "malformed") return malformed();
+    const { no_token_policy: policy } = this.#config;
+    const isTokenless = bearer.kind !== "bearer";
+    if (isTokenless && policy === "allow") return skip("no_token_policy");
+    const isOwn = isTokenless && policy === "client-credentials";
+    if (bearer.kind === "other" && !isOwn) return noToken(route ?? defaultRoute);
+    const { audience, scopes } = this.#wanted(context, route ?? defaultRoute);
     const terms = [
       ...(audience === undefined ? [] : [`audience ${audience}`]),
       ...(scopes.length === 0 ? [] : [`scope ${scopes.join(" ")}`]),
     ];
     const wanted = terms.length === 0 ? "" : ` (${terms.join(", ")})`;
-    return `Authorization: a token exchanged at ${route?.tokenUrl ?? this.#tokenUrl}${wanted}`;
+    const url = route?.tokenUrl ?? this.#tokenUrl;
+    return isOwn
+      ? `Authorization: a token of the proxy's own from ${url}${wanted}`
+      : `Authorization: a token exchanged at ${url}${wanted}`;
   }
 
   onCredential(context: RequestContext): Decision | Promise<Decision> {
     // The destination is where the bytes go; the Host field is only what the agent wrote (TX-09).
     const route = this.#routes.find(context.destination.host);
-    if (route === undefined && this.#config.default_policy === "passthrough") {
-      return skip("no_matching_route", { route_matched: "false" });
-    }
-    if (route?.passthrough === true) {
-      return allow("passthrough", { route_matched: "true", route_host: route.host });
-    }
+    const kept = this.#kept(route);
+    if (kept !== undefined) return kept;
     const bearer = readBearer(context.headers);
-    if (bearer.kind === "malformed") {
-      const message = "invalid Authorization header format";
-      return deny("malformed_header", { code: "auth.unauthorized", message });
-    }
+    if (bearer.kind === "malformed") return malformed();
     const subject = bearer.kind === "bearer" ? this.#subjectOf(bearer) : undefined;
     if (subject === "unresolved") {
       const message = "unresolvable credential placeholder";
@@ -143,6 +145,15 @@ class TokenExchange implements Plugin {
     return subject === undefined
       ? this.#withoutToken(context, route ?? defaultRoute)
       : this.#exchange(context, route ?? defaultRoute, subject);
+  }
+
+  /** What is said of messages that keep the token they carry. */
+  #kept(route: ExchangeRoute | undefined): Decision | undefined {
+    if (route === undefined && this.#config.default_policy === "passthrough")
+      return skip("no_matching_route", { route_matched: "false" });
+    return route?.passthrough === true
+      ? allow("passthrough", { route_matched: "true", route_host: route.host })
+      : undefined;
   }
 
   /** The token that the bearer is or stands for. */
@@ -161,16 +172,7 @@ class TokenExchange implements Plugin {
       const grant: Grant = { ...this.#wanted(context, route), type: policy };
       return this.#fulfil(this.#errand(context, route, grant));
     }
-    return deny(
-      "no_token",
-      {
-        code: "upstream.token-exchange-failed",
-        message: "missing Authorization header",
-        status: 401,
-        headers: { "WWW-Authenticate": 'Bearer realm="authbridge"' },
-      },
-      { route_matched: route.host === "" ? "false" : "true" },
-    );
+    return noToken(route);
   }
 
   #exchange(
@@ -283,6 +285,24 @@ class TokenExchange implements Plugin {
     }
     return refusalOf(errand.grant.type, refused, errand.details);
   }
+}
+
+function noToken(route: ExchangeRoute): Decision {
+  return deny(
+    "no_token",
+    {
+      code: "upstream.token-exchange-failed",
+      message: "missing Authorization header",
+      status: 401,
+      headers: { "WWW-Authenticate": 'Bearer realm="authbridge"' },
+    },
+    { route_matched: route.host === "" ? "false" : "true" },
+  );
+}
+
+function malformed(): Decision {
+  const message = "invalid Authorization header format";
+  return deny("malformed_header", { code: "auth.unauthorized", message });
 }
 
 /** Puts the token into the request and the hop into its record. */

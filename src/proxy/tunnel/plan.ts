@@ -1,6 +1,8 @@
 /** What becomes of a permitted CONNECT: opened by the bridge, passed through it, or spliced. */
 import type { Destination } from "../../net/destination.ts";
-import type { TunnelTerms } from "../../pipeline/context.ts";
+import type { RequestContext, TunnelTerms } from "../../pipeline/context.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { TlsBridge } from "../flow/tls-bridge.ts";
 
 /** `passthrough` is a splice on a port that the bridge would open, so that its server name is checked. */
@@ -23,13 +25,25 @@ export function planWith(planned: TunnelPlan, { keepTls }: TunnelTerms): TunnelP
   return planned === "bridge" && keepTls ? "passthrough" : planned;
 }
 
-/** Why a tunnel is refused whose requests would pass unseen although a rule is about them. */
+/** A tunnel that the pipeline let pass. */
+interface PassedTunnel {
+  readonly context: RequestContext;
+  readonly pipeline: Pipeline;
+  /** Nobody consented: each of its requests was to be judged. */
+  readonly isDeferred: boolean;
+}
+
+/** Why a tunnel is refused all the same whose requests would pass unseen although somebody has to judge them. */
 export function unseenRefusal(
   plan: TunnelPlan,
-  { authority }: Destination,
-  { mustInspect }: TunnelTerms,
-): string | undefined {
-  return mustInspect === undefined || plan === "bridge"
-    ? undefined
-    : `${authority} is open only to requests that can be judged (${mustInspect}), and the TLS bridge does not open this connection`;
+  { context, pipeline, isDeferred }: PassedTunnel,
+): Denial | undefined {
+  if (plan === "bridge") return undefined;
+  if (isDeferred) return pipeline.defaultDenial(context);
+  const { destination, tunnelTerms } = context;
+  if (tunnelTerms.mustInspect === undefined) return undefined;
+  return {
+    code: "policy.forbidden",
+    message: `${destination.authority} is open only to requests that can be judged (${tunnelTerms.mustInspect}), and the TLS bridge does not open this connection`,
+  };
 }

@@ -81,11 +81,8 @@ async function carry(
   }
   const parts = { ...request, permit, judgedBy };
   const plan = planWith(planned, context.tunnelTerms);
-  if (isDeferred && plan !== "bridge") {
-    return refuse(request, runtime.outbound.defaultDenial(context), false);
-  }
-  const message = unseenRefusal(plan, flow.destination, context.tunnelTerms);
-  if (message !== undefined) return refuse(request, { code: "policy.forbidden", message }, false);
+  const denial = unseenRefusal(plan, { context, pipeline: runtime.outbound, isDeferred });
+  if (denial !== undefined) return refuse(request, denial, false);
   if (plan === "bridge") {
     return isRaw
       ? refuse(request, notTls(flow.destination), false)
