@@ -1,11 +1,17 @@
 /** What a hostile origin tries with its answers, for clients on HTTP/1.1 and on HTTP/2 through the bridge. */
 import { writeFile } from "node:fs/promises";
 import http2, { type ClientHttp2Session, type OutgoingHttpHeaders } from "node:http2";
-import net, { type AddressInfo } from "node:net";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import tls from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { AttackedProxy, RawClient, RawOrigin, until } from "../support/attack-bench.ts";
+import {
+  AttackedProxy,
+  innerConnection,
+  RawClient,
+  RawOrigin,
+  until,
+} from "../support/attack-bench.ts";
 import { temporaryDirectory, TestAuthority } from "../support/certs.ts";
 
 /** Bytes that the origin answers with, by path. */
@@ -218,16 +224,7 @@ describe("to a client on HTTP/2", () => {
   });
 
   beforeEach(async () => {
-    const socket = net.connect({ host: "127.0.0.1", port: proxy.forward });
-    socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
-    await new Promise((resolve) => socket.once("data", resolve));
-    const clear = tls.connect({
-      socket,
-      servername: "origin.test",
-      rejectUnauthorized: false,
-      ALPNProtocols: ["h2"],
-    });
-    await new Promise((resolve) => clear.once("secureConnect", resolve));
+    const clear = await innerConnection(proxy.forward, authority, "h2");
     session = http2.connect(`https://${authority}`, { createConnection: () => clear });
     session.on("error", () => undefined);
     await new Promise((resolve) => session.once("remoteSettings", resolve));

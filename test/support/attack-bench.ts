@@ -3,6 +3,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import net, { type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import tls from "node:tls";
 import { pino } from "pino";
 import { App } from "../../src/app/app.ts";
 
@@ -146,6 +147,22 @@ export class RawClient {
   sees(text: string): Promise<string> {
     return until(() => (this.#seen.includes(text) || this.#ended ? this.#seen : undefined));
   }
+}
+
+/** A connection inside a CONNECT that the bridge opens. */
+export async function innerConnection(
+  port: number,
+  authority: string,
+  protocol: "h2" | "http/1.1",
+): Promise<tls.TLSSocket> {
+  const socket = net.connect({ host: "127.0.0.1", port });
+  socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
+  await new Promise((resolve) => socket.once("data", resolve));
+  const servername = authority.slice(0, authority.lastIndexOf(":"));
+  const options = { socket, servername, rejectUnauthorized: false, ALPNProtocols: [protocol] };
+  const clear = tls.connect(options);
+  await new Promise((resolve) => clear.once("secureConnect", resolve));
+  return clear;
 }
 
 /** Sends the bytes on a new connection and gives what came back until the proxy closed it. */

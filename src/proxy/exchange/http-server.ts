@@ -75,6 +75,7 @@ export class HttpServer {
     this.#serve(handlers);
     this.server.on("clientError", (error, socket) => {
       const denial = answerClientError(error, socket, this.#connections.get(socket)?.latest);
+      if (denial === undefined) return;
       metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
     });
   }

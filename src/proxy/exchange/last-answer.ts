@@ -22,26 +22,50 @@ export function answerLast(socket: Duplex, denial: Denial): void {
   socket.once("close", () => clearTimeout(timer));
 }
 
+/** Connections that are refused: what their clients go on to send is no news. */
+const refused = new WeakSet<Duplex>();
+
 /**
- * Answers what the HTTP parser or a time-out refused, and returns why.
+ * Answers what the HTTP parser or a time-out refused, and returns why; undefined where that was said before.
  *
- * `latest` is the newest response of the connection. Bytes of an answer that is on its way, or still owed for a whole
- * request, must not be followed or replaced by ours: the client would misread them, so the connection is cut instead.
+ * `latest` is the newest response of the connection.
  */
 export function answerClientError(
   error: NodeJS.ErrnoException,
   socket: Duplex,
   latest: ServerResponse | undefined,
-): Denial {
+): Denial | undefined {
+  if (refused.has(socket)) return undefined;
+  refused.add(socket);
   const denial = denialOfParser(error);
-  const isOwed = latest !== undefined && !latest.writableFinished && !isUnfinishedRequest(latest);
-  if (isOwed || error.code === "ECONNRESET") {
+  if (error.code === "ECONNRESET") {
     socket.on("error", ignore);
     socket.destroy();
   } else {
-    answerLast(socket, denial);
+    answerInTurn(socket, denial, latest);
   }
   return denial;
+}
+
+/**
+ * Answers with a refusal and closes once the responses to earlier requests have left (RFC 9112 section 9.3.2).
+ *
+ * `latest` is the newest response of the connection. Ours must neither replace nor interrupt one: the client would
+ * misread it.
+ */
+function answerInTurn(socket: Duplex, denial: Denial, latest: ServerResponse | undefined): void {
+  if (latest === undefined || latest.writableFinished || isUnfinishedRequest(latest)) {
+    answerLast(socket, denial);
+    return;
+  }
+  socket.on("error", ignore);
+  const answer = (): void => {
+    // A response that was the last one has ended the connection itself.
+    if (socket.writable) answerLast(socket, denial);
+  };
+  // One that waits for its turn and whose own request is broken is not given: this comes in its place.
+  if (latest.socket === null && !latest.req.complete) latest.prependOnceListener("socket", answer);
+  else latest.once("close", answer);
 }
 
 /** True when the request that the response belongs to is the one that broke. */

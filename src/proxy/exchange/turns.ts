@@ -29,7 +29,8 @@ export class Turns {
     }
     response.once("socket", () => {
       this.#change(socket, -1);
-      serve();
+      // The connection may have been refused meanwhile.
+      if (socket.writable) serve();
     });
   }
 
