@@ -191,39 +191,29 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
   const problems: AssemblyProblem[] = [];
   const positionOf = (name: string): number => active.findIndex(({ entry }) => entry.name === name);
   for (const [position, { entry, index }] of active.entries()) {
-    const definition = byName.get(entry.name);
-    for (const required of definition?.requires ?? []) {
-      const at = positionOf(required);
-      if (at === -1) {
-        problems.push({
-          entry: index,
-          path: ["name"],
-          message: `plugin "${entry.name}" requires "${required}", which is not configured in this chain`,
-        });
-      } else if (at >= position) {
-        problems.push({
-          entry: index,
-          path: ["name"],
-          message: `plugin "${entry.name}" (position ${position + 1}) requires "${required}" (position ${at + 1}) to appear earlier`,
-        });
-      }
+    const { requires = [], requiresAny = [] } = byName.get(entry.name) ?? {};
+    const needs = requires.map((name) => ({
+      names: [name],
+      absent: `"${name}", which is not configured in this chain`,
+      late: `"${name}" (position ${positionOf(name) + 1}) to appear earlier`,
+    }));
+    if (requiresAny.length > 0) {
+      const list = `[${requiresAny.join(", ")}]`;
+      const absent = `at least one of ${list}, and none are configured in this chain`;
+      needs.push({
+        names: [...requiresAny],
+        absent,
+        late: `one of ${list}, which must appear earlier`,
+      });
     }
-    const alternatives = definition?.requiresAny ?? [];
-    if (alternatives.length === 0) continue;
-    const positions = alternatives.map(positionOf).filter((at) => at !== -1);
-    const list = `[${alternatives.join(", ")}]`;
-    if (positions.length === 0) {
-      problems.push({
-        entry: index,
-        path: ["name"],
-        message: `plugin "${entry.name}" requires at least one of ${list}, and none are configured in this chain`,
-      });
-    } else if (!positions.some((at) => at < position)) {
-      problems.push({
-        entry: index,
-        path: ["name"],
-        message: `plugin "${entry.name}" (position ${position + 1}) requires one of ${list}, which must appear earlier`,
-      });
+    for (const { names, absent, late } of needs) {
+      const places = names.map(positionOf).filter((at) => at !== -1);
+      if (places.some((at) => at < position)) continue;
+      const message =
+        places.length === 0
+          ? `plugin "${entry.name}" requires ${absent}`
+          : `plugin "${entry.name}" (position ${position + 1}) requires ${late}`;
+      problems.push({ entry: index, path: ["name"], message });
     }
   }
   return problems;

@@ -17,11 +17,6 @@ export class MessageJudge {
     this.#runner = runner;
   }
 
-  /** Some plugin might read messages. */
-  get isPossible(): boolean {
-    return this.#turns.length > 0;
-  }
-
   /** Whether some plugin has to see what the client sends on this connection once it was upgraded. */
   areNeeded(context: RequestContext): boolean {
     return this.#turns.some(({ step }) => isAsked(step, context));

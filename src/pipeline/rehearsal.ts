@@ -42,25 +42,27 @@ export interface Explanation {
   readonly credentials: readonly ExplainedCredential[];
 }
 
+const silence: Decision = { action: "skip", reason: "nothing_to_say" };
+
 /** A verdict of a pipeline, as far as it is explained. */
-interface Outcome {
-  readonly denial?: Denial;
+interface Outcome extends Pick<Explanation, "denial" | "isDeferred"> {
   readonly reply?: Reply;
-  readonly isDeferred?: true;
 }
 
-const silence: Decision = { action: "skip", reason: "nothing_to_say" };
+/** What a step was asked and has done about it. */
+interface Asked {
+  readonly step: Step;
+  said?: Answer;
+  fault?: string;
+  attaches?: string;
+}
 
 /** Only listens: what a step counts for is the pipeline's business. */
 export class Rehearsal {
   readonly #steps: ExplainedStep[] = [];
   readonly #credentials: ExplainedCredential[] = [];
   #consenting: ExplainedStep | undefined;
-  /** The step that was asked last. */
-  #step: Step | undefined;
-  #said: Answer;
-  #fault: string | undefined;
-  #attaches: string | undefined;
+  #asked: Asked | undefined;
 
   /** The same pass, whose plugins are asked as they want to be when nothing is sent. */
   follow<End>(pass: Pass<End>): Pass<End> {
@@ -68,7 +70,7 @@ export class Rehearsal {
       ...pass,
       ask: (turn, view) => this.#ask(turn, view),
       take: (counted) => {
-        this.#hear(counted);
+        if (this.#asked !== undefined) this.#hear(this.#asked, counted);
         return pass.take(counted);
       },
     };
@@ -77,66 +79,58 @@ export class Rehearsal {
   /** The whole course, once the pipeline has come to its verdict. */
   explanation({ denial, reply, isDeferred }: Outcome): Explanation {
     const steps = this.#steps;
-    const last = steps.at(-1);
-    if (denial !== undefined) {
-      const by = denial.plugin === undefined ? undefined : last;
-      return { verdict: "deny", ...(by && { by }), denial, steps, credentials: [] };
-    }
-    if (reply !== undefined)
-      return { verdict: "respond", ...(last && { by: last }), steps, credentials: [] };
+    const isAllowed = denial === undefined && reply === undefined;
+    const isByDefault = denial !== undefined && denial.plugin === undefined;
+    const by = isAllowed ? this.#consenting : isByDefault ? undefined : steps.at(-1);
     return {
-      verdict: "allow",
-      ...(this.#consenting && { by: this.#consenting }),
+      verdict: isAllowed ? "allow" : denial === undefined ? "respond" : "deny",
+      ...(by && { by }),
+      ...(denial && { denial }),
       ...(isDeferred && { isDeferred }),
       steps,
-      credentials: this.#credentials,
+      credentials: isAllowed ? this.#credentials : [],
     };
   }
 
   async #ask(turn: Turn, view: RequestContext): Promise<Answer> {
-    this.#step = turn.step;
-    this.#said = this.#fault = this.#attaches = undefined;
+    const asked: Asked = (this.#asked = { step: turn.step });
     try {
-      this.#said = await this.#rehearsed(turn, view);
+      return (asked.said = await rehearsed(turn, view, asked));
     } catch (error) {
-      this.#fault = messageOf(error);
+      asked.fault = messageOf(error);
       throw error;
     }
-    return this.#said;
   }
 
-  async #rehearsed(turn: Turn, view: RequestContext): Promise<Answer> {
-    const { plugin } = turn.step;
-    if (turn.hook !== "onCredential")
-      return plugin.rehearseRequest === undefined
-        ? askHook(turn, view)
-        : plugin.rehearseRequest(view);
-    const described =
-      plugin.describeCredential === undefined
-        ? "may attach a credential"
-        : await plugin.describeCredential(view);
-    if (typeof described !== "string") return described;
-    this.#attaches = described;
-    return modify("would_attach");
-  }
-
-  #hear(counted: Decision): void {
-    const step = this.#step;
-    if (step === undefined) return;
-    const said = this.#fault === undefined ? (this.#said ?? silence) : undefined;
-    const { action, reason, details } = said ?? { action: "deny", reason: counted.reason };
+  #hear({ step, said = silence, fault, attaches }: Asked, counted: Decision): void {
+    const { action, reason, details } =
+      fault === undefined ? said : { ...counted, action: "deny" as const };
     const explained: ExplainedStep = {
       plugin: step.name,
       action,
       reason,
-      ...(details === undefined ? {} : { details }),
-      ...(step.onError === "observe" ? { observed: true as const } : {}),
-      ...(this.#fault === undefined ? {} : { fault: this.#fault }),
+      ...(details && { details }),
+      ...(step.onError === "observe" && { observed: true }),
+      ...(fault !== undefined && { fault }),
     };
     this.#steps.push(explained);
     if (!consents(counted)) return;
     this.#consenting ??= explained;
-    if (this.#attaches !== undefined)
-      this.#credentials.push({ plugin: step.name, attaches: this.#attaches });
+    if (attaches !== undefined) this.#credentials.push({ plugin: step.name, attaches });
   }
+}
+
+async function rehearsed(turn: Turn, view: RequestContext, asked: Asked): Promise<Answer> {
+  const { plugin } = turn.step;
+  if (turn.hook !== "onCredential")
+    return plugin.rehearseRequest === undefined
+      ? askHook(turn, view)
+      : plugin.rehearseRequest(view);
+  const described =
+    plugin.describeCredential === undefined
+      ? "may attach a credential"
+      : await plugin.describeCredential(view);
+  if (typeof described !== "string") return described;
+  asked.attaches = described;
+  return modify("would_attach");
 }

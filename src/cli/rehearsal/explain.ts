@@ -127,34 +127,20 @@ async function vetted(
 ): Promise<ExplainedProbe> {
   if (!resolve) return { ...verdict, addresses: [] };
   const guard = addressGuardOf(loaded.config, { ownListeners: listenersOf(loaded), metrics });
+  const refused = { ...verdict, verdict: "deny", plugin: "address-guard" } as const;
   let addresses: readonly JudgedAddress[];
   try {
     addresses = await guard.judge(probe.destination, new Cancellation(), verdict.addressLimits);
   } catch (error) {
     const { status, code } =
       error instanceof ProxyError ? error : { status: 502, code: "internal.fault" };
-    const reason = messageOf(error);
-    return {
-      ...verdict,
-      verdict: "deny",
-      plugin: "address-guard",
-      reason,
-      code,
-      status,
-      addresses: [],
-    };
+    return { ...refused, reason: messageOf(error), code, status, addresses: [] };
   }
-  const refused = addresses.find(({ objection }) => objection !== undefined);
   if (addresses.some(({ objection }) => objection === undefined)) return { ...verdict, addresses };
-  return {
-    ...verdict,
-    addresses,
-    verdict: "deny",
-    plugin: "address-guard",
-    reason: `${refused?.address ?? probe.destination.host} is a forbidden address, class ${refused?.objection ?? "unresolvable"}: ${refused?.remedy ?? "no answer"}`,
-    code: "upstream.address-forbidden",
-    status: 403,
-  };
+  const [first] = addresses;
+  const reason = `${first?.address ?? probe.destination.host} is a forbidden address, class ${first?.objection ?? "unresolvable"}: ${first?.remedy ?? "no answer"}`;
+  const code = "upstream.address-forbidden";
+  return { ...refused, reason, code, status: 403, addresses };
 }
 
 /** The addresses that the file names; those with port 0 are not known before the start. */
