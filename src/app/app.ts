@@ -6,14 +6,11 @@ import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
 import type { Problem } from "../config/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
-import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
-import { BodyBudget } from "../http/body.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { IdleSweeper } from "../net/idle-sweeper.ts";
 import type { PeerProcesses } from "../net/kernel/peer-process.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
-import { StallWatch } from "../proxy/exchange/stall-watch.ts";
 import { Callers } from "../proxy/flow/callers.ts";
 import type { FlowRecorder } from "../proxy/flow/finish.ts";
 import { RuntimeHolder } from "../proxy/flow/runtime.ts";
@@ -23,6 +20,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { adminSurfaces, bindAdmin } from "./admin-surfaces.ts";
+import { ProcessBounds } from "./bounds.ts";
 import { buildProblems, rejectedProblems } from "./build-problems.ts";
 import { buildRuntime } from "./build.ts";
 import { ChainReload } from "./chaining/reload.ts";
@@ -80,7 +78,7 @@ export class App {
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #sessions: ProcessParts["sessions"];
-  readonly #stalls: StallWatch;
+  readonly #bounds: ProcessBounds;
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
@@ -143,9 +141,7 @@ export class App {
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);
-    const { body_timeout: bodyTimeout, stream_idle_timeout: idleTimeout } = config.limits;
-    const shortest = Math.min(durationMs(bodyTimeout), durationMs(idleTimeout));
-    this.#stalls = new StallWatch(Math.max(20, Math.min(1_000, shortest / 4)));
+    this.#bounds = new ProcessBounds(config, this.#metrics, this.#log);
   }
 
   get addresses(): BoundAddresses {
@@ -169,7 +165,7 @@ export class App {
     await this.#otlp?.close(2_000);
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
-    this.#stalls.close();
+    this.#bounds.close();
     this.#idle.close();
     this.#peers.close();
     await this.#sessions?.close();
@@ -257,8 +253,9 @@ export class App {
   #surfaceServices(config: Config): SurfaceServices {
     return {
       recorder: this.#recorder,
-      stalls: this.#stalls,
-      budget: new BodyBudget(sizeBytes(config.limits.max_buffered)),
+      stalls: this.#bounds.stalls,
+      budget: this.#bounds.budget,
+      backlogs: this.#bounds.backlogs,
       // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
       runtimes: this.#runtimes,

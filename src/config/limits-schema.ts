@@ -26,7 +26,9 @@ export const limitsSchema = z.strictObject({
     ),
   max_buffered: size()
     .default("256MiB")
-    .describe("Bytes of buffered bodies in the whole process. Default 256MiB."),
+    .describe(
+      "Bytes of buffered bodies in the whole process, and of what clients have not read yet. Default 256MiB.",
+    ),
   connect_timeout: duration()
     .default("10s")
     .describe("Time to connect to an upstream, its TLS handshake included. Default 10s."),

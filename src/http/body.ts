@@ -2,13 +2,19 @@
 import type { Readable } from "node:stream";
 import { brotliDecompress, gunzip, inflate, inflateRaw, zstdDecompress } from "node:zlib";
 
-/** A limit on the bytes of all buffered bodies together. */
+/** A limit on the bytes of all buffered bodies together, and of what slow readers leave lying. */
 export class BodyBudget {
-  readonly #limitBytes: number;
+  readonly limitBytes: number;
   #usedBytes = 0;
+  #makeRoom: ((bytes: number) => void) | undefined;
 
   constructor(limitBytes: number) {
-    this.#limitBytes = limitBytes;
+    this.limitBytes = limitBytes;
+  }
+
+  /** Says who can make room when there is none. */
+  onShort(makeRoom: (bytes: number) => void): void {
+    this.#makeRoom = makeRoom;
   }
 
   get usedBytes(): number {
@@ -17,11 +23,17 @@ export class BodyBudget {
 
   /** Takes the bytes when they are there, and says whether they were. */
   acquire(bytes: number): boolean {
-    if (this.#usedBytes + bytes > this.#limitBytes) {
-      return false;
+    if (this.#usedBytes + bytes > this.limitBytes) {
+      this.#makeRoom?.(bytes);
+      if (this.#usedBytes + bytes > this.limitBytes) return false;
     }
     this.#usedBytes += bytes;
     return true;
+  }
+
+  /** Books what is held already, whether there is room or not. */
+  book(change: number): void {
+    this.#usedBytes = Math.max(0, this.#usedBytes + change);
   }
 
   /** Gives back what was acquired. */

@@ -8,6 +8,7 @@ import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
 import type { AbortSource } from "./abort-source.ts";
 import type { AdaptiveReader } from "./adaptive-reader.ts";
+import { Backlog, type Backlogs, PairOfPeers } from "./backlogs.ts";
 import type { IdleSweeper, IdleWatch } from "./idle-sweeper.ts";
 
 /** How a tunnel is watched and ended from outside. */
@@ -16,6 +17,8 @@ export interface SpliceOptions {
   readonly idleTimeoutMs: number;
   /** The timer that all tunnels share. */
   readonly sweeper: IdleSweeper;
+  /** Where the bytes count that wait for either side. */
+  readonly backlogs: Backlogs;
   /** Cuts the tunnel. */
   readonly signal: AbortSource;
   /** What the client sent after its CONNECT, to be sent first. */
@@ -28,7 +31,7 @@ export interface SpliceOptions {
 export interface SpliceResult {
   readonly bytesUp: number;
   readonly bytesDown: number;
-  readonly reason: "closed" | "idle" | "aborted" | "error";
+  readonly reason: "closed" | "idle" | "aborted" | "error" | "crowded";
   readonly error?: Error;
 }
 
@@ -53,6 +56,7 @@ class Tunnel {
   readonly #options: SpliceOptions;
   readonly #resolve: (result: SpliceResult) => void;
   readonly #watch: IdleWatch;
+  readonly #backlog: Backlog;
   #bytesUp = 0;
   #bytesDown = 0;
   #open = 2;
@@ -69,6 +73,8 @@ class Tunnel {
     this.#options = options;
     this.#resolve = resolve;
     this.#watch = options.sweeper.watch(options.idleTimeoutMs, () => this.#cut({ reason: "idle" }));
+    const pair = new PairOfPeers(client, upstream, () => this.#cut({ reason: "crowded" }));
+    this.#backlog = new Backlog(options.backlogs, pair);
   }
 
   start(): void {
@@ -126,6 +132,7 @@ class Tunnel {
     if (this.#open === 0) {
       this.#options.signal.removeEventListener("abort", this.#onAbort);
       this.#watch.stop();
+      this.#backlog.close();
       this.#options.reader?.release();
       const { reason, error } = this.#ending ?? { reason: "closed" };
       this.#resolve({
@@ -148,7 +155,7 @@ class Tunnel {
     }
     this.#ending = ending;
     this.#watch.stop();
-    const isBroken = ending.reason === "error" || ending.reason === "aborted";
+    const isBroken = ending.reason !== "closed" && ending.reason !== "idle";
     for (const socket of [this.#client, this.#upstream]) {
       if (isBroken && canReset(socket)) {
         // A FIN would make a cut answer look whole.
@@ -173,6 +180,7 @@ class Tunnel {
 
   #goOn(from: Duplex): void {
     this.#watch.touch();
+    this.#backlog.note();
     from.resume();
   }
 
@@ -181,6 +189,7 @@ class Tunnel {
     this.#bytesUp += chunk.length;
     if (!this.#upstream.write(chunk)) {
       this.#client.pause();
+      this.#backlog.note();
     }
   }
 
@@ -192,6 +201,7 @@ class Tunnel {
     if (this.#client.writableLength === 0) {
       return "free";
     }
+    this.#backlog.note();
     return hasRoom ? "kept" : "wait";
   }
 }

@@ -1,6 +1,7 @@
 /** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
 import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
 import { DecisionMetrics } from "./decision-metrics.ts";
+import { Evictions } from "./evictions.ts";
 import { FileMetrics } from "./file-metrics.ts";
 import { type Direction, FlowMetrics } from "./flow-metrics.ts";
 import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
@@ -33,6 +34,7 @@ const maxOpenValues = 512;
 /** The counters of one App: nothing is global, so two Apps in one process do not meet. */
 export class Metrics {
   readonly contentType: string;
+  readonly evictions: Evictions;
   readonly files: FileMetrics;
   readonly flows: FlowMetrics;
   readonly tls: TlsMetrics;
@@ -73,6 +75,7 @@ export class Metrics {
       "Clients refused before there was a flow, by why.",
       "reason",
     );
+    this.evictions = new Evictions(tally);
     this.#addresses = tally(
       "addresses_refused_total",
       "Addresses that the address guard refused to dial, by class of address.",

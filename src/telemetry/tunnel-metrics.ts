@@ -2,7 +2,7 @@
 import { tunnelBounds } from "./bounds.ts";
 import type { Cell, Distribution, MakeDistribution, MakeTally, Tally } from "./instruments.ts";
 
-const ends = ["closed", "idle", "aborted", "error", "revoked", "refused"] as const;
+const ends = ["closed", "idle", "aborted", "error", "crowded", "revoked", "refused"] as const;
 
 /** Why a tunnel ended. */
 export type TunnelEnd = (typeof ends)[number];

@@ -12,7 +12,7 @@ import type { ConfirmCaptured } from "../flow/captured.ts";
 import type { RefusedHead } from "../flow/finish.ts";
 import { denialOf, renderDenial } from "../flow/reply.ts";
 import type { Lease, Runtime, RuntimeHolder } from "../flow/runtime.ts";
-import { type Downstream, Http1Downstream } from "./downstream.ts";
+import { type Downstream, type DownstreamLimits, Http1Downstream } from "./downstream.ts";
 import { exchange } from "./exchange.ts";
 import type { ExchangeServices, UpgradeRequest } from "./exchange-request.ts";
 import {
@@ -89,7 +89,7 @@ export function serveRequest(
   { request, response, upgradeHead: head }: ArrivedRequest,
 ): void {
   const lease = services.runtimes.acquire();
-  const downstream = new Http1Downstream(request, response, stallLimits(lease));
+  const downstream = new Http1Downstream(request, response, downstreamLimits(services, lease));
   const from = {
     ...origin,
     client: request.socket.remoteAddress ?? "",
@@ -153,6 +153,7 @@ export function arrive(
           upgrade: upgrade?.({
             idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
             idle: services.idle,
+            backlogs: services.backlogs,
             metrics: services.recorder.metrics,
           }),
         }),
@@ -166,10 +167,11 @@ export function arrive(
   });
 }
 
-/** The stall limits of the generation that a request starts with. */
-export function stallLimits({ runtime: { limits } }: Lease): {
-  readonly bodyTimeoutMs: number;
-  readonly readerTimeoutMs: number;
-} {
-  return { bodyTimeoutMs: limits.bodyTimeoutMs, readerTimeoutMs: limits.streamIdleTimeoutMs };
+/** What a client may cost in time and memory, by the generation that the request starts with. */
+export function downstreamLimits(
+  { backlogs }: Pick<SurfaceServices, "backlogs">,
+  { runtime }: Lease,
+): DownstreamLimits {
+  const { bodyTimeoutMs, streamIdleTimeoutMs: readerTimeoutMs } = runtime.limits;
+  return { bodyTimeoutMs, readerTimeoutMs, backlogs };
 }

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { acceptsTrailers } from "../../http/headers.ts";
+import { Backlog, type Backlogs, type SlowPeer } from "../../net/backlogs.ts";
 import { canReset } from "../../net/splice.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import { hasBody } from "./request-head.ts";
@@ -47,10 +48,11 @@ export interface Downstream extends Stallable {
   onClose(listener: (complete: boolean) => void): void;
 }
 
-/** How long a client may stall before it is let go. */
+/** How long a client may stall before it is let go, and where the bytes count that wait for it. */
 export interface DownstreamLimits {
   readonly bodyTimeoutMs: number;
   readonly readerTimeoutMs: number;
+  readonly backlogs: Backlogs;
 }
 
 /** So much of a body that nobody wants any more is swallowed, so that the client gets to read the response. */
@@ -70,8 +72,14 @@ export const readerStalled: Denial = {
   message: "the client did not read its answer in time (limits.stream_idle_timeout)",
 };
 
+/** Why a client is cut whose share of the memory is needed for others. */
+export const readerCrowded: Denial = {
+  code: "proxy.overloaded",
+  message: "the client did not read its answer while memory was short (limits.max_buffered)",
+};
+
 /** A client on HTTP/1.0 or 1.1. */
-export class Http1Downstream implements Downstream {
+export class Http1Downstream implements Downstream, SlowPeer {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #limits: DownstreamLimits;
@@ -82,6 +90,8 @@ export class Http1Downstream implements Downstream {
   #sentInBody = 0;
   #onDrain: (() => void) | undefined;
   #hearsDrain = false;
+  /** Set once bytes had to wait for the client. */
+  #backlog: Backlog | undefined;
 
   constructor(request: IncomingMessage, response: ServerResponse, limits: DownstreamLimits) {
     this.#request = request;
@@ -162,12 +172,19 @@ export class Http1Downstream implements Downstream {
 
   write(chunk: Buffer): boolean {
     this.#sentInBody += chunk.length;
+    // Before the write: what is written in pieces leaves the process a moment later even where the client reads.
+    this.#countBacklog();
     const hasRoom = this.#response.write(chunk);
-    if (!hasRoom && !this.#hearsDrain) {
+    if (hasRoom) return true;
+    this.#countBacklog();
+    if (!this.#hearsDrain) {
       this.#hearsDrain = true;
-      this.#response.on("drain", () => this.#onDrain?.());
+      this.#response.on("drain", () => {
+        this.#backlog?.note();
+        this.#onDrain?.();
+      });
     }
-    return hasRoom;
+    return false;
   }
 
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void {
@@ -180,6 +197,7 @@ export class Http1Downstream implements Downstream {
       this.#sentInBody += chunk.length;
       this.#response.end(chunk);
     }
+    this.#countBacklog();
   }
 
   reply(reply: Reply): void {
@@ -225,9 +243,21 @@ export class Http1Downstream implements Downstream {
   }
 
   progress(): number {
-    const socket = this.#socket;
+    return this.#socket.bytesRead + this.takenBytes();
+  }
+
+  heldBytes(): number {
+    return this.#socket.destroyed ? 0 : this.#response.writableLength;
+  }
+
+  takenBytes(): number {
     // libuv counts a write when it is handed over, so what the kernel has not taken yet is subtracted.
-    return socket.bytesRead + socket.bytesWritten - socket.writableLength;
+    return this.#socket.bytesWritten - this.#socket.writableLength;
+  }
+
+  letGo(): void {
+    this.stalled ??= readerCrowded;
+    this.destroy();
   }
 
   onStall(): void {
@@ -243,6 +273,15 @@ export class Http1Downstream implements Downstream {
 
   get #isUnread(): boolean {
     return this.hasBody && !this.#request.complete;
+  }
+
+  #countBacklog(): void {
+    if (this.#backlog === undefined) {
+      if (this.heldBytes() === 0) return;
+      this.#backlog = new Backlog(this.#limits.backlogs, this);
+      this.#response.once("close", () => this.#backlog?.close());
+    }
+    this.#backlog.note();
   }
 
   /** Closing with unread bytes makes the kernel reset the connection and the client lose the response. */

@@ -2,6 +2,7 @@
 import type { Duplex } from "node:stream";
 import type { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
+import type { Backlogs } from "../../net/backlogs.ts";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Flow } from "../../pipeline/flow.ts";
@@ -18,6 +19,7 @@ export interface ExchangeServices {
   readonly recorder: FlowRecorder;
   readonly stalls: StallWatch;
   readonly budget: BodyBudget;
+  readonly backlogs: Backlogs;
   readonly tunnels: TunnelRegistry;
   /** The name of this proxy in Via fields. */
   readonly pseudonym: string;

@@ -1,11 +1,13 @@
 /** A client on one HTTP/2 stream. */
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Readable } from "node:stream";
+import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import {
   bodyStalled,
   type Downstream,
   type DownstreamLimits,
+  readerCrowded,
   readerStalled,
 } from "./downstream.ts";
 import { renderDenial } from "../flow/reply.ts";
@@ -19,7 +21,7 @@ export interface Http2Head {
 }
 
 /** Downstream over a stream; field names are lower-case on the wire (RFC 9113 section 8.2). */
-export class Http2Downstream implements Downstream {
+export class Http2Downstream implements Downstream, SlowPeer {
   readonly httpVersion = "2.0";
   readonly wantsChunkedTrailers = false;
   readonly method: string;
@@ -33,6 +35,8 @@ export class Http2Downstream implements Downstream {
   #trailers: readonly (readonly [string, string])[] = [];
   #sent = 0;
   #received = 0;
+  /** Set once bytes had to wait for the client. */
+  #backlog: Backlog | undefined;
 
   constructor(stream: ServerHttp2Stream, head: Http2Head, limits: DownstreamLimits) {
     this.#stream = stream;
@@ -91,7 +95,10 @@ export class Http2Downstream implements Downstream {
 
   write(chunk: Buffer): boolean {
     this.#sent += chunk.length;
-    return this.#stream.destroyed || this.#stream.write(chunk);
+    if (this.#stream.destroyed) return true;
+    const hasRoom = this.#stream.write(chunk);
+    if (!hasRoom) this.#countBacklog();
+    return hasRoom;
   }
 
   end(chunk?: Buffer, trailers: readonly (readonly [string, string])[] = []): void {
@@ -103,6 +110,7 @@ export class Http2Downstream implements Downstream {
       this.#sent += chunk.length;
       this.#stream.end(chunk);
     }
+    this.#countBacklog();
   }
 
   reply(reply: Reply): void {
@@ -133,7 +141,10 @@ export class Http2Downstream implements Downstream {
   }
 
   onDrain(listener: () => void): void {
-    this.#stream.on("drain", listener);
+    this.#stream.on("drain", () => {
+      this.#backlog?.note();
+      listener();
+    });
   }
 
   onClose(listener: (complete: boolean) => void): void {
@@ -155,7 +166,21 @@ export class Http2Downstream implements Downstream {
   }
 
   progress(): number {
-    return this.#received + this.#sent - this.#stream.writableLength;
+    return this.#received + this.takenBytes();
+  }
+
+  heldBytes(): number {
+    return this.#stream.destroyed ? 0 : this.#stream.writableLength;
+  }
+
+  takenBytes(): number {
+    return this.#sent - this.#stream.writableLength;
+  }
+
+  letGo(): void {
+    this.stalled ??= readerCrowded;
+    // close() would keep what waits until the client takes the reset.
+    this.#stream.destroy(new Error(readerCrowded.message));
   }
 
   onStall(): void {
@@ -166,6 +191,15 @@ export class Http2Downstream implements Downstream {
     }
     this.stalled ??= bodyStalled;
     this.reply(renderDenial(bodyStalled));
+  }
+
+  #countBacklog(): void {
+    if (this.#backlog === undefined) {
+      if (this.heldBytes() === 0) return;
+      this.#backlog = new Backlog(this.#limits.backlogs, this);
+      this.#stream.once("close", () => this.#backlog?.close());
+    }
+    this.#backlog.note();
   }
 
   #open(): boolean {

@@ -240,6 +240,8 @@ export class JudgedSink implements ResponseSink {
     if (trailers.length > 0 && downstream.wantsChunkedTrailers)
       half.headers.delete("content-length");
     else half.headers.set("Content-Length", String(body.length));
+    // From here on it counts as long as the client does not read it.
+    this.#release();
     downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
     downstream.end(body, trailers);
   }

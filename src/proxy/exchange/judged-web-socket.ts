@@ -13,6 +13,7 @@ import {
   WebSocketReader,
 } from "../../http/web-socket-reader.ts";
 import type { AbortSource } from "../../net/abort-source.ts";
+import { Backlog, type Backlogs, PairOfPeers } from "../../net/backlogs.ts";
 import type { IdleSweeper, IdleWatch } from "../../net/idle-sweeper.ts";
 import { canReset, type SpliceResult } from "../../net/splice.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -23,6 +24,8 @@ export interface JudgedOptions {
   readonly gate: Pick<MessageGate, "judge" | "limits">;
   readonly idleTimeoutMs: number;
   readonly sweeper: IdleSweeper;
+  /** Where the bytes count that wait for either side. */
+  readonly backlogs: Backlogs;
   /** Closes the connection. */
   readonly signal: AbortSource;
   /** What the client sent after its request. */
@@ -59,6 +62,7 @@ class JudgedWebSocket {
   readonly #options: JudgedOptions;
   readonly #resolve: (result: JudgedResult) => void;
   readonly #watch: IdleWatch;
+  readonly #backlog: Backlog;
   readonly #reader: WebSocketReader;
   readonly #boundary = new FrameBoundary();
   #bytesUp = 0;
@@ -85,6 +89,8 @@ class JudgedWebSocket {
     this.#resolve = resolve;
     this.#reader = new WebSocketReader(options.gate.limits);
     this.#watch = options.sweeper.watch(options.idleTimeoutMs, () => this.#cut({ reason: "idle" }));
+    const pair = new PairOfPeers(client, upstream, () => this.#cut({ reason: "crowded" }));
+    this.#backlog = new Backlog(options.backlogs, pair);
   }
 
   start(): void {
@@ -96,7 +102,10 @@ class JudgedWebSocket {
     if (this.#ending !== undefined) return;
     this.#client.on("data", (chunk: Buffer) => this.#fromClient(chunk));
     this.#upstream.on("data", (chunk: Buffer) => this.#fromUpstream(chunk));
-    this.#client.on("drain", () => this.#upstream.resume());
+    this.#client.on("drain", () => {
+      this.#backlog.note();
+      this.#upstream.resume();
+    });
     this.#upstream.on("drain", () => this.#listenOn());
     onEnd(this.#client, () => this.#onClientEnd());
     onEnd(this.#upstream, () => {
@@ -126,6 +135,7 @@ class JudgedWebSocket {
     if (this.#open > 0) return;
     this.#options.signal.removeEventListener("abort", this.#onAbort);
     this.#watch.stop();
+    this.#backlog.close();
     clearTimeout(this.#closing);
     // A message that is still being judged gives its memory back when it was.
     if (!this.#isJudging) this.#reader.release();
@@ -191,11 +201,14 @@ class JudgedWebSocket {
     const frame = clientFrame(opcodes[kind], data);
     this.#hasClosed = kind === "close";
     this.#bytesUp += frame.length;
-    if (!this.#upstream.write(frame)) this.#client.pause();
+    if (this.#upstream.write(frame)) return;
+    this.#client.pause();
+    this.#backlog.note();
   }
 
   #listenOn(): void {
     this.#watch.touch();
+    this.#backlog.note();
     if (!this.#isJudging && !this.#upstream.writableNeedDrain) this.#client.resume();
   }
 
@@ -207,6 +220,7 @@ class JudgedWebSocket {
     const hasRoom = this.#client.write(chunk.subarray(0, length));
     if (this.#farewell !== undefined) this.#sayFarewell();
     else if (!hasRoom) this.#upstream.pause();
+    if (this.#client.writableLength > 0) this.#backlog.note();
   }
 
   #refuse(denial: Denial, closeCode: number): void {
@@ -237,7 +251,7 @@ class JudgedWebSocket {
   }
 
   #cut(ending: Ending): void {
-    const isBroken = ending.reason === "error";
+    const isBroken = ending.reason === "error" || ending.reason === "crowded";
     this.#ending ??= ending;
     this.#watch.stop();
     this.#destroy(isBroken);

@@ -3,6 +3,7 @@ import type { ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { Backlogs } from "../../net/backlogs.ts";
 import type { IdleSweeper } from "../../net/idle-sweeper.ts";
 import { splice } from "../../net/splice.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -14,6 +15,7 @@ import { carryJudged, type JudgedResult } from "./judged-web-socket.ts";
 export interface UpgradeParts {
   readonly idleTimeoutMs: number;
   readonly idle: IdleSweeper;
+  readonly backlogs: Backlogs;
   readonly metrics: Metrics;
 }
 
@@ -77,7 +79,8 @@ async function carry(
 ): Promise<Denial | undefined> {
   parts.metrics.tunnels.opened();
   const openedAt = performance.now();
-  const options = { idleTimeoutMs: parts.idleTimeoutMs, sweeper: parts.idle, signal, head };
+  const { idleTimeoutMs, idle: sweeper, backlogs } = parts;
+  const options = { idleTimeoutMs, sweeper, backlogs, signal, head };
   const result: JudgedResult =
     gate === undefined
       ? await splice(client, upstream, options)

@@ -7,7 +7,7 @@ import { HeaderList, isToken, stripHopByHop } from "../../http/headers.ts";
 import { type Destination, originForm, parseHostHeader } from "../../net/destination.ts";
 import { type BridgedConnection, bridgedRoute } from "./bridged-connection.ts";
 import { Http2Downstream } from "../exchange/http2-downstream.ts";
-import { arrive, stallLimits, type SurfaceServices } from "../exchange/arrival.ts";
+import { arrive, downstreamLimits, type SurfaceServices } from "../exchange/arrival.ts";
 import type { HttpLimits } from "../exchange/http-server.ts";
 import { checkMethod } from "../exchange/request-head.ts";
 import { streamUpgrade } from "../exchange/upgrade.ts";
@@ -99,7 +99,8 @@ export class Http2Sessions {
     const lease = services.runtimes.acquire();
     const protocol = textOf(fields[":protocol"]);
     const method = protocol === undefined ? (textOf(fields[":method"]) ?? "") : "GET";
-    const downstream = new Http2Downstream(stream, { method, fields, raw }, stallLimits(lease));
+    const limits = downstreamLimits(services, lease);
+    const downstream = new Http2Downstream(stream, { method, fields, raw }, limits);
     const { refusal, tunnel, destination } = connection;
     if (refusal !== undefined) {
       lease.release();

@@ -1,6 +1,7 @@
 /** A CONNECT between its listener and the code that carries it. */
 import type { Socket } from "node:net";
 import type { HeaderList } from "../../http/headers.ts";
+import type { Backlogs } from "../../net/backlogs.ts";
 import type { IdleSweeper } from "../../net/idle-sweeper.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Reply } from "../../pipeline/decision.ts";
@@ -49,6 +50,7 @@ export interface TunnelServices {
   readonly recorder: FlowRecorder;
   readonly tunnels: TunnelRegistry;
   readonly idle: IdleSweeper;
+  readonly backlogs: Backlogs;
 }
 
 /** A tunnel that the chain permitted. */

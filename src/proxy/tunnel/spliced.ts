@@ -54,6 +54,7 @@ export async function spliceTunnel(
     const result = await splice(client, upstream, {
       idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
       sweeper: services.idle,
+      backlogs: services.backlogs,
       signal: cutting,
       reader,
       head,

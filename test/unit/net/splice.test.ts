@@ -4,6 +4,8 @@ import net from "node:net";
 import { buffer } from "node:stream/consumers";
 import { afterEach, describe, expect, test } from "vitest";
 import { adaptiveReader } from "../../../src/net/adaptive-reader.ts";
+import { BodyBudget } from "../../../src/http/body.ts";
+import { Backlogs } from "../../../src/net/backlogs.ts";
 import { IdleSweeper } from "../../../src/net/idle-sweeper.ts";
 import { splice, type SpliceOptions, type SpliceResult } from "../../../src/net/splice.ts";
 
@@ -38,6 +40,8 @@ interface Tunnel {
   readonly result: Promise<SpliceResult>;
 }
 
+const backlogs = new Backlogs(new BodyBudget(Number.MAX_SAFE_INTEGER), () => undefined);
+
 /** A client connected through a splice to an origin that does what `origin` says. */
 async function tunnel(
   origin: (socket: net.Socket) => void,
@@ -58,7 +62,7 @@ async function tunnel(
     upstream.on("error", () => {});
     upstream.once("connect", () => {
       const signal = options.signal ?? new AbortController().signal;
-      const given = { idleTimeoutMs: 0, sweeper, signal, ...options };
+      const given = { idleTimeoutMs: 0, sweeper, backlogs, signal, ...options };
       ended.resolve(splice(client, upstream, reader === undefined ? given : { ...given, reader }));
     });
   });
@@ -206,7 +210,7 @@ test("a server that speaks before the splice begins is heard", async () => {
   const proxyPort = await listen((client) => {
     const sweeper = new IdleSweeper();
     const { signal } = new AbortController();
-    void splice(client, upstream, { idleTimeoutMs: 0, sweeper, signal, reader });
+    void splice(client, upstream, { idleTimeoutMs: 0, sweeper, backlogs, signal, reader });
     started.resolve();
   });
   const client = net.connect({ port: proxyPort, host: "127.0.0.1" });
@@ -221,6 +225,6 @@ test("a client that is gone already ends the tunnel", async () => {
   client.destroy();
   const sweeper = new IdleSweeper();
   const { signal } = new AbortController();
-  const result = await splice(client, upstream, { idleTimeoutMs: 1000, sweeper, signal });
+  const result = await splice(client, upstream, { idleTimeoutMs: 1000, sweeper, backlogs, signal });
   expect([result.reason, upstream.destroyed]).toEqual(["closed", true]);
 });

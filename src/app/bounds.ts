@@ -1,0 +1,33 @@
+/** What strangers may cost the process in time and memory, and who makes room when there is none. */
+import type { Config } from "../config/presets.ts";
+import { sizeBytes } from "../config/size.ts";
+import { durationMs } from "../duration.ts";
+import { BodyBudget } from "../http/body.ts";
+import { Backlogs } from "../net/backlogs.ts";
+import { StallWatch } from "../proxy/exchange/stall-watch.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+/** The bounds of one process, whatever its generation. */
+export class ProcessBounds {
+  readonly stalls: StallWatch;
+  /** Bodies that plugins read. */
+  readonly budget: BodyBudget;
+  /** What slow readers leave lying, counted in the same budget. */
+  readonly backlogs: Backlogs;
+
+  constructor({ limits }: Config, metrics: Metrics, log: Logger) {
+    const shortest = Math.min(
+      durationMs(limits.body_timeout),
+      durationMs(limits.stream_idle_timeout),
+    );
+    this.stalls = new StallWatch(Math.max(20, Math.min(1_000, shortest / 4)));
+    this.budget = new BodyBudget(sizeBytes(limits.max_buffered));
+    this.backlogs = new Backlogs(this.budget, () => metrics.evictions.evicted("reader", log));
+  }
+
+  close(): void {
+    this.stalls.close();
+    this.backlogs.close();
+  }
+}

@@ -1,0 +1,42 @@
+/** Connections that are closed to make room for others: counted, and told about at most once a minute for each reason. */
+import type { Cell, MakeTally } from "./instruments.ts";
+import type { Logger } from "./log.ts";
+
+/** What was full, with the key that bounds it. */
+const keys = { reader: "limits.max_buffered" } as const;
+
+/** What there was no room for: bytes that slow readers leave. */
+export type Eviction = keyof typeof keys;
+
+const lineEveryMs = 60_000;
+
+/** Made by Metrics. */
+export class Evictions {
+  readonly #counts: ReadonlyMap<Eviction, Cell>;
+  readonly #toldAt = new Map<Eviction, number>();
+
+  constructor(tally: MakeTally) {
+    const counts = tally(
+      "evicted_total",
+      "Client connections that were closed to make room, the one idle for longest first, by what was full.",
+      "reason",
+    );
+    // A rate over a counter that appears with its first event misses that event.
+    const reasons = Object.keys(keys) as Eviction[];
+    this.#counts = new Map(reasons.map((reason) => [reason, counts.of(reason)]));
+  }
+
+  /** One more connection had to go. */
+  evicted(reason: Eviction, log: Logger): void {
+    const count = this.#counts.get(reason);
+    if (count === undefined) return;
+    count.value += 1;
+    const now = performance.now();
+    if (now - (this.#toldAt.get(reason) ?? Number.NEGATIVE_INFINITY) < lineEveryMs) return;
+    this.#toldAt.set(reason, now);
+    log.warn(
+      { full: keys[reason], closed: count.value },
+      "connections are closed to make room, the one idle for longest first",
+    );
+  }
+}
