@@ -37,6 +37,7 @@ import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
+import { connectionPlaces } from "./upstream-places.ts";
 
 /** What outlives generations. */
 export interface BuildServices {
@@ -194,8 +195,9 @@ function flowLimits({ limits }: Config): Runtime["limits"] {
 function originPools(
   { limits, tls_bridge: bridge }: Config,
   { upstream, trust }: Pick<Network, "upstream" | "trust">,
-  { onDial }: BuildServices,
+  services: BuildServices,
 ): OriginPools {
+  const { onDial } = services;
   return new OriginPools({
     upstream,
     trust,
@@ -204,6 +206,8 @@ function originPools(
     streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
     maxHeaderBytes: sizeBytes(limits.max_header_bytes),
     http2: bridge.upstream_http2,
+    places: connectionPlaces(limits, services),
+    maxConnections: limits.max_upstream_connections,
     ...(onDial === undefined ? {} : { onDial }),
   });
 }

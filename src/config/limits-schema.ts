@@ -57,6 +57,19 @@ export const limitsSchema = z.strictObject({
   max_requests_per_connection: count(0)
     .default(0)
     .describe("Requests after which a client connection is closed; 0 means no limit. Default 0."),
+  max_upstream_connections: count(1)
+    .default(2_048)
+    .describe(
+      "Connections to origins and parent proxies that the requests of one direction use at once; tunnels have max_tunnels. One more request waits connect_timeout for a place. Default 2048.",
+    ),
+  max_upstream_connections_per_destination: count(1)
+    .default(1_024)
+    .describe("The same of outbound requests to one destination. Default 1024."),
+  max_upstream_connections_per_caller: count(1)
+    .default(1_024)
+    .describe(
+      "The same of one caller's outbound requests: an agent's name, else an executable, else an address. Default 1024.",
+    ),
   max_tunnels: count(1)
     .default(10_000)
     .describe("Open tunnels (CONNECT and transparent). Default 10000."),

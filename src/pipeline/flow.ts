@@ -18,6 +18,11 @@ export interface Client {
   readonly process?: PeerProcess;
 }
 
+/** Who that is, as far as it is known: an agent's name, else an executable, else an address. */
+export function callerOf({ address, caller, process: peer }: Client): string {
+  return caller ?? (peer?.kind === "resolved" ? peer.executable : address);
+}
+
 /** One connection (stage `connect`) or one request (stage `request`), frozen when a listener made it. */
 export interface Flow {
   readonly id: string;

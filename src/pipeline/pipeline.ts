@@ -17,7 +17,7 @@ import {
   type ReplacedFrame,
   type ResponseVerdict,
 } from "./decision.ts";
-import type { Direction, Flow } from "./flow.ts";
+import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { answerNeedsOf, type AnswerNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome } from "./plugin.ts";
@@ -32,6 +32,7 @@ export class Permit {
   readonly #destination: Destination;
   readonly #direction: Direction;
   readonly #flowId: string;
+  readonly #caller: string;
   readonly #addressLimits: readonly AddressSet[];
 
   constructor(key: typeof issuing, flow: Flow, addressLimits: readonly AddressSet[] = []) {
@@ -39,6 +40,7 @@ export class Permit {
     this.#destination = flow.destination;
     this.#direction = flow.direction;
     this.#flowId = flow.id;
+    this.#caller = callerOf(flow.client);
     this.#addressLimits = addressLimits;
   }
 
@@ -53,6 +55,11 @@ export class Permit {
 
   get flowId(): string {
     return this.#flowId;
+  }
+
+  /** Whose share of the connections and look-ups this is. */
+  get caller(): string {
+    return this.#caller;
   }
 
   /** The ranges that the address dialled must be in, all of them; empty: whatever the address guard lets through. */

@@ -7,6 +7,7 @@ import { type Direction, FlowMetrics } from "./flow-metrics.ts";
 import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
 import type { CountedInvocation, GoStats } from "./go-stats.ts";
 import { Distribution, type MakeDistribution, type MakeTally, Tally } from "./instruments.ts";
+import { PlaceMetrics } from "./place-metrics.ts";
 import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
 import { TlsMetrics, type TlsStats } from "./tls-metrics.ts";
 import { TunnelMetrics } from "./tunnel-metrics.ts";
@@ -37,6 +38,7 @@ export class Metrics {
   readonly evictions: Evictions;
   readonly files: FileMetrics;
   readonly flows: FlowMetrics;
+  readonly places: PlaceMetrics;
   readonly tls: TlsMetrics;
   readonly tunnels: TunnelMetrics;
   readonly upstreamProxy: UpstreamProxyMetrics;
@@ -82,6 +84,7 @@ export class Metrics {
       "class",
     );
     this.#reloads = tally("reloads_total", "Reloads of the file, by result.", "result");
+    this.places = new PlaceMetrics(tally);
     this.upstreamProxy = new UpstreamProxyMetrics(registry);
     this.#reloadedAt = new Gauge({
       name: "authbridge_reload_last_success_timestamp_seconds",

@@ -8,7 +8,9 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { Dispatcher } from "./undici.ts";
 import { asError, ProxyError } from "../errors.ts";
+import type { Permit } from "../pipeline/pipeline.ts";
 import { type Http2SessionOptions, OriginSession } from "./http2-session.ts";
+import { overloaded } from "./origin-admission.ts";
 import { fieldsOf, isWhole, StreamControl, StreamRelay } from "./http2-stream.ts";
 import type { OutgoingRequest } from "./upstream.ts";
 
@@ -16,8 +18,8 @@ import type { OutgoingRequest } from "./upstream.ts";
 export interface Http2OriginOptions extends Http2SessionOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
-  /** Opens a verified connection on which h2 was negotiated. */
-  open(): Promise<Socket>;
+  /** Opens a verified connection on which h2 was negotiated, in the name of the request that waits longest. */
+  open(permit: Permit): Promise<Socket>;
 }
 
 /** Requests that may wait for a place on a session. */
@@ -25,6 +27,7 @@ const maxWaiting = 1_000;
 
 /** One request on its way to a stream. */
 interface Sending {
+  readonly permit: Permit;
   readonly request: OutgoingRequest;
   readonly handler: Dispatcher.DispatchHandler;
   readonly control: StreamControl;
@@ -50,11 +53,16 @@ export class Http2Origin {
     return this.#sessions.size;
   }
 
+  /** Those that carry nothing now. */
+  get idle(): number {
+    return [...this.#sessions].filter(({ isIdle }) => isIdle).length;
+  }
+
   /** Speaks undici's handler interface, so that an exchange does not know the difference. */
-  dispatch(request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
+  dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
     const control = new StreamControl();
     handler.onRequestStart?.(control, undefined);
-    this.#send({ request, handler, control });
+    this.#send({ permit, request, handler, control });
   }
 
   /** Lets running streams finish. */
@@ -78,8 +86,7 @@ export class Http2Origin {
     }
     if (this.#waiting.size >= maxWaiting) {
       const message = `${maxWaiting} requests wait for a stream to ${authority} already`;
-      const headers = { "Retry-After": "1" };
-      this.#fail(sending, new ProxyError("proxy.overloaded", message, { headers }));
+      this.#fail(sending, overloaded(message));
       return;
     }
     if (responseTimeoutMs > 0) {
@@ -112,7 +119,7 @@ export class Http2Origin {
   }
 
   #start(sending: Sending, lent: OriginSession): void {
-    const { request, handler, control, refusedBy } = sending;
+    const { permit, request, handler, control, refusedBy } = sending;
     const { body } = request;
     clearTimeout(sending.timer);
     this.#waiting.delete(sending);
@@ -120,7 +127,7 @@ export class Http2Origin {
     control.attach(stream);
     const resend = (): boolean => {
       if (refusedBy !== undefined || !lent.didNotProcess(stream) || !isWhole(body)) return false;
-      this.#send({ request, handler, control, refusedBy: lent });
+      this.#send({ permit, request, handler, control, refusedBy: lent });
       return true;
     };
     new StreamRelay(stream, control, handler, { ...this.#options, resend }).start(body);
@@ -128,10 +135,11 @@ export class Http2Origin {
 
   /** One handshake at a time: the streams that wait for it share its connection. */
   #openAnother(): void {
-    if (this.#isOpening || this.#waiting.size === 0) return;
+    const [first] = this.#waiting;
+    if (this.#isOpening || first === undefined) return;
     if ([...this.#sessions].some(({ isShut }) => isShut)) return;
     this.#isOpening = true;
-    this.#open().then(
+    this.#open(first.permit).then(
       () => {
         this.#isOpening = false;
         this.#serve();
@@ -154,9 +162,9 @@ export class Http2Origin {
     }
   }
 
-  async #open(): Promise<void> {
+  async #open(permit: Permit): Promise<void> {
     const { authority } = this.#options;
-    const socket = await this.#options.open();
+    const socket = await this.#options.open(permit);
     if (!(socket instanceof TLSSocket) || socket.alpnProtocol !== "h2") {
       socket.destroy();
       throw new ProxyError(

@@ -31,7 +31,7 @@ export class OriginSession {
     });
     session.on("remoteSettings", () => this.onRoom());
     session.setTimeout(idleTimeoutMs, () => {
-      if (this.#streams === 0) session.close();
+      if (this.isIdle) session.close();
     });
   }
 
@@ -72,6 +72,10 @@ export class OriginSession {
 
   get isOpen(): boolean {
     return !this.session.closed && !this.session.destroyed;
+  }
+
+  get isIdle(): boolean {
+    return this.#streams === 0;
   }
 
   get hasRoom(): boolean {

@@ -3,9 +3,12 @@ import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
+import type { Places } from "../net/places.ts";
+import type { Direction } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
+import { onceClosed, OriginAdmission } from "./origin-admission.ts";
 import { OriginProtocols } from "./origin-protocols.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import { ParentAnswer } from "./parent-answer.ts";
@@ -21,6 +24,10 @@ export interface OriginPoolsOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
   readonly maxHeaderBytes: number;
+  /** Places for the requests of each direction. */
+  readonly places: Readonly<Record<Direction, Places>>;
+  /** Connections, idle ones included, above which idle ones are closed. */
+  readonly maxConnections: number;
   /** HTTP/2 with https origins: where a request needs it, always, or never. It costs a third of the throughput. */
   readonly http2: "auto" | "on" | "off";
   /** Hears of every step of every dial. */
@@ -30,7 +37,11 @@ export interface OriginPoolsOptions {
 /** The connections to one destination. */
 interface Connections {
   readonly count: number;
-  dispatch(request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void;
+  /** Those of them that carry nothing now. */
+  readonly idle: number;
+  /** Whether idle ones have a place as well. */
+  readonly isPlaced: boolean;
+  dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void;
   /** Lets running requests finish. */
   retire(): void;
   destroy(): Promise<void>;
@@ -55,11 +66,14 @@ export class OriginPools {
   readonly #options: OriginPoolsOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new AbortController();
+  readonly #admission: OriginAdmission;
   readonly #protocols = new OriginProtocols();
   #uses = 0;
+  #sockets = 0;
 
   constructor(options: OriginPoolsOptions) {
     this.#options = options;
+    this.#admission = new OriginAdmission(options.places, () => this.#closeIdle(true));
   }
 
   /** Sends a request that a pipeline permitted; the handler hears the rest. */
@@ -68,17 +82,41 @@ export class OriginPools {
     const form =
       request.upgrade === undefined ? this.#options.upstream.absoluteForm(permit) : undefined;
     if (form === undefined) {
-      this.#entryFor(permit, request).connections.dispatch(request, handler);
+      if (this.#prefersHttp2(permit.destination, request)) {
+        // Many of its streams share a connection: that is what holds the place.
+        this.#entryFor(permit, true).connections.dispatch(permit, request, handler);
+        return;
+      }
+      this.#admission.request(permit, permit.destination.authority, handler, (placed) =>
+        this.#entryFor(permit, false).connections.dispatch(permit, request, placed),
+      );
       return;
     }
-    this.#parentEntryFor(permit, form).connections.dispatch(
-      {
-        ...request,
-        path: absoluteTarget(permit.destination, request.path),
-        headers: [...request.headers, ...form.fields()],
-      },
-      new ParentAnswer(form, handler),
+    this.#admission.request(permit, form.label, handler, (placed) =>
+      this.#parentEntryFor(permit, form).connections.dispatch(
+        permit,
+        {
+          ...request,
+          path: absoluteTarget(permit.destination, request.path),
+          headers: [...request.headers, ...form.fields()],
+        },
+        new ParentAnswer(form, placed),
+      ),
     );
+  }
+
+  /** Lets the destination go that has the most idle connections; its running requests finish. */
+  #closeIdle(isForPlace: boolean): void {
+    let most: [key: string, entry: Entry, idle: number] | undefined;
+    for (const [key, entry] of this.#entries) {
+      const { idle, isPlaced } = entry.connections;
+      if (isForPlace && !isPlaced) continue;
+      if (idle > (most?.[2] ?? 0)) most = [key, entry, idle];
+    }
+    if (most === undefined) return;
+    const [key, { connections }] = most;
+    this.#entries.delete(key);
+    connections.retire();
   }
 
   /** Open connections, for a gauge. */
@@ -96,9 +134,8 @@ export class OriginPools {
     await Promise.allSettled(closing);
   }
 
-  #entryFor(permit: Permit, request: OutgoingRequest): Entry {
+  #entryFor(permit: Permit, http2: boolean): Entry {
     const { destination } = permit;
-    const http2 = this.#prefersHttp2(destination, request);
     const { direction, addressLimits } = permit;
     // A connection that was dialled under other limits may end at an address that these do not allow.
     const limits = addressLimits.length === 0 ? "" : ` ${addressLimits.join(";")}`;
@@ -111,13 +148,14 @@ export class OriginPools {
       return known;
     }
     if (this.#entries.size >= maxOrigins) this.#evict();
-    const open = (): Promise<Socket> => this.#open(entry.permit, destination, http2);
     const entry: Entry = {
       permit,
       lastUsed: this.#uses,
       connections: http2
-        ? this.#http2Connections(destination, open)
-        : this.#http1Connections(`${destination.scheme}://${destination.authority}`, open),
+        ? this.#http2Connections(destination)
+        : this.#http1Connections(`${destination.scheme}://${destination.authority}`, () =>
+            this.#open(entry.permit, false),
+          ),
     };
     this.#entries.set(key, entry);
     return entry;
@@ -130,7 +168,7 @@ export class OriginPools {
     let entry = this.#entries.get(key);
     if (entry === undefined) {
       if (this.#entries.size >= maxOrigins) this.#evict();
-      const open = (): Promise<Socket> => form.connect(this.#closing.signal);
+      const open = (): Promise<Socket> => this.#counted(form.connect(this.#closing.signal));
       const connections = this.#http1Connections("http://upstream-proxy", open);
       entry = { permit, lastUsed: this.#uses, connections };
       this.#entries.set(key, entry);
@@ -157,7 +195,11 @@ export class OriginPools {
       get count() {
         return pool.stats.connected;
       },
-      dispatch: (request, handler) => {
+      get idle() {
+        return pool.stats.free;
+      },
+      isPlaced: false,
+      dispatch: (_permit, request, handler) => {
         const { method, path, headers, body, upgrade } = request;
         pool.dispatch(
           {
@@ -177,7 +219,7 @@ export class OriginPools {
     };
   }
 
-  #http2Connections(destination: Destination, open: () => Promise<Socket>): Connections {
+  #http2Connections(destination: Destination): Connections {
     const { connectTimeoutMs, responseTimeoutMs, streamIdleTimeoutMs } = this.#options;
     const origin = new Http2Origin({
       authority: destination.authority,
@@ -185,13 +227,17 @@ export class OriginPools {
       responseTimeoutMs,
       streamIdleTimeoutMs,
       idleTimeoutMs: keepAliveMaxTimeoutMs,
-      open,
+      open: (permit) => this.#admission.connection(permit, () => this.#open(permit, true)),
     });
     return {
       get count() {
         return origin.connections;
       },
-      dispatch: (request, handler) => origin.dispatch(request, handler),
+      get idle() {
+        return origin.idle;
+      },
+      isPlaced: true,
+      dispatch: (permit, request, handler) => origin.dispatch(permit, request, handler),
       retire: () => origin.retire(),
       destroy: () => {
         origin.destroy();
@@ -213,7 +259,8 @@ export class OriginPools {
     }
   }
 
-  async #open(permit: Permit, destination: Destination, http2: boolean): Promise<Socket> {
+  async #open(permit: Permit, http2: boolean): Promise<Socket> {
+    const { destination } = permit;
     if (destination.scheme !== "https") return this.#connect(permit);
     const isAuto = this.#options.http2 === "auto";
     if (http2) {
@@ -232,9 +279,22 @@ export class OriginPools {
   }
 
   #connect(permit: Permit): Promise<Socket> {
-    return this.#timed(permit, "connect", () =>
-      this.#options.upstream.connect(permit, { signal: this.#closing.signal }),
+    return this.#counted(
+      this.#timed(permit, "connect", () =>
+        this.#options.upstream.connect(permit, { signal: this.#closing.signal }),
+      ),
     );
+  }
+
+  /** Idle connections hold no place, so they make room for a new one where there are too many of them. */
+  async #counted(dial: Promise<Socket>): Promise<Socket> {
+    if (this.#sockets >= this.#options.maxConnections) this.#closeIdle(false);
+    const socket = await dial;
+    this.#sockets += 1;
+    onceClosed(socket, () => {
+      this.#sockets -= 1;
+    });
+    return socket;
   }
 
   async #secured(permit: Permit, protocol: "http/1.1" | "h2"): Promise<TLSSocket> {

@@ -6,6 +6,7 @@ import { Http2Origin } from "../../../src/upstream/http2-origin.ts";
 import type { Dispatcher } from "../../../src/upstream/undici.ts";
 import type { OutgoingRequest, StreamedBody } from "../../../src/upstream/upstream.ts";
 import { type ServerCertificate, TestAuthority } from "../../support/certs.ts";
+import { permitFor } from "../../support/permit.ts";
 import { block, flag, frame, frameType } from "../../support/http2-frames.ts";
 import {
   endsRequest,
@@ -15,6 +16,7 @@ import {
 } from "../../support/scripted-http2.ts";
 
 const bodyBytes = 777;
+const permit = permitFor("https://origin.test");
 const refusedStream = 7;
 
 let ca: TestAuthority;
@@ -93,6 +95,7 @@ function ask(
     let bytes = 0;
     let status = 0;
     client.dispatch(
+      permit,
       { method: body === null ? "GET" : "POST", path: "/", headers: [], body, needsHttp2: true },
       {
         onRequestStart: (control) => started?.(control),
@@ -336,7 +339,7 @@ describe("an origin's limit of concurrent streams", () => {
     );
     await expect(ask(client, null)).rejects.toMatchObject({
       code: "proxy.overloaded",
-      headers: { "Retry-After": "1" },
+      headers: { "Retry-After": "5" },
     });
     for (const control of controls) control.abort(new Error("enough"));
     expect((await Promise.allSettled(waiting)).every(({ status }) => status === "rejected")).toBe(
