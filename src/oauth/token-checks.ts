@@ -31,6 +31,8 @@ export interface JwtRules {
   readonly requiredScopes: readonly string[];
   /** Claim by claim, the values of which one must be there. */
   readonly requiredClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
+  /** A token that is bound to a key (`cnf`) is taken as a bearer token: no proof of the key is asked for. */
+  readonly acceptsBound?: boolean;
 }
 
 /** Why a token is not accepted; the words are in logs, events and labels of metrics, and do not change. */
@@ -47,6 +49,7 @@ export type TokenFaultCause =
   | "not_yet_valid"
   | "issued_in_future"
   | "not_access_token"
+  | "bound_to_key"
   | "claim_mismatch"
   | "insufficient_scope";
 
@@ -90,6 +93,12 @@ export function* claimFaults(
   yield* dateFaults(payload, rules, now);
   const kind = otherKindOf(payload);
   if (kind !== undefined) yield { cause: "not_access_token", expected: "an access token", ...kind };
+  const { cnf } = payload;
+  if (cnf !== undefined && rules.acceptsBound !== true) {
+    const expected = "none, as no proof of its key comes with a bearer token (bound_tokens)";
+    const kinds = typeof cnf === "object" && cnf !== null ? Object.keys(cnf).join(", ") : cnf;
+    yield { cause: "bound_to_key", claim: "cnf", expected, found: shown(kinds) };
+  }
   for (const [claim, accepted] of Object.entries(rules.requiredClaims)) {
     const value: unknown = Object.hasOwn(payload, claim) ? payload[claim] : undefined;
     const values: unknown[] = Array.isArray(value) ? value : [value];

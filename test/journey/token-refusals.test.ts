@@ -180,6 +180,13 @@ describe("a token that is refused", () => {
       () => "ID",
     ],
     [
+      "bound_to_key",
+      "cnf",
+      () => shaped({ claims: { cnf: { jkt: "k".repeat(43), "x5t#S256": "x" } } }),
+      () => /bound_tokens/,
+      () => "jkt, x5t#S256",
+    ],
+    [
       "claim_mismatch",
       "tenant",
       () => shaped({ claims: { tenant: "nobody-s business" } }),

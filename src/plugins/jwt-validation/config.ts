@@ -131,6 +131,12 @@ export const jwtValidationConfig = z
     token_type: words()
       .optional()
       .describe("The `typ` header that tokens must have, e.g. at+jwt (RFC 9068). Any when absent."),
+    bound_tokens: z
+      .enum(["refuse", "accept"])
+      .default("refuse")
+      .describe(
+        "Tokens that are bound to a key of the client (`cnf`: DPoP, mutual TLS). No proof of the key is checked here: refuse them as bearer tokens (RFC 9449 section 7.2, RFC 8705 section 3), or accept them where something in front of the proxy has checked it.",
+      ),
     required_scopes: z
       .array(words())
       .max(100)

@@ -290,6 +290,7 @@ export function verifierOf(
       ...(config.token_type === undefined ? {} : { tokenType: config.token_type }),
       requiredScopes: config.required_scopes,
       requiredClaims: Object.fromEntries(claims),
+      acceptsBound: config.bound_tokens === "accept",
     },
   });
 }

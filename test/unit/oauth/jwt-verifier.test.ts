@@ -138,6 +138,11 @@ describe("claims", () => {
     ["a required claim", { claims: { tenant: "a" } }, { requiredClaims: { tenant: ["a", "b"] } }],
     ["a required member", { claims: { groups: ["x"] } }, { requiredClaims: { groups: ["x"] } }],
     ["a required scope", {}, { requiredScopes: ["profile"] }],
+    [
+      "a token bound to a key, where the file accepts it",
+      { claims: { cnf: { jkt: "k" } } },
+      { acceptsBound: true },
+    ],
   ])("%s: accepted", async (_what, shape, rules) => {
     expect(await outcomeOf(shape, rules)).toBe("verified");
   });
