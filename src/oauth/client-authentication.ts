@@ -16,17 +16,20 @@ export type ClientAuthentication =
     }
   | {
       readonly method: "client_assertion";
-      readonly clientId: string;
-      readonly assertion: Secret;
+      /** Absent: the assertion alone says who the client is (RFC 7521 section 4.2). */
+      readonly clientId?: string;
+      /** The assertion, or what makes one that nobody has seen, for the endpoint at this address. */
+      readonly assertion: Secret | ((url: string) => Promise<Secret>);
       readonly assertionType: keyof typeof assertionTypes;
     };
 
-/** Adds the proof to the form or to the header fields of a request. */
-export function authenticateClient(
+/** Adds the proof to the form or to the header fields of a request to `url`; once for each request that is sent. */
+export async function authenticateClient(
   client: ClientAuthentication,
+  url: string,
   form: URLSearchParams,
   headers: Record<string, string>,
-): void {
+): Promise<void> {
   switch (client.method) {
     case "client_secret_post":
       form.set("client_id", client.clientId);
@@ -38,11 +41,14 @@ export function authenticateClient(
       headers["authorization"] = `Basic ${Buffer.from(pair, "latin1").toString("base64")}`;
       return;
     }
-    case "client_assertion":
-      form.set("client_id", client.clientId);
+    case "client_assertion": {
+      const { assertion, clientId } = client;
+      const proof = typeof assertion === "function" ? await assertion(url) : assertion;
+      if (clientId !== undefined) form.set("client_id", clientId);
       form.set("client_assertion_type", assertionTypes[client.assertionType]);
-      form.set("client_assertion", client.assertion.reveal());
+      form.set("client_assertion", proof.reveal());
       return;
+    }
   }
 }
 

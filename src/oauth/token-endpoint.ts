@@ -85,14 +85,14 @@ export class TokenEndpoint {
       accept: "application/json",
     };
     const form = formOf(grant);
-    authenticateClient(client, form, headers);
-    const body = form.toString();
     for (let attempt = 0; ; attempt += 1) {
+      // Anew for each attempt: the endpoint may have taken a signed assertion and failed afterwards.
+      await authenticateClient(client, url, form, headers);
       const sentAt = this.#clock.now();
       const outcome = await this.#attempt(url, {
         method: "POST",
         headers,
-        body,
+        body: form.toString(),
         maxBytes: maxAnswerBytes,
         timeoutMs: Math.max(1, endsAt - sentAt),
         ...(signal === undefined ? {} : { signal }),

@@ -1,12 +1,21 @@
 /** token-exchange on the way out: which token the destination sees, what the provider was asked, and what goes wrong. */
+import { generateKeyPairSync } from "node:crypto";
 import { writeFile } from "node:fs/promises";
+import { jwtVerify } from "jose";
 import { beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { get, openTunnel, type RawResponse } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { merge, outbound, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import {
+  merge,
+  outbound,
+  ProxyProcess,
+  runWith,
+  settings,
+  type Settings,
+} from "../support/proxy.ts";
 
 const own = owner();
 const exchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -545,6 +554,71 @@ describe("the client", () => {
     });
     expect(form()["client_assertion"]).toMatch(/^ey/);
     expect(form()).not.toHaveProperty("client_secret");
+  });
+
+  test("a client assertion is signed for each exchange with the key of a file", async () => {
+    const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const here = await own(
+      exchanging({
+        routes: { rules },
+        identity: {
+          type: "private-key-jwt",
+          client_id: "signing-client",
+          signing_key_file: "signing.pem",
+          signing_key_id: "kid-1",
+        },
+      }),
+    );
+    expect((await here.health("/readyz")).status).toBe(503);
+    const pem = privateKey.export({ format: "pem", type: "pkcs8" });
+    await writeFile(here.path("signing.pem"), pem);
+    await eventually(async () => (await here.health("/readyz")).status === 200, 10_000);
+    const seen = new Set<string | undefined>();
+    for (const name of ["signed-1", "signed-2"]) {
+      const { reached } = await call("target.test", await subject(name), here);
+      expect(reached).toBe(true);
+      expect(form()).toMatchObject({
+        client_id: "signing-client",
+        client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+      });
+      const { payload, protectedHeader } = await jwtVerify(
+        form()["client_assertion"] ?? "",
+        publicKey,
+        { audience: idp.tokenUrl, issuer: "signing-client", subject: "signing-client" },
+      );
+      expect(protectedHeader).toMatchObject({ alg: "ES256", kid: "kid-1" });
+      expect(payload.exp).toBe((payload.iat ?? 0) + 60);
+      seen.add(payload.jti);
+    }
+    expect(seen.size).toBe(2);
+    expect(here.stderr).not.toContain(form()["client_assertion"]);
+  });
+
+  test("a JWT-SVID alone says who the client is", async () => {
+    const here = await own(
+      exchanging({
+        routes: { rules },
+        identity: { type: "spiffe", jwt_audience: "idp", jwt_svid_file: "svid.jwt" },
+      }),
+    );
+    await writeFile(here.path("svid.jwt"), `${await idp.token({ claims: { aud: "idp" } })}\n`);
+    await eventually(async () => (await here.health("/readyz")).status === 200, 10_000);
+    await call("target.test", await subject("without-client-id"), here);
+    expect(form()["client_assertion"]).toMatch(/^ey/);
+    expect(form()).not.toHaveProperty("client_id");
+  });
+
+  test("check refuses a key file that holds no private key, at its key", async () => {
+    const { publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const text = publicKey.export({ format: "pem", type: "spki" }).toString();
+    const config = {
+      token_url: idp.tokenUrl,
+      identity: { type: "private-key-jwt", client_id: "c", signing_key_file: "key.pem" },
+    };
+    const file = merge(settings(), outbound({ name: "token-exchange", config }));
+    const { code, stderr } = await runWith("check", file, { files: { "key.pem": text } });
+    expect(code, stderr).toBe(2);
+    expect(stderr).toMatch(/config\.identity\.signing_key_file: .*no private key/);
   });
 
   test("E15: an actor token goes with the exchange", async () => {

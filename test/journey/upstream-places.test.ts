@@ -149,7 +149,9 @@ test("a connection that became something else keeps its place until it is closed
   const waiting = fetchFrom(proxy, "127.0.0.1", `${origin.url}/quick`).then(({ status }) =>
     order.push(String(status)),
   );
-  await eventually(async () => (await proxy.metric("authbridge_client_connections")) === before + 1);
+  await eventually(
+    async () => (await proxy.metric("authbridge_client_connections")) === before + 1,
+  );
   order.push("closed");
   socket.end();
   await waiting;

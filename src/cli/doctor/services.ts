@@ -4,6 +4,7 @@ import { messageOf } from "../../errors.ts";
 import { JwksSource } from "../../oauth/jwks.ts";
 import type { AnyPluginDefinition, PluginDefinition, PluginDeps } from "../../pipeline/plugin.ts";
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
+import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
@@ -129,12 +130,31 @@ function tokenChecks(dependent: Dependent, config: TokenExchangeConfig): Service
   const inline = config.routes.rules.flatMap(({ token_url: url }) => url ?? []);
   const urls = [...new Set([tokenUrlOf(config), ...inline])];
   const covered = new Set(urls.map((url) => new URL(url).origin));
+  // A secret in the file itself has nothing that could be missing.
+  const isInline = config.identity.type === "client-secret" && !!config.identity.client_secret;
   return [
+    ...(isInline ? [] : [credentialsCheck(dependent, config)]),
     ...urls.map((url) => tokenEndpointCheck(dependent, url)),
     ...dependent.origins
       .filter((origin) => !covered.has(origin))
       .map((origin) => originCheck(dependent, origin)),
   ];
+}
+
+/** Whether the files of the client's own identity are there and hold what they should; nothing of them is sent. */
+function credentialsCheck(
+  { instance, deps }: Dependent,
+  { identity }: TokenExchangeConfig,
+): ServiceCheck {
+  return {
+    name: "identity",
+    run: () => {
+      const ready = new ClientIdentity(identity, deps).ready();
+      if (ready === true)
+        return Promise.resolve(pass(`${instance}: the credentials of ${identity.type} are there`));
+      return Promise.resolve(fail(`${instance}: ${ready}`, "see to the files that identity names"));
+    },
+  };
 }
 
 /** A request without credentials: an endpoint that is one refuses it in the words of RFC 6749 section 5.2. */

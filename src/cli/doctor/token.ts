@@ -27,6 +27,8 @@ const remedies: Readonly<Record<TokenFaultCause, string>> = {
   not_yet_valid: "compare the clocks of this machine and of the issuer (clock_skew)",
   issued_in_future: "compare the clocks of this machine and of the issuer (clock_skew)",
   not_access_token: "send the access token of the issuer's answer",
+  bound_to_key:
+    "have the issuer leave out the binding (cnf), or set bound_tokens to accept it without proof",
   claim_mismatch: "have the issuer add the claim, or change required_claims",
   insufficient_scope: "ask the issuer for the scope, or change required_scopes",
 };

@@ -92,8 +92,9 @@ class TokenExchange implements Plugin {
     }
     this.#endpoint = new TokenEndpoint({ call: deps.fetch, clock: deps.clock });
     // What the key leaves out (scopes, audience, the subject) is part of every entry's own key.
-    const { client_id: id, client_id_file: file } = config.identity;
-    const place = hash("sha256", tokenCacheKey([this.#tokenUrl, id, file]), "base64url");
+    const { client_id: id, client_id_file: file, jwt_svid_file: svid } = config.identity;
+    const parts = [this.#tokenUrl, id, file, svid, config.identity.signing_key_file];
+    const place = hash("sha256", tokenCacheKey(parts), "base64url");
     this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
     this.#placeholders = config.resolve_placeholders ? sharedPlaceholders(deps) : undefined;
   }
@@ -249,7 +250,7 @@ class TokenExchange implements Plugin {
     }
     const subject =
       grant.type === "token-exchange" ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
-    const proof = this.#identity.proof();
+    const proof = this.#identity.credential();
     const obtained = await this.#cache.obtain(
       {
         key: errand.key,

@@ -64,6 +64,17 @@ test("an empty key set and a page that is no endpoint fail with what to set", as
   expect(lines[1]).toMatch(/^FAIL {2}token .*answered 404.*token_url/);
 });
 
+test("credentials of files are looked for", async () => {
+  idp = await StubIdp.start();
+  const { lines } = await examine(idp, (text) =>
+    text.replace(
+      /identity: .*/,
+      'identity: { type: private-key-jwt, client_id: me, signing_key_file: "/not-there/key.pem" }',
+    ),
+  );
+  expect(lines[1]).toMatch(/^FAIL {2}identity .*key\.pem: the file does not exist.*identity names/);
+});
+
 test("a provider that is not there fails both, within their limits", async () => {
   const gone = await StubIdp.start();
   const { origin } = gone;

@@ -1,12 +1,15 @@
 import { Cancellation } from "../../../../src/pipeline/cancellation.ts";
+import { createHash, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { decodeJwt, decodeProtectedHeader, jwtVerify } from "jose";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
 import { jwtValidation } from "../../../../src/plugins/jwt-validation/plugin.ts";
 import { tokenExchange } from "../../../../src/plugins/token-exchange/plugin.ts";
 import { tokenExchangeConfig, tokenUrlOf } from "../../../../src/plugins/token-exchange/config.ts";
+import { TestAuthority } from "../../../support/certs.ts";
 import { type IdpReply, StubIdp } from "../../../support/idp.ts";
 import { bearerOf, message, PluginBench, problemsOf } from "../../../support/plugin-bench.ts";
 
@@ -548,6 +551,155 @@ describe("the client's credentials", () => {
     expect(subject.ready?.()).toMatch(/expired/);
   });
 
+  test("E16 of a JWT-SVID alone are sent without a client_id, and kept apart", async () => {
+    const spiffe = (name: string): Readonly<Record<string, unknown>> => {
+      const file = join(folder, name);
+      writeFileSync(file, subjectToken({ aud: ["idp"], sub: name }));
+      return { type: "spiffe", jwt_audience: "idp", jwt_svid_file: file };
+    };
+    for (const name of ["one", "two"]) {
+      const subject = plugin({ identity: spiffe(name) });
+      expect(subject.ready?.()).toBe(true);
+      await judge(subject, outbound());
+    }
+    expect(idp.tokenCalls).toHaveLength(2);
+    const [first] = idp.tokenCalls;
+    expect(first?.form.get("client_assertion")).toBe(subjectToken({ aud: ["idp"], sub: "one" }));
+    expect(first?.form.has("client_id")).toBe(false);
+    const silent = { ...spiffe("three"), client_id: "c", send_client_id: false };
+    await judge(plugin({ identity: silent }), outbound());
+    expect(idp.tokenCalls[2]?.form.has("client_id")).toBe(false);
+  });
+
+  describe("of a key", () => {
+    const own = (): string => join(folder, "key.pem");
+    const signing = (
+      more: Readonly<Record<string, unknown>> = {},
+    ): Readonly<Record<string, unknown>> => ({
+      identity: {
+        type: "private-key-jwt",
+        client_id: "my-client",
+        signing_key_file: own(),
+        ...more,
+      },
+    });
+    const pem = (key: KeyObject, type: "pkcs8" | "pkcs1" | "sec1" = "pkcs8"): string =>
+      key.export({ format: "pem", type }).toString();
+    const ec = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
+    const edwards = generateKeyPairSync("ed25519");
+
+    test.each([
+      ["PKCS#8, P-256", pem(ec.privateKey), ec.publicKey, "ES256"],
+      ["SEC1, P-256", pem(ec.privateKey, "sec1"), ec.publicKey, "ES256"],
+      ["PKCS#1, RSA", pem(rsa.privateKey, "pkcs1"), rsa.publicKey, "RS256"],
+      [
+        "a JWK",
+        JSON.stringify(edwards.privateKey.export({ format: "jwk" })),
+        edwards.publicKey,
+        "EdDSA",
+      ],
+    ] as const)("%s: an assertion is signed for each call", async (_what, text, key, alg) => {
+      writeFileSync(own(), text);
+      const subject = plugin(signing());
+      expect(subject.ready?.()).toBe(true);
+      for (const token of ["one", "two"]) await judge(subject, outbound(token));
+      const ids = [];
+      for (const { form } of idp.tokenCalls) {
+        expect(form.get("client_id")).toBe("my-client");
+        expect(form.has("client_secret")).toBe(false);
+        expect(form.get("client_assertion_type")).toMatch(/:client-assertion-type:jwt-bearer$/);
+        const { payload, protectedHeader } = await jwtVerify(
+          form.get("client_assertion") ?? "",
+          key,
+          { currentDate: new Date(bench.clock.now()) },
+        );
+        expect(protectedHeader).toEqual({ alg, typ: "JWT" });
+        const now = Math.floor(bench.clock.now() / 1000);
+        const { jti, ...claims } = payload;
+        expect(claims).toEqual({
+          iss: "my-client",
+          sub: "my-client",
+          aud: idp.tokenUrl,
+          iat: now,
+          exp: now + 60,
+        });
+        ids.push(jti);
+      }
+      expect(new Set(ids).size).toBe(2);
+    });
+
+    test("is named by its id or by its certificate, for an audience of the file", async () => {
+      const chain = await TestAuthority.create();
+      const certificate = join(folder, "cert.pem");
+      writeFileSync(own(), chain.keyPem);
+      writeFileSync(certificate, chain.certificatePem);
+      const more = {
+        signing_key_id: "my-kid",
+        signing_algorithm: "ES256",
+        signing_certificate_file: certificate,
+        jwt_audience: "https://idp.example/realms/agents",
+        send_client_id: false,
+      };
+      await judge(plugin(signing(more)), outbound());
+      const form = idp.tokenCalls[0]?.form;
+      expect(form?.has("client_id")).toBe(false);
+      const assertion = form?.get("client_assertion") ?? "";
+      const { raw } = new X509Certificate(chain.certificatePem);
+      expect(decodeProtectedHeader(assertion)).toEqual({
+        alg: "ES256",
+        typ: "JWT",
+        kid: "my-kid",
+        "x5t#S256": createHash("sha256").update(raw).digest("base64url"),
+      });
+      expect(decodeJwt(assertion).aud).toBe("https://idp.example/realms/agents");
+    });
+
+    test("that is not there yet is awaited, and read again when it changes", async () => {
+      const subject = plugin(signing());
+      expect(subject.ready?.()).toMatch(/credentials pending .*the file does not exist/);
+      writeFileSync(own(), pem(ec.privateKey));
+      bench.clock.advance(1_000);
+      expect(subject.ready?.()).toBe(true);
+      writeFileSync(own(), pem(rsa.privateKey));
+      bench.clock.advance(1_000);
+      await judge(subject, outbound());
+      const header = decodeProtectedHeader(idp.tokenCalls[0]?.form.get("client_assertion") ?? "");
+      expect(header.alg).toBe("RS256");
+    });
+
+    test.each([
+      [
+        "a public key",
+        ec.publicKey.export({ format: "pem", type: "spki" }).toString(),
+        {},
+        /no private key/,
+      ],
+      ["an encrypted key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n", {}, /encrypted/],
+      [
+        "an algorithm of another key",
+        pem(ec.privateKey),
+        { signing_algorithm: "RS256" },
+        /cannot sign with RS256/,
+      ],
+      ["nothing", " ", {}, /empty/],
+    ] as const)("that is %s is refused at the start, unquoted", (_what, text, more, words) => {
+      writeFileSync(own(), text);
+      expect(() => plugin(signing(more))).toThrow(words);
+      expect(() => plugin(signing(more))).not.toThrow(/BEGIN/);
+    });
+
+    test("is signed anew when the endpoint failed", async () => {
+      writeFileSync(own(), pem(ec.privateKey));
+      idp.tokenReplies.push({ status: 500, body: "" });
+      expect(await judge(plugin(signing()), outbound())).toHaveProperty("reason", "token_replaced");
+      const ids = idp.tokenCalls.map(
+        ({ form }) => decodeJwt(form.get("client_assertion") ?? "").jti,
+      );
+      expect(new Set(ids).size).toBe(2);
+    });
+  });
+
   test("may go into a Basic field", async () => {
     await judge(
       plugin({ identity: { ...identity, client_auth_method: "client_secret_basic" } }),
@@ -623,6 +775,16 @@ describe("the configuration", () => {
       "E26 spiffe without a file",
       { ...base, identity: { type: "spiffe", jwt_audience: "a" } },
       "Workload API is not available in this version",
+    ],
+    [
+      "a signed assertion without a key",
+      { ...base, identity: { type: "private-key-jwt", client_id: "c" } },
+      "signing_key_file",
+    ],
+    [
+      "a secret without an id in the form",
+      { ...base, identity: { ...identity, send_client_id: false } },
+      "send_client_id",
     ],
     [
       "E21 an unknown assertion type",
