@@ -1,9 +1,11 @@
 /** OpenTelemetry of the process, from the `telemetry` block; its packages are loaded only where the file asks for it. */
+import { randomUUID } from "node:crypto";
 import { durationMs } from "../duration.ts";
 import type { Config } from "../config/presets.ts";
 import { ProxyError } from "../errors.ts";
 import type { OperatorFetch } from "../pipeline/plugin.ts";
 import type { Tracing } from "../telemetry/flow-trace.ts";
+import { HttpDurations } from "../telemetry/http-durations.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
@@ -16,6 +18,8 @@ export interface OtlpGate {
 /** What the process holds. */
 export interface OtlpParts extends OtlpGate {
   readonly tracing: Tracing | undefined;
+  /** What is counted for the collector only. */
+  readonly durations: HttpDurations | undefined;
   close(deadlineMs: number): Promise<void>;
 }
 
@@ -34,6 +38,7 @@ export async function makeOtlpParts(
   const { otlp } = config.telemetry;
   if (otlp === undefined) return undefined;
   const { Otlp } = await import("../telemetry/otlp.ts");
+  const durations = otlp.metrics ? new HttpDurations() : undefined;
   const base = otlp.endpoint.replace(/\/+$/, "");
   const timeoutMs = durationMs(otlp.timeout);
   let fetch: OperatorFetch | undefined;
@@ -43,12 +48,13 @@ export async function makeOtlpParts(
     resource: {
       "service.name": otlp.service_name,
       "service.version": version,
+      "service.instance.id": randomUUID(),
       ...otlp.resource_attributes,
     },
     sampleRatio: otlp.sample_ratio,
     isTracing: otlp.traces,
     metricsIntervalMs: otlp.metrics ? durationMs(otlp.metrics_interval) : undefined,
-    metrics: () => metrics.values(),
+    metrics: async () => [...(await metrics.values()), ...((await durations?.values()) ?? [])],
     send: async (signal, body) => {
       if (fetch === undefined) throw new ProxyError("upstream.unreachable", "not started yet");
       const { status } = await fetch(`${base}/v1/${signal}`, {
@@ -78,6 +84,7 @@ export async function makeOtlpParts(
       fetch = next;
     },
     tracing: made.tracing,
+    durations,
     close: (deadlineMs) => made.close(deadlineMs),
   };
 }

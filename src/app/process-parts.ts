@@ -50,6 +50,7 @@ export async function makeProcessParts(
     metrics,
     sessions: sessions?.recorder,
     tracing: otlp?.tracing,
+    durations: otlp?.durations,
   });
   let recheck: () => void = () => undefined;
   const services: ProcessParts["services"] = {

@@ -110,6 +110,14 @@ export interface TunnelTerms {
   keepTls: boolean;
 }
 
+/** The request that went on to the next hop. */
+export interface Onward {
+  /** As performance.now() gave it. */
+  readonly sentAt: number;
+  /** What the next hop answered. */
+  readonly status?: number;
+}
+
 /** What a context is made of; see the fields of {@link RequestContext}. */
 export interface RequestFacts {
   readonly flow: Flow;
@@ -121,6 +129,7 @@ export interface RequestFacts {
   readonly hasBody: boolean;
   readonly cancellation: Cancellation;
   readonly upgrade?: string | undefined;
+  readonly httpVersion?: string | undefined;
 }
 
 /** Everything a plugin may know and change about one message. */
@@ -149,6 +158,10 @@ export class RequestContext {
   response: ResponseHalf | undefined;
   /** Set where the process sends traces. */
   trace: FlowTrace | undefined;
+  /** Set when the message leaves for the next hop. */
+  onward: Onward | undefined;
+  /** What the client speaks: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
+  readonly httpVersion: string | undefined;
   /** Filled in at the connect stage. */
   readonly tunnelTerms: TunnelTerms = { mustInspect: undefined, keepTls: false };
   #identity: Identity | undefined;
@@ -168,6 +181,7 @@ export class RequestContext {
     this.hasBody = facts.hasBody;
     this.cancellation = facts.cancellation;
     this.upgrade = facts.upgrade;
+    this.httpVersion = facts.httpVersion;
     this.#muted = muted;
   }
 
@@ -264,6 +278,7 @@ export class RequestContext {
         hasBody: this.hasBody,
         cancellation: this.cancellation,
         upgrade: this.upgrade,
+        httpVersion: this.httpVersion,
       },
       true,
     );

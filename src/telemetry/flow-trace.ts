@@ -20,8 +20,10 @@ export interface TraceStart {
 /** How a message ended. */
 export interface TraceEnd {
   readonly facts: SpanFacts;
-  /** Code of the refusal or fault. */
+  /** What failed, where something did: the span has the status error. */
   readonly error?: string;
+  /** The same of the request that went on. */
+  readonly onward: { readonly facts: SpanFacts; readonly error?: string };
 }
 
 /** The trace of one message, while it is under way. */
@@ -29,7 +31,7 @@ export interface FlowTrace {
   /** The field that the next hop gets: its spans become children of ours. */
   readonly traceparent: string;
   /** The message leaves for the next hop. */
-  sent(): void;
+  sent(facts: SpanFacts): void;
   /**
    * A part that is over now.
    *

@@ -11,12 +11,17 @@ export interface InstrumentFacts {
   readonly name: string;
   readonly help: string;
   readonly labels?: readonly string[];
+  /** Most children; what is more shares one. Without it labels come from closed sets. */
+  readonly maxSeries?: number;
 }
 
-type Labels = Record<string, string>;
+/** The value of a label; in /metrics it is text. */
+export type Attribute = string | number | boolean;
+
+type Labels = Record<string, Attribute>;
 
 interface Branch<T> {
-  readonly children: Map<string, Branch<T>>;
+  readonly children: Map<Attribute, Branch<T>>;
   leaf: T | undefined;
 }
 
@@ -25,20 +30,24 @@ class Family<T> {
   readonly children: T[] = [];
   readonly #root: Branch<T> = { children: new Map(), leaf: undefined };
   readonly #names: readonly string[];
+  readonly #maxSeries: number;
   readonly #make: (labels: Labels) => T;
+  #overflow: T | undefined;
 
-  constructor(names: readonly string[], make: (labels: Labels) => T) {
-    this.#names = names;
+  constructor({ labels = [], maxSeries }: InstrumentFacts, make: (labels: Labels) => T) {
+    this.#names = labels;
+    this.#maxSeries = maxSeries ?? Number.POSITIVE_INFINITY;
     this.#make = make;
-    if (names.length === 0) this.find([]);
+    if (labels.length === 0) this.find([]);
   }
 
   /** One Map look-up per label: no string is built. */
-  find(values: readonly string[]): T {
+  find(values: readonly Attribute[]): T {
     let branch = this.#root;
     for (const value of values) {
       let next = branch.children.get(value);
       if (next === undefined) {
+        if (this.children.length >= this.#maxSeries - 1) return this.#shared();
         next = { children: new Map(), leaf: undefined };
         branch.children.set(value, next);
       }
@@ -51,6 +60,15 @@ class Family<T> {
       this.children.push(branch.leaf);
     }
     return branch.leaf;
+  }
+
+  /** The child of what has no place of its own, under the name that OpenTelemetry gives it. */
+  #shared(): T {
+    if (this.#overflow === undefined) {
+      this.#overflow = this.#make({ "otel.metric.overflow": true });
+      this.children.push(this.#overflow);
+    }
+    return this.#overflow;
   }
 }
 
@@ -76,7 +94,7 @@ export class Tally {
   readonly #family: Family<Cell>;
 
   constructor(registry: Registry, facts: InstrumentFacts) {
-    const family = new Family<Cell>(facts.labels ?? [], (labels) => ({ labels, value: 0 }));
+    const family = new Family<Cell>(facts, (labels) => ({ labels, value: 0 }));
     this.#family = family;
     const counter: Counter = new Counter({
       name: facts.name,
@@ -85,7 +103,8 @@ export class Tally {
       registers: [registry],
       collect(): void {
         counter.reset();
-        for (const cell of family.children) counter.inc(cell.labels, cell.value);
+        for (const cell of family.children)
+          counter.inc(cell.labels as Record<string, string>, cell.value);
       },
     });
   }
@@ -121,7 +140,7 @@ export class Buckets {
 
 interface Sample {
   readonly metricName: string;
-  readonly labels: Record<string, string | number>;
+  readonly labels: Labels;
   readonly value: number;
 }
 
@@ -138,13 +157,13 @@ export class Distribution {
     this.name = facts.name;
     this.help = facts.help;
     this.#bounds = facts.bounds;
-    this.#family = new Family(facts.labels ?? [], (labels) => new Buckets(labels, facts.bounds));
+    this.#family = new Family(facts, (labels) => new Buckets(labels, facts.bounds));
     // A registry asks its metrics for name, help, type and values through get(), and for nothing else.
     registry.registerMetric(this as unknown as Histogram);
   }
 
   /** The child for these label values, in the order of the declared labels. */
-  of(...values: readonly string[]): Buckets {
+  of(...values: readonly Attribute[]): Buckets {
     return this.#family.find(values);
   }
 

@@ -63,9 +63,10 @@ function metricOf(metric: PromMetric, frame: ReportFrame): MetricData | undefine
   }
 }
 
+/** None where the name says no unit: exporters for Prometheus append `_ratio` to a gauge whose unit is 1. */
 function unitOf(name: string): string {
-  if (name.endsWith("_seconds")) return "s";
-  return name.includes("_bytes") ? "By" : "1";
+  if (/_seconds(?:_total)?$|\.duration$/.test(name)) return "s";
+  return /_bytes(?:_total)?$/.test(name) ? "By" : "";
 }
 
 function pointOf<T>(
@@ -76,7 +77,8 @@ function pointOf<T>(
   return {
     startTime: hrTime(startedAt),
     endTime: hrTime(now),
-    attributes: { ...labels },
+    // In Prometheus an empty label is none; here it would be an attribute.
+    attributes: Object.fromEntries(Object.entries(labels).filter(([, text]) => text !== "")),
     value,
   };
 }

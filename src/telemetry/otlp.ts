@@ -4,7 +4,7 @@ import {
   ProtobufMetricsSerializer,
   ProtobufTraceSerializer,
 } from "@opentelemetry/otlp-transformer";
-import { type Resource, resourceFromAttributes } from "@opentelemetry/resources";
+import { defaultResource, type Resource, resourceFromAttributes } from "@opentelemetry/resources";
 import {
   BatchSpanProcessor,
   ParentBasedSampler,
@@ -61,7 +61,8 @@ export class Otlp implements Tracing {
 
   constructor(options: OtlpOptions) {
     this.#options = options;
-    this.#resource = resourceFromAttributes({ ...options.resource });
+    // The default names the SDK.
+    this.#resource = defaultResource().merge(resourceFromAttributes({ ...options.resource }));
     const exporter: SpanExporter = {
       export: (spans, done) => {
         void this.#exportSpans(spans).then((code) => done({ code }));
@@ -164,14 +165,15 @@ export class Otlp implements Tracing {
 }
 
 type Tracer = ReturnType<TracerProvider["getTracer"]>;
+type Span = ReturnType<Tracer["startSpan"]>;
 
 /** A server span for the message and a client span for what we send on, whose id the next hop gets. */
 class SpanTrace implements FlowTrace {
   readonly context: Context;
   readonly traceparent: string;
   readonly #tracer: Tracer;
-  readonly #span: ReturnType<Tracer["startSpan"]>;
-  readonly #onward: ReturnType<Tracer["startSpan"]>;
+  readonly #span: Span;
+  readonly #onward: Span;
   readonly #onEnd: () => void;
   #isSent = false;
 
@@ -181,17 +183,14 @@ class SpanTrace implements FlowTrace {
     const { name, startedAt: startTime, facts: attributes } = start;
     this.#span = tracer.startSpan(name, { kind: SpanKind.SERVER, startTime, attributes }, parent);
     this.context = trace.setSpan(ROOT_CONTEXT, this.#span);
-    this.#onward = tracer.startSpan(
-      "upstream",
-      { kind: SpanKind.CLIENT, attributes },
-      this.context,
-    );
+    this.#onward = tracer.startSpan("upstream", { kind: SpanKind.CLIENT }, this.context);
     const { traceId, spanId, traceFlags } = this.#onward.spanContext();
     this.traceparent = formatTraceparent({ traceId, spanId, isSampled: (traceFlags & 1) === 1 });
   }
 
-  sent(): void {
+  sent(facts: SpanFacts): void {
     this.#isSent = true;
+    this.#onward.setAttributes({ ...facts });
   }
 
   part(name: string, startedAt: number, facts: SpanFacts = {}, error?: string): void {
@@ -203,15 +202,16 @@ class SpanTrace implements FlowTrace {
     span.end();
   }
 
-  end({ facts, error }: TraceEnd): void {
+  end({ facts, error, onward }: TraceEnd): void {
     this.#onEnd();
-    this.#span.setAttributes({ ...facts });
-    if (error !== undefined) {
-      this.#span.setAttribute("error.type", error);
-      this.#span.setStatus({ code: SpanStatusCode.ERROR, message: error });
-    }
     // A span that is not ended is not sent: a refused message never went on.
-    if (this.#isSent) this.#onward.end();
-    this.#span.end();
+    if (this.#isSent) endSpan(this.#onward, onward.facts, onward.error);
+    endSpan(this.#span, facts, error);
   }
+}
+
+function endSpan(span: Span, facts: SpanFacts, error: string | undefined): void {
+  span.setAttributes({ ...facts });
+  if (error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, message: error });
+  span.end();
 }

@@ -8,11 +8,12 @@ import { owner } from "../support/owner.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
-const isThere = spawnSync("promtool", ["--version"]).status === 0;
+const program = process.env["AUTHBRIDGE_PROMTOOL"] ?? "promtool";
+const isThere = spawnSync(program, ["--version"]).status === 0;
 const rules = new URL("../../deploy/prometheus/", import.meta.url);
 
 function promtool(args: readonly string[], input?: string): { status: unknown; said: string } {
-  const { status, stdout, stderr } = spawnSync("promtool", args, { input, encoding: "utf8" });
+  const { status, stdout, stderr } = spawnSync(program, args, { input, encoding: "utf8" });
   return { status, said: stdout + stderr };
 }
 

@@ -16,6 +16,14 @@ export interface CollectedSpan {
   readonly status: number;
 }
 
+/** One metric of a report. */
+export interface CollectedMetric {
+  readonly unit: string;
+  readonly kind: "gauge" | "sum" | "histogram";
+  /** Attributes of its data points. */
+  readonly points: readonly CollectedSpan["attributes"][];
+}
+
 /** One field of a message: its number, and a number or bytes. */
 type Field = readonly [number: number, value: bigint | Buffer];
 
@@ -101,10 +109,29 @@ function spanOf(bytes: Buffer): CollectedSpan {
   };
 }
 
+/** Field numbers of opentelemetry.proto.metrics.v1: of the kind in a Metric, of the attributes in its points. */
+const metricKinds = [
+  ["gauge", 5, 7],
+  ["sum", 7, 7],
+  ["histogram", 9, 9],
+] as const;
+
+function metricOf(bytes: Buffer): readonly [name: string, metric: CollectedMetric] {
+  const fields = fieldsOf(bytes);
+  const found = metricKinds.find(([, number]) => all(fields, number).length > 0);
+  if (found === undefined) throw new Error(`a metric of no known kind: ${text(fields, 1)}`);
+  const [kind, number, attributes] = found;
+  const points = all(fieldsOf(all(fields, number)[0] ?? Buffer.alloc(0)), 1).map((point) =>
+    attributesOf(fieldsOf(point), attributes),
+  );
+  return [text(fields, 1), { unit: text(fields, 3), kind, points }];
+}
+
 /** A running collector. */
 export class OtlpCollector {
   readonly spans: CollectedSpan[] = [];
-  readonly metrics = new Set<string>();
+  /** By name, as of the last report. */
+  readonly metrics = new Map<string, CollectedMetric>();
   readonly resources: CollectedSpan["attributes"][] = [];
   readonly authorizations = new Set<string>();
   /** The status of every answer. */
@@ -149,7 +176,7 @@ export class OtlpCollector {
       for (const scope of all(fields, 2)) {
         const items = all(fieldsOf(scope), 2);
         if (path === "/v1/traces") this.spans.push(...items.map(spanOf));
-        else for (const item of items) this.metrics.add(text(fieldsOf(item), 1));
+        else for (const item of items) this.metrics.set(...metricOf(item));
       }
     }
   }

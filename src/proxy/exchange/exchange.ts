@@ -83,6 +83,7 @@ class Exchange {
       hasBody: downstream.hasBody,
       cancellation: this.#cancellation,
       upgrade: request.upgrade?.protocol,
+      httpVersion: downstream.httpVersion,
     });
     this.#tunnel =
       request.upgrade === undefined
@@ -210,8 +211,7 @@ class Exchange {
     }
     const maxMessageBytes = runtime.limits.maxBodyBytes;
     if (!this.#skipped) this.#tunnel?.permitted({ maxMessageBytes, ...this.#services });
-    this.#context.trace?.sent();
-    const sentAt = performance.now();
+    this.#services.recorder.sent(this.#context, this.#request.basePath);
     this.#upstream = new UpstreamRequest({
       origins: runtime.origins,
       permit,
@@ -221,7 +221,7 @@ class Exchange {
       makeSink: (control) => this.#makeSink(control),
       onStatus: (status) => {
         this.#status = status;
-        this.#answeredAt = this.#services.recorder.phase(this.#context, "first_byte", sentAt);
+        this.#answeredAt = this.#services.recorder.answered(this.#context, status);
       },
       onSwitched: (headers, socket) => this.#switch(headers, socket),
       onFault: (error) => {

@@ -8,11 +8,12 @@ import type { EventError, EventFacts } from "../../session/event.ts";
 import type { SessionRecorder } from "../../session/recorder.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { Tracing } from "../../telemetry/flow-trace.ts";
+import type { HttpDurations } from "../../telemetry/http-durations.ts";
 import type { FlowOutcome, FlowPhase } from "../../telemetry/flow-metrics.ts";
 import type { Metrics, Refusal } from "../../telemetry/metrics.ts";
 import type { Dial } from "../../upstream/dial.ts";
 import { denialOf } from "./reply.ts";
-import { beginTrace, endTrace } from "./trace-facts.ts";
+import { beginTrace, countDurations, endTrace, sentFacts } from "./trace-facts.ts";
 
 /** How a flow ended. */
 export interface Ending {
@@ -47,6 +48,8 @@ export interface RecorderOptions {
   readonly sessions: SessionRecorder | undefined;
   /** Absent when no traces are sent. */
   readonly tracing?: Tracing | undefined;
+  /** Absent when no metrics are sent. */
+  readonly durations?: HttpDurations | undefined;
 }
 
 /** Records flows. One per process. */
@@ -55,12 +58,14 @@ export class FlowRecorder {
   readonly metrics: Metrics;
   readonly #sessions: SessionRecorder | undefined;
   readonly #tracing: Tracing | undefined;
+  readonly #durations: HttpDurations | undefined;
 
   constructor(options: RecorderOptions) {
     this.log = options.log;
     this.metrics = options.metrics;
     this.#sessions = options.sessions;
     this.#tracing = options.tracing;
+    this.#durations = options.durations;
   }
 
   /** A message that was refused before it could become a flow: it has a log line and a count, and no event. */
@@ -86,6 +91,19 @@ export class FlowRecorder {
     this.metrics.flows.phase(context.flow.direction, phase, (endedAt - startedAt) / 1_000);
     context.trace?.part(phase, startedAt);
     return endedAt;
+  }
+
+  /** The message leaves for the next hop, whose address may have a path of its own. */
+  sent(context: RequestContext, basePath = ""): void {
+    context.onward = { sentAt: performance.now() };
+    context.trace?.sent(sentFacts(context, basePath));
+  }
+
+  /** The head of the next hop's answer is there; gives the time. */
+  answered(context: RequestContext, status: number): number {
+    const { onward = { sentAt: performance.now() } } = context;
+    context.onward = { ...onward, status };
+    return this.phase(context, "first_byte", onward.sentAt);
   }
 
   /** A connection to an upstream was dialled, or secured, for the flow with this id. */
@@ -122,6 +140,8 @@ export class FlowRecorder {
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
     if (context.trace !== undefined) endTrace(context.trace, context, ending);
+    if (this.#durations !== undefined)
+      countDurations(this.#durations, context, ending, durationMs / 1_000);
     if (pipeline === undefined) {
       this.#sessions?.exempted(context, now);
       return undefined;

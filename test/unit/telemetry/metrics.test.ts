@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
+import { HttpDurations } from "../../../src/telemetry/http-durations.ts";
 import { Metrics } from "../../../src/telemetry/metrics.ts";
 
 const open: Metrics[] = [];
@@ -196,6 +197,21 @@ test("docs/metrics.md and the registry name the same instruments with the same t
     ([, name, type, labels = ""]) => `${name} ${type} ${labels.replaceAll("`", "").trim()}`.trim(),
   );
   expect(rows.toSorted()).toEqual(registered.toSorted());
+});
+
+test("durations by host have a bound, and what is more is counted together", async () => {
+  const durations = new HttpDurations();
+  const ask = (host: string): void =>
+    durations.asked({ "http.request.method": "GET", "server.address": host, "server.port": 80 }, 1);
+  for (let at = 0; at < 5_000; at += 1) ask(`host-${at}.test`);
+  ask("host-0.test");
+  const values = await durations.values();
+  const counts = values
+    .flatMap((metric) => metric.values as { metricName?: string; labels: object; value: number }[])
+    .filter(({ metricName }) => metricName === "http.client.request.duration_count");
+  expect(counts).toHaveLength(2_000);
+  expect(counts.find(({ labels }) => "otel.metric.overflow" in labels)?.value).toBe(3_001);
+  expect(counts[0]).toMatchObject({ labels: { "server.address": "host-0.test" }, value: 2 });
 });
 
 test("O2: the statistics have maps of handshakes where there were any", () => {
