@@ -106,7 +106,7 @@ export class Allowlist {
     const hit = allowed.find((item) => this.#selects(item, facts, "allow"));
     if (hit === undefined) {
       const item = allowed.find((one) => isUnclear(one, facts));
-      return item === undefined ? notListed(facts) : unclear(facts, item);
+      return item === undefined ? notListed(facts, allowed[0]) : unclear(facts, item);
     }
     return { ...listed(facts, hit), grant: this.#grant(facts, allowed) };
   }
@@ -161,7 +161,9 @@ function listed(facts: ConnectFacts | RequestFacts, item: AllowlistItem): Policy
   return { effect: "allow", code: "allowed", reason, entry: item.label, rule: item.label };
 }
 
-function notListed(facts: ConnectFacts | RequestFacts): PolicyDecision {
+/** `item` is one for the host that is about other requests. */
+function notListed(facts: ConnectFacts | RequestFacts, item?: AllowlistItem): PolicyDecision {
   const code = "method" in facts ? "not-permitted" : "endpoint-not-allowed";
-  return { effect: "deny", code, reason: `${placeOf(facts)} is not on the allow list` };
+  const reason = `${placeOf(facts)} is not on the allow list`;
+  return { effect: "deny", code, reason, ...(item === undefined ? {} : { rule: item.label }) };
 }

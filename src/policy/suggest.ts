@@ -41,6 +41,13 @@ export interface SuggestedRules {
   readonly rules: readonly SuggestedRule[];
 }
 
+/** An item to add to `allow`: the host is on the list, with other requests. */
+export interface SuggestedItem {
+  readonly host: string;
+  readonly port: number;
+  readonly rules: readonly SuggestedRule[];
+}
+
 /** What an addition cannot allow, and why. */
 export interface NotSuggested {
   readonly host: string;
@@ -52,6 +59,7 @@ export interface NotSuggested {
 export interface Suggestion {
   readonly entries: readonly SuggestedEntry[];
   readonly rules: readonly SuggestedRules[];
+  readonly items: readonly SuggestedItem[];
   readonly refused: readonly NotSuggested[];
 }
 
@@ -70,6 +78,7 @@ export function suggest(
   const open: DenialSummary[] = [];
   const admitted = new Map<string, Map<string, SuggestedBinary>>();
   const rules = new Map<string, SuggestedRules>();
+  const listed = new Map<string, SuggestedItem>();
   for (const summary of sorted) {
     const objection = objectionTo(summary);
     if (objection !== undefined) {
@@ -78,9 +87,18 @@ export function suggest(
       // One entry is enough, and it exists: only the executable is missing from it.
       const binaries = admitted.get(summary.entry) ?? new Map<string, SuggestedBinary>();
       admitted.set(summary.entry, binaries.set(summary.binary, binaryOf(summary.binary)));
-    } else if (summary.code === "endpoint-not-allowed" || summary.code === "empty-policy") {
+    } else if (summary.samples.length === 0 && isUnnamed(summary)) {
       open.push(summary);
-    } else collectRules(summary, rules, refused);
+    } else {
+      const samples = summary.samples.filter(isUnnamed);
+      if (samples.length > 0) open.push({ ...summary, samples });
+      const others = summary.samples.filter((sample) => !isUnnamed(sample));
+      collectItem({ ...summary, samples: others.filter(isListed) }, listed);
+      collectRules({ ...summary, samples: others.filter((one) => !isListed(one)) }, rules, refused);
+      if (summary.samples.length > 0) continue;
+      const reason = `refused with ${summary.code}, no request was recorded`;
+      refused.push({ host: summary.host, port: summary.port, reason });
+    }
   }
   const taken = new Set(takenKeys);
   const added = [...admitted].map(([key, binaries]) => ({
@@ -89,7 +107,35 @@ export function suggest(
     endpoints: [],
     binaries: [...binaries.values()],
   }));
-  return { entries: [...added, ...newEntries(open, taken)], rules: [...rules.values()], refused };
+  return {
+    entries: [...added, ...newEntries(open, taken)],
+    rules: [...rules.values()],
+    items: [...listed.values()],
+    refused,
+  };
+}
+
+type Refused = Pick<RequestSample, "code" | "entry" | "rule">;
+
+/** Whether nothing in the policy names the host. A request to a host that is on no list is refused as a request. */
+function isUnnamed({ code, entry, rule }: Refused): boolean {
+  if (code === "endpoint-not-allowed" || code === "empty-policy") return true;
+  return code === "not-permitted" && entry === undefined && rule === undefined;
+}
+
+/** Whether the list has an item for the host that does not go so far; an entry would take the place of all its items. */
+function isListed({ code, entry, rule }: Refused): boolean {
+  return code === "not-permitted" && entry === undefined && rule !== undefined;
+}
+
+function collectItem(
+  { host, port, samples }: DenialSummary,
+  found: Map<string, SuggestedItem>,
+): void {
+  if (samples.length === 0) return;
+  const key = `${host}:${port}`;
+  const known = found.get(key)?.rules ?? [];
+  found.set(key, { host, port, rules: merged([...known, ...rulesOf(samples)]) });
 }
 
 function keyOf({ host, port, binary }: DenialSummary): string {
@@ -181,12 +227,12 @@ function endpointOf(summaries: readonly DenialSummary[], isForAll: boolean): Sug
 
 /** One rule for each method and shape of path. */
 function rulesOf(samples: readonly RequestSample[]): readonly SuggestedRule[] {
-  const rules = new Map<string, SuggestedRule>();
-  for (const { method, path } of samples) {
-    const rule = ruleOf(method.toUpperCase(), path);
-    rules.set(`${rule.method} ${rule.path}`, rule);
-  }
-  return [...rules.values()].sort((one, other) => (one.path < other.path ? -1 : 1));
+  return merged(samples.map(({ method, path }) => ruleOf(method.toUpperCase(), path)));
+}
+
+function merged(rules: readonly SuggestedRule[]): readonly SuggestedRule[] {
+  const known = new Map(rules.map((rule) => [`${rule.path} ${rule.method}`, rule]));
+  return [...known].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, rule]) => rule);
 }
 
 function ruleOf(method: string, path: string): SuggestedRule {
@@ -228,9 +274,6 @@ function collectRules(
       found.set(key, { entry, endpoint, rules: isThere ? rules : [...rules, added] });
     } else refused.push({ host, port, reason: `${what} ${whyNot(code, protocol, entry, rule)}` });
   }
-  if (summary.samples.length === 0) {
-    refused.push({ host, port, reason: `refused with ${summary.code}, no request was recorded` });
-  }
 }
 
 function whyNot(code: string, protocol: string, entry = "", rule = ""): string {
@@ -238,81 +281,4 @@ function whyNot(code: string, protocol: string, entry = "", rule = ""): string {
   if (code === "not-permitted")
     return `needs a rule for a ${protocol} operation in ${entry} ${rule}`;
   return `was refused with ${code}: no addition changes that`;
-}
-
-/** The suggestion as text in the file format, one risk note above each line that carries one. */
-export function suggestionText(suggestion: Suggestion): string {
-  const lines = ["network_policies:"];
-  const added = suggestion.entries.filter(({ isNew }) => isNew);
-  const changed = [
-    ...suggestion.entries.flatMap(({ key, isNew }) => (isNew ? [] : [key])),
-    ...suggestion.rules.map(({ entry }) => entry),
-  ];
-  for (const key of new Set(changed)) writeChanges(key, suggestion, lines);
-  for (const entry of added) writeEntry(entry, lines);
-  if (lines.length === 1) lines[0] = "# nothing to add";
-  for (const { host, port, reason } of suggestion.refused) {
-    lines.push(`# not suggested: ${comment(`${host}:${port}: ${reason}`)}`);
-  }
-  return `${lines.join("\n")}\n`;
-}
-
-/** Everything that one entry lacks stands under its key once: the text is YAML that programs can read. */
-function writeChanges(key: string, suggestion: Suggestion, lines: string[]): void {
-  lines.push(`  ${quote(key)}:`, "    # add to the entry that is there");
-  const rules = suggestion.rules.filter(({ entry }) => entry === key);
-  if (rules.length > 0) lines.push("    endpoints:");
-  for (const { endpoint, rules: added } of rules) {
-    lines.push(`      # ${endpoint}: add to its rules`, "      - rules:");
-    writeRules(added, "          ", lines);
-  }
-  const own = suggestion.entries.filter((entry) => !entry.isNew && entry.key === key);
-  writeBinaries(
-    own.flatMap(({ binaries }) => binaries),
-    lines,
-  );
-}
-
-function writeEntry(entry: SuggestedEntry, lines: string[]): void {
-  lines.push(`  ${quote(entry.key)}:`, "    endpoints:");
-  for (const { host, port, risks, rules } of entry.endpoints) {
-    note(risks, "      ", lines);
-    lines.push(`      - host: ${quote(host)}`, `        port: ${port}`);
-    if (rules.length === 0) continue;
-    lines.push("        protocol: rest", "        enforcement: enforce", "        rules:");
-    writeRules(rules, "          ", lines);
-  }
-  writeBinaries(entry.binaries, lines);
-}
-
-function writeBinaries(binaries: readonly SuggestedBinary[], lines: string[]): void {
-  if (binaries.length > 0) lines.push("    binaries:");
-  for (const { path, risks } of binaries) {
-    note(risks, "      ", lines);
-    lines.push(`      - path: ${quote(path)}`);
-  }
-}
-
-function writeRules(rules: readonly SuggestedRule[], indent: string, lines: string[]): void {
-  for (const { method, path, risks } of rules) {
-    note(risks, indent, lines);
-    lines.push(`${indent}- allow: { method: ${quote(method)}, path: ${quote(path)} }`);
-  }
-}
-
-function note(risks: readonly string[], indent: string, lines: string[]): void {
-  if (risks.length > 0) lines.push(`${indent}# risk: ${comment(risks.join("; "))}`);
-}
-
-/** YAML takes JSON strings as they are. A path is a client's word, and a terminal obeys more than what JSON escapes. */
-function quote(text: string): string {
-  return JSON.stringify(text).replaceAll(/[\u007f-\u{10ffff}]/gu, (character) => {
-    const code = (character.codePointAt(0) ?? 0).toString(16);
-    return code.length > 4 ? `\\U${code.padStart(8, "0")}` : `\\u${code.padStart(4, "0")}`;
-  });
-}
-
-function comment(text: string): string {
-  // What a client chose may not end the comment.
-  return text.replaceAll(/[^\u0020-\u007e]/g, "?");
 }

@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { getThrough } from "../../examples/demo/requests.ts";
+import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import {
   type Ended,
@@ -343,6 +344,38 @@ describe("policy suggest", () => {
       ),
     );
     expect(again.code, again.stdout).toBe(0);
+  });
+
+  test("makes methods and paths of what an empty list under on_error: observe let through", async () => {
+    const origin = await own(HttpOrigin.launch());
+    const { port } = origin;
+    const watching = settings(
+      merge(outbound({ name: "egress-policy", on_error: "observe", config: { allow: [] } }), {
+        egress: { hosts: { "new.example.com": ["127.0.0.1"] } },
+      }),
+    );
+    const proxy = await own(ProxyProcess.start(watching));
+    for (const path of ["/items/42", "/items/43", "/search?q=secret"]) {
+      const url = `http://new.example.com:${port}${path}`;
+      expect((await getThrough(proxy.forward.port, url, undefined)).status).toBe(200);
+    }
+    const saved = await put("observed.json", (await proxy.sessions("/v1/policy/denials")).text);
+    const path = await put("watching.yaml", watching);
+    const ended = await runProgram(["policy", "suggest", "--config", path, "--from", saved]);
+    expect(ended).toMatchObject({ code: 0, stderr: "" });
+    const { network_policies: entries } = parse(ended.stdout) as {
+      network_policies: Record<string, { endpoints: object[] }>;
+    };
+    expect(Object.values(entries).flatMap(({ endpoints }) => endpoints)).toMatchObject([
+      {
+        host: "new.example.com",
+        port,
+        rules: [
+          { allow: { method: "GET", path: "/items/*" } },
+          { allow: { method: "GET", path: "/search" } },
+        ],
+      },
+    ]);
   });
 
   test("reads saved denials, and says what is wrong with them", async () => {

@@ -1,10 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { DenialAggregate, type Denial } from "../../../src/policy/aggregate.ts";
+import { readAllowlist } from "../../../src/policy/file/allowlist-reader.ts";
 import { readPolicyDocument } from "../../../src/policy/file/document.ts";
 import { evaluateConnect, evaluateRequest } from "../../../src/policy/evaluate.ts";
 import { PolicyRules } from "../../../src/policy/rules.ts";
-import { suggest, suggestionText, type Suggestion } from "../../../src/policy/suggest.ts";
+import { suggest, type Suggestion } from "../../../src/policy/suggest.ts";
+import { suggestionText } from "../../../src/policy/suggestion-text.ts";
 
 const curl = "/usr/bin/curl";
 
@@ -139,6 +141,67 @@ describe("a suggestion", () => {
       { entry: "web", endpoint: "endpoints[1]", rules: [{ method: "PUT", path: "/x" }] },
     ]);
     expect(suggestionText(suggestion)).toContain("runs whatever program it is given");
+  });
+
+  test("for requests to hosts that no list names allows their methods and paths", () => {
+    const denial = { host: "a.example.com", port: 443, binary: curl } as const;
+    const suggestion = after([
+      { ...denial, code: "endpoint-not-allowed" },
+      { ...denial, code: "not-permitted", method: "GET", path: "/v1/items/42" },
+      {
+        ...denial,
+        code: "deny-rule",
+        entry: "deny[0]",
+        rule: "deny[0]",
+        method: "GET",
+        path: "/x",
+      },
+      { ...denial, code: "not-permitted", method: "POST", path: "/v1/items" },
+    ]);
+    expect(suggestion.entries).toMatchObject([
+      {
+        isNew: true,
+        endpoints: [
+          {
+            host: "a.example.com",
+            port: 443,
+            rules: [
+              { method: "POST", path: "/v1/items" },
+              { method: "GET", path: "/v1/items/*" },
+            ],
+          },
+        ],
+      },
+    ]);
+    expect(suggestion.refused).toHaveLength(1);
+    expect(suggestion.refused[0]?.reason).toContain("no addition beats a deny rule");
+  });
+
+  test("for a host that the list has with other requests is an item of the list", () => {
+    const allow = [{ host: "a.example.com", methods: ["GET"], paths: ["/pub/**"] }];
+    const list = readAllowlist({ allow }).allowlist;
+    const facts = { host: "a.example.com", port: 443, query: new Map() } as const;
+    const asked = [
+      { ...facts, method: "POST", path: "/v1/chat" },
+      { ...facts, method: "GET", path: "/v1/items/42" },
+    ];
+    const text = suggestionText(
+      after(
+        asked.map((request) => {
+          const { code, rule } = list?.evaluateRequest(request) ?? {};
+          expect([code, rule]).toEqual(["not-permitted", "allow[0]"]);
+          return { ...request, code: code ?? "allowed", ...(rule === undefined ? {} : { rule }) };
+        }),
+      ),
+    );
+    expect(text).toMatch(/^allow:\n/);
+    const { allow: added } = parse(text) as { allow: object[] };
+    const next = readAllowlist({ allow: [...allow, ...added] }).allowlist;
+    const effectOf = (method: string, path: string) =>
+      next?.evaluateRequest({ ...facts, method, path }).effect;
+    for (const { method, path } of asked) expect(effectOf(method, path)).toBe("allow");
+    expect(effectOf("POST", "/v1/items/42")).toBe("deny");
+    expect(effectOf("GET", "/pub/a")).toBe("allow");
   });
 
   test("names an entry that lacks both an executable and a rule once, as YAML that can be read", () => {
