@@ -699,3 +699,31 @@ describe("tunnels", () => {
     expect([200, 400, 405]).toContain(answer.status);
   });
 });
+
+describe("a token for more than was asked for", () => {
+  test.each(["no bearer", "a bearer"])("with %s is not sent", async (what) => {
+    const here = await own(
+      exchanging({
+        no_token_policy: "client-credentials",
+        routes: {
+          rules: [
+            { host: "target.test", target_audience: "weather-tool" },
+            {
+              host: "elsewhere.test",
+              target_audience: "weather-tool",
+              issued_audiences: "includes",
+            },
+          ],
+        },
+      }),
+    );
+    const wide = await idp.token({ claims: { aud: ["archive", "tools", "weather-tool"] } });
+    idp.issue = () => ({ access_token: wide, token_type: "Bearer", expires_in: 300 });
+    const bearer = what === "a bearer" ? await subject("wide") : undefined;
+    const { answer, authorization } = await call("target.test", bearer, here);
+    expect(answer.status).toBe(503);
+    expect(authorization).toBeUndefined();
+    const allowed = await call("elsewhere.test", bearer, here);
+    expect(allowed.authorization).toBe(`Bearer ${wide}`);
+  });
+});

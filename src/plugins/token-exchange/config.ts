@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { clientIdentityConfig } from "../credentials/client-identity.ts";
 import { originOf, serviceUrl, words } from "../config-values.ts";
+import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 
@@ -53,6 +54,12 @@ export const tokenExchangeConfig = z
       .boolean()
       .default(false)
       .describe("Use the first DNS label of the destination where a route has no audience."),
+    issued_audiences: z
+      .enum(audienceChecks)
+      .default("exact")
+      .describe(
+        "What the audience (`aud`) of an issued JWT must be, where one was asked for (target_audience, audience_from_host, resource). exact: nothing but what was asked for. includes: that among others. any: not looked at. Opaque tokens cannot be checked.",
+      ),
     resolve_placeholders: z
       .boolean()
       .default(false)

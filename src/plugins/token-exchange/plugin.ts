@@ -20,6 +20,7 @@ import { type Bearer, readBearer } from "../credentials/bearer.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { refusalOf } from "./refusal.ts";
+import { type AudienceCheck, forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
 import {
   placeholderPrefix,
@@ -48,6 +49,7 @@ export const tokenExchange = definePlugin<TokenExchangeConfig>({
 interface Errand {
   readonly context: RequestContext;
   readonly grant: Grant;
+  readonly audiences: AudienceCheck;
   readonly url: string;
   readonly key: string;
   readonly details: Readonly<Record<string, string>>;
@@ -210,9 +212,11 @@ class TokenExchange implements Plugin {
     const url = route.tokenUrl ?? this.#tokenUrl;
     const scopes = grant.scopes.join(" ");
     const isExchange = grant.type === "token-exchange";
+    const audiences = route.issuedAudiences ?? this.#config.issued_audiences;
     return {
       context,
       grant,
+      audiences,
       url,
       key: tokenCacheKey([
         grant.type,
@@ -223,6 +227,7 @@ class TokenExchange implements Plugin {
         scopes,
         grant.resource,
         url,
+        audiences,
       ]),
       details: {
         route_matched: route.host === "" ? "false" : "true",
@@ -261,7 +266,8 @@ class TokenExchange implements Plugin {
           const client = this.#identity.authentication();
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
           this.#deps.count("endpoint_asked");
-          return this.#endpoint.request(url, client, grant, signal);
+          const answer = await this.#endpoint.request(url, client, grant, signal);
+          return forItsAudience(answer, grant, errand.audiences);
         },
       },
       context.signal,

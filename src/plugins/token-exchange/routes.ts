@@ -5,6 +5,7 @@ import { BoundedMap } from "../../bounded-map.ts";
 import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
 import type { Clock } from "../../pipeline/plugin.ts";
 import { hostGlob, serviceUrl, words } from "../config-values.ts";
+import { type AudienceCheck, audienceChecks } from "./issued-audience.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
 
 /** One rule, as it stands in the routes file and inline. */
@@ -17,6 +18,10 @@ export const exchangeRule = z.strictObject({
     .describe("Scopes of the token that is asked for, separated by spaces or as a list."),
   resource: serviceUrl().optional().describe("Resource indicator of RFC 8707."),
   token_url: serviceUrl().optional().describe("Token endpoint for this host."),
+  issued_audiences: z
+    .enum(audienceChecks)
+    .optional()
+    .describe("The plugin's issued_audiences for this host."),
   action: z
     .enum(["exchange", "passthrough"])
     .default("exchange")
@@ -36,6 +41,7 @@ export interface ExchangeRoute {
   readonly scopes: readonly string[];
   readonly resource?: string;
   readonly tokenUrl?: string;
+  readonly issuedAudiences?: AudienceCheck;
 }
 
 interface Compiled {
@@ -139,6 +145,7 @@ function compileRule(rule: ExchangeRule): Compiled {
       scopes: listed.filter((scope) => scope !== ""),
       ...(rule.resource === undefined ? {} : { resource: rule.resource }),
       ...(rule.token_url === undefined ? {} : { tokenUrl: rule.token_url }),
+      ...(rule.issued_audiences === undefined ? {} : { issuedAudiences: rule.issued_audiences }),
     }),
   };
 }

@@ -338,6 +338,64 @@ describe("a request without a token", () => {
     ]);
   });
 
+  describe.each(["token-exchange", "client-credentials"])(
+    "the audience that %s issued",
+    (grant) => {
+      const asked = (config: object = {}, of: object = rule) => {
+        const subject = plugin({
+          no_token_policy: "client-credentials",
+          ...config,
+          ...routes([of]),
+        });
+        const context = grant === "token-exchange" ? outbound() : without();
+        return judge(subject, context).then((decision) => ({ decision, context }));
+      };
+      const issuing = (claims: object): void => {
+        idp.issue = () => ({ access_token: subjectToken({ ...claims }), expires_in: 300 });
+      };
+
+      test.each([
+        ["is wider", ["archive", "api"], /archive, api, wider than api \(issued_audiences/],
+        ["is another", "archive", /archive, not for api \(issued_audiences/],
+        ["is none", undefined, /no audience, not for api/],
+        ["is nothing readable", { api: 1 }, /no audience, not for api/],
+      ])("is refused where it %s", async (_what, aud, problem) => {
+        issuing({ aud });
+        const { decision, context } = await asked();
+        expect(decision).toMatchObject({
+          action: "deny",
+          denial: { status: 503 },
+          details: { problem: expect.stringMatching(problem) },
+        });
+        expect(authorizationOf(context) ?? "").not.toContain("eyJ");
+      });
+
+      test.each([
+        ["what was asked for", "api", {}, rule],
+        ["what was asked for, in a list", ["api"], {}, rule],
+        ["the resource", ["https://a.test/"], {}, { host: rule.host, resource: "https://a.test" }],
+        ["wider, and the file says so", ["x", "api"], { issued_audiences: "includes" }, rule],
+        [
+          "wider, and the rule says so",
+          ["x", "api"],
+          {},
+          { ...rule, issued_audiences: "includes" },
+        ],
+        ["another, and the file says so", "x", { issued_audiences: "any" }, rule],
+        ["not asked for", ["x", "y"], {}, { host: rule.host }],
+      ])("is used where it is %s", async (_what, aud, config, of) => {
+        issuing({ aud });
+        const { context } = await asked(config, of);
+        expect(authorizationOf(context)).toBe(`Bearer ${subjectToken({ aud })}`);
+      });
+
+      test("cannot be read in an opaque token", async () => {
+        const { context } = await asked();
+        expect(authorizationOf(context)).toBe("Bearer exchanged-api");
+      });
+    },
+  );
+
   test("that cannot get the proxy's own token is answered 503 in the Go program's words", async () => {
     idp.tokenReplies.push({ status: 401, body: { error: "invalid_client" } });
     const subject = plugin({ no_token_policy: "client-credentials" });
