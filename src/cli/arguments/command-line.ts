@@ -55,6 +55,8 @@ export interface RunCommand {
   readonly lenient: boolean;
   /** A policy file in the OpenShell format, in place of a configuration. */
   readonly policyFile?: string;
+  /** Where the smallest policy that lets the run through is written. */
+  readonly learnFile?: string;
   readonly command: readonly string[];
 }
 
@@ -107,6 +109,7 @@ const options = {
   timeout: { type: "string" },
   token: { type: "string" },
   policy: { type: "string" },
+  learn: { type: "string" },
   local: { type: "boolean" },
   sidecar: { type: "boolean" },
   gateway: { type: "boolean" },
@@ -126,7 +129,7 @@ type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>["values"
 /** What each command understands; an option of another command is a mistake, never ignored. */
 const optionsOf = {
   run: ["config", "lenient", "probe"],
-  "run-command": ["config", "lenient", "policy"],
+  "run-command": ["config", "lenient", "policy", "learn"],
   init: ["config", "local", "sidecar", "gateway"],
   demo: ["demo", "ca-dir"],
   check: ["config", "lenient", "probe"],
@@ -254,18 +257,19 @@ function recordCommand(
 }
 
 function runCommand(values: Values, command: readonly string[]): Command {
-  const { config: file, policy: policyFile, lenient = false } = values;
+  const { config: file, policy: policyFile, learn: learnFile, lenient = false } = values;
   if (command.length === 0) return usageError("run needs a command after --");
   if (file !== undefined && policyFile !== undefined)
     return usageError("--policy and --config exclude each other: name the policy in the file");
-  if (file === "" || policyFile === "")
-    return usageError("--config and --policy must not be empty");
+  if ([file, policyFile, learnFile].includes(""))
+    return usageError("--config, --policy and --learn must not be empty");
   return {
     kind: "run-command",
     lenient,
     command,
     ...(file === undefined ? {} : { file }),
     ...(policyFile === undefined ? {} : { policyFile }),
+    ...(learnFile === undefined ? {} : { learnFile }),
   };
 }
 

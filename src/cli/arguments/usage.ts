@@ -4,7 +4,7 @@ import { recordUsage } from "./record-arguments.ts";
 
 const usage = `Usage:
   authbridge-proxy --config FILE [--lenient]        run the proxy
-  authbridge-proxy run [--config FILE | --policy FILE] -- COMMAND …
+  authbridge-proxy run [--config FILE | --policy FILE] [--learn FILE] -- COMMAND …
                                                     run COMMAND behind a proxy of its own, and tell what it reached
   authbridge-proxy init [--local | --sidecar | --gateway] [--config FILE]
                                                     write a commented starter file (default authbridge.yaml)
@@ -30,6 +30,7 @@ Options:
   --ca-file PATH      env: where clients find ca.crt (default: in tls_bridge.ca_dir); the bundle is expected beside it
   --bundle-file PATH  env: where to write the system's roots with the CA (default: ca-bundle.crt in tls_bridge.ca_dir)
   --policy FILE       run: refuse what this policy file (OpenShell format) does not allow
+  --learn FILE        run: write the smallest policy that lets through what COMMAND tried to reach
   --token FILE        doctor: a file with a token of a caller, which is not printed
   --timeout DURATION  doctor: how long COMMAND may run (default 60s)
 ${policyUsage.options}${recordUsage.options}  --ca-dir DIR        with --demo: directory of the CA and of demo.yaml (default ./cortex-ca)

@@ -28,7 +28,7 @@ export interface Ending {
   /** True when the client left first. */
   readonly cancelled: boolean;
   /** Extra fields of the log line, e.g. the reason why a tunnel ended. */
-  readonly note?: Readonly<Record<string, string | number>>;
+  readonly note?: Readonly<Record<string, string | number | readonly string[]>>;
 }
 
 /** What is known of a message that is no flow. */

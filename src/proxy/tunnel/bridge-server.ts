@@ -33,8 +33,11 @@ export class BridgeServer implements HttpHandlers {
 
   onRequest(arrived: ArrivedRequest): void {
     const connection = this.#connections.get(arrived.request.socket);
-    if (connection?.refusal !== undefined) refuseAll(arrived.response, connection.refusal);
-    else {
+    if (connection?.refusal !== undefined) {
+      const { method = "", url = "" } = arrived.request;
+      connection.refusal.asked(method, url);
+      refuseAll(arrived.response, connection.refusal.reply);
+    } else {
       serveRequest(
         this.#services,
         {

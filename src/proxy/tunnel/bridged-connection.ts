@@ -6,6 +6,14 @@ import type { Route } from "../exchange/arrival.ts";
 import type { TlsBridge } from "../flow/tls-bridge.ts";
 import type { ConfirmCaptured } from "../flow/captured.ts";
 
+/** A connection that was refused. */
+export interface Refusal {
+  /** What its client gets for whatever it asks. */
+  readonly reply: Reply;
+  /** Hears of every request; `target` is as it came. */
+  asked(method: string, target: string): void;
+}
+
 /** A bridged connection: the tunnel that carries it and where its requests must go. */
 export interface BridgedConnection {
   readonly tunnel: Flow;
@@ -14,8 +22,7 @@ export interface BridgedConnection {
   readonly bridge: TlsBridge;
   /** Set where the connection was captured. */
   readonly confirm?: ConfirmCaptured;
-  /** Set where the connection was refused: what its client gets for whatever it asks. */
-  readonly refusal?: Reply;
+  readonly refusal?: Refusal;
 }
 
 /** The parts of a route that every request of one bridged connection shares. */

@@ -104,7 +104,8 @@ export class Http2Sessions {
     const { refusal, tunnel, destination } = connection;
     if (refusal !== undefined) {
       lease.release();
-      downstream.reply(refusal);
+      refusal.asked(method, textOf(fields[":path"]) ?? "");
+      downstream.reply(refusal.reply);
       stream.session?.close();
       return;
     }

@@ -49,12 +49,34 @@ export async function refuseInsideTls(
   recorder.metrics.tls.bridgeHandshake(outcome.kind);
   const denial = "denial" in verdict ? verdict.denial : undefined;
   const reply = "reply" in verdict ? verdict.reply : renderDenial(verdict.denial);
+  const asked = new Set<string>();
   if (outcome.kind === "terminated") {
     const destination = flow.destination.with({ scheme: "https" });
-    const connection = { tunnel: flow, destination, bridge, refusal: reply };
+    const refusal = {
+      reply,
+      asked: (method: string, target: string) => {
+        if (asked.size < maxAsked) asked.add(requestLine(method, target));
+      },
+    };
+    const connection = { tunnel: flow, destination, bridge, refusal };
     await server.serve(outcome.tlsSocket, outcome.alpnProtocol, connection);
   }
-  return { ...endingOf(reply, denial), bytesReceived: client.bytesRead, cancelled: false };
+  return {
+    ...endingOf(reply, denial),
+    bytesReceived: client.bytesRead,
+    cancelled: false,
+    // Whoever writes a policy wants to know what for.
+    ...(asked.size === 0 ? {} : { note: { asked: [...asked] } }),
+  };
+}
+
+const maxAsked = 20;
+const maxPathChars = 512;
+
+/** Queries carry secrets. */
+function requestLine(method: string, target: string): string {
+  const [path = ""] = target.split(/[?#]/, 1);
+  return `${method.slice(0, 32)} ${path.slice(0, maxPathChars)}`;
 }
 
 /** Raw bytes where the bridge would open TLS: nobody could say what is in them. */

@@ -1,0 +1,66 @@
+/** The smallest policy that lets through what a command tried to reach, learned from the lines of the flow log. */
+import { canonicalTarget } from "../http/canonical-target.ts";
+import { type Destination, parseAuthority } from "../net/destination.ts";
+import { DenialAggregate } from "../policy/aggregate.ts";
+import { suggest } from "../policy/suggest.ts";
+import { suggestionText } from "../policy/suggestion-text.ts";
+
+type Line = Readonly<Record<string, unknown>>;
+
+/** Requests of one host that are told apart. */
+const maxSamples = 1_000;
+
+/** Learns from every flow, whatever became of it. */
+export class LearnedPolicy {
+  readonly #asked = new DenialAggregate({ maxSamples });
+
+  /** Takes a log line; only what the command sent is looked at. */
+  hear(line: Line): void {
+    if (line["msg"] !== "flow" || line["direction"] !== "outbound") return;
+    // A tunnel that was opened is told by the requests inside it.
+    if (line["bridged"] !== undefined) return;
+    const place = placeOf(line);
+    if (place === undefined) return;
+    const { host, port } = place;
+    const requests = requestsOf(line);
+    const denial = { host, port, code: "endpoint-not-allowed" } as const;
+    if (requests.length === 0) this.#asked.record(denial, 0);
+    for (const request of requests) this.#asked.record({ ...denial, ...request }, 0);
+  }
+
+  /** A whole policy file; undefined where the command tried nothing. */
+  text(): string | undefined {
+    const suggestion = suggest(this.#asked.summaries());
+    const { entries, refused } = suggestion;
+    if (entries.length === 0 && refused.length === 0) return undefined;
+    const body = suggestionText(suggestion);
+    return `version: 1\n${entries.length === 0 ? `network_policies: {}\n${body}` : body}`;
+  }
+}
+
+function placeOf(line: Line): Destination | undefined {
+  const { host, transport } = line;
+  if (typeof host !== "string") return undefined;
+  try {
+    return parseAuthority(host, transport === "bridge" ? "https" : "http");
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is known of single requests; none where nobody looked into the tunnel. */
+function requestsOf(line: Line): readonly { readonly method: string; readonly path: string }[] {
+  const { method, path, transport, asked } = line;
+  const isTunnel = transport === "connect";
+  const words = isTunnel
+    ? Array.isArray(asked)
+      ? asked
+      : []
+    : [`${String(method)} ${String(path)}`];
+  return words.flatMap((word) => {
+    const [, verb, target] = /^(\S+) (\S+)$/.exec(String(word)) ?? [];
+    if (verb === undefined || target === undefined) return [];
+    const read = canonicalTarget(target, { allowEncodedSlash: true });
+    return [{ method: verb, path: "path" in read ? read.path : target }];
+  });
+}
