@@ -6,6 +6,7 @@ import type { Destination } from "../net/destination.ts";
 import type { FlowTrace } from "../telemetry/flow-trace.ts";
 import type { Cancellation } from "./cancellation.ts";
 import type { Denial, Invocation } from "./decision.ts";
+import type { Facts } from "./facts.ts";
 import type { Flow } from "./flow.ts";
 
 /** `connect` judges a host that may be spoken to; `request` judges one HTTP request. */
@@ -167,7 +168,7 @@ export class RequestContext {
   #identity: Identity | undefined;
   readonly #muted: boolean;
   #states: Map<object, unknown> | undefined;
-  #facts: Map<string, unknown> | undefined;
+  #facts: Facts | undefined;
   #path: string;
   #addressLimits: readonly AddressSet[] = [];
 
@@ -211,8 +212,8 @@ export class RequestContext {
   }
 
   /** Views that parsers made, by name (`mcp`, `a2a`, `inference`), for the record and for later plugins. */
-  get facts(): Map<string, unknown> {
-    this.#facts ??= new Map();
+  get facts(): Facts {
+    this.#facts ??= new Map() as Facts;
     return this.#facts;
   }
 

@@ -12,6 +12,7 @@ import type { Decision } from "./decision.ts";
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
 export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
 export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
+export { type FactKey, factKey } from "./facts.ts";
 export type { Flow } from "./flow.ts";
 
 /** A bounded HTTP answer from a service that the operator named in the configuration. */

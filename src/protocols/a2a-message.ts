@@ -8,6 +8,7 @@ import {
   objectsOf,
   textOf,
 } from "../http/json-access.ts";
+import { factKey } from "../pipeline/facts.ts";
 import type { RpcId, RpcMessage } from "../http/json-rpc.ts";
 
 /** A part of a message: `text`, `file` (its address or bytes) or `data` (JSON). */
@@ -38,6 +39,9 @@ export interface A2aView {
   /** Every message of a batch, in order; the members above are then those of the first that somebody said. */
   batch?: readonly A2aView[];
 }
+
+/** Where a2a-parser leaves the view. */
+export const a2aFact = factKey<A2aView>("a2a");
 
 /** Longest text that is kept of a part or an artifact, as in the Go program. */
 export const maxTextChars = 64 * 1_024;

@@ -4,6 +4,7 @@
  * The names are those that clients of the Go program decode; absent means empty.
  */
 import type { JsonObject } from "../http/json-access.ts";
+import { factKey } from "../pipeline/facts.ts";
 
 /** One message of the conversation; what is not text (images, tool results) is left out of `content`. */
 export interface InferenceMessage {
@@ -78,3 +79,6 @@ export interface InferenceView extends InferenceRequest, InferenceUsage {
   /** What the provider said went wrong. */
   errorMessage?: string;
 }
+
+/** Where inference-parser leaves the view. */
+export const inferenceFact = factKey<InferenceView>("inference");

@@ -1,5 +1,6 @@
 /** What is a message of the Model Context Protocol, and what of it goes into the record (contract 4.10). */
 import { isObject } from "../http/json-access.ts";
+import { factKey } from "../pipeline/facts.ts";
 import type { RpcId, RpcMessage } from "../http/json-rpc.ts";
 
 /** The view of a message under `mcp`: the request's half, and the answer's half once it is known. */
@@ -13,6 +14,9 @@ export interface McpFact {
   /** Every message of a batch, in order; the members above are then those of its first action. */
   readonly batch?: readonly McpFact[];
 }
+
+/** Where mcp-parser leaves the view. */
+export const mcpFact = factKey<McpFact>("mcp");
 
 /** An error of JSON-RPC. */
 export interface McpError {

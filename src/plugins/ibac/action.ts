@@ -3,9 +3,9 @@ import { hash } from "node:crypto";
 import { isObject, type JsonObject, objectsOf, foldedName } from "../../http/json-access.ts";
 import { classifyRpc, messagesOf } from "../../http/json-rpc.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";
-import { a2aMethod, type A2aView, isA2aAction } from "../../protocols/a2a-message.ts";
-import type { InferenceView } from "../../protocols/inference-view.ts";
-import { isMcpAction, isMcpMethod, type McpFact } from "../../protocols/mcp-message.ts";
+import { a2aFact, a2aMethod, isA2aAction } from "../../protocols/a2a-message.ts";
+import { inferenceFact } from "../../protocols/inference-view.ts";
+import { isMcpAction, isMcpMethod, type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { requestJson } from "../../protocols/message-json.ts";
 
 /** The kind of a message, by what the parsers before it and its own bytes say. */
@@ -22,13 +22,13 @@ export function classify(context: RequestContext): ActionKind {
   const doubt = doubtOf(context);
   if (doubt !== undefined) return { kind: "unparsable", why: doubt };
   const { facts } = context;
-  const mcp = facts.get("mcp") as McpFact | undefined;
-  const a2a = facts.get("a2a") as A2aView | undefined;
+  const mcp = facts.get(mcpFact);
+  const a2a = facts.get(a2aFact);
   const isAction =
     mcpCalls(mcp).length > 0 ||
     [a2a, ...(a2a?.batch ?? [])].some((one) => isA2aAction(one?.method));
   if (isAction) return { kind: "action" };
-  if (facts.has("inference")) return { kind: "inference" };
+  if (facts.has(inferenceFact)) return { kind: "inference" };
   return mcp === undefined && a2a === undefined ? { kind: "unclassified" } : { kind: "mechanics" };
 }
 
@@ -103,12 +103,12 @@ export function describe(context: RequestContext, maxChars: number): DescribedAc
     method,
     url: `${destination.scheme}://${destination.authority}${shownPath(context.path)}`,
   };
-  const calls = mcpCalls(facts.get("mcp") as McpFact | undefined);
-  const inference = facts.get("inference") as InferenceView | undefined;
+  const calls = mcpCalls(facts.get(mcpFact));
+  const inference = facts.get(inferenceFact);
   if (calls.length > 0) {
     described["mcp_calls"] = calls.map(({ method: name, params }) => ({ method: name, ...params }));
   }
-  if (calls.length === 0 || facts.has("a2a") || inference !== undefined) {
+  if (calls.length === 0 || facts.has(a2aFact) || inference !== undefined) {
     if (!addBody(described, clear, maxChars)) return undefined;
   }
   const text = JSON.stringify(described);

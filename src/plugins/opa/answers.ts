@@ -1,9 +1,10 @@
 /** What of the answers' bodies a policy is shown: results of calls, words of language models, outcomes of tasks. */
 import { truncated, isObject } from "../../http/json-access.ts";
 import type { Frame, RequestContext } from "../../pipeline/plugin.ts";
-import type { A2aView } from "../../protocols/a2a-message.ts";
+import { a2aFact, type A2aView } from "../../protocols/a2a-message.ts";
 import { AnswerFold, maxToolCalls } from "../../protocols/answer-fold.ts";
-import type { InferenceRequest, InferenceView } from "../../protocols/inference-view.ts";
+import { inferenceFact, type InferenceView } from "../../protocols/inference-view.ts";
+import { mcpFact } from "../../protocols/mcp-message.ts";
 import { jsonOf } from "../../protocols/message-json.ts";
 import { A2aFold } from "../parsers/a2a-answer.ts";
 import { readFrame as readTaskFrame } from "../parsers/a2a.ts";
@@ -59,9 +60,9 @@ export class OpaAnswers {
   isNeededFor({ hasFacts, facts }: RequestContext): boolean {
     if (!hasFacts) return false;
     return (
-      (this.#parts.readsResults && facts.has("mcp")) ||
-      (this.#parts.readsCompletions && facts.has("inference")) ||
-      (this.#parts.readsTasks && facts.has("a2a"))
+      (this.#parts.readsResults && facts.has(mcpFact)) ||
+      (this.#parts.readsCompletions && facts.has(inferenceFact)) ||
+      (this.#parts.readsTasks && facts.has(a2aFact))
     );
   }
 
@@ -93,7 +94,7 @@ export class OpaAnswers {
   }
 
   #results({ facts }: RequestContext, bytes: Buffer): readonly JsonObject[] {
-    if (!this.#parts.readsResults || !facts.has("mcp")) return [];
+    if (!this.#parts.readsResults || !facts.has(mcpFact)) return [];
     const json = jsonOf(bytes);
     if (json.kind !== "json") return [];
     const { value } = json;
@@ -103,20 +104,17 @@ export class OpaAnswers {
   }
 
   #readModel(context: RequestContext, frame: Frame): AnswerFold | undefined {
-    const request = context.facts.get("inference");
+    const request = context.facts.get(inferenceFact);
     const endpoint = this.#parts.readsCompletions ? inferenceEndpoint(context) : undefined;
-    if (endpoint === undefined || !isObject(request)) return undefined;
-    // inference-parser made the view; its shape is that of the session API.
-    const fold = (this.#reading(context).model ??= new AnswerFold(
-      request as unknown as InferenceRequest,
-    ));
+    if (endpoint === undefined || request === undefined) return undefined;
+    const fold = (this.#reading(context).model ??= new AnswerFold(request));
     readFrame(context, endpoint.dialect, fold, frame);
     return fold;
   }
 
   #readAgent(context: RequestContext, frame: Frame): A2aFold | undefined {
-    const request = context.facts.get("a2a");
-    if (!this.#parts.readsTasks || !isObject(request)) return undefined;
+    const request = context.facts.get(a2aFact);
+    if (!this.#parts.readsTasks || request === undefined) return undefined;
     const fold = (this.#reading(context).agent ??= new A2aFold(request));
     readTaskFrame(context, fold, frame);
     return fold;

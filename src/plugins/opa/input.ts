@@ -2,6 +2,9 @@
 import type { HeaderList } from "../../http/headers.ts";
 import { isObject } from "../../http/json-access.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";
+import { a2aFact } from "../../protocols/a2a-message.ts";
+import { inferenceFact } from "../../protocols/inference-view.ts";
+import { mcpFact } from "../../protocols/mcp-message.ts";
 
 /** A JSON object under construction. */
 export type JsonObject = Record<string, unknown>;
@@ -93,9 +96,9 @@ export function parsedInputs(
 ): JsonObject[] {
   if (!context.hasFacts) return [{}];
   const { facts } = context;
-  const model = part("inference", inference ?? facts.get("inference"), parts, inferenceInput);
-  const tools = messagesOf(facts.get("mcp")).map((one) => part("mcp", one, parts, mcpInput));
-  const agents = messagesOf(a2a ?? facts.get("a2a")).map((one) =>
+  const model = part("inference", inference ?? facts.get(inferenceFact), parts, inferenceInput);
+  const tools = messagesOf(facts.get(mcpFact)).map((one) => part("mcp", one, parts, mcpInput));
+  const agents = messagesOf(a2a ?? facts.get(a2aFact)).map((one) =>
     part("a2a", one, parts, a2aInput),
   );
   // One body is a batch of one protocol at most.
@@ -122,7 +125,7 @@ export function answeredInputs(
 ): JsonObject[] {
   const inputs = parsedInputs(context, parts, facts);
   if (facts.results.length === 0) return inputs;
-  const calls = messagesOf(context.facts.get("mcp"));
+  const calls = messagesOf(context.facts.get(mcpFact));
   return facts.results.map(({ id, result, error }) => {
     const call = calls.find((one) => one?.["rpcId"] === id) ?? calls[0];
     return { ...inputs[0], mcp: mcpInput({ ...call, result, error }, parts) };

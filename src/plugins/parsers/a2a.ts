@@ -13,7 +13,14 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { A2aFold } from "./a2a-answer.ts";
-import { type A2aView, callView, isA2aAction, paramsView } from "../../protocols/a2a-message.ts";
+import {
+  a2aFact,
+  type A2aView,
+  callView,
+  isA2aAction,
+  paramsView,
+} from "../../protocols/a2a-message.ts";
+import { mcpFact } from "../../protocols/mcp-message.ts";
 import { mayBeJson, requestJson, unreadOf } from "../../protocols/message-json.ts";
 
 /** The definition that a chain names. */
@@ -38,7 +45,7 @@ class A2aParser implements Plugin {
   onRequest(context: RequestContext): Answer {
     const view = restView(context) ?? rpcView(context);
     if (view === undefined) return unreadOf(context);
-    context.facts.set("a2a", view);
+    context.facts.set(a2aFact, view);
     this.#memory(context).request = view;
     return observe(`matched_${view.method ?? "batch"}`);
   }
@@ -54,7 +61,7 @@ class A2aParser implements Plugin {
     memory.fold ??= new A2aFold(request);
     const { fold } = memory;
     // The record of the request is made already; from here on the view grows with the answer.
-    context.facts.set("a2a", fold.view);
+    context.facts.set(a2aFact, fold.view);
     const isRead = readFrame(context, fold, frame);
     if (!frame.last) return undefined;
     const unread = unreadOf(context.response);
@@ -90,7 +97,7 @@ function rpcView(context: RequestContext): A2aView | undefined {
 
 function isMcp(context: RequestContext): boolean {
   return (
-    (context.hasFacts && context.facts.has("mcp")) ||
+    (context.hasFacts && context.facts.has(mcpFact)) ||
     mcpFields.some((name) => context.headers.has(name))
   );
 }

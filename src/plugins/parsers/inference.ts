@@ -5,7 +5,7 @@ import { readPath } from "../../http/path.ts";
 import { AnswerFold } from "../../protocols/answer-fold.ts";
 import type { Dialect } from "../../protocols/inference-dialect.ts";
 import { type Endpoint, endpointOf } from "../../protocols/inference-endpoints.ts";
-import type { InferenceRequest } from "../../protocols/inference-view.ts";
+import { inferenceFact, type InferenceRequest } from "../../protocols/inference-view.ts";
 import {
   type Decision,
   definePlugin,
@@ -68,7 +68,7 @@ class InferenceParser implements Plugin {
     if (!isObject(json.value)) return undefined;
     const view = endpoint.dialect.request(json.value, endpoint.place);
     if (view === undefined) return undefined;
-    context.facts.set("inference", view);
+    context.facts.set(inferenceFact, view);
     this.#memory(context).call = new Call(endpoint.dialect, view);
     return observe(`matched_${view.model ?? view.api}`);
   }
@@ -106,7 +106,7 @@ class InferenceParser implements Plugin {
 /** The view of the answer takes the place of the request's, whose record is made already. */
 function openFold(context: RequestContext, call: Call): AnswerFold {
   const fold = new AnswerFold(call.request);
-  context.facts.set("inference", fold.view);
+  context.facts.set(inferenceFact, fold.view);
   const headers = context.response?.headers;
   // What gateways and Bedrock report beside the body.
   const cost = headers?.get("x-litellm-response-cost");

@@ -13,7 +13,13 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { factOf, isMcpMethod, type McpFact, outcomeOf } from "../../protocols/mcp-message.ts";
+import {
+  factOf,
+  isMcpMethod,
+  type McpFact,
+  mcpFact,
+  outcomeOf,
+} from "../../protocols/mcp-message.ts";
 import { jsonOf, mayBeJson, requestJson, unreadOf } from "../../protocols/message-json.ts";
 
 const mcpParserConfig = z.strictObject({
@@ -73,7 +79,7 @@ class McpParser implements Plugin {
   onRequest(context: RequestContext): Answer {
     const fact = context.hasBody ? messageFact(context) : this.#transportFact(context);
     if (fact === undefined) return unreadOf(context);
-    context.facts.set("mcp", fact);
+    context.facts.set(mcpFact, fact);
     const name = `matched_${fact.method ?? "response"}`;
     const messages = fact.batch ?? [fact];
     const isAcknowledged = !messages.some(
@@ -105,8 +111,7 @@ class McpParser implements Plugin {
   #record(context: RequestContext, state: ParserState, message: RpcMessage): Answer {
     if (message.kind === "invalid" || message.kind === "notification") return undefined;
     if (message.kind === "response") {
-      const fact = (context.facts.get("mcp") ?? {}) as McpFact;
-      context.facts.set("mcp", answered(fact, message));
+      context.facts.set(mcpFact, answered(context.facts.get(mcpFact) ?? {}, message));
     }
     if (state.recorded > mostRecorded) return undefined;
     state.recorded += 1;

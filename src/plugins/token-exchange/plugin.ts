@@ -19,7 +19,7 @@ import { Secret } from "../../secret.ts";
 import { type Bearer, readBearer } from "../credentials/bearer.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { firstLabel, originOf } from "../config-values.ts";
-import { refusalOf } from "./refusal.ts";
+import { malformed, noToken, refusalOf } from "./refusal.ts";
 import { type AudienceCheck, forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
 import {
@@ -120,7 +120,7 @@ class TokenExchange implements Plugin {
     const isTokenless = bearer.kind !== "bearer";
     if (isTokenless && policy === "allow") return skip("no_token_policy");
     const isOwn = isTokenless && policy === "client-credentials";
-    if (bearer.kind === "other" && !isOwn) return noToken(route ?? defaultRoute);
+    if (bearer.kind === "other" && !isOwn) return noToken(route !== undefined);
     const { audience, scopes } = this.#wanted(context, route ?? defaultRoute);
     const terms = [
       ...(audience === undefined ? [] : [`audience ${audience}`]),
@@ -175,7 +175,7 @@ class TokenExchange implements Plugin {
       const grant: Grant = { ...this.#wanted(context, route), type: policy };
       return this.#fulfil(this.#errand(context, route, grant));
     }
-    return noToken(route);
+    return noToken(route.host !== "");
   }
 
   #exchange(
@@ -292,24 +292,6 @@ class TokenExchange implements Plugin {
     }
     return refusalOf(errand.grant.type, refused, errand.details);
   }
-}
-
-function noToken(route: ExchangeRoute): Decision {
-  return deny(
-    "no_token",
-    {
-      code: "upstream.token-exchange-failed",
-      message: "missing Authorization header",
-      status: 401,
-      headers: { "WWW-Authenticate": 'Bearer realm="authbridge"' },
-    },
-    { route_matched: route.host === "" ? "false" : "true" },
-  );
-}
-
-function malformed(): Decision {
-  const message = "invalid Authorization header format";
-  return deny("malformed_header", { code: "auth.unauthorized", message });
 }
 
 /** Puts the token into the request and the hop into its record. */

@@ -62,3 +62,23 @@ export function refusalOf(
 function errorDetail(refused: RejectedGrant): Readonly<Record<string, string>> {
   return refused.error === undefined ? {} : { oauth_error: refused.error };
 }
+
+/** The refusal for a request that has no token to exchange; `isMatched` where a rule names its host. */
+export function noToken(isMatched: boolean): Decision {
+  return deny(
+    "no_token",
+    {
+      code: "upstream.token-exchange-failed",
+      message: "missing Authorization header",
+      status: 401,
+      headers: { "WWW-Authenticate": 'Bearer realm="authbridge"' },
+    },
+    { route_matched: isMatched ? "true" : "false" },
+  );
+}
+
+/** The refusal for a request whose Authorization field is no bearer token. */
+export function malformed(): Decision {
+  const message = "invalid Authorization header format";
+  return deny("malformed_header", { code: "auth.unauthorized", message });
+}

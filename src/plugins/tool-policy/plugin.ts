@@ -17,7 +17,7 @@ import {
 import { GuardedServer } from "../../policy/tools/guarded-server.ts";
 import { ToolPins } from "../../policy/tools/tool-pins.ts";
 import { AwaitedAnswers } from "./awaited-answers.ts";
-import type { McpFact } from "../../protocols/mcp-message.ts";
+import { mcpFact } from "../../protocols/mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "../../protocols/mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./transport.ts";
 import { mayBeMcp } from "./doubtful-rpc.ts";
@@ -112,7 +112,7 @@ class ToolPolicy implements Plugin {
     if (this.#config.other_servers === "ignore") return undefined;
     if (context.body === undefined && context.unread !== undefined)
       return this.#refuse("body_unread", context.unread);
-    const fact = context.facts.get("mcp") as McpFact | undefined;
+    const fact = context.facts.get(mcpFact);
     const messages = fact === undefined ? [] : (fact.batch ?? [fact]);
     const isMcp = messages.some(({ method }) => method?.startsWith("$") === false);
     if (!isMcp && !(fact === undefined && mayBeMcp(context))) return undefined;

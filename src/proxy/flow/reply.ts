@@ -2,15 +2,17 @@
 import { ProxyError, statusOfCode } from "../../errors.ts";
 import { http } from "../../net/node-http.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
+import { factKey } from "../../pipeline/facts.ts";
 import type { Denial, Reply, RpcRefusal } from "../../pipeline/decision.ts";
 
-/** What mcp-parser leaves in `context.facts` under `mcp`, as far as an answer needs it. */
+/** What mcp-parser leaves, as far as an answer needs it. */
 interface McpRequestFact {
   readonly method?: string;
   readonly rpcId?: unknown;
   readonly batch?: readonly McpRequestFact[];
 }
 
+const mcpFact = factKey<McpRequestFact>("mcp");
 const jsonRpcErrorCode = -32_000;
 
 /** The denial that a fault means. Unknown faults say nothing about themselves. */
@@ -73,7 +75,7 @@ function rpcErrorEvent(json: string): string {
 
 function mcpRefusal(context: RequestContext): RpcRefusal | undefined {
   if (!context.hasFacts) return undefined;
-  const fact = context.facts.get("mcp") as McpRequestFact | undefined;
+  const fact = context.facts.get(mcpFact);
   const calls = (fact?.batch ?? [fact]).filter((message) => message?.method !== undefined);
   const ids = calls.map((message) => message?.rpcId).filter(isCallId);
   return { ids, isBatch: fact?.batch !== undefined };
