@@ -43,12 +43,19 @@ export interface RevealedSecret {
   reveal(): string;
 }
 
+/** Watches heads of requests until they are whole. */
+export interface HeadWatch {
+  add(socket: Socket): { ended(request: IncomingMessage): void };
+}
+
 /** What an {@link AdminServer} is made of. */
 export interface AdminServerOptions {
   /** For the log: `health`, `stats`, `sessions`. */
   readonly name: string;
   readonly routes: readonly AdminRoute[];
   readonly log: Logger;
+  /** Bounds what unfinished requests hold. */
+  readonly heads?: HeadWatch;
   /** When given, requests need `Authorization: Bearer` with it. */
   readonly secret?: RevealedSecret;
   /** Origins whose web pages may read the answers; nobody when absent. */
@@ -96,6 +103,7 @@ export class AdminServer {
   readonly #corsOrigins: ReadonlySet<string>;
   readonly #server: Server;
   readonly #connections = new AdminConnections(maxConnections, () => this.#tellFull());
+  readonly #watched = new WeakMap<Socket, ReturnType<HeadWatch["add"]>>();
   #isLoopback = false;
   #toldFullAt = Number.NEGATIVE_INFINITY;
 
@@ -119,10 +127,15 @@ export class AdminServer {
       },
       (request, response) => {
         response.once("close", this.#connections.begin(request.socket));
+        this.#watched.get(request.socket)?.ended(request);
         void this.#serve(request, response);
       },
     );
-    this.#server.on("connection", (socket: Socket) => this.#connections.add(socket));
+    this.#server.on("connection", (socket: Socket) => {
+      const { heads } = options;
+      if (heads !== undefined) this.#watched.set(socket, heads.add(socket));
+      this.#connections.add(socket);
+    });
     this.#server.on("clientError", (_error, socket) => refuse(socket, "400 Bad Request"));
     this.#server.on("upgrade", (_request, socket) => refuse(socket, "400 Bad Request"));
     this.#server.on("connect", (_request, socket) => refuse(socket, "405 Method Not Allowed"));

@@ -9,7 +9,7 @@ import {
 import { consoleRoutes } from "../admin/console.ts";
 import { denialRoutes, type PluginObservations } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
-import { AdminServer } from "../admin/server.ts";
+import { AdminServer, type HeadWatch } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
 import { statsRoutes } from "../admin/stats.ts";
 import { type StatusSources, statusRoutes } from "../admin/status.ts";
@@ -26,6 +26,7 @@ import type { SessionParts } from "./session-parts.ts";
 export interface AdminSources extends StatusSources {
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly heads: HeadWatch;
   readonly sessions: SessionParts | undefined;
   /** Every one that a file can name. */
   readonly definitions: () => Promise<readonly AnyPluginDefinition[]>;
@@ -48,7 +49,7 @@ export interface AdminSurface {
 
 /** The servers in the order in which they are to be bound. */
 export function adminSurfaces(config: Config, sources: AdminSources): AdminSurface[] {
-  const { log, metrics } = sources;
+  const { log, metrics, heads } = sources;
   const surfaces: AdminSurface[] = [
     {
       surface: "stats",
@@ -57,6 +58,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       server: new AdminServer({
         name: "stats",
         log,
+        heads,
         routes: statsRoutes({
           config: () => withChain(sources.config(), "upstream_proxy_status", sources.chain()),
           reloadStatus: () => withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
@@ -74,6 +76,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     server: new AdminServer({
       name: "health",
       log,
+      heads,
       routes: healthRoutes({
         readiness: () => sources.readiness(),
         note: () => sources.note(),
@@ -85,7 +88,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
 
 /** Undefined where sessions are off, or nobody is to read them. */
 function sessionApi(config: Config, sources: AdminSources): AdminSurface | undefined {
-  const { log, sessions } = sources;
+  const { log, heads, sessions } = sources;
   const address = config.listener.session_api_addr;
   if (sessions?.kept === undefined || address === undefined) return undefined;
   const { store, usage } = sessions.kept;
@@ -96,6 +99,7 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
     server: new AdminServer({
       name: "sessions",
       log,
+      heads,
       ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
       corsOrigins: config.session.api_cors_origins,
       routes: [

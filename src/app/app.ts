@@ -200,6 +200,7 @@ export class App {
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
+      heads: this.#bounds.heads,
       sessions: this.#sessions,
       definitions: () => allDefinitions(this.#loaded),
       config: () => this.#loaded.config,
@@ -256,6 +257,7 @@ export class App {
       stalls: this.#bounds.stalls,
       budget: this.#bounds.budget,
       backlogs: this.#bounds.backlogs,
+      heads: this.#bounds.heads,
       // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
       runtimes: this.#runtimes,

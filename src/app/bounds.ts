@@ -4,6 +4,7 @@ import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { BodyBudget } from "../http/body.ts";
 import { Backlogs } from "../net/backlogs.ts";
+import { HeadWatch } from "../net/head-watch.ts";
 import { StallWatch } from "../proxy/exchange/stall-watch.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -15,6 +16,8 @@ export class ProcessBounds {
   readonly budget: BodyBudget;
   /** What slow readers leave lying, counted in the same budget. */
   readonly backlogs: Backlogs;
+  /** Heads of requests that have not come to their end. */
+  readonly heads: HeadWatch;
 
   constructor({ limits }: Config, metrics: Metrics, log: Logger) {
     const shortest = Math.min(
@@ -23,11 +26,15 @@ export class ProcessBounds {
     );
     this.stalls = new StallWatch(Math.max(20, Math.min(1_000, shortest / 4)));
     this.budget = new BodyBudget(sizeBytes(limits.max_buffered));
-    this.backlogs = new Backlogs(this.budget, () => metrics.evictions.evicted("reader", log));
+    const { evictions } = metrics;
+    this.backlogs = new Backlogs(this.budget, () => evictions.evicted("reader", log));
+    const headBytes = sizeBytes(limits.max_buffered_heads);
+    this.heads = new HeadWatch(headBytes, () => evictions.evicted("head", log));
   }
 
   close(): void {
     this.stalls.close();
     this.backlogs.close();
+    this.heads.close();
   }
 }

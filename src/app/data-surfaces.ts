@@ -90,19 +90,13 @@ export class DataSurfaces {
     if (files === undefined) return this.#bind(address, this.#make(surface));
     const { recorder } = services;
     const material = readTlsMaterial(files);
-    const listener = new Listener(
-      surface,
-      listenerLimits(this.#config),
-      recorder.metrics,
-      material,
-    );
+    const listener = this.#make(surface, material);
     this.#renewal = new TlsRenewal(files, listener, recorder.log);
     return this.#bind(address, listener);
   }
 
-  #make(handlers: HttpHandlers): Listener {
-    const { services } = this.#parts;
-    return new Listener(handlers, listenerLimits(this.#config), services.recorder.metrics);
+  #make(handlers: HttpHandlers, material?: TlsMaterial): Listener {
+    return new Listener(handlers, listenerLimits(this.#config), this.#parts.services, material);
   }
 
   async #bind(address: string, listener: Listener): Promise<BindAddress> {

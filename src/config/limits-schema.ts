@@ -12,6 +12,9 @@ export const limitsSchema = z.strictObject({
   max_header_bytes: size(1024)
     .default(65_536)
     .describe("Bytes of one request head. Default 65536."),
+  max_buffered_heads: size(1024)
+    .default("32MiB")
+    .describe("Bytes of unfinished request heads in the whole process. Default 32MiB."),
   max_headers: count(1, 10_000).default(200).describe("Header lines of one request. Default 200."),
   header_timeout: duration()
     .default("10s")

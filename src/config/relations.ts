@@ -4,6 +4,7 @@
 import { activeRoles, type Config } from "./presets.ts";
 import type { KeyPath } from "./problem.ts";
 import type { FileConfig } from "./schema.ts";
+import { sizeBytes } from "./size.ts";
 
 /** A remark about one key. */
 export interface Remark {
@@ -48,6 +49,14 @@ export function relationProblems(file: FileConfig): Relation[] {
         because: [bridgeModeKey, ["tls_bridge", "ca"]],
       });
     }
+  }
+  const { limits } = file;
+  if (sizeBytes(limits.max_buffered_heads) < sizeBytes(limits.max_header_bytes)) {
+    problems.push({
+      path: ["limits", "max_buffered_heads"],
+      message: "is less than limits.max_header_bytes: a head of that size could not arrive",
+      because: [["limits", "max_header_bytes"]],
+    });
   }
   if (file.callers !== undefined) problems.push(...callerProblems(file));
   if (file.egress_enforcement === "enforce-redirect" && listener.transparent_proxy_addr === "off") {

@@ -18,6 +18,7 @@ export const restartOnlyPaths: readonly string[] = [
   "limits.header_timeout",
   "limits.body_timeout",
   "limits.max_buffered",
+  "limits.max_buffered_heads",
   "limits.keep_alive_timeout",
   "limits.max_requests_per_connection",
   "limits.max_tunnels",

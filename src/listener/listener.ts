@@ -1,7 +1,12 @@
 /** A bound address with an HTTP server behind it, with or without TLS in front, and its graceful close. */
 import type { AddressInfo, Server, Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
-import { type HttpHandlers, type HttpLimits, HttpServer } from "../proxy/exchange/http-server.ts";
+import {
+  type HttpHandlers,
+  type HttpLimits,
+  HttpServer,
+  type HttpServices,
+} from "../proxy/exchange/http-server.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { TlsFront, type TlsMaterial } from "./tls-front.ts";
 
@@ -22,10 +27,15 @@ export class Listener {
   readonly #front: TlsFront | undefined;
 
   /** With `tls` the listener speaks TLS; throws when the material is no certificate with its key. */
-  constructor(handlers: HttpHandlers, limits: HttpLimits, metrics: Metrics, tls?: TlsMaterial) {
+  constructor(
+    handlers: HttpHandlers,
+    limits: HttpLimits,
+    services: HttpServices,
+    tls?: TlsMaterial,
+  ) {
     this.#limits = limits;
-    this.#metrics = metrics;
-    this.#http = new HttpServer(handlers, limits, metrics);
+    this.#metrics = services.recorder.metrics;
+    this.#http = new HttpServer(handlers, limits, services);
     this.#front = tls === undefined ? undefined : this.#makeFront(tls);
     this.#acceptor = this.#front?.server ?? this.#http.server;
   }

@@ -57,7 +57,7 @@ export class TransparentListener {
     this.#bridge = bridge;
     this.#options = options;
     this.#http = new CapturedHttp(services);
-    this.#httpListener = new Listener(this.#http, options.limits, services.recorder.metrics);
+    this.#httpListener = new Listener(this.#http, options.limits, services);
     // As the sockets of an HTTP server: a tunnel has half-closes.
     this.#server = net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true });
     this.#server.on("connection", (socket) => this.#onConnection(socket));
@@ -114,11 +114,13 @@ export class TransparentListener {
   /** Never rejects. */
   async #serve(socket: Socket): Promise<void> {
     let first: Sniffed = { kind: "opaque", bytes: 0 };
+    const head = this.#services.heads.add(socket);
     try {
       const captured = this.#capturedOf(socket);
       const { opaquePorts, ownDials, sniffTimeoutMs: timeoutMs } = this.#options;
       if (captured === undefined || !opaquePorts.has(captured.original.port))
         first = await sniff(socket, { timeoutMs, requestLineSuffices: true });
+      head.close();
       if (ownDials.has(socket.remoteAddress, socket.remotePort)) throw comesFromUs();
       this.#route(socket, captured, first);
     } catch (error) {

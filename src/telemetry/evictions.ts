@@ -3,9 +3,9 @@ import type { Cell, MakeTally } from "./instruments.ts";
 import type { Logger } from "./log.ts";
 
 /** What was full, with the key that bounds it. */
-const keys = { reader: "limits.max_buffered" } as const;
+const keys = { reader: "limits.max_buffered", head: "limits.max_buffered_heads" } as const;
 
-/** What there was no room for: bytes that slow readers leave. */
+/** What there was no room for: bytes that slow readers leave, heads that do not end. */
 export type Eviction = keyof typeof keys;
 
 const lineEveryMs = 60_000;

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ProxyError } from "../../errors.ts";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Destination } from "../../net/destination.ts";
+import type { HeadWatch } from "../../net/head-watch.ts";
 import type { IdleSweeper } from "../../net/idle-sweeper.ts";
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
 import { type Client, type Direction, makeFlow, type Transport } from "../../pipeline/flow.ts";
@@ -29,6 +30,7 @@ import { type UpgradeParts, upgradeOf } from "./upgrade.ts";
 export interface SurfaceServices extends ExchangeServices {
   readonly runtimes: RuntimeHolder;
   readonly idle: IdleSweeper;
+  readonly heads: HeadWatch;
   readonly maxHeaders: number;
   readonly callers: Callers;
 }

@@ -2,6 +2,7 @@
 import type * as Http from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { HeadWatch, WatchedHead } from "../../net/head-watch.ts";
 import { http } from "../../net/node-http.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
@@ -26,6 +27,13 @@ interface Connection {
   /** The newest response: an error answer must not be written into one that is not finished. */
   latest: Http.ServerResponse | undefined;
   requests: number;
+  readonly head: WatchedHead;
+}
+
+/** What every server of the process shares. */
+export interface HttpServices {
+  readonly recorder: { readonly metrics: Metrics };
+  readonly heads: HeadWatch;
 }
 
 /** What a surface does with what arrives. Handlers never throw and never reject. */
@@ -42,6 +50,7 @@ export class HttpServer {
   readonly server: Http.Server;
   readonly #limits: HttpLimits;
   readonly #metrics: Metrics;
+  readonly #heads: HeadWatch;
   readonly #connections = new Map<Duplex, Connection>();
   /** Connections that carry a tunnel or an upgrade, whose owner ends them. */
   readonly #handedOver = new WeakSet<Duplex>();
@@ -49,9 +58,11 @@ export class HttpServer {
   #adopts = false;
   #draining = false;
 
-  constructor(handlers: HttpHandlers, limits: HttpLimits, metrics: Metrics) {
+  constructor(handlers: HttpHandlers, limits: HttpLimits, services: HttpServices) {
+    const { metrics } = services.recorder;
     this.#limits = limits;
     this.#metrics = metrics;
+    this.#heads = services.heads;
     this.server = http.createServer({
       noDelay: true,
       keepAlive: true,
@@ -110,7 +121,7 @@ export class HttpServer {
 
   #serve(handlers: HttpHandlers): void {
     const onRequest = (request: Http.IncomingMessage, response: Http.ServerResponse): void => {
-      if (!this.#track(request.socket, response)) return;
+      if (!this.#track(request, response)) return;
       this.#turns.take(request, response, () => handlers.onRequest({ request, response }));
     };
     this.server.on("request", onRequest);
@@ -145,13 +156,17 @@ export class HttpServer {
       answerLast(socket, denial);
       return;
     }
-    this.#connections.set(socket, { latest: undefined, requests: 0 });
+    this.#connections.set(socket, {
+      latest: undefined,
+      requests: 0,
+      head: this.#heads.add(socket),
+    });
     socket.once("close", () => this.#connections.delete(socket));
   }
 
   /** False for what is not served: a connection that was refused, or a request behind the last one of its connection. */
-  #track(socket: Socket, response: Http.ServerResponse): boolean {
-    const connection = this.#connections.get(socket);
+  #track(request: Http.IncomingMessage, response: Http.ServerResponse): boolean {
+    const connection = this.#connections.get(request.socket);
     if (connection === undefined) return false;
     const { maxRequestsPerConnection: most } = this.#limits;
     connection.requests += 1;
@@ -159,6 +174,7 @@ export class HttpServer {
     // Node's own limit says so in the response and leaves the connection open.
     if (this.#draining || connection.requests === most) response.shouldKeepAlive = false;
     connection.latest = response;
+    connection.head.ended(request);
     return true;
   }
 
@@ -168,8 +184,10 @@ export class HttpServer {
     socket.on("error", ignore);
     const connection = this.#connections.get(socket);
     const isFree = connection !== undefined && connection.latest?.writableFinished !== false;
-    if (isFree) this.#handedOver.add(socket);
-    else socket.destroy();
+    if (isFree) {
+      connection.head.close();
+      this.#handedOver.add(socket);
+    } else socket.destroy();
     return isFree;
   }
 }

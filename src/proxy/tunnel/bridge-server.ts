@@ -28,7 +28,7 @@ export class BridgeServer implements HttpHandlers {
     this.#http2 = new Http2Sessions(services, limits);
     // The tunnels that carry these connections are bounded by their listeners.
     const inner = { ...limits, maxConnections: Number.POSITIVE_INFINITY };
-    this.#http1 = new HttpServer(this, inner, services.recorder.metrics);
+    this.#http1 = new HttpServer(this, inner, services);
   }
 
   onRequest(arrived: ArrivedRequest): void {

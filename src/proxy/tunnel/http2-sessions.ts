@@ -5,6 +5,7 @@ import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../../errors.ts";
 import { HeaderList, isToken, stripHopByHop } from "../../http/headers.ts";
 import { type Destination, originForm, parseHostHeader } from "../../net/destination.ts";
+import type { WatchedHead } from "../../net/head-watch.ts";
 import { type BridgedConnection, bridgedRoute } from "./bridged-connection.ts";
 import { Http2Downstream } from "../exchange/http2-downstream.ts";
 import { arrive, downstreamLimits, type SurfaceServices } from "../exchange/arrival.ts";
@@ -24,12 +25,18 @@ const maxConcurrentStreams = 256;
 /** More than this of the same nuisance and the session is closed (RFC 9113 section 10.5). */
 const maxNuisances = 100;
 
+interface OpenSession {
+  /** Open streams. */
+  streams: number;
+  /** Without streams a client has little to say but the head of one. */
+  readonly head: WatchedHead;
+}
+
 /** The HTTP/2 sessions of all bridged connections. */
 export class Http2Sessions {
   readonly #services: SurfaceServices;
   readonly #limits: HttpLimits;
-  /** Open sessions with the number of their open streams. */
-  readonly #sessions = new Map<ServerHttp2Session, number>();
+  readonly #sessions = new Map<ServerHttp2Session, OpenSession>();
 
   constructor(services: SurfaceServices, limits: HttpLimits) {
     this.#services = services;
@@ -52,7 +59,7 @@ export class Http2Sessions {
         initialWindowSize: 1_048_576,
       },
     });
-    this.#sessions.set(session, 0);
+    this.#sessions.set(session, { streams: 0, head: this.#services.heads.add(clear) });
     session.on("error", () => session.destroy());
     session.once("close", () => {
       this.#sessions.delete(session);
@@ -62,7 +69,7 @@ export class Http2Sessions {
     // Not the callback of setTimeout(), which hears of the first silence only.
     session.setTimeout(this.#limits.keepAliveTimeoutMs);
     session.on("timeout", () => {
-      if (this.#sessions.get(session) === 0) session.close();
+      if (this.#sessions.get(session)?.streams === 0) session.close();
     });
     const { maxRequestsPerConnection: most } = this.#limits;
     let streams = 0;
@@ -85,7 +92,10 @@ export class Http2Sessions {
 
   #count(session: ServerHttp2Session, change: number): void {
     const open = this.#sessions.get(session);
-    if (open !== undefined) this.#sessions.set(session, open + change);
+    if (open === undefined) return;
+    open.streams += change;
+    if (open.streams > 0) open.head.pause();
+    else open.head.resume();
   }
 
   #onStream(
