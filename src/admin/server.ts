@@ -4,6 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { isIP, type AddressInfo, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Evictions } from "../telemetry/evictions.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { AdminConnections } from "./connections.ts";
 
@@ -54,6 +55,8 @@ export interface AdminServerOptions {
   readonly name: string;
   readonly routes: readonly AdminRoute[];
   readonly log: Logger;
+  /** Hears of every connection that was closed because there were too many. */
+  readonly evictions?: Pick<Evictions, "evicted">;
   /** Bounds what unfinished requests hold. */
   readonly heads?: HeadWatch;
   /** When given, requests need `Authorization: Bearer` with it. */
@@ -67,8 +70,6 @@ const maxHeaderBytes = 16_384;
 const requestTimeoutMs = 10_000;
 /** Node looks for connections that are over their time this often; its own figure is 30 s. */
 const timeoutCheckMs = 1_000;
-/** One line about a full surface in this time. */
-const fullLineEveryMs = 60_000;
 const stalledWriteMs = 30_000;
 const batchBytes = 65_536;
 const fixedHeaders = {
@@ -102,15 +103,18 @@ export class AdminServer {
   readonly #secret: RevealedSecret | undefined;
   readonly #corsOrigins: ReadonlySet<string>;
   readonly #server: Server;
-  readonly #connections = new AdminConnections(maxConnections, () => this.#tellFull());
+  readonly #connections: AdminConnections;
   readonly #watched = new WeakMap<Socket, ReturnType<HeadWatch["add"]>>();
   #isLoopback = false;
-  #toldFullAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: AdminServerOptions) {
     this.#name = options.name;
     this.#log = options.log;
     this.#secret = options.secret;
+    const { name: server, evictions } = options;
+    this.#connections = new AdminConnections(maxConnections, () =>
+      evictions?.evicted("admin", options.log, { server, connections: maxConnections }),
+    );
     this.#corsOrigins = new Set(options.corsOrigins);
     for (const route of options.routes) {
       if (route.path.length > 1 && route.path.endsWith("/")) this.#below.push(route);
@@ -168,16 +172,6 @@ export class AdminServer {
       this.#server.close(() => resolve());
       this.#server.closeAllConnections();
     });
-  }
-
-  #tellFull(): void {
-    const now = performance.now();
-    if (now - this.#toldFullAt < fullLineEveryMs) return;
-    this.#toldFullAt = now;
-    this.#log.warn(
-      { server: this.#name, connections: maxConnections },
-      "operator server has too many connections: idle ones are closed, the oldest first",
-    );
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

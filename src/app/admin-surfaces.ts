@@ -59,6 +59,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         name: "stats",
         log,
         heads,
+        evictions: metrics.evictions,
         routes: statsRoutes({
           config: () => withChain(sources.config(), "upstream_proxy_status", sources.chain()),
           reloadStatus: () => withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
@@ -77,6 +78,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       name: "health",
       log,
       heads,
+      evictions: metrics.evictions,
       routes: healthRoutes({
         readiness: () => sources.readiness(),
         note: () => sources.note(),
@@ -88,7 +90,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
 
 /** Undefined where sessions are off, or nobody is to read them. */
 function sessionApi(config: Config, sources: AdminSources): AdminSurface | undefined {
-  const { log, heads, sessions } = sources;
+  const { log, heads, metrics, sessions } = sources;
   const address = config.listener.session_api_addr;
   if (sessions?.kept === undefined || address === undefined) return undefined;
   const { store, usage } = sessions.kept;
@@ -100,6 +102,7 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
       name: "sessions",
       log,
       heads,
+      evictions: metrics.evictions,
       ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
       corsOrigins: config.session.api_cors_origins,
       routes: [

@@ -3,9 +3,13 @@ import type { Cell, MakeTally } from "./instruments.ts";
 import type { Logger } from "./log.ts";
 
 /** What was full, with the key that bounds it. */
-const keys = { reader: "limits.max_buffered", head: "limits.max_buffered_heads" } as const;
+const keys = {
+  reader: "limits.max_buffered",
+  head: "limits.max_buffered_heads",
+  admin: undefined,
+} as const;
 
-/** What there was no room for: bytes that slow readers leave, heads that do not end. */
+/** What there was no room for: bytes that slow readers leave, heads that do not end, places of an operator surface. */
 export type Eviction = keyof typeof keys;
 
 const lineEveryMs = 60_000;
@@ -27,7 +31,11 @@ export class Evictions {
   }
 
   /** One more connection had to go. */
-  evicted(reason: Eviction, log: Logger): void {
+  evicted(
+    reason: Eviction,
+    log: Logger,
+    facts: Readonly<Record<string, string | number>> = {},
+  ): void {
     const count = this.#counts.get(reason);
     if (count === undefined) return;
     count.value += 1;
@@ -35,7 +43,7 @@ export class Evictions {
     if (now - (this.#toldAt.get(reason) ?? Number.NEGATIVE_INFINITY) < lineEveryMs) return;
     this.#toldAt.set(reason, now);
     log.warn(
-      { full: keys[reason], closed: count.value },
+      { full: keys[reason], ...facts, closed: count.value },
       "connections are closed to make room, the one idle for longest first",
     );
   }

@@ -30,7 +30,7 @@ interface Ask {
 /** Serves routes on a free loopback port until the test is over. */
 export async function serve(
   routes: readonly AdminRoute[],
-  options: Pick<AdminServerOptions, "secret" | "corsOrigins"> = {},
+  options: Pick<AdminServerOptions, "secret" | "corsOrigins" | "evictions"> = {},
 ): Promise<Served> {
   const log = createLogger("silent");
   const server = new AdminServer({ name: "test", routes, log, ...options });

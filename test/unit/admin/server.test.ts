@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminServer, json, text } from "../../../src/admin/server.ts";
 import { createLogger } from "../../../src/telemetry/log.ts";
+import { Metrics } from "../../../src/telemetry/metrics.ts";
 import { serve } from "./client.ts";
 
 const routes = [
@@ -202,8 +203,12 @@ describe("other origins", () => {
   });
 });
 
-test("silent connections do not keep a probe out", async () => {
-  const { port, get } = await serve(routes);
+test("silent connections do not keep a probe out, and are counted", async () => {
+  let evicted = 0;
+  const count = (reason: string): void => {
+    evicted += reason === "admin" ? 1 : 0;
+  };
+  const { port, get } = await serve(routes, { evictions: { evicted: count } });
   const silent = Array.from({ length: 200 }, () => {
     // Keeps its half open, as a hostile peer does.
     const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
@@ -217,5 +222,20 @@ test("silent connections do not keep a probe out", async () => {
   );
   const answers = await Promise.all(Array.from({ length: 20 }, () => get("/open")));
   expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200));
+  // 128 have a place.
+  expect(evicted).toBeGreaterThanOrEqual(72);
   for (const socket of silent) socket.destroy();
+});
+
+test("connections that were closed to make room are counted from the start, and told about once", async () => {
+  const lines: string[] = [];
+  const log = createLogger("info", { write: (line: string) => void lines.push(line) });
+  const metrics = new Metrics({ version: "1", generation: () => 1 });
+  onTestFinished(() => metrics.close());
+  for (let at = 0; at < 3; at += 1) metrics.evictions.evicted("admin", log, { server: "health" });
+  const text = await metrics.render();
+  expect(text).toContain('authbridge_evicted_total{reason="admin"} 3');
+  expect(text).toContain('authbridge_evicted_total{reason="head"} 0');
+  expect(lines).toHaveLength(1);
+  expect(lines[0]).toContain('"server":"health"');
 });
