@@ -170,6 +170,7 @@ export class RequestContext {
   #states: Map<object, unknown> | undefined;
   #facts: Facts | undefined;
   #path: string;
+  #sentPath: string | undefined;
   #addressLimits: readonly AddressSet[] = [];
 
   constructor(facts: RequestFacts, muted = false) {
@@ -199,6 +200,16 @@ export class RequestContext {
   /** Sends this path and query instead; plugins that follow judge them. */
   rewritePath(path: string): void {
     if (!this.#muted) this.#path = path;
+  }
+
+  /** What is sent in place of {@link path}: the same, unless a credential took the place of a stand-in. No record has it. */
+  get sentPath(): string {
+    return this.#sentPath ?? this.#path;
+  }
+
+  /** Sends this path and query, which hold a credential; {@link path} stays what was judged and is recorded. */
+  attachToPath(path: string): void {
+    if (!this.#muted) this.#sentPath = path;
   }
 
   /** The ranges that the address dialled must be in, all of them; empty where no plugin named any. */

@@ -1,23 +1,39 @@
 /** The SDKs of OpenAI and Anthropic through the bridge, and what inference-parser recorded of their calls. */
+import { readFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { gzipSync } from "node:zlib";
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 import { fetch, ProxyAgent } from "undici";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse } from "yaml";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { eventOf, type SeenEvent } from "../support/session-events.ts";
 import { readAll, TlsOrigin } from "../support/tls-origin.ts";
 
 const host = "api.allowed.test";
+const recipeFile = new URL("../../examples/policy/model-key.yaml", import.meta.url);
+
+interface Recipe {
+  readonly pipeline: {
+    readonly outbound: {
+      readonly plugins: readonly {
+        readonly name: string;
+        readonly config: Readonly<Record<string, unknown>>;
+      }[];
+    };
+  };
+}
+
+let authority: TestAuthority;
 let origin: TlsOrigin;
 let proxy: BridgeProxy;
 let dispatcher: ProxyAgent;
 let base: string;
 
 beforeAll(async () => {
-  const authority = await TestAuthority.create();
+  authority = await TestAuthority.create();
   origin = await TlsOrigin.start(await authority.server([host]), "both");
   proxy = await BridgeProxy.start({
     ports: [origin.port],
@@ -417,6 +433,63 @@ describe("the SDK of Anthropic", () => {
     await run.finalMessage();
     expect(text).toBe("Hello");
   });
+});
+
+describe("the key of the recipe", () => {
+  test.each(["anthropic", "x-api-key", "openai"] as const)(
+    "takes the place of what %s sends",
+    async (which) => {
+      const recipe = parse(await readFile(recipeFile, "utf8")) as Recipe;
+      const injecting = recipe.pipeline.outbound.plugins.find(
+        ({ name }) => name === "static-inject",
+      );
+      const mappings = { [host]: "sk-real" };
+      // OpenAI's SDK sends a bearer token, so that no field of Anthropic's is named for it.
+      const { inject_header: _header, ...anywhere } = injecting?.config ?? {};
+      const config = {
+        ...(which === "openai" ? anywhere : injecting?.config),
+        mappings,
+        hosts: [host],
+      };
+      const here = await BridgeProxy.start({
+        ports: [origin.port],
+        originCa: authority.caPem,
+        plugins: [{ name: "static-inject", config }],
+      });
+      const through = new ProxyAgent({ uri: here.url, requestTls: { ca: here.ca } });
+      const send = ((url: string, options: object) =>
+        fetch(url, { ...options, dispatcher: through })) as unknown as typeof globalThis.fetch;
+      try {
+        const apiKey = "model-key";
+        const messages = [{ role: "user" as const, content: "hi" }];
+        if (which !== "openai") {
+          json("/recipe/v1/messages", { type: "message", role: "assistant", content: [] });
+          // Versions of the SDK differ in the field that they send the key in.
+          const old = {
+            authToken: null,
+            defaultHeaders: { "x-api-key": apiKey, authorization: null },
+          };
+          const client = new Anthropic({
+            apiKey,
+            baseURL: `${base}/recipe`,
+            fetch: send,
+            ...(which === "x-api-key" ? old : {}),
+          });
+          await client.messages.create({ model: "m", max_tokens: 1, messages });
+          expect(origin.seen.at(-1)?.headers["x-api-key"]).toBe("sk-real");
+        } else {
+          json("/recipe/v1/chat/completions", { choices: [] });
+          const client = new OpenAI({ apiKey, baseURL: `${base}/recipe/v1`, fetch: send });
+          await client.chat.completions.create({ model: "m", messages });
+          expect(origin.seen.at(-1)?.headers["authorization"]).toBe("Bearer sk-real");
+        }
+        expect(JSON.stringify(origin.seen.at(-1)?.headers)).not.toContain("model-key");
+      } finally {
+        await through.close();
+        await here.close();
+      }
+    },
+  );
 });
 
 test("a client that leaves in the middle leaves what it was told", async () => {

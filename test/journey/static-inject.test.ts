@@ -137,6 +137,160 @@ describe("another header", () => {
   );
 });
 
+describe("the placeholder is replaced where the client puts it", () => {
+  const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString("base64")}`;
+  type Fields = readonly (readonly [string, string])[];
+  const inFields: readonly (readonly [what: string, sent: Fields, seen: Fields])[] = [
+    ["x-api-key", [["x-api-key", "PLACEHOLDER"]], [["x-api-key", "REAL"]]],
+    ["X-Goog-Api-Key", [["X-Goog-Api-Key", "PLACEHOLDER"]], [["x-goog-api-key", "REAL"]]],
+    ["api-key", [["api-key", "PLACEHOLDER"]], [["api-key", "REAL"]]],
+    ["token", [["Authorization", "token PLACEHOLDER"]], [["authorization", "token REAL"]]],
+    ["no scheme", [["Authorization", "PLACEHOLDER"]], [["authorization", "REAL"]]],
+    [
+      "a password, as git sends it",
+      [["Authorization", basic("x-access-token:PLACEHOLDER")]],
+      [["authorization", basic("x-access-token:REAL")]],
+    ],
+    [
+      "a user, as git and pip send it",
+      [["Authorization", basic("PLACEHOLDER:")]],
+      [["authorization", basic("REAL:")]],
+    ],
+    [
+      "a user and a password",
+      [["Authorization", basic("PLACEHOLDER:PLACEHOLDER")]],
+      [["authorization", basic("REAL:REAL")]],
+    ],
+    [
+      "two places",
+      [
+        ["Authorization", "Bearer PLACEHOLDER"],
+        ["api-key", "PLACEHOLDER"],
+      ],
+      [
+        ["authorization", "Bearer REAL"],
+        ["api-key", "REAL"],
+      ],
+    ],
+    [
+      "x-api-key, beside another spelling of it",
+      [
+        ["x-api-key", "PLACEHOLDER"],
+        ["X_Api_Key", "OWN"],
+      ],
+      [["x-api-key", "REAL"]],
+    ],
+  ];
+  test.each(inFields)("in a field: %s", async (_what, sent, expected) => {
+    const { answer, seen } = await call(bearer, "api.test", sent);
+    expect(answer.status, answer.text).toBe(200);
+    for (const [name, value] of expected) expect(seen?.head.all(name)).toEqual([value]);
+    expect(seen?.head.text).not.toMatch(/PLACEHOLDER|OWN/);
+  });
+
+  const inUrls = [
+    ["/v1/models?alt=sse&key=PLACEHOLDER", "/v1/models?alt=sse&key=REAL"],
+    ["/v1/models?key=PLACE%48OLDER&b=%2F", "/v1/models?key=REAL&b=%2F"],
+    ["/v1/models?API_KEY=PLACEHOLDER", "/v1/models?API_KEY=REAL"],
+    ["/hooks/PLACEHOLDER/x?y=1", "/hooks/REAL/x?y=1"],
+    ["/botPLACEHOLDER/sendMessage", "/botREAL/sendMessage"],
+  ] as const;
+  test.each(inUrls)("in a URL: %s", async (sent, expected) => {
+    const answer = await get(bearer.forward, `http://api.test:${target.port}${sent}`);
+    expect(answer.status, answer.text).toBe(200);
+    expect(target.requests.at(-1)?.head.text).toContain(`GET ${expected} HTTP/1.1`);
+    const { text } = await bearer.sessions("/v1/sessions/default");
+    expect(text + bearer.stderr).not.toContain("REAL");
+  });
+
+  const elsewhere = [
+    "/search?q=PLACEHOLDER",
+    "/search?key=PLACEHOLDERS",
+    "/PLACEHOLDER-2/x",
+    "/x.PLACEHOLDER",
+  ];
+  test.each(elsewhere)("%s has none", async (sent) => {
+    const answer = await get(bearer.forward, `http://api.test:${target.port}${sent}`);
+    expect(answer.status).toBe(401);
+    expect(answer.json()).toMatchObject({ error: "static-inject.missing-auth" });
+    expect(target.requestsFor(sent)).toHaveLength(0);
+  });
+
+  test.each([
+    ["a field that servers repeat", [["X-Request-Id", "PLACEHOLDER"]], "missing-auth"],
+    ["another value", [["x-api-key", "OTHER"]], "placeholder-mismatch"],
+    ["Basic of others", [["Authorization", basic("a:b")]], "missing-auth"],
+  ] as const)("%s has none either", async (_what, sent, code) => {
+    const { answer, seen } = await call(bearer, "api.test", sent);
+    expect(answer.json()).toMatchObject({ error: `static-inject.${code}` });
+    expect(seen).toBeUndefined();
+  });
+
+  test("a response that repeats the URL does not show the credential", async () => {
+    const body = '{"error":"Invalid URL (GET /botREAL/lost?key=REAL)"}';
+    const head = `Location: /botREAL/lost/?key=REAL\r\nContent-Type: application/json`;
+    target.on(
+      "/botREAL/lost",
+      () => `HTTP/1.1 308 Moved\r\n${head}\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    const path = "/botPLACEHOLDER/lost?key=PLACEHOLDER";
+    const answer = await get(bearer.forward, `http://api.test:${target.port}${path}`);
+    expect(answer.status).toBe(308);
+    expect(answer.header("location")).toBe("/botPLACEHOLDER/lost/?key=PLACEHOLDER");
+    expect(answer.text).toBe(body.replaceAll("REAL", "PLACEHOLDER"));
+  });
+
+  test("a stream that repeats it does not either, event by event", async () => {
+    const events = "data: one REAL\n\ndata: two\n\n";
+    target.on(
+      "/stream",
+      () =>
+        `HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: ${events.length}\r\n\r\n${events}`,
+    );
+    const url = `http://api.test:${target.port}/stream?key=PLACEHOLDER`;
+    const answer = await get(bearer.forward, url);
+    expect(answer.text).toBe("data: one PLACEHOLDER\n\ndata: two\n\n");
+  });
+
+  test("another field of the file gets it, whichever has the placeholder", async () => {
+    const mappings = { "api.test": "REAL" };
+    const proxy = await own(
+      injecting({
+        source: "mappings",
+        mappings,
+        placeholder: "PLACEHOLDER",
+        inject_header: "x-api-key",
+      }),
+    );
+    for (const sent of ["x-api-key", "api-key"]) {
+      const { seen } = await call(proxy, "api.test", [[sent, "PLACEHOLDER"]]);
+      expect(seen?.head.all("x-api-key")).toEqual(["REAL"]);
+      expect(seen?.head.text).not.toContain("PLACEHOLDER");
+    }
+  });
+
+  test("placeholder_in narrows where it may be", async () => {
+    const proxy = await own(
+      injecting({
+        source: "mappings",
+        mappings: { "api.test": "REAL" },
+        placeholder: "PLACEHOLDER",
+        placeholder_in: ["authorization"],
+      }),
+    );
+    expect((await call(proxy, "api.test")).answer.status).toBe(200);
+    expect((await call(proxy, "api.test", [["x-api-key", "PLACEHOLDER"]])).answer.status).toBe(401);
+    const answer = await get(proxy.forward, `http://api.test:${target.port}/?key=PLACEHOLDER`);
+    expect(answer.status).toBe(401);
+  });
+
+  test("without a placeholder any value of such a field is one", async () => {
+    const { answer, seen } = await call(header, "api.test", [["x-api-key", "whatever"]]);
+    expect(answer.status).toBe(200);
+    expect(seen?.head.all("x-api-key")).toEqual(["REALKEY"]);
+  });
+});
+
 describe("where the value comes from", () => {
   test("O6: key_by static takes one key whatever the host", async () => {
     const proxy = await own(

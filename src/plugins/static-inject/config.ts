@@ -1,6 +1,7 @@
 /** The configuration of static-inject, with the keys of the Go program and those added since. */
 import { z } from "zod";
 import { hostGlob, words } from "../config-values.ts";
+import { placeKinds } from "./places.ts";
 
 /** The schema of `config` of a static-inject entry. */
 export const staticInjectConfig = z
@@ -30,14 +31,21 @@ export const staticInjectConfig = z
     placeholder: words()
       .optional()
       .describe(
-        "The bearer that the client must send to have it replaced. Any bearer when absent.",
+        "The stand-in that the client must send to have it replaced, wherever it puts credentials (see placeholder_in). When absent: any bearer token, or any value of inject_header or of another field for API keys.",
+      ),
+    placeholder_in: z
+      .array(z.enum(placeKinds))
+      .min(1)
+      .default([...placeKinds])
+      .describe(
+        "Where the stand-in is looked for. authorization: with any scheme, or as user or password of Basic. header: inject_header and the fields that SDKs send API keys in, such as x-api-key, x-goog-api-key and api-key. query: parameters such as key, api_key and access_token. path: a whole segment, or one that begins with bot. The credential is taken out of responses to requests that had it in query or path.",
       ),
     inject_header: z
       .string()
       .regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" })
-      .default("Authorization")
+      .optional()
       .describe(
-        "Field that gets the credential: Authorization as `Bearer <value>`, any other the bare value (and no Authorization).",
+        "Field that gets the credential, whichever field has the stand-in: Authorization as `Bearer <value>`, any other the bare value (and no Authorization). When absent: the place of the stand-in. In a query or a path it is always replaced in its place.",
       ),
     allow_plaintext: z
       .boolean()
@@ -73,7 +81,7 @@ export const staticInjectConfig = z
     }
     if (
       /^(?:host|content-length|transfer-encoding|connection|te|upgrade|trailer)$/i.test(
-        config.inject_header,
+        config.inject_header ?? "",
       )
     ) {
       issue("inject_header", "names a field that frames or routes the message");

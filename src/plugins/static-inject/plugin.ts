@@ -1,20 +1,24 @@
 /** static-inject: replaces the client's stand-in credential with the one that belongs to the destination (contract 2.4). */
-import { timingSafeEqual } from "node:crypto";
 import { HostMatcher } from "../../pattern/host-pattern.ts";
 import {
+  type Answer,
   type Decision,
   definePlugin,
   deny,
+  type Frame,
   modify,
   type Plugin,
   type PluginDeps,
+  replaceFrame,
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
-import { readBearer } from "../credentials/bearer.ts";
-import { FieldNames, foldedName } from "../../http/field-names.ts";
+import { FieldNames } from "../../http/field-names.ts";
+import { isSameName } from "../../http/headers.ts";
 import { readSecretFile } from "./secret-directory.ts";
+import { Echo } from "./echo.ts";
+import { namedPlace, type Place, Places } from "./places.ts";
 import { injectWarningsOf, staticInjectConfig, type StaticInjectConfig } from "./config.ts";
 
 /** The definition that a chain names. */
@@ -27,8 +31,9 @@ export const staticInject = definePlugin<StaticInjectConfig>({
 
 /** Why nothing was attached; clients of the Go program match on the codes. */
 const refusals = {
-  "static-inject.missing-auth": "missing Authorization header",
-  "static-inject.placeholder-mismatch": "the Authorization header is not the expected placeholder",
+  "static-inject.missing-auth":
+    "missing Authorization header, or another field that the placeholder may stand in",
+  "static-inject.placeholder-mismatch": "the credential is not the expected placeholder",
   "static-inject.unresolved-key": "no credential for this destination",
   "static-inject.unsafe-value": "the stored credential cannot be sent",
   "static-inject.plaintext": "credentials are not attached to plain HTTP requests",
@@ -47,8 +52,10 @@ class StaticInject implements Plugin {
   readonly #config: StaticInjectConfig;
   readonly #values: ReadonlyMap<string, Secret>;
   readonly #hosts: HostMatcher | undefined;
-  readonly #replaced: FieldNames;
-  readonly #isAuthorization: boolean;
+  readonly #places: Places;
+  /** Where credentials of the client go, besides the places of the stand-in. */
+  readonly #replaced: FieldNames | undefined;
+  readonly #echoes = new WeakMap<RequestContext, Echo>();
 
   constructor(config: StaticInjectConfig, deps: PluginDeps) {
     this.#config = config;
@@ -62,38 +69,83 @@ class StaticInject implements Plugin {
       ]),
     );
     this.#hosts = config.hosts.length === 0 ? undefined : new HostMatcher(config.hosts);
-    this.#isAuthorization = foldedName(config.inject_header) === "authorization";
-    this.#replaced = new FieldNames(["authorization", config.inject_header]);
+    const { inject_header: header, placeholder } = config;
+    this.#places = new Places(placeholder, config.placeholder_in, header);
+    this.#replaced = header === undefined ? undefined : new FieldNames(["authorization", header]);
   }
 
   /** Assumes what the file does not have: the stand-in, where the client sent nothing, and the secrets of `secret_dir`. */
   async describeCredential(context: RequestContext): Promise<string | Decision> {
-    const isSent = context.headers.has("authorization");
     const { inject_header: header, key_by: keyBy, key = "", source, placeholder } = this.#config;
+    const { places, hasOther } = this.#places.find(context);
     const unattached =
-      this.#unattached(context.destination) ?? (isSent ? this.#unasked(context) : undefined);
+      this.#unattached(context.destination) ??
+      (hasOther && places.length === 0 ? refuse("static-inject.placeholder-mismatch") : undefined);
     if (unattached !== undefined) return unattached;
     if (source === "mappings") {
       const found = await this.#usable(context);
       if ("action" in found) return found;
     }
     const { authority, host } = context.destination;
+    const where = header === undefined ? "" : `${header}: `;
     const place = keyBy === "static" ? key : `${authority} or ${host}`;
-    const instead = placeholder === undefined ? "a bearer token" : "the placeholder";
-    return `${header}: the credential of ${place} from ${source}, in place of ${instead} that the client has to send`;
+    const instead = placeholder === undefined ? "a credential" : "the placeholder";
+    return `${where}the credential of ${place} from ${source}, in place of ${instead} that the client has to send`;
   }
 
   async onCredential(context: RequestContext): Promise<Decision> {
-    const unattached = this.#unattached(context.destination) ?? this.#unasked(context);
+    const unattached = this.#unattached(context.destination);
     if (unattached !== undefined) return unattached;
+    const { places, hasOther } = this.#places.find(context);
+    if (places.length === 0) {
+      return refuse(`static-inject.${hasOther ? "placeholder-mismatch" : "missing-auth"}`);
+    }
     const found = await this.#usable(context);
     if ("action" in found) return found;
     const value = found.value.reveal();
-    // The client's own field goes in every spelling: a recipient that folds names would see two credentials.
+    const targets = this.#targetsOf(places);
+    if (!targets.every((place) => place.fits(value))) return refuse("static-inject.unsafe-value");
+    this.#clear(context, places);
+    for (const place of targets) place.fill(context, value);
+    const { placeholder = "" } = this.#config;
+    if (targets.some(({ field }) => field === undefined))
+      this.#echoes.set(context, new Echo(value, placeholder));
+    const header = targets.map(({ shown }) => shown).join(", ");
+    return modify("credential_injected", { key: found.key, header });
+  }
+
+  wantsAnswer(context: RequestContext): boolean {
+    return this.#echoes.has(context);
+  }
+
+  onResponse(context: RequestContext): Answer {
+    const { response } = context;
+    const isChanged =
+      response !== undefined && this.#echoes.get(context)?.cleanFields(response.headers) === true;
+    return isChanged ? modify("echo_removed") : undefined;
+  }
+
+  onFrame(context: RequestContext, { data }: Frame): Answer {
+    const cleaned = this.#echoes.get(context)?.cleanBytes(data);
+    return cleaned === undefined ? undefined : replaceFrame("echo_removed", cleaned);
+  }
+
+  /** The places themselves, or the field that the file names where the stand-in is in another. */
+  #targetsOf(places: readonly Place[]): readonly Place[] {
+    const { inject_header: header } = this.#config;
+    if (header === undefined) return places;
+    const inFields = places.filter(({ field }) => field !== undefined);
+    if (inFields.length === 0) return places;
+    const own = inFields.find(({ field = "" }) => isSameName(field, header));
+    return [own ?? namedPlace(header), ...places.filter(({ field }) => field === undefined)];
+  }
+
+  /** Takes away what the credential moves from, and what a recipient could read beside it. */
+  #clear(context: RequestContext, places: readonly Place[]): void {
+    const inFields = places.flatMap(({ field }) => field ?? []);
+    if (this.#replaced === undefined || inFields.length === 0) return;
     this.#replaced.removeFrom(context.headers);
-    if (this.#isAuthorization) context.headers.set("Authorization", `Bearer ${value}`);
-    else context.headers.set(this.#config.inject_header, value);
-    return modify("credential_injected", { key: found.key, header: this.#config.inject_header });
+    for (const field of inFields) context.headers.delete(field);
   }
 
   /** Why no credential is for the destination. */
@@ -102,16 +154,6 @@ class StaticInject implements Plugin {
     return scheme === "http" && this.#config.allow_plaintext === false
       ? refuse("static-inject.plaintext", 403)
       : undefined;
-  }
-
-  /** Why what the client sent is not exchanged for a credential. */
-  #unasked({ headers }: RequestContext): Decision | undefined {
-    const bearer = readBearer(headers);
-    if (bearer.kind !== "bearer") return refuse("static-inject.missing-auth");
-    const { placeholder } = this.#config;
-    return placeholder === undefined || isSame(bearer.token, placeholder)
-      ? undefined
-      : refuse("static-inject.placeholder-mismatch");
   }
 
   async #usable(context: RequestContext): Promise<Stored | Decision> {
@@ -139,10 +181,4 @@ class StaticInject implements Plugin {
 function refuse(code: keyof typeof refusals, status = 401): Decision {
   const reason = code.slice("static-inject.".length).replace(/-/g, "_");
   return deny(reason, { code, message: refusals[code], status });
-}
-
-/** Compares without telling by its time how much was right. */
-function isSame(given: string, wanted: string): boolean {
-  const [a, b] = [Buffer.from(given), Buffer.from(wanted)];
-  return a.length === b.length && timingSafeEqual(a, b);
 }

@@ -93,6 +93,8 @@ export class JudgedSink implements ResponseSink {
     } else if (isRead) {
       this.#mode = "frames";
       this.#reader = reader;
+      // A frame that is replaced is of another length.
+      this.#half.headers.delete("content-length");
       if (!this.#openDecoder(this.#half.headers)) return;
     }
     control.pause();
@@ -184,7 +186,6 @@ export class JudgedSink implements ResponseSink {
       return false;
     }
     headers.delete("content-encoding");
-    headers.delete("content-length");
     return true;
   }
 

@@ -30,7 +30,7 @@ export function outgoingMessage(parts: OutgoingParts): {
 } {
   const { request, context, pseudonym, budget, buffered, held, isAnswerRead } = parts;
   const { downstream, basePath = "", upgrade } = request;
-  const { headers, content, path } = context;
+  const { headers, content, sentPath } = context;
   if (content.replaced) headers.delete("content-encoding");
   const bytes = content.replaced ? content.bytes : buffered;
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
@@ -42,7 +42,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   return {
     outgoing: {
       method: downstream.method,
-      path: basePath + path,
+      path: basePath + sentPath,
       headers: [...headers.raw, "Via", `${downstream.httpVersion} ${pseudonym}`],
       body: streamed ?? bytes ?? null,
       needsHttp2: isGrpc(headers.get("content-type")),

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
+import { Echo } from "../../../../src/plugins/static-inject/echo.ts";
 import { staticInject } from "../../../../src/plugins/static-inject/plugin.ts";
 import {
   bearerOf,
@@ -101,6 +102,33 @@ describe("a credential", () => {
   });
 });
 
+describe("a credential in a URL", () => {
+  test.each([
+    ["/bot/p", "12:A-b_c", "/bot/12:A-b_c"],
+    ["/botp/x", "12:A/b", "/bot12:A%2Fb/x"],
+    ["/x?key=p&key=q", "a b&c=d", "/x?key=a%20b%26c%3Dd&key=q"],
+    ["/p?key=p", "k?#", "/k%3F%23?key=k%3F%23"],
+  ])("%s with %s is sent as %s, and recorded as it came", async (path, value, sent) => {
+    const context = outbound({ headers: {}, path });
+    const config = { mappings: { "api.example.com": value }, placeholder: "p" };
+    expect(await judge(plugin(config), context)).toHaveProperty("action", "modify");
+    expect(context.sentPath).toBe(sent);
+    expect(context.path).toBe(path);
+  });
+
+  test.each(["a&b<c>", 'a"b', "a/b:c", "a b"])("%s is found in every spelling", (value) => {
+    const echo = new Echo(value, "p");
+    const spelled = [
+      value,
+      encodeURIComponent(value),
+      JSON.stringify(value),
+      value.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;"),
+    ];
+    for (const text of spelled) expect(echo.clean(text)).toMatch(/^"?p"?$/);
+    expect(echo.cleanBytes(Buffer.from("nothing"))).toBeUndefined();
+  });
+});
+
 describe("a directory of secrets", () => {
   test("CRED-10 is read at every request", async () => {
     const subject = fromFolder();
@@ -150,6 +178,18 @@ describe("a refusal", () => {
       "missing-auth",
     ],
     ["O3 another stand-in", { placeholder: "expected" }, {}, "placeholder-mismatch"],
+    [
+      "a user with a colon",
+      { mappings: { "api.example.com": "a:b" }, placeholder: "p" },
+      { headers: { Authorization: `Basic ${Buffer.from("p:").toString("base64")}` } },
+      "unsafe-value",
+    ],
+    [
+      "a dot segment",
+      { mappings: { "api.example.com": ".." }, placeholder: "p" },
+      { headers: {}, path: "/a/p/b" },
+      "unsafe-value",
+    ],
     ["O3 no key", {}, { to: "other.example.com:443" }, "unresolved-key"],
     ["O4 CR LF", { mappings: { "api.example.com": "a\r\nX-Evil: 1" } }, {}, "unsafe-value"],
     ["O4 NUL", { mappings: { "api.example.com": "a\0b" } }, {}, "unsafe-value"],
