@@ -1,31 +1,23 @@
 /** What a token endpoint's refusal means: whose turn it is, and what the operator can change. */
+import { entraMeaning } from "./entra-codes.ts";
+import type { Understood } from "./refusal-kind.ts";
 import type { RejectedGrant } from "./token-answer.ts";
 
-/**
- * Whose fault a refusal is.
- *
- * - `caller-token`: the caller's token is no good, a new one may help.
- * - `caller-right`: the token is good, the caller may not have what is asked for.
- * - `registration`: this program's own client is wrong or wrongly set up at the identity provider.
- * - `provider`: the identity provider is out of order or asks to wait.
- */
-export type RefusalMeaning = "caller-token" | "caller-right" | "registration" | "provider";
-
 /** A refusal as it is understood. */
-export interface UnderstoodRefusal {
-  readonly meaning: RefusalMeaning;
+export interface UnderstoodRefusal extends Understood {
   /** The OAuth error code, if it is one that may be repeated to the agent. */
   readonly error?: string;
-  /** For the operator's log. */
-  readonly remedy?: string;
 }
-
-type Understood = Pick<UnderstoodRefusal, "meaning" | "remedy">;
 
 const credentials =
   "check client_id and the secret or assertion under identity, and that the identity provider lets this client use the grant";
 const exchangeSwitch =
   "allow token exchange for this proxy's client at the identity provider (Keycloak: Standard Token Exchange of a confidential client)";
+const consent = "give consent as an administrator to the API permissions of this client";
+const unknownAudience = "the identity provider knows nothing of the name in target_audience";
+const clientGrant = "authorize this client for the API in target_audience (a client grant)";
+const accessPolicy =
+  "give the authorization server an access policy with a rule for this client, grant type, user and scopes";
 const ownClient: Understood = { meaning: "registration", remedy: credentials };
 
 /** Codes of RFC 6749, RFC 8693 and RFC 8707, and those that identity providers add. */
@@ -41,12 +33,17 @@ const byError: ReadonlyMap<string, Understood> = new Map([
   // RFC 6749 section 5.2: the client may not use this grant; for Keycloak, a wrong secret as well.
   ["unauthorized_client", ownClient],
   ["unsupported_grant_type", { meaning: "registration", remedy: exchangeSwitch }],
+  // Entra ID: the user has to sign in again, or nobody has consented, or there is no such resource.
+  ["interaction_required", { meaning: "caller-token" }],
+  ["login_required", { meaning: "caller-token" }],
+  ["consent_required", { meaning: "registration", remedy: consent }],
+  ["invalid_resource", { meaning: "registration", remedy: unknownAudience }],
   ["server_error", { meaning: "provider" }],
   ["temporarily_unavailable", { meaning: "provider" }],
   ["slow_down", { meaning: "provider" }],
 ]);
 
-/** Beginnings of `error_description` that say more than the code; Keycloak uses one code for different faults. */
+/** Beginnings of `error_description` that say more than the code: identity providers use one code for different faults. */
 const byDescription: readonly (readonly [RegExp, Understood])[] = [
   [/^requested audience not available/i, { meaning: "caller-right" }],
   [/^client is not within the token audience/i, { meaning: "caller-right" }],
@@ -58,18 +55,33 @@ const byDescription: readonly (readonly [RegExp, Understood])[] = [
     /^(?:public client|client) (?:is )?not (?:allowed|permitted) to exchange/i,
     { meaning: "registration", remedy: exchangeSwitch },
   ],
-  [
-    /^audience not found/i,
-    {
-      meaning: "registration",
-      remedy: "the identity provider knows no client of the name in target_audience",
-    },
-  ],
+  [/^audience not found/i, { meaning: "registration", remedy: unknownAudience }],
   [
     /^parameter '?(?:requested|subject|actor)_token_type/i,
     { meaning: "registration", remedy: exchangeSwitch },
   ],
   [/^invalid client\b/i, ownClient],
+  // Auth0.
+  [/^client\b.*\bis not authorized to access\b/i, { meaning: "registration", remedy: clientGrant }],
+  [/^service not enabled within domain/i, { meaning: "registration", remedy: unknownAudience }],
+  [
+    /^grant type '.*' not allowed for the client/i,
+    { meaning: "registration", remedy: "allow the grant type for this client" },
+  ],
+  // Okta.
+  [
+    /^policy evaluation failed for this request/i,
+    { meaning: "caller-right", remedy: accessPolicy },
+  ],
+  // ZITADEL.
+  [
+    /^resource parameter not supported/i,
+    { meaning: "registration", remedy: "remove resource from the route: the provider has none" },
+  ],
+  [
+    /^actor_token invalid/i,
+    { meaning: "registration", remedy: "see that actor_token_file holds a token of the provider" },
+  ],
 ];
 
 const byStatus: ReadonlyMap<number, Understood> = new Map([
@@ -89,9 +101,14 @@ export function understandRefusal(
   const { status, error, description = "" } = refused;
   const known = error === undefined ? undefined : byError.get(error);
   const told =
-    known === undefined ? undefined : byDescription.find(([text]) => text.test(description));
+    known === undefined
+      ? undefined
+      : (entraMeaning(description) ??
+        byDescription.find(([text]) => text.test(description))?.[1] ??
+        // Auth0 says so of a wrong secret: a 401 is about the client, whatever the code.
+        (status === 401 && error === "access_denied" ? ownClient : undefined));
   const understood = (status === 429 ? byStatus.get(status) : undefined) ??
-    told?.[1] ??
+    told ??
     known ??
     byStatus.get(status) ?? { meaning: "provider" };
   // Without a subject there is nobody to blame but the proxy's own client.

@@ -1,5 +1,6 @@
 /** What the agent is told when it got no token. */
-import { type RefusalMeaning, understandRefusal } from "../../oauth/refusal-meaning.ts";
+import type { RefusalMeaning } from "../../oauth/refusal-kind.ts";
+import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import type { RejectedGrant, UnavailableEndpoint } from "../../oauth/token-answer.ts";
 import { type Decision, deny } from "../../pipeline/plugin.ts";
 
