@@ -86,7 +86,8 @@ export function textOf(value: unknown, key: string): string {
 
 /** Whether the message was refused by a check, and not because a check could not be made. */
 export function isRefusal(event: WireEvent): boolean {
-  return textOf(event, "phase") === "denied" && textOf(event["error"], "kind") !== "backend_error";
+  const kind = textOf(event["error"], "kind");
+  return kind === "policy" || (textOf(event, "phase") === "denied" && kind !== "backend_error");
 }
 
 /** Whether the message failed without being refused. */

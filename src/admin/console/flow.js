@@ -168,7 +168,8 @@ function ruleOf({ reason, cause = reason, details }) {
  */
 function verdictOf({ phase, error }, decisive, before) {
   // A check that could not be made is nobody's refusal.
-  if (phase === "denied" && error?.kind !== "backend_error") return "denied";
+  if (error?.kind === "policy" || (phase === "denied" && error?.kind !== "backend_error"))
+    return "denied";
   if (error !== undefined) return "failed";
   if (decisive?.shadow === true) return "observed";
   return before === "pending" && phase === "response" ? "allowed" : before;

@@ -1,7 +1,7 @@
 /** The end of every flow: plugins are told, one log line is written, events and metrics are recorded. */
 import { ProxyError } from "../../errors.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
-import { type Denial, isUnavailable, refusingStep } from "../../pipeline/decision.ts";
+import { type Denial, refusingStep } from "../../pipeline/decision.ts";
 import type { Outcome } from "../../pipeline/plugin.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { EventError, EventFacts } from "../../session/event.ts";
@@ -13,7 +13,7 @@ import type { FlowOutcome, FlowPhase } from "../../telemetry/flow-metrics.ts";
 import type { Metrics, Refusal } from "../../telemetry/metrics.ts";
 import type { Dial } from "../../upstream/dial.ts";
 import { denialOf } from "./reply.ts";
-import { beginTrace, countDurations, endTrace, sentFacts } from "./trace-facts.ts";
+import { beginTrace, countDurations, endTrace, judgementOf, sentFacts } from "./trace-facts.ts";
 
 /** How a flow ended. */
 export interface Ending {
@@ -203,8 +203,8 @@ function refusalOf(code: string): Refusal {
 function outcomeOf(ending: Ending): FlowOutcome {
   if (ending.cancelled) return "cancelled";
   if (ending.denial === undefined) return "ok";
-  if (!ending.refused) return "error";
-  return isUnavailable(ending.denial) ? "unavailable" : "denied";
+  const judgement = judgementOf(ending);
+  return judgement === "allowed" ? "error" : judgement;
 }
 
 /** A refusal that no plugin took part in (a malformed request) is a log line, not an event (contract 5). */
@@ -223,7 +223,7 @@ function endingFacts(
 function errorOf(ending: Ending): { readonly error?: EventError } {
   const { denial } = ending;
   if (denial === undefined) return {};
-  const kind = ending.refused && !isUnavailable(denial) ? "policy" : "backend_error";
+  const kind = judgementOf(ending) === "denied" ? "policy" : "backend_error";
   return { error: { kind, code: denial.code, message: denial.message } };
 }
 

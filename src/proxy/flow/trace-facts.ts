@@ -130,7 +130,7 @@ function endFacts(context: RequestContext, ending: TracedEnding): SpanFacts {
   return {
     "http.request.body.size": bytesReceived,
     "http.response.body.size": bytesSent,
-    "authbridge.decision": decisionOf(ending),
+    "authbridge.decision": judgementOf(ending),
     ...defined({
       "http.response.status_code": status === 0 ? undefined : status,
       // A refusal is no error of the server, and has a name of its own all the same.
@@ -161,9 +161,13 @@ function clientError(
   return denial === undefined || refused || denial.plugin !== undefined ? undefined : denial.code;
 }
 
-function decisionOf({ refused, denial }: TracedEnding): string {
-  if (!refused) return "allowed";
-  return denial !== undefined && isUnavailable(denial) ? "unavailable" : "denied";
+/** What the checks said in the end, of the request or of the response. */
+export function judgementOf({
+  refused,
+  denial,
+}: Pick<TracedEnding, "refused" | "denial">): "allowed" | "denied" | "unavailable" {
+  if (denial !== undefined && isUnavailable(denial)) return "unavailable";
+  return refused || denial?.plugin !== undefined ? "denied" : "allowed";
 }
 
 function methodFacts(method: string): SpanFacts {

@@ -46,6 +46,25 @@ test("G12: a denial that no plugin took part in is no event, one that a plugin d
   metrics.close();
 });
 
+test.each([
+  ["a check of the response that could not be made", { plugin: "p", status: 503 }, "unavailable"],
+  ["one whose status says otherwise", { plugin: "p", unavailable: true }, "unavailable"],
+  ["a response that a plugin refused", { plugin: "p" }, "denied"],
+  ["a fault of the origin", { code: "upstream.timeout" }, "error"],
+])(
+  "%s is told from the others after the request has gone on, too",
+  async (_what, more, outcome) => {
+    const { flows, pipeline, metrics } = recorder();
+    const end = { ...ending, status: 502, refused: false, denial: { ...denial, ...more } };
+    await flows.finished(message({}), pipeline, end);
+    const text = await metrics.render();
+    expect(text).toMatch(
+      new RegExp(`^authbridge_flows_total\\{.*outcome="${outcome}".*\\} 1$`, "m"),
+    );
+    metrics.close();
+  },
+);
+
 test("G20: an answer is recorded in the session of its request, whatever other flows do meanwhile", async () => {
   const { events, flows, pipeline, metrics } = recorder();
   const [mine, other] = [message({}), message({})];
