@@ -263,7 +263,9 @@ function buildNetwork(config: Config, services: BuildServices): Network | Failed
     insecureHosts,
     minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
     connectTimeoutMs,
-    onFailure: (hop) => services.metrics.upstreamProxy.failed(hop),
+    onFailure: (hop) => {
+      services.metrics.counters.upstream_proxy_failures_total.of(hop).value += 1;
+    },
   };
   for (const host of bridge.upstream_insecure_hosts) {
     services.log.warn(

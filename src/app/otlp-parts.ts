@@ -68,7 +68,8 @@ export async function makeOtlpParts(
       }
     },
     onSent: (signal, problem) => {
-      metrics.otlpReport(signal, problem === undefined);
+      const result = problem === undefined ? "ok" : "failed";
+      metrics.counters.otlp_reports_total.of(signal, result).value += 1;
       // A collector that is away is told once, and once more when it is back.
       if (problem !== undefined && problem !== lastProblem) {
         log.warn({ signal, problem, endpoint: base }, "telemetry.otlp: report not sent");

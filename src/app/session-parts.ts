@@ -146,12 +146,14 @@ function lineFile(
     onState: (error) => {
       if (error === undefined) log.info({ file: name, path }, "the file is written again");
       else {
-        metrics.files.outage(name);
+        metrics.counters.file_outages_total.of(name).value += 1;
         const why = messageOf(error);
         log.error({ file: name, path, error: why }, "the file cannot be written; traffic goes on");
       }
     },
-    onLines: (result, lines) => metrics.files.lines(name, result, lines),
+    onLines: (result, lines) => {
+      metrics.counters.file_lines_total.of(name, result).value += lines;
+    },
   });
 }
 

@@ -25,7 +25,7 @@ export function connectionPlaces(
       perCaller: bounds[1],
       waitMs: durationMs(limits.connect_timeout),
       onRefused: (limit, { caller, destination }) => {
-        metrics.places.refused("connection", limit);
+        metrics.counters.upstream_refused_total.of("connection", limit).value += 1;
         rare.warn(
           `${direction} ${limit}`,
           { direction, limit, caller, destination },

@@ -47,16 +47,17 @@ export class Listener {
 
   #makeFront(material: TlsMaterial): TlsFront {
     const { maxConnections, headerTimeoutMs: handshakeTimeoutMs } = this.#limits;
+    const { client_handshakes_total: handshakes } = this.#metrics.counters;
     return new TlsFront(
       material,
       { maxConnections, handshakeTimeoutMs },
       {
         onSecure: (socket) => {
-          this.#metrics.tls.clientHandshake(socket.authorized ? "verified" : "unverified");
+          handshakes.of(socket.authorized ? "verified" : "unverified").value += 1;
           this.adopt(socket);
         },
         onRefused: (why) => {
-          if (why === "malformed") this.#metrics.tls.clientHandshake("failed");
+          if (why === "malformed") handshakes.of("failed").value += 1;
           this.#metrics.refused(why);
         },
       },

@@ -1,5 +1,5 @@
 /** Connections that are closed to make room for others: counted, and told about at most once a minute for each reason. */
-import type { Cell, MakeTally } from "./instruments.ts";
+import type { Cell } from "./instruments.ts";
 import type { Logger } from "./log.ts";
 
 /** What was full, with the key that bounds it. */
@@ -19,12 +19,7 @@ export class Evictions {
   readonly #counts: ReadonlyMap<Eviction, Cell>;
   readonly #toldAt = new Map<Eviction, number>();
 
-  constructor(tally: MakeTally) {
-    const counts = tally(
-      "evicted_total",
-      "Client connections that were closed to make room, the one idle for longest first, by what was full.",
-      "reason",
-    );
+  constructor(counts: { of(reason: string): Cell }) {
     // A rate over a counter that appears with its first event misses that event.
     const reasons = Object.keys(keys) as Eviction[];
     this.#counts = new Map(reasons.map((reason) => [reason, counts.of(reason)]));

@@ -1,24 +1,13 @@
 /** Counters of HTTP flows and of attempts at tunnels: how they ended, and where their time went. */
-import { phaseBounds, requestBounds } from "./bounds.ts";
-import type {
-  Buckets,
-  Cell,
-  Distribution,
-  MakeDistribution,
-  MakeTally,
-  Tally,
-} from "./instruments.ts";
-
-// The same words as in pipeline/flow.ts, which stands above this folder.
-/** Which chain a flow belongs to. */
-export type Direction = "inbound" | "outbound";
-type Transport = "http" | "connect" | "bridge" | "transparent";
-
-/** How a flow ended. */
-export type FlowOutcome = "ok" | "denied" | "unavailable" | "error" | "cancelled";
-
-/** The parts of a flow whose duration is measured. */
-export type FlowPhase = "pipeline" | "connect" | "tls" | "first_byte" | "response";
+import {
+  type Direction,
+  type FlowOutcome,
+  type FlowPhase,
+  statusClasses,
+  type Transport,
+} from "./catalogue.ts";
+import type { Buckets, Cell } from "./instruments.ts";
+import type { Metrics } from "./metrics.ts";
 
 /** A flow that is over. */
 export interface FinishedFlow {
@@ -30,13 +19,9 @@ export interface FinishedFlow {
   readonly seconds: number;
 }
 
-const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
-
 /** Made by Metrics. */
 export class FlowMetrics {
-  readonly #flows: Tally;
-  readonly #seconds: Distribution;
-  readonly #phaseSeconds: Distribution;
+  readonly #of: Pick<Metrics, "counters" | "histograms">;
   /** An exchange observes three phases: finding them by their labels each time took 0.75 % of its processor time. */
   readonly #phases = {
     inbound: new Map<FlowPhase, Buckets>(),
@@ -51,29 +36,8 @@ export class FlowMetrics {
       }
     | undefined;
 
-  constructor(tally: MakeTally, distribution: MakeDistribution) {
-    this.#flows = tally(
-      "flows_total",
-      "Flows that ended, by how they ended and by class of status.",
-      "direction",
-      "transport",
-      "outcome",
-      "status",
-    );
-    this.#seconds = distribution(
-      "flow_duration_seconds",
-      "From the first byte of a flow to its end. Tunnels have their own histogram.",
-      requestBounds,
-      "direction",
-      "transport",
-    );
-    this.#phaseSeconds = distribution(
-      "phase_duration_seconds",
-      "Time that a flow spent in one of its phases.",
-      phaseBounds,
-      "direction",
-      "phase",
-    );
+  constructor(instruments: Pick<Metrics, "counters" | "histograms">) {
+    this.#of = instruments;
   }
 
   /** Counts the end of one HTTP flow, or of a refused or failed attempt at a tunnel. */
@@ -93,8 +57,9 @@ export class FlowMetrics {
       last.seconds.observe(seconds);
       return;
     }
-    const cell = this.#flows.of(direction, transport, outcome, statusClass);
-    const distribution = this.#seconds.of(direction, transport);
+    const { counters, histograms } = this.#of;
+    const cell = counters.flows_total.of(direction, transport, outcome, statusClass);
+    const distribution = histograms.flow_duration_seconds.of(direction, transport);
     this.#last = { flow, statusClass, cell, seconds: distribution };
     cell.value += 1;
     distribution.observe(seconds);
@@ -104,7 +69,7 @@ export class FlowMetrics {
     const known = this.#phases[direction];
     let buckets = known.get(phase);
     if (buckets === undefined) {
-      buckets = this.#phaseSeconds.of(direction, phase);
+      buckets = this.#of.histograms.phase_duration_seconds.of(direction, phase);
       known.set(phase, buckets);
     }
     buckets.observe(seconds);

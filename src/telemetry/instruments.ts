@@ -4,13 +4,14 @@
  * prom-client hashes and validates labels at every observation, even through a cached child (0.4 µs, several per
  * request); these hold the numbers themselves and hand them over when somebody asks.
  */
+import type { InstrumentRow, ValuesOf } from "./catalogue.ts";
 import { Counter, type Histogram, type Registry } from "./prom-client.ts";
 
 /** What an instrument is called and which labels it has. */
 export interface InstrumentFacts {
   readonly name: string;
   readonly help: string;
-  readonly labels?: readonly string[];
+  readonly labels: readonly string[];
   /** Most children; what is more shares one. Without it labels come from closed sets. */
   readonly maxSeries?: number;
 }
@@ -34,7 +35,7 @@ class Family<T> {
   readonly #make: (labels: Labels) => T;
   #overflow: T | undefined;
 
-  constructor({ labels = [], maxSeries }: InstrumentFacts, make: (labels: Labels) => T) {
+  constructor({ labels, maxSeries }: InstrumentFacts, make: (labels: Labels) => T) {
     this.#names = labels;
     this.#maxSeries = maxSeries ?? Number.POSITIVE_INFINITY;
     this.#make = make;
@@ -78,20 +79,44 @@ export interface Cell {
   value: number;
 }
 
-/** Declares a counter of the proxy; the name lacks the common beginning. */
-export type MakeTally = (name: string, help: string, ...labels: string[]) => Tally;
+type Rows = Readonly<Record<string, InstrumentRow>>;
 
-/** The same for a histogram; `bounds` are in its unit. */
-export type MakeDistribution = (
-  name: string,
-  help: string,
-  bounds: readonly number[],
-  ...labels: string[]
-) => Distribution;
+/** The counters of a table. */
+export type Tallies<R extends Rows> = {
+  readonly [Name in keyof R]: Tally<ValuesOf<R[Name]["labels"]>>;
+};
+
+/** Its histograms. */
+export type Distributions<R extends Rows> = {
+  readonly [Name in keyof R]: Distribution<ValuesOf<R[Name]["labels"]>>;
+};
+
+function factsOf(name: string, { help, labels }: InstrumentRow): InstrumentFacts {
+  return { name: `authbridge_${name}`, help, labels: labels.map(([label]) => label) };
+}
+
+/** The children that are there before anything was counted. */
+function zerosOf({ labels, zeros = [] }: InstrumentRow): readonly (readonly string[])[] {
+  if (zeros !== "all") return zeros;
+  return labels.reduce<readonly (readonly string[])[]>(
+    (rows, [, values = []]) => rows.flatMap((row) => values.map((value) => [...row, value])),
+    [[]],
+  );
+}
 
 /** A counter whose children are plain numbers. */
-export class Tally {
+export class Tally<Values extends readonly Attribute[] = readonly Attribute[]> {
   readonly #family: Family<Cell>;
+
+  /** Those of a table, by their names there. */
+  static all<R extends Rows>(registry: Registry, rows: R): Tallies<R> {
+    const made = Object.entries(rows).map(([name, row]) => {
+      const tally = new Tally(registry, factsOf(name, row));
+      for (const values of zerosOf(row)) tally.of(...values);
+      return [name, tally] as const;
+    });
+    return Object.fromEntries(made) as unknown as Tallies<R>;
+  }
 
   constructor(registry: Registry, facts: InstrumentFacts) {
     const family = new Family<Cell>(facts, (labels) => ({ labels, value: 0 }));
@@ -99,7 +124,7 @@ export class Tally {
     const counter: Counter = new Counter({
       name: facts.name,
       help: facts.help,
-      labelNames: facts.labels ?? [],
+      labelNames: facts.labels,
       registers: [registry],
       collect(): void {
         counter.reset();
@@ -110,8 +135,17 @@ export class Tally {
   }
 
   /** The child for these label values, in the order of the declared labels. */
-  of(...values: readonly string[]): Cell {
+  of(...values: Values): Cell {
     return this.#family.find(values);
+  }
+
+  /** Counts by the value of the first label; undefined where nothing was counted. */
+  totals(): Readonly<Record<string, number>> | undefined {
+    const { children } = this.#family;
+    if (children.length === 0) return undefined;
+    return Object.fromEntries(
+      children.map(({ labels, value }) => [String(Object.values(labels)[0]), value]),
+    );
   }
 }
 
@@ -145,13 +179,22 @@ interface Sample {
 }
 
 /** A histogram whose children are plain arrays. */
-export class Distribution {
+export class Distribution<Values extends readonly Attribute[] = readonly Attribute[]> {
   readonly name: string;
   readonly help: string;
   readonly type = "histogram";
   readonly aggregator = "sum";
   readonly #bounds: readonly number[];
   readonly #family: Family<Buckets>;
+
+  /** Those of a table, by their names there. */
+  static all<R extends Rows>(registry: Registry, rows: R): Distributions<R> {
+    const made = Object.entries(rows).map(([name, row]) => {
+      const facts = { ...factsOf(name, row), bounds: row.bounds ?? [] };
+      return [name, new Distribution(registry, facts)] as const;
+    });
+    return Object.fromEntries(made) as unknown as Distributions<R>;
+  }
 
   constructor(registry: Registry, facts: InstrumentFacts & { readonly bounds: readonly number[] }) {
     this.name = facts.name;
@@ -163,7 +206,7 @@ export class Distribution {
   }
 
   /** The child for these label values, in the order of the declared labels. */
-  of(...values: readonly Attribute[]): Buckets {
+  of(...values: Values): Buckets {
     return this.#family.find(values);
   }
 

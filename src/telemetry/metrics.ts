@@ -1,33 +1,38 @@
-/** Every instrument of the proxy, declared once with its help text and its closed set of label values. */
-import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
-import { DecisionMetrics } from "./decision-metrics.ts";
+/** The instruments of one App, as the catalogue declares them, and what counts more than one of them at once. */
+import {
+  counters,
+  type Direction,
+  gauges,
+  histograms,
+  infos,
+  processGauges,
+  type Refusal,
+} from "./catalogue.ts";
 import { Evictions } from "./evictions.ts";
-import { FileMetrics } from "./file-metrics.ts";
-import { type Direction, FlowMetrics } from "./flow-metrics.ts";
-import { declareGauges, type GaugeName, type GaugeSources } from "./gauges.ts";
-import type { CountedInvocation, GoStats } from "./go-stats.ts";
-import { Distribution, type MakeDistribution, type MakeTally, Tally } from "./instruments.ts";
-import { PlaceMetrics } from "./place-metrics.ts";
-import { registerProcessMetrics, type ProcessMetrics } from "./process-metrics.ts";
-import { TlsMetrics, type TlsStats } from "./tls-metrics.ts";
+import { FlowMetrics } from "./flow-metrics.ts";
+import { type CountedInvocation, type GoStats, GoStatsCounter } from "./go-stats.ts";
+import { Distribution, type Distributions, type Tallies, Tally } from "./instruments.ts";
+import { ProcessReaders } from "./process-metrics.ts";
+import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
 import { TunnelMetrics } from "./tunnel-metrics.ts";
-import { UpstreamProxyMetrics } from "./upstream-proxy-metrics.ts";
 
-export type { GaugeName } from "./gauges.ts";
 export type { CountedInvocation, GoStats } from "./go-stats.ts";
 
-const refusals = [
-  "connections",
-  "tunnels",
-  "buffer",
-  "draining",
-  "malformed",
-  "timeout",
-  "caller",
-] as const;
+/** The gauges that their owners give a reader for. */
+export type GaugeName = keyof typeof gauges;
 
-/** Why a client was refused before there was a flow. */
-export type Refusal = (typeof refusals)[number];
+/** What is told of the process. */
+export interface MetricsOptions {
+  readonly version: string;
+  readonly egressEnforcement?: "enforce-redirect" | "none";
+  generation(): number;
+}
+
+/** What `/stats` shows of handshakes, by outcome; a map is absent where nothing was counted. */
+export interface TlsStats {
+  readonly tls_bridge?: Readonly<Record<string, number>>;
+  readonly mtls?: Readonly<Record<string, number>>;
+}
 
 /** Label values of plugin events and address classes come from code, but a bound costs nothing. */
 const maxOpenValues = 512;
@@ -35,115 +40,76 @@ const maxOpenValues = 512;
 /** The counters of one App: nothing is global, so two Apps in one process do not meet. */
 export class Metrics {
   readonly contentType: string;
+  readonly counters: Tallies<typeof counters>;
+  readonly histograms: Distributions<typeof histograms>;
   readonly evictions: Evictions;
-  readonly files: FileMetrics;
   readonly flows: FlowMetrics;
-  readonly places: PlaceMetrics;
-  readonly tls: TlsMetrics;
   readonly tunnels: TunnelMetrics;
-  readonly upstreamProxy: UpstreamProxyMetrics;
   readonly #registry = new Registry();
-  readonly #decisions: DecisionMetrics;
-  readonly #bytes: Tally;
-  readonly #refused: Tally;
-  readonly #addresses: Tally;
-  readonly #reloads: Tally;
-  readonly #reloadedAt: Gauge;
-  readonly #pluginEvents: Tally;
-  readonly #otlpReports: Tally;
   readonly #openValues = new Set<string>();
+  readonly #goStats = new GoStatsCounter();
   readonly #readers = new Map<GaugeName, () => number>();
-  readonly #process: ProcessMetrics;
-  constructor(options: GaugeSources) {
+  readonly #process = new ProcessReaders();
+
+  constructor(options: MetricsOptions) {
     const registry = this.#registry;
     this.contentType = registry.contentType;
-    const tally: MakeTally = (name, help, ...labels) =>
-      new Tally(registry, { name: `authbridge_${name}`, help, labels });
-    const distribution: MakeDistribution = (name, help, bounds, ...labels) =>
-      new Distribution(registry, { name: `authbridge_${name}`, help, labels, bounds });
-
-    this.flows = new FlowMetrics(tally, distribution);
-    this.#decisions = new DecisionMetrics(tally, (value) => this.#bounded(value));
-    this.tls = new TlsMetrics(tally);
-    this.tunnels = new TunnelMetrics(tally, distribution);
-    this.#bytes = tally(
-      "bytes_total",
-      "Body bytes of HTTP flows: received from the client, sent to the client.",
-      "direction",
-      "way",
-    );
-    this.#refused = tally(
-      "refused_total",
-      "Clients refused before there was a flow, by why.",
-      "reason",
-    );
-    this.evictions = new Evictions(tally);
-    this.#addresses = tally(
-      "addresses_refused_total",
-      "Addresses that the address guard refused to dial, by class of address.",
-      "class",
-    );
-    this.#reloads = tally("reloads_total", "Reloads of the file, by result.", "result");
-    this.places = new PlaceMetrics(tally);
-    this.upstreamProxy = new UpstreamProxyMetrics(registry);
-    this.#reloadedAt = new Gauge({
-      name: "authbridge_reload_last_success_timestamp_seconds",
-      help: "When a configuration was last applied, the start included.",
-      registers: [registry],
-    });
-    this.#pluginEvents = tally(
-      "plugin_events_total",
-      "What plugins count for themselves: cache hits, exchanges, key fetches.",
-      "plugin",
-      "event",
-    );
-    this.#otlpReports = tally(
-      "otlp_reports_total",
-      "Reports to the OpenTelemetry collector, by signal and result.",
-      "signal",
-      "result",
-    );
-    this.files = new FileMetrics(tally);
-    declareGauges(registry, this.#readers, options);
-    this.#reloadedAt.setToCurrentTime();
-    this.#process = registerProcessMetrics(registry);
-    this.#showZeros();
+    this.counters = Tally.all(registry, counters);
+    this.histograms = Distribution.all(registry, histograms);
+    this.evictions = new Evictions(this.counters.evicted_total);
+    this.flows = new FlowMetrics(this);
+    this.tunnels = new TunnelMetrics(this);
+    for (const [name, help] of Object.entries(gauges) as [GaugeName, string][]) {
+      this.#declareGauge(`authbridge_${name}`, help, () => this.#readers.get(name)?.());
+    }
+    for (const [name, help] of Object.entries(processGauges)) {
+      this.#declareGauge(name, help, this.#process[name as keyof typeof processGauges]);
+    }
+    this.#process.declareCpu(registry);
+    const { version, egressEnforcement: mode = "enforce-redirect", generation } = options;
+    this.#info("build_info", { version, node: process.version });
+    this.#info("egress_enforcement_info", { mode });
+    this.gauge("config_generation", generation);
+    this.#applied();
   }
 
   /** Counts one step's record; given to every Pipeline as `onInvocation`. */
   invocation(direction: Direction, invocation: CountedInvocation): void {
-    this.#decisions.count(direction, invocation);
+    const { plugin, action, reason, cause = reason } = invocation;
+    const shadow = invocation.shadow === true ? "true" : "false";
+    const { decisions_total: decisions, denials_total: denials } = this.counters;
+    decisions.of(direction, plugin, action, shadow).value += 1;
+    if (action === "deny") denials.of(direction, plugin, this.#bounded(cause), shadow).value += 1;
+    this.#goStats.count(invocation);
   }
 
   bytes(direction: Direction, received: number, sent: number): void {
-    if (received > 0) this.#bytes.of(direction, "received").value += received;
-    if (sent > 0) this.#bytes.of(direction, "sent").value += sent;
+    const { bytes_total: bytes } = this.counters;
+    if (received > 0) bytes.of(direction, "received").value += received;
+    if (sent > 0) bytes.of(direction, "sent").value += sent;
   }
 
   refused(reason: Refusal): void {
-    this.#refused.of(reason).value += 1;
+    this.counters.refused_total.of(reason).value += 1;
   }
 
   addressRefused(addressClass: string): void {
-    this.#addresses.of(this.#bounded(addressClass)).value += 1;
+    this.counters.addresses_refused_total.of(this.#bounded(addressClass)).value += 1;
   }
 
   reload(ok: boolean): void {
-    this.#reloads.of(ok ? "ok" : "failed").value += 1;
-    if (ok) this.#reloadedAt.setToCurrentTime();
+    this.counters.reloads_total.of(ok ? "ok" : "failed").value += 1;
+    if (ok) this.#applied();
   }
 
   pluginEvent(plugin: string, event: string): void {
-    this.#pluginEvents.of(this.#bounded(plugin), this.#bounded(event)).value += 1;
+    const { plugin_events_total: events } = this.counters;
+    events.of(this.#bounded(plugin), this.#bounded(event)).value += 1;
   }
 
   /** Says where a gauge is read from at every scrape. A second reader replaces the first. */
   gauge(name: GaugeName, read: () => number): void {
     this.#readers.set(name, read);
-  }
-
-  otlpReport(signal: "traces" | "metrics", isSent: boolean): void {
-    this.#otlpReports.of(signal, isSent ? "ok" : "failed").value += 1;
   }
 
   /** All of them as of now, for reports in other forms. */
@@ -158,7 +124,13 @@ export class Metrics {
 
   /** The Go program's maps, and ours of handshakes where there were any. */
   goStats(): GoStats & TlsStats {
-    return { ...this.#decisions.snapshot(), ...this.tls.snapshot() };
+    const bridge = this.counters.bridge_handshakes_total.totals();
+    const client = this.counters.client_handshakes_total.totals();
+    return {
+      ...this.#goStats.snapshot(),
+      ...(bridge === undefined ? {} : { tls_bridge: bridge }),
+      ...(client === undefined ? {} : { mtls: client }),
+    };
   }
 
   /** Stops what runs by itself; counting and rendering still work. */
@@ -167,16 +139,30 @@ export class Metrics {
     this.#readers.clear();
   }
 
-  /** A rate over a counter that appears with its first event misses that event. */
-  #showZeros(): void {
-    for (const reason of refusals) this.#refused.of(reason);
-    for (const result of ["ok", "failed"]) {
-      this.#reloads.of(result);
-      for (const signal of ["traces", "metrics"]) this.#otlpReports.of(signal, result);
-    }
-    for (const direction of ["inbound", "outbound"]) {
-      for (const way of ["received", "sent"]) this.#bytes.of(direction, way);
-    }
+  #applied(): void {
+    const seconds = Date.now() / 1_000;
+    this.gauge("reload_last_success_timestamp_seconds", () => seconds);
+  }
+
+  #declareGauge(
+    name: string,
+    help: string,
+    read: () => number | undefined | Promise<number | undefined>,
+  ): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      registers: [this.#registry],
+      async collect(): Promise<void> {
+        gauge.set((await read()) ?? 0);
+      },
+    });
+  }
+
+  #info(name: keyof typeof infos, labels: Readonly<Record<string, string>>): void {
+    const { help, labels: labelNames } = infos[name];
+    const registers = [this.#registry];
+    new Gauge({ name: `authbridge_${name}`, help, labelNames, registers }).set(labels, 1);
   }
 
   #bounded(value: string): string {

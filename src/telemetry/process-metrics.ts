@@ -2,80 +2,85 @@
 import { readFileSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
-import { Counter, Gauge, type Registry } from "./prom-client.ts";
+import type { processGauges } from "./catalogue.ts";
+import { Counter, type Registry } from "./prom-client.ts";
 
 const lagResolutionMs = 20;
 const nanoseconds = 1e9;
-/** By the names of prom-client's own set. */
-const percentiles = [
-  ["p50", 50],
-  ["p99", 99],
-  ["max", 100],
-] as const;
 
-/** The part of {@link ProcessMetrics} that must be stopped. */
-export interface ProcessMetrics {
-  close(): void;
-}
+type Readers = Readonly<
+  Record<keyof typeof processGauges, () => number | undefined | Promise<number | undefined>>
+>;
 
 /**
- * Registers the instruments under the names that dashboards for Node processes expect.
+ * Reads the gauges of the process, in the order in which the catalogue has them.
  *
  * prom-client's own set cannot be stopped: each call would leave an event-loop monitor and a GC observer behind.
  */
-export function registerProcessMetrics(registry: Registry): ProcessMetrics {
-  const registers = [registry];
-  const gauge = (name: string, help: string, read: () => number): void => {
-    const instrument: Gauge = new Gauge({
-      name,
-      help,
-      registers,
-      collect: () => instrument.set(read()),
-    });
-  };
-  const cpu: Counter = new Counter({
-    name: "process_cpu_seconds_total",
-    help: "User and system CPU time spent, in seconds.",
-    registers,
-    collect(): void {
-      const { user, system } = process.cpuUsage();
-      cpu.reset();
-      cpu.inc((user + system) / 1e6);
-    },
-  });
-  gauge(
-    "process_start_time_seconds",
-    "Start of the process, in seconds since the epoch.",
-    () => performance.timeOrigin / 1_000,
-  );
-  gauge("process_resident_memory_bytes", "Resident memory size.", () => process.memoryUsage.rss());
-  gauge("nodejs_heap_size_used_bytes", "Heap in use.", () => process.memoryUsage().heapUsed);
-  gauge("nodejs_external_memory_bytes", "Memory of buffers and of native objects.", () => {
-    return process.memoryUsage().external;
-  });
-  registerDescriptors(registry);
-  return registerEventLoop(registry, gauge);
-}
+export class ProcessReaders implements Readers {
+  readonly #delays = monitorEventLoopDelay({ resolution: lagResolutionMs });
+  readonly #mostDescriptors = descriptorLimit();
+  #utilization = performance.eventLoopUtilization();
+  #lag: Readonly<Record<50 | 99 | 100, number>> = { 50: 0, 99: 0, 100: 0 };
 
-function registerDescriptors(registry: Registry): void {
-  const open: Gauge = new Gauge({
-    name: "process_open_fds",
-    help: "Open file descriptors (Linux).",
-    registers: [registry],
-    async collect(): Promise<void> {
-      // The listing itself holds one descriptor. Another system has no such folder: no value then.
-      const listed = await readdir("/proc/self/fd").catch(() => undefined);
-      if (listed === undefined) open.reset();
-      else open.set(Math.max(0, listed.length - 1));
-    },
-  });
-  const limit = descriptorLimit();
-  const most = new Gauge({
-    name: "process_max_fds",
-    help: "Limit of open file descriptors (Linux).",
-    registers: [registry],
-  });
-  if (limit !== undefined) most.set(limit);
+  constructor() {
+    this.#delays.enable();
+  }
+
+  readonly process_start_time_seconds = (): number => performance.timeOrigin / 1_000;
+  readonly process_resident_memory_bytes = (): number => process.memoryUsage.rss();
+  readonly process_max_fds = (): number | undefined => this.#mostDescriptors;
+  readonly nodejs_heap_size_used_bytes = (): number => process.memoryUsage().heapUsed;
+  readonly nodejs_external_memory_bytes = (): number => process.memoryUsage().external;
+  readonly nodejs_eventloop_lag_p50_seconds = (): number => this.#readLag()[50];
+  readonly nodejs_eventloop_lag_p99_seconds = (): number => this.#lag[99];
+  readonly nodejs_eventloop_lag_max_seconds = (): number => this.#lag[100];
+
+  readonly process_open_fds = async (): Promise<number | undefined> => {
+    // The listing itself holds one descriptor. Another system has no such folder.
+    const listed = await readdir("/proc/self/fd").catch(() => undefined);
+    return listed === undefined ? undefined : Math.max(0, listed.length - 1);
+  };
+
+  readonly nodejs_eventloop_utilization_ratio = (): number => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, this.#utilization);
+    this.#utilization = now;
+    return Number.isFinite(utilization) ? utilization : 0;
+  };
+
+  /** The one counter among them. */
+  declareCpu(registry: Registry): void {
+    const cpu: Counter = new Counter({
+      name: "process_cpu_seconds_total",
+      help: "User and system CPU time spent, in seconds.",
+      registers: [registry],
+      collect(): void {
+        const { user, system } = process.cpuUsage();
+        cpu.reset();
+        cpu.inc((user + system) / 1e6);
+      },
+    });
+  }
+
+  close(): void {
+    this.#delays.disable();
+  }
+
+  /** Reading forgets: the first of the three reads for all. */
+  #readLag(): Readonly<Record<50 | 99 | 100, number>> {
+    const idle = this.#delays.count === 0;
+    // The monitor counts its own period as delay; an idle loop would show 20 ms of lag.
+    const lag = (percentile: number): number => {
+      const nanos = this.#delays.percentile(percentile);
+      return idle || !Number.isFinite(nanos)
+        ? 0
+        : Math.max(0, nanos / nanoseconds - lagResolutionMs / 1_000);
+    };
+    this.#lag = { 50: lag(50), 99: lag(99), 100: lag(100) };
+    this.#delays.reset();
+    return this.#lag;
+  }
 }
 
 function descriptorLimit(): number | undefined {
@@ -85,47 +90,4 @@ function descriptorLimit(): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-function registerEventLoop(
-  registry: Registry,
-  gauge: (name: string, help: string, read: () => number) => void,
-): ProcessMetrics {
-  const delays = monitorEventLoopDelay({ resolution: lagResolutionMs });
-  delays.enable();
-  // The monitor counts its own period as delay; an idle loop would show 20 ms of lag.
-  const lag = (nanos: number): number =>
-    Number.isFinite(nanos) ? Math.max(0, nanos / nanoseconds - lagResolutionMs / 1_000) : 0;
-  const gauges = percentiles.map(([word, percentile]) => ({
-    percentile,
-    gauge: new Gauge({
-      name: `nodejs_eventloop_lag_${word}_seconds`,
-      help: `How late the event loop ran, over the time since the last scrape: ${word}.`,
-      registers: [registry],
-      // One of them reads for all: reading forgets.
-      ...(word === "p50" ? { collect: () => read() } : {}),
-    }),
-  }));
-  const read = (): void => {
-    const idle = delays.count === 0;
-    for (const { percentile, gauge: one } of gauges)
-      one.set(idle ? 0 : lag(delays.percentile(percentile)));
-    delays.reset();
-  };
-  let before = performance.eventLoopUtilization();
-  gauge(
-    "nodejs_eventloop_utilization_ratio",
-    "Share of the time since the last scrape in which the event loop was busy.",
-    () => {
-      const now = performance.eventLoopUtilization();
-      const { utilization } = performance.eventLoopUtilization(now, before);
-      before = now;
-      return Number.isFinite(utilization) ? utilization : 0;
-    },
-  );
-  return {
-    close(): void {
-      delays.disable();
-    },
-  };
 }

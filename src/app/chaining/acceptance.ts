@@ -25,9 +25,10 @@ export async function tryChain(
   acceptance?.trying();
   const failures = await probeChain(plan, base);
   const failed = new Set(failures.map(({ endpoint }) => endpoint));
-  for (const { url } of plan.endpoints) if (!failed.has(url)) metrics.upstreamProxy.probed("ok");
+  const { upstream_proxy_probes_total: probes } = metrics.counters;
+  for (const { url } of plan.endpoints) if (!failed.has(url)) probes.of("ok").value += 1;
   for (const { endpoint, hop, message } of failures) {
-    metrics.upstreamProxy.probed(hop);
+    probes.of(hop).value += 1;
     log.error({ endpoint, hop, error: message }, "readiness endpoint cannot be reached");
   }
   if (failures.length > 0) acceptance?.refused(plan, failures);

@@ -24,12 +24,12 @@ export interface ChainStatusView {
 
 /** Outlives generations. */
 export class ChainStatus {
-  readonly #metrics: Pick<Metrics, "upstreamProxy">;
+  readonly #metrics: Pick<Metrics, "gauge">;
   #spec: ChainView | null = null;
   #status: ChainView | null = null;
   #condition: ChainStatusView["condition"] | undefined;
 
-  constructor(metrics: Pick<Metrics, "upstreamProxy">) {
+  constructor(metrics: Pick<Metrics, "gauge">) {
     this.#metrics = metrics;
   }
 
@@ -65,6 +65,7 @@ export class ChainStatus {
     failures: ChainStatusView["condition"]["failures"],
   ): void {
     this.#condition = { accepted, probed, since: new Date().toISOString(), failures };
-    this.#metrics.upstreamProxy.accepted(accepted && this.#status !== null);
+    const serves = accepted && this.#status !== null ? 1 : 0;
+    this.#metrics.gauge("upstream_proxy_accepted", () => serves);
   }
 }

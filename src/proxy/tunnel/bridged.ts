@@ -33,7 +33,7 @@ export async function bridgeTunnel(
   tunnel.answers.established(client);
   try {
     const outcome = await bridge.open(client, destination, head, context.signal);
-    metrics.tls.bridgeHandshake(outcome.kind);
+    metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
     if (outcome.kind !== "terminated") {
       const denial = denialOfFailure(outcome, destination.authority);
       log.warn({ flow: flow.id, host: destination.authority, ...alertOf(outcome) }, denial.message);

@@ -46,7 +46,7 @@ export async function refuseInsideTls(
   if (bridge === undefined) return refuseOutside(request);
   request.answers.established(client);
   const outcome = await bridge.open(client, flow.destination, head, context.signal);
-  recorder.metrics.tls.bridgeHandshake(outcome.kind);
+  recorder.metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
   const denial = "denial" in verdict ? verdict.denial : undefined;
   const reply = "reply" in verdict ? verdict.reply : renderDenial(verdict.denial);
   const asked = new Set<string>();
