@@ -55,6 +55,11 @@ export class CombinedPolicy {
     return this.#parts.rules?.needsCaller ?? false;
   }
 
+  /** Keys of the document's entries. */
+  get keys(): readonly string[] {
+    return this.#parts.rules?.document.entries.map(({ key }) => key) ?? [];
+  }
+
   /** What has to be known of a request to this destination. */
   inspectionOf(host: string, port: number): InspectionNeeds {
     return this.#needs.getOrMake(`${port} ${host}`, () => this.#needsOf(host, port));

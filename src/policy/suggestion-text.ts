@@ -1,11 +1,23 @@
 /** An addition to a policy as text in the file format, with the risk of each line above it. */
-import type {
-  SuggestedBinary,
-  SuggestedEntry,
-  SuggestedItem,
-  SuggestedRule,
-  Suggestion,
+import type { DenialSummary } from "./aggregate.ts";
+import {
+  suggest,
+  type SuggestedBinary,
+  type SuggestedEntry,
+  type SuggestedItem,
+  type SuggestedRule,
+  type Suggestion,
 } from "./suggest.ts";
+
+/** Each refusal with what would allow it by itself. */
+export function withSuggestions(
+  summaries: readonly DenialSummary[],
+  takenKeys: readonly string[],
+): readonly (DenialSummary & { readonly suggestion: string })[] {
+  return summaries.map((summary) => {
+    return { ...summary, suggestion: suggestionText(suggest([summary], takenKeys)) };
+  });
+}
 
 /** The suggestion as text in the file format, one risk note above each line that carries one. */
 export function suggestionText(suggestion: Suggestion): string {

@@ -152,9 +152,19 @@ describe.skipIf(browserPath === undefined)("the console in headless Chromium", (
     const { page } = await opened(proxy, "#denials");
     const card = page.locator(".card", { hasText: "closed.test" });
     await card.filter({ hasText: "3×" }).waitFor();
-    expect(await card.locator("pre").textContent()).toContain('host: "closed.test"');
+    expect(await card.locator("pre").textContent()).toContain('- host: "closed.test"');
+    expect(await card.locator("pre").textContent()).toContain('path: "/plans"');
     await card.getByRole("button", { name: "Show the flows" }).click();
     await expect.poll(() => rows(page).count()).toBe(3);
+  });
+
+  test("offers no rule for what policy suggest never opens", async () => {
+    const proxy = await started();
+    await pass(proxy, "169.254.169.254");
+    const { page } = await opened(proxy, "#denials");
+    const card = page.locator(".card", { hasText: "169.254.169.254" });
+    await card.locator("pre", { hasText: "cloud metadata services are never opened" }).waitFor();
+    expect(await card.textContent()).not.toContain("A rule that would allow it");
   });
 
   test("is dark where the system is, and where the reader wants it", async () => {

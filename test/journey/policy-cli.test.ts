@@ -320,6 +320,17 @@ describe("policy suggest", () => {
       expect((await getThrough(proxy.forward.port, target, undefined)).status).toBe(403);
     }
     const observed = (await proxy.sessions("/v1/policy/denials")).text;
+    // The console shows the same words.
+    const { instances } = JSON.parse(observed) as {
+      instances: { observed: { denials: { host: string; suggestion: string }[] } }[];
+    };
+    const suggested = new Map(
+      instances.flatMap((one) => one.observed.denials).map((one) => [one.host, one.suggestion]),
+    );
+    expect(suggested.get("new.example.com")).toContain('path: "/items/*"');
+    expect(suggested.get("169.254.169.254")).toBe(
+      "# nothing to add\n# not suggested: 169.254.169.254:80: cloud metadata services are never opened\n",
+    );
     const api = createServer((_request, response) => response.end(observed));
     await new Promise<void>((resolve) => api.listen(0, "127.0.0.1", resolve));
     const { port } = api.address() as AddressInfo;

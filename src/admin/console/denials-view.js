@@ -5,28 +5,38 @@ import { timeOf } from "./format.js";
 /** @typedef {import("./flow.js").Flow} Flow */
 
 /**
+ * @typedef {object} Denial
+ * @property {string} host
+ * @property {number} port
+ * @property {string} binary
+ * @property {string} suggestion
+ */
+
+/**
  * @typedef {object} Group
  * @property {Flow} latest
  * @property {number} count
- * @property {Set<string>} paths
  */
-
-const maxPaths = 5;
 
 /** The view; made anew when it is looked at. */
 export class DenialsView {
   title = "Denials";
   root = element("div", { class: "page" });
   #store;
+  #api;
   #onFlows;
   #size = -1;
+  /** @type {readonly Denial[]} */
+  #denials = [];
 
   /**
    * @param {import("./flow-store.js").FlowStore} store
+   * @param {import("./api.js").Api} api
    * @param {(query: string) => void} onFlows
    */
-  constructor(store, onFlows) {
+  constructor(store, api, onFlows) {
     this.#store = store;
+    this.#api = api;
     this.#onFlows = onFlows;
   }
 
@@ -36,6 +46,24 @@ export class DenialsView {
     );
     if (refused.length === this.#size) return;
     this.#size = refused.length;
+    this.#show(refused);
+    void this.#learn(refused);
+  }
+
+  /**
+   * @param {readonly Flow[]} refused
+   */
+  async #learn(refused) {
+    const answer = await this.#api.get("v1/policy/denials").catch(() => undefined);
+    /** @type {readonly { observed: { denials?: readonly Denial[] } }[]} */
+    const instances = answer?.instances ?? [];
+    this.#denials = instances.flatMap(({ observed }) => observed.denials ?? []);
+    // More may have come meanwhile, and has asked again.
+    if (refused.length === this.#size) this.#show(refused);
+  }
+
+  /** @param {readonly Flow[]} refused */
+  #show(refused) {
     const groups = [...grouped(refused).values()].sort(
       (one, other) => other.latest.at - one.latest.at,
     );
@@ -48,10 +76,10 @@ export class DenialsView {
   }
 
   /** @param {Group} group */
-  #card({ latest, count, paths }) {
+  #card({ latest, count }) {
     const { plugin, rule, host, binary, error, verdict } = latest;
     const query = `decision:${verdict} host:"${host}" plugin:"${plugin}"`;
-    const suggestion = suggestionFor(latest, paths);
+    const suggestion = suggestionFor(latest, this.#denials);
     return element(
       "article",
       { class: "card", "data-verdict": verdict },
@@ -63,7 +91,7 @@ export class DenialsView {
       ),
       element("p", {}, error || rule),
       element("p", { class: "by" }, [plugin, rule, binary].filter(Boolean).join(" · ")),
-      suggestion === undefined ? undefined : folded("A rule that would allow it", suggestion, true),
+      suggestion === undefined ? undefined : folded(titleOf(suggestion), suggestion, true),
       element("button", { type: "button", onclick: () => this.#onFlows(query) }, "Show the flows"),
     );
   }
@@ -78,33 +106,32 @@ function grouped(flows) {
   const groups = new Map();
   for (const flow of flows) {
     const key = [flow.verdict, flow.plugin, flow.rule, flow.host, flow.binary].join("\n");
-    const group = groups.get(key) ?? { latest: flow, count: 0, paths: new Set() };
+    const group = groups.get(key) ?? { latest: flow, count: 0 };
     group.latest = flow;
     group.count += 1;
-    if (group.paths.size < maxPaths && flow.method !== "CONNECT")
-      group.paths.add(`${flow.method} ${flow.path}`);
     groups.set(key, group);
   }
   return groups;
 }
 
 /**
- * An item for `allow` of egress-policy; other plugins' refusals are not about hosts.
+ * What the server says would allow it: the same words as those of `policy suggest`.
  *
  * @param {Flow} flow
- * @param {ReadonlySet<string>} paths
+ * @param {readonly Denial[]} denials
  */
-export function suggestionFor({ plugin, host, direction }, paths) {
+function suggestionFor({ plugin, host, binary, direction }, denials) {
   if (!plugin.startsWith("egress-policy") || direction !== "outbound") return undefined;
-  const [, name = host, port] = /^(.*?)(?::(\d+))?$/.exec(host) ?? [];
-  const lines = ["allow:", `  - host: ${JSON.stringify(name)}`];
-  if (port !== undefined) lines.push(`    port: ${port}`);
-  if (paths.size > 0) {
-    const asked = [...paths].map((one) => one.split(" "));
-    lines.push(`    methods: [${[...new Set(asked.map(([method]) => method))].join(", ")}]`);
-    lines.push(
-      `    paths: [${[...new Set(asked.map(([, path]) => JSON.stringify(path)))].join(", ")}]`,
-    );
-  }
-  return lines.join("\n");
+  const known = denials.filter((one) => placeOf(one) === host || one.host === host);
+  return (known.find((one) => one.binary === binary) ?? known[0])?.suggestion;
+}
+
+/** @param {Denial} denial */
+function placeOf({ host, port }) {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** @param {string} suggestion */
+function titleOf(suggestion) {
+  return suggestion.startsWith("#") ? "No rule is suggested" : "A rule that would allow it";
 }

@@ -29,7 +29,7 @@ const views = [
     show(flows);
     void flows.session(id);
   }),
-  new DenialsView(store, (query) => {
+  new DenialsView(store, api, (query) => {
     show(flows);
     flows.filter(query);
   }),

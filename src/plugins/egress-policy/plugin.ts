@@ -30,6 +30,7 @@ import {
 } from "../../policy/request-facts.ts";
 import { websocketText } from "../../policy/rule.ts";
 import { decideSpelling, type Spelling } from "../../policy/spelling.ts";
+import { withSuggestions } from "../../policy/suggestion-text.ts";
 import { egressPolicyConfig, type EgressPolicyConfig } from "./config.ts";
 import { type BodyFacts, graphqlFacts, hasGraphqlQuery, readBodyFacts } from "./body.ts";
 import { messageFacts } from "./message.ts";
@@ -85,7 +86,9 @@ class EgressPolicy implements Plugin {
         return policy;
       },
       onProblem: (message, isMissing, error) => {
-        problem = error instanceof PluginConfigError ? error : fileProblem(message);
+        const path = ["policy_file"];
+        problem =
+          error instanceof PluginConfigError ? error : new PluginConfigError([{ path, message }]);
         if (isMissing) this.#missingSince ??= this.#deps.clock.now();
         if (!isInUse) return;
         this.#deps.count("policy_rejected");
@@ -132,7 +135,8 @@ class EgressPolicy implements Plugin {
   }
 
   observations(): unknown {
-    return { denials: this.#denials.summaries(), dropped: this.#denials.dropped };
+    const denials = withSuggestions(this.#denials.summaries(), this.#policy.keys);
+    return { denials, dropped: this.#denials.dropped };
   }
 
   ready(): true | string {
@@ -273,11 +277,8 @@ class EgressPolicy implements Plugin {
       return allow("policy_audited", { ...details, violation: reason });
     }
     this.#deps.count("denied");
-    const denial = {
-      code: denialCode(decision),
-      message: reason,
-      details: { ...where, reason: code },
-    };
+    const said = { code: denialCode(decision), message: reason };
+    const denial = { ...said, details: { ...where, reason: code } };
     return deny(code.replaceAll("-", "_"), denial, details);
   }
 
@@ -335,8 +336,4 @@ function literalOf(host: string): AddressSet | undefined {
   return literals.getOrMake(host, () =>
     parseAddress(host) === undefined ? undefined : AddressSet.parse([host]),
   );
-}
-
-function fileProblem(message: string): PluginConfigError {
-  return new PluginConfigError([{ path: ["policy_file"], message }]);
 }
