@@ -6,6 +6,7 @@ import type { Duplex } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Evictions } from "../telemetry/evictions.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { RareLog } from "../telemetry/rare-log.ts";
 import { AdminConnections } from "./connections.ts";
 
 /** What a route is asked. */
@@ -112,8 +113,9 @@ export class AdminServer {
     this.#log = options.log;
     this.#secret = options.secret;
     const { name: server, evictions } = options;
+    const rare = new RareLog(options.log);
     this.#connections = new AdminConnections(maxConnections, () =>
-      evictions?.evicted("admin", options.log, { server, connections: maxConnections }),
+      evictions?.evicted("admin", rare, { server, connections: maxConnections }),
     );
     this.#corsOrigins = new Set(options.corsOrigins);
     for (const route of options.routes) {

@@ -8,6 +8,7 @@ import { HeadWatch } from "../net/head-watch.ts";
 import { StallWatch } from "../proxy/exchange/stall-watch.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { RareLog } from "../telemetry/rare-log.ts";
 
 /** The bounds of one process, whatever its generation. */
 export class ProcessBounds {
@@ -27,9 +28,10 @@ export class ProcessBounds {
     this.stalls = new StallWatch(Math.max(20, Math.min(1_000, shortest / 4)));
     this.budget = new BodyBudget(sizeBytes(limits.max_buffered));
     const { evictions } = metrics;
-    this.backlogs = new Backlogs(this.budget, () => evictions.evicted("reader", log));
+    const rare = new RareLog(log);
+    this.backlogs = new Backlogs(this.budget, () => evictions.evicted("reader", rare));
     const headBytes = sizeBytes(limits.max_buffered_heads);
-    this.heads = new HeadWatch(headBytes, () => evictions.evicted("head", log));
+    this.heads = new HeadWatch(headBytes, () => evictions.evicted("head", rare));
   }
 
   close(): void {

@@ -1,6 +1,6 @@
-/** Connections that are closed to make room for others: counted, and told about at most once a minute for each reason. */
+/** Connections that are closed to make room for others: counted, and told about now and then. */
 import type { Cell } from "./instruments.ts";
-import type { Logger } from "./log.ts";
+import type { RareLog } from "./rare-log.ts";
 
 /** What was full, with the key that bounds it. */
 const keys = {
@@ -12,12 +12,9 @@ const keys = {
 /** What there was no room for: bytes that slow readers leave, heads that do not end, places of an operator surface. */
 export type Eviction = keyof typeof keys;
 
-const lineEveryMs = 60_000;
-
 /** Made by Metrics. */
 export class Evictions {
   readonly #counts: ReadonlyMap<Eviction, Cell>;
-  readonly #toldAt = new Map<Eviction, number>();
 
   constructor(counts: { of(reason: string): Cell }) {
     // A rate over a counter that appears with its first event misses that event.
@@ -28,17 +25,14 @@ export class Evictions {
   /** One more connection had to go. */
   evicted(
     reason: Eviction,
-    log: Logger,
+    log: RareLog,
     facts: Readonly<Record<string, string | number>> = {},
   ): void {
     const count = this.#counts.get(reason);
-    if (count === undefined) return;
-    count.value += 1;
-    const now = performance.now();
-    if (now - (this.#toldAt.get(reason) ?? Number.NEGATIVE_INFINITY) < lineEveryMs) return;
-    this.#toldAt.set(reason, now);
+    if (count !== undefined) count.value += 1;
     log.warn(
-      { full: keys[reason], ...facts, closed: count.value },
+      reason,
+      { full: keys[reason], ...facts },
       "connections are closed to make room, the one idle for longest first",
     );
   }

@@ -4,6 +4,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminServer, json, text } from "../../../src/admin/server.ts";
 import { createLogger } from "../../../src/telemetry/log.ts";
 import { Metrics } from "../../../src/telemetry/metrics.ts";
+import { RareLog } from "../../../src/telemetry/rare-log.ts";
 import { serve } from "./client.ts";
 
 const routes = [
@@ -232,7 +233,8 @@ test("connections that were closed to make room are counted from the start, and 
   const log = createLogger("info", { write: (line: string) => void lines.push(line) });
   const metrics = new Metrics({ version: "1", generation: () => 1 });
   onTestFinished(() => metrics.close());
-  for (let at = 0; at < 3; at += 1) metrics.evictions.evicted("admin", log, { server: "health" });
+  const rare = new RareLog(log);
+  for (let at = 0; at < 3; at += 1) metrics.evictions.evicted("admin", rare, { server: "health" });
   const text = await metrics.render();
   expect(text).toContain('authbridge_evicted_total{reason="admin"} 3');
   expect(text).toContain('authbridge_evicted_total{reason="head"} 0');
