@@ -7,7 +7,7 @@ import {
   type Transport,
 } from "./catalogue.ts";
 import type { Buckets, Cell } from "./instruments.ts";
-import type { Metrics } from "./metrics.ts";
+import type { Instruments } from "./instruments.ts";
 
 /** A flow that is over. */
 export interface FinishedFlow {
@@ -21,7 +21,7 @@ export interface FinishedFlow {
 
 /** Made by Metrics. */
 export class FlowMetrics {
-  readonly #of: Pick<Metrics, "counters" | "histograms">;
+  readonly #of: Instruments;
   /** An exchange observes three phases: finding them by their labels each time took 0.75 % of its processor time. */
   readonly #phases = {
     inbound: new Map<FlowPhase, Buckets>(),
@@ -36,7 +36,7 @@ export class FlowMetrics {
       }
     | undefined;
 
-  constructor(instruments: Pick<Metrics, "counters" | "histograms">) {
+  constructor(instruments: Instruments) {
     this.#of = instruments;
   }
 

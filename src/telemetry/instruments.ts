@@ -4,7 +4,7 @@
  * prom-client hashes and validates labels at every observation, even through a cached child (0.4 µs, several per
  * request); these hold the numbers themselves and hand them over when somebody asks.
  */
-import type { InstrumentRow, ValuesOf } from "./catalogue.ts";
+import type { counters, histograms, InstrumentRow, ValuesOf } from "./catalogue.ts";
 import { Counter, type Histogram, type Registry } from "./prom-client.ts";
 
 /** What an instrument is called and which labels it has. */
@@ -233,4 +233,10 @@ export class Distribution<Values extends readonly Attribute[] = readonly Attribu
     samples.push({ metricName: `${this.name}_count`, labels: child.labels, value: total });
     return samples;
   }
+}
+
+/** Everything that is counted or measured. */
+export interface Instruments {
+  readonly counters: Tallies<typeof counters>;
+  readonly histograms: Distributions<typeof histograms>;
 }

@@ -25,7 +25,7 @@ export type GaugeName = keyof typeof gauges;
 export interface MetricsOptions {
   readonly version: string;
   readonly egressEnforcement?: "enforce-redirect" | "none";
-  generation(): number;
+  generation(this: void): number;
 }
 
 /** What `/stats` shows of handshakes, by outcome; a map is absent where nothing was counted. */

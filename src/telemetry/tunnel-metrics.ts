@@ -1,12 +1,12 @@
 /** Counts tunnels and upgraded connections. */
 import type { TunnelEnd } from "./catalogue.ts";
-import type { Metrics } from "./metrics.ts";
+import type { Instruments } from "./instruments.ts";
 
 /** Made by Metrics. */
 export class TunnelMetrics {
-  readonly #of: Pick<Metrics, "counters" | "histograms">;
+  readonly #of: Instruments;
 
-  constructor(instruments: Pick<Metrics, "counters" | "histograms">) {
+  constructor(instruments: Instruments) {
     this.#of = instruments;
   }
 
