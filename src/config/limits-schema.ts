@@ -73,6 +73,12 @@ export const limitsSchema = z.strictObject({
     .describe(
       "The same of one caller's outbound requests: an agent's name, else an executable, else an address. Default 1024.",
     ),
+  max_name_lookups: count(1)
+    .default(256)
+    .describe(
+      "Names of outbound requests and tunnels that are looked up at once; one more waits resolve_timeout for its turn. Names of this file have as many places of their own. Default 256.",
+    ),
+  max_name_lookups_per_caller: count(1).default(64).describe("The same of one caller. Default 64."),
   max_tunnels: count(1)
     .default(10_000)
     .describe("Open tunnels (CONNECT and transparent). Default 10000."),

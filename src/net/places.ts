@@ -1,4 +1,5 @@
 /** A bounded number of places that callers share fairly: connections to origins, look-ups of names. */
+import { ProxyError } from "../errors.ts";
 /** Which bound is in the way. */
 export type PlaceLimit = "all" | "destination" | "caller";
 
@@ -155,4 +156,9 @@ function add(counts: Map<string, number>, key: string, change: number): void {
   const count = (counts.get(key) ?? 0) + change;
   if (count === 0) counts.delete(key);
   else counts.set(key, count);
+}
+
+/** The fault of a request that found no place; `message` names the key of the bound. */
+export function overloaded(message: string): ProxyError {
+  return new ProxyError("proxy.overloaded", message, { headers: { "Retry-After": "5" } });
 }

@@ -2,6 +2,7 @@
 import type net from "node:net";
 import { ProxyError } from "../errors.ts";
 import type { AbortSource } from "../net/abort-source.ts";
+import type { Destination } from "../net/destination.ts";
 import { authenticationFault } from "./connect-dialogue.ts";
 import { hopFault, basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
 import { errors } from "./undici.ts";
@@ -69,4 +70,9 @@ export class ParentAbsoluteForm implements AbsoluteForm {
       what: `answered with an error of its own, ${status}`,
     });
   }
+}
+
+/** The target of a plain request to a parent; `*` is the empty path there (RFC 9112 section 3.2.4). */
+export function absoluteTarget(destination: Destination, path: string): string {
+  return `http://${destination.hostHeader}${path === "*" ? "" : path}`;
 }

@@ -79,6 +79,7 @@ export class AddressGuard {
    * The addresses that may be dialled for this destination, in the resolver's order.
    *
    * `limits` are those of the permit: an address must be in every one of them, and a private one among them is open.
+   * `caller` is whose share of the look-ups is used.
    *
    * Rejects with `upstream.unresolvable`, or `upstream.address-forbidden` when no address is left.
    */
@@ -86,12 +87,13 @@ export class AddressGuard {
     destination: Destination,
     signal: AbortSource,
     limits: readonly AddressSet[] = [],
+    caller = "",
   ): Promise<readonly IpAddress[]> {
     const { host } = destination;
     if (isMetadataName(host)) throw this.#forbidden(destination, "metadata", host);
     const literal = parseAddress(host);
     const candidates =
-      literal === undefined ? await this.#resolve(host, signal) : ([literal] as const);
+      literal === undefined ? await this.#resolve(host, signal, caller) : ([literal] as const);
     const vetted: IpAddress[] = [];
     let refused: { readonly why: AddressObjection; readonly address: IpAddress } | undefined;
     for (const address of candidates) {
@@ -165,11 +167,18 @@ export class AddressGuard {
    *
    * Nothing is dialled for this: it tells a client that lies about one of the two from one that does not.
    */
-  async confirm({ host }: Destination, captured: IpAddress, signal: AbortSource): Promise<void> {
+  async confirm(
+    { host }: Destination,
+    captured: IpAddress,
+    signal: AbortSource,
+    caller = "",
+  ): Promise<void> {
     const literal = parseAddress(host);
     if (literal?.equals(captured) === true || this.#recent.has(host, captured)) return;
     const addresses =
-      literal === undefined && !isMetadataName(host) ? await this.#resolve(host, signal) : [];
+      literal === undefined && !isMetadataName(host)
+        ? await this.#resolve(host, signal, caller)
+        : [];
     if (addresses.some((address) => address.equals(captured))) return;
     throw new ProxyError(
       "request.misdirected",
@@ -177,8 +186,12 @@ export class AddressGuard {
     );
   }
 
-  async #resolve(host: string, signal: AbortSource): Promise<readonly IpAddress[]> {
-    const answers = await this.#options.resolver.resolve(host, signal);
+  async #resolve(
+    host: string,
+    signal: AbortSource,
+    caller?: string,
+  ): Promise<readonly IpAddress[]> {
+    const answers = await this.#options.resolver.resolve(host, signal, caller);
     // ::ffff:192.0.2.1 is dialled as 192.0.2.1: what is judged must be that address too.
     const addresses = answers.flatMap((answer) => parseAddress(answer)?.unmapped() ?? []);
     this.#recent.add(host, addresses);

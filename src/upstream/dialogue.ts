@@ -1,9 +1,8 @@
 /** The words that open a tunnel through a parent, before its bytes belong to the tunnel. */
 import type { Socket } from "node:net";
 import type { ProxyError } from "../errors.ts";
-import type { AbortSource } from "../net/abort-source.ts";
+import { type AbortSource, cancelled } from "../net/abort-source.ts";
 import type { AdaptiveReader } from "../net/adaptive-reader.ts";
-import { cancelled } from "./upstream.ts";
 
 /** What follows from the bytes that have come so far. */
 export type Step =

@@ -8,9 +8,9 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { Dispatcher } from "./undici.ts";
 import { asError, ProxyError } from "../errors.ts";
+import { overloaded } from "../net/places.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { type Http2SessionOptions, OriginSession } from "./http2-session.ts";
-import { overloaded } from "./origin-admission.ts";
 import { fieldsOf, isWhole, StreamControl, StreamRelay } from "./http2-stream.ts";
 import type { OutgoingRequest } from "./upstream.ts";
 
@@ -19,7 +19,7 @@ export interface Http2OriginOptions extends Http2SessionOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
   /** Opens a verified connection on which h2 was negotiated, in the name of the request that waits longest. */
-  open(permit: Permit): Promise<Socket>;
+  open(permit: Permit, signal: AbortSignal): Promise<Socket>;
 }
 
 /** Requests that may wait for a place on a session. */
@@ -42,7 +42,8 @@ export class Http2Origin {
   readonly #sessions = new Set<OriginSession>();
   /** In the order in which they came. */
   readonly #waiting = new Set<Sending>();
-  #isOpening = false;
+  /** The handshake that those who wait wait for. */
+  #opening: AbortController | undefined;
   #isDestroyed = false;
 
   constructor(options: Http2OriginOptions) {
@@ -96,7 +97,10 @@ export class Http2Origin {
         responseTimeoutMs,
       );
     }
-    control.onAbort = (reason) => this.#fail(sending, reason);
+    control.onAbort = (reason) => {
+      this.#fail(sending, reason);
+      if (this.#waiting.size === 0) this.#opening?.abort();
+    };
     this.#waiting.add(sending);
     this.#serve();
     this.#openAnother();
@@ -136,18 +140,21 @@ export class Http2Origin {
   /** One handshake at a time: the streams that wait for it share its connection. */
   #openAnother(): void {
     const [first] = this.#waiting;
-    if (this.#isOpening || first === undefined) return;
+    if (this.#opening !== undefined || first === undefined) return;
     if ([...this.#sessions].some(({ isShut }) => isShut)) return;
-    this.#isOpening = true;
-    this.#open(first.permit).then(
+    this.#opening = new AbortController();
+    this.#open(first.permit, this.#opening.signal).then(
       () => {
-        this.#isOpening = false;
+        this.#opening = undefined;
         this.#serve();
         this.#openAnother();
       },
       (error: unknown) => {
-        this.#isOpening = false;
-        this.#giveUp(asError(error));
+        const isGivenUp = this.#opening?.signal.aborted === true;
+        this.#opening = undefined;
+        // Whoever came after the others had left wants one of its own.
+        if (isGivenUp) this.#openAnother();
+        else this.#giveUp(asError(error));
       },
     );
   }
@@ -162,9 +169,9 @@ export class Http2Origin {
     }
   }
 
-  async #open(permit: Permit): Promise<void> {
+  async #open(permit: Permit, signal: AbortSignal): Promise<void> {
     const { authority } = this.#options;
-    const socket = await this.#options.open(permit);
+    const socket = await this.#options.open(permit, signal);
     if (!(socket instanceof TLSSocket) || socket.alpnProtocol !== "h2") {
       socket.destroy();
       throw new ProxyError(

@@ -5,7 +5,7 @@ import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";
 import { type OperatorOrigin, parseOperatorTarget } from "./operator-origin.ts";
-import { absoluteTarget } from "./origin-pools.ts";
+import { absoluteTarget } from "./absolute-form.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import type { AbsoluteForm, OperatorUpstream } from "./upstream.ts";
 

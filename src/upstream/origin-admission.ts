@@ -1,8 +1,9 @@
 /** Lets requests and connections to origins in as there are places for them. */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { asError, ProxyError } from "../errors.ts";
-import type { PlaceLimit, Places, Release } from "../net/places.ts";
+import { asError, type ProxyError } from "../errors.ts";
+import { overloaded, type PlaceLimit, type Places, type Release } from "../net/places.ts";
+import { cancelled } from "../net/abort-source.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { StreamControl } from "./http2-stream.ts";
@@ -29,14 +30,24 @@ export class OriginAdmission {
     handler: Dispatcher.DispatchHandler,
     send: (placed: PlacedHandler) => void,
   ): void {
+    // undici tells of a request once it is on a connection; who gives it up before that is heard here.
     const control = new StreamControl();
+    const placed = new PlacedHandler(handler);
     let isWaiting = true;
-    const withdraw = this.#places[permit.direction].take(
+    let withdraw: () => void = ignore;
+    control.onAbort = (reason) => {
+      withdraw();
+      placed.giveUp(reason);
+      handler.onResponseError?.(control, reason);
+    };
+    handler.onRequestStart?.(control, undefined);
+    if (control.aborted) return;
+    withdraw = this.#places[permit.direction].take(
       { caller: permit.caller, destination },
       (release) => {
         isWaiting = false;
-        control.onAbort = ignore;
-        send(new PlacedHandler(handler, release));
+        placed.hold(release);
+        send(placed);
       },
       (limit) => {
         isWaiting = false;
@@ -44,24 +55,23 @@ export class OriginAdmission {
         handler.onResponseError?.(control, overload(limit, destination));
       },
     );
-    if (!isWaiting) return;
-    control.onAbort = (reason) => {
-      withdraw();
-      handler.onResponseError?.(control, reason);
-    };
-    handler.onRequestStart?.(control, undefined);
-    this.#makeRoom();
+    if (isWaiting) this.#makeRoom();
   }
 
   /** A place for a connection of HTTP/2, whose requests are streams of it. */
-  connection(permit: Permit, open: () => Promise<Socket>): Promise<Socket> {
+  connection(permit: Permit, signal: AbortSignal, open: () => Promise<Socket>): Promise<Socket> {
     const { authority } = permit.destination;
     return new Promise((resolve, reject) => {
       let isWaiting = true;
-      this.#places[permit.direction].take(
+      const onAbort = (): void => {
+        withdraw();
+        reject(cancelled());
+      };
+      const withdraw = this.#places[permit.direction].take(
         { caller: permit.caller, destination: authority },
         (release) => {
           isWaiting = false;
+          signal.removeEventListener("abort", onAbort);
           open().then(
             (socket) => {
               onceClosed(socket, release);
@@ -78,7 +88,9 @@ export class OriginAdmission {
           reject(overload(limit, authority));
         },
       );
-      if (isWaiting) this.#makeRoom();
+      if (!isWaiting) return;
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#makeRoom();
     });
   }
 }
@@ -100,26 +112,64 @@ export function onceClosed(socket: Duplex, gone: () => void): void {
 }
 
 function ignore(): void {
-  // Whoever has the place now hears of it.
+  // It has been answered.
 }
 
-/** The fault of a request that found no place; `message` names the key of the bound. */
-export function overloaded(message: string): ProxyError {
-  return new ProxyError("proxy.overloaded", message, { headers: { "Retry-After": "5" } });
+/** Requests that wait for a connection to one destination: when the last of them is given up, its dials are, too. */
+export class Demand {
+  #waiting = 0;
+  #dials = new AbortController();
+
+  /** Of the dials that begin now. */
+  get signal(): AbortSignal {
+    return this.#dials.signal;
+  }
+
+  begin(): void {
+    this.#waiting += 1;
+  }
+
+  end(isGivenUp: boolean): void {
+    this.#waiting -= 1;
+    if (this.#waiting > 0 || !isGivenUp) return;
+    this.#dials.abort();
+    this.#dials = new AbortController();
+  }
 }
 
 /** The handler of a request that holds a place until its end, or until that of the connection that it became. */
 export class PlacedHandler implements Dispatcher.DispatchHandler {
   readonly #handler: Dispatcher.DispatchHandler;
-  readonly #release: Release;
+  #release: Release = ignore;
+  #demand: Demand | undefined;
+  #givenUp: Error | undefined;
 
-  constructor(handler: Dispatcher.DispatchHandler, release: Release) {
+  constructor(handler: Dispatcher.DispatchHandler) {
     this.#handler = handler;
+  }
+
+  hold(release: Release): void {
     this.#release = release;
   }
 
+  /** From here to its start the request waits for a connection. */
+  await(demand: Demand): this {
+    demand.begin();
+    this.#demand = demand;
+    return this;
+  }
+
+  /** The request is not sent any more, if it has not been yet; its handler hears nothing. */
+  giveUp(reason: Error): void {
+    this.#givenUp = reason;
+    this.#settle(true);
+    this.#release();
+  }
+
   onRequestStart(controller: Controller, context: unknown): void {
-    this.#handler.onRequestStart?.(controller, context);
+    this.#settle(false);
+    if (this.#givenUp === undefined) this.#handler.onRequestStart?.(controller, context);
+    else controller.abort(this.#givenUp);
   }
 
   onRequestUpgrade(controller: Controller, status: number, fields: Fields, socket: Duplex): void {
@@ -141,7 +191,13 @@ export class PlacedHandler implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(controller: Controller, error: Error): void {
+    this.#settle(false);
     this.#release();
-    this.#handler.onResponseError?.(controller, error);
+    if (this.#givenUp === undefined) this.#handler.onResponseError?.(controller, error);
+  }
+
+  #settle(isGivenUp: boolean): void {
+    this.#demand?.end(isGivenUp);
+    this.#demand = undefined;
   }
 }

@@ -8,7 +8,8 @@ import type { Direction } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
-import { onceClosed, OriginAdmission } from "./origin-admission.ts";
+import { absoluteTarget } from "./absolute-form.ts";
+import { Demand, onceClosed, OriginAdmission } from "./origin-admission.ts";
 import { OriginProtocols } from "./origin-protocols.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import { ParentAnswer } from "./parent-answer.ts";
@@ -52,6 +53,8 @@ interface Entry {
   /** The newest permit for this destination: proof for the dials that its connections make on their own. */
   permit: Permit;
   lastUsed: number;
+  /** Requests that wait for one of its connections. */
+  readonly demand: Demand;
 }
 
 /** More destinations than this at once, and idle ones are closed. */
@@ -87,36 +90,24 @@ export class OriginPools {
         this.#entryFor(permit, true).connections.dispatch(permit, request, handler);
         return;
       }
-      this.#admission.request(permit, permit.destination.authority, handler, (placed) =>
-        this.#entryFor(permit, false).connections.dispatch(permit, request, placed),
-      );
+      this.#admission.request(permit, permit.destination.authority, handler, (placed) => {
+        const { connections, demand } = this.#entryFor(permit, false);
+        connections.dispatch(permit, request, placed.await(demand));
+      });
       return;
     }
-    this.#admission.request(permit, form.label, handler, (placed) =>
-      this.#parentEntryFor(permit, form).connections.dispatch(
+    this.#admission.request(permit, form.label, handler, (placed) => {
+      const { connections, demand } = this.#parentEntryFor(permit, form);
+      connections.dispatch(
         permit,
         {
           ...request,
           path: absoluteTarget(permit.destination, request.path),
           headers: [...request.headers, ...form.fields()],
         },
-        new ParentAnswer(form, placed),
-      ),
-    );
-  }
-
-  /** Lets the destination go that has the most idle connections; its running requests finish. */
-  #closeIdle(isForPlace: boolean): void {
-    let most: [key: string, entry: Entry, idle: number] | undefined;
-    for (const [key, entry] of this.#entries) {
-      const { idle, isPlaced } = entry.connections;
-      if (isForPlace && !isPlaced) continue;
-      if (idle > (most?.[2] ?? 0)) most = [key, entry, idle];
-    }
-    if (most === undefined) return;
-    const [key, { connections }] = most;
-    this.#entries.delete(key);
-    connections.retire();
+        new ParentAnswer(form, placed.await(demand)),
+      );
+    });
   }
 
   /** Open connections, for a gauge. */
@@ -147,14 +138,15 @@ export class OriginPools {
       known.lastUsed = this.#uses;
       return known;
     }
-    if (this.#entries.size >= maxOrigins) this.#evict();
+    if (this.#entries.size >= maxOrigins) this.#drop(({ lastUsed }) => 1 / lastUsed);
     const entry: Entry = {
       permit,
       lastUsed: this.#uses,
+      demand: new Demand(),
       connections: http2
         ? this.#http2Connections(destination)
         : this.#http1Connections(`${destination.scheme}://${destination.authority}`, () =>
-            this.#open(entry.permit, false),
+            this.#open(entry.permit, this.#signalOf(entry.demand.signal), false),
           ),
     };
     this.#entries.set(key, entry);
@@ -167,10 +159,12 @@ export class OriginPools {
     const key = `parent ${form.label}`;
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      if (this.#entries.size >= maxOrigins) this.#evict();
-      const open = (): Promise<Socket> => this.#counted(form.connect(this.#closing.signal));
+      if (this.#entries.size >= maxOrigins) this.#drop(({ lastUsed }) => 1 / lastUsed);
+      const demand = new Demand();
+      const open = (): Promise<Socket> =>
+        this.#counted(form.connect(this.#signalOf(demand.signal)));
       const connections = this.#http1Connections("http://upstream-proxy", open);
-      entry = { permit, lastUsed: this.#uses, connections };
+      entry = { permit, lastUsed: this.#uses, connections, demand };
       this.#entries.set(key, entry);
     }
     entry.permit = permit;
@@ -227,7 +221,10 @@ export class OriginPools {
       responseTimeoutMs,
       streamIdleTimeoutMs,
       idleTimeoutMs: keepAliveMaxTimeoutMs,
-      open: (permit) => this.#admission.connection(permit, () => this.#open(permit, true)),
+      open: (permit, given) => {
+        const signal = this.#signalOf(given);
+        return this.#admission.connection(permit, signal, () => this.#open(permit, signal, true));
+      },
     });
     return {
       get count() {
@@ -259,30 +256,32 @@ export class OriginPools {
     }
   }
 
-  async #open(permit: Permit, http2: boolean): Promise<Socket> {
+  #signalOf(signal: AbortSignal): AbortSignal {
+    return AbortSignal.any([this.#closing.signal, signal]);
+  }
+
+  async #open(permit: Permit, signal: AbortSignal, http2: boolean): Promise<Socket> {
     const { destination } = permit;
-    if (destination.scheme !== "https") return this.#connect(permit);
+    if (destination.scheme !== "https") return this.#connect(permit, signal);
     const isAuto = this.#options.http2 === "auto";
     if (http2) {
       try {
-        return await this.#secured(permit, "h2");
+        return await this.#secured(permit, signal, "h2");
       } catch (error) {
         // Whatever it was that taught us HTTP/2: it may speak HTTP/1.1 by now.
         this.#protocols.forget(destination.authority);
         throw error;
       }
     }
-    if (!isAuto) return this.#secured(permit, "http/1.1");
+    if (!isAuto) return this.#secured(permit, signal, "http/1.1");
     return this.#protocols.http1(destination.authority, (protocol) =>
-      this.#secured(permit, protocol),
+      this.#secured(permit, signal, protocol),
     );
   }
 
-  #connect(permit: Permit): Promise<Socket> {
+  #connect(permit: Permit, signal: AbortSignal): Promise<Socket> {
     return this.#counted(
-      this.#timed(permit, "connect", () =>
-        this.#options.upstream.connect(permit, { signal: this.#closing.signal }),
-      ),
+      this.#timed(permit, "connect", () => this.#options.upstream.connect(permit, { signal })),
     );
   }
 
@@ -297,8 +296,12 @@ export class OriginPools {
     return socket;
   }
 
-  async #secured(permit: Permit, protocol: "http/1.1" | "h2"): Promise<TLSSocket> {
-    const socket = await this.#connect(permit);
+  async #secured(
+    permit: Permit,
+    signal: AbortSignal,
+    protocol: "http/1.1" | "h2",
+  ): Promise<TLSSocket> {
+    const socket = await this.#connect(permit, signal);
     return this.#timed(permit, "tls", () =>
       this.#options.trust.secure(socket, permit.destination, [protocol]),
     );
@@ -320,21 +323,21 @@ export class OriginPools {
     }
   }
 
-  /** Drops the destination that was used longest ago; its running requests finish. */
-  #evict(): void {
-    let oldestKey: string | undefined;
-    let oldest: Entry | undefined;
-    for (const [key, entry] of this.#entries) {
-      if (oldest === undefined || entry.lastUsed < oldest.lastUsed)
-        [oldestKey, oldest] = [key, entry];
-    }
-    if (oldestKey === undefined || oldest === undefined) return;
-    this.#entries.delete(oldestKey);
-    oldest.connections.retire();
+  /** Lets the destination go that has the most idle connections. */
+  #closeIdle(isForPlace: boolean): void {
+    this.#drop(({ connections: { idle, isPlaced } }) => (isForPlace && !isPlaced ? 0 : idle));
   }
-}
 
-/** The target of a plain request to a parent; `*` is the empty path there (RFC 9112 section 3.2.4). */
-export function absoluteTarget(destination: Destination, path: string): string {
-  return `http://${destination.hostHeader}${path === "*" ? "" : path}`;
+  /** Drops the destination with the highest rank, if one is above 0; its running requests finish. */
+  #drop(rank: (entry: Entry) => number): void {
+    let first: [key: string, entry: Entry] | undefined;
+    let highest = 0;
+    for (const [key, entry] of this.#entries) {
+      const own = rank(entry);
+      if (own > highest) [highest, first] = [own, [key, entry]];
+    }
+    if (first === undefined) return;
+    this.#entries.delete(first[0]);
+    first[1].connections.retire();
+  }
 }

@@ -69,7 +69,8 @@ export class ProxyChain implements Upstream, OperatorUpstream {
       guard.judgeUnresolved(destination);
       return this.#through(way, destination, [destination.host], options);
     }
-    const vetted = await guard.vet(destination, options.signal, permit.addressLimits);
+    const { addressLimits, caller } = permit;
+    const vetted = await guard.vet(destination, options.signal, addressLimits, caller);
     this.#refuseParents(destination, vetted);
     return this.#reach(destination, vetted, options);
   }

@@ -1,7 +1,7 @@
 /** The only dialler of the process: a Permit in, a connected socket to a vetted address out. */
 import net from "node:net";
 import { messageOf, ProxyError } from "../errors.ts";
-import type { AbortSource } from "../net/abort-source.ts";
+import { type AbortSource, cancelled } from "../net/abort-source.ts";
 import type { AdaptiveReader } from "../net/adaptive-reader.ts";
 import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
@@ -78,7 +78,7 @@ export class DirectUpstream implements Upstream, OperatorUpstream {
   }
 
   confirm(permit: Permit, captured: IpAddress, signal: AbortSource): Promise<void> {
-    return this.#guard.confirm(permit.destination, captured, signal);
+    return this.#guard.confirm(permit.destination, captured, signal, permit.caller);
   }
 
   async connect(permit: Permit, options: ConnectOptions): Promise<net.Socket> {
@@ -86,7 +86,7 @@ export class DirectUpstream implements Upstream, OperatorUpstream {
     const vetted =
       permit.direction === "inbound"
         ? await this.#guard.vetOperator(destination, options.signal)
-        : await this.#guard.vet(destination, options.signal, permit.addressLimits);
+        : await this.#guard.vet(destination, options.signal, permit.addressLimits, permit.caller);
     return dialFirst(destination, vetted, this.#connectTimeoutMs, options);
   }
 
@@ -200,10 +200,6 @@ export function dialFirst(
     options.signal.addEventListener("abort", onAbort, { once: true });
     attempt();
   });
-}
-
-export function cancelled(): ProxyError {
-  return new ProxyError("pipeline.cancelled", "the client went away");
 }
 
 function late({ authority }: Destination, timeoutMs: number): ProxyError {
