@@ -15,6 +15,7 @@ export interface BuildProblem {
   /** The plugin schema's issue, when there is one. */
   readonly issue?: AssemblyProblem["issue"];
   readonly knownKeys?: readonly string[];
+  readonly mistaken?: AssemblyProblem["mistaken"];
 }
 
 /** Words each problem once, unknown plugin keys with the nearest known one where the schema tells. */
@@ -26,14 +27,20 @@ export function buildProblems(
 }
 
 function wordProblem(loaded: Pick<LoadedConfig, "problemAt">, problem: BuildProblem): Problem[] {
-  const { issue, path } = problem;
-  if (issue?.code !== "unrecognized_keys") return [loaded.problemAt(path, problem.message)];
+  const { issue, path, mistaken } = problem;
   const known = problem.knownKeys ?? [];
-  return issue.keys.map((key) => {
-    const suggestion = nearestKey(key, known);
-    const located = loaded.problemAt([...path, key], "unknown key");
-    return suggestion === undefined ? located : { ...located, suggestion };
-  });
+  if (issue?.code === "unrecognized_keys") {
+    return issue.keys.map((key) =>
+      withNearest(loaded.problemAt([...path, key], "unknown key"), key, known),
+    );
+  }
+  const located = loaded.problemAt(path, problem.message);
+  return [mistaken === undefined ? located : withNearest(located, mistaken.name, mistaken.known)];
+}
+
+function withNearest(problem: Problem, given: string, known: readonly string[]): Problem {
+  const suggestion = nearestKey(given, known);
+  return suggestion === undefined ? problem : { ...problem, suggestion };
 }
 
 /** Problems of one chain, with the path from the top of the file. */
@@ -41,11 +48,9 @@ export function located(
   direction: Direction,
   problems: readonly AssemblyProblem[],
 ): BuildProblem[] {
-  return problems.map(({ entry, path, message, issue, knownKeys }) => ({
+  return problems.map(({ entry, path, ...problem }) => ({
     path: ["pipeline", direction, "plugins", entry, ...path],
-    message,
-    ...(issue === undefined ? {} : { issue }),
-    ...(knownKeys === undefined ? {} : { knownKeys }),
+    ...problem,
   }));
 }
 

@@ -31,6 +31,8 @@ export interface AssemblyProblem {
   readonly issue?: z.core.$ZodIssue;
   /** Where a key is unknown: the keys that the schema knows there. */
   readonly knownKeys?: readonly string[];
+  /** A name that nothing has, and the names that there are. */
+  readonly mistaken?: { readonly name: string; readonly known: readonly string[] };
 }
 
 /** What the assembler needs besides the entries. */
@@ -54,9 +56,10 @@ export function chainProblems(
   for (const [index, entry] of entries.entries()) {
     const definition = byName.get(entry.name);
     if (definition === undefined) {
-      const known = [...byName.keys()].join(", ");
-      const message = `unknown plugin "${entry.name}" (registered: [${known}])`;
-      problems.push({ entry: index, path: ["name"], message });
+      const { name } = entry;
+      const known = definitions.flatMap((one) => (one.unavailable === undefined ? one.name : []));
+      const message = `unknown plugin "${name}" (registered: [${known.join(", ")}])`;
+      problems.push({ entry: index, path: ["name"], message, mistaken: { name, known } });
     } else {
       problems.push(...weakenedProblems(entry, index, definition));
     }
