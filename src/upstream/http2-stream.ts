@@ -181,7 +181,8 @@ export class StreamRelay {
   }
 }
 
-function isStreamed(body: OutgoingRequest["body"]): body is StreamedBody {
+/** Whether the body comes as the client sends it. */
+export function isStreamed(body: OutgoingRequest["body"]): body is StreamedBody {
   return body !== null && !Buffer.isBuffer(body);
 }
 

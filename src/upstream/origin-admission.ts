@@ -177,6 +177,10 @@ export class PlacedHandler implements Dispatcher.DispatchHandler {
     this.#handler.onRequestUpgrade?.(controller, status, fields, socket);
   }
 
+  onResponseStarted(): void {
+    this.#handler.onResponseStarted?.();
+  }
+
   onResponseStart(controller: Controller, status: number, fields: Fields, reason?: string): void {
     this.#handler.onResponseStart?.(controller, status, fields, reason);
   }

@@ -36,7 +36,7 @@ export interface OriginPoolsOptions {
 }
 
 /** The connections to one destination. */
-interface Connections {
+export interface Connections {
   readonly count: number;
   /** Those of them that carry nothing now. */
   readonly idle: number;
@@ -48,8 +48,13 @@ interface Connections {
   destroy(): Promise<void>;
 }
 
+/** The tries of one request: where it failed over kept connections, those beside the dead one may be dead, too. */
+export interface Attempt {
+  over?: Connections;
+}
+
 interface Entry {
-  readonly connections: Connections;
+  connections: Connections;
   /** The newest permit for this destination: proof for the dials that its connections make on their own. */
   permit: Permit;
   lastUsed: number;
@@ -79,25 +84,30 @@ export class OriginPools {
     this.#admission = new OriginAdmission(options.places, () => this.#closeIdle(true));
   }
 
-  /** Sends a request that a pipeline permitted; the handler hears the rest. */
-  dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
+  /** Sends a request that a pipeline permitted; the handler hears the rest. A further try goes over new connections. */
+  dispatch(
+    permit: Permit,
+    request: OutgoingRequest,
+    handler: Dispatcher.DispatchHandler,
+    attempt: Attempt = {},
+  ): void {
     // A connection that becomes something else wants a tunnel through a parent (RFC 6455 section 4.1).
     const form =
       request.upgrade === undefined ? this.#options.upstream.absoluteForm(permit) : undefined;
     if (form === undefined) {
       if (this.#prefersHttp2(permit.destination, request)) {
         // Many of its streams share a connection: that is what holds the place.
-        this.#entryFor(permit, true).connections.dispatch(permit, request, handler);
+        this.#entryFor(permit, true, attempt).connections.dispatch(permit, request, handler);
         return;
       }
       this.#admission.request(permit, permit.destination.authority, handler, (placed) => {
-        const { connections, demand } = this.#entryFor(permit, false);
+        const { connections, demand } = this.#entryFor(permit, false, attempt);
         connections.dispatch(permit, request, placed.await(demand));
       });
       return;
     }
     this.#admission.request(permit, form.label, handler, (placed) => {
-      const { connections, demand } = this.#parentEntryFor(permit, form);
+      const { connections, demand } = this.#parentEntryFor(permit, form, attempt);
       connections.dispatch(
         permit,
         {
@@ -125,50 +135,50 @@ export class OriginPools {
     await Promise.allSettled(closing);
   }
 
-  #entryFor(permit: Permit, http2: boolean): Entry {
-    const { destination } = permit;
-    const { direction, addressLimits } = permit;
+  #entryFor(permit: Permit, http2: boolean, attempt: Attempt): Entry {
+    const { destination, direction, addressLimits } = permit;
     // A connection that was dialled under other limits may end at an address that these do not allow.
     const limits = addressLimits.length === 0 ? "" : ` ${addressLimits.join(";")}`;
     const key = `${direction} ${http2 ? "h2 " : ""}${destination.origin}${limits}`;
-    this.#uses += 1;
-    const known = this.#entries.get(key);
-    if (known !== undefined) {
-      known.permit = permit;
-      known.lastUsed = this.#uses;
-      return known;
-    }
-    if (this.#entries.size >= maxOrigins) this.#drop(({ lastUsed }) => 1 / lastUsed);
-    const entry: Entry = {
-      permit,
-      lastUsed: this.#uses,
-      demand: new Demand(),
-      connections: http2
+    const origin = `${destination.scheme}://${destination.authority}`;
+    return this.#entryOf(key, permit, attempt, (entry) =>
+      http2
         ? this.#http2Connections(destination)
-        : this.#http1Connections(`${destination.scheme}://${destination.authority}`, () =>
+        : this.#http1Connections(origin, () =>
             this.#open(entry.permit, this.#signalOf(entry.demand.signal), false),
           ),
-    };
-    this.#entries.set(key, entry);
-    return entry;
+    );
   }
 
   /** Connections to a parent, shared by the destinations behind it. */
-  #parentEntryFor(permit: Permit, form: AbsoluteForm): Entry {
+  #parentEntryFor(permit: Permit, form: AbsoluteForm, attempt: Attempt): Entry {
+    return this.#entryOf(`parent ${form.label}`, permit, attempt, ({ demand }) =>
+      this.#http1Connections("http://upstream-proxy", () =>
+        this.#counted(form.connect(this.#signalOf(demand.signal))),
+      ),
+    );
+  }
+
+  #entryOf(
+    key: string,
+    permit: Permit,
+    attempt: Attempt,
+    make: (entry: Omit<Entry, "connections">) => Connections,
+  ): Entry {
     this.#uses += 1;
-    const key = `parent ${form.label}`;
     let entry = this.#entries.get(key);
     if (entry === undefined) {
       if (this.#entries.size >= maxOrigins) this.#drop(({ lastUsed }) => 1 / lastUsed);
-      const demand = new Demand();
-      const open = (): Promise<Socket> =>
-        this.#counted(form.connect(this.#signalOf(demand.signal)));
-      const connections = this.#http1Connections("http://upstream-proxy", open);
-      entry = { permit, lastUsed: this.#uses, connections, demand };
+      const begun = { permit, lastUsed: this.#uses, demand: new Demand() };
+      entry = Object.assign(begun, { connections: make(begun) });
       this.#entries.set(key, entry);
+    } else if (entry.connections === attempt.over) {
+      attempt.over.retire();
+      entry.connections = make(entry);
     }
     entry.permit = permit;
     entry.lastUsed = this.#uses;
+    attempt.over = entry.connections;
     return entry;
   }
 

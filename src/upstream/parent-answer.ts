@@ -21,6 +21,10 @@ export class ParentAnswer implements Handler {
     this.#handler.onRequestStart?.(controller, context);
   }
 
+  onResponseStarted(): void {
+    this.#handler.onResponseStarted?.();
+  }
+
   onRequestUpgrade(controller: Controller, status: number, headers: Fields, socket: Duplex): void {
     this.#handler.onRequestUpgrade?.(controller, status, headers, socket);
   }

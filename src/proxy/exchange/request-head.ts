@@ -39,6 +39,20 @@ export function checkMethod(method: string | undefined): void {
   }
 }
 
+/** Whether a request means the same when it is carried out twice (RFC 9110 section 9.2.2). */
+export function isIdempotent(method: string): boolean {
+  switch (method) {
+    case "GET":
+    case "HEAD":
+    case "OPTIONS":
+    case "PUT":
+    case "DELETE":
+      return true;
+    default:
+      return false;
+  }
+}
+
 /** The end-to-end fields of a request, ready for the next hop. */
 export function endToEndHeaders(request: IncomingMessage): HeaderList {
   const headers = new HeaderList(stripHopByHop(request.rawHeaders));

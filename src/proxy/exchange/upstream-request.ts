@@ -4,12 +4,14 @@ import type { Dispatcher } from "../../upstream/undici.ts";
 import { isContinue } from "../../upstream/http1-connections.ts";
 import { ProxyError } from "../../errors.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
-import type { OriginPools } from "../../upstream/origin-pools.ts";
+import type { Attempt, OriginPools } from "../../upstream/origin-pools.ts";
+import { isStreamed, isWhole } from "../../upstream/http2-stream.ts";
 import { isProtocolRefusal } from "../../upstream/origin-protocols.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import type { Downstream } from "./downstream.ts";
 import { type ParsedHead, responseHeaders, safeTrailers, withoutLength } from "./response-head.ts";
 import type { FlowControl, ResponseSink } from "./response-sink.ts";
+import { isIdempotent } from "./request-head.ts";
 import { isDropped, upstreamFault } from "./upstream-fault.ts";
 
 /** What the request is made of, and who hears of its answer. */
@@ -30,7 +32,7 @@ export interface UpstreamRequestOptions {
 
 /** More interim responses than this on one exchange is an attack on the client. */
 const maxInformational = 16;
-/** A request that is safe to send twice is sent again when a kept-alive connection turns out to be dead. */
+/** A request that may be sent twice is sent again when a kept-alive connection turns out to be dead. */
 const maxRetries = 1;
 
 /** undici's handler for one exchange. */
@@ -41,7 +43,10 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   #aborted: ProxyError | undefined;
   #answered = false;
   #informational = 0;
+  /** A byte of a response has come: the request was read. */
+  #started = false;
   #retries = 0;
+  readonly #attempt: Attempt = {};
 
   constructor(options: UpstreamRequestOptions) {
     this.#options = options;
@@ -49,7 +54,9 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
 
   send(): void {
     const { origins, permit, outgoing } = this.#options;
-    origins.dispatch(permit, outgoing, this);
+    const { method, body } = outgoing;
+    if (isStreamed(body) && isIdempotent(method)) body.keep();
+    origins.dispatch(permit, outgoing, this, this.#attempt);
   }
 
   /** Gives the upstream up; nothing is reported any more. */
@@ -82,12 +89,19 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     this.#options.onSwitched(responseHeaders(status, fields, this.#options.via), socket);
   }
 
+  onResponseStarted(): void {
+    this.#started = true;
+    const { body } = this.#options.outgoing;
+    if (isStreamed(body)) body.forget();
+  }
+
   onResponseStart(
     controller: Dispatcher.DispatchController,
     status: number,
     fields: ParsedHead,
     reason?: string,
   ): void {
+    this.onResponseStarted();
     checkCoding(fields);
     const headers = responseHeaders(status, fields, this.#options.via);
     if (status < 200) {
@@ -141,12 +155,11 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     return !this.#answered && this.#retries < maxRetries && isProtocolRefusal(error);
   }
 
-  /** RFC 9110 section 9.2.2: only a safe request without a body may be sent again on its own. */
+  /** RFC 9110 section 9.2.2: a request that may be carried out twice, and whose body is still known. */
   #canRetry(error: Error): boolean {
-    const { method, body, upgrade } = this.#options.outgoing;
-    const safe = method === "GET" || method === "HEAD" || method === "OPTIONS";
-    const fresh = !this.#answered && this.#retries < maxRetries;
-    return safe && fresh && body === null && upgrade === undefined && isDropped(error);
+    const { method, body } = this.#options.outgoing;
+    const isFresh = !this.#started && this.#retries < maxRetries;
+    return isFresh && isWhole(body) && isIdempotent(method) && isDropped(error);
   }
 }
 
