@@ -14,6 +14,8 @@ export interface WatchedSocket {
  * itself, and would be slower if it did not.
  */
 const lookEveryMs = 100;
+/** Less than this goes last. */
+const smallBytes = 1_024;
 /** So many new connections bring the next look forward. */
 const lookAfterNew = 64;
 
@@ -59,7 +61,9 @@ export class HeadWatch {
     const oldest = [...this.#open]
       .filter((head) => head.bytes > 0)
       .sort((one, other) => one.sinceMs - other.sinceMs);
-    for (const head of oldest) {
+    const isSmall = ({ bytes: held }: WatchedHead): boolean => held < smallBytes;
+    // A few bytes may as well be an empty line behind a request: letting those go would free next to nothing.
+    for (const head of [...oldest.filter((one) => !isSmall(one)), ...oldest.filter(isSmall)]) {
       if (bytes <= this.#limitBytes) return;
       bytes -= head.bytes;
       head.letGo();

@@ -117,6 +117,27 @@ test("a head behind a whole request counts, too", async () => {
   for (const { socket } of clients) socket.destroy();
 });
 
+test("a few bytes behind a request are no head that has to go before large ones", async () => {
+  const before = await proxy.metric(evicted);
+  const kept = await RawClient.connect(proxy.reverse);
+  // Some clients end a body with an empty line (RFC 9112 section 2.2).
+  kept.send(`${get}Host: agent.test\r\n\r\n\r\n`);
+  await kept.sees("ok");
+  const clients: RawClient[] = [];
+  for (let at = 0; at < count; at += 1) {
+    const client = await RawClient.connect(proxy.reverse);
+    clients.push(client.send(unfinished(get)));
+  }
+  await until(async () =>
+    (await proxy.metric(evicted)) - before >= count - 11 ? true : undefined,
+  );
+  kept.send(`${get}Host: agent.test\r\n\r\n`);
+  expect(
+    await until(() => (kept.seen.split("ok").length === 3 ? kept.seen : undefined)),
+  ).toBeDefined();
+  for (const { socket } of [...clients, kept]) socket.destroy();
+});
+
 test("clients that keep their connections hold nothing, whatever they sent", async () => {
   const before = await proxy.metric(evicted);
   const clients: RawClient[] = [];
