@@ -12,7 +12,7 @@ import { lookupPlaces } from "./upstream-places.ts";
 /** What a guard needs besides the file. */
 export interface GuardServices {
   readonly ownListeners: OwnListeners;
-  readonly metrics: Pick<Metrics, "addressRefused" | "places">;
+  readonly metrics: Pick<Metrics, "addressRefused" | "counters">;
   /** Absent where nothing flows. */
   readonly log?: Logger;
 }

@@ -49,12 +49,13 @@ const defaultThreads = 4;
 export function lookupPlaces(
   { max_name_lookups: all, max_name_lookups_per_caller: perCaller }: Config["limits"],
   egress: Config["egress"],
-  { log, metrics }: { readonly log?: Logger; readonly metrics: Pick<Metrics, "places"> },
+  { log, metrics }: { readonly log?: Logger; readonly metrics: Pick<Metrics, "counters"> },
 ): LookupPlaces {
   const rare = log === undefined ? undefined : new RareLog(log);
   const waitMs = durationMs(egress.resolve_timeout);
   const onRefused = (limit: PlaceLimit, { caller, destination }: Claim): void => {
-    metrics.places.refused("lookup", limit === "caller" ? limit : "all");
+    const bound = limit === "caller" ? limit : "all";
+    metrics.counters.upstream_refused_total.of("lookup", bound).value += 1;
     const facts = { limit, caller, destination };
     rare?.warn(limit, facts, "a name was not looked up in time (limits.max_name_lookups)");
   };

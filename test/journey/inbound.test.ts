@@ -484,6 +484,13 @@ describe("with plugins that change the message", () => {
   test("J6: Accept-Encoding is taken off where a plugin reads bodies", async () => {
     await get(changing.reverse, "/j6", { "Accept-Encoding": "gzip" });
     expect(agent.requestFor("/j6").header("accept-encoding") ?? "identity").toBe("identity");
+    for (const [path, value] of [
+      ["/j6-identity", "identity"],
+      ["/j6-nothing-else", "identity;q=1, *;q=0"],
+    ] as const) {
+      await get(changing.reverse, path, { "Accept-Encoding": value });
+      expect(agent.requestFor(path).header("accept-encoding")).toBe(value);
+    }
   });
 
   test("J12: a denied message is finished once, by the plugins that were asked", async () => {

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ProxyError } from "../../errors.ts";
 import type { HeaderList } from "../../http/headers.ts";
+import { isSignedField } from "../../http/signed-fields.ts";
 import type { Destination } from "../../net/destination.ts";
 import type { HeadWatch } from "../../net/head-watch.ts";
 import type { IdleSweeper } from "../../net/idle-sweeper.ts";
@@ -136,7 +137,7 @@ export function arrive(
     const { route, headers, upgrade, client } = read(runtime);
     checkLoop(headers, services.pseudonym);
     route.forwarded?.(headers);
-    headers.set("Host", route.destination.hostHeader);
+    if (!isSignedHost(headers, route)) headers.set("Host", route.destination.hostHeader);
     const { direction = "outbound", transport, destination, parentId, captured } = route;
     const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
     return {
@@ -167,6 +168,14 @@ export function arrive(
     const reply = renderDenial(denialOf(error));
     downstream.reply({ ...reply, headers: { ...reply.headers, Connection: "close" } });
   });
+}
+
+/** Whether a signature covers the client's own Host, which is the destination's but for case and a default port. */
+function isSignedHost(headers: HeaderList, { destination, path }: Route): boolean {
+  const [host = "", ...more] = headers.getAll("host");
+  const { authority, hostHeader } = destination;
+  const isSame = more.length === 0 && [authority, hostHeader].includes(host.toLowerCase());
+  return isSame && isSignedField(headers, path, "host");
 }
 
 /** What a client may cost in time and memory, by the generation that the request starts with. */

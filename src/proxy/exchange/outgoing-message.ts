@@ -1,5 +1,6 @@
 /** What goes on the wire for a permitted request: the context's fields and body, and our own Via. */
 import type { BodyBudget } from "../../http/body.ts";
+import { isSignedField } from "../../http/signed-fields.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
@@ -19,7 +20,7 @@ export interface OutgoingParts {
   readonly buffered: Buffer | undefined;
   /** The beginning of a body that was to be read and is streamed after all. */
   readonly held: HeldBody | undefined;
-  /** Whether the chain reads the answer's body, which then has to come in the clear. */
+  /** Whether the chain reads the answer's body, which then had better come in the clear. */
   readonly isAnswerRead: boolean;
 }
 
@@ -34,7 +35,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   if (content.replaced) headers.delete("content-encoding");
   const bytes = content.replaced ? content.bytes : buffered;
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
-  if (isAnswerRead) headers.delete("accept-encoding");
+  if (isAnswerRead && asksForCoding(context)) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
   // Whoever began to read the body has told the client to send it.
   if (isStreamed && downstream.expectsContinue && held === undefined) downstream.sendContinue();
@@ -50,4 +51,16 @@ export function outgoingMessage(parts: OutgoingParts): {
     },
     streamed,
   };
+}
+
+/** False where the field asks for none, or is signed: what comes compressed is decoded to be read (contract 3.2). */
+function asksForCoding({ headers, path }: RequestContext): boolean {
+  const asked = headers.get("accept-encoding");
+  if (asked === undefined || asked.split(",").every(isNoCoding)) return false;
+  return !isSignedField(headers, path, "accept-encoding");
+}
+
+function isNoCoding(item: string): boolean {
+  const [coding = "", weight = ""] = item.toLowerCase().split(";", 2);
+  return ["", "identity"].includes(coding.trim()) || /^\s*q=0(?:\.0{0,3})?\s*$/.test(weight);
 }

@@ -2,6 +2,7 @@
  * What traces and HTTP durations tell of a flow, by the stable HTTP semantic conventions of OpenTelemetry, and nothing
  * that is secret: no query, no user information.
  */
+import { isSignedField } from "../../http/signed-fields.ts";
 import { parseTraceparent } from "../../http/trace-context.ts";
 import { parseHostHeader, type Scheme } from "../../net/destination.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
@@ -60,6 +61,7 @@ export function beginTrace(tracing: Tracing, context: RequestContext): void {
         : { "url.scheme": schemeOf(context), "url.path": context.pathname }),
     },
   });
+  if (isSignedField(headers, context.path, "traceparent")) return;
   headers.set("traceparent", context.trace.traceparent);
   // W3C Trace Context, section 3.3: without a valid traceparent there is no tracestate.
   if (parseTraceparent(incoming) === undefined) headers.delete("tracestate");

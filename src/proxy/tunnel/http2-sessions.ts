@@ -170,8 +170,9 @@ function parse(
       "the request has more fields than limits.max_headers",
     );
   }
-  checkAuthority(fields, destination);
+  const host = hostOf(fields, destination);
   const headers = new HeaderList(stripHopByHop(endToEnd(raw), { keepTrailersTe: true }));
+  headers.set("Host", host);
   headers.delete("expect");
   if (protocol === undefined) return { method, path, headers };
   // RFC 8441 section 5: the key of the HTTP/1.1 handshake has no counterpart in HTTP/2.
@@ -179,8 +180,8 @@ function parse(
   return { method: "GET", path, headers };
 }
 
-/** RFC 9113 section 8.3.1: `:authority` and Host must not differ, and both must be the tunnel's. */
-function checkAuthority(fields: Fields, destination: Destination): void {
+/** Host as the client spelt it. RFC 9113 section 8.3.1: `:authority` must not differ, and both are the tunnel's. */
+function hostOf(fields: Fields, destination: Destination): string {
   const authority = textOf(fields[":authority"]);
   const host = textOf(fields["host"]);
   if (authority === undefined && host === undefined) {
@@ -190,8 +191,9 @@ function checkAuthority(fields: Fields, destination: Destination): void {
     const same = parseHostHeader(authority, "https").equals(parseHostHeader(host, "https"));
     if (!same) throw new ProxyError("request.malformed", ":authority and host differ");
   }
-  const named = parseHostHeader(authority ?? host ?? "", "https");
-  if (named.equals(destination)) return;
+  const text = authority ?? host ?? "";
+  const named = parseHostHeader(text, "https");
+  if (named.equals(destination)) return text;
   throw new ProxyError(
     "request.misdirected",
     `the request names ${named.authority} inside a connection to ${destination.authority}`,

@@ -1,0 +1,40 @@
+/**
+ * Which fields of a request its signature covers: whoever changes one of them breaks it.
+ *
+ * What is read here is only what a signature says of itself. It keeps a field as it came, and decides nothing else.
+ */
+import type { HeaderList } from "./headers.ts";
+
+/** `SignedHeaders=host;x-amz-date`: AWS Signature Version 4 and those made after it, in Authorization or the query. */
+const listed = /(?:^|[\s,&?]|x-[a-z]+-)signedheaders=([^\s,&]+)/gi;
+/** `headers="(request-target) host date"`: HTTP Signatures before they were a standard. */
+const spaced = /(?:^|[\s,])headers="([^"]*)"/gi;
+/** RFC 9421 section 4.1: inner lists of quoted component names. */
+const innerList = /\(([^()]*)\)/g;
+const quoted = /"([^"\\]*)"/g;
+
+/** Whether the signature of a request covers the field; `target` is its path and query. */
+export function isSignedField(headers: HeaderList, target: string, name: string): boolean {
+  const field = name.toLowerCase();
+  const query = target.indexOf("?");
+  const values = headers.getAll("authorization");
+  if (query !== -1) values.push(target.slice(query));
+  for (const value of values) {
+    for (const [, list = ""] of value.matchAll(listed))
+      if (decoded(list).toLowerCase().split(";").includes(field)) return true;
+  }
+  for (const value of [...values, ...headers.getAll("signature")]) {
+    for (const [, list = ""] of value.matchAll(spaced))
+      if (list.toLowerCase().split(" ").includes(field)) return true;
+  }
+  for (const value of headers.getAll("signature-input")) {
+    for (const [, list = ""] of value.matchAll(innerList))
+      for (const [, component = ""] of list.matchAll(quoted))
+        if (component.toLowerCase() === field) return true;
+  }
+  return false;
+}
+
+function decoded(list: string): string {
+  return list.replaceAll(/%3b/gi, ";");
+}
