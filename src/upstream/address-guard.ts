@@ -97,7 +97,7 @@ export class AddressGuard {
     const vetted: IpAddress[] = [];
     let refused: { readonly why: AddressObjection; readonly address: IpAddress } | undefined;
     for (const address of candidates) {
-      const why = this.#objection(address, destination.port, limits);
+      const why = await this.#fullObjection(address, destination.port, limits);
       if (why === undefined) vetted.push(address);
       else refused ??= { why, address };
     }
@@ -140,14 +140,16 @@ export class AddressGuard {
     if (isMetadataName(host)) return [{ address: host, class: "metadata", objection: "metadata" }];
     const literal = parseAddress(host);
     const candidates = literal === undefined ? await this.#resolve(host, signal) : [literal];
-    return candidates.map((address) => {
-      const objection = this.#objection(address, port, limits);
-      return {
+    const judged: JudgedAddress[] = [];
+    for (const address of candidates) {
+      const objection = await this.#fullObjection(address, port, limits);
+      judged.push({
         address: address.toString(),
         class: classifyAddress(address),
         ...(objection === undefined ? {} : { objection, remedy: remedyOf(objection) }),
-      };
-    });
+      });
+    }
+    return judged;
   }
 
   /** The addresses of a destination that the operator named: any class, but never the proxy itself. */
@@ -155,9 +157,12 @@ export class AddressGuard {
     const literal = parseAddress(destination.host);
     const candidates =
       literal === undefined ? await this.#resolve(destination.host, signal) : [literal];
-    const vetted = candidates.filter(
-      (address) => !this.#options.ownListeners.owns(address, destination.port),
-    );
+    const { ownListeners } = this.#options;
+    const vetted: IpAddress[] = [];
+    for (const address of candidates) {
+      if (ownListeners.owns(address, destination.port)) continue;
+      if (!(await ownListeners.ownsByRoute(address, destination.port))) vetted.push(address);
+    }
     if (vetted.length > 0) return vetted;
     throw this.#forbidden(destination, "own-listener", destination.host);
   }
@@ -198,7 +203,18 @@ export class AddressGuard {
     return addresses;
   }
 
-  /** Why an address may not be dialled, or undefined. */
+  async #fullObjection(
+    address: IpAddress,
+    port: number,
+    limits: readonly AddressSet[],
+  ): Promise<AddressObjection | undefined> {
+    const why = this.#objection(address, port, limits);
+    if (why !== undefined || !(await this.#options.ownListeners.ownsByRoute(address, port)))
+      return why;
+    return "own-listener";
+  }
+
+  /** Why an address may not be dialled, or undefined, as far as no system call is needed. */
   #objection(
     address: IpAddress,
     port: number,
