@@ -1,8 +1,10 @@
 /** static-inject: a stored credential takes the place of the placeholder, on the wire, or nothing passes. */
+import { execFile, spawnSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
+import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
 import { get, request } from "../support/http-client.ts";
-import { HttpOrigin } from "../support/origin.ts";
+import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { merge, outbound, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
 
@@ -224,6 +226,32 @@ describe("the placeholder is replaced where the client puts it", () => {
     const { answer, seen } = await call(bearer, "api.test", sent);
     expect(answer.json()).toMatchObject({ error: `static-inject.${code}` });
     expect(seen).toBeUndefined();
+  });
+
+  const git = spawnSync("git", ["--version"]).status === 0;
+  test.skipIf(!git)("git, which waits to be asked for its credential", async () => {
+    const commit = "a".repeat(40);
+    const refs = `${commit}\trefs/heads/main\n`;
+    target.on("/team/repository.git/info/refs", () => reply(200, refs));
+    target.on("/team/repository.git/HEAD", () => reply(200, "ref: refs/heads/main\n"));
+    const proxy = `http://127.0.0.1:${bearer.forward.port}`;
+    const site = `api.test:${target.port}/team/repository.git`;
+    const { stdout } = await promisify(execFile)(
+      "git",
+      ["ls-remote", `http://x-access-token:PLACEHOLDER@${site}`],
+      { env: { ...process.env, http_proxy: proxy, no_proxy: "", GIT_TERMINAL_PROMPT: "0" } },
+    );
+    expect(stdout).toContain(`${commit}\trefs/heads/main`);
+    const seen = target.requestsFor("/team/repository.git/info/refs").at(-1);
+    expect(seen?.header("authorization")).toBe(basic("x-access-token:REAL"));
+  });
+
+  test("a request without it is asked for it, in the schemes that it may come in", async () => {
+    const { answer } = await call(bearer, "api.test", []);
+    expect(answer.status).toBe(401);
+    expect(answer.header("www-authenticate")).toBe(
+      'Basic realm="authbridge", Bearer realm="authbridge"',
+    );
   });
 
   test("a response that repeats the URL does not show the credential", async () => {

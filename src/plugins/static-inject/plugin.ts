@@ -55,6 +55,7 @@ class StaticInject implements Plugin {
   readonly #places: Places;
   /** Where credentials of the client go, besides the places of the stand-in. */
   readonly #replaced: FieldNames | undefined;
+  readonly #challenge: string;
   readonly #echoes = new WeakMap<RequestContext, Echo>();
 
   constructor(config: StaticInjectConfig, deps: PluginDeps) {
@@ -70,6 +71,10 @@ class StaticInject implements Plugin {
     );
     this.#hosts = config.hosts.length === 0 ? undefined : new HostMatcher(config.hosts);
     const { inject_header: header, placeholder } = config;
+    const bearer = 'Bearer realm="authbridge"';
+    const isBasicRead =
+      placeholder !== undefined && config.placeholder_in.includes("authorization");
+    this.#challenge = isBasicRead ? `Basic realm="authbridge", ${bearer}` : bearer;
     this.#places = new Places(placeholder, config.placeholder_in, header);
     this.#replaced = header === undefined ? undefined : new FieldNames(["authorization", header]);
   }
@@ -80,7 +85,9 @@ class StaticInject implements Plugin {
     const { places, hasOther } = this.#places.find(context);
     const unattached =
       this.#unattached(context.destination) ??
-      (hasOther && places.length === 0 ? refuse("static-inject.placeholder-mismatch") : undefined);
+      (hasOther && places.length === 0
+        ? this.#refuse("static-inject.placeholder-mismatch")
+        : undefined);
     if (unattached !== undefined) return unattached;
     if (source === "mappings") {
       const found = await this.#usable(context);
@@ -98,13 +105,14 @@ class StaticInject implements Plugin {
     if (unattached !== undefined) return unattached;
     const { places, hasOther } = this.#places.find(context);
     if (places.length === 0) {
-      return refuse(`static-inject.${hasOther ? "placeholder-mismatch" : "missing-auth"}`);
+      return this.#refuse(`static-inject.${hasOther ? "placeholder-mismatch" : "missing-auth"}`);
     }
     const found = await this.#usable(context);
     if ("action" in found) return found;
     const value = found.value.reveal();
     const targets = this.#targetsOf(places);
-    if (!targets.every((place) => place.fits(value))) return refuse("static-inject.unsafe-value");
+    if (!targets.every((place) => place.fits(value)))
+      return this.#refuse("static-inject.unsafe-value");
     this.#clear(context, places);
     for (const place of targets) place.fill(context, value);
     const { placeholder = "" } = this.#config;
@@ -152,14 +160,16 @@ class StaticInject implements Plugin {
   #unattached({ host, scheme }: RequestContext["destination"]): Decision | undefined {
     if (this.#hosts?.matches(host) === false) return skip("host_not_listed");
     return scheme === "http" && this.#config.allow_plaintext === false
-      ? refuse("static-inject.plaintext", 403)
+      ? this.#refuse("static-inject.plaintext", 403)
       : undefined;
   }
 
   async #usable(context: RequestContext): Promise<Stored | Decision> {
     const found = await this.#find(context);
-    if (found === undefined) return refuse("static-inject.unresolved-key");
-    return safeValue.test(found.value.reveal()) ? found : refuse("static-inject.unsafe-value");
+    if (found === undefined) return this.#refuse("static-inject.unresolved-key");
+    return safeValue.test(found.value.reveal())
+      ? found
+      : this.#refuse("static-inject.unsafe-value");
   }
 
   async #find(context: RequestContext): Promise<Stored | undefined> {
@@ -176,9 +186,12 @@ class StaticInject implements Plugin {
     }
     return undefined;
   }
-}
 
-function refuse(code: keyof typeof refusals, status = 401): Decision {
-  const reason = code.slice("static-inject.".length).replace(/-/g, "_");
-  return deny(reason, { code, message: refusals[code], status });
+  /** A 401 asks for a credential (RFC 9110 section 15.5.2): git and others send theirs only then. */
+  #refuse(code: keyof typeof refusals, status = 401): Decision {
+    const reason = code.slice("static-inject.".length).replace(/-/g, "_");
+    const headers = { "WWW-Authenticate": this.#challenge };
+    const denial = { code, message: refusals[code], status };
+    return deny(reason, status === 401 ? { ...denial, headers } : denial);
+  }
 }
