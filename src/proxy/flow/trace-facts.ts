@@ -96,14 +96,14 @@ export function endTrace(trace: FlowTrace, context: RequestContext, ending: Trac
   });
 }
 
-/** Counts the request that was answered here, and the one that went on. */
+/** Counts the request that was answered here, and the one that went on; a connection that became a tunnel is neither. */
 export function countDurations(
   durations: HttpDurations,
   context: RequestContext,
   ending: TracedEnding,
   seconds: number,
 ): void {
-  if (context.stage === "connect") return;
+  if (context.stage === "connect" || ending.status === 101) return;
   const method = methodFacts(context.method)["http.request.method"];
   const { onward, destination } = context;
   const served: HttpAttributes = {

@@ -8,6 +8,7 @@ import { Redaction } from "../../../../src/session/redaction.ts";
 import type { SessionEvent } from "../../../../src/session/event.ts";
 import { SessionRecorder } from "../../../../src/session/recorder.ts";
 import { SessionStore } from "../../../../src/session/store.ts";
+import { HttpDurations } from "../../../../src/telemetry/http-durations.ts";
 import { createLogger } from "../../../../src/telemetry/log.ts";
 import { Metrics } from "../../../../src/telemetry/metrics.ts";
 import { message } from "../../../support/plugin-bench.ts";
@@ -64,6 +65,34 @@ test.each([
     metrics.close();
   },
 );
+
+test("durations have each request once, and no connection that was upgraded", async () => {
+  const { pipeline, metrics } = recorder();
+  const durations = new HttpDurations();
+  const flows = new FlowRecorder({
+    log: createLogger("silent"),
+    metrics,
+    sessions: undefined,
+    durations,
+  });
+  for (const status of [200, 101]) {
+    const context = message({});
+    flows.sent(context);
+    flows.answered(context, status);
+    await flows.finished(context, pipeline, { ...ending, status, refused: false });
+  }
+  const values = await durations.values();
+  const statuses = values.flatMap((metric) =>
+    (metric.values as { metricName?: string; labels: Record<string, unknown>; value: number }[])
+      .filter(({ metricName }) => metricName?.endsWith("_count") === true)
+      .map(({ labels, value }) => [metric.name, labels["http.response.status_code"], value]),
+  );
+  expect(statuses).toEqual([
+    ["http.server.request.duration", 200, 1],
+    ["http.client.request.duration", 200, 1],
+  ]);
+  metrics.close();
+});
 
 test("G20: an answer is recorded in the session of its request, whatever other flows do meanwhile", async () => {
   const { events, flows, pipeline, metrics } = recorder();
