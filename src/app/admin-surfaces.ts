@@ -14,8 +14,7 @@ import { sessionRoutes } from "../admin/sessions.ts";
 import { statsRoutes } from "../admin/stats.ts";
 import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
-import { messageOf } from "../errors.ts";
-import type { BindAddress } from "../listener/listener.ts";
+import { type BindAddress, unavailable } from "../listener/listener.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -123,6 +122,12 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
   };
 }
 
+const addressKeys: Readonly<Record<AdminSurface["surface"], string>> = {
+  stats: "stats.address",
+  sessions: "listener.session_api_addr",
+  health: "listener.health_addr",
+};
+
 /** Opens them in order; an optional one that cannot be bound is logged and left out. */
 export async function bindAdmin(
   surfaces: readonly AdminSurface[],
@@ -130,16 +135,15 @@ export async function bindAdmin(
   onBound: (surface: AdminSurface["surface"], server: AdminServer, bound: BindAddress) => void,
 ): Promise<void> {
   for (const { surface, address, server, optional } of surfaces) {
+    const wanted = bindAddressOf(address, addressKeys[surface]);
     try {
-      const bound = await server.listen(bindAddressOf(address));
+      const bound = await server.listen(wanted);
       onBound(surface, server, { host: bound.address, port: bound.port });
     } catch (error) {
       // The session API shows what happened; not having it must not stop traffic (contract 4.10 did).
-      if (!optional) throw error;
-      log.error(
-        { surface, address, error: messageOf(error) },
-        "operator surface could not be bound",
-      );
+      const why = unavailable(wanted, error instanceof Error ? error : new Error(String(error)));
+      if (!optional) throw why;
+      log.error({ surface, address, error: why.message }, "operator surface could not be bound");
     }
   }
 }

@@ -68,7 +68,9 @@ export class DataSurfaces {
     const addresses = {
       ...(reverse === undefined
         ? {}
-        : { reverse: await this.#bind(reverse, this.#make(new ReverseSurface(services))) }),
+        : {
+            reverse: await this.#bind("reverse", reverse, this.#make(new ReverseSurface(services))),
+          }),
       ...(forward === undefined ? {} : { forward: await this.#openForward(forward, bridge) }),
     };
     await transparent.open();
@@ -87,20 +89,24 @@ export class DataSurfaces {
     const { services } = this.#parts;
     const { forward_proxy_tls: files } = this.#config.listener;
     const surface = new ForwardSurface(services, bridge);
-    if (files === undefined) return this.#bind(address, this.#make(surface));
+    if (files === undefined) return this.#bind("forward", address, this.#make(surface));
     const { recorder } = services;
     const material = readTlsMaterial(files);
     const listener = this.#make(surface, material);
     this.#renewal = new TlsRenewal(files, listener, recorder.log);
-    return this.#bind(address, listener);
+    return this.#bind("forward", address, listener);
   }
 
   #make(handlers: HttpHandlers, material?: TlsMaterial): Listener {
     return new Listener(handlers, listenerLimits(this.#config), this.#parts.services, material);
   }
 
-  async #bind(address: string, listener: Listener): Promise<BindAddress> {
-    const bound = await listener.bind(bindAddressOf(address));
+  async #bind(
+    surface: "reverse" | "forward",
+    address: string,
+    listener: Listener,
+  ): Promise<BindAddress> {
+    const bound = await listener.bind(bindAddressOf(address, `listener.${surface}_proxy_addr`));
     this.#listeners.push(listener);
     this.#parts.ownListeners.add(bound.host, bound.port);
     return bound;

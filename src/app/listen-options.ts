@@ -8,11 +8,12 @@ import type { BindAddress } from "../listener/listener.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
 
 /** An address without a host means every IPv4 address, as `:8081` does in the contract. */
-export function bindAddressOf(text: string): BindAddress {
+export function bindAddressOf(text: string, key?: string): BindAddress {
   const address = parseListenAddress(text);
   if (address === undefined)
     throw new ProxyError("config.invalid", `"${text}" is not a listen address`);
-  return { host: address.host ?? "0.0.0.0", port: address.port };
+  const { host = "0.0.0.0", port } = address;
+  return { host, port, ...(key === undefined ? {} : { key }) };
 }
 
 /** The limits of one listener. */

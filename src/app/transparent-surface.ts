@@ -121,7 +121,7 @@ async function bindWide(
   make: () => TransparentListener,
   text: string,
 ): Promise<{ readonly listener: TransparentListener; readonly address: BindAddress }> {
-  const wanted = bindAddressOf(text);
+  const wanted = bindAddressOf(text, "listener.transparent_proxy_addr");
   const isWide = parseListenAddress(text)?.host === undefined;
   if (isWide) {
     const listener = make();

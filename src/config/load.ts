@@ -7,6 +7,7 @@ import { checkValue } from "./check-value.ts";
 import { expand, type Environment, type Expansion } from "./expand.ts";
 import { applyPresets, type Config } from "./presets.ts";
 import { formatKeyPath, type KeyPath, type Problem } from "./problem.ts";
+import { sharedAddresses } from "./surfaces.ts";
 import { relationWarnings } from "./relations.ts";
 import { YamlDocument, type Position } from "./yaml-document.ts";
 
@@ -104,6 +105,11 @@ export function parseConfig(
   }
 
   const config = applyPresets(checked.file);
+  const shared = sharedAddresses(config, checked.isWritten);
+  if (shared.length > 0) {
+    const rest = { config, path, problemAt: (at: KeyPath, why: string) => problemAt(at, why) };
+    return { ok: false, problems: inOrder([...shared.map(toProblem), ...unexpanded]), rest };
+  }
   const remarks = [
     ...checked.warnings,
     ...relationWarnings(checked.file, config, checked.isWritten),

@@ -15,6 +15,15 @@ export interface BindAddress {
   /** `0.0.0.0` for every IPv4 address. */
   readonly host: string;
   readonly port: number;
+  /** The key of the file that names it. */
+  readonly key?: string;
+}
+
+/** Why an address could not be bound, with the key to change. */
+export function unavailable({ host, port, key }: BindAddress, error: Error): ProxyError {
+  const where = `${host.includes(":") ? `[${host}]` : host}:${port}`;
+  const message = `${key === undefined ? "" : `${key}: `}${where} cannot be listened on: ${error.message}`;
+  return new ProxyError("listener.unavailable", message, { cause: error });
 }
 
 /** One listener of the data plane. */
@@ -77,10 +86,7 @@ export class Listener {
   /** Binds and resolves with the address that was bound; rejects with `listener.unavailable` when it is taken. */
   bind(address: BindAddress): Promise<BindAddress> {
     return new Promise((resolve, reject) => {
-      const onError = (error: Error): void => {
-        const message = `${address.host}:${address.port} cannot be listened on: ${error.message}`;
-        reject(new ProxyError("listener.unavailable", message, { cause: error }));
-      };
+      const onError = (error: Error): void => reject(unavailable(address, error));
       this.#acceptor.once("error", onError);
       this.#acceptor.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
         this.#acceptor.removeListener("error", onError);

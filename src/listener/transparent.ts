@@ -24,7 +24,7 @@ import type { TunnelAnswers } from "../proxy/tunnel/request.ts";
 import { type Captured, capturedAt, type Pin } from "./captured.ts";
 import { CapturedHttp, notRedirected } from "./captured-http.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
-import { type BindAddress, Listener } from "./listener.ts";
+import { type BindAddress, Listener, unavailable } from "./listener.ts";
 
 /** How captured connections are read. */
 export interface TransparentOptions {
@@ -71,10 +71,7 @@ export class TransparentListener {
   /** Binds and resolves with what was bound; rejects with `listener.unavailable` when it is taken. */
   bind(address: BindAddress): Promise<BindAddress> {
     return new Promise((resolve, reject) => {
-      const onError = (error: Error): void => {
-        const message = `${address.host}:${address.port} cannot be listened on: ${error.message}`;
-        reject(new ProxyError("listener.unavailable", message, { cause: error }));
-      };
+      const onError = (error: Error): void => reject(unavailable(address, error));
       this.#server.once("error", onError);
       this.#server.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
         this.#server.removeListener("error", onError);

@@ -337,6 +337,63 @@ pipeline:
     expect(JSON.parse(schema.stdout)).toMatchObject({ type: "object" });
   });
 
+  test.each([
+    ["listener", "reverse_proxy_addr"],
+    ["listener", "health_addr"],
+    ["stats", "address"],
+  ])("an address of %s.%s that is taken is a failure that names the key", async (block, key) => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+    const address = taken.address();
+    const port = typeof address === "object" ? address?.port : 0;
+    try {
+      const config = settings({ listener: { reverse_proxy_backend: "http://127.0.0.1:1" } });
+      const { code, stderr } = await runWith(
+        "run",
+        merge(config, { [block]: { [key]: `127.0.0.1:${port}` } }),
+      );
+      expect(code).toBe(1);
+      expect(stderr).toContain(`${block}.${key}: 127.0.0.1:${port} cannot be listened on`);
+    } finally {
+      await new Promise((resolve) => taken.close(resolve));
+    }
+  });
+
+  test.each([
+    ["127.0.0.1:7001", "127.0.0.1:7001"],
+    [":7001", "127.0.0.1:7001"],
+    ["[::]:7001", "127.0.0.1:7001"],
+    ["0.0.0.0:7001", ":7001"],
+    ["localhost:7001", "127.0.0.1:7001"],
+  ])(
+    "check refuses two listeners of which one could not be bound: %s and %s",
+    async (one, other) => {
+      const config = settings({ listener: { forward_proxy_addr: one, health_addr: other } });
+      const { code, stderr } = await runWith("check", config);
+      expect(code).toBe(2);
+      expect(stderr).toMatch(
+        /proxy\.yaml:\d+:\d+ listener\.health_addr: listens where listener\.forward_proxy_addr does/,
+      );
+    },
+  );
+
+  test("check tells of a listener on another one's default, at the key that the file has", async () => {
+    const listener = { forward_proxy_addr: ":9091", health_addr: "" };
+    const { code, stderr } = await runWith("check", settings({ listener }));
+    expect(code).toBe(2);
+    expect(stderr).toContain("listener.forward_proxy_addr");
+    expect(stderr).toContain("(:9091");
+  });
+
+  test.each([
+    ["127.0.0.1:7001", "127.0.0.2:7001"],
+    ["[::1]:7001", "127.0.0.1:7001"],
+    [":0", ":0"],
+  ])("check takes %s and %s", async (one, other) => {
+    const config = settings({ listener: { forward_proxy_addr: one, health_addr: other } });
+    expect((await runWith("check", config)).code).toBe(0);
+  });
+
   test("an address that is taken is a failure while running", async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
@@ -346,7 +403,7 @@ pipeline:
       const config = settings({ listener: { forward_proxy_addr: `127.0.0.1:${port}` } });
       const { code, stderr } = await runWith("run", config);
       expect(code).toBe(1);
-      expect(stderr).toContain("EADDRINUSE");
+      expect(stderr).toMatch(/listener\.forward_proxy_addr: 127\.0\.0\.1:\d+ cannot .*EADDRINUSE/);
     } finally {
       await new Promise((resolve) => taken.close(resolve));
     }

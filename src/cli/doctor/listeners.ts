@@ -2,6 +2,8 @@
 import http from "node:http";
 import net from "node:net";
 import type { LoadedConfig } from "../../config/load.ts";
+import { formatKeyPath } from "../../config/problem.ts";
+import { surfaceAddresses } from "../../config/surfaces.ts";
 import { parseListenAddress } from "../../config/listen-address.ts";
 import type { Config } from "../../config/presets.ts";
 import { type Finding, fail, pass } from "./report.ts";
@@ -97,22 +99,13 @@ function runningFinding(isSameFile: boolean, config: Config): Finding {
   );
 }
 
-function surfacesOf({ listener, stats }: Config): Surface[] {
-  const all = [
-    { key: "listener.reverse_proxy_addr", address: listener.reverse_proxy_addr, optional: false },
-    { key: "listener.forward_proxy_addr", address: listener.forward_proxy_addr, optional: false },
-    {
-      key: "listener.transparent_proxy_addr",
-      address: listener.transparent_proxy_addr,
-      optional: true,
-    },
-    { key: "listener.session_api_addr", address: listener.session_api_addr, optional: true },
-    { key: "listener.health_addr", address: listener.health_addr, optional: false },
-    { key: "stats.address", address: stats.address, optional: false },
-  ];
-  return all.flatMap(({ address, ...rest }) =>
-    address === undefined ? [] : [{ ...rest, address }],
-  );
+const optionalKeys = ["listener.transparent_proxy_addr", "listener.session_api_addr"];
+
+function surfacesOf(config: Config): Surface[] {
+  return surfaceAddresses(config).map(({ key: path, address }) => {
+    const key = formatKeyPath(path);
+    return { key, address, optional: optionalKeys.includes(key) };
+  });
 }
 
 function tryBinding(address: string): Promise<Binding> {
