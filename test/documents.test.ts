@@ -198,7 +198,7 @@ describe("configuration files", () => {
     SITE_PORT: "1",
     INBOUND_PORT: "0",
     OUTBOUND_PORT: "0",
-    ...Object.fromEntries(ports.map((name) => [`DEMO_${name}_PORT`, "1"])),
+    ...Object.fromEntries(ports.map((name, at) => [`DEMO_${name}_PORT`, `${at + 1}`])),
   };
   /** Everything that is wrong with a file, as `authbridge-proxy check` finds it. */
   async function problemsOf(file: string): Promise<string[]> {
