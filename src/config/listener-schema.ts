@@ -49,7 +49,7 @@ export const listenerSchema = z.strictObject({
     })
     .optional()
     .describe(
-      'Listen address of the listener for redirected connections (role forward, Linux), or "off". Default ":8082".',
+      'Listen address of the listener for redirected connections (role forward, Linux), or "off". Default ":8082", with egress_enforcement: none "off".',
     ),
   transparent: z
     .strictObject({

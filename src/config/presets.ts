@@ -36,11 +36,15 @@ const defaultMaxSessions = 100;
 /** Fills what mode and roles imply. An address that the file gives is kept, unless the TLS bridge must confine it. */
 export function applyPresets(file: FileConfig): Config {
   const { session, stats } = file;
+  const listener = fillListener(file.listener, file);
+  const captures = listener.transparent_proxy_addr !== undefined;
+  const nothingRedirects = listener.roles.includes("forward") && !captures;
   return {
     ...file,
     mode: "proxy-sidecar",
-    egress_enforcement: file.egress_enforcement ?? "enforce-redirect",
-    listener: fillListener(file.listener, file),
+    // What is shown is what is so: without the listener nothing that the kernel redirects could be served.
+    egress_enforcement: file.egress_enforcement ?? (nothingRedirects ? "none" : "enforce-redirect"),
+    listener,
     session: {
       ...session,
       max_events: session.max_events > 0 ? session.max_events : defaultMaxEvents,
@@ -53,6 +57,17 @@ export function applyPresets(file: FileConfig): Config {
 /** The roles that are active: both when the file names none. */
 export function activeRoles(listener: FileListener): readonly Role[] {
   return listener.roles.length === 0 ? ["reverse", "forward"] : [...new Set(listener.roles)];
+}
+
+function transparentAddress(
+  { transparent_proxy_addr: written }: FileListener,
+  { callers, egress_enforcement: enforcement }: FileConfig,
+): Pick<ListenerConfig, "transparent_proxy_addr"> {
+  // A captured connection cannot say whose it is.
+  if (callers !== undefined || written === "off") return {};
+  // Where nothing redirects, nobody but strangers would come.
+  if (!written && enforcement === "none") return {};
+  return { transparent_proxy_addr: written || ":8082" };
 }
 
 function fillListener(listener: FileListener, file: FileConfig): ListenerConfig {
@@ -68,10 +83,7 @@ function fillListener(listener: FileListener, file: FileConfig): ListenerConfig 
     ...(listener.forward_proxy_tls === undefined
       ? {}
       : { forward_proxy_tls: listener.forward_proxy_tls }),
-    // A captured connection cannot say whose it is.
-    ...(file.callers !== undefined || listener.transparent_proxy_addr === "off"
-      ? {}
-      : { transparent_proxy_addr: listener.transparent_proxy_addr || ":8082" }),
+    ...transparentAddress(listener, file),
   };
   // The Go program listened on all interfaces by default; what agents send is for the operator's eyes only.
   const sessionAddress = listener.session_api_addr || "127.0.0.1:9094";

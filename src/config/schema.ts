@@ -84,7 +84,7 @@ export const configSchema = z.strictObject({
     .enum(["enforce-redirect", "none"])
     .optional()
     .describe(
-      "enforce-redirect: connections of the agent are redirected to the transparent listener (where written, /readyz wants it). none: HTTP_PROXY only asks the agent. Default enforce-redirect.",
+      "enforce-redirect: connections of the agent are redirected to the transparent listener (where written, /readyz wants it). none: HTTP_PROXY only asks the agent. Default enforce-redirect, or none where the transparent listener is off.",
     ),
   acknowledge_cooperative_mode: z
     .boolean()

@@ -328,6 +328,21 @@ describe("init", () => {
     expect((await cli("init")).code).toBe(0);
     const path = join(directory, "authbridge.yaml");
     expect(await readFile(path, "utf8")).toContain("127.0.0.1:8081");
+    // What the file says of itself is so: nothing listens where others can reach it.
+    const { listener, stats, egress_enforcement } = JSON.parse(
+      (await cli("check", "--config", path)).stdout,
+    ) as {
+      listener: Record<string, unknown>;
+      stats: { address: string };
+      egress_enforcement: string;
+    };
+    const addresses = Object.entries(listener).flatMap(([key, value]) =>
+      key.endsWith("_addr") ? [value] : [],
+    );
+    expect(
+      [...addresses, stats.address].filter((one) => !/^127\.0\.0\.1:/.test(String(one))),
+    ).toEqual([]);
+    expect(egress_enforcement).toBe("none");
     await writeFile(path, "mine");
     const again = await cli("init");
     expect(again.code).toBe(2);

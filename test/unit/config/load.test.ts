@@ -411,6 +411,19 @@ describe("egress_enforcement", () => {
     expect(load(`${forward}egress_enforcement: none`).egress_enforcement).toBe("none");
   });
 
+  test("none opens no listener for redirected connections unless the file wants it", () => {
+    const none = `${forward}egress_enforcement: none\n`;
+    expect(load(none).listener.transparent_proxy_addr).toBeUndefined();
+    const wanted = `listener: { roles: [forward], transparent_proxy_addr: ":8082" }\negress_enforcement: none\n`;
+    expect(load(wanted).listener.transparent_proxy_addr).toBe(":8082");
+    expect(load(forward).listener.transparent_proxy_addr).toBe(":8082");
+  });
+
+  test("is none where that listener is off", () => {
+    const off = 'listener: { roles: [forward], transparent_proxy_addr: "off" }\n';
+    expect(load(off).egress_enforcement).toBe("none");
+  });
+
   test("none is warned about until its limits are acknowledged", () => {
     const none = `${forward}egress_enforcement: none\n`;
     expect(warningsOf(none).join("\n")).toContain("nothing keeps an agent from leaving");
