@@ -1,0 +1,75 @@
+/** Messages of an upgraded connection: who is asked, what ends the connection, and how much is kept of it. */
+import { expect, test } from "vitest";
+import { allow, deny, type Message, type Plugin, respond } from "../../../src/pipeline/plugin.ts";
+import { pipelineOf } from "../../support/pipeline-of.ts";
+import { message } from "../../support/plugin-bench.ts";
+
+const denial = { code: "policy.forbidden", message: "no" };
+const hello: Message = { kind: "text", data: Buffer.from("hello") };
+
+test("messages are needed where a plugin that judges them says so of the connection", () => {
+  const judging: Plugin = { onMessage: () => undefined };
+  const choosy: Plugin = { ...judging, needsMessages: ({ pathname }) => pathname === "/mine" };
+  expect(pipelineOf([{}]).messages.areNeeded(message())).toBe(false);
+  expect(pipelineOf([judging]).messages.areNeeded(message())).toBe(true);
+  expect(pipelineOf([choosy]).messages.areNeeded(message({ path: "/mine" }))).toBe(true);
+  expect(pipelineOf([choosy]).messages.areNeeded(message({ path: "/other" }))).toBe(false);
+});
+
+test("plugins are asked in the order of the file until one refuses", async () => {
+  const asked: string[] = [];
+  const asking = (name: string, over: Plugin = {}): Plugin => ({
+    onMessage: async (_context, { data }) => {
+      asked.push(`${name} ${data.toString()}`);
+      return undefined;
+    },
+    ...over,
+  });
+  const { messages } = pipelineOf([
+    asking("a"),
+    asking("not asked", { needsMessages: () => false }),
+    { onMessage: ({ path }) => (path === "/bad" ? deny("word", denial) : undefined) },
+    asking("b"),
+  ]);
+  expect(await messages.judge(message({ path: "/bad" }), hello)).toEqual({
+    ...denial,
+    plugin: "step-2",
+  });
+  expect(asked.splice(0)).toEqual(["a hello"]);
+  expect(await messages.judge(message({ path: "/good" }), hello)).toBeUndefined();
+  expect(asked).toEqual(["a hello", "b hello"]);
+});
+
+test("where nobody has to be waited for the verdict is there at once", () => {
+  const { messages } = pipelineOf([{ onMessage: () => undefined }]);
+  expect(messages.judge(message(), hello)).toBeUndefined();
+});
+
+test("a message cannot be answered, and a fault refuses it", async () => {
+  const reply = { status: 200, headers: {}, body: Buffer.alloc(0) };
+  const answering = pipelineOf([{ onMessage: () => respond("mine", reply) }]);
+  expect(await answering.messages.judge(message(), hello)).toMatchObject({ code: "plugin.fault" });
+  const faulty = pipelineOf([{ onMessage: () => Promise.reject(new Error("fault")) }]);
+  expect(await faulty.messages.judge(message(), hello)).toMatchObject({ code: "plugin.fault" });
+});
+
+test("a plugin that only observes is recorded and refuses nothing", async () => {
+  const context = message();
+  const plugin: Plugin = { onMessage: () => deny("word", denial) };
+  const { messages } = pipelineOf([{ plugin, onError: "observe" }]);
+  expect(await messages.judge(context, hello)).toBeUndefined();
+  expect(context.invocations).toMatchObject([{ action: "deny", reason: "word", shadow: true }]);
+});
+
+test("a connection keeps its first records and the one that ended it", async () => {
+  const context = message();
+  let count = 0;
+  const { messages } = pipelineOf([
+    { onMessage: () => ((count += 1) === 1_000 ? deny("word", denial) : allow(`${count}`)) },
+  ]);
+  for (let at = 0; at < 999; at += 1) expect(messages.judge(context, hello)).toBeUndefined();
+  expect(messages.judge(context, hello)).toMatchObject(denial);
+  const reasons = context.invocations.map(({ reason }) => reason);
+  expect(reasons).toHaveLength(64);
+  expect([reasons[0], reasons[62], reasons[63]]).toEqual(["1", "63", "word"]);
+});
