@@ -93,6 +93,13 @@ test.each([
   expect(layerViolations(path, source)).toHaveLength(1);
 });
 
+test("connections are reset in one place, which knows when they cannot be", () => {
+  const users = files.filter((file) =>
+    readFileSync(root + file, "utf8").includes(".resetAndDestroy("),
+  );
+  expect(users).toEqual(["net/cut.ts"]);
+});
+
 test("journeys and listeners cannot reach the operator's client", () => {
   const users = files
     .filter((file) => /^(proxy|listener|plugins)\//.test(file))

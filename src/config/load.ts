@@ -108,7 +108,7 @@ export function parseConfig(
   const shared = sharedAddresses(config, checked.isWritten);
   if (shared.length > 0) {
     const rest = { config, path, problemAt: (at: KeyPath, why: string) => problemAt(at, why) };
-    return { ok: false, problems: inOrder([...shared.map(toProblem), ...unexpanded]), rest };
+    return { ok: false, problems: inOrder([...shared.map(toProblem), ...unset]), rest };
   }
   const remarks = [
     ...checked.warnings,

@@ -8,6 +8,7 @@ import net, { type AddressInfo, type Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList } from "../http/headers.ts";
 import { parseAddress } from "../net/address.ts";
+import { cutOff } from "../net/cut.ts";
 import { isHostName } from "../net/client-hello.ts";
 import { type Destination, parseAuthority } from "../net/destination.ts";
 import type { OriginalDestinations } from "../net/kernel/original-destination.ts";
@@ -100,7 +101,7 @@ export class TransparentListener {
     socket.on("error", ignore);
     if (this.#draining || this.#open.size >= this.#options.limits.maxConnections) {
       this.#services.recorder.metrics.refused(this.#draining ? "draining" : "connections");
-      socket.resetAndDestroy();
+      cutOff(socket);
       return;
     }
     this.#open.add(socket);

@@ -5,10 +5,10 @@
  */
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { TLSSocket } from "node:tls";
 import type { AbortSource } from "./abort-source.ts";
 import type { AdaptiveReader } from "./adaptive-reader.ts";
 import { Backlog, type Backlogs, PairOfPeers } from "./backlogs.ts";
+import { cutOff } from "./cut.ts";
 import type { IdleSweeper, IdleWatch } from "./idle-sweeper.ts";
 
 /** How a tunnel is watched and ended from outside. */
@@ -157,12 +157,8 @@ class Tunnel {
     this.#watch.stop();
     const isBroken = ending.reason !== "closed" && ending.reason !== "idle";
     for (const socket of [this.#client, this.#upstream]) {
-      if (isBroken && canReset(socket)) {
-        // A FIN would make a cut answer look whole.
-        socket.resetAndDestroy();
-      }
-      // Also after resetAndDestroy(), which alone would first wait for a stuck peer to take what is queued.
-      socket.destroy();
+      if (isBroken) cutOff(socket);
+      else socket.destroy();
     }
   }
 
@@ -204,14 +200,4 @@ class Tunnel {
     this.#backlog.note();
     return hasRoom ? "kept" : "wait";
   }
-}
-
-/** TLS tells a cut by the missing close_notify, and a socket without a family is no TCP or is gone already. */
-export function canReset(socket: Duplex): socket is Socket {
-  return (
-    socket instanceof Socket &&
-    !(socket instanceof TLSSocket) &&
-    socket.remoteFamily !== undefined &&
-    !socket.destroyed
-  );
 }

@@ -122,6 +122,22 @@ describe("SIGTERM", () => {
     await client.untilClosed();
   });
 
+  test("a tunnel whose ends close in one moment does not keep the process", async () => {
+    const silent = await own(TcpOrigin.start(() => undefined));
+    const proxy = await start({ drain_timeout: "10s" });
+    const { client } = await openTunnel(proxy.forward, silent.authority);
+    await own(client);
+    proxy.signal("SIGTERM");
+    await proxy.log((line) => line["msg"] === "shutting down");
+    await eventually(() => isRefused(proxy));
+    // Both FINs wait in the kernel when it wakes up, the origin's first.
+    proxy.signal("SIGSTOP");
+    await new Promise<void>((resolve) => silent.connections[0]?.socket.end(resolve));
+    await new Promise<void>((resolve) => client.socket.end(resolve));
+    proxy.signal("SIGCONT");
+    expect((await within("the end", proxy.ended, 15_000)).code).toBe(0);
+  });
+
   test("a second signal exits at once", async () => {
     const proxy = await start({ drain_timeout: "60s" });
     await holding(proxy, "/held-twice");

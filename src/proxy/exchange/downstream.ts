@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { acceptsTrailers } from "../../http/headers.ts";
 import { Backlog, type Backlogs, type SlowPeer } from "../../net/backlogs.ts";
-import { canReset } from "../../net/splice.ts";
+import { cutOff } from "../../net/cut.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import { hasBody } from "./request-head.ts";
 import { lingerMs } from "./last-answer.ts";
@@ -217,8 +217,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   }
 
   destroy(): void {
-    // A FIN would make an answer without a length, as HTTP/1.0 clients get it, look whole.
-    if (canReset(this.#socket)) this.#socket.resetAndDestroy();
+    cutOff(this.#socket);
     this.#response.destroy();
     this.#request.destroy();
   }

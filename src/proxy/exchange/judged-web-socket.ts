@@ -15,7 +15,8 @@ import {
 import type { AbortSource } from "../../net/abort-source.ts";
 import { Backlog, type Backlogs, PairOfPeers } from "../../net/backlogs.ts";
 import type { IdleSweeper, IdleWatch } from "../../net/idle-sweeper.ts";
-import { canReset, type SpliceResult } from "../../net/splice.ts";
+import { cutOff } from "../../net/cut.ts";
+import type { SpliceResult } from "../../net/splice.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { MessageGate } from "./message-gate.ts";
 
@@ -260,8 +261,8 @@ class JudgedWebSocket {
   #destroy(isBroken = false): void {
     for (const stream of [this.#client, this.#upstream]) {
       // A FIN would make a cut message look like the end.
-      if (isBroken && canReset(stream)) stream.resetAndDestroy();
-      stream.destroy();
+      if (isBroken) cutOff(stream);
+      else stream.destroy();
     }
   }
 }

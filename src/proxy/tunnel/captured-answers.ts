@@ -1,4 +1,5 @@
 /** What the client of a captured connection hears: it knows of no proxy, so its own protocol has to say it. */
+import { cutOff } from "../../net/cut.ts";
 import type { TunnelAnswers } from "./request.ts";
 
 /** RFC 8446 section 6: a fatal (2) access_denied (49) alert in a plaintext record, which every TLS client reads. */
@@ -16,6 +17,6 @@ export const tlsAnswers: TunnelAnswers = {
 export const rawAnswers: TunnelAnswers = {
   established: () => undefined,
   refused: (client) => {
-    client.resetAndDestroy();
+    cutOff(client);
   },
 };
