@@ -1,7 +1,7 @@
 /** Trailers of HTTP/2 origins, whose responses may have a Content-Length as well (RFC 9113 section 8.1). */
-import type { ClientHttp2Session, IncomingHttpHeaders } from "node:http2";
+import { type ClientHttp2Session, constants, type IncomingHttpHeaders } from "node:http2";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { BridgeProxy, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy, eventually, within } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
@@ -99,6 +99,35 @@ describe.each([
     const answer = await wire.ask(head);
     expect(answer.headers.get("content-length")).toBe(String(text.length));
     wire.close();
+  });
+
+  test.runIf(plugins.length === 0).each([
+    ["whole", constants.NGHTTP2_CANCEL, "ok"],
+    ["whole", constants.NGHTTP2_NO_ERROR, "ok"],
+    ["half", constants.NGHTTP2_CANCEL, "cancelled"],
+    ["unknown", constants.NGHTTP2_CANCEL, "cancelled"],
+  ])("that is %s when its client resets the stream with %i is %s", async (what, code, outcome) => {
+    const path = `/reset-${what}-${code}`;
+    const gone = Promise.withResolvers<void>();
+    origin.on(path, (_request, response) => {
+      if (what !== "unknown")
+        response.setHeader("content-length", text.length * (what === "half" ? 2 : 1));
+      // The end does not come: it would be in one segment with the last byte.
+      response.write(text);
+      response.on("close", () => gone.resolve());
+    });
+    const stream = session.request({ ":path": path });
+    stream.on("error", () => undefined);
+    let body = "";
+    stream.on("data", (chunk: Buffer) => {
+      body += chunk.toString();
+      if (body === text) stream.close(code);
+    });
+    const line = await eventually("the flow", () =>
+      proxy.logs.find((log) => log["msg"] === "flow" && log["path"] === path),
+    );
+    expect(line["outcome"]).toBe(outcome);
+    await within("the origin's stream is let go", gone.promise);
   });
 
   test("has no trailers for a client on HTTP/1.0, and its whole body", async () => {

@@ -363,8 +363,9 @@ class Exchange {
       this.#cancelled = this.#denial === undefined;
       if (this.#cancelled && this.#status === 0) this.#status = clientClosedRequest;
       this.#cancellation.abort();
-      this.#upstream?.abort("the client went away");
     }
+    // Also of a response that is whole: what may follow it is for nobody.
+    this.#upstream?.abort("the client went away");
     this.#resolveEnded();
   }
 }

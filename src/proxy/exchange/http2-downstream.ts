@@ -11,6 +11,7 @@ import {
   readerStalled,
 } from "./downstream.ts";
 import { renderDenial } from "../flow/reply.ts";
+import { contentLengthOf } from "./response-head.ts";
 import type { LastSeen } from "./stall-watch.ts";
 
 /** What the stream began with. */
@@ -37,6 +38,9 @@ export class Http2Downstream implements Downstream, SlowPeer {
   #received = 0;
   /** Set once bytes had to wait for the client. */
   #backlog: Backlog | undefined;
+  /** The length that the head announced, and the bytes of the body that have left. */
+  #length: number | undefined;
+  #left = 0;
 
   constructor(stream: ServerHttp2Stream, head: Http2Head, limits: DownstreamLimits) {
     this.#stream = stream;
@@ -76,6 +80,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
 
   writeHead(status: number, headers: string[]): void {
     if (!this.#open()) return;
+    this.#length = contentLengthOf(headers);
     const regular = fieldsOf(headers);
     const fields = { ...regular, ":status": status };
     if (regular["grpc-status"] !== undefined) {
@@ -96,7 +101,9 @@ export class Http2Downstream implements Downstream, SlowPeer {
   write(chunk: Buffer): boolean {
     this.#sent += chunk.length;
     if (this.#stream.destroyed) return true;
-    const hasRoom = this.#stream.write(chunk);
+    const hasRoom = this.#stream.write(chunk, (error) => {
+      if (error === null || error === undefined) this.#left += chunk.length;
+    });
     if (!hasRoom) this.#countBacklog();
     return hasRoom;
   }
@@ -104,12 +111,8 @@ export class Http2Downstream implements Downstream, SlowPeer {
   end(chunk?: Buffer, trailers: readonly (readonly [string, string])[] = []): void {
     this.#trailers = trailers;
     if (this.#stream.writableEnded) return;
-    if (chunk === undefined) {
-      this.#stream.end();
-    } else {
-      this.#sent += chunk.length;
-      this.#stream.end(chunk);
-    }
+    if (chunk !== undefined) this.write(chunk);
+    this.#stream.end();
     this.#countBacklog();
   }
 
@@ -150,8 +153,12 @@ export class Http2Downstream implements Downstream, SlowPeer {
   onClose(listener: (complete: boolean) => void): void {
     this.#stream.once("close", () => {
       const { rstCode, writableFinished } = this.#stream;
+      // Some clients have what they want with the last byte that was announced, and do not wait for the end.
+      const isWhole = writableFinished || this.#left === this.#length;
       listener(
-        writableFinished && (rstCode === undefined || rstCode === constants.NGHTTP2_NO_ERROR),
+        rstCode === constants.NGHTTP2_NO_ERROR
+          ? isWhole
+          : rstCode === constants.NGHTTP2_CANCEL && this.#left === this.#length,
       );
     });
   }

@@ -42,6 +42,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   #sink: ResponseSink | undefined;
   #aborted: ProxyError | undefined;
   #answered = false;
+  #ended = false;
   #informational = 0;
   /** A byte of a response has come: the request was read. */
   #started = false;
@@ -61,6 +62,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
 
   /** Gives the upstream up; nothing is reported any more. */
   abort(why: string): void {
+    if (this.#ended) return;
     this.#aborted ??= new ProxyError("pipeline.cancelled", why);
     this.#controller?.abort(this.#aborted);
   }
@@ -130,6 +132,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     _controller: Dispatcher.DispatchController,
     trailers: Record<string, string | string[] | undefined>,
   ): void {
+    this.#ended = true;
     this.#begun().end(safeTrailers(trailers));
   }
 
