@@ -1,7 +1,10 @@
 /** Clients that ask for much and do not read: what waits for them in memory counts, and whoever read least recently goes. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AttackedProxy, RawClient, RawOrigin, until } from "../support/attack-bench.ts";
+import { BridgeProxy, eventually } from "../support/bridge-proxy.ts";
+import { TestAuthority } from "../support/certs.ts";
 import { owner } from "../support/owner.ts";
+import { TlsOrigin } from "../support/tls-origin.ts";
 
 const own = owner();
 const mebibyte = 1_048_576;
@@ -84,4 +87,33 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(proxy.lines.filter((one) => one["path"] === "/small" && one["code"])).toEqual([]);
     for (const { socket } of stalled) socket.destroy();
   });
+});
+
+test("streams of HTTP/2 whose client gives them no window", async () => {
+  const authority = await TestAuthority.create();
+  const secure = await own(TlsOrigin.start(await authority.server(["api.allowed.test"])));
+  secure.on("/large", (_request, response) => void response.end(Buffer.alloc(mebibyte, "x")));
+  secure.on("/small", (_request, response) => void response.end("small"));
+  const bridge = await own(
+    BridgeProxy.start({
+      ports: [secure.port],
+      originCa: authority.caPem,
+      limits: { max_buffered: "1MiB" },
+    }),
+  );
+  const at = secure.at("api.allowed.test");
+  const greedy = await bridge.http2(at, {}, { settings: { initialWindowSize: 0 } });
+  for (let stream = 0; stream < 60; stream += 1) {
+    greedy.request({ ":path": "/large" }).on("error", () => undefined);
+  }
+  await eventually("streams are cut", async () =>
+    (await bridge.metric(/^authbridge_evicted_total\{reason="reader"\}/)) > 0 ? true : undefined,
+  );
+  const good = await bridge.http2(at);
+  const stream = good.request({ ":path": "/small" });
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  expect(Buffer.concat(chunks).toString()).toBe("small");
+  greedy.destroy();
+  good.destroy();
 });
