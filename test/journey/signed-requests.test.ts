@@ -2,12 +2,16 @@
 import { once } from "node:events";
 import { createServer as createHttp, type IncomingMessage, type ServerResponse } from "node:http";
 import { createSecureServer } from "node:http2";
-import type { AddressInfo, Server } from "node:net";
+import { readFileSync } from "node:fs";
+import { type AddressInfo, connect, type Server } from "node:net";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse } from "yaml";
 import { BridgeProxy, within } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { StandInJudge } from "../support/judge.ts";
+import { StubIdp } from "../support/idp.ts";
+import { inbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { StubOpa } from "../support/opa-server.ts";
 import {
   awsFault,
@@ -238,7 +242,28 @@ function chainsOf(): Readonly<Record<string, readonly unknown[]>> {
     "token-exchange": [exchange],
     "static-inject": [inject],
     "all of them": [egress, ...parsers, asked, judged, exchange, inject],
+    "examples/judged-sidecar": exampleChain("judged-sidecar", {
+      "tools.example.test:${TOOLS_PORT}": `${host}:${ports.http}`,
+      "llm.example.test:${LLM_PORT}": `${host}:${ports.https}`,
+      "agent_llm_host: llm.example.test": `agent_llm_host: ${host}`,
+      "${JUDGE_URL}": judge.url,
+    }),
+    "examples/mcp-tool-policy": exampleChain("mcp-tool-policy", {
+      "mcp.gateway.test:${MCP_PORT}": `${host}:${ports.http}`,
+      "httpbin.org:${SITE_PORT}": `${host}:${ports.https}`,
+    }),
+    "examples/corporate-proxy": exampleChain("corporate-proxy", { "*.example.test": host }),
   };
+}
+
+/** The outbound chain of an example, with the origins of this test in place of its own. */
+function exampleChain(name: string, names: Readonly<Record<string, string>>): readonly unknown[] {
+  let text = readFileSync(`examples/${name}/config.yaml`, "utf8");
+  for (const [theirs, ours] of Object.entries(names)) text = text.replaceAll(theirs, ours);
+  const file = parse(text) as {
+    readonly pipeline: { readonly outbound: { readonly plugins: readonly unknown[] } };
+  };
+  return file.pipeline.outbound.plugins;
 }
 
 const names = [
@@ -252,6 +277,9 @@ const names = [
   "token-exchange",
   "static-inject",
   "all of them",
+  "examples/judged-sidecar",
+  "examples/mcp-tool-policy",
+  "examples/corporate-proxy",
 ] as const;
 
 const head = ({ method, fields, body }: WireRequest, target: string): string =>
@@ -349,4 +377,46 @@ describe.each(names)("behind %s", (name) => {
     }
     expect(found).toEqual(Object.fromEntries(Object.keys(kinds).map((what) => [what, "verified"])));
   });
+});
+
+test("behind jwt-validation and parsers, inbound, too", async () => {
+  const idp = await StubIdp.start();
+  const at = `127.0.0.1:${ports.http}`;
+  const proxy = await ProxyProcess.start(
+    settings({
+      listener: { reverse_proxy_backend: `http://${at}` },
+      ...inbound(
+        {
+          name: "jwt-validation",
+          config: { issuer: idp.issuer, jwks_url: idp.jwksUrl, audience: "agent" },
+        },
+        "mcp-parser",
+        "a2a-parser",
+        { name: "opa", config: { server_url: opa.url } },
+      ),
+    }),
+  );
+  try {
+    const bearer = `Bearer ${await idp.token()}`;
+    for (const what of ["a presigned URL", "HTTP Message Signatures"] as const) {
+      const kind = kinds[what];
+      if (kind === undefined) throw new Error(what);
+      const { fields, ...rest } = kind.request(at);
+      const request = {
+        ...rest,
+        fields: [...fields, ["X-Kind", what.replaceAll(" ", "_")] as const],
+      };
+      const signed = await kind.sign(request, `http://${at}`);
+      const socket = connect(proxy.reverse);
+      const wire = new Wire(socket);
+      wire.send(
+        head({ ...signed, fields: [...signed.fields, ["Authorization", bearer]] }, signed.target),
+      );
+      expect(said(await wire.answer()), what).toBe("verified");
+      socket.destroy();
+    }
+  } finally {
+    await proxy.close();
+    await idp.close();
+  }
 });
