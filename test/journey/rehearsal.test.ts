@@ -197,14 +197,14 @@ describe("explain, policy test and the proxy agree", () => {
       false,
     ],
     [
-      "about a body above limits.max_body",
+      "about a body above limits.max_body that only an observer reads",
       () => merge(chain("allow", "mcp-parser"), { limits: { max_body: "64KiB" } }),
       {
         method: "POST",
         body: `[${" ".repeat(70_000)}]`,
         headers: [["Content-Type", "application/json"]],
       },
-      false,
+      true,
     ],
     [
       "about a credential that plain HTTP may not carry",

@@ -340,7 +340,7 @@ describe("init", () => {
       key.endsWith("_addr") ? [value] : [],
     );
     expect(
-      [...addresses, stats.address].filter((one) => !/^127\.0\.0\.1:/.test(String(one))),
+      [...addresses, stats.address].filter((one) => !String(one).startsWith("127.0.0.1:")),
     ).toEqual([]);
     expect(egress_enforcement).toBe("none");
     await writeFile(path, "mine");
