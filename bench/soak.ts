@@ -3,7 +3,9 @@
  *
  * A cycle: 1,000 downloads of which every tenth reader is slow; an origin, the backend and the IdP die with requests in
  * flight; two reloads under load. Only requests that needed the dead party may fail. RSS does not fall back after a peak
- * in Node, so the cycles are compared with each other.
+ * in Node, so the cycles are compared with each other. Then another process is attacked (attacks.ts).
+ *
+ * Arguments: the number of cycles, and the seconds of the attacks.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,8 +13,10 @@ import http from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { attackPhase } from "./attacks.ts";
 
 const cycles = Number(process.argv[2] ?? 10);
+const attackSeconds = Number(process.argv[3] ?? 60);
 const downloads = 1_000;
 const concurrency = 32;
 const body = Buffer.alloc(65_536, "x");
@@ -289,9 +293,10 @@ const code = await exited;
 for (const release of held) release();
 await Promise.all([origin.kill(), doomed.kill(), backend.kill(), idp.kill()]);
 rmSync(folder, { recursive: true });
-const failed = unexpected > 0 || faults.length > 0 || grew > 2 || code !== 0;
+const isAttackBorne = await attackPhase(attackSeconds);
+const failed = unexpected > 0 || faults.length > 0 || grew > 2 || code !== 0 || !isAttackBorne;
 for (const fault of faults.slice(0, 5)) process.stdout.write(`${fault}\n`);
 process.stdout.write(
-  `${failed ? "FAILED" : "passed"}: ${unexpected} unexpected answers, ${faults.length} faults, ${grew} more descriptors than after cycle 2, exit code ${code}\n`,
+  `${failed ? "FAILED" : "passed"}: ${unexpected} unexpected answers, ${faults.length} faults, ${grew} more descriptors than after cycle 2, exit code ${code}; attacks ${isAttackBorne ? "borne" : "NOT borne"}\n`,
 );
 process.exitCode = failed ? 1 : 0;
