@@ -39,6 +39,18 @@ export class ReloadStatus {
     this.#sha256 = sha256;
   }
 
+  /** Whether the file, as it was last read, is the one that is being served. */
+  get isInSync(): boolean {
+    return this.#lastError === "";
+  }
+
+  /** The file is again what is being served: no reload, and no error any more. */
+  returned(): void {
+    if (this.isInSync) return;
+    this.#lastAttempt = new Date().toISOString();
+    this.#lastError = "";
+  }
+
   failed(error: string): void {
     this.#lastAttempt = new Date().toISOString();
     this.#lastError = error;

@@ -77,7 +77,14 @@ export class Reloader {
       }
       // A touched file, or the same bytes written again, is not a change (contract 1.5).
       const isSame = this.#options.chain.inputsDigest() === this.#inputs;
-      if (loaded.sha256 === status.activeSha256 && isSame) return;
+      if (loaded.sha256 === status.activeSha256 && isSame) {
+        // What was refused in between is gone.
+        if (!status.isInSync)
+          log.info({ sha256: loaded.sha256 }, "configuration is as served again");
+        status.returned();
+        metrics.configInSync(true);
+        return;
+      }
       const problems = await this.#options.apply(loaded);
       if (problems !== undefined) {
         this.#refuse(problems);

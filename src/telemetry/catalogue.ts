@@ -202,6 +202,8 @@ export const gauges = {
   client_connections: "Connections that clients hold open.",
   config_generation:
     "Number of the configuration that new flows get; it grows with every applied reload.",
+  config_last_reload_successful:
+    "1 while the file, as it was last read, is the one that is being served; 0 while it is one that was refused.",
   ready: "1 while /readyz answers 200, else 0.",
   reload_last_success_timestamp_seconds:
     "When a configuration was last applied, the start included.",

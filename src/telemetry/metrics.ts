@@ -71,6 +71,7 @@ export class Metrics {
     this.#info("egress_enforcement_info", { mode });
     this.gauge("config_generation", generation);
     this.#applied();
+    this.configInSync(true);
   }
 
   /** Counts one step's record; given to every Pipeline as `onInvocation`. */
@@ -100,6 +101,11 @@ export class Metrics {
   reload(ok: boolean): void {
     this.counters.reloads_total.of(ok ? "ok" : "failed").value += 1;
     if (ok) this.#applied();
+    this.configInSync(ok);
+  }
+
+  configInSync(isInSync: boolean): void {
+    this.gauge("config_last_reload_successful", () => (isInSync ? 1 : 0));
   }
 
   pluginEvent(plugin: string, event: string): void {
@@ -171,4 +177,8 @@ export class Metrics {
     this.#openValues.add(value);
     return value;
   }
+}
+
+function gauge(registry: Registry, name: string, help: string): Gauge {
+  return new Gauge({ name: `authbridge_${name}`, help, registers: [registry] });
 }

@@ -56,6 +56,26 @@ describe("a change", () => {
     expect((await slow.reloadStatus()).reloads_ok).toBe(1);
   });
 
+  test("a refused file is told until what it was is back, which is no reload", async () => {
+    const served = await own(ProxyProcess.start(marked("kept")));
+    const gauge = () => served.metric("authbridge_config_last_reload_successful");
+    expect(await gauge()).toBe(1);
+    expect(await served.reloadStatus()).toMatchObject({ last_error: "" });
+    await served.refusedReload("listener: [");
+    expect(await gauge()).toBe(0);
+    expect(await served.reloadStatus()).toMatchObject({ reloads_failed: 1 });
+    await served.rewriteConfig(marked("kept"));
+    await eventually(async () => (await gauge()) === 1);
+    expect(await served.reloadStatus()).toMatchObject({
+      last_error: "",
+      reloads_ok: 0,
+      reloads_failed: 1,
+    });
+    await served.refusedReload("listener: [");
+    await served.reload(marked("next"));
+    expect(await gauge()).toBe(1);
+  });
+
   test("C3: the same bytes again are no reload", async () => {
     const { reloads_ok } = await proxy.reloadStatus();
     const text = await readFile(proxy.path("proxy.yaml"), "utf8");
