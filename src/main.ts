@@ -3,12 +3,13 @@
 // As a whole: an old Node without some of its names has to get as far as the sentence about its age.
 import nodeModule from "node:module";
 import { parseCommand } from "./cli/arguments/command-line.ts";
-import { nodeProblem } from "./cli/version.ts";
+import { nodeProblem, nodeRemedy } from "./cli/version.ts";
 import { helpFor, usageFor } from "./cli/arguments/usage.ts";
 
 const tooOld = nodeProblem(process.versions.node);
 if (tooOld !== undefined) {
-  process.stderr.write(`authbridge-proxy: ${tooOld}\n`);
+  const line = nodeRemedy(process.argv.slice(2));
+  process.stderr.write(`authbridge-proxy: ${tooOld}; without installing one:\n  ${line}\n`);
   process.exit(2);
 }
 // Compiled code of the last start is used again, where there is a place to keep it; without one nothing is lost.

@@ -23,3 +23,11 @@ export function nodeProblem(version: string): string | undefined {
     ? undefined
     : `Node.js ${oldest.join(".")} or later is needed, this is ${version}`;
 }
+
+/** The same arguments under a Node.js that fits, as a line for a shell: `npx` fetches one and changes nothing else. */
+export function nodeRemedy(args: readonly string[]): string {
+  const words = args.map((arg) =>
+    /^[\w./:=@%+,-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", String.raw`'\''`)}'`,
+  );
+  return ["npx -p node@24 -p authbridge-proxy authbridge-proxy", ...words].join(" ");
+}
