@@ -294,6 +294,24 @@ describe("policy test", () => {
     expect(JSON.parse(ended.stdout)).toHaveLength(3);
   });
 
+  test("says where the policy in a file of cases is wrong", async () => {
+    const cases = "cases: [{ connect: a:1, expect: allow }]";
+    const inline = await put(
+      "inline/a.yaml",
+      `${cases}\negress_policy:\n  allow: [a.test]\n  empty_binary: any\n`,
+    );
+    const ended = await runProgram(["policy", "test", join(folder, "inline")]);
+    expect(ended.code).toBe(2);
+    expect(ended.stderr).toContain(
+      `${inline}:4:3 egress_policy.empty_binary: unknown key (did you mean empty_binaries?)`,
+    );
+    const named = await put("named/a.yaml", `${cases}\npolicy: gone.yaml\n`);
+    const absent = await runProgram(["policy", "test", join(folder, "named")]);
+    expect(absent.code).toBe(2);
+    expect(absent.stderr).toContain(`${named}:2:`);
+    expect(absent.stderr).toContain("gone.yaml: the file does not exist");
+  });
+
   test("says where a file of cases is wrong", async () => {
     const path = await put(
       "wrong/a.yaml",

@@ -1,7 +1,7 @@
 /** Files of `policy test`: which policy is asked, what is asked, and what is expected; read with a place for each mistake. */
 import { Node } from "../../policy/file/node.ts";
 import { Problems, problemText } from "../../policy/file/problem.ts";
-import { parsePolicyText } from "../../plugins/egress-policy/source.ts";
+import { parsePolicyText, type PolicyText } from "../../plugins/egress-policy/source.ts";
 import type { ProbeSource } from "../arguments/probe-source.ts";
 import { type Probe, readProbe } from "./probe.ts";
 
@@ -28,12 +28,18 @@ export interface PolicyCase {
 /** Where the policy of a file of cases is. */
 export type PolicySubject =
   | { readonly kind: "config"; readonly file: string }
-  | { readonly kind: "policy"; readonly config: Readonly<Record<string, unknown>> };
+  | {
+      readonly kind: "policy";
+      readonly key: "policy" | "egress_policy";
+      readonly config: Readonly<Record<string, unknown>>;
+    };
 
 /** One file. */
 export interface CaseFile {
   readonly subject: PolicySubject;
   readonly cases: readonly PolicyCase[];
+  /** The place of a key. */
+  readonly locate: PolicyText["locate"];
 }
 
 /** Reads a file of cases, or says every problem as `file:line:column: …`; undefined for a file without `cases`. */
@@ -56,7 +62,7 @@ export function readCaseFile(
   if (problems.hasErrors || subject === undefined) {
     return { problems: problems.list.map((problem) => problemText(problem, file)) };
   }
-  return { subject, cases: read };
+  return { subject, cases: read, locate: (path) => parsed.locate(path) };
 }
 
 type Fields = ReadonlyMap<string, Node>;
@@ -67,11 +73,13 @@ function readSubject(root: Node, fields: Fields): PolicySubject | undefined {
   const config = fields.get("config")?.string();
   if (config !== undefined) return { kind: "config", file: config };
   const policy = fields.get("policy")?.string();
-  if (policy !== undefined) return { kind: "policy", config: { policy_file: policy } };
+  if (policy !== undefined)
+    return { kind: "policy", key: "policy", config: { policy_file: policy } };
   const inline = fields.get("egress_policy");
   if (inline === undefined) return undefined;
   return {
     kind: "policy",
+    key: "egress_policy",
     config: Object.fromEntries(inline.entries().map(([key, node]) => [key, node.value])),
   };
 }

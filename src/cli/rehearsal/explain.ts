@@ -11,7 +11,7 @@ import { Interception } from "../../tlsbridge/interception.ts";
 import type { JudgedAddress } from "../../upstream/address-guard.ts";
 import { OwnListeners } from "../../upstream/own-listeners.ts";
 import { buildRuntime } from "../../app/build.ts";
-import { buildProblems } from "../../app/build-problems.ts";
+import { type BuildProblem, buildProblems } from "../../app/build-problems.ts";
 import { CarriedState } from "../../app/carried-state.ts";
 import { commandFile, refuseCommand } from "../config-file.ts";
 import { definitionsFor } from "../../app/definitions.ts";
@@ -36,8 +36,13 @@ export async function explain(command: ExplainCommand): Promise<number> {
     if (loaded === undefined) return 2;
     const probe = readProbe(command.probe);
     if ("error" in probe) return refuseCommand(probe.error);
-    const explained = await withChain(loaded, (chain) => explainProbe(probe, chain, command));
-    if (explained === undefined) return 2;
+    const built = await withChain(loaded, (chain) => explainProbe(probe, chain, command));
+    if ("problems" in built) {
+      for (const problem of buildProblems(loaded, built.problems))
+        process.stderr.write(`${formatProblem(problem)}\n`);
+      return 2;
+    }
+    const explained = built.value;
     const text = command.json
       ? `${printableJson(forJson(explained), 2)}\n`
       : explanationText(explained);
@@ -56,14 +61,14 @@ export interface ExplainedChain {
 }
 
 /** A rehearsal asks no service. */
-export const reachNobody: OperatorFetch = () =>
+const reachNobody: OperatorFetch = () =>
   Promise.reject(new ProxyError("upstream.refused", "a rehearsal asks no service"));
 
-/** Builds the file without starting it; undefined after its problems were printed. */
+/** Builds the file without starting it. */
 export async function withChain<T>(
   loaded: LoadedConfig,
   use: (chain: ExplainedChain) => Promise<T>,
-): Promise<T | undefined> {
+): Promise<{ readonly value: T } | { readonly problems: readonly BuildProblem[] }> {
   const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
   const { tls_bridge: bridge } = loaded.config;
   // The bridge is left out of the building, as it would make or read keys; which connections it opens is in the file.
@@ -82,11 +87,7 @@ export async function withChain<T>(
       },
       { start: false },
     );
-    if ("problems" in built) {
-      for (const problem of buildProblems(loaded, built.problems))
-        process.stderr.write(`${formatProblem(problem)}\n`);
-      return undefined;
-    }
+    if ("problems" in built) return built;
     const { runtime } = built;
     const interception =
       bridge.mode === "enabled"
@@ -99,7 +100,7 @@ export async function withChain<T>(
       const { outbound: pipeline, skipHosts, limits } = runtime;
       const { maxBodyBytes } = limits;
       const surroundings = { pipeline, skipHosts, bridge: interception, maxBodyBytes };
-      return await use({ loaded, metrics, surroundings });
+      return { value: await use({ loaded, metrics, surroundings }) };
     } finally {
       await runtime.close();
     }

@@ -2,18 +2,21 @@
 import { readdir, readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, ProxyError } from "../../errors.ts";
-import { formatProblem } from "../../config/problem.ts";
-import { loadConfig } from "../../config/load.ts";
-import { assemble } from "../../pipeline/assemble.ts";
-import type { Pipeline } from "../../pipeline/pipeline.ts";
+import { formatKeyPath, formatProblem } from "../../config/problem.ts";
+import { loadConfig, parseConfig } from "../../config/load.ts";
 import { PluginConfigError } from "../../pipeline/plugin.ts";
-import { builtinPlugins } from "../../plugins/index.ts";
-import { createLogger } from "../../telemetry/log.ts";
+import { buildProblems } from "../../app/build-problems.ts";
 import { refuseCommand } from "../config-file.ts";
-import { reachNobody, withChain } from "./explain.ts";
+import { withChain } from "./explain.ts";
 import { printableJson } from "../event-line.ts";
 import type { PolicyTestCommand } from "../arguments/policy-command-line.ts";
-import { type Expectation, type PolicyCase, type PolicySubject, readCaseFile } from "./cases.ts";
+import {
+  type CaseFile,
+  type Expectation,
+  type PolicyCase,
+  type PolicySubject,
+  readCaseFile,
+} from "./cases.ts";
 import { judgeProbe, type ProbeVerdict, type VerdictOptions } from "./verdict.ts";
 
 /** One case and how it went. */
@@ -68,8 +71,8 @@ async function runFile(file: string): Promise<Outcome[]> {
   // Policies and configurations may lie beside their cases.
   if (read === undefined) return [];
   if ("problems" in read) throw new ProxyError("config.invalid", read.problems.join("\n"));
-  const { subject, cases } = read;
-  return withSubject(subject, file, async (options) => {
+  const { cases } = read;
+  return withSubject(read, file, async (options) => {
     const outcomes: Outcome[] = [];
     for (const one of cases) {
       const verdict = await judgeProbe(one.probe, options);
@@ -80,75 +83,55 @@ async function runFile(file: string): Promise<Outcome[]> {
   });
 }
 
-/** Gives the chain that the cases are about. Paths are relative to the file of cases. */
+/** Gives the pipeline that the cases are about, and what surrounds it. */
 async function withSubject<T>(
-  subject: PolicySubject,
+  { subject, locate }: CaseFile,
   file: string,
   use: (options: VerdictOptions) => Promise<T>,
 ): Promise<T> {
-  const folder = dirname(file);
-  if (subject.kind === "config") {
-    const path = resolve(folder, subject.file);
-    const loaded = await loadConfig(path, { env: process.env, allowUnset: true });
-    if (!loaded.ok)
-      throw new ProxyError("config.invalid", loaded.problems.map(formatProblem).join("\n"));
-    const used = await withChain(loaded, async ({ surroundings }) => ({
-      value: await use(surroundings),
-    }));
-    if (used === undefined) throw new ProxyError("config.invalid", `${path} cannot be used`);
-    return used.value;
-  }
-  const { policy_file: policyFile } = subject.config;
-  const config =
-    typeof policyFile === "string"
-      ? { ...subject.config, policy_file: resolve(folder, policyFile) }
-      : subject.config;
-  const pipeline = await policyChain(config, file);
-  try {
-    // As with a bridge that opens everything: the requests are what the cases are about.
-    return await use({
-      pipeline,
-      skipHosts: { matches: () => false },
-      bridge: { decide: () => ({ action: "bridge" }) },
-      maxBodyBytes: maxFileBytes,
-    });
-  } finally {
-    for (const { plugin } of pipeline.steps) await plugin.close?.();
-  }
+  const isAlone = subject.kind === "policy";
+  const loaded = isAlone
+    ? policyAlone(subject, file, locate)
+    : await loadConfig(resolve(dirname(file), subject.file), {
+        env: process.env,
+        allowUnset: true,
+      });
+  if (!loaded.ok) throw refusedFile(loaded.problems.map(formatProblem));
+  // With a policy alone as with a bridge that opens everything: the requests are what the cases are about.
+  const opening = isAlone ? { bridge: { decide: () => ({ action: "bridge" }) as const } } : {};
+  const used = await withChain(loaded, ({ surroundings }) => use({ ...surroundings, ...opening }));
+  if ("value" in used) return used.value;
+  throw refusedFile(buildProblems(loaded, used.problems).map(formatProblem));
 }
 
-/** A chain of egress-policy alone. */
-async function policyChain(
-  config: Readonly<Record<string, unknown>>,
+function refusedFile(problems: readonly string[]): ProxyError {
+  return new ProxyError("config.invalid", problems.join("\n"));
+}
+
+/** A configuration of egress-policy alone, whose problems are told with their place in the file of cases. */
+function policyAlone(
+  { key, config }: Extract<PolicySubject, { readonly kind: "policy" }>,
   file: string,
-): Promise<Pipeline> {
-  const log = createLogger("silent");
-  const entry = {
-    name: "egress-policy",
-    onError: "enforce",
-    allowWeakenedAuth: false,
-    config,
-  } as const;
-  const assembly = await assemble([entry], {
-    direction: "outbound",
-    otherwise: "deny",
-    log,
-    definitions: builtinPlugins,
-    depsFor: (instance) => ({
-      instance,
-      log,
-      clock: { now: () => Date.now() },
-      fetch: reachNobody,
-      carry: (_key, make) => make(),
-      count: () => undefined,
-      changed: () => undefined,
-    }),
-  });
-  if ("pipeline" in assembly) return assembly.pipeline;
-  const problems = assembly.problems.map(
-    ({ path, message }) => `${file}: egress_policy ${path.slice(1).join(".")}: ${message}`,
-  );
-  throw new ProxyError("config.invalid", problems.join("\n"));
+  locate: CaseFile["locate"],
+): ReturnType<typeof parseConfig> {
+  const { policy_file: policyFile } = config;
+  const placed =
+    typeof policyFile === "string" ? { policy_file: resolve(dirname(file), policyFile) } : {};
+  const plugins = [{ name: "egress-policy", config: { ...config, ...placed } }];
+  const whole = {
+    listener: { roles: ["forward"] },
+    pipeline: { outbound: { default: "deny", plugins } },
+  };
+  const loaded = parseConfig(Buffer.from(JSON.stringify(whole)), file, { allowUnset: true });
+  if (!loaded.ok) return loaded;
+  return {
+    ...loaded,
+    problemAt: (path, message) => {
+      // Below `pipeline.outbound.plugins[0].config`.
+      const at = key === "policy" ? [key] : [key, ...path.slice(5)];
+      return { file, ...locate(at), keyPath: formatKeyPath(at), message };
+    },
+  };
 }
 
 function differencesOf(expected: Expectation, verdict: ProbeVerdict): string[] {
