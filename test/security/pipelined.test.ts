@@ -144,3 +144,15 @@ for (const surface of surfaces) {
     expect(seen).toMatch(/^HTTP\/1\.1 200 [^]*\/firstHTTP\/1\.1 408 /);
   });
 }
+
+test.each(surfaces)(
+  "%s: HTTP/2 with prior knowledge is refused in words of our own",
+  async (surface) => {
+    const client = await open(surface);
+    const settings = "\0\0\0\x04\0\0\0\0\0";
+    client.send(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${settings}`);
+    const seen = await client.ended();
+    expect(seen).toMatch(/^HTTP\/1\.1 400 /);
+    expect(seen).toContain("HTTP/2 with prior knowledge (RFC 9113 section 3.3) is not served");
+  },
+);

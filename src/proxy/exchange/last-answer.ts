@@ -86,6 +86,13 @@ function denialOfParser(error: NodeJS.ErrnoException): Denial {
       message: "the request did not arrive in time (limits.header_timeout)",
     };
   }
+  if (error.code === "HPE_PAUSED_H2_UPGRADE") {
+    return {
+      code: "request.malformed",
+      message:
+        "HTTP/2 with prior knowledge (RFC 9113 section 3.3) is not served: only TLS can negotiate it",
+    };
+  }
   const reason = (error as { reason?: string }).reason;
   return {
     code: "request.malformed",
