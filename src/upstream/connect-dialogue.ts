@@ -79,13 +79,17 @@ export class ConnectDialogue implements Dialogue {
 
   /**
    * A success has no content whatever it announces (RFC 9110 section 9.3.6), and a Transfer-Encoding is passed over.
-   * A length or a page is another matter: that is a captive portal, and its bytes are not the destination's.
+   * A length or a page is another matter: that is a captive portal, and its bytes are not the destination's. To pass over
+   * the length, as section 9.3.6 has it, would give them to the agent as the first bytes of its destination.
    */
   #checkTunnel(status: number, head: string): void {
-    const length = /\r\ncontent-length:[ \t]*(\d+)/i.exec(head)?.[1];
+    const length = /\r\ncontent-length:[ \t]*(\d+)/i.exec(head)?.[1] ?? "0";
     const isPage = /\r\ncontent-type:[ \t]*text\/html/i.test(head);
-    if (isPage || (length !== undefined && Number(length) > 0))
-      throw this.#bad(`answered CONNECT with status ${status} and a document, not with a tunnel`);
+    if (!isPage && Number(length) === 0) return;
+    const mark = isPage ? "Content-Type: text/html" : `Content-Length: ${length.slice(0, 20)}`;
+    throw this.#bad(
+      `answered CONNECT with status ${status} and a document (${mark}), not with a tunnel: is a login page in the way?`,
+    );
   }
 
   #refusal(status: number): ProxyError {

@@ -68,7 +68,7 @@ const toConnect: readonly (readonly [what: string, act: ParentAct, status: numbe
     "200 with a length",
     () => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     502,
-    /a document/,
+    /a document \(Content-Length: 5\)/,
   ],
   ["101", () => "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 502, /status 101/],
   ["endless 100s", () => "HTTP/1.1 100 Continue\r\n\r\n".repeat(20), 502, /status 100/],
