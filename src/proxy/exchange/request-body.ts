@@ -9,6 +9,8 @@ import { HeldBytes } from "./held-bytes.ts";
 const maxWaiting = 2;
 /** Bytes of a body that are kept for the case that the origin does not process it. */
 const maxKeptBytes = 65_536;
+/** A client that drips its body must not fill memory with small buffers. */
+const maxKeptChunks = 64;
 
 /**
  * Forwards a client's body and counts it.
@@ -113,7 +115,8 @@ export class RequestBody implements StreamedBody {
   #given(chunk: Buffer): void {
     this.#isBegun = true;
     if (this.#kept === undefined) return;
-    const isSmall = this.#held.bytes + chunk.length <= maxKeptBytes;
+    const isSmall =
+      this.#kept.length < maxKeptChunks && this.#held.bytes + chunk.length <= maxKeptBytes;
     if (isSmall && this.#held.take(chunk.length)) this.#kept.push(chunk);
     else this.forget();
   }
