@@ -178,7 +178,3 @@ export class Metrics {
     return value;
   }
 }
-
-function gauge(registry: Registry, name: string, help: string): Gauge {
-  return new Gauge({ name: `authbridge_${name}`, help, registers: [registry] });
-}
