@@ -270,6 +270,7 @@ export class App {
 
   #gauges(): void {
     this.#metrics.gauge("client_connections", () => this.#surfaces?.connections ?? 0);
+    this.#metrics.gauge("active_flows", () => this.#runtimes.flows);
     this.#metrics.gauge("active_tunnels", () => this.#tunnels.size);
     this.#metrics.gauge("upstream_connections", () => this.#runtimes.runtime.origins.connections);
     this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {

@@ -67,6 +67,10 @@ class Generation {
     });
   }
 
+  get leases(): number {
+    return this.#leases;
+  }
+
   acquire(): Lease {
     this.#leases += 1;
     let held = true;
@@ -114,6 +118,15 @@ export class RuntimeHolder {
 
   get runtime(): Runtime {
     return this.#current.runtime;
+  }
+
+  /** Flows that are in progress, those of retired generations included. */
+  get flows(): number {
+    let flows = this.#current.leases;
+    for (const generation of this.#retired) {
+      if (generation !== this.#current) flows += generation.leases;
+    }
+    return flows;
   }
 
   acquire(): Lease {
