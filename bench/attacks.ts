@@ -15,7 +15,9 @@ import net, { type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import tls from "node:tls";
+import { Worker } from "node:worker_threads";
 import { TestAuthority } from "../test/support/certs.ts";
+import type { Places, Served } from "./witnesses.ts";
 
 const descriptors = 1_024;
 const mostBytes = 512 * 1_048_576;
@@ -23,9 +25,6 @@ const mostBytes = 512 * 1_048_576;
 const heapMebibytes = 256;
 const large = Buffer.alloc(64 * 1_048_576, "x");
 const stranger = "127.0.0.1";
-const agent = "127.0.0.2";
-/** The longest that a good request may take: a probe of Kubernetes that waits longer has failed. */
-const patienceMs = 10_000;
 
 type Addresses = Readonly<Record<string, { readonly port: number }>>;
 
@@ -43,19 +42,6 @@ interface Held {
   opened: number;
   open: number;
   mostOpen: number;
-}
-
-/** What a well-behaved client asks over and over. */
-interface Actor {
-  readonly name: string;
-  ask(): Promise<boolean>;
-}
-
-interface Served {
-  readonly name: string;
-  asked: number;
-  failed: number;
-  slowestMs: number;
 }
 
 /** 6,144 streams that are refused come back at this pace. */
@@ -320,81 +306,16 @@ async function hold(attack: Attack, held: Held, isOver: () => boolean): Promise<
   for (const socket of sockets) socket.resetAndDestroy();
 }
 
-interface Question {
-  readonly port: number;
-  readonly path: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly createConnection?: () => Socket;
-}
-
-/** True when the answer is 200 and whole, in time. */
-function isServed(question: Question): Promise<boolean> {
-  return new Promise((resolve) => {
-    const request = http.request(
-      { ...question, host: "127.0.0.1", localAddress: agent, agent: false, timeout: patienceMs },
-      (response) => {
-        response.resume();
-        response.once("end", () => resolve(response.statusCode === 200));
-        response.once("error", () => resolve(false));
-      },
-    );
-    request.once("timeout", () => request.destroy());
-    request.once("error", () => resolve(false));
-    request.end();
-  });
-}
-
-/** A GET inside a tunnel that the bridge opens. */
-function isBridged(port: number, authority: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect({ port, host: "127.0.0.1", localAddress: agent });
-    const done = (isGood: boolean): void => {
-      clearTimeout(timer);
-      socket.destroy();
-      resolve(isGood);
-    };
-    const timer = setTimeout(() => done(false), patienceMs);
-    socket.once("error", () => done(false));
-    socket.once("close", () => done(false));
-    socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
-    socket.once("data", () => {
-      const secured = tls.connect({ socket, rejectUnauthorized: false });
-      secured.once("error", () => done(false));
-      secured.write(`GET / HTTP/1.1\r\nHost: ${authority}\r\nConnection: close\r\n\r\n`);
-      secured.once("data", (chunk: Buffer) => done(chunk.toString().startsWith("HTTP/1.1 200 ")));
-    });
-  });
-}
-
-function actorsOf(proxy: Attacked, stage: Stage): Actor[] {
-  const origin = `127.0.0.1:${stage.originPort}`;
-  const at = (surface: string, path: string, headers?: Readonly<Record<string, string>>) => () =>
-    isServed({ port: proxy.portOf(surface), path, ...(headers === undefined ? {} : { headers }) });
-  return [
-    { name: "health: /healthz", ask: at("health", "/healthz") },
-    { name: "health: /readyz", ask: at("health", "/readyz") },
-    { name: "admin: /metrics", ask: at("stats", "/metrics") },
-    { name: "admin: /v1/sessions", ask: at("sessions", "/v1/sessions") },
-    { name: "reverse path", ask: at("reverse", "/small") },
-    { name: "agent, plain", ask: at("forward", `http://${origin}/small`, { Host: origin }) },
-    {
-      name: "agent, bridged",
-      ask: () => isBridged(proxy.portOf("forward"), `127.0.0.1:${stage.securePort}`),
-    },
-  ];
-}
-
-async function askOn(actor: Actor, served: Served, isOver: () => boolean): Promise<void> {
-  while (!isOver()) {
-    const startedAt = performance.now();
-    const isGood = await actor.ask();
-    // What was under way when the attack ended is no measurement.
-    if (isOver()) return;
-    served.asked += 1;
-    if (!isGood) served.failed += 1;
-    served.slowestMs = Math.max(served.slowestMs, performance.now() - startedAt);
-    await pause(100);
-  }
+function placesOf(proxy: Attacked, stage: Stage): Places {
+  return {
+    forward: proxy.portOf("forward"),
+    reverse: proxy.portOf("reverse"),
+    health: proxy.portOf("health"),
+    stats: proxy.portOf("stats"),
+    sessions: proxy.portOf("sessions"),
+    origin: `127.0.0.1:${stage.originPort}`,
+    secureOrigin: `127.0.0.1:${stage.securePort}`,
+  };
 }
 
 /** Runs the attacks for so long and prints the figures; true where everybody else was served. */
@@ -411,19 +332,18 @@ export async function attackPhase(seconds: number): Promise<boolean> {
   let mostDescriptors = 0;
   const ended = (): boolean => isOver;
   const held: Held[] = [];
-  const served: Served[] = [];
-  const work = [
-    ...attacksOn(proxy, stage).map((attack) => {
-      const counts: Held = { name: attack.name, opened: 0, open: 0, mostOpen: 0 };
-      held.push(counts);
-      return hold(attack, counts, ended);
-    }),
-    ...actorsOf(proxy, stage).map((actor) => {
-      const counts: Served = { name: actor.name, asked: 0, failed: 0, slowestMs: 0 };
-      served.push(counts);
-      return askOn(actor, counts, ended);
-    }),
-  ];
+  const witnesses = new Worker(new URL("witnesses.ts", import.meta.url), {
+    workerData: placesOf(proxy, stage),
+  });
+  const testimony = new Promise<readonly Served[]>((resolve, reject) => {
+    witnesses.once("message", resolve);
+    witnesses.once("error", reject);
+  });
+  const attacks = attacksOn(proxy, stage).map((attack) => {
+    const counts: Held = { name: attack.name, opened: 0, open: 0, mostOpen: 0 };
+    held.push(counts);
+    return hold(attack, counts, ended);
+  });
   const endAt = performance.now() + seconds * 1_000;
   while (performance.now() < endAt) {
     mostRss = Math.max(mostRss, proxy.rssBytes);
@@ -433,8 +353,10 @@ export async function attackPhase(seconds: number): Promise<boolean> {
   const counted = (await proxy.metrics())
     .split("\n")
     .filter((line) => /^authbridge_(?:evicted|refused|upstream_refused)_total\S* [1-9]/.test(line));
+  witnesses.postMessage("over", []);
+  const served = await testimony;
   isOver = true;
-  await Promise.all(work);
+  await Promise.all(attacks);
   const code = await proxy.stop();
   stage.close();
   report({ held, served, counted, warned: proxy.warned });
@@ -460,10 +382,11 @@ function report(figures: {
     "| :-- | --: | --: |",
     ...figures.held.map((one) => `| ${one.name} | ${one.mostOpen} | ${one.opened} |`),
     "",
-    "| meanwhile | asked | failed | slowest ms |",
-    "| :-- | --: | --: | --: |",
+    "| meanwhile | asked | failed | median ms | slowest ms |",
+    "| :-- | --: | --: | --: | --: |",
     ...figures.served.map(
-      (one) => `| ${one.name} | ${one.asked} | ${one.failed} | ${one.slowestMs.toFixed(0)} |`,
+      (one) =>
+        `| ${one.name} | ${one.asked} | ${one.failed} | ${one.medianMs.toFixed(0)} | ${one.slowestMs.toFixed(0)} |`,
     ),
     "",
     ...figures.counted.map((line) => `    ${line}`),
