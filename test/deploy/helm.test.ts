@@ -77,6 +77,21 @@ function agentPod(manifests: readonly Manifest[]): PodSpec {
 
 const named = (pod: PodSpec, name: string) => containersOf(pod).find((one) => one.name === name);
 
+/** NOTES.txt, which helm template leaves out. */
+function notes(...args: string[]): string {
+  const copy = mkdtempSync(join(scratch, "notes-"));
+  cpSync(chart, copy, { recursive: true });
+  const text = readFileSync(join(chart, "templates/NOTES.txt"), "utf8");
+  writeFileSync(join(copy, "templates/_notes.tpl"), `{{ define "notes" }}${text}{{ end }}`);
+  writeFileSync(
+    join(copy, "templates/notes.yaml"),
+    'kind: Notes\nmetadata: { name: notes }\ndata: { text: {{ include "notes" . | quote }} }\n',
+  );
+  const { status, out, err } = helm(copy, ...args);
+  expect(status, err).toBe(0);
+  return one(manifestsOf(out), "Notes").data?.["text"] ?? "";
+}
+
 describe.skipIf(!hasHelm)("every example", () => {
   test("helm lint finds nothing", () => {
     for (const name of ["", ...examples]) {
@@ -479,6 +494,49 @@ describe.skipIf(!hasHelm)("a sidecar", () => {
   });
 });
 
+describe.skipIf(!hasHelm)("scraping", () => {
+  const scraped = ["--set", "metrics.enabled=true,metrics.serviceMonitor.enabled=true"];
+  const words = /nobody can scrape[\s\S]*9093[\s\S]*networkPolicy\.ingress\.metricsFrom/;
+
+  test("that the network policy keeps out is told", () => {
+    expect(notes(...scraped)).toMatch(words);
+    expect(notes("--set", "metrics.enabled=true")).toMatch(words);
+  });
+
+  test.each([
+    ["nothing is scraped", []],
+    [
+      "somebody is let in",
+      [...scraped, "--set-json", 'networkPolicy.ingress.metricsFrom=[{"podSelector":{}}]'],
+    ],
+    [
+      "there is no policy",
+      [...scraped, "--set", "networkPolicy.enabled=false,networkPolicy.managedElsewhere=true"],
+    ],
+  ])("is not spoken of where %s", (_where, args) => {
+    expect(notes(...args)).not.toMatch(words);
+  });
+});
+
+describe.skipIf(!hasHelm)("users that the platform gives out", () => {
+  const unset = "proxy.uid=null,agentExample.uid=null";
+  test.each([
+    ["in a gateway", [unset, "agentExample.enabled=true"]],
+    [
+      "in a cooperative sidecar",
+      [unset, "topology=sidecar,egressEnforcement=none,acknowledgeCooperativeMode=true"],
+    ],
+  ])("are not named %s, and root is still refused", (_where, sets) => {
+    const manifests = withSets(...sets);
+    expect(JSON.stringify(manifests)).not.toMatch(/runAsUser|runAsGroup|fsGroup|<nil>/);
+    for (const spec of podSpecs(manifests)) {
+      for (const { securityContext } of containersOf(spec)) {
+        expect(securityContext).toMatchObject({ runAsNonRoot: true });
+      }
+    }
+  });
+});
+
 describe.skipIf(!hasHelm)("egressEnforcement: none", () => {
   test("renders no init container that redirects, both listeners, and the variables in both cases", () => {
     const manifests = example("cooperative");
@@ -514,21 +572,6 @@ describe.skipIf(!hasHelm)("egressEnforcement: none", () => {
     const agent = agentPod(withSets("topology=sidecar"));
     expect(named(agent, "proxy-init")).toBeDefined();
   });
-
-  /** NOTES.txt, which helm template leaves out. */
-  function notes(...args: string[]): string {
-    const copy = mkdtempSync(join(scratch, "notes-"));
-    cpSync(chart, copy, { recursive: true });
-    const text = readFileSync(join(chart, "templates/NOTES.txt"), "utf8");
-    writeFileSync(join(copy, "templates/_notes.tpl"), `{{ define "notes" }}${text}{{ end }}`);
-    writeFileSync(
-      join(copy, "templates/notes.yaml"),
-      'kind: Notes\nmetadata: { name: notes }\ndata: { text: {{ include "notes" . | quote }} }\n',
-    );
-    const { status, out, err } = helm(copy, ...args);
-    expect(status, err).toBe(0);
-    return one(manifestsOf(out), "Notes").data?.["text"] ?? "";
-  }
 });
 
 describe.skipIf(!hasHelm)("what is refused, and with which words", () => {
@@ -561,6 +604,8 @@ describe.skipIf(!hasHelm)("what is refused, and with which words", () => {
     ["topology=gateway", /topology/],
     ["nonsense=1", /additional properties 'nonsense' not allowed/],
     ["proxy.uid=0", /uid/],
+    ["topology=sidecar,proxy.uid=null", /proxy\.uid is needed.*redirect exempts/],
+    ["topology=sidecar,agentExample.uid=null", /agentExample\.uid is needed.*OpenShift/],
     // Where a rule of a NetworkPolicy names no ports or no labels, it means all of them.
     ["networkPolicy.dns.ports=null", /networkPolicy\.dns\.ports.*opens all of them/],
     ["networkPolicy.egress.internet.ports=null", /egress\.internet\.enabled: false/],

@@ -26,7 +26,14 @@
 {{- if and $isGateway (not $v.networkPolicy.dns.allowAgent) (not $v.gateway.service.clusterIP) -}}
 {{- fail "networkPolicy.dns.allowAgent: false needs gateway.service.clusterIP: an agent without DNS cannot find the gateway by its name" -}}
 {{- end -}}
-{{- if and (not $isGateway) (eq (int $v.agentExample.uid) (int $v.proxy.uid)) -}}
+{{- if and (not $isGateway) (not (include "ab.isCooperative" .)) -}}
+{{- range $key, $uid := dict "proxy.uid" $v.proxy.uid "agentExample.uid" $v.agentExample.uid -}}
+{{- if not $uid -}}
+{{- fail (printf "%s is needed in topology sidecar: the redirect exempts the proxy's user and no other. Where the platform gives out users (OpenShift), choose topology egress-gateway, or name one of the namespace's range." $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not $isGateway) $v.proxy.uid (eq (int $v.agentExample.uid) (int $v.proxy.uid)) -}}
 {{- fail "agentExample.uid is proxy.uid: the redirect exempts that user, and the agent would leave around the proxy" -}}
 {{- end -}}
 {{- if and $v.metrics.serviceMonitor.enabled (not $v.metrics.enabled) -}}

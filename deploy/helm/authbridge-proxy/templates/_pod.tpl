@@ -41,8 +41,10 @@ readinessProbe:
 resources:
   {{- toYaml $v.proxy.resources | nindent 2 }}
 securityContext:
-  runAsUser: {{ int $v.proxy.uid }}
-  runAsGroup: {{ int $v.proxy.uid }}
+  {{- with $v.proxy.uid }}
+  runAsUser: {{ int . }}
+  runAsGroup: {{ int . }}
+  {{- end }}
   {{- include "ab.restricted" . | nindent 2 }}
 volumeMounts:
   - { name: authbridge-config, mountPath: /etc/authbridge, readOnly: true }
@@ -204,7 +206,9 @@ volumeMounts:
 {{- define "ab.podFragment" -}}
 automountServiceAccountToken: false
 securityContext:
-  fsGroup: {{ int .Values.proxy.uid }}
+  {{- with .Values.proxy.uid }}
+  fsGroup: {{ int . }}
+  {{- end }}
   seccompProfile: { type: RuntimeDefault }
 {{- $init := include "ab.sidecarInit" . | trim }}
 {{- if $init }}
@@ -219,7 +223,9 @@ containers:
     env:
       {{- include "ab.agentEnv" . | trim | nindent 6 }}
     securityContext:
-      runAsUser: {{ int .Values.agentExample.uid }} # anything but {{ int .Values.proxy.uid }}
+      {{- with .Values.agentExample.uid }}
+      runAsUser: {{ int . }}{{ with $.Values.proxy.uid }} # anything but {{ int . }}{{ end }}
+      {{- end }}
       {{- include "ab.restricted" . | nindent 6 }}
     {{- with include "ab.trustMounts" . | trim }}
     volumeMounts:
