@@ -494,6 +494,50 @@ describe.skipIf(!hasHelm)("a sidecar", () => {
   });
 });
 
+describe.skipIf(!hasHelm)("what the proxy writes", () => {
+  const files = [
+    "config.audit.path=/var/lib/authbridge/audit.jsonl",
+    "config.session.persist.path=/var/lib/authbridge/events.jsonl",
+  ];
+  const mount = { name: "authbridge-data", mountPath: "/var/lib/authbridge" };
+
+  test("is in a claim of each pod of a StatefulSet", () => {
+    const manifests = withSets(...files, "persistence.enabled=true", "gateway.kind=StatefulSet");
+    const { spec } = one(manifests, "StatefulSet");
+    expect(spec).toMatchObject({
+      volumeClaimTemplates: [
+        {
+          metadata: { name: "authbridge-data" },
+          spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } },
+        },
+      ],
+    });
+    const pod = spec?.template?.spec;
+    expect(pod === undefined ? undefined : named(pod, "authbridge-proxy")).toMatchObject({
+      volumeMounts: expect.arrayContaining([mount]) as unknown,
+    });
+  });
+
+  test.each([
+    ["a sidecar", "topology=sidecar"],
+    ["a Deployment", "gateway.kind=Deployment"],
+  ])("is in an emptyDir of %s where the values say so", (_where, set) => {
+    const manifests = withSets(
+      set,
+      ...files,
+      "persistence.enabled=true",
+      "persistence.ephemeral=true",
+      "persistence.size=2Gi",
+    );
+    const found = podSpecs(manifests).filter((spec) => named(spec, "authbridge-proxy"));
+    expect(found.length).toBeGreaterThan(0);
+    for (const spec of found) {
+      expect(named(spec, "authbridge-proxy")?.volumeMounts).toContainEqual(mount);
+      expect(spec.volumes).toContainEqual({ name: mount.name, emptyDir: { sizeLimit: "2Gi" } });
+    }
+  });
+});
+
 describe.skipIf(!hasHelm)("scraping", () => {
   const scraped = ["--set", "metrics.enabled=true,metrics.serviceMonitor.enabled=true"];
   const words = /nobody can scrape[\s\S]*9093[\s\S]*networkPolicy\.ingress\.metricsFrom/;
@@ -604,6 +648,14 @@ describe.skipIf(!hasHelm)("what is refused, and with which words", () => {
     ["topology=gateway", /topology/],
     ["nonsense=1", /additional properties 'nonsense' not allowed/],
     ["proxy.uid=0", /uid/],
+    ["config.audit.path=/var/lib/authbridge/a", /config\.audit writes.*persistence\.enabled/],
+    ["config.session.persist.path=/var/lib/authbridge/a", /session\.persist writes/],
+    ["persistence.enabled=true", /gateway\.kind: StatefulSet/],
+    ["persistence.enabled=true,topology=sidecar", /persistence\.ephemeral: true/],
+    [
+      "persistence.enabled=true,persistence.ephemeral=true,config.audit.path=/var/lib/authbridge/../a",
+      /config\.audit\.path must be below/,
+    ],
     ["topology=sidecar,proxy.uid=null", /proxy\.uid is needed.*redirect exempts/],
     ["topology=sidecar,agentExample.uid=null", /agentExample\.uid is needed.*OpenShift/],
     // Where a rule of a NetworkPolicy names no ports or no labels, it means all of them.

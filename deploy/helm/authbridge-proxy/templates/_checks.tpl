@@ -15,6 +15,7 @@
 {{- include "ab.checkAuthority" . -}}
 {{- include "ab.checkConfig" . -}}
 {{- include "ab.checkPolicy" . -}}
+{{- include "ab.checkPersistence" . -}}
 {{- if $v.inbound.enabled -}}
 {{- if not $v.inbound.backend -}}
 {{- fail (printf "inbound.enabled needs inbound.backend: %s" (ternary "the URL of the agent's Service, such as http://my-agent.agents.svc:8000" "the agent in the same pod, such as http://127.0.0.1:8000" (ne $isGateway ""))) -}}
@@ -112,6 +113,26 @@
 {{- $pipeline := default dict $config.pipeline -}}
 {{- if hasKey $pipeline "outbound" }}{{ fail "config.pipeline.outbound is decided by the chart: set outbound" }}{{ end -}}
 {{- if hasKey $pipeline "inbound" }}{{ fail "config.pipeline.inbound is decided by the chart: set inbound" }}{{ end -}}
+{{- end -}}
+
+{{/* The root of the container is read-only. */}}
+{{- define "ab.checkPersistence" -}}
+{{- $v := .Values -}}
+{{- $volume := $v.persistence -}}
+{{- $session := default dict $v.config.session -}}
+{{- range $key, $block := dict "config.audit" $v.config.audit "config.session.persist" $session.persist -}}
+{{- if $block -}}
+{{- if not $volume.enabled -}}
+{{- fail (printf "%s writes a file, and the proxy's root is read-only: set persistence.enabled: true, and %s.path below /var/lib/authbridge" $key $key) -}}
+{{- end -}}
+{{- if not (hasPrefix "/var/lib/authbridge/" (default "" $block.path | clean)) -}}
+{{- fail (printf "%s.path must be below /var/lib/authbridge, which is all that the proxy can write" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $volume.enabled (not $volume.ephemeral) (not (and (include "ab.isGateway" .) (eq $v.gateway.kind "StatefulSet"))) -}}
+{{- fail "persistence.enabled needs topology egress-gateway with gateway.kind: StatefulSet, so that each pod has a claim of its own; persistence.ephemeral: true writes to an emptyDir, which goes with the pod" -}}
+{{- end -}}
 {{- end -}}
 
 {{/* A rule of a NetworkPolicy that names no ports, no labels or no peers means all of them. */}}

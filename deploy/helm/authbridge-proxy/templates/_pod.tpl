@@ -57,6 +57,9 @@ volumeMounts:
   {{- if $v.callers.tls.existingSecret }}
   - { name: authbridge-tls, mountPath: /etc/authbridge-tls, readOnly: true }
   {{- end }}
+  {{- if $v.persistence.enabled }}
+  - { name: authbridge-data, mountPath: /var/lib/authbridge }
+  {{- end }}
   {{- range $v.proxy.secretMounts }}
   - { name: {{ printf "secret-%s" .name }}, mountPath: {{ printf "/var/run/secrets/authbridge/%s" .name }}, readOnly: true }
   {{- end }}
@@ -87,6 +90,10 @@ volumeMounts:
   secret:
     secretName: {{ . }}
     defaultMode: 0440
+{{- end }}
+{{- if and $v.persistence.enabled $v.persistence.ephemeral }}
+- name: authbridge-data
+  emptyDir: { sizeLimit: {{ $v.persistence.size }} }
 {{- end }}
 {{- range $v.proxy.secretMounts }}
 - name: {{ printf "secret-%s" .name }}
