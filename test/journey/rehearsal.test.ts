@@ -197,6 +197,15 @@ describe("explain, policy test and the proxy agree", () => {
       false,
     ],
     [
+      "about a body above limits.max_body that a guard reads",
+      () =>
+        merge(chain("allow", { name: "request-body-reader", config: { file: "/dev/null" } }), {
+          limits: { max_body: "64KiB" },
+        }),
+      { method: "POST", body: " ".repeat(70_000) },
+      false,
+    ],
+    [
       "about a body above limits.max_body that only an observer reads",
       () => merge(chain("allow", "mcp-parser"), { limits: { max_body: "64KiB" } }),
       {

@@ -11,6 +11,7 @@ import type { PeerProcess } from "../../net/kernel/peer-process.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import { RequestContext, type Stage } from "../../pipeline/context.ts";
 import { makeFlow } from "../../pipeline/flow.ts";
+import { upgradeProtocol } from "../../proxy/exchange/request-head.ts";
 import type { ProbeSource } from "../arguments/probe-source.ts";
 
 /** A probe that can be asked about. */
@@ -90,7 +91,16 @@ export function probeContext(probe: Probe, stage: Stage): RequestContext {
     headers,
     hasBody: !isConnect && body !== "",
     cancellation: new Cancellation(),
+    upgrade: isConnect ? undefined : upgradeOf(source),
   });
+}
+
+/** The protocol that the client wants to change to, as the proxy's server hears of it. */
+function upgradeOf({ headers = [], body = "" }: ProbeSource): string | undefined {
+  const written = new HeaderList(headers.flat());
+  const options = written.get("connection")?.toLowerCase().split(",") ?? [];
+  const isAsked = body === "" && options.some((option) => option.trim() === "upgrade");
+  return isAsked ? upgradeProtocol({ headers: { upgrade: written.get("upgrade") } }) : undefined;
 }
 
 /** The end-to-end fields; a body is JSON where no field says what it is. */

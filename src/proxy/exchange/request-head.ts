@@ -97,8 +97,8 @@ export function hasBody(request: IncomingMessage): boolean {
 }
 
 /** The protocol of an upgrade that can be carried, or undefined. `h2c` cannot (RFC 9113 section 3.1 withdrew it). */
-export function upgradeProtocol(request: IncomingMessage): string | undefined {
-  const protocol = request.headers.upgrade?.trim();
+export function upgradeProtocol({ headers }: Pick<IncomingMessage, "headers">): string | undefined {
+  const protocol = headers.upgrade?.trim();
   if (protocol === undefined || protocol === "" || /\bh2c?\b/i.test(protocol)) return undefined;
   return protocol;
 }

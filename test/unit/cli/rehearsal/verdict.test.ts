@@ -111,3 +111,39 @@ test.each<[what: string, source: ProbeSource]>([
 ])("%s is a mistake in the question", (_what, source) => {
   expect(readProbe(source)).toHaveProperty("error");
 });
+
+test.each<[what: string, source: ProbeSource, upgrade: string | undefined]>([
+  [
+    "an upgrade",
+    {
+      url: "http://svc.test/",
+      headers: [
+        ["connection", "keep-alive, Upgrade"],
+        ["upgrade", "websocket"],
+      ],
+    },
+    "websocket",
+  ],
+  ["no upgrade", { url: "http://svc.test/", headers: [["Upgrade", "websocket"]] }, undefined],
+  [
+    "a protocol that nobody carries",
+    {
+      url: "http://svc.test/",
+      headers: [
+        ["Connection", "upgrade"],
+        ["Upgrade", "h2c"],
+      ],
+    },
+    undefined,
+  ],
+])("%s is judged as the proxy would", async (_what, source, upgrade) => {
+  const seen: unknown[] = [];
+  const reading: Plugin = {
+    onRequest: (context) => {
+      seen.push([context.upgrade, context.headers.has("upgrade")]);
+      return allow("read");
+    },
+  };
+  await judged(reading, source);
+  expect(seen).toEqual([[upgrade, false]]);
+});
