@@ -109,7 +109,12 @@ describe("problems", () => {
       [plain("a"), plain("gone", { unavailable: "it needs a broker" })],
     );
     expect(problems).toEqual([
-      { entry: 0, path: ["name"], message: 'unknown plugin "x" (registered: [a, gone])' },
+      {
+        entry: 0,
+        path: ["name"],
+        message: 'unknown plugin "x" (registered: [a])',
+        mistaken: { name: "x", known: ["a"] },
+      },
       {
         entry: 2,
         path: ["name"],
