@@ -538,6 +538,29 @@ describe.skipIf(!hasHelm)("what the proxy writes", () => {
   });
 });
 
+describe.skipIf(!hasHelm)("an upgrade", () => {
+  test.each(examples)("of %s first checks the new file, with all that it names", (values) => {
+    const manifests = render("-f", join(chart, "ci", values));
+    const file = ofKind(manifests, "ConfigMap").find(
+      ({ metadata }) => metadata.name === "t-authbridge-proxy-check",
+    );
+    expect(file?.data).toEqual(one(manifests, "ConfigMap", "t-authbridge-proxy").data);
+    const job = one(manifests, "Job");
+    for (const hook of [file, job]) {
+      expect(hook?.metadata.annotations?.["helm.sh/hook"]).toBe("pre-upgrade,pre-rollback");
+    }
+    const spec = job.spec?.template?.spec;
+    const volumes = spec?.volumes?.map(({ name }) => name);
+    const check = spec === undefined ? undefined : named(spec, "authbridge-proxy");
+    expect(check?.args).toEqual(["check", "--config", "/etc/authbridge/config.yaml"]);
+    for (const { name } of check?.volumeMounts ?? []) expect(volumes).toContain(name);
+  });
+
+  test("checks nothing where that is switched off", () => {
+    expect(ofKind(withSets("checkOnUpgrade.enabled=false"), "Job")).toEqual([]);
+  });
+});
+
 describe.skipIf(!hasHelm)("scraping", () => {
   const scraped = ["--set", "metrics.enabled=true,metrics.serviceMonitor.enabled=true"];
   const words = /nobody can scrape[\s\S]*9093[\s\S]*networkPolicy\.ingress\.metricsFrom/;

@@ -68,3 +68,14 @@
 {{- $config := include "ab.config" . | fromYaml -}}
 {{- pick $config "listener" "limits" "session" "stats" "mtls" "spiffe" "plugin_modules" "egress_enforcement" "acknowledge_cooperative_mode" | toJson | sha256sum -}}
 {{- end -}}
+
+{{/* The files of the ConfigMap, by name. */}}
+{{- define "ab.files" -}}
+config.yaml: |
+  {{- include "ab.config" . | nindent 2 }}
+{{- range $name, $text := .Values.proxy.files }}
+{{- if eq $name "config.yaml" }}{{ fail "proxy.files: config.yaml is the proxy's own file" }}{{ end }}
+{{ $name }}: |
+  {{- $text | nindent 2 }}
+{{- end }}
+{{- end -}}

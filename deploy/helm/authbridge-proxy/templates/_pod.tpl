@@ -47,29 +47,41 @@ securityContext:
   {{- end }}
   {{- include "ab.restricted" . | nindent 2 }}
 volumeMounts:
-  - { name: authbridge-config, mountPath: /etc/authbridge, readOnly: true }
-  {{- if include "ab.isBridged" . }}
-  - { name: authbridge-ca, mountPath: /etc/authbridge-ca{{ if not $v.ca.ephemeral }}, readOnly: true{{ end }} }
-  {{- end }}
-  {{- if $v.callers.existingSecret }}
-  - { name: authbridge-callers, mountPath: /etc/authbridge-callers, readOnly: true }
-  {{- end }}
-  {{- if $v.callers.tls.existingSecret }}
-  - { name: authbridge-tls, mountPath: /etc/authbridge-tls, readOnly: true }
-  {{- end }}
-  {{- if $v.persistence.enabled }}
-  - { name: authbridge-data, mountPath: /var/lib/authbridge }
-  {{- end }}
-  {{- range $v.proxy.secretMounts }}
-  - { name: {{ printf "secret-%s" .name }}, mountPath: {{ printf "/var/run/secrets/authbridge/%s" .name }}, readOnly: true }
-  {{- end }}
+  {{- include "ab.proxyMounts" . | nindent 2 }}
+{{- end -}}
+
+{{- define "ab.proxyMounts" -}}
+{{- $v := .Values -}}
+- { name: authbridge-config, mountPath: /etc/authbridge, readOnly: true }
+{{- if include "ab.isBridged" . }}
+- { name: authbridge-ca, mountPath: /etc/authbridge-ca{{ if not $v.ca.ephemeral }}, readOnly: true{{ end }} }
+{{- end }}
+{{- if $v.callers.existingSecret }}
+- { name: authbridge-callers, mountPath: /etc/authbridge-callers, readOnly: true }
+{{- end }}
+{{- if $v.callers.tls.existingSecret }}
+- { name: authbridge-tls, mountPath: /etc/authbridge-tls, readOnly: true }
+{{- end }}
+{{- if $v.persistence.enabled }}
+- { name: authbridge-data, mountPath: /var/lib/authbridge }
+{{- end }}
+{{- range $v.proxy.secretMounts }}
+- { name: {{ printf "secret-%s" .name }}, mountPath: {{ printf "/var/run/secrets/authbridge/%s" .name }}, readOnly: true }
+{{- end }}
 {{- end -}}
 
 {{- define "ab.proxyVolumes" -}}
-{{- $v := .Values -}}
 - name: authbridge-config
   configMap:
     name: {{ include "ab.fullname" . }}
+{{- with include "ab.dataVolumes" . | trim }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* The volumes of the proxy beside its file. */}}
+{{- define "ab.dataVolumes" -}}
+{{- $v := .Values -}}
 {{- if $v.ca.ephemeral }}
 - name: authbridge-ca
   emptyDir: { medium: Memory, sizeLimit: 1Mi }
