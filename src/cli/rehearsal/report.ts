@@ -47,7 +47,8 @@ function stepLine(step: ExplainedStep): string {
 }
 
 function summary({ verdict, plugin, reason, code, status }: ExplainedProbe): string {
-  const by = plugin ?? "pipeline.outbound.default";
+  const isByDefault = verdict !== "deny" || code === "policy.forbidden";
+  const by = plugin ?? (isByDefault ? "pipeline.outbound.default" : "the proxy");
   if (verdict === "allow") return `allowed by ${by}: ${reason}`;
   if (verdict === "audit") return `let through by ${by} and recorded (audit): ${reason}`;
   return `refused by ${by}: ${reason} (${code ?? "answered"}${status === undefined ? "" : `, ${status}`})`;

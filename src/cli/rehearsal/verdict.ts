@@ -7,7 +7,8 @@ import type { Denial } from "../../pipeline/decision.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { ExplainedCredential, ExplainedStep, Explanation } from "../../pipeline/rehearsal.ts";
 import { bufferBody } from "../../proxy/exchange/buffered-body.ts";
-import { statusOf } from "../../proxy/flow/reply.ts";
+import { checkMethod } from "../../proxy/exchange/request-head.ts";
+import { denialOf, statusOf } from "../../proxy/flow/reply.ts";
 import type { Runtime } from "../../proxy/flow/runtime.ts";
 import type { TlsBridge } from "../../proxy/flow/tls-bridge.ts";
 import { planFor, planWith, type TunnelPlan, unseenRefusal } from "../../proxy/tunnel/plan.ts";
@@ -106,6 +107,11 @@ async function explainRequest(
   context: RequestContext,
   { pipeline, maxBodyBytes }: VerdictOptions,
 ): Promise<Explanation> {
+  try {
+    checkMethod(context.method);
+  } catch (error) {
+    return { verdict: "deny", denial: denialOf(error), steps: [], credentials: [] };
+  }
   const need = context.hasBody ? pipeline.bodyNeed(context) : "nobody";
   if (need !== "nobody") {
     const read = await bufferBody(context, Readable.from([Buffer.from(source.body ?? "")]), {

@@ -1,18 +1,23 @@
 /** What is said of a connection, beyond what its pipeline says. */
 import { expect, test } from "vitest";
+import { explanationText } from "../../../../src/cli/rehearsal/report.ts";
 import { readProbe } from "../../../../src/cli/rehearsal/probe.ts";
 import { judgeProbe, type ProbeVerdict } from "../../../../src/cli/rehearsal/verdict.ts";
-import { allow, type Plugin, skip } from "../../../../src/pipeline/plugin.ts";
+import { allow, type BodyAccess, type Plugin, skip } from "../../../../src/pipeline/plugin.ts";
 import type { ProbeSource } from "../../../../src/cli/arguments/probe-source.ts";
 import { pipelineOf } from "../../../support/pipeline-of.ts";
 
 const both = ["connect", "request"] as const;
 
-async function judged(plugin: Plugin, source: ProbeSource): Promise<ProbeVerdict> {
+async function judged(
+  plugin: Plugin,
+  source: ProbeSource,
+  body: BodyAccess = {},
+): Promise<ProbeVerdict> {
   const probe = readProbe(source);
   if ("error" in probe) throw new Error(probe.error);
   return judgeProbe(probe, {
-    pipeline: pipelineOf([{ plugin, stages: both }]),
+    pipeline: pipelineOf([{ plugin, stages: both, body }]),
     skipHosts: { matches: (host) => host === "skipped.test" },
     bridge: { decide: () => ({ action: "bridge" }) },
     maxBodyBytes: 100,
@@ -146,4 +151,22 @@ test.each<[what: string, source: ProbeSource, upgrade: string | undefined]>([
   };
   await judged(reading, source);
   expect(seen).toEqual([[upgrade, false]]);
+});
+
+test.each<[what: string, source: ProbeSource, refusal: object]>([
+  [
+    "a method that repeats credentials",
+    { url: "http://svc.test/", method: "TRACE" },
+    { code: "request.method-not-allowed", status: 405 },
+  ],
+  [
+    "a body that is too large for a guard",
+    { url: "http://svc.test/", method: "POST", body: "x".repeat(101) },
+    { code: "request.body-too-large", status: 413 },
+  ],
+])("%s is refused by the proxy itself", async (_what, source, refusal) => {
+  const said = await judged({ onRequest: () => allow("x") }, source, { request: "read" });
+  expect(said).toMatchObject({ verdict: "deny", ...refusal });
+  expect(said).not.toHaveProperty("plugin");
+  expect(explanationText({ ...said, addresses: [] })).toContain("refused by the proxy: ");
 });
