@@ -11,7 +11,7 @@ import { CarriedState } from "../src/app/carried-state.ts";
 import { definitionsFor } from "../src/app/definitions.ts";
 import { buildJsonSchema } from "../src/config/json-schema.ts";
 import { loadConfig } from "../src/config/load.ts";
-import { formatProblem } from "../src/config/problem.ts";
+import { formatProblem } from "../src/yaml/problem.ts";
 import { errorTable } from "../src/errors.ts";
 import { parseRoutesFile } from "../src/plugins/token-exchange/routes.ts";
 import { builtinPlugins } from "../src/plugins/index.ts";

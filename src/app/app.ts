@@ -4,7 +4,7 @@ import type { AdminServer } from "../admin/server.ts";
 import type { ProcessStatus } from "../admin/status.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
-import type { Problem } from "../config/problem.ts";
+import type { Problem } from "../yaml/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
 import { durationMs } from "../duration.ts";
 import type { BindAddress } from "../listener/listener.ts";

@@ -1,7 +1,7 @@
 /** Problems that building found, with the place in the file that they are about. */
 import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
-import { type KeyPath, nearestKey, type Problem } from "../config/problem.ts";
+import { type KeyPath, nearestKey, type Problem } from "../yaml/problem.ts";
 import { needsSpiffe } from "../config/relations.ts";
 import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
 import { ProxyError } from "../errors.ts";

@@ -1,6 +1,6 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
 import type { Config } from "../config/presets.ts";
-import type { KeyPath } from "../config/problem.ts";
+import type { KeyPath } from "../yaml/problem.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";

@@ -1,5 +1,5 @@
 /** Follows the configuration file: quiet time, digest, load, apply; the last good generation stays on failure. */
-import { formatProblem, type Problem } from "../config/problem.ts";
+import { formatProblem, type Problem } from "../yaml/problem.ts";
 import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";

@@ -1,6 +1,6 @@
 /** What an operator should read when a file begins to serve. */
 import type { LoadedConfig } from "../config/load.ts";
-import { formatProblem } from "../config/problem.ts";
+import { formatProblem } from "../yaml/problem.ts";
 import type { Logger } from "../telemetry/log.ts";
 
 /** Everything that was found in the file at the start. */

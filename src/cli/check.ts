@@ -7,7 +7,7 @@ import { ChainAcceptance } from "../app/chaining/acceptance.ts";
 import type { ChainPlan } from "../app/chaining/plan.ts";
 import { definitionsFor } from "../app/definitions.ts";
 import { loadConfig } from "../config/load.ts";
-import { formatProblem, type Problem } from "../config/problem.ts";
+import { formatProblem, type Problem } from "../yaml/problem.ts";
 import { ProxyError } from "../errors.ts";
 import { createLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";

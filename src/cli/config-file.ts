@@ -1,6 +1,6 @@
 /** The file that a command is about, or what is wrong with it on stderr. */
 import { loadConfig, type LoadedConfig, type LoadOptions } from "../config/load.ts";
-import { formatProblem } from "../config/problem.ts";
+import { formatProblem } from "../yaml/problem.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { FileCommand } from "./arguments/command-line.ts";
 

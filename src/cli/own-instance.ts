@@ -1,5 +1,5 @@
 /** A proxy of the doctor's own, in this process, whose log lines are read instead of written. */
-import type { Problem } from "../config/problem.ts";
+import type { Problem } from "../yaml/problem.ts";
 import { createLogger } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
 import { App, type BoundAddresses, ConfigRejected } from "../app/app.ts";

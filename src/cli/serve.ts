@@ -1,5 +1,5 @@
 /** `run`: serves until a signal. */
-import { formatProblem } from "../config/problem.ts";
+import { formatProblem } from "../yaml/problem.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";

@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { TailCommand } from "./arguments/record-arguments.ts";
 import { parseListenAddress } from "../config/listen-address.ts";
 import { loadConfig } from "../config/load.ts";
-import { formatProblem } from "../config/problem.ts";
+import { formatProblem } from "../yaml/problem.ts";
 import { messageOf } from "../errors.ts";
 import { SseReader } from "../http/sse.ts";
 import {

@@ -1,32 +1,26 @@
 /**
  * The parsed YAML against the schema: every problem at once, in words that quote no value.
  */
-import type { z } from "zod";
-import { wordIssue } from "../schema-words.ts";
 import { parseDuration } from "../duration.ts";
-import { knownKeys, type KnownKeys } from "./json-schema.ts";
-import { nearestKey, type KeyPath } from "./problem.ts";
-import { relationProblems, type Relation, type Remark } from "./relations.ts";
+import { wordIssue } from "../schema-words.ts";
+import type { KeyPath } from "../yaml/problem.ts";
+import { type Remark, remarker, type SchemaRemark } from "../yaml/schema-remarks.ts";
+import { isMapping, removeAt, replaceAt, valueAt } from "../yaml/value-path.ts";
+import { relationProblems, type Relation } from "./relations.ts";
 import { configSchema, type FileConfig } from "./schema.ts";
-import { isMapping, removeAt, replaceAt, valueAt } from "./value-path.ts";
-
-/** A remark that may name the key that was meant. */
-export interface ValueRemark extends Remark {
-  readonly suggestion?: string;
-}
 
 /** A value that fits the schema, or all the reasons why it does not. */
 export type CheckedValue =
   | {
       readonly ok: true;
       readonly file: FileConfig;
-      readonly warnings: readonly ValueRemark[];
+      readonly warnings: readonly Remark[];
       /** Whether the file gives this key itself, and not only its default. */
       readonly isWritten: (path: KeyPath) => boolean;
     }
   | {
       readonly ok: false;
-      readonly problems: readonly ValueRemark[];
+      readonly problems: readonly Remark[];
       /** What is left of the file without its faults, when none of them is in the pipelines. */
       readonly mended?: FileConfig;
     };
@@ -41,13 +35,13 @@ const maxProblems = 200;
  * although some key has a wrong type, and unknown keys can be passed over.
  */
 export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
-  const problems: ValueRemark[] = [];
-  const warnings: ValueRemark[] = [];
+  const problems: Remark[] = [];
+  const warnings: Remark[] = [];
   if (!isMapping(value))
     return { ok: false, problems: [{ path: [], message: "must be a mapping of keys" }] };
   const mended = withoutNulls(value);
   mendSessionTtl(mended, warnings);
-  const suggest = keySuggester();
+  const remarksOf = remarker(configSchema);
   for (let round = 0; round < maxRounds; round++) {
     const result = configSchema.safeParse(mended, { error: wordIssue });
     if (result.success) {
@@ -61,27 +55,29 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
       const isWritten = (path: KeyPath): boolean => valueAt(mended, path) !== undefined;
       return { ok: true, file: result.data, warnings, isWritten };
     }
-    const issues = result.error.issues.flatMap((issue) => flatten(issue, mended, []));
+    const remarks = remarksOf(result.error.issues, mended);
     // Mending waits until all issues are told: each is about the value as it was checked.
     const mend: (() => void)[] = [];
-    for (const { path, message, kind } of issues.slice(0, maxProblems)) {
-      if (kind === "boolean-word") {
+    for (const remark of remarks.slice(0, maxProblems)) {
+      const { path, message, suggestion } = remark;
+      if (isBooleanWord(remark, mended)) {
         const isTrue = trueWords.has(String(valueAt(mended, path)).toLowerCase());
         warnings.push({ path, message: `is read as ${isTrue}; write true or false` });
         mend.push(() => replaceAt(mended, path, isTrue));
         continue;
       }
-      if (kind === "unknown-key") {
-        const isPassedOver = path[0] === "mtls" || (isLenient && path[0] !== "pipeline");
-        (isPassedOver ? warnings : problems).push(suggest(path, mended));
-      } else if (!isCovered(path, problems)) {
-        problems.push({ path, message });
+      const isUnknown = remark.knownKeys !== undefined;
+      const isPassedOver =
+        isUnknown && (path[0] === "mtls" || (isLenient && path[0] !== "pipeline"));
+      if (isUnknown || !isCovered(path, problems)) {
+        const told = { path, message, ...(suggestion === undefined ? {} : { suggestion }) };
+        (isPassedOver ? warnings : problems).push(told);
       }
       const part = faultyPart(mended, path);
       mend.push(() => removeAt(mended, part));
     }
-    if (issues.length > maxProblems) {
-      problems.push({ path: [], message: `has ${issues.length - maxProblems} further problems` });
+    if (remarks.length > maxProblems) {
+      problems.push({ path: [], message: `has ${remarks.length - maxProblems} further problems` });
       break;
     }
     for (const apply of mend) apply();
@@ -89,63 +85,13 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
   return { ok: false, problems };
 }
 
-interface FlatIssue extends Remark {
-  readonly kind: "fault" | "unknown-key" | "boolean-word";
-}
-
-/** One issue per key. Of a union, the branch that the value was meant for. */
-function flatten(issue: z.core.$ZodIssue, root: unknown, parent: KeyPath): FlatIssue[] {
-  const path = [
-    ...parent,
-    ...issue.path.map((step) => (typeof step === "number" ? step : String(step))),
-  ];
-  if (issue.code === "unrecognized_keys") {
-    return issue.keys.map((key) => ({
-      path: [...path, key],
-      message: "unknown key",
-      kind: "unknown-key",
-    }));
-  }
-  if (issue.code === "invalid_union") {
-    const branch = issue.errors.find((errors) => !errors.some(isWrongKind));
-    // A complaint about the value as a whole is told in the words of the union.
-    if (branch?.some((inner) => inner.path.length > 0 || inner.code === "unrecognized_keys")) {
-      return branch.flatMap((inner) => flatten(inner, root, path));
-    }
-  }
-  if (issue.code === "invalid_type" && issue.expected === "boolean") {
-    const written = valueAt(root, path);
-    if (typeof written === "string" && booleanWords.has(written.toLowerCase())) {
-      return [{ path, message: issue.message, kind: "boolean-word" }];
-    }
-  }
-  return [{ path, message: issue.message, kind: "fault" }];
-}
-
-/** A branch whose first complaint is about the type of the whole value was not meant. */
-function isWrongKind(issue: z.core.$ZodIssue): boolean {
-  return (
-    issue.path.length === 0 && (issue.code === "invalid_type" || issue.code === "invalid_value")
-  );
-}
-
 /** Go's YAML reads these as booleans where a boolean is expected; YAML 1.2 reads them as text. */
 const trueWords = new Set(["y", "yes", "on"]);
 const booleanWords = new Set([...trueWords, "n", "no", "off"]);
 
-/** Makes remarks about unknown keys; the list of known ones is made at the first. */
-function keySuggester(): (path: KeyPath, root: unknown) => ValueRemark {
-  let known: KnownKeys | undefined;
-  return (path, root) => {
-    known ??= knownKeys();
-    const key = String(path.at(-1));
-    const parent = valueAt(root, path.slice(0, -1));
-    const unused = known(path.slice(0, -1)).filter(
-      (sibling) => !isMapping(parent) || !Object.hasOwn(parent, sibling),
-    );
-    const suggestion = nearestKey(key, unused);
-    return { path, message: "unknown key", ...(suggestion === undefined ? {} : { suggestion }) };
-  };
+function isBooleanWord({ path, expected }: SchemaRemark, root: unknown): boolean {
+  const written = expected === "boolean" ? valueAt(root, path) : undefined;
+  return typeof written === "string" && booleanWords.has(written.toLowerCase());
 }
 
 /**
@@ -181,7 +127,7 @@ function isPluginConfig(path: KeyPath): boolean {
 }
 
 /** A session.ttl that cannot be read is the one wrong value that does not stop the proxy: contract 1.1. */
-function mendSessionTtl(root: Record<string, unknown>, warnings: ValueRemark[]): void {
+function mendSessionTtl(root: Record<string, unknown>, warnings: Remark[]): void {
   const session = root["session"];
   if (!isMapping(session) || !Object.hasOwn(session, "ttl")) return;
   const { ttl, ...rest } = session;
@@ -191,12 +137,12 @@ function mendSessionTtl(root: Record<string, unknown>, warnings: ValueRemark[]):
 }
 
 /** Whether a problem of this key, or of a block above it, has been told already. */
-function isCovered(path: KeyPath, told: readonly ValueRemark[]): boolean {
+function isCovered(path: KeyPath, told: readonly Remark[]): boolean {
   return told.some((problem) => problem.path.every((step, index) => step === path[index]));
 }
 
 /** A rule between keys is only broken when the keys that it speaks of are sound themselves. */
-function isFounded({ path, because }: Relation, told: readonly ValueRemark[]): boolean {
+function isFounded({ path, because }: Relation, told: readonly Remark[]): boolean {
   const isShaken = (key: KeyPath): boolean =>
     isCovered(key, told) ||
     told.some((problem) => key.every((step, index) => step === problem.path[index]));

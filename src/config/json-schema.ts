@@ -2,7 +2,6 @@
  * The JSON Schema of the file, for editors and for `authbridge-proxy schema`.
  */
 import { z } from "zod";
-import type { KeyPath } from "./problem.ts";
 import { configSchema } from "./schema.ts";
 
 /** A JSON Schema, as plain data. */
@@ -110,28 +109,4 @@ function at(schema: JsonSchema, path: readonly string[]): JsonSchema {
 
 function isSchema(value: unknown): value is JsonSchema {
   return typeof value === "object" && value !== null;
-}
-
-/** The keys that a mapping at a path may have. */
-export type KnownKeys = (path: KeyPath) => string[];
-
-/** Looks up known keys in the schema of the file. */
-export function knownKeys(): KnownKeys {
-  const schema = fileSchema();
-  return (path) => {
-    let nodes = [schema];
-    for (const step of path) {
-      nodes = nodes
-        .flatMap(branches)
-        .map((node) =>
-          typeof step === "number" ? at(node, ["items"]) : at(node, ["properties", step]),
-        );
-    }
-    return nodes.flatMap(branches).flatMap((node) => Object.keys(at(node, ["properties"])));
-  };
-}
-
-function branches(node: JsonSchema): JsonSchema[] {
-  const { anyOf } = node;
-  return Array.isArray(anyOf) ? anyOf.filter(isSchema) : [node];
 }

@@ -6,10 +6,10 @@ import { open } from "node:fs/promises";
 import { checkValue } from "./check-value.ts";
 import { expand, type Environment, type Expansion } from "./expand.ts";
 import { applyPresets, type Config } from "./presets.ts";
-import { formatKeyPath, type KeyPath, type Problem } from "./problem.ts";
+import { formatKeyPath, type KeyPath, type Position, type Problem } from "../yaml/problem.ts";
 import { sharedAddresses } from "./surfaces.ts";
 import { relationWarnings } from "./relations.ts";
-import { YamlDocument, type Position } from "./yaml-document.ts";
+import { YamlDocument } from "../yaml/document.ts";
 
 /** How a file is read. */
 export interface LoadOptions {

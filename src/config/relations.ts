@@ -2,15 +2,10 @@
  * Rules between keys: what one key demands of another, and what deserves a warning although it is lawful.
  */
 import { activeRoles, type Config } from "./presets.ts";
-import type { KeyPath } from "./problem.ts";
+import type { KeyPath } from "../yaml/problem.ts";
+import type { Remark } from "../yaml/schema-remarks.ts";
 import type { FileConfig } from "./schema.ts";
 import { sizeBytes } from "./size.ts";
-
-/** A remark about one key. */
-export interface Remark {
-  readonly path: KeyPath;
-  readonly message: string;
-}
 
 /** A broken rule between keys. */
 export interface Relation extends Remark {

@@ -3,7 +3,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { Config } from "./presets.ts";
-import { isMapping, valueAt } from "./value-path.ts";
+import { isMapping, valueAt } from "../yaml/value-path.ts";
 
 /** Paths whose change needs a restart. A path stands for everything below it. */
 export const restartOnlyPaths: readonly string[] = [

@@ -2,8 +2,8 @@
 import { isIPv4, isIPv6 } from "node:net";
 import { parseListenAddress } from "./listen-address.ts";
 import type { Config } from "./presets.ts";
-import { formatKeyPath, type KeyPath } from "./problem.ts";
-import type { Remark } from "./relations.ts";
+import { formatKeyPath, type KeyPath } from "../yaml/problem.ts";
+import type { Remark } from "../yaml/schema-remarks.ts";
 
 /** One address. */
 export interface SurfaceAddress {

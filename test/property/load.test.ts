@@ -4,7 +4,7 @@ import { stringify } from "yaml";
 import { durationMs, parseDuration } from "../../src/duration.ts";
 import { expand } from "../../src/config/expand.ts";
 import { parseConfig } from "../../src/config/load.ts";
-import { formatProblem, nearestKey } from "../../src/config/problem.ts";
+import { formatProblem, nearestKey } from "../../src/yaml/problem.ts";
 
 const limit = { interruptAfterTimeLimit: 1500, markInterruptAsFailure: false };
 

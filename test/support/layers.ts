@@ -32,6 +32,7 @@ const pluginImports = [
   "policy/tools",
   "pattern",
   "files",
+  "yaml",
   "net",
   "net/kernel",
   "http",
@@ -59,6 +60,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   duration: { imports: [], packages: [] },
   "bounded-map": { imports: [], packages: [] },
   "schema-words": { imports: [], packages: ["zod"] },
+  yaml: {
+    imports: ["schema-words", ...ground],
+    packages: ["zod", "yaml"],
+    forbiddenBuiltins: dialling,
+  },
   secret: { imports: ["errors"], packages: [] },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
@@ -66,8 +72,8 @@ export const layers: Readonly<Record<string, Layer>> = {
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
-    imports: ["schema-words", ...ground],
-    packages: ["zod", "yaml"],
+    imports: ["yaml", "schema-words", ...ground],
+    packages: ["zod"],
     forbiddenBuiltins: dialling.filter((name) => name !== "node:net"),
   },
   telemetry: {
@@ -85,8 +91,8 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   policy: { imports: ["net", "pattern", ...ground], packages: [], forbiddenBuiltins: dialling },
   "policy/file": {
-    imports: ["policy", "net", "pattern", ...ground],
-    packages: [],
+    imports: ["policy", "net", "pattern", "yaml", ...ground],
+    packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
   "policy/tools": {
@@ -133,7 +139,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "plugins/parsers": { imports: pluginImports, packages: ["zod"], forbiddenBuiltins: dialling },
   "plugins/*": {
     imports: ["plugins/credentials", "plugins/parsers", ...pluginImports],
-    packages: ["zod", "yaml"],
+    packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
   "proxy/flow": { imports: proxyImports, packages: [] },
@@ -165,6 +171,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "secret",
       "telemetry",
       "upstream",
+      "yaml",
       ...ground,
     ],
     packages: ["zod", "yaml"],
@@ -178,6 +185,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "plugins",
       "config",
       "files",
+      "yaml",
       "pattern",
       "secret",
       "tlsbridge",

@@ -2,7 +2,7 @@
 import { messageOf } from "../../errors.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import type { Remark } from "../../config/relations.ts";
+import type { Remark } from "../../yaml/schema-remarks.ts";
 import type { NetworkBase } from "./network.ts";
 import { failureText, probeChain } from "./probe.ts";
 import { ChainStatus, type ChainStatusView } from "./status.ts";

@@ -1,12 +1,12 @@
 /** Parents from the file's spelling, with their secrets. */
 import { readFileSync } from "node:fs";
 import type { FileConfig } from "../../config/schema.ts";
-import type { KeyPath } from "../../config/problem.ts";
+import type { KeyPath } from "../../yaml/problem.ts";
 import { messageOf } from "../../errors.ts";
 import { parseAuthority, type Scheme } from "../../net/destination.ts";
 import { Secret } from "../../secret.ts";
 import type { ParentCredentials, ParentKind, ParentProxy } from "../../upstream/parent-proxy.ts";
-import type { Remark } from "../../config/relations.ts";
+import type { Remark } from "../../yaml/schema-remarks.ts";
 
 /** The block as it was checked. */
 export type UpstreamProxyConfig = NonNullable<FileConfig["upstream_proxy"]>;

@@ -1,7 +1,7 @@
 /** The chain of one generation, from the file's spelling and from what the file points to. */
 import { createHash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
-import type { KeyPath } from "../../config/problem.ts";
+import type { KeyPath } from "../../yaml/problem.ts";
 import type { Config } from "../../config/presets.ts";
 import { messageOf } from "../../errors.ts";
 import { parseAbsoluteTarget } from "../../net/destination.ts";
@@ -10,7 +10,7 @@ import { NoProxy, splitNoProxy } from "../../net/no-proxy.ts";
 import type { ParentProxy } from "../../upstream/parent-proxy.ts";
 import { type ProxyRoute, ProxyRoutes, type Way } from "../../upstream/proxy-routes.ts";
 import { automaticNoProxy } from "./automatic-no-proxy.ts";
-import type { Remark } from "../../config/relations.ts";
+import type { Remark } from "../../yaml/schema-remarks.ts";
 import { type OpenShiftProxy, openShiftProblem, readOpenShiftProxy } from "./openshift.ts";
 import { makeParent, type UpstreamProxyConfig, type Variables } from "./parent.ts";
 import { readTrustedCa, systemRoots } from "../trust/trusted-ca.ts";

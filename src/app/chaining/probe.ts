@@ -1,6 +1,6 @@
 /** Tries a candidate chain against its readiness endpoints, before anything depends on it. */
 import { type ErrorCode, messageOf, ProxyError } from "../../errors.ts";
-import type { KeyPath } from "../../config/problem.ts";
+import type { KeyPath } from "../../yaml/problem.ts";
 import { OperatorClient } from "../../upstream/operator-client.ts";
 import { type NetworkBase, originTrust, proxyChain, type Trial } from "./network.ts";
 import type { ChainPlan, ReadinessEndpoint } from "./plan.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type LoadedConfig, loadConfig } from "../../config/load.ts";
-import { formatProblem } from "../../config/problem.ts";
+import { formatProblem } from "../../yaml/problem.ts";
 import { parseListenAddress } from "../../config/listen-address.ts";
 import { authorityObjection, openAuthority } from "../../app/bridge.ts";
 import { probeBridge } from "./bridge.ts";

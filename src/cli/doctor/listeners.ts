@@ -2,7 +2,7 @@
 import http from "node:http";
 import net from "node:net";
 import type { LoadedConfig } from "../../config/load.ts";
-import { formatKeyPath } from "../../config/problem.ts";
+import { formatKeyPath } from "../../yaml/problem.ts";
 import { surfaceAddresses } from "../../config/surfaces.ts";
 import { parseListenAddress } from "../../config/listen-address.ts";
 import type { Config } from "../../config/presets.ts";

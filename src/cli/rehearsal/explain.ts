@@ -1,6 +1,6 @@
 /** `explain`: what would become of a connection or request, who decides it, and what would be attached. */
 import type { LoadedConfig } from "../../config/load.ts";
-import { formatProblem } from "../../config/problem.ts";
+import { formatProblem } from "../../yaml/problem.ts";
 import { messageOf, ProxyError } from "../../errors.ts";
 import { HostMatcher } from "../../pattern/host-pattern.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";

@@ -2,7 +2,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, ProxyError } from "../../errors.ts";
-import { formatKeyPath, formatProblem } from "../../config/problem.ts";
+import { formatKeyPath, formatProblem } from "../../yaml/problem.ts";
 import { loadConfig, parseConfig } from "../../config/load.ts";
 import { PluginConfigError } from "../../pipeline/plugin.ts";
 import { buildProblems } from "../../app/build-problems.ts";

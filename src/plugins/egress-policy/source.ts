@@ -1,20 +1,16 @@
 /** Makes a policy of a configuration and of the text of its file: all of it or, with every problem named, none of it. */
 import { readFileSync } from "node:fs";
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
 import { isObject } from "../../http/json-access.ts";
 import { readAllowlist } from "../../policy/file/allowlist-reader.ts";
 import { CombinedPolicy } from "../../policy/combined-policy.ts";
 import { readPolicyDocument } from "../../policy/file/document.ts";
 import type { Dialect } from "../../policy/endpoint.ts";
 import type { Support } from "../../policy/file/endpoint-context.ts";
-import {
-  type KeyPath,
-  type Position,
-  type Problem,
-  problemText,
-} from "../../policy/file/problem.ts";
+import { type Problem, problemText } from "../../policy/file/problem.ts";
 import { PolicyRules } from "../../policy/rules.ts";
 import { type ConfigProblem, PluginConfigError } from "../../pipeline/plugin.ts";
+import { YamlDocument } from "../../yaml/document.ts";
+import { type KeyPath, type Position } from "../../yaml/problem.ts";
 import type { EgressPolicyConfig } from "./config.ts";
 
 /** A policy and the warnings about it. */
@@ -28,7 +24,6 @@ const support: Support = { allowedIps: true, tlsSkip: true };
 
 /** Problems that one Error spells out. */
 const maxListed = 50;
-const maxAliases = 100;
 
 /** Makes the policy; throws a {@link PluginConfigError} with every problem. `fileText` is that of `policy_file`. */
 export function makePolicy(config: EgressPolicyConfig, fileText?: string): MadePolicy {
@@ -137,44 +132,13 @@ export interface PolicyText {
 
 /** Parses the text of a policy file; throws a {@link PluginConfigError} with every syntax error and its place. */
 export function parsePolicyText(text: string, file: string): PolicyText {
-  const lines = new LineCounter();
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    merge: true,
-    prettyErrors: false,
-    stringKeys: true,
-    version: "1.2",
-  });
-  const positionOf = (offset: number): Position => {
-    const { line, col } = lines.linePos(offset);
-    return { line: Math.max(1, line), column: Math.max(1, col) };
-  };
-  if (document.errors.length > 0) {
-    const listed = document.errors.slice(0, maxListed).map((error) => {
-      const { line, column } = positionOf(error.pos[0]);
-      return { path: ["policy_file"], message: `${file}:${line}:${column}: ${error.message}` };
-    });
+  const document = new YamlDocument(text);
+  if (document.problems.length > 0) {
+    const listed = document.problems.slice(0, maxListed).map(({ line, column, message }) => ({
+      path: ["policy_file"],
+      message: `${file}:${line}:${column}: ${message}`,
+    }));
     throw new PluginConfigError(listed);
   }
-  const value: unknown = document.toJS({ maxAliasCount: maxAliases }) ?? {};
-  return {
-    value,
-    locate(path) {
-      let node: unknown = document.contents;
-      let offset = 0;
-      for (const step of path) {
-        if (isAlias(node)) node = node.resolve(document);
-        if (isMap(node)) {
-          const pair = node.items.find(({ key }) => isScalar(key) && key.value === step);
-          if (pair === undefined) break;
-          offset = isScalar(pair.key) ? (pair.key.range?.[0] ?? offset) : offset;
-          node = pair.value;
-        } else if (isSeq(node) && typeof step === "number") {
-          node = node.items[step];
-          if (isMap(node) || isScalar(node) || isSeq(node)) offset = node.range?.[0] ?? offset;
-        } else break;
-      }
-      return positionOf(offset);
-    },
-  };
+  return { value: document.value ?? {}, locate: (path) => document.locate(path) };
 }

@@ -1,9 +1,10 @@
 /** The routes of token-exchange: which host gets a token for which audience. */
-import { parse } from "yaml";
 import { z } from "zod";
 import { BoundedMap } from "../../bounded-map.ts";
 import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
 import type { Clock } from "../../pipeline/plugin.ts";
+import { messageOf } from "../../errors.ts";
+import { readYaml } from "../../yaml/read.ts";
 import { hostGlob, serviceUrl, words } from "../config-values.ts";
 import { type AudienceCheck, audienceChecks } from "./issued-audience.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
@@ -49,22 +50,16 @@ interface Compiled {
   readonly route: ExchangeRoute;
 }
 
+const rulesList = z.array(exchangeRule).max(10_000);
 /** A bare list, as the Go program takes it, or a map with one key `routes`, as its documents show it. */
-const routesFile = z.union([
-  z.array(exchangeRule).max(10_000),
-  z.strictObject({ routes: z.array(exchangeRule).max(10_000).nullable() }),
-]);
+const routesFile = z.union([rulesList, z.strictObject({ routes: rulesList.nullable() })], {
+  error: "must be a list of rules, or a mapping with the key routes",
+});
 
-/** Reads the text of a routes file; an Error says what is wrong with it. */
-export function parseRoutesFile(text: string): ExchangeRule[] {
-  const document: unknown = parse(text) ?? [];
-  const isMap = typeof document === "object" && !Array.isArray(document);
-  const parsed = (isMap ? routesFile.options[1] : routesFile.options[0]).safeParse(document);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new Error(`${issue?.path.join(".") ?? ""}: ${issue?.message ?? "malformed"}`);
-  }
-  return Array.isArray(parsed.data) ? parsed.data : (parsed.data.routes ?? []);
+/** Reads the text of a routes file; an Error says everything that is wrong with it, and where. */
+export function parseRoutesFile(text: string, file = "routes file"): ExchangeRule[] {
+  const rules = readYaml(routesFile, { text, file, ifEmpty: [] });
+  return Array.isArray(rules) ? rules : (rules.routes ?? []);
 }
 
 /** What {@link ExchangeRoutes} is made with. */
@@ -94,17 +89,18 @@ export class ExchangeRoutes {
       path: options.file,
       clock: options.clock,
       parse: (text) =>
-        parseRoutesFile(text).map((rule) => {
+        parseRoutesFile(text, options.file).map((rule) => {
           const { token_url: url } = rule;
           if (url === undefined || options.isReachable(url)) return compileRule(rule);
           throw new Error(
             `token_url ${url} is on an origin that needs a reload of the configuration`,
           );
         }),
-      onProblem: (message, isMissing) => {
+      onProblem: (message, isMissing, error) => {
         if (isMissing) return;
-        problem = message;
-        options.onProblem(message);
+        const placed = messageOf(error);
+        problem = placed.startsWith(`${options.file}:`) ? placed : message;
+        options.onProblem(problem);
       },
     });
     this.#inline = options.rules.map(compileRule);

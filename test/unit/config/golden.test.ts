@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { parseConfig } from "../../../src/config/load.ts";
-import { formatProblem } from "../../../src/config/problem.ts";
+import { formatProblem } from "../../../src/yaml/problem.ts";
 
 const folder = new URL("../../golden/config/", import.meta.url);
 const env = { TOP_SECRET: "hunter2", NEWLINES: "one\n      two\n      three" };

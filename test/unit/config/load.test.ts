@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { loadConfig, parseConfig, type LoadOptions } from "../../../src/config/load.ts";
 import type { Config } from "../../../src/config/presets.ts";
-import { formatProblem, type Problem } from "../../../src/config/problem.ts";
+import { formatProblem, type Problem } from "../../../src/yaml/problem.ts";
 import { needsSpiffe } from "../../../src/config/relations.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "config-"));

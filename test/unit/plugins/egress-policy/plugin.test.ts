@@ -526,6 +526,15 @@ describe("a policy file", () => {
     expect(() => bench.create(egressPolicy, { policy_file: path() })).toThrow(
       /:2:\d+: .*hots[^]*:3:\d+: .*did you mean 'endpoints'/,
     );
+    // A byte order mark at the start is no part of the first key, and moves no place.
+    writeFileSync(path(), "\uFEFFnetwork_polices: {}\nversion: 1\nversion: 2\n");
+    expect(() => bench.create(egressPolicy, { policy_file: path() })).toThrow(
+      "policy.yaml:3:1: is a key that stands here twice",
+    );
+    writeFileSync(path(), "\uFEFFnetwork_polices: {}\n");
+    expect(() => bench.create(egressPolicy, { policy_file: path() })).toThrow(
+      /policy\.yaml:1:1: network_polices: .*did you mean 'network_policies'/,
+    );
     writeFileSync(path(), "a: [\n");
     expect(() => bench.create(egressPolicy, { policy_file: path() })).toThrow(
       /policy\.yaml:\d+:\d+: /,

@@ -257,11 +257,25 @@ describe("a routes file", () => {
   });
 
   test.each([
-    ["an unknown key", "- host: a\n  target_audiance: x\n", "target_audiance"],
-    ["an unknown action", "- host: a\n  action: swap\n", "action"],
-    ["E30 a malformed pattern", '- host: "[invalid"\n', "host"],
-    ["text", "hello\n", "expected array"],
-    ["malformed YAML", "- host: [\n", "routes.yaml"],
+    [
+      "an unknown key",
+      "- host: a\n  target_audiance: x\n",
+      "routes.yaml:2:3 [0].target_audiance: unknown key (did you mean target_audience?)",
+    ],
+    [
+      "a mistake below routes",
+      "\uFEFFroutes:\n  - host: a\n    action: exchang\n",
+      'routes.yaml:3:5 routes[0].action: must be "exchange" or "passthrough" (did you mean exchange?)',
+    ],
+    ["E30 a malformed pattern", '- host: "[invalid"\n', "routes.yaml:1:3 [0].host: "],
+    ["the second of two mistakes", "- host: 1\n- hots: b\n", "routes.yaml:2:3 [1].hots: unknown"],
+    [
+      "text",
+      "hello\n",
+      "routes.yaml:1:1 must be a list of rules, or a mapping with the key routes",
+    ],
+    ["malformed YAML", "- host: [\n", "routes.yaml:2:1 "],
+    ["a key that stands twice", "- host: a\n  host: b\n", "routes.yaml:2:3 is a key that stands"],
   ])("with %s refuses the start", (_what, text, words) => {
     const config = routes([], text);
     expect(() => plugin(config)).toThrow(words);

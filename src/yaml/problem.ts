@@ -2,11 +2,15 @@
  * A problem of the file: where it is, which key it is about and what to write instead.
  */
 
-/** One thing that is wrong, or questionable, in the file. It never quotes a value. */
-export interface Problem {
-  readonly file: string;
+/** A place in the file, counted from 1. */
+export interface Position {
   readonly line: number;
   readonly column: number;
+}
+
+/** One thing that is wrong, or questionable, in the file. It never quotes a value. */
+export interface Problem extends Position {
+  readonly file: string;
   /** Such as `pipeline.inbound.plugins[0].on_error`; empty when the problem is about the file as a whole. */
   readonly keyPath: string;
   readonly message: string;
@@ -44,7 +48,8 @@ export function nearestKey(key: string, known: readonly string[]): string | unde
   if (key.length > 64) return undefined;
   const wanted = fold(key);
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(wanted.length / 4)) + 1;
+  const { length } = wanted;
+  let bestDistance = Math.max(2, Math.min(3, length >> 1), length >> 2) + 1;
   for (const candidate of known) {
     const distance = editDistance(wanted, fold(candidate));
     if (distance >= bestDistance || distance >= candidate.length) continue;

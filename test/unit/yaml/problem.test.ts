@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { formatKeyPath, formatProblem, nearestKey } from "../../../src/config/problem.ts";
+import { formatKeyPath, formatProblem, nearestKey } from "../../../src/yaml/problem.ts";
 
 test("a problem is one line with place, key and suggestion", () => {
   const line = formatProblem({

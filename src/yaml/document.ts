@@ -16,13 +16,12 @@ import {
   type YAMLMap,
   type YAMLParseError,
 } from "yaml";
-import type { Expansion } from "./expand.ts";
-import type { KeyPath } from "./problem.ts";
+import type { KeyPath, Position } from "./problem.ts";
 
-/** A place in the file, counted from 1. */
-export interface Position {
-  readonly line: number;
-  readonly column: number;
+/** The text that is parsed, where it is not the source itself: offsets in it lead back to the source. */
+export interface ExpandedText {
+  readonly text: string;
+  sourceOffset(offset: number): number;
 }
 
 /** A syntax error and its place. */
@@ -41,17 +40,19 @@ export class YamlDocument {
   readonly value: unknown;
   readonly problems: readonly SyntaxProblem[];
   readonly #document: Document;
-  readonly #expansion: Expansion;
+  readonly #sourceOffset: ExpandedText["sourceOffset"];
   readonly #lines = new LineCounter();
 
-  constructor(source: string, expansion: Expansion) {
-    this.#expansion = expansion;
+  /** A byte order mark at the start is no part of the text. */
+  constructor(file: string, expanded?: ExpandedText) {
+    const source = file.replace(/^\uFEFF/, "");
+    this.#sourceOffset = (offset) => expanded?.sourceOffset(offset) ?? offset;
     // Lines are counted in the source: a value with newlines must not move what follows it.
     this.#lines.addNewLine(0);
     for (let at = source.indexOf("\n"); at !== -1; at = source.indexOf("\n", at + 1)) {
       this.#lines.addNewLine(at + 1);
     }
-    const document = parseDocument(expansion.text, {
+    const document = parseDocument(expanded?.text ?? source, {
       merge: true,
       prettyErrors: false,
       stringKeys: true,
@@ -108,7 +109,7 @@ export class YamlDocument {
 
   /** The place of an offset in the expanded text. */
   positionOf(offset: number): Position {
-    const { line, col } = this.#lines.linePos(this.#expansion.sourceOffset(offset));
+    const { line, col } = this.#lines.linePos(this.#sourceOffset(offset));
     return { line: Math.max(1, line), column: Math.max(1, col) };
   }
 

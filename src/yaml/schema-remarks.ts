@@ -1,0 +1,104 @@
+/** What a schema finds wrong with a parsed value: one remark for each key, with the word that was probably meant. */
+import { z } from "zod";
+import { type KeyPath, nearestKey } from "./problem.ts";
+import { isMapping, valueAt } from "./value-path.ts";
+
+/** Something to say about the value at a path. It quotes no value. */
+export interface Remark {
+  readonly path: KeyPath;
+  readonly message: string;
+  readonly suggestion?: string;
+}
+
+/** What a schema says. */
+export interface SchemaRemark extends Remark {
+  /** The keys that stand where this one is not known. */
+  readonly knownKeys?: readonly string[];
+  /** The type that the schema wants, where it is the type that is wrong. */
+  readonly expected?: string;
+}
+
+/** A file with more problems than this is not the file that was meant: words are not looked for any longer. */
+const maxSuggestions = 200;
+
+/** Words the issues of one schema about `root`. */
+export type Remarker = (issues: readonly z.core.$ZodIssue[], root: unknown) => SchemaRemark[];
+
+/** The keys that a schema knows are looked up when the first unknown one is met. */
+export function remarker(schema: z.ZodType): Remarker {
+  let json: unknown;
+  return (issues, root) =>
+    issues
+      .flatMap((issue) => flatten(issue, root, []))
+      .map((remark, index) => {
+        if (remark.message !== unknownKey || index >= maxSuggestions) return remark;
+        json ??= z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
+        const above = remark.path.slice(0, -1);
+        const known = keysAt(json, above);
+        const written = valueAt(root, above);
+        const unused = known.filter((key) => !isMapping(written) || !Object.hasOwn(written, key));
+        return { ...remark, knownKeys: known, ...suggest(remark.path.at(-1), unused) };
+      });
+}
+
+const unknownKey = "unknown key";
+
+/** One remark for each key. Of a union, the branch that the value was meant for. */
+function flatten(issue: z.core.$ZodIssue, root: unknown, parent: KeyPath): SchemaRemark[] {
+  const path = [
+    ...parent,
+    ...issue.path.map((step) => (typeof step === "number" ? step : String(step))),
+  ];
+  const { message } = issue;
+  if (issue.code === "unrecognized_keys")
+    return issue.keys.map((key) => ({ path: [...path, key], message: unknownKey }));
+  if (issue.code === "invalid_union") {
+    const branch = issue.errors.find((errors) => !errors.some(isWrongKind));
+    // A complaint about the value as a whole is told in the words of the union.
+    if (branch?.some((inner) => inner.path.length > 0 || inner.code === "unrecognized_keys"))
+      return branch.flatMap((inner) => flatten(inner, root, path));
+  }
+  if (issue.code === "invalid_type") return [{ path, message, expected: issue.expected }];
+  if (issue.code !== "invalid_value") return [{ path, message }];
+  return [{ path, message, ...suggest(valueAt(root, path), issue.values) }];
+}
+
+/** A branch whose first complaint is about the type of the whole value was not meant. */
+function isWrongKind(issue: z.core.$ZodIssue): boolean {
+  return (
+    issue.path.length === 0 && (issue.code === "invalid_type" || issue.code === "invalid_value")
+  );
+}
+
+function suggest(written: unknown, known: readonly unknown[]): Pick<Remark, "suggestion"> {
+  if (typeof written !== "string") return {};
+  const words = known.filter((word) => typeof word === "string");
+  const suggestion = nearestKey(written, words);
+  return suggestion === undefined ? {} : { suggestion };
+}
+
+/** The keys that a mapping at a path may have, without those that are only there to be refused. */
+function keysAt(schema: unknown, path: KeyPath): string[] {
+  const nodes = path.reduce(
+    (found, step) =>
+      found.flatMap((node) =>
+        branches(
+          typeof step === "number"
+            ? node["items"]
+            : (valueAt(node, ["properties", step]) ?? node["additionalProperties"]),
+        ),
+      ),
+    branches(schema),
+  );
+  return nodes.flatMap(({ properties }) =>
+    Object.entries(isMapping(properties) ? properties : {}).flatMap(([key, member]) =>
+      isMapping(member) && Object.hasOwn(member, "not") ? [] : [key],
+    ),
+  );
+}
+
+function branches(node: unknown): Record<string, unknown>[] {
+  if (!isMapping(node)) return [];
+  const { anyOf } = node;
+  return Array.isArray(anyOf) ? anyOf.filter(isMapping) : [node];
+}
