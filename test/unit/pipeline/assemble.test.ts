@@ -108,13 +108,8 @@ describe("problems", () => {
       [entry("x"), entry("a"), entry("gone")],
       [plain("a"), plain("gone", { unavailable: "it needs a broker" })],
     );
-    expect(problems).toEqual([
-      {
-        entry: 0,
-        path: ["name"],
-        message: 'unknown plugin "x" (registered: [a])',
-        mistaken: { name: "x", known: ["a"] },
-      },
+    expect(problems).toMatchObject([
+      { entry: 0, path: ["name"], message: 'unknown plugin "x" (registered: [a])' },
       {
         entry: 2,
         path: ["name"],
