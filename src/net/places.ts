@@ -52,11 +52,16 @@ export class Places {
     return this.#used;
   }
 
+  /** A place that is free now; undefined where it has to be waited for. */
+  takeFree(claim: Claim): Release | undefined {
+    return this.#limitOf(claim) === undefined ? this.#hold(claim) : undefined;
+  }
+
   /** Calls one of the two back, perhaps before it returns. The answer withdraws a claim that still waits. */
   take(claim: Claim, granted: Waiting["granted"], refused: Waiting["refused"]): () => void {
     const waiting: Waiting = { claim, granted, refused };
     const limit = this.#limitOf(claim);
-    if (limit === undefined) this.#grant(waiting);
+    if (limit === undefined) granted(this.#hold(claim));
     else if (this.#mayWait(claim.caller)) this.#enqueue(waiting);
     else this.#refuse(waiting, limit);
     return () => this.#withdraw(waiting);
@@ -111,19 +116,19 @@ export class Places {
     refused(limit);
   }
 
-  #grant({ claim: { caller, destination }, granted }: Waiting): void {
+  #hold({ caller, destination }: Claim): Release {
     this.#used += 1;
     add(this.#byCaller, caller, 1);
     add(this.#byDestination, destination, 1);
     let isHeld = true;
-    granted(() => {
+    return () => {
       if (!isHeld) return;
       isHeld = false;
       this.#used -= 1;
       add(this.#byCaller, caller, -1);
       add(this.#byDestination, destination, -1);
-      this.#serve();
-    });
+      if (this.#waiting > 0) this.#serve();
+    };
   }
 
   /** Gives what is free to those who wait. */
@@ -139,7 +144,7 @@ export class Places {
         this.#queues.delete(caller);
         this.#queues.set(caller, rest);
       }
-      this.#grant(next);
+      next.granted(this.#hold(next.claim));
     }
   }
 

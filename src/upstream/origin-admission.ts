@@ -6,7 +6,6 @@ import { overloaded, type PlaceLimit, type Places, type Release } from "../net/p
 import { cancelled } from "../net/abort-source.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
-import { StreamControl } from "./http2-stream.ts";
 import type { Dispatcher } from "./undici.ts";
 
 type Controller = Dispatcher.DispatchController;
@@ -30,20 +29,21 @@ export class OriginAdmission {
     handler: Dispatcher.DispatchHandler,
     send: (placed: PlacedHandler) => void,
   ): void {
-    // undici tells of a request once it is on a connection; who gives it up before that is heard here.
-    const control = new StreamControl();
     const placed = new PlacedHandler(handler);
+    // undici tells of a request once it is on a connection; who gives it up before that is heard here.
+    handler.onRequestStart?.(placed, undefined);
+    if (placed.aborted) return;
+    const places = this.#places[permit.direction];
+    const claim = { caller: permit.caller, destination };
+    const free = places.takeFree(claim);
+    if (free !== undefined) {
+      placed.hold(free);
+      send(placed);
+      return;
+    }
     let isWaiting = true;
-    let withdraw: () => void = ignore;
-    control.onAbort = (reason) => {
-      withdraw();
-      placed.giveUp(reason);
-      handler.onResponseError?.(control, reason);
-    };
-    handler.onRequestStart?.(control, undefined);
-    if (control.aborted) return;
-    withdraw = this.#places[permit.direction].take(
-      { caller: permit.caller, destination },
+    placed.withdraw = places.take(
+      claim,
       (release) => {
         isWaiting = false;
         placed.hold(release);
@@ -51,8 +51,7 @@ export class OriginAdmission {
       },
       (limit) => {
         isWaiting = false;
-        control.onAbort = ignore;
-        handler.onResponseError?.(control, overload(limit, destination));
+        placed.onResponseError(placed, overload(limit, destination));
       },
     );
     if (isWaiting) this.#makeRoom();
@@ -137,15 +136,32 @@ export class Demand {
   }
 }
 
-/** The handler of a request that holds a place until its end, or until that of the connection that it became. */
-export class PlacedHandler implements Dispatcher.DispatchHandler {
+/**
+ * The handler of a request that holds a place until its end, or until that of the connection that it became.
+ *
+ * It is the request's controller as well until undici has one: an object more for each request shows in the collector.
+ */
+export class PlacedHandler implements Dispatcher.DispatchHandler, Dispatcher.DispatchController {
   readonly #handler: Dispatcher.DispatchHandler;
+  /** Ends the wait for a place. */
+  withdraw: () => void = ignore;
   #release: Release = ignore;
   #demand: Demand | undefined;
-  #givenUp: Error | undefined;
+  #reason: Error | null = null;
+  readonly paused = false;
+  readonly rawHeaders = null;
+  readonly rawTrailers = null;
 
   constructor(handler: Dispatcher.DispatchHandler) {
     this.#handler = handler;
+  }
+
+  get aborted(): boolean {
+    return this.#reason !== null;
+  }
+
+  get reason(): Error | null {
+    return this.#reason;
   }
 
   hold(release: Release): void {
@@ -159,17 +175,28 @@ export class PlacedHandler implements Dispatcher.DispatchHandler {
     return this;
   }
 
-  /** The request is not sent any more, if it has not been yet; its handler hears nothing. */
-  giveUp(reason: Error): void {
-    this.#givenUp = reason;
+  /** The request is not sent any more, if it has not been yet. */
+  abort(reason: Error): void {
+    if (this.#reason !== null) return;
+    this.#reason = reason;
+    this.withdraw();
     this.#settle(true);
     this.#release();
+    this.#handler.onResponseError?.(this, reason);
+  }
+
+  pause(): void {
+    // There is nothing to hold back before the request is on a connection.
+  }
+
+  resume(): void {
+    // As above.
   }
 
   onRequestStart(controller: Controller, context: unknown): void {
     this.#settle(false);
-    if (this.#givenUp === undefined) this.#handler.onRequestStart?.(controller, context);
-    else controller.abort(this.#givenUp);
+    if (this.#reason === null) this.#handler.onRequestStart?.(controller, context);
+    else controller.abort(this.#reason);
   }
 
   onRequestUpgrade(controller: Controller, status: number, fields: Fields, socket: Duplex): void {
@@ -197,7 +224,7 @@ export class PlacedHandler implements Dispatcher.DispatchHandler {
   onResponseError(controller: Controller, error: Error): void {
     this.#settle(false);
     this.#release();
-    if (this.#givenUp === undefined) this.#handler.onResponseError?.(controller, error);
+    if (this.#reason === null) this.#handler.onResponseError?.(controller, error);
   }
 
   #settle(isGivenUp: boolean): void {
