@@ -2,9 +2,8 @@
  * The parsed YAML against the schema: every problem at once, in words that quote no value.
  */
 import { parseDuration } from "../duration.ts";
-import { wordIssue } from "../schema-words.ts";
 import type { KeyPath } from "../yaml/problem.ts";
-import { type Remark, remarker, type SchemaRemark } from "../yaml/schema-remarks.ts";
+import { checkerOf, type Remark, type SchemaRemark } from "../yaml/schema-remarks.ts";
 import { isMapping, removeAt, replaceAt, valueAt } from "../yaml/value-path.ts";
 import { relationProblems, type Relation } from "./relations.ts";
 import { configSchema, type FileConfig } from "./schema.ts";
@@ -41,10 +40,10 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
     return { ok: false, problems: [{ path: [], message: "must be a mapping of keys" }] };
   const mended = withoutNulls(value);
   mendSessionTtl(mended, warnings);
-  const remarksOf = remarker(configSchema);
+  const check = checkerOf(configSchema);
   for (let round = 0; round < maxRounds; round++) {
-    const result = configSchema.safeParse(mended, { error: wordIssue });
-    if (result.success) {
+    const result = check(mended);
+    if (result.ok) {
       problems.push(
         ...relationProblems(result.data).filter((remark) => isFounded(remark, problems)),
       );
@@ -55,7 +54,7 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
       const isWritten = (path: KeyPath): boolean => valueAt(mended, path) !== undefined;
       return { ok: true, file: result.data, warnings, isWritten };
     }
-    const remarks = remarksOf(result.error.issues, mended);
+    const { remarks } = result;
     // Mending waits until all issues are told: each is about the value as it was checked.
     const mend: (() => void)[] = [];
     for (const remark of remarks.slice(0, maxProblems)) {

@@ -1,9 +1,8 @@
 /** Reads a file that one schema describes: its value, or every problem with its place. */
 import type { z } from "zod";
-import { wordIssue } from "../schema-words.ts";
 import { YamlDocument } from "./document.ts";
 import { formatKeyPath, formatProblem, type Problem } from "./problem.ts";
-import { remarker } from "./schema-remarks.ts";
+import { checkerOf } from "./schema-remarks.ts";
 
 /** Problems that one Error spells out. */
 const maxListed = 50;
@@ -21,9 +20,9 @@ export function readYaml<Schema extends z.ZodType>(
     ...problem,
   }));
   if (problems.length === 0) {
-    const result = schema.safeParse(value, { error: wordIssue });
-    if (result.success) return result.data;
-    for (const { path, ...remark } of remarker(schema)(result.error.issues, value))
+    const checked = checkerOf(schema)(value);
+    if (checked.ok) return checked.data;
+    for (const { path, ...remark } of checked.remarks)
       problems.push({ file, ...document.locate(path), keyPath: formatKeyPath(path), ...remark });
   }
   throw new Error(problems.slice(0, maxListed).map(formatProblem).join("\n"));

@@ -1,5 +1,6 @@
 /** What a schema finds wrong with a parsed value: one remark for each key, with the word that was probably meant. */
 import { z } from "zod";
+import { wordIssue } from "../schema-words.ts";
 import { type KeyPath, nearestKey } from "./problem.ts";
 import { isMapping, valueAt } from "./value-path.ts";
 
@@ -21,24 +22,31 @@ export interface SchemaRemark extends Remark {
 /** A file with more problems than this is not the file that was meant: words are not looked for any longer. */
 const maxSuggestions = 200;
 
-/** Words the issues of one schema about `root`. */
-export type Remarker = (issues: readonly z.core.$ZodIssue[], root: unknown) => SchemaRemark[];
+/** What a value is by a schema, or all that is wrong with it. */
+export type Checked<T> =
+  | { readonly ok: true; readonly data: T }
+  | { readonly ok: false; readonly remarks: readonly SchemaRemark[] };
 
-/** The keys that a schema knows are looked up when the first unknown one is met. */
-export function remarker(schema: z.ZodType): Remarker {
+/** A check against one schema, whose known keys are looked up when the first unknown one is met. */
+export function checkerOf<Schema extends z.ZodType>(
+  schema: Schema,
+): (value: unknown) => Checked<z.output<Schema>> {
   let json: unknown;
-  return (issues, root) =>
-    issues
-      .flatMap((issue) => flatten(issue, root, []))
-      .map((remark, index) => {
-        if (remark.message !== unknownKey || index >= maxSuggestions) return remark;
-        json ??= z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
-        const above = remark.path.slice(0, -1);
-        const known = keysAt(json, above);
-        const written = valueAt(root, above);
-        const unused = known.filter((key) => !isMapping(written) || !Object.hasOwn(written, key));
-        return { ...remark, knownKeys: known, ...suggest(remark.path.at(-1), unused) };
-      });
+  return (value) => {
+    const { success, data, error } = schema.safeParse(value, { error: wordIssue });
+    if (success) return { ok: true, data };
+    const found = error.issues.flatMap((issue) => flatten(issue, value, []));
+    const remarks = found.map((remark, index) => {
+      if (remark.message !== unknownKey || index >= maxSuggestions) return remark;
+      json ??= z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
+      const above = remark.path.slice(0, -1);
+      const known = keysAt(json, above);
+      const written = valueAt(value, above);
+      const unused = known.filter((key) => !isMapping(written) || !Object.hasOwn(written, key));
+      return { ...remark, knownKeys: known, ...suggest(remark.path.at(-1), unused) };
+    });
+    return { ok: false, remarks };
+  };
 }
 
 const unknownKey = "unknown key";

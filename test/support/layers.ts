@@ -72,7 +72,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
-    imports: ["yaml", "schema-words", ...ground],
+    imports: ["yaml", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling.filter((name) => name !== "node:net"),
   },

@@ -1,22 +1,52 @@
 /** Files of `policy test`: which policy is asked, what is asked, and what is expected; read with a place for each mistake. */
-import { Node } from "../../policy/file/node.ts";
+import { z } from "zod";
+import { judge, type Node } from "../../policy/file/node.ts";
 import { Problems, problemText } from "../../policy/file/problem.ts";
 import { parsePolicyText, type PolicyText } from "../../plugins/egress-policy/source.ts";
-import type { ProbeSource } from "../arguments/probe-source.ts";
 import { type Probe, readProbe } from "./probe.ts";
 
+const text = z.string().optional();
+
+const expectation = {
+  expect: z.enum(["allow", "audit", "deny"], {
+    error: ({ input }) =>
+      input === undefined ? "a case needs expect: allow, audit or deny" : undefined,
+  }),
+  plugin: text,
+  entry: text,
+  rule: text,
+  reason: text.describe("A part of the reason."),
+  status: z.int().min(100).max(599).optional(),
+  sent: text.describe("Path and query as they would be sent."),
+};
+
+const caseSchema = z.strictObject({
+  name: text,
+  connect: text,
+  url: text,
+  method: text,
+  path: text,
+  headers: z.record(z.string(), z.string()).optional(),
+  body: z.unknown().optional(),
+  binary: text,
+  ancestors: z.array(z.string()).optional(),
+  caller: text,
+  ...expectation,
+});
+
+const subjects = ["config", "policy", "egress_policy"] as const;
+
+const fileSchema = z.strictObject({
+  config: text,
+  policy: text,
+  egress_policy: z.record(z.string(), z.unknown()).optional(),
+  cases: z.array(caseSchema).min(1, { error: "must have at least one case" }),
+});
+
+type CaseSource = z.output<typeof caseSchema>;
+
 /** What one case expects; what is absent is not compared. */
-export interface Expectation {
-  readonly verdict: "allow" | "audit" | "deny";
-  readonly plugin?: string;
-  readonly entry?: string;
-  readonly rule?: string;
-  /** A part of the reason. */
-  readonly reason?: string;
-  readonly status?: number;
-  /** Path and query as they would be sent. */
-  readonly sent?: string;
-}
+export type Expectation = Pick<CaseSource, keyof typeof expectation>;
 
 /** One case. */
 export interface PolicyCase {
@@ -52,90 +82,40 @@ export function readCaseFile(
   if (typeof value !== "object" || value === null || !Object.hasOwn(value, "cases"))
     return undefined;
   const problems = new Problems((path) => parsed.locate(path));
-  const root = new Node(value, [], problems);
-  const fields = root.fields({ known: ["config", "policy", "egress_policy", "cases"] });
-  const subject = readSubject(root, fields);
-  const cases = fields.get("cases");
-  const items = cases?.items() ?? [];
-  if (cases !== undefined && items.length === 0) cases.error("must have at least one case");
-  const read = items.flatMap((item, index) => readCase(item, index) ?? []);
+  const root = judge(fileSchema, value, problems);
+  const subject = readSubject(root);
+  const items = root.at("cases")?.items() ?? [];
+  const cases = items.flatMap((item, index) => readCase(item, index) ?? []);
+  root.tellFaults();
   if (problems.hasErrors || subject === undefined) {
     return { problems: problems.list.map((problem) => problemText(problem, file)) };
   }
-  return { subject, cases: read, locate: (path) => parsed.locate(path) };
+  return { subject, cases, locate: (path) => parsed.locate(path) };
 }
 
-type Fields = ReadonlyMap<string, Node>;
-
-function readSubject(root: Node, fields: Fields): PolicySubject | undefined {
-  const given = ["config", "policy", "egress_policy"].filter((key) => fields.has(key));
-  if (given.length !== 1) return root.error("needs one of config, policy, egress_policy");
-  const config = fields.get("config")?.string();
+function readSubject(root: Node<z.output<typeof fileSchema>>): PolicySubject | undefined {
+  const given = subjects.filter((key) => root.at(key) !== undefined);
+  if (given.length !== 1) return root.error(`needs one of ${subjects.join(", ")}`);
+  const config = root.get("config");
   if (config !== undefined) return { kind: "config", file: config };
-  const policy = fields.get("policy")?.string();
+  const policy = root.get("policy");
   if (policy !== undefined)
     return { kind: "policy", key: "policy", config: { policy_file: policy } };
-  const inline = fields.get("egress_policy");
-  if (inline === undefined) return undefined;
-  return {
-    kind: "policy",
-    key: "egress_policy",
-    config: Object.fromEntries(inline.entries().map(([key, node]) => [key, node.value])),
-  };
+  const inline = root.get("egress_policy");
+  return inline && { kind: "policy", key: "egress_policy", config: inline };
 }
 
-const texts = ["connect", "url", "method", "path", "binary", "caller"] as const;
-const expectations = ["plugin", "entry", "rule", "reason", "sent"] as const;
-
-function readCase(node: Node, index: number): PolicyCase | undefined {
-  const fields = node.fields({
-    known: ["name", ...texts, "headers", "body", "ancestors", "expect", "status", ...expectations],
+function readCase(node: Node<CaseSource>, index: number): PolicyCase | undefined {
+  node.tellFaults();
+  const { whole } = node;
+  if (whole === undefined) return undefined;
+  const { expect, plugin, entry, rule, reason, status, sent, ...asked } = whole;
+  const { name = `case ${index + 1}`, headers, body, ...plain } = asked;
+  const probe = readProbe({
+    ...plain,
+    headers: headers && Object.entries(headers),
+    body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
   });
-  const expected = fields.get("expect");
-  if (expected === undefined) return node.error("a case needs expect: allow, audit or deny");
-  const verdict = expected.oneOf(["allow", "audit", "deny"] as const);
-  const source = readSource(fields);
-  const probe = readProbe(source);
   if ("error" in probe) return node.error(probe.error);
-  if (verdict === undefined) return undefined;
-  const said = stringsOf(fields, expectations);
-  const status = fields.get("status")?.integer(100, 599);
-  return {
-    name: fields.get("name")?.string() ?? `case ${index + 1}`,
-    probe,
-    expected: { verdict, ...said, ...(status === undefined ? {} : { status }) },
-  };
-}
-
-function readSource(fields: Fields): ProbeSource {
-  const headers = fields
-    .get("headers")
-    ?.entries()
-    .flatMap(([name, value]) => {
-      const text = value.string();
-      return text === undefined ? [] : [[name, text] as const];
-    });
-  const body = fields.get("body")?.value;
-  const ancestors = fields
-    .get("ancestors")
-    ?.items()
-    .flatMap((item) => item.string() ?? []);
-  return {
-    ...stringsOf(fields, texts),
-    ...(headers === undefined ? {} : { headers }),
-    ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
-    ...(ancestors === undefined ? {} : { ancestors }),
-  };
-}
-
-function stringsOf<Key extends string>(
-  fields: Fields,
-  keys: readonly Key[],
-): Partial<Record<Key, string>> {
-  const found: Partial<Record<Key, string>> = {};
-  for (const key of keys) {
-    const text = fields.get(key)?.string();
-    if (text !== undefined) found[key] = text;
-  }
-  return found;
+  return { name, probe, expected: { expect, plugin, entry, rule, reason, status, sent } };
 }

@@ -135,12 +135,13 @@ function policyAlone(
 }
 
 function differencesOf(expected: Expectation, verdict: ProbeVerdict): string[] {
-  const { verdict: wanted, reason, sent, ...exact } = expected;
+  const { expect: wanted, reason, sent, ...exact } = expected;
   const differences: string[] = [];
   if (wanted !== verdict.verdict) differences.push(`expected ${wanted}, got ${verdict.verdict}`);
   for (const [key, value] of Object.entries(exact)) {
     const got = verdict[key as keyof typeof exact];
-    if (got !== value) differences.push(`expected ${key} ${value}, got ${String(got ?? "none")}`);
+    if (value !== undefined && got !== value)
+      differences.push(`expected ${key} ${value}, got ${String(got ?? "none")}`);
   }
   if (reason !== undefined && !verdict.reason.includes(reason))
     differences.push(`expected a reason with "${reason}"`);

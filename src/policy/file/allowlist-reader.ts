@@ -4,8 +4,9 @@ import { Allowlist, type AllowlistItem } from "../allowlist.ts";
 import { parseHostSyntax } from "../host-syntax.ts";
 import { websocketText } from "../rule.ts";
 import { readCallers } from "./endpoint-reader.ts";
-import { Node } from "./node.ts";
+import { judge, type Node } from "./node.ts";
 import { type Locate, type Problem, Problems } from "./problem.ts";
+import { allowlistSchema, type ItemSource } from "./schema.ts";
 import { readGlob } from "./rule-reader.ts";
 
 /** The two lists as they stand in a configuration; an absent list is an empty one. */
@@ -27,50 +28,55 @@ export interface AllowlistResult {
 export function readAllowlist(source: AllowlistSource): AllowlistResult {
   const problems = new Problems(source.locate);
   const globs = new GlobTable();
+  const { allow: allowed, deny: denied } = source;
+  const lists = {
+    ...(allowed === undefined ? {} : { allow: allowed }),
+    ...(denied === undefined ? {} : { deny: denied }),
+  };
+  const root = judge(allowlistSchema, lists, problems);
   const read = (key: "allow" | "deny"): readonly AllowlistItem[] => {
-    const value = source[key];
-    if (value === undefined) return [];
-    const items = new Node(value, [key], problems).items();
+    const items = root.at(key)?.items() ?? [];
     return items.flatMap((item, index) => readItem(item, `${key}[${index}]`, globs) ?? []);
   };
   const [allow, deny] = [read("allow"), read("deny")];
+  root.tellFaults();
   const { headMatchesGet = true } = source;
   const allowlist = problems.hasErrors ? undefined : new Allowlist(allow, deny, headMatchesGet);
   return { allowlist, problems: problems.list };
 }
 
-function readItem(node: Node, label: string, globs: GlobTable): AllowlistItem | undefined {
-  if (typeof node.value === "string") {
-    const place = readPlace(node, label);
-    return place === undefined
-      ? undefined
-      : { label, ...place, methods: [], paths: [], callers: undefined };
-  }
-  const fields = node.fields({ known: ["host", "port", "ports", "methods", "paths", "callers"] });
-  const hostNode = fields.get("host");
-  if (hostNode === undefined) return node.error("an item needs host");
-  const place = readPlace(hostNode, label);
-  const listed = (key: string): readonly Node[] | undefined => {
-    const list = fields.get(key);
-    const items = list?.items();
-    if (items?.length === 0)
-      list?.error(`'${key}' must not be empty; leave it out to mean every one`);
-    return items;
-  };
-  const one = fields.get("port")?.integer(1, 65_535);
-  const many = listed("ports")?.flatMap((item) => item.integer(1, 65_535) ?? []) ?? [];
-  const methods = listed("methods")?.flatMap((item) => readMethod(item) ?? []) ?? [];
-  const paths = listed("paths")?.flatMap((item) => readPath(item, globs) ?? []) ?? [];
-  const callers = readCallers(fields.get("callers"));
+function readItem(
+  node: Node<ItemSource>,
+  label: string,
+  globs: GlobTable,
+): AllowlistItem | undefined {
+  node.tellFaults();
+  const fields =
+    typeof node.value === "string" ? undefined : (node as Node<Exclude<ItemSource, string>>);
+  const place = readPlace(fields === undefined ? (node as Node<string>) : fields.at("host"), label);
+  const methods =
+    fields
+      ?.at("methods")
+      ?.items()
+      .flatMap((item) => readMethod(item) ?? []) ?? [];
+  const paths =
+    fields
+      ?.at("paths")
+      ?.items()
+      .flatMap((item) => readPath(item, globs) ?? []) ?? [];
   if (place === undefined) return undefined;
-  const ports = [...new Set([...place.ports, ...many, ...(one === undefined ? [] : [one])])];
-  return { label, host: place.host, ports, methods, paths, callers };
+  const many = fields?.at("ports")?.values() ?? [];
+  const ports = [...new Set([...place.ports, ...many, ...[fields?.get("port") ?? []].flat()])];
+  return { label, host: place.host, ports, methods, paths, callers: fields && readCallers(fields) };
 }
 
 /** `host`, `host:port` or `[v6]:port`. */
-function readPlace(node: Node, label: string): Pick<AllowlistItem, "host" | "ports"> | undefined {
-  const written = node.string();
-  if (written === undefined) return undefined;
+function readPlace(
+  node: Node<string> | undefined,
+  label: string,
+): Pick<AllowlistItem, "host" | "ports"> | undefined {
+  const written = node?.value;
+  if (node === undefined || written === undefined) return undefined;
   const [, name = written, port] = /^(\[[^\]]*\]|[^:]*):(\d{1,5})$/.exec(written) ?? [];
   const ports = port === undefined ? [] : [Number(port)];
   if (ports.some((number) => number < 1 || number > 65_535)) {
@@ -85,8 +91,8 @@ function readPlace(node: Node, label: string): Pick<AllowlistItem, "host" | "por
   return { host: syntax.host, ports };
 }
 
-function readMethod(node: Node): string | undefined {
-  const method = node.string();
+function readMethod(node: Node<string>): string | undefined {
+  const method = node.value;
   if (method === undefined) return undefined;
   if (method.toUpperCase() === websocketText) {
     return node.error("messages of WebSocket connections are judged by network_policies only");
@@ -96,8 +102,8 @@ function readMethod(node: Node): string | undefined {
     : node.error("is no method name");
 }
 
-function readPath(node: Node, globs: GlobTable): Glob | undefined {
-  const written = node.string();
+function readPath(node: Node<string>, globs: GlobTable): Glob | undefined {
+  const written = node.value;
   if (written === undefined) return undefined;
   if (!written.startsWith("/") && written !== "**")
     return node.error("path must start with '/' or be '**'");

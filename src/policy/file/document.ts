@@ -9,8 +9,16 @@ import {
 import { findAmbiguities } from "./ambiguity.ts";
 import { type EndpointContext, fullSupport, type Support } from "./endpoint-context.ts";
 import { readCallers, readEndpoint } from "./endpoint-reader.ts";
-import { Node } from "./node.ts";
-import { type KeyPath, type Locate, type Problem, Problems } from "./problem.ts";
+import { judge, type Node } from "./node.ts";
+import type { KeyPath } from "../../yaml/problem.ts";
+import {
+  type EntrySource,
+  networkPolicies,
+  policySchema,
+  type PolicyFile,
+  sandboxSections,
+} from "./schema.ts";
+import { type Locate, type Problem, Problems } from "./problem.ts";
 import { readGlob } from "./rule-reader.ts";
 
 /** A parsed file: the value and where its parts stand. */
@@ -38,14 +46,12 @@ export interface ReadResult {
   readonly problems: readonly Problem[];
 }
 
-/** Sections about the process sandbox: another component reads them from the same file and enforces them. */
-const sandboxSections = ["filesystem_policy", "landlock", "process"];
-
 /** Reads a document. Never throws, whatever the value. */
 export function readPolicyDocument(source: PolicySource, options: ReadOptions = {}): ReadResult {
   const problems = new Problems(source.locate);
-  const root = new Node(source.value, [], problems);
-  const policies = options.bare === true ? root : readTop(root);
+  const top = options.bare === true ? undefined : judge(policySchema, source.value, problems);
+  const policies =
+    top === undefined ? judge(networkPolicies, source.value, problems) : readTop(top);
   const context: EndpointContext = {
     dialect: { ...defaultDialect, ...options.dialect },
     support: options.support ?? fullSupport,
@@ -55,6 +61,7 @@ export function readPolicyDocument(source: PolicySource, options: ReadOptions = 
   const entries = (policies?.entries() ?? [])
     .map(([key, node]) => readEntry(key, node, context, paths))
     .sort((one, other) => Buffer.compare(Buffer.from(one.key), Buffer.from(other.key)));
+  (top ?? policies)?.tellFaults();
   const document = { entries };
   if (!problems.hasErrors && options.ambiguity !== "first") {
     for (const { endpoint, message } of findAmbiguities(document)) {
@@ -64,34 +71,24 @@ export function readPolicyDocument(source: PolicySource, options: ReadOptions = 
   return { document: problems.hasErrors ? undefined : document, problems: problems.list };
 }
 
-function readTop(root: Node): Node | undefined {
-  const fields = root.fields({
-    known: ["version", "network_policies", "network_middlewares", ...sandboxSections],
-  });
-  fields.get("version")?.integer(0, 0xff_ff_ff_ff);
+function readTop(root: Node<PolicyFile>): Node<Record<string, EntrySource>> | undefined {
   for (const section of sandboxSections) {
-    fields
-      .get(section)
+    root
+      .at(section)
       ?.warning(
         `'${section}' is for the process sandbox; this proxy enforces the network part only`,
       );
   }
-  const middlewares = fields.get("network_middlewares");
-  if (middlewares !== undefined && middlewares.entries().length > 0) {
-    middlewares.error("'network_middlewares' is not enforced by this proxy: use plugins instead");
-  }
-  return fields.get("network_policies");
+  return root.at("network_policies");
 }
 
 function readEntry(
   key: string,
-  node: Node,
+  node: Node<EntrySource>,
   context: EndpointContext,
   paths: Map<object, KeyPath>,
 ): PolicyEntry {
-  const fields = node.fields({ known: ["name", "endpoints", "binaries", "callers"] });
-  const name = fields.get("name")?.string() ?? key;
-  const endpointItems = fields.get("endpoints")?.items() ?? [];
+  const endpointItems = node.at("endpoints")?.items() ?? [];
   if (endpointItems.length === 0) node.warning("an entry without endpoints never matches");
   const endpoints = endpointItems.flatMap((item, index) => {
     const endpoint = readEndpoint(item, `endpoints[${index}]`, context);
@@ -99,24 +96,16 @@ function readEntry(
     paths.set(endpoint, item.path);
     return [endpoint];
   });
-  const binaryItems = fields.get("binaries")?.items() ?? [];
+  const binaryItems = node.at("binaries")?.items() ?? [];
   if (binaryItems.length === 0) {
     const whom = context.dialect.emptyBinaries === "any" ? "any process" : "no process";
     node.warning(`an entry without binaries admits ${whom}`);
   }
-  const binaries = binaryItems.flatMap((item) => readBinary(item, context.globs) ?? []);
-  const callers = readCallers(fields.get("callers"));
-  return { key, name, endpoints, binaries, callers };
-}
-
-function readBinary(node: Node, globs: GlobTable): string | undefined {
-  const fields = node.fields({ known: ["path", "harness"] });
-  fields.get("harness")?.warning("'harness' has no effect in this file format");
-  const pathNode = fields.get("path");
-  if (pathNode === undefined) return node.error("a binary needs path");
-  const path = pathNode.string();
-  if (path === undefined) return undefined;
-  if (path === "") return pathNode.error("path must not be empty");
-  if (path.includes("*") && readGlob(pathNode, ["/"], globs) === undefined) return undefined;
-  return path;
+  const binaries = binaryItems.flatMap((item) => {
+    item.at("harness")?.warning("'harness' has no effect in this file format");
+    const path = item.at("path");
+    if (path?.value?.includes("*") === true) readGlob(path, ["/"], context.globs);
+    return path?.value ?? [];
+  });
+  return { key, name: node.get("name") ?? key, endpoints, binaries, callers: readCallers(node) };
 }

@@ -2,6 +2,7 @@
 import type { Dialect } from "../endpoint.ts";
 import type { GlobTable } from "../../pattern/glob.ts";
 import type { Node } from "./node.ts";
+import type { EndpointSource } from "./schema.ts";
 
 /** Features of the file format that depend on what stands around this mechanism. */
 export interface Support {
@@ -18,8 +19,8 @@ export interface EndpointContext {
   readonly globs: GlobTable;
 }
 
-/** The fields of an endpoint by key. */
-export type EndpointFields = ReadonlyMap<string, Node>;
+/** An endpoint as it is written. */
+export type EndpointNode = Node<EndpointSource>;
 
 /** Everything is supported: for tools that judge documents without a proxy around them. */
 export const fullSupport: Support = Object.freeze({

@@ -4,77 +4,32 @@ import { GlobSyntaxError } from "../../pattern/glob-syntax.ts";
 import { canonicalGlob, type GlobTable } from "../../pattern/glob.ts";
 import type { Endpoint } from "../endpoint.ts";
 import { parseHostSyntax } from "../host-syntax.ts";
-import type { EndpointContext, EndpointFields, Support } from "./endpoint-context.ts";
+import type { EndpointContext, EndpointNode, Support } from "./endpoint-context.ts";
 import { readInspection } from "./inspection-reader.ts";
-import type { Keys, Node } from "./node.ts";
-
-const keys: Keys = {
-  known: [
-    "host",
-    "port",
-    "ports",
-    "path",
-    "protocol",
-    "tls",
-    "enforcement",
-    "access",
-    "rules",
-    "deny_rules",
-    "allowed_ips",
-    "allow_encoded_slash",
-    "allow_ambiguous_path",
-    "persisted_queries",
-    "graphql_persisted_queries",
-    "graphql_max_body_bytes",
-    "json_rpc",
-    "mcp",
-    "websocket_credential_rewrite",
-    "request_body_credential_rewrite",
-    "allow_uninspected_credentials",
-  ],
-  refused: {
-    credential_signing: "requests are not re-signed",
-    signing_service: "requests are not re-signed",
-    signing_region: "requests are not re-signed",
-    credential_binding: "credentials are bound by the plugin that attaches them",
-    advisor_proposed: "it is not a key of policy files",
-    provider_credentialed: "it is not a key of policy files",
-  },
-};
-
-/** Switches whose `false` is what this proxy does anyway, and whose `true` it cannot do. */
-const offSwitches: Readonly<Record<string, string>> = {
-  websocket_credential_rewrite: "credentials in WebSocket messages are not rewritten",
-  request_body_credential_rewrite:
-    "credentials in bodies are rewritten by the plugin that owns them",
-  allow_uninspected_credentials: "there is no such guard to switch off",
-};
+import type { Node } from "./node.ts";
 
 /** Reads an endpoint; undefined when something is wrong with it. */
 export function readEndpoint(
-  node: Node,
+  node: EndpointNode,
   label: string,
   context: EndpointContext,
 ): Endpoint | undefined {
-  const fields = node.fields(keys);
-  for (const [key, reason] of Object.entries(offSwitches)) {
-    const field = fields.get(key);
-    if (field?.boolean() === true) field.error(`'${key}: true' is not enforced: ${reason}`);
-  }
-  const allowedIps = readRanges(fields, context.support);
-  const host = readHost(node, fields, allowedIps !== undefined);
-  const ports = readPorts(node, fields);
-  const path = readPath(fields, context.globs);
-  const tls = readTls(fields, context.support);
-  const protocol = fields.get("protocol");
+  node.tellFaults();
+  if (node.value === undefined) return undefined;
+  const allowedIps = readRanges(node, context.support);
+  const host = readHost(node, allowedIps !== undefined);
+  const ports = readPorts(node);
+  const path = readPath(node, context.globs);
+  const tls = readTls(node, context.support);
+  const protocol = node.at("protocol");
   const isTcp = protocol?.value === "tcp";
   const isPlain = protocol === undefined || protocol.value === "" || isTcp;
-  const inspection = isPlain ? undefined : readInspection(node, fields, label, context);
-  if (isPlain) checkPlain(fields, isTcp);
+  const inspection = isPlain ? undefined : readInspection(node, label, context);
+  if (isPlain) checkPlain(node, isTcp);
   if (isTcp && host === "") protocol?.error("protocol tcp needs a host name");
   if (tls === "skip" && inspection !== undefined && ports.includes(443)) {
-    fields
-      .get("tls")
+    node
+      .at("tls")
       ?.warning(
         "requests in an unopened TLS connection cannot be judged; such a connection is refused",
       );
@@ -92,8 +47,8 @@ export function readEndpoint(
   };
 }
 
-function readRanges(fields: EndpointFields, support: Support): Endpoint["allowedIps"] {
-  const node = fields.get("allowed_ips");
+function readRanges(endpoint: EndpointNode, support: Support): Endpoint["allowedIps"] {
+  const node = endpoint.at("allowed_ips");
   if (node === undefined) return undefined;
   const ranges = readAllowedIps(node);
   if (ranges !== undefined && !support.allowedIps) {
@@ -102,9 +57,9 @@ function readRanges(fields: EndpointFields, support: Support): Endpoint["allowed
   return ranges;
 }
 
-function readHost(node: Node, fields: EndpointFields, isRanged: boolean): string | undefined {
-  const hostNode = fields.get("host");
-  const written = hostNode === undefined ? "" : hostNode.string();
+function readHost(node: EndpointNode, isRanged: boolean): string | undefined {
+  const hostNode = node.at("host");
+  const written = hostNode === undefined ? "" : hostNode.value;
   if (written === undefined) return undefined;
   if (written === "") {
     if (isRanged) return "";
@@ -117,24 +72,22 @@ function readHost(node: Node, fields: EndpointFields, isRanged: boolean): string
 }
 
 /** `ports` wins over `port` when both are there. */
-function readPorts(node: Node, fields: EndpointFields): readonly number[] {
-  const one = fields.get("port");
-  const many = fields.get("ports");
-  const isGiven = (value: unknown): boolean => !Array.isArray(value) || value.length > 0;
-  if (many !== undefined && isGiven(many.value)) {
+function readPorts(node: EndpointNode): readonly number[] {
+  const one = node.at("port");
+  const many = node.at("ports");
+  if (many !== undefined && many.value?.length !== 0) {
     one?.warning("'ports' is written as well and wins");
-    return [...new Set(many.items().flatMap((item) => item.integer(1, 65_535) ?? []))];
+    return [...new Set(many.values())];
   }
-  const port = one?.integer(1, 65_535);
   if (one === undefined) node.error("an endpoint needs port or ports");
-  return port === undefined ? [] : [port];
+  return one?.value === undefined ? [] : [one.value];
 }
 
 type PathFields = Pick<Endpoint, "path" | "selector" | "pathGlob" | "specificity">;
 
-function readPath(fields: EndpointFields, globs: GlobTable): PathFields | undefined {
-  const node = fields.get("path");
-  const path = node === undefined ? "" : node.string();
+function readPath(endpoint: EndpointNode, globs: GlobTable): PathFields | undefined {
+  const node = endpoint.at("path");
+  const path = node === undefined ? "" : node.value;
   if (path === undefined) return undefined;
   const specificity = path.replaceAll("*", "").length;
   if (node === undefined || path === "") {
@@ -152,9 +105,9 @@ function readPath(fields: EndpointFields, globs: GlobTable): PathFields | undefi
   }
 }
 
-function readTls(fields: EndpointFields, support: Support): Endpoint["tls"] {
-  const node = fields.get("tls");
-  const written = node?.oneOf(["", "skip", "terminate", "passthrough"] as const);
+function readTls(endpoint: EndpointNode, support: Support): Endpoint["tls"] {
+  const node = endpoint.at("tls");
+  const written = node?.value;
   if (node === undefined || written === undefined || written === "") return undefined;
   if (written !== "skip") {
     node.warning(`tls: ${written} is deprecated and means the same as no tls key`);
@@ -167,7 +120,7 @@ function readTls(fields: EndpointFields, support: Support): Endpoint["tls"] {
 }
 
 /** An endpoint without a protocol opens the host whole, so that fields about requests would not be enforced. */
-function checkPlain(fields: EndpointFields, isTcp: boolean): void {
+function checkPlain(node: EndpointNode, isTcp: boolean): void {
   const needs = isTcp
     ? "has no meaning with protocol tcp"
     : "requires protocol, else nothing judges requests";
@@ -181,26 +134,26 @@ function checkPlain(fields: EndpointFields, isTcp: boolean): void {
     "mcp",
     "allow_encoded_slash",
     "allow_ambiguous_path",
-  ]) {
-    fields.get(key)?.error(`'${key}' ${needs}`);
+  ] as const) {
+    node.at(key)?.error(`'${key}' ${needs}`);
   }
-  fields.get("deny_rules")?.error("deny_rules require protocol");
-  const access = fields.get("access");
-  if (access?.string() === "full" && !isTcp) {
+  node.at("deny_rules")?.error("deny_rules require protocol");
+  const access = node.at("access");
+  if (access?.value === "full" && !isTcp) {
     access.warning("'access: full' without protocol is the same as no access key");
   } else access?.error(`'access' ${needs}`);
-  const enforcement = fields.get("enforcement");
-  if (enforcement?.oneOf(["enforce", "audit"] as const) === "audit") {
+  const enforcement = node.at("enforcement");
+  if (enforcement?.value === "audit") {
     enforcement.warning("audit applies to requests; hosts, ports and binaries are always enforced");
   }
 }
 
 /** Names of agents, an extension of the file format. */
-export function readCallers(node: Node | undefined): ReadonlySet<string> | undefined {
-  if (node === undefined) return undefined;
-  const names = node.items().flatMap((item) => item.string() ?? []);
-  if (names.length === 0) node.error("'callers' must not be empty; leave it out to mean every one");
-  return new Set(names);
+export function readCallers(
+  node: Node<{ callers?: string[] | undefined }>,
+): ReadonlySet<string> | undefined {
+  const callers = node.at("callers");
+  return callers === undefined ? undefined : new Set(callers.values());
 }
 
 /** No policy opens these: loopback, link-local with the metadata services, unspecified. */
@@ -233,10 +186,10 @@ export function rangeObjection(text: string): string | undefined {
 }
 
 /** Reads the list; an empty one is the same as none. */
-export function readAllowedIps(node: Node): AddressSet | undefined {
+export function readAllowedIps(node: Node<string[]>): AddressSet | undefined {
   const ranges: Cidr[] = [];
   for (const item of node.items()) {
-    const text = item.string();
+    const text = item.value;
     if (text === undefined) continue;
     const objection = rangeObjection(text);
     if (objection !== undefined) {

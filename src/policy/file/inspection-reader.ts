@@ -1,8 +1,9 @@
 /** Reads what an endpoint says about requests: protocol, enforcement, presets, rules and limits. */
-import type { EndpointContext, EndpointFields } from "./endpoint-context.ts";
+import type { EndpointContext, EndpointNode } from "./endpoint-context.ts";
 import type { Inspection, RegisteredOperation } from "../endpoint.ts";
 import type { GlobTable } from "../../pattern/glob.ts";
 import type { Node } from "./node.ts";
+import type { EndpointSource } from "./schema.ts";
 import {
   type GraphqlRule,
   type HttpRule,
@@ -15,7 +16,6 @@ import {
 import { readRule, type RuleContext } from "./rule-reader.ts";
 
 const defaultBodyLimitBytes = 65_536;
-const maxBodyLimitBytes = 1 << 30;
 
 /** Methods, or operation types, that each preset stands for. */
 const presets: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
@@ -30,15 +30,14 @@ const presets: Readonly<Record<string, Readonly<Record<string, readonly string[]
 
 /** Reads the inspection of an endpoint whose protocol is written and not tcp. */
 export function readInspection(
-  node: Node,
-  fields: EndpointFields,
+  node: EndpointNode,
   label: string,
   context: EndpointContext,
 ): Inspection | undefined {
-  const protocol = readProtocol(fields);
+  const protocol = inspectedProtocols.find((known) => known === node.get("protocol"));
   if (protocol === undefined) return undefined;
-  checkOtherProtocols(fields, protocol);
-  const mcp = readMcpOptions(fields);
+  checkOtherProtocols(node, protocol);
+  const mcp = readMcpOptions(node);
   const rules: RuleContext = {
     protocol,
     side: "allow",
@@ -46,19 +45,19 @@ export function readInspection(
     allowsAllMethods: mcp.allowsAllMethods,
     strictToolNames: mcp.strictToolNames,
   };
-  const allow = readAllow(node, fields, label, rules);
-  const deny = readDeny(fields, label, { ...rules, side: "deny" });
+  const allow = readAllow(node, label, rules);
+  const deny = readDeny(node, label, { ...rules, side: "deny" });
   const judgesOperations =
     protocol === "websocket" && [...allow, ...deny].some((rule) => rule.kind === "graphql");
   return {
     protocol,
-    enforcement: readEnforcement(node, fields, context),
+    enforcement: readEnforcement(node, context),
     allow,
     deny,
-    bodyLimitBytes: mcp.bodyLimitBytes ?? readBodyLimit(fields) ?? defaultBodyLimitBytes,
-    allowsEncodedSlash: fields.get("allow_encoded_slash")?.boolean() ?? false,
-    allowsAmbiguousPath: fields.get("allow_ambiguous_path")?.boolean() ?? false,
-    registered: readRegistered(fields),
+    bodyLimitBytes: mcp.bodyLimitBytes ?? readBodyLimit(node) ?? defaultBodyLimitBytes,
+    allowsEncodedSlash: node.get("allow_encoded_slash") ?? false,
+    allowsAmbiguousPath: node.get("allow_ambiguous_path") ?? false,
+    registered: readRegistered(node),
     strictToolNames: mcp.strictToolNames,
     allowsAllMethods: mcp.allowsAllMethods,
     judgesOperations,
@@ -67,37 +66,27 @@ export function readInspection(
   };
 }
 
-function readProtocol(fields: EndpointFields): InspectedProtocol | undefined {
-  const node = fields.get("protocol");
-  if (node?.value === "sql") {
-    return node.error("protocol 'sql' is not enforced by this proxy: SQL is not inspected");
-  }
-  return node?.oneOf(inspectedProtocols);
-}
-
 /** Options of one protocol on another would be ignored, so they are refused. */
-function checkOtherProtocols(fields: EndpointFields, protocol: InspectedProtocol): void {
-  const owners: Readonly<Record<string, readonly InspectedProtocol[]>> = {
-    json_rpc: ["json-rpc"],
-    mcp: ["mcp"],
-    persisted_queries: ["graphql", "websocket"],
-    graphql_persisted_queries: ["graphql", "websocket"],
-    graphql_max_body_bytes: ["graphql", "websocket"],
-  };
-  for (const [key, protocols] of Object.entries(owners)) {
-    if (!protocols.includes(protocol)) {
-      fields.get(key)?.error(`'${key}' has no meaning with protocol ${protocol}`);
+function checkOtherProtocols(node: EndpointNode, protocol: InspectedProtocol): void {
+  const owners = [
+    ["json_rpc", "json-rpc"],
+    ["mcp", "mcp"],
+    ["persisted_queries", "graphql", "websocket"],
+    ["graphql_persisted_queries", "graphql", "websocket"],
+    ["graphql_max_body_bytes", "graphql", "websocket"],
+  ] as const;
+  for (const [key, ...protocols] of owners) {
+    if (!protocols.some((owner) => owner === protocol)) {
+      node.at(key)?.error(`'${key}' has no meaning with protocol ${protocol}`);
     }
   }
 }
 
 function readEnforcement(
-  node: Node,
-  fields: EndpointFields,
+  node: EndpointNode,
   { dialect }: EndpointContext,
 ): Inspection["enforcement"] {
-  const written = fields.get("enforcement");
-  if (written !== undefined) return written.oneOf(["enforce", "audit"] as const) ?? "enforce";
+  if (node.at("enforcement") !== undefined) return node.get("enforcement") ?? "enforce";
   if (dialect.enforcementDefault === "audit") {
     node.warning("no enforcement is written: violations are recorded and let through (audit)");
   }
@@ -110,31 +99,22 @@ interface McpOptions {
   readonly bodyLimitBytes: number | undefined;
 }
 
-function readMcpOptions(fields: EndpointFields): McpOptions {
-  const options = fields.get("mcp")?.fields({
-    known: ["max_body_bytes", "strict_tool_names", "allow_all_known_mcp_methods"],
-  });
+function readMcpOptions(node: EndpointNode): McpOptions {
+  const options = node.at("mcp");
   return {
-    strictToolNames: options?.get("strict_tool_names")?.boolean() ?? true,
-    allowsAllMethods: options?.get("allow_all_known_mcp_methods")?.boolean() ?? false,
-    bodyLimitBytes: options?.get("max_body_bytes")?.integer(1, maxBodyLimitBytes),
+    strictToolNames: options?.get("strict_tool_names") ?? true,
+    allowsAllMethods: options?.get("allow_all_known_mcp_methods") ?? false,
+    bodyLimitBytes: options?.get("max_body_bytes"),
   };
 }
 
-function readBodyLimit(fields: EndpointFields): number | undefined {
-  const rpc = fields.get("json_rpc")?.fields({ known: ["max_body_bytes"] });
-  const node = rpc?.get("max_body_bytes") ?? fields.get("graphql_max_body_bytes");
-  return node?.integer(1, maxBodyLimitBytes);
+function readBodyLimit(node: EndpointNode): number | undefined {
+  return node.at("json_rpc")?.get("max_body_bytes") ?? node.get("graphql_max_body_bytes");
 }
 
-function readAllow(
-  node: Node,
-  fields: EndpointFields,
-  label: string,
-  context: RuleContext,
-): readonly Rule[] {
-  const access = fields.get("access");
-  const rules = fields.get("rules");
+function readAllow(node: EndpointNode, label: string, context: RuleContext): readonly Rule[] {
+  const access = node.at("access");
+  const rules = node.at("rules");
   if (access !== undefined && rules !== undefined)
     access.error("rules and access exclude each other");
   if (access !== undefined) return readPreset(access, label, context);
@@ -144,9 +124,9 @@ function readAllow(
   return [];
 }
 
-function readPreset(node: Node, label: string, context: RuleContext): readonly Rule[] {
+function readPreset(node: Node<string>, label: string, context: RuleContext): readonly Rule[] {
   const table = presets[context.protocol];
-  const written = node.string();
+  const written = node.value;
   if (written === undefined) return [];
   if (table === undefined) return node.error(`protocol ${context.protocol} has no presets`) ?? [];
   const words = Object.hasOwn(table, written) ? table[written] : undefined;
@@ -171,14 +151,15 @@ function presetOperation(word: string, label: string): GraphqlRule {
   return { kind: "graphql", label, operationType, fields: [] };
 }
 
-function readAllowList(node: Node, label: string, context: RuleContext): readonly Rule[] {
+function readAllowList(
+  node: Node<NonNullable<EndpointSource["rules"]>>,
+  label: string,
+  context: RuleContext,
+): readonly Rule[] {
   const items = node.items();
-  if (Array.isArray(node.value) && items.length === 0) {
-    node.error("rules list cannot be empty (would deny all traffic)");
-  }
   let isInert = items.length > 0;
   const rules = items.flatMap((item, index) => {
-    const allow = item.fields({ known: ["allow"] }).get("allow");
+    const allow = item.at("allow");
     if (allow === undefined) {
       item.warning("a rule without an allow clause allows nothing");
       return [];
@@ -193,37 +174,27 @@ function readAllowList(node: Node, label: string, context: RuleContext): readonl
   return rules;
 }
 
-function readDeny(fields: EndpointFields, label: string, context: RuleContext): readonly Rule[] {
-  const node = fields.get("deny_rules");
+function readDeny(endpoint: EndpointNode, label: string, context: RuleContext): readonly Rule[] {
+  const node = endpoint.at("deny_rules");
   if (node === undefined) return [];
-  const items = node.items();
-  if (Array.isArray(node.value) && items.length === 0) {
-    node.error("deny_rules list cannot be empty (would have no effect)");
-  }
-  if (context.protocol !== "mcp" && !fields.has("rules") && !fields.has("access")) {
+  const hasBase = endpoint.at("rules") !== undefined || endpoint.at("access") !== undefined;
+  if (context.protocol !== "mcp" && !hasBase) {
     node.error("deny_rules require rules or access as a base");
   }
-  return items.flatMap(
-    (item, index) => readRule(item, context, `${label}.deny_rules[${index}]`) ?? [],
-  );
+  return node
+    .items()
+    .flatMap((item, index) => readRule(item, context, `${label}.deny_rules[${index}]`) ?? []);
 }
 
-function readRegistered(fields: EndpointFields): Inspection["registered"] {
-  const mode = fields.get("persisted_queries")?.oneOf(["deny", "allow_registered"] as const);
-  const node = fields.get("graphql_persisted_queries");
+function readRegistered(endpoint: EndpointNode): Inspection["registered"] {
+  const mode = endpoint.get("persisted_queries");
+  const node = endpoint.at("graphql_persisted_queries");
   const registered = new Map<string, RegisteredOperation>();
-  for (const [id, entry] of node?.entries() ?? []) {
-    const operation = entry.fields({ known: ["operation_type", "operation_name", "fields"] });
-    const type = operation.get("operation_type");
-    if (type === undefined) entry.error("a registered operation needs operation_type");
+  for (const [id, operation] of node?.entries() ?? []) {
     registered.set(id, {
-      operationType: type?.oneOf(["query", "mutation", "subscription"] as const) ?? "",
-      operationName: operation.get("operation_name")?.string() ?? "",
-      fields:
-        operation
-          .get("fields")
-          ?.items()
-          .flatMap((item) => item.string() ?? []) ?? [],
+      operationType: operation.get("operation_type") ?? "",
+      operationName: operation.get("operation_name") ?? "",
+      fields: operation.at("fields")?.values() ?? [],
     });
   }
   if (mode === "allow_registered") return registered;
@@ -235,7 +206,7 @@ function readRegistered(fields: EndpointFields): Inspection["registered"] {
 
 /** Whether messages have to be read: they are judged either as requests or as GraphQL operations. */
 function readsMessages(
-  node: Node,
+  node: EndpointNode,
   { allow, deny, judgesOperations }: Pick<Inspection, "allow" | "deny" | "judgesOperations">,
 ): boolean {
   if (judgesOperations && [...allow, ...deny].some(selectsText)) {

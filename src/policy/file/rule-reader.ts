@@ -1,7 +1,8 @@
 /** Reads the rules of one endpoint: which fields apply to which protocol, and which combinations select nothing. */
 import { canonicalGlob, type Delimiters, type Glob, type GlobTable } from "../../pattern/glob.ts";
 import { GlobSyntaxError } from "../../pattern/glob-syntax.ts";
-import type { Keys, Node } from "./node.ts";
+import type { Node } from "./node.ts";
+import type { MatcherSource, RuleSource } from "./schema.ts";
 import {
   type GraphqlRule,
   type HttpRule,
@@ -24,46 +25,31 @@ export interface RuleContext {
   readonly strictToolNames: boolean;
 }
 
-type Fields = ReadonlyMap<string, Node>;
+type RuleNode = Node<RuleSource>;
 
-const httpFields = ["method", "path", "query"];
-const graphqlFields = ["operation_type", "operation_name", "fields"];
+const httpFields = ["method", "path", "query"] as const;
+const graphqlFields = ["operation_type", "operation_name", "fields"] as const;
+const allFields = [...httpFields, ...graphqlFields, "tool", "params"] as const;
 const knownMethods = new Set(
   `* GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT ${websocketText}`.split(" "),
 );
 
 /** Which fields a rule of each protocol may have. */
-const fieldsOf: Readonly<Record<InspectedProtocol, readonly string[]>> = {
+const fieldsOf: Readonly<Record<InspectedProtocol, readonly (typeof allFields)[number][]>> = {
   rest: httpFields,
   graphql: graphqlFields,
   websocket: [...httpFields, ...graphqlFields],
   "json-rpc": ["method"],
   mcp: ["method", "tool", "params"],
 };
-const allFields = [...httpFields, ...graphqlFields, "tool", "params"];
-
-function makeKeys(protocol: InspectedProtocol): Keys {
-  const known = fieldsOf[protocol];
-  const refused = allFields
-    .filter((field) => !known.includes(field))
-    .map((field) => [field, `a rule of protocol ${protocol} selects by ${known.join(", ")}`]);
-  return {
-    known,
-    refused: { ...Object.fromEntries(refused), command: "SQL is not inspected" },
-  };
-}
-
-const keysOf: Readonly<Record<InspectedProtocol, Keys>> = {
-  rest: makeKeys("rest"),
-  graphql: makeKeys("graphql"),
-  websocket: makeKeys("websocket"),
-  "json-rpc": makeKeys("json-rpc"),
-  mcp: makeKeys("mcp"),
-};
 
 /** A pattern of the file, or a problem. */
-export function readGlob(node: Node, delimiters: Delimiters, globs: GlobTable): Glob | undefined {
-  const pattern = node.string();
+export function readGlob(
+  node: Node<string>,
+  delimiters: Delimiters,
+  globs: GlobTable,
+): Glob | undefined {
+  const pattern = node.value;
   if (pattern === undefined) return undefined;
   if (pattern === "") return node.error("pattern must not be empty");
   try {
@@ -78,40 +64,42 @@ export function readGlob(node: Node, delimiters: Delimiters, globs: GlobTable): 
 }
 
 /** Reads one rule (without its `allow` wrapper); undefined when it is wrong or selects nothing. */
-export function readRule(node: Node, context: RuleContext, label: string): Rule | undefined {
-  const fields = node.fields(keysOf[context.protocol]);
+export function readRule(node: RuleNode, context: RuleContext, label: string): Rule | undefined {
   const { protocol } = context;
-  if (protocol === "json-rpc") return readJsonRpcRule(node, fields, label);
-  if (protocol === "mcp") return readMcpRule(node, fields, context, label);
+  const known = fieldsOf[protocol];
+  for (const field of allFields.filter((name) => !known.includes(name))) {
+    node.at(field)?.error(`a rule of protocol ${protocol} selects by ${known.join(", ")}`);
+  }
+  if (protocol === "json-rpc") return readJsonRpcRule(node, label);
+  if (protocol === "mcp") return readMcpRule(node, context, label);
   const selectsOperations =
-    protocol === "graphql" || graphqlFields.some((field) => fields.has(field));
+    protocol === "graphql" ||
+    (protocol === "websocket" && graphqlFields.some((field) => node.at(field) !== undefined));
   return selectsOperations
-    ? readGraphqlRule(node, fields, context, label)
-    : readHttpRule(node, fields, context, label);
+    ? readGraphqlRule(node, context, label)
+    : readHttpRule(node, context, label);
 }
 
-function readHttpRule(
-  node: Node,
-  fields: Fields,
-  context: RuleContext,
-  label: string,
-): HttpRule | undefined {
-  const method = fields.get("method")?.string()?.toUpperCase();
-  const pathNode = fields.get("path");
+function readHttpRule(node: RuleNode, context: RuleContext, label: string): HttpRule | undefined {
+  const method = node.get("method")?.toUpperCase();
+  const pathNode = node.at("path");
   const path = pathNode === undefined ? undefined : readGlob(pathNode, ["/"], context.globs);
-  const queryNode = fields.get("query");
+  const queryNode = node.at("query");
   const query = queryNode === undefined ? [] : readQuery(queryNode, context.globs);
-  for (const field of ["method", "path"]) {
-    if (!fields.has(field)) node.warning(`a rule without ${field} never matches`);
+  for (const field of ["method", "path"] as const) {
+    if (node.at(field) === undefined) node.warning(`a rule without ${field} never matches`);
   }
   if (method !== undefined && !knownMethods.has(method)) {
-    fields.get("method")?.warning(`'${method}' is not a method of HTTP`);
+    node.at("method")?.warning(`'${method}' is not a method of HTTP`);
   }
   if (method === undefined || path === undefined) return undefined;
   return { kind: "http", label, method, path, query };
 }
 
-function readQuery(node: Node, globs: GlobTable): HttpRule["query"] {
+function readQuery(
+  node: Node<NonNullable<RuleSource["query"]>>,
+  globs: GlobTable,
+): HttpRule["query"] {
   return node.entries().flatMap(([key, value]) => {
     const values = readMatcher(value, globs);
     return values === undefined ? [] : [[key, values] as const];
@@ -119,48 +107,47 @@ function readQuery(node: Node, globs: GlobTable): HttpRule["query"] {
 }
 
 /** A pattern, `{glob: pattern}` or `{any: [patterns]}`; `*` in it stops at dots and crosses slashes. */
-function readMatcher(node: Node, globs: GlobTable): ValueMatcher | undefined {
-  if (typeof node.value === "string") return single(readGlob(node, [], globs));
-  const fields = node.fields({ known: ["glob", "any"] });
-  const glob = fields.get("glob");
-  const any = fields.get("any");
+function readMatcher(node: Node<MatcherSource>, globs: GlobTable): ValueMatcher | undefined {
+  if (typeof node.value === "string") return single(readGlob(node as Node<string>, [], globs));
+  const fields = node as Node<Exclude<MatcherSource, string>>;
+  const glob = fields.at("glob");
+  const any = fields.at("any");
   if (glob !== undefined && any !== undefined) return node.error("has both glob and any");
   if (glob !== undefined) return single(readGlob(glob, [], globs));
-  if (any === undefined) return node.error("must be a pattern, {glob: …} or {any: […]}");
-  return readGlobs(any, globs);
+  if (any !== undefined) return readGlobs(any, globs);
+  return node.value && node.error("must be a pattern, {glob: …} or {any: […]}");
 }
 
 function single(glob: Glob | undefined): ValueMatcher | undefined {
   return glob === undefined ? undefined : [glob];
 }
 
-function readGlobs(node: Node, globs: GlobTable): ValueMatcher | undefined {
-  const items = node.items();
-  if (Array.isArray(node.value) && items.length === 0) return node.error("list must not be empty");
-  const read = items.flatMap((item) => readGlob(item, [], globs) ?? []);
+function readGlobs(node: Node<string[]>, globs: GlobTable): ValueMatcher | undefined {
+  const read = node.items().flatMap((item) => readGlob(item, [], globs) ?? []);
   return read.length === 0 ? undefined : read;
 }
 
 function readGraphqlRule(
-  node: Node,
-  fields: Fields,
+  node: RuleNode,
   context: RuleContext,
   label: string,
 ): GraphqlRule | undefined {
-  for (const field of httpFields) {
-    fields.get(field)?.error("a rule selects either requests or GraphQL operations, not both");
+  if (context.protocol === "websocket") {
+    for (const field of httpFields) {
+      node.at(field)?.error("a rule selects either requests or GraphQL operations, not both");
+    }
   }
-  const typeNode = fields.get("operation_type");
+  const typeNode = node.at("operation_type");
   if (typeNode === undefined) return node.error("a GraphQL rule needs operation_type");
-  const written = typeNode.string();
+  const written = typeNode.value;
   const operationType = operationTypes.find((type) => type === written?.toLowerCase());
   if (operationType === undefined) {
     if (written !== undefined) typeNode.error(`must be one of ${operationTypes.join(", ")}`);
     return undefined;
   }
-  const nameNode = fields.get("operation_name");
+  const nameNode = node.at("operation_name");
   const operationName = nameNode === undefined ? undefined : readGlob(nameNode, [], context.globs);
-  const fieldsNode = fields.get("fields");
+  const fieldsNode = node.at("fields");
   const rootFields = fieldsNode === undefined ? [] : readGlobs(fieldsNode, context.globs);
   if (rootFields === undefined || (nameNode !== undefined && operationName === undefined)) {
     return undefined;
@@ -178,10 +165,10 @@ function hasWildcard(pattern: string): boolean {
   return /[*?[{]/.test(pattern);
 }
 
-function readJsonRpcRule(node: Node, fields: Fields, label: string): RpcRule | undefined {
-  const methodNode = fields.get("method");
+function readJsonRpcRule(node: RuleNode, label: string): RpcRule | undefined {
+  const methodNode = node.at("method");
   if (methodNode === undefined) return node.error("a JSON-RPC rule needs method");
-  const method = methodNode.string();
+  const method = methodNode.value;
   if (method === undefined) return undefined;
   if (method === "") return methodNode.error("method must not be empty");
   if (method !== "*" && hasWildcard(method)) {
@@ -190,17 +177,12 @@ function readJsonRpcRule(node: Node, fields: Fields, label: string): RpcRule | u
   return { kind: "rpc", label, method: method === "*" ? undefined : method };
 }
 
-function readMcpRule(
-  node: Node,
-  fields: Fields,
-  context: RuleContext,
-  label: string,
-): RpcRule | undefined {
-  const toolNode = toolSelector(node, fields);
+function readMcpRule(node: RuleNode, context: RuleContext, label: string): RpcRule | undefined {
+  const toolNode = toolSelector(node);
   const tool = toolNode === undefined ? undefined : readMatcher(toolNode, context.globs);
   if (toolNode !== undefined && tool === undefined) return undefined;
   if (context.strictToolNames && toolNode !== undefined) checkToolNames(toolNode, tool ?? []);
-  const methodNode = fields.get("method");
+  const methodNode = node.at("method");
   if (methodNode === undefined) {
     if (!context.allowsAllMethods) {
       return node.error("an MCP rule needs method unless mcp.allow_all_known_mcp_methods is true");
@@ -209,7 +191,7 @@ function readMcpRule(
     // `allow: {}` repeats what the option already grants; as a deny rule it would select nothing.
     return context.side === "allow" ? undefined : node.error("this rule selects nothing");
   }
-  const written = methodNode.string();
+  const written = methodNode.value;
   if (written === undefined) return undefined;
   if (tool !== undefined && written !== "tools/call") {
     return methodNode.error("must be tools/call in a rule that selects a tool");
@@ -225,20 +207,16 @@ function readMcpRule(
 }
 
 /** `tool`, or `params.name`, which is the same selector by its wire name. */
-function toolSelector(node: Node, fields: Fields): Node | undefined {
-  const tool = fields.get("tool");
-  const params = fields.get("params")?.fields({
-    known: ["name"],
-    refused: { arguments: "tool arguments are not matched by this file format" },
-  });
-  const name = params?.get("name");
+function toolSelector(node: RuleNode): Node<MatcherSource> | undefined {
+  const tool = node.at("tool");
+  const name = node.at("params")?.at("name");
   if (tool !== undefined && name !== undefined) {
     return node.error("a rule has either tool or params.name, not both");
   }
   return tool ?? name;
 }
 
-function checkToolNames(node: Node, tool: ValueMatcher): void {
+function checkToolNames(node: Node<MatcherSource>, tool: ValueMatcher): void {
   for (const { pattern } of tool) {
     if (/[^\w.\-*?[\]{},!^]/.test(pattern) || pattern.length > 128) {
       node.error(

@@ -62,6 +62,30 @@ describe("a document", () => {
     expect(texts).toContain("unknown key 'binary'; did you mean 'binaries'?");
   });
 
+  test("tells what is missing beside what has a wrong type, and nothing that follows from it", () => {
+    const rule = { allow: { method: 1, path: "/a" } };
+    const value = {
+      network_policies: {
+        ["__proto__"]: [],
+        a: { endpoints: [{ host: 5, ports: [443, "x"], protocol: "rst", rules: [rule] }, 7] },
+        b: { endpoints: [{ host: "b.example.com", port: 443, protocol: "rest" }], binaries: [{}] },
+      },
+    };
+    Object.defineProperty(value.network_policies, "__proto__", { value: [], enumerable: true });
+    expect(errorsOf(readPolicyDocument({ value }).problems)).toEqual([
+      "network_policies: '__proto__' cannot be a key",
+      "network_policies.a.endpoints[0].host: is a number, but must be a text",
+      "network_policies.a.endpoints[0].ports[1]: is a string, but must be a whole number",
+      expect.stringMatching(
+        /^network_policies\.a\.endpoints\[0\]\.protocol: .*did you mean 'rest'/,
+      ),
+      "network_policies.a.endpoints[0].rules[0].allow.method: is a number, but must be a text",
+      "network_policies.a.endpoints[1]: is a number, but must be a mapping",
+      expect.stringMatching(/^network_policies\.b\.endpoints\[0\]: protocol requires rules/),
+      "network_policies.b.binaries[0].path: a binary needs path",
+    ]);
+  });
+
   test("with thousands of problems lists the first and counts the others", () => {
     const value = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`e${i}`, 7]));
     const { problems } = readPolicyDocument({ value }, { bare: true });
