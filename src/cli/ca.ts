@@ -1,9 +1,12 @@
 /** `ca`: the certificate that clients of the TLS bridge have to trust. */
 import { X509Certificate } from "node:crypto";
 import { authorityObjection, openAuthority } from "../app/bridge.ts";
-import { commandFile, refuseCommand } from "./config-file.ts";
-import type { CaCommand } from "./arguments/command-line.ts";
+import { commandFile, type FileCommand, refuseCommand } from "./config-file.ts";
 import { pemBlocks } from "../app/trust/bundle.ts";
+
+interface CaCommand extends FileCommand {
+  readonly fingerprint: boolean;
+}
 
 /** Prints it and resolves with the exit code. */
 export async function printCa(command: CaCommand): Promise<number> {

@@ -12,7 +12,7 @@ import { ProxyError } from "../errors.ts";
 import { createLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
-import type { ServeCommand } from "./arguments/command-line.ts";
+import type { ServeCommand } from "./serve.ts";
 import { packageVersion } from "./version.ts";
 
 /** Prints the effective configuration, or every problem, and resolves with the exit code. */

@@ -2,7 +2,12 @@
 import { loadConfig, type LoadedConfig, type LoadOptions } from "../config/load.ts";
 import { formatProblem } from "../yaml/problem.ts";
 import { messageOf, ProxyError } from "../errors.ts";
-import type { FileCommand } from "./arguments/command-line.ts";
+
+/** A file and how strictly to read it. */
+export interface FileCommand {
+  readonly file: string;
+  readonly lenient: boolean;
+}
 
 /** Undefined after the problems were printed; the exit code is 2 then. */
 export async function commandFile(

@@ -6,13 +6,12 @@ import { builtinPlugins } from "../plugins/index.ts";
 import { CertificateAuthoritySource } from "../tlsbridge/authority-source.ts";
 import { writeAtomically } from "../files/atomic-file.ts";
 import { refuseCommand } from "./config-file.ts";
-import type { DemoCommand } from "./arguments/command-line.ts";
 import { demoConfig, demoPorts } from "./demo-config.ts";
 import { run } from "./serve.ts";
 
 /** Resolves with the exit code once the process has shut down. */
-export async function demo(command: DemoCommand): Promise<number> {
-  const directory = resolve(command.caDir);
+export async function demo({ caDir }: { readonly caDir: string }): Promise<number> {
+  const directory = resolve(caDir);
   const file = join(directory, "demo.yaml");
   const { text, missing } = demoConfig(directory, builtinPlugins);
   try {

@@ -4,13 +4,26 @@ import type { Config } from "../config/presets.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { authorityObjection, openAuthority } from "../app/bridge.ts";
 import { clientEnvironment, type TrustFiles } from "./client-environment.ts";
-import { commandFile, refuseCommand } from "./config-file.ts";
-import type { EnvCommand } from "./arguments/command-line.ts";
-import { formatEnvironment, UnwritableValue } from "./environment-format.ts";
+import { commandFile, type FileCommand, refuseCommand } from "./config-file.ts";
+import {
+  type EnvironmentFormat,
+  formatEnvironment,
+  UnwritableValue,
+} from "./environment-format.ts";
 import { parseProxyOption, proxyOfFile } from "./proxy-address.ts";
 import { javaStoreOf, writeTrustBundle } from "../app/trust/bundle.ts";
 
 const bundleName = "ca-bundle.crt";
+
+interface EnvCommand extends FileCommand {
+  readonly format: EnvironmentFormat;
+  /** The proxy as clients reach it; from the file when absent. */
+  readonly proxy?: string;
+  /** Where clients find ca.crt; in `ca_dir` when absent. */
+  readonly caFile?: string;
+  /** Where the merged bundle is written; in `ca_dir` when absent. */
+  readonly bundleFile?: string;
+}
 
 /** Prints it, notes for people to stderr, and resolves with the exit code. */
 export async function printEnvironment(command: EnvCommand): Promise<number> {

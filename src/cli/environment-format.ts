@@ -1,6 +1,8 @@
 /** Variables as text for a shell, a dotenv file or a Kubernetes manifest. */
 import type { Variable } from "./client-environment.ts";
-import type { EnvironmentFormat } from "./arguments/command-line.ts";
+
+/** The ways in which variables can be written. */
+export type EnvironmentFormat = "shell" | "dotenv" | "kubernetes";
 
 /** A value that a format has no way to write. */
 export class UnwritableValue extends Error {

@@ -2,7 +2,14 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { messageOf } from "../errors.ts";
 import { refuseCommand } from "./config-file.ts";
-import type { InitCommand, Starter } from "./arguments/command-line.ts";
+
+type Starter = "local" | "sidecar" | "gateway";
+
+interface InitCommand {
+  readonly starter: Starter;
+  /** Where it is written. */
+  readonly file: string;
+}
 
 /** The file that a comment at the top of each starter speaks of. */
 const spokenOf = "authbridge.yaml";

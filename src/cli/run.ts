@@ -9,7 +9,6 @@ import { builtinPlugins } from "../plugins/index.ts";
 import { type CommandEnding, runCommand } from "./child-process.ts";
 import { clientEnvironment, type TrustFiles } from "./client-environment.ts";
 import { commandFile, refuseCommand } from "./config-file.ts";
-import type { RunCommand } from "./arguments/command-line.ts";
 import { Departure } from "./temporary-directory.ts";
 import { LearnedPolicy } from "./learned-policy.ts";
 import { OwnInstance } from "./own-instance.ts";
@@ -18,6 +17,17 @@ import { proxyUrl } from "./proxy-address.ts";
 import { runConfigOf, runConfigText } from "./run-config.ts";
 import { TrafficSummary } from "./traffic-summary.ts";
 import { writeTrustBundle } from "../app/trust/bundle.ts";
+
+interface RunCommand {
+  /** The file whose outbound pipeline is in force; without one, a file of our own. */
+  readonly file?: string;
+  readonly lenient: boolean;
+  /** A policy file in the OpenShell format, in place of a configuration. */
+  readonly policyFile?: string;
+  /** Where the smallest policy that lets the run through is written. */
+  readonly learnFile?: string;
+  readonly command: readonly string[];
+}
 
 /** A file that is ready to be served. */
 interface Prepared {

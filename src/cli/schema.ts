@@ -11,3 +11,9 @@ export function printSchema(): string {
   });
   return `${JSON.stringify(buildJsonSchema(plugins), null, 2)}\n`;
 }
+
+/** Prints it. */
+export function schema(): number {
+  process.stdout.write(printSchema());
+  return 0;
+}

@@ -4,10 +4,15 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
 import { App, ConfigRejected } from "../app/app.ts";
-import type { ServeCommand } from "./arguments/command-line.ts";
+import type { FileCommand } from "./config-file.ts";
 import { packageVersion } from "./version.ts";
 
 const levels: readonly string[] = ["debug", "info", "warn", "error"] satisfies LogLevel[];
+
+/** `run` and `check`: whether readiness endpoints of upstream_proxy are asked. */
+export interface ServeCommand extends FileCommand {
+  readonly probe?: "always" | "never";
+}
 
 /** Resolves with the exit code once the process has shut down. */
 export async function run(command: ServeCommand): Promise<number> {

@@ -3,7 +3,6 @@ import { readFile } from "node:fs/promises";
 import { get as getHttp, type IncomingMessage } from "node:http";
 import { get as getHttps } from "node:https";
 import { setTimeout as delay } from "node:timers/promises";
-import type { TailCommand } from "./arguments/record-arguments.ts";
 import { parseListenAddress } from "../config/listen-address.ts";
 import { loadConfig } from "../config/load.ts";
 import { formatProblem } from "../yaml/problem.ts";
@@ -29,6 +28,22 @@ const firstRetryMs = 500;
 const maxRetryMs = 10_000;
 /** The API sends a comment every 30 seconds. */
 const silenceMs = 95_000;
+
+interface TailCommand {
+  /** The session API; from the file when absent, else {@link defaultUrl}. */
+  readonly url?: string;
+  readonly file?: string;
+  readonly lenient: boolean;
+  readonly session?: string;
+  /** A part of the host, in lower case. */
+  readonly host?: string;
+  readonly decision?: "allow" | "deny" | "error";
+  readonly plugin?: string;
+  readonly isJson: boolean;
+  readonly secretFile?: string;
+  /** Kept events to begin with. */
+  readonly limit: number;
+}
 
 /** A mistake of the caller, or an answer that asking again does not change. */
 class TailFault extends Error {

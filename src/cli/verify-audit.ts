@@ -1,10 +1,14 @@
 /** `verify-audit`: says whether a decision log is whole. */
 import { messageOf } from "../errors.ts";
 import { checkAuditLog } from "../session/audit-check.ts";
-import type { VerifyAuditCommand } from "./arguments/record-arguments.ts";
 
 /** Resolves with the exit code: 0 where every line follows the one before it, 1 otherwise. */
-export async function verifyAudit({ files }: VerifyAuditCommand): Promise<number> {
+export async function verifyAudit({
+  files,
+}: {
+  /** The oldest first. */
+  readonly files: readonly string[];
+}): Promise<number> {
   let verdict;
   try {
     verdict = await checkAuditLog(files);

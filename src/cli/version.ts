@@ -13,6 +13,12 @@ export function packageVersion(): string {
   return typeof version === "string" ? version : "unknown";
 }
 
+/** Prints it. */
+export function printVersion(): number {
+  process.stdout.write(`authbridge-proxy ${packageVersion()}\n`);
+  return 0;
+}
+
 const oldest = [22, 19] as const;
 
 /** What to say when `version` (such as "20.20.2") is too old. */

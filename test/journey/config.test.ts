@@ -326,11 +326,28 @@ pipeline:
     expect(stderr).toContain("--config FILE");
   });
 
+  test("a file is named with one dash as well, and a mistyped option with the one that is meant", async () => {
+    const [named, mistyped] = await Promise.all([
+      runProgram(["-config", "/does/not/exist.yaml"]),
+      runProgram(["-confg", "x.yaml"]),
+    ]);
+    expect(named).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("/does/not/exist.yaml"),
+    });
+    expect(mistyped).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("did you mean --config?"),
+    });
+  });
+
   test("--version and schema answer on stdout", async () => {
-    const [version, schema] = await Promise.all([
+    const [version, oneDash, schema] = await Promise.all([
       runProgram(["--version"]),
+      runProgram(["-version"]),
       runProgram(["schema"]),
     ]);
+    expect(oneDash).toEqual(version);
     expect(version).toMatchObject({ code: 0 });
     expect(version.stdout).toMatch(/^authbridge-proxy \d+\.\d+\.\d+/);
     expect(schema.code).toBe(0);

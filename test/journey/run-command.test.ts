@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { starters } from "../../src/cli/arguments/command-line.ts";
+import { starters } from "../../src/cli/arguments/commands.ts";
 import { parse } from "yaml";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";

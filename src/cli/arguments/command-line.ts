@@ -1,338 +1,133 @@
-/** What the command line asks for. */
-import { parseArgs } from "node:util";
-import { parseDuration } from "../../duration.ts";
+/** Reads a command line by the table of commands. */
+import { nearestKey } from "../../yaml/problem.ts";
 import { messageOf } from "../../errors.ts";
-import { isPolicyCommand, parsePolicyCommand, type PolicyCommand } from "./policy-command-line.ts";
-import { tailCommand, type TailCommand, type VerifyAuditCommand } from "./record-arguments.ts";
+import { type Row, rows } from "./commands.ts";
+import { misuse, namesOf } from "./parameter.ts";
 
-/** A file and how strictly to read it. */
-export interface FileCommand {
-  readonly file: string;
-  readonly lenient: boolean;
+/** One parsed command line: a command with its values, or why there is none. */
+export type Asked =
+  | { readonly kind: "help" }
+  | { readonly kind: "usage-error"; readonly message: string }
+  | ({ readonly kind: Row["kind"] } & Readonly<Record<string, unknown>>);
+
+/** What was written, before it is known what is asked for. */
+interface Written {
+  readonly words: readonly string[];
+  /** Texts by the name of their option, a flag's own name for a flag. */
+  readonly options: ReadonlyMap<string, readonly string[]>;
+  /** The command after `--`. */
+  readonly rest: readonly string[] | undefined;
 }
 
-/** `run` and `check`: whether readiness endpoints of upstream_proxy are asked. */
-export interface ServeCommand extends FileCommand {
-  readonly probe?: "always" | "never";
+const kinds: ReadonlyMap<string, string> = new Map([
+  ["--help", "flag"],
+  ...rows.map(({ name }) => [name, "flag"] as const),
+  ...rows
+    .flatMap(({ parameters }) => Object.values(parameters))
+    .flatMap((one) => namesOf(one).map((name) => [name, one.kind] as const)),
+]);
+
+/** The options of a command, with the flag that may be its name. */
+function optionsOf({ name, parameters }: Row): readonly string[] {
+  const own = Object.values(parameters).flatMap(namesOf);
+  return name.startsWith("--") ? [name, ...own] : own;
 }
-
-/** `ca`: the certificate that clients trust, or what identifies it. */
-export interface CaCommand extends FileCommand {
-  readonly fingerprint: boolean;
-}
-
-/** The ways in which `env` can write variables. */
-export const environmentFormats = ["shell", "dotenv", "kubernetes"] as const;
-
-/** One of {@link environmentFormats}. */
-export type EnvironmentFormat = (typeof environmentFormats)[number];
-
-/** `env`: the variables that make clients use and trust the proxy. */
-export interface EnvCommand extends FileCommand {
-  readonly format: EnvironmentFormat;
-  /** The proxy as clients reach it; from the file when absent. */
-  readonly proxy?: string;
-  /** Where clients find ca.crt; in `ca_dir` when absent. */
-  readonly caFile?: string;
-  /** Where the merged bundle is written; in `ca_dir` when absent. */
-  readonly bundleFile?: string;
-}
-
-/** `doctor`: what works and what does not. */
-export interface DoctorCommand extends FileCommand {
-  /** A command to run through the proxy; empty for none. */
-  readonly command: readonly string[];
-  /** How long it may run. */
-  readonly timeoutMs: number;
-  /** A file with a token: nothing else is looked at then. */
-  readonly tokenFile?: string;
-}
-
-/** `run -- COMMAND`: a command behind a proxy that lives as long as the command. */
-export interface RunCommand {
-  /** The file whose outbound pipeline is in force; without one, a file of our own. */
-  readonly file?: string;
-  readonly lenient: boolean;
-  /** A policy file in the OpenShell format, in place of a configuration. */
-  readonly policyFile?: string;
-  /** Where the smallest policy that lets the run through is written. */
-  readonly learnFile?: string;
-  readonly command: readonly string[];
-}
-
-/** The places for which `init` has a starter file. */
-export const starters = ["local", "sidecar", "gateway"] as const;
-
-/** One of {@link starters}. */
-export type Starter = (typeof starters)[number];
-
-/** `init`: a commented file to begin with. */
-export interface InitCommand {
-  readonly starter: Starter;
-  /** Where it is written. */
-  readonly file: string;
-}
-
-/** `--demo`: a proxy for one developer's machine. */
-export interface DemoCommand {
-  readonly caDir: string;
-}
-
-/** One parsed command line. */
-export type Command =
-  | ({ readonly kind: "run" | "check" } & ServeCommand)
-  | ({ readonly kind: "ca" } & CaCommand)
-  | ({ readonly kind: "env" } & EnvCommand)
-  | ({ readonly kind: "doctor" } & DoctorCommand)
-  | ({ readonly kind: "run-command" } & RunCommand)
-  | ({ readonly kind: "init" } & InitCommand)
-  | ({ readonly kind: "tail" } & TailCommand)
-  | ({ readonly kind: "verify-audit" } & VerifyAuditCommand)
-  | ({ readonly kind: "demo" } & DemoCommand)
-  | PolicyCommand
-  | { readonly kind: "schema" | "version" | "help" }
-  | { readonly kind: "usage-error"; readonly message: string };
-
-const options = {
-  config: { type: "string" },
-  lenient: { type: "boolean" },
-  version: { type: "boolean" },
-  help: { type: "boolean", short: "h" },
-  demo: { type: "boolean" },
-  "ca-dir": { type: "string" },
-  fingerprint: { type: "boolean" },
-  probe: { type: "string" },
-  format: { type: "string" },
-  proxy: { type: "string" },
-  "ca-file": { type: "string" },
-  "bundle-file": { type: "string" },
-  timeout: { type: "string" },
-  token: { type: "string" },
-  policy: { type: "string" },
-  learn: { type: "string" },
-  local: { type: "boolean" },
-  sidecar: { type: "boolean" },
-  gateway: { type: "boolean" },
-  url: { type: "string" },
-  session: { type: "string" },
-  host: { type: "string" },
-  decision: { type: "string" },
-  plugin: { type: "string" },
-  json: { type: "boolean" },
-  "secret-file": { type: "string" },
-  limit: { type: "string" },
-} as const;
-
-type OptionName = keyof typeof options;
-type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>["values"];
-
-/** What each command understands; an option of another command is a mistake, never ignored. */
-const optionsOf = {
-  run: ["config", "lenient", "probe"],
-  "run-command": ["config", "lenient", "policy", "learn"],
-  init: ["config", "local", "sidecar", "gateway"],
-  demo: ["demo", "ca-dir"],
-  check: ["config", "lenient", "probe"],
-  ca: ["config", "lenient", "fingerprint"],
-  env: ["config", "lenient", "format", "proxy", "ca-file", "bundle-file"],
-  doctor: ["config", "lenient", "timeout", "token"],
-  tail: [
-    "config",
-    "lenient",
-    "url",
-    "session",
-    "host",
-    "decision",
-    "plugin",
-    "json",
-    "secret-file",
-    "limit",
-  ],
-  "verify-audit": [],
-  schema: [],
-} as const satisfies Record<string, readonly OptionName[]>;
-
-type CommandName = keyof typeof optionsOf;
-
-const defaultFile = "authbridge.yaml";
-const defaultCaDir = "./cortex-ca";
-const defaultTimeout = "60s";
-const maxTimeoutMs = 24 * 3_600_000;
 
 /** Never throws. */
-export function parseCommand(argv: readonly string[]): Command {
-  if (isPolicyCommand(argv)) return parsePolicyCommand(argv);
-  const end = argv.indexOf("--");
-  const before = end === -1 ? argv : argv.slice(0, end);
-  const own = before.map((arg) => (arg === "--probe" ? "--probe=always" : arg));
-  const rest = end === -1 ? [] : argv.slice(end + 1);
-  let parsed;
+export function parseCommand(argv: readonly string[]): Asked {
   try {
-    parsed = parseArgs({ args: [...own], allowPositionals: true, options });
+    const written = readWritten(argv);
+    for (const kind of ["help", "version"] as const)
+      if (written.options.has(`--${kind}`)) return { kind };
+    const row = commandOf(written);
+    return { kind: row.kind, ...valuesOf(row, written) };
   } catch (error) {
-    return usageError(messageOf(error));
-  }
-  const { values, positionals } = parsed;
-  if (values.help === true) return { kind: "help" };
-  if (values.version === true) return { kind: "version" };
-  const [written, ...files] = positionals;
-  const [extra] = files;
-  if (extra !== undefined && written !== "verify-audit")
-    return usageError(`unexpected argument "${extra}"`);
-  const name = nameOf(written, values, end !== -1);
-  if (typeof name !== "string") return name;
-  if (end !== -1 && name !== "doctor" && name !== "run-command")
-    return usageError("only run and doctor run a command after --");
-  const foreign = foreignOption(name, values);
-  if (foreign !== undefined) return usageError(`--${foreign} does not belong to ${titles[name]}`);
-  if (name === "schema") return { kind: name };
-  if (name === "demo") return demoCommand(values);
-  if (name === "init") return initCommand(values);
-  if (name === "tail" || name === "verify-audit") return recordCommand(name, values, files);
-  if (name === "run-command") return runCommand(values, rest);
-  return fileCommand(name, values, rest);
-}
-
-const titles: Readonly<Record<CommandName, string>> = {
-  run: "a plain start",
-  "run-command": "run --",
-  init: "init",
-  demo: "--demo",
-  check: "check",
-  ca: "ca",
-  env: "env",
-  doctor: "doctor",
-  tail: "tail",
-  "verify-audit": "verify-audit",
-  schema: "schema",
-};
-
-function nameOf(
-  written: string | undefined,
-  values: Values,
-  hasCommand: boolean,
-): CommandName | Command {
-  if (values.demo === true) {
-    if (values.config !== undefined)
-      return usageError("--demo writes its own configuration: it cannot be used with --config");
-    return written === undefined ? "demo" : usageError(`--demo does not belong to ${written}`);
-  }
-  if (values["ca-dir"] !== undefined) return usageError("--ca-dir is used with --demo only");
-  if (written === "run" && hasCommand) return "run-command";
-  const name = written ?? "run";
-  if (name === "demo" || name === "run-command" || !Object.hasOwn(optionsOf, name))
-    return usageError(`unknown command "${name}"`);
-  return name as CommandName;
-}
-
-function foreignOption(name: CommandName, values: Values): string | undefined {
-  const known: readonly string[] = optionsOf[name];
-  return Object.keys(values).find((option) => !known.includes(option));
-}
-
-function demoCommand(values: Values): Command {
-  const caDir = values["ca-dir"] ?? defaultCaDir;
-  return caDir === "" ? usageError("--ca-dir must not be empty") : { kind: "demo", caDir };
-}
-
-function initCommand(values: Values): Command {
-  const asked = starters.filter((starter) => values[starter] === true);
-  const [starter = "local", other] = asked;
-  if (other !== undefined) return usageError(`--${starter} and --${other} exclude each other`);
-  const { config: file = defaultFile } = values;
-  return file === "" ? usageError("--config must not be empty") : { kind: "init", starter, file };
-}
-
-function recordCommand(
-  kind: "tail" | "verify-audit",
-  values: Values,
-  files: readonly string[],
-): Command {
-  if (kind === "verify-audit")
-    return files.length === 0
-      ? usageError("verify-audit needs the files of a decision log")
-      : { kind, files };
-  const asked = tailCommand(values);
-  return typeof asked === "string" ? usageError(asked) : { kind, ...asked };
-}
-
-function runCommand(values: Values, command: readonly string[]): Command {
-  const { config: file, policy: policyFile, learn: learnFile, lenient = false } = values;
-  if (command.length === 0) return usageError("run needs a command after --");
-  if (file !== undefined && policyFile !== undefined)
-    return usageError("--policy and --config exclude each other: name the policy in the file");
-  if ([file, policyFile, learnFile].includes(""))
-    return usageError("--config, --policy and --learn must not be empty");
-  return {
-    kind: "run-command",
-    lenient,
-    command,
-    ...(file === undefined ? {} : { file }),
-    ...(policyFile === undefined ? {} : { policyFile }),
-    ...(learnFile === undefined ? {} : { learnFile }),
-  };
-}
-
-function fileCommand(
-  name: Exclude<CommandName, "demo" | "init" | "run-command" | "schema" | "tail" | "verify-audit">,
-  values: Values,
-  rest: readonly string[],
-): Command {
-  if (values.config === undefined || values.config === "") {
-    const hint = name === "run" ? " (or use --demo for the local demo, or run -- COMMAND)" : "";
-    return usageError(`--config is required${hint}`);
-  }
-  const file: FileCommand = { file: values.config, lenient: values.lenient ?? false };
-  switch (name) {
-    case "run":
-    case "check":
-      return serveCommand(name, file, values);
-    case "ca":
-      return { kind: name, ...file, fingerprint: values.fingerprint ?? false };
-    case "env":
-      return envCommand(file, values);
-    case "doctor":
-      return doctorCommand(file, values, rest);
+    return { kind: "usage-error", message: messageOf(error) };
   }
 }
 
-function serveCommand(kind: "run" | "check", file: FileCommand, { probe }: Values): Command {
-  if (probe === undefined) return { kind, ...file };
-  if (probe !== "always" && probe !== "never") return usageError("--probe takes always or never");
-  return { kind, ...file, probe };
+function readWritten(argv: readonly string[]): Written {
+  const end = argv.includes("--") ? argv.indexOf("--") : argv.length;
+  const words: string[] = [];
+  const options = new Map<string, string[]>();
+  for (let at = 0; at < end; at++) {
+    const arg = argv[at] ?? "";
+    // One dash as well as two, as flags of Go programs are written.
+    const [, bare, given] = /^--?([^=]+)(?:=(.*))?$/s.exec(arg) ?? [];
+    if (bare === undefined) {
+      words.push(arg);
+      continue;
+    }
+    const name = bare === "h" ? "--help" : `--${bare}`;
+    const kind = kinds.get(name) ?? misuse(unknownOption(bare, words));
+    let text = given;
+    if (kind === "flag") {
+      if (text === "false") continue;
+      if (text !== undefined && text !== "true") misuse(`${name} takes no value`);
+      text = bare;
+    } else if (kind === "value" && text === undefined) {
+      at++;
+      text = at < end ? argv[at] : undefined;
+      if (text === undefined || /^-./.test(text))
+        misuse(`${name} needs a value; one that begins with - is written as ${name}=VALUE`);
+    }
+    options.set(name, [...(options.get(name) ?? []), text ?? ""]);
+  }
+  return { words, options, rest: end === argv.length ? undefined : argv.slice(end + 1) };
 }
 
-function envCommand(file: FileCommand, values: Values): Command {
-  const { format = "shell", proxy, "ca-file": caFile, "bundle-file": bundleFile } = values;
-  if (!isFormat(format))
-    return usageError(`--format must be one of ${environmentFormats.join(", ")}`);
-  if (caFile === "" || bundleFile === "")
-    return usageError("--ca-file and --bundle-file must not be empty");
-  return {
-    kind: "env",
-    ...file,
-    format,
-    ...(proxy === undefined ? {} : { proxy }),
-    ...(caFile === undefined ? {} : { caFile }),
-    ...(bundleFile === undefined ? {} : { bundleFile }),
-  };
+function unknownOption(bare: string, [word]: readonly string[]): string {
+  const meant = rows.filter(({ name }) =>
+    word === undefined ? name === "run" || name.startsWith("--") : name.split(" ")[0] === word,
+  );
+  const nearest = nearestKey(`--${bare}`, meant.flatMap(optionsOf));
+  return `unknown option --${bare}${hint(nearest)}`;
 }
 
-function doctorCommand(file: FileCommand, values: Values, rest: readonly string[]): Command {
-  const timeoutMs = parseDuration(values.timeout ?? defaultTimeout);
-  if (timeoutMs === undefined || timeoutMs <= 0 || timeoutMs > maxTimeoutMs)
-    return usageError('--timeout must be a duration such as "30s" or "5m", at most 24h');
-  const { token: tokenFile } = values;
-  if (tokenFile === "") return usageError("--token must not be empty");
-  if (tokenFile === undefined) return { kind: "doctor", ...file, command: rest, timeoutMs };
-  if (rest.length > 0) return usageError("doctor explains a token or runs a command, not both");
-  return { kind: "doctor", ...file, command: rest, timeoutMs, tokenFile };
+function hint(meant: string | undefined): string {
+  return meant === undefined ? "" : ` (did you mean ${meant}?)`;
 }
 
-function isFormat(text: string): text is EnvironmentFormat {
-  return (environmentFormats as readonly string[]).includes(text);
+function commandOf({ words, options, rest }: Written): Row {
+  const [word = "run", verb] = words;
+  const byFlag = rows.find(({ name }) => options.has(name));
+  if (byFlag !== undefined && words.length > 0) misuse(`${byFlag.name} does not belong to ${word}`);
+  const named = rows.filter(({ name }) => name === word || name === `${word} ${verb}`);
+  const asked = byFlag === undefined ? named : [byFlag];
+  if (asked.length === 0) misuse(unknownCommand(word));
+  const takers = asked.filter(({ parameters }) => "command" in parameters);
+  const found = rest === undefined ? asked[0] : takers.find(() => words.length > 0);
+  return found ?? misuse("only run and doctor run a command after --");
 }
 
-function usageError(message: string): Command {
-  return { kind: "usage-error", message };
+function unknownCommand(word: string): string {
+  const names = rows.map(({ name }) => name).filter((name) => !name.startsWith("--"));
+  const verbs = names.filter((name) => name.startsWith(`${word} `));
+  return verbs.length > 0
+    ? `${word} needs ${verbs.map((name) => name.slice(word.length + 1)).join(" or ")}`
+    : `unknown command "${word}"${hint(nearestKey(word, names))}`;
+}
+
+function valuesOf(row: Row, { words, options, rest }: Written): Record<string, unknown> {
+  const { name, parameters } = row;
+  const given = words.slice(name.split(" ").length);
+  const own = optionsOf(row);
+  const takesArguments = Object.values(parameters).some(({ kind }) => kind === "argument");
+  if (given[0] !== undefined && !takesArguments) misuse(`unexpected argument "${given[0]}"`);
+  for (const option of options.keys()) if (!own.includes(option)) misuse(foreign(option, row));
+  const values: Record<string, unknown> = {};
+  for (const [key, parameter] of Object.entries(parameters)) {
+    const written = namesOf(parameter).flatMap((option) => options.get(option) ?? []);
+    const bare: Readonly<Record<string, readonly string[] | undefined>> = { argument: given, rest };
+    const value = parameter.read(bare[parameter.kind] ?? written);
+    if (value !== undefined) values[key] = value;
+  }
+  const objection = row.objection?.(values);
+  return objection === undefined ? values : misuse(objection);
+}
+
+function foreign(option: string, { name, title = name, foreign }: Row): string {
+  const owner = rows.find((row) => row.name.startsWith("--") && optionsOf(row).includes(option));
+  if (owner !== undefined) return `${option} is used with ${owner.name} only`;
+  return foreign?.[option] ?? `${option} does not belong to ${title}`;
 }

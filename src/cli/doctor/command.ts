@@ -4,7 +4,6 @@ import type { LoadedConfig } from "../../config/load.ts";
 import { openAuthority } from "../../app/bridge.ts";
 import { type CommandEnding, runCommand } from "../child-process.ts";
 import { clientEnvironment, type TrustFiles } from "../client-environment.ts";
-import type { DoctorCommand } from "../arguments/command-line.ts";
 import { type Finding, fail, pass } from "./report.ts";
 import { ObservedTraffic } from "./observed-traffic.ts";
 import { OwnInstance } from "../own-instance.ts";
@@ -12,10 +11,17 @@ import { onFreePorts, withReadableAuthority, writeProbeFile } from "../own-file.
 import { writeTrustBundle } from "../../app/trust/bundle.ts";
 import type { Config } from "../../config/presets.ts";
 
+/** A command to run through the proxy; empty for none. */
+export interface TriedCommand {
+  readonly command: readonly string[];
+  /** How long it may run. */
+  readonly timeoutMs: number;
+}
+
 /** Says how the command ended and what it reached. */
 export async function probeCommand(
   loaded: LoadedConfig,
-  command: DoctorCommand,
+  command: TriedCommand,
   directory: string,
 ): Promise<Finding[]> {
   const config = withReadableAuthority(onFreePorts(loaded), directory);
@@ -51,7 +57,7 @@ async function trustFiles(config: Config, directory: string): Promise<TrustFiles
   return { caFile, bundleFile, javaStoreFile };
 }
 
-function wordEnding(ending: CommandEnding, { command, timeoutMs }: DoctorCommand): Finding {
+function wordEnding(ending: CommandEnding, { command, timeoutMs }: TriedCommand): Finding {
   // Its arguments may hold secrets.
   const name = command[0] ?? "";
   switch (ending.kind) {

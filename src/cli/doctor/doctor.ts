@@ -8,10 +8,10 @@ import { formatProblem } from "../../yaml/problem.ts";
 import { parseListenAddress } from "../../config/listen-address.ts";
 import { authorityObjection, openAuthority } from "../../app/bridge.ts";
 import { probeBridge } from "./bridge.ts";
-import type { DoctorCommand } from "../arguments/command-line.ts";
-import { probeCommand } from "./command.ts";
+import { probeCommand, type TriedCommand } from "./command.ts";
 import { connectThrough, verifiedTls } from "./connect.ts";
 import { DoctorReport, fail, type Finding, pass, skip } from "./report.ts";
+import type { FileCommand } from "../config-file.ts";
 import { reachableHost } from "../proxy-address.ts";
 import { askOperator, probeListeners } from "./listeners.ts";
 import { OwnInstance } from "../own-instance.ts";
@@ -26,6 +26,11 @@ const readyPollMs = 50;
 const soonMs = 30 * 86_400_000;
 /** RFC 6761 section 6.4: nobody can have this name, so no origin is ever dialled for it. */
 const probeName = "doctor.invalid";
+
+interface DoctorCommand extends FileCommand, TriedCommand {
+  /** A file with a token: nothing else is looked at then. */
+  readonly tokenFile?: string;
+}
 
 /** Prints the report and resolves with the exit code: 0 when everything passed, else 1. */
 export async function doctor(command: DoctorCommand): Promise<number> {

@@ -13,14 +13,13 @@ import { OwnListeners } from "../../upstream/own-listeners.ts";
 import { buildRuntime } from "../../app/build.ts";
 import { type BuildProblem, buildProblems } from "../../app/build-problems.ts";
 import { CarriedState } from "../../app/carried-state.ts";
-import { commandFile, refuseCommand } from "../config-file.ts";
+import { commandFile, type FileCommand, refuseCommand } from "../config-file.ts";
 import { definitionsFor } from "../../app/definitions.ts";
 import { addressGuardOf } from "../../app/egress-guard.ts";
 import { explanationText } from "./report.ts";
 import { bindAddressOf } from "../../app/listen-options.ts";
-import type { ExplainCommand } from "../arguments/policy-command-line.ts";
 import { printableJson } from "../event-line.ts";
-import { type Probe, readProbe } from "./probe.ts";
+import { type Probe, type ProbeSource, readProbe } from "./probe.ts";
 import {
   type ExplainedProbe,
   judgeProbe,
@@ -29,12 +28,18 @@ import {
 } from "./verdict.ts";
 import { packageVersion } from "../version.ts";
 
+interface ExplainCommand extends FileCommand, ProbeSource {
+  readonly json: boolean;
+  /** Leaves DNS alone. */
+  readonly isOffline: boolean;
+}
+
 /** Prints the explanation; 0: it would pass, 1: it would be refused, 2: the file or the question is wrong. */
 export async function explain(command: ExplainCommand): Promise<number> {
   try {
     const loaded = await commandFile(command, { allowUnset: true });
     if (loaded === undefined) return 2;
-    const probe = readProbe(command.probe);
+    const probe = readProbe(command);
     if ("error" in probe) return refuseCommand(probe.error);
     const built = await withChain(loaded, (chain) => explainProbe(probe, chain, command));
     if ("problems" in built) {
@@ -112,11 +117,11 @@ export async function withChain<T>(
 async function explainProbe(
   probe: Probe,
   chain: ExplainedChain,
-  { resolve }: ExplainCommand,
+  { isOffline }: ExplainCommand,
 ): Promise<ExplainedProbe> {
   const verdict = await judgeProbe(probe, chain.surroundings);
   // A name that policy refuses is not looked up: asking DNS would tell somebody of it.
-  return vetted(probe, verdict, chain, resolve && verdict.verdict !== "deny");
+  return vetted(probe, verdict, chain, !isOffline && verdict.verdict !== "deny");
 }
 
 /** Adds what the address guard says. */

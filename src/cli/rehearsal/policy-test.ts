@@ -9,7 +9,6 @@ import { buildProblems } from "../../app/build-problems.ts";
 import { refuseCommand } from "../config-file.ts";
 import { withChain } from "./explain.ts";
 import { printableJson } from "../event-line.ts";
-import type { PolicyTestCommand } from "../arguments/policy-command-line.ts";
 import {
   type CaseFile,
   type Expectation,
@@ -18,6 +17,11 @@ import {
   readCaseFile,
 } from "./cases.ts";
 import { judgeProbe, type ProbeVerdict, type VerdictOptions } from "./verdict.ts";
+
+interface PolicyTestCommand {
+  readonly directory: string;
+  readonly json: boolean;
+}
 
 /** One case and how it went. */
 interface Outcome {

@@ -9,10 +9,9 @@ import type { DenialSummary } from "../../policy/aggregate.ts";
 import { suggest } from "../../policy/suggest.ts";
 import { suggestionText } from "../../policy/suggestion-text.ts";
 import { policyKeys } from "../../plugins/egress-policy/source.ts";
-import { commandFile, refuseCommand } from "../config-file.ts";
+import { commandFile, type FileCommand, refuseCommand } from "../config-file.ts";
 import { bindAddressOf } from "../../app/listen-options.ts";
 import { printableJson } from "../event-line.ts";
-import type { PolicySuggestCommand } from "../arguments/policy-command-line.ts";
 
 const timeoutMs = 10_000;
 const maxBytes = 32 * 1024 * 1024;
@@ -47,6 +46,12 @@ const answerSchema = z.object({
     }),
   ),
 });
+
+interface PolicySuggestCommand extends FileCommand {
+  /** A saved answer of the session API, `-` for stdin; the running process is asked when absent. */
+  readonly from?: string;
+  readonly json: boolean;
+}
 
 /** Prints the addition; 0, also when there is nothing to add. */
 export async function suggestPolicy(command: PolicySuggestCommand): Promise<number> {

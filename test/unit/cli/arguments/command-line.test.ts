@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parseCommand } from "../../../../src/cli/arguments/command-line.ts";
+import { commands } from "../../../../src/cli/arguments/commands.ts";
 import { helpFor } from "../../../../src/cli/arguments/usage.ts";
 
 function messageOf(line: string): string {
@@ -67,6 +69,39 @@ describe("what is asked for", () => {
     ["--demo --ca-dir d", { kind: "demo", caDir: "d" }],
     ["schema", { kind: "schema" }],
     ["doctor --help", { kind: "help" }],
+    ["-config f", { kind: "run", file: "f", lenient: false }],
+    ["check -config=f -lenient", { kind: "check", file: "f", lenient: true }],
+    ["-demo=true -ca-dir d", { kind: "demo", caDir: "d" }],
+    ["-lenient=false --config f", { kind: "run", file: "f", lenient: false }],
+    ["-version", { kind: "version" }],
+    ["-h", { kind: "help" }],
+    ["--config f check", { kind: "check", file: "f", lenient: false }],
+    ["--config f --probe", { kind: "run", file: "f", lenient: false, probe: "always" }],
+    [
+      "policy suggest --config f --from -",
+      { kind: "policy suggest", file: "f", lenient: false, from: "-", json: false },
+    ],
+    ["policy test d --json", { kind: "policy test", directory: "d", json: true }],
+    ["verify-audit a b", { kind: "verify-audit", files: ["a", "b"] }],
+    [
+      "tail --host Api.Example --limit 5",
+      { kind: "tail", lenient: false, host: "api.example", limit: 5, isJson: false },
+    ],
+    [
+      "explain --config f --url http://a/ --header A:1 --header B:2",
+      {
+        kind: "explain",
+        file: "f",
+        lenient: false,
+        url: "http://a/",
+        headers: [
+          ["A", "1"],
+          ["B", "2"],
+        ],
+        isOffline: false,
+        json: false,
+      },
+    ],
     ["--version", { kind: "version" }],
   ])("%s", (line, wanted) => {
     expect(parseCommand(line.split(" "))).toEqual(wanted);
@@ -104,11 +139,53 @@ describe("mistakes", () => {
     ["demo", 'unknown command "demo"'],
     ["toString --config f", 'unknown command "toString"'],
     ["check again --config f", 'unexpected argument "again"'],
-    ["--config f --unknown", /unknown/i],
+    ["--config f --unknown", "unknown option --unknown"],
+    ["-confg f", "unknown option --confg (did you mean --config?)"],
+    ["doctor --config f --timout 5s", "unknown option --timout (did you mean --timeout?)"],
+    ["check --config f --timout 5s", "unknown option --timout"],
+    ["--dmo", "unknown option --dmo (did you mean --demo?)"],
+    ["chek --config f", 'unknown command "chek" (did you mean check?)'],
+    ["policy", "policy needs test or suggest"],
+    ["policy tset d", "policy needs test or suggest"],
+    ["policy test d e", 'unexpected argument "e"'],
+    ["verify-audit", "verify-audit needs the files of a decision log"],
+    ["explain --config f", "explain needs --connect HOST:PORT or --url URL"],
+    ["explain --config f --url http://a/ --header x", '--header must be "Name: value"'],
+    ["explain --config f --timeout 1s", "--timeout does not belong to explain"],
+    ["tail --limit many", "--limit must be a whole number"],
+    ["tail --config=", "--config must not be empty"],
+    ["check --config --lenient", /^--config needs a value/],
+    ["check --lenient=maybe --config f", "--lenient takes no value"],
+    ["-- true", "only run and doctor run a command after --"],
   ])("%s", (line, wanted) => {
     if (typeof wanted === "string") expect(messageOf(line)).toBe(wanted);
     else expect(messageOf(line)).toMatch(wanted);
   });
+});
+
+test("a start loads the table and none of the modules that it names", () => {
+  const src = new URL("../../../../src/", import.meta.url);
+  const seen = new Set<string>();
+  const follow = (file: URL): void => {
+    if (seen.has(file.href)) return;
+    seen.add(file.href);
+    const imports = /^(?:import|export) (?!type )[^"]*"(\.[^"]+)";$/gm;
+    for (const [, path = ""] of readFileSync(file, "utf8").matchAll(imports))
+      follow(new URL(path, file));
+  };
+  follow(new URL("main.ts", src));
+  const loaded = [...seen].map((href) => href.slice(src.href.length));
+  expect(loaded.filter((path) => !path.startsWith("cli/arguments/")).sort()).toEqual([
+    "cli/version.ts",
+    "yaml/problem.ts",
+    "duration.ts",
+    "errors.ts",
+    "main.ts",
+  ]);
+});
+
+test.each(Object.entries(commands))("what %s asks for is there", async (_kind, { load }) => {
+  expect(await load()).toBeTypeOf("function");
 });
 
 test("the help names every command and option", () => {

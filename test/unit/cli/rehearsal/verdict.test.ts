@@ -4,7 +4,7 @@ import { explanationText } from "../../../../src/cli/rehearsal/report.ts";
 import { readProbe } from "../../../../src/cli/rehearsal/probe.ts";
 import { judgeProbe, type ProbeVerdict } from "../../../../src/cli/rehearsal/verdict.ts";
 import { allow, type BodyAccess, type Plugin, skip } from "../../../../src/pipeline/plugin.ts";
-import type { ProbeSource } from "../../../../src/cli/arguments/probe-source.ts";
+import type { ProbeSource } from "../../../../src/cli/rehearsal/probe.ts";
 import { pipelineOf } from "../../../support/pipeline-of.ts";
 
 const both = ["connect", "request"] as const;
