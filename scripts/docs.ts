@@ -1,5 +1,5 @@
 /**
- * Writes config/schema.json and docs/configuration.md from the schema; `--check` only says whether they are current.
+ * Writes config/schema.json, config/policy.schema.json and docs/configuration.md from the schema; `--check` only says whether they are current.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { format } from "prettier";
@@ -11,6 +11,7 @@ const root = new URL("../", import.meta.url);
 const schema = JSON.parse(printSchema()) as Readonly<Record<string, unknown>>;
 const outputs = {
   "config/schema.json": await format(JSON.stringify(schema), { parser: "json", printWidth: 100 }),
+  "config/policy.schema.json": await format(printSchema(true), { parser: "json", printWidth: 100 }),
   "docs/configuration.md": await format(buildReference(schema), {
     parser: "markdown",
     printWidth: 100,

@@ -17,19 +17,14 @@ export interface PluginDescription {
 
 /** The schema of what may be written in the file. Each plugin checks the `config` of entries with its name. */
 export function buildJsonSchema(plugins: readonly PluginDescription[] = []): JsonSchema {
-  const schema = fileSchema();
-  const entries = entriesOf(schema, plugins);
-  const { $schema, ...rest } = withPluginEntries(schema);
-  return {
-    $schema,
-    title: "authbridge-proxy configuration",
-    ...rest,
-    $defs: { pluginEntry: entries },
-  };
+  const schema = titledSchema("authbridge-proxy configuration", configSchema);
+  return { ...withPluginEntries(schema), $defs: { pluginEntry: entriesOf(schema, plugins) } };
 }
 
-function fileSchema(): JsonSchema {
-  return toPlain(z.toJSONSchema(configSchema, { io: "input" }));
+/** The schema of a kind of file. */
+export function titledSchema(title: string, file: z.ZodType): JsonSchema {
+  const { $schema, ...rest } = toPlain(z.toJSONSchema(file, { io: "input" }));
+  return { $schema, title, ...rest };
 }
 
 function toPlain(schema: object): JsonSchema {

@@ -1,4 +1,5 @@
 /** One file, read as the Go program reads it: what is valid, what is refused, and how the refusal reads. */
+import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { describe, expect, test } from "vitest";
 import { owner } from "../support/owner.ts";
@@ -342,16 +343,21 @@ pipeline:
   });
 
   test("--version and schema answer on stdout", async () => {
-    const [version, oneDash, schema] = await Promise.all([
+    const [version, oneDash, schema, policy] = await Promise.all([
       runProgram(["--version"]),
       runProgram(["-version"]),
       runProgram(["schema"]),
+      runProgram(["policy", "schema"]),
     ]);
     expect(oneDash).toEqual(version);
     expect(version).toMatchObject({ code: 0 });
     expect(version.stdout).toMatch(/^authbridge-proxy \d+\.\d+\.\d+/);
     expect(schema.code).toBe(0);
     expect(JSON.parse(schema.stdout)).toMatchObject({ type: "object" });
+    expect(policy).toMatchObject({ code: 0, stderr: "" });
+    expect(JSON.parse(policy.stdout)).toEqual(
+      JSON.parse(readFileSync(new URL("../../config/policy.schema.json", import.meta.url), "utf8")),
+    );
   });
 
   test.each([

@@ -245,6 +245,11 @@ export const commands = {
     parameters: {},
     load: async () => (await import("../schema.ts")).schema,
   }),
+  "policy schema": command({
+    usage: { "policy schema": "print the JSON Schema of policy files" },
+    parameters: {},
+    load: async () => (await import("../schema.ts")).schemaOfPolicies,
+  }),
   demo: command({
     name: "--demo",
     usage: {

@@ -68,6 +68,7 @@ describe("what is asked for", () => {
     ["--demo", { kind: "demo", caDir: "./cortex-ca" }],
     ["--demo --ca-dir d", { kind: "demo", caDir: "d" }],
     ["schema", { kind: "schema" }],
+    ["policy schema", { kind: "policy schema" }],
     ["doctor --help", { kind: "help" }],
     ["-config f", { kind: "run", file: "f", lenient: false }],
     ["check -config=f -lenient", { kind: "check", file: "f", lenient: true }],
@@ -113,6 +114,7 @@ describe("mistakes", () => {
     ["", "--config is required (or use --demo for the local demo, or run -- COMMAND)"],
     ["ca", "--config is required"],
     ["--demo --config f", "--demo writes its own configuration: it cannot be used with --config"],
+    ["schema --policy p.yaml", "--policy does not belong to schema"],
     ["check --demo", "--demo does not belong to check"],
     ["--config f --ca-dir d", "--ca-dir is used with --demo only"],
     ["--demo --format shell", "--format does not belong to --demo"],
@@ -145,8 +147,8 @@ describe("mistakes", () => {
     ["check --config f --timout 5s", "unknown option --timout"],
     ["--dmo", "unknown option --dmo (did you mean --demo?)"],
     ["chek --config f", 'unknown command "chek" (did you mean check?)'],
-    ["policy", "policy needs test or suggest"],
-    ["policy tset d", "policy needs test or suggest"],
+    ["policy", "policy needs test or suggest or schema"],
+    ["policy tset d", "policy needs test or suggest or schema"],
     ["policy test d e", 'unexpected argument "e"'],
     ["verify-audit", "verify-audit needs the files of a decision log"],
     ["explain --config f", "explain needs --connect HOST:PORT or --url URL"],
@@ -177,10 +179,10 @@ test("a start loads the table and none of the modules that it names", () => {
   const loaded = [...seen].map((href) => href.slice(src.href.length));
   expect(loaded.filter((path) => !path.startsWith("cli/arguments/")).sort()).toEqual([
     "cli/version.ts",
-    "yaml/problem.ts",
     "duration.ts",
     "errors.ts",
     "main.ts",
+    "yaml/problem.ts",
   ]);
 });
 
