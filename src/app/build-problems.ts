@@ -1,7 +1,8 @@
 /** Problems that building found, with the place in the file that they are about. */
 import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
-import { type KeyPath, nearestKey, type Problem } from "../yaml/problem.ts";
+import type { KeyPath, Problem } from "../yaml/problem.ts";
+import type { Remark } from "../yaml/schema-remarks.ts";
 import { needsSpiffe } from "../config/relations.ts";
 import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
 import { ProxyError } from "../errors.ts";
@@ -9,38 +10,16 @@ import type { Direction } from "../pipeline/flow.ts";
 import { definitionsFor, entryOf } from "./definitions.ts";
 
 /** Something wrong with the file that only building could find. */
-export interface BuildProblem {
-  readonly path: KeyPath;
-  readonly message: string;
-  /** The plugin schema's issue, when there is one. */
-  readonly issue?: AssemblyProblem["issue"];
-  readonly knownKeys?: readonly string[];
-  readonly mistaken?: AssemblyProblem["mistaken"];
-}
+export type BuildProblem = Remark;
 
-/** Words each problem once, unknown plugin keys with the nearest known one where the schema tells. */
+/** Each problem with its place. */
 export function buildProblems(
   loaded: Pick<LoadedConfig, "problemAt">,
   problems: readonly BuildProblem[],
 ): Problem[] {
-  return problems.flatMap((problem) => wordProblem(loaded, problem));
-}
-
-function wordProblem(loaded: Pick<LoadedConfig, "problemAt">, problem: BuildProblem): Problem[] {
-  const { issue, path, mistaken } = problem;
-  const known = problem.knownKeys ?? [];
-  if (issue?.code === "unrecognized_keys") {
-    return issue.keys.map((key) =>
-      withNearest(loaded.problemAt([...path, key], "unknown key"), key, known),
-    );
-  }
-  const located = loaded.problemAt(path, problem.message);
-  return [mistaken === undefined ? located : withNearest(located, mistaken.name, mistaken.known)];
-}
-
-function withNearest(problem: Problem, given: string, known: readonly string[]): Problem {
-  const suggestion = nearestKey(given, known);
-  return suggestion === undefined ? problem : { ...problem, suggestion };
+  return problems.map(({ path, message, suggestion }) =>
+    loaded.problemAt(path, message, suggestion),
+  );
 }
 
 /** Problems of one chain, with the path from the top of the file. */

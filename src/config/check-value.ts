@@ -3,7 +3,7 @@
  */
 import { parseDuration } from "../duration.ts";
 import type { KeyPath } from "../yaml/problem.ts";
-import { checkerOf, type Remark, type SchemaRemark } from "../yaml/schema-remarks.ts";
+import { check, type Remark, type SchemaRemark } from "../yaml/schema-remarks.ts";
 import { isMapping, removeAt, replaceAt, valueAt } from "../yaml/value-path.ts";
 import { relationProblems, type Relation } from "./relations.ts";
 import { configSchema, type FileConfig } from "./schema.ts";
@@ -40,9 +40,8 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
     return { ok: false, problems: [{ path: [], message: "must be a mapping of keys" }] };
   const mended = withoutNulls(value);
   mendSessionTtl(mended, warnings);
-  const check = checkerOf(configSchema);
   for (let round = 0; round < maxRounds; round++) {
-    const result = check(mended);
+    const result = check(configSchema, mended);
     if (result.ok) {
       problems.push(
         ...relationProblems(result.data).filter((remark) => isFounded(remark, problems)),

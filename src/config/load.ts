@@ -34,7 +34,7 @@ export interface LoadedConfig {
   /** The place of a key, for problems that are found later, such as in the settings of a plugin. */
   readonly locate: (path: KeyPath) => Position;
   /** A problem of the key at `path`, with its place. */
-  readonly problemAt: (path: KeyPath, message: string) => Problem;
+  readonly problemAt: (path: KeyPath, message: string, suggestion?: string) => Problem;
 }
 
 /** A file that cannot be run, and all that is wrong with it. */
@@ -99,7 +99,7 @@ export function parseConfig(
     const rest = {
       config: applyPresets(mended),
       path,
-      problemAt: (at: KeyPath, message: string) => problemAt(at, message),
+      problemAt,
     };
     return { ok: false, problems, rest };
   }
@@ -107,7 +107,7 @@ export function parseConfig(
   const config = applyPresets(checked.file);
   const shared = sharedAddresses(config, checked.isWritten);
   if (shared.length > 0) {
-    const rest = { config, path, problemAt: (at: KeyPath, why: string) => problemAt(at, why) };
+    const rest = { config, path, problemAt };
     return { ok: false, problems: inOrder([...shared.map(toProblem), ...unset]), rest };
   }
   const remarks = [
@@ -122,7 +122,7 @@ export function parseConfig(
     path,
     isWritten: checked.isWritten,
     locate: (at) => document.locate(at),
-    problemAt: (at, message) => problemAt(at, message),
+    problemAt,
   };
 }
 

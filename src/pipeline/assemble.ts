@@ -1,5 +1,4 @@
 /** Turns the entries of one chain of the file into a Pipeline, or into all of its problems at once. */
-import type { z } from "zod";
 import { messageOf } from "../errors.ts";
 import {
   type AnyPluginDefinition,
@@ -8,10 +7,9 @@ import {
   type PluginDefinition,
   type PluginDeps,
 } from "./plugin.ts";
-import { schemaKeys } from "./schema-keys.ts";
 import { Pipeline, type PipelineOptions } from "./pipeline.ts";
 import type { Step } from "./step-runner.ts";
-import { wordIssue } from "../schema-words.ts";
+import { check, type Remark, suggest } from "../yaml/schema-remarks.ts";
 
 /** One entry of `pipeline.<direction>.plugins`. */
 export interface PluginEntry {
@@ -23,16 +21,8 @@ export interface PluginEntry {
 }
 
 /** Something wrong with one entry; `path` starts below the entry, e.g. `["config", "issuer"]`. */
-export interface AssemblyProblem {
+export interface AssemblyProblem extends Remark {
   readonly entry: number;
-  readonly path: readonly (string | number)[];
-  readonly message: string;
-  /** The schema's own issue, for a caller that words it with positions and suggestions. */
-  readonly issue?: z.core.$ZodIssue;
-  /** Where a key is unknown: the keys that the schema knows there. */
-  readonly knownKeys?: readonly string[];
-  /** A name that nothing has, and the names that there are. */
-  readonly mistaken?: { readonly name: string; readonly known: readonly string[] };
 }
 
 /** What the assembler needs besides the entries. */
@@ -59,7 +49,7 @@ export function chainProblems(
       const { name } = entry;
       const known = definitions.flatMap((one) => (one.unavailable === undefined ? one.name : []));
       const message = `unknown plugin "${name}" (registered: [${known.join(", ")}])`;
-      problems.push({ entry: index, path: ["name"], message, mistaken: { name, known } });
+      problems.push({ entry: index, path: ["name"], message, ...suggest(name, known) });
     } else {
       problems.push(...weakenedProblems(entry, index, definition));
     }
@@ -117,8 +107,7 @@ function weakenedProblems(
   return [{ entry: index, path: ["on_error"], message }];
 }
 
-type Made =
-  { readonly step: Step } | { readonly problems: readonly Omit<AssemblyProblem, "entry">[] };
+type Made = { readonly step: Step } | { readonly problems: readonly Remark[] };
 
 function makeStep(
   entry: PluginEntry,
@@ -155,7 +144,7 @@ function makeStep(
 function parseConfig(
   entry: PluginEntry,
   definition: AnyPluginDefinition,
-): { readonly config: unknown } | { readonly problems: readonly Omit<AssemblyProblem, "entry">[] } {
+): { readonly config: unknown } | { readonly problems: readonly Remark[] } {
   if (definition.unavailable !== undefined) {
     const message = `plugin "${entry.name}" is not available in this version: ${definition.unavailable}`;
     return { problems: [{ path: ["name"], message }] };
@@ -170,14 +159,13 @@ function parseConfig(
       ],
     };
   }
-  const parsed = schema.safeParse(given ?? {}, { error: wordIssue });
-  if (parsed.success) return { config: parsed.data };
+  const checked = check(schema, given ?? {});
+  if (checked.ok) return { config: checked.data };
   return {
-    problems: parsed.error.issues.map((issue) => ({
-      path: ["config", ...issue.path.map((key) => (typeof key === "symbol" ? String(key) : key))],
-      message: issue.message,
-      issue,
-      ...(issue.code === "unrecognized_keys" ? { knownKeys: schemaKeys(schema, issue.path) } : {}),
+    problems: checked.remarks.map(({ path, message, suggestion }) => ({
+      path: ["config", ...path],
+      message,
+      ...(suggestion === undefined ? {} : { suggestion }),
     })),
   };
 }

@@ -2,7 +2,7 @@
 import type { z } from "zod";
 import { YamlDocument } from "./document.ts";
 import { formatKeyPath, formatProblem, type Problem } from "./problem.ts";
-import { checkerOf } from "./schema-remarks.ts";
+import { check } from "./schema-remarks.ts";
 
 /** Problems that one Error spells out. */
 const maxListed = 50;
@@ -20,7 +20,7 @@ export function readYaml<Schema extends z.ZodType>(
     ...problem,
   }));
   if (problems.length === 0) {
-    const checked = checkerOf(schema)(value);
+    const checked = check(schema, value);
     if (checked.ok) return checked.data;
     for (const { path, ...remark } of checked.remarks)
       problems.push({ file, ...document.locate(path), keyPath: formatKeyPath(path), ...remark });

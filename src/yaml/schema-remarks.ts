@@ -1,8 +1,9 @@
 /** What a schema finds wrong with a parsed value: one remark for each key, with the word that was probably meant. */
-import { z } from "zod";
-import { wordIssue } from "../schema-words.ts";
+import type { z } from "zod";
 import { type KeyPath, nearestKey } from "./problem.ts";
+import { schemaKeys } from "./schema-keys.ts";
 import { isMapping, valueAt } from "./value-path.ts";
+import { wordIssue } from "./words.ts";
 
 /** Something to say about the value at a path. It quotes no value. */
 export interface Remark {
@@ -27,26 +28,24 @@ export type Checked<T> =
   | { readonly ok: true; readonly data: T }
   | { readonly ok: false; readonly remarks: readonly SchemaRemark[] };
 
-/** A check against one schema, whose known keys are looked up when the first unknown one is met. */
-export function checkerOf<Schema extends z.ZodType>(
+/** Checks a value. */
+export function check<Schema extends z.ZodType>(
   schema: Schema,
-): (value: unknown) => Checked<z.output<Schema>> {
-  let json: unknown;
-  return (value) => {
-    const { success, data, error } = schema.safeParse(value, { error: wordIssue });
-    if (success) return { ok: true, data };
-    const found = error.issues.flatMap((issue) => flatten(issue, value, []));
-    const remarks = found.map((remark, index) => {
-      if (remark.message !== unknownKey || index >= maxSuggestions) return remark;
-      json ??= z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
-      const above = remark.path.slice(0, -1);
-      const known = keysAt(json, above);
-      const written = valueAt(value, above);
-      const unused = known.filter((key) => !isMapping(written) || !Object.hasOwn(written, key));
-      return { ...remark, knownKeys: known, ...suggest(remark.path.at(-1), unused) };
-    });
-    return { ok: false, remarks };
-  };
+  value: unknown,
+): Checked<z.output<Schema>> {
+  const { success, data, error } = schema.safeParse(value, { error: wordIssue });
+  if (success) return { ok: true, data };
+  const found = error.issues.flatMap((issue) => flatten(issue, value, []));
+  const remarks = found.map((remark, index) => {
+    if (remark.message !== unknownKey || index >= maxSuggestions) return remark;
+    const above = remark.path.slice(0, -1);
+    const knownKeys = schemaKeys(schema, above);
+    const written = valueAt(value, above);
+    const unused = knownKeys.filter((key) => !isMapping(written) || !Object.hasOwn(written, key));
+    const key = remark.path.at(-1);
+    return { ...remark, knownKeys, ...suggest(key, knownKeys), ...suggest(key, unused) };
+  });
+  return { ok: false, remarks };
 }
 
 const unknownKey = "unknown key";
@@ -78,35 +77,10 @@ function isWrongKind(issue: z.core.$ZodIssue): boolean {
   );
 }
 
-function suggest(written: unknown, known: readonly unknown[]): Pick<Remark, "suggestion"> {
+/** The known word that is nearest to what is written. */
+export function suggest(written: unknown, known: readonly unknown[]): Pick<Remark, "suggestion"> {
   if (typeof written !== "string") return {};
   const words = known.filter((word) => typeof word === "string");
   const suggestion = nearestKey(written, words);
   return suggestion === undefined ? {} : { suggestion };
-}
-
-/** The keys that a mapping at a path may have, without those that are only there to be refused. */
-function keysAt(schema: unknown, path: KeyPath): string[] {
-  const nodes = path.reduce(
-    (found, step) =>
-      found.flatMap((node) =>
-        branches(
-          typeof step === "number"
-            ? node["items"]
-            : (valueAt(node, ["properties", step]) ?? node["additionalProperties"]),
-        ),
-      ),
-    branches(schema),
-  );
-  return nodes.flatMap(({ properties }) =>
-    Object.entries(isMapping(properties) ? properties : {}).flatMap(([key, member]) =>
-      isMapping(member) && Object.hasOwn(member, "not") ? [] : [key],
-    ),
-  );
-}
-
-function branches(node: unknown): Record<string, unknown>[] {
-  if (!isMapping(node)) return [];
-  const { anyOf } = node;
-  return Array.isArray(anyOf) ? anyOf.filter(isMapping) : [node];
 }

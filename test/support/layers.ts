@@ -59,9 +59,8 @@ export const layers: Readonly<Record<string, Layer>> = {
   errors: { imports: [], packages: [] },
   duration: { imports: [], packages: [] },
   "bounded-map": { imports: [], packages: [] },
-  "schema-words": { imports: [], packages: ["zod"] },
   yaml: {
-    imports: ["schema-words", ...ground],
+    imports: ground,
     packages: ["zod", "yaml"],
     forbiddenBuiltins: dialling,
   },
@@ -108,7 +107,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   pipeline: {
-    imports: ["net", "net/kernel", "http", "telemetry", "secret", "schema-words", ...ground],
+    imports: ["net", "net/kernel", "http", "telemetry", "secret", "yaml", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },

@@ -130,10 +130,11 @@ function policyAlone(
   if (!loaded.ok) return loaded;
   return {
     ...loaded,
-    problemAt: (path, message) => {
+    problemAt: (path, ...said) => {
       // Below `pipeline.outbound.plugins[0].config`.
       const at = key === "policy" ? [key] : [key, ...path.slice(5)];
-      return { file, ...locate(at), keyPath: formatKeyPath(at), message };
+      const problem = loaded.problemAt(path, ...said);
+      return { ...problem, ...locate(at), keyPath: formatKeyPath(at) };
     },
   };
 }

@@ -1,7 +1,7 @@
 /** One value of a document that a schema has judged, together with its place, and the questions a reader asks of it. */
 import type { z } from "zod";
 import type { KeyPath } from "../../yaml/problem.ts";
-import { checkerOf, type SchemaRemark } from "../../yaml/schema-remarks.ts";
+import { check, type SchemaRemark } from "../../yaml/schema-remarks.ts";
 import { isMapping, valueAt } from "../../yaml/value-path.ts";
 import type { Problems } from "./problem.ts";
 
@@ -20,7 +20,7 @@ export function judge<Schema extends z.ZodType>(
   value: unknown,
   problems: Problems,
 ): Node<z.output<Schema>> {
-  const checked = checkerOf(schema)(value);
+  const checked = check(schema, value);
   const faults = new Faults();
   for (const remark of checked.ok ? [] : checked.remarks) {
     let place = faults;

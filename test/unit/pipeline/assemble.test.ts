@@ -190,18 +190,18 @@ describe("problems", () => {
     },
   );
 
-  test("of settings: each with its path, and the keys that are known there", async () => {
+  test("of settings: each with its path, and the key that was meant", async () => {
     const config = z.strictObject({
-      a: z.strictObject({ b: z.number(), c: z.number().optional() }),
+      a: z.strictObject({ b: z.number(), count: z.number().optional() }),
     });
     const definition = definePlugin({ name: "p", description: "p", config, create: () => ({}) });
     const problems = await problemsOf(
-      [entry("p", { config: { a: { b: "x", d: 1 } } }), entry("plain", { config: {} })],
+      [entry("p", { config: { a: { b: "x", coutn: 1 } } }), entry("plain", { config: {} })],
       [definition as unknown as AnyPluginDefinition, plain("plain")],
     );
     expect(problems).toMatchObject([
       { entry: 0, path: ["config", "a", "b"] },
-      { entry: 0, path: ["config", "a"], knownKeys: ["b", "c"] },
+      { entry: 0, path: ["config", "a", "coutn"], suggestion: "count" },
       { entry: 1, path: ["config"], message: 'plugin "plain" does not accept configuration' },
     ]);
   });

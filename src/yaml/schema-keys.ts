@@ -2,6 +2,7 @@
 import type { z } from "zod";
 
 interface SchemaDef {
+  readonly type: string;
   readonly shape?: Readonly<Record<string, z.core.$ZodType>>;
   readonly innerType?: z.core.$ZodType;
   readonly element?: z.core.$ZodType;
@@ -10,7 +11,7 @@ interface SchemaDef {
   readonly options?: readonly z.core.$ZodType[];
 }
 
-/** The keys of the object at `path`; empty where the schema has none. */
+/** The keys of the object at `path`, without those that are there to be refused; empty where the schema has none. */
 export function schemaKeys(
   schema: z.core.$ZodType,
   path: readonly PropertyKey[],
@@ -20,7 +21,15 @@ export function schemaKeys(
   if (wrapped !== undefined) return schemaKeys(wrapped, path);
   if (def.options !== undefined) return def.options.flatMap((option) => schemaKeys(option, path));
   const [key, ...rest] = path;
-  if (key === undefined) return Object.keys(def.shape ?? {});
+  if (key === undefined)
+    return Object.entries(def.shape ?? {}).flatMap(([name, member]) =>
+      isNever(member) ? [] : [name],
+    );
   const next = def.shape?.[String(key)] ?? def.element ?? def.valueType;
   return next === undefined ? [] : schemaKeys(next, rest);
+}
+
+function isNever(schema: z.core.$ZodType): boolean {
+  const { type, innerType } = schema._zod.def as SchemaDef;
+  return innerType === undefined ? type === "never" : isNever(innerType);
 }

@@ -1,7 +1,7 @@
 /** The keys that a schema knows at a place. */
 import { expect, test } from "vitest";
 import { z } from "zod";
-import { schemaKeys } from "../../../src/pipeline/schema-keys.ts";
+import { schemaKeys } from "../../../src/yaml/schema-keys.ts";
 
 const inner = z.strictObject({ x: z.number(), y: z.string() });
 const schema = z
