@@ -14,6 +14,7 @@ import { sessionRoutes } from "../admin/sessions.ts";
 import { statsRoutes } from "../admin/stats.ts";
 import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
+import { surfaces } from "../config/surfaces.ts";
 import { type BindAddress, unavailable } from "../listener/listener.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -42,18 +43,15 @@ export interface AdminSurface {
   readonly surface: "health" | "stats" | "sessions";
   readonly address: string;
   readonly server: AdminServer;
-  /** True where the process can do its work without it. */
-  readonly optional: boolean;
 }
 
 /** The servers in the order in which they are to be bound. */
 export function adminSurfaces(config: Config, sources: AdminSources): AdminSurface[] {
   const { log, metrics, heads } = sources;
-  const surfaces: AdminSurface[] = [
+  const planned: AdminSurface[] = [
     {
       surface: "stats",
       address: config.stats.address,
-      optional: false,
       server: new AdminServer({
         name: "stats",
         log,
@@ -68,11 +66,10 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
     },
   ];
   const sessionSurface = sessionApi(config, sources);
-  if (sessionSurface !== undefined) surfaces.push(sessionSurface);
-  surfaces.push({
+  if (sessionSurface !== undefined) planned.push(sessionSurface);
+  planned.push({
     surface: "health",
     address: config.listener.health_addr,
-    optional: false,
     server: new AdminServer({
       name: "health",
       log,
@@ -84,7 +81,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       }),
     }),
   });
-  return surfaces;
+  return planned;
 }
 
 /** Undefined where sessions are off, or nobody is to read them. */
@@ -96,7 +93,6 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
   return {
     surface: "sessions",
     address,
-    optional: true,
     server: new AdminServer({
       name: "sessions",
       log,
@@ -122,27 +118,21 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
   };
 }
 
-const addressKeys: Readonly<Record<AdminSurface["surface"], string>> = {
-  stats: "stats.address",
-  sessions: "listener.session_api_addr",
-  health: "listener.health_addr",
-};
-
 /** Opens them in order; an optional one that cannot be bound is logged and left out. */
 export async function bindAdmin(
-  surfaces: readonly AdminSurface[],
+  planned: readonly AdminSurface[],
   log: Logger,
   onBound: (surface: AdminSurface["surface"], server: AdminServer, bound: BindAddress) => void,
 ): Promise<void> {
-  for (const { surface, address, server, optional } of surfaces) {
-    const wanted = bindAddressOf(address, addressKeys[surface]);
+  for (const { surface, address, server } of planned) {
+    const wanted = bindAddressOf(address, surface);
     try {
       const bound = await server.listen(wanted);
       onBound(surface, server, { host: bound.address, port: bound.port });
     } catch (error) {
       // The session API shows what happened; not having it must not stop traffic (contract 4.10 did).
       const why = unavailable(wanted, error instanceof Error ? error : new Error(String(error)));
-      if (!optional) throw why;
+      if (!("optional" in surfaces[surface])) throw why;
       log.error({ surface, address, error: why.message }, "operator surface could not be bound");
     }
   }

@@ -26,7 +26,7 @@ import { buildRuntime } from "./build.ts";
 import { ChainReload } from "./chaining/reload.ts";
 import { DataSurfaces } from "./data-surfaces.ts";
 import { allDefinitions, definitionsFor } from "./definitions.ts";
-import { listenerLimits } from "./listen-options.ts";
+import { type BoundAddresses, listenerLimits } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
@@ -41,16 +41,6 @@ export interface AppOptions {
   readonly log: Logger;
   /** Whether a chain through upstream proxies is tried before it is used. Default always. */
   readonly probe?: "always" | "never";
-}
-
-/** The addresses that were bound; absent surfaces are not open. */
-export interface BoundAddresses {
-  readonly forward?: BindAddress;
-  readonly reverse?: BindAddress;
-  readonly transparent?: BindAddress;
-  readonly health?: BindAddress;
-  readonly stats?: BindAddress;
-  readonly sessions?: BindAddress;
 }
 
 /** A configuration that cannot be started; every problem is in it. */

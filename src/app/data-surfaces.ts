@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { LoadedConfig } from "../config/load.ts";
 import type { Config, ListenerConfig } from "../config/presets.ts";
+import { surfaceAddresses, type SurfaceName } from "../config/surfaces.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener } from "../listener/listener.ts";
@@ -13,7 +14,7 @@ import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { FileWatch } from "../files/watched-file.ts";
-import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+import { bindAddressOf, type BoundAddresses, listenerLimits } from "./listen-options.ts";
 import { TransparentSurface } from "./transparent-surface.ts";
 
 /** What surfaces are made of. */
@@ -22,13 +23,6 @@ export interface DataSurfaceParts {
   readonly services: SurfaceServices;
   readonly bridge: BridgeServer;
   readonly ownListeners: OwnListeners;
-}
-
-/** The addresses that were bound. */
-export interface DataAddresses {
-  readonly reverse?: BindAddress;
-  readonly forward?: BindAddress;
-  readonly transparent?: BindAddress;
 }
 
 /** Opens and closes them. */
@@ -61,18 +55,22 @@ export class DataSurfaces {
   }
 
   /** Rejects with `listener.unavailable`; what was bound before stays open until {@link close}. */
-  async open(): Promise<DataAddresses> {
+  async open(): Promise<BoundAddresses> {
     const { transparent } = this;
-    const { services, bridge } = this.#parts;
-    const { reverse_proxy_addr: reverse, forward_proxy_addr: forward } = this.#config.listener;
-    const addresses = {
-      ...(reverse === undefined
-        ? {}
-        : {
-            reverse: await this.#bind("reverse", reverse, this.#make(new ReverseSurface(services))),
-          }),
-      ...(forward === undefined ? {} : { forward: await this.#openForward(forward, bridge) }),
+    const { services, ownListeners } = this.#parts;
+    const makers: { readonly [Name in SurfaceName]?: () => Listener } = {
+      reverse: () => this.#make(new ReverseSurface(services)),
+      forward: () => this.#makeForward(),
     };
+    const addresses: { [Name in SurfaceName]?: BindAddress } = {};
+    for (const { name, address } of surfaceAddresses(this.#config)) {
+      const listener = makers[name]?.();
+      if (listener === undefined) continue;
+      const bound = await listener.bind(bindAddressOf(address, name));
+      this.#listeners.push(listener);
+      ownListeners.add(bound.host, bound.port);
+      addresses[name] = bound;
+    }
     await transparent.open();
     const { state } = transparent;
     return state.kind === "bound" ? { ...addresses, transparent: state.address } : addresses;
@@ -85,31 +83,18 @@ export class DataSurfaces {
     await Promise.all(listeners.map((listener) => listener.close(deadlineMs)));
   }
 
-  #openForward(address: string, bridge: BridgeServer): Promise<BindAddress> {
-    const { services } = this.#parts;
+  #makeForward(): Listener {
+    const { services, bridge } = this.#parts;
     const { forward_proxy_tls: files } = this.#config.listener;
     const surface = new ForwardSurface(services, bridge);
-    if (files === undefined) return this.#bind("forward", address, this.#make(surface));
-    const { recorder } = services;
-    const material = readTlsMaterial(files);
-    const listener = this.#make(surface, material);
-    this.#renewal = new TlsRenewal(files, listener, recorder.log);
-    return this.#bind("forward", address, listener);
+    if (files === undefined) return this.#make(surface);
+    const listener = this.#make(surface, readTlsMaterial(files));
+    this.#renewal = new TlsRenewal(files, listener, services.recorder.log);
+    return listener;
   }
 
   #make(handlers: HttpHandlers, material?: TlsMaterial): Listener {
     return new Listener(handlers, listenerLimits(this.#config), this.#parts.services, material);
-  }
-
-  async #bind(
-    surface: "reverse" | "forward",
-    address: string,
-    listener: Listener,
-  ): Promise<BindAddress> {
-    const bound = await listener.bind(bindAddressOf(address, `listener.${surface}_proxy_addr`));
-    this.#listeners.push(listener);
-    this.#parts.ownListeners.add(bound.host, bound.port);
-    return bound;
   }
 }
 

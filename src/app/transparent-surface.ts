@@ -2,6 +2,7 @@
 import { durationMs } from "../duration.ts";
 import { parseListenAddress } from "../config/listen-address.ts";
 import type { Config } from "../config/presets.ts";
+import { surfaceKey } from "../config/surfaces.ts";
 import { messageOf } from "../errors.ts";
 import type { BindAddress } from "../listener/listener.ts";
 import { TransparentListener } from "../listener/transparent.ts";
@@ -57,7 +58,7 @@ export class TransparentSurface {
     this.#state = await this.#openAt(address);
     if (this.#state.kind !== "unavailable") return;
     const { reason } = this.#state;
-    const line = { key: "listener.transparent_proxy_addr", address, reason };
+    const line = { key: surfaceKey("transparent"), address, reason };
     log[this.#isRequired ? "error" : "warn"](
       line,
       `the transparent listener is not open: ${reason}; redirected connections are refused by the kernel`,
@@ -121,7 +122,7 @@ async function bindWide(
   make: () => TransparentListener,
   text: string,
 ): Promise<{ readonly listener: TransparentListener; readonly address: BindAddress }> {
-  const wanted = bindAddressOf(text, "listener.transparent_proxy_addr");
+  const wanted = bindAddressOf(text, "transparent");
   const isWide = parseListenAddress(text)?.host === undefined;
   if (isWide) {
     const listener = make();

@@ -3,6 +3,12 @@ import { dirname, join, resolve } from "node:path";
 import { writeFile } from "node:fs/promises";
 import type { LoadedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
+import {
+  type AddressKey,
+  listenerSurfaces,
+  surfaceAddresses,
+  type SurfaceName,
+} from "../config/surfaces.ts";
 
 /** A file, and the environment that it has to be loaded with. */
 export interface ProbeFile {
@@ -26,6 +32,17 @@ export async function writeProbeFile(
   return { file, env: { [variable]: JSON.stringify(config) } };
 }
 
+/** Loopback ports that nobody has to know, and nothing that the kernel redirects. */
+export function freeAddresses(
+  names: readonly SurfaceName[],
+): Readonly<Partial<Record<AddressKey, string>>> {
+  const asked = listenerSurfaces.filter(({ name }) => names.includes(name));
+  return Object.fromEntries(asked.map(({ key, captured }) => [key, captured ? "off" : free]));
+}
+
+/** An address with a port that the kernel chooses. */
+export const free = "127.0.0.1:0";
+
 /** The same pipelines on loopback ports that nobody has to know, without reloads and with every flow logged. */
 export function onFreePorts(loaded: LoadedConfig): Config {
   const { config, path } = loaded;
@@ -33,7 +50,6 @@ export function onFreePorts(loaded: LoadedConfig): Config {
   // The instance is the doctor's own: it has no credentials of an agent, and nobody else reaches it.
   const { forward_proxy_tls: _tls, ...surfaces } = listener;
   const { callers: _callers, ...rest } = config;
-  const free = "127.0.0.1:0";
   return {
     ...rest,
     // Nothing is redirected to it either.
@@ -41,12 +57,7 @@ export function onFreePorts(loaded: LoadedConfig): Config {
     acknowledge_cooperative_mode: true,
     listener: {
       ...surfaces,
-      ...(listener.reverse_proxy_addr === undefined ? {} : { reverse_proxy_addr: free }),
-      ...(listener.forward_proxy_addr === undefined
-        ? {}
-        : { forward_proxy_addr: free, transparent_proxy_addr: "off" }),
-      ...(listener.session_api_addr === undefined ? {} : { session_api_addr: free }),
-      health_addr: free,
+      ...freeAddresses(surfaceAddresses(config).map(({ name }) => name)),
     },
     stats: { ...config.stats, address: free },
     reload: { ...config.reload, enabled: false },

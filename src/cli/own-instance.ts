@@ -2,7 +2,8 @@
 import type { Problem } from "../yaml/problem.ts";
 import { createLogger } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
-import { App, type BoundAddresses, ConfigRejected } from "../app/app.ts";
+import { App, ConfigRejected } from "../app/app.ts";
+import type { BoundAddresses } from "../app/listen-options.ts";
 import type { ProbeFile } from "./own-file.ts";
 import { packageVersion } from "./version.ts";
 

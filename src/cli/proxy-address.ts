@@ -1,6 +1,7 @@
 /** Where clients find the forward proxy: as the file has it, or as the operator says. */
 import { parseListenAddress } from "../config/listen-address.ts";
 import type { Config } from "../config/presets.ts";
+import { surfaceAddresses, surfaceKey, type SurfaceName } from "../config/surfaces.ts";
 
 /** Where the proxy is. */
 export interface ProxyAddress {
@@ -16,20 +17,29 @@ export function proxyUrl({ host, port, isSecure }: ProxyAddress): string {
   return `${isSecure === true ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** The forward listener as a client of the same machine or pod reaches it, or why nobody can say. */
+/** A surface of the file as a client of the same machine or pod reaches it, or why nobody can say. */
+export function addressOfFile(
+  config: Config,
+  name: SurfaceName,
+  { closed, otherwise }: { readonly closed: string; readonly otherwise: string },
+): ProxyAddress | string {
+  const found = surfaceAddresses(config).find((one) => one.name === name);
+  const address = parseListenAddress(found?.address ?? "");
+  if (address === undefined) return closed;
+  const { host, port } = address;
+  if (port === 0) return `${surfaceKey(name)} names no fixed port: ${otherwise}`;
+  return { host: reachableHost(host), port };
+}
+
+/** The forward listener. */
 export function proxyOfFile(config: Config): ProxyAddress | string {
-  const { forward_proxy_addr: text } = config.listener;
-  if (text === undefined)
-    return "the file opens no forward proxy (the role forward in listener.roles does); name one with --proxy";
-  const address = parseListenAddress(text);
-  if (address === undefined || address.port === 0)
-    return "listener.forward_proxy_addr names no fixed port; say where the proxy is with --proxy";
+  const found = addressOfFile(config, "forward", {
+    closed:
+      "the file opens no forward proxy (the role forward in listener.roles does); name one with --proxy",
+    otherwise: "say where the proxy is with --proxy",
+  });
   const isSecure = config.listener.forward_proxy_tls !== undefined;
-  return {
-    host: reachableHost(address.host),
-    port: address.port,
-    ...(isSecure ? { isSecure } : {}),
-  };
+  return typeof found === "string" || !isSecure ? found : { ...found, isSecure };
 }
 
 /** Every interface is loopback too, and loopback is where a client of this machine is nearest. */

@@ -3,12 +3,10 @@ import { join, resolve } from "node:path";
 import type { LoadedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
-import { onFreePorts } from "./own-file.ts";
+import { free, freeAddresses, onFreePorts } from "./own-file.ts";
 
 /** These record what is asked of models, tools and agents, and refuse nothing. */
 const parsers = ["inference-parser", "mcp-parser", "a2a-parser"] as const;
-
-const free = "127.0.0.1:0";
 
 /** What a proxy is to a command that finds it in its environment; the command line says so, no warning is needed. */
 const cooperative = { egress_enforcement: "none", acknowledge_cooperative_mode: true } as const;
@@ -34,10 +32,7 @@ export function runConfigText({ directory, policyFile, definitions }: RunTerms):
   const config = {
     listener: {
       roles: ["forward"],
-      forward_proxy_addr: free,
-      session_api_addr: free,
-      health_addr: free,
-      transparent_proxy_addr: "off",
+      ...freeAddresses(["forward", "transparent", "sessions", "health"]),
     },
     ...cooperative,
     stats: { address: free },
@@ -76,7 +71,7 @@ export function runConfigOf(loaded: LoadedConfig, directory: string): Config {
   return {
     ...config,
     ...cooperative,
-    listener: { ...listener, roles: ["forward"], transparent_proxy_addr: "off" },
+    listener: { ...listener, roles: ["forward"] },
     tls_bridge: bridge.mode === "enabled" ? { ...bridge, ...authority } : bridge,
   };
 }

@@ -3,7 +3,6 @@ import { readFile } from "node:fs/promises";
 import { get as getHttp, type IncomingMessage } from "node:http";
 import { get as getHttps } from "node:https";
 import { setTimeout as delay } from "node:timers/promises";
-import { parseListenAddress } from "../config/listen-address.ts";
 import { loadConfig } from "../config/load.ts";
 import { formatProblem } from "../yaml/problem.ts";
 import { messageOf } from "../errors.ts";
@@ -20,7 +19,7 @@ import {
   oneLine,
   printableJson,
 } from "./event-line.ts";
-import { reachableHost } from "./proxy-address.ts";
+import { addressOfFile, proxyUrl } from "./proxy-address.ts";
 
 const defaultUrl = "http://127.0.0.1:9094";
 const maxEventBytes = 64 * 1_048_576;
@@ -85,17 +84,13 @@ async function apiOf({ url, file, lenient, secretFile }: TailCommand): Promise<S
   if (file === undefined) return { url: defaultUrl, secretFile };
   const loaded = await loadConfig(file, { lenient, env: process.env, allowUnset: true });
   if (!loaded.ok) throw new TailFault(loaded.problems.map(formatProblem).join("; "), 2);
-  const address = parseListenAddress(loaded.config.listener.session_api_addr ?? "");
-  if (address === undefined)
-    throw new TailFault("the file opens no session API (session.enabled: true does)", 2);
-  if (address.port === 0)
-    throw new TailFault(
-      "listener.session_api_addr names no fixed port: say where it is with --url",
-      2,
-    );
-  const host = reachableHost(address.host);
+  const found = addressOfFile(loaded.config, "sessions", {
+    closed: "the file opens no session API (session.enabled: true does)",
+    otherwise: "say where it is with --url",
+  });
+  if (typeof found === "string") throw new TailFault(found, 2);
   return {
-    url: `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`,
+    url: proxyUrl(found),
     secretFile: secretFile ?? loaded.config.session.api_secret_file,
   };
 }

@@ -2,6 +2,7 @@
  * `listener`: which surfaces are open, and where.
  */
 import { z } from "zod";
+import { surfaces } from "./surfaces.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
 
 const envoyOnly = z
@@ -18,7 +19,7 @@ export const listenerSchema = z.strictObject({
   roles: listOf(z.enum(["reverse", "forward"]), 2).describe(
     "Surfaces to open: reverse (inbound to the agent) and forward (outbound from it). Default: both.",
   ),
-  reverse_proxy_addr: address("the reverse proxy (role reverse)", ":8080"),
+  reverse_proxy_addr: address("the reverse proxy (role reverse)", surfaces.reverse.address),
   reverse_proxy_backend: z
     .string()
     .refine((text) => text === "" || isBackend(text), {
@@ -28,7 +29,10 @@ export const listenerSchema = z.strictObject({
     .describe(
       "URL of the agent behind the reverse proxy. Required when the role reverse is active.",
     ),
-  forward_proxy_addr: address("the explicit forward proxy (role forward)", ":8081"),
+  forward_proxy_addr: address(
+    "the explicit forward proxy (role forward)",
+    surfaces.forward.address,
+  ),
   forward_proxy_tls: z
     .strictObject({
       cert_file: words().describe("Certificate chain of the forward proxy, PEM."),
@@ -45,11 +49,11 @@ export const listenerSchema = z.strictObject({
     ),
   transparent_proxy_addr: z
     .union([z.literal("off"), listenAddress()], {
-      error: 'must be a listen address such as ":8082", or "off"',
+      error: `must be a listen address such as "${surfaces.transparent.address}", or "off"`,
     })
     .optional()
     .describe(
-      'Listen address of the listener for redirected connections (role forward, Linux), or "off". Default ":8082", with egress_enforcement: none "off".',
+      `Listen address of the listener for redirected connections (role forward, Linux), or "off". Default "${surfaces.transparent.address}", with egress_enforcement: none "off".`,
     ),
   transparent: z
     .strictObject({
@@ -76,9 +80,9 @@ export const listenerSchema = z.strictObject({
     .describe("How redirected connections are read."),
   session_api_addr: address(
     "the session API. Moved to 127.0.0.1 while the TLS bridge is on, because it then shows decrypted traffic",
-    "127.0.0.1:9094",
+    surfaces.sessions.address,
   ),
-  health_addr: address("/healthz and /readyz", ":9091"),
+  health_addr: address("/healthz and /readyz", surfaces.health.address),
   skip_hosts: listOf(
     z.string().superRefine((pattern, context) => {
       const message = skipHostProblem(pattern);

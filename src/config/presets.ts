@@ -3,22 +3,22 @@
  */
 import { toLoopback } from "./listen-address.ts";
 import type { FileConfig } from "./schema.ts";
-
-/** One surface of the proxy. */
-export type Role = "reverse" | "forward";
+import {
+  type AddressKey,
+  listenerSurfaces,
+  type Role,
+  type SurfaceName,
+  surfaces,
+} from "./surfaces.ts";
 
 type FileListener = FileConfig["listener"];
 
 /** The `listener` block with every address decided. An absent address is a surface that is not opened. */
-export interface ListenerConfig {
+export interface ListenerConfig extends Readonly<Partial<Record<AddressKey, string>>> {
   readonly roles: readonly Role[];
-  readonly reverse_proxy_addr?: string;
   readonly reverse_proxy_backend?: string;
-  readonly forward_proxy_addr?: string;
   readonly forward_proxy_tls?: NonNullable<FileListener["forward_proxy_tls"]>;
-  readonly transparent_proxy_addr?: string;
   readonly transparent: FileListener["transparent"];
-  readonly session_api_addr?: string;
   readonly health_addr: string;
   readonly skip_hosts: readonly string[];
 }
@@ -50,7 +50,7 @@ export function applyPresets(file: FileConfig): Config {
       max_events: session.max_events > 0 ? session.max_events : defaultMaxEvents,
       max_sessions: session.max_sessions > 0 ? session.max_sessions : defaultMaxSessions,
     },
-    stats: { address: stats.address || ":9093" },
+    stats: { address: stats.address || surfaces.stats.address },
   };
 }
 
@@ -59,45 +59,34 @@ export function activeRoles(listener: FileListener): readonly Role[] {
   return listener.roles.length === 0 ? ["reverse", "forward"] : [...new Set(listener.roles)];
 }
 
-function transparentAddress(
-  { transparent_proxy_addr: written }: FileListener,
-  { callers, egress_enforcement: enforcement }: FileConfig,
-): Pick<ListenerConfig, "transparent_proxy_addr"> {
+/** Whether the file has no use for a surface of its roles. */
+function isClosed(name: SurfaceName, { listener, ...file }: FileConfig): boolean {
+  if (name === "sessions") return !file.session.enabled;
+  if (name !== "transparent") return false;
+  const { transparent_proxy_addr: written } = listener;
   // A captured connection cannot say whose it is.
-  if (callers !== undefined || written === "off") return {};
+  if (file.callers !== undefined || written === "off") return true;
   // Where nothing redirects, nobody but strangers would come.
-  if (!written && enforcement === "none") return {};
-  return { transparent_proxy_addr: written || ":8082" };
+  return !written && file.egress_enforcement === "none";
 }
 
 function fillListener(listener: FileListener, file: FileConfig): ListenerConfig {
   const roles = activeRoles(listener);
-  const reverse = roles.includes("reverse") && {
-    reverse_proxy_addr: listener.reverse_proxy_addr || ":8080",
-    ...(listener.reverse_proxy_backend
-      ? { reverse_proxy_backend: listener.reverse_proxy_backend }
-      : {}),
-  };
-  const forward = roles.includes("forward") && {
-    forward_proxy_addr: listener.forward_proxy_addr || ":8081",
-    ...(listener.forward_proxy_tls === undefined
-      ? {}
-      : { forward_proxy_tls: listener.forward_proxy_tls }),
-    ...transparentAddress(listener, file),
-  };
-  // The Go program listened on all interfaces by default; what agents send is for the operator's eyes only.
-  const sessionAddress = listener.session_api_addr || "127.0.0.1:9094";
-  const isBridged = file.tls_bridge.mode === "enabled";
-  const session = file.session.enabled && {
-    session_api_addr: isBridged ? toLoopback(sessionAddress) : sessionAddress,
-  };
+  const addresses: Partial<Record<AddressKey, string>> = {};
+  for (const { name, key, role, address } of listenerSurfaces) {
+    if ((role !== undefined && !roles.includes(role)) || isClosed(name, file)) continue;
+    const chosen = listener[key] || address;
+    const isConfined = name === "sessions" && file.tls_bridge.mode === "enabled";
+    addresses[key] = isConfined ? toLoopback(chosen) : chosen;
+  }
+  const { reverse_proxy_backend: backend, forward_proxy_tls: tls } = listener;
   return {
+    health_addr: surfaces.health.address,
+    ...addresses,
     roles,
-    ...reverse,
-    ...forward,
-    ...session,
+    ...(roles.includes("reverse") && backend ? { reverse_proxy_backend: backend } : {}),
+    ...(roles.includes("forward") && tls !== undefined ? { forward_proxy_tls: tls } : {}),
     transparent: listener.transparent,
-    health_addr: listener.health_addr || ":9091",
     skip_hosts: listener.skip_hosts,
   };
 }

@@ -6,6 +6,7 @@ import type { KeyPath } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
 import type { FileConfig } from "./schema.ts";
 import { sizeBytes } from "./size.ts";
+import { listenerSurfaces } from "./surfaces.ts";
 
 /** A broken rule between keys. */
 export interface Relation extends Remark {
@@ -116,8 +117,9 @@ export function relationWarnings(
     });
   }
   const { roles } = config.listener;
-  for (const [key, role] of roleOfAddress) {
-    if (file.listener[key] && file.listener[key] !== "off" && !roles.includes(role)) {
+  for (const { key, role } of listenerSurfaces) {
+    const written = file.listener[key];
+    if (role !== undefined && written && written !== "off" && !roles.includes(role)) {
       warnings.push({
         path: ["listener", key],
         message: `is not used: the role ${role} is not in listener.roles`,
@@ -164,12 +166,6 @@ function enforcementWarnings(file: FileConfig, roles: readonly string[]): Remark
   }
   return [];
 }
-
-const roleOfAddress = [
-  ["reverse_proxy_addr", "reverse"],
-  ["forward_proxy_addr", "forward"],
-  ["transparent_proxy_addr", "forward"],
-] as const;
 
 /** Whether anything in the file needs a SPIFFE identity; an empty `spiffe` block alone does not. */
 export function needsSpiffe(config: Config): boolean {

@@ -14,6 +14,7 @@ import { telemetrySchema } from "./telemetry-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
 import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
+import { surfaces } from "./surfaces.ts";
 
 const mtlsSchema = z.strictObject({
   mode: z
@@ -55,8 +56,10 @@ const reloadSchema = z.strictObject({
 
 const statsSchema = z.strictObject({
   address: listenAddress()
-    .default(":9093")
-    .describe('Listen address of /metrics, /config, /stats and /reload/status. Default ":9093".'),
+    .default(surfaces.stats.address)
+    .describe(
+      `Listen address of /metrics, /config, /stats and /reload/status. Default "${surfaces.stats.address}".`,
+    ),
 });
 
 const logSchema = z.strictObject({

@@ -91,6 +91,25 @@ async function explain(line: string, config: unknown = file): Promise<Ended> {
 }
 
 describe("explain", () => {
+  test.each(["8080", "8081", "8082", "9091", "9093", "9094"])(
+    "the proxy's own listener on port %s is never dialled, wherever loopback is allowed",
+    async (port) => {
+      const open = {
+        listener: { reverse_proxy_backend: "http://127.0.0.1:1" },
+        session: { enabled: true },
+        egress: { allow_ips: ["127.0.0.0/8"] },
+        pipeline: { inbound: { default: "deny" }, outbound: { default: "allow" } },
+      };
+      const ended = await explain(`--json --connect 127.0.0.1:${port}`, open);
+      expect(ended.code).toBe(1);
+      expect(JSON.parse(ended.stdout)).toMatchObject({
+        verdict: "deny",
+        code: "upstream.address-forbidden",
+      });
+      expect(ended.stdout).toContain("own-listener");
+    },
+  );
+
   test.each([
     ["--connect api.example.com:443 --binary /usr/bin/curl", 0, "allowed by egress-policy"],
     [

@@ -66,17 +66,9 @@ async function request(
 
 /** The bridge of the file between a client and the origin, and nothing that would judge them. */
 function bridgeOnly(config: Config, port: number, originRoots: string): Config {
-  const { forward_proxy_addr, health_addr, transparent } = config.listener;
   return {
     ...config,
-    listener: {
-      roles: ["forward"],
-      health_addr,
-      skip_hosts: [],
-      ...(forward_proxy_addr === undefined ? {} : { forward_proxy_addr }),
-      transparent_proxy_addr: "off",
-      transparent,
-    },
+    listener: { ...config.listener, roles: ["forward"], skip_hosts: [] },
     pipeline: {
       inbound: { plugins: [], default: "deny" },
       outbound: { plugins: [], default: "allow" },

@@ -5,14 +5,13 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type LoadedConfig, loadConfig } from "../../config/load.ts";
 import { formatProblem } from "../../yaml/problem.ts";
-import { parseListenAddress } from "../../config/listen-address.ts";
 import { authorityObjection, openAuthority } from "../../app/bridge.ts";
 import { probeBridge } from "./bridge.ts";
 import { probeCommand, type TriedCommand } from "./command.ts";
 import { connectThrough, verifiedTls } from "./connect.ts";
 import { DoctorReport, fail, type Finding, pass, skip } from "./report.ts";
 import type { FileCommand } from "../config-file.ts";
-import { reachableHost } from "../proxy-address.ts";
+import { proxyOfFile } from "../proxy-address.ts";
 import { askOperator, probeListeners } from "./listeners.ts";
 import { OwnInstance } from "../own-instance.ts";
 import { onFreePorts, withReadableAuthority, writeProbeFile } from "../own-file.ts";
@@ -148,13 +147,12 @@ async function examineRunning(
     const reason = answer === undefined ? "does not answer" : answer.body;
     return notReady(`the running proxy: ${reason}`);
   });
-  const address = parseListenAddress(listener.forward_proxy_addr ?? "");
-  if (address === undefined) return;
+  const proxy = proxyOfFile(loaded.config);
+  if (typeof proxy === "string") return;
   if (loaded.config.callers !== undefined || listener.forward_proxy_tls !== undefined) {
     report.add("connect", skip("only agents have what the running proxy asks for (callers)"));
     return;
   }
-  const proxy = { host: reachableHost(address.host), port: address.port };
   await report.check("connect", limitMs, async (signal) => {
     const canTrust = isAuthorityFit && loaded.config.tls_bridge.ca === "file";
     const ca = canTrust ? await caOf(loaded) : undefined;

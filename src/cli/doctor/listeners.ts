@@ -2,8 +2,12 @@
 import http from "node:http";
 import net from "node:net";
 import type { LoadedConfig } from "../../config/load.ts";
-import { formatKeyPath } from "../../yaml/problem.ts";
-import { surfaceAddresses } from "../../config/surfaces.ts";
+import {
+  type SurfaceAddress,
+  surfaceAddresses,
+  surfaceKey,
+  surfaces,
+} from "../../config/surfaces.ts";
 import { parseListenAddress } from "../../config/listen-address.ts";
 import type { Config } from "../../config/presets.ts";
 import { type Finding, fail, pass } from "./report.ts";
@@ -15,13 +19,6 @@ export interface ListenerState {
   /** True when a running authbridge-proxy serves the addresses of this file. */
   readonly isRunning: boolean;
   readonly findings: readonly Finding[];
-}
-
-interface Surface {
-  readonly key: string;
-  readonly address: string;
-  /** May be free although a proxy of this file runs. */
-  readonly optional: boolean;
 }
 
 type Binding =
@@ -41,7 +38,7 @@ export async function probeListeners(
   const running = await runningDigest(config.stats.address, signal);
   const findings: Finding[] = [];
   if (running !== undefined) findings.push(runningFinding(running === loaded.sha256, config));
-  for (const surface of surfacesOf(config)) {
+  for (const surface of surfaceAddresses(config)) {
     const binding = await tryBinding(surface.address);
     findings.push(wordBinding(surface, binding, running !== undefined));
   }
@@ -99,15 +96,6 @@ function runningFinding(isSameFile: boolean, config: Config): Finding {
   );
 }
 
-const optionalKeys = ["listener.transparent_proxy_addr", "listener.session_api_addr"];
-
-function surfacesOf(config: Config): Surface[] {
-  return surfaceAddresses(config).map(({ key: path, address }) => {
-    const key = formatKeyPath(path);
-    return { key, address, optional: optionalKeys.includes(key) };
-  });
-}
-
 function tryBinding(address: string): Promise<Binding> {
   const server = net.createServer((socket) => socket.destroy());
   return new Promise((resolve) => {
@@ -127,8 +115,12 @@ const bindRemedies: Readonly<Record<string, string>> = {
   ENOTFOUND: "the name does not resolve: write an address",
 };
 
-function wordBinding(surface: Surface, binding: Binding, isRunning: boolean): Finding {
-  const { key, address, optional } = surface;
+function wordBinding(
+  { name, address }: SurfaceAddress,
+  binding: Binding,
+  isRunning: boolean,
+): Finding {
+  const key = surfaceKey(name);
   const what = `${key} ${address}`;
   switch (binding.state) {
     case "impossible":
@@ -141,7 +133,7 @@ function wordBinding(surface: Surface, binding: Binding, isRunning: boolean): Fi
         ? pass(`${what} is served`)
         : fail(`${what} is taken by another program`, `stop that program or change ${key}`);
     case "free":
-      return isRunning && !optional
+      return isRunning && !("optional" in surfaces[name])
         ? fail(`${what} is not served by the running proxy`, "restart it with this file")
         : pass(`${what} ${isRunning ? "is not bound" : "is free"}`);
   }

@@ -17,6 +17,7 @@ import { commandFile, type FileCommand, refuseCommand } from "../config-file.ts"
 import { definitionsFor } from "../../app/definitions.ts";
 import { addressGuardOf } from "../../app/egress-guard.ts";
 import { explanationText } from "./report.ts";
+import { surfaceAddresses } from "../../config/surfaces.ts";
 import { bindAddressOf } from "../../app/listen-options.ts";
 import { printableJson } from "../event-line.ts";
 import { type Probe, type ProbeSource, readProbe } from "./probe.ts";
@@ -152,12 +153,9 @@ async function vetted(
 /** The addresses that the file names; those with port 0 are not known before the start. */
 function listenersOf({ config }: LoadedConfig): OwnListeners {
   const own = new OwnListeners();
-  const { listener, stats } = config;
-  const { reverse_proxy_addr: reverse, forward_proxy_addr: forward } = listener;
-  const { session_api_addr: sessions, health_addr: health } = listener;
-  for (const address of [reverse, forward, sessions, health, stats.address]) {
-    const bound = address === undefined ? undefined : bindAddressOf(address);
-    if (bound !== undefined && bound.port > 0) own.add(bound.host, bound.port);
+  for (const { address } of surfaceAddresses(config)) {
+    const { host, port } = bindAddressOf(address);
+    if (port > 0) own.add(host, port);
   }
   return own;
 }

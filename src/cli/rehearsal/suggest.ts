@@ -10,7 +10,7 @@ import { suggest } from "../../policy/suggest.ts";
 import { suggestionText } from "../../policy/suggestion-text.ts";
 import { policyKeys } from "../../plugins/egress-policy/source.ts";
 import { commandFile, type FileCommand, refuseCommand } from "../config-file.ts";
-import { bindAddressOf } from "../../app/listen-options.ts";
+import { addressOfFile } from "../proxy-address.ts";
 import { printableJson } from "../event-line.ts";
 
 const timeoutMs = 10_000;
@@ -115,34 +115,27 @@ async function secretOf(path: string): Promise<string> {
 
 /** Asks the session API of the process that runs with this file. */
 async function askProxy(config: Config): Promise<string> {
-  const address = config.listener.session_api_addr;
-  if (address === undefined)
-    throw new ProxyError(
-      "config.invalid",
+  const found = addressOfFile(config, "sessions", {
+    closed:
       "session.enabled is false: the running proxy cannot be asked; save its denials and use --from",
-    );
-  const { host, port } = bindAddressOf(address);
-  if (port === 0)
-    throw new ProxyError(
-      "config.invalid",
-      "listener.session_api_addr names no fixed port: save the answer of /v1/policy/denials and use --from",
-    );
+    otherwise: "save the answer of /v1/policy/denials and use --from",
+  });
+  if (typeof found === "string") throw new ProxyError("config.invalid", found);
   const secretFile = config.session.api_secret_file;
   const headers =
     secretFile === undefined ? {} : { authorization: `Bearer ${await secretOf(secretFile)}` };
-  const reached = host === "" || host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void =>
       reject(
         new ProxyError(
           "upstream.refused",
-          `the session API at ${address} does not answer: ${error.message}`,
+          `the session API at ${found.host}:${found.port} does not answer: ${error.message}`,
         ),
       );
     const request = get(
       {
-        host: reached,
-        port,
+        host: found.host,
+        port: found.port,
         path: "/v1/policy/denials",
         agent: false,
         headers,
