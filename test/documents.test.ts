@@ -320,3 +320,15 @@ describe("Dockerfile", () => {
     expect(read("Dockerfile")).toContain('ENTRYPOINT ["node", "/app/dist/main.js"]');
   });
 });
+
+test("a document that a message names is part of what is installed", () => {
+  const { files } = JSON.parse(read("package.json")) as { readonly files: readonly string[] };
+  const named = new Set(
+    find("src/**/*.ts").flatMap((path) => read(path).match(/docs\/[a-z-]+\.md/g) ?? []),
+  );
+  expect(named.size).toBeGreaterThan(0);
+  expect([...named].filter((path) => !existsSync(new URL(`../${path}`, import.meta.url)))).toEqual(
+    [],
+  );
+  expect(files).toContain("docs");
+});
