@@ -17,7 +17,8 @@ const quoted = /"([^"\\]*)"/g;
 export function isSignedField(headers: HeaderList, target: string, name: string): boolean {
   const field = name.toLowerCase();
   const query = target.indexOf("?");
-  const values = headers.getAll("authorization");
+  // A bearer token says nothing of fields, and is long.
+  const values = headers.getAll("authorization").filter((value) => !/^bearer /i.test(value));
   if (query !== -1) values.push(target.slice(query));
   for (const value of values) {
     for (const [, list = ""] of value.matchAll(listed))

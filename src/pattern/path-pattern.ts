@@ -23,9 +23,9 @@ const notSlash = (code: number): boolean => code !== slash;
 
 /** Compiles one pattern; throws an Error that says what is wrong with it. */
 export function compilePathGlob(pattern: string): PathGlob {
-  if (!/[*?[\\]/.test(pattern)) {
-    return { source: pattern, matches: (path) => path === pattern };
-  }
+  const special = pattern.search(/[*?[\\]/);
+  if (special === -1) return { source: pattern, matches: (path) => path === pattern };
+  const prefix = pattern.slice(0, special);
   const steps: Step[] = [];
   for (let at = 0; at < pattern.length;) {
     const character = pattern.charAt(at);
@@ -45,7 +45,7 @@ export function compilePathGlob(pattern: string): PathGlob {
       at = end;
     }
   }
-  return { source: pattern, matches: (path) => accepts(steps, path) };
+  return { source: pattern, matches: (path) => path.startsWith(prefix) && accepts(steps, path) };
 }
 
 function invalid(pattern: string, reason: string): Error {

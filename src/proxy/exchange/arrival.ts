@@ -174,7 +174,8 @@ export function arrive(
 function isSignedHost(headers: HeaderList, { destination, path }: Route): boolean {
   const [host = "", ...more] = headers.getAll("host");
   const { authority, hostHeader } = destination;
-  const isSame = more.length === 0 && [authority, hostHeader].includes(host.toLowerCase());
+  if (more.length > 0 || host === hostHeader) return false;
+  const isSame = [authority, hostHeader].includes(host.toLowerCase());
   return isSame && isSignedField(headers, path, "host");
 }
 
