@@ -28,12 +28,7 @@ export interface AllowlistResult {
 export function readAllowlist(source: AllowlistSource): AllowlistResult {
   const problems = new Problems(source.locate);
   const globs = new GlobTable();
-  const { allow: allowed, deny: denied } = source;
-  const lists = {
-    ...(allowed === undefined ? {} : { allow: allowed }),
-    ...(denied === undefined ? {} : { deny: denied }),
-  };
-  const root = judge(allowlistSchema, lists, problems);
+  const root = judge(allowlistSchema, { allow: source.allow, deny: source.deny }, problems);
   const read = (key: "allow" | "deny"): readonly AllowlistItem[] => {
     const items = root.at(key)?.items() ?? [];
     return items.flatMap((item, index) => readItem(item, `${key}[${index}]`, globs) ?? []);
@@ -51,23 +46,18 @@ function readItem(
   globs: GlobTable,
 ): AllowlistItem | undefined {
   node.tellFaults();
-  const fields =
-    typeof node.value === "string" ? undefined : (node as Node<Exclude<ItemSource, string>>);
-  const place = readPlace(fields === undefined ? (node as Node<string>) : fields.at("host"), label);
-  const methods =
-    fields
-      ?.at("methods")
-      ?.items()
-      .flatMap((item) => readMethod(item) ?? []) ?? [];
-  const paths =
-    fields
-      ?.at("paths")
-      ?.items()
-      .flatMap((item) => readPath(item, globs) ?? []) ?? [];
+  if (typeof node.value === "string") {
+    const place = readPlace(node as Node<string>, label);
+    return place && { label, ...place, methods: [], paths: [], callers: undefined };
+  }
+  const fields = node as Node<Exclude<ItemSource, string>>;
+  const place = readPlace(fields.at("host"), label);
+  const methods = (fields.at("methods")?.items() ?? []).flatMap((one) => readMethod(one) ?? []);
+  const paths = (fields.at("paths")?.items() ?? []).flatMap((one) => readPath(one, globs) ?? []);
   if (place === undefined) return undefined;
-  const many = fields?.at("ports")?.values() ?? [];
-  const ports = [...new Set([...place.ports, ...many, ...[fields?.get("port") ?? []].flat()])];
-  return { label, host: place.host, ports, methods, paths, callers: fields && readCallers(fields) };
+  const many = fields.at("ports")?.values() ?? [];
+  const ports = [...new Set([...place.ports, ...many, ...[fields.get("port") ?? []].flat()])];
+  return { label, host: place.host, ports, methods, paths, callers: readCallers(fields) };
 }
 
 /** `host`, `host:port` or `[v6]:port`. */

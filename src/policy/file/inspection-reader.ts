@@ -37,29 +37,29 @@ export function readInspection(
   const protocol = inspectedProtocols.find((known) => known === node.get("protocol"));
   if (protocol === undefined) return undefined;
   checkOtherProtocols(node, protocol);
-  const mcp = readMcpOptions(node);
-  const rules: RuleContext = {
+  const mcp = node.at("mcp");
+  const options = {
     protocol,
-    side: "allow",
-    globs: context.globs,
-    allowsAllMethods: mcp.allowsAllMethods,
-    strictToolNames: mcp.strictToolNames,
+    allowsAllMethods: mcp?.get("allow_all_known_mcp_methods") ?? false,
+    strictToolNames: mcp?.get("strict_tool_names") ?? true,
   };
+  const rules: RuleContext = { ...options, side: "allow", globs: context.globs };
   const allow = readAllow(node, label, rules);
   const deny = readDeny(node, label, { ...rules, side: "deny" });
   const judgesOperations =
     protocol === "websocket" && [...allow, ...deny].some((rule) => rule.kind === "graphql");
   return {
-    protocol,
+    ...options,
     enforcement: readEnforcement(node, context),
     allow,
     deny,
-    bodyLimitBytes: mcp.bodyLimitBytes ?? readBodyLimit(node) ?? defaultBodyLimitBytes,
+    bodyLimitBytes:
+      (mcp ?? node.at("json_rpc"))?.get("max_body_bytes") ??
+      node.get("graphql_max_body_bytes") ??
+      defaultBodyLimitBytes,
     allowsEncodedSlash: node.get("allow_encoded_slash") ?? false,
     allowsAmbiguousPath: node.get("allow_ambiguous_path") ?? false,
     registered: readRegistered(node),
-    strictToolNames: mcp.strictToolNames,
-    allowsAllMethods: mcp.allowsAllMethods,
     judgesOperations,
     judgesMessages:
       protocol === "websocket" && readsMessages(node, { allow, deny, judgesOperations }),
@@ -91,25 +91,6 @@ function readEnforcement(
     node.warning("no enforcement is written: violations are recorded and let through (audit)");
   }
   return dialect.enforcementDefault;
-}
-
-interface McpOptions {
-  readonly strictToolNames: boolean;
-  readonly allowsAllMethods: boolean;
-  readonly bodyLimitBytes: number | undefined;
-}
-
-function readMcpOptions(node: EndpointNode): McpOptions {
-  const options = node.at("mcp");
-  return {
-    strictToolNames: options?.get("strict_tool_names") ?? true,
-    allowsAllMethods: options?.get("allow_all_known_mcp_methods") ?? false,
-    bodyLimitBytes: options?.get("max_body_bytes"),
-  };
-}
-
-function readBodyLimit(node: EndpointNode): number | undefined {
-  return node.at("json_rpc")?.get("max_body_bytes") ?? node.get("graphql_max_body_bytes");
 }
 
 function readAllow(node: EndpointNode, label: string, context: RuleContext): readonly Rule[] {
