@@ -69,9 +69,9 @@ export const limitsSchema = z.strictObject({
     .default(1_024)
     .describe("The same of outbound requests to one destination. Default 1024."),
   max_upstream_connections_per_caller: count(1)
-    .default(1_024)
+    .default(512)
     .describe(
-      "The same of one caller's outbound requests: an agent's name, else an executable, else an address. Default 1024.",
+      "The same of one caller's outbound requests: an agent's name, else an executable, else an address. Default 512.",
     ),
   max_name_lookups: count(1)
     .default(256)
