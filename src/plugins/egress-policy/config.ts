@@ -1,6 +1,23 @@
 /** The configuration of egress-policy. What the lists and policies hold is read by policy/, which says it with places. */
 import { z } from "zod";
+import { hostItem, policyEntry } from "../../policy/file/schema.ts";
 import { duration, words } from "../config-values.ts";
+
+/** What an editor is told of a value that policy/ judges; made when it is asked for. */
+function shown(schema: z.ZodType): Readonly<Record<string, unknown>> {
+  const { $schema: _, ...json } = z.toJSONSchema(schema, { io: "input" });
+  return json;
+}
+
+const hosts = z
+  .array(z.unknown())
+  .max(10_000)
+  .meta({
+    get items() {
+      return shown(hostItem);
+    },
+  })
+  .optional();
 
 /** The schema of `config` of an egress-policy entry. */
 export const egressPolicyConfig = z
@@ -12,20 +29,19 @@ export const egressPolicyConfig = z
       ),
     network_policies: z
       .record(z.string(), z.unknown())
+      .meta({
+        get additionalProperties() {
+          return shown(policyEntry);
+        },
+      })
       .optional()
       .describe("Policy entries in the same format as in the file, in addition to those there."),
-    allow: z
-      .array(z.unknown())
-      .max(10_000)
-      .optional()
-      .describe(
-        'Hosts that are allowed: "host", "*.domain:443", or {host, port(s), methods, paths}. An empty list allows nothing. It speaks for hosts that no policy entry names.',
-      ),
-    deny: z
-      .array(z.unknown())
-      .max(10_000)
-      .optional()
-      .describe("Hosts, or some requests to them, that are refused whatever else allows them."),
+    allow: hosts.describe(
+      'Hosts that are allowed: "host", "*.domain:443", or {host, port(s), methods, paths}. An empty list allows nothing. It speaks for hosts that no policy entry names.',
+    ),
+    deny: hosts.describe(
+      "Hosts, or some requests to them, that are refused whatever else allows them.",
+    ),
     empty_binaries: z
       .enum(["any", "deny"])
       .default("any")

@@ -180,7 +180,8 @@ const binary = z.strictObject({
   harness: key(z.unknown(), "Without effect in this file format."),
 });
 
-const entry = z.strictObject({
+/** An entry of `network_policies`. */
+export const policyEntry = z.strictObject({
   name: key(text, "Name that people read; without it the key."),
   endpoints: key(z.array(endpoint), "What may be reached."),
   binaries: key(
@@ -191,7 +192,7 @@ const entry = z.strictObject({
 });
 
 /** The value of `network_policies`. */
-export const networkPolicies = z.record(z.string(), entry);
+export const networkPolicies = z.record(z.string(), policyEntry);
 
 /** Sections about the process sandbox: another component reads them from the same file and enforces them. */
 export const sandboxSections = ["filesystem_policy", "landlock", "process"] as const;
@@ -218,7 +219,8 @@ export const policySchema = z.strictObject({
   process: sandbox,
 });
 
-const item = z.union(
+/** An element of a list of hosts. */
+export const hostItem = z.union(
   [
     text,
     z.strictObject({
@@ -233,16 +235,16 @@ const item = z.union(
   { error: "must be a host, or a mapping with the key host" },
 );
 
-/** The lists `allow` and `deny` of a configuration. */
+/** The two lists of a configuration. */
 export const allowlistSchema = z.object({
-  allow: z.array(item).optional(),
-  deny: z.array(item).optional(),
+  allow: z.array(hostItem).optional(),
+  deny: z.array(hostItem).optional(),
 });
 
 /** What may stand at each place of the format. */
 export type PolicyFile = z.output<typeof policySchema>;
-export type EntrySource = z.output<typeof entry>;
+export type EntrySource = z.output<typeof policyEntry>;
 export type EndpointSource = z.output<typeof endpoint>;
 export type RuleSource = z.output<typeof rule>;
 export type MatcherSource = z.output<typeof matcher>;
-export type ItemSource = z.output<typeof item>;
+export type ItemSource = z.output<typeof hostItem>;

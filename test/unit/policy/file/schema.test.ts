@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
+import { printSchema } from "../../../../src/cli/schema.ts";
 import { readPolicyDocument } from "../../../../src/policy/file/document.ts";
 import vectors from "../../../golden/policy/vectors.json" with { type: "json" };
 
@@ -44,6 +45,35 @@ test.each([
     expect.stringMatching(new RegExp(`\\.${key.replaceAll(/[[\].]/g, String.raw`\$&`)}$`)),
   );
 });
+
+test("the schema of the file says the same of entries and lists in the settings of the plugin", () => {
+  const { $defs } = JSON.parse(printSchema()) as { $defs: { pluginEntry: { allOf: Rule[] } } };
+  const rule = $defs.pluginEntry.allOf.find(
+    ({ if: of }) => of.properties.name.const === "egress-policy",
+  );
+  const settings = rule?.then.properties.config.anyOf[0]?.properties;
+  const { properties } = published as { properties: { network_policies: Entries } };
+  const inline = settings?.["network_policies"] as Entries | undefined;
+  expect(inline?.additionalProperties).toEqual(properties.network_policies.additionalProperties);
+  const isList = ajv.compile({ anyOf: [settings?.["allow"] ?? false] });
+  expect(isList(["a.example.com:443", { host: "a.example.com", paths: ["/v1/**"] }])).toBe(true);
+  expect(isList([{ host: "a.example.com", path: ["/v1/**"] }])).toBe(false);
+});
+
+interface Entries {
+  readonly additionalProperties: object;
+}
+
+interface Rule {
+  readonly if: { readonly properties: { readonly name: { readonly const: string } } };
+  readonly then: {
+    readonly properties: {
+      readonly config: {
+        readonly anyOf: readonly { readonly properties?: Record<string, object> }[];
+      };
+    };
+  };
+}
 
 test("every key has a description", () => {
   const silent: string[] = [];
