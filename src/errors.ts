@@ -86,7 +86,7 @@ export class ProxyError extends Error {
   }
 }
 
-/** HTTP status of a denial code: the table first, 500 for a code that nobody declared (contract 3.3). */
+/** HTTP status of a denial code: the table first, 500 for a code that nobody declared. */
 export function statusOfCode(code: string): number {
   return isErrorCode(code) ? errorTable[code].status : 500;
 }

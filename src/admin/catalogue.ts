@@ -2,7 +2,7 @@
 import type { BodyAccess, PluginDefinition } from "../pipeline/plugin.ts";
 import { redact } from "./redact.ts";
 
-/** One configured plugin in `/v1/pipeline` (contract 4.10). */
+/** One configured plugin in `/v1/pipeline`. */
 export interface PipelinePluginView {
   readonly name: string;
   readonly direction: "inbound" | "outbound";

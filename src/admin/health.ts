@@ -1,4 +1,4 @@
-/** The probes of `:9091` (contract 4.8). They show no user data and never ask for a secret. */
+/** The probes of `:9091`. They show no user data and never ask for a secret. */
 import { text, type AdminRoute } from "./server.ts";
 
 /** What the probes ask. */

@@ -1,4 +1,4 @@
-/** Hides the values of keys that hold secrets in what operators are shown (contract 4.9). */
+/** Hides the values of keys that hold secrets in what operators are shown. */
 
 const hidden = "[REDACTED]";
 const secretKey =

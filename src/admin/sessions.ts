@@ -1,4 +1,4 @@
-/** The session API of `:9094` (contract 4.10): what happened, as lists and as a live feed. */
+/** The session API of `:9094`: what happened, as lists and as a live feed. */
 import type { ServerResponse } from "node:http";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { maxSessionIdLength, type SessionEvent } from "../session/event.ts";

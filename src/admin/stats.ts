@@ -1,4 +1,4 @@
-/** Counters and configuration of `:9093` (contract 4.9 and 1.5). */
+/** Counters and configuration of `:9093`. */
 import type { GoStats, Metrics } from "../telemetry/metrics.ts";
 import { redact } from "./redact.ts";
 import { json, type AdminRoute } from "./server.ts";

@@ -130,7 +130,7 @@ export async function bindAdmin(
       const bound = await server.listen(wanted);
       onBound(surface, server, { host: bound.address, port: bound.port });
     } catch (error) {
-      // The session API shows what happened; not having it must not stop traffic (contract 4.10 did).
+      // The session API shows what happened; traffic does not depend on it.
       const why = unavailable(wanted, error instanceof Error ? error : new Error(String(error)));
       if (!("optional" in surfaces[surface])) throw why;
       log.error({ surface, address, error: why.message }, "operator surface could not be bound");

@@ -173,7 +173,7 @@ export class App {
     return this.#surfaces?.transparent.notReady();
   }
 
-  /** Binds every surface; health is last, so that probes fail until everything else is there (contract 0). */
+  /** Binds every surface; health is last, so that probes fail until everything else is there. */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
     const services = this.#surfaceServices(config);

@@ -66,7 +66,7 @@ export function unavailableKeys(config: Config): UnavailableKey[] {
     found.push({ path, message: `${what} is not available in this version` });
   };
   if (config.mtls !== undefined) refuse(["mtls"], "mutual TLS between sidecars");
-  // An unused block is inert in the Go program as well (contract 1.1); one that something would use must not be ignored.
+  // An unused block is inert in the Go program as well; one that something would use must not be ignored.
   else if (config.spiffe !== undefined && needsSpiffe(config)) {
     refuse(["spiffe"], "the Workload API (remove the block and set identity.jwt_svid_file)");
   }

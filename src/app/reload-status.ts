@@ -1,4 +1,4 @@
-/** What became of the attempts to reload, in the shape of `/reload/status` (contract 1.5). */
+/** What became of the attempts to reload, in the shape of `/reload/status`. */
 
 /** The keys that the Go program's clients read. */
 export interface ReloadStatusView {

@@ -75,7 +75,7 @@ export class Reloader {
         this.#refuse(await rejectedProblems(loaded));
         return;
       }
-      // A touched file, or the same bytes written again, is not a change (contract 1.5).
+      // A touched file, or the same bytes written again, is not a change.
       const isSame = this.#options.chain.inputsDigest() === this.#inputs;
       if (loaded.sha256 === status.activeSha256 && isSame) {
         // What was refused in between is gone.

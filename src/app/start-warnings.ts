@@ -10,7 +10,7 @@ export function warnOf(loaded: LoadedConfig, log: Logger): void {
     log.warn({ problem: formatProblem(warning) }, "configuration warning");
 }
 
-/** A direction that nothing judges (contract 1.1). */
+/** A direction that nothing judges. */
 export function warnOfOpenPipelines({ config }: LoadedConfig, log: Logger): void {
   for (const direction of ["inbound", "outbound"] as const) {
     const { plugins, default: otherwise } = config.pipeline[direction];

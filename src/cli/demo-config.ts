@@ -1,7 +1,7 @@
 /** The file of `--demo`: a forward proxy on one developer's machine that opens TLS and records what it sees. */
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 
-/** Ports of the demo on 127.0.0.1; the first three are those of the Go program (contract 0). */
+/** Ports of the demo on 127.0.0.1; the first three are those of the Go program. */
 export const demoPorts = { forward: 47_600, sessions: 47_601, stats: 47_602, health: 47_603 };
 
 /** What the Go program's demo puts into its outbound chain. */

@@ -57,7 +57,7 @@ function firstSignal(): Promise<NodeJS.Signals> {
   });
 }
 
-/** SIGUSR1 switches between debug and the configured level (contract 0). It also keeps Node's debugger from starting. */
+/** SIGUSR1 switches between debug and the configured level. It also keeps Node's debugger from starting. */
 function toggleDebug(log: Logger): void {
   const configured = log.level;
   process.on("SIGUSR1", () => {

@@ -124,7 +124,7 @@ function isPluginConfig(path: KeyPath): boolean {
   );
 }
 
-/** A session.ttl that cannot be read is the one wrong value that does not stop the proxy: contract 1.1. */
+/** A session.ttl that cannot be read is the one wrong value that does not stop the proxy, as in the Go program. */
 function mendSessionTtl(root: Record<string, unknown>, warnings: Remark[]): void {
   const session = root["session"];
   if (!isMapping(session) || !Object.hasOwn(session, "ttl")) return;

@@ -102,7 +102,7 @@ function isMissing(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
-/** The text of a credential file, without the line end that editors add; an empty file is an Error (contract 1.2). */
+/** The text of a credential file, without the line end that editors add; an empty file is an Error. */
 export function credentialText(text: string): string {
   const trimmed = text.trim();
   if (trimmed === "") throw new Error("the file is empty");

@@ -40,7 +40,7 @@ export interface TokenCacheOptions {
   readonly maxRejections?: number;
 }
 
-/** Taken off every lifetime, so that a token does not end on its way (contract 2.2). */
+/** Taken off every lifetime, so that a token does not end on its way. */
 const skewMs = 30_000;
 /** How long a refusal of the endpoint is repeated without asking again. */
 const rejectionMs = 5_000;

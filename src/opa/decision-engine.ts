@@ -1,6 +1,6 @@
 /** What decides: a policy compiled to WebAssembly, or an OPA server. Both are asked in the same words. */
 
-/** The documents that a policy defines, one for each direction and phase (contract 2.3). */
+/** The documents that a policy defines, one for each direction and phase. */
 export const decisionPaths = [
   "authbridge/inbound/request",
   "authbridge/inbound/response",

@@ -1,4 +1,4 @@
-/** Reads what a policy said into allow or deny: only what clearly allows does (contract 2.3). */
+/** Reads what a policy said into allow or deny: only what clearly allows does. */
 
 /** What a document's value means. */
 export type Verdict =

@@ -177,7 +177,7 @@ interface Placed {
 
 type ByName = ReadonlyMap<string, AnyPluginDefinition>;
 
-/** `requires` and `requiresAny`: the named plugins have to stand earlier in the same chain (contract 1.3). */
+/** `requires` and `requiresAny`: the named plugins have to stand earlier in the same pipeline. */
 function relationshipProblems(active: readonly Placed[], byName: ByName): AssemblyProblem[] {
   const problems: AssemblyProblem[] = [];
   const positionOf = (name: string): number => active.findIndex(({ entry }) => entry.name === name);
@@ -210,7 +210,7 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
   return problems;
 }
 
-/** One writer per body at most, and nobody reads a request body after it was rewritten (contract 1.3). */
+/** One writer per body at most, and nobody reads a request body after it was rewritten. */
 function bodyOrderProblems(active: readonly Placed[], byName: ByName): AssemblyProblem[] {
   const problems: AssemblyProblem[] = [];
   let writer: Placed | undefined;

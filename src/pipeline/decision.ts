@@ -71,7 +71,7 @@ export type Decision =
 /** The phases in which a plugin can be asked. */
 export type Phase = "request" | "response";
 
-/** The record of one step of one message, in the shape of the session API (contract 4.10). */
+/** The record of one step of one message, in the shape of the session API. */
 export interface Invocation {
   readonly plugin: string;
   readonly action: "allow" | "deny" | "skip" | "modify" | "observe";

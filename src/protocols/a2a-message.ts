@@ -1,4 +1,4 @@
-/** What a message of the Agent2Agent protocol says, as the record shows it (contract 4.10): 0.3 and 1.0, JSON-RPC and REST. */
+/** What a message of the Agent2Agent protocol says, as the record shows it: 0.3 and 1.0, JSON-RPC and REST. */
 import {
   bounded,
   truncated,

@@ -1,4 +1,4 @@
-/** What is a message of the Model Context Protocol, and what of it goes into the record (contract 4.10). */
+/** What is a message of the Model Context Protocol, and what of it goes into the record. */
 import { isObject } from "../http/json-access.ts";
 import { factKey } from "../pipeline/facts.ts";
 import type { RpcId, RpcMessage } from "../http/json-rpc.ts";

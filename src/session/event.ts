@@ -1,4 +1,4 @@
-/** One thing that happened to one message, in the shape of the session API (contract 4.10). */
+/** One thing that happened to one message, in the shape of the session API. */
 import type { Identity, RequestContext } from "../pipeline/context.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Invocation } from "../pipeline/decision.ts";
@@ -66,7 +66,7 @@ export interface EventFacts {
 /** The session of messages that nothing ties to one. */
 export const defaultSessionId = "default";
 
-/** Longer ids are cut (contract 5). */
+/** Longer ids are cut. */
 export const maxSessionIdLength = 256;
 
 type Draft = { -readonly [Key in keyof SessionEvent]: SessionEvent[Key] };

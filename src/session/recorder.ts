@@ -50,7 +50,7 @@ export class SessionRecorder implements SessionReader {
     if (facts !== undefined) this.#append(context, facts);
   }
 
-  /** The file exempts the message from its chain: it leaves no event (contract 5), but a decision it is. */
+  /** The file exempts the message from its pipeline: it leaves no event, but a decision it is. */
   exempted(context: RequestContext, at: number): void {
     this.#audit?.exempted(context, at);
   }

@@ -7,7 +7,7 @@ import { Session, type StoredEvent } from "./session.ts";
 import { approximateBytes } from "./size.ts";
 import { Subscription, type EventListener, type SubscriptionOptions } from "./subscription.ts";
 
-/** Bounds of a {@link SessionStore}; the defaults are those of contract 1.1. */
+/** Bounds of a {@link SessionStore}; the defaults are those of the Go program. */
 export interface SessionStoreOptions {
   readonly maxEvents?: number;
   readonly maxSessions?: number;
@@ -26,7 +26,7 @@ export interface StoreJournal {
   moved(rekeying: Rekeying): void;
 }
 
-/** One line of the listing (contract 4.10). */
+/** One line of the listing. */
 export interface SessionSummary {
   readonly id: string;
   /** RFC 3339. */
@@ -138,7 +138,7 @@ export class SessionStore {
   }
 
   /**
-   * Moves events to the session that they turned out to belong to (contract 5: rekey); without `belongs`, the whole
+   * Moves events to the session that they turned out to belong to; without `belongs`, the whole
    * session, unless the other one exists.
    */
   rekey(from: string, to: string, belongs?: (flowId: string) => boolean): void {

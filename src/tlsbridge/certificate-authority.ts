@@ -7,7 +7,7 @@ import { messageOf, ProxyError } from "../errors.ts";
 import type { CertificateFacts, Validity } from "./x509.ts";
 import { Issuer, makeKeyPair, readCertificate, unfitKeyReason } from "./x509.ts";
 
-/** The common name of every authority that the bridge generates (contract 4.5). */
+/** The common name of every authority that the bridge generates. */
 export const generatedCommonName = "authbridge-tls-bridge-ca";
 
 const dayMs = 86_400_000;

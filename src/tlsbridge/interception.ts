@@ -4,7 +4,7 @@
 
 import { BoundedMap } from "../bounded-map.ts";
 
-/** Ports that are bridged when the file names none (contract 4.4). */
+/** Ports that are bridged when the file names none. */
 export const defaultBridgedPorts: readonly number[] = [443, 8443];
 
 /** Compiled host patterns, as far as the bridge needs them. */

@@ -1,7 +1,7 @@
 /**
  * Placeholders: opaque handles that stand for a caller's token while the agent has the request in its hands.
  *
- * jwt-validation mints them, token-exchange resolves them; the agent never sees the token (contract 2.6).
+ * jwt-validation mints them, token-exchange resolves them; the agent never sees the token.
  */
 import { randomBytes } from "node:crypto";
 import { Secret } from "../../secret.ts";

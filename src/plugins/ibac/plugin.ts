@@ -1,7 +1,7 @@
 /**
- * ibac: a language model judges what the agent is about to do against what its user asked for (contract 2.8).
+ * ibac: a language model judges what the agent is about to do against what its user asked for.
  *
- * Every failure is a refusal, and no header of the agent switches the judge off (P1 of the Go program's weaknesses).
+ * Every failure is a refusal, and no header of the agent switches the judge off (docs/compatibility.md, Parsers and ibac).
  */
 import { bounded } from "../../http/json-access.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";

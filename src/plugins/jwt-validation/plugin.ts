@@ -1,4 +1,4 @@
-/** jwt-validation: lets a request in only with a bearer token of the configured issuer (contract 2.1). */
+/** jwt-validation: lets a request in only with a bearer token of the configured issuer. */
 import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";

@@ -1,4 +1,4 @@
-/** The configuration of opa: the Go program's keys (contract 2.3), and where else a policy may come from. */
+/** The configuration of opa: the Go program's keys, and where else a policy may come from. */
 import { z } from "zod";
 import { duration, serviceUrl, words } from "../config-values.ts";
 import { defaultClientIdFile } from "../credentials/client-identity.ts";

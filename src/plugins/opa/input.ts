@@ -1,4 +1,4 @@
-/** The input document of opa, as policies written for the Go program read it (contract 2.3). */
+/** The input document of opa, as policies written for the Go program read it. */
 import type { HeaderList } from "../../http/headers.ts";
 import { isObject } from "../../http/json-access.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";

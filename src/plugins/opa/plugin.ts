@@ -1,4 +1,4 @@
-/** opa: asks a policy written in Rego about every message, in both directions and both phases (contract 2.3). */
+/** opa: asks a policy written in Rego about every message, in both directions and both phases. */
 import { randomUUID } from "node:crypto";
 import { readPath } from "../../http/path.ts";
 import type { DecisionPath, Evaluation } from "../../opa/decision-engine.ts";

@@ -1,4 +1,4 @@
-/** a2a-parser: records what messages between agents say, and so what users ask for (contract 2.7). It refuses nothing. */
+/** a2a-parser: records what messages between agents say, and so what users ask for. It refuses nothing. */
 import { frameReaderFor } from "../../http/frames.ts";
 import { isObject, objectOf } from "../../http/json-access.ts";
 import { classifyRpc, messagesOf } from "../../http/json-rpc.ts";

@@ -1,4 +1,4 @@
-/** inference-parser: records what calls of language models say and are answered (contract 2.7). It refuses nothing. */
+/** inference-parser: records what calls of language models say and are answered. It refuses nothing. */
 import { frameReaderFor } from "../../http/frames.ts";
 import { isObject } from "../../http/json-access.ts";
 import { readPath } from "../../http/path.ts";

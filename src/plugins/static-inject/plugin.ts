@@ -1,4 +1,4 @@
-/** static-inject: replaces the client's stand-in credential with the one that belongs to the destination (contract 2.4). */
+/** static-inject: replaces the client's stand-in credential with the one that belongs to the destination. */
 import { HostMatcher } from "../../pattern/host-pattern.ts";
 import {
   type Answer,

@@ -1,4 +1,4 @@
-/** token-exchange: gives a request the token that its destination wants (contract 2.2, RFC 8693). */
+/** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
@@ -134,7 +134,7 @@ class TokenExchange implements Plugin {
   }
 
   onCredential(context: RequestContext): Decision | Promise<Decision> {
-    // The destination is where the bytes go; the Host field is only what the agent wrote (TX-09).
+    // The destination is where the bytes go; the Host field is only what the agent wrote.
     const route = this.#routes.find(context.destination.host);
     const kept = this.#kept(route);
     if (kept !== undefined) return kept;

@@ -241,7 +241,7 @@ class Exchange {
       budget: this.#services.budget,
       buffered,
       held: this.#held,
-      // Bodies that are to be inspected must come uncompressed (contract 3.2).
+      // Bodies that are to be inspected must come uncompressed.
       isAnswerRead: needs?.responseBody === true || needs?.frames === true,
     });
     this.#body = streamed;

@@ -53,7 +53,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   };
 }
 
-/** False where the field asks for none, or is signed: what comes compressed is decoded to be read (contract 3.2). */
+/** False where the field asks for none, or is signed: what comes compressed is decoded to be read. */
 function asksForCoding({ headers, path }: RequestContext): boolean {
   const asked = headers.get("accept-encoding");
   if (asked === undefined || asked.split(",").every(isNoCoding)) return false;

@@ -207,7 +207,7 @@ function outcomeOf(ending: Ending): FlowOutcome {
   return judgement === "allowed" ? "error" : judgement;
 }
 
-/** A refusal that no plugin took part in (a malformed request) is a log line, not an event (contract 5). */
+/** A refusal that no plugin took part in (a malformed request) is a log line, not an event. */
 function endingFacts(
   context: RequestContext,
   ending: Ending,

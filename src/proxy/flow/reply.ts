@@ -30,7 +30,7 @@ export function statusOf(denial: Denial): number {
   return denial.status ?? statusOfCode(denial.code);
 }
 
-/** The plain form (contract 3.3): `{error, message, description?, details?, plugin?}`. */
+/** The plain form: `{error, message, description?, details?, plugin?}`. */
 export function renderDenial(denial: Denial): Reply {
   return jsonReply(statusOf(denial), serialise(denial), denial.headers);
 }
