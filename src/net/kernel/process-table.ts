@@ -3,9 +3,9 @@ import { readlinkSync } from "node:fs";
 import { open, readlink, stat } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import { BoundedMap } from "../../bounded-map.ts";
-import { Census, isPid, type ProcessFacts, processFacts, topmostOf } from "./process-census.ts";
+import { ProcessTree, isPid, type ProcessFacts, processFacts, topmostOf } from "./process-tree.ts";
 import { names } from "./proc-folder.ts";
-import { Sweep } from "./sweep.ts";
+import { BatchedLookup } from "./batched-lookup.ts";
 
 /** A process that holds a socket, and by which of its descriptors. */
 export interface SocketHolder {
@@ -39,7 +39,7 @@ export class ProcessTable {
   readonly #agentPid: number | undefined;
   readonly #sliceMs: number;
   readonly #searchMs: number;
-  readonly #sweep: Sweep<number, readonly SocketHolder[]>;
+  readonly #lookup: BatchedLookup<number, readonly SocketHolder[]>;
   /** Owners of earlier connections, most recent last: they are looked at first. */
   readonly #known = new BoundedMap<number, true>(maxKnownPids);
   /** The processes at the head of their families. */
@@ -50,7 +50,7 @@ export class ProcessTable {
     this.#agentPid = options.agentPid;
     this.#sliceMs = options.sliceMs ?? defaultSliceMs;
     this.#searchMs = options.searchMs ?? defaultSearchMs;
-    this.#sweep = new Sweep((wanted) => this.#search(wanted));
+    this.#lookup = new BatchedLookup((wanted) => this.#search(wanted));
   }
 
   /**
@@ -61,7 +61,7 @@ export class ProcessTable {
    * search ends. Rejects when the search was given up.
    */
   async holdersOf(inode: number): Promise<readonly SocketHolder[]> {
-    const holders = (await this.#sweep.ask(inode)) ?? [];
+    const holders = (await this.#lookup.ask(inode)) ?? [];
     for (const { pid } of holders) {
       this.#known.renew(pid, true);
       // An owner may be gone before the next one comes; what started it usually is not.
@@ -101,9 +101,9 @@ export class ProcessTable {
     const roots = [...this.#known.keys(), ...this.#roots.keys()];
     if (this.#agentPid !== undefined) roots.push(this.#agentPid);
     if (roots.length > 0) {
-      const census = new Census(this.root);
-      yield* census.take();
-      for (const pid of census.familiesOf(roots)) yield* look(pid);
+      const tree = new ProcessTree(this.root);
+      yield* tree.read();
+      for (const pid of tree.familiesOf(roots)) yield* look(pid);
     }
     if (found.size === wanted.size) return;
     for (const name of names(this.root)) {

@@ -7,7 +7,7 @@
 import { open } from "node:fs/promises";
 import { endianness } from "node:os";
 import { type IpAddress, parseAddress } from "../address.ts";
-import { Sweep } from "./sweep.ts";
+import { BatchedLookup } from "./batched-lookup.ts";
 
 /** One end of a connection. */
 export interface SocketEnd {
@@ -36,17 +36,17 @@ const established = "01";
 /** Looks sockets up in `net/tcp` and `net/tcp6` under a process's folder in /proc. */
 export class ProcSocketTable implements SocketOwnerLookup {
   readonly #folder: string;
-  readonly #sweep: Sweep<string, number>;
+  readonly #lookup: BatchedLookup<string, number>;
 
   /** `folder` is that of a process in the network namespace to look in, e.g. `/proc/self`. */
   constructor(folder: string) {
     this.#folder = folder;
-    this.#sweep = new Sweep((wanted) => this.#read(wanted));
+    this.#lookup = new BatchedLookup((wanted) => this.#read(wanted));
   }
 
   async inodeOf(tuple: SocketTuple): Promise<number | undefined> {
     const key = rowKey(tuple);
-    return key === undefined ? undefined : await this.#sweep.ask(key);
+    return key === undefined ? undefined : await this.#lookup.ask(key);
   }
 
   async #read(wanted: ReadonlySet<string>): Promise<ReadonlyMap<string, number>> {

@@ -1,4 +1,4 @@
-/** Who descends from whom: one pass over /proc that says which processes can share a socket by inheritance. */
+/** The parents and children of processes: one pass over /proc that says which processes can share a socket by inheritance. */
 import { readFileSync, statSync } from "node:fs";
 import { names } from "./proc-folder.ts";
 
@@ -46,8 +46,8 @@ export function topmostOf(root: string, pid: number): number {
   return top;
 }
 
-/** All processes of one moment. */
-export class Census {
+/** The tree of processes as one pass over /proc found it. */
+export class ProcessTree {
   readonly #root: string;
   readonly #processes = new Map<number, ProcessFacts>();
   readonly #children = new Map<number, number[]>();
@@ -57,7 +57,7 @@ export class Census {
   }
 
   /** Reads one process per step. */
-  *take(): Generator<void, void, undefined> {
+  *read(): Generator<void, void, undefined> {
     for (const name of names(this.#root)) {
       if (!isPid(name)) continue;
       if (this.#processes.size >= maxProcesses) return;

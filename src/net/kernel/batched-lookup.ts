@@ -1,4 +1,4 @@
-/** Answers many questions with one pass: who asks while a pass is under way waits for the next one. */
+/** Serves many look-ups with one pass: a look-up that comes while a pass runs waits for the next one. */
 
 /** More are refused, so that a flood of connections cannot pile up here. */
 const maxWaiting = 4096;
@@ -8,8 +8,8 @@ interface Waiting<Value> {
   readonly reject: (error: unknown) => void;
 }
 
-/** Collects keys and answers them by passes that run one after the other. */
-export class Sweep<Key, Value> {
+/** Collects keys and looks them up in passes that run one after the other. */
+export class BatchedLookup<Key, Value> {
   readonly #pass: (wanted: ReadonlySet<Key>) => Promise<ReadonlyMap<Key, Value>>;
   #waiting = new Map<Key, Waiting<Value>[]>();
   #count = 0;
@@ -19,7 +19,7 @@ export class Sweep<Key, Value> {
     this.#pass = pass;
   }
 
-  /** The answer of a pass that starts after this call; undefined when the pass found none. */
+  /** The result of a pass that starts after this call; undefined when the pass found none. */
   ask(key: Key): Promise<Value | undefined> {
     return new Promise((resolve, reject) => {
       if (this.#count >= maxWaiting) {
