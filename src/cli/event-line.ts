@@ -81,7 +81,7 @@ function comparisonOf(details: unknown): string {
 /** A text member, cleaned; empty when there is none. */
 export function textOf(value: unknown, key: string): string {
   const found = valueOf(value, key);
-  return typeof found === "string" ? oneLine(found) : "";
+  return typeof found === "string" ? printableLine(found) : "";
 }
 
 /** Whether the message was refused by a check, and not because a check could not be made. */
@@ -173,12 +173,12 @@ function short(text: string, length: number): string {
 
 /** C0 and C1 controls: a terminal obeys U+009B as it does ESC [. Then the marks that turn the direction of what follows. */
 const controls = String.raw`\u0000-\u001f\u007f-\u009f`;
-const turns = String.raw`\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069`;
-const unprintable = new RegExp(`[${controls}${turns}]+`, "g");
-const unescaped = new RegExp(`[${controls}${turns}]`, "g");
+const directionMarks = String.raw`\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069`;
+const unprintable = new RegExp(`[${controls}${directionMarks}]+`, "g");
+const unescaped = new RegExp(`[${controls}${directionMarks}]`, "g");
 
 /** A server's reason or a host name must not draw lines of its own, nor speak to the terminal. */
-export function oneLine(text: string): string {
+export function printableLine(text: string): string {
   return text.replace(unprintable, " ");
 }
 

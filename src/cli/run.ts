@@ -9,7 +9,7 @@ import { builtinPlugins } from "../plugins/index.ts";
 import { type CommandEnding, runCommand } from "./child-process.ts";
 import { clientEnvironment, type TrustFiles } from "./client-environment.ts";
 import { commandFile, refuseCommand } from "./config-file.ts";
-import { Departure } from "./temporary-directory.ts";
+import { SignalCleanup } from "./signal-cleanup.ts";
 import { LearnedPolicy } from "./learned-policy.ts";
 import { OwnInstance } from "./own-instance.ts";
 import { type ProbeFile, writeProbeFile } from "./own-file.ts";
@@ -38,14 +38,14 @@ interface Prepared {
 /** Resolves with the exit code of the command, 128 and its signal, or 2 where no proxy could be started for it. */
 export async function runBehindProxy(command: RunCommand): Promise<number> {
   const directory = await mkdtemp(join(tmpdir(), "authbridge-run-"));
-  const departure = new Departure(directory);
+  const cleanup = new SignalCleanup(directory);
   try {
     const prepared = await prepare(command, directory);
     if (typeof prepared === "number") return prepared;
-    return await serveCommand(command, prepared, { directory, departure });
+    return await serveCommand(command, prepared, { directory, cleanup });
   } finally {
     await rm(directory, { recursive: true, force: true });
-    departure.close();
+    cleanup.close();
   }
 }
 
@@ -84,7 +84,7 @@ function objectionTo({ config }: LoadedConfig): string | undefined {
 async function serveCommand(
   { command, learnFile }: RunCommand,
   { probe, isBridged }: Prepared,
-  { directory, departure }: { readonly directory: string; readonly departure: Departure },
+  { directory, cleanup }: { readonly directory: string; readonly cleanup: SignalCleanup },
 ): Promise<number> {
   const traffic = new TrafficSummary();
   const learned = new LearnedPolicy();
@@ -109,7 +109,7 @@ async function serveCommand(
     if (missing !== undefined) note(`the proxy is not ready: ${missing.trim()}`);
     const trust = isBridged ? await trustFiles(directory) : undefined;
     const env = { ...process.env, ...Object.fromEntries(clientEnvironment(forward, trust)) };
-    ending = await departure.heldFor(() =>
+    ending = await cleanup.suspendedDuring(() =>
       runCommand({ command, env, passSignals: passedSignals() }),
     );
   } finally {

@@ -16,7 +16,7 @@ import {
   stepsOf,
   textOf,
   type WireEvent,
-  oneLine,
+  printableLine,
   printableJson,
 } from "./event-line.ts";
 import { addressOfFile, proxyUrl } from "./proxy-address.ts";
@@ -68,7 +68,7 @@ export async function tail(command: TailCommand): Promise<number> {
     await feed.follow(reading.signal, (line) => void output.write(`${line}\n`));
     return 0;
   } catch (error) {
-    process.stderr.write(`authbridge-proxy: ${oneLine(messageOf(error))}\n`);
+    process.stderr.write(`authbridge-proxy: ${printableLine(messageOf(error))}\n`);
     return error instanceof TailFault ? error.exitCode : 1;
   }
 }
@@ -126,7 +126,7 @@ class Feed {
       if (response !== undefined) {
         const lost = await this.#read(response, signal, print);
         if (signal.aborted) return;
-        process.stderr.write(`authbridge-proxy: ${oneLine(lost)}: connecting again\n`);
+        process.stderr.write(`authbridge-proxy: ${printableLine(lost)}: connecting again\n`);
         retryMs = firstRetryMs;
       }
       await delay(retryMs, undefined, { signal }).catch(() => undefined);
@@ -185,7 +185,7 @@ class Feed {
         for (const { data, id, comments } of reader.push(chunk as Buffer)) {
           const missed = comments.find((comment) => comment.startsWith("dropped "));
           if (missed !== undefined)
-            process.stderr.write(`authbridge-proxy: events ${oneLine(missed)}\n`);
+            process.stderr.write(`authbridge-proxy: events ${printableLine(missed)}\n`);
           if (id !== undefined) this.#lastId = id;
           if (data !== undefined) this.#print(data, print);
         }

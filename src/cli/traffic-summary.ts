@@ -1,5 +1,5 @@
 /** What a command tried to reach and what became of it, read from the lines of the flow log and told on a few lines. */
-import { oneLine } from "./event-line.ts";
+import { printableLine } from "./event-line.ts";
 
 type Line = Readonly<Record<string, unknown>>;
 type Verdict = "reached" | "refused" | "failed" | "left";
@@ -61,7 +61,7 @@ export class TrafficSummary {
     );
     if (this.#omitted > 0) lines.push(`${this.#omitted} more, not shown`);
     lines.push(wordCounts(this.#counts));
-    return lines.map((line) => `  ${oneLine(line)}\n`).join("");
+    return lines.map((line) => `  ${printableLine(line)}\n`).join("");
   }
 }
 

@@ -201,8 +201,8 @@ function parseFrame(text: string, raw: Buffer): SseFrame | undefined {
  */
 const otherLineEnds = /(?!\t)[\p{Cc}\u2028\u2029]/u;
 
-/** One line, also to those readers. */
-function oneLine(text: string): string {
+/** A single line, also to those readers. */
+function withoutLineEnds(text: string): string {
   return text.split(otherLineEnds).join(" ");
 }
 
@@ -211,14 +211,14 @@ export function writeSseFrame(fields: SseFields): string {
   let text = "";
   for (const comment of fields.comments ?? []) {
     for (const line of comment.split(/\r\n|\n|\r/)) {
-      text += `: ${oneLine(line)}\n`;
+      text += `: ${withoutLineEnds(line)}\n`;
     }
   }
   if (fields.event !== undefined && !/[\r\n]/.test(fields.event)) {
-    text += `event: ${oneLine(fields.event)}\n`;
+    text += `event: ${withoutLineEnds(fields.event)}\n`;
   }
   if (fields.id !== undefined && !/[\r\n\0]/.test(fields.id)) {
-    text += `id: ${oneLine(fields.id)}\n`;
+    text += `id: ${withoutLineEnds(fields.id)}\n`;
   }
   if (fields.retry !== undefined && Number.isSafeInteger(fields.retry) && fields.retry >= 0) {
     text += `retry: ${fields.retry}\n`;

@@ -1,6 +1,6 @@
 /** What the doctor found: one line per check, with what to do about a failure. */
 import { messageOf } from "../../errors.ts";
-import { oneLine } from "../event-line.ts";
+import { printableLine } from "../event-line.ts";
 
 /** The outcome of one check. Nothing secret goes into its words. */
 export interface Finding {
@@ -45,7 +45,7 @@ export class DoctorReport {
     if (finding.verdict === "fail") this.#failures += 1;
     const remedy = finding.remedy === undefined ? "" : ` — ${finding.remedy}`;
     this.#write(
-      `${labels[finding.verdict]}  ${name.padEnd(nameWidth)}  ${oneLine(finding.text + remedy)}\n`,
+      `${labels[finding.verdict]}  ${name.padEnd(nameWidth)}  ${printableLine(finding.text + remedy)}\n`,
     );
   }
 

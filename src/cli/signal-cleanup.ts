@@ -1,13 +1,13 @@
-/** A directory that goes with the process, also where a signal ends it. */
+/** Removes a directory where a signal ends the process. */
 import { rmSync } from "node:fs";
 import { constants } from "node:os";
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** From its making to `close`, a signal removes the directory and ends the process with 128 and its number. */
-export class Departure {
+/** From construction to `close`, a signal removes the directory and ends the process with 128 and its number. */
+export class SignalCleanup {
   readonly #directory: string;
-  #isHeld = false;
+  #isSuspended = false;
 
   /** `directory` may hold the key of an authority: nobody would remove it later. */
   constructor(directory: string) {
@@ -15,13 +15,13 @@ export class Departure {
     for (const signal of signals) process.on(signal, this.#leave);
   }
 
-  /** While this runs, somebody else answers signals. */
-  async heldFor<T>(run: () => Promise<T>): Promise<T> {
-    this.#isHeld = true;
+  /** While this runs, signals are handled elsewhere. */
+  async suspendedDuring<T>(run: () => Promise<T>): Promise<T> {
+    this.#isSuspended = true;
     try {
       return await run();
     } finally {
-      this.#isHeld = false;
+      this.#isSuspended = false;
     }
   }
 
@@ -30,7 +30,7 @@ export class Departure {
   }
 
   readonly #leave = (signal: NodeJS.Signals): void => {
-    if (this.#isHeld) return;
+    if (this.#isSuspended) return;
     rmSync(this.#directory, { recursive: true, force: true });
     process.exit(128 + constants.signals[signal]);
   };

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { oneLine, printableJson } from "../../../src/cli/event-line.ts";
+import { printableLine, printableJson } from "../../../src/cli/event-line.ts";
 
 /** ESC [, its one-character form, and marks that turn or break what follows. */
 const speaking = "a\u001b[2J\u009b31m\u007f\u2028\u202e\u2066\r\nb";
@@ -8,8 +8,8 @@ const obeyed = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u20
 
 describe("words of other programs", () => {
   test("stay on their line and say nothing to the terminal", () => {
-    expect(oneLine(speaking)).toBe("a [2J 31m b");
-    expect(oneLine("Bücher, 本, 😀")).toBe("Bücher, 本, 😀");
+    expect(printableLine(speaking)).toBe("a [2J 31m b");
+    expect(printableLine("Bücher, 本, 😀")).toBe("Bücher, 本, 😀");
   });
 
   test.each([undefined, 2])("are the same in JSON and as silent, with indent %s", (indent) => {
