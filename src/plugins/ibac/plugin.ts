@@ -19,7 +19,7 @@ import {
 import { originOf } from "../config-values.ts";
 import { classify, describe, type DescribedAction } from "./action.ts";
 import { bypassHostGlob, defaultBypassHosts, ibacConfig, type IbacConfig } from "./config.ts";
-import { Docket } from "./docket.ts";
+import { VerdictCache } from "./verdict-cache.ts";
 import { Judge, type Verdict } from "./judge.ts";
 import { mayBeJson } from "../../protocols/message-json.ts";
 
@@ -43,7 +43,7 @@ class Ibac implements Plugin {
   readonly #paths: BypassPaths;
   readonly #hosts: readonly HostGlob[];
   readonly #ownModel: HostGlob | undefined;
-  readonly #docket: Docket;
+  readonly #verdicts: VerdictCache;
 
   constructor(config: IbacConfig, deps: PluginDeps) {
     this.#config = config;
@@ -54,7 +54,7 @@ class Ibac implements Plugin {
     const { agent_llm_host: own } = config;
     this.#ownModel = own === undefined ? undefined : compileHostGlob(hostOf(own));
     const judge = new Judge(config, deps.fetch);
-    this.#docket = new Docket((question) => judge.ask(question), {
+    this.#verdicts = new VerdictCache((question) => judge.ask(question), {
       clock: deps.clock,
       timeoutMs: config.timeout_ms,
       maxConcurrency: config.max_concurrency,
@@ -113,7 +113,7 @@ class Ibac implements Plugin {
         "the action cannot be shown to the judge whole (max_action_chars)",
       );
     }
-    const { verdict, isCached } = await this.#docket.rule(intent.text, action.text, action.key);
+    const { verdict, isCached } = await this.#verdicts.rule(intent.text, action.text, action.key);
     this.#deps.count(isCached ? "cached" : verdict.kind);
     return decisionOf(verdict, {
       action: bounded(action.text, maxShownChars),

@@ -45,8 +45,8 @@ export const tokenExchange = definePlugin<TokenExchangeConfig>({
   create: (config, deps) => new TokenExchange(config, deps),
 });
 
-/** What is asked for one request, and how it is recorded. */
-interface Errand {
+/** The token to ask for on behalf of one request, and how that is recorded. */
+interface TokenRequest {
   readonly context: RequestContext;
   readonly grant: Grant;
   readonly audiences: AudienceCheck;
@@ -173,7 +173,7 @@ class TokenExchange implements Plugin {
     if (policy === "allow") return skip("no_token_policy");
     if (policy === "client-credentials") {
       const grant: Grant = { ...this.#wanted(context, route), type: policy };
-      return this.#fulfil(this.#errand(context, route, grant));
+      return this.#attachToken(this.#tokenRequestOf(context, route, grant));
     }
     return noToken(route.host !== "");
   }
@@ -184,8 +184,8 @@ class TokenExchange implements Plugin {
     subjectToken: Secret,
   ): Decision | Promise<Decision> {
     const actorToken = this.#actor?.current();
-    return this.#fulfil(
-      this.#errand(context, route, {
+    return this.#attachToken(
+      this.#tokenRequestOf(context, route, {
         ...this.#wanted(context, route),
         type: "token-exchange",
         subjectToken,
@@ -208,7 +208,7 @@ class TokenExchange implements Plugin {
     };
   }
 
-  #errand(context: RequestContext, route: ExchangeRoute, grant: Grant): Errand {
+  #tokenRequestOf(context: RequestContext, route: ExchangeRoute, grant: Grant): TokenRequest {
     const url = route.tokenUrl ?? this.#tokenUrl;
     const scopes = grant.scopes.join(" ");
     const isExchange = grant.type === "token-exchange";
@@ -238,27 +238,27 @@ class TokenExchange implements Plugin {
     };
   }
 
-  #fulfil(errand: Errand): Decision | Promise<Decision> {
-    const known = this.#cache.get(errand.key);
+  #attachToken(tokenRequest: TokenRequest): Decision | Promise<Decision> {
+    const known = this.#cache.get(tokenRequest.key);
     if (known !== undefined) {
       this.#deps.count("cache_hit");
-      return attach(errand, known, true, this.#deps.clock.now());
+      return attach(tokenRequest, known, true, this.#deps.clock.now());
     }
-    return this.#obtain(errand);
+    return this.#obtain(tokenRequest);
   }
 
-  async #obtain(errand: Errand): Promise<Decision> {
-    const { grant, context, url } = errand;
+  async #obtain(tokenRequest: TokenRequest): Promise<Decision> {
+    const { grant, context, url } = tokenRequest;
     const ready = this.ready();
     if (ready !== true) {
-      return refusalOf(grant.type, { kind: "unavailable", reason: ready }, errand.details);
+      return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
     }
     const subject =
       grant.type === "token-exchange" ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
     const proof = this.#identity.credential();
     const obtained = await this.#cache.obtain(
       {
-        key: errand.key,
+        key: tokenRequest.key,
         ...(proof === undefined ? {} : { proof }),
         ...(subject?.expiresAt === undefined ? {} : { subjectExpiresAt: subject.expiresAt }),
         ...(subject?.subject === undefined ? {} : { subject: subject.subject }),
@@ -267,41 +267,41 @@ class TokenExchange implements Plugin {
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
           this.#deps.count("endpoint_asked");
           const answer = await this.#endpoint.request(url, client, grant, signal);
-          return forItsAudience(answer, grant, errand.audiences);
+          return forItsAudience(answer, grant, tokenRequest.audiences);
         },
       },
       context.signal,
     );
-    if ("refused" in obtained) return this.#refuse(errand, obtained);
+    if ("refused" in obtained) return this.#refuse(tokenRequest, obtained);
     const fromCache = obtained.source === "cache";
     this.#deps.count(fromCache ? "cache_hit" : "token_issued");
-    return attach(errand, obtained, fromCache, this.#deps.clock.now());
+    return attach(tokenRequest, obtained, fromCache, this.#deps.clock.now());
   }
 
-  #refuse(errand: Errand, obtained: Refused): Decision {
+  #refuse(tokenRequest: TokenRequest, obtained: Refused): Decision {
     const { refused, source } = obtained;
-    const flow = errand.context.flow.id;
+    const flow = tokenRequest.context.flow.id;
     this.#deps.count(source === "cache" ? "rejection_repeated" : refused.kind);
     if (source === "endpoint" && refused.kind === "rejected") {
       const { status, error, description } = refused;
-      const { meaning: refusal, remedy } = understandRefusal(refused, errand.grant.type);
+      const { meaning: refusal, remedy } = understandRefusal(refused, tokenRequest.grant.type);
       const fields = { flow, status, error, description, refusal, ...(remedy && { remedy }) };
       this.#deps.log.warn(fields, "token endpoint refused");
     } else if (refused.kind === "unavailable" && refused.reason !== "cancelled") {
       this.#deps.log.warn({ flow, reason: refused.reason }, "token endpoint not usable");
     }
-    return refusalOf(errand.grant.type, refused, errand.details);
+    return refusalOf(tokenRequest.grant.type, refused, tokenRequest.details);
   }
 }
 
 /** Puts the token into the request and the hop into its record. */
 function attach(
-  errand: Errand,
+  tokenRequest: TokenRequest,
   obtained: { readonly token: Secret; readonly subject?: string },
   fromCache: boolean,
   now: number,
 ): Decision {
-  const { context, grant, details } = errand;
+  const { context, grant, details } = tokenRequest;
   context.headers.set("Authorization", `Bearer ${obtained.token.reveal()}`);
   if (grant.type === "token-exchange") {
     context.delegation.push({

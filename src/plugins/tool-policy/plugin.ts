@@ -20,7 +20,7 @@ import { AwaitedAnswers } from "./awaited-answers.ts";
 import { mcpFact } from "../../protocols/mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "../../protocols/mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./transport.ts";
-import { mayBeMcp } from "./doubtful-rpc.ts";
+import { mayBeMcp } from "./unrecognized-rpc.ts";
 import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
 import { type AnswerScope, filterAnswer, type Removed } from "./answer.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";

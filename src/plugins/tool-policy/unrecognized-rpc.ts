@@ -1,4 +1,4 @@
-/** JSON-RPC that a server may read although no parser of this chain does. */
+/** JSON-RPC that a server may read although no parser of this pipeline recognizes it. */
 import { isObject, objectsOf, foldedName } from "../../http/json-access.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";
 import { isMcpMethod } from "../../protocols/mcp-message.ts";

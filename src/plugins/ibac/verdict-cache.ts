@@ -4,8 +4,8 @@ import { BoundedMap } from "../../bounded-map.ts";
 import type { Clock } from "../../pipeline/plugin.ts";
 import type { Question, Verdict } from "./judge.ts";
 
-/** What bounds a {@link Docket}. */
-export interface DocketOptions {
+/** What bounds a {@link VerdictCache}. */
+export interface VerdictCacheOptions {
   readonly clock: Clock;
   readonly timeoutMs: number;
   readonly maxConcurrency: number;
@@ -25,16 +25,16 @@ const defaultEntries = 1_024;
 
 type Ask = (question: Question) => Promise<Verdict>;
 
-/** Asks about each action once at a time. */
-export class Docket {
-  readonly #options: DocketOptions;
+/** Asks the judge about each action once at a time and keeps its verdicts. */
+export class VerdictCache {
+  readonly #options: VerdictCacheOptions;
   readonly #ask: Ask;
   readonly #kept: BoundedMap<string, { readonly verdict: Verdict; readonly until: number }>;
   readonly #pending = new Map<string, Promise<Verdict>>();
   readonly #queue: ((isFree: boolean) => void)[] = [];
   #running = 0;
 
-  constructor(ask: Ask, options: DocketOptions) {
+  constructor(ask: Ask, options: VerdictCacheOptions) {
     this.#ask = ask;
     this.#options = options;
     this.#kept = new BoundedMap(options.maxEntries ?? defaultEntries);
