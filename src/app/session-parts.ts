@@ -111,7 +111,7 @@ async function keptEvents(
         },
         rekey: (from, to, belongs) => store.restoreRekey(from, to, belongs),
       });
-      store.sweep();
+      store.removeExpired();
       log.info({ path: persist.path, ...found }, "events restored");
     } catch (error) {
       log.warn({ path: persist.path, error: messageOf(error) }, "events could not be restored");

@@ -1,8 +1,8 @@
 /**
  * Which session a message belongs to, when many are under way at once.
  *
- * A message says so itself (an A2A context, an MCP session, the configured field), or it carries a mark that a message to
- * the agent carried: the trace, the field, the caller's credential. What nothing ties follows from the one message that is
+ * A message says so itself (an A2A context, an MCP session, the configured field), or it shares a value with a message to
+ * the agent: the trace, the field, the caller's credential. What nothing ties follows from the one message that is
  * being served, where there is exactly one; else it goes to `default`. Nobody guesses by what happened last.
  */
 import { startTrace } from "../http/trace-context.ts";
@@ -10,7 +10,7 @@ import type { RequestContext } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
-import { assignedMcpSession, type Marks, marksOf } from "./marks.ts";
+import { assignedMcpSession, type Correlation, correlationOf } from "./correlation.ts";
 import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
 
 /** The part of the store that attribution needs. */
@@ -28,18 +28,18 @@ export interface AttributionOptions {
   readonly field?: string;
   /** Whether a conversation's message without `traceparent` gets one on its way to the agent. */
   readonly addTraceparent?: boolean;
-  /** How long a mark is good after the last message that used it. */
+  /** How long a correlation value is valid after the last message that used it. */
   readonly ttlMs?: number;
   readonly clock?: Clock;
 }
 
 interface FlowState {
-  readonly marks: Marks | undefined;
+  readonly correlation: Correlation | undefined;
   turn: Turn | undefined;
   /** What was served alone when the message came. */
   readonly served?: Turn | undefined;
-  /** A mark ties the message to its turn, and not the moment alone: what it shares with other messages ties those, too. */
-  readonly isMarked?: boolean;
+  /** A shared value ties the message to its turn, and not the moment alone: what else it shares with other messages ties those, too. */
+  readonly isCorrelated?: boolean;
   /** A message to the agent that belongs to no conversation is being served. */
   isNoTurn?: boolean;
 }
@@ -53,7 +53,7 @@ export class Attribution implements SessionReader {
   readonly #addTraceparent: boolean;
   readonly #clock: Clock;
   readonly #index: TurnIndex;
-  /** Only flows that have a mark or a turn; shared by a context and its shadows. */
+  /** Only flows that have a correlation or a turn; shared by a context and its shadows. */
   readonly #flows = new WeakMap<Flow, FlowState>();
   /** Messages to the agent that are being served. */
   readonly #serving = new Set<Turn>();
@@ -68,12 +68,12 @@ export class Attribution implements SessionReader {
     this.#index = new TurnIndex(options.ttlMs ?? defaultTtlMs);
   }
 
-  /** Reads the marks of an outbound message, before its chain replaces the credential among them. */
+  /** Reads the correlation of an outbound message, before its pipeline replaces the credential among them. */
   arrived(context: RequestContext): void {
-    const marks = marksOf(context, this.#field);
-    const served = marks?.field === undefined ? this.#servedAlone() : undefined;
-    if (marks === undefined && served === undefined) return;
-    this.#flows.set(context.flow, { marks, turn: undefined, served });
+    const correlation = correlationOf(context, this.#field);
+    const served = correlation?.field === undefined ? this.#servedAlone() : undefined;
+    if (correlation === undefined && served === undefined) return;
+    this.#flows.set(context.flow, { correlation, turn: undefined, served });
   }
 
   /** The message goes on: what it says of its session is remembered for the messages that follow from it. */
@@ -92,7 +92,7 @@ export class Attribution implements SessionReader {
         this.#others -= 1;
       }
       if (turn?.open === context) this.#close(turn, context);
-      else this.#nameInbound(context, marksOf(context, this.#field));
+      else this.#nameInbound(context, correlationOf(context, this.#field));
       return;
     }
     this.#attribute(context);
@@ -150,15 +150,15 @@ export class Attribution implements SessionReader {
   }
 
   #open(context: RequestContext): void {
-    const marks = marksOf(context, this.#field);
-    this.#nameInbound(context, marks);
+    const correlation = correlationOf(context, this.#field);
+    this.#nameInbound(context, correlation);
     const a2a = context.facts.get("a2a");
     const { sessionId } = context;
     if (sessionId === undefined && a2a === undefined) {
       // Probes and pages have no body; they ask the agent for nothing.
       if (!context.hasBody) return;
       this.#others += 1;
-      this.#flows.set(context.flow, { marks, turn: undefined, isNoTurn: true });
+      this.#flows.set(context.flow, { correlation, turn: undefined, isNoTurn: true });
       return;
     }
     const now = this.#clock.now();
@@ -166,18 +166,18 @@ export class Attribution implements SessionReader {
     turn.intent = intentText(a2a);
     turn.add(context.flow.id);
     this.#serving.add(turn);
-    const traced = this.#traced(context, marks);
-    this.#flows.set(context.flow, { marks: traced, turn });
+    const traced = this.#traced(context, correlation);
+    this.#flows.set(context.flow, { correlation: traced, turn });
     for (const key of keysOf(traced)) this.#index.add(key, turn, now);
     this.#learnTask(context, turn, now);
   }
 
-  /** The marks, with those of a trace that begins here where the message has none. */
-  #traced(context: RequestContext, marks: Marks | undefined): Marks | undefined {
-    if (!this.#addTraceparent || marks?.trace !== undefined) return marks;
+  /** The correlation, with a trace that begins here where the message has none. */
+  #traced(context: RequestContext, correlation: Correlation | undefined): Correlation | undefined {
+    if (!this.#addTraceparent || correlation?.trace !== undefined) return correlation;
     const { traceId, traceparent } = startTrace();
     context.headers.set("traceparent", traceparent);
-    return { ...marks, trace: traceId };
+    return { ...correlation, trace: traceId };
   }
 
   #close(turn: Turn, context: RequestContext): void {
@@ -201,11 +201,11 @@ export class Attribution implements SessionReader {
     this.#store.rekey(defaultSessionId, turn.sessionId, (flowId) => turn.has(flowId));
   }
 
-  #nameInbound(context: RequestContext, marks: Marks | undefined): void {
+  #nameInbound(context: RequestContext, correlation: Correlation | undefined): void {
     if (context.sessionId !== undefined) return;
     const a2a = context.hasFacts ? context.facts.get("a2a") : undefined;
-    const name = marks?.field ?? textOf(a2a, "sessionId");
-    context.sessionId = (name ?? this.#taskSession(a2a) ?? marks?.mcp)?.slice(
+    const name = correlation?.field ?? textOf(a2a, "sessionId");
+    context.sessionId = (name ?? this.#taskSession(a2a) ?? correlation?.mcp)?.slice(
       0,
       maxSessionIdLength,
     );
@@ -235,40 +235,43 @@ export class Attribution implements SessionReader {
     this.#refresh(turn);
     context.sessionId = turn.sessionId;
     turn.add(context.flow.id);
-    const { marks, isMarked = false } = this.#flows.get(context.flow) ?? {};
+    const { correlation, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
     // The next conversation may use the same MCP session or tunnel.
-    if (!isMarked) return;
+    if (!isCorrelated) return;
     const now = this.#clock.now();
-    const mcp = marks?.mcp;
+    const mcp = correlation?.mcp;
     if (mcp !== undefined) this.#index.add(mcpKey(context, mcp), turn, now);
     if (context.stage === "connect") this.#index.add(`flow ${context.flow.id}`, turn, now);
   }
 
   /** What the message calls its conversation, where no message to the agent is known that it follows from. */
   #ownName(context: RequestContext): string | undefined {
-    const marks = this.#flows.get(context.flow)?.marks;
+    const correlation = this.#flows.get(context.flow)?.correlation;
     const a2a = context.hasFacts ? textOf(context.facts.get("a2a"), "sessionId") : undefined;
-    return (marks?.field ?? a2a ?? marks?.mcp)?.slice(0, maxSessionIdLength);
+    return (correlation?.field ?? a2a ?? correlation?.mcp)?.slice(0, maxSessionIdLength);
   }
 
-  /** The turn that an outbound message follows from; the surest mark decides. */
+  /** The turn that an outbound message follows from; the most specific value decides. */
   #turnOf(context: RequestContext): Turn | undefined {
     const { flow } = context;
     const state = this.#flows.get(flow);
     if (state?.turn !== undefined) return state.turn;
     if (context.sessionId !== undefined) return undefined;
-    const marks = state?.marks;
-    const marked = this.#turnOfMarks(context, marks);
-    const turn = marked ?? state?.served;
+    const correlation = state?.correlation;
+    const correlated = this.#turnOfCorrelation(context, correlation);
+    const turn = correlated ?? state?.served;
     if (turn === undefined) return undefined;
-    this.#flows.set(flow, { marks, turn, isMarked: marked !== undefined });
+    this.#flows.set(flow, { correlation, turn, isCorrelated: correlated !== undefined });
     return turn;
   }
 
-  #turnOfMarks(context: RequestContext, marks: Marks | undefined): Turn | undefined {
+  #turnOfCorrelation(
+    context: RequestContext,
+    correlation: Correlation | undefined,
+  ): Turn | undefined {
     if (this.#index.size === 0) return undefined;
-    const keys = keysOf(marks);
-    if (marks?.mcp !== undefined) keys.push(mcpKey(context, marks.mcp));
+    const keys = keysOf(correlation);
+    if (correlation?.mcp !== undefined) keys.push(mcpKey(context, correlation.mcp));
     const { parentId } = context.flow;
     if (parentId !== undefined) keys.push(`flow ${parentId}`);
     const now = this.#clock.now();
@@ -284,9 +287,9 @@ export class Attribution implements SessionReader {
     if (context.response === undefined) return;
     const mcp = assignedMcpSession(context);
     if (mcp === undefined) return;
-    const { turn, isMarked = false } = this.#flows.get(context.flow) ?? {};
+    const { turn, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
     if (turn !== undefined) {
-      if (isMarked) this.#index.add(mcpKey(context, mcp), turn, this.#clock.now());
+      if (isCorrelated) this.#index.add(mcpKey(context, mcp), turn, this.#clock.now());
     } else if (context.sessionId === undefined) {
       const { id } = context.flow;
       context.sessionId = mcp;
@@ -296,12 +299,12 @@ export class Attribution implements SessionReader {
 }
 
 /** In the order in which they are believed. */
-function keysOf(marks: Marks | undefined): string[] {
-  if (marks === undefined) return [];
+function keysOf(correlation: Correlation | undefined): string[] {
+  if (correlation === undefined) return [];
   const keys: string[] = [];
-  if (marks.field !== undefined) keys.push(`field ${marks.field}`);
-  if (marks.trace !== undefined) keys.push(`trace ${marks.trace}`);
-  if (marks.bearer !== undefined) keys.push(`bearer ${marks.bearer}`);
+  if (correlation.field !== undefined) keys.push(`field ${correlation.field}`);
+  if (correlation.trace !== undefined) keys.push(`trace ${correlation.trace}`);
+  if (correlation.bearer !== undefined) keys.push(`bearer ${correlation.bearer}`);
   return keys;
 }
 

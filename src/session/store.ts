@@ -51,7 +51,7 @@ export interface EventsAfter {
 }
 
 const defaults = { maxEvents: 500, maxSessions: 100, ttlMs: 1_800_000, maxBytes: 64 * 1_048_576 };
-const minSweepMs = 1_000;
+const minExpiryCheckMs = 1_000;
 const maxTimerMs = 2_147_483_647;
 /** An event that takes more than this share of the store is kept without what its parsers saw. */
 const oversizeShare = 16;
@@ -67,7 +67,7 @@ export class SessionStore {
   /** In the order of their last event, oldest first. */
   #sessions = new Map<string, Session>();
   readonly #subscriptions = new Set<Subscription>();
-  readonly #sweeper: NodeJS.Timeout | undefined;
+  readonly #expiryTimer: NodeJS.Timeout | undefined;
   #active: string | undefined;
   #bytes = 0;
   #sequence = 0;
@@ -81,8 +81,8 @@ export class SessionStore {
     this.#clock = options.clock ?? Date;
     this.#journal = options.journal;
     if (Number.isFinite(this.#ttlMs)) {
-      const period = Math.min(maxTimerMs, Math.max(minSweepMs, this.#ttlMs / 2));
-      this.#sweeper = setInterval(() => this.sweep(), period).unref();
+      const period = Math.min(maxTimerMs, Math.max(minExpiryCheckMs, this.#ttlMs / 2));
+      this.#expiryTimer = setInterval(() => this.removeExpired(), period).unref();
     }
   }
 
@@ -262,7 +262,7 @@ export class SessionStore {
   }
 
   /** Forgets expired sessions; runs by itself every half ttl. */
-  sweep(): void {
+  removeExpired(): void {
     const now = this.#clock.now();
     for (const [id, session] of this.#sessions) {
       if (this.#isExpired(session, now)) this.#remove(id, session);
@@ -270,7 +270,7 @@ export class SessionStore {
   }
 
   close(): void {
-    clearInterval(this.#sweeper);
+    clearInterval(this.#expiryTimer);
     for (const subscription of this.#subscriptions) subscription.close();
     this.#sessions.clear();
     this.#bytes = 0;

@@ -43,7 +43,7 @@ export class Turn {
 const maxKeys = 8_192;
 const maxTurnsPerKey = 8;
 
-/** Turns by the marks of their messages. The mark that was used longest ago is forgotten first. */
+/** Turns by the correlation values of their messages. The value that was used longest ago is forgotten first. */
 export class TurnIndex {
   readonly #ttlMs: number;
   readonly #byKey = new BoundedMap<string, Turn[]>(maxKeys);
@@ -63,8 +63,8 @@ export class TurnIndex {
   }
 
   /**
-   * The turn that a mark belongs to, when there can be no doubt: the one conversation that is being answered, or, when
-   * none is, the only one that ever had the mark. Two at once share nothing: undefined.
+   * The turn that a value belongs to, when it is unambiguous: the one conversation that is being answered, or, when
+   * none is, the only one that ever had the value. Two at once share nothing: undefined.
    */
   find(key: string, now: number): Turn | undefined {
     const turns = this.#byKey.get(key)?.filter((turn) => !this.#isStale(turn, now));

@@ -90,14 +90,14 @@ describe("listing", () => {
 });
 
 describe("age", () => {
-  test("M10: an expired session is invisible at once and its memory is given back by the sweep", () => {
+  test("M10: an expired session is invisible at once and its memory is given back by removeExpired", () => {
     const { store, clock } = makeStore({ ttlMs: 60_000 });
     store.record(event("old"));
     clock.time += 60_000;
     expect(store.list()).toEqual([]);
     expect(store.get("old")).toBeUndefined();
     expect(store.bytes).toBeGreaterThan(0);
-    store.sweep();
+    store.removeExpired();
     expect(store.bytes).toBe(0);
   });
 
@@ -202,7 +202,7 @@ describe("bounds", () => {
     }
     store.rekey("s1", "other");
     clock.time += 1_000;
-    store.sweep();
+    store.removeExpired();
     expect(store.bytes).toBe(0);
   });
 });

@@ -4,8 +4,8 @@ import type { RequestContext } from "../pipeline/context.ts";
 import { maxSessionIdLength } from "./event.ts";
 import { traceIdOf } from "../http/trace-context.ts";
 
-/** The marks of one message; absent where it has none of the kind. */
-export interface Marks {
+/** What ties one message to others; a kind that it does not carry is absent. */
+export interface Correlation {
   /** Value of the configured field. */
   readonly field?: string;
   /** W3C trace id. */
@@ -18,10 +18,13 @@ export interface Marks {
 
 const maxFieldBytes = 4_096;
 
-/** Reads the marks in one pass over the fields; undefined when there is none, which is the usual case. */
-export function marksOf(context: RequestContext, fieldName: string | undefined): Marks | undefined {
+/** Reads it in one pass over the fields; undefined when there is nothing, which is the usual case. */
+export function correlationOf(
+  context: RequestContext,
+  fieldName: string | undefined,
+): Correlation | undefined {
   const { raw } = context.headers;
-  let marks: { -readonly [Key in keyof Marks]: Marks[Key] } | undefined;
+  let correlation: { -readonly [Key in keyof Correlation]: Correlation[Key] } | undefined;
   for (let at = 0; at < raw.length; at += 2) {
     const name = raw[at] ?? "";
     const { length } = name;
@@ -29,35 +32,35 @@ export function marksOf(context: RequestContext, fieldName: string | undefined):
     if (length !== 11 && length !== 13 && length !== 14 && length !== fieldName?.length) continue;
     const kind = kindOf(name.toLowerCase(), fieldName);
     if (kind === undefined) continue;
-    const value = markOf(kind, raw[at + 1] ?? "");
+    const value = valueOf(kind, raw[at + 1] ?? "");
     if (value === undefined) continue;
-    marks ??= {};
+    correlation ??= {};
     // A message that says two things of one kind is tied by neither.
-    if (marks[kind] !== undefined && marks[kind] !== value) delete marks[kind];
-    else marks[kind] = value;
+    if (correlation[kind] !== undefined && correlation[kind] !== value) delete correlation[kind];
+    else correlation[kind] = value;
   }
-  return marks;
+  return correlation;
 }
 
 /** The session id that an answer assigns to the MCP conversation (its initialize answer, MCP "Session Management"). */
 export function assignedMcpSession(context: RequestContext): string | undefined {
-  return textMark(context.response?.headers.get("mcp-session-id") ?? "");
+  return textValue(context.response?.headers.get("mcp-session-id") ?? "");
 }
 
-function kindOf(name: string, fieldName: string | undefined): keyof Marks | undefined {
+function kindOf(name: string, fieldName: string | undefined): keyof Correlation | undefined {
   if (name === fieldName) return "field";
   if (name === "traceparent") return "trace";
   if (name === "authorization") return "bearer";
   return name === "mcp-session-id" ? "mcp" : undefined;
 }
 
-function markOf(kind: keyof Marks, value: string): string | undefined {
+function valueOf(kind: keyof Correlation, value: string): string | undefined {
   if (kind === "trace") return traceIdOf(value);
   if (kind === "bearer") return bearerDigest(value);
-  return textMark(value);
+  return textValue(value);
 }
 
-function textMark(value: string): string | undefined {
+function textValue(value: string): string | undefined {
   const text = value.trim().slice(0, maxSessionIdLength);
   return text === "" ? undefined : text;
 }
