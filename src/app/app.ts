@@ -8,7 +8,7 @@ import type { Problem } from "../yaml/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
 import { durationMs } from "../duration.ts";
 import type { BindAddress } from "../listener/listener.ts";
-import { IdleSweeper } from "../net/idle-sweeper.ts";
+import { IdleTimeouts } from "../net/idle-timeouts.ts";
 import type { PeerProcesses } from "../net/kernel/peer-process.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import { Callers } from "../proxy/flow/callers.ts";
@@ -63,7 +63,7 @@ export class App {
   readonly #otlp: ProcessParts["otlp"];
   readonly #services: ProcessParts["services"];
   readonly #tunnels = new TunnelRegistry();
-  readonly #idle = new IdleSweeper();
+  readonly #idle = new IdleTimeouts();
   readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];

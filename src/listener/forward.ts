@@ -13,7 +13,7 @@ import {
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
-import { answerLast } from "../proxy/exchange/last-answer.ts";
+import { sendFinalResponse } from "../proxy/exchange/final-response.ts";
 import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf } from "../proxy/flow/reply.ts";
 import { checkFraming, checkHostAgrees } from "../proxy/exchange/request-head.ts";
@@ -68,7 +68,7 @@ export class ForwardSurface implements HttpHandlers {
         client: client.remoteAddress ?? "",
         method: "CONNECT",
       });
-      answerLast(client, denialOf(error));
+      sendFinalResponse(client, denialOf(error));
     });
   }
 }

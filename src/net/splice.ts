@@ -9,14 +9,14 @@ import type { AbortSource } from "./abort-source.ts";
 import type { AdaptiveReader } from "./adaptive-reader.ts";
 import { Backlog, type Backlogs, PairOfPeers } from "./backlogs.ts";
 import { cutOff } from "./cut.ts";
-import type { IdleSweeper, IdleWatch } from "./idle-sweeper.ts";
+import type { IdleTimeouts, IdleWatch } from "./idle-timeouts.ts";
 
 /** How a tunnel is watched and ended from outside. */
 export interface SpliceOptions {
   /** The tunnel is cut when no byte moved for so long; 0 is no limit. */
   readonly idleTimeoutMs: number;
   /** The timer that all tunnels share. */
-  readonly sweeper: IdleSweeper;
+  readonly idleTimeouts: IdleTimeouts;
   /** Where the bytes count that wait for either side. */
   readonly backlogs: Backlogs;
   /** Cuts the tunnel. */
@@ -72,7 +72,9 @@ class Tunnel {
     this.#upstream = upstream;
     this.#options = options;
     this.#resolve = resolve;
-    this.#watch = options.sweeper.watch(options.idleTimeoutMs, () => this.#cut({ reason: "idle" }));
+    this.#watch = options.idleTimeouts.watch(options.idleTimeoutMs, () =>
+      this.#cut({ reason: "idle" }),
+    );
     const pair = new PairOfPeers(client, upstream, () => this.#cut({ reason: "crowded" }));
     this.#backlog = new Backlog(options.backlogs, pair);
   }

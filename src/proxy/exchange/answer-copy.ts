@@ -7,7 +7,7 @@ import type { RequestContext, ResponseHalf } from "../../pipeline/context.ts";
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { overBudget } from "./buffered-body.ts";
-import { HeldBytes } from "./held-bytes.ts";
+import { BudgetReservation } from "./budget-reservation.ts";
 import { codingOf, contentLengthOf, responseTooLarge, unreadable } from "./response-head.ts";
 
 /** What a copy is made with. */
@@ -29,7 +29,7 @@ export class AnswerCopy {
   readonly #half: ResponseHalf;
   readonly #reader: FrameReader | undefined;
   #decoder: StreamDecoder | undefined;
-  readonly #held: HeldBytes;
+  readonly #held: BudgetReservation;
   #chunks: Buffer[] = [];
   /** Bytes until the end, where the head says how many come. */
   #awaited: number | undefined;
@@ -40,7 +40,7 @@ export class AnswerCopy {
     const { maxBodyBytes, budget } = options;
     this.#options = options;
     this.#half = half;
-    this.#held = new HeldBytes(budget);
+    this.#held = new BudgetReservation(budget);
     this.#reader = frameReaderFor(half.headers.get("content-type"), maxBodyBytes);
     this.isWhole = this.#reader === undefined;
     this.#awaited = contentLengthOf(half.headers.raw);

@@ -5,7 +5,7 @@ import type { HeaderList } from "../../http/headers.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { Destination } from "../../net/destination.ts";
 import type { HeadWatch } from "../../net/head-watch.ts";
-import type { IdleSweeper } from "../../net/idle-sweeper.ts";
+import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
 import { type Client, type Direction, makeFlow, type Transport } from "../../pipeline/flow.ts";
 import { type Admitted, admit } from "../flow/admission.ts";
@@ -30,7 +30,7 @@ import { type UpgradeParts, upgradeOf } from "./upgrade.ts";
 /** What every surface shares. */
 export interface SurfaceServices extends ExchangeServices {
   readonly runtimes: RuntimeHolder;
-  readonly idle: IdleSweeper;
+  readonly idle: IdleTimeouts;
   readonly heads: HeadWatch;
   readonly maxHeaders: number;
   readonly callers: Callers;

@@ -7,7 +7,7 @@ import { Backlog, type Backlogs, type SlowPeer } from "../../net/backlogs.ts";
 import { cutOff } from "../../net/cut.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import { hasBody } from "./request-head.ts";
-import { lingerMs } from "./last-answer.ts";
+import { lingerMs } from "./final-response.ts";
 import { renderDenial } from "../flow/reply.ts";
 import type { LastSeen, Stallable } from "./stall-watch.ts";
 

@@ -8,9 +8,9 @@ import type { Denial } from "../../pipeline/decision.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { renderDenial } from "../flow/reply.ts";
 import type { ArrivedRequest } from "./arrival.ts";
-import { answerClientError, answerLast } from "./last-answer.ts";
+import { respondToClientError, sendFinalResponse } from "./final-response.ts";
 import { hasBody, upgradeProtocol } from "./request-head.ts";
-import { Turns } from "./turns.ts";
+import { PipelinedRequests } from "./pipelined-requests.ts";
 
 /** Limits of one server. Bytes and milliseconds. */
 export interface HttpLimits {
@@ -54,7 +54,7 @@ export class HttpServer {
   readonly #connections = new Map<Duplex, Connection>();
   /** Connections that carry a tunnel or an upgrade, whose owner ends them. */
   readonly #handedOver = new WeakSet<Duplex>();
-  readonly #turns = new Turns();
+  readonly #pipelined = new PipelinedRequests();
   #adopts = false;
   #draining = false;
 
@@ -85,7 +85,7 @@ export class HttpServer {
     this.server.on("connection", (socket: Socket) => this.#onConnection(socket));
     this.#serve(handlers);
     this.server.on("clientError", (error, socket) => {
-      const denial = answerClientError(error, socket, this.#connections.get(socket)?.latest);
+      const denial = respondToClientError(error, socket, this.#connections.get(socket)?.latest);
       if (denial === undefined) return;
       metrics.refused(denial.code === "request.timeout" ? "timeout" : "malformed");
     });
@@ -122,7 +122,7 @@ export class HttpServer {
   #serve(handlers: HttpHandlers): void {
     const onRequest = (request: Http.IncomingMessage, response: Http.ServerResponse): void => {
       if (!this.#track(request, response)) return;
-      this.#turns.take(request, response, () => handlers.onRequest({ request, response }));
+      this.#pipelined.take(request, response, () => handlers.onRequest({ request, response }));
     };
     this.server.on("request", onRequest);
     this.server.on("checkContinue", onRequest);
@@ -137,7 +137,7 @@ export class HttpServer {
     this.server.on("connect", (request, socket, head) => {
       if (!this.#handOver(socket)) return;
       const refused = handlers.onConnect(request, socket as Socket, head);
-      if (refused !== undefined) answerLast(socket, refused);
+      if (refused !== undefined) sendFinalResponse(socket, refused);
     });
     this.server.on("upgrade", (request, socket, upgradeHead) => {
       if (!this.#handOver(socket)) return;
@@ -153,7 +153,7 @@ export class HttpServer {
         code: "proxy.overloaded",
         message: "too many connections (limits.max_connections)",
       };
-      answerLast(socket, denial);
+      sendFinalResponse(socket, denial);
       return;
     }
     this.#connections.set(socket, {

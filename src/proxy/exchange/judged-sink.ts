@@ -19,7 +19,7 @@ import { refusalEvent, renderResponseRefusal, statusOf } from "../flow/reply.ts"
 import { AnswerCopy } from "./answer-copy.ts";
 import { overBudget } from "./buffered-body.ts";
 import type { Downstream } from "./downstream.ts";
-import { HeldBytes } from "./held-bytes.ts";
+import { BudgetReservation } from "./budget-reservation.ts";
 import { codingOf, responseTooLarge, unreadable } from "./response-head.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
@@ -66,14 +66,14 @@ export class JudgedSink implements ResponseSink {
   #onDrained: (() => void) | undefined;
   #chunks: Buffer[] = [];
   /** The collected body; in a stream the unfinished frame, and the frames that wait for the client. */
-  readonly #held: HeldBytes;
+  readonly #held: BudgetReservation;
   #over = false;
   /** Work in order: a frame is judged and written before the next one is looked at. */
   #queue: Promise<void> = Promise.resolve();
 
   constructor(options: JudgedSinkOptions) {
     this.#options = options;
-    this.#held = new HeldBytes(options.budget);
+    this.#held = new BudgetReservation(options.budget);
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {

@@ -14,7 +14,7 @@ import {
 } from "../../http/web-socket-reader.ts";
 import type { AbortSource } from "../../net/abort-source.ts";
 import { Backlog, type Backlogs, PairOfPeers } from "../../net/backlogs.ts";
-import type { IdleSweeper, IdleWatch } from "../../net/idle-sweeper.ts";
+import type { IdleTimeouts, IdleWatch } from "../../net/idle-timeouts.ts";
 import { cutOff } from "../../net/cut.ts";
 import type { SpliceResult } from "../../net/splice.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -24,7 +24,7 @@ import type { MessageGate } from "./message-gate.ts";
 export interface JudgedOptions {
   readonly gate: Pick<MessageGate, "judge" | "limits">;
   readonly idleTimeoutMs: number;
-  readonly sweeper: IdleSweeper;
+  readonly idleTimeouts: IdleTimeouts;
   /** Where the bytes count that wait for either side. */
   readonly backlogs: Backlogs;
   /** Closes the connection. */
@@ -89,7 +89,9 @@ class JudgedWebSocket {
     this.#options = options;
     this.#resolve = resolve;
     this.#reader = new WebSocketReader(options.gate.limits);
-    this.#watch = options.sweeper.watch(options.idleTimeoutMs, () => this.#cut({ reason: "idle" }));
+    this.#watch = options.idleTimeouts.watch(options.idleTimeoutMs, () =>
+      this.#cut({ reason: "idle" }),
+    );
     const pair = new PairOfPeers(client, upstream, () => this.#cut({ reason: "crowded" }));
     this.#backlog = new Backlog(options.backlogs, pair);
   }

@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import type { BodyBudget } from "../../http/body.ts";
 import type { StreamedBody } from "../../upstream/upstream.ts";
 import type { HeldBody } from "./buffered-body.ts";
-import { HeldBytes } from "./held-bytes.ts";
+import { BudgetReservation } from "./budget-reservation.ts";
 
 /** Chunks that may wait for the upstream before the client is made to wait. */
 const maxWaiting = 2;
@@ -23,7 +23,7 @@ export class RequestBody implements StreamedBody {
   readonly #source: Readable;
   readonly #begun: HeldBody | undefined;
   readonly #waiting: Buffer[] = [];
-  readonly #held: HeldBytes;
+  readonly #held: BudgetReservation;
   /** What was given so far, while it is kept. */
   #kept: Buffer[] | undefined;
   #isBegun = false;
@@ -37,7 +37,7 @@ export class RequestBody implements StreamedBody {
   /** `begun` is what was read of the source already. */
   constructor(source: Readable, budget: BodyBudget, begun?: HeldBody) {
     this.#source = source;
-    this.#held = new HeldBytes(budget);
+    this.#held = new BudgetReservation(budget);
     this.#begun = begun;
     for (const chunk of begun?.chunks ?? []) {
       this.#bytes += chunk.length;

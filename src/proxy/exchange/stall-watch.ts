@@ -1,24 +1,24 @@
-/** One timer that looks after every exchange: a client that stops sending or reading is let go at its limit. */
+/** One timer for every exchange: it ends those whose client has stopped sending or reading for too long. */
 
-/** Notes of {@link StallWatch}. */
+/** What {@link StallWatch} saw at its last check. */
 export interface LastSeen {
   progress: number;
   sinceMs: number;
 }
 
-/** Something that can wait for a stranger. */
+/** A wait whose length a peer decides. */
 export interface Stallable {
   /** How long the present wait may last without progress, in milliseconds; 0 when nothing is waited for. */
   stallLimitMs(): number;
   /** A number that changes whenever bytes move. */
   progress(): number;
-  /** What the last sweep saw; the watch keeps its notes here, so that watching costs no allocation. */
+  /** State of the last check; kept here so that watching allocates nothing. */
   readonly lastSeen: LastSeen;
   /** Called once when the limit has passed. */
   onStall(): void;
 }
 
-/** Per-socket timers cost more than this sweep, and one sweep is enough for limits of seconds. */
+/** One interval for all: a timer per socket costs more, and limits of seconds need no finer clock. */
 export class StallWatch {
   /**
    * Slots that are used again, not a Set: V8 links a Set's outgrown tables to their successors, and with constant turnover
@@ -28,8 +28,8 @@ export class StallWatch {
   readonly #free: number[] = [];
   readonly #timer: NodeJS.Timeout;
 
-  constructor(sweepMs: number) {
-    this.#timer = setInterval(() => this.#sweep(performance.now()), sweepMs);
+  constructor(intervalMs: number) {
+    this.#timer = setInterval(() => this.#check(performance.now()), intervalMs);
     this.#timer.unref();
   }
 
@@ -49,7 +49,7 @@ export class StallWatch {
     clearInterval(this.#timer);
   }
 
-  #sweep(now: number): void {
+  #check(now: number): void {
     for (const item of this.#slots) {
       if (item === undefined) continue;
       const limit = item.stallLimitMs();

@@ -4,7 +4,7 @@ import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Backlogs } from "../../net/backlogs.ts";
-import type { IdleSweeper } from "../../net/idle-sweeper.ts";
+import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
 import { splice } from "../../net/splice.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
@@ -14,7 +14,7 @@ import { carryJudged, type JudgedResult } from "./judged-web-socket.ts";
 /** What every upgrade needs. */
 export interface UpgradeParts {
   readonly idleTimeoutMs: number;
-  readonly idle: IdleSweeper;
+  readonly idle: IdleTimeouts;
   readonly backlogs: Backlogs;
   readonly metrics: Metrics;
 }
@@ -79,8 +79,8 @@ async function carry(
 ): Promise<Denial | undefined> {
   parts.metrics.tunnels.opened();
   const openedAt = performance.now();
-  const { idleTimeoutMs, idle: sweeper, backlogs } = parts;
-  const options = { idleTimeoutMs, sweeper, backlogs, signal, head };
+  const { idleTimeoutMs, idle: idleTimeouts, backlogs } = parts;
+  const options = { idleTimeoutMs, idleTimeouts, backlogs, signal, head };
   const result: JudgedResult =
     gate === undefined
       ? await splice(client, upstream, options)

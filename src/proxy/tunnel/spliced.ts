@@ -53,7 +53,7 @@ export async function spliceTunnel(
     const head = tunnel.checkServerName ? await checkedHead(tunnel, upstream) : tunnel.head;
     const result = await splice(client, upstream, {
       idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-      sweeper: services.idle,
+      idleTimeouts: services.idle,
       backlogs: services.backlogs,
       signal: cutting,
       reader,

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { adaptiveReader } from "../../../src/net/adaptive-reader.ts";
 import { BodyBudget } from "../../../src/http/body.ts";
 import { Backlogs } from "../../../src/net/backlogs.ts";
-import { IdleSweeper } from "../../../src/net/idle-sweeper.ts";
+import { IdleTimeouts } from "../../../src/net/idle-timeouts.ts";
 import { splice, type SpliceOptions, type SpliceResult } from "../../../src/net/splice.ts";
 
 const cleanups: (() => void)[] = [];
@@ -49,8 +49,8 @@ async function tunnel(
 ): Promise<Tunnel> {
   const originPort = await listen(origin);
   const ended = Promise.withResolvers<SpliceResult>();
-  const sweeper = new IdleSweeper({ intervalMs: 5 });
-  cleanups.push(() => sweeper.close());
+  const idleTimeouts = new IdleTimeouts({ intervalMs: 5 });
+  cleanups.push(() => idleTimeouts.close());
   const proxyPort = await listen((client) => {
     const reader = options.withReader === false ? undefined : adaptiveReader();
     const upstream = net.connect({
@@ -62,7 +62,7 @@ async function tunnel(
     upstream.on("error", () => {});
     upstream.once("connect", () => {
       const signal = options.signal ?? new AbortController().signal;
-      const given = { idleTimeoutMs: 0, sweeper, backlogs, signal, ...options };
+      const given = { idleTimeoutMs: 0, idleTimeouts, backlogs, signal, ...options };
       ended.resolve(splice(client, upstream, reader === undefined ? given : { ...given, reader }));
     });
   });
@@ -208,9 +208,9 @@ test("a server that speaks before the splice begins is heard", async () => {
   await once(upstream, "connect");
   const started = Promise.withResolvers<void>();
   const proxyPort = await listen((client) => {
-    const sweeper = new IdleSweeper();
+    const idleTimeouts = new IdleTimeouts();
     const { signal } = new AbortController();
-    void splice(client, upstream, { idleTimeoutMs: 0, sweeper, backlogs, signal, reader });
+    void splice(client, upstream, { idleTimeoutMs: 0, idleTimeouts, backlogs, signal, reader });
     started.resolve();
   });
   const client = net.connect({ port: proxyPort, host: "127.0.0.1" });
@@ -223,8 +223,13 @@ test("a client that is gone already ends the tunnel", async () => {
   const upstream = new net.Socket();
   const client = new net.Socket();
   client.destroy();
-  const sweeper = new IdleSweeper();
+  const idleTimeouts = new IdleTimeouts();
   const { signal } = new AbortController();
-  const result = await splice(client, upstream, { idleTimeoutMs: 1000, sweeper, backlogs, signal });
+  const result = await splice(client, upstream, {
+    idleTimeoutMs: 1000,
+    idleTimeouts,
+    backlogs,
+    signal,
+  });
   expect([result.reason, upstream.destroyed]).toEqual(["closed", true]);
 });

@@ -1,8 +1,8 @@
-/** What one answer holds of the process-wide budget of bodies. */
+/** What one message holds of the process-wide budget of bodies. */
 import type { BodyBudget } from "../../http/body.ts";
 
-/** Bytes that are taken while an answer is judged, and given back at its end whatever that is. */
-export class HeldBytes {
+/** Bytes that are taken while a message is judged, and given back however that ends. */
+export class BudgetReservation {
   readonly #budget: BodyBudget;
   #bytes = 0;
   #isClosed = false;

@@ -9,16 +9,16 @@ export interface IdleWatch {
 interface Watched {
   readonly limitMs: number;
   readonly onIdle: () => void;
-  /** -1: touched since the last sweep, so a limit is never cut short by the length of a sweep. */
+  /** -1: touched since the last check, so a limit is never cut short by one interval. */
   idleMs: number;
 }
 
 /** Watches many connections with one timer, which runs only while there is something to watch. */
-export class IdleSweeper {
+export class IdleTimeouts {
   readonly #intervalMs: number;
   readonly #watched = new Set<Watched>();
   #timer: NodeJS.Timeout | undefined;
-  #sweptAt = 0;
+  #checkedAt = 0;
 
   /** A limit is kept to within one interval, late rather than early. */
   constructor(options: { readonly intervalMs?: number } = {}) {
@@ -54,16 +54,16 @@ export class IdleSweeper {
 
   #start(): void {
     if (this.#timer === undefined) {
-      this.#sweptAt = performance.now();
-      this.#timer = setInterval(() => this.#sweep(), this.#intervalMs);
+      this.#checkedAt = performance.now();
+      this.#timer = setInterval(() => this.#check(), this.#intervalMs);
       this.#timer.unref();
     }
   }
 
-  #sweep(): void {
+  #check(): void {
     const now = performance.now();
-    const elapsedMs = now - this.#sweptAt;
-    this.#sweptAt = now;
+    const elapsedMs = now - this.#checkedAt;
+    this.#checkedAt = now;
     for (const entry of this.#watched) {
       entry.idleMs = entry.idleMs < 0 ? 0 : entry.idleMs + elapsedMs;
       if (entry.idleMs >= entry.limitMs) {

@@ -11,7 +11,7 @@ const mostWaiting = 64;
  * Node hands a pipelined request over while earlier ones are unanswered; a few kilobytes of a client would then become
  * hundreds of connections to an origin, whose answers would wait here in memory for their turn.
  */
-export class Turns {
+export class PipelinedRequests {
   /** Only connections that pipeline are ever in it. */
   readonly #waiting = new WeakMap<Socket, number>();
 

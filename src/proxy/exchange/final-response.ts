@@ -8,7 +8,7 @@ import { rawReply, renderDenial } from "../flow/reply.ts";
 export const lingerMs = 2_000;
 
 /** Answers with a refusal and closes, also when the client would rather stay. */
-export function answerLast(socket: Duplex, denial: Denial): void {
+export function sendFinalResponse(socket: Duplex, denial: Denial): void {
   socket.on("error", ignore);
   if (!socket.writable) {
     socket.destroy();
@@ -30,7 +30,7 @@ const refused = new WeakSet<Duplex>();
  *
  * `latest` is the newest response of the connection.
  */
-export function answerClientError(
+export function respondToClientError(
   error: NodeJS.ErrnoException,
   socket: Duplex,
   latest: ServerResponse | undefined,
@@ -55,13 +55,13 @@ export function answerClientError(
  */
 function answerInTurn(socket: Duplex, denial: Denial, latest: ServerResponse | undefined): void {
   if (latest === undefined || latest.writableFinished || isUnfinishedRequest(latest)) {
-    answerLast(socket, denial);
+    sendFinalResponse(socket, denial);
     return;
   }
   socket.on("error", ignore);
   const answer = (): void => {
     // A response that was the last one has ended the connection itself.
-    if (socket.writable) answerLast(socket, denial);
+    if (socket.writable) sendFinalResponse(socket, denial);
   };
   // One that waits for its turn and whose own request is broken is not given: this comes in its place.
   if (latest.socket === null && !latest.req.complete) latest.prependOnceListener("socket", answer);

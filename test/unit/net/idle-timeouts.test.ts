@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { IdleSweeper } from "../../../src/net/idle-sweeper.ts";
+import { IdleTimeouts } from "../../../src/net/idle-timeouts.ts";
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -9,9 +9,9 @@ afterEach(() => {
 });
 
 test("calls once when the limit has passed without a touch, late by at most two sweeps", () => {
-  const sweeper = new IdleSweeper({ intervalMs: 10 });
+  const idleTimeouts = new IdleTimeouts({ intervalMs: 10 });
   const onIdle = vi.fn();
-  sweeper.watch(50, onIdle);
+  idleTimeouts.watch(50, onIdle);
   vi.advanceTimersByTime(49);
   expect(onIdle).not.toHaveBeenCalled();
   vi.advanceTimersByTime(21);
@@ -21,9 +21,9 @@ test("calls once when the limit has passed without a touch, late by at most two 
 });
 
 test("a touch starts the limit anew", () => {
-  const sweeper = new IdleSweeper({ intervalMs: 10 });
+  const idleTimeouts = new IdleTimeouts({ intervalMs: 10 });
   const onIdle = vi.fn();
-  const watch = sweeper.watch(50, onIdle);
+  const watch = idleTimeouts.watch(50, onIdle);
   for (let round = 0; round < 5; round += 1) {
     vi.advanceTimersByTime(45);
     watch.touch();
@@ -32,10 +32,10 @@ test("a touch starts the limit anew", () => {
 });
 
 test("the timer runs only while something is watched", () => {
-  const sweeper = new IdleSweeper({ intervalMs: 10 });
-  sweeper.watch(0, () => {});
+  const idleTimeouts = new IdleTimeouts({ intervalMs: 10 });
+  idleTimeouts.watch(0, () => {});
   expect(vi.getTimerCount()).toBe(0);
-  const watches = [sweeper.watch(50, () => {}), sweeper.watch(50, () => {})];
+  const watches = [idleTimeouts.watch(50, () => {}), idleTimeouts.watch(50, () => {})];
   expect(vi.getTimerCount()).toBe(1);
   for (const watch of watches) {
     watch.stop();
@@ -44,10 +44,10 @@ test("the timer runs only while something is watched", () => {
 });
 
 test("close forgets everything", () => {
-  const sweeper = new IdleSweeper({ intervalMs: 10 });
+  const idleTimeouts = new IdleTimeouts({ intervalMs: 10 });
   const onIdle = vi.fn();
-  sweeper.watch(20, onIdle);
-  sweeper.close();
+  idleTimeouts.watch(20, onIdle);
+  idleTimeouts.close();
   vi.advanceTimersByTime(1000);
   expect(onIdle).not.toHaveBeenCalled();
 });
