@@ -67,7 +67,7 @@ interface ProxyErrorOptions {
  */
 export class ProxyError extends Error {
   readonly code: ErrorCode;
-  /** Fields of the answer, such as a challenge. */
+  /** Fields of the response, such as a challenge. */
   readonly headers: Readonly<Record<string, string>> | undefined;
   /** The step of the way through a parent proxy that failed, where one did; see upstream/hop-fault.ts. */
   readonly hop: string | undefined;

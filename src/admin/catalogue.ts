@@ -6,7 +6,7 @@ import { redact } from "./redact.ts";
 export interface PipelinePluginView {
   readonly name: string;
   readonly direction: "inbound" | "outbound";
-  /** From 1, in the order of the chain. */
+  /** From 1, in the order of the pipeline. */
   readonly position: number;
   readonly readsBody: boolean;
   readonly requires: readonly string[];
@@ -16,7 +16,7 @@ export interface PipelinePluginView {
   readonly config?: unknown;
 }
 
-/** Both chains of the current generation. */
+/** Both pipelines of the current generation. */
 export interface PipelineView {
   readonly inbound: readonly PipelinePluginView[];
   readonly outbound: readonly PipelinePluginView[];
@@ -52,7 +52,7 @@ export type PluginFacts = Pick<
   "name" | "description" | "requires" | "requiresAny" | "body"
 >;
 
-/** One entry of a chain as it was configured. */
+/** One entry of a pipeline as it was configured. */
 export interface ConfiguredPlugin {
   readonly definition: PluginFacts;
   readonly onError: string;
@@ -61,7 +61,7 @@ export interface ConfiguredPlugin {
 
 const maxDepth = 8;
 
-/** The view of one chain; configurations are redacted. */
+/** The view of one pipeline; configurations are redacted. */
 export function describePipeline(
   direction: "inbound" | "outbound",
   plugins: readonly ConfiguredPlugin[],

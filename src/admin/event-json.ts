@@ -6,7 +6,7 @@ export type EventView = "full" | "summary";
 
 const maxSummaryText = 256;
 
-/** One event as JSON. What cannot be serialised is left out rather than failing the whole answer. */
+/** One event as JSON. What cannot be serialised is left out rather than failing the whole response. */
 export function eventJson(event: SessionEvent, view: EventView): string {
   try {
     return JSON.stringify(view === "summary" ? summaryOf(event) : wireOf(event));

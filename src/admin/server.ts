@@ -18,16 +18,16 @@ export interface AdminRequest {
   readonly lastEventId?: string;
 }
 
-/** A whole answer; a body in parts is written part by part, so that a long one blocks nothing. */
+/** A whole response; a body in parts is written part by part, so that a long one blocks nothing. */
 export interface AdminReply {
   readonly status: number;
   readonly contentType: string;
   readonly body: string | Iterable<string>;
-  /** Fields that differ from those of every answer. */
+  /** Fields that differ from those of every response. */
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** An answer that lasts; `open` owns the response from then on. */
+/** A response that stays open; `open` owns it from then on. */
 export interface AdminStream {
   open(response: ServerResponse): void;
 }
@@ -62,7 +62,7 @@ export interface AdminServerOptions {
   readonly heads?: HeadWatch;
   /** When given, requests need `Authorization: Bearer` with it. */
   readonly secret?: RevealedSecret;
-  /** Origins whose web pages may read the answers; nobody when absent. */
+  /** Origins whose web pages may read the responses; nobody when absent. */
   readonly corsOrigins?: readonly string[];
 }
 
@@ -223,7 +223,7 @@ export class AdminServer {
     });
   }
 
-  /** Tells a browser that a page of this origin may read the answer; true where the operator listed it. */
+  /** Tells a browser that a page of this origin may read the response; true where the operator listed it. */
   #allowOrigin(request: IncomingMessage, response: ServerResponse): boolean {
     if (this.#corsOrigins.size === 0) return false;
     response.setHeader("Vary", "Origin");

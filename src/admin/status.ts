@@ -27,7 +27,7 @@ export interface ProcessStatus {
   readonly stats: GoStats;
 }
 
-/** Where the answers come from. */
+/** What the responses are made of. */
 export interface StatusSources {
   config(): unknown;
   warnings(): readonly ConfigWarning[];

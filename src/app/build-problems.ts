@@ -22,7 +22,7 @@ export function buildProblems(
   );
 }
 
-/** Problems of one chain, with the path from the top of the file. */
+/** Problems of one pipeline, with the path from the top of the file. */
 export function located(
   direction: Direction,
   problems: readonly AssemblyProblem[],

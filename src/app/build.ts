@@ -166,7 +166,7 @@ interface Parts {
   readonly callers: Exclude<ReturnType<typeof buildCallers>, Failed>;
 }
 
-/** What needs nobody's answer, or everything that is wrong with it at once. */
+/** The parts that need no network, or everything that is wrong with them at once. */
 async function partsOf(config: Config, services: BuildServices): Promise<Parts | Failed> {
   const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
   const skipHosts = buildSkipHosts(config.listener.skip_hosts);

@@ -4,7 +4,7 @@ import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 /** Ports of the demo on 127.0.0.1; the first three are those of the Go program. */
 export const demoPorts = { forward: 47_600, sessions: 47_601, stats: 47_602, health: 47_603 };
 
-/** What the Go program's demo puts into its outbound chain. */
+/** What the Go program's demo puts into its outbound pipeline. */
 const parsers = ["inference-parser", "mcp-parser", "a2a-parser"] as const;
 
 /** A demo file, and which parsers this build lacks. */

@@ -44,7 +44,7 @@ interface TailCommand {
   readonly limit: number;
 }
 
-/** A mistake of the caller, or an answer that asking again does not change. */
+/** A mistake of the caller, or a response that asking again does not change. */
 class TailFault extends Error {
   readonly exitCode: number;
 

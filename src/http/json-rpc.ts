@@ -4,7 +4,7 @@ import { foldedName } from "./json-access.ts";
 /** The id of a request, with its type. */
 export type RpcId = string | number | null;
 
-/** One JSON-RPC message; "invalid" carries the id where it could be read, for the answer. */
+/** One JSON-RPC message; "invalid" carries the id where it could be read, for the response. */
 export type RpcMessage =
   | {
       readonly kind: "request";
@@ -127,14 +127,14 @@ function isRpcId(value: unknown): value is RpcId {
   );
 }
 
-/** An error answer of JSON-RPC 2.0 section 5.1. */
+/** An error response of JSON-RPC 2.0 section 5.1. */
 export interface RpcErrorResponse {
   readonly jsonrpc: "2.0";
   readonly id: RpcId;
   readonly error: { readonly code: number; readonly message: string; readonly data?: unknown };
 }
 
-/** Makes the error answer to a message with this id. */
+/** Makes the error response to a message with this id. */
 export function errorResponse(
   id: RpcId,
   code: number,

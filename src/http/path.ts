@@ -224,7 +224,7 @@ function isUtf8(bytes: readonly number[]): boolean {
     new TextDecoder("utf-8", { fatal: true }).decode(Uint8Array.from(bytes));
     return true;
   } catch {
-    // The only fault that decode() has is the answer to the question.
+    // A fatal decoder throws only for bytes that are not UTF-8.
     return false;
   }
 }

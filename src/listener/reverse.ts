@@ -1,4 +1,4 @@
-/** The inbound side: what comes in for the agent, authenticated by the chain and forwarded to its one backend. */
+/** The inbound side: what comes in for the agent, authenticated by the pipeline and forwarded to its one backend. */
 import type { IncomingMessage } from "node:http";
 import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";

@@ -10,7 +10,7 @@ export interface HttpCallRequest {
   readonly maxBytes?: number;
 }
 
-/** A whole answer; redirects are answers, never followed. */
+/** A whole response; redirects are never followed. */
 export interface HttpCallResponse {
   readonly status: number;
   /** Lower-case names. */
@@ -18,7 +18,7 @@ export interface HttpCallResponse {
   readonly body: Buffer;
 }
 
-/** Rejects with a ProxyError when there is no whole answer within the limits. */
+/** Rejects with a ProxyError when there is no whole response within the limits. */
 export type HttpCall = (url: string, request?: HttpCallRequest) => Promise<HttpCallResponse>;
 
 /** Milliseconds since the epoch; set by tests. */

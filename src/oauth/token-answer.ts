@@ -6,7 +6,7 @@ import { type HttpCallResponse, parseJsonObject } from "./http-call.ts";
 export interface IssuedToken {
   readonly kind: "issued";
   readonly token: Secret;
-  /** Milliseconds since the epoch, from the answer's `expires_in`; absent when it had none. */
+  /** Milliseconds since the epoch, from the response's `expires_in`; absent when it had none. */
   readonly expiresAt?: number;
   readonly scope?: string;
 }
@@ -21,7 +21,7 @@ export interface RejectedGrant {
   readonly description?: string;
 }
 
-/** There was no answer that can be used; `reason` is made of this program's own words. */
+/** There was no response that can be used; `reason` is made of this program's own words. */
 export interface UnavailableEndpoint {
   readonly kind: "unavailable";
   readonly reason: string;
@@ -38,7 +38,7 @@ const errorCode = /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/;
 /** RFC 6749 appendix A.12: an access token is visible ASCII; a space would split the header value. */
 const visible = /^[\x21-\x7e]+$/;
 
-/** Reads an answer. `sentAt` is when the request left, so that the lifetime is never counted too long. */
+/** Reads a response. `sentAt` is when the request left, so that the lifetime is never counted too long. */
 export function readTokenAnswer(response: HttpCallResponse, sentAt: number): TokenAnswer {
   const { status } = response;
   if (status >= 400 && status < 500) return readRejection(response);

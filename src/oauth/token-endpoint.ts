@@ -110,7 +110,7 @@ export class TokenEndpoint {
       try {
         await this.#sleep(wait, signal);
       } catch {
-        // The wait ends early only because the callers are gone; nobody reads this answer.
+        // The wait ends early only because the callers are gone; nobody reads this response.
         return { kind: "unavailable", reason: "cancelled" };
       }
     }

@@ -10,7 +10,7 @@ export interface OpaCallRequest {
   readonly maxBytes?: number;
 }
 
-/** A whole answer; redirects are answers, never followed. */
+/** A whole response; redirects are never followed. */
 export interface OpaCallResponse {
   readonly status: number;
   /** Lower-case names. */

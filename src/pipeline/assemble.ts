@@ -1,4 +1,4 @@
-/** Turns the entries of one chain of the file into a Pipeline, or into all of its problems at once. */
+/** Turns the entries of one pipeline of the file into a Pipeline, or into all of its problems at once. */
 import { messageOf } from "../errors.ts";
 import {
   type AnyPluginDefinition,
@@ -31,11 +31,11 @@ export interface AssemblyOptions extends PipelineOptions {
   depsFor(instance: string, origins: readonly string[]): PluginDeps;
 }
 
-/** A chain, or everything that is wrong with it. */
+/** A pipeline, or everything that is wrong with it. */
 export type Assembly =
   { readonly pipeline: Pipeline } | { readonly problems: readonly AssemblyProblem[] };
 
-/** Everything that can be wrong with a chain before an instance is made. */
+/** Everything that can be wrong with a pipeline before an instance is made. */
 export function chainProblems(
   entries: readonly PluginEntry[],
   definitions: readonly AnyPluginDefinition[],
@@ -66,7 +66,7 @@ export function chainProblems(
   return problems;
 }
 
-/** Builds the chain. Instances made before a problem was found are closed again. */
+/** Builds the pipeline. Instances made before a problem was found are closed again. */
 export async function assemble(
   entries: readonly PluginEntry[],
   options: AssemblyOptions,

@@ -61,7 +61,7 @@ class MessageBody {
   }
 }
 
-/** The answer's half of a context, present from the response phase on. */
+/** The response's half of a context, present from the response phase on. */
 export interface ResponseView {
   status: number;
   readonly headers: HeaderList;
@@ -246,7 +246,7 @@ export class RequestContext {
     this.#identity = identity;
   }
 
-  /** The request body, when a plugin of this chain asked for bodies and the message had one. */
+  /** The request body, when a plugin of this pipeline asked for bodies and the message had one. */
   get body(): Buffer | undefined {
     return this.content.bytes;
   }

@@ -19,7 +19,7 @@ export interface Denial {
   readonly unavailable?: boolean;
   readonly description?: string;
   readonly details?: Readonly<Record<string, unknown>>;
-  /** Extra fields of the answer, e.g. `WWW-Authenticate`. */
+  /** Extra fields of the response, e.g. `WWW-Authenticate`. */
   readonly headers?: Readonly<Record<string, string>>;
   /** The plugin that refused; set by the pipeline. */
   readonly plugin?: string;
@@ -40,7 +40,7 @@ export interface RpcRefusal {
   readonly status?: number;
 }
 
-/** A whole answer made by a plugin instead of the upstream. */
+/** A whole response made by a plugin instead of the upstream. */
 export interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;

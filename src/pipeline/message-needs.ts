@@ -1,12 +1,12 @@
-/** Which parts of a message a chain must have in memory, or judge frame by frame, before they go on. */
+/** Which parts of a message a pipeline must have in memory, or judge frame by frame, before they go on. */
 import type { RequestContext } from "./context.ts";
 import { isGuard, type Step } from "./step-runner.ts";
 
-/** What a chain asks of one answer. */
+/** What a pipeline asks of one response. */
 export interface AnswerNeeds {
   /** Some step has a say in the head. */
   readonly response: boolean;
-  /** The whole body, where the answer is no stream. */
+  /** The whole body, where the response is no stream. */
   readonly responseBody: boolean;
   /** A step replaces bodies, so that even a stream has to be collected. */
   readonly rewritesResponse: boolean;
@@ -17,13 +17,13 @@ export interface AnswerNeeds {
 
 type Reader = Pick<Step, "plugin" | "body" | "onError" | "observes">;
 
-/** Who has to read a request's body before the chain is asked. */
+/** Who has to read a request's body before the pipeline is asked. */
 export type BodyNeed = "nobody" | "observers" | "guards";
 
 /**
- * Says what a chain needs of the answer to a message.
+ * Says what a pipeline needs of the response to a message.
  *
- * A step that parses one protocol says of most messages that their answers are not its business (`wantsAnswer`): they
+ * A step that parses one protocol says of most messages that their responses are not its business (`wantsAnswer`): they
  * are then streamed, whatever their size.
  */
 export function answerNeedsOf(steps: readonly Reader[]): (context: RequestContext) => AnswerNeeds {
@@ -41,7 +41,7 @@ export function answerNeedsOf(steps: readonly Reader[]): (context: RequestContex
   };
 }
 
-/** Says who needs a request's body in memory before the chain is asked. */
+/** Says who needs a request's body in memory before the pipeline is asked. */
 export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) => BodyNeed {
   const readers = steps.filter(({ body }) => body.request !== undefined);
   return (context) => {
@@ -51,7 +51,7 @@ export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) 
   };
 }
 
-/** What steps need that judge the answer, and those of them that read it. */
+/** What steps need that judge the response, and those of them that read it. */
 function sum(judging: readonly Reader[], reading: readonly Reader[]): AnswerNeeds {
   return Object.freeze({
     response: judging.some(({ plugin }) => plugin.onResponse !== undefined),

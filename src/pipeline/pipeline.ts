@@ -1,5 +1,5 @@
 /**
- * A chain of configured plugins and the Permit that only it can issue.
+ * A pipeline of configured plugins and the Permit that only it can issue.
  *
  * Permit lives in this file because that is what makes it unforgeable: its constructor is closed by a key that
  * never leaves the module, so "default deny before any dial" is checked by the compiler and by the runtime.
@@ -82,7 +82,7 @@ interface RequestTerms {
   readonly deferDefault?: boolean;
 }
 
-/** What a chain is made with, besides its steps. */
+/** What a pipeline is made with, besides its steps. */
 export interface PipelineOptions {
   readonly direction: Direction;
   /** What a message is that no step allowed or changed. */
@@ -105,15 +105,15 @@ function refusalOf(decision: Decision): Refusal | undefined {
   return decision.action === "respond" ? { reply: decision.reply } : undefined;
 }
 
-/** An immutable chain for one direction of one generation. */
+/** An immutable pipeline for one direction of one generation. */
 export class Pipeline {
   readonly direction: Direction;
   readonly steps: readonly Step[];
-  /** Who needs the request's body in memory before the chain is asked. */
+  /** Who needs the request's body in memory before the pipeline is asked. */
   readonly bodyNeed: (context: RequestContext) => BodyNeed;
-  /** What the chain needs of the answer to a message that it let pass. */
+  /** What the pipeline needs of the response to a message that it let pass. */
   readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
-  /** Asks the chain about the messages of upgraded connections. */
+  /** Asks the pipeline about the messages of upgraded connections. */
   readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
@@ -148,7 +148,7 @@ export class Pipeline {
   }
 
   /**
-   * Asks the chain about a request (or, at the connect stage, about a host) and issues the Permit; a promise only where a
+   * Judges a request (or, at the connect stage, a host) and issues the Permit; a promise only where a
    * step has to be waited for.
    *
    * `deferDefault` is for connections that the bridge opens: a default of deny then falls on each of their requests,
@@ -159,7 +159,7 @@ export class Pipeline {
   }
 
   /**
-   * Asks the chain in the same way about a message that nobody sends. No Permit comes out, no credential is fetched,
+   * Asks the pipeline in the same way about a message that nobody sends. No Permit comes out, no credential is fetched,
    * nothing is counted, and no plugin is told of an end.
    */
   async rehearse(context: RequestContext, terms: RequestTerms = {}): Promise<Explanation> {
@@ -207,7 +207,7 @@ export class Pipeline {
     return links;
   }
 
-  /** A Permit for a destination that the file exempts from the chain (`listener.skip_hosts`). */
+  /** A Permit for a destination that the file exempts from the pipeline (`listener.skip_hosts`). */
   permitSkipped(flow: Flow): Permit {
     return new Permit(issuing, flow);
   }
@@ -216,7 +216,7 @@ export class Pipeline {
     return new Permit(issuing, flow, addressLimits);
   }
 
-  /** Asks the chain about an answer, last plugin first: all of it, or only those that can refuse, or only the others. */
+  /** Judges a response, last plugin first: with all steps, or only those that can refuse, or only the others. */
   async runResponse(
     context: RequestContext,
     who: "all" | "guards" | "observers" = "all",
@@ -235,7 +235,7 @@ export class Pipeline {
   }
 
   /**
-   * Asks the chain about one frame of a streamed answer before the frame is forwarded.
+   * Asks the pipeline about one frame of a streamed response before the frame is forwarded.
    *
    * Of most frames nobody says anything: the verdict is then there at once, because a promise per step and frame costs
    * more than the steps do.

@@ -15,7 +15,7 @@ export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } fro
 export { type FactKey, factKey } from "./facts.ts";
 export type { Flow } from "./flow.ts";
 
-/** A bounded HTTP answer from a service that the operator named in the configuration. */
+/** A bounded HTTP response from a service that the operator named in the configuration. */
 export interface OperatorResponse {
   readonly status: number;
   /** Lower-case names; repeated fields are joined with ", ". */
@@ -29,9 +29,9 @@ export interface OperatorRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array;
   readonly signal?: AbortSignal;
-  /** Until the whole answer is there; 30,000 when absent. */
+  /** Until the whole response is there; 30,000 when absent. */
   readonly timeoutMs?: number;
-  /** A longer answer is a fault; 1 MiB when absent. */
+  /** A longer response is a fault; 1 MiB when absent. */
   readonly maxBytes?: number;
 }
 
@@ -48,7 +48,7 @@ export interface Clock {
   now(): number;
 }
 
-/** What a user asked of the agent, as an A2A parser of the inbound chain read it. */
+/** What a user asked of the agent, as an A2A parser of the inbound pipeline read it. */
 export interface Intent {
   /** The user's words, at most 8,192 characters. */
   readonly text: string;
@@ -114,7 +114,7 @@ export interface Outcome {
 }
 
 /**
- * One frame of a streamed answer, or the whole body of an answer that is not streamed (`last` is true).
+ * One frame of a streamed response, or the whole body of a response that is not streamed (`last` is true).
  *
  * A stream that came to its end is told by one more frame, which is empty and has `last`.
  */
@@ -153,16 +153,16 @@ export interface Plugin {
    */
   rehearseRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
-   * Attaches credentials. Runs after every `onRequest` of the chain has let the message pass, so that no token is
+   * Attaches credentials. Runs after every `onRequest` of the pipeline has let the message pass, so that no token is
    * fetched for a message that policy refuses and no credential is seen by a plugin that judges.
    */
   onCredential?(context: RequestContext): Answer | Promise<Answer>;
   /**
-   * Whether the instance has any business with the answer to this message; asked when its request phase is over. Its
-   * body is not read, and no frame is shown, where nobody wants it. Absent: every answer.
+   * Whether the instance has any business with the response to this message; asked when its request phase is over. Its
+   * body is not read, and no frame is shown, where nobody wants it. Absent: every response.
    */
   wantsAnswer?(context: RequestContext): boolean;
-  /** Whether the instance has to read this answer beyond its head, which it judges all the same. Absent: it has. */
+  /** Whether the instance has to read this response beyond its head, which it judges all the same. Absent: it has. */
   wantsAnswerBody?(context: RequestContext): boolean;
   /**
    * Stands in for `onCredential` about a message that nobody sends: what would be attached, in words and without fetching
@@ -170,7 +170,7 @@ export interface Plugin {
    */
   describeCredential?(context: RequestContext): string | Answer | Promise<string | Answer>;
   /**
-   * Runs on the answer's status and headers, and on its body where the definition reads it; reverse order. Where nobody
+   * Runs on the response's head, and on its body where the definition reads it; in reverse order. Where nobody
    * who reads the body can refuse it, it has gone on by then.
    */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
@@ -211,18 +211,18 @@ export interface PluginDefinition<Config = unknown> {
   /** Stages at which `onRequest` is asked; `["request"]` when absent. */
   readonly stages?: readonly Stage[];
   readonly body?: BodyAccess;
-  /** Plugins that must stand earlier in the same chain. */
+  /** Plugins that must stand earlier in the same pipeline. */
   readonly requires?: readonly string[];
   /**
    * True for a plugin that records and refuses nothing. A message that is too large to be read then goes on as it came;
    * the plugin finds {@link RequestContext.unread} in it, and no body.
    */
   readonly observes?: true;
-  /** At least one of these must stand earlier in the same chain. */
+  /** At least one of these must stand earlier in the same pipeline. */
   readonly requiresAny?: readonly string[];
   /** True for a plugin that guards the door: weakening it with `on_error` needs `allow_weakened_auth`. */
   readonly authenticates?: boolean;
-  /** Capability that is not part of this version; a chain that names it refuses the start. */
+  /** Capability that is not part of this version; a pipeline that names it refuses the start. */
   readonly unavailable?: string;
   /** Origins (scheme, host, port) that this configuration lets the instance call. */
   origins?(config: Config): readonly string[];

@@ -129,7 +129,7 @@ export class StepRunner {
     return this.#settle(asked, faultDecision());
   }
 
-  /** What an answer counts for, once it is there. */
+  /** What a response counts for, once it is there. */
   #settle(asked: Asked, decision: Answer): Decision {
     const { step, context, view } = asked;
     const observed = view !== context;
@@ -224,7 +224,7 @@ function faultDecision(): Decision {
   };
 }
 
-/** Nobody waits for an answer any more. */
+/** Nobody waits for a response any more. */
 const cancelledDecision: Decision = Object.freeze({
   action: "deny",
   reason: "cancelled",

@@ -1,4 +1,4 @@
-/** One step of a chain as a span of the message's trace. */
+/** One step of a pipeline as a span of the message's trace. */
 import type { FlowTrace } from "../telemetry/flow-trace.ts";
 import type { Decision } from "./decision.ts";
 

@@ -36,7 +36,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
   ]),
 ]);
 
-/** Every name that a chain may use without `plugin_modules`. */
+/** Every name that a pipeline may use without `plugin_modules`. */
 export const builtinNames: readonly string[] = [...loaders.keys()];
 
 /** The definitions of these names, in the order of {@link builtinNames}; names that are none of them are left out. */

@@ -17,12 +17,12 @@ export interface A2aPart {
   readonly content?: string;
 }
 
-/** The view of a message under `a2a`: the request's half, and the answer's half once it is known. */
+/** The view of a message under `a2a`: the request's half, and the response's half once it is known. */
 export interface A2aView {
   /** In the names of 0.3, also where the message uses those of 1.0. */
   method?: string;
   rpcId?: string | number;
-  /** The conversation (`contextId`): the request's, or the one that the answer assigned. */
+  /** The conversation (`contextId`): the request's, or the one that the response assigned. */
   sessionId?: string;
   messageId?: string;
   taskId?: string;

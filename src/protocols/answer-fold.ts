@@ -1,4 +1,4 @@
-/** An answer that grows piece by piece into the view of its call. */
+/** A response that grows piece by piece into the view of its call. */
 import { bounded, truncated, countOf, numberOf, isObject } from "../http/json-access.ts";
 import { boundedName } from "./inference-bounds.ts";
 import type {
@@ -18,7 +18,7 @@ const maxErrorChars = 1_024;
 export type UsageFigures = { readonly [Name in keyof InferenceUsage]: unknown };
 
 /**
- * The view with an answer, made from the request's.
+ * The view with a response, made from the request's.
  *
  * It is a new object: the record of the request keeps what was known when it was made. It is complete at any time, so
  * that a stream that breaks off leaves what came of it.
@@ -31,7 +31,7 @@ export class AnswerFold {
     this.view = { ...request };
   }
 
-  /** True when nothing of an answer was understood so far. */
+  /** True when nothing of a response was understood so far. */
   get isEmpty(): boolean {
     const { completion, finishReason, toolCalls, totalTokens, errorMessage } = this.view;
     return (

@@ -12,7 +12,7 @@ import { boundedName, Conversation } from "./inference-bounds.ts";
 import { type Dialect, readError, requestView } from "./inference-dialect.ts";
 import { chatTools } from "./openai-chat.ts";
 
-/** /v2/chat: messages and tools as OpenAI has them, answers and events of its own. */
+/** /v2/chat: messages and tools as OpenAI has them, responses and events of its own. */
 export const cohereChat: Dialect = {
   request: (body) => {
     const model = boundedName(textOf(body["model"]));
@@ -35,7 +35,7 @@ export const cohereChat: Dialect = {
     });
   },
   whole: (fold, body) => {
-    // An error has a text where an answer has its message.
+    // An error has a text where a response has its message.
     if (!isObject(body["message"])) {
       readError(fold, body["message"]);
       return;

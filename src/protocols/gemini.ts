@@ -40,7 +40,7 @@ export const geminiGenerate: Dialect = {
   event: readAnswer,
 };
 
-/** The same as Code Assist carries it: `request` has the call beside its model, and `response` the answer. */
+/** The same as Code Assist carries it: `request` has the call beside its model, and `response` the result. */
 export const codeAssistGenerate: Dialect = {
   request: (body, place) => {
     const model = textOf(body["model"]);
@@ -90,7 +90,7 @@ function readEnvelope(fold: AnswerFold, body: JsonObject): void {
   readAnswer(fold, isObject(body["response"]) ? body["response"] : body);
 }
 
-/** An event of a stream has the shape of a whole answer, and its usage is the total so far. */
+/** An event of a stream has the shape of a whole response, and its usage is the total so far. */
 function readAnswer(fold: AnswerFold, body: JsonObject): void {
   if (readError(fold, body["error"])) return;
   const candidate = objectOf(objectsOf(body["candidates"])[0]);

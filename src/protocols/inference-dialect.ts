@@ -1,4 +1,4 @@
-/** What every API of language models is to this program: a reader of its requests and of its answers. */
+/** What every API of language models is to this program: a reader of its requests and of its responses. */
 import type { AnswerFold } from "./answer-fold.ts";
 import type { JsonObject } from "../http/json-access.ts";
 import type { InferenceRequest } from "./inference-view.ts";
@@ -15,9 +15,9 @@ export interface CallPlace {
 export interface Dialect {
   /** The view of a request; undefined where the body is none of this API. */
   request(body: JsonObject, place: CallPlace): InferenceRequest | undefined;
-  /** Reads a whole answer. */
+  /** Reads a whole response. */
   whole(fold: AnswerFold, body: JsonObject): void;
-  /** Reads one event of a streamed answer; `event` is its name, where the stream has names. */
+  /** Reads one event of a streamed response; `event` is its name, where the stream has names. */
   event(fold: AnswerFold, body: JsonObject, event: string | undefined): void;
 }
 

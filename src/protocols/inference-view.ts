@@ -71,7 +71,7 @@ export interface InferenceUsage {
   costUsd?: number;
 }
 
-/** A call and, as soon as there is one, its answer. */
+/** A call and, as soon as there is one, its response. */
 export interface InferenceView extends InferenceRequest, InferenceUsage {
   completion?: string;
   finishReason?: string;

@@ -3,7 +3,7 @@ import { isObject } from "../http/json-access.ts";
 import { factKey } from "../pipeline/facts.ts";
 import type { RpcId, RpcMessage } from "../http/json-rpc.ts";
 
-/** The view of a message under `mcp`: the request's half, and the answer's half once it is known. */
+/** The view of a message under `mcp`: the request's half, and the response's half once it is known. */
 export interface McpFact {
   readonly method?: string;
   /** With the type that it has on the wire; absent for notifications. */
@@ -77,7 +77,7 @@ function idOf(id: RpcId): { readonly rpcId?: string | number } {
   return id === null ? {} : { rpcId: id };
 }
 
-/** What an answer says; nothing when it says it in a shape that no client reads. */
+/** What a response says; nothing when it says it in a shape that no client reads. */
 export function outcomeOf(
   message: Extract<RpcMessage, { readonly kind: "response" }>,
 ): Pick<McpFact, "result" | "error"> {

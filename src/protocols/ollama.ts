@@ -1,4 +1,4 @@
-/** Ollama's own API; it streams a JSON value a line, each with the shape of a whole answer. */
+/** Ollama's own API; it streams a JSON value a line, each with the shape of a whole response. */
 import { type JsonObject, objectOf, objectsOf, textOf } from "../http/json-access.ts";
 import { type AnswerFold, contentText } from "./answer-fold.ts";
 import { boundedName, Conversation } from "./inference-bounds.ts";

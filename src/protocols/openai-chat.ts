@@ -50,7 +50,7 @@ export const openAiChat: Dialect = {
   event: (fold, body) => {
     if (readError(fold, body["error"])) return;
     for (const choice of objectsOf(body["choices"])) {
-      // Of several alternatives the first is recorded, as with an answer that is not streamed.
+      // Of several alternatives the first is recorded, as with a response that is not streamed.
       if ((choice["index"] ?? 0) === 0) chatDelta(fold, choice);
     }
     openAiUsage(fold, body["usage"]);

@@ -72,7 +72,7 @@ function readItem(fold: AnswerFold, item: JsonObject): void {
   }
 }
 
-/** Status and usage, which stand in the whole answer and in the last event of a stream. */
+/** Status and usage, which stand in the whole response and in the last event of a stream. */
 function readEnd(fold: AnswerFold, response: JsonObject): void {
   const { reason } = objectOf(response["incomplete_details"]);
   fold.finish(reason ?? response["status"]);

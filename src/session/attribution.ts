@@ -82,7 +82,7 @@ export class Attribution implements SessionReader {
     else this.#attribute(context);
   }
 
-  /** The message is over, or was refused: its session is settled, and its answer may name the conversation. */
+  /** The message is over, or was refused: its session is settled, and its response may name the conversation. */
   finished(context: RequestContext): void {
     const state = this.#flows.get(context.flow);
     const turn = state?.turn;
@@ -192,7 +192,7 @@ export class Attribution implements SessionReader {
     turn.forgetFlows();
   }
 
-  /** Gives the conversation its name as soon as the message or its answer says it; its events so far follow. */
+  /** Gives the conversation its name as soon as the message or its response says it; its events so far follow. */
   #refresh(turn: Turn): void {
     if (turn.sessionId !== undefined || turn.open === undefined) return;
     const name = turn.open.sessionId ?? textOf(turn.open.facts.get("a2a"), "sessionId");
@@ -282,7 +282,7 @@ export class Attribution implements SessionReader {
     return undefined;
   }
 
-  /** An initialize answer names the MCP session in which the next messages come. */
+  /** A response to initialize names the MCP session in which the next messages come. */
   #learnMcpSession(context: RequestContext): void {
     if (context.response === undefined) return;
     const mcp = assignedMcpSession(context);

@@ -23,12 +23,12 @@ export class AuditLog {
     return this.#last;
   }
 
-  /** Writes down a decision; the answer to a permitted message decides nothing. */
+  /** Writes down a decision; the response to a permitted message decides nothing. */
   decided(event: SessionEvent, context: RequestContext): void {
     if (event.phase !== "response") this.#append(decisionOf(event, context));
   }
 
-  /** Writes down that the file exempts this destination from the chain (`listener.skip_hosts`). */
+  /** Writes down that the file exempts this destination from the pipeline (`listener.skip_hosts`). */
   exempted(context: RequestContext, at: number): void {
     const { flow, method, host } = context;
     this.#append({

@@ -42,7 +42,7 @@ export function correlationOf(
   return correlation;
 }
 
-/** The session id that an answer assigns to the MCP conversation (its initialize answer, MCP "Session Management"). */
+/** The session id that a response assigns to the MCP conversation (the one to initialize, MCP "Session Management"). */
 export function assignedMcpSession(context: RequestContext): string | undefined {
   return textValue(context.response?.headers.get("mcp-session-id") ?? "");
 }

@@ -3,7 +3,7 @@ import type { Identity, RequestContext } from "../pipeline/context.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Invocation } from "../pipeline/decision.ts";
 
-/** A request went on, an answer came back, or a message was refused. */
+/** A request went on, a response came back, or a message was refused. */
 export type EventPhase = "request" | "response" | "denied";
 
 /** Why a message failed: by policy, by the other side, or by the proxy's own limits. */
@@ -113,7 +113,7 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   return event;
 }
 
-/** What a request's and an answer's event have, in their literals; anything else by assignment. */
+/** What a request's and a response's event have, in their literals; anything else by assignment. */
 function draftOf(context: RequestContext, facts: EventFacts): Draft {
   const { flow, host, method: httpMethod, path, pathname: httpPath } = context;
   const { phase, statusCode, bytesReceived, bytesSent } = facts;

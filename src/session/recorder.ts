@@ -33,12 +33,12 @@ export class SessionRecorder implements SessionReader {
     this.#audit = options.audit;
   }
 
-  /** Called before the chain of an outbound message runs. */
+  /** Called before the pipeline of an outbound message runs. */
   arrived(context: RequestContext): void {
     this.#attribution.arrived(context);
   }
 
-  /** The chain let the message pass, and nothing of it has been sent yet. */
+  /** The pipeline let the message pass, and nothing of it has been sent yet. */
   permitted(context: RequestContext, at: number): void {
     this.#attribution.permitted(context);
     this.#append(context, { phase: "request", at });

@@ -128,7 +128,7 @@ function isIntent(event: SessionEvent): boolean {
   return event.direction === "inbound" && event.phase === "request" && isUserMessage(event.a2a);
 }
 
-/** Tokens are known with the answer; the request's event shows the same view and must not count twice. */
+/** Tokens are known with the response; the request's event shows the same view and must not count twice. */
 function tokensOf(event: SessionEvent): number {
   if (event.phase === "request") return 0;
   const { inference } = event;

@@ -5,11 +5,11 @@ import { defaultSessionId } from "./event.ts";
 
 const maxFlows = 1_024;
 
-/** One message to the agent, from its arrival to its answer, and the conversation that it belongs to. */
+/** One message to the agent, from its arrival to its response, and the conversation that it belongs to. */
 export class Turn {
-  /** Undefined until the message or its answer names the conversation. */
+  /** Undefined until the message or its response names the conversation. */
   sessionId: string | undefined;
-  /** What the user asked; given up when the answer is there, because the session keeps it. */
+  /** What the user asked; given up when the response is there, because the session keeps it. */
   intent: string | undefined;
   readonly startedAt: number;
   /** When something of this turn was last seen. */

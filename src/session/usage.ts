@@ -132,7 +132,7 @@ export class Usage {
     this.#clock = clock;
   }
 
-  /** Counts answers and refusals; a request alone has neither status nor duration. */
+  /** Counts responses and refusals; a request alone has neither status nor duration. */
   record(event: SessionEvent): void {
     if (event.phase === "request") return;
     const minute = this.#minuteOf(event.at);

@@ -14,7 +14,7 @@ export interface FinishedFlow {
   readonly direction: Direction;
   readonly transport: Transport;
   readonly outcome: FlowOutcome;
-  /** HTTP status; anything that is none where there was no answer. */
+  /** HTTP status; anything that is none where there was no response. */
   readonly status: number;
   readonly seconds: number;
 }

@@ -48,7 +48,7 @@ export class LogDestination {
   #droppedTotal = 0;
   /** Bytes of the batch that is being written. */
   #writing: Buffer | undefined;
-  /** True from the call of the system until its answer: the descriptor may be blocked. */
+  /** True from the call of the system until it returns: the descriptor may be blocked. */
   #isInFlight = false;
   #timer: NodeJS.Timeout | undefined;
   #waiters: (() => void)[] = [];

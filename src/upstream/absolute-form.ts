@@ -1,4 +1,4 @@
-/** Plain requests to a parent that forwards them: which of its answers are its own. */
+/** Plain requests to a parent that forwards them: which of its responses are its own. */
 import type net from "node:net";
 import { ProxyError } from "../errors.ts";
 import type { AbortSource } from "../net/abort-source.ts";

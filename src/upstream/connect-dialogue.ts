@@ -3,7 +3,7 @@ import type { ErrorCode, ProxyError } from "../errors.ts";
 import type { Dialogue, Step } from "./dialogue.ts";
 import { hopFault, basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
 
-/** A longer answer is not one to CONNECT. */
+/** A longer response is not one to CONNECT. */
 const maxHeadBytes = 16 * 1024;
 const maxInformational = 8;
 const more: Step = { kind: "more" };
@@ -69,7 +69,7 @@ export class ConnectDialogue implements Dialogue {
     return Number(match[1]);
   }
 
-  /** Interim answers are passed over, as far as somebody sends a lawful number of them. */
+  /** Interim responses are passed over, as far as somebody sends a lawful number of them. */
   #interim(status: number, used: number): Step {
     this.#informational += 1;
     if (status === 101 || this.#informational > maxInformational)

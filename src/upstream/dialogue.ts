@@ -136,7 +136,7 @@ class Conversation {
     this.#settle(error);
   }
 
-  /** What came with the last answer is the tunnel's: a server may speak first. */
+  /** What came with the last response is the tunnel's: a server may speak first. */
   #handOver(): void {
     const reader = this.#reader;
     if (reader !== undefined) reader.undivert(this.#received);

@@ -1,4 +1,4 @@
-/** HTTP to the services that the operator's file names: fixed origins, bounded answers, no redirects. */
+/** HTTP to the services that the operator's file names: fixed origins, bounded responses, no redirects. */
 import { connector } from "./http1-connections.ts";
 import { errors, Pool, request as sendRequest } from "./undici.ts";
 import { messageOf, ProxyError } from "../errors.ts";

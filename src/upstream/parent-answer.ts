@@ -1,4 +1,4 @@
-/** The handler of a request that goes through a parent: the parent's own answers become faults. */
+/** The handler of a request that goes through a parent: the parent's own responses become faults. */
 import type { Duplex } from "node:stream";
 import type { AbsoluteForm, AnswerFields } from "./upstream.ts";
 import type { Dispatcher } from "./undici.ts";

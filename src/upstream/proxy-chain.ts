@@ -37,7 +37,7 @@ export interface ProxyChainOptions {
   readonly trust: OriginTrust;
   /** Time for TCP and, with an https parent, again for TLS. */
   readonly connectTimeoutMs: number;
-  /** Time for the parent's answer to CONNECT or SOCKS. */
+  /** Time for the parent's response to CONNECT or SOCKS. */
   readonly tunnelTimeoutMs: number;
   /** Hears the hop of every failure, for a counter. */
   readonly onFailure?: (hop: string) => void;

@@ -11,7 +11,7 @@ const load = createRequire(import.meta.url);
 export const Pool = load("undici/lib/dispatcher/pool.js") as typeof Undici.Pool;
 /** One of them. */
 export type Pool = Undici.Pool;
-/** One request whose answer is awaited, on a pool: the index would have made it a method. */
+/** One request whose response is awaited, on a pool: the index would have made it a method. */
 export const request = load("undici/lib/api/api-request.js") as (
   this: Undici.Dispatcher,
   options: Undici.Dispatcher.RequestOptions,

@@ -25,7 +25,7 @@ export interface AbsoluteForm {
   connect(signal: AbortSource): Promise<net.Socket>;
   /** The fault that an error of the connection to the parent stands for. */
   fault(error: Error): Error;
-  /** The fault of an answer that is the parent's own, or undefined when it is the origin's. */
+  /** The fault of a response that is the parent's own, or undefined when it is the origin's. */
   refusal(status: number, headers: AnswerFields): ProxyError | undefined;
 }
 

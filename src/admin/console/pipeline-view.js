@@ -1,7 +1,7 @@
-/** The two chains as they are configured, and every plugin that could be. */
+/** The two pipelines as they are configured, and every plugin that could be. */
 import { element, folded } from "./dom.js";
 
-/** The chains in order. */
+/** The pipelines in order. */
 export class PipelineView {
   title = "Pipeline";
   root = element("div", { class: "page" });

@@ -53,7 +53,7 @@ async function probe(
       timeoutMs: limitMs + slackMs,
       maxBytes: maxBodyBytes,
     });
-    // A redirect is an answer of the endpoint, too; it is not followed.
+    // A redirect is a response of the endpoint, too; it is not followed.
     return status < 400 ? undefined : failure("http", `answered with status ${status}`);
   } catch (error) {
     return failure(hopOf(error), messageOf(error));

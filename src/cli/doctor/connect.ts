@@ -12,7 +12,7 @@ export interface ConnectRequest {
   readonly signal: AbortSignal;
 }
 
-/** The answer; the socket is the caller's to destroy. */
+/** The response; the socket is the caller's to destroy. */
 export interface ConnectAnswer {
   readonly status: number;
   readonly socket: Socket;

@@ -1,4 +1,4 @@
-/** A connection or request that nobody makes, as the chain would see it: for `explain` and `policy test`. */
+/** A connection or request that nobody makes, as the pipeline would see it: for `explain` and `policy test`. */
 import { messageOf } from "../../errors.ts";
 import { HeaderList, isToken, stripHopByHop } from "../../http/headers.ts";
 import {
@@ -83,7 +83,7 @@ export function placeOf({ destination, isTunnel }: Probe): Destination {
   return destination.with({ scheme: isTunnel ? "https" : "http" });
 }
 
-/** The message that a chain is asked about at one stage. */
+/** The message that a pipeline is asked about at one stage. */
 export function probeContext(probe: Probe, stage: Stage): RequestContext {
   const { isTunnel, request, source } = probe;
   const { body = "", caller } = source;

@@ -18,7 +18,7 @@ const maxBytes = 32 * 1024 * 1024;
 const place = { host: z.string(), port: z.number() };
 const said = { code: z.string(), entry: z.string().optional(), rule: z.string().optional() };
 
-/** The answer of `GET /v1/policy/denials`. */
+/** The response of `GET /v1/policy/denials`. */
 const answerSchema = z.object({
   instances: z.array(
     z.object({

@@ -27,7 +27,7 @@ export interface StageVerdict {
   readonly note?: string;
 }
 
-/** The whole answer. */
+/** The verdict as a whole. */
 export interface ProbeVerdict {
   /** `audit`: let through, and recorded as a violation. */
   readonly verdict: "allow" | "audit" | "deny";

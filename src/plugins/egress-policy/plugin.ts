@@ -38,7 +38,7 @@ import { makePolicy } from "./source.ts";
 import { asSpelt, targetOf } from "./target.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const egressPolicy = definePlugin<EgressPolicyConfig>({
   name: "egress-policy",
   description: "Default-deny rules over host, port, executable, method, path, query and operation",

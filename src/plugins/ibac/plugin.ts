@@ -23,7 +23,7 @@ import { VerdictCache } from "./verdict-cache.ts";
 import { Judge, type Verdict } from "./judge.ts";
 import { mayBeJson } from "../../protocols/message-json.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const ibac = definePlugin<IbacConfig>({
   name: "ibac",
   description: "Has a language model judge actions against the user's intent",

@@ -71,7 +71,7 @@ export class VerdictCache {
     }
   }
 
-  /** Waits for a place and takes it; the answer is why there is none. */
+  /** Waits for a place and takes it; returns why there is none. */
   async #place(timeoutMs: number): Promise<string | undefined> {
     const { maxConcurrency } = this.#options;
     if (this.#running < maxConcurrency) {

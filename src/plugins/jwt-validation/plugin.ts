@@ -28,7 +28,7 @@ import {
   sharedPlaceholders,
 } from "../credentials/placeholder.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const jwtValidation = definePlugin<JwtValidationConfig>({
   name: "jwt-validation",
   description: "Verifies the caller's bearer token and records who the caller is",

@@ -1,4 +1,4 @@
-/** What of the answers' bodies a policy is shown: results of calls, words of language models, outcomes of tasks. */
+/** What a policy is shown of the bodies of responses: results of calls, words of language models, outcomes of tasks. */
 import { truncated, isObject } from "../../http/json-access.ts";
 import type { Frame, RequestContext } from "../../pipeline/plugin.ts";
 import { a2aFact, type A2aView } from "../../protocols/a2a-message.ts";
@@ -11,7 +11,7 @@ import { readFrame as readTaskFrame } from "../parsers/a2a.ts";
 import { inferenceEndpoint, readFrame } from "../parsers/inference.ts";
 import type { AnswerFacts, IncludedParts, JsonObject } from "./input.ts";
 
-/** An answer as far as it has come. */
+/** A response as far as it has come. */
 interface Reading {
   model?: AnswerFold;
   agent?: A2aFold;
@@ -39,9 +39,9 @@ function cutOff(
 }
 
 /**
- * Reads bodies and events for one instance, of messages that a parser earlier in the chain has recognised.
+ * Reads bodies and events for one instance, of messages that a parser earlier in the pipeline has recognised.
  *
- * The parsers themselves see answers after this plugin does, because answers go through a chain in reverse.
+ * The parsers themselves see responses after this plugin does, because responses go through a pipeline in reverse.
  */
 export class OpaAnswers {
   readonly #parts: IncludedParts;
@@ -56,7 +56,7 @@ export class OpaAnswers {
     return readsResults || readsCompletions || readsTasks;
   }
 
-  /** Whether the answer to this message has to be read. */
+  /** Whether the response to this message has to be read. */
   isNeededFor({ hasFacts, facts }: RequestContext): boolean {
     if (!hasFacts) return false;
     return (
@@ -120,7 +120,7 @@ export class OpaAnswers {
     return fold;
   }
 
-  /** Changes whenever the answer says more. */
+  /** Changes whenever the response says more. */
   #said(context: RequestContext): string {
     const { model, agent } = this.#reading(context);
     const { completion = "", toolCalls = [] } = model?.view ?? {};

@@ -26,17 +26,17 @@ export class IncludedParts {
     return this.#keys.has("mcp.params") || this.#keys.has(`mcp.params.${name}`);
   }
 
-  /** True when answers to MCP calls have to be read. */
+  /** True when responses to MCP calls have to be read. */
   get readsResults(): boolean {
     return this.#keys.has("mcp.result") || this.#keys.has("mcp.error");
   }
 
-  /** True when answers of language models have to be read. */
+  /** True when responses of language models have to be read. */
   get readsCompletions(): boolean {
     return this.#keys.has("inference.completion") || this.#keys.has("inference.tool_calls");
   }
 
-  /** True when answers of agents have to be read. */
+  /** True when responses of agents have to be read. */
   get readsTasks(): boolean {
     return this.#keys.has("a2a.content");
   }
@@ -86,7 +86,7 @@ export function flatHeaders(headers: HeaderList): JsonObject {
 }
 
 /**
- * What parsers earlier in the chain read of the message, as far as it is included: one document for each message of a
+ * What parsers earlier in the pipeline read of the message, as far as it is included: one document for each message of a
  * batch, else one.
  */
 export function parsedInputs(
@@ -106,18 +106,18 @@ export function parsedInputs(
   return longer.map((each) => ({ ...model, ...tools[0], ...agents[0], ...each }));
 }
 
-/** What is known of an answer's body besides what was asked. */
+/** What is known of a response's body besides what was asked. */
 export interface AnswerFacts {
-  /** JSON-RPC answers. */
+  /** JSON-RPC responses. */
   readonly results: readonly JsonObject[];
-  /** Views of a call and its answer so far, in place of those of the call alone. */
+  /** Views of a call and its response so far, in place of those of the call alone. */
   readonly inference?: unknown;
   readonly a2a?: unknown;
-  /** Why not all of the answer can be shown: what a policy does not see it does not allow. */
+  /** Why not all of the response can be shown: what a policy does not see it does not allow. */
   readonly problem?: string;
 }
 
-/** The same for an answer: one document for each result in it, else as for the request. */
+/** The same for a response: one document for each result in it, else as for the request. */
 export function answeredInputs(
   context: RequestContext,
   facts: AnswerFacts,

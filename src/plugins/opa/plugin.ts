@@ -31,7 +31,7 @@ import {
   requestInput,
 } from "./input.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const opa = definePlugin<OpaConfig>({
   name: "opa",
   description:
@@ -51,7 +51,7 @@ type Phase = "request" | "response";
 /** Decisions that one message may cost. */
 const maxDocuments = 100;
 
-/** What the policy was told of a request, kept for its answer: credentials are attached in between. */
+/** What the policy was told of a request, kept for its response: credentials are attached in between. */
 interface Asked {
   /** One for each reading of the path: all of them have to be allowed. */
   inputs: readonly JsonObject[] | undefined;

@@ -9,7 +9,7 @@ import {
 } from "../../http/json-access.ts";
 import { type A2aView, maxTextChars, shortText, textOfParts } from "../../protocols/a2a-message.ts";
 
-/** States after which nothing follows on this answer. */
+/** States after which nothing follows on this response. */
 const finalStates: ReadonlySet<string> = new Set([
   "completed",
   "failed",
@@ -22,7 +22,7 @@ const finalStates: ReadonlySet<string> = new Set([
 const maxErrorChars = 1_024;
 
 /**
- * The view with an answer, made from the request's.
+ * The view with a response, made from the request's.
  *
  * It is a new object, and complete at any time: a stream that breaks off leaves what came of it.
  */
@@ -44,7 +44,7 @@ export class A2aFold {
     return this.#isEmpty;
   }
 
-  /** One answer or event: in the envelope of JSON-RPC, or bare as REST sends it. */
+  /** One response or event: in the envelope of JSON-RPC, or bare as REST sends it. */
   add(value: JsonObject): void {
     this.#isEmpty = false;
     if (isObject(value["error"])) {
@@ -123,7 +123,7 @@ export class A2aFold {
     else if (this.view.artifact === undefined) this.#append(words);
   }
 
-  /** The request's own conversation stays: another one in the answer would tear the two apart. */
+  /** The request's own conversation stays: another one in the response would tear the two apart. */
   #ids(result: JsonObject, id: unknown): void {
     const { view } = this;
     const sessionId = shortText(result["contextId"]) ?? shortText(result["sessionId"]);

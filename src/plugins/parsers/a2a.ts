@@ -23,7 +23,7 @@ import {
 import { mcpFact } from "../../protocols/mcp-message.ts";
 import { mayBeJson, requestJson, unreadOf } from "../../protocols/message-json.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const a2aParser = definePlugin({
   name: "a2a-parser",
   description: "Records A2A messages: conversation, task, words of the user, outcome",
@@ -60,7 +60,7 @@ class A2aParser implements Plugin {
     if (request === undefined) return undefined;
     memory.fold ??= new A2aFold(request);
     const { fold } = memory;
-    // The record of the request is made already; from here on the view grows with the answer.
+    // The record of the request is made already; from here on the view grows with the response.
     context.facts.set(a2aFact, fold.view);
     const isRead = readFrame(context, fold, frame);
     if (!frame.last) return undefined;

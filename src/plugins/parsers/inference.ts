@@ -17,7 +17,7 @@ import {
 } from "../../pipeline/plugin.ts";
 import { requestJson, unreadOf } from "../../protocols/message-json.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const inferenceParser = definePlugin({
   name: "inference-parser",
   description: "Records calls of language models: model, messages, tools, answer, tokens and cost",
@@ -35,7 +35,7 @@ export function inferenceEndpoint(context: RequestContext): Endpoint | undefined
   return undefined;
 }
 
-/** One recognised call, from its request to the end of its answer. */
+/** One recognised call, from its request to the end of its response. */
 class Call {
   readonly dialect: Dialect;
   readonly request: InferenceRequest;
@@ -103,7 +103,7 @@ class InferenceParser implements Plugin {
   }
 }
 
-/** The view of the answer takes the place of the request's, whose record is made already. */
+/** The view of the response takes the place of the request's, whose record is made already. */
 function openFold(context: RequestContext, call: Call): AnswerFold {
   const fold = new AnswerFold(call.request);
   context.facts.set(inferenceFact, fold.view);
@@ -153,7 +153,7 @@ function readEvent(
   if (isObject(value)) dialect.event(fold, value, event);
 }
 
-/** Reads an answer that came whole; false when it is none of its API. */
+/** Reads a response that came whole; false when it is none of its API. */
 function readWhole(
   context: RequestContext,
   dialect: Dialect,
@@ -180,7 +180,7 @@ function readWhole(
   return true;
 }
 
-/** Recording an answer is no judgement: of a key that comes twice the last one counts, as it does to its client. */
+/** Recording a response is no judgement: of a key that comes twice the last one counts, as it does to its client. */
 function parsed(data: Buffer): unknown {
   try {
     return JSON.parse(data.toString("utf8"));

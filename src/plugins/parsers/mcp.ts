@@ -41,7 +41,7 @@ const mcpParserConfig = z.strictObject({
 
 type McpParserConfig = z.output<typeof mcpParserConfig>;
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const mcpParser = definePlugin<McpParserConfig>({
   name: "mcp-parser",
   description: "Records what MCP messages say",
@@ -55,7 +55,7 @@ export const mcpParser = definePlugin<McpParserConfig>({
 const mostRecorded = 50;
 
 interface ParserState {
-  /** Notifications and answers to the server get an empty answer. */
+  /** Notifications and responses to the server get an empty response. */
   readonly isAcknowledged: boolean;
   readonly name: string;
   recorded: number;
@@ -166,7 +166,7 @@ function emptyAnswer(state: ParserState, context: RequestContext): Answer {
   return ackAnswer(state, context) ?? skip("no_response_body");
 }
 
-/** Servers of the older transport acknowledge every message with 202 and any words; its answer comes on their stream. */
+/** Servers of the older transport acknowledge every message with 202 and any words; its response comes on their stream. */
 function ackAnswer({ isAcknowledged, name }: ParserState, { response }: RequestContext): Answer {
   const status = response?.status ?? 200;
   return status === 202 || (isAcknowledged && status < 300) ? observe(`${name}_ack`) : undefined;

@@ -21,7 +21,7 @@ import { Echo } from "./echo.ts";
 import { namedPlace, type Place, Places } from "./places.ts";
 import { injectWarningsOf, staticInjectConfig, type StaticInjectConfig } from "./config.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const staticInject = definePlugin<StaticInjectConfig>({
   name: "static-inject",
   description: "Attaches a stored credential for the destination in place of a stand-in",

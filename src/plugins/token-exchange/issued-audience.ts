@@ -10,7 +10,7 @@ export const audienceChecks = ["exact", "includes", "any"] as const;
 /** One of {@link audienceChecks}. */
 export type AudienceCheck = (typeof audienceChecks)[number];
 
-/** The answer, or in place of a token for others the reason why it is not used. */
+/** The response, or in place of a token for others the reason why it is not used. */
 export function forItsAudience(
   answer: TokenAnswer,
   { audience, resource }: Pick<Grant, "audience" | "resource">,

@@ -36,7 +36,7 @@ import {
 } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const tokenExchange = definePlugin<TokenExchangeConfig>({
   name: "token-exchange",
   description: "Exchanges the caller's token for one that the destination accepts",

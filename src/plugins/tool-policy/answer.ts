@@ -1,4 +1,4 @@
-/** What a guarded server's answers may carry: tools that the caller may use, and requests that it may be asked. */
+/** What a guarded server's responses may carry: tools that the caller may use, and requests that it may be asked. */
 import { isObject, objectOf } from "../../http/json-access.ts";
 import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
 import type { RpcRefusal } from "../../pipeline/plugin.ts";
@@ -6,21 +6,21 @@ import type { GuardedServer } from "../../policy/tools/guarded-server.ts";
 import type { ToolPins } from "../../policy/tools/tool-pins.ts";
 import type { ToolCaller } from "../../policy/tools/tool-rule.ts";
 
-/** Whose answer is looked at. */
+/** Whose response is looked at. */
 export interface AnswerScope {
   readonly server: GuardedServer;
   readonly caller: ToolCaller;
-  /** What ties the requests of the server to the answers of the client. */
+  /** What ties the requests of the server to the responses of the client. */
   readonly conversation: string;
   /** What tells this server from others, for pins. */
   readonly serverKey: string;
   /** Absent where tools are not pinned. */
   readonly pins: ToolPins | undefined;
-  /** What an answer is told that is refused: the ids of the calls that wait for it. */
+  /** What a refused response is built from: the ids of the calls that wait for it. */
   rpc: RpcRefusal;
-  /** What was taken out of this answer is in the log. */
+  /** What was taken out of this response is in the log. */
   isTold: boolean;
-  /** Whether the answer is a stream of events, once it has begun. */
+  /** Whether the response is a stream of events, once it has begun. */
   isStream?: boolean;
   /** Hears of every request of the server that goes on to the client. */
   onServerRequest(id: RpcId): void;

@@ -1,4 +1,4 @@
-/** Requests that servers sent to their clients, so that an answer is let through only to what was asked. */
+/** Requests that servers sent to their clients, so that a response is let through only to what was asked. */
 import { hash } from "node:crypto";
 import { BoundedMap } from "../../bounded-map.ts";
 import type { RpcId } from "../../http/json-rpc.ts";
@@ -14,7 +14,7 @@ export class AwaitedAnswers {
     this.#keys.set(keyOf(conversation, id), true);
   }
 
-  /** Whether the answer was waited for; it is not any more. */
+  /** Whether the response was waited for; it is not any more. */
   take(conversation: string, id: RpcId): boolean {
     return this.#keys.delete(keyOf(conversation, id));
   }

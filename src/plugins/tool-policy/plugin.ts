@@ -25,7 +25,7 @@ import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
 import { type AnswerScope, filterAnswer, type Removed } from "./answer.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
 
-/** The definition that a chain names. */
+/** The definition that a pipeline names. */
 export const toolPolicy = definePlugin<ToolPolicyConfig>({
   name: "tool-policy",
   description:
@@ -208,7 +208,7 @@ class ToolPolicy implements Plugin {
     const json = jsonOf(data);
     if (json.kind === "invalid") {
       if (!isMessage) return undefined;
-      // Somebody waits for the answer that this may have been.
+      // Somebody waits for the response that this may have been.
       return scope.rpc.ids.length > 0
         ? this.#refuseAnswer(scope, `the server's event is ${json.reason}`)
         : this.#dropFrame(scope);
@@ -326,7 +326,7 @@ function nameOf(params: unknown): string | undefined {
 }
 
 /**
- * Whether an answer says no more than that the message has arrived: nothing waits for one, or it comes on the stream of
+ * Whether a response says no more than that the message has arrived: nothing waits for one, or it comes on the stream of
  * the older transport, which says 202 and any words.
  */
 function isAcknowledgement(

@@ -70,7 +70,7 @@ export function bodyProblem({ headers, clearBody }: RequestContext): TransportPr
   }
 }
 
-/** Who calls: what the chain verified, and the process behind the connection. */
+/** Who calls: what the pipeline verified, and the process behind the connection. */
 export function callerOf({ identity, flow }: RequestContext): ToolCaller {
   const { process: peer, caller: agent } = flow.client;
   const process =

@@ -133,7 +133,7 @@ function rangeOf(text: string): Cidr | undefined {
   try {
     return text.length > 64 ? undefined : parseCidr(text);
   } catch {
-    // The only fault that it has is the answer to the question.
+    // parseCidr throws only for text that is no range.
     return undefined;
   }
 }

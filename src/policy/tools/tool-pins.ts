@@ -48,7 +48,7 @@ function keyOf(name: string): string {
   return name.length > 128 ? hash("sha256", name) : name;
 }
 
-/** `_meta` of a tool is no part of what a model reads, and may change with every answer. */
+/** `_meta` of a tool is no part of what a model reads, and may change with every response. */
 function digestOf({ _meta, ...tool }: Readonly<Record<string, unknown>>): string {
   return hash("sha256", canonicalJson(tool));
 }

@@ -37,14 +37,14 @@ export interface Downstream extends Stallable {
   /** False when the client reads slower than we write: wait for `onDrain`. */
   write(chunk: Buffer): boolean;
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void;
-  /** Sends a whole answer of our own and makes sure that an unread body cannot hold the connection. */
+  /** Sends a whole response of our own and makes sure that an unread body cannot hold the connection. */
   reply(reply: Reply): void;
-  /** Cuts the connection so that the client sees that the answer is not whole. */
+  /** Cuts the connection so that the client sees that the response is not whole. */
   destroy(): void;
   /** The same after everything that was written has left: what was permitted arrives, and the cut is still seen. */
   cut(): void;
   onDrain(listener: () => void): void;
-  /** Called once when the answer is sent or the client is gone. */
+  /** Called once when the response is sent or the client is gone. */
   onClose(listener: (complete: boolean) => void): void;
 }
 
@@ -60,13 +60,13 @@ const lingerBytes = 16_777_216;
 /** HTAB, SP, VCHAR and obs-text: what Node writes as a reason phrase. */
 const writableReason = /^[\t\x20-\x7e\x80-\xff]+$/;
 
-/** The answer to a client that began a body and does not go on with it. */
+/** The response to a client that began a body and does not go on with it. */
 export const bodyStalled: Denial = {
   code: "request.timeout",
   message: "the request body did not arrive in time (limits.body_timeout)",
 };
 
-/** Why a client is cut that does not read its answer. */
+/** Why a client is cut that does not read its response. */
 export const readerStalled: Denial = {
   code: "request.timeout",
   message: "the client did not read its answer in time (limits.stream_idle_timeout)",
@@ -121,7 +121,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   }
 
   get expectsContinue(): boolean {
-    // RFC 9110 section 10.1.1: an HTTP/1.0 client would take the interim answer for the final one.
+    // RFC 9110 section 10.1.1: an HTTP/1.0 client would take the interim response for the final one.
     return this.#request.headers.expect !== undefined && this.httpVersion !== "1.0";
   }
 

@@ -43,7 +43,7 @@ class Exchange {
   readonly #services: ExchangeServices;
   readonly #request: ExchangeRequest;
   readonly #pipeline: Pipeline;
-  /** The file exempts this destination from the chain. */
+  /** The file exempts this destination from the pipeline. */
   readonly #skipped: boolean;
   readonly #context: RequestContext;
   readonly #cancellation = new Cancellation();
@@ -57,7 +57,7 @@ class Exchange {
   #held: HeldBody | undefined;
   #bufferedBytes = 0;
   #status = 0;
-  /** When the answer's head came, as performance.now() gave it. */
+  /** When the response's head came, as performance.now() gave it. */
   #answeredAt: number | undefined;
   #denial: Denial | undefined;
   #refused = false;
@@ -267,7 +267,7 @@ class Exchange {
     return this.#judged;
   }
 
-  /** Asked for once: what plugins are told must not change between the request's head and the answer. */
+  /** Asked for once: what plugins are told must not change between the request's head and the response. */
   #answerNeeds(): AnswerNeeds {
     this.#needs ??= this.#pipeline.answerNeeds(this.#context);
     return this.#needs;
@@ -296,7 +296,7 @@ class Exchange {
     });
   }
 
-  /** The client has another answer than the upstream's. */
+  /** The client has another response than the upstream's. */
   #replaced(status: number, denial: Denial | undefined): void {
     this.#denial = denial;
     this.#status = status;
@@ -311,7 +311,7 @@ class Exchange {
     this.#reply(reply);
   }
 
-  /** Answers with an error, or cuts the connection when the answer has begun: a cut must be visible. */
+  /** Answers with an error, or cuts the connection when the response has begun: a cut must be visible. */
   #fail(error: unknown): void {
     if (this.#denial !== undefined || this.#cancelled || this.#isStalled()) return;
     const denial = denialOf(error);
@@ -344,7 +344,7 @@ class Exchange {
     }
   }
 
-  /** True when the client was let go for its slowness; it has its answer, and what fails after that follows from it. */
+  /** True when the client was cut for its slowness: its response is sent, and later failures follow from that. */
   #isStalled(): boolean {
     const { stalled, headSent } = this.#request.downstream;
     if (stalled === undefined) return false;

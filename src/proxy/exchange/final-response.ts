@@ -1,10 +1,10 @@
-/** The last answer on a connection that no parser serves any more, and what is answered to bytes that are no HTTP. */
+/** The last response on a connection that no parser serves any more, and what is answered to bytes that are no HTTP. */
 import type { ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Denial } from "../../pipeline/decision.ts";
 import { rawReply, renderDenial } from "../flow/reply.ts";
 
-/** How long a client may take to read a last answer and to close. */
+/** How long a client may take to read a last response and to close. */
 export const lingerMs = 2_000;
 
 /** Answers with a refusal and closes, also when the client would rather stay. */
@@ -15,7 +15,7 @@ export function sendFinalResponse(socket: Duplex, denial: Denial): void {
     return;
   }
   socket.end(rawReply(renderDenial(denial)));
-  // Unread bytes at close make the kernel reset the connection before the client has read the answer.
+  // Unread bytes at close make the kernel reset the connection before the client has read the response.
   socket.resume();
   const timer = setTimeout(() => socket.destroy(), lingerMs);
   timer.unref();

@@ -24,7 +24,7 @@ export interface HttpLimits {
 }
 
 interface Connection {
-  /** The newest response: an error answer must not be written into one that is not finished. */
+  /** The newest response: an error response must not be written into one that is not finished. */
   latest: Http.ServerResponse | undefined;
   requests: number;
   readonly head: WatchedHead;
@@ -75,7 +75,7 @@ export class HttpServer {
       // Checked with the rest of the framing, so that the refusal is our JSON.
       requireHostHeader: false,
       insecureHTTPParser: false,
-      // An answer of 64 KiB would otherwise stop its upstream for one turn of the loop, at a third of the throughput.
+      // A response of 64 KiB would otherwise stop its upstream for one turn of the loop, at a third of the throughput.
       highWaterMark: 262_144,
       // A body would be taken for the first bytes of the new protocol.
       shouldUpgradeCallback: (request) =>
@@ -178,7 +178,7 @@ export class HttpServer {
     return true;
   }
 
-  /** False, and cut, when the connection cannot change its protocol: it was refused, or owes an answer. */
+  /** False, and cut, when the connection cannot change its protocol: it was refused, or owes a response. */
   #handOver(socket: Duplex): boolean {
     // `close` follows an error, and is what ends the flow.
     socket.on("error", ignore);
@@ -192,7 +192,7 @@ export class HttpServer {
   }
 }
 
-/** A response object for a connection that Node's parser has let go of: it carries one answer, or a new protocol. */
+/** A response object for a connection that Node's parser has let go of: it carries one response, or a new protocol. */
 function responseFor(request: Http.IncomingMessage, client: Socket): Http.ServerResponse {
   const response = new http.ServerResponse(request);
   response.shouldKeepAlive = false;

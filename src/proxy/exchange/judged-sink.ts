@@ -1,4 +1,4 @@
-/** An answer that the chain has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
+/** A response that the pipeline has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
 import { ProxyError } from "../../errors.ts";
 import { type BodyBudget, decodeBody } from "../../http/body.ts";
 import {
@@ -32,7 +32,7 @@ export interface JudgedSinkOptions {
   readonly control: FlowControl;
   readonly maxBodyBytes: number;
   readonly budget: BodyBudget;
-  /** The chain or a limit refused the answer, or the chain gave another one: the upstream is no longer needed. */
+  /** The response was refused by the pipeline or a limit, or replaced: the upstream is no longer needed. */
   onReplaced(status: number, denial?: Denial): void;
   onFault(error: unknown): void;
 }
@@ -48,7 +48,7 @@ function resumeLater(control: FlowControl): void {
   setImmediate(() => control.resume());
 }
 
-/** Runs the response phase before anything of the answer reaches the client. */
+/** Runs the response phase before anything of the response reaches the client. */
 export class JudgedSink implements ResponseSink {
   readonly #options: JudgedSinkOptions;
   #mode: Mode = "head";
@@ -139,7 +139,7 @@ export class JudgedSink implements ResponseSink {
     });
   }
 
-  /** Tells the chain that the stream is complete, while its end can still be kept from the client. */
+  /** Tells the pipeline that the stream is complete, while its end can still be kept from the client. */
   async #judgeEnd(): Promise<boolean> {
     const { pipeline, context } = this.#options;
     if (this.#over) return false;
@@ -176,7 +176,7 @@ export class JudgedSink implements ResponseSink {
     }
   }
 
-  /** An answer that is compressed although nobody asked is judged all the same, or refused. False when it was. */
+  /** A response that is compressed although nobody asked is judged all the same, or refused. False when it was. */
   #openDecoder(headers: HeaderList): boolean {
     const encoding = codingOf(headers);
     if (encoding === undefined) return true;

@@ -25,7 +25,7 @@ export class MessageGate {
   }
 
   /**
-   * The gate of an upgrade that the chain let pass; undefined where no plugin reads its messages.
+   * The gate of an upgrade that the pipeline let pass; undefined where no plugin reads its messages.
    *
    * Takes the offer of extensions off the request: permessage-deflate (RFC 7692) would hide what is sent. Throws
    * `policy.forbidden` where messages are to be judged and this is no WebSocket that can be read.
@@ -50,7 +50,7 @@ export class MessageGate {
     return new MessageGate(pipeline, context, limits);
   }
 
-  /** Throws where the origin's answer makes messages unreadable. */
+  /** Throws where the origin's response makes messages unreadable. */
   checkAnswer(headers: readonly string[]): void {
     for (let i = 0; i < headers.length; i += 2) {
       if (headers[i]?.toLowerCase() !== "sec-websocket-extensions") continue;

@@ -16,11 +16,11 @@ export interface OutgoingParts {
   readonly pseudonym: string;
   /** Bytes of bodies that the process may hold. */
   readonly budget: BodyBudget;
-  /** The body, where it was read for the chain. */
+  /** The body, where it was read for the pipeline. */
   readonly buffered: Buffer | undefined;
   /** The beginning of a body that was to be read and is streamed after all. */
   readonly held: HeldBody | undefined;
-  /** Whether the chain reads the answer's body, which then had better come in the clear. */
+  /** Whether the pipeline reads the response's body, which then had better come in the clear. */
   readonly isAnswerRead: boolean;
 }
 

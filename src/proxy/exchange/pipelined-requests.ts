@@ -9,13 +9,13 @@ const mostWaiting = 64;
  * Keeps one connection from being many requests at once.
  *
  * Node hands a pipelined request over while earlier ones are unanswered; a few kilobytes of a client would then become
- * hundreds of connections to an origin, whose answers would wait here in memory for their turn.
+ * hundreds of connections to an origin, whose responses would wait here in memory for their turn.
  */
 export class PipelinedRequests {
   /** Only connections that pipeline are ever in it. */
   readonly #waiting = new WeakMap<Socket, number>();
 
-  /** Calls `serve` once the answer can be written. */
+  /** Calls `serve` once the response can be written. */
   take(request: IncomingMessage, response: ServerResponse, serve: () => void): void {
     if (response.socket !== null) {
       serve();

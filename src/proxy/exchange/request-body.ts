@@ -16,7 +16,7 @@ const maxKeptChunks = 64;
  * Forwards a client's body and counts it.
  *
  * It stands between the client's stream and the HTTP client because the latter destroys a stream that it was given when
- * the upstream fails, and that would take the connection, and with it our answer. An iterable costs a promise a chunk;
+ * the upstream fails, and that would take the connection, and with it our response. An iterable costs a promise a chunk;
  * a second Readable cost twice as much as the whole exchange.
  */
 export class RequestBody implements StreamedBody {

@@ -1,4 +1,4 @@
-/** Turns the head of an upstream's answer into the list that the client gets. */
+/** Turns the head of an upstream's response into the list that the client gets. */
 import { HeaderList, isHopByHop, stripHopByHop } from "../../http/headers.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 
@@ -20,12 +20,12 @@ const forbiddenTrailers = new Set([
   "www-authenticate",
 ]);
 
-/** The end-to-end fields of an answer, with our own Via. */
+/** The end-to-end fields of a response, with our own Via. */
 export function responseHeaders(status: number, fields: ParsedHead, via: string): string[] {
   const flat: string[] = [];
   for (const name of Object.keys(fields)) {
     const value = fields[name];
-    // RFC 9110 section 8.6: such answers have no content, and a reader that believed a length would wait for it.
+    // RFC 9110 section 8.6: such responses have no content, and a reader that believed a length would wait for it.
     if ((status < 200 || status === 204) && name.toLowerCase() === "content-length") continue;
     if (typeof value === "string") flat.push(name, value);
     else if (value !== undefined) for (const one of value) flat.push(name, one);

@@ -1,4 +1,4 @@
-/** Where an upstream's answer goes: straight to the client, as fast as the client reads. */
+/** Where an upstream's response goes: straight to the client, as fast as the client reads. */
 import type { Downstream } from "./downstream.ts";
 import { contentLengthOf } from "./response-head.ts";
 
@@ -10,7 +10,7 @@ export interface FlowControl {
   resume(): void;
 }
 
-/** Takes one answer in order: start, data…, end. */
+/** Takes one response in order: start, data…, end. */
 export interface ResponseSink {
   start(status: number, headers: string[], reason: string | undefined): void;
   data(chunk: Buffer): void;

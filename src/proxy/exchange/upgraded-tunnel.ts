@@ -17,16 +17,16 @@ export interface SwitchedAnswer {
   readonly headers: string[];
   readonly socket: Duplex;
   readonly downstream: Downstream;
-  /** True once the client has its answer, or has left. */
+  /** True once the client has its response, or has left. */
   isOver(): boolean;
-  /** The chain gave another answer than the upstream's. */
+  /** The pipeline gave another response than the upstream's. */
   onReplaced(status: number, denial: Denial | undefined): void;
   onFault(error: unknown): void;
   /** Both connections are taken over; the promise never rejects. */
   onCarrying(carrying: Promise<Denial | undefined>): void;
 }
 
-/** An upgrade from before its chain is asked until its connection is closed. */
+/** An upgrade from before its pipeline is asked until its connection is closed. */
 export class UpgradedTunnel {
   readonly #request: UpgradeRequest;
   readonly #tunnels: TunnelRegistry;
@@ -35,10 +35,10 @@ export class UpgradedTunnel {
   readonly #facts: RequestFacts;
   readonly #judgedBy: JudgedBy;
   #gate: MessageGate | undefined;
-  /** False where the file exempts the destination from the chain. */
+  /** False where the file exempts the destination from the pipeline. */
   #isJudged = false;
 
-  /** Copies the fields of the request: what a chain judges has none of the credentials that a chain attached. */
+  /** Copies the fields of the request: what a pipeline judges has none of the credentials that a pipeline attached. */
   constructor(
     request: UpgradeRequest,
     tunnels: TunnelRegistry,
@@ -55,13 +55,13 @@ export class UpgradedTunnel {
     this.#facts = { flow, stage, method, path, host, ...copied };
   }
 
-  /** Makes the messages readable where the chain has to see them; throws where they cannot be. */
+  /** Makes the messages readable where the pipeline has to see them; throws where they cannot be. */
   permitted(limits: MessageLimits): void {
     this.#isJudged = true;
     this.#gate = MessageGate.of(this.#judgedBy.pipeline, this.#context, limits);
   }
 
-  /** Judges the answer that announces the new protocol, and carries the connection where it may pass. */
+  /** Judges the response that announces the new protocol, and carries the connection where it may pass. */
   open(switched: SwitchedAnswer): void {
     const { headers, socket, downstream } = switched;
     const failed = (error: unknown): void => {

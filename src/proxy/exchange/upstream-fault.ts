@@ -51,7 +51,7 @@ export function upstreamFault(error: Error, destination: Destination): ProxyErro
   );
 }
 
-/** True when the connection went away before an answer, as a kept-alive connection does that its server has closed. */
+/** True when the connection went away before a response, as a kept-alive connection does that its server has closed. */
 export function isDropped(fault: Error): boolean {
   // A parent proxy closes its idle connections as well; its fault has the socket's as its cause.
   const isReset = fault instanceof ProxyError && fault.code === "upstream.reset";

@@ -1,4 +1,4 @@
-/** One request on its way to an origin: sent, sent again where that is safe, and its answer led into a sink. */
+/** One request on its way to an origin: sent, sent again where that is safe, and its response led into a sink. */
 import type { Duplex } from "node:stream";
 import type { Dispatcher } from "../../upstream/undici.ts";
 import { isContinue } from "../../upstream/http1-connections.ts";
@@ -14,13 +14,13 @@ import type { FlowControl, ResponseSink } from "./response-sink.ts";
 import { isIdempotent } from "./request-head.ts";
 import { isDropped, upstreamFault } from "./upstream-fault.ts";
 
-/** What the request is made of, and who hears of its answer. */
+/** What the request is made of, and who hears of its response. */
 export interface UpstreamRequestOptions {
   readonly origins: OriginPools;
   readonly permit: Permit;
   readonly outgoing: OutgoingRequest;
   readonly downstream: Downstream;
-  /** Value of the Via field that the answer gets. */
+  /** Value of the Via field that the response gets. */
   readonly via: string;
   makeSink(control: FlowControl): ResponseSink;
   /** The final status is known. */

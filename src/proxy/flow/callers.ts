@@ -35,7 +35,7 @@ export class Callers {
   }
 
   /**
-   * The client of a connection; a promise only where the generation's outbound chain asks for processes.
+   * The client of a connection; a promise only where the generation's outbound pipeline asks for processes.
    *
    * Throws ProxyError `auth.caller-unknown` where the generation
    * wants callers to say who they are and this one does not.

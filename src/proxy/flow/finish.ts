@@ -23,7 +23,7 @@ export interface Ending {
   readonly bytesSent: number;
   /** The refusal or fault, if there was one. */
   readonly denial?: Denial;
-  /** True when the chain or the proxy refused before anything was sent upstream. */
+  /** True when the pipeline or the proxy refused before anything was sent upstream. */
   readonly refused: boolean;
   /** True when the client left first. */
   readonly cancelled: boolean;
@@ -99,7 +99,7 @@ export class FlowRecorder {
     context.trace?.sent(sentFacts(context, basePath));
   }
 
-  /** The head of the next hop's answer is there; gives the time. */
+  /** The head of the next hop's response is there; gives the time. */
   answered(context: RequestContext, status: number): number {
     const { onward = { sentAt: performance.now() } } = context;
     context.onward = { ...onward, status };
@@ -115,12 +115,12 @@ export class FlowRecorder {
     this.#tracing?.of(flowId)?.part(phase, startedAt, { "server.address": host }, error);
   }
 
-  /** The chain let the message pass. */
+  /** The pipeline let the message pass. */
   permitted(context: RequestContext): void {
     this.#sessions?.permitted(context, Date.now());
   }
 
-  /** The message is over. `pipeline` is absent for flows that skipped the chain. */
+  /** The message is over. `pipeline` is absent for flows that skipped the pipeline. */
   finished(
     context: RequestContext,
     pipeline: Pipeline | undefined,

@@ -5,7 +5,7 @@ import type { RequestContext } from "../../pipeline/context.ts";
 import { factKey } from "../../pipeline/facts.ts";
 import type { Denial, Reply, RpcRefusal } from "../../pipeline/decision.ts";
 
-/** What mcp-parser leaves, as far as an answer needs it. */
+/** What mcp-parser leaves, as far as a response needs it. */
 interface McpRequestFact {
   readonly method?: string;
   readonly rpcId?: unknown;
@@ -36,7 +36,7 @@ export function renderDenial(denial: Denial): Reply {
 }
 
 /**
- * The answer to a refused request, in the form that its sender understands.
+ * The response to a refused request, in the form that its sender understands.
  *
  * An MCP request with an id gets HTTP 200 and a JSON-RPC error, because that is what its client shows to the model;
  * everything else, notifications included, gets the plain form.
@@ -57,7 +57,7 @@ export function renderRefusal(denial: Denial, context: RequestContext): Reply {
   };
 }
 
-/** The answer to a message whose response was refused: plain, unless its plugin said that the client speaks JSON-RPC. */
+/** In place of a response that was refused: plain, unless its plugin said that the client speaks JSON-RPC. */
 export function renderResponseRefusal(denial: Denial, context: RequestContext): Reply {
   return denial.rpc === undefined ? renderDenial(denial) : renderRefusal(denial, context);
 }

@@ -31,7 +31,7 @@ export interface Runtime {
   readonly outbound: Pipeline;
   readonly upstream: Upstream;
   readonly origins: OriginPools;
-  /** Hosts whose outbound flows skip the chain (`listener.skip_hosts`), matched on the dialled destination. */
+  /** Hosts whose outbound flows skip the pipeline (`listener.skip_hosts`), matched on the dialled destination. */
   readonly skipHosts: { matches(host: string): boolean };
   readonly backend: Backend | undefined;
   /** Opens TLS connections; absent where `tls_bridge` is off. */

@@ -146,14 +146,14 @@ function endFacts(context: RequestContext, ending: TracedEnding): SpanFacts {
   };
 }
 
-/** What failed on our side of the client: 5xx, or an answer that was cut. A 4xx is the client's, and no error here. */
+/** What failed on our side of the client: 5xx, or a response that was cut. A 4xx is the client's, and no error here. */
 function serverError({ status, denial, refused, cancelled }: TracedEnding): string | undefined {
   if (cancelled) return undefined;
   const isCut = denial !== undefined && denial.plugin === undefined && !refused && status < 400;
   return status >= 500 || isCut ? (denial?.code ?? String(status)) : undefined;
 }
 
-/** What failed of the request that went on: a status from 400, or no whole answer. */
+/** What failed of the request that went on: a status from 400, or no whole response. */
 function clientError(
   { onward }: RequestContext,
   { denial, refused }: TracedEnding,

@@ -7,18 +7,18 @@ export type CutReason = "revoked" | "draining";
 
 /** What the registry keeps of an open tunnel. */
 export interface OpenTunnel {
-  /** The facts that the chain judged, so that a new chain can judge them again. */
+  /** The facts that the pipeline judged, so that a new pipeline can judge them again. */
   readonly facts: RequestFacts;
   /** The rules that let it be opened. */
   readonly judgedBy: JudgedBy;
   /** Its requests are judged one by one. */
   readonly isBridged?: boolean;
-  /** Each message of its client is shown to the chain that let it be opened. */
+  /** Each message of its client is shown to the pipeline that let it be opened. */
   readonly readsMessages?: boolean;
   cut(reason: CutReason): void;
 }
 
-/** A chain, and the {@link TunnelRegistry.epoch} in which it was asked. */
+/** A pipeline, and the {@link TunnelRegistry.epoch} in which it was asked. */
 export interface JudgedBy {
   readonly pipeline: Pipeline;
   readonly epoch: number;
@@ -43,7 +43,7 @@ export class TunnelRegistry {
     return this.#open.size;
   }
 
-  /** Changes with every {@link recheck}. Read it before the chain is asked. */
+  /** Changes with every {@link recheck}. Read it before the pipeline is asked. */
   get epoch(): number {
     return this.#epoch;
   }
@@ -75,7 +75,7 @@ export class TunnelRegistry {
   }
 
   /**
-   * Asks a new generation's chain about every open tunnel and cuts those that it refuses, and those of callers that it
+   * Judges every open tunnel by a new generation and cuts those that it refuses, and those of callers that it
    * does not know.
    *
    * Resolves with the number of tunnels cut. A tunnel whose check fails is cut: a failure of a check is a refusal.
@@ -121,7 +121,7 @@ async function isPermitted(
   { facts, judgedBy, isBridged = false, readsMessages = false }: OpenTunnel,
   pipeline: Pipeline,
 ): Promise<boolean> {
-  // Its messages go on being shown to the old chain, which is not asked any more.
+  // Its messages go on being shown to the old pipeline, which is not asked any more.
   if (readsMessages && pipeline !== judgedBy.pipeline) return false;
   const { flow, stage, method, path, host, headers, hasBody, cancellation, upgrade } = facts;
   const context = new RequestContext({

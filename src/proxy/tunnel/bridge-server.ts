@@ -101,7 +101,7 @@ function innerPath(target: string, destination: Destination): string {
   );
 }
 
-/** The answer on a connection that was refused before its first request. */
+/** The response on a connection that was refused before its first request. */
 function refuseAll(response: ServerResponse, { status, headers, body }: Reply): void {
   response.writeHead(status, { ...headers, "Content-Length": body.length, Connection: "close" });
   response.end(body);

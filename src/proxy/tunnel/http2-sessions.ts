@@ -49,7 +49,7 @@ export class Http2Sessions {
       maxSessionRejectedStreams: maxNuisances,
       maxOutstandingPings: 10,
       maxSettings: 32,
-      // What an origin repeats is its own affair; without this, a repeated field would fail the answer.
+      // What an origin repeats is its own affair; without this, a repeated field would fail the response.
       strictSingleValueFields: false,
       maxHeaderListPairs: this.#limits.maxHeaders + 8,
       settings: {

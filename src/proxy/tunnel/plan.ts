@@ -8,7 +8,7 @@ import type { TlsBridge } from "../flow/tls-bridge.ts";
 /** `passthrough` is a splice on a port that the bridge would open, so that its server name is checked. */
 export type TunnelPlan = "bridge" | "passthrough" | "splice";
 
-/** The plan before the chain is asked. Hosts that skip the chain are not opened either. */
+/** The plan before the pipeline is asked. Hosts that skip the pipeline are not opened either. */
 export function planFor(
   bridge: Pick<TlsBridge, "decide"> | undefined,
   destination: Destination,

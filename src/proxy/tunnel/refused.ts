@@ -7,7 +7,7 @@ import type { Ending } from "../flow/finish.ts";
 import { renderDenial, statusOf } from "../flow/reply.ts";
 import type { TunnelRequest, TunnelServices } from "./request.ts";
 
-/** What the chain said instead of a permit. */
+/** What the pipeline said instead of a permit. */
 export interface RefusedTunnel extends TunnelRequest {
   readonly context: RequestContext;
   readonly verdict: { readonly denial: Denial } | { readonly reply: Reply };
@@ -21,7 +21,7 @@ export function refuse(request: TunnelRequest, denial: Denial, cancelled: boolea
   return { ...endingOf(reply, denial), bytesReceived: 0, cancelled };
 }
 
-/** The same with what the chain said. */
+/** The same with what the pipeline said. */
 export function refuseOutside(request: RefusedTunnel): Ending {
   const { client, answers, context, verdict } = request;
   if ("denial" in verdict) return refuse(request, verdict.denial, context.cancellation.aborted);
@@ -31,7 +31,7 @@ export function refuseOutside(request: RefusedTunnel): Ending {
 }
 
 /**
- * Shakes hands with the client as the bridge would, so that it gets an HTTP answer instead of a dead connection: most
+ * Shakes hands with the client as the bridge would, so that it gets an HTTP response instead of a dead connection: most
  * clients say nothing of how a CONNECT was answered, and some try again.
  *
  * The destination is not dialled and not looked up.

@@ -39,7 +39,7 @@ export interface TunnelRequest {
   readonly captured?: CapturedClient;
 }
 
-/** The answers to a CONNECT. */
+/** The responses to a CONNECT. */
 export const connectAnswers: TunnelAnswers = {
   established: (client) => client.write("HTTP/1.1 200 Connection Established\r\n\r\n"),
   refused: (client, reply) => client.write(rawReply(reply)),
@@ -53,7 +53,7 @@ export interface TunnelServices {
   readonly backlogs: Backlogs;
 }
 
-/** A tunnel that the chain permitted. */
+/** A tunnel that the pipeline permitted. */
 export interface PermittedTunnel extends TunnelRequest {
   readonly context: RequestContext;
   readonly permit: Permit;

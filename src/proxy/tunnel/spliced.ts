@@ -1,4 +1,4 @@
-/** A tunnel that nobody looks into: dial first, answer 200 after, copy both ways. */
+/** An opaque tunnel: dial first, send 200 after, copy both ways. */
 import type { Socket } from "node:net";
 import { ProxyError } from "../../errors.ts";
 import { adaptiveReader } from "../../net/adaptive-reader.ts";
