@@ -1,43 +1,36 @@
 /** The grammar of the glob dialect: a pattern as nodes, or a reason why it cannot be read. */
+import { type GlobNode, oneBut } from "./automaton.ts";
 
 /** A pattern that cannot be read; the message says why, in words for the author of the policy. */
 export class GlobSyntaxError extends Error {
   override readonly name = "GlobSyntaxError";
 }
 
-/** One element of a pattern whose segments are separated by `/`. */
-export type GlobNode =
-  | { readonly kind: "literal"; readonly char: string }
-  | { readonly kind: "any" | "star" }
-  | { readonly kind: "recursive-prefix" | "recursive-suffix" | "recursive-middle" }
-  | {
-      readonly kind: "class";
-      readonly negated: boolean;
-      readonly ranges: readonly (readonly [number, number])[];
-    }
-  | { readonly kind: "alternatives"; readonly branches: readonly (readonly GlobNode[])[] };
+/** Any run of whole segments: nothing, or any run that ends with a separator. */
+const anyRun: GlobNode = { kind: "many", but: "" };
+const anySegments: GlobNode = { kind: "either", branches: [[], [anyRun, "/"]] };
 
 /** Deeper nesting of braces is refused. */
 const maxNesting = 16;
 
-/** Reads a pattern; throws {@link GlobSyntaxError}. */
-export function parseGlobNodes(
-  pattern: string,
-  options: { readonly literalBraces: boolean },
-): readonly GlobNode[] {
-  return new GlobParser(pattern, options.literalBraces).parse();
+/** Reads a pattern whose segments are separated by `/`; throws {@link GlobSyntaxError}. */
+export function parseGlobNodes(pattern: string, selector: boolean): readonly GlobNode[] {
+  return new GlobParser(pattern, selector).parse();
 }
 
 class GlobParser {
   readonly #chars: readonly string[];
-  readonly #literal: boolean;
+  readonly #selector: boolean;
+  /** The character at which `*` and `?` stop, if any. */
+  readonly #barrier: string;
   #at = 0;
   #branch: GlobNode[] = [];
   readonly #open: { readonly outer: GlobNode[]; readonly branches: GlobNode[][] }[] = [];
 
-  constructor(pattern: string, literal: boolean) {
+  constructor(pattern: string, selector: boolean) {
     this.#chars = Array.from(pattern);
-    this.#literal = literal;
+    this.#selector = selector;
+    this.#barrier = selector ? "" : "/";
   }
 
   parse(): readonly GlobNode[] {
@@ -47,19 +40,20 @@ class GlobParser {
       this.#one(char);
     }
     if (this.#open.length > 0) throw new GlobSyntaxError("'{' without '}'");
-    return this.#branch;
+    const isAll = this.#branch.length === 1 && this.#branch[0] === anySegments;
+    return isAll ? [anyRun] : this.#branch;
   }
 
   #one(char: string): void {
-    if (char === "?") this.#branch.push({ kind: "any" });
+    if (char === "?") this.#branch.push(oneBut(this.#barrier));
     else if (char === "*") this.#star();
     else if (char === "[") this.#class();
-    else if (this.#literal) this.#branch.push({ kind: "literal", char });
+    else if (this.#selector) this.#branch.push(char);
     else if (char === "{") this.#openBrace();
     else if (char === "}") this.#closeBrace();
     else if (char === "," && this.#open.length > 0) this.#nextBranch();
     else if (char === "\\") this.#escape();
-    else this.#branch.push({ kind: "literal", char });
+    else this.#branch.push(char);
   }
 
   #openBrace(): void {
@@ -80,44 +74,37 @@ class GlobParser {
     if (group === undefined) throw new GlobSyntaxError("'}' without '{'");
     group.branches.push(this.#branch);
     this.#branch = group.outer;
-    this.#branch.push({ kind: "alternatives", branches: group.branches });
+    // An empty alternative is dropped, as the dialect does: `{,a}` is `a`.
+    const branches = group.branches.filter((branch) => branch.length > 0);
+    this.#branch.push({ kind: "either", branches: branches.length > 0 ? branches : [[]] });
   }
 
   #escape(): void {
     const char = this.#chars[this.#at];
     if (char === undefined) throw new GlobSyntaxError("'\\' at the end escapes nothing");
     this.#at += 1;
-    this.#branch.push({ kind: "literal", char });
+    this.#branch.push(char);
   }
 
-  /** `**` is special only as a whole segment; everywhere else it is two stars. */
+  /** `**` is special only as a whole segment; everywhere else it is a star. */
   #star(): void {
     const before = this.#chars[this.#at - 2];
-    if (this.#chars[this.#at] !== "*") {
-      this.#branch.push({ kind: "star" });
-      return;
-    }
-    this.#at += 1;
+    const isDouble = this.#chars[this.#at] === "*";
+    if (isDouble) this.#at += 1;
     const after = this.#chars[this.#at];
-    if (this.#branch.length === 0) {
-      if (after === undefined || after === "/") {
-        if (after === "/") this.#at += 1;
-        this.#branch.push({ kind: "recursive-prefix" });
-      } else this.#branch.push({ kind: "star" }, { kind: "star" });
-      return;
-    }
-    const closes = this.#open.length > 0 && (after === "," || after === "}");
+    const isFirst = this.#branch.length === 0;
+    const closes = !isFirst && this.#open.length > 0 && (after === "," || after === "}");
     const isSuffix = after === undefined || closes;
-    if (before !== "/" || (!isSuffix && after !== "/")) {
-      this.#branch.push({ kind: "star" }, { kind: "star" });
+    if (!isDouble || (!isFirst && before !== "/") || (!isSuffix && after !== "/")) {
+      this.#branch.push({ kind: "many", but: this.#barrier });
       return;
     }
     if (!isSuffix) this.#at += 1;
-    // The separator before `**` belongs to it; a second `**` adds nothing to a first one.
-    const previous = this.#branch.pop();
-    if (previous?.kind === "recursive-prefix" || previous?.kind === "recursive-suffix") {
-      this.#branch.push(previous);
-    } else this.#branch.push({ kind: isSuffix ? "recursive-suffix" : "recursive-middle" });
+    // A second `**` adds nothing to a first one.
+    const isSecond = this.#branch.at(-1) === anySegments;
+    if (isSecond && this.#branch.length === 1) return;
+    if (isSecond) this.#branch.pop();
+    this.#branch.push(isSuffix && !isFirst ? anyRun : anySegments);
   }
 
   #class(): void {
@@ -141,6 +128,6 @@ class GlobParser {
       } else ranges.push([code, code]);
     }
     if (isRange) ranges.push([0x2d, 0x2d]);
-    this.#branch.push({ kind: "class", negated, ranges });
+    this.#branch.push({ kind: "one", negated, ranges });
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Host patterns: the glob dialect of AuthBridge files, compiled to automata that match in linear time.
+ * Host patterns: the glob dialect of AuthBridge files.
  *
  * `*` is any run of characters within a label part, `**` also crosses dots, `?` is one character but the dot, `[abc]`,
  * `[a-z]` and `[!a]` are one character, `{a,b}` is either and may nest, and a backslash makes the next character plain.
@@ -7,6 +7,7 @@
  */
 import { domainToASCII } from "node:url";
 import { parseAddress } from "../net/address.ts";
+import { compileNodes, type GlobNode, oneBut } from "./automaton.ts";
 
 /** A compiled host pattern. */
 export interface HostGlob {
@@ -14,18 +15,6 @@ export interface HostGlob {
   readonly source: string;
   matches(host: string): boolean;
 }
-
-type Test = (code: number) => boolean;
-
-/** One step of the automaton; "many" stays where it is while its test holds. */
-type Step =
-  | { readonly kind: "one" | "many"; readonly test: Test }
-  | { readonly kind: "fork"; readonly targets: number[] }
-  | { readonly kind: "accept" };
-
-const dot = 0x2e;
-const notDot: Test = (code) => code !== dot;
-const anything: Test = () => true;
 
 /** What a pattern may be at most: the automaton has about one step per character. */
 const longestPattern = 1024;
@@ -36,15 +25,8 @@ export function compileHostGlob(pattern: string): HostGlob {
   if (exact !== undefined) {
     return { source: pattern, matches: (host) => host.toLowerCase() === exact };
   }
-  const program = new Compiler(pattern).run();
-  const suffix = literalSuffix(pattern);
-  return {
-    source: pattern,
-    matches: (host) => {
-      const lower = host.toLowerCase();
-      return lower.endsWith(suffix) && accepts(program, lower);
-    },
-  };
+  const matches = compileNodes(new HostParser(pattern).parse());
+  return { source: pattern, matches: (host) => matches(host.toLowerCase()) };
 }
 
 /** The canonical name that a pattern without wildcards stands for, or undefined for a real glob. */
@@ -74,15 +56,9 @@ function invalid(pattern: string, reason: string): Error {
   return new Error(`host pattern "${pattern.slice(0, 100)}" is invalid: ${reason}`);
 }
 
-/** What every match must end in: one cheap comparison refuses most hosts before the automaton runs. */
-function literalSuffix(pattern: string): string {
-  return (/[^*?[\]{},\\!]*$/.exec(pattern)?.[0] ?? "").toLowerCase().replace(/\.$/, "");
-}
-
-class Compiler {
+class HostParser {
   readonly #pattern: string;
   readonly #text: string;
-  readonly #steps: Step[] = [];
   #at = 0;
   #depth = 0;
 
@@ -92,62 +68,36 @@ class Compiler {
     this.#text = pattern.toLowerCase().replace(/(?<!\\)\.$/, "");
   }
 
-  run(): readonly Step[] {
-    this.#sequence();
-    this.#steps.push({ kind: "accept" });
-    return this.#steps;
-  }
-
   /** Reads up to the end, or inside braces up to the comma or brace that ends this alternative. */
-  #sequence(): void {
+  parse(): readonly GlobNode[] {
+    const nodes: GlobNode[] = [];
     while (this.#at < this.#text.length) {
       const character = this.#text.charAt(this.#at);
-      if (this.#depth > 0 && (character === "," || character === "}")) {
-        return;
-      }
+      if (this.#depth > 0 && (character === "," || character === "}")) break;
       this.#at += 1;
-      switch (character) {
-        case "*":
-          this.#star();
-          break;
-        case "?":
-          this.#steps.push({ kind: "one", test: notDot });
-          break;
-        case "[":
-          this.#characterClass();
-          break;
-        case "{":
-          this.#alternatives();
-          break;
-        case "\\":
-          this.#escaped();
-          break;
-        default:
-          this.#literal(character);
-      }
+      nodes.push(this.#node(character));
     }
+    return nodes;
   }
 
-  #literal(character: string): void {
-    const wanted = character.charCodeAt(0);
-    this.#steps.push({ kind: "one", test: (code) => code === wanted });
+  #node(character: string): GlobNode {
+    if (character === "*") return this.#star();
+    if (character === "?") return oneBut(".");
+    if (character === "[") return this.#characterClass();
+    if (character === "{") return this.#alternatives();
+    if (character !== "\\") return character;
+    if (this.#at >= this.#text.length) throw invalid(this.#pattern, "it ends in a backslash");
+    this.#at += 1;
+    return this.#text.charAt(this.#at - 1);
   }
 
-  #star(): void {
+  #star(): GlobNode {
     const isSuper = this.#text.charAt(this.#at) === "*";
     this.#at += isSuper ? 1 : 0;
-    this.#steps.push({ kind: "many", test: isSuper ? anything : notDot });
+    return { kind: "many", but: isSuper ? "" : "." };
   }
 
-  #escaped(): void {
-    if (this.#at >= this.#text.length) {
-      throw invalid(this.#pattern, "it ends in a backslash");
-    }
-    this.#literal(this.#text.charAt(this.#at));
-    this.#at += 1;
-  }
-
-  #characterClass(): void {
+  #characterClass(): GlobNode {
     const close = this.#text.indexOf("]", this.#at);
     if (close === -1) {
       throw invalid(this.#pattern, "a bracket is not closed");
@@ -170,81 +120,19 @@ class Compiler {
       ranges.push([low, high]);
       at += isRange ? 2 : 0;
     }
-    const isListed: Test = (code) => ranges.some(([low, high]) => code >= low && code <= high);
-    this.#steps.push({
-      kind: "one",
-      test: isNegated ? (code) => !isListed(code) : isListed,
-    });
+    return { kind: "one", negated: isNegated, ranges };
   }
 
-  #alternatives(): void {
+  #alternatives(): GlobNode {
     this.#depth += 1;
-    const starts: number[] = [];
-    const ends: number[][] = [];
-    this.#steps.push({ kind: "fork", targets: starts });
-    for (;;) {
-      starts.push(this.#steps.length);
-      this.#sequence();
-      if (this.#at >= this.#text.length) {
-        throw invalid(this.#pattern, "a brace is not closed");
-      }
-      const leave: number[] = [];
-      this.#steps.push({ kind: "fork", targets: leave });
-      ends.push(leave);
+    const branches: (readonly GlobNode[])[] = [];
+    do {
+      branches.push(this.parse());
+      if (this.#at >= this.#text.length) throw invalid(this.#pattern, "a brace is not closed");
       this.#at += 1;
-      if (this.#text.charAt(this.#at - 1) === "}") {
-        break;
-      }
-    }
-    for (const leave of ends) {
-      leave.push(this.#steps.length);
-    }
+    } while (this.#text.charAt(this.#at - 1) === ",");
     this.#depth -= 1;
-  }
-}
-
-/** Runs all alternatives at once, so the time is the product of the lengths whatever the pattern. */
-function accepts(program: readonly Step[], text: string): boolean {
-  let current: number[] = [];
-  let next: number[] = [];
-  const run: Run = { program, enteredAt: new Int32Array(program.length).fill(-1) };
-  enter(run, 0, 0, current);
-  for (let at = 0; at < text.length && current.length > 0; at += 1) {
-    const code = text.charCodeAt(at);
-    next.length = 0;
-    for (const place of current) {
-      const step = program[place];
-      if ((step?.kind === "one" || step?.kind === "many") && step.test(code)) {
-        enter(run, step.kind === "one" ? place + 1 : place, at + 1, next);
-      }
-    }
-    [current, next] = [next, current];
-  }
-  return current.some((place) => program[place]?.kind === "accept");
-}
-
-interface Run {
-  readonly program: readonly Step[];
-  /** For each step the place in the text at which it was entered last. */
-  readonly enteredAt: Int32Array;
-}
-
-function enter({ program, enteredAt }: Run, place: number, at: number, into: number[]): void {
-  const pending = [place];
-  for (let here = pending.pop(); here !== undefined; here = pending.pop()) {
-    if (enteredAt[here] === at) {
-      continue;
-    }
-    enteredAt[here] = at;
-    const step = program[here];
-    if (step?.kind === "fork") {
-      pending.push(...step.targets);
-      continue;
-    }
-    into.push(here);
-    if (step?.kind === "many") {
-      pending.push(here + 1);
-    }
+    return { kind: "either", branches };
   }
 }
 

@@ -5,6 +5,7 @@
  * character, and a backslash makes the next character plain. There is no `**`. Case matters.
  */
 import { readPath } from "../http/path.ts";
+import { compileNodes, type GlobNode, oneBut } from "./automaton.ts";
 
 /** A compiled path glob. */
 export interface PathGlob {
@@ -13,116 +14,67 @@ export interface PathGlob {
   matches(path: string): boolean;
 }
 
-interface Step {
-  readonly isStar: boolean;
-  readonly test: (code: number) => boolean;
-}
-
-const slash = 0x2f;
-const notSlash = (code: number): boolean => code !== slash;
-
 /** Compiles one pattern; throws an Error that says what is wrong with it. */
 export function compilePathGlob(pattern: string): PathGlob {
-  const special = pattern.search(/[*?[\\]/);
-  if (special === -1) return { source: pattern, matches: (path) => path === pattern };
-  const prefix = pattern.slice(0, special);
-  const steps: Step[] = [];
+  const nodes: GlobNode[] = [];
   for (let at = 0; at < pattern.length;) {
-    const character = pattern.charAt(at);
-    if (character === "*") {
-      steps.push({ isStar: true, test: notSlash });
+    const sign = pattern.charAt(at);
+    if (sign === "*" || sign === "?") {
+      nodes.push(sign === "*" ? { kind: "many", but: "/" } : oneBut("/"));
       at += 1;
-    } else if (character === "?") {
-      steps.push({ isStar: false, test: notSlash });
-      at += 1;
-    } else if (character === "[") {
-      const parsed = parseClass(pattern, at + 1);
-      steps.push({ isStar: false, test: parsed.test });
-      at = parsed.end;
     } else {
-      const { code, end } = parseCharacter(pattern, at);
-      steps.push({ isStar: false, test: (other) => other === code });
+      const { node, end } =
+        sign === "[" ? parseClass(pattern, at + 1) : parseCharacter(pattern, at);
+      nodes.push(node);
       at = end;
     }
   }
-  return { source: pattern, matches: (path) => path.startsWith(prefix) && accepts(steps, path) };
+  return { source: pattern, matches: compileNodes(nodes) };
 }
 
 function invalid(pattern: string, reason: string): Error {
   return new Error(`path pattern "${pattern.slice(0, 100)}" is invalid: ${reason}`);
 }
 
-function parseCharacter(pattern: string, at: number): { code: number; end: number } {
+interface Parsed<T> {
+  readonly node: T;
+  /** Where the pattern goes on. */
+  readonly end: number;
+}
+
+function parseCharacter(pattern: string, at: number): Parsed<string> {
   const place = pattern.charAt(at) === "\\" ? at + 1 : at;
   if (place >= pattern.length) {
     throw invalid(pattern, place === at ? "a bracket is not closed" : "it ends in a backslash");
   }
-  return { code: pattern.charCodeAt(place), end: place + 1 };
+  const node = String.fromCodePoint(pattern.codePointAt(place) ?? 0);
+  return { node, end: place + node.length };
 }
 
-function parseClass(pattern: string, start: number): { test: Step["test"]; end: number } {
+function parseClass(pattern: string, start: number): Parsed<GlobNode> {
   const isNegated = pattern.charAt(start) === "^";
   const ranges: (readonly [number, number])[] = [];
   let at = isNegated ? start + 1 : start;
   while (pattern.charAt(at) !== "]" || ranges.length === 0) {
     const low = parseBound(pattern, at);
-    at = low.end;
-    let high = low;
-    if (pattern.charAt(at) === "-") {
-      high = parseBound(pattern, at + 1);
-      at = high.end;
-    }
-    if (high.code < low.code) {
+    const high = pattern.charAt(low.end) === "-" ? parseBound(pattern, low.end + 1) : low;
+    if (high.node < low.node) {
       throw invalid(pattern, "a character range runs backwards");
     }
-    ranges.push([low.code, high.code]);
+    ranges.push([low.node, high.node]);
+    at = high.end;
   }
-  const isListed = (code: number): boolean =>
-    ranges.some(([low, high]) => code >= low && code <= high);
-  return { test: isNegated ? (code) => !isListed(code) : isListed, end: at + 1 };
+  return { node: { kind: "one", negated: isNegated, ranges }, end: at + 1 };
 }
 
 /** One end of a range; "-" and "]" must be escaped there. */
-function parseBound(pattern: string, at: number): { code: number; end: number } {
+function parseBound(pattern: string, at: number): Parsed<number> {
   const character = pattern.charAt(at);
   if (character === "-" || character === "]") {
     throw invalid(pattern, "a bracket is empty or has a range without an end");
   }
-  return parseCharacter(pattern, at);
-}
-
-/** Follows every way through the pattern at once, so the time is the product of the lengths. */
-function accepts(steps: readonly Step[], path: string): boolean {
-  let current = new Uint8Array(steps.length + 1);
-  let next = new Uint8Array(steps.length + 1);
-  current[0] = 1;
-  skipStars(steps, current);
-  for (let at = 0; at < path.length; at += 1) {
-    const code = path.charCodeAt(at);
-    next.fill(0);
-    let isAlive = false;
-    for (const [place, step] of steps.entries()) {
-      if (current[place] === 1 && step.test(code)) {
-        next[step.isStar ? place : place + 1] = 1;
-        isAlive = true;
-      }
-    }
-    if (!isAlive) {
-      return false;
-    }
-    skipStars(steps, next);
-    [current, next] = [next, current];
-  }
-  return current[steps.length] === 1;
-}
-
-/** A star may stand for nothing. */
-function skipStars(steps: readonly Step[], places: Uint8Array): void {
-  for (const [place, step] of steps.entries()) {
-    if (step.isStar && places[place] === 1) {
-      places[place + 1] = 1;
-    }
-  }
+  const { node, end } = parseCharacter(pattern, at);
+  return { node: node.codePointAt(0) ?? 0, end };
 }
 
 /** A list of paths that need no token. */
