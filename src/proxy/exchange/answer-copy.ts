@@ -1,4 +1,4 @@
-/** A response that plugins only record: it goes on as it comes, and they are shown a copy for as long as one can be kept. */
+/** A response that plugins only record: it is forwarded as it arrives, and they get a copy while memory allows one. */
 import { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import { type FrameReader, frameReaderFor, shownOf, type StreamFrame } from "../../http/frames.ts";
@@ -10,7 +10,7 @@ import { overBudget } from "./buffered-body.ts";
 import { BudgetReservation } from "./budget-reservation.ts";
 import { codingOf, contentLengthOf, responseTooLarge, unreadable } from "./response-head.ts";
 
-/** What a copy is made with. */
+/** Options of a copy. */
 export interface AnswerCopyOptions {
   readonly pipeline: Pipeline;
   readonly context: RequestContext;
@@ -79,7 +79,7 @@ export class AnswerCopy {
     this.#held.close();
   }
 
-  /** What cannot be read is nobody's ground to keep it from the client: the record says so, and the copy ends. */
+  /** An unreadable response is no reason to refuse it: the record says so, and the copy ends. */
   #giveUp(why: Denial): void {
     this.#isGivenUp = true;
     this.#half.unread = why;
@@ -113,7 +113,7 @@ export class AnswerCopy {
       const frames = this.#reader.push(piece);
       const verdict = await this.#showFrames(frames);
       if (!("pass" in verdict)) return verdict;
-      // No more than these pieces can be left of what came before.
+      // At most these pieces can remain of earlier bytes.
       if (frames.length > 0) this.#held.shrinkTo(bytes);
     }
     return passed;

@@ -51,14 +51,14 @@ export interface Route {
   /** Peer of the connection that the agent opened; looked up where the surface does not know it. */
   readonly client?: Client | undefined;
   readonly parentId?: string | undefined;
-  /** Where the client of a captured connection was going, and the check that goes with it. */
+  /** The original destination of a captured connection, and the check that the request's host agrees with it. */
   readonly captured?: string | undefined;
   readonly confirm?: ConfirmCaptured | undefined;
   /** The other end of the client's connection as the client sees it, where it is not our listener. */
   readonly reached?: SocketEnd | undefined;
   /** Adds the fields that tell the next hop who spoke to us. */
   readonly forwarded?: (headers: HeaderList) => void;
-  /** Hears of a fault of the upstream. */
+  /** Called with a fault of the upstream. */
   readonly onFault?: ((error: ProxyError) => void) | undefined;
 }
 
@@ -164,7 +164,7 @@ export function arrive(
   };
   admit(lease, begin, (error) => {
     services.recorder.malformed(error, from);
-    // An ambiguous message ends its connection: what follows on it cannot be trusted either.
+    // An ambiguous message ends its connection: later bytes on it cannot be trusted either.
     const reply = renderDenial(denialOf(error));
     downstream.reply({ ...reply, headers: { ...reply.headers, Connection: "close" } });
   });
@@ -179,7 +179,7 @@ function isSignedHost(headers: HeaderList, { destination, path }: Route): boolea
   return isSame && isSignedField(headers, path, "host");
 }
 
-/** What a client may cost in time and memory, by the generation that the request starts with. */
+/** Limits of time and memory for a client, from the generation that the request starts with. */
 export function downstreamLimits(
   { backlogs }: Pick<SurfaceServices, "backlogs">,
   { runtime }: Lease,

@@ -11,20 +11,20 @@ export interface HeldBody {
   readonly release: () => void;
 }
 
-/** A body that was read to its end, or what became of it instead. */
+/** A body that was read to its end, or the reason why it was not. */
 export type BufferedBody =
   | { readonly kind: "body"; readonly bytes: Buffer; readonly release: () => void }
-  /** Why it was not; what of it is held already precedes what the stream still gives. */
+  /** Why it was not read; the bytes held so far precede those that the stream still has. */
   | (HeldBody & { readonly kind: "unread"; readonly denial: Denial })
   | { readonly kind: "gone" };
 
-/** What a body is refused with that is longer than one may be. */
+/** The denial for a body over the limit. */
 export const bodyTooLarge: Denial = {
   code: "request.body-too-large",
   message: "request body too large (limits.max_body)",
 };
 
-/** What a message is refused with when there is no room to read it. */
+/** The denial for a message when the memory budget for bodies is used up. */
 export const overBudget: Denial = {
   code: "proxy.overloaded",
   message: "too many bodies are being inspected (limits.max_buffered)",
@@ -33,7 +33,7 @@ export const overBudget: Denial = {
 /**
  * Reads the body to its end and gives it to the context, in the clear as well where it is encoded.
  *
- * A body is read whole or not at all: nothing is ever judged by its beginning. Never rejects.
+ * A body is read whole or not at all: no verdict rests on a prefix. Never rejects.
  */
 export async function bufferBody(
   context: RequestContext,
@@ -58,7 +58,7 @@ export async function bufferBody(
     return read;
   }
   const { budget, limitBytes } = limits;
-  // What it unpacks to is not known before: the most that it may be is taken first.
+  // The decoded size is not known in advance: the maximum is reserved first.
   if (!budget.acquire(limitBytes)) {
     return { kind: "unread", denial: overBudget, chunks: [bytes], release };
   }

@@ -11,7 +11,7 @@ import { lingerMs } from "./final-response.ts";
 import { renderDenial } from "../flow/reply.ts";
 import type { LastSeen, Stallable } from "./stall-watch.ts";
 
-/** How the journey code talks to a client. Header lists are flat: name, value, name, value. */
+/** How the code of an exchange writes to a client. Header lists are flat: name, value, name, value. */
 export interface Downstream extends Stallable {
   readonly method: string;
   readonly rawHeaders: readonly string[];
@@ -48,31 +48,31 @@ export interface Downstream extends Stallable {
   onClose(listener: (complete: boolean) => void): void;
 }
 
-/** How long a client may stall before it is let go, and where the bytes count that wait for it. */
+/** How long a client may stall before its connection is closed, and the counter of bytes buffered for it. */
 export interface DownstreamLimits {
   readonly bodyTimeoutMs: number;
   readonly readerTimeoutMs: number;
   readonly backlogs: Backlogs;
 }
 
-/** So much of a body that nobody wants any more is swallowed, so that the client gets to read the response. */
+/** At most this much of an unwanted body is read and dropped, so that the client can read the response. */
 const lingerBytes = 16_777_216;
 /** HTAB, SP, VCHAR and obs-text: what Node writes as a reason phrase. */
 const writableReason = /^[\t\x20-\x7e\x80-\xff]+$/;
 
-/** The response to a client that began a body and does not go on with it. */
+/** The response to a client that stopped sending in the middle of a body. */
 export const bodyStalled: Denial = {
   code: "request.timeout",
   message: "the request body did not arrive in time (limits.body_timeout)",
 };
 
-/** Why a client is cut that does not read its response. */
+/** Why the connection of a client that does not read its response is cut. */
 export const readerStalled: Denial = {
   code: "request.timeout",
   message: "the client did not read its answer in time (limits.stream_idle_timeout)",
 };
 
-/** Why a client is cut whose share of the memory is needed for others. */
+/** Why the connection of a client is cut when the memory it holds is needed for others. */
 export const readerCrowded: Denial = {
   code: "proxy.overloaded",
   message: "the client did not read its answer while memory was short (limits.max_buffered)",
@@ -99,7 +99,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
     this.#limits = limits;
     this.#socket = request.socket;
     this.hasBody = hasBody(request);
-    // An aborted upload is an `error` on the request; whoever reads the body hears of it as well.
+    // An aborted upload is an `error` on the request; the reader of the body gets it as well.
     if (this.hasBody) request.on("error", ignore);
     response.on("error", ignore);
   }
@@ -235,7 +235,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
     if (response.headersSent && (response.writableNeedDrain || response.writableEnded)) {
       return this.#limits.readerTimeoutMs;
     }
-    // A full read buffer means that we are the slow ones; an empty one that the client is.
+    // A full read buffer means that the proxy is slower than the client; an empty one the opposite.
     const waitsForBody =
       this.hasBody && !this.#request.complete && this.#request.readableLength === 0;
     return waitsForBody && !response.headersSent ? this.#limits.bodyTimeoutMs : 0;
@@ -287,7 +287,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   #linger(): void {
     const request = this.#request;
     const socket = this.#socket;
-    // Whoever read the body has no use for it, and would hold it back.
+    // The reader of the body no longer needs it, and would keep it paused.
     request.removeAllListeners("data");
     let swallowed = 0;
     request.on("data", (chunk: Buffer) => {
@@ -297,7 +297,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
     request.resume();
     const timer = setTimeout(() => socket.destroy(), lingerMs);
     timer.unref();
-    // What Node calls when the last response of a connection has left; it would not wait for the body.
+    // Node calls this when the last response of a connection has been sent; it would not wait for the body.
     const destroySoon = socket.destroySoon.bind(socket);
     let isLast = false;
     socket.destroySoon = () => {

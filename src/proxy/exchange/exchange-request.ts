@@ -42,18 +42,18 @@ export interface ExchangeRequest {
   readonly upgrade?: UpgradeRequest | undefined;
   /** Set for a captured connection. */
   readonly confirm?: ConfirmCaptured | undefined;
-  /** Hears of a fault of the upstream, besides the client. */
+  /** Called with a fault of the upstream, which the client gets as well. */
   readonly onFault?: ((error: ProxyError) => void) | undefined;
 }
 
 /** An exchange that may turn into a tunnel. */
 export interface UpgradeRequest {
   readonly protocol: string;
-  /** Takes both connections over; resolves when they are closed, with the refusal of a message if there was one. */
+  /** Takes over both connections; resolves when they are closed, with the refusal of a message if there was one. */
   switchTo(head: string[], socket: Duplex, terms: SwitchTerms): Promise<Denial | undefined>;
 }
 
-/** What a connection that changed its protocol is carried under. */
+/** The terms under which a connection that changed its protocol is forwarded. */
 export interface SwitchTerms {
   readonly signal: AbortSignal;
   /** Present where each message of the client has to be judged. */

@@ -100,7 +100,7 @@ class Exchange {
     try {
       if (this.#skipped) this.#send(this.#pipeline.permitSkipped(this.#request.flow), undefined);
       else {
-        // A plugin that does not hear of the client's leaving must not hold the lease for ever.
+        // A plugin that ignores the cancellation must not hold the lease for ever.
         const judging = this.#judge();
         if (judging !== undefined) await Promise.race([judging, this.#ended]);
       }
@@ -196,7 +196,7 @@ class Exchange {
         this.#refuse(read.denial);
         return undefined;
       case "gone":
-        // The stall watch has answered, or the client has left; `close` follows.
+        // The stall watch has responded, or the client has disconnected; `close` follows.
         return undefined;
     }
   }
@@ -267,7 +267,7 @@ class Exchange {
     return this.#judged;
   }
 
-  /** Asked for once: what plugins are told must not change between the request's head and the response. */
+  /** Read once: the needs that plugins state must not change between the request's head and the response. */
   #answerNeeds(): AnswerNeeds {
     this.#needs ??= this.#pipeline.answerNeeds(this.#context);
     return this.#needs;
@@ -296,7 +296,7 @@ class Exchange {
     });
   }
 
-  /** The client has another response than the upstream's. */
+  /** The client got a response other than the upstream's. */
   #replaced(status: number, denial: Denial | undefined): void {
     this.#denial = denial;
     this.#status = status;
@@ -333,7 +333,7 @@ class Exchange {
     this.#reply(renderDenial(denial));
   }
 
-  /** A fault while replying closes the connection: no exchange is without an end. */
+  /** A fault while replying closes the connection: every exchange ends. */
   #reply(reply: Reply): void {
     const { downstream, flow } = this.#request;
     try {
@@ -364,7 +364,7 @@ class Exchange {
       if (this.#cancelled && this.#status === 0) this.#status = clientClosedRequest;
       this.#cancellation.abort();
     }
-    // Also of a response that is whole: what may follow it is for nobody.
+    // Also after a complete response: later bytes have no reader.
     this.#upstream?.abort("the client went away");
     this.#resolveEnded();
   }

@@ -1,4 +1,4 @@
-/** The last response on a connection that no parser serves any more, and what is answered to bytes that are no HTTP. */
+/** The last response on a connection that no parser serves any more, and the response to bytes that are not HTTP. */
 import type { ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -7,7 +7,7 @@ import { rawReply, renderDenial } from "../flow/reply.ts";
 /** How long a client may take to read a last response and to close. */
 export const lingerMs = 2_000;
 
-/** Answers with a refusal and closes, also when the client would rather stay. */
+/** Sends a refusal and closes, also when the client keeps its side open. */
 export function sendFinalResponse(socket: Duplex, denial: Denial): void {
   socket.on("error", ignore);
   if (!socket.writable) {
@@ -22,11 +22,11 @@ export function sendFinalResponse(socket: Duplex, denial: Denial): void {
   socket.once("close", () => clearTimeout(timer));
 }
 
-/** Connections that are refused: what their clients go on to send is no news. */
+/** Connections that are refused: further errors on them are not reported again. */
 const refused = new WeakSet<Duplex>();
 
 /**
- * Answers what the HTTP parser or a time-out refused, and returns why; undefined where that was said before.
+ * Responds to an error of the HTTP parser or a time-out, and returns the denial; undefined where one was sent before.
  *
  * `latest` is the newest response of the connection.
  */
@@ -48,9 +48,9 @@ export function respondToClientError(
 }
 
 /**
- * Answers with a refusal and closes once the responses to earlier requests have left (RFC 9112 section 9.3.2).
+ * Sends a refusal and closes once the responses to earlier requests have left (RFC 9112 section 9.3.2).
  *
- * `latest` is the newest response of the connection. Ours must neither replace nor interrupt one: the client would
+ * `latest` is the newest response of the connection. The refusal must not replace or interrupt it: the client would
  * misread it.
  */
 function answerInTurn(socket: Duplex, denial: Denial, latest: ServerResponse | undefined): void {
@@ -63,7 +63,7 @@ function answerInTurn(socket: Duplex, denial: Denial, latest: ServerResponse | u
     // A response that was the last one has ended the connection itself.
     if (socket.writable) sendFinalResponse(socket, denial);
   };
-  // One that waits for its turn and whose own request is broken is not given: this comes in its place.
+  // A queued response whose own request is broken is never sent: the refusal takes its place.
   if (latest.socket === null && !latest.req.complete) latest.prependOnceListener("socket", answer);
   else latest.once("close", answer);
 }

@@ -1,4 +1,4 @@
-/** The HTTP/1 server of every surface: limits, malformed input, pipelined requests, connections and how they end. */
+/** The HTTP/1 server of every surface: limits, malformed input, pipelined requests, end of connections. */
 import type * as Http from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -68,7 +68,7 @@ export class HttpServer {
       keepAlive: true,
       maxHeaderSize: limits.maxHeaderBytes,
       headersTimeout: limits.headerTimeoutMs,
-      // Uploads may take long; a body that stops moving is let go by the stall watch instead.
+      // Uploads may take long; a body without progress is ended by the stall watch instead.
       requestTimeout: 0,
       keepAliveTimeout: limits.keepAliveTimeoutMs,
       connectionsCheckingInterval: Math.max(50, Math.min(5_000, limits.headerTimeoutMs / 4)),
@@ -192,13 +192,13 @@ export class HttpServer {
   }
 }
 
-/** A response object for a connection that Node's parser has let go of: it carries one response, or a new protocol. */
+/** A response object for a connection detached from Node's parser: for one response, or a new protocol. */
 function responseFor(request: Http.IncomingMessage, client: Socket): Http.ServerResponse {
   const response = new http.ServerResponse(request);
   response.shouldKeepAlive = false;
   response.assignSocket(client);
   response.once("finish", () => client.destroySoon());
-  // Nobody reads the connection before the new protocol begins: without this a client that has left is not noticed.
+  // Nothing reads the connection before the new protocol begins: without this a disconnect goes unnoticed.
   client.once("end", () => {
     if (response.socket === client) client.destroy();
   });

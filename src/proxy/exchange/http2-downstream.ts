@@ -153,7 +153,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   onClose(listener: (complete: boolean) => void): void {
     this.#stream.once("close", () => {
       const { rstCode, writableFinished } = this.#stream;
-      // Some clients have what they want with the last byte that was announced, and do not wait for the end.
+      // Some clients reset the stream after the last announced byte, before END_STREAM.
       const isWhole = writableFinished || this.#left === this.#length;
       listener(
         rstCode === constants.NGHTTP2_NO_ERROR
@@ -186,7 +186,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
 
   letGo(): void {
     this.stalled ??= readerCrowded;
-    // close() would keep what waits until the client takes the reset.
+    // close() would keep the buffered bytes until the client takes the reset.
     this.#stream.destroy(new Error(readerCrowded.message));
   }
 
@@ -218,7 +218,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
     const stream = this.#stream;
     if (!this.hasBody || stream.readableEnded) return;
     stream.close(constants.NGHTTP2_NO_ERROR);
-    // What has come is let go: a stream whose body waits to be read is never closed.
+    // Received bytes are dropped: a stream with unread bytes is never closed.
     stream.removeAllListeners("data");
     stream.resume();
   }
@@ -232,7 +232,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
       this.#stream.sendTrailers(trailers);
       this.#endRequest();
     } catch {
-      // This runs in an event of the stream, where nobody catches what a hostile origin's field name throws.
+      // This runs in an event of the stream, which catches no error that a hostile origin's field name causes.
       this.destroy();
     }
   }

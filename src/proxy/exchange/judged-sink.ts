@@ -1,4 +1,4 @@
-/** A response that the pipeline has a say in: judged by its head, its whole body, or frame by frame, then forwarded. */
+/** A response that the pipeline judges, by its head, its whole body, or frame by frame, before it is forwarded. */
 import { ProxyError } from "../../errors.ts";
 import { type BodyBudget, decodeBody } from "../../http/body.ts";
 import {
@@ -40,7 +40,7 @@ export interface JudgedSinkOptions {
 type Mode = "head" | "body" | "frames";
 type Trailers = readonly (readonly [string, string])[];
 
-/** The upstream is held back while more than this waits to be judged. */
+/** The upstream is paused while more than this waits to be judged. */
 const maxPendingBytes = 65_536;
 
 /** Never from a microtask: undici parses on inside resume(), and a chain of microtasks would starve the whole process. */
@@ -61,7 +61,7 @@ export class JudgedSink implements ResponseSink {
   #pending = 0;
   #paused = false;
   #isClientSlow = false;
-  /** Set where nobody who reads the body can refuse it. */
+  /** Set where no plugin that reads the body can refuse it. */
   #copy: AnswerCopy | undefined;
   #onDrained: (() => void) | undefined;
   #chunks: Buffer[] = [];
@@ -99,7 +99,7 @@ export class JudgedSink implements ResponseSink {
     }
     control.pause();
     this.#enqueue(async () => {
-      // Observers of a whole body hear of the head when they are shown the body.
+      // Observers of a whole body get the head together with the body.
       const who = this.#copy?.isWhole === true ? "guards" : "all";
       if (!this.#passes(await pipeline.runResponse(context, who))) return;
       this.#writeHead();
@@ -146,7 +146,7 @@ export class JudgedSink implements ResponseSink {
     return this.#passes(await pipeline.runFrame(context, { data: Buffer.alloc(0), last: true }));
   }
 
-  /** Judges and forwards what this chunk completes, then lets the upstream go on where it was held back. */
+  /** Judges and forwards the frames that this chunk completes, then resumes the upstream where it was paused. */
   async #pass(chunk: Buffer): Promise<void> {
     if (this.#copy === undefined) {
       await this.#readFrames((await this.#decoder?.push(chunk)) ?? [chunk]);
@@ -160,7 +160,7 @@ export class JudgedSink implements ResponseSink {
     if (!this.#isClientSlow) resumeLater(this.#options.control);
   }
 
-  /** What the pieces complete goes on; the bytes that are held meanwhile, and of the frame that they end in, count. */
+  /** Forwards the frames that the pieces complete; held bytes, and those of an unfinished frame, are counted. */
   async #readFrames(pieces: readonly Buffer[]): Promise<void> {
     const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
     if (this.#over) return;
@@ -171,12 +171,12 @@ export class JudgedSink implements ResponseSink {
     for (const clear of pieces) {
       const frames = this.#reader?.push(clear) ?? [];
       await this.#forwardFrames(frames);
-      // No more than these pieces can be left of what came before.
+      // At most these pieces can remain of earlier bytes.
       if (frames.length > 0) this.#held.shrinkTo(bytes);
     }
   }
 
-  /** A response that is compressed although nobody asked is judged all the same, or refused. False when it was. */
+  /** A response compressed unasked is decoded to be judged, or refused. False when it was refused. */
   #openDecoder(headers: HeaderList): boolean {
     const encoding = codingOf(headers);
     if (encoding === undefined) return true;
@@ -207,7 +207,7 @@ export class JudgedSink implements ResponseSink {
     this.#chunks.push(chunk);
   }
 
-  /** Gives the held bytes back to the process-wide budget; the exchange calls it whatever the end. */
+  /** Gives the held bytes back to the process-wide budget; the exchange calls it however it ends. */
   close(): void {
     this.#over = true;
     this.#onDrained?.();
@@ -241,13 +241,13 @@ export class JudgedSink implements ResponseSink {
     if (trailers.length > 0 && downstream.wantsChunkedTrailers)
       half.headers.delete("content-length");
     else half.headers.set("Content-Length", String(body.length));
-    // From here on it counts as long as the client does not read it.
+    // From here on it is counted until the client has read it.
     this.#release();
     downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
     downstream.end(body, trailers);
   }
 
-  /** Until the client has read what waits for it, or has left. */
+  /** Resolves when the client has read what is buffered, or has disconnected. */
   #drained(): Promise<void> {
     return new Promise((resolve) => {
       this.#onDrained = resolve;
@@ -260,7 +260,7 @@ export class JudgedSink implements ResponseSink {
     const encoding = codingOf(half.headers);
     if (encoding === undefined) return bytes;
     const { maxBodyBytes } = this.#options;
-    // What it unpacks to is not known before: the most that it may be is taken first.
+    // The decoded size is not known in advance: the maximum is reserved first.
     if (!this.#held.take(maxBodyBytes)) {
       this.#refuse(overBudget);
       return undefined;
@@ -277,7 +277,7 @@ export class JudgedSink implements ResponseSink {
 
   async #forwardFrames(frames: readonly StreamFrame[]): Promise<void> {
     const { pipeline, context } = this.#options;
-    /** Frames that passed and came together go out together; none waits for a verdict on another. */
+    /** Frames that arrived together and passed are written together; none waits for the verdict on another. */
     let passed: Buffer[] = [];
     const forward = async (): Promise<void> => {
       const bytes = passed;

@@ -1,7 +1,7 @@
 /**
- * A WebSocket whose client is listened to: each of its messages goes on only when it was judged.
+ * A WebSocket whose client messages are judged: each is forwarded only after its verdict.
  *
- * What is sent on is framed anew, one frame a message, so that the message that was judged is the message that arrives.
+ * Messages are framed anew, one frame each, so that the message that was judged is the message that arrives.
  * The other direction passes byte for byte.
  */
 import type { Duplex } from "node:stream";
@@ -20,7 +20,7 @@ import type { SpliceResult } from "../../net/splice.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { MessageGate } from "./message-gate.ts";
 
-/** How the connection is watched and ended from outside. */
+/** Timeouts, accounting and cancellation of the connection. */
 export interface JudgedOptions {
   readonly gate: Pick<MessageGate, "judge" | "limits">;
   readonly idleTimeoutMs: number;
@@ -71,7 +71,7 @@ class JudgedWebSocket {
   #open = 2;
   #isJudging = false;
   #hasClientEnded = false;
-  /** The client sent its Close frame: nothing of it goes on after that (RFC 6455 section 5.5.1). */
+  /** The client sent its Close frame: nothing is forwarded after that (RFC 6455 section 5.5.1). */
   #hasClosed = false;
   #ending: Ending | undefined;
   /** Our Close frame for the client, while it waits for the present frame of the origin to end. */
@@ -140,7 +140,7 @@ class JudgedWebSocket {
     this.#watch.stop();
     this.#backlog.close();
     clearTimeout(this.#closing);
-    // A message that is still being judged gives its memory back when it was.
+    // A message that is still being judged releases its memory after its verdict.
     if (!this.#isJudging) this.#reader.release();
     this.#resolve({
       bytesUp: this.#bytesUp,
@@ -162,7 +162,7 @@ class JudgedWebSocket {
     this.#readOn();
   }
 
-  /** Reads and judges as far as the bytes go and nobody has to be waited for. */
+  /** Reads and judges synchronously, as far as the bytes reach and no plugin returns a promise. */
   #readOn(): void {
     while (!this.#isJudging && this.#ending === undefined && !this.#hasClosed) {
       const item = this.#reader.next();
@@ -230,14 +230,14 @@ class JudgedWebSocket {
     this.#close({ reason: "refused", denial }, closeCode, denial.message);
   }
 
-  /** Tells both sides with a Close frame, and gives them a moment to take it. */
+  /** Sends both sides a Close frame, and gives them a limited time to read it. */
   #close(ending: Ending, code: number, reason: string): void {
     if (this.#ending !== undefined) return;
     this.#ending = ending;
     this.#watch.stop();
     this.#closing = setTimeout(() => this.#destroy(), closingMs);
     if (!this.#upstream.writableEnded) {
-      // Why it was refused is between the client and us.
+      // The reason of the refusal is for the client only.
       if (!this.#hasClosed) this.#upstream.write(closeFrame("client", code));
       this.#upstream.end();
     }

@@ -1,4 +1,4 @@
-/** What goes on the wire for a permitted request: the context's fields and body, and our own Via. */
+/** The upstream request of a permitted message: the context's fields and body, and our own Via. */
 import type { BodyBudget } from "../../http/body.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
@@ -8,7 +8,7 @@ import type { HeldBody } from "./buffered-body.ts";
 import { RequestBody } from "./request-body.ts";
 import { isGrpc } from "./request-head.ts";
 
-/** What an outgoing message is made of. */
+/** Parts of an outgoing message. */
 export interface OutgoingParts {
   readonly request: ExchangeRequest;
   readonly context: RequestContext;
@@ -20,7 +20,7 @@ export interface OutgoingParts {
   readonly buffered: Buffer | undefined;
   /** The beginning of a body that was to be read and is streamed after all. */
   readonly held: HeldBody | undefined;
-  /** Whether the pipeline reads the response's body, which then had better come in the clear. */
+  /** Whether the pipeline reads the response's body, so that an uncompressed one is asked for. */
   readonly isAnswerRead: boolean;
 }
 
@@ -37,7 +37,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
   if (isAnswerRead && asksForCoding(context)) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
-  // Whoever began to read the body has told the client to send it.
+  // Where reading has begun, the client has already been told to send the body.
   if (isStreamed && downstream.expectsContinue && held === undefined) downstream.sendContinue();
   const streamed = isStreamed ? new RequestBody(downstream.body, budget, held) : undefined;
   return {

@@ -7,7 +7,7 @@ import { BudgetReservation } from "./budget-reservation.ts";
 
 /** Chunks that may wait for the upstream before the client is made to wait. */
 const maxWaiting = 2;
-/** Bytes of a body that are kept for the case that the origin does not process it. */
+/** Bytes of a body that are kept for a second try where the origin did not process it. */
 const maxKeptBytes = 65_536;
 /** A client that drips its body must not fill memory with small buffers. */
 const maxKeptChunks = 64;
@@ -24,10 +24,10 @@ export class RequestBody implements StreamedBody {
   readonly #begun: HeldBody | undefined;
   readonly #waiting: Buffer[] = [];
   readonly #held: BudgetReservation;
-  /** What was given so far, while it is kept. */
+  /** The bytes read so far, while they are kept. */
   #kept: Buffer[] | undefined;
   #isBegun = false;
-  /** Counts iterations: an earlier one gives nothing any more. */
+  /** Counts iterations: an earlier one yields nothing any more. */
   #turn = 0;
   #bytes = 0;
   #ended = false;
@@ -78,7 +78,7 @@ export class RequestBody implements StreamedBody {
     this.#held.shrinkTo(0);
   }
 
-  /** Nobody reads any more: whoever waits for a chunk is let go. */
+  /** No reader is left: a pending wait for a chunk ends. */
   close(): void {
     this.#waiting.length = 0;
     this.forget();

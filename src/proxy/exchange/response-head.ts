@@ -54,13 +54,13 @@ export function codingOf(headers: HeaderList): string | undefined {
   return coding === undefined || coding === "" || coding === "identity" ? undefined : coding;
 }
 
-/** What a response is refused with whose body is longer than one may be. */
+/** The denial for a response whose body is over the limit. */
 export const responseTooLarge: Denial = {
   code: "upstream.response-too-large",
   message: "response body too large (limits.max_body)",
 };
 
-/** What a response is refused with whose coding cannot be undone. */
+/** The denial for a response that cannot be decoded. */
 export function unreadable(encoding: string): Denial {
   const message = `the answer's content encoding "${encoding.slice(0, 32)}" cannot be inspected`;
   return { code: "upstream.bad-response", message };

@@ -1,4 +1,4 @@
-/** A request that turned into a tunnel: the client is told, and both connections are spliced, or judged by message. */
+/** A request that turned into a tunnel: 101 is sent, and both connections are spliced, or judged by message. */
 import type { ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";

@@ -1,4 +1,4 @@
-/** A request that turned into a tunnel: it ends when the rules that let it in change against it. */
+/** A request that turned into a tunnel: it ends when a reload brings rules that refuse it. */
 import type { Duplex } from "node:stream";
 import { HeaderList } from "../../http/headers.ts";
 import type { Cancellation } from "../../pipeline/cancellation.ts";
@@ -12,12 +12,12 @@ import { renderResponseRefusal } from "../flow/reply.ts";
 import { upstreamFault } from "./upstream-fault.ts";
 import type { JudgedBy, OpenTunnel, TunnelRegistry } from "../flow/tunnel-registry.ts";
 
-/** An upstream that switched protocols, and the exchange that hears what becomes of it. */
+/** An upstream that switched protocols, and the exchange that is notified of the outcome. */
 export interface SwitchedAnswer {
   readonly headers: string[];
   readonly socket: Duplex;
   readonly downstream: Downstream;
-  /** True once the client has its response, or has left. */
+  /** True once the client has its response, or has disconnected. */
   isOver(): boolean;
   /** The pipeline gave another response than the upstream's. */
   onReplaced(status: number, denial: Denial | undefined): void;
@@ -65,7 +65,7 @@ export class UpgradedTunnel {
   open(switched: SwitchedAnswer): void {
     const { headers, socket, downstream } = switched;
     const failed = (error: unknown): void => {
-      // The upstream's fields or a client that has just left: nobody took the connection over.
+      // Invalid fields of the upstream, or a client that has just disconnected: the connection was not taken over.
       socket.destroy();
       const { destination } = this.#context.flow;
       switched.onFault(error instanceof Error ? upstreamFault(error, destination) : error);
@@ -102,7 +102,7 @@ export class UpgradedTunnel {
     pipeline.runResponse(this.#context).then(follow, failed);
   }
 
-  /** Carries the connection to its end; resolves with the refusal of a message, if there was one. */
+  /** Forwards the connection until it closes; resolves with the refusal of a message, if there was one. */
   async #carry(headers: string[], upstream: Duplex): Promise<Denial | undefined> {
     this.#gate?.checkAnswer(headers);
     const { signal } = this.#cancellation;

@@ -1,9 +1,9 @@
-/** What an error of the HTTP client means, in the words of the error table. */
+/** Maps errors of the HTTP client to the codes of the error table. */
 import { errors } from "../../upstream/undici.ts";
 import { ProxyError } from "../../errors.ts";
 import type { Destination } from "../../net/destination.ts";
 
-/** The fault to answer with. Errors that already are ProxyErrors stay as they are. */
+/** The fault to respond with. Errors that already are ProxyErrors stay as they are. */
 export function upstreamFault(error: Error, destination: Destination): ProxyError {
   if (error instanceof ProxyError) return error;
   const because = { cause: error };

@@ -14,7 +14,7 @@ import type { FlowControl, ResponseSink } from "./response-sink.ts";
 import { isIdempotent } from "./request-head.ts";
 import { isDropped, upstreamFault } from "./upstream-fault.ts";
 
-/** What the request is made of, and who hears of its response. */
+/** Parts of the request, and the callbacks for its response. */
 export interface UpstreamRequestOptions {
   readonly origins: OriginPools;
   readonly permit: Permit;
@@ -60,7 +60,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     origins.dispatch(permit, outgoing, this, this.#attempt);
   }
 
-  /** Gives the upstream up; nothing is reported any more. */
+  /** Aborts the upstream request; nothing is reported any more. */
   abort(why: string): void {
     if (this.#ended) return;
     this.#aborted ??= new ProxyError("pipeline.cancelled", why);
@@ -111,7 +111,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
       if (this.#informational > maxInformational) {
         throw new ProxyError("upstream.bad-response", "too many interim responses");
       }
-      // The client that expects one has it from us; others may not understand it.
+      // A client that expects a 100 got ours; others may not understand one.
       if (!isContinue(status)) this.#options.downstream.sendInformational(status, headers);
       return;
     }
@@ -153,7 +153,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
   }
 
-  /** The origin refused the handshake for HTTP/1.1: nothing was sent, and the pools know better now. */
+  /** The origin refused the handshake for HTTP/1.1: nothing was sent, and the pools have noted the protocol. */
   #isOtherProtocol(error: Error): boolean {
     return !this.#answered && this.#retries < maxRetries && isProtocolRefusal(error);
   }
