@@ -1,4 +1,4 @@
-/** Plain HTTP on captured connections: every request is judged for itself, and all of one connection go to one place. */
+/** Plain HTTP on captured connections: every request is judged by itself, and all of one connection go to one host. */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
@@ -25,7 +25,7 @@ interface Connection {
   destination: Destination | undefined;
 }
 
-/** Parses what arrives on captured connections and hands it to the journeys. */
+/** Parses what arrives on captured connections and hands it to the exchange. */
 export class CapturedHttp implements HttpHandlers {
   readonly #services: SurfaceServices;
   readonly #connections = new WeakMap<Socket, Connection>();
@@ -38,7 +38,7 @@ export class CapturedHttp implements HttpHandlers {
     this.#services = services;
   }
 
-  /** Call before the connection is served. Without `captured` its requests are refused: nobody redirected them. */
+  /** Call before the connection is served. Without `captured` its requests are refused: it was not redirected. */
   add(socket: Socket, captured: Captured | undefined): void {
     this.#connections.set(socket, { captured, destination: undefined });
   }
@@ -79,7 +79,7 @@ export class CapturedHttp implements HttpHandlers {
   }
 }
 
-/** A client that came by itself: nothing says where it wanted to go. */
+/** A connection that was not redirected: its destination is unknown. */
 export function notRedirected(): ProxyError {
   return new ProxyError(
     "request.misdirected",

@@ -1,4 +1,4 @@
-/** Facts of one captured connection: where its client was going, and the check that it did not lie about it. */
+/** Facts of one captured connection: its original destination, and the check of the requested name against it. */
 import { parseAddress } from "../net/address.ts";
 import type { SocketEnd } from "../net/kernel/socket-table.ts";
 import type { ConfirmCaptured } from "../proxy/flow/captured.ts";
@@ -14,7 +14,7 @@ export interface Captured {
   readonly confirm: ConfirmCaptured;
 }
 
-/** `original` is what the kernel said. */
+/** `original` is the destination that the kernel reports. */
 export function capturedAt(original: SocketEnd, pin: Pin): Captured {
   const { address, port } = original;
   const authority = address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;

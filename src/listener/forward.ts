@@ -21,7 +21,7 @@ import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
 import { connectAnswers } from "../proxy/tunnel/request.ts";
 
-/** Parses what arrives on the forward port and hands it to the journeys. */
+/** Parses what arrives on the forward port and hands it to exchanges and tunnels. */
 export class ForwardSurface implements HttpHandlers {
   readonly #services: SurfaceServices;
   readonly #bridge: BridgeServer;

@@ -49,7 +49,7 @@ export class Listener {
     this.#acceptor = this.#front?.server ?? this.#http.server;
   }
 
-  /** Other key material for new connections; throws, and keeps what it has, when it is no good. */
+  /** Other key material for new connections; throws, and keeps the present one, when it is invalid. */
   renewTls(material: TlsMaterial): void {
     this.#front?.renew(material);
   }

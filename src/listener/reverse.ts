@@ -1,4 +1,4 @@
-/** The inbound side: what comes in for the agent, authenticated by the pipeline and forwarded to its one backend. */
+/** The reverse proxy: inbound requests are authenticated by the pipeline and forwarded to the one backend. */
 import type { IncomingMessage } from "node:http";
 import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
@@ -13,7 +13,7 @@ import {
 import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 
-/** Parses what arrives on the reverse port and hands it to the journeys. */
+/** Parses what arrives on the reverse port and hands it to the exchange. */
 export class ReverseSurface implements HttpHandlers {
   readonly #services: SurfaceServices;
 
@@ -66,7 +66,7 @@ function originTarget(request: IncomingMessage): { readonly path: string; readon
   return { path, host: destination.hostHeader };
 }
 
-/** The fields that tell the backend who spoke to us; the first proxy of a chain sets -Proto and -Host. */
+/** The X-Forwarded fields for the backend; the first proxy of a chain sets -Proto and -Host. */
 function forwardedFields(headers: HeaderList, request: IncomingMessage): void {
   appendForwardedFor(headers, request.socket.remoteAddress ?? "unknown");
   if (!headers.has("x-forwarded-proto")) headers.set("X-Forwarded-Proto", "http");

@@ -1,4 +1,4 @@
-/** TLS between clients and a listener: accepts, shakes hands, and gives what comes out to the HTTP server. */
+/** Terminates TLS in front of a listener and gives the decrypted connections to the HTTP server. */
 import type { AddressInfo } from "node:net";
 import tls from "node:tls";
 
@@ -17,14 +17,14 @@ export interface TlsFrontLimits {
   readonly maxConnections: number;
 }
 
-/** What happens to connections. */
+/** Callbacks for connections. */
 export interface TlsFrontEvents {
   onSecure(socket: tls.TLSSocket): void;
   /** A handshake that failed, or one connection too many. */
   onRefused(why: "connections" | "malformed"): void;
 }
 
-/** A TLS server that serves nothing itself. */
+/** A TLS server that only hands connections on. */
 export class TlsFront {
   readonly server: tls.Server;
 
@@ -33,7 +33,7 @@ export class TlsFront {
     this.server = tls.createServer({
       ...contextOf(material),
       requestCert: material.clientCa !== undefined,
-      // Whoever has no certificate may still have a password; who has neither is refused by name.
+      // A client without a certificate may still have a password; one with neither gets a response that says so.
       rejectUnauthorized: false,
       handshakeTimeout: limits.handshakeTimeoutMs,
       ALPNProtocols: ["http/1.1", "http/1.0"],
@@ -45,9 +45,9 @@ export class TlsFront {
     this.server.on("secureConnection", (socket) => events.onSecure(socket));
   }
 
-  /** Uses other key material for the handshakes that come; throws, and changes nothing, when it is no good. */
+  /** Uses other key material for new handshakes; throws, and changes nothing, when it is invalid. */
   renew(material: TlsMaterial): void {
-    // Made for its errors: the server would take a certificate without its key.
+    // Created only to validate: the server would accept a certificate without its key.
     tls.createSecureContext(contextOf(material));
     this.server.setSecureContext(contextOf(material));
   }

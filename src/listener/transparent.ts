@@ -1,7 +1,7 @@
 /**
- * Redirected connections: the kernel says where they were going, their first bytes say whom they speak to.
+ * Redirected connections: the kernel reports the original destination, the first bytes name the host.
  *
- * A name becomes the destination that is judged, resolved and dialled, never the address that the client chose beside it.
+ * A name becomes the destination that is judged, resolved and dialled; the address that the client dialled never is.
  * Without a name the destination is the address, and only rules for addresses can allow it.
  */
 import net, { type AddressInfo, type Socket } from "node:net";
@@ -27,13 +27,13 @@ import { CapturedHttp, notRedirected } from "./captured-http.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
 import { type BindAddress, Listener, unavailable } from "./listener.ts";
 
-/** How captured connections are read. */
+/** How the first bytes of captured connections are read. */
 export interface TransparentOptions {
   readonly originals: OriginalDestinations;
   readonly pin: Pin;
-  /** How long a client may take to show its first bytes; one that says nothing waits for the server to speak. */
+  /** How long a client may take to show its first bytes; one that sends nothing waits for the server to send first. */
   readonly sniffTimeoutMs: number;
-  /** Ports where servers speak first: their clients are not waited for, and judged by address. */
+  /** Ports where servers send first: no client bytes are awaited, and connections are judged by address. */
   readonly opaquePorts: ReadonlySet<number>;
   readonly limits: HttpLimits;
   /** Connections of this process; one that arrives here is a loop. */
@@ -213,7 +213,7 @@ export class TransparentListener {
   }
 }
 
-/** The name that a client asks for, at the port that it dialled; its address where it names nobody. */
+/** The name that a client asks for, at the port that it dialled; its address where it names no host. */
 function destinationOf({ original, authority }: Captured, name: string | undefined): Destination {
   if (name === undefined) return parseAuthority(authority, "tcp");
   if (!isHostName(name.replace(/\.$/, "")))

@@ -1,4 +1,4 @@
-/** The beginning that every flow shares: a lease of the current generation, the caller, and the release or the refusal. */
+/** The start of every flow: lease the current generation, identify the caller, then run and release, or refuse. */
 import type { Client } from "../../pipeline/flow.ts";
 import type { Lease, Runtime } from "./runtime.ts";
 
@@ -10,7 +10,7 @@ export interface Admitted {
   run(this: void, client: Client): Promise<unknown>;
 }
 
-/** Runs what `read` makes of a message, and releases the lease after it; `refuse` is told what `read` or the caller threw. */
+/** Runs the flow that `read` returns and releases its lease; `refuse` gets what `read` or the caller look-up threw. */
 export function admit(
   lease: Lease,
   read: (runtime: Runtime) => Admitted,

@@ -14,7 +14,7 @@ export interface CallerDirectory {
   has(name: string): boolean;
 }
 
-/** What is compared with when there is no such caller, so that names cannot be told by time. */
+/** Compared with when there is no such caller, so that timing does not reveal which names exist. */
 const nobody = Buffer.alloc(32);
 /** A name and a password of 255 bytes each, in Base64. */
 const maxCredentials = 1_024;
@@ -32,7 +32,7 @@ export class CallerAuthentication {
   /**
    * The caller's name.
    *
-   * A verified certificate speaks for the connection; whoever has none, or one that names no caller, needs
+   * A verified certificate identifies the connection; a client without one, or with one that names no caller, needs
    * credentials. Throws ProxyError `auth.caller-unknown` (407), which never says which half was wrong.
    */
   authenticate(socket: Socket, credentials: string | undefined): string {
@@ -51,7 +51,7 @@ export class CallerAuthentication {
     return name;
   }
 
-  /** Whether a connection of this caller may go on; nobody without a name may. */
+  /** Whether a connection of this caller may continue; one without a name may not. */
   knows(caller: string | undefined): boolean {
     return caller !== undefined && this.#directory.has(caller);
   }
@@ -80,7 +80,7 @@ function decodeBasic(credentials: string): readonly [string, string] | undefined
   return colon < 1 ? undefined : [text.slice(0, colon), text.slice(colon + 1)];
 }
 
-/** The URI and DNS names as Node prints them; a name that Node had to quote is none that an operator would write. */
+/** The URI and DNS names as Node prints them; quoted names are skipped, because no operator would write them. */
 function alternativeNames(printed: string | undefined): readonly string[] {
   if (printed === undefined || printed.includes('"')) return [];
   return printed.split(", ").flatMap((item) => /^(?:URI|DNS):(.+)$/.exec(item)?.[1] ?? []);

@@ -15,7 +15,7 @@ export interface CallerSigns {
   readonly reached?: SocketEnd | undefined;
 }
 
-/** A caller that this machine cannot know is not worth a line for each of its connections. */
+/** How often a caller that this machine cannot identify is logged, at most. */
 const quietMs = 60_000;
 const maxQuiet = 1024;
 
@@ -24,7 +24,7 @@ export class Callers {
   readonly #peers: PeerProcesses;
   readonly #log: Logger;
   readonly #told = new WeakSet<PeerProcess>();
-  /** Answers of connections that made a request before. */
+  /** Results for connections that made a request before. */
   readonly #known = new WeakMap<Socket, PeerProcess>();
   /** When the line about callers of a remote address was written last. */
   readonly #toldRemote = new BoundedMap<string, number>(maxQuiet);
@@ -51,7 +51,7 @@ export class Callers {
     if (links === undefined) return client;
     const known = this.#known.get(socket);
     if (known !== undefined) return { ...client, process: known };
-    // The socket of a captured client has its own idea of where it is connected to.
+    // The socket of a captured client shows the original destination as its peer, not this listener.
     const proxy = signs.reached ?? {
       address: socket.localAddress ?? "",
       port: socket.localPort ?? 0,
@@ -84,7 +84,7 @@ export class Callers {
     }
   }
 
-  /** Whether the same was said of this address a moment ago; true for what cannot change only. */
+  /** Whether the same was logged for this address recently; true only for facts that cannot change. */
   #isQuiet(address: string, reason: string): boolean {
     if (reason !== "remote-peer" && reason !== "unsupported-platform") return false;
     const now = performance.now();

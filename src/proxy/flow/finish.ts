@@ -1,4 +1,4 @@
-/** The end of every flow: plugins are told, one log line is written, events and metrics are recorded. */
+/** The end of every flow: plugins get `onFinish`, one log line is written, events and metrics are recorded. */
 import { ProxyError } from "../../errors.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import { type Denial, refusingStep } from "../../pipeline/decision.ts";
@@ -31,7 +31,7 @@ export interface Ending {
   readonly note?: Readonly<Record<string, string | number | readonly string[]>>;
 }
 
-/** What is known of a message that is no flow. */
+/** Known facts of a message that was refused before it became a flow. */
 export interface RefusedHead {
   readonly surface: "forward" | "reverse" | "bridge" | "transparent";
   readonly client: string;
@@ -183,7 +183,7 @@ export class FlowRecorder {
   }
 }
 
-/** The word for why a plugin refused; where a check compared something, what it wanted and what came. */
+/** The reason word of a plugin's refusal; where a check compared values, the expected and the actual one. */
 function refusalFacts({ invocations }: RequestContext, denial: Denial): Record<string, string> {
   const step = refusingStep(invocations, denial);
   if (step === undefined) return {};

@@ -1,11 +1,11 @@
-/** The only translator from a refusal or a fault to what the client reads: HTTP, CONNECT or JSON-RPC. */
+/** The only place that turns a refusal or a fault into a response: HTTP, CONNECT or JSON-RPC. */
 import { ProxyError, statusOfCode } from "../../errors.ts";
 import { http } from "../../net/node-http.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import { factKey } from "../../pipeline/facts.ts";
 import type { Denial, Reply, RpcRefusal } from "../../pipeline/decision.ts";
 
-/** What mcp-parser leaves, as far as a response needs it. */
+/** The view of mcp-parser, as far as a response needs it. */
 interface McpRequestFact {
   readonly method?: string;
   readonly rpcId?: unknown;
@@ -15,7 +15,7 @@ interface McpRequestFact {
 const mcpFact = factKey<McpRequestFact>("mcp");
 const jsonRpcErrorCode = -32_000;
 
-/** The denial that a fault means. Unknown faults say nothing about themselves. */
+/** The denial for a fault. The response to an unknown fault shows nothing of it. */
 export function denialOf(error: unknown): Denial {
   if (error instanceof ProxyError) {
     const message = error.code === "internal.fault" ? "internal error" : error.message;

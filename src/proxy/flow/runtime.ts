@@ -24,7 +24,7 @@ export interface Backend {
   readonly basePath: string;
 }
 
-/** What one generation offers to a flow. Immutable: a reload makes another one. */
+/** The services of one generation for a flow. Immutable: a reload makes another one. */
 export interface Runtime {
   readonly generation: number;
   readonly inbound: Pipeline;
@@ -91,7 +91,7 @@ class Generation {
     this.#closeWhenIdle();
   }
 
-  /** Closes now, whoever still holds a lease. */
+  /** Closes now, whether or not leases are held. */
   force(): void {
     this.#retired = true;
     this.#leases = 0;
@@ -102,7 +102,7 @@ class Generation {
     if (!this.#retired || this.#leases > 0 || this.#settle === undefined) return;
     const settle = this.#settle;
     this.#settle = undefined;
-    // A generation that fails to close has nobody left to tell; its parts log their own faults.
+    // A failure to close has no receiver; the parts log their own faults.
     void this.runtime.close().then(settle, settle);
   }
 }

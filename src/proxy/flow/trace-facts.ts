@@ -1,5 +1,5 @@
 /**
- * What traces and HTTP durations tell of a flow, by the stable HTTP semantic conventions of OpenTelemetry, and nothing
+ * Attributes of traces and HTTP durations, by the stable HTTP semantic conventions of OpenTelemetry, without anything
  * that is secret: no query, no user information.
  */
 import { isSignedField } from "../../http/signed-fields.ts";
@@ -10,7 +10,7 @@ import { type Denial, isUnavailable, refusingStep } from "../../pipeline/decisio
 import type { FlowTrace, SpanFacts, Tracing } from "../../telemetry/flow-trace.ts";
 import type { HttpAttributes, HttpDurations } from "../../telemetry/http-durations.ts";
 
-/** The part of an ending that is told. */
+/** The part of an ending that is exported. */
 interface TracedEnding {
   readonly status: number;
   readonly bytesReceived: number;
@@ -67,7 +67,7 @@ export function beginTrace(tracing: Tracing, context: RequestContext): void {
   if (parseTraceparent(incoming) === undefined) headers.delete("tracestate");
 }
 
-/** What the next hop is asked. */
+/** The request to the next hop, as a client span. */
 export function sentFacts(context: RequestContext, basePath: string): SpanFacts {
   const { method, destination, pathname } = context;
   return {
@@ -78,7 +78,7 @@ export function sentFacts(context: RequestContext, basePath: string): SpanFacts 
   };
 }
 
-/** Ends it with what became of the message. */
+/** Ends the span with the outcome of the message. */
 export function endTrace(trace: FlowTrace, context: RequestContext, ending: TracedEnding): void {
   const { onward } = context;
   const error = serverError(ending);
@@ -146,14 +146,14 @@ function endFacts(context: RequestContext, ending: TracedEnding): SpanFacts {
   };
 }
 
-/** What failed on our side of the client: 5xx, or a response that was cut. A 4xx is the client's, and no error here. */
+/** Errors of the server span: 5xx, or a response that was cut. A 4xx is the client's fault, not an error here. */
 function serverError({ status, denial, refused, cancelled }: TracedEnding): string | undefined {
   if (cancelled) return undefined;
   const isCut = denial !== undefined && denial.plugin === undefined && !refused && status < 400;
   return status >= 500 || isCut ? (denial?.code ?? String(status)) : undefined;
 }
 
-/** What failed of the request that went on: a status from 400, or no whole response. */
+/** Errors of the client span: a status from 400, or no complete response. */
 function clientError(
   { onward }: RequestContext,
   { denial, refused }: TracedEnding,
@@ -163,7 +163,7 @@ function clientError(
   return denial === undefined || refused || denial.plugin !== undefined ? undefined : denial.code;
 }
 
-/** What the checks said in the end, of the request or of the response. */
+/** The final verdict on the request or on the response. */
 export function judgementOf({
   refused,
   denial,
@@ -186,7 +186,7 @@ function namedServer(context: RequestContext): SpanFacts {
   return { "server.address": named.host, "server.port": named.port };
 }
 
-/** Inbound the scheme that the first proxy of the chain saw; the backend's own is another matter. */
+/** Inbound the scheme that the first proxy of the chain saw; the backend's may differ. */
 function schemeOf({ flow, headers, destination }: RequestContext): Scheme {
   if (flow.direction === "outbound") return destination.scheme;
   return headers.get("x-forwarded-proto") === "https" ? "https" : "http";

@@ -24,7 +24,7 @@ export interface JudgedBy {
   readonly epoch: number;
 }
 
-/** What a generation says of tunnels that were opened before it. */
+/** How a generation judges tunnels that were opened before it. */
 export interface TunnelRules {
   readonly inbound: Pipeline;
   readonly outbound: Pipeline;
@@ -48,14 +48,14 @@ export class TunnelRegistry {
     return this.#epoch;
   }
 
-  /** Takes a place, from before the dial to the end: tunnels that are being opened count against the limit too. */
+  /** Reserves a slot, from before the dial to the end: tunnels that are being opened count against the limit too. */
   take(limit: number): boolean {
     if (this.#places >= limit) return false;
     this.#places += 1;
     return true;
   }
 
-  /** Gives the place back. */
+  /** Releases the slot. */
   leave(): void {
     this.#places -= 1;
   }
@@ -64,7 +64,7 @@ export class TunnelRegistry {
     this.#open.add(tunnel);
     const { pipeline, epoch } = tunnel.judgedBy;
     const rules = this.#rules;
-    // The rules changed while it was judged or dialled: whoever went through the open ones did not see it.
+    // The rules changed while it was judged or dialled: the recheck of open tunnels did not include it.
     if (rules !== undefined && (epoch !== this.#epoch || pipeline !== chainOf(tunnel, rules))) {
       void this.#judge(tunnel, rules);
     }
@@ -109,7 +109,7 @@ function chainOf({ facts }: OpenTunnel, rules: TunnelRules): Pipeline {
 
 async function isAllowed(tunnel: OpenTunnel, rules: TunnelRules): Promise<boolean> {
   const { flow } = tunnel.facts;
-  // Callers and skipped hosts are about what leaves.
+  // Callers and skipped hosts apply to outbound tunnels only.
   if (flow.direction === "outbound") {
     if (!(rules.callers?.knows(flow.client.caller) ?? true)) return false;
     if (rules.skipHosts.matches(flow.destination.host)) return true;
@@ -121,7 +121,7 @@ async function isPermitted(
   { facts, judgedBy, isBridged = false, readsMessages = false }: OpenTunnel,
   pipeline: Pipeline,
 ): Promise<boolean> {
-  // Its messages go on being shown to the old pipeline, which is not asked any more.
+  // Its messages would still be judged by the old pipeline, which is retired.
   if (readsMessages && pipeline !== judgedBy.pipeline) return false;
   const { flow, stage, method, path, host, headers, hasBody, cancellation, upgrade } = facts;
   const context = new RequestContext({

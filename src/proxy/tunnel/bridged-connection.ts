@@ -8,9 +8,9 @@ import type { ConfirmCaptured } from "../flow/captured.ts";
 
 /** A connection that was refused. */
 export interface Refusal {
-  /** What its client gets for whatever it asks. */
+  /** The response to every request of its client. */
   readonly reply: Reply;
-  /** Hears of every request; `target` is as it came. */
+  /** Called with every request; `target` is unparsed. */
   asked(method: string, target: string): void;
 }
 
@@ -18,7 +18,7 @@ export interface Refusal {
 export interface BridgedConnection {
   readonly tunnel: Flow;
   readonly destination: Destination;
-  /** The bridge that opened it; told when the origin cannot be verified. */
+  /** The bridge that opened it; notified when the origin cannot be verified. */
   readonly bridge: TlsBridge;
   /** Set where the connection was captured. */
   readonly confirm?: ConfirmCaptured;

@@ -83,7 +83,7 @@ function alertOf(failure: TerminationFailure): { readonly alert?: string } {
   return failure.kind === "protocol" && failure.alert !== undefined ? { alert: failure.alert } : {};
 }
 
-/** What went wrong, in words that say what to do. */
+/** The error as a message that says what to do. */
 function denialOfFailure(failure: TerminationFailure, authority: string): Denial {
   const ways = "let the client trust ca.crt, or list the host in tls_bridge.passthrough_hosts";
   switch (failure.kind) {

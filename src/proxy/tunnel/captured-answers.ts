@@ -1,4 +1,4 @@
-/** What the client of a captured connection hears: it knows of no proxy, so its own protocol has to say it. */
+/** Refusals of captured connections: the client knows of no proxy, so they are in its own protocol. */
 import { cutOff } from "../../net/cut.ts";
 import type { TunnelAnswers } from "./request.ts";
 

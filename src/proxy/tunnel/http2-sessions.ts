@@ -22,13 +22,13 @@ interface Parsed {
 }
 
 const maxConcurrentStreams = 256;
-/** More than this of the same nuisance and the session is closed (RFC 9113 section 10.5). */
+/** More abusive frames of one kind than this and the session is closed (RFC 9113 section 10.5). */
 const maxNuisances = 100;
 
 interface OpenSession {
   /** Open streams. */
   streams: number;
-  /** Without streams a client has little to say but the head of one. */
+  /** Without streams a client needs to send little but the head of one. */
   readonly head: WatchedHead;
 }
 
@@ -49,7 +49,7 @@ export class Http2Sessions {
       maxSessionRejectedStreams: maxNuisances,
       maxOutstandingPings: 10,
       maxSettings: 32,
-      // What an origin repeats is its own affair; without this, a repeated field would fail the response.
+      // Fields that an origin repeats are allowed; without this, a repeated field would fail the response.
       strictSingleValueFields: false,
       maxHeaderListPairs: this.#limits.maxHeaders + 8,
       settings: {
@@ -65,8 +65,8 @@ export class Http2Sessions {
       this.#sessions.delete(session);
       clear.destroy();
     });
-    // A client that keeps a session without using it is let go like an idle keep-alive connection.
-    // Not the callback of setTimeout(), which hears of the first silence only.
+    // A session that is not used is closed like an idle keep-alive connection.
+    // Not the callback of setTimeout(), which is called for the first time-out only.
     session.setTimeout(this.#limits.keepAliveTimeoutMs);
     session.on("timeout", () => {
       if (this.#sessions.get(session)?.streams === 0) session.close();

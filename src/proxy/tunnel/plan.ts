@@ -1,4 +1,4 @@
-/** What becomes of a permitted CONNECT: opened by the bridge, passed through it, or spliced. */
+/** How a permitted CONNECT is carried: opened by the bridge, passed through it, or spliced. */
 import type { Destination } from "../../net/destination.ts";
 import type { RequestContext, TunnelTerms } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -29,7 +29,7 @@ export function planWith(planned: TunnelPlan, { keepTls }: TunnelTerms): TunnelP
 interface PassedTunnel {
   readonly context: RequestContext;
   readonly pipeline: Pipeline;
-  /** Nobody consented: each of its requests was to be judged. */
+  /** No plugin consented: each of its requests has to be judged. */
   readonly isDeferred: boolean;
 }
 

@@ -7,13 +7,13 @@ import type { Ending } from "../flow/finish.ts";
 import { renderDenial, statusOf } from "../flow/reply.ts";
 import type { TunnelRequest, TunnelServices } from "./request.ts";
 
-/** What the pipeline said instead of a permit. */
+/** The refusal of the pipeline. */
 export interface RefusedTunnel extends TunnelRequest {
   readonly context: RequestContext;
   readonly verdict: { readonly denial: Denial } | { readonly reply: Reply };
 }
 
-/** Answers in the way of the surface. */
+/** Sends the refusal in the form of the surface. */
 export function refuse(request: TunnelRequest, denial: Denial, cancelled: boolean): Ending {
   const { client, answers } = request;
   const reply = renderDenial(denial);
@@ -21,7 +21,7 @@ export function refuse(request: TunnelRequest, denial: Denial, cancelled: boolea
   return { ...endingOf(reply, denial), bytesReceived: 0, cancelled };
 }
 
-/** The same with what the pipeline said. */
+/** The same for a refusal of the pipeline. */
 export function refuseOutside(request: RefusedTunnel): Ending {
   const { client, answers, context, verdict } = request;
   if ("denial" in verdict) return refuse(request, verdict.denial, context.cancellation.aborted);
@@ -32,7 +32,7 @@ export function refuseOutside(request: RefusedTunnel): Ending {
 
 /**
  * Shakes hands with the client as the bridge would, so that it gets an HTTP response instead of a dead connection: most
- * clients say nothing of how a CONNECT was answered, and some try again.
+ * clients do not show the response to a CONNECT, and some retry.
  *
  * The destination is not dialled and not looked up.
  */
@@ -65,7 +65,7 @@ export async function refuseInsideTls(
     ...endingOf(reply, denial),
     bytesReceived: client.bytesRead,
     cancelled: false,
-    // Whoever writes a policy wants to know what for.
+    // The log shows the request that a policy would have to permit.
     ...(asked.size === 0 ? {} : { note: { asked: [...asked] } }),
   };
 }
@@ -79,7 +79,7 @@ function requestLine(method: string, target: string): string {
   return `${method.slice(0, 32)} ${path.slice(0, maxPathChars)}`;
 }
 
-/** Raw bytes where the bridge would open TLS: nobody could say what is in them. */
+/** Raw bytes where the bridge would open TLS: their content cannot be judged. */
 export function notTls({ authority }: Destination): Denial {
   return {
     code: "tls.not-tls",

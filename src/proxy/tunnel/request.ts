@@ -13,7 +13,7 @@ import { rawReply } from "../flow/reply.ts";
 import type { Runtime } from "../flow/runtime.ts";
 import type { JudgedBy, TunnelRegistry } from "../flow/tunnel-registry.ts";
 
-/** How the client of a tunnel hears what became of it. */
+/** How the outcome is sent to the client of a tunnel. */
 export interface TunnelAnswers {
   established(client: Socket): void;
   refused(client: Socket, reply: Reply): void;

@@ -10,7 +10,7 @@ import type { Ending } from "../flow/finish.ts";
 import type { CutReason, OpenTunnel } from "../flow/tunnel-registry.ts";
 import type { PermittedTunnel, TunnelServices } from "./request.ts";
 
-/** A tunnel that is to be spliced. */
+/** A tunnel to splice. */
 export interface SplicedTunnel extends PermittedTunnel {
   /** True where the bridge would have looked inside: a TLS client must ask for the permitted host. */
   readonly checkServerName: boolean;

@@ -55,7 +55,7 @@ async function carry(
   const { runtime, flow, captured, context, skipped } = request;
   const { recorder } = services;
   const planned = planFor(runtime.bridge, flow.destination, skipped);
-  // What was captured has shown what it is; there is nothing to open in a protocol of another kind.
+  // The protocol of a captured connection is known; other than TLS there is nothing to open.
   const isRaw = captured !== undefined && !captured.isTls;
   const canOpen = planned === "bridge" && !isRaw;
   const judgedBy = { pipeline: runtime.outbound, epoch: services.tunnels.epoch };
