@@ -29,14 +29,14 @@ function isLoopbackName(host: string): boolean {
   );
 }
 
-/** What the guard goes by. */
+/** Options of the guard. */
 export interface AddressGuardOptions {
   readonly resolver: Resolver;
   readonly ownListeners: OwnListeners;
   /** Ranges that the file opens by name (`egress.allow_ips`). */
   readonly allowIps: AddressSet;
   readonly privateNetworks: "allow" | "deny";
-  /** Hears the class of each refused address, for a counter. */
+  /** Called with the class of each refused address, for a counter. */
   readonly onRefused?: (addressClass: string) => void;
 }
 
@@ -55,7 +55,7 @@ const remedies: Readonly<Record<string, string>> = {
 /** etcd, the Kubernetes API server and kubelets: the file format lets no `allowed_ips` open them. */
 const controlPlanePorts: ReadonlySet<number> = new Set([2379, 2380, 6443, 10_250, 10_255]);
 
-/** One address of a destination, for somebody who asks what would happen. */
+/** The verdict on one address of a destination, for `explain`. */
 export interface JudgedAddress {
   /** The host itself, where its name alone is refused. */
   readonly address: string;
@@ -79,7 +79,7 @@ export class AddressGuard {
    * The addresses that may be dialled for this destination, in the resolver's order.
    *
    * `limits` are those of the permit: an address must be in every one of them, and a private one among them is open.
-   * `caller` is whose share of the look-ups is used.
+   * `caller` is the one whose share of look-ups is used.
    *
    * Rejects with `upstream.unresolvable`, or `upstream.address-forbidden` when no address is left.
    */
@@ -110,7 +110,7 @@ export class AddressGuard {
   }
 
   /**
-   * Judges what can be judged of a destination whose name somebody else resolves: address literals, names that stand
+   * Judges as much as possible of a destination whose name a parent proxy resolves: address literals, names that stand
    * for this machine or for a metadata service, and names to which the file gives addresses.
    *
    * Throws `upstream.address-forbidden`.
@@ -170,7 +170,7 @@ export class AddressGuard {
   /**
    * Throws `request.misdirected` unless `captured`, which a client dialled itself, is an address of the destination.
    *
-   * Nothing is dialled for this: it tells a client that lies about one of the two from one that does not.
+   * Nothing is dialled for this: it only detects a client whose name and address do not agree.
    */
   async confirm(
     { host }: Destination,

@@ -1,9 +1,9 @@
-/** CONNECT to an HTTP parent (RFC 9110 section 9.3.6): what is asked, and which answers open a tunnel. */
+/** CONNECT to an HTTP parent (RFC 9110 section 9.3.6): the request, and which responses open a tunnel. */
 import type { ErrorCode, ProxyError } from "../errors.ts";
 import type { Dialogue, Step } from "./dialogue.ts";
 import { hopFault, basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
 
-/** A longer response is not one to CONNECT. */
+/** A longer response head is not accepted. */
 const maxHeadBytes = 16 * 1024;
 const maxInformational = 8;
 const more: Step = { kind: "more" };
@@ -19,7 +19,7 @@ export class ConnectDialogue implements Dialogue {
     this.#authority = authority;
   }
 
-  /** Nothing of the agent's request is in it: neither its fields nor its credentials. */
+  /** It holds neither fields nor credentials of the agent's request. */
   get opening(): Buffer {
     const { credentials } = this.#parent;
     const authorization =
@@ -69,7 +69,7 @@ export class ConnectDialogue implements Dialogue {
     return Number(match[1]);
   }
 
-  /** Interim responses are passed over, as far as somebody sends a lawful number of them. */
+  /** Interim responses are skipped, up to a limit. */
   #interim(status: number, used: number): Step {
     this.#informational += 1;
     if (status === 101 || this.#informational > maxInformational)
@@ -111,7 +111,7 @@ export class ConnectDialogue implements Dialogue {
   }
 }
 
-/** 407, which is between the parent and us alone: its challenge is never passed on. */
+/** 407 concerns the parent and this proxy alone: its challenge is never forwarded. */
 export function authenticationFault(parent: ParentProxy): ProxyError {
   const what =
     parent.credentials === undefined
@@ -120,7 +120,7 @@ export function authenticationFault(parent: ParentProxy): ProxyError {
   return hopFault(parent, { hop: "auth", code: "upstream.proxy-refused", what });
 }
 
-/** Told early, so that a server of another protocol is not waited for. */
+/** Detected early, so that no time is spent on a server of another protocol. */
 function couldBeStatusLine(received: Buffer): boolean {
   const start = received.toString("latin1", 0, 7);
   return "HTTP/1.".startsWith(start);

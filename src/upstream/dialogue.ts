@@ -1,39 +1,39 @@
-/** The words that open a tunnel through a parent, before its bytes belong to the tunnel. */
+/** The handshake that opens a tunnel through a parent, before the connection's bytes belong to the tunnel. */
 import type { Socket } from "node:net";
 import type { ProxyError } from "../errors.ts";
 import { type AbortSource, cancelled } from "../net/abort-source.ts";
 import type { AdaptiveReader } from "../net/adaptive-reader.ts";
 
-/** What follows from the bytes that have come so far. */
+/** The result of the bytes received so far. */
 export type Step =
   | { readonly kind: "more" }
-  /** Answer, and read on after `used` bytes. */
+  /** Send, and continue to read after `used` bytes. */
   | { readonly kind: "send"; readonly bytes: Buffer; readonly used: number }
   /** The tunnel is open; what comes after `used` bytes belongs to it. */
   | { readonly kind: "done"; readonly used: number };
 
 /** One side of a protocol that opens tunnels. */
 export interface Dialogue {
-  /** What is sent first. */
+  /** The first bytes to send. */
   readonly opening: Buffer;
   /** Judges the bytes that are not used yet. Throws ProxyError. */
   step(received: Buffer): Step;
-  /** The connection ended in the middle. */
+  /** The fault when the connection ended before the tunnel was open. */
   closed(): ProxyError;
-  /** The time was up. */
+  /** The fault when the time limit has passed. */
   late(timeoutMs: number): ProxyError;
 }
 
-/** How the dialogue is held. */
+/** Options of a dialogue. */
 export interface ConverseOptions {
-  /** Time for the whole of it: bytes that drip in do not extend it. */
+  /** Time for the whole dialogue: slow bytes do not extend it. */
   readonly timeoutMs: number;
   readonly signal: AbortSource;
-  /** The reader that the socket was bound to. */
+  /** The reader that the socket was created with. */
   readonly reader?: AdaptiveReader;
 }
 
-/** Holds the dialogue; resolves when the tunnel is open. The socket is the caller's to destroy when it rejects. */
+/** Runs the dialogue; resolves when the tunnel is open. The socket is the caller's to destroy when it rejects. */
 export function converse(
   socket: Socket,
   dialogue: Dialogue,
@@ -136,7 +136,7 @@ class Conversation {
     this.#settle(error);
   }
 
-  /** What came with the last response is the tunnel's: a server may speak first. */
+  /** Bytes after the last response belong to the tunnel: a server may send first. */
   #handOver(): void {
     const reader = this.#reader;
     if (reader !== undefined) reader.undivert(this.#received);
@@ -145,5 +145,5 @@ class Conversation {
 }
 
 function ignore(): void {
-  // The owner hears of the same failure through its own listener or through `close`.
+  // The owner gets the same failure through its own listener or through `close`.
 }

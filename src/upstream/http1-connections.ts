@@ -1,4 +1,4 @@
-/** The connections of undici's pools, corrected where a response would otherwise be lost or cut unseen. */
+/** The connections of undici's pools, corrected where a response would otherwise be lost or truncated unnoticed. */
 import type { Socket } from "node:net";
 import { createRequire } from "node:module";
 import type { buildConnector } from "undici";
@@ -16,10 +16,10 @@ const { kParser } = createRequire(import.meta.url)("undici/lib/core/symbols.js")
   readonly kParser: symbol;
 };
 
-/** What handlers hear instead of 100: an interim response that nobody registered. */
+/** The status that handlers get instead of 100: an unregistered interim response. */
 const renamedContinue = 199;
 
-/** Whether an interim response is `100 Continue`, which is for whoever sent an Expect field. */
+/** Whether an interim response is `100 Continue`, which is for the sender of an Expect field. */
 export function isContinue(status: number): boolean {
   return status === 100 || status === renamedContinue;
 }
@@ -54,7 +54,7 @@ function correct(socket: Socket, failure: () => Error | undefined): void {
 }
 
 /**
- * Lets what came before a reset be read: an origin that refuses an upload early answers, and closes with unread bytes.
+ * Keeps bytes before a reset readable: an origin that refuses an upload early responds, and closes with unread bytes.
  *
  * Node destroys a socket as soon as a write fails, although the kernel may still hold a response. Returns what failed.
  */
@@ -67,7 +67,7 @@ function readBeforeReset(socket: Socket): () => Error | undefined {
         done(error);
         return;
       }
-      // The reading side always hears of the end, too.
+      // The reading side always gets the end as well.
       failure = error;
       socket.once("end", () => done(error));
     };

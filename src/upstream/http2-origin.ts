@@ -42,7 +42,7 @@ export class Http2Origin {
   readonly #sessions = new Set<OriginSession>();
   /** In the order in which they came. */
   readonly #waiting = new Set<Sending>();
-  /** The handshake that those who wait wait for. */
+  /** The handshake that waiting requests depend on. */
   #opening: AbortController | undefined;
   #isDestroyed = false;
 
@@ -54,7 +54,7 @@ export class Http2Origin {
     return this.#sessions.size;
   }
 
-  /** Those that carry nothing now. */
+  /** Sessions without streams. */
   get idle(): number {
     return [...this.#sessions].filter(({ isIdle }) => isIdle).length;
   }
@@ -112,7 +112,7 @@ export class Http2Origin {
     sending.handler.onResponseError?.(sending.control, error);
   }
 
-  /** Gives the places that there are to those who wait. */
+  /** Assigns free places to waiting requests. */
   #serve(): void {
     for (const sending of this.#waiting) {
       const free = [...this.#sessions].filter(({ hasRoom }) => hasRoom);
@@ -152,14 +152,14 @@ export class Http2Origin {
       (error: unknown) => {
         const isGivenUp = this.#opening?.signal.aborted === true;
         this.#opening = undefined;
-        // Whoever came after the others had left wants one of its own.
+        // A request that came after all others were cancelled needs a handshake of its own.
         if (isGivenUp) this.#openAnother();
         else this.#giveUp(asError(error));
       },
     );
   }
 
-  /** No further session is to be had. Who can still hope for a place on one that is there goes on waiting. */
+  /** No further session can be opened. Requests that an existing session may still take continue to wait. */
   #giveUp(error: Error): void {
     for (const sending of this.#waiting) {
       const isHopeless = [...this.#sessions].every(
@@ -188,7 +188,7 @@ export class Http2Origin {
     opened.onRoom = () => this.#serve();
     opened.session.once("close", () => {
       this.#sessions.delete(opened);
-      // One that took nothing is no reason to open the next: that would go on for ever.
+      // A session that took no stream is no reason to open the next: that would loop for ever.
       if (opened.isUsed) this.#openAnother();
       else this.#giveUp(new ProxyError("upstream.reset", `${authority} took no request`));
     });

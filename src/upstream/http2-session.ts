@@ -3,7 +3,7 @@ import http2, { type ClientHttp2Session, type ClientHttp2Stream } from "node:htt
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 
-/** What a session is opened with. Milliseconds; 0 means none. */
+/** Options of a session. Milliseconds; 0 means none. */
 export interface Http2SessionOptions {
   readonly authority: string;
   readonly connectTimeoutMs: number;
@@ -13,7 +13,7 @@ export interface Http2SessionOptions {
 /** Streams per session before another connection is opened, where the origin would take more. */
 const maxStreams = 100;
 
-/** A session whose origin has said what it takes. */
+/** A session whose origin has sent its SETTINGS. */
 export class OriginSession {
   readonly session: ClientHttp2Session;
   #streams = 0;
@@ -36,7 +36,7 @@ export class OriginSession {
   }
 
   /**
-   * Greets, and waits for the origin's first SETTINGS: before them nobody knows how many streams it takes.
+   * Opens the session and waits for the origin's first SETTINGS, which say how many streams it takes.
    *
    * Rejects with ProxyError `upstream.*`, and the socket is destroyed then.
    */
@@ -104,7 +104,7 @@ export class OriginSession {
     return stream;
   }
 
-  /** RFC 9113 section 8.7: the origin said so, or never heard of the stream. */
+  /** RFC 9113 section 8.7: the origin said so, or never received the stream. */
   didNotProcess({ id, rstCode }: ClientHttp2Stream): boolean {
     if (rstCode === http2.constants.NGHTTP2_REFUSED_STREAM) return true;
     return id === undefined || id > this.#lastStream;

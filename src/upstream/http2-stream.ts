@@ -1,4 +1,4 @@
-/** One request and its response on a stream of an HTTP/2 session, in the words of undici's handlers. */
+/** One request and its response on a stream of an HTTP/2 session, as calls of undici's handlers. */
 import http2, { type ClientHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import { asError, ProxyError } from "../errors.ts";
@@ -8,7 +8,7 @@ import type { OutgoingRequest, StreamedBody } from "./upstream.ts";
 /** undici's controller over one request, whichever stream it is on. */
 export class StreamControl implements Dispatcher.DispatchController {
   #stream: ClientHttp2Stream | undefined;
-  /** Ends what the request is at: its stream, or its wait for one. */
+  /** Cancels the request's stream, or its wait for one. */
   onAbort: (reason: Error) => void = () => undefined;
   #aborted = false;
   #reason: Error | null = null;
@@ -52,7 +52,7 @@ export class StreamControl implements Dispatcher.DispatchController {
   }
 }
 
-/** What a stream goes by. Milliseconds; 0 means none. */
+/** Options of a stream. Milliseconds; 0 means none. */
 export interface StreamOptions {
   readonly authority: string;
   readonly responseTimeoutMs: number;
@@ -61,7 +61,7 @@ export interface StreamOptions {
   readonly resend: () => boolean;
 }
 
-/** Tells a handler what happens on one stream, in order, and exactly one end. */
+/** Reports the events of one stream to a handler in order, and exactly one end. */
 export class StreamRelay {
   readonly #stream: ClientHttp2Stream;
   readonly #control: StreamControl;
@@ -69,7 +69,7 @@ export class StreamRelay {
   readonly #options: StreamOptions;
   #trailers: Record<string, string | string[]> = {};
   #answered = false;
-  /** The origin has said something: it did process the request. */
+  /** The origin has sent something: it did process the request. */
   #heard = false;
   #over = false;
 
@@ -89,7 +89,7 @@ export class StreamRelay {
     const stream = this.#stream;
     const { responseTimeoutMs, authority } = this.#options;
     stream.setTimeout(responseTimeoutMs, () => {
-      // A reader that we hold back is not an origin that stopped.
+      // While the proxy has paused reading, the origin has not stalled.
       if (this.#control.paused) return;
       const what = this.#answered
         ? "stopped sending its answer (limits.stream_idle_timeout)"
@@ -124,7 +124,7 @@ export class StreamRelay {
       this.#guarded(() => this.#handler.onResponseData?.(this.#control, chunk)),
     );
     this.#stream.on("end", () => this.#end());
-    // Whoever was told the head may have asked to wait.
+    // The handler may have paused the stream when it got the head.
     if (this.#control.paused) this.#stream.pause();
   }
 

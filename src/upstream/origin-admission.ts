@@ -1,4 +1,4 @@
-/** Lets requests and connections to origins in as there are places for them. */
+/** Admits requests and connections to origins while there are free places. */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { asError, type ProxyError } from "../errors.ts";
@@ -16,7 +16,7 @@ export class OriginAdmission {
   readonly #places: Readonly<Record<Direction, Places>>;
   readonly #makeRoom: () => void;
 
-  /** `makeRoom` lets go what holds a place and carries nothing. */
+  /** `makeRoom` closes what holds a place and carries nothing. */
   constructor(places: Readonly<Record<Direction, Places>>, makeRoom: () => void) {
     this.#places = places;
     this.#makeRoom = makeRoom;
@@ -30,7 +30,7 @@ export class OriginAdmission {
     send: (placed: PlacedHandler) => void,
   ): void {
     const placed = new PlacedHandler(handler);
-    // undici tells of a request once it is on a connection; who gives it up before that is heard here.
+    // undici reports a request once it is on a connection; a cancellation before that is noticed here.
     handler.onRequestStart?.(placed, undefined);
     if (placed.aborted) return;
     const places = this.#places[permit.direction];
@@ -104,14 +104,14 @@ function overload(limit: PlaceLimit, destination: string): ProxyError {
   return overloaded(what[limit]);
 }
 
-/** Calls back when the connection is gone, also where it is by now. */
+/** Calls back when the connection is closed, also where it is already. */
 export function onceClosed(socket: Duplex, gone: () => void): void {
   if (socket.closed) gone();
   else socket.once("close", gone);
 }
 
 function ignore(): void {
-  // It has been answered.
+  // The request has been settled already.
 }
 
 /** Requests that wait for a connection to one destination: when the last of them is given up, its dials are, too. */
@@ -119,7 +119,7 @@ export class Demand {
   #waiting = 0;
   #dials = new AbortController();
 
-  /** Of the dials that begin now. */
+  /** For the dials that begin now. */
   get signal(): AbortSignal {
     return this.#dials.signal;
   }

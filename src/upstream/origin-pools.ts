@@ -31,14 +31,14 @@ export interface OriginPoolsOptions {
   readonly maxConnections: number;
   /** HTTP/2 with https origins: where a request needs it, always, or never. It costs a third of the throughput. */
   readonly http2: "auto" | "on" | "off";
-  /** Hears of every step of every dial. */
+  /** Called with every step of every dial. */
   readonly onDial?: (dial: Dial) => void;
 }
 
 /** The connections to one destination. */
 export interface Connections {
   readonly count: number;
-  /** Those of them that carry nothing now. */
+  /** Those that carry no request. */
   readonly idle: number;
   /** Whether idle ones have a place as well. */
   readonly isPlaced: boolean;
@@ -66,7 +66,7 @@ interface Entry {
 const maxOrigins = 1_024;
 /** Node servers close idle connections after 5 s: stay below, so that a request rarely meets a closing one. */
 const keepAliveTimeoutMs = 4_000;
-/** An origin that promises to wait longer is believed this far. */
+/** The longest keep-alive time of an origin that is relied on. */
 const keepAliveMaxTimeoutMs = 30_000;
 
 /** The HTTP client for agent traffic of one generation. */
@@ -84,7 +84,7 @@ export class OriginPools {
     this.#admission = new OriginAdmission(options.places, () => this.#closeIdle(true));
   }
 
-  /** Sends a request that a pipeline permitted; the handler hears the rest. A further try goes over new connections. */
+  /** Sends a request that a pipeline permitted; the handler gets the outcome. A second try uses new connections. */
   dispatch(
     permit: Permit,
     request: OutgoingRequest,
@@ -217,7 +217,7 @@ export class OriginPools {
           handler,
         );
       },
-      // close() waits for the pool's running requests; nobody holds the pool any more.
+      // close() waits for the pool's running requests; nothing else refers to the pool any more.
       retire: () => void pool.close().catch(() => undefined),
       destroy: () => pool.destroy(),
     };
@@ -278,7 +278,7 @@ export class OriginPools {
       try {
         return await this.#secured(permit, signal, "h2");
       } catch (error) {
-        // Whatever it was that taught us HTTP/2: it may speak HTTP/1.1 by now.
+        // The pool may have noted HTTP/2 for an origin that speaks HTTP/1.1 by now.
         this.#protocols.forget(destination.authority);
         throw error;
       }
@@ -317,7 +317,7 @@ export class OriginPools {
     );
   }
 
-  /** Tells how long a step of a dial took, whatever its end. */
+  /** Reports how long a step of a dial took, however it ended. */
   async #timed<T>(permit: Permit, phase: Dial["phase"], step: () => Promise<T>): Promise<T> {
     const { onDial } = this.#options;
     if (onDial === undefined) return step();
@@ -333,7 +333,7 @@ export class OriginPools {
     }
   }
 
-  /** Lets the destination go that has the most idle connections. */
+  /** Drops the destination that has the most idle connections. */
   #closeIdle(isForPlace: boolean): void {
     this.#drop(({ connections: { idle, isPlaced } }) => (isForPlace && !isPlaced ? 0 : idle));
   }

@@ -59,7 +59,7 @@ export class OriginTrust {
         socket,
         secureContext: this.#context,
         ALPNProtocols: [...alpn],
-        // A refused handshake leaves nothing to describe, so a trial finishes it and refuses then.
+        // A refused handshake shows no certificates, so a trial completes it and refuses then.
         rejectUnauthorized: isVerified && !this.#describesChains,
         // SNI carries names only (RFC 6066 section 3).
         ...(destination.isAddress ? {} : { servername: destination.host }),
@@ -116,14 +116,14 @@ function chainOf(secured: tls.TLSSocket): string {
 
 function nameOf({ CN, O }: tls.Certificate): string {
   const name = CN ?? O ?? "unnamed";
-  // The peer chose the text: no control characters, and not without end.
+  // The peer chose the text: control characters are removed, and its length is bounded.
   return String(name)
     .replace(/[^\x20-\x7e]/g, "?")
     .slice(0, 100);
 }
 
 /**
- * RFC 9525 section 6: the name must stand in subjectAltName; the common name does not count. Node believes it where the
+ * RFC 9525 section 6: the name must stand in subjectAltName; the common name does not count. Node accepts it where the
  * other names are of kinds that it does not compare, so that it is not shown one.
  */
 function checkIdentity(host: string, certificate: tls.PeerCertificate): Error | undefined {

@@ -47,7 +47,7 @@ export class OwnListeners {
     const address = dialled.unmapped();
     if (address.version === 6) return (await localRoutes6()).contains(address);
     if (!(await canBind(address.toString()))) return false;
-    // With net.ipv4.ip_nonlocal_bind an address of nobody can be bound as well, and the answer says nothing.
+    // With net.ipv4.ip_nonlocal_bind foreign addresses can be bound as well, and the result says nothing.
     return !(await canBind(foreign));
   }
 
@@ -62,7 +62,7 @@ export class OwnListeners {
   }
 }
 
-/** An address for documentation, which is nobody's (RFC 5737). */
+/** An address for documentation, which no machine has (RFC 5737). */
 const foreign = "192.0.2.1";
 
 /** Whether the kernel takes the IPv4 address for one of this machine (bind(2)); nothing is sent. */
@@ -74,7 +74,7 @@ function canBind(address: string): Promise<boolean> {
       resolve(isLocal);
     };
     socket.once("error", ({ code }: NodeJS.ErrnoException) =>
-      // Any other error is none that says whose address it is: unsure is ours.
+      // Any other error does not say whose address it is: in doubt it counts as ours.
       close(code !== "EADDRNOTAVAIL"),
     );
     socket.bind({ address, port: 0, exclusive: true }, () => close(true));

@@ -49,7 +49,7 @@ export class ParentAnswer implements Handler {
   }
 }
 
-/** What a proxy says of itself is not for the agent. */
+/** A proxy's own responses are not for the agent. */
 function endToEnd(headers: AnswerFields): Fields {
   const kept: Fields = {};
   for (const [name, value] of Object.entries(headers)) {

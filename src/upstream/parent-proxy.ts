@@ -1,9 +1,9 @@
-/** A proxy of the site that our own connections go through. */
+/** A parent proxy of the site, for our own connections. */
 import { type ErrorCode, messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Secret } from "../secret.ts";
 
-/** How a parent is spoken to. */
+/** The protocol of a parent. */
 export type ParentKind = "http" | "https" | "socks5";
 
 /** One parent, as the operator's file (or what it points to) describes it. */
@@ -38,7 +38,7 @@ export type Hop = (typeof hops)[number];
 interface HopFailure {
   readonly hop: Hop;
   readonly code: ErrorCode;
-  /** Goes on after the parent's name. */
+  /** The rest of the message, after the parent's name. */
   readonly what: string;
   readonly cause?: unknown;
 }
@@ -48,7 +48,7 @@ export function hopFault(parent: ParentProxy, { hop, code, what, cause }: HopFai
   return new ProxyError(code, `the upstream proxy ${parent.label} ${what}`, { cause, hop });
 }
 
-/** The same fault, said of the parent. A client that went away is nobody's fault. */
+/** The same fault, attributed to the parent. A client that disconnected is not one. */
 export function ofParent(parent: ParentProxy, hop: Hop, error: unknown): ProxyError {
   if (!(error instanceof ProxyError)) {
     const what = `failed: ${messageOf(error)}`;

@@ -28,7 +28,7 @@ import {
   type Upstream,
 } from "./upstream.ts";
 
-/** What the chain is made with. */
+/** Options of the chain. */
 export interface ProxyChainOptions {
   readonly guard: AddressGuard;
   readonly direct: DirectUpstream;
@@ -39,11 +39,11 @@ export interface ProxyChainOptions {
   readonly connectTimeoutMs: number;
   /** Time for the parent's response to CONNECT or SOCKS. */
   readonly tunnelTimeoutMs: number;
-  /** Hears the hop of every failure, for a counter. */
+  /** Called with the hop of every failure, for a counter. */
   readonly onFailure?: (hop: string) => void;
 }
 
-/** A parent is asked for so many of a name's addresses before it is believed. */
+/** A parent is asked for at most this many of a name's addresses. */
 const maxAddressesTried = 3;
 
 /** Dials through parents where the routes say so. */
@@ -82,7 +82,7 @@ export class ProxyChain implements Upstream, OperatorUpstream {
     if (isOurs) await direct.confirm(permit, captured, signal);
   }
 
-  /** The services that the operator's file names take the same ways. */
+  /** The services that the operator's file names use the same routes. */
   async connectOperator(destination: Destination, signal: AbortSource): Promise<net.Socket> {
     const { routes, guard } = this.#options;
     const way = routes.decide(destination);
@@ -224,7 +224,7 @@ export class ProxyChain implements Upstream, OperatorUpstream {
     }
   }
 
-  /** An agent that could speak to a parent itself would have a way past every rule. */
+  /** An agent that could reach a parent itself would bypass every rule. */
   #refuseParents(destination: Destination, addresses: readonly IpAddress[]): void {
     const isParent =
       this.#options.routes.parents.some((parent) => parent.destination.equals(destination)) ||

@@ -5,7 +5,7 @@ import type { HostMatcher } from "../pattern/host-pattern.ts";
 import type { NoProxy } from "../net/no-proxy.ts";
 import type { ParentProxy } from "./parent-proxy.ts";
 
-/** A parent, or the way without one. */
+/** A parent, or a direct connection. */
 export type Way = ParentProxy | "direct";
 
 /** One exception from the general rule. */
@@ -14,7 +14,7 @@ export interface ProxyRoute {
   readonly way: Way;
 }
 
-/** What the ways are chosen by. */
+/** Options of the routes. */
 export interface ProxyRoutesOptions {
   /** For plain HTTP. */
   readonly httpProxy: ParentProxy | undefined;
@@ -24,7 +24,7 @@ export interface ProxyRoutesOptions {
   readonly noProxy: NoProxy;
 }
 
-/** Chooses the way of a destination: the first route that matches, then no_proxy, then the parent of the scheme. */
+/** Chooses the route of a destination: the first route that matches, then no_proxy, then the parent of the scheme. */
 export class ProxyRoutes {
   readonly #options: ProxyRoutesOptions;
   /** Every parent that some destination may go through. */
@@ -36,7 +36,7 @@ export class ProxyRoutes {
     this.parents = [...new Set(ways.filter((way) => way !== undefined && way !== "direct"))];
   }
 
-  /** The way as far as the destination itself tells; see {@link directAmong} for its addresses. */
+  /** The route as far as the destination itself decides it; see {@link directAmong} for its addresses. */
   decide(destination: Destination): Way {
     const { routes, noProxy, httpProxy, httpsProxy } = this.#options;
     const { host, port } = destination;

@@ -35,7 +35,7 @@ export interface ResolverOptions {
   readonly systemNames?: SystemNames;
 }
 
-/** A name whose answer holds more addresses than this is cut: nobody dials hundreds. */
+/** Further addresses of a name are dropped: hundreds are never dialled. */
 const maxAddresses = 16;
 /** What servers answer for a name that may still exist below another suffix, or as it stands. */
 const isElsewhere = /^(?:ENOTFOUND|ENODATA|ESERVFAIL|EREFUSED|EFORMERR|EBADNAME)$/;
@@ -43,9 +43,9 @@ const isElsewhere = /^(?:ENOTFOUND|ENODATA|ESERVFAIL|EREFUSED|EFORMERR|EBADNAME)
 /** One look-up that runs. */
 interface Lookup {
   readonly answer: Promise<readonly string[]>;
-  /** Nobody waits any more. */
+  /** Ends the look-up when no caller waits any more. */
   cancel(): void;
-  /** Resolves once it takes nothing of the process any more. */
+  /** Resolves once it holds no resource of the process any more. */
   readonly over: Promise<unknown>;
 }
 
@@ -74,7 +74,7 @@ export function createResolver(options: ResolverOptions): Resolver {
   };
 }
 
-/** The system's files, where they are what is gone by. */
+/** The system's files, where they are used. */
 function namesOf({ servers }: ResolverOptions, systemNames: SystemNames): SystemNames | undefined {
   return servers.length === 0 && systemNames.isPlain ? systemNames : undefined;
 }

@@ -58,7 +58,7 @@ export interface OperatorUpstream {
   absoluteFormOperator(destination: Destination): AbsoluteForm | undefined;
 }
 
-/** What the dialler is made with. */
+/** Options of the dialler. */
 export interface DirectUpstreamOptions {
   readonly guard: AddressGuard;
   readonly connectTimeoutMs: number;
@@ -208,7 +208,7 @@ function late({ authority }: Destination, timeoutMs: number): ProxyError {
 }
 
 function ignore(): void {
-  // The owner hears of the same failure through its own listener or through `close`.
+  // The owner gets the same failure through its own listener or through `close`.
 }
 
 function dial(address: IpAddress, port: number, reader: AdaptiveReader | undefined): net.Socket {
