@@ -1,10 +1,10 @@
-/** Whether somebody still waits for a message; an AbortSignal is made only for those who ask for one. */
+/** Whether a message is still wanted; an AbortSignal is created only on demand. */
 import type { AbortSource } from "../net/abort-source.ts";
 
-/** One for all: an error made at each close would capture a stack each time. */
+/** Shared: an error created at each close would capture a stack each time. */
 const reason = new Error("the client went away");
 
-/** Making an AbortController costs more than the rest of a request's bookkeeping, and most requests never need it. */
+/** An AbortController costs more than the rest of a request's bookkeeping, and most requests never need one. */
 export class Cancellation implements AbortSource {
   #aborted = false;
   #controller: AbortController | undefined;

@@ -94,7 +94,7 @@ export class ResponseHalf implements ResponseView {
     if (!this.#muted) this.content.replace(bytes);
   }
 
-  /** A copy whose changes reach nobody. */
+  /** A copy whose changes have no effect. */
   shadow(): ResponseHalf {
     const copy = new ResponseHalf(this.status, this.headers.clone(), true);
     if (this.content.bytes !== undefined) copy.content.load(this.content.bytes);
@@ -103,7 +103,7 @@ export class ResponseHalf implements ResponseView {
   }
 }
 
-/** What plugins ask of the tunnel that a permitted CONNECT opens. */
+/** Requirements of plugins for the tunnel that a permitted CONNECT opens. */
 export interface TunnelTerms {
   /** Set with the reason when every request in the tunnel must be judged: an opaque tunnel is then refused. */
   mustInspect: string | undefined;
@@ -115,11 +115,11 @@ export interface TunnelTerms {
 export interface Onward {
   /** As performance.now() gave it. */
   readonly sentAt: number;
-  /** What the next hop answered. */
+  /** The status of the next hop's response. */
   readonly status?: number;
 }
 
-/** What a context is made of; see the fields of {@link RequestContext}. */
+/** Options of a context; see the fields of {@link RequestContext}. */
 export interface RequestFacts {
   readonly flow: Flow;
   readonly stage: Stage;
@@ -144,24 +144,24 @@ export class RequestContext {
   readonly headers: HeaderList;
   readonly hasBody: boolean;
   readonly cancellation: Cancellation;
-  /** The protocol that the client wants to change to (`websocket`), where it wants to. */
+  /** The protocol of the client's Upgrade (`websocket`), where it has one. */
   readonly upgrade: string | undefined;
   readonly content = new MessageBody();
   /**
-   * Set where some plugin wanted the body and it was not read: what a plugin refuses with whose verdict needs it. Parsers
+   * Set where some plugin wanted the body and it was not read: the denial of a plugin whose verdict needs it. Parsers
    * then have left no view, which does not mean that there was nothing to see.
    */
   unread: Denial | undefined;
   readonly invocations: Invocation[] = [];
   readonly delegation: DelegationHop[] = [];
-  /** The session that this message belongs to, once somebody knows. */
+  /** The session that this message belongs to, once it is known. */
   sessionId: string | undefined;
   response: ResponseHalf | undefined;
   /** Set where the process sends traces. */
   trace: FlowTrace | undefined;
   /** Set when the message leaves for the next hop. */
   onward: Onward | undefined;
-  /** What the client speaks: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
+  /** The client's version of HTTP: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
   readonly httpVersion: string | undefined;
   /** Filled in at the connect stage. */
   readonly tunnelTerms: TunnelTerms = { mustInspect: undefined, keepTls: false };
@@ -192,7 +192,7 @@ export class RequestContext {
     return this.cancellation.signal;
   }
 
-  /** Path and query as they will be sent: as they came, unless a plugin put others in their place. */
+  /** Path and query as they will be sent: those of the request, unless a plugin replaced them. */
   get path(): string {
     return this.#path;
   }
@@ -202,7 +202,7 @@ export class RequestContext {
     if (!this.#muted) this.#path = path;
   }
 
-  /** What is sent in place of {@link path}: the same, unless a credential took the place of a stand-in. No record has it. */
+  /** The path on the wire: {@link path}, unless a credential replaced a stand-in in it. It is never recorded. */
   get sentPath(): string {
     return this.#sentPath ?? this.#path;
   }

@@ -1,11 +1,11 @@
 /**
- * What a plugin says about a message: always an action with a reason, and for a refusal what the client is told.
+ * The verdict of a plugin on a message: an action with a reason, and for a refusal the denial for the client.
  *
  * The record of a step is its Decision; nothing is written down twice.
  */
 import { isErrorCode, statusOfCode } from "../errors.ts";
 
-/** What the client of a refused message is told. Everything here may leave the process. */
+/** What the client of a refused message gets. Everything here may leave the process. */
 export interface Denial {
   /** Dotted lower-case code, e.g. `policy.forbidden`; clients match on it. */
   readonly code: string;
@@ -29,7 +29,7 @@ export interface Denial {
   readonly rpc?: RpcRefusal;
 }
 
-/** How a refusal reads to a client that speaks JSON-RPC. */
+/** The form of a refusal for a client that speaks JSON-RPC. */
 export interface RpcRefusal {
   /** The ids of the refused calls, with their types: one, or those of a batch. Without any the plain form is used. */
   readonly ids: readonly (string | number | null)[];
@@ -87,11 +87,11 @@ export interface Invocation {
 /** A reason, with a finer word where there is one. */
 type Why = string | { readonly reason: string; readonly cause: string };
 
-/** Whether a plugin refused because it could not judge, and not because it judged. */
+/** Whether a plugin refused because its check failed, and not because of its verdict. */
 export function isUnavailable({ plugin, code, status, unavailable }: Denial): boolean {
   if (plugin === undefined) return false;
   if (unavailable !== undefined) return unavailable;
-  // A code that nobody declared is 500 on the wire, and says nothing of why.
+  // An undeclared code is 500 on the wire, which does not mean that the check failed.
   return (status ?? (isErrorCode(code) ? statusOfCode(code) : 0)) >= 500;
 }
 
@@ -111,12 +111,12 @@ function said(why: Why, details: DecisionDetails | undefined): Said {
   return details === undefined ? words : { ...words, details };
 }
 
-/** The message may go on, because this plugin judged it and found it good. */
+/** The message may be forwarded: this plugin has judged and permitted it. */
 export function allow(reason: string, details?: DecisionDetails): Decision {
   return { action: "allow", ...said(reason, details) };
 }
 
-/** This plugin has nothing to say about the message. */
+/** This plugin has no verdict on the message. */
 export function skip(reason: string, details?: DecisionDetails): Decision {
   return { action: "skip", ...said(reason, details) };
 }
@@ -131,12 +131,12 @@ export function observe(reason: string, details?: DecisionDetails): Decision {
   return { action: "observe", ...said(reason, details) };
 }
 
-/** This plugin changed the message, which may go on. */
+/** This plugin changed the message, which may be forwarded. */
 export function modify(reason: string, details?: DecisionDetails): Decision {
   return { action: "modify", ...said(reason, details) };
 }
 
-/** The frame goes on with this data, or not at all (`undefined`), and the stream goes on. */
+/** The frame is forwarded with this data, or dropped (`undefined`), and the stream continues. */
 export function replaceFrame(
   reason: string,
   data: Buffer | undefined,
@@ -145,23 +145,23 @@ export function replaceFrame(
   return { action: "modify", frame: { data }, ...said(reason, details) };
 }
 
-/** The message is refused; `denial` is what the client is told. */
+/** The message is refused; `denial` is what the client gets. */
 export function deny(why: Why, denial: Denial, details?: DecisionDetails): Decision {
   return { action: "deny", denial, ...said(why, details) };
 }
 
-/** The message is answered by the plugin and goes nowhere. */
+/** The plugin responds to the message, which is not forwarded. */
 export function respond(reason: string, reply: Reply, details?: DecisionDetails): Decision {
   return { action: "respond", reply, ...said(reason, details) };
 }
 
-/** Whether a step said that the message may go on, where nobody else does. */
+/** Whether a step consented to the message, as a default of deny requires. */
 export function consents(decision: Decision): boolean {
   if (decision.action === "skip") return decision.exempt === true;
   return decision.action === "allow" || decision.action === "modify";
 }
 
-/** What a pipeline says of a response or of a frame; `frame` is what a frame was replaced by. */
+/** The verdict of a pipeline on a response or on a frame; `frame` is the replacement of a frame. */
 export type ResponseVerdict =
   | { readonly pass: true; readonly frame?: ReplacedFrame }
   | { readonly denial: Denial }

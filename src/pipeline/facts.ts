@@ -5,7 +5,7 @@ declare const viewed: unique symbol;
 /** The name of a view; the compiler knows what is found under it. */
 export type FactKey<T> = string & { readonly [viewed]: T };
 
-/** Names a view. Whoever leaves one and whoever reads it use the same key. */
+/** Names a view. Its writer and its readers use the same key. */
 export function factKey<T>(name: string): FactKey<T> {
   return name as FactKey<T>;
 }

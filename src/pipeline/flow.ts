@@ -1,4 +1,4 @@
-/** The immutable facts of one connection or request: who came, by which surface, and where it wants to go. */
+/** The immutable facts of one connection or request: its client, surface and destination. */
 import type { Destination } from "../net/destination.ts";
 import type { PeerProcess } from "../net/kernel/peer-process.ts";
 
@@ -18,7 +18,7 @@ export interface Client {
   readonly process?: PeerProcess;
 }
 
-/** Who that is, as far as it is known: an agent's name, else an executable, else an address. */
+/** A client's name, as far as it is known: the agent's, else that of its executable, else its address. */
 export function callerOf({ address, caller, process: peer }: Client): string {
   return caller ?? (peer?.kind === "resolved" ? peer.executable : address);
 }

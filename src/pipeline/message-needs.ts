@@ -1,29 +1,29 @@
-/** Which parts of a message a pipeline must have in memory, or judge frame by frame, before they go on. */
+/** Which parts of a message a pipeline must have in memory, or judge frame by frame, before they are forwarded. */
 import type { RequestContext } from "./context.ts";
 import { isGuard, type Step } from "./step-runner.ts";
 
-/** What a pipeline asks of one response. */
+/** The needs of a pipeline for one response. */
 export interface AnswerNeeds {
-  /** Some step has a say in the head. */
+  /** Some step judges the head. */
   readonly response: boolean;
   /** The whole body, where the response is no stream. */
   readonly responseBody: boolean;
   /** A step replaces bodies, so that even a stream has to be collected. */
   readonly rewritesResponse: boolean;
   readonly frames: boolean;
-  /** Some step that reads it can refuse it: what cannot be read must not pass. */
+  /** Some step that reads it can refuse it: an unreadable body must not pass. */
   readonly isGuarded: boolean;
 }
 
 type Reader = Pick<Step, "plugin" | "body" | "onError" | "observes">;
 
-/** Who has to read a request's body before the pipeline is asked. */
+/** Which steps have to read a request's body before the pipeline runs. */
 export type BodyNeed = "nobody" | "observers" | "guards";
 
 /**
  * Says what a pipeline needs of the response to a message.
  *
- * A step that parses one protocol says of most messages that their responses are not its business (`wantsAnswer`): they
+ * A step that parses one protocol declines the responses to most messages (`wantsAnswer`): they
  * are then streamed, whatever their size.
  */
 export function answerNeedsOf(steps: readonly Reader[]): (context: RequestContext) => AnswerNeeds {
@@ -41,7 +41,7 @@ export function answerNeedsOf(steps: readonly Reader[]): (context: RequestContex
   };
 }
 
-/** Says who needs a request's body in memory before the pipeline is asked. */
+/** Says which steps need a request's body in memory before the pipeline runs. */
 export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) => BodyNeed {
   const readers = steps.filter(({ body }) => body.request !== undefined);
   return (context) => {
@@ -51,7 +51,7 @@ export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) 
   };
 }
 
-/** What steps need that judge the response, and those of them that read it. */
+/** The needs of the steps that judge the response, and of those that read its body. */
 function sum(judging: readonly Reader[], reading: readonly Reader[]): AnswerNeeds {
   return Object.freeze({
     response: judging.some(({ plugin }) => plugin.onResponse !== undefined),

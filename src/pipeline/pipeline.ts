@@ -57,7 +57,7 @@ export class Permit {
     return this.#flowId;
   }
 
-  /** Whose share of the connections and look-ups this is. */
+  /** The caller whose share of connections and look-ups this uses. */
   get caller(): string {
     return this.#caller;
   }
@@ -68,27 +68,27 @@ export class Permit {
   }
 }
 
-/** What a pipeline says of a request. */
+/** The verdict of a pipeline on a request. */
 export type Verdict =
   | {
       readonly permit: Permit;
-      /** Nobody consented; the caller judges every request before anything is dialled. */
+      /** No step consented; the caller judges every request before anything is dialled. */
       readonly isDeferred?: true;
     }
   | Refusal;
 
-/** How a request is asked about. */
+/** Options of judging a request. */
 interface RequestTerms {
   readonly deferDefault?: boolean;
 }
 
-/** What a pipeline is made with, besides its steps. */
+/** Options of a pipeline, besides its steps. */
 export interface PipelineOptions {
   readonly direction: Direction;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
   readonly log: Logger;
-  /** Hears of every step's record, for counters. */
+  /** Called with every step's record, for counters. */
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
 
@@ -109,11 +109,11 @@ function refusalOf(decision: Decision): Refusal | undefined {
 export class Pipeline {
   readonly direction: Direction;
   readonly steps: readonly Step[];
-  /** Who needs the request's body in memory before the pipeline is asked. */
+  /** Which steps need the request's body in memory before the pipeline runs. */
   readonly bodyNeed: (context: RequestContext) => BodyNeed;
   /** What the pipeline needs of the response to a message that it let pass. */
   readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
-  /** Asks the pipeline about the messages of upgraded connections. */
+  /** Judges the messages of upgraded connections. */
   readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
@@ -159,8 +159,8 @@ export class Pipeline {
   }
 
   /**
-   * Asks the pipeline in the same way about a message that nobody sends. No Permit comes out, no credential is fetched,
-   * nothing is counted, and no plugin is told of an end.
+   * Judges a hypothetical message in the same way. No Permit is issued, no credential is fetched,
+   * nothing is counted, and no `onFinish` is called.
    */
   async rehearse(context: RequestContext, terms: RequestTerms = {}): Promise<Explanation> {
     const rehearsal = new Rehearsal();
@@ -187,7 +187,7 @@ export class Pipeline {
     };
   }
 
-  /** What a message is told that no plugin allowed, where the default is deny. */
+  /** The denial for a message that no plugin allowed, where the default is deny. */
   defaultDenial(context: RequestContext): Denial {
     const { direction } = this;
     return {
@@ -196,7 +196,7 @@ export class Pipeline {
     };
   }
 
-  /** The paths of every plugin that judges callers; undefined when none does, so that nobody is looked up. */
+  /** The paths of every plugin that judges callers; undefined when none does, so that no caller is looked up. */
   callerLinks(): readonly string[] | undefined {
     let links: readonly string[] | undefined;
     for (const { plugin } of this.steps) {
@@ -235,9 +235,9 @@ export class Pipeline {
   }
 
   /**
-   * Asks the pipeline about one frame of a streamed response before the frame is forwarded.
+   * Judges one frame of a streamed response before the frame is forwarded.
    *
-   * Of most frames nobody says anything: the verdict is then there at once, because a promise per step and frame costs
+   * For most frames no step has a verdict: the result is then synchronous, because a promise per step and frame costs
    * more than the steps do.
    */
   runFrame(context: RequestContext, frame: Frame): ResponseVerdict | Promise<ResponseVerdict> {
@@ -256,7 +256,7 @@ export class Pipeline {
         if (decision.action !== "modify" || decision.frame === undefined) return undefined;
         replaced = decision.frame;
         const { data } = replaced;
-        // The steps before this one are not shown what nobody gets.
+        // Earlier steps do not get a frame that is dropped.
         if (data === undefined) return end();
         seen = { ...frame, data };
         return undefined;
@@ -265,17 +265,17 @@ export class Pipeline {
     });
   }
 
-  /** Whether any step was asked about this message, so that {@link finish} has somebody to tell. */
+  /** Whether any step has run for this message, so that {@link finish} has `onFinish` to call. */
   hasAsked(context: RequestContext): boolean {
     return this.#runner.hasAsked(context);
   }
 
-  /** Tells every plugin that was asked about this message how it ended. Once; never throws. */
+  /** Calls `onFinish` of every plugin that ran for this message. Once; never throws. */
   finish(context: RequestContext, outcome: Outcome): Promise<void> {
     return this.#runner.finish(context, outcome);
   }
 
-  /** What the plugins that observe have observed. */
+  /** The observations of all plugins that have some. */
   observations(): readonly { readonly plugin: string; readonly observed: unknown }[] {
     return this.steps.flatMap(({ name, plugin }) =>
       plugin.observations === undefined ? [] : [{ plugin: name, observed: plugin.observations() }],

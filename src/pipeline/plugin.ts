@@ -59,9 +59,9 @@ export interface Intent {
 
 /** What plugins may read of the session that a message belongs to. */
 export interface SessionReader {
-  /** The user's latest request in this message's session; undefined where there is none, or nobody can tell whose it is. */
+  /** The user's latest request in this message's session; undefined where there is none, or it is ambiguous. */
   intentOf(context: RequestContext): Intent | undefined;
-  /** True where users asked for things and nobody can tell which of them this message follows from. */
+  /** True where there are several users' requests and it is ambiguous which one this message follows from. */
   isInDoubt(context: RequestContext): boolean;
 }
 
@@ -83,7 +83,7 @@ export interface PluginDeps {
   carry<T extends object>(key: string, make: () => T): T;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
-  /** Says that the instance permits something else than before: open tunnels are judged again. */
+  /** Reports that the instance's rules have changed: open tunnels are judged again. */
   changed(): void;
 }
 
@@ -116,7 +116,7 @@ export interface Outcome {
 /**
  * One frame of a streamed response, or the whole body of a response that is not streamed (`last` is true).
  *
- * A stream that came to its end is told by one more frame, which is empty and has `last`.
+ * The end of a stream is one more frame, which is empty and has `last`.
  */
 export interface Frame {
   readonly event?: string;
@@ -127,10 +127,10 @@ export interface Frame {
 /** A whole message that the client of a WebSocket sent: fragments joined, unmasked, text in valid UTF-8. */
 export type Message = WebSocketMessage;
 
-/** What a hook answers; undefined where it has nothing to say that anybody would want to read. */
+/** The result of a hook; undefined where there is nothing to record. */
 export type Answer = Decision | undefined;
 
-/** A configured plugin. All hooks are optional; hooks may answer directly or with a promise. */
+/** A configured plugin. All hooks are optional; hooks may return a value or a promise. */
 export interface Plugin {
   /** Which bodies this instance needs, where that is less than its definition says. */
   readonly body?: BodyAccess;
@@ -142,14 +142,14 @@ export interface Plugin {
   /** Runs before the generation serves its first flow; a rejection refuses the start or the reload. */
   start?(signal: AbortSignal): Promise<void>;
   /**
-   * Whether the instance has to read the body of this request; asked when only its head is there. A body that nobody
+   * Whether the instance has to read the body of this request; asked when only its head is there. A body that no step
    * wants is streamed, whatever its size. Absent: every body.
    */
   wantsBody?(context: RequestContext): boolean;
   onRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
-   * Stands in for `onRequest` about a message that nobody sends (`explain`, `policy test`); `deps.fetch` then reaches
-   * nobody. Absent: `onRequest` itself is asked.
+   * Replaces `onRequest` for a hypothetical message (`explain`, `policy test`); `deps.fetch` then reaches
+   * nothing. Absent: `onRequest` itself is called.
    */
   rehearseRequest?(context: RequestContext): Answer | Promise<Answer>;
   /**
@@ -158,20 +158,20 @@ export interface Plugin {
    */
   onCredential?(context: RequestContext): Answer | Promise<Answer>;
   /**
-   * Whether the instance has any business with the response to this message; asked when its request phase is over. Its
-   * body is not read, and no frame is shown, where nobody wants it. Absent: every response.
+   * Whether the instance wants the response to this message; asked when its request phase is over. Its
+   * body is not read, and no frame is passed, where no step wants it. Absent: every response.
    */
   wantsAnswer?(context: RequestContext): boolean;
   /** Whether the instance has to read this response beyond its head, which it judges all the same. Absent: it has. */
   wantsAnswerBody?(context: RequestContext): boolean;
   /**
-   * Stands in for `onCredential` about a message that nobody sends: what would be attached, in words and without fetching
-   * it, or the decision where nothing would be. Absent: it is taken to attach something.
+   * Replaces `onCredential` for a hypothetical message: what would be attached, in words and without fetching
+   * it, or the decision where nothing would be. Absent: it is assumed to attach something.
    */
   describeCredential?(context: RequestContext): string | Answer | Promise<string | Answer>;
   /**
-   * Runs on the response's head, and on its body where the definition reads it; in reverse order. Where nobody
-   * who reads the body can refuse it, it has gone on by then.
+   * Runs on the response's head, and on its body where the definition reads it; in reverse order. Where no step
+   * that reads the body can refuse it, it has been forwarded by then.
    */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
   /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
@@ -183,11 +183,11 @@ export interface Plugin {
    */
   needsMessages?(context: RequestContext): boolean;
   /**
-   * Judges each message of the client of a WebSocket before any of its bytes go on. `deny` closes both sides (1008), and
+   * Judges each message of the client of a WebSocket before it is forwarded. `deny` closes both sides (1008), and
    * everything else lets the message pass as it is. Control frames (ping, pong, close) are not shown.
    */
   onMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
-  /** Runs once for every message that this plugin was asked about, whatever its end, within two seconds. */
+  /** Runs once for every message that this plugin judged, however it ended; limited to two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */
   observations?(): unknown;
@@ -214,13 +214,13 @@ export interface PluginDefinition<Config = unknown> {
   /** Plugins that must stand earlier in the same pipeline. */
   readonly requires?: readonly string[];
   /**
-   * True for a plugin that records and refuses nothing. A message that is too large to be read then goes on as it came;
+   * True for a plugin that records and refuses nothing. A message too large to be read is then forwarded unchanged;
    * the plugin finds {@link RequestContext.unread} in it, and no body.
    */
   readonly observes?: true;
   /** At least one of these must stand earlier in the same pipeline. */
   readonly requiresAny?: readonly string[];
-  /** True for a plugin that guards the door: weakening it with `on_error` needs `allow_weakened_auth`. */
+  /** True for a plugin that authenticates: weakening it with `on_error` needs `allow_weakened_auth`. */
   readonly authenticates?: boolean;
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */
   readonly unavailable?: string;

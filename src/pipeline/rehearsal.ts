@@ -1,4 +1,4 @@
-/** Follows a message that nobody sends through a pipeline: what each step says, whose word counts, what would be attached. */
+/** Runs a hypothetical message through a pipeline: the verdict of each step, and what would be attached. */
 import { messageOf } from "../errors.ts";
 import type { RequestContext } from "./context.ts";
 import {
@@ -12,15 +12,15 @@ import {
 import type { Answer } from "./plugin.ts";
 import { askHook, type Pass, type Step, type Turn } from "./step-runner.ts";
 
-/** What one step said, or would do. */
+/** The verdict of one step, or what it would do. */
 export interface ExplainedStep {
   readonly plugin: string;
   readonly action: Decision["action"];
   readonly reason: string;
   readonly details?: DecisionDetails;
-  /** True under `on_error: observe`: what the step says changes nothing. */
+  /** True under `on_error: observe`: the verdict of the step has no effect. */
   readonly observed?: true;
-  /** Why the step could not answer; clients are not told. */
+  /** Why the step failed; never sent to clients. */
   readonly fault?: string;
 }
 
@@ -33,10 +33,10 @@ export interface ExplainedCredential {
 /** The course of one message through a pipeline. */
 export interface Explanation {
   readonly verdict: "allow" | "deny" | "respond";
-  /** The step whose word counted; absent where `pipeline.<direction>.default` did. */
+  /** The step that decided; absent where `pipeline.<direction>.default` did. */
   readonly by?: ExplainedStep;
   readonly denial?: Denial;
-  /** Nobody consented to a connection whose requests are judged one by one. */
+  /** No step consented to a connection whose requests are judged one by one. */
   readonly isDeferred?: true;
   readonly steps: readonly ExplainedStep[];
   readonly credentials: readonly ExplainedCredential[];
@@ -57,14 +57,14 @@ interface Asked {
   attaches?: string;
 }
 
-/** Only listens: what a step counts for is the pipeline's business. */
+/** Only records: the pipeline decides how a step counts. */
 export class Rehearsal {
   readonly #steps: ExplainedStep[] = [];
   readonly #credentials: ExplainedCredential[] = [];
   #consenting: ExplainedStep | undefined;
   #asked: Asked | undefined;
 
-  /** The same pass, whose plugins are asked as they want to be when nothing is sent. */
+  /** The same pass, with the hooks of plugins for hypothetical messages. */
   follow<End>(pass: Pass<End>): Pass<End> {
     return {
       ...pass,

@@ -1,4 +1,4 @@
-/** Asks single plugins: a fault is a refusal, a plugin under `observe` changes nothing, and what was said is recorded. */
+/** Runs single plugins: a fault is a refusal, a plugin under `observe` has no effect, and every verdict is recorded. */
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
@@ -7,18 +7,18 @@ import type { Direction } from "./flow.ts";
 import type { Answer, Outcome, BodyAccess, Plugin } from "./plugin.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
 
-/** What a runner is made with, besides its steps. */
+/** Options of a runner, besides its steps. */
 export interface StepRunnerOptions {
   readonly direction: Direction;
   readonly log: Logger;
-  /** Hears of every step's record, for counters. */
+  /** Called with every step's record, for counters. */
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
 
 const finishDeadlineMs = 2_000;
 /** Records that one message keeps; counters count all. */
 const maxRecorded = 500;
-/** A step that was asked, and what it was shown: the context itself, or a shadow of it under `observe`. */
+/** A step that ran, and its context: that of the message, or a shadow of it under `observe`. */
 interface Asked {
   readonly step: Step;
   readonly context: RequestContext;
@@ -39,13 +39,13 @@ export interface Pass<End> {
   readonly phase: Phase;
   readonly turns: readonly Turn[];
   ask(this: void, turn: Turn, view: RequestContext): Answer | Promise<Answer>;
-  /** Hears what a step counts for; whatever it returns ends the pass. */
+  /** Called with the effective decision of a step; a returned value ends the pass. */
   take(this: void, decision: Decision): End | undefined;
   /** No step has ended the pass. */
   end(this: void): End;
 }
 
-/** Asks the hook that the turn names. */
+/** Calls the hook that the turn names. */
 export function askHook({ step, hook }: Turn, view: RequestContext): Answer | Promise<Answer> {
   return hook === undefined ? undefined : step.plugin[hook]?.(view);
 }
@@ -61,12 +61,12 @@ export class StepRunner {
     this.#finishSteps = steps.filter((step) => step.plugin.onFinish !== undefined).reverse();
   }
 
-  /** Whether any step was asked about this message, so that {@link finish} has somebody to tell. */
+  /** Whether any step has run for this message, so that {@link finish} has `onFinish` to call. */
   hasAsked(context: RequestContext): boolean {
     return this.#finishSteps.length > 0 && this.#asked.has(context);
   }
 
-  /** Tells every plugin that was asked about this message how it ended. Once; never throws. */
+  /** Calls `onFinish` of every plugin that ran for this message. Once; never throws. */
   async finish(context: RequestContext, outcome: Outcome): Promise<void> {
     const asked = this.#asked.get(context);
     if (asked === undefined) return;
@@ -77,7 +77,7 @@ export class StepRunner {
     }
   }
 
-  /** Asks the steps of a pass one after the other; a promise only where one has to be waited for: most say at once. */
+  /** Runs the steps of a pass one after the other; returns a promise only where a step does: most do not. */
   run<End>(pass: Pass<End>, from = 0): End | Promise<End> {
     const { turns, context } = pass;
     for (let at = from; at < turns.length; at += 1) {
@@ -98,7 +98,7 @@ export class StepRunner {
     return pass.end();
   }
 
-  /** Asks one step: refusal on a fault, muted under observe, recorded always. */
+  /** Runs one step: a fault is a refusal, `observe` mutes it, and it is always recorded. */
   #ask<End>(pass: Pass<End>, turn: Turn): Decision | Promise<Decision> {
     const { context, phase } = pass;
     if (context.cancellation.aborted) return cancelledDecision;
@@ -112,7 +112,7 @@ export class StepRunner {
     } catch (error) {
       return this.#fault(asked, error);
     }
-    // Whatever can be awaited is: a plugin of somebody else need not know our Promise.
+    // Any thenable is awaited: an external plugin may use a Promise of another kind.
     if (said === undefined || !("then" in said)) return this.#settle(asked, said);
     return Promise.resolve(said).then(
       (answer) => this.#settle(asked, answer),
@@ -129,7 +129,7 @@ export class StepRunner {
     return this.#settle(asked, faultDecision());
   }
 
-  /** What a response counts for, once it is there. */
+  /** The effective decision for a result, once it has resolved. */
   #settle(asked: Asked, decision: Answer): Decision {
     const { step, context, view } = asked;
     const observed = view !== context;
@@ -160,12 +160,12 @@ export class StepRunner {
       ...(decision.details === undefined ? {} : { details: decision.details }),
       ...(observed && refused ? { shadow: true as const } : {}),
     };
-    // A stream may have any number of frames; the refusal that ends it is always told.
+    // A stream may have any number of frames; the refusal that ends it is always recorded.
     if (refused || context.invocations.length < maxRecorded) context.invocations.push(invocation);
     this.#options.onInvocation?.(this.#options.direction, invocation);
   }
 
-  /** Remembers that this step is to hear how the message ended. */
+  /** Remembers to call `onFinish` of this step. */
   #markAsked(step: Step, context: RequestContext): void {
     if (this.#finishSteps.length === 0) return;
     const asked = this.#asked.get(context);
@@ -193,7 +193,7 @@ export class StepRunner {
   }
 }
 
-/** How a refusal or a fault of one step counts. `off` steps are never built. */
+/** The effect of a refusal or a fault of one step. `off` steps are never built. */
 export type OnError = "enforce" | "observe";
 
 /** One configured plugin in its place. */
@@ -207,12 +207,12 @@ export interface Step {
   readonly observes?: boolean;
 }
 
-/** Whether the step can refuse, so that what it cannot read must not pass. */
+/** Whether the step can refuse, so that a body it cannot read must not pass. */
 export function isGuard({ onError, observes }: Pick<Step, "onError" | "observes">): boolean {
   return onError === "enforce" && observes !== true;
 }
 
-/** What a step is taken to have said that said nothing; it is not recorded. */
+/** The decision of a step that returned nothing; it is not recorded. */
 const silent: Decision = Object.freeze({ action: "skip", reason: "silent" });
 
 /** A fault of a plugin, as its decision: a check that fails is a refusal. */
@@ -224,7 +224,7 @@ function faultDecision(): Decision {
   };
 }
 
-/** Nobody waits for a response any more. */
+/** The decision where the client has disconnected; no response is sent. */
 const cancelledDecision: Decision = Object.freeze({
   action: "deny",
   reason: "cancelled",

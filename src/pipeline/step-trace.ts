@@ -19,7 +19,7 @@ const spanNames = {
   onResponse: "answer",
 } as const satisfies Record<Hook, string>;
 
-/** Asks the step and tells the trace how long it took and what it said. */
+/** Runs the step and adds its duration and verdict to the trace. */
 export function tracedStep(
   { trace, name, hook }: StepSpan,
   ask: () => Decision | Promise<Decision>,
