@@ -61,7 +61,7 @@ export interface AdminServerOptions {
   /** Bounds what unfinished requests hold. */
   readonly heads?: HeadWatch;
   /** When given, requests need `Authorization: Bearer` with it. */
-  readonly secret?: RevealedSecret;
+  readonly secret?: RevealedSecret | undefined;
   /** Origins whose web pages may read the responses; nobody when absent. */
   readonly corsOrigins?: readonly string[];
 }

@@ -65,11 +65,7 @@ export function sessionRoutes(sources: SessionSources): readonly AdminRoute[] {
       handle: ({ query, lastEventId }) =>
         bounded(query, (limit, view) => {
           const session = query.get("session")?.slice(0, maxSessionIdLength) || undefined;
-          return feeds.open({
-            view,
-            start: startOf(store, session, lastEventId, limit),
-            ...(session === undefined ? {} : { session }),
-          });
+          return feeds.open({ view, start: startOf(store, session, lastEventId, limit), session });
         }),
     },
     { path: "/v1/usage", handle: ({ query }) => usageReply(sources.usage, query) },
@@ -127,7 +123,7 @@ function startOf(
 
 /** One feed as it was asked for. */
 interface FeedRequest {
-  readonly session?: string;
+  readonly session?: string | undefined;
   readonly view: EventView;
   /** Kept events after this one are sent first. */
   readonly start: number | undefined;
@@ -195,7 +191,7 @@ class Feeds {
         reported += missed;
         return send(response, droppedNote(missed) + frameOf(stored, view));
       },
-      { maxQueue, ...(session === undefined ? {} : { session }) },
+      { maxQueue, session },
     );
     response.on("close", () => subscription.close());
   }

@@ -19,7 +19,7 @@ export interface ProcessStatus {
   readonly generation: number;
   readonly ready: boolean;
   /** Why it is not ready, in the words of `/readyz`. */
-  readonly reason?: string;
+  readonly reason?: string | undefined;
   /** How the agent is kept to the proxy. */
   readonly egressEnforcement: "enforce-redirect" | "none";
   /** Surfaces that are bound, `host:port`. */

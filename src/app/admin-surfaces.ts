@@ -98,7 +98,7 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
       log,
       heads,
       evictions: metrics.evictions,
-      ...(sessions.apiSecret === undefined ? {} : { secret: sessions.apiSecret }),
+      secret: sessions.apiSecret,
       corsOrigins: config.session.api_cors_origins,
       routes: [
         ...consoleRoutes(),

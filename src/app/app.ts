@@ -230,7 +230,7 @@ export class App {
     return {
       version: this.#options.version,
       ready: reason === undefined,
-      ...(reason === undefined ? {} : { reason }),
+      reason,
       egressEnforcement: this.#loaded.config.egress_enforcement,
       startedAt: this.#startedAt,
       generation: this.#serving.generation,

@@ -208,7 +208,7 @@ function originPools(
     http2: bridge.upstream_http2,
     places: connectionPlaces(limits, services),
     maxConnections: limits.max_upstream_connections,
-    ...(onDial === undefined ? {} : { onDial }),
+    onDial,
   });
 }
 
@@ -322,7 +322,7 @@ function pluginDeps(
     instance,
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
-    ...(services.sessions === undefined ? {} : { sessions: services.sessions }),
+    sessions: services.sessions,
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),

@@ -87,7 +87,7 @@ export function entryOf(entry: Config["pipeline"]["inbound"]["plugins"][number])
     name: entry.name,
     onError: entry.on_error,
     allowWeakenedAuth: entry.allow_weakened_auth,
-    ...(entry.id === undefined ? {} : { id: entry.id }),
-    ...(entry.config === undefined ? {} : { config: entry.config }),
+    id: entry.id,
+    config: entry.config,
   };
 }

@@ -48,7 +48,7 @@ export async function makeSessionParts(
     store: kept?.store ?? unkept,
     ttlMs,
     addTraceparent: session.add_traceparent,
-    ...(session.header === undefined ? {} : { field: session.header }),
+    field: session.header,
   });
   // A pattern that is none is a problem of the file; see sessionProblems.
   const { patterns } = await compilePatterns(session.redact);
@@ -98,7 +98,7 @@ async function keptEvents(
     maxEvents: session.max_events,
     maxSessions: session.max_sessions,
     maxBytes: sizeBytes(session.max_bytes),
-    ...(journal === undefined ? {} : { journal }),
+    journal,
   });
   const usage = new Usage();
   const { persist } = session;

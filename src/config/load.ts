@@ -77,7 +77,7 @@ export function parseConfig(
     ...document.locate(at),
     keyPath: formatKeyPath(at),
     message,
-    ...(suggestion === undefined ? {} : { suggestion }),
+    suggestion,
   });
   const toProblem = (remark: { path: KeyPath; message: string; suggestion?: string }): Problem =>
     problemAt(remark.path, remark.message, remark.suggestion);

@@ -5,7 +5,7 @@ import { ProxyError } from "../errors.ts";
 /** A message that was read, with its bytes for passing it on unchanged. */
 export interface AwsEvent {
   /** The name of the event, or of the exception that takes its place. */
-  readonly event?: string;
+  readonly event?: string | undefined;
   readonly data: Buffer;
   readonly raw: Buffer;
 }
@@ -89,11 +89,7 @@ function parseMessage(raw: Buffer): AwsEvent {
   const payloadAt = preludeBytes + raw.readUInt32BE(4);
   const headers = headersOf(raw.subarray(preludeBytes, payloadAt));
   const event = headers.get(":event-type") ?? headers.get(":exception-type");
-  return {
-    raw,
-    data: raw.subarray(payloadAt, end),
-    ...(event === undefined ? {} : { event }),
-  };
+  return { raw, data: raw.subarray(payloadAt, end), event };
 }
 
 /** The headers whose values are texts; others are passed over. */

@@ -46,7 +46,7 @@ export function canonicalTarget(target: string, options: CanonicalOptions = {}):
   if (climbs === true) return { fault: "traversal-above-root" };
   if (path.split(/\/|%2F/).some((part) => part === "." || part === ".."))
     return { fault: "residual-dot-segment" };
-  return { path, query, readings, remote, ...(ambiguous === undefined ? {} : { ambiguous }) };
+  return { path, query, readings, remote, ambiguous };
 }
 
 function foreignByte(target: string): TargetFault | undefined {

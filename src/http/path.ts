@@ -19,7 +19,7 @@ export interface ReadPath {
   /** The shortest reading would leave the root. */
   readonly climbs?: true;
   /** Why two servers could read the path as two different resources; such a path should be refused. */
-  readonly ambiguous?: string;
+  readonly ambiguous?: string | undefined;
 }
 
 /** How a path is read. */

@@ -72,7 +72,7 @@ const longestRemembered = 16 * 1024;
 /** What is wrong with a token, all of it; without keys its signature was not looked at. */
 export interface Examination {
   readonly faults: readonly TokenFault[];
-  readonly keysProblem?: string;
+  readonly keysProblem?: string | undefined;
 }
 
 /** Three non-empty parts in the base64url alphabet: no JWE, no unsecured JWS, no detached payload. */
@@ -162,7 +162,7 @@ export class JwtVerifier {
       scopeFault(scopesOf(payload), this.#rules.requiredScopes),
     ];
     for (const fault of others) if (fault !== undefined) faults.push(fault);
-    return { faults, ...(keysProblem === undefined ? {} : { keysProblem }) };
+    return { faults, keysProblem };
   }
 
   /** All that does not depend on the request: signature, issuer, times, type and required claims. */

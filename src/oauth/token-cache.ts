@@ -10,12 +10,16 @@ export interface CachedToken {
   /** Milliseconds since the epoch at which this cache forgets it. */
   readonly usableUntil: number;
   /** Who the token speaks for, as the caller recorded it. */
-  readonly subject?: string;
+  readonly subject?: string | undefined;
 }
 
 /** What the cache gave: a token and where it came from, or why there is none. */
 export type Obtained =
-  | { readonly token: Secret; readonly subject?: string; readonly source: "cache" | "endpoint" }
+  | {
+      readonly token: Secret;
+      readonly subject?: string | undefined;
+      readonly source: "cache" | "endpoint";
+    }
   | {
       readonly refused: RejectedGrant | UnavailableEndpoint;
       readonly source: "cache" | "endpoint";
@@ -25,10 +29,10 @@ export type Obtained =
 export interface TokenRequest {
   readonly key: string;
   /** Seconds since the epoch at which the subject token ends: the issued token is not kept longer. */
-  readonly subjectExpiresAt?: number;
-  readonly subject?: string;
+  readonly subjectExpiresAt?: number | undefined;
+  readonly subject?: string | undefined;
   /** The client's own credential, compared by identity: another one ends what was refused to this one. */
-  readonly proof?: object;
+  readonly proof?: object | undefined;
   /** Asks the endpoint. The signal aborts when every caller that waits for this key has gone. */
   load(signal: AbortSignal): Promise<TokenAnswer>;
 }
@@ -112,11 +116,7 @@ export class TokenCache {
     }
     const answer = await this.#join(request, signal);
     if (answer.kind !== "issued") return { refused: answer, source: "endpoint" };
-    return {
-      token: answer.token,
-      ...(request.subject === undefined ? {} : { subject: request.subject }),
-      source: "endpoint",
-    };
+    return { token: answer.token, subject: request.subject, source: "endpoint" };
   }
 
   async #join(request: TokenRequest, signal: AbortSignal): Promise<TokenAnswer> {
@@ -170,11 +170,7 @@ export class TokenCache {
     const usableUntil = Math.min(answer.expiresAt - skewMs, subjectExpiresAt * 1000);
     if (usableUntil <= now) return;
     makeRoom(this.#tokens, this.#maxEntries, (entry) => entry.usableUntil <= now);
-    this.#tokens.set(request.key, {
-      token: answer.token,
-      usableUntil,
-      ...(subject === undefined ? {} : { subject }),
-    });
+    this.#tokens.set(request.key, { token: answer.token, usableUntil, subject });
   }
 }
 

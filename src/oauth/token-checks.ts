@@ -27,7 +27,7 @@ export interface JwtRules {
   readonly clockSkewMs: number;
   readonly requireExpiry: boolean;
   /** The protected header's `typ`, e.g. `at+jwt` (RFC 9068); anything when absent. */
-  readonly tokenType?: string;
+  readonly tokenType?: string | undefined;
   readonly requiredScopes: readonly string[];
   /** Claim by claim, the values of which one must be there. */
   readonly requiredClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;

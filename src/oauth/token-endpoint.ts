@@ -8,10 +8,10 @@ import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 
 /** What is asked for, whichever grant asks for it. */
 interface Wanted {
-  readonly audience?: string;
+  readonly audience?: string | undefined;
   readonly scopes: readonly string[];
   /** RFC 8707: the URI of the service that the token is for. */
-  readonly resource?: string;
+  readonly resource?: string | undefined;
 }
 
 /** One request for a token. */
@@ -19,7 +19,7 @@ export type Grant =
   | (Wanted & {
       readonly type: "token-exchange";
       readonly subjectToken: Secret;
-      readonly actorToken?: Secret;
+      readonly actorToken?: Secret | undefined;
     })
   | (Wanted & { readonly type: "client-credentials" });
 

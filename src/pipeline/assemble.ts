@@ -14,7 +14,7 @@ import { check, type Remark, suggest } from "../yaml/schema-remarks.ts";
 /** One entry of `pipeline.<direction>.plugins`. */
 export interface PluginEntry {
   readonly name: string;
-  readonly id?: string;
+  readonly id?: string | undefined;
   readonly onError: "enforce" | "observe" | "off";
   readonly config?: unknown;
   readonly allowWeakenedAuth: boolean;

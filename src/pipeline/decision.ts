@@ -20,11 +20,11 @@ export interface Denial {
   readonly description?: string;
   readonly details?: Readonly<Record<string, unknown>>;
   /** Extra fields of the response, e.g. `WWW-Authenticate`. */
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** The plugin that refused; set by the pipeline. */
   readonly plugin?: string;
   /** The rule of the file that refused. */
-  readonly rule?: string;
+  readonly rule?: string | undefined;
   /** Present when the refused message is JSON-RPC: its sender gets an error of JSON-RPC, in both directions. */
   readonly rpc?: RpcRefusal;
 }
@@ -77,9 +77,9 @@ export interface Invocation {
   readonly action: "allow" | "deny" | "skip" | "modify" | "observe";
   readonly phase: Phase;
   readonly reason: string;
-  readonly cause?: string;
+  readonly cause?: string | undefined;
   readonly path?: string;
-  readonly details?: DecisionDetails;
+  readonly details?: DecisionDetails | undefined;
   /** True when the step is under `on_error: observe` and would have refused. */
   readonly shadow?: true;
 }

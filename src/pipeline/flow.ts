@@ -13,7 +13,7 @@ export interface Client {
   readonly address: string;
   readonly port: number;
   /** The authenticated name of the agent, where `callers` asks for one. */
-  readonly caller?: string;
+  readonly caller?: string | undefined;
   /** The process behind the connection, or why it is not known; present where a plugin asked (`Plugin.callerLinks`). */
   readonly process?: PeerProcess;
 }

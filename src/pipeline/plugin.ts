@@ -73,7 +73,7 @@ export interface PluginDeps {
   readonly clock: Clock;
   readonly fetch: OperatorFetch;
   /** Sessions of the process; absent where `session.enabled` is false. */
-  readonly sessions?: SessionReader;
+  readonly sessions?: SessionReader | undefined;
   /**
    * State that outlives a reload (token caches, key sets, the placeholder store).
    *
@@ -109,7 +109,7 @@ export interface Outcome {
   readonly status: number;
   readonly durationMs: number;
   /** Name of the plugin that refused the message. */
-  readonly deniedBy?: string;
+  readonly deniedBy?: string | undefined;
   readonly error?: { readonly code: string; readonly message: string };
 }
 

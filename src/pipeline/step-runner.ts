@@ -155,9 +155,9 @@ export class StepRunner {
       action: decision.action === "respond" ? "modify" : decision.action,
       phase,
       reason: decision.reason,
-      ...(decision.cause === undefined ? {} : { cause: decision.cause }),
+      cause: decision.cause,
       ...(context.path === "" ? {} : { path: context.pathname }),
-      ...(decision.details === undefined ? {} : { details: decision.details }),
+      details: decision.details,
       ...(observed && refused ? { shadow: true as const } : {}),
     };
     // A stream may have any number of frames; the refusal that ends it is always recorded.

@@ -7,16 +7,16 @@ import type { InspectedProtocol } from "./rule.ts";
 export interface Denial {
   readonly host: string;
   readonly port: number;
-  readonly binary?: string;
+  readonly binary?: string | undefined;
   readonly code: DecisionCode;
   /** Entry and rule of the decision that refused. */
-  readonly entry?: string;
-  readonly rule?: string;
+  readonly entry?: string | undefined;
+  readonly rule?: string | undefined;
   /** How the endpoint that refused judges requests. */
-  readonly protocol?: InspectedProtocol;
-  readonly method?: string;
+  readonly protocol?: InspectedProtocol | undefined;
+  readonly method?: string | undefined;
   /** Canonical path without query: queries carry secrets. */
-  readonly path?: string;
+  readonly path?: string | undefined;
 }
 
 /** A refused request of an aggregate. */
@@ -24,9 +24,9 @@ export interface RequestSample {
   readonly method: string;
   readonly path: string;
   readonly code: DecisionCode;
-  readonly entry?: string;
-  readonly rule?: string;
-  readonly protocol?: InspectedProtocol;
+  readonly entry?: string | undefined;
+  readonly rule?: string | undefined;
+  readonly protocol?: InspectedProtocol | undefined;
 }
 
 /** Refusals of one executable towards one host and port. */
@@ -122,13 +122,6 @@ export class DenialAggregate {
     if (method === undefined || path === undefined || path.length > maxPathLength) return;
     const key = `${method} ${path}`;
     if (kept.samples.size >= this.#maxSamples && !kept.samples.has(key)) return;
-    kept.samples.set(key, {
-      method,
-      path,
-      code,
-      ...(entry === undefined ? {} : { entry }),
-      ...(rule === undefined ? {} : { rule }),
-      ...(protocol === undefined ? {} : { protocol }),
-    });
+    kept.samples.set(key, { method, path, code, entry, rule, protocol });
   }
 }

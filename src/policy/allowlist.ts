@@ -165,5 +165,5 @@ function listed(facts: ConnectFacts | RequestFacts, item: AllowlistItem): Policy
 function notListed(facts: ConnectFacts | RequestFacts, item?: AllowlistItem): PolicyDecision {
   const code = "method" in facts ? "not-permitted" : "endpoint-not-allowed";
   const reason = `${placeOf(facts)} is not on the allow list`;
-  return { effect: "deny", code, reason, ...(item === undefined ? {} : { rule: item.label }) };
+  return { effect: "deny", code, reason, rule: item?.label };
 }

@@ -40,9 +40,9 @@ export interface PolicyDecision {
   /** For operators and for the client; names hosts, entries and rules. */
   readonly reason: string;
   /** Key of the entry that decided. */
-  readonly entry?: string;
+  readonly entry?: string | undefined;
   /** The endpoint or rule within the entry, e.g. `endpoints[0].rules[2]`. */
-  readonly rule?: string;
+  readonly rule?: string | undefined;
   readonly grant?: Grant;
   /** The settings that apply to the request, when requests are judged here. */
   readonly inspection?: Inspection;

@@ -75,7 +75,7 @@ function callerRefusal({ caller, host, port }: ConnectFacts, entry?: string): Po
   const who = caller === undefined ? "an agent without an authenticated name" : `agent '${caller}'`;
   return {
     ...refusal("caller-not-allowed", `endpoint ${host}:${port} is not allowed to ${who}`),
-    ...(entry === undefined ? {} : { entry }),
+    entry,
   };
 }
 
@@ -99,7 +99,7 @@ function binaryRefusal(facts: ConnectFacts, endpoints: readonly Match[]): Policy
       "binary-not-allowed",
       `binary '${binary}' not allowed in policy ${shown.join(", ")}${more} (ancestors: [${lineage}], cmdline: [${facts.cmdline?.join(", ") ?? ""}]). ${hint}`,
     ),
-    ...(keys[0] === undefined ? {} : { entry: keys[0] }),
+    entry: keys[0],
   };
 }
 
@@ -124,7 +124,8 @@ function granted(open: readonly Match[]): PolicyDecision {
     code: "allowed",
     reason: `allowed by policy '${first?.compiled.entry.key ?? ""}'`,
     grant,
-    ...(first === undefined ? {} : { entry: first.compiled.entry.key, rule: first.endpoint.label }),
+    entry: first?.compiled.entry.key,
+    rule: first?.endpoint.label,
   };
 }
 
@@ -210,6 +211,7 @@ function refusal(code: DecisionCode, reason: string, match?: Match): PolicyDecis
     effect: "deny",
     code,
     reason,
-    ...(match === undefined ? {} : { entry: match.compiled.entry.key, rule: match.endpoint.label }),
+    entry: match?.compiled.entry.key,
+    rule: match?.endpoint.label,
   };
 }

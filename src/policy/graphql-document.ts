@@ -70,11 +70,7 @@ class DocumentParser {
     const operation = this.#chosen(operationName);
     const fields = new Set<string>();
     this.#collect(operation.selections, fields, new Set(), 0);
-    return {
-      operationType: operation.type,
-      fields: [...fields],
-      ...(operation.name === undefined ? {} : { operationName: operation.name }),
-    };
+    return { operationType: operation.type, fields: [...fields], operationName: operation.name };
   }
 
   #chosen(wanted: string | undefined): Operation {

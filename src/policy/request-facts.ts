@@ -6,7 +6,7 @@ export interface ConnectFacts extends CallerFacts {
   readonly host: string;
   readonly port: number;
   /** The authenticated name of the agent, where the proxy asks for one. */
-  readonly caller?: string;
+  readonly caller?: string | undefined;
 }
 
 /** Decoded query parameters by key; `unreadable` when the query is no form data in UTF-8. */
@@ -16,7 +16,7 @@ export type QueryFacts = ReadonlyMap<string, readonly string[]> | "unreadable";
 export interface GraphqlOperation {
   /** Empty for a request that names a persisted operation without sending it. */
   readonly operationType: string;
-  readonly operationName?: string;
+  readonly operationName?: string | undefined;
   /** Root fields, aliases resolved. */
   readonly fields: readonly string[];
   /** Hash or id of a persisted operation that is not sent along. */

@@ -23,7 +23,7 @@ export interface GraphqlRule {
   readonly kind: "graphql";
   readonly label: string;
   readonly operationType: (typeof operationTypes)[number];
-  readonly operationName?: Glob;
+  readonly operationName?: Glob | undefined;
   /** Root fields; empty means any. An allow rule needs all of them to match, a deny rule needs one. */
   readonly fields: ValueMatcher;
 }
@@ -35,7 +35,7 @@ export interface RpcRule {
   /** A string is compared byte for byte; `undefined` is any method. */
   readonly method: string | Glob | undefined;
   /** `params.name` of a `tools/call`; absent means any. */
-  readonly tool?: ValueMatcher;
+  readonly tool?: ValueMatcher | undefined;
 }
 
 /** Any of the three. */

@@ -8,7 +8,7 @@ export interface Spelling {
   /** What only a server would read that breaks the rules of URIs; no deny rule may be lost to it. */
   readonly remote?: readonly string[];
   /** Why no number of readings is all of them. */
-  readonly ambiguous?: string;
+  readonly ambiguous?: string | undefined;
 }
 
 /** The way out for a server whose paths mean what they spell. */
@@ -44,11 +44,5 @@ export function decideSpelling(
 }
 
 function refusal({ entry, rule }: PolicyDecision, reason: string): PolicyDecision {
-  return {
-    effect: "deny",
-    code: "ambiguous-path",
-    reason,
-    ...(entry === undefined ? {} : { entry }),
-    ...(rule === undefined ? {} : { rule }),
-  };
+  return { effect: "deny", code: "ambiguous-path", reason, entry, rule };
 }

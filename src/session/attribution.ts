@@ -25,7 +25,7 @@ export interface AttributedStore {
 export interface AttributionOptions {
   readonly store: AttributedStore;
   /** Name of the field that carries a session id from inbound to outbound. */
-  readonly field?: string;
+  readonly field?: string | undefined;
   /** Whether a conversation's message without `traceparent` gets one on its way to the agent. */
   readonly addTraceparent?: boolean;
   /** How long a correlation value is valid after the last message that used it. */

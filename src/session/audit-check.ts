@@ -7,8 +7,8 @@ import { linkOf } from "./audit-record.ts";
 export interface AuditVerdict {
   readonly records: number;
   /** Where the chain begins and ends; absent for a log without a record. */
-  readonly first?: { readonly sequence: number; readonly previous: string };
-  readonly last?: { readonly sequence: number; readonly hash: string };
+  readonly first?: { readonly sequence: number; readonly previous: string } | undefined;
+  readonly last?: { readonly sequence: number; readonly hash: string } | undefined;
   readonly problems: readonly AuditProblem[];
 }
 
@@ -49,12 +49,7 @@ export async function checkAuditLog(files: readonly string[]): Promise<AuditVerd
       last = { sequence: link.sequence, hash: link.hash };
     }
   }
-  return {
-    records,
-    problems,
-    ...(first === undefined ? {} : { first }),
-    ...(last === undefined ? {} : { last }),
-  };
+  return { records, problems, first, last };
 }
 
 function broken(

@@ -17,7 +17,7 @@ export interface SessionStoreOptions {
   readonly maxBytes?: number;
   readonly clock?: Clock;
   /** Hears of everything that is kept and moved. */
-  readonly journal?: StoreJournal;
+  readonly journal?: StoreJournal | undefined;
 }
 
 /** Where the store writes down what it does. */

@@ -7,7 +7,7 @@ export type EventListener = (stored: StoredEvent) => void | Promise<void>;
 
 /** Which events a reader wants and how far it may fall behind. */
 export interface SubscriptionOptions {
-  readonly session?: string;
+  readonly session?: string | undefined;
   /** Events that wait for a slow reader; further ones are dropped and counted. 64 when absent. */
   readonly maxQueue?: number;
   /** The same in bytes: a queue must not keep alive what the store has given up. 1 MiB when absent. */

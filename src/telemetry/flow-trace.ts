@@ -8,7 +8,7 @@ export interface TraceStart {
   /** Id of the flow. */
   readonly flowId: string;
   /** The tunnel that carries it, which is its parent where the message names none. */
-  readonly parentFlowId?: string;
+  readonly parentFlowId?: string | undefined;
   readonly name: string;
   /** The `traceparent` field as it came. */
   readonly traceparent: string | undefined;
@@ -21,9 +21,9 @@ export interface TraceStart {
 export interface TraceEnd {
   readonly facts: SpanFacts;
   /** What failed, where something did: the span has the status error. */
-  readonly error?: string;
+  readonly error?: string | undefined;
   /** The same of the request that went on. */
-  readonly onward: { readonly facts: SpanFacts; readonly error?: string };
+  readonly onward: { readonly facts: SpanFacts; readonly error?: string | undefined };
 }
 
 /** The trace of one message, while it is under way. */

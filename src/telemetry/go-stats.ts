@@ -5,7 +5,7 @@ export interface CountedInvocation {
   readonly plugin: string;
   readonly action: "allow" | "deny" | "skip" | "modify" | "observe";
   readonly reason: string;
-  readonly cause?: string;
+  readonly cause?: string | undefined;
   readonly shadow?: true;
 }
 

@@ -32,7 +32,7 @@ export interface OriginPoolsOptions {
   /** HTTP/2 with https origins: where a request needs it, always, or never. It costs a third of the throughput. */
   readonly http2: "auto" | "on" | "off";
   /** Called with every step of every dial. */
-  readonly onDial?: (dial: Dial) => void;
+  readonly onDial?: ((dial: Dial) => void) | undefined;
 }
 
 /** The connections to one destination. */

@@ -239,7 +239,7 @@ export interface OutgoingRequest {
   readonly headers: string[];
   readonly body: Buffer | StreamedBody | null;
   /** Protocol of an `Upgrade`, e.g. `websocket`. */
-  readonly upgrade?: string;
+  readonly upgrade?: string | undefined;
   /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
   readonly needsHttp2: boolean;
 }

@@ -14,7 +14,7 @@ export interface Problem extends Position {
   /** Such as `pipeline.inbound.plugins[0].on_error`; empty when the problem is about the file as a whole. */
   readonly keyPath: string;
   readonly message: string;
-  readonly suggestion?: string;
+  readonly suggestion?: string | undefined;
 }
 
 /** Steps from the top of the file to a value. */

@@ -95,12 +95,7 @@ export function probeContext(probe: Probe, stage: Stage): RequestContext {
     flow: makeFlow({
       direction: "outbound",
       transport: isConnect ? "connect" : isTunnel ? "bridge" : "http",
-      client: {
-        address: "127.0.0.1",
-        port: 0,
-        process: peerOf(source),
-        ...(caller === undefined ? {} : { caller }),
-      },
+      client: { address: "127.0.0.1", port: 0, process: peerOf(source), caller },
       destination: place,
     }),
     stage,

@@ -40,7 +40,7 @@ export interface ProbeVerdict {
   readonly code?: string;
   readonly status?: number;
   readonly stages: readonly StageVerdict[];
-  readonly tunnel?: TunnelPlan;
+  readonly tunnel?: TunnelPlan | undefined;
   /** Path and query as they would be sent. */
   readonly sentPath?: string;
   readonly credentials: readonly ExplainedCredential[];
@@ -97,7 +97,7 @@ export async function judgeProbe(probe: Probe, options: VerdictOptions): Promise
     stages,
     credentials,
     addressLimits: context.addressLimits,
-    ...(connected?.tunnel === undefined ? {} : { tunnel: connected.tunnel }),
+    tunnel: connected?.tunnel,
   };
   return judged.verdict === "deny" ? judged : { ...judged, sentPath: context.path };
 }

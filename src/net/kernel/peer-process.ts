@@ -110,10 +110,7 @@ export class PeerProcesses {
     this.#root = options.procRoot ?? "/proc";
     this.#anchor = options.agentPid ?? "self";
     this.#sockets = options.sockets ?? new ProcSocketTable(`${this.#root}/${this.#anchor}`);
-    this.#processes = new ProcessTable({
-      root: this.#root,
-      ...(options.agentPid === undefined ? {} : { agentPid: options.agentPid }),
-    });
+    this.#processes = new ProcessTable({ root: this.#root, agentPid: options.agentPid });
   }
 
   /**

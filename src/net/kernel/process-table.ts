@@ -18,7 +18,7 @@ export interface ProcessTableOptions {
   /** `/proc`, or a copy of its shape. */
   readonly root: string;
   /** The process whose descendants are looked at first. */
-  readonly agentPid?: number;
+  readonly agentPid?: number | undefined;
   /** Longest stretch of the event loop that one slice may take. */
   readonly sliceMs?: number;
   /** A search that takes longer is given up, with nothing found. */

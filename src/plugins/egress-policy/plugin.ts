@@ -206,7 +206,7 @@ class EgressPolicy implements Plugin {
     if (caller === undefined) return undefined;
     const { host, port } = destination;
     const { caller: name } = flow.client;
-    return { host, port, ...caller, ...(name === undefined ? {} : { caller: name }) };
+    return { host, port, ...caller, caller: name };
   }
 
   #judgeRequest(
@@ -259,11 +259,12 @@ class EgressPolicy implements Plugin {
           host: facts.host,
           port: facts.port,
           code,
-          ...(facts.binary === undefined ? {} : { binary: facts.binary }),
-          ...(entry === undefined ? {} : { entry }),
-          ...(rule === undefined ? {} : { rule }),
-          ...(inspection === undefined ? {} : { protocol: inspection.protocol }),
-          ...(request === undefined ? {} : { method: request.method, path: request.path }),
+          binary: facts.binary,
+          entry,
+          rule,
+          protocol: inspection?.protocol,
+          method: request?.method,
+          path: request?.path,
         },
         this.#deps.clock.now(),
       );

@@ -287,7 +287,7 @@ export function verifierOf(
       algorithms: config.algorithms,
       clockSkewMs: durationMs(config.clock_skew),
       requireExpiry: config.require_exp,
-      ...(config.token_type === undefined ? {} : { tokenType: config.token_type }),
+      tokenType: config.token_type,
       requiredScopes: config.required_scopes,
       requiredClaims: Object.fromEntries(claims),
       acceptsBound: config.bound_tokens === "accept",

@@ -87,9 +87,9 @@ export class OpaAnswers {
     const problem = unreadable(frame.data) ?? cutOff(model?.view, agent?.view);
     return {
       results: this.#results(context, frame.data),
-      ...(problem === undefined ? {} : { problem }),
-      ...(model === undefined ? {} : { inference: model.view }),
-      ...(agent === undefined ? {} : { a2a: agent.view }),
+      problem,
+      inference: model?.view,
+      a2a: agent?.view,
     };
   }
 

@@ -114,7 +114,7 @@ export interface AnswerFacts {
   readonly inference?: unknown;
   readonly a2a?: unknown;
   /** Why not all of the response can be shown: what a policy does not see it does not allow. */
-  readonly problem?: string;
+  readonly problem?: string | undefined;
 }
 
 /** The same for a response: one document for each result in it, else as for the request. */

@@ -189,7 +189,7 @@ class TokenExchange implements Plugin {
         ...this.#wanted(context, route),
         type: "token-exchange",
         subjectToken,
-        ...(actorToken === undefined ? {} : { actorToken }),
+        actorToken,
       }),
     );
   }
@@ -201,11 +201,7 @@ class TokenExchange implements Plugin {
     const { audience_from_host: fromHost } = this.#config;
     const audience =
       route.audience ?? (fromHost ? firstLabel(context.destination.host) : undefined);
-    return {
-      ...(audience === undefined ? {} : { audience }),
-      scopes: route.scopes,
-      ...(route.resource === undefined ? {} : { resource: route.resource }),
-    };
+    return { audience, scopes: route.scopes, resource: route.resource };
   }
 
   #tokenRequestOf(context: RequestContext, route: ExchangeRoute, grant: Grant): TokenRequest {
@@ -259,9 +255,9 @@ class TokenExchange implements Plugin {
     const obtained = await this.#cache.obtain(
       {
         key: tokenRequest.key,
-        ...(proof === undefined ? {} : { proof }),
-        ...(subject?.expiresAt === undefined ? {} : { subjectExpiresAt: subject.expiresAt }),
-        ...(subject?.subject === undefined ? {} : { subject: subject.subject }),
+        proof,
+        subjectExpiresAt: subject?.expiresAt,
+        subject: subject?.subject,
         load: async (signal) => {
           const client = this.#identity.authentication();
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
@@ -297,7 +293,7 @@ class TokenExchange implements Plugin {
 /** Puts the token into the request and the hop into its record. */
 function attach(
   tokenRequest: TokenRequest,
-  obtained: { readonly token: Secret; readonly subject?: string },
+  obtained: { readonly token: Secret; readonly subject?: string | undefined },
   fromCache: boolean,
   now: number,
 ): Decision {

@@ -183,7 +183,7 @@ class ToolPolicy implements Plugin {
       reason: verdict.reason,
       code: "policy.forbidden",
       message: verdict.message,
-      ...(verdict.rule === undefined ? {} : { rule: verdict.rule }),
+      rule: verdict.rule,
       details: {
         server: server.name,
         method: method.slice(0, 128),

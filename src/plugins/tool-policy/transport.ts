@@ -78,10 +78,10 @@ export function callerOf({ identity, flow }: RequestContext): ToolCaller {
       ? { binary: peer.executable, ancestors: peer.ancestors, aliases: peer.aliases }
       : { binary: unresolvedBinary };
   return {
-    ...(identity === undefined ? {} : { subject: identity.subject }),
-    ...(identity?.clientId === undefined ? {} : { clientId: identity.clientId }),
+    subject: identity?.subject,
+    clientId: identity?.clientId,
     scopes: identity?.scopes ?? [],
-    ...(agent === undefined ? {} : { agent }),
+    agent,
     process,
   };
 }

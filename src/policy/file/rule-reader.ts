@@ -152,13 +152,7 @@ function readGraphqlRule(
   if (rootFields === undefined || (nameNode !== undefined && operationName === undefined)) {
     return undefined;
   }
-  return {
-    kind: "graphql",
-    label,
-    operationType,
-    fields: rootFields,
-    ...(operationName === undefined ? {} : { operationName }),
-  };
+  return { kind: "graphql", label, operationType, fields: rootFields, operationName };
 }
 
 function hasWildcard(pattern: string): boolean {
@@ -203,7 +197,7 @@ function readMcpRule(node: RuleNode, context: RuleContext, label: string): RpcRu
   const method = hasWildcard(written) ? readGlob(methodNode, [], context.globs) : written;
   if (method === undefined) return undefined;
   if (method === "") return methodNode.error("method must not be empty");
-  return { kind: "rpc", label, method, ...(tool === undefined ? {} : { tool }) };
+  return { kind: "rpc", label, method, tool };
 }
 
 /** `tool`, or `params.name`, which is the same selector by its wire name. */

@@ -10,11 +10,11 @@ import { type PrivateExceptions, privatePlace } from "./url-argument.ts";
 
 /** Who calls, as far as it was verified. */
 export interface ToolCaller {
-  readonly subject?: string;
-  readonly clientId?: string;
+  readonly subject?: string | undefined;
+  readonly clientId?: string | undefined;
   readonly scopes: readonly string[];
   /** The authenticated name of the agent. */
-  readonly agent?: string;
+  readonly agent?: string | undefined;
   readonly process: CallerFacts;
 }
 

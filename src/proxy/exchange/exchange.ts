@@ -121,7 +121,7 @@ class Exchange {
       bytesSent: this.#request.downstream.bytesSent,
       refused: this.#refused,
       cancelled: this.#cancelled,
-      ...(this.#denial === undefined ? {} : { denial: this.#denial }),
+      denial: this.#denial,
       ...(this.#skipped ? { note: { skipped: "listener.skip_hosts" } } : {}),
     });
   }

@@ -47,7 +47,7 @@ export function outgoingMessage(parts: OutgoingParts): {
       headers: [...headers.raw, "Via", `${downstream.httpVersion} ${pseudonym}`],
       body: streamed ?? bytes ?? null,
       needsHttp2: isGrpc(headers.get("content-type")),
-      ...(upgrade === undefined ? {} : { upgrade: upgrade.protocol }),
+      upgrade: upgrade?.protocol,
     },
     streamed,
   };

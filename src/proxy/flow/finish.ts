@@ -22,7 +22,7 @@ export interface Ending {
   readonly bytesReceived: number;
   readonly bytesSent: number;
   /** The refusal or fault, if there was one. */
-  readonly denial?: Denial;
+  readonly denial?: Denial | undefined;
   /** True when the pipeline or the proxy refused before anything was sent upstream. */
   readonly refused: boolean;
   /** True when the client left first. */
@@ -37,7 +37,7 @@ export interface RefusedHead {
   readonly client: string;
   readonly method: string;
   /** The tunnel that carried it, when there was one. */
-  readonly parent?: string;
+  readonly parent?: string | undefined;
 }
 
 /** What the recorder writes to. */
@@ -232,7 +232,7 @@ function pluginOutcome(ending: Ending, durationMs: number): Outcome {
   return {
     status: ending.status,
     durationMs,
-    ...(denial?.plugin === undefined ? {} : { deniedBy: denial.plugin }),
+    deniedBy: denial?.plugin,
     ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),
   };
 }

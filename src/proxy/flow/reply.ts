@@ -20,7 +20,7 @@ export function denialOf(error: unknown): Denial {
   if (error instanceof ProxyError) {
     const message = error.code === "internal.fault" ? "internal error" : error.message;
     const { code, headers } = error;
-    return { code, message, ...(headers === undefined ? {} : { headers }) };
+    return { code, message, headers };
   }
   return { code: "internal.fault", message: "internal error" };
 }

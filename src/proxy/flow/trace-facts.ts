@@ -17,7 +17,7 @@ interface TracedEnding {
   readonly bytesSent: number;
   readonly refused: boolean;
   readonly cancelled: boolean;
-  readonly denial?: Denial;
+  readonly denial?: Denial | undefined;
 }
 
 /** The methods that the conventions know; a client may send any word, and each would be a series. */
@@ -40,7 +40,7 @@ export function beginTrace(tracing: Tracing, context: RequestContext): void {
   const userAgent = headers.get("user-agent");
   context.trace = tracing.start({
     flowId: flow.id,
-    ...(flow.parentId === undefined ? {} : { parentFlowId: flow.parentId }),
+    parentFlowId: flow.parentId,
     name: `${knownMethods.has(method) ? method : "HTTP"} ${flow.direction}`,
     traceparent: incoming,
     startedAt: flow.startedAt,
@@ -85,13 +85,13 @@ export function endTrace(trace: FlowTrace, context: RequestContext, ending: Trac
   const upstreamError = clientError(context, ending);
   trace.end({
     facts: endFacts(context, ending),
-    ...(error === undefined ? {} : { error }),
+    error,
     onward: {
       facts: defined({
         "http.response.status_code": onward?.status,
         "error.type": upstreamError,
       }),
-      ...(upstreamError === undefined ? {} : { error: upstreamError }),
+      error: upstreamError,
     },
   });
 }

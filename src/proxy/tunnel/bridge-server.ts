@@ -42,7 +42,7 @@ export class BridgeServer implements HttpHandlers {
         this.#services,
         {
           surface: "bridge",
-          ...(connection === undefined ? {} : { parent: connection.tunnel.id }),
+          parent: connection?.tunnel.id,
           route: (request) => routeOf(request, connection),
         },
         arrived,

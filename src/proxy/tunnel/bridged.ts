@@ -67,15 +67,7 @@ function endingOf(
   note: Readonly<Record<string, string>>,
   denial: Denial | undefined,
 ): Ending {
-  return {
-    status: 200,
-    bytesReceived,
-    bytesSent,
-    refused: false,
-    cancelled: false,
-    note,
-    ...(denial === undefined ? {} : { denial }),
-  };
+  return { status: 200, bytesReceived, bytesSent, refused: false, cancelled: false, note, denial };
 }
 
 function alertOf(failure: TerminationFailure): { readonly alert?: string } {

@@ -95,6 +95,6 @@ function endingOf(
     status: reply.status,
     bytesSent: reply.body.length,
     refused: denial === undefined || statusOf(denial) < 500 || denial.plugin !== undefined,
-    ...(denial === undefined ? {} : { denial }),
+    denial,
   };
 }
