@@ -32,7 +32,7 @@ import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
 import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
 
-/** What an App is made with. */
+/** Options of an App. */
 export interface AppOptions {
   readonly file: string;
   readonly lenient: boolean;

@@ -23,7 +23,7 @@ export interface OtlpParts extends OtlpGate {
   close(deadlineMs: number): Promise<void>;
 }
 
-/** What it is made with. */
+/** Options of the OTLP parts of an App. */
 export interface OtlpServices {
   readonly metrics: Metrics;
   readonly log: Logger;

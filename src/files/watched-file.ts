@@ -3,7 +3,7 @@ import { type FSWatcher, readFileSync, type Stats, statSync, watch } from "node:
 import { basename, dirname } from "node:path";
 import { messageOf } from "../errors.ts";
 
-/** What a {@link WatchedFile} is made with. */
+/** Options of a {@link WatchedFile}. */
 export interface WatchedFileOptions<T> {
   readonly path: string;
   /** Tells the time in milliseconds. */

@@ -9,7 +9,7 @@ import { RefetchAllowance } from "./refetch-allowance.ts";
 export type KeyLocation =
   { readonly url: string } | { readonly discoveryUrl: string; readonly issuer: string };
 
-/** What a {@link JwksSource} is made with. */
+/** Options of a {@link JwksSource}. */
 export interface JwksSourceOptions {
   readonly location: KeyLocation;
   readonly clock: Clock;

@@ -36,7 +36,7 @@ export interface VerificationKeys {
   refresh(): void;
 }
 
-/** What a {@link JwtVerifier} is made with. */
+/** Options of a {@link JwtVerifier}. */
 export interface JwtVerifierOptions {
   readonly keys: VerificationKeys;
   readonly rules: JwtRules;

@@ -23,7 +23,7 @@ export type Grant =
     })
   | (Wanted & { readonly type: "client-credentials" });
 
-/** What a {@link TokenEndpoint} is made with. */
+/** Options of a {@link TokenEndpoint}. */
 export interface TokenEndpointOptions {
   readonly call: HttpCall;
   readonly clock: Clock;

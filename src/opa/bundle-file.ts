@@ -19,7 +19,7 @@ import type {
 import { WasmEngine } from "./wasm-engine.ts";
 import { compilePolicy, type WasmPolicy } from "./wasm-policy.ts";
 
-/** What a local bundle is made with. */
+/** Options of a local bundle. */
 export interface BundleFileOptions {
   readonly path: string;
   readonly timeoutMs: number;

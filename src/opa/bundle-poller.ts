@@ -12,7 +12,7 @@ import type { Credentials, OpaCall } from "./opa-call.ts";
 import { WasmEngine } from "./wasm-engine.ts";
 import { compilePolicy } from "./wasm-policy.ts";
 
-/** What a poller is made with. */
+/** Options of a poller. */
 export interface BundlePollerOptions {
   /** The address of the bundle; an Error says what is still missing to know it. */
   location(): string;

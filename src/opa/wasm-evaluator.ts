@@ -4,7 +4,7 @@ import { type DecisionPath, type Evaluation, fault } from "./decision-engine.ts"
 import type { WasmPolicy } from "./wasm-policy.ts";
 import type { WorkerAnswer, WorkerQuestion, WorkerStart } from "./wasm-worker.ts";
 
-/** What an evaluator is made with. */
+/** Options of an evaluator. */
 export interface EvaluatorOptions {
   /** Until the decision is there, waiting included. */
   readonly timeoutMs: number;

@@ -21,7 +21,7 @@ export interface AttributedStore {
   someIntents(): readonly Intent[];
 }
 
-/** What an {@link Attribution} is made with. */
+/** Options of an {@link Attribution}. */
 export interface AttributionOptions {
   readonly store: AttributedStore;
   /** Name of the field that carries a session id from inbound to outbound. */

@@ -6,7 +6,7 @@ import { type Redaction, redacted } from "./redaction.ts";
 /** `off` keeps names, ids and counts; `truncated` keeps text up to a bound; `full` keeps all of it. */
 export type BodyPolicy = "off" | "truncated" | "full";
 
-/** What a {@link ContentPolicy} is made with. */
+/** Options of a {@link ContentPolicy}. */
 export interface ContentPolicyOptions {
   readonly bodies: BodyPolicy;
   /** Characters of text per event where bodies are truncated. */

@@ -7,7 +7,7 @@
 import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
-/** What a {@link LineFile} is made with. */
+/** Options of a {@link LineFile}. */
 export interface LineFileOptions {
   readonly path: string;
   /** A new file is begun before this one would become longer. */

@@ -11,7 +11,7 @@ export interface EventSink {
   record(event: SessionEvent): void;
 }
 
-/** What a {@link SessionRecorder} is made with. */
+/** Options of a {@link SessionRecorder}. */
 export interface SessionRecorderOptions {
   readonly sinks: readonly EventSink[];
   readonly attribution: Attribution;

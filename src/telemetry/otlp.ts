@@ -25,7 +25,7 @@ export type OtlpSend = (signal: OtlpSignal, body: Uint8Array) => Promise<void>;
 /** What is sent. */
 export type OtlpSignal = "traces" | "metrics";
 
-/** What {@link Otlp} is made with. */
+/** Options of {@link Otlp}. */
 export interface OtlpOptions {
   readonly version: string;
   /** `service.name` and whatever else tells this process from others. */

@@ -62,7 +62,7 @@ export function parseRoutesFile(text: string, file = "routes file"): ExchangeRul
   return Array.isArray(rules) ? rules : (rules.routes ?? []);
 }
 
-/** What {@link ExchangeRoutes} is made with. */
+/** Options of {@link ExchangeRoutes}. */
 export interface ExchangeRoutesOptions {
   readonly file: string;
   readonly rules: readonly ExchangeRule[];
