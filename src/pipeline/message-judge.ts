@@ -2,24 +2,24 @@
 import type { RequestContext } from "./context.ts";
 import type { Decision, Denial } from "./decision.ts";
 import type { Message } from "./plugin.ts";
-import type { Step, StepRunner, Turn } from "./step-runner.ts";
+import type { Step, StepRunner, HookCall } from "./step-runner.ts";
 
 /** Records that one connection leaves: it may have any number of messages. */
 const maxRecorded = 64;
 
 /** The steps that judge messages, in the order of the file. */
 export class MessageJudge {
-  readonly #turns: readonly Turn[];
+  readonly #calls: readonly HookCall[];
   readonly #runner: StepRunner;
 
   constructor(steps: readonly Step[], runner: StepRunner) {
-    this.#turns = steps.flatMap((step) => (step.plugin.onMessage === undefined ? [] : [{ step }]));
+    this.#calls = steps.flatMap((step) => (step.plugin.onMessage === undefined ? [] : [{ step }]));
     this.#runner = runner;
   }
 
   /** Whether some plugin has to see what the client sends on this connection once it was upgraded. */
   areNeeded(context: RequestContext): boolean {
-    return this.#turns.some(({ step }) => isAsked(step, context));
+    return this.#calls.some(({ step }) => isAsked(step, context));
   }
 
   /** The refusal of one message, or undefined; a promise only where a step has to be waited for. */
@@ -28,7 +28,7 @@ export class MessageJudge {
     message: Message,
   ): Denial | undefined | Promise<Denial | undefined> {
     return this.#runner.run<Denial | undefined>({
-      turns: this.#turns,
+      calls: this.#calls,
       context,
       phase: "request",
       ask: ({ step }, view) =>

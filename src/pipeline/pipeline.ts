@@ -22,7 +22,14 @@ import { MessageJudge } from "./message-judge.ts";
 import { answerNeedsOf, type AnswerNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome } from "./plugin.ts";
 import { type Explanation, Rehearsal } from "./rehearsal.ts";
-import { askHook, isGuard, type Pass, StepRunner, type Step, type Turn } from "./step-runner.ts";
+import {
+  askHook,
+  isGuard,
+  type Pass,
+  StepRunner,
+  type Step,
+  type HookCall,
+} from "./step-runner.ts";
 import type { Hook } from "./step-trace.ts";
 
 const issuing = Symbol("issuing");
@@ -94,7 +101,7 @@ export interface PipelineOptions {
 
 const passed: ResponseVerdict = Object.freeze({ pass: true });
 
-function turnsOf(steps: readonly Step[], hook: Hook): Turn[] {
+function hookCallsOf(steps: readonly Step[], hook: Hook): HookCall[] {
   return steps.flatMap((step) => (step.plugin[hook] === undefined ? [] : [{ step, hook }]));
 }
 
@@ -117,30 +124,30 @@ export class Pipeline {
   readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
-  readonly #requestTurns: readonly Turn[];
-  readonly #connectTurns: readonly Turn[];
+  readonly #requestCalls: readonly HookCall[];
+  readonly #connectCalls: readonly HookCall[];
   readonly #runner: StepRunner;
   /** Counts nothing. */
   readonly #rehearsing: StepRunner;
-  readonly #responseTurns: readonly Turn[];
-  readonly #frameTurns: readonly Turn[];
+  readonly #responseCalls: readonly HookCall[];
+  readonly #frameCalls: readonly HookCall[];
 
   constructor(steps: readonly Step[], options: PipelineOptions) {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
     this.otherwise = options.otherwise;
     const reversed = [...steps].reverse();
-    const asking = turnsOf(steps, "onRequest");
-    this.#connectTurns = asking.filter(({ step }) => step.stages.includes("connect"));
-    this.#requestTurns = [
+    const asking = hookCallsOf(steps, "onRequest");
+    this.#connectCalls = asking.filter(({ step }) => step.stages.includes("connect"));
+    this.#requestCalls = [
       ...asking.filter(({ step }) => step.stages.includes("request")),
-      ...turnsOf(steps, "onCredential"),
+      ...hookCallsOf(steps, "onCredential"),
     ];
     this.#runner = new StepRunner(steps, options);
     this.#rehearsing = new StepRunner([], { direction: options.direction, log: options.log });
     this.messages = new MessageJudge(steps, this.#runner);
-    this.#responseTurns = turnsOf(reversed, "onResponse");
-    this.#frameTurns = reversed.flatMap((step) =>
+    this.#responseCalls = hookCallsOf(reversed, "onResponse");
+    this.#frameCalls = reversed.flatMap((step) =>
       step.plugin.onFrame === undefined ? [] : [{ step }],
     );
     this.bodyNeed = bodyNeedOf(steps);
@@ -171,7 +178,7 @@ export class Pipeline {
   #requestPass(context: RequestContext, { deferDefault = false }: RequestTerms): Pass<Verdict> {
     let isConsented = false;
     return {
-      turns: context.stage === "connect" ? this.#connectTurns : this.#requestTurns,
+      calls: context.stage === "connect" ? this.#connectCalls : this.#requestCalls,
       context,
       phase: "request",
       ask: askHook,
@@ -222,10 +229,10 @@ export class Pipeline {
     who: "all" | "guards" | "observers" = "all",
   ): Promise<ResponseVerdict> {
     return this.#runner.run<ResponseVerdict>({
-      turns:
+      calls:
         who === "all"
-          ? this.#responseTurns
-          : this.#responseTurns.filter(({ step }) => isGuard(step) === (who === "guards")),
+          ? this.#responseCalls
+          : this.#responseCalls.filter(({ step }) => isGuard(step) === (who === "guards")),
       context,
       phase: "response",
       ask: askHook,
@@ -246,7 +253,7 @@ export class Pipeline {
     const end = (): ResponseVerdict =>
       replaced === undefined ? passed : { pass: true, frame: replaced };
     return this.#runner.run<ResponseVerdict>({
-      turns: this.#frameTurns,
+      calls: this.#frameCalls,
       context,
       phase: "response",
       ask: ({ step }, view) => step.plugin.onFrame?.(view, seen),

@@ -10,7 +10,7 @@ import {
   type Reply,
 } from "./decision.ts";
 import type { Answer } from "./plugin.ts";
-import { askHook, type Pass, type Step, type Turn } from "./step-runner.ts";
+import { askHook, type Pass, type Step, type HookCall } from "./step-runner.ts";
 
 /** The verdict of one step, or what it would do. */
 export interface ExplainedStep {
@@ -68,7 +68,7 @@ export class Rehearsal {
   follow<End>(pass: Pass<End>): Pass<End> {
     return {
       ...pass,
-      ask: (turn, view) => this.#ask(turn, view),
+      ask: (call, view) => this.#ask(call, view),
       take: (counted) => {
         if (this.#asked !== undefined) this.#hear(this.#asked, counted);
         return pass.take(counted);
@@ -92,10 +92,10 @@ export class Rehearsal {
     };
   }
 
-  async #ask(turn: Turn, view: RequestContext): Promise<Answer> {
-    const asked: Asked = (this.#asked = { step: turn.step });
+  async #ask(call: HookCall, view: RequestContext): Promise<Answer> {
+    const asked: Asked = (this.#asked = { step: call.step });
     try {
-      return (asked.said = await rehearsed(turn, view, asked));
+      return (asked.said = await rehearsed(call, view, asked));
     } catch (error) {
       asked.fault = messageOf(error);
       throw error;
@@ -120,11 +120,11 @@ export class Rehearsal {
   }
 }
 
-async function rehearsed(turn: Turn, view: RequestContext, asked: Asked): Promise<Answer> {
-  const { plugin } = turn.step;
-  if (turn.hook !== "onCredential")
+async function rehearsed(call: HookCall, view: RequestContext, asked: Asked): Promise<Answer> {
+  const { plugin } = call.step;
+  if (call.hook !== "onCredential")
     return plugin.rehearseRequest === undefined
-      ? askHook(turn, view)
+      ? askHook(call, view)
       : plugin.rehearseRequest(view);
   const described =
     plugin.describeCredential === undefined

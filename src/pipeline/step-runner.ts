@@ -26,8 +26,8 @@ interface Asked {
   readonly phase: Phase;
 }
 
-/** One step's part in a pass. */
-export interface Turn {
+/** One hook of one step, as part of a pass. */
+export interface HookCall {
   readonly step: Step;
   /** Absent for frames and messages, which are too many to be traced. */
   readonly hook?: Hook;
@@ -37,16 +37,16 @@ export interface Turn {
 export interface Pass<End> {
   readonly context: RequestContext;
   readonly phase: Phase;
-  readonly turns: readonly Turn[];
-  ask(this: void, turn: Turn, view: RequestContext): Answer | Promise<Answer>;
+  readonly calls: readonly HookCall[];
+  ask(this: void, call: HookCall, view: RequestContext): Answer | Promise<Answer>;
   /** Called with the effective decision of a step; a returned value ends the pass. */
   take(this: void, decision: Decision): End | undefined;
   /** No step has ended the pass. */
   end(this: void): End;
 }
 
-/** Calls the hook that the turn names. */
-export function askHook({ step, hook }: Turn, view: RequestContext): Answer | Promise<Answer> {
+/** Calls the hook of the step. */
+export function askHook({ step, hook }: HookCall, view: RequestContext): Answer | Promise<Answer> {
   return hook === undefined ? undefined : step.plugin[hook]?.(view);
 }
 
@@ -79,16 +79,16 @@ export class StepRunner {
 
   /** Runs the steps of a pass one after the other; returns a promise only where a step does: most do not. */
   run<End>(pass: Pass<End>, from = 0): End | Promise<End> {
-    const { turns, context } = pass;
-    for (let at = from; at < turns.length; at += 1) {
-      const turn = turns[at];
-      if (turn === undefined) break;
+    const { calls, context } = pass;
+    for (let at = from; at < calls.length; at += 1) {
+      const call = calls[at];
+      if (call === undefined) break;
       const { trace } = context;
       const said =
-        trace === undefined || turn.hook === undefined
-          ? this.#ask(pass, turn)
-          : tracedStep({ trace, name: turn.step.name, hook: turn.hook }, () =>
-              this.#ask(pass, turn),
+        trace === undefined || call.hook === undefined
+          ? this.#ask(pass, call)
+          : tracedStep({ trace, name: call.step.name, hook: call.hook }, () =>
+              this.#ask(pass, call),
             );
       if (said instanceof Promise)
         return said.then((decision) => pass.take(decision) ?? this.run(pass, at + 1));
@@ -99,16 +99,16 @@ export class StepRunner {
   }
 
   /** Runs one step: a fault is a refusal, `observe` mutes it, and it is always recorded. */
-  #ask<End>(pass: Pass<End>, turn: Turn): Decision | Promise<Decision> {
+  #ask<End>(pass: Pass<End>, call: HookCall): Decision | Promise<Decision> {
     const { context, phase } = pass;
     if (context.cancellation.aborted) return cancelledDecision;
-    const { step } = turn;
+    const { step } = call;
     this.#markAsked(step, context);
     const view = step.onError === "observe" ? context.shadow() : context;
     const asked: Asked = { step, context, view, phase };
     let said: Answer | PromiseLike<Answer>;
     try {
-      said = pass.ask(turn, view);
+      said = pass.ask(call, view);
     } catch (error) {
       return this.#fault(asked, error);
     }
