@@ -8,21 +8,16 @@ import {
   objectsOf,
   textOf,
 } from "../http/json-access.ts";
-import { type AnswerFold, contentText } from "./answer-fold.ts";
-import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
-import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+import type { AnswerFold } from "./answer-fold.ts";
+import { boundedName, boundedTool, boundedTools } from "./inference-bounds.ts";
+import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
 
 /** The messages API. */
 export const anthropicMessages: Dialect = {
   request: (body, place) => {
-    if (!Array.isArray(body["messages"])) return undefined;
-    const conversation = new Conversation();
-    const system = contentText(body["system"]);
     // The system prompt stands beside the messages here and in front of them everywhere else.
-    if (system !== undefined) conversation.add("system", system);
-    for (const message of objectsOf(body["messages"])) {
-      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
-    }
+    const conversation = conversationOf(body, body["system"]);
+    if (conversation === undefined) return undefined;
     return requestView("anthropic.messages", {
       model: boundedName(textOf(body["model"]) ?? place.model),
       stream: body["stream"] === true || place.stream === true,

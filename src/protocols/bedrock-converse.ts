@@ -1,26 +1,14 @@
 /** Bedrock's converse API. */
-import {
-  isObject,
-  type JsonObject,
-  keyOf,
-  objectOf,
-  objectsOf,
-  textOf,
-} from "../http/json-access.ts";
-import { type AnswerFold, contentText } from "./answer-fold.ts";
-import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
-import { type Dialect, requestView } from "./inference-dialect.ts";
+import { isObject, type JsonObject, keyOf, objectOf, objectsOf } from "../http/json-access.ts";
+import type { AnswerFold } from "./answer-fold.ts";
+import { boundedName, boundedTool, boundedTools } from "./inference-bounds.ts";
+import { conversationOf, type Dialect, requestView } from "./inference-dialect.ts";
 
 /** converse and converse-stream. */
 export const bedrockConverse: Dialect = {
   request: (body, place) => {
-    if (!Array.isArray(body["messages"])) return undefined;
-    const conversation = new Conversation();
-    const system = contentText(body["system"]);
-    if (system !== undefined) conversation.add("system", system);
-    for (const message of objectsOf(body["messages"])) {
-      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
-    }
+    const conversation = conversationOf(body, body["system"]);
+    if (conversation === undefined) return undefined;
     const sampling = objectOf(body["inferenceConfig"]);
     const config = objectOf(body["toolConfig"]);
     return requestView("bedrock.converse", {

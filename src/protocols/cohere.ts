@@ -8,19 +8,16 @@ import {
   textOf,
 } from "../http/json-access.ts";
 import { type AnswerFold, contentText } from "./answer-fold.ts";
-import { boundedName, Conversation } from "./inference-bounds.ts";
-import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+import { boundedName } from "./inference-bounds.ts";
+import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
 import { chatTools } from "./openai-chat.ts";
 
 /** /v2/chat: messages and tools as OpenAI has them, responses and events of its own. */
 export const cohereChat: Dialect = {
   request: (body) => {
     const model = boundedName(textOf(body["model"]));
-    if (!Array.isArray(body["messages"]) || model === undefined) return undefined;
-    const conversation = new Conversation();
-    for (const message of objectsOf(body["messages"])) {
-      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
-    }
+    const conversation = conversationOf(body);
+    if (conversation === undefined || model === undefined) return undefined;
     return requestView("cohere.chat", {
       model,
       stream: body["stream"] === true,

@@ -1,6 +1,7 @@
 /** What every API of language models is to this program: a reader of its requests and of its responses. */
-import type { AnswerFold } from "./answer-fold.ts";
-import type { JsonObject } from "../http/json-access.ts";
+import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { type JsonObject, objectsOf, textOf } from "../http/json-access.ts";
+import { Conversation } from "./inference-bounds.ts";
 import type { InferenceRequest } from "./inference-view.ts";
 
 /** What the path of a request says about the call. */
@@ -19,6 +20,18 @@ export interface Dialect {
   whole(fold: AnswerFold, body: JsonObject): void;
   /** Reads one event of a streamed response; `event` is its name, where the stream has names. */
   event(fold: AnswerFold, body: JsonObject, event: string | undefined): void;
+}
+
+/** The `messages` of a body, behind the system prompt where it stands beside them; undefined without the list. */
+export function conversationOf(body: JsonObject, system?: unknown): Conversation | undefined {
+  if (!Array.isArray(body["messages"])) return undefined;
+  const conversation = new Conversation();
+  const prompt = contentText(system);
+  if (prompt !== undefined) conversation.add("system", prompt);
+  for (const message of objectsOf(body["messages"])) {
+    conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
+  }
+  return conversation;
 }
 
 /** The numbers that sampling is steered with, under the names of an API. */

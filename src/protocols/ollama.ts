@@ -1,8 +1,14 @@
 /** Ollama's own API; it streams a JSON value a line, each with the shape of a whole response. */
 import { type JsonObject, objectOf, objectsOf, textOf } from "../http/json-access.ts";
-import { type AnswerFold, contentText } from "./answer-fold.ts";
+import type { AnswerFold } from "./answer-fold.ts";
 import { boundedName, Conversation } from "./inference-bounds.ts";
-import { type Dialect, readError, type RequestParts, requestView } from "./inference-dialect.ts";
+import {
+  conversationOf,
+  type Dialect,
+  readError,
+  type RequestParts,
+  requestView,
+} from "./inference-dialect.ts";
 import type { InferenceApi, InferenceRequest } from "./inference-view.ts";
 import { addTexts } from "./openai-completions.ts";
 import { chatTools } from "./openai-chat.ts";
@@ -10,11 +16,8 @@ import { chatTools } from "./openai-chat.ts";
 /** /api/chat. Other programs have this path as well: a call of Ollama's names its model. */
 export const ollamaChat: Dialect = {
   request: (body) => {
-    if (!Array.isArray(body["messages"])) return undefined;
-    const conversation = new Conversation();
-    for (const message of objectsOf(body["messages"])) {
-      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
-    }
+    const conversation = conversationOf(body);
+    if (conversation === undefined) return undefined;
     return viewOf("ollama.chat", body, { conversation, tools: chatTools(body) });
   },
   whole: readAnswer,

@@ -8,17 +8,14 @@ import {
   textOf,
 } from "../http/json-access.ts";
 import { type AnswerFold, contentText } from "./answer-fold.ts";
-import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
-import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+import { boundedName, boundedTool, boundedTools } from "./inference-bounds.ts";
+import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
 
 /** The chat API. */
 export const openAiChat: Dialect = {
   request: (body, place) => {
-    if (!Array.isArray(body["messages"])) return undefined;
-    const conversation = new Conversation();
-    for (const message of objectsOf(body["messages"])) {
-      conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
-    }
+    const conversation = conversationOf(body);
+    if (conversation === undefined) return undefined;
     return requestView("openai.chat", {
       model: boundedName(textOf(body["model"]) ?? place.model),
       stream: body["stream"] === true,
