@@ -1,14 +1,5 @@
-/** What became of the attempts to reload, in the shape of `/reload/status`. */
-
-/** The keys that the Go program's clients read. */
-export interface ReloadStatusView {
-  readonly last_attempt: string;
-  readonly last_success: string;
-  readonly last_error: string;
-  readonly reloads_ok: number;
-  readonly reloads_failed: number;
-  readonly active_config_sha256: string;
-}
+/** What became of the attempts to reload, in the shape of `/reload/status` (contract 1.5). */
+import type { ReloadStatus as ReloadStatusView } from "../admin/stats.ts";
 
 /** Go's zero time, which its clients read as never. */
 const never = "0001-01-01T00:00:00Z";
