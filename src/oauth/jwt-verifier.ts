@@ -47,12 +47,12 @@ export interface JwtVerifierOptions {
 /** A token that holds. */
 export interface VerifiedToken {
   readonly subject: string;
-  readonly clientId?: string;
+  readonly clientId?: string | undefined;
   readonly audience: readonly string[];
   readonly scopes: readonly string[];
   readonly claims: JWTPayload;
   /** Seconds since the epoch. */
-  readonly expiresAt?: number;
+  readonly expiresAt?: number | undefined;
 }
 
 /** What a verifier says; the fault is for the operator. */
@@ -344,10 +344,10 @@ function verifiedToken(payload: JWTPayload): VerifiedToken {
   const client = [azp, clientId].find((claim) => typeof claim === "string");
   return Object.freeze({
     subject: typeof payload.sub === "string" ? payload.sub : "",
-    ...(typeof client === "string" ? { clientId: client } : {}),
+    clientId: client,
     audience: audienceOf(payload.aud),
     scopes: scopesOf(payload),
     claims: payload,
-    ...(payload.exp === undefined ? {} : { expiresAt: payload.exp }),
+    expiresAt: payload.exp,
   });
 }

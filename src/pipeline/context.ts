@@ -15,11 +15,11 @@ export type Stage = "connect" | "request";
 /** Who the caller is, as verified by an authentication plugin. */
 export interface Identity {
   readonly subject: string;
-  readonly clientId?: string;
+  readonly clientId?: string | undefined;
   readonly scopes: readonly string[];
   readonly claims: Readonly<Record<string, unknown>>;
   /** Seconds since the epoch at which the proof of this identity ends. */
-  readonly expiresAt?: number;
+  readonly expiresAt?: number | undefined;
 }
 
 /** One step of a delegation: whose token was exchanged for which audience. */

@@ -27,21 +27,17 @@ export function decisionOf(event: SessionEvent, context: RequestContext): object
     request: event.requestId,
     client: client.address,
     ...(client.process?.executable ? { binary: client.process.executable } : {}),
-    ...(identity === undefined ? {} : { subject: identity.subject }),
-    ...(identity?.clientId === undefined ? {} : { clientId: identity.clientId }),
+    subject: identity?.subject,
+    clientId: identity?.clientId,
     host: event.host,
-    ...(httpMethod === undefined ? {} : { method: httpMethod }),
-    ...(httpPath === undefined ? {} : { path: httpPath }),
-    ...(event.statusCode === undefined ? {} : { status: event.statusCode }),
-    ...(error === undefined ? {} : { code: error.code, reason: error.message }),
-    steps: steps.map(({ plugin, action, reason, cause, details, shadow }) => ({
-      plugin,
-      action,
-      reason,
-      ...(cause === undefined ? {} : { cause }),
-      ...(details === undefined ? {} : { details }),
-      ...(shadow === undefined ? {} : { shadow }),
-    })),
+    method: httpMethod,
+    path: httpPath,
+    status: event.statusCode,
+    code: error?.code,
+    reason: error?.message,
+    steps: steps.map(({ plugin, action, reason, cause, details, shadow }) => {
+      return { plugin, action, reason, cause, details, shadow };
+    }),
   };
 }
 

@@ -237,13 +237,7 @@ interface Admission {
 function admissionOf(token: VerifiedToken): Admission {
   const { subject, clientId, scopes, claims, expiresAt } = token;
   return Object.freeze({
-    identity: Object.freeze({
-      subject,
-      ...(clientId === undefined ? {} : { clientId }),
-      scopes,
-      claims,
-      ...(expiresAt === undefined ? {} : { expiresAt }),
-    }),
+    identity: Object.freeze({ subject, clientId, scopes, claims, expiresAt }),
     decision: allow("authorized", {
       token_subject: subject,
       token_audience: token.audience.join(","),

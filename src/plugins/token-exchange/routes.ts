@@ -38,11 +38,11 @@ export interface ExchangeRoute {
   /** The host pattern as the operator wrote it; empty for the default policy. */
   readonly host: string;
   readonly passthrough: boolean;
-  readonly audience?: string;
+  readonly audience?: string | undefined;
   readonly scopes: readonly string[];
-  readonly resource?: string;
-  readonly tokenUrl?: string;
-  readonly issuedAudiences?: AudienceCheck;
+  readonly resource?: string | undefined;
+  readonly tokenUrl?: string | undefined;
+  readonly issuedAudiences?: AudienceCheck | undefined;
 }
 
 interface Compiled {
@@ -135,13 +135,11 @@ function compileRule(rule: ExchangeRule): Compiled {
     route: Object.freeze({
       host: rule.host,
       passthrough: rule.passthrough === true || rule.action === "passthrough",
-      ...(rule.target_audience === undefined || rule.target_audience === ""
-        ? {}
-        : { audience: rule.target_audience }),
+      audience: rule.target_audience || undefined,
       scopes: listed.filter((scope) => scope !== ""),
-      ...(rule.resource === undefined ? {} : { resource: rule.resource }),
-      ...(rule.token_url === undefined ? {} : { tokenUrl: rule.token_url }),
-      ...(rule.issued_audiences === undefined ? {} : { issuedAudiences: rule.issued_audiences }),
+      resource: rule.resource,
+      tokenUrl: rule.token_url,
+      issuedAudiences: rule.issued_audiences,
     }),
   };
 }

@@ -97,15 +97,7 @@ export function jsonRpcError(
   code: number = jsonRpcErrorCode,
 ): string {
   const frame = (data: unknown): string =>
-    JSON.stringify({
-      jsonrpc: "2.0",
-      id,
-      error: {
-        code,
-        message: denial.message,
-        ...(data === undefined ? {} : { data }),
-      },
-    });
+    JSON.stringify({ jsonrpc: "2.0", id, error: { code, message: denial.message, data } });
   try {
     return frame(JSON.parse(serialise(denial, false)));
   } catch {
@@ -117,11 +109,11 @@ function serialise(denial: Denial, withMessage = true): string {
   const { code, message, description, details, plugin, rule } = denial;
   const body = {
     error: code,
-    ...(withMessage ? { message } : {}),
-    ...(description === undefined ? {} : { description }),
-    ...(details === undefined ? {} : { details }),
-    ...(plugin === undefined ? {} : { plugin }),
-    ...(rule === undefined ? {} : { rule }),
+    message: withMessage ? message : undefined,
+    description,
+    details,
+    plugin,
+    rule,
   };
   try {
     return JSON.stringify(body);
