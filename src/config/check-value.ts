@@ -68,8 +68,7 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
       const isPassedOver =
         isUnknown && (path[0] === "mtls" || (isLenient && path[0] !== "pipeline"));
       if (isUnknown || !isCovered(path, problems)) {
-        const told = { path, message, ...(suggestion === undefined ? {} : { suggestion }) };
-        (isPassedOver ? warnings : problems).push(told);
+        (isPassedOver ? warnings : problems).push({ path, message, suggestion });
       }
       const part = faultyPart(mended, path);
       mend.push(() => removeAt(mended, part));

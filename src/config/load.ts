@@ -7,6 +7,7 @@ import { checkValue } from "./check-value.ts";
 import { expand, type Environment, type Expansion } from "./expand.ts";
 import { applyPresets, type Config } from "./presets.ts";
 import { formatKeyPath, type KeyPath, type Position, type Problem } from "../yaml/problem.ts";
+import type { Remark } from "../yaml/schema-remarks.ts";
 import { sharedAddresses } from "./surfaces.ts";
 import { relationWarnings } from "./relations.ts";
 import { YamlDocument } from "../yaml/document.ts";
@@ -79,7 +80,7 @@ export function parseConfig(
     message,
     suggestion,
   });
-  const toProblem = (remark: { path: KeyPath; message: string; suggestion?: string }): Problem =>
+  const toProblem = (remark: Remark): Problem =>
     problemAt(remark.path, remark.message, remark.suggestion);
 
   const unset = document.inScalars(expansion.unexpanded).map(({ name, line, column }) => ({

@@ -162,11 +162,9 @@ function parseConfig(
   const checked = check(schema, given ?? {});
   if (checked.ok) return { config: checked.data };
   return {
-    problems: checked.remarks.map(({ path, message, suggestion }) => ({
-      path: ["config", ...path],
-      message,
-      ...(suggestion === undefined ? {} : { suggestion }),
-    })),
+    problems: checked.remarks.map(({ path, message, suggestion }) => {
+      return { path: ["config", ...path], message, suggestion };
+    }),
   };
 }
 

@@ -39,7 +39,7 @@ export interface DenialSummary {
   readonly firstSeen: number;
   readonly lastSeen: number;
   readonly code: DecisionCode;
-  readonly entry?: string;
+  readonly entry?: string | undefined;
   readonly samples: readonly RequestSample[];
 }
 
@@ -96,9 +96,8 @@ export class DenialAggregate {
   }
 
   summaries(): readonly DenialSummary[] {
-    return [...this.#kept.values()].map(({ entry, samples, ...kept }) => ({
+    return [...this.#kept.values()].map(({ samples, ...kept }) => ({
       ...kept,
-      ...(entry === undefined ? {} : { entry }),
       samples: [...samples.values()],
     }));
   }

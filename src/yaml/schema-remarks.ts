@@ -9,7 +9,7 @@ import { wordIssue } from "./words.ts";
 export interface Remark {
   readonly path: KeyPath;
   readonly message: string;
-  readonly suggestion?: string;
+  readonly suggestion?: string | undefined;
 }
 
 /** What a schema says. */

@@ -42,11 +42,7 @@ export class Callers {
    */
   clientOf(socket: Socket, runtime: Runtime, signs: CallerSigns = {}): Client | Promise<Client> {
     const caller = runtime.callers?.authenticate(socket, signs.credentials);
-    const client = {
-      address: socket.remoteAddress ?? "",
-      port: socket.remotePort ?? 0,
-      ...(caller === undefined ? {} : { caller }),
-    };
+    const client = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0, caller };
     const links = runtime.outbound.callerLinks();
     if (links === undefined) return client;
     const known = this.#known.get(socket);
