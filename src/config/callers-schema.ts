@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { listOf, words } from "./value-schema.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 /** A user-id of Basic cannot hold a colon (RFC 7617 section 2); control characters belong nowhere. */
 const callerName = z
@@ -12,17 +13,21 @@ const callerName = z
 const clientSchema = z
   .strictObject({
     name: callerName.describe("Name of the caller: its user name, and what policies select by."),
-    password: words()
-      .optional()
-      .describe("Its password. Prefer password_file: this file is easily shown."),
-    password_file: words()
-      .optional()
-      .describe("File with its password; a changed file is used within a second."),
-    certificate: words()
-      .optional()
-      .describe(
-        "A URI or DNS name in the subject alternative names of its client certificate, such as a SPIFFE ID; needs listener.forward_proxy_tls.client_ca_file.",
-      ),
+    password: guarded(
+      words().optional().describe("Its password. Prefer password_file: this file is easily shown."),
+    ),
+    password_file: guarded(
+      words()
+        .optional()
+        .describe("File with its password; a changed file is used within a second."),
+    ),
+    certificate: guarded(
+      words()
+        .optional()
+        .describe(
+          "A URI or DNS name in the subject alternative names of its client certificate, such as a SPIFFE ID; needs listener.forward_proxy_tls.client_ca_file.",
+        ),
+    ),
   })
   .superRefine((client, context) => {
     const { password, password_file: file, certificate } = client;

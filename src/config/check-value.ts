@@ -2,6 +2,7 @@
  * The parsed YAML against the schema: every problem at once, in words that quote no value.
  */
 import { parseDuration } from "../duration.ts";
+import { withoutEmpty } from "../yaml/empty-values.ts";
 import type { KeyPath } from "../yaml/problem.ts";
 import { check, type Remark, type SchemaRemark } from "../yaml/schema-remarks.ts";
 import { isMapping, removeAt, replaceAt, valueAt } from "../yaml/value-path.ts";
@@ -38,7 +39,7 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
   const warnings: Remark[] = [];
   if (!isMapping(value))
     return { ok: false, problems: [{ path: [], message: "must be a mapping of keys" }] };
-  const mended = withoutNulls(value);
+  const mended = withoutEmpty(configSchema, value) as Record<string, unknown>;
   mendSessionTtl(mended, warnings);
   for (let round = 0; round < maxRounds; round++) {
     const result = check(configSchema, mended);
@@ -89,38 +90,6 @@ const booleanWords = new Set([...trueWords, "n", "no", "off"]);
 function isBooleanWord({ path, expected }: SchemaRemark, root: unknown): boolean {
   const written = expected === "boolean" ? valueAt(root, path) : undefined;
   return typeof written === "string" && booleanWords.has(written.toLowerCase());
-}
-
-/**
- * A key without a value is the same as no key, as in Go. The settings of a plugin are left alone: there null may
- * have a meaning.
- */
-function withoutNulls(
-  value: Readonly<Record<string, unknown>>,
-  path: KeyPath = [],
-): Record<string, unknown> {
-  const entries = Object.entries(value).filter(([, member]) => member !== null);
-  return Object.fromEntries(
-    entries.map(([key, member]) => {
-      const at = [...path, key];
-      if (isPluginConfig(at)) return [key, member];
-      if (Array.isArray(member)) {
-        return [
-          key,
-          member.map((item, index) =>
-            isMapping(item) ? withoutNulls(item, [...at, index]) : item,
-          ),
-        ];
-      }
-      return [key, isMapping(member) ? withoutNulls(member, at) : member];
-    }),
-  );
-}
-
-function isPluginConfig(path: KeyPath): boolean {
-  return (
-    path.length === 5 && path[0] === "pipeline" && path[2] === "plugins" && path[4] === "config"
-  );
 }
 
 /** A session.ttl that cannot be read is the one wrong value that does not stop the proxy, as in the Go program. */

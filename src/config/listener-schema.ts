@@ -4,6 +4,7 @@
 import { z } from "zod";
 import { surfaces } from "./surfaces.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 const envoyOnly = z
   .literal("", { error: 'belongs to the Envoy modes; mode "proxy-sidecar" does not have it' })
@@ -33,20 +34,24 @@ export const listenerSchema = z.strictObject({
     "the explicit forward proxy (role forward)",
     surfaces.forward.address,
   ),
-  forward_proxy_tls: z
-    .strictObject({
-      cert_file: words().describe("Certificate chain of the forward proxy, PEM."),
-      key_file: words().describe("Its private key, PEM."),
-      client_ca_file: words()
-        .optional()
-        .describe(
-          "Authorities that sign the certificates of clients, PEM. A client may then show one; callers says who it is.",
+  forward_proxy_tls: guarded(
+    z
+      .strictObject({
+        cert_file: words().describe("Certificate chain of the forward proxy, PEM."),
+        key_file: words().describe("Its private key, PEM."),
+        client_ca_file: guarded(
+          words()
+            .optional()
+            .describe(
+              "Authorities that sign the certificates of clients, PEM. A client may then show one; callers says who it is.",
+            ),
         ),
-    })
-    .optional()
-    .describe(
-      "TLS between agents and the forward proxy. Changed files are used for new connections without a restart.",
-    ),
+      })
+      .optional()
+      .describe(
+        "TLS between agents and the forward proxy. Changed files are used for new connections without a restart.",
+      ),
+  ),
   transparent_proxy_addr: z
     .union([z.literal("off"), listenAddress()], {
       error: `must be a listen address such as "${surfaces.transparent.address}", or "off"`,

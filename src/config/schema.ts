@@ -15,6 +15,7 @@ import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
 import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
 import { surfaces } from "./surfaces.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 const mtlsSchema = z.strictObject({
   mode: z
@@ -98,11 +99,13 @@ export const configSchema = z.strictObject({
   egress: egressSchema
     .prefault({})
     .describe("Which addresses may be dialled, and how names become addresses."),
-  callers: callersSchema
-    .optional()
-    .describe(
-      "Who may use the forward proxy, where several agents share it. Without the block everybody who reaches it may.",
-    ),
+  callers: guarded(
+    callersSchema
+      .optional()
+      .describe(
+        "Who may use the forward proxy, where several agents share it. Without the block everybody who reaches it may.",
+      ),
+  ),
   upstream_proxy: upstreamProxySchema
     .optional()
     .describe("Going through the site's own proxies. Without the block nothing is chained."),

@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { count, duration, listOf, size, words } from "./value-schema.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 const never = "never";
 
@@ -79,11 +80,13 @@ export const sessionSchema = z.strictObject({
     .describe(
       "Give messages of an A2A or MCP conversation a traceparent header on their way to the agent where they have none, so that what an instrumented agent sends out is tied to its session. Default true.",
     ),
-  api_secret_file: words()
-    .optional()
-    .describe(
-      "File with a secret that clients of the session API have to send as bearer token; read again when it changes. Default: no secret is asked for.",
-    ),
+  api_secret_file: guarded(
+    words()
+      .optional()
+      .describe(
+        "File with a secret that clients of the session API have to send as bearer token; read again when it changes. Default: no secret is asked for.",
+      ),
+  ),
   api_cors_origins: listOf(
     z.string().regex(/^https?:\/\/[^/\s*?#@]+$/, {
       error: 'must be an origin such as "https://console.example"',

@@ -9,6 +9,7 @@ import {
 } from "./plugin.ts";
 import { Pipeline, type PipelineOptions } from "./pipeline.ts";
 import type { Step } from "./step-runner.ts";
+import { withoutEmpty } from "../yaml/empty-values.ts";
 import { check, type Remark, suggest } from "../yaml/schema-remarks.ts";
 
 /** One entry of `pipeline.<direction>.plugins`. */
@@ -159,7 +160,7 @@ function parseConfig(
       ],
     };
   }
-  const checked = check(schema, given ?? {});
+  const checked = check(schema, withoutEmpty(schema, given ?? {}));
   if (checked.ok) return { config: checked.data };
   return {
     problems: checked.remarks.map(({ path, message, suggestion }) => {

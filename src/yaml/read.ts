@@ -1,6 +1,7 @@
 /** Reads a file that one schema describes: its value, or every problem with its place. */
 import type { z } from "zod";
 import { YamlDocument } from "./document.ts";
+import { withoutEmpty } from "./empty-values.ts";
 import { formatKeyPath, formatProblem, type Problem } from "./problem.ts";
 import { check } from "./schema-remarks.ts";
 
@@ -20,7 +21,7 @@ export function readYaml<Schema extends z.ZodType>(
     ...problem,
   }));
   if (problems.length === 0) {
-    const checked = check(schema, value);
+    const checked = check(schema, withoutEmpty(schema, value));
     if (checked.ok) return checked.data;
     for (const { path, ...remark } of checked.remarks)
       problems.push({ file, ...document.locate(path), keyPath: formatKeyPath(path), ...remark });

@@ -1,7 +1,8 @@
 /** The keys that a schema knows at one place, for suggestions. */
 import type { z } from "zod";
 
-interface SchemaDef {
+/** What is known of every kind of schema. */
+export interface SchemaDef {
   readonly type: string;
   readonly shape?: Readonly<Record<string, z.core.$ZodType>>;
   readonly innerType?: z.core.$ZodType;

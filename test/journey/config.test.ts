@@ -644,3 +644,75 @@ describe("a start without plugins", () => {
     expect(ready.text).toContain("inbound plugin not ready: jwt-validation");
   });
 });
+
+describe("keys that are written without a value", () => {
+  const chain = (direction: "inbound" | "outbound", entry: string): string =>
+    `listener: {reverse_proxy_backend: "${backend}"}\npipeline: {${direction}: {plugins: [${entry}]}}\n`;
+  const jwt = (more: string): string =>
+    chain(
+      "inbound",
+      `{name: jwt-validation, on_error: "", config: {issuer: "https://idp.example", ${more}}}`,
+    );
+  const exchange = (more: string): string =>
+    chain(
+      "outbound",
+      `{name: token-exchange, id: "", config: {token_url: "https://idp.example/t", identity: {type: client-secret, client_id: "", client_secret: null}, ${more}}}`,
+    );
+
+  test.each([
+    [
+      "of the file",
+      `mode: ""\ntls_bridge: {mode: "", ca_dir: "", upstream_ca_bundle: "", ports: }\nsession: {ttl: "", bodies: ""}\nlog: {level: ""}\nstats: {address: ""}\nspiffe: \nlistener: {roles: , skip_hosts: , reverse_proxy_backend: "${backend}"}\n`,
+    ],
+    [
+      "of jwt-validation",
+      jwt(
+        'audience_file: "", audience_mode: "", jwks_url: "", keycloak_url: "", keycloak_realm: "", bypass_paths: , placeholder_ttl: ""',
+      ),
+    ],
+    [
+      "of token-exchange",
+      exchange('default_policy: "", no_token_policy: "", provider: "", provider_url: "", routes: '),
+    ],
+    [
+      "of its routes",
+      exchange(
+        'routes: {file: "", rules: [{host: a.example, action: "", token_url: "", token_scopes: }]}',
+      ),
+    ],
+  ])("%s are not set", async (_, text) => {
+    const { code, stderr } = await runWith("check", text);
+    expect(code, stderr).toBe(0);
+  });
+
+  test.each([
+    [
+      "a required key",
+      chain("inbound", '{name: jwt-validation, config: {issuer: ""}}'),
+      /config\.issuer: must not be blank/,
+    ],
+    [
+      "a required key without anything",
+      chain("inbound", "{name: jwt-validation, config: {issuer: }}"),
+      /config\.issuer: must be a text, not nothing/,
+    ],
+    [
+      "a block that lets in fewer",
+      `${jwt("")}callers: \n`,
+      /callers: must be a mapping, not nothing/,
+    ],
+    [
+      "a list that lets through fewer",
+      chain("outbound", "{name: egress-policy, config: {deny: [a.example], allow: }}"),
+      /config\.allow: must be a list, not nothing/,
+    ],
+    [
+      "a secret of the session API",
+      `${jwt("")}session: {api_secret_file: ""}\n`,
+      /session\.api_secret_file: must not be blank/,
+    ],
+    ["a check of tokens", jwt('token_type: ""'), /config\.token_type: must not be blank/],
+  ])("%s stays an error", async (_, text, message) => {
+    expect(await problems(text)).toMatch(message);
+  });
+});

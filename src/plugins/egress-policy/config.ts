@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { hostItem, policyEntry } from "../../policy/file/schema.ts";
 import { duration, words } from "../config-values.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 
 /** What an editor is told of a value that policy/ judges; made when it is asked for. */
 function shown(schema: z.ZodType): Readonly<Record<string, unknown>> {
@@ -22,22 +23,28 @@ const hosts = z
 /** The schema of `config` of an egress-policy entry. */
 export const egressPolicyConfig = z
   .strictObject({
-    policy_file: words()
-      .optional()
-      .describe(
-        "Policy file in the OpenShell format. Read again when it changes; the last good content stays in use when the new one cannot be.",
+    policy_file: guarded(
+      words()
+        .optional()
+        .describe(
+          "Policy file in the OpenShell format. Read again when it changes; the last good content stays in use when the new one cannot be.",
+        ),
+    ),
+    network_policies: guarded(
+      z
+        .record(z.string(), z.unknown())
+        .meta({
+          get additionalProperties() {
+            return shown(policyEntry);
+          },
+        })
+        .optional()
+        .describe("Policy entries in the same format as in the file, in addition to those there."),
+    ),
+    allow: guarded(
+      hosts.describe(
+        'Hosts that are allowed: "host", "*.domain:443", or {host, port(s), methods, paths}. An empty list allows nothing. It speaks for hosts that no policy entry names.',
       ),
-    network_policies: z
-      .record(z.string(), z.unknown())
-      .meta({
-        get additionalProperties() {
-          return shown(policyEntry);
-        },
-      })
-      .optional()
-      .describe("Policy entries in the same format as in the file, in addition to those there."),
-    allow: hosts.describe(
-      'Hosts that are allowed: "host", "*.domain:443", or {host, port(s), methods, paths}. An empty list allows nothing. It speaks for hosts that no policy entry names.',
     ),
     deny: hosts.describe(
       "Hosts, or some requests to them, that are refused whatever else allows them.",

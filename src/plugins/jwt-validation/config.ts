@@ -7,6 +7,7 @@ import { signatureAlgorithms } from "../../oauth/token-checks.ts";
 import { defaultClientIdFile } from "../credentials/client-identity.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 
 /** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
 const defaultIdentityHeaders = [
@@ -85,13 +86,15 @@ export const jwtValidationConfig = z
       .max(1_000)
       .default([])
       .describe("Further accepted audiences; one match is enough."),
-    allowed_hosts: z
-      .array(hostGlob())
-      .max(1_000)
-      .default([])
-      .describe(
-        "per-host mode: host names, as globs, whose first label may serve as the audience. Without it every Host field is believed.",
-      ),
+    allowed_hosts: guarded(
+      z
+        .array(hostGlob())
+        .max(1_000)
+        .default([])
+        .describe(
+          "per-host mode: host names, as globs, whose first label may serve as the audience. Without it every Host field is believed.",
+        ),
+    ),
     bypass_paths: z
       .array(z.string())
       .max(1_000)
@@ -128,24 +131,32 @@ export const jwtValidationConfig = z
         "Tolerance for exp, nbf and iat between this machine's clock and the issuer's. At least 30 s for nbf and 60 s for iat.",
       ),
     require_exp: z.boolean().default(true).describe("Refuse tokens that never expire."),
-    token_type: words()
-      .optional()
-      .describe("The `typ` header that tokens must have, e.g. at+jwt (RFC 9068). Any when absent."),
+    token_type: guarded(
+      words()
+        .optional()
+        .describe(
+          "The `typ` header that tokens must have, e.g. at+jwt (RFC 9068). Any when absent.",
+        ),
+    ),
     bound_tokens: z
       .enum(["refuse", "accept"])
       .default("refuse")
       .describe(
         "Tokens that are bound to a key of the client (`cnf`: DPoP, mutual TLS). No proof of the key is checked here: refuse them as bearer tokens (RFC 9449 section 7.2, RFC 8705 section 3), or accept them where something in front of the proxy has checked it.",
       ),
-    required_scopes: z
-      .array(words())
-      .max(100)
-      .default([])
-      .describe("Scopes that a token must all have; without them the answer is 403."),
-    required_claims: z
-      .record(words(), z.union([claimValue, z.array(claimValue).min(1)]))
-      .default({})
-      .describe("Claims that a token must have, each with the accepted value or values."),
+    required_scopes: guarded(
+      z
+        .array(words())
+        .max(100)
+        .default([])
+        .describe("Scopes that a token must all have; without them the answer is 403."),
+    ),
+    required_claims: guarded(
+      z
+        .record(words(), z.union([claimValue, z.array(claimValue).min(1)]))
+        .default({})
+        .describe("Claims that a token must have, each with the accepted value or values."),
+    ),
     identity_headers: z
       .array(z.string().regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" }))
       .max(1_000)

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { hostGlob, words } from "../config-values.ts";
 import { placeKinds } from "./places.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 
 /** The schema of `config` of a static-inject entry. */
 export const staticInjectConfig = z
@@ -21,13 +22,15 @@ export const staticInjectConfig = z
       .default("host")
       .describe("host: the key is the destination, host:port before host. static: always `key`."),
     key: words().optional().describe("The key for key_by: static."),
-    hosts: z
-      .array(hostGlob())
-      .max(1_000)
-      .default([])
-      .describe(
-        "Destinations, as host globs, that this entry attaches credentials for; others are left alone. Any when empty.",
-      ),
+    hosts: guarded(
+      z
+        .array(hostGlob())
+        .max(1_000)
+        .default([])
+        .describe(
+          "Destinations, as host globs, that this entry attaches credentials for; others are left alone. Any when empty.",
+        ),
+    ),
     placeholder: words()
       .optional()
       .describe(

@@ -6,6 +6,7 @@ import { parseCidr } from "../../net/address.ts";
 import { parseArgumentPath } from "../../policy/tools/argument-path.ts";
 import { compileArgumentSchema } from "../../policy/tools/argument-schema.ts";
 import { compileLinearPattern } from "../../policy/tools/linear-pattern.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 import { hostGlob, words } from "../config-values.ts";
 
 /** A text that `compile` takes; its Error is the problem. */
@@ -211,7 +212,10 @@ const server = z.strictObject({
 /** The schema of `config` of a tool-policy entry. */
 export const toolPolicyConfig = z
   .strictObject({
-    servers: z.array(server).min(1).max(1000).describe("The MCP servers that are guarded."),
+    servers: guarded(
+      z.array(server).min(1).max(1000).describe("The MCP servers that are guarded."),
+      "all",
+    ),
     other_servers: z
       .enum(["deny", "ignore"])
       .default("deny")

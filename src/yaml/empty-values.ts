@@ -1,0 +1,57 @@
+/** Keys that a file writes without a value: `key:` and `key: ""` are the same as no key, as for the Go program. */
+import type { z } from "zod";
+import { type SchemaDef } from "./schema-keys.ts";
+import { isMapping } from "./value-path.ts";
+
+type Schema = z.core.$ZodType;
+
+/** How far {@link guarded} reaches: the key alone, or everything below it as well. */
+export type Reach = "key" | "all";
+
+const guards = new WeakMap<Schema, Reach>();
+
+/** Marks a key whose absence lifts a check: written empty, such as by a variable that is empty, it stays an error. */
+export function guarded<Marked extends z.ZodType>(schema: Marked, reach: Reach = "key"): Marked {
+  guards.set(schema, reach);
+  return schema;
+}
+
+/** The value without the optional keys that are empty. Of a required key, emptiness stays for the schema to name. */
+export function withoutEmpty(schema: Schema, value: unknown): unknown {
+  if (guards.get(schema) === "all") return value;
+  const def = schema._zod.def as SchemaDef;
+  const wrapped = def.innerType ?? def.in;
+  if (wrapped !== undefined) return withoutEmpty(wrapped, value);
+  if (def.options !== undefined)
+    return def.options.reduce<unknown>((rest, option) => withoutEmpty(option, rest), value);
+  if (Array.isArray(value)) {
+    const { element } = def;
+    return element === undefined ? value : value.map((item) => withoutEmpty(element, item));
+  }
+  if (!isMapping(value)) return value;
+  const members = Object.entries(value).flatMap(([key, member]) => {
+    const isOwn = def.shape !== undefined && Object.hasOwn(def.shape, key);
+    const inner = isOwn ? def.shape[key] : def.valueType;
+    if (inner === undefined) return [[key, member]];
+    return isOwn && isUnset(inner, member) ? [] : [[key, withoutEmpty(inner, member)]];
+  });
+  return Object.fromEntries(members);
+}
+
+/** An empty text that the schema takes has a meaning of its own where leaving the key out means something else. */
+function isUnset(schema: Schema, value: unknown): boolean {
+  if ((value !== null && value !== "") || guards.has(schema)) return false;
+  const member = schema as z.ZodType;
+  const absent = member.safeParse(undefined);
+  if (!absent.success) return false;
+  if (value === null) return !member.safeParse(null).success;
+  return takesText(schema) && (absent.data === undefined || !member.safeParse("").success);
+}
+
+/** `count: ""` is a mistake for the Go program too: only a text can be an empty one. */
+function takesText(schema: Schema): boolean {
+  const { type, innerType, in: input, options } = schema._zod.def as SchemaDef;
+  const wrapped = innerType ?? input;
+  if (wrapped !== undefined) return takesText(wrapped);
+  return options?.some(takesText) ?? ["string", "enum", "literal"].includes(type);
+}
