@@ -109,9 +109,9 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
           usage,
           pipelines: async () => pipelineView(sources.config(), await sources.definitions()),
           plugins: async () =>
-            (await sources.definitions()).map((definition) =>
-              describePlugin(definition, schemaOf(definition)),
-            ),
+            (await sources.definitions())
+              .filter((definition) => definition.unavailable === undefined)
+              .map((definition) => describePlugin(definition, schemaOf(definition))),
         }),
       ],
     }),
