@@ -11,6 +11,16 @@ const envoyOnly = z
   .optional()
   .describe("Belongs to the Envoy modes of the Go program. Any value is refused here.");
 
+const notYet = z
+  .literal("", {
+    error:
+      "is not in this version: requests to the agent come through the reverse proxy; remove it",
+  })
+  .optional()
+  .describe(
+    "Belongs to the transparent inbound listener of newer Go programs. Any value is refused here.",
+  );
+
 function address(what: string, fallback: string) {
   return listenAddress().optional().describe(`Listen address of ${what}. Default "${fallback}".`);
 }
@@ -98,6 +108,8 @@ export const listenerSchema = z.strictObject({
   ),
   ext_proc_addr: envoyOnly,
   ext_authz_addr: envoyOnly,
+  inbound_interception: notYet,
+  transparent_inbound_addr: notYet,
 });
 
 function isBackend(text: string): boolean {

@@ -100,6 +100,16 @@ describe("addresses and roles", () => {
     expect(await problems(merge(both, { listener: { [key]: ":9090" } }))).toContain(key);
   });
 
+  test.each([
+    ["inbound_interception", "transparent"],
+    ["inbound_interception", "reverse-proxy"],
+    ["transparent_inbound_addr", ":8083"],
+  ])("%s: %s of newer files is not in this version", async (key, value) => {
+    const text = await problems(merge(both, { listener: { [key]: value } }));
+    expect(text).toMatch(new RegExp(`listener\\.${key}: is not in this version`));
+    expect((await effective(merge(both, { listener: { [key]: "" } }))).mode).toBe("proxy-sidecar");
+  });
+
   test.each(["envoy-sidecar", "waypoint", "nonsense"])(
     "A10: mode %s is refused by name",
     async (mode) => {
