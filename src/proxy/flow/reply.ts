@@ -49,12 +49,23 @@ export function renderRefusal(denial: Denial, context: RequestContext): Reply {
   const accept = context.headers.get("accept")?.toLowerCase() ?? "";
   const isStreamOnly =
     /text\/event-stream/.test(accept) && !/application\/(?:json|\*)|\*\/\*/.test(accept);
-  if (!isStreamOnly) return jsonReply(rpc.status ?? 200, json, denial.headers);
+  const status = rpc.status ?? 200;
+  const headers = status < 400 ? withoutChallenge(denial.headers) : denial.headers;
+  if (!isStreamOnly) return jsonReply(status, json, headers);
   return {
-    status: rpc.status ?? 200,
-    headers: { "Content-Type": "text/event-stream", ...denial.headers },
+    status,
+    headers: { "Content-Type": "text/event-stream", ...headers },
     body: Buffer.from(rpcErrorEvent(json)),
   };
+}
+
+/** A challenge in a success would send clients to log in at an origin that asked for nothing. */
+function withoutChallenge(headers: Denial["headers"]): Denial["headers"] {
+  if (headers === undefined) return undefined;
+  const kept = Object.entries(headers).filter(
+    ([name]) => !/^(?:www|proxy)-authenticate$/i.test(name),
+  );
+  return Object.fromEntries(kept);
 }
 
 /** In place of a response that was refused: plain, unless its plugin said that the client speaks JSON-RPC. */

@@ -58,6 +58,19 @@ describe("a refused MCP request", () => {
     });
   });
 
+  test.each(["application/json", "text/event-stream"])(
+    "has no challenge in a 200, as %s",
+    (accept) => {
+      const context = message({ headers: { Accept: accept } });
+      context.facts.set("mcp", { method: "tools/call", rpcId: 1 });
+      const headers = { "WWW-Authenticate": 'Bearer realm="a"', "X-Kept": "1" };
+      const reply = renderRefusal({ ...blocked, status: 401, headers }, context);
+      expect(reply.status).toBe(200);
+      expect(reply.headers).not.toHaveProperty("WWW-Authenticate");
+      expect(reply.headers).toMatchObject({ "X-Kept": "1" });
+    },
+  );
+
   test("K5: keeps the JSON-RPC form for a 503", () => {
     const denial: Denial = { code: "ibac.judge_unavailable", message: "no judge", status: 503 };
     expect(refused({ method: "tools/call", rpcId: 1 }, denial)).toMatchObject({
