@@ -59,7 +59,7 @@ const ways: readonly (() => Way)[] = [
     direction: "outbound",
     base: `https://${origin.at(host)}`,
     fetchImpl: proxied,
-    read: (path) => bridge.operator("sessions", path),
+    read: async (path) => (await bridge.sessions(path)).text,
   }),
   () => ({
     direction: "inbound",

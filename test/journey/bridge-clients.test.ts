@@ -56,7 +56,7 @@ function environment(more: Readonly<Record<string, string>> = {}): Record<string
 
 /** The chain saw the path, over https. */
 async function wasSeen(path: string): Promise<boolean> {
-  const notes = await proxy.notes("seen.jsonl");
+  const notes = await proxy.records("seen.jsonl");
   return notes.some((note) => note["path"] === path && note["scheme"] === "https");
 }
 
@@ -103,7 +103,7 @@ describe.skipIf(!works("curl", "--version"))("curl", () => {
     });
     await expect(failed).rejects.toMatchObject({ code: 60 });
     expect(origin.seen.length).toBe(seen);
-    const line = await proxy.log("a log line", (log) => JSON.stringify(log).includes("unknown_ca"));
+    const line = await proxy.log((log) => JSON.stringify(log).includes("unknown_ca"));
     expect(JSON.stringify(line)).toContain("passthrough_hosts");
   });
 });

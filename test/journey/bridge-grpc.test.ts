@@ -14,8 +14,9 @@ import {
   status,
 } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { BridgeProxy, eventually, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
+import { eventually, within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 
@@ -178,7 +179,7 @@ describe("a gRPC client", () => {
 
   test("was seen by the chain as a request over https", async () => {
     await call("Unary", "seen");
-    const notes = await proxy.notes("seen.jsonl");
+    const notes = await proxy.records("seen.jsonl");
     expect(notes).toContainEqual(
       expect.objectContaining({ path: "/test.Echo/Unary", method: "POST", scheme: "https" }),
     );
@@ -294,13 +295,13 @@ describe("a gRPC client", () => {
       soon(),
       () => undefined,
     );
-    await eventually("the chain saw it", async () => {
-      const notes = await proxy.notes("seen.jsonl");
+    await eventually(async () => {
+      const notes = await proxy.records("seen.jsonl");
       return notes.some((note) => note["path"] === "/test.Echo/Hang");
     });
     setImmediate(() => pending.cancel());
     // A call that is cancelled on its way may never arrive: ask until one has.
-    await eventually("the server hears of it", () => {
+    await eventually(() => {
       if (cancelled > before) return true;
       const again = client.makeUnaryRequest(
         "/test.Echo/Hang",

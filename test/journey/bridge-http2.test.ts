@@ -8,9 +8,10 @@ import {
   type OutgoingHttpHeaders,
 } from "node:http2";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type BridgeOptions, BridgeProxy, eventually, within } from "../support/bridge-proxy.ts";
+import { type BridgeOptions, BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { readAll, TlsOrigin } from "../support/tls-origin.ts";
+import { eventually, within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 
@@ -116,7 +117,7 @@ describe("an h2 client", () => {
     expect(answer.body.toString()).toBe("OK-SECRET");
     const [seen] = origin.requestsFor("/secret");
     expect(seen).toMatchObject({ host: at, httpVersion: "1.1" });
-    const notes = await proxy.notes("seen.jsonl");
+    const notes = await proxy.records("seen.jsonl");
     expect(notes).toContainEqual(
       expect.objectContaining({ path: "/secret?x=1", scheme: "https", destination: at }),
     );
@@ -264,9 +265,9 @@ describe("an h2 client", () => {
     origin.on("/cancelled", () => undefined);
     const stream = session.request({ ":path": "/cancelled" });
     stream.on("error", () => undefined);
-    await eventually("the origin has it", () => origin.requestsFor("/cancelled").length === 1);
+    await eventually(() => origin.requestsFor("/cancelled").length === 1);
     stream.close(constants.NGHTTP2_CANCEL);
-    await eventually("it is aborted", () => origin.requestsFor("/cancelled")[0]?.isAborted);
+    await eventually(() => origin.requestsFor("/cancelled")[0]?.isAborted === true);
     expect((await ask(session, { ":path": "/after-cancel" })).status).toBe(200);
   });
 
@@ -348,7 +349,7 @@ describe("an h2 client", () => {
     await within("GOAWAY", goaway);
     release.resolve();
     expect((await answer).body.toString()).toBe("first last");
-    expect(await within("the process ends", fresh.exited)).toBe(0);
+    expect((await within("the process ends", fresh.ended)).code).toBe(0);
   });
 
   test("that is idle does not hold up the end of the process", async () => {
@@ -358,7 +359,7 @@ describe("an h2 client", () => {
     const wire = await fresh.http1(at);
     await wire.ask(`GET /idle HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     fresh.signal("SIGTERM");
-    expect(await within("the process ends", fresh.exited)).toBe(0);
+    expect((await within("the process ends", fresh.ended)).code).toBe(0);
     client.destroy();
   });
 });

@@ -4,10 +4,11 @@ import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type BridgeOptions, BridgeProxy, eventually } from "../support/bridge-proxy.ts";
+import { type BridgeOptions, BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { Wire } from "../support/wire.ts";
+import { eventually } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 
@@ -90,9 +91,7 @@ describe("an authority that is renewed on disk", () => {
     const open = await proxy.http1(at, { ca: first.caPem });
     const http2 = await proxy.http2(at, { ca: first.caPem });
     await secret.swap(second);
-    await eventually("the new authority signs", async () =>
-      (await issuer(proxy)).includes("second"),
-    );
+    await eventually(async () => (await issuer(proxy)).includes("second"));
     // A client that trusts the new one alone accepts it, also for names that are served from the cache.
     const trusting = await proxy.tls(at, { ca: second.caPem });
     expect(trusting.authorized).toBe(true);
@@ -118,16 +117,12 @@ describe("an authority that is renewed on disk", () => {
     const secret = await MountedSecret.mount(first);
     const proxy = await start({ caDir: secret.directory });
     await secret.swap(second, { "tls.key": first.keyPem });
-    const line = await proxy.log("a complaint", (log) =>
-      JSON.stringify(log).includes("the last good one stays"),
-    );
+    const line = await proxy.log((log) => JSON.stringify(log).includes("the last good one stays"));
     expect(JSON.stringify(line)).toMatch(/key/);
     expect(await issuer(proxy)).toContain("first");
     // It mends itself with the next good set.
     await secret.swap(second);
-    await eventually("the new authority signs", async () =>
-      (await issuer(proxy)).includes("second"),
-    );
+    await eventually(async () => (await issuer(proxy)).includes("second"));
   });
 
   test("is followed when files are replaced one by one, too", async () => {
@@ -139,9 +134,7 @@ describe("an authority that is renewed on disk", () => {
     own.push({ close: () => rm(directory, { recursive: true, force: true }) });
     const proxy = await start({ caDir: directory });
     await second.write(directory);
-    await eventually("the new authority signs", async () =>
-      (await issuer(proxy)).includes("second"),
-    );
+    await eventually(async () => (await issuer(proxy)).includes("second"));
     const socket = await proxy.tls(at, { ca: second.caPem });
     expect(socket.authorized).toBe(true);
     socket.destroy();
@@ -155,14 +148,14 @@ interface Status {
 }
 
 async function status(proxy: BridgeProxy): Promise<Status> {
-  return JSON.parse(await proxy.operator("stats", "/reload/status")) as Status;
+  return JSON.parse((await proxy.stats("/reload/status")).text) as Status;
 }
 
 /** Replaces the file and waits until it was applied or refused. */
 async function reload(proxy: BridgeProxy, options: Partial<BridgeOptions>): Promise<Status> {
   const before = await status(proxy);
   await proxy.rewrite({ ...base(), ...options });
-  return eventually("the reload is over", async () => {
+  return eventually(async () => {
     const now = await status(proxy);
     const isOver = now.reloads_ok > before.reloads_ok || now.reloads_failed > before.reloads_failed;
     return isOver && now;

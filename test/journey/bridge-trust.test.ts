@@ -5,17 +5,12 @@ import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import {
-  type BridgeOptions,
-  BridgeProxy,
-  eventually,
-  handshake,
-  within,
-} from "../support/bridge-proxy.ts";
+import { type BridgeOptions, BridgeProxy, handshake } from "../support/bridge-proxy.ts";
 import { expired, temporaryDirectory, TestAuthority } from "../support/certs.ts";
 import { clientHello, records } from "../support/client-hello.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { Wire } from "../support/wire.ts";
+import { eventually, within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 const witness = { name: "bridge-witness", config: { file: "seen.jsonl" } };
@@ -76,7 +71,7 @@ describe("what is not bridged", () => {
         `GET /pinned HTTP/1.1\r\nHost: ${origin.at("pinned.test")}\r\n\r\n`,
       );
       expect(answer.text).toBe("OK-SECRET");
-      const notes = await proxy.notes("seen.jsonl");
+      const notes = await proxy.records("seen.jsonl");
       expect(notes.some((note) => note["path"] === "/pinned")).toBe(false);
       socket.destroy();
     },
@@ -105,7 +100,7 @@ describe("what is not bridged", () => {
     const fresh = await start({ plugins: [witness], file: { listener } });
     const socket = await fresh.tls(at, { ca: authority.caPem });
     expect(socket.authorized).toBe(true);
-    expect(await fresh.notes("seen.jsonl")).toEqual([]);
+    expect(await fresh.records("seen.jsonl")).toEqual([]);
     socket.destroy();
   });
 
@@ -153,9 +148,7 @@ describe("what is not bridged", () => {
     const wire = new Wire(await fresh.tunnel(at));
     wire.send("GET / HTTP/1.1\r\n\r\n");
     await wire.rest();
-    const line = await fresh.log("a log line", (log) =>
-      JSON.stringify(log).includes("tls.not-tls"),
-    );
+    const line = await fresh.log((log) => JSON.stringify(log).includes("tls.not-tls"));
     expect(JSON.stringify(line)).toContain(allowed);
   });
 });
@@ -188,7 +181,7 @@ describe("an origin that cannot be verified", () => {
     expect(body.error).toBe("upstream.tls");
     expect(body.message).toMatch(/tls_bridge\.upstream_ca_bundle/);
     expect(target.seen).toHaveLength(0);
-    expect(fresh.lines.join("\n")).not.toContain("Bearer secret");
+    expect(fresh.stderr).not.toContain("Bearer secret");
   });
 
   test("stays refused, however often it is tried (I11)", async () => {
@@ -225,9 +218,7 @@ describe("an origin that cannot be verified", () => {
       bridge: { upstream_insecure_hosts: [allowed] },
     });
     expect((await fresh.get(unknown.at(allowed), "/insecure")).text).toBe("OK-SECRET");
-    await fresh.log("a warning", (line) =>
-      JSON.stringify(line).includes("upstream_insecure_hosts"),
-    );
+    await fresh.log((line) => JSON.stringify(line).includes("upstream_insecure_hosts"));
     const other = await fresh.get(unknown.at("www.allowed.test"), "/other");
     expect(other.status).toBe(502);
   });
@@ -247,7 +238,7 @@ describe("a client that rejects the leaf", () => {
     const fresh = await start();
     await reject(fresh);
     const line = JSON.stringify(
-      await fresh.log("a log line", (log) => JSON.stringify(log).includes("unknown_ca")),
+      await fresh.log((log) => JSON.stringify(log).includes("unknown_ca")),
     );
     expect(line).toContain(allowed);
     expect(line).toContain("ca.crt");
@@ -272,7 +263,7 @@ describe("a client that rejects the leaf", () => {
     const socket = await fresh.tls(at, { ca: authority.caPem });
     const answer = await new Wire(socket).ask(`GET /pin HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     expect(answer.text).toBe("OK-SECRET");
-    const notes = await fresh.notes("seen.jsonl");
+    const notes = await fresh.records("seen.jsonl");
     expect(notes.filter((note) => note["stage"] === "request")).toEqual([]);
     socket.destroy();
     // Other hosts are not affected.
@@ -382,7 +373,7 @@ describe("the authority", () => {
     const bridge = { ca: "ephemeral", ca_dir: undefined, generate_ca: undefined };
     const fresh = await start({ bridge });
     expect((await readdir(fresh.directory)).sort()).toEqual(["origins.pem", "proxy.yaml"]);
-    await fresh.log("a warning", (line) => JSON.stringify(line).includes("another pod"));
+    await fresh.log((line) => JSON.stringify(line).includes("another pod"));
     const socket = await handshake(await fresh.tunnel(at), at, { rejectUnauthorized: false });
     expect(socket.getPeerX509Certificate()?.subjectAltName).toBe(`DNS:${allowed}`);
     socket.destroy();
@@ -396,9 +387,9 @@ describe("the authority", () => {
 
   describe("refuses the start", () => {
     const refused = async (caDir: string, bridge = {}): Promise<string> => {
-      const { code, said } = await BridgeProxy.refused({ ports: [443], caDir, bridge });
+      const { code, stderr } = await BridgeProxy.run("run", { ports: [443], caDir, bridge });
       expect(code).toBe(2);
-      return said;
+      return stderr;
     };
 
     test("when there is none and none may be made (I18)", async () => {
@@ -436,9 +427,9 @@ describe("the authority", () => {
 
     test("when the bundle of origins' authorities cannot be used", async () => {
       const bridge = { upstream_ca_bundle: "/does/not/exist.pem" };
-      const { code, said } = await BridgeProxy.refused({ ports: [443], bridge });
+      const { code, stderr } = await BridgeProxy.run("run", { ports: [443], bridge });
       expect(code).toBe(2);
-      expect(said).toMatch(/upstream_ca_bundle/);
+      expect(stderr).toMatch(/upstream_ca_bundle/);
     });
   });
 });
@@ -446,8 +437,8 @@ describe("the authority", () => {
 test("what a client of the bridge aborts is never a reason to stop", async () => {
   const fresh = await start();
   for (let count = 0; count < 20; count += 1) (await fresh.tunnel(at)).destroy();
-  await eventually("the flows are over", async () => {
-    const text = await fresh.operator("stats", "/metrics");
+  await eventually(async () => {
+    const text = (await fresh.stats("/metrics")).text;
     return /^authbridge_active_tunnels 0$/m.test(text);
   });
   expect((await fresh.get(at, "/alive")).status).toBe(200);

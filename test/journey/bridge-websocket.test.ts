@@ -5,10 +5,11 @@ import type { Duplex } from "node:stream";
 import type { IncomingMessage } from "node:http";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
-import { BridgeProxy, eventually, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { Wire } from "../support/wire.ts";
+import { eventually, within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 
@@ -112,7 +113,7 @@ describe("a ws client over HTTP/1.1", () => {
     expect(response.statusCode).toBe(403);
     expect(response.headers["content-type"]).toBe("application/json");
     expect(upgrades.length).toBe(before);
-    const notes = await proxy.notes("seen.jsonl");
+    const notes = await proxy.records("seen.jsonl");
     expect(notes).toContainEqual(
       expect.objectContaining({ path: "/denied/ws", scheme: "https", stage: "request" }),
     );
@@ -243,6 +244,6 @@ describe("a WebSocket over HTTP/2 (RFC 8441)", () => {
     await within("an answer", once(stream, "response"));
     const open = sockets.clients.size;
     session.destroy();
-    await eventually("the origin hears of it", () => sockets.clients.size < open);
+    await eventually(() => sockets.clients.size < open);
   });
 });

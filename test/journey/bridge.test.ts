@@ -2,11 +2,12 @@
 import { once } from "node:events";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type BridgeOptions, BridgeProxy, eventually } from "../support/bridge-proxy.ts";
+import { type BridgeOptions, BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { StubIdp } from "../support/idp.ts";
 import { readAll, TlsOrigin } from "../support/tls-origin.ts";
 import { Wire } from "../support/wire.ts";
+import { eventually } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 const witness = { name: "bridge-witness", config: { file: "seen.jsonl" } };
@@ -52,7 +53,7 @@ describe("a bridged request", () => {
   test("reaches the origin, and the chain sees it with scheme https (I9, I10)", async () => {
     const answer = await proxy.get(at, "/secret?x=1");
     expect(answer).toMatchObject({ status: 200, text: "OK-SECRET" });
-    const notes = await proxy.notes("seen.jsonl");
+    const notes = await proxy.records("seen.jsonl");
     expect(notes.filter((note) => note["path"] === "/secret?x=1")).toEqual([
       expect.objectContaining({
         stage: "request",
@@ -166,7 +167,7 @@ describe("a bridged request", () => {
     socket.pause();
     socket.write(`GET /slow-reader HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     // The origin has begun, and a request elsewhere goes through while nobody reads here.
-    await eventually("the origin has begun", () => written > 0);
+    await eventually(() => written > 0);
     let before = -1;
     for (let round = 0; round < 50 && before !== written; round += 1) {
       before = written;
@@ -233,9 +234,9 @@ describe("a bridged request", () => {
     origin.on("/abandoned", () => undefined);
     const socket = await proxy.tls(at);
     socket.write(`GET /abandoned HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
-    await eventually("the origin has it", () => origin.requestsFor("/abandoned").length === 1);
+    await eventually(() => origin.requestsFor("/abandoned").length === 1);
     socket.destroy();
-    await eventually("it is aborted", () => origin.requestsFor("/abandoned")[0]?.isAborted);
+    await eventually(() => origin.requestsFor("/abandoned")[0]?.isAborted === true);
   });
 
   test("reaches a destination that is an address, with a leaf for the address (I15)", async () => {
@@ -250,8 +251,8 @@ describe("a bridged request", () => {
 
   test("appears in the session API with its path and status", async () => {
     await proxy.get(at, "/recorded");
-    const text = await eventually("an event", async () => {
-      const events = await proxy.operator("sessions", "/v1/sessions/default");
+    const text = await eventually(async () => {
+      const events = (await proxy.sessions("/v1/sessions/default")).text;
       return events.includes("/recorded") && events;
     });
     expect(text).toContain('"statusCode":200');
@@ -296,7 +297,7 @@ describe("events of a stream", () => {
     const answer = await fresh.get(at, "/gzip-events", "Accept-Encoding: gzip\r\n");
     expect(answer.text).toBe("data: one\n\ndata: two\n\n");
     expect(answer.headers.has("content-encoding")).toBe(false);
-    const frames = await fresh.notes("frames.jsonl");
+    const frames = await fresh.records("frames.jsonl");
     expect(frames.map((note) => note["frame"])).toEqual(expect.arrayContaining(["one", "two"]));
   });
 
@@ -401,7 +402,7 @@ describe("a refusal inside the bridge", () => {
       expect(headers[":status"]).toBe(403);
       session.destroy();
       expect(origin.accepted).toBe(connections);
-      const flow = await fresh.log("the refused tunnel", ({ msg, host }) => {
+      const flow = await fresh.log(({ msg, host }) => {
         return msg === "flow" && host === evil;
       });
       expect(flow).toMatchObject({
@@ -474,9 +475,9 @@ test("the session API is on loopback when its address names no host (Z8)", async
 
 test("the session API is on loopback when its address is left out (Z8)", async () => {
   const listener = { roles: ["forward"], forward_proxy_addr: "127.0.0.1:0" };
-  const { code, output } = await BridgeProxy.check({ ports: [443], file: { listener } });
+  const { code, stdout } = await BridgeProxy.run("check", { ports: [443], file: { listener } });
   expect(code).toBe(0);
-  expect(JSON.parse(output)).toMatchObject({ listener: { session_api_addr: "127.0.0.1:9094" } });
+  expect(JSON.parse(stdout)).toMatchObject({ listener: { session_api_addr: "127.0.0.1:9094" } });
 });
 
 describe("token exchange over HTTPS under a default of deny", () => {
@@ -595,7 +596,7 @@ describe("token exchange over HTTPS with default policies (Z5)", () => {
   });
 
   test("writes neither token to the log", () => {
-    const log = exchanging.lines.join("\n");
+    const log = exchanging.stderr;
     expect(log).not.toContain("user-token");
     expect(log).not.toContain("exchanged-api");
   });

@@ -39,7 +39,7 @@ describe.skipIf(obstacle !== undefined)("outside a namespace", () => {
   test.each(["curl", "copy", "node"] as const)("%s is known by its executable", async (name) => {
     const url = `http://127.0.0.1:${proxy.forward.port}`;
     expect(await statuses(cases.programs[name], url, origin.port, run)).toEqual(identified[name]);
-    expect(proxy.logs.filter(({ msg }) => String(msg).includes("not identified"))).toEqual([]);
+    expect(proxy.logs.filter(({ msg }) => msg.includes("not identified"))).toEqual([]);
   });
 
   test("a refusal names the executable and the entry", async () => {

@@ -10,7 +10,8 @@ import { eventually } from "../support/eventually.ts";
 import { exchangeBytes, openTunnel, RawClient, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { outbound, ProxyProcess, runWith, settings } from "../support/proxy.ts";
+import { runWith } from "../support/program.ts";
+import { outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 const spiffeId = "spiffe://example.org/ns/agents/sa/cert-agent";

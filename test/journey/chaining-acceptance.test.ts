@@ -9,7 +9,8 @@ import { eventually } from "../support/eventually.ts";
 import { get, openTunnel } from "../support/http-client.ts";
 import { HttpOrigin, type OriginConnection, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { merge, ProxyProcess, runWith, settings, type Settings } from "../support/proxy.ts";
+import { runWith, type Settings } from "../support/program.ts";
+import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { closedPort, StubParent } from "../support/stub-parent.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 

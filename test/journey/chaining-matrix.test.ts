@@ -4,7 +4,7 @@ import { type IncomingMessage, request as ask } from "node:http";
 import type { Duplex } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
-import { BridgeProxy, eventually, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { get, openTunnel } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
@@ -20,6 +20,7 @@ import {
 } from "../support/parents.ts";
 import { closedPort } from "../support/stub-parent.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
+import { eventually, within } from "../support/eventually.ts";
 
 const own = owner();
 const name = "api.allowed.test";
@@ -243,7 +244,7 @@ describe.each(makes)("%s, %s", (make, kind, missing) => {
     await proxy.close();
     const idpPort = Number(new URL(idp.origin).port);
     // squid writes its log when a tunnel ends.
-    await eventually("the parent has served all of it", async () => {
+    await eventually(async () => {
       const served = (await parent.served()).join(" ");
       return [origin.port, echo.port, secure.port, idpPort].every((port) =>
         served.includes(`:${port}`),

@@ -6,7 +6,8 @@ import { get, openTunnel, request } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, type OriginConnection, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { merge, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { closedPort, StubParent } from "../support/stub-parent.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 

@@ -3,16 +3,8 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { describe, expect, test } from "vitest";
 import { owner } from "../support/owner.ts";
-import {
-  inbound,
-  merge,
-  outbound,
-  ProxyProcess,
-  runProgram,
-  runWith,
-  settings,
-  type Settings,
-} from "../support/proxy.ts";
+import { runProgram, runWith, type Settings } from "../support/program.ts";
+import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const backend = "http://127.0.0.1:9";
 const both: Settings = { listener: { reverse_proxy_backend: backend } };
@@ -619,9 +611,7 @@ describe("a start without plugins", () => {
   test("A11: boots with exactly one warning for each empty chain", async () => {
     const proxy = await own(ProxyProcess.start(settings(both)));
     const warnings = proxy.logs.filter(
-      (line) =>
-        line["level"] === "warn" &&
-        /pipeline has no plugins|has no plugins/.test(String(line["msg"])),
+      (line) => line["level"] === "warn" && /pipeline has no plugins|has no plugins/.test(line.msg),
     );
     expect(new Set(warnings.map((line) => line["pipeline"]))).toEqual(
       new Set(["inbound", "outbound"]),

@@ -1,11 +1,12 @@
 /** Limits of client connections, which hold on a plain port and inside a bridged connection alike. */
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { BridgeProxy, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { Wire } from "../support/wire.ts";
+import { within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 

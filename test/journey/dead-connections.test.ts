@@ -1,7 +1,8 @@
 /** Kept connections that died unseen, as behind a NAT or a load balancer that forgot them: RFC 9110 section 9.2.2. */
 import type { Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { AttackedProxy, RawClient, RawOrigin, until } from "../support/attack-bench.ts";
+import { AttackedProxy, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { eventually } from "../support/eventually.ts";
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const kept = 5;
@@ -60,7 +61,7 @@ type Port = "forward" | "reverse";
 async function ask(port: Port, method: string, path: string, rest = "\r\n"): Promise<string> {
   const host = `127.0.0.1:${origin.port}`;
   const target = port === "forward" ? `http://${host}${path}` : path;
-  const client = await RawClient.connect(proxy[port]);
+  const client = await RawClient.connect(proxy[port].port);
   client.send(`${method} ${target} HTTP/1.1\r\nHost: ${host}\r\n${rest}`);
   const seen = await client.sees("\r\n\r\n");
   client.socket.destroy();
@@ -70,7 +71,7 @@ async function ask(port: Port, method: string, path: string, rest = "\r\n"): Pro
 /** Leaves connections in the pool that are dead without a sign of it. */
 async function keepDead(port: Port): Promise<void> {
   await Promise.all(Array.from({ length: kept }, () => ask(port, "GET", "/together")));
-  await until(() => (dead.size === kept ? true : undefined));
+  await eventually(() => dead.size === kept);
 }
 
 describe.each(["forward", "reverse"] as const)("on the %s port", (port) => {
@@ -111,11 +112,11 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (port) => {
       await keepDead(port);
       // Dies once everything has come.
       die = (socket) =>
-        void until(() => {
+        void eventually(() => {
           const { seen } = origin.connections.find((client) => client.socket === socket) ?? {
             seen: "",
           };
-          return seen.endsWith(rest.slice(-4)) && seen.length > rest.length ? true : undefined;
+          return seen.endsWith(rest.slice(-4)) && seen.length > rest.length;
         }).then(() => socket.resetAndDestroy());
       expect(await ask(port, method, "/again", rest)).toMatch(/^HTTP\/1\.1 502 /);
       expect(served).toEqual([]);

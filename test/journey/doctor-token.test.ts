@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { StubIdp, type TokenShape } from "../support/idp.ts";
 import { owner } from "../support/owner.ts";
-import { inbound, merge, runProgram, settings, toYaml, type Settings } from "../support/proxy.ts";
+import { runProgram, toYaml, type Settings } from "../support/program.ts";
+import { inbound, merge, settings } from "../support/proxy.ts";
 
 const own = owner();
 let idp: StubIdp;

@@ -4,7 +4,8 @@ import { eventually, within } from "../support/eventually.ts";
 import { get, openTunnel, RawClient } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { outbound, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let origin: HttpOrigin;

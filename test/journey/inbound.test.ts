@@ -7,7 +7,8 @@ import { get, RawClient, request, type RawResponse } from "../support/http-clien
 import { StubIdp, type TokenShape } from "../support/idp.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { inbound, merge, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { inbound, merge, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let agent: HttpOrigin;

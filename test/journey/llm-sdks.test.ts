@@ -57,7 +57,7 @@ const anthropic = () => new Anthropic({ apiKey: "sk-agent", baseURL: base, fetch
 
 const answered = (path: string, more: (event: SeenEvent) => boolean = () => true) =>
   eventOf(
-    (url) => proxy.operator("sessions", url),
+    async (url) => (await proxy.sessions(url)).text,
     (event) => event.phase === "response" && event.httpPath === path && more(event),
   );
 

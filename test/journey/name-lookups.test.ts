@@ -5,7 +5,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { type DnsServer, dnsServer } from "../support/dns-server.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Address } from "../support/http-client.ts";
-import { ProxyProcess, type Settings, settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { ProxyProcess, settings } from "../support/proxy.ts";
 
 const closing: (() => unknown)[] = [];
 let dns: DnsServer;

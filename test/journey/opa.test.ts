@@ -12,7 +12,8 @@ import { fixture } from "../support/opa-cases.ts";
 import { BundleServer, StubOpa } from "../support/opa-server.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { outbound, ProxyProcess, runWith, settings, type Settings } from "../support/proxy.ts";
+import { runWith, type Settings } from "../support/program.ts";
+import { outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
 const own = owner();
@@ -127,7 +128,7 @@ describe("a bundle with policy.wasm", () => {
     expect(answer.json()).toMatchObject({
       message: "the policy defines no decision for authbridge/outbound/response",
     });
-    await strict.log(({ msg }) => String(msg).startsWith("opa policy was built without"));
+    await strict.log(({ msg }) => msg.startsWith("opa policy was built without"));
   });
 
   test("N4: undefined is no consent where the chain's default is deny", async () => {

@@ -1,10 +1,11 @@
 /** HTTP/2 origins through the bridge: streams that they did not process, and limits that they announce. */
 import { constants } from "node:http2";
 import { afterEach, beforeAll, expect, test } from "vitest";
-import { BridgeProxy, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { type ServerCertificate, TestAuthority } from "../support/certs.ts";
 import { frameType } from "../support/http2-frames.ts";
 import { endsRequest, type Script, scriptedHttp2 } from "../support/scripted-http2.ts";
+import { within } from "../support/eventually.ts";
 
 const host = "api.allowed.test";
 

@@ -7,7 +7,8 @@ import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { type CollectedSpan, OtlpCollector } from "../support/otlp.ts";
 import { owner } from "../support/owner.ts";
-import { merge, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
 const own = owner();

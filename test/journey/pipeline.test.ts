@@ -5,14 +5,8 @@ import { eventually } from "../support/eventually.ts";
 import { get, RawClient, request } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import {
-  merge,
-  outbound,
-  ProxyProcess,
-  runWith,
-  settings,
-  type LogLine,
-} from "../support/proxy.ts";
+import { runWith, type LogLine } from "../support/program.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let origin: HttpOrigin;

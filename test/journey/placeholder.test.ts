@@ -5,7 +5,8 @@ import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { eventually } from "../support/eventually.ts";
-import { merge, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let agent: HttpOrigin;

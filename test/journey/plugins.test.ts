@@ -1,6 +1,7 @@
 /** Which chains are accepted: names, configuration, what must stand before what. */
 import { beforeAll, describe, expect, test } from "vitest";
-import { merge, outbound, runWith, settings, type Settings } from "../support/proxy.ts";
+import { runWith, type Settings } from "../support/program.ts";
+import { merge, outbound, settings } from "../support/proxy.ts";
 
 const recording = { file: "records" };
 

@@ -10,14 +10,8 @@ import { parse, stringify } from "yaml";
 import { getThrough } from "../../examples/demo/requests.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import {
-  type Ended,
-  merge,
-  outbound,
-  ProxyProcess,
-  runProgram,
-  settings,
-} from "../support/proxy.ts";
+import { type Ended, runProgram } from "../support/program.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let folder: string;

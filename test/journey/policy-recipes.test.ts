@@ -5,7 +5,8 @@ import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { getThrough } from "../../examples/demo/requests.ts";
 import { owner } from "../support/owner.ts";
-import { merge, ProxyProcess, runProgram, settings, type Settings } from "../support/proxy.ts";
+import { runProgram, type Settings } from "../support/program.ts";
+import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 const env = { API_KEY: "sk-test" };

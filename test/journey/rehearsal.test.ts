@@ -7,7 +7,8 @@ import { stringify } from "yaml";
 import { type Address, request } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { merge, ProxyProcess, runProgram, settings, type Settings } from "../support/proxy.ts";
+import { runProgram, type Settings } from "../support/program.ts";
+import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let origin: HttpOrigin;

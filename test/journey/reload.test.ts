@@ -5,14 +5,8 @@ import { eventually } from "../support/eventually.ts";
 import { get, openTunnel, RawClient } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import {
-  merge,
-  outbound,
-  ProxyProcess,
-  settings,
-  toYaml,
-  type Settings,
-} from "../support/proxy.ts";
+import { toYaml, type Settings } from "../support/program.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let origin: HttpOrigin;

@@ -9,13 +9,8 @@ import { readHead } from "../support/http-message.ts";
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import {
-  journeyPlugins,
-  outbound,
-  ProxyProcess,
-  type Settings,
-  settings,
-} from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { journeyPlugins, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { a2aMessage, ask, type Propagation, SessionAgent } from "../support/session-agent.ts";
 
 const own = owner();

@@ -7,7 +7,7 @@ import { type AddressInfo, connect, type Server } from "node:net";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { BridgeProxy, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { StandInJudge } from "../support/judge.ts";
 import { StubIdp } from "../support/idp.ts";
@@ -27,6 +27,7 @@ import {
   type WireRequest,
 } from "../support/signatures.ts";
 import { Wire } from "../support/wire.ts";
+import { within } from "../support/eventually.ts";
 
 const host = "signed.test";
 const keys = { keyId: "AKIDEXAMPLE", secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY" };

@@ -6,7 +6,8 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { get, request } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { merge, outbound, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let target: HttpOrigin;

@@ -5,7 +5,8 @@ import { get, RawClient } from "../support/http-client.ts";
 import { readChunk } from "../support/http-message.ts";
 import { HttpOrigin, type OriginConnection } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let origin: HttpOrigin;

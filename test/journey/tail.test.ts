@@ -7,7 +7,8 @@ import { eventually } from "../support/eventually.ts";
 import { request } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { outbound, ProxyProcess, runProgram, settings } from "../support/proxy.ts";
+import { runProgram } from "../support/program.ts";
+import { outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { startTail } from "../support/tail.ts";
 
 const own = owner();

@@ -8,14 +8,8 @@ import { get, openTunnel, type RawResponse } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import {
-  merge,
-  outbound,
-  ProxyProcess,
-  runWith,
-  settings,
-  type Settings,
-} from "../support/proxy.ts";
+import { runWith, type Settings } from "../support/program.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 const exchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange";

@@ -7,7 +7,8 @@ import { StubIdp, type TokenShape } from "../support/idp.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { type CollectedSpan, OtlpCollector } from "../support/otlp.ts";
 import { owner } from "../support/owner.ts";
-import { inbound, merge, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { inbound, merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { startTail, type Tail } from "../support/tail.ts";
 
 const own = owner();

@@ -1,9 +1,10 @@
 /** Trailers of HTTP/2 origins, whose responses may have a Content-Length as well (RFC 9113 section 8.1). */
 import { type ClientHttp2Session, constants, type IncomingHttpHeaders } from "node:http2";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { BridgeProxy, eventually, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
+import { within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 const text = "twelve bytes";
@@ -123,9 +124,7 @@ describe.each([
       body += chunk.toString();
       if (body === text) stream.close(code);
     });
-    const line = await eventually("the flow", () =>
-      proxy.logs.find((log) => log["msg"] === "flow" && log["path"] === path),
-    );
+    const line = await proxy.log((log) => log["msg"] === "flow" && log["path"] === path);
     expect(line["outcome"]).toBe(outcome);
     await within("the origin's stream is let go", gone.promise);
   });

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import net, { type AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { get } from "../support/http-client.ts";
-import { ProxyProcess, runWith, settings } from "../support/proxy.ts";
+import { runWith } from "../support/program.ts";
+import { ProxyProcess, settings } from "../support/proxy.ts";
 
 const onAnyPort = { listener: { transparent_proxy_addr: "127.0.0.1:0" } };
 const enforced = { egress_enforcement: "enforce-redirect" };
@@ -81,7 +82,7 @@ describe("where the mechanism is missing", () => {
 
   test("the start says so in one line, and the probe says it beside 200", async () => {
     proxy = await ProxyProcess.start(settings(onAnyPort), { env });
-    const lines = proxy.logs.filter(({ msg }) => String(msg).includes("transparent listener"));
+    const lines = proxy.logs.filter(({ msg }) => msg.includes("transparent listener"));
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatchObject({ key: "listener.transparent_proxy_addr" });
     const ready = await proxy.health("/readyz");

@@ -4,15 +4,14 @@ import { get, type RawResponse } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
+import { type LogLine, type Settings } from "../support/program.ts";
 import {
   inbound,
   journeyPlugins,
-  type LogLine,
   merge,
   outbound,
   ProxyProcess,
   settings,
-  type Settings,
 } from "../support/proxy.ts";
 import { startTail } from "../support/tail.ts";
 import { eventually } from "../support/eventually.ts";

@@ -68,11 +68,10 @@ function ask(
   path: string,
   shape: Omit<RequestShape, "target">,
 ): Promise<RawResponse> {
-  const address = { host: "127.0.0.1", port: proxy[surface] };
   const target = surface === "forward" ? `${origin.url}${path}` : path;
   const given = (shape.headers ?? {}) as Readonly<Record<string, string>>;
   const headers = { Host: origin.authority, "Content-Type": "application/json", ...given };
-  return request(address, { method: "POST", ...shape, target, headers });
+  return request(proxy[surface], { method: "POST", ...shape, target, headers });
 }
 
 const chunked = (body: Buffer | string): Buffer => {
@@ -175,7 +174,7 @@ test("what could not be read is in the record", async () => {
   const { path, body = "" } = callOf["inference"]?.(filler) ?? { path: "/" };
   const at = fresh(path);
   await ask(recording, "forward", at, { body });
-  const port = recording.app.addresses.sessions?.port ?? 0;
+  const port = recording.address("sessions").port;
   const read = async (of: string): Promise<string> =>
     (await fetch(`http://127.0.0.1:${port}${of}`)).text();
   const event = await eventOf(read, (one) => one.httpPath === at && one.phase === "request");

@@ -5,7 +5,8 @@ import { afterEach, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
-import { ProxyProcess, type Settings, settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { ProxyProcess, settings } from "../support/proxy.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
 const closing: (() => unknown)[] = [];

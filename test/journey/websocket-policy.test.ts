@@ -7,10 +7,11 @@ import type { Duplex } from "node:stream";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import { clientFrame, maskInto } from "../../src/http/web-socket-frame.ts";
-import { BridgeProxy, eventually, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { Wire } from "../support/wire.ts";
+import { eventually, within } from "../support/eventually.ts";
 
 const host = "api.allowed.test";
 const maxBytes = 65_536;
@@ -234,13 +235,16 @@ describe.each(surfaces)("over %s", (surface) => {
     expect(await closeCode(wire)).toBe(1008);
     expect(await within("the origin is told", latest().closed)).toBe(1008);
     expect(latest().messages).toEqual([]);
-    const line = await eventually("a denial", () =>
-      proxy.logs.slice(before).find(({ msg }) => msg === "WebSocket message refused"),
+    const line = await eventually(
+      () =>
+        proxy.logs.slice(before).find(({ msg }) => msg === "WebSocket message refused") ?? false,
     );
     expect(line).toMatchObject({ policy: "chat" });
     expect(line["rule"]).toMatch(/^endpoints\[\d\]/);
-    const flow = await eventually("its flow", () =>
-      proxy.logs.slice(before).find((one) => one["flow"] === line["flow"] && one["outcome"]),
+    const flow = await eventually(
+      () =>
+        proxy.logs.slice(before).find((one) => one["flow"] === line["flow"] && one["outcome"]) ??
+        false,
     );
     expect(flow).toMatchObject({ outcome: "denied", code: "policy.forbidden", status: 101 });
   });
@@ -250,8 +254,8 @@ describe.each(surfaces)("over %s", (surface) => {
     wire.send(frame(0x81, "noted"));
     expect(await read(wire)).toEqual([1, Buffer.from("noted")]);
     const audited = (): boolean =>
-      proxy.logs.some(({ msg, rule }) => /audit/.test(String(msg)) && rule === "endpoints[2]");
-    await eventually("an audit line", audited);
+      proxy.logs.some(({ msg, rule }) => /audit/.test(msg) && rule === "endpoints[2]");
+    await eventually(audited);
   });
 
   test("fragments with a ping between them are one message", async () => {

@@ -8,7 +8,8 @@ import { TestAuthority } from "../support/certs.ts";
 import { forbidden } from "../support/forbidden-destinations.ts";
 import { innerNames } from "../support/inner-names.ts";
 import { type Host, Network, networkObstacle, sayWhenSkipped } from "../support/network.ts";
-import { agentUid, type HostedProxy, proxyIn, serveIn } from "../support/network-process.ts";
+import { agentUid, proxyIn, serveIn } from "../support/network-process.ts";
+import type { Program } from "../support/program.ts";
 import type { Seen } from "../support/network-server.ts";
 
 const script = fileURLToPath(new URL("../../deploy/proxy-init/proxy-init.sh", import.meta.url));
@@ -21,7 +22,7 @@ const { allowed, other, table } = innerNames;
 describe.skipIf(obstacle !== undefined)("a captured connection", () => {
   let network: Network;
   let agent: Host;
-  let proxy: HostedProxy;
+  let proxy: Program;
   let atOrigin: Seen[];
 
   /** Raw HTTP on port 80; the statuses of the answers. */
@@ -94,7 +95,7 @@ describe.skipIf(obstacle !== undefined)("a captured connection", () => {
     proxy = await proxyIn(agent, settings, { files: { "origin.pem": authority.caPem } });
   }, 60_000);
   afterAll(async () => {
-    await proxy?.stop();
+    await proxy?.close();
     await network?.close();
   });
 

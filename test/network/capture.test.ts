@@ -13,13 +13,8 @@ import {
   type Output,
   sayWhenSkipped,
 } from "../support/network.ts";
-import {
-  agentUid,
-  type HostedProxy,
-  proxyIn,
-  proxyUid,
-  serveIn,
-} from "../support/network-process.ts";
+import { agentUid, proxyIn, proxyUid, serveIn } from "../support/network-process.ts";
+import type { Program, Settings } from "../support/program.ts";
 import type { Seen } from "../support/network-server.ts";
 
 const script = fileURLToPath(new URL("../../deploy/proxy-init/proxy-init.sh", import.meta.url));
@@ -84,7 +79,7 @@ const allowed = [
   `[${origin6}]:25`,
 ];
 
-function settings(over: Record<string, unknown> = {}): unknown {
+function settings(over: Record<string, unknown> = {}): Settings {
   return {
     listener: {
       roles: ["forward"],
@@ -128,7 +123,7 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
   "an agent captured by iptables-%s",
   (backend) => {
     let lab: Lab;
-    let proxy: HostedProxy;
+    let proxy: Program;
     let ca: readonly string[];
 
     beforeAll(async () => {
@@ -137,7 +132,7 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
       ca = ["--cacert", `${proxy.directory}/ca/ca.crt`];
     }, 60_000);
     afterAll(async () => {
-      await proxy?.stop();
+      await proxy?.close();
       await lab?.network.close();
     });
     afterEach(() => {
@@ -474,14 +469,14 @@ describe.skipIf(obstacle !== undefined)("a proxy that is not the exempt user", (
       const loops = proxy.logs.filter(({ code }) => code === "request.loop");
       expect(loops.length).toBeLessThan(20);
     } finally {
-      await proxy.stop();
+      await proxy.close();
     }
   });
 });
 
 describe.skipIf(obstacle !== undefined)("a captured agent's program", () => {
   let lab: Lab;
-  let proxy: HostedProxy;
+  let proxy: Program;
   beforeAll(async () => {
     lab = await makeLab("nft");
     const rule = (host: string, path: string): unknown => ({
@@ -507,13 +502,13 @@ describe.skipIf(obstacle !== undefined)("a captured agent's program", () => {
     );
   }, 60_000);
   afterAll(async () => {
-    await proxy?.stop();
+    await proxy?.close();
     await lab?.network.close();
   });
 
   test("is identified by its own idea of the connection, and judged", async () => {
     expect((await curl(lab.agent, "http://api.test/by-curl")).status).toBe(200);
     expect((await curl(lab.agent, "http://denied.test/by-curl")).status).toBe(403);
-    expect(proxy.logs.some(({ msg }) => String(msg).includes("caller not identified"))).toBe(false);
+    expect(proxy.logs.some(({ msg }) => msg.includes("caller not identified"))).toBe(false);
   });
 });

@@ -5,7 +5,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { TestAuthority } from "../support/certs.ts";
 import { type Host, Network, networkObstacle, sayWhenSkipped } from "../support/network.ts";
-import { agentUid, type HostedProxy, proxyIn, serveIn } from "../support/network-process.ts";
+import { agentUid, proxyIn, serveIn } from "../support/network-process.ts";
+import type { Program, Settings } from "../support/program.ts";
 import type { Seen } from "../support/network-server.ts";
 
 const obstacle = networkObstacle("iptables-nft", "nc", "ping", "curl");
@@ -35,7 +36,7 @@ function fence(router: Host, agent: Host): void {
   router.runSync("iptables-nft", "-A", "FORWARD", ...exception, "-j", "ACCEPT");
 }
 
-function settings(): unknown {
+function settings(): Settings {
   const identity = { type: "client-secret", client_id: "gateway", client_secret: "s3cret" };
   const exchange = {
     token_url: "http://idp.test:8080/token",
@@ -71,7 +72,7 @@ describe.skipIf(obstacle !== undefined)("an agent behind a gateway", () => {
   let network: Network;
   let agent: Host;
   let evil: Host;
-  let proxy: HostedProxy;
+  let proxy: Program;
   let atOrigin: Seen[];
   let atIdp: Seen[];
   let atEvil: Seen[];
@@ -108,7 +109,7 @@ describe.skipIf(obstacle !== undefined)("an agent behind a gateway", () => {
     proxy = await proxyIn(host, settings(), { files: { "origin.pem": authority.caPem } });
   }, 60_000);
   afterAll(async () => {
-    await proxy?.stop();
+    await proxy?.close();
     await network?.close();
   });
   afterEach(() => {

@@ -1,7 +1,8 @@
 /** Addresses that are ours by a route alone: no interface shows them, and the proxy's own ports answer on them. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Host, Network, networkObstacle, sayWhenSkipped } from "../support/network.ts";
-import { type HostedProxy, proxyIn, serveIn } from "../support/network-process.ts";
+import { proxyIn, serveIn } from "../support/network-process.ts";
+import type { Program } from "../support/program.ts";
 
 const obstacle = networkObstacle("curl");
 sayWhenSkipped("addresses that are ours by a route", obstacle);
@@ -9,7 +10,7 @@ sayWhenSkipped("addresses that are ours by a route", obstacle);
 describe.skipIf(obstacle !== undefined)("ip route add local 10.98.0.0/16", () => {
   let network: Network | undefined;
   let host: Host;
-  let proxy: HostedProxy | undefined;
+  let proxy: Program | undefined;
 
   beforeAll(async () => {
     network = new Network();
@@ -30,7 +31,7 @@ describe.skipIf(obstacle !== undefined)("ip route add local 10.98.0.0/16", () =>
     });
   }, 60_000);
   afterAll(async () => {
-    await proxy?.stop();
+    await proxy?.close();
     await network?.close();
   });
 

@@ -1,7 +1,8 @@
 /** Answers that unpack to much: what is held of them counts against limits.max_buffered, and is given back. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { gzipSync } from "node:zlib";
-import { AttackedProxy, RawClient, RawOrigin, until } from "../support/attack-bench.ts";
+import { AttackedProxy, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { eventually } from "../support/eventually.ts";
 
 const mebibyte = 1_048_576;
 const long = "a".repeat(30 * mebibyte);
@@ -44,7 +45,7 @@ afterEach(async () => {
 });
 
 async function ask(query: string): Promise<RawClient> {
-  const client = await RawClient.connect(proxy.forward);
+  const client = await RawClient.connect(proxy.forward.port);
   const body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}';
   const host = `127.0.0.1:${origin.port}`;
   const fields = `Host: ${host}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}`;
@@ -56,16 +57,16 @@ test("unpacked answers that nobody reads: the one that waits makes room for the 
   expect(await slow.sees("\r\n\r\n")).toMatch(/^HTTP\/1\.1 200 /);
   slow.socket.pause();
   // A client that only pauses for a moment keeps its answer; until then there is no room.
-  const served = await until(async () => {
+  const served = await eventually(async () => {
     const next = await ask("packed");
     const head = await next.sees("\r\n\r\n");
     next.socket.destroy();
     if (head.startsWith("HTTP/1.1 200 ")) return head;
     expect(head).toMatch(/^HTTP\/1\.1 503 /);
-    return undefined;
+    return false;
   });
   expect(served).toContain("200");
-  const line = await proxy.line(({ msg, outcome }) => msg === "flow" && outcome === "error");
+  const line = await proxy.log(({ msg, outcome }) => msg === "flow" && outcome === "error");
   expect(line["reason"]).toContain("limits.max_buffered");
   slow.socket.destroy();
 });
@@ -74,7 +75,7 @@ test("events that do not end", async () => {
   const [first, second] = [await ask("events"), await ask("events")];
   // An event has begun, so that the end can only be a cut; the other one is still held.
   await Promise.race([first.ended(), second.ended()]);
-  const line = await proxy.line(({ msg, code }) => msg === "flow" && code !== undefined);
+  const line = await proxy.log(({ msg, code }) => msg === "flow" && code !== undefined);
   expect(line["reason"]).toContain("limits.max_buffered");
   first.socket.destroy();
   second.socket.destroy();

@@ -1,12 +1,7 @@
 /** What a hostile client tries with framing, order and time on HTTP/1.1, on the forward and the reverse port. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import {
-  AttackedProxy,
-  exchangeRaw,
-  RawClient,
-  RawOrigin,
-  until,
-} from "../support/attack-bench.ts";
+import { AttackedProxy, exchangeRaw, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { eventually } from "../support/eventually.ts";
 
 let origin: RawOrigin;
 let proxy: AttackedProxy;
@@ -53,7 +48,7 @@ const smuggling: readonly (readonly [name: string, fields: string, body: string]
 ];
 
 describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
-  const port = (): number => (surface === "forward" ? proxy.forward : proxy.reverse);
+  const port = (): number => (surface === "forward" ? proxy.forward.port : proxy.reverse.port);
 
   test.each(smuggling)(
     "%s: 400, and what follows is not a request",
@@ -78,7 +73,7 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
     expect(origin.seen.toLowerCase()).not.toContain("upgrade");
     // The connection is still in step.
     client.send(head(surface, "GET", "/b"));
-    await until(() => (client.seen.match(/200 OK/g)?.length === 2 ? true : undefined));
+    await eventually(() => client.seen.match(/200 OK/g)?.length === 2);
     client.socket.destroy();
   });
 
@@ -106,16 +101,14 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
   test("pipelined requests are one request at a time for the origin", async () => {
     const client = await RawClient.connect(port());
     client.send(head(surface, "GET", "/silent").repeat(5));
-    await until(() => (origin.seen.includes("/silent") ? true : undefined));
+    await eventually(() => origin.seen.includes("/silent"));
     // A second client is served meanwhile, so whatever the first one could start has been started.
     const other = await RawClient.connect(port());
     await other.send(head(surface, "GET", "/")).sees("ok");
     expect(origin.seen.match(/\/silent/g)).toHaveLength(1);
     client.socket.destroy();
     other.socket.destroy();
-    await until(async () =>
-      (await proxy.metric("authbridge_active_flows")) === 0 ? true : undefined,
-    );
+    await eventually(async () => (await proxy.metric("authbridge_active_flows")) === 0);
   });
 
   test("a client that pipelines without end is cut", async () => {
@@ -138,9 +131,7 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
     expect(await client.send("CONNECT nowhere HTTP/1.1\r\nHost: nowhere\r\n\r\n").ended()).toMatch(
       / 40[05] /,
     );
-    await until(async () =>
-      (await proxy.metric("authbridge_client_connections")) === 0 ? true : undefined,
-    );
+    await eventually(async () => (await proxy.metric("authbridge_client_connections")) === 0);
     client.socket.destroy();
   });
 
@@ -148,7 +139,7 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
     const client = await RawClient.connect(port());
     client.send(`${head(surface, "POST", "/silent", "Content-Length: 9\r\n")}abc`);
     expect(await client.ended()).toMatch(/^HTTP\/1\.1 408 /);
-    const line = await proxy.line(({ msg }) => msg === "flow");
+    const line = await proxy.log(({ msg }) => msg === "flow");
     expect(line).toMatchObject({ status: 408, code: "request.timeout", outcome: "error" });
     client.socket.destroy();
   });
@@ -163,7 +154,7 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
 test("tunnels that are still being opened count against limits.max_tunnels", async () => {
   const authority = `127.0.0.1:${origin.port}`;
   const clients = await Promise.all(
-    Array.from({ length: 8 }, () => RawClient.connect(proxy.forward)),
+    Array.from({ length: 8 }, () => RawClient.connect(proxy.forward.port)),
   );
   for (const client of clients) {
     client.send(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
@@ -176,9 +167,9 @@ test("tunnels that are still being opened count against limits.max_tunnels", asy
 
 test("a connection over limits.max_connections is answered 503 and its request not served", async () => {
   const held = await Promise.all(
-    Array.from({ length: 20 }, () => RawClient.connect(proxy.forward)),
+    Array.from({ length: 20 }, () => RawClient.connect(proxy.forward.port)),
   );
-  const answer = await exchangeRaw(proxy.forward, head("forward", "GET", "/over"));
+  const answer = await exchangeRaw(proxy.forward.port, head("forward", "GET", "/over"));
   expect(answer).toMatch(/^HTTP\/1\.1 503 /);
   expect(origin.seen).toBe("");
   for (const { socket } of held) socket.destroy();
@@ -198,7 +189,7 @@ test("clients that leave at every point of an exchange leave nothing behind", as
   ];
   for (let round = 0; round < 10; round += 1) {
     for (const bytes of points) {
-      const client = await RawClient.connect(proxy.forward);
+      const client = await RawClient.connect(proxy.forward.port);
       client.send(bytes);
       if (round % 3 > 0) await new Promise((resolve) => setImmediate(resolve));
       if (round % 2 === 0) client.socket.resetAndDestroy();
@@ -206,14 +197,10 @@ test("clients that leave at every point of an exchange leave nothing behind", as
     }
   }
   // Half-closed tunnels are the origin's to end.
-  await until(() => {
-    for (const { socket } of origin.connections) if (socket.readableEnded) socket.end();
-    return proxy.app.addresses;
-  });
   for (const name of ["active_flows", "active_tunnels", "client_connections"]) {
-    await until(async () => {
+    await eventually(async () => {
       for (const { socket } of origin.connections) if (socket.readableEnded) socket.end();
-      return (await proxy.metric(`authbridge_${name}`)) === 0 ? true : undefined;
+      return (await proxy.metric(`authbridge_${name}`)) === 0;
     });
   }
 });
@@ -227,10 +214,12 @@ test.each(["::ffff:127.0.0.1", "::ffff:7f00:1", "0.0.0.0", "::"])(
         hosts: { "rebound.test": [address] },
       },
     });
-    for (const port of [aimed.stats, aimed.forward]) {
+    for (const port of [aimed.address("stats").port, aimed.forward.port]) {
       const authority = `rebound.test:${port}`;
       const request = `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`;
-      expect(await exchangeRaw(aimed.forward, request)).toMatch(/^HTTP\/1\.1 403 .*own-listener/s);
+      expect(await exchangeRaw(aimed.forward.port, request)).toMatch(
+        /^HTTP\/1\.1 403 .*own-listener/s,
+      );
     }
     await aimed.close();
   },

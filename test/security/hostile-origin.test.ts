@@ -5,13 +5,8 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import tls from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import {
-  AttackedProxy,
-  innerConnection,
-  RawClient,
-  RawOrigin,
-  until,
-} from "../support/attack-bench.ts";
+import { AttackedProxy, innerConnection, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { eventually } from "../support/eventually.ts";
 import { temporaryDirectory, TestAuthority } from "../support/certs.ts";
 
 /** Bytes that the origin answers with, by path. */
@@ -86,7 +81,7 @@ describe("to a client on HTTP/1.1", () => {
 
   async function get(path: string, version = "1.1"): Promise<RawClient> {
     const host = `127.0.0.1:${origin.port}`;
-    const client = await RawClient.connect(proxy.forward);
+    const client = await RawClient.connect(proxy.forward.port);
     return client.send(`GET http://${host}${path} HTTP/${version}\r\nHost: ${host}\r\n\r\n`);
   }
 
@@ -139,16 +134,14 @@ describe("to a client on HTTP/1.1", () => {
 
   test("an interim response in many segments, before the body of the request has come", async () => {
     const host = `127.0.0.1:${origin.port}`;
-    const client = await RawClient.connect(proxy.forward);
+    const client = await RawClient.connect(proxy.forward.port);
     client.send(`PUT http://${host}/wait HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 4\r\n\r\nab`);
-    const [upstream] = await until(() =>
-      origin.seen.endsWith("ab") ? origin.connections : undefined,
-    );
+    const [upstream] = await eventually(() => origin.seen.endsWith("ab") && origin.connections);
     for (const byte of "HTTP/1.1 100 Continue\r\n\r\n") {
       await new Promise((resolve) => upstream?.socket.write(byte, resolve));
     }
     client.send("cd");
-    await until(() => (origin.seen.endsWith("abcd") ? true : undefined));
+    await eventually(() => origin.seen.endsWith("abcd"));
     upstream?.send(answers["/ok"] ?? "");
     expect(await client.sees("\r\n\r\nok")).toMatch(/^HTTP\/1\.1 200 /);
     client.socket.destroy();
@@ -224,7 +217,7 @@ describe("to a client on HTTP/2", () => {
   });
 
   beforeEach(async () => {
-    const clear = await innerConnection(proxy.forward, authority, "h2");
+    const clear = await innerConnection(proxy.forward.port, authority, "h2");
     session = http2.connect(`https://${authority}`, { createConnection: () => clear });
     session.on("error", () => undefined);
     await new Promise((resolve) => session.once("remoteSettings", resolve));
@@ -233,9 +226,7 @@ describe("to a client on HTTP/2", () => {
   afterEach(async () => {
     session.destroy();
     expect(proxy.faults).toEqual([]);
-    await until(async () =>
-      (await proxy.metric("authbridge_active_flows")) === 0 ? true : undefined,
-    );
+    await eventually(async () => (await proxy.metric("authbridge_active_flows")) === 0);
   });
 
   afterAll(async () => {
@@ -290,9 +281,7 @@ describe("to a client on HTTP/2", () => {
   test("a switch of protocols with forbidden fields is a switch without them", async () => {
     const websocket = { ":method": "CONNECT", ":protocol": "websocket", ":scheme": "https" };
     const asked = ask({ ...websocket, ":path": "/ws" }).catch(() => ({ status: 200 }));
-    await until(async () =>
-      (await proxy.metric("authbridge_tunnels_opened_total")) > 1 ? true : undefined,
-    );
+    await eventually(async () => (await proxy.metric("authbridge_tunnels_opened_total")) > 1);
     session.destroy();
     await asked;
   });
@@ -303,7 +292,7 @@ describe("to a client on HTTP/2", () => {
 
   test("an upload that stalls is 408 for the client and in the log", async () => {
     expect((await ask({ ":method": "POST", ":path": "/silent" }, "abc")).status).toBe(408);
-    const line = await proxy.line(({ msg, path }) => msg === "flow" && path === "/silent");
+    const line = await proxy.log(({ msg, path }) => msg === "flow" && path === "/silent");
     expect(line).toMatchObject({ status: 408, code: "request.timeout" });
   });
 
@@ -318,7 +307,7 @@ describe("to a client on HTTP/2", () => {
       stream.resume();
       await new Promise((resolve) => stream.once("close", resolve));
       expect(stream.rstCode).toBe(http2.constants.NGHTTP2_NO_ERROR);
-      const line = await proxy.line(
+      const line = await proxy.log(
         (line) => line.msg === "flow" && line["path"] === path && line["method"] === "POST",
       );
       expect(line["outcome"]).not.toBe("cancelled");

@@ -3,7 +3,8 @@ import { readFile } from "node:fs/promises";
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { BridgeProxy, eventually, within } from "../support/bridge-proxy.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
+import { eventually, within } from "../support/eventually.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { clientHello, records } from "../support/client-hello.ts";
 import {
@@ -59,7 +60,7 @@ afterEach(async () => {
     expect(origin.seen.length).toBe(seenBefore);
   }
   expect(proxy.isAlive).toBe(true);
-  expect(proxy.lines.filter((line) => /uncaught|unhandled/.test(line))).toEqual([]);
+  expect(proxy.stderr).not.toMatch(/uncaught|unhandled/);
   // Others are served as before.
   expect((await proxy.get(at, "/alive")).status).toBe(200);
 });
@@ -142,7 +143,7 @@ describe("first bytes after the 200", () => {
       Array.from({ length: 20 }, async () => new Wire(await proxy.tunnel(at))),
     );
     await Promise.all(wires.map((wire) => wire.rest(5000)));
-    await eventually("no tunnel is open", async () => {
+    await eventually(async () => {
       return (await proxy.metric(/^authbridge_active_tunnels /)) === 0;
     });
   });
@@ -241,16 +242,12 @@ describe("a handshake", () => {
         }
         if (batch % 5 === 4) expect((await proxy.get(at, "/meanwhile")).status).toBe(200);
       }
-      await eventually(
-        "all are closed",
-        async () => {
-          expect((await proxy.get(at, "/meanwhile")).status).toBe(200);
-          return open.every((socket) => socket.destroyed || socket.readableEnded);
-        },
-        15_000,
-      );
+      await eventually(async () => {
+        expect((await proxy.get(at, "/meanwhile")).status).toBe(200);
+        return open.every((socket) => socket.destroyed || socket.readableEnded);
+      }, 15_000);
       for (const socket of open) socket.destroy();
-      await eventually("no tunnel is open", async () => {
+      await eventually(async () => {
         return (await proxy.metric(/^authbridge_active_tunnels /)) === 0;
       });
       expect((await residentMegabytes()) - before).toBeLessThan(300);

@@ -4,13 +4,8 @@ import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
 import tls from "node:tls";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import {
-  AttackedProxy,
-  innerConnection,
-  RawClient,
-  RawOrigin,
-  until,
-} from "../support/attack-bench.ts";
+import { AttackedProxy, innerConnection, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { eventually } from "../support/eventually.ts";
 import { temporaryDirectory, TestAuthority } from "../support/certs.ts";
 
 const surfaces = ["forward", "reverse", "bridge"] as const;
@@ -71,8 +66,8 @@ afterAll(async () => {
 async function open(surface: Surface): Promise<RawClient> {
   const client =
     surface === "bridge"
-      ? new RawClient(await innerConnection(proxy.forward, hostOf(surface), "http/1.1"))
-      : await RawClient.connect(proxy[surface]);
+      ? new RawClient(await innerConnection(proxy.forward.port, hostOf(surface), "http/1.1"))
+      : await RawClient.connect(proxy[surface].port);
   clients.push(client.socket);
   return client;
 }
@@ -110,7 +105,7 @@ for (const surface of surfaces) {
     const before = await proxy.metric("authbridge_refused_total");
     const client = await open(surface);
     client.send(get(surface, "/first") + broken["a request line that is none"]);
-    await until(() => (owed.length === 1 ? true : undefined));
+    await eventually(() => owed.length === 1);
     for (let count = 0; count < 20; count += 1) {
       await new Promise((resolve) => client.socket.write("\x01\r\n\r\n", resolve));
     }
@@ -137,7 +132,7 @@ for (const surface of surfaces) {
     const before = await proxy.metric("authbridge_refused_total");
     const client = await open(surface);
     client.send(get(surface, "/first") + get(surface, "/second").slice(0, -4));
-    await until(async () => (await proxy.metric("authbridge_refused_total")) > before);
+    await eventually(async () => (await proxy.metric("authbridge_refused_total")) > before);
     expect(owed).toHaveLength(1);
     owed[0]?.();
     const seen = await client.ended();

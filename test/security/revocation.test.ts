@@ -6,14 +6,8 @@ import { TcpOrigin } from "../support/origin.ts";
 import { eventually } from "../support/eventually.ts";
 import { StubIdp } from "../support/idp.ts";
 import { owner } from "../support/owner.ts";
-import {
-  inbound,
-  merge,
-  outbound,
-  ProxyProcess,
-  type Settings,
-  settings,
-} from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 let echo: TcpOrigin;

@@ -1,7 +1,8 @@
 /** Clients that ask for much and do not read: what waits for them in memory counts, and whoever read least recently goes. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AttackedProxy, RawClient, RawOrigin, until } from "../support/attack-bench.ts";
-import { BridgeProxy, eventually } from "../support/bridge-proxy.ts";
+import { AttackedProxy, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { eventually } from "../support/eventually.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { owner } from "../support/owner.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
@@ -46,15 +47,15 @@ const host = (): string => `127.0.0.1:${origin.port}`;
 /** Clients of one way in; each sees its head and reads no further. */
 const ways: Readonly<Record<string, (path: string) => Promise<RawClient>>> = {
   forward: async (path) => {
-    const client = await RawClient.connect(proxy.forward);
+    const client = await RawClient.connect(proxy.forward.port);
     return client.send(`GET http://${host()}${path} HTTP/1.1\r\nHost: ${host()}\r\n\r\n`);
   },
   reverse: async (path) => {
-    const client = await RawClient.connect(proxy.reverse);
+    const client = await RawClient.connect(proxy.reverse.port);
     return client.send(`GET ${path} HTTP/1.1\r\nHost: agent.test\r\n\r\n`);
   },
   tunnel: async (path) => {
-    const client = await RawClient.connect(proxy.forward);
+    const client = await RawClient.connect(proxy.forward.port);
     client.send(`CONNECT ${host()} HTTP/1.1\r\nHost: ${host()}\r\n\r\n`);
     await client.sees("Established\r\n\r\n");
     return client.send(`GET ${path} HTTP/1.1\r\nHost: ${host()}\r\n\r\n`);
@@ -73,18 +74,18 @@ describe.each(Object.keys(ways))("%s", (way) => {
       client.socket.pause();
       stalled.push(client);
     }
-    await until(async () => ((await proxy.metric(crowded)) > 0 ? true : undefined));
+    await eventually(async () => (await proxy.metric(crowded)) > 0);
     const good = await open("/small");
-    await until(() => (good.seen.endsWith("s".repeat(mebibyte)) ? true : undefined));
+    await eventually(() => good.seen.endsWith("s".repeat(mebibyte)));
     good.socket.destroy();
-    const line = await proxy.line(({ msg }) => msg.startsWith("connections are closed to make"));
+    const line = await proxy.log(({ msg }) => msg.startsWith("connections are closed to make"));
     expect(line["full"]).toBe("limits.max_buffered");
     if (way !== "tunnel") {
-      const cut = await proxy.line(({ msg, code }) => msg === "flow" && code !== undefined);
+      const cut = await proxy.log(({ msg, code }) => msg === "flow" && code !== undefined);
       expect(cut["code"]).toBe("proxy.overloaded");
       expect(cut["reason"]).toContain("limits.max_buffered");
     }
-    expect(proxy.lines.filter((one) => one["path"] === "/small" && one["code"])).toEqual([]);
+    expect(proxy.logs.filter((one) => one["path"] === "/small" && one["code"])).toEqual([]);
     for (const { socket } of stalled) socket.destroy();
   });
 });
@@ -106,8 +107,8 @@ test("streams of HTTP/2 whose client gives them no window", async () => {
   for (let stream = 0; stream < 60; stream += 1) {
     greedy.request({ ":path": "/large" }).on("error", () => undefined);
   }
-  await eventually("streams are cut", async () =>
-    (await bridge.metric(/^authbridge_evicted_total\{reason="reader"\}/)) > 0 ? true : undefined,
+  await eventually(
+    async () => (await bridge.metric(/^authbridge_evicted_total\{reason="reader"\}/)) > 0,
   );
   const good = await bridge.http2(at);
   const stream = good.request({ ":path": "/small" });

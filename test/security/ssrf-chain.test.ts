@@ -10,7 +10,8 @@ import {
 import { get, openTunnel } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { merge, ProxyProcess, settings, type Settings } from "../support/proxy.ts";
+import { type Settings } from "../support/program.ts";
+import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { StubParent } from "../support/stub-parent.ts";
 
 const own = owner();

@@ -1,7 +1,8 @@
 /** Connections that stop inside a large head: their bytes are bounded together, and the oldest go. */
 import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AttackedProxy, RawClient, RawOrigin, until } from "../support/attack-bench.ts";
+import { AttackedProxy, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { eventually } from "../support/eventually.ts";
 import { block, frame, frameType, get as getFields, preface } from "../support/http2-frames.ts";
 import { owner } from "../support/owner.ts";
 
@@ -35,9 +36,9 @@ beforeAll(async () => {
 afterAll(() => expect(proxy.faults).toEqual([]));
 
 const ports: Readonly<Record<string, () => number>> = {
-  forward: () => proxy.forward,
-  reverse: () => proxy.reverse,
-  health: () => proxy.app.addresses.health?.port ?? 0,
+  forward: () => proxy.forward.port,
+  reverse: () => proxy.reverse.port,
+  health: () => proxy.address("health").port,
 };
 const get = "GET /x HTTP/1.1\r\n";
 
@@ -52,15 +53,13 @@ describe.each(Object.keys(ports))("%s", (surface) => {
       clients.push(client.send(unfinished(get)));
     }
     // 128 KiB are ten such heads.
-    await until(async () =>
-      (await proxy.metric(evicted)) - before >= count - 11 ? true : undefined,
-    );
-    const good = await RawClient.connect(proxy.reverse);
+    await eventually(async () => (await proxy.metric(evicted)) - before >= count - 11);
+    const good = await RawClient.connect(proxy.reverse.port);
     good.send(`${get}Host: agent.test\r\nX-Much: ${"y".repeat(30_000)}\r\n\r\n`);
     expect(await good.sees("ok")).toContain("HTTP/1.1 200");
     expect(clients.some(({ socket }) => !socket.readableEnded)).toBe(true);
     for (const { socket } of [...clients, good]) socket.destroy();
-    const line = await proxy.line(({ msg }) => msg.startsWith("connections are closed to make"));
+    const line = await proxy.log(({ msg }) => msg.startsWith("connections are closed to make"));
     expect(line["full"]).toBe("limits.max_buffered_heads");
   });
 });
@@ -68,7 +67,7 @@ describe.each(Object.keys(ports))("%s", (surface) => {
 describe.each(["http/1.1", "h2"])("bridge, %s", (protocol) => {
   /** TLS with the bridge, in a tunnel that goes nowhere before its first request. */
   async function bridged(): Promise<tls.TLSSocket> {
-    const client = await RawClient.connect(proxy.forward);
+    const client = await RawClient.connect(proxy.forward.port);
     client.send("CONNECT bridged.test:443 HTTP/1.1\r\nHost: bridged.test:443\r\n\r\n");
     await client.sees("Established\r\n\r\n");
     const { socket } = client;
@@ -94,9 +93,7 @@ describe.each(["http/1.1", "h2"])("bridge, %s", (protocol) => {
       socket.write(protocol === "h2" ? start : unfinished(get));
       sockets.push(socket);
     }
-    await until(async () =>
-      (await proxy.metric(evicted)) - before >= count - 11 ? true : undefined,
-    );
+    await eventually(async () => (await proxy.metric(evicted)) - before >= count - 11);
     for (const socket of sockets) socket.destroy();
   });
 });
@@ -107,34 +104,28 @@ test("a head behind a whole request counts, too", async () => {
   const clients: RawClient[] = [];
   for (const whole of [`${get}Host: agent.test\r\n\r\n`, body]) {
     for (let at = 0; at < count; at += 1) {
-      const client = await RawClient.connect(proxy.reverse);
+      const client = await RawClient.connect(proxy.reverse.port);
       clients.push(client.send(`${whole}${unfinished(get)}`));
     }
   }
-  await until(async () =>
-    (await proxy.metric(evicted)) - before >= 2 * count - 11 ? true : undefined,
-  );
+  await eventually(async () => (await proxy.metric(evicted)) - before >= 2 * count - 11);
   for (const { socket } of clients) socket.destroy();
 });
 
 test("a few bytes behind a request are no head that has to go before large ones", async () => {
   const before = await proxy.metric(evicted);
-  const kept = await RawClient.connect(proxy.reverse);
+  const kept = await RawClient.connect(proxy.reverse.port);
   // Some clients end a body with an empty line (RFC 9112 section 2.2).
   kept.send(`${get}Host: agent.test\r\n\r\n\r\n`);
   await kept.sees("ok");
   const clients: RawClient[] = [];
   for (let at = 0; at < count; at += 1) {
-    const client = await RawClient.connect(proxy.reverse);
+    const client = await RawClient.connect(proxy.reverse.port);
     clients.push(client.send(unfinished(get)));
   }
-  await until(async () =>
-    (await proxy.metric(evicted)) - before >= count - 11 ? true : undefined,
-  );
+  await eventually(async () => (await proxy.metric(evicted)) - before >= count - 11);
   kept.send(`${get}Host: agent.test\r\n\r\n`);
-  expect(
-    await until(() => (kept.seen.split("ok").length === 3 ? kept.seen : undefined)),
-  ).toBeDefined();
+  await eventually(() => kept.seen.split("ok").length === 3);
   for (const { socket } of [...clients, kept]) socket.destroy();
 });
 
@@ -142,7 +133,7 @@ test("clients that keep their connections hold nothing, whatever they sent", asy
   const before = await proxy.metric(evicted);
   const clients: RawClient[] = [];
   for (let at = 0; at < count; at += 1) {
-    const client = await RawClient.connect(proxy.reverse);
+    const client = await RawClient.connect(proxy.reverse.port);
     const fields = `Host: agent.test\r\nX-Much: ${"y".repeat(20_000)}\r\n`;
     client.send(`POST /x HTTP/1.1\r\n${fields}Transfer-Encoding: chunked\r\n\r\n`);
     client.send(`2000\r\n${"z".repeat(0x2000)}\r\n0\r\n\r\n`);
@@ -151,7 +142,7 @@ test("clients that keep their connections hold nothing, whatever they sent", asy
   }
   for (const client of clients) {
     client.send(`${get}Host: agent.test\r\n\r\n`);
-    await until(() => (client.seen.split("ok").length === 3 ? true : undefined));
+    await eventually(() => client.seen.split("ok").length === 3);
   }
   expect(await proxy.metric(evicted)).toBe(before);
   for (const { socket } of clients) socket.destroy();

@@ -6,75 +6,68 @@ import { join } from "node:path";
 import tls from "node:tls";
 import { pino } from "pino";
 import { App } from "../../src/app/app.ts";
+import { eventually } from "./eventually.ts";
+import type { Address } from "./http-client.ts";
+import { type LogLine, type Settings, sumOf, toYaml } from "./program.ts";
 
-/** One line of the log. */
-export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string };
-
-/** A running proxy with everything that a test looks at. */
+/** A proxy in the process of the test. */
 export class AttackedProxy {
-  readonly app: App;
-  readonly file: string;
-  readonly lines: LogLine[];
+  readonly logs: LogLine[];
+  readonly #app: App;
 
-  private constructor(app: App, file: string, lines: LogLine[]) {
-    this.app = app;
-    this.file = file;
-    this.lines = lines;
+  private constructor(app: App, logs: LogLine[]) {
+    this.#app = app;
+    this.logs = logs;
   }
 
   /** Starts with the given blocks; listeners and the loopback exception are added. */
-  static async start(blocks: Readonly<Record<string, unknown>>): Promise<AttackedProxy> {
+  static async start(blocks: Settings): Promise<AttackedProxy> {
     const file = join(await mkdtemp(join(tmpdir(), "attacked-")), "proxy.yaml");
-    // JSON is YAML.
-    await writeFile(file, JSON.stringify(withDefaults(blocks)));
-    const lines: LogLine[] = [];
-    const log = pino({ level: "info" }, { write: (line) => void lines.push(JSON.parse(line)) });
+    await writeFile(file, toYaml(withDefaults(blocks)));
+    const logs: LogLine[] = [];
+    const log = pino({ level: "info" }, { write: (line) => void logs.push(JSON.parse(line)) });
     const app = await App.start({ file, lenient: false, env: {}, version: "0.0.0", log });
-    return new AttackedProxy(app, file, lines);
+    return new AttackedProxy(app, logs);
   }
 
-  get forward(): number {
-    return this.app.addresses.forward?.port ?? 0;
+  /** Where one of the surfaces listens. */
+  address(name: "forward" | "reverse" | "stats" | "health" | "sessions"): Address {
+    const port = this.#app.addresses[name]?.port;
+    if (port === undefined) throw new Error(`${name} is not bound`);
+    return { host: "127.0.0.1", port };
   }
 
-  get reverse(): number {
-    return this.app.addresses.reverse?.port ?? 0;
+  get forward(): Address {
+    return this.address("forward");
   }
 
-  get stats(): number {
-    return this.app.addresses.stats?.port ?? 0;
+  get reverse(): Address {
+    return this.address("reverse");
+  }
+
+  /** Waits for a log line. */
+  log(predicate: (line: LogLine) => boolean): Promise<LogLine> {
+    return eventually(() => this.logs.find(predicate) ?? false);
+  }
+
+  /** The value of one series of /metrics; 0 when it is not there. */
+  async metric(name: string): Promise<number> {
+    const { host, port } = this.address("stats");
+    return sumOf(await (await fetch(`http://${host}:${port}/metrics`)).text(), name);
+  }
+
+  async close(): Promise<void> {
+    await this.#app.close(0);
   }
 
   /** Lines that must never appear, whatever a stranger does. */
   get faults(): LogLine[] {
     const words = ["exchange fault", "plugin fault", "listener fault", "uncaught", "unhandled"];
-    return this.lines.filter(({ msg }) => words.some((word) => msg.startsWith(word)));
-  }
-
-  /** Resolves with the matching line, now or when it is written. */
-  line(matches: (line: LogLine) => boolean): Promise<LogLine> {
-    return until(() => this.lines.find(matches));
-  }
-
-  /** The value of one series of /metrics; 0 when it is not there. */
-  async metric(name: string): Promise<number> {
-    const response = await fetch(`http://127.0.0.1:${this.stats}/metrics`);
-    const text = await response.text();
-    let sum = 0;
-    for (const line of text.split("\n")) {
-      if (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) {
-        sum += Number(line.slice(line.lastIndexOf(" ") + 1));
-      }
-    }
-    return sum;
-  }
-
-  async close(): Promise<void> {
-    await this.app.close(0);
+    return this.logs.filter(({ msg }) => words.some((word) => msg.startsWith(word)));
   }
 }
 
-function withDefaults(blocks: Readonly<Record<string, unknown>>): Record<string, unknown> {
+function withDefaults(blocks: Settings): Settings {
   const { listener, ...rest } = blocks;
   return {
     egress: { allow_ips: ["127.0.0.0/8"] },
@@ -90,15 +83,6 @@ function withDefaults(blocks: Readonly<Record<string, unknown>>): Record<string,
       ...(listener as object | undefined),
     },
   };
-}
-
-/** Polls until the value is there; the test's own time-out is the limit. */
-export async function until<T>(look: () => T | undefined | Promise<T | undefined>): Promise<T> {
-  for (;;) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }
 
 /** A connection whose owner writes and reads bytes. */
@@ -140,12 +124,12 @@ export class RawClient {
 
   /** Everything until the proxy ended or cut the connection. */
   ended(): Promise<string> {
-    return until(() => (this.#ended ? this.#seen : undefined));
+    return eventually(() => this.#ended && this.#seen);
   }
 
   /** Everything seen once it contains the text. */
   sees(text: string): Promise<string> {
-    return until(() => (this.#seen.includes(text) || this.#ended ? this.#seen : undefined));
+    return eventually(() => (this.#seen.includes(text) || this.#ended) && this.#seen);
   }
 }
 

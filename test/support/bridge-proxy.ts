@@ -1,56 +1,19 @@
 /** The program with its TLS bridge on, as a process, and the ways into it: CONNECT, TLS, HTTP/1.1, HTTP/2. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import {
   type ClientHttp2Session,
   connect as connectHttp2,
   type SecureClientSessionOptions,
 } from "node:http2";
 import { connect as connectTcp, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
 import { fileURLToPath } from "node:url";
-import { stringify } from "yaml";
+import { within } from "./eventually.ts";
+import { type Ended, launch, type Launched, Program, runWith, type Settings } from "./program.ts";
 import { Wire, type WireAnswer } from "./wire.ts";
 
-/** A part of a configuration file. */
-export type Settings = { readonly [key: string]: unknown };
-
-const program = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 const pluginModule = fileURLToPath(new URL("bridge-plugins.ts", import.meta.url));
-
-/** Calls `look` until it answers something else than false or undefined. */
-export async function eventually<T>(
-  what: string,
-  look: () => T | Promise<T>,
-  withinMs = 10_000,
-): Promise<Exclude<T, false | undefined>> {
-  const deadline = Date.now() + withinMs;
-  for (;;) {
-    const value = await look();
-    if (value !== false && value !== undefined) return value as Exclude<T, false | undefined>;
-    if (Date.now() > deadline) throw new Error(`${what}: not within ${withinMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-/** Rejects when the promise takes longer. */
-export async function within<T>(what: string, promise: Promise<T>, limitMs = 10_000): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => {
-      reject(new Error(`${what}: not within ${limitMs} ms`));
-    }, limitMs);
-  });
-  try {
-    return await Promise.race([promise, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 /** What a bridge is started with. */
 export interface BridgeOptions {
@@ -82,8 +45,12 @@ export const names: readonly string[] = [
   "evil.test",
 ];
 
-/** The file for a bridge whose files live in `directory`. */
-export function bridgeConfig(options: BridgeOptions, directory: string): Settings {
+const filesOf = ({ originCa = "" }: BridgeOptions): Record<string, string> => ({
+  "origins.pem": originCa,
+});
+
+/** The file for a bridge. */
+function bridgeConfig(options: BridgeOptions): Settings {
   const hosts = Object.fromEntries(
     [...names, ...(options.names ?? [])].map((name) => [name, ["127.0.0.1"]]),
   );
@@ -107,12 +74,10 @@ export function bridgeConfig(options: BridgeOptions, directory: string): Setting
     },
     tls_bridge: {
       mode: "enabled",
-      ca_dir: options.caDir ?? join(directory, "ca"),
+      ca_dir: options.caDir ?? "./ca",
       generate_ca: options.caDir === undefined,
       ports: options.ports,
-      ...(options.originCa === undefined
-        ? {}
-        : { upstream_ca_bundle: join(directory, "origins.pem") }),
+      ...(options.originCa === undefined ? {} : { upstream_ca_bundle: "./origins.pem" }),
       ...options.bridge,
     },
     ...options.file,
@@ -133,121 +98,30 @@ export interface TunnelTls extends ConnectionOptions {
   readonly connectHeaders?: string;
 }
 
-type Addresses = Readonly<Record<string, { readonly host: string; readonly port: number }>>;
-
 /** A running proxy. */
-export class BridgeProxy {
-  readonly directory: string;
-  readonly logs: Readonly<Record<string, unknown>>[] = [];
-  readonly lines: string[] = [];
-  readonly exited: Promise<number | null>;
-  readonly #child: ChildProcess;
+export class BridgeProxy extends Program {
   readonly #caDir: string;
   readonly #sockets = new Set<Socket>();
-  #addresses: Addresses = {};
-  #exitCode: number | null | undefined;
 
-  private constructor(child: ChildProcess, directory: string, caDir: string) {
-    this.#child = child;
-    this.#caDir = caDir;
-    this.directory = directory;
-    if (child.stderr === null) throw new Error("no stderr");
-    createInterface({ input: child.stderr }).on("line", (line) => {
-      this.lines.push(line);
-      if (line.startsWith("{")) this.logs.push(JSON.parse(line) as Record<string, unknown>);
-    });
-    child.stdout?.resume();
-    this.exited = new Promise((resolve) => {
-      child.once("close", (code) => {
-        this.#exitCode = code;
-        resolve(code);
-      });
-    });
+  private constructor(launched: Launched, { caDir }: BridgeOptions) {
+    super(launched);
+    this.#caDir = caDir ?? this.path("ca");
   }
 
   /** Starts the program and waits until it serves. */
   static async start(options: BridgeOptions): Promise<BridgeProxy> {
-    const proxy = await BridgeProxy.launch(options);
-    try {
-      await eventually("the proxy serves", () => proxy.#isServing(), 25_000);
-    } catch (error) {
-      await proxy.close();
-      throw error;
-    }
-    return proxy;
+    const launched = await launch(bridgeConfig(options), { files: filesOf(options) });
+    return new BridgeProxy(launched, options).serving();
   }
 
-  /** Starts the program; it may well refuse to. */
-  static async launch(options: BridgeOptions): Promise<BridgeProxy> {
-    const directory = await mkdtemp(join(tmpdir(), "authbridge-bridge-"));
-    await writeFile(join(directory, "origins.pem"), options.originCa ?? "");
-    const file = join(directory, "proxy.yaml");
-    await writeFile(file, stringify(bridgeConfig(options, directory)));
-    const child = spawn(process.execPath, [program, "--config", file], {
-      cwd: directory,
-      env: { PATH: process.env["PATH"] ?? "", HOME: directory },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    return new BridgeProxy(child, directory, options.caDir ?? join(directory, "ca"));
-  }
-
-  /** Starts a file that must be refused; the answer is what the program said, and its exit code. */
-  static async refused(options: BridgeOptions): Promise<{ code: number | null; said: string }> {
-    const proxy = await BridgeProxy.launch(options);
-    try {
-      const code = await within("the program refuses its file", proxy.exited, 20_000);
-      return { code, said: proxy.lines.join("\n") };
-    } finally {
-      await proxy.close();
-    }
-  }
-
-  /** Runs `check` on a file. */
-  static async check(options: BridgeOptions): Promise<{ code: number; output: string }> {
-    const directory = await mkdtemp(join(tmpdir(), "authbridge-bridge-"));
-    const file = join(directory, "proxy.yaml");
-    await writeFile(join(directory, "origins.pem"), options.originCa ?? "");
-    await writeFile(file, stringify(bridgeConfig(options, directory)));
-    try {
-      const { status, stdout, stderr } = spawnSync(
-        process.execPath,
-        [program, "check", "--config", file],
-        { encoding: "utf8", timeout: 20_000 },
-      );
-      return { code: status ?? -1, output: status === 0 ? stdout : stderr };
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
-  }
-
-  #isServing(): boolean {
-    if (this.#exitCode !== undefined) {
-      throw new Error(`the proxy ended with ${this.#exitCode}:\n${this.lines.join("\n")}`);
-    }
-    const line = this.logs.find((log) => log["msg"] === "serving");
-    if (line === undefined) return false;
-    this.#addresses = line["addresses"] as Addresses;
-    return true;
-  }
-
-  /** True until the process ends. */
-  get isAlive(): boolean {
-    return this.#exitCode === undefined;
-  }
-
-  get pid(): number {
-    return this.#child.pid ?? 0;
-  }
-
-  address(surface: string): { readonly host: string; readonly port: number } {
-    const address = this.#addresses[surface];
-    if (address === undefined) throw new Error(`${surface} is not bound`);
-    return address;
+  /** Runs the program or its `check` on a file until it ends. */
+  static run(command: "check" | "run", options: BridgeOptions): Promise<Ended> {
+    return runWith(command, bridgeConfig(options), { files: filesOf(options) });
   }
 
   /** URL of the forward listener, for `HTTPS_PROXY`. */
   get url(): string {
-    return `http://127.0.0.1:${this.address("forward").port}`;
+    return `http://127.0.0.1:${this.forward.port}`;
   }
 
   /** Path of the certificate that clients have to trust. */
@@ -259,46 +133,9 @@ export class BridgeProxy {
     return readFileSync(this.caFile, "utf8");
   }
 
-  path(name: string): string {
-    return join(this.directory, name);
-  }
-
-  /** Lines of a file that a test plugin wrote. */
-  async notes(name: string): Promise<Readonly<Record<string, unknown>>[]> {
-    const text = await readFile(this.path(name), "utf8").catch(() => "");
-    return text
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => JSON.parse(line) as Record<string, unknown>);
-  }
-
-  /** Waits for a log line. */
-  log(
-    what: string,
-    predicate: (line: Readonly<Record<string, unknown>>) => boolean,
-  ): Promise<Readonly<Record<string, unknown>>> {
-    return eventually(what, () => this.logs.find(predicate));
-  }
-
-  /** GET on one of the operator's surfaces. */
-  async operator(surface: "stats" | "sessions" | "health", path: string): Promise<string> {
-    const { host, port } = this.address(surface);
-    const response = await fetch(`http://${host}:${port}${path}`);
-    return response.text();
-  }
-
-  /** Sum of the samples of /metrics whose line matches. */
-  async metric(pattern: RegExp): Promise<number> {
-    const text = await this.operator("stats", "/metrics");
-    return text
-      .split("\n")
-      .filter((line) => !line.startsWith("#") && pattern.test(line))
-      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
-  }
-
   /** A connection to the forward listener. */
   async dial(): Promise<Socket> {
-    const { host, port } = this.address("forward");
+    const { host, port } = this.forward;
     const socket = connectTcp({ host, port, noDelay: true });
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
@@ -368,22 +205,13 @@ export class BridgeProxy {
   }
 
   /** Replaces the file in one step. */
-  async rewrite(options: BridgeOptions): Promise<void> {
-    const next = join(this.directory, ".next");
-    await writeFile(next, stringify(bridgeConfig(options, this.directory)));
-    await rename(next, join(this.directory, "proxy.yaml"));
+  rewrite(options: BridgeOptions): Promise<void> {
+    return this.rewriteConfig(bridgeConfig(options));
   }
 
-  signal(name: NodeJS.Signals): void {
-    this.#child.kill(name);
-  }
-
-  /** Ends the process and removes its files. */
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
-    if (this.isAlive) this.#child.kill("SIGKILL");
-    await this.exited;
-    await rm(this.directory, { recursive: true, force: true });
+    await super.close();
   }
 }
 

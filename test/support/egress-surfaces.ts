@@ -4,9 +4,10 @@ import { createServer as createHttp } from "node:http";
 import { createServer as createHttps } from "node:https";
 import type { AddressInfo, Server } from "node:net";
 import type { Duplex } from "node:stream";
-import { type BridgeProxy, handshake, within } from "./bridge-proxy.ts";
+import { type BridgeProxy, handshake } from "./bridge-proxy.ts";
 import { TestAuthority } from "./certs.ts";
 import { Wire } from "./wire.ts";
+import { within } from "./eventually.ts";
 
 /** What an agent asks for; a host as it writes it, an address in brackets where it is IPv6. */
 export interface Destination {

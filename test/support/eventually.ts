@@ -1,9 +1,12 @@
-/** Waiting for a condition, with a deadline: the only way in which a journey test waits. */
+/** Waiting for a condition, with a deadline: the only way in which a test over real sockets waits. */
+
+/** Less than the time-out of a test, so that the complaint is what is seen. */
+const usualWaitMs = 15_000;
 
 /** Calls `check` until it neither throws nor answers false; its last complaint is the failure. */
 export async function eventually<T>(
   check: () => T | Promise<T>,
-  withinMs = 8000,
+  withinMs = usualWaitMs,
 ): Promise<Exclude<T, false>> {
   const deadline = Date.now() + withinMs;
   for (;;) {
@@ -22,7 +25,11 @@ export async function eventually<T>(
 }
 
 /** Rejects when the promise takes longer than the limit. */
-export async function within<T>(what: string, promise: Promise<T>, limitMs = 8000): Promise<T> {
+export async function within<T>(
+  what: string,
+  promise: Promise<T>,
+  limitMs = usualWaitMs,
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`${what}: not within ${limitMs} ms`)), limitMs);

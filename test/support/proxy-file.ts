@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CertificateAuthoritySource } from "../../src/tlsbridge/authority-source.ts";
 import { TestAuthority } from "./certs.ts";
-import { type Ended, runProgram } from "./proxy.ts";
+import { type Ended, runProgram } from "./program.ts";
 
 /** A directory that stands for the volumes of a pod: CA, TLS, passwords, policy. */
 export class PodFiles {

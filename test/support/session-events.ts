@@ -1,5 +1,5 @@
 /** Reads session events over the session API. */
-import { eventually } from "./bridge-proxy.ts";
+import { eventually } from "./eventually.ts";
 
 /** A session event as clients see it. */
 export interface SeenEvent {
@@ -37,5 +37,5 @@ export async function allEvents(read: Read): Promise<SeenEvent[]> {
 
 /** Waits for an event. */
 export function eventOf(read: Read, what: (event: SeenEvent) => boolean): Promise<SeenEvent> {
-  return eventually("a session event", async () => (await allEvents(read)).find(what));
+  return eventually(async () => (await allEvents(read)).find(what) ?? false);
 }

@@ -1,0 +1,283 @@
+/** Runs the program as an operator does: a file, a process, addresses from its log, signals, an exit code. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+import { eventually, within } from "./eventually.ts";
+import { get, type Address, type RawResponse } from "./http-client.ts";
+
+/** A configuration in terms of the file: nested maps. */
+export type Settings = { readonly [key: string]: unknown };
+
+/** A line of the log. */
+export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string };
+
+/** How a process ended. */
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** What to give to a process besides its file. */
+export interface ProcessOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Files to put beside the configuration, by name. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Further arguments. */
+  readonly args?: readonly string[];
+}
+
+/** A process and the directory that its file is in. */
+export interface Launched {
+  readonly child: ChildProcess;
+  readonly directory: string;
+}
+
+export const mainFile = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
+
+/** The text of a configuration file. */
+export function toYaml(config: Settings | string): string {
+  return typeof config === "string" ? config : stringify(config);
+}
+
+/** Starts the program with its file in a fresh directory; it may well refuse it. */
+export async function launch(
+  config: Settings | string,
+  { files = {}, env = {}, args = [] }: ProcessOptions = {},
+): Promise<Launched> {
+  const directory = await makeDirectory(config, files);
+  const child = spawnProgram(["--config", join(directory, "proxy.yaml"), ...args], directory, env);
+  return { child, directory };
+}
+
+/** Runs the program with arguments until it ends. */
+export async function runProgram(
+  args: readonly string[],
+  options: ProcessOptions & { readonly cwd?: string } = {},
+): Promise<Ended> {
+  const directory = options.cwd ?? tmpdir();
+  const running = new Program({ child: spawnProgram(args, directory, options.env), directory });
+  try {
+    return await within("the process ends", running.ended, 25_000);
+  } finally {
+    running.signal("SIGKILL");
+  }
+}
+
+/** Runs `authbridge-proxy [check] --config FILE` with this configuration until it ends. */
+export async function runWith(
+  command: "check" | "run",
+  config: Settings | string,
+  options: ProcessOptions = {},
+): Promise<Ended> {
+  const directory = await makeDirectory(config, options.files ?? {});
+  try {
+    const verb = command === "check" ? ["check"] : [];
+    return await runProgram([...verb, "--config", "proxy.yaml", ...(options.args ?? [])], {
+      ...options,
+      cwd: directory,
+    });
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function makeDirectory(
+  config: Settings | string,
+  files: Readonly<Record<string, string>>,
+): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "authbridge-test-"));
+  await writeFile(join(directory, "proxy.yaml"), toYaml(config));
+  for (const [name, text] of Object.entries(files)) await writeFile(join(directory, name), text);
+  return directory;
+}
+
+/** Nothing of a proxy or of trust comes from outside. */
+function spawnProgram(
+  args: readonly string[],
+  cwd: string,
+  env: Readonly<Record<string, string>> = {},
+): ChildProcess {
+  return spawn(process.execPath, [mainFile, ...args], {
+    cwd,
+    env: { PATH: process.env["PATH"] ?? "", HOME: cwd, NODE_ENV: "test", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+}
+
+/** Sum of the samples of /metrics that have this name and these labels. */
+export function sumOf(
+  text: string,
+  name: string | RegExp,
+  labels: Readonly<Record<string, string>> = {},
+): number {
+  const pattern = typeof name === "string" ? new RegExp(`^${name}[ {]`) : name;
+  const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
+  return text
+    .split("\n")
+    .filter((line) => !line.startsWith("#") && pattern.test(line))
+    .filter((line) => wanted.every((label) => line.includes(label)))
+    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
+}
+
+/** The program while it runs. */
+export class Program {
+  readonly directory: string;
+  readonly logs: LogLine[] = [];
+  readonly ended: Promise<Ended>;
+  readonly #child: ChildProcess;
+  readonly #lines: string[] = [];
+  #addresses: Readonly<Record<string, Address>> = {};
+  #isAlive = true;
+
+  constructor({ child, directory }: Launched) {
+    this.#child = child;
+    this.directory = directory;
+    let stdout = "";
+    child.stdout?.on("data", (chunk) => (stdout += String(chunk)));
+    if (child.stderr !== null) {
+      createInterface({ input: child.stderr }).on("line", (line) => {
+        this.#lines.push(line);
+        if (line.startsWith("{")) this.logs.push(JSON.parse(line) as LogLine);
+      });
+    }
+    this.ended = new Promise((resolve) => {
+      child.once("close", (code, signal) => {
+        this.#isAlive = false;
+        resolve({ code, signal, stdout, stderr: this.stderr });
+      });
+    });
+  }
+
+  /** Waits until everything is bound. */
+  async serving(): Promise<this> {
+    try {
+      const line = await eventually(
+        () =>
+          this.#isAlive ? (this.logs.find(({ msg }) => msg === "serving") ?? false) : undefined,
+        25_000,
+      );
+      if (line === undefined) throw new Error(`the proxy ended before it served:\n${this.stderr}`);
+      this.#addresses = line["addresses"] as Readonly<Record<string, Address>>;
+      return this;
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** True until the process ends. */
+  get isAlive(): boolean {
+    return this.#isAlive;
+  }
+
+  get stderr(): string {
+    return this.#lines.join("\n");
+  }
+
+  /** Where one of the surfaces listens. */
+  address(name: string): Address {
+    const address = this.#addresses[name];
+    if (address === undefined) {
+      throw new Error(`${name} is not bound: ${JSON.stringify(this.#addresses)}`);
+    }
+    return address;
+  }
+
+  /** Names of what is bound. */
+  get surfaces(): string[] {
+    return Object.keys(this.#addresses);
+  }
+
+  get forward(): Address {
+    return this.address("forward");
+  }
+
+  get reverse(): Address {
+    return this.address("reverse");
+  }
+
+  /** The operator's surfaces on loopback serve loopback names only (DNS rebinding). */
+  #operator(name: string, path: string): Promise<RawResponse> {
+    const address = this.address(name);
+    return get(address, path, { Host: `${address.host}:${address.port}`, Connection: "close" });
+  }
+
+  /** GET on the health listener. */
+  health(path: string): Promise<RawResponse> {
+    return this.#operator("health", path);
+  }
+
+  /** GET on the stats listener. */
+  stats(path: string): Promise<RawResponse> {
+    return this.#operator("stats", path);
+  }
+
+  /** GET on the session API. */
+  sessions(path: string): Promise<RawResponse> {
+    return this.#operator("sessions", path);
+  }
+
+  /** The value of a sample of /metrics, summed over its labels that are not named. */
+  async metric(
+    name: string | RegExp,
+    labels: Readonly<Record<string, string>> = {},
+  ): Promise<number> {
+    return sumOf((await this.stats("/metrics")).text, name, labels);
+  }
+
+  /** Waits for a log line. */
+  log(predicate: (line: LogLine) => boolean): Promise<LogLine> {
+    return eventually(() => this.logs.find(predicate) ?? false);
+  }
+
+  /** Path of a file in the program's directory. */
+  path(name: string): string {
+    return join(this.directory, name);
+  }
+
+  /** JSON lines that a plugin has written to a file in the program's directory. */
+  async records(name: string): Promise<Readonly<Record<string, unknown>>[]> {
+    const text = await readFile(this.path(name), "utf8").catch(() => "");
+    const lines = text.split("\n").filter((line) => line !== "");
+    return lines.map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
+  }
+
+  /** Replaces the file in one step, as editors and operators do. */
+  async rewriteConfig(config: Settings | string): Promise<void> {
+    const next = this.path(".proxy.yaml.next");
+    await writeFile(next, toYaml(config));
+    await rename(next, this.path("proxy.yaml"));
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child.kill(name);
+  }
+
+  /** Ends the process as Kubernetes does and says how it ended. */
+  async stop(): Promise<Ended> {
+    this.signal("SIGTERM");
+    return within("the proxy ends after SIGTERM", this.ended, 20_000);
+  }
+
+  /** Ends the process at once, as the kernel would. */
+  async kill(): Promise<void> {
+    if (this.#isAlive) this.signal("SIGKILL");
+    await this.ended;
+  }
+
+  /** Ends the process at once and removes its directory. */
+  async close(): Promise<void> {
+    await this.kill();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
