@@ -30,5 +30,6 @@ export function listenerLimits(config: Config): HttpLimits {
     headerTimeoutMs: durationMs(limits.header_timeout),
     keepAliveTimeoutMs: durationMs(limits.keep_alive_timeout),
     maxRequestsPerConnection: limits.max_requests_per_connection,
+    maxStreamsPerConnection: limits.max_streams_per_connection,
   };
 }

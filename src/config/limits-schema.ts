@@ -79,6 +79,11 @@ export const limitsSchema = z.strictObject({
       "Names of outbound requests and tunnels that are looked up at once; one more waits resolve_timeout for its turn. Names of this file have as many places of their own. Default 256.",
     ),
   max_name_lookups_per_caller: count(1).default(64).describe("The same of one caller. Default 64."),
+  max_streams_per_connection: count(1)
+    .default(256)
+    .describe(
+      "Streams that a client on HTTP/2 may have open at once on one connection that the TLS bridge opened; what is above is refused as RFC 9113 section 5.1.2 has it. Default 256.",
+    ),
   max_tunnels: count(1)
     .default(10_000)
     .describe("Open tunnels (CONNECT and transparent). Default 10000."),

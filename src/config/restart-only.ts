@@ -21,6 +21,7 @@ export const restartOnlyPaths: readonly string[] = [
   "limits.max_buffered_heads",
   "limits.keep_alive_timeout",
   "limits.max_requests_per_connection",
+  "limits.max_streams_per_connection",
   "limits.max_tunnels",
   // The store outlives a configuration: its events are kept over reloads.
   "session",

@@ -6,7 +6,7 @@ import { TestAuthority } from "../support/certs.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { Wire } from "../support/wire.ts";
-import { within } from "../support/eventually.ts";
+import { eventually, within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
 
@@ -22,7 +22,7 @@ beforeAll(async () => {
   proxy = await BridgeProxy.start({
     ports: [origin.port],
     originCa: authority.caPem,
-    limits: { max_requests_per_connection: 2 },
+    limits: { max_requests_per_connection: 2, max_streams_per_connection: 3 },
   });
   at = `${allowed}:${origin.port}`;
 });
@@ -71,6 +71,12 @@ describe("limits.max_requests_per_connection", () => {
     }
     await within("the end of the session", closed);
   });
+});
+
+test("limits.max_streams_per_connection is what an HTTP/2 client is told", async () => {
+  const session = await proxy.http2(at);
+  await eventually(() => expect(session.remoteSettings.maxConcurrentStreams).toBe(3));
+  session.destroy();
 });
 
 test.each(http1)("an unknown expectation on a %s connection gets 417", async (_name, open) => {

@@ -21,6 +21,8 @@ export interface HttpLimits {
   readonly keepAliveTimeoutMs: number;
   /** 0 means no limit. */
   readonly maxRequestsPerConnection: number;
+  /** Of HTTP/2, at once. */
+  readonly maxStreamsPerConnection: number;
 }
 
 interface Connection {

@@ -21,7 +21,6 @@ interface Parsed {
   readonly headers: HeaderList;
 }
 
-const maxConcurrentStreams = 256;
 /** More abusive frames of one kind than this and the session is closed (RFC 9113 section 10.5). */
 const maxNuisances = 100;
 
@@ -54,7 +53,7 @@ export class Http2Sessions {
       maxHeaderListPairs: this.#limits.maxHeaders + 8,
       settings: {
         enableConnectProtocol: true,
-        maxConcurrentStreams,
+        maxConcurrentStreams: this.#limits.maxStreamsPerConnection,
         maxHeaderListSize: this.#limits.maxHeaderBytes,
         initialWindowSize: 1_048_576,
       },
