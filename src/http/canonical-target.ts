@@ -40,16 +40,19 @@ export function canonicalTarget(target: string, options: CanonicalOptions = {}):
   const raw = withoutAuthority(mark === -1 ? target : target.slice(0, mark)) || "/";
   if (!raw.startsWith("/")) return { fault: "malformed-target" };
   if (raw.length > maxPathBytes) return { fault: "path-too-long" };
-  const encoded = encodedFault(raw, options.allowEncodedSlash === true);
+  const encoded = raw.includes("%")
+    ? encodedFault(raw, options.allowEncodedSlash === true)
+    : undefined;
   if (encoded !== undefined) return { fault: encoded };
   const { plain: path, readings, remote, ambiguous, climbs } = readPath(raw, { slashIsData: true });
   if (climbs === true) return { fault: "traversal-above-root" };
-  if (path.split(/\/|%2F/).some((part) => part === "." || part === ".."))
+  if (path.includes(".") && path.split(/\/|%2F/).some((part) => part === "." || part === ".."))
     return { fault: "residual-dot-segment" };
   return { path, query, readings, remote, ambiguous };
 }
 
 function foreignByte(target: string): TargetFault | undefined {
+  if (/^[\x20-\x7e]*$/.test(target)) return undefined;
   for (let at = 0; at < target.length; at += 1) {
     const code = target.charCodeAt(at);
     if (code < 0x20 || code === 0x7f) return "control-byte";
