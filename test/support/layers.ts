@@ -37,11 +37,13 @@ const pluginImports = [
   "net/kernel",
   "http",
   "secret",
+  "spiffe",
   ...ground,
 ];
 const proxyImports = [
   "pipeline",
   "wire",
+  "spiffe",
   "session",
   "upstream",
   "tlsbridge",
@@ -67,6 +69,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   secret: { imports: ["errors"], packages: [] },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  spiffe: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
@@ -109,7 +112,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   pipeline: {
-    imports: ["net", "net/kernel", "http", "telemetry", "secret", "yaml", ...ground],
+    imports: ["net", "net/kernel", "http", "telemetry", "secret", "spiffe", "yaml", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
@@ -125,6 +128,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   upstream: {
     imports: ["pipeline", "wire", "pattern", "net", "http", "secret", ...ground],
+    imports: ["pipeline", "pattern", "net", "http", "secret", "spiffe", ...ground],
     packages: ["undici"],
   },
   plugins: {
@@ -153,6 +157,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "proxy/exchange",
       "proxy/tunnel",
       "pipeline",
+      "spiffe",
       "net",
       "net/kernel",
       "http",
