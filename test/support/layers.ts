@@ -131,8 +131,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   upstream: {
-    imports: ["pipeline", "wire", "pattern", "net", "http", "secret", ...ground],
-    imports: ["pipeline", "pattern", "net", "http", "secret", "spiffe", ...ground],
+    imports: ["pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
     packages: ["undici"],
   },
   plugins: {
@@ -191,6 +190,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "app/chaining",
       "app/trust",
+      "spiffe/workload",
       "admin",
       "listener",
       "plugins",
