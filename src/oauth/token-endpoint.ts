@@ -2,7 +2,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ProxyError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
-import { authenticateClient, type ClientAuthentication } from "./client-authentication.ts";
+import {
+  authenticateClient,
+  type ClientAuthentication,
+  type ClientRequest,
+} from "./client-authentication.ts";
 import type { Clock, HttpCall, HttpCallResponse } from "./http-call.ts";
 import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 
@@ -55,6 +59,17 @@ const passing: ReadonlySet<string> = new Set([
   "upstream.bad-response",
 ]);
 
+/** What all attempts of one request have in common. */
+interface Attempt {
+  readonly grant: Grant;
+  readonly endsAt: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+type Outcome =
+  | { readonly answer: HttpCallResponse; readonly sentAt: number }
+  | { readonly passing: boolean; readonly reason: string };
+
 /** Asks token endpoints; holds no state between calls. */
 export class TokenEndpoint {
   readonly #call: HttpCall;
@@ -80,25 +95,10 @@ export class TokenEndpoint {
     signal?: AbortSignal,
   ): Promise<TokenAnswer> {
     const endsAt = this.#clock.now() + this.#deadlineMs;
-    const headers: Record<string, string> = {
-      "content-type": "application/x-www-form-urlencoded",
-      accept: "application/json",
-    };
-    const form = formOf(grant);
     for (let attempt = 0; ; attempt += 1) {
-      // Anew for each attempt: the endpoint may have taken a signed assertion and failed afterwards.
-      await authenticateClient(client, url, form, headers);
-      const sentAt = this.#clock.now();
-      const outcome = await this.#attempt(url, {
-        method: "POST",
-        headers,
-        body: form.toString(),
-        maxBytes: maxAnswerBytes,
-        timeoutMs: Math.max(1, endsAt - sentAt),
-        ...(signal === undefined ? {} : { signal }),
-      });
+      const outcome = await this.#attempt(url, client, { grant, endsAt, signal });
       if ("answer" in outcome) {
-        if (outcome.answer.status < 500) return readTokenAnswer(outcome.answer, sentAt);
+        if (outcome.answer.status < 500) return readTokenAnswer(outcome.answer, outcome.sentAt);
       } else if (!outcome.passing) {
         return { kind: "unavailable", reason: outcome.reason };
       }
@@ -116,16 +116,39 @@ export class TokenEndpoint {
     }
   }
 
+  /** One request, with a proof of its own: the endpoint may have taken the assertion of the one before it. */
   async #attempt(
     url: string,
-    request: Parameters<HttpCall>[1],
-  ): Promise<
-    { readonly answer: HttpCallResponse } | { readonly passing: boolean; readonly reason: string }
-  > {
+    client: ClientAuthentication,
+    { grant, endsAt, signal }: Attempt,
+  ): Promise<Outcome> {
+    const request: ClientRequest = {
+      form: formOf(grant),
+      headers: {
+        "content-type": "application/x-www-form-urlencoded",
+        accept: "application/json",
+      },
+    };
     try {
-      return { answer: await this.#call(url, request) };
+      await authenticateClient(client, url, request);
     } catch (error) {
-      if (request?.signal?.aborted === true) return { passing: false, reason: "cancelled" };
+      if (!(error instanceof ProxyError)) throw error;
+      return { passing: passing.has(error.code), reason: error.message };
+    }
+    const { form, ...proven } = request;
+    try {
+      const sentAt = this.#clock.now();
+      const answer = await this.#call(url, {
+        ...proven,
+        method: "POST",
+        body: form.toString(),
+        maxBytes: maxAnswerBytes,
+        timeoutMs: Math.max(1, endsAt - sentAt),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return { answer, sentAt };
+    } catch (error) {
+      if (signal?.aborted === true) return { passing: false, reason: "cancelled" };
       if (!(error instanceof ProxyError)) throw error;
       return { passing: passing.has(error.code), reason: error.code };
     }
