@@ -7,6 +7,7 @@ import type { z } from "zod";
 import type { WebSocketMessage } from "../http/web-socket-reader.ts";
 import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
+import type { Secret } from "../secret.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
@@ -25,6 +26,14 @@ export interface OperatorResponse {
   readonly body: Buffer;
 }
 
+/** What this program shows of itself in a TLS handshake. */
+export interface ClientCertificate {
+  /** In PEM: the certificate first, then its intermediates. */
+  readonly certificateChain: string;
+  /** In PEM. */
+  readonly privateKey: Secret;
+}
+
 /** A request to a service that the operator named in the configuration. */
 export interface OperatorRequest {
   readonly method?: "GET" | "POST";
@@ -35,6 +44,11 @@ export interface OperatorRequest {
   readonly timeoutMs?: number;
   /** A longer response is a fault; 1 MiB when absent. */
   readonly maxBytes?: number;
+  /**
+   * Shown where the service asks for one; the address has to be https. Requests with another certificate, or with none,
+   * use other connections; certificates are compared by identity.
+   */
+  readonly certificate?: ClientCertificate | undefined;
 }
 
 /**

@@ -4,7 +4,7 @@ import { compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import type { KeyLocation } from "../../oauth/jwks.ts";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
-import { defaultClientIdFile } from "../credentials/client-identity.ts";
+import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";

@@ -33,6 +33,7 @@ import {
   type TokenExchangeConfig,
   tokenOriginsOf,
   tokenUrlOf,
+  tokenUrlProblem,
 } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 
@@ -81,7 +82,11 @@ class TokenExchange implements Plugin {
     this.#routes = new ExchangeRoutes({
       ...config.routes,
       clock: deps.clock,
-      isReachable: (url) => origins.has(originOf(url)),
+      problemOf: (url) =>
+        tokenUrlProblem(config.identity, url) ??
+        (origins.has(originOf(url))
+          ? undefined
+          : "is on an origin that needs a reload of the configuration"),
       onProblem: (problem) => deps.log.error({ problem }, "routes file not usable"),
     });
     if (config.actor_token_file !== undefined) {
@@ -94,8 +99,8 @@ class TokenExchange implements Plugin {
     }
     this.#endpoint = new TokenEndpoint({ call: deps.fetch, clock: deps.clock });
     // What the key leaves out (scopes, audience, the subject) is part of every entry's own key.
-    const { client_id: id, client_id_file: file, jwt_svid_file: svid } = config.identity;
-    const parts = [this.#tokenUrl, id, file, svid, config.identity.signing_key_file];
+    const { client_secret: _secret, ...identity } = config.identity;
+    const parts = [this.#tokenUrl, JSON.stringify(identity)];
     const place = hash("sha256", tokenCacheKey(parts), "base64url");
     this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
     this.#placeholders = config.resolve_placeholders ? sharedPlaceholders(deps) : undefined;
