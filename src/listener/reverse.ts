@@ -11,6 +11,7 @@ import {
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
+import { clientTlsOf } from "../proxy/flow/client-tls.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 
 /** Parses what arrives on the reverse port and hands it to the exchange. */
@@ -41,7 +42,11 @@ function routeOf(request: IncomingMessage, { backend }: Runtime): Route {
     destination,
     basePath,
     ...originTarget(request),
-    client: { address: remoteAddress ?? "", port: remotePort ?? 0 },
+    client: {
+      address: remoteAddress ?? "",
+      port: remotePort ?? 0,
+      tls: clientTlsOf(request.socket),
+    },
     forwarded: (headers) => forwardedFields(headers, request),
   };
 }
