@@ -3,8 +3,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { ProxyError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
 import { authenticateClient, type ClientAuthentication } from "./client-authentication.ts";
+import type { DpopKey } from "./dpop-client.ts";
 import type { Clock, HttpCall, HttpCallResponse } from "./http-call.ts";
-import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
+import { isNonceRequest, readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 
 /** What is asked for, whichever grant asks for it. */
 interface Wanted {
@@ -12,6 +13,8 @@ interface Wanted {
   readonly scopes: readonly string[];
   /** RFC 8707: the URI of the service that the token is for. */
   readonly resource?: string | undefined;
+  /** The key that the token is to be bound to (RFC 9449 section 5); no other token is taken then. */
+  readonly dpop?: DpopKey | undefined;
 }
 
 /** One request for a token. */
@@ -85,7 +88,10 @@ export class TokenEndpoint {
       accept: "application/json",
     };
     const form = formOf(grant);
+    const { dpop } = grant;
+    let hasNonce = false;
     for (let attempt = 0; ; attempt += 1) {
+      if (dpop !== undefined) headers["dpop"] = await dpop.proof({ method: "POST", url });
       // Anew for each attempt: the endpoint may have taken a signed assertion and failed afterwards.
       await authenticateClient(client, url, form, headers);
       const sentAt = this.#clock.now();
@@ -98,7 +104,13 @@ export class TokenEndpoint {
         ...(signal === undefined ? {} : { signal }),
       });
       if ("answer" in outcome) {
-        if (outcome.answer.status < 500) return readTokenAnswer(outcome.answer, sentAt);
+        const { answer } = outcome;
+        if (dpop?.learn(url, answer.headers["dpop-nonce"]) === true && !hasNonce) {
+          // Once: a server that asks again did not like the one that it gave.
+          hasNonce = isNonceRequest(answer);
+          if (hasNonce) continue;
+        }
+        if (answer.status < 500) return readTokenAnswer(answer, sentAt, dpop !== undefined);
       } else if (!outcome.passing) {
         return { kind: "unavailable", reason: outcome.reason };
       }

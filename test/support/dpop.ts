@@ -2,8 +2,10 @@
 import { createHash, randomUUID } from "node:crypto";
 import {
   calculateJwkThumbprint,
+  EmbeddedJWK,
   exportJWK,
   generateKeyPair,
+  jwtVerify,
   SignJWT,
   type CryptoKey,
   type JWK,
@@ -69,9 +71,7 @@ export class DpopKey {
       htm: method,
       htu: url,
       iat: Math.floor(now / 1000),
-      ...(token === undefined
-        ? {}
-        : { ath: createHash("sha256").update(token).digest("base64url") }),
+      ...(token === undefined ? {} : { ath: hashOf(token) }),
       ...(nonce === undefined ? {} : { nonce }),
       ...shape.claims,
     };
@@ -85,4 +85,18 @@ export class DpopKey {
       })
       .sign(this.#key);
   }
+}
+
+/** What a proof says, once its signature is verified by the key in it. */
+export async function readProof(
+  proof: string,
+): Promise<{ readonly thumbprint: string; readonly claims: JWTPayload }> {
+  const { payload, protectedHeader } = await jwtVerify(proof, EmbeddedJWK, { typ: "dpop+jwt" });
+  const { jwk = {} } = protectedHeader;
+  return { thumbprint: await calculateJwkThumbprint(jwk), claims: payload };
+}
+
+/** As `ath` has it. */
+export function hashOf(token: string): string {
+  return createHash("sha256").update(token).digest("base64url");
 }

@@ -2,7 +2,9 @@
 import type { Duplex } from "node:stream";
 import type { Dispatcher } from "../../upstream/undici.ts";
 import { isContinue } from "../../upstream/http1-connections.ts";
-import { ProxyError } from "../../errors.ts";
+import { asError, ProxyError } from "../../errors.ts";
+import { HeaderList } from "../../http/headers.ts";
+import type { FieldValue } from "../../pipeline/context.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
 import type { Attempt, OriginPools } from "../../upstream/origin-pools.ts";
 import { isStreamed, isWhole } from "../../upstream/http2-stream.ts";
@@ -22,6 +24,8 @@ export interface UpstreamRequestOptions {
   readonly downstream: Downstream;
   /** Value of the Via field that the response gets. */
   readonly via: string;
+  /** The request was sent before with another form of its credential. */
+  readonly isRenewal?: boolean;
   makeSink(control: FlowControl): ResponseSink;
   /** The final status is known. */
   onStatus(status: number): void;
@@ -48,6 +52,8 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   #started = false;
   #retries = 0;
   readonly #attempt: Attempt = {};
+  /** The same request with a renewed credential: what is left of the response to this one is nobody's. */
+  #successor: Promise<UpstreamRequest | undefined> | undefined;
 
   constructor(options: UpstreamRequestOptions) {
     this.#options = options;
@@ -55,8 +61,8 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
 
   send(): void {
     const { origins, permit, outgoing } = this.#options;
-    const { method, body } = outgoing;
-    if (isStreamed(body) && isIdempotent(method)) body.keep();
+    const { method, body, credential } = outgoing;
+    if (isStreamed(body) && (isIdempotent(method) || credential !== undefined)) body.keep();
     origins.dispatch(permit, outgoing, this, this.#attempt);
   }
 
@@ -64,7 +70,8 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   abort(why: string): void {
     if (this.#ended) return;
     this.#aborted ??= new ProxyError("pipeline.cancelled", why);
-    this.#controller?.abort(this.#aborted);
+    if (this.#successor === undefined) this.#controller?.abort(this.#aborted);
+    else void this.#successor.then((successor) => successor?.abort(why));
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -93,6 +100,10 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
 
   onResponseStarted(): void {
     this.#started = true;
+    if (this.#options.outgoing.credential === undefined) this.#forgetBody();
+  }
+
+  #forgetBody(): void {
     const { body } = this.#options.outgoing;
     if (isStreamed(body)) body.forget();
   }
@@ -103,6 +114,7 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     fields: ParsedHead,
     reason?: string,
   ): void {
+    if (this.#successor !== undefined) return;
     this.onResponseStarted();
     checkCoding(fields);
     const headers = responseHeaders(status, fields, this.#options.via);
@@ -115,6 +127,8 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
       if (!isContinue(status)) this.#options.downstream.sendInformational(status, headers);
       return;
     }
+    if (this.#isRenewed(controller, status, fields)) return;
+    this.#forgetBody();
     this.#answered = true;
     this.#options.onStatus(status);
     const control: FlowControl = controller;
@@ -125,13 +139,14 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#begun().data(chunk);
+    if (this.#successor === undefined) this.#begun().data(chunk);
   }
 
   onResponseEnd(
     _controller: Dispatcher.DispatchController,
     trailers: Record<string, string | string[] | undefined>,
   ): void {
+    if (this.#successor !== undefined) return;
     this.#ended = true;
     this.#begun().end(safeTrailers(trailers));
   }
@@ -144,13 +159,50 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#aborted !== undefined) return;
+    if (this.#aborted !== undefined || this.#successor !== undefined) return;
     if (this.#canRetry(error) || this.#isOtherProtocol(error)) {
       this.#retries += 1;
       this.send();
       return;
     }
     this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
+  }
+
+  /**
+   * Lets the credential see the response's head; true where the request is sent again in its place, once at most.
+   *
+   * The connection ends with the response: to read what is left of it would hold the client up for a body of any length.
+   */
+  #isRenewed(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    fields: ParsedHead,
+  ): boolean {
+    const { outgoing, isRenewal = false } = this.#options;
+    const renew = outgoing.credential?.answered(status, (name) => fieldOf(fields, name));
+    if (renew === undefined || isRenewal || !isWhole(outgoing.body)) return false;
+    this.#successor = renew().then(
+      (renewed) => this.#sendRenewed(renewed),
+      (error: unknown) => {
+        const { destination } = this.#options.permit;
+        if (this.#aborted === undefined) {
+          this.#options.onFault(upstreamFault(asError(error), destination));
+        }
+        return undefined;
+      },
+    );
+    controller.abort(new ProxyError("pipeline.cancelled", "the credential is renewed"));
+    return true;
+  }
+
+  #sendRenewed(fields: readonly FieldValue[]): UpstreamRequest | undefined {
+    if (this.#aborted !== undefined) return undefined;
+    const headers = new HeaderList([...this.#options.outgoing.headers]);
+    for (const [name, value] of fields) headers.set(name, value);
+    const outgoing = { ...this.#options.outgoing, headers: [...headers.raw] };
+    const successor = new UpstreamRequest({ ...this.#options, outgoing, isRenewal: true });
+    successor.send();
+    return successor;
   }
 
   /** The origin refused the handshake for HTTP/1.1: nothing was sent, and the pools have noted the protocol. */
@@ -164,6 +216,12 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     const isFresh = !this.#started && this.#retries < maxRetries;
     return isFresh && isWhole(body) && isIdempotent(method) && isDropped(error);
   }
+}
+
+/** The values of a field in one, as RFC 9110 section 5.3 joins them. */
+function fieldOf(fields: ParsedHead, name: string): string | undefined {
+  const value = fields[name];
+  return Array.isArray(value) ? value.join(", ") : value;
 }
 
 /** A coding that we cannot take off the message would reach the client as its body (RFC 9112 section 6.1). */
