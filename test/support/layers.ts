@@ -41,6 +41,7 @@ const pluginImports = [
 ];
 const proxyImports = [
   "pipeline",
+  "wire",
   "session",
   "upstream",
   "tlsbridge",
@@ -69,6 +70,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   net: { imports: ground, packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  wire: { imports: ["net", "http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
     imports: ["yaml", ...ground],
@@ -122,7 +124,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   upstream: {
-    imports: ["pipeline", "pattern", "net", "http", "secret", ...ground],
+    imports: ["pipeline", "wire", "pattern", "net", "http", "secret", ...ground],
     packages: ["undici"],
   },
   plugins: {
@@ -146,6 +148,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "proxy/tunnel": { imports: ["proxy/flow", "proxy/exchange", ...proxyImports], packages: [] },
   listener: {
     imports: [
+      "wire",
       "proxy/flow",
       "proxy/exchange",
       "proxy/tunnel",
