@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { clientIdentityConfig } from "../credentials/client-identity-config.ts";
 import { originOf, serviceUrl, words } from "../config-values.ts";
+import { dpopChoices } from "./credential.ts";
 import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
@@ -59,6 +60,12 @@ export const tokenExchangeConfig = z
       .default("exact")
       .describe(
         "What the audience (`aud`) of an issued JWT must be, where one was asked for (target_audience, audience_from_host, resource). exact: nothing but what was asked for. includes: that among others. any: not looked at. Opaque tokens cannot be checked.",
+      ),
+    dpop: z
+      .enum(dpopChoices)
+      .default("off")
+      .describe(
+        "Ask for tokens that are bound to a key of this process (DPoP, RFC 9449), take no others, and prove the key with every request. process: one key for all callers. caller: one for each. Keys are made at need, kept in memory and in no file.",
       ),
     resolve_placeholders: z
       .boolean()
