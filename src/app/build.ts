@@ -37,6 +37,7 @@ import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
+import { pluginState, type StateParts } from "./state-parts.ts";
 import { connectionPlaces } from "./upstream-places.ts";
 
 /** What outlives generations. */
@@ -56,6 +57,8 @@ export interface BuildServices {
   readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
+  /** Absent where nothing is going to flow: nothing is opened then. */
+  readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
 }
@@ -323,6 +326,7 @@ function pluginDeps(
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
+    state: pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),

@@ -155,6 +155,19 @@ export const counters = {
     ],
     zeros: "all",
   },
+  state_operations_total: {
+    help: "Calls of the state store (a file, Redis or Valkey), by result; failed ones were too slow or refused.",
+    labels: [["result", results]],
+    zeros: "all",
+  },
+  state_outages_total: {
+    help: "Times at which the state store went away.",
+    labels: [],
+  },
+  state_restored_total: {
+    help: "Counters that the state store had lost, by a flush or a failover, and that were put back.",
+    labels: [],
+  },
   file_lines_total: {
     help: "Lines of the files of events and decisions, by whether they were written or lost.",
     labels: [
@@ -207,6 +220,7 @@ export const gauges = {
   ready: "1 while /readyz answers 200, else 0.",
   reload_last_success_timestamp_seconds:
     "When a configuration was last applied, the start included.",
+  state_up: "1 while every state store answers, else 0; always 1 in memory.",
   transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",
   upstream_connections: "Connections to upstreams that are open.",
   upstream_proxy_accepted:

@@ -106,8 +106,9 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },
+  state: { imports: ground, packages: ["@redis/client"] },
   pipeline: {
-    imports: ["net", "net/kernel", "http", "telemetry", "secret", "yaml", ...ground],
+    imports: ["net", "net/kernel", "http", "state", "telemetry", "secret", "yaml", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
@@ -187,6 +188,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "yaml",
       "pattern",
       "secret",
+      "state",
       "tlsbridge",
       "oauth",
       "proxy/flow",
