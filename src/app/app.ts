@@ -68,6 +68,7 @@ export class App {
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #sessions: ProcessParts["sessions"];
+  readonly #stateParts: ProcessParts["state"];
   readonly #bounds: ProcessBounds;
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
@@ -96,6 +97,7 @@ export class App {
     });
     if (built.kind === "failed") {
       await parts.sessions?.close();
+      await parts.state.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
@@ -126,6 +128,7 @@ export class App {
     this.#services = parts.services;
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
+    this.#stateParts = parts.state;
     this.#serving = parts.serving;
     this.#peers = parts.peers;
     parts.onRecheck(() => void this.#recheckTunnels());
@@ -159,6 +162,7 @@ export class App {
     this.#idle.close();
     this.#peers.close();
     await this.#sessions?.close();
+    await this.#stateParts.close();
     this.#metrics.close();
   }
 

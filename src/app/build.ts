@@ -37,6 +37,7 @@ import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
+import { pluginState, type StateParts } from "./state-parts.ts";
 import { connectionPlaces } from "./upstream-places.ts";
 import { claimWorkload, type Workload } from "./workload.ts";
 
@@ -59,6 +60,8 @@ export interface BuildServices {
   recheck?(): void;
   /** Of the generation that is being built. */
   readonly workload?: Workload | undefined;
+  /** Absent where nothing is going to flow: nothing is opened then. */
+  readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
 }
@@ -340,6 +343,7 @@ function pluginDeps(
     clock: { now: () => Date.now() },
     sessions: services.sessions,
     ...services.workload?.forPlugins,
+    state: pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),
