@@ -5,6 +5,8 @@
  */
 import type { z } from "zod";
 import type { WebSocketMessage } from "../http/web-socket-reader.ts";
+import type { JwtSource } from "../spiffe/jwt-source.ts";
+import type { X509Source } from "../spiffe/x509-source.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
@@ -74,6 +76,10 @@ export interface PluginDeps {
   readonly fetch: OperatorFetch;
   /** Sessions of the process; absent where `session.enabled` is false. */
   readonly sessions?: SessionReader | undefined;
+  /** JWT-SVIDs of the Workload API; absent where the file has no `spiffe` block. */
+  readonly jwtSvids?: JwtSource | undefined;
+  /** The X.509-SVID and the bundles of the Workload API; absent where the file has no `spiffe` block. */
+  readonly x509Svids?: X509Source | undefined;
   /**
    * State that outlives a reload (token caches, key sets, the placeholder store).
    *

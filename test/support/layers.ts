@@ -37,10 +37,12 @@ const pluginImports = [
   "net/kernel",
   "http",
   "secret",
+  "spiffe",
   ...ground,
 ];
 const proxyImports = [
   "pipeline",
+  "spiffe",
   "session",
   "upstream",
   "tlsbridge",
@@ -66,6 +68,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   secret: { imports: ["errors"], packages: [] },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  spiffe: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
@@ -107,7 +110,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   pipeline: {
-    imports: ["net", "net/kernel", "http", "telemetry", "secret", "yaml", ...ground],
+    imports: ["net", "net/kernel", "http", "telemetry", "secret", "spiffe", "yaml", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
@@ -122,7 +125,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   upstream: {
-    imports: ["pipeline", "pattern", "net", "http", "secret", ...ground],
+    imports: ["pipeline", "pattern", "net", "http", "secret", "spiffe", ...ground],
     packages: ["undici"],
   },
   plugins: {
@@ -150,6 +153,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "proxy/exchange",
       "proxy/tunnel",
       "pipeline",
+      "spiffe",
       "net",
       "net/kernel",
       "http",
