@@ -76,6 +76,24 @@ export function readBundle(bytes: Buffer): readonly string[] | string {
   }
 }
 
+/** Whether an authority of the bundle has signed the SVID, or an intermediate of it. Times are not looked at. */
+export function leadsTo(svid: X509Svid, bundle: readonly string[]): boolean {
+  const authorities = bundle.map((pem) => new X509Certificate(pem));
+  const [leaf, ...intermediates] = svid.certificates.map((der) => new X509Certificate(der));
+  let current = leaf;
+  while (current !== undefined) {
+    const signed = current;
+    if (authorities.some((authority) => hasSigned(authority, signed))) return true;
+    const index = intermediates.findIndex((one) => hasSigned(one, signed));
+    [current] = index === -1 ? [] : intermediates.splice(index, 1);
+  }
+  return false;
+}
+
+function hasSigned(authority: X509Certificate, certificate: X509Certificate): boolean {
+  return certificate.checkIssued(authority) && certificate.verify(authority.publicKey);
+}
+
 /** A text of a stranger, for a line of a log. */
 export function shown(text: string): string {
   const printable = text.replace(/[^\x20-\x7e]/g, "?");

@@ -7,7 +7,7 @@ import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { AddressGuard } from "./address-guard.ts";
-import { connectUnixSocket } from "./unix-socket.ts";
+import { connectUnixSocket } from "../net/unix-socket.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {

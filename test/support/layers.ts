@@ -103,6 +103,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   tlsbridge: { imports: ["net", "files", ...ground], packages: ["node-forge"] },
+  "spiffe/workload": {
+    imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
+    packages: [],
+  },
   oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
   opa: {
     imports: ["files", ...ground],
