@@ -165,7 +165,9 @@ export class App {
   /** Why the process should get no traffic, or undefined. */
   readiness(): string | undefined {
     if (this.#state !== "serving") return this.#state;
-    const { inbound, outbound } = this.#runtimes.runtime;
+    const { inbound, outbound, workload } = this.#runtimes.runtime;
+    const unidentified = workload?.notReady();
+    if (unidentified !== undefined) return `spiffe: ${unidentified}`;
     for (const pipeline of [inbound, outbound]) {
       const missing = pipeline.notReady();
       if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
@@ -266,6 +268,9 @@ export class App {
     this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
       const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
       return notAfter === undefined ? 0 : notAfter / 1_000;
+    });
+    this.#metrics.gauge("spiffe_svid_expiry_timestamp_seconds", () => {
+      return (this.#runtimes.runtime.workload?.svidExpiresAt() ?? 0) / 1_000;
     });
     this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
   }

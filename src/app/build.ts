@@ -38,6 +38,7 @@ import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { connectionPlaces } from "./upstream-places.ts";
+import { claimWorkload, type Workload } from "./workload.ts";
 
 /** What outlives generations. */
 export interface BuildServices {
@@ -56,6 +57,8 @@ export interface BuildServices {
   readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
+  /** Of the generation that is being built. */
+  readonly workload?: Workload | undefined;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
 }
@@ -92,11 +95,13 @@ export async function buildRuntime(
     if (problems.length > 0) return { problems };
   }
   const operator = new OperatorClient(upstream, trust);
-  const release = async (): Promise<void> => {
+  const release = async (pipelines: readonly Pipeline[] = []): Promise<void> => {
+    await closePlugins(pipelines, services.log);
     await operator.close();
     await services.carried.release(generation);
   };
-  const chains = await buildPipelines(config, generation, operator, services);
+  const own = { ...services, workload: await claimWorkload(config, generation, services) };
+  const chains = await buildPipelines(config, generation, operator, own);
   if ("problems" in chains) {
     await release();
     return chains;
@@ -104,12 +109,11 @@ export async function buildRuntime(
   const { inbound, outbound } = chains;
   const bridge = await buildBridge(config, generation, services);
   if (bridge !== undefined && "problems" in bridge) {
-    await closePlugins([inbound, outbound], services.log);
-    await release();
+    await release([inbound, outbound]);
     return bridge;
   }
   const made = { pipelines: [inbound, outbound], chain, bridge };
-  const faults = start ? await bringUp(config, made, services) : [];
+  const faults = start ? await bringUp(config, made, own) : [];
   if (faults.length > 0) {
     await release();
     return { problems: faults };
@@ -127,11 +131,11 @@ export async function buildRuntime(
     callers: callers.authentication,
     backend: backendOf(config),
     bridge,
+    workload: own.workload,
     limits: flowLimits(config),
     close: async () => {
       await origins.close();
-      await closePlugins([inbound, outbound], services.log);
-      await release();
+      await release([inbound, outbound]);
     },
   });
   return { runtime, chain };
@@ -147,7 +151,7 @@ interface Made {
 async function bringUp(
   config: Config,
   { pipelines, chain, bridge }: Made,
-  { acceptance, log }: BuildServices,
+  { acceptance, log, workload }: BuildServices,
 ): Promise<readonly BuildProblem[]> {
   try {
     await startPlugins(pipelines, durationMs(config.limits.plugin_start_timeout), log);
@@ -155,7 +159,10 @@ async function bringUp(
     return [{ path: ["pipeline"], message: messageOf(error) }];
   }
   const unwritten = await acceptance?.prepare(chain, bridge);
-  if (unwritten === undefined) return [];
+  if (unwritten === undefined) {
+    workload?.begin();
+    return [];
+  }
   await closePlugins(pipelines, log);
   return [unwritten];
 }
@@ -323,6 +330,7 @@ function pluginDeps(
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
+    ...services.workload?.forPlugins,
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),

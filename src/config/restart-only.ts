@@ -33,7 +33,6 @@ export const restartOnlyPaths: readonly string[] = [
   // One exporter per process, whose queue is kept over reloads.
   "telemetry",
   "mtls",
-  "spiffe",
   // A module is loaded once by the runtime; its new text would not be seen.
   "plugin_modules",
 ];

@@ -187,6 +187,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "app/chaining",
       "app/trust",
+      "spiffe/workload",
       "admin",
       "listener",
       "plugins",

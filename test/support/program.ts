@@ -69,15 +69,15 @@ export async function runProgram(
   }
 }
 
-/** Runs `authbridge-proxy [check] --config FILE` with this configuration until it ends. */
+/** Runs `authbridge-proxy [check|doctor] --config FILE` with this configuration until it ends. */
 export async function runWith(
-  command: "check" | "run",
+  command: "check" | "doctor" | "run",
   config: Settings | string,
   options: ProcessOptions = {},
 ): Promise<Ended> {
   const directory = await makeDirectory(config, options.files ?? {});
   try {
-    const verb = command === "check" ? ["check"] : [];
+    const verb = command === "run" ? [] : [command];
     return await runProgram([...verb, "--config", "proxy.yaml", ...(options.args ?? [])], {
       ...options,
       cwd: directory,

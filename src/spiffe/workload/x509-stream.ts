@@ -56,6 +56,11 @@ export class X509Stream implements X509Source {
     return `the X.509-SVID has expired at ${new Date(this.#svid.expiresAt).toISOString()}; ${reason}`;
   }
 
+  /** Of the SVID that was received last, in milliseconds since the epoch. Nothing is dialled. */
+  get expiresAt(): number | undefined {
+    return this.#svid?.expiresAt;
+  }
+
   onChange(listener: () => void): () => void {
     this.begin();
     // Two listeners may be one function.
