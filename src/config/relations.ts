@@ -55,6 +55,7 @@ export function relationProblems(file: FileConfig): Relation[] {
       because: [["limits", "max_header_bytes"]],
     });
   }
+  problems.push(...stateProblems(file.state));
   if (file.callers !== undefined) problems.push(...callerProblems(file));
   if (file.egress_enforcement === "enforce-redirect" && listener.transparent_proxy_addr === "off") {
     problems.push({
@@ -69,6 +70,34 @@ export function relationProblems(file: FileConfig): Relation[] {
       message: "mtls requires the spiffe block to be configured",
       because: [["spiffe"]],
     });
+  }
+  return problems;
+}
+
+function stateProblems(state: FileConfig["state"]): Relation[] {
+  const because: readonly KeyPath[] = [["state", "store"]];
+  const problems: Relation[] = [];
+  const needs = { memory: undefined, file: "path", redis: "url" } as const;
+  const needed = needs[state.store];
+  if (needed !== undefined && state[needed] === undefined) {
+    const message = `is required with store: ${state.store}`;
+    problems.push({ path: ["state", needed], message, because });
+  }
+  for (const key of ["path", "url"] as const) {
+    if (key === needed || state[key] === undefined) continue;
+    const message = `is not used with store: ${state.store}`;
+    problems.push({ path: ["state", key], message, because });
+  }
+  if (state.cluster && state.sentinel_name !== undefined) {
+    const message = "sentinels name one server, and not a cluster";
+    const sentinel: readonly KeyPath[] = [["state", "cluster"]];
+    problems.push({ path: ["state", "sentinel_name"], message, because: sentinel });
+  }
+  if ((state.cert_file === undefined) !== (state.key_file === undefined)) {
+    const [given, missing] =
+      state.cert_file === undefined ? ["key_file", "cert_file"] : ["cert_file", "key_file"];
+    const message = `needs ${given === "key_file" ? "cert_file" : "key_file"}`;
+    problems.push({ path: ["state", given ?? ""], message, because: [["state", missing ?? ""]] });
   }
   return problems;
 }

@@ -26,6 +26,8 @@ export const restartOnlyPaths: readonly string[] = [
   // The store outlives a configuration: its events are kept over reloads.
   "session",
   "audit",
+  // One connection, or one open file, for every generation.
+  "state",
   // The reloader itself is made once.
   "reload.enabled",
   "reload.debounce",

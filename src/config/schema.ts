@@ -10,6 +10,7 @@ import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
 import { auditSchema, sessionSchema } from "./session-schema.ts";
+import { stateSchema } from "./state-schema.ts";
 import { telemetrySchema } from "./telemetry-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
 import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
@@ -127,6 +128,9 @@ export const configSchema = z.strictObject({
   audit: auditSchema
     .optional()
     .describe("A log of decisions in which every line vouches for the one before it."),
+  state: stateSchema
+    .prefault({})
+    .describe("Where budgets, pins and ties are kept, for one process or for all replicas."),
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),
   log: logSchema.prefault({}).describe("Logging."),

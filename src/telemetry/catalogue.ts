@@ -167,6 +167,19 @@ export const counters = {
     labels: [["item", [...spiffeItems, "mirror"]]],
     zeros: "all",
   },
+  state_operations_total: {
+    help: "Calls of the state store (a file, Redis or Valkey), by result; failed ones were too slow or refused.",
+    labels: [["result", results]],
+    zeros: "all",
+  },
+  state_outages_total: {
+    help: "Times at which the state store went away.",
+    labels: [],
+  },
+  state_restored_total: {
+    help: "Counters that the state store had lost, by a flush or a failover, and that were put back.",
+    labels: [],
+  },
   file_lines_total: {
     help: "Lines of the files of events and decisions, by whether they were written or lost.",
     labels: [
@@ -221,6 +234,7 @@ export const gauges = {
     "When a configuration was last applied, the start included.",
   spiffe_svid_expiry_timestamp_seconds:
     "When the X.509-SVID that came last from the SPIFFE Workload API expires; 0 without one.",
+  state_up: "1 while every state store answers, else 0; always 1 in memory.",
   transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",
   upstream_connections: "Connections to upstreams that are open.",
   upstream_proxy_accepted:

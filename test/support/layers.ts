@@ -42,6 +42,7 @@ const pluginImports = [
 ];
 const proxyImports = [
   "pipeline",
+  "wire",
   "spiffe",
   "session",
   "upstream",
@@ -72,6 +73,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   net: { imports: ground, packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
   http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  wire: { imports: ["net", "http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
     imports: ["yaml", ...ground],
@@ -113,8 +115,19 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },
+  state: { imports: ground, packages: ["@redis/client"] },
   pipeline: {
-    imports: ["net", "net/kernel", "http", "telemetry", "secret", "spiffe", "yaml", ...ground],
+    imports: [
+      "net",
+      "net/kernel",
+      "http",
+      "state",
+      "telemetry",
+      "secret",
+      "spiffe",
+      "yaml",
+      ...ground,
+    ],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
@@ -129,7 +142,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   upstream: {
-    imports: ["pipeline", "pattern", "net", "http", "secret", "spiffe", ...ground],
+    imports: ["pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
     packages: ["undici"],
   },
   plugins: {
@@ -153,6 +166,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "proxy/tunnel": { imports: ["proxy/flow", "proxy/exchange", ...proxyImports], packages: [] },
   listener: {
     imports: [
+      "wire",
       "proxy/flow",
       "proxy/exchange",
       "proxy/tunnel",
@@ -196,6 +210,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "yaml",
       "pattern",
       "secret",
+      "state",
       "tlsbridge",
       "oauth",
       "proxy/flow",

@@ -40,7 +40,9 @@ export interface Launched {
   readonly directory: string;
 }
 
-export const mainFile = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
+/** The program from its sources, or another one, such as `AUTHBRIDGE_MAIN=$PWD/dist/main.js`. */
+export const mainFile =
+  process.env["AUTHBRIDGE_MAIN"] ?? fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
 /** The text of a configuration file. */
 export function toYaml(config: Settings | string): string {
