@@ -6,7 +6,6 @@ import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { readAll, TlsOrigin } from "../support/tls-origin.ts";
-import type { RawResponse } from "../support/http-client.ts";
 import { hashOf, readProof } from "../support/dpop.ts";
 import { get, request, type RawResponse, type RequestShape } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
