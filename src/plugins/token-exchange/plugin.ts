@@ -20,6 +20,7 @@ import { type Bearer, readBearer } from "../credentials/bearer.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { malformed, noToken, refusalOf } from "./refusal.ts";
+import { actorDenial, forItsActors } from "./actors.ts";
 import { type AudienceCheck, forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
 import {
@@ -229,6 +230,7 @@ class TokenExchange implements Plugin {
         grant.resource,
         url,
         audiences,
+        `${this.#config.issued_actors} ${this.#config.max_actors}`,
       ]),
       details: {
         route_matched: route.host === "" ? "false" : "true",
@@ -254,8 +256,11 @@ class TokenExchange implements Plugin {
     if (ready !== true) {
       return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
     }
-    const subject =
-      grant.type === "token-exchange" ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
+    const isExchange = grant.type === "token-exchange";
+    const subject = isExchange ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
+    const added = isExchange && grant.actorToken !== undefined ? 1 : 0;
+    const denial = actorDenial(subject, added, this.#config);
+    if (denial !== undefined) return denial;
     const proof = this.#identity.credential();
     const obtained = await this.#cache.obtain(
       {
@@ -268,7 +273,8 @@ class TokenExchange implements Plugin {
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
           this.#deps.count("endpoint_asked");
           const answer = await this.#endpoint.request(url, client, grant, signal);
-          return forItsAudience(answer, grant, tokenRequest.audiences);
+          const used = forItsAudience(answer, grant, tokenRequest.audiences);
+          return forItsActors(used, subject?.actors ?? [], this.#config);
         },
       },
       context.signal,
