@@ -7,8 +7,9 @@ import {
   type ClientAuthentication,
   type ClientRequest,
 } from "./client-authentication.ts";
+import type { DpopKey } from "./dpop-client.ts";
 import type { Clock, HttpCall, HttpCallResponse } from "./http-call.ts";
-import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
+import { isNonceRequest, readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 
 /** What is asked for, whichever grant asks for it. */
 interface Wanted {
@@ -16,6 +17,8 @@ interface Wanted {
   readonly scopes: readonly string[];
   /** RFC 8707: the URI of the service that the token is for. */
   readonly resource?: string | undefined;
+  /** The key that the token is to be bound to (RFC 9449 section 5); no other token is taken then. */
+  readonly dpop?: DpopKey | undefined;
 }
 
 /** One request for a token. */
@@ -95,10 +98,18 @@ export class TokenEndpoint {
     signal?: AbortSignal,
   ): Promise<TokenAnswer> {
     const endsAt = this.#clock.now() + this.#deadlineMs;
+    const { dpop } = grant;
+    let hasNonce = false;
     for (let attempt = 0; ; attempt += 1) {
       const outcome = await this.#attempt(url, client, { grant, endsAt, signal });
       if ("answer" in outcome) {
-        if (outcome.answer.status < 500) return readTokenAnswer(outcome.answer, outcome.sentAt);
+        const { answer, sentAt } = outcome;
+        if (dpop?.learn(url, answer.headers["dpop-nonce"]) === true && !hasNonce) {
+          // Once: a server that asks again did not like the one that it gave.
+          hasNonce = isNonceRequest(answer);
+          if (hasNonce) continue;
+        }
+        if (answer.status < 500) return readTokenAnswer(answer, sentAt, dpop !== undefined);
       } else if (!outcome.passing) {
         return { kind: "unavailable", reason: outcome.reason };
       }
@@ -130,6 +141,8 @@ export class TokenEndpoint {
       },
     };
     try {
+      if (grant.dpop !== undefined)
+        request.headers["dpop"] = await grant.dpop.proof({ method: "POST", url });
       await authenticateClient(client, url, request);
     } catch (error) {
       if (!(error instanceof ProxyError)) throw error;

@@ -5,6 +5,7 @@ import { clientIdentityConfig } from "../credentials/client-identity-config.ts";
 import { originOf, serviceUrl, words } from "../config-values.ts";
 import { longestChain } from "../../oauth/actor-chain.ts";
 import { actorChecks } from "./actors.ts";
+import { dpopChoices } from "./credential.ts";
 import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
@@ -75,6 +76,12 @@ export const tokenExchangeConfig = z
       .default(8)
       .describe(
         "Actors that a token may name at most, exchanged or issued: a chain of delegation that is longer is refused (403).",
+      ),
+    dpop: z
+      .enum(dpopChoices)
+      .default("off")
+      .describe(
+        "Ask for tokens that are bound to a key of this process (DPoP, RFC 9449), take no others, and prove the key with every request. process: one key for all callers. caller: one for each. Keys are made at need, kept in memory and in no file.",
       ),
     resolve_placeholders: z
       .boolean()

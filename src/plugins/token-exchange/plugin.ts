@@ -1,5 +1,6 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
+import { type DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
@@ -9,19 +10,21 @@ import {
   type Decision,
   definePlugin,
   deny,
-  modify,
   type Plugin,
   type PluginDeps,
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
+import { callerOf } from "../../pipeline/flow.ts";
 import { Secret } from "../../secret.ts";
-import { type Bearer, readBearer } from "../credentials/bearer.ts";
+import { readToken, type TokenCredential } from "../credentials/bearer.ts";
+import type { DpopChoice } from "./credential.ts";
+import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { malformed, noToken, refusalOf } from "./refusal.ts";
 import { actorDenial, forItsActors } from "./actors.ts";
-import { type AudienceCheck, forItsAudience } from "./issued-audience.ts";
+import { forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
 import {
   placeholderPrefix,
@@ -47,17 +50,7 @@ export const tokenExchange = definePlugin<TokenExchangeConfig>({
   create: (config, deps) => new TokenExchange(config, deps),
 });
 
-/** The token to ask for on behalf of one request, and how that is recorded. */
-interface TokenRequest {
-  readonly context: RequestContext;
-  readonly grant: Grant;
-  readonly audiences: AudienceCheck;
-  readonly url: string;
-  readonly key: string;
-  readonly details: Readonly<Record<string, string>>;
-}
-
-type Refused = Extract<Obtained, { readonly refused: unknown }>;
+type Refused = Extract<Obtained, { kind: "refused" }>;
 
 /** Hosts without a rule under `default_policy: exchange`. */
 const defaultRoute: ExchangeRoute = Object.freeze({ host: "", passthrough: false, scopes: [] });
@@ -71,6 +64,7 @@ class TokenExchange implements Plugin {
   readonly #actor: WatchedFile<Secret> | undefined;
   readonly #endpoint: TokenEndpoint;
   readonly #cache: TokenCache;
+  readonly #dpop: DpopKeys;
   readonly #placeholders: PlaceholderStore | undefined;
 
   constructor(config: TokenExchangeConfig, deps: PluginDeps) {
@@ -104,6 +98,8 @@ class TokenExchange implements Plugin {
     const parts = [this.#tokenUrl, JSON.stringify(identity)];
     const place = hash("sha256", tokenCacheKey(parts), "base64url");
     this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
+    // Beside the tokens that are bound to them: both outlive a reload.
+    this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
     this.#placeholders = config.resolve_placeholders ? sharedPlaceholders(deps) : undefined;
   }
 
@@ -120,10 +116,10 @@ class TokenExchange implements Plugin {
     const route = this.#routes.find(context.destination.host);
     const kept = this.#kept(route);
     if (kept !== undefined) return kept;
-    const bearer = readBearer(context.headers);
+    const bearer = readToken(context.headers);
     if (bearer.kind === "malformed") return malformed();
     const { no_token_policy: policy } = this.#config;
-    const isTokenless = bearer.kind !== "bearer";
+    const isTokenless = !("token" in bearer);
     if (isTokenless && policy === "allow") return skip("no_token_policy");
     const isOwn = isTokenless && policy === "client-credentials";
     if (bearer.kind === "other" && !isOwn) return noToken(route !== undefined);
@@ -144,9 +140,9 @@ class TokenExchange implements Plugin {
     const route = this.#routes.find(context.destination.host);
     const kept = this.#kept(route);
     if (kept !== undefined) return kept;
-    const bearer = readBearer(context.headers);
+    const bearer = readToken(context.headers);
     if (bearer.kind === "malformed") return malformed();
-    const subject = bearer.kind === "bearer" ? this.#subjectOf(bearer) : undefined;
+    const subject = "token" in bearer ? this.#subjectOf(bearer) : undefined;
     if (subject === "unresolved") {
       const message = "unresolvable credential placeholder";
       return deny("placeholder_unresolved", { code: "auth.unauthorized", message });
@@ -166,8 +162,9 @@ class TokenExchange implements Plugin {
   }
 
   /** The token that the bearer is or stands for. */
-  #subjectOf(bearer: Bearer & { readonly kind: "bearer" }): Secret | "unresolved" {
-    const { token } = bearer;
+  #subjectOf({
+    token,
+  }: Extract<TokenCredential, { readonly token: string }>): Secret | "unresolved" {
     if (this.#placeholders === undefined || !token.startsWith(placeholderPrefix)) {
       return new Secret(token);
     }
@@ -203,11 +200,17 @@ class TokenExchange implements Plugin {
   #wanted(
     context: RequestContext,
     route: ExchangeRoute,
-  ): Pick<Grant, "audience" | "scopes" | "resource"> {
+  ): Pick<Grant, "audience" | "scopes" | "resource" | "dpop"> {
     const { audience_from_host: fromHost } = this.#config;
     const audience =
       route.audience ?? (fromHost ? firstLabel(context.destination.host) : undefined);
-    return { audience, scopes: route.scopes, resource: route.resource };
+    const dpop = this.#keyFor(context, route.dpop ?? this.#config.dpop);
+    return { audience, scopes: route.scopes, resource: route.resource, dpop };
+  }
+
+  #keyFor({ flow }: RequestContext, choice: DpopChoice): DpopKey | undefined {
+    if (choice === "off") return undefined;
+    return choice === "caller" ? this.#dpop.of(callerOf(flow.client)) : this.#dpop.shared();
   }
 
   #tokenRequestOf(context: RequestContext, route: ExchangeRoute, grant: Grant): TokenRequest {
@@ -231,6 +234,7 @@ class TokenExchange implements Plugin {
         url,
         audiences,
         `${this.#config.issued_actors} ${this.#config.max_actors}`,
+        grant.dpop?.thumbprint,
       ]),
       details: {
         route_matched: route.host === "" ? "false" : "true",
@@ -279,7 +283,7 @@ class TokenExchange implements Plugin {
       },
       context.signal,
     );
-    if ("refused" in obtained) return this.#refuse(tokenRequest, obtained);
+    if (obtained.kind === "refused") return this.#refuse(tokenRequest, obtained);
     const fromCache = obtained.source === "cache";
     this.#deps.count(fromCache ? "cache_hit" : "token_issued");
     return attach(tokenRequest, obtained, fromCache, this.#deps.clock.now());
@@ -299,26 +303,4 @@ class TokenExchange implements Plugin {
     }
     return refusalOf(tokenRequest.grant.type, refused, tokenRequest.details);
   }
-}
-
-/** Puts the token into the request and the hop into its record. */
-function attach(
-  tokenRequest: TokenRequest,
-  obtained: { readonly token: Secret; readonly subject?: string | undefined },
-  fromCache: boolean,
-  now: number,
-): Decision {
-  const { context, grant, details } = tokenRequest;
-  context.headers.set("Authorization", `Bearer ${obtained.token.reveal()}`);
-  if (grant.type === "token-exchange") {
-    context.delegation.push({
-      // The endpoint has verified the subject token by answering, so its `sub` may label the hop.
-      subject: context.identity?.subject ?? obtained.subject ?? "",
-      audience: grant.audience ?? "",
-      scopes: grant.scopes,
-      at: now,
-    });
-  }
-  const record = { ...details, cache_hit: fromCache ? "true" : "false" };
-  return modify(fromCache ? "cache_hit" : "token_replaced", record);
 }

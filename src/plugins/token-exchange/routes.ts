@@ -6,6 +6,7 @@ import type { Clock } from "../../pipeline/plugin.ts";
 import { messageOf } from "../../errors.ts";
 import { readYaml } from "../../yaml/read.ts";
 import { hostGlob, serviceUrl, words } from "../config-values.ts";
+import { type DpopChoice, dpopChoices } from "./credential.ts";
 import { type AudienceCheck, audienceChecks } from "./issued-audience.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
 
@@ -23,6 +24,7 @@ export const exchangeRule = z.strictObject({
     .enum(audienceChecks)
     .optional()
     .describe("The plugin's issued_audiences for this host."),
+  dpop: z.enum(dpopChoices).optional().describe("The plugin's dpop for this host."),
   action: z
     .enum(["exchange", "passthrough"])
     .default("exchange")
@@ -43,6 +45,7 @@ export interface ExchangeRoute {
   readonly resource?: string | undefined;
   readonly tokenUrl?: string | undefined;
   readonly issuedAudiences?: AudienceCheck | undefined;
+  readonly dpop?: DpopChoice | undefined;
 }
 
 interface Compiled {
@@ -139,6 +142,7 @@ function compileRule(rule: ExchangeRule): Compiled {
       resource: rule.resource,
       tokenUrl: rule.token_url,
       issuedAudiences: rule.issued_audiences,
+      dpop: rule.dpop,
     }),
   };
 }

@@ -155,12 +155,12 @@ class Exchange {
   #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): undefined {
     const { recorder } = this.#services;
     recorder.phase(this.#context, "pipeline", startedAt);
-    if ("denial" in verdict) {
+    if (verdict.kind === "denial") {
       this.#refuse(verdict.denial);
       return;
     }
     recorder.permitted(this.#context);
-    if ("reply" in verdict) {
+    if (verdict.kind === "reply") {
       this.#status = verdict.reply.status;
       this.#reply(verdict.reply);
     } else {
@@ -196,7 +196,8 @@ class Exchange {
         this.#refuse(read.denial);
         return undefined;
       case "gone":
-        // The stall watch has responded, or the client has disconnected; `close` follows.
+        if (read.error instanceof ProxyError) this.#fail(read.error);
+        // Else the stall watch has responded, or the client has disconnected; `close` follows.
         return undefined;
     }
   }
