@@ -4,7 +4,7 @@ import { compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import type { KeyLocation } from "../../oauth/jwks.ts";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
-import { defaultClientIdFile } from "../credentials/client-identity.ts";
+import { clientIdentityConfig, defaultClientIdFile } from "../credentials/client-identity.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
@@ -95,6 +95,35 @@ const dpopConfig = z
       ),
   })
   .describe("How proofs of DPoP (RFC 9449) are checked.");
+
+/** The schema of `introspection`. */
+const introspectionConfig = z
+  .strictObject({
+    url: serviceUrl()
+      .optional()
+      .describe("Introspection endpoint. Default: that of the Keycloak layout below the issuer."),
+    identity: clientIdentityConfig.describe(
+      "The client that this proxy is at the introspection endpoint, with the keys of token-exchange's identity.",
+    ),
+    cache_ttl: duration(0)
+      .default("1m")
+      .describe(
+        "How long a response is believed, and never longer than the token's exp; a token that was revoked passes that long. 0s asks for every request.",
+      ),
+    require_audience: z
+      .boolean()
+      .default(true)
+      .describe(
+        "Refuse tokens of which the endpoint names no aud. false where it never does: every token of the issuer then passes.",
+      ),
+    max_pending: z
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(256)
+      .describe("Calls at once; more tokens that nobody has asked about are answered 503."),
+  })
+  .describe("Tokens that are no JWT are looked up at the authorization server (RFC 7662).");
 
 /** The schema of `config` of a jwt-validation entry. */
 export const jwtValidationConfig = z
@@ -190,6 +219,7 @@ export const jwtValidationConfig = z
       .describe(
         "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
+    introspection: guarded(introspectionConfig.optional(), "all"),
     dpop: guarded(dpopConfig.optional(), "all"),
     required_scopes: guarded(
       z
@@ -233,6 +263,11 @@ export const jwtValidationConfig = z
       const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
       context.addIssue({ code: "custom", path: ["bound_tokens"], message });
     }
+    const endpoint = introspectionUrlOf(config);
+    if (endpoint !== undefined && !URL.canParse(endpoint)) {
+      const message = "is required: the issuer is not an address that it could be derived from";
+      context.addIssue({ code: "custom", path: ["introspection", "url"], message });
+    }
     const location = keyLocationOf(config);
     if (!URL.canParse("url" in location ? location.url : location.discoveryUrl)) {
       const message = "is not an address, so the key set cannot be derived from it: set jwks_url";
@@ -246,6 +281,16 @@ export type JwtValidationConfig = z.output<typeof jwtValidationConfig>;
 /** How proofs are checked, by the file or as it is without a word of it. */
 export function dpopOf({ dpop }: Pick<JwtValidationConfig, "dpop">): z.output<typeof dpopConfig> {
   return dpop ?? dpopConfig.parse({});
+}
+
+/** Where opaque tokens are looked up; undefined where they are not. */
+export function introspectionUrlOf({
+  issuer,
+  introspection,
+}: Pick<JwtValidationConfig, "issuer" | "introspection">): string | undefined {
+  if (introspection === undefined) return undefined;
+  const layout = "protocol/openid-connect/token/introspect";
+  return introspection.url ?? `${issuer.replace(/\/$/, "")}/${layout}`;
 }
 
 /** Where the keys are: jwks_url, discovery, Keycloak's inner address, else Keycloak's layout below the issuer. */
