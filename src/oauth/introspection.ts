@@ -3,7 +3,11 @@ import { hash } from "node:crypto";
 import type { JWTPayload } from "jose";
 import { BoundedMap } from "../bounded-map.ts";
 import { ProxyError } from "../errors.ts";
-import { authenticateClient, type ClientAuthentication } from "./client-authentication.ts";
+import {
+  authenticateClient,
+  type ClientAuthentication,
+  type ClientRequest,
+} from "./client-authentication.ts";
 import { type Clock, type HttpCall, parseJsonObject } from "./http-call.ts";
 import { type Verification, type VerifiedToken, verifiedToken } from "./jwt-verifier.ts";
 import {
@@ -144,14 +148,17 @@ export class OpaqueVerifier {
     const { url, call } = this.#endpoint;
     const client = this.#endpoint.client();
     if (client === undefined) return "credentials pending";
-    const form = new URLSearchParams({ token: text, token_type_hint: "access_token" });
-    const headers: Record<string, string> = {
-      "content-type": "application/x-www-form-urlencoded",
-      accept: "application/json",
+    const request: ClientRequest = {
+      form: new URLSearchParams({ token: text, token_type_hint: "access_token" }),
+      headers: {
+        "content-type": "application/x-www-form-urlencoded",
+        accept: "application/json",
+      },
     };
-    await authenticateClient(client, url, form, headers);
+    await authenticateClient(client, url, request);
+    const { form, ...proven } = request;
     const body = form.toString();
-    const response = await call(url, { method: "POST", headers, body, timeoutMs, maxBytes });
+    const response = await call(url, { ...proven, method: "POST", body, timeoutMs, maxBytes });
     if (response.status !== 200) return `answered ${response.status}`;
     const claims = parseJsonObject(response.body.toString("utf8"));
     if (typeof claims?.["active"] !== "boolean") return "answered without a boolean active";

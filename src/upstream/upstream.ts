@@ -9,7 +9,7 @@ import type { Destination } from "../net/destination.ts";
 import type { AttachedCredential } from "../pipeline/context.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { AddressGuard } from "./address-guard.ts";
-import { connectUnixSocket } from "./unix-socket.ts";
+import { connectUnixSocket } from "../net/unix-socket.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {

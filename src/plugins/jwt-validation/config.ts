@@ -4,10 +4,11 @@ import { compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import type { KeyLocation } from "../../oauth/jwks.ts";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
-import { clientIdentityConfig, defaultClientIdFile } from "../credentials/client-identity.ts";
+import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
+import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
 
 /** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
 const defaultIdentityHeaders = [
@@ -95,35 +96,6 @@ const dpopConfig = z
       ),
   })
   .describe("How proofs of DPoP (RFC 9449) are checked.");
-
-/** The schema of `introspection`. */
-const introspectionConfig = z
-  .strictObject({
-    url: serviceUrl()
-      .optional()
-      .describe("Introspection endpoint. Default: that of the Keycloak layout below the issuer."),
-    identity: clientIdentityConfig.describe(
-      "The client that this proxy is at the introspection endpoint, with the keys of token-exchange's identity.",
-    ),
-    cache_ttl: duration(0)
-      .default("1m")
-      .describe(
-        "How long a response is believed, and never longer than the token's exp; a token that was revoked passes that long. 0s asks for every request.",
-      ),
-    require_audience: z
-      .boolean()
-      .default(true)
-      .describe(
-        "Refuse tokens of which the endpoint names no aud. false where it never does: every token of the issuer then passes.",
-      ),
-    max_pending: z
-      .int()
-      .min(1)
-      .max(100_000)
-      .default(256)
-      .describe("Calls at once; more tokens that nobody has asked about are answered 503."),
-  })
-  .describe("Tokens that are no JWT are looked up at the authorization server (RFC 7662).");
 
 /** The schema of `config` of a jwt-validation entry. */
 export const jwtValidationConfig = z
@@ -263,13 +235,12 @@ export const jwtValidationConfig = z
       const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
       context.addIssue({ code: "custom", path: ["bound_tokens"], message });
     }
-    const endpoint = introspectionUrlOf(config);
-    if (endpoint !== undefined && !URL.canParse(endpoint)) {
-      const message = "is required: the issuer is not an address that it could be derived from";
-      context.addIssue({ code: "custom", path: ["introspection", "url"], message });
+    const problem = introspectionProblem(config);
+    if (problem !== undefined) {
+      context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
     }
     const location = keyLocationOf(config);
-    if (!URL.canParse("url" in location ? location.url : location.discoveryUrl)) {
+    if (!URL.canParse(location.url)) {
       const message = "is not an address, so the key set cannot be derived from it: set jwks_url";
       context.addIssue({ code: "custom", path: ["issuer"], message });
     }
@@ -283,16 +254,6 @@ export function dpopOf({ dpop }: Pick<JwtValidationConfig, "dpop">): z.output<ty
   return dpop ?? dpopConfig.parse({});
 }
 
-/** Where opaque tokens are looked up; undefined where they are not. */
-export function introspectionUrlOf({
-  issuer,
-  introspection,
-}: Pick<JwtValidationConfig, "issuer" | "introspection">): string | undefined {
-  if (introspection === undefined) return undefined;
-  const layout = "protocol/openid-connect/token/introspect";
-  return introspection.url ?? `${issuer.replace(/\/$/, "")}/${layout}`;
-}
-
 /** Where the keys are: jwks_url, discovery, Keycloak's inner address, else Keycloak's layout below the issuer. */
 export function keyLocationOf(
   config: Pick<
@@ -301,13 +262,13 @@ export function keyLocationOf(
   >,
 ): KeyLocation {
   const { issuer, jwks_url: url, keycloak_url: keycloak, keycloak_realm: realm } = config;
-  if (url !== undefined) return { url };
+  if (url !== undefined) return { kind: "keys", url };
   const base = issuer.replace(/\/$/, "");
   if (config.discovery) {
-    return { discoveryUrl: `${base}/.well-known/openid-configuration`, issuer };
+    return { kind: "discovery", url: `${base}/.well-known/openid-configuration`, issuer };
   }
   if (keycloak !== undefined && realm !== undefined) {
-    return { url: `${realmUrl(keycloak, realm)}/protocol/openid-connect/certs` };
+    return { kind: "keys", url: `${realmUrl(keycloak, realm)}/protocol/openid-connect/certs` };
   }
-  return { url: `${base}/protocol/openid-connect/certs` };
+  return { kind: "keys", url: `${base}/protocol/openid-connect/certs` };
 }

@@ -1,9 +1,11 @@
 /** The verifier of opaque tokens that a configuration asks for. */
 import { durationMs } from "../../duration.ts";
 import { OpaqueVerifier } from "../../oauth/introspection.ts";
-import type { PluginDeps } from "../../pipeline/plugin.ts";
+import { PluginConfigError, type PluginDeps } from "../../pipeline/plugin.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
-import { introspectionUrlOf, type JwtValidationConfig } from "./config.ts";
+import type { ClientIdentityConfig } from "../credentials/client-identity-config.ts";
+import type { JwtValidationConfig } from "./config.ts";
+import { introspectionUrlOf } from "./introspection-config.ts";
 import { rulesOf } from "./verifier.ts";
 
 /** Looks tokens up that are no JWT. */
@@ -21,7 +23,7 @@ export function opaqueTokensOf(
   const { introspection } = config;
   const url = introspectionUrlOf(config);
   if (introspection === undefined || url === undefined) return undefined;
-  const identity = new ClientIdentity(introspection.identity, deps);
+  const identity = identityOf(introspection.identity, deps);
   const verifier = new OpaqueVerifier(
     {
       url,
@@ -41,4 +43,16 @@ export function opaqueTokensOf(
     deps.clock,
   );
   return { verifier, ready: () => identity.ready() };
+}
+
+/** Its files are named below `introspection` here. */
+function identityOf(config: ClientIdentityConfig, deps: PluginDeps): ClientIdentity {
+  try {
+    return new ClientIdentity(config, deps);
+  } catch (error) {
+    if (!(error instanceof PluginConfigError)) throw error;
+    throw new PluginConfigError(
+      error.problems.map(({ path, message }) => ({ path: ["introspection", ...path], message })),
+    );
+  }
 }

@@ -29,12 +29,8 @@ import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
 import { verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
-import {
-  introspectionUrlOf,
-  jwtValidationConfig,
-  type JwtValidationConfig,
-  keyLocationOf,
-} from "./config.ts";
+import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./config.ts";
+import { introspectionUrlOf } from "./introspection-config.ts";
 import {
   placeholderShownLength,
   type PlaceholderStore,
@@ -49,9 +45,8 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   authenticates: true,
   origins: (config) => {
     const location = keyLocationOf(config);
-    const keys = "url" in location ? location.url : location.discoveryUrl;
     const endpoint = introspectionUrlOf(config);
-    return [keys, ...(endpoint === undefined ? [] : [endpoint])].map(originOf);
+    return [location.url, ...(endpoint === undefined ? [] : [endpoint])].map(originOf);
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });

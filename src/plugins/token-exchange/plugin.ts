@@ -1,6 +1,6 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
-import { type DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
+import { DpopKeys } from "../../oauth/dpop-client.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
@@ -16,11 +16,11 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { callerOf } from "../../pipeline/flow.ts";
 import { Secret } from "../../secret.ts";
 import { readToken, type TokenCredential } from "../credentials/bearer.ts";
-import { attachToken, type DpopChoice } from "./credential.ts";
+import { attachToken, keyOf } from "./credential.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
+import { endpointProblem } from "../credentials/client-identity-config.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { malformed, noToken, refusalOf } from "./refusal.ts";
 import { type AudienceCheck, forItsAudience } from "./issued-audience.ts";
@@ -58,7 +58,7 @@ interface TokenRequest {
   readonly details: Readonly<Record<string, string>>;
 }
 
-type Refused = Extract<Obtained, { readonly refused: unknown }>;
+type Refused = Extract<Obtained, { kind: "refused" }>;
 
 /** Hosts without a rule under `default_policy: exchange`. */
 const defaultRoute: ExchangeRoute = Object.freeze({ host: "", passthrough: false, scopes: [] });
@@ -85,7 +85,11 @@ class TokenExchange implements Plugin {
     this.#routes = new ExchangeRoutes({
       ...config.routes,
       clock: deps.clock,
-      isReachable: (url) => origins.has(originOf(url)),
+      problemOf: (url) =>
+        endpointProblem(config.identity, url) ??
+        (origins.has(originOf(url))
+          ? undefined
+          : "is on an origin that needs a reload of the configuration"),
       onProblem: (problem) => deps.log.error({ problem }, "routes file not usable"),
     });
     if (config.actor_token_file !== undefined) {
@@ -98,8 +102,8 @@ class TokenExchange implements Plugin {
     }
     this.#endpoint = new TokenEndpoint({ call: deps.fetch, clock: deps.clock });
     // What the key leaves out (scopes, audience, the subject) is part of every entry's own key.
-    const { client_id: id, client_id_file: file, jwt_svid_file: svid } = config.identity;
-    const parts = [this.#tokenUrl, id, file, svid, config.identity.signing_key_file];
+    const { client_secret: _secret, ...identity } = config.identity;
+    const parts = [this.#tokenUrl, JSON.stringify(identity)];
     const place = hash("sha256", tokenCacheKey(parts), "base64url");
     this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
     // Beside the tokens that are bound to them: both outlive a reload.
@@ -208,13 +212,8 @@ class TokenExchange implements Plugin {
     const { audience_from_host: fromHost } = this.#config;
     const audience =
       route.audience ?? (fromHost ? firstLabel(context.destination.host) : undefined);
-    const dpop = this.#keyFor(context, route.dpop ?? this.#config.dpop);
+    const dpop = keyOf(this.#dpop, context, route.dpop ?? this.#config.dpop);
     return { audience, scopes: route.scopes, resource: route.resource, dpop };
-  }
-
-  #keyFor({ flow }: RequestContext, choice: DpopChoice): DpopKey | undefined {
-    if (choice === "off") return undefined;
-    return choice === "caller" ? this.#dpop.of(callerOf(flow.client)) : this.#dpop.shared();
   }
 
   #tokenRequestOf(context: RequestContext, route: ExchangeRoute, grant: Grant): TokenRequest {
@@ -282,7 +281,7 @@ class TokenExchange implements Plugin {
       },
       context.signal,
     );
-    if ("refused" in obtained) return this.#refuse(tokenRequest, obtained);
+    if (obtained.kind === "refused") return this.#refuse(tokenRequest, obtained);
     const fromCache = obtained.source === "cache";
     this.#deps.count(fromCache ? "cache_hit" : "token_issued");
     return attach(tokenRequest, obtained, fromCache, this.#deps.clock.now());

@@ -70,8 +70,8 @@ export interface ExchangeRoutesOptions {
   readonly file: string;
   readonly rules: readonly ExchangeRule[];
   readonly clock: Clock;
-  /** Whether a token endpoint of the file may be called; the set of origins is fixed for a generation. */
-  isReachable(tokenUrl: string): boolean;
+  /** Why a token endpoint of the file cannot be called: the set of origins is fixed for a generation. */
+  problemOf(tokenUrl: string): string | undefined;
   onProblem(message: string): void;
 }
 
@@ -94,10 +94,9 @@ export class ExchangeRoutes {
       parse: (text) =>
         parseRoutesFile(text, options.file).map((rule) => {
           const { token_url: url } = rule;
-          if (url === undefined || options.isReachable(url)) return compileRule(rule);
-          throw new Error(
-            `token_url ${url} is on an origin that needs a reload of the configuration`,
-          );
+          const fault = url === undefined ? undefined : options.problemOf(url);
+          if (fault !== undefined) throw new Error(`token_url ${url} ${fault}`);
+          return compileRule(rule);
         }),
       onProblem: (message, isMissing, error) => {
         if (isMissing) return;
