@@ -66,7 +66,7 @@ export async function readOurs(pieces: readonly Buffer[]): Promise<Reading> {
       },
     });
   };
-  new ServerConnection(
+  void new ServerConnection(
     socket.asSocket,
     {
       onRequest,
@@ -122,11 +122,11 @@ export function readLlhttp(pieces: readonly Buffer[]): Reading {
   let earlyTarget = "";
   let current: ReadRequest | undefined;
   let isOver = false;
-  parser[HTTPParser.kOnHeaders] = ((fields: string[], url: string) => {
+  parser[HTTPParser.kOnHeaders] = (fields: string[], url: string) => {
     early.push(...fields);
     earlyTarget += url;
-  }) as never;
-  parser[HTTPParser.kOnHeadersComplete] = ((
+  };
+  parser[HTTPParser.kOnHeadersComplete] = (
     major: number,
     minor: number,
     fields: string[] | undefined,
@@ -150,16 +150,16 @@ export function readLlhttp(pieces: readonly Buffer[]): Reading {
       return 2;
     }
     return 0;
-  }) as never;
-  parser[HTTPParser.kOnBody] = ((bytes: Buffer) => {
+  };
+  parser[HTTPParser.kOnBody] = (bytes: Buffer) => {
     if (current !== undefined) current.body += bytes.toString("latin1");
-  }) as never;
-  parser[HTTPParser.kOnMessageComplete] = (() => {
+  };
+  parser[HTTPParser.kOnMessageComplete] = () => {
     if (current !== undefined) current.isWhole = true;
     // What came since the head was a trailer section, with the target of its request.
     early = [];
     earlyTarget = "";
-  }) as never;
+  };
   for (const piece of pieces) {
     const read = parser.execute(piece);
     if (read instanceof Error) {
