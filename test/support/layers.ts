@@ -109,7 +109,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
     packages: [],
   },
-  oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
+  oauth: {
+    imports: ["secret", "spiffe", ...ground],
+    packages: ["jose"],
+    forbiddenBuiltins: dialling,
+  },
   opa: {
     imports: ["files", ...ground],
     packages: ["@open-policy-agent/opa-wasm", "yaml"],

@@ -12,6 +12,7 @@ import {
   type Identity,
   modify,
   type Plugin,
+  PluginConfigError,
   type PluginDeps,
   type RequestContext,
   exempt,
@@ -20,6 +21,8 @@ import { Audiences } from "./audiences.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.ts";
 import { faultDetails, Refusals } from "./refusals.ts";
+import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
+import { keyCallOf } from "./key-call.ts";
 import { verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
@@ -38,7 +41,7 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   authenticates: true,
   origins: (config) => {
     const location = keyLocationOf(config);
-    return [originOf(location.url)];
+    return trustDomainOfIssuer(location.url) === undefined ? [originOf(location.url)] : [];
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });
@@ -63,9 +66,20 @@ class JwtValidation implements Plugin {
     this.#deps = deps;
     const location = keyLocationOf(config);
     const place = hash("sha256", JSON.stringify(location), "base64url");
-    this.#keys = deps.carry(`jwks:${place}`, () => new JwksSource({ location, clock: deps.clock }));
+    const isBundle = trustDomainOfIssuer(location.url) !== undefined;
+    if (isBundle && deps.jwtBundles === undefined) {
+      const message =
+        "needs the block spiffe: the keys of a trust domain come from the Workload API";
+      throw new PluginConfigError([{ path: ["issuer"], message }]);
+    }
+    // The agent says at once what has changed, and asking costs nothing.
+    const refresh = isBundle ? { refreshMs: 1_000 } : {};
+    this.#keys = deps.carry(
+      `jwks:${place}`,
+      () => new JwksSource({ location, clock: deps.clock, ...refresh }),
+    );
     this.#fetcher = {
-      call: deps.fetch,
+      call: keyCallOf(deps),
       onFetch: (problem) => {
         deps.count(problem === undefined ? "jwks_fetched" : "jwks_fetch_failed");
         if (problem !== undefined) deps.log.warn({ problem }, "issuer keys not fetched");
