@@ -110,7 +110,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   oauth: {
-    imports: ["http", "secret", ...ground],
+    imports: ["http", "secret", "spiffe", ...ground],
     packages: ["jose"],
     forbiddenBuiltins: dialling,
   },
