@@ -1,5 +1,6 @@
 /** The X.509-SVID and the bundles of this workload, as the agent streams them. */
 import { messageOf } from "../../errors.ts";
+import { HeldX509 } from "../held-x509.ts";
 import type { X509Source, X509Svid } from "../x509-source.ts";
 import { leadsTo, readBundle, readSvid, shown } from "../x509-svid.ts";
 import { trustDomainOf } from "../spiffe-id.ts";
@@ -14,17 +15,13 @@ const longestTimerMs = 2 ** 31 - 1;
 const patience = 0.75;
 const shortestPatienceMs = 1_000;
 
-type Bundles = ReadonlyMap<string, readonly string[]>;
-
 /** Opens the stream with the first question, and holds the last good response until the SVID expires. */
 export class X509Stream implements X509Source {
   readonly #options: AgentOptions;
   readonly #backOff: BackOff;
   readonly #closing = new AbortController();
-  readonly #listeners = new Set<() => void>();
+  readonly #held = new HeldX509();
   #running: Promise<void> | undefined;
-  #svid: X509Svid | undefined;
-  #bundles: Bundles = new Map();
   #problem: string | undefined;
   #problemWithBundles: string | undefined;
 
@@ -35,38 +32,36 @@ export class X509Stream implements X509Source {
 
   current(): X509Svid | undefined {
     this.begin();
-    const svid = this.#svid;
+    const { svid } = this.#held;
     return svid !== undefined && this.#options.clock.now() < svid.expiresAt ? svid : undefined;
   }
 
   bundle(trustDomain: string): readonly string[] | undefined {
     this.begin();
-    return this.#bundles.get(trustDomain);
+    return this.#held.bundles.get(trustDomain);
   }
 
   trustDomains(): readonly string[] {
     this.begin();
-    return [...this.#bundles.keys()];
+    return [...this.#held.bundles.keys()];
   }
 
   notReady(): string | undefined {
     if (this.current() !== undefined) return undefined;
     const reason = this.#problem ?? "the agent has not sent an X.509-SVID yet";
-    if (this.#svid === undefined) return reason;
-    return `the X.509-SVID has expired at ${new Date(this.#svid.expiresAt).toISOString()}; ${reason}`;
+    const { svid } = this.#held;
+    if (svid === undefined) return reason;
+    return `the X.509-SVID has expired at ${new Date(svid.expiresAt).toISOString()}; ${reason}`;
   }
 
   /** Of the SVID that was received last, in milliseconds since the epoch. Nothing is dialled. */
   get expiresAt(): number | undefined {
-    return this.#svid?.expiresAt;
+    return this.#held.svid?.expiresAt;
   }
 
   onChange(listener: () => void): () => void {
     this.begin();
-    // Two listeners may be one function.
-    const entry = (): void => listener();
-    this.#listeners.add(entry);
-    return () => this.#listeners.delete(entry);
+    return this.#held.onChange(listener);
   }
 
   /** Opens the stream, if it is not open. */
@@ -77,7 +72,7 @@ export class X509Stream implements X509Source {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#listeners.clear();
+    this.#held.close();
     await this.#running;
   }
 
@@ -165,25 +160,16 @@ export class X509Stream implements X509Source {
 
   #replace(svid: X509Svid | undefined, bundles: Map<string, readonly string[]>): void {
     const { observer } = this.#options;
-    const isOtherSvid = this.#svid?.certificateChain !== svid?.certificateChain;
-    const before = this.#bundles;
-    const changed = new Set(
-      [...before.keys(), ...bundles.keys()].filter((domain) => !isSame(before, bundles, domain)),
-    );
-    if (!isOtherSvid && changed.size === 0) return;
-    // What has not changed stays the same object: whoever compares sees that.
-    for (const [domain, bundle] of before) if (!changed.has(domain)) bundles.set(domain, bundle);
-    if (isOtherSvid) this.#svid = svid;
-    this.#bundles = bundles;
-    if (isOtherSvid && svid !== undefined) {
-      const { spiffeId, expiresAt } = svid;
-      observer.rotated("x509_svid", { spiffeId, expires: new Date(expiresAt).toISOString() });
-    }
-    for (const trustDomain of changed) {
-      const authorities = bundles.get(trustDomain)?.length ?? 0;
-      observer.rotated("x509_bundle", { trustDomain, authorities });
-    }
-    for (const listener of this.#listeners) listener();
+    this.#held.replace(svid, bundles, ({ isOtherSvid, domains }) => {
+      if (isOtherSvid && svid !== undefined) {
+        const { spiffeId, expiresAt } = svid;
+        observer.rotated("x509_svid", { spiffeId, expires: new Date(expiresAt).toISOString() });
+      }
+      for (const trustDomain of domains) {
+        const authorities = bundles.get(trustDomain)?.length ?? 0;
+        observer.rotated("x509_bundle", { trustDomain, authorities });
+      }
+    });
   }
 
   #failed(problem: string): void {
@@ -191,8 +177,4 @@ export class X509Stream implements X509Source {
     this.#problem = problem;
     this.#options.observer.failed("x509_svid", problem, isNew);
   }
-}
-
-function isSame(one: Bundles, other: Bundles, domain: string): boolean {
-  return one.get(domain)?.join("") === other.get(domain)?.join("");
 }
