@@ -122,6 +122,15 @@ export class OriginPools {
     });
   }
 
+  /** Requests to these destinations get new connections; running ones finish on theirs. */
+  renew(isMeant: (permit: Permit) => boolean): void {
+    for (const [key, entry] of this.#entries) {
+      if (!isMeant(entry.permit)) continue;
+      this.#entries.delete(key);
+      entry.connections.retire();
+    }
+  }
+
   /** Open connections, for a gauge. */
   get connections(): number {
     let total = 0;
@@ -248,24 +257,16 @@ export class OriginPools {
       isPlaced: true,
       dispatch: (permit, request, handler) => origin.dispatch(permit, request, handler),
       retire: () => origin.retire(),
-      destroy: () => {
-        origin.destroy();
-        return Promise.resolve();
-      },
+      destroy: async () => origin.destroy(),
     };
   }
 
   #prefersHttp2(destination: Destination, request: OutgoingRequest): boolean {
     // An upgrade is a thing of HTTP/1.1, and without TLS there is no negotiation (RFC 9113 section 3.2).
     if (destination.scheme !== "https" || request.upgrade !== undefined) return false;
-    switch (this.#options.http2) {
-      case "on":
-        return true;
-      case "off":
-        return false;
-      case "auto":
-        return request.needsHttp2 || this.#protocols.isHttp2Only(destination.authority);
-    }
+    const { http2 } = this.#options;
+    if (http2 !== "auto") return http2 === "on";
+    return request.needsHttp2 || this.#protocols.isHttp2Only(destination.authority);
   }
 
   #signalOf(signal: AbortSignal): AbortSignal {
