@@ -67,13 +67,14 @@ export class OperatorClient {
         body: request.body ?? null,
         signal: AbortSignal.any(signals),
       });
-      const refusal = way?.form.refusal(answer.statusCode, answer.headers);
+      const headers = flatten(answer.headers);
+      const refusal = way?.form.refusal(answer.statusCode, Object.entries(headers).flat());
       if (refusal !== undefined) {
         await answer.body.dump();
         throw refusal;
       }
       const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, origin);
-      return { status: answer.statusCode, headers: flatten(answer.headers), body };
+      return { status: answer.statusCode, headers, body };
     } catch (error) {
       const fault = error instanceof Error ? (way?.form.fault(error) ?? error) : error;
       throw this.#fault(origin, fault, timeout.aborted);
