@@ -253,7 +253,6 @@ export class App {
       runtimes: this.#runtimes,
       tunnels: this.#tunnels,
       idle: this.#idle,
-      maxHeaders: config.limits.max_headers,
       callers: new Callers(this.#peers, this.#log),
     };
   }

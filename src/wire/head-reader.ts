@@ -9,6 +9,8 @@ export class HeadReader {
   /** Grows by doubling, so that a head that comes byte by byte costs no copy for each of them. */
   #held: Buffer | undefined;
   #size = 0;
+  /** The last byte was the first half of an empty line. */
+  #isInEmptyLine = false;
   /** The head without its empty line, in Latin-1; valid after {@link read} was true. */
   text = "";
   /** What came behind the head. */
@@ -23,8 +25,10 @@ export class HeadReader {
     return this.#size;
   }
 
-  /** True when the head is whole; throws MalformedMessage when it is too large. */
-  read(chunk: Buffer): boolean {
+  /** True when the head is whole; throws MalformedMessage when it is too large. Empty lines before it are skipped. */
+  read(given: Buffer): boolean {
+    const chunk = this.#size === 0 ? this.#withoutEmptyLines(given) : given;
+    if (chunk.length === 0) return false;
     const bytes = this.#size === 0 ? chunk : this.#append(chunk);
     // The separator may have begun in what was held.
     const from = Math.max(0, bytes.length - chunk.length - 3);
@@ -51,6 +55,22 @@ export class HeadReader {
   clear(): void {
     this.#held = undefined;
     this.#size = 0;
+  }
+
+  /** RFC 9112 section 2.2: a server should ignore at least one empty line before a request. */
+  #withoutEmptyLines(chunk: Buffer): Buffer {
+    let at = 0;
+    if (this.#isInEmptyLine) {
+      if (chunk[0] !== 10) throw new MalformedMessage("a line end that is not CRLF");
+      this.#isInEmptyLine = false;
+      at = 1;
+    }
+    while (chunk[at] === 13 && chunk[at + 1] === 10) at += 2;
+    if (chunk[at] === 13 && at + 1 === chunk.length) {
+      this.#isInEmptyLine = true;
+      at += 1;
+    }
+    return at === 0 ? chunk : chunk.subarray(at);
   }
 
   #append(chunk: Buffer): Buffer {

@@ -1,4 +1,5 @@
 /** What is wrong with the bytes of a peer. */
+import { ProxyError } from "../errors.ts";
 
 /** Why a message cannot be read. */
 export type MalformedKind =
@@ -19,5 +20,17 @@ export class MalformedMessage extends Error {
   constructor(message: string, kind: MalformedKind = "syntax") {
     super(message);
     this.kind = kind;
+  }
+}
+
+/** The fault to respond with to a client whose bytes cannot be read. */
+export function malformedRequest({ kind, message }: MalformedMessage): ProxyError {
+  switch (kind) {
+    case "too-large":
+    case "too-many-fields":
+      return new ProxyError("request.headers-too-large", message);
+    case "syntax":
+    case "version":
+      return new ProxyError("request.malformed", message);
   }
 }

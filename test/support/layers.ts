@@ -148,6 +148,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "proxy/tunnel": { imports: ["proxy/flow", "proxy/exchange", ...proxyImports], packages: [] },
   listener: {
     imports: [
+      "wire",
       "proxy/flow",
       "proxy/exchange",
       "proxy/tunnel",

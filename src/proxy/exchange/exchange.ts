@@ -196,7 +196,8 @@ class Exchange {
         this.#refuse(read.denial);
         return undefined;
       case "gone":
-        // The stall watch has responded, or the client has disconnected; `close` follows.
+        if (read.error instanceof ProxyError) this.#fail(read.error);
+        // Else the stall watch has responded, or the client has disconnected; `close` follows.
         return undefined;
     }
   }
