@@ -1,6 +1,5 @@
 /** The upstream request of a permitted message: the context's fields and body, and our own Via. */
 import type { BodyBudget } from "../../http/body.ts";
-import { ReadableSource } from "../../http/body-source.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
@@ -40,9 +39,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   const isStreamed = bytes === undefined && downstream.hasBody;
   // Where reading has begun, the client has already been told to send the body.
   if (isStreamed && downstream.expectsContinue && held === undefined) downstream.sendContinue();
-  const streamed = isStreamed
-    ? new RequestBody(new ReadableSource(downstream.body), budget, held)
-    : undefined;
+  const streamed = isStreamed ? new RequestBody(downstream.body, budget, held) : undefined;
   return {
     outgoing: {
       method: downstream.method,
