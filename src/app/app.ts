@@ -68,6 +68,7 @@ export class App {
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #sessions: ProcessParts["sessions"];
+  readonly #stateParts: ProcessParts["state"];
   readonly #bounds: ProcessBounds;
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
@@ -84,7 +85,7 @@ export class App {
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
-    if (!loaded.ok) throw new ConfigRejected(await rejectedProblems(loaded));
+    if (loaded.kind === "rejected") throw new ConfigRejected(await rejectedProblems(loaded));
     const parts = await makeProcessParts(
       loaded.config,
       await definitionsFor(loaded),
@@ -94,8 +95,9 @@ export class App {
     const built = await buildRuntime(loaded.config, 1, parts.services, {
       probe: options.probe !== "never",
     });
-    if ("problems" in built) {
+    if (built.kind === "failed") {
       await parts.sessions?.close();
+      await parts.state.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
@@ -126,6 +128,7 @@ export class App {
     this.#services = parts.services;
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
+    this.#stateParts = parts.state;
     this.#serving = parts.serving;
     this.#peers = parts.peers;
     parts.onRecheck(() => void this.#recheckTunnels());
@@ -159,13 +162,16 @@ export class App {
     this.#idle.close();
     this.#peers.close();
     await this.#sessions?.close();
+    await this.#stateParts.close();
     this.#metrics.close();
   }
 
   /** Why the process should get no traffic, or undefined. */
   readiness(): string | undefined {
     if (this.#state !== "serving") return this.#state;
-    const { inbound, outbound } = this.#runtimes.runtime;
+    const { inbound, outbound, workload } = this.#runtimes.runtime;
+    const unidentified = workload?.notReady();
+    if (unidentified !== undefined) return `spiffe: ${unidentified}`;
     for (const pipeline of [inbound, outbound]) {
       const missing = pipeline.notReady();
       if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
@@ -266,6 +272,9 @@ export class App {
       const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
       return notAfter === undefined ? 0 : notAfter / 1_000;
     });
+    this.#metrics.gauge("spiffe_svid_expiry_timestamp_seconds", () => {
+      return (this.#runtimes.runtime.workload?.svidExpiresAt() ?? 0) / 1_000;
+    });
     this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
   }
 
@@ -295,7 +304,7 @@ export class App {
     const built = await buildRuntime(loaded.config, generation, services, {
       probe: this.#options.probe !== "never",
     });
-    if ("problems" in built) return buildProblems(loaded, built.problems);
+    if (built.kind === "failed") return buildProblems(loaded, built.problems);
     this.#serving.generation = generation;
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);

@@ -130,7 +130,7 @@ class BoundedReading implements BodySink {
   #give(outcome: BoundedBody): void {
     this.#limits.signal.removeEventListener("abort", this.#onAbort);
     if (outcome.kind !== "body") this.#source?.detach();
-    if (!("release" in outcome)) this.#release();
+    if (outcome.kind === "aborted" || outcome.kind === "failed") this.#release();
     this.#resolve(outcome);
   }
 

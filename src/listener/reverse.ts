@@ -10,6 +10,7 @@ import {
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
+import { clientTlsOf } from "../proxy/flow/client-tls.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { ServerExchange } from "../wire/server-exchange.ts";
@@ -43,7 +44,11 @@ function routeOf(request: ArrivedRequest, { backend }: Runtime): Route {
     destination,
     basePath,
     ...originTarget(request.head),
-    client: { address: remoteAddress ?? "", port: remotePort ?? 0 },
+    client: {
+      address: remoteAddress ?? "",
+      port: remotePort ?? 0,
+      tls: clientTlsOf(request.socket),
+    },
     forwarded: (headers) => forwardedFields(headers, request),
   };
 }

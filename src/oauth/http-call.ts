@@ -1,4 +1,13 @@
 /** The way out that this folder is given: one bounded HTTP call to a service that the operator named. */
+import type { Secret } from "../secret.ts";
+
+/** What a client shows of itself in a TLS handshake. */
+export interface ClientCertificate {
+  /** In PEM: the certificate first, then its intermediates. */
+  readonly certificateChain: string;
+  /** In PEM. */
+  readonly privateKey: Secret;
+}
 
 /** A request of this folder: token endpoints, key sets and discovery documents need nothing more. */
 export interface HttpCallRequest {
@@ -8,6 +17,8 @@ export interface HttpCallRequest {
   readonly signal?: AbortSignal;
   readonly timeoutMs?: number;
   readonly maxBytes?: number;
+  /** Shown where the service asks for one; the address has to be https. */
+  readonly certificate?: ClientCertificate;
 }
 
 /** A whole response; redirects are never followed. */

@@ -100,7 +100,6 @@ export class StreamRelay {
     stream.on("headers", (fields) => this.#interim(fields));
     stream.on("response", (fields) => {
       this.#answered = true;
-      if (isStreamed(body)) body.forget();
       stream.setTimeout(this.#options.streamIdleTimeoutMs);
       this.#head(fields);
       this.#read();

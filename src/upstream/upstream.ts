@@ -6,9 +6,10 @@ import { type AbortSource, cancelled } from "../net/abort-source.ts";
 import type { AdaptiveReader } from "../net/adaptive-reader.ts";
 import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
+import type { AttachedCredential } from "../pipeline/context.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { AddressGuard } from "./address-guard.ts";
-import { connectUnixSocket } from "./unix-socket.ts";
+import { connectUnixSocket } from "../net/unix-socket.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {
@@ -240,6 +241,8 @@ export interface OutgoingRequest {
   readonly upgrade?: string | undefined;
   /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
   readonly needsHttp2: boolean;
+  /** Hears the response's head before anybody else, and may have the request sent once more. */
+  readonly credential?: AttachedCredential | undefined;
 }
 
 /** A request body that is sent as it comes. */

@@ -38,7 +38,9 @@ export interface Launched {
   readonly directory: string;
 }
 
-export const mainFile = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
+/** The program from its sources, or another one, such as `AUTHBRIDGE_MAIN=$PWD/dist/main.js`. */
+export const mainFile =
+  process.env["AUTHBRIDGE_MAIN"] ?? fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
 /** The text of a configuration file. */
 export function toYaml(config: Settings | string): string {
@@ -69,15 +71,15 @@ export async function runProgram(
   }
 }
 
-/** Runs `authbridge-proxy [check] --config FILE` with this configuration until it ends. */
+/** Runs `authbridge-proxy [check|doctor] --config FILE` with this configuration until it ends. */
 export async function runWith(
-  command: "check" | "run",
+  command: "check" | "doctor" | "run",
   config: Settings | string,
   options: ProcessOptions = {},
 ): Promise<Ended> {
   const directory = await makeDirectory(config, options.files ?? {});
   try {
-    const verb = command === "check" ? ["check"] : [];
+    const verb = command === "run" ? [] : [command];
     return await runProgram([...verb, "--config", "proxy.yaml", ...(options.args ?? [])], {
       ...options,
       cwd: directory,

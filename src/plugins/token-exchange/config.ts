@@ -1,8 +1,9 @@
 /** The configuration of token-exchange, with the keys and defaults of the Go program and those added since. */
 import { readFileSync } from "node:fs";
 import { z } from "zod";
-import { clientIdentityConfig } from "../credentials/client-identity.ts";
+import { clientIdentityConfig } from "../credentials/client-identity-config.ts";
 import { originOf, serviceUrl, words } from "../config-values.ts";
+import { dpopChoices } from "./credential.ts";
 import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
@@ -60,26 +61,58 @@ export const tokenExchangeConfig = z
       .describe(
         "What the audience (`aud`) of an issued JWT must be, where one was asked for (target_audience, audience_from_host, resource). exact: nothing but what was asked for. includes: that among others. any: not looked at. Opaque tokens cannot be checked.",
       ),
+    dpop: z
+      .enum(dpopChoices)
+      .default("off")
+      .describe(
+        "Ask for tokens that are bound to a key of this process (DPoP, RFC 9449), take no others, and prove the key with every request. process: one key for all callers. caller: one for each. Keys are made at need, kept in memory and in no file.",
+      ),
     resolve_placeholders: z
       .boolean()
       .default(false)
       .describe("Exchange the token behind a handle that jwt-validation gave to the agent."),
   })
   .superRefine((config, context) => {
-    if (config.token_url !== undefined) return;
+    const refuse = (path: (string | number)[], message: string): void =>
+      context.addIssue({ code: "custom", path, message });
     const url = config.provider_url ?? config.keycloak_url;
     const realm = config.provider_realm ?? config.keycloak_realm;
-    if (config.provider !== "generic" && url !== undefined && realm !== undefined) return;
-    const message =
-      "token_url is required, or provider_url and provider_realm from which the one of keycloak is derived";
-    context.addIssue({ code: "custom", path: ["token_url"], message });
+    const isDerived = config.provider !== "generic" && url !== undefined && realm !== undefined;
+    if (config.token_url === undefined && !isDerived) {
+      const message =
+        "token_url is required, or provider_url and provider_realm from which the one of keycloak is derived";
+      refuse(["token_url"], message);
+      return;
+    }
+    const problem = tokenUrlProblem(config.identity, tokenUrlOf(config));
+    if (problem !== undefined)
+      refuse([config.token_url === undefined ? "provider_url" : "token_url"], problem);
+    for (const [index, { token_url: own }] of config.routes.rules.entries()) {
+      const fault = own === undefined ? undefined : tokenUrlProblem(config.identity, own);
+      if (fault !== undefined) refuse(["routes", "rules", index, "token_url"], fault);
+    }
   });
 
 /** A checked configuration. */
 export type TokenExchangeConfig = z.output<typeof tokenExchangeConfig>;
 
+/** Why a client of this identity can show nothing to the endpoint. */
+export function tokenUrlProblem(
+  { type }: TokenExchangeConfig["identity"],
+  url: string,
+): string | undefined {
+  return type === "tls-client-auth" && !url.startsWith("https:")
+    ? "must be an https:// address: identity.type tls-client-auth shows a certificate in TLS"
+    : undefined;
+}
+
 /** The token endpoint for routes that do not name their own. */
-export function tokenUrlOf(config: TokenExchangeConfig): string {
+export function tokenUrlOf(
+  config: Pick<
+    TokenExchangeConfig,
+    "token_url" | "provider_url" | "keycloak_url" | "provider_realm" | "keycloak_realm"
+  >,
+): string {
   if (config.token_url !== undefined) return config.token_url;
   const url = config.provider_url ?? config.keycloak_url ?? "";
   const realm = config.provider_realm ?? config.keycloak_realm ?? "";

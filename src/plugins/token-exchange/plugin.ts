@@ -1,5 +1,6 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
+import { type DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
@@ -15,8 +16,10 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
+import { callerOf } from "../../pipeline/flow.ts";
 import { Secret } from "../../secret.ts";
-import { type Bearer, readBearer } from "../credentials/bearer.ts";
+import { readToken, type TokenCredential } from "../credentials/bearer.ts";
+import { attachToken, type DpopChoice } from "./credential.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { malformed, noToken, refusalOf } from "./refusal.ts";
@@ -33,6 +36,7 @@ import {
   type TokenExchangeConfig,
   tokenOriginsOf,
   tokenUrlOf,
+  tokenUrlProblem,
 } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 
@@ -55,7 +59,7 @@ interface TokenRequest {
   readonly details: Readonly<Record<string, string>>;
 }
 
-type Refused = Extract<Obtained, { readonly refused: unknown }>;
+type Refused = Extract<Obtained, { kind: "refused" }>;
 
 /** Hosts without a rule under `default_policy: exchange`. */
 const defaultRoute: ExchangeRoute = Object.freeze({ host: "", passthrough: false, scopes: [] });
@@ -69,6 +73,7 @@ class TokenExchange implements Plugin {
   readonly #actor: WatchedFile<Secret> | undefined;
   readonly #endpoint: TokenEndpoint;
   readonly #cache: TokenCache;
+  readonly #dpop: DpopKeys;
   readonly #placeholders: PlaceholderStore | undefined;
 
   constructor(config: TokenExchangeConfig, deps: PluginDeps) {
@@ -81,7 +86,11 @@ class TokenExchange implements Plugin {
     this.#routes = new ExchangeRoutes({
       ...config.routes,
       clock: deps.clock,
-      isReachable: (url) => origins.has(originOf(url)),
+      problemOf: (url) =>
+        tokenUrlProblem(config.identity, url) ??
+        (origins.has(originOf(url))
+          ? undefined
+          : "is on an origin that needs a reload of the configuration"),
       onProblem: (problem) => deps.log.error({ problem }, "routes file not usable"),
     });
     if (config.actor_token_file !== undefined) {
@@ -94,10 +103,12 @@ class TokenExchange implements Plugin {
     }
     this.#endpoint = new TokenEndpoint({ call: deps.fetch, clock: deps.clock });
     // What the key leaves out (scopes, audience, the subject) is part of every entry's own key.
-    const { client_id: id, client_id_file: file, jwt_svid_file: svid } = config.identity;
-    const parts = [this.#tokenUrl, id, file, svid, config.identity.signing_key_file];
+    const { client_secret: _secret, ...identity } = config.identity;
+    const parts = [this.#tokenUrl, JSON.stringify(identity)];
     const place = hash("sha256", tokenCacheKey(parts), "base64url");
     this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
+    // Beside the tokens that are bound to them: both outlive a reload.
+    this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
     this.#placeholders = config.resolve_placeholders ? sharedPlaceholders(deps) : undefined;
   }
 
@@ -114,10 +125,10 @@ class TokenExchange implements Plugin {
     const route = this.#routes.find(context.destination.host);
     const kept = this.#kept(route);
     if (kept !== undefined) return kept;
-    const bearer = readBearer(context.headers);
+    const bearer = readToken(context.headers);
     if (bearer.kind === "malformed") return malformed();
     const { no_token_policy: policy } = this.#config;
-    const isTokenless = bearer.kind !== "bearer";
+    const isTokenless = !("token" in bearer);
     if (isTokenless && policy === "allow") return skip("no_token_policy");
     const isOwn = isTokenless && policy === "client-credentials";
     if (bearer.kind === "other" && !isOwn) return noToken(route !== undefined);
@@ -138,9 +149,9 @@ class TokenExchange implements Plugin {
     const route = this.#routes.find(context.destination.host);
     const kept = this.#kept(route);
     if (kept !== undefined) return kept;
-    const bearer = readBearer(context.headers);
+    const bearer = readToken(context.headers);
     if (bearer.kind === "malformed") return malformed();
-    const subject = bearer.kind === "bearer" ? this.#subjectOf(bearer) : undefined;
+    const subject = "token" in bearer ? this.#subjectOf(bearer) : undefined;
     if (subject === "unresolved") {
       const message = "unresolvable credential placeholder";
       return deny("placeholder_unresolved", { code: "auth.unauthorized", message });
@@ -160,8 +171,9 @@ class TokenExchange implements Plugin {
   }
 
   /** The token that the bearer is or stands for. */
-  #subjectOf(bearer: Bearer & { readonly kind: "bearer" }): Secret | "unresolved" {
-    const { token } = bearer;
+  #subjectOf({
+    token,
+  }: Extract<TokenCredential, { readonly token: string }>): Secret | "unresolved" {
     if (this.#placeholders === undefined || !token.startsWith(placeholderPrefix)) {
       return new Secret(token);
     }
@@ -197,11 +209,17 @@ class TokenExchange implements Plugin {
   #wanted(
     context: RequestContext,
     route: ExchangeRoute,
-  ): Pick<Grant, "audience" | "scopes" | "resource"> {
+  ): Pick<Grant, "audience" | "scopes" | "resource" | "dpop"> {
     const { audience_from_host: fromHost } = this.#config;
     const audience =
       route.audience ?? (fromHost ? firstLabel(context.destination.host) : undefined);
-    return { audience, scopes: route.scopes, resource: route.resource };
+    const dpop = this.#keyFor(context, route.dpop ?? this.#config.dpop);
+    return { audience, scopes: route.scopes, resource: route.resource, dpop };
+  }
+
+  #keyFor({ flow }: RequestContext, choice: DpopChoice): DpopKey | undefined {
+    if (choice === "off") return undefined;
+    return choice === "caller" ? this.#dpop.of(callerOf(flow.client)) : this.#dpop.shared();
   }
 
   #tokenRequestOf(context: RequestContext, route: ExchangeRoute, grant: Grant): TokenRequest {
@@ -224,6 +242,7 @@ class TokenExchange implements Plugin {
         grant.resource,
         url,
         audiences,
+        grant.dpop?.thumbprint,
       ]),
       details: {
         route_matched: route.host === "" ? "false" : "true",
@@ -268,7 +287,7 @@ class TokenExchange implements Plugin {
       },
       context.signal,
     );
-    if ("refused" in obtained) return this.#refuse(tokenRequest, obtained);
+    if (obtained.kind === "refused") return this.#refuse(tokenRequest, obtained);
     const fromCache = obtained.source === "cache";
     this.#deps.count(fromCache ? "cache_hit" : "token_issued");
     return attach(tokenRequest, obtained, fromCache, this.#deps.clock.now());
@@ -296,9 +315,9 @@ function attach(
   obtained: { readonly token: Secret; readonly subject?: string | undefined },
   fromCache: boolean,
   now: number,
-): Decision {
+): Decision | Promise<Decision> {
   const { context, grant, details } = tokenRequest;
-  context.headers.set("Authorization", `Bearer ${obtained.token.reveal()}`);
+  const attaching = attachToken(context, obtained.token, grant.dpop);
   if (grant.type === "token-exchange") {
     context.delegation.push({
       // The endpoint has verified the subject token by answering, so its `sub` may label the hop.
@@ -309,5 +328,6 @@ function attach(
     });
   }
   const record = { ...details, cache_hit: fromCache ? "true" : "false" };
-  return modify(fromCache ? "cache_hit" : "token_replaced", record);
+  const decision = modify(fromCache ? "cache_hit" : "token_replaced", record);
+  return attaching instanceof Promise ? attaching.then(() => decision) : decision;
 }

@@ -1,8 +1,9 @@
 /** One request on its way to an origin: sent, sent again where that is safe, and its response led into a sink. */
 import type { Duplex } from "node:stream";
-import { ProxyError } from "../../errors.ts";
-import { isSameName } from "../../http/headers.ts";
+import { asError, ProxyError } from "../../errors.ts";
+import { HeaderList, isSameName } from "../../http/headers.ts";
 import type { RequestControl, ResponseHandler } from "../../http/response-handler.ts";
+import type { FieldValue } from "../../pipeline/context.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
 import type { Attempt, OriginPools } from "../../upstream/origin-pools.ts";
 import { isStreamed, isWhole } from "../../upstream/http2-stream.ts";
@@ -22,6 +23,8 @@ export interface UpstreamRequestOptions {
   readonly downstream: Downstream;
   /** Value of the Via field that the response gets. */
   readonly via: string;
+  /** The request was sent before with another form of its credential. */
+  readonly isRenewal?: boolean;
   makeSink(control: FlowControl): ResponseSink;
   /** The final status is known. */
   onStatus(status: number): void;
@@ -48,6 +51,8 @@ export class UpstreamRequest implements ResponseHandler {
   #started = false;
   #retries = 0;
   readonly #attempt: Attempt = {};
+  /** The same request with a renewed credential: what is left of the response to this one is nobody's. */
+  #successor: Promise<UpstreamRequest | undefined> | undefined;
 
   constructor(options: UpstreamRequestOptions) {
     this.#options = options;
@@ -55,8 +60,8 @@ export class UpstreamRequest implements ResponseHandler {
 
   send(): void {
     const { origins, permit, outgoing } = this.#options;
-    const { method, body } = outgoing;
-    if (isStreamed(body) && isIdempotent(method)) body.keep();
+    const { method, body, credential } = outgoing;
+    if (isStreamed(body) && (isIdempotent(method) || credential !== undefined)) body.keep();
     origins.dispatch(permit, outgoing, this, this.#attempt);
   }
 
@@ -64,7 +69,8 @@ export class UpstreamRequest implements ResponseHandler {
   abort(why: string): void {
     if (this.#ended) return;
     this.#aborted ??= new ProxyError("pipeline.cancelled", why);
-    this.#control?.abort(this.#aborted);
+    if (this.#successor === undefined) this.#control?.abort(this.#aborted);
+    else void this.#successor.then((successor) => successor?.abort(why));
   }
 
   onRequestStart(control: RequestControl): void {
@@ -89,6 +95,10 @@ export class UpstreamRequest implements ResponseHandler {
 
   onResponseStarted(): void {
     this.#started = true;
+    if (this.#options.outgoing.credential === undefined) this.#forgetBody();
+  }
+
+  #forgetBody(): void {
     const { body } = this.#options.outgoing;
     if (isStreamed(body)) body.forget();
   }
@@ -113,6 +123,8 @@ export class UpstreamRequest implements ResponseHandler {
   ): void {
     this.onResponseStarted();
     checkCoding(fields);
+    if (this.#isRenewed(control, status, fields)) return;
+    this.#forgetBody();
     const headers = responseHeaders(status, fields, this.#options.via);
     this.#answered = true;
     this.#options.onStatus(status);
@@ -123,10 +135,11 @@ export class UpstreamRequest implements ResponseHandler {
   }
 
   onResponseData(_control: RequestControl, chunk: Buffer): void {
-    this.#begun().data(chunk);
+    if (this.#successor === undefined) this.#begun().data(chunk);
   }
 
   onResponseEnd(_control: RequestControl, trailers: readonly string[]): void {
+    if (this.#successor !== undefined) return;
     this.#ended = true;
     this.#begun().end(safeTrailers(trailers));
   }
@@ -139,13 +152,49 @@ export class UpstreamRequest implements ResponseHandler {
   }
 
   onResponseError(_control: RequestControl, error: Error): void {
-    if (this.#aborted !== undefined) return;
+    if (this.#aborted !== undefined || this.#successor !== undefined) return;
     if (this.#canRetry(error) || this.#isOtherProtocol(error)) {
       this.#retries += 1;
       this.send();
       return;
     }
     this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
+  }
+
+  /**
+   * Lets the credential see the response's head; true where the request is sent again in its place, once at most.
+   *
+   * The connection ends with the response: to read what is left of it would hold the client up for a body of any length.
+   */
+  #isRenewed(control: RequestControl, status: number, fields: readonly string[]): boolean {
+    const { outgoing, isRenewal = false } = this.#options;
+    const renew = outgoing.credential?.answered(status, (name) => {
+      const values = valuesOf(fields, name);
+      return values.length === 0 ? undefined : values.join(", ");
+    });
+    if (renew === undefined || isRenewal || !isWhole(outgoing.body)) return false;
+    this.#successor = renew().then(
+      (renewed) => this.#sendRenewed(renewed),
+      (error: unknown) => {
+        const { destination } = this.#options.permit;
+        if (this.#aborted === undefined) {
+          this.#options.onFault(upstreamFault(asError(error), destination));
+        }
+        return undefined;
+      },
+    );
+    control.abort(new ProxyError("pipeline.cancelled", "the credential is renewed"));
+    return true;
+  }
+
+  #sendRenewed(fields: readonly FieldValue[]): UpstreamRequest | undefined {
+    if (this.#aborted !== undefined) return undefined;
+    const headers = new HeaderList([...this.#options.outgoing.headers]);
+    for (const [name, value] of fields) headers.set(name, value);
+    const outgoing = { ...this.#options.outgoing, headers: [...headers.raw] };
+    const successor = new UpstreamRequest({ ...this.#options, outgoing, isRenewal: true });
+    successor.send();
+    return successor;
   }
 
   /** The origin refused the handshake for HTTP/1.1: nothing was sent, and the pools have noted the protocol. */

@@ -643,6 +643,63 @@ describe("the client's credentials", () => {
     expect(idp.tokenCalls[2]?.form.has("client_id")).toBe(false);
   });
 
+  test("are a token that Kubernetes projects, renewed in its file, for one audience", async () => {
+    const file = join(folder, "projected");
+    const tokenFor = (aud: string, jti: string): string =>
+      subjectToken({
+        iss: "https://kubernetes.default.svc",
+        sub: "system:serviceaccount:agents:weather",
+        aud: [aud],
+        exp: bench.clock.now() / 1000 + 600,
+        jti,
+      });
+    const kubernetes = {
+      type: "kubernetes-service-account",
+      jwt_audience: "https://idp.example/realms/agents",
+      service_account_token_file: file,
+    };
+    // The token of every pod is for the cluster's own API: shown to anybody else, it could be used there.
+    writeFileSync(file, tokenFor("https://kubernetes.default.svc", "0"));
+    const subject = plugin({ identity: kubernetes });
+    expect(subject.ready?.()).toBe(
+      `credentials pending (${file}: the service account token is not for audience https://idp.example/realms/agents)`,
+    );
+    const sent: (string | null | undefined)[] = [];
+    for (const jti of ["1", "2"]) {
+      writeFileSync(file, `${tokenFor(kubernetes.jwt_audience, jti)}\n`);
+      bench.clock.advance(1_000);
+      await judge(subject, outbound(jti));
+      const form = idp.tokenCalls.at(-1)?.form;
+      expect(form?.get("client_assertion_type")).toMatch(/:jwt-bearer$/);
+      expect(form?.has("client_id")).toBe(false);
+      sent.push(decodeJwt(form?.get("client_assertion") ?? "").jti);
+    }
+    expect(sent).toEqual(["1", "2"]);
+    bench.clock.advance(600_000);
+    expect(subject.ready?.()).toMatch(/the service account token has expired/);
+    const named = plugin({ identity: { ...kubernetes, client_id: "c" } });
+    writeFileSync(file, tokenFor(kubernetes.jwt_audience, "3"));
+    bench.clock.advance(1_000);
+    await judge(named, outbound("3"));
+    expect(idp.tokenCalls.at(-1)?.form.get("client_id")).toBe("c");
+  });
+
+  test("are no certificate of another key", async () => {
+    const [one, other] = [await TestAuthority.create(), await TestAuthority.create()];
+    const [key, certificate] = [join(folder, "k.pem"), join(folder, "c.pem")];
+    writeFileSync(key, one.keyPem);
+    writeFileSync(certificate, other.certificatePem);
+    const signing = {
+      type: "private-key-jwt",
+      client_id: "c",
+      signing_key_file: key,
+      signing_certificate_file: certificate,
+    };
+    expect(() => plugin({ identity: signing })).toThrow(
+      `${certificate}: it is the certificate of another key`,
+    );
+  });
+
   describe("of a key", () => {
     const own = (): string => join(folder, "key.pem");
     const signing = (
