@@ -72,7 +72,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   spiffe: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
-  http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  http: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   wire: { imports: ["net", "http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
@@ -109,9 +109,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
     packages: [],
   },
-  oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
+  oauth: {
+    imports: ["http", "secret", ...ground],
+    packages: ["jose"],
+    forbiddenBuiltins: dialling,
+  },
   opa: {
-    imports: ["files", ...ground],
+    imports: ["files", "http", ...ground],
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },
