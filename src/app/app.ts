@@ -202,6 +202,10 @@ export class App {
       chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
       note: () => this.#surfaces?.transparent.note(),
+      budgets: () => {
+        const { inbound, outbound } = this.#runtimes.runtime;
+        return [...inbound.budgets(), ...outbound.budgets()];
+      },
       observations: () => this.#runtimes.runtime.outbound.observations(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
