@@ -255,6 +255,7 @@ function pluginOutcome(ending: Ending, durationMs: number): Outcome {
   return {
     status: ending.status,
     durationMs,
+    bytes: { received: ending.bytesReceived, sent: ending.bytesSent },
     deniedBy: denial?.plugin,
     ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),
   };
