@@ -312,9 +312,9 @@ function passed(verdict: Verdict, context: RequestContext) {
     reason,
     shadow,
   }));
-  if ("denial" in verdict)
+  if (verdict.kind === "denial")
     return { verdict: "deny", by: verdict.denial.plugin, code: verdict.denial.code, steps };
-  return { verdict: "permit" in verdict ? "allow" : "respond", steps };
+  return { verdict: verdict.kind === "permit" ? "allow" : "respond", steps };
 }
 
 async function explain(one: Case, pipeline: Pipeline): Promise<ProbeVerdict> {

@@ -155,12 +155,12 @@ class Exchange {
   #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): undefined {
     const { recorder } = this.#services;
     recorder.phase(this.#context, "pipeline", startedAt);
-    if ("denial" in verdict) {
+    if (verdict.kind === "denial") {
       this.#refuse(verdict.denial);
       return;
     }
     recorder.permitted(this.#context);
-    if ("reply" in verdict) {
+    if (verdict.kind === "reply") {
       this.#status = verdict.reply.status;
       this.#reply(verdict.reply);
     } else {
