@@ -214,7 +214,7 @@ describe("configuration files", () => {
     };
     const built = await buildRuntime(loaded.config, 0, services, { start: false });
     metrics.close();
-    if ("problems" in built) return buildProblems(loaded, built.problems).map(formatProblem);
+    if (built.kind === "failed") return buildProblems(loaded, built.problems).map(formatProblem);
     await built.runtime.close();
     return [];
   }

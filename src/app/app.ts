@@ -94,7 +94,7 @@ export class App {
     const built = await buildRuntime(loaded.config, 1, parts.services, {
       probe: options.probe !== "never",
     });
-    if ("problems" in built) {
+    if (built.kind === "failed") {
       await parts.sessions?.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
@@ -296,7 +296,7 @@ export class App {
     const built = await buildRuntime(loaded.config, generation, services, {
       probe: this.#options.probe !== "never",
     });
-    if ("problems" in built) return buildProblems(loaded, built.problems);
+    if (built.kind === "failed") return buildProblems(loaded, built.problems);
     this.#serving.generation = generation;
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);

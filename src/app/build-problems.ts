@@ -5,12 +5,22 @@ import type { KeyPath, Problem } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
 import { needsSpiffe } from "../config/relations.ts";
 import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
-import { ProxyError } from "../errors.ts";
+import { messageOf, ProxyError } from "../errors.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import { definitionsFor, entryOf } from "./definitions.ts";
 
 /** Something wrong with the file that only building could find. */
 export type BuildProblem = Remark;
+
+/** What `make` gives; undefined where it throws, which becomes a problem of the key. */
+export function attempt<T>(path: KeyPath, make: () => T, problems: BuildProblem[]): T | undefined {
+  try {
+    return make();
+  } catch (error) {
+    problems.push({ path, message: messageOf(error) });
+    return undefined;
+  }
+}
 
 /** Each problem with its place. */
 export function buildProblems(

@@ -1,6 +1,5 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
 import type { Config } from "../config/presets.ts";
-import type { KeyPath } from "../yaml/problem.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
@@ -26,7 +25,8 @@ import type { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
 import { buildBridge, upstreamCertificates } from "./bridge.ts";
-import { type BuildProblem, located, unavailableKeys } from "./build-problems.ts";
+import { attempt, type BuildProblem, located, unavailableKeys } from "./build-problems.ts";
+import type { CallerAuthentication } from "../proxy/flow/caller-authentication.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
@@ -60,13 +60,16 @@ export interface BuildServices {
   readonly sessions?: SessionReader | undefined;
 }
 
-/** What could not be made, and why. */
-interface Failed {
+/** A generation that is ready to serve, or everything that is wrong with its file. */
+export type Build =
+  | { readonly kind: "built"; readonly runtime: Runtime; readonly chain: ChainPlan | undefined }
+  | FailedBuild;
+
+/** What is wrong with the file. */
+export interface FailedBuild {
+  readonly kind: "failed";
   readonly problems: readonly BuildProblem[];
 }
-
-/** A generation that is ready to serve, or everything that is wrong with its file. */
-export type Build = { readonly runtime: Runtime; readonly chain: ChainPlan | undefined } | Failed;
 
 /** How far a build goes. */
 export interface BuildOptions {
@@ -83,13 +86,15 @@ export async function buildRuntime(
   services: BuildServices,
   { start = true, probe = false }: BuildOptions = {},
 ): Promise<Build> {
-  const parts = await partsOf(config, services);
-  if ("problems" in parts) return parts;
+  const problems: BuildProblem[] = [];
+  const failed = { kind: "failed", problems } as const;
+  const parts = await partsOf(config, services, problems);
+  if (parts === undefined) return failed;
   const { skipHosts, network, callers } = parts;
   const { upstream, trust, chain } = network;
   if (probe && chain !== undefined) {
-    const problems = await tryChain(chain, network.base, services);
-    if (problems.length > 0) return { problems };
+    problems.push(...(await tryChain(chain, network.base, services)));
+    if (problems.length > 0) return failed;
   }
   const operator = new OperatorClient(upstream, trust);
   const release = async (): Promise<void> => {
@@ -97,22 +102,20 @@ export async function buildRuntime(
     await services.carried.release(generation);
   };
   const chains = await buildPipelines(config, generation, operator, services);
-  if ("problems" in chains) {
+  if (chains.kind === "failed") {
     await release();
     return chains;
   }
   const { inbound, outbound } = chains;
-  const bridge = await buildBridge(config, generation, services);
-  if (bridge !== undefined && "problems" in bridge) {
-    await closePlugins([inbound, outbound], services.log);
-    await release();
-    return bridge;
+  const bridge = await buildBridge(config, generation, services, problems);
+  if (problems.length > 0) await closePlugins([inbound, outbound], services.log);
+  else if (start) {
+    const made = { pipelines: [inbound, outbound], chain, bridge };
+    problems.push(...(await bringUp(config, made, services)));
   }
-  const made = { pipelines: [inbound, outbound], chain, bridge };
-  const faults = start ? await bringUp(config, made, services) : [];
-  if (faults.length > 0) {
+  if (problems.length > 0) {
     await release();
-    return { problems: faults };
+    return failed;
   }
   const origins = originPools(config, network, services);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
@@ -124,7 +127,7 @@ export async function buildRuntime(
     origins,
     secure: trust.secure.bind(trust),
     skipHosts,
-    callers: callers.authentication,
+    callers,
     backend: backendOf(config),
     bridge,
     limits: flowLimits(config),
@@ -134,7 +137,7 @@ export async function buildRuntime(
       await release();
     },
   });
-  return { runtime, chain };
+  return { kind: "built", runtime, chain };
 }
 
 interface Made {
@@ -163,23 +166,21 @@ async function bringUp(
 interface Parts {
   readonly skipHosts: ReturnType<typeof compileSkipHosts>;
   readonly network: Network;
-  readonly callers: Exclude<ReturnType<typeof buildCallers>, Failed>;
+  readonly callers: CallerAuthentication | undefined;
 }
 
 /** The parts that need no network, or everything that is wrong with them at once. */
-async function partsOf(config: Config, services: BuildServices): Promise<Parts | Failed> {
-  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
-  const skipHosts = buildSkipHosts(config.listener.skip_hosts);
-  const network = buildNetwork(config, services);
-  const callers = buildCallers(config, services.log);
-  const isMade = <Part extends object>(part: Part | Failed): part is Part => !("problems" in part);
-  if (missing.length === 0 && isMade(skipHosts) && isMade(network) && isMade(callers)) {
-    return { skipHosts, network, callers };
-  }
-  const problems = [skipHosts, network, callers].flatMap((part) =>
-    "problems" in part ? part.problems : [],
-  );
-  return { problems: [...missing, ...problems] };
+async function partsOf(
+  config: Config,
+  services: BuildServices,
+  problems: BuildProblem[],
+): Promise<Parts | undefined> {
+  problems.push(...unavailableKeys(config), ...(await sessionProblems(config)));
+  const skipHosts = buildSkipHosts(config.listener.skip_hosts, problems);
+  const network = buildNetwork(config, services, problems);
+  const callers = buildCallers(config, services.log, problems);
+  const isWhole = problems.length === 0 && skipHosts !== undefined && network !== undefined;
+  return isWhole ? { skipHosts, network, callers } : undefined;
 }
 
 function flowLimits({ limits }: Config): Runtime["limits"] {
@@ -213,21 +214,14 @@ function originPools(
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */
-function buildSkipHosts(patterns: readonly string[]): ReturnType<typeof compileSkipHosts> | Failed {
-  const problems = patterns.flatMap((pattern, index) => {
-    const compiled = attempt(["listener", "skip_hosts", index], () => compileSkipHosts([pattern]));
-    return "problems" in compiled ? compiled.problems : [];
-  });
-  return problems.length > 0 ? { problems } : compileSkipHosts(patterns);
-}
-
-/** What `make` gives, or its error as a problem of the key. */
-function attempt<T extends object>(path: KeyPath, make: () => T): T | Failed {
-  try {
-    return make();
-  } catch (error) {
-    return { problems: [{ path, message: messageOf(error) }] };
-  }
+function buildSkipHosts(
+  patterns: readonly string[],
+  problems: BuildProblem[],
+): ReturnType<typeof compileSkipHosts> | undefined {
+  const each = patterns.map((pattern, index) =>
+    attempt(["listener", "skip_hosts", index], () => compileSkipHosts([pattern]), problems),
+  );
+  return each.includes(undefined) ? undefined : compileSkipHosts(patterns);
 }
 
 function backendOf(config: Config): Backend | undefined {
@@ -244,17 +238,23 @@ interface Network {
   readonly chain: ChainPlan | undefined;
 }
 
-function buildNetwork(config: Config, services: BuildServices): Network | Failed {
+function buildNetwork(
+  config: Config,
+  services: BuildServices,
+  problems: BuildProblem[],
+): Network | undefined {
   const { limits, tls_bridge: bridge } = config;
-  const extraCertificates = upstreamCertificates(config);
-  if ("problems" in extraCertificates) return extraCertificates;
+  const before = problems.length;
+  const extraCertificates = upstreamCertificates(config, problems);
+  if (problems.length > before) return undefined;
   const insecureHosts = attempt(
     ["tls_bridge", "upstream_insecure_hosts"],
     () => new HostMatcher(bridge.upstream_insecure_hosts),
+    problems,
   );
-  if ("problems" in insecureHosts) return insecureHosts;
-  const chain = planChain(config, process.env);
-  if (chain !== undefined && "problems" in chain) return chain;
+  if (insecureHosts === undefined) return undefined;
+  const chain = planChain(config, process.env, problems);
+  if (problems.length > before) return undefined;
   const connectTimeoutMs = durationMs(limits.connect_timeout);
   const guard = addressGuardOf(config, services);
   const base: NetworkBase = {
@@ -278,14 +278,18 @@ function buildNetwork(config: Config, services: BuildServices): Network | Failed
   return { upstream, trust: originTrust(base, chain), base, chain };
 }
 
-type Chains = { readonly inbound: Pipeline; readonly outbound: Pipeline };
+interface Pipelines {
+  readonly kind: "built";
+  readonly inbound: Pipeline;
+  readonly outbound: Pipeline;
+}
 
 async function buildPipelines(
   config: Config,
   generation: number,
   operator: OperatorClient,
   services: BuildServices,
-): Promise<Chains | Failed> {
+): Promise<Pipelines | FailedBuild> {
   const build = (direction: Direction): ReturnType<typeof assemble> =>
     assemble(config.pipeline[direction].plugins.map(entryOf), {
       direction,
@@ -300,17 +304,18 @@ async function buildPipelines(
     });
   const inbound = await build("inbound");
   const outbound = await build("outbound");
-  const problems = [
-    ...("problems" in inbound ? located("inbound", inbound.problems) : []),
-    ...("problems" in outbound ? located("outbound", outbound.problems) : []),
-  ];
-  if ("pipeline" in inbound && "pipeline" in outbound) {
-    return { inbound: inbound.pipeline, outbound: outbound.pipeline };
+  if (inbound.kind === "assembled" && outbound.kind === "assembled") {
+    return { kind: "built", inbound: inbound.pipeline, outbound: outbound.pipeline };
   }
-  for (const built of [inbound, outbound]) {
-    if ("pipeline" in built) await closePlugins([built.pipeline], services.log);
+  const problems: BuildProblem[] = [];
+  for (const [direction, built] of [
+    ["inbound", inbound],
+    ["outbound", outbound],
+  ] as const) {
+    if (built.kind === "rejected") problems.push(...located(direction, built.problems));
+    else await closePlugins([built.pipeline], services.log);
   }
-  return { problems };
+  return { kind: "failed", problems };
 }
 
 function pluginDeps(

@@ -53,7 +53,7 @@ async function checkFile(command: ServeCommand): Promise<number> {
       },
       { start: false, probe: command.probe === "always" },
     );
-    if ("problems" in built) return refuse(buildProblems(loaded, built.problems));
+    if (built.kind === "failed") return refuse(buildProblems(loaded, built.problems));
     await built.runtime.close();
     chain = built.chain;
     if (command.probe === "always") reportProbe(chain);

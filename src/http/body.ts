@@ -89,7 +89,7 @@ export function readBounded(stream: Readable, limits: ReadLimits): Promise<Bound
         stream.pause();
         // What fails later has nobody else to hear it, and must not end the process.
         stream.on("error", () => {});
-        if (!("release" in outcome)) release();
+        if (outcome.kind === "aborted" || outcome.kind === "failed") release();
       }
       resolve(outcome);
     };

@@ -7,7 +7,8 @@ import { RefetchAllowance } from "./refetch-allowance.ts";
 
 /** Where the keys are: a fixed address, or the issuer's discovery document that names it. */
 export type KeyLocation =
-  { readonly url: string } | { readonly discoveryUrl: string; readonly issuer: string };
+  | { readonly kind: "keys"; readonly url: string }
+  | { readonly kind: "discovery"; readonly url: string; readonly issuer: string };
 
 /** Options of a {@link JwksSource}. */
 export interface JwksSourceOptions {
@@ -247,7 +248,7 @@ export class JwksSource {
   async #load(call: HttpCall): Promise<KeyDocument | string> {
     const { location } = this.#options;
     try {
-      const url = "url" in location ? location.url : await this.#discover(location, call);
+      const url = location.kind === "keys" ? location.url : await this.#discover(location, call);
       const response = await this.#get(url, call);
       return typeof response === "string" ? response : readKeyDocument(response.body);
     } catch (error) {
@@ -258,10 +259,10 @@ export class JwksSource {
 
   /** OpenID Connect Discovery section 4.3: the document must name exactly the issuer that was asked for. */
   async #discover(
-    location: { readonly discoveryUrl: string; readonly issuer: string },
+    location: Extract<KeyLocation, { kind: "discovery" }>,
     call: HttpCall,
   ): Promise<string> {
-    const response = await this.#get(location.discoveryUrl, call);
+    const response = await this.#get(location.url, call);
     if (typeof response === "string") throw new Error(`discovery: ${response}`);
     const document = parseJsonObject(response.body.toString("utf8"));
     if (document?.["issuer"] !== location.issuer) {
@@ -271,7 +272,7 @@ export class JwksSource {
     if (typeof url !== "string" || !/^https?:\/\//.test(url) || !URL.canParse(url)) {
       throw new Error("the discovery document has no jwks_uri");
     }
-    if (new URL(url).origin !== new URL(location.discoveryUrl).origin) {
+    if (new URL(url).origin !== new URL(location.url).origin) {
       throw new Error("the jwks_uri of the discovery document is on another origin: set jwks_url");
     }
     return url;

@@ -97,12 +97,11 @@ export class TokenEndpoint {
         timeoutMs: Math.max(1, endsAt - sentAt),
         ...(signal === undefined ? {} : { signal }),
       });
-      if ("answer" in outcome) {
-        if (outcome.answer.status < 500) return readTokenAnswer(outcome.answer, sentAt);
-      } else if (!outcome.passing) {
-        return { kind: "unavailable", reason: outcome.reason };
-      }
-      const reason = "answer" in outcome ? `answered ${outcome.answer.status}` : outcome.reason;
+      if (outcome.kind === "response" && outcome.response.status < 500)
+        return readTokenAnswer(outcome.response, sentAt);
+      const reason =
+        outcome.kind === "response" ? `answered ${outcome.response.status}` : outcome.reason;
+      if (outcome.kind === "fault" && !outcome.passing) return { kind: "unavailable", reason };
       // Half of the step is fixed and half is chance, so that callers that failed together do not return together.
       const wait = firstBackoffMs * 2 ** attempt * (0.5 + this.#random() / 2);
       const isLast = attempt === maxRetries || this.#clock.now() + wait >= endsAt;
@@ -116,21 +115,22 @@ export class TokenEndpoint {
     }
   }
 
-  async #attempt(
-    url: string,
-    request: Parameters<HttpCall>[1],
-  ): Promise<
-    { readonly answer: HttpCallResponse } | { readonly passing: boolean; readonly reason: string }
-  > {
+  async #attempt(url: string, request: Parameters<HttpCall>[1]): Promise<Attempt> {
     try {
-      return { answer: await this.#call(url, request) };
+      return { kind: "response", response: await this.#call(url, request) };
     } catch (error) {
-      if (request?.signal?.aborted === true) return { passing: false, reason: "cancelled" };
+      if (request?.signal?.aborted === true)
+        return { kind: "fault", passing: false, reason: "cancelled" };
       if (!(error instanceof ProxyError)) throw error;
-      return { passing: passing.has(error.code), reason: error.code };
+      return { kind: "fault", passing: passing.has(error.code), reason: error.code };
     }
   }
 }
+
+type Attempt =
+  | { readonly kind: "response"; readonly response: HttpCallResponse }
+  /** `passing`: it may not happen again. */
+  | { readonly kind: "fault"; readonly passing: boolean; readonly reason: string };
 
 function formOf(grant: Grant): URLSearchParams {
   const form = new URLSearchParams({ grant_type: grantTypes[grant.type] });

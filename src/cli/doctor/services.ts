@@ -59,7 +59,7 @@ export async function buildServices(
     definitions: (await definitionsFor(loaded)).map((known) => overheard(known, dependents)),
   };
   const built = await buildRuntime(config, 0, services, { start: false });
-  if ("problems" in built) {
+  if (built.kind === "failed") {
     metrics.close();
     const problems = wordProblems(loaded, built.problems);
     return { problems, checks: [], close: () => Promise.resolve() };
@@ -109,7 +109,7 @@ function serviceChecks(dependent: Dependent): ServiceCheck[] {
 
 function keySetCheck({ instance, deps }: Dependent, config: JwtValidationConfig): ServiceCheck {
   const location = keyLocationOf(config);
-  const place = "url" in location ? location.url : location.discoveryUrl;
+  const place = location.url;
   return {
     name: "jwks",
     run: async () => {

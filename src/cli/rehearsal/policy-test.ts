@@ -74,7 +74,6 @@ async function runFile(file: string): Promise<Outcome[]> {
   const read = readCaseFile(text, file);
   // Policies and configurations may lie beside their cases.
   if (read === undefined) return [];
-  if ("problems" in read) throw new ProxyError("config.invalid", read.problems.join("\n"));
   const { cases } = read;
   return withSubject(read, file, async (options) => {
     const outcomes: Outcome[] = [];
@@ -104,7 +103,7 @@ async function withSubject<T>(
   // With a policy alone as with a bridge that opens everything: the requests are what the cases are about.
   const opening = isAlone ? { bridge: { decide: () => ({ action: "bridge" }) as const } } : {};
   const used = await withChain(loaded, ({ surroundings }) => use({ ...surroundings, ...opening }));
-  if ("value" in used) return used.value;
+  if (used.kind === "used") return used.value;
   throw refusedFile(buildProblems(loaded, used.problems).map(formatProblem));
 }
 

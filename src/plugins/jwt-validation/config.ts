@@ -183,7 +183,7 @@ export const jwtValidationConfig = z
       context.addIssue({ code: "custom", path: ["discovery"], message });
     }
     const location = keyLocationOf(config);
-    if (!URL.canParse("url" in location ? location.url : location.discoveryUrl)) {
+    if (!URL.canParse(location.url)) {
       const message = "is not an address, so the key set cannot be derived from it: set jwks_url";
       context.addIssue({ code: "custom", path: ["issuer"], message });
     }
@@ -200,13 +200,13 @@ export function keyLocationOf(
   >,
 ): KeyLocation {
   const { issuer, jwks_url: url, keycloak_url: keycloak, keycloak_realm: realm } = config;
-  if (url !== undefined) return { url };
+  if (url !== undefined) return { kind: "keys", url };
   const base = issuer.replace(/\/$/, "");
   if (config.discovery) {
-    return { discoveryUrl: `${base}/.well-known/openid-configuration`, issuer };
+    return { kind: "discovery", url: `${base}/.well-known/openid-configuration`, issuer };
   }
   if (keycloak !== undefined && realm !== undefined) {
-    return { url: `${realmUrl(keycloak, realm)}/protocol/openid-connect/certs` };
+    return { kind: "keys", url: `${realmUrl(keycloak, realm)}/protocol/openid-connect/certs` };
   }
-  return { url: `${base}/protocol/openid-connect/certs` };
+  return { kind: "keys", url: `${base}/protocol/openid-connect/certs` };
 }

@@ -36,7 +36,7 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   authenticates: true,
   origins: (config) => {
     const location = keyLocationOf(config);
-    return [originOf("url" in location ? location.url : location.discoveryUrl)];
+    return [originOf(location.url)];
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });

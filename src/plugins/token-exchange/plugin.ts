@@ -55,7 +55,7 @@ interface TokenRequest {
   readonly details: Readonly<Record<string, string>>;
 }
 
-type Refused = Extract<Obtained, { readonly refused: unknown }>;
+type Refused = Extract<Obtained, { kind: "refused" }>;
 
 /** Hosts without a rule under `default_policy: exchange`. */
 const defaultRoute: ExchangeRoute = Object.freeze({ host: "", passthrough: false, scopes: [] });
@@ -268,7 +268,7 @@ class TokenExchange implements Plugin {
       },
       context.signal,
     );
-    if ("refused" in obtained) return this.#refuse(tokenRequest, obtained);
+    if (obtained.kind === "refused") return this.#refuse(tokenRequest, obtained);
     const fromCache = obtained.source === "cache";
     this.#deps.count(fromCache ? "cache_hit" : "token_issued");
     return attach(tokenRequest, obtained, fromCache, this.#deps.clock.now());

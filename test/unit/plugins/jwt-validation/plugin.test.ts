@@ -432,7 +432,7 @@ describe("the configuration", () => {
     ],
   ])("places the key set %s", (_what, keys, url) => {
     const config = jwtValidationConfig.parse({ issuer: "https://id.example/realms/r", ...keys });
-    expect(keyLocationOf(config)).toEqual({ url });
+    expect(keyLocationOf(config)).toEqual({ kind: "keys", url });
     expect(jwtValidation.origins?.(config)).toEqual([new URL(url).origin]);
   });
 
