@@ -203,7 +203,7 @@ describe("configuration files", () => {
   /** Everything that is wrong with a file, as `authbridge-proxy check` finds it. */
   async function problemsOf(file: string): Promise<string[]> {
     const loaded = await loadConfig(file, { lenient: false, env });
-    if (!loaded.ok) return loaded.problems.map(formatProblem);
+    if (loaded.kind === "rejected") return loaded.problems.map(formatProblem);
     const metrics = new Metrics({ version: "test", generation: () => 0 });
     const services = {
       log: createLogger("silent"),

@@ -84,7 +84,7 @@ export class App {
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
-    if (!loaded.ok) throw new ConfigRejected(await rejectedProblems(loaded));
+    if (loaded.kind === "rejected") throw new ConfigRejected(await rejectedProblems(loaded));
     const parts = await makeProcessParts(
       loaded.config,
       await definitionsFor(loaded),

@@ -149,7 +149,7 @@ function parseConfig(
     return { remarks: [{ path: ["config"], message }] };
   }
   const checked = check(schema, withoutEmpty(schema, given ?? {}));
-  if (checked.ok) return { config: checked.data };
+  if (checked.kind === "valid") return { config: checked.data };
   return {
     remarks: checked.remarks.map(({ path, message, suggestion }) => {
       return { path: ["config", ...path], message, suggestion };

@@ -51,7 +51,7 @@ async function examine(
   directory: string,
 ): Promise<void> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
-  if (!loaded.ok) {
+  if (loaded.kind === "rejected") {
     for (const problem of loaded.problems)
       report.add("file", fail(formatProblem(problem), "correct the file; check prints the same"));
     return;

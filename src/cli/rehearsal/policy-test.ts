@@ -99,7 +99,7 @@ async function withSubject<T>(
         env: process.env,
         allowUnset: true,
       });
-  if (!loaded.ok) throw refusedFile(loaded.problems.map(formatProblem));
+  if (loaded.kind === "rejected") throw refusedFile(loaded.problems.map(formatProblem));
   // With a policy alone as with a bridge that opens everything: the requests are what the cases are about.
   const opening = isAlone ? { bridge: { decide: () => ({ action: "bridge" }) as const } } : {};
   const used = await withChain(loaded, ({ surroundings }) => use({ ...surroundings, ...opening }));
@@ -126,7 +126,7 @@ function policyAlone(
     pipeline: { outbound: { default: "deny", plugins } },
   };
   const loaded = parseConfig(Buffer.from(JSON.stringify(whole)), file, { allowUnset: true });
-  if (!loaded.ok) return loaded;
+  if (loaded.kind === "rejected") return loaded;
   return {
     ...loaded,
     problemAt: (path, ...said) => {

@@ -12,7 +12,8 @@ import { OwnListeners } from "../../../src/upstream/own-listeners.ts";
 
 function load(text: string): Config {
   const loaded = parseConfig(Buffer.from(text), "demo.yaml", { env: { HOME: "expanded" } });
-  if (!loaded.ok) throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
+  if (loaded.kind === "rejected")
+    throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
   return loaded.config;
 }
 

@@ -11,7 +11,7 @@ import { referenceRows } from "../../../scripts/reference.ts";
 
 function load(yaml: string): Config {
   const loaded = parseConfig(Buffer.from(`listener: {roles: [forward]}\n${yaml}`), "config.yaml");
-  if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
+  if (loaded.kind === "rejected") throw new Error(JSON.stringify(loaded.problems));
   return loaded.config;
 }
 
