@@ -357,7 +357,7 @@ describe("an h2 client", () => {
     const client = await fresh.http2(at);
     expect((await ask(client, { ":path": "/idle" })).status).toBe(200);
     const wire = await fresh.http1(at);
-    await wire.ask(`GET /idle HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
+    await wire.exchange(`GET /idle HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     fresh.signal("SIGTERM");
     expect((await within("the process ends", fresh.ended)).code).toBe(0);
     client.destroy();
