@@ -8,7 +8,8 @@ import {
 } from "node:crypto";
 import { SignJWT } from "jose";
 import { Secret } from "../secret.ts";
-import { type Clock, parseJsonObject } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 import type { SignatureAlgorithm } from "./token-checks.ts";
 
 /** A private key and how it is announced. */

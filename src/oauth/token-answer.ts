@@ -1,6 +1,7 @@
 /** What a token endpoint said: a token, a refusal, or nothing that can be used. */
 import { Secret } from "../secret.ts";
-import { type HttpCallResponse, parseJsonObject } from "./http-call.ts";
+import type { OperatorResponse } from "../http/operator-fetch.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 
 /** A token that the endpoint issued. */
 export interface IssuedToken {
@@ -39,7 +40,7 @@ const errorCode = /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/;
 const visible = /^[\x21-\x7e]+$/;
 
 /** Reads a response. `sentAt` is when the request left, so that the lifetime is never counted too long. */
-export function readTokenAnswer(response: HttpCallResponse, sentAt: number): TokenAnswer {
+export function readTokenAnswer(response: OperatorResponse, sentAt: number): TokenAnswer {
   const { status } = response;
   if (status >= 400 && status < 500) return readRejection(response);
   if (status !== 200) return unavailable(`answered ${status}`);
@@ -92,7 +93,7 @@ function lifetimeOf(value: unknown): number | "unusable" | undefined {
   return isUsable ? seconds : "unusable";
 }
 
-function readRejection(response: HttpCallResponse): RejectedGrant {
+function readRejection(response: OperatorResponse): RejectedGrant {
   const fields = parseJsonObject(response.body.toString("utf8")) ?? {};
   const { error, error_description: description } = fields;
   return {

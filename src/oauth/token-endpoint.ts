@@ -3,7 +3,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { ProxyError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
 import { authenticateClient, type ClientAuthentication } from "./client-authentication.ts";
-import type { Clock, HttpCall, HttpCallResponse } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
+import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../http/operator-fetch.ts";
 import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 
 /** What is asked for, whichever grant asks for it. */
@@ -25,7 +26,7 @@ export type Grant =
 
 /** Options of a {@link TokenEndpoint}. */
 export interface TokenEndpointOptions {
-  readonly call: HttpCall;
+  readonly call: OperatorFetch;
   readonly clock: Clock;
   /** For one request with all its retries; 30,000 when absent. */
   readonly deadlineMs?: number;
@@ -57,7 +58,7 @@ const passing: ReadonlySet<string> = new Set([
 
 /** Asks token endpoints; holds no state between calls. */
 export class TokenEndpoint {
-  readonly #call: HttpCall;
+  readonly #call: OperatorFetch;
   readonly #clock: Clock;
   readonly #deadlineMs: number;
   readonly #sleep: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
@@ -115,7 +116,7 @@ export class TokenEndpoint {
     }
   }
 
-  async #attempt(url: string, request: Parameters<HttpCall>[1]): Promise<Attempt> {
+  async #attempt(url: string, request: OperatorRequest): Promise<Attempt> {
     try {
       return { kind: "response", response: await this.#call(url, request) };
     } catch (error) {
@@ -128,7 +129,7 @@ export class TokenEndpoint {
 }
 
 type Attempt =
-  | { readonly kind: "response"; readonly response: HttpCallResponse }
+  | { readonly kind: "response"; readonly response: OperatorResponse }
   /** `passing`: it may not happen again. */
   | { readonly kind: "fault"; readonly passing: boolean; readonly reason: string };
 

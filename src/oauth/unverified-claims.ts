@@ -3,7 +3,7 @@
  *
  * They may only shorten a lifetime or label a record, never open anything: whoever sent the token wrote them.
  */
-import { parseJsonObject } from "./http-call.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 
 /** What can be read from a JWT without its key. */
 export interface UnverifiedClaims {

@@ -100,9 +100,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   tlsbridge: { imports: ["net", "files", ...ground], packages: ["node-forge"] },
-  oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
+  oauth: {
+    imports: ["http", "secret", ...ground],
+    packages: ["jose"],
+    forbiddenBuiltins: dialling,
+  },
   opa: {
-    imports: ["files", ...ground],
+    imports: ["files", "http", ...ground],
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },
