@@ -15,6 +15,9 @@ RUN npm run build \
  && npm prune --omit=dev \
  && npm sbom --omit=dev --sbom-format=cyclonedx > sbom.cdx.json \
  && node scripts/prune-modules.ts node_modules dist
+# Compiled code for the user of the image, made at the path where it will run; a read-only root file system keeps it.
+RUN mkdir /app && cp -r dist node_modules package.json /app/ \
+ && node scripts/compile-cache.ts /app 1337
 
 FROM ${NODE_IMAGE}
 ARG VERSION=0.1.0
@@ -30,7 +33,7 @@ WORKDIR /app
 RUN install -d -o 1337 -g 1337 -m 0700 /var/lib/authbridge/ca \
  && install -d -o 1337 -g 1337 -m 0755 /var/lib/authbridge/trust
 COPY --from=build /build/node_modules ./node_modules
-COPY --from=build /build/dist ./dist
+COPY --from=build /app/dist ./dist
 COPY --from=build /build/sbom.cdx.json ./
 COPY config/init ./config/init
 COPY package.json LICENSE ./

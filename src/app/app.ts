@@ -68,6 +68,7 @@ export class App {
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
   readonly #sessions: ProcessParts["sessions"];
+  readonly #stateParts: ProcessParts["state"];
   readonly #bounds: ProcessBounds;
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
@@ -96,6 +97,7 @@ export class App {
     });
     if (built.kind === "failed") {
       await parts.sessions?.close();
+      await parts.state.close();
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
@@ -126,6 +128,7 @@ export class App {
     this.#services = parts.services;
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
+    this.#stateParts = parts.state;
     this.#serving = parts.serving;
     this.#peers = parts.peers;
     parts.onRecheck(() => void this.#recheckTunnels());
@@ -159,13 +162,16 @@ export class App {
     this.#idle.close();
     this.#peers.close();
     await this.#sessions?.close();
+    await this.#stateParts.close();
     this.#metrics.close();
   }
 
   /** Why the process should get no traffic, or undefined. */
   readiness(): string | undefined {
     if (this.#state !== "serving") return this.#state;
-    const { inbound, outbound } = this.#runtimes.runtime;
+    const { inbound, outbound, workload } = this.#runtimes.runtime;
+    const unidentified = workload?.notReady();
+    if (unidentified !== undefined) return `spiffe: ${unidentified}`;
     for (const pipeline of [inbound, outbound]) {
       const missing = pipeline.notReady();
       if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
@@ -176,7 +182,7 @@ export class App {
   /** Binds every surface; health is last, so that probes fail until everything else is there. */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
-    const services = this.#surfaceServices(config);
+    const services = this.#surfaceServices();
     const bridge = new BridgeServer(services, listenerLimits(config));
     this.#bridge = bridge;
     this.#surfaces = new DataSurfaces({
@@ -241,7 +247,7 @@ export class App {
     };
   }
 
-  #surfaceServices(config: Config): SurfaceServices {
+  #surfaceServices(): SurfaceServices {
     return {
       recorder: this.#recorder,
       stalls: this.#bounds.stalls,
@@ -253,7 +259,6 @@ export class App {
       runtimes: this.#runtimes,
       tunnels: this.#tunnels,
       idle: this.#idle,
-      maxHeaders: config.limits.max_headers,
       callers: new Callers(this.#peers, this.#log),
     };
   }
@@ -266,6 +271,9 @@ export class App {
     this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
       const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
       return notAfter === undefined ? 0 : notAfter / 1_000;
+    });
+    this.#metrics.gauge("spiffe_svid_expiry_timestamp_seconds", () => {
+      return (this.#runtimes.runtime.workload?.svidExpiresAt() ?? 0) / 1_000;
     });
     this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
   }

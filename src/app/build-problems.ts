@@ -3,7 +3,6 @@ import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
 import type { KeyPath, Problem } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
-import { needsSpiffe } from "../config/relations.ts";
 import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Direction } from "../pipeline/flow.ts";
@@ -76,9 +75,5 @@ export function unavailableKeys(config: Config): UnavailableKey[] {
     found.push({ path, message: `${what} is not available in this version` });
   };
   if (config.mtls !== undefined) refuse(["mtls"], "mutual TLS between sidecars");
-  // An unused block is inert in the Go program as well; one that something would use must not be ignored.
-  else if (config.spiffe !== undefined && needsSpiffe(config)) {
-    refuse(["spiffe"], "the Workload API (remove the block and set identity.jwt_svid_file)");
-  }
   return found;
 }

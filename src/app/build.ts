@@ -4,7 +4,7 @@ import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
-import { compileSkipHosts, HostMatcher } from "../pattern/host-pattern.ts";
+import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
@@ -21,23 +21,22 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
-import type { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
-import { buildBridge, upstreamCertificates } from "./bridge.ts";
+import { buildBridge } from "./bridge.ts";
+import { buildNetwork, type Network } from "./build-network.ts";
 import { attempt, type BuildProblem, located, unavailableKeys } from "./build-problems.ts";
 import type { CallerAuthentication } from "../proxy/flow/caller-authentication.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
-import { type NetworkBase, originTrust, proxyChain } from "./chaining/network.ts";
-import { type ChainPlan, planChain } from "./chaining/plan.ts";
-import { addressGuardOf } from "./egress-guard.ts";
+import type { ChainPlan } from "./chaining/plan.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
+import { pluginState, type StateParts } from "./state-parts.ts";
 import { connectionPlaces } from "./upstream-places.ts";
+import { claimWorkload, type Workload } from "./workload.ts";
 
 /** What outlives generations. */
 export interface BuildServices {
@@ -56,6 +55,10 @@ export interface BuildServices {
   readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
+  /** Of the generation that is being built. */
+  readonly workload?: Workload | undefined;
+  /** Absent where nothing is going to flow: nothing is opened then. */
+  readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
 }
@@ -97,26 +100,27 @@ export async function buildRuntime(
     if (problems.length > 0) return failed;
   }
   const operator = new OperatorClient(upstream, trust);
-  const release = async (): Promise<void> => {
+  const release = async (pipelines: readonly Pipeline[] = []): Promise<void> => {
+    await closePlugins(pipelines, services.log);
     await operator.close();
     await services.carried.release(generation);
   };
-  const chains = await buildPipelines(config, generation, operator, services);
+  const giveUp = async (pipelines?: readonly Pipeline[]): Promise<FailedBuild> => {
+    await release(pipelines);
+    return failed;
+  };
+  const own = { ...services, workload: await claimWorkload(config, generation, services) };
+  const chains = await buildPipelines(config, generation, operator, own);
   if (chains.kind === "failed") {
     await release();
     return chains;
   }
   const { inbound, outbound } = chains;
   const bridge = await buildBridge(config, generation, services, problems);
-  if (problems.length > 0) await closePlugins([inbound, outbound], services.log);
-  else if (start) {
-    const made = { pipelines: [inbound, outbound], chain, bridge };
-    problems.push(...(await bringUp(config, made, services)));
-  }
-  if (problems.length > 0) {
-    await release();
-    return failed;
-  }
+  if (problems.length > 0) return giveUp([inbound, outbound]);
+  const made = { pipelines: [inbound, outbound], chain, bridge };
+  if (start) problems.push(...(await bringUp(config, made, own)));
+  if (problems.length > 0) return giveUp();
   const origins = originPools(config, network, services);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
@@ -130,11 +134,11 @@ export async function buildRuntime(
     callers,
     backend: backendOf(config),
     bridge,
+    workload: own.workload,
     limits: flowLimits(config),
     close: async () => {
       await origins.close();
-      await closePlugins([inbound, outbound], services.log);
-      await release();
+      await release([inbound, outbound]);
     },
   });
   return { kind: "built", runtime, chain };
@@ -150,7 +154,7 @@ interface Made {
 async function bringUp(
   config: Config,
   { pipelines, chain, bridge }: Made,
-  { acceptance, log }: BuildServices,
+  { acceptance, log, workload }: BuildServices,
 ): Promise<readonly BuildProblem[]> {
   try {
     await startPlugins(pipelines, durationMs(config.limits.plugin_start_timeout), log);
@@ -158,7 +162,10 @@ async function bringUp(
     return [{ path: ["pipeline"], message: messageOf(error) }];
   }
   const unwritten = await acceptance?.prepare(chain, bridge);
-  if (unwritten === undefined) return [];
+  if (unwritten === undefined) {
+    workload?.begin();
+    return [];
+  }
   await closePlugins(pipelines, log);
   return [unwritten];
 }
@@ -231,53 +238,6 @@ function backendOf(config: Config): Backend | undefined {
   return { destination, basePath: path.replace(/\/+$/, "") };
 }
 
-interface Network {
-  readonly upstream: Upstream & OperatorUpstream;
-  readonly trust: OriginTrust;
-  readonly base: NetworkBase;
-  readonly chain: ChainPlan | undefined;
-}
-
-function buildNetwork(
-  config: Config,
-  services: BuildServices,
-  problems: BuildProblem[],
-): Network | undefined {
-  const { limits, tls_bridge: bridge } = config;
-  const before = problems.length;
-  const extraCertificates = upstreamCertificates(config, problems);
-  if (problems.length > before) return undefined;
-  const insecureHosts = attempt(
-    ["tls_bridge", "upstream_insecure_hosts"],
-    () => new HostMatcher(bridge.upstream_insecure_hosts),
-    problems,
-  );
-  if (insecureHosts === undefined) return undefined;
-  const chain = planChain(config, process.env, problems);
-  if (problems.length > before) return undefined;
-  const connectTimeoutMs = durationMs(limits.connect_timeout);
-  const guard = addressGuardOf(config, services);
-  const base: NetworkBase = {
-    guard,
-    extraCertificates,
-    insecureHosts,
-    minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
-    connectTimeoutMs,
-    onFailure: (hop) => {
-      services.metrics.counters.upstream_proxy_failures_total.of(hop).value += 1;
-    },
-  };
-  for (const host of bridge.upstream_insecure_hosts) {
-    services.log.warn(
-      { host },
-      "tls_bridge.upstream_insecure_hosts: certificates of this host are not verified",
-    );
-  }
-  const upstream =
-    chain === undefined ? new DirectUpstream({ guard, connectTimeoutMs }) : proxyChain(base, chain);
-  return { upstream, trust: originTrust(base, chain), base, chain };
-}
-
 interface Pipelines {
   readonly kind: "built";
   readonly inbound: Pipeline;
@@ -328,6 +288,8 @@ function pluginDeps(
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
+    ...services.workload?.forPlugins,
+    state: pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),

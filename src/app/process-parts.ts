@@ -11,6 +11,7 @@ import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
 import { makeOtlpParts, type OtlpParts } from "./otlp-parts.ts";
 import { ChainAcceptance } from "./chaining/acceptance.ts";
+import { makeStateParts, type StateParts } from "./state-parts.ts";
 import { makeSessionParts, type SessionParts } from "./session-parts.ts";
 
 /** The parts that outlive reloads. */
@@ -23,6 +24,7 @@ export interface ProcessParts {
   readonly ownListeners: OwnListeners;
   readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
+  readonly state: StateParts;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
   /** Sets what happens when a plugin says that it permits something else than before. */
@@ -43,6 +45,7 @@ export async function makeProcessParts(
     generation: () => serving.generation,
   });
   const ownListeners = new OwnListeners();
+  const state = await makeStateParts(config, { log, metrics });
   const sessions = await makeSessionParts(config, { log, metrics });
   const otlp = await makeOtlpParts(config, { metrics, log, version });
   const recorder = new FlowRecorder({
@@ -63,6 +66,7 @@ export async function makeProcessParts(
     sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
+    state,
     recheck: () => recheck(),
   };
   const sockets = new SocketLookup({
@@ -76,6 +80,7 @@ export async function makeProcessParts(
     peers: new PeerProcesses({ sockets }),
     ownListeners,
     sessions,
+    state,
     serving,
     onRecheck: (run) => {
       recheck = run;

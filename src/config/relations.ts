@@ -7,6 +7,7 @@ import type { Remark } from "../yaml/schema-remarks.ts";
 import type { FileConfig } from "./schema.ts";
 import { sizeBytes } from "./size.ts";
 import { listenerSurfaces } from "./surfaces.ts";
+import { isMapping } from "../yaml/value-path.ts";
 
 /** A broken rule between keys. */
 export interface Relation extends Remark {
@@ -54,6 +55,7 @@ export function relationProblems(file: FileConfig): Relation[] {
       because: [["limits", "max_header_bytes"]],
     });
   }
+  problems.push(...stateProblems(file.state));
   if (file.callers !== undefined) problems.push(...callerProblems(file));
   if (file.egress_enforcement === "enforce-redirect" && listener.transparent_proxy_addr === "off") {
     problems.push({
@@ -68,6 +70,34 @@ export function relationProblems(file: FileConfig): Relation[] {
       message: "mtls requires the spiffe block to be configured",
       because: [["spiffe"]],
     });
+  }
+  return problems;
+}
+
+function stateProblems(state: FileConfig["state"]): Relation[] {
+  const because: readonly KeyPath[] = [["state", "store"]];
+  const problems: Relation[] = [];
+  const needs = { memory: undefined, file: "path", redis: "url" } as const;
+  const needed = needs[state.store];
+  if (needed !== undefined && state[needed] === undefined) {
+    const message = `is required with store: ${state.store}`;
+    problems.push({ path: ["state", needed], message, because });
+  }
+  for (const key of ["path", "url"] as const) {
+    if (key === needed || state[key] === undefined) continue;
+    const message = `is not used with store: ${state.store}`;
+    problems.push({ path: ["state", key], message, because });
+  }
+  if (state.cluster && state.sentinel_name !== undefined) {
+    const message = "sentinels name one server, and not a cluster";
+    const sentinel: readonly KeyPath[] = [["state", "cluster"]];
+    problems.push({ path: ["state", "sentinel_name"], message, because: sentinel });
+  }
+  if ((state.cert_file === undefined) !== (state.key_file === undefined)) {
+    const [given, missing] =
+      state.cert_file === undefined ? ["key_file", "cert_file"] : ["cert_file", "key_file"];
+    const message = `needs ${given === "key_file" ? "cert_file" : "key_file"}`;
+    problems.push({ path: ["state", given ?? ""], message, because: [["state", missing ?? ""]] });
   }
   return problems;
 }
@@ -167,18 +197,25 @@ function enforcementWarnings(file: FileConfig, roles: readonly string[]): Remark
   return [];
 }
 
-/** Whether anything in the file needs a SPIFFE identity; an empty `spiffe` block alone does not. */
+/** Whether anything in the file needs the Workload API; a `spiffe` block alone does not. */
 export function needsSpiffe(config: Config): boolean {
-  if (config.mtls !== undefined) return true;
-  const { inbound, outbound } = config.pipeline;
-  return [...inbound.plugins, ...outbound.plugins].some((entry) => {
+  return config.mtls !== undefined || spiffeIdentities(config).length > 0;
+}
+
+/** The audiences that plugins need JWT-SVIDs of the Workload API for, each once, in the order of the file. */
+export function spiffeAudiences(config: Config): string[] {
+  const audiences = spiffeIdentities(config).map(({ jwt_audience: audience }) => audience);
+  return [
+    ...new Set(audiences.filter((one): one is string => typeof one === "string" && one !== "")),
+  ];
+}
+
+/** Every `identity` of a plugin that is one of SPIFFE and does not come from a file. */
+function spiffeIdentities({ pipeline }: Config): Readonly<Record<string, unknown>>[] {
+  return [...pipeline.inbound.plugins, ...pipeline.outbound.plugins].flatMap((entry) => {
     const identity = entry.on_error === "off" ? undefined : entry.config?.["identity"];
-    return (
-      typeof identity === "object" &&
-      identity !== null &&
-      "type" in identity &&
-      identity.type === "spiffe"
-    );
+    if (!isMapping(identity) || identity["type"] !== "spiffe") return [];
+    return identity["jwt_svid_file"] ? [] : [identity];
   });
 }
 

@@ -26,6 +26,8 @@ export const restartOnlyPaths: readonly string[] = [
   // The store outlives a configuration: its events are kept over reloads.
   "session",
   "audit",
+  // One connection, or one open file, for every generation.
+  "state",
   // The reloader itself is made once.
   "reload.enabled",
   "reload.debounce",
@@ -33,7 +35,6 @@ export const restartOnlyPaths: readonly string[] = [
   // One exporter per process, whose queue is kept over reloads.
   "telemetry",
   "mtls",
-  "spiffe",
   // A module is loaded once by the runtime; its new text would not be seen.
   "plugin_modules",
 ];

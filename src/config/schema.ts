@@ -10,6 +10,7 @@ import { limitsSchema } from "./limits-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
 import { auditSchema, sessionSchema } from "./session-schema.ts";
+import { stateSchema } from "./state-schema.ts";
 import { telemetrySchema } from "./telemetry-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
 import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
@@ -24,19 +25,33 @@ const mtlsSchema = z.strictObject({
     .describe("permissive takes TLS and plaintext, strict takes TLS only. Default permissive."),
 });
 
+/** The length of `sun_path` on Linux, less the zero at its end. */
+const maxSocketPath = 107;
+
 const spiffeSchema = z.strictObject({
   socket: z
     .string()
-    .startsWith("unix://", { error: "must start with unix://" })
+    .startsWith("unix://", { error: "must start with unix://", abort: true })
+    .regex(/^unix:\/\/\//, {
+      error: "must be unix:// and the absolute path of a socket",
+      abort: true,
+    })
+    .refine((address) => Buffer.byteLength(address) <= maxSocketPath + "unix://".length, {
+      error: `is longer than the ${maxSocketPath} bytes that the path of a socket can have`,
+    })
     .default("unix:///spiffe-workload-api/spire-agent.sock")
     .describe(
-      "Address of the SPIFFE Workload API. Default unix:///spiffe-workload-api/spire-agent.sock.",
+      "Address of the SPIFFE Workload API, a Unix socket. It is dialled once something needs it: mtls, or an identity of type spiffe without jwt_svid_file. Default unix:///spiffe-workload-api/spire-agent.sock.",
     ),
   mirror_files: z
     .boolean()
     .default(true)
-    .describe("Write the SVIDs to files for other containers. Default true."),
-  mirror_dir: words().default("/opt").describe("Directory of those files. Default /opt."),
+    .describe(
+      "Write what comes from the Workload API to files for other containers, where anything in this file needs it: svid.pem, svid_key.pem, svid_bundle.pem and jwt_svid.token (of the first identity.jwt_audience), mode 0600. Default true.",
+    ),
+  mirror_dir: words()
+    .default("/opt")
+    .describe("Directory of those files, which has to be there. Default /opt."),
 });
 
 const reloadSchema = z.strictObject({
@@ -113,6 +128,9 @@ export const configSchema = z.strictObject({
   audit: auditSchema
     .optional()
     .describe("A log of decisions in which every line vouches for the one before it."),
+  state: stateSchema
+    .prefault({})
+    .describe("Where budgets, pins and ties are kept, for one process or for all replicas."),
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),
   log: logSchema.prefault({}).describe("Logging."),
@@ -123,7 +141,9 @@ export const configSchema = z.strictObject({
     .describe(
       "Mutual TLS between sidecars with SPIFFE certificates. The block turns it on; it needs spiffe.",
     ),
-  spiffe: spiffeSchema.optional().describe("Where SPIFFE identities come from."),
+  spiffe: spiffeSchema
+    .optional()
+    .describe("The SPIFFE Workload API, from which this workload gets its identity."),
   plugin_modules: listOf(words(), 100).describe(
     "Paths of modules with further plugins. Default [].",
   ),

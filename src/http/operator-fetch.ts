@@ -1,4 +1,13 @@
 /** One bounded HTTP call to a service that the operator named: keys, tokens, decisions and bundles come in this way. */
+import type { Secret } from "../secret.ts";
+
+/** What this program shows of itself in a TLS handshake. */
+export interface ClientCertificate {
+  /** In PEM: the certificate first, then its intermediates. */
+  readonly certificateChain: string;
+  /** In PEM. */
+  readonly privateKey: Secret;
+}
 
 /** A bounded HTTP response from a service that the operator named in the configuration. */
 export interface OperatorResponse {
@@ -18,6 +27,11 @@ export interface OperatorRequest {
   readonly timeoutMs?: number;
   /** A longer response is a fault; 1 MiB when absent. */
   readonly maxBytes?: number;
+  /**
+   * Shown where the service asks for one; the address has to be https. Requests with another certificate, or with none,
+   * use other connections; certificates are compared by identity.
+   */
+  readonly certificate?: ClientCertificate | undefined;
 }
 
 /**

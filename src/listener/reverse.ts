@@ -1,5 +1,4 @@
 /** The reverse proxy: inbound requests are authenticated by the pipeline and forwarded to the one backend. */
-import type { IncomingMessage } from "node:http";
 import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
 import { originForm, parseAbsoluteTarget, parseHostHeader } from "../net/destination.ts";
@@ -11,18 +10,22 @@ import {
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
+import { clientTlsOf } from "../proxy/flow/client-tls.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
+import type { RequestHead } from "../wire/head.ts";
+import type { ServerExchange } from "../wire/server-exchange.ts";
 
 /** Parses what arrives on the reverse port and hands it to the exchange. */
 export class ReverseSurface implements HttpHandlers {
+  readonly surface = "reverse";
   readonly #services: SurfaceServices;
 
   constructor(services: SurfaceServices) {
     this.#services = services;
   }
 
-  onRequest(arrived: ArrivedRequest): void {
-    serveRequest(this.#services, inbound, arrived);
+  onRequest(exchange: ServerExchange): void {
+    serveRequest(this.#services, inbound, exchange);
   }
 
   onConnect(): Denial {
@@ -30,7 +33,7 @@ export class ReverseSurface implements HttpHandlers {
   }
 }
 
-function routeOf(request: IncomingMessage, { backend }: Runtime): Route {
+function routeOf(request: ArrivedRequest, { backend }: Runtime): Route {
   if (backend === undefined)
     throw new ProxyError("upstream.unreachable", "listener.reverse_proxy_backend is not set");
   const { destination, basePath } = backend;
@@ -40,8 +43,12 @@ function routeOf(request: IncomingMessage, { backend }: Runtime): Route {
     transport: "http",
     destination,
     basePath,
-    ...originTarget(request),
-    client: { address: remoteAddress ?? "", port: remotePort ?? 0 },
+    ...originTarget(request.head),
+    client: {
+      address: remoteAddress ?? "",
+      port: remotePort ?? 0,
+      tls: clientTlsOf(request.socket),
+    },
     forwarded: (headers) => forwardedFields(headers, request),
   };
 }
@@ -49,9 +56,8 @@ function routeOf(request: IncomingMessage, { backend }: Runtime): Route {
 const inbound = { surface: "reverse", route: routeOf } as const;
 
 /** Path and host of an origin-form target; absolute-form is understood as RFC 9112 section 3.2.2 asks of servers. */
-function originTarget(request: IncomingMessage): { readonly path: string; readonly host: string } {
-  const target = request.url ?? "";
-  const host = request.headers.host ?? "";
+function originTarget(head: RequestHead): { readonly path: string; readonly host: string } {
+  const { target, host = "" } = head;
   // Parsed for its refusals: a Host that is not one must not reach the backend or a per-host rule.
   const named = host === "" ? undefined : parseHostHeader(host, "http");
   if (target.startsWith("/")) return { path: originForm(target), host };
@@ -67,9 +73,9 @@ function originTarget(request: IncomingMessage): { readonly path: string; readon
 }
 
 /** The X-Forwarded fields for the backend; the first proxy of a chain sets -Proto and -Host. */
-function forwardedFields(headers: HeaderList, request: IncomingMessage): void {
-  appendForwardedFor(headers, request.socket.remoteAddress ?? "unknown");
+function forwardedFields(headers: HeaderList, { head, socket }: ArrivedRequest): void {
+  appendForwardedFor(headers, socket.remoteAddress ?? "unknown");
   if (!headers.has("x-forwarded-proto")) headers.set("X-Forwarded-Proto", "http");
-  const host = request.headers.host;
+  const { host } = head;
   if (!headers.has("x-forwarded-host") && host !== undefined) headers.set("X-Forwarded-Host", host);
 }

@@ -31,7 +31,7 @@ export interface JwtRules {
   readonly requiredScopes: readonly string[];
   /** Claim by claim, the values of which one must be there. */
   readonly requiredClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
-  /** A token that is bound to a key (`cnf`) is taken as a bearer token: no proof of the key is asked for. */
+  /** A token that is bound to a key (`cnf`) may be taken: whoever asks looks at the proof of the key, or need not. */
   readonly acceptsBound?: boolean;
 }
 
@@ -50,6 +50,7 @@ export type TokenFaultCause =
   | "issued_in_future"
   | "not_access_token"
   | "bound_to_key"
+  | "inactive"
   | "claim_mismatch"
   | "insufficient_scope";
 
@@ -95,7 +96,7 @@ export function* claimFaults(
   if (kind !== undefined) yield { cause: "not_access_token", expected: "an access token", ...kind };
   const { cnf } = payload;
   if (cnf !== undefined && rules.acceptsBound !== true) {
-    const expected = "none, as no proof of its key comes with a bearer token (bound_tokens)";
+    const expected = "none: bound tokens are not taken here (bound_tokens)";
     const kinds = typeof cnf === "object" && cnf !== null ? Object.keys(cnf).join(", ") : cnf;
     yield { cause: "bound_to_key", claim: "cnf", expected, found: shown(kinds) };
   }

@@ -2,10 +2,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ProxyError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
-import { authenticateClient, type ClientAuthentication } from "./client-authentication.ts";
 import type { Clock } from "../duration.ts";
-import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../http/operator-fetch.ts";
-import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
+import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
+import {
+  authenticateClient,
+  type ClientAuthentication,
+  type ClientRequest,
+} from "./client-authentication.ts";
+import type { DpopKey } from "./dpop-client.ts";
+import { isNonceRequest, readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 
 /** What is asked for, whichever grant asks for it. */
 interface Wanted {
@@ -13,6 +18,8 @@ interface Wanted {
   readonly scopes: readonly string[];
   /** RFC 8707: the URI of the service that the token is for. */
   readonly resource?: string | undefined;
+  /** The key that the token is to be bound to (RFC 9449 section 5); no other token is taken then. */
+  readonly dpop?: DpopKey | undefined;
 }
 
 /** One request for a token. */
@@ -56,6 +63,17 @@ const passing: ReadonlySet<string> = new Set([
   "upstream.bad-response",
 ]);
 
+/** What all attempts of one request have in common. */
+interface Attempt {
+  readonly grant: Grant;
+  readonly endsAt: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+type Outcome =
+  | { readonly answer: OperatorResponse; readonly sentAt: number }
+  | { readonly passing: boolean; readonly reason: string };
+
 /** Asks token endpoints; holds no state between calls. */
 export class TokenEndpoint {
   readonly #call: OperatorFetch;
@@ -81,28 +99,22 @@ export class TokenEndpoint {
     signal?: AbortSignal,
   ): Promise<TokenAnswer> {
     const endsAt = this.#clock.now() + this.#deadlineMs;
-    const headers: Record<string, string> = {
-      "content-type": "application/x-www-form-urlencoded",
-      accept: "application/json",
-    };
-    const form = formOf(grant);
+    const { dpop } = grant;
+    let hasNonce = false;
     for (let attempt = 0; ; attempt += 1) {
-      // Anew for each attempt: the endpoint may have taken a signed assertion and failed afterwards.
-      await authenticateClient(client, url, form, headers);
-      const sentAt = this.#clock.now();
-      const outcome = await this.#attempt(url, {
-        method: "POST",
-        headers,
-        body: form.toString(),
-        maxBytes: maxAnswerBytes,
-        timeoutMs: Math.max(1, endsAt - sentAt),
-        ...(signal === undefined ? {} : { signal }),
-      });
-      if (outcome.kind === "response" && outcome.response.status < 500)
-        return readTokenAnswer(outcome.response, sentAt);
-      const reason =
-        outcome.kind === "response" ? `answered ${outcome.response.status}` : outcome.reason;
-      if (outcome.kind === "fault" && !outcome.passing) return { kind: "unavailable", reason };
+      const outcome = await this.#attempt(url, client, { grant, endsAt, signal });
+      if ("answer" in outcome) {
+        const { answer, sentAt } = outcome;
+        if (dpop?.learn(url, answer.headers["dpop-nonce"]) === true && !hasNonce) {
+          // Once: a server that asks again did not like the one that it gave.
+          hasNonce = isNonceRequest(answer);
+          if (hasNonce) continue;
+        }
+        if (answer.status < 500) return readTokenAnswer(answer, sentAt, dpop !== undefined);
+      } else if (!outcome.passing) {
+        return { kind: "unavailable", reason: outcome.reason };
+      }
+      const reason = "answer" in outcome ? `answered ${outcome.answer.status}` : outcome.reason;
       // Half of the step is fixed and half is chance, so that callers that failed together do not return together.
       const wait = firstBackoffMs * 2 ** attempt * (0.5 + this.#random() / 2);
       const isLast = attempt === maxRetries || this.#clock.now() + wait >= endsAt;
@@ -116,22 +128,46 @@ export class TokenEndpoint {
     }
   }
 
-  async #attempt(url: string, request: OperatorRequest): Promise<Attempt> {
+  /** One request, with a proof of its own: the endpoint may have taken the assertion of the one before it. */
+  async #attempt(
+    url: string,
+    client: ClientAuthentication,
+    { grant, endsAt, signal }: Attempt,
+  ): Promise<Outcome> {
+    const request: ClientRequest = {
+      form: formOf(grant),
+      headers: {
+        "content-type": "application/x-www-form-urlencoded",
+        accept: "application/json",
+      },
+    };
     try {
-      return { kind: "response", response: await this.#call(url, request) };
+      if (grant.dpop !== undefined)
+        request.headers["dpop"] = await grant.dpop.proof({ method: "POST", url });
+      await authenticateClient(client, url, request);
     } catch (error) {
-      if (request?.signal?.aborted === true)
-        return { kind: "fault", passing: false, reason: "cancelled" };
       if (!(error instanceof ProxyError)) throw error;
-      return { kind: "fault", passing: passing.has(error.code), reason: error.code };
+      return { passing: passing.has(error.code), reason: error.message };
+    }
+    const { form, ...proven } = request;
+    try {
+      const sentAt = this.#clock.now();
+      const answer = await this.#call(url, {
+        ...proven,
+        method: "POST",
+        body: form.toString(),
+        maxBytes: maxAnswerBytes,
+        timeoutMs: Math.max(1, endsAt - sentAt),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return { answer, sentAt };
+    } catch (error) {
+      if (signal?.aborted === true) return { passing: false, reason: "cancelled" };
+      if (!(error instanceof ProxyError)) throw error;
+      return { passing: passing.has(error.code), reason: error.code };
     }
   }
 }
-
-type Attempt =
-  | { readonly kind: "response"; readonly response: OperatorResponse }
-  /** `passing`: it may not happen again. */
-  | { readonly kind: "fault"; readonly passing: boolean; readonly reason: string };
 
 function formOf(grant: Grant): URLSearchParams {
   const form = new URLSearchParams({ grant_type: grantTypes[grant.type] });

@@ -8,12 +8,23 @@ export type Direction = "inbound" | "outbound";
 /** The surface that a flow arrived by. `bridge` is HTTP inside a TLS connection that this process opened. */
 export type Transport = "http" | "connect" | "bridge" | "transparent";
 
+/** What the TLS of a client's connection proved; nothing of it came from a header field. */
+export interface ClientTls {
+  /**
+   * Base64url SHA-256 of the client's certificate (`x5t#S256`), whose key the handshake proved. Whether an authority
+   * vouches for it is another question.
+   */
+  readonly certificateThumbprint?: string | undefined;
+}
+
 /** The peer of an accepted connection. */
 export interface Client {
   readonly address: string;
   readonly port: number;
   /** The authenticated name of the agent, where `callers` asks for one. */
   readonly caller?: string | undefined;
+  /** Absent where the client spoke to us without TLS. */
+  readonly tls?: ClientTls | undefined;
   /** The process behind the connection, or why it is not known; present where a plugin asked (`Plugin.callerLinks`). */
   readonly process?: PeerProcess;
 }

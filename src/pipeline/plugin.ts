@@ -7,6 +7,10 @@ import type { z } from "zod";
 import type { Clock } from "../duration.ts";
 import type { OperatorFetch } from "../http/operator-fetch.ts";
 import type { WebSocketMessage } from "../http/web-socket-reader.ts";
+import type { JwtSource } from "../spiffe/jwt-source.ts";
+import type { X509Source } from "../spiffe/x509-source.ts";
+import type { Secret } from "../secret.ts";
+import type { StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
@@ -15,8 +19,14 @@ export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } fro
 export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
 export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
 export { type FactKey, factKey } from "./facts.ts";
+export type { Added, Addition, Soon, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
-export type { OperatorFetch, OperatorRequest, OperatorResponse } from "../http/operator-fetch.ts";
+export type {
+  ClientCertificate,
+  OperatorFetch,
+  OperatorRequest,
+  OperatorResponse,
+} from "../http/operator-fetch.ts";
 export type { Clock } from "../duration.ts";
 
 /** What a user asked of the agent, as an A2A parser of the inbound pipeline read it. */
@@ -36,6 +46,17 @@ export interface SessionReader {
   isInDoubt(context: RequestContext): boolean;
 }
 
+/** The stores of an instance. Keys are the plugin's own words: begin them with its name. */
+export interface PluginState {
+  readonly store: StateStore;
+  /** For tokens and words of users; undefined where the file names no key to seal them with. */
+  readonly sealed: StateStore | undefined;
+  /** Whether other replicas see the same. */
+  readonly isShared: boolean;
+  /** A server of Redis or Valkey that the instance's configuration names; the same one at every call and generation. */
+  at(url: string): StateStore;
+}
+
 /** What the framework gives to a plugin instance. */
 export interface PluginDeps {
   /** The instance's `id` in the file, or the plugin's name. */
@@ -45,6 +66,10 @@ export interface PluginDeps {
   readonly fetch: OperatorFetch;
   /** Sessions of the process; absent where `session.enabled` is false. */
   readonly sessions?: SessionReader | undefined;
+  /** JWT-SVIDs of the Workload API; absent where the file has no `spiffe` block. */
+  readonly jwtSvids?: JwtSource | undefined;
+  /** The X.509-SVID and the bundles of the Workload API; absent where the file has no `spiffe` block. */
+  readonly x509Svids?: X509Source | undefined;
   /**
    * State that outlives a reload (token caches, key sets, the placeholder store).
    *
@@ -52,6 +77,8 @@ export interface PluginDeps {
    * The key must name everything that the value depends on; never put a secret into it, put a digest.
    */
   carry<T extends object>(key: string, make: () => T): T;
+  /** What outlives the process or is shared with its replicas, as the block `state` of the file has it. */
+  readonly state: PluginState;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
   /** Reports that the instance's rules have changed: open tunnels are judged again. */

@@ -13,6 +13,8 @@ const hops = ["dns", "tcp", "tls", "auth", "connect", "http"] as const;
 export const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 /** Why a tunnel ended. */
 const tunnelEnds = ["closed", "idle", "aborted", "error", "crowded", "revoked", "refused"] as const;
+/** The items of spiffe/workload/agent.ts. */
+const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid"] as const;
 /** Why a client was refused before there was a flow. */
 const refusals = [
   "connections",
@@ -155,6 +157,29 @@ export const counters = {
     ],
     zeros: "all",
   },
+  spiffe_rotations_total: {
+    help: "What came from the SPIFFE Workload API and is in use in place of something older.",
+    labels: [["item", spiffeItems]],
+    zeros: "all",
+  },
+  spiffe_errors_total: {
+    help: "Failures to get something from the SPIFFE Workload API, to use it, or to mirror it to files.",
+    labels: [["item", [...spiffeItems, "mirror"]]],
+    zeros: "all",
+  },
+  state_operations_total: {
+    help: "Calls of the state store (a file, Redis or Valkey), by result; failed ones were too slow or refused.",
+    labels: [["result", results]],
+    zeros: "all",
+  },
+  state_outages_total: {
+    help: "Times at which the state store went away.",
+    labels: [],
+  },
+  state_restored_total: {
+    help: "Counters that the state store had lost, by a flush or a failover, and that were put back.",
+    labels: [],
+  },
   file_lines_total: {
     help: "Lines of the files of events and decisions, by whether they were written or lost.",
     labels: [
@@ -207,6 +232,9 @@ export const gauges = {
   ready: "1 while /readyz answers 200, else 0.",
   reload_last_success_timestamp_seconds:
     "When a configuration was last applied, the start included.",
+  spiffe_svid_expiry_timestamp_seconds:
+    "When the X.509-SVID that came last from the SPIFFE Workload API expires; 0 without one.",
+  state_up: "1 while every state store answers, else 0; always 1 in memory.",
   transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",
   upstream_connections: "Connections to upstreams that are open.",
   upstream_proxy_accepted:

@@ -49,6 +49,7 @@ export class Metrics {
   readonly #openValues = new Set<string>();
   readonly #goStats = new GoStatsCounter();
   readonly #readers = new Map<GaugeName, () => number>();
+  readonly #stores = new Set<() => boolean>();
   readonly #process = new ProcessReaders();
 
   constructor(options: MetricsOptions) {
@@ -70,6 +71,7 @@ export class Metrics {
     this.#info("build_info", { version, node: process.version });
     this.#info("egress_enforcement_info", { mode });
     this.gauge("config_generation", generation);
+    this.gauge("state_up", () => ([...this.#stores].every((isUp) => isUp()) ? 1 : 0));
     this.#applied();
     this.configInSync(true);
   }
@@ -102,6 +104,11 @@ export class Metrics {
     this.counters.reloads_total.of(ok ? "ok" : "failed").value += 1;
     if (ok) this.#applied();
     this.configInSync(ok);
+  }
+
+  /** Adds a state store to those that `state_up` tells of. */
+  stateUp(isUp: () => boolean): void {
+    this.#stores.add(isUp);
   }
 
   configInSync(isInSync: boolean): void {

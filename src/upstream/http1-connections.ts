@@ -1,7 +1,12 @@
 /** The connections of undici's pools, corrected where a response would otherwise be lost or truncated unnoticed. */
 import type { Socket } from "node:net";
 import { createRequire } from "node:module";
+import type { Duplex } from "node:stream";
 import type { buildConnector } from "undici";
+import type { BodySink } from "../http/body-source.ts";
+import type { ResponseHandler } from "../http/response-handler.ts";
+import type { Dispatcher } from "./undici.ts";
+import type { StreamedBody } from "./upstream.ts";
 
 /** undici's parser of one connection, as far as it is corrected. */
 interface Parser {
@@ -18,11 +23,6 @@ const { kParser } = createRequire(import.meta.url)("undici/lib/core/symbols.js")
 
 /** The status that handlers get instead of 100: an unregistered interim response. */
 const renamedContinue = 199;
-
-/** Whether an interim response is `100 Continue`, which is for the sender of an Expect field. */
-export function isContinue(status: number): boolean {
-  return status === 100 || status === renamedContinue;
-}
 
 /** How a pool gets its connections. */
 export function connector(open: () => Promise<Socket>): buildConnector.connector {
@@ -80,4 +80,106 @@ function readBeforeReset(socket: Socket): () => Error | undefined {
 
 function isReset(error: NodeJS.ErrnoException | null | undefined): error is Error {
   return error?.code === "EPIPE" || error?.code === "ECONNRESET";
+}
+
+type Controller = Dispatcher.DispatchController;
+type UndiciFields = Record<string, string | string[] | undefined>;
+
+/** undici's handler over ours. */
+export class UndiciHandler implements Dispatcher.DispatchHandler {
+  readonly #handler: ResponseHandler;
+
+  constructor(handler: ResponseHandler) {
+    this.#handler = handler;
+  }
+
+  onRequestStart(controller: Controller): void {
+    this.#handler.onRequestStart(controller);
+  }
+
+  onResponseStarted(): void {
+    this.#handler.onResponseStarted();
+  }
+
+  onRequestUpgrade(
+    controller: Controller,
+    status: number,
+    _fields: UndiciFields,
+    socket: Duplex,
+  ): void {
+    // undici has put back what came behind the head.
+    const headers = flat(controller.rawHeaders);
+    this.#handler.onUpgrade(status, headers, socket, Buffer.alloc(0));
+  }
+
+  onResponseStart(
+    controller: Controller,
+    status: number,
+    _fields: UndiciFields,
+    reason?: string,
+  ): void {
+    const headers = flat(controller.rawHeaders);
+    if (status >= 200) this.#handler.onResponseStart(controller, status, headers, reason);
+    else {
+      const own = status === renamedContinue ? 100 : status;
+      this.#handler.onInformational(controller, own, headers);
+    }
+  }
+
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    this.#handler.onResponseData(controller, chunk);
+  }
+
+  onResponseEnd(controller: Controller): void {
+    this.#handler.onResponseEnd(controller, flat(controller.rawTrailers));
+  }
+
+  onResponseError(controller: Controller, error: Error): void {
+    this.#handler.onResponseError(controller, error);
+  }
+}
+
+function flat(raw: Controller["rawHeaders"]): string[] {
+  return Array.isArray(raw) ? raw.map((text) => text.toString("latin1")) : [];
+}
+
+/** A pushed body as the iterable that undici takes. */
+export async function* chunksOf(body: StreamedBody): AsyncGenerator<Buffer, void, undefined> {
+  const waiting: Buffer[] = [];
+  let isOver = false;
+  let failure: Error | undefined;
+  let wake: (() => void) | undefined;
+  const sink: BodySink = {
+    data: (chunk) => {
+      waiting.push(chunk);
+      wake?.();
+      return false;
+    },
+    end: () => {
+      isOver = true;
+      wake?.();
+    },
+    fail: (error) => {
+      failure = error;
+      wake?.();
+    },
+  };
+  body.open(sink);
+  try {
+    for (;;) {
+      const chunk = waiting.shift();
+      if (chunk !== undefined) {
+        yield chunk;
+        body.resume();
+      } else if (failure !== undefined) throw failure;
+      else if (isOver) return;
+      else {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    }
+  } finally {
+    body.detach(sink);
+  }
 }

@@ -2,19 +2,21 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../errors.ts";
+import type { ResponseHandler } from "../http/response-handler.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Places } from "../net/places.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
+import { isStreamed } from "./http2-stream.ts";
 import { absoluteTarget } from "./absolute-form.ts";
 import { Demand, onceClosed, OriginAdmission } from "./origin-admission.ts";
 import { OriginProtocols } from "./origin-protocols.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import { ParentAnswer } from "./parent-answer.ts";
-import { connector } from "./http1-connections.ts";
-import { type Dispatcher, Pool } from "./undici.ts";
+import { chunksOf, connector, UndiciHandler } from "./http1-connections.ts";
+import { Pool } from "./undici.ts";
 import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
 
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */
@@ -42,7 +44,7 @@ export interface Connections {
   readonly idle: number;
   /** Whether idle ones have a place as well. */
   readonly isPlaced: boolean;
-  dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void;
+  dispatch(permit: Permit, request: OutgoingRequest, handler: ResponseHandler): void;
   /** Lets running requests finish. */
   retire(): void;
   destroy(): Promise<void>;
@@ -88,7 +90,7 @@ export class OriginPools {
   dispatch(
     permit: Permit,
     request: OutgoingRequest,
-    handler: Dispatcher.DispatchHandler,
+    handler: ResponseHandler,
     attempt: Attempt = {},
   ): void {
     // A connection that becomes something else wants a tunnel through a parent (RFC 6455 section 4.1).
@@ -211,10 +213,10 @@ export class OriginPools {
             path,
             headers,
             // undici takes iterables as well; its types leave them out.
-            body: body as Buffer | null,
+            body: (isStreamed(body) ? chunksOf(body) : body) as Buffer | null,
             ...(upgrade === undefined ? {} : { upgrade }),
           },
-          handler,
+          new UndiciHandler(handler),
         );
       },
       // close() waits for the pool's running requests; nothing else refers to the pool any more.

@@ -2,6 +2,7 @@
 import { gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
+import { ReadableSource } from "../../src/http/body-source.ts";
 import { BodyBudget, decodeBody, readBounded } from "../../src/http/body.ts";
 import { HeaderList } from "../../src/http/headers.ts";
 import { classifyRpc } from "../../src/http/json-rpc.ts";
@@ -133,11 +134,14 @@ test("a body is read whole within its limit, and the budget is whole again after
       fc.integer({ min: 1, max: 600 }),
       async (chunks, limitBytes) => {
         const budget = new BodyBudget(1_000);
-        const read = await readBounded(Readable.from(chunks, { objectMode: false }), {
-          limitBytes,
-          budget,
-          signal: new AbortController().signal,
-        });
+        const read = await readBounded(
+          new ReadableSource(Readable.from(chunks, { objectMode: false })),
+          {
+            limitBytes,
+            budget,
+            signal: new AbortController().signal,
+          },
+        );
         const whole = Buffer.concat(chunks);
         expect(read.kind).toBe(whole.length > limitBytes ? "too-large" : "body");
         if (read.kind === "body") expect(read.bytes).toEqual(whole);

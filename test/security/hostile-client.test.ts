@@ -114,18 +114,41 @@ describe.each(["forward", "reverse"] as const)("on the %s port", (surface) => {
     await eventually(async () => (await proxy.metric("authbridge_active_flows")) === 0);
   });
 
-  test("a client that pipelines without end is cut", async () => {
+  test("requests that are pipelined behind one that is not answered wait, and are not sent on", async () => {
     const client = await RawClient.connect(address());
-    client.send(head(surface, "GET", "/silent").repeat(200));
-    expect(await client.ended()).toBe("");
+    client.send(head(surface, "GET", "/silent") + head(surface, "GET", "/next").repeat(200));
+    await eventually(() => origin.seen.includes("/silent"));
+    expect(await proxy.metric("authbridge_active_flows")).toBe(1);
+    expect(origin.seen).not.toContain("/next");
     client.socket.destroy();
+    await eventually(async () => (await proxy.metric("authbridge_active_flows")) === 0);
+    expect(origin.seen).not.toContain("/next");
+  });
+
+  test("two hundred pipelined requests are answered in their order", async () => {
+    const client = await RawClient.connect(address());
+    const last = head(surface, "GET", "/last", "Connection: close\r\n");
+    client.send(head(surface, "GET", "/next").repeat(199) + last);
+    expect((await client.ended()).match(/HTTP\/1\.1 200 /g)).toHaveLength(200);
   });
 
   test("a connection that owes an answer does not become a tunnel", async () => {
     const client = await RawClient.connect(address());
     const authority = `127.0.0.1:${origin.port}`;
     const connect = `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`;
-    expect(await client.send(head(surface, "GET", "/silent") + connect).ended()).toBe("");
+    client.send(head(surface, "GET", "/silent") + connect);
+    await eventually(() => origin.seen.includes("/silent"));
+    expect(await proxy.metric("authbridge_active_flows")).toBe(1);
+    client.socket.destroy();
+  });
+
+  test("a CONNECT behind a response is served in its turn", async () => {
+    const client = await RawClient.connect(address());
+    const authority = `127.0.0.1:${origin.port}`;
+    const connect = `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`;
+    client.send(head(surface, "GET", "/first") + connect);
+    const second = surface === "forward" ? "HTTP/1.1 200 Connection" : "HTTP/1.1 405 ";
+    expect(await client.sees(second)).toMatch(/^HTTP\/1\.1 200 OK[^]*ok/);
     client.socket.destroy();
   });
 

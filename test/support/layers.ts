@@ -37,10 +37,13 @@ const pluginImports = [
   "net/kernel",
   "http",
   "secret",
+  "spiffe",
   ...ground,
 ];
 const proxyImports = [
   "pipeline",
+  "wire",
+  "spiffe",
   "session",
   "upstream",
   "tlsbridge",
@@ -66,9 +69,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   secret: { imports: ["errors"], packages: [] },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  spiffe: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
-  http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  http: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
+  wire: { imports: ["net", "http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
     imports: ["yaml", ...ground],
@@ -100,6 +105,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   tlsbridge: { imports: ["net", "files", ...ground], packages: ["node-forge"] },
+  "spiffe/workload": {
+    imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
+    packages: [],
+  },
   oauth: {
     imports: ["http", "secret", ...ground],
     packages: ["jose"],
@@ -110,8 +119,19 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },
+  state: { imports: ground, packages: ["@redis/client"] },
   pipeline: {
-    imports: ["net", "net/kernel", "http", "telemetry", "secret", "yaml", ...ground],
+    imports: [
+      "net",
+      "net/kernel",
+      "http",
+      "state",
+      "telemetry",
+      "secret",
+      "spiffe",
+      "yaml",
+      ...ground,
+    ],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
@@ -126,7 +146,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   upstream: {
-    imports: ["pipeline", "pattern", "net", "http", "secret", ...ground],
+    imports: ["pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
     packages: ["undici"],
   },
   plugins: {
@@ -150,10 +170,12 @@ export const layers: Readonly<Record<string, Layer>> = {
   "proxy/tunnel": { imports: ["proxy/flow", "proxy/exchange", ...proxyImports], packages: [] },
   listener: {
     imports: [
+      "wire",
       "proxy/flow",
       "proxy/exchange",
       "proxy/tunnel",
       "pipeline",
+      "spiffe",
       "net",
       "net/kernel",
       "http",
@@ -183,6 +205,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "app/chaining",
       "app/trust",
+      "spiffe/workload",
       "admin",
       "listener",
       "plugins",
@@ -191,6 +214,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "yaml",
       "pattern",
       "secret",
+      "state",
       "tlsbridge",
       "oauth",
       "proxy/flow",

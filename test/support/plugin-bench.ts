@@ -10,7 +10,10 @@ import type {
   Plugin,
   PluginDefinition,
   PluginDeps,
+  PluginState,
+  StateStore,
 } from "../../src/pipeline/plugin.ts";
+import { MemoryStore } from "../../src/state/memory-store.ts";
 import { loopbackFetch } from "./idp.ts";
 
 /** A clock that stands until it is turned. */
@@ -30,11 +33,18 @@ export class ManualClock {
   }
 }
 
+/** One store for everything. */
+export function stateIn(store: StateStore, isShared = false): PluginState {
+  return { store, sealed: store, isShared, at: () => store };
+}
+
 /** Dependencies whose log and counters can be read. */
 export class PluginBench {
   readonly clock = new ManualClock();
   readonly logged: string[] = [];
   readonly counted: string[] = [];
+  /** What replicas of the instance would share; a test may put another one in its place. */
+  state: PluginState = stateIn(new MemoryStore({ maxBytes: 1_048_576, clock: this.clock }));
   readonly #carried = new Map<string, object>();
   readonly #fetch: OperatorFetch;
 
@@ -47,6 +57,7 @@ export class PluginBench {
       instance: "test",
       clock: this.clock,
       fetch: this.#fetch,
+      state: this.state,
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),
       changed: () => void this.counted.push("changed"),

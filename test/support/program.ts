@@ -30,6 +30,8 @@ export interface ProcessOptions {
   readonly files?: Readonly<Record<string, string>>;
   /** Further arguments. */
   readonly args?: readonly string[];
+  /** The node that runs it, in place of the one that runs the tests. */
+  readonly node?: string;
 }
 
 /** A process and the directory that its file is in. */
@@ -38,7 +40,9 @@ export interface Launched {
   readonly directory: string;
 }
 
-export const mainFile = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
+/** The program from its sources, or another one, such as `AUTHBRIDGE_MAIN=$PWD/dist/main.js`. */
+export const mainFile =
+  process.env["AUTHBRIDGE_MAIN"] ?? fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
 /** The text of a configuration file. */
 export function toYaml(config: Settings | string): string {
@@ -48,10 +52,15 @@ export function toYaml(config: Settings | string): string {
 /** Starts the program with its file in a fresh directory; it may well refuse it. */
 export async function launch(
   config: Settings | string,
-  { files = {}, env = {}, args = [] }: ProcessOptions = {},
+  { files = {}, env = {}, args = [], node }: ProcessOptions = {},
 ): Promise<Launched> {
   const directory = await makeDirectory(config, files);
-  const child = spawnProgram(["--config", join(directory, "proxy.yaml"), ...args], directory, env);
+  const child = spawnProgram(
+    ["--config", join(directory, "proxy.yaml"), ...args],
+    directory,
+    env,
+    node,
+  );
   return { child, directory };
 }
 
@@ -69,15 +78,15 @@ export async function runProgram(
   }
 }
 
-/** Runs `authbridge-proxy [check] --config FILE` with this configuration until it ends. */
+/** Runs `authbridge-proxy [check|doctor] --config FILE` with this configuration until it ends. */
 export async function runWith(
-  command: "check" | "run",
+  command: "check" | "doctor" | "run",
   config: Settings | string,
   options: ProcessOptions = {},
 ): Promise<Ended> {
   const directory = await makeDirectory(config, options.files ?? {});
   try {
-    const verb = command === "check" ? ["check"] : [];
+    const verb = command === "run" ? [] : [command];
     return await runProgram([...verb, "--config", "proxy.yaml", ...(options.args ?? [])], {
       ...options,
       cwd: directory,
@@ -103,8 +112,9 @@ function spawnProgram(
   args: readonly string[],
   cwd: string,
   env: Readonly<Record<string, string>> = {},
+  node = process.execPath,
 ): ChildProcess {
-  return spawn(process.execPath, [mainFile, ...args], {
+  return spawn(node, [mainFile, ...args], {
     cwd,
     env: { PATH: process.env["PATH"] ?? "", HOME: cwd, NODE_ENV: "test", ...env },
     stdio: ["ignore", "pipe", "pipe"],

@@ -14,8 +14,9 @@ import type { FileCommand } from "../config-file.ts";
 import { proxyOfFile } from "../proxy-address.ts";
 import { askOperator, probeListeners } from "./listeners.ts";
 import { OwnInstance } from "../own-instance.ts";
-import { onFreePorts, withReadableAuthority, writeProbeFile } from "../own-file.ts";
+import { forProbing, writeProbeFile } from "../own-file.ts";
 import { buildServices } from "./services.ts";
+import { examineState } from "./state.ts";
 import { tokenChecks, tokenOf } from "./token.ts";
 
 /** Long enough for a slow answer, short enough that the whole ends while somebody watches. */
@@ -67,6 +68,7 @@ async function examine(
     return state.findings;
   });
   const isAuthorityFit = await report.check("ca", limitMs, () => examineAuthority(loaded));
+  await report.check("state", limitMs, () => examineState(loaded.config));
   const isBuilt = await examineServices(loaded, report);
   if (isRunning) await examineRunning(loaded, report, isAuthorityFit);
   if (!isBuilt || !isAuthorityFit) {
@@ -166,7 +168,7 @@ async function examineOwn(
   report: DoctorReport,
   directory: string,
 ): Promise<void> {
-  const config = withReadableAuthority(onFreePorts(loaded), directory);
+  const config = forProbing(loaded, directory);
   let instance: OwnInstance | undefined;
   const isStarted = await report.check("start", limitMs, async () => {
     instance = await OwnInstance.start(await writeProbeFile(directory, "whole", config));

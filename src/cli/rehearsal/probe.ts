@@ -113,8 +113,11 @@ export function probeContext(probe: Probe, stage: Stage): RequestContext {
 function upgradeOf({ headers = [], body = "" }: ProbeSource): string | undefined {
   const written = new HeaderList(headers.flat());
   const options = written.get("connection")?.toLowerCase().split(",") ?? [];
-  const isAsked = body === "" && options.some((option) => option.trim() === "upgrade");
-  return isAsked ? upgradeProtocol({ headers: { upgrade: written.get("upgrade") } }) : undefined;
+  return upgradeProtocol({
+    asksUpgrade: options.some((option) => option.trim() === "upgrade"),
+    hasBody: body !== "",
+    upgrade: written.get("upgrade"),
+  });
 }
 
 /** The end-to-end fields; a body is JSON where no field says what it is. */

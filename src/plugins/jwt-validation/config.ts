@@ -4,10 +4,11 @@ import { compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import type { KeyLocation } from "../../oauth/jwks.ts";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
-import { defaultClientIdFile } from "../credentials/client-identity.ts";
+import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
+import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
 
 /** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
 const defaultIdentityHeaders = [
@@ -49,6 +50,52 @@ const defaultBypassPaths = [
 ];
 
 const claimValue = z.union([z.string(), z.number(), z.boolean()]);
+
+/** The schema of `dpop`. */
+const dpopConfig = z
+  .strictObject({
+    required: z
+      .boolean()
+      .default(false)
+      .describe("Take no token but those that are bound to a key with DPoP."),
+    algorithms: z
+      .array(z.enum(signatureAlgorithms))
+      .min(1)
+      .default([...signatureAlgorithms])
+      .describe("Signature algorithms of proofs that are accepted."),
+    proof_lifetime: duration(1_000)
+      .default("1m")
+      .describe(
+        "How old a proof may be by its `iat`. Where a nonce is asked for, that counts instead.",
+      ),
+    nonce: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Ask clients for a nonce of this proxy in their proofs (RFC 9449 section 9): their clocks then do not matter, and a proof is good for one replica only, which answers the first request with 401 and the nonce.",
+      ),
+    nonce_lifetime: duration(1_000)
+      .default("2m")
+      .describe("How long a nonce is good at least; twice that at most."),
+    public_urls: guarded(
+      z
+        .array(serviceUrl())
+        .max(100)
+        .default([])
+        .describe(
+          "Addresses by which clients reach the agent, such as that of an ingress: `htu` must be one of them followed by the path. Without it, `htu` must be the scheme of the connection and the request's Host field, which the client writes.",
+        ),
+    ),
+    max_proofs: z
+      .int()
+      .min(1)
+      .max(10_000_000)
+      .default(100_000)
+      .describe(
+        "Proofs that are remembered so that none is taken twice. Where there is no room for another, it is answered 503.",
+      ),
+  })
+  .describe("How proofs of DPoP (RFC 9449) are checked.");
 
 /** The schema of `config` of a jwt-validation entry. */
 export const jwtValidationConfig = z
@@ -139,11 +186,13 @@ export const jwtValidationConfig = z
         ),
     ),
     bound_tokens: z
-      .enum(["refuse", "accept"])
-      .default("refuse")
+      .enum(["proof", "refuse", "accept"])
+      .default("proof")
       .describe(
-        "Tokens that are bound to a key of the client (`cnf`: DPoP, mutual TLS). No proof of the key is checked here: refuse them as bearer tokens (RFC 9449 section 7.2, RFC 8705 section 3), or accept them where something in front of the proxy has checked it.",
+        "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
+    introspection: guarded(introspectionConfig.optional(), "all"),
+    dpop: guarded(dpopConfig.optional(), "all"),
     required_scopes: guarded(
       z
         .array(words())
@@ -182,6 +231,14 @@ export const jwtValidationConfig = z
       const message = "cannot be combined with jwks_url: one of them says where the keys are";
       context.addIssue({ code: "custom", path: ["discovery"], message });
     }
+    if (config.dpop?.required === true && config.bound_tokens !== "proof") {
+      const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
+      context.addIssue({ code: "custom", path: ["bound_tokens"], message });
+    }
+    const problem = introspectionProblem(config);
+    if (problem !== undefined) {
+      context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
+    }
     const location = keyLocationOf(config);
     if (!URL.canParse(location.url)) {
       const message = "is not an address, so the key set cannot be derived from it: set jwks_url";
@@ -191,6 +248,11 @@ export const jwtValidationConfig = z
 
 /** A checked configuration. */
 export type JwtValidationConfig = z.output<typeof jwtValidationConfig>;
+
+/** How proofs are checked, by the file or as it is without a word of it. */
+export function dpopOf({ dpop }: Pick<JwtValidationConfig, "dpop">): z.output<typeof dpopConfig> {
+  return dpop ?? dpopConfig.parse({});
+}
 
 /** Where the keys are: jwks_url, discovery, Keycloak's inner address, else Keycloak's layout below the issuer. */
 export function keyLocationOf(

@@ -232,6 +232,10 @@ pipeline: {outbound: {plugins: [{name: a, config: null}, {name: b, config: {c: n
     ["spiffe: {}\nmtls: {}", true],
     ["pipeline: {outbound: {plugins: [{name: t, config: {identity: {type: spiffe}}}]}}", true],
     [
+      "pipeline: {outbound: {plugins: [{name: t, config: {identity: {type: spiffe, jwt_svid_file: f}}}]}}",
+      false,
+    ],
+    [
       "pipeline: {outbound: {plugins: [{name: t, config: {identity: {type: client-secret}}}]}}",
       false,
     ],

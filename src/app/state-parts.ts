@@ -1,0 +1,210 @@
+/** The state of the process, from the block `state`: one store, and those that plugins name by address. */
+import { hash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import type { Config } from "../config/presets.ts";
+import { sizeBytes } from "../config/size.ts";
+import { durationMs } from "../duration.ts";
+import { messageOf, ProxyError } from "../errors.ts";
+import { credentialText, WatchedFile } from "../files/watched-file.ts";
+import type { PluginState } from "../pipeline/plugin.ts";
+import { FileStore } from "../state/file-store.ts";
+import { keyRingOf } from "../state/key-ring.ts";
+import { MemoryStore } from "../state/memory-store.ts";
+import type { RedisPlace } from "../state/redis-client.ts";
+import { RedisStore } from "../state/redis-store.ts";
+import { SealedStore } from "../state/sealed-store.ts";
+import type { OwnedStore, StateStore, StateWatch } from "../state/store.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { CarriedState } from "./carried-state.ts";
+
+/** What plugins share. */
+export interface StateParts {
+  readonly store: StateStore;
+  /** The same with sealed values, for tokens and words of users; undefined where the file names no key. */
+  readonly sealed: StateStore | undefined;
+  /** Whether other processes see the same. */
+  readonly isShared: boolean;
+  /** A store of Redis or Valkey that a plugin names; it is not open yet. */
+  at(url: string): OwnedStore;
+  close(): Promise<void>;
+}
+
+/** Where the stores tell of themselves. */
+export interface StateServices {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+}
+
+type StateConfig = Config["state"];
+
+/** Opens the store. Rejects with `config.invalid` where its files cannot be used; a server that is away may come later. */
+export async function makeStateParts(
+  { state }: Pick<Config, "state">,
+  services: StateServices,
+): Promise<StateParts> {
+  const store = storeOf(state, services);
+  const keys = encryptionKeys(state, services.log);
+  try {
+    await store.open();
+  } catch (error) {
+    throw new ProxyError("config.invalid", `state.path: ${messageOf(error)}`, { cause: error });
+  }
+  return {
+    store,
+    sealed: keys === undefined ? undefined : new SealedStore(store, keys),
+    isShared: state.store === "redis",
+    at: (url) => namedStore(url, state, services),
+    close: () => store.close(),
+  };
+}
+
+/** What the instances of a generation get. A build that serves nothing opens nothing: its store is empty. */
+export function pluginState(
+  generation: number,
+  { state, carried, log }: PluginStateServices,
+): PluginState {
+  if (state === undefined) {
+    const store = new MemoryStore({ maxBytes: 1_048_576 });
+    return { store, sealed: store, isShared: false, at: () => store };
+  }
+  return {
+    ...state,
+    at: (url) =>
+      carried.claim(generation, `state at ${hash("sha256", url)}`, () => {
+        const store = state.at(url);
+        store.open().catch((error: unknown) => log.error({ err: error }, "state store"));
+        return store;
+      }),
+  };
+}
+
+/** Where the stores of a generation come from. */
+interface PluginStateServices {
+  readonly state?: StateParts | undefined;
+  readonly carried: CarriedState;
+  readonly log: Logger;
+}
+
+/** The store of the block, not open yet. */
+export function storeOf(state: StateConfig, services: StateServices): OwnedStore {
+  const maxBytes = sizeBytes(state.max_size);
+  const timeoutMs = durationMs(state.timeout);
+  const { path, url } = state;
+  if (state.store === "memory") return new MemoryStore({ maxBytes });
+  const watch = watchOf(path ?? url ?? "", services);
+  if (state.store === "file") {
+    return new FileStore({ ...watch, path: path ?? "", maxBytes, timeoutMs });
+  }
+  const place = placeOf(state, services.log);
+  return new RedisStore({ ...watch, place, prefix: state.key_prefix, timeoutMs });
+}
+
+function namedStore(url: string, state: StateConfig, services: StateServices): OwnedStore {
+  const place: RedisPlace = { ...plainPlace(new URL(url)), tls: {} };
+  const { origin, host } = new URL(url);
+  const watch = watchOf(origin === "null" ? host : origin, services);
+  const timeoutMs = durationMs(state.timeout);
+  return new RedisStore({ ...watch, place, prefix: state.key_prefix, timeoutMs });
+}
+
+const leastConnectMs = 5_000;
+
+function plainPlace(url: URL): Omit<RedisPlace, "tls"> {
+  return {
+    url,
+    nodes: [],
+    isCluster: false,
+    sentinelName: undefined,
+    connectTimeoutMs: leastConnectMs,
+    credentials: () => ({
+      ...(url.username === "" ? {} : { username: decodeURIComponent(url.username) }),
+      ...(url.password === "" ? {} : { password: decodeURIComponent(url.password) }),
+    }),
+  };
+}
+
+function placeOf(state: StateConfig, log: Logger): RedisPlace {
+  const plain = plainPlace(new URL(state.url ?? ""));
+  const { password_file: passwordFile, server_name: servername } = state;
+  const password =
+    passwordFile === undefined
+      ? undefined
+      : readable("password_file", passwordFile, { log, parse: credentialText });
+  const pem = (key: "ca_file" | "cert_file" | "key_file"): string | undefined => {
+    const path = state[key];
+    if (path === undefined) return undefined;
+    try {
+      return readFileSync(path, "utf8");
+    } catch (error) {
+      throw new ProxyError("config.invalid", `state.${key}: ${messageOf(error)}`, { cause: error });
+    }
+  };
+  const ca = pem("ca_file");
+  return {
+    ...plain,
+    nodes: state.nodes.map((text) => {
+      const at = text.lastIndexOf(":");
+      return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
+    }),
+    isCluster: state.cluster,
+    sentinelName: state.sentinel_name,
+    tls: {
+      ...(ca === undefined ? {} : { ca: [ca] }),
+      cert: pem("cert_file"),
+      key: pem("key_file"),
+      servername,
+    },
+    credentials: () => ({
+      ...plain.credentials(),
+      ...(password === undefined ? {} : { password: password() }),
+    }),
+  };
+}
+
+function encryptionKeys({ encryption_key_file: path }: StateConfig, log: Logger) {
+  if (path === undefined) return undefined;
+  return readable("encryption_key_file", path, { log, parse: keyRingOf });
+}
+
+/** The file's value, which there has to be at the start; later the last good one stays. */
+function readable<T>(
+  key: string,
+  path: string,
+  { log, parse }: { readonly log: Logger; parse(this: void, text: string): T },
+): () => T {
+  const file = new WatchedFile({
+    path,
+    clock: Date,
+    parse,
+    onProblem: (problem) => log.warn({ key: `state.${key}` }, problem),
+  });
+  const first = file.current();
+  if (first === undefined) {
+    throw new ProxyError("config.invalid", `state.${key}: ${file.problem ?? "cannot be read"}`);
+  }
+  return () => file.current() ?? first;
+}
+
+function watchOf(place: string, { log, metrics }: StateServices): StateWatch {
+  const { state_operations_total: operations, state_outages_total: outages } = metrics.counters;
+  let isAway = false;
+  metrics.stateUp(() => !isAway);
+  return {
+    onOperation: (result) => {
+      operations.of(result).value += 1;
+    },
+    onState: (problem) => {
+      isAway = problem !== undefined;
+      if (problem === undefined) log.info({ store: place }, "the state store is back");
+      else {
+        outages.of().value += 1;
+        log.error({ store: place, error: problem }, "the state store is away");
+      }
+    },
+    onRestored: (counters) => {
+      metrics.counters.state_restored_total.of().value += counters;
+      log.warn({ store: place, counters }, "the state store had lost counters; they were put back");
+    },
+  };
+}

@@ -1,0 +1,64 @@
+/** The limit of every wait for a store, and what is known of whether it answers. */
+import { messageOf } from "../errors.ts";
+import { type StateWatch, stateUnavailable } from "./store.ts";
+
+/** Options of a {@link Bounded}. */
+export interface BoundedOptions extends StateWatch {
+  readonly timeoutMs: number;
+}
+
+/** Runs the calls of one store. A call that fails or takes too long fails with `state.unavailable`. */
+export class Bounded {
+  readonly #options: BoundedOptions;
+  #problem: string | undefined;
+
+  constructor(options: BoundedOptions) {
+    this.#options = options;
+  }
+
+  /** Why the store is away, or undefined. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Waits for the call; `onLate` gets a result that came when nobody waited any more. */
+  async run<T>(call: Promise<T>, onLate?: (result: T) => void): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    let isOver = false;
+    const { timeoutMs } = this.#options;
+    const expired = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        isOver = true;
+        reject(new Error(`no answer within ${timeoutMs} ms (state.timeout)`));
+      }, timeoutMs);
+    });
+    call.then(
+      (result) => {
+        if (!isOver) return;
+        // It answers again, whatever it answers.
+        this.is(undefined);
+        onLate?.(result);
+      },
+      () => undefined,
+    );
+    try {
+      const result = await Promise.race([call, expired]);
+      this.#options.onOperation?.("ok");
+      this.is(undefined);
+      return result;
+    } catch (error) {
+      this.#options.onOperation?.("failed");
+      this.is(messageOf(error));
+      throw stateUnavailable(messageOf(error), error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Says whether the store answers; a change is told once. */
+  is(problem: string | undefined): void {
+    const changes = (problem === undefined) !== (this.#problem === undefined);
+    this.#problem = problem;
+    if (changes) this.#options.onState?.(problem);
+  }
+}
