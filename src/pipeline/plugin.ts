@@ -9,7 +9,6 @@ import type { OperatorFetch } from "../http/operator-fetch.ts";
 import type { WebSocketMessage } from "../http/web-socket-reader.ts";
 import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
-import type { Secret } from "../secret.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
