@@ -177,11 +177,11 @@ export class AdminServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.on("error", () => response.destroy());
     try {
-      const answer = await this.#answer(request, response);
-      if (typeof answer === "function") {
+      const reply = await this.#reply(request, response);
+      if (typeof reply === "function") {
         if (request.method === "HEAD") response.end();
-        else answer(response);
-      } else await send(request, response, answer);
+        else reply(response);
+      } else await send(request, response, reply);
     } catch (err) {
       this.#log.error({ server: this.#name, err }, "operator request failed");
       if (response.headersSent) response.destroy();
@@ -189,7 +189,7 @@ export class AdminServer {
     }
   }
 
-  async #answer(
+  async #reply(
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<AdminReply | AdminStream> {

@@ -101,7 +101,7 @@ export class BundlePoller implements DecisionEngine {
     // Between two generations nobody needs the bundle.
     if (call === undefined) return;
     const location = this.#options.location();
-    const answer = await call(location, {
+    const response = await call(location, {
       headers: {
         accept: "application/vnd.openpolicyagent.bundles, application/gzip, */*",
         ...(this.#etag === undefined ? {} : { "if-none-match": this.#etag }),
@@ -111,15 +111,15 @@ export class BundlePoller implements DecisionEngine {
       maxBytes: maxArchiveBytes,
       signal: this.#closing.signal,
     });
-    if (answer.status === 304 && this.#digest !== undefined) return;
-    if (answer.status !== 200) throw new Error(`the bundle server answered ${answer.status}`);
-    const digest = hash("sha256", answer.body, "base64url");
+    if (response.status === 304 && this.#digest !== undefined) return;
+    if (response.status !== 200) throw new Error(`the bundle server answered ${response.status}`);
+    const digest = hash("sha256", response.body, "base64url");
     if (digest !== this.#digest) {
-      const policy = compilePolicy(readBundle(unpackBundle(answer.body)));
+      const policy = compilePolicy(readBundle(unpackBundle(response.body)));
       await this.#engine.activate(policy, location);
       this.#digest = digest;
     }
-    this.#etag = answer.headers["etag"];
+    this.#etag = response.headers["etag"];
   }
 
   #fail(problem: string): void {

@@ -92,7 +92,7 @@ export function flatHeaders(headers: HeaderList): JsonObject {
 export function parsedInputs(
   context: RequestContext,
   parts: IncludedParts,
-  { inference, a2a }: Partial<AnswerFacts> = {},
+  { inference, a2a }: Partial<ResponseFacts> = {},
 ): JsonObject[] {
   if (!context.hasFacts) return [{}];
   const { facts } = context;
@@ -107,7 +107,7 @@ export function parsedInputs(
 }
 
 /** What is known of a response's body besides what was asked. */
-export interface AnswerFacts {
+export interface ResponseFacts {
   /** JSON-RPC responses. */
   readonly results: readonly JsonObject[];
   /** Views of a call and its response so far, in place of those of the call alone. */
@@ -120,7 +120,7 @@ export interface AnswerFacts {
 /** The same for a response: one document for each result in it, else as for the request. */
 export function answeredInputs(
   context: RequestContext,
-  facts: AnswerFacts,
+  facts: ResponseFacts,
   parts: IncludedParts,
 ): JsonObject[] {
   const inputs = parsedInputs(context, parts, facts);

@@ -2,7 +2,7 @@
 import { frameReaderFor } from "../../http/frames.ts";
 import { isObject } from "../../http/json-access.ts";
 import { readPath } from "../../http/path.ts";
-import { AnswerFold } from "../../protocols/answer-fold.ts";
+import { ResponseFold } from "../../protocols/response-fold.ts";
 import type { Dialect } from "../../protocols/inference-dialect.ts";
 import { type Endpoint, endpointOf } from "../../protocols/inference-endpoints.ts";
 import { inferenceFact, type InferenceRequest } from "../../protocols/inference-view.ts";
@@ -39,7 +39,7 @@ export function inferenceEndpoint(context: RequestContext): Endpoint | undefined
 class Call {
   readonly dialect: Dialect;
   readonly request: InferenceRequest;
-  fold: AnswerFold | undefined;
+  fold: ResponseFold | undefined;
 
   constructor(dialect: Dialect, request: InferenceRequest) {
     this.dialect = dialect;
@@ -104,8 +104,8 @@ class InferenceParser implements Plugin {
 }
 
 /** The view of the response takes the place of the request's, whose record is made already. */
-function openFold(context: RequestContext, call: Call): AnswerFold {
-  const fold = new AnswerFold(call.request);
+function openFold(context: RequestContext, call: Call): ResponseFold {
+  const fold = new ResponseFold(call.request);
   context.facts.set(inferenceFact, fold.view);
   const headers = context.response?.headers;
   // What gateways and Bedrock report beside the body.
@@ -120,7 +120,7 @@ function openFold(context: RequestContext, call: Call): AnswerFold {
 }
 
 /** What the call cost, where the sums of the session API look for it. */
-function publishCost(context: RequestContext, { view }: AnswerFold): void {
+function publishCost(context: RequestContext, { view }: ResponseFold): void {
   if (view.costUsd === undefined) return;
   context.facts.set("inference-parser/event", { costMicros: Math.round(view.costUsd * 1_000_000) });
 }
@@ -129,7 +129,7 @@ function publishCost(context: RequestContext, { view }: AnswerFold): void {
 export function readFrame(
   context: RequestContext,
   dialect: Dialect,
-  fold: AnswerFold,
+  fold: ResponseFold,
   frame: Frame,
 ): boolean {
   try {
@@ -143,7 +143,7 @@ export function readFrame(
 
 function readEvent(
   dialect: Dialect,
-  fold: AnswerFold,
+  fold: ResponseFold,
   data: Buffer,
   event: string | undefined,
 ): void {
@@ -157,7 +157,7 @@ function readEvent(
 function readWhole(
   context: RequestContext,
   dialect: Dialect,
-  fold: AnswerFold,
+  fold: ResponseFold,
   data: Buffer,
 ): boolean {
   // A stream comes whole where another plugin replaces bodies.

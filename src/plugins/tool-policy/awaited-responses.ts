@@ -7,7 +7,7 @@ import type { RpcId } from "../../http/json-rpc.ts";
 const maxAwaited = 4096;
 
 /** Remembers the ids of what was asked, by conversation. Lives as long as the process, reloads included. */
-export class AwaitedAnswers {
+export class AwaitedResponses {
   readonly #keys = new BoundedMap<string, true>(maxAwaited);
 
   add(conversation: string, id: RpcId): void {
