@@ -9,7 +9,7 @@ export interface CachedToken {
   readonly token: Secret;
   /** Milliseconds since the epoch at which this cache forgets it. */
   readonly usableUntil: number;
-  /** Who the token speaks for, as the caller recorded it. */
+  /** The subject of the token, as the caller recorded it. */
   readonly subject?: string | undefined;
 }
 
@@ -35,7 +35,7 @@ export interface TokenRequest {
   readonly subject?: string | undefined;
   /** The client's own credential, compared by identity: another one ends what was refused to this one. */
   readonly proof?: object | undefined;
-  /** Asks the endpoint. The signal aborts when every caller that waits for this key has gone. */
+  /** Asks the endpoint. The signal aborts when every caller that waits for this key has disconnected. */
   load(signal: AbortSignal): Promise<TokenResponse>;
 }
 
@@ -103,8 +103,8 @@ export class TokenCache {
   /**
    * The token under this key, or what one call of the endpoint gives.
    *
-   * Callers with the same key share the call that is under way. A caller that goes away does not end it for the
-   * others, and a failure is told to those who waited for it and to nobody who comes later.
+   * Callers with the same key share the call that is under way. A caller that disconnects does not end it for the
+   * others, and a failure is returned to those who waited for it and to nobody who comes later.
    */
   async obtain(request: TokenRequest, signal: AbortSignal): Promise<Obtained> {
     const entry = this.get(request.key);

@@ -51,9 +51,9 @@ const grantTypes = {
 
 const maxRetries = 2;
 const firstBackoffMs = 100;
-/** The Go program's limit; a token answer is a few kilobytes. */
+/** The Go program's limit; a token response is a few kilobytes. */
 const maxResponseBytes = 1024 * 1024;
-/** Faults that another attempt can cure. A certificate or an endless answer stays what it is. */
+/** Faults that may not happen again. A wrong certificate or an endless response stays wrong. */
 const passing: ReadonlySet<string> = new Set([
   "upstream.refused",
   "upstream.reset",
@@ -92,7 +92,7 @@ export class TokenEndpoint {
     this.#random = options.random ?? Math.random;
   }
 
-  /** Asks `url` for a token. Transport faults and 5xx answers are tried again, twice at most; 4xx never. */
+  /** Asks `url` for a token. Transport faults and 5xx responses are tried again, twice at most; 4xx never. */
   async request(
     url: string,
     client: ClientAuthentication,
@@ -124,7 +124,7 @@ export class TokenEndpoint {
       try {
         await this.#sleep(wait, signal);
       } catch {
-        // The wait ends early only because the callers are gone; nobody reads this response.
+        // The wait ends early only because the callers have disconnected; nobody reads this result.
         return { kind: "unavailable", reason: "cancelled" };
       }
     }

@@ -12,7 +12,7 @@ export interface IssuedToken {
   readonly scope?: string;
 }
 
-/** The endpoint understood the request and refused it: a 4xx answer. */
+/** The endpoint understood the request and refused it: a 4xx response. */
 export interface RejectedGrant {
   readonly kind: "rejected";
   readonly status: number;

@@ -18,7 +18,7 @@ export interface BundlePollerOptions {
   /** The address of the bundle; an Error says what is still missing to know it. */
   location(): string;
   readonly credentials: Credentials;
-  /** After a good answer the next question comes after a random time between these two. */
+  /** After a good response the next request is sent after a random time between these two. */
   readonly minDelayMs: number;
   readonly maxDelayMs: number;
   readonly timeoutMs: number;
@@ -26,13 +26,13 @@ export interface BundlePollerOptions {
 }
 
 const fetchTimeoutMs = 30_000;
-/** After a bad answer: the first wait, doubled up to the longer delay. */
+/** After a bad response: the first wait, doubled up to the longer delay. */
 const firstRetryMs = 500;
 
 /**
  * One server's bundle, shared by every entry that names the same one.
  *
- * It outlives the generation that made it, so the ways out are attached and detached by those that live.
+ * It outlives the generation that made it, so running generations attach and detach their fetch functions.
  */
 export class BundlePoller implements DecisionEngine {
   readonly #options: BundlePollerOptions;

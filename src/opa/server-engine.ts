@@ -23,14 +23,14 @@ export interface ServerEngineOptions {
   onProblem(problem: string): void;
 }
 
-/** Whether the server has ever answered. */
+/** Whether the server has ever responded. */
 export interface ServerState {
   isReached: boolean;
 }
 
 const maxResponseBytes = 1024 * 1024;
 const maxWaiting = 1_024;
-/** Between two looks at whether a server is there that has never answered. */
+/** Between two attempts to reach a server that has never responded. */
 const firstProbeMs = 250;
 const lastProbeMs = 5_000;
 
@@ -105,7 +105,7 @@ export class ServerEngine implements DecisionEngine {
     });
   }
 
-  /** An answer without `result` is the API's word for an undefined document. */
+  /** A response without `result` means that the document is undefined. */
   #read({ status, body }: OperatorResponse): Evaluation {
     if (status !== 200) return fault("error", `the OPA server answered ${status}`);
     const document = parseJsonObject(body.toString("utf8"));

@@ -30,7 +30,7 @@ const workerFile = new URL(
   import.meta.url,
 );
 
-/** Evaluates one policy until it is closed. A thread that hangs or dies is replaced. */
+/** Evaluates one policy until it is closed. A thread that hangs or exits is replaced. */
 export class WasmEvaluator {
   readonly #policy: WasmPolicy;
   readonly #options: EvaluatorOptions;

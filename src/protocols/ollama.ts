@@ -61,7 +61,7 @@ function viewOf(
   const options = objectOf(body["options"]);
   return requestView(api, {
     model,
-    // Ollama streams unless it is told not to.
+    // Ollama streams unless `stream` is false.
     stream: body["stream"] !== false,
     messages: said.conversation.messages,
     tools: said.tools,

@@ -1,4 +1,4 @@
-/** OpenAI chat completions, also as Azure, gateways and local servers speak them. */
+/** OpenAI chat completions, also of Azure, gateways and local servers. */
 import {
   isObject,
   type JsonObject,

@@ -18,7 +18,7 @@ export interface ConnectResponse {
   readonly socket: Socket;
 }
 
-/** Rejects when the proxy cannot be reached or does not speak HTTP. */
+/** Rejects when the proxy cannot be reached or does not respond in HTTP. */
 export function connectThrough(request: ConnectRequest): Promise<ConnectResponse> {
   const { proxy, host, port, signal } = request;
   return new Promise((resolve, reject) => {

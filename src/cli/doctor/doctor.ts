@@ -19,7 +19,7 @@ import { buildServices } from "./services.ts";
 import { examineState } from "./state.ts";
 import { tokenChecks, tokenOf } from "./token.ts";
 
-/** Long enough for a slow answer, short enough that the whole ends while somebody watches. */
+/** Long enough for a slow response, short enough for a command that is run interactively. */
 const limitMs = 15_000;
 const readyLimitMs = 5_000;
 const readyPollMs = 50;

@@ -46,7 +46,7 @@ export async function probeListeners(
   return { isRunning: running !== undefined, findings };
 }
 
-/** One GET on an operator surface of the machine itself; undefined when nobody answers in HTTP. */
+/** One GET on an operator surface of the machine itself; undefined without an HTTP response. */
 export function askOperator(
   address: string,
   path: string,

@@ -1,4 +1,4 @@
-/** Whether the services that plugins depend on answer: key sets, token endpoints and what else they name. */
+/** Checks that the services that plugins depend on respond: key sets, token endpoints and others that they name. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { LoadedConfig } from "../../config/load.ts";
 import type { Config } from "../../config/presets.ts";
@@ -20,7 +20,7 @@ import { definitionsFor } from "../../app/definitions.ts";
 import { type Finding, fail, pass } from "./report.ts";
 import { packageVersion } from "../version.ts";
 
-/** One configured plugin with the way out that it was given. */
+/** One configured plugin and the function with which it calls services. */
 export interface Dependent {
   readonly plugin: string;
   readonly instance: string;

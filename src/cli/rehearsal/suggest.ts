@@ -48,7 +48,7 @@ const responseSchema = z.object({
 });
 
 interface PolicySuggestCommand extends FileCommand {
-  /** A saved answer of the session API, `-` for stdin; the running process is asked when absent. */
+  /** A saved response of the session API, `-` for stdin; the running process is asked when absent. */
   readonly from?: string;
   readonly json: boolean;
 }
@@ -87,7 +87,7 @@ function denialsOf(text: string): readonly DenialSummary[] {
       `the denials cannot be read: ${where} ${issue?.message ?? ""}`,
     );
   }
-  // The codes and protocols are words of this program; an unknown one is told, and never suggested.
+  // Codes and protocols are defined by this program; an unknown one is reported and never suggested.
   return parsed.data.instances.flatMap(({ observed }) => observed.denials as DenialSummary[]);
 }
 

@@ -11,7 +11,7 @@ import type { IbacConfig } from "./config.ts";
 /** What the judge said, or why there is no verdict. */
 export type Verdict =
   | { readonly kind: "allow" | "deny"; readonly reason: string }
-  /** It answered, and not with a verdict. */
+  /** It responded, and not with a verdict. */
   | { readonly kind: "uncertain"; readonly why: string }
   | { readonly kind: "unavailable"; readonly why: string };
 

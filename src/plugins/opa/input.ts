@@ -50,7 +50,7 @@ const withheld: ReadonlySet<string> = new Set([
   "set-cookie",
 ]);
 
-/** What the policy is told of a request, `path` being the reading that is judged. */
+/** The input of the policy for a request; `path` is the reading that is judged. */
 export function requestInput(context: RequestContext, path: string): JsonObject {
   const { flow, stage, destination, identity } = context;
   const isOutbound = flow.direction === "outbound";

@@ -51,7 +51,7 @@ type Phase = "request" | "response";
 /** Decisions that one message may cost. */
 const maxDocuments = 100;
 
-/** What the policy was told of a request, kept for its response: credentials are attached in between. */
+/** The input for a request, kept for its response: credentials are attached in between. */
 interface Asked {
   /** One for each reading of the path: all of them have to be allowed. */
   inputs: readonly JsonObject[] | undefined;
@@ -101,7 +101,7 @@ class Opa implements Plugin {
       const message = `the path can be read in more than one way: ${ambiguous}`;
       return deny("ambiguous_path", { code: "request.malformed", message });
     }
-    // A policy that is not told what is in a message would judge another one.
+    // A policy that does not get the content of a message would judge another one.
     if (context.unread !== undefined) return deny("body_unread", context.unread);
     const agent = this.#agentId.current();
     const inputs = (isConnect ? [""] : readings).map((path) => ({

@@ -1,4 +1,4 @@
-/** inference-parser: records what calls of language models say and are answered. It refuses nothing. */
+/** inference-parser: records requests to language models and their responses. It refuses nothing. */
 import { frameReaderFor } from "../../http/frames.ts";
 import { isObject } from "../../http/json-access.ts";
 import { readPath } from "../../http/path.ts";

@@ -1,4 +1,4 @@
-/** What the agent is told when it got no token. */
+/** The refusal for an agent that got no token. */
 import type { RefusalMeaning } from "../../oauth/refusal-kind.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import type { RejectedGrant, UnavailableEndpoint } from "../../oauth/token-response.ts";

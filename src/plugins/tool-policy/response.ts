@@ -22,9 +22,9 @@ export interface ResponseScope {
   isTold: boolean;
   /** Whether the response is a stream of events, once it has begun. */
   isStream?: boolean;
-  /** Hears of every request of the server that goes on to the client. */
+  /** Called for every request of the server that is forwarded to the client. */
   onServerRequest(id: RpcId): void;
-  /** Hears of what was taken out. */
+  /** Called for everything that was removed. */
   onRemoved(what: Removed): void;
 }
 
