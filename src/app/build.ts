@@ -46,13 +46,13 @@ export interface BuildServices {
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
-  /** Hears of every connection to an upstream; absent where nothing is going to flow. */
+  /** Called for every connection to an upstream; absent where no traffic is served. */
   readonly onDial?: (dial: Dial) => void;
   /** In place of the way to the services that plugins name. */
   readonly fetch?: OperatorFetch;
   /** Absent where the process reports to no collector. */
   readonly otlp?: OtlpGate | undefined;
-  /** Where the chain through upstream proxies is told of; absent where nothing is served. */
+  /** Publishes the state of the chain of parent proxies; absent where no traffic is served. */
   readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;

@@ -14,7 +14,7 @@ interface Pin {
 const maxServers = 1000;
 const maxToolsPerServer = 1000;
 
-/** Remembers the tools of every server. Lives as long as the process, reloads included. */
+/** Remembers the tools of every server. It is kept over reloads. */
 export class ToolPins {
   readonly #servers = new Map<string, Map<string, Pin>>();
 
