@@ -252,10 +252,8 @@ export class App {
   }
 
   #surfaceServices(): SurfaceServices {
-    const { stalls, budget, backlogs, heads } = this.#bounds;
-    const bounds = { stalls, budget, backlogs, heads };
     return {
-      ...bounds,
+      ...this.#bounds.shared(),
       recorder: this.#recorder,
       // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
