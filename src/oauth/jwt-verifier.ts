@@ -10,7 +10,7 @@ import {
   type JWTPayload,
   type JWTVerifyOptions,
 } from "jose";
-import { type Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 import { KeysUnavailable } from "./jwks.ts";
 import {
   audienceFault,
