@@ -15,6 +15,9 @@ RUN npm run build \
  && npm prune --omit=dev \
  && npm sbom --omit=dev --sbom-format=cyclonedx > sbom.cdx.json \
  && node scripts/prune-modules.ts node_modules dist
+# Compiled code for the user of the image, made at the path where it will run; a read-only root file system keeps it.
+RUN mkdir /app && cp -r dist node_modules package.json /app/ \
+ && node scripts/compile-cache.ts /app 1337
 
 FROM ${NODE_IMAGE}
 ARG VERSION=0.1.0
@@ -24,13 +27,15 @@ LABEL org.opencontainers.image.title="authbridge-proxy" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-ENV NODE_ENV=production
+# Young objects get 8 MiB instead of 16: two thirds of the memory under load for a thirtieth of the processor time (docs/operations.md).
+ENV NODE_ENV=production \
+    NODE_OPTIONS=--max-semi-space-size=8
 WORKDIR /app
 # The proxy writes nowhere else, and there only where its file says so: the root file system can be read-only.
 RUN install -d -o 1337 -g 1337 -m 0700 /var/lib/authbridge/ca \
  && install -d -o 1337 -g 1337 -m 0755 /var/lib/authbridge/trust
 COPY --from=build /build/node_modules ./node_modules
-COPY --from=build /build/dist ./dist
+COPY --from=build /app/dist ./dist
 COPY --from=build /build/sbom.cdx.json ./
 COPY config/init ./config/init
 COPY config/prices ./config/prices

@@ -9,10 +9,10 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
-import { filesBelow, isDeadWeight } from "./prune-modules.ts";
+import { filesBelow, isBundled, isDeadWeight } from "./prune-modules.ts";
 
 /** More than this is a mistake, such as a development dependency in the image. */
-const maxBytes = 40e6;
+const maxBytes = 20e6;
 
 const root = resolve(import.meta.dirname, "..");
 const stage = mkdtempSync(join(tmpdir(), "authbridge-image-"));
@@ -29,7 +29,7 @@ function take(path: string): void {
     const name = relative(root, source).replaceAll("\\", "/");
     // Nested packages are listed by themselves.
     if (/^node_modules\/.*\/node_modules$/.test(name)) return false;
-    return !statSync(source).isFile() || !isDeadWeight(name);
+    return !statSync(source).isFile() || !(isDeadWeight(name) || isBundled(name));
   };
   mkdirSync(dirname(join(stage, path)), { recursive: true });
   cpSync(join(root, path), join(stage, path), { recursive: true, filter: isKept });
@@ -44,6 +44,13 @@ for (const path of ["config/init", "config/prices", "package.json", "LICENSE"])
   cpSync(join(root, path), join(stage, path), { recursive: true });
 const bill = execFileSync("npm", ["sbom", "--omit=dev", "--sbom-format=cyclonedx"], npm);
 writeFileSync(join(stage, "sbom.cdx.json"), bill);
+
+// What stays of the packages is found from there; the bundle's entry for plugins is.
+const imports = ["koffi", "zod", "authbridge-proxy/plugin"].map(
+  (name) => `await import("${name}");`,
+);
+execFileSync(process.execPath, ["--input-type=module", "-e", imports.join("")], { cwd: stage });
+execFileSync(process.execPath, [join(root, "scripts/compile-cache.ts"), stage]);
 
 const program = join(stage, "dist/main.js");
 const version = execFileSync(process.execPath, [program, "--version"], { encoding: "utf8" }).trim();

@@ -1,7 +1,8 @@
 /**
  * Takes out of installed packages what no program loads: `node scripts/prune-modules.ts DIRECTORY…`.
  *
- * Types, sources, source maps and documents stay behind; licences go along. The image's build runs it.
+ * Packages that are in the bundle stay behind, and of the others types, sources, source maps and documents; licences go along.
+ * The image's build runs it.
  */
 import { globSync, rmSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -13,11 +14,18 @@ export function isDeadWeight(path: string): boolean {
   if (/^(?:licen[cs]e|notice|copying)/i.test(name)) return false;
   // Directories of a package's root only: what lies deeper may be loaded (yaml has a dist/doc).
   return (
-    /\.(?:md|markdown|map|ts|mts|cts|flow|tgz|yml)$/i.test(name) ||
+    /\.(?:md|markdown|ts|mts|cts|flow|tgz|yml)$/i.test(name) ||
+    // The program's own maps name the lines of a stack trace.
+    (name.endsWith(".map") && /(?:^|\/)node_modules\//.test(path)) ||
     /(?:^|\/)node_modules\/(?:@[^/]+\/)?[^/]+\/(?:docs?|tests?|__tests__|examples?|bench(?:mark)?s?|\.github)\//.test(
       path,
     )
   );
+}
+
+/** Whether a file is of a package whose code is in dist/: neither native nor what plugins of users import. */
+export function isBundled(path: string): boolean {
+  return /^node_modules\/(?!koffi\/|@koromix\/|zod\/)/.test(path);
 }
 
 /** Files below a directory, as paths from it with slashes. */
@@ -30,7 +38,9 @@ export function filesBelow(directory: string): string[] {
 function prune(directory: string): void {
   let bytes = 0;
   const name = directory.replace(/\/+$/, "").split("/").at(-1) ?? "";
-  const dead = filesBelow(directory).filter((path) => isDeadWeight(`${name}/${path}`));
+  const dead = filesBelow(directory).filter(
+    (path) => isBundled(`${name}/${path}`) || isDeadWeight(`${name}/${path}`),
+  );
   for (const path of dead) {
     bytes += statSync(join(directory, path)).size;
     rmSync(join(directory, path));

@@ -184,6 +184,8 @@ describe("configuration files", () => {
     CLIENT_SECRET: "secret",
     API_KEY: "key",
     JUDGE_URL: "http://127.0.0.1:1",
+    KEYCLOAK_URL: "http://127.0.0.1:1",
+    AGENT_SECRET: "secret",
     TOOLS_PORT: "1",
     LLM_PORT: "1",
     PARENT_URL: "http://127.0.0.1:1",
@@ -203,7 +205,7 @@ describe("configuration files", () => {
   /** Everything that is wrong with a file, as `authbridge-proxy check` finds it. */
   async function problemsOf(file: string): Promise<string[]> {
     const loaded = await loadConfig(file, { lenient: false, env });
-    if (!loaded.ok) return loaded.problems.map(formatProblem);
+    if (loaded.kind === "rejected") return loaded.problems.map(formatProblem);
     const metrics = new Metrics({ version: "test", generation: () => 0 });
     const services = {
       log: createLogger("silent"),
@@ -214,7 +216,7 @@ describe("configuration files", () => {
     };
     const built = await buildRuntime(loaded.config, 0, services, { start: false });
     metrics.close();
-    if ("problems" in built) return buildProblems(loaded, built.problems).map(formatProblem);
+    if (built.kind === "failed") return buildProblems(loaded, built.problems).map(formatProblem);
     await built.runtime.close();
     return [];
   }

@@ -1,4 +1,4 @@
-/** The console: a page, its sheet and its modules, read once and served from memory. They hold no data of anybody. */
+/** The console: a page, its sheet and its modules, read when first asked for. They hold no data of anybody. */
 import { readdirSync, readFileSync } from "node:fs";
 import { extname } from "node:path";
 import { failure, type AdminReply, type AdminRoute } from "./server.ts";
@@ -43,6 +43,17 @@ const toThePage: AdminReply = {
  * They are open where the data wants a secret: the page asks for it.
  */
 export function consoleRoutes(): readonly AdminRoute[] {
+  let files: ReadonlyMap<string, AdminReply> | undefined;
+  const missing = failure(404, "request.not-found", "no such file");
+  const file = (name: string): AdminReply => (files ??= readFiles()).get(name) ?? missing;
+  return [
+    { path: "/", isOpen: true, handle: () => file("index.html") },
+    { path: "/console", isOpen: true, handle: () => toThePage },
+    { path: "/console/", isOpen: true, handle: ({ rest }) => file(rest) },
+  ];
+}
+
+function readFiles(): ReadonlyMap<string, AdminReply> {
   const files = new Map<string, AdminReply>();
   for (const name of readdirSync(folder)) {
     const contentType = contentTypes[extname(name)];
@@ -50,10 +61,5 @@ export function consoleRoutes(): readonly AdminRoute[] {
     const body = readFileSync(new URL(name, folder), "utf8");
     files.set(name, { status: 200, contentType, body, headers });
   }
-  const missing = failure(404, "request.not-found", "no such file");
-  return [
-    { path: "/", isOpen: true, handle: () => files.get("index.html") ?? missing },
-    { path: "/console", isOpen: true, handle: () => toThePage },
-    { path: "/console/", isOpen: true, handle: ({ rest }) => files.get(rest) ?? missing },
-  ];
+  return files;
 }

@@ -27,10 +27,8 @@ export interface AdminReply {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** A response that stays open; `open` owns it from then on. */
-export interface AdminStream {
-  open(response: ServerResponse): void;
-}
+/** Writes a response that stays open, and owns it from then on. */
+export type AdminStream = (response: ServerResponse) => void;
 
 /** What a path answers. A path that ends with "/" (and is not "/") stands for everything below it. */
 export interface AdminRoute {
@@ -180,9 +178,9 @@ export class AdminServer {
     response.on("error", () => response.destroy());
     try {
       const answer = await this.#answer(request, response);
-      if ("open" in answer) {
+      if (typeof answer === "function") {
         if (request.method === "HEAD") response.end();
-        else answer.open(response);
+        else answer(response);
       } else await send(request, response, answer);
     } catch (err) {
       this.#log.error({ server: this.#name, err }, "operator request failed");

@@ -144,7 +144,7 @@ class Feeds {
     if (this.#count >= maxStreams) {
       return failure(503, "proxy.overloaded", "too many event streams are open");
     }
-    return { open: (response) => this.#feed(response, request) };
+    return (response) => this.#feed(response, request);
   }
 
   #feed(response: ServerResponse, request: FeedRequest): void {

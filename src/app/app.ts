@@ -85,7 +85,7 @@ export class App {
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
-    if (!loaded.ok) throw new ConfigRejected(await rejectedProblems(loaded));
+    if (loaded.kind === "rejected") throw new ConfigRejected(await rejectedProblems(loaded));
     const parts = await makeProcessParts(
       loaded.config,
       await definitionsFor(loaded),
@@ -95,7 +95,7 @@ export class App {
     const built = await buildRuntime(loaded.config, 1, parts.services, {
       probe: options.probe !== "never",
     });
-    if ("problems" in built) {
+    if (built.kind === "failed") {
       await parts.sessions?.close();
       await parts.state.close();
       parts.metrics.close();
@@ -169,7 +169,9 @@ export class App {
   /** Why the process should get no traffic, or undefined. */
   readiness(): string | undefined {
     if (this.#state !== "serving") return this.#state;
-    const { inbound, outbound } = this.#runtimes.runtime;
+    const { inbound, outbound, workload } = this.#runtimes.runtime;
+    const unidentified = workload?.notReady();
+    if (unidentified !== undefined) return `spiffe: ${unidentified}`;
     for (const pipeline of [inbound, outbound]) {
       const missing = pipeline.notReady();
       if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
@@ -180,7 +182,7 @@ export class App {
   /** Binds every surface; health is last, so that probes fail until everything else is there. */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
-    const services = this.#surfaceServices(config);
+    const services = this.#surfaceServices();
     const bridge = new BridgeServer(services, listenerLimits(config));
     this.#bridge = bridge;
     this.#surfaces = new DataSurfaces({
@@ -249,19 +251,15 @@ export class App {
     };
   }
 
-  #surfaceServices(config: Config): SurfaceServices {
+  #surfaceServices(): SurfaceServices {
     return {
+      ...this.#bounds,
       recorder: this.#recorder,
-      stalls: this.#bounds.stalls,
-      budget: this.#bounds.budget,
-      backlogs: this.#bounds.backlogs,
-      heads: this.#bounds.heads,
       // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
       runtimes: this.#runtimes,
       tunnels: this.#tunnels,
       idle: this.#idle,
-      maxHeaders: config.limits.max_headers,
       callers: new Callers(this.#peers, this.#log),
     };
   }
@@ -274,6 +272,9 @@ export class App {
     this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
       const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
       return notAfter === undefined ? 0 : notAfter / 1_000;
+    });
+    this.#metrics.gauge("spiffe_svid_expiry_timestamp_seconds", () => {
+      return (this.#runtimes.runtime.workload?.svidExpiresAt() ?? 0) / 1_000;
     });
     this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
   }
@@ -304,11 +305,12 @@ export class App {
     const built = await buildRuntime(loaded.config, generation, services, {
       probe: this.#options.probe !== "never",
     });
-    if ("problems" in built) return buildProblems(loaded, built.problems);
+    if (built.kind === "failed") return buildProblems(loaded, built.problems);
     this.#serving.generation = generation;
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
+    this.#surfaces?.judgePeers(loaded.config, built.runtime);
     this.#chain?.accepted(loaded.config, built.chain);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();

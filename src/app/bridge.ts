@@ -12,7 +12,7 @@ import { CertificateAuthority } from "../tlsbridge/certificate-authority.ts";
 import { Interception } from "../tlsbridge/interception.ts";
 import { LeafMinter } from "../tlsbridge/leaf-minter.ts";
 import { Terminator } from "../tlsbridge/terminator.ts";
-import type { BuildProblem } from "./build-problems.ts";
+import { attempt, type BuildProblem } from "./build-problems.ts";
 import type { CarriedState } from "./carried-state.ts";
 
 /** What the bridge is built with. */
@@ -30,25 +30,27 @@ interface Issuing {
   close(): Promise<void> | void;
 }
 
-/** Undefined where the bridge is off. */
+/** Undefined where the bridge is off, or has problems. */
 export async function buildBridge(
   config: Config,
   generation: number,
   services: BridgeServices,
-): Promise<TlsBridge | { readonly problems: readonly BuildProblem[] } | undefined> {
+  problems: BuildProblem[],
+): Promise<TlsBridge | undefined> {
   const { tls_bridge: bridge, limits } = config;
   if (bridge.mode !== "enabled") return undefined;
-  let passthroughHosts: HostMatcher;
-  try {
-    passthroughHosts = new HostMatcher(bridge.passthrough_hosts);
-  } catch (error) {
-    return { problems: [{ path: ["tls_bridge", "passthrough_hosts"], message: messageOf(error) }] };
-  }
+  const passthroughHosts = attempt(
+    ["tls_bridge", "passthrough_hosts"],
+    () => new HostMatcher(bridge.passthrough_hosts),
+    problems,
+  );
+  if (passthroughHosts === undefined) return undefined;
   let issuing: Issuing;
   try {
     issuing = await claimIssuing(config, generation, services);
   } catch (error) {
-    return { problems: [{ path: ["tls_bridge", "ca_dir"], message: messageOf(error) }] };
+    problems.push({ path: ["tls_bridge", "ca_dir"], message: messageOf(error) });
+    return undefined;
   }
   const interception = new Interception({
     ports: bridge.ports,
@@ -127,19 +129,18 @@ async function fileSource(
 }
 
 /** The certificates of `tls_bridge.upstream_ca_bundle`. */
-export function upstreamCertificates(
-  config: Config,
-): string[] | { readonly problems: readonly BuildProblem[] } {
+export function upstreamCertificates(config: Config, problems: BuildProblem[]): readonly string[] {
   const { upstream_ca_bundle: file } = config.tls_bridge;
   if (file === undefined) return [];
   const path = ["tls_bridge", "upstream_ca_bundle"];
   try {
     const pem = readFileSync(file, "utf8");
     if (!pem.includes("-----BEGIN CERTIFICATE-----"))
-      return { problems: [{ path, message: "holds no PEM certificate" }] };
+      problems.push({ path, message: "holds no PEM certificate" });
     return [pem];
   } catch (error) {
-    return { problems: [{ path, message: `cannot be read: ${messageOf(error)}` }] };
+    problems.push({ path, message: `cannot be read: ${messageOf(error)}` });
+    return [];
   }
 }
 

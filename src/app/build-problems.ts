@@ -1,16 +1,24 @@
 /** Problems that building found, with the place in the file that they are about. */
 import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
-import type { Config } from "../config/presets.ts";
 import type { KeyPath, Problem } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
-import { needsSpiffe } from "../config/relations.ts";
 import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
-import { ProxyError } from "../errors.ts";
+import { messageOf, ProxyError } from "../errors.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import { definitionsFor, entryOf } from "./definitions.ts";
 
 /** Something wrong with the file that only building could find. */
 export type BuildProblem = Remark;
+
+/** What `make` gives; undefined where it throws, which becomes a problem of the key. */
+export function attempt<T>(path: KeyPath, make: () => T, problems: BuildProblem[]): T | undefined {
+  try {
+    return make();
+  } catch (error) {
+    problems.push({ path, message: messageOf(error) });
+    return undefined;
+  }
+}
 
 /** Each problem with its place. */
 export function buildProblems(
@@ -51,24 +59,4 @@ export async function rejectedProblems(rejected: RejectedConfig): Promise<readon
   });
   const all = [...problems, ...buildProblems(rest, found)];
   return all.sort((a, b) => a.line - b.line || a.column - b.column);
-}
-
-/** A key whose capability is not part of this version. */
-export interface UnavailableKey {
-  readonly path: KeyPath;
-  readonly message: string;
-}
-
-/** Everything in the file that this version would have to ignore. */
-export function unavailableKeys(config: Config): UnavailableKey[] {
-  const found: UnavailableKey[] = [];
-  const refuse = (path: KeyPath, what: string): void => {
-    found.push({ path, message: `${what} is not available in this version` });
-  };
-  if (config.mtls !== undefined) refuse(["mtls"], "mutual TLS between sidecars");
-  // An unused block is inert in the Go program as well; one that something would use must not be ignored.
-  else if (config.spiffe !== undefined && needsSpiffe(config)) {
-    refuse(["spiffe"], "the Workload API (remove the block and set identity.jwt_svid_file)");
-  }
-  return found;
 }

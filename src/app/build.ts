@@ -1,11 +1,10 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
 import type { Config } from "../config/presets.ts";
-import type { KeyPath } from "../yaml/problem.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
-import { compileSkipHosts, HostMatcher } from "../pattern/host-pattern.ts";
+import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
@@ -22,23 +21,23 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
-import type { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
-import { buildBridge, upstreamCertificates } from "./bridge.ts";
-import { type BuildProblem, located, unavailableKeys } from "./build-problems.ts";
+import { buildBridge } from "./bridge.ts";
+import { buildNetwork, type Network } from "./build-network.ts";
+import { attempt, type BuildProblem, located } from "./build-problems.ts";
+import type { CallerAuthentication } from "../proxy/flow/caller-authentication.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
-import { type NetworkBase, originTrust, proxyChain } from "./chaining/network.ts";
-import { type ChainPlan, planChain } from "./chaining/plan.ts";
-import { addressGuardOf } from "./egress-guard.ts";
+import type { ChainPlan } from "./chaining/plan.ts";
+import { mutualTlsProblems, outboundPeers } from "./mutual-tls.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
 import { connectionPlaces } from "./upstream-places.ts";
+import { claimWorkload, type Workload } from "./workload.ts";
 
 /** What outlives generations. */
 export interface BuildServices {
@@ -57,19 +56,24 @@ export interface BuildServices {
   readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
+  /** Of the generation that is being built. */
+  readonly workload?: Workload | undefined;
   /** Absent where nothing is going to flow: nothing is opened then. */
   readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
 }
 
-/** What could not be made, and why. */
-interface Failed {
+/** A generation that is ready to serve, or everything that is wrong with its file. */
+export type Build =
+  | { readonly kind: "built"; readonly runtime: Runtime; readonly chain: ChainPlan | undefined }
+  | FailedBuild;
+
+/** What is wrong with the file. */
+export interface FailedBuild {
+  readonly kind: "failed";
   readonly problems: readonly BuildProblem[];
 }
-
-/** A generation that is ready to serve, or everything that is wrong with its file. */
-export type Build = { readonly runtime: Runtime; readonly chain: ChainPlan | undefined } | Failed;
 
 /** How far a build goes. */
 export interface BuildOptions {
@@ -86,38 +90,39 @@ export async function buildRuntime(
   services: BuildServices,
   { start = true, probe = false }: BuildOptions = {},
 ): Promise<Build> {
-  const parts = await partsOf(config, services);
-  if ("problems" in parts) return parts;
+  const problems: BuildProblem[] = [];
+  const failed = { kind: "failed", problems } as const;
+  const parts = await partsOf(config, services, problems);
+  if (parts === undefined) return failed;
   const { skipHosts, network, callers } = parts;
   const { upstream, trust, chain } = network;
   if (probe && chain !== undefined) {
-    const problems = await tryChain(chain, network.base, services);
-    if (problems.length > 0) return { problems };
+    problems.push(...(await tryChain(chain, network.base, services)));
+    if (problems.length > 0) return failed;
   }
   const operator = new OperatorClient(upstream, trust);
-  const release = async (): Promise<void> => {
+  const release = async (pipelines: readonly Pipeline[] = []): Promise<void> => {
+    await closePlugins(pipelines, services.log);
     await operator.close();
     await services.carried.release(generation);
   };
-  const chains = await buildPipelines(config, generation, operator, services);
-  if ("problems" in chains) {
+  const giveUp = async (pipelines?: readonly Pipeline[]): Promise<FailedBuild> => {
+    await release(pipelines);
+    return failed;
+  };
+  const own = { ...services, workload: await claimWorkload(config, generation, services) };
+  const chains = await buildPipelines(config, generation, operator, own);
+  if (chains.kind === "failed") {
     await release();
     return chains;
   }
   const { inbound, outbound } = chains;
-  const bridge = await buildBridge(config, generation, services);
-  if (bridge !== undefined && "problems" in bridge) {
-    await closePlugins([inbound, outbound], services.log);
-    await release();
-    return bridge;
-  }
+  const bridge = await buildBridge(config, generation, services, problems);
+  if (problems.length > 0) return giveUp([inbound, outbound]);
   const made = { pipelines: [inbound, outbound], chain, bridge };
-  const faults = start ? await bringUp(config, made, services) : [];
-  if (faults.length > 0) {
-    await release();
-    return { problems: faults };
-  }
-  const origins = originPools(config, network, services);
+  if (start) problems.push(...(await bringUp(config, made, own)));
+  if (problems.length > 0) return giveUp();
+  const { origins, closeOrigins } = buildOrigins(config, network, own);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
@@ -127,17 +132,17 @@ export async function buildRuntime(
     origins,
     secure: trust.secure.bind(trust),
     skipHosts,
-    callers: callers.authentication,
+    callers,
     backend: backendOf(config),
     bridge,
+    workload: own.workload,
     limits: flowLimits(config),
     close: async () => {
-      await origins.close();
-      await closePlugins([inbound, outbound], services.log);
-      await release();
+      await closeOrigins();
+      await release([inbound, outbound]);
     },
   });
-  return { runtime, chain };
+  return { kind: "built", runtime, chain };
 }
 
 interface Made {
@@ -150,7 +155,7 @@ interface Made {
 async function bringUp(
   config: Config,
   { pipelines, chain, bridge }: Made,
-  { acceptance, log }: BuildServices,
+  { acceptance, log, workload }: BuildServices,
 ): Promise<readonly BuildProblem[]> {
   try {
     await startPlugins(pipelines, durationMs(config.limits.plugin_start_timeout), log);
@@ -158,7 +163,10 @@ async function bringUp(
     return [{ path: ["pipeline"], message: messageOf(error) }];
   }
   const unwritten = await acceptance?.prepare(chain, bridge);
-  if (unwritten === undefined) return [];
+  if (unwritten === undefined) {
+    workload?.begin();
+    return [];
+  }
   await closePlugins(pipelines, log);
   return [unwritten];
 }
@@ -166,23 +174,21 @@ async function bringUp(
 interface Parts {
   readonly skipHosts: ReturnType<typeof compileSkipHosts>;
   readonly network: Network;
-  readonly callers: Exclude<ReturnType<typeof buildCallers>, Failed>;
+  readonly callers: CallerAuthentication | undefined;
 }
 
 /** The parts that need no network, or everything that is wrong with them at once. */
-async function partsOf(config: Config, services: BuildServices): Promise<Parts | Failed> {
-  const missing = [...unavailableKeys(config), ...(await sessionProblems(config))];
-  const skipHosts = buildSkipHosts(config.listener.skip_hosts);
-  const network = buildNetwork(config, services);
-  const callers = buildCallers(config, services.log);
-  const isMade = <Part extends object>(part: Part | Failed): part is Part => !("problems" in part);
-  if (missing.length === 0 && isMade(skipHosts) && isMade(network) && isMade(callers)) {
-    return { skipHosts, network, callers };
-  }
-  const problems = [skipHosts, network, callers].flatMap((part) =>
-    "problems" in part ? part.problems : [],
-  );
-  return { problems: [...missing, ...problems] };
+async function partsOf(
+  config: Config,
+  services: BuildServices,
+  problems: BuildProblem[],
+): Promise<Parts | undefined> {
+  problems.push(...mutualTlsProblems(config), ...(await sessionProblems(config)));
+  const skipHosts = buildSkipHosts(config.listener.skip_hosts, problems);
+  const network = buildNetwork(config, services, problems);
+  const callers = buildCallers(config, services.log, problems);
+  const isWhole = problems.length === 0 && skipHosts !== undefined && network !== undefined;
+  return isWhole ? { skipHosts, network, callers } : undefined;
 }
 
 function flowLimits({ limits }: Config): Runtime["limits"] {
@@ -195,14 +201,16 @@ function flowLimits({ limits }: Config): Runtime["limits"] {
   };
 }
 
-function originPools(
-  { limits, tls_bridge: bridge }: Config,
-  { upstream, trust }: Pick<Network, "upstream" | "trust">,
+/** The HTTP client for requests of agents, over mutual TLS where the file wants that. */
+function buildOrigins(
+  config: Config,
+  { upstream, trust }: Network,
   services: BuildServices,
-): OriginPools {
-  const { onDial } = services;
-  return new OriginPools({
-    upstream,
+): { readonly origins: OriginPools; closeOrigins(this: void): Promise<void> } {
+  const { limits, tls_bridge: bridge } = config;
+  const peers = outboundPeers(config, upstream, services);
+  const origins = new OriginPools({
+    upstream: peers?.upstream ?? upstream,
     trust,
     connectTimeoutMs: durationMs(limits.connect_timeout),
     responseTimeoutMs: durationMs(limits.response_timeout),
@@ -211,26 +219,25 @@ function originPools(
     http2: bridge.upstream_http2,
     places: connectionPlaces(limits, services),
     maxConnections: limits.max_upstream_connections,
-    onDial,
+    onDial: services.onDial,
   });
+  peers?.onRevoked(origins);
+  const closeOrigins = async (): Promise<void> => {
+    peers?.close();
+    await origins.close();
+  };
+  return { origins, closeOrigins };
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */
-function buildSkipHosts(patterns: readonly string[]): ReturnType<typeof compileSkipHosts> | Failed {
-  const problems = patterns.flatMap((pattern, index) => {
-    const compiled = attempt(["listener", "skip_hosts", index], () => compileSkipHosts([pattern]));
-    return "problems" in compiled ? compiled.problems : [];
-  });
-  return problems.length > 0 ? { problems } : compileSkipHosts(patterns);
-}
-
-/** What `make` gives, or its error as a problem of the key. */
-function attempt<T extends object>(path: KeyPath, make: () => T): T | Failed {
-  try {
-    return make();
-  } catch (error) {
-    return { problems: [{ path, message: messageOf(error) }] };
-  }
+function buildSkipHosts(
+  patterns: readonly string[],
+  problems: BuildProblem[],
+): ReturnType<typeof compileSkipHosts> | undefined {
+  const each = patterns.map((pattern, index) =>
+    attempt(["listener", "skip_hosts", index], () => compileSkipHosts([pattern]), problems),
+  );
+  return each.includes(undefined) ? undefined : compileSkipHosts(patterns);
 }
 
 function backendOf(config: Config): Backend | undefined {
@@ -240,55 +247,18 @@ function backendOf(config: Config): Backend | undefined {
   return { destination, basePath: path.replace(/\/+$/, "") };
 }
 
-interface Network {
-  readonly upstream: Upstream & OperatorUpstream;
-  readonly trust: OriginTrust;
-  readonly base: NetworkBase;
-  readonly chain: ChainPlan | undefined;
+interface Pipelines {
+  readonly kind: "built";
+  readonly inbound: Pipeline;
+  readonly outbound: Pipeline;
 }
-
-function buildNetwork(config: Config, services: BuildServices): Network | Failed {
-  const { limits, tls_bridge: bridge } = config;
-  const extraCertificates = upstreamCertificates(config);
-  if ("problems" in extraCertificates) return extraCertificates;
-  const insecureHosts = attempt(
-    ["tls_bridge", "upstream_insecure_hosts"],
-    () => new HostMatcher(bridge.upstream_insecure_hosts),
-  );
-  if ("problems" in insecureHosts) return insecureHosts;
-  const chain = planChain(config, process.env);
-  if (chain !== undefined && "problems" in chain) return chain;
-  const connectTimeoutMs = durationMs(limits.connect_timeout);
-  const guard = addressGuardOf(config, services);
-  const base: NetworkBase = {
-    guard,
-    extraCertificates,
-    insecureHosts,
-    minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
-    connectTimeoutMs,
-    onFailure: (hop) => {
-      services.metrics.counters.upstream_proxy_failures_total.of(hop).value += 1;
-    },
-  };
-  for (const host of bridge.upstream_insecure_hosts) {
-    services.log.warn(
-      { host },
-      "tls_bridge.upstream_insecure_hosts: certificates of this host are not verified",
-    );
-  }
-  const upstream =
-    chain === undefined ? new DirectUpstream({ guard, connectTimeoutMs }) : proxyChain(base, chain);
-  return { upstream, trust: originTrust(base, chain), base, chain };
-}
-
-type Chains = { readonly inbound: Pipeline; readonly outbound: Pipeline };
 
 async function buildPipelines(
   config: Config,
   generation: number,
   operator: OperatorClient,
   services: BuildServices,
-): Promise<Chains | Failed> {
+): Promise<Pipelines | FailedBuild> {
   const build = (direction: Direction): ReturnType<typeof assemble> =>
     assemble(config.pipeline[direction].plugins.map(entryOf), {
       direction,
@@ -303,17 +273,18 @@ async function buildPipelines(
     });
   const inbound = await build("inbound");
   const outbound = await build("outbound");
-  const problems = [
-    ...("problems" in inbound ? located("inbound", inbound.problems) : []),
-    ...("problems" in outbound ? located("outbound", outbound.problems) : []),
-  ];
-  if ("pipeline" in inbound && "pipeline" in outbound) {
-    return { inbound: inbound.pipeline, outbound: outbound.pipeline };
+  if (inbound.kind === "assembled" && outbound.kind === "assembled") {
+    return { kind: "built", inbound: inbound.pipeline, outbound: outbound.pipeline };
   }
-  for (const built of [inbound, outbound]) {
-    if ("pipeline" in built) await closePlugins([built.pipeline], services.log);
+  const problems: BuildProblem[] = [];
+  for (const [direction, built] of [
+    ["inbound", inbound],
+    ["outbound", outbound],
+  ] as const) {
+    if (built.kind === "rejected") problems.push(...located(direction, built.problems));
+    else await closePlugins([built.pipeline], services.log);
   }
-  return { problems };
+  return { kind: "failed", problems };
 }
 
 function pluginDeps(
@@ -326,6 +297,7 @@ function pluginDeps(
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
+    ...services.workload?.forPlugins,
     state: pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),

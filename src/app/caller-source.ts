@@ -17,19 +17,17 @@ const maxRememberedFiles = 10_000;
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 
-/** No authentication where the file has no `callers`; problems where it names passwords that cannot be read. */
+/** Undefined where the file has no `callers`. */
 export function buildCallers(
   config: Config,
   log: Logger,
-):
-  | { readonly authentication: CallerAuthentication | undefined }
-  | { readonly problems: readonly BuildProblem[] } {
+  problems: BuildProblem[],
+): CallerAuthentication | undefined {
   const { callers } = config;
-  if (callers === undefined) return { authentication: undefined };
+  if (callers === undefined) return undefined;
   const directory = new FileCallers(callers, log);
-  const problems = directory.problems();
-  if (problems.length > 0) return { problems };
-  return { authentication: new CallerAuthentication(directory, callers.realm) };
+  problems.push(...directory.problems());
+  return new CallerAuthentication(directory, callers.realm);
 }
 
 class FileCallers implements CallerDirectory {

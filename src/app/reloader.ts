@@ -71,7 +71,7 @@ export class Reloader {
     const { status, log, metrics } = this.#options;
     try {
       const loaded = await this.#options.load();
-      if (!loaded.ok) {
+      if (loaded.kind === "rejected") {
         this.#refuse(await rejectedProblems(loaded));
         return;
       }

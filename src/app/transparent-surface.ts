@@ -90,13 +90,13 @@ export class TransparentSurface {
 
   async #openAt(text: string): Promise<TransparentState> {
     const { config, services, bridge, ownListeners, isWritten } = this.#parts;
-    const loaded = await loadOriginalDestinations();
-    if ("unavailable" in loaded) return { kind: "unavailable", reason: loaded.unavailable };
+    const originals = await loadOriginalDestinations();
+    if (typeof originals === "string") return { kind: "unavailable", reason: originals };
     const ownDials = new OwnDials();
     const { pin, sniff_timeout: timeout, opaque_ports: ports } = config.listener.transparent;
     const make = (): TransparentListener =>
       new TransparentListener(services, bridge, {
-        originals: loaded.destinations,
+        originals,
         pin,
         sniffTimeoutMs: durationMs(timeout),
         opaquePorts: new Set(ports),

@@ -28,7 +28,7 @@ export async function check(command: ServeCommand): Promise<number> {
 
 async function checkFile(command: ServeCommand): Promise<number> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
-  if (!loaded.ok) return refuse(await rejectedProblems(loaded));
+  if (loaded.kind === "rejected") return refuse(await rejectedProblems(loaded));
   const told: string[] = [];
   const log = createLogger("warn", {
     write: (line) => {
@@ -53,7 +53,7 @@ async function checkFile(command: ServeCommand): Promise<number> {
       },
       { start: false, probe: command.probe === "always" },
     );
-    if ("problems" in built) return refuse(buildProblems(loaded, built.problems));
+    if (built.kind === "failed") return refuse(buildProblems(loaded, built.problems));
     await built.runtime.close();
     chain = built.chain;
     if (command.probe === "always") reportProbe(chain);

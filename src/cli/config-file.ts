@@ -15,7 +15,7 @@ export async function commandFile(
   options: Pick<LoadOptions, "allowUnset"> = {},
 ): Promise<LoadedConfig | undefined> {
   const loaded = await loadConfig(file, { ...options, lenient, env: process.env });
-  if (loaded.ok) return loaded;
+  if (loaded.kind === "loaded") return loaded;
   for (const problem of loaded.problems) process.stderr.write(`${formatProblem(problem)}\n`);
   return undefined;
 }

@@ -61,6 +61,6 @@ function requestsOf(line: Line): readonly { readonly method: string; readonly pa
     const [, verb, target] = /^(\S+) (\S+)$/.exec(String(word)) ?? [];
     if (verb === undefined || target === undefined) return [];
     const read = canonicalTarget(target, { allowEncodedSlash: true });
-    return [{ method: verb, path: "path" in read ? read.path : target }];
+    return [{ method: verb, path: read.kind === "target" ? read.path : target }];
   });
 }

@@ -66,8 +66,16 @@ export function onFreePorts(loaded: LoadedConfig): Config {
   };
 }
 
+/** The same for an instance that only tries what the file says: it leaves nothing behind. */
+export function forProbing(loaded: LoadedConfig, directory: string): Config {
+  const config = withReadableAuthority(onFreePorts(loaded), directory);
+  const { spiffe } = config;
+  // The files are those of the proxy that serves.
+  return spiffe === undefined ? config : { ...config, spiffe: { ...spiffe, mirror_files: false } };
+}
+
 /** An authority of its own where the file's would live in another process only. */
-export function withReadableAuthority(config: Config, directory: string): Config {
+function withReadableAuthority(config: Config, directory: string): Config {
   if (config.tls_bridge.ca !== "ephemeral") return config;
   const bridge = { ca: "file", ca_dir: join(directory, "ca"), generate_ca: true } as const;
   return { ...config, tls_bridge: { ...config.tls_bridge, ...bridge } };

@@ -83,7 +83,8 @@ async function apiOf({ url, file, lenient, secretFile }: TailCommand): Promise<S
   if (url !== undefined) return { url: url.replace(/\/$/, ""), secretFile };
   if (file === undefined) return { url: defaultUrl, secretFile };
   const loaded = await loadConfig(file, { lenient, env: process.env, allowUnset: true });
-  if (!loaded.ok) throw new TailFault(loaded.problems.map(formatProblem).join("; "), 2);
+  if (loaded.kind === "rejected")
+    throw new TailFault(loaded.problems.map(formatProblem).join("; "), 2);
   const found = addressOfFile(loaded.config, "sessions", {
     closed: "the file opens no session API (session.enabled: true does)",
     otherwise: "say where it is with --url",

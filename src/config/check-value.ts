@@ -12,14 +12,14 @@ import { configSchema, type FileConfig } from "./schema.ts";
 /** A value that fits the schema, or all the reasons why it does not. */
 export type CheckedValue =
   | {
-      readonly ok: true;
+      readonly kind: "valid";
       readonly file: FileConfig;
       readonly warnings: readonly Remark[];
       /** Whether the file gives this key itself, and not only its default. */
       readonly isWritten: (path: KeyPath) => boolean;
     }
   | {
-      readonly ok: false;
+      readonly kind: "invalid";
       readonly problems: readonly Remark[];
       /** What is left of the file without its faults, when none of them is in the pipelines. */
       readonly mended?: FileConfig;
@@ -38,21 +38,21 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
   const problems: Remark[] = [];
   const warnings: Remark[] = [];
   if (!isMapping(value))
-    return { ok: false, problems: [{ path: [], message: "must be a mapping of keys" }] };
+    return { kind: "invalid", problems: [{ path: [], message: "must be a mapping of keys" }] };
   const mended = withoutEmpty(configSchema, value) as Record<string, unknown>;
   mendSessionTtl(mended, warnings);
   for (let round = 0; round < maxRounds; round++) {
     const result = check(configSchema, mended);
-    if (result.ok) {
+    if (result.kind === "valid") {
       problems.push(
         ...relationProblems(result.data).filter((remark) => isFounded(remark, problems)),
       );
       if (problems.length > 0) {
         const inPipelines = problems.some(({ path }) => path[0] === "pipeline");
-        return { ok: false, problems, ...(inPipelines ? {} : { mended: result.data }) };
+        return { kind: "invalid", problems, ...(inPipelines ? {} : { mended: result.data }) };
       }
       const isWritten = (path: KeyPath): boolean => valueAt(mended, path) !== undefined;
-      return { ok: true, file: result.data, warnings, isWritten };
+      return { kind: "valid", file: result.data, warnings, isWritten };
     }
     const { remarks } = result;
     // Mending waits until all issues are told: each is about the value as it was checked.
@@ -80,7 +80,7 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
     }
     for (const apply of mend) apply();
   }
-  return { ok: false, problems };
+  return { kind: "invalid", problems };
 }
 
 /** Go's YAML reads these as booleans where a boolean is expected; YAML 1.2 reads them as text. */

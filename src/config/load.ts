@@ -24,7 +24,7 @@ export interface LoadOptions {
 
 /** A file that can be run. */
 export interface LoadedConfig {
-  readonly ok: true;
+  readonly kind: "loaded";
   readonly config: Config;
   readonly warnings: readonly Problem[];
   /** Hex digest of the bytes of the file, before variables are expanded. */
@@ -40,10 +40,10 @@ export interface LoadedConfig {
 
 /** A file that cannot be run, and all that is wrong with it. */
 export interface RejectedConfig {
-  readonly ok: false;
+  readonly kind: "rejected";
   readonly problems: readonly Problem[];
   /** What is left without the faults, so that plugins can be checked as well and all problems are told at once. */
-  readonly rest?: Pick<LoadedConfig, "config" | "path" | "problemAt">;
+  readonly rest?: Pick<LoadedConfig, "config" | "path" | "problemAt"> | undefined;
 }
 
 /** Larger files are refused unread. */
@@ -70,7 +70,7 @@ export function parseConfig(
   options: LoadOptions = {},
 ): LoadedConfig | RejectedConfig {
   const text = readText(bytes, path, options.env ?? {});
-  if ("ok" in text) return text;
+  if (text.kind === "rejected") return text;
   const { document, expansion } = text;
 
   const problemAt = (at: KeyPath, message: string, suggestion?: string): Problem => ({
@@ -93,30 +93,26 @@ export function parseConfig(
   const checked = checkValue(document.value, options.lenient ?? false);
   // The text of a reference is no value: as a credential it would be sent to an origin.
   const isRefused = unset.length > 0 && options.allowUnset !== true;
-  if (!checked.ok || isRefused) {
-    const problems = inOrder([...unset, ...(checked.ok ? [] : checked.problems.map(toProblem))]);
-    const mended = checked.ok ? checked.file : checked.mended;
-    if (mended === undefined) return { ok: false, problems };
-    const rest = {
-      config: applyPresets(mended),
-      path,
-      problemAt,
-    };
-    return { ok: false, problems, rest };
-  }
-
+  const rejected = (problems: Problem[], config: Config | undefined): RejectedConfig => ({
+    kind: "rejected",
+    problems: inOrder([...unset, ...problems]),
+    rest: config && { config, path, problemAt },
+  });
+  if (checked.kind === "invalid")
+    return rejected(
+      checked.problems.map(toProblem),
+      checked.mended && applyPresets(checked.mended),
+    );
   const config = applyPresets(checked.file);
+  if (isRefused) return rejected([], config);
   const shared = sharedAddresses(config, checked.isWritten);
-  if (shared.length > 0) {
-    const rest = { config, path, problemAt };
-    return { ok: false, problems: inOrder([...shared.map(toProblem), ...unset]), rest };
-  }
+  if (shared.length > 0) return rejected(shared.map(toProblem), config);
   const remarks = [
     ...checked.warnings,
     ...relationWarnings(checked.file, config, checked.isWritten),
   ];
   return {
-    ok: true,
+    kind: "loaded",
     config,
     warnings: inOrder([...unset, ...remarks.map(toProblem)]),
     sha256: createHash("sha256").update(bytes).digest("hex"),
@@ -132,7 +128,9 @@ function readText(
   bytes: Uint8Array,
   path: string,
   env: Environment,
-): RejectedConfig | { readonly document: YamlDocument; readonly expansion: Expansion } {
+):
+  | RejectedConfig
+  | { readonly kind: "text"; readonly document: YamlDocument; readonly expansion: Expansion } {
   if (bytes.byteLength > maxFileBytes) return rejectWhole(path, "is larger than 4 MiB");
   let source: string;
   try {
@@ -153,10 +151,10 @@ function readText(
       keyPath: "",
       ...problem,
     }));
-    return { ok: false, problems: inOrder(problems) };
+    return { kind: "rejected", problems: inOrder(problems) };
   }
   if (document.value === null || document.value === undefined) return rejectWhole(path, "is empty");
-  return { document, expansion };
+  return { kind: "text", document, expansion };
 }
 
 function unsetMessage(name: string | undefined): string {
@@ -168,7 +166,7 @@ function unsetMessage(name: string | undefined): string {
 }
 
 function rejectWhole(path: string, message: string): RejectedConfig {
-  return { ok: false, problems: [{ file: path, line: 1, column: 1, keyPath: "", message }] };
+  return { kind: "rejected", problems: [{ file: path, line: 1, column: 1, keyPath: "", message }] };
 }
 
 function inOrder(problems: Problem[]): Problem[] {

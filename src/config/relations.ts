@@ -7,6 +7,7 @@ import type { Remark } from "../yaml/schema-remarks.ts";
 import type { FileConfig } from "./schema.ts";
 import { sizeBytes } from "./size.ts";
 import { listenerSurfaces } from "./surfaces.ts";
+import { isMapping } from "../yaml/value-path.ts";
 
 /** A broken rule between keys. */
 export interface Relation extends Remark {
@@ -196,18 +197,25 @@ function enforcementWarnings(file: FileConfig, roles: readonly string[]): Remark
   return [];
 }
 
-/** Whether anything in the file needs a SPIFFE identity; an empty `spiffe` block alone does not. */
+/** Whether anything in the file needs the Workload API; a `spiffe` block alone does not. */
 export function needsSpiffe(config: Config): boolean {
-  if (config.mtls !== undefined) return true;
-  const { inbound, outbound } = config.pipeline;
-  return [...inbound.plugins, ...outbound.plugins].some((entry) => {
+  return config.mtls !== undefined || spiffeIdentities(config).length > 0;
+}
+
+/** The audiences that plugins need JWT-SVIDs of the Workload API for, each once, in the order of the file. */
+export function spiffeAudiences(config: Config): string[] {
+  const audiences = spiffeIdentities(config).map(({ jwt_audience: audience }) => audience);
+  return [
+    ...new Set(audiences.filter((one): one is string => typeof one === "string" && one !== "")),
+  ];
+}
+
+/** Every `identity` of a plugin that is one of SPIFFE and does not come from a file. */
+function spiffeIdentities({ pipeline }: Config): Readonly<Record<string, unknown>>[] {
+  return [...pipeline.inbound.plugins, ...pipeline.outbound.plugins].flatMap((entry) => {
     const identity = entry.on_error === "off" ? undefined : entry.config?.["identity"];
-    return (
-      typeof identity === "object" &&
-      identity !== null &&
-      "type" in identity &&
-      identity.type === "spiffe"
-    );
+    if (!isMapping(identity) || identity["type"] !== "spiffe") return [];
+    return identity["jwt_svid_file"] ? [] : [identity];
   });
 }
 

@@ -7,6 +7,7 @@ import { z } from "zod";
 import { callersSchema } from "./callers-schema.ts";
 import { egressSchema } from "./egress-schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
+import { mtlsSchema } from "./mtls-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
 import { auditSchema, sessionSchema } from "./session-schema.ts";
@@ -18,26 +19,49 @@ import { duration, listenAddress, listOf, words } from "./value-schema.ts";
 import { surfaces } from "./surfaces.ts";
 import { guarded } from "../yaml/empty-values.ts";
 
-const mtlsSchema = z.strictObject({
-  mode: z
-    .enum(["permissive", "strict"])
-    .default("permissive")
-    .describe("permissive takes TLS and plaintext, strict takes TLS only. Default permissive."),
-});
+/** The length of `sun_path` on Linux, less the zero at its end. */
+const maxSocketPath = 107;
 
 const spiffeSchema = z.strictObject({
   socket: z
     .string()
-    .startsWith("unix://", { error: "must start with unix://" })
+    .startsWith("unix://", { error: "must start with unix://", abort: true })
+    .regex(/^unix:\/\/\//, {
+      error: "must be unix:// and the absolute path of a socket",
+      abort: true,
+    })
+    .refine((address) => Buffer.byteLength(address) <= maxSocketPath + "unix://".length, {
+      error: `is longer than the ${maxSocketPath} bytes that the path of a socket can have`,
+    })
     .default("unix:///spiffe-workload-api/spire-agent.sock")
     .describe(
-      "Address of the SPIFFE Workload API. Default unix:///spiffe-workload-api/spire-agent.sock.",
+      "Address of the SPIFFE Workload API, a Unix socket. It is dialled once something needs it: mtls, or an identity of type spiffe without jwt_svid_file. Default unix:///spiffe-workload-api/spire-agent.sock.",
     ),
+  x509_files: guarded(
+    z
+      .strictObject({
+        cert_file: words().describe("The X.509-SVID and its intermediates, PEM."),
+        key_file: words().describe("Its private key, PEM, not encrypted."),
+        bundle_file: words().describe("The authorities of its trust domain, PEM."),
+        federated_bundle_files: z
+          .record(z.string(), words())
+          .optional()
+          .describe("The authorities of other trust domains, PEM, by the name of the domain."),
+      })
+      .optional()
+      .describe(
+        "The X.509-SVID and the bundles from files, where there is no Workload API. Changed files are used without a restart. They are not mirrored.",
+      ),
+  ),
   mirror_files: z
     .boolean()
     .default(true)
-    .describe("Write the SVIDs to files for other containers. Default true."),
-  mirror_dir: words().default("/opt").describe("Directory of those files. Default /opt."),
+    .describe(
+      "Write what comes from the Workload API to files for other containers, where anything in this file needs it: svid.pem, svid_key.pem, svid_bundle.pem and jwt_svid.token (of the first identity.jwt_audience), mode 0600. Default true.",
+    ),
+  mirror_dir: words()
+    .default("/opt")
+    .describe("Directory of those files, which has to be there. Default /opt."),
 });
 
 const reloadSchema = z.strictObject({
@@ -127,7 +151,9 @@ export const configSchema = z.strictObject({
     .describe(
       "Mutual TLS between sidecars with SPIFFE certificates. The block turns it on; it needs spiffe.",
     ),
-  spiffe: spiffeSchema.optional().describe("Where SPIFFE identities come from."),
+  spiffe: spiffeSchema
+    .optional()
+    .describe("The SPIFFE Workload API, from which this workload gets its identity."),
   plugin_modules: listOf(words(), 100).describe(
     "Paths of modules with further plugins. Default [].",
   ),

@@ -4,6 +4,7 @@ import { ProxyError } from "../errors.ts";
 
 /** A message that was read, with its bytes for passing it on unchanged. */
 export interface AwsEvent {
+  readonly kind: "aws";
   /** The name of the event, or of the exception that takes its place. */
   readonly event?: string | undefined;
   readonly data: Buffer;
@@ -89,7 +90,7 @@ function parseMessage(raw: Buffer): AwsEvent {
   const payloadAt = preludeBytes + raw.readUInt32BE(4);
   const headers = headersOf(raw.subarray(preludeBytes, payloadAt));
   const event = headers.get(":event-type") ?? headers.get(":exception-type");
-  return { raw, data: raw.subarray(payloadAt, end), event };
+  return { kind: "aws", raw, data: raw.subarray(payloadAt, end), event };
 }
 
 /** The headers whose values are texts; others are passed over. */

@@ -1,6 +1,6 @@
 /** Bounded bodies: what may be held in memory, and for how much of it the whole process may be talked into. */
-import type { Readable } from "node:stream";
 import { brotliDecompress, gunzip, inflate, inflateRaw, zstdDecompress } from "node:zlib";
+import type { BodySink, BodySource } from "./body-source.ts";
 
 /** A limit on the bytes of all buffered bodies together, and of what slow readers leave lying. */
 export class BodyBudget {
@@ -67,64 +67,79 @@ export type BoundedBody =
   | { readonly kind: "failed"; readonly error: Error };
 
 /**
- * Reads a stream to its end into one buffer. Never rejects.
+ * Reads a body to its end into one buffer. Never rejects.
  *
- * When the body is not read to its end the stream is left paused, not destroyed: its owner still has to answer on it.
+ * When it is not read to its end the source is left detached, not destroyed: its owner still has to answer on it.
  */
-export function readBounded(stream: Readable, limits: ReadLimits): Promise<BoundedBody> {
+export function readBounded(source: BodySource, limits: ReadLimits): Promise<BoundedBody> {
   return new Promise((resolve) => {
-    const chunks: Buffer[] = [];
-    let heldBytes = 0;
-    const detach = (): void => {
-      stream.off("data", onData).off("end", onEnd).off("error", onError).off("close", onClose);
-      limits.signal.removeEventListener("abort", onAbort);
-    };
-    const release = (): void => {
-      limits.budget.release(heldBytes);
-      heldBytes = 0;
-    };
-    const give = (outcome: BoundedBody): void => {
-      detach();
-      if (outcome.kind !== "body") {
-        stream.pause();
-        // What fails later has nobody else to hear it, and must not end the process.
-        stream.on("error", () => {});
-        if (!("release" in outcome)) release();
-      }
-      resolve(outcome);
-    };
-    const onData = (chunk: Buffer): void => {
-      chunks.push(chunk);
-      if (heldBytes + chunk.length > limits.limitBytes) {
-        give({ kind: "too-large", chunks, release });
-      } else if (limits.budget.acquire(chunk.length)) {
-        heldBytes += chunk.length;
-      } else {
-        give({ kind: "over-budget", chunks, release });
-      }
-    };
-    const onEnd = (): void => {
-      const [first] = chunks;
-      const bytes = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks);
-      give({ kind: "body", bytes, release });
-    };
-    const onError = (error: Error): void => give({ kind: "failed", error });
-    const onClose = (): void =>
-      give({ kind: "failed", error: new Error("the body ended before it was complete") });
-    const onAbort = (): void => give({ kind: "aborted" });
-    if (limits.signal.aborted) {
-      give({ kind: "aborted" });
-    } else if (stream.readableEnded) {
-      onEnd();
-    } else if (stream.destroyed) {
-      onClose();
-    } else {
-      limits.signal.addEventListener("abort", onAbort);
-      stream.on("data", onData).on("end", onEnd).on("error", onError).on("close", onClose);
-      // A listener alone does not start a stream that its owner paused.
-      stream.resume();
-    }
+    new BoundedReading(limits, resolve).read(source);
   });
+}
+
+class BoundedReading implements BodySink {
+  readonly #limits: ReadLimits;
+  readonly #resolve: (outcome: BoundedBody) => void;
+  readonly #chunks: Buffer[] = [];
+  #heldBytes = 0;
+  #source: BodySource | undefined;
+
+  constructor(limits: ReadLimits, resolve: (outcome: BoundedBody) => void) {
+    this.#limits = limits;
+    this.#resolve = resolve;
+  }
+
+  read(source: BodySource): void {
+    const { signal } = this.#limits;
+    this.#source = source;
+    if (signal.aborted) {
+      this.#give({ kind: "aborted" });
+      return;
+    }
+    signal.addEventListener("abort", this.#onAbort);
+    source.open(this);
+  }
+
+  data(chunk: Buffer): boolean {
+    const { limitBytes, budget } = this.#limits;
+    const chunks = this.#chunks;
+    chunks.push(chunk);
+    if (this.#heldBytes + chunk.length > limitBytes) {
+      this.#give({ kind: "too-large", chunks, release: this.#release });
+      return false;
+    }
+    if (!budget.acquire(chunk.length)) {
+      this.#give({ kind: "over-budget", chunks, release: this.#release });
+      return false;
+    }
+    this.#heldBytes += chunk.length;
+    return true;
+  }
+
+  end(): void {
+    const [first] = this.#chunks;
+    const isOne = this.#chunks.length === 1 && first !== undefined;
+    const bytes = isOne ? first : Buffer.concat(this.#chunks);
+    this.#give({ kind: "body", bytes, release: this.#release });
+  }
+
+  fail(error: Error): void {
+    this.#give({ kind: "failed", error });
+  }
+
+  #give(outcome: BoundedBody): void {
+    this.#limits.signal.removeEventListener("abort", this.#onAbort);
+    if (outcome.kind !== "body") this.#source?.detach();
+    if (outcome.kind === "aborted" || outcome.kind === "failed") this.#release();
+    this.#resolve(outcome);
+  }
+
+  readonly #onAbort = (): void => this.#give({ kind: "aborted" });
+
+  readonly #release = (): void => {
+    this.#limits.budget.release(this.#heldBytes);
+    this.#heldBytes = 0;
+  };
 }
 
 /** A body in the clear, or why it is not. */

@@ -16,12 +16,13 @@ export type TargetFault =
 /** A target as rules are asked about it, or the reason why it is refused. */
 export type CanonicalTarget =
   | (Pick<ReadPath, "readings" | "remote" | "ambiguous"> & {
+      readonly kind: "target";
       /** The canonical path of the format: parameters cut off, dot segments and empty segments resolved. */
       readonly path: string;
       /** With its question mark, byte for byte; empty when there is none. */
       readonly query: string;
     })
-  | { readonly fault: TargetFault };
+  | { readonly kind: "fault"; readonly fault: TargetFault };
 
 /** How targets are read. */
 export interface CanonicalOptions {
@@ -33,22 +34,22 @@ const maxPathBytes = 4096;
 /** Reads a target in origin-form or absolute-form. Never throws. */
 export function canonicalTarget(target: string, options: CanonicalOptions = {}): CanonicalTarget {
   const foreign = foreignByte(target);
-  if (foreign !== undefined) return { fault: foreign };
-  if (target.includes("#")) return { fault: "fragment" };
+  if (foreign !== undefined) return { kind: "fault", fault: foreign };
+  if (target.includes("#")) return { kind: "fault", fault: "fragment" };
   const mark = target.indexOf("?");
   const query = mark === -1 ? "" : target.slice(mark);
   const raw = withoutAuthority(mark === -1 ? target : target.slice(0, mark)) || "/";
-  if (!raw.startsWith("/")) return { fault: "malformed-target" };
-  if (raw.length > maxPathBytes) return { fault: "path-too-long" };
+  if (!raw.startsWith("/")) return { kind: "fault", fault: "malformed-target" };
+  if (raw.length > maxPathBytes) return { kind: "fault", fault: "path-too-long" };
   const encoded = raw.includes("%")
     ? encodedFault(raw, options.allowEncodedSlash === true)
     : undefined;
-  if (encoded !== undefined) return { fault: encoded };
+  if (encoded !== undefined) return { kind: "fault", fault: encoded };
   const { plain: path, readings, remote, ambiguous, climbs } = readPath(raw, { slashIsData: true });
-  if (climbs === true) return { fault: "traversal-above-root" };
+  if (climbs === true) return { kind: "fault", fault: "traversal-above-root" };
   if (path.includes(".") && path.split(/\/|%2F/).some((part) => part === "." || part === ".."))
-    return { fault: "residual-dot-segment" };
-  return { path, query, readings, remote, ambiguous };
+    return { kind: "fault", fault: "residual-dot-segment" };
+  return { kind: "target", path, query, readings, remote, ambiguous };
 }
 
 function foreignByte(target: string): TargetFault | undefined {

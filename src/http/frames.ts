@@ -40,16 +40,17 @@ export function shownOf(
 ): { readonly event?: string; readonly data: Buffer; readonly last: false } | undefined {
   const { data, event } = frame;
   if (data === undefined) return undefined;
-  const known = "dataBytes" in frame ? frame.dataBytes : undefined;
+  const known = frame.kind === "sse" ? frame.dataBytes : undefined;
   const bytes = typeof data === "string" ? (known ?? Buffer.from(data)) : data;
   return { data: bytes, last: false, ...(event === undefined ? {} : { event }) };
 }
 
 /** The frame with other data; its comments, id and retry stay. */
 export function withData(frame: StreamFrame, data: Buffer | undefined): Buffer {
-  if (!("comments" in frame)) {
+  if (frame.kind !== "sse") {
     if (data === undefined) return Buffer.alloc(0);
-    if ("isLine" in frame && !data.includes("\n")) return Buffer.concat([data, Buffer.from("\n")]);
+    if (frame.kind === "line" && !data.includes("\n"))
+      return Buffer.concat([data, Buffer.from("\n")]);
     throw new ProxyError("internal.fault", "a frame of this format cannot be given this data");
   }
   const { comments, event, id, retry } = frame;

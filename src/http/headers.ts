@@ -17,6 +17,12 @@ export function isSameName(a: string, b: string): boolean {
   return a.length === b.length && (a === b || a.toLowerCase() === b.toLowerCase());
 }
 
+/** Whether a flat list has the field. */
+export function hasField(raw: readonly string[], name: string): boolean {
+  for (let at = 0; at < raw.length; at += 2) if (isSameName(raw[at] ?? "", name)) return true;
+  return false;
+}
+
 /** A header section that keeps the spelling, order and duplicates of its fields; look-ups ignore case. */
 export class HeaderList {
   readonly #raw: string[];

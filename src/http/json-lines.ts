@@ -3,7 +3,7 @@ import { ProxyError } from "../errors.ts";
 
 /** A line that was read, with its bytes for passing it on unchanged. */
 export interface JsonLine {
-  readonly isLine: true;
+  readonly kind: "line";
   /** Lines have no names. */
   readonly event?: undefined;
   /** The line without what ends it; absent where it is blank. */
@@ -58,6 +58,6 @@ export class JsonLineReader {
     this.#partBytes = 0;
     const text = raw.toString("latin1");
     const data = raw.subarray(0, text.trimEnd().length);
-    return { isLine: true, raw, ...(data.length === 0 ? {} : { data }) };
+    return { kind: "line", raw, ...(data.length === 0 ? {} : { data }) };
   }
 }

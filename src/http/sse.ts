@@ -13,6 +13,7 @@ export interface SseFields {
 
 /** A frame that was read, with its bytes for passing it on unchanged. */
 export interface SseFrame extends SseFields {
+  readonly kind: "sse";
   readonly comments: readonly string[];
   /** The bytes of `data`, where they stand in `raw` in one piece. */
   readonly dataBytes?: Buffer;
@@ -153,7 +154,7 @@ function singleLineFrame(raw: Buffer): SseFrame | undefined {
   if (raw.compare(dataField, 0, dataField.length, 0, dataField.length) !== 0) return undefined;
   if (raw.indexOf(lf) !== end) return undefined;
   const dataBytes = raw.subarray(dataField.length, end);
-  return { comments: noComments, raw, dataBytes, data: dataBytes.toString("utf8") };
+  return { kind: "sse", comments: noComments, raw, dataBytes, data: dataBytes.toString("utf8") };
 }
 
 function parseFrame(text: string, raw: Buffer): SseFrame | undefined {
@@ -192,7 +193,7 @@ function parseFrame(text: string, raw: Buffer): SseFrame | undefined {
     ...(retry !== undefined && { retry }),
   };
   const isPlain = !lines.some((line) => otherLineEnds.test(line) && !/^data(?:$|:)/.test(line));
-  return { ...fields, raw: isPlain ? raw : Buffer.from(writeSseFrame(fields)) };
+  return { kind: "sse", ...fields, raw: isPlain ? raw : Buffer.from(writeSseFrame(fields)) };
 }
 
 /**

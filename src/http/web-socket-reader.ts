@@ -34,6 +34,7 @@ const maxFragments = 4_096;
 const firstBufferBytes = 4_096;
 
 interface FrameHead {
+  readonly kind: "frame";
   readonly isLast: boolean;
   readonly opcode: number;
   readonly length: number;
@@ -74,14 +75,14 @@ export class WebSocketReader {
       if (this.#frame === undefined) {
         const head = this.#readHead();
         if (head === undefined) return undefined;
-        if ("closeCode" in head) return this.#fail(head);
+        if (head.kind === "fault") return this.#fail(head);
         this.#frame = head;
         this.#read = 0;
         if (head.opcode >= opcodes.close) this.#control = Buffer.allocUnsafe(head.length);
       }
       const ended = this.#readPayload(this.#frame);
       if (ended === undefined) return undefined;
-      if (ended !== "fragment") return "closeCode" in ended ? this.#fail(ended) : ended;
+      if (ended !== "fragment") return ended.kind === "fault" ? this.#fail(ended) : ended;
     }
   }
 
@@ -119,7 +120,7 @@ export class WebSocketReader {
     if (this.#rest.length < end) return undefined;
     const mask = Uint8Array.from(this.#rest.subarray(2 + extended, end));
     this.#rest = this.#rest.subarray(end);
-    return { isLast, opcode, length, mask };
+    return { kind: "frame", isLast, opcode, length, mask };
   }
 
   #opcodeFault(first: number, opcode: number, isLast: boolean): string | undefined {

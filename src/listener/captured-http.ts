@@ -1,5 +1,4 @@
 /** Plain HTTP on captured connections: every request is judged by itself, and all of one connection go to one host. */
-import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import {
@@ -17,6 +16,8 @@ import {
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
+import type { RequestHead } from "../wire/head.ts";
+import type { ServerExchange } from "../wire/server-exchange.ts";
 import type { Captured } from "./captured.ts";
 
 interface Connection {
@@ -27,11 +28,12 @@ interface Connection {
 
 /** Parses what arrives on captured connections and hands it to the exchange. */
 export class CapturedHttp implements HttpHandlers {
+  readonly surface = "transparent";
   readonly #services: SurfaceServices;
   readonly #connections = new WeakMap<Socket, Connection>();
   readonly #surface = {
     surface: "transparent",
-    route: (request: IncomingMessage) => this.#routeOf(request),
+    route: (request: ArrivedRequest) => this.#routeOf(request),
   } as const;
 
   constructor(services: SurfaceServices) {
@@ -43,8 +45,8 @@ export class CapturedHttp implements HttpHandlers {
     this.#connections.set(socket, { captured, destination: undefined });
   }
 
-  onRequest(arrived: ArrivedRequest): void {
-    serveRequest(this.#services, this.#surface, arrived);
+  onRequest(exchange: ServerExchange): void {
+    serveRequest(this.#services, this.#surface, exchange);
   }
 
   onConnect(): Denial {
@@ -55,11 +57,11 @@ export class CapturedHttp implements HttpHandlers {
     };
   }
 
-  #routeOf(request: IncomingMessage): Route {
-    const connection = this.#connections.get(request.socket);
+  #routeOf({ head, socket }: ArrivedRequest): Route {
+    const connection = this.#connections.get(socket);
     const captured = connection?.captured;
     if (connection === undefined || captured === undefined) throw notRedirected();
-    const { destination, path } = targetOf(request, captured);
+    const { destination, path } = targetOf(head, captured);
     connection.destination ??= destination;
     if (!connection.destination.equals(destination)) {
       throw new ProxyError(
@@ -89,11 +91,9 @@ export function notRedirected(): ProxyError {
 
 /** Where a request goes: to the host that it names, at the port that the client dialled. */
 function targetOf(
-  request: IncomingMessage,
+  { target, host }: RequestHead,
   { authority, original }: Captured,
 ): { readonly destination: Destination; readonly path: string } {
-  const target = request.url ?? "";
-  const { host } = request.headers;
   if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");
   const absolute = target.startsWith("/") ? undefined : parseAbsoluteTarget(target);
   // HTTP/1.0 may leave the host out; the address is then all that is known.

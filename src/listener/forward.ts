@@ -1,5 +1,4 @@
 /** The explicit proxy: absolute-form requests and CONNECT, from an agent that knows that it speaks to a proxy. */
-import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
@@ -16,13 +15,16 @@ import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
 import { sendFinalResponse } from "../proxy/exchange/final-response.ts";
 import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf } from "../proxy/flow/reply.ts";
-import { checkFraming, checkHostAgrees } from "../proxy/exchange/request-head.ts";
+import { checkHostAgrees } from "../proxy/exchange/request-head.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
+import type { RequestHead } from "../wire/head.ts";
+import type { ServerExchange } from "../wire/server-exchange.ts";
 import { connectAnswers } from "../proxy/tunnel/request.ts";
 
 /** Parses what arrives on the forward port and hands it to exchanges and tunnels. */
 export class ForwardSurface implements HttpHandlers {
+  readonly surface = "forward";
   readonly #services: SurfaceServices;
   readonly #bridge: BridgeServer;
 
@@ -31,23 +33,22 @@ export class ForwardSurface implements HttpHandlers {
     this.#bridge = bridge;
   }
 
-  onRequest(arrived: ArrivedRequest): void {
-    serveRequest(this.#services, explicit, arrived);
+  onRequest(exchange: ServerExchange): void {
+    serveRequest(this.#services, explicit, exchange);
   }
 
-  onConnect(request: IncomingMessage, client: Socket, head: Buffer): undefined {
+  onConnect(request: RequestHead, client: Socket, head: Buffer): undefined {
     const services = this.#services;
     const read = (runtime: Runtime): Admitted => {
-      checkFraming(request, services.maxHeaders);
-      const destination = parseAuthority(request.url ?? "", "tcp");
+      const destination = parseAuthority(request.target, "tcp");
       checkHostAgrees(request, destination, "tcp");
       const headers = new HeaderList(stripHopByHop(request.rawHeaders));
       return {
         client: services.callers.clientOf(client, runtime, {
-          credentials: request.headers["proxy-authorization"],
+          credentials: request.proxyAuthorization,
         }),
-        run: (peer) =>
-          tunnel(services, this.#bridge, {
+        run: (peer, done) =>
+          void tunnel(services, this.#bridge, {
             runtime,
             flow: makeFlow({
               direction: "outbound",
@@ -59,7 +60,7 @@ export class ForwardSurface implements HttpHandlers {
             head,
             headers,
             answers: connectAnswers,
-          }),
+          }).finally(done),
       };
     };
     admit(services.runtimes.acquire(), read, (error) => {
@@ -74,8 +75,7 @@ export class ForwardSurface implements HttpHandlers {
 }
 
 /** Absolute-form only: forwarding by Host alone would let any web page of the network use the proxy. */
-function routeOf(request: IncomingMessage): Route {
-  const target = request.url ?? "";
+function routeOf({ head: { target } }: ArrivedRequest): Route {
   if (target.startsWith("/") || target === "*") {
     throw new ProxyError(
       "request.malformed",

@@ -19,11 +19,23 @@ const smallBytes = 1_024;
 /** So many new connections bring the next look forward. */
 const lookAfterNew = 64;
 
+/** The head that one connection is in. */
+export interface HeadHolder {
+  /** Bytes that were held at the last look. */
+  bytes: number;
+  /** When its first byte was seen. */
+  sinceMs: number;
+  /** Bytes of an unfinished head that are held by now. */
+  look(now: number): number;
+  /** Gives the memory back. */
+  letGo(): void;
+}
+
 /** The unfinished heads of one process, whichever of its listeners they are for. */
 export class HeadWatch {
   readonly #limitBytes: number;
   readonly #onLetGo: () => void;
-  readonly #open = new Set<WatchedHead>();
+  readonly #open = new Set<HeadHolder>();
   #timer: NodeJS.Timeout | undefined;
   #added = 0;
 
@@ -35,12 +47,26 @@ export class HeadWatch {
   /** Watches a connection from its first byte until it is closed, or is no longer HTTP. */
   add(socket: WatchedSocket): WatchedHead {
     const head: WatchedHead = new WatchedHead(socket, () => this.#open.delete(head));
-    this.#open.add(head);
+    this.#begin(head);
     socket.once("close", () => head.close());
+    return head;
+  }
+
+  /** Watches one whose reader says what it holds, until it is deleted. */
+  watch(holder: HeadHolder): void {
+    this.#begin(holder);
+  }
+
+  /** The connection is closed, or no longer HTTP. */
+  unwatch(holder: HeadHolder): void {
+    this.#open.delete(holder);
+  }
+
+  #begin(holder: HeadHolder): void {
+    this.#open.add(holder);
     this.#timer ??= setInterval(() => this.#look(), lookEveryMs).unref();
     this.#added += 1;
     if (this.#added >= lookAfterNew) this.#look();
-    return head;
   }
 
   close(): void {
@@ -61,7 +87,7 @@ export class HeadWatch {
     const oldest = [...this.#open]
       .filter((head) => head.bytes > 0)
       .sort((one, other) => one.sinceMs - other.sinceMs);
-    const isSmall = ({ bytes: held }: WatchedHead): boolean => held < smallBytes;
+    const isSmall = ({ bytes: held }: HeadHolder): boolean => held < smallBytes;
     // A few bytes may as well be an empty line behind a request: letting those go would free next to nothing.
     for (const head of [...oldest.filter((one) => !isSmall(one)), ...oldest.filter(isSmall)]) {
       if (bytes <= this.#limitBytes) return;
@@ -72,8 +98,8 @@ export class HeadWatch {
   }
 }
 
-/** The head that one connection is in. */
-export class WatchedHead {
+/** The head that one connection is in whose bytes somebody else reads. */
+export class WatchedHead implements HeadHolder {
   readonly #socket: WatchedSocket;
   readonly #onClose: () => void;
   /** Where in the bytes of the connection the present head begins; Infinity while none can. */

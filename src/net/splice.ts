@@ -97,6 +97,8 @@ class Tunnel {
     this.#endsInto(this.#client, this.#upstream);
     this.#endsInto(this.#upstream, this.#client);
     this.#client.on("data", (chunk: Buffer) => this.#up(chunk));
+    // A listener alone does not start a stream that was given paused.
+    this.#client.resume();
     this.#upstream.on("drain", () => this.#goOn(this.#client));
     this.#client.on("drain", () => this.#goOn(this.#upstream));
     if (reader?.isBound === true && this.#upstream instanceof Socket) {
@@ -107,6 +109,7 @@ class Tunnel {
           this.#upstream.pause();
         }
       });
+      this.#upstream.resume();
     }
   }
 

@@ -1,14 +1,10 @@
 /** Client assertions that this program signs itself: private_key_jwt (RFC 7523 section 2.2, OpenID Connect Core section 9). */
-import {
-  createHash,
-  createPrivateKey,
-  type KeyObject,
-  randomUUID,
-  X509Certificate,
-} from "node:crypto";
+import { createHash, createPrivateKey, type KeyObject, randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { Secret } from "../secret.ts";
-import { type Clock, parseJsonObject } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
+import { parseJsonObject } from "../http/json-access.ts";
+import { assertPair, type CertificateChain, readPrivateKey } from "./pem.ts";
 import type { SignatureAlgorithm } from "./token-checks.ts";
 
 /** A private key and how it is announced. */
@@ -17,18 +13,16 @@ export interface SigningKey {
   readonly algorithm: SignatureAlgorithm;
   /** `kid` of the protected header. */
   readonly keyId?: string;
+  /** `x5t#S256` of the protected header: the certificate by which the identity provider knows the key. */
+  readonly thumbprint?: string;
 }
 
 /** What an assertion says. */
 export interface AssertionClaims {
   readonly clientId: string;
   readonly audience: string;
-  /** `x5t#S256` of the protected header: the certificate by which the identity provider knows the key. */
-  readonly thumbprint?: string | undefined;
+  readonly lifetimeMs: number;
 }
-
-/** Seconds that an assertion is good for: providers of the field refuse more than a minute. */
-const lifetime = 60;
 
 /** The first of each list is the default. */
 const rsa = ["RS256", "PS256", "RS384", "RS512", "PS384", "PS512"] as const;
@@ -41,7 +35,7 @@ const byCurve: Readonly<Record<string, readonly SignatureAlgorithm[]>> = {
 /** Reads a private key in PEM or as a JWK; an Error says what is wrong with it and quotes nothing. */
 export function readSigningKey(text: string, algorithm?: SignatureAlgorithm): SigningKey {
   const jwk = parseJsonObject(text);
-  const key = jwk === undefined ? fromPem(text) : fromJwk(jwk);
+  const key = jwk === undefined ? readPrivateKey(text) : fromJwk(jwk);
   const fitting = algorithmsOf(key);
   const [usual] = fitting;
   if (usual === undefined) throw new Error("it is a key of a kind that signs no JWT");
@@ -55,21 +49,17 @@ export function readSigningKey(text: string, algorithm?: SignatureAlgorithm): Si
   };
 }
 
-/** The base64url SHA-256 of a certificate in PEM. */
-export function certificateThumbprint(text: string): string {
-  let certificate: X509Certificate;
-  try {
-    certificate = new X509Certificate(text);
-  } catch {
-    throw new Error("it is not a certificate in PEM");
-  }
-  return createHash("sha256").update(certificate.raw).digest("base64url");
+/** The key as the identity provider knows it by this certificate; throws where it is that of another key. */
+export function certifiedKey(key: SigningKey, chain: CertificateChain): SigningKey {
+  assertPair(chain, key.key);
+  const thumbprint = createHash("sha256").update(chain.certificate.raw).digest("base64url");
+  return { ...key, thumbprint };
 }
 
 /** A new assertion, with an id that no other has: a token endpoint takes each one once. */
 export async function signAssertion(
-  { key, algorithm, keyId }: SigningKey,
-  { clientId, audience, thumbprint }: AssertionClaims,
+  { key, algorithm, keyId, thumbprint }: SigningKey,
+  { clientId, audience, lifetimeMs }: AssertionClaims,
   clock: Clock,
 ): Promise<Secret> {
   const now = Math.floor(clock.now() / 1000);
@@ -85,25 +75,16 @@ export async function signAssertion(
     .setAudience(audience)
     .setJti(randomUUID())
     .setIssuedAt(now)
-    .setExpirationTime(now + lifetime)
+    .setExpirationTime(now + Math.floor(lifetimeMs / 1000))
     .sign(key);
   return new Secret(token);
-}
-
-function fromPem(text: string): KeyObject {
-  if (text.includes("ENCRYPTED")) throw new Error("the key is encrypted");
-  try {
-    return createPrivateKey(text);
-  } catch {
-    throw new Error("it is no private key in PEM or JWK");
-  }
 }
 
 function fromJwk(jwk: Readonly<Record<string, unknown>>): KeyObject {
   try {
     return createPrivateKey({ key: jwk, format: "jwk" });
   } catch {
-    throw new Error("it is no private key in PEM or JWK");
+    throw new Error("it is no private key in JWK");
   }
 }
 

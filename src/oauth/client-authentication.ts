@@ -1,5 +1,6 @@
 /** How this program proves to a token endpoint which client it is. */
 import type { Secret } from "../secret.ts";
+import type { ClientCertificate } from "../http/operator-fetch.ts";
 
 /** The assertion types that token endpoints of the field know, by the word of the configuration file. */
 export const assertionTypes = {
@@ -21,15 +22,32 @@ export type ClientAuthentication =
       /** The assertion, or what makes one that nobody has seen, for the endpoint at this address. */
       readonly assertion: Secret | ((url: string) => Promise<Secret>);
       readonly assertionType: keyof typeof assertionTypes;
+    }
+  | {
+      /** RFC 8705 section 2, both methods: how the endpoint trusts the certificate is its own affair. */
+      readonly method: "tls_client_auth";
+      readonly clientId: string;
+      readonly certificate: ClientCertificate;
     };
 
-/** Adds the proof to the form or to the header fields of a request to `url`; once for each request that is sent. */
+/** The parts of a request that a proof goes into. */
+export interface ClientRequest {
+  readonly form: URLSearchParams;
+  readonly headers: Record<string, string>;
+  certificate?: ClientCertificate;
+}
+
+/**
+ * Adds the proof to a request to `url`; once for each request that is sent.
+ *
+ * Rejects with a ProxyError where an assertion cannot be had at the moment.
+ */
 export async function authenticateClient(
   client: ClientAuthentication,
   url: string,
-  form: URLSearchParams,
-  headers: Record<string, string>,
+  request: ClientRequest,
 ): Promise<void> {
+  const { form, headers } = request;
   switch (client.method) {
     case "client_secret_post":
       form.set("client_id", client.clientId);
@@ -49,6 +67,10 @@ export async function authenticateClient(
       form.set("client_assertion", proof.reveal());
       return;
     }
+    case "tls_client_auth":
+      form.set("client_id", client.clientId);
+      request.certificate = client.certificate;
+      return;
   }
 }
 

@@ -1,13 +1,16 @@
 /** The issuer's signing keys: fetched when first needed, refreshed behind the requests, kept through an outage. */
 import { createLocalJWKSet, errors, type CryptoKey, type JWSHeaderParameters } from "jose";
 import { messageOf, ProxyError } from "../errors.ts";
-import { type Clock, type HttpCall, type HttpCallResponse, parseJsonObject } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
+import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 import { type KeyDocument, readKeyDocument } from "./jwks-document.ts";
 import { RefetchAllowance } from "./refetch-allowance.ts";
 
 /** Where the keys are: a fixed address, or the issuer's discovery document that names it. */
 export type KeyLocation =
-  { readonly url: string } | { readonly discoveryUrl: string; readonly issuer: string };
+  | { readonly kind: "keys"; readonly url: string }
+  | { readonly kind: "discovery"; readonly url: string; readonly issuer: string };
 
 /** Options of a {@link JwksSource}. */
 export interface JwksSourceOptions {
@@ -27,7 +30,7 @@ export interface JwksSourceOptions {
  * It comes with every question, because the source outlives the generation whose way out it was.
  */
 export interface KeyFetcher {
-  readonly call: HttpCall;
+  readonly call: OperatorFetch;
   /** Hears of every fetch: `undefined` for a good one, else what was wrong. */
   onFetch?(problem: string | undefined): void;
 }
@@ -218,7 +221,7 @@ export class JwksSource {
     return this.#fetching;
   }
 
-  async #fetch(call: HttpCall): Promise<string | undefined> {
+  async #fetch(call: OperatorFetch): Promise<string | undefined> {
     const document = await this.#load(call);
     const now = this.#options.clock.now();
     if (typeof document === "string") {
@@ -244,10 +247,10 @@ export class JwksSource {
       if (!ids.has(kid)) this.#noteMissing(kid, this.#refreshMs);
   }
 
-  async #load(call: HttpCall): Promise<KeyDocument | string> {
+  async #load(call: OperatorFetch): Promise<KeyDocument | string> {
     const { location } = this.#options;
     try {
-      const url = "url" in location ? location.url : await this.#discover(location, call);
+      const url = location.kind === "keys" ? location.url : await this.#discover(location, call);
       const response = await this.#get(url, call);
       return typeof response === "string" ? response : readKeyDocument(response.body);
     } catch (error) {
@@ -258,10 +261,10 @@ export class JwksSource {
 
   /** OpenID Connect Discovery section 4.3: the document must name exactly the issuer that was asked for. */
   async #discover(
-    location: { readonly discoveryUrl: string; readonly issuer: string },
-    call: HttpCall,
+    location: Extract<KeyLocation, { kind: "discovery" }>,
+    call: OperatorFetch,
   ): Promise<string> {
-    const response = await this.#get(location.discoveryUrl, call);
+    const response = await this.#get(location.url, call);
     if (typeof response === "string") throw new Error(`discovery: ${response}`);
     const document = parseJsonObject(response.body.toString("utf8"));
     if (document?.["issuer"] !== location.issuer) {
@@ -271,13 +274,13 @@ export class JwksSource {
     if (typeof url !== "string" || !/^https?:\/\//.test(url) || !URL.canParse(url)) {
       throw new Error("the discovery document has no jwks_uri");
     }
-    if (new URL(url).origin !== new URL(location.discoveryUrl).origin) {
+    if (new URL(url).origin !== new URL(location.url).origin) {
       throw new Error("the jwks_uri of the discovery document is on another origin: set jwks_url");
     }
     return url;
   }
 
-  async #get(url: string, call: HttpCall): Promise<HttpCallResponse | string> {
+  async #get(url: string, call: OperatorFetch): Promise<OperatorResponse | string> {
     const response = await call(url, {
       headers: { accept: "application/json" },
       timeoutMs: fetchTimeoutMs,

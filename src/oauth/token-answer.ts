@@ -1,6 +1,7 @@
 /** What a token endpoint said: a token, a refusal, or nothing that can be used. */
 import { Secret } from "../secret.ts";
-import { type HttpCallResponse, parseJsonObject } from "./http-call.ts";
+import type { OperatorResponse } from "../http/operator-fetch.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 
 /** A token that the endpoint issued. */
 export interface IssuedToken {
@@ -38,8 +39,18 @@ const errorCode = /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/;
 /** RFC 6749 appendix A.12: an access token is visible ASCII; a space would split the header value. */
 const visible = /^[\x21-\x7e]+$/;
 
-/** Reads a response. `sentAt` is when the request left, so that the lifetime is never counted too long. */
-export function readTokenAnswer(response: HttpCallResponse, sentAt: number): TokenAnswer {
+/** RFC 9449 section 8: the endpoint wants the nonce that this response carries. */
+export function isNonceRequest({ status, body }: OperatorResponse): boolean {
+  if (status !== 400 && status !== 401) return false;
+  return parseJsonObject(body.toString("utf8"))?.["error"] === "use_dpop_nonce";
+}
+
+/** Reads a response. `sentAt` is when the request left, so that the lifetime is never counted too long; a bound token was asked for where `isBound`. */
+export function readTokenAnswer(
+  response: OperatorResponse,
+  sentAt: number,
+  isBound = false,
+): TokenAnswer {
   const { status } = response;
   if (status >= 400 && status < 500) return readRejection(response);
   if (status !== 200) return unavailable(`answered ${status}`);
@@ -56,7 +67,8 @@ export function readTokenAnswer(response: HttpCallResponse, sentAt: number): Tok
   if (token.length > longestToken || !visible.test(token)) {
     return unavailable("answered with an access_token that cannot stand in a header");
   }
-  if (!isUsableType(type)) return unavailable("answered with a token_type that is not Bearer");
+  const otherType = isBound ? unboundType(type) : unusableType(type);
+  if (otherType !== undefined) return unavailable(otherType);
   if (issued !== undefined && typeof issued !== "string") {
     return unavailable("answered with a malformed issued_token_type");
   }
@@ -75,12 +87,22 @@ function unavailable(reason: string): UnavailableEndpoint {
   return { kind: "unavailable", reason };
 }
 
-/** The Go program does not look at token_type; DPoP and other bound tokens would fail at the origin. */
-function isUsableType(type: unknown): boolean {
-  if (type === undefined) return true;
-  if (typeof type !== "string") return false;
+/** The Go program does not look at token_type; bound tokens that nobody asked for would fail at the origin. */
+function unusableType(type: unknown): string | undefined {
   // RFC 8693 section 2.2.1: N_A where the issued token is not an access token.
-  return type.toLowerCase() === "bearer" || type === "N_A";
+  const isUsable = type === undefined || isType(type, "bearer") || type === "N_A";
+  return isUsable ? undefined : "answered with a token_type that is not Bearer";
+}
+
+/** RFC 9449 section 5: a token of another type is bound to nothing. */
+function unboundType(type: unknown): string | undefined {
+  return isType(type, "dpop")
+    ? undefined
+    : "issued a token that is not bound to the proxy's key (dpop)";
+}
+
+function isType(type: unknown, wanted: "bearer" | "dpop"): boolean {
+  return typeof type === "string" && type.toLowerCase() === wanted;
 }
 
 /** Seconds from a number or from its decimal text; undefined when there is none. */
@@ -92,7 +114,7 @@ function lifetimeOf(value: unknown): number | "unusable" | undefined {
   return isUsable ? seconds : "unusable";
 }
 
-function readRejection(response: HttpCallResponse): RejectedGrant {
+function readRejection(response: OperatorResponse): RejectedGrant {
   const fields = parseJsonObject(response.body.toString("utf8")) ?? {};
   const { error, error_description: description } = fields;
   return {

@@ -1,7 +1,7 @@
 /** Issued tokens by digest of all that they depend on, with one call at a time for each of them. */
 import { hash } from "node:crypto";
 import type { Secret } from "../secret.ts";
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 import type { RejectedGrant, TokenAnswer, UnavailableEndpoint } from "./token-answer.ts";
 
 /** A token that may be used now. */
@@ -16,11 +16,13 @@ export interface CachedToken {
 /** What the cache gave: a token and where it came from, or why there is none. */
 export type Obtained =
   | {
+      readonly kind: "token";
       readonly token: Secret;
       readonly subject?: string | undefined;
       readonly source: "cache" | "endpoint";
     }
   | {
+      readonly kind: "refused";
       readonly refused: RejectedGrant | UnavailableEndpoint;
       readonly source: "cache" | "endpoint";
     };
@@ -106,17 +108,17 @@ export class TokenCache {
    */
   async obtain(request: TokenRequest, signal: AbortSignal): Promise<Obtained> {
     const entry = this.get(request.key);
-    if (entry !== undefined) return { ...entry, source: "cache" };
+    if (entry !== undefined) return { kind: "token", ...entry, source: "cache" };
     const rejection = this.#rejections.get(request.key);
     if (rejection !== undefined) {
       if (rejection.until > this.#clock.now() && rejection.proof === request.proof) {
-        return { refused: rejection.refused, source: "cache" };
+        return { kind: "refused", refused: rejection.refused, source: "cache" };
       }
       this.#rejections.delete(request.key);
     }
     const answer = await this.#join(request, signal);
-    if (answer.kind !== "issued") return { refused: answer, source: "endpoint" };
-    return { token: answer.token, subject: request.subject, source: "endpoint" };
+    if (answer.kind !== "issued") return { kind: "refused", refused: answer, source: "endpoint" };
+    return { kind: "token", token: answer.token, subject: request.subject, source: "endpoint" };
   }
 
   async #join(request: TokenRequest, signal: AbortSignal): Promise<TokenAnswer> {

@@ -2,9 +2,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ProxyError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
-import { authenticateClient, type ClientAuthentication } from "./client-authentication.ts";
-import type { Clock, HttpCall, HttpCallResponse } from "./http-call.ts";
-import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
+import type { Clock } from "../duration.ts";
+import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
+import {
+  authenticateClient,
+  type ClientAuthentication,
+  type ClientRequest,
+} from "./client-authentication.ts";
+import type { DpopKey } from "./dpop-client.ts";
+import { isNonceRequest, readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 
 /** What is asked for, whichever grant asks for it. */
 interface Wanted {
@@ -12,6 +18,8 @@ interface Wanted {
   readonly scopes: readonly string[];
   /** RFC 8707: the URI of the service that the token is for. */
   readonly resource?: string | undefined;
+  /** The key that the token is to be bound to (RFC 9449 section 5); no other token is taken then. */
+  readonly dpop?: DpopKey | undefined;
 }
 
 /** One request for a token. */
@@ -25,7 +33,7 @@ export type Grant =
 
 /** Options of a {@link TokenEndpoint}. */
 export interface TokenEndpointOptions {
-  readonly call: HttpCall;
+  readonly call: OperatorFetch;
   readonly clock: Clock;
   /** For one request with all its retries; 30,000 when absent. */
   readonly deadlineMs?: number;
@@ -55,9 +63,20 @@ const passing: ReadonlySet<string> = new Set([
   "upstream.bad-response",
 ]);
 
+/** What all attempts of one request have in common. */
+interface Attempt {
+  readonly grant: Grant;
+  readonly endsAt: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+type Outcome =
+  | { readonly answer: OperatorResponse; readonly sentAt: number }
+  | { readonly passing: boolean; readonly reason: string };
+
 /** Asks token endpoints; holds no state between calls. */
 export class TokenEndpoint {
-  readonly #call: HttpCall;
+  readonly #call: OperatorFetch;
   readonly #clock: Clock;
   readonly #deadlineMs: number;
   readonly #sleep: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
@@ -80,25 +99,18 @@ export class TokenEndpoint {
     signal?: AbortSignal,
   ): Promise<TokenAnswer> {
     const endsAt = this.#clock.now() + this.#deadlineMs;
-    const headers: Record<string, string> = {
-      "content-type": "application/x-www-form-urlencoded",
-      accept: "application/json",
-    };
-    const form = formOf(grant);
+    const { dpop } = grant;
+    let hasNonce = false;
     for (let attempt = 0; ; attempt += 1) {
-      // Anew for each attempt: the endpoint may have taken a signed assertion and failed afterwards.
-      await authenticateClient(client, url, form, headers);
-      const sentAt = this.#clock.now();
-      const outcome = await this.#attempt(url, {
-        method: "POST",
-        headers,
-        body: form.toString(),
-        maxBytes: maxAnswerBytes,
-        timeoutMs: Math.max(1, endsAt - sentAt),
-        ...(signal === undefined ? {} : { signal }),
-      });
+      const outcome = await this.#attempt(url, client, { grant, endsAt, signal });
       if ("answer" in outcome) {
-        if (outcome.answer.status < 500) return readTokenAnswer(outcome.answer, sentAt);
+        const { answer, sentAt } = outcome;
+        if (dpop?.learn(url, answer.headers["dpop-nonce"]) === true && !hasNonce) {
+          // Once: a server that asks again did not like the one that it gave.
+          hasNonce = isNonceRequest(answer);
+          if (hasNonce) continue;
+        }
+        if (answer.status < 500) return readTokenAnswer(answer, sentAt, dpop !== undefined);
       } else if (!outcome.passing) {
         return { kind: "unavailable", reason: outcome.reason };
       }
@@ -116,16 +128,41 @@ export class TokenEndpoint {
     }
   }
 
+  /** One request, with a proof of its own: the endpoint may have taken the assertion of the one before it. */
   async #attempt(
     url: string,
-    request: Parameters<HttpCall>[1],
-  ): Promise<
-    { readonly answer: HttpCallResponse } | { readonly passing: boolean; readonly reason: string }
-  > {
+    client: ClientAuthentication,
+    { grant, endsAt, signal }: Attempt,
+  ): Promise<Outcome> {
+    const request: ClientRequest = {
+      form: formOf(grant),
+      headers: {
+        "content-type": "application/x-www-form-urlencoded",
+        accept: "application/json",
+      },
+    };
     try {
-      return { answer: await this.#call(url, request) };
+      if (grant.dpop !== undefined)
+        request.headers["dpop"] = await grant.dpop.proof({ method: "POST", url });
+      await authenticateClient(client, url, request);
     } catch (error) {
-      if (request?.signal?.aborted === true) return { passing: false, reason: "cancelled" };
+      if (!(error instanceof ProxyError)) throw error;
+      return { passing: passing.has(error.code), reason: error.message };
+    }
+    const { form, ...proven } = request;
+    try {
+      const sentAt = this.#clock.now();
+      const answer = await this.#call(url, {
+        ...proven,
+        method: "POST",
+        body: form.toString(),
+        maxBytes: maxAnswerBytes,
+        timeoutMs: Math.max(1, endsAt - sentAt),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return { answer, sentAt };
+    } catch (error) {
+      if (signal?.aborted === true) return { passing: false, reason: "cancelled" };
       if (!(error instanceof ProxyError)) throw error;
       return { passing: passing.has(error.code), reason: error.code };
     }

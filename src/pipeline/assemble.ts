@@ -34,7 +34,8 @@ export interface AssemblyOptions extends PipelineOptions {
 
 /** A pipeline, or everything that is wrong with it. */
 export type Assembly =
-  { readonly pipeline: Pipeline } | { readonly problems: readonly AssemblyProblem[] };
+  | { readonly kind: "assembled"; readonly pipeline: Pipeline }
+  | { readonly kind: "rejected"; readonly problems: readonly AssemblyProblem[] };
 
 /** Everything that can be wrong with a pipeline before an instance is made. */
 export function chainProblems(
@@ -59,10 +60,8 @@ export function chainProblems(
   for (const { entry, index } of active) {
     const definition = byName.get(entry.name);
     if (definition === undefined) continue;
-    const parsed = parseConfig(entry, definition);
-    if ("problems" in parsed) {
-      problems.push(...parsed.problems.map((problem) => ({ ...problem, entry: index })));
-    }
+    const { remarks = [] } = parseConfig(entry, definition);
+    problems.push(...remarks.map((remark) => ({ ...remark, entry: index })));
   }
   return problems;
 }
@@ -79,16 +78,23 @@ export async function assemble(
     const definition = byName.get(entry.name);
     if (definition === undefined) continue;
     const parsed = parseConfig(entry, definition);
-    if ("problems" in parsed) continue;
-    const made = makeStep(entry, definition, parsed.config, options);
-    if ("step" in made) steps.push(made.step);
-    else problems.push(...made.problems.map((problem) => ({ ...problem, entry: index })));
+    if (parsed.remarks !== undefined) continue;
+    try {
+      steps.push(makeStep(entry, definition, parsed.config, options));
+    } catch (error) {
+      const faults =
+        error instanceof PluginConfigError
+          ? error.problems
+          : [{ path: [], message: messageOf(error) }];
+      for (const { path, message } of faults)
+        problems.push({ entry: index, path: ["config", ...path], message });
+    }
   }
   if (problems.length > 0) {
     for (const step of steps) await step.plugin.close?.();
-    return { problems };
+    return { kind: "rejected", problems };
   }
-  return { pipeline: new Pipeline(steps, options) };
+  return { kind: "assembled", pipeline: new Pipeline(steps, options) };
 }
 
 function activeEntries(entries: readonly PluginEntry[]): Placed[] {
@@ -108,62 +114,44 @@ function weakenedProblems(
   return [{ entry: index, path: ["on_error"], message }];
 }
 
-type Made = { readonly step: Step } | { readonly problems: readonly Remark[] };
-
 function makeStep(
   entry: PluginEntry,
   definition: AnyPluginDefinition,
   config: unknown,
   options: AssemblyOptions,
-): Made {
-  try {
-    const origins = definition.origins?.(config as never) ?? [];
-    const deps = options.depsFor(entry.id ?? entry.name, origins);
-    const plugin: Plugin = definition.create(config as never, deps);
-    return {
-      step: {
-        name: entry.name,
-        plugin,
-        onError: entry.onError === "observe" ? "observe" : "enforce",
-        stages: definition.stages ?? ["request"],
-        body: plugin.body ?? definition.body ?? {},
-        observes: definition.observes === true,
-      },
-    };
-  } catch (error) {
-    if (error instanceof PluginConfigError) {
-      const problems = error.problems.map(({ path, message }) => ({
-        path: ["config", ...path],
-        message,
-      }));
-      return { problems };
-    }
-    return { problems: [{ path: ["config"], message: messageOf(error) }] };
-  }
+): Step {
+  const origins = definition.origins?.(config as never) ?? [];
+  const deps = options.depsFor(entry.id ?? entry.name, origins);
+  const plugin: Plugin = definition.create(config as never, deps);
+  return {
+    name: entry.name,
+    plugin,
+    onError: entry.onError === "observe" ? "observe" : "enforce",
+    stages: definition.stages ?? ["request"],
+    body: plugin.body ?? definition.body ?? {},
+    observes: definition.observes === true,
+  };
 }
 
 function parseConfig(
   entry: PluginEntry,
   definition: AnyPluginDefinition,
-): { readonly config: unknown } | { readonly problems: readonly Remark[] } {
+): { readonly config?: unknown; readonly remarks?: readonly Remark[] } {
   if (definition.unavailable !== undefined) {
     const message = `plugin "${entry.name}" is not available in this version: ${definition.unavailable}`;
-    return { problems: [{ path: ["name"], message }] };
+    return { remarks: [{ path: ["name"], message }] };
   }
   const schema = (definition as PluginDefinition).config;
   const given = entry.config ?? undefined;
   if (schema === undefined) {
-    if (given === undefined) return { config: undefined };
-    return {
-      problems: [
-        { path: ["config"], message: `plugin "${entry.name}" does not accept configuration` },
-      ],
-    };
+    if (given === undefined) return {};
+    const message = `plugin "${entry.name}" does not accept configuration`;
+    return { remarks: [{ path: ["config"], message }] };
   }
   const checked = check(schema, withoutEmpty(schema, given ?? {}));
-  if (checked.ok) return { config: checked.data };
+  if (checked.kind === "valid") return { config: checked.data };
   return {
-    problems: checked.remarks.map(({ path, message, suggestion }) => {
+    remarks: checked.remarks.map(({ path, message, suggestion }) => {
       return { path: ["config", ...path], message, suggestion };
     }),
   };

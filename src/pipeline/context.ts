@@ -111,6 +111,21 @@ export interface TunnelTerms {
   keepTls: boolean;
 }
 
+/** A field and its value. */
+export type FieldValue = readonly [name: string, value: string];
+
+/** What a credential makes of the response to the request that it was attached to. */
+export interface AttachedCredential {
+  /**
+   * Called with the head of each final response. A returned function gives the fields to send the request with once
+   * more, in place of a response that asks for them; it is called where the request can be sent again.
+   */
+  answered(
+    status: number,
+    field: (name: string) => string | undefined,
+  ): (() => Promise<readonly FieldValue[]>) | undefined;
+}
+
 /** The request that went on to the next hop. */
 export interface Onward {
   /** As performance.now() gave it. */
@@ -159,6 +174,8 @@ export class RequestContext {
   response: ResponseHalf | undefined;
   /** Set where the process sends traces. */
   trace: FlowTrace | undefined;
+  /** Set by a plugin whose credential the next hop may want again in another form. */
+  credential: AttachedCredential | undefined;
   /** Set when the message leaves for the next hop. */
   onward: Onward | undefined;
   /** The client's version of HTTP: `1.0`, `1.1` or `2.0`; absent in a tunnel. */

@@ -162,10 +162,15 @@ export function consents(decision: Decision): boolean {
 }
 
 /** The verdict of a pipeline on a response or on a frame; `frame` is the replacement of a frame. */
-export type ResponseVerdict =
-  | { readonly pass: true; readonly frame?: ReplacedFrame }
-  | { readonly denial: Denial }
-  | { readonly reply: Reply };
+export type ResponseVerdict = { readonly kind: "pass"; readonly frame?: ReplacedFrame } | Refusal;
+
+/** The response or frame is forwarded as it is. */
+export const passed: ResponseVerdict = Object.freeze({ kind: "pass" });
+
+/** What the client of a message that is not forwarded gets. */
+export type Refusal =
+  | { readonly kind: "denial"; readonly denial: Denial }
+  | { readonly kind: "reply"; readonly reply: Reply };
 
 /** What is forwarded in place of a frame's data; without data the frame is not forwarded. */
 export interface ReplacedFrame {

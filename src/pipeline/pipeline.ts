@@ -13,7 +13,8 @@ import {
   type Decision,
   type Denial,
   type Invocation,
-  type Reply,
+  passed,
+  type Refusal,
   type ReplacedFrame,
   type ResponseVerdict,
 } from "./decision.ts";
@@ -78,6 +79,7 @@ export class Permit {
 /** The verdict of a pipeline on a request. */
 export type Verdict =
   | {
+      readonly kind: "permit";
       readonly permit: Permit;
       /** No step consented; the caller judges every request before anything is dialled. */
       readonly isDeferred?: true;
@@ -99,17 +101,13 @@ export interface PipelineOptions {
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
 
-const passed: ResponseVerdict = Object.freeze({ pass: true });
-
 function hookCallsOf(steps: readonly Step[], hook: Hook): HookCall[] {
   return steps.flatMap((step) => (step.plugin[hook] === undefined ? [] : [{ step, hook }]));
 }
 
-type Refusal = { readonly denial: Denial } | { readonly reply: Reply };
-
 function refusalOf(decision: Decision): Refusal | undefined {
-  if (decision.action === "deny") return { denial: decision.denial };
-  return decision.action === "respond" ? { reply: decision.reply } : undefined;
+  if (decision.action === "deny") return { kind: "denial", denial: decision.denial };
+  return decision.action === "respond" ? { kind: "reply", reply: decision.reply } : undefined;
 }
 
 /** An immutable pipeline for one direction of one generation. */
@@ -187,9 +185,11 @@ export class Pipeline {
         return refusalOf(decision);
       },
       end: () => {
-        if (isConsented || this.otherwise === "allow") return { permit: this.#permit(context) };
-        if (deferDefault) return { permit: this.#permit(context), isDeferred: true };
-        return { denial: this.defaultDenial(context) };
+        const isAllowed = isConsented || this.otherwise === "allow";
+        if (!isAllowed && !deferDefault)
+          return { kind: "denial", denial: this.defaultDenial(context) };
+        const permit = new Permit(issuing, context.flow, context.addressLimits);
+        return { kind: "permit", permit, ...(!isAllowed && { isDeferred: true }) };
       },
     };
   }
@@ -217,10 +217,6 @@ export class Pipeline {
   /** A Permit for a destination that the file exempts from the pipeline (`listener.skip_hosts`). */
   permitSkipped(flow: Flow): Permit {
     return new Permit(issuing, flow);
-  }
-
-  #permit({ flow, addressLimits }: RequestContext): Permit {
-    return new Permit(issuing, flow, addressLimits);
   }
 
   /** Judges a response, last plugin first: with all steps, or only those that can refuse, or only the others. */
@@ -251,7 +247,7 @@ export class Pipeline {
     let seen = frame;
     let replaced: ReplacedFrame | undefined;
     const end = (): ResponseVerdict =>
-      replaced === undefined ? passed : { pass: true, frame: replaced };
+      replaced === undefined ? passed : { kind: "pass", frame: replaced };
     return this.#runner.run<ResponseVerdict>({
       calls: this.#frameCalls,
       context,

@@ -20,8 +20,8 @@ export function words(): z.ZodString {
   return z.string().regex(/\S/, { error: "must not be blank" });
 }
 
-/** A Go duration of at least `minMs`. */
-export function duration(minMs = 1): z.ZodString {
+/** A Go duration of at least `minMs` and at most `maxMs`. */
+export function duration(minMs = 1, maxMs = Number.POSITIVE_INFINITY): z.ZodString {
   return z
     .string()
     .regex(durationPattern, {
@@ -30,6 +30,9 @@ export function duration(minMs = 1): z.ZodString {
     })
     .refine((text) => (parseDuration(text) ?? -1) >= minMs, {
       error: `must be at least ${minMs}ms`,
+    })
+    .refine((text) => (parseDuration(text) ?? 0) <= maxMs, {
+      error: `must be at most ${maxMs}ms`,
     });
 }
 

@@ -43,9 +43,9 @@ function tokenize(text: string): readonly string[] {
 
 /** One selection at the root: a field, or a fragment whose selections stand for it. */
 type Selection =
-  | { readonly field: string }
-  | { readonly spread: string }
-  | { readonly inline: readonly Selection[] };
+  | { readonly kind: "field"; readonly name: string }
+  | { readonly kind: "spread"; readonly name: string }
+  | { readonly kind: "inline"; readonly selections: readonly Selection[] };
 
 interface Operation {
   readonly type: string;
@@ -127,9 +127,9 @@ class DocumentParser {
     this.#next();
     const word = this.#peek();
     if (isName(word) && word !== "on") {
-      const spread = this.#name();
+      const name = this.#name();
       this.#directives();
-      return { spread };
+      return { kind: "spread", name };
     }
     if (word === "on") {
       this.#next();
@@ -137,14 +137,14 @@ class DocumentParser {
     }
     this.#directives();
     this.#expect("{");
-    return { inline: this.#selections(depth + 1) };
+    return { kind: "inline", selections: this.#selections(depth + 1) };
   }
 
   #field(depth: number): Selection {
-    let field = this.#name();
+    let name = this.#name();
     if (this.#peek() === ":") {
       this.#next();
-      field = this.#name();
+      name = this.#name();
     }
     if (this.#peek() === "(") this.#skip();
     this.#directives();
@@ -152,7 +152,7 @@ class DocumentParser {
       this.#next();
       this.#selections(depth + 1);
     }
-    return { field };
+    return { kind: "field", name };
   }
 
   #directives(): void {
@@ -186,11 +186,12 @@ class DocumentParser {
   ): void {
     if (depth > maxDepth) throw new DocumentError(`fragments nest deeper than ${maxDepth}`);
     for (const selection of selections) {
-      if ("field" in selection) fields.add(selection.field);
-      else if ("inline" in selection) this.#collect(selection.inline, fields, spread, depth + 1);
-      else if (!spread.has(selection.spread)) {
-        spread.add(selection.spread);
-        const fragment = this.#fragments.get(selection.spread);
+      if (selection.kind === "field") fields.add(selection.name);
+      else if (selection.kind === "inline")
+        this.#collect(selection.selections, fields, spread, depth + 1);
+      else if (!spread.has(selection.name)) {
+        spread.add(selection.name);
+        const fragment = this.#fragments.get(selection.name);
         if (fragment === undefined) throw new DocumentError("a fragment is not defined");
         this.#collect(fragment, fields, spread, depth + 1);
       }

@@ -13,6 +13,20 @@ const hops = ["dns", "tcp", "tls", "auth", "connect", "http"] as const;
 export const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 /** Why a tunnel ended. */
 const tunnelEnds = ["closed", "idle", "aborted", "error", "crowded", "revoked", "refused"] as const;
+/** The items of spiffe/workload/agent.ts. */
+const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid", "jwt_bundle"] as const;
+/** The reasons of mtls/peer-trust.ts. */
+const peerReasons = [
+  "no-svid",
+  "plain",
+  "silent",
+  "no-certificate",
+  "untrusted",
+  "expired",
+  "not-spiffe",
+  "not-allowed",
+  "handshake",
+] as const;
 /** Why a client was refused before there was a flow. */
 const refusals = [
   "connections",
@@ -81,6 +95,19 @@ export const counters = {
   client_handshakes_total: {
     help: "TLS handshakes of clients with a listener; verified ones brought a certificate that its authority signed.",
     labels: [["outcome", ["verified", "unverified", "failed"]]],
+  },
+  peers_refused_total: {
+    help: "Peers of mutual TLS that were refused, by why: clients of the reverse proxy are inbound, servers outbound.",
+    labels: [
+      ["direction", directions],
+      ["reason", peerReasons],
+    ],
+    zeros: "all",
+  },
+  peers_revoked_total: {
+    help: "Connections of mutual TLS that were closed because their peer was no longer trusted.",
+    labels: [["direction", directions]],
+    zeros: "all",
   },
   tunnels_opened_total: { help: "Tunnels that were opened.", labels: [] },
   tunnels_closed_total: {
@@ -155,6 +182,16 @@ export const counters = {
     ],
     zeros: "all",
   },
+  spiffe_rotations_total: {
+    help: "What came from the SPIFFE Workload API and is in use in place of something older.",
+    labels: [["item", spiffeItems]],
+    zeros: "all",
+  },
+  spiffe_errors_total: {
+    help: "Failures to get something from the SPIFFE Workload API, to use it, or to mirror it to files.",
+    labels: [["item", [...spiffeItems, "mirror"]]],
+    zeros: "all",
+  },
   state_operations_total: {
     help: "Calls of the state store (a file, Redis or Valkey), by result; failed ones were too slow or refused.",
     labels: [["result", results]],
@@ -220,6 +257,8 @@ export const gauges = {
   ready: "1 while /readyz answers 200, else 0.",
   reload_last_success_timestamp_seconds:
     "When a configuration was last applied, the start included.",
+  spiffe_svid_expiry_timestamp_seconds:
+    "When the X.509-SVID that came last from the SPIFFE Workload API expires; 0 without one.",
   state_up: "1 while every state store answers, else 0; always 1 in memory.",
   transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",
   upstream_connections: "Connections to upstreams that are open.",

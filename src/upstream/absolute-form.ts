@@ -1,12 +1,14 @@
 /** Plain requests to a parent that forwards them: which of its responses are its own. */
 import type net from "node:net";
 import { ProxyError } from "../errors.ts";
+import { hasField } from "../http/headers.ts";
 import type { AbortSource } from "../net/abort-source.ts";
 import type { Destination } from "../net/destination.ts";
 import { authenticationFault } from "./connect-dialogue.ts";
 import { hopFault, basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
-import { errors } from "./undici.ts";
-import type { AbsoluteForm, AnswerFields } from "./upstream.ts";
+import { ClientFault } from "../wire/client-fault.ts";
+import { MalformedMessage } from "../wire/malformed.ts";
+import type { AbsoluteForm } from "./upstream.ts";
 
 /** One parent as the pools of connections see it. */
 export class ParentAbsoluteForm implements AbsoluteForm {
@@ -35,7 +37,7 @@ export class ParentAbsoluteForm implements AbsoluteForm {
 
   fault(error: Error): Error {
     if (error instanceof ProxyError) return error;
-    if (error instanceof errors.HeadersTimeoutError) {
+    if (error instanceof ClientFault && error.kind === "response-timeout") {
       return hopFault(this.#parent, {
         hop: "http",
         code: "upstream.timeout",
@@ -43,7 +45,7 @@ export class ParentAbsoluteForm implements AbsoluteForm {
         cause: error,
       });
     }
-    if (error instanceof errors.HTTPParserError) {
+    if (error instanceof MalformedMessage) {
       const what = "did not answer in valid HTTP";
       return hopFault(this.#parent, {
         hop: "http",
@@ -52,17 +54,17 @@ export class ParentAbsoluteForm implements AbsoluteForm {
         cause: error,
       });
     }
-    if (error instanceof errors.SocketError) {
+    if (error instanceof ClientFault && error.kind === "closed") {
       const what = "closed the connection before its answer was whole";
       return hopFault(this.#parent, { hop: "http", code: "upstream.reset", what, cause: error });
     }
     return error;
   }
 
-  refusal(status: number, headers: AnswerFields): ProxyError | undefined {
+  refusal(status: number, headers: readonly string[]): ProxyError | undefined {
     if (status === 407) return authenticationFault(this.#parent);
     // squid marks its own pages with this field; what an origin says passes without it.
-    if (status < 400 || headers["x-squid-error"] === undefined) return undefined;
+    if (status < 400 || !hasField(headers, "x-squid-error")) return undefined;
     const code = status === 504 ? "upstream.timeout" : "upstream.proxy-refused";
     return hopFault(this.#parent, {
       hop: "http",

@@ -6,8 +6,8 @@
  */
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
-import type { Dispatcher } from "./undici.ts";
 import { asError, ProxyError } from "../errors.ts";
+import type { ResponseHandler } from "../http/response-handler.ts";
 import { overloaded } from "../net/places.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { type Http2SessionOptions, OriginSession } from "./http2-session.ts";
@@ -29,7 +29,7 @@ const maxWaiting = 1_000;
 interface Sending {
   readonly permit: Permit;
   readonly request: OutgoingRequest;
-  readonly handler: Dispatcher.DispatchHandler;
+  readonly handler: ResponseHandler;
   readonly control: StreamControl;
   /** The session that did not process it the first time. */
   readonly refusedBy?: OriginSession;
@@ -59,10 +59,9 @@ export class Http2Origin {
     return [...this.#sessions].filter(({ isIdle }) => isIdle).length;
   }
 
-  /** Speaks undici's handler interface, so that an exchange does not know the difference. */
-  dispatch(permit: Permit, request: OutgoingRequest, handler: Dispatcher.DispatchHandler): void {
+  dispatch(permit: Permit, request: OutgoingRequest, handler: ResponseHandler): void {
     const control = new StreamControl();
-    handler.onRequestStart?.(control, undefined);
+    handler.onRequestStart(control);
     this.#send({ permit, request, handler, control });
   }
 
@@ -109,7 +108,7 @@ export class Http2Origin {
   #fail(sending: Sending, error: Error): void {
     clearTimeout(sending.timer);
     this.#waiting.delete(sending);
-    sending.handler.onResponseError?.(sending.control, error);
+    sending.handler.onResponseError(sending.control, error);
   }
 
   /** Assigns free places to waiting requests. */

@@ -1,12 +1,12 @@
-/** One request and its response on a stream of an HTTP/2 session, as calls of undici's handlers. */
+/** One request and its response on a stream of an HTTP/2 session, as calls of a handler. */
 import http2, { type ClientHttp2Stream } from "node:http2";
-import { Readable } from "node:stream";
 import { asError, ProxyError } from "../errors.ts";
-import type { Dispatcher } from "./undici.ts";
+import type { BodySink } from "../http/body-source.ts";
+import type { RequestControl, ResponseHandler } from "../http/response-handler.ts";
 import type { OutgoingRequest, StreamedBody } from "./upstream.ts";
 
-/** undici's controller over one request, whichever stream it is on. */
-export class StreamControl implements Dispatcher.DispatchController {
+/** The control of one request, whichever stream it is on. */
+export class StreamControl implements RequestControl {
   #stream: ClientHttp2Stream | undefined;
   /** Cancels the request's stream, or its wait for one. */
   onAbort: (reason: Error) => void = () => undefined;
@@ -14,8 +14,6 @@ export class StreamControl implements Dispatcher.DispatchController {
   #reason: Error | null = null;
   #paused = false;
   readonly mayHaveTrailers = true;
-  rawHeaders = null;
-  rawTrailers = null;
 
   get aborted(): boolean {
     return this.#aborted;
@@ -52,6 +50,8 @@ export class StreamControl implements Dispatcher.DispatchController {
   }
 }
 
+type Fields = http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader;
+
 /** Options of a stream. Milliseconds; 0 means none. */
 export interface StreamOptions {
   readonly authority: string;
@@ -65,18 +65,19 @@ export interface StreamOptions {
 export class StreamRelay {
   readonly #stream: ClientHttp2Stream;
   readonly #control: StreamControl;
-  readonly #handler: Dispatcher.DispatchHandler;
+  readonly #handler: ResponseHandler;
   readonly #options: StreamOptions;
-  #trailers: Record<string, string | string[]> = {};
+  #trailers: readonly string[] = [];
   #answered = false;
   /** The origin has sent something: it did process the request. */
   #heard = false;
   #over = false;
+  #upload: StreamUpload | undefined;
 
   constructor(
     stream: ClientHttp2Stream,
     control: StreamControl,
-    handler: Dispatcher.DispatchHandler,
+    handler: ResponseHandler,
     options: StreamOptions,
   ) {
     this.#stream = stream;
@@ -96,10 +97,9 @@ export class StreamRelay {
         : "did not answer in time (limits.response_timeout)";
       this.#fail(new ProxyError("upstream.timeout", `${authority} ${what}`));
     });
-    stream.on("headers", (fields) => this.#head(fields));
+    stream.on("headers", (fields) => this.#interim(fields));
     stream.on("response", (fields) => {
       this.#answered = true;
-      if (isStreamed(body)) body.forget();
       stream.setTimeout(this.#options.streamIdleTimeoutMs);
       this.#head(fields);
       this.#read();
@@ -121,7 +121,7 @@ export class StreamRelay {
    */
   #read(): void {
     this.#stream.on("data", (chunk: Buffer) =>
-      this.#guarded(() => this.#handler.onResponseData?.(this.#control, chunk)),
+      this.#guarded(() => this.#handler.onResponseData(this.#control, chunk)),
     );
     this.#stream.on("end", () => this.#end());
     // The handler may have paused the stream when it got the head.
@@ -134,18 +134,22 @@ export class StreamRelay {
       return;
     }
     body.keep();
-    const source = Readable.from(body, { objectMode: false });
-    source.on("error", () => this.#stream.close(http2.constants.NGHTTP2_CANCEL));
-    this.#stream.once("close", () => source.destroy());
-    source.pipe(this.#stream);
+    this.#upload = new StreamUpload(this.#stream, body);
+    body.open(this.#upload);
   }
 
-  #head(fields: http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader): void {
-    const status = fields[":status"] ?? 0;
+  #interim(fields: Fields): void {
     this.#heard = true;
-    this.#guarded(() =>
-      this.#handler.onResponseStart?.(this.#control, status, regularFields(fields)),
-    );
+    const headers = regularFields(fields);
+    const status = fields[":status"] ?? 0;
+    this.#guarded(() => this.#handler.onInformational(this.#control, status, headers));
+  }
+
+  #head(fields: Fields): void {
+    this.#heard = true;
+    const headers = regularFields(fields);
+    const status = fields[":status"] ?? 0;
+    this.#guarded(() => this.#handler.onResponseStart(this.#control, status, headers, undefined));
   }
 
   #end(): void {
@@ -154,7 +158,7 @@ export class StreamRelay {
     const { rstCode } = this.#stream;
     if (rstCode !== undefined && rstCode !== http2.constants.NGHTTP2_NO_ERROR) return;
     this.#over = true;
-    this.#handler.onResponseEnd?.(this.#control, this.#trailers);
+    this.#handler.onResponseEnd(this.#control, this.#trailers);
   }
 
   #guarded(tell: () => void): void {
@@ -168,6 +172,7 @@ export class StreamRelay {
 
   /** The stream is gone, and with it the request unless it can be sent again. */
   #broke(error: Error): void {
+    this.#upload?.stop();
     if (this.#over) return;
     if (this.#heard || this.#control.aborted || !this.#options.resend()) this.#fail(error);
     else this.#over = true;
@@ -177,7 +182,41 @@ export class StreamRelay {
     if (this.#over) return;
     this.#over = true;
     this.#stream.close(http2.constants.NGHTTP2_CANCEL);
-    this.#handler.onResponseError?.(this.#control, this.#control.reason ?? error);
+    this.#handler.onResponseError(this.#control, this.#control.reason ?? error);
+  }
+}
+
+/** Sends a body on a stream as fast as that takes it. */
+class StreamUpload implements BodySink {
+  readonly #stream: ClientHttp2Stream;
+  readonly #body: StreamedBody;
+
+  constructor(stream: ClientHttp2Stream, body: StreamedBody) {
+    this.#stream = stream;
+    this.#body = body;
+    stream.on("drain", () => {
+      if (!this.#isStopped) body.resume();
+    });
+  }
+
+  #isStopped = false;
+
+  data(chunk: Buffer): boolean {
+    return this.#stream.write(chunk);
+  }
+
+  end(): void {
+    this.#stream.end();
+  }
+
+  fail(): void {
+    this.#stream.close(http2.constants.NGHTTP2_CANCEL);
+  }
+
+  /** The stream is gone; another one may be given the body. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#body.detach(this);
   }
 }
 
@@ -213,10 +252,13 @@ export function fieldsOf(request: OutgoingRequest, authority: string): http2.Out
   };
 }
 
-function regularFields(fields: http2.IncomingHttpHeaders): Record<string, string | string[]> {
-  const regular: Record<string, string | string[]> = {};
+/** Flat, without pseudo-fields. */
+function regularFields(fields: Fields): string[] {
+  const regular: string[] = [];
   for (const [name, value] of Object.entries(fields)) {
-    if (value !== undefined && !name.startsWith(":")) regular[name] = value;
+    if (value === undefined || name.startsWith(":")) continue;
+    if (Array.isArray(value)) for (const one of value) regular.push(name, one);
+    else regular.push(name, value);
   }
   return regular;
 }

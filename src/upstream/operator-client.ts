@@ -1,9 +1,15 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded responses, no redirects. */
-import { connector } from "./http1-connections.ts";
-import { errors, Pool, request as sendRequest } from "./undici.ts";
+import { connector, errors, Pool, request as sendRequest } from "./undici.ts";
+import { ClientFault } from "../wire/client-fault.ts";
+import { MalformedMessage } from "../wire/malformed.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
-import type { OperatorFetch, OperatorRequest, OperatorResponse } from "../pipeline/plugin.ts";
+import type {
+  ClientCertificate,
+  OperatorFetch,
+  OperatorRequest,
+  OperatorResponse,
+} from "../pipeline/plugin.ts";
 import { type OperatorOrigin, parseOperatorTarget } from "./operator-origin.ts";
 import { absoluteTarget } from "./absolute-form.ts";
 import type { OriginTrust } from "./origin-trust.ts";
@@ -12,10 +18,20 @@ import type { AbsoluteForm, OperatorUpstream } from "./upstream.ts";
 const defaultTimeoutMs = 30_000;
 const defaultMaxBytes = 1_048_576;
 
+const http1 = ["http/1.1"] as const;
+/** Pools of connections that show a certificate; beyond it the oldest is closed once its requests are done. */
+const maxCertified = 64;
+
 /** A request that a parent forwards. */
 interface ParentWay {
   readonly form: AbsoluteForm;
   readonly destination: Destination;
+}
+
+/** How a service is reached: through a parent, or with a certificate, or neither. */
+interface Way {
+  readonly parent?: ParentWay | undefined;
+  readonly certificate?: ClientCertificate | undefined;
 }
 
 /** The control-plane client of one generation. Agent traffic cannot reach it: proxy/ and listener/ never name it. */
@@ -23,6 +39,8 @@ export class OperatorClient {
   readonly #upstream: OperatorUpstream;
   readonly #trust: OriginTrust;
   readonly #pools = new Map<string, Pool>();
+  /** Connections that show a certificate, of each certificate for itself. */
+  readonly #certified = new Map<ClientCertificate, Map<string, Pool>>();
   readonly #closing = new AbortController();
 
   constructor(upstream: OperatorUpstream, trust: OriginTrust) {
@@ -47,8 +65,10 @@ export class OperatorClient {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await Promise.allSettled([...this.#pools.values()].map((pool) => pool.destroy()));
+    const all = [this.#pools, ...this.#certified.values()].flatMap((pools) => [...pools.values()]);
+    await Promise.allSettled(all.map((pool) => pool.destroy()));
     this.#pools.clear();
+    this.#certified.clear();
   }
 
   async #send(
@@ -58,24 +78,30 @@ export class OperatorClient {
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
+    const { certificate } = request;
+    if (certificate !== undefined && !isSecure(origin)) {
+      const message = `${origin.name} can be shown no client certificate: its address is not https`;
+      throw new ProxyError("upstream.refused", message);
+    }
     const way = this.#wayOf(origin);
     try {
-      const answer = await sendRequest.call(this.#poolFor(origin, way), {
+      const answer = await sendRequest.call(this.#poolFor(origin, { parent: way, certificate }), {
         method: request.method ?? "GET",
         path: way === undefined ? path : absoluteTarget(way.destination, path),
         headers: headersOf(request, way),
         body: request.body ?? null,
         signal: AbortSignal.any(signals),
       });
-      const refusal = way?.form.refusal(answer.statusCode, answer.headers);
+      const headers = flatten(answer.headers);
+      const refusal = way?.form.refusal(answer.statusCode, Object.entries(headers).flat());
       if (refusal !== undefined) {
         await answer.body.dump();
         throw refusal;
       }
       const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, origin);
-      return { status: answer.statusCode, headers: flatten(answer.headers), body };
+      return { status: answer.statusCode, headers, body };
     } catch (error) {
-      const fault = error instanceof Error ? (way?.form.fault(error) ?? error) : error;
+      const fault = error instanceof Error ? (way?.form.fault(ownFault(error)) ?? error) : error;
       throw this.#fault(origin, fault, timeout.aborted);
     }
   }
@@ -88,32 +114,49 @@ export class OperatorClient {
     return form === undefined ? undefined : { form, destination };
   }
 
-  #poolFor(origin: OperatorOrigin, way: ParentWay | undefined): Pool {
-    const key = way === undefined ? origin.name : `parent ${way.form.label}`;
-    const known = this.#pools.get(key);
+  #poolFor(origin: OperatorOrigin, way: Way): Pool {
+    const { parent, certificate } = way;
+    const pools = certificate === undefined ? this.#pools : this.#poolsShowing(certificate);
+    const key = parent === undefined ? origin.name : `parent ${parent.form.label}`;
+    const known = pools.get(key);
     if (known !== undefined) return known;
     // A service behind a socket has no name of its own, and a parent speaks for many.
-    const isNamed = origin.kind === "network" && way === undefined;
+    const isNamed = origin.kind === "network" && parent === undefined;
     const pool = new Pool(isNamed ? origin.name : "http://localhost", {
       connections: 16,
       allowH2: false,
       connect: connector(() => this.#open(origin, way)),
     });
-    this.#pools.set(key, pool);
+    pools.set(key, pool);
     return pool;
+  }
+
+  /** The pools of one certificate. A certificate that was replaced leaves pools in which nothing is connected any more. */
+  #poolsShowing(certificate: ClientCertificate): Map<string, Pool> {
+    const known = this.#certified.get(certificate);
+    if (known !== undefined) return known;
+    for (const [other, pools] of this.#certified) {
+      const isIdle = [...pools.values()].every(({ stats }) => stats.connected + stats.size === 0);
+      if (!isIdle && this.#certified.size < maxCertified) continue;
+      this.#certified.delete(other);
+      for (const pool of pools.values()) void pool.close();
+    }
+    const made = new Map<string, Pool>();
+    this.#certified.set(certificate, made);
+    return made;
   }
 
   async #open(
     origin: OperatorOrigin,
-    way: ParentWay | undefined,
+    { parent, certificate }: Way,
   ): ReturnType<OperatorUpstream["connectOperator"]> {
-    if (way !== undefined) return way.form.connect(this.#closing.signal);
+    if (parent !== undefined) return parent.form.connect(this.#closing.signal);
     if (origin.kind === "socket") {
       return this.#upstream.connectOperatorSocket(origin.path, this.#closing.signal);
     }
     const { destination } = origin;
     const socket = await this.#upstream.connectOperator(destination, this.#closing.signal);
-    return destination.scheme === "https" ? this.#trust.secure(socket, destination) : socket;
+    return isSecure(origin) ? this.#trust.secure(socket, destination, http1, certificate) : socket;
   }
 
   #fault(origin: OperatorOrigin, error: unknown, timedOut: boolean): ProxyError {
@@ -133,10 +176,33 @@ export class OperatorClient {
         cause: error,
       });
     }
+    if (isCertificateAlert(error)) {
+      const message = `${name} does not accept this client's certificate, or wants one: ${messageOf(error)}`;
+      return new ProxyError("upstream.tls", message, { cause: error });
+    }
     return new ProxyError("upstream.reset", `${name} failed: ${messageOf(error)}`, {
       cause: error,
     });
   }
+}
+
+function isSecure(origin: OperatorOrigin): boolean {
+  return origin.kind === "network" && origin.destination.scheme === "https";
+}
+
+/** TLS 1.3 lets a server judge the client's certificate after the handshake is over for the client (RFC 8446 section 6.2). */
+function isCertificateAlert(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return /^ERR_SSL_.*_ALERT_(?:.*CERTIFICATE.*|UNKNOWN_CA|ACCESS_DENIED)$/.test(code);
+}
+
+/** undici's error as one of ours, where a parent words it. */
+function ownFault(error: Error): Error {
+  if (error instanceof errors.HeadersTimeoutError)
+    return new ClientFault("response-timeout", error.message, error);
+  if (error instanceof errors.HTTPParserError) return new MalformedMessage(error.message);
+  if (error instanceof errors.SocketError) return new ClientFault("closed", error.message, error);
+  return error;
 }
 
 function headersOf(request: OperatorRequest, way: ParentWay | undefined): Record<string, string> {

@@ -3,13 +3,10 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { asError, type ProxyError } from "../errors.ts";
 import { overloaded, type PlaceLimit, type Places, type Release } from "../net/places.ts";
+import type { RequestControl, ResponseHandler } from "../http/response-handler.ts";
 import { cancelled } from "../net/abort-source.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
-import type { Dispatcher } from "./undici.ts";
-
-type Controller = Dispatcher.DispatchController;
-type Fields = Record<string, string | string[] | undefined>;
 
 /** The places of both directions. */
 export class OriginAdmission {
@@ -26,12 +23,12 @@ export class OriginAdmission {
   request(
     permit: Permit,
     destination: string,
-    handler: Dispatcher.DispatchHandler,
+    handler: ResponseHandler,
     send: (placed: PlacedHandler) => void,
   ): void {
     const placed = new PlacedHandler(handler);
-    // undici reports a request once it is on a connection; a cancellation before that is noticed here.
-    handler.onRequestStart?.(placed, undefined);
+    // A connection reports a request that it is about to send; a cancellation before that is noticed here.
+    handler.onRequestStart(placed);
     if (placed.aborted) return;
     const places = this.#places[permit.direction];
     const claim = { caller: permit.caller, destination };
@@ -139,29 +136,22 @@ export class Demand {
 /**
  * The handler of a request that holds a place until its end, or until that of the connection that it became.
  *
- * It is the request's controller as well until undici has one: an object more for each request shows in the collector.
+ * It is the request's control as well until a connection has one: an object more for each request shows in the collector.
  */
-export class PlacedHandler implements Dispatcher.DispatchHandler, Dispatcher.DispatchController {
-  readonly #handler: Dispatcher.DispatchHandler;
+export class PlacedHandler implements ResponseHandler, RequestControl {
+  readonly #handler: ResponseHandler;
   /** Ends the wait for a place. */
   withdraw: () => void = ignore;
   #release: Release = ignore;
   #demand: Demand | undefined;
   #reason: Error | null = null;
-  readonly paused = false;
-  readonly rawHeaders = null;
-  readonly rawTrailers = null;
 
-  constructor(handler: Dispatcher.DispatchHandler) {
+  constructor(handler: ResponseHandler) {
     this.#handler = handler;
   }
 
   get aborted(): boolean {
     return this.#reason !== null;
-  }
-
-  get reason(): Error | null {
-    return this.#reason;
   }
 
   hold(release: Release): void {
@@ -182,7 +172,7 @@ export class PlacedHandler implements Dispatcher.DispatchHandler, Dispatcher.Dis
     this.withdraw();
     this.#settle(true);
     this.#release();
-    this.#handler.onResponseError?.(this, reason);
+    this.#handler.onResponseError(this, reason);
   }
 
   pause(): void {
@@ -193,38 +183,47 @@ export class PlacedHandler implements Dispatcher.DispatchHandler, Dispatcher.Dis
     // As above.
   }
 
-  onRequestStart(controller: Controller, context: unknown): void {
+  onRequestStart(control: RequestControl): void {
     this.#settle(false);
-    if (this.#reason === null) this.#handler.onRequestStart?.(controller, context);
-    else controller.abort(this.#reason);
-  }
-
-  onRequestUpgrade(controller: Controller, status: number, fields: Fields, socket: Duplex): void {
-    onceClosed(socket, this.#release);
-    this.#handler.onRequestUpgrade?.(controller, status, fields, socket);
+    if (this.#reason === null) this.#handler.onRequestStart(control);
+    else control.abort(this.#reason);
   }
 
   onResponseStarted(): void {
-    this.#handler.onResponseStarted?.();
+    this.#handler.onResponseStarted();
   }
 
-  onResponseStart(controller: Controller, status: number, fields: Fields, reason?: string): void {
-    this.#handler.onResponseStart?.(controller, status, fields, reason);
+  onInformational(control: RequestControl, status: number, headers: string[]): void {
+    this.#handler.onInformational(control, status, headers);
   }
 
-  onResponseData(controller: Controller, chunk: Buffer): void {
-    this.#handler.onResponseData?.(controller, chunk);
+  onResponseStart(
+    control: RequestControl,
+    status: number,
+    headers: string[],
+    reason: string | undefined,
+  ): void {
+    this.#handler.onResponseStart(control, status, headers, reason);
   }
 
-  onResponseEnd(controller: Controller, trailers: Fields): void {
+  onUpgrade(status: number, headers: string[], socket: Duplex, head: Buffer): void {
+    onceClosed(socket, this.#release);
+    this.#handler.onUpgrade(status, headers, socket, head);
+  }
+
+  onResponseData(control: RequestControl, chunk: Buffer): void {
+    this.#handler.onResponseData(control, chunk);
+  }
+
+  onResponseEnd(control: RequestControl, trailers: readonly string[]): void {
     this.#release();
-    this.#handler.onResponseEnd?.(controller, trailers);
+    this.#handler.onResponseEnd(control, trailers);
   }
 
-  onResponseError(controller: Controller, error: Error): void {
+  onResponseError(control: RequestControl, error: Error): void {
     this.#settle(false);
     this.#release();
-    if (this.#reason === null) this.#handler.onResponseError?.(controller, error);
+    if (this.#reason === null) this.#handler.onResponseError(control, error);
   }
 
   #settle(isGivenUp: boolean): void {

@@ -4,6 +4,7 @@ import type net from "node:net";
 import { BoundedMap } from "../bounded-map.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
+import type { ClientCertificate } from "../pipeline/plugin.ts";
 
 /** Which certificates an origin may present. */
 export interface OriginTrustOptions {
@@ -23,7 +24,9 @@ export interface OriginTrustOptions {
 
 /** Opens verified TLS over a connected socket. */
 export class OriginTrust {
+  readonly #contextOptions: tls.SecureContextOptions;
   readonly #context: tls.SecureContext;
+  readonly #certified = new WeakMap<ClientCertificate, tls.SecureContext>();
   readonly #insecureHosts: OriginTrustOptions["insecureHosts"];
   readonly #handshakeTimeoutMs: number;
   readonly #trustKey: string;
@@ -33,12 +36,13 @@ export class OriginTrust {
 
   constructor(options: OriginTrustOptions) {
     const { extraCertificates: extra, roots } = options;
-    this.#context = tls.createSecureContext({
+    this.#contextOptions = {
       minVersion: options.minVersion,
       ...(extra.length === 0 && roots === undefined
         ? {}
         : { ca: [...(roots ?? tls.rootCertificates), ...extra] }),
-    });
+    };
+    this.#context = tls.createSecureContext(this.#contextOptions);
     this.#trustKey = options.trustKey ?? "tls_bridge.upstream_ca_bundle";
     this.#insecureHosts = options.insecureHosts;
     this.#handshakeTimeoutMs = options.handshakeTimeoutMs;
@@ -50,14 +54,17 @@ export class OriginTrust {
     socket: net.Socket,
     destination: Destination,
     alpn: readonly string[] = ["http/1.1"],
+    certificate?: ClientCertificate,
   ): Promise<tls.TLSSocket> {
     const { authority } = destination;
     const isVerified = !this.#insecureHosts.matches(destination.host);
     return new Promise((resolve, reject) => {
-      const session = this.#sessions.get(authority);
+      // A resumed session is of whoever began it: what shows a certificate resumes none.
+      const sessions = certificate === undefined ? this.#sessions : undefined;
+      const session = sessions?.get(authority);
       const secured = tls.connect({
         socket,
-        secureContext: this.#context,
+        secureContext: this.#contextFor(certificate),
         ALPNProtocols: [...alpn],
         // A refused handshake shows no certificates, so a trial completes it and refuses then.
         rejectUnauthorized: isVerified && !this.#describesChains,
@@ -77,13 +84,13 @@ export class OriginTrust {
       }, this.#handshakeTimeoutMs);
       const fail = (error: unknown): void => {
         clearTimeout(timer);
-        this.#sessions.delete(authority);
+        sessions?.delete(authority);
         secured.destroy();
         socket.destroy();
         reject(error instanceof ProxyError ? error : tlsFault(authority, this.#trustKey, error));
       };
       secured.once("error", fail);
-      secured.on("session", (ticket) => this.#sessions.set(authority, ticket));
+      secured.on("session", (ticket) => sessions?.set(authority, ticket));
       secured.once("secureConnect", () => {
         if (isVerified && !secured.authorized) {
           fail(new Error(`${String(secured.authorizationError)}, presented: ${chainOf(secured)}`));
@@ -95,6 +102,21 @@ export class OriginTrust {
         resolve(secured);
       });
     });
+  }
+
+  #contextFor(certificate: ClientCertificate | undefined): tls.SecureContext {
+    if (certificate === undefined) return this.#context;
+    let context = this.#certified.get(certificate);
+    if (context === undefined) {
+      const { certificateChain: cert, privateKey } = certificate;
+      context = tls.createSecureContext({
+        ...this.#contextOptions,
+        cert,
+        key: privateKey.reveal(),
+      });
+      this.#certified.set(certificate, context);
+    }
+    return context;
   }
 }
 

@@ -1,60 +1,64 @@
 /** The handler of a request that goes through a parent: the parent's own responses become faults. */
 import type { Duplex } from "node:stream";
-import type { AbsoluteForm, AnswerFields } from "./upstream.ts";
-import type { Dispatcher } from "./undici.ts";
-
-type Handler = Dispatcher.DispatchHandler;
-type Controller = Dispatcher.DispatchController;
-type Fields = Record<string, string | string[] | undefined>;
+import type { RequestControl, ResponseHandler } from "../http/response-handler.ts";
+import type { AbsoluteForm } from "./upstream.ts";
 
 /** Stands between the pool and the handler of an exchange. */
-export class ParentAnswer implements Handler {
+export class ParentAnswer implements ResponseHandler {
   readonly #form: AbsoluteForm;
-  readonly #handler: Handler;
+  readonly #handler: ResponseHandler;
 
-  constructor(form: AbsoluteForm, handler: Handler) {
+  constructor(form: AbsoluteForm, handler: ResponseHandler) {
     this.#form = form;
     this.#handler = handler;
   }
 
-  onRequestStart(controller: Controller, context: unknown): void {
-    this.#handler.onRequestStart?.(controller, context);
+  onRequestStart(control: RequestControl): void {
+    this.#handler.onRequestStart(control);
   }
 
   onResponseStarted(): void {
-    this.#handler.onResponseStarted?.();
+    this.#handler.onResponseStarted();
   }
 
-  onRequestUpgrade(controller: Controller, status: number, headers: Fields, socket: Duplex): void {
-    this.#handler.onRequestUpgrade?.(controller, status, headers, socket);
+  onInformational(control: RequestControl, status: number, headers: string[]): void {
+    this.#handler.onInformational(control, status, endToEnd(headers));
   }
 
-  onResponseStart(controller: Controller, status: number, headers: Fields, reason?: string): void {
+  onResponseStart(
+    control: RequestControl,
+    status: number,
+    headers: string[],
+    reason: string | undefined,
+  ): void {
     const refusal = this.#form.refusal(status, headers);
-    // undici gives what is thrown here to onResponseError and closes the connection.
     if (refusal !== undefined) throw refusal;
-    this.#handler.onResponseStart?.(controller, status, endToEnd(headers), reason);
+    this.#handler.onResponseStart(control, status, endToEnd(headers), reason);
   }
 
-  onResponseData(controller: Controller, chunk: Buffer): void {
-    this.#handler.onResponseData?.(controller, chunk);
+  onUpgrade(status: number, headers: string[], socket: Duplex, head: Buffer): void {
+    this.#handler.onUpgrade(status, headers, socket, head);
   }
 
-  onResponseEnd(controller: Controller, trailers: Fields): void {
-    this.#handler.onResponseEnd?.(controller, trailers);
+  onResponseData(control: RequestControl, chunk: Buffer): void {
+    this.#handler.onResponseData(control, chunk);
   }
 
-  onResponseError(controller: Controller, error: Error): void {
-    this.#handler.onResponseError?.(controller, this.#form.fault(error));
+  onResponseEnd(control: RequestControl, trailers: readonly string[]): void {
+    this.#handler.onResponseEnd(control, trailers);
+  }
+
+  onResponseError(control: RequestControl, error: Error): void {
+    this.#handler.onResponseError(control, this.#form.fault(error));
   }
 }
 
 /** A proxy's own responses are not for the agent. */
-function endToEnd(headers: AnswerFields): Fields {
-  const kept: Fields = {};
-  for (const [name, value] of Object.entries(headers)) {
-    const lower = name.toLowerCase();
-    if (!lower.startsWith("proxy-") && !lower.startsWith("x-squid-")) kept[name] = value;
+function endToEnd(headers: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (let at = 0; at < headers.length; at += 2) {
+    const name = headers[at] ?? "";
+    if (!/^(?:proxy|x-squid)-/i.test(name)) kept.push(name, headers[at + 1] ?? "");
   }
   return kept;
 }

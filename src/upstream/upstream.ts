@@ -1,13 +1,15 @@
 /** The only dialler of the process: a Permit in, a connected socket to a vetted address out. */
 import net from "node:net";
 import { messageOf, ProxyError } from "../errors.ts";
+import type { BodySink } from "../http/body-source.ts";
 import { type AbortSource, cancelled } from "../net/abort-source.ts";
 import type { AdaptiveReader } from "../net/adaptive-reader.ts";
 import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
+import type { AttachedCredential } from "../pipeline/context.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { AddressGuard } from "./address-guard.ts";
-import { connectUnixSocket } from "./unix-socket.ts";
+import { connectUnixSocket } from "../net/unix-socket.ts";
 
 /** How one dial is made. */
 export interface ConnectOptions {
@@ -25,12 +27,9 @@ export interface AbsoluteForm {
   connect(signal: AbortSource): Promise<net.Socket>;
   /** The fault that an error of the connection to the parent stands for. */
   fault(error: Error): Error;
-  /** The fault of a response that is the parent's own, or undefined when it is the origin's. */
-  refusal(status: number, headers: AnswerFields): ProxyError | undefined;
+  /** The fault of a response that is the parent's own, or undefined when it is the origin's; the list is flat. */
+  refusal(status: number, headers: readonly string[]): ProxyError | undefined;
 }
-
-/** Header fields as undici parsed them. */
-export type AnswerFields = Readonly<Record<string, string | string[] | undefined>>;
 
 /** Opens connections for agent traffic. */
 export interface Upstream {
@@ -242,12 +241,20 @@ export interface OutgoingRequest {
   readonly upgrade?: string | undefined;
   /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
   readonly needsHttp2: boolean;
+  /** Hears the response's head before anybody else, and may have the request sent once more. */
+  readonly credential?: AttachedCredential | undefined;
 }
 
 /** A request body that is sent as it comes. */
-export interface StreamedBody extends AsyncIterable<Buffer> {
-  /** True while an iteration that begins now would give every byte; it takes the place of an earlier one. */
+export interface StreamedBody {
+  /** True while a sink that is opened now would be given every byte. */
   readonly isWhole: boolean;
+  /** Gives the body to this sink from now on, perhaps during the call; one that was open before gets nothing more. */
+  open(sink: BodySink): void;
+  /** Goes on after the sink would take nothing more. */
+  resume(): void;
+  /** Gives nothing more to this sink, if it is the open one. */
+  detach(sink: BodySink): void;
   /** Keeps what is given from now on, within a bound, so that it can be given again. */
   keep(): void;
   /** Drops what was kept: nothing is going to be sent again. */

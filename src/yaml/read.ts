@@ -22,7 +22,7 @@ export function readYaml<Schema extends z.ZodType>(
   }));
   if (problems.length === 0) {
     const checked = check(schema, withoutEmpty(schema, value));
-    if (checked.ok) return checked.data;
+    if (checked.kind === "valid") return checked.data;
     for (const { path, ...remark } of checked.remarks)
       problems.push({ file, ...document.locate(path), keyPath: formatKeyPath(path), ...remark });
   }

@@ -25,8 +25,8 @@ const maxSuggestions = 200;
 
 /** What a value is by a schema, or all that is wrong with it. */
 export type Checked<T> =
-  | { readonly ok: true; readonly data: T }
-  | { readonly ok: false; readonly remarks: readonly SchemaRemark[] };
+  | { readonly kind: "valid"; readonly data: T }
+  | { readonly kind: "invalid"; readonly remarks: readonly SchemaRemark[] };
 
 /** Checks a value. */
 export function check<Schema extends z.ZodType>(
@@ -34,7 +34,7 @@ export function check<Schema extends z.ZodType>(
   value: unknown,
 ): Checked<z.output<Schema>> {
   const { success, data, error } = schema.safeParse(value, { error: wordIssue });
-  if (success) return { ok: true, data };
+  if (success) return { kind: "valid", data };
   const found = error.issues.flatMap((issue) => flatten(issue, value, []));
   const remarks = found.map((remark, index) => {
     if (remark.message !== unknownKey || index >= maxSuggestions) return remark;
@@ -45,7 +45,7 @@ export function check<Schema extends z.ZodType>(
     const key = remark.path.at(-1);
     return { ...remark, knownKeys, ...suggest(key, knownKeys), ...suggest(key, unused) };
   });
-  return { ok: false, remarks };
+  return { kind: "invalid", remarks };
 }
 
 const unknownKey = "unknown key";

@@ -65,8 +65,8 @@ test("no text makes the loader throw, and every problem has a place in the file"
       fc.boolean(),
       (source, lenient) => {
         const loaded = parseConfig(Buffer.from(source), "f.yaml", { lenient, env: environment });
-        const remarks = loaded.ok ? loaded.warnings : loaded.problems;
-        if (!loaded.ok) expect(remarks).not.toHaveLength(0);
+        const remarks = loaded.kind === "loaded" ? loaded.warnings : loaded.problems;
+        if (loaded.kind === "rejected") expect(remarks).not.toHaveLength(0);
         const lines = source.split("\n");
         for (const { line, column } of remarks) {
           expect(line).toBeGreaterThanOrEqual(1);
@@ -98,7 +98,7 @@ test("no value of the file is repeated in a problem", () => {
     fc.property(block, key, value, (first, second, secret) => {
       const source = stringify({ [first]: { [second]: secret } });
       const loaded = parseConfig(Buffer.from(source), "f.yaml");
-      const remarks = loaded.ok ? loaded.warnings : loaded.problems;
+      const remarks = loaded.kind === "loaded" ? loaded.warnings : loaded.problems;
       expect(remarks.map(formatProblem).join("\n")).not.toContain(canary);
     }),
     limit,

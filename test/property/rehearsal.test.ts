@@ -188,7 +188,7 @@ async function build({ plugins, otherwise }: Case, counted: string[]): Promise<P
     depsFor: () => new PluginBench().deps,
     onInvocation: (_direction, { plugin: name }) => counted.push(name),
   });
-  if (!("pipeline" in assembly)) throw new Error(JSON.stringify(assembly.problems));
+  if (assembly.kind === "rejected") throw new Error(JSON.stringify(assembly.problems));
   return assembly.pipeline;
 }
 
@@ -312,9 +312,9 @@ function passed(verdict: Verdict, context: RequestContext) {
     reason,
     shadow,
   }));
-  if ("denial" in verdict)
+  if (verdict.kind === "denial")
     return { verdict: "deny", by: verdict.denial.plugin, code: verdict.denial.code, steps };
-  return { verdict: "permit" in verdict ? "allow" : "respond", steps };
+  return { verdict: verdict.kind === "permit" ? "allow" : "respond", steps };
 }
 
 async function explain(one: Case, pipeline: Pipeline): Promise<ProbeVerdict> {
@@ -323,7 +323,7 @@ async function explain(one: Case, pipeline: Pipeline): Promise<ProbeVerdict> {
     ...(stage === "connect" ? { connect: "svc.test:80" } : { url: "http://svc.test/" }),
     ...(stage === "connect" ? {} : { method: "POST", ...(body === undefined ? {} : { body }) }),
   });
-  if ("error" in probe) throw new Error(probe.error);
+  if (typeof probe === "string") throw new Error(probe);
   return judgeProbe(probe, {
     pipeline,
     skipHosts: { matches: () => false },

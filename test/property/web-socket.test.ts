@@ -10,7 +10,11 @@ import {
   uint8Array,
 } from "fast-check";
 import { describe, expect, test } from "vitest";
-import { WebSocketReader, type WebSocketItem } from "../../src/http/web-socket-reader.ts";
+import {
+  WebSocketReader,
+  type WebSocketFault,
+  type WebSocketItem,
+} from "../../src/http/web-socket-reader.ts";
 import {
   clientFrame,
   closeFrame,
@@ -22,16 +26,16 @@ import { BodyBudget } from "../../src/http/body.ts";
 const maxMessageBytes = 100_000;
 
 /** Everything that a reader finds, and whether it gave back all memory. */
-function readAll(chunks: readonly Buffer[]): (WebSocketItem | { readonly closeCode: number })[] {
+function readAll(chunks: readonly Buffer[]): (WebSocketItem | WebSocketFault)[] {
   const budget = new BodyBudget(maxMessageBytes * 2);
   const reader = new WebSocketReader({ maxMessageBytes, budget });
-  const found: (WebSocketItem | { readonly closeCode: number })[] = [];
+  const found: (WebSocketItem | WebSocketFault)[] = [];
   for (const chunk of chunks) {
     reader.push(chunk);
     for (let item = reader.next(); item !== undefined; item = reader.next()) {
       found.push(item);
       if (item.kind === "text" || item.kind === "binary") reader.release();
-      if ("closeCode" in item) return released(found, reader, budget);
+      if (item.kind === "fault") return released(found, reader, budget);
     }
     expect(budget.usedBytes).toBeLessThanOrEqual(maxMessageBytes);
   }
@@ -74,7 +78,7 @@ describe("a WebSocket reader", () => {
         );
         const found = readAll(cut(Buffer.concat(frames), cuts));
         const data = found.flatMap((item) =>
-          "data" in item && item.kind === "binary" ? [item.data.toString("latin1")] : [],
+          item.kind === "binary" ? [item.data.toString("latin1")] : [],
         );
         expect(data).toEqual(messages.map((one) => one.data.toString("latin1")));
       }),

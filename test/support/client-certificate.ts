@@ -32,6 +32,12 @@ function certificate(
 export type AltName =
   { readonly type: 1 | 2 | 6; readonly value: string } | { readonly type: 7; readonly ip: string };
 
+/** What an authority issues, and more of it. */
+export interface IssuedCertificate extends ClientCertificate {
+  /** Another certificate of the same authority, with a key of its own. */
+  renew(commonName: string, altNames: readonly AltName[]): ClientCertificate;
+}
+
 /** A certificate for TLS clients whose only name is this URI. */
 export function clientCertificate(uri: string): ClientCertificate {
   return leafCertificate("client", [{ type: 6, value: uri }]);
@@ -41,21 +47,37 @@ export function clientCertificate(uri: string): ClientCertificate {
 export function leafCertificate(
   commonName: string,
   altNames: readonly AltName[],
-): ClientCertificate {
+): IssuedCertificate {
   const authority = forge.pki.rsa.generateKeyPair(2_048);
-  const client = forge.pki.rsa.generateKeyPair(2_048);
   const issuer = { name: "clients", key: authority.privateKey };
-  const ca = certificate({ name: "clients", publicKey: authority.publicKey }, issuer, [
+  const made = certificate({ name: "clients", publicKey: authority.publicKey }, issuer, [
     { name: "basicConstraints", cA: true, critical: true },
     { name: "keyUsage", keyCertSign: true, critical: true },
   ]);
-  const leaf = certificate({ name: commonName, publicKey: client.publicKey }, issuer, [
-    { name: "extKeyUsage", clientAuth: true, serverAuth: true },
-    { name: "subjectAltName", altNames },
-  ]);
-  return {
-    ca: forge.pki.certificateToPem(ca),
-    cert: forge.pki.certificateToPem(leaf),
-    key: forge.pki.privateKeyToPem(client.privateKey),
+  const ca = forge.pki.certificateToPem(made);
+  const renew = (name: string, names: readonly AltName[]): ClientCertificate => {
+    const client = forge.pki.rsa.generateKeyPair(2_048);
+    const leaf = certificate({ name, publicKey: client.publicKey }, issuer, [
+      { name: "extKeyUsage", clientAuth: true, serverAuth: true },
+      { name: "subjectAltName", altNames: names },
+    ]);
+    return {
+      ca,
+      cert: forge.pki.certificateToPem(leaf),
+      key: forge.pki.privateKeyToPem(client.privateKey),
+    };
   };
+  return { ...renew(commonName, altNames), renew };
+}
+
+/** A certificate that nobody but its own key vouches for. */
+export function selfSignedCertificate(commonName: string): ClientCertificate {
+  const pair = forge.pki.rsa.generateKeyPair(2_048);
+  const made = certificate(
+    { name: commonName, publicKey: pair.publicKey },
+    { name: commonName, key: pair.privateKey },
+    [{ name: "extKeyUsage", clientAuth: true }],
+  );
+  const cert = forge.pki.certificateToPem(made);
+  return { ca: cert, cert, key: forge.pki.privateKeyToPem(pair.privateKey) };
 }

@@ -20,6 +20,8 @@ import type { OperatorFetch } from "../../src/pipeline/plugin.ts";
 export interface TokenCall {
   readonly form: URLSearchParams;
   readonly authorization: string | undefined;
+  /** The proof that came with it (RFC 9449). */
+  readonly dpop: string | undefined;
   readonly path: string;
 }
 
@@ -161,7 +163,9 @@ export class StubIdp {
       reply(response, this.jwksReplies.shift() ?? { body });
     } else {
       const form = new URLSearchParams(Buffer.concat(chunks).toString("utf8"));
-      const call = { form, authorization: request.headers.authorization, path };
+      const { authorization } = request.headers;
+      const dpop = request.headersDistinct["dpop"]?.join();
+      const call = { form, authorization, dpop, path };
       this.tokenCalls.push(call);
       await this.gate;
       reply(response, this.tokenReplies.shift() ?? { body: this.issue(call) });

@@ -338,6 +338,25 @@ const skipper = definePlugin({
   create: () => ({ onRequest: () => skip("nothing_to_say") }),
 });
 
+/** Whose configuration says that it needs a JWT-SVID, as a client of an identity provider does. */
+const identified = definePlugin({
+  name: "identified",
+  description: "Sends the JWT-SVID of this workload",
+  config: z.strictObject({
+    identity: z.strictObject({ type: z.literal("spiffe"), jwt_audience: z.string() }),
+  }),
+  create: ({ identity: { jwt_audience: audience } }, { jwtSvids }) => ({
+    ready: () => jwtSvids?.notReady(audience) ?? true,
+    onCredential: async (context) => {
+      if (jwtSvids === undefined)
+        return deny("no_source", { code: "auth.unauthorized", message: "no Workload API" });
+      const { token } = await jwtSvids.token(audience);
+      context.headers.set("authorization", `Bearer ${token.reveal()}`);
+      return modify("identified");
+    },
+  }),
+});
+
 const plain = (name: string, wants: { requires?: string[]; requiresAny?: string[] } = {}) =>
   definePlugin({
     name,
@@ -367,6 +386,7 @@ export const plugins = [
   pathMutator,
   answerHeader,
   skipper,
+  identified,
   plain("plain"),
   plain("needs-plain", { requires: ["plain"] }),
   plain("needs-some", { requiresAny: ["plain", "recorder"] }),

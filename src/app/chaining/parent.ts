@@ -20,6 +20,7 @@ export type Variables = Readonly<Record<string, string | undefined>>;
 export interface ParentContext {
   readonly env: Variables;
   readonly connectBy: "address" | "name";
+  readonly problems: Remark[];
 }
 
 interface Kind {
@@ -44,12 +45,12 @@ export function makeParent(
   written: WrittenParent,
   path: KeyPath,
   context: ParentContext,
-): ParentProxy | { readonly problems: readonly Remark[] } {
+): ParentProxy | undefined {
   const shape = typeof written === "string" ? { url: written } : written;
   const urlPath = typeof written === "string" ? path : [...path, "url"];
-  const refuse = (message: string, at: KeyPath = urlPath): { problems: Remark[] } => ({
-    problems: [{ path: at, message }],
-  });
+  const refuse = (message: string, at: KeyPath = urlPath): undefined => {
+    context.problems.push({ path: at, message });
+  };
   const url = parseUrl(shape.url);
   if (url === undefined) return refuse("must be a URL such as http://proxy.example:3128");
   const kind = kinds[url.protocol];
@@ -62,8 +63,9 @@ export function makeParent(
   } catch (error) {
     return refuse(`its host cannot be used: ${messageOf(error)}`);
   }
-  const credentials = credentialsOf(shape, url, path, context.env);
-  if (credentials !== undefined && "problems" in credentials) return credentials;
+  const before = context.problems.length;
+  const credentials = credentialsOf(shape, url, path, context);
+  if (context.problems.length > before) return undefined;
   if (kind.kind === "socks5" && credentials !== undefined && !fitsSocks(credentials))
     return refuse("user name and password of SOCKS5 have 1 to 255 bytes", path);
   const scheme = kind.kind === "socks5" ? "socks5h" : kind.scheme;
@@ -88,11 +90,11 @@ function credentialsOf(
   shape: Shape,
   url: URL,
   path: KeyPath,
-  env: Variables,
-): ParentCredentials | { readonly problems: readonly Remark[] } | undefined {
-  const problem = (key: string, message: string): { problems: Remark[] } => ({
-    problems: [{ path: [...path, key], message }],
-  });
+  { env, problems }: ParentContext,
+): ParentCredentials | undefined {
+  const problem = (key: string, message: string): undefined => {
+    problems.push({ path: [...path, key], message });
+  };
   const { password, password_file: file, password_env: variable } = shape;
   const sources = [password, file, variable].filter((source) => source !== undefined);
   if (sources.length > 1)

@@ -48,14 +48,20 @@ export interface ChainView {
   readonly readiness_endpoints: readonly string[];
 }
 
-type Problems = { readonly problems: readonly Remark[] };
-
 const root = "upstream_proxy";
 
-/** Undefined where the file has no such block. */
-export function planChain(config: Config, env: Variables): ChainPlan | Problems | undefined {
+/** Undefined where the file has no such block, or one with problems. */
+export function planChain(
+  config: Config,
+  env: Variables,
+  problems: Remark[],
+): ChainPlan | undefined {
   const block = config.upstream_proxy;
-  return block === undefined ? undefined : new Planner(config, block, env).plan();
+  if (block === undefined) return undefined;
+  const planner = new Planner(config, block, env);
+  const plan = planner.plan();
+  problems.push(...planner.problems);
+  return plan;
 }
 
 /** Files whose change is a change of the configuration although its own text stays. */
@@ -74,7 +80,7 @@ class Planner {
   readonly #config: Config;
   readonly #block: UpstreamProxyConfig;
   readonly #env: Variables;
-  readonly #problems: Remark[] = [];
+  readonly problems: Remark[] = [];
   readonly #warnings: string[] = [];
 
   constructor(config: Config, block: UpstreamProxyConfig, env: Variables) {
@@ -83,7 +89,7 @@ class Planner {
     this.#env = env;
   }
 
-  plan(): ChainPlan | Problems {
+  plan(): ChainPlan | undefined {
     const block = this.#block;
     const cluster = this.#openshift();
     const httpProxy = this.#parent("http_proxy", cluster?.httpProxy, "http_proxy");
@@ -95,7 +101,7 @@ class Planner {
     if (!block.system_roots && trustedCa.length === 0 && block.trusted_ca === undefined)
       this.#refuse(["system_roots"], "false needs trusted_ca: nothing would be trusted");
     this.#remarks(httpProxy, httpsProxy, cluster);
-    if (this.#problems.length > 0) return { problems: this.#problems };
+    if (this.problems.length > 0) return undefined;
     const { connect_timeout: connectTimeout } = block;
     return {
       routes: new ProxyRoutes({ httpProxy, httpsProxy, routes, noProxy }),
@@ -123,7 +129,7 @@ class Planner {
   }
 
   #refuse(path: KeyPath, message: string): void {
-    this.#problems.push({ path: [root, ...path], message });
+    this.problems.push({ path: [root, ...path], message });
   }
 
   #openshift(): OpenShiftProxy | undefined {
@@ -156,18 +162,12 @@ class Planner {
   ): ParentProxy | undefined {
     const block = this.#block;
     const own = block[key];
-    const context = { env: this.#env, connectBy: block.connect_by };
-    if (own !== undefined && own !== "") return this.#made(makeParent(own, [root, key], context));
+    const context = { env: this.#env, connectBy: block.connect_by, problems: this.problems };
+    if (own !== undefined && own !== "") return makeParent(own, [root, key], context);
     const other = ofCluster ?? (block.from_environment ? this.#variable(variable) : undefined);
     if (other === undefined || other === "") return undefined;
     const path = ofCluster === undefined ? ["from_environment"] : ["from_openshift", "path"];
-    return this.#made(makeParent(other, [root, ...path], context));
-  }
-
-  #made<T extends object>(made: T | Problems): T | undefined {
-    if (!("problems" in made)) return made;
-    this.#problems.push(...made.problems);
-    return undefined;
+    return makeParent(other, [root, ...path], context);
   }
 
   /** Lower case first, as curl has it; ALL_PROXY stands for what is not set. */
@@ -199,7 +199,7 @@ class Planner {
       }
     }
     const all = sources.flatMap(([, entries]) => entries);
-    return NoProxy.parse(this.#problems.length === 0 ? all : []);
+    return NoProxy.parse(this.problems.length === 0 ? all : []);
   }
 
   #route(route: UpstreamProxyConfig["routes"][number], index: number): ProxyRoute[] {
@@ -221,8 +221,9 @@ class Planner {
       return undefined;
     }
     if (proxy === undefined || proxy === "direct") return "direct";
-    const context = { env: this.#env, connectBy: this.#block.connect_by };
-    return this.#made(makeParent(proxy, [root, ...path, "proxy"], context));
+    const { connect_by: connectBy } = this.#block;
+    const context = { env: this.#env, connectBy, problems: this.problems };
+    return makeParent(proxy, [root, ...path, "proxy"], context);
   }
 
   #trustedCa(): readonly string[] {
@@ -247,7 +248,7 @@ class Planner {
       try {
         parseAbsoluteTarget(url);
       } catch (error) {
-        this.#problems.push({
+        this.problems.push({
           path: at,
           message: `is not an http or https URL: ${messageOf(error)}`,
         });

@@ -7,7 +7,7 @@ import { clientEnvironment, type TrustFiles } from "../client-environment.ts";
 import { type Finding, fail, pass } from "./report.ts";
 import { ObservedTraffic } from "./observed-traffic.ts";
 import { OwnInstance } from "../own-instance.ts";
-import { onFreePorts, withReadableAuthority, writeProbeFile } from "../own-file.ts";
+import { forProbing, writeProbeFile } from "../own-file.ts";
 import { writeTrustBundle } from "../../app/trust/bundle.ts";
 import type { Config } from "../../config/presets.ts";
 
@@ -24,7 +24,7 @@ export async function probeCommand(
   command: TriedCommand,
   directory: string,
 ): Promise<Finding[]> {
-  const config = withReadableAuthority(onFreePorts(loaded), directory);
+  const config = forProbing(loaded, directory);
   const traffic = new ObservedTraffic();
   const probe = await writeProbeFile(directory, "command", config);
   const instance = await OwnInstance.start(probe, (line) => traffic.hear(line));

@@ -14,7 +14,7 @@ import type { FileCommand } from "../config-file.ts";
 import { proxyOfFile } from "../proxy-address.ts";
 import { askOperator, probeListeners } from "./listeners.ts";
 import { OwnInstance } from "../own-instance.ts";
-import { onFreePorts, withReadableAuthority, writeProbeFile } from "../own-file.ts";
+import { forProbing, writeProbeFile } from "../own-file.ts";
 import { buildServices } from "./services.ts";
 import { examineState } from "./state.ts";
 import { tokenChecks, tokenOf } from "./token.ts";
@@ -52,7 +52,7 @@ async function examine(
   directory: string,
 ): Promise<void> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
-  if (!loaded.ok) {
+  if (loaded.kind === "rejected") {
     for (const problem of loaded.problems)
       report.add("file", fail(formatProblem(problem), "correct the file; check prints the same"));
     return;
@@ -168,7 +168,7 @@ async function examineOwn(
   report: DoctorReport,
   directory: string,
 ): Promise<void> {
-  const config = withReadableAuthority(onFreePorts(loaded), directory);
+  const config = forProbing(loaded, directory);
   let instance: OwnInstance | undefined;
   const isStarted = await report.check("start", limitMs, async () => {
     instance = await OwnInstance.start(await writeProbeFile(directory, "whole", config));

@@ -1,9 +1,14 @@
 /** Whether the services that plugins depend on answer: key sets, token endpoints and what else they name. */
+import { setTimeout as delay } from "node:timers/promises";
 import type { LoadedConfig } from "../../config/load.ts";
+import type { Config } from "../../config/presets.ts";
+import { needsSpiffe, spiffeAudiences } from "../../config/relations.ts";
+import type { WorkloadIdentity } from "../../spiffe/workload-identity.ts";
 import { messageOf } from "../../errors.ts";
 import { JwksSource } from "../../oauth/jwks.ts";
 import type { AnyPluginDefinition, PluginDefinition, PluginDeps } from "../../pipeline/plugin.ts";
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
+import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
@@ -39,6 +44,7 @@ export interface BuiltServices {
 }
 
 const answerLimitMs = 5_000;
+const pollMs = 50;
 
 /** Builds the pipelines as the start does. The bridge is left out: its CA has a check of its own. */
 export async function buildServices(
@@ -59,14 +65,19 @@ export async function buildServices(
     definitions: (await definitionsFor(loaded)).map((known) => overheard(known, dependents)),
   };
   const built = await buildRuntime(config, 0, services, { start: false });
-  if ("problems" in built) {
+  if (built.kind === "failed") {
     metrics.close();
     const problems = wordProblems(loaded, built.problems);
     return { problems, checks: [], close: () => Promise.resolve() };
   }
+  const { workload } = built.runtime;
+  const isAsked = workload !== undefined && needsSpiffe(config) && checksOf === serviceChecks;
   return {
     problems: [],
-    checks: dependents.flatMap(checksOf),
+    checks: [
+      ...(isAsked ? [workloadCheck(workload, config)] : []),
+      ...dependents.flatMap(checksOf),
+    ],
     close: async () => {
       await built.runtime.close();
       metrics.close();
@@ -107,15 +118,43 @@ function serviceChecks(dependent: Dependent): ServiceCheck[] {
   return origins.map((origin) => originCheck(dependent, origin));
 }
 
+/** What serving needs of the Workload API, asked for as serving does. */
+function workloadCheck(workload: WorkloadIdentity, config: Config): ServiceCheck {
+  return {
+    name: "spiffe",
+    run: async (signal) => {
+      const socket = config.spiffe?.socket ?? "";
+      const audiences = spiffeAudiences(config);
+      const deadline = performance.now() + answerLimitMs;
+      for (;;) {
+        const reason = workload.notReady();
+        if (reason === undefined) {
+          const { spiffeId, expiresAt = 0 } = workload.x509.current() ?? {};
+          const expires = new Date(expiresAt).toISOString();
+          const svid = spiffeId === undefined ? [] : [`${spiffeId}, expires ${expires}`];
+          const tokens = audiences.map((audience) => `a JWT-SVID for ${audience}`);
+          return pass(`${socket}: ${[...svid, ...tokens].join("; ")}`);
+        }
+        if (performance.now() > deadline || signal.aborted)
+          return fail(
+            `${socket}: ${reason}`,
+            "see that the agent runs, that its socket is mounted here, and that this workload is registered with it",
+          );
+        await delay(pollMs, undefined, { signal }).catch(() => undefined);
+      }
+    },
+  };
+}
+
 function keySetCheck({ instance, deps }: Dependent, config: JwtValidationConfig): ServiceCheck {
   const location = keyLocationOf(config);
-  const place = "url" in location ? location.url : location.discoveryUrl;
+  const place = location.url;
   return {
     name: "jwks",
     run: async () => {
       const source = new JwksSource({ location, clock: { now: () => Date.now() } });
       const problem = await new Promise<string | undefined>((resolve) => {
-        source.warm({ call: deps.fetch, onFetch: resolve });
+        source.warm({ call: keyCallOf(deps), onFetch: resolve });
       });
       if (problem === undefined) return pass(`${instance}: ${shown(place)} has keys`);
       return fail(

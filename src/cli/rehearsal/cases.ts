@@ -1,5 +1,6 @@
 /** Files of `policy test`: which policy is asked, what is asked, and what is expected; read with a place for each mistake. */
 import { z } from "zod";
+import { ProxyError } from "../../errors.ts";
 import { judge, type Node } from "../../policy/file/node.ts";
 import { Problems, problemText } from "../../policy/file/problem.ts";
 import { parsePolicyText, type PolicyText } from "../../plugins/egress-policy/source.ts";
@@ -72,11 +73,8 @@ export interface CaseFile {
   readonly locate: PolicyText["locate"];
 }
 
-/** Reads a file of cases, or says every problem as `file:line:column: …`; undefined for a file without `cases`. */
-export function readCaseFile(
-  text: string,
-  file: string,
-): CaseFile | { readonly problems: readonly string[] } | undefined {
+/** Reads a file of cases; throws ProxyError with every problem of it. Undefined for a file without `cases`. */
+export function readCaseFile(text: string, file: string): CaseFile | undefined {
   const parsed = parsePolicyText(text, file);
   const { value } = parsed;
   if (typeof value !== "object" || value === null || !Object.hasOwn(value, "cases"))
@@ -88,7 +86,8 @@ export function readCaseFile(
   const cases = items.flatMap((item, index) => readCase(item, index) ?? []);
   root.tellFaults();
   if (problems.hasErrors || subject === undefined) {
-    return { problems: problems.list.map((problem) => problemText(problem, file)) };
+    const list = problems.list.map((problem) => problemText(problem, file));
+    throw new ProxyError("config.invalid", list.join("\n"));
   }
   return { subject, cases, locate: (path) => parsed.locate(path) };
 }
@@ -116,6 +115,6 @@ function readCase(node: Node<CaseSource>, index: number): PolicyCase | undefined
     headers: headers && Object.entries(headers),
     body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
   });
-  if ("error" in probe) return node.error(probe.error);
+  if (typeof probe === "string") return node.error(probe);
   return { name, probe, expected: { expect, plugin, entry, rule, reason, status, sent } };
 }

@@ -10,8 +10,8 @@ import { Metrics } from "../../telemetry/metrics.ts";
 import { Interception } from "../../tlsbridge/interception.ts";
 import type { JudgedAddress } from "../../upstream/address-guard.ts";
 import { OwnListeners } from "../../upstream/own-listeners.ts";
-import { buildRuntime } from "../../app/build.ts";
-import { type BuildProblem, buildProblems } from "../../app/build-problems.ts";
+import { buildRuntime, type FailedBuild } from "../../app/build.ts";
+import { buildProblems } from "../../app/build-problems.ts";
 import { CarriedState } from "../../app/carried-state.ts";
 import { commandFile, type FileCommand, refuseCommand } from "../config-file.ts";
 import { definitionsFor } from "../../app/definitions.ts";
@@ -41,9 +41,9 @@ export async function explain(command: ExplainCommand): Promise<number> {
     const loaded = await commandFile(command, { allowUnset: true });
     if (loaded === undefined) return 2;
     const probe = readProbe(command);
-    if ("error" in probe) return refuseCommand(probe.error);
+    if (typeof probe === "string") return refuseCommand(probe);
     const built = await withChain(loaded, (chain) => explainProbe(probe, chain, command));
-    if ("problems" in built) {
+    if (built.kind === "failed") {
       for (const problem of buildProblems(loaded, built.problems))
         process.stderr.write(`${formatProblem(problem)}\n`);
       return 2;
@@ -74,7 +74,7 @@ const reachNobody: OperatorFetch = () =>
 export async function withChain<T>(
   loaded: LoadedConfig,
   use: (chain: ExplainedChain) => Promise<T>,
-): Promise<{ readonly value: T } | { readonly problems: readonly BuildProblem[] }> {
+): Promise<{ readonly kind: "used"; readonly value: T } | FailedBuild> {
   const metrics = new Metrics({ version: packageVersion(), generation: () => 0 });
   const { tls_bridge: bridge } = loaded.config;
   // The bridge is left out of the building, as it would make or read keys; which connections it opens is in the file.
@@ -93,7 +93,7 @@ export async function withChain<T>(
       },
       { start: false },
     );
-    if ("problems" in built) return built;
+    if (built.kind === "failed") return built;
     const { runtime } = built;
     const interception =
       bridge.mode === "enabled"
@@ -106,7 +106,7 @@ export async function withChain<T>(
       const { outbound: pipeline, skipHosts, limits } = runtime;
       const { maxBodyBytes } = limits;
       const surroundings = { pipeline, skipHosts, bridge: interception, maxBodyBytes };
-      return { value: await use({ loaded, metrics, surroundings }) };
+      return { kind: "used", value: await use({ loaded, metrics, surroundings }) };
     } finally {
       await runtime.close();
     }

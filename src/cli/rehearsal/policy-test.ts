@@ -74,7 +74,6 @@ async function runFile(file: string): Promise<Outcome[]> {
   const read = readCaseFile(text, file);
   // Policies and configurations may lie beside their cases.
   if (read === undefined) return [];
-  if ("problems" in read) throw new ProxyError("config.invalid", read.problems.join("\n"));
   const { cases } = read;
   return withSubject(read, file, async (options) => {
     const outcomes: Outcome[] = [];
@@ -100,11 +99,11 @@ async function withSubject<T>(
         env: process.env,
         allowUnset: true,
       });
-  if (!loaded.ok) throw refusedFile(loaded.problems.map(formatProblem));
+  if (loaded.kind === "rejected") throw refusedFile(loaded.problems.map(formatProblem));
   // With a policy alone as with a bridge that opens everything: the requests are what the cases are about.
   const opening = isAlone ? { bridge: { decide: () => ({ action: "bridge" }) as const } } : {};
   const used = await withChain(loaded, ({ surroundings }) => use({ ...surroundings, ...opening }));
-  if ("value" in used) return used.value;
+  if (used.kind === "used") return used.value;
   throw refusedFile(buildProblems(loaded, used.problems).map(formatProblem));
 }
 
@@ -127,7 +126,7 @@ function policyAlone(
     pipeline: { outbound: { default: "deny", plugins } },
   };
   const loaded = parseConfig(Buffer.from(JSON.stringify(whole)), file, { allowUnset: true });
-  if (!loaded.ok) return loaded;
+  if (loaded.kind === "rejected") return loaded;
   return {
     ...loaded,
     problemAt: (path, ...said) => {

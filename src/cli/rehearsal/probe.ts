@@ -44,21 +44,21 @@ export interface Probe {
 }
 
 /** Reads a probe, or says what is wrong with it. */
-export function readProbe(source: ProbeSource): Probe | { readonly error: string } {
+export function readProbe(source: ProbeSource): Probe | string {
   const { connect, url, method, path } = source;
   if ((connect === undefined) === (url === undefined))
-    return { error: "name either connect (host:port) or url" };
-  if (path !== undefined && !path.startsWith("/")) return { error: "path must start with '/'" };
-  if (url !== undefined && path !== undefined) return { error: "a url has a path of its own" };
-  if (method !== undefined && !isToken(method)) return { error: "method is no method name" };
+    return "name either connect (host:port) or url";
+  if (path !== undefined && !path.startsWith("/")) return "path must start with '/'";
+  if (url !== undefined && path !== undefined) return "a url has a path of its own";
+  if (method !== undefined && !isToken(method)) return "method is no method name";
   try {
     const probe = targetOf(source);
     const place = placeOf(probe);
     const host = fieldsOf(source).get("host");
     if (host === undefined || parseHostHeader(host, place.scheme).equals(place)) return probe;
-    return { error: `the Host field names ${host}, and the request is for ${place.authority}` };
+    return `the Host field names ${host}, and the request is for ${place.authority}`;
   } catch (error) {
-    return { error: messageOf(error) };
+    return messageOf(error);
   }
 }
 
@@ -113,8 +113,11 @@ export function probeContext(probe: Probe, stage: Stage): RequestContext {
 function upgradeOf({ headers = [], body = "" }: ProbeSource): string | undefined {
   const written = new HeaderList(headers.flat());
   const options = written.get("connection")?.toLowerCase().split(",") ?? [];
-  const isAsked = body === "" && options.some((option) => option.trim() === "upgrade");
-  return isAsked ? upgradeProtocol({ headers: { upgrade: written.get("upgrade") } }) : undefined;
+  return upgradeProtocol({
+    asksUpgrade: options.some((option) => option.trim() === "upgrade"),
+    hasBody: body !== "",
+    upgrade: written.get("upgrade"),
+  });
 }
 
 /** The end-to-end fields; a body is JSON where no field says what it is. */

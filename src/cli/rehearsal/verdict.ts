@@ -1,5 +1,6 @@
 /** What a pipeline says of a probe: the connection first, then the request in it, and whose word counted. */
 import { Readable } from "node:stream";
+import { ReadableSource } from "../../http/body-source.ts";
 import { BodyBudget } from "../../http/body.ts";
 import type { AddressSet } from "../../net/address.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
@@ -114,11 +115,15 @@ async function explainRequest(
   }
   const need = context.hasBody ? pipeline.bodyNeed(context) : "nobody";
   if (need !== "nobody") {
-    const read = await bufferBody(context, Readable.from([Buffer.from(source.body ?? "")]), {
-      limitBytes: maxBodyBytes,
-      budget: new BodyBudget(Number.POSITIVE_INFINITY),
-      signal: context.signal,
-    });
+    const read = await bufferBody(
+      context,
+      new ReadableSource(Readable.from([Buffer.from(source.body ?? "")])),
+      {
+        limitBytes: maxBodyBytes,
+        budget: new BodyBudget(Number.POSITIVE_INFINITY),
+        signal: context.signal,
+      },
+    );
     if (read.kind === "unread") {
       if (need === "guards")
         return { verdict: "deny", denial: read.denial, steps: [], credentials: [] };

@@ -16,28 +16,23 @@ export interface Libc {
   errno(): number;
 }
 
-/** The library, or a sentence that says why there is none. */
-export type LibcResult = { readonly libc: Libc } | { readonly unavailable: string };
-
 /**
- * Loads the C library through koffi, which is an optional dependency.
+ * Loads the C library through koffi, which is an optional dependency; a sentence says why there is none.
  *
  * Never rejects: whoever needs the library says what the process cannot do without it.
  */
-export async function loadLibc(): Promise<LibcResult> {
-  if (process.platform !== "linux") return { unavailable: `not available on ${process.platform}` };
+export async function loadLibc(): Promise<Libc | string> {
+  if (process.platform !== "linux") return `not available on ${process.platform}`;
   try {
     const { default: koffi } = await import("koffi");
     // The name of glibc first, then that of musl.
     const library = firstOf(["libc.so.6", "libc.so"], (name) => koffi.load(name));
     return {
-      libc: {
-        bind: (prototype) => library.func(prototype) as NativeFunction,
-        errno: () => koffi.errno(),
-      },
+      bind: (prototype) => library.func(prototype) as NativeFunction,
+      errno: () => koffi.errno(),
     };
   } catch (error) {
-    return { unavailable: `the optional package koffi cannot be used: ${messageOf(error)}` };
+    return `the optional package koffi cannot be used: ${messageOf(error)}`;
   }
 }
 

@@ -15,10 +15,6 @@ export interface OriginalDestinations {
   of(socket: Socket): SocketEnd | undefined;
 }
 
-/** The reader, or a sentence that says why this machine has none. */
-export type OriginalDestinationsResult =
-  { readonly destinations: OriginalDestinations } | { readonly unavailable: string };
-
 // Linux: SOL_IP and SOL_IPV6 are protocol numbers; SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST are both 80
 // (linux/netfilter_ipv4.h, linux/netfilter_ipv6/ip6_tables.h).
 const levels = { 4: 0, 6: 41 } as const;
@@ -26,11 +22,11 @@ const originalDestinationOption = 80;
 /** struct sockaddr_in6, the larger of the two. */
 const addressBytes = 28;
 
-/** Never rejects. */
-export async function loadOriginalDestinations(): Promise<OriginalDestinationsResult> {
-  const loaded = await loadLibc();
-  if ("unavailable" in loaded) return loaded;
-  const getsockopt = loaded.libc.bind("int getsockopt(int, int, int, void *, uint32_t *)");
+/** The reader, or a sentence that says why this machine has none. Never rejects. */
+export async function loadOriginalDestinations(): Promise<OriginalDestinations | string> {
+  const libc = await loadLibc();
+  if (typeof libc === "string") return libc;
+  const getsockopt = libc.bind("int getsockopt(int, int, int, void *, uint32_t *)");
   const read = (fd: number, level: number): SocketEnd | undefined => {
     const address = Buffer.alloc(addressBytes);
     const length = Buffer.from(Uint32Array.of(addressBytes).buffer);
@@ -38,14 +34,12 @@ export async function loadOriginalDestinations(): Promise<OriginalDestinationsRe
     return answer === 0 ? parseSockaddr(address) : undefined;
   };
   return {
-    destinations: {
-      of: (socket) => {
-        const fd = descriptorOf(socket);
-        const local = parseAddress(socket.localAddress ?? "")?.unmapped();
-        // A client that has left already has no descriptor to ask.
-        if (fd === undefined || local === undefined) return undefined;
-        return read(fd, levels[local.version]);
-      },
+    of: (socket) => {
+      const fd = descriptorOf(socket);
+      const local = parseAddress(socket.localAddress ?? "")?.unmapped();
+      // A client that has left already has no descriptor to ask.
+      if (fd === undefined || local === undefined) return undefined;
+      return read(fd, levels[local.version]);
     },
   };
 }

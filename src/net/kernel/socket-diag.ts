@@ -5,13 +5,13 @@
  * The answer covers the network namespace of this process.
  */
 import { endianness } from "node:os";
+import { messageOf } from "../../errors.ts";
 import { type IpAddress, parseAddress } from "../address.ts";
 import { type Libc, loadLibc, type NativeFunction } from "./libc.ts";
 import type { SocketOwnerLookup, SocketTuple } from "./socket-table.ts";
 
 /** A connection to the kernel, or a sentence that says why there is none. */
-export type SocketDiagResult =
-  { readonly diag: SocketOwnerLookup & { close(): void } } | { readonly unavailable: string };
+export type SocketDiagResult = (SocketOwnerLookup & { close(): void }) | string;
 
 // include/linux/socket.h, include/uapi/linux/netlink.h, sock_diag.h, inet_diag.h
 const addressFamilyNetlink = 16;
@@ -40,11 +40,9 @@ export class SocketDiag implements SocketOwnerLookup {
 
   /** Opens the one netlink socket; never rejects. */
   static async open(): Promise<SocketDiagResult> {
-    const loaded = await loadLibc();
-    if ("unavailable" in loaded) return loaded;
-    if (endianness() !== "LE")
-      return { unavailable: "netlink is spoken on little-endian machines only" };
-    const { libc } = loaded;
+    const libc = await loadLibc();
+    if (typeof libc === "string") return libc;
+    if (endianness() !== "LE") return "netlink is spoken on little-endian machines only";
     const socket = Number(
       libc.bind("int socket(int, int, int)")(
         addressFamilyNetlink,
@@ -52,16 +50,16 @@ export class SocketDiag implements SocketOwnerLookup {
         netlinkSockDiag,
       ),
     );
-    if (socket < 0) return { unavailable: `netlink cannot be opened (errno ${libc.errno()})` };
+    if (socket < 0) return `netlink cannot be opened (errno ${libc.errno()})`;
     const diag = new SocketDiag(libc, socket);
     // A sandbox may have netlink without SOCK_DIAG: a question without an answer tells.
     const nobody = { address: "127.0.0.1", port: 1 };
     try {
       await diag.inodeOf({ client: nobody, proxy: nobody });
-      return { diag };
+      return diag;
     } catch (error) {
       diag.close();
-      return { unavailable: error instanceof Error ? error.message : String(error) };
+      return messageOf(error);
     }
   }
 

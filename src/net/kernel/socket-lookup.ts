@@ -30,10 +30,10 @@ export class SocketLookup implements SocketOwnerLookup {
     if (this.#hasFallenBack) return this.#table.inodeOf(tuple);
     this.#opening ??= this.#options.open?.() ?? SocketDiag.open();
     const opened = await this.#opening;
-    if ("unavailable" in opened) return this.#fallBack(tuple, opened.unavailable);
-    this.#diag = opened.diag;
+    if (typeof opened === "string") return this.#fallBack(tuple, opened);
+    this.#diag = opened;
     try {
-      return await opened.diag.inodeOf(tuple);
+      return await opened.inodeOf(tuple);
     } catch (error) {
       return this.#fallBack(tuple, messageOf(error));
     }

@@ -26,3 +26,19 @@ export function readBearer(headers: HeaderList): Bearer {
   if (value.trim() === "" || anyBearer.test(value.trim())) return { kind: "malformed" };
   return { kind: "other" };
 }
+
+/** A token of either scheme: as {@link Bearer}, or with a proof of the key that it is bound to (RFC 9449 section 7.1). */
+export type TokenCredential = Bearer | { readonly kind: "dpop"; readonly token: string };
+
+const dpop = /^dpop +([\w\-.~+/]+=*)$/i;
+const anyDpop = /^dpop(?:[\s,]|$)/i;
+
+/** Reads the Authorization field, under the scheme DPoP as well. The proof is in a field of its own. */
+export function readToken(headers: HeaderList): TokenCredential {
+  const read = readBearer(headers);
+  if (read.kind !== "other") return read;
+  const value = headers.get("authorization")?.trim() ?? "";
+  const token = dpop.exec(value)?.[1];
+  if (token !== undefined) return { kind: "dpop", token };
+  return anyDpop.test(value) ? { kind: "malformed" } : read;
+}

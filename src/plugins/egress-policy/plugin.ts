@@ -196,7 +196,7 @@ class EgressPolicy implements Plugin {
       const target = targetOf(context, { judgesRequests: true });
       // Under on_error: observe even what has no single reading was let through.
       const { spelling, query } =
-        "refused" in target ? { spelling: asSpelt(context.pathname), query: "" } : target;
+        target.kind === "refused" ? { spelling: asSpelt(context.pathname), query: "" } : target;
       return { spelling, query: parseQuery(query) };
     });
   }
@@ -217,8 +217,8 @@ class EgressPolicy implements Plugin {
     const { method } = context;
     const needs = policy.inspectionOf(facts.host, facts.port);
     const target = targetOf(context, needs);
-    if ("refused" in target) {
-      return deny("ambiguous_path", { code: "request.malformed", message: target.refused });
+    if (target.kind === "refused") {
+      return deny("ambiguous_path", { code: "request.malformed", message: target.reason });
     }
     const { spelling } = target;
     const [path] = spelling.readings;

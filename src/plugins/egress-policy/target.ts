@@ -8,13 +8,16 @@ import type { Spelling } from "../../policy/spelling.ts";
 export function targetOf(
   { path, pathname }: RequestContext,
   { judgesRequests }: Pick<InspectionNeeds, "judgesRequests">,
-): { readonly spelling: Spelling; readonly query: string } | { readonly refused: string } {
-  if (!judgesRequests) return { spelling: asSpelt(pathname), query: path.slice(pathname.length) };
+):
+  | { readonly kind: "target"; readonly spelling: Spelling; readonly query: string }
+  | { readonly kind: "refused"; readonly reason: string } {
+  if (!judgesRequests)
+    return { kind: "target", spelling: asSpelt(pathname), query: path.slice(pathname.length) };
   // Whether an encoded slash may be there is for the endpoint to say.
   const target = canonicalTarget(path, { allowEncodedSlash: true });
-  return "fault" in target
-    ? { refused: `the path cannot be judged: ${target.fault}` }
-    : { spelling: target, query: target.query };
+  return target.kind === "fault"
+    ? { kind: "refused", reason: `the path cannot be judged: ${target.fault}` }
+    : { kind: "target", spelling: target, query: target.query };
 }
 
 /** A path that nothing is asked about. */

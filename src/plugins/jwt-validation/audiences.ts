@@ -2,7 +2,7 @@
 import { HostMatcher } from "../../pattern/host-pattern.ts";
 import type { PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
 import { firstLabel } from "../config-values.ts";
-import { defaultClientIdFile } from "../credentials/client-identity.ts";
+import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import type { JwtValidationConfig } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 

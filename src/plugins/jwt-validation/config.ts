@@ -3,11 +3,12 @@ import { z } from "zod";
 import { compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import type { KeyLocation } from "../../oauth/jwks.ts";
-import { signatureAlgorithms } from "../../oauth/token-checks.ts";
-import { defaultClientIdFile } from "../credentials/client-identity.ts";
+import { signatureAlgorithms, trustDomainOfIssuer } from "../../oauth/token-checks.ts";
+import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
+import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
 
 /** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
 const defaultIdentityHeaders = [
@@ -50,10 +51,58 @@ const defaultBypassPaths = [
 
 const claimValue = z.union([z.string(), z.number(), z.boolean()]);
 
+/** The schema of `dpop`. */
+const dpopConfig = z
+  .strictObject({
+    required: z
+      .boolean()
+      .default(false)
+      .describe("Take no token but those that are bound to a key with DPoP."),
+    algorithms: z
+      .array(z.enum(signatureAlgorithms))
+      .min(1)
+      .default([...signatureAlgorithms])
+      .describe("Signature algorithms of proofs that are accepted."),
+    proof_lifetime: duration(1_000)
+      .default("1m")
+      .describe(
+        "How old a proof may be by its `iat`. Where a nonce is asked for, that counts instead.",
+      ),
+    nonce: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Ask clients for a nonce of this proxy in their proofs (RFC 9449 section 9): their clocks then do not matter, and a proof is good for one replica only, which answers the first request with 401 and the nonce.",
+      ),
+    nonce_lifetime: duration(1_000)
+      .default("2m")
+      .describe("How long a nonce is good at least; twice that at most."),
+    public_urls: guarded(
+      z
+        .array(serviceUrl())
+        .max(100)
+        .default([])
+        .describe(
+          "Addresses by which clients reach the agent, such as that of an ingress: `htu` must be one of them followed by the path. Without it, `htu` must be the scheme of the connection and the request's Host field, which the client writes.",
+        ),
+    ),
+    max_proofs: z
+      .int()
+      .min(1)
+      .max(10_000_000)
+      .default(100_000)
+      .describe(
+        "Proofs that are remembered so that none is taken twice. Where there is no room for another, it is answered 503.",
+      ),
+  })
+  .describe("How proofs of DPoP (RFC 9449) are checked.");
+
 /** The schema of `config` of a jwt-validation entry. */
 export const jwtValidationConfig = z
   .strictObject({
-    issuer: words().describe("The `iss` claim that tokens must have, compared exactly."),
+    issuer: words().describe(
+      "The `iss` claim that tokens must have, compared exactly. A SPIFFE trust domain, such as spiffe://example.org, takes JWT-SVIDs of its workloads instead: their `sub` is a SPIFFE ID of it, and their keys come from the Workload API (the block spiffe) unless jwks_url is set.",
+    ),
     jwks_url: serviceUrl()
       .optional()
       .describe(
@@ -139,11 +188,17 @@ export const jwtValidationConfig = z
         ),
     ),
     bound_tokens: z
-      .enum(["refuse", "accept"])
-      .default("refuse")
+      .enum(["proof", "refuse", "accept"])
+      .default("proof")
       .describe(
-        "Tokens that are bound to a key of the client (`cnf`: DPoP, mutual TLS). No proof of the key is checked here: refuse them as bearer tokens (RFC 9449 section 7.2, RFC 8705 section 3), or accept them where something in front of the proxy has checked it.",
+        "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
+    introspection: guarded(introspectionConfig.optional(), "all").describe(
+      "Look opaque tokens up at the authorization server (RFC 7662).",
+    ),
+    dpop: guarded(dpopConfig.optional(), "all").describe(
+      "Proofs of possession for tokens that are bound to a key (RFC 9449).",
+    ),
     required_scopes: guarded(
       z
         .array(words())
@@ -182,8 +237,28 @@ export const jwtValidationConfig = z
       const message = "cannot be combined with jwks_url: one of them says where the keys are";
       context.addIssue({ code: "custom", path: ["discovery"], message });
     }
+    if (config.dpop?.required === true && config.bound_tokens !== "proof") {
+      const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
+      context.addIssue({ code: "custom", path: ["bound_tokens"], message });
+    }
+    const problem = introspectionProblem(config);
+    if (problem !== undefined) {
+      context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
+    }
+    if (config.issuer.startsWith("spiffe://")) {
+      if (trustDomainOfIssuer(config.issuer) === undefined) {
+        const message =
+          "must be a SPIFFE trust domain without a path, such as spiffe://example.org";
+        context.addIssue({ code: "custom", path: ["issuer"], message });
+      }
+      for (const key of ["discovery", "keycloak_url", "keycloak_realm"] as const) {
+        if (!config[key]) continue;
+        const message = "cannot be combined with a SPIFFE trust domain as issuer";
+        context.addIssue({ code: "custom", path: [key], message });
+      }
+    }
     const location = keyLocationOf(config);
-    if (!URL.canParse("url" in location ? location.url : location.discoveryUrl)) {
+    if (!URL.canParse(location.url)) {
       const message = "is not an address, so the key set cannot be derived from it: set jwks_url";
       context.addIssue({ code: "custom", path: ["issuer"], message });
     }
@@ -191,6 +266,11 @@ export const jwtValidationConfig = z
 
 /** A checked configuration. */
 export type JwtValidationConfig = z.output<typeof jwtValidationConfig>;
+
+/** How proofs are checked, by the file or as it is without a word of it. */
+export function dpopOf({ dpop }: Pick<JwtValidationConfig, "dpop">): z.output<typeof dpopConfig> {
+  return dpop ?? dpopConfig.parse({});
+}
 
 /** Where the keys are: jwks_url, discovery, Keycloak's inner address, else Keycloak's layout below the issuer. */
 export function keyLocationOf(
@@ -200,13 +280,14 @@ export function keyLocationOf(
   >,
 ): KeyLocation {
   const { issuer, jwks_url: url, keycloak_url: keycloak, keycloak_realm: realm } = config;
-  if (url !== undefined) return { url };
+  if (url !== undefined) return { kind: "keys", url };
+  if (trustDomainOfIssuer(issuer) !== undefined) return { kind: "keys", url: issuer };
   const base = issuer.replace(/\/$/, "");
   if (config.discovery) {
-    return { discoveryUrl: `${base}/.well-known/openid-configuration`, issuer };
+    return { kind: "discovery", url: `${base}/.well-known/openid-configuration`, issuer };
   }
   if (keycloak !== undefined && realm !== undefined) {
-    return { url: `${realmUrl(keycloak, realm)}/protocol/openid-connect/certs` };
+    return { kind: "keys", url: `${realmUrl(keycloak, realm)}/protocol/openid-connect/certs` };
   }
-  return { url: `${base}/protocol/openid-connect/certs` };
+  return { kind: "keys", url: `${base}/protocol/openid-connect/certs` };
 }

@@ -3,8 +3,12 @@ import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { JwksSource, type KeyFetcher } from "../../oauth/jwks.ts";
-import { JwtVerifier, type Verification, type VerifiedToken } from "../../oauth/jwt-verifier.ts";
-import type { TokenFault } from "../../oauth/token-checks.ts";
+import {
+  compactJws,
+  type JwtVerifier,
+  type Verification,
+  type VerifiedToken,
+} from "../../oauth/jwt-verifier.ts";
 import {
   allow,
   type Decision,
@@ -13,15 +17,23 @@ import {
   type Identity,
   modify,
   type Plugin,
+  PluginConfigError,
   type PluginDeps,
   type RequestContext,
   exempt,
 } from "../../pipeline/plugin.ts";
 import { Audiences } from "./audiences.ts";
-import { readBearer } from "../credentials/bearer.ts";
+import { readToken } from "../credentials/bearer.ts";
+import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.ts";
+import { faultDetails, Refusals } from "./refusals.ts";
+import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
+import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
+import { keyCallOf } from "./key-call.ts";
+import { verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./config.ts";
+import { introspectionUrlOf } from "./introspection-config.ts";
 import {
   placeholderShownLength,
   type PlaceholderStore,
@@ -36,7 +48,10 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   authenticates: true,
   origins: (config) => {
     const location = keyLocationOf(config);
-    return [originOf("url" in location ? location.url : location.discoveryUrl)];
+    const endpoint = introspectionUrlOf(config);
+    const isAsked = trustDomainOfIssuer(location.url) === undefined;
+    const urls = [isAsked ? location.url : undefined, endpoint];
+    return urls.filter((url) => url !== undefined).map(originOf);
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });
@@ -47,9 +62,11 @@ class JwtValidation implements Plugin {
   readonly #keys: JwksSource;
   readonly #fetcher: KeyFetcher;
   readonly #verifier: JwtVerifier;
+  readonly #opaque: OpaqueTokens | undefined;
   readonly #audiences: Audiences;
   readonly #bypass: BypassPaths;
-  readonly #challenge: string;
+  readonly #bound: BoundTokens;
+  readonly #refusals: Refusals;
   readonly #identityFields: FieldNames;
   readonly #placeholders: PlaceholderStore | undefined;
   readonly #placeholderMs: number;
@@ -60,20 +77,31 @@ class JwtValidation implements Plugin {
     this.#deps = deps;
     const location = keyLocationOf(config);
     const place = hash("sha256", JSON.stringify(location), "base64url");
-    this.#keys = deps.carry(`jwks:${place}`, () => new JwksSource({ location, clock: deps.clock }));
+    const isBundle = trustDomainOfIssuer(location.url) !== undefined;
+    if (isBundle && deps.jwtBundles === undefined) {
+      const message =
+        "needs the block spiffe: the keys of a trust domain come from the Workload API";
+      throw new PluginConfigError([{ path: ["issuer"], message }]);
+    }
+    // The agent says at once what has changed, and asking costs nothing.
+    const refresh = isBundle ? { refreshMs: 1_000 } : {};
+    this.#keys = deps.carry(
+      `jwks:${place}`,
+      () => new JwksSource({ location, clock: deps.clock, ...refresh }),
+    );
     this.#fetcher = {
-      call: deps.fetch,
+      call: keyCallOf(deps),
       onFetch: (problem) => {
         deps.count(problem === undefined ? "jwks_fetched" : "jwks_fetch_failed");
         if (problem !== undefined) deps.log.warn({ problem }, "issuer keys not fetched");
       },
     };
     this.#verifier = verifierOf(config, deps, this.#keys, this.#fetcher);
+    this.#opaque = opaqueTokensOf(config, deps);
     this.#audiences = new Audiences(config, deps);
     this.#bypass = compileBypassPaths(config.bypass_paths);
-    const { resource_metadata: metadata } = config;
-    const more = metadata === undefined ? "" : `, resource_metadata="${metadata}"`;
-    this.#challenge = `Bearer realm="authbridge"${more}`;
+    this.#bound = new BoundTokens(config, deps);
+    this.#refusals = new Refusals(config, () => this.#bound.nonce);
     this.#identityFields = new FieldNames(config.identity_headers);
     this.#placeholders = config.placeholder_mode ? sharedPlaceholders(deps) : undefined;
     this.#placeholderMs = durationMs(config.placeholder_ttl);
@@ -89,7 +117,9 @@ class JwtValidation implements Plugin {
   ready(): true | string {
     this.#keys.warm(this.#fetcher);
     const audiences = this.#audiences.ready();
-    if (audiences !== true || !this.#config.wait_for_keys) return audiences;
+    if (audiences !== true) return audiences;
+    const opaque = this.#opaque?.ready() ?? true;
+    if (opaque !== true || !this.#config.wait_for_keys) return opaque;
     return this.#keys.hasKeys ? true : this.#keys.problem;
   }
 
@@ -98,13 +128,18 @@ class JwtValidation implements Plugin {
     if (this.#bypass.matches(context.path)) return exempt("path_bypass");
     if (this.#config.cors_preflight === "pass" && isPreflight(context))
       return exempt("cors_preflight");
-    const bearer = readBearer(context.headers);
-    if (bearer.kind === "absent") {
-      return this.#refuse(context, "no_header", { message: "missing Authorization header" });
+    const presented = readToken(context.headers);
+    if (presented.kind === "absent") {
+      return this.#refusals.refuse(context, "no_header", {
+        message: "missing Authorization header",
+      });
     }
-    if (bearer.kind !== "bearer") {
+    if (presented.kind !== "bearer" && presented.kind !== "dpop") {
       const message = "invalid Authorization header format";
-      return this.#refuse(context, "malformed_header", { message, error: "invalid_request" });
+      return this.#refusals.refuse(context, "malformed_header", {
+        message,
+        error: "invalid_request",
+      });
     }
     const audiences = this.#audiences.of(context);
     if (audiences === undefined) {
@@ -113,24 +148,38 @@ class JwtValidation implements Plugin {
         message: "identity not yet configured (credentials pending)",
       });
     }
-    const verification = this.#verifier.verify(bearer.token, audiences);
+    const { token: text, kind } = presented;
+    const verifier = compactJws.test(text) ? this.#verifier : this.#opaque?.verifier;
+    const verification = (verifier ?? this.#verifier).verify(text, audiences);
     if (verification instanceof Promise) {
-      return verification.then((done) => this.#decide(context, bearer.token, audiences, done));
+      return verification.then((done) => this.#decide(context, { text, kind }, audiences, done));
     }
     this.#deps.count("verified_from_cache");
-    return this.#decide(context, bearer.token, audiences, verification);
+    return this.#decide(context, { text, kind }, audiences, verification);
+  }
+
+  /** A nonce that is about to end is replaced in the response, so that the next request need not ask for one. */
+  wantsAnswer(context: RequestContext): boolean {
+    return this.#bound.nextNonce(context) !== undefined;
+  }
+
+  onResponse(context: RequestContext): undefined {
+    const nonce = this.#bound.nextNonce(context);
+    if (nonce !== undefined) context.response?.headers.set("DPoP-Nonce", nonce);
+    return undefined;
   }
 
   #decide(
     context: RequestContext,
-    text: string,
+    presented: Presented,
     audiences: readonly string[],
     verification: Verification,
-  ): Decision {
+  ): Decision | Promise<Decision> {
     const { outcome } = verification;
-    if (outcome === "verified") return this.#admit(context, text, verification.token);
-    if (outcome === "insufficient_scope") return this.#lacksScope(verification);
-    if (outcome === "keys_unavailable") {
+    const dpop = presented.kind === "dpop" ? "only" : undefined;
+    if (outcome === "verified") return this.#bind(context, presented, verification.token);
+    if (outcome === "insufficient_scope") return this.#refusals.lacksScope(verification, dpop);
+    if (outcome !== "invalid") {
       return deny(
         { reason: "validator_missing", cause: outcome },
         { code: "upstream.unreachable", message: "token validation is not available" },
@@ -139,34 +188,30 @@ class JwtValidation implements Plugin {
     }
     const message = "token validation failed";
     const { cause } = verification.fault;
-    return this.#refuse(
+    return this.#refusals.refuse(
       context,
       { reason: "jwt_failed", cause },
       {
         message,
         error: "invalid_token",
+        dpop,
         details: { ...faultDetails(verification.fault), expected_audiences: audiences.join(",") },
       },
     );
   }
 
-  #lacksScope({
-    token,
-    fault,
-  }: Extract<Verification, { outcome: "insufficient_scope" }>): Decision {
-    // A quoted string of RFC 9110 section 5.6.4 without anything that would need escaping.
-    const scope = this.#config.required_scopes.join(" ").replace(/[^\x20-\x7e]|["\\]/g, "");
-    return deny(
-      "insufficient_scope",
-      {
-        code: "policy.forbidden",
-        message: "insufficient scope",
-        headers: {
-          "WWW-Authenticate": `${this.#challenge}, error="insufficient_scope", scope="${scope}"`,
-        },
-      },
-      { token_subject: token.subject, ...faultDetails(fault) },
-    );
+  /** Lets a token in only with the proof of the key that it is bound to. */
+  #bind(
+    context: RequestContext,
+    presented: Presented,
+    token: VerifiedToken,
+  ): Decision | Promise<Decision> {
+    const follow = (fault: BindingFault | undefined): Decision =>
+      fault === undefined
+        ? this.#admit(context, presented.text, token)
+        : this.#refusals.unproven(context, presented, { token, fault });
+    const fault = this.#bound.check(context, presented, token);
+    return fault instanceof Promise ? fault.then(follow) : follow(fault);
   }
 
   #admit(context: RequestContext, text: string, token: VerifiedToken): Decision {
@@ -183,49 +228,13 @@ class JwtValidation implements Plugin {
     const left = expiresAt === undefined ? this.#placeholderMs : expiresAt * 1000 - now;
     const handle = this.#placeholders.mint(text, Math.min(this.#placeholderMs, left));
     context.headers.set("Authorization", `Bearer ${handle}`);
+    // A proof of the token that the agent does not get.
+    context.headers.delete("DPoP");
     return modify("placeholder_minted", {
       ...admission.decision.details,
       placeholder: handle.slice(0, placeholderShownLength),
     });
   }
-
-  /** RFC 6750 section 3.1: a request without credentials gets the bare challenge, others get an error word. */
-  #refuse(
-    context: RequestContext,
-    why: Parameters<typeof deny>[0],
-    { message, error, details = {} }: BearerRefusal,
-  ): Decision {
-    return deny(
-      why,
-      {
-        code: "auth.unauthorized",
-        message,
-        headers: {
-          "WWW-Authenticate":
-            error === undefined ? this.#challenge : `${this.#challenge}, error="${error}"`,
-        },
-      },
-      {
-        expected_issuer: this.#config.issuer,
-        ...details,
-        ...(this.#config.audience_mode === "per-host"
-          ? { expected_audience_host: context.host }
-          : {}),
-      },
-    );
-  }
-}
-
-/** The fault of a token as facts of the record; the cause has its own place there. */
-function faultDetails({ cause: _cause, ...facts }: TokenFault): Readonly<Record<string, string>> {
-  return facts;
-}
-
-interface BearerRefusal {
-  readonly message: string;
-  /** Word of the challenge. */
-  readonly error?: "invalid_request" | "invalid_token";
-  readonly details?: Readonly<Record<string, string>>;
 }
 
 /** What admitting a token sets and records. */
@@ -254,37 +263,4 @@ function isPreflight({ method, headers }: RequestContext): boolean {
     headers.get("access-control-request-method") !== undefined &&
     headers.get("authorization") === undefined
   );
-}
-
-/** The verifier that a configuration asks for. */
-export function verifierOf(
-  config: JwtValidationConfig,
-  deps: Pick<PluginDeps, "clock">,
-  source: JwksSource,
-  fetcher: KeyFetcher,
-): JwtVerifier {
-  const claims = Object.entries(config.required_claims).map(
-    ([name, value]) => [name, Array.isArray(value) ? value : [value]] as const,
-  );
-  return new JwtVerifier({
-    clock: deps.clock,
-    keys: {
-      get withdrawals() {
-        return source.withdrawals;
-      },
-      keysFor: (header) => source.keysFor(header, fetcher),
-      keysBeside: (tried, header) => source.keysBeside(tried, header, fetcher),
-      refresh: () => source.warm(fetcher),
-    },
-    rules: {
-      issuer: config.issuer,
-      algorithms: config.algorithms,
-      clockSkewMs: durationMs(config.clock_skew),
-      requireExpiry: config.require_exp,
-      tokenType: config.token_type,
-      requiredScopes: config.required_scopes,
-      requiredClaims: Object.fromEntries(claims),
-      acceptsBound: config.bound_tokens === "accept",
-    },
-  });
 }

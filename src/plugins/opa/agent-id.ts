@@ -1,6 +1,6 @@
 /** Whose agent this proxy stands beside, as policies and bundle servers know it. */
 import type { PluginDeps } from "../../pipeline/plugin.ts";
-import { defaultClientIdFile } from "../credentials/client-identity.ts";
+import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import type { OpaConfig } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 

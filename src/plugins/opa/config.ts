@@ -1,7 +1,7 @@
 /** The configuration of opa: the Go program's keys, and where else a policy may come from. */
 import { z } from "zod";
 import { duration, serviceUrl, words } from "../config-values.ts";
-import { defaultClientIdFile } from "../credentials/client-identity.ts";
+import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 
 const defaultMinDelay = 10;
 const defaultMaxDelay = 120;

@@ -91,7 +91,7 @@ class StaticInject implements Plugin {
     if (unattached !== undefined) return unattached;
     if (source === "mappings") {
       const found = await this.#usable(context);
-      if ("action" in found) return found;
+      if (typeof found === "string") return this.#refuse(found);
     }
     const { authority, host } = context.destination;
     const where = header === undefined ? "" : `${header}: `;
@@ -108,7 +108,7 @@ class StaticInject implements Plugin {
       return this.#refuse(`static-inject.${hasOther ? "placeholder-mismatch" : "missing-auth"}`);
     }
     const found = await this.#usable(context);
-    if ("action" in found) return found;
+    if (typeof found === "string") return this.#refuse(found);
     const value = found.value.reveal();
     const targets = this.#targetsOf(places);
     if (!targets.every((place) => place.fits(value)))
@@ -164,12 +164,10 @@ class StaticInject implements Plugin {
       : undefined;
   }
 
-  async #usable(context: RequestContext): Promise<Stored | Decision> {
+  async #usable(context: RequestContext): Promise<Stored | keyof typeof refusals> {
     const found = await this.#find(context);
-    if (found === undefined) return this.#refuse("static-inject.unresolved-key");
-    return safeValue.test(found.value.reveal())
-      ? found
-      : this.#refuse("static-inject.unsafe-value");
+    if (found === undefined) return "static-inject.unresolved-key";
+    return safeValue.test(found.value.reveal()) ? found : "static-inject.unsafe-value";
   }
 
   async #find(context: RequestContext): Promise<Stored | undefined> {

@@ -1,8 +1,11 @@
 /** The configuration of token-exchange, with the keys and defaults of the Go program and those added since. */
 import { readFileSync } from "node:fs";
 import { z } from "zod";
-import { clientIdentityConfig } from "../credentials/client-identity.ts";
+import { clientIdentityConfig, endpointProblem } from "../credentials/client-identity-config.ts";
 import { originOf, serviceUrl, words } from "../config-values.ts";
+import { longestChain } from "../../oauth/actor-chain.ts";
+import { actorChecks } from "./actors.ts";
+import { dpopChoices } from "./credential.ts";
 import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
@@ -60,26 +63,62 @@ export const tokenExchangeConfig = z
       .describe(
         "What the audience (`aud`) of an issued JWT must be, where one was asked for (target_audience, audience_from_host, resource). exact: nothing but what was asked for. includes: that among others. any: not looked at. Opaque tokens cannot be checked.",
       ),
+    issued_actors: z
+      .enum(actorChecks)
+      .default("kept")
+      .describe(
+        "Whether an issued JWT has to name who acted for the user before (`act`, RFC 8693 section 4.1), where the exchanged token does. kept: a token that has lost them is not used. any: not looked at. Opaque tokens cannot be checked.",
+      ),
+    max_actors: z
+      .int()
+      .min(1)
+      .max(longestChain)
+      .default(8)
+      .describe(
+        "Actors that a token may name at most, exchanged or issued: a chain of delegation that is longer is refused (403).",
+      ),
+    dpop: z
+      .enum(dpopChoices)
+      .default("off")
+      .describe(
+        "Ask for tokens that are bound to a key of this process (DPoP, RFC 9449), take no others, and prove the key with every request. process: one key for all callers. caller: one for each. Keys are made at need, kept in memory and in no file.",
+      ),
     resolve_placeholders: z
       .boolean()
       .default(false)
       .describe("Exchange the token behind a handle that jwt-validation gave to the agent."),
   })
   .superRefine((config, context) => {
-    if (config.token_url !== undefined) return;
+    const refuse = (path: (string | number)[], message: string): void =>
+      context.addIssue({ code: "custom", path, message });
     const url = config.provider_url ?? config.keycloak_url;
     const realm = config.provider_realm ?? config.keycloak_realm;
-    if (config.provider !== "generic" && url !== undefined && realm !== undefined) return;
-    const message =
-      "token_url is required, or provider_url and provider_realm from which the one of keycloak is derived";
-    context.addIssue({ code: "custom", path: ["token_url"], message });
+    const isDerived = config.provider !== "generic" && url !== undefined && realm !== undefined;
+    if (config.token_url === undefined && !isDerived) {
+      const message =
+        "token_url is required, or provider_url and provider_realm from which the one of keycloak is derived";
+      refuse(["token_url"], message);
+      return;
+    }
+    const problem = endpointProblem(config.identity, tokenUrlOf(config));
+    if (problem !== undefined)
+      refuse([config.token_url === undefined ? "provider_url" : "token_url"], problem);
+    for (const [index, { token_url: own }] of config.routes.rules.entries()) {
+      const fault = own === undefined ? undefined : endpointProblem(config.identity, own);
+      if (fault !== undefined) refuse(["routes", "rules", index, "token_url"], fault);
+    }
   });
 
 /** A checked configuration. */
 export type TokenExchangeConfig = z.output<typeof tokenExchangeConfig>;
 
 /** The token endpoint for routes that do not name their own. */
-export function tokenUrlOf(config: TokenExchangeConfig): string {
+export function tokenUrlOf(
+  config: Pick<
+    TokenExchangeConfig,
+    "token_url" | "provider_url" | "keycloak_url" | "provider_realm" | "keycloak_realm"
+  >,
+): string {
   if (config.token_url !== undefined) return config.token_url;
   const url = config.provider_url ?? config.keycloak_url ?? "";
   const realm = config.provider_realm ?? config.keycloak_realm ?? "";

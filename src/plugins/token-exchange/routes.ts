@@ -6,6 +6,7 @@ import type { Clock } from "../../pipeline/plugin.ts";
 import { messageOf } from "../../errors.ts";
 import { readYaml } from "../../yaml/read.ts";
 import { hostGlob, serviceUrl, words } from "../config-values.ts";
+import { type DpopChoice, dpopChoices } from "./credential.ts";
 import { type AudienceCheck, audienceChecks } from "./issued-audience.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
 
@@ -23,6 +24,7 @@ export const exchangeRule = z.strictObject({
     .enum(audienceChecks)
     .optional()
     .describe("The plugin's issued_audiences for this host."),
+  dpop: z.enum(dpopChoices).optional().describe("The plugin's dpop for this host."),
   action: z
     .enum(["exchange", "passthrough"])
     .default("exchange")
@@ -43,6 +45,7 @@ export interface ExchangeRoute {
   readonly resource?: string | undefined;
   readonly tokenUrl?: string | undefined;
   readonly issuedAudiences?: AudienceCheck | undefined;
+  readonly dpop?: DpopChoice | undefined;
 }
 
 interface Compiled {
@@ -67,8 +70,8 @@ export interface ExchangeRoutesOptions {
   readonly file: string;
   readonly rules: readonly ExchangeRule[];
   readonly clock: Clock;
-  /** Whether a token endpoint of the file may be called; the set of origins is fixed for a generation. */
-  isReachable(tokenUrl: string): boolean;
+  /** Why a token endpoint of the file cannot be called: the set of origins is fixed for a generation. */
+  problemOf(tokenUrl: string): string | undefined;
   onProblem(message: string): void;
 }
 
@@ -91,10 +94,9 @@ export class ExchangeRoutes {
       parse: (text) =>
         parseRoutesFile(text, options.file).map((rule) => {
           const { token_url: url } = rule;
-          if (url === undefined || options.isReachable(url)) return compileRule(rule);
-          throw new Error(
-            `token_url ${url} is on an origin that needs a reload of the configuration`,
-          );
+          const fault = url === undefined ? undefined : options.problemOf(url);
+          if (fault !== undefined) throw new Error(`token_url ${url} ${fault}`);
+          return compileRule(rule);
         }),
       onProblem: (message, isMissing, error) => {
         if (isMissing) return;
@@ -140,6 +142,7 @@ function compileRule(rule: ExchangeRule): Compiled {
       resource: rule.resource,
       tokenUrl: rule.token_url,
       issuedAudiences: rule.issued_audiences,
+      dpop: rule.dpop,
     }),
   };
 }

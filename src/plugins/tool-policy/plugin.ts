@@ -298,8 +298,8 @@ class ToolPolicy implements Plugin {
     this.#deps.count(what.kind === "tool" ? "tool_changed" : "answer_removed");
     if (scope.isTold) return;
     scope.isTold = true;
-    const named = "name" in what ? { tool: what.name.slice(0, 128) } : {};
-    const asked = "method" in what ? { method: what.method.slice(0, 128) } : {};
+    const named = what.kind === "tool" ? { tool: what.name.slice(0, 128) } : {};
+    const asked = what.kind === "request" ? { method: what.method.slice(0, 128) } : {};
     this.#deps.log.warn(
       { server: scope.server.name, kind: what.kind, ...named, ...asked },
       "tool-policy: a part of an answer was not forwarded",

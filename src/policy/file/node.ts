@@ -22,12 +22,12 @@ export function judge<Schema extends z.ZodType>(
 ): Node<z.output<Schema>> {
   const checked = check(schema, value);
   const faults = new Faults();
-  for (const remark of checked.ok ? [] : checked.remarks) {
+  for (const remark of checked.kind === "valid" ? [] : checked.remarks) {
     let place = faults;
     for (const step of remark.path) place = place.enter(step);
     place.messages.push(wordsFor(remark, valueAt(value, remark.path)));
   }
-  return new Node(value, [], problems, checked.ok ? undefined : faults);
+  return new Node(value, [], problems, checked.kind === "valid" ? undefined : faults);
 }
 
 /** A value at a key path. Nothing here throws. */

@@ -76,12 +76,11 @@ export class GuardedServer {
 
   /** Judges one call: a deny rule beats every allow rule, and what no rule allows is refused. */
   judge(caller: ToolCaller, method: string, params: unknown): CallVerdict {
-    const read = readToolCall(method, params);
-    if ("problem" in read) {
-      const message = `The parameters of this call cannot be judged: ${read.problem}. Correct them and call again.`;
+    const call = readToolCall(method, params);
+    if (typeof call === "string") {
+      const message = `The parameters of this call cannot be judged: ${call}. Correct them and call again.`;
       return { isAllowed: false, reason: "unreadable_parameters", message };
     }
-    const { call } = read;
     const { name } = call;
     const speaking = this.#speaking(caller, method, name);
     const against = speaking.find((rule) => rule.effect === "deny" && rule.fires(call));

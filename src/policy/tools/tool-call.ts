@@ -10,29 +10,26 @@ export interface ToolCall {
   readonly args: unknown;
 }
 
-/** A call, or why its parameters could be read in two ways. */
-export type ReadCall = { readonly call: ToolCall } | { readonly problem: string };
-
 const named: ReadonlySet<string> = new Set(["tools/call", "prompts/get"]);
 const maxNodes = 100_000;
 
-/** Reads the parameters of one call. */
-export function readToolCall(method: string, params: unknown): ReadCall {
+/** Reads the parameters of one call, or says why they could be read in two ways. */
+export function readToolCall(method: string, params: unknown): ToolCall | string {
   const twin = twinIn(params);
-  if (twin !== undefined) return { problem: twin };
-  if (!named.has(method)) return { call: { method, args: params ?? {} } };
-  if (!isObject(params)) return { problem: `${method} has no parameters` };
+  if (twin !== undefined) return twin;
+  if (!named.has(method)) return { method, args: params ?? {} };
+  if (!isObject(params)) return `${method} has no parameters`;
   for (const key of Object.keys(params)) {
     // Some decoders match names without regard to case.
     const lower = foldedName(key);
     if (key !== lower && (lower === "name" || lower === "arguments")) {
-      return { problem: `a parameter differs from ${lower} only by case` };
+      return `a parameter differs from ${lower} only by case`;
     }
   }
   const { name, arguments: args = {} } = params;
-  if (typeof name !== "string") return { problem: `${method} does not name what it calls` };
-  if (!isObject(args)) return { problem: "arguments is not an object" };
-  return { call: { method, name, args } };
+  if (typeof name !== "string") return `${method} does not name what it calls`;
+  if (!isObject(args)) return "arguments is not an object";
+  return { method, name, args };
 }
 
 /** Two members of one object that differ by case only: decoders without regard to case take one of them. */

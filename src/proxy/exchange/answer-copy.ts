@@ -4,7 +4,7 @@ import type { BodyBudget } from "../../http/body.ts";
 import { type FrameReader, frameReaderFor, shownOf, type StreamFrame } from "../../http/frames.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
 import type { RequestContext, ResponseHalf } from "../../pipeline/context.ts";
-import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
+import { type Denial, passed, type ResponseVerdict } from "../../pipeline/decision.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { overBudget } from "./buffered-body.ts";
 import { BudgetReservation } from "./budget-reservation.ts";
@@ -18,7 +18,6 @@ export interface AnswerCopyOptions {
   readonly budget: BodyBudget;
 }
 
-const passed: ResponseVerdict = { pass: true };
 const nothing = Buffer.alloc(0);
 
 /** What observers see of one response. A refusal in what it returns is the fault of a plugin: the response ends there. */
@@ -57,7 +56,7 @@ export class AnswerCopy {
   async push(chunk: Buffer): Promise<ResponseVerdict> {
     if (this.#awaited !== undefined) this.#awaited -= chunk.length;
     const verdict = await this.#show(() => this.#decoder?.push(chunk) ?? [chunk]);
-    return "pass" in verdict && this.#awaited === 0 ? this.end() : verdict;
+    return verdict.kind === "pass" && this.#awaited === 0 ? this.end() : verdict;
   }
 
   async end(): Promise<ResponseVerdict> {
@@ -65,11 +64,11 @@ export class AnswerCopy {
     this.#isEnded = true;
     const { pipeline, context } = this.#options;
     let verdict = await this.#show(() => this.#decoder?.end() ?? [], true);
-    if ("pass" in verdict && this.isWhole) {
+    if (verdict.kind === "pass" && this.isWhole) {
       if (!this.#isGivenUp) this.#half.content.load(Buffer.concat(this.#chunks));
       verdict = await pipeline.runResponse(context, "observers");
     }
-    if (!("pass" in verdict)) return verdict;
+    if (verdict.kind !== "pass") return verdict;
     return pipeline.runFrame(context, { data: this.#half.body ?? nothing, last: true });
   }
 
@@ -90,7 +89,7 @@ export class AnswerCopy {
     if (this.#isGivenUp) return passed;
     try {
       const verdict = await this.#take(await read());
-      if (!isLast || !("pass" in verdict)) return verdict;
+      if (!isLast || verdict.kind !== "pass") return verdict;
       return await this.#showFrames(this.#reader?.end() ?? []);
     } catch (error) {
       if (!(error instanceof ProxyError)) throw error;
@@ -112,7 +111,7 @@ export class AnswerCopy {
     for (const piece of pieces) {
       const frames = this.#reader.push(piece);
       const verdict = await this.#showFrames(frames);
-      if (!("pass" in verdict)) return verdict;
+      if (verdict.kind !== "pass") return verdict;
       // At most these pieces can remain of earlier bytes.
       if (frames.length > 0) this.#held.shrinkTo(bytes);
     }
@@ -124,7 +123,7 @@ export class AnswerCopy {
     for (const fields of frames) {
       const frame = shownOf(fields);
       const verdict = frame === undefined ? passed : await pipeline.runFrame(context, frame);
-      if (!("pass" in verdict)) return verdict;
+      if (verdict.kind !== "pass") return verdict;
     }
     return passed;
   }

@@ -1,5 +1,4 @@
 /** One HTTP request, from whichever surface and protocol: checked, turned into a Flow, exchanged or refused. */
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ProxyError } from "../../errors.ts";
 import type { HeaderList } from "../../http/headers.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
@@ -14,11 +13,12 @@ import type { ConfirmCaptured } from "../flow/captured.ts";
 import type { RefusedHead } from "../flow/finish.ts";
 import { denialOf, renderDenial } from "../flow/reply.ts";
 import type { Lease, Runtime, RuntimeHolder } from "../flow/runtime.ts";
-import { type Downstream, type DownstreamLimits, Http1Downstream } from "./downstream.ts";
+import type { ServerExchange } from "../../wire/server-exchange.ts";
+import type { Downstream, DownstreamLimits } from "./downstream.ts";
 import { exchange } from "./exchange.ts";
 import type { ExchangeServices, UpgradeRequest } from "./exchange-request.ts";
+import { Http1Downstream } from "./http1-downstream.ts";
 import {
-  checkFraming,
   checkHostAgrees,
   checkLoop,
   checkMethod,
@@ -32,7 +32,6 @@ export interface SurfaceServices extends ExchangeServices {
   readonly runtimes: RuntimeHolder;
   readonly idle: IdleTimeouts;
   readonly heads: HeadWatch;
-  readonly maxHeaders: number;
   readonly callers: Callers;
 }
 
@@ -60,21 +59,18 @@ export interface Route {
   readonly forwarded?: (headers: HeaderList) => void;
   /** Called with a fault of the upstream. */
   readonly onFault?: ((error: ProxyError) => void) | undefined;
+  /** Called when the exchange begins, which may become a tunnel; what it returns is called at its end. */
+  readonly begin?: ((isTunnel: boolean) => () => void) | undefined;
 }
 
 /** Where requests of one surface come from, and how it reads their targets. */
 export interface RequestSurface extends Pick<RefusedHead, "surface" | "parent"> {
   /** Throws ProxyError for a target that the surface refuses. */
-  route(this: void, request: IncomingMessage, runtime: Runtime): Route;
+  route(this: void, request: ArrivedRequest, runtime: Runtime): Route;
 }
 
-/** A request as its server hands it over. */
-export interface ArrivedRequest {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** Bytes that came after the head of an upgrade; absent for other requests. */
-  readonly upgradeHead?: Buffer;
-}
+/** The parts of a request that a surface reads its target from. */
+export type ArrivedRequest = Pick<ServerExchange, "head" | "socket">;
 
 /** A request whose protocol was read. */
 export interface Arrival {
@@ -89,33 +85,31 @@ export interface Arrival {
 export function serveRequest(
   services: SurfaceServices,
   { route, ...origin }: RequestSurface,
-  { request, response, upgradeHead: head }: ArrivedRequest,
+  exchanged: ServerExchange,
 ): void {
+  const { head, socket } = exchanged;
   const lease = services.runtimes.acquire();
-  const downstream = new Http1Downstream(request, response, downstreamLimits(services, lease));
-  const from = {
-    ...origin,
-    client: request.socket.remoteAddress ?? "",
-    method: request.method ?? "",
-  };
+  const downstream = new Http1Downstream(exchanged, downstreamLimits(services, lease));
+  const from = { ...origin, client: socket.remoteAddress ?? "", method: head.method };
   arrive(services, { lease, downstream, from }, (runtime) => {
-    checkFraming(request, services.maxHeaders);
-    checkMethod(request.method);
-    const routed = route(request, runtime);
+    checkMethod(head.method);
+    const routed = route(exchanged, runtime);
     const { destination, direction, reached } = routed;
-    if (direction !== "inbound") checkHostAgrees(request, destination, destination.scheme);
-    const protocol = head === undefined ? undefined : upgradeProtocol(request);
+    if (direction !== "inbound") checkHostAgrees(head, destination, destination.scheme);
+    const protocol = upgradeProtocol(head);
+    // A client that speaks the new protocol too early must not be heard as one that pipelines requests.
+    if (protocol !== undefined) exchanged.response.closes = true;
     return {
-      headers: endToEndHeaders(request),
+      headers: endToEndHeaders(head),
       upgrade:
-        head === undefined || protocol === undefined
+        protocol === undefined
           ? undefined
-          : (parts) => upgradeOf({ ...parts, protocol, head, client: request.socket, response }),
+          : (parts) => upgradeOf({ ...parts, protocol, exchange: exchanged }),
       route: routed,
       client: () =>
         routed.client ??
-        services.callers.clientOf(request.socket, runtime, {
-          credentials: request.headers["proxy-authorization"],
+        services.callers.clientOf(socket, runtime, {
+          credentials: head.proxyAuthorization,
           reached,
         }),
     };
@@ -142,8 +136,10 @@ export function arrive(
     const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
     return {
       client: client(),
-      run: (peer) =>
-        exchange(services, {
+      run: (peer, done) => {
+        const ended = route.begin?.(upgrade !== undefined);
+        const over = ended === undefined ? done : () => (ended(), done());
+        exchange(services, over, {
           runtime,
           flow: makeFlow({ direction, transport, client: peer, destination, parentId, captured }),
           downstream,
@@ -159,7 +155,8 @@ export function arrive(
             backlogs: services.backlogs,
             metrics: services.recorder.metrics,
           }),
-        }),
+        });
+      },
     };
   };
   admit(lease, begin, (error) => {

@@ -1,5 +1,5 @@
 /** A request body in memory, for plugins that read it. */
-import type { Readable } from "node:stream";
+import type { BodySource } from "../../http/body-source.ts";
 import { contentCodings, decodeBody, readBounded, type ReadLimits } from "../../http/body.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -14,9 +14,10 @@ export interface HeldBody {
 /** A body that was read to its end, or the reason why it was not. */
 export type BufferedBody =
   | { readonly kind: "body"; readonly bytes: Buffer; readonly release: () => void }
-  /** Why it was not read; the bytes held so far precede those that the stream still has. */
+  /** Why it was not read; the bytes held so far precede those that the source still has. */
   | (HeldBody & { readonly kind: "unread"; readonly denial: Denial })
-  | { readonly kind: "gone" };
+  /** With the error of the body, where it had one. */
+  | { readonly kind: "gone"; readonly error: Error | undefined };
 
 /** The denial for a body over the limit. */
 export const bodyTooLarge: Denial = {
@@ -37,18 +38,19 @@ export const overBudget: Denial = {
  */
 export async function bufferBody(
   context: RequestContext,
-  stream: Readable,
+  source: BodySource,
   limits: ReadLimits,
 ): Promise<BufferedBody> {
-  const read = await readBounded(stream, limits);
+  const read = await readBounded(source, limits);
   switch (read.kind) {
     case "too-large":
       return { ...read, kind: "unread", denial: bodyTooLarge };
     case "over-budget":
       return { ...read, kind: "unread", denial: overBudget };
-    case "aborted":
     case "failed":
-      return { kind: "gone" };
+      return { kind: "gone", error: read.error };
+    case "aborted":
+      return { kind: "gone", error: undefined };
     case "body":
   }
   const { bytes, release } = read;

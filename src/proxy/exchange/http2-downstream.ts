@@ -1,6 +1,6 @@
 /** A client on one HTTP/2 stream. */
 import { constants, type ServerHttp2Stream } from "node:http2";
-import type { Readable } from "node:stream";
+import { type BodySource, ReadableSource } from "../../http/body-source.ts";
 import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import {
@@ -12,7 +12,7 @@ import {
 } from "./downstream.ts";
 import { renderDenial } from "../flow/reply.ts";
 import { contentLengthOf } from "./response-head.ts";
-import type { LastSeen } from "./stall-watch.ts";
+import type { LastSeen } from "../../net/stall-watch.ts";
 
 /** What the stream began with. */
 export interface Http2Head {
@@ -34,6 +34,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   readonly #stream: ServerHttp2Stream;
   readonly #limits: DownstreamLimits;
   #trailers: readonly (readonly [string, string])[] = [];
+  #body: ReadableSource | undefined;
   #sent = 0;
   #received = 0;
   /** Set once bytes had to wait for the client. */
@@ -57,8 +58,9 @@ export class Http2Downstream implements Downstream, SlowPeer {
     }
   }
 
-  get body(): Readable {
-    return this.#stream;
+  get body(): BodySource {
+    this.#body ??= new ReadableSource(this.#stream);
+    return this.#body;
   }
 
   get headSent(): boolean {

@@ -294,7 +294,7 @@ export class JudgedSink implements ResponseSink {
         const said = pipeline.runFrame(context, frame);
         // A rejection has its listener before the first await.
         const verdict = said instanceof Promise ? (await Promise.all([said, forward()]))[0] : said;
-        if (!("pass" in verdict)) await forward();
+        if (verdict.kind !== "pass") await forward();
         if (!this.#passes(verdict)) return;
         if (verdict.frame !== undefined) raw = withData(fields, verdict.frame.data);
       }
@@ -326,9 +326,9 @@ export class JudgedSink implements ResponseSink {
     this.#direct.start(half.status, [...half.headers.raw], this.#reason);
   }
 
-  #passes(verdict: ResponseVerdict): verdict is Extract<ResponseVerdict, { pass: true }> {
-    if ("pass" in verdict) return true;
-    if ("reply" in verdict) {
+  #passes(verdict: ResponseVerdict): verdict is Extract<ResponseVerdict, { kind: "pass" }> {
+    if (verdict.kind === "pass") return true;
+    if (verdict.kind === "reply") {
       this.#over = true;
       this.#options.downstream.reply(verdict.reply);
       this.#options.onReplaced(verdict.reply.status);

@@ -48,6 +48,7 @@ export function outgoingMessage(parts: OutgoingParts): {
       body: streamed ?? bytes ?? null,
       needsHttp2: isGrpc(headers.get("content-type")),
       upgrade: upgrade?.protocol,
+      credential: context.credential,
     },
     streamed,
   };

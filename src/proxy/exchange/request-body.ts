@@ -1,12 +1,10 @@
 /** The client's request body on its way upstream. */
-import type { Readable } from "node:stream";
 import type { BodyBudget } from "../../http/body.ts";
+import type { BodySink, BodySource } from "../../http/body-source.ts";
 import type { StreamedBody } from "../../upstream/upstream.ts";
 import type { HeldBody } from "./buffered-body.ts";
 import { BudgetReservation } from "./budget-reservation.ts";
 
-/** Chunks that may wait for the upstream before the client is made to wait. */
-const maxWaiting = 2;
 /** Bytes of a body that are kept for a second try where the origin did not process it. */
 const maxKeptBytes = 65_536;
 /** A client that drips its body must not fill memory with small buffers. */
@@ -15,49 +13,36 @@ const maxKeptChunks = 64;
 /**
  * Forwards a client's body and counts it.
  *
- * It stands between the client's stream and the HTTP client because the latter destroys a stream that it was given when
- * the upstream fails, and that would take the connection, and with it our response. An iterable costs a promise a chunk;
- * a second Readable cost twice as much as the whole exchange.
+ * It stands between the client and its upstream because a request may be sent twice, and because the client's connection
+ * has to outlive an upstream that fails: the response is still to be written on it.
  */
-export class RequestBody implements StreamedBody {
-  readonly #source: Readable;
+export class RequestBody implements StreamedBody, BodySink {
+  readonly #source: BodySource;
   readonly #begun: HeldBody | undefined;
-  readonly #waiting: Buffer[] = [];
+  /** What the present sink gets before anything that is kept later or comes from the source. */
+  #waiting: Buffer[];
   readonly #held: BudgetReservation;
-  /** The bytes read so far, while they are kept. */
+  /** The bytes given so far, while they are kept. */
   #kept: Buffer[] | undefined;
+  /** How many of them the present sink has. */
+  #repeated = 0;
   #isBegun = false;
-  /** Counts iterations: an earlier one yields nothing any more. */
-  #turn = 0;
+  #isOpen = false;
+  #sink: BodySink | undefined;
+  /** The present sink takes nothing for now. */
+  #isHeld = false;
+  #isPumping = false;
   #bytes = 0;
-  #ended = false;
+  #isEnded = false;
   #error: Error | undefined;
-  #wake: (() => void) | undefined;
 
   /** `begun` is what was read of the source already. */
-  constructor(source: Readable, budget: BodyBudget, begun?: HeldBody) {
+  constructor(source: BodySource, budget: BodyBudget, begun?: HeldBody) {
     this.#source = source;
     this.#held = new BudgetReservation(budget);
     this.#begun = begun;
-    for (const chunk of begun?.chunks ?? []) {
-      this.#bytes += chunk.length;
-      this.#waiting.push(chunk);
-    }
-    source.on("data", (chunk: Buffer) => {
-      this.#bytes += chunk.length;
-      this.#waiting.push(chunk);
-      if (this.#waiting.length >= maxWaiting) source.pause();
-      this.#wake?.();
-    });
-    source.once("end", () => this.#finish(undefined));
-    source.once("error", (error) => this.#finish(error));
-    source.once("close", () => {
-      this.#finish(source.readableEnded ? undefined : new Error("the request body was cut short"));
-    });
-    if (source.readableEnded) this.#finish(undefined);
-    else if (source.destroyed) this.#finish(new Error("the request body was cut short"));
-    // A listener alone does not start a stream that was paused on purpose, as one of HTTP/2 is.
-    else if (this.#waiting.length < maxWaiting) source.resume();
+    this.#waiting = begun === undefined ? [] : [...begun.chunks];
+    for (const chunk of this.#waiting) this.#bytes += chunk.length;
   }
 
   /** Bytes that the client has sent so far. */
@@ -74,57 +59,120 @@ export class RequestBody implements StreamedBody {
   }
 
   forget(): void {
+    const kept = this.#kept;
+    if (kept === undefined) return;
     this.#kept = undefined;
+    // A sink that is being given them again still gets the rest.
+    if (this.#repeated < kept.length) this.#waiting.unshift(...kept.slice(this.#repeated));
     this.#held.shrinkTo(0);
   }
 
-  /** No reader is left: a pending wait for a chunk ends. */
-  close(): void {
-    this.#waiting.length = 0;
-    this.forget();
-    this.#held.close();
-    this.#begun?.release();
-    this.#finish(new Error("the exchange is over"));
+  open(sink: BodySink): void {
+    this.#sink = sink;
+    this.#repeated = 0;
+    this.#isHeld = false;
+    this.#pump();
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
-    this.#turn += 1;
-    const turn = this.#turn;
-    yield* this.#kept?.slice() ?? [];
-    while (turn === this.#turn) {
-      const chunk = this.#waiting.shift();
-      if (chunk !== undefined) {
-        if (this.#waiting.length === 0) {
-          this.#begun?.release();
-          if (!this.#ended) this.#source.resume();
-        }
-        this.#given(chunk);
-        yield chunk;
-      } else if (this.#error !== undefined) {
-        throw this.#error;
-      } else if (this.#ended) {
-        return;
-      } else {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
+  resume(): void {
+    if (this.#sink === undefined || !this.#isHeld) return;
+    this.#isHeld = false;
+    this.#pump();
+  }
+
+  /** The source is not stopped: it waits with its next chunk, and may have another reader by now. */
+  detach(sink: BodySink): void {
+    if (this.#sink === sink) this.#sink = undefined;
+  }
+
+  /** No reader is left. */
+  close(): void {
+    this.#waiting = [];
+    this.#kept = undefined;
+    this.#held.close();
+    this.#begun?.release();
+    this.fail(new Error("the exchange is over"));
+  }
+
+  data(chunk: Buffer): boolean {
+    if (this.#isEnded) return false;
+    this.#bytes += chunk.length;
+    const sink = this.#sink;
+    if (sink === undefined || this.#isHeld || this.#isPumping) {
+      this.#waiting.push(chunk);
+      return false;
     }
+    this.#given(chunk);
+    this.#isHeld = !sink.data(chunk);
+    return !this.#isHeld;
+  }
+
+  end(): void {
+    this.#finish(undefined);
+  }
+
+  fail(error: Error): void {
+    this.#finish(error);
+  }
+
+  /** Gives what waits, and then goes on reading. */
+  #pump(): void {
+    if (this.#isPumping) return;
+    this.#isPumping = true;
+    while (this.#sink !== undefined && !this.#isHeld) {
+      const chunk = this.#next();
+      if (chunk === undefined) break;
+      this.#isHeld = !this.#sink.data(chunk);
+    }
+    this.#isPumping = false;
+    if (this.#sink === undefined || this.#isHeld) return;
+    if (this.#isEnded) {
+      this.#tellEnd();
+      return;
+    }
+    this.#begun?.release();
+    if (this.#isOpen) {
+      this.#source.resume();
+      return;
+    }
+    this.#isOpen = true;
+    this.#source.open(this);
+  }
+
+  #next(): Buffer | undefined {
+    const again = this.#kept?.[this.#repeated];
+    if (again !== undefined) {
+      this.#repeated += 1;
+      return again;
+    }
+    const chunk = this.#waiting.shift();
+    if (chunk !== undefined) this.#given(chunk);
+    return chunk;
   }
 
   #given(chunk: Buffer): void {
     this.#isBegun = true;
-    if (this.#kept === undefined) return;
-    const isSmall =
-      this.#kept.length < maxKeptChunks && this.#held.bytes + chunk.length <= maxKeptBytes;
-    if (isSmall && this.#held.take(chunk.length)) this.#kept.push(chunk);
-    else this.forget();
+    const kept = this.#kept;
+    if (kept === undefined) return;
+    const isSmall = kept.length < maxKeptChunks && this.#held.bytes + chunk.length <= maxKeptBytes;
+    if (isSmall && this.#held.take(chunk.length)) {
+      kept.push(chunk);
+      this.#repeated = kept.length;
+    } else this.forget();
   }
 
   #finish(error: Error | undefined): void {
-    if (this.#ended) return;
-    this.#ended = true;
+    if (this.#isEnded) return;
+    this.#isEnded = true;
     this.#error = error;
-    this.#wake?.();
+    if (error !== undefined) this.#tellEnd();
+    else if (!this.#isHeld) this.#pump();
+  }
+
+  #tellEnd(): void {
+    const sink = this.#sink;
+    this.#sink = undefined;
+    if (this.#error === undefined) sink?.end();
+    else sink?.fail(this.#error);
   }
 }

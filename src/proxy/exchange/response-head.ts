@@ -2,9 +2,6 @@
 import { HeaderList, isHopByHop, stripHopByHop } from "../../http/headers.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 
-/** Fields as undici parsed them: lower-case names, Latin-1 values, a list where a field was repeated. */
-export type ParsedHead = Readonly<Record<string, string | string[] | undefined>>;
-
 /** Fields that must not arrive late: framing, routing, authentication (RFC 9110 section 6.5.1). */
 const forbiddenTrailers = new Set([
   "authorization",
@@ -21,16 +18,10 @@ const forbiddenTrailers = new Set([
 ]);
 
 /** The end-to-end fields of a response, with our own Via. */
-export function responseHeaders(status: number, fields: ParsedHead, via: string): string[] {
-  const flat: string[] = [];
-  for (const name of Object.keys(fields)) {
-    const value = fields[name];
-    // RFC 9110 section 8.6: such responses have no content, and a reader that believed a length would wait for it.
-    if ((status < 200 || status === 204) && name.toLowerCase() === "content-length") continue;
-    if (typeof value === "string") flat.push(name, value);
-    else if (value !== undefined) for (const one of value) flat.push(name, one);
-  }
-  const headers = stripHopByHop(flat);
+export function responseHeaders(status: number, fields: readonly string[], via: string): string[] {
+  let headers = stripHopByHop(fields);
+  // RFC 9110 section 8.6: such responses have no content, and a reader that believed a length would wait for it.
+  if (status < 200 || status === 204) headers = withoutLength(headers);
   headers.push("via", via);
   return headers;
 }
@@ -67,14 +58,12 @@ export function unreadable(encoding: string): Denial {
 }
 
 /** The trailer fields that may be forwarded. */
-export function safeTrailers(
-  trailers: Readonly<Record<string, string | string[] | undefined>>,
-): [string, string][] {
+export function safeTrailers(trailers: readonly string[]): [string, string][] {
   const safe: [string, string][] = [];
-  for (const [name, value] of Object.entries(trailers)) {
-    const key = name.toLowerCase();
-    if (value === undefined || forbiddenTrailers.has(key) || isHopByHop(key)) continue;
-    for (const one of Array.isArray(value) ? value : [value]) safe.push([name, one]);
+  for (let at = 0; at < trailers.length; at += 2) {
+    const name = trailers[at] ?? "";
+    if (forbiddenTrailers.has(name.toLowerCase()) || isHopByHop(name)) continue;
+    safe.push([name, trailers[at + 1] ?? ""]);
   }
   return safe;
 }

@@ -1,13 +1,12 @@
 /** A request that turned into a tunnel: 101 is sent, and both connections are spliced, or judged by message. */
-import type { ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
-import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Backlogs } from "../../net/backlogs.ts";
 import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
 import { splice } from "../../net/splice.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
+import type { ServerExchange } from "../../wire/server-exchange.ts";
 import type { SwitchTerms, UpgradeRequest } from "./exchange-request.ts";
 import { carryJudged, type JudgedResult } from "./judged-web-socket.ts";
 
@@ -22,10 +21,7 @@ export interface UpgradeParts {
 /** What an upgrade of an HTTP/1.1 client connection needs. */
 interface ClientUpgrade extends UpgradeParts {
   readonly protocol: string;
-  readonly client: Socket;
-  readonly response: ServerResponse;
-  /** Bytes of the new protocol that came with the request. */
-  readonly head: Buffer;
+  readonly exchange: ServerExchange;
 }
 
 /** What a WebSocket over HTTP/2 needs (RFC 8441). */
@@ -36,7 +32,7 @@ interface StreamUpgrade extends UpgradeParts {
 
 /** How an exchange hands over a client connection whose upgrade the upstream accepted. */
 export function upgradeOf(parts: ClientUpgrade): UpgradeRequest {
-  const { client, response, protocol, head } = parts;
+  const { exchange, protocol } = parts;
   return {
     protocol,
     async switchTo(headers: string[], upstream: Duplex, terms: SwitchTerms) {
@@ -47,7 +43,9 @@ export function upgradeOf(parts: ClientUpgrade): UpgradeRequest {
       ];
       for (let i = 0; i + 1 < headers.length; i += 2)
         lines.push(`${headers[i]}: ${headers[i + 1]}`);
-      response.detachSocket(client);
+      const { socket: client } = exchange;
+      // Bytes of the new protocol may have come with the request.
+      const head = exchange.detach();
       client.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
       return carry(parts, client, upstream, { ...terms, head });
     },

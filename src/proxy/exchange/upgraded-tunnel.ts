@@ -87,15 +87,17 @@ export class UpgradedTunnel {
     const half = new ResponseHalf(101, new HeaderList(headers));
     this.#context.response = half;
     const follow = (verdict: ResponseVerdict): void => {
-      if ("pass" in verdict && !switched.isOver()) {
+      if (verdict.kind === "pass" && !switched.isOver()) {
         carry([...half.headers.raw]);
         return;
       }
       socket.destroy();
-      if ("pass" in verdict || switched.isOver()) return;
-      const denial = "denial" in verdict ? verdict.denial : undefined;
+      if (verdict.kind === "pass" || switched.isOver()) return;
+      const denial = verdict.kind === "denial" ? verdict.denial : undefined;
       const reply =
-        "reply" in verdict ? verdict.reply : renderResponseRefusal(verdict.denial, this.#context);
+        verdict.kind === "reply"
+          ? verdict.reply
+          : renderResponseRefusal(verdict.denial, this.#context);
       downstream.reply(reply);
       switched.onReplaced(reply.status, denial);
     };

@@ -1,15 +1,16 @@
 /** One request on its way to an origin: sent, sent again where that is safe, and its response led into a sink. */
 import type { Duplex } from "node:stream";
-import type { Dispatcher } from "../../upstream/undici.ts";
-import { isContinue } from "../../upstream/http1-connections.ts";
-import { ProxyError } from "../../errors.ts";
+import { asError, ProxyError } from "../../errors.ts";
+import { HeaderList, isSameName } from "../../http/headers.ts";
+import type { RequestControl, ResponseHandler } from "../../http/response-handler.ts";
+import type { FieldValue } from "../../pipeline/context.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
 import type { Attempt, OriginPools } from "../../upstream/origin-pools.ts";
 import { isStreamed, isWhole } from "../../upstream/http2-stream.ts";
 import { isProtocolRefusal } from "../../upstream/origin-protocols.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import type { Downstream } from "./downstream.ts";
-import { type ParsedHead, responseHeaders, safeTrailers, withoutLength } from "./response-head.ts";
+import { responseHeaders, safeTrailers, withoutLength } from "./response-head.ts";
 import type { FlowControl, ResponseSink } from "./response-sink.ts";
 import { isIdempotent } from "./request-head.ts";
 import { isDropped, upstreamFault } from "./upstream-fault.ts";
@@ -22,6 +23,8 @@ export interface UpstreamRequestOptions {
   readonly downstream: Downstream;
   /** Value of the Via field that the response gets. */
   readonly via: string;
+  /** The request was sent before with another form of its credential. */
+  readonly isRenewal?: boolean;
   makeSink(control: FlowControl): ResponseSink;
   /** The final status is known. */
   onStatus(status: number): void;
@@ -35,10 +38,10 @@ const maxInformational = 16;
 /** A request that may be sent twice is sent again when a kept-alive connection turns out to be dead. */
 const maxRetries = 1;
 
-/** undici's handler for one exchange. */
-export class UpstreamRequest implements Dispatcher.DispatchHandler {
+/** The handler of one exchange. */
+export class UpstreamRequest implements ResponseHandler {
   readonly #options: UpstreamRequestOptions;
-  #controller: Dispatcher.DispatchController | undefined;
+  #control: RequestControl | undefined;
   #sink: ResponseSink | undefined;
   #aborted: ProxyError | undefined;
   #answered = false;
@@ -48,6 +51,8 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   #started = false;
   #retries = 0;
   readonly #attempt: Attempt = {};
+  /** The same request with a renewed credential: what is left of the response to this one is nobody's. */
+  #successor: Promise<UpstreamRequest | undefined> | undefined;
 
   constructor(options: UpstreamRequestOptions) {
     this.#options = options;
@@ -55,8 +60,8 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
 
   send(): void {
     const { origins, permit, outgoing } = this.#options;
-    const { method, body } = outgoing;
-    if (isStreamed(body) && isIdempotent(method)) body.keep();
+    const { method, body, credential } = outgoing;
+    if (isStreamed(body) && (isIdempotent(method) || credential !== undefined)) body.keep();
     origins.dispatch(permit, outgoing, this, this.#attempt);
   }
 
@@ -64,21 +69,18 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   abort(why: string): void {
     if (this.#ended) return;
     this.#aborted ??= new ProxyError("pipeline.cancelled", why);
-    this.#controller?.abort(this.#aborted);
+    if (this.#successor === undefined) this.#control?.abort(this.#aborted);
+    else void this.#successor.then((successor) => successor?.abort(why));
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#aborted !== undefined) controller.abort(this.#aborted);
+  onRequestStart(control: RequestControl): void {
+    this.#control = control;
+    if (this.#aborted !== undefined) control.abort(this.#aborted);
   }
 
-  onRequestUpgrade(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    fields: ParsedHead,
-    socket: Duplex,
-  ): void {
+  onUpgrade(status: number, fields: string[], socket: Duplex, head: Buffer): void {
     socket.on("error", ignore);
+    if (head.length > 0) socket.unshift(head);
     if (!isAskedProtocol(fields, this.#options.outgoing.upgrade)) {
       socket.destroy();
       const { authority } = this.#options.permit.destination;
@@ -93,45 +95,50 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
 
   onResponseStarted(): void {
     this.#started = true;
+    if (this.#options.outgoing.credential === undefined) this.#forgetBody();
+  }
+
+  #forgetBody(): void {
     const { body } = this.#options.outgoing;
     if (isStreamed(body)) body.forget();
   }
 
+  onInformational(_control: RequestControl, status: number, fields: string[]): void {
+    this.onResponseStarted();
+    this.#informational += 1;
+    if (this.#informational > maxInformational) {
+      throw new ProxyError("upstream.bad-response", "too many interim responses");
+    }
+    // A client that expects a 100 got ours; others may not understand one.
+    if (status === 100) return;
+    const headers = responseHeaders(status, fields, this.#options.via);
+    this.#options.downstream.sendInformational(status, headers);
+  }
+
   onResponseStart(
-    controller: Dispatcher.DispatchController,
+    control: RequestControl,
     status: number,
-    fields: ParsedHead,
-    reason?: string,
+    fields: string[],
+    reason: string | undefined,
   ): void {
     this.onResponseStarted();
-    checkCoding(fields);
+    if (this.#isRenewed(control, status, fields)) return;
+    this.#forgetBody();
     const headers = responseHeaders(status, fields, this.#options.via);
-    if (status < 200) {
-      this.#informational += 1;
-      if (this.#informational > maxInformational) {
-        throw new ProxyError("upstream.bad-response", "too many interim responses");
-      }
-      // A client that expects a 100 got ours; others may not understand one.
-      if (!isContinue(status)) this.#options.downstream.sendInformational(status, headers);
-      return;
-    }
     this.#answered = true;
     this.#options.onStatus(status);
-    const control: FlowControl = controller;
     this.#sink = this.#options.makeSink(control);
     const isCounted =
       control.mayHaveTrailers !== true || !this.#options.downstream.wantsChunkedTrailers;
     this.#sink.start(status, isCounted ? headers : withoutLength(headers), reason);
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#begun().data(chunk);
+  onResponseData(_control: RequestControl, chunk: Buffer): void {
+    if (this.#successor === undefined) this.#begun().data(chunk);
   }
 
-  onResponseEnd(
-    _controller: Dispatcher.DispatchController,
-    trailers: Record<string, string | string[] | undefined>,
-  ): void {
+  onResponseEnd(_control: RequestControl, trailers: readonly string[]): void {
+    if (this.#successor !== undefined) return;
     this.#ended = true;
     this.#begun().end(safeTrailers(trailers));
   }
@@ -143,14 +150,50 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
     throw new ProxyError("upstream.bad-response", `${authority} sent a body before its head`);
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#aborted !== undefined) return;
+  onResponseError(_control: RequestControl, error: Error): void {
+    if (this.#aborted !== undefined || this.#successor !== undefined) return;
     if (this.#canRetry(error) || this.#isOtherProtocol(error)) {
       this.#retries += 1;
       this.send();
       return;
     }
     this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
+  }
+
+  /**
+   * Lets the credential see the response's head; true where the request is sent again in its place, once at most.
+   *
+   * The connection ends with the response: to read what is left of it would hold the client up for a body of any length.
+   */
+  #isRenewed(control: RequestControl, status: number, fields: readonly string[]): boolean {
+    const { outgoing, isRenewal = false } = this.#options;
+    const renew = outgoing.credential?.answered(status, (name) => {
+      const values = valuesOf(fields, name);
+      return values.length === 0 ? undefined : values.join(", ");
+    });
+    if (renew === undefined || isRenewal || !isWhole(outgoing.body)) return false;
+    this.#successor = renew().then(
+      (renewed) => this.#sendRenewed(renewed),
+      (error: unknown) => {
+        const { destination } = this.#options.permit;
+        if (this.#aborted === undefined) {
+          this.#options.onFault(upstreamFault(asError(error), destination));
+        }
+        return undefined;
+      },
+    );
+    control.abort(new ProxyError("pipeline.cancelled", "the credential is renewed"));
+    return true;
+  }
+
+  #sendRenewed(fields: readonly FieldValue[]): UpstreamRequest | undefined {
+    if (this.#aborted !== undefined) return undefined;
+    const headers = new HeaderList([...this.#options.outgoing.headers]);
+    for (const [name, value] of fields) headers.set(name, value);
+    const outgoing = { ...this.#options.outgoing, headers: [...headers.raw] };
+    const successor = new UpstreamRequest({ ...this.#options, outgoing, isRenewal: true });
+    successor.send();
+    return successor;
   }
 
   /** The origin refused the handshake for HTTP/1.1: nothing was sent, and the pools have noted the protocol. */
@@ -166,23 +209,19 @@ export class UpstreamRequest implements Dispatcher.DispatchHandler {
   }
 }
 
-/** A coding that we cannot take off the message would reach the client as its body (RFC 9112 section 6.1). */
-function checkCoding(fields: ParsedHead): void {
-  const coding = fields["transfer-encoding"];
-  if (coding === undefined) return;
-  if (typeof coding === "string" && coding.trim().toLowerCase() === "chunked") return;
-  throw new ProxyError(
-    "upstream.bad-response",
-    "the answer has a transfer coding that is not known",
-  );
-}
-
 /** RFC 9110 section 7.8: a server must not switch to a protocol that was not in the request. */
-function isAskedProtocol(fields: ParsedHead, asked: string | undefined): boolean {
-  const chosen = fields["upgrade"];
-  if (typeof chosen !== "string" || asked === undefined) return false;
+function isAskedProtocol(fields: readonly string[], asked: string | undefined): boolean {
+  const [chosen, another] = valuesOf(fields, "upgrade");
+  if (chosen === undefined || another !== undefined || asked === undefined) return false;
   const offered = asked.split(",").map((protocol) => protocol.trim().toLowerCase());
   return chosen.split(",").every((protocol) => offered.includes(protocol.trim().toLowerCase()));
+}
+
+function valuesOf(fields: readonly string[], name: string): string[] {
+  const values: string[] = [];
+  for (let at = 0; at < fields.length; at += 2)
+    if (isSameName(fields[at] ?? "", name)) values.push(fields[at + 1] ?? "");
+  return values;
 }
 
 function ignore(): void {

@@ -5,6 +5,7 @@ import type { PeerProcess, PeerProcesses } from "../../net/kernel/peer-process.t
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
 import type { Client } from "../../pipeline/flow.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import { clientTlsOf } from "./client-tls.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** What a surface knows of the caller. */
@@ -42,7 +43,12 @@ export class Callers {
    */
   clientOf(socket: Socket, runtime: Runtime, signs: CallerSigns = {}): Client | Promise<Client> {
     const caller = runtime.callers?.authenticate(socket, signs.credentials);
-    const client = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0, caller };
+    const client = {
+      address: socket.remoteAddress ?? "",
+      port: socket.remotePort ?? 0,
+      caller,
+      tls: clientTlsOf(socket),
+    };
     const links = runtime.outbound.callerLinks();
     if (links === undefined) return client;
     const known = this.#known.get(socket);

@@ -4,6 +4,7 @@ import type { TLSSocket } from "node:tls";
 import type { Destination } from "../../net/destination.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { OriginPools } from "../../upstream/origin-pools.ts";
+import type { WorkloadIdentity } from "../../spiffe/workload-identity.ts";
 import type { Upstream } from "../../upstream/upstream.ts";
 import type { CallerAuthentication } from "./caller-authentication.ts";
 import type { TlsBridge } from "./tls-bridge.ts";
@@ -38,6 +39,8 @@ export interface Runtime {
   readonly bridge: TlsBridge | undefined;
   /** Who may use the forward proxy; absent where everybody may. */
   readonly callers: CallerAuthentication | undefined;
+  /** Who this workload is; absent where the file has no `spiffe` block. */
+  readonly workload?: WorkloadIdentity | undefined;
   /** Verified TLS over a connection of `upstream`. */
   secure(socket: Socket, destination: Destination): Promise<TLSSocket>;
   readonly limits: FlowLimits;

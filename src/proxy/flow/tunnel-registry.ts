@@ -139,7 +139,7 @@ async function isPermitted(
     const verdict = await pipeline.runRequest(context, { deferDefault: isBridged });
     const isSeen = isBridged || context.tunnelTerms.mustInspect === undefined;
     const isRead = readsMessages || upgrade === undefined || !pipeline.messages.areNeeded(context);
-    return "permit" in verdict && isSeen && isRead;
+    return verdict.kind === "permit" && isSeen && isRead;
   } catch {
     // A failure of a check is a refusal.
     return false;

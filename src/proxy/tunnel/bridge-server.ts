@@ -1,10 +1,10 @@
 /** The inner HTTP servers of all bridged connections: requests in the clear, each one a flow of its own. */
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../../errors.ts";
 import { type Destination, originForm, parseAbsoluteTarget } from "../../net/destination.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { ServerExchange } from "../../wire/server-exchange.ts";
 import {
   type ArrivedRequest,
   type Route,
@@ -17,6 +17,7 @@ import { Http2Sessions } from "./http2-sessions.ts";
 
 /** Serves bridged connections of every generation; each request leases the current one. */
 export class BridgeServer implements HttpHandlers {
+  readonly surface = "bridge";
   readonly #services: SurfaceServices;
   readonly #http1: HttpServer;
   readonly #http2: Http2Sessions;
@@ -31,21 +32,21 @@ export class BridgeServer implements HttpHandlers {
     this.#http1 = new HttpServer(this, inner, services);
   }
 
-  onRequest(arrived: ArrivedRequest): void {
-    const connection = this.#connections.get(arrived.request.socket);
+  onRequest(exchange: ServerExchange): void {
+    const connection = this.#connections.get(exchange.socket);
     if (connection?.refusal !== undefined) {
-      const { method = "", url = "" } = arrived.request;
-      connection.refusal.asked(method, url);
-      refuseAll(arrived.response, connection.refusal.reply);
+      const { method, target } = exchange.head;
+      connection.refusal.asked(method, target);
+      refuseAll(exchange, connection.refusal.reply);
     } else {
       serveRequest(
         this.#services,
         {
-          surface: "bridge",
+          surface: this.surface,
           parent: connection?.tunnel.id,
           route: (request) => routeOf(request, connection),
         },
-        arrived,
+        exchange,
       );
     }
   }
@@ -81,10 +82,10 @@ export class BridgeServer implements HttpHandlers {
   }
 }
 
-function routeOf(request: IncomingMessage, connection: BridgedConnection | undefined): Route {
+function routeOf({ head }: ArrivedRequest, connection: BridgedConnection | undefined): Route {
   if (connection === undefined)
     throw new ProxyError("internal.fault", "a clear connection without its tunnel");
-  const path = innerPath(request.url ?? "", connection.destination);
+  const path = innerPath(head.target, connection.destination);
   return { ...bridgedRoute(connection), path };
 }
 
@@ -102,7 +103,10 @@ function innerPath(target: string, destination: Destination): string {
 }
 
 /** The response on a connection that was refused before its first request. */
-function refuseAll(response: ServerResponse, { status, headers, body }: Reply): void {
-  response.writeHead(status, { ...headers, "Content-Length": body.length, Connection: "close" });
-  response.end(body);
+function refuseAll(exchange: ServerExchange, { status, headers, body }: Reply): void {
+  const { response } = exchange;
+  const fields = Object.entries(headers).flat();
+  response.closes = true;
+  response.writeHead(status, [...fields, "Content-Length", String(body.length)]);
+  exchange.end(body);
 }

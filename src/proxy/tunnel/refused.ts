@@ -1,7 +1,7 @@
 /** A tunnel that is not opened, and how its client learns why. */
 import type { Destination } from "../../net/destination.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
-import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { Denial, Refusal, Reply } from "../../pipeline/decision.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import type { Ending } from "../flow/finish.ts";
 import { renderDenial, statusOf } from "../flow/reply.ts";
@@ -10,7 +10,7 @@ import type { TunnelRequest, TunnelServices } from "./request.ts";
 /** The refusal of the pipeline. */
 export interface RefusedTunnel extends TunnelRequest {
   readonly context: RequestContext;
-  readonly verdict: { readonly denial: Denial } | { readonly reply: Reply };
+  readonly verdict: Refusal;
 }
 
 /** Sends the refusal in the form of the surface. */
@@ -24,7 +24,8 @@ export function refuse(request: TunnelRequest, denial: Denial, cancelled: boolea
 /** The same for a refusal of the pipeline. */
 export function refuseOutside(request: RefusedTunnel): Ending {
   const { client, answers, context, verdict } = request;
-  if ("denial" in verdict) return refuse(request, verdict.denial, context.cancellation.aborted);
+  if (verdict.kind === "denial")
+    return refuse(request, verdict.denial, context.cancellation.aborted);
   answers.refused(client, verdict.reply);
   const { status } = verdict.reply;
   return { status, bytesReceived: 0, bytesSent: 0, refused: true, cancelled: false };
@@ -47,8 +48,8 @@ export async function refuseInsideTls(
   request.answers.established(client);
   const outcome = await bridge.open(client, flow.destination, head, context.signal);
   recorder.metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
-  const denial = "denial" in verdict ? verdict.denial : undefined;
-  const reply = "reply" in verdict ? verdict.reply : renderDenial(verdict.denial);
+  const denial = verdict.kind === "denial" ? verdict.denial : undefined;
+  const reply = verdict.kind === "reply" ? verdict.reply : renderDenial(verdict.denial);
   const asked = new Set<string>();
   if (outcome.kind === "terminated") {
     const destination = flow.destination.with({ scheme: "https" });

@@ -69,7 +69,7 @@ async function carry(
       deferDefault: canOpen,
     });
     recorder.phase(context, "pipeline", startedAt);
-    if (!("permit" in verdict)) {
+    if (verdict.kind !== "permit") {
       const parts = { ...request, verdict };
       return canOpen && !isForTheProxy(verdict)
         ? refuseInsideTls(services, bridge, parts)
@@ -94,7 +94,7 @@ async function carry(
 
 /** 407 is about the connection to the proxy: a client reads it nowhere else (RFC 9110 section 15.5.8). */
 function isForTheProxy(verdict: RefusedTunnel["verdict"]): boolean {
-  return ("denial" in verdict ? statusOf(verdict.denial) : verdict.reply.status) === 407;
+  return (verdict.kind === "denial" ? statusOf(verdict.denial) : verdict.reply.status) === 407;
 }
 
 function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {

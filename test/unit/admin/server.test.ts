@@ -163,7 +163,7 @@ describe("binding", () => {
 
   test("closing ends answers that are still open", async () => {
     const { server, open } = await serve([
-      { path: "/feed", handle: () => ({ open: (response) => response.write("x") }) },
+      { path: "/feed", handle: () => (response) => void response.write("x") },
     ]);
     const stream = await open("/feed");
     stream.on("error", () => undefined);

@@ -10,7 +10,8 @@ function file(...names: readonly string[]) {
     pipeline: { outbound: { plugins } },
   });
   const loaded = parseConfig(Buffer.from(text), "config.yaml");
-  if (!loaded.ok) throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
+  if (loaded.kind === "rejected")
+    throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
   return loaded;
 }
 

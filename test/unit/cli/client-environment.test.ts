@@ -104,6 +104,7 @@ test.each([
 
 function configWith(listener: string) {
   const loaded = parseConfig(Buffer.from(`listener:\n  ${listener}\n`), "test.yaml");
-  if (!loaded.ok) throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
+  if (loaded.kind === "rejected")
+    throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
   return loaded.config;
 }

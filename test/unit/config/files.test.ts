@@ -27,7 +27,7 @@ test.each(shipped)(
     const path = new URL(`config/${name}`, root).pathname;
     const loaded = await loadConfig(path, { env: demoEnvironment });
     expect(loaded).toMatchObject({
-      ok: true,
+      kind: "loaded",
       config: { pipeline: { outbound: { default: "deny" } } },
     });
     const [first] = readFileSync(path, "utf8").split("\n");
@@ -58,7 +58,7 @@ test("a file written for the Go program loads unchanged", async () => {
     API_KEY: "placeholder",
   };
   const loaded = await loadConfig(path, { env });
-  if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
+  if (loaded.kind === "rejected") throw new Error(JSON.stringify(loaded.problems));
   // Such a file lets out what no plugin decides, and shows what agents send to whoever reaches the session API.
   expect(loaded.warnings.map((warning) => warning.keyPath).toSorted()).toEqual([
     "listener.session_api_addr",

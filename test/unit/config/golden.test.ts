@@ -21,7 +21,7 @@ test("there are cases", () => {
 
 test.each(cases)("$name gives exactly its problems", ({ yaml, expected }) => {
   const loaded = parseConfig(Buffer.from(yaml), "config.yaml", { env });
-  const problems = loaded.ok ? [] : loaded.problems;
+  const problems = loaded.kind === "loaded" ? [] : loaded.problems;
   const printed = problems.map((problem) => `${formatProblem(problem)}\n`).join("");
   expect(printed).toBe(expected);
   expect(printed).not.toBe("");

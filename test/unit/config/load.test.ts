@@ -17,19 +17,19 @@ function parse(yaml: string, options: LoadOptions = {}) {
 
 function load(yaml: string, options: LoadOptions = {}): Config {
   const loaded = parse(yaml, options);
-  if (!loaded.ok) throw new Error(loaded.problems.map(formatProblem).join("\n"));
+  if (loaded.kind === "rejected") throw new Error(loaded.problems.map(formatProblem).join("\n"));
   return loaded.config;
 }
 
 function warningsOf(yaml: string, options: LoadOptions = {}): string[] {
   const loaded = parse(yaml, options);
-  if (!loaded.ok) throw new Error(loaded.problems.map(formatProblem).join("\n"));
+  if (loaded.kind === "rejected") throw new Error(loaded.problems.map(formatProblem).join("\n"));
   return loaded.warnings.map(formatProblem);
 }
 
 function problemsOf(yaml: string, options: LoadOptions = {}): readonly Problem[] {
   const loaded = parse(yaml, options);
-  return loaded.ok ? [] : loaded.problems;
+  return loaded.kind === "loaded" ? [] : loaded.problems;
 }
 
 const both = "listener: {reverse_proxy_backend: 'http://127.0.0.1:8000'}\n";
@@ -232,6 +232,10 @@ pipeline: {outbound: {plugins: [{name: a, config: null}, {name: b, config: {c: n
     ["spiffe: {}\nmtls: {}", true],
     ["pipeline: {outbound: {plugins: [{name: t, config: {identity: {type: spiffe}}}]}}", true],
     [
+      "pipeline: {outbound: {plugins: [{name: t, config: {identity: {type: spiffe, jwt_svid_file: f}}}]}}",
+      false,
+    ],
+    [
       "pipeline: {outbound: {plugins: [{name: t, config: {identity: {type: client-secret}}}]}}",
       false,
     ],
@@ -313,7 +317,7 @@ describe("the file itself", () => {
     const file = path();
     const loaded = await loadConfig(file);
     expect(loaded).toEqual({
-      ok: false,
+      kind: "rejected",
       problems: [{ file, line: 1, column: 1, keyPath: "", message }],
     });
   });
@@ -322,7 +326,7 @@ describe("the file itself", () => {
     const text = 'listener: {roles: [forward], health_addr: "$ADDRESS"}\n';
     const path = write("digest.yaml", text);
     const loaded = await loadConfig(path, { env: { ADDRESS: ":1" } });
-    if (!loaded.ok) throw new Error("must load");
+    if (loaded.kind === "rejected") throw new Error("must load");
     expect(loaded.config.listener.health_addr).toBe(":1");
     expect(loaded.sha256).toBe(createHash("sha256").update(text).digest("hex"));
     expect(loaded.path).toBe(path);
@@ -349,7 +353,7 @@ pipeline:
 `,
     { env: { VALUE: "v\n" } },
   );
-  if (!loaded.ok) throw new Error("must load");
+  if (loaded.kind === "rejected") throw new Error("must load");
   const config = ["pipeline", "inbound", "plugins", 1, "config"];
 
   test.each([

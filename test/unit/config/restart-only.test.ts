@@ -11,7 +11,7 @@ import { referenceRows } from "../../../scripts/reference.ts";
 
 function load(yaml: string): Config {
   const loaded = parseConfig(Buffer.from(`listener: {roles: [forward]}\n${yaml}`), "config.yaml");
-  if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
+  if (loaded.kind === "rejected") throw new Error(JSON.stringify(loaded.problems));
   return loaded.config;
 }
 
@@ -21,7 +21,7 @@ test.each([
   ["session: {enabled: false}", ["listener.session_api_addr", "session.enabled"]],
   ["limits: {max_connections: 7, max_body: 7}", ["limits.max_connections"]],
   ["reload: {debounce: 1s, recheck_tunnels: false}", ["reload.debounce"]],
-  ["spiffe: {}", ["spiffe"]],
+  ["spiffe: {}", []],
   ["plugin_modules: [a.js]", ["plugin_modules"]],
   ["tls_bridge: {mode: enabled, ca: ephemeral}", []],
   ["mode: ''", []],

@@ -1,9 +1,10 @@
 /** The properties of both images' descriptions that a linter or a reviewer would ask for. */
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { PodFiles } from "../../support/proxy-file.ts";
-import { isDeadWeight } from "../../../scripts/prune-modules.ts";
+import { isBundled, isDeadWeight } from "../../../scripts/prune-modules.ts";
 
 /** Instructions with their continuation lines joined, comments left out. */
 function instructions(path: string): string[] {
@@ -65,6 +66,18 @@ describe("the proxy's image", () => {
     expect(last).toContain("COPY --from=build /build/sbom.cdx.json ./");
   });
 
+  test("ships compiled code for its user, made where it will run", () => {
+    expect(proxy.join("\n")).toMatch(/cp -r dist .*\/app\/.*compile-cache\.ts \/app 1337/);
+    expect(last).toContain("WORKDIR /app");
+    expect(last).toContain("COPY --from=build /app/dist ./dist");
+  });
+
+  test("bounds the young generation by an option that can be replaced, and that this Node knows", () => {
+    const [, flags = ""] = /NODE_OPTIONS=(\S+)/.exec(last.join("\n")) ?? [];
+    expect(flags).toMatch(/^--max-semi-space-size=\d+$/);
+    execFileSync(process.execPath, ["-e", ""], { env: { NODE_OPTIONS: flags } });
+  });
+
   test("says its version", () => {
     expect(proxy).toContain(`ARG VERSION=${version}`);
   });
@@ -90,7 +103,16 @@ describe("what is taken out of packages", () => {
     "node_modules/@koromix/koffi-linux-x64/koffi.node",
     "node_modules/a/lib/test/x.js",
     "dist/main.js",
+    "dist/program.js.map",
   ])("not %s", (path) => expect(isDeadWeight(path)).toBe(false));
+
+  test("packages that are in the bundle, but not native ones, nor what plugins of users import", () => {
+    expect(isBundled("node_modules/undici/index.js")).toBe(true);
+    expect(isBundled("node_modules/@opentelemetry/api/build/src/index.js")).toBe(true);
+    for (const path of ["koffi/index.js", "@koromix/koffi-linux-x64/koffi.node", "zod/index.js"])
+      expect(isBundled(`node_modules/${path}`)).toBe(false);
+    expect(isBundled("dist/main.js")).toBe(false);
+  });
 });
 
 describe("compose.yaml", () => {

@@ -7,13 +7,15 @@ import {
   zstdCompressSync,
 } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { ReadableSource } from "../../../src/http/body-source.ts";
 import { BodyBudget, decodeBody, readBounded } from "../../../src/http/body.ts";
 
 function limits(limitBytes: number, budget = new BodyBudget(1000)) {
   return { limitBytes, budget, signal: new AbortController().signal };
 }
 
-const chunks = (...texts: string[]) => Readable.from(texts.map((text) => Buffer.from(text)));
+const chunks = (...texts: string[]) =>
+  new ReadableSource(Readable.from(texts.map((text) => Buffer.from(text))));
 
 describe("readBounded", () => {
   test("reads a body of exactly the limit and holds its bytes until they are released", async () => {
@@ -33,7 +35,7 @@ describe("readBounded", () => {
     const stream = new PassThrough();
     stream.write("hello");
     stream.write("world!");
-    const outcome = await readBounded(stream, limits(10, budget));
+    const outcome = await readBounded(new ReadableSource(stream), limits(10, budget));
     if (outcome.kind !== "too-large") throw new Error(outcome.kind);
     expect(Buffer.concat(outcome.chunks).toString()).toBe("helloworld!");
     expect([budget.usedBytes, stream.destroyed]).toEqual([5, false]);
@@ -55,7 +57,11 @@ describe("readBounded", () => {
     stream.write("x");
     const controller = new AbortController();
     const budget = new BodyBudget(10);
-    const reading = readBounded(stream, { limitBytes: 10, budget, signal: controller.signal });
+    const reading = readBounded(new ReadableSource(stream), {
+      limitBytes: 10,
+      budget,
+      signal: controller.signal,
+    });
     stream.once("data", () => controller.abort());
     expect(await reading).toEqual({ kind: "aborted" });
     expect(budget.usedBytes).toBe(0);
@@ -65,14 +71,14 @@ describe("readBounded", () => {
 
   test("says that a stream broke off", async () => {
     const failing = new PassThrough();
-    const first = readBounded(failing, limits(10));
+    const first = readBounded(new ReadableSource(failing), limits(10));
     failing.destroy(new Error("reset"));
     expect(await first).toMatchObject({ kind: "failed", error: { message: "reset" } });
     const cut = new PassThrough();
-    const second = readBounded(cut, limits(10));
+    const second = readBounded(new ReadableSource(cut), limits(10));
     cut.destroy();
     expect((await second).kind).toBe("failed");
-    expect((await readBounded(cut, limits(10))).kind).toBe("failed");
+    expect((await readBounded(new ReadableSource(cut), limits(10))).kind).toBe("failed");
   });
 
   test("an empty body is a body", async () => {

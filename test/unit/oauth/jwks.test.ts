@@ -21,7 +21,7 @@ const fetcher = {
 };
 const header = { alg: "ES256", kid: "key-1" };
 
-function source(location: KeyLocation = { url: idp.jwksUrl }): JwksSource {
+function source(location: KeyLocation = { kind: "keys", url: idp.jwksUrl }): JwksSource {
   return new JwksSource({ location, clock });
 }
 
@@ -179,7 +179,8 @@ describe("an issuer that does not answer", () => {
 
 describe("discovery", () => {
   const located = (): KeyLocation => ({
-    discoveryUrl: `${idp.issuer}/.well-known/openid-configuration`,
+    kind: "discovery",
+    url: `${idp.issuer}/.well-known/openid-configuration`,
     issuer: idp.issuer,
   });
 

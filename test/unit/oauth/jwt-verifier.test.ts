@@ -18,7 +18,7 @@ afterEach(() => idp.close());
 
 function verifier(rules: Partial<JwtRules> = {}, maxRemembered?: number): JwtVerifier {
   const fetcher: KeyFetcher = { call: loopbackFetch };
-  const source = new JwksSource({ location: { url: idp.jwksUrl }, clock });
+  const source = new JwksSource({ location: { kind: "keys", url: idp.jwksUrl }, clock });
   return new JwtVerifier({
     clock,
     ...(maxRemembered === undefined ? {} : { maxRemembered }),

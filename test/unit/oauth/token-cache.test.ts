@@ -90,7 +90,7 @@ describe("one call at a time", () => {
       Array.from({ length: 1_000 }, () => cache.obtain({ key: "k", load }, signal)),
     );
     expect(calls()).toBe(1);
-    expect(new Set(all.map((one) => ("token" in one ? one.token.reveal() : "")))).toEqual(
+    expect(new Set(all.map((one) => (one.kind === "token" ? one.token.reveal() : "")))).toEqual(
       new Set(["token-1"]),
     );
   });
@@ -103,7 +103,7 @@ describe("one call at a time", () => {
       cache.obtain({ key: "k", load: down }, signal),
       cache.obtain({ key: "k", load: () => issue(300) }, signal),
     ]);
-    expect([first, second].every((one) => "refused" in one)).toBe(true);
+    expect([first, second].every((one) => one.kind === "refused")).toBe(true);
     expect(await cache.obtain({ key: "k", load: () => issue(300) }, signal)).toHaveProperty(
       "token",
     );

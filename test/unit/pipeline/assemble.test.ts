@@ -47,7 +47,7 @@ async function problemsOf(
   definitions: readonly AnyPluginDefinition[],
 ): Promise<readonly AssemblyProblem[]> {
   const assembly = await assembled(entries, definitions).assembly;
-  if ("pipeline" in assembly) throw new Error("assembled");
+  if (assembly.kind === "assembled") throw new Error("assembled");
   return assembly.problems;
 }
 
@@ -65,7 +65,7 @@ describe("a pipeline", () => {
     ];
     const { assembly, made } = assembled(entries, definitions);
     const built = await assembly;
-    if (!("pipeline" in built)) throw new Error("not assembled");
+    if (built.kind === "rejected") throw new Error("not assembled");
     expect(built.pipeline.steps).toMatchObject([
       { name: "c", onError: "observe", stages: ["request"], body: {} },
       { name: "b", onError: "enforce", stages: ["connect"], observes: true },
@@ -98,7 +98,9 @@ describe("a pipeline", () => {
     expect(given).toEqual([{ url: "https://idp.test", retries: 3 }]);
     expect(made).toEqual([{ instance: "caller", origins: ["https://idp.test"] }]);
     // What the instance needs counts, where it is less than the definition's.
-    expect("pipeline" in built && built.pipeline.steps[0]?.body).toEqual({ response: "read" });
+    expect(built.kind === "assembled" && built.pipeline.steps[0]?.body).toEqual({
+      response: "read",
+    });
   });
 });
 
@@ -144,7 +146,7 @@ describe("problems", () => {
       order.map((name) => entry(name)),
       definitions,
     ).assembly;
-    const problems = "problems" in assembly ? assembly.problems : [];
+    const problems = assembly.kind === "rejected" ? assembly.problems : [];
     expect(problems).toHaveLength(message === undefined ? 0 : 1);
     if (message !== undefined) expect(problems[0]?.message).toContain(message);
   });

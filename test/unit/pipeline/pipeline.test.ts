@@ -46,8 +46,8 @@ describe("a request", () => {
   });
 
   test.each<[name: string, said: Decision, verdict: object]>([
-    ["refused", deny("no", denial), { denial: { ...denial, plugin: "step-1" } }],
-    ["answered", respond("mine", reply), { reply }],
+    ["refused", deny("no", denial), { kind: "denial", denial: { ...denial, plugin: "step-1" } }],
+    ["answered", respond("mine", reply), { kind: "reply", reply }],
   ])("that is %s goes no further and gets no credential", async (_name, said, verdict) => {
     const asked: string[] = [];
     const chain = [allow("x"), said, allow("x")].map((each, at) => noting(asked, `${at}`, each));
@@ -65,7 +65,7 @@ describe("a request", () => {
   ])("of which only %s was said: consent %#", async (_name, said, isConsent) => {
     const saying = { onRequest: () => said };
     const verdict = await pipelineOf([saying]).runRequest(message());
-    expect("permit" in verdict).toBe(isConsent);
+    expect(verdict.kind).toBe(isConsent ? "permit" : "denial");
     if (!isConsent)
       expect(verdict).toHaveProperty(
         "denial.message",
@@ -92,12 +92,13 @@ describe("an answer", () => {
     const refusing = { onResponse: () => deny("no", denial) };
     const pipeline = pipelineOf([noting(asked, "a"), refusing, noting(asked, "b")]);
     expect(await pipeline.runResponse(message())).toEqual({
+      kind: "denial",
       denial: { ...denial, plugin: "step-1" },
     });
     expect(asked).toEqual(["b response"]);
     const answering = { onResponse: () => respond("mine", reply) };
-    expect(await pipelineOf([answering]).runResponse(message())).toEqual({ reply });
-    expect(await pipelineOf([{}]).runResponse(message())).toEqual({ pass: true });
+    expect(await pipelineOf([answering]).runResponse(message())).toEqual({ kind: "reply", reply });
+    expect(await pipelineOf([{}]).runResponse(message())).toEqual({ kind: "pass" });
   });
 
   test("is judged by those who can refuse, and then told to those who cannot", async () => {
@@ -122,7 +123,7 @@ describe("an answer", () => {
     });
     const pipeline = pipelineOf([marking("a", false), marking("b", true), marking("c", false)]);
     const verdict = await pipeline.runFrame(message(), frame("x", true));
-    expect(verdict).toEqual({ pass: true, frame: { data: Buffer.from("xcba") } });
+    expect(verdict).toEqual({ kind: "pass", frame: { data: Buffer.from("xcba") } });
     expect(seen).toEqual(["c:x:true", "b:xc:true", "a:xcb:true"]);
   });
 
@@ -131,7 +132,7 @@ describe("an answer", () => {
     const removing = { onFrame: () => replaceFrame("removed", undefined) };
     const pipeline = pipelineOf([noting(asked, "a"), removing]);
     expect(await pipeline.runFrame(message(), frame("x"))).toEqual({
-      pass: true,
+      kind: "pass",
       frame: { data: undefined },
     });
     expect(asked).toEqual([]);
@@ -147,13 +148,13 @@ describe("an answer", () => {
       observed(replaceFrame("changed", Buffer.from("y"))),
       observed(deny("no", denial)),
     ]);
-    expect(await pipeline.runFrame(context, frame("x"))).toEqual({ pass: true });
+    expect(await pipeline.runFrame(context, frame("x"))).toEqual({ kind: "pass" });
     expect(context.invocations.map(({ shadow }) => shadow)).toEqual([true, undefined]);
   });
 
   test("has frames whose verdict is there at once where nobody has to be waited for", () => {
     const pipeline = pipelineOf([{ onFrame: () => undefined }]);
-    expect(pipeline.runFrame(message(), frame("x"))).toEqual({ pass: true });
+    expect(pipeline.runFrame(message(), frame("x"))).toEqual({ kind: "pass" });
   });
 });
 
@@ -172,7 +173,7 @@ describe("a Permit", () => {
     const verdict = await pipelineOf([limiting(first), observed, limiting(second)]).runRequest(
       context,
     );
-    if (!("permit" in verdict)) throw new Error("refused");
+    if (verdict.kind !== "permit") throw new Error("refused");
     const { destination, direction, flowId, addressLimits } = verdict.permit;
     expect(destination.authority).toBe("svc.test:8080");
     expect({ direction, flowId }).toEqual({ direction: "outbound", flowId: context.flow.id });

@@ -64,6 +64,7 @@ describe("a fault", () => {
     const context = message();
     const verdict = await pipelineOf([plugin], { log, otherwise: "allow" }).runRequest(context);
     expect(verdict).toEqual({
+      kind: "denial",
       denial: {
         code: "plugin.fault",
         message: "the request could not be checked",

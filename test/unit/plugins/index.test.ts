@@ -25,7 +25,7 @@ test.each(["token-broker", "sparc", "context-guru", "cpex", "lineage-telemetry"]
   "a chain that names %s refuses the start in words",
   async (name) => {
     const made = await assembled([entry(name, { config: { anything: 1 } })]);
-    expect("problems" in made ? made.problems[0]?.message : "").toContain(
+    expect(made.kind === "rejected" ? made.problems[0]?.message : "").toContain(
       `plugin "${name}" is not available in this version`,
     );
   },
@@ -44,14 +44,14 @@ test("every key of every plugin is described", () => {
 test("P4 jwt-validation under observe needs the word that allows it", async () => {
   const config = { issuer: "https://id.example/realms/r", audience: "a" };
   const weakened = entry("jwt-validation", { onError: "observe", config });
-  expect(await assembled([weakened])).toHaveProperty("problems");
+  expect(await assembled([weakened])).toHaveProperty("kind", "rejected");
   expect(await assembled([{ ...weakened, allowWeakenedAuth: true }])).toHaveProperty("pipeline");
 });
 
 test("P4 F2 under observe no credential reaches the wire", async () => {
   const config = { source: "mappings", mappings: { "api.example.com": "REAL" } };
   const made = await assembled([entry("static-inject", { onError: "observe", config })]);
-  if ("problems" in made) throw new Error(JSON.stringify(made.problems));
+  if (made.kind === "rejected") throw new Error(JSON.stringify(made.problems));
   const context = message({ headers: bearerOf("stand-in") });
   expect(await made.pipeline.runRequest(context)).toHaveProperty("permit");
   expect(context.headers.get("authorization")).toBe("Bearer stand-in");

@@ -3,7 +3,8 @@ import tls from "node:tls";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ProxyError } from "../../../src/errors.ts";
 import { Http2Origin } from "../../../src/upstream/http2-origin.ts";
-import type { Dispatcher } from "../../../src/upstream/undici.ts";
+import type { BodySink } from "../../../src/http/body-source.ts";
+import type { RequestControl } from "../../../src/http/response-handler.ts";
 import type { OutgoingRequest, StreamedBody } from "../../../src/upstream/upstream.ts";
 import { type ServerCertificate, TestAuthority } from "../../support/certs.ts";
 import { permitFor } from "../../support/permit.ts";
@@ -88,7 +89,7 @@ interface Outcome {
 function ask(
   client: Http2Origin,
   body: OutgoingRequest["body"],
-  started?: (control: Dispatcher.DispatchController) => void,
+  started?: (control: RequestControl) => void,
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     let order = "";
@@ -99,6 +100,9 @@ function ask(
       { method: body === null ? "GET" : "POST", path: "/", headers: [], body, needsHttp2: true },
       {
         onRequestStart: (control) => started?.(control),
+        onResponseStarted: () => undefined,
+        onInformational: () => undefined,
+        onUpgrade: () => undefined,
         onResponseStart: (_control, code) => {
           order += "h";
           status = code;
@@ -111,7 +115,7 @@ function ask(
           resolve({
             order: order.replace(/d+/, "d"),
             bytes,
-            trailer: trailers["grpc-status"],
+            trailer: trailers[trailers.indexOf("grpc-status") + 1],
             status,
           }),
         onResponseError: (_control, error) => reject(error),
@@ -124,6 +128,7 @@ function ask(
 function streamed(chunks: readonly string[], canRepeat: boolean): StreamedBody {
   let given = 0;
   let isKept = false;
+  let open: BodySink | undefined;
   return {
     get isWhole() {
       return given === 0 || (canRepeat && isKept);
@@ -134,11 +139,17 @@ function streamed(chunks: readonly string[], canRepeat: boolean): StreamedBody {
     forget: () => {
       isKept = false;
     },
-    async *[Symbol.asyncIterator]() {
+    open: (sink) => {
+      open = sink;
       for (const chunk of chunks) {
         given += 1;
-        yield await Promise.resolve(Buffer.from(chunk));
+        sink.data(Buffer.from(chunk));
       }
+      sink.end();
+    },
+    resume: () => undefined,
+    detach: (sink) => {
+      if (sink === open) open = undefined;
     },
   };
 }
@@ -333,7 +344,7 @@ describe("an origin's limit of concurrent streams", () => {
       connection.settings(0);
       return () => undefined;
     });
-    const controls: Dispatcher.DispatchController[] = [];
+    const controls: RequestControl[] = [];
     const waiting = Array.from({ length: 1_000 }, () =>
       ask(client, null, (control) => controls.push(control)),
     );

@@ -66,7 +66,7 @@
 {{/* Changes with the keys that the proxy cannot reload, and with nothing else. */}}
 {{- define "ab.restartChecksum" -}}
 {{- $config := include "ab.config" . | fromYaml -}}
-{{- pick $config "listener" "limits" "session" "stats" "mtls" "spiffe" "plugin_modules" "egress_enforcement" "acknowledge_cooperative_mode" | toJson | sha256sum -}}
+{{- pick $config "listener" "limits" "session" "stats" "mtls" "plugin_modules" "egress_enforcement" "acknowledge_cooperative_mode" | toJson | sha256sum -}}
 {{- end -}}
 
 {{/* The files of the ConfigMap, by name. */}}

@@ -31,7 +31,8 @@ pipeline:
           identity: { type: client-secret, client_id: me, client_secret: hunter2-hunter2 }
 `);
   const loaded = parseConfig(Buffer.from(text), "test.yaml");
-  if (!loaded.ok) throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
+  if (loaded.kind === "rejected")
+    throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
   const services = await buildServices(loaded);
   const lines: string[] = [];
   const report = new DoctorReport((line) => void lines.push(line));

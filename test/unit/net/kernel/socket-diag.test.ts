@@ -7,7 +7,7 @@ import { SocketLookup } from "../../../../src/net/kernel/socket-lookup.ts";
 import { ProcSocketTable, type SocketTuple } from "../../../../src/net/kernel/socket-table.ts";
 
 const opened = await SocketDiag.open();
-if ("unavailable" in opened) console.log(`SKIPPED: netlink: ${opened.unavailable}`);
+if (typeof opened === "string") console.log(`SKIPPED: netlink: ${opened}`);
 
 let server: net.Server;
 let client: net.Socket;
@@ -41,8 +41,8 @@ afterEach(() => {
   server.close();
 });
 
-describe.runIf("diag" in opened)("netlink SOCK_DIAG", () => {
-  const diag = "diag" in opened ? opened.diag : undefined;
+describe.skipIf(typeof opened === "string")("netlink SOCK_DIAG", () => {
+  const diag = typeof opened === "string" ? undefined : opened;
 
   test.each(["127.0.0.1", "::1"])("finds the client's end of a connection to %s", async (host) => {
     const tuple = await connect(host);
@@ -70,7 +70,7 @@ describe.runIf("diag" in opened)("netlink SOCK_DIAG", () => {
 test("without netlink the tables of /proc are read, and it is said once", async () => {
   const reasons: string[] = [];
   const lookup = new SocketLookup({
-    open: () => Promise.resolve({ unavailable: "no koffi" }),
+    open: () => Promise.resolve("no koffi"),
     onFallback: (reason) => reasons.push(reason),
   });
   const tuple = await connect("127.0.0.1");
@@ -87,7 +87,7 @@ test("a kernel that stops answering is left for the tables", async () => {
     close: () => (closed += 1),
   };
   const lookup = new SocketLookup({
-    open: () => Promise.resolve({ diag }),
+    open: () => Promise.resolve(diag),
     onFallback: (reason) => reasons.push(reason),
   });
   const tuple = await connect("127.0.0.1");

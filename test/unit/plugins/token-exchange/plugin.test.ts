@@ -1,30 +1,26 @@
+import { IssuerBench } from "../../../support/issuer-bench.ts";
+import { owner } from "../../../support/owner.ts";
 import { Cancellation } from "../../../../src/pipeline/cancellation.ts";
 import { createHash, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { decodeJwt, decodeProtectedHeader, jwtVerify } from "jose";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
 import { jwtValidation } from "../../../../src/plugins/jwt-validation/plugin.ts";
 import { tokenExchange } from "../../../../src/plugins/token-exchange/plugin.ts";
 import { tokenExchangeConfig, tokenUrlOf } from "../../../../src/plugins/token-exchange/config.ts";
 import { TestAuthority } from "../../../support/certs.ts";
-import { type IdpReply, StubIdp } from "../../../support/idp.ts";
-import { bearerOf, message, PluginBench, problemsOf } from "../../../support/plugin-bench.ts";
+import type { IdpReply, StubIdp } from "../../../support/idp.ts";
+import { bearerOf, message, type PluginBench, problemsOf } from "../../../support/plugin-bench.ts";
 
+const own = owner();
 let idp: StubIdp;
 let bench: PluginBench;
 let folder: string;
 
 beforeEach(async () => {
-  idp = await StubIdp.start();
-  bench = new PluginBench();
-  folder = mkdtempSync(join(tmpdir(), "exchange-"));
-});
-afterEach(async () => {
-  rmSync(folder, { recursive: true });
-  await idp.close();
+  ({ idp, bench, folder } = await own(IssuerBench.start()));
 });
 
 const identity = { type: "client-secret", client_id: "my-client", client_secret: "my-secret" };
@@ -643,6 +639,63 @@ describe("the client's credentials", () => {
     expect(idp.tokenCalls[2]?.form.has("client_id")).toBe(false);
   });
 
+  test("are a token that Kubernetes projects, renewed in its file, for one audience", async () => {
+    const file = join(folder, "projected");
+    const tokenFor = (aud: string, jti: string): string =>
+      subjectToken({
+        iss: "https://kubernetes.default.svc",
+        sub: "system:serviceaccount:agents:weather",
+        aud: [aud],
+        exp: bench.clock.now() / 1000 + 600,
+        jti,
+      });
+    const kubernetes = {
+      type: "kubernetes-service-account",
+      jwt_audience: "https://idp.example/realms/agents",
+      service_account_token_file: file,
+    };
+    // The token of every pod is for the cluster's own API: shown to anybody else, it could be used there.
+    writeFileSync(file, tokenFor("https://kubernetes.default.svc", "0"));
+    const subject = plugin({ identity: kubernetes });
+    expect(subject.ready?.()).toBe(
+      `credentials pending (${file}: the service account token is not for audience https://idp.example/realms/agents)`,
+    );
+    const sent: (string | null | undefined)[] = [];
+    for (const jti of ["1", "2"]) {
+      writeFileSync(file, `${tokenFor(kubernetes.jwt_audience, jti)}\n`);
+      bench.clock.advance(1_000);
+      await judge(subject, outbound(jti));
+      const form = idp.tokenCalls.at(-1)?.form;
+      expect(form?.get("client_assertion_type")).toMatch(/:jwt-bearer$/);
+      expect(form?.has("client_id")).toBe(false);
+      sent.push(decodeJwt(form?.get("client_assertion") ?? "").jti);
+    }
+    expect(sent).toEqual(["1", "2"]);
+    bench.clock.advance(600_000);
+    expect(subject.ready?.()).toMatch(/the service account token has expired/);
+    const named = plugin({ identity: { ...kubernetes, client_id: "c" } });
+    writeFileSync(file, tokenFor(kubernetes.jwt_audience, "3"));
+    bench.clock.advance(1_000);
+    await judge(named, outbound("3"));
+    expect(idp.tokenCalls.at(-1)?.form.get("client_id")).toBe("c");
+  });
+
+  test("are no certificate of another key", async () => {
+    const [one, other] = [await TestAuthority.create(), await TestAuthority.create()];
+    const [key, certificate] = [join(folder, "k.pem"), join(folder, "c.pem")];
+    writeFileSync(key, one.keyPem);
+    writeFileSync(certificate, other.certificatePem);
+    const signing = {
+      type: "private-key-jwt",
+      client_id: "c",
+      signing_key_file: key,
+      signing_certificate_file: certificate,
+    };
+    expect(() => plugin({ identity: signing })).toThrow(
+      `${certificate}: it is the certificate of another key`,
+    );
+  });
+
   describe("of a key", () => {
     const own = (): string => join(folder, "key.pem");
     const signing = (
@@ -778,6 +831,100 @@ describe("the client's credentials", () => {
       outbound(),
     );
     expect(idp.tokenCalls[0]?.authorization).toMatch(/^Basic /);
+  });
+});
+
+describe("those who act for the user", () => {
+  /** The claim for these actors, the current one first. */
+  const act = (...names: readonly string[]): object | undefined =>
+    names.reduceRight<object | undefined>(
+      (before, sub) => ({ sub, ...(before === undefined ? {} : { act: before }) }),
+      undefined,
+    );
+  const issuing = (claims: Readonly<Record<string, unknown>>): void => {
+    idp.issue = () => ({
+      access_token: subjectToken({ aud: "api", ...claims }),
+      token_type: "Bearer",
+      expires_in: 300,
+    });
+  };
+  const delegated = (...names: readonly string[]): RequestContext =>
+    outbound(subjectToken({ sub: "alice", act: act(...names) }));
+
+  test.each([
+    ["the proxy after them", act("proxy", "planner", "ui")],
+    ["the same", act("planner", "ui")],
+  ])("are named by the issued token: %s", async (_what, chain) => {
+    issuing({ act: chain });
+    const context = delegated("planner", "ui");
+    expect(await judge(plugin(), context)).toHaveProperty("reason", "token_replaced");
+  });
+
+  test.each([
+    ["none of them", undefined],
+    ["the proxy alone", act("proxy")],
+    ["one of them", act("proxy", "ui")],
+    ["others", act("proxy", "planner", "somebody")],
+    ["others before them", act("planner", "ui", "somebody")],
+    ["nobody in particular", { sub: 7 }],
+    ["a namesake of another issuer", { sub: "planner", iss: "https://x", act: { sub: "ui" } }],
+  ])("are not lost: a token that names %s is not used", async (_what, chain) => {
+    issuing({ act: chain });
+    expect(await judge(plugin(), delegated("planner", "ui"))).toMatchObject({
+      denial: { status: 503 },
+      details: { problem: expect.stringContaining("issued_actors: any") },
+    });
+    const relaxed = plugin({ issued_actors: "any" });
+    const decision = await judge(relaxed, delegated("planner", "ui"));
+    expect(decision).toHaveProperty("reason", "token_replaced");
+    // What one instance took is not there for one that asks for more.
+    expect(await judge(plugin(), delegated("planner", "ui"))).toHaveProperty("action", "deny");
+  });
+
+  test("are at most as many as the file says, and the endpoint is not asked for more", async () => {
+    issuing({ act: act("proxy", "b", "a") });
+    const subject = plugin({ max_actors: 3 });
+    expect(await judge(subject, delegated("b", "a"))).toHaveProperty("reason", "token_replaced");
+    expect(await judge(subject, delegated("d", "c", "b", "a"))).toMatchObject({
+      action: "deny",
+      reason: "too_many_actors",
+      denial: { code: "policy.forbidden" },
+      details: { actors: "4", max_actors: "3" },
+    });
+    expect(idp.tokenCalls).toHaveLength(1);
+    issuing({ act: act("proxy", "c", "b", "a") });
+    expect(await judge(subject, delegated("c", "b", "a"))).toMatchObject({
+      denial: { status: 503 },
+      details: { problem: expect.stringContaining("max_actors") },
+    });
+  });
+
+  test("count with the actor that the proxy adds", async () => {
+    const file = join(folder, "actor");
+    writeFileSync(file, "actor-token");
+    const subject = plugin({ max_actors: 2, actor_token_file: file });
+    issuing({ act: act("proxy", "ui") });
+    expect(await judge(subject, delegated("ui"))).toHaveProperty("reason", "token_replaced");
+    expect(await judge(subject, delegated("planner", "ui"))).toHaveProperty(
+      "reason",
+      "too_many_actors",
+    );
+  });
+
+  test("are read from a chain of any length, and refused where nobody could be named", async () => {
+    const endless = delegated(...Array.from({ length: 1_000 }, (_, at) => `agent-${at}`));
+    expect(await judge(plugin(), endless)).toMatchObject({
+      reason: "too_many_actors",
+      details: { actors: "more than 64" },
+    });
+    for (const claim of ["planner", [], {}, { sub: "" }, { sub: "a", act: 7 }]) {
+      const context = outbound(subjectToken({ sub: "alice", act: claim }));
+      expect(await judge(plugin(), context)).toMatchObject({
+        reason: "malformed_actors",
+        denial: { code: "auth.unauthorized" },
+      });
+    }
+    expect(idp.tokenCalls).toHaveLength(0);
   });
 });
 

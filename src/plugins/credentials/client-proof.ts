@@ -1,0 +1,166 @@
+/** What proves which client this proxy is, for each type of `identity`. */
+import { durationMs } from "../../duration.ts";
+import {
+  certifiedKey,
+  readSigningKey,
+  signAssertion,
+  type SigningKey,
+} from "../../oauth/client-assertion.ts";
+import type { ClientAuthentication } from "../../oauth/client-authentication.ts";
+import type { ClientCertificate } from "../../http/operator-fetch.ts";
+import { assertPair, readCertificateChain, readPrivateKey } from "../../oauth/pem.ts";
+import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
+import { Secret } from "../../secret.ts";
+import { credentialText } from "../../files/watched-file.ts";
+import { type ClientIdentityConfig, defaultSecretFile } from "./client-identity-config.ts";
+import type { CredentialFiles, Current, FileDeps } from "./credential-files.ts";
+
+/** The proof as it is now. */
+export interface Proof {
+  /** Compared by identity: another credential is another object. */
+  readonly credential: object;
+  /** How the client with this id shows it. `named` is empty where the form is to leave the id out. */
+  show(id: string, named: { readonly clientId?: string }): ClientAuthentication;
+}
+
+/** Where the proof of a type comes from. */
+type Source = (
+  identity: ClientIdentityConfig,
+  files: CredentialFiles,
+  deps: FileDeps,
+) => Current<Proof>;
+
+/** By `identity.type`. */
+export const proofSources: Readonly<Record<ClientIdentityConfig["type"], Source>> = {
+  "client-secret": secret,
+  spiffe: jwtSvid,
+  "private-key-jwt": signer,
+  "tls-client-auth": certificate,
+  "kubernetes-service-account": serviceAccount,
+};
+
+function secret(identity: ClientIdentityConfig, files: CredentialFiles): Current<Proof> {
+  const { client_auth_method: method, client_secret_file: path = defaultSecretFile } = identity;
+  const proofOf = (text: string): Proof => {
+    const clientSecret = new Secret(text);
+    return {
+      credential: clientSecret,
+      show: (clientId) => ({ method, clientId, clientSecret }),
+    };
+  };
+  const { client_secret: inline } = identity;
+  if (inline === undefined) return files.file(path, (text) => proofOf(credentialText(text)));
+  const proof = proofOf(inline);
+  return { problem: undefined, current: () => proof };
+}
+
+function jwtSvid(identity: ClientIdentityConfig, files: CredentialFiles): Current<Proof> {
+  const { jwt_svid_file: path = "", assertion_type: type } = identity;
+  return assertionOf({ path, what: "JWT-SVID", type }, identity, files);
+}
+
+function serviceAccount(identity: ClientIdentityConfig, files: CredentialFiles): Current<Proof> {
+  const { service_account_token_file: path = "" } = identity;
+  return assertionOf({ path, what: "service account token", type: "jwt-bearer" }, identity, files);
+}
+
+interface AssertionFile {
+  readonly path: string;
+  readonly what: string;
+  readonly type: ClientIdentityConfig["assertion_type"];
+}
+
+/** An assertion that somebody else signs and renews in a file. */
+function assertionOf(
+  { path, what, type: assertionType }: AssertionFile,
+  { jwt_audience: audience = "" }: ClientIdentityConfig,
+  files: CredentialFiles,
+): Current<Proof> {
+  const read = (text: string): Proof & { readonly endsAt: number } => {
+    const assertion = new Secret(text);
+    return {
+      credential: assertion,
+      endsAt: endOf(text, audience, what),
+      show: (_id, named) => ({ method: "client_assertion", ...named, assertion, assertionType }),
+    };
+  };
+  const file = files.file(path, (text) => read(credentialText(text)));
+  return files.lasting(file, path, what);
+}
+
+/** An assertion for somebody else must not be shown to the token endpoint: it could be replayed there. */
+function endOf(text: string, audience: string, what: string): number {
+  const claims = unverifiedClaims(text);
+  if (claims === undefined) throw new Error("it is not a JWT");
+  if (!claims.audience.includes(audience))
+    throw new Error(`the ${what} is not for audience ${audience}`);
+  return (claims.expiresAt ?? Number.POSITIVE_INFINITY) * 1000;
+}
+
+function signer(
+  identity: ClientIdentityConfig,
+  files: CredentialFiles,
+  { clock }: FileDeps,
+): Current<Proof> {
+  const {
+    signing_key_file: path = "",
+    signing_key_id: keyId,
+    signing_algorithm: algorithm,
+    signing_certificate_file: certificatePath,
+    jwt_audience: audience,
+  } = identity;
+  const lifetimeMs = durationMs(identity.assertion_lifetime);
+  const readKey = (text: string): SigningKey => {
+    const read = readSigningKey(credentialText(text), algorithm);
+    return keyId === undefined ? read : { ...read, keyId };
+  };
+  const proofOf = (key: SigningKey): Proof => ({
+    credential: key,
+    show: (clientId, named) => ({
+      method: "client_assertion",
+      ...named,
+      assertion: (url) =>
+        signAssertion(key, { clientId, audience: audience ?? url, lifetimeMs }, clock),
+      assertionType: "jwt-bearer",
+    }),
+  });
+  if (certificatePath === undefined)
+    return files.checked("signing_key_file", path, (text) => proofOf(readKey(text)));
+  const key = files.checked("signing_key_file", path, readKey);
+  const chain = files.checked("signing_certificate_file", certificatePath, readCertificateChain);
+  return files.pair(
+    { key: "signing_certificate_file", path: certificatePath },
+    chain,
+    key,
+    (known, signing) => proofOf(certifiedKey(signing, known)),
+  );
+}
+
+function certificate(identity: ClientIdentityConfig, files: CredentialFiles): Current<Proof> {
+  const { client_certificate_file: path = "", client_certificate_key_file: keyPath = "" } =
+    identity;
+  const key = files.checked("client_certificate_key_file", keyPath, readPrivateKey);
+  const chain = files.checked("client_certificate_file", path, readCertificateChain);
+  const pair = files.pair(
+    { key: "client_certificate_file", path },
+    chain,
+    key,
+    (known, privateKey) => {
+      assertPair(known, privateKey);
+      const shown: ClientCertificate = {
+        certificateChain: known.pem,
+        privateKey: new Secret(privateKey.export({ format: "pem", type: "pkcs8" }).toString()),
+      };
+      return {
+        credential: shown,
+        endsAt: known.certificate.validToDate.getTime(),
+        show: (clientId: string) => ({
+          method: "tls_client_auth" as const,
+          clientId,
+          certificate: shown,
+        }),
+      };
+    },
+  );
+  return files.lasting(pair, path, "client certificate");
+}

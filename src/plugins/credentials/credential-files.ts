@@ -1,0 +1,97 @@
+/** The credential files of one plugin instance: read when asked for, told of in the log, and one reason for all of them. */
+import { existsSync } from "node:fs";
+import { FilePair } from "../../files/file-pair.ts";
+import { WatchedFile } from "../../files/watched-file.ts";
+import { PluginConfigError, type PluginDeps } from "../../pipeline/plugin.ts";
+
+/** What may have a value now. */
+export interface Current<T> {
+  readonly problem: string | undefined;
+  current(): T | undefined;
+}
+
+/** What is needed of a plugin's dependencies. */
+export type FileDeps = Pick<PluginDeps, "clock" | "log">;
+
+/** A key of `identity`, and the file that it names. */
+export interface NamedFile {
+  readonly key: string;
+  readonly path: string;
+}
+
+/** Opens files and remembers what is wrong with them. */
+export class CredentialFiles {
+  readonly #deps: FileDeps;
+  readonly #sources: Current<unknown>[] = [];
+
+  constructor(deps: FileDeps) {
+    this.#deps = deps;
+  }
+
+  /** What is wrong with the first that has something wrong. */
+  problem(): string | undefined {
+    return this.#sources.map(({ problem }) => problem).find((text) => text !== undefined);
+  }
+
+  /** `isOptional`: that the file does not exist is no problem. */
+  file<T>(path: string, parse: (text: string) => T, isOptional = false): WatchedFile<T> {
+    const file = new WatchedFile<T>({
+      path,
+      clock: this.#deps.clock,
+      parse,
+      onProblem: (problem, isMissing) => {
+        if (isMissing && isOptional) return;
+        this.#deps.log.warn({ problem }, "credential file not usable");
+      },
+    });
+    if (!isOptional) this.#sources.push(file);
+    return file;
+  }
+
+  /** A file that holds no usable credential is a mistake of the operator; one that is not there may still come. */
+  checked<T>(key: string, path: string, parse: (text: string) => T): WatchedFile<T> {
+    const file = this.file(path, parse);
+    if (file.current() === undefined && existsSync(path)) refuse(key, file.problem);
+    return file;
+  }
+
+  /** Two files that are one credential together; two that are there and do not fit are a mistake, too. */
+  pair<A, B, T>(
+    { key, path }: NamedFile,
+    first: WatchedFile<A>,
+    second: WatchedFile<B>,
+    combine: (first: A, second: B) => T,
+  ): Current<T> {
+    const onProblem = (problem: string): void =>
+      this.#deps.log.warn({ problem }, "credential file not usable");
+    const pair = new FilePair({ path, first, second, combine, onProblem });
+    this.#sources.push(pair);
+    const isThere = first.current() !== undefined && second.current() !== undefined;
+    if (pair.current() === undefined && isThere) refuse(key, pair.problem);
+    return pair;
+  }
+
+  /** A credential that is only good until its end. */
+  lasting<T extends { readonly endsAt: number }>(
+    source: Current<T>,
+    path: string,
+    what: string,
+  ): Current<T> {
+    const { clock } = this.#deps;
+    const lasting: Current<T> & { problem: string | undefined } = {
+      problem: undefined,
+      current: () => {
+        const value = source.current();
+        const hasEnded = value !== undefined && value.endsAt <= clock.now();
+        lasting.problem = hasEnded ? `${path}: the ${what} has expired` : undefined;
+        return hasEnded ? undefined : value;
+      },
+    };
+    this.#sources.push(lasting);
+    return lasting;
+  }
+}
+
+function refuse(key: string, message = "cannot be used"): never {
+  throw new PluginConfigError([{ path: ["identity", key], message }]);
+}

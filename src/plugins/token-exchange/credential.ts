@@ -1,0 +1,54 @@
+/** How an issued token goes into a request: as a bearer token, or with a proof of the key that it is bound to. */
+import type { DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
+import { callerOf } from "../../pipeline/flow.ts";
+import type { RequestContext } from "../../pipeline/plugin.ts";
+import type { Secret } from "../../secret.ts";
+
+/** Whose key tokens are bound to. */
+export const dpopChoices = ["off", "process", "caller"] as const;
+
+/** One of {@link dpopChoices}. */
+export type DpopChoice = (typeof dpopChoices)[number];
+
+/** A 401 that asks for a nonce: RFC 9449 section 9. */
+const asksForNonce = /(?:^|[\s,])dpop[ \t](?:[^]*[\s,])?error[ \t]*=[ \t]*"?use_dpop_nonce\b/i;
+
+/** The key that the token of a message is to be bound to. */
+export function keyOf(
+  keys: DpopKeys,
+  { flow }: RequestContext,
+  choice: DpopChoice,
+): DpopKey | undefined {
+  if (choice === "off") return undefined;
+  return choice === "caller" ? keys.of(callerOf(flow.client)) : keys.shared();
+}
+
+/** The token takes the place of the client's credential; a proof that the client sent was of another token. */
+export function attachToken(
+  context: RequestContext,
+  token: Secret,
+  dpop: DpopKey | undefined,
+): void | Promise<void> {
+  context.headers.delete("DPoP");
+  if (dpop === undefined) {
+    context.headers.set("Authorization", `Bearer ${token.reveal()}`);
+    return;
+  }
+  return attachBound(context, token, dpop);
+}
+
+async function attachBound(context: RequestContext, token: Secret, dpop: DpopKey): Promise<void> {
+  const { destination, method } = context;
+  const url = destination.origin + context.sentPath;
+  const prove = (): Promise<string> => dpop.proof({ method, url, accessToken: token.reveal() });
+  const proof = await prove();
+  context.headers.set("Authorization", `DPoP ${token.reveal()}`);
+  context.headers.set("DPoP", proof);
+  context.credential = {
+    answered: (status, field) => {
+      const isGiven = dpop.learn(url, field("dpop-nonce"));
+      const isAsked = status === 401 && asksForNonce.test(field("www-authenticate") ?? "");
+      return isGiven && isAsked ? async () => [["DPoP", await prove()]] : undefined;
+    },
+  };
+}

@@ -1,0 +1,347 @@
+/** A client's connection of HTTP/1.1: one request at a time, and what is sent behind it waits. */
+import type { Socket } from "node:net";
+import { cutOff } from "../net/cut.ts";
+import type { HeadHolder } from "../net/head-watch.ts";
+import { HeadReader } from "./head-reader.ts";
+import { problemOfBeginning, RequestHead } from "./head.ts";
+import { IncomingBody } from "./incoming-body.ts";
+import { MalformedMessage, malformedRequest } from "./malformed.ts";
+import { type ExchangeConnection, ServerExchange } from "./server-exchange.ts";
+
+/** Limits of one connection. Bytes and milliseconds. */
+export interface ConnectionLimits {
+  readonly maxHeaderBytes: number;
+  readonly maxHeaders: number;
+  readonly headerTimeoutMs: number;
+  readonly keepAliveTimeoutMs: number;
+  /** 0 means no limit. */
+  readonly maxRequestsPerConnection: number;
+}
+
+/** What is done with what arrives. Never throws. */
+export interface ConnectionEvents {
+  /** A request; its body is unread. */
+  onRequest(exchange: ServerExchange): void;
+  /** A CONNECT: the socket is the callee's, with the bytes that came behind the head. */
+  onConnect(head: RequestHead, socket: Socket, rest: Buffer): void;
+  /** No request can be read any more, and no response is under way: the callee sends the last one. */
+  onBroken(connection: ServerConnection, why: MalformedMessage | "timeout"): void;
+  /** The socket was given away. */
+  onDetached(connection: ServerConnection): void;
+  onClosed(connection: ServerConnection): void;
+}
+
+/** Bytes behind a request that are kept without an end in sight before the client is made to wait. */
+const maxHeldBytes = 65_536;
+/** At most this much of an unwanted body is read and dropped, so that the client can read the response. */
+const lingerBytes = 16_777_216;
+const lingerMs = 2_000;
+const nothing = Buffer.alloc(0);
+const owner = Symbol("connection");
+type Owned = Socket & { [owner]?: ServerConnection | undefined };
+
+type Phase =
+  /** Before or in a head. */
+  | "head"
+  /** A request is served. */
+  | "exchange"
+  /** The response is sent, the rest of its request is read and dropped. */
+  | "lingering"
+  /** Nothing is read any more: the last response is on its way, or somebody else has the socket. */
+  | "over";
+
+/** Reads requests, and tells when their responses have left. */
+export class ServerConnection implements ExchangeConnection, HeadHolder {
+  readonly socket: Socket;
+  readonly #events: ConnectionEvents;
+  readonly #limits: ConnectionLimits;
+  readonly #reader: HeadReader;
+  #phase: Phase = "head";
+  #exchange: ServerExchange | undefined;
+  #held: Buffer | undefined;
+  #isReading = false;
+  #requests = 0;
+  #dropped = 0;
+  /** When the present wait began, as performance.now() gave it. */
+  #sinceMs = performance.now();
+  /** The next response is the last one. */
+  #closes = false;
+  bytes = 0;
+  sinceMs = 0;
+
+  constructor(socket: Socket, events: ConnectionEvents, limits: ConnectionLimits) {
+    this.socket = socket;
+    this.#events = events;
+    this.#limits = limits;
+    this.#reader = new HeadReader(limits.maxHeaderBytes);
+    (socket as Owned)[owner] = this;
+    // Functions that all connections share: closures of each would be most of what an idle one costs.
+    socket.on("error", ignore);
+    socket.on("drain", onDrain);
+    socket.on("end", onEnd);
+    socket.on("close", onClose);
+    socket.on("data", onData);
+  }
+
+  look(now: number): number {
+    const held = this.#headBytes();
+    if (held > 0 && this.bytes === 0) this.sinceMs = now;
+    this.bytes = held;
+    return held;
+  }
+
+  letGo(): void {
+    this.socket.destroy();
+  }
+
+  /** Bytes of a head that is not whole, or of requests that wait for their turn. */
+  #headBytes(): number {
+    if (this.#phase === "head") return this.#reader.bytes;
+    return this.#exchange?.isUnread === true ? 0 : this.heldBytes;
+  }
+
+  get heldBytes(): number {
+    return this.#held?.length ?? 0;
+  }
+
+  /** Serves no further request: closes at once when idle, else after the response. */
+  drain(): void {
+    this.#closes = true;
+    if (this.#phase === "head") this.socket.destroy();
+    else if (this.#exchange?.response.headSent === false) this.#exchange.response.closes = true;
+  }
+
+  /** Ends waits that have lasted too long; called for every connection from time to time. */
+  check(now: number): void {
+    const waitedMs = now - this.#sinceMs;
+    if (this.#phase === "lingering") {
+      if (waitedMs >= lingerMs) this.socket.destroy();
+      return;
+    }
+    if (this.#phase !== "head") return;
+    const { headerTimeoutMs, keepAliveTimeoutMs } = this.#limits;
+    if (this.#requests > 0 && this.#reader.bytes === 0) {
+      if (waitedMs >= keepAliveTimeoutMs) this.socket.destroySoon();
+    } else if (waitedMs >= headerTimeoutMs) this.#break("timeout");
+  }
+
+  responded(): void {
+    const { socket } = this;
+    if (socket.destroyed) return;
+    if (socket.writableLength === 0) this.#settle();
+    else socket.write(nothing, () => this.#settle());
+  }
+
+  detach(): Buffer {
+    this.#phase = "over";
+    const held = this.#held ?? nothing;
+    this.#held = undefined;
+    const { socket } = this;
+    socket.off("data", onData).off("end", onEnd).off("drain", onDrain);
+    socket.pause();
+    this.#events.onDetached(this);
+    return held;
+  }
+
+  supply(): void {
+    this.socket.resume();
+    if (this.#isReading || this.#held === undefined) return;
+    const held = this.#held;
+    this.#held = undefined;
+    this.#read(held);
+  }
+
+  onData(chunk: Buffer): void {
+    if (this.#held !== undefined || this.#isReading) this.#hold(chunk);
+    else this.#read(chunk);
+  }
+
+  onEnd(): void {
+    const { socket } = this;
+    this.#exchange?.body?.fail();
+    if (this.#phase === "head" && this.#reader.bytes > 0)
+      this.#break(new MalformedMessage("the connection ended in the middle of a head"));
+    else if (this.#phase === "exchange" && this.#exchange?.response.isEnded !== true) {
+      // As a client that left: one that waits for its response keeps its side open.
+      socket.destroy();
+    } else {
+      this.#closes = true;
+      socket.end();
+    }
+  }
+
+  onDrain(): void {
+    this.#exchange?.onDrain?.();
+  }
+
+  onClose(): void {
+    this.#phase = "over";
+    this.#held = undefined;
+    const exchange = this.#exchange;
+    this.#exchange = undefined;
+    exchange?.close(false);
+    this.#events.onClosed(this);
+  }
+
+  /** Reads as far as bytes, or the present request, go. Not re-entered: what a request brings about waits. */
+  #read(bytes: Buffer): void {
+    this.#isReading = true;
+    let rest: Buffer | undefined = bytes;
+    while (rest !== undefined && rest.length > 0) {
+      if (this.#phase === "head") rest = this.#readHead(rest);
+      else if (this.#phase === "over") rest = undefined;
+      else if (this.#exchange?.isUnread === true) rest = this.#readBody(rest, this.#exchange);
+      else {
+        this.#hold(rest);
+        rest = undefined;
+      }
+      if (rest === undefined && this.#phase !== "exchange" && this.#held !== undefined) {
+        rest = this.#held;
+        this.#held = undefined;
+      }
+    }
+    this.#isReading = false;
+  }
+
+  /** Returns what is behind the head. */
+  #readHead(bytes: Buffer): Buffer | undefined {
+    const reader = this.#reader;
+    try {
+      const isFirst = reader.bytes === 0;
+      if (!reader.read(bytes)) {
+        if (reader.bytes === 0) return undefined;
+        if (isFirst) this.#sinceMs = performance.now();
+        const problem = problemOfBeginning(reader.beginning());
+        if (problem !== undefined) throw problem;
+        return undefined;
+      }
+      return this.#begin(new RequestHead(reader.text, this.#limits.maxHeaders), reader.rest);
+    } catch (error) {
+      if (!(error instanceof MalformedMessage)) throw error;
+      this.#break(error);
+      return undefined;
+    }
+  }
+
+  #begin(head: RequestHead, rest: Buffer | undefined): Buffer | undefined {
+    this.#requests += 1;
+    if (head.method === "CONNECT") {
+      this.detach();
+      this.#events.onConnect(head, this.socket, rest ?? nothing);
+      return undefined;
+    }
+    const { maxRequestsPerConnection: most } = this.#limits;
+    if (this.#requests === most || !head.isPersistent) this.#closes = true;
+    const body = head.hasBody ? new IncomingBody(this, head.length, this.#limits) : undefined;
+    const exchange = new ServerExchange(this, head, body, this.#closes);
+    this.#exchange = exchange;
+    this.#phase = "exchange";
+    // What came behind the head is there before anybody asks for it.
+    this.#held = rest;
+    this.#events.onRequest(exchange);
+    const held = this.#held;
+    this.#held = undefined;
+    return held;
+  }
+
+  #readBody(bytes: Buffer, { body }: ServerExchange): Buffer | undefined {
+    if (body === undefined) return bytes;
+    if (this.#phase === "lingering") {
+      this.#dropped += bytes.length;
+      if (this.#dropped > lingerBytes) this.socket.destroy();
+      if (body.isOver) return undefined;
+    } else if (!body.isWanted) {
+      this.#hold(bytes);
+      return undefined;
+    }
+    let used: number;
+    try {
+      used = body.take(bytes);
+    } catch (error) {
+      if (!(error instanceof MalformedMessage)) throw error;
+      this.#breakBody(error, body);
+      return undefined;
+    }
+    const rest = used < bytes.length ? bytes.subarray(used) : undefined;
+    if (body.finish() && this.#phase === "lingering") this.#next();
+    return rest;
+  }
+
+  #hold(bytes: Buffer): void {
+    this.#held = this.#held === undefined ? bytes : Buffer.concat([this.#held, bytes]);
+    if (this.#held.length >= maxHeldBytes) this.socket.pause();
+  }
+
+  /** The response has left. */
+  #settle(): void {
+    // Behind the code that wrote it: what its upstream still reports belongs to this exchange.
+    queueMicrotask(() => {
+      const exchange = this.#exchange;
+      if (exchange === undefined || this.#phase !== "exchange") return;
+      exchange.close(true);
+      if (exchange.response.closes || exchange.isUncertain) this.#closes = true;
+      if (exchange.isUnread) this.#linger(exchange);
+      else this.#next();
+    });
+  }
+
+  /** Closing with unread bytes makes the kernel reset the connection, and the client lose the response. */
+  #linger({ body }: ServerExchange): void {
+    this.#phase = "lingering";
+    this.#sinceMs = performance.now();
+    this.#dropped = 0;
+    body?.detach();
+    if (this.#closes) this.socket.end();
+    this.supply();
+  }
+
+  #next(): void {
+    this.#exchange = undefined;
+    this.#sinceMs = performance.now();
+    if (this.#closes) {
+      this.#phase = "over";
+      this.socket.resume();
+      this.socket.destroySoon();
+      return;
+    }
+    this.#phase = "head";
+    this.supply();
+  }
+
+  #break(why: MalformedMessage | "timeout"): void {
+    this.#phase = "over";
+    this.#reader.clear();
+    this.#held = undefined;
+    this.#events.onBroken(this, why);
+  }
+
+  /** Nothing behind a body that cannot be read can be read either; its reader has the error and may respond. */
+  #breakBody(error: MalformedMessage, body: IncomingBody): void {
+    this.#closes = true;
+    const exchange = this.#exchange;
+    if (this.#phase === "lingering") this.socket.destroy();
+    else if (exchange?.response.headSent === true) cutOff(this.socket);
+    else if (exchange !== undefined) exchange.response.closes = true;
+    body.fail(malformedRequest(error));
+  }
+}
+
+function onData(this: Owned, chunk: Buffer): void {
+  this[owner]?.onData(chunk);
+}
+
+function onEnd(this: Owned): void {
+  this[owner]?.onEnd();
+}
+
+function onDrain(this: Owned): void {
+  this[owner]?.onDrain();
+}
+
+function onClose(this: Owned): void {
+  this[owner]?.onClose();
+}
+
+function ignore(): void {
+  // `close` follows, and is what ends the exchange.
+}
