@@ -182,7 +182,7 @@ export class App {
   /** Binds every surface; health is last, so that probes fail until everything else is there. */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
-    const services = this.#surfaceServices(config);
+    const services = this.#surfaceServices();
     const bridge = new BridgeServer(services, listenerLimits(config));
     this.#bridge = bridge;
     this.#surfaces = new DataSurfaces({
@@ -247,7 +247,7 @@ export class App {
     };
   }
 
-  #surfaceServices(config: Config): SurfaceServices {
+  #surfaceServices(): SurfaceServices {
     return {
       recorder: this.#recorder,
       stalls: this.#bounds.stalls,

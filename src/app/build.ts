@@ -4,7 +4,7 @@ import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { parseAbsoluteTarget } from "../net/destination.ts";
-import { compileSkipHosts, HostMatcher } from "../pattern/host-pattern.ts";
+import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
@@ -21,18 +21,15 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
-import type { OriginTrust } from "../upstream/origin-trust.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { DirectUpstream, type OperatorUpstream, type Upstream } from "../upstream/upstream.ts";
-import { buildBridge, upstreamCertificates } from "./bridge.ts";
+import { buildBridge } from "./bridge.ts";
+import { buildNetwork, type Network } from "./build-network.ts";
 import { attempt, type BuildProblem, located, unavailableKeys } from "./build-problems.ts";
 import type { CallerAuthentication } from "../proxy/flow/caller-authentication.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
-import { type NetworkBase, originTrust, proxyChain } from "./chaining/network.ts";
-import { type ChainPlan, planChain } from "./chaining/plan.ts";
-import { addressGuardOf } from "./egress-guard.ts";
+import type { ChainPlan } from "./chaining/plan.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
@@ -108,6 +105,10 @@ export async function buildRuntime(
     await operator.close();
     await services.carried.release(generation);
   };
+  const giveUp = async (pipelines?: readonly Pipeline[]): Promise<FailedBuild> => {
+    await release(pipelines);
+    return failed;
+  };
   const own = { ...services, workload: await claimWorkload(config, generation, services) };
   const chains = await buildPipelines(config, generation, operator, own);
   if (chains.kind === "failed") {
@@ -116,18 +117,10 @@ export async function buildRuntime(
   }
   const { inbound, outbound } = chains;
   const bridge = await buildBridge(config, generation, services, problems);
-  if (problems.length > 0) {
-    await release([inbound, outbound]);
-    return failed;
-  }
-  if (start) {
-    const made = { pipelines: [inbound, outbound], chain, bridge };
-    problems.push(...(await bringUp(config, made, own)));
-  }
-  if (problems.length > 0) {
-    await release();
-    return failed;
-  }
+  if (problems.length > 0) return giveUp([inbound, outbound]);
+  const made = { pipelines: [inbound, outbound], chain, bridge };
+  if (start) problems.push(...(await bringUp(config, made, own)));
+  if (problems.length > 0) return giveUp();
   const origins = originPools(config, network, services);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
@@ -243,53 +236,6 @@ function backendOf(config: Config): Backend | undefined {
   if (url === undefined) return undefined;
   const { destination, path } = parseAbsoluteTarget(url);
   return { destination, basePath: path.replace(/\/+$/, "") };
-}
-
-interface Network {
-  readonly upstream: Upstream & OperatorUpstream;
-  readonly trust: OriginTrust;
-  readonly base: NetworkBase;
-  readonly chain: ChainPlan | undefined;
-}
-
-function buildNetwork(
-  config: Config,
-  services: BuildServices,
-  problems: BuildProblem[],
-): Network | undefined {
-  const { limits, tls_bridge: bridge } = config;
-  const before = problems.length;
-  const extraCertificates = upstreamCertificates(config, problems);
-  if (problems.length > before) return undefined;
-  const insecureHosts = attempt(
-    ["tls_bridge", "upstream_insecure_hosts"],
-    () => new HostMatcher(bridge.upstream_insecure_hosts),
-    problems,
-  );
-  if (insecureHosts === undefined) return undefined;
-  const chain = planChain(config, process.env, problems);
-  if (problems.length > before) return undefined;
-  const connectTimeoutMs = durationMs(limits.connect_timeout);
-  const guard = addressGuardOf(config, services);
-  const base: NetworkBase = {
-    guard,
-    extraCertificates,
-    insecureHosts,
-    minVersion: bridge.min_version === "1.3" ? "TLSv1.3" : "TLSv1.2",
-    connectTimeoutMs,
-    onFailure: (hop) => {
-      services.metrics.counters.upstream_proxy_failures_total.of(hop).value += 1;
-    },
-  };
-  for (const host of bridge.upstream_insecure_hosts) {
-    services.log.warn(
-      { host },
-      "tls_bridge.upstream_insecure_hosts: certificates of this host are not verified",
-    );
-  }
-  const upstream =
-    chain === undefined ? new DirectUpstream({ guard, connectTimeoutMs }) : proxyChain(base, chain);
-  return { upstream, trust: originTrust(base, chain), base, chain };
 }
 
 interface Pipelines {

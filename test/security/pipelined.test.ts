@@ -4,7 +4,8 @@ import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
 import tls from "node:tls";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { AttackedProxy, innerConnection, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { AttackedProxy, innerConnection, RawOrigin } from "../support/attack-bench.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
 import { temporaryDirectory, TestAuthority } from "../support/certs.ts";
 
@@ -66,8 +67,8 @@ afterAll(async () => {
 async function open(surface: Surface): Promise<RawClient> {
   const client =
     surface === "bridge"
-      ? new RawClient(await innerConnection(proxy.forward.port, hostOf(surface), "http/1.1"))
-      : await RawClient.connect(proxy[surface].port);
+      ? new RawClient(await innerConnection(proxy.forward, hostOf(surface), "http/1.1"))
+      : await RawClient.connect(proxy[surface]);
   clients.push(client.socket);
   return client;
 }
@@ -87,14 +88,16 @@ function get(surface: Surface, path: string, fields = ""): string {
 const broken = {
   "a request line that is none": "\x01\x02 nonsense\r\n\r\n",
   "a chunk size that is none":
-    "POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "POST /c HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
   "two lengths": "POST /c HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
 } as const;
 
 for (const surface of surfaces) {
   test.each(Object.entries(broken))(`${surface}: two good requests and %s`, async (_what, bad) => {
     const client = await open(surface);
-    client.send(get(surface, "/first") + get(surface, "/second") + bad);
+    client.send(
+      get(surface, "/first") + get(surface, "/second") + bad.replace("HOST", hostOf(surface)),
+    );
     const seen = await client.ended();
     expect(seen.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 400"]);
     expect(seen).toMatch(/\/first[^]*\/second[^]*request\.malformed/);
@@ -129,11 +132,9 @@ for (const surface of surfaces) {
 
   test(`${surface}: a head that stays unfinished does not cut the response before it`, async () => {
     isHeld = true;
-    const before = await proxy.metric("authbridge_refused_total");
     const client = await open(surface);
     client.send(get(surface, "/first") + get(surface, "/second").slice(0, -4));
-    await eventually(async () => (await proxy.metric("authbridge_refused_total")) > before);
-    expect(owed).toHaveLength(1);
+    await eventually(() => owed.length === 1);
     owed[0]?.();
     const seen = await client.ended();
     expect(seen).toMatch(/^HTTP\/1\.1 200 [^]*\/firstHTTP\/1\.1 408 /);

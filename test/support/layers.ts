@@ -72,7 +72,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   spiffe: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
-  http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  http: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   wire: { imports: ["net", "http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
@@ -110,12 +110,12 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   oauth: {
-    imports: ["secret", "spiffe", ...ground],
+    imports: ["http", "secret", "spiffe", ...ground],
     packages: ["jose"],
     forbiddenBuiltins: dialling,
   },
   opa: {
-    imports: ["files", ...ground],
+    imports: ["files", "http", ...ground],
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },

@@ -8,6 +8,7 @@ import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
+import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
 
 /** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
 const defaultIdentityHeaders = [
@@ -192,6 +193,7 @@ export const jwtValidationConfig = z
       .describe(
         "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
+    introspection: guarded(introspectionConfig.optional(), "all"),
     dpop: guarded(dpopConfig.optional(), "all"),
     required_scopes: guarded(
       z
@@ -241,11 +243,15 @@ export const jwtValidationConfig = z
           "must be a SPIFFE trust domain without a path, such as spiffe://example.org";
         context.addIssue({ code: "custom", path: ["issuer"], message });
       }
-      for (const key of ["discovery", "keycloak_url", "keycloak_realm"] as const) {
+      for (const key of ["discovery", "keycloak_url", "keycloak_realm", "introspection"] as const) {
         if (!config[key]) continue;
         const message = "cannot be combined with a SPIFFE trust domain as issuer";
         context.addIssue({ code: "custom", path: [key], message });
       }
+    }
+    const problem = introspectionProblem(config);
+    if (problem !== undefined) {
+      context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
     }
     const location = keyLocationOf(config);
     if (!URL.canParse(location.url)) {

@@ -1,6 +1,6 @@
 /** The way to the keys of an issuer: HTTP, or the Workload API where the issuer is a SPIFFE trust domain. */
 import { ProxyError } from "../../errors.ts";
-import type { HttpCall } from "../../oauth/http-call.ts";
+import type { OperatorFetch } from "../../http/operator-fetch.ts";
 import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import type { PluginDeps } from "../../pipeline/plugin.ts";
 
@@ -8,7 +8,7 @@ import type { PluginDeps } from "../../pipeline/plugin.ts";
 export function keyCallOf({
   fetch,
   jwtBundles,
-}: Pick<PluginDeps, "fetch" | "jwtBundles">): HttpCall {
+}: Pick<PluginDeps, "fetch" | "jwtBundles">): OperatorFetch {
   return async (url, request) => {
     const trustDomain = trustDomainOfIssuer(url);
     if (trustDomain === undefined) return fetch(url, request);

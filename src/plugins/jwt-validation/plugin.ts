@@ -3,7 +3,12 @@ import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { JwksSource, type KeyFetcher } from "../../oauth/jwks.ts";
-import type { JwtVerifier, Verification, VerifiedToken } from "../../oauth/jwt-verifier.ts";
+import {
+  compactJws,
+  type JwtVerifier,
+  type Verification,
+  type VerifiedToken,
+} from "../../oauth/jwt-verifier.ts";
 import {
   allow,
   type Decision,
@@ -23,10 +28,12 @@ import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.t
 import { faultDetails, Refusals } from "./refusals.ts";
 import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { keyCallOf } from "./key-call.ts";
+import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
 import { verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./config.ts";
+import { introspectionUrlOf } from "./introspection-config.ts";
 import {
   placeholderShownLength,
   type PlaceholderStore,
@@ -40,8 +47,10 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   config: jwtValidationConfig,
   authenticates: true,
   origins: (config) => {
-    const location = keyLocationOf(config);
-    return trustDomainOfIssuer(location.url) === undefined ? [originOf(location.url)] : [];
+    const { url } = keyLocationOf(config);
+    const endpoint = introspectionUrlOf(config);
+    const keys = trustDomainOfIssuer(url) === undefined ? [url] : [];
+    return [...keys, ...(endpoint === undefined ? [] : [endpoint])].map(originOf);
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });
@@ -52,6 +61,7 @@ class JwtValidation implements Plugin {
   readonly #keys: JwksSource;
   readonly #fetcher: KeyFetcher;
   readonly #verifier: JwtVerifier;
+  readonly #opaque: OpaqueTokens | undefined;
   readonly #audiences: Audiences;
   readonly #bypass: BypassPaths;
   readonly #bound: BoundTokens;
@@ -86,6 +96,7 @@ class JwtValidation implements Plugin {
       },
     };
     this.#verifier = verifierOf(config, deps, this.#keys, this.#fetcher);
+    this.#opaque = opaqueTokensOf(config, deps);
     this.#audiences = new Audiences(config, deps);
     this.#bypass = compileBypassPaths(config.bypass_paths);
     this.#bound = new BoundTokens(config, deps);
@@ -105,7 +116,9 @@ class JwtValidation implements Plugin {
   ready(): true | string {
     this.#keys.warm(this.#fetcher);
     const audiences = this.#audiences.ready();
-    if (audiences !== true || !this.#config.wait_for_keys) return audiences;
+    if (audiences !== true) return audiences;
+    const opaque = this.#opaque?.ready() ?? true;
+    if (opaque !== true || !this.#config.wait_for_keys) return opaque;
     return this.#keys.hasKeys ? true : this.#keys.problem;
   }
 
@@ -135,7 +148,8 @@ class JwtValidation implements Plugin {
       });
     }
     const { token: text, kind } = presented;
-    const verification = this.#verifier.verify(text, audiences);
+    const verifier = compactJws.test(text) ? this.#verifier : this.#opaque?.verifier;
+    const verification = (verifier ?? this.#verifier).verify(text, audiences);
     if (verification instanceof Promise) {
       return verification.then((done) => this.#decide(context, { text, kind }, audiences, done));
     }
@@ -164,7 +178,7 @@ class JwtValidation implements Plugin {
     const dpop = presented.kind === "dpop" ? "only" : undefined;
     if (outcome === "verified") return this.#bind(context, presented, verification.token);
     if (outcome === "insufficient_scope") return this.#refusals.lacksScope(verification, dpop);
-    if (outcome === "keys_unavailable") {
+    if (outcome !== "invalid") {
       return deny(
         { reason: "validator_missing", cause: outcome },
         { code: "upstream.unreachable", message: "token validation is not available" },

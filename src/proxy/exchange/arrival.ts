@@ -134,8 +134,8 @@ export function arrive(
     const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
     return {
       client: client(),
-      run: (peer) =>
-        exchange(services, {
+      run: (peer, done) =>
+        exchange(services, done, {
           runtime,
           flow: makeFlow({ direction, transport, client: peer, destination, parentId, captured }),
           downstream,

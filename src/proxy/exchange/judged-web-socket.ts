@@ -118,6 +118,8 @@ class JudgedWebSocket {
       if (this.#hasClosed) this.#upstream.end();
     });
     if (head.length > 0) this.#fromClient(head);
+    // A listener alone does not start a stream that was given paused.
+    this.#listenOn();
   }
 
   readonly #onAbort = (): void =>
