@@ -15,7 +15,7 @@ import { get } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import type { Settings } from "../support/program.ts";
-import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
+import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority } from "../support/spiffe-authority.ts";
 import { Spire, type Workload } from "../support/spire.ts";
 
@@ -37,15 +37,15 @@ interface Sidecar {
   rotations(item: string): Promise<number>;
 }
 
-async function sidecar({ node }: Workload, over: Settings = {}): Promise<Sidecar> {
+async function sidecar({ node }: Workload, over?: Settings): Promise<Sidecar> {
   const directory = await mkdtemp(join(tmpdir(), "spire-mirror-"));
   await own({ close: () => rm(directory, { recursive: true, force: true }) });
   const identity = { type: "spiffe", jwt_audience: audience };
-  const base = merge(settings(outbound({ name: "identified", config: { identity } })), {
+  const file = merge(over ?? outbound({ name: "identified", config: { identity } }), {
     spiffe: { socket: spire.address, mirror_dir: directory },
     egress: { hosts: { "api.test": ["127.0.0.1"] } },
   });
-  const proxy = await own(ProxyProcess.start(merge(base, over), { node }));
+  const proxy = await own(ProxyProcess.start(settings(file), { node }));
   return {
     proxy,
     read: (name) => readFile(join(directory, name), "utf8"),
@@ -166,6 +166,33 @@ describe.skipIf(home === "")("SPIRE", () => {
       await spire.startAgent();
       await untilReady(side);
       expect(await side.rotations("x509_svid")).toBeGreaterThan(before);
+    },
+    inMinutes,
+  );
+
+  test(
+    "a workload that calls another one with its JWT-SVID is let in, and others are not",
+    async () => {
+      const [caller, called] = ["caller", "called"].map((name) => spire.workload(name));
+      if (caller === undefined || called === undefined) throw new Error();
+      for (const workload of [caller, called]) await spire.register(workload, 3_600);
+      const side = await sidecar(caller);
+      await untilReady(side);
+      const token = await eventually(() => side.read("jwt_svid.token"));
+      const config = { issuer: `spiffe://${spire.trustDomain}`, audience };
+      const guarded = await sidecar(
+        called,
+        merge(inbound({ name: "jwt-validation", config }), {
+          listener: { reverse_proxy_backend: `http://127.0.0.1:${origin.port}` },
+        }),
+      );
+      await untilReady(guarded);
+      const call = async (bearer: string): Promise<number> => {
+        const headers = { Authorization: `Bearer ${bearer}` };
+        return (await get(guarded.proxy.reverse, "/", headers)).status;
+      };
+      expect(await call(token)).toBe(200);
+      expect(await call(`${token.slice(0, -8)}AAAAAAAA`)).toBe(401);
     },
     inMinutes,
   );
