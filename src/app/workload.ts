@@ -4,6 +4,7 @@ import type { Config } from "../config/presets.ts";
 import { needsSpiffe, spiffeAudiences } from "../config/relations.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
 import type { WorkloadIdentity } from "../spiffe/workload-identity.ts";
+import type { FileX509Source } from "../spiffe/file-source.ts";
 import type { AgentObserver } from "../spiffe/workload/agent.ts";
 import type { JwtBundles } from "../spiffe/workload/jwt-bundles.ts";
 import type { JwtTokens } from "../spiffe/workload/jwt-tokens.ts";
@@ -34,6 +35,9 @@ interface Agent {
   close(): Promise<void>;
 }
 
+/** Quiet time after a change: the files of one SVID are rarely written in one step. */
+const fileDebounceMs = 250;
+
 const clock = { now: () => Date.now() };
 
 /** Undefined where the file has no `spiffe` block. Nothing is dialled. */
@@ -44,7 +48,9 @@ export async function claimWorkload(
 ): Promise<Workload | undefined> {
   const { spiffe } = config;
   if (spiffe === undefined) return undefined;
-  const { x509, jwt, jwtBundles } = await claimAgent(spiffe.socket, generation, services);
+  const { jwt, jwtBundles, ...agent } = await claimAgent(spiffe.socket, generation, services);
+  const files = await claimFiles(spiffe.x509_files, generation, services);
+  const x509 = files ?? agent.x509;
   const isNeeded = needsSpiffe(config);
   const audiences = spiffeAudiences(config);
   const needsX509 = isNeeded && (config.mtls !== undefined || spiffe.mirror_files);
@@ -73,9 +79,34 @@ export async function claimWorkload(
     svidExpiresAt: () => x509.expiresAt,
     begin: () => {
       if (needsX509) x509.begin();
-      if (isNeeded && spiffe.mirror_files) mirror().begin();
+      if (isNeeded && spiffe.mirror_files && files === undefined) mirror().begin();
     },
   };
+}
+
+async function claimFiles(
+  files: NonNullable<Config["spiffe"]>["x509_files"],
+  generation: number,
+  { log, metrics, carried }: WorkloadServices,
+): Promise<FileX509Source | undefined> {
+  if (files === undefined) return undefined;
+  const { FileX509Source } = await import("../spiffe/file-source.ts");
+  const key = `spiffe files ${JSON.stringify(files)}`;
+  return carried.claim(generation, key, () => {
+    const observer = observerOf(log, metrics);
+    return new FileX509Source({
+      files: {
+        cert: files.cert_file,
+        key: files.key_file,
+        bundle: files.bundle_file,
+        federated: new Map(Object.entries(files.federated_bundle_files ?? {})),
+      },
+      clock,
+      debounceMs: fileDebounceMs,
+      onRenewed: (item, facts) => observer.rotated(item, facts),
+      onProblem: (problem) => observer.failed("x509_svid", problem, true),
+    });
+  });
 }
 
 async function claimAgent(

@@ -237,21 +237,21 @@ export const jwtValidationConfig = z
       const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
       context.addIssue({ code: "custom", path: ["bound_tokens"], message });
     }
+    const problem = introspectionProblem(config);
+    if (problem !== undefined) {
+      context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
+    }
     if (config.issuer.startsWith("spiffe://")) {
       if (trustDomainOfIssuer(config.issuer) === undefined) {
         const message =
           "must be a SPIFFE trust domain without a path, such as spiffe://example.org";
         context.addIssue({ code: "custom", path: ["issuer"], message });
       }
-      for (const key of ["discovery", "keycloak_url", "keycloak_realm", "introspection"] as const) {
+      for (const key of ["discovery", "keycloak_url", "keycloak_realm"] as const) {
         if (!config[key]) continue;
         const message = "cannot be combined with a SPIFFE trust domain as issuer";
         context.addIssue({ code: "custom", path: [key], message });
       }
-    }
-    const problem = introspectionProblem(config);
-    if (problem !== undefined) {
-      context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
     }
     const location = keyLocationOf(config);
     if (!URL.canParse(location.url)) {

@@ -26,9 +26,9 @@ import { Audiences } from "./audiences.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.ts";
 import { faultDetails, Refusals } from "./refusals.ts";
+import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
 import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { keyCallOf } from "./key-call.ts";
-import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
 import { verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
@@ -47,10 +47,11 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   config: jwtValidationConfig,
   authenticates: true,
   origins: (config) => {
-    const { url } = keyLocationOf(config);
+    const location = keyLocationOf(config);
     const endpoint = introspectionUrlOf(config);
-    const keys = trustDomainOfIssuer(url) === undefined ? [url] : [];
-    return [...keys, ...(endpoint === undefined ? [] : [endpoint])].map(originOf);
+    const isAsked = trustDomainOfIssuer(location.url) === undefined;
+    const urls = [isAsked ? location.url : undefined, endpoint];
+    return urls.filter((url) => url !== undefined).map(originOf);
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });
