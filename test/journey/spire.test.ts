@@ -197,6 +197,48 @@ describe.skipIf(home === "")("SPIRE", () => {
     inMinutes,
   );
 
+  test.each(["strict", "permissive"])(
+    "two sidecars speak mutual TLS through renewals, %s",
+    async (mode) => {
+      const workloads = ["front", "back", "third"].map((name) => spire.workload(`${name}-${mode}`));
+      for (const workload of workloads) await spire.register(workload, shortTtl);
+      const [front, back, third] = workloads;
+      if (front === undefined || back === undefined || third === undefined) throw new Error();
+      const called = await sidecar(back, {
+        listener: {
+          roles: ["reverse"],
+          reverse_proxy_backend: `http://127.0.0.1:${origin.port}`,
+        },
+        mtls: { mode, allowed_spiffe_ids: [front.spiffeId] },
+      });
+      const strict = { listener: { roles: ["forward"] }, mtls: { mode: "strict" } };
+      const caller = await sidecar(front, strict);
+      const stranger = await sidecar(third, strict);
+      for (const side of [called, caller, stranger]) await untilReady(side);
+      const url = `http://api.test:${called.proxy.reverse.port}/`;
+      const through = async ({ proxy }: Sidecar): Promise<number> =>
+        (await get(proxy.forward, url)).status;
+      const statuses = new Map<number, number>();
+      await eventually(async () => {
+        const status = await through(caller);
+        statuses.set(status, (statuses.get(status) ?? 0) + 1);
+        const rotations = await Promise.all(
+          [called, caller].map((side) => side.rotations("x509_svid")),
+        );
+        return rotations.every((count) => count >= 3);
+      }, inMinutes);
+      expect([...statuses.keys()]).toEqual([200]);
+      process.stdout.write(`${mode}: ${statuses.get(200)} requests over mutual TLS, all 200\n`);
+      expect(await through(stranger)).toBeGreaterThanOrEqual(500);
+      const plain = get(called.proxy.reverse, "/").then(
+        ({ status }) => status,
+        () => "closed",
+      );
+      expect(await plain).toBe(mode === "strict" ? "closed" : 200);
+    },
+    inMinutes,
+  );
+
   test(
     "a new authority of the server, and the end of the old one, arrive without a restart",
     async () => {
