@@ -251,7 +251,7 @@ export const jwtValidationConfig = z
           "must be a SPIFFE trust domain without a path, such as spiffe://example.org";
         context.addIssue({ code: "custom", path: ["issuer"], message });
       }
-      for (const key of ["discovery", "keycloak_url", "keycloak_realm"] as const) {
+      for (const key of ["discovery", "keycloak_url", "keycloak_realm", "introspection"] as const) {
         if (!config[key]) continue;
         const message = "cannot be combined with a SPIFFE trust domain as issuer";
         context.addIssue({ code: "custom", path: [key], message });
