@@ -1,4 +1,5 @@
 /** Files that change while the process runs: looked at when somebody asks, or heard of when they change. */
+import type { Clock } from "../duration.ts";
 import { type FSWatcher, readFileSync, type Stats, statSync, watch } from "node:fs";
 import { basename, dirname } from "node:path";
 import { messageOf } from "../errors.ts";
@@ -7,7 +8,7 @@ import { messageOf } from "../errors.ts";
 export interface WatchedFileOptions<T> {
   readonly path: string;
   /** Tells the time in milliseconds. */
-  readonly clock: { now(): number };
+  readonly clock: Clock;
   /** A larger file is a problem; 1 MiB when absent. */
   readonly maxBytes?: number;
   /** Makes the value of the text; throws an Error that says what is wrong with it, without quoting a secret. */

@@ -1,6 +1,6 @@
 /** A JSON Web Key Set as it came, cut down to the public keys that can verify a signature. */
 import type { JWK } from "jose";
-import { parseJsonObject } from "./http-call.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 
 /** Public keys, each with a text that changes when the key does. */
 export interface KeyDocument {

@@ -50,6 +50,7 @@ export type TokenFaultCause =
   | "issued_in_future"
   | "not_access_token"
   | "bound_to_key"
+  | "inactive"
   | "claim_mismatch"
   | "insufficient_scope";
 

@@ -1,10 +1,11 @@
 /** Whom the bridge opens connections of, whom it believes, who believes it, and what it says when somebody does not. */
+import { owner } from "../support/owner.ts";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BridgeOptions, BridgeProxy, handshake } from "../support/bridge-proxy.ts";
 import { expired, temporaryDirectory, TestAuthority } from "../support/certs.ts";
 import { clientHello, records } from "../support/client-hello.ts";
@@ -19,17 +20,10 @@ let authority: TestAuthority;
 let origin: TlsOrigin;
 let proxy: BridgeProxy;
 let at: string;
-/** Proxies of single tests. */
-const own: BridgeProxy[] = [];
+const own = owner();
 
-async function start(options: Partial<BridgeOptions> = {}): Promise<BridgeProxy> {
-  const started = await BridgeProxy.start({
-    ports: [origin.port],
-    originCa: authority.caPem,
-    ...options,
-  });
-  own.push(started);
-  return started;
+function start(options: Partial<BridgeOptions> = {}): Promise<BridgeProxy> {
+  return own(BridgeProxy.start({ ports: [origin.port], originCa: authority.caPem, ...options }));
 }
 
 beforeAll(async () => {
@@ -44,9 +38,6 @@ beforeAll(async () => {
     names: ["a.pinned.test", "a.b.pinned.test", "notpinned.test", "pinned.test.evil.test"],
     plugins: [witness],
   });
-});
-afterEach(async () => {
-  for (const started of own.splice(0)) await started.close();
 });
 afterAll(async () => {
   await proxy.close();

@@ -1,7 +1,8 @@
 /** The TLS bridge over HTTP/1.1: what it opens, what it shows to the chain, what it sends, and what it refuses. */
+import { owner } from "../support/owner.ts";
 import { once } from "node:events";
 import { gzipSync } from "node:zlib";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BridgeOptions, BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { StubIdp } from "../support/idp.ts";
@@ -16,17 +17,10 @@ let authority: TestAuthority;
 let origin: TlsOrigin;
 let proxy: BridgeProxy;
 let at: string;
-/** Proxies of single tests. */
-const own: BridgeProxy[] = [];
+const own = owner();
 
-async function start(options: Partial<BridgeOptions> = {}): Promise<BridgeProxy> {
-  const started = await BridgeProxy.start({
-    ports: [origin.port],
-    originCa: authority.caPem,
-    ...options,
-  });
-  own.push(started);
-  return started;
+function start(options: Partial<BridgeOptions> = {}): Promise<BridgeProxy> {
+  return own(BridgeProxy.start({ ports: [origin.port], originCa: authority.caPem, ...options }));
 }
 
 beforeAll(async () => {
@@ -40,9 +34,6 @@ beforeAll(async () => {
     originCa: authority.caPem,
     plugins: [witness, { name: "deny-paths", config: { prefix: "/denied" } }],
   });
-});
-afterEach(async () => {
-  for (const started of own.splice(0)) await started.close();
 });
 afterAll(async () => {
   await proxy.close();

@@ -73,7 +73,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   net: { imports: ground, packages: [] },
   mtls: { imports: ["pipeline", "spiffe", ...ground], packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
-  http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  http: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   wire: { imports: ["net", "http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
@@ -110,9 +110,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
     packages: [],
   },
-  oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
+  oauth: {
+    imports: ["http", "secret", ...ground],
+    packages: ["jose"],
+    forbiddenBuiltins: dialling,
+  },
   opa: {
-    imports: ["files", ...ground],
+    imports: ["files", "http", ...ground],
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },

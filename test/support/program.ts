@@ -30,6 +30,8 @@ export interface ProcessOptions {
   readonly files?: Readonly<Record<string, string>>;
   /** Further arguments. */
   readonly args?: readonly string[];
+  /** The node that runs it, in place of the one that runs the tests. */
+  readonly node?: string;
 }
 
 /** A process and the directory that its file is in. */
@@ -50,10 +52,15 @@ export function toYaml(config: Settings | string): string {
 /** Starts the program with its file in a fresh directory; it may well refuse it. */
 export async function launch(
   config: Settings | string,
-  { files = {}, env = {}, args = [] }: ProcessOptions = {},
+  { files = {}, env = {}, args = [], node }: ProcessOptions = {},
 ): Promise<Launched> {
   const directory = await makeDirectory(config, files);
-  const child = spawnProgram(["--config", join(directory, "proxy.yaml"), ...args], directory, env);
+  const child = spawnProgram(
+    ["--config", join(directory, "proxy.yaml"), ...args],
+    directory,
+    env,
+    node,
+  );
   return { child, directory };
 }
 
@@ -105,8 +112,9 @@ function spawnProgram(
   args: readonly string[],
   cwd: string,
   env: Readonly<Record<string, string>> = {},
+  node = process.execPath,
 ): ChildProcess {
-  return spawn(process.execPath, [mainFile, ...args], {
+  return spawn(node, [mainFile, ...args], {
     cwd,
     env: { PATH: process.env["PATH"] ?? "", HOME: cwd, NODE_ENV: "test", ...env },
     stdio: ["ignore", "pipe", "pipe"],

@@ -14,7 +14,8 @@ const setKeys = "set jwks_url to the key set of the token's issuer, or get a tok
 
 /** What to do about each; the two sides of the comparison are told before it. */
 const remedies: Readonly<Record<TokenFaultCause, string>> = {
-  malformed: "the file holds one signed JWT and nothing else: three parts with dots between",
+  malformed:
+    "the file holds one signed JWT and nothing else: three parts with dots between (an opaque token is for the introspection endpoint alone)",
   algorithm_not_allowed: "sign with one of these, or add the algorithm to algorithms",
   unknown_key: setKeys,
   bad_signature: setKeys,
@@ -29,6 +30,7 @@ const remedies: Readonly<Record<TokenFaultCause, string>> = {
   not_access_token: "send the access token of the issuer's answer",
   bound_to_key:
     "have the issuer leave out the binding (cnf), or set bound_tokens: proof, so that clients prove the key",
+  inactive: "get a fresh token: the introspection endpoint does not know this one",
   claim_mismatch: "have the issuer add the claim, or change required_claims",
   insufficient_scope: "ask the issuer for the scope, or change required_scopes",
 };

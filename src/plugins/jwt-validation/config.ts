@@ -8,6 +8,7 @@ import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
+import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
 
 /** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
 const defaultIdentityHeaders = [
@@ -190,6 +191,7 @@ export const jwtValidationConfig = z
       .describe(
         "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
+    introspection: guarded(introspectionConfig.optional(), "all"),
     dpop: guarded(dpopConfig.optional(), "all"),
     required_scopes: guarded(
       z
@@ -232,6 +234,10 @@ export const jwtValidationConfig = z
     if (config.dpop?.required === true && config.bound_tokens !== "proof") {
       const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
       context.addIssue({ code: "custom", path: ["bound_tokens"], message });
+    }
+    const problem = introspectionProblem(config);
+    if (problem !== undefined) {
+      context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
     }
     const location = keyLocationOf(config);
     if (!URL.canParse(location.url)) {

@@ -3,7 +3,12 @@ import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { JwksSource, type KeyFetcher } from "../../oauth/jwks.ts";
-import type { JwtVerifier, Verification, VerifiedToken } from "../../oauth/jwt-verifier.ts";
+import {
+  compactJws,
+  type JwtVerifier,
+  type Verification,
+  type VerifiedToken,
+} from "../../oauth/jwt-verifier.ts";
 import {
   allow,
   type Decision,
@@ -20,10 +25,12 @@ import { Audiences } from "./audiences.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.ts";
 import { faultDetails, Refusals } from "./refusals.ts";
+import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
 import { verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./config.ts";
+import { introspectionUrlOf } from "./introspection-config.ts";
 import {
   placeholderShownLength,
   type PlaceholderStore,
@@ -38,7 +45,8 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   authenticates: true,
   origins: (config) => {
     const location = keyLocationOf(config);
-    return [originOf(location.url)];
+    const endpoint = introspectionUrlOf(config);
+    return [location.url, ...(endpoint === undefined ? [] : [endpoint])].map(originOf);
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });
@@ -49,6 +57,7 @@ class JwtValidation implements Plugin {
   readonly #keys: JwksSource;
   readonly #fetcher: KeyFetcher;
   readonly #verifier: JwtVerifier;
+  readonly #opaque: OpaqueTokens | undefined;
   readonly #audiences: Audiences;
   readonly #bypass: BypassPaths;
   readonly #bound: BoundTokens;
@@ -72,6 +81,7 @@ class JwtValidation implements Plugin {
       },
     };
     this.#verifier = verifierOf(config, deps, this.#keys, this.#fetcher);
+    this.#opaque = opaqueTokensOf(config, deps);
     this.#audiences = new Audiences(config, deps);
     this.#bypass = compileBypassPaths(config.bypass_paths);
     this.#bound = new BoundTokens(config, deps);
@@ -91,7 +101,9 @@ class JwtValidation implements Plugin {
   ready(): true | string {
     this.#keys.warm(this.#fetcher);
     const audiences = this.#audiences.ready();
-    if (audiences !== true || !this.#config.wait_for_keys) return audiences;
+    if (audiences !== true) return audiences;
+    const opaque = this.#opaque?.ready() ?? true;
+    if (opaque !== true || !this.#config.wait_for_keys) return opaque;
     return this.#keys.hasKeys ? true : this.#keys.problem;
   }
 
@@ -121,7 +133,8 @@ class JwtValidation implements Plugin {
       });
     }
     const { token: text, kind } = presented;
-    const verification = this.#verifier.verify(text, audiences);
+    const verifier = compactJws.test(text) ? this.#verifier : this.#opaque?.verifier;
+    const verification = (verifier ?? this.#verifier).verify(text, audiences);
     if (verification instanceof Promise) {
       return verification.then((done) => this.#decide(context, { text, kind }, audiences, done));
     }
@@ -150,7 +163,7 @@ class JwtValidation implements Plugin {
     const dpop = presented.kind === "dpop" ? "only" : undefined;
     if (outcome === "verified") return this.#bind(context, presented, verification.token);
     if (outcome === "insufficient_scope") return this.#refusals.lacksScope(verification, dpop);
-    if (outcome === "keys_unavailable") {
+    if (outcome !== "invalid") {
       return deny(
         { reason: "validator_missing", cause: outcome },
         { code: "upstream.unreachable", message: "token validation is not available" },

@@ -1,6 +1,6 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
-import { type DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
+import { DpopKeys } from "../../oauth/dpop-client.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
@@ -10,20 +10,21 @@ import {
   type Decision,
   definePlugin,
   deny,
-  modify,
   type Plugin,
   type PluginDeps,
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { callerOf } from "../../pipeline/flow.ts";
 import { Secret } from "../../secret.ts";
 import { readToken, type TokenCredential } from "../credentials/bearer.ts";
-import { attachToken, type DpopChoice } from "./credential.ts";
+import { keyOf } from "./credential.ts";
+import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
+import { endpointProblem } from "../credentials/client-identity-config.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { malformed, noToken, refusalOf } from "./refusal.ts";
-import { type AudienceCheck, forItsAudience } from "./issued-audience.ts";
+import { actorDenial, forItsActors } from "./actors.ts";
+import { forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
 import {
   placeholderPrefix,
@@ -36,7 +37,6 @@ import {
   type TokenExchangeConfig,
   tokenOriginsOf,
   tokenUrlOf,
-  tokenUrlProblem,
 } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 
@@ -48,16 +48,6 @@ export const tokenExchange = definePlugin<TokenExchangeConfig>({
   origins: tokenOriginsOf,
   create: (config, deps) => new TokenExchange(config, deps),
 });
-
-/** The token to ask for on behalf of one request, and how that is recorded. */
-interface TokenRequest {
-  readonly context: RequestContext;
-  readonly grant: Grant;
-  readonly audiences: AudienceCheck;
-  readonly url: string;
-  readonly key: string;
-  readonly details: Readonly<Record<string, string>>;
-}
 
 type Refused = Extract<Obtained, { kind: "refused" }>;
 
@@ -87,7 +77,7 @@ class TokenExchange implements Plugin {
       ...config.routes,
       clock: deps.clock,
       problemOf: (url) =>
-        tokenUrlProblem(config.identity, url) ??
+        endpointProblem(config.identity, url) ??
         (origins.has(originOf(url))
           ? undefined
           : "is on an origin that needs a reload of the configuration"),
@@ -213,13 +203,8 @@ class TokenExchange implements Plugin {
     const { audience_from_host: fromHost } = this.#config;
     const audience =
       route.audience ?? (fromHost ? firstLabel(context.destination.host) : undefined);
-    const dpop = this.#keyFor(context, route.dpop ?? this.#config.dpop);
+    const dpop = keyOf(this.#dpop, context, route.dpop ?? this.#config.dpop);
     return { audience, scopes: route.scopes, resource: route.resource, dpop };
-  }
-
-  #keyFor({ flow }: RequestContext, choice: DpopChoice): DpopKey | undefined {
-    if (choice === "off") return undefined;
-    return choice === "caller" ? this.#dpop.of(callerOf(flow.client)) : this.#dpop.shared();
   }
 
   #tokenRequestOf(context: RequestContext, route: ExchangeRoute, grant: Grant): TokenRequest {
@@ -242,6 +227,7 @@ class TokenExchange implements Plugin {
         grant.resource,
         url,
         audiences,
+        `${this.#config.issued_actors} ${this.#config.max_actors}`,
         grant.dpop?.thumbprint,
       ]),
       details: {
@@ -268,8 +254,11 @@ class TokenExchange implements Plugin {
     if (ready !== true) {
       return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
     }
-    const subject =
-      grant.type === "token-exchange" ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
+    const isExchange = grant.type === "token-exchange";
+    const subject = isExchange ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
+    const added = isExchange && grant.actorToken !== undefined ? 1 : 0;
+    const denial = actorDenial(subject, added, this.#config);
+    if (denial !== undefined) return denial;
     const proof = this.#identity.credential();
     const obtained = await this.#cache.obtain(
       {
@@ -282,7 +271,8 @@ class TokenExchange implements Plugin {
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
           this.#deps.count("endpoint_asked");
           const answer = await this.#endpoint.request(url, client, grant, signal);
-          return forItsAudience(answer, grant, tokenRequest.audiences);
+          const used = forItsAudience(answer, grant, tokenRequest.audiences);
+          return forItsActors(used, subject?.actors ?? [], this.#config);
         },
       },
       context.signal,
@@ -307,27 +297,4 @@ class TokenExchange implements Plugin {
     }
     return refusalOf(tokenRequest.grant.type, refused, tokenRequest.details);
   }
-}
-
-/** Puts the token into the request and the hop into its record. */
-function attach(
-  tokenRequest: TokenRequest,
-  obtained: { readonly token: Secret; readonly subject?: string | undefined },
-  fromCache: boolean,
-  now: number,
-): Decision | Promise<Decision> {
-  const { context, grant, details } = tokenRequest;
-  const attaching = attachToken(context, obtained.token, grant.dpop);
-  if (grant.type === "token-exchange") {
-    context.delegation.push({
-      // The endpoint has verified the subject token by answering, so its `sub` may label the hop.
-      subject: context.identity?.subject ?? obtained.subject ?? "",
-      audience: grant.audience ?? "",
-      scopes: grant.scopes,
-      at: now,
-    });
-  }
-  const record = { ...details, cache_hit: fromCache ? "true" : "false" };
-  const decision = modify(fromCache ? "cache_hit" : "token_replaced", record);
-  return attaching instanceof Promise ? attaching.then(() => decision) : decision;
 }
