@@ -103,6 +103,17 @@ describe("strict", () => {
     expect(tool.requestFor("/between").header("x-forwarded-proto")).toBe("https");
     const line = await toolSide.log((log) => log["path"] === "/between");
     expect(line["caller"]).toBe(agentSvid.spiffeId);
+    const sent = await agentSide.log((log) => log["path"] === "/between");
+    expect(sent["upstream_peer"]).toBe(toolSvid.spiffeId);
+    const event = await eventually(async () => {
+      const { events } = (await agentSide.sessions("/v1/sessions/default")).json() as {
+        events: Settings[];
+      };
+      const isMeant = ({ httpPath, phase }: Settings): boolean =>
+        httpPath === "/between" && phase === "response";
+      return events.find(isMeant) ?? false;
+    });
+    expect(event["tls"]).toMatchObject({ version: "TLS 1.3", peerSpiffeId: toolSvid.spiffeId });
   });
 
   test("a WebSocket handshake takes the same way", async () => {
