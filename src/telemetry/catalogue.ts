@@ -14,7 +14,7 @@ export const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as cons
 /** Why a tunnel ended. */
 const tunnelEnds = ["closed", "idle", "aborted", "error", "crowded", "revoked", "refused"] as const;
 /** The items of spiffe/workload/agent.ts. */
-const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid"] as const;
+const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid", "jwt_bundle"] as const;
 /** The reasons of mtls/peer-trust.ts. */
 const peerReasons = [
   "no-svid",

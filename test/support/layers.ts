@@ -111,7 +111,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   oauth: {
-    imports: ["http", "secret", ...ground],
+    imports: ["http", "secret", "spiffe", ...ground],
     packages: ["jose"],
     forbiddenBuiltins: dialling,
   },
@@ -167,7 +167,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   "proxy/flow": { imports: proxyImports, packages: [] },
-  "proxy/exchange": { imports: ["proxy/flow", ...proxyImports], packages: ["undici"] },
+  "proxy/exchange": { imports: ["proxy/flow", ...proxyImports], packages: [] },
   "proxy/tunnel": { imports: ["proxy/flow", "proxy/exchange", ...proxyImports], packages: [] },
   listener: {
     imports: [
