@@ -10,7 +10,9 @@ import {
 } from "jose";
 import { BoundedMap } from "../bounded-map.ts";
 import { DpopNonces } from "./dpop-nonces.ts";
-import { type Clock, parseJsonObject } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
+import { parseJsonObject } from "../http/json-access.ts";
+import { compactJws } from "./jwt-verifier.ts";
 import { SeenOnce } from "./seen-once.ts";
 import { shown, type SignatureAlgorithm } from "./token-checks.ts";
 
@@ -79,7 +81,6 @@ export interface ProvenRequest {
 const longestProof = 8 * 1024;
 const longestId = 1024;
 const maxKeys = 1_000;
-const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 const privateMembers = ["d", "p", "q", "dp", "dq", "qi", "k"];
 
 interface ProofKey {

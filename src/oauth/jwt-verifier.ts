@@ -10,7 +10,7 @@ import {
   type JWTPayload,
   type JWTVerifyOptions,
 } from "jose";
-import { type Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 import { KeysUnavailable } from "./jwks.ts";
 import {
   audienceFault,
@@ -64,7 +64,9 @@ export type Verification =
       readonly token: VerifiedToken;
       readonly fault: TokenFault;
     }
-  | { readonly outcome: "keys_unavailable"; readonly reason: string };
+  | { readonly outcome: Unavailable; readonly reason: string };
+
+type Unavailable = "keys_unavailable" | "introspection_unavailable";
 
 /** Longer tokens are verified each time: the claims of 10,000 of them would fill memory. */
 const longestRemembered = 16 * 1024;
@@ -76,7 +78,7 @@ export interface Examination {
 }
 
 /** Three non-empty parts in the base64url alphabet: no JWE, no unsecured JWS, no detached payload. */
-const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+export const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 /** The claims are judged by token-checks.ts: what jose would say of dates is put out of reach. */
 const signatureOnly = { clockTolerance: Number.MAX_SAFE_INTEGER } as const;
 
@@ -339,7 +341,8 @@ function invalid(fault: TokenFault): Verification {
   return { outcome: "invalid", fault };
 }
 
-function verifiedToken(payload: JWTPayload): VerifiedToken {
+/** The token that has these claims; whoever calls it has verified them. */
+export function verifiedToken(payload: JWTPayload): VerifiedToken {
   const { azp, client_id: clientId } = payload;
   const client = [azp, clientId].find((claim) => typeof claim === "string");
   return Object.freeze({

@@ -1,7 +1,7 @@
 /** Issued tokens by digest of all that they depend on, with one call at a time for each of them. */
 import { hash } from "node:crypto";
 import type { Secret } from "../secret.ts";
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 import type { RejectedGrant, TokenAnswer, UnavailableEndpoint } from "./token-answer.ts";
 
 /** A token that may be used now. */

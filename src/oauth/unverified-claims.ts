@@ -3,8 +3,8 @@
  *
  * They may only shorten a lifetime or label a record, never open anything: whoever sent the token wrote them.
  */
+import { parseJsonObject } from "../http/json-access.ts";
 import { actorsOf } from "./actor-chain.ts";
-import { parseJsonObject } from "./http-call.ts";
 
 /** What can be read from a JWT without its key. */
 export interface UnverifiedClaims {

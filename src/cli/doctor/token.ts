@@ -5,6 +5,7 @@ import { JwksSource } from "../../oauth/jwks.ts";
 import type { TokenFault, TokenFaultCause } from "../../oauth/token-checks.ts";
 import { Audiences } from "../../plugins/jwt-validation/audiences.ts";
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
+import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { verifierOf } from "../../plugins/jwt-validation/verifier.ts";
 import { Secret } from "../../secret.ts";
 import { type Finding, fail, pass, skip } from "./report.ts";
@@ -14,7 +15,8 @@ const setKeys = "set jwks_url to the key set of the token's issuer, or get a tok
 
 /** What to do about each; the two sides of the comparison are told before it. */
 const remedies: Readonly<Record<TokenFaultCause, string>> = {
-  malformed: "the file holds one signed JWT and nothing else: three parts with dots between",
+  malformed:
+    "the file holds one signed JWT and nothing else: three parts with dots between (an opaque token is for the introspection endpoint alone)",
   algorithm_not_allowed: "sign with one of these, or add the algorithm to algorithms",
   unknown_key: setKeys,
   bad_signature: setKeys,
@@ -29,6 +31,7 @@ const remedies: Readonly<Record<TokenFaultCause, string>> = {
   not_access_token: "send the access token of the issuer's answer",
   bound_to_key:
     "have the issuer leave out the binding (cnf), or set bound_tokens: proof, so that clients prove the key",
+  inactive: "get a fresh token: the introspection endpoint does not know this one",
   claim_mismatch: "have the issuer add the claim, or change required_claims",
   insufficient_scope: "ask the issuer for the scope, or change required_scopes",
 };
@@ -57,7 +60,7 @@ async function examine(
   const own = config as JwtValidationConfig;
   const keys = new JwksSource({ location: keyLocationOf(own), clock: deps.clock });
   const audiences = new Audiences(own, deps);
-  const verifier = verifierOf(own, deps, keys, { call: deps.fetch });
+  const verifier = verifierOf(own, deps, keys, { call: keyCallOf(deps) });
   const { faults, keysProblem } = await verifier.examine(token.reveal(), audiences.fixed);
   const findings: Finding[] = [];
   const ready = audiences.ready();

@@ -147,6 +147,16 @@ export const clientIdentityConfig = identityKeys.superRefine((identity, context)
 /** A checked `identity`. */
 export type ClientIdentityConfig = z.output<typeof clientIdentityConfig>;
 
+/** Why a client of this identity can show nothing to the endpoint. */
+export function endpointProblem(
+  { type }: Pick<ClientIdentityConfig, "type">,
+  url: string,
+): string | undefined {
+  return type === "tls-client-auth" && !url.startsWith("https:")
+    ? "must be an https:// address: identity.type tls-client-auth shows a certificate in TLS"
+    : undefined;
+}
+
 /** Whether the proof alone says who the client is. */
 export function namesItself({ type }: ClientIdentityConfig): boolean {
   return type === "spiffe" || type === "kubernetes-service-account";

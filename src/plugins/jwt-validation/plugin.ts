@@ -3,7 +3,12 @@ import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { JwksSource, type KeyFetcher } from "../../oauth/jwks.ts";
-import type { JwtVerifier, Verification, VerifiedToken } from "../../oauth/jwt-verifier.ts";
+import {
+  compactJws,
+  type JwtVerifier,
+  type Verification,
+  type VerifiedToken,
+} from "../../oauth/jwt-verifier.ts";
 import {
   allow,
   type Decision,
@@ -12,6 +17,7 @@ import {
   type Identity,
   modify,
   type Plugin,
+  PluginConfigError,
   type PluginDeps,
   type RequestContext,
   exempt,
@@ -20,10 +26,14 @@ import { Audiences } from "./audiences.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.ts";
 import { faultDetails, Refusals } from "./refusals.ts";
+import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
+import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
+import { keyCallOf } from "./key-call.ts";
 import { verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./config.ts";
+import { introspectionUrlOf } from "./introspection-config.ts";
 import {
   placeholderShownLength,
   type PlaceholderStore,
@@ -38,7 +48,10 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   authenticates: true,
   origins: (config) => {
     const location = keyLocationOf(config);
-    return [originOf(location.url)];
+    const endpoint = introspectionUrlOf(config);
+    const isAsked = trustDomainOfIssuer(location.url) === undefined;
+    const urls = [isAsked ? location.url : undefined, endpoint];
+    return urls.filter((url) => url !== undefined).map(originOf);
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });
@@ -49,6 +62,7 @@ class JwtValidation implements Plugin {
   readonly #keys: JwksSource;
   readonly #fetcher: KeyFetcher;
   readonly #verifier: JwtVerifier;
+  readonly #opaque: OpaqueTokens | undefined;
   readonly #audiences: Audiences;
   readonly #bypass: BypassPaths;
   readonly #bound: BoundTokens;
@@ -63,15 +77,27 @@ class JwtValidation implements Plugin {
     this.#deps = deps;
     const location = keyLocationOf(config);
     const place = hash("sha256", JSON.stringify(location), "base64url");
-    this.#keys = deps.carry(`jwks:${place}`, () => new JwksSource({ location, clock: deps.clock }));
+    const isBundle = trustDomainOfIssuer(location.url) !== undefined;
+    if (isBundle && deps.jwtBundles === undefined) {
+      const message =
+        "needs the block spiffe: the keys of a trust domain come from the Workload API";
+      throw new PluginConfigError([{ path: ["issuer"], message }]);
+    }
+    // The agent says at once what has changed, and asking costs nothing.
+    const refresh = isBundle ? { refreshMs: 1_000 } : {};
+    this.#keys = deps.carry(
+      `jwks:${place}`,
+      () => new JwksSource({ location, clock: deps.clock, ...refresh }),
+    );
     this.#fetcher = {
-      call: deps.fetch,
+      call: keyCallOf(deps),
       onFetch: (problem) => {
         deps.count(problem === undefined ? "jwks_fetched" : "jwks_fetch_failed");
         if (problem !== undefined) deps.log.warn({ problem }, "issuer keys not fetched");
       },
     };
     this.#verifier = verifierOf(config, deps, this.#keys, this.#fetcher);
+    this.#opaque = opaqueTokensOf(config, deps);
     this.#audiences = new Audiences(config, deps);
     this.#bypass = compileBypassPaths(config.bypass_paths);
     this.#bound = new BoundTokens(config, deps);
@@ -91,7 +117,9 @@ class JwtValidation implements Plugin {
   ready(): true | string {
     this.#keys.warm(this.#fetcher);
     const audiences = this.#audiences.ready();
-    if (audiences !== true || !this.#config.wait_for_keys) return audiences;
+    if (audiences !== true) return audiences;
+    const opaque = this.#opaque?.ready() ?? true;
+    if (opaque !== true || !this.#config.wait_for_keys) return opaque;
     return this.#keys.hasKeys ? true : this.#keys.problem;
   }
 
@@ -121,7 +149,8 @@ class JwtValidation implements Plugin {
       });
     }
     const { token: text, kind } = presented;
-    const verification = this.#verifier.verify(text, audiences);
+    const verifier = compactJws.test(text) ? this.#verifier : this.#opaque?.verifier;
+    const verification = (verifier ?? this.#verifier).verify(text, audiences);
     if (verification instanceof Promise) {
       return verification.then((done) => this.#decide(context, { text, kind }, audiences, done));
     }
@@ -150,7 +179,7 @@ class JwtValidation implements Plugin {
     const dpop = presented.kind === "dpop" ? "only" : undefined;
     if (outcome === "verified") return this.#bind(context, presented, verification.token);
     if (outcome === "insufficient_scope") return this.#refusals.lacksScope(verification, dpop);
-    if (outcome === "keys_unavailable") {
+    if (outcome !== "invalid") {
       return deny(
         { reason: "validator_missing", cause: outcome },
         { code: "upstream.unreachable", message: "token validation is not available" },

@@ -2,8 +2,26 @@
 import { durationMs } from "../../duration.ts";
 import type { JwksSource, KeyFetcher } from "../../oauth/jwks.ts";
 import { JwtVerifier } from "../../oauth/jwt-verifier.ts";
+import type { JwtRules } from "../../oauth/token-checks.ts";
 import type { PluginDeps } from "../../pipeline/plugin.ts";
 import type { JwtValidationConfig } from "./config.ts";
+
+/** What tokens of a configuration must be. */
+export function rulesOf(config: JwtValidationConfig): JwtRules {
+  const claims = Object.entries(config.required_claims).map(
+    ([name, value]) => [name, Array.isArray(value) ? value : [value]] as const,
+  );
+  return {
+    issuer: config.issuer,
+    algorithms: config.algorithms,
+    clockSkewMs: durationMs(config.clock_skew),
+    requireExpiry: config.require_exp,
+    tokenType: config.token_type,
+    requiredScopes: config.required_scopes,
+    requiredClaims: Object.fromEntries(claims),
+    acceptsBound: config.bound_tokens !== "refuse",
+  };
+}
 
 /** The verifier that a configuration asks for. */
 export function verifierOf(
@@ -12,9 +30,6 @@ export function verifierOf(
   source: JwksSource,
   fetcher: KeyFetcher,
 ): JwtVerifier {
-  const claims = Object.entries(config.required_claims).map(
-    ([name, value]) => [name, Array.isArray(value) ? value : [value]] as const,
-  );
   return new JwtVerifier({
     clock: deps.clock,
     keys: {
@@ -25,15 +40,6 @@ export function verifierOf(
       keysBeside: (tried, header) => source.keysBeside(tried, header, fetcher),
       refresh: () => source.warm(fetcher),
     },
-    rules: {
-      issuer: config.issuer,
-      algorithms: config.algorithms,
-      clockSkewMs: durationMs(config.clock_skew),
-      requireExpiry: config.require_exp,
-      tokenType: config.token_type,
-      requiredScopes: config.required_scopes,
-      requiredClaims: Object.fromEntries(claims),
-      acceptsBound: config.bound_tokens !== "refuse",
-    },
+    rules: rulesOf(config),
   });
 }

@@ -1,7 +1,7 @@
 /** The configuration of token-exchange, with the keys and defaults of the Go program and those added since. */
 import { readFileSync } from "node:fs";
 import { z } from "zod";
-import { clientIdentityConfig } from "../credentials/client-identity-config.ts";
+import { clientIdentityConfig, endpointProblem } from "../credentials/client-identity-config.ts";
 import { originOf, serviceUrl, words } from "../config-values.ts";
 import { longestChain } from "../../oauth/actor-chain.ts";
 import { actorChecks } from "./actors.ts";
@@ -100,27 +100,17 @@ export const tokenExchangeConfig = z
       refuse(["token_url"], message);
       return;
     }
-    const problem = tokenUrlProblem(config.identity, tokenUrlOf(config));
+    const problem = endpointProblem(config.identity, tokenUrlOf(config));
     if (problem !== undefined)
       refuse([config.token_url === undefined ? "provider_url" : "token_url"], problem);
     for (const [index, { token_url: own }] of config.routes.rules.entries()) {
-      const fault = own === undefined ? undefined : tokenUrlProblem(config.identity, own);
+      const fault = own === undefined ? undefined : endpointProblem(config.identity, own);
       if (fault !== undefined) refuse(["routes", "rules", index, "token_url"], fault);
     }
   });
 
 /** A checked configuration. */
 export type TokenExchangeConfig = z.output<typeof tokenExchangeConfig>;
-
-/** Why a client of this identity can show nothing to the endpoint. */
-export function tokenUrlProblem(
-  { type }: TokenExchangeConfig["identity"],
-  url: string,
-): string | undefined {
-  return type === "tls-client-auth" && !url.startsWith("https:")
-    ? "must be an https:// address: identity.type tls-client-auth shows a certificate in TLS"
-    : undefined;
-}
 
 /** The token endpoint for routes that do not name their own. */
 export function tokenUrlOf(

@@ -1,5 +1,6 @@
 /** How an issued token goes into a request: as a bearer token, or with a proof of the key that it is bound to. */
-import type { DpopKey } from "../../oauth/dpop-client.ts";
+import type { DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
+import { callerOf } from "../../pipeline/flow.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";
 import type { Secret } from "../../secret.ts";
 
@@ -11,6 +12,16 @@ export type DpopChoice = (typeof dpopChoices)[number];
 
 /** A 401 that asks for a nonce: RFC 9449 section 9. */
 const asksForNonce = /(?:^|[\s,])dpop[ \t](?:[^]*[\s,])?error[ \t]*=[ \t]*"?use_dpop_nonce\b/i;
+
+/** The key that the token of a message is to be bound to. */
+export function keyOf(
+  keys: DpopKeys,
+  { flow }: RequestContext,
+  choice: DpopChoice,
+): DpopKey | undefined {
+  if (choice === "off") return undefined;
+  return choice === "caller" ? keys.of(callerOf(flow.client)) : keys.shared();
+}
 
 /** The token takes the place of the client's credential; a proof that the client sent was of another token. */
 export function attachToken(

@@ -1,6 +1,6 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
-import { type DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
+import { DpopKeys } from "../../oauth/dpop-client.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
@@ -15,12 +15,12 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { callerOf } from "../../pipeline/flow.ts";
 import { Secret } from "../../secret.ts";
 import { readToken, type TokenCredential } from "../credentials/bearer.ts";
-import type { DpopChoice } from "./credential.ts";
+import { keyOf } from "./credential.ts";
 import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
+import { endpointProblem } from "../credentials/client-identity-config.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { malformed, noToken, refusalOf } from "./refusal.ts";
 import { actorDenial, forItsActors } from "./actors.ts";
@@ -37,7 +37,6 @@ import {
   type TokenExchangeConfig,
   tokenOriginsOf,
   tokenUrlOf,
-  tokenUrlProblem,
 } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 
@@ -78,7 +77,7 @@ class TokenExchange implements Plugin {
       ...config.routes,
       clock: deps.clock,
       problemOf: (url) =>
-        tokenUrlProblem(config.identity, url) ??
+        endpointProblem(config.identity, url) ??
         (origins.has(originOf(url))
           ? undefined
           : "is on an origin that needs a reload of the configuration"),
@@ -204,13 +203,8 @@ class TokenExchange implements Plugin {
     const { audience_from_host: fromHost } = this.#config;
     const audience =
       route.audience ?? (fromHost ? firstLabel(context.destination.host) : undefined);
-    const dpop = this.#keyFor(context, route.dpop ?? this.#config.dpop);
+    const dpop = keyOf(this.#dpop, context, route.dpop ?? this.#config.dpop);
     return { audience, scopes: route.scopes, resource: route.resource, dpop };
-  }
-
-  #keyFor({ flow }: RequestContext, choice: DpopChoice): DpopKey | undefined {
-    if (choice === "off") return undefined;
-    return choice === "caller" ? this.#dpop.of(callerOf(flow.client)) : this.#dpop.shared();
   }
 
   #tokenRequestOf(context: RequestContext, route: ExchangeRoute, grant: Grant): TokenRequest {

@@ -1,30 +1,26 @@
+import { IssuerBench } from "../../../support/issuer-bench.ts";
+import { owner } from "../../../support/owner.ts";
 import { Cancellation } from "../../../../src/pipeline/cancellation.ts";
 import { createHash, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { decodeJwt, decodeProtectedHeader, jwtVerify } from "jose";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
 import { jwtValidation } from "../../../../src/plugins/jwt-validation/plugin.ts";
 import { tokenExchange } from "../../../../src/plugins/token-exchange/plugin.ts";
 import { tokenExchangeConfig, tokenUrlOf } from "../../../../src/plugins/token-exchange/config.ts";
 import { TestAuthority } from "../../../support/certs.ts";
-import { type IdpReply, StubIdp } from "../../../support/idp.ts";
-import { bearerOf, message, PluginBench, problemsOf } from "../../../support/plugin-bench.ts";
+import type { IdpReply, StubIdp } from "../../../support/idp.ts";
+import { bearerOf, message, type PluginBench, problemsOf } from "../../../support/plugin-bench.ts";
 
+const own = owner();
 let idp: StubIdp;
 let bench: PluginBench;
 let folder: string;
 
 beforeEach(async () => {
-  idp = await StubIdp.start();
-  bench = new PluginBench();
-  folder = mkdtempSync(join(tmpdir(), "exchange-"));
-});
-afterEach(async () => {
-  rmSync(folder, { recursive: true });
-  await idp.close();
+  ({ idp, bench, folder } = await own(IssuerBench.start()));
 });
 
 const identity = { type: "client-secret", client_id: "my-client", client_secret: "my-secret" };
