@@ -309,6 +309,7 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
+    this.#surfaces?.judgePeers(loaded.config, built.runtime);
     this.#chain?.accepted(loaded.config, built.chain);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();

@@ -1,5 +1,6 @@
 /** The checks of a token's claims: a request stops at the first that fails, `doctor` reports all. */
 import type { JWSHeaderParameters, JWTPayload } from "jose";
+import { parseSpiffeId, trustDomainOf } from "../spiffe/spiffe-id.ts";
 import { audienceOf } from "./unverified-claims.ts";
 
 /** Signature algorithms that can be allowed. Symmetric ones cannot: their key would be in a published set. */
@@ -22,6 +23,7 @@ export type SignatureAlgorithm = (typeof signatureAlgorithms)[number];
 
 /** What a token must be, besides signed. */
 export interface JwtRules {
+  /** The `iss` of tokens; a SPIFFE trust domain (`spiffe://example.org`) means its JWT-SVIDs, whatever their `iss`. */
   readonly issuer: string;
   readonly algorithms: readonly SignatureAlgorithm[];
   readonly clockSkewMs: number;
@@ -88,10 +90,13 @@ export function* claimFaults(
   if (tokenType !== undefined && bareType(header.typ) !== bareType(tokenType)) {
     yield { cause: "type_mismatch", claim: "typ", expected: tokenType, found: shown(header.typ) };
   }
-  if (payload.iss !== issuer) {
+  const trustDomain = trustDomainOfIssuer(issuer);
+  if (trustDomain !== undefined) yield* svidFaults(parts, trustDomain);
+  else if (payload.iss !== issuer) {
     yield { cause: "issuer_mismatch", claim: "iss", expected: issuer, found: shown(payload.iss) };
   }
-  yield* dateFaults(payload, rules, now);
+  const requireExpiry = rules.requireExpiry || trustDomain !== undefined;
+  yield* dateFaults(payload, { ...rules, requireExpiry }, now);
   const kind = otherKindOf(payload);
   if (kind !== undefined) yield { cause: "not_access_token", expected: "an access token", ...kind };
   const { cnf } = payload;
@@ -106,6 +111,25 @@ export function* claimFaults(
     if (accepted.some((wanted) => values.includes(wanted))) continue;
     const found = value === undefined ? absent : "another value";
     yield { cause: "claim_mismatch", claim, expected: accepted.join(" or "), found };
+  }
+}
+
+/** The trust domain whose JWT-SVIDs an "issuer" such as `spiffe://example.org` stands for; undefined for any other one. */
+export function trustDomainOfIssuer(issuer: string): string | undefined {
+  return issuer.startsWith("spiffe://") ? trustDomainOf(issuer) : undefined;
+}
+
+/** JWT-SVID, sections 2 and 3: the subject says whose it is, `iss` need not be there, and `typ` is one of two or absent. */
+function* svidFaults({ header, payload }: TokenParts, trustDomain: string): Iterable<TokenFault> {
+  const { sub } = payload;
+  const id = typeof sub === "string" ? parseSpiffeId(sub) : "none";
+  if (typeof id === "string" || id.trustDomain !== trustDomain) {
+    const expected = `a SPIFFE ID of ${trustDomain}`;
+    yield { cause: "issuer_mismatch", claim: "sub", expected, found: shown(sub) };
+  }
+  if (header.typ !== undefined && header.typ !== "JWT" && header.typ !== "JOSE") {
+    const expected = "JWT or JOSE";
+    yield { cause: "type_mismatch", claim: "typ", expected, found: shown(header.typ) };
   }
 }
 

@@ -7,6 +7,7 @@ import type { z } from "zod";
 import type { Clock } from "../duration.ts";
 import type { OperatorFetch } from "../http/operator-fetch.ts";
 import type { WebSocketMessage } from "../http/web-socket-reader.ts";
+import type { JwtBundleSource } from "../spiffe/jwt-bundle-source.ts";
 import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
 import type { StateStore } from "../state/store.ts";
@@ -67,6 +68,8 @@ export interface PluginDeps {
   readonly sessions?: SessionReader | undefined;
   /** JWT-SVIDs of the Workload API; absent where the file has no `spiffe` block. */
   readonly jwtSvids?: JwtSource | undefined;
+  /** Keys of the JWT-SVIDs of others; absent where the file has no `spiffe` block. */
+  readonly jwtBundles?: JwtBundleSource | undefined;
   /** The X.509-SVID and the bundles of the Workload API; absent where the file has no `spiffe` block. */
   readonly x509Svids?: X509Source | undefined;
   /**

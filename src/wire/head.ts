@@ -188,6 +188,9 @@ export class ResponseHead extends FieldSection {
   readonly status: number;
   readonly reason: string;
   readonly httpVersion: "1.0" | "1.1";
+  /** The Keep-Alive field, which says how long an idle connection is kept (RFC 2068 section 19.7.1.1). */
+  keepAlive: string | undefined;
+  #hasUpgrade = false;
 
   /** Reads a whole head without its empty line; throws MalformedMessage. */
   constructor(text: string, maxFields: number) {
@@ -218,15 +221,16 @@ export class ResponseHead extends FieldSection {
     return this.connection === undefined || !this.hasOption("close");
   }
 
-  /** The protocol that the connection has from here on: that of a 101. */
-  get upgrade(): string | undefined {
-    let protocol: string | undefined;
-    const { rawHeaders } = this;
-    for (let at = 0; at < rawHeaders.length; at += 2) {
-      if (isSameName(rawHeaders[at] ?? "", "upgrade"))
-        protocol = joined(protocol, rawHeaders[at + 1] ?? "");
-    }
-    return protocol;
+  /** The connection has another protocol from here on (RFC 9110 section 7.8). */
+  get switches(): boolean {
+    return this.status === 101 && this.#hasUpgrade && this.hasOption("upgrade");
+  }
+
+  protected override take(name: string, value: string): void {
+    if (name.length === 7 && isSameName(name, "upgrade")) this.#hasUpgrade = true;
+    else if (name.length === 10 && isSameName(name, "keep-alive"))
+      this.keepAlive = joined(this.keepAlive, value);
+    else super.take(name, value);
   }
 }
 

@@ -64,6 +64,11 @@ export class RawClient<Carrier extends Duplex = Socket> {
     return new RawClient(socket);
   }
 
+  /** Over a connection that is open. */
+  static over(socket: Socket): RawClient {
+    return new RawClient(socket);
+  }
+
   /** Sends text (one byte per character) or bytes as they are. */
   send(bytes: string | Uint8Array): this {
     this.socket.write(typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes);

@@ -69,8 +69,9 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   secret: { imports: ["errors"], packages: [] },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
-  spiffe: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
+  spiffe: { imports: ["files", "secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
+  mtls: { imports: ["pipeline", "spiffe", ...ground], packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
   http: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   wire: { imports: ["net", "http", ...ground], packages: [] },
@@ -110,7 +111,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   oauth: {
-    imports: ["http", "secret", ...ground],
+    imports: ["http", "secret", "spiffe", ...ground],
     packages: ["jose"],
     forbiddenBuiltins: dialling,
   },
@@ -146,7 +147,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   upstream: {
-    imports: ["pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
+    imports: ["mtls", "pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
     packages: ["undici"],
   },
   plugins: {
@@ -166,7 +167,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   "proxy/flow": { imports: proxyImports, packages: [] },
-  "proxy/exchange": { imports: ["proxy/flow", ...proxyImports], packages: ["undici"] },
+  "proxy/exchange": { imports: ["proxy/flow", ...proxyImports], packages: [] },
   "proxy/tunnel": { imports: ["proxy/flow", "proxy/exchange", ...proxyImports], packages: [] },
   listener: {
     imports: [
@@ -174,6 +175,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "proxy/flow",
       "proxy/exchange",
       "proxy/tunnel",
+      "mtls",
       "pipeline",
       "spiffe",
       "net",
@@ -205,6 +207,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "app/chaining",
       "app/trust",
+      "mtls",
       "spiffe/workload",
       "admin",
       "listener",

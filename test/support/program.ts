@@ -116,7 +116,14 @@ function spawnProgram(
 ): ChildProcess {
   return spawn(node, [mainFile, ...args], {
     cwd,
-    env: { PATH: process.env["PATH"] ?? "", HOME: cwd, NODE_ENV: "test", ...env },
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      HOME: cwd,
+      NODE_ENV: "test",
+      // Shared by all of them: HOME has none.
+      NODE_COMPILE_CACHE: join(tmpdir(), "node-compile-cache"),
+      ...env,
+    },
     stdio: ["ignore", "pipe", "pipe"],
   });
 }

@@ -25,6 +25,7 @@ export class AgentStream {
   readonly #backOff: BackOff;
   readonly #closing = new AbortController();
   readonly #listeners = new Set<() => void>();
+  readonly #first = Promise.withResolvers<void>();
   #running: Promise<void> | undefined;
   #problem: string | undefined;
 
@@ -36,6 +37,11 @@ export class AgentStream {
   /** Why the last stream ended, or undefined while one is well. */
   get problem(): string | undefined {
     return this.#problem;
+  }
+
+  /** Resolves once a first message was taken, or a first attempt has failed. */
+  get settled(): Promise<void> {
+    return this.#first.promise;
   }
 
   /** Opens it, if it is not open. */
@@ -59,6 +65,7 @@ export class AgentStream {
   async close(): Promise<void> {
     this.#closing.abort();
     this.#listeners.clear();
+    this.#first.resolve();
     await this.#running;
   }
 
@@ -87,6 +94,7 @@ export class AgentStream {
         onMessage: (message) => {
           const patienceMs = take(message);
           this.#problem = undefined;
+          this.#first.resolve();
           this.#backOff.reset();
           clearTimeout(timer);
           const waitMs = Math.min(longestTimerMs, Math.max(shortestPatienceMs, patienceMs));
@@ -105,6 +113,7 @@ export class AgentStream {
     const { observer, item } = this.#options;
     const isNew = problem !== this.#problem;
     this.#problem = problem;
+    this.#first.resolve();
     observer.failed(item, problem, isNew);
   }
 }
