@@ -38,6 +38,7 @@ COPY --from=build /build/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY --from=build /build/sbom.cdx.json ./
 COPY config/init ./config/init
+COPY config/prices ./config/prices
 COPY package.json LICENSE ./
 # The numeric id lets Kubernetes see that it is not root; redirect rules of a sidecar exempt this one. Any other works too.
 USER 1337:1337

@@ -7,6 +7,7 @@ import {
   type PipelineView,
 } from "../admin/catalogue.ts";
 import { consoleRoutes } from "../admin/console.ts";
+import { budgetRoutes, type PluginBudgets } from "../admin/budgets.ts";
 import { denialRoutes, type PluginObservations } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { AdminServer, type HeadWatch } from "../admin/server.ts";
@@ -32,6 +33,7 @@ export interface AdminSources extends StatusSources {
   readonly definitions: () => Promise<readonly AnyPluginDefinition[]>;
   config(): Config;
   observations(): readonly PluginObservations[];
+  budgets(): readonly PluginBudgets[];
   readiness(): string | undefined;
   note(): string | undefined;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
@@ -104,6 +106,7 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
         ...consoleRoutes(),
         ...statusRoutes(sources),
         ...denialRoutes(() => sources.observations()),
+        ...budgetRoutes(() => sources.budgets()),
         ...sessionRoutes({
           store,
           usage,

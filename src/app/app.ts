@@ -204,6 +204,10 @@ export class App {
       chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
       note: () => this.#surfaces?.transparent.note(),
+      budgets: () => {
+        const { inbound, outbound } = this.#runtimes.runtime;
+        return [...inbound.budgets(), ...outbound.budgets()];
+      },
       observations: () => this.#runtimes.runtime.outbound.observations(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
@@ -249,11 +253,8 @@ export class App {
 
   #surfaceServices(): SurfaceServices {
     return {
+      ...this.#bounds.shared(),
       recorder: this.#recorder,
-      stalls: this.#bounds.stalls,
-      budget: this.#bounds.budget,
-      backlogs: this.#bounds.backlogs,
-      heads: this.#bounds.heads,
       // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
       runtimes: this.#runtimes,

@@ -122,14 +122,14 @@ export async function buildRuntime(
   const made = { pipelines: [inbound, outbound], chain, bridge };
   if (start) problems.push(...(await bringUp(config, made, own)));
   if (problems.length > 0) return giveUp();
-  const { origins, closeOrigins } = buildOrigins(config, network, own);
+  const { closeOrigins, ...out } = buildOrigins(config, network, own);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
     inbound,
     outbound,
     upstream,
-    origins,
+    ...out,
     secure: trust.secure.bind(trust),
     skipHosts,
     callers,
@@ -206,7 +206,7 @@ function buildOrigins(
   config: Config,
   { upstream, trust }: Network,
   services: BuildServices,
-): { readonly origins: OriginPools; closeOrigins(this: void): Promise<void> } {
+): Pick<Runtime, "origins" | "peerOf"> & { closeOrigins(this: void): Promise<void> } {
   const { limits, tls_bridge: bridge } = config;
   const peers = outboundPeers(config, upstream, services);
   const origins = new OriginPools({
@@ -226,7 +226,8 @@ function buildOrigins(
     peers?.close();
     await origins.close();
   };
-  return { origins, closeOrigins };
+  if (peers === undefined) return { origins, closeOrigins };
+  return { origins, closeOrigins, peerOf: (destination) => peers.upstream.peerOf(destination) };
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */

@@ -54,7 +54,7 @@ const defaultMaxBytes = 16_384;
 const maxMethodLength = 32;
 
 /**
- * Reads just enough of `socket` to know the client's protocol, and puts the bytes back; see {@link peek}.
+ * Reads just enough of `socket` to know what the client speaks, and puts the bytes back; see {@link peek}.
  */
 export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
   const { maxBytes = defaultMaxBytes, requestLineSuffices = false } = options;

@@ -42,6 +42,10 @@ export interface Intent {
 export interface SessionReader {
   /** The user's latest request in this message's session; undefined where there is none, or it is ambiguous. */
   intentOf(context: RequestContext): Intent | undefined;
+  /** The session that this message belongs to, as far as anything ties it to one. */
+  sessionOf(context: RequestContext): string | undefined;
+  /** The user whose verified request this message follows from. */
+  subjectOf(context: RequestContext): string | undefined;
   /** True where there are several users' requests and it is ambiguous which one this message follows from. */
   isInDoubt(context: RequestContext): boolean;
 }
@@ -51,8 +55,8 @@ export interface PluginState {
   readonly store: StateStore;
   /** For tokens and words of users; undefined where the file names no key to seal them with. */
   readonly sealed: StateStore | undefined;
-  /** Whether other replicas see the same. */
-  readonly isShared: boolean;
+  /** Whether it outlives the process, or other replicas see the same. */
+  readonly isKept: boolean;
   /** A server of Redis or Valkey that the instance's configuration names; the same one at every call and generation. */
   at(url: string): StateStore;
 }
@@ -108,6 +112,8 @@ export class PluginConfigError extends Error {
 export interface Outcome {
   readonly status: number;
   readonly durationMs: number;
+  /** Of bodies, or through a tunnel: received from the client, sent to it. */
+  readonly bytes?: { readonly received: number; readonly sent: number };
   /** Name of the plugin that refused the message. */
   readonly deniedBy?: string | undefined;
   readonly error?: { readonly code: string; readonly message: string };
@@ -191,6 +197,8 @@ export interface Plugin {
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */
   observations?(): unknown;
+  /** What is used of the instance's budgets: JSON without secrets. Shown by the session API. */
+  budgets?(): unknown;
   /** True, or the reason why the instance cannot do its work yet. */
   ready?(): true | string;
   close?(): Promise<void> | void;

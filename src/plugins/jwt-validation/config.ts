@@ -193,8 +193,12 @@ export const jwtValidationConfig = z
       .describe(
         "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
-    introspection: guarded(introspectionConfig.optional(), "all"),
-    dpop: guarded(dpopConfig.optional(), "all"),
+    introspection: guarded(introspectionConfig.optional(), "all").describe(
+      "Look opaque tokens up at the authorization server (RFC 7662).",
+    ),
+    dpop: guarded(dpopConfig.optional(), "all").describe(
+      "Proofs of possession for tokens that are bound to a key (RFC 9449).",
+    ),
     required_scopes: guarded(
       z
         .array(words())
@@ -247,7 +251,7 @@ export const jwtValidationConfig = z
           "must be a SPIFFE trust domain without a path, such as spiffe://example.org";
         context.addIssue({ code: "custom", path: ["issuer"], message });
       }
-      for (const key of ["discovery", "keycloak_url", "keycloak_realm"] as const) {
+      for (const key of ["discovery", "keycloak_url", "keycloak_realm", "introspection"] as const) {
         if (!config[key]) continue;
         const message = "cannot be combined with a SPIFFE trust domain as issuer";
         context.addIssue({ code: "custom", path: [key], message });

@@ -1,6 +1,7 @@
 /** tool-policy: which tools of MCP servers a caller may call, and with which arguments; what no rule allows is refused. */
+import { messageOf } from "../../errors.ts";
 import { readPath } from "../../http/path.ts";
-import { classifyRpc, messagesOf, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
+import { classifyRpc, messagesOf, type RpcMessage } from "../../http/json-rpc.ts";
 import {
   allow,
   type Answer,
@@ -15,7 +16,7 @@ import {
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { GuardedServer } from "../../policy/tools/guarded-server.ts";
-import { ToolPins } from "../../policy/tools/tool-pins.ts";
+import { type Pins, ToolPins } from "../../policy/tools/tool-pins.ts";
 import { AwaitedResponses } from "./awaited-responses.ts";
 import { mcpFact } from "../../protocols/mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "../../protocols/mcp-headers.ts";
@@ -23,6 +24,8 @@ import { bodyProblem, callerOf, notRpc, transportProblem } from "./transport.ts"
 import { mayBeMcp } from "./unrecognized-rpc.ts";
 import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
 import { type ResponseScope, filterResponse, type Removed } from "./response.ts";
+import { idOf, malformedReason, nameOf, type Refusal } from "./malformed.ts";
+import { isAboutTools, SharedPins } from "./shared-pins.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
 
 /** The definition that a pipeline names. */
@@ -37,15 +40,12 @@ export const toolPolicy = definePlugin<ToolPolicyConfig>({
   create: (config, deps) => new ToolPolicy(config, deps),
 });
 
-/** A longer batch is refused: every entry of it costs a judgement. */
-const maxBatch = 100;
-
 class ToolPolicy implements Plugin {
   readonly #config: ToolPolicyConfig;
   readonly #deps: PluginDeps;
   readonly #servers: readonly GuardedServer[];
   readonly #binaries: readonly string[];
-  readonly #pins: ToolPins | undefined;
+  readonly #pins: Pins | undefined;
   readonly #awaited: AwaitedResponses;
 
   constructor(config: ToolPolicyConfig, deps: PluginDeps) {
@@ -54,7 +54,8 @@ class ToolPolicy implements Plugin {
     this.#servers = config.servers.map((server) => new GuardedServer(server));
     const rules = config.servers.flatMap((server) => server.rules);
     this.#binaries = rules.flatMap((rule) => rule.callers?.binaries ?? []);
-    this.#pins = config.tools.pin ? deps.carry("pins", () => new ToolPins()) : undefined;
+    const makePins = (): Pins => (deps.state.isKept ? new SharedPins(deps) : new ToolPins());
+    this.#pins = config.tools.pin ? deps.carry("pins", makePins) : undefined;
     this.#awaited = deps.carry("awaited", () => new AwaitedResponses());
   }
 
@@ -70,7 +71,7 @@ class ToolPolicy implements Plugin {
     return this.#scopeOf(context) !== undefined;
   }
 
-  onRequest(context: RequestContext): Answer {
+  onRequest(context: RequestContext): Answer | Promise<Answer> {
     if (context.stage === "connect") return this.#judgeConnect(context);
     const server = this.#serverOf(context);
     if (server === undefined) return this.#judgeOther(context);
@@ -82,9 +83,22 @@ class ToolPolicy implements Plugin {
     if (problem !== undefined) return this.#refuse(problem.reason, problem.denial);
     const scope = this.#makeScope(context, server);
     context.stateOf<ResponseScope>(this, () => scope);
-    return context.method === "POST"
-      ? this.#judgeBody(context, scope)
-      : allow("transport", { server: server.name });
+    if (context.method !== "POST") return allow("transport", { server: server.name });
+    const pins = this.#pins;
+    if (!(pins instanceof SharedPins) || !isAboutTools(context)) {
+      return this.#judgeBody(context, scope);
+    }
+    const judge = (): Answer => this.#judgeBody(context, scope);
+    const away = (error: unknown): Answer => {
+      this.#deps.count("state_away");
+      return this.#config.tools.pins_when_away === "local" ? judge() : this.#refusePinless(error);
+    };
+    return Promise.resolve(pins.load(scope.serverKey)).then(judge, away);
+  }
+
+  #refusePinless(error: unknown): Decision {
+    const message = `it cannot be seen whether tools have changed: ${messageOf(error)} (tools.pins_when_away: local lets what this process has seen count)`;
+    return this.#refuse("state_away", { code: "state.unavailable", message, unavailable: true });
   }
 
   /** A tunnel to a guarded server is opened by the bridge, or not at all. */
@@ -300,29 +314,6 @@ function inOneLine(data: Buffer): Decision | undefined {
     return `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`;
   });
   return escaped === text ? undefined : replaceFrame("line_ends_escaped", Buffer.from(escaped));
-}
-
-interface Refusal extends Denial {
-  readonly reason: string;
-  readonly details?: Readonly<Record<string, string>>;
-}
-
-function malformedReason(messages: readonly RpcMessage[]): string | undefined {
-  if (messages.length > maxBatch) return `a batch has at most ${maxBatch} messages`;
-  const invalid = messages.find((message) => message.kind === "invalid");
-  return invalid === undefined ? undefined : `not a message of JSON-RPC 2.0: ${invalid.reason}`;
-}
-
-function idOf(message: RpcMessage): readonly RpcId[] {
-  return message.kind === "request" || (message.kind === "invalid" && message.id !== null)
-    ? [message.id]
-    : [];
-}
-
-function nameOf(params: unknown): string | undefined {
-  if (typeof params !== "object" || params === null) return undefined;
-  const { name } = params as { readonly name?: unknown };
-  return typeof name === "string" ? name : undefined;
 }
 
 /**

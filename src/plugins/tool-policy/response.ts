@@ -3,7 +3,7 @@ import { isObject, objectOf } from "../../http/json-access.ts";
 import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
 import type { RpcRefusal } from "../../pipeline/plugin.ts";
 import type { GuardedServer } from "../../policy/tools/guarded-server.ts";
-import type { ToolPins } from "../../policy/tools/tool-pins.ts";
+import type { Pins } from "../../policy/tools/tool-pins.ts";
 import type { ToolCaller } from "../../policy/tools/tool-rule.ts";
 
 /** Whose response is looked at. */
@@ -15,7 +15,7 @@ export interface ResponseScope {
   /** What tells this server from others, for pins. */
   readonly serverKey: string;
   /** Absent where tools are not pinned. */
-  readonly pins: ToolPins | undefined;
+  readonly pins: Pins | undefined;
   /** What a refused response is built from: the ids of the calls that wait for it. */
   rpc: RpcRefusal;
   /** What was taken out of this response is in the log. */
