@@ -123,7 +123,8 @@ function workloadCheck(workload: WorkloadIdentity, config: Config): ServiceCheck
   return {
     name: "spiffe",
     run: async (signal) => {
-      const socket = config.spiffe?.socket ?? "";
+      const { socket = "", x509_files: files } = config.spiffe ?? {};
+      const place = files?.cert_file ?? socket;
       const audiences = spiffeAudiences(config);
       const deadline = performance.now() + answerLimitMs;
       for (;;) {
@@ -133,12 +134,14 @@ function workloadCheck(workload: WorkloadIdentity, config: Config): ServiceCheck
           const expires = new Date(expiresAt).toISOString();
           const svid = spiffeId === undefined ? [] : [`${spiffeId}, expires ${expires}`];
           const tokens = audiences.map((audience) => `a JWT-SVID for ${audience}`);
-          return pass(`${socket}: ${[...svid, ...tokens].join("; ")}`);
+          return pass(`${place}: ${[...svid, ...tokens].join("; ")}`);
         }
         if (performance.now() > deadline || signal.aborted)
           return fail(
-            `${socket}: ${reason}`,
-            "see that the agent runs, that its socket is mounted here, and that this workload is registered with it",
+            `${place}: ${reason}`,
+            files === undefined
+              ? "see that the agent runs, that its socket is mounted here, and that this workload is registered with it"
+              : "see that the files of spiffe.x509_files are there, and that they belong together",
           );
         await delay(pollMs, undefined, { signal }).catch(() => undefined);
       }
