@@ -124,19 +124,22 @@ function workloadCheck(workload: WorkloadIdentity, config: Config): ServiceCheck
   return {
     name: "spiffe",
     run: async (signal) => {
-      const socket = config.spiffe?.socket ?? "";
+      const { socket = "", x509_files: files } = config.spiffe ?? {};
+      const place = files?.cert_file ?? socket;
       const audiences = spiffeAudiences(config);
       const reason = await reasonInTime(() => workload.notReady(), signal);
       if (reason !== undefined)
         return fail(
-          `${socket}: ${reason}`,
-          "see that the agent runs, that its socket is mounted here, and that this workload is registered with it",
+          `${place}: ${reason}`,
+          files === undefined
+            ? "see that the agent runs, that its socket is mounted here, and that this workload is registered with it"
+            : "see that the files of spiffe.x509_files are there, and that they belong together",
         );
       const { spiffeId, expiresAt = 0 } = workload.x509.current() ?? {};
       const expires = new Date(expiresAt).toISOString();
       const svid = spiffeId === undefined ? [] : [`${spiffeId}, expires ${expires}`];
       const tokens = audiences.map((audience) => `a JWT-SVID for ${audience}`);
-      return pass(`${socket}: ${[...svid, ...tokens].join("; ")}`);
+      return pass(`${place}: ${[...svid, ...tokens].join("; ")}`);
     },
   };
 }
