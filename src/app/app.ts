@@ -204,7 +204,8 @@ export class App {
       chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
       note: () => this.#surfaces?.transparent.note(),
-      observations: () => this.#runtimes.runtime.outbound.observations(),
+      runtime: () => this.#runtimes.runtime,
+      recheck: () => void this.#recheckTunnels(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });

@@ -11,7 +11,7 @@ import {
 import { BoundedMap } from "../bounded-map.ts";
 import { DpopNonces } from "./dpop-nonces.ts";
 import { type Clock, parseJsonObject } from "./http-call.ts";
-import { compactJws } from "./jwt-verifier.ts";
+import { compactJws } from "./jwt-signature.ts";
 import { SeenOnce } from "./seen-once.ts";
 import { shown, type SignatureAlgorithm } from "./token-checks.ts";
 

@@ -1,4 +1,5 @@
 /** What a token has to say of itself, check by check: a request stops at the first that fails, people are told all. */
+import { hash } from "node:crypto";
 import type { JWSHeaderParameters, JWTPayload } from "jose";
 import { audienceOf } from "./unverified-claims.ts";
 
@@ -51,6 +52,7 @@ export type TokenFaultCause =
   | "not_access_token"
   | "bound_to_key"
   | "inactive"
+  | "logged_out"
   | "claim_mismatch"
   | "insufficient_scope";
 
@@ -135,6 +137,11 @@ export function scopesOf({ scope, scp }: JWTPayload): readonly string[] {
   const granted = scope ?? scp;
   if (typeof granted === "string") return granted.split(" ").filter((word) => word !== "");
   return audienceOf(granted);
+}
+
+/** What stands for a token where it is remembered. */
+export function tokenDigest(text: string): string {
+  return hash("sha256", text, "base64");
 }
 
 const absent = "none";

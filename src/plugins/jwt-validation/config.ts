@@ -191,6 +191,19 @@ export const jwtValidationConfig = z
       .describe(
         "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
+    backchannel_logout: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Take logout tokens of the issuer at /backchannel-logout of the statistics listener (OpenID Connect Back-Channel Logout): what is remembered of that login, exchanged tokens included, is dropped, and its tokens are refused.",
+      ),
+    logout_audiences: z
+      .array(words())
+      .max(100)
+      .default([])
+      .describe(
+        "Client ids that logout tokens must be for, one of them. Default: the accepted audiences.",
+      ),
     introspection: guarded(introspectionConfig.optional(), "all"),
     dpop: guarded(dpopConfig.optional(), "all"),
     required_scopes: guarded(
@@ -234,6 +247,11 @@ export const jwtValidationConfig = z
     if (config.dpop?.required === true && config.bound_tokens !== "proof") {
       const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
       context.addIssue({ code: "custom", path: ["bound_tokens"], message });
+    }
+    const isNamed = config.audience_mode === "static" || config.logout_audiences.length > 0;
+    if (config.backchannel_logout && !isNamed) {
+      const message = "is required for backchannel_logout with audience_mode: per-host";
+      context.addIssue({ code: "custom", path: ["logout_audiences"], message });
     }
     const problem = introspectionProblem(config);
     if (problem !== undefined) {

@@ -1,16 +1,21 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
 import { DpopKeys } from "../../oauth/dpop-client.ts";
+import { isOf } from "../../oauth/logout-token.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
-import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
+import {
+  type Obtained,
+  subjectTokenOf,
+  TokenCache,
+  tokenCacheKey,
+} from "../../oauth/token-cache.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
-import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import {
   allow,
   type Decision,
   definePlugin,
   deny,
-  modify,
+  type Logout,
   type Plugin,
   type PluginDeps,
   type RequestContext,
@@ -18,12 +23,12 @@ import {
 } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
 import { readToken, type TokenCredential } from "../credentials/bearer.ts";
-import { attachToken, keyOf } from "./credential.ts";
+import { attach, keyOf, type TokenRequest } from "./credential.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { endpointProblem } from "../credentials/client-identity-config.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { malformed, noToken, refusalOf } from "./refusal.ts";
-import { type AudienceCheck, forItsAudience } from "./issued-audience.ts";
+import { forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
 import {
   placeholderPrefix,
@@ -47,16 +52,6 @@ export const tokenExchange = definePlugin<TokenExchangeConfig>({
   origins: tokenOriginsOf,
   create: (config, deps) => new TokenExchange(config, deps),
 });
-
-/** The token to ask for on behalf of one request, and how that is recorded. */
-interface TokenRequest {
-  readonly context: RequestContext;
-  readonly grant: Grant;
-  readonly audiences: AudienceCheck;
-  readonly url: string;
-  readonly key: string;
-  readonly details: Readonly<Record<string, string>>;
-}
 
 type Refused = Extract<Obtained, { kind: "refused" }>;
 
@@ -117,6 +112,10 @@ class TokenExchange implements Plugin {
     return this.#actor.current() === undefined
       ? `actor token pending (${this.#actor.problem ?? "not read yet"})`
       : true;
+  }
+
+  onLogout(logout: Logout): number {
+    return this.#cache.forget((token) => logout.tokens.has(token.digest) || isOf(token, logout));
   }
 
   /** Assumes the token that the client has to send, where it sent nothing, and that each placeholder stands for one. */
@@ -263,7 +262,7 @@ class TokenExchange implements Plugin {
       return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
     }
     const subject =
-      grant.type === "token-exchange" ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
+      grant.type === "token-exchange" ? subjectTokenOf(grant.subjectToken) : undefined;
     const proof = this.#identity.credential();
     const obtained = await this.#cache.obtain(
       {
@@ -271,6 +270,7 @@ class TokenExchange implements Plugin {
         proof,
         subjectExpiresAt: subject?.expiresAt,
         subject: subject?.subject,
+        exchangedFor: subject,
         load: async (signal) => {
           const client = this.#identity.authentication();
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
@@ -301,27 +301,4 @@ class TokenExchange implements Plugin {
     }
     return refusalOf(tokenRequest.grant.type, refused, tokenRequest.details);
   }
-}
-
-/** Puts the token into the request and the hop into its record. */
-function attach(
-  tokenRequest: TokenRequest,
-  obtained: { readonly token: Secret; readonly subject?: string | undefined },
-  fromCache: boolean,
-  now: number,
-): Decision | Promise<Decision> {
-  const { context, grant, details } = tokenRequest;
-  const attaching = attachToken(context, obtained.token, grant.dpop);
-  if (grant.type === "token-exchange") {
-    context.delegation.push({
-      // The endpoint has verified the subject token by answering, so its `sub` may label the hop.
-      subject: context.identity?.subject ?? obtained.subject ?? "",
-      audience: grant.audience ?? "",
-      scopes: grant.scopes,
-      at: now,
-    });
-  }
-  const record = { ...details, cache_hit: fromCache ? "true" : "false" };
-  const decision = modify(fromCache ? "cache_hit" : "token_replaced", record);
-  return attaching instanceof Promise ? attaching.then(() => decision) : decision;
 }
