@@ -27,7 +27,9 @@ LABEL org.opencontainers.image.title="authbridge-proxy" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-ENV NODE_ENV=production
+# Young objects get 8 MiB instead of 16: two thirds of the memory under load for a thirtieth of the processor time (docs/operations.md).
+ENV NODE_ENV=production \
+    NODE_OPTIONS=--max-semi-space-size=8
 WORKDIR /app
 # The proxy writes nowhere else, and there only where its file says so: the root file system can be read-only.
 RUN install -d -o 1337 -g 1337 -m 0700 /var/lib/authbridge/ca \
@@ -36,6 +38,7 @@ COPY --from=build /build/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY --from=build /build/sbom.cdx.json ./
 COPY config/init ./config/init
+COPY config/prices ./config/prices
 COPY package.json LICENSE ./
 # The numeric id lets Kubernetes see that it is not root; redirect rules of a sidecar exempt this one. Any other works too.
 USER 1337:1337

@@ -1,15 +1,18 @@
 /**
- * What one bounded addition costs in every state store: `node bench/state.ts [redis://HOST:PORT]`.
+ * What one bounded addition costs in every state store, and what a check of a budget costs in memory: `node bench/state.ts [redis://HOST:PORT]`.
  *
  * Without an address a server of Debian's package is started on loopback.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { budgets } from "../src/plugins/budgets/plugin.ts";
+import { inferenceFact } from "../src/protocols/inference-view.ts";
 import { FileStore } from "../src/state/file-store.ts";
 import { MemoryStore } from "../src/state/memory-store.ts";
 import { RedisStore } from "../src/state/redis-store.ts";
 import type { OwnedStore } from "../src/state/store.ts";
+import { message, PluginBench, stateIn } from "../test/support/plugin-bench.ts";
 import { hasRedis, RedisServer } from "../test/support/redis.ts";
 import { redisPlace } from "../test/support/redis-place.ts";
 
@@ -54,3 +57,36 @@ if (url !== undefined) {
 }
 await server?.close();
 rmSync(directory, { recursive: true, force: true });
+
+// The check of the plugin itself, with one limit for each user, in memory.
+const bench = new PluginBench();
+bench.state = stateIn(new MemoryStore({ maxBytes }));
+const limit = { name: "l", unit: "tokens", limit: 9_000_000_000, window: "day", by: ["caller"] };
+const plugin = bench.create(budgets, { limits: [limit] });
+const signal = AbortSignal.timeout(600_000);
+const calls = Array.from({ length: 100_000 }, () => {
+  const context = message({ path: "/v1/chat/completions", method: "POST" });
+  context.facts.set(inferenceFact, { api: "openai.chat", model: "m", totalTokens: 100 });
+  context.onward = { sentAt: 0, status: 200 };
+  return context;
+});
+const asking: number[] = [];
+const settling: number[] = [];
+for (const context of calls) {
+  const start = performance.now();
+  const answer = plugin.onRequest?.(context);
+  if (answer instanceof Promise) await answer;
+  const between = performance.now();
+  const settled = plugin.onFinish?.(context, { status: 200, durationMs: 1 }, signal);
+  if (settled instanceof Promise) await settled;
+  asking.push(between - start);
+  settling.push(performance.now() - between);
+}
+for (const [phase, all] of Object.entries({ before: asking, after: settling })) {
+  const took = all.slice(all.length / 2).sort((a, b) => a - b);
+  const middle = (took[Math.floor(took.length / 2)] ?? 0) * 1_000;
+  const mean = (took.reduce((sum, one) => sum + one, 0) / took.length) * 1_000;
+  process.stdout.write(
+    `budgets, ${phase} a call: mean ${mean.toFixed(2)} µs  p50 ${middle.toFixed(2)}\n`,
+  );
+}

@@ -40,7 +40,7 @@ const packages = execFileSync("npm", ["ls", "--omit=dev", "--all", "--parseable"
   .map((path) => relative(root, path))
   .filter((path) => path.startsWith("node_modules"));
 for (const path of [...packages, "dist"]) take(path);
-for (const path of ["config/init", "package.json", "LICENSE"])
+for (const path of ["config/init", "config/prices", "package.json", "LICENSE"])
   cpSync(join(root, path), join(stage, path), { recursive: true });
 const bill = execFileSync("npm", ["sbom", "--omit=dev", "--sbom-format=cyclonedx"], npm);
 writeFileSync(join(stage, "sbom.cdx.json"), bill);

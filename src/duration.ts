@@ -33,3 +33,8 @@ export function durationMs(text: string): number {
 }
 
 /** The durations of src/duration.ts, under the name by which the rest of the configuration is imported. */
+
+/** Where the time is read, so that tests can set it. Milliseconds since the epoch. */
+export interface Clock {
+  now(): number;
+}

@@ -42,6 +42,7 @@ export const errorTable = {
   "upstream.token-exchange-failed": { status: 503, exposed: true },
   "tls.client-rejected": { status: 502, exposed: true },
   "tls.not-tls": { status: 400, exposed: true },
+  "budget.exceeded": { status: 429, exposed: true },
   "state.unavailable": { status: 503, exposed: true },
   "proxy.overloaded": { status: 503, exposed: true },
   "pipeline.cancelled": { status: 499, exposed: true },

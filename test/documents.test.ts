@@ -184,6 +184,8 @@ describe("configuration files", () => {
     CLIENT_SECRET: "secret",
     API_KEY: "key",
     JUDGE_URL: "http://127.0.0.1:1",
+    KEYCLOAK_URL: "http://127.0.0.1:1",
+    AGENT_SECRET: "secret",
     TOOLS_PORT: "1",
     LLM_PORT: "1",
     PARENT_URL: "http://127.0.0.1:1",

@@ -7,6 +7,7 @@ import {
   type PipelineView,
 } from "../admin/catalogue.ts";
 import { consoleRoutes } from "../admin/console.ts";
+import { budgetRoutes } from "../admin/budgets.ts";
 import { denialRoutes } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
 import { logoutRoutes } from "../admin/logout.ts";
@@ -114,6 +115,10 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
         ...consoleRoutes(),
         ...statusRoutes(sources),
         ...denialRoutes(() => sources.runtime().outbound.observations()),
+        ...budgetRoutes(() => {
+          const { inbound, outbound } = sources.runtime();
+          return [...inbound.budgets(), ...outbound.budgets()];
+        }),
         ...sessionRoutes({
           store,
           usage,

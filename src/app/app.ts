@@ -250,11 +250,8 @@ export class App {
 
   #surfaceServices(): SurfaceServices {
     return {
+      ...this.#bounds,
       recorder: this.#recorder,
-      stalls: this.#bounds.stalls,
-      budget: this.#bounds.budget,
-      backlogs: this.#bounds.backlogs,
-      heads: this.#bounds.heads,
       // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
       runtimes: this.#runtimes,
@@ -310,6 +307,7 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
+    this.#surfaces?.judgePeers(loaded.config, built.runtime);
     this.#chain?.accepted(loaded.config, built.chain);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();

@@ -5,7 +5,7 @@ import { durationMs } from "../duration.ts";
 import { BodyBudget } from "../http/body.ts";
 import { Backlogs } from "../net/backlogs.ts";
 import { HeadWatch } from "../net/head-watch.ts";
-import { StallWatch } from "../proxy/exchange/stall-watch.ts";
+import { StallWatch } from "../net/stall-watch.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { RareLog } from "../telemetry/rare-log.ts";

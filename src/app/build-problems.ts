@@ -1,6 +1,5 @@
 /** Problems that building found, with the place in the file that they are about. */
 import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
-import type { Config } from "../config/presets.ts";
 import type { KeyPath, Problem } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
 import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
@@ -60,20 +59,4 @@ export async function rejectedProblems(rejected: RejectedConfig): Promise<readon
   });
   const all = [...problems, ...buildProblems(rest, found)];
   return all.sort((a, b) => a.line - b.line || a.column - b.column);
-}
-
-/** A key whose capability is not part of this version. */
-export interface UnavailableKey {
-  readonly path: KeyPath;
-  readonly message: string;
-}
-
-/** Everything in the file that this version would have to ignore. */
-export function unavailableKeys(config: Config): UnavailableKey[] {
-  const found: UnavailableKey[] = [];
-  const refuse = (path: KeyPath, what: string): void => {
-    found.push({ path, message: `${what} is not available in this version` });
-  };
-  if (config.mtls !== undefined) refuse(["mtls"], "mutual TLS between sidecars");
-  return found;
 }

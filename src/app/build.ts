@@ -24,12 +24,13 @@ import { OriginPools } from "../upstream/origin-pools.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { buildBridge } from "./bridge.ts";
 import { buildNetwork, type Network } from "./build-network.ts";
-import { attempt, type BuildProblem, located, unavailableKeys } from "./build-problems.ts";
+import { attempt, type BuildProblem, located } from "./build-problems.ts";
 import type { CallerAuthentication } from "../proxy/flow/caller-authentication.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
 import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
 import type { ChainPlan } from "./chaining/plan.ts";
+import { mutualTlsProblems, outboundPeers } from "./mutual-tls.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
 import { entryOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
@@ -121,7 +122,7 @@ export async function buildRuntime(
   const made = { pipelines: [inbound, outbound], chain, bridge };
   if (start) problems.push(...(await bringUp(config, made, own)));
   if (problems.length > 0) return giveUp();
-  const origins = originPools(config, network, services);
+  const { origins, closeOrigins } = buildOrigins(config, network, own);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
@@ -137,7 +138,7 @@ export async function buildRuntime(
     workload: own.workload,
     limits: flowLimits(config),
     close: async () => {
-      await origins.close();
+      await closeOrigins();
       await release([inbound, outbound]);
     },
   });
@@ -182,7 +183,7 @@ async function partsOf(
   services: BuildServices,
   problems: BuildProblem[],
 ): Promise<Parts | undefined> {
-  problems.push(...unavailableKeys(config), ...(await sessionProblems(config)));
+  problems.push(...mutualTlsProblems(config), ...(await sessionProblems(config)));
   const skipHosts = buildSkipHosts(config.listener.skip_hosts, problems);
   const network = buildNetwork(config, services, problems);
   const callers = buildCallers(config, services.log, problems);
@@ -200,14 +201,16 @@ function flowLimits({ limits }: Config): Runtime["limits"] {
   };
 }
 
-function originPools(
-  { limits, tls_bridge: bridge }: Config,
-  { upstream, trust }: Pick<Network, "upstream" | "trust">,
+/** The HTTP client for requests of agents, over mutual TLS where the file wants that. */
+function buildOrigins(
+  config: Config,
+  { upstream, trust }: Network,
   services: BuildServices,
-): OriginPools {
-  const { onDial } = services;
-  return new OriginPools({
-    upstream,
+): { readonly origins: OriginPools; closeOrigins(this: void): Promise<void> } {
+  const { limits, tls_bridge: bridge } = config;
+  const peers = outboundPeers(config, upstream, services);
+  const origins = new OriginPools({
+    upstream: peers?.upstream ?? upstream,
     trust,
     connectTimeoutMs: durationMs(limits.connect_timeout),
     responseTimeoutMs: durationMs(limits.response_timeout),
@@ -216,8 +219,14 @@ function originPools(
     http2: bridge.upstream_http2,
     places: connectionPlaces(limits, services),
     maxConnections: limits.max_upstream_connections,
-    onDial,
+    onDial: services.onDial,
   });
+  peers?.onRevoked(origins);
+  const closeOrigins = async (): Promise<void> => {
+    peers?.close();
+    await origins.close();
+  };
+  return { origins, closeOrigins };
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */

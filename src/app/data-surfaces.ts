@@ -6,8 +6,11 @@ import { surfaceAddresses, type SurfaceName } from "../config/surfaces.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener } from "../listener/listener.ts";
+import type { PeerFrontOptions } from "../listener/peer-front.ts";
 import { ReverseSurface } from "../listener/reverse.ts";
 import type { TlsMaterial } from "../listener/tls-front.ts";
+import type { PeerGate } from "../mtls/peer-gate.ts";
+import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
@@ -15,6 +18,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { FileWatch } from "../files/watched-file.ts";
 import { bindAddressOf, type BoundAddresses, listenerLimits } from "./listen-options.ts";
+import { inboundGate, inboundTrust } from "./mutual-tls.ts";
 import { TransparentSurface } from "./transparent-surface.ts";
 
 /** What surfaces are made of. */
@@ -31,12 +35,15 @@ export class DataSurfaces {
   readonly #config: Config;
   readonly transparent: TransparentSurface;
   readonly #listeners: Listener[] = [];
+  /** Of the reverse proxy, where it speaks mutual TLS. */
+  readonly #gate: PeerGate | undefined;
   #renewal: TlsRenewal | undefined;
 
   constructor(parts: DataSurfaceParts) {
     this.#parts = parts;
-    const { loaded } = parts;
+    const { loaded, services } = parts;
     this.#config = loaded.config;
+    this.#gate = inboundGate(loaded.config, services.runtimes.runtime, services.recorder);
     this.transparent = new TransparentSurface({
       ...parts,
       config: loaded.config,
@@ -57,9 +64,9 @@ export class DataSurfaces {
   /** Rejects with `listener.unavailable`; what was bound before stays open until {@link close}. */
   async open(): Promise<BoundAddresses> {
     const { transparent } = this;
-    const { services, ownListeners } = this.#parts;
+    const { ownListeners } = this.#parts;
     const makers: { readonly [Name in SurfaceName]?: () => Listener } = {
-      reverse: () => this.#make(new ReverseSurface(services)),
+      reverse: () => this.#makeReverse(),
       forward: () => this.#makeForward(),
     };
     const addresses: { [Name in SurfaceName]?: BindAddress } = {};
@@ -76,11 +83,28 @@ export class DataSurfaces {
     return state.kind === "bound" ? { ...addresses, transparent: state.address } : addresses;
   }
 
+  /** Judges peers by a generation that was swapped in, those that are connected first. */
+  judgePeers(config: Config, runtime: Runtime): void {
+    const trust = inboundTrust(config, runtime);
+    if (trust !== undefined) this.#gate?.use(trust);
+  }
+
   /** Stops accepting and lets running exchanges finish until the deadline. */
   async close(deadlineMs: number): Promise<void> {
     this.#renewal?.close();
+    this.#gate?.close();
     const listeners = [...this.#listeners, this.transparent];
     await Promise.all(listeners.map((listener) => listener.close(deadlineMs)));
+  }
+
+  #makeReverse(): Listener {
+    const gate = this.#gate;
+    const { mtls } = this.#config;
+    const surface = new ReverseSurface(this.#parts.services, gate);
+    if (mtls === undefined) return this.#make(surface);
+    // Without it the port would be open to everybody.
+    if (gate === undefined) throw new ProxyError("internal.fault", "mtls without an identity");
+    return this.#make(surface, { kind: "peers", gate, mode: mtls.mode });
   }
 
   #makeForward(): Listener {
@@ -93,7 +117,7 @@ export class DataSurfaces {
     return listener;
   }
 
-  #make(handlers: HttpHandlers, material?: TlsMaterial): Listener {
+  #make(handlers: HttpHandlers, material?: TlsMaterial | PeerFrontOptions): Listener {
     return new Listener(handlers, listenerLimits(this.#config), this.#parts.services, material);
   }
 }
@@ -115,6 +139,7 @@ export function readTlsMaterial(files: Files): TlsMaterial {
   };
   const { client_ca_file: clientCa } = files;
   return {
+    kind: "certificate",
     cert: read("cert_file", files.cert_file),
     key: read("key_file", files.key_file),
     ...(clientCa === undefined ? {} : { clientCa: read("client_ca_file", clientCa) }),

@@ -4,7 +4,9 @@ import type { Config } from "../config/presets.ts";
 import { needsSpiffe, spiffeAudiences } from "../config/relations.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
 import type { WorkloadIdentity } from "../spiffe/workload-identity.ts";
+import type { FileX509Source } from "../spiffe/file-source.ts";
 import type { AgentObserver } from "../spiffe/workload/agent.ts";
+import type { JwtBundles } from "../spiffe/workload/jwt-bundles.ts";
 import type { JwtTokens } from "../spiffe/workload/jwt-tokens.ts";
 import type { X509Stream } from "../spiffe/workload/x509-stream.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -20,7 +22,7 @@ export interface WorkloadServices {
 
 /** A generation's view of what generations with the same socket share. */
 export interface Workload extends WorkloadIdentity {
-  readonly forPlugins: Pick<PluginDeps, "jwtSvids" | "x509Svids">;
+  readonly forPlugins: Pick<PluginDeps, "jwtSvids" | "jwtBundles" | "x509Svids">;
   /** Gets what the file needs without waiting for somebody to ask. */
   begin(): void;
 }
@@ -29,8 +31,12 @@ export interface Workload extends WorkloadIdentity {
 interface Agent {
   readonly x509: X509Stream;
   readonly jwt: JwtTokens;
+  readonly jwtBundles: JwtBundles;
   close(): Promise<void>;
 }
+
+/** Quiet time after a change: the files of one SVID are rarely written in one step. */
+const fileDebounceMs = 250;
 
 const clock = { now: () => Date.now() };
 
@@ -42,7 +48,9 @@ export async function claimWorkload(
 ): Promise<Workload | undefined> {
   const { spiffe } = config;
   if (spiffe === undefined) return undefined;
-  const { x509, jwt } = await claimAgent(spiffe.socket, generation, services);
+  const { jwt, jwtBundles, ...agent } = await claimAgent(spiffe.socket, generation, services);
+  const files = await claimFiles(spiffe.x509_files, generation, services);
+  const x509 = files ?? agent.x509;
   const isNeeded = needsSpiffe(config);
   const audiences = spiffeAudiences(config);
   const needsX509 = isNeeded && (config.mtls !== undefined || spiffe.mirror_files);
@@ -60,7 +68,7 @@ export async function claimWorkload(
   return {
     x509,
     jwt,
-    forPlugins: { jwtSvids: jwt, x509Svids: x509 },
+    forPlugins: { jwtSvids: jwt, jwtBundles, x509Svids: x509 },
     notReady: () => {
       const reasons = [
         ...(needsX509 ? [x509.notReady()] : []),
@@ -71,9 +79,34 @@ export async function claimWorkload(
     svidExpiresAt: () => x509.expiresAt,
     begin: () => {
       if (needsX509) x509.begin();
-      if (isNeeded && spiffe.mirror_files) mirror().begin();
+      if (isNeeded && spiffe.mirror_files && files === undefined) mirror().begin();
     },
   };
+}
+
+async function claimFiles(
+  files: NonNullable<Config["spiffe"]>["x509_files"],
+  generation: number,
+  { log, metrics, carried }: WorkloadServices,
+): Promise<FileX509Source | undefined> {
+  if (files === undefined) return undefined;
+  const { FileX509Source } = await import("../spiffe/file-source.ts");
+  const key = `spiffe files ${JSON.stringify(files)}`;
+  return carried.claim(generation, key, () => {
+    const observer = observerOf(log, metrics);
+    return new FileX509Source({
+      files: {
+        cert: files.cert_file,
+        key: files.key_file,
+        bundle: files.bundle_file,
+        federated: new Map(Object.entries(files.federated_bundle_files ?? {})),
+      },
+      clock,
+      debounceMs: fileDebounceMs,
+      onRenewed: (item, facts) => observer.rotated(item, facts),
+      onProblem: (problem) => observer.failed("x509_svid", problem, true),
+    });
+  });
 }
 
 async function claimAgent(
@@ -82,18 +115,21 @@ async function claimAgent(
   { log, metrics, carried }: WorkloadServices,
 ): Promise<Agent> {
   const { X509Stream } = await import("../spiffe/workload/x509-stream.ts");
+  const { JwtBundles } = await import("../spiffe/workload/jwt-bundles.ts");
   const { JwtTokens } = await import("../spiffe/workload/jwt-tokens.ts");
   const socket = address.slice("unix://".length);
   return carried.claim<Agent>(generation, `spiffe agent ${socket}`, () => {
     const options = { socket, clock, observer: observerOf(log, metrics) };
     const x509 = new X509Stream(options);
     const jwt = new JwtTokens(options);
+    const jwtBundles = new JwtBundles(options);
     return {
       x509,
       jwt,
+      jwtBundles,
       close: async () => {
         jwt.close();
-        await x509.close();
+        await Promise.all([x509.close(), jwtBundles.close()]);
       },
     };
   });

@@ -1,4 +1,5 @@
 /** A proxy of the doctor's own, in this process, whose log lines are read instead of written. */
+import { parseJsonObject } from "../http/json-access.ts";
 import type { Problem } from "../yaml/problem.ts";
 import { createLogger } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
@@ -68,7 +69,7 @@ function withoutPlace(problem: Problem): string {
 function listeningDestination(onLine: LineListener): LogDestination {
   const hear = (bytes: Buffer): number => {
     for (const line of bytes.toString("utf8").split("\n")) {
-      const value = parseLine(line);
+      const value = parseJsonObject(line);
       if (value !== undefined) onLine(value);
     }
     return bytes.length;
@@ -79,13 +80,4 @@ function listeningDestination(onLine: LineListener): LogDestination {
       writeSync: (_fd, bytes) => hear(bytes),
     },
   });
-}
-
-function parseLine(line: string): Readonly<Record<string, unknown>> | undefined {
-  if (!line.startsWith("{")) return undefined;
-  try {
-    return JSON.parse(line) as Record<string, unknown>;
-  } catch {
-    return undefined;
-  }
 }

@@ -34,7 +34,8 @@ export const restartOnlyPaths: readonly string[] = [
   "stats",
   // One exporter per process, whose queue is kept over reloads.
   "telemetry",
-  "mtls",
+  // What the reverse proxy listens with.
+  "mtls.mode",
   // A module is loaded once by the runtime; its new text would not be seen.
   "plugin_modules",
 ];

@@ -7,6 +7,7 @@ import { z } from "zod";
 import { callersSchema } from "./callers-schema.ts";
 import { egressSchema } from "./egress-schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
+import { mtlsSchema } from "./mtls-schema.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { pipelinesSchema } from "./pipeline-schema.ts";
 import { auditSchema, sessionSchema } from "./session-schema.ts";
@@ -17,13 +18,6 @@ import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
 import { duration, listenAddress, listOf, words } from "./value-schema.ts";
 import { surfaces } from "./surfaces.ts";
 import { guarded } from "../yaml/empty-values.ts";
-
-const mtlsSchema = z.strictObject({
-  mode: z
-    .enum(["permissive", "strict"])
-    .default("permissive")
-    .describe("permissive takes TLS and plaintext, strict takes TLS only. Default permissive."),
-});
 
 /** The length of `sun_path` on Linux, less the zero at its end. */
 const maxSocketPath = 107;
@@ -43,6 +37,22 @@ const spiffeSchema = z.strictObject({
     .describe(
       "Address of the SPIFFE Workload API, a Unix socket. It is dialled once something needs it: mtls, or an identity of type spiffe without jwt_svid_file. Default unix:///spiffe-workload-api/spire-agent.sock.",
     ),
+  x509_files: guarded(
+    z
+      .strictObject({
+        cert_file: words().describe("The X.509-SVID and its intermediates, PEM."),
+        key_file: words().describe("Its private key, PEM, not encrypted."),
+        bundle_file: words().describe("The authorities of its trust domain, PEM."),
+        federated_bundle_files: z
+          .record(z.string(), words())
+          .optional()
+          .describe("The authorities of other trust domains, PEM, by the name of the domain."),
+      })
+      .optional()
+      .describe(
+        "The X.509-SVID and the bundles from files, where there is no Workload API. Changed files are used without a restart. They are not mirrored.",
+      ),
+  ),
   mirror_files: z
     .boolean()
     .default(true)

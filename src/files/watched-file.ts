@@ -1,4 +1,5 @@
 /** Files that change while the process runs: looked at when somebody asks, or heard of when they change. */
+import type { Clock } from "../duration.ts";
 import { type FSWatcher, readFileSync, type Stats, statSync, watch } from "node:fs";
 import { basename, dirname } from "node:path";
 import { messageOf } from "../errors.ts";
@@ -7,7 +8,7 @@ import { messageOf } from "../errors.ts";
 export interface WatchedFileOptions<T> {
   readonly path: string;
   /** Tells the time in milliseconds. */
-  readonly clock: { now(): number };
+  readonly clock: Clock;
   /** A larger file is a problem; 1 MiB when absent. */
   readonly maxBytes?: number;
   /** Makes the value of the text; throws an Error that says what is wrong with it, without quoting a secret. */
@@ -81,21 +82,34 @@ export class WatchedFile<T> {
       const stat = statSync(path);
       const stamp = stampOf(stat);
       if (stamp === this.#stamp) return;
-      // A pipe or a device would block the process.
-      if (!stat.isFile()) throw new Error("it is not a regular file");
-      if (stat.size > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`);
-      const text = readFileSync(path, "utf8");
+      const text = readSmallFile(path, maxBytes, stat);
       this.#stamp = stamp;
       this.#value = this.#options.parse(text);
       this.#problem = undefined;
     } catch (error) {
-      const missing = isMissing(error);
-      const problem = `${path}: ${missing ? "the file does not exist" : messageOf(error)}`;
+      const problem = fileProblem(path, error);
       if (problem === this.#problem) return;
       this.#problem = problem;
-      this.#options.onProblem?.(problem, missing, error);
+      this.#options.onProblem?.(problem, isMissing(error), error);
     }
   }
+}
+
+/** The text of a file; throws an Error where it is none, or larger than `maxBytes` (1 MiB when absent). */
+export function readSmallFile(
+  path: string,
+  maxBytes = defaultMaxBytes,
+  stat: Stats = statSync(path),
+): string {
+  // A pipe or a device would block the process.
+  if (!stat.isFile()) throw new Error("it is not a regular file");
+  if (stat.size > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`);
+  return readFileSync(path, "utf8");
+}
+
+/** Why a file cannot be used, in words that begin with its path. */
+export function fileProblem(path: string, error: unknown): string {
+  return `${path}: ${isMissing(error) ? "the file does not exist" : messageOf(error)}`;
 }
 
 function isMissing(error: unknown): boolean {

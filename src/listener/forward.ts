@@ -47,8 +47,8 @@ export class ForwardSurface implements HttpHandlers {
         client: services.callers.clientOf(client, runtime, {
           credentials: request.proxyAuthorization,
         }),
-        run: (peer) =>
-          tunnel(services, this.#bridge, {
+        run: (peer, done) =>
+          void tunnel(services, this.#bridge, {
             runtime,
             flow: makeFlow({
               direction: "outbound",
@@ -60,7 +60,7 @@ export class ForwardSurface implements HttpHandlers {
             head,
             headers,
             answers: connectAnswers,
-          }),
+          }).finally(done),
       };
     };
     admit(services.runtimes.acquire(), read, (error) => {

@@ -8,7 +8,8 @@ import {
   type HttpServices,
 } from "../proxy/exchange/http-server.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { TlsFront, type TlsMaterial } from "./tls-front.ts";
+import { PeerFront, type PeerFrontOptions } from "./peer-front.ts";
+import { TlsFront, type TlsFrontLimits, type TlsMaterial } from "./tls-front.ts";
 
 /** An address as the file spells it: `:8081`, `127.0.0.1:0`, `[::1]:8081`. */
 export interface BindAddress {
@@ -34,19 +35,21 @@ export class Listener {
   /** What accepts connections: the HTTP server, or TLS in front of it. */
   readonly #acceptor: Server;
   readonly #front: TlsFront | undefined;
+  readonly #peers: PeerFront | undefined;
 
   /** With `tls` the listener speaks TLS; throws when the material is no certificate with its key. */
   constructor(
     handlers: HttpHandlers,
     limits: HttpLimits,
     services: HttpServices,
-    tls?: TlsMaterial,
+    tls?: TlsMaterial | PeerFrontOptions,
   ) {
     this.#limits = limits;
     this.#metrics = services.recorder.metrics;
     this.#http = new HttpServer(handlers, limits, services);
-    this.#front = tls === undefined ? undefined : this.#makeFront(tls);
-    this.#acceptor = this.#front?.server ?? this.#http.server;
+    if (tls?.kind === "peers") this.#peers = this.#makePeerFront(tls);
+    else if (tls !== undefined) this.#front = this.#makeFront(tls);
+    this.#acceptor = (this.#front ?? this.#peers ?? this.#http).server;
   }
 
   /** Other key material for new connections; throws, and keeps the present one, when it is invalid. */
@@ -55,22 +58,37 @@ export class Listener {
   }
 
   #makeFront(material: TlsMaterial): TlsFront {
-    const { maxConnections, headerTimeoutMs: handshakeTimeoutMs } = this.#limits;
-    const { client_handshakes_total: handshakes } = this.#metrics.counters;
-    return new TlsFront(
-      material,
-      { maxConnections, handshakeTimeoutMs },
-      {
-        onSecure: (socket) => {
-          handshakes.of(socket.authorized ? "verified" : "unverified").value += 1;
-          this.adopt(socket);
-        },
-        onRefused: (why) => {
-          if (why === "malformed") handshakes.of("failed").value += 1;
-          this.#metrics.refused(why);
-        },
+    return new TlsFront(material, this.#handshakeLimits(), {
+      onSecure: (socket) => {
+        this.#handshake(socket.authorized ? "verified" : "unverified");
+        this.adopt(socket);
       },
-    );
+      onRefused: (why) => {
+        if (why === "malformed") this.#handshake("failed");
+        this.#metrics.refused(why);
+      },
+    });
+  }
+
+  #makePeerFront(options: PeerFrontOptions): PeerFront {
+    return new PeerFront(options, this.#handshakeLimits(), {
+      onServed: (socket) => this.adopt(socket),
+      onVerified: () => this.#handshake("verified"),
+      onRefused: (why) => this.#metrics.refused(why),
+      onFailed: () => {
+        this.#handshake("failed");
+        this.#metrics.refused("malformed");
+      },
+    });
+  }
+
+  #handshakeLimits(): TlsFrontLimits {
+    const { maxConnections, headerTimeoutMs: handshakeTimeoutMs } = this.#limits;
+    return { maxConnections, handshakeTimeoutMs };
+  }
+
+  #handshake(outcome: "verified" | "unverified" | "failed"): void {
+    this.#metrics.counters.client_handshakes_total.of(outcome).value += 1;
   }
 
   /** Serves a connection that something else accepted, and whose first bytes may have been put back into it. */
@@ -104,6 +122,7 @@ export class Listener {
       this.#acceptor.close(() => resolve());
     });
     this.#http.drain();
+    this.#peers?.drain();
     const cut = setTimeout(() => this.#http.cut(), deadlineMs);
     await closed;
     clearTimeout(cut);

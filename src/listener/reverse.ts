@@ -3,8 +3,11 @@ import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
 import { originForm, parseAbsoluteTarget, parseHostHeader } from "../net/destination.ts";
 import type { Denial } from "../pipeline/decision.ts";
+import type { PeerConnection } from "../mtls/peer-connection.ts";
+import type { PeerGate } from "../mtls/peer-gate.ts";
 import {
   type ArrivedRequest,
+  type RequestSurface,
   type Route,
   serveRequest,
   type SurfaceServices,
@@ -19,13 +22,19 @@ import type { ServerExchange } from "../wire/server-exchange.ts";
 export class ReverseSurface implements HttpHandlers {
   readonly surface = "reverse";
   readonly #services: SurfaceServices;
+  readonly #surface: RequestSurface;
 
-  constructor(services: SurfaceServices) {
+  /** With `peers`, connections may be of mutual TLS. */
+  constructor(services: SurfaceServices, peers?: PeerGate) {
     this.#services = services;
+    this.#surface = {
+      surface: "reverse",
+      route: (request, runtime) => routeOf(request, runtime, peers?.of(request.socket)),
+    };
   }
 
   onRequest(exchange: ServerExchange): void {
-    serveRequest(this.#services, inbound, exchange);
+    serveRequest(this.#services, this.#surface, exchange);
   }
 
   onConnect(): Denial {
@@ -33,9 +42,17 @@ export class ReverseSurface implements HttpHandlers {
   }
 }
 
-function routeOf(request: ArrivedRequest, { backend }: Runtime): Route {
+function routeOf(
+  request: ArrivedRequest,
+  { backend }: Runtime,
+  peer: PeerConnection | undefined,
+): Route {
   if (backend === undefined)
     throw new ProxyError("upstream.unreachable", "listener.reverse_proxy_backend is not set");
+  const { revoked, tls = clientTlsOf(request.socket) } = peer ?? {};
+  if (revoked !== undefined) {
+    throw new ProxyError("policy.forbidden", `the peer is no longer trusted: ${revoked.message}`);
+  }
   const { destination, basePath } = backend;
   const { remoteAddress, remotePort } = request.socket;
   return {
@@ -47,13 +64,13 @@ function routeOf(request: ArrivedRequest, { backend }: Runtime): Route {
     client: {
       address: remoteAddress ?? "",
       port: remotePort ?? 0,
-      tls: clientTlsOf(request.socket),
+      ...(peer === undefined ? {} : { caller: peer.id }),
+      tls,
     },
-    forwarded: (headers) => forwardedFields(headers, request),
+    begin: peer === undefined ? undefined : (isTunnel) => peer.begin(isTunnel),
+    forwarded: (headers) => forwardedFields(headers, request, tls !== undefined),
   };
 }
-
-const inbound = { surface: "reverse", route: routeOf } as const;
 
 /** Path and host of an origin-form target; absolute-form is understood as RFC 9112 section 3.2.2 asks of servers. */
 function originTarget(head: RequestHead): { readonly path: string; readonly host: string } {
@@ -73,9 +90,13 @@ function originTarget(head: RequestHead): { readonly path: string; readonly host
 }
 
 /** The X-Forwarded fields for the backend; the first proxy of a chain sets -Proto and -Host. */
-function forwardedFields(headers: HeaderList, { head, socket }: ArrivedRequest): void {
+function forwardedFields(
+  headers: HeaderList,
+  { head, socket }: ArrivedRequest,
+  isTls: boolean,
+): void {
   appendForwardedFor(headers, socket.remoteAddress ?? "unknown");
-  if (!headers.has("x-forwarded-proto")) headers.set("X-Forwarded-Proto", "http");
+  if (!headers.has("x-forwarded-proto")) headers.set("X-Forwarded-Proto", isTls ? "https" : "http");
   const { host } = head;
   if (!headers.has("x-forwarded-host") && host !== undefined) headers.set("X-Forwarded-Host", host);
 }

@@ -4,6 +4,7 @@ import tls from "node:tls";
 
 /** Key material as PEM. */
 export interface TlsMaterial {
+  readonly kind: "certificate";
   readonly cert: string;
   readonly key: string;
   /** Authorities of client certificates; without them no client is asked for one. */

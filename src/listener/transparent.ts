@@ -179,8 +179,8 @@ export class TransparentListener {
     const isTls = answers === tlsAnswers;
     const read = (runtime: Runtime): Admitted => ({
       client: services.callers.clientOf(socket, runtime, { reached: original }),
-      run: (client) =>
-        tunnel(services, this.#bridge, {
+      run: (client, done) =>
+        void tunnel(services, this.#bridge, {
           runtime,
           flow: makeFlow({
             direction: "outbound",
@@ -194,7 +194,7 @@ export class TransparentListener {
           headers: new HeaderList([]),
           answers,
           captured: { isTls, confirm },
-        }),
+        }).finally(done),
     });
     admit(services.runtimes.acquire(), read, (error) => {
       this.#refuse(socket, { kind: isTls ? "tls" : "opaque" }, error);

@@ -54,17 +54,32 @@ const defaultMaxBytes = 16_384;
 const maxMethodLength = 32;
 
 /**
- * Reads just enough of `socket` to know what the client speaks, and puts the bytes back in front of the next reader.
+ * Reads just enough of `socket` to know what the client speaks, and puts the bytes back; see {@link peek}.
+ */
+export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
+  const { maxBytes = defaultMaxBytes, requestLineSuffices = false } = options;
+  const look = (seen: Buffer): Sniffed | undefined => classify(seen, maxBytes, requestLineSuffices);
+  return peek(socket, look, options.timeoutMs);
+}
+
+/** Why nothing was found. */
+type Unseen = Extract<Sniffed, { readonly kind: "timeout" | "closed" }>;
+
+/**
+ * Reads until `look` finds something in the first bytes of `socket`, and puts them back in front of the next reader.
  *
  * The socket must be readable, not flowing, and made without `onread`. It is never destroyed here, and it comes back
  * not flowing, with no listener of this function on it: the owner's error listener must be in place already.
  */
-export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
-  const { maxBytes = defaultMaxBytes, requestLineSuffices = false } = options;
+export function peek<T>(
+  socket: Socket,
+  look: (seen: Buffer) => T | undefined,
+  timeoutMs: number,
+): Promise<T | Unseen> {
   return new Promise((resolve) => {
     let seen: Buffer = Buffer.alloc(0);
 
-    const finish = (result: Sniffed): void => {
+    const finish = (result: T | Unseen): void => {
       clearTimeout(timer);
       socket.off("readable", onReadable);
       socket.off("end", onGone);
@@ -77,7 +92,7 @@ export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
     const onReadable = (): void => {
       for (let chunk = readChunk(socket); chunk !== undefined; chunk = readChunk(socket)) {
         seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
-        const result = classify(seen, maxBytes, requestLineSuffices);
+        const result = look(seen);
         if (result !== undefined) {
           finish(result);
           return;
@@ -87,7 +102,7 @@ export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
     const onGone = (): void => finish({ kind: "closed", bytes: seen.length });
     const timer = setTimeout(() => {
       finish({ kind: "timeout", bytes: seen.length });
-    }, options.timeoutMs);
+    }, timeoutMs);
 
     socket.on("end", onGone);
     socket.on("close", onGone);

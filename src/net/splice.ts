@@ -109,6 +109,7 @@ class Tunnel {
           this.#upstream.pause();
         }
       });
+      this.#upstream.resume();
     }
   }
 

@@ -2,7 +2,8 @@
 import { createHash, createPrivateKey, type KeyObject, randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { Secret } from "../secret.ts";
-import { type Clock, parseJsonObject } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 import { assertPair, type CertificateChain, readPrivateKey } from "./pem.ts";
 import type { SignatureAlgorithm } from "./token-checks.ts";
 

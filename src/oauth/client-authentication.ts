@@ -1,6 +1,6 @@
 /** How this program proves to a token endpoint which client it is. */
 import type { Secret } from "../secret.ts";
-import type { ClientCertificate } from "./http-call.ts";
+import type { ClientCertificate } from "../http/operator-fetch.ts";
 
 /** The assertion types that token endpoints of the field know, by the word of the configuration file. */
 export const assertionTypes = {

@@ -3,7 +3,7 @@ import { createHash, generateKeyPairSync, type KeyObject, randomUUID } from "nod
 import { type JWK, SignJWT } from "jose";
 import { BoundedMap } from "../bounded-map.ts";
 import { accessTokenHash } from "./dpop-proof.ts";
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 
 /** One request that is to be proved. */
 export interface ProvedRequest {

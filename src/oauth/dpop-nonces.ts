@@ -1,6 +1,6 @@
 /** Nonces of this server for proofs (RFC 9449 section 8): made from the time and a secret, so that none is stored. */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 
 /** How old a nonce is, in lifetimes: `stale` is still taken, and a newer one should be handed out. */
 export type NonceAge = "fresh" | "stale";

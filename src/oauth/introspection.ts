@@ -7,7 +7,9 @@ import {
   type ClientAuthentication,
   type ClientRequest,
 } from "./client-authentication.ts";
-import { type Clock, type HttpCall, parseJsonObject } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
+import type { OperatorFetch } from "../http/operator-fetch.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 import { type Verification, type VerifiedToken, verifiedToken } from "./jwt-verifier.ts";
 import { ownerOf, type TokenOwner } from "./logout-token.ts";
 import {
@@ -35,7 +37,7 @@ export interface IntrospectionRules {
 /** How a verifier reaches the authorization server. */
 export interface IntrospectionEndpoint {
   readonly url: string;
-  readonly call: HttpCall;
+  readonly call: OperatorFetch;
   /** Undefined while there are no credentials. */
   client(): ClientAuthentication | undefined;
   /** Hears of every call: `undefined` for a good one, else what was wrong. */

@@ -1,6 +1,6 @@
 /** A JSON Web Key Set as it came, cut down to the public keys that can verify a signature. */
 import type { JWK } from "jose";
-import { parseJsonObject } from "./http-call.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 
 /** Public keys, each with a text that changes when the key does. */
 export interface KeyDocument {
@@ -22,15 +22,20 @@ export function readKeyDocument(body: Buffer): KeyDocument | string {
   const prints = new Set<string>();
   for (const key of listed as unknown[]) {
     if (!isVerificationKey(key)) continue;
-    keys.push(key);
+    const { use: _use, ...plain } = key;
+    // What it is for was looked at; libraries know no other word than "sig".
+    keys.push(plain);
     prints.add(JSON.stringify([key.kty, key.crv, key.n, key.e, key.x, key.y, key.kid, key.alg]));
   }
   return keys.length === 0 ? "the key set has no key that verifies signatures" : { keys, prints };
 }
 
+/** RFC 7517 section 4.2, and SPIFFE's own word (Trust Domain and Bundle, section 4.2.2). */
+const verifying: ReadonlySet<unknown> = new Set(["sig", "jwt-svid"]);
+
 /** Symmetric and private keys have no place in a published set; encryption keys verify nothing. */
 function isVerificationKey(key: unknown): key is JWK {
   if (typeof key !== "object" || key === null) return false;
   const { kty, d, use } = key as JWK;
-  return asymmetric.has(kty) && d === undefined && (use === undefined || use === "sig");
+  return asymmetric.has(kty) && d === undefined && (use === undefined || verifying.has(use));
 }

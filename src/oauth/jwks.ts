@@ -1,7 +1,9 @@
 /** The issuer's signing keys: fetched when first needed, refreshed behind the requests, kept through an outage. */
 import { createLocalJWKSet, errors, type CryptoKey, type JWSHeaderParameters } from "jose";
 import { messageOf, ProxyError } from "../errors.ts";
-import { type Clock, type HttpCall, type HttpCallResponse, parseJsonObject } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
+import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 import { type KeyDocument, readKeyDocument } from "./jwks-document.ts";
 import { RefetchAllowance } from "./refetch-allowance.ts";
 
@@ -28,7 +30,7 @@ export interface JwksSourceOptions {
  * It comes with every question, because the source outlives the generation whose way out it was.
  */
 export interface KeyFetcher {
-  readonly call: HttpCall;
+  readonly call: OperatorFetch;
   /** Hears of every fetch: `undefined` for a good one, else what was wrong. */
   onFetch?(problem: string | undefined): void;
 }
@@ -219,7 +221,7 @@ export class JwksSource {
     return this.#fetching;
   }
 
-  async #fetch(call: HttpCall): Promise<string | undefined> {
+  async #fetch(call: OperatorFetch): Promise<string | undefined> {
     const document = await this.#load(call);
     const now = this.#options.clock.now();
     if (typeof document === "string") {
@@ -245,7 +247,7 @@ export class JwksSource {
       if (!ids.has(kid)) this.#noteMissing(kid, this.#refreshMs);
   }
 
-  async #load(call: HttpCall): Promise<KeyDocument | string> {
+  async #load(call: OperatorFetch): Promise<KeyDocument | string> {
     const { location } = this.#options;
     try {
       const url = location.kind === "keys" ? location.url : await this.#discover(location, call);
@@ -260,7 +262,7 @@ export class JwksSource {
   /** OpenID Connect Discovery section 4.3: the document must name exactly the issuer that was asked for. */
   async #discover(
     location: Extract<KeyLocation, { kind: "discovery" }>,
-    call: HttpCall,
+    call: OperatorFetch,
   ): Promise<string> {
     const response = await this.#get(location.url, call);
     if (typeof response === "string") throw new Error(`discovery: ${response}`);
@@ -278,7 +280,7 @@ export class JwksSource {
     return url;
   }
 
-  async #get(url: string, call: HttpCall): Promise<HttpCallResponse | string> {
+  async #get(url: string, call: OperatorFetch): Promise<OperatorResponse | string> {
     const response = await call(url, {
       headers: { accept: "application/json" },
       timeoutMs: fetchTimeoutMs,

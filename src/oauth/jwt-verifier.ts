@@ -1,6 +1,6 @@
 /** Verifies bearer JWTs against one issuer's keys and remembers what was verified. */
 import type { JWTPayload } from "jose";
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 import { KeysUnavailable } from "./jwks.ts";
 import {
   notCompact,

@@ -1,6 +1,6 @@
 /** Logout tokens (OpenID Connect Back-Channel Logout 1.0): an issuer says that a login has ended. */
 import { BoundedMap } from "../bounded-map.ts";
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 import { KeysUnavailable } from "./jwks.ts";
 import { signatureFault, signedParts, type VerificationKeys } from "./jwt-signature.ts";
 import type { SeenOnce } from "./seen-once.ts";

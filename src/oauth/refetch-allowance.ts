@@ -1,5 +1,5 @@
 /** How often strangers may make a key set be fetched again, by tokens that no known key fits. */
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 
 /** A few at once, then one for every interval that passes. */
 export class RefetchAllowance {

@@ -10,7 +10,7 @@ export interface UnderstoodRefusal extends Understood {
 }
 
 const credentials =
-  "check client_id and the secret or assertion under identity, and that the identity provider lets this client use the grant";
+  "check client_id and the secret, assertion or certificate under identity, and that at the identity provider the client is enabled, proves itself by this method and may use the grant";
 const exchangeSwitch =
   "allow token exchange for this proxy's client at the identity provider (Keycloak: Standard Token Exchange of a confidential client)";
 const consent = "give consent as an administrator to the API permissions of this client";
@@ -54,6 +54,20 @@ const byDescription: readonly (readonly [RegExp, Understood])[] = [
   [
     /^(?:public client|client) (?:is )?not (?:allowed|permitted) to exchange/i,
     { meaning: "registration", remedy: exchangeSwitch },
+  ],
+  [
+    /^client disabled/i,
+    {
+      meaning: "registration",
+      remedy: "enable the client of target_audience at the identity provider",
+    },
+  ],
+  [
+    /^client_id parameter does not match sub claim/i,
+    {
+      meaning: "registration",
+      remedy: "leave client_id out of identity, or set send_client_id: false",
+    },
   ],
   [/^audience not found/i, { meaning: "registration", remedy: unknownAudience }],
   [

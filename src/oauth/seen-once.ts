@@ -1,6 +1,6 @@
 /** Ids that are good for one use, such as the `jti` of a proof: remembered for as long as their bearer could be taken. */
 import { hash } from "node:crypto";
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 
 /** How long and how many ids are remembered. */
 export interface SeenOnceTerms {

@@ -1,6 +1,7 @@
 /** What a token endpoint said: a token, a refusal, or nothing that can be used. */
 import { Secret } from "../secret.ts";
-import { type HttpCallResponse, parseJsonObject } from "./http-call.ts";
+import type { OperatorResponse } from "../http/operator-fetch.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 
 /** A token that the endpoint issued. */
 export interface IssuedToken {
@@ -39,14 +40,14 @@ const errorCode = /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/;
 const visible = /^[\x21-\x7e]+$/;
 
 /** RFC 9449 section 8: the endpoint wants the nonce that this response carries. */
-export function isNonceRequest({ status, body }: HttpCallResponse): boolean {
+export function isNonceRequest({ status, body }: OperatorResponse): boolean {
   if (status !== 400 && status !== 401) return false;
   return parseJsonObject(body.toString("utf8"))?.["error"] === "use_dpop_nonce";
 }
 
 /** Reads a response. `sentAt` is when the request left, so that the lifetime is never counted too long; a bound token was asked for where `isBound`. */
 export function readTokenAnswer(
-  response: HttpCallResponse,
+  response: OperatorResponse,
   sentAt: number,
   isBound = false,
 ): TokenAnswer {
@@ -113,7 +114,7 @@ function lifetimeOf(value: unknown): number | "unusable" | undefined {
   return isUsable ? seconds : "unusable";
 }
 
-function readRejection(response: HttpCallResponse): RejectedGrant {
+function readRejection(response: OperatorResponse): RejectedGrant {
   const fields = parseJsonObject(response.body.toString("utf8")) ?? {};
   const { error, error_description: description } = fields;
   return {

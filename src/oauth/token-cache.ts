@@ -1,10 +1,8 @@
 /** Issued tokens by digest of all that they depend on, with one call at a time for each of them. */
 import { hash } from "node:crypto";
 import type { Secret } from "../secret.ts";
-import type { Clock } from "./http-call.ts";
+import type { Clock } from "../duration.ts";
 import type { TokenOwner } from "./logout-token.ts";
-import { tokenDigest } from "./token-checks.ts";
-import { type UnverifiedClaims, unverifiedClaims } from "./unverified-claims.ts";
 import type { RejectedGrant, TokenAnswer, UnavailableEndpoint } from "./token-answer.ts";
 
 /** A token that may be used now. */
@@ -21,12 +19,6 @@ export interface CachedToken {
 export interface SubjectToken extends TokenOwner {
   /** Of the text of the token. */
   readonly digest: string;
-}
-
-/** What can be read of a token that is to be exchanged. */
-export function subjectTokenOf(token: Secret): SubjectToken & Partial<UnverifiedClaims> {
-  const text = token.reveal();
-  return { ...unverifiedClaims(text), digest: tokenDigest(text) };
 }
 
 /** What the cache gave: a token and where it came from, or why there is none. */

@@ -1,6 +1,7 @@
 /** What a token has to say of itself, check by check: a request stops at the first that fails, people are told all. */
 import { hash } from "node:crypto";
 import type { JWSHeaderParameters, JWTPayload } from "jose";
+import { parseSpiffeId, trustDomainOf } from "../spiffe/spiffe-id.ts";
 import { audienceOf } from "./unverified-claims.ts";
 
 /** Signature algorithms that can be allowed. Symmetric ones cannot: their key would be in a published set. */
@@ -23,6 +24,7 @@ export type SignatureAlgorithm = (typeof signatureAlgorithms)[number];
 
 /** What a token must be, besides signed. */
 export interface JwtRules {
+  /** The `iss` of tokens; a SPIFFE trust domain (`spiffe://example.org`) means its JWT-SVIDs, whatever their `iss`. */
   readonly issuer: string;
   readonly algorithms: readonly SignatureAlgorithm[];
   readonly clockSkewMs: number;
@@ -90,10 +92,13 @@ export function* claimFaults(
   if (tokenType !== undefined && bareType(header.typ) !== bareType(tokenType)) {
     yield { cause: "type_mismatch", claim: "typ", expected: tokenType, found: shown(header.typ) };
   }
-  if (payload.iss !== issuer) {
+  const trustDomain = trustDomainOfIssuer(issuer);
+  if (trustDomain !== undefined) yield* svidFaults(parts, trustDomain);
+  else if (payload.iss !== issuer) {
     yield { cause: "issuer_mismatch", claim: "iss", expected: issuer, found: shown(payload.iss) };
   }
-  yield* dateFaults(payload, rules, now);
+  const requireExpiry = rules.requireExpiry || trustDomain !== undefined;
+  yield* dateFaults(payload, { ...rules, requireExpiry }, now);
   const kind = otherKindOf(payload);
   if (kind !== undefined) yield { cause: "not_access_token", expected: "an access token", ...kind };
   const { cnf } = payload;
@@ -108,6 +113,25 @@ export function* claimFaults(
     if (accepted.some((wanted) => values.includes(wanted))) continue;
     const found = value === undefined ? absent : "another value";
     yield { cause: "claim_mismatch", claim, expected: accepted.join(" or "), found };
+  }
+}
+
+/** The trust domain whose JWT-SVIDs an "issuer" such as `spiffe://example.org` stands for; undefined for any other one. */
+export function trustDomainOfIssuer(issuer: string): string | undefined {
+  return issuer.startsWith("spiffe://") ? trustDomainOf(issuer) : undefined;
+}
+
+/** JWT-SVID, sections 2 and 3: the subject says whose it is, `iss` need not be there, and `typ` is one of two or absent. */
+function* svidFaults({ header, payload }: TokenParts, trustDomain: string): Iterable<TokenFault> {
+  const { sub } = payload;
+  const id = typeof sub === "string" ? parseSpiffeId(sub) : "none";
+  if (typeof id === "string" || id.trustDomain !== trustDomain) {
+    const expected = `a SPIFFE ID of ${trustDomain}`;
+    yield { cause: "issuer_mismatch", claim: "sub", expected, found: shown(sub) };
+  }
+  if (header.typ !== undefined && header.typ !== "JWT" && header.typ !== "JOSE") {
+    const expected = "JWT or JOSE";
+    yield { cause: "type_mismatch", claim: "typ", expected, found: shown(header.typ) };
   }
 }
 

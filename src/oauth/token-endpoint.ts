@@ -2,13 +2,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ProxyError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
+import type { Clock } from "../duration.ts";
+import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
 import {
   authenticateClient,
   type ClientAuthentication,
   type ClientRequest,
 } from "./client-authentication.ts";
 import type { DpopKey } from "./dpop-client.ts";
-import type { Clock, HttpCall, HttpCallResponse } from "./http-call.ts";
 import { isNonceRequest, readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 
 /** What is asked for, whichever grant asks for it. */
@@ -32,7 +33,7 @@ export type Grant =
 
 /** Options of a {@link TokenEndpoint}. */
 export interface TokenEndpointOptions {
-  readonly call: HttpCall;
+  readonly call: OperatorFetch;
   readonly clock: Clock;
   /** For one request with all its retries; 30,000 when absent. */
   readonly deadlineMs?: number;
@@ -70,12 +71,12 @@ interface Attempt {
 }
 
 type Outcome =
-  | { readonly answer: HttpCallResponse; readonly sentAt: number }
+  | { readonly answer: OperatorResponse; readonly sentAt: number }
   | { readonly passing: boolean; readonly reason: string };
 
 /** Asks token endpoints; holds no state between calls. */
 export class TokenEndpoint {
-  readonly #call: HttpCall;
+  readonly #call: OperatorFetch;
   readonly #clock: Clock;
   readonly #deadlineMs: number;
   readonly #sleep: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;

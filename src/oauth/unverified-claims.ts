@@ -3,7 +3,8 @@
  *
  * They may only shorten a lifetime or label a record, never open anything: whoever sent the token wrote them.
  */
-import { parseJsonObject } from "./http-call.ts";
+import { parseJsonObject } from "../http/json-access.ts";
+import { actorsOf } from "./actor-chain.ts";
 
 /** What can be read from a JWT without its key. */
 export interface UnverifiedClaims {
@@ -14,6 +15,8 @@ export interface UnverifiedClaims {
   /** Seconds since the epoch. */
   readonly expiresAt?: number;
   readonly audience: readonly string[];
+  /** Who acts for the subject, the current actor first; absent where the claim is malformed. */
+  readonly actors?: readonly string[];
 }
 
 /** Reads the payload of a compact JWS; undefined for an opaque token. Its length is bounded by where it came from. */
@@ -22,13 +25,15 @@ export function unverifiedClaims(token: string): UnverifiedClaims | undefined {
   if (payload === undefined || signature === undefined || rest.length > 0) return undefined;
   const claims = parseJsonObject(Buffer.from(payload, "base64url").toString("utf8"));
   if (claims === undefined) return undefined;
-  const { iss, sub, sid, exp, aud } = claims;
+  const { iss, sub, sid, exp, aud, act } = claims;
+  const actors = actorsOf(act);
   return {
     ...(typeof iss === "string" ? { issuer: iss } : {}),
     ...(typeof sid === "string" ? { session: sid } : {}),
     ...(typeof sub === "string" ? { subject: sub } : {}),
     ...(typeof exp === "number" && Number.isFinite(exp) ? { expiresAt: exp } : {}),
     audience: audienceOf(aud),
+    ...(actors === undefined ? {} : { actors }),
   };
 }
 

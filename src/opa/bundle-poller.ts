@@ -3,12 +3,13 @@ import { hash } from "node:crypto";
 import { messageOf, ProxyError } from "../errors.ts";
 import { maxArchiveBytes, readBundle, unpackBundle } from "./bundle.ts";
 import type {
+  Credentials,
   DecisionEngine,
   DecisionPath,
   Evaluation,
   PolicyObserver,
 } from "./decision-engine.ts";
-import type { Credentials, OpaCall } from "./opa-call.ts";
+import type { OperatorFetch } from "../http/operator-fetch.ts";
 import { WasmEngine } from "./wasm-engine.ts";
 import { compilePolicy } from "./wasm-policy.ts";
 
@@ -36,7 +37,7 @@ const firstRetryMs = 500;
 export class BundlePoller implements DecisionEngine {
   readonly #options: BundlePollerOptions;
   readonly #engine: WasmEngine;
-  readonly #calls = new Map<object, OpaCall>();
+  readonly #calls = new Map<object, OperatorFetch>();
   readonly #closing = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #isPolling = false;
@@ -51,7 +52,7 @@ export class BundlePoller implements DecisionEngine {
   }
 
   /** Gives a way out until {@link detach}; the newest one is used, and the first one starts the polling. */
-  attach(owner: object, call: OpaCall): void {
+  attach(owner: object, call: OperatorFetch): void {
     this.#calls.set(owner, call);
     if (this.#isPolling || (this.#timer !== undefined && this.#engine.ready() === true)) return;
     clearTimeout(this.#timer);

@@ -47,3 +47,6 @@ export interface PolicyFacts {
 export function fault(kind: FaultKind, message: string): Evaluation {
   return { kind: "fault", fault: kind, message };
 }
+
+/** The field that shows who asks; empty without a token. */
+export type Credentials = () => Readonly<Record<string, string>>;

@@ -1,18 +1,20 @@
 /** An OPA server, asked over its REST data API; one question per decision. */
+import { parseJsonObject } from "../http/json-access.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import {
+  type Credentials,
   type DecisionEngine,
   type DecisionPath,
   type Evaluation,
   fault,
 } from "./decision-engine.ts";
-import type { Credentials, OpaCall, OpaCallResponse } from "./opa-call.ts";
+import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
 
 /** What the server is asked with. */
 export interface ServerEngineOptions {
   /** `https://opa:8181`, or `unix:///run/opa.sock:`; paths of the API are added to it. */
   readonly base: string;
-  readonly call: OpaCall;
+  readonly call: OperatorFetch;
   readonly credentials: Credentials;
   /** Until the decision is there, a second attempt included. */
   readonly timeoutMs: number;
@@ -75,7 +77,7 @@ export class ServerEngine implements DecisionEngine {
     clearTimeout(this.#timer);
   }
 
-  async #ask(path: DecisionPath, input: string): Promise<OpaCallResponse> {
+  async #ask(path: DecisionPath, input: string): Promise<OperatorResponse> {
     const startedAt = performance.now();
     try {
       return await this.#post(path, input, this.#options.timeoutMs);
@@ -88,7 +90,7 @@ export class ServerEngine implements DecisionEngine {
     }
   }
 
-  #post(path: DecisionPath, input: string, timeoutMs: number): Promise<OpaCallResponse> {
+  #post(path: DecisionPath, input: string, timeoutMs: number): Promise<OperatorResponse> {
     return this.#options.call(`${this.#options.base}/v1/data/${path}`, {
       method: "POST",
       headers: {
@@ -104,19 +106,12 @@ export class ServerEngine implements DecisionEngine {
   }
 
   /** An answer without `result` is the API's word for an undefined document. */
-  #read({ status, body }: OpaCallResponse): Evaluation {
+  #read({ status, body }: OperatorResponse): Evaluation {
     if (status !== 200) return fault("error", `the OPA server answered ${status}`);
-    let answer: unknown;
-    try {
-      answer = JSON.parse(body.toString("utf8"));
-    } catch {
-      answer = undefined;
-    }
-    if (typeof answer !== "object" || answer === null || Array.isArray(answer)) {
-      return fault("error", "the OPA server's answer is not a JSON object");
-    }
+    const answer = parseJsonObject(body.toString("utf8"));
+    if (answer === undefined) return fault("error", "the OPA server's answer is not a JSON object");
     this.#options.state.isReached = true;
-    const { result, decision_id: id } = answer as { result?: unknown; decision_id?: unknown };
+    const { result, decision_id: id } = answer;
     const decisionId = typeof id === "string" ? { decisionId: id.slice(0, 128) } : {};
     return result === undefined
       ? { kind: "undefined", ...decisionId }

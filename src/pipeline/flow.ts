@@ -8,6 +8,15 @@ export type Direction = "inbound" | "outbound";
 /** The surface that a flow arrived by. `bridge` is HTTP inside a TLS connection that this process opened. */
 export type Transport = "http" | "connect" | "bridge" | "transparent";
 
+/** A peer of mutual TLS, and the connection to it. */
+export interface ClientPeer {
+  readonly spiffeId: string;
+  /** `TLS 1.3`. */
+  readonly version: string;
+  /** By its name in RFC 8446. */
+  readonly cipherSuite: string;
+}
+
 /** What the TLS of a client's connection proved; nothing of it came from a header field. */
 export interface ClientTls {
   /**
@@ -15,13 +24,15 @@ export interface ClientTls {
    * vouches for it is another question.
    */
   readonly certificateThumbprint?: string | undefined;
+  /** Of mutual TLS between sidecars (`mtls`): who a bundle vouches for. */
+  readonly peer?: ClientPeer | undefined;
 }
 
 /** The peer of an accepted connection. */
 export interface Client {
   readonly address: string;
   readonly port: number;
-  /** The authenticated name of the agent, where `callers` asks for one. */
+  /** The authenticated name of the agent, where `callers` asks for one; inbound, the SPIFFE ID of a peer. */
   readonly caller?: string | undefined;
   /** Absent where the client spoke to us without TLS. */
   readonly tls?: ClientTls | undefined;

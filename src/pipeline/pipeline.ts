@@ -285,6 +285,13 @@ export class Pipeline {
     );
   }
 
+  /** What is used of the budgets of all plugins that have some. */
+  budgets(): readonly { readonly plugin: string; readonly budgets: unknown }[] {
+    return this.steps.flatMap(({ name, plugin }) =>
+      plugin.budgets === undefined ? [] : [{ plugin: name, budgets: plugin.budgets() }],
+    );
+  }
+
   /** The first plugin that is not ready, with its reason. */
   notReady(): { readonly plugin: string; readonly reason: string } | undefined {
     for (const step of this.steps) {

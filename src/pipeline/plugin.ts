@@ -4,10 +4,12 @@
  * This module is the public surface for plugins that live outside this package (`authbridge-proxy/plugin`).
  */
 import type { z } from "zod";
+import type { Clock } from "../duration.ts";
+import type { OperatorFetch } from "../http/operator-fetch.ts";
 import type { WebSocketMessage } from "../http/web-socket-reader.ts";
+import type { JwtBundleSource } from "../spiffe/jwt-bundle-source.ts";
 import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
-import type { Secret } from "../secret.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
@@ -19,52 +21,13 @@ export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } fro
 export { type FactKey, factKey } from "./facts.ts";
 export type { Added, Addition, Soon, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
-
-/** A bounded HTTP response from a service that the operator named in the configuration. */
-export interface OperatorResponse {
-  readonly status: number;
-  /** Lower-case names; repeated fields are joined with ", ". */
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: Buffer;
-}
-
-/** What this program shows of itself in a TLS handshake. */
-export interface ClientCertificate {
-  /** In PEM: the certificate first, then its intermediates. */
-  readonly certificateChain: string;
-  /** In PEM. */
-  readonly privateKey: Secret;
-}
-
-/** A request to a service that the operator named in the configuration. */
-export interface OperatorRequest {
-  readonly method?: "GET" | "POST";
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string | Uint8Array;
-  readonly signal?: AbortSignal;
-  /** Until the whole response is there; 30,000 when absent. */
-  readonly timeoutMs?: number;
-  /** A longer response is a fault; 1 MiB when absent. */
-  readonly maxBytes?: number;
-  /**
-   * Shown where the service asks for one; the address has to be https. Requests with another certificate, or with none,
-   * use other connections; certificates are compared by identity.
-   */
-  readonly certificate?: ClientCertificate | undefined;
-}
-
-/**
- * The only way out for a plugin: it reaches the origins of {@link PluginDefinition.origins} and nothing else.
- *
- * Rejects with ProxyError: `upstream.refused`, `upstream.timeout`, `upstream.tls`, `upstream.bad-response`,
- * `upstream.response-too-large`. Redirects are returned, never followed.
- */
-export type OperatorFetch = (url: string, request?: OperatorRequest) => Promise<OperatorResponse>;
-
-/** Where plugins read the time, so that tests can set it. Milliseconds since the epoch. */
-export interface Clock {
-  now(): number;
-}
+export type {
+  ClientCertificate,
+  OperatorFetch,
+  OperatorRequest,
+  OperatorResponse,
+} from "../http/operator-fetch.ts";
+export type { Clock } from "../duration.ts";
 
 /** What a user asked of the agent, as an A2A parser of the inbound pipeline read it. */
 export interface Intent {
@@ -79,6 +42,10 @@ export interface Intent {
 export interface SessionReader {
   /** The user's latest request in this message's session; undefined where there is none, or it is ambiguous. */
   intentOf(context: RequestContext): Intent | undefined;
+  /** The session that this message belongs to, as far as anything ties it to one. */
+  sessionOf(context: RequestContext): string | undefined;
+  /** The user whose verified request this message follows from. */
+  subjectOf(context: RequestContext): string | undefined;
   /** True where there are several users' requests and it is ambiguous which one this message follows from. */
   isInDoubt(context: RequestContext): boolean;
 }
@@ -105,6 +72,8 @@ export interface PluginDeps {
   readonly sessions?: SessionReader | undefined;
   /** JWT-SVIDs of the Workload API; absent where the file has no `spiffe` block. */
   readonly jwtSvids?: JwtSource | undefined;
+  /** Keys of the JWT-SVIDs of others; absent where the file has no `spiffe` block. */
+  readonly jwtBundles?: JwtBundleSource | undefined;
   /** The X.509-SVID and the bundles of the Workload API; absent where the file has no `spiffe` block. */
   readonly x509Svids?: X509Source | undefined;
   /**
@@ -143,6 +112,8 @@ export class PluginConfigError extends Error {
 export interface Outcome {
   readonly status: number;
   readonly durationMs: number;
+  /** Of bodies, or through a tunnel: received from the client, sent to it. */
+  readonly bytes?: { readonly received: number; readonly sent: number };
   /** Name of the plugin that refused the message. */
   readonly deniedBy?: string | undefined;
   readonly error?: { readonly code: string; readonly message: string };
@@ -250,6 +221,8 @@ export interface Plugin {
   onLogout?(logout: Logout): number;
   /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */
   observations?(): unknown;
+  /** What is used of the instance's budgets: JSON without secrets. Shown by the session API. */
+  budgets?(): unknown;
   /** True, or the reason why the instance cannot do its work yet. */
   ready?(): true | string;
   close?(): Promise<void> | void;

@@ -28,6 +28,15 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
     async () => hidden((await import("./parsers/inference.ts")).inferenceParser),
   ],
   ["mcp-parser", async () => hidden((await import("./parsers/mcp.ts")).mcpParser)],
+  ["budgets", async () => hidden((await import("./budgets/plugin.ts")).budgets)],
+  [
+    "litellm-budget-track",
+    async () => hidden((await import("./budgets/litellm.ts")).litellmBudgetTrack),
+  ],
+  [
+    "session-budget",
+    async () => hidden((await import("./budgets/session-budget.ts")).sessionBudget),
+  ],
   ["ibac", async () => hidden((await import("./ibac/plugin.ts")).ibac)],
   ["tool-policy", async () => hidden((await import("./tool-policy/plugin.ts")).toolPolicy)],
   ...unavailablePlugins.map((definition): [string, Load] => [

@@ -19,8 +19,6 @@ export const unavailablePlugins: readonly PluginDefinition[] = [
   unavailable("token-broker", "Fetches tokens from a broker that asks for consent", remove),
   unavailable("sparc", "Has a reflection service judge tool calls", remove),
   unavailable("context-guru", "Shortens large tool outputs in calls of language models", remove),
-  unavailable("litellm-budget-track", "Refuses calls of language models above a budget", remove),
   unavailable("cpex", "Runs policies of another engine on messages", remove),
-  unavailable("session-budget", "Bounds tokens, calls and time of a session", remove),
   unavailable("lineage-telemetry", "Sends spans that tie messages of agents together", remove),
 ];

@@ -6,6 +6,7 @@ import {
   objectOf,
   objectsOf,
   textOf,
+  parseJsonObject,
 } from "../http/json-access.ts";
 import { type AnswerFold, contentText } from "./answer-fold.ts";
 import { anthropicMessages } from "./anthropic.ts";
@@ -72,13 +73,8 @@ function requestOf(body: JsonObject, place: CallPlace): InferenceRequest {
 function chunkOf(body: JsonObject): JsonObject {
   const bytes = textOf(body["bytes"]);
   if (bytes === undefined) return body;
-  try {
-    const value: unknown = JSON.parse(Buffer.from(bytes, "base64").toString("utf8"));
-    return objectOf(value);
-  } catch {
-    // The client will not understand it either; there is nothing to record.
-    return {};
-  }
+  // What is no object the client will not understand either; there is nothing to record.
+  return parseJsonObject(Buffer.from(bytes, "base64").toString("utf8")) ?? {};
 }
 
 /** Llama, Titan, Mistral, Cohere and Nova, whole or in chunks. */

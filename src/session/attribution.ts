@@ -120,6 +120,24 @@ export class Attribution implements SessionReader {
     return known.length > 1 ? undefined : known[0];
   }
 
+  /** The session of a message whose pipeline is running: {@link permitted} settles it later. */
+  sessionOf(context: RequestContext): string | undefined {
+    if (context.flow.direction === "inbound") {
+      this.#nameInbound(context, correlationOf(context, this.#field));
+      return context.sessionId;
+    }
+    const turn = this.#turnOf(context);
+    if (turn === undefined) return context.sessionId ?? this.#ownName(context);
+    this.#refresh(turn);
+    return turn.sessionId;
+  }
+
+  /** The verified subject of the message to the agent that an outbound message follows from. */
+  subjectOf(context: RequestContext): string | undefined {
+    if (context.flow.direction === "inbound") return context.identity?.subject;
+    return this.#turnOf(context)?.subject;
+  }
+
   /** Whether users asked for things and nobody can tell which of them this message follows from. */
   isInDoubt(context: RequestContext): boolean {
     if (this.intentOf(context) !== undefined) return false;

@@ -20,6 +20,13 @@ export interface EventIdentity {
   readonly clientId?: string;
 }
 
+/** Mutual TLS, in the words of the Go program. */
+export interface EventTls {
+  readonly version: string;
+  readonly cipherSuite: string;
+  readonly peerSpiffeId: string;
+}
+
 /** The event as stored and served; absent means empty and names are the Go program's, for its clients. */
 export interface SessionEvent {
   readonly sessionId: string;
@@ -46,8 +53,10 @@ export interface SessionEvent {
   /** Bytes of content, from the client and to it. */
   readonly bytesReceived?: number;
   readonly bytesSent?: number;
-  /** The authenticated name of the agent, where the file has `callers`. */
+  /** The authenticated name of the agent, where the file has `callers`; the SPIFFE ID of a peer of `mtls`. */
   readonly caller?: string;
+  /** The connection to a peer of `mtls`. */
+  readonly tls?: EventTls;
   readonly tunnel?: true;
 }
 
@@ -108,7 +117,12 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
-  if (flow.client.caller !== undefined) event.caller = flow.client.caller;
+  const { caller, tls: { peer } = {} } = flow.client;
+  if (caller !== undefined) event.caller = caller;
+  if (peer !== undefined) {
+    const { version, cipherSuite, spiffeId: peerSpiffeId } = peer;
+    event.tls = { version, cipherSuite, peerSpiffeId };
+  }
   if (facts.error !== undefined) event.error = facts.error;
   return event;
 }

@@ -1,4 +1,5 @@
 /** Keeps events in a file and gives them back at the next start (`session.persist`). */
+import { parseJsonObject } from "../http/json-access.ts";
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import type { SessionEvent } from "./event.ts";
@@ -77,21 +78,15 @@ async function restoreFile(
 }
 
 function restoreLine(line: string, into: Restorable): boolean {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    return false;
-  }
-  if (typeof value !== "object" || value === null) return false;
-  if ("rekey" in value && isRekeying(value.rekey)) {
-    const moved = new Set(value.rekey.requestIds);
-    into.rekey(value.rekey.from, value.rekey.to, (flowId) => moved.has(flowId));
+  const { rekey, sequence, event } = parseJsonObject(line) ?? {};
+  if (isRekeying(rekey)) {
+    const moved = new Set(rekey.requestIds);
+    into.rekey(rekey.from, rekey.to, (flowId) => moved.has(flowId));
     return true;
   }
-  if (!("sequence" in value && "event" in value) || !isEvent(value.event)) return false;
-  if (typeof value.sequence !== "number" || !Number.isSafeInteger(value.sequence)) return false;
-  into.restore(value.sequence, value.event);
+  if (typeof sequence !== "number" || !Number.isSafeInteger(sequence) || !isEvent(event))
+    return false;
+  into.restore(sequence, event);
   return true;
 }
 

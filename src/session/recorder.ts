@@ -59,6 +59,14 @@ export class SessionRecorder implements SessionReader {
     return this.#attribution.intentOf(context);
   }
 
+  sessionOf(context: RequestContext): string | undefined {
+    return this.#attribution.sessionOf(context);
+  }
+
+  subjectOf(context: RequestContext): string | undefined {
+    return this.#attribution.subjectOf(context);
+  }
+
   isInDoubt(context: RequestContext): boolean {
     return this.#attribution.isInDoubt(context);
   }

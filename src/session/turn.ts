@@ -11,6 +11,8 @@ export class Turn {
   sessionId: string | undefined;
   /** What the user asked; given up when the response is there, because the session keeps it. */
   intent: string | undefined;
+  /** Who asked, as an authentication plugin verified. */
+  readonly subject: string | undefined;
   readonly startedAt: number;
   /** When something of this turn was last seen. */
   usedAt: number;
@@ -22,6 +24,7 @@ export class Turn {
   constructor(context: RequestContext | undefined, sessionId: string | undefined, now: number) {
     this.open = context;
     this.sessionId = sessionId;
+    this.subject = context?.identity?.subject;
     this.startedAt = now;
     this.usedAt = now;
   }

@@ -90,7 +90,8 @@ export function leadsTo(svid: X509Svid, bundle: readonly string[]): boolean {
   return false;
 }
 
-function hasSigned(authority: X509Certificate, certificate: X509Certificate): boolean {
+/** Whether the one certificate is that of the other's issuer. Times are not looked at. */
+export function hasSigned(authority: X509Certificate, certificate: X509Certificate): boolean {
   return certificate.checkIssued(authority) && certificate.verify(authority.publicKey);
 }
 

@@ -11,45 +11,66 @@ function script(text: string): Script {
   return { text, digest: hash("sha1", text) };
 }
 
+/** Longer than it takes replicas to hear of a loss and to say what they saw. */
+const holdMs = 100;
+
 /**
- * A counter is a hash: `v` its value, `n` how often it was added to. For each key: by, below (or nothing), ttl (or
- * nothing), and the v and n that the caller saw last.
+ * A counter is a hash: `v` its value, `n` how often it was added to, `e` its incarnation, and `b` and `m`, the value and
+ * count that the incarnation began with. For each key: by, below (or nothing), ttl (or nothing), and the v, n and e that
+ * the caller saw last.
  *
- * A counter with a smaller n has been lost since (a flush, a failover, a restart from an older snapshot), and is put back
- * to what the caller saw. The result: the index from 1 of the addition that was refused or 0, how many were put back, and
- * v and n of each.
+ * A counter that is not there although the caller saw it, or that has a smaller n, was lost (a flush, a failover, a restart
+ * from an older snapshot): a new incarnation begins with what the caller saw. Another caller that had seen more of the one
+ * before adds the difference; bounded additions are held up for it, until `h`. The result: the index from 1 of the addition
+ * that was refused or 0, how many counters were put right, in how many milliseconds to try again, and v, n and e of each.
  */
 export const addScript = script(`
-local v, n, restored, refused = {}, {}, 0, 0
+local c, restored, refused, hold = {}, 0, 0, 0
+local time = redis.call('TIME')
+local fresh = time[1] .. '.' .. time[2]
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 for i, key in ipairs(KEYS) do
-  local at = (i - 1) * 5
-  local found = redis.call('HMGET', key, 'v', 'n')
-  v[i] = tonumber(found[1] or '0')
-  n[i] = tonumber(found[2] or '0')
-  local seen = tonumber(ARGV[at + 5])
-  if n[i] < seen then
-    v[i] = math.max(v[i], tonumber(ARGV[at + 4]))
-    n[i] = seen
+  local at = (i - 1) * 6
+  local f = redis.call('HMGET', key, 'v', 'n', 'e', 'b', 'm', 'h')
+  local k = {
+    v = tonumber(f[1] or '0'), n = tonumber(f[2] or '0'), e = f[3] or '',
+    b = tonumber(f[4] or '0'), m = tonumber(f[5] or '0'), h = tonumber(f[6] or '0'),
+  }
+  local v, n, e = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), ARGV[at + 6]
+  if e ~= '' and (k.e == '' or (k.e == e and k.n < n)) then
+    k = { v = v, n = n, e = fresh, b = v, m = n, h = now + ${holdMs} }
     restored = restored + 1
+  elseif e ~= '' and k.e ~= e and n > k.m then
+    k.v = math.max(0, k.v + v - k.b)
+    k.n, k.b, k.m = math.max(k.n, n), v, n
+    restored = restored + 1
+  elseif k.e == '' then
+    k.e = fresh
   end
+  c[i] = k
   local below = ARGV[at + 2]
-  if refused == 0 and below ~= '' and v[i] >= tonumber(below) then refused = i end
+  if below ~= '' and k.h > now then hold = math.max(hold, k.h - now) end
+  if refused == 0 and below ~= '' and k.v >= tonumber(below) then refused = i end
 end
+if hold > 0 then refused = -1 end
 if refused == 0 or restored > 0 then
   for i, key in ipairs(KEYS) do
-    local at = (i - 1) * 5
+    local at, k = (i - 1) * 6, c[i]
     if refused == 0 then
-      v[i] = math.max(0, v[i] + tonumber(ARGV[at + 1]))
-      n[i] = n[i] + 1
+      k.v = math.max(0, k.v + tonumber(ARGV[at + 1]))
+      k.n = k.n + 1
     end
-    redis.call('HSET', key, 'v', string.format('%.0f', v[i]), 'n', string.format('%.0f', n[i]))
+    redis.call('HSET', key, 'v', string.format('%.0f', k.v), 'n', string.format('%.0f', k.n),
+      'e', k.e, 'b', string.format('%.0f', k.b), 'm', string.format('%.0f', k.m),
+      'h', string.format('%.0f', k.h))
     if ARGV[at + 3] ~= '' then redis.call('PEXPIRE', key, ARGV[at + 3]) end
   end
 end
-local result = { refused, restored }
+local result = { refused, restored, hold }
 for i = 1, #KEYS do
-  result[#result + 1] = string.format('%.0f', v[i])
-  result[#result + 1] = string.format('%.0f', n[i])
+  result[#result + 1] = string.format('%.0f', c[i].v)
+  result[#result + 1] = string.format('%.0f', c[i].n)
+  result[#result + 1] = c[i].e
 end
 return result
 `);

@@ -4,6 +4,7 @@
  * No call waits longer than its limit. While the server is away, calls fail at once, and one question at a time finds out
  * whether it is back.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { BoundedMap } from "../bounded-map.ts";
 import { messageOf } from "../errors.ts";
 import { Bounded } from "./bounded.ts";
@@ -32,11 +33,14 @@ export interface RedisStoreOptions extends StateWatch {
 interface Seen {
   readonly value: string;
   readonly version: string;
+  readonly incarnation: string;
   readonly until: number;
 }
 
 const maxSeen = 10_000;
 const probeEveryMs = 200;
+/** Names counters that the server had lost. */
+const lostChannel = "lost";
 
 /** One server, cluster or set of sentinels. */
 export class RedisStore implements OwnedStore {
@@ -67,6 +71,7 @@ export class RedisStore implements OwnedStore {
     const { makeClient } = await import("./redis-client.ts");
     const client = makeClient(this.#options.place);
     this.#client = client;
+    this.subscribe(lostChannel, (key) => this.#retell(key));
     client.on("error", (error) => this.#bounded.is(messageOf(error)));
     const connected = client.connect().then(() => undefined);
     await this.#bounded.run(connected).then(
@@ -101,6 +106,17 @@ export class RedisStore implements OwnedStore {
   }
 
   async add(additions: readonly Addition[]): Promise<Added> {
+    const giveUpAt = performance.now() + this.#options.timeoutMs;
+    for (;;) {
+      const { holdMs, ...added } = await this.#addOnce(additions);
+      if (holdMs === 0) return added;
+      // Other replicas are saying what they saw of a counter that was lost.
+      if (performance.now() + holdMs > giveUpAt) throw stateUnavailable("counters are put back");
+      await delay(holdMs);
+    }
+  }
+
+  async #addOnce(additions: readonly Addition[]): Promise<Added & { readonly holdMs: number }> {
     const keys = additions.map(({ key }) => this.#named(key));
     const args = additions.flatMap(({ by, below, ttlMs }, at) => {
       const seen = this.#lastSeen(keys[at] ?? "");
@@ -110,6 +126,7 @@ export class RedisStore implements OwnedStore {
         ttlMs === undefined ? "" : String(whole(ttlMs)),
         seen?.value ?? "0",
         seen?.version ?? "0",
+        seen?.incarnation ?? "",
       ];
     });
     // What was made when nobody waited any more was not counted on: it is given back.
@@ -159,27 +176,46 @@ export class RedisStore implements OwnedStore {
       if (this.#subscribed.has(channel)) continue;
       this.#subscribed.add(channel);
       const tell = (message: string): void => this.#channels.publish(channel, message);
-      client.subscribe(this.#named(channel), tell).catch((error: unknown) => {
-        this.#subscribed.delete(channel);
-        this.#bounded.is(messageOf(error));
-      });
+      client
+        .subscribe(this.#named(channel), tell)
+        // Tried again when the next one subscribes, or the server is back.
+        .catch(() => this.#subscribed.delete(channel));
     }
   }
 
-  #added(additions: readonly Addition[], keys: readonly string[], reply: unknown): Added {
-    const [refused, restored, ...counters] = Array.isArray(reply) ? reply.map(String) : [];
-    if (refused === undefined || counters.length !== 2 * keys.length) {
+  #added(
+    additions: readonly Addition[],
+    keys: readonly string[],
+    reply: unknown,
+  ): Added & { readonly holdMs: number } {
+    const [refused, restored, hold, ...counters] = Array.isArray(reply) ? reply.map(String) : [];
+    if (refused === undefined || counters.length !== 3 * keys.length) {
       throw stateUnavailable("it answered something else than the script does");
     }
-    if (Number(restored) > 0) this.#options.onRestored?.(Number(restored));
+    if (Number(restored) > 0) {
+      this.#options.onRestored?.(Number(restored));
+      for (const { key } of additions) this.#tellLost(key);
+    }
     const now = this.#clock.now();
     const values = keys.map((key, at) => {
-      const value = counters[2 * at] ?? "0";
+      const [value = "0", version = "0", incarnation = ""] = counters.slice(3 * at, 3 * at + 3);
       const until = now + (additions[at]?.ttlMs ?? Infinity);
-      this.#seen.renew(key, { value, version: counters[2 * at + 1] ?? "0", until });
+      // Of a counter that refused and was never made nothing was seen.
+      if (version !== "0") this.#seen.renew(key, { value, version, incarnation, until });
       return Number(value);
     });
-    return { refusedAt: refused === "0" ? undefined : Number(refused) - 1, values };
+    const refusedAt = Number(refused) > 0 ? Number(refused) - 1 : undefined;
+    return { refusedAt, values, holdMs: Number(hold) };
+  }
+
+  #tellLost(key: string): void {
+    this.#call((client) => client.publish(this.#named(lostChannel), key)).catch(() => undefined);
+  }
+
+  /** Says what was seen of a counter that the server had lost. */
+  #retell(key: string): void {
+    const seen = this.#lastSeen(this.#named(key));
+    if (seen !== undefined) this.add([{ key, by: 0 }]).catch(() => undefined);
   }
 
   #lastSeen(key: string): Seen | undefined {

@@ -14,7 +14,19 @@ export const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as cons
 /** Why a tunnel ended. */
 const tunnelEnds = ["closed", "idle", "aborted", "error", "crowded", "revoked", "refused"] as const;
 /** The items of spiffe/workload/agent.ts. */
-const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid"] as const;
+const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid", "jwt_bundle"] as const;
+/** The reasons of mtls/peer-trust.ts. */
+const peerReasons = [
+  "no-svid",
+  "plain",
+  "silent",
+  "no-certificate",
+  "untrusted",
+  "expired",
+  "not-spiffe",
+  "not-allowed",
+  "handshake",
+] as const;
 /** Why a client was refused before there was a flow. */
 const refusals = [
   "connections",
@@ -83,6 +95,19 @@ export const counters = {
   client_handshakes_total: {
     help: "TLS handshakes of clients with a listener; verified ones brought a certificate that its authority signed.",
     labels: [["outcome", ["verified", "unverified", "failed"]]],
+  },
+  peers_refused_total: {
+    help: "Peers of mutual TLS that were refused, by why: clients of the reverse proxy are inbound, servers outbound.",
+    labels: [
+      ["direction", directions],
+      ["reason", peerReasons],
+    ],
+    zeros: "all",
+  },
+  peers_revoked_total: {
+    help: "Connections of mutual TLS that were closed because their peer was no longer trusted.",
+    labels: [["direction", directions]],
+    zeros: "all",
   },
   tunnels_opened_total: { help: "Tunnels that were opened.", labels: [] },
   tunnels_closed_total: {

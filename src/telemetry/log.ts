@@ -29,11 +29,13 @@ export function createLogger(
   level: LogLevel,
   destination: number | Pick<LogDestination, "write"> = 2,
 ): Logger {
-  return pino(
+  const to = typeof destination === "number" ? new LogDestination(destination) : destination;
+  const clock = isoTimestamp();
+  const log = pino(
     {
       level,
       base: null,
-      timestamp: isoTimestamp(),
+      timestamp: clock,
       formatters: {
         level: (label) => ({ level: label }),
         // Not pino's redact: its wildcard paths took 46 of 49 µs of a line, a walk over the fields takes less than one.
@@ -43,8 +45,60 @@ export function createLogger(
       redact: { paths: [...childSecrets], censor: hide },
       serializers: { err: (error: unknown) => censor(describe(error)) },
     },
-    typeof destination === "number" ? new LogDestination(destination) : destination,
+    to,
   );
+  direct.set(log, { to, clock });
+  return log;
+}
+
+/** Where the lines of a logger go, and its time field. */
+interface Direct {
+  readonly to: Pick<LogDestination, "write">;
+  readonly clock: () => string;
+}
+
+const direct = new WeakMap<Logger, Direct>();
+/** Printable ASCII without what JSON escapes. */
+const plain = /^[ !#-[\]-~]*$/;
+
+/**
+ * Writes an `info` line of fields whose names hide nothing, byte for byte as the logger would: walking over an object
+ * with names costs more than everything else that the end of a flow does. Undefined values are left out.
+ */
+export function writeFields(
+  log: Logger,
+  fields: readonly (string | number | undefined)[],
+  msg: string,
+): void {
+  const known = direct.get(log);
+  if (known === undefined) {
+    log.info(objectOf(fields), msg);
+    return;
+  }
+  if (!log.isLevelEnabled("info")) return;
+  let text = `{"level":"info"${known.clock()}`;
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    const value = fields[at + 1];
+    if (value === undefined) continue;
+    text += `,"${fields[at]}":${typeof value === "number" ? value : quoted(value)}`;
+  }
+  known.to.write(`${text},"msg":"${msg}"}\n`);
+}
+
+/** The same fields as an object, without those that are undefined. */
+export function objectOf(
+  fields: readonly (string | number | undefined)[],
+): Record<string, string | number> {
+  const object: Record<string, string | number> = {};
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    const value = fields[at + 1];
+    if (value !== undefined) object[String(fields[at])] = value;
+  }
+  return object;
+}
+
+function quoted(text: string): string {
+  return plain.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
 /** Own enumerable fields of an error can carry a whole request; they are censored like every other object. */

@@ -6,7 +6,8 @@ import type { AbortSource } from "../net/abort-source.ts";
 import type { Destination } from "../net/destination.ts";
 import { authenticationFault } from "./connect-dialogue.ts";
 import { hopFault, basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
-import { errors } from "./undici.ts";
+import { ClientFault } from "../wire/client-fault.ts";
+import { MalformedMessage } from "../wire/malformed.ts";
 import type { AbsoluteForm } from "./upstream.ts";
 
 /** One parent as the pools of connections see it. */
@@ -36,7 +37,7 @@ export class ParentAbsoluteForm implements AbsoluteForm {
 
   fault(error: Error): Error {
     if (error instanceof ProxyError) return error;
-    if (error instanceof errors.HeadersTimeoutError) {
+    if (error instanceof ClientFault && error.kind === "response-timeout") {
       return hopFault(this.#parent, {
         hop: "http",
         code: "upstream.timeout",
@@ -44,7 +45,7 @@ export class ParentAbsoluteForm implements AbsoluteForm {
         cause: error,
       });
     }
-    if (error instanceof errors.HTTPParserError) {
+    if (error instanceof MalformedMessage) {
       const what = "did not answer in valid HTTP";
       return hopFault(this.#parent, {
         hop: "http",
@@ -53,7 +54,7 @@ export class ParentAbsoluteForm implements AbsoluteForm {
         cause: error,
       });
     }
-    if (error instanceof errors.SocketError) {
+    if (error instanceof ClientFault && error.kind === "closed") {
       const what = "closed the connection before its answer was whole";
       return hopFault(this.#parent, { hop: "http", code: "upstream.reset", what, cause: error });
     }

@@ -1,6 +1,7 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded responses, no redirects. */
-import { connector } from "./http1-connections.ts";
-import { errors, Pool, request as sendRequest } from "./undici.ts";
+import { connector, errors, Pool, request as sendRequest } from "./undici.ts";
+import { ClientFault } from "../wire/client-fault.ts";
+import { MalformedMessage } from "../wire/malformed.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
 import type {
@@ -100,7 +101,7 @@ export class OperatorClient {
       const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, origin);
       return { status: answer.statusCode, headers, body };
     } catch (error) {
-      const fault = error instanceof Error ? (way?.form.fault(error) ?? error) : error;
+      const fault = error instanceof Error ? (way?.form.fault(ownFault(error)) ?? error) : error;
       throw this.#fault(origin, fault, timeout.aborted);
     }
   }
@@ -193,6 +194,15 @@ function isSecure(origin: OperatorOrigin): boolean {
 function isCertificateAlert(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   return /^ERR_SSL_.*_ALERT_(?:.*CERTIFICATE.*|UNKNOWN_CA|ACCESS_DENIED)$/.test(code);
+}
+
+/** undici's error as one of ours, where a parent words it. */
+function ownFault(error: Error): Error {
+  if (error instanceof errors.HeadersTimeoutError)
+    return new ClientFault("response-timeout", error.message, error);
+  if (error instanceof errors.HTTPParserError) return new MalformedMessage(error.message);
+  if (error instanceof errors.SocketError) return new ClientFault("closed", error.message, error);
+  return error;
 }
 
 function headersOf(request: OperatorRequest, way: ParentWay | undefined): Record<string, string> {

@@ -1,22 +1,21 @@
-/** Keep-alive connections to origins: one undici pool per destination, dialled through the Upstream only. */
+/** Keep-alive connections to origins: one pool per destination, dialled through the Upstream only. */
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../errors.ts";
 import type { ResponseHandler } from "../http/response-handler.ts";
 import type { Destination } from "../net/destination.ts";
 import type { Places } from "../net/places.ts";
+import { StallWatch } from "../net/stall-watch.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
-import { isStreamed } from "./http2-stream.ts";
 import { absoluteTarget } from "./absolute-form.ts";
 import { Demand, onceClosed, OriginAdmission } from "./origin-admission.ts";
 import { OriginProtocols } from "./origin-protocols.ts";
 import type { OriginTrust } from "./origin-trust.ts";
 import { ParentAnswer } from "./parent-answer.ts";
-import { chunksOf, connector, UndiciHandler } from "./http1-connections.ts";
-import { Pool } from "./undici.ts";
+import { ClientPool } from "../wire/client-pool.ts";
 import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
 
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */
@@ -70,6 +69,8 @@ const maxOrigins = 1_024;
 const keepAliveTimeoutMs = 4_000;
 /** The longest keep-alive time of an origin that is relied on. */
 const keepAliveMaxTimeoutMs = 30_000;
+/** Fields of one response; their bytes are bounded as well. */
+const maxResponseFields = 1_000;
 
 /** The HTTP client for agent traffic of one generation. */
 export class OriginPools {
@@ -78,11 +79,15 @@ export class OriginPools {
   readonly #closing = new AbortController();
   readonly #admission: OriginAdmission;
   readonly #protocols = new OriginProtocols();
+  readonly #watch: StallWatch;
   #uses = 0;
   #sockets = 0;
 
   constructor(options: OriginPoolsOptions) {
     this.#options = options;
+    const limits = [options.responseTimeoutMs, options.streamIdleTimeoutMs];
+    const shortest = Math.min(keepAliveTimeoutMs, ...limits.filter((limit) => limit > 0));
+    this.#watch = new StallWatch(Math.max(20, Math.min(500, shortest / 4)));
     this.#admission = new OriginAdmission(options.places, () => this.#closeIdle(true));
   }
 
@@ -122,6 +127,15 @@ export class OriginPools {
     });
   }
 
+  /** Requests to these destinations get new connections; running ones finish on theirs. */
+  renew(isMeant: (permit: Permit) => boolean): void {
+    for (const [key, entry] of this.#entries) {
+      if (!isMeant(entry.permit)) continue;
+      this.#entries.delete(key);
+      entry.connections.retire();
+    }
+  }
+
   /** Open connections, for a gauge. */
   get connections(): number {
     let total = 0;
@@ -135,6 +149,7 @@ export class OriginPools {
     const closing = [...this.#entries.values()].map(({ connections }) => connections.destroy());
     this.#entries.clear();
     await Promise.allSettled(closing);
+    this.#watch.close();
   }
 
   #entryFor(permit: Permit, http2: boolean, attempt: Attempt): Entry {
@@ -142,11 +157,10 @@ export class OriginPools {
     // A connection that was dialled under other limits may end at an address that these do not allow.
     const limits = addressLimits.length === 0 ? "" : ` ${addressLimits.join(";")}`;
     const key = `${direction} ${http2 ? "h2 " : ""}${destination.origin}${limits}`;
-    const origin = `${destination.scheme}://${destination.authority}`;
     return this.#entryOf(key, permit, attempt, (entry) =>
       http2
         ? this.#http2Connections(destination)
-        : this.#http1Connections(origin, () =>
+        : this.#http1Connections(() =>
             this.#open(entry.permit, this.#signalOf(entry.demand.signal), false),
           ),
     );
@@ -155,9 +169,7 @@ export class OriginPools {
   /** Connections to a parent, shared by the destinations behind it. */
   #parentEntryFor(permit: Permit, form: AbsoluteForm, attempt: Attempt): Entry {
     return this.#entryOf(`parent ${form.label}`, permit, attempt, ({ demand }) =>
-      this.#http1Connections("http://upstream-proxy", () =>
-        this.#counted(form.connect(this.#signalOf(demand.signal))),
-      ),
+      this.#http1Connections(() => this.#counted(form.connect(this.#signalOf(demand.signal)))),
     );
   }
 
@@ -184,44 +196,34 @@ export class OriginPools {
     return entry;
   }
 
-  #http1Connections(origin: string, open: () => Promise<Socket>): Connections {
+  #http1Connections(open: () => Promise<Socket>): Connections {
     const { responseTimeoutMs, streamIdleTimeoutMs, maxHeaderBytes } = this.#options;
-    const pool = new Pool(origin, {
-      connections: null,
-      pipelining: 1,
-      allowH2: false,
-      keepAliveTimeout: keepAliveTimeoutMs,
-      keepAliveMaxTimeout: keepAliveMaxTimeoutMs,
-      headersTimeout: responseTimeoutMs,
-      bodyTimeout: streamIdleTimeoutMs,
-      maxHeaderSize: maxHeaderBytes,
-      connect: connector(open),
+    const pool = new ClientPool({
+      open,
+      watch: this.#watch,
+      limits: {
+        responseTimeoutMs,
+        streamIdleTimeoutMs,
+        maxHeaderBytes,
+        maxHeaders: maxResponseFields,
+        idleTimeoutMs: keepAliveTimeoutMs,
+        maxIdleTimeoutMs: keepAliveMaxTimeoutMs,
+      },
     });
     return {
       get count() {
-        return pool.stats.connected;
+        return pool.count;
       },
       get idle() {
-        return pool.stats.free;
+        return pool.idle;
       },
       isPlaced: false,
-      dispatch: (_permit, request, handler) => {
-        const { method, path, headers, body, upgrade } = request;
-        pool.dispatch(
-          {
-            method,
-            path,
-            headers,
-            // undici takes iterables as well; its types leave them out.
-            body: (isStreamed(body) ? chunksOf(body) : body) as Buffer | null,
-            ...(upgrade === undefined ? {} : { upgrade }),
-          },
-          new UndiciHandler(handler),
-        );
+      dispatch: (_permit, request, handler) => pool.dispatch(request, handler),
+      retire: () => pool.retire(),
+      destroy: () => {
+        pool.destroy();
+        return Promise.resolve();
       },
-      // close() waits for the pool's running requests; nothing else refers to the pool any more.
-      retire: () => void pool.close().catch(() => undefined),
-      destroy: () => pool.destroy(),
     };
   }
 
@@ -248,24 +250,16 @@ export class OriginPools {
       isPlaced: true,
       dispatch: (permit, request, handler) => origin.dispatch(permit, request, handler),
       retire: () => origin.retire(),
-      destroy: () => {
-        origin.destroy();
-        return Promise.resolve();
-      },
+      destroy: async () => origin.destroy(),
     };
   }
 
   #prefersHttp2(destination: Destination, request: OutgoingRequest): boolean {
     // An upgrade is a thing of HTTP/1.1, and without TLS there is no negotiation (RFC 9113 section 3.2).
     if (destination.scheme !== "https" || request.upgrade !== undefined) return false;
-    switch (this.#options.http2) {
-      case "on":
-        return true;
-      case "off":
-        return false;
-      case "auto":
-        return request.needsHttp2 || this.#protocols.isHttp2Only(destination.authority);
-    }
+    const { http2 } = this.#options;
+    if (http2 !== "auto") return http2 === "on";
+    return request.needsHttp2 || this.#protocols.isHttp2Only(destination.authority);
   }
 
   #signalOf(signal: AbortSignal): AbortSignal {

@@ -4,6 +4,7 @@
  * Text is Latin-1: one character is one byte, so that obs-text passes as it came.
  */
 import { isSameName } from "../http/headers.ts";
+import { http } from "../net/node-http.ts";
 import { MalformedMessage } from "./malformed.ts";
 
 /** Length of a body in chunks. */
@@ -18,6 +19,8 @@ const statusLine = /HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?\r
 const fieldLine = new RegExp(`^${token}:[\\t\\x20-\\x7e\\x80-\\xff]*$`);
 /** Fields that no sender may declare hop-by-hop (RFC 9110 section 7.6.1): the next recipient would lose them. */
 const endToEnd = /(?:^|[\s,])(?:host|content-length|transfer-encoding)(?:[\s,]|$)/i;
+
+const methods: ReadonlySet<string> = new Set(http.METHODS);
 
 /** A field section, with the fields that frame the message. */
 class FieldSection {
@@ -120,6 +123,8 @@ export class RequestHead extends FieldSection {
     if (line === null) throw new MalformedMessage(problemOfRequestLine(text));
     const [whole, method = "", target = "", major, minor] = line;
     if (major !== "1" || (minor !== "0" && minor !== "1")) throw badVersion(method, major);
+    // No policy was written with other methods in mind, and nobody knows whether they may be repeated.
+    if (!methods.has(method)) throw new MalformedMessage("the method is not known");
     this.method = method;
     this.target = target;
     this.httpVersion = minor === "0" ? "1.0" : "1.1";
@@ -183,6 +188,9 @@ export class ResponseHead extends FieldSection {
   readonly status: number;
   readonly reason: string;
   readonly httpVersion: "1.0" | "1.1";
+  /** The Keep-Alive field, which says how long an idle connection is kept (RFC 2068 section 19.7.1.1). */
+  keepAlive: string | undefined;
+  #hasUpgrade = false;
 
   /** Reads a whole head without its empty line; throws MalformedMessage. */
   constructor(text: string, maxFields: number) {
@@ -213,15 +221,16 @@ export class ResponseHead extends FieldSection {
     return this.connection === undefined || !this.hasOption("close");
   }
 
-  /** The protocol that the connection has from here on: that of a 101. */
-  get upgrade(): string | undefined {
-    let protocol: string | undefined;
-    const { rawHeaders } = this;
-    for (let at = 0; at < rawHeaders.length; at += 2) {
-      if (isSameName(rawHeaders[at] ?? "", "upgrade"))
-        protocol = joined(protocol, rawHeaders[at + 1] ?? "");
-    }
-    return protocol;
+  /** The connection has another protocol from here on (RFC 9110 section 7.8). */
+  get switches(): boolean {
+    return this.status === 101 && this.#hasUpgrade && this.hasOption("upgrade");
+  }
+
+  protected override take(name: string, value: string): void {
+    if (name.length === 7 && isSameName(name, "upgrade")) this.#hasUpgrade = true;
+    else if (name.length === 10 && isSameName(name, "keep-alive"))
+      this.keepAlive = joined(this.keepAlive, value);
+    else super.take(name, value);
   }
 }
 

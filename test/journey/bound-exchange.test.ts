@@ -6,7 +6,6 @@ import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { readAll, TlsOrigin } from "../support/tls-origin.ts";
-import type { WireAnswer } from "../support/wire.ts";
 import { hashOf, readProof } from "../support/dpop.ts";
 import { get, request, type RawResponse, type RequestShape } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
@@ -321,8 +320,8 @@ describe.each(["http/1.1", "h2"] as const)(
         response.end(seen.body);
       });
       const wire = await bridge.http1(origin.at(host));
-      const ask = (body: string): Promise<WireAnswer> =>
-        wire.ask(
+      const ask = (body: string): Promise<RawResponse> =>
+        wire.exchange(
           `POST /paid HTTP/1.1\r\nHost: ${origin.at(host)}\r\nAuthorization: Bearer kim\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
         );
       for (const body of ["first", "second"]) {

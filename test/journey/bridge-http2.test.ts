@@ -1,4 +1,5 @@
 /** HTTP/2 between client and bridge, and between bridge and origin. */
+import { owner } from "../support/owner.ts";
 import { once } from "node:events";
 import {
   type ClientHttp2Session,
@@ -7,7 +8,7 @@ import {
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
 } from "node:http2";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BridgeOptions, BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { readAll, TlsOrigin } from "../support/tls-origin.ts";
@@ -29,16 +30,16 @@ let h2only: TlsOrigin;
 let proxy: BridgeProxy;
 let session: ClientHttp2Session;
 let at: string;
-const own: BridgeProxy[] = [];
+const own = owner();
 
-async function start(options: Partial<BridgeOptions> = {}): Promise<BridgeProxy> {
-  const started = await BridgeProxy.start({
-    ports: [origin.port, h2only.port],
-    originCa: authority.caPem,
-    ...options,
-  });
-  own.push(started);
-  return started;
+function start(options: Partial<BridgeOptions> = {}): Promise<BridgeProxy> {
+  return own(
+    BridgeProxy.start({
+      ports: [origin.port, h2only.port],
+      originCa: authority.caPem,
+      ...options,
+    }),
+  );
 }
 
 /** Sends one request and reads its answer to the end. */
@@ -99,9 +100,6 @@ beforeAll(async () => {
     ],
   });
   session = await proxy.http2(at);
-});
-afterEach(async () => {
-  for (const started of own.splice(0)) await started.close();
 });
 afterAll(async () => {
   session.destroy();
@@ -357,7 +355,7 @@ describe("an h2 client", () => {
     const client = await fresh.http2(at);
     expect((await ask(client, { ":path": "/idle" })).status).toBe(200);
     const wire = await fresh.http1(at);
-    await wire.ask(`GET /idle HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
+    await wire.exchange(`GET /idle HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     fresh.signal("SIGTERM");
     expect((await within("the process ends", fresh.ended)).code).toBe(0);
     client.destroy();

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type BridgeOptions, BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
@@ -96,7 +96,7 @@ describe("an authority that is renewed on disk", () => {
     const trusting = await proxy.tls(at, { ca: second.caPem });
     expect(trusting.authorized).toBe(true);
     trusting.destroy();
-    expect((await open.ask(`GET /open HTTP/1.1\r\nHost: ${at}\r\n\r\n`)).status).toBe(200);
+    expect((await open.exchange(`GET /open HTTP/1.1\r\nHost: ${at}\r\n\r\n`)).status).toBe(200);
     const stream = http2.request({ ":path": "/open-h2" });
     const status = await new Promise((resolve) => {
       stream.on("response", (headers) => resolve(headers[":status"]));
@@ -177,7 +177,7 @@ describe("a reload (Z21)", () => {
       expect((await reload(proxy, change)).last_error).toBe("");
       expect(await issuer(proxy)).toContain("test root");
       // What was opened stays opened: nobody hands its decrypted half to a tunnel.
-      expect((await open.ask(`GET /open HTTP/1.1\r\nHost: ${at}\r\n\r\n`)).status).toBe(200);
+      expect((await open.exchange(`GET /open HTTP/1.1\r\nHost: ${at}\r\n\r\n`)).status).toBe(200);
       expect((await reload(proxy, {})).last_error).toBe("");
       expect(await issuer(proxy)).toBe(ours);
     }
@@ -210,17 +210,17 @@ describe("a reload (Z21)", () => {
   test("that revokes a host ends what is open to it, and only that", async () => {
     const only = (...hosts: string[]): unknown[] => [{ name: "only-hosts", config: { hosts } }];
     const proxy = await start({ plugins: only(allowed, "www.allowed.test") });
-    const revoked = new Wire(await proxy.tls(at));
-    const kept = new Wire(await proxy.tls(origin.at("www.allowed.test")));
+    const revoked = new RawClient(await proxy.tls(at));
+    const kept = new RawClient(await proxy.tls(origin.at("www.allowed.test")));
     const seen = origin.seen.length;
     expect((await reload(proxy, { plugins: only("www.allowed.test") })).last_error).toBe("");
     // Cut, or refused by the rules that are in force now.
     const answer = await revoked
-      .ask(`GET /revoked HTTP/1.1\r\nHost: ${at}\r\n\r\n`)
+      .exchange(`GET /revoked HTTP/1.1\r\nHost: ${at}\r\n\r\n`)
       .catch(() => ({ status: 403 }));
     expect(answer.status).toBe(403);
     expect(origin.seen.length).toBe(seen);
-    const other = await kept.ask(
+    const other = await kept.exchange(
       `GET /kept HTTP/1.1\r\nHost: ${origin.at("www.allowed.test")}\r\n\r\n`,
     );
     expect(other.status).toBe(200);

@@ -1,15 +1,16 @@
 /** Whom the bridge opens connections of, whom it believes, who believes it, and what it says when somebody does not. */
+import { owner } from "../support/owner.ts";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BridgeOptions, BridgeProxy, handshake } from "../support/bridge-proxy.ts";
 import { expired, temporaryDirectory, TestAuthority } from "../support/certs.ts";
 import { clientHello, records } from "../support/client-hello.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually, within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
@@ -19,17 +20,10 @@ let authority: TestAuthority;
 let origin: TlsOrigin;
 let proxy: BridgeProxy;
 let at: string;
-/** Proxies of single tests. */
-const own: BridgeProxy[] = [];
+const own = owner();
 
-async function start(options: Partial<BridgeOptions> = {}): Promise<BridgeProxy> {
-  const started = await BridgeProxy.start({
-    ports: [origin.port],
-    originCa: authority.caPem,
-    ...options,
-  });
-  own.push(started);
-  return started;
+function start(options: Partial<BridgeOptions> = {}): Promise<BridgeProxy> {
+  return own(BridgeProxy.start({ ports: [origin.port], originCa: authority.caPem, ...options }));
 }
 
 beforeAll(async () => {
@@ -45,9 +39,6 @@ beforeAll(async () => {
     plugins: [witness],
   });
 });
-afterEach(async () => {
-  for (const started of own.splice(0)) await started.close();
-});
 afterAll(async () => {
   await proxy.close();
   await origin.close();
@@ -57,7 +48,9 @@ describe("what is not bridged", () => {
   test("is a port that the list does not name (I7, I8)", async () => {
     const fresh = await start({ ports: [9443] });
     const socket = await fresh.tls(at, { ca: authority.caPem });
-    const answer = await new Wire(socket).ask(`GET /direct HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
+    const answer = await new RawClient(socket).exchange(
+      `GET /direct HTTP/1.1\r\nHost: ${at}\r\n\r\n`,
+    );
     expect(answer.text).toBe("OK-SECRET");
     expect(socket.getPeerX509Certificate()?.issuer).toContain("test root");
     socket.destroy();
@@ -67,7 +60,7 @@ describe("what is not bridged", () => {
     "is a passthrough host, in any case: %s",
     async (host) => {
       const socket = await proxy.tls(origin.at(host), { ca: authority.caPem });
-      const answer = await new Wire(socket).ask(
+      const answer = await new RawClient(socket).exchange(
         `GET /pinned HTTP/1.1\r\nHost: ${origin.at("pinned.test")}\r\n\r\n`,
       );
       expect(answer.text).toBe("OK-SECRET");
@@ -121,10 +114,10 @@ describe("what is not bridged", () => {
 
     test("on another port, is heard at once (Z16)", async () => {
       const { port } = smtp.address() as AddressInfo;
-      const wire = new Wire(await proxy.tunnel(`127.0.0.1:${port}`));
-      expect(await wire.until("\r\n")).toBe("220 mail.test ESMTP\r\n");
+      const wire = new RawClient(await proxy.tunnel(`127.0.0.1:${port}`));
+      expect(await wire.reader.until("\r\n")).toBe("220 mail.test ESMTP\r\n");
       wire.send("EHLO agent\r\n");
-      expect(await wire.until("\r\n")).toBe("250 EHLO agent\r\n");
+      expect(await wire.reader.until("\r\n")).toBe("250 EHLO agent\r\n");
       wire.close();
     });
   });
@@ -135,19 +128,19 @@ describe("what is not bridged", () => {
     ["two bytes", "\u0000\u0001"],
   ])("nor TLS is refused on a bridged port: %s (I7, I13, FRONT-15)", async (_what, bytes) => {
     const connections = origin.accepted;
-    const wire = new Wire(await proxy.tunnel(at));
+    const wire = new RawClient(await proxy.tunnel(at));
     wire.send(bytes);
     wire.socket.end();
-    const said = (await wire.rest()).toString("latin1");
+    const said = (await wire.reader.toEnd()).toString("latin1");
     expect(said === "" || / 400 /.test(said)).toBe(true);
     expect(origin.accepted).toBe(connections);
   });
 
   test("nor TLS is named in the log (I13)", async () => {
     const fresh = await start();
-    const wire = new Wire(await fresh.tunnel(at));
+    const wire = new RawClient(await fresh.tunnel(at));
     wire.send("GET / HTTP/1.1\r\n\r\n");
-    await wire.rest();
+    await wire.reader.toEnd();
     const line = await fresh.log((log) => JSON.stringify(log).includes("tls.not-tls"));
     expect(JSON.stringify(line)).toContain(allowed);
   });
@@ -204,7 +197,9 @@ describe("an origin that cannot be verified", () => {
         socket.destroy();
         break;
       }
-      const answer = await new Wire(socket).ask(`GET /probe HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
+      const answer = await new RawClient(socket).exchange(
+        `GET /probe HTTP/1.1\r\nHost: ${target}\r\n\r\n`,
+      );
       expect(answer.status).toBe(502);
       socket.destroy();
     }
@@ -227,11 +222,11 @@ describe("an origin that cannot be verified", () => {
 describe("a client that rejects the leaf", () => {
   /** A handshake that ends in unknown_ca, as a pinning client sends it. */
   async function reject(through: BridgeProxy): Promise<void> {
-    const wire = new Wire(await through.tunnel(at));
+    const wire = new RawClient(await through.tunnel(at));
     wire.send(records(clientHello({ sni: allowed })));
-    await wire.exactly(5);
+    await wire.reader.exactly(5);
     wire.send(Buffer.of(21, 3, 3, 0, 2, 2, 48));
-    await wire.rest();
+    await wire.reader.toEnd();
   }
 
   test("is told about in the log and in a metric, with the two ways out (I12)", async () => {
@@ -261,7 +256,7 @@ describe("a client that rejects the leaf", () => {
     const fresh = await start({ bridge: { on_failure: "tunnel" }, plugins: [witness] });
     await reject(fresh);
     const socket = await fresh.tls(at, { ca: authority.caPem });
-    const answer = await new Wire(socket).ask(`GET /pin HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
+    const answer = await new RawClient(socket).exchange(`GET /pin HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     expect(answer.text).toBe("OK-SECRET");
     const notes = await fresh.records("seen.jsonl");
     expect(notes.filter((note) => note["stage"] === "request")).toEqual([]);
@@ -318,7 +313,7 @@ describe("the leaf", () => {
   test("is not needed twice: the second handshake resumes", async () => {
     const first = await proxy.tls(at);
     const session = once(first, "session") as Promise<[Buffer]>;
-    await new Wire(first).ask(`GET /resume HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
+    await new RawClient(first).exchange(`GET /resume HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     const [ticket] = await within("a ticket", session);
     const second = await proxy.tls(at, { session: ticket });
     expect(second.isSessionReused()).toBe(true);

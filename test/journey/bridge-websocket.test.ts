@@ -8,7 +8,7 @@ import { WebSocket, WebSocketServer } from "ws";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually, within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
@@ -82,9 +82,9 @@ function textFrame(text: string): Buffer {
 }
 
 /** Reads one short unmasked frame. */
-async function readText(wire: Wire): Promise<string> {
-  const [, length = 0] = await wire.exactly(2);
-  return (await wire.exactly(length)).toString();
+async function readText(wire: RawClient<Duplex>): Promise<string> {
+  const [, length = 0] = await wire.reader.exactly(2);
+  return (await wire.reader.exactly(length)).toString();
 }
 
 describe("a ws client over HTTP/1.1", () => {
@@ -135,23 +135,23 @@ describe("a ws client over HTTP/1.1", () => {
   });
 
   test("that the origin refuses gets the answer, and nothing is tunnelled after it (H1-22)", async () => {
-    const wire = new Wire(await proxy.tls(at));
+    const wire = new RawClient(await proxy.tls(at));
     const head = (path: string, host: string): string =>
       `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
       `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\n\r\n`;
     const seen = origin.seen.length;
     wire.send(head("/refused", at) + "GET /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n");
-    const answer = await wire.answer();
+    const answer = await wire.response();
     expect(answer).toMatchObject({ status: 401, text: "nope" });
-    const rest = (await wire.rest()).toString("latin1");
+    const rest = (await wire.reader.toEnd()).toString("latin1");
     expect(rest === "" || rest.startsWith("HTTP/1.1 421 ")).toBe(true);
     expect(origin.seen.length).toBe(seen);
   });
 
   test("in a tunnel to another name is 421", async () => {
     const before = upgrades.length;
-    const wire = new Wire(await proxy.tls(at));
-    const answer = await wire.ask(
+    const wire = new RawClient(await proxy.tls(at));
+    const answer = await wire.exchange(
       `GET /ws HTTP/1.1\r\nHost: ${origin.at("evil.test")}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\n\r\n`,
     );
     expect(answer.status).toBe(421);
@@ -160,8 +160,8 @@ describe("a ws client over HTTP/1.1", () => {
   });
 
   test("that asks for h2c is not upgraded", async () => {
-    const wire = new Wire(await proxy.tls(at));
-    const answer = await wire.ask(
+    const wire = new RawClient(await proxy.tls(at));
+    const answer = await wire.exchange(
       `GET /h2c HTTP/1.1\r\nHost: ${at}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n`,
     );
     expect(answer.status).not.toBe(101);
@@ -195,7 +195,7 @@ describe("a WebSocket over HTTP/2 (RFC 8441)", () => {
     expect(headers[":status"]).toBe(200);
     expect(headers["sec-websocket-protocol"]).toBe("chat.v1");
     expect(headers).not.toHaveProperty("sec-websocket-accept");
-    const wire = new Wire(stream);
+    const wire = new RawClient(stream);
     expect(await readText(wire)).toBe(`welcome ${at}`);
     for (const text of ["one", "two"]) {
       wire.send(textFrame(text));

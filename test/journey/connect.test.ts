@@ -143,7 +143,7 @@ describe("a tunnel", () => {
       await connection.send("220 ready\r\n");
     });
     const client = await tunnelTo(banner.authority);
-    expect((await client.reader.until("\r\n")).toString()).toBe("220 ready\r\n");
+    expect(await client.reader.until("\r\n")).toBe("220 ready\r\n");
   });
 
   test("an end from the client is an end at the origin, and answers still come back", async () => {
@@ -178,11 +178,11 @@ describe("a tunnel", () => {
     });
     const client = await tunnelTo(resetting.authority);
     await eventually(() => there !== undefined);
-    there?.reset();
+    there?.socket.resetAndDestroy();
     await client.untilClosed();
     const other = await tunnelTo(echo.authority);
     const connection = echo.connections.at(-1);
-    other.reset();
+    other.socket.resetAndDestroy();
     await eventually(() => connection?.isClosed ?? false);
   });
 

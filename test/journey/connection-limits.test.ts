@@ -5,7 +5,7 @@ import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually, within } from "../support/eventually.ts";
 
 const allowed = "api.allowed.test";
@@ -38,7 +38,7 @@ const http1 = [
   [
     "plain",
     async () => ({
-      wire: new Wire(await proxy.dial()),
+      wire: new RawClient(await proxy.dial()),
       target: `http://127.0.0.1:${plain.port}/`,
       host: `127.0.0.1:${plain.port}`,
     }),
@@ -50,13 +50,13 @@ describe("limits.max_requests_per_connection", () => {
   test.each(http1)("closes a %s connection after its last request", async (_name, open) => {
     const { wire, target, host } = await open();
     const ask = `GET ${target} HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
-    const first = await wire.ask(ask);
+    const first = await wire.exchange(ask);
     expect(first).toMatchObject({ status: 200 });
-    expect(first.headers.get("connection")).not.toBe("close");
-    const second = await wire.ask(ask);
+    expect(first.header("connection")).not.toBe("close");
+    const second = await wire.exchange(ask);
     expect(second).toMatchObject({ status: 200 });
-    expect(second.headers.get("connection")).toBe("close");
-    await wire.rest();
+    expect(second.header("connection")).toBe("close");
+    await wire.reader.toEnd();
   });
 
   test("ends an HTTP/2 session after its last stream, whose response arrives", async () => {
@@ -81,10 +81,10 @@ test("limits.max_streams_per_connection is what an HTTP/2 client is told", async
 
 test.each(http1)("an unknown expectation on a %s connection gets 417", async (_name, open) => {
   const { wire, target, host } = await open();
-  const refused = await wire.ask(
+  const refused = await wire.exchange(
     `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nExpect: wonders\r\n\r\n`,
   );
   expect(refused.status).toBe(417);
   expect(JSON.parse(refused.text)).toMatchObject({ error: "request.expectation-failed" });
-  await wire.rest();
+  await wire.reader.toEnd();
 });

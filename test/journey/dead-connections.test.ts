@@ -1,7 +1,8 @@
 /** Kept connections that died unseen, as behind a NAT or a load balancer that forgot them: RFC 9110 section 9.2.2. */
 import type { Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { AttackedProxy, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { AttackedProxy, RawOrigin } from "../support/attack-bench.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -61,7 +62,7 @@ type Port = "forward" | "reverse";
 async function ask(port: Port, method: string, path: string, rest = "\r\n"): Promise<string> {
   const host = `127.0.0.1:${origin.port}`;
   const target = port === "forward" ? `http://${host}${path}` : path;
-  const client = await RawClient.connect(proxy[port].port);
+  const client = await RawClient.connect(proxy[port]);
   client.send(`${method} ${target} HTTP/1.1\r\nHost: ${host}\r\n${rest}`);
   const seen = await client.sees("\r\n\r\n");
   client.socket.destroy();

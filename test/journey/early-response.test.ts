@@ -1,6 +1,7 @@
 /** Final responses that come while the body of the request is still being sent (RFC 9110 section 10.1.1). */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { AttackedProxy, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { AttackedProxy, RawOrigin } from "../support/attack-bench.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
 
 const size = 2_000_000;
@@ -41,7 +42,7 @@ describe("an origin that answers early and closes", () => {
     async (port) => {
       const host = `127.0.0.1:${origin.port}`;
       for (let count = 0; count < 10; count += 1) {
-        const client = await RawClient.connect(proxy[port].port);
+        const client = await RawClient.connect(proxy[port]);
         const target = port === "forward" ? `http://${host}/upload` : "/upload";
         client.send(`POST ${target} HTTP/1.1\r\nHost: ${host}\r\nContent-Length: ${size}\r\n\r\n`);
         client.send("x".repeat(size));
@@ -65,7 +66,7 @@ describe("a refusal of an upload that nobody reads", () => {
   test("arrives whole, and the connection ends", async () => {
     const proxy = await AttackedProxy.start({ pipeline: { outbound: { default: "deny" } } });
     for (let count = 0; count < 20; count += 1) {
-      const client = await RawClient.connect(proxy.forward.port);
+      const client = await RawClient.connect(proxy.forward);
       const head = "POST http://127.0.0.1:9/upload HTTP/1.1\r\nHost: 127.0.0.1:9\r\n";
       client.send(`${head}Content-Length: ${size}\r\n\r\n${"x".repeat(size)}`);
       expect(await client.ended()).toMatch(/^HTTP\/1\.1 403 [^]*\}$/);

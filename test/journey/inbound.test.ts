@@ -911,7 +911,7 @@ describe("streams", () => {
       target: "/stream",
       headers: { Authorization: `Bearer ${await idp.token()}` },
     });
-    expect((await client.reader.until("data: 1\n\n")).toString()).toContain("200 OK");
+    expect(await client.reader.until("data: 1\n\n")).toContain("200 OK");
     go?.();
     await client.reader.until("data: 2\n\n");
   });

@@ -5,7 +5,7 @@ import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient } from "../support/http-client.ts";
 
 const allowed = "api.allowed.test";
 
@@ -35,9 +35,9 @@ afterAll(async () => {
 });
 
 async function askPlain(fields: string) {
-  const wire = new Wire(await proxy.dial());
+  const wire = new RawClient(await proxy.dial());
   const host = `127.0.0.1:${plain.port}`;
-  return wire.ask(`GET http://${host}/ HTTP/1.1\r\nHost: ${host}\r\n${fields}\r\n`);
+  return wire.exchange(`GET http://${host}/ HTTP/1.1\r\nHost: ${host}\r\n${fields}\r\n`);
 }
 
 test("a plain request", async () => {

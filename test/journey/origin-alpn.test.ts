@@ -57,7 +57,7 @@ const alert = (description: number): Buffer => Buffer.of(21, 3, 3, 0, 2, 2, desc
 
 async function post(proxy: BridgeProxy, target: string): Promise<[number, string]> {
   const wire = await proxy.http1(target);
-  const { status, text } = await wire.ask(
+  const { status, text } = await wire.exchange(
     `POST /echo HTTP/1.1\r\nHost: ${target}\r\nContent-Length: 5\r\n\r\nwhole`,
   );
   wire.close();

@@ -186,7 +186,7 @@ describe("ends", () => {
     await eventually(async () =>
       (await proxy.records("records")).some((line) => line["path"] === "/hangs"),
     );
-    client.reset();
+    client.socket.resetAndDestroy();
     expect(await hooksOf("/hangs")).toEqual(["request one", "finish one"]);
     expect(origin.requestsFor("/hangs")).toEqual([]);
     const end = (await proxy.records("records")).findLast((line) => line["path"] === "/hangs");

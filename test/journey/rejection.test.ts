@@ -1,4 +1,5 @@
 /** How a refusal reads on the wire, by code, and what else it may carry. */
+import { denialCodes } from "../support/denial-codes.ts";
 import { beforeAll, describe, expect, test } from "vitest";
 import { get, RawClient, request } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
@@ -9,21 +10,7 @@ const own = owner();
 let origin: HttpOrigin;
 let proxy: ProxyProcess;
 
-/** Contract 3.3. */
-const codes = [
-  ["auth.missing-token", 401],
-  ["auth.invalid-token", 401],
-  ["auth.audience-mismatch", 401],
-  ["auth.unauthorized", 401],
-  ["policy.forbidden", 403],
-  ["policy.content-blocked", 403],
-  ["policy.rate-limited", 429],
-  ["upstream.unreachable", 503],
-  ["upstream.token-exchange-failed", 503],
-  ["upstream.timeout", 504],
-  ["pipeline.cancelled", 499],
-  ["plugin.own-word", 500],
-] as const;
+const codes = [...denialCodes, ["plugin.own-word", 500]] as const;
 
 beforeAll(async () => {
   origin = await own(HttpOrigin.launch());

@@ -26,7 +26,7 @@ import {
   messageSigned,
   type WireRequest,
 } from "../support/signatures.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient, type RawResponse } from "../support/http-client.ts";
 import { within } from "../support/eventually.ts";
 
 const host = "signed.test";
@@ -299,17 +299,17 @@ const ways: Readonly<
   "plain HTTP": {
     scheme: "http",
     send: async (proxy, request, at) => {
-      const wire = new Wire(await proxy.dial());
+      const wire = new RawClient(await proxy.dial());
       wire.send(head(request, `http://${at}${request.target}`));
-      return said(await wire.answer());
+      return said(await wire.response());
     },
   },
   "the bridge, HTTP/1.1": {
     scheme: "https",
     send: async (proxy, request, at) => {
-      const wire = new Wire(await proxy.tls(at));
+      const wire = new RawClient(await proxy.tls(at));
       wire.send(head(request, request.target));
-      return said(await wire.answer());
+      return said(await wire.response());
     },
   },
   "the bridge, HTTP/2": {
@@ -340,8 +340,8 @@ const ways: Readonly<
   },
 };
 
-function said(answer: { headers: ReadonlyMap<string, string>; body: Buffer }): string {
-  return text(answer.body, answer.headers.get("content-encoding"));
+function said(answer: RawResponse): string {
+  return text(answer.body, answer.header("content-encoding"));
 }
 
 function text(body: Buffer, encoding: string | undefined): string {
@@ -409,11 +409,11 @@ test("behind jwt-validation and parsers, inbound, too", async () => {
       };
       const signed = await kind.sign(request, `http://${at}`);
       const socket = connect(proxy.reverse);
-      const wire = new Wire(socket);
+      const wire = new RawClient(socket);
       wire.send(
         head({ ...signed, fields: [...signed.fields, ["Authorization", bearer]] }, signed.target),
       );
-      expect(said(await wire.answer()), what).toBe("verified");
+      expect(said(await wire.response()), what).toBe("verified");
       socket.destroy();
     }
   } finally {

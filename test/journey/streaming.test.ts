@@ -192,7 +192,7 @@ describe("with frame readers", () => {
     const feed = await feedOf("/refused-frame");
     await client.head();
     await feed.send("data: fine\n\n");
-    expect((await client.reader.until("data: fine\n\n")).toString()).toContain("fine");
+    expect(await client.reader.until("data: fine\n\n")).toContain("fine");
     await feed.send("data: half FORB");
     await feed.send("IDDEN\n\ndata: later\n\n");
     const rest = (await client.reader.toEnd()).toString();

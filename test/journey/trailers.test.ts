@@ -79,10 +79,14 @@ describe.each([
       const wire = await proxy.http1(at);
       for (let count = 0; count < 2; count += 1) {
         const fields = "TE: trailers\r\nConnection: TE";
-        const answer = await wire.ask(`GET ${path} HTTP/1.1\r\nHost: ${at}\r\n${fields}\r\n\r\n`);
+        const answer = await wire.exchange(
+          `GET ${path} HTTP/1.1\r\nHost: ${at}\r\n${fields}\r\n\r\n`,
+        );
         expect(answer.text).toBe(text);
-        expect([...answer.trailers]).toEqual([["x-sum", "42"]]);
-        expect(answer.headers.has("content-length")).toBe(false);
+        expect(answer.trailers.map(([name, value]) => [name.toLowerCase(), value])).toEqual([
+          ["x-sum", "42"],
+        ]);
+        expect(answer.header("content-length")).toBe(undefined);
       }
       wire.close();
     },
@@ -91,14 +95,14 @@ describe.each([
   test("has its length, and the connection goes on, where nobody asked for trailers", async () => {
     const wire = await proxy.http1(at);
     for (const path of ["/length", "/plain", "/length"]) {
-      const answer = await wire.ask(`GET ${path} HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
+      const answer = await wire.exchange(`GET ${path} HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
       expect(answer.text).toBe(text);
       if (path === "/plain" || plugins.length === 0)
-        expect(answer.headers.get("content-length")).toBe(String(text.length));
+        expect(answer.header("content-length")).toBe(String(text.length));
     }
     const head = `HEAD /plain HTTP/1.1\r\nHost: ${at}\r\nTE: trailers\r\nConnection: TE\r\n\r\n`;
-    const answer = await wire.ask(head);
-    expect(answer.headers.get("content-length")).toBe(String(text.length));
+    const answer = await wire.exchange(head);
+    expect(answer.header("content-length")).toBe(String(text.length));
     wire.close();
   });
 
@@ -131,9 +135,11 @@ describe.each([
 
   test("has no trailers for a client on HTTP/1.0, and its whole body", async () => {
     const wire = await proxy.http1(at);
-    const answer = await wire.ask(`GET /length HTTP/1.0\r\nHost: ${at}\r\nTE: trailers\r\n\r\n`);
+    const answer = await wire.exchange(
+      `GET /length HTTP/1.0\r\nHost: ${at}\r\nTE: trailers\r\n\r\n`,
+    );
     expect(answer.text).toBe(text);
-    expect(answer.trailers.size).toBe(0);
+    expect(answer.trailers).toEqual([]);
     wire.close();
   });
 });

@@ -10,7 +10,7 @@ import { clientFrame, maskInto } from "../../src/http/web-socket-frame.ts";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually, within } from "../support/eventually.ts";
 
 const host = "api.allowed.test";
@@ -125,7 +125,7 @@ function plainPort(): number {
 const key = (): string => randomBytes(16).toString("base64");
 
 /** A connection after its upgrade, below the frames. */
-async function dial(surface: string, path: string): Promise<Wire> {
+async function dial(surface: string, path: string): Promise<RawClient<Duplex>> {
   if (surface === "bridged HTTP/2") {
     const session = await proxy.http2(origin.at(host));
     if (session.remoteSettings?.enableConnectProtocol !== true)
@@ -148,23 +148,23 @@ async function dial(surface: string, path: string): Promise<Wire> {
     ];
     expect(headers[":status"]).toBe(200);
     expect(headers).not.toHaveProperty("sec-websocket-extensions");
-    return new Wire(stream);
+    return new RawClient(stream);
   }
   const wire = await ask(surface, path);
-  const head = await wire.until("\r\n\r\n");
+  const head = await wire.reader.until("\r\n\r\n");
   expect(head).toMatch(/^HTTP\/1.1 101 /);
   expect(head).not.toMatch(/^sec-websocket-extensions:/im);
   return wire;
 }
 
-async function ask(surface: string, path: string, version = 13): Promise<Wire> {
+async function ask(surface: string, path: string, version = 13): Promise<RawClient<Duplex>> {
   const bridged = surface === "bridged HTTP/1.1";
   if (!bridged) return askPlainly(await proxy.dial(), path, version);
   const authority = origin.at(host);
   return upgrade(await proxy.tls(authority), { target: path, authority, version });
 }
 
-function askPlainly(socket: Duplex, path: string, version = 13): Wire {
+function askPlainly(socket: Duplex, path: string, version = 13): RawClient<Duplex> {
   const authority = `${host}:${plainPort()}`;
   return upgrade(socket, { target: `http://${authority}${path}`, authority, version });
 }
@@ -172,11 +172,11 @@ function askPlainly(socket: Duplex, path: string, version = 13): Wire {
 function upgrade(
   socket: Duplex,
   asked: { readonly target: string; readonly authority: string; readonly version: number },
-): Wire {
+): RawClient<Duplex> {
   const { target, authority, version } = asked;
   socket.on("error", () => undefined);
   clients.push(socket);
-  const wire = new Wire(socket);
+  const wire = new RawClient(socket);
   wire.send(
     `GET ${target} HTTP/1.1\r\nHost: ${authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
       `Sec-WebSocket-Version: ${version}\r\nSec-WebSocket-Key: ${key()}\r\n` +
@@ -194,12 +194,12 @@ function frame(first: number, text: string): Buffer {
 }
 
 /** Reads one short frame of the server: its opcode and payload. */
-async function read(wire: Wire): Promise<readonly [opcode: number, payload: Buffer]> {
-  const [first = 0, length = 0] = await within("a frame", wire.exactly(2));
-  return [first & 0x0f, await wire.exactly(length)];
+async function read(wire: RawClient<Duplex>): Promise<readonly [opcode: number, payload: Buffer]> {
+  const [first = 0, length = 0] = await within("a frame", wire.reader.exactly(2));
+  return [first & 0x0f, await wire.reader.exactly(length)];
 }
 
-async function closeCode(wire: Wire): Promise<number> {
+async function closeCode(wire: RawClient<Duplex>): Promise<number> {
   const [opcode, payload] = await read(wire);
   expect(opcode).toBe(8);
   return payload.readUInt16BE(0);
@@ -335,17 +335,17 @@ describe.each(surfaces)("over %s", (surface) => {
 
 test("an endpoint whose messages all pass keeps its extensions", async () => {
   const wire = await ask("plain HTTP", "/open/1");
-  const head = await wire.until("\r\n\r\n");
+  const head = await wire.reader.until("\r\n\r\n");
   expect(head).toMatch(/^sec-websocket-extensions: permessage-deflate/im);
 });
 
 test("an origin that chooses an extension is refused", async () => {
-  const answer = await (await ask("plain HTTP", "/chat/extension")).answer();
+  const answer = await (await ask("plain HTTP", "/chat/extension")).response();
   expect(answer.status).toBe(502);
 });
 
 test("another version of the protocol cannot be judged", async () => {
-  const answer = await (await ask("plain HTTP", "/chat/room", 8)).answer();
+  const answer = await (await ask("plain HTTP", "/chat/room", 8)).response();
   expect(answer.status).toBe(403);
 });
 
@@ -354,9 +354,10 @@ test("operations in the query of a plain GET are judged too", async () => {
     const socket = await proxy.dial();
     clients.push(socket);
     const authority = `${host}:${plainPort()}`;
-    const wire = new Wire(socket);
-    return (await wire.ask(`GET http://${authority}${path} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`))
-      .status;
+    const wire = new RawClient(socket);
+    return (
+      await wire.exchange(`GET http://${authority}${path} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`)
+    ).status;
   };
   expect(await get("/graphql?query=%7Bsecrets%7D")).toBe(403);
   expect(await get("/graphql")).toBe(200);
@@ -395,7 +396,7 @@ describe("another proxy", () => {
   test("that changes its rules closes the connections whose messages it reads, with 1012", async () => {
     other = await BridgeProxy.start(start(policyOf([plainPort()])));
     const wire = askPlainly(await other.dial(), "/chat/room");
-    await wire.until("\r\n\r\n");
+    await wire.reader.until("\r\n\r\n");
     wire.send(frame(0x81, "before"));
     expect((await read(wire))[0]).toBe(1);
     await other.rewrite(start({ ...policyOf([plainPort()]), id: "changed" }));
@@ -407,7 +408,7 @@ describe("another proxy", () => {
     const observing = { ...policyOf([plainPort()]), on_error: "observe" };
     other = await BridgeProxy.start({ ...start(observing), otherwise: "allow" });
     const wire = askPlainly(await other.dial(), "/read/1");
-    await wire.until("\r\n\r\n");
+    await wire.reader.until("\r\n\r\n");
     wire.send(frame(0x81, "seen"));
     expect(await read(wire)).toEqual([1, Buffer.from("seen")]);
     expect(

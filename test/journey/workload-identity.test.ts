@@ -3,13 +3,14 @@ import { X509Certificate, createPrivateKey } from "node:crypto";
 import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { get } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { runWith, type Settings } from "../support/program.ts";
-import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
+import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority } from "../support/spiffe-authority.ts";
 import { WorkloadApi } from "../support/workload-api.ts";
 
@@ -132,6 +133,82 @@ describe("a workload with an agent", () => {
       expect(await ready(proxy)).toMatch(/^200/);
     }
     expect(agent.connections).toBe(0);
+  });
+});
+
+describe("a caller with a JWT-SVID", () => {
+  const audience = "spiffe://example.org/agent";
+
+  async function signer(kid: string) {
+    const { publicKey, privateKey } = await generateKeyPair("ES256", { extractable: true });
+    return {
+      jwk: { ...(await exportJWK(publicKey)), kid, use: "jwt-svid" },
+      sign: (claims: JWTPayload = {}, typ?: string) =>
+        new SignJWT({ sub: "spiffe://example.org/caller", aud: audience, ...claims })
+          .setProtectedHeader({ alg: "ES256", kid, ...(typ === undefined ? {} : { typ }) })
+          .setExpirationTime(claims.exp ?? "5m")
+          .sign(privateKey),
+    };
+  }
+
+  const keySet = (...keys: object[]): string => JSON.stringify({ keys });
+
+  async function guarded(): Promise<ProxyProcess> {
+    const origin = await own(HttpOrigin.launch());
+    const over = {
+      listener: { reverse_proxy_backend: `http://127.0.0.1:${origin.port}` },
+      spiffe: { socket: agent.address },
+    };
+    const config = { issuer: "spiffe://example.org", audience };
+    const file = merge(inbound({ name: "jwt-validation", config }), over);
+    return own(ProxyProcess.start(settings(file)));
+  }
+
+  async function call(proxy: ProxyProcess, token: string): Promise<number> {
+    return (await get(proxy.reverse, "/", { Authorization: `Bearer ${token}` })).status;
+  }
+
+  test("is let in by the keys of its trust domain, which are followed", async () => {
+    const [one, two, elsewhere] = await Promise.all(["k1", "k2", "k3"].map(signer));
+    if (one === undefined || two === undefined || elsewhere === undefined) throw new Error();
+    const proxy = await guarded();
+    await eventually(async () => (await ready(proxy)).startsWith("503"));
+    agent.updateKeys({ "example.org": keySet(one.jwk), "other.test": keySet(elsewhere.jwk) });
+    await eventually(async () => (await ready(proxy)).startsWith("200"));
+    const good = await one.sign({}, "JWT");
+    expect(await call(proxy, good)).toBe(200);
+    expect(await call(proxy, await one.sign())).toBe(200);
+    expect(await call(proxy, await elsewhere.sign())).toBe(401);
+    const wrong: readonly [JWTPayload, string?][] = [
+      [{ sub: "spiffe://other.test/caller" }],
+      [{ sub: "caller" }],
+      [{ aud: "spiffe://example.org/somebody-else" }],
+      [{ exp: 1 }],
+      [{}, "at+jwt"],
+    ];
+    for (const [claims, typ] of wrong)
+      expect(await call(proxy, await one.sign(claims, typ)), JSON.stringify(claims)).toBe(401);
+    agent.updateKeys({ "example.org": keySet(two.jwk) });
+    await eventually(async () => (await call(proxy, await two.sign())) === 200);
+    await eventually(async () => (await call(proxy, good)) === 401);
+    expect(agent.calls).toEqual(["FetchJWTBundles"]);
+  });
+
+  test.each([
+    ["needs the block", {}, /issuer: needs the block spiffe/],
+    [
+      "is no path",
+      { issuer: "spiffe://example.org/agent" },
+      /issuer: must be a SPIFFE trust domain/,
+    ],
+    ["has no discovery", { discovery: true }, /discovery: cannot be combined with a SPIFFE/],
+  ])("a trust domain as issuer %s", async (_name, over, why) => {
+    const config = { issuer: "spiffe://example.org", audience, ...over };
+    const listener = { reverse_proxy_backend: "http://127.0.0.1:9" };
+    const file = merge(inbound({ name: "jwt-validation", config }), { listener });
+    const { code, stderr } = await runWith("check", settings(file));
+    expect(stderr).toMatch(why);
+    expect(code).toBe(2);
   });
 });
 

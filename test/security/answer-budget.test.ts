@@ -1,7 +1,8 @@
 /** Answers that unpack to much: what is held of them counts against limits.max_buffered, and is given back. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { gzipSync } from "node:zlib";
-import { AttackedProxy, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { AttackedProxy, RawOrigin } from "../support/attack-bench.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
 
 const mebibyte = 1_048_576;
@@ -45,7 +46,7 @@ afterEach(async () => {
 });
 
 async function ask(query: string): Promise<RawClient> {
-  const client = await RawClient.connect(proxy.forward.port);
+  const client = await RawClient.connect(proxy.forward);
   const body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}';
   const host = `127.0.0.1:${origin.port}`;
   const fields = `Host: ${host}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}`;

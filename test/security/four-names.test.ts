@@ -14,7 +14,7 @@ import { TestAuthority } from "../support/certs.ts";
 import { alpn, clientHello, records, serverName } from "../support/client-hello.ts";
 import { innerNames } from "../support/inner-names.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient } from "../support/http-client.ts";
 
 const allowed = innerNames.allowed;
 const other = innerNames.other;
@@ -73,8 +73,8 @@ const named = (name: string): string => name.replaceAll("PORT", String(origin.po
 async function http1(text: string, before?: string): Promise<number | "closed"> {
   const wire = await proxy.http1(at);
   try {
-    if (before !== undefined) expect((await wire.ask(before)).status).toBe(200);
-    return (await wire.ask(text)).status;
+    if (before !== undefined) expect((await wire.exchange(before)).status).toBe(200);
+    return (await wire.exchange(text)).status;
   } catch {
     return "closed";
   } finally {
@@ -202,8 +202,8 @@ describe.each(surfaces)("inside a tunnel, %s", (surface, send) => {
 describe("inside a tunnel, a refusal", () => {
   test("says in JSON why", async () => {
     const wire = await proxy.http1(at);
-    const answer = await wire.ask(`GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n`);
-    expect(answer.headers.get("content-type")).toBe("application/json");
+    const answer = await wire.exchange(`GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n`);
+    expect(answer.header("content-type")).toBe("application/json");
     expect(JSON.parse(answer.text)).toMatchObject({ error: "request.misdirected" });
     expect(answer.text).toContain(at);
     wire.close();
@@ -236,9 +236,9 @@ describe("inside a tunnel, a refusal", () => {
   ])("is the answer to a CONNECT to %s (FRONT-06)", async (_what, target) => {
     const connections = origin.accepted;
     const wire = await proxy.http1(at);
-    const answer = await wire.ask(`CONNECT ${target()} HTTP/1.1\r\nHost: ${target()}\r\n\r\n`);
+    const answer = await wire.exchange(`CONNECT ${target()} HTTP/1.1\r\nHost: ${target()}\r\n\r\n`);
     expect([400, 405, 421]).toContain(answer.status);
-    await wire.rest();
+    await wire.reader.toEnd();
     expect([400, 405, 421, "closed"]).toContain(
       await http2({ ":method": "CONNECT", ":authority": target() }),
     );
@@ -257,13 +257,13 @@ describe("a server name", () => {
   test.each(serverNames)("in a bridged tunnel: %s: %s", async (_what, template, isAccepted) => {
     const sni = template.replaceAll("HOST", allowed);
     const connections = origin.accepted;
-    const wire = new Wire(await proxy.tunnel(at));
+    const wire = new RawClient(await proxy.tunnel(at));
     wire.send(records(clientHello({ sni, alpn: ["http/1.1"] })));
-    const [type] = await wire.exactly(1).catch(() => Buffer.of(21));
+    const [type] = await wire.reader.exactly(1).catch(() => Buffer.of(21));
     // A handshake record, or an alert or nothing at all.
     const accepted = type === 22;
     if (isAccepted !== "either") expect(accepted).toBe(isAccepted);
-    if (!accepted) await wire.rest();
+    if (!accepted) await wire.reader.toEnd();
     expect(origin.accepted).toBe(connections);
     wire.close();
   });
@@ -272,9 +272,9 @@ describe("a server name", () => {
     "in a passed-through tunnel: %s: %s (FRONT-19)",
     async (_what, template, isAccepted) => {
       const sni = template.replaceAll("HOST", "pinned.test");
-      const wire = new Wire(await proxy.tunnel(origin.at("pinned.test")));
+      const wire = new RawClient(await proxy.tunnel(origin.at("pinned.test")));
       wire.send(records(clientHello({ sni, alpn: ["http/1.1"] })));
-      const bytes = await wire.exactly(1).catch(() => Buffer.alloc(0));
+      const bytes = await wire.reader.exactly(1).catch(() => Buffer.alloc(0));
       // Nothing at all means that no byte went to the origin, which would have answered with an alert at least.
       if (isAccepted === false) expect(bytes).toHaveLength(0);
       if (isAccepted === true) expect(bytes[0]).toBe(22);
@@ -296,30 +296,30 @@ describe("a server name", () => {
   ] as [string, [number, Buffer][]][])(
     "that is ambiguous is refused where nobody terminates: %s",
     async (_what, raw) => {
-      const wire = new Wire(await proxy.tunnel(origin.at("pinned.test")));
+      const wire = new RawClient(await proxy.tunnel(origin.at("pinned.test")));
       wire.send(records(clientHello({ raw: [[16, alpn("http/1.1")], ...raw] })));
-      expect(await wire.rest()).toHaveLength(0);
+      expect(await wire.reader.toEnd()).toHaveLength(0);
     },
   );
 
   test("in one byte per record is read all the same (FRONT-19)", async () => {
-    const wire = new Wire(await proxy.tunnel(origin.at("pinned.test")));
+    const wire = new RawClient(await proxy.tunnel(origin.at("pinned.test")));
     wire.send(records(clientHello({ sni: "evil.test" }), 1));
-    expect(await wire.rest()).toHaveLength(0);
+    expect(await wire.reader.toEnd()).toHaveLength(0);
   });
 
   test("that is absent leaves the CONNECT name in force (FRONT-11)", async () => {
     const socket = await proxy.tls(at, { sni: "" });
     expect(socket.getPeerX509Certificate()?.subjectAltName).toBe(`DNS:${allowed}`);
-    const wire = new Wire(socket);
-    expect((await wire.ask(`GET / HTTP/1.1\r\nHost: ${at}\r\n\r\n`)).status).toBe(200);
-    expect((await wire.ask(`GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n`)).status).toBe(421);
+    const wire = new RawClient(socket);
+    expect((await wire.exchange(`GET / HTTP/1.1\r\nHost: ${at}\r\n\r\n`)).status).toBe(200);
+    expect((await wire.exchange(`GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n`)).status).toBe(421);
     wire.close();
   });
 
   test("inside an encrypted ClientHello is not looked for: the CONNECT name is served (FRONT-13)", async () => {
     const connections = origin.accepted;
-    const wire = new Wire(await proxy.tunnel(at));
+    const wire = new RawClient(await proxy.tunnel(at));
     const encrypted = Buffer.concat([
       Buffer.of(0, 0, 1, 0, 1, 7, 0, 32),
       Buffer.alloc(32, 5),
@@ -327,7 +327,7 @@ describe("a server name", () => {
       Buffer.alloc(16, 6),
     ]);
     wire.send(records(clientHello({ sni: allowed, raw: [[0xfe0d, encrypted]] })));
-    expect((await wire.exactly(1))[0]).toBe(22);
+    expect((await wire.reader.exactly(1))[0]).toBe(22);
     expect(origin.accepted).toBe(connections);
     wire.close();
   });
@@ -344,8 +344,8 @@ describe("a CONNECT", () => {
     ["two Host fields", (target: string) => `Host: ${target}\r\nHost: evil.test\r\n`],
     ["another Host", () => "Host: evil.test:443\r\n"],
   ])("with %s is refused before anything is opened", async (_what, fields) => {
-    const wire = new Wire(await proxy.dial());
-    const answer = await wire.ask(`CONNECT ${at} HTTP/1.1\r\n${fields(at)}\r\n`);
+    const wire = new RawClient(await proxy.dial());
+    const answer = await wire.exchange(`CONNECT ${at} HTTP/1.1\r\n${fields(at)}\r\n`);
     expect([400, 421]).toContain(answer.status);
     wire.close();
   });
@@ -353,22 +353,22 @@ describe("a CONNECT", () => {
   test("that is refused takes what came with it to nobody (FRONT-17)", async () => {
     const connections = origin.accepted;
     const target = origin.at("evil.test");
-    const wire = new Wire(await proxy.dial());
+    const wire = new RawClient(await proxy.dial());
     wire.send(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
     wire.send(records(clientHello({ sni: "evil.test" })));
     // The bridge tells the refusal inside TLS.
-    expect(await wire.until("\r\n\r\n")).toMatch(/^HTTP\/1\.1 200 /);
-    expect((await wire.exactly(1))[0]).toBe(22);
+    expect(await wire.reader.until("\r\n\r\n")).toMatch(/^HTTP\/1\.1 200 /);
+    expect((await wire.reader.exactly(1))[0]).toBe(22);
     expect(origin.accepted).toBe(connections);
     wire.close();
   });
 
   test("whose ClientHello comes in the same packet is served (FRONT-17)", async () => {
-    const wire = new Wire(await proxy.dial());
+    const wire = new RawClient(await proxy.dial());
     const connect = Buffer.from(`CONNECT ${at} HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     wire.send(Buffer.concat([connect, records(clientHello({ sni: allowed }))]));
-    expect(await wire.until("\r\n\r\n")).toMatch(/^HTTP\/1\.1 200 /);
-    expect((await wire.exactly(1))[0]).toBe(22);
+    expect(await wire.reader.until("\r\n\r\n")).toMatch(/^HTTP\/1\.1 200 /);
+    expect((await wire.reader.exactly(1))[0]).toBe(22);
     wire.close();
   });
 });

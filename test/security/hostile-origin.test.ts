@@ -5,7 +5,8 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import tls from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { AttackedProxy, innerConnection, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { AttackedProxy, innerConnection, RawOrigin } from "../support/attack-bench.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
 import { temporaryDirectory, TestAuthority } from "../support/certs.ts";
 
@@ -81,7 +82,7 @@ describe("to a client on HTTP/1.1", () => {
 
   async function get(path: string, version = "1.1"): Promise<RawClient> {
     const host = `127.0.0.1:${origin.port}`;
-    const client = await RawClient.connect(proxy.forward.port);
+    const client = await RawClient.connect(proxy.forward);
     return client.send(`GET http://${host}${path} HTTP/${version}\r\nHost: ${host}\r\n\r\n`);
   }
 
@@ -134,7 +135,7 @@ describe("to a client on HTTP/1.1", () => {
 
   test("an interim response in many segments, before the body of the request has come", async () => {
     const host = `127.0.0.1:${origin.port}`;
-    const client = await RawClient.connect(proxy.forward.port);
+    const client = await RawClient.connect(proxy.forward);
     client.send(`PUT http://${host}/wait HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 4\r\n\r\nab`);
     const [upstream] = await eventually(() => origin.seen.endsWith("ab") && origin.connections);
     for (const byte of "HTTP/1.1 100 Continue\r\n\r\n") {
@@ -142,7 +143,7 @@ describe("to a client on HTTP/1.1", () => {
     }
     client.send("cd");
     await eventually(() => origin.seen.endsWith("abcd"));
-    upstream?.send(answers["/ok"] ?? "");
+    upstream?.socket.write(answers["/ok"] ?? "");
     expect(await client.sees("\r\n\r\nok")).toMatch(/^HTTP\/1\.1 200 /);
     client.socket.destroy();
   });
@@ -217,7 +218,7 @@ describe("to a client on HTTP/2", () => {
   });
 
   beforeEach(async () => {
-    const clear = await innerConnection(proxy.forward.port, authority, "h2");
+    const clear = await innerConnection(proxy.forward, authority, "h2");
     session = http2.connect(`https://${authority}`, { createConnection: () => clear });
     session.on("error", () => undefined);
     await new Promise((resolve) => session.once("remoteSettings", resolve));

@@ -18,7 +18,7 @@ import {
   request,
 } from "../support/http2-frames.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { Wire } from "../support/wire.ts";
+import { RawClient } from "../support/http-client.ts";
 
 const allowed = "api.allowed.test";
 
@@ -107,17 +107,17 @@ describe("first bytes after the 200", () => {
   ];
 
   test.each(cases)("that are %s end the connection", async (_what, bytes) => {
-    const wire = new Wire(await proxy.tunnel(at));
+    const wire = new RawClient(await proxy.tunnel(at));
     wire.send(bytes);
-    const said = await wire.rest(5000);
+    const said = await wire.reader.toEnd(5000);
     // An alert, an HTTP refusal or nothing; never a handshake.
     expect(said[0] ?? 21).not.toBe(22);
   });
 
   test("that are a hello of 60 kB are served or closed", async () => {
-    const wire = new Wire(await proxy.tunnel(at));
+    const wire = new RawClient(await proxy.tunnel(at));
     wire.send(padded);
-    const first = await wire.exactly(1).catch(() => Buffer.of(21));
+    const first = await wire.reader.exactly(1).catch(() => Buffer.of(21));
     expect([21, 22]).toContain(first[0]);
     wire.close();
   });
@@ -125,24 +125,24 @@ describe("first bytes after the 200", () => {
   test.each([1, 5, 40, 100])(
     "that stop after %d bytes of a hello end it at the limit",
     async (length) => {
-      const wire = new Wire(await proxy.tunnel(at));
+      const wire = new RawClient(await proxy.tunnel(at));
       wire.send(hello().subarray(0, length));
-      expect((await wire.rest(5000)).subarray(0, 1)).not.toEqual(Buffer.of(22));
+      expect((await wire.reader.toEnd(5000)).subarray(0, 1)).not.toEqual(Buffer.of(22));
     },
   );
 
   test("that stop in the middle and end are forgotten at once", async () => {
-    const wire = new Wire(await proxy.tunnel(at));
+    const wire = new RawClient(await proxy.tunnel(at));
     wire.send(hello().subarray(0, 50));
     wire.socket.end();
-    await wire.rest(5000);
+    await wire.reader.toEnd(5000);
   });
 
   test("that never come end the connection at the limit, and its slot is free (FRONT-16)", async () => {
     const wires = await Promise.all(
-      Array.from({ length: 20 }, async () => new Wire(await proxy.tunnel(at))),
+      Array.from({ length: 20 }, async () => new RawClient(await proxy.tunnel(at))),
     );
-    await Promise.all(wires.map((wire) => wire.rest(5000)));
+    await Promise.all(wires.map((wire) => wire.reader.toEnd(5000)));
     await eventually(async () => {
       return (await proxy.metric(/^authbridge_active_tunnels /)) === 0;
     });
@@ -151,22 +151,22 @@ describe("first bytes after the 200", () => {
   test("that come one by one are a hello all the same (FRONT-14)", async () => {
     const socket = await proxy.tunnel(at);
     socket.setNoDelay(true);
-    const wire = new Wire(socket);
+    const wire = new RawClient(socket);
     for (const byte of hello()) {
       await new Promise<void>((resolve) => {
         socket.write(Buffer.of(byte), () => setImmediate(resolve));
       });
     }
-    expect((await wire.exactly(1))[0]).toBe(22);
+    expect((await wire.reader.exactly(1))[0]).toBe(22);
     wire.close();
   });
 
   test.each([1, 2, 7, 100])(
     "that are records of %d bytes are a hello all the same (FRONT-14)",
     async (size) => {
-      const wire = new Wire(await proxy.tunnel(at));
+      const wire = new RawClient(await proxy.tunnel(at));
       wire.send(records(clientHello({ sni: allowed, alpn: ["h2"] }), size));
-      expect([21, 22]).toContain((await wire.exactly(1).catch(() => Buffer.of(21)))[0]);
+      expect([21, 22]).toContain((await wire.reader.exactly(1).catch(() => Buffer.of(21)))[0]);
       wire.close();
     },
   );
@@ -188,14 +188,14 @@ describe("first bytes after the 200", () => {
             const mutant = Buffer.from(bytes);
             for (let count = next(3); count >= 0; count -= 1)
               mutant[next(mutant.length)] = next(256);
-            const wire = new Wire(await proxy.tunnel(at));
+            const wire = new RawClient(await proxy.tunnel(at));
             wire.send(mutant);
             // A client that is satisfied with what it got: nobody has to wait for a limit.
             wire.socket.end();
             return wire;
           }),
         );
-        await Promise.all(wires.map((wire) => wire.rest(8000)));
+        await Promise.all(wires.map((wire) => wire.reader.toEnd(8000)));
       }
     },
   );
@@ -220,9 +220,9 @@ describe("a handshake", () => {
 
   test("is not done again: renegotiation ends the connection", async () => {
     const socket = await proxy.tls(at, { maxVersion: "TLSv1.2" });
-    const wire = new Wire(socket);
+    const wire = new RawClient(socket);
     socket.renegotiate({ rejectUnauthorized: false }, () => undefined);
-    await wire.rest(5000);
+    await wire.reader.toEnd(5000);
   });
 
   test(
@@ -256,11 +256,11 @@ describe("a handshake", () => {
 
   test("that rejects the leaf 50 times is intercepted the 51st time (FRONT-18)", async () => {
     for (let count = 0; count < 50; count += 1) {
-      const wire = new Wire(await proxy.tunnel(at));
+      const wire = new RawClient(await proxy.tunnel(at));
       wire.send(hello());
-      await wire.exactly(5);
+      await wire.reader.exactly(5);
       wire.send(Buffer.of(21, 3, 3, 0, 2, 2, 48));
-      await wire.rest();
+      await wire.reader.toEnd();
     }
     const socket = await proxy.tls(at);
     expect(socket.authorized).toBe(true);
@@ -273,25 +273,25 @@ describe("after the handshake", () => {
   test.each(["http/1.1", "h2"])("a client of %s that says nothing is let go", async (protocol) => {
     const wire = await proxy.http1(at, { ALPNProtocols: [protocol] });
     if (protocol === "h2") wire.send(Buffer.concat([preface, frame(frameType.settings, 0, 0)]));
-    await wire.rest(10_000);
+    await wire.reader.toEnd(10_000);
   });
 
   test("a client of h2 that does not even send its preface is let go", async () => {
     const wire = await proxy.http1(at, { ALPNProtocols: ["h2"] });
-    await wire.rest(10_000);
+    await wire.reader.toEnd(10_000);
   });
 
   test("a head that does not end is let go (H1-10)", async () => {
     const wire = await proxy.http1(at);
     wire.send(`GET / HTTP/1.1\r\nHost: ${at}\r\nX-Slow: `);
-    const said = (await wire.rest(10_000)).toString("latin1");
+    const said = (await wire.reader.toEnd(10_000)).toString("latin1");
     expect(said === "" || /^HTTP\/1\.1 4\d\d /.test(said)).toBe(true);
   });
 
   test("a head without bounds is refused", async () => {
     const wire = await proxy.http1(at);
     wire.send(`GET / HTTP/1.1\r\nHost: ${at}\r\nX-Long: ${"x".repeat(200_000)}\r\n\r\n`);
-    const said = (await wire.rest(10_000)).toString("latin1");
+    const said = (await wire.reader.toEnd(10_000)).toString("latin1");
     expect(said === "" || /^HTTP\/1\.1 4\d\d /.test(said)).toBe(true);
   });
 
@@ -299,7 +299,7 @@ describe("after the handshake", () => {
     isOriginQuiet = false;
     const wire = await proxy.http1(at);
     wire.send(`POST /body HTTP/1.1\r\nHost: ${at}\r\nContent-Length: 10\r\n\r\nhalf`);
-    const said = (await wire.rest(10_000)).toString("latin1");
+    const said = (await wire.reader.toEnd(10_000)).toString("latin1");
     expect(said === "" || /^HTTP\/1\.1 4\d\d /.test(said)).toBe(true);
   });
 
@@ -311,7 +311,7 @@ describe("after the handshake", () => {
   ])("%s is refused", async (_what, protocol, bytes) => {
     const wire = await proxy.http1(at, { ALPNProtocols: [protocol] });
     wire.send(bytes);
-    await wire.rest(5000);
+    await wire.reader.toEnd(5000);
   });
 
   test("a reset in the middle of anything is no fault", async () => {
@@ -329,7 +329,7 @@ describe("after the handshake", () => {
 });
 
 /** A connection of h2 whose frames are written by hand, after both settings. */
-async function http2Wire(): Promise<Wire> {
+async function http2Wire(): Promise<RawClient> {
   const wire = await proxy.http1(at, { ALPNProtocols: ["h2"] });
   wire.send(Buffer.concat([preface, frame(frameType.settings, 0, 0)]));
   const { type } = await readFrame(wire);
@@ -340,7 +340,7 @@ async function http2Wire(): Promise<Wire> {
 
 /** Reads frames until one answers the question, or the connection ends ("closed"). */
 async function frameThat<T>(
-  wire: Wire,
+  wire: RawClient,
   look: (frame: Awaited<ReturnType<typeof readFrame>>) => T | undefined,
 ): Promise<T | "closed"> {
   for (let count = 0; count < 20_000; count += 1) {
@@ -405,7 +405,7 @@ describe("a flood over h2", () => {
         new Promise((resolve) => wire.socket.once("close", resolve)),
       ]);
     }
-    await wire.rest(5000);
+    await wire.reader.toEnd(5000);
     expect(origin.requestsFor("/endless")).toHaveLength(0);
   });
 

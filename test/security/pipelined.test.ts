@@ -4,7 +4,8 @@ import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
 import tls from "node:tls";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { AttackedProxy, innerConnection, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { AttackedProxy, innerConnection, RawOrigin } from "../support/attack-bench.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
 import { temporaryDirectory, TestAuthority } from "../support/certs.ts";
 
@@ -66,8 +67,8 @@ afterAll(async () => {
 async function open(surface: Surface): Promise<RawClient> {
   const client =
     surface === "bridge"
-      ? new RawClient(await innerConnection(proxy.forward.port, hostOf(surface), "http/1.1"))
-      : await RawClient.connect(proxy[surface].port);
+      ? new RawClient(await innerConnection(proxy.forward, hostOf(surface), "http/1.1"))
+      : await RawClient.connect(proxy[surface]);
   clients.push(client.socket);
   return client;
 }

@@ -1,6 +1,7 @@
 /** Clients that ask for much and do not read: what waits for them in memory counts, and whoever read least recently goes. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AttackedProxy, RawClient, RawOrigin } from "../support/attack-bench.ts";
+import { AttackedProxy, RawOrigin } from "../support/attack-bench.ts";
+import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
@@ -47,15 +48,15 @@ const host = (): string => `127.0.0.1:${origin.port}`;
 /** Clients of one way in; each sees its head and reads no further. */
 const ways: Readonly<Record<string, (path: string) => Promise<RawClient>>> = {
   forward: async (path) => {
-    const client = await RawClient.connect(proxy.forward.port);
+    const client = await RawClient.connect(proxy.forward);
     return client.send(`GET http://${host()}${path} HTTP/1.1\r\nHost: ${host()}\r\n\r\n`);
   },
   reverse: async (path) => {
-    const client = await RawClient.connect(proxy.reverse.port);
+    const client = await RawClient.connect(proxy.reverse);
     return client.send(`GET ${path} HTTP/1.1\r\nHost: agent.test\r\n\r\n`);
   },
   tunnel: async (path) => {
-    const client = await RawClient.connect(proxy.forward.port);
+    const client = await RawClient.connect(proxy.forward);
     client.send(`CONNECT ${host()} HTTP/1.1\r\nHost: ${host()}\r\n\r\n`);
     await client.sees("Established\r\n\r\n");
     return client.send(`GET ${path} HTTP/1.1\r\nHost: ${host()}\r\n\r\n`);
@@ -76,7 +77,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     }
     await eventually(async () => (await proxy.metric(crowded)) > 0);
     const good = await open("/small");
-    await eventually(() => good.seen.endsWith("s".repeat(mebibyte)));
+    await good.sees("s".repeat(mebibyte));
     good.socket.destroy();
     const line = await proxy.log(({ msg }) => msg.startsWith("connections are closed to make"));
     expect(line["full"]).toBe("limits.max_buffered");

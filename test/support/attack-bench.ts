@@ -1,141 +1,47 @@
-/** A whole proxy from a file on free loopback ports, with raw sockets on both sides: what a hostile peer has. */
-import { mkdtemp, writeFile } from "node:fs/promises";
+/** A whole proxy on free loopback ports, with raw sockets on both sides: what a hostile peer has. */
+import { rm } from "node:fs/promises";
 import net, { type AddressInfo, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import tls from "node:tls";
 import { pino } from "pino";
 import { App } from "../../src/app/app.ts";
-import { eventually } from "./eventually.ts";
-import type { Address } from "./http-client.ts";
-import { type LogLine, type Settings, sumOf, toYaml } from "./program.ts";
+import { type Address, RawClient } from "./http-client.ts";
+import { makeDirectory, RunningProxy, type Settings } from "./program.ts";
+import { merge, settings } from "./proxy.ts";
 
-/** A proxy in the process of the test. */
-export class AttackedProxy {
-  readonly logs: LogLine[];
-  readonly #app: App;
+/** A proxy in the process of the test: it starts in no time, so that every test can have one of its own. */
+export class AttackedProxy extends RunningProxy {
+  readonly #directory: string;
+  #app: App | undefined;
 
-  private constructor(app: App, logs: LogLine[]) {
-    this.#app = app;
-    this.logs = logs;
+  private constructor(directory: string) {
+    super();
+    this.#directory = directory;
   }
 
-  /** Starts with the given blocks; listeners and the loopback exception are added. */
+  /** Starts with the given blocks; it records no sessions and does not follow its file. */
   static async start(blocks: Settings): Promise<AttackedProxy> {
-    const file = join(await mkdtemp(join(tmpdir(), "attacked-")), "proxy.yaml");
-    await writeFile(file, toYaml(withDefaults(blocks)));
-    const logs: LogLine[] = [];
-    const log = pino({ level: "info" }, { write: (line) => void logs.push(JSON.parse(line)) });
-    const app = await App.start({ file, lenient: false, env: {}, version: "0.0.0", log });
-    return new AttackedProxy(app, logs);
-  }
-
-  /** Where one of the surfaces listens. */
-  address(name: "forward" | "reverse" | "stats" | "health" | "sessions"): Address {
-    const port = this.#app.addresses[name]?.port;
-    if (port === undefined) throw new Error(`${name} is not bound`);
-    return { host: "127.0.0.1", port };
-  }
-
-  get forward(): Address {
-    return this.address("forward");
-  }
-
-  get reverse(): Address {
-    return this.address("reverse");
-  }
-
-  /** Waits for a log line. */
-  log(predicate: (line: LogLine) => boolean): Promise<LogLine> {
-    return eventually(() => this.logs.find(predicate) ?? false);
-  }
-
-  /** The value of one series of /metrics; 0 when it is not there. */
-  async metric(name: string): Promise<number> {
-    const { host, port } = this.address("stats");
-    return sumOf(await (await fetch(`http://${host}:${port}/metrics`)).text(), name);
+    const quiet = { session: { enabled: false }, reload: { enabled: false }, plugin_modules: [] };
+    const directory = await makeDirectory(settings(merge(quiet, blocks)), {});
+    const proxy = new AttackedProxy(directory);
+    const write = (line: string): void => void proxy.logs.push(JSON.parse(line));
+    const log = pino({ level: "info" }, { write });
+    const file = join(directory, "proxy.yaml");
+    proxy.#app = await App.start({ file, lenient: false, env: {}, version: "0.0.0", log });
+    const serving = await proxy.log(({ msg }) => msg === "serving");
+    proxy.addresses = serving["addresses"] as Readonly<Record<string, Address>>;
+    return proxy;
   }
 
   async close(): Promise<void> {
-    await this.#app.close(0);
-  }
-
-  /** Lines that must never appear, whatever a stranger does. */
-  get faults(): LogLine[] {
-    const words = ["exchange fault", "plugin fault", "listener fault", "uncaught", "unhandled"];
-    return this.logs.filter(({ msg }) => words.some((word) => msg.startsWith(word)));
-  }
-}
-
-function withDefaults(blocks: Settings): Settings {
-  const { listener, ...rest } = blocks;
-  return {
-    egress: { allow_ips: ["127.0.0.0/8"] },
-    stats: { address: "127.0.0.1:0" },
-    session: { enabled: false },
-    reload: { enabled: false },
-    ...rest,
-    listener: {
-      roles: ["forward"],
-      forward_proxy_addr: "127.0.0.1:0",
-      health_addr: "127.0.0.1:0",
-      transparent_proxy_addr: "off",
-      ...(listener as object | undefined),
-    },
-  };
-}
-
-/** A connection whose owner writes and reads bytes. */
-export class RawClient {
-  readonly socket: Socket;
-  /** Set when the peer reset the connection. */
-  failure: Error | undefined;
-  #seen = "";
-  #ended = false;
-
-  constructor(socket: Socket) {
-    this.socket = socket;
-    socket.setEncoding("latin1");
-    socket.on("data", (chunk: string) => (this.#seen += chunk));
-    socket.on("end", () => (this.#ended = true));
-    socket.on("close", () => (this.#ended = true));
-    socket.on("error", (error) => (this.failure = error));
-  }
-
-  /** Connects; keeps its side open when the proxy ends its own, as a rude client does. */
-  static async connect(port: number): Promise<RawClient> {
-    const socket = net.connect({ host: "127.0.0.1", port, allowHalfOpen: true });
-    const client = new RawClient(socket);
-    await new Promise<void>((resolve, reject) => {
-      socket.once("connect", resolve);
-      socket.once("error", reject);
-    });
-    return client;
-  }
-
-  get seen(): string {
-    return this.#seen;
-  }
-
-  send(text: string): this {
-    this.socket.write(text, "latin1");
-    return this;
-  }
-
-  /** Everything until the proxy ended or cut the connection. */
-  ended(): Promise<string> {
-    return eventually(() => this.#ended && this.#seen);
-  }
-
-  /** Everything seen once it contains the text. */
-  sees(text: string): Promise<string> {
-    return eventually(() => (this.#seen.includes(text) || this.#ended) && this.#seen);
+    await this.#app?.close(0);
+    await rm(this.#directory, { recursive: true, force: true });
   }
 }
 
 /** A connection inside a CONNECT that the bridge opens. */
 export async function innerConnection(
-  port: number,
+  { port }: Address,
   authority: string,
   protocol: "h2" | "http/1.1",
 ): Promise<tls.TLSSocket> {
@@ -150,16 +56,22 @@ export async function innerConnection(
 }
 
 /** Sends the bytes on a new connection and gives what came back until the proxy closed it. */
-export async function exchangeRaw(port: number, text: string): Promise<string> {
-  const client = await RawClient.connect(port);
-  const answer = await client.send(text).ended();
-  client.socket.destroy();
-  return answer;
+export async function exchangeRaw(address: Address, text: string): Promise<string> {
+  const client = await RawClient.connect(address);
+  const seen = await client.send(text).ended();
+  client.close();
+  return seen;
+}
+
+/** A connection to a {@link RawOrigin}, and all that came over it. */
+interface RawConnection {
+  readonly socket: Socket;
+  readonly seen: string;
 }
 
 /** A TCP server that does with its connections what the test says, and remembers the bytes it got. */
 export class RawOrigin {
-  readonly connections: RawClient[] = [];
+  readonly connections: RawConnection[] = [];
   readonly #server: net.Server;
 
   private constructor(server: net.Server) {
@@ -173,11 +85,13 @@ export class RawOrigin {
     const server = net.createServer({ allowHalfOpen: true });
     const origin = new RawOrigin(server);
     server.on("connection", (socket) => {
-      const client = new RawClient(socket);
-      origin.connections.push(client);
+      const connection = { socket, seen: "" };
+      origin.connections.push(connection);
+      socket.on("error", () => undefined);
       let answered = 0;
-      socket.on("data", () => {
-        const heads = client.seen.split("\r\n\r\n").slice(0, -1);
+      socket.setEncoding("latin1").on("data", (text: string) => {
+        connection.seen += text;
+        const heads = connection.seen.split("\r\n\r\n").slice(0, -1);
         for (; answered < heads.length; answered += 1) onHead(socket, heads[answered] ?? "");
       });
     });

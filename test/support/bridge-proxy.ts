@@ -11,7 +11,7 @@ import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "n
 import { fileURLToPath } from "node:url";
 import { within } from "./eventually.ts";
 import { type Ended, launch, type Launched, Program, runWith, type Settings } from "./program.ts";
-import { Wire, type WireAnswer } from "./wire.ts";
+import { RawClient, type RawResponse } from "./http-client.ts";
 
 const pluginModule = fileURLToPath(new URL("bridge-plugins.ts", import.meta.url));
 
@@ -87,7 +87,7 @@ function bridgeConfig(options: BridgeOptions): Settings {
 /** What came of a CONNECT. */
 export interface Connected {
   readonly status: number;
-  readonly answer: WireAnswer | undefined;
+  readonly answer: RawResponse | undefined;
   readonly socket: Socket;
 }
 
@@ -155,7 +155,7 @@ export class BridgeProxy extends Program {
     const status = Number(head.split(" ")[1]);
     if (status === 200) return { status, answer: undefined, socket };
     socket.unshift(Buffer.from(head, "latin1"));
-    return { status, answer: await new Wire(socket).answer(), socket };
+    return { status, answer: await new RawClient(socket).response(), socket };
   }
 
   /** A tunnel that must open. */
@@ -174,15 +174,15 @@ export class BridgeProxy extends Program {
   }
 
   /** A bridged HTTP/1.1 connection. */
-  async http1(authority: string, options: TunnelTls = {}): Promise<Wire> {
-    return new Wire(await this.tls(authority, options));
+  async http1(authority: string, options: TunnelTls = {}): Promise<RawClient> {
+    return new RawClient(await this.tls(authority, options));
   }
 
   /** One bridged HTTP/1.1 request on a connection of its own. */
-  async get(authority: string, path: string, headers = ""): Promise<WireAnswer> {
+  async get(authority: string, path: string, headers = ""): Promise<RawResponse> {
     const wire = await this.http1(authority);
     try {
-      return await wire.ask(`GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n${headers}\r\n`);
+      return await wire.exchange(`GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n${headers}\r\n`);
     } finally {
       wire.close();
     }

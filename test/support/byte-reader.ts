@@ -1,5 +1,5 @@
 /** Pulls bytes from a socket on demand, so that not reading is back-pressure. */
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 
 const usualWaitMs = 8000;
 
@@ -9,17 +9,22 @@ export class ByteReader {
   #hasEnded = false;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
 
-  constructor(socket: Socket) {
+  constructor(socket: Duplex) {
     this.#socket = socket;
-    socket.on("readable", () => this.#wake?.());
+    socket.on("readable", () => {
+      // Without a byte it announces the end, which comes once somebody has read.
+      if (socket.readableLength === 0) this.#drain();
+      this.#wake?.();
+    });
     socket.on("end", () => this.#stop());
     socket.on("close", () => this.#stop());
     socket.on("error", (error) => {
       this.#error = error;
       this.#stop();
     });
+    if (socket.destroyed || socket.readableEnded) this.#hasEnded = true;
   }
 
   /** Everything was read and nothing more will come. */
@@ -41,14 +46,14 @@ export class ByteReader {
     return bytes;
   }
 
-  /** The bytes up to and with the delimiter; a fault when the connection ends before it. */
-  async until(delimiter: string, waitMs = usualWaitMs): Promise<Buffer> {
+  /** The text, one character per byte, up to and with the delimiter; a fault when the connection ends before it. */
+  async until(delimiter: string, waitMs = usualWaitMs): Promise<string> {
     let found = this.#pending.indexOf(delimiter, 0, "latin1");
     while (found === -1) {
       await this.#moreOrFail(JSON.stringify(delimiter), waitMs);
       found = this.#pending.indexOf(delimiter, 0, "latin1");
     }
-    return this.#cut(found + delimiter.length);
+    return this.#cut(found + delimiter.length).toString("latin1");
   }
 
   /** Waits, however long, until there is a byte or the end. */

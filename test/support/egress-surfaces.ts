@@ -6,7 +6,7 @@ import type { AddressInfo, Server } from "node:net";
 import type { Duplex } from "node:stream";
 import { type BridgeProxy, handshake } from "./bridge-proxy.ts";
 import { TestAuthority } from "./certs.ts";
-import { Wire } from "./wire.ts";
+import { RawClient } from "./http-client.ts";
 import { within } from "./eventually.ts";
 
 /** What an agent asks for; a host as it writes it, an address in brackets where it is IPv6. */
@@ -161,15 +161,15 @@ function http2Surface(proxy: BridgeProxy, tlsPort: number): EgressSurface {
 }
 
 async function ask(socket: Duplex, request: string): Promise<Arrival> {
-  const wire = new Wire(socket);
+  const wire = new RawClient(socket);
   try {
     wire.send(request);
-    const head = await wire.until("\r\n\r\n");
+    const head = await wire.reader.until("\r\n\r\n");
     const status = Number(head.split(" ")[1]);
     const switched = /^x-path: (.*)\r$/im.exec(head)?.[1];
     if (status === 101 && switched !== undefined) return { arrived: true, path: switched };
     const length = Number(/^content-length: (\d+)/im.exec(head)?.[1] ?? 0);
-    const text = (await wire.exactly(length)).toString();
+    const text = (await wire.reader.exactly(length)).toString();
     return arrivalOf(status, text);
   } finally {
     socket.destroy();

@@ -1,5 +1,6 @@
 /** A raw HTTP/1.1 client: sends whatever bytes it is given and shows exactly what comes back. */
 import { connect, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { ByteReader } from "./byte-reader.ts";
 import { within } from "./eventually.ts";
 import { readBody, readHead, type Field, type MessageHead } from "./http-message.ts";
@@ -37,13 +38,17 @@ export function statusOf(head: MessageHead): number {
   return Number(head.startLine.split(" ")[1]);
 }
 
-/** One connection. */
-export class RawClient {
-  readonly socket: Socket;
+/** How long {@link RawClient.sees} and {@link RawClient.ended} wait for the next bytes. */
+const watchMs = 15_000;
+
+/** One connection, over TCP or whatever carries bytes. Bytes that nobody asks for stay in it: that is back-pressure. */
+export class RawClient<Carrier extends Duplex = Socket> {
+  readonly socket: Carrier;
   readonly reader: ByteReader;
   readonly closed: Promise<void>;
+  #seen = "";
 
-  private constructor(socket: Socket) {
+  constructor(socket: Carrier) {
     this.socket = socket;
     this.reader = new ByteReader(socket);
     this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
@@ -59,9 +64,15 @@ export class RawClient {
     return new RawClient(socket);
   }
 
+  /** Over a connection that is open. */
+  static over(socket: Socket): RawClient {
+    return new RawClient(socket);
+  }
+
   /** Sends text (one byte per character) or bytes as they are. */
-  send(bytes: string | Buffer): void {
+  send(bytes: string | Uint8Array): this {
     this.socket.write(typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes);
+    return this;
   }
 
   /** Sends one byte per packet, as far as the kernel allows. */
@@ -121,13 +132,43 @@ export class RawClient {
     return this.response(shape.method);
   }
 
+  /** Sends a request whose head is written by hand, and reads its response. */
+  async exchange(head: string, body: string | Buffer = ""): Promise<RawResponse> {
+    this.send(head).send(Buffer.from(body));
+    return this.response(head.split(" ")[0]);
+  }
+
+  /** What {@link sees} and {@link ended} have read. */
+  get seen(): string {
+    return this.#seen;
+  }
+
+  /** How the connection broke, if it did. */
+  get failure(): Error | undefined {
+    return this.reader.error;
+  }
+
+  /** Everything so far, once it has the text so many times or the connection has ended. */
+  async sees(text: string, times = 1): Promise<string> {
+    while (this.#seen.split(text).length <= times && (await this.#watch()));
+    return this.#seen;
+  }
+
+  /** Everything until the other side ended or cut the connection. */
+  async ended(): Promise<string> {
+    while (await this.#watch());
+    return this.#seen;
+  }
+
+  async #watch(): Promise<boolean> {
+    const bytes = await this.reader.some(watchMs);
+    if (bytes !== undefined) this.#seen += bytes.toString("latin1");
+    return bytes !== undefined;
+  }
+
   /** No more bytes from here; the other direction stays open. */
   end(): void {
     this.socket.end();
-  }
-
-  reset(): void {
-    this.socket.resetAndDestroy();
   }
 
   /** Resolves when the proxy has closed the connection. */

@@ -48,12 +48,12 @@ export interface MessageBody {
 /** Reads a head; undefined when the connection ended cleanly before its first byte. */
 export async function readHead(reader: ByteReader): Promise<MessageHead | undefined> {
   if (reader.hasEnded) return undefined;
-  return new MessageHead((await reader.until("\r\n\r\n")).toString("latin1"));
+  return new MessageHead(await reader.until("\r\n\r\n"));
 }
 
 /** Reads one chunk; the last one is empty. */
 export async function readChunk(reader: ByteReader): Promise<Buffer> {
-  const line = (await reader.until("\r\n")).toString("latin1");
+  const line = await reader.until("\r\n");
   const size = Number.parseInt(line, 16);
   if (!Number.isInteger(size)) throw new Error(`not a chunk size: ${JSON.stringify(line)}`);
   if (size === 0) return Buffer.alloc(0);
@@ -66,7 +66,7 @@ export async function readChunk(reader: ByteReader): Promise<Buffer> {
 export async function readTrailers(reader: ByteReader): Promise<Field[]> {
   const fields: Field[] = [];
   for (;;) {
-    const line = (await reader.until("\r\n")).toString("latin1").trimEnd();
+    const line = (await reader.until("\r\n")).trimEnd();
     if (line === "") return fields;
     const colon = line.indexOf(":");
     fields.push([line.slice(0, colon), line.slice(colon + 1).trim()]);

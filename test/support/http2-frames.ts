@@ -1,5 +1,5 @@
 /** HTTP/2 frames built by hand (RFC 9113 section 4.1), for clients that break the rules. */
-import type { Wire } from "./wire.ts";
+import type { RawClient } from "./http-client.ts";
 
 /** Types of frames (RFC 9113 section 6). */
 export const frameType = {
@@ -80,12 +80,12 @@ export interface Frame {
 }
 
 /** Reads the next frame. */
-export async function readFrame(wire: Wire): Promise<Frame> {
-  const head = await wire.exactly(9);
+export async function readFrame(wire: RawClient): Promise<Frame> {
+  const head = await wire.reader.exactly(9);
   return {
     type: head.readUInt8(3),
     flags: head.readUInt8(4),
     stream: head.readUInt32BE(5) & 0x7fff_ffff,
-    payload: Buffer.from(await wire.exactly(head.readUIntBE(0, 3))),
+    payload: Buffer.from(await wire.reader.exactly(head.readUIntBE(0, 3))),
   };
 }

@@ -69,10 +69,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   secret: { imports: ["errors"], packages: [] },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
-  spiffe: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
+  spiffe: { imports: ["files", "secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
+  mtls: { imports: ["pipeline", "spiffe", ...ground], packages: [] },
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
-  http: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  http: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   wire: { imports: ["net", "http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
@@ -109,9 +110,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
     packages: [],
   },
-  oauth: { imports: ["secret", ...ground], packages: ["jose"], forbiddenBuiltins: dialling },
+  oauth: {
+    imports: ["http", "secret", "spiffe", ...ground],
+    packages: ["jose"],
+    forbiddenBuiltins: dialling,
+  },
   opa: {
-    imports: ["files", ...ground],
+    imports: ["files", "http", ...ground],
     packages: ["@open-policy-agent/opa-wasm", "yaml"],
     forbiddenBuiltins: dialling,
   },
@@ -142,7 +147,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   upstream: {
-    imports: ["pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
+    imports: ["mtls", "pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
     packages: ["undici"],
   },
   plugins: {
@@ -162,7 +167,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   "proxy/flow": { imports: proxyImports, packages: [] },
-  "proxy/exchange": { imports: ["proxy/flow", ...proxyImports], packages: ["undici"] },
+  "proxy/exchange": { imports: ["proxy/flow", ...proxyImports], packages: [] },
   "proxy/tunnel": { imports: ["proxy/flow", "proxy/exchange", ...proxyImports], packages: [] },
   listener: {
     imports: [
@@ -170,6 +175,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "proxy/flow",
       "proxy/exchange",
       "proxy/tunnel",
+      "mtls",
       "pipeline",
       "spiffe",
       "net",
@@ -201,6 +207,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "app/chaining",
       "app/trust",
+      "mtls",
       "spiffe/workload",
       "admin",
       "listener",

@@ -30,6 +30,8 @@ export interface ProcessOptions {
   readonly files?: Readonly<Record<string, string>>;
   /** Further arguments. */
   readonly args?: readonly string[];
+  /** The node that runs it, in place of the one that runs the tests. */
+  readonly node?: string;
 }
 
 /** A process and the directory that its file is in. */
@@ -50,10 +52,15 @@ export function toYaml(config: Settings | string): string {
 /** Starts the program with its file in a fresh directory; it may well refuse it. */
 export async function launch(
   config: Settings | string,
-  { files = {}, env = {}, args = [] }: ProcessOptions = {},
+  { files = {}, env = {}, args = [], node }: ProcessOptions = {},
 ): Promise<Launched> {
   const directory = await makeDirectory(config, files);
-  const child = spawnProgram(["--config", join(directory, "proxy.yaml"), ...args], directory, env);
+  const child = spawnProgram(
+    ["--config", join(directory, "proxy.yaml"), ...args],
+    directory,
+    env,
+    node,
+  );
   return { child, directory };
 }
 
@@ -89,7 +96,8 @@ export async function runWith(
   }
 }
 
-async function makeDirectory(
+/** A fresh directory with the configuration and other files. */
+export async function makeDirectory(
   config: Settings | string,
   files: Readonly<Record<string, string>>,
 ): Promise<string> {
@@ -104,10 +112,18 @@ function spawnProgram(
   args: readonly string[],
   cwd: string,
   env: Readonly<Record<string, string>> = {},
+  node = process.execPath,
 ): ChildProcess {
-  return spawn(process.execPath, [mainFile, ...args], {
+  return spawn(node, [mainFile, ...args], {
     cwd,
-    env: { PATH: process.env["PATH"] ?? "", HOME: cwd, NODE_ENV: "test", ...env },
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      HOME: cwd,
+      NODE_ENV: "test",
+      // Shared by all of them: HOME has none.
+      NODE_COMPILE_CACHE: join(tmpdir(), "node-compile-cache"),
+      ...env,
+    },
     stdio: ["ignore", "pipe", "pipe"],
   });
 }
@@ -127,77 +143,23 @@ export function sumOf(
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
 }
 
-/** The program while it runs. */
-export class Program {
-  readonly directory: string;
+/** A proxy that serves, in a process of its own or in that of the test. */
+export abstract class RunningProxy {
   readonly logs: LogLine[] = [];
-  readonly ended: Promise<Ended>;
-  readonly #child: ChildProcess;
-  readonly #lines: string[] = [];
-  #addresses: Readonly<Record<string, Address>> = {};
-  #isAlive = true;
-
-  constructor({ child, directory }: Launched) {
-    this.#child = child;
-    this.directory = directory;
-    let stdout = "";
-    child.stdout?.on("data", (chunk) => (stdout += String(chunk)));
-    if (child.stderr !== null) {
-      createInterface({ input: child.stderr }).on("line", (line) => {
-        this.#lines.push(line);
-        if (line.startsWith("{")) this.logs.push(JSON.parse(line) as LogLine);
-      });
-    }
-    this.ended = new Promise((resolve) => {
-      child.once("close", (code, signal) => {
-        this.#isAlive = false;
-        resolve({ code, signal, stdout, stderr: this.stderr });
-      });
-    });
-  }
-
-  /** Waits until everything is bound. */
-  async serving(): Promise<this> {
-    try {
-      const line = await eventually(
-        () =>
-          this.#isAlive ? (this.logs.find(({ msg }) => msg === "serving") ?? false) : undefined,
-        25_000,
-      );
-      if (line === undefined) throw new Error(`the proxy ended before it served:\n${this.stderr}`);
-      this.#addresses = line["addresses"] as Readonly<Record<string, Address>>;
-      return this;
-    } catch (error) {
-      await this.close();
-      throw error;
-    }
-  }
-
-  get pid(): number {
-    return this.#child.pid ?? 0;
-  }
-
-  /** True until the process ends. */
-  get isAlive(): boolean {
-    return this.#isAlive;
-  }
-
-  get stderr(): string {
-    return this.#lines.join("\n");
-  }
+  protected addresses: Readonly<Record<string, Address>> = {};
 
   /** Where one of the surfaces listens. */
   address(name: string): Address {
-    const address = this.#addresses[name];
+    const address = this.addresses[name];
     if (address === undefined) {
-      throw new Error(`${name} is not bound: ${JSON.stringify(this.#addresses)}`);
+      throw new Error(`${name} is not bound: ${JSON.stringify(this.addresses)}`);
     }
     return address;
   }
 
   /** Names of what is bound. */
   get surfaces(): string[] {
-    return Object.keys(this.#addresses);
+    return Object.keys(this.addresses);
   }
 
   get forward(): Address {
@@ -240,6 +202,74 @@ export class Program {
   /** Waits for a log line. */
   log(predicate: (line: LogLine) => boolean): Promise<LogLine> {
     return eventually(() => this.logs.find(predicate) ?? false);
+  }
+
+  /** Lines that must never appear, whatever a stranger does. */
+  get faults(): LogLine[] {
+    const words = ["exchange fault", "plugin fault", "listener fault", "uncaught", "unhandled"];
+    return this.logs.filter(({ msg }) => words.some((word) => msg.startsWith(word)));
+  }
+
+  /** Ends it at once. */
+  abstract close(): Promise<void>;
+}
+
+/** The program while it runs. */
+export class Program extends RunningProxy {
+  readonly directory: string;
+  readonly ended: Promise<Ended>;
+  readonly #child: ChildProcess;
+  readonly #lines: string[] = [];
+  #isAlive = true;
+
+  constructor({ child, directory }: Launched) {
+    super();
+    this.#child = child;
+    this.directory = directory;
+    let stdout = "";
+    child.stdout?.on("data", (chunk) => (stdout += String(chunk)));
+    if (child.stderr !== null) {
+      createInterface({ input: child.stderr }).on("line", (line) => {
+        this.#lines.push(line);
+        if (line.startsWith("{")) this.logs.push(JSON.parse(line) as LogLine);
+      });
+    }
+    this.ended = new Promise((resolve) => {
+      child.once("close", (code, signal) => {
+        this.#isAlive = false;
+        resolve({ code, signal, stdout, stderr: this.stderr });
+      });
+    });
+  }
+
+  /** Waits until everything is bound. */
+  async serving(): Promise<this> {
+    try {
+      const line = await eventually(
+        () =>
+          this.#isAlive ? (this.logs.find(({ msg }) => msg === "serving") ?? false) : undefined,
+        25_000,
+      );
+      if (line === undefined) throw new Error(`the proxy ended before it served:\n${this.stderr}`);
+      this.addresses = line["addresses"] as Readonly<Record<string, Address>>;
+      return this;
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** True until the process ends. */
+  get isAlive(): boolean {
+    return this.#isAlive;
+  }
+
+  get stderr(): string {
+    return this.#lines.join("\n");
   }
 
   /** Path of a file in the program's directory. */

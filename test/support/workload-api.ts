@@ -74,8 +74,10 @@ export class WorkloadApi {
   readonly #directory: string;
   readonly #sockets = new Set<net.Socket>();
   readonly #streams = new Set<ServerHttp2Stream>();
+  readonly #keyStreams = new Set<ServerHttp2Stream>();
   #server: net.Server | undefined;
   #x509: Answer | undefined;
+  #keys: Answer | undefined;
   #spiffeId = "spiffe://example.org/workload";
   #manner: Manner = "well";
 
@@ -121,6 +123,7 @@ export class WorkloadApi {
     this.#server = undefined;
     for (const socket of this.#sockets) socket.destroy();
     this.#streams.clear();
+    this.#keyStreams.clear();
     if (server !== undefined) await new Promise((resolve) => server.close(resolve));
   }
 
@@ -139,6 +142,20 @@ export class WorkloadApi {
   answerX509(answer: Answer): void {
     this.#x509 = answer;
     for (const stream of this.#streams) this.#send(stream, answer, true);
+  }
+
+  /** Sends key sets, by trust domain, to every stream of them. */
+  updateKeys(keySets: Readonly<Record<string, string>>): void {
+    const entries = Object.entries(keySets).map(([domain, keys]) =>
+      field(1, Buffer.concat([field(1, `spiffe://${domain}`), field(2, keys)])),
+    );
+    this.answerKeys({ message: Buffer.concat(entries) });
+  }
+
+  /** The same with an answer of any kind. */
+  answerKeys(answer: Answer): void {
+    this.#keys = answer;
+    for (const stream of this.#keyStreams) this.#send(stream, answer, true);
   }
 
   #accept(socket: net.Socket): void {
@@ -160,6 +177,7 @@ export class WorkloadApi {
       if (headers["workload.spiffe.io"] !== "true") {
         this.#send(stream, { status: 3, words: "security header missing from request" }, false);
       } else if (path === "/SpiffeWorkloadAPI/FetchX509SVID") this.#serveX509(stream);
+      else if (path === "/SpiffeWorkloadAPI/FetchJWTBundles") this.#serveKeys(stream);
       else if (path === "/SpiffeWorkloadAPI/FetchJWTSVID") this.#serveJwt(stream);
       else this.#send(stream, { status: 12 }, false);
     });
@@ -170,6 +188,13 @@ export class WorkloadApi {
     stream.once("close", () => this.#streams.delete(stream));
     stream.resume();
     if (this.#x509 !== undefined) this.#send(stream, this.#x509, true);
+  }
+
+  #serveKeys(stream: ServerHttp2Stream): void {
+    this.#keyStreams.add(stream);
+    stream.once("close", () => this.#keyStreams.delete(stream));
+    stream.resume();
+    if (this.#keys !== undefined) this.#send(stream, this.#keys, true);
   }
 
   #serveJwt(stream: ServerHttp2Stream): void {

@@ -1,4 +1,5 @@
 /** Whether the listeners of a file could be bound, or a proxy already serves them. */
+import { parseJsonObject } from "../../http/json-access.ts";
 import http from "node:http";
 import net from "node:net";
 import type { LoadedConfig } from "../../config/load.ts";
@@ -77,15 +78,8 @@ async function runningDigest(address: string, signal: AbortSignal): Promise<stri
   if (parseListenAddress(address)?.port === 0) return undefined;
   const answer = await askOperator(address, "/reload/status", signal);
   if (answer?.status !== 200) return undefined;
-  try {
-    const status = JSON.parse(answer.body) as unknown;
-    if (typeof status !== "object" || status === null || !("active_config_sha256" in status))
-      return undefined;
-    const digest = status.active_config_sha256;
-    return typeof digest === "string" ? digest : undefined;
-  } catch {
-    return undefined;
-  }
+  const digest = parseJsonObject(answer.body)?.["active_config_sha256"];
+  return typeof digest === "string" ? digest : undefined;
 }
 
 function runningFinding(isSameFile: boolean, config: Config): Finding {

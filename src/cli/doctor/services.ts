@@ -8,6 +8,7 @@ import { messageOf } from "../../errors.ts";
 import { JwksSource } from "../../oauth/jwks.ts";
 import type { AnyPluginDefinition, PluginDefinition, PluginDeps } from "../../pipeline/plugin.ts";
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
+import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
@@ -153,7 +154,7 @@ function keySetCheck({ instance, deps }: Dependent, config: JwtValidationConfig)
     run: async () => {
       const source = new JwksSource({ location, clock: { now: () => Date.now() } });
       const problem = await new Promise<string | undefined>((resolve) => {
-        source.warm({ call: deps.fetch, onFetch: resolve });
+        source.warm({ call: keyCallOf(deps), onFetch: resolve });
       });
       if (problem === undefined) return pass(`${instance}: ${shown(place)} has keys`);
       return fail(

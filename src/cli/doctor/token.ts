@@ -5,6 +5,7 @@ import { JwksSource } from "../../oauth/jwks.ts";
 import type { TokenFault, TokenFaultCause } from "../../oauth/token-checks.ts";
 import { Audiences } from "../../plugins/jwt-validation/audiences.ts";
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
+import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { verifierOf } from "../../plugins/jwt-validation/verifier.ts";
 import { Secret } from "../../secret.ts";
 import { type Finding, fail, pass, skip } from "./report.ts";
@@ -60,7 +61,7 @@ async function examine(
   const own = config as JwtValidationConfig;
   const keys = new JwksSource({ location: keyLocationOf(own), clock: deps.clock });
   const audiences = new Audiences(own, deps);
-  const verifier = verifierOf(own, deps, keys, { call: deps.fetch });
+  const verifier = verifierOf(own, deps, keys, { call: keyCallOf(deps) });
   const { faults, keysProblem } = await verifier.examine(token.reveal(), audiences.fixed);
   const findings: Finding[] = [];
   const ready = audiences.ready();

@@ -7,7 +7,7 @@ import {
   type SigningKey,
 } from "../../oauth/client-assertion.ts";
 import type { ClientAuthentication } from "../../oauth/client-authentication.ts";
-import type { ClientCertificate } from "../../oauth/http-call.ts";
+import type { ClientCertificate } from "../../http/operator-fetch.ts";
 import { assertPair, readCertificateChain, readPrivateKey } from "../../oauth/pem.ts";
 import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import { Secret } from "../../secret.ts";

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import type { KeyLocation } from "../../oauth/jwks.ts";
-import { signatureAlgorithms } from "../../oauth/token-checks.ts";
+import { signatureAlgorithms, trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
@@ -100,7 +100,9 @@ const dpopConfig = z
 /** The schema of `config` of a jwt-validation entry. */
 export const jwtValidationConfig = z
   .strictObject({
-    issuer: words().describe("The `iss` claim that tokens must have, compared exactly."),
+    issuer: words().describe(
+      "The `iss` claim that tokens must have, compared exactly. A SPIFFE trust domain, such as spiffe://example.org, takes JWT-SVIDs of its workloads instead: their `sub` is a SPIFFE ID of it, and their keys come from the Workload API (the block spiffe) unless jwks_url is set.",
+    ),
     jwks_url: serviceUrl()
       .optional()
       .describe(
@@ -204,8 +206,18 @@ export const jwtValidationConfig = z
       .describe(
         "Client ids that logout tokens must be for, one of them. Default: the accepted audiences.",
       ),
-    introspection: guarded(introspectionConfig.optional(), "all"),
-    dpop: guarded(dpopConfig.optional(), "all"),
+    introspection: guarded(
+      introspectionConfig
+        .optional()
+        .describe("Look opaque tokens up at the authorization server (RFC 7662)."),
+      "all",
+    ),
+    dpop: guarded(
+      dpopConfig
+        .optional()
+        .describe("Proofs of possession for tokens that are bound to a key (RFC 9449)."),
+      "all",
+    ),
     required_scopes: guarded(
       z
         .array(words())
@@ -257,6 +269,18 @@ export const jwtValidationConfig = z
     if (problem !== undefined) {
       context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
     }
+    if (config.issuer.startsWith("spiffe://")) {
+      if (trustDomainOfIssuer(config.issuer) === undefined) {
+        const message =
+          "must be a SPIFFE trust domain without a path, such as spiffe://example.org";
+        context.addIssue({ code: "custom", path: ["issuer"], message });
+      }
+      for (const key of ["discovery", "keycloak_url", "keycloak_realm"] as const) {
+        if (!config[key]) continue;
+        const message = "cannot be combined with a SPIFFE trust domain as issuer";
+        context.addIssue({ code: "custom", path: [key], message });
+      }
+    }
     const location = keyLocationOf(config);
     if (!URL.canParse(location.url)) {
       const message = "is not an address, so the key set cannot be derived from it: set jwks_url";
@@ -281,6 +305,7 @@ export function keyLocationOf(
 ): KeyLocation {
   const { issuer, jwks_url: url, keycloak_url: keycloak, keycloak_realm: realm } = config;
   if (url !== undefined) return { kind: "keys", url };
+  if (trustDomainOfIssuer(issuer) !== undefined) return { kind: "keys", url: issuer };
   const base = issuer.replace(/\/$/, "");
   if (config.discovery) {
     return { kind: "discovery", url: `${base}/.well-known/openid-configuration`, issuer };

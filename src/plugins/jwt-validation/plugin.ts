@@ -16,6 +16,7 @@ import {
   type LogoutReading,
   modify,
   type Plugin,
+  PluginConfigError,
   type PluginDeps,
   type RequestContext,
   exempt,
@@ -26,6 +27,8 @@ import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.t
 import { faultDetails, Refusals } from "./refusals.ts";
 import { Logins } from "./logins.ts";
 import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
+import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
+import { keyCallOf } from "./key-call.ts";
 import { keysOf, verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
@@ -46,7 +49,9 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
   origins: (config) => {
     const location = keyLocationOf(config);
     const endpoint = introspectionUrlOf(config);
-    return [location.url, ...(endpoint === undefined ? [] : [endpoint])].map(originOf);
+    const isAsked = trustDomainOfIssuer(location.url) === undefined;
+    const urls = [isAsked ? location.url : undefined, endpoint];
+    return urls.filter((url) => url !== undefined).map(originOf);
   },
   create: (config, deps) => new JwtValidation(config, deps),
 });
@@ -73,9 +78,20 @@ class JwtValidation implements Plugin {
     this.#deps = deps;
     const location = keyLocationOf(config);
     const place = hash("sha256", JSON.stringify(location), "base64url");
-    this.#keys = deps.carry(`jwks:${place}`, () => new JwksSource({ location, clock: deps.clock }));
+    const isBundle = trustDomainOfIssuer(location.url) !== undefined;
+    if (isBundle && deps.jwtBundles === undefined) {
+      const message =
+        "needs the block spiffe: the keys of a trust domain come from the Workload API";
+      throw new PluginConfigError([{ path: ["issuer"], message }]);
+    }
+    // The agent says at once what has changed, and asking costs nothing.
+    const refresh = isBundle ? { refreshMs: 1_000 } : {};
+    this.#keys = deps.carry(
+      `jwks:${place}`,
+      () => new JwksSource({ location, clock: deps.clock, ...refresh }),
+    );
     this.#fetcher = {
-      call: deps.fetch,
+      call: keyCallOf(deps),
       onFetch: (problem) => {
         deps.count(problem === undefined ? "jwks_fetched" : "jwks_fetch_failed");
         if (problem !== undefined) deps.log.warn({ problem }, "issuer keys not fetched");

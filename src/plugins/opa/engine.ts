@@ -5,11 +5,11 @@ import { messageOf } from "../../errors.ts";
 import { BundleFile } from "../../opa/bundle-file.ts";
 import { BundlePoller } from "../../opa/bundle-poller.ts";
 import {
+  type Credentials,
   type DecisionEngine,
   decisionPaths,
   type PolicyObserver,
 } from "../../opa/decision-engine.ts";
-import type { Credentials } from "../../opa/opa-call.ts";
 import { ServerEngine, type ServerState } from "../../opa/server-engine.ts";
 import { PluginConfigError, type PluginDeps } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";

@@ -54,6 +54,7 @@ const withheld: ReadonlySet<string> = new Set([
 export function requestInput(context: RequestContext, path: string): JsonObject {
   const { flow, stage, destination, identity } = context;
   const isOutbound = flow.direction === "outbound";
+  const { tls: { peer } = {} } = flow.client;
   const host = isOutbound && stage === "request" ? destination.hostHeader : context.host;
   return {
     direction: flow.direction,
@@ -61,6 +62,7 @@ export function requestInput(context: RequestContext, path: string): JsonObject 
     path,
     host,
     headers: flatHeaders(context.headers),
+    ...(peer === undefined ? {} : { peer: { spiffe_id: peer.spiffeId } }),
     ...(identity === undefined
       ? {}
       : {

@@ -16,6 +16,7 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { requestJson, unreadOf } from "../../protocols/message-json.ts";
+import { type Prices, type PriceTable, sharedPrices } from "./prices.ts";
 
 /** The definition that a pipeline names. */
 export const inferenceParser = definePlugin({
@@ -23,7 +24,7 @@ export const inferenceParser = definePlugin({
   description: "Records calls of language models: model, messages, tools, answer, tokens and cost",
   body: { request: "read", response: "read" },
   observes: true,
-  create: () => new InferenceParser(),
+  create: (_config, deps) => new InferenceParser(sharedPrices(deps)),
 });
 
 /** The endpoint that a request calls, by the path as some server reads it. */
@@ -53,6 +54,12 @@ interface Memory {
 }
 
 class InferenceParser implements Plugin {
+  readonly #prices: Prices;
+
+  constructor(prices: Prices) {
+    this.#prices = prices;
+  }
+
   wantsBody(context: RequestContext): boolean {
     return this.#endpoint(context) !== undefined;
   }
@@ -82,7 +89,7 @@ class InferenceParser implements Plugin {
     if (call === undefined) return undefined;
     const fold = (call.fold ??= openFold(context, call));
     const isRead = readFrame(context, call.dialect, fold, frame);
-    publishCost(context, fold);
+    publishCost(context, fold, this.#prices.table);
     if (!isRead) return skip("unparsable_response");
     if (!frame.last) return undefined;
     const unread = unreadOf(context.response);
@@ -119,10 +126,20 @@ function openFold(context: RequestContext, call: Call): AnswerFold {
   return fold;
 }
 
-/** What the call cost, where the sums of the session API look for it. */
-function publishCost(context: RequestContext, { view }: AnswerFold): void {
-  if (view.costUsd === undefined) return;
-  context.facts.set("inference-parser/event", { costMicros: Math.round(view.costUsd * 1_000_000) });
+/**
+ * What the call cost, where the sums of the session API look for it: what the provider says, else what its tokens cost
+ * by the prices of a budget.
+ */
+function publishCost(
+  context: RequestContext,
+  { view }: AnswerFold,
+  prices: PriceTable | undefined,
+): void {
+  const isCounted = prices !== undefined && view.totalTokens !== undefined;
+  const nanos = isCounted ? prices.nanosOf(view.model ?? "", view) : undefined;
+  const micros = view.costUsd === undefined ? (nanos ?? 0) / 1_000 : view.costUsd * 1_000_000;
+  if (view.costUsd === undefined && nanos === undefined) return;
+  context.facts.set("inference-parser/event", { costMicros: Math.round(micros) });
 }
 
 /** False where a frame cannot be understood: whoever only records refuses nothing. */

@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { clientIdentityConfig, endpointProblem } from "../credentials/client-identity-config.ts";
 import { originOf, serviceUrl, words } from "../config-values.ts";
+import { longestChain } from "../../oauth/actor-chain.ts";
+import { actorChecks } from "./actors.ts";
 import { dpopChoices } from "./credential.ts";
 import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
@@ -60,6 +62,20 @@ export const tokenExchangeConfig = z
       .default("exact")
       .describe(
         "What the audience (`aud`) of an issued JWT must be, where one was asked for (target_audience, audience_from_host, resource). exact: nothing but what was asked for. includes: that among others. any: not looked at. Opaque tokens cannot be checked.",
+      ),
+    issued_actors: z
+      .enum(actorChecks)
+      .default("kept")
+      .describe(
+        "Whether an issued JWT has to name who acted for the user before (`act`, RFC 8693 section 4.1), where the exchanged token does. kept: a token that has lost them is not used. any: not looked at. Opaque tokens cannot be checked.",
+      ),
+    max_actors: z
+      .int()
+      .min(1)
+      .max(longestChain)
+      .default(8)
+      .describe(
+        "Actors that a token may name at most, exchanged or issued: a chain of delegation that is longer is refused (403).",
       ),
     dpop: z
       .enum(dpopChoices)

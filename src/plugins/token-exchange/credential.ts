@@ -1,10 +1,8 @@
 /** How an issued token goes into a request: as a bearer token, or with a proof of the key that it is bound to. */
 import type { DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
-import type { Grant } from "../../oauth/token-endpoint.ts";
 import { callerOf } from "../../pipeline/flow.ts";
-import { type Decision, modify, type RequestContext } from "../../pipeline/plugin.ts";
+import type { RequestContext } from "../../pipeline/plugin.ts";
 import type { Secret } from "../../secret.ts";
-import type { AudienceCheck } from "./issued-audience.ts";
 
 /** Whose key tokens are bound to. */
 export const dpopChoices = ["off", "process", "caller"] as const;
@@ -14,16 +12,6 @@ export type DpopChoice = (typeof dpopChoices)[number];
 
 /** A 401 that asks for a nonce: RFC 9449 section 9. */
 const asksForNonce = /(?:^|[\s,])dpop[ \t](?:[^]*[\s,])?error[ \t]*=[ \t]*"?use_dpop_nonce\b/i;
-
-/** The token to ask for on behalf of one request, and how that is recorded. */
-export interface TokenRequest {
-  readonly context: RequestContext;
-  readonly grant: Grant;
-  readonly audiences: AudienceCheck;
-  readonly url: string;
-  readonly key: string;
-  readonly details: Readonly<Record<string, string>>;
-}
 
 /** The key that the token of a message is to be bound to. */
 export function keyOf(
@@ -36,7 +24,7 @@ export function keyOf(
 }
 
 /** The token takes the place of the client's credential; a proof that the client sent was of another token. */
-function attachToken(
+export function attachToken(
   context: RequestContext,
   token: Secret,
   dpop: DpopKey | undefined,
@@ -63,27 +51,4 @@ async function attachBound(context: RequestContext, token: Secret, dpop: DpopKey
       return isGiven && isAsked ? async () => [["DPoP", await prove()]] : undefined;
     },
   };
-}
-
-/** Puts the token into the request and the hop into its record. */
-export function attach(
-  tokenRequest: TokenRequest,
-  obtained: { readonly token: Secret; readonly subject?: string | undefined },
-  fromCache: boolean,
-  now: number,
-): Decision | Promise<Decision> {
-  const { context, grant, details } = tokenRequest;
-  const attaching = attachToken(context, obtained.token, grant.dpop);
-  if (grant.type === "token-exchange") {
-    context.delegation.push({
-      // The endpoint has verified the subject token by answering, so its `sub` may label the hop.
-      subject: context.identity?.subject ?? obtained.subject ?? "",
-      audience: grant.audience ?? "",
-      scopes: grant.scopes,
-      at: now,
-    });
-  }
-  const record = { ...details, cache_hit: fromCache ? "true" : "false" };
-  const decision = modify(fromCache ? "cache_hit" : "token_replaced", record);
-  return attaching instanceof Promise ? attaching.then(() => decision) : decision;
 }

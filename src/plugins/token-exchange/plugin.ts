@@ -3,13 +3,10 @@ import { hash } from "node:crypto";
 import { DpopKeys } from "../../oauth/dpop-client.ts";
 import { isOf } from "../../oauth/logout-token.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
-import {
-  type Obtained,
-  subjectTokenOf,
-  TokenCache,
-  tokenCacheKey,
-} from "../../oauth/token-cache.ts";
+import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
+import { tokenDigest } from "../../oauth/token-checks.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
+import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import {
   allow,
   type Decision,
@@ -23,11 +20,13 @@ import {
 } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
 import { readToken, type TokenCredential } from "../credentials/bearer.ts";
-import { attach, keyOf, type TokenRequest } from "./credential.ts";
+import { keyOf } from "./credential.ts";
+import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { endpointProblem } from "../credentials/client-identity-config.ts";
 import { firstLabel, originOf } from "../config-values.ts";
 import { malformed, noToken, refusalOf } from "./refusal.ts";
+import { actorDenial, forItsActors } from "./actors.ts";
 import { forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
 import {
@@ -235,6 +234,7 @@ class TokenExchange implements Plugin {
         grant.resource,
         url,
         audiences,
+        `${this.#config.issued_actors} ${this.#config.max_actors}`,
         grant.dpop?.thumbprint,
       ]),
       details: {
@@ -261,8 +261,12 @@ class TokenExchange implements Plugin {
     if (ready !== true) {
       return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
     }
-    const subject =
-      grant.type === "token-exchange" ? subjectTokenOf(grant.subjectToken) : undefined;
+    const isExchange = grant.type === "token-exchange";
+    const text = isExchange ? grant.subjectToken.reveal() : undefined;
+    const subject = text === undefined ? undefined : unverifiedClaims(text);
+    const added = isExchange && grant.actorToken !== undefined ? 1 : 0;
+    const denial = actorDenial(subject, added, this.#config);
+    if (denial !== undefined) return denial;
     const proof = this.#identity.credential();
     const obtained = await this.#cache.obtain(
       {
@@ -270,13 +274,14 @@ class TokenExchange implements Plugin {
         proof,
         subjectExpiresAt: subject?.expiresAt,
         subject: subject?.subject,
-        exchangedFor: subject,
+        exchangedFor: text === undefined ? undefined : { ...subject, digest: tokenDigest(text) },
         load: async (signal) => {
           const client = this.#identity.authentication();
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
           this.#deps.count("endpoint_asked");
           const answer = await this.#endpoint.request(url, client, grant, signal);
-          return forItsAudience(answer, grant, tokenRequest.audiences);
+          const used = forItsAudience(answer, grant, tokenRequest.audiences);
+          return forItsActors(used, subject?.actors ?? [], this.#config);
         },
       },
       context.signal,

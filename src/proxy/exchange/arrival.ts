@@ -59,6 +59,8 @@ export interface Route {
   readonly forwarded?: (headers: HeaderList) => void;
   /** Called with a fault of the upstream. */
   readonly onFault?: ((error: ProxyError) => void) | undefined;
+  /** Called when the exchange begins, which may become a tunnel; what it returns is called at its end. */
+  readonly begin?: ((isTunnel: boolean) => () => void) | undefined;
 }
 
 /** Where requests of one surface come from, and how it reads their targets. */
@@ -134,8 +136,10 @@ export function arrive(
     const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
     return {
       client: client(),
-      run: (peer) =>
-        exchange(services, {
+      run: (peer, done) => {
+        const ended = route.begin?.(upgrade !== undefined);
+        const over = ended === undefined ? done : () => (ended(), done());
+        exchange(services, over, {
           runtime,
           flow: makeFlow({ direction, transport, client: peer, destination, parentId, captured }),
           downstream,
@@ -151,7 +155,8 @@ export function arrive(
             backlogs: services.backlogs,
             metrics: services.recorder.metrics,
           }),
-        }),
+        });
+      },
     };
   };
   admit(lease, begin, (error) => {

@@ -2,7 +2,7 @@
 import type { BodySource } from "../../http/body-source.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
-import type { Stallable } from "./stall-watch.ts";
+import type { Stallable } from "../../net/stall-watch.ts";
 
 /** How the code of an exchange writes to a client. Header lists are flat: name, value, name, value. */
 export interface Downstream extends Stallable {

@@ -10,7 +10,7 @@ import type { Downstream } from "./downstream.ts";
 import type { FlowRecorder } from "../flow/finish.ts";
 import type { Runtime } from "../flow/runtime.ts";
 import type { MessageGate } from "./message-gate.ts";
-import type { StallWatch } from "./stall-watch.ts";
+import type { StallWatch } from "../../net/stall-watch.ts";
 import type { TunnelRegistry } from "../flow/tunnel-registry.ts";
 import type { ConfirmCaptured } from "../flow/captured.ts";
 

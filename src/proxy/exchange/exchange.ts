@@ -25,18 +25,17 @@ import { UpstreamRequest } from "./upstream-request.ts";
 const clientClosedRequest = 499;
 const switchedUnasked = "the upstream switched protocols unasked";
 
-/** Runs the exchange to its end. Never rejects: whatever goes wrong is answered, recorded and logged. */
-export async function exchange(
+/**
+ * Begins the exchange; `done` is called at its end. Never throws: whatever goes wrong is answered, recorded and logged.
+ *
+ * Steps that do not wait follow each other without a promise, which would cost more than most of them.
+ */
+export function exchange(
   services: ExchangeServices,
+  done: () => void,
   request: ExchangeRequest,
-): Promise<void> {
-  const run = new Exchange(services, request);
-  const slot = services.stalls.add(request.downstream);
-  try {
-    await run.run();
-  } finally {
-    services.stalls.delete(slot);
-  }
+): void {
+  new Exchange(services, done, request).begin();
 }
 
 class Exchange {
@@ -47,8 +46,9 @@ class Exchange {
   readonly #skipped: boolean;
   readonly #context: RequestContext;
   readonly #cancellation = new Cancellation();
-  readonly #ended: Promise<void>;
-  #resolveEnded: () => void = () => undefined;
+  readonly #done: () => void;
+  readonly #slot: number;
+  #isOver = false;
   #needs: AnswerNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
   #judged: JudgedSink | undefined;
@@ -56,6 +56,8 @@ class Exchange {
   /** What was read of a body that only observers wanted and that is too large for them. */
   #held: HeldBody | undefined;
   #bufferedBytes = 0;
+  /** Gives back what a body in memory holds. */
+  #releaseBody: (() => void) | undefined;
   #status = 0;
   /** When the response's head came, as performance.now() gave it. */
   #answeredAt: number | undefined;
@@ -66,8 +68,9 @@ class Exchange {
   /** Set for an upgrade. */
   readonly #tunnel: UpgradedTunnel | undefined;
 
-  constructor(services: ExchangeServices, request: ExchangeRequest) {
+  constructor(services: ExchangeServices, done: () => void, request: ExchangeRequest) {
     this.#services = services;
+    this.#done = done;
     this.#request = request;
     const { runtime, flow, downstream } = request;
     const inbound = flow.direction === "inbound";
@@ -89,33 +92,32 @@ class Exchange {
       request.upgrade === undefined
         ? undefined
         : new UpgradedTunnel(request.upgrade, services.tunnels, this.#context, this.#pipeline);
-    this.#ended = new Promise((resolve) => {
-      this.#resolveEnded = resolve;
-    });
     if (!this.#skipped) services.recorder.arrived(this.#context);
+    this.#slot = services.stalls.add(downstream);
     downstream.onClose((complete) => this.#onClientClosed(complete));
   }
 
-  async run(): Promise<void> {
+  begin(): void {
     try {
       if (this.#skipped) this.#send(this.#pipeline.permitSkipped(this.#request.flow), undefined);
-      else {
-        // A plugin that ignores the cancellation must not hold the lease for ever.
-        const judging = this.#judge();
-        if (judging !== undefined) await Promise.race([judging, this.#ended]);
-      }
+      else this.#judge()?.catch((error) => this.#fail(error));
     } catch (error) {
       this.#fail(error);
     }
-    await this.#ended;
-    if (this.#switched !== undefined) await this.#switched;
+  }
+
+  /** Nothing moves any more; a plugin that ignores the cancellation is not waited for. */
+  #end(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const { recorder, stalls } = this.#services;
+    this.#releaseBody?.();
     this.#judged?.close();
     this.#body?.close();
     this.#held?.release();
-    if (this.#answeredAt !== undefined)
-      this.#services.recorder.phase(this.#context, "response", this.#answeredAt);
+    if (this.#answeredAt !== undefined) recorder.phase(this.#context, "response", this.#answeredAt);
     const pipeline = this.#skipped ? undefined : this.#pipeline;
-    await this.#services.recorder.finished(this.#context, pipeline, {
+    const finishing = recorder.finished(this.#context, pipeline, {
       status: this.#status,
       bytesReceived: this.#body?.bytes ?? this.#bufferedBytes,
       bytesSent: this.#request.downstream.bytesSent,
@@ -124,6 +126,12 @@ class Exchange {
       denial: this.#denial,
       ...(this.#skipped ? { note: { skipped: "listener.skip_hosts" } } : {}),
     });
+    const leave = (): void => {
+      stalls.delete(this.#slot);
+      this.#done();
+    };
+    if (finishing === undefined) leave();
+    else void finishing.finally(leave);
   }
 
   /** A promise only where the body, or a step, has to be waited for. */
@@ -180,7 +188,8 @@ class Exchange {
     switch (read.kind) {
       case "body":
         // The bytes stay accounted for until the exchange ends.
-        void this.#ended.then(() => read.release());
+        if (this.#isOver) read.release();
+        else this.#releaseBody = read.release;
         this.#bufferedBytes = read.bytes.length;
         return read.bytes;
       case "unread":
@@ -292,7 +301,7 @@ class Exchange {
           this.#denial ??= refused;
           this.#refused ||= refused !== undefined;
         });
-        void this.#switched.finally(() => this.#resolveEnded());
+        void this.#switched.finally(() => this.#end());
       },
     });
   }
@@ -367,6 +376,6 @@ class Exchange {
     }
     // Also after a complete response: later bytes have no reader.
     this.#upstream?.abort("the client went away");
-    this.#resolveEnded();
+    this.#end();
   }
 }

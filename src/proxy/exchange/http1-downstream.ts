@@ -14,7 +14,7 @@ import {
   readerCrowded,
   readerStalled,
 } from "./downstream.ts";
-import type { LastSeen } from "./stall-watch.ts";
+import type { LastSeen } from "../../net/stall-watch.ts";
 
 /** Where there is no body to read. */
 const emptyBody: BodySource = {

@@ -12,7 +12,7 @@ import {
 } from "./downstream.ts";
 import { renderDenial } from "../flow/reply.ts";
 import { contentLengthOf } from "./response-head.ts";
-import type { LastSeen } from "./stall-watch.ts";
+import type { LastSeen } from "../../net/stall-watch.ts";
 
 /** What the stream began with. */
 export interface Http2Head {

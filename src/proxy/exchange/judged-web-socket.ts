@@ -105,6 +105,9 @@ class JudgedWebSocket {
     if (this.#ending !== undefined) return;
     this.#client.on("data", (chunk: Buffer) => this.#fromClient(chunk));
     this.#upstream.on("data", (chunk: Buffer) => this.#fromUpstream(chunk));
+    // A listener alone does not start a stream that was given paused.
+    this.#client.resume();
+    this.#upstream.resume();
     this.#client.on("drain", () => {
       this.#backlog.note();
       this.#upstream.resume();

@@ -122,7 +122,6 @@ export class UpstreamRequest implements ResponseHandler {
     reason: string | undefined,
   ): void {
     this.onResponseStarted();
-    checkCoding(fields);
     if (this.#isRenewed(control, status, fields)) return;
     this.#forgetBody();
     const headers = responseHeaders(status, fields, this.#options.via);
@@ -208,17 +207,6 @@ export class UpstreamRequest implements ResponseHandler {
     const isFresh = !this.#started && this.#retries < maxRetries;
     return isFresh && isWhole(body) && isIdempotent(method) && isDropped(error);
   }
-}
-
-/** A coding that we cannot take off the message would reach the client as its body (RFC 9112 section 6.1). */
-function checkCoding(fields: readonly string[]): void {
-  const [coding, another] = valuesOf(fields, "transfer-encoding");
-  if (coding === undefined) return;
-  if (another === undefined && coding.trim().toLowerCase() === "chunked") return;
-  throw new ProxyError(
-    "upstream.bad-response",
-    "the answer has a transfer coding that is not known",
-  );
 }
 
 /** RFC 9110 section 7.8: a server must not switch to a protocol that was not in the request. */

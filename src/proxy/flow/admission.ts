@@ -6,8 +6,8 @@ import type { Lease, Runtime } from "./runtime.ts";
 export interface Admitted {
   /** A promise where the caller has to be looked up. */
   readonly client: Client | Promise<Client>;
-  /** Runs the flow; never rejects, and lasts as long as the flow needs its generation. */
-  run(this: void, client: Client): Promise<unknown>;
+  /** Runs the flow; never throws, and calls back when the flow needs its generation no longer. */
+  run(this: void, client: Client, done: () => void): void;
 }
 
 /** Runs the flow that `read` returns and releases its lease; `refuse` gets what `read` or the caller look-up threw. */
@@ -22,7 +22,7 @@ export function admit(
   };
   try {
     const { client, run } = read(lease.runtime);
-    const start = (peer: Client): void => void run(peer).finally(() => lease.release());
+    const start = (peer: Client): void => run(peer, () => lease.release());
     if (client instanceof Promise) client.then(start, failed);
     else start(client);
   } catch (error) {

@@ -6,7 +6,7 @@ import type { Outcome } from "../../pipeline/plugin.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { EventError, EventFacts } from "../../session/event.ts";
 import type { SessionRecorder } from "../../session/recorder.ts";
-import type { Logger } from "../../telemetry/log.ts";
+import { type Logger, objectOf, writeFields } from "../../telemetry/log.ts";
 import type { Tracing } from "../../telemetry/flow-trace.ts";
 import type { HttpDurations } from "../../telemetry/http-durations.ts";
 import type { FlowOutcome, FlowPhase, Refusal } from "../../telemetry/catalogue.ts";
@@ -153,32 +153,55 @@ export class FlowRecorder {
 
   #writeLine(context: RequestContext, ending: Ending, outcome: string, durationMs: number): void {
     const { flow, identity } = context;
-    const line: Record<string, string | number> = {
-      flow: flow.id,
-      direction: flow.direction,
-      transport: flow.transport,
+    const { denial, note } = ending;
+    const fields = [
+      "flow",
+      flow.id,
+      "direction",
+      flow.direction,
+      "transport",
+      flow.transport,
+      "outcome",
       outcome,
-      client: flow.client.address,
-      method: context.method,
-      host: context.host,
-      status: ending.status,
+      "client",
+      flow.client.address,
+      "method",
+      context.method,
+      "host",
+      context.host,
+      "status",
+      ending.status,
+      "durationMs",
       durationMs,
-      received: ending.bytesReceived,
-      sent: ending.bytesSent,
-    };
-    if (context.path !== "") line["path"] = context.pathname;
-    if (identity !== undefined) line["subject"] = identity.subject;
-    if (flow.client.caller !== undefined) line["caller"] = flow.client.caller;
-    if (flow.parentId !== undefined) line["parent"] = flow.parentId;
-    if (flow.captured !== undefined) line["captured"] = flow.captured;
-    if (ending.denial !== undefined) {
-      line["code"] = ending.denial.code;
-      line["reason"] = ending.denial.message;
-      if (ending.denial.plugin !== undefined) line["plugin"] = ending.denial.plugin;
-      Object.assign(line, refusalFacts(context, ending.denial));
+      "received",
+      ending.bytesReceived,
+      "sent",
+      ending.bytesSent,
+      "path",
+      context.path === "" ? undefined : context.pathname,
+      "subject",
+      identity?.subject,
+      "caller",
+      flow.client.caller,
+      "parent",
+      flow.parentId,
+      "captured",
+      flow.captured,
+    ];
+    const isInfo = outcome === "ok" || outcome === "cancelled";
+    if (isInfo && denial === undefined && note === undefined) {
+      writeFields(this.log, fields, "flow");
+      return;
     }
-    if (ending.note !== undefined) Object.assign(line, ending.note);
-    if (outcome === "ok" || outcome === "cancelled") this.log.info(line, "flow");
+    const line: Record<string, unknown> = objectOf(fields);
+    if (denial !== undefined) {
+      line["code"] = denial.code;
+      line["reason"] = denial.message;
+      if (denial.plugin !== undefined) line["plugin"] = denial.plugin;
+      Object.assign(line, refusalFacts(context, denial));
+    }
+    Object.assign(line, note);
+    if (isInfo) this.log.info(line, "flow");
     else this.log.warn(line, "flow");
   }
 }
@@ -232,6 +255,7 @@ function pluginOutcome(ending: Ending, durationMs: number): Outcome {
   return {
     status: ending.status,
     durationMs,
+    bytes: { received: ending.bytesReceived, sent: ending.bytesSent },
     deniedBy: denial?.plugin,
     ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),
   };

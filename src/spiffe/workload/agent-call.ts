@@ -14,7 +14,7 @@ import { shown } from "../x509-svid.ts";
 export interface AgentCall {
   /** Path of the socket. */
   readonly socket: string;
-  readonly method: "FetchX509SVID" | "FetchJWTSVID";
+  readonly method: "FetchX509SVID" | "FetchJWTSVID" | "FetchJWTBundles";
   readonly request: Buffer;
   /** Until the whole response is there, or the first message of one that stays. */
   readonly answerMs: number;

@@ -2,7 +2,7 @@
 import type { BackOffTimes } from "./back-off.ts";
 
 /** The things that come from an agent. */
-export type AgentItem = "x509_svid" | "x509_bundle" | "jwt_svid";
+export type AgentItem = "x509_svid" | "x509_bundle" | "jwt_svid" | "jwt_bundle";
 
 /** Hears of what happens. */
 export interface AgentObserver {

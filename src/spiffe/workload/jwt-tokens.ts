@@ -16,6 +16,9 @@ const maxAudiences = 256;
 /** Header fields and forms have to carry it. */
 const maxTokenLength = 16_384;
 
+/** Between two fetches, where the agent gives the same token again. */
+const shortestMs = 1_000;
+
 /** What is known of one audience. */
 interface Entry {
   readonly backOff: BackOff;
@@ -43,7 +46,7 @@ export class JwtTokens implements JwtSource {
     const entry = this.#entry(audience);
     const now = this.#options.clock.now();
     const { svid } = entry;
-    if (svid !== undefined && now >= entry.fetchedAt && now < entry.renewAt) return svid;
+    if (isUsable(svid, now) && now >= entry.fetchedAt && now < entry.renewAt) return svid;
     if (entry.fetching === undefined && now < entry.retryAt) {
       if (isUsable(svid, now)) return svid;
       if (entry.problem !== undefined) throw entry.problem;
@@ -104,12 +107,15 @@ export class JwtTokens implements JwtSource {
       });
       if (found === undefined) throw new Error("the agent sent no JWT-SVID");
       const now = clock.now();
-      entry.svid = found;
       entry.fetchedAt = now;
-      entry.renewAt = now + (found.expiresAt - now) / 2;
+      entry.renewAt = now + Math.max(shortestMs, (found.expiresAt - now) / 2);
       entry.retryAt = 0;
       delete entry.problem;
       entry.backOff.reset();
+      // Agents keep tokens, too, and have their own mind about when one is old.
+      const { svid: known } = entry;
+      if (known !== undefined && known.token.reveal() === found.token.reveal()) return known;
+      entry.svid = found;
       const { spiffeId, expiresAt } = found;
       const expires = new Date(expiresAt).toISOString();
       observer.rotated("jwt_svid", { spiffeId, audience, expires });

@@ -36,6 +36,11 @@ export function readX509Response(message: Buffer): X509Response {
   };
 }
 
+/** `JWTBundlesResponse`: key sets by the SPIFFE IDs of trust domains. Throws an Error where the bytes are none. */
+export function readJwtBundles(message: Buffer): ReadonlyMap<string, Buffer> {
+  return mapOf(readFields(message), 1);
+}
+
 /** `JWTSVIDRequest`. */
 export function writeJwtRequest(audience: string): Buffer {
   return fieldOf(1, audience);

@@ -1,36 +1,35 @@
 /** The X.509-SVID and the bundles of this workload, as the agent streams them. */
-import { messageOf } from "../../errors.ts";
 import type { X509Source, X509Svid } from "../x509-source.ts";
 import { leadsTo, readBundle, readSvid, shown } from "../x509-svid.ts";
 import { trustDomainOf } from "../spiffe-id.ts";
-import { type AgentOptions, usualAnswerMs } from "./agent.ts";
-import { callAgent } from "./agent-call.ts";
-import { BackOff } from "./back-off.ts";
+import type { AgentOptions } from "./agent.ts";
+import { AgentStream } from "./agent-stream.ts";
 import { readX509Response, type X509Response } from "./messages.ts";
 
-/** A longer wait does not fit into a timer; the look after it finds that it is not due. */
-const longestTimerMs = 2 ** 31 - 1;
 /** Agents renew an SVID at half of its life. One that has not by then is asked again. */
 const patience = 0.75;
-const shortestPatienceMs = 1_000;
 
 type Bundles = ReadonlyMap<string, readonly string[]>;
 
 /** Opens the stream with the first question, and holds the last good response until the SVID expires. */
 export class X509Stream implements X509Source {
   readonly #options: AgentOptions;
-  readonly #backOff: BackOff;
-  readonly #closing = new AbortController();
-  readonly #listeners = new Set<() => void>();
-  #running: Promise<void> | undefined;
+  readonly #stream: AgentStream;
   #svid: X509Svid | undefined;
   #bundles: Bundles = new Map();
-  #problem: string | undefined;
   #problemWithBundles: string | undefined;
 
   constructor(options: AgentOptions) {
     this.#options = options;
-    this.#backOff = new BackOff(options.backOff);
+    this.#stream = new AgentStream({
+      ...options,
+      method: "FetchX509SVID",
+      item: "x509_svid",
+      take: (message) => {
+        const { expiresAt } = this.#take(readX509Response(message));
+        return (expiresAt - options.clock.now()) * patience;
+      },
+    });
   }
 
   current(): X509Svid | undefined {
@@ -51,7 +50,7 @@ export class X509Stream implements X509Source {
 
   notReady(): string | undefined {
     if (this.current() !== undefined) return undefined;
-    const reason = this.#problem ?? "the agent has not sent an X.509-SVID yet";
+    const reason = this.#stream.problem ?? "the agent has not sent an X.509-SVID yet";
     if (this.#svid === undefined) return reason;
     return `the X.509-SVID has expired at ${new Date(this.#svid.expiresAt).toISOString()}; ${reason}`;
   }
@@ -63,67 +62,16 @@ export class X509Stream implements X509Source {
 
   onChange(listener: () => void): () => void {
     this.begin();
-    // Two listeners may be one function.
-    const entry = (): void => listener();
-    this.#listeners.add(entry);
-    return () => this.#listeners.delete(entry);
+    return this.#stream.onChange(listener);
   }
 
   /** Opens the stream, if it is not open. */
   begin(): void {
-    if (this.#closing.signal.aborted) return;
-    this.#running ??= this.#run();
+    this.#stream.begin();
   }
 
-  async close(): Promise<void> {
-    this.#closing.abort();
-    this.#listeners.clear();
-    await this.#running;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#closing;
-    while (!signal.aborted) {
-      await this.#listen(signal);
-      if (!signal.aborted) await this.#backOff.wait(signal);
-    }
-  }
-
-  /** One stream, from its opening to its end. */
-  async #listen(closing: AbortSignal): Promise<void> {
-    const { socket, answerMs = usualAnswerMs } = this.#options;
-    // A stream that is open and silent could be that of an agent that hangs.
-    const stale = new AbortController();
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      await callAgent({
-        socket,
-        method: "FetchX509SVID",
-        request: Buffer.alloc(0),
-        answerMs,
-        stays: true,
-        signal: AbortSignal.any([closing, stale.signal]),
-        onMessage: (message) => {
-          const svid = this.#take(readX509Response(message));
-          this.#problem = undefined;
-          this.#backOff.reset();
-          clearTimeout(timer);
-          timer = setTimeout(() => stale.abort(), this.#patienceMs(svid)).unref();
-        },
-      });
-      this.#failed("the agent ended the stream of X.509-SVIDs");
-    } catch (error) {
-      if (closing.aborted) return;
-      if (stale.signal.aborted) return;
-      this.#failed(messageOf(error));
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  #patienceMs({ expiresAt }: X509Svid): number {
-    const left = (expiresAt - this.#options.clock.now()) * patience;
-    return Math.min(longestTimerMs, Math.max(shortestPatienceMs, left));
+  close(): Promise<void> {
+    return this.#stream.close();
   }
 
   /** Uses a response whole, or throws an Error. One that cannot be read leaves everything as it was. */
@@ -183,13 +131,7 @@ export class X509Stream implements X509Source {
       const authorities = bundles.get(trustDomain)?.length ?? 0;
       observer.rotated("x509_bundle", { trustDomain, authorities });
     }
-    for (const listener of this.#listeners) listener();
-  }
-
-  #failed(problem: string): void {
-    const isNew = problem !== this.#problem;
-    this.#problem = problem;
-    this.#options.observer.failed("x509_svid", problem, isNew);
+    this.#stream.changed();
   }
 }
 

@@ -1,4 +1,5 @@
 /** The properties of both images' descriptions that a linter or a reviewer would ask for. */
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -69,6 +70,12 @@ describe("the proxy's image", () => {
     expect(proxy.join("\n")).toMatch(/cp -r dist .*\/app\/.*compile-cache\.ts \/app 1337/);
     expect(last).toContain("WORKDIR /app");
     expect(last).toContain("COPY --from=build /app/dist ./dist");
+  });
+
+  test("bounds the young generation by an option that can be replaced, and that this Node knows", () => {
+    const [, flags = ""] = /NODE_OPTIONS=(\S+)/.exec(last.join("\n")) ?? [];
+    expect(flags).toMatch(/^--max-semi-space-size=\d+$/);
+    execFileSync(process.execPath, ["-e", ""], { env: { NODE_OPTIONS: flags } });
   });
 
   test("says its version", () => {

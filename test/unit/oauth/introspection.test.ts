@@ -21,7 +21,7 @@ function verifier(ttlMs = 60_000): OpaqueVerifier {
     {
       url: "http://idp.test/introspect",
       call: (_url, request) => {
-        asked.push(new URLSearchParams(request?.body).get("token") ?? "");
+        asked.push(new URLSearchParams(String(request?.body)).get("token") ?? "");
         const body = Buffer.from(JSON.stringify(claims));
         return Promise.resolve({ status: 200, headers: {}, body });
       },

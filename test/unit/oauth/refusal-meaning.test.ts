@@ -24,6 +24,8 @@ const rows: readonly Row[] = [
   ],
   [403, "access_denied", "Client not allowed to exchange", "registration"],
   [400, "invalid_client", "Audience not found", "registration"],
+  [400, "invalid_client", "Client disabled", "registration"],
+  [400, "invalid_client", "client_id parameter does not match sub claim", "registration"],
   [400, "invalid_request", "Public client is not allowed to exchange token", "registration"],
   [
     400,

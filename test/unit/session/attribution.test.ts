@@ -225,6 +225,26 @@ describe("nobody guesses", () => {
     expect(sessions()).toEqual({ "ctx-1": 2, "ctx-2": 2, default: 2 });
   });
 
+  test("the verified user of a conversation is known to what follows from it, and to nothing else", () => {
+    const { recorder } = desk();
+    const serve = (name: string, trace: string): void => {
+      const context = message("inbound", { headers: traceparent(trace), a2a: said("x", name) });
+      context.setIdentity({ subject: `user-of-${name}`, scopes: [], claims: {} });
+      recorder.permitted(context, Date.now());
+    };
+    serve("ctx-1", "a1");
+    serve("ctx-2", "b2");
+    const known = (headers: Readonly<Record<string, string>>): (string | undefined)[] => {
+      const context = message("outbound", { headers });
+      recorder.arrived(context);
+      return [recorder.subjectOf(context), recorder.sessionOf(context)];
+    };
+    expect(known(traceparent("a1"))).toEqual(["user-of-ctx-1", "ctx-1"]);
+    expect(known(traceparent("b2"))).toEqual(["user-of-ctx-2", "ctx-2"]);
+    expect(known({})).toEqual([undefined, undefined]);
+    expect(known({ "mcp-session-id": "m-1" })).toEqual([undefined, "m-1"]);
+  });
+
   test("nor while the agent serves something that is no conversation, unless it asks for nothing", () => {
     const { inbound, outbound, finish, recorder, sessions } = desk();
     inbound({ a2a: said("x", "ctx-1") });

@@ -75,6 +75,8 @@ describe("a request head", () => {
     ["GET /", /version/],
     ["GET /a\x80 HTTP/1.1", /URI/],
     ["G(T / HTTP/1.1", /method/],
+    ["get / HTTP/1.1", /not known/],
+    ["FOO / HTTP/1.1", /not known/],
   ])("refuses the request line %j", (line, reason) => {
     expect(() => new RequestHead(`${line}\r\nHost: a\r\n`, 100)).toThrow(reason);
   });

@@ -25,11 +25,13 @@ beforeAll(async () => {
 beforeEach(() => judge.forget());
 afterAll(() => judge.close());
 
+const nobody = { sessionOf: () => undefined, subjectOf: () => undefined };
 const userAsks = (text: string): SessionReader => ({
   intentOf: () => ({ text, sessionId: "s", at: new Date(0).toISOString() }),
+  ...nobody,
   isInDoubt: () => false,
 });
-const nobodyAsks: SessionReader = { intentOf: () => undefined, isInDoubt: () => false };
+const nobodyAsks: SessionReader = { intentOf: () => undefined, ...nobody, isInDoubt: () => false };
 
 interface Setting {
   readonly config?: object;
@@ -420,7 +422,7 @@ describe("intent", () => {
   });
 
   test("Z9: where nobody can tell whose intent it is, the action is refused and told why", async () => {
-    const sessions = { intentOf: () => undefined, isInDoubt: () => true };
+    const sessions = { intentOf: () => undefined, ...nobody, isInDoubt: () => true };
     const answer = await judged(weather, { sessions });
     expect(codeOf(answer)).toBe("403 ibac.no_session");
     expect(answer?.action === "deny" && answer.denial.message).toMatch(/session\.header/);

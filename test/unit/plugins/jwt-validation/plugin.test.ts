@@ -1,34 +1,30 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { IssuerBench } from "../../../support/issuer-bench.ts";
+import { owner } from "../../../support/owner.ts";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
 import { jwtValidation } from "../../../../src/plugins/jwt-validation/plugin.ts";
 import {
   jwtValidationConfig,
   keyLocationOf,
 } from "../../../../src/plugins/jwt-validation/config.ts";
-import { StubIdp, type TokenShape } from "../../../support/idp.ts";
+import type { StubIdp, TokenShape } from "../../../support/idp.ts";
 import {
   bearerOf,
   message,
   type MessageShape,
-  PluginBench,
+  type PluginBench,
   problemsOf,
 } from "../../../support/plugin-bench.ts";
 
+const own = owner();
 let idp: StubIdp;
 let bench: PluginBench;
 let folder: string;
 
 beforeEach(async () => {
-  idp = await StubIdp.start();
-  bench = new PluginBench();
-  folder = mkdtempSync(join(tmpdir(), "jwt-"));
-});
-afterEach(async () => {
-  rmSync(folder, { recursive: true });
-  await idp.close();
+  ({ idp, bench, folder } = await own(IssuerBench.start()));
 });
 
 function plugin(config: Readonly<Record<string, unknown>> = {}): Plugin {

@@ -1,30 +1,26 @@
+import { IssuerBench } from "../../../support/issuer-bench.ts";
+import { owner } from "../../../support/owner.ts";
 import { Cancellation } from "../../../../src/pipeline/cancellation.ts";
 import { createHash, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { decodeJwt, decodeProtectedHeader, jwtVerify } from "jose";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
 import { jwtValidation } from "../../../../src/plugins/jwt-validation/plugin.ts";
 import { tokenExchange } from "../../../../src/plugins/token-exchange/plugin.ts";
 import { tokenExchangeConfig, tokenUrlOf } from "../../../../src/plugins/token-exchange/config.ts";
 import { TestAuthority } from "../../../support/certs.ts";
-import { type IdpReply, StubIdp } from "../../../support/idp.ts";
-import { bearerOf, message, PluginBench, problemsOf } from "../../../support/plugin-bench.ts";
+import type { IdpReply, StubIdp } from "../../../support/idp.ts";
+import { bearerOf, message, type PluginBench, problemsOf } from "../../../support/plugin-bench.ts";
 
+const own = owner();
 let idp: StubIdp;
 let bench: PluginBench;
 let folder: string;
 
 beforeEach(async () => {
-  idp = await StubIdp.start();
-  bench = new PluginBench();
-  folder = mkdtempSync(join(tmpdir(), "exchange-"));
-});
-afterEach(async () => {
-  rmSync(folder, { recursive: true });
-  await idp.close();
+  ({ idp, bench, folder } = await own(IssuerBench.start()));
 });
 
 const identity = { type: "client-secret", client_id: "my-client", client_secret: "my-secret" };
@@ -835,6 +831,100 @@ describe("the client's credentials", () => {
       outbound(),
     );
     expect(idp.tokenCalls[0]?.authorization).toMatch(/^Basic /);
+  });
+});
+
+describe("those who act for the user", () => {
+  /** The claim for these actors, the current one first. */
+  const act = (...names: readonly string[]): object | undefined =>
+    names.reduceRight<object | undefined>(
+      (before, sub) => ({ sub, ...(before === undefined ? {} : { act: before }) }),
+      undefined,
+    );
+  const issuing = (claims: Readonly<Record<string, unknown>>): void => {
+    idp.issue = () => ({
+      access_token: subjectToken({ aud: "api", ...claims }),
+      token_type: "Bearer",
+      expires_in: 300,
+    });
+  };
+  const delegated = (...names: readonly string[]): RequestContext =>
+    outbound(subjectToken({ sub: "alice", act: act(...names) }));
+
+  test.each([
+    ["the proxy after them", act("proxy", "planner", "ui")],
+    ["the same", act("planner", "ui")],
+  ])("are named by the issued token: %s", async (_what, chain) => {
+    issuing({ act: chain });
+    const context = delegated("planner", "ui");
+    expect(await judge(plugin(), context)).toHaveProperty("reason", "token_replaced");
+  });
+
+  test.each([
+    ["none of them", undefined],
+    ["the proxy alone", act("proxy")],
+    ["one of them", act("proxy", "ui")],
+    ["others", act("proxy", "planner", "somebody")],
+    ["others before them", act("planner", "ui", "somebody")],
+    ["nobody in particular", { sub: 7 }],
+    ["a namesake of another issuer", { sub: "planner", iss: "https://x", act: { sub: "ui" } }],
+  ])("are not lost: a token that names %s is not used", async (_what, chain) => {
+    issuing({ act: chain });
+    expect(await judge(plugin(), delegated("planner", "ui"))).toMatchObject({
+      denial: { status: 503 },
+      details: { problem: expect.stringContaining("issued_actors: any") },
+    });
+    const relaxed = plugin({ issued_actors: "any" });
+    const decision = await judge(relaxed, delegated("planner", "ui"));
+    expect(decision).toHaveProperty("reason", "token_replaced");
+    // What one instance took is not there for one that asks for more.
+    expect(await judge(plugin(), delegated("planner", "ui"))).toHaveProperty("action", "deny");
+  });
+
+  test("are at most as many as the file says, and the endpoint is not asked for more", async () => {
+    issuing({ act: act("proxy", "b", "a") });
+    const subject = plugin({ max_actors: 3 });
+    expect(await judge(subject, delegated("b", "a"))).toHaveProperty("reason", "token_replaced");
+    expect(await judge(subject, delegated("d", "c", "b", "a"))).toMatchObject({
+      action: "deny",
+      reason: "too_many_actors",
+      denial: { code: "policy.forbidden" },
+      details: { actors: "4", max_actors: "3" },
+    });
+    expect(idp.tokenCalls).toHaveLength(1);
+    issuing({ act: act("proxy", "c", "b", "a") });
+    expect(await judge(subject, delegated("c", "b", "a"))).toMatchObject({
+      denial: { status: 503 },
+      details: { problem: expect.stringContaining("max_actors") },
+    });
+  });
+
+  test("count with the actor that the proxy adds", async () => {
+    const file = join(folder, "actor");
+    writeFileSync(file, "actor-token");
+    const subject = plugin({ max_actors: 2, actor_token_file: file });
+    issuing({ act: act("proxy", "ui") });
+    expect(await judge(subject, delegated("ui"))).toHaveProperty("reason", "token_replaced");
+    expect(await judge(subject, delegated("planner", "ui"))).toHaveProperty(
+      "reason",
+      "too_many_actors",
+    );
+  });
+
+  test("are read from a chain of any length, and refused where nobody could be named", async () => {
+    const endless = delegated(...Array.from({ length: 1_000 }, (_, at) => `agent-${at}`));
+    expect(await judge(plugin(), endless)).toMatchObject({
+      reason: "too_many_actors",
+      details: { actors: "more than 64" },
+    });
+    for (const claim of ["planner", [], {}, { sub: "" }, { sub: "a", act: 7 }]) {
+      const context = outbound(subjectToken({ sub: "alice", act: claim }));
+      expect(await judge(plugin(), context)).toMatchObject({
+        reason: "malformed_actors",
+        denial: { code: "auth.unauthorized" },
+      });
+    }
+    expect(idp.tokenCalls).toHaveLength(0);
   });
 });
 

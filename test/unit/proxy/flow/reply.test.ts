@@ -1,4 +1,5 @@
 /** How refusals look on the wire (contract 3.3, cases K1–K7). */
+import { denialCodes } from "../../../support/denial-codes.ts";
 import { describe, expect, test } from "vitest";
 import type { Denial } from "../../../../src/pipeline/decision.ts";
 import {
@@ -103,18 +104,8 @@ describe("the plain form", () => {
     });
   });
 
-  test.each([
-    ["auth.missing-token", 401],
-    ["auth.invalid-token", 401],
-    ["auth.audience-mismatch", 401],
-    ["auth.unauthorized", 401],
-    ["policy.forbidden", 403],
-    ["policy.content-blocked", 403],
-    ["policy.rate-limited", 429],
-    ["upstream.unreachable", 503],
-    ["upstream.token-exchange-failed", 503],
-    ["upstream.timeout", 504],
-    ["pipeline.cancelled", 499],
+  test.each<readonly [code: string, status: number]>([
+    ...denialCodes,
     ["somebody.elses-code", 500],
   ])("K7: %s is %i unless the denial has its own status", (code, status) => {
     expect(statusOf({ code, message: "m" })).toBe(status);

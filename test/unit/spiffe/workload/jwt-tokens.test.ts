@@ -10,14 +10,17 @@ const hourMs = 3_600_000;
 
 let agent: WorkloadApi;
 let problems: string[];
+/** The clock stands still unless a test moves it. */
+const startMs = Date.now();
 let offsetMs: number;
+let rotations: number;
 
 function tokens(over: object = {}): JwtTokens {
   return new JwtTokens({
     socket: agent.path,
-    clock: { now: () => Date.now() + offsetMs },
+    clock: { now: () => startMs + offsetMs },
     observer: {
-      rotated: () => undefined,
+      rotated: () => (rotations += 1),
       failed: (_item, problem, isNew) => {
         if (isNew) problems.push(problem);
       },
@@ -27,7 +30,7 @@ function tokens(over: object = {}): JwtTokens {
 }
 
 function good(audience: string, lifeMs = hourMs): Answer {
-  const exp = Math.floor((Date.now() + offsetMs + lifeMs) / 1_000);
+  const exp = Math.floor((startMs + offsetMs + lifeMs) / 1_000);
   return jwtAnswer(sub, jwtSvid({ sub, aud: [audience], exp, n: agent.audiences.length }));
 }
 
@@ -36,6 +39,7 @@ beforeEach(async () => {
   agent.onJwt = (audience) => good(audience);
   problems = [];
   offsetMs = 0;
+  rotations = 0;
 });
 
 describe("a JWT-SVID", () => {
@@ -67,6 +71,21 @@ describe("a JWT-SVID", () => {
     // A clock that goes back makes the newer one old.
     offsetMs = 0;
     expect(await source.token("a")).not.toBe(second);
+  });
+
+  test("that the agent still thinks young enough is no new one, and is not asked for at every turn", async () => {
+    const source = await own(tokens());
+    const answer = good("a");
+    agent.onJwt = () => answer;
+    const first = await source.token("a");
+    for (const minutes of [31, 46, 59]) {
+      offsetMs = minutes * 60_000;
+      expect(await source.token("a")).toBe(first);
+    }
+    offsetMs = hourMs - 1_500;
+    for (let count = 0; count < 20; count += 1) expect(await source.token("a")).toBe(first);
+    expect(rotations).toBe(1);
+    expect(agent.audiences.length).toBeLessThan(7);
   });
 
   test("stays in use while the agent is away, until it expires", async () => {

@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { AgentObserver } from "../../../../src/spiffe/workload/agent.ts";
 import { X509Stream } from "../../../../src/spiffe/workload/x509-stream.ts";
@@ -124,9 +125,10 @@ describe("a stream of X.509-SVIDs", () => {
   });
 
   test("is asked again where the agent has not renewed what is about to expire", async () => {
+    const expiresAt = Date.parse(new X509Certificate(first.cert).validTo);
+    now = () => expiresAt - 1_400;
     const source = await own(stream());
-    const short = authority.svid("/workload", { notAfter: new Date(Date.now() + 2_000) });
-    agent.update({ svid: short, bundle: authority.caDer });
+    agent.update({ svid: first, bundle: authority.caDer });
     await eventually(() => source.current() !== undefined);
     await eventually(() => agent.connections > 1);
   });

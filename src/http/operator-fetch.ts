@@ -1,0 +1,43 @@
+/** One bounded HTTP call to a service that the operator named: keys, tokens, decisions and bundles come in this way. */
+import type { Secret } from "../secret.ts";
+
+/** What this program shows of itself in a TLS handshake. */
+export interface ClientCertificate {
+  /** In PEM: the certificate first, then its intermediates. */
+  readonly certificateChain: string;
+  /** In PEM. */
+  readonly privateKey: Secret;
+}
+
+/** A bounded HTTP response from a service that the operator named in the configuration. */
+export interface OperatorResponse {
+  readonly status: number;
+  /** Lower-case names; repeated fields are joined with ", ". */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+/** A request to a service that the operator named in the configuration. */
+export interface OperatorRequest {
+  readonly method?: "GET" | "POST";
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Uint8Array;
+  readonly signal?: AbortSignal;
+  /** Until the whole response is there; 30,000 when absent. */
+  readonly timeoutMs?: number;
+  /** A longer response is a fault; 1 MiB when absent. */
+  readonly maxBytes?: number;
+  /**
+   * Shown where the service asks for one; the address has to be https. Requests with another certificate, or with none,
+   * use other connections; certificates are compared by identity.
+   */
+  readonly certificate?: ClientCertificate | undefined;
+}
+
+/**
+ * The only way out for a plugin: it reaches the origins that its definition names, and nothing else.
+ *
+ * Rejects with ProxyError: `upstream.refused`, `upstream.timeout`, `upstream.tls`, `upstream.bad-response`,
+ * `upstream.response-too-large`. Redirects are returned, never followed.
+ */
+export type OperatorFetch = (url: string, request?: OperatorRequest) => Promise<OperatorResponse>;

@@ -1,0 +1,143 @@
+/**
+ * What was reserved and what was taken: every amount goes to the store before its call, and is put right after it.
+ *
+ * Amounts that the store did not take are owed, and are added when it is back.
+ */
+import type { Added, Addition, Soon, StateStore } from "../../pipeline/plugin.ts";
+
+/** The end of a wait. */
+type Wake = () => void;
+
+const maxOwed = 10_000;
+const maxWaiting = 1_000;
+const retryMs = 1_000;
+
+/** The accounts of one store in this process; they live as long as it does, reloads included. */
+export class Accounts {
+  readonly #store: StateStore;
+  readonly #reserved = new Map<string, number>();
+  readonly #owed = new Map<string, Addition>();
+  readonly #waiting = new Map<string, Set<Wake>>();
+  #waiters = 0;
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(store: StateStore) {
+    this.#store = store;
+  }
+
+  /** Amounts that the store has not taken yet. */
+  get owed(): number {
+    return this.#owed.size;
+  }
+
+  /** Adds within bounds, all or nothing; throws or rejects where the store is away. */
+  reserve(additions: readonly Addition[]): Soon<Added> {
+    const added = this.#store.add(additions);
+    return added instanceof Promise
+      ? added.then((done) => this.#reservedBy(additions, done))
+      : this.#reservedBy(additions, added);
+  }
+
+  /** Sets a counter that has nothing yet. */
+  async begin({ key, ttlMs }: Omit<Addition, "by">, amount: number): Promise<void> {
+    const first = { key, ttlMs, by: amount };
+    try {
+      await this.#store.add([{ ...first, below: 1 }]);
+    } catch {
+      // A server that is away may have the counter already.
+    }
+  }
+
+  /** What calls under way in this process hold of a counter beyond what they are known to take. */
+  reservedOf(key: string): number {
+    return this.#reserved.get(key) ?? 0;
+  }
+
+  /** A call is over: reservations end, and what it took in place of them is added. Gives the counters as they are then. */
+  settle(
+    reservations: readonly Addition[],
+    corrections: readonly Addition[],
+  ): Soon<Added | undefined> {
+    for (const { key, by } of reservations) {
+      const left = this.reservedOf(key) - by;
+      if (left > 0) this.#reserved.set(key, left);
+      else this.#reserved.delete(key);
+    }
+    const wake = (added?: Added): Added | undefined => {
+      for (const { key } of reservations) this.#wake(key);
+      return added;
+    };
+    if (corrections.length === 0) return wake();
+    const owe = (): undefined => {
+      for (const one of corrections) this.#owe(one);
+      wake();
+    };
+    try {
+      const added = this.#store.add(corrections);
+      return added instanceof Promise ? added.then(wake, owe) : wake(added);
+    } catch {
+      return owe();
+    }
+  }
+
+  /** Resolves when a call of this process that held some of the counter is over, or the time is; false where none is to come. */
+  async settlement(key: string, limitMs: number, signal: AbortSignal): Promise<boolean> {
+    if (this.#waiters >= maxWaiting || limitMs <= 0 || signal.aborted) return false;
+    this.#waiters += 1;
+    const waiting = this.#waiting.get(key) ?? new Set();
+    this.#waiting.set(key, waiting);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const wake = (): void => resolve(true);
+    waiting.add(wake);
+    const timer = setTimeout(() => resolve(false), limitMs);
+    const abort = (): void => resolve(false);
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", abort);
+      waiting.delete(wake);
+      if (waiting.size === 0 && this.#waiting.get(key) === waiting) this.#waiting.delete(key);
+      this.#waiters -= 1;
+    }
+  }
+
+  close(): void {
+    clearTimeout(this.#retry);
+  }
+
+  #reservedBy(additions: readonly Addition[], added: Added): Added {
+    if (added.refusedAt !== undefined) return added;
+    for (const { key, by } of additions) {
+      if (by > 0) this.#reserved.set(key, this.reservedOf(key) + by);
+    }
+    return added;
+  }
+
+  #wake(key: string): void {
+    for (const wake of this.#waiting.get(key) ?? []) wake();
+  }
+
+  #owe(addition: Addition): void {
+    const known = this.#owed.get(addition.key);
+    // Past this, what is reserved stays counted in place of what was taken.
+    if (known === undefined && this.#owed.size >= maxOwed) return;
+    this.#owed.set(addition.key, { ...addition, by: (known?.by ?? 0) + addition.by });
+    this.#retry ??= setTimeout(() => void this.#pay(), retryMs).unref();
+  }
+
+  async #pay(): Promise<void> {
+    this.#retry = undefined;
+    const owed = [...this.#owed.values()];
+    this.#owed.clear();
+    for (const [at, addition] of owed.entries()) {
+      try {
+        await this.#store.add([addition]);
+      } catch {
+        for (const left of owed.slice(at)) this.#owe(left);
+        return;
+      }
+    }
+  }
+}

@@ -1,0 +1,44 @@
+/** When sessions began: the same moment for all replicas. */
+import { BoundedMap } from "../../bounded-map.ts";
+import type { Soon, StateStore } from "../../pipeline/plugin.ts";
+import type { Place } from "./limit.ts";
+
+const maxKnown = 10_000;
+
+interface Beginning {
+  readonly at: number;
+  /** When the store forgets it. */
+  readonly until: number;
+}
+
+/** The beginnings that one instance has asked for. */
+export class Ages {
+  readonly #store: StateStore;
+  readonly #known = new BoundedMap<string, Beginning>(maxKnown);
+
+  constructor(store: StateStore) {
+    this.#store = store;
+  }
+
+  /** Whole seconds since the first time that anybody asked; rejects where the store is away. */
+  secondsOf(place: Place, now: number): Soon<number> {
+    const known = this.#known.get(place.key);
+    if (known !== undefined && known.until > now) return secondsBetween(known.at, now);
+    return this.#find(place, now).then((at) => {
+      this.#known.renew(place.key, { at, until: at + (place.ttlMs ?? Infinity) });
+      return secondsBetween(at, now);
+    });
+  }
+
+  async #find({ key, ttlMs }: Place, now: number): Promise<number> {
+    if (await this.#store.compareAndSet(key, undefined, String(now), ttlMs)) return now;
+    const text = await this.#store.get(key);
+    const at = Number(text);
+    // It ended between the two.
+    return text === undefined || !Number.isFinite(at) ? now : at;
+  }
+}
+
+function secondsBetween(from: number, to: number): number {
+  return Math.max(0, Math.floor((to - from) / 1_000));
+}

@@ -1,0 +1,141 @@
+/** The configuration of budgets. */
+import { z } from "zod";
+import { compileHostGlob } from "../../pattern/host-pattern.ts";
+import { messageOf } from "../../errors.ts";
+import { duration, words } from "../config-values.ts";
+import { dimensions, units } from "./limit.ts";
+import { windows } from "./window.ts";
+
+const hostPattern = z.string().superRefine((pattern, context) => {
+  try {
+    compileHostGlob(pattern);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: messageOf(error) });
+  }
+});
+
+/** Billionths of a dollar have to be whole numbers. */
+const mostDollars = 9_000_000;
+
+const limitSchema = z
+  .strictObject({
+    name: z
+      .string()
+      .regex(/^[\w.-]{1,64}$/, { error: "must be a word of letters, digits, dots and dashes" })
+      .describe("Its name in refusals, events and keys; with another name it begins anew."),
+    unit: z
+      .enum(units)
+      .describe(
+        "tokens and cost (US dollars) of calls of language models, these calls, requests, calls of MCP tools, or bytes in both directions.",
+      ),
+    limit: z.number().positive().describe("How much of it; a whole number except for cost."),
+    window: z
+      .enum(windows)
+      .describe(
+        "In which stretch of time, in UTC; a week begins on Monday, a lifetime never ends.",
+      ),
+    by: z
+      .array(z.enum(dimensions))
+      .max(dimensions.length)
+      .default([])
+      .describe(
+        "One budget for each caller (agent, executable or address), subject (verified user), session, model, or route (host and port of the destination), or for each combination. Default []: one for all.",
+      ),
+    mode: z
+      .enum(["hard", "soft"])
+      .default("hard")
+      .describe(
+        "hard: what is above is refused. soft: it passes, is recorded, and has the field X-Budget-Exceeded in its response. Default hard.",
+      ),
+    hosts: z
+      .array(hostPattern)
+      .max(1_000)
+      .default([])
+      .describe(
+        "Only these destinations. A tunnel to one of them has to be opened by the bridge. Default: all.",
+      ),
+    models: z
+      .array(words())
+      .max(1_000)
+      .default([])
+      .describe("Only these models; * stands for any characters. Default: all."),
+    refuses: z
+      .enum(["counted", "all"])
+      .default("counted")
+      .describe(
+        "What is refused when it is used up: counted messages, or everything of that caller, subject, session or route. Default counted.",
+      ),
+    unknown: z
+      .enum(["share", "skip"])
+      .default("share")
+      .describe(
+        "Messages of which it is not known whose they are. share: they have one budget together. skip: they are not counted. Default share.",
+      ),
+    forget_after: duration()
+      .optional()
+      .describe(
+        "With window: lifetime, how long after its last use it begins anew. Default: 720h for sessions, never for others.",
+      ),
+  })
+  .superRefine(({ unit, limit, window, forget_after: forget }, context) => {
+    const issue = (key: string, message: string): void =>
+      context.addIssue({ code: "custom", path: [key], message });
+    if (unit === "cost" && limit > mostDollars) issue("limit", `must be at most ${mostDollars}`);
+    if (unit !== "cost" && !Number.isSafeInteger(limit)) issue("limit", "must be a whole number");
+    if (forget !== undefined && window !== "lifetime") {
+      issue("forget_after", "is only for window: lifetime");
+    }
+  });
+
+/** The schema of `config` of a budgets entry. */
+export const budgetsConfig = z.strictObject({
+  limits: z
+    .array(limitSchema)
+    .min(1)
+    .max(100)
+    .superRefine((limits, context) => {
+      for (const [at, { name }] of limits.entries()) {
+        if (limits.findIndex((other) => other.name === name) === at) continue;
+        const message = "is the name of another limit";
+        context.addIssue({ code: "custom", path: [at, "name"], message });
+      }
+    })
+    .describe("The budgets; a message has to be within all that count it."),
+  when_away: z
+    .enum(["refuse", "allow"])
+    .default("refuse")
+    .describe(
+      "What happens to messages while the store of `state` is away. allow: they pass, and what they take is added when it is back. Default refuse.",
+    ),
+  wait: duration(0)
+    .default("10s")
+    .describe(
+      "Longest that a message waits where only calls under way in this process hold what is left. Default 10s.",
+    ),
+  reserve_tokens: z
+    .int()
+    .min(0)
+    .max(10_000_000)
+    .default(4_096)
+    .describe("Tokens kept for an answer whose request does not bound it. Default 4096."),
+  reserve_bytes: z
+    .int()
+    .min(0)
+    .max(1_000_000_000)
+    .default(65_536)
+    .describe("Bytes kept for a response. Default 65536."),
+  prices_file: words()
+    .optional()
+    .describe(
+      "Prices of models, in the form of the program's own table (config/prices/models.yaml); read again when it changes. Default: that table.",
+    ),
+  unknown_models: z
+    .enum(["refuse", "allow"])
+    .default("refuse")
+    .describe(
+      "Calls of models without a price under a hard limit of cost. allow: they are counted with what a gateway says that it charges, else with nothing. Default refuse.",
+    ),
+});
+
+/** A checked configuration. */
+export type BudgetsConfig = z.output<typeof budgetsConfig>;

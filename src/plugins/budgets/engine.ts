@@ -1,0 +1,346 @@
+/**
+ * The engine of budgets: an amount is reserved with the store before a message goes, and put right when it is over, so
+ * that calls at once cannot take more than is there.
+ */
+import { messageOf } from "../../errors.ts";
+import {
+  type Addition,
+  type Added,
+  type Answer,
+  type Decision,
+  type Denial,
+  deny,
+  observe,
+  type Outcome,
+  type PluginDeps,
+  type RequestContext,
+  type Soon,
+  type StateStore,
+} from "../../pipeline/plugin.ts";
+import { Accounts } from "./accounts.ts";
+import { Ages } from "./ages.ts";
+import {
+  additionOf,
+  type Entry,
+  type Exceeded,
+  exceededOf,
+  isExact,
+  overOf,
+  rpcOf,
+} from "./entry.ts";
+import { Forecast, type ForecastOptions } from "./forecast.ts";
+import { Legibility, type LegibilityOptions } from "./legibility.ts";
+import { Limit, type LimitOptions } from "./limit.ts";
+import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
+import { Sightings } from "./sightings.ts";
+
+/** What an instance is made of, whatever its keys are called. */
+export interface EngineOptions extends ForecastOptions, LegibilityOptions {
+  readonly limits: readonly LimitOptions[];
+  readonly store: StateStore;
+  /** Where the counters are, for what lives as long as they do. */
+  readonly storeName: string;
+  readonly whenAway: "refuse" | "allow";
+  /** Behind a refusal because of that: which key lets messages pass. */
+  readonly awayHint?: string;
+  /** Longest that a message waits for one under way. */
+  readonly waitMs: number;
+  denial(this: void, exceeded: Exceeded): Denial;
+  /** Has the last word on a message that a hard limit refuses; absent: it is refused. */
+  appeal?(
+    this: void,
+    context: RequestContext,
+    exceeded: Exceeded,
+  ): Decision | Promise<Decision | undefined> | undefined;
+  /** What was spent before the store began to count: the least that the first limit has. */
+  spentBefore?(this: void): number;
+  /** Hears of what was taken. */
+  onTaken?(this: void, limit: LimitOptions, amount: number): void;
+}
+
+interface Reservation {
+  readonly asked: Asked;
+  entries: readonly Entry[];
+  /** How old the session is, where that is bounded. */
+  seconds?: number;
+  /** Nothing was reserved: the store was away, or the message was refused and went all the same. */
+  isMade: boolean;
+  /** Soft limits that had been reached. */
+  over: readonly LimitOptions[];
+}
+
+/** The limits of one instance. */
+export class BudgetEngine {
+  readonly #options: EngineOptions;
+  readonly #deps: PluginDeps;
+  readonly #limits: readonly Limit[];
+  readonly #accounts: Accounts;
+  readonly #ages: Ages;
+  readonly #sightings = new Sightings();
+  readonly #legibility: Legibility;
+  readonly #forecast: Forecast;
+  readonly #looksForCalls: boolean;
+  readonly #tunnelLimits: readonly Limit[];
+
+  constructor(options: EngineOptions, deps: PluginDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#limits = options.limits.map((limit) => new Limit(limit, deps.instance));
+    const { store, storeName } = options;
+    this.#ages = new Ages(store);
+    this.#accounts = deps.carry(`budgets at ${storeName}`, () => new Accounts(store));
+    this.#legibility = new Legibility(options, this.#limits, deps);
+    this.#forecast = new Forecast(options, deps);
+    this.#tunnelLimits = this.#limits.filter(
+      ({ options: { unit, refusesAll } }) =>
+        unit === "bytes" || (refusesAll && unit !== "requests"),
+    );
+    this.#looksForCalls = options.limits.some(({ unit }) => callUnits.has(unit));
+  }
+
+  /** A tunnel to a host that a limit names is opened by the bridge, or not at all: inside it nothing could be counted. */
+  judgeConnect(context: RequestContext): Answer | Promise<Answer> {
+    const { destination, tunnelTerms } = context;
+    for (const limit of this.#limits) {
+      const { isHard, unit, name } = limit.options;
+      if (!isHard || unit === "bytes" || !limit.namesHost(destination.host)) continue;
+      tunnelTerms.mustInspect = `budget '${name}'`;
+    }
+    return this.#judge(context, noCall, this.#tunnelLimits);
+  }
+
+  /** Begins with what was spent before the store began to count. */
+  async start(): Promise<void> {
+    const place = this.#limits[0]?.placeOf(undefined, this.#deps.clock.now());
+    const spent = this.#options.spentBefore?.() ?? 0;
+    if (place !== undefined && spent > 0) await this.#accounts.begin(place, spent);
+  }
+
+  judgeRequest(context: RequestContext): Answer | Promise<Answer> {
+    const asked = askedOf(context, this.#looksForCalls);
+    return this.#legibility.problem(context, asked) ?? this.#judge(context, asked, this.#limits);
+  }
+
+  /** What {@link judgeRequest} would say now; nothing is reserved. */
+  rehearse(context: RequestContext): Answer | Promise<Answer> {
+    const asked = askedOf(context, this.#looksForCalls);
+    const problem = this.#legibility.problem(context, asked);
+    if (problem !== undefined) return problem;
+    const entries = this.#forecast
+      .entriesOf(context, asked, this.#limits)
+      .filter(({ limit }) => limit.options.unit !== "seconds");
+    if (entries.length === 0) return undefined;
+    const looks = entries.map(additionOf).map((addition) => ({ ...addition, by: 0 }));
+    const said = ({ refusedAt, values }: Added): Answer => {
+      if (refusedAt === undefined) return observe("within_budget");
+      return this.#refuse(context, exceededOf(entries, values, refusedAt));
+    };
+    return this.#asking(
+      () => this.#options.store.add(looks),
+      said,
+      (error) => this.#away(error),
+    );
+  }
+
+  /** Soft limits say in the response that they have been reached. */
+  mark(context: RequestContext): void {
+    const over = this.#reservationOf(context)?.over ?? [];
+    if (over.length === 0 || context.response === undefined) return;
+    context.response.headers.set("x-budget-exceeded", over.map(({ name }) => name).join(", "));
+  }
+
+  /** Whether the head of the response matters: {@link mark} has something to say, or a gateway says there what it charges. */
+  wantsHead(context: RequestContext): boolean {
+    const reservation = this.#reservationOf(context);
+    if (reservation === undefined) return false;
+    const { over, entries, asked } = reservation;
+    if (over.length > 0) return true;
+    return asked.isInference && entries.some(({ limit }) => limit.options.unit === "cost");
+  }
+
+  /** Puts right what was reserved. */
+  settle(context: RequestContext, outcome: Outcome): Soon<void> {
+    const reservation = this.#reservationOf(context);
+    if (reservation === undefined) return undefined;
+    const { asked, entries, isMade } = reservation;
+    // Under on_error: observe a refused message goes all the same, and counts.
+    if (!isMade && outcome.deniedBy !== undefined) return undefined;
+    const held: Addition[] = [];
+    const corrections: Addition[] = [];
+    const corrected: Entry[] = [];
+    for (const entry of entries) {
+      const { limit, amount, place } = entry;
+      const { key, ttlMs } = place;
+      if (amount === 0) continue;
+      const taken = this.#forecast.takenOf(limit, { context, outcome, asked });
+      this.#options.onTaken?.(limit.options, taken);
+      if (isMade) held.push({ key, by: amount });
+      const by = taken - (isMade ? amount : 0);
+      if (by === 0) continue;
+      corrections.push({ key, ttlMs, by });
+      corrected.push(entry);
+    }
+    const settled = this.#accounts.settle(held, corrections);
+    const see = (added: Added | undefined): void => {
+      for (const [at, value] of (added?.values ?? []).entries()) {
+        const entry = corrected[at];
+        if (entry !== undefined) this.#sightings.saw(entry.limit.options, entry.place, value);
+      }
+    };
+    return settled instanceof Promise ? settled.then(see) : see(settled);
+  }
+
+  /** For operators: what is used of what was seen last, and models without a price. */
+  get used(): unknown {
+    return {
+      limits: this.#sightings.view(this.#deps.clock.now()),
+      unknown_models: this.#legibility.unknownModels,
+      owed: this.#accounts.owed,
+    };
+  }
+
+  #judge(
+    context: RequestContext,
+    asked: Asked,
+    limits: readonly Limit[],
+  ): Answer | Promise<Answer> {
+    const entries = this.#forecast.entriesOf(context, asked, limits);
+    if (entries.length === 0) return undefined;
+    const made = (): Reservation => ({ asked, entries, isMade: false, over: [] });
+    const reservation = context.stateOf<Reservation>(this, made);
+    const now = this.#deps.clock.now();
+    const counted = (): Answer | Promise<Answer> =>
+      this.#reserve(context, reservation, now + this.#options.waitMs);
+    const timed = entries.find(({ limit }) => limit.options.unit === "seconds");
+    if (timed === undefined) return counted();
+    return this.#asking(
+      () => this.#ages.secondsOf(timed.place, now),
+      (seconds) => this.#aged(context, { timed, seconds, reservation }, counted),
+      (error) => this.#away(error),
+    );
+  }
+
+  /** A session that is too old is refused; the others are counted. */
+  #aged(
+    context: RequestContext,
+    parts: {
+      readonly timed: Entry;
+      readonly seconds: number;
+      readonly reservation: Reservation;
+    },
+    counted: () => Answer | Promise<Answer>,
+  ): Answer | Promise<Answer> {
+    const { timed, seconds, reservation } = parts;
+    const { limit, place } = timed;
+    this.#sightings.saw(limit.options, place, seconds);
+    reservation.entries = reservation.entries.filter((entry) => entry !== timed);
+    reservation.seconds = seconds;
+    if (seconds < limit.options.limit) {
+      return reservation.entries.length === 0 ? observe("within_budget") : counted();
+    }
+    if (!limit.options.isHard) {
+      this.#deps.count("soft_exceeded");
+      return reservation.entries.length === 0 ? observe("budget_exceeded") : counted();
+    }
+    return this.#exceeded(context, exceededOf([timed], [seconds], 0));
+  }
+
+  #reserve(
+    context: RequestContext,
+    reservation: Reservation,
+    deadline: number,
+  ): Answer | Promise<Answer> {
+    const additions = reservation.entries.map(additionOf);
+    return this.#asking(
+      () => this.#accounts.reserve(additions),
+      (added) => this.#reserved(context, reservation, { added, deadline }),
+      (error) => this.#away(error),
+    );
+  }
+
+  #reserved(
+    context: RequestContext,
+    reservation: Reservation,
+    { added, deadline }: { readonly added: Added; readonly deadline: number },
+  ): Answer | Promise<Answer> {
+    const { entries } = reservation;
+    for (const [at, { limit, place }] of entries.entries()) {
+      this.#sightings.saw(limit.options, place, added.values[at] ?? 0);
+    }
+    if (added.refusedAt === undefined) {
+      reservation.isMade = true;
+      reservation.over = overOf(entries, added.values);
+      if (reservation.over.length === 0) return observe("within_budget");
+      this.#deps.count("soft_exceeded");
+      return observe("budget_exceeded", { budget: reservation.over[0]?.name ?? "" });
+    }
+    const { seconds } = reservation;
+    const exceeded = exceededOf(entries, added.values, added.refusedAt, seconds);
+    const { limit, used, key } = exceeded;
+    const held = isExact(limit) ? 0 : this.#accounts.reservedOf(key);
+    const isHeld = held > 0 && used - held < limit.limit;
+    const leftMs = deadline - this.#deps.clock.now();
+    if (isHeld && leftMs > 0) {
+      this.#deps.count("waited");
+      return this.#accounts
+        .settlement(key, leftMs, context.signal)
+        .then((isFree) =>
+          isFree
+            ? this.#reserve(context, reservation, deadline)
+            : this.#exceeded(context, { ...exceeded, isHeld }),
+        );
+    }
+    return this.#exceeded(context, { ...exceeded, isHeld });
+  }
+
+  #exceeded(context: RequestContext, exceeded: Exceeded): Answer | Promise<Answer> {
+    const appeal = this.#options.appeal?.(context, exceeded);
+    if (appeal instanceof Promise) {
+      return appeal.then((said) => said ?? this.#refuse(context, exceeded));
+    }
+    return appeal ?? this.#refuse(context, exceeded);
+  }
+
+  #refuse(context: RequestContext, exceeded: Exceeded): Decision {
+    this.#deps.count("exceeded");
+    const { limit, used, until, isHeld } = exceeded;
+    // What calls under way hold is free again soon.
+    const waitMs = isHeld ? 0 : until - this.#deps.clock.now();
+    const seconds = Math.max(1, Math.ceil(waitMs / 1_000));
+    return deny(
+      isHeld ? "budget_held" : "budget_exceeded",
+      {
+        ...this.#options.denial(exceeded),
+        ...rpcOf(context),
+        headers: Number.isFinite(seconds) ? { "retry-after": String(seconds) } : undefined,
+      },
+      { budget: limit.name, unit: limit.unit, used, limit: limit.limit },
+    );
+  }
+
+  #away(error: unknown): Decision {
+    this.#deps.count("state_away");
+    if (this.#options.whenAway === "allow") return observe("state_away");
+    const message = `the budget cannot be checked: ${messageOf(error)}${this.#options.awayHint ?? ""}`;
+    return deny("state_away", { code: "state.unavailable", message, unavailable: true });
+  }
+
+  #reservationOf(context: RequestContext): Reservation | undefined {
+    return context.stateOf<Reservation | undefined>(this, () => undefined);
+  }
+
+  /** Goes on at once where the store does, and with `away` where it fails. */
+  #asking<T>(
+    ask: () => Soon<T>,
+    next: (answer: T) => Answer | Promise<Answer>,
+    away: (error: unknown) => Answer,
+  ): Answer | Promise<Answer> {
+    let answer: Soon<T>;
+    try {
+      answer = ask();
+    } catch (error) {
+      return away(error);
+    }
+    return answer instanceof Promise ? answer.then(next, away) : next(answer);
+  }
+}

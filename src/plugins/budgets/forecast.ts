@@ -1,0 +1,76 @@
+/** How much messages will take: what they say, and what those before them took. */
+import { BoundedMap } from "../../bounded-map.ts";
+import type { Outcome, PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
+import type { Prices } from "../parsers/prices.ts";
+import { type Entry, isExact } from "./entry.ts";
+import { type Limit, Subject } from "./limit.ts";
+import { type Asked, estimateOf, takenOf } from "./measures.ts";
+
+/** Options of a {@link Forecast}. */
+export interface ForecastOptions {
+  readonly prices: Prices | undefined;
+  /** Tokens of an answer that is not bounded by its request. */
+  readonly answerTokens: number;
+  /** The same of bytes. */
+  readonly answerBytes: number;
+}
+
+/** A call that is larger than those before it was not expected; later ones are expected to be as large for a while. */
+const fading = 0.9;
+const maxModels = 1_000;
+
+/** The forecast of one instance; what calls took outlives it. */
+export class Forecast {
+  readonly #options: ForecastOptions;
+  readonly #deps: PluginDeps;
+  readonly #largest: BoundedMap<string, number>;
+
+  constructor(options: ForecastOptions, deps: PluginDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#largest = deps.carry("largest calls", () => new BoundedMap<string, number>(maxModels));
+  }
+
+  /** The limits of a message: those that count it, and those that would refuse it uncounted. */
+  entriesOf(context: RequestContext, asked: Asked, limits: readonly Limit[]): Entry[] {
+    const now = this.#deps.clock.now();
+    const model = asked.view?.model;
+    const subject = new Subject(context, this.#deps.sessions, model);
+    const { host } = context.destination;
+    const { answerTokens, answerBytes, prices } = this.#options;
+    const terms = { answerTokens, answerBytes, prices: prices?.table };
+    const entries: Entry[] = [];
+    for (const limit of limits) {
+      const { unit, refusesAll } = limit.options;
+      const isCovered = limit.covers(host, model);
+      const estimate = isCovered ? estimateOf(unit, asked, terms) : undefined;
+      if (estimate === undefined && !refusesAll) continue;
+      const place = limit.placeOf(subject, now);
+      if (place === undefined) continue;
+      const expected = isExact(limit.options)
+        ? 0
+        : (this.#largest.get(largestKey(unit, model)) ?? 0);
+      const amount = estimate === undefined ? 0 : Math.max(1, estimate, Math.ceil(expected));
+      entries.push({ limit, place, amount });
+    }
+    return entries;
+  }
+
+  takenOf(
+    { options }: Limit,
+    parts: { readonly context: RequestContext; readonly outcome: Outcome; readonly asked: Asked },
+  ): number {
+    const { unit } = options;
+    const { amount, isKnown } = takenOf(unit, { ...parts, prices: this.#options.prices?.table });
+    if (!isKnown) this.#deps.count("usage_unknown");
+    if (!isExact(options) && amount > 0) {
+      const key = largestKey(unit, parts.asked.view?.model);
+      this.#largest.renew(key, Math.max(amount, (this.#largest.get(key) ?? 0) * fading));
+    }
+    return amount;
+  }
+}
+
+function largestKey(unit: string, model: string | undefined): string {
+  return `${unit} ${model ?? ""}`;
+}

@@ -1,0 +1,144 @@
+/** One limit: what it is for, what it counts, and under which key. */
+import { hash } from "node:crypto";
+import { BoundedMap } from "../../bounded-map.ts";
+import { HostMatcher } from "../../pattern/host-pattern.ts";
+import type { RequestContext, SessionReader } from "../../pipeline/plugin.ts";
+import { callerOf } from "../../pipeline/flow.ts";
+import { Calendar, type Window } from "./window.ts";
+
+/** What a limit may be divided by. */
+export const dimensions = ["caller", "subject", "session", "model", "route"] as const;
+/** Units of the file; calls are those of language models. */
+export const units = ["tokens", "cost", "calls", "requests", "tool_calls", "bytes"] as const;
+
+/** One of {@link dimensions}. */
+export type Dimension = (typeof dimensions)[number];
+/** One of {@link units}, or the time since the first message. */
+export type Unit = (typeof units)[number] | "seconds";
+
+/** A limit in terms of the engine. */
+export interface LimitOptions {
+  readonly name: string;
+  readonly unit: Unit;
+  /** Tokens, billionths of a dollar, calls, requests, bytes or seconds. */
+  readonly limit: number;
+  readonly window: Window;
+  readonly by: readonly Dimension[];
+  readonly isHard: boolean;
+  /** Only these destinations; all where it is empty. */
+  readonly hosts: readonly string[];
+  /** Only these models, as patterns with `*`; all where it is empty. */
+  readonly models: readonly string[];
+  /** When it is used up, messages that it does not count are refused as well. */
+  readonly refusesAll: boolean;
+  /** What is not known (no session, no subject) is not counted, in place of being counted together. */
+  readonly skipsUnknown: boolean;
+  /** How long a lifetime is remembered after its last use. */
+  readonly forgetAfterMs: number | undefined;
+}
+
+/** Where a message is counted. */
+export interface Place {
+  readonly key: string;
+  readonly ttlMs: number | undefined;
+  /** When it begins anew; infinite for a lifetime. */
+  readonly until: number;
+  /** The values that it is divided by, for operators. */
+  readonly values: readonly string[];
+}
+
+const maxKeys = 10_000;
+/** Clocks of replicas differ, and calls end after their window. */
+const graceMs = 3_600_000;
+
+/** One limit of an instance. */
+export class Limit {
+  readonly options: LimitOptions;
+  readonly #hosts: HostMatcher | undefined;
+  readonly #models: readonly RegExp[];
+  readonly #calendar: Calendar;
+  readonly #prefix: string;
+  readonly #digests = new BoundedMap<string, string>(maxKeys);
+
+  /** `instance` divides instances; in a cluster all keys of one are in one place, so that they count in one step. */
+  constructor(options: LimitOptions, instance: string) {
+    this.options = options;
+    this.#hosts = options.hosts.length === 0 ? undefined : new HostMatcher(options.hosts);
+    this.#models = options.models.map(modelPattern);
+    this.#calendar = new Calendar(options.window);
+    this.#prefix = `budgets:{${instance}}:${options.name}:`;
+  }
+
+  /** Whether the file names hosts, of which this is one. */
+  namesHost(host: string): boolean {
+    return this.#hosts?.matches(host) === true;
+  }
+
+  /** Whether the limit is for a message to this host, about this model. */
+  covers(host: string, model: string | undefined): boolean {
+    if (this.#hosts?.matches(host) === false) return false;
+    if (this.#models.length === 0) return true;
+    return model !== undefined && this.#models.some((pattern) => pattern.test(model));
+  }
+
+  /** Undefined where something that it is divided by is not known, and the file says that this is not counted. */
+  placeOf(subject: Subject | undefined, now: number): Place | undefined {
+    const { by, skipsUnknown, forgetAfterMs } = this.options;
+    const values = by.map((dimension) => subject?.valueOf(dimension));
+    if (skipsUnknown && values.includes(undefined)) return undefined;
+    const known = values.map((value) => value ?? "");
+    const { name, until } = this.#calendar.at(now);
+    return {
+      key: `${this.#prefix}${name}:${this.#digestOf(known)}`,
+      ttlMs: until === Infinity ? forgetAfterMs : until - now + graceMs,
+      until,
+      values: known,
+    };
+  }
+
+  /** Values are strangers' words of any length. */
+  #digestOf(values: readonly string[]): string {
+    if (values.length === 0) return "all";
+    const text = values.length === 1 ? (values[0] ?? "") : JSON.stringify(values);
+    return this.#digests.getOrMake(text, () => hash("sha256", text, "base64url").slice(0, 24));
+  }
+}
+
+/** Of whom and of what a message is, each looked up when a limit asks. */
+export class Subject {
+  readonly #context: RequestContext;
+  readonly #sessions: SessionReader | undefined;
+  readonly #model: string | undefined;
+
+  constructor(
+    context: RequestContext,
+    sessions: SessionReader | undefined,
+    model: string | undefined,
+  ) {
+    this.#context = context;
+    this.#sessions = sessions;
+    this.#model = model;
+  }
+
+  valueOf(dimension: Dimension): string | undefined {
+    const { flow, identity, destination, sessionId } = this.#context;
+    switch (dimension) {
+      case "caller":
+        return callerOf(flow.client);
+      case "subject":
+        return identity?.subject ?? this.#sessions?.subjectOf(this.#context);
+      case "session":
+        return this.#sessions?.sessionOf(this.#context) ?? sessionId;
+      case "model":
+        return this.#model;
+      case "route":
+        return destination.authority;
+    }
+  }
+}
+
+/** A star stands for any characters. */
+function modelPattern(pattern: string): RegExp {
+  const parts = pattern.split(/\*+/).map((part) => part.replaceAll(/[\\^$.|?+()[\]{}]/g, "\\$&"));
+  return new RegExp(`^${parts.join(".*")}$`, "is");
+}

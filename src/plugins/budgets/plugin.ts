@@ -1,0 +1,155 @@
+/** budgets: how much callers, users, sessions and models may use, in tokens, money, requests, tool calls and bytes. */
+import { durationMs } from "../../duration.ts";
+import {
+  type Answer,
+  definePlugin,
+  type Denial,
+  type Outcome,
+  type Plugin,
+  PluginConfigError,
+  type PluginDeps,
+  type RequestContext,
+  type Soon,
+} from "../../pipeline/plugin.ts";
+import { nanosPerDollar, ownPrices, type Prices, sharedPrices } from "../parsers/prices.ts";
+import { budgetsConfig, type BudgetsConfig } from "./config.ts";
+import { BudgetEngine, type EngineOptions } from "./engine.ts";
+import type { Exceeded } from "./entry.ts";
+import type { LimitOptions } from "./limit.ts";
+import { shownAmount } from "./sightings.ts";
+
+/** The definition that a pipeline names. */
+export const budgets = definePlugin<BudgetsConfig>({
+  name: "budgets",
+  description:
+    "Bounds tokens, cost, requests, tool calls and bytes, for each caller, user, session or model",
+  config: budgetsConfig,
+  stages: ["connect", "request"],
+  requiresAny: ["inference-parser", "mcp-parser"],
+  create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
+});
+
+/** The hooks of every plugin that is a spelling of budgets. */
+export class BudgetPlugin implements Plugin {
+  readonly #engine: BudgetEngine;
+
+  constructor(options: EngineOptions, deps: PluginDeps) {
+    this.#engine = new BudgetEngine(options, deps);
+  }
+
+  start(): Promise<void> {
+    return this.#engine.start();
+  }
+
+  onRequest(context: RequestContext): Answer | Promise<Answer> {
+    return context.stage === "connect"
+      ? this.#engine.judgeConnect(context)
+      : this.#engine.judgeRequest(context);
+  }
+
+  rehearseRequest(context: RequestContext): Answer | Promise<Answer> {
+    return context.stage === "connect" ? undefined : this.#engine.rehearse(context);
+  }
+
+  wantsAnswer(context: RequestContext): boolean {
+    return this.#engine.wantsHead(context);
+  }
+
+  wantsAnswerBody(): boolean {
+    return false;
+  }
+
+  onResponse(context: RequestContext): Answer {
+    this.#engine.mark(context);
+    return undefined;
+  }
+
+  onFinish(context: RequestContext, outcome: Outcome): Soon<void> {
+    return this.#engine.settle(context, outcome);
+  }
+
+  budgets(): unknown {
+    return this.#engine.used;
+  }
+}
+
+const sessionForgottenMs = 720 * 3_600_000;
+
+function engineOptions(config: BudgetsConfig, deps: PluginDeps): EngineOptions {
+  return {
+    limits: config.limits.map(limitOf),
+    store: deps.state.store,
+    storeName: "state",
+    whenAway: config.when_away,
+    awayHint: " (when_away: allow lets such messages pass)",
+    waitMs: durationMs(config.wait),
+    answerTokens: config.reserve_tokens,
+    answerBytes: config.reserve_bytes,
+    prices: pricesOf(config, deps),
+    refusesUnknownModels: config.unknown_models === "refuse",
+    needsView: true,
+    denial,
+  };
+}
+
+function limitOf(limit: BudgetsConfig["limits"][number]): LimitOptions {
+  const { name, unit, window, by, hosts, models, forget_after: forget } = limit;
+  const isOfSessions = window === "lifetime" && by.includes("session");
+  return {
+    name,
+    unit,
+    window,
+    by,
+    hosts,
+    models,
+    limit: unit === "cost" ? Math.round(limit.limit * nanosPerDollar) : limit.limit,
+    isHard: limit.mode === "hard",
+    refusesAll: limit.refuses === "all",
+    skipsUnknown: limit.unknown === "skip",
+    forgetAfterMs:
+      forget === undefined ? (isOfSessions ? sessionForgottenMs : undefined) : durationMs(forget),
+  };
+}
+
+/** Only where something costs. */
+function pricesOf(config: BudgetsConfig, deps: PluginDeps): Prices | undefined {
+  const isPriced = config.limits.some(({ unit }) => unit === "cost");
+  if (!isPriced && config.prices_file === undefined) return undefined;
+  const prices = sharedPrices(deps);
+  const problem = prices.use(config.prices_file ?? ownPrices, deps);
+  if (problem === undefined) return prices;
+  throw new PluginConfigError([{ path: ["prices_file"], message: problem }]);
+}
+
+const unitWords: Readonly<Record<LimitOptions["unit"], string>> = {
+  tokens: "tokens",
+  cost: "US dollars",
+  requests: "requests",
+  calls: "calls of language models",
+  tool_calls: "tool calls",
+  bytes: "bytes",
+  seconds: "seconds",
+};
+
+function denial({ limit, used, until, isHeld }: Exceeded): Denial {
+  const { name, unit, window } = limit;
+  const amounts = `${shownAmount(unit, used)} of ${shownAmount(unit, limit.limit)} ${unitWords[unit]}`;
+  const resets = until === Infinity ? undefined : new Date(until).toISOString();
+  const when = isHeld
+    ? "calls under way hold the rest of it: try again soon"
+    : resets === undefined
+      ? "it does not begin anew"
+      : `it begins anew at ${resets}`;
+  return {
+    code: "budget.exceeded",
+    message: `the budget "${name}" is used up: ${amounts} (${window}); ${when}`,
+    details: {
+      budget: name,
+      unit,
+      window,
+      used: shownAmount(unit, used),
+      limit: shownAmount(unit, limit.limit),
+      ...(resets === undefined ? {} : { resets_at: resets }),
+    },
+  };
+}

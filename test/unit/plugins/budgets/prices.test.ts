@@ -1,0 +1,38 @@
+/** The table of prices: which names are one model, and what tokens cost. */
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { ownPrices, PriceTable } from "../../../../src/plugins/parsers/prices.ts";
+
+const table = new PriceTable(readFileSync(ownPrices, "utf8"), "prices.yaml");
+const million = { promptTokens: 1_000_000, completionTokens: 1_000_000 };
+
+test.each([
+  ["gpt-4o", 12.5],
+  ["GPT-4o-2024-08-06", 12.5],
+  ["openai/gpt-4o-latest", 12.5],
+  ["gpt-4o-mini", 0.75],
+  ["gpt-4o-mini-2024-07-18", 0.75],
+  ["us.anthropic.claude-sonnet-4-5-20250929-v1:0", 18],
+  ["claude-3-5-haiku@20241022", 4.8],
+  ["models/gemini-2.5-flash-001", 2.8],
+])("%s costs %d dollars for a million each", (model, dollars) => {
+  expect(table.nanosOf(model, million)).toBe(Math.round(dollars * 1e9));
+});
+
+test.each(["gpt-5-pro", "gpt-4o-audio-preview", "o3-pro", "mine", ""])(
+  "%j is not taken for a model that it is not",
+  (model) => {
+    expect([table.knows(model), table.nanosOf(model, million)]).toEqual([false, undefined]);
+  },
+);
+
+test("tokens of the cache have their own prices", () => {
+  const usage = { promptTokens: 3_000, cacheReadTokens: 1_000, cacheWriteTokens: 1_000 };
+  expect(table.nanosOf("claude-sonnet-4", usage)).toBe((3 + 0.3 + 3.75) * 1e6);
+});
+
+test("a table says what is wrong with it, and where", () => {
+  expect(() => new PriceTable("as_of: soon\nmodels: { a: { inputs: 1 } }", "mine.yaml")).toThrow(
+    /mine\.yaml:1:1 as_of: [\s\S]*mine\.yaml:2:\d+ models\.a\.inputs/,
+  );
+});
