@@ -7,6 +7,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Evictions } from "../telemetry/evictions.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { RareLog } from "../telemetry/rare-log.ts";
+import { readForm } from "./form.ts";
 import { AdminConnections } from "./connections.ts";
 
 /** What a route is asked. */
@@ -16,6 +17,8 @@ export interface AdminRequest {
   readonly query: URLSearchParams;
   /** What an event stream's reader had last (HTML, "server-sent events"). */
   readonly lastEventId?: string;
+  /** What was posted to a route that takes a form. */
+  readonly form?: URLSearchParams;
 }
 
 /** A whole response; a body in parts is written part by part, so that a long one blocks nothing. */
@@ -33,6 +36,8 @@ export type AdminStream = (response: ServerResponse) => void;
 /** The handler of a path. A path that ends with "/" (and is not "/") stands for everything below it. */
 export interface AdminRoute {
   readonly path: string;
+  /** The route is for POST with a form, and for nothing else. */
+  readonly takesForm?: boolean;
   /** True where no secret is asked for. */
   readonly isOpen?: boolean;
   handle(request: AdminRequest): AdminReply | AdminStream | Promise<AdminReply>;
@@ -195,16 +200,14 @@ export class AdminServer {
   ): Promise<AdminReply | AdminStream> {
     const isListed = this.#allowOrigin(request, response);
     if (isListed && request.method === "OPTIONS") return preflight(response);
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      response.setHeader("Allow", "GET, HEAD");
-      return failure(405, "request.method-not-allowed", "only GET and HEAD are answered here");
-    }
+    const url = parseTarget(request.url ?? "");
+    const found = url === undefined ? undefined : this.#find(url.pathname);
+    const other = otherMethod(request, response, found?.route);
+    if (other !== undefined) return other;
     if (this.#isLoopback && !namesLoopback(request.headers.host)) {
       // A web page whose name was rebound to 127.0.0.1 sends its own name: nobody else does.
       return failure(421, "request.misdirected", "this address is served as localhost only");
     }
-    const url = parseTarget(request.url ?? "");
-    const found = url === undefined ? undefined : this.#find(url.pathname);
     if (url === undefined || found === undefined) {
       return failure(404, "request.not-found", "no such path");
     }
@@ -213,10 +216,16 @@ export class AdminServer {
       response.setHeader("WWW-Authenticate", 'Bearer realm="authbridge-proxy"');
       return failure(401, "auth.unauthorized", "a bearer secret is needed");
     }
+    const form = route.takesForm === true ? await readForm(request) : undefined;
+    if (form !== undefined && "error" in form) {
+      response.setHeader("Connection", "close");
+      return failure(form.status, form.error, form.message);
+    }
     const lastEventId = request.headers["last-event-id"];
     return route.handle({
       rest,
       query: url.searchParams,
+      ...(form === undefined ? {} : { form }),
       ...(typeof lastEventId === "string" ? { lastEventId } : {}),
     });
   }
@@ -254,6 +263,20 @@ export class AdminServer {
     // Digests, because the comparison needs equal lengths and must not tell how long the secret is.
     return timingSafeEqual(hash("sha256", given, "buffer"), hash("sha256", wanted, "buffer"));
   }
+}
+
+/** The response to a method that the route is not for. */
+function otherMethod(
+  { method = "" }: IncomingMessage,
+  response: ServerResponse,
+  route: AdminRoute | undefined,
+): AdminReply | undefined {
+  const isForm = route?.takesForm === true;
+  const allowed = isForm ? ["POST"] : ["GET", "HEAD"];
+  if (allowed.includes(method)) return undefined;
+  response.setHeader("Allow", allowed.join(", "));
+  const message = isForm ? "only POST is answered here" : "only GET and HEAD are answered here";
+  return failure(405, "request.method-not-allowed", message);
 }
 
 /** What a page may send: a read with the secret, and the place where it left an event stream. */

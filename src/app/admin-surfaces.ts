@@ -7,9 +7,10 @@ import {
   type PipelineView,
 } from "../admin/catalogue.ts";
 import { consoleRoutes } from "../admin/console.ts";
-import { budgetRoutes, type PluginBudgets } from "../admin/budgets.ts";
-import { denialRoutes, type PluginObservations } from "../admin/denials.ts";
+import { budgetRoutes } from "../admin/budgets.ts";
+import { denialRoutes } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
+import { logoutRoutes } from "../admin/logout.ts";
 import { AdminServer, type HeadWatch } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
 import { statsRoutes } from "../admin/stats.ts";
@@ -18,8 +19,10 @@ import type { Config } from "../config/presets.ts";
 import { surfaces } from "../config/surfaces.ts";
 import { type BindAddress, unavailable } from "../listener/listener.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
+import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { endLogin } from "./logout.ts";
 import { bindAddressOf } from "./listen-options.ts";
 import type { SessionParts } from "./session-parts.ts";
 
@@ -32,8 +35,10 @@ export interface AdminSources extends StatusSources {
   /** Every one that a file can name. */
   readonly definitions: () => Promise<readonly AnyPluginDefinition[]>;
   config(): Config;
-  observations(): readonly PluginObservations[];
-  budgets(): readonly PluginBudgets[];
+  /** The generation that is being served. */
+  runtime(): Runtime;
+  /** Judges open tunnels again. */
+  recheck(): void;
   readiness(): string | undefined;
   note(): string | undefined;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
@@ -59,11 +64,15 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
         log,
         heads,
         evictions: metrics.evictions,
-        routes: statsRoutes({
-          config: () => withChain(sources.config(), "upstream_proxy_status", sources.chain()),
-          reloadStatus: () => withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
-          metrics,
-        }),
+        routes: [
+          ...statsRoutes({
+            config: () => withChain(sources.config(), "upstream_proxy_status", sources.chain()),
+            reloadStatus: () =>
+              withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
+            metrics,
+          }),
+          ...logoutRoutes((token) => endLogin(token, { ...sources, runtime: sources.runtime() })),
+        ],
       }),
     },
   ];
@@ -105,8 +114,11 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
       routes: [
         ...consoleRoutes(),
         ...statusRoutes(sources),
-        ...denialRoutes(() => sources.observations()),
-        ...budgetRoutes(() => sources.budgets()),
+        ...denialRoutes(() => sources.runtime().outbound.observations()),
+        ...budgetRoutes(() => {
+          const { inbound, outbound } = sources.runtime();
+          return [...inbound.budgets(), ...outbound.budgets()];
+        }),
         ...sessionRoutes({
           store,
           usage,

@@ -204,11 +204,8 @@ export class App {
       chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
       note: () => this.#surfaces?.transparent.note(),
-      budgets: () => {
-        const { inbound, outbound } = this.#runtimes.runtime;
-        return [...inbound.budgets(), ...outbound.budgets()];
-      },
-      observations: () => this.#runtimes.runtime.outbound.observations(),
+      runtime: () => this.#runtimes.runtime,
+      recheck: () => void this.#recheckTunnels(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });

@@ -12,7 +12,7 @@ import { BoundedMap } from "../bounded-map.ts";
 import { DpopNonces } from "./dpop-nonces.ts";
 import type { Clock } from "../duration.ts";
 import { parseJsonObject } from "../http/json-access.ts";
-import { compactJws } from "./jwt-verifier.ts";
+import { compactJws } from "./jwt-signature.ts";
 import { SeenOnce } from "./seen-once.ts";
 import { shown, type SignatureAlgorithm } from "./token-checks.ts";
 

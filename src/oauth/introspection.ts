@@ -1,5 +1,4 @@
 /** Opaque tokens: what the authorization server says of them (RFC 7662), remembered for a while. */
-import { hash } from "node:crypto";
 import type { JWTPayload } from "jose";
 import { BoundedMap } from "../bounded-map.ts";
 import { ProxyError } from "../errors.ts";
@@ -12,12 +11,14 @@ import type { Clock } from "../duration.ts";
 import type { OperatorFetch } from "../http/operator-fetch.ts";
 import { parseJsonObject } from "../http/json-access.ts";
 import { type Verification, type VerifiedToken, verifiedToken } from "./jwt-verifier.ts";
+import { ownerOf, type TokenOwner } from "./logout-token.ts";
 import {
   audienceFault,
   claimFaults,
   type JwtRules,
   scopeFault,
   shown,
+  tokenDigest,
   type TokenFault,
 } from "./token-checks.ts";
 
@@ -75,6 +76,8 @@ export class OpaqueVerifier {
   readonly #clock: Clock;
   readonly #good = new BoundedMap<string, Remembered>(maxGood);
   readonly #bad = new BoundedMap<string, Remembered>(maxBad);
+  /** Of active tokens, also of those whose response is not believed any more. */
+  readonly #owners = new BoundedMap<string, TokenOwner>(maxGood);
   readonly #underWay = new Map<string, Promise<Answer>>();
   #epoch = 0;
 
@@ -86,7 +89,7 @@ export class OpaqueVerifier {
 
   /** Judges a token for any of these audiences; returns without a promise when the result is cached. */
   verify(text: string, audiences: readonly string[]): Verification | Promise<Verification> {
-    const digest = hash("sha256", text, "base64");
+    const digest = tokenDigest(text);
     const known = this.#good.get(digest) ?? this.#bad.get(digest);
     if (known !== undefined && known.until > this.#clock.now()) {
       return this.#judge(known, audiences);
@@ -95,14 +98,15 @@ export class OpaqueVerifier {
     return this.#verifyAnew(text, digest, audiences);
   }
 
-  /** Forgets what the predicate names, and what is being asked for; how many there were, with their digests. */
-  forget(isMeant: (token: VerifiedToken) => boolean): readonly string[] {
+  /** Forgets the tokens of owners that the predicate names, and what is being asked for; the digests of the tokens. */
+  forget(isMeant: (owner: TokenOwner) => boolean): readonly string[] {
     this.#epoch += 1;
-    const forgotten = [...this.#good].flatMap(([digest, { token }]) =>
-      token !== undefined && isMeant(token) ? [digest] : [],
-    );
-    for (const digest of forgotten) this.#good.delete(digest);
-    return forgotten;
+    const meant = [...this.#owners].filter(([, owner]) => isMeant(owner));
+    for (const [digest] of meant) {
+      this.#owners.delete(digest);
+      this.#good.delete(digest);
+    }
+    return meant.map(([digest]) => digest);
   }
 
   async #verifyAnew(
@@ -201,9 +205,10 @@ export class OpaqueVerifier {
   }
 
   #remember(digest: string, answer: Answer): void {
+    const { token } = answer;
+    if (token !== undefined) this.#owners.renew(digest, ownerOf(token.claims));
     if (answer.bytes > longestRemembered) return;
     const now = this.#clock.now();
-    const { token } = answer;
     const { ttlMs, rules } = this.#terms;
     if (token === undefined) {
       const until = now + Math.min(ttlMs, longestBadMs);

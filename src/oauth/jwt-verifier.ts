@@ -1,40 +1,27 @@
 /** Verifies bearer JWTs against one issuer's keys and remembers what was verified. */
-import { hash } from "node:crypto";
-import {
-  decodeJwt,
-  decodeProtectedHeader,
-  errors,
-  jwtVerify,
-  type CryptoKey,
-  type JWSHeaderParameters,
-  type JWTPayload,
-  type JWTVerifyOptions,
-} from "jose";
+import type { JWTPayload } from "jose";
 import type { Clock } from "../duration.ts";
 import { KeysUnavailable } from "./jwks.ts";
+import {
+  notCompact,
+  partsOf,
+  signatureFault,
+  signedParts,
+  Unacceptable,
+  type VerificationKeys,
+} from "./jwt-signature.ts";
+import { ownerOf, type TokenOwner } from "./logout-token.ts";
 import {
   audienceFault,
   claimFaults,
   type JwtRules,
   scopeFault,
   scopesOf,
-  shown,
+  tokenDigest,
   type TokenFault,
-  type TokenFaultCause,
   type TokenParts,
 } from "./token-checks.ts";
 import { audienceOf } from "./unverified-claims.ts";
-
-/** The keys that a verifier asks; see JwksSource. */
-export interface VerificationKeys {
-  readonly withdrawals: number;
-  /** The keys that fit the header, at least one. */
-  keysFor(header: JWSHeaderParameters): Promise<readonly CryptoKey[]>;
-  /** Those that fit besides the ones that were tried in vain, from a newer key set. */
-  keysBeside(tried: readonly CryptoKey[], header: JWSHeaderParameters): Promise<CryptoKey[]>;
-  /** Called for each token that is remembered: its key may have been withdrawn meanwhile. */
-  refresh(): void;
-}
 
 /** Options of a {@link JwtVerifier}. */
 export interface JwtVerifierOptions {
@@ -77,11 +64,6 @@ export interface Examination {
   readonly keysProblem?: string | undefined;
 }
 
-/** Three non-empty parts in the base64url alphabet: no JWE, no unsecured JWS, no detached payload. */
-export const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
-/** The claims are judged by token-checks.ts: what jose would say of dates is put out of reach. */
-const signatureOnly = { clockTolerance: Number.MAX_SAFE_INTEGER } as const;
-
 /** Verifies tokens of one issuer. Audiences are asked per call, because they can depend on the request. */
 export class JwtVerifier {
   readonly #keys: VerificationKeys;
@@ -104,7 +86,7 @@ export class JwtVerifier {
   verify(text: string, audiences: readonly string[]): Verification | Promise<Verification> {
     this.#keys.refresh();
     this.#forgetWithdrawn();
-    const digest = hash("sha256", text, "base64");
+    const digest = tokenDigest(text);
     const known = this.#remembered.get(digest);
     if (known !== undefined) {
       if (!this.#hasEnded(known)) return this.#judge(known, audiences);
@@ -136,7 +118,7 @@ export class JwtVerifier {
       if (error instanceof KeysUnavailable) {
         return { outcome: "keys_unavailable", reason: error.message };
       }
-      return invalid(this.#faultOf(error, text));
+      return invalid(signatureFault(error, text, this.#rules));
     }
   }
 
@@ -150,7 +132,7 @@ export class JwtVerifier {
       await this.#signed(text);
     } catch (error) {
       if (error instanceof KeysUnavailable) keysProblem = error.message;
-      else faults.push(this.#faultOf(error, text));
+      else faults.push(signatureFault(error, text, this.#rules));
     }
     for (const fault of claimFaults(parts, this.#rules, this.#clock.now())) {
       // A date that is none has been found by jose as well.
@@ -175,66 +157,9 @@ export class JwtVerifier {
     return verifiedToken(parts.payload);
   }
 
-  /** Tries each fitting key, then those of a newer set; whatever but the signature is wrong is so under every key. */
-  async #signed(text: string): Promise<TokenParts> {
-    if (!compactJws.test(text)) throw new Unacceptable(notCompact);
-    const options: JWTVerifyOptions = {
-      ...signatureOnly,
-      algorithms: [...this.#rules.algorithms],
-      currentDate: new Date(this.#clock.now()),
-    };
-    let known: readonly CryptoKey[] = [];
-    let header: JWSHeaderParameters = {};
-    const firstOf = async (given: JWSHeaderParameters): Promise<CryptoKey> => {
-      header = given;
-      known = await this.#keys.keysFor(given);
-      const [first] = known;
-      if (first === undefined) throw new errors.JWKSNoMatchingKey();
-      return first;
-    };
-    try {
-      return signedParts(await jwtVerify(text, firstOf, options));
-    } catch (error) {
-      if (!isKeysFault(error) || known.length === 0) throw error;
-      return await signedUnder(known.slice(1), text, options, error).catch(
-        async (fault: unknown) => {
-          if (!isKeysFault(fault)) throw fault;
-          const newer = await this.#keys.keysBeside(known, header);
-          return signedUnder(newer, text, options, fault);
-        },
-      );
-    }
-  }
-
-  /** What jose threw, or a check of ours, in the words for operators. */
-  #faultOf(error: unknown, text: string): TokenFault {
-    if (error instanceof Unacceptable) return error.fault;
-    const { header, payload } = partsOf(text) ?? { header: {}, payload: {} };
-    const { issuer, algorithms } = this.#rules;
-    // Keys of another issuer explain most of these: that claim is unverified, and is shown as what came.
-    const alien = payload.iss === issuer ? "" : ` in a token whose iss is ${shown(payload.iss)}`;
-    const key = (cause: TokenFaultCause, expected: string): TokenFault => {
-      const found = `${header.kid === undefined ? "no kid" : shown(header.kid)}${alien}`;
-      return { cause, claim: "kid", expected, found };
-    };
-    if (error instanceof errors.JOSEAlgNotAllowed) {
-      const expected = algorithms.join(" or ");
-      return {
-        cause: "algorithm_not_allowed",
-        claim: "alg",
-        expected,
-        found: shown(header.alg),
-      };
-    }
-    if (error instanceof errors.JWKSNoMatchingKey) {
-      return key("unknown_key", "a key of the issuer's key set");
-    }
-    if (error instanceof errors.JOSEError && !isKeysFault(error)) {
-      const claim = error instanceof errors.JWTClaimValidationFailed ? { claim: error.claim } : {};
-      return { cause: "malformed", ...claim, expected: "a JWT", found: shown(error.message) };
-    }
-    // A key that the issuer published and the runtime cannot use is a token that cannot be verified.
-    return key("bad_signature", "a signature by that key of the issuer");
+  /** Signature and shape; what is wrong with them is thrown. */
+  #signed(text: string): Promise<TokenParts> {
+    return signedParts(text, this.#keys, this.#rules, this.#clock.now());
   }
 
   #judge(token: VerifiedToken, audiences: readonly string[]): Verification {
@@ -258,6 +183,13 @@ export class JwtVerifier {
     this.#remembered.set(digest, token);
   }
 
+  /** Forgets the tokens of owners that the predicate names; the digests of the tokens. */
+  forget(isMeant: (owner: TokenOwner) => boolean): readonly string[] {
+    const meant = [...this.#remembered].filter(([, { claims }]) => isMeant(ownerOf(claims)));
+    for (const [digest] of meant) this.#remembered.delete(digest);
+    return meant.map(([digest]) => digest);
+  }
+
   #makeRoom(): void {
     for (const [digest, token] of this.#remembered) {
       if (this.#hasEnded(token)) this.#remembered.delete(digest);
@@ -274,67 +206,6 @@ export class JwtVerifier {
     this.#withdrawals = this.#keys.withdrawals;
     this.#remembered.clear();
   }
-}
-
-class Unacceptable extends Error {
-  readonly fault: TokenFault;
-
-  constructor(fault: TokenFault) {
-    super(fault.cause);
-    this.fault = fault;
-  }
-}
-
-const notCompact: TokenFault = {
-  cause: "malformed",
-  expected: "a compact JWS",
-  found: "something else",
-};
-
-function signedParts({
-  protectedHeader: header,
-  payload,
-}: {
-  readonly protectedHeader: JWSHeaderParameters;
-  readonly payload: JWTPayload;
-}): TokenParts {
-  return { header, payload };
-}
-
-/** Header and claims as they came, whoever wrote them; undefined where there are none to read. */
-function partsOf(text: string): TokenParts | undefined {
-  if (!compactJws.test(text)) return undefined;
-  try {
-    return { header: decodeProtectedHeader(text), payload: decodeJwt(text) };
-  } catch {
-    return undefined;
-  }
-}
-
-/** What the first of the keys that fits verifies; rejects with the last fault, at first that of the keys before. */
-async function signedUnder(
-  keys: readonly CryptoKey[],
-  text: string,
-  options: JWTVerifyOptions,
-  before: unknown,
-): Promise<TokenParts> {
-  let last = before;
-  for (const key of keys) {
-    try {
-      return signedParts(await jwtVerify(text, key, options));
-    } catch (fault) {
-      last = fault;
-      if (!isKeysFault(fault)) break;
-    }
-  }
-  throw last;
-}
-
-/** Another key may do: the signature is not by this one, or the runtime cannot use it (e.g. a short RSA key). */
-function isKeysFault(error: unknown): boolean {
-  return (
-    error instanceof errors.JWSSignatureVerificationFailed || !(error instanceof errors.JOSEError)
-  );
 }
 
 function invalid(fault: TokenFault): Verification {

@@ -2,6 +2,7 @@
 import { hash } from "node:crypto";
 import type { Secret } from "../secret.ts";
 import type { Clock } from "../duration.ts";
+import type { TokenOwner } from "./logout-token.ts";
 import type { RejectedGrant, TokenResponse, UnavailableEndpoint } from "./token-response.ts";
 
 /** A token that may be used now. */
@@ -11,6 +12,13 @@ export interface CachedToken {
   readonly usableUntil: number;
   /** The subject of the token, as the caller recorded it. */
   readonly subject?: string | undefined;
+  readonly exchangedFor?: SubjectToken | undefined;
+}
+
+/** The token that another one was exchanged for. */
+export interface SubjectToken extends TokenOwner {
+  /** Of the text of the token. */
+  readonly digest: string;
 }
 
 /** What the cache gave: a token and where it came from, or why there is none. */
@@ -33,6 +41,8 @@ export interface TokenRequest {
   /** Seconds since the epoch at which the subject token ends: the issued token is not kept longer. */
   readonly subjectExpiresAt?: number | undefined;
   readonly subject?: string | undefined;
+  /** The token that is exchanged; absent where the client asks for itself. */
+  readonly exchangedFor?: SubjectToken | undefined;
   /** The client's own credential, compared by identity: another one ends what was refused to this one. */
   readonly proof?: object | undefined;
   /** Asks the endpoint. The signal aborts when every caller that waits for this key has disconnected. */
@@ -80,6 +90,7 @@ export class TokenCache {
   readonly #tokens = new Map<string, CachedToken>();
   readonly #rejections = new Map<string, Rejection>();
   readonly #flights = new Map<string, Flight>();
+  #epoch = 0;
 
   constructor(options: TokenCacheOptions) {
     this.#clock = options.clock;
@@ -122,6 +133,16 @@ export class TokenCache {
     return { kind: "token", token: response.token, subject: request.subject, source: "endpoint" };
   }
 
+  /** Forgets tokens that were exchanged for what the predicate names, and keeps none that is being asked for. */
+  forget(isMeant: (exchanged: SubjectToken) => boolean): number {
+    this.#epoch += 1;
+    const meant = [...this.#tokens].filter(
+      ([, { exchangedFor }]) => exchangedFor !== undefined && isMeant(exchangedFor),
+    );
+    for (const [key] of meant) this.#tokens.delete(key);
+    return meant.length;
+  }
+
   async #join(request: TokenRequest, signal: AbortSignal): Promise<TokenResponse> {
     if (signal.aborted) return { kind: "unavailable", reason: "cancelled" };
     const flight = this.#flights.get(request.key) ?? this.#takeOff(request);
@@ -143,9 +164,10 @@ export class TokenCache {
 
   #takeOff(request: TokenRequest): Flight {
     const abort = new AbortController();
+    const epoch = this.#epoch;
     const response = request.load(abort.signal).then((loaded) => {
       this.#land(request.key, flight);
-      this.#keep(request, loaded);
+      if (epoch === this.#epoch) this.#keep(request, loaded);
       return loaded;
     });
     // Waiters see the rejection through their race; without waiters nobody else would.
@@ -169,11 +191,11 @@ export class TokenCache {
       return;
     }
     if (response.kind === "unavailable" || response.expiresAt === undefined) return;
-    const { subjectExpiresAt = Number.POSITIVE_INFINITY, subject } = request;
+    const { subjectExpiresAt = Number.POSITIVE_INFINITY, subject, exchangedFor } = request;
     const usableUntil = Math.min(response.expiresAt - skewMs, subjectExpiresAt * 1000);
     if (usableUntil <= now) return;
     makeRoom(this.#tokens, this.#maxEntries, (entry) => entry.usableUntil <= now);
-    this.#tokens.set(request.key, { token: response.token, usableUntil, subject });
+    this.#tokens.set(request.key, { token: response.token, usableUntil, subject, exchangedFor });
   }
 }
 

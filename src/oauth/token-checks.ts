@@ -1,4 +1,5 @@
 /** The checks of a token's claims: a request stops at the first that fails, `doctor` reports all. */
+import { hash } from "node:crypto";
 import type { JWSHeaderParameters, JWTPayload } from "jose";
 import { parseSpiffeId, trustDomainOf } from "../spiffe/spiffe-id.ts";
 import { actorsOf, countOf } from "./actor-chain.ts";
@@ -57,6 +58,7 @@ export type TokenFaultCause =
   | "bound_to_key"
   | "too_many_actors"
   | "inactive"
+  | "logged_out"
   | "claim_mismatch"
   | "insufficient_scope";
 
@@ -175,6 +177,11 @@ export function scopesOf({ scope, scp }: JWTPayload): readonly string[] {
   const granted = scope ?? scp;
   if (typeof granted === "string") return granted.split(" ").filter((word) => word !== "");
   return audienceOf(granted);
+}
+
+/** What stands for a token where it is remembered. */
+export function tokenDigest(text: string): string {
+  return hash("sha256", text, "base64");
 }
 
 const absent = "none";

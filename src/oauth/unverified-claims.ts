@@ -8,7 +8,10 @@ import { actorsOf } from "./actor-chain.ts";
 
 /** What can be read from a JWT without its key. */
 export interface UnverifiedClaims {
+  readonly issuer?: string;
   readonly subject?: string;
+  /** `sid`: the login that the token came from. */
+  readonly session?: string;
   /** Seconds since the epoch. */
   readonly expiresAt?: number;
   readonly audience: readonly string[];
@@ -22,9 +25,11 @@ export function unverifiedClaims(token: string): UnverifiedClaims | undefined {
   if (payload === undefined || signature === undefined || rest.length > 0) return undefined;
   const claims = parseJsonObject(Buffer.from(payload, "base64url").toString("utf8"));
   if (claims === undefined) return undefined;
-  const { sub, exp, aud, act } = claims;
+  const { iss, sub, sid, exp, aud, act } = claims;
   const actors = actorsOf(act);
   return {
+    ...(typeof iss === "string" ? { issuer: iss } : {}),
+    ...(typeof sid === "string" ? { session: sid } : {}),
     ...(typeof sub === "string" ? { subject: sub } : {}),
     ...(typeof exp === "number" && Number.isFinite(exp) ? { expiresAt: exp } : {}),
     audience: audienceOf(aud),

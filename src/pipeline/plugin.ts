@@ -133,6 +133,23 @@ export interface Frame {
 /** A whole message that the client of a WebSocket sent: fragments joined, unmasked, text in valid UTF-8. */
 export type Message = WebSocketMessage;
 
+/** A login that has ended, as its issuer said in a logout token: of one session, or of a subject. */
+export interface Logout {
+  readonly issuer: string;
+  readonly subject?: string | undefined;
+  readonly session?: string | undefined;
+  /** Seconds since the epoch. */
+  readonly at: number;
+  /** Digests of tokens that are known to be of it; a plugin that knows more adds them. */
+  readonly tokens: Set<string>;
+}
+
+/** What an instance makes of a logout token. */
+export type LogoutReading =
+  | { readonly kind: "ended"; readonly login: Omit<Logout, "tokens"> }
+  | { readonly kind: "refused"; readonly cause: string; readonly found?: string }
+  | { readonly kind: "unavailable"; readonly reason: string };
+
 /** The result of a hook; undefined where there is nothing to record. */
 export type Answer = Decision | undefined;
 
@@ -195,6 +212,13 @@ export interface Plugin {
   onMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin judged, however it ended; limited to two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
+  /**
+   * Checks a logout token (OpenID Connect Back-Channel Logout) that came to the operator's surface; undefined where the
+   * instance takes none. It comes from whoever reaches that surface.
+   */
+  readLogout?(token: string): Promise<LogoutReading> | undefined;
+  /** Drops what the instance remembers of the login; how much there was. Inbound plugins are asked first. */
+  onLogout?(logout: Logout): number;
   /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */
   observations?(): unknown;
   /** What is used of the instance's budgets: JSON without secrets. Shown by the session API. */

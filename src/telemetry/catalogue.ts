@@ -170,6 +170,16 @@ export const counters = {
     labels: [["hop"]],
     zeros: hops.map((hop) => [hop]),
   },
+  logouts_total: {
+    help: "Logout tokens that came to /backchannel-logout, by what became of them.",
+    labels: [["result", ["accepted", "refused", "unavailable"]]],
+    zeros: "all",
+  },
+  logout_dropped_total: {
+    help: "Remembered and exchanged tokens, introspections and handles that a logout dropped.",
+    labels: [],
+    zeros: "all",
+  },
   plugin_events_total: {
     help: "What plugins count for themselves: cache hits, exchanges, key fetches.",
     labels: [["plugin"], ["event"]],

@@ -33,6 +33,7 @@ const remedies: Readonly<Record<TokenFaultCause, string>> = {
     "have the issuer leave out the binding (cnf), or set bound_tokens: proof, so that clients prove the key",
   too_many_actors: "see why the token was passed on so often, or raise max_actors",
   inactive: "get a fresh token: the introspection endpoint does not know this one",
+  logged_out: "get a fresh token: the login that it came from has ended",
   claim_mismatch: "have the issuer add the claim, or change required_claims",
   insufficient_scope: "ask the issuer for the scope, or change required_scopes",
 };

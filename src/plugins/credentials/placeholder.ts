@@ -4,6 +4,7 @@
  * jwt-validation mints them, token-exchange resolves them; the agent never sees the token.
  */
 import { randomBytes } from "node:crypto";
+import type { TokenOwner } from "../../oauth/logout-token.ts";
 import { Secret } from "../../secret.ts";
 import type { Clock, PluginDeps } from "../../pipeline/plugin.ts";
 
@@ -20,6 +21,7 @@ interface Held {
   readonly token: Secret;
   readonly length: number;
   readonly until: number;
+  readonly owner: TokenOwner;
 }
 
 /** The handles of this process. They are lost with it and are not shared with other replicas. */
@@ -41,7 +43,7 @@ export class PlaceholderStore {
   }
 
   /** A new handle for the token. When the store is full, what has ended goes first and then the oldest. */
-  mint(token: string, lifetimeMs: number): string {
+  mint(token: string, lifetimeMs: number, owner: TokenOwner = {}): string {
     const isFull =
       this.#held.size >= this.#maxEntries || this.#characters + token.length > this.#maxCharacters;
     if (isFull) this.#makeRoom();
@@ -50,6 +52,7 @@ export class PlaceholderStore {
       token: new Secret(token),
       length: token.length,
       until: this.#clock.now() + lifetimeMs,
+      owner,
     });
     this.#characters += token.length;
     return handle;
@@ -62,6 +65,13 @@ export class PlaceholderStore {
     if (held.until > this.#clock.now()) return held.token;
     this.#drop(handle, held);
     return undefined;
+  }
+
+  /** Drops the handles for tokens of owners that the predicate names; how many there were. */
+  forget(isMeant: (owner: TokenOwner) => boolean): number {
+    const meant = [...this.#held].filter(([, { owner }]) => isMeant(owner));
+    for (const [handle, held] of meant) this.#drop(handle, held);
+    return meant.length;
   }
 
   #makeRoom(): void {

@@ -7,6 +7,7 @@ import { signatureAlgorithms, trustDomainOfIssuer } from "../../oauth/token-chec
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, maxActors, serviceUrl, words } from "../config-values.ts";
+import { dpopConfig } from "./dpop-config.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
 
@@ -50,52 +51,6 @@ const defaultBypassPaths = [
 ];
 
 const claimValue = z.union([z.string(), z.number(), z.boolean()]);
-
-/** The schema of `dpop`. */
-const dpopConfig = z
-  .strictObject({
-    required: z
-      .boolean()
-      .default(false)
-      .describe("Take no token but those that are bound to a key with DPoP."),
-    algorithms: z
-      .array(z.enum(signatureAlgorithms))
-      .min(1)
-      .default([...signatureAlgorithms])
-      .describe("Signature algorithms of proofs that are accepted."),
-    proof_lifetime: duration(1_000)
-      .default("1m")
-      .describe(
-        "How old a proof may be by its `iat`. Where a nonce is asked for, that counts instead.",
-      ),
-    nonce: z
-      .boolean()
-      .default(false)
-      .describe(
-        "Ask clients for a nonce of this proxy in their proofs (RFC 9449 section 9): their clocks then do not matter, and a proof is good for one replica only, which answers the first request with 401 and the nonce.",
-      ),
-    nonce_lifetime: duration(1_000)
-      .default("2m")
-      .describe("How long a nonce is good at least; twice that at most."),
-    public_urls: guarded(
-      z
-        .array(serviceUrl())
-        .max(100)
-        .default([])
-        .describe(
-          "Addresses by which clients reach the agent, such as that of an ingress: `htu` must be one of them followed by the path. Without it, `htu` must be the scheme of the connection and the request's Host field, which the client writes.",
-        ),
-    ),
-    max_proofs: z
-      .int()
-      .min(1)
-      .max(10_000_000)
-      .default(100_000)
-      .describe(
-        "Proofs that are remembered so that none is taken twice. Where there is no room for another, it is answered 503.",
-      ),
-  })
-  .describe("How proofs of DPoP (RFC 9449) are checked.");
 
 /** The schema of `config` of a jwt-validation entry. */
 export const jwtValidationConfig = z
@@ -193,11 +148,30 @@ export const jwtValidationConfig = z
       .describe(
         "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
-    introspection: guarded(introspectionConfig.optional(), "all").describe(
-      "Look opaque tokens up at the authorization server (RFC 7662).",
+    backchannel_logout: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Take logout tokens of the issuer at /backchannel-logout of the statistics listener (OpenID Connect Back-Channel Logout): what is remembered of that login, exchanged tokens included, is dropped, and its tokens are refused.",
+      ),
+    logout_audiences: z
+      .array(words())
+      .max(100)
+      .default([])
+      .describe(
+        "Client ids that logout tokens must be for, one of them. Default: the accepted audiences.",
+      ),
+    introspection: guarded(
+      introspectionConfig
+        .optional()
+        .describe("Look opaque tokens up at the authorization server (RFC 7662)."),
+      "all",
     ),
-    dpop: guarded(dpopConfig.optional(), "all").describe(
-      "Proofs of possession for tokens that are bound to a key (RFC 9449).",
+    dpop: guarded(
+      dpopConfig
+        .optional()
+        .describe("Proofs of possession for tokens that are bound to a key (RFC 9449)."),
+      "all",
     ),
     max_actors: maxActors().describe(
       "Actors that a token may name at most (`act`, RFC 8693 section 4.1): one that was passed on more often is refused.",
@@ -244,6 +218,11 @@ export const jwtValidationConfig = z
       const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
       context.addIssue({ code: "custom", path: ["bound_tokens"], message });
     }
+    const isNamed = config.audience_mode === "static" || config.logout_audiences.length > 0;
+    if (config.backchannel_logout && !isNamed) {
+      const message = "is required for backchannel_logout with audience_mode: per-host";
+      context.addIssue({ code: "custom", path: ["logout_audiences"], message });
+    }
     const problem = introspectionProblem(config);
     if (problem !== undefined) {
       context.addIssue({ code: "custom", path: ["introspection", "url"], message: problem });
@@ -269,11 +248,6 @@ export const jwtValidationConfig = z
 
 /** A checked configuration. */
 export type JwtValidationConfig = z.output<typeof jwtValidationConfig>;
-
-/** How proofs are checked, by the file or as it is without a word of it. */
-export function dpopOf({ dpop }: Pick<JwtValidationConfig, "dpop">): z.output<typeof dpopConfig> {
-  return dpop ?? dpopConfig.parse({});
-}
 
 /** Where the keys are: jwks_url, discovery, Keycloak's inner address, else Keycloak's layout below the issuer. */
 export function keyLocationOf(

@@ -3,18 +3,17 @@ import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { JwksSource, type KeyFetcher } from "../../oauth/jwks.ts";
-import {
-  compactJws,
-  type JwtVerifier,
-  type Verification,
-  type VerifiedToken,
-} from "../../oauth/jwt-verifier.ts";
+import { isOf, ownerOf, type TokenOwner } from "../../oauth/logout-token.ts";
+import { compactJws } from "../../oauth/jwt-signature.ts";
+import type { JwtVerifier, Verification, VerifiedToken } from "../../oauth/jwt-verifier.ts";
 import {
   allow,
   type Decision,
   definePlugin,
   deny,
   type Identity,
+  type Logout,
+  type LogoutReading,
   modify,
   type Plugin,
   PluginConfigError,
@@ -27,10 +26,11 @@ import { actorsOf } from "../../oauth/actor-chain.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.ts";
 import { faultDetails, Refusals } from "./refusals.ts";
+import { Logins } from "./logins.ts";
 import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
 import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { keyCallOf } from "./key-call.ts";
-import { verifierOf } from "./verifier.ts";
+import { keysOf, verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./config.ts";
@@ -65,6 +65,7 @@ class JwtValidation implements Plugin {
   readonly #verifier: JwtVerifier;
   readonly #opaque: OpaqueTokens | undefined;
   readonly #audiences: Audiences;
+  readonly #logins: Logins | undefined;
   readonly #bypass: BypassPaths;
   readonly #bound: BoundTokens;
   readonly #refusals: Refusals;
@@ -100,6 +101,10 @@ class JwtValidation implements Plugin {
     this.#verifier = verifierOf(config, deps, this.#keys, this.#fetcher);
     this.#opaque = opaqueTokensOf(config, deps);
     this.#audiences = new Audiences(config, deps);
+    if (config.backchannel_logout) {
+      const keys = keysOf(this.#keys, this.#fetcher);
+      this.#logins = new Logins(config, deps, keys, this.#audiences);
+    }
     this.#bypass = compileBypassPaths(config.bypass_paths);
     this.#bound = new BoundTokens(config, deps);
     this.#refusals = new Refusals(config, () => this.#bound.nonce);
@@ -122,6 +127,19 @@ class JwtValidation implements Plugin {
     const opaque = this.#opaque?.ready() ?? true;
     if (opaque !== true || !this.#config.wait_for_keys) return opaque;
     return this.#keys.hasKeys ? true : this.#keys.problem;
+  }
+
+  readLogout(token: string): Promise<LogoutReading> | undefined {
+    return this.#logins?.read(token);
+  }
+
+  onLogout(logout: Logout): number {
+    this.#logins?.end(logout);
+    const isMeant = (owner: TokenOwner): boolean => isOf(owner, logout);
+    const jwts = this.#verifier.forget(isMeant);
+    const opaque = this.#opaque?.verifier.forget(isMeant) ?? [];
+    for (const digest of [...jwts, ...opaque]) logout.tokens.add(digest);
+    return jwts.length + opaque.length + (this.#placeholders?.forget(isMeant) ?? 0);
   }
 
   onRequest(context: RequestContext): Decision | Promise<Decision> {
@@ -207,6 +225,10 @@ class JwtValidation implements Plugin {
     presented: Presented,
     token: VerifiedToken,
   ): Decision | Promise<Decision> {
+    // Of an opaque token the authorization server was asked after the logout, or is asked now.
+    if (compactJws.test(presented.text) && this.#logins?.hasEnded(token) === true) {
+      return this.#refusals.loggedOut(context, presented, token);
+    }
     const follow = (fault: BindingFault | undefined): Decision =>
       fault === undefined
         ? this.#admit(context, presented.text, token)
@@ -227,7 +249,11 @@ class JwtValidation implements Plugin {
     const { expiresAt } = token;
     const now = this.#deps.clock.now();
     const left = expiresAt === undefined ? this.#placeholderMs : expiresAt * 1000 - now;
-    const handle = this.#placeholders.mint(text, Math.min(this.#placeholderMs, left));
+    const handle = this.#placeholders.mint(
+      text,
+      Math.min(this.#placeholderMs, left),
+      ownerOf(token.claims),
+    );
     context.headers.set("Authorization", `Bearer ${handle}`);
     // A proof of the token that the agent does not get.
     context.headers.delete("DPoP");

@@ -72,6 +72,20 @@ export class Refusals {
     );
   }
 
+  /** The issuer has said that the login of a token has ended. */
+  loggedOut(context: RequestContext, { kind }: Presented, token: VerifiedToken): Decision {
+    return this.refuse(
+      context,
+      { reason: "jwt_failed", cause: "logged_out" },
+      {
+        message: "token validation failed",
+        error: "invalid_token",
+        dpop: kind === "dpop" ? "only" : undefined,
+        details: { token_subject: token.subject },
+      },
+    );
+  }
+
   /** A good token came without the proof of the key that it is bound to. */
   unproven(
     context: RequestContext,

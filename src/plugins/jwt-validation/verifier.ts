@@ -1,6 +1,7 @@
 /** The verifier of tokens that a configuration asks for. */
 import { durationMs } from "../../duration.ts";
 import type { JwksSource, KeyFetcher } from "../../oauth/jwks.ts";
+import type { VerificationKeys } from "../../oauth/jwt-signature.ts";
 import { JwtVerifier } from "../../oauth/jwt-verifier.ts";
 import type { JwtRules } from "../../oauth/token-checks.ts";
 import type { PluginDeps } from "../../pipeline/plugin.ts";
@@ -24,6 +25,18 @@ export function rulesOf(config: JwtValidationConfig): JwtRules {
   };
 }
 
+/** The keys of a source, by one generation's way to it. */
+export function keysOf(source: JwksSource, fetcher: KeyFetcher): VerificationKeys {
+  return {
+    get withdrawals() {
+      return source.withdrawals;
+    },
+    keysFor: (header) => source.keysFor(header, fetcher),
+    keysBeside: (tried, header) => source.keysBeside(tried, header, fetcher),
+    refresh: () => source.warm(fetcher),
+  };
+}
+
 /** The verifier that a configuration asks for. */
 export function verifierOf(
   config: JwtValidationConfig,
@@ -33,14 +46,7 @@ export function verifierOf(
 ): JwtVerifier {
   return new JwtVerifier({
     clock: deps.clock,
-    keys: {
-      get withdrawals() {
-        return source.withdrawals;
-      },
-      keysFor: (header) => source.keysFor(header, fetcher),
-      keysBeside: (tried, header) => source.keysBeside(tried, header, fetcher),
-      refresh: () => source.warm(fetcher),
-    },
+    keys: keysOf(source, fetcher),
     rules: rulesOf(config),
   });
 }

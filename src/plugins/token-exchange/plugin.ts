@@ -1,8 +1,10 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
 import { DpopKeys } from "../../oauth/dpop-client.ts";
+import { isOf } from "../../oauth/logout-token.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
+import { tokenDigest } from "../../oauth/token-checks.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
 import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import {
@@ -10,6 +12,7 @@ import {
   type Decision,
   definePlugin,
   deny,
+  type Logout,
   type Plugin,
   type PluginDeps,
   type RequestContext,
@@ -108,6 +111,10 @@ class TokenExchange implements Plugin {
     return this.#actor.current() === undefined
       ? `actor token pending (${this.#actor.problem ?? "not read yet"})`
       : true;
+  }
+
+  onLogout(logout: Logout): number {
+    return this.#cache.forget((token) => logout.tokens.has(token.digest) || isOf(token, logout));
   }
 
   /** Assumes the token that the client has to send, where it sent nothing, and that each placeholder stands for one. */
@@ -257,7 +264,8 @@ class TokenExchange implements Plugin {
       return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
     }
     const isExchange = grant.type === "token-exchange";
-    const subject = isExchange ? unverifiedClaims(grant.subjectToken.reveal()) : undefined;
+    const text = isExchange ? grant.subjectToken.reveal() : undefined;
+    const subject = text === undefined ? undefined : unverifiedClaims(text);
     const added = isExchange && grant.actorToken !== undefined ? 1 : 0;
     const denial = actorDenial(subject, added, this.#config);
     if (denial !== undefined) return denial;
@@ -268,6 +276,7 @@ class TokenExchange implements Plugin {
         proof,
         subjectExpiresAt: subject?.expiresAt,
         subject: subject?.subject,
+        exchangedFor: text === undefined ? undefined : { ...subject, digest: tokenDigest(text) },
         load: async (signal) => {
           const client = this.#identity.authentication();
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
