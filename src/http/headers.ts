@@ -1,5 +1,5 @@
 /**
- * HTTP header lists as the flat [name, value, …] arrays of node:http and undici, and what a proxy does to them.
+ * HTTP header lists as the flat [name, value, …] arrays that messages have here, and what a proxy does to them.
  */
 
 /** Whether the text is a token (RFC 9110 section 5.6.2): a field name, a method, a coding. */

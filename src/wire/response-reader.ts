@@ -130,6 +130,8 @@ export class ResponseReader {
     const { rest } = reader;
     reader.rest = undefined;
     const head = new ResponseHead(reader.text, this.#limits.maxHeaders);
+    // An idle connection keeps nothing of it.
+    reader.text = "";
     if (head.status === 101) {
       if (request.upgrade === undefined || !head.switches || !this.#owner.canSwitch)
         throw new MalformedMessage("a switch of protocols that was not asked for");

@@ -43,7 +43,7 @@ type Trailers = readonly (readonly [string, string])[];
 /** The upstream is paused while more than this waits to be judged. */
 const maxPendingBytes = 65_536;
 
-/** Never from a microtask: undici parses on inside resume(), and a chain of microtasks would starve the whole process. */
+/** Never from a microtask: the client reads on inside resume(), and a chain of microtasks would starve the whole process. */
 function resumeLater(control: FlowControl): void {
   setImmediate(() => control.resume());
 }

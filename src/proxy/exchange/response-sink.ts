@@ -2,7 +2,7 @@
 import type { Downstream } from "./downstream.ts";
 import { contentLengthOf } from "./response-head.ts";
 
-/** Flow control of the upstream: undici's controller, or anything that can pause reading. */
+/** Flow control of the upstream: a RequestControl, or anything that can pause reading. */
 export interface FlowControl {
   /** Trailers may follow a body of a known length, as in HTTP/2. */
   readonly mayHaveTrailers?: boolean;
