@@ -59,6 +59,8 @@ const guardedKeys = [
   "token_type",
   "required_scopes",
   "required_claims",
+  "introspection",
+  "dpop",
   "hosts",
 ];
 
