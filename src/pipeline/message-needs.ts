@@ -3,7 +3,7 @@ import type { RequestContext } from "./context.ts";
 import { isGuard, type Step } from "./step-runner.ts";
 
 /** The needs of a pipeline for one response. */
-export interface AnswerNeeds {
+export interface ResponseNeeds {
   /** Some step judges the head. */
   readonly response: boolean;
   /** The whole body, where the response is no stream. */
@@ -26,7 +26,9 @@ export type BodyNeed = "nobody" | "observers" | "guards";
  * A step that parses one protocol declines the responses to most messages (`wantsAnswer`): they
  * are then streamed, whatever their size.
  */
-export function answerNeedsOf(steps: readonly Reader[]): (context: RequestContext) => AnswerNeeds {
+export function responseNeedsOf(
+  steps: readonly Reader[],
+): (context: RequestContext) => ResponseNeeds {
   const all = sum(steps, steps);
   const isFixed = steps.every(
     ({ plugin }) => plugin.wantsAnswer === undefined && plugin.wantsAnswerBody === undefined,
@@ -52,7 +54,7 @@ export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) 
 }
 
 /** The needs of the steps that judge the response, and of those that read its body. */
-function sum(judging: readonly Reader[], reading: readonly Reader[]): AnswerNeeds {
+function sum(judging: readonly Reader[], reading: readonly Reader[]): ResponseNeeds {
   return Object.freeze({
     response: judging.some(({ plugin }) => plugin.onResponse !== undefined),
     responseBody: reading.some(({ body }) => body.response !== undefined),

@@ -20,7 +20,7 @@ import {
 } from "./decision.ts";
 import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { MessageJudge } from "./message-judge.ts";
-import { answerNeedsOf, type AnswerNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
+import { responseNeedsOf, type ResponseNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome } from "./plugin.ts";
 import { type Explanation, Rehearsal } from "./rehearsal.ts";
 import {
@@ -117,7 +117,7 @@ export class Pipeline {
   /** Which steps need the request's body in memory before the pipeline runs. */
   readonly bodyNeed: (context: RequestContext) => BodyNeed;
   /** What the pipeline needs of the response to a message that it let pass. */
-  readonly answerNeeds: (context: RequestContext) => AnswerNeeds;
+  readonly responseNeeds: (context: RequestContext) => ResponseNeeds;
   /** Judges the messages of upgraded connections. */
   readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
@@ -149,7 +149,7 @@ export class Pipeline {
       step.plugin.onFrame === undefined ? [] : [{ step }],
     );
     this.bodyNeed = bodyNeedOf(steps);
-    this.answerNeeds = answerNeedsOf(steps);
+    this.responseNeeds = responseNeedsOf(steps);
   }
 
   /**

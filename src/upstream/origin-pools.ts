@@ -14,7 +14,7 @@ import { absoluteTarget } from "./absolute-form.ts";
 import { Demand, onceClosed, OriginAdmission } from "./origin-admission.ts";
 import { OriginProtocols } from "./origin-protocols.ts";
 import type { OriginTrust } from "./origin-trust.ts";
-import { ParentAnswer } from "./parent-answer.ts";
+import { ParentResponse } from "./parent-response.ts";
 import { ClientPool } from "../wire/client-pool.ts";
 import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
 
@@ -122,7 +122,7 @@ export class OriginPools {
           path: absoluteTarget(permit.destination, request.path),
           headers: [...request.headers, ...form.fields()],
         },
-        new ParentAnswer(form, placed.await(demand)),
+        new ParentResponse(form, placed.await(demand)),
       );
     });
   }

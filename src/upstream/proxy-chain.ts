@@ -182,11 +182,11 @@ export class ProxyChain implements Upstream, OperatorUpstream {
     try {
       return await this.#counted(this.#tunnel(parent, host, destination.port, options));
     } catch (error) {
-      const isItsAnswer =
+      const isItsResponse =
         error instanceof ProxyError &&
         error.code === "upstream.proxy-refused" &&
         error.hop === "connect";
-      if (others.length === 0 || !isItsAnswer) throw error;
+      if (others.length === 0 || !isItsResponse) throw error;
       return this.#through(parent, destination, others, options);
     }
   }

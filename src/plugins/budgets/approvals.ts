@@ -23,7 +23,7 @@ export interface Approval {
 }
 
 const maxSessions = 10_000;
-const maxAnswerBytes = 4_096;
+const maxResponseBytes = 4_096;
 
 /** The approvals of one instance. */
 export class Approvals {
@@ -59,7 +59,7 @@ export class Approvals {
         headers: { "content-type": "application/json" },
         body: JSON.stringify(question),
         timeoutMs,
-        maxBytes: maxAnswerBytes,
+        maxBytes: maxResponseBytes,
       });
       if (status !== 200) throw new Error(`it answered ${status}`);
       const answer: unknown = JSON.parse(body.toString("utf8"));

@@ -6,7 +6,7 @@
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../../errors.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
-import type { AnswerNeeds } from "../../pipeline/message-needs.ts";
+import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
 import { RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
@@ -49,7 +49,7 @@ class Exchange {
   readonly #done: () => void;
   readonly #slot: number;
   #isOver = false;
-  #needs: AnswerNeeds | undefined;
+  #needs: ResponseNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
   #judged: JudgedSink | undefined;
   #body: RequestBody | undefined;
@@ -244,7 +244,7 @@ class Exchange {
   }
 
   #outgoing(buffered: Buffer | undefined): OutgoingRequest {
-    const needs = this.#skipped ? undefined : this.#answerNeeds();
+    const needs = this.#skipped ? undefined : this.#responseNeeds();
     const { outgoing, streamed } = outgoingMessage({
       request: this.#request,
       context: this.#context,
@@ -253,7 +253,7 @@ class Exchange {
       buffered,
       held: this.#held,
       // Bodies that are to be inspected must come uncompressed.
-      isAnswerRead: needs?.responseBody === true || needs?.frames === true,
+      isResponseRead: needs?.responseBody === true || needs?.frames === true,
     });
     this.#body = streamed;
     return outgoing;
@@ -261,7 +261,7 @@ class Exchange {
 
   #makeSink(control: FlowControl): ResponseSink {
     const { downstream, runtime } = this.#request;
-    const needs = this.#answerNeeds();
+    const needs = this.#responseNeeds();
     const isJudged = needs.response || needs.responseBody || needs.frames;
     if (this.#skipped || !isJudged) return new DirectSink(downstream, control);
     this.#judged = new JudgedSink({
@@ -279,8 +279,8 @@ class Exchange {
   }
 
   /** Read once: the needs that plugins state must not change between the request's head and the response. */
-  #answerNeeds(): AnswerNeeds {
-    this.#needs ??= this.#pipeline.answerNeeds(this.#context);
+  #responseNeeds(): ResponseNeeds {
+    this.#needs ??= this.#pipeline.responseNeeds(this.#context);
     return this.#needs;
   }
 

@@ -13,7 +13,7 @@ import { SseReader } from "../../http/sse.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
 import { type RequestContext, ResponseHalf } from "../../pipeline/context.ts";
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
-import type { AnswerNeeds } from "../../pipeline/message-needs.ts";
+import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { refusalEvent, renderResponseRefusal, statusOf } from "../flow/reply.ts";
 import { ResponseCopy } from "./response-copy.ts";
@@ -26,7 +26,7 @@ import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink
 /** What the judged path needs of its exchange. */
 export interface JudgedSinkOptions {
   readonly pipeline: Pipeline;
-  readonly needs: AnswerNeeds;
+  readonly needs: ResponseNeeds;
   readonly context: RequestContext;
   readonly downstream: Downstream;
   readonly control: FlowControl;

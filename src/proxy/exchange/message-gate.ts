@@ -51,7 +51,7 @@ export class MessageGate {
   }
 
   /** Throws where the origin's response makes messages unreadable. */
-  checkAnswer(headers: readonly string[]): void {
+  checkResponse(headers: readonly string[]): void {
     for (let i = 0; i < headers.length; i += 2) {
       if (headers[i]?.toLowerCase() !== "sec-websocket-extensions") continue;
       throw new ProxyError(

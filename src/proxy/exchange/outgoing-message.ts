@@ -21,7 +21,7 @@ export interface OutgoingParts {
   /** The beginning of a body that was to be read and is streamed after all. */
   readonly held: HeldBody | undefined;
   /** Whether the pipeline reads the response's body, so that an uncompressed one is asked for. */
-  readonly isAnswerRead: boolean;
+  readonly isResponseRead: boolean;
 }
 
 /** The message, and its body where that is streamed. */
@@ -29,13 +29,13 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly outgoing: OutgoingRequest;
   readonly streamed: RequestBody | undefined;
 } {
-  const { request, context, pseudonym, budget, buffered, held, isAnswerRead } = parts;
+  const { request, context, pseudonym, budget, buffered, held, isResponseRead } = parts;
   const { downstream, basePath = "", upgrade } = request;
   const { headers, content, sentPath } = context;
   if (content.replaced) headers.delete("content-encoding");
   const bytes = content.replaced ? content.bytes : buffered;
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
-  if (isAnswerRead && asksForCoding(context)) headers.delete("accept-encoding");
+  if (isResponseRead && asksForCoding(context)) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
   // Where reading has begun, the client has already been told to send the body.
   if (isStreamed && downstream.expectsContinue && held === undefined) downstream.sendContinue();

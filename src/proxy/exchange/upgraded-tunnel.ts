@@ -13,7 +13,7 @@ import { upstreamFault } from "./upstream-fault.ts";
 import type { JudgedBy, OpenTunnel, TunnelRegistry } from "../flow/tunnel-registry.ts";
 
 /** An upstream that switched protocols, and the exchange that is notified of the outcome. */
-export interface SwitchedAnswer {
+export interface SwitchedResponse {
   readonly headers: string[];
   readonly socket: Duplex;
   readonly downstream: Downstream;
@@ -62,7 +62,7 @@ export class UpgradedTunnel {
   }
 
   /** Judges the response that announces the new protocol, and carries the connection where it may pass. */
-  open(switched: SwitchedAnswer): void {
+  open(switched: SwitchedResponse): void {
     const { headers, socket, downstream } = switched;
     const failed = (error: unknown): void => {
       // Invalid fields of the upstream, or a client that has just disconnected: the connection was not taken over.
@@ -80,7 +80,7 @@ export class UpgradedTunnel {
       );
     };
     const { pipeline } = this.#judgedBy;
-    if (!this.#isJudged || !pipeline.answerNeeds(this.#context).response) {
+    if (!this.#isJudged || !pipeline.responseNeeds(this.#context).response) {
       carry(headers);
       return;
     }
@@ -106,7 +106,7 @@ export class UpgradedTunnel {
 
   /** Forwards the connection until it closes; resolves with the refusal of a message, if there was one. */
   async #carry(headers: string[], upstream: Duplex): Promise<Denial | undefined> {
-    this.#gate?.checkAnswer(headers);
+    this.#gate?.checkResponse(headers);
     const { signal } = this.#cancellation;
     return this.#during(this.#request.switchTo(headers, upstream, { signal, gate: this.#gate }));
   }

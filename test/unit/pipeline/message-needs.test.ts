@@ -36,5 +36,5 @@ test.each<[name: string, step: StepShape, isGuarded: boolean]>([
   ["reads bodies and refuses nothing", { plugin: {}, body: response, observes: true }, false],
   ["does not want this one", { plugin: { wantsAnswerBody: () => false }, body: response }, false],
 ])("an answer that cannot be read is stopped by a step that %s: %#", (_name, step, isGuarded) => {
-  expect(pipelineOf([step]).answerNeeds(message()).isGuarded).toBe(isGuarded);
+  expect(pipelineOf([step]).responseNeeds(message()).isGuarded).toBe(isGuarded);
 });

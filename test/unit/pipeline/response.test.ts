@@ -29,8 +29,8 @@ test("an answer that no step wants is not held back, and one that a step wants i
     frames: true,
     isGuarded: true,
   };
-  expect(chain.answerNeeds(message({ path: "/mine?x=1" }))).toEqual(needs);
-  expect(chain.answerNeeds(message({ path: "/other" }))).toEqual({
+  expect(chain.responseNeeds(message({ path: "/mine?x=1" }))).toEqual(needs);
+  expect(chain.responseNeeds(message({ path: "/other" }))).toEqual({
     ...needs,
     responseBody: false,
     frames: false,
@@ -40,7 +40,7 @@ test("an answer that no step wants is not held back, and one that a step wants i
 
 test("a step that does not say which answers it wants gets every answer", () => {
   const chain = chainOf(parser, { onResponse: () => allow("fine") });
-  expect(chain.answerNeeds(message({ path: "/other" }))).toMatchObject({
+  expect(chain.responseNeeds(message({ path: "/other" }))).toMatchObject({
     response: true,
     responseBody: true,
     frames: false,

@@ -4,7 +4,7 @@ import type { RequestControl, ResponseHandler } from "../http/response-handler.t
 import type { AbsoluteForm } from "./upstream.ts";
 
 /** Stands between the pool and the handler of an exchange. */
-export class ParentAnswer implements ResponseHandler {
+export class ParentResponse implements ResponseHandler {
   readonly #form: AbsoluteForm;
   readonly #handler: ResponseHandler;
 
