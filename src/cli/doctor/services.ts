@@ -1,4 +1,4 @@
-/** Whether the services that plugins depend on answer: key sets, token endpoints and what else they name. */
+/** Checks that the services that plugins depend on respond: key sets, token endpoints and others that they name. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { LoadedConfig } from "../../config/load.ts";
 import type { Config } from "../../config/presets.ts";
@@ -10,6 +10,7 @@ import type { AnyPluginDefinition, PluginDefinition, PluginDeps } from "../../pi
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
 import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
+import { isOfWorkload } from "../../plugins/credentials/client-identity-config.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
@@ -21,7 +22,7 @@ import { definitionsFor } from "../../app/definitions.ts";
 import { type Finding, fail, pass } from "./report.ts";
 import { packageVersion } from "../version.ts";
 
-/** One configured plugin with the way out that it was given. */
+/** One configured plugin and the function with which it calls services. */
 export interface Dependent {
   readonly plugin: string;
   readonly instance: string;
@@ -43,7 +44,7 @@ export interface BuiltServices {
   close(): Promise<void>;
 }
 
-const answerLimitMs = 5_000;
+const responseLimitMs = 5_000;
 const pollMs = 50;
 
 /** Builds the pipelines as the start does. The bridge is left out: its CA has a check of its own. */
@@ -125,25 +126,32 @@ function workloadCheck(workload: WorkloadIdentity, config: Config): ServiceCheck
     run: async (signal) => {
       const socket = config.spiffe?.socket ?? "";
       const audiences = spiffeAudiences(config);
-      const deadline = performance.now() + answerLimitMs;
-      for (;;) {
-        const reason = workload.notReady();
-        if (reason === undefined) {
-          const { spiffeId, expiresAt = 0 } = workload.x509.current() ?? {};
-          const expires = new Date(expiresAt).toISOString();
-          const svid = spiffeId === undefined ? [] : [`${spiffeId}, expires ${expires}`];
-          const tokens = audiences.map((audience) => `a JWT-SVID for ${audience}`);
-          return pass(`${socket}: ${[...svid, ...tokens].join("; ")}`);
-        }
-        if (performance.now() > deadline || signal.aborted)
-          return fail(
-            `${socket}: ${reason}`,
-            "see that the agent runs, that its socket is mounted here, and that this workload is registered with it",
-          );
-        await delay(pollMs, undefined, { signal }).catch(() => undefined);
-      }
+      const reason = await reasonInTime(() => workload.notReady(), signal);
+      if (reason !== undefined)
+        return fail(
+          `${socket}: ${reason}`,
+          "see that the agent runs, that its socket is mounted here, and that this workload is registered with it",
+        );
+      const { spiffeId, expiresAt = 0 } = workload.x509.current() ?? {};
+      const expires = new Date(expiresAt).toISOString();
+      const svid = spiffeId === undefined ? [] : [`${spiffeId}, expires ${expires}`];
+      const tokens = audiences.map((audience) => `a JWT-SVID for ${audience}`);
+      return pass(`${socket}: ${[...svid, ...tokens].join("; ")}`);
     },
   };
+}
+
+/** Why something is still missing when the time for an answer is over; asking begins what brings it. */
+async function reasonInTime(
+  ask: () => string | undefined,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const deadline = performance.now() + responseLimitMs;
+  for (;;) {
+    const reason = ask();
+    if (reason === undefined || performance.now() > deadline || signal.aborted) return reason;
+    await delay(pollMs, undefined, { signal }).catch(() => undefined);
+  }
 }
 
 function keySetCheck({ instance, deps }: Dependent, config: JwtValidationConfig): ServiceCheck {
@@ -187,11 +195,16 @@ function credentialsCheck(
 ): ServiceCheck {
   return {
     name: "identity",
-    run: () => {
-      const ready = new ClientIdentity(identity, deps).ready();
-      if (ready === true)
-        return Promise.resolve(pass(`${instance}: the credentials of ${identity.type} are there`));
-      return Promise.resolve(fail(`${instance}: ${ready}`, "see to the files that identity names"));
+    run: async (signal) => {
+      const client = new ClientIdentity(identity, deps);
+      const ask = (): string | undefined => {
+        const ready = client.ready();
+        return ready === true ? undefined : ready;
+      };
+      const reason = isOfWorkload(identity) ? await reasonInTime(ask, signal) : ask();
+      if (reason === undefined)
+        return pass(`${instance}: the credentials of ${identity.type} are there`);
+      return fail(`${instance}: ${reason}`, "see to the files that identity names");
     },
   };
 }
@@ -208,7 +221,7 @@ function tokenEndpointCheck({ instance, deps }: Dependent, url: string): Service
           headers: { "content-type": "application/x-www-form-urlencoded" },
           body: "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange",
           signal,
-          timeoutMs: answerLimitMs,
+          timeoutMs: responseLimitMs,
         });
         const what = `${instance}: ${shown(url)} answered ${status}`;
         if (status >= 500) return fail(what, "the provider is not well: look at its log");
@@ -226,7 +239,7 @@ function originCheck({ instance, deps }: Dependent, origin: string): ServiceChec
     name: "service",
     run: async (signal) => {
       try {
-        const { status } = await deps.fetch(`${origin}/`, { signal, timeoutMs: answerLimitMs });
+        const { status } = await deps.fetch(`${origin}/`, { signal, timeoutMs: responseLimitMs });
         return pass(`${instance}: ${origin} answers (${status})`);
       } catch (error) {
         return fail(

@@ -13,7 +13,7 @@ import type { Dependent, ServiceCheck } from "./services.ts";
 
 const setKeys = "set jwks_url to the key set of the token's issuer, or get a token of this issuer";
 
-/** What to do about each; the two sides of the comparison are told before it. */
+/** What to do about each; the two values that were compared are printed before it. */
 const remedies: Readonly<Record<TokenFaultCause, string>> = {
   malformed:
     "the file holds one signed JWT and nothing else: three parts with dots between (an opaque token is for the introspection endpoint alone)",
@@ -31,6 +31,7 @@ const remedies: Readonly<Record<TokenFaultCause, string>> = {
   not_access_token: "send the access token of the issuer's answer",
   bound_to_key:
     "have the issuer leave out the binding (cnf), or set bound_tokens: proof, so that clients prove the key",
+  too_many_actors: "see why the token was passed on so often, or raise max_actors",
   inactive: "get a fresh token: the introspection endpoint does not know this one",
   claim_mismatch: "have the issuer add the claim, or change required_claims",
   insufficient_scope: "ask the issuer for the scope, or change required_scopes",

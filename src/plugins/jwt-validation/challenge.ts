@@ -22,7 +22,7 @@ export interface ChallengeTerms {
 export class Challenge {
   readonly #parameters: string;
   readonly #algorithms: string;
-  /** What a client is told that has shown nothing of what it can do. */
+  /** The challenge for a client that sent no credential. */
   readonly #usual: ChallengeTerms["dpop"];
   readonly #nonce: () => string | undefined;
 

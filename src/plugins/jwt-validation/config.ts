@@ -6,7 +6,7 @@ import type { KeyLocation } from "../../oauth/jwks.ts";
 import { signatureAlgorithms, trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
-import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
+import { duration, hostGlob, maxActors, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
 
@@ -205,6 +205,9 @@ export const jwtValidationConfig = z
     dpop: guarded(dpopConfig.optional(), "all").describe(
       "Proofs of possession for tokens that are bound to a key (RFC 9449).",
     ),
+    max_actors: maxActors().describe(
+      "Actors that a token may name at most (`act`, RFC 8693 section 4.1): one that was passed on more often is refused.",
+    ),
     required_scopes: guarded(
       z
         .array(words())
@@ -257,7 +260,7 @@ export const jwtValidationConfig = z
           "must be a SPIFFE trust domain without a path, such as spiffe://example.org";
         context.addIssue({ code: "custom", path: ["issuer"], message });
       }
-      for (const key of ["discovery", "keycloak_url", "keycloak_realm"] as const) {
+      for (const key of ["discovery", "keycloak_url", "keycloak_realm", "introspection"] as const) {
         if (!config[key]) continue;
         const message = "cannot be combined with a SPIFFE trust domain as issuer";
         context.addIssue({ code: "custom", path: [key], message });

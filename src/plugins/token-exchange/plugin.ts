@@ -250,7 +250,9 @@ class TokenExchange implements Plugin {
 
   async #obtain(tokenRequest: TokenRequest): Promise<Decision> {
     const { grant, context, url } = tokenRequest;
-    const ready = this.ready();
+    const isActorPending = this.#actor !== undefined && this.#actor.current() === undefined;
+    const isPending = isActorPending || this.#identity.authentication() === undefined;
+    const ready = isPending ? this.ready() : true;
     if (ready !== true) {
       return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
     }
@@ -270,8 +272,8 @@ class TokenExchange implements Plugin {
           const client = this.#identity.authentication();
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
           this.#deps.count("endpoint_asked");
-          const answer = await this.#endpoint.request(url, client, grant, signal);
-          const used = forItsAudience(answer, grant, tokenRequest.audiences);
+          const response = await this.#endpoint.request(url, client, grant, signal);
+          const used = forItsAudience(response, grant, tokenRequest.audiences);
           return forItsActors(used, subject?.actors ?? [], this.#config);
         },
       },

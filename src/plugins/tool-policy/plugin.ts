@@ -17,13 +17,13 @@ import {
 } from "../../pipeline/plugin.ts";
 import { GuardedServer } from "../../policy/tools/guarded-server.ts";
 import { type Pins, ToolPins } from "../../policy/tools/tool-pins.ts";
-import { AwaitedAnswers } from "./awaited-answers.ts";
+import { AwaitedResponses } from "./awaited-responses.ts";
 import { mcpFact } from "../../protocols/mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "../../protocols/mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./transport.ts";
 import { mayBeMcp } from "./unrecognized-rpc.ts";
 import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
-import { type AnswerScope, filterAnswer, type Removed } from "./answer.ts";
+import { type ResponseScope, filterResponse, type Removed } from "./response.ts";
 import { idOf, malformedReason, nameOf, type Refusal } from "./malformed.ts";
 import { isAboutTools, SharedPins } from "./shared-pins.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
@@ -46,7 +46,7 @@ class ToolPolicy implements Plugin {
   readonly #servers: readonly GuardedServer[];
   readonly #binaries: readonly string[];
   readonly #pins: Pins | undefined;
-  readonly #awaited: AwaitedAnswers;
+  readonly #awaited: AwaitedResponses;
 
   constructor(config: ToolPolicyConfig, deps: PluginDeps) {
     this.#config = config;
@@ -56,7 +56,7 @@ class ToolPolicy implements Plugin {
     this.#binaries = rules.flatMap((rule) => rule.callers?.binaries ?? []);
     const makePins = (): Pins => (deps.state.isKept ? new SharedPins(deps) : new ToolPins());
     this.#pins = config.tools.pin ? deps.carry("pins", makePins) : undefined;
-    this.#awaited = deps.carry("awaited", () => new AwaitedAnswers());
+    this.#awaited = deps.carry("awaited", () => new AwaitedResponses());
   }
 
   callerLinks(): readonly string[] | undefined {
@@ -82,7 +82,7 @@ class ToolPolicy implements Plugin {
     const problem = transportProblem(context);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.denial);
     const scope = this.#makeScope(context, server);
-    context.stateOf<AnswerScope>(this, () => scope);
+    context.stateOf<ResponseScope>(this, () => scope);
     if (context.method !== "POST") return allow("transport", { server: server.name });
     const pins = this.#pins;
     if (!(pins instanceof SharedPins) || !isAboutTools(context)) {
@@ -135,7 +135,7 @@ class ToolPolicy implements Plugin {
     return this.#refuse("unknown_server", { code: "policy.forbidden", message });
   }
 
-  #judgeBody(context: RequestContext, scope: AnswerScope): Decision {
+  #judgeBody(context: RequestContext, scope: ResponseScope): Decision {
     const problem = bodyProblem(context);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.denial);
     const clear = context.clearBody;
@@ -171,7 +171,7 @@ class ToolPolicy implements Plugin {
   }
 
   /** Why one message is refused; undefined when it may go on. */
-  #judgeMessage(scope: AnswerScope, message: RpcMessage): Refusal | undefined {
+  #judgeMessage(scope: ResponseScope, message: RpcMessage): Refusal | undefined {
     const { server, caller } = scope;
     if (message.kind === "invalid") return undefined;
     if (message.kind === "response") {
@@ -213,10 +213,10 @@ class ToolPolicy implements Plugin {
     scope.isStream ??= isEventStream(context);
     return scope.isStream
       ? this.#judgeEvent(scope, frame)
-      : this.#judgeAnswer(context, scope, frame.data);
+      : this.#judgeResponse(context, scope, frame.data);
   }
 
-  #judgeEvent(scope: AnswerScope, { data, event }: Frame): Answer {
+  #judgeEvent(scope: ResponseScope, { data, event }: Frame): Answer {
     // Events of other types are not read by clients, unless they look like messages.
     const isMessage = event === undefined || event === "message";
     const json = jsonOf(data);
@@ -224,11 +224,11 @@ class ToolPolicy implements Plugin {
       if (!isMessage) return undefined;
       // Somebody waits for the response that this may have been.
       return scope.rpc.ids.length > 0
-        ? this.#refuseAnswer(scope, `the server's event is ${json.reason}`)
+        ? this.#refuseResponse(scope, `the server's event is ${json.reason}`)
         : this.#dropFrame(scope);
     }
     if (!isMessage && (typeof json.value !== "object" || json.value === null)) return undefined;
-    const filtered = filterAnswer(json.value, data, scope);
+    const filtered = filterResponse(json.value, data, scope);
     if (filtered === undefined) return inOneLine(data);
     const text = filtered.json;
     return text === undefined
@@ -237,7 +237,7 @@ class ToolPolicy implements Plugin {
   }
 
   /** An error of HTTP may have any body; what succeeds must be JSON-RPC, unless it only acknowledges. */
-  #judgeAnswer(context: RequestContext, scope: AnswerScope, data: Buffer): Answer {
+  #judgeResponse(context: RequestContext, scope: ResponseScope, data: Buffer): Answer {
     const { status = 200 } = context.response ?? {};
     const json = jsonOf(data);
     if (status >= 300 && (json.kind === "invalid" || !isRpc(json.value))) return undefined;
@@ -246,22 +246,22 @@ class ToolPolicy implements Plugin {
       ? replaceFrame("acknowledgement_emptied", Buffer.alloc(0))
       : undefined;
     if (json.kind === "invalid") {
-      return nothing ?? this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
+      return nothing ?? this.#refuseResponse(scope, `the server's answer is ${json.reason}`);
     }
-    const filtered = filterAnswer(json.value, data, scope);
+    const filtered = filterResponse(json.value, data, scope);
     if (filtered === undefined) return undefined;
     const text = filtered.json;
     return text === undefined
-      ? (nothing ?? this.#refuseAnswer(scope, "the server sent nothing that its client may get"))
+      ? (nothing ?? this.#refuseResponse(scope, "the server sent nothing that its client may get"))
       : replaceFrame("answer_filtered", Buffer.from(text));
   }
 
-  #dropFrame(scope: AnswerScope): Decision {
+  #dropFrame(scope: ResponseScope): Decision {
     scope.onRemoved({ kind: "malformed" });
     return replaceFrame("unparsable_event", undefined);
   }
 
-  #refuseAnswer({ rpc }: AnswerScope, message: string): Decision {
+  #refuseResponse({ rpc }: ResponseScope, message: string): Decision {
     return this.#refuse("answer_refused", { code: "upstream.bad-response", message, rpc });
   }
 
@@ -270,15 +270,15 @@ class ToolPolicy implements Plugin {
     return deny(reason, denial, details);
   }
 
-  #scopeOf(context: RequestContext): AnswerScope | undefined {
-    return context.stateOf<AnswerScope | undefined>(this, () => undefined);
+  #scopeOf(context: RequestContext): ResponseScope | undefined {
+    return context.stateOf<ResponseScope | undefined>(this, () => undefined);
   }
 
-  #makeScope(context: RequestContext, server: GuardedServer): AnswerScope {
+  #makeScope(context: RequestContext, server: GuardedServer): ResponseScope {
     const { authority } = context.destination;
     const session = context.headers.get("mcp-session-id") ?? "";
     const conversation = JSON.stringify([server.name, authority, session]);
-    const scope: AnswerScope = {
+    const scope: ResponseScope = {
       server,
       caller: callerOf(context),
       conversation,
@@ -293,7 +293,7 @@ class ToolPolicy implements Plugin {
   }
 
   /** One line per message: a server may send any number of what is taken out. */
-  #tellRemoved(scope: AnswerScope, what: Removed): void {
+  #tellRemoved(scope: ResponseScope, what: Removed): void {
     if (what.kind === "tool" && !what.isChanged) return;
     this.#deps.count(what.kind === "tool" ? "tool_changed" : "answer_removed");
     if (scope.isTold) return;
@@ -322,7 +322,7 @@ function inOneLine(data: Buffer): Decision | undefined {
  */
 function isAcknowledgement(
   { method }: RequestContext,
-  scope: AnswerScope,
+  scope: ResponseScope,
   status: number,
 ): boolean {
   return status === 202 || (method !== "GET" && scope.rpc.ids.length === 0);
