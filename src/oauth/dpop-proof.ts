@@ -9,11 +9,12 @@ import {
   type JWK,
 } from "jose";
 import { BoundedMap } from "../bounded-map.ts";
+import { messageOf } from "../errors.ts";
 import { DpopNonces } from "./dpop-nonces.ts";
 import type { Clock } from "../duration.ts";
 import { parseJsonObject } from "../http/json-access.ts";
 import { compactJws } from "./jwt-signature.ts";
-import { SeenOnce } from "./seen-once.ts";
+import { digestOf, SeenOnce, type SharedIds } from "./seen-once.ts";
 import { shown, type SignatureAlgorithm } from "./token-checks.ts";
 
 /** Why a proof is not accepted; the words are in logs, events and labels of metrics, and do not change. */
@@ -30,7 +31,8 @@ export type ProofFaultCause =
   | "proof_early"
   | "proof_late"
   | "proof_replayed"
-  | "proofs_full";
+  | "proofs_full"
+  | "proofs_unknown";
 
 /** One check that a proof fails; no part of it is a secret. */
 export interface ProofFault {
@@ -50,6 +52,8 @@ export interface ProofRules {
   readonly nonceLifetimeMs?: number | undefined;
   /** Proofs that are remembered, so that none is taken twice. */
   readonly most: number;
+  /** Asked besides what this process remembers, where proofs are used up for all replicas. */
+  readonly shared?: SharedIds | undefined;
 }
 
 /** What is remembered of proofs; it outlives a reload, or what was used could be used again. */
@@ -215,7 +219,10 @@ export class ProofChecker {
     return { cause: "proof_late", claim: "iat", expected, found };
   }
 
-  #useFault(payload: ProofClaims, { message, thumbprint }: ProvenRequest): ProofFault | undefined {
+  async #useFault(
+    payload: ProofClaims,
+    { message, thumbprint }: ProvenRequest,
+  ): Promise<ProofFault | undefined> {
     const { jti } = payload;
     if (typeof jti !== "string" || jti === "" || jti.length > longestId) {
       return malformed("jti", "an id", "none");
@@ -225,12 +232,21 @@ export class ProofChecker {
     if (usedBy.get(message) === id) return undefined;
     const untimely = this.#timeFault(payload);
     if (untimely !== undefined) return untimely;
-    const { nonceLifetimeMs, lifetimeMs, leewayMs, most } = this.#rules;
-    const used = seen.use(id, {
-      lifetimeMs:
-        nonceLifetimeMs === undefined ? lifetimeMs + 2 * leewayMs + 1_000 : 2 * nonceLifetimeMs,
-      most,
-    });
+    const { nonceLifetimeMs, lifetimeMs, leewayMs, most, shared } = this.#rules;
+    const keptMs =
+      nonceLifetimeMs === undefined ? lifetimeMs + 2 * leewayMs + 1_000 : 2 * nonceLifetimeMs;
+    let used: "new" | "used" | "full" = seen.use(id, { lifetimeMs: keptMs, most });
+    if (used === "new" && shared !== undefined) {
+      try {
+        if (!(await shared.take(digestOf(id), keptMs))) used = "used";
+      } catch (error) {
+        return {
+          cause: "proofs_unknown",
+          expected: "an answer of the store",
+          found: messageOf(error),
+        };
+      }
+    }
     if (used === "new") {
       usedBy.set(message, id);
       return undefined;

@@ -9,6 +9,12 @@ export interface SeenOnceTerms {
   readonly most: number;
 }
 
+/** Where ids are used up for all replicas; rejects where that cannot be said. */
+export interface SharedIds {
+  /** False where somebody has used the digest before; it is remembered for this long. */
+  take(digest: string, lifetimeMs: number): Promise<boolean>;
+}
+
 /** Remembers ids. When it is full it takes no new one: to forget an id would be to accept it twice. */
 export class SeenOnce {
   readonly #clock: Clock;
@@ -30,10 +36,15 @@ export class SeenOnce {
       if (end > now) break;
       this.#ends.delete(digest);
     }
-    const digest = hash("sha256", id, "base64");
+    const digest = digestOf(id);
     if (this.#ends.has(digest)) return "used";
     if (this.#ends.size >= most) return "full";
     this.#ends.set(digest, now + lifetimeMs);
     return "new";
   }
+}
+
+/** What stands for an id where it is remembered. */
+export function digestOf(id: string): string {
+  return hash("sha256", id, "base64");
 }

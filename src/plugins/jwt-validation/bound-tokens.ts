@@ -2,6 +2,7 @@
 import { durationMs } from "../../duration.ts";
 import { ProofChecker, type ProofFault, ProofMemory } from "../../oauth/dpop-proof.ts";
 import type { VerifiedToken } from "../../oauth/jwt-verifier.ts";
+import type { SharedIds } from "../../oauth/seen-once.ts";
 import { shown, type TokenFault } from "../../oauth/token-checks.ts";
 import type { PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
 import type { JwtValidationConfig } from "./config.ts";
@@ -49,6 +50,7 @@ export class BoundTokens {
         leewayMs: Math.max(durationMs(config.clock_skew), leastLeewayMs),
         nonceLifetimeMs: dpop.nonce ? durationMs(dpop.nonce_lifetime) : undefined,
         most: dpop.max_proofs,
+        shared: deps.state.isKept ? sharedProofs(deps, dpop.proofs_when_away) : undefined,
       },
       deps.carry("dpop-proofs", () => new ProofMemory(deps.clock)),
       deps.clock,
@@ -125,6 +127,21 @@ export class BoundTokens {
     }
     return fault;
   }
+}
+
+/** Proofs that are used up in the store of `state`. */
+function sharedProofs(deps: PluginDeps, whenAway: "refuse" | "local"): SharedIds {
+  return {
+    take: async (digest, lifetimeMs) => {
+      try {
+        return await deps.state.store.compareAndSet(`proof:${digest}`, undefined, "", lifetimeMs);
+      } catch (error) {
+        deps.count("state_away");
+        if (whenAway === "local") return true;
+        throw error;
+      }
+    },
+  };
 }
 
 interface Binding {

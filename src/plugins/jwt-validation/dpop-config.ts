@@ -47,6 +47,12 @@ export const dpopConfig = z
       .describe(
         "Proofs that are remembered so that none is taken twice. Where there is no room for another, it is answered 503.",
       ),
+    proofs_when_away: z
+      .enum(["refuse", "local"])
+      .default("refuse")
+      .describe(
+        "What happens to proofs while the store of `state`, in which they are used up for all replicas, is away. local: what this process remembers counts.",
+      ),
   })
   .describe("How proofs of DPoP (RFC 9449) are checked.");
 

@@ -102,6 +102,15 @@ export class Refusals {
         details,
       );
     }
+    if (cause === "proofs_unknown") {
+      const message =
+        "it cannot be seen whether the DPoP proof was used before: the state store is not available (dpop.proofs_when_away)";
+      return deny(
+        { reason: "proof_failed", cause },
+        { code: "state.unavailable", message, unavailable: true },
+        details,
+      );
+    }
     if (cause.startsWith("proof_")) {
       return this.refuse(
         context,
