@@ -85,12 +85,21 @@ export class Child {
   #exited: string | undefined;
 
   /** `stderrFile` takes what the child logs: a file, so that reading it costs the harness nothing. */
-  constructor(side: Side, stderrFile: string, program: string, argv: readonly string[]) {
+  constructor(
+    side: Side,
+    stderrFile: string,
+    program: string,
+    argv: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ) {
     const pin = canPin ? ["taskset", "-c", side === "proxy" ? "0" : "1"] : [];
     const [command = program, ...rest] = [...pin, program, ...argv];
     this.#stderrFile = stderrFile;
     const stderr = openSync(stderrFile, "a");
-    this.#process = spawn(command, rest, { stdio: ["pipe", "pipe", stderr] });
+    this.#process = spawn(command, rest, {
+      stdio: ["pipe", "pipe", stderr],
+      env: { ...process.env, ...env },
+    });
     closeSync(stderr);
     this.#process.on("error", (error) => this.#fail(error.message));
     this.#process.on("exit", (code, signal) => this.#fail(`exit ${code ?? signal}`));

@@ -21,6 +21,7 @@ export type Role =
   | "forward-sessions"
   | "forward-exchange"
   | "forward-policy"
+  | "forward-bridge"
   | "reverse"
   | "reverse-jwt"
   | "full";
@@ -107,13 +108,23 @@ const CONFIG_OF: Readonly<Record<Role, string>> = {
   "forward-sessions": "forward-sessions.yaml",
   "forward-exchange": "forward-exchange.yaml",
   "forward-policy": "forward-policy.yaml",
+  "forward-bridge": "forward-bridge.yaml",
   reverse: "reverse.yaml",
   "reverse-jwt": "reverse-jwt.yaml",
   full: "full.yaml",
 };
 
-/** Starts authbridge-proxy from its real command line; the start-up row waits for listening only. */
-async function startAuthbridge(stage: Stage, main: string, role: Role): Promise<Running> {
+/** How a program that takes our configuration file is started. */
+interface Command {
+  readonly program: string;
+  readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Where it has no key for it. */
+  readonly healthPort?: number;
+}
+
+/** Starts a proxy from its real command line; the start-up row waits for listening only. */
+async function startConfigured(stage: Stage, command: Command, role: Role): Promise<Running> {
   const [forward = 0, transparent = 0, reverse = 0, session = 0, health = 0, stats = 0] =
     await freePorts(6);
   const place = stage.place("authbridge");
@@ -125,18 +136,17 @@ async function startAuthbridge(stage: Stage, main: string, role: Role): Promise<
     HEALTH_PORT: health,
     STATS_PORT: stats,
     ORIGIN_PORT: stage.originHttp,
+    TLS_PORT: stage.originTls,
+    ORIGIN_CA: stage.originCa,
     IDP_PORT: stage.idp,
+    DIR: place,
   });
-  const child = new Child("proxy", join(place, "stderr"), process.execPath, [
-    ...NODE_OPTIONS,
-    main,
-    "--config",
-    file,
-  ]);
+  const argv = [...command.argv, "--config", file];
+  const child = new Child("proxy", join(place, "stderr"), command.program, argv, command.env);
   const port = role.startsWith("reverse") ? reverse : forward;
   await accepts(port, child);
   if (role !== "full") {
-    await ready(health, child);
+    await ready(command.healthPort ?? health, child);
   }
   return {
     ...running(child, port, undefined, () => rmSync(place, { recursive: true, force: true })),
@@ -148,20 +158,57 @@ function authbridge(
   name: string,
   note: string,
   roleOf: (role: Role) => Role = (role) => role,
-  directory: string = ROOT,
+  {
+    main = join(ROOT, "dist", "main.js"),
+    flags = [],
+  }: { readonly main?: string; readonly flags?: readonly string[] } = {},
 ): Contestant {
-  const main = join(directory, "dist", "main.js");
   return {
     name,
     note,
     missing: () => (existsSync(main) ? undefined : `${main} is missing: npm run build`),
-    start: async (stage, role) => await startAuthbridge(stage, main, roleOf(role)),
+    start: async (stage, role) => {
+      const command = { program: process.execPath, argv: [...NODE_OPTIONS, ...flags, main] };
+      return await startConfigured(stage, command, roleOf(role));
+    },
   };
 }
 
 /** Another checkout of this program, built, to be measured beside this one in every case. */
 export function otherBuild(directory: string): Contestant {
-  return authbridge("other", `the build in ${directory}`, undefined, directory);
+  return authbridge("other", `the build in ${directory}`, undefined, {
+    main: join(directory, "dist", "main.js"),
+  });
+}
+
+/** This build with other options of Node, such as those of the heap. */
+export function withFlags(flags: string): Contestant {
+  return authbridge(flags, "this program with these options", undefined, {
+    flags: flags.split(" ").filter(Boolean),
+  });
+}
+
+/** This program without a build, with options of Node. */
+export function fromSources(flags: readonly string[]): Contestant {
+  return authbridge("sources", "this program from its sources", undefined, {
+    main: join(ROOT, "src", "main.ts"),
+    flags,
+  });
+}
+
+/** The Go program, which takes the same file. Its core is the one that all proxies have, and its health port is fixed. */
+export function goProgram(path: string): Contestant {
+  return {
+    name: "go",
+    note: "the Go AuthBridge",
+    missing: () => (existsSync(path) ? undefined : `${path} is missing`),
+    start: async (stage, role) =>
+      await startConfigured(
+        stage,
+        { program: path, argv: [], env: { GOMAXPROCS: "1" }, healthPort: 9091 },
+        role,
+      ),
+  };
 }
 
 /** A peer that is a script in bench/peers, with or without a package from bench/package.json. */
@@ -176,19 +223,34 @@ function script(name: string, note: string, packageName?: string): Contestant {
     start: async (stage, role) => {
       const place = stage.place(name);
       const kind = role.startsWith("reverse") ? "reverse" : "forward";
-      const child = new Child("proxy", join(place, "stderr"), process.execPath, [
-        ...NODE_OPTIONS,
-        join(HERE, "peers", `${name}.ts`),
-        String(stage.originHttp),
-        String(stage.originRaw),
-        kind,
-      ]);
+      const child = new Child(
+        "proxy",
+        join(place, "stderr"),
+        process.execPath,
+        [
+          ...NODE_OPTIONS,
+          join(HERE, "peers", `${name}.ts`),
+          String(stage.originHttp),
+          String(stage.originRaw),
+          kind,
+        ],
+        role === "forward-bridge" ? bridging(stage) : {},
+      );
       const { proxy = 0 } = await child.ports().catch(async (error: unknown) => {
         await child.stop();
         throw error;
       });
       return running(child, proxy);
     },
+  };
+}
+
+/** A peer that opens TLS trusts the origin's authority, or nobody's. */
+function bridging(stage: Stage): Readonly<Record<string, string>> {
+  return {
+    BENCH_TLS: "1",
+    NODE_EXTRA_CA_CERTS: stage.originCa,
+    NODE_TLS_REJECT_UNAUTHORIZED: "0",
   };
 }
 
@@ -266,6 +328,7 @@ export const CONTESTANTS: readonly Contestant[] = [
     role === "reverse-jwt" ? "reverse" : "forward",
   ),
   BARE_NODE,
+  script("raw", "bare sockets, no checks: the limit"),
   script("undici-bare", "node:http + undici dispatch, nothing else"),
   script("connect-pipe", "node connect + pipe"),
   script("http-proxy-3", "with a keep-alive agent"),

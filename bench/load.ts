@@ -6,13 +6,17 @@ import { createInterface } from "node:readline";
 
 import type { LoadCommand, LoadResult } from "./load/command.ts";
 import { httpLoad } from "./load/http-load.ts";
-import { bulkLoad, holdLoad, releaseLoad, tunnelLoad } from "./load/tunnel-load.ts";
+import { bridgeLoad } from "./load/bridge-load.ts";
+import { holdLoad, releaseLoad } from "./load/hold-load.ts";
+import { bulkLoad, tunnelLoad } from "./load/tunnel-load.ts";
 import { announce } from "./ready.ts";
 
 async function perform(command: LoadCommand): Promise<LoadResult> {
   switch (command.mode) {
     case "http":
       return await httpLoad(command);
+    case "bridge":
+      return await bridgeLoad(command);
     case "tunnels":
       return await tunnelLoad(command);
     case "bulk":

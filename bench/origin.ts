@@ -1,10 +1,14 @@
 /**
- * The origin behind every proxy: prepared HTTP answers and a raw TCP service (echo, endless
+ * The origin behind every proxy: prepared HTTP answers, the same inside TLS, and a raw TCP service (echo, endless
  * download, counted upload). Written on bare sockets, because it shares a core with the load
- * generator and must never be what is measured.
+ * generator and must never be what is measured. Its only argument is where the authority of its certificate is written.
  */
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import type { Socket } from "node:net";
+import tls from "node:tls";
+
+import { TestAuthority } from "../test/support/certs.ts";
 
 import { announce, portOf } from "./ready.ts";
 import { ACK_EVERY_BYTES, DOWNLOAD, ECHO, HELLO_BYTES } from "./wire.ts";
@@ -175,13 +179,22 @@ function serveRaw(socket: Socket): void {
   });
 }
 
-const http = createServer((socket) => {
+function serveHttp(socket: Socket): void {
   const connection = new HttpConnection(socket);
   void connection;
-});
+}
+
+const authority = await TestAuthority.create();
+writeFileSync(process.argv[2] ?? "/dev/null", authority.caPem);
+const http = createServer(serveHttp);
+const secure = tls.createServer(await authority.server(["localhost"]), serveHttp);
 const raw = createServer(serveRaw);
-http.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, () => {
-  raw.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, () => {
-    announce({ http: portOf(http), raw: portOf(raw) });
-  });
-});
+await Promise.all(
+  [http, secure, raw].map(
+    (server) =>
+      new Promise<void>((resolve) => {
+        server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, resolve);
+      }),
+  ),
+);
+announce({ http: portOf(http), tls: portOf(secure), raw: portOf(raw) });

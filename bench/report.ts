@@ -24,6 +24,11 @@ interface Column {
   cell(row: Row, ours: Row | undefined): string;
 }
 
+/** Of ours, in processor time: below 1 ours is the cheaper one. */
+const CPU_RATIO: Column = {
+  title: "ours/its CPU",
+  cell: (row, ours) => ratio(ours?.cpu, row.cpu),
+};
 const RSS: Column = { title: "RSS MB", cell: (row) => figure(row.rssMb) };
 
 function loadColumns(unit: string): readonly Column[] {
@@ -33,24 +38,34 @@ function loadColumns(unit: string): readonly Column[] {
     { title: "p99 ms", cell: (row) => figure(row.p99Ms) },
   ];
   return [
+    {
+      title: isBulk ? "CPU ms/GB" : "CPU µs/op",
+      cell: (row) => `${row.isWarm === false ? "~" : ""}${figure(row.cpu)}`,
+    },
+    CPU_RATIO,
     { title: unit, cell: (row) => figure(row.rate) },
     { title: "ours/it", cell: (row, ours) => ratio(ours?.rate, row.rate) },
     ...(isBulk ? [] : latency),
-    { title: isBulk ? "CPU ms/GB" : "CPU µs/op", cell: (row) => figure(row.cpu) },
-    { title: "its CPU/ours", cell: (row, ours) => ratio(row.cpu, ours?.cpu) },
     RSS,
   ];
 }
 
 const IDLE_COLUMNS: readonly Column[] = [
-  { title: "KiB each", cell: (row) => figure(row.kibPerTunnel) },
-  { title: "its/ours", cell: (row, ours) => ratio(row.kibPerTunnel, ours?.kibPerTunnel) },
+  { title: "KiB each", cell: (row) => figure(row.kibEach) },
+  { title: "ours/its", cell: (row, ours) => ratio(ours?.kibEach, row.kibEach) },
   RSS,
 ];
 
+const AFTER_COLUMNS: readonly Column[] = [
+  RSS,
+  { title: "before", cell: (row) => figure(row.idleRssMb) },
+];
+
 const START_COLUMNS: readonly Column[] = [
+  { title: "CPU ms", cell: (row) => figure(row.cpu) },
+  CPU_RATIO,
   { title: "start ms", cell: (row) => figure(row.startMs) },
-  { title: "its/ours", cell: (row, ours) => ratio(row.startMs, ours?.startMs) },
+  { title: "ours/its", cell: (row, ours) => ratio(ours?.startMs, row.startMs) },
   RSS,
 ];
 
@@ -58,7 +73,7 @@ function columnsOf(test: Case): readonly Column[] {
   if (test.kind === "load") {
     return loadColumns(test.unit);
   }
-  return test.kind === "idle" ? IDLE_COLUMNS : START_COLUMNS;
+  return { idle: IDLE_COLUMNS, after: AFTER_COLUMNS, start: START_COLUMNS }[test.kind];
 }
 
 /** One case as a Markdown table; skipped and failed contestants are lines of their own below it. */

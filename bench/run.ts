@@ -10,15 +10,16 @@ import { parseArgs } from "node:util";
 
 import { CASES } from "./cases.ts";
 import { Child, pinning } from "./child.ts";
-import { CONTESTANTS, otherBuild } from "./contestants.ts";
+import { CONTESTANTS, goProgram, otherBuild, withFlags } from "./contestants.ts";
 import { measure } from "./measure.ts";
 import type { Bench, Row } from "./measure.ts";
 import { table } from "./report.ts";
 import { Stage } from "./stage.ts";
 
-const FILES_PER_TUNNEL = 2;
+const FILES_PER_CONNECTION = 2;
 
-const USAGE = `node bench/run.ts [--case NAME,…] [--peers NAME,…] [--rounds N] [--seconds S] [--json FILE] [--other CHECKOUT]
+const USAGE = `node bench/run.ts [--case NAME,…] [--peers NAME,…] [--rounds N] [--seconds S] [--json FILE]
+    [--go PATH] [--other CHECKOUT] [--flags="NODE OPTIONS"]…
 cases: ${CASES.map((test) => test.name).join(" ")}
 peers: ${CONTESTANTS.map((contestant) => contestant.name).join(" ")}`;
 
@@ -39,7 +40,9 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "0.8" },
     json: { type: "string" },
+    go: { type: "string" },
     other: { type: "string" },
+    flags: { type: "string", multiple: true, default: [] },
     help: { type: "boolean" },
   },
 });
@@ -52,11 +55,16 @@ const names = list(
   values.case,
   CASES.map((test) => test.name),
 );
+const contestants =
+  values.go === undefined ? CONTESTANTS : [...CONTESTANTS, goProgram(resolve(values.go))];
 const peers = list(
   values.peers,
-  CONTESTANTS.map((contestant) => contestant.name),
+  contestants.map((contestant) => contestant.name),
 );
-const extra = values.other === undefined ? [] : [otherBuild(resolve(values.other))];
+const extra = [
+  ...(values.other === undefined ? [] : [otherBuild(resolve(values.other))]),
+  ...values.flags.map(withFlags),
+];
 const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
 if (!(rounds >= 1) || !(seconds > 0)) {
@@ -106,7 +114,7 @@ const load = new Child("bench", join(stage.directory, "load.log"), process.execP
   join(import.meta.dirname, "load.ts"),
 ]);
 await load.ports();
-const bench: Bench = { stage, load, options: { rounds, seconds, peers, extra }, say };
+const bench: Bench = { stage, load, options: { rounds, seconds, contestants, peers, extra }, say };
 const results: Record<string, readonly Row[]> = {};
 const startedAt = performance.now();
 try {
@@ -114,9 +122,9 @@ try {
     if (names.length > 0 && !names.includes(test.name)) {
       continue;
     }
-    if (test.kind === "idle" && limit < test.count * FILES_PER_TUNNEL + 200) {
+    if (test.kind === "idle" && limit < test.count * FILES_PER_CONNECTION + 200) {
       process.stdout.write(
-        `### ${test.name}: skipped, ulimit -n is ${limit} and each tunnel takes ${FILES_PER_TUNNEL} files in the proxy\n\n`,
+        `### ${test.name}: skipped, ulimit -n is ${limit} and ${FILES_PER_CONNECTION} files are wanted for each connection\n\n`,
       );
       continue;
     }

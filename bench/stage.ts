@@ -8,6 +8,7 @@ import { Child } from "./child.ts";
 import { portOf } from "./ready.ts";
 
 const HERE = import.meta.dirname;
+const ORIGIN_CA = "origin-ca.crt";
 
 /** Ports that were free a moment ago, all different. */
 export async function freePorts(count: number): Promise<readonly number[]> {
@@ -33,6 +34,9 @@ export class Stage {
   readonly directory: string;
   readonly originHttp: number;
   readonly originRaw: number;
+  readonly originTls: number;
+  /** The file with the authority of its certificate. */
+  readonly originCa: string;
   readonly idp: number;
   readonly token: string;
   readonly #children: readonly Child[];
@@ -40,13 +44,15 @@ export class Stage {
 
   private constructor(
     directory: string,
-    ports: { http: number; raw: number; idp: number },
+    ports: { http: number; raw: number; tls: number; idp: number },
     token: string,
     children: readonly Child[],
   ) {
     this.directory = directory;
     this.originHttp = ports.http;
     this.originRaw = ports.raw;
+    this.originTls = ports.tls;
+    this.originCa = join(directory, ORIGIN_CA);
     this.idp = ports.idp;
     this.token = token;
     this.#children = children;
@@ -57,14 +63,15 @@ export class Stage {
     const start = (name: string): Child =>
       new Child("bench", join(directory, `${name}.log`), process.execPath, [
         join(HERE, `${name}.ts`),
+        join(directory, ORIGIN_CA),
       ]);
     const origin = start("origin");
     const idp = start("idp");
-    const { http = 0, raw = 0 } = await origin.ports();
+    const { http = 0, raw = 0, tls = 0 } = await origin.ports();
     const { http: idpPort = 0 } = await idp.ports();
     const minted = await fetch(`http://127.0.0.1:${idpPort}/mint`);
     const { token } = (await minted.json()) as { token: string };
-    return new Stage(directory, { http, raw, idp: idpPort }, token, [origin, idp]);
+    return new Stage(directory, { http, raw, tls, idp: idpPort }, token, [origin, idp]);
   }
 
   /** A fresh place for one peer's files. */

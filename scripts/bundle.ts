@@ -94,8 +94,12 @@ const { output: files } = await bundle.write({
   sourcemap: true,
   sourcemapExcludeSources: true,
   comments: false,
-  // Names stay, for stack traces; in ASCII alone V8 keeps one byte for a character.
-  minify: { compress: false, mangle: false, codegen: { removeWhitespace: true, asciiOnly: true } },
+  // Names of functions and classes stay, for stack traces; in ASCII alone V8 keeps one byte for a character.
+  minify: {
+    compress: { keepNames: { function: true, class: true } },
+    mangle: { keepNames: true },
+    codegen: { removeWhitespace: true, asciiOnly: true },
+  },
   chunkFileNames: ({ name, facadeModuleId }) =>
     `${/src\/plugins\/([^/]+)\/plugin\.ts$/.exec(facadeModuleId ?? "")?.[1] ?? name}.js`,
   codeSplitting: {

@@ -1,4 +1,4 @@
-/** Memory that a stranger cannot make grow. */
+/** A map with a maximum size, so that remote input cannot make it grow without limit. */
 
 /** A Map of at most `limit` entries, at least one: a new key takes the place of the oldest. */
 export class BoundedMap<K, V> extends Map<K, V> {

@@ -82,7 +82,7 @@ export class ProxyError extends Error {
     this.hop = options.hop;
   }
 
-  /** The HTTP status that this code answers with. */
+  /** The HTTP status of responses with this code. */
   get status(): number {
     return errorTable[this.code].status;
   }

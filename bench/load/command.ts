@@ -1,5 +1,5 @@
 /** What the harness asks of the load generator, one JSON object per line on stdin. */
-export type LoadCommand = HttpLoad | TunnelLoad | BulkLoad | HoldLoad | ReleaseLoad;
+export type LoadCommand = HttpLoad | BridgeLoad | TunnelLoad | BulkLoad | HoldLoad | ReleaseLoad;
 
 export interface HttpLoad {
   readonly mode: "http";
@@ -8,6 +8,20 @@ export interface HttpLoad {
   readonly head: string;
   readonly bodyBytes: number;
   /** Body bytes that every answer must carry to count. */
+  readonly expectBytes: number;
+  readonly connections: number;
+  readonly seconds: number;
+  /** Ends before the time is up, once so many were answered. */
+  readonly most?: number;
+}
+
+/** GET inside TLS that the proxy opens: over kept connections of HTTP/1.1, over HTTP/2, or each after a handshake. */
+export interface BridgeLoad {
+  readonly mode: "bridge";
+  readonly protocol: "h1" | "h2" | "fresh";
+  readonly port: number;
+  readonly authority: string;
+  readonly path: string;
   readonly expectBytes: number;
   readonly connections: number;
   readonly seconds: number;
@@ -32,10 +46,23 @@ export interface BulkLoad extends Route {
   readonly seconds: number;
 }
 
-export interface HoldLoad extends Route {
-  readonly mode: "hold";
-  readonly count: number;
-}
+/** Connections that stay open and idle: tunnels, or such that asked for something once. */
+export type HoldLoad = { readonly mode: "hold"; readonly count: number } & (
+  | (Route & { readonly kind: "tunnel" })
+  | {
+      readonly kind: "keep-alive";
+      readonly port: number;
+      readonly head: string;
+      readonly expectBytes: number;
+    }
+  | {
+      readonly kind: "bridged";
+      readonly port: number;
+      readonly authority: string;
+      readonly head: string;
+      readonly expectBytes: number;
+    }
+);
 
 export interface ReleaseLoad {
   readonly mode: "release";

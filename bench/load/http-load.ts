@@ -199,6 +199,7 @@ class Connection {
       this.#tally.fail(`status ${head.status}, ${this.#bodySeen} body bytes`);
     } else {
       this.#tally.record(performance.now() - this.#startedAt);
+      if (this.#tally.count >= (this.#load.most ?? Infinity)) this.#stopped = true;
     }
     if (this.#stopped || this.#tally.failed > MAX_FAILURES) {
       this.#end();

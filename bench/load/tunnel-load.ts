@@ -1,20 +1,19 @@
-/** Tunnel loads: tunnels per second, bytes per second, and many tunnels held open and idle. */
-import { ACK_EVERY_BYTES, DOWNLOAD, ECHO, HELLO_BYTES, hello, UPLOAD } from "../wire.ts";
+/** Tunnel loads: tunnels per second and bytes per second. */
+import { ACK_EVERY_BYTES, DOWNLOAD, ECHO, hello, UPLOAD } from "../wire.ts";
 import { Tally } from "./command.ts";
-import type { BulkLoad, HoldLoad, LoadResult, Route, TunnelLoad } from "./command.ts";
+import type { BulkLoad, LoadResult, TunnelLoad } from "./command.ts";
 import { openTunnel } from "./tunnel.ts";
 import type { OpenTunnel } from "./tunnel.ts";
 
 const SMALL_READ_BYTES = 4 * 1024;
 const BULK_READ_BYTES = 1024 * 1024;
 const ECHO_TIMEOUT_MS = 10_000;
-const OPENERS = 32;
 const MAX_FAILURES = 50;
 const PAYLOAD = Buffer.alloc(64, "p");
 const ECHO_REQUEST = Buffer.concat([hello(ECHO), PAYLOAD]);
 
 /** Waits until the payload has come back whole. */
-async function roundTrip(tunnel: OpenTunnel): Promise<void> {
+export async function roundTrip(tunnel: OpenTunnel): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     let seen = 0;
     const onClose = (): void => finish(new Error("tunnel closed before the echo"));
@@ -135,45 +134,4 @@ export async function bulkLoad(load: BulkLoad): Promise<LoadResult> {
     tunnel.socket.destroy();
   }
   return { ...tally.result(seconds), count: total - before, total };
-}
-
-const held: OpenTunnel[] = [];
-
-/** Opens `count` tunnels, one round trip on each, and keeps them. */
-export async function holdLoad(load: HoldLoad): Promise<LoadResult> {
-  const tally = new Tally();
-  const startedAt = performance.now();
-  const route: Route = load;
-  let next = 0;
-  const opener = async (): Promise<void> => {
-    while (next < load.count && tally.failed < MAX_FAILURES) {
-      next += 1;
-      const began = performance.now();
-      try {
-        // A buffer of its own: a held tunnel must not keep a large one.
-        const tunnel = await openTunnel(route, Buffer.allocUnsafeSlow(HELLO_BYTES * 16));
-        await roundTrip(tunnel);
-        tunnel.socket.on("close", () => tally.fail("a held tunnel was closed"));
-        held.push(tunnel);
-        tally.record(performance.now() - began);
-      } catch (error) {
-        tally.fail(String(error));
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: OPENERS }, opener));
-  return tally.result((performance.now() - startedAt) / 1000);
-}
-
-/** Closes every held tunnel; `count` is how many were still open. */
-export function releaseLoad(): LoadResult {
-  const tally = new Tally();
-  for (const { socket } of held.splice(0)) {
-    if (!socket.destroyed) {
-      tally.record(0);
-    }
-    socket.removeAllListeners("close");
-    socket.destroy();
-  }
-  return tally.result(0);
 }

@@ -14,8 +14,11 @@ export interface OpenTunnel {
   onBytes: (bytes: Buffer) => void;
 }
 
-/** A tunnel after its 200. The caller owns the socket. */
-export async function openTunnel(route: Route, readBuffer: Buffer): Promise<OpenTunnel> {
+/** A tunnel after its 200. The caller owns the socket; without a buffer to read into it is a stream as any other. */
+export async function openTunnel(
+  route: Route,
+  readBuffer: Buffer | undefined,
+): Promise<OpenTunnel> {
   return await new Promise((resolve, reject) => {
     let head = "";
     const tunnel: OpenTunnel = {
@@ -23,13 +26,17 @@ export async function openTunnel(route: Route, readBuffer: Buffer): Promise<Open
         port: route.port,
         host: "127.0.0.1",
         noDelay: true,
-        onread: {
-          buffer: readBuffer,
-          callback: (length, buffer) => {
-            tunnel.onBytes(Buffer.from(buffer.buffer, buffer.byteOffset, length));
-            return true;
-          },
-        },
+        ...(readBuffer === undefined
+          ? {}
+          : {
+              onread: {
+                buffer: readBuffer,
+                callback: (length: number, buffer: Uint8Array) => {
+                  tunnel.onBytes(Buffer.from(buffer.buffer, buffer.byteOffset, length));
+                  return true;
+                },
+              },
+            }),
       }),
       onBytes: (bytes) => {
         head += bytes.toString("latin1");
@@ -40,11 +47,13 @@ export async function openTunnel(route: Route, readBuffer: Buffer): Promise<Open
         }
       },
     };
+    const onData = (bytes: Buffer): void => tunnel.onBytes(bytes);
+    if (readBuffer === undefined) tunnel.socket.on("data", onData);
     const timer = setTimeout(() => settle(new Error("CONNECT timed out")), OPEN_TIMEOUT_MS);
     const onClose = (): void => settle(new Error("closed before the CONNECT answer"));
     const settle = (error: Error | undefined): void => {
       clearTimeout(timer);
-      tunnel.socket.off("close", onClose);
+      tunnel.socket.off("close", onClose).off("data", onData);
       if (error === undefined) {
         resolve(tunnel);
       } else {

@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 export class AdminConnections {
   readonly #limit: number;
   readonly #underWay = new Map<Socket, number>();
-  /** Hears of every connection that had to go because there were too many. */
+  /** Called for every connection that was closed because there were too many. */
   readonly #onFull: () => void;
 
   constructor(limit: number, onFull: () => void) {

@@ -7,7 +7,7 @@ export interface PluginObservations {
   readonly observed: unknown;
 }
 
-/** The route; it is one of the session API, as hosts and paths are for the operator's eyes. */
+/** The route; it is part of the session API because hosts and paths are for the operator only. */
 export function denialRoutes(observations: () => readonly PluginObservations[]): AdminRoute[] {
   return [{ path: "/v1/policy/denials", handle: () => json({ instances: observations() }) }];
 }

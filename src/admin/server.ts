@@ -33,7 +33,7 @@ export interface AdminReply {
 /** Writes a response that stays open, and owns it from then on. */
 export type AdminStream = (response: ServerResponse) => void;
 
-/** What a path answers. A path that ends with "/" (and is not "/") stands for everything below it. */
+/** The handler of a path. A path that ends with "/" (and is not "/") stands for everything below it. */
 export interface AdminRoute {
   readonly path: string;
   /** The route is for POST with a form, and for nothing else. */
@@ -59,7 +59,7 @@ export interface AdminServerOptions {
   readonly name: string;
   readonly routes: readonly AdminRoute[];
   readonly log: Logger;
-  /** Hears of every connection that was closed because there were too many. */
+  /** Called for every connection that was closed because there were too many. */
   readonly evictions?: Pick<Evictions, "evicted">;
   /** Bounds what unfinished requests hold. */
   readonly heads?: HeadWatch;
@@ -83,17 +83,17 @@ const fixedHeaders = {
   "Referrer-Policy": "no-referrer",
 } as const;
 
-/** A JSON answer. */
+/** A JSON response. */
 export function json(value: unknown, status = 200): AdminReply {
   return { status, contentType: "application/json", body: `${JSON.stringify(value)}\n` };
 }
 
-/** A JSON answer that says what went wrong. */
+/** A JSON response that says what went wrong. */
 export function failure(status: number, error: string, message: string): AdminReply {
   return json({ error, message }, status);
 }
 
-/** A plain text answer. */
+/** A plain text response. */
 export function text(body: string, status = 200): AdminReply {
   return { status, contentType: "text/plain; charset=utf-8", body };
 }
@@ -182,11 +182,11 @@ export class AdminServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.on("error", () => response.destroy());
     try {
-      const answer = await this.#answer(request, response);
-      if (typeof answer === "function") {
+      const reply = await this.#reply(request, response);
+      if (typeof reply === "function") {
         if (request.method === "HEAD") response.end();
-        else answer(response);
-      } else await send(request, response, answer);
+        else reply(response);
+      } else await send(request, response, reply);
     } catch (err) {
       this.#log.error({ server: this.#name, err }, "operator request failed");
       if (response.headersSent) response.destroy();
@@ -194,7 +194,7 @@ export class AdminServer {
     }
   }
 
-  async #answer(
+  async #reply(
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<AdminReply | AdminStream> {
@@ -325,7 +325,7 @@ async function send(
   response.end();
 }
 
-/** Gives the event loop a turn after every batch: traffic does not wait for an operator's long answer. */
+/** Yields to the event loop after every batch, so that traffic does not wait for a long response to an operator. */
 async function writeParts(response: ServerResponse, parts: Iterable<string>): Promise<void> {
   response.setTimeout(stalledWriteMs, () => response.destroy());
   let batch = "";
@@ -341,7 +341,7 @@ async function writeParts(response: ServerResponse, parts: Iterable<string>): Pr
   response.setTimeout(0);
 }
 
-/** Settles when the response can take more or is gone. */
+/** Settles when the response can take more data or is closed. */
 export function drained(response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {

@@ -250,7 +250,7 @@ export class App {
 
   #surfaceServices(): SurfaceServices {
     return {
-      ...this.#bounds,
+      ...this.#bounds.shared(),
       recorder: this.#recorder,
       // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,

@@ -34,6 +34,12 @@ export class ProcessBounds {
     this.heads = new HeadWatch(headBytes, () => evictions.evicted("head", rare));
   }
 
+  /** What every flow is given of them. */
+  shared(): Pick<ProcessBounds, "stalls" | "budget" | "backlogs" | "heads"> {
+    const { stalls, budget, backlogs, heads } = this;
+    return { stalls, budget, backlogs, heads };
+  }
+
   close(): void {
     this.stalls.close();
     this.backlogs.close();

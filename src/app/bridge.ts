@@ -19,7 +19,7 @@ import type { CarriedState } from "./carried-state.ts";
 export interface BridgeServices {
   readonly log: Logger;
   readonly carried: CarriedState;
-  /** Hears of another authority of the bridge. */
+  /** Called when the authority of the bridge changes. */
   readonly acceptance?: { rotated(caPem: string): void };
 }
 

@@ -1,4 +1,4 @@
-/** The way out of one generation: address guard, trust, and the chain through upstream proxies. */
+/** The outbound network of one generation: address guard, trust, and the chain of parent proxies. */
 import type { Config } from "../config/presets.ts";
 import { durationMs } from "../duration.ts";
 import { HostMatcher } from "../pattern/host-pattern.ts";
@@ -12,13 +12,13 @@ import { type NetworkBase, originTrust, proxyChain } from "./chaining/network.ts
 import { type ChainPlan, planChain } from "./chaining/plan.ts";
 import { addressGuardOf } from "./egress-guard.ts";
 
-/** What outlives generations and hears of what happens on the way out. */
+/** What outlives generations and is notified of outbound connections. */
 type NetworkServices = Parameters<typeof addressGuardOf>[1] & {
   readonly log: Logger;
   readonly metrics: Metrics;
 };
 
-/** The way out of one generation. */
+/** The outbound network of one generation. */
 export interface Network {
   readonly upstream: Upstream & OperatorUpstream;
   readonly trust: OriginTrust;

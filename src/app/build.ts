@@ -46,13 +46,13 @@ export interface BuildServices {
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
   readonly definitions: readonly AnyPluginDefinition[];
-  /** Hears of every connection to an upstream; absent where nothing is going to flow. */
+  /** Called for every connection to an upstream; absent where no traffic is served. */
   readonly onDial?: (dial: Dial) => void;
   /** In place of the way to the services that plugins name. */
   readonly fetch?: OperatorFetch;
   /** Absent where the process reports to no collector. */
   readonly otlp?: OtlpGate | undefined;
-  /** Where the chain through upstream proxies is told of; absent where nothing is served. */
+  /** Publishes the state of the chain of parent proxies; absent where no traffic is served. */
   readonly acceptance?: ChainAcceptance;
   /** Judges open tunnels again; absent where none are. */
   recheck?(): void;
@@ -122,14 +122,14 @@ export async function buildRuntime(
   const made = { pipelines: [inbound, outbound], chain, bridge };
   if (start) problems.push(...(await bringUp(config, made, own)));
   if (problems.length > 0) return giveUp();
-  const { origins, closeOrigins } = buildOrigins(config, network, own);
+  const { closeOrigins, ...out } = buildOrigins(config, network, own);
   services.otlp?.use(operator.fetchFor([services.otlp.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
     inbound,
     outbound,
     upstream,
-    origins,
+    ...out,
     secure: trust.secure.bind(trust),
     skipHosts,
     callers,
@@ -206,7 +206,7 @@ function buildOrigins(
   config: Config,
   { upstream, trust }: Network,
   services: BuildServices,
-): { readonly origins: OriginPools; closeOrigins(this: void): Promise<void> } {
+): Pick<Runtime, "origins" | "peerOf"> & { closeOrigins(this: void): Promise<void> } {
   const { limits, tls_bridge: bridge } = config;
   const peers = outboundPeers(config, upstream, services);
   const origins = new OriginPools({
@@ -226,7 +226,8 @@ function buildOrigins(
     peers?.close();
     await origins.close();
   };
-  return { origins, closeOrigins };
+  if (peers === undefined) return { origins, closeOrigins };
+  return { origins, closeOrigins, peerOf: (destination) => peers.upstream.peerOf(destination) };
 }
 
 /** Each pattern for itself first, so that the one that is wrong is named. */

@@ -5,7 +5,7 @@ interface Carried {
   readonly claims: Set<number>;
 }
 
-/** Values by key, each kept while a live generation claims it. */
+/** Values by key, each kept while a running generation claims it. */
 export class CarriedState {
   readonly #values = new Map<string, Carried>();
 

@@ -70,7 +70,7 @@ export async function makeOtlpParts(
     onSent: (signal, problem) => {
       const result = problem === undefined ? "ok" : "failed";
       metrics.counters.otlp_reports_total.of(signal, result).value += 1;
-      // A collector that is away is told once, and once more when it is back.
+      // An unreachable collector is logged once, and once more when it can be reached again.
       if (problem !== undefined && problem !== lastProblem) {
         log.warn({ signal, problem, endpoint: base }, "telemetry.otlp: report not sent");
       } else if (problem === undefined && lastProblem !== undefined) {

@@ -78,7 +78,7 @@ export class Reloader {
       // A touched file, or the same bytes written again, is not a change.
       const isSame = this.#options.chain.inputsDigest() === this.#inputs;
       if (loaded.sha256 === status.activeSha256 && isSame) {
-        // What was refused in between is gone.
+        // A candidate that was refused in between is discarded.
         if (!status.isInSync)
           log.info({ sha256: loaded.sha256 }, "configuration is as served again");
         status.returned();

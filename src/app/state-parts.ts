@@ -23,8 +23,8 @@ export interface StateParts {
   readonly store: StateStore;
   /** The same with sealed values, for tokens and words of users; undefined where the file names no key. */
   readonly sealed: StateStore | undefined;
-  /** Whether other processes see the same. */
-  readonly isShared: boolean;
+  /** Whether it outlives the process, or other processes see the same. */
+  readonly isKept: boolean;
   /** A store of Redis or Valkey that a plugin names; it is not open yet. */
   at(url: string): OwnedStore;
   close(): Promise<void>;
@@ -53,7 +53,7 @@ export async function makeStateParts(
   return {
     store,
     sealed: keys === undefined ? undefined : new SealedStore(store, keys),
-    isShared: state.store === "redis",
+    isKept: state.store !== "memory",
     at: (url) => namedStore(url, state, services),
     close: () => store.close(),
   };
@@ -66,7 +66,7 @@ export function pluginState(
 ): PluginState {
   if (state === undefined) {
     const store = new MemoryStore({ maxBytes: 1_048_576 });
-    return { store, sealed: store, isShared: false, at: () => store };
+    return { store, sealed: store, isKept: false, at: () => store };
   }
   return {
     ...state,

@@ -1,4 +1,4 @@
-/** How many connections to origins and look-ups of names there may be, and who hears of those that there are not. */
+/** Limits of connections to origins and of DNS look-ups, and who is notified when one is exceeded. */
 import type { Config } from "../config/presets.ts";
 import { durationMs } from "../duration.ts";
 import { type Claim, type PlaceLimit, Places } from "../net/places.ts";

@@ -13,7 +13,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { CarriedState } from "./carried-state.ts";
 
-/** Where the identity lives, and who hears of it. */
+/** Where the identity is stored, and who is notified of it. */
 export interface WorkloadServices {
   readonly log: Logger;
   readonly metrics: Metrics;

@@ -3,7 +3,7 @@
 /** As it comes from the session API: nothing is certain. */
 export type WireEvent = Readonly<Record<string, unknown>>;
 
-/** One step of a plugin, as far as it is told. */
+/** The fields of a plugin's step that are printed. */
 interface Step {
   readonly plugin: string;
   readonly action: string;
@@ -50,7 +50,7 @@ export function eventLine(event: WireEvent, palette: Palette): string {
     palette.dim(viewOf(event)),
     durationOf(event, palette),
   ];
-  // What strangers wrote must neither draw lines of its own nor speak to the terminal.
+  // Remote input must neither add lines nor send control sequences to the terminal.
   return words.filter((word) => word !== "" && word !== palette.dim("")).join("  ");
 }
 
@@ -177,12 +177,12 @@ const directionMarks = String.raw`\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069`;
 const unprintable = new RegExp(`[${controls}${directionMarks}]+`, "g");
 const unescaped = new RegExp(`[${controls}${directionMarks}]`, "g");
 
-/** A server's reason or a host name must not draw lines of its own, nor speak to the terminal. */
+/** Removes line breaks and control sequences, which a server's reason or a host name may contain. */
 export function printableLine(text: string): string {
   return text.replace(unprintable, " ");
 }
 
-/** JSON in which nothing speaks to the terminal; the same value for programs. */
+/** JSON without control sequences for the terminal; it parses to the same value. */
 export function printableJson(value: unknown, indent?: number): string {
   // JSON escapes only what is below U+0020. Line ends stay: inside of strings they are escaped already.
   return JSON.stringify(value, null, indent).replace(unescaped, (character) =>

@@ -11,7 +11,7 @@ interface InitCommand {
   readonly file: string;
 }
 
-/** The file that a comment at the top of each starter speaks of. */
+/** The file that the comment at the top of each starter names. */
 const spokenOf = "authbridge.yaml";
 
 /** Writes it, says what comes next, and resolves with the exit code. A file that is there stays as it is. */

@@ -7,7 +7,7 @@ import { suggestionText } from "../policy/suggestion-text.ts";
 
 type Line = Readonly<Record<string, unknown>>;
 
-/** Requests of one host that are told apart. */
+/** Distinct requests that are kept for one host. */
 const maxSamples = 1_000;
 
 /** Learns from every flow, whatever became of it. */
@@ -17,7 +17,7 @@ export class LearnedPolicy {
   /** Takes a log line; only what the command sent is looked at. */
   hear(line: Line): void {
     if (line["msg"] !== "flow" || line["direction"] !== "outbound") return;
-    // A tunnel that was opened is told by the requests inside it.
+    // A bridged tunnel is described by the requests inside it.
     if (line["bridged"] !== undefined) return;
     const place = placeOf(line);
     if (place === undefined) return;

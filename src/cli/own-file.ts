@@ -74,7 +74,7 @@ export function forProbing(loaded: LoadedConfig, directory: string): Config {
   return spiffe === undefined ? config : { ...config, spiffe: { ...spiffe, mirror_files: false } };
 }
 
-/** An authority of its own where the file's would live in another process only. */
+/** A new authority where that of the file would exist in the memory of another process only. */
 function withReadableAuthority(config: Config, directory: string): Config {
   if (config.tls_bridge.ca !== "ephemeral") return config;
   const bridge = { ca: "file", ca_dir: join(directory, "ca"), generate_ca: true } as const;

@@ -8,7 +8,7 @@ import type { BoundAddresses } from "../app/listen-options.ts";
 import type { ProbeFile } from "./own-file.ts";
 import { packageVersion } from "./version.ts";
 
-/** Hears one log line, parsed. */
+/** Receives one log line, parsed. */
 export type LineListener = (line: Readonly<Record<string, unknown>>) => void;
 
 const drainMs = 1_000;
@@ -54,7 +54,7 @@ export class OwnInstance {
     return this.#app.readiness();
   }
 
-  /** Resolves when every line was heard. */
+  /** Resolves when every line was received. */
   async close(): Promise<void> {
     await this.#app.close(drainMs);
     await this.#log.close();

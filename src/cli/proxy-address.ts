@@ -12,7 +12,7 @@ export interface ProxyAddress {
   readonly isSecure?: boolean;
 }
 
-/** `http://host:port`, as proxy variables want it; `https://` where the proxy speaks TLS. */
+/** `http://host:port`, as proxy variables want it; `https://` where the proxy listens with TLS. */
 export function proxyUrl({ host, port, isSecure }: ProxyAddress): string {
   return `${isSecure === true ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }

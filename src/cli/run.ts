@@ -1,4 +1,4 @@
-/** `run -- COMMAND`: a command behind a proxy that lives as long as the command, and what it tried to reach. */
+/** `run -- COMMAND`: runs a command behind a proxy that ends with it, and prints what the command tried to reach. */
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
@@ -52,7 +52,7 @@ export async function runBehindProxy(command: RunCommand): Promise<number> {
 /** An exit code where the operator's file cannot be used. */
 async function prepare(command: RunCommand, directory: string): Promise<Prepared | number> {
   const { file, lenient, policyFile, learnFile } = command;
-  // What it says of other runs would be lost; told before the command runs, not after.
+  // The content of an existing file would be lost; it is refused before the command runs.
   if (learnFile !== undefined && existsSync(learnFile))
     return refuseCommand(`--learn: ${learnFile} is there already: remove it, or name another file`);
   if (file === undefined) {
@@ -113,7 +113,7 @@ async function serveCommand(
       runCommand({ command, env, passSignals: passedSignals() }),
     );
   } finally {
-    // The last flows end with the process that made them, and are told when the instance is closed.
+    // The last flows end with the process that made them; they are logged when the instance is closed.
     await instance.close();
   }
   note(`what ${name} tried to reach:\n${traffic.toString().trimEnd()}`);

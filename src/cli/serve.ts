@@ -68,7 +68,7 @@ function toggleDebug(log: Logger): void {
 
 /**
  * A fault that nobody caught ends one flow, not all of them: it is logged as an error and the process goes on.
- * A sidecar that dies takes its agent's traffic with it, and a stranger who finds one such fault could do it at will.
+ * A sidecar that exits stops its agent's traffic, and a remote peer who finds one such fault could repeat it at will.
  */
 function keepServing(log: Logger): void {
   process.on("uncaughtException", (error) => log.error({ err: error }, "uncaught exception"));

@@ -54,7 +54,7 @@ class TailFault extends Error {
   }
 }
 
-/** Runs until the reader of its output is gone or it is interrupted; resolves with the exit code. */
+/** Runs until its output is closed or it is interrupted; resolves with the exit code. */
 export async function tail(command: TailCommand): Promise<number> {
   const output = process.stdout;
   const isColoured = output.isTTY && process.env["NO_COLOR"] === undefined;

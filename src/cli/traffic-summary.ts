@@ -1,4 +1,4 @@
-/** What a command tried to reach and what became of it, read from the lines of the flow log and told on a few lines. */
+/** Summarises the flow log of a command: what it tried to reach, and the outcomes. */
 import { printableLine } from "./event-line.ts";
 
 type Line = Readonly<Record<string, unknown>>;
@@ -31,7 +31,7 @@ export class TrafficSummary {
     const isUnreadable = line["msg"] === "refused" && line["surface"] === "forward";
     if (!isFlow && !isUnreadable) return;
     const verdict = verdictOf(line);
-    // A tunnel that was opened is told by the requests inside it.
+    // A bridged tunnel is described by the requests inside it.
     if (verdict === "reached" && textOf(line, "bridged") !== "") return;
     this.#counts[verdict] += 1;
     const host = isUnreadable ? "(no destination)" : textOf(line, "host");

@@ -31,7 +31,7 @@ const maxRounds = 8;
 const maxProblems = 200;
 
 /**
- * Checks a value. Faults are taken out of a copy, which is then checked again: so the rules between keys are heard
+ * Checks a value. Faults are taken out of a copy, which is then checked again: so the rules between keys are checked
  * although some key has a wrong type, and unknown keys can be passed over.
  */
 export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
@@ -55,7 +55,7 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
       return { kind: "valid", file: result.data, warnings, isWritten };
     }
     const { remarks } = result;
-    // Mending waits until all issues are told: each is about the value as it was checked.
+    // The copy is changed after all issues are collected: each is about the value as it was checked.
     const mend: (() => void)[] = [];
     for (const remark of remarks.slice(0, maxProblems)) {
       const { path, message, suggestion } = remark;
@@ -102,12 +102,12 @@ function mendSessionTtl(root: Record<string, unknown>, warnings: Remark[]): void
   root["session"] = rest;
 }
 
-/** Whether a problem of this key, or of a block above it, has been told already. */
+/** Whether a problem of this key, or of a block above it, has been reported already. */
 function isCovered(path: KeyPath, told: readonly Remark[]): boolean {
   return told.some((problem) => problem.path.every((step, index) => step === path[index]));
 }
 
-/** A rule between keys is only broken when the keys that it speaks of are sound themselves. */
+/** A rule between keys is reported only when each of these keys is valid by itself. */
 function isFounded({ path, because }: Relation, told: readonly Remark[]): boolean {
   const isShaken = (key: KeyPath): boolean =>
     isCovered(key, told) ||

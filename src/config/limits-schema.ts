@@ -1,5 +1,5 @@
 /**
- * `limits`: the bound of everything that a stranger can make grow.
+ * `limits`: the bounds of everything that remote peers can make grow.
  */
 import { z } from "zod";
 import { count, duration, size } from "./value-schema.ts";

@@ -42,7 +42,7 @@ export interface LoadedConfig {
 export interface RejectedConfig {
   readonly kind: "rejected";
   readonly problems: readonly Problem[];
-  /** What is left without the faults, so that plugins can be checked as well and all problems are told at once. */
+  /** What is left without the faults, so that plugins can be checked as well and all problems are reported at once. */
   readonly rest?: Pick<LoadedConfig, "config" | "path" | "problemAt"> | undefined;
 }
 

@@ -20,7 +20,7 @@ interface Surface {
   readonly captured?: true;
 }
 
-/** By the name that logs, status and messages use, in the order in which they are told. */
+/** By the name that logs, status and messages use, in the order in which they are listed. */
 export const surfaces = {
   reverse: { key: ["listener", "reverse_proxy_addr"], address: ":8080", role: "reverse" },
   forward: { key: ["listener", "forward_proxy_addr"], address: ":8081", role: "forward" },
@@ -31,7 +31,7 @@ export const surfaces = {
     optional: true,
     captured: true,
   },
-  // The Go program listened on all interfaces by default; what agents send is for the operator's eyes only.
+  // The Go program listened on all interfaces by default; what agents send is for the operator only.
   sessions: { key: ["listener", "session_api_addr"], address: "127.0.0.1:9094", optional: true },
   health: { key: ["listener", "health_addr"], address: ":9091" },
   stats: { key: ["stats", "address"], address: ":9093" },
@@ -79,7 +79,7 @@ export function surfaceAddresses({ listener, stats }: Addresses): readonly Surfa
   return [...listeners, { name: "stats", key: surfaces.stats.key, address: stats.address }];
 }
 
-/** Two surfaces on one address, of which only one could be bound: told at the key that the file has. */
+/** Two surfaces on one address, of which only one could be bound: reported at the key that the file has. */
 export function sharedAddresses(config: Addresses, isWritten: (key: KeyPath) => boolean): Remark[] {
   const all = surfaceAddresses(config);
   return all.flatMap((later, at) => {

@@ -4,13 +4,13 @@ import type { WatchedFile } from "./watched-file.ts";
 
 /** Options of a {@link FilePair}. */
 export interface FilePairOptions<A, B, T> {
-  /** The file that a problem is told of. */
+  /** The file that a problem is reported for. */
   readonly path: string;
   readonly first: WatchedFile<A>;
   readonly second: WatchedFile<B>;
   /** Asked once for each two; throws an Error that says why they do not fit each other. */
   readonly combine: (first: A, second: B) => T;
-  /** Hears of every two that do not fit. */
+  /** Called for every two files that do not match. */
   readonly onProblem?: (message: string) => void;
 }
 

@@ -1,4 +1,4 @@
-/** Files that change while the process runs: looked at when somebody asks, or heard of when they change. */
+/** Files that change while the process runs: checked when a value is read, or watched by the system. */
 import type { Clock } from "../duration.ts";
 import { type FSWatcher, readFileSync, type Stats, statSync, watch } from "node:fs";
 import { basename, dirname } from "node:path";
@@ -13,7 +13,7 @@ export interface WatchedFileOptions<T> {
   readonly maxBytes?: number;
   /** Makes the value of the text; throws an Error that says what is wrong with it, without quoting a secret. */
   parse(text: string): T;
-  /** Hears of every new problem once; the last good value stays. `isMissing`: there is no such file. */
+  /** Called once for every new problem; the last good value stays. `isMissing`: there is no such file. */
   onProblem?(message: string, isMissing: boolean, error: unknown): void;
 }
 
@@ -130,7 +130,7 @@ export class FileWatch {
   readonly #onChange: () => void;
   #timer: NodeJS.Timeout | undefined;
 
-  /** Throws where the directory of the file cannot be watched; `onError` hears that it no longer can. */
+  /** Throws where the directory of the file cannot be watched; `onError` is called when it no longer can. */
   constructor(
     path: string,
     debounceMs: number,

@@ -18,7 +18,7 @@ const maxRemembered = 512;
 export class FieldNames {
   readonly #exact = new Set<string>();
   readonly #prefixes: string[] = [];
-  readonly #answers = new Map<string, boolean>();
+  readonly #known = new Map<string, boolean>();
 
   constructor(names: readonly string[]) {
     for (const name of names) {
@@ -29,12 +29,12 @@ export class FieldNames {
   }
 
   has(name: string): boolean {
-    const known = this.#answers.get(name);
+    const known = this.#known.get(name);
     if (known !== undefined) return known;
     const folded = foldedName(name);
     const isListed =
       this.#exact.has(folded) || this.#prefixes.some((prefix) => folded.startsWith(prefix));
-    if (this.#answers.size < maxRemembered) this.#answers.set(name, isListed);
+    if (this.#known.size < maxRemembered) this.#known.set(name, isListed);
     return isListed;
   }
 

@@ -1,5 +1,5 @@
 /**
- * HTTP header lists as the flat [name, value, …] arrays that node:http and undici speak, and what a proxy does to them.
+ * HTTP header lists as the flat [name, value, …] arrays of node:http and undici, and what a proxy does to them.
  */
 
 /** Whether the text is a token (RFC 9110 section 5.6.2): a field name, a method, a coding. */
@@ -254,7 +254,7 @@ function connectionOptions(
   const named = earlier ?? new Set<string>();
   for (const option of value.split(",")) {
     const name = option.trim().toLowerCase();
-    // Hop-by-hop names are gone already; "te" must stay where `TE: trailers` was kept on purpose.
+    // Hop-by-hop names are removed already; "te" must stay where `TE: trailers` was kept on purpose.
     if (name !== "" && !keptFields.has(name) && !isHopByHop(name)) {
       named.add(name);
     }

@@ -1,4 +1,4 @@
-/** Reading of parsed JSON whose shape nobody vouches for: what is not of the wanted kind is absent. */
+/** Reads parsed JSON of an unknown shape: a value of the wrong type counts as absent. */
 
 /** A JSON object. */
 export type JsonObject = Readonly<Record<string, unknown>>;

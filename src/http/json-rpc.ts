@@ -1,4 +1,4 @@
-/** JSON-RPC 2.0 as every reader reads it alike: one message or a batch, each told what it is. */
+/** Classifies JSON-RPC 2.0 messages: one message or a batch, and only what every reader reads alike. */
 import { foldedName } from "./json-access.ts";
 
 /** The id of a request, with its type. */

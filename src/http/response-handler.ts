@@ -1,4 +1,4 @@
-/** What a request to an origin comes to, told in order, whatever protocol carried it. */
+/** Callbacks for the response to a request, in order, whatever protocol carried it. */
 import type { Duplex } from "node:stream";
 
 /** Holds the response to one request back, or gives it up. */

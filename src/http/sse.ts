@@ -85,7 +85,7 @@ export class SseReader {
       const byte = bytes[at];
       if (byte === lf && this.#isAfterCr) {
         this.#isAfterCr = false;
-        // The other half of a line end; outside a frame it belongs to the frame that is gone.
+        // The other half of a line end; outside a frame it belongs to the frame before.
         start = start === at && this.#partBytes === 0 ? at + 1 : start;
         continue;
       }

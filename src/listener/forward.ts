@@ -20,7 +20,7 @@ import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { ServerExchange } from "../wire/server-exchange.ts";
-import { connectAnswers } from "../proxy/tunnel/request.ts";
+import { connectReplies } from "../proxy/tunnel/request.ts";
 
 /** Parses what arrives on the forward port and hands it to exchanges and tunnels. */
 export class ForwardSurface implements HttpHandlers {
@@ -59,7 +59,7 @@ export class ForwardSurface implements HttpHandlers {
             client,
             head,
             headers,
-            answers: connectAnswers,
+            replies: connectReplies,
           }).finally(done),
       };
     };

@@ -11,6 +11,7 @@ import {
 } from "../mtls/peer-trust.ts";
 import { looksLikeTls } from "../net/client-hello.ts";
 import { peek } from "../net/sniff.ts";
+import { acceptance } from "../proxy/exchange/http-server.ts";
 import type { TlsFrontLimits } from "./tls-front.ts";
 
 /** How peers are taken in. */
@@ -56,7 +57,7 @@ export class PeerFront {
     this.#options = options;
     this.#limits = limits;
     this.#events = events;
-    this.server = net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true });
+    this.server = net.createServer(acceptance);
     this.server.maxConnections = limits.maxConnections;
     this.server.on("drop", () => events.onRefused("connections"));
     this.server.on("connection", (socket) => void this.#arrived(socket));

@@ -15,13 +15,13 @@ import type { OriginalDestinations } from "../net/kernel/original-destination.ts
 import { sniff, type Sniffed } from "../net/sniff.ts";
 import { makeFlow } from "../pipeline/flow.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
-import { rawAnswers, tlsAnswers } from "../proxy/tunnel/captured-answers.ts";
+import { rawReplies, tlsReplies } from "../proxy/tunnel/captured-replies.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf, renderDenial } from "../proxy/flow/reply.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
-import type { TunnelAnswers } from "../proxy/tunnel/request.ts";
+import type { TunnelReplies } from "../proxy/tunnel/request.ts";
 import { type Captured, capturedAt, type Pin } from "./captured.ts";
 import { CapturedHttp, notRedirected } from "./captured-http.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
@@ -150,7 +150,7 @@ export class TransparentListener {
         this.#httpListener.adopt(socket);
         return;
       case "tls":
-        this.#tunnel(socket, captured, tlsAnswers, first.sni);
+        this.#tunnel(socket, captured, tlsReplies, first.sni);
         return;
       case "malformed":
         throw new ProxyError("request.malformed", `broken first bytes: ${first.reason}`);
@@ -163,20 +163,20 @@ export class TransparentListener {
       case "opaque":
         break;
     }
-    this.#tunnel(socket, captured, rawAnswers, undefined);
+    this.#tunnel(socket, captured, rawReplies, undefined);
   }
 
   #tunnel(
     socket: Socket,
     captured: Captured | undefined,
-    answers: TunnelAnswers,
+    replies: TunnelReplies,
     name: string | undefined,
   ): void {
     if (captured === undefined) throw notRedirected();
     const destination = destinationOf(captured, name);
     const services = this.#services;
     const { authority, confirm, original } = captured;
-    const isTls = answers === tlsAnswers;
+    const isTls = replies === tlsReplies;
     const read = (runtime: Runtime): Admitted => ({
       client: services.callers.clientOf(socket, runtime, { reached: original }),
       run: (client, done) =>
@@ -192,7 +192,7 @@ export class TransparentListener {
           client: socket,
           head: nothing,
           headers: new HeaderList([]),
-          answers,
+          replies,
           captured: { isTls, confirm },
         }).finally(done),
     });
@@ -207,8 +207,8 @@ export class TransparentListener {
       client: socket.remoteAddress ?? "",
       method: "",
     });
-    const answers = first.kind === "tls" ? tlsAnswers : rawAnswers;
-    if (!socket.destroyed) answers.refused(socket, renderDenial(denialOf(error)));
+    const replies = first.kind === "tls" ? tlsReplies : rawReplies;
+    if (!socket.destroyed) replies.refused(socket, renderDenial(denialOf(error)));
     socket.destroySoon();
   }
 }

@@ -89,7 +89,7 @@ export class AdaptiveReader {
       return this.#first !== undefined;
     }
     if (this.#sink === undefined) {
-      // Nobody listens yet (a server that speaks first): one chunk is kept and reading stops.
+      // There is no listener yet (a server that sends first): one chunk is kept and reading stops.
       this.#early =
         this.#early === undefined ? Buffer.from(chunk) : Buffer.concat([this.#early, chunk]);
       return false;

@@ -290,7 +290,7 @@ const ranges4 = [
   range("private", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"), // RFC 1918, RFC 6598
   range("multicast", "224.0.0.0/4"), // RFC 5771
   // RFC 6890, RFC 5737 (TEST-NET), RFC 7526 (6to4 relay), RFC 1112. RFC 2544 benchmarking (198.18/15) is forwardable
-  // like RFC 1918, yet no service lives there: it is reserved, and an operator who uses it lists the range.
+  // like RFC 1918, but no service uses it: it is reserved, and an operator who uses it lists the range.
   range("reserved", "192.0.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"),
   range("reserved", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4"),
 ] as const;

@@ -151,7 +151,7 @@ export class Backlog {
     this.#backlogs.count(this);
   }
 
-  /** The peer is gone, or has taken everything. */
+  /** The peer has disconnected, or has read everything. */
   close(): void {
     this.#backlogs.drop(this);
   }

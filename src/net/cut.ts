@@ -11,7 +11,7 @@ export function cutOff(stream: Duplex): void {
 }
 
 /**
- * TLS tells a cut by the missing close_notify, and a socket without a family is no TCP or is gone already.
+ * TLS shows a cut by the missing close_notify; a socket without a family is not TCP or is closed already.
  *
  * While its FIN is on its way a socket cannot be reset: libuv refuses (EINVAL), and Node then never closes it, so that the
  * descriptor and the process stay for ever. All that was written has left by then.

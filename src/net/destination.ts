@@ -8,7 +8,7 @@ import { BoundedMap } from "../bounded-map.ts";
 import { ProxyError } from "../errors.ts";
 import { parseAddress } from "./address.ts";
 
-/** How the bytes of a flow are spoken to its destination; "tcp" has no default port. */
+/** The protocol used towards the destination of a flow; "tcp" has no default port. */
 export type Scheme = "http" | "https" | "tcp";
 
 const defaultPorts: Readonly<Record<Scheme, number | undefined>> = {
@@ -55,7 +55,7 @@ export class Destination {
     return this.port === other.port && this.host === other.host;
   }
 
-  /** The same host and port spoken to with another scheme. */
+  /** The same host and port with another scheme. */
   with(change: { readonly scheme?: Scheme }): Destination {
     const scheme = change.scheme ?? this.scheme;
     return scheme === this.scheme
@@ -123,7 +123,7 @@ export function parseHostHeader(text: string, scheme: Scheme): Destination {
   return parseAuthority(text, scheme, defaultPorts[scheme]);
 }
 
-/** An agent speaks to few hosts over and over; parsing is pure, so a spelling is parsed once. */
+/** An agent connects to few hosts repeatedly; results are cached by the text. */
 const maxRemembered = 512;
 const parsed: Readonly<Record<Scheme, Map<string, Destination>>> = {
   http: new BoundedMap(maxRemembered),

@@ -18,7 +18,7 @@ export interface PlacesOptions {
   readonly waitMs: number;
   /** How many claims may wait; one caller has at most half of them. */
   readonly maxWaiting?: number;
-  /** Hears of every claim that is refused, for a counter and the log. */
+  /** Called for every claim that is refused, for a counter and the log. */
   readonly onRefused?: (limit: PlaceLimit, claim: Claim) => void;
 }
 
@@ -57,7 +57,7 @@ export class Places {
     return this.#limitOf(claim) === undefined ? this.#hold(claim) : undefined;
   }
 
-  /** Calls one of the two back, perhaps before it returns. The answer withdraws a claim that still waits. */
+  /** Calls one of the two back, perhaps before it returns. The function that is returned withdraws a claim that still waits. */
   take(claim: Claim, granted: Waiting["granted"], refused: Waiting["refused"]): () => void {
     const waiting: Waiting = { claim, granted, refused };
     const limit = this.#limitOf(claim);

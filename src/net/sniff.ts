@@ -31,16 +31,16 @@ export type Sniffed =
   | { readonly kind: "opaque"; readonly bytes: number }
   /** Begins as TLS or HTTP and then breaks its rules, or is longer than the limit. Nothing to tunnel blindly. */
   | { readonly kind: "malformed"; readonly bytes: number; readonly reason: string }
-  /** The client said too little in time; 0 bytes is a client that waits for the server to speak. */
+  /** The client said too little in time; 0 bytes is a client that waits for the server to send first. */
   | { readonly kind: "timeout"; readonly bytes: number }
-  /** The client closed, or the connection failed, before it could be told. The bytes are gone. */
+  /** The client closed, or the connection failed, before the protocol was known. The bytes are discarded. */
   | { readonly kind: "closed"; readonly bytes: number };
 
 /** Limits of {@link sniff}. */
 export interface SniffOptions {
   readonly timeoutMs: number;
   readonly maxBytes?: number;
-  /** An HTTP request is told by its first line: `authority` and `host` are then not known. */
+  /** An HTTP request is recognised by its first line: `authority` and `host` are then not known. */
   readonly requestLineSuffices?: boolean;
 }
 

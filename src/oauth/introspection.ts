@@ -40,7 +40,7 @@ export interface IntrospectionEndpoint {
   readonly call: OperatorFetch;
   /** Undefined while there are no credentials. */
   client(): ClientAuthentication | undefined;
-  /** Hears of every call: `undefined` for a good one, else what was wrong. */
+  /** Called after every call: with `undefined` for a good one, else with what was wrong. */
   onCall(problem: string | undefined): void;
 }
 
@@ -87,7 +87,7 @@ export class OpaqueVerifier {
     this.#clock = clock;
   }
 
-  /** Judges a token for any of these audiences; answers without a promise when it is remembered. */
+  /** Judges a token for any of these audiences; returns without a promise when the result is cached. */
   verify(text: string, audiences: readonly string[]): Verification | Promise<Verification> {
     const digest = tokenDigest(text);
     const known = this.#good.get(digest) ?? this.#bad.get(digest);
@@ -177,7 +177,7 @@ export class OpaqueVerifier {
       return { fault: { cause: "inactive", claim: "active", expected, found: "false" } };
     }
     const { rules } = this.#terms;
-    // Who may answer for the issuer need not repeat its name.
+    // A server that is authorised for the issuer need not repeat its name.
     const payload: JWTPayload = { ...claims, iss: (claims["iss"] ?? rules.issuer) as string };
     const [fault] = [
       ...kindFaults(claims),

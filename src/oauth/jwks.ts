@@ -18,7 +18,7 @@ export interface JwksSourceOptions {
   readonly clock: Clock;
   /** Age at which keys are fetched again behind a request. */
   readonly refreshMs?: number;
-  /** Age at which keys are no longer believed when the issuer does not answer. */
+  /** Age at which keys are no longer used when the issuer does not respond. */
   readonly maxAgeMs?: number;
   /** Until a fetch that tokens asked for in vain is forgotten, and the same `kid` is looked for again. */
   readonly missCooldownMs?: number;
@@ -31,11 +31,11 @@ export interface JwksSourceOptions {
  */
 export interface KeyFetcher {
   readonly call: OperatorFetch;
-  /** Hears of every fetch: `undefined` for a good one, else what was wrong. */
+  /** Called after every fetch: with `undefined` for a good one, else with what was wrong. */
   onFetch?(problem: string | undefined): void;
 }
 
-/** There are no keys that may be used: the issuer never answered, or has been silent for too long. */
+/** There are no keys that may be used: the issuer never responded, or has not responded for too long. */
 export class KeysUnavailable extends Error {
   constructor(problem: string) {
     super(problem);
@@ -88,7 +88,7 @@ export class JwksSource {
     this.#mismatches = new RefetchAllowance(options.clock, this.#missCooldownMs);
   }
 
-  /** Grows whenever a key that was there is gone: what was verified by it must not be believed any longer. */
+  /** Grows whenever a key was withdrawn: results that were verified with it are no longer valid. */
   get withdrawals(): number {
     return this.#withdrawals;
   }

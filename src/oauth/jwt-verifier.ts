@@ -82,7 +82,7 @@ export class JwtVerifier {
     this.#withdrawals = options.keys.withdrawals;
   }
 
-  /** Judges a token for any of these audiences; answers without a promise when the token is remembered. */
+  /** Judges a token for any of these audiences; returns without a promise when the result is cached. */
   verify(text: string, audiences: readonly string[]): Verification | Promise<Verification> {
     this.#keys.refresh();
     this.#forgetWithdrawn();

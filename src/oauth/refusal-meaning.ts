@@ -1,7 +1,7 @@
 /** What a token endpoint's refusal means: whose turn it is, and what the operator can change. */
 import { entraMeaning } from "./entra-codes.ts";
 import type { Understood } from "./refusal-kind.ts";
-import type { RejectedGrant } from "./token-answer.ts";
+import type { RejectedGrant } from "./token-response.ts";
 
 /** A refusal as it is understood. */
 export interface UnderstoodRefusal extends Understood {

@@ -3,14 +3,14 @@ import { hash } from "node:crypto";
 import type { Secret } from "../secret.ts";
 import type { Clock } from "../duration.ts";
 import type { TokenOwner } from "./logout-token.ts";
-import type { RejectedGrant, TokenAnswer, UnavailableEndpoint } from "./token-answer.ts";
+import type { RejectedGrant, TokenResponse, UnavailableEndpoint } from "./token-response.ts";
 
 /** A token that may be used now. */
 export interface CachedToken {
   readonly token: Secret;
   /** Milliseconds since the epoch at which this cache forgets it. */
   readonly usableUntil: number;
-  /** Who the token speaks for, as the caller recorded it. */
+  /** The subject of the token, as the caller recorded it. */
   readonly subject?: string | undefined;
   readonly exchangedFor?: SubjectToken | undefined;
 }
@@ -45,8 +45,8 @@ export interface TokenRequest {
   readonly exchangedFor?: SubjectToken | undefined;
   /** The client's own credential, compared by identity: another one ends what was refused to this one. */
   readonly proof?: object | undefined;
-  /** Asks the endpoint. The signal aborts when every caller that waits for this key has gone. */
-  load(signal: AbortSignal): Promise<TokenAnswer>;
+  /** Asks the endpoint. The signal aborts when every caller that waits for this key has disconnected. */
+  load(signal: AbortSignal): Promise<TokenResponse>;
 }
 
 /** Bounds of a {@link TokenCache}; tests make them small. */
@@ -64,7 +64,7 @@ const rejectionMs = 5_000;
 const keptShare = 0.75;
 
 interface Flight {
-  readonly answer: Promise<TokenAnswer>;
+  readonly response: Promise<TokenResponse>;
   readonly abort: AbortController;
   waiting: number;
 }
@@ -114,8 +114,8 @@ export class TokenCache {
   /**
    * The token under this key, or what one call of the endpoint gives.
    *
-   * Callers with the same key share the call that is under way. A caller that goes away does not end it for the
-   * others, and a failure is told to those who waited for it and to nobody who comes later.
+   * Callers with the same key share the call that is under way. A caller that disconnects does not end it for the
+   * others, and a failure is returned to those who waited for it and to nobody who comes later.
    */
   async obtain(request: TokenRequest, signal: AbortSignal): Promise<Obtained> {
     const entry = this.get(request.key);
@@ -127,9 +127,10 @@ export class TokenCache {
       }
       this.#rejections.delete(request.key);
     }
-    const answer = await this.#join(request, signal);
-    if (answer.kind !== "issued") return { kind: "refused", refused: answer, source: "endpoint" };
-    return { kind: "token", token: answer.token, subject: request.subject, source: "endpoint" };
+    const response = await this.#join(request, signal);
+    if (response.kind !== "issued")
+      return { kind: "refused", refused: response, source: "endpoint" };
+    return { kind: "token", token: response.token, subject: request.subject, source: "endpoint" };
   }
 
   /** Forgets tokens that were exchanged for what the predicate names, and keeps none that is being asked for. */
@@ -142,15 +143,15 @@ export class TokenCache {
     return meant.length;
   }
 
-  async #join(request: TokenRequest, signal: AbortSignal): Promise<TokenAnswer> {
+  async #join(request: TokenRequest, signal: AbortSignal): Promise<TokenResponse> {
     if (signal.aborted) return { kind: "unavailable", reason: "cancelled" };
     const flight = this.#flights.get(request.key) ?? this.#takeOff(request);
     flight.waiting += 1;
-    const gone = Promise.withResolvers<TokenAnswer>();
+    const gone = Promise.withResolvers<TokenResponse>();
     const leave = (): void => gone.resolve({ kind: "unavailable", reason: "cancelled" });
     signal.addEventListener("abort", leave, { once: true });
     try {
-      return await Promise.race([flight.answer, gone.promise]);
+      return await Promise.race([flight.response, gone.promise]);
     } finally {
       signal.removeEventListener("abort", leave);
       flight.waiting -= 1;
@@ -164,14 +165,14 @@ export class TokenCache {
   #takeOff(request: TokenRequest): Flight {
     const abort = new AbortController();
     const epoch = this.#epoch;
-    const answer = request.load(abort.signal).then((loaded) => {
+    const response = request.load(abort.signal).then((loaded) => {
       this.#land(request.key, flight);
       if (epoch === this.#epoch) this.#keep(request, loaded);
       return loaded;
     });
     // Waiters see the rejection through their race; without waiters nobody else would.
-    answer.catch(() => this.#land(request.key, flight));
-    const flight: Flight = { answer, abort, waiting: 0 };
+    response.catch(() => this.#land(request.key, flight));
+    const flight: Flight = { response, abort, waiting: 0 };
     this.#flights.set(request.key, flight);
     return flight;
   }
@@ -181,20 +182,20 @@ export class TokenCache {
     if (this.#flights.get(key) === flight) this.#flights.delete(key);
   }
 
-  #keep(request: TokenRequest, answer: TokenAnswer): void {
+  #keep(request: TokenRequest, response: TokenResponse): void {
     const now = this.#clock.now();
-    if (answer.kind === "rejected") {
+    if (response.kind === "rejected") {
       makeRoom(this.#rejections, this.#maxRejections, (rejection) => rejection.until <= now);
       const until = now + rejectionMs;
-      this.#rejections.set(request.key, { refused: answer, until, proof: request.proof });
+      this.#rejections.set(request.key, { refused: response, until, proof: request.proof });
       return;
     }
-    if (answer.kind === "unavailable" || answer.expiresAt === undefined) return;
+    if (response.kind === "unavailable" || response.expiresAt === undefined) return;
     const { subjectExpiresAt = Number.POSITIVE_INFINITY, subject, exchangedFor } = request;
-    const usableUntil = Math.min(answer.expiresAt - skewMs, subjectExpiresAt * 1000);
+    const usableUntil = Math.min(response.expiresAt - skewMs, subjectExpiresAt * 1000);
     if (usableUntil <= now) return;
     makeRoom(this.#tokens, this.#maxEntries, (entry) => entry.usableUntil <= now);
-    this.#tokens.set(request.key, { token: answer.token, usableUntil, subject, exchangedFor });
+    this.#tokens.set(request.key, { token: response.token, usableUntil, subject, exchangedFor });
   }
 }
 

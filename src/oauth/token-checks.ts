@@ -1,4 +1,4 @@
-/** What a token has to say of itself, check by check: a request stops at the first that fails, people are told all. */
+/** The checks of a token's claims: a request stops at the first that fails, `doctor` reports all. */
 import { hash } from "node:crypto";
 import type { JWSHeaderParameters, JWTPayload } from "jose";
 import { parseSpiffeId, trustDomainOf } from "../spiffe/spiffe-id.ts";

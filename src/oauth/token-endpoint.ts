@@ -10,7 +10,7 @@ import {
   type ClientRequest,
 } from "./client-authentication.ts";
 import type { DpopKey } from "./dpop-client.ts";
-import { isNonceRequest, readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
+import { isNonceRequest, readTokenResponse, type TokenResponse } from "./token-response.ts";
 
 /** What is asked for, whichever grant asks for it. */
 interface Wanted {
@@ -51,9 +51,9 @@ const grantTypes = {
 
 const maxRetries = 2;
 const firstBackoffMs = 100;
-/** The Go program's limit; a token answer is a few kilobytes. */
-const maxAnswerBytes = 1024 * 1024;
-/** Faults that another attempt can cure. A certificate or an endless answer stays what it is. */
+/** The Go program's limit; a token response is a few kilobytes. */
+const maxResponseBytes = 1024 * 1024;
+/** Faults that may not happen again. A wrong certificate or an endless response stays wrong. */
 const passing: ReadonlySet<string> = new Set([
   "upstream.refused",
   "upstream.reset",
@@ -71,8 +71,9 @@ interface Attempt {
 }
 
 type Outcome =
-  | { readonly answer: OperatorResponse; readonly sentAt: number }
-  | { readonly passing: boolean; readonly reason: string };
+  | { readonly kind: "response"; readonly response: OperatorResponse; readonly sentAt: number }
+  /** `passing`: it may not happen again. */
+  | { readonly kind: "fault"; readonly passing: boolean; readonly reason: string };
 
 /** Asks token endpoints; holds no state between calls. */
 export class TokenEndpoint {
@@ -91,30 +92,31 @@ export class TokenEndpoint {
     this.#random = options.random ?? Math.random;
   }
 
-  /** Asks `url` for a token. Transport faults and 5xx answers are tried again, twice at most; 4xx never. */
+  /** Asks `url` for a token. Transport faults and 5xx responses are tried again, twice at most; 4xx never. */
   async request(
     url: string,
     client: ClientAuthentication,
     grant: Grant,
     signal?: AbortSignal,
-  ): Promise<TokenAnswer> {
+  ): Promise<TokenResponse> {
     const endsAt = this.#clock.now() + this.#deadlineMs;
     const { dpop } = grant;
     let hasNonce = false;
     for (let attempt = 0; ; attempt += 1) {
       const outcome = await this.#attempt(url, client, { grant, endsAt, signal });
-      if ("answer" in outcome) {
-        const { answer, sentAt } = outcome;
-        if (dpop?.learn(url, answer.headers["dpop-nonce"]) === true && !hasNonce) {
+      if (outcome.kind === "response") {
+        const { response, sentAt } = outcome;
+        if (dpop?.learn(url, response.headers["dpop-nonce"]) === true && !hasNonce) {
           // Once: a server that asks again did not like the one that it gave.
-          hasNonce = isNonceRequest(answer);
+          hasNonce = isNonceRequest(response);
           if (hasNonce) continue;
         }
-        if (answer.status < 500) return readTokenAnswer(answer, sentAt, dpop !== undefined);
+        if (response.status < 500) return readTokenResponse(response, sentAt, dpop !== undefined);
       } else if (!outcome.passing) {
         return { kind: "unavailable", reason: outcome.reason };
       }
-      const reason = "answer" in outcome ? `answered ${outcome.answer.status}` : outcome.reason;
+      const reason =
+        outcome.kind === "response" ? `answered ${outcome.response.status}` : outcome.reason;
       // Half of the step is fixed and half is chance, so that callers that failed together do not return together.
       const wait = firstBackoffMs * 2 ** attempt * (0.5 + this.#random() / 2);
       const isLast = attempt === maxRetries || this.#clock.now() + wait >= endsAt;
@@ -122,7 +124,7 @@ export class TokenEndpoint {
       try {
         await this.#sleep(wait, signal);
       } catch {
-        // The wait ends early only because the callers are gone; nobody reads this response.
+        // The wait ends early only because the callers have disconnected; nobody reads this result.
         return { kind: "unavailable", reason: "cancelled" };
       }
     }
@@ -147,24 +149,24 @@ export class TokenEndpoint {
       await authenticateClient(client, url, request);
     } catch (error) {
       if (!(error instanceof ProxyError)) throw error;
-      return { passing: passing.has(error.code), reason: error.message };
+      return { kind: "fault", passing: passing.has(error.code), reason: error.message };
     }
     const { form, ...proven } = request;
     try {
       const sentAt = this.#clock.now();
-      const answer = await this.#call(url, {
+      const response = await this.#call(url, {
         ...proven,
         method: "POST",
         body: form.toString(),
-        maxBytes: maxAnswerBytes,
+        maxBytes: maxResponseBytes,
         timeoutMs: Math.max(1, endsAt - sentAt),
         ...(signal === undefined ? {} : { signal }),
       });
-      return { answer, sentAt };
+      return { kind: "response", response, sentAt };
     } catch (error) {
-      if (signal?.aborted === true) return { passing: false, reason: "cancelled" };
+      if (signal?.aborted === true) return { kind: "fault", passing: false, reason: "cancelled" };
       if (!(error instanceof ProxyError)) throw error;
-      return { passing: passing.has(error.code), reason: error.code };
+      return { kind: "fault", passing: passing.has(error.code), reason: error.code };
     }
   }
 }

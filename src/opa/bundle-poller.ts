@@ -18,7 +18,7 @@ export interface BundlePollerOptions {
   /** The address of the bundle; an Error says what is still missing to know it. */
   location(): string;
   readonly credentials: Credentials;
-  /** After a good answer the next question comes after a random time between these two. */
+  /** After a good response the next request is sent after a random time between these two. */
   readonly minDelayMs: number;
   readonly maxDelayMs: number;
   readonly timeoutMs: number;
@@ -26,13 +26,13 @@ export interface BundlePollerOptions {
 }
 
 const fetchTimeoutMs = 30_000;
-/** After a bad answer: the first wait, doubled up to the longer delay. */
+/** After a bad response: the first wait, doubled up to the longer delay. */
 const firstRetryMs = 500;
 
 /**
  * One server's bundle, shared by every entry that names the same one.
  *
- * It outlives the generation that made it, so the ways out are attached and detached by those that live.
+ * It outlives the generation that made it, so running generations attach and detach their fetch functions.
  */
 export class BundlePoller implements DecisionEngine {
   readonly #options: BundlePollerOptions;
@@ -101,7 +101,7 @@ export class BundlePoller implements DecisionEngine {
     // Between two generations nobody needs the bundle.
     if (call === undefined) return;
     const location = this.#options.location();
-    const answer = await call(location, {
+    const response = await call(location, {
       headers: {
         accept: "application/vnd.openpolicyagent.bundles, application/gzip, */*",
         ...(this.#etag === undefined ? {} : { "if-none-match": this.#etag }),
@@ -111,15 +111,15 @@ export class BundlePoller implements DecisionEngine {
       maxBytes: maxArchiveBytes,
       signal: this.#closing.signal,
     });
-    if (answer.status === 304 && this.#digest !== undefined) return;
-    if (answer.status !== 200) throw new Error(`the bundle server answered ${answer.status}`);
-    const digest = hash("sha256", answer.body, "base64url");
+    if (response.status === 304 && this.#digest !== undefined) return;
+    if (response.status !== 200) throw new Error(`the bundle server answered ${response.status}`);
+    const digest = hash("sha256", response.body, "base64url");
     if (digest !== this.#digest) {
-      const policy = compilePolicy(readBundle(unpackBundle(answer.body)));
+      const policy = compilePolicy(readBundle(unpackBundle(response.body)));
       await this.#engine.activate(policy, location);
       this.#digest = digest;
     }
-    this.#etag = answer.headers["etag"];
+    this.#etag = response.headers["etag"];
   }
 
   #fail(problem: string): void {

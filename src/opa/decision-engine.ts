@@ -31,7 +31,7 @@ export interface DecisionEngine {
 /** What engines tell about their policy, for the log and the counters. */
 export interface PolicyObserver {
   onLoaded(facts: PolicyFacts): void;
-  /** The newest policy is not used, and why; told once for each new reason. */
+  /** The newest policy is not used, and why; called once for each new reason. */
   onProblem(problem: string): void;
   /** An evaluation took too long and was ended. */
   onKilled(path: string): void;

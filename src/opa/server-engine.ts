@@ -23,14 +23,14 @@ export interface ServerEngineOptions {
   onProblem(problem: string): void;
 }
 
-/** Whether the server has ever answered. */
+/** Whether the server has ever responded. */
 export interface ServerState {
   isReached: boolean;
 }
 
-const maxAnswerBytes = 1024 * 1024;
+const maxResponseBytes = 1024 * 1024;
 const maxWaiting = 1_024;
-/** Between two looks at whether a server is there that has never answered. */
+/** Between two attempts to reach a server that has never responded. */
 const firstProbeMs = 250;
 const lastProbeMs = 5_000;
 
@@ -100,18 +100,19 @@ export class ServerEngine implements DecisionEngine {
       },
       body: `{"input":${input}}`,
       timeoutMs,
-      maxBytes: maxAnswerBytes,
+      maxBytes: maxResponseBytes,
       signal: this.#closing.signal,
     });
   }
 
-  /** An answer without `result` is the API's word for an undefined document. */
+  /** A response without `result` means that the document is undefined. */
   #read({ status, body }: OperatorResponse): Evaluation {
     if (status !== 200) return fault("error", `the OPA server answered ${status}`);
-    const answer = parseJsonObject(body.toString("utf8"));
-    if (answer === undefined) return fault("error", "the OPA server's answer is not a JSON object");
+    const document = parseJsonObject(body.toString("utf8"));
+    if (document === undefined)
+      return fault("error", "the OPA server's answer is not a JSON object");
     this.#options.state.isReached = true;
-    const { result, decision_id: id } = answer;
+    const { result, decision_id: id } = document;
     const decisionId = typeof id === "string" ? { decisionId: id.slice(0, 128) } : {};
     return result === undefined
       ? { kind: "undefined", ...decisionId }
@@ -140,7 +141,7 @@ export class ServerEngine implements DecisionEngine {
       const { status } = await call(`${base}/health?bundles`, {
         headers: credentials(),
         timeoutMs,
-        maxBytes: maxAnswerBytes,
+        maxBytes: maxResponseBytes,
         signal: this.#closing.signal,
       });
       return status < 500 ? undefined : `the OPA server is not ready (it answered ${status})`;

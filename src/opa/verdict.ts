@@ -5,10 +5,10 @@ export type Verdict =
   { readonly allowed: true } | { readonly allowed: false; readonly reason: string };
 
 const denied = "policy denied";
-/** A reason is told to clients and written to logs; a policy can make it of whatever it was given. */
+/** A reason is sent to clients and written to logs; a policy can make it of whatever it was given. */
 const maxReasonLength = 1_024;
 
-/** `true` and `{"allow": true}` allow; everything else denies, with the reason that a client is told. */
+/** `true` and `{"allow": true}` allow; everything else denies, with the reason that is sent to the client. */
 export function readVerdict(value: unknown): Verdict {
   if (value === true) return { allowed: true };
   if (value === false) return { allowed: false, reason: denied };

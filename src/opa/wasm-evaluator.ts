@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import { type DecisionPath, type Evaluation, fault } from "./decision-engine.ts";
 import type { WasmPolicy } from "./wasm-policy.ts";
-import type { WorkerAnswer, WorkerQuestion, WorkerStart } from "./wasm-worker.ts";
+import type { WorkerReply, WorkerQuestion, WorkerStart } from "./wasm-worker.ts";
 
 /** Options of an evaluator. */
 export interface EvaluatorOptions {
@@ -30,7 +30,7 @@ const workerFile = new URL(
   import.meta.url,
 );
 
-/** Evaluates one policy until it is closed. A thread that hangs or dies is replaced. */
+/** Evaluates one policy until it is closed. A thread that hangs or exits is replaced. */
 export class WasmEvaluator {
   readonly #policy: WasmPolicy;
   readonly #options: EvaluatorOptions;
@@ -121,8 +121,8 @@ export class WasmEvaluator {
     worker.stdout.resume();
     worker.stderr.resume();
     worker.unref();
-    worker.on("message", (answer: WorkerAnswer) => {
-      if (worker === this.#worker) this.#onAnswer(answer);
+    worker.on("message", (reply: WorkerReply) => {
+      if (worker === this.#worker) this.#onReply(reply);
     });
     worker.on("error", (error: Error) => this.#onDeath(worker, error.message));
     worker.on("exit", () => this.#onDeath(worker, "the evaluating thread ended"));
@@ -130,18 +130,18 @@ export class WasmEvaluator {
     return worker;
   }
 
-  #onAnswer(answer: WorkerAnswer): void {
-    switch (answer.kind) {
+  #onReply(reply: WorkerReply): void {
+    switch (reply.kind) {
       case "ready":
         return;
       case "failed":
-        if (this.#worker !== undefined) this.#onDeath(this.#worker, answer.message);
+        if (this.#worker !== undefined) this.#onDeath(this.#worker, reply.message);
         return;
       case "result":
-        this.#take(answer.id)?.settle(evaluationOf(answer.result));
+        this.#take(reply.id)?.settle(evaluationOf(reply.result));
         return;
       case "error":
-        this.#take(answer.id)?.settle(fault("error", answer.message));
+        this.#take(reply.id)?.settle(fault("error", reply.message));
     }
   }
 
@@ -206,8 +206,8 @@ function loaded(worker: Worker): Promise<void> {
       if (problem === undefined) resolve();
       else reject(new Error(`the policy cannot be loaded: ${problem}`));
     };
-    worker.once("message", (answer: WorkerAnswer) =>
-      finish(answer.kind === "failed" ? answer.message : undefined),
+    worker.once("message", (reply: WorkerReply) =>
+      finish(reply.kind === "failed" ? reply.message : undefined),
     );
     worker.once("error", (error: Error) => finish(error.message));
     worker.once("exit", () => finish("the evaluating thread ended"));

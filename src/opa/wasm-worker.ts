@@ -18,7 +18,7 @@ export interface WorkerStart {
 export type WorkerQuestion = readonly [id: number, path: string, input: string];
 
 /** Answers carry the id; `ready` comes first, or `failed` and then nothing. */
-export type WorkerAnswer =
+export type WorkerReply =
   | { readonly kind: "ready" }
   | { readonly kind: "failed"; readonly message: string }
   | { readonly kind: "result"; readonly id: number; readonly result: unknown }
@@ -43,8 +43,8 @@ function load(): LoadedPolicy {
   return policy;
 }
 
-function say(answer: WorkerAnswer): void {
-  parentPort?.postMessage(answer, []);
+function say(reply: WorkerReply): void {
+  parentPort?.postMessage(reply, []);
 }
 
 function serve(): void {

@@ -7,7 +7,7 @@ import type { FlowTrace } from "../telemetry/flow-trace.ts";
 import type { Cancellation } from "./cancellation.ts";
 import type { Denial, Invocation } from "./decision.ts";
 import type { Facts } from "./facts.ts";
-import type { Flow } from "./flow.ts";
+import type { Flow, TlsPeer } from "./flow.ts";
 
 /** `connect` judges a host that may be spoken to; `request` judges one HTTP request. */
 export type Stage = "connect" | "request";
@@ -132,6 +132,8 @@ export interface Onward {
   readonly sentAt: number;
   /** The status of the next hop's response. */
   readonly status?: number;
+  /** Who gave it, over mutual TLS. */
+  readonly peer?: TlsPeer | undefined;
 }
 
 /** Options of a context; see the fields of {@link RequestContext}. */

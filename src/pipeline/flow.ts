@@ -9,7 +9,7 @@ export type Direction = "inbound" | "outbound";
 export type Transport = "http" | "connect" | "bridge" | "transparent";
 
 /** A peer of mutual TLS, and the connection to it. */
-export interface ClientPeer {
+export interface TlsPeer {
   readonly spiffeId: string;
   /** `TLS 1.3`. */
   readonly version: string;
@@ -25,7 +25,7 @@ export interface ClientTls {
    */
   readonly certificateThumbprint?: string | undefined;
   /** Of mutual TLS between sidecars (`mtls`): who a bundle vouches for. */
-  readonly peer?: ClientPeer | undefined;
+  readonly peer?: TlsPeer | undefined;
 }
 
 /** The peer of an accepted connection. */

@@ -55,8 +55,8 @@ export interface PluginState {
   readonly store: StateStore;
   /** For tokens and words of users; undefined where the file names no key to seal them with. */
   readonly sealed: StateStore | undefined;
-  /** Whether other replicas see the same. */
-  readonly isShared: boolean;
+  /** Whether it outlives the process, or other replicas see the same. */
+  readonly isKept: boolean;
   /** A server of Redis or Valkey that the instance's configuration names; the same one at every call and generation. */
   at(url: string): StateStore;
 }

@@ -50,7 +50,7 @@ export class CombinedPolicy {
     this.binaryPaths = [...new Set(paths)];
   }
 
-  /** Some answer depends on who the caller is. */
+  /** Some decision depends on who the caller is. */
   get needsCaller(): boolean {
     return this.#parts.rules?.needsCaller ?? false;
   }

@@ -1,7 +1,7 @@
 /** Which operation of a GraphQL document runs, and which root fields it selects: no more of the language than that. */
 import type { GraphqlOperation } from "./request-facts.ts";
 
-/** The operation, or why none can be told. */
+/** The operation, or why none can be determined. */
 export type GraphqlReading =
   | { readonly operation: GraphqlOperation; readonly error?: undefined }
   | { readonly operation?: undefined; readonly error: string };

@@ -40,7 +40,7 @@ export interface RpcCall {
 /** What a JSON-RPC body holds; a batch has several calls. */
 export interface RpcFacts {
   readonly calls: readonly RpcCall[];
-  /** The client answers a request of the server. */
+  /** The client responds to a request of the server. */
   readonly hasResponse?: boolean;
   /** An empty GET that opens the stream of server messages (MCP Streamable HTTP). */
   readonly receivesStream?: boolean;
@@ -82,7 +82,7 @@ function decode(text: string): string | undefined {
   try {
     return decodeURIComponent(text.replaceAll("+", " "));
   } catch {
-    // Not percent-encoded UTF-8: the caller is told that nothing can be compared.
+    // Not percent-encoded UTF-8: undefined, as nothing can be compared.
     return undefined;
   }
 }

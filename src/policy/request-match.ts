@@ -264,7 +264,7 @@ function callAllowed(inspection: Inspection, call: RpcCall): string | undefined 
   const rule = rules.find((candidate) => callSelects(candidate, call));
   if (rule !== undefined) return rule.label;
   if (!inspection.allowsAllMethods) return undefined;
-  // Once a rule names tools, the option no longer speaks for calls of tools.
+  // Once a rule names tools, the option no longer applies to calls of tools.
   const isNarrowed = call.method === "tools/call" && rules.some(({ tool }) => tool !== undefined);
   return isNarrowed ? undefined : "mcp.allow_all_known_mcp_methods";
 }

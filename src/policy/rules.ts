@@ -40,7 +40,7 @@ export class PolicyRules {
   readonly dialect: Dialect;
   readonly document: PolicyDocument;
   readonly endpointCount: number;
-  /** Some answer depends on who the caller is. */
+  /** Some decision depends on who the caller is. */
   readonly needsCaller: boolean;
   readonly #index = new HostIndex<Filed>();
   readonly #remembered = new BoundedMap<string, readonly Match[]>(maxRemembered);

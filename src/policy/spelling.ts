@@ -11,7 +11,7 @@ export interface Spelling {
   readonly ambiguous?: string | undefined;
 }
 
-/** The way out for a server whose paths mean what they spell. */
+/** The advice for a server that does not normalise paths. */
 const key =
   "allow_ambiguous_path: true on an endpoint of network_policies judges it as it is spelt";
 

@@ -8,7 +8,7 @@ import {
   objectsOf,
   textOf,
 } from "../http/json-access.ts";
-import type { AnswerFold } from "./answer-fold.ts";
+import type { ResponseFold } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools } from "./inference-bounds.ts";
 import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
 
@@ -54,7 +54,7 @@ function isToolUse(block: JsonObject): boolean {
   return kind === "tool_use" || kind === "server_tool_use" || kind === "mcp_tool_use";
 }
 
-function readEvent(fold: AnswerFold, body: JsonObject, kind: string): void {
+function readEvent(fold: ResponseFold, body: JsonObject, kind: string): void {
   const key = keyOf(body["index"]);
   switch (kind) {
     case "message_start":
@@ -87,7 +87,7 @@ function readEvent(fold: AnswerFold, body: JsonObject, kind: string): void {
  * Input is reported in three disjoint counts, some with the first event and some with the last; a later zero does not
  * take an earlier figure back.
  */
-function readUsage(fold: AnswerFold, usage: unknown): void {
+function readUsage(fold: ResponseFold, usage: unknown): void {
   if (!isObject(usage)) return;
   const { view } = fold;
   const cached = (view.cacheReadTokens ?? 0) + (view.cacheWriteTokens ?? 0);

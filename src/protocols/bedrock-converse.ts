@@ -1,6 +1,6 @@
 /** Bedrock's converse API. */
 import { isObject, type JsonObject, keyOf, objectOf, objectsOf } from "../http/json-access.ts";
-import type { AnswerFold } from "./answer-fold.ts";
+import type { ResponseFold } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools } from "./inference-bounds.ts";
 import { conversationOf, type Dialect, requestView } from "./inference-dialect.ts";
 
@@ -46,7 +46,7 @@ export const bedrockConverse: Dialect = {
   },
 };
 
-function readEvent(fold: AnswerFold, body: JsonObject, event: string): void {
+function readEvent(fold: ResponseFold, body: JsonObject, event: string): void {
   const key = keyOf(body["contentBlockIndex"]);
   switch (event) {
     case "contentBlockStart": {
@@ -71,7 +71,7 @@ function readEvent(fold: AnswerFold, body: JsonObject, event: string): void {
   }
 }
 
-function readUsage(fold: AnswerFold, usage: unknown): void {
+function readUsage(fold: ResponseFold, usage: unknown): void {
   if (!isObject(usage)) return;
   fold.usage({
     promptTokens: usage["inputTokens"],
@@ -83,7 +83,7 @@ function readUsage(fold: AnswerFold, usage: unknown): void {
 }
 
 /** Faults of the service carry a bare message. */
-export function readFault(fold: AnswerFold, body: JsonObject): boolean {
+export function readFault(fold: ResponseFold, body: JsonObject): boolean {
   const message = body["message"] ?? body["Message"];
   if (typeof message !== "string") return false;
   fold.fail(message);

@@ -8,7 +8,7 @@ import {
   textOf,
   parseJsonObject,
 } from "../http/json-access.ts";
-import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { type ResponseFold, contentText } from "./response-fold.ts";
 import { anthropicMessages } from "./anthropic.ts";
 import { readFault } from "./bedrock-converse.ts";
 import { boundedName, Conversation } from "./inference-bounds.ts";
@@ -78,7 +78,7 @@ function chunkOf(body: JsonObject): JsonObject {
 }
 
 /** Llama, Titan, Mistral, Cohere and Nova, whole or in chunks. */
-function readOther(fold: AnswerFold, body: JsonObject): void {
+function readOther(fold: ResponseFold, body: JsonObject): void {
   const [result] = objectsOf(body["results"] ?? body["outputs"] ?? body["generations"]);
   const nova = objectOf(objectOf(body["output"])["message"]);
   fold.text(body["generation"] ?? body["outputText"] ?? body["text"]);

@@ -7,7 +7,7 @@ import {
   objectsOf,
   textOf,
 } from "../http/json-access.ts";
-import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { type ResponseFold, contentText } from "./response-fold.ts";
 import { boundedName } from "./inference-bounds.ts";
 import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
 import { chatTools } from "./openai-chat.ts";
@@ -71,7 +71,7 @@ export const cohereChat: Dialect = {
   },
 };
 
-function readEnd(fold: AnswerFold, said: JsonObject): void {
+function readEnd(fold: ResponseFold, said: JsonObject): void {
   fold.finish(said["finish_reason"]);
   const usage = objectOf(said["usage"]);
   const tokens = objectOf(usage["tokens"] ?? usage["billed_units"]);

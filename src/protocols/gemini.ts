@@ -7,7 +7,7 @@ import {
   objectsOf,
   textOf,
 } from "../http/json-access.ts";
-import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { type ResponseFold, contentText } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
 import { type Dialect, readError, requestView } from "./inference-dialect.ts";
 
@@ -36,8 +36,8 @@ export const geminiGenerate: Dialect = {
       },
     });
   },
-  whole: readAnswer,
-  event: readAnswer,
+  whole: readResponse,
+  event: readResponse,
 };
 
 /** The same as Code Assist carries it: `request` has the call beside its model, and `response` the result. */
@@ -86,12 +86,12 @@ function toolsOf(body: JsonObject): ReturnType<typeof boundedTools> {
   );
 }
 
-function readEnvelope(fold: AnswerFold, body: JsonObject): void {
-  readAnswer(fold, isObject(body["response"]) ? body["response"] : body);
+function readEnvelope(fold: ResponseFold, body: JsonObject): void {
+  readResponse(fold, isObject(body["response"]) ? body["response"] : body);
 }
 
 /** An event of a stream has the shape of a whole response, and its usage is the total so far. */
-function readAnswer(fold: AnswerFold, body: JsonObject): void {
+function readResponse(fold: ResponseFold, body: JsonObject): void {
   if (readError(fold, body["error"])) return;
   const candidate = objectOf(objectsOf(body["candidates"])[0]);
   for (const part of objectsOf(objectOf(candidate["content"])["parts"])) {
@@ -104,7 +104,7 @@ function readAnswer(fold: AnswerFold, body: JsonObject): void {
   readUsage(fold, body["usageMetadata"]);
 }
 
-function readUsage(fold: AnswerFold, usage: unknown): void {
+function readUsage(fold: ResponseFold, usage: unknown): void {
   if (!isObject(usage)) return;
   const answered = countOf(usage["candidatesTokenCount"]);
   const thought = countOf(usage["thoughtsTokenCount"]);

@@ -1,5 +1,5 @@
 /** What every API of language models is to this program: a reader of its requests and of its responses. */
-import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { type ResponseFold, contentText } from "./response-fold.ts";
 import { type JsonObject, objectsOf, textOf } from "../http/json-access.ts";
 import { Conversation } from "./inference-bounds.ts";
 import type { InferenceRequest } from "./inference-view.ts";
@@ -17,9 +17,9 @@ export interface Dialect {
   /** The view of a request; undefined where the body is none of this API. */
   request(body: JsonObject, place: CallPlace): InferenceRequest | undefined;
   /** Reads a whole response. */
-  whole(fold: AnswerFold, body: JsonObject): void;
+  whole(fold: ResponseFold, body: JsonObject): void;
   /** Reads one event of a streamed response; `event` is its name, where the stream has names. */
-  event(fold: AnswerFold, body: JsonObject, event: string | undefined): void;
+  event(fold: ResponseFold, body: JsonObject, event: string | undefined): void;
 }
 
 /** The `messages` of a body, behind the system prompt where it stands beside them; undefined without the list. */
@@ -76,7 +76,7 @@ export function requestView(api: InferenceRequest["api"], parts: RequestParts): 
 }
 
 /** Fails the fold with the message of an `error` member, which is an object or a text. True when there was one. */
-export function readError(fold: AnswerFold, error: unknown): boolean {
+export function readError(fold: ResponseFold, error: unknown): boolean {
   if (error === undefined || error === null) return false;
   if (typeof error === "object" && "message" in error) fold.fail(error.message);
   else fold.fail(error);

@@ -1,5 +1,5 @@
 /**
- * What one call of a language model said and was answered, in the shape of the session API.
+ * The request and the response of one call of a language model, in the shape of the session API.
  *
  * The names are those that clients of the Go program decode; absent means empty.
  */

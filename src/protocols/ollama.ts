@@ -1,6 +1,6 @@
 /** Ollama's own API; it streams a JSON value a line, each with the shape of a whole response. */
 import { type JsonObject, objectOf, objectsOf, textOf } from "../http/json-access.ts";
-import type { AnswerFold } from "./answer-fold.ts";
+import type { ResponseFold } from "./response-fold.ts";
 import { boundedName, Conversation } from "./inference-bounds.ts";
 import {
   conversationOf,
@@ -20,8 +20,8 @@ export const ollamaChat: Dialect = {
     if (conversation === undefined) return undefined;
     return viewOf("ollama.chat", body, { conversation, tools: chatTools(body) });
   },
-  whole: readAnswer,
-  event: readAnswer,
+  whole: readResponse,
+  event: readResponse,
 };
 
 /** /api/generate: a prompt without a conversation. */
@@ -34,8 +34,8 @@ export const ollamaGenerate: Dialect = {
     addTexts(conversation, body["prompt"]);
     return viewOf("ollama.generate", body, { conversation });
   },
-  whole: readAnswer,
-  event: readAnswer,
+  whole: readResponse,
+  event: readResponse,
 };
 
 /** /api/embed and the older /api/embeddings; vectors are not kept. */
@@ -47,7 +47,7 @@ export const ollamaEmbed: Dialect = {
     addTexts(conversation, given);
     return viewOf("ollama.embed", { ...body, stream: false }, { conversation });
   },
-  whole: readAnswer,
+  whole: readResponse,
   event: () => undefined,
 };
 
@@ -61,7 +61,7 @@ function viewOf(
   const options = objectOf(body["options"]);
   return requestView(api, {
     model,
-    // Ollama streams unless it is told not to.
+    // Ollama streams unless `stream` is false.
     stream: body["stream"] !== false,
     messages: said.conversation.messages,
     tools: said.tools,
@@ -73,7 +73,7 @@ function viewOf(
   });
 }
 
-function readAnswer(fold: AnswerFold, body: JsonObject): void {
+function readResponse(fold: ResponseFold, body: JsonObject): void {
   if (readError(fold, body["error"])) return;
   const message = objectOf(body["message"]);
   fold.text(message["content"] ?? body["response"]);

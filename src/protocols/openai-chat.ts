@@ -1,4 +1,4 @@
-/** OpenAI chat completions, also as Azure, gateways and local servers speak them. */
+/** OpenAI chat completions, also of Azure, gateways and local servers. */
 import {
   isObject,
   type JsonObject,
@@ -7,7 +7,7 @@ import {
   objectsOf,
   textOf,
 } from "../http/json-access.ts";
-import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { type ResponseFold, contentText } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools } from "./inference-bounds.ts";
 import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
 
@@ -54,7 +54,7 @@ export const openAiChat: Dialect = {
   },
 };
 
-function chatDelta(fold: AnswerFold, choice: JsonObject): void {
+function chatDelta(fold: ResponseFold, choice: JsonObject): void {
   const delta = objectOf(choice["delta"]);
   fold.text(delta["content"]);
   fold.text(delta["refusal"]);
@@ -84,7 +84,7 @@ export function chatTools(body: JsonObject): ReturnType<typeof boundedTools> {
 }
 
 /** Takes a usage block over, if it is one. Gateways add what they charge as `cost`. */
-export function openAiUsage(fold: AnswerFold, usage: unknown): void {
+export function openAiUsage(fold: ResponseFold, usage: unknown): void {
   if (!isObject(usage)) return;
   const given = objectOf(usage["prompt_tokens_details"] ?? usage["input_tokens_details"]);
   const made = objectOf(usage["completion_tokens_details"] ?? usage["output_tokens_details"]);

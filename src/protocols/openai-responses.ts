@@ -1,7 +1,7 @@
 /** OpenAI's responses API. */
 import { type JsonObject, keyOf, objectOf, objectsOf, textOf } from "../http/json-access.ts";
 import { openAiUsage } from "./openai-chat.ts";
-import { type AnswerFold, contentText } from "./answer-fold.ts";
+import { type ResponseFold, contentText } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
 import { type Dialect, readError, requestView } from "./inference-dialect.ts";
 
@@ -53,7 +53,7 @@ function conversationOf(body: JsonObject): Conversation {
   return conversation;
 }
 
-function readItem(fold: AnswerFold, item: JsonObject): void {
+function readItem(fold: ResponseFold, item: JsonObject): void {
   switch (item["type"]) {
     case "message":
       fold.text(contentText(item["content"]));
@@ -73,14 +73,14 @@ function readItem(fold: AnswerFold, item: JsonObject): void {
 }
 
 /** Status and usage, which stand in the whole response and in the last event of a stream. */
-function readEnd(fold: AnswerFold, response: JsonObject): void {
+function readEnd(fold: ResponseFold, response: JsonObject): void {
   const { reason } = objectOf(response["incomplete_details"]);
   fold.finish(reason ?? response["status"]);
   readError(fold, response["error"]);
   openAiUsage(fold, response["usage"]);
 }
 
-function readEvent(fold: AnswerFold, body: JsonObject, kind: string): void {
+function readEvent(fold: ResponseFold, body: JsonObject, kind: string): void {
   const key = keyOf(body["output_index"], body["item_id"]);
   switch (kind) {
     case "response.output_text.delta":

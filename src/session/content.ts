@@ -43,7 +43,7 @@ const maxNamedItems = 64;
 const leftOverChars = 64;
 const maxDepth = 32;
 const maxNodes = 20_000;
-/** Invocations and errors are the program's own words around at most a few of a stranger's. */
+/** Invocations and errors are texts of this program with at most a few remote values. */
 const maxDetailChars = 2_048;
 
 /** Shapes events before they are kept. The views are copied, because their parsers go on writing into them. */

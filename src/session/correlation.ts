@@ -65,7 +65,7 @@ function textValue(value: string): string | undefined {
   return text === "" ? undefined : text;
 }
 
-/** A digest, so that no credential lives longer here than its message. */
+/** A digest, so that no credential is kept longer than its message. */
 function bearerDigest(value: string): string | undefined {
   if (value.length > maxFieldBytes * 16 || !/^bearer /i.test(value)) return undefined;
   const token = value.slice(7).trim();

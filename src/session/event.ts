@@ -117,7 +117,8 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
-  const { caller, tls: { peer } = {} } = flow.client;
+  const { caller, tls } = flow.client;
+  const peer = tls?.peer ?? context.onward?.peer;
   if (caller !== undefined) event.caller = caller;
   if (peer !== undefined) {
     const { version, cipherSuite, spiffeId: peerSpiffeId } = peer;

@@ -18,9 +18,9 @@ export interface LineFileOptions {
   readonly maxPending?: number;
   /** Between two attempts at a file that cannot be written; 1,000 when absent. */
   readonly retryMs?: number;
-  /** Hears of the first failure of an outage, and of its end (`undefined`). */
+  /** Called at the first failure of an outage, and at its end (with `undefined`). */
   onState?(error: unknown): void;
-  /** Hears of lines that were written and of lines that are lost. */
+  /** Called with the number of lines that were written and of those that are lost. */
   onLines?(result: "written" | "lost", count: number): void;
 }
 
@@ -147,7 +147,7 @@ export class LineFile {
     const { path } = this.#options;
     // One level, and not recursive: Node never comes back from a recursive mkdir where the system answers ENOENT (/proc).
     await mkdir(dirname(path), { mode: 0o700 }).catch(ignoreExisting);
-    // Events show what agents do: for the owner's eyes only.
+    // Events show what agents do: readable by the owner only.
     const file = await open(path, "a+", 0o600);
     this.#file = file;
     this.#size = (await file.stat()).size;

@@ -16,7 +16,7 @@ export interface SessionStoreOptions {
   /** Of all events together, approximately. */
   readonly maxBytes?: number;
   readonly clock?: Clock;
-  /** Hears of everything that is kept and moved. */
+  /** Called for everything that is kept and moved. */
   readonly journal?: StoreJournal | undefined;
 }
 
@@ -277,7 +277,7 @@ export class SessionStore {
     this.#active = undefined;
   }
 
-  /** The empty session goes; what it counted for events that are long gone stays counted. */
+  /** The empty session is removed; its counts of events that are no longer kept stay. */
   #succeed(from: string, empty: Session, to: string, heir: Session): void {
     const isActive = this.#active === from;
     heir.totalTokens += empty.totalTokens;

@@ -86,7 +86,7 @@ export class Subscription {
         if (count % batchSize === 0) await nextTurn();
       }
     } catch {
-      // A listener that fails is a reader that is gone; its owner hears of it by its own connection.
+      // A listener fails when its reader has disconnected; its owner is notified by its own connection.
       this.close();
     } finally {
       this.#delivering = false;

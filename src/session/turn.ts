@@ -16,7 +16,7 @@ export class Turn {
   readonly startedAt: number;
   /** When something of this turn was last seen. */
   usedAt: number;
-  /** The message itself while it is being answered: its parser may learn the conversation's name meanwhile. */
+  /** The message itself until its response ends: its parser may learn the conversation's name meanwhile. */
   open: RequestContext | undefined;
   /** Flows that were recorded before the conversation had a name. */
   readonly #flows = new Set<string>();
@@ -66,7 +66,7 @@ export class TurnIndex {
   }
 
   /**
-   * The turn that a value belongs to, when it is unambiguous: the one conversation that is being answered, or, when
+   * The turn that a value belongs to, when it is unambiguous: the one conversation whose response is pending, or, when
    * none is, the only one that ever had the value. Two at once share nothing: undefined.
    */
   find(key: string, now: number): Turn | undefined {

@@ -95,7 +95,7 @@ export function hasSigned(authority: X509Certificate, certificate: X509Certifica
   return certificate.checkIssued(authority) && certificate.verify(authority.publicKey);
 }
 
-/** A text of a stranger, for a line of a log. */
+/** A remote text, shortened for a log line. */
 export function shown(text: string): string {
   const printable = text.replace(/[^\x20-\x7e]/g, "?");
   return printable.length > 200 ? `${printable.slice(0, 200)}…` : printable;

@@ -1,4 +1,4 @@
-/** The limit of every wait for a store, and what is known of whether it answers. */
+/** The time limit of every call of a store, and whether the store responds. */
 import { messageOf } from "../errors.ts";
 import { type StateWatch, stateUnavailable } from "./store.ts";
 
@@ -35,7 +35,7 @@ export class Bounded {
     call.then(
       (result) => {
         if (!isOver) return;
-        // It answers again, whatever it answers.
+        // It responds again, whatever the response is.
         this.is(undefined);
         onLate?.(result);
       },
@@ -55,7 +55,7 @@ export class Bounded {
     }
   }
 
-  /** Says whether the store answers; a change is told once. */
+  /** Records whether the store responds; a change is reported once. */
   is(problem: string | undefined): void {
     const changes = (problem === undefined) !== (this.#problem === undefined);
     this.#problem = problem;

@@ -14,7 +14,7 @@ export class Channels {
   subscribe(channel: string, listener: (message: string) => void, onLast?: () => void): () => void {
     const known = this.#listeners.get(channel) ?? new Set();
     this.#listeners.set(channel, known);
-    // A function that subscribes twice is heard twice.
+    // A function that subscribes twice is called twice.
     const own = (message: string): void => listener(message);
     known.add(own);
     return () => {

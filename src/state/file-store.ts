@@ -280,7 +280,7 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Held by the kernel for as long as the process lives, whatever ends it. */
+/** Held by the kernel until the process ends, however it ends. */
 async function lockOf(path: string): Promise<Server | undefined> {
   if (process.platform !== "linux") return undefined;
   const server = createServer((socket) => socket.destroy());

@@ -11,7 +11,7 @@ export interface Entry {
 
 /** Options of a {@link MemoryStore}. */
 export interface MemoryStoreOptions {
-  /** Of keys and values together. What is above is refused: nothing is forgotten for what a stranger adds. */
+  /** Of keys and values together. What exceeds it is refused: remote input cannot displace entries. */
   readonly maxBytes: number;
   readonly clock?: { now(): number };
 }

@@ -15,7 +15,7 @@ export interface Addition {
   readonly by: number;
   /** Nothing is added where the counter is not less than this. */
   readonly below?: number | undefined;
-  /** How long the counter lives after this addition. Absent: for ever. */
+  /** How long the counter is kept after this addition. Absent: for ever. */
   readonly ttlMs?: number | undefined;
 }
 
@@ -67,7 +67,7 @@ export interface StateWatch {
   onRestored?(counters: number): void;
 }
 
-/** The fault of a call that the store did not answer. */
+/** The fault of a call to which the store did not respond. */
 export function stateUnavailable(why: string, cause?: unknown): ProxyError {
   return new ProxyError("state.unavailable", `the state store is not available: ${why}`, { cause });
 }

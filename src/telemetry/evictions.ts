@@ -1,4 +1,4 @@
-/** Connections that are closed to make room for others: counted, and told about now and then. */
+/** Connections that are closed to make room for others: counted, and logged at most once a minute. */
 import type { Cell } from "./instruments.ts";
 import type { RareLog } from "./rare-log.ts";
 

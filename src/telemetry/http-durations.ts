@@ -10,7 +10,7 @@ import { semanticBounds } from "./bounds.ts";
 /** Attributes by name; one that does not apply is left out. */
 export type HttpAttributes = Readonly<Record<string, Attribute | undefined>>;
 
-/** As the SDKs limit it: what is more has the attribute otel.metric.overflow, so a stranger's hosts have a bound. */
+/** As the SDKs limit it: what is more has the attribute otel.metric.overflow, so the number of hosts is bounded. */
 const maxSeries = 2_000;
 const serverLabels = [
   "http.request.method",

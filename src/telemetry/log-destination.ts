@@ -1,7 +1,7 @@
 /**
  * Where log lines go: a buffer in front of a file descriptor, which may be slow, full or broken without harm.
  *
- * A synchronous write would stop all traffic while the reader of stderr is slow, and would throw when it is gone.
+ * A synchronous write would stop all traffic while the reader of stderr is slow, and would throw when it is closed.
  */
 import { write, writeSync } from "node:fs";
 

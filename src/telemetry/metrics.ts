@@ -21,7 +21,7 @@ export type { CountedInvocation, GoStats } from "./go-stats.ts";
 /** The gauges that their owners give a reader for. */
 export type GaugeName = keyof typeof gauges;
 
-/** What is told of the process. */
+/** The facts of the process. */
 export interface MetricsOptions {
   readonly version: string;
   readonly egressEnforcement?: "enforce-redirect" | "none";

@@ -38,7 +38,7 @@ export interface OtlpOptions {
   send: OtlpSend;
   /** The metrics as of now. */
   metrics(): Promise<readonly MetricObjectWithValues<MetricValue<string>>[]>;
-  /** Hears of every attempt to send. */
+  /** Called after every attempt to send. */
   onSent(signal: OtlpSignal, problem: string | undefined): void;
 }
 

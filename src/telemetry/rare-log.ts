@@ -1,4 +1,4 @@
-/** Log lines of what a stranger can cause as often as it likes: one a minute of each kind, with the number of the others. */
+/** Rate-limited log lines of what remote peers can cause: one a minute of each kind, with the number of the others. */
 import type { Logger } from "./log.ts";
 
 const quietMs = 60_000;

@@ -183,7 +183,7 @@ async function removeStaleLock(path: string): Promise<void> {
     const { mtimeMs } = await stat(path);
     if (Date.now() - mtimeMs > lockStaleMs) await rm(path, { force: true });
   } catch (error) {
-    // Gone in the meantime: the next attempt takes it.
+    // Removed in the meantime: the next attempt takes it.
     if (!isErrno(error, "ENOENT")) throw error;
   }
 }

@@ -84,7 +84,7 @@ export class CertificateAuthority {
     return new CertificateAuthority(issuer, links, pem.caPem);
   }
 
-  /** A new authority that lives in memory only: nobody but clients of this process can come to trust it. */
+  /** A new authority that is kept in memory only: only clients of this process can trust it. */
   static async ephemeral(nowMs: number): Promise<CertificateAuthority> {
     return CertificateAuthority.fromPem(await generateAuthority(nowMs), nowMs);
   }

@@ -46,12 +46,12 @@ const maxWaiting = 10_000;
 /** How long minting may hold the event loop before everybody else gets a turn. */
 const sliceMs = 5;
 /**
- * A context holds about 32 KiB outside the JavaScript heap that the garbage collector is not told of, so thousands of
+ * A context holds about 32 KiB outside the JavaScript heap that the garbage collector does not see, so thousands of
  * evicted ones pile up (800 MB after 30,000 names). A buffer of this size that is never touched makes them count: the
  * same run stays under 250 MB.
  */
 const contextWeightBytes = 65_536;
-/** Tickets outlive no session that a client would still remember; their keys live as long as the process. */
+/** Tickets expire before clients discard them; their keys are kept until the process ends. */
 const sessionTimeoutSeconds = 3_600;
 
 /** Mints leaves for names that the policy let through. One leaf key and one set of ticket keys per minter. */

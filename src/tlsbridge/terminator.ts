@@ -32,7 +32,7 @@ export interface TerminateRequest {
 export interface Terminated {
   readonly kind: "terminated";
   readonly tlsSocket: TLSSocket;
-  /** What both sides speak; `http/1.1` when the client offered nothing. */
+  /** The negotiated protocol; `http/1.1` when the client offered none. */
   readonly alpnProtocol: string;
   readonly servername: string | undefined;
   readonly isResumed: boolean;

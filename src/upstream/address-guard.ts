@@ -17,7 +17,7 @@ import {
 import type { AbortSource } from "../net/abort-source.ts";
 import type { Destination } from "../net/destination.ts";
 import type { OwnListeners } from "./own-listeners.ts";
-import { RecentAnswers } from "./recent-answers.ts";
+import { RecentAddresses } from "./recent-addresses.ts";
 import type { Resolver } from "./resolver.ts";
 
 /** RFC 6761 section 6.3, and what Linux distributions write into /etc/hosts. */
@@ -69,7 +69,7 @@ export interface JudgedAddress {
 /** Vets destinations for one generation. */
 export class AddressGuard {
   readonly #options: AddressGuardOptions;
-  readonly #recent = new RecentAnswers();
+  readonly #recent = new RecentAddresses();
 
   constructor(options: AddressGuardOptions) {
     this.#options = options;

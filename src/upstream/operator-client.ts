@@ -85,21 +85,21 @@ export class OperatorClient {
     }
     const way = this.#wayOf(origin);
     try {
-      const answer = await sendRequest.call(this.#poolFor(origin, { parent: way, certificate }), {
+      const response = await sendRequest.call(this.#poolFor(origin, { parent: way, certificate }), {
         method: request.method ?? "GET",
         path: way === undefined ? path : absoluteTarget(way.destination, path),
         headers: headersOf(request, way),
         body: request.body ?? null,
         signal: AbortSignal.any(signals),
       });
-      const headers = flatten(answer.headers);
-      const refusal = way?.form.refusal(answer.statusCode, Object.entries(headers).flat());
+      const headers = flatten(response.headers);
+      const refusal = way?.form.refusal(response.statusCode, Object.entries(headers).flat());
       if (refusal !== undefined) {
-        await answer.body.dump();
+        await response.body.dump();
         throw refusal;
       }
-      const body = await collect(answer.body, request.maxBytes ?? defaultMaxBytes, origin);
-      return { status: answer.statusCode, headers, body };
+      const body = await collect(response.body, request.maxBytes ?? defaultMaxBytes, origin);
+      return { status: response.statusCode, headers, body };
     } catch (error) {
       const fault = error instanceof Error ? (way?.form.fault(ownFault(error)) ?? error) : error;
       throw this.#fault(origin, fault, timeout.aborted);

@@ -5,8 +5,10 @@ import { ProxyError } from "../errors.ts";
 import { type AbortSource, cancelled } from "../net/abort-source.ts";
 import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
+import type { PeerConnection } from "../mtls/peer-connection.ts";
 import type { PeerGate } from "../mtls/peer-gate.ts";
 import { handshakeRefusal, type PeerContext, type PeerRefusal } from "../mtls/peer-trust.ts";
+import type { TlsPeer } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
 import type { AbsoluteForm, ConnectOptions, Upstream } from "./upstream.ts";
@@ -24,10 +26,17 @@ export interface PeerUpstreamOptions {
 export class PeerUpstream implements Upstream {
   readonly #upstream: Upstream;
   readonly #options: PeerUpstreamOptions;
+  /** By authority, while they are open. */
+  readonly #newest = new Map<string, PeerConnection>();
 
   constructor(upstream: Upstream, options: PeerUpstreamOptions) {
     this.#upstream = upstream;
     this.#options = options;
+  }
+
+  /** Who is behind the newest connection to the destination that is open. */
+  peerOf({ authority }: Destination): TlsPeer | undefined {
+    return this.#newest.get(authority)?.tls.peer;
   }
 
   /** Whether requests to the destination leave over mutual TLS. */
@@ -113,6 +122,11 @@ export class PeerUpstream implements Upstream {
         settle();
         // Whoever sends over it ends it; see OriginPools.renew().
         admitted.begin(false);
+        this.#newest.set(destination.authority, admitted);
+        secured.once("close", () => {
+          if (this.#newest.get(destination.authority) === admitted)
+            this.#newest.delete(destination.authority);
+        });
         resolve(secured);
       });
       if (signal.aborted) onAbort();

@@ -239,6 +239,9 @@ export function readTrailers(text: string, maxFields: number): string[] {
   checkFields(text, 0);
   const section = new FieldSection();
   section.read(text, 0, maxFields);
+  // Too late to frame anything (RFC 9110 section 6.5.1), and some recipient may believe it.
+  if (section.contentLength !== undefined || section.transferEncoding !== undefined)
+    throw new MalformedMessage("the trailer section has a field that frames the message");
   return section.rawHeaders;
 }
 

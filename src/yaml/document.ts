@@ -140,7 +140,7 @@ interface OffsetProblem {
   readonly message: string;
 }
 
-/** Once the parser has lost the thread, it finds every later character unexpected: one mistake is told once. */
+/** After a syntax error the parser finds every later character unexpected: one mistake is reported once. */
 function isNoConsequence({ code }: YAMLParseError, index: number): boolean {
   return code !== "UNEXPECTED_TOKEN" || index === 0;
 }

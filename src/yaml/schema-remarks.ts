@@ -61,7 +61,7 @@ function flatten(issue: z.core.$ZodIssue, root: unknown, parent: KeyPath): Schem
     return issue.keys.map((key) => ({ path: [...path, key], message: unknownKey }));
   if (issue.code === "invalid_union") {
     const branch = issue.errors.find((errors) => !errors.some(isWrongKind));
-    // A complaint about the value as a whole is told in the words of the union.
+    // A problem of the value as a whole is reported in the words of the union.
     if (branch?.some((inner) => inner.path.length > 0 || inner.code === "unrecognized_keys"))
       return branch.flatMap((inner) => flatten(inner, root, path));
   }

@@ -1,4 +1,4 @@
-/** What a schema finds wrong, in the words that every part of the file is told in. */
+/** The messages of schema problems, the same for every part of the file. */
 import type { z } from "zod";
 
 /** Words for the issues that have none of their own. They name types, never values. */

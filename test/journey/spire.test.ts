@@ -15,7 +15,7 @@ import { get } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import type { Settings } from "../support/program.ts";
-import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
+import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority } from "../support/spiffe-authority.ts";
 import { Spire, type Workload } from "../support/spire.ts";
 
@@ -37,15 +37,15 @@ interface Sidecar {
   rotations(item: string): Promise<number>;
 }
 
-async function sidecar({ node }: Workload, over: Settings = {}): Promise<Sidecar> {
+async function sidecar({ node }: Workload, over?: Settings): Promise<Sidecar> {
   const directory = await mkdtemp(join(tmpdir(), "spire-mirror-"));
   await own({ close: () => rm(directory, { recursive: true, force: true }) });
   const identity = { type: "spiffe", jwt_audience: audience };
-  const base = merge(settings(outbound({ name: "identified", config: { identity } })), {
+  const file = merge(over ?? outbound({ name: "identified", config: { identity } }), {
     spiffe: { socket: spire.address, mirror_dir: directory },
     egress: { hosts: { "api.test": ["127.0.0.1"] } },
   });
-  const proxy = await own(ProxyProcess.start(merge(base, over), { node }));
+  const proxy = await own(ProxyProcess.start(settings(file), { node }));
   return {
     proxy,
     read: (name) => readFile(join(directory, name), "utf8"),
@@ -166,6 +166,75 @@ describe.skipIf(home === "")("SPIRE", () => {
       await spire.startAgent();
       await untilReady(side);
       expect(await side.rotations("x509_svid")).toBeGreaterThan(before);
+    },
+    inMinutes,
+  );
+
+  test(
+    "a workload that calls another one with its JWT-SVID is let in, and others are not",
+    async () => {
+      const [caller, called] = ["caller", "called"].map((name) => spire.workload(name));
+      if (caller === undefined || called === undefined) throw new Error();
+      for (const workload of [caller, called]) await spire.register(workload, 3_600);
+      const side = await sidecar(caller);
+      await untilReady(side);
+      const token = await eventually(() => side.read("jwt_svid.token"));
+      const config = { issuer: `spiffe://${spire.trustDomain}`, audience };
+      const guarded = await sidecar(
+        called,
+        merge(inbound({ name: "jwt-validation", config }), {
+          listener: { reverse_proxy_backend: `http://127.0.0.1:${origin.port}` },
+        }),
+      );
+      await untilReady(guarded);
+      const call = async (bearer: string): Promise<number> => {
+        const headers = { Authorization: `Bearer ${bearer}` };
+        return (await get(guarded.proxy.reverse, "/", headers)).status;
+      };
+      expect(await call(token)).toBe(200);
+      expect(await call(`${token.slice(0, -8)}AAAAAAAA`)).toBe(401);
+    },
+    inMinutes,
+  );
+
+  test.each(["strict", "permissive"])(
+    "two sidecars speak mutual TLS through renewals, %s",
+    async (mode) => {
+      const workloads = ["front", "back", "third"].map((name) => spire.workload(`${name}-${mode}`));
+      for (const workload of workloads) await spire.register(workload, shortTtl);
+      const [front, back, third] = workloads;
+      if (front === undefined || back === undefined || third === undefined) throw new Error();
+      const called = await sidecar(back, {
+        listener: {
+          roles: ["reverse"],
+          reverse_proxy_backend: `http://127.0.0.1:${origin.port}`,
+        },
+        mtls: { mode, allowed_spiffe_ids: [front.spiffeId] },
+      });
+      const strict = { listener: { roles: ["forward"] }, mtls: { mode: "strict" } };
+      const caller = await sidecar(front, strict);
+      const stranger = await sidecar(third, strict);
+      for (const side of [called, caller, stranger]) await untilReady(side);
+      const url = `http://api.test:${called.proxy.reverse.port}/`;
+      const through = async ({ proxy }: Sidecar): Promise<number> =>
+        (await get(proxy.forward, url)).status;
+      const statuses = new Map<number, number>();
+      await eventually(async () => {
+        const status = await through(caller);
+        statuses.set(status, (statuses.get(status) ?? 0) + 1);
+        const rotations = await Promise.all(
+          [called, caller].map((side) => side.rotations("x509_svid")),
+        );
+        return rotations.every((count) => count >= 3);
+      }, inMinutes);
+      expect([...statuses.keys()]).toEqual([200]);
+      process.stdout.write(`${mode}: ${statuses.get(200)} requests over mutual TLS, all 200\n`);
+      expect(await through(stranger)).toBeGreaterThanOrEqual(500);
+      const plain = get(called.proxy.reverse, "/").then(
+        ({ status }) => status,
+        () => "closed",
+      );
+      expect(await plain).toBe(mode === "strict" ? "closed" : 200);
     },
     inMinutes,
   );

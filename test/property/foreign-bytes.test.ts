@@ -8,7 +8,7 @@ import { HeaderList } from "../../src/http/headers.ts";
 import { classifyRpc } from "../../src/http/json-rpc.ts";
 import { parseStrictJson } from "../../src/http/strict-json.ts";
 import { readKeyDocument } from "../../src/oauth/jwks-document.ts";
-import { readTokenAnswer } from "../../src/oauth/token-answer.ts";
+import { readTokenResponse } from "../../src/oauth/token-response.ts";
 import { unverifiedClaims } from "../../src/oauth/unverified-claims.ts";
 import { readBearer } from "../../src/plugins/credentials/bearer.ts";
 import { Readable } from "node:stream";
@@ -63,7 +63,7 @@ test("an answer of a token endpoint yields a token only when it is a 200 with a 
   );
   fc.assert(
     fc.property(fc.integer({ min: 100, max: 599 }), body, (status, content) => {
-      const read = readTokenAnswer({ status, headers: {}, body: content }, 0);
+      const read = readTokenResponse({ status, headers: {}, body: content }, 0);
       if (read.kind !== "issued") return;
       expect(status).toBe(200);
       // eslint-disable-next-line no-control-regex

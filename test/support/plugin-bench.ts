@@ -34,8 +34,8 @@ export class ManualClock {
 }
 
 /** One store for everything. */
-export function stateIn(store: StateStore, isShared = false): PluginState {
-  return { store, sealed: store, isShared, at: () => store };
+export function stateIn(store: StateStore, isKept = false): PluginState {
+  return { store, sealed: store, isKept, at: () => store };
 }
 
 /** Dependencies whose log and counters can be read. */

@@ -150,7 +150,7 @@ function certify(
 ): forge.pki.Certificate {
   const made = forge.pki.createCertificate();
   made.publicKey = subject.pair.publicKey;
-  made.serialNumber = `00${randomBytes(8).toString("hex")}`;
+  made.serialNumber = `01${randomBytes(8).toString("hex")}`;
   made.validity.notBefore = notBefore ?? new Date(Date.now() - hourMs);
   made.validity.notAfter = notAfter ?? new Date(Date.now() + hourMs);
   made.setSubject([{ name: "commonName", value: subject.name }]);

@@ -52,7 +52,7 @@ export class ChainAcceptance {
     this.#bundle = new TrustBundleFile(log);
   }
 
-  /** True while a candidate was refused for its endpoints, which may answer later. */
+  /** True while a candidate is refused because of its endpoints, which may respond later. */
   get isWaiting(): boolean {
     return this.#isWaiting;
   }

@@ -15,7 +15,7 @@ import { type OpenShiftProxy, openShiftProblem, readOpenShiftProxy } from "./ope
 import { makeParent, type UpstreamProxyConfig, type Variables } from "./parent.ts";
 import { readTrustedCa, systemRoots } from "../trust/trusted-ca.ts";
 
-/** One URL that has to answer, and the key that named it. */
+/** One URL that has to respond, and the key that named it. */
 export interface ReadinessEndpoint {
   readonly url: string;
   readonly path: KeyPath;

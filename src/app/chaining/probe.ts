@@ -13,9 +13,9 @@ export interface ProbeFailure {
   readonly message: string;
 }
 
-/** A page that answers is good enough; nobody reads it. */
+/** A body of any kind up to this size is good enough; it is discarded. */
 const maxBodyBytes = 16 * 1024 * 1024;
-/** So that the limit of a hop is heard before that of the whole. */
+/** The time-out of a hop ends before that of the whole probe, so that the hop is named. */
 const slackMs = 1_000;
 
 /** Asks all endpoints at once; resolves with those that failed. */

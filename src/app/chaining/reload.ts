@@ -48,7 +48,7 @@ export class ChainReload {
     return this.#files.digest();
   }
 
-  /** Endpoints that do not answer now may do so later; nothing else of a refused file changes by itself. */
+  /** Endpoints that do not respond now may do so later; nothing else in a refused file changes by itself. */
   retryAfterMs(): number | undefined {
     return this.#acceptance.isWaiting && this.#retryMs > 0 ? this.#retryMs : undefined;
   }

@@ -2,7 +2,7 @@
 import { type Row, rows } from "./commands.ts";
 
 const program = "authbridge-proxy";
-/** What this many commands take is told without their names. */
+/** Parameters that at least this many commands take are listed without the names of the commands. */
 const common = 4;
 
 const environment = `

@@ -52,9 +52,9 @@ async function request(
     const secured = await verifiedTls(socket, originName, caPem, signal);
     if (typeof secured === "string")
       return broken(`the certificate does not verify against ca.crt: ${secured}`);
-    const answer = await getOver(secured, `${originName}:${port}`, signal);
-    if (answer.status !== 200 || answer.body !== greeting)
-      return broken(`the answer is ${answer.status}`);
+    const response = await getOver(secured, `${originName}:${port}`, signal);
+    if (response.status !== 200 || response.body !== greeting)
+      return broken(`the answer is ${response.status}`);
     const protocol = secured.getProtocol() ?? "TLS";
     return pass(
       `a request went through the bridge to an origin and back (${protocol}, verified against ca.crt)`,

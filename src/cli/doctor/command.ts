@@ -43,7 +43,7 @@ export async function probeCommand(
   } finally {
     // The command may have left the cursor behind its last word.
     process.stdout.write("\n");
-    // The last flows end with the process that made them, and are told when the instance is closed.
+    // The last flows end with the process that made them; they are logged when the instance is closed.
     await instance.close();
   }
   return [...traffic.findings(), wordEnding(ending, command)];

@@ -13,13 +13,13 @@ export interface ConnectRequest {
 }
 
 /** The response; the socket is the caller's to destroy. */
-export interface ConnectAnswer {
+export interface ConnectResponse {
   readonly status: number;
   readonly socket: Socket;
 }
 
-/** Rejects when the proxy cannot be reached or does not speak HTTP. */
-export function connectThrough(request: ConnectRequest): Promise<ConnectAnswer> {
+/** Rejects when the proxy cannot be reached or does not respond in HTTP. */
+export function connectThrough(request: ConnectRequest): Promise<ConnectResponse> {
   const { proxy, host, port, signal } = request;
   return new Promise((resolve, reject) => {
     const path = `${host}:${port}`;

@@ -19,7 +19,7 @@ import { buildServices } from "./services.ts";
 import { examineState } from "./state.ts";
 import { tokenChecks, tokenOf } from "./token.ts";
 
-/** Long enough for a slow answer, short enough that the whole ends while somebody watches. */
+/** Long enough for a slow response, short enough for a command that is run interactively. */
 const limitMs = 15_000;
 const readyLimitMs = 5_000;
 const readyPollMs = 50;
@@ -144,9 +144,9 @@ async function examineRunning(
 ): Promise<void> {
   const { listener } = loaded.config;
   await report.check("ready", limitMs, async (signal) => {
-    const answer = await askOperator(listener.health_addr, "/readyz", signal);
-    if (answer?.status === 200) return pass("the running proxy is ready");
-    const reason = answer === undefined ? "does not answer" : answer.body;
+    const response = await askOperator(listener.health_addr, "/readyz", signal);
+    if (response?.status === 200) return pass("the running proxy is ready");
+    const reason = response === undefined ? "does not answer" : response.body;
     return notReady(`the running proxy: ${reason}`);
   });
   const proxy = proxyOfFile(loaded.config);
@@ -222,9 +222,9 @@ async function probeConnect(
   const port = config.tls_bridge.ports[0] ?? 443;
   const { status, socket } = await connectThrough({ proxy, host: probeName, port, signal });
   try {
-    const answer = `CONNECT to ${probeName} was answered ${status}`;
-    if (status !== 200) return pass(`the forward proxy answers (${answer}, as it should be)`);
-    if (ca === undefined) return pass(`the forward proxy answers (${answer})`);
+    const response = `CONNECT to ${probeName} was answered ${status}`;
+    if (status !== 200) return pass(`the forward proxy answers (${response}, as it should be)`);
+    if (ca === undefined) return pass(`the forward proxy answers (${response})`);
     const secured = await verifiedTls(socket, probeName, ca, signal);
     if (typeof secured !== "string")
       return pass("the forward proxy answers, and its certificates verify against ca.crt");

@@ -27,8 +27,8 @@ type Binding =
   | { readonly state: "taken" }
   | { readonly state: "impossible"; readonly code: string };
 
-const answerLimitMs = 2_000;
-const maxAnswerBytes = 262_144;
+const responseLimitMs = 2_000;
+const maxResponseBytes = 262_144;
 
 /** Binds each address for a moment, and asks the one that serves the statistics who it is. */
 export async function probeListeners(
@@ -46,7 +46,7 @@ export async function probeListeners(
   return { isRunning: running !== undefined, findings };
 }
 
-/** One GET on an operator surface of the machine itself; undefined when nobody answers in HTTP. */
+/** One GET on an operator surface of the machine itself; undefined without an HTTP response. */
 export function askOperator(
   address: string,
   path: string,
@@ -55,13 +55,13 @@ export function askOperator(
   const { host, port } = bindAddressOf(address);
   return new Promise((resolve) => {
     const request = http.get(
-      { host: reachableHost(host), port, path, agent: false, signal, timeout: answerLimitMs },
+      { host: reachableHost(host), port, path, agent: false, signal, timeout: responseLimitMs },
       (response) => {
         let body = "";
         response.setEncoding("utf8");
         response.on("data", (chunk: string) => {
           body += chunk;
-          if (body.length > maxAnswerBytes) request.destroy();
+          if (body.length > maxResponseBytes) request.destroy();
         });
         response.on("error", () => resolve(undefined));
         response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
@@ -76,9 +76,9 @@ export function askOperator(
 /** Digest of the file that the proxy on this statistics address serves; undefined when none of ours is there. */
 async function runningDigest(address: string, signal: AbortSignal): Promise<string | undefined> {
   if (parseListenAddress(address)?.port === 0) return undefined;
-  const answer = await askOperator(address, "/reload/status", signal);
-  if (answer?.status !== 200) return undefined;
-  const digest = parseJsonObject(answer.body)?.["active_config_sha256"];
+  const response = await askOperator(address, "/reload/status", signal);
+  if (response?.status !== 200) return undefined;
+  const digest = parseJsonObject(response.body)?.["active_config_sha256"];
   return typeof digest === "string" ? digest : undefined;
 }
 

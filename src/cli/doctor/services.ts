@@ -1,4 +1,4 @@
-/** Whether the services that plugins depend on answer: key sets, token endpoints and what else they name. */
+/** Checks that the services that plugins depend on respond: key sets, token endpoints and others that they name. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { LoadedConfig } from "../../config/load.ts";
 import type { Config } from "../../config/presets.ts";
@@ -21,7 +21,7 @@ import { definitionsFor } from "../../app/definitions.ts";
 import { type Finding, fail, pass } from "./report.ts";
 import { packageVersion } from "../version.ts";
 
-/** One configured plugin with the way out that it was given. */
+/** One configured plugin and the function with which it calls services. */
 export interface Dependent {
   readonly plugin: string;
   readonly instance: string;
@@ -43,7 +43,7 @@ export interface BuiltServices {
   close(): Promise<void>;
 }
 
-const answerLimitMs = 5_000;
+const responseLimitMs = 5_000;
 const pollMs = 50;
 
 /** Builds the pipelines as the start does. The bridge is left out: its CA has a check of its own. */
@@ -125,7 +125,7 @@ function workloadCheck(workload: WorkloadIdentity, config: Config): ServiceCheck
     run: async (signal) => {
       const socket = config.spiffe?.socket ?? "";
       const audiences = spiffeAudiences(config);
-      const deadline = performance.now() + answerLimitMs;
+      const deadline = performance.now() + responseLimitMs;
       for (;;) {
         const reason = workload.notReady();
         if (reason === undefined) {
@@ -208,7 +208,7 @@ function tokenEndpointCheck({ instance, deps }: Dependent, url: string): Service
           headers: { "content-type": "application/x-www-form-urlencoded" },
           body: "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange",
           signal,
-          timeoutMs: answerLimitMs,
+          timeoutMs: responseLimitMs,
         });
         const what = `${instance}: ${shown(url)} answered ${status}`;
         if (status >= 500) return fail(what, "the provider is not well: look at its log");
@@ -226,7 +226,7 @@ function originCheck({ instance, deps }: Dependent, origin: string): ServiceChec
     name: "service",
     run: async (signal) => {
       try {
-        const { status } = await deps.fetch(`${origin}/`, { signal, timeoutMs: answerLimitMs });
+        const { status } = await deps.fetch(`${origin}/`, { signal, timeoutMs: responseLimitMs });
         return pass(`${instance}: ${origin} answers (${status})`);
       } catch (error) {
         return fail(

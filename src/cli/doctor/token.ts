@@ -13,7 +13,7 @@ import type { Dependent, ServiceCheck } from "./services.ts";
 
 const setKeys = "set jwks_url to the key set of the token's issuer, or get a token of this issuer";
 
-/** What to do about each; the two sides of the comparison are told before it. */
+/** What to do about each; the two values that were compared are printed before it. */
 const remedies: Readonly<Record<TokenFaultCause, string>> = {
   malformed:
     "the file holds one signed JWT and nothing else: three parts with dots between (an opaque token is for the introspection endpoint alone)",

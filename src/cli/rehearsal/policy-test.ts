@@ -111,7 +111,7 @@ function refusedFile(problems: readonly string[]): ProxyError {
   return new ProxyError("config.invalid", problems.join("\n"));
 }
 
-/** A configuration of egress-policy alone, whose problems are told with their place in the file of cases. */
+/** A configuration of egress-policy alone, whose problems are reported with their place in the file of cases. */
 function policyAlone(
   { key, config }: Extract<PolicySubject, { readonly kind: "policy" }>,
   file: string,

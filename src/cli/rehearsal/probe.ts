@@ -109,7 +109,7 @@ export function probeContext(probe: Probe, stage: Stage): RequestContext {
   });
 }
 
-/** The protocol that the client wants to change to, as the proxy's server hears of it. */
+/** The protocol that the client wants to upgrade to, as the proxy's server reports it. */
 function upgradeOf({ headers = [], body = "" }: ProbeSource): string | undefined {
   const written = new HeaderList(headers.flat());
   const options = written.get("connection")?.toLowerCase().split(",") ?? [];

@@ -19,7 +19,7 @@ const place = { host: z.string(), port: z.number() };
 const said = { code: z.string(), entry: z.string().optional(), rule: z.string().optional() };
 
 /** The response of `GET /v1/policy/denials`. */
-const answerSchema = z.object({
+const responseSchema = z.object({
   instances: z.array(
     z.object({
       plugin: z.string(),
@@ -48,7 +48,7 @@ const answerSchema = z.object({
 });
 
 interface PolicySuggestCommand extends FileCommand {
-  /** A saved answer of the session API, `-` for stdin; the running process is asked when absent. */
+  /** A saved response of the session API, `-` for stdin; the running process is asked when absent. */
   readonly from?: string;
   readonly json: boolean;
 }
@@ -59,8 +59,10 @@ export async function suggestPolicy(command: PolicySuggestCommand): Promise<numb
     const loaded = await commandFile(command, { allowUnset: true });
     if (loaded === undefined) return 2;
     const { config } = loaded;
-    const answer = await (command.from === undefined ? askProxy(config) : readSaved(command.from));
-    const suggestion = suggest(denialsOf(answer), keysOf(config));
+    const response = await (command.from === undefined
+      ? askProxy(config)
+      : readSaved(command.from));
+    const suggestion = suggest(denialsOf(response), keysOf(config));
     const text = command.json ? `${printableJson(suggestion, 2)}\n` : suggestionText(suggestion);
     process.stdout.write(text);
     return 0;
@@ -76,7 +78,7 @@ function denialsOf(text: string): readonly DenialSummary[] {
   } catch (error) {
     throw new ProxyError("config.invalid", `the denials are no JSON: ${messageOf(error)}`);
   }
-  const parsed = answerSchema.safeParse(value);
+  const parsed = responseSchema.safeParse(value);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const where = issue?.path.join(".") ?? "";
@@ -85,7 +87,7 @@ function denialsOf(text: string): readonly DenialSummary[] {
       `the denials cannot be read: ${where} ${issue?.message ?? ""}`,
     );
   }
-  // The codes and protocols are words of this program; an unknown one is told, and never suggested.
+  // Codes and protocols are defined by this program; an unknown one is reported and never suggested.
   return parsed.data.instances.flatMap(({ observed }) => observed.denials as DenialSummary[]);
 }
 

@@ -2,7 +2,7 @@
 import { messageOf } from "../../errors.ts";
 
 /**
- * Calls one C function; arguments and answer are what its prototype says.
+ * Calls one C function; arguments and result are what its prototype says.
  *
  * A call is synchronous: use it for calls that return at once (`getsockopt`, a non-blocking `recv`).
  */

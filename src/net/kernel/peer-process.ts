@@ -84,11 +84,11 @@ const maxRememberedLinks = 4096;
 
 /** A failure on the way, turned into an answer at the end. */
 class Stop extends Error {
-  readonly answer: UnresolvedPeer | PeerViolation;
+  readonly outcome: UnresolvedPeer | PeerViolation;
 
-  constructor(answer: UnresolvedPeer | PeerViolation) {
-    super(answer.message);
-    this.answer = answer;
+  constructor(outcome: UnresolvedPeer | PeerViolation) {
+    super(outcome.message);
+    this.outcome = outcome;
   }
 }
 
@@ -125,9 +125,9 @@ export class PeerProcesses {
   ): Promise<PeerProcess> {
     const known = this.#remembered.get(connection);
     if (known !== undefined) return known;
-    const answer = this.resolve(tuple, links);
-    this.#remembered.set(connection, answer);
-    return answer;
+    const outcome = this.resolve(tuple, links);
+    this.#remembered.set(connection, outcome);
+    return outcome;
   }
 
   /** Lets go of the kernel; nobody is asked for after this. */
@@ -155,7 +155,7 @@ export class PeerProcesses {
     });
     const looking = this.#look(tuple, links)
       .catch((error: unknown) =>
-        error instanceof Stop ? error.answer : unresolved("fault", messageOf(error)),
+        error instanceof Stop ? error.outcome : unresolved("fault", messageOf(error)),
       )
       .finally(() => {
         this.#running -= 1;

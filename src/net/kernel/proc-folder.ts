@@ -7,7 +7,7 @@ export function* names(folder: string): Generator<string, void, undefined> {
   try {
     directory = opendirSync(folder, { bufferSize: 128 });
   } catch {
-    // The process is gone, or its descriptors are not ours to see.
+    // The process has ended, or its descriptors may not be read.
     return;
   }
   try {

@@ -64,7 +64,7 @@ export class ProcessTable {
     const holders = (await this.#lookup.ask(inode)) ?? [];
     for (const { pid } of holders) {
       this.#known.renew(pid, true);
-      // An owner may be gone before the next one comes; what started it usually is not.
+      // An owner may have ended before the next one is looked up; its parent usually has not.
       this.#roots.renew(topmostOf(this.root, pid), true);
     }
     return [...holders].sort((one, other) => one.pid - other.pid);
@@ -136,7 +136,7 @@ export class ProcessTable {
     return socketInode(`${this.root}/${pid}/fd/${descriptor}`) === inode;
   }
 
-  /** Parent and start of a process; undefined when it is gone. */
+  /** Parent and start time of a process; undefined when it has ended. */
   factsOf(pid: number): ProcessFacts | undefined {
     return processFacts(this.root, pid);
   }

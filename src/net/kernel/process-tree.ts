@@ -20,13 +20,13 @@ export function isPid(name: string): boolean {
   return /^[1-9]\d*$/.test(name);
 }
 
-/** Parent and start of a process; undefined when it is gone. */
+/** Parent and start time of a process; undefined when it has ended. */
 export function processFacts(root: string, pid: number): ProcessFacts | undefined {
   let text: string;
   try {
     text = readFileSync(`${root}/${pid}/stat`, "latin1");
   } catch {
-    // Gone, or hidden by hidepid: either way nothing is known of it.
+    // Ended, or hidden by hidepid: either way nothing is known of it.
     return undefined;
   }
   // proc(5): the command is in parentheses and may hold any character, so that fields count from the last one.

@@ -5,7 +5,7 @@ import { ProcSocketTable, type SocketOwnerLookup, type SocketTuple } from "./soc
 
 /** How a {@link SocketLookup} is made. */
 export interface SocketLookupOptions {
-  /** Hears once why netlink is not used. */
+  /** Called once with the reason why netlink is not used. */
   readonly onFallback?: (reason: string) => void;
   /** Stands in for {@link SocketDiag.open} in tests. */
   readonly open?: () => Promise<SocketDiagResult>;

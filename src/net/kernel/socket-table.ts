@@ -96,7 +96,7 @@ async function scanTable(
   }
   if (needles.size === 0) return;
   const file = await open(path, "r").catch(() => undefined);
-  // A kernel without IPv6 has no tcp6; a process that has gone has neither.
+  // A kernel without IPv6 has no tcp6; a process that has ended has neither.
   if (file === undefined) return;
   try {
     const buffer = Buffer.allocUnsafe(pieceBytes);

@@ -1,4 +1,4 @@
-/** The credential files of one plugin instance: read when asked for, told of in the log, and one reason for all of them. */
+/** The credential files of one plugin instance: read on demand, with problems in the log, and one reason for all of them. */
 import { existsSync } from "node:fs";
 import { FilePair } from "../../files/file-pair.ts";
 import { WatchedFile } from "../../files/watched-file.ts";

@@ -1,4 +1,4 @@
-/** Where a Keycloak server answers. */
+/** The endpoints of a Keycloak server. */
 
 /** The address of a realm, by the address of the server and the realm's name. */
 export function realmUrl(keycloak: string, realm: string): string {

@@ -4,7 +4,7 @@ import { hostItem, policyEntry } from "../../policy/file/schema.ts";
 import { duration, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 
-/** What an editor is told of a value that policy/ judges; made when it is asked for. */
+/** The published schema of a value that policy/ checks; made on demand. */
 function shown(schema: z.ZodType): Readonly<Record<string, unknown>> {
   const { $schema: _, ...json } = z.toJSONSchema(schema, { io: "input" });
   return json;

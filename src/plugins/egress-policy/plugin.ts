@@ -157,7 +157,7 @@ class EgressPolicy implements Plugin {
     const { grant, entry } = decision;
     if (grant?.inspect === true) context.tunnelTerms.mustInspect = `policy '${entry ?? ""}'`;
     if (grant?.tls === "skip") context.tunnelTerms.keepTls = true;
-    return this.#answer(context, facts, decision);
+    return this.#decisionFor(context, facts, decision);
   }
 
   needsMessages(context: RequestContext): boolean {
@@ -176,12 +176,12 @@ class EgressPolicy implements Plugin {
     const decision = this.#decide(this.#policy, facts, spelling);
     // A connection may have any number of them: those that are good leave no record.
     if (decision.effect === "allow") return undefined;
-    const answer = this.#answer(context, facts, decision, facts);
-    if (answer.action === "deny") {
-      const details = { flow: context.flow.id, reason: decision.reason, ...answer.details };
+    const decided = this.#decisionFor(context, facts, decision, facts);
+    if (decided.action === "deny") {
+      const details = { flow: context.flow.id, reason: decision.reason, ...decided.details };
       this.#deps.log.warn(details, "WebSocket message refused");
     }
-    return answer;
+    return decided;
   }
 
   #messagesOf(context: RequestContext): MessageNeeds | undefined {
@@ -225,7 +225,7 @@ class EgressPolicy implements Plugin {
     const query = parseQuery(target.query);
     const judge = (body: BodyFacts): Decision => {
       const request: RequestFacts = { ...facts, method, path, query, ...body };
-      return this.#answer(context, facts, this.#decide(policy, request, spelling), request);
+      return this.#decisionFor(context, facts, this.#decide(policy, request, spelling), request);
     };
     if (readsBodies(needs)) return readBodyFacts(context, needs, query).then(judge);
     // What may not be asked in a message may not be asked in the query of a plain GET either.
@@ -241,7 +241,7 @@ class EgressPolicy implements Plugin {
     return decideSpelling(spelling, (path) => policy.evaluateRequest({ ...facts, path }));
   }
 
-  #answer(
+  #decisionFor(
     context: RequestContext,
     facts: ConnectFacts,
     decision: PolicyDecision,

@@ -119,7 +119,7 @@ export function policyKeys(config: unknown): readonly string[] {
     const entries = isObject(value) ? value["network_policies"] : undefined;
     return isObject(entries) ? [...keys, ...Object.keys(entries)] : keys;
   } catch {
-    // A file that is gone or broken has no keys to keep clear of.
+    // A file that is missing or broken has no keys that could collide.
     return keys;
   }
 }

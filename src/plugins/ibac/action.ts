@@ -1,4 +1,4 @@
-/** What an outbound message is to ibac: an action, the mechanics of a protocol, or something that cannot be told. */
+/** What an outbound message is to ibac: an action, the mechanics of a protocol, or something that cannot be classified. */
 import { hash } from "node:crypto";
 import { isObject, type JsonObject, objectsOf, foldedName } from "../../http/json-access.ts";
 import { classifyRpc, messagesOf } from "../../http/json-rpc.ts";

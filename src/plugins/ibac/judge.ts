@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { ProxyError } from "../../errors.ts";
 import { bounded, isObject, objectOf, objectsOf } from "../../http/json-access.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
-import { contentText } from "../../protocols/answer-fold.ts";
+import { contentText } from "../../protocols/response-fold.ts";
 import type { OperatorFetch } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
 import type { IbacConfig } from "./config.ts";
@@ -11,7 +11,7 @@ import type { IbacConfig } from "./config.ts";
 /** What the judge said, or why there is no verdict. */
 export type Verdict =
   | { readonly kind: "allow" | "deny"; readonly reason: string }
-  /** It answered, and not with a verdict. */
+  /** It responded, and not with a verdict. */
   | { readonly kind: "uncertain"; readonly why: string }
   | { readonly kind: "unavailable"; readonly why: string };
 
@@ -24,7 +24,7 @@ export interface Question {
   readonly timeoutMs: number;
 }
 
-const maxAnswerBytes = 65_536;
+const maxResponseBytes = 65_536;
 const maxReasonChars = 500;
 const maxBearerBytes = 65_536;
 
@@ -60,7 +60,7 @@ export class Judge {
   async ask(question: Question): Promise<Verdict> {
     try {
       const bearer = await this.#currentBearer();
-      const answer = await this.#fetch(this.#url, {
+      const response = await this.#fetch(this.#url, {
         method: "POST",
         headers: {
           "Content-Type": "application/json",
@@ -69,12 +69,12 @@ export class Judge {
         },
         body: JSON.stringify(this.#request(question)),
         timeoutMs: Math.max(1, question.timeoutMs),
-        maxBytes: maxAnswerBytes,
+        maxBytes: maxResponseBytes,
       });
-      if (answer.status < 200 || answer.status > 299) {
-        return { kind: "unavailable", why: `the judge answered ${answer.status}` };
+      if (response.status < 200 || response.status > 299) {
+        return { kind: "unavailable", why: `the judge answered ${response.status}` };
       }
-      return readAnswer(answer.body);
+      return readResponse(response.body);
     } catch (error) {
       return faultVerdict(error);
     }
@@ -121,7 +121,7 @@ function faultVerdict(error: unknown): Verdict {
 }
 
 /** A verdict is one JSON object that every reader reads alike; anything else is none. */
-function readAnswer(body: Buffer): Verdict {
+function readResponse(body: Buffer): Verdict {
   const uncertain = (why: string): Verdict => ({ kind: "uncertain", why });
   const envelope = parseStrictJson(body);
   if (envelope.kind !== "json") return uncertain("the judge's answer is no chat completion");

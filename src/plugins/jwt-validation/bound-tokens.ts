@@ -4,7 +4,8 @@ import { ProofChecker, type ProofFault, ProofMemory } from "../../oauth/dpop-pro
 import type { VerifiedToken } from "../../oauth/jwt-verifier.ts";
 import { shown, type TokenFault } from "../../oauth/token-checks.ts";
 import type { PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
-import { dpopOf, type JwtValidationConfig } from "./config.ts";
+import type { JwtValidationConfig } from "./config.ts";
+import { dpopOf } from "./dpop-config.ts";
 import { ProofTargets } from "./proof-target.ts";
 
 /** Why a request does not prove what its token is bound to. */

@@ -1,5 +1,6 @@
 /** The challenges of refused requests: RFC 6750 section 3, RFC 9449 sections 7.1 and 9, RFC 9728 section 5.1. */
-import { dpopOf, type JwtValidationConfig } from "./config.ts";
+import type { JwtValidationConfig } from "./config.ts";
+import { dpopOf } from "./dpop-config.ts";
 
 /** The error word of a challenge, each of the scheme that knows it. */
 export type ChallengeError =
@@ -22,7 +23,7 @@ export interface ChallengeTerms {
 export class Challenge {
   readonly #parameters: string;
   readonly #algorithms: string;
-  /** What a client is told that has shown nothing of what it can do. */
+  /** The challenge for a client that sent no credential. */
   readonly #usual: ChallengeTerms["dpop"];
   readonly #nonce: () => string | undefined;
 

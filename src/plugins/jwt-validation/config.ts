@@ -8,6 +8,7 @@ import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
+import { dpopConfig } from "./dpop-config.ts";
 import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
 
 /** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
@@ -50,52 +51,6 @@ const defaultBypassPaths = [
 ];
 
 const claimValue = z.union([z.string(), z.number(), z.boolean()]);
-
-/** The schema of `dpop`. */
-const dpopConfig = z
-  .strictObject({
-    required: z
-      .boolean()
-      .default(false)
-      .describe("Take no token but those that are bound to a key with DPoP."),
-    algorithms: z
-      .array(z.enum(signatureAlgorithms))
-      .min(1)
-      .default([...signatureAlgorithms])
-      .describe("Signature algorithms of proofs that are accepted."),
-    proof_lifetime: duration(1_000)
-      .default("1m")
-      .describe(
-        "How old a proof may be by its `iat`. Where a nonce is asked for, that counts instead.",
-      ),
-    nonce: z
-      .boolean()
-      .default(false)
-      .describe(
-        "Ask clients for a nonce of this proxy in their proofs (RFC 9449 section 9): their clocks then do not matter, and a proof is good for one replica only, which answers the first request with 401 and the nonce.",
-      ),
-    nonce_lifetime: duration(1_000)
-      .default("2m")
-      .describe("How long a nonce is good at least; twice that at most."),
-    public_urls: guarded(
-      z
-        .array(serviceUrl())
-        .max(100)
-        .default([])
-        .describe(
-          "Addresses by which clients reach the agent, such as that of an ingress: `htu` must be one of them followed by the path. Without it, `htu` must be the scheme of the connection and the request's Host field, which the client writes.",
-        ),
-    ),
-    max_proofs: z
-      .int()
-      .min(1)
-      .max(10_000_000)
-      .default(100_000)
-      .describe(
-        "Proofs that are remembered so that none is taken twice. Where there is no room for another, it is answered 503.",
-      ),
-  })
-  .describe("How proofs of DPoP (RFC 9449) are checked.");
 
 /** The schema of `config` of a jwt-validation entry. */
 export const jwtValidationConfig = z
@@ -275,7 +230,7 @@ export const jwtValidationConfig = z
           "must be a SPIFFE trust domain without a path, such as spiffe://example.org";
         context.addIssue({ code: "custom", path: ["issuer"], message });
       }
-      for (const key of ["discovery", "keycloak_url", "keycloak_realm"] as const) {
+      for (const key of ["discovery", "keycloak_url", "keycloak_realm", "introspection"] as const) {
         if (!config[key]) continue;
         const message = "cannot be combined with a SPIFFE trust domain as issuer";
         context.addIssue({ code: "custom", path: [key], message });
@@ -290,11 +245,6 @@ export const jwtValidationConfig = z
 
 /** A checked configuration. */
 export type JwtValidationConfig = z.output<typeof jwtValidationConfig>;
-
-/** How proofs are checked, by the file or as it is without a word of it. */
-export function dpopOf({ dpop }: Pick<JwtValidationConfig, "dpop">): z.output<typeof dpopConfig> {
-  return dpop ?? dpopConfig.parse({});
-}
 
 /** Where the keys are: jwks_url, discovery, Keycloak's inner address, else Keycloak's layout below the issuer. */
 export function keyLocationOf(

@@ -1,4 +1,4 @@
-/** What a caller is told whose request is refused, and what the operator is told of it. */
+/** What the caller of a refused request gets, and what is logged for the operator. */
 import type { Verification, VerifiedToken } from "../../oauth/jwt-verifier.ts";
 import type { TokenFault } from "../../oauth/token-checks.ts";
 import { type Decision, deny, type RequestContext } from "../../pipeline/plugin.ts";

@@ -50,7 +50,7 @@ const withheld: ReadonlySet<string> = new Set([
   "set-cookie",
 ]);
 
-/** What the policy is told of a request, `path` being the reading that is judged. */
+/** The input of the policy for a request; `path` is the reading that is judged. */
 export function requestInput(context: RequestContext, path: string): JsonObject {
   const { flow, stage, destination, identity } = context;
   const isOutbound = flow.direction === "outbound";
@@ -94,7 +94,7 @@ export function flatHeaders(headers: HeaderList): JsonObject {
 export function parsedInputs(
   context: RequestContext,
   parts: IncludedParts,
-  { inference, a2a }: Partial<AnswerFacts> = {},
+  { inference, a2a }: Partial<ResponseFacts> = {},
 ): JsonObject[] {
   if (!context.hasFacts) return [{}];
   const { facts } = context;
@@ -109,7 +109,7 @@ export function parsedInputs(
 }
 
 /** What is known of a response's body besides what was asked. */
-export interface AnswerFacts {
+export interface ResponseFacts {
   /** JSON-RPC responses. */
   readonly results: readonly JsonObject[];
   /** Views of a call and its response so far, in place of those of the call alone. */
@@ -122,7 +122,7 @@ export interface AnswerFacts {
 /** The same for a response: one document for each result in it, else as for the request. */
 export function answeredInputs(
   context: RequestContext,
-  facts: AnswerFacts,
+  facts: ResponseFacts,
   parts: IncludedParts,
 ): JsonObject[] {
   const inputs = parsedInputs(context, parts, facts);

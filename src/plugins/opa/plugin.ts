@@ -16,13 +16,13 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { originOf } from "../config-values.ts";
-import { OpaAnswers } from "./answers.ts";
+import { OpaResponses } from "./responses.ts";
 import { AgentId } from "./agent-id.ts";
 import { opaConfig, type OpaConfig } from "./config.ts";
 import { DecisionLog } from "./decision-log.ts";
 import { type HeldEngine, holdEngine } from "./engine.ts";
 import {
-  type AnswerFacts,
+  type ResponseFacts,
   answeredInputs,
   flatHeaders,
   IncludedParts,
@@ -51,7 +51,7 @@ type Phase = "request" | "response";
 /** Decisions that one message may cost. */
 const maxDocuments = 100;
 
-/** What the policy was told of a request, kept for its response: credentials are attached in between. */
+/** The input for a request, kept for its response: credentials are attached in between. */
 interface Asked {
   /** One for each reading of the path: all of them have to be allowed. */
   inputs: readonly JsonObject[] | undefined;
@@ -63,7 +63,7 @@ class Opa implements Plugin {
   readonly #config: OpaConfig;
   readonly #deps: PluginDeps;
   readonly #parts: IncludedParts;
-  readonly #answers: OpaAnswers;
+  readonly #responses: OpaResponses;
   readonly #agentId: AgentId;
   readonly #held: HeldEngine;
   readonly #log: DecisionLog;
@@ -76,8 +76,8 @@ class Opa implements Plugin {
     this.#agentId = new AgentId(config, deps);
     this.#held = holdEngine(config, deps, () => this.#agentId.current());
     this.#log = new DecisionLog(config.decision_log, deps.log);
-    this.#answers = new OpaAnswers(this.#parts);
-    const { isNeeded } = this.#answers;
+    this.#responses = new OpaResponses(this.#parts);
+    const { isNeeded } = this.#responses;
     this.body = isNeeded ? { response: "read" } : {};
     if (isNeeded) this.onFrame = (context, frame) => this.#judgeFrame(context, frame);
   }
@@ -101,7 +101,7 @@ class Opa implements Plugin {
       const message = `the path can be read in more than one way: ${ambiguous}`;
       return deny("ambiguous_path", { code: "request.malformed", message });
     }
-    // A policy that is not told what is in a message would judge another one.
+    // A policy that does not get the content of a message would judge another one.
     if (context.unread !== undefined) return deny("body_unread", context.unread);
     const agent = this.#agentId.current();
     const inputs = (isConnect ? [""] : readings).map((path) => ({
@@ -121,20 +121,20 @@ class Opa implements Plugin {
   }
 
   wantsAnswerBody(context: RequestContext): boolean {
-    return this.#answers.isNeededFor(context);
+    return this.#responses.isNeededFor(context);
   }
 
   onResponse(context: RequestContext): Promise<Decision> {
-    return this.#judgeAnswer(context, this.#answers.whole(context));
+    return this.#judgeResponse(context, this.#responses.whole(context));
   }
 
   /** Whole bodies were judged with the head. */
   #judgeFrame(context: RequestContext, frame: Frame): Promise<Decision> | undefined {
-    const facts = this.#answers.event(context, frame);
-    return facts === undefined ? undefined : this.#judgeAnswer(context, facts);
+    const facts = this.#responses.event(context, frame);
+    return facts === undefined ? undefined : this.#judgeResponse(context, facts);
   }
 
-  #judgeAnswer(context: RequestContext, facts: AnswerFacts): Promise<Decision> {
+  #judgeResponse(context: RequestContext, facts: ResponseFacts): Promise<Decision> {
     const { response } = context;
     if (facts.problem !== undefined) {
       const denial = { code: "upstream.bad-response", message: facts.problem };

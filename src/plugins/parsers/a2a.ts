@@ -12,7 +12,7 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { A2aFold } from "./a2a-answer.ts";
+import { A2aFold } from "./a2a-response.ts";
 import {
   a2aFact,
   type A2aView,

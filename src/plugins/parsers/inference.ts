@@ -1,8 +1,8 @@
-/** inference-parser: records what calls of language models say and are answered. It refuses nothing. */
+/** inference-parser: records requests to language models and their responses. It refuses nothing. */
 import { frameReaderFor } from "../../http/frames.ts";
 import { isObject } from "../../http/json-access.ts";
 import { readPath } from "../../http/path.ts";
-import { AnswerFold } from "../../protocols/answer-fold.ts";
+import { ResponseFold } from "../../protocols/response-fold.ts";
 import type { Dialect } from "../../protocols/inference-dialect.ts";
 import { type Endpoint, endpointOf } from "../../protocols/inference-endpoints.ts";
 import { inferenceFact, type InferenceRequest } from "../../protocols/inference-view.ts";
@@ -40,7 +40,7 @@ export function inferenceEndpoint(context: RequestContext): Endpoint | undefined
 class Call {
   readonly dialect: Dialect;
   readonly request: InferenceRequest;
-  fold: AnswerFold | undefined;
+  fold: ResponseFold | undefined;
 
   constructor(dialect: Dialect, request: InferenceRequest) {
     this.dialect = dialect;
@@ -111,8 +111,8 @@ class InferenceParser implements Plugin {
 }
 
 /** The view of the response takes the place of the request's, whose record is made already. */
-function openFold(context: RequestContext, call: Call): AnswerFold {
-  const fold = new AnswerFold(call.request);
+function openFold(context: RequestContext, call: Call): ResponseFold {
+  const fold = new ResponseFold(call.request);
   context.facts.set(inferenceFact, fold.view);
   const headers = context.response?.headers;
   // What gateways and Bedrock report beside the body.
@@ -132,7 +132,7 @@ function openFold(context: RequestContext, call: Call): AnswerFold {
  */
 function publishCost(
   context: RequestContext,
-  { view }: AnswerFold,
+  { view }: ResponseFold,
   prices: PriceTable | undefined,
 ): void {
   const isCounted = prices !== undefined && view.totalTokens !== undefined;
@@ -146,7 +146,7 @@ function publishCost(
 export function readFrame(
   context: RequestContext,
   dialect: Dialect,
-  fold: AnswerFold,
+  fold: ResponseFold,
   frame: Frame,
 ): boolean {
   try {
@@ -160,7 +160,7 @@ export function readFrame(
 
 function readEvent(
   dialect: Dialect,
-  fold: AnswerFold,
+  fold: ResponseFold,
   data: Buffer,
   event: string | undefined,
 ): void {
@@ -174,7 +174,7 @@ function readEvent(
 function readWhole(
   context: RequestContext,
   dialect: Dialect,
-  fold: AnswerFold,
+  fold: ResponseFold,
   data: Buffer,
 ): boolean {
   // A stream comes whole where another plugin replaces bodies.

@@ -98,8 +98,8 @@ class McpParser implements Plugin {
     const state = this.#stateOf(context);
     if (state === undefined) return undefined;
     if (data.length === 0)
-      return last ? (unreadOf(context.response) ?? emptyAnswer(state, context)) : undefined;
-    let answer: Answer = last ? ackAnswer(state, context) : undefined;
+      return last ? (unreadOf(context.response) ?? emptyResponse(state, context)) : undefined;
+    let answer: Answer = last ? ackResponse(state, context) : undefined;
     // A notification has no id, and progress is most of what long streams carry.
     if (!data.includes('"id"')) return answer;
     const json = jsonOf(data);
@@ -160,14 +160,14 @@ function detailsOf({ params, batch }: McpFact): Record<string, string | number> 
   };
 }
 
-function emptyAnswer(state: ParserState, context: RequestContext): Answer {
+function emptyResponse(state: ParserState, context: RequestContext): Answer {
   if (state.recorded > 0) return undefined;
   if (context.response !== undefined && context.response.status >= 300) return undefined;
-  return ackAnswer(state, context) ?? skip("no_response_body");
+  return ackResponse(state, context) ?? skip("no_response_body");
 }
 
 /** Servers of the older transport acknowledge every message with 202 and any words; its response comes on their stream. */
-function ackAnswer({ isAcknowledged, name }: ParserState, { response }: RequestContext): Answer {
+function ackResponse({ isAcknowledged, name }: ParserState, { response }: RequestContext): Answer {
   const status = response?.status ?? 200;
   return status === 202 || (isAcknowledged && status < 300) ? observe(`${name}_ack`) : undefined;
 }

@@ -1,6 +1,6 @@
 /** Delegation through this proxy: who acts for the user is not lost in an exchange, and does not grow for ever. */
 import { isKept, longestChain } from "../../oauth/actor-chain.ts";
-import type { TokenAnswer } from "../../oauth/token-answer.ts";
+import type { TokenResponse } from "../../oauth/token-response.ts";
 import { type UnverifiedClaims, unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import { type Decision, deny } from "../../pipeline/plugin.ts";
 
@@ -38,19 +38,19 @@ export function actorDenial(
 
 /** The response, or in place of a token the reason why it is not used. An opaque token says nothing. */
 export function forItsActors(
-  answer: TokenAnswer,
+  response: TokenResponse,
   before: readonly string[],
   { issued_actors: check, max_actors: most }: ActorRules,
-): TokenAnswer {
-  if (answer.kind !== "issued") return answer;
-  const issued = unverifiedClaims(answer.token.reveal());
-  if (issued === undefined) return answer;
+): TokenResponse {
+  if (response.kind !== "issued") return response;
+  const issued = unverifiedClaims(response.token.reveal());
+  if (issued === undefined) return response;
   const { actors = [] } = issued;
   if (actors.length > most) {
     const reason = `issued a token with ${counted(actors)} actors (max_actors: ${most})`;
     return { kind: "unavailable", reason };
   }
-  if (check === "any" || isKept(before, actors)) return answer;
+  if (check === "any" || isKept(before, actors)) return response;
   return {
     kind: "unavailable",
     reason: "issued a token without the actors of the one before it (issued_actors: any)",

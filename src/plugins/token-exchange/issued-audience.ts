@@ -1,5 +1,5 @@
 /** Whether an issued token is for whom it was asked for: an endpoint may ignore the audience of the request. */
-import type { TokenAnswer } from "../../oauth/token-answer.ts";
+import type { TokenResponse } from "../../oauth/token-response.ts";
 import type { Grant } from "../../oauth/token-endpoint.ts";
 import { shown } from "../../oauth/token-checks.ts";
 import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
@@ -12,25 +12,25 @@ export type AudienceCheck = (typeof audienceChecks)[number];
 
 /** The response, or in place of a token for others the reason why it is not used. */
 export function forItsAudience(
-  answer: TokenAnswer,
+  response: TokenResponse,
   { audience, resource }: Pick<Grant, "audience" | "resource">,
   check: AudienceCheck,
-): TokenAnswer {
-  if (answer.kind !== "issued" || check === "any") return answer;
+): TokenResponse {
+  if (response.kind !== "issued" || check === "any") return response;
   const asked = [audience, resource].flatMap((one) => (one === undefined ? [] : [bare(one)]));
   // An opaque token says nothing; so does one that was asked for without a word about its audience.
-  const issued = unverifiedClaims(answer.token.reveal())?.audience;
-  if (asked.length === 0 || issued === undefined) return answer;
+  const issued = unverifiedClaims(response.token.reveal())?.audience;
+  if (asked.length === 0 || issued === undefined) return response;
   const isFor = (one: string): boolean => asked.includes(bare(one));
   if (!issued.some(isFor)) {
     return refused(`${named(issued)}, not for ${named(asked)} (issued_audiences: any)`);
   }
   return check === "includes" || issued.every(isFor)
-    ? answer
+    ? response
     : refused(`${named(issued)}, wider than ${named(asked)} (issued_audiences: includes)`);
 }
 
-function refused(what: string): TokenAnswer {
+function refused(what: string): TokenResponse {
   return { kind: "unavailable", reason: `issued a token for ${what}` };
 }
 

@@ -279,8 +279,8 @@ class TokenExchange implements Plugin {
           const client = this.#identity.authentication();
           if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
           this.#deps.count("endpoint_asked");
-          const answer = await this.#endpoint.request(url, client, grant, signal);
-          const used = forItsAudience(answer, grant, tokenRequest.audiences);
+          const response = await this.#endpoint.request(url, client, grant, signal);
+          const used = forItsAudience(response, grant, tokenRequest.audiences);
           return forItsActors(used, subject?.actors ?? [], this.#config);
         },
       },

@@ -1,7 +1,7 @@
-/** What the agent is told when it got no token. */
+/** The refusal for an agent that got no token. */
 import type { RefusalMeaning } from "../../oauth/refusal-kind.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
-import type { RejectedGrant, UnavailableEndpoint } from "../../oauth/token-answer.ts";
+import type { RejectedGrant, UnavailableEndpoint } from "../../oauth/token-response.ts";
 import { type Decision, deny } from "../../pipeline/plugin.ts";
 
 /** Why no token could be asked for or was given. */

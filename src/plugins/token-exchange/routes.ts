@@ -82,7 +82,7 @@ export class ExchangeRoutes {
   readonly #file: WatchedFile<readonly Compiled[]>;
   readonly #inline: readonly Compiled[];
   /** Answers by host, for the file's content that they were made from. */
-  readonly #answers = new BoundedMap<string, ExchangeRoute | undefined>(maxRemembered);
+  readonly #known = new BoundedMap<string, ExchangeRoute | undefined>(maxRemembered);
   #answersOf: readonly Compiled[] | undefined;
 
   /** Throws an Error for a file that exists and cannot be used; later the last good content stays. */
@@ -114,13 +114,13 @@ export class ExchangeRoutes {
   find(host: string): ExchangeRoute | undefined {
     const fromFile = this.#file.current();
     if (fromFile !== this.#answersOf) {
-      this.#answers.clear();
+      this.#known.clear();
       this.#answersOf = fromFile;
     }
-    const known = this.#answers.get(host);
-    if (known !== undefined || this.#answers.has(host)) return known;
+    const known = this.#known.get(host);
+    if (known !== undefined || this.#known.has(host)) return known;
     const route = findIn(fromFile ?? [], host) ?? findIn(this.#inline, host);
-    this.#answers.set(host, route);
+    this.#known.set(host, route);
     return route;
   }
 }

@@ -228,8 +228,14 @@ export const toolPolicyConfig = z
           .describe(
             "Refuses a tool whose description or schema is no longer what was first seen. Default false.",
           ),
+        pins_when_away: z
+          .enum(["refuse", "local"])
+          .default("refuse")
+          .describe(
+            "What happens to messages about tools while the store of `state`, which keeps the pins, is away. local: what this process has seen counts. Default refuse.",
+          ),
       })
-      .default({ pin: false })
+      .default({ pin: false, pins_when_away: "refuse" })
       .describe("What holds for all tools."),
   })
   .superRefine(({ servers }, context) => {

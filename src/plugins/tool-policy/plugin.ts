@@ -1,6 +1,7 @@
 /** tool-policy: which tools of MCP servers a caller may call, and with which arguments; what no rule allows is refused. */
+import { messageOf } from "../../errors.ts";
 import { readPath } from "../../http/path.ts";
-import { classifyRpc, messagesOf, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
+import { classifyRpc, messagesOf, type RpcMessage } from "../../http/json-rpc.ts";
 import {
   allow,
   type Answer,
@@ -15,14 +16,16 @@ import {
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { GuardedServer } from "../../policy/tools/guarded-server.ts";
-import { ToolPins } from "../../policy/tools/tool-pins.ts";
-import { AwaitedAnswers } from "./awaited-answers.ts";
+import { type Pins, ToolPins } from "../../policy/tools/tool-pins.ts";
+import { AwaitedResponses } from "./awaited-responses.ts";
 import { mcpFact } from "../../protocols/mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "../../protocols/mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./transport.ts";
 import { mayBeMcp } from "./unrecognized-rpc.ts";
 import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
-import { type AnswerScope, filterAnswer, type Removed } from "./answer.ts";
+import { type ResponseScope, filterResponse, type Removed } from "./response.ts";
+import { idOf, malformedReason, nameOf, type Refusal } from "./malformed.ts";
+import { isAboutTools, SharedPins } from "./shared-pins.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
 
 /** The definition that a pipeline names. */
@@ -37,16 +40,13 @@ export const toolPolicy = definePlugin<ToolPolicyConfig>({
   create: (config, deps) => new ToolPolicy(config, deps),
 });
 
-/** A longer batch is refused: every entry of it costs a judgement. */
-const maxBatch = 100;
-
 class ToolPolicy implements Plugin {
   readonly #config: ToolPolicyConfig;
   readonly #deps: PluginDeps;
   readonly #servers: readonly GuardedServer[];
   readonly #binaries: readonly string[];
-  readonly #pins: ToolPins | undefined;
-  readonly #awaited: AwaitedAnswers;
+  readonly #pins: Pins | undefined;
+  readonly #awaited: AwaitedResponses;
 
   constructor(config: ToolPolicyConfig, deps: PluginDeps) {
     this.#config = config;
@@ -54,8 +54,9 @@ class ToolPolicy implements Plugin {
     this.#servers = config.servers.map((server) => new GuardedServer(server));
     const rules = config.servers.flatMap((server) => server.rules);
     this.#binaries = rules.flatMap((rule) => rule.callers?.binaries ?? []);
-    this.#pins = config.tools.pin ? deps.carry("pins", () => new ToolPins()) : undefined;
-    this.#awaited = deps.carry("awaited", () => new AwaitedAnswers());
+    const makePins = (): Pins => (deps.state.isKept ? new SharedPins(deps) : new ToolPins());
+    this.#pins = config.tools.pin ? deps.carry("pins", makePins) : undefined;
+    this.#awaited = deps.carry("awaited", () => new AwaitedResponses());
   }
 
   callerLinks(): readonly string[] | undefined {
@@ -70,7 +71,7 @@ class ToolPolicy implements Plugin {
     return this.#scopeOf(context) !== undefined;
   }
 
-  onRequest(context: RequestContext): Answer {
+  onRequest(context: RequestContext): Answer | Promise<Answer> {
     if (context.stage === "connect") return this.#judgeConnect(context);
     const server = this.#serverOf(context);
     if (server === undefined) return this.#judgeOther(context);
@@ -81,10 +82,23 @@ class ToolPolicy implements Plugin {
     const problem = transportProblem(context);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.denial);
     const scope = this.#makeScope(context, server);
-    context.stateOf<AnswerScope>(this, () => scope);
-    return context.method === "POST"
-      ? this.#judgeBody(context, scope)
-      : allow("transport", { server: server.name });
+    context.stateOf<ResponseScope>(this, () => scope);
+    if (context.method !== "POST") return allow("transport", { server: server.name });
+    const pins = this.#pins;
+    if (!(pins instanceof SharedPins) || !isAboutTools(context)) {
+      return this.#judgeBody(context, scope);
+    }
+    const judge = (): Answer => this.#judgeBody(context, scope);
+    const away = (error: unknown): Answer => {
+      this.#deps.count("state_away");
+      return this.#config.tools.pins_when_away === "local" ? judge() : this.#refusePinless(error);
+    };
+    return Promise.resolve(pins.load(scope.serverKey)).then(judge, away);
+  }
+
+  #refusePinless(error: unknown): Decision {
+    const message = `it cannot be seen whether tools have changed: ${messageOf(error)} (tools.pins_when_away: local lets what this process has seen count)`;
+    return this.#refuse("state_away", { code: "state.unavailable", message, unavailable: true });
   }
 
   /** A tunnel to a guarded server is opened by the bridge, or not at all. */
@@ -121,7 +135,7 @@ class ToolPolicy implements Plugin {
     return this.#refuse("unknown_server", { code: "policy.forbidden", message });
   }
 
-  #judgeBody(context: RequestContext, scope: AnswerScope): Decision {
+  #judgeBody(context: RequestContext, scope: ResponseScope): Decision {
     const problem = bodyProblem(context);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.denial);
     const clear = context.clearBody;
@@ -157,7 +171,7 @@ class ToolPolicy implements Plugin {
   }
 
   /** Why one message is refused; undefined when it may go on. */
-  #judgeMessage(scope: AnswerScope, message: RpcMessage): Refusal | undefined {
+  #judgeMessage(scope: ResponseScope, message: RpcMessage): Refusal | undefined {
     const { server, caller } = scope;
     if (message.kind === "invalid") return undefined;
     if (message.kind === "response") {
@@ -199,10 +213,10 @@ class ToolPolicy implements Plugin {
     scope.isStream ??= isEventStream(context);
     return scope.isStream
       ? this.#judgeEvent(scope, frame)
-      : this.#judgeAnswer(context, scope, frame.data);
+      : this.#judgeResponse(context, scope, frame.data);
   }
 
-  #judgeEvent(scope: AnswerScope, { data, event }: Frame): Answer {
+  #judgeEvent(scope: ResponseScope, { data, event }: Frame): Answer {
     // Events of other types are not read by clients, unless they look like messages.
     const isMessage = event === undefined || event === "message";
     const json = jsonOf(data);
@@ -210,11 +224,11 @@ class ToolPolicy implements Plugin {
       if (!isMessage) return undefined;
       // Somebody waits for the response that this may have been.
       return scope.rpc.ids.length > 0
-        ? this.#refuseAnswer(scope, `the server's event is ${json.reason}`)
+        ? this.#refuseResponse(scope, `the server's event is ${json.reason}`)
         : this.#dropFrame(scope);
     }
     if (!isMessage && (typeof json.value !== "object" || json.value === null)) return undefined;
-    const filtered = filterAnswer(json.value, data, scope);
+    const filtered = filterResponse(json.value, data, scope);
     if (filtered === undefined) return inOneLine(data);
     const text = filtered.json;
     return text === undefined
@@ -223,7 +237,7 @@ class ToolPolicy implements Plugin {
   }
 
   /** An error of HTTP may have any body; what succeeds must be JSON-RPC, unless it only acknowledges. */
-  #judgeAnswer(context: RequestContext, scope: AnswerScope, data: Buffer): Answer {
+  #judgeResponse(context: RequestContext, scope: ResponseScope, data: Buffer): Answer {
     const { status = 200 } = context.response ?? {};
     const json = jsonOf(data);
     if (status >= 300 && (json.kind === "invalid" || !isRpc(json.value))) return undefined;
@@ -232,22 +246,22 @@ class ToolPolicy implements Plugin {
       ? replaceFrame("acknowledgement_emptied", Buffer.alloc(0))
       : undefined;
     if (json.kind === "invalid") {
-      return nothing ?? this.#refuseAnswer(scope, `the server's answer is ${json.reason}`);
+      return nothing ?? this.#refuseResponse(scope, `the server's answer is ${json.reason}`);
     }
-    const filtered = filterAnswer(json.value, data, scope);
+    const filtered = filterResponse(json.value, data, scope);
     if (filtered === undefined) return undefined;
     const text = filtered.json;
     return text === undefined
-      ? (nothing ?? this.#refuseAnswer(scope, "the server sent nothing that its client may get"))
+      ? (nothing ?? this.#refuseResponse(scope, "the server sent nothing that its client may get"))
       : replaceFrame("answer_filtered", Buffer.from(text));
   }
 
-  #dropFrame(scope: AnswerScope): Decision {
+  #dropFrame(scope: ResponseScope): Decision {
     scope.onRemoved({ kind: "malformed" });
     return replaceFrame("unparsable_event", undefined);
   }
 
-  #refuseAnswer({ rpc }: AnswerScope, message: string): Decision {
+  #refuseResponse({ rpc }: ResponseScope, message: string): Decision {
     return this.#refuse("answer_refused", { code: "upstream.bad-response", message, rpc });
   }
 
@@ -256,15 +270,15 @@ class ToolPolicy implements Plugin {
     return deny(reason, denial, details);
   }
 
-  #scopeOf(context: RequestContext): AnswerScope | undefined {
-    return context.stateOf<AnswerScope | undefined>(this, () => undefined);
+  #scopeOf(context: RequestContext): ResponseScope | undefined {
+    return context.stateOf<ResponseScope | undefined>(this, () => undefined);
   }
 
-  #makeScope(context: RequestContext, server: GuardedServer): AnswerScope {
+  #makeScope(context: RequestContext, server: GuardedServer): ResponseScope {
     const { authority } = context.destination;
     const session = context.headers.get("mcp-session-id") ?? "";
     const conversation = JSON.stringify([server.name, authority, session]);
-    const scope: AnswerScope = {
+    const scope: ResponseScope = {
       server,
       caller: callerOf(context),
       conversation,
@@ -279,7 +293,7 @@ class ToolPolicy implements Plugin {
   }
 
   /** One line per message: a server may send any number of what is taken out. */
-  #tellRemoved(scope: AnswerScope, what: Removed): void {
+  #tellRemoved(scope: ResponseScope, what: Removed): void {
     if (what.kind === "tool" && !what.isChanged) return;
     this.#deps.count(what.kind === "tool" ? "tool_changed" : "answer_removed");
     if (scope.isTold) return;
@@ -302,36 +316,13 @@ function inOneLine(data: Buffer): Decision | undefined {
   return escaped === text ? undefined : replaceFrame("line_ends_escaped", Buffer.from(escaped));
 }
 
-interface Refusal extends Denial {
-  readonly reason: string;
-  readonly details?: Readonly<Record<string, string>>;
-}
-
-function malformedReason(messages: readonly RpcMessage[]): string | undefined {
-  if (messages.length > maxBatch) return `a batch has at most ${maxBatch} messages`;
-  const invalid = messages.find((message) => message.kind === "invalid");
-  return invalid === undefined ? undefined : `not a message of JSON-RPC 2.0: ${invalid.reason}`;
-}
-
-function idOf(message: RpcMessage): readonly RpcId[] {
-  return message.kind === "request" || (message.kind === "invalid" && message.id !== null)
-    ? [message.id]
-    : [];
-}
-
-function nameOf(params: unknown): string | undefined {
-  if (typeof params !== "object" || params === null) return undefined;
-  const { name } = params as { readonly name?: unknown };
-  return typeof name === "string" ? name : undefined;
-}
-
 /**
  * Whether a response says no more than that the message has arrived: nothing waits for one, or it comes on the stream of
  * the older transport, which says 202 and any words.
  */
 function isAcknowledgement(
   { method }: RequestContext,
-  scope: AnswerScope,
+  scope: ResponseScope,
   status: number,
 ): boolean {
   return status === 202 || (method !== "GET" && scope.rpc.ids.length === 0);

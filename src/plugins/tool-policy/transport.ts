@@ -9,7 +9,7 @@ export interface TransportProblem {
   readonly denial: Denial;
 }
 
-/** What is no message of the protocol is answered with a status, whatever a parser made of it. */
+/** What is no message of the protocol is refused with an HTTP status, whatever a parser made of it. */
 export const notRpc: RpcRefusal = Object.freeze({ ids: [] });
 
 const forms = "POST of JSON, GET of an event stream, DELETE of a session";

@@ -14,7 +14,7 @@ type Member<T, K> =
     : never;
 type Item<T> = T extends readonly (infer Element)[] ? Element : never;
 
-/** Judges a value. What the schema has against it is told where a reader comes to it. */
+/** Judges a value. Problems of the schema are reported when a reader reaches the value. */
 export function judge<Schema extends z.ZodType>(
   schema: Schema,
   value: unknown,

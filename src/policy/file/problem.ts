@@ -14,7 +14,7 @@ export interface Problem extends Partial<Position> {
   readonly message: string;
 }
 
-/** A file with more problems than this is told so instead of being listed to its end. */
+/** For a file with more problems than this the rest is only counted. */
 const maxProblems = 200;
 
 /** Collects problems in the order they are found. */

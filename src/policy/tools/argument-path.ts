@@ -46,7 +46,7 @@ function unescapePointer(part: string, source: string): string {
 }
 
 /**
- * Every value at the address. An array on the way is gone through item by item, and an item that lacks the value counts
+ * Every value at the address. An array on the way is searched item by item, and an item that lacks the value counts
  * as missing; so does an array without items. `*` stands for every item or member.
  */
 export function selectArguments(args: unknown, path: ArgumentPath): readonly Selected[] {

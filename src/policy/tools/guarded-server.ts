@@ -31,7 +31,7 @@ export type CallVerdict =
 /** One compiled server. */
 export class GuardedServer {
   readonly name: string;
-  /** Rules that name what they speak about, by its name: a list of tools may be long, and a list of rules, too. */
+  /** Rules that name their tools, by the name: a list of tools may be long, and a list of rules, too. */
   readonly #named = new Map<string, ToolRule[]>();
   readonly #unnamed: ToolRule[] = [];
   readonly #hosts: readonly HostGlob[] | undefined;

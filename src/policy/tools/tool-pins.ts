@@ -3,9 +3,16 @@ import { hash } from "node:crypto";
 import { isObject } from "../../http/json-access.ts";
 
 interface Pin {
-  readonly digest: string;
+  digest: string;
+  /** How it was listed last in this process. */
+  seen: string;
   isChanged: boolean;
+  /** Whoever keeps pins elsewhere has this one as it is. */
+  isKept: boolean;
 }
+
+/** A pin as it is kept elsewhere: its digest, and whether the tool was last listed differently. */
+export type KeptPin = readonly [digest: string, isChanged: boolean];
 
 /**
  * Past these nothing is forgotten, because whoever can make the list long could make it forget: what is new counts as
@@ -13,6 +20,9 @@ interface Pin {
  */
 const maxServers = 1000;
 const maxToolsPerServer = 1000;
+
+/** What judges need of pins. */
+export type Pins = Pick<ToolPins, "observe" | "isChanged">;
 
 /** Remembers the tools of every server. Lives as long as the process, reloads included. */
 export class ToolPins {
@@ -30,11 +40,60 @@ export class ToolPins {
     const pin = pins.get(key);
     if (pin === undefined) {
       if (pins.size >= maxToolsPerServer) return false;
-      pins.set(key, { digest, isChanged: false });
+      pins.set(key, { digest, seen: digest, isChanged: false, isKept: false });
       return true;
     }
-    pin.isChanged = pin.digest !== digest;
-    return !pin.isChanged;
+    const isChanged = pin.digest !== digest;
+    if (isChanged !== pin.isChanged) pin.isKept = false;
+    pin.isChanged = isChanged;
+    pin.seen = digest;
+    return !isChanged;
+  }
+
+  /** Whether some pin of the server is not kept as it is. */
+  hasNews(server: string): boolean {
+    for (const { isKept } of this.#servers.get(server)?.values() ?? []) if (!isKept) return true;
+    return false;
+  }
+
+  /** Every pin of a server. */
+  pinsOf(server: string): Readonly<Record<string, KeptPin>> {
+    const pins = this.#servers.get(server) ?? [];
+    return Object.fromEntries([...pins].map(([key, pin]) => [key, [pin.digest, pin.isChanged]]));
+  }
+
+  /** Takes over what others have pinned: their digest counts, and what was not told to them yet is compared with it. */
+  adopt(server: string, kept: Readonly<Record<string, KeptPin>>): void {
+    const pins = this.#servers.get(server) ?? new Map<string, Pin>();
+    if (!this.#servers.has(server)) {
+      if (this.#servers.size >= maxServers) return;
+      this.#servers.set(server, pins);
+    }
+    for (const [key, [digest, isChanged]] of Object.entries(kept)) {
+      const pin = pins.get(key);
+      if (pin === undefined) {
+        if (pins.size >= maxToolsPerServer) return;
+        pins.set(key, { digest, seen: digest, isChanged, isKept: true });
+      } else {
+        pin.digest = digest;
+        if (pin.isKept) pin.isChanged = isChanged;
+        else pin.isChanged = pin.seen !== digest;
+        pin.isKept ||= pin.isChanged === isChanged;
+      }
+    }
+  }
+
+  /** Whoever kept the pins has lost them. */
+  untold(server: string): void {
+    for (const pin of this.#servers.get(server)?.values() ?? []) pin.isKept = false;
+  }
+
+  /** Others have these pins now. */
+  told(server: string, kept: Readonly<Record<string, KeptPin>>): void {
+    for (const [key, pin] of this.#servers.get(server) ?? []) {
+      const [digest, isChanged] = kept[key] ?? [];
+      if (digest === pin.digest && isChanged === pin.isChanged) pin.isKept = true;
+    }
   }
 
   /** Whether the tool was last listed differently from how it was first seen. */

@@ -1,4 +1,4 @@
-/** One rule: which callers and calls it speaks about, and what it asks of their arguments. */
+/** One rule: the callers and calls that it applies to, and its conditions on the arguments. */
 import { AddressSet, type Cidr, parseAddress, parseCidr } from "../../net/address.ts";
 import { BinaryMatcher, type CallerFacts } from "../binary-matcher.ts";
 import { GlobTable } from "../../pattern/glob.ts";
@@ -35,7 +35,7 @@ export interface ToolRuleSource {
   readonly allow_private: readonly string[];
 }
 
-/** Which callers a rule speaks about; every list that is given must name the caller. */
+/** The callers that a rule applies to; every list that is given must name the caller. */
 export interface CallerSource {
   readonly subjects?: readonly string[] | undefined;
   readonly clients?: readonly string[] | undefined;
@@ -94,7 +94,7 @@ export class ToolRule {
     return this.#schema === undefined && this.#arguments.length === 0;
   }
 
-  /** Whether the rule speaks about this call of this caller. */
+  /** Whether the rule applies to this call of this caller. */
   selects(caller: ToolCaller, method: string, name: string | undefined): boolean {
     if (!this.#methods.has(method)) return false;
     if (this.#tools !== undefined && (name === undefined || !this.#tools.has(name))) return false;
@@ -134,7 +134,7 @@ export class ToolRule {
     return undefined;
   }
 
-  /** Whether this deny rule speaks against the call: its conditions hold, or cannot be judged. */
+  /** Whether this deny rule refuses the call: its conditions hold, or cannot be evaluated. */
   fires({ args }: ToolCall): boolean {
     if (this.#hasPatterns && isLongerThan(args, maxPatternTotal)) return true;
     const holds = this.#arguments.every(({ path, conditions }) =>

@@ -231,7 +231,8 @@ class Exchange {
       makeSink: (control) => this.#makeSink(control),
       onStatus: (status) => {
         this.#status = status;
-        this.#answeredAt = this.#services.recorder.answered(this.#context, status);
+        const peer = runtime.peerOf?.(permit.destination);
+        this.#answeredAt = this.#services.recorder.answered(this.#context, status, peer);
       },
       onSwitched: (headers, socket) => this.#switch(headers, socket),
       onFault: (error) => {

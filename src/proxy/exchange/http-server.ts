@@ -36,6 +36,15 @@ export interface HttpHandlers {
   onConnect(head: RequestHead, client: Socket, rest: Buffer): Denial | undefined;
 }
 
+/** How connections of clients are accepted. */
+export const acceptance = {
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  // A response of 64 KiB would otherwise stop its upstream for one turn of the loop, at a third of the throughput.
+  highWaterMark: 262_144,
+} as const;
+
 /** An HTTP/1.1 server whose connections come from a port of its own, or are given to it. */
 export class HttpServer implements ConnectionEvents {
   /** Listens where the surface has a port of its own. */
@@ -51,11 +60,7 @@ export class HttpServer implements ConnectionEvents {
     this.#handlers = handlers;
     this.#limits = limits;
     this.#services = services;
-    this.server = net.createServer(
-      // A response of 64 KiB would otherwise stop its upstream for one turn of the loop, at a third of the throughput.
-      { allowHalfOpen: true, noDelay: true, keepAlive: true, highWaterMark: 262_144 },
-      (socket) => this.adopt(socket),
-    );
+    this.server = net.createServer(acceptance, (socket) => this.adopt(socket));
   }
 
   /** Serves a connection that something else accepted, and whose first bytes may have been put back into it. */

@@ -16,7 +16,7 @@ import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
 import type { AnswerNeeds } from "../../pipeline/message-needs.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { refusalEvent, renderResponseRefusal, statusOf } from "../flow/reply.ts";
-import { AnswerCopy } from "./answer-copy.ts";
+import { ResponseCopy } from "./response-copy.ts";
 import { overBudget } from "./buffered-body.ts";
 import type { Downstream } from "./downstream.ts";
 import { BudgetReservation } from "./budget-reservation.ts";
@@ -62,7 +62,7 @@ export class JudgedSink implements ResponseSink {
   #paused = false;
   #isClientSlow = false;
   /** Set where no plugin that reads the body can refuse it. */
-  #copy: AnswerCopy | undefined;
+  #copy: ResponseCopy | undefined;
   #onDrained: (() => void) | undefined;
   #chunks: Buffer[] = [];
   /** The collected body; in a stream the unfinished frame, and the frames that wait for the client. */
@@ -86,7 +86,7 @@ export class JudgedSink implements ResponseSink {
     const reader = frameReaderFor(type, this.#options.maxBodyBytes);
     const { responseBody, rewritesResponse, frames, isGuarded } = needs;
     const isRead = !bodyless && (frames || (responseBody && (!reader || rewritesResponse)));
-    if (isRead && !isGuarded) this.#copy = new AnswerCopy(this.#half, this.#options);
+    if (isRead && !isGuarded) this.#copy = new ResponseCopy(this.#half, this.#options);
     else if (isRead && (!reader || rewritesResponse)) {
       this.#mode = "body";
       return;

@@ -1,6 +1,7 @@
 /** The end of every flow: plugins get `onFinish`, one log line is written, events and metrics are recorded. */
 import { ProxyError } from "../../errors.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
+import type { TlsPeer } from "../../pipeline/flow.ts";
 import { type Denial, refusingStep } from "../../pipeline/decision.ts";
 import type { Outcome } from "../../pipeline/plugin.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
@@ -99,10 +100,10 @@ export class FlowRecorder {
     context.trace?.sent(sentFacts(context, basePath));
   }
 
-  /** The head of the next hop's response is there; gives the time. */
-  answered(context: RequestContext, status: number): number {
+  /** The head of the next hop's response is there, over mutual TLS from `peer`; gives the time. */
+  answered(context: RequestContext, status: number, peer?: TlsPeer): number {
     const { onward = { sentAt: performance.now() } } = context;
-    context.onward = { ...onward, status };
+    context.onward = { ...onward, status, peer };
     return this.phase(context, "first_byte", onward.sentAt);
   }
 
@@ -187,6 +188,8 @@ export class FlowRecorder {
       flow.parentId,
       "captured",
       flow.captured,
+      "upstream_peer",
+      context.onward?.peer?.spiffeId,
     ];
     const isInfo = outcome === "ok" || outcome === "cancelled";
     if (isInfo && denial === undefined && note === undefined) {

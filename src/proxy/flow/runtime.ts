@@ -2,6 +2,7 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Destination } from "../../net/destination.ts";
+import type { TlsPeer } from "../../pipeline/flow.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { OriginPools } from "../../upstream/origin-pools.ts";
 import type { WorkloadIdentity } from "../../spiffe/workload-identity.ts";
@@ -41,6 +42,8 @@ export interface Runtime {
   readonly callers: CallerAuthentication | undefined;
   /** Who this workload is; absent where the file has no `spiffe` block. */
   readonly workload?: WorkloadIdentity | undefined;
+  /** Who is behind the connections to a destination; undefined where they are not of mutual TLS. */
+  peerOf?(this: void, destination: Destination): TlsPeer | undefined;
   /** Verified TLS over a connection of `upstream`. */
   secure(socket: Socket, destination: Destination): Promise<TLSSocket>;
   readonly limits: FlowLimits;

@@ -30,7 +30,7 @@ export async function bridgeTunnel(
   };
   services.tunnels.add(open);
   metrics.tunnels.opened();
-  tunnel.answers.established(client);
+  tunnel.replies.established(client);
   try {
     const outcome = await bridge.open(client, destination, head, context.signal);
     metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;

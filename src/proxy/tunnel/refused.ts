@@ -15,18 +15,18 @@ export interface RefusedTunnel extends TunnelRequest {
 
 /** Sends the refusal in the form of the surface. */
 export function refuse(request: TunnelRequest, denial: Denial, cancelled: boolean): Ending {
-  const { client, answers } = request;
+  const { client, replies } = request;
   const reply = renderDenial(denial);
-  if (!client.destroyed) answers.refused(client, reply);
+  if (!client.destroyed) replies.refused(client, reply);
   return { ...endingOf(reply, denial), bytesReceived: 0, cancelled };
 }
 
 /** The same for a refusal of the pipeline. */
 export function refuseOutside(request: RefusedTunnel): Ending {
-  const { client, answers, context, verdict } = request;
+  const { client, replies, context, verdict } = request;
   if (verdict.kind === "denial")
     return refuse(request, verdict.denial, context.cancellation.aborted);
-  answers.refused(client, verdict.reply);
+  replies.refused(client, verdict.reply);
   const { status } = verdict.reply;
   return { status, bytesReceived: 0, bytesSent: 0, refused: true, cancelled: false };
 }
@@ -45,7 +45,7 @@ export async function refuseInsideTls(
   const { runtime, flow, client, head, context, verdict } = request;
   const { bridge } = runtime;
   if (bridge === undefined) return refuseOutside(request);
-  request.answers.established(client);
+  request.replies.established(client);
   const outcome = await bridge.open(client, flow.destination, head, context.signal);
   recorder.metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
   const denial = verdict.kind === "denial" ? verdict.denial : undefined;

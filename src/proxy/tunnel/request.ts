@@ -14,7 +14,7 @@ import type { Runtime } from "../flow/runtime.ts";
 import type { JudgedBy, TunnelRegistry } from "../flow/tunnel-registry.ts";
 
 /** How the outcome is sent to the client of a tunnel. */
-export interface TunnelAnswers {
+export interface TunnelReplies {
   established(client: Socket): void;
   refused(client: Socket, reply: Reply): void;
 }
@@ -34,13 +34,13 @@ export interface TunnelRequest {
   readonly head: Buffer;
   /** End-to-end fields of the CONNECT, for plugins. */
   readonly headers: HeaderList;
-  readonly answers: TunnelAnswers;
+  readonly replies: TunnelReplies;
   /** Absent for a CONNECT. */
   readonly captured?: CapturedClient;
 }
 
 /** The responses to a CONNECT. */
-export const connectAnswers: TunnelAnswers = {
+export const connectReplies: TunnelReplies = {
   established: (client) => client.write("HTTP/1.1 200 Connection Established\r\n\r\n"),
   refused: (client, reply) => client.write(rawReply(reply)),
 };

@@ -48,7 +48,7 @@ export async function spliceTunnel(
   services.tunnels.add(open);
   metrics.tunnels.opened();
   const openedAt = performance.now();
-  tunnel.answers.established(client);
+  tunnel.replies.established(client);
   try {
     const head = tunnel.checkServerName ? await checkedHead(tunnel, upstream) : tunnel.head;
     const result = await splice(client, upstream, {

@@ -18,7 +18,7 @@ export interface AgentCall {
   readonly request: Buffer;
   /** Until the whole response is there, or the first message of one that stays. */
   readonly answerMs: number;
-  /** More messages follow as long as the agent lives. */
+  /** More messages follow as long as the agent runs. */
   readonly stays: boolean;
   readonly signal: AbortSignal;
   /** What it throws ends the call and is what the call rejects with. */

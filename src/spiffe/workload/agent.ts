@@ -1,10 +1,10 @@
-/** Where the Workload API is, and who hears of what comes from it. */
+/** The address of the Workload API, and who is notified of its updates. */
 import type { BackOffTimes } from "./back-off.ts";
 
 /** The things that come from an agent. */
 export type AgentItem = "x509_svid" | "x509_bundle" | "jwt_svid" | "jwt_bundle";
 
-/** Hears of what happens. */
+/** Is notified of updates and faults. */
 export interface AgentObserver {
   /** Something new is in use. */
   rotated(item: AgentItem, facts: Readonly<Record<string, unknown>>): void;

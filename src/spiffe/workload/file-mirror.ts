@@ -12,7 +12,7 @@ export interface FileMirrorOptions {
   /** The one audience whose token is mirrored; absent where nothing asks for tokens. */
   readonly jwt?: { readonly source: JwtSource; readonly audience: string } | undefined;
   readonly clock: { now(): number };
-  /** Hears of every failure to write or to get what is to be written. */
+  /** Called for every failure to write or to get what is to be written. */
   onProblem(this: void, problem: string): void;
 }
 

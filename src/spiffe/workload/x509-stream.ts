@@ -1,4 +1,5 @@
 /** The X.509-SVID and the bundles of this workload, as the agent streams them. */
+import { HeldX509 } from "../held-x509.ts";
 import type { X509Source, X509Svid } from "../x509-source.ts";
 import { leadsTo, readBundle, readSvid, shown } from "../x509-svid.ts";
 import { trustDomainOf } from "../spiffe-id.ts";
@@ -9,14 +10,11 @@ import { readX509Response, type X509Response } from "./messages.ts";
 /** Agents renew an SVID at half of its life. One that has not by then is asked again. */
 const patience = 0.75;
 
-type Bundles = ReadonlyMap<string, readonly string[]>;
-
 /** Opens the stream with the first question, and holds the last good response until the SVID expires. */
 export class X509Stream implements X509Source {
   readonly #options: AgentOptions;
   readonly #stream: AgentStream;
-  #svid: X509Svid | undefined;
-  #bundles: Bundles = new Map();
+  readonly #held = new HeldX509();
   #problemWithBundles: string | undefined;
 
   constructor(options: AgentOptions) {
@@ -34,30 +32,31 @@ export class X509Stream implements X509Source {
 
   current(): X509Svid | undefined {
     this.begin();
-    const svid = this.#svid;
+    const { svid } = this.#held;
     return svid !== undefined && this.#options.clock.now() < svid.expiresAt ? svid : undefined;
   }
 
   bundle(trustDomain: string): readonly string[] | undefined {
     this.begin();
-    return this.#bundles.get(trustDomain);
+    return this.#held.bundles.get(trustDomain);
   }
 
   trustDomains(): readonly string[] {
     this.begin();
-    return [...this.#bundles.keys()];
+    return [...this.#held.bundles.keys()];
   }
 
   notReady(): string | undefined {
     if (this.current() !== undefined) return undefined;
     const reason = this.#stream.problem ?? "the agent has not sent an X.509-SVID yet";
-    if (this.#svid === undefined) return reason;
-    return `the X.509-SVID has expired at ${new Date(this.#svid.expiresAt).toISOString()}; ${reason}`;
+    const { svid } = this.#held;
+    if (svid === undefined) return reason;
+    return `the X.509-SVID has expired at ${new Date(svid.expiresAt).toISOString()}; ${reason}`;
   }
 
   /** Of the SVID that was received last, in milliseconds since the epoch. Nothing is dialled. */
   get expiresAt(): number | undefined {
-    return this.#svid?.expiresAt;
+    return this.#held.svid?.expiresAt;
   }
 
   onChange(listener: () => void): () => void {
@@ -113,28 +112,16 @@ export class X509Stream implements X509Source {
 
   #replace(svid: X509Svid | undefined, bundles: Map<string, readonly string[]>): void {
     const { observer } = this.#options;
-    const isOtherSvid = this.#svid?.certificateChain !== svid?.certificateChain;
-    const before = this.#bundles;
-    const changed = new Set(
-      [...before.keys(), ...bundles.keys()].filter((domain) => !isSame(before, bundles, domain)),
-    );
-    if (!isOtherSvid && changed.size === 0) return;
-    // What has not changed stays the same object: whoever compares sees that.
-    for (const [domain, bundle] of before) if (!changed.has(domain)) bundles.set(domain, bundle);
-    if (isOtherSvid) this.#svid = svid;
-    this.#bundles = bundles;
-    if (isOtherSvid && svid !== undefined) {
-      const { spiffeId, expiresAt } = svid;
-      observer.rotated("x509_svid", { spiffeId, expires: new Date(expiresAt).toISOString() });
-    }
-    for (const trustDomain of changed) {
-      const authorities = bundles.get(trustDomain)?.length ?? 0;
-      observer.rotated("x509_bundle", { trustDomain, authorities });
-    }
-    this.#stream.changed();
+    this.#held.replace(svid, bundles, ({ isOtherSvid, domains }) => {
+      if (isOtherSvid && svid !== undefined) {
+        const { spiffeId, expiresAt } = svid;
+        observer.rotated("x509_svid", { spiffeId, expires: new Date(expiresAt).toISOString() });
+      }
+      for (const trustDomain of domains) {
+        const authorities = bundles.get(trustDomain)?.length ?? 0;
+        observer.rotated("x509_bundle", { trustDomain, authorities });
+      }
+      this.#stream.changed();
+    });
   }
-}
-
-function isSame(one: Bundles, other: Bundles, domain: string): boolean {
-  return one.get(domain)?.join("") === other.get(domain)?.join("");
 }

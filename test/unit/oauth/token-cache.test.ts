@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { TokenAnswer } from "../../../src/oauth/token-answer.ts";
+import type { TokenResponse } from "../../../src/oauth/token-response.ts";
 import { TokenCache, tokenCacheKey } from "../../../src/oauth/token-cache.ts";
 import { Secret } from "../../../src/secret.ts";
 import { ManualClock } from "../../support/plugin-bench.ts";
@@ -10,7 +10,7 @@ function bench(options: { maxEntries?: number; maxRejections?: number } = {}) {
   const clock = new ManualClock(1_000_000);
   const cache = new TokenCache({ clock, ...options });
   let calls = 0;
-  const issue = (expiresInSeconds: number | undefined): Promise<TokenAnswer> => {
+  const issue = (expiresInSeconds: number | undefined): Promise<TokenResponse> => {
     calls += 1;
     return Promise.resolve({
       kind: "issued",
@@ -97,7 +97,7 @@ describe("one call at a time", () => {
 
   test("a failure reaches those who waited and nobody after them", async () => {
     const { cache, issue } = bench();
-    const down = (): Promise<TokenAnswer> =>
+    const down = (): Promise<TokenResponse> =>
       Promise.resolve({ kind: "unavailable", reason: "down" });
     const [first, second] = await Promise.all([
       cache.obtain({ key: "k", load: down }, signal),
@@ -113,7 +113,7 @@ describe("one call at a time", () => {
     const { cache, issue } = bench();
     const gate = Promise.withResolvers<void>();
     let ended = false;
-    const load = async (flight: AbortSignal): Promise<TokenAnswer> => {
+    const load = async (flight: AbortSignal): Promise<TokenResponse> => {
       await gate.promise;
       ended = flight.aborted;
       return issue(300);
@@ -161,7 +161,7 @@ describe("one call at a time", () => {
 });
 
 describe("a refusal of the endpoint", () => {
-  const refuse = (): Promise<TokenAnswer> =>
+  const refuse = (): Promise<TokenResponse> =>
     Promise.resolve({ kind: "rejected", status: 400, error: "invalid_target" });
 
   test("TX-04 TX-08 is repeated for five seconds without another call", async () => {

@@ -77,6 +77,19 @@ describe("the input document", () => {
     });
   });
 
+  test("a peer of mutual TLS is in it by its SPIFFE ID", async () => {
+    const tls = {
+      peer: {
+        spiffeId: "spiffe://td/peer",
+        version: "TLS 1.3",
+        cipherSuite: "TLS_AES_128_GCM_SHA256",
+      },
+    };
+    const client = { address: "127.0.0.1", port: 1, tls };
+    await (await plugin()).onRequest?.(message({ direction: "inbound", path: "/true", client }));
+    expect(seen()).toMatchObject({ peer: { spiffe_id: "spiffe://td/peer" } });
+  });
+
   const facts = {
     a2a: {
       method: "message/send",

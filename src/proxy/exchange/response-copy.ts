@@ -11,7 +11,7 @@ import { BudgetReservation } from "./budget-reservation.ts";
 import { codingOf, contentLengthOf, responseTooLarge, unreadable } from "./response-head.ts";
 
 /** Options of a copy. */
-export interface AnswerCopyOptions {
+export interface ResponseCopyOptions {
   readonly pipeline: Pipeline;
   readonly context: RequestContext;
   readonly maxBodyBytes: number;
@@ -21,10 +21,10 @@ export interface AnswerCopyOptions {
 const nothing = Buffer.alloc(0);
 
 /** What observers see of one response. A refusal in what it returns is the fault of a plugin: the response ends there. */
-export class AnswerCopy {
+export class ResponseCopy {
   /** The body is shown in one piece, at its end. */
   readonly isWhole: boolean;
-  readonly #options: AnswerCopyOptions;
+  readonly #options: ResponseCopyOptions;
   readonly #half: ResponseHalf;
   readonly #reader: FrameReader | undefined;
   #decoder: StreamDecoder | undefined;
@@ -35,7 +35,7 @@ export class AnswerCopy {
   #isGivenUp = false;
   #isEnded = false;
 
-  constructor(half: ResponseHalf, options: AnswerCopyOptions) {
+  constructor(half: ResponseHalf, options: ResponseCopyOptions) {
     const { maxBodyBytes, budget } = options;
     this.#options = options;
     this.#half = half;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { type IpAddress, parseAddress } from "../../../src/net/address.ts";
-import { RecentAnswers } from "../../../src/upstream/recent-answers.ts";
+import { RecentAddresses } from "../../../src/upstream/recent-addresses.ts";
 
 function address(text: string): IpAddress {
   const parsed = parseAddress(text);
@@ -10,7 +10,7 @@ function address(text: string): IpAddress {
 
 test("a name keeps the addresses of earlier answers for ten minutes", () => {
   let now = 0;
-  const recent = new RecentAnswers(() => now);
+  const recent = new RecentAddresses(() => now);
   recent.add("api.test", [address("192.0.2.1")]);
   now = 300_000;
   recent.add("api.test", [address("192.0.2.2")]);
@@ -22,7 +22,7 @@ test("a name keeps the addresses of earlier answers for ten minutes", () => {
 });
 
 test("names and addresses that strangers can make up are bounded", () => {
-  const recent = new RecentAnswers(() => 0);
+  const recent = new RecentAddresses(() => 0);
   recent.add("first.test", [address("192.0.2.1")]);
   for (let number = 0; number < 1_024; number += 1)
     recent.add(`name-${number}.test`, [address("192.0.2.1")]);

@@ -23,7 +23,7 @@ export type UsageFigures = { readonly [Name in keyof InferenceUsage]: unknown };
  * It is a new object: the record of the request keeps what was known when it was made. It is complete at any time, so
  * that a stream that breaks off leaves what came of it.
  */
-export class AnswerFold {
+export class ResponseFold {
   readonly view: InferenceView;
   readonly #calls = new Map<string, InferenceToolCall>();
 

@@ -1,4 +1,4 @@
-/** What an agent answered over A2A, event by event, folded into the view of the call. */
+/** The response of an agent over A2A, event by event, folded into the view of the call. */
 import {
   bounded,
   isObject,
@@ -35,7 +35,7 @@ export class A2aFold {
     this.view = { ...request };
   }
 
-  /** True when the agent answered with an error of the protocol. */
+  /** True when the agent responded with an error of the protocol. */
   get isError(): boolean {
     return this.#isError;
   }
@@ -88,7 +88,7 @@ export class A2aFold {
     this.#ids(task, task["id"]);
     const texts = objectsOf(task["artifacts"]).map(({ parts }) => textOfParts(parts, ""));
     const artifact = texts.filter((text) => text !== "").join("\n");
-    // A task is told whole: it takes the place of what its events brought.
+    // A task is sent whole: it replaces what its events brought.
     if (artifact !== "") this.view.artifact = bounded(artifact, maxTextChars);
     this.#state(objectOf(task["status"]), true);
   }

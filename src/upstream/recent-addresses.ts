@@ -7,7 +7,7 @@ const maxNames = 1_024;
 const maxAddresses = 128;
 
 /** Remembers answers of the resolver; names that were asked for longest ago go first. */
-export class RecentAnswers {
+export class RecentAddresses {
   readonly #names = new BoundedMap<string, BoundedMap<string, number>>(maxNames);
   readonly #now: () => number;
 

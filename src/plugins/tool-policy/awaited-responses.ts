@@ -3,11 +3,11 @@ import { hash } from "node:crypto";
 import { BoundedMap } from "../../bounded-map.ts";
 import type { RpcId } from "../../http/json-rpc.ts";
 
-/** The oldest go first: a server that asks this much does not wait for all answers. */
+/** The oldest are removed first: a server with this many requests does not wait for all responses. */
 const maxAwaited = 4096;
 
-/** Remembers the ids of what was asked, by conversation. Lives as long as the process, reloads included. */
-export class AwaitedAnswers {
+/** Remembers the ids of requests of a server, by conversation. It is kept over reloads. */
+export class AwaitedResponses {
   readonly #keys = new BoundedMap<string, true>(maxAwaited);
 
   add(conversation: string, id: RpcId): void {

@@ -12,7 +12,7 @@ export interface IssuedToken {
   readonly scope?: string;
 }
 
-/** The endpoint understood the request and refused it: a 4xx answer. */
+/** The endpoint understood the request and refused it: a 4xx response. */
 export interface RejectedGrant {
   readonly kind: "rejected";
   readonly status: number;
@@ -29,7 +29,7 @@ export interface UnavailableEndpoint {
 }
 
 /** The outcome of one call. */
-export type TokenAnswer = IssuedToken | RejectedGrant | UnavailableEndpoint;
+export type TokenResponse = IssuedToken | RejectedGrant | UnavailableEndpoint;
 
 /** Longest access token that is taken: it has to fit a header field of any origin. */
 const longestToken = 64 * 1024;
@@ -46,11 +46,11 @@ export function isNonceRequest({ status, body }: OperatorResponse): boolean {
 }
 
 /** Reads a response. `sentAt` is when the request left, so that the lifetime is never counted too long; a bound token was asked for where `isBound`. */
-export function readTokenAnswer(
+export function readTokenResponse(
   response: OperatorResponse,
   sentAt: number,
   isBound = false,
-): TokenAnswer {
+): TokenResponse {
   const { status } = response;
   if (status >= 400 && status < 500) return readRejection(response);
   if (status !== 200) return unavailable(`answered ${status}`);

@@ -3,11 +3,11 @@ import { isObject, objectOf } from "../../http/json-access.ts";
 import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
 import type { RpcRefusal } from "../../pipeline/plugin.ts";
 import type { GuardedServer } from "../../policy/tools/guarded-server.ts";
-import type { ToolPins } from "../../policy/tools/tool-pins.ts";
+import type { Pins } from "../../policy/tools/tool-pins.ts";
 import type { ToolCaller } from "../../policy/tools/tool-rule.ts";
 
 /** Whose response is looked at. */
-export interface AnswerScope {
+export interface ResponseScope {
   readonly server: GuardedServer;
   readonly caller: ToolCaller;
   /** What ties the requests of the server to the responses of the client. */
@@ -15,16 +15,16 @@ export interface AnswerScope {
   /** What tells this server from others, for pins. */
   readonly serverKey: string;
   /** Absent where tools are not pinned. */
-  readonly pins: ToolPins | undefined;
+  readonly pins: Pins | undefined;
   /** What a refused response is built from: the ids of the calls that wait for it. */
   rpc: RpcRefusal;
   /** What was taken out of this response is in the log. */
   isTold: boolean;
   /** Whether the response is a stream of events, once it has begun. */
   isStream?: boolean;
-  /** Hears of every request of the server that goes on to the client. */
+  /** Called for every request of the server that is forwarded to the client. */
   onServerRequest(id: RpcId): void;
-  /** Hears of what was taken out. */
+  /** Called for everything that was removed. */
   onRemoved(what: Removed): void;
 }
 
@@ -35,10 +35,14 @@ export type Removed =
   | { readonly kind: "malformed" };
 
 /** What becomes of one body or frame of JSON-RPC: undefined passes it on as it came. */
-export type FilteredAnswer = { readonly json: string | undefined } | undefined;
+export type FilteredResponse = { readonly json: string | undefined } | undefined;
 
 /** Takes out of a parsed body what the client must not get. `bytes` is what `value` was read from. */
-export function filterAnswer(value: unknown, bytes: Buffer, scope: AnswerScope): FilteredAnswer {
+export function filterResponse(
+  value: unknown,
+  bytes: Buffer,
+  scope: ResponseScope,
+): FilteredResponse {
   const body = classifyRpc(value);
   const verdicts =
     body.kind === "batch"
@@ -63,7 +67,7 @@ type Verdict = (item: unknown) => readonly unknown[];
 const keep: Verdict = (item) => [item];
 const drop: Verdict = () => [];
 
-function judge(message: RpcMessage, scope: AnswerScope): Verdict {
+function judge(message: RpcMessage, scope: ResponseScope): Verdict {
   switch (message.kind) {
     case "invalid":
       scope.onRemoved({ kind: "malformed" });
@@ -84,7 +88,7 @@ function judge(message: RpcMessage, scope: AnswerScope): Verdict {
   }
 }
 
-function judgeResult(id: RpcId, result: unknown, scope: AnswerScope): Verdict {
+function judgeResult(id: RpcId, result: unknown, scope: ResponseScope): Verdict {
   if (!isObject(result)) return keep;
   const refused = refusedInput(result, scope.server);
   if (refused !== undefined) {
@@ -114,7 +118,7 @@ function refusedInput(
   return undefined;
 }
 
-function isShown(tool: unknown, scope: AnswerScope): boolean {
+function isShown(tool: unknown, scope: ResponseScope): boolean {
   const { server, caller, pins, serverKey } = scope;
   const name = isObject(tool) ? tool["name"] : undefined;
   if (!isObject(tool) || typeof name !== "string") {

@@ -2,18 +2,18 @@
 import { truncated, isObject } from "../../http/json-access.ts";
 import type { Frame, RequestContext } from "../../pipeline/plugin.ts";
 import { a2aFact, type A2aView } from "../../protocols/a2a-message.ts";
-import { AnswerFold, maxToolCalls } from "../../protocols/answer-fold.ts";
+import { ResponseFold, maxToolCalls } from "../../protocols/response-fold.ts";
 import { inferenceFact, type InferenceView } from "../../protocols/inference-view.ts";
 import { mcpFact } from "../../protocols/mcp-message.ts";
 import { jsonOf } from "../../protocols/message-json.ts";
-import { A2aFold } from "../parsers/a2a-answer.ts";
+import { A2aFold } from "../parsers/a2a-response.ts";
 import { readFrame as readTaskFrame } from "../parsers/a2a.ts";
 import { inferenceEndpoint, readFrame } from "../parsers/inference.ts";
-import type { AnswerFacts, IncludedParts, JsonObject } from "./input.ts";
+import type { ResponseFacts, IncludedParts, JsonObject } from "./input.ts";
 
 /** A response as far as it has come. */
 interface Reading {
-  model?: AnswerFold;
+  model?: ResponseFold;
   agent?: A2aFold;
 }
 
@@ -43,7 +43,7 @@ function cutOff(
  *
  * The parsers themselves see responses after this plugin does, because responses go through a pipeline in reverse.
  */
-export class OpaAnswers {
+export class OpaResponses {
   readonly #parts: IncludedParts;
 
   constructor(parts: IncludedParts) {
@@ -67,13 +67,13 @@ export class OpaAnswers {
   }
 
   /** What is known when the head is judged: of a body, if there is one already. */
-  whole(context: RequestContext): AnswerFacts {
+  whole(context: RequestContext): ResponseFacts {
     const body = this.isNeededFor(context) ? context.response?.body : undefined;
     return body === undefined ? { results: [] } : this.#read(context, { data: body, last: true });
   }
 
   /** What is known with an event of a stream; undefined when it adds nothing to judge. */
-  event(context: RequestContext, frame: Frame): AnswerFacts | undefined {
+  event(context: RequestContext, frame: Frame): ResponseFacts | undefined {
     if (frame.last || !this.isNeededFor(context)) return undefined;
     const before = this.#said(context);
     const facts = this.#read(context, frame);
@@ -81,7 +81,7 @@ export class OpaAnswers {
     return isNews || facts.problem !== undefined ? facts : undefined;
   }
 
-  #read(context: RequestContext, frame: Frame): AnswerFacts {
+  #read(context: RequestContext, frame: Frame): ResponseFacts {
     const model = this.#readModel(context, frame);
     const agent = this.#readAgent(context, frame);
     const problem = unreadable(frame.data) ?? cutOff(model?.view, agent?.view);
@@ -103,11 +103,11 @@ export class OpaAnswers {
       .filter((message) => message["result"] !== undefined || message["error"] !== undefined);
   }
 
-  #readModel(context: RequestContext, frame: Frame): AnswerFold | undefined {
+  #readModel(context: RequestContext, frame: Frame): ResponseFold | undefined {
     const request = context.facts.get(inferenceFact);
     const endpoint = this.#parts.readsCompletions ? inferenceEndpoint(context) : undefined;
     if (endpoint === undefined || request === undefined) return undefined;
-    const fold = (this.#reading(context).model ??= new AnswerFold(request));
+    const fold = (this.#reading(context).model ??= new ResponseFold(request));
     readFrame(context, endpoint.dialect, fold, frame);
     return fold;
   }
