@@ -1,7 +1,7 @@
 /** The identity of this workload from the block `spiffe`; its parts are loaded only where the file has one. */
 import { resolve } from "node:path";
 import type { Config } from "../config/presets.ts";
-import { needsSpiffe, spiffeAudiences } from "../config/relations.ts";
+import { needsSpiffe, needsX509Svid, spiffeAudiences } from "../config/relations.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
 import type { WorkloadIdentity } from "../spiffe/workload-identity.ts";
 import type { FileX509Source } from "../spiffe/file-source.ts";
@@ -53,7 +53,7 @@ export async function claimWorkload(
   const x509 = files ?? agent.x509;
   const isNeeded = needsSpiffe(config);
   const audiences = spiffeAudiences(config);
-  const needsX509 = isNeeded && (config.mtls !== undefined || spiffe.mirror_files);
+  const needsX509 = isNeeded && (needsX509Svid(config) || spiffe.mirror_files);
   const { FileMirror } = await import("../spiffe/workload/file-mirror.ts");
   const mirror = (): InstanceType<typeof FileMirror> => {
     const directory = resolve(spiffe.mirror_dir);

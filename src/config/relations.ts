@@ -199,7 +199,15 @@ function enforcementWarnings(file: FileConfig, roles: readonly string[]): Remark
 
 /** Whether anything in the file needs the Workload API; a `spiffe` block alone does not. */
 export function needsSpiffe(config: Config): boolean {
-  return config.mtls !== undefined || spiffeIdentities(config).length > 0;
+  return needsX509Svid(config) || spiffeIdentities(config).length > 0;
+}
+
+/** Whether anything in the file shows the X.509-SVID of the Workload API to somebody. */
+export function needsX509Svid(config: Config): boolean {
+  return (
+    config.mtls !== undefined ||
+    identitiesOf(config, "tls-client-auth").some((one) => !one["client_certificate_file"])
+  );
 }
 
 /** The audiences that plugins need JWT-SVIDs of the Workload API for, each once, in the order of the file. */
@@ -211,12 +219,18 @@ export function spiffeAudiences(config: Config): string[] {
 }
 
 /** Every `identity` of a plugin that is one of SPIFFE and does not come from a file. */
-function spiffeIdentities({ pipeline }: Config): Readonly<Record<string, unknown>>[] {
-  return [...pipeline.inbound.plugins, ...pipeline.outbound.plugins].flatMap((entry) => {
-    const identity = entry.on_error === "off" ? undefined : entry.config?.["identity"];
-    if (!isMapping(identity) || identity["type"] !== "spiffe") return [];
-    return identity["jwt_svid_file"] ? [] : [identity];
-  });
+function spiffeIdentities(config: Config): Readonly<Record<string, unknown>>[] {
+  return identitiesOf(config, "spiffe").filter((identity) => !identity["jwt_svid_file"]);
+}
+
+/** Every `identity` of this type, of a plugin or of a block of its settings such as introspection. */
+function identitiesOf({ pipeline }: Config, type: string): Readonly<Record<string, unknown>>[] {
+  return [...pipeline.inbound.plugins, ...pipeline.outbound.plugins]
+    .filter((entry) => entry.on_error !== "off")
+    .flatMap(({ config = {} }) => [config, ...Object.values(config)])
+    .map((block) => (isMapping(block) ? block["identity"] : undefined))
+    .filter(isMapping)
+    .filter((identity) => identity["type"] === type);
 }
 
 /** The session API of the Go program was on every interface, and asked nobody for anything. */

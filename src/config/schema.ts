@@ -35,7 +35,7 @@ const spiffeSchema = z.strictObject({
     })
     .default("unix:///spiffe-workload-api/spire-agent.sock")
     .describe(
-      "Address of the SPIFFE Workload API, a Unix socket. It is dialled once something needs it: mtls, or an identity of type spiffe without jwt_svid_file. Default unix:///spiffe-workload-api/spire-agent.sock.",
+      "Address of the SPIFFE Workload API, a Unix socket. It is dialled once something needs it: mtls, or an identity of type spiffe or tls-client-auth without files. Default unix:///spiffe-workload-api/spire-agent.sock.",
     ),
   x509_files: guarded(
     z

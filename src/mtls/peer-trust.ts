@@ -1,6 +1,7 @@
 /** Which peers are trusted: by the bundle of their trust domain, and by the list of the file. */
 import { X509Certificate } from "node:crypto";
-import type { SecureContextOptions } from "node:tls";
+import { createSecureContext, type SecureContext, type SecureContextOptions } from "node:tls";
+import { BoundedMap } from "../bounded-map.ts";
 import { messageOf } from "../errors.ts";
 import type { AllowedIds } from "../spiffe/allowed-ids.ts";
 import { spiffeIdOf } from "../spiffe/certificate.ts";
@@ -50,6 +51,8 @@ export interface VerifiedPeer {
 export interface PeerContext {
   readonly kind: "context";
   readonly tls: SecureContextOptions;
+  /** Made of `tls`. */
+  readonly secure: SecureContext;
   readonly bundles: ReadonlyMap<string, readonly string[]>;
 }
 
@@ -66,7 +69,7 @@ export class PeerTrust {
   readonly #allowed: AllowedIds;
   /** The key of the list. */
   readonly #listKey: string;
-  readonly #parsed = new WeakMap<readonly string[], readonly X509Certificate[]>();
+  readonly #parsed = new WeakMap<readonly string[], Authorities>();
 
   constructor(source: X509Source, allowed: AllowedIds, listKey: string) {
     this.source = source;
@@ -92,7 +95,13 @@ export class PeerTrust {
       // An authority of a bundle is trusted whether or not it is its own issuer.
       allowPartialTrustChain: true,
     } as const;
-    return { kind: "context", tls, bundles };
+    try {
+      return { kind: "context", tls, secure: createSecureContext(tls), bundles };
+    } catch (error) {
+      // OpenSSL has demands of its own, such as on the length of keys.
+      const why = messageOf(error);
+      return refusal("no-svid", `the X.509-SVID and its bundles cannot be used: ${why}`);
+    }
   }
 
   /** The peer behind a certificate that OpenSSL verified by the context, or why it is refused. */
@@ -116,18 +125,38 @@ export class PeerTrust {
     const current = this.source.bundle(id.trustDomain);
     if (current === undefined) return strange(id);
     if (current === bundle || bundle.every((one) => current.includes(one))) return undefined;
-    if (this.#authorities(current).some((one) => hasSigned(one, leaf))) return undefined;
+    if (this.#authorities(current).have(leaf)) return undefined;
     // Its intermediates are not known here: whether another authority leads to it shows in a new handshake.
     const message = `an authority that may have led to ${peer} is no longer in the bundle of ${id.trustDomain}`;
     return refusal("untrusted", message, peer);
   }
 
-  #authorities(bundle: readonly string[]): readonly X509Certificate[] {
+  #authorities(bundle: readonly string[]): Authorities {
     const known = this.#parsed.get(bundle);
     if (known !== undefined) return known;
-    const parsed = bundle.map((pem) => new X509Certificate(pem));
+    const parsed = new Authorities(bundle);
     this.#parsed.set(bundle, parsed);
     return parsed;
+  }
+}
+
+/** Certificates that are remembered; peers that hold thousands of connections have few of them. */
+const maxRemembered = 1_024;
+
+/** The authorities of a bundle, and what they have signed. */
+class Authorities {
+  readonly #certificates: readonly X509Certificate[];
+  readonly #signed = new BoundedMap<string, boolean>(maxRemembered);
+
+  constructor(bundle: readonly string[]) {
+    this.#certificates = bundle.map((pem) => new X509Certificate(pem));
+  }
+
+  /** Whether one of them has signed it, without another between them. */
+  have(leaf: X509Certificate): boolean {
+    return this.#signed.getOrMake(leaf.fingerprint256, () =>
+      this.#certificates.some((one) => hasSigned(one, leaf)),
+    );
   }
 }
 

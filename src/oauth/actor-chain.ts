@@ -35,3 +35,8 @@ export function isKept(before: readonly string[], after: readonly string[]): boo
   const start = after.length - before.length;
   return start >= 0 && before.every((actor, at) => after[start + at] === actor);
 }
+
+/** How many there are, as far as they were read. */
+export function countOf({ length }: readonly string[]): string {
+  return length > longestChain ? `more than ${longestChain}` : String(length);
+}

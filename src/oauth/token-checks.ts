@@ -2,6 +2,7 @@
 import { hash } from "node:crypto";
 import type { JWSHeaderParameters, JWTPayload } from "jose";
 import { parseSpiffeId, trustDomainOf } from "../spiffe/spiffe-id.ts";
+import { actorsOf, countOf } from "./actor-chain.ts";
 import { audienceOf } from "./unverified-claims.ts";
 
 /** Signature algorithms that can be allowed. Symmetric ones cannot: their key would be in a published set. */
@@ -36,6 +37,8 @@ export interface JwtRules {
   readonly requiredClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
   /** A token that is bound to a key (`cnf`) may be taken: whoever asks looks at the proof of the key, or need not. */
   readonly acceptsBound?: boolean;
+  /** Actors that the token may name at most: how often it was passed on. No limit when absent. */
+  readonly maxActors?: number;
 }
 
 /** Why a token is not accepted; the words are in logs, events and labels of metrics, and do not change. */
@@ -53,6 +56,7 @@ export type TokenFaultCause =
   | "issued_in_future"
   | "not_access_token"
   | "bound_to_key"
+  | "too_many_actors"
   | "inactive"
   | "logged_out"
   | "claim_mismatch"
@@ -107,6 +111,8 @@ export function* claimFaults(
     const kinds = typeof cnf === "object" && cnf !== null ? Object.keys(cnf).join(", ") : cnf;
     yield { cause: "bound_to_key", claim: "cnf", expected, found: shown(kinds) };
   }
+  const chain = actorFault(payload["act"], rules.maxActors ?? Number.POSITIVE_INFINITY);
+  if (chain !== undefined) yield chain;
   for (const [claim, accepted] of Object.entries(rules.requiredClaims)) {
     const value: unknown = Object.hasOwn(payload, claim) ? payload[claim] : undefined;
     const values: unknown[] = Array.isArray(value) ? value : [value];
@@ -133,6 +139,16 @@ function* svidFaults({ header, payload }: TokenParts, trustDomain: string): Iter
     const expected = "JWT or JOSE";
     yield { cause: "type_mismatch", claim: "typ", expected, found: shown(header.typ) };
   }
+}
+
+/** RFC 8693 section 4.1: a chain that is too long, or one that names nobody. */
+function actorFault(act: unknown, most: number): TokenFault | undefined {
+  const actors = actorsOf(act);
+  if (actors === undefined)
+    return { cause: "malformed", claim: "act", expected: "actors", found: "no such claim" };
+  if (actors.length <= most) return undefined;
+  const expected = `at most ${most} actors (max_actors)`;
+  return { cause: "too_many_actors", claim: "act", expected, found: countOf(actors) };
 }
 
 /** The audience's check: which are accepted can depend on the request. */

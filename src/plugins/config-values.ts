@@ -36,6 +36,11 @@ export function duration(minMs = 1, maxMs = Number.POSITIVE_INFINITY): z.ZodStri
     });
 }
 
+/** How many actors a token may name; a longer chain than 64 is not read. */
+export function maxActors(): z.ZodDefault<z.ZodInt> {
+  return z.int().min(1).max(64).default(8);
+}
+
 /** A glob over host names, with `.` as the separator. */
 export function hostGlob(): z.ZodString {
   return z.string().superRefine((pattern, context) => {

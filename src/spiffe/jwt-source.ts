@@ -20,7 +20,8 @@ export interface JwtSource {
   /**
    * Why there is no usable token for the audience, in words for an operator; undefined when there is.
    *
-   * Asking begins the fetch that would change that.
+   * Asking begins the fetch that would change that, and renews a token that is past half of its life: probes keep an
+   * idle workload ready.
    */
   notReady(audience: string): string | undefined;
 }

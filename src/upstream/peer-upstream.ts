@@ -84,7 +84,7 @@ export class PeerUpstream implements Upstream {
     return new Promise((resolve, reject) => {
       const secured = tls.connect({
         socket,
-        ...context.tls,
+        secureContext: context.secure,
         ALPNProtocols: ["http/1.1"],
         // Who it is, its SPIFFE ID says; names of hosts are not in the certificates of workloads.
         checkServerIdentity: () => undefined,

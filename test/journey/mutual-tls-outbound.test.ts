@@ -8,8 +8,9 @@ import { openTunnel, RawClient, type Address, type RawResponse } from "../suppor
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { PeerFiles } from "../support/peer-files.ts";
+import { StubParent } from "../support/stub-parent.ts";
 import { runWith, type Settings } from "../support/program.ts";
-import { ProxyProcess, settings } from "../support/proxy.ts";
+import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority, type TestSvid } from "../support/spiffe-authority.ts";
 
 const own = owner();
@@ -142,6 +143,15 @@ describe("strict", () => {
     expect(answer.json()).toMatchObject({ error: "upstream.tls" });
     expect(answer.text).toContain("(mtls)");
     expect(plain.paths).not.toContain("/never");
+  });
+
+  test("a parent proxy is asked for a tunnel and sees nothing of the request", async () => {
+    const parent = await own(StubParent.start());
+    const way = { upstream_proxy: { http_proxy: parent.url, https_proxy: parent.url } };
+    const proxy = await own(ProxyProcess.start(merge(outboundSide(agentFiles), way)));
+    expect((await ask(proxy, toolSide.reverse, "/through-the-parent")).status).toBe(200);
+    expect(parent.lines).toEqual([expect.stringMatching(/^CONNECT /)]);
+    expect(tool.requestsFor("/through-the-parent")).toHaveLength(1);
   });
 
   test("a tunnel is left as it is", async () => {

@@ -17,6 +17,7 @@ import { PeerFiles } from "../support/peer-files.ts";
 import { runWith, type Settings } from "../support/program.ts";
 import { inbound, merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority } from "../support/spiffe-authority.ts";
+import { WorkloadApi } from "../support/workload-api.ts";
 
 const own = owner();
 const authority = SpiffeAuthority.create();
@@ -370,6 +371,23 @@ test("without an SVID the process is up and not ready, and strict does not fall 
   await identity.svid(agentSvid);
   await eventually(async () => (await proxy.health("/readyz")).status === 200);
   expect(await peerStatus(proxy.reverse, peer)).toBe(200);
+});
+
+test("with the Workload API: identities come, change and are taken back without a restart", async () => {
+  const workloads = await own(WorkloadApi.start());
+  const spiffe = { socket: workloads.address, mirror_files: false };
+  const { spiffe: _files, ...rest } = config({ mode: "strict" }, files);
+  const proxy = await own(ProxyProcess.start({ ...rest, spiffe }));
+  expect(await peerStatus(proxy.reverse, peer)).toBe("refused");
+  workloads.update({ svid: agentSvid, bundle: authority.caDer });
+  await eventually(async () => (await peerStatus(proxy.reverse, peer)) === 200);
+  const next = SpiffeAuthority.create();
+  const kept = await own(peerClient(proxy.reverse, peer));
+  expect((await kept.ask({ target: "/", headers })).status).toBe(200);
+  workloads.update({ svid: next.svid("/agent"), bundle: next.caDer });
+  await kept.untilClosed();
+  expect(await peerStatus(proxy.reverse, peer)).toBe("refused");
+  expect(await peerStatus(proxy.reverse, next.svid("/peer"))).toBe(200);
 });
 
 test("a federated domain is trusted for itself alone, also behind an intermediate", async () => {

@@ -188,6 +188,20 @@ describe("a token that is refused", () => {
       () => "jkt, x5t#S256",
     ],
     [
+      "too_many_actors",
+      "act",
+      () => shaped({ claims: { act: actors(9) } }),
+      () => /max_actors/,
+      () => "9",
+    ],
+    [
+      "malformed",
+      "act",
+      () => shaped({ claims: { act: { act: { sub: "a" } } } }),
+      () => "actors",
+      () => /./,
+    ],
+    [
       "claim_mismatch",
       "tenant",
       () => shaped({ claims: { tenant: "nobody-s business" } }),
@@ -309,6 +323,11 @@ describe("a token that is refused", () => {
     expect(await observing.metric("authbridge_denials_total", labels)).toBe(1);
   });
 });
+
+/** The `act` claim of a token that was passed on so often. */
+function actors(count: number): object | undefined {
+  return count === 0 ? undefined : { sub: `agent-${count}`, act: actors(count - 1) };
+}
 
 function matching(wanted: string | RegExp): unknown {
   return typeof wanted === "string" ? wanted : expect.stringMatching(wanted);

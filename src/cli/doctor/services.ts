@@ -10,6 +10,7 @@ import type { AnyPluginDefinition, PluginDefinition, PluginDeps } from "../../pi
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
 import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
+import { isOfWorkload } from "../../plugins/credentials/client-identity-config.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
@@ -123,27 +124,37 @@ function workloadCheck(workload: WorkloadIdentity, config: Config): ServiceCheck
   return {
     name: "spiffe",
     run: async (signal) => {
-      const socket = config.spiffe?.socket ?? "";
+      const { socket = "", x509_files: files } = config.spiffe ?? {};
+      const place = files?.cert_file ?? socket;
       const audiences = spiffeAudiences(config);
-      const deadline = performance.now() + responseLimitMs;
-      for (;;) {
-        const reason = workload.notReady();
-        if (reason === undefined) {
-          const { spiffeId, expiresAt = 0 } = workload.x509.current() ?? {};
-          const expires = new Date(expiresAt).toISOString();
-          const svid = spiffeId === undefined ? [] : [`${spiffeId}, expires ${expires}`];
-          const tokens = audiences.map((audience) => `a JWT-SVID for ${audience}`);
-          return pass(`${socket}: ${[...svid, ...tokens].join("; ")}`);
-        }
-        if (performance.now() > deadline || signal.aborted)
-          return fail(
-            `${socket}: ${reason}`,
-            "see that the agent runs, that its socket is mounted here, and that this workload is registered with it",
-          );
-        await delay(pollMs, undefined, { signal }).catch(() => undefined);
-      }
+      const reason = await reasonInTime(() => workload.notReady(), signal);
+      if (reason !== undefined)
+        return fail(
+          `${place}: ${reason}`,
+          files === undefined
+            ? "see that the agent runs, that its socket is mounted here, and that this workload is registered with it"
+            : "see that the files of spiffe.x509_files are there, and that they belong together",
+        );
+      const { spiffeId, expiresAt = 0 } = workload.x509.current() ?? {};
+      const expires = new Date(expiresAt).toISOString();
+      const svid = spiffeId === undefined ? [] : [`${spiffeId}, expires ${expires}`];
+      const tokens = audiences.map((audience) => `a JWT-SVID for ${audience}`);
+      return pass(`${place}: ${[...svid, ...tokens].join("; ")}`);
     },
   };
+}
+
+/** Why something is still missing when the time for an answer is over; asking begins what brings it. */
+async function reasonInTime(
+  ask: () => string | undefined,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const deadline = performance.now() + responseLimitMs;
+  for (;;) {
+    const reason = ask();
+    if (reason === undefined || performance.now() > deadline || signal.aborted) return reason;
+    await delay(pollMs, undefined, { signal }).catch(() => undefined);
+  }
 }
 
 function keySetCheck({ instance, deps }: Dependent, config: JwtValidationConfig): ServiceCheck {
@@ -187,11 +198,16 @@ function credentialsCheck(
 ): ServiceCheck {
   return {
     name: "identity",
-    run: () => {
-      const ready = new ClientIdentity(identity, deps).ready();
-      if (ready === true)
-        return Promise.resolve(pass(`${instance}: the credentials of ${identity.type} are there`));
-      return Promise.resolve(fail(`${instance}: ${ready}`, "see to the files that identity names"));
+    run: async (signal) => {
+      const client = new ClientIdentity(identity, deps);
+      const ask = (): string | undefined => {
+        const ready = client.ready();
+        return ready === true ? undefined : ready;
+      };
+      const reason = isOfWorkload(identity) ? await reasonInTime(ask, signal) : ask();
+      if (reason === undefined)
+        return pass(`${instance}: the credentials of ${identity.type} are there`);
+      return fail(`${instance}: ${reason}`, "see to the files that identity names");
     },
   };
 }

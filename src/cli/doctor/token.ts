@@ -31,6 +31,7 @@ const remedies: Readonly<Record<TokenFaultCause, string>> = {
   not_access_token: "send the access token of the issuer's answer",
   bound_to_key:
     "have the issuer leave out the binding (cnf), or set bound_tokens: proof, so that clients prove the key",
+  too_many_actors: "see why the token was passed on so often, or raise max_actors",
   inactive: "get a fresh token: the introspection endpoint does not know this one",
   logged_out: "get a fresh token: the login that it came from has ended",
   claim_mismatch: "have the issuer add the claim, or change required_claims",

@@ -53,7 +53,9 @@ const identityKeys = z.strictObject({
     ),
   jwt_svid_file: words()
     .optional()
-    .describe("File with the JWT-SVID, read again when it changes (type spiffe)."),
+    .describe(
+      "File with the JWT-SVID, read again when it changes (type spiffe). Default: none, the JWT-SVID comes from the Workload API of the block spiffe.",
+    ),
   assertion_type: z
     .enum(["jwt-spiffe", "jwt-bearer"])
     .default("jwt-spiffe")
@@ -85,7 +87,7 @@ const identityKeys = z.strictObject({
   client_certificate_file: words()
     .optional()
     .describe(
-      "File with the client certificate and its intermediates in PEM, read again when it changes (type tls-client-auth).",
+      "File with the client certificate and its intermediates in PEM, read again when it changes (type tls-client-auth). Default: none, the certificate and its key are the X.509-SVID from the Workload API of the block spiffe.",
     ),
   client_certificate_key_file: words()
     .optional()
@@ -103,14 +105,14 @@ type IdentityType = IdentityKeys["type"];
 /** What a type reads; without the keys that are required it has nothing to show. */
 const keysOfType = {
   "client-secret": { required: [], optional: ["client_secret", "client_secret_file"] },
-  spiffe: { required: ["jwt_audience", "jwt_svid_file"], optional: [] },
+  spiffe: { required: ["jwt_audience"], optional: ["jwt_svid_file"] },
   "private-key-jwt": {
     required: ["signing_key_file"],
     optional: ["signing_key_id", "signing_algorithm", "signing_certificate_file", "jwt_audience"],
   },
   "tls-client-auth": {
-    required: ["client_certificate_file", "client_certificate_key_file"],
-    optional: [],
+    required: [],
+    optional: ["client_certificate_file", "client_certificate_key_file"],
   },
   "kubernetes-service-account": {
     required: ["jwt_audience", "service_account_token_file"],
@@ -120,20 +122,19 @@ const keysOfType = {
   Record<IdentityType, Readonly<Record<"required" | "optional", readonly (keyof IdentityKeys)[]>>>
 >;
 
-/** What more is to be said of a key that is missing. */
-const remedies: Partial<Record<keyof IdentityKeys, string>> = {
-  jwt_svid_file: "spiffe Workload API is not available in this version; set identity.jwt_svid_file",
-};
-
 /** The schema of `identity`. */
 export const clientIdentityConfig = identityKeys.superRefine((identity, context) => {
   const { type } = identity;
   const refuse = (key: keyof IdentityKeys, message: string): void =>
     context.addIssue({ code: "custom", path: [key], message });
   for (const key of keysOfType[type].required) {
-    if (identity[key] === undefined)
-      refuse(key, remedies[key] ?? `is required for identity.type ${type}`);
+    if (identity[key] === undefined) refuse(key, `is required for identity.type ${type}`);
   }
+  const { client_certificate_file: certificate, client_certificate_key_file: key } = identity;
+  const pairWords = "is required: a certificate and its key come from files together";
+  if (certificate === undefined && key !== undefined) refuse("client_certificate_file", pairWords);
+  if (certificate !== undefined && key === undefined)
+    refuse("client_certificate_key_file", pairWords);
   if (!identity.send_client_id && (type === "client-secret" || type === "tls-client-auth")) {
     const what = type === "client-secret" ? "a secret" : "a certificate";
     refuse(
@@ -159,6 +160,13 @@ export function endpointProblem(
 /** Whether the proof alone says who the client is. */
 export function namesItself({ type }: ClientIdentityConfig): boolean {
   return type === "spiffe" || type === "kubernetes-service-account";
+}
+
+/** Whether the proof is the workload's own identity, from the Workload API. */
+export function isOfWorkload(identity: ClientIdentityConfig): boolean {
+  const { type, jwt_svid_file: token, client_certificate_file: certificate } = identity;
+  if (type === "spiffe") return token === undefined;
+  return type === "tls-client-auth" && certificate === undefined;
 }
 
 /** Keys that are set and that the chosen type does not read. */

@@ -7,19 +7,19 @@ import {
   namesItself,
   unusedKeys,
 } from "./client-identity-config.ts";
-import { type Proof, proofSources } from "./client-proof.ts";
-import { CredentialFiles, type Current, type FileDeps } from "./credential-files.ts";
+import { type Proof, type ProofSource, proofSources } from "./client-proof.ts";
+import { CredentialFiles, type Current, type IdentityDeps } from "./credential-files.ts";
 
 /** Hands out the client's id and proof as they are at the moment. */
 export class ClientIdentity {
   readonly #config: ClientIdentityConfig;
   readonly #files: CredentialFiles;
   readonly #id: Current<string>;
-  readonly #proof: Current<Proof>;
+  readonly #source: ProofSource;
   readonly #isIdOptional: boolean;
 
   /** Throws {@link PluginConfigError} for a file that is there and holds no usable credential. */
-  constructor(config: ClientIdentityConfig, deps: FileDeps) {
+  constructor(config: ClientIdentityConfig, deps: IdentityDeps) {
     this.#config = config;
     this.#files = new CredentialFiles(deps);
     const keys = unusedKeys(config);
@@ -33,13 +33,13 @@ export class ClientIdentity {
       id === undefined
         ? this.#files.file(idFile, credentialText, this.#isIdOptional)
         : { problem: undefined, current: () => id };
-    this.#proof = proofSources[config.type](config, this.#files, deps);
+    this.#source = proofSources[config.type](config, this.#files, deps);
   }
 
   /** True, or why there are no credentials to show yet. */
   ready(): true | string {
     const hasId = this.#isIdOptional || this.#id.current() !== undefined;
-    if (hasId && this.#proof.current() !== undefined) return true;
+    if (hasId && this.#source.current() !== undefined) return true;
     return `credentials pending (${this.#files.problem() ?? "not read yet"})`;
   }
 
@@ -50,17 +50,21 @@ export class ClientIdentity {
 
   /** The credential as it is now, to be compared by identity only: a file that was read again gives another. */
   credential(): object | undefined {
-    return this.#proof.current()?.credential;
+    return this.#proof()?.credential;
   }
 
-  /** Id and proof; undefined while {@link ready} is not true. */
+  /** Id and proof; undefined while there are none, nor any that the call itself could fetch. */
   authentication(): ClientAuthentication | undefined {
     const id = this.#id.current();
-    const proof = this.#proof.current();
+    const proof = this.#proof();
     if (proof === undefined || (id === undefined && !this.#isIdOptional)) return undefined;
     return proof.show(
       id ?? "",
       id === undefined || !this.#config.send_client_id ? {} : { clientId: id },
     );
+  }
+
+  #proof(): Proof | undefined {
+    return this.#source.current() ?? this.#source.fetched;
   }
 }

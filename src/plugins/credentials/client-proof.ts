@@ -13,7 +13,12 @@ import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import { Secret } from "../../secret.ts";
 import { credentialText } from "../../files/watched-file.ts";
 import { type ClientIdentityConfig, defaultSecretFile } from "./client-identity-config.ts";
-import type { CredentialFiles, Current, FileDeps } from "./credential-files.ts";
+import {
+  type CredentialFiles,
+  type Current,
+  type IdentityDeps,
+  refuse,
+} from "./credential-files.ts";
 
 /** The proof as it is now. */
 export interface Proof {
@@ -23,12 +28,17 @@ export interface Proof {
   show(id: string, named: { readonly clientId?: string }): ClientAuthentication;
 }
 
-/** Where the proof of a type comes from. */
+/** Where a proof comes from. */
+export interface ProofSource extends Current<Proof> {
+  /** What a call begins with where nothing is at hand: it fetches its proof, and fails where there is none to be had. */
+  readonly fetched?: Proof;
+}
+
 type Source = (
   identity: ClientIdentityConfig,
   files: CredentialFiles,
-  deps: FileDeps,
-) => Current<Proof>;
+  deps: IdentityDeps,
+) => ProofSource;
 
 /** By `identity.type`. */
 export const proofSources: Readonly<Record<ClientIdentityConfig["type"], Source>> = {
@@ -54,9 +64,34 @@ function secret(identity: ClientIdentityConfig, files: CredentialFiles): Current
   return { problem: undefined, current: () => proof };
 }
 
-function jwtSvid(identity: ClientIdentityConfig, files: CredentialFiles): Current<Proof> {
-  const { jwt_svid_file: path = "", assertion_type: type } = identity;
-  return assertionOf({ path, what: "JWT-SVID", type }, identity, files);
+function jwtSvid(
+  identity: ClientIdentityConfig,
+  files: CredentialFiles,
+  { jwtSvids: source }: IdentityDeps,
+): ProofSource {
+  const { jwt_svid_file: path, assertion_type: type, jwt_audience: audience = "" } = identity;
+  if (path !== undefined) return assertionOf({ path, what: "JWT-SVID", type }, identity, files);
+  if (source === undefined)
+    refuse("type", "spiffe needs a spiffe block in the file, or identity.jwt_svid_file");
+  const proof: Proof = {
+    credential: source,
+    show: (_id, named) => ({
+      method: "client_assertion",
+      ...named,
+      assertion: async () => (await source.token(audience)).token,
+      assertionType: type,
+    }),
+  };
+  const own = {
+    get problem() {
+      return source.notReady(audience);
+    },
+    current: () => (own.problem === undefined ? proof : undefined),
+    // A token that ended while nobody called is no reason to refuse the next call.
+    fetched: proof,
+  };
+  files.watch(own);
+  return own;
 }
 
 function serviceAccount(identity: ClientIdentityConfig, files: CredentialFiles): Current<Proof> {
@@ -100,7 +135,7 @@ function endOf(text: string, audience: string, what: string): number {
 function signer(
   identity: ClientIdentityConfig,
   files: CredentialFiles,
-  { clock }: FileDeps,
+  { clock }: IdentityDeps,
 ): Current<Proof> {
   const {
     signing_key_file: path = "",
@@ -136,31 +171,47 @@ function signer(
   );
 }
 
-function certificate(identity: ClientIdentityConfig, files: CredentialFiles): Current<Proof> {
-  const { client_certificate_file: path = "", client_certificate_key_file: keyPath = "" } =
-    identity;
+function certificate(
+  identity: ClientIdentityConfig,
+  files: CredentialFiles,
+  { x509Svids: source }: IdentityDeps,
+): Current<Proof> {
+  const { client_certificate_file: path, client_certificate_key_file: keyPath } = identity;
+  if (path !== undefined && keyPath !== undefined) return certificateFiles(path, keyPath, files);
+  if (source === undefined)
+    refuse(
+      "type",
+      "tls-client-auth needs a spiffe block in the file, or identity.client_certificate_file",
+    );
+  return files.watch({
+    get problem() {
+      return source.notReady();
+    },
+    current: () => {
+      const svid = source.current();
+      return svid === undefined ? undefined : certificateProof(svid);
+    },
+  });
+}
+
+function certificateFiles(path: string, keyPath: string, files: CredentialFiles): Current<Proof> {
   const key = files.checked("client_certificate_key_file", keyPath, readPrivateKey);
   const chain = files.checked("client_certificate_file", path, readCertificateChain);
-  const pair = files.pair(
-    { key: "client_certificate_file", path },
-    chain,
-    key,
-    (known, privateKey) => {
-      assertPair(known, privateKey);
-      const shown: ClientCertificate = {
-        certificateChain: known.pem,
-        privateKey: new Secret(privateKey.export({ format: "pem", type: "pkcs8" }).toString()),
-      };
-      return {
-        credential: shown,
-        endsAt: known.certificate.validToDate.getTime(),
-        show: (clientId: string) => ({
-          method: "tls_client_auth" as const,
-          clientId,
-          certificate: shown,
-        }),
-      };
-    },
-  );
+  const named = { key: "client_certificate_file", path };
+  const pair = files.pair(named, chain, key, (known, privateKey) => {
+    assertPair(known, privateKey);
+    const pem = privateKey.export({ format: "pem", type: "pkcs8" }).toString();
+    return {
+      ...certificateProof({ certificateChain: known.pem, privateKey: new Secret(pem) }),
+      endsAt: known.certificate.validToDate.getTime(),
+    };
+  });
   return files.lasting(pair, path, "client certificate");
+}
+
+function certificateProof(certificate: ClientCertificate): Proof {
+  return {
+    credential: certificate,
+    show: (clientId) => ({ method: "tls_client_auth", clientId, certificate }),
+  };
 }

@@ -11,7 +11,7 @@ export interface Current<T> {
 }
 
 /** What is needed of a plugin's dependencies. */
-export type FileDeps = Pick<PluginDeps, "clock" | "log">;
+export type IdentityDeps = Pick<PluginDeps, "clock" | "log" | "jwtSvids" | "x509Svids">;
 
 /** A key of `identity`, and the file that it names. */
 export interface NamedFile {
@@ -21,11 +21,17 @@ export interface NamedFile {
 
 /** Opens files and remembers what is wrong with them. */
 export class CredentialFiles {
-  readonly #deps: FileDeps;
+  readonly #deps: IdentityDeps;
   readonly #sources: Current<unknown>[] = [];
 
-  constructor(deps: FileDeps) {
+  constructor(deps: IdentityDeps) {
     this.#deps = deps;
+  }
+
+  /** Takes a source of another kind among those that are asked what is wrong. */
+  watch<T>(source: Current<T>): Current<T> {
+    this.#sources.push(source);
+    return source;
   }
 
   /** What is wrong with the first that has something wrong. */
@@ -44,7 +50,7 @@ export class CredentialFiles {
         this.#deps.log.warn({ problem }, "credential file not usable");
       },
     });
-    if (!isOptional) this.#sources.push(file);
+    if (!isOptional) this.watch(file);
     return file;
   }
 
@@ -65,7 +71,7 @@ export class CredentialFiles {
     const onProblem = (problem: string): void =>
       this.#deps.log.warn({ problem }, "credential file not usable");
     const pair = new FilePair({ path, first, second, combine, onProblem });
-    this.#sources.push(pair);
+    this.watch(pair);
     const isThere = first.current() !== undefined && second.current() !== undefined;
     if (pair.current() === undefined && isThere) refuse(key, pair.problem);
     return pair;
@@ -87,11 +93,11 @@ export class CredentialFiles {
         return hasEnded ? undefined : value;
       },
     };
-    this.#sources.push(lasting);
-    return lasting;
+    return this.watch(lasting);
   }
 }
 
-function refuse(key: string, message = "cannot be used"): never {
+/** A key of `identity` that cannot be followed. */
+export function refuse(key: string, message = "cannot be used"): never {
   throw new PluginConfigError([{ path: ["identity", key], message }]);
 }

@@ -6,7 +6,7 @@ import type { KeyLocation } from "../../oauth/jwks.ts";
 import { signatureAlgorithms, trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
-import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
+import { duration, hostGlob, maxActors, serviceUrl, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 import { dpopConfig } from "./dpop-config.ts";
 import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
@@ -172,6 +172,9 @@ export const jwtValidationConfig = z
         .optional()
         .describe("Proofs of possession for tokens that are bound to a key (RFC 9449)."),
       "all",
+    ),
+    max_actors: maxActors().describe(
+      "Actors that a token may name at most (`act`, RFC 8693 section 4.1): one that was passed on more often is refused.",
     ),
     required_scopes: guarded(
       z

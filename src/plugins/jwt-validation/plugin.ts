@@ -22,6 +22,7 @@ import {
   exempt,
 } from "../../pipeline/plugin.ts";
 import { Audiences } from "./audiences.ts";
+import { actorsOf } from "../../oauth/actor-chain.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.ts";
 import { faultDetails, Refusals } from "./refusals.ts";
@@ -271,12 +272,14 @@ interface Admission {
 
 function admissionOf(token: VerifiedToken): Admission {
   const { subject, clientId, scopes, claims, expiresAt } = token;
+  const actors = actorsOf(claims["act"]) ?? [];
   return Object.freeze({
     identity: Object.freeze({ subject, clientId, scopes, claims, expiresAt }),
     decision: allow("authorized", {
       token_subject: subject,
       token_audience: token.audience.join(","),
       token_scopes: scopes.join(","),
+      ...(actors.length === 0 ? {} : { token_actors: actors.join(", ") }),
     }),
   });
 }

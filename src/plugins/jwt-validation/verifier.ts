@@ -21,6 +21,7 @@ export function rulesOf(config: JwtValidationConfig): JwtRules {
     requiredScopes: config.required_scopes,
     requiredClaims: Object.fromEntries(claims),
     acceptsBound: config.bound_tokens !== "refuse",
+    maxActors: config.max_actors,
   };
 }
 

@@ -1,5 +1,5 @@
 /** Delegation through this proxy: who acts for the user is not lost in an exchange, and does not grow for ever. */
-import { isKept, longestChain } from "../../oauth/actor-chain.ts";
+import { countOf, isKept } from "../../oauth/actor-chain.ts";
 import type { TokenResponse } from "../../oauth/token-response.ts";
 import { type UnverifiedClaims, unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import { type Decision, deny } from "../../pipeline/plugin.ts";
@@ -32,7 +32,7 @@ export function actorDenial(
   return deny(
     "too_many_actors",
     { code: "policy.forbidden", message: "the token was passed on too often" },
-    { actors: counted(actors), max_actors: String(most) },
+    { actors: countOf(actors), max_actors: String(most) },
   );
 }
 
@@ -47,7 +47,7 @@ export function forItsActors(
   if (issued === undefined) return response;
   const { actors = [] } = issued;
   if (actors.length > most) {
-    const reason = `issued a token with ${counted(actors)} actors (max_actors: ${most})`;
+    const reason = `issued a token with ${countOf(actors)} actors (max_actors: ${most})`;
     return { kind: "unavailable", reason };
   }
   if (check === "any" || isKept(before, actors)) return response;
@@ -55,8 +55,4 @@ export function forItsActors(
     kind: "unavailable",
     reason: "issued a token without the actors of the one before it (issued_actors: any)",
   };
-}
-
-function counted({ length }: readonly string[]): string {
-  return length > longestChain ? `more than ${longestChain}` : String(length);
 }

@@ -2,8 +2,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { clientIdentityConfig, endpointProblem } from "../credentials/client-identity-config.ts";
-import { originOf, serviceUrl, words } from "../config-values.ts";
-import { longestChain } from "../../oauth/actor-chain.ts";
+import { maxActors, originOf, serviceUrl, words } from "../config-values.ts";
 import { actorChecks } from "./actors.ts";
 import { dpopChoices } from "./credential.ts";
 import { audienceChecks } from "./issued-audience.ts";
@@ -69,14 +68,9 @@ export const tokenExchangeConfig = z
       .describe(
         "Whether an issued JWT has to name who acted for the user before (`act`, RFC 8693 section 4.1), where the exchanged token does. kept: a token that has lost them is not used. any: not looked at. Opaque tokens cannot be checked.",
       ),
-    max_actors: z
-      .int()
-      .min(1)
-      .max(longestChain)
-      .default(8)
-      .describe(
-        "Actors that a token may name at most, exchanged or issued: a chain of delegation that is longer is refused (403).",
-      ),
+    max_actors: maxActors().describe(
+      "Actors that a token may name at most, exchanged or issued: a chain of delegation that is longer is refused (403).",
+    ),
     dpop: z
       .enum(dpopChoices)
       .default("off")

@@ -257,7 +257,9 @@ class TokenExchange implements Plugin {
 
   async #obtain(tokenRequest: TokenRequest): Promise<Decision> {
     const { grant, context, url } = tokenRequest;
-    const ready = this.ready();
+    const isActorPending = this.#actor !== undefined && this.#actor.current() === undefined;
+    const isPending = isActorPending || this.#identity.authentication() === undefined;
+    const ready = isPending ? this.ready() : true;
     if (ready !== true) {
       return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
     }

@@ -23,7 +23,7 @@ const shortestMs = 1_000;
 interface Entry {
   readonly backOff: BackOff;
   svid?: JwtSvid;
-  /** Milliseconds since the epoch: until then the token is young. A clock that is set back makes it old. */
+  /** Milliseconds since the epoch: between the two the token is young. */
   fetchedAt: number;
   renewAt: number;
   fetching?: Promise<JwtSvid>;
@@ -63,9 +63,9 @@ export class JwtTokens implements JwtSource {
   notReady(audience: string): string | undefined {
     const entry = this.#entry(audience);
     const now = this.#options.clock.now();
+    const isWanted = !isYoung(entry, now) && entry.fetching === undefined && now >= entry.retryAt;
+    if (isWanted) void this.#fetch(audience, entry).catch(() => undefined);
     if (isUsable(entry.svid, now)) return undefined;
-    if (entry.fetching === undefined && now >= entry.retryAt)
-      void this.#fetch(audience, entry).catch(() => undefined);
     return entry.problem?.message ?? `the agent has not sent a JWT-SVID for ${shown(audience)} yet`;
   }
 
@@ -130,6 +130,11 @@ export class JwtTokens implements JwtSource {
       throw problem;
     }
   }
+}
+
+/** A clock that is set back makes a token old. */
+function isYoung({ svid, fetchedAt, renewAt }: Entry, now: number): boolean {
+  return svid !== undefined && now >= fetchedAt && now < renewAt;
 }
 
 function isUsable(svid: JwtSvid | undefined, now: number): svid is JwtSvid {

@@ -23,6 +23,7 @@ test.each([
   ["reload: {debounce: 1s, recheck_tunnels: false}", ["reload.debounce"]],
   ["spiffe: {}", []],
   ["plugin_modules: [a.js]", ["plugin_modules"]],
+  ["mtls: {mode: strict, allowed_spiffe_ids: ['spiffe://a']}\nspiffe: {}", ["mtls.mode"]],
   ["tls_bridge: {mode: enabled, ca: ephemeral}", []],
   ["mode: ''", []],
   ["session: {max_events: 0}", []],

@@ -48,7 +48,10 @@ test("no certificate at all is refused", () => {
 });
 
 test("a list lets in whom it names", () => {
-  expect(judge(trust(undefined, ["spiffe://example.org/ns/a/*"]).trust, peer)).toHaveProperty("kind", "peer");
+  expect(judge(trust(undefined, ["spiffe://example.org/ns/a/*"]).trust, peer)).toHaveProperty(
+    "kind",
+    "peer",
+  );
   const refused = judge(trust(undefined, ["spiffe://example.org/ns/b/*"]).trust, peer);
   expect(refused).toMatchObject({ reason: "not-allowed", peer: peer.spiffeId });
   expect(refused).toHaveProperty("message", `${peer.spiffeId} is not in mtls.list`);
@@ -58,6 +61,17 @@ test("without an SVID there is no context, and the reason is told", () => {
   const { trust: subject, identity } = trust();
   identity.update({ svid: undefined });
   expect(subject.context()).toMatchObject({ reason: "no-svid", message: /nothing to show/ });
+});
+
+test("an SVID that OpenSSL does not take is a reason, not an exception", () => {
+  const { identity } = trust();
+  const broken = Object.assign(Object.create(identity) as HeldIdentity, {
+    current: () => ({ ...identity.current(), certificateChain: "nothing" }),
+    bundle: () => [authority.caPem],
+    trustDomains: () => ["example.org"],
+  });
+  const context = new PeerTrust(broken, new AllowedIds(), "mtls.list").context();
+  expect(context).toMatchObject({ reason: "no-svid", message: /cannot be used/ });
 });
 
 test("several trust domains: every authority is held to its own", () => {

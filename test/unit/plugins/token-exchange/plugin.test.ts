@@ -619,6 +619,11 @@ describe("the client's credentials", () => {
     expect(subject.ready?.()).toMatch(/expired/);
   });
 
+  test("E26 are refused where there is no source of JWT-SVIDs", () => {
+    const spiffe = { type: "spiffe", jwt_audience: "idp" };
+    expect(() => plugin({ identity: spiffe })).toThrow("spiffe needs a spiffe block");
+  });
+
   test("E16 of a JWT-SVID alone are sent without a client_id, and kept apart", async () => {
     const spiffe = (name: string): Readonly<Record<string, unknown>> => {
       const file = join(folder, name);
@@ -990,11 +995,6 @@ describe("the configuration", () => {
     ["E22 no identity", { token_url: base.token_url }, "identity"],
     ["E22 no identity type", { ...base, identity: { client_id: "c" } }, "identity.type"],
     ["E22 an unknown identity type", { ...base, identity: { type: "mtls" } }, "identity.type"],
-    [
-      "E26 spiffe without a file",
-      { ...base, identity: { type: "spiffe", jwt_audience: "a" } },
-      "Workload API is not available in this version",
-    ],
     [
       "a signed assertion without a key",
       { ...base, identity: { type: "private-key-jwt", client_id: "c" } },

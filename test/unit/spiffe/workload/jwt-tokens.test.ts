@@ -60,6 +60,19 @@ describe("a JWT-SVID", () => {
     expect(agent.connections).toBe(2);
   });
 
+  test("is renewed for who only asks whether it is there, so that an idle workload stays ready", async () => {
+    const source = await own(tokens());
+    await source.token("a");
+    for (const passed of [0.4, 0.6]) {
+      offsetMs = passed * hourMs;
+      expect(source.notReady("a")).toBeUndefined();
+    }
+    await eventually(() => rotations === 2);
+    expect(agent.audiences).toEqual(["a", "a"]);
+    offsetMs = 1.2 * hourMs;
+    expect(source.notReady("a")).toBeUndefined();
+  });
+
   test("is kept for half of its life", async () => {
     const source = await own(tokens());
     const first = await source.token("a");
