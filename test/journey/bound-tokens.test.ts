@@ -13,6 +13,9 @@ import { RawClient, type RawResponse, request } from "../support/http-client.ts"
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
+import { peerClient } from "../support/peer-client.ts";
+import { PeerFiles } from "../support/peer-files.ts";
+import { SpiffeAuthority } from "../support/spiffe-authority.ts";
 import { type Settings } from "../support/program.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
@@ -522,4 +525,36 @@ describe("a token bound to a client certificate", () => {
     expect(await ask(both, token)).toBe(401);
     expect(await ask({}, token, await proof())).toBe(401);
   });
+});
+
+test("a peer of mutual TLS proves what its token is bound to, by its certificate or with DPoP for https", async () => {
+  const authority = SpiffeAuthority.create();
+  const files = await PeerFiles.write(authority.svid("/agent"), [authority]);
+  const mtls = { mtls: { mode: "permissive" }, spiffe: files.spiffe };
+  const target = await own(ProxyProcess.start(merge(file(), mtls)));
+  const [peer, other] = [authority.svid("/peer"), authority.svid("/other")];
+  const raw = new X509Certificate(peer.cert).raw;
+  const bound = createHash("sha256").update(raw).digest("base64url");
+  const token = await idp.token({ claims: { cnf: { "x5t#S256": bound } } });
+  const { host, port } = target.reverse;
+  const fields = { Host: `${host}:${port}`, Authorization: `Bearer ${token}` };
+  const status = async (svid: typeof peer, headers: Readonly<Record<string, string>>) => {
+    const client = await own(peerClient(target.reverse, svid));
+    return (await client.ask({ target: "/peer", headers })).status;
+  };
+  expect(await status(peer, fields)).toBe(200);
+  expect(await status(other, fields)).toBe(401);
+  expect((await call("/peer", [["Authorization", `Bearer ${token}`]], { target })).status).toBe(
+    401,
+  );
+  const withKey = await boundToken();
+  for (const [scheme, expected] of [
+    ["https", 200],
+    ["http", 401],
+  ] as const) {
+    const url = `${scheme}://${host}:${port}/peer`;
+    const proof = await key.proof({ url, token: withKey });
+    const proven = { Host: `${host}:${port}`, Authorization: `DPoP ${withKey}`, DPoP: proof };
+    expect(await status(peer, proven)).toBe(expected);
+  }
 });

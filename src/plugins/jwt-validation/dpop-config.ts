@@ -1,4 +1,4 @@
-/** The settings of DPoP proofs (RFC 9449) in the configuration of jwt-validation. */
+/** The keys of `dpop`: how proofs of possession (RFC 9449) are checked. */
 import { z } from "zod";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
 import { guarded } from "../../yaml/empty-values.ts";
@@ -56,11 +56,9 @@ export const dpopConfig = z
   })
   .describe("How proofs of DPoP (RFC 9449) are checked.");
 
+type DpopConfig = z.output<typeof dpopConfig>;
+
 /** How proofs are checked, by the file or as it is without a word of it. */
-export function dpopOf({
-  dpop,
-}: {
-  readonly dpop?: z.output<typeof dpopConfig> | undefined;
-}): z.output<typeof dpopConfig> {
+export function dpopOf({ dpop }: { readonly dpop?: DpopConfig | undefined }): DpopConfig {
   return dpop ?? dpopConfig.parse({});
 }
