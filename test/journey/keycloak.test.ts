@@ -19,6 +19,7 @@ import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { type LogLine, type Settings } from "../support/program.ts";
 import { merge, ProxyProcess } from "../support/proxy.ts";
+import { jwtAnswer, WorkloadApi } from "../support/workload-api.ts";
 
 const home = process.env["KEYCLOAK_HOME"] ?? "";
 const example = fileURLToPath(new URL("../../examples/keycloak/", import.meta.url));
@@ -44,7 +45,7 @@ interface Sidecar {
 async function sidecar(
   identity: Settings = {},
   files: Readonly<Record<string, string>> = {},
-  url = keycloak.url,
+  { url = keycloak.url, over = {} }: { readonly url?: string; readonly over?: Settings } = {},
 ): Promise<Sidecar> {
   const agentPort = await freePort();
   const settings = parse(await readFile(`${example}config.yaml`, "utf8")) as Settings & {
@@ -62,7 +63,7 @@ async function sidecar(
   });
   const proxy = await own(
     ProxyProcess.start(
-      merge(settings, {
+      merge(merge(settings, over), {
         listener: {
           reverse_proxy_addr: "127.0.0.1:0",
           reverse_proxy_backend: `http://127.0.0.1:${agentPort}`,
@@ -117,7 +118,7 @@ async function refused(
   return { status, line };
 }
 
-async function jwtSvid(): Promise<string> {
+async function svid(): Promise<string> {
   return new SignJWT({})
     .setProtectedHeader({ alg: "ES256", kid: "spire-1", typ: "JWT" })
     .setSubject(spiffeId)
@@ -276,7 +277,7 @@ describe.skipIf(home === "")("Keycloak", { timeout: inMinutes }, () => {
           client_certificate_key_file: "agent.key",
         },
         { "agent.crt": certificate.cert, "agent.key": certificate.key },
-        keycloak.secureUrl,
+        { url: keycloak.secureUrl },
       );
       await twice(here);
     });
@@ -294,7 +295,7 @@ describe.skipIf(home === "")("Keycloak", { timeout: inMinutes }, () => {
         jwt_audience: keycloak.issuer,
         jwt_svid_file: "svid.jwt",
       };
-      const files = { "svid.jwt": await jwtSvid() };
+      const files = { "svid.jwt": await svid() };
       await twice(await sidecar(spiffe, files));
       // With a client_id beside it, Keycloak compares that with the SPIFFE ID.
       const named = await sidecar({ ...spiffe, client_id: client }, files);
@@ -305,6 +306,15 @@ describe.skipIf(home === "")("Keycloak", { timeout: inMinutes }, () => {
         remedy: expect.stringContaining("send_client_id"),
       });
       await twice(await sidecar({ ...spiffe, client_id: client, send_client_id: false }, files));
+    });
+
+    test("by its JWT-SVID from the Workload API", async () => {
+      const api = await own(WorkloadApi.start());
+      api.onJwt = async () => jwtAnswer(spiffeId, await svid());
+      const identity = { type: "spiffe", client_id: undefined, jwt_audience: keycloak.issuer };
+      const over = { spiffe: { socket: api.address, mirror_files: false } };
+      await twice(await sidecar(identity, {}, { over }));
+      expect(api.audiences).toEqual([keycloak.issuer]);
     });
   });
 
