@@ -33,6 +33,7 @@ export interface ConnectionEvents {
 
 /** Bytes behind a request that are kept without an end in sight before the client is made to wait. */
 const maxHeldBytes = 65_536;
+const smallPiece = 4_096;
 /** At most this much of an unwanted body is read and dropped, so that the client can read the response. */
 const lingerBytes = 16_777_216;
 const lingerMs = 2_000;
@@ -58,7 +59,9 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   readonly #reader: HeadReader;
   #phase: Phase = "head";
   #exchange: ServerExchange | undefined;
-  #held: Buffer | undefined;
+  /** What came and has no reader yet, in order. */
+  #held: Buffer[] = [];
+  #heldBytes = 0;
   #isReading = false;
   #requests = 0;
   #dropped = 0;
@@ -101,7 +104,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   }
 
   get heldBytes(): number {
-    return this.#held?.length ?? 0;
+    return this.#heldBytes;
   }
 
   /** Serves no further request: closes at once when idle, else after the response. */
@@ -134,8 +137,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
 
   detach(): Buffer {
     this.#phase = "over";
-    const held = this.#held ?? nothing;
-    this.#held = undefined;
+    const held = this.#held.length === 0 ? nothing : Buffer.concat(this.#held);
+    this.#forget();
     const { socket } = this;
     socket.off("data", onData).off("end", onEnd).off("drain", onDrain);
     socket.pause();
@@ -145,14 +148,13 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
 
   supply(): void {
     this.socket.resume();
-    if (this.#isReading || this.#held === undefined) return;
-    const held = this.#held;
-    this.#held = undefined;
-    this.#read(held);
+    if (this.#isReading) return;
+    const held = this.#takeHeld();
+    if (held !== undefined) this.#read(held);
   }
 
   onData(chunk: Buffer): void {
-    if (this.#held !== undefined || this.#isReading) this.#hold(chunk);
+    if (this.#heldBytes > 0 || this.#isReading) this.#hold(chunk);
     else this.#read(chunk);
   }
 
@@ -176,7 +178,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
 
   onClose(): void {
     this.#phase = "over";
-    this.#held = undefined;
+    this.#forget();
     const exchange = this.#exchange;
     this.#exchange = undefined;
     exchange?.close(false);
@@ -192,13 +194,10 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       else if (this.#phase === "over") rest = undefined;
       else if (this.#exchange?.isUnread === true) rest = this.#readBody(rest, this.#exchange);
       else {
-        this.#hold(rest);
-        rest = undefined;
+        this.#hold(rest, true);
+        break;
       }
-      if (rest === undefined && this.#phase !== "exchange" && this.#held !== undefined) {
-        rest = this.#held;
-        this.#held = undefined;
-      }
+      if (rest === undefined && this.#canRead()) rest = this.#takeHeld();
     }
     this.#isReading = false;
   }
@@ -237,11 +236,9 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     this.#exchange = exchange;
     this.#phase = "exchange";
     // What came behind the head is there before anybody asks for it.
-    this.#held = rest;
+    if (rest !== undefined) this.#hold(rest, true);
     this.#events.onRequest(exchange);
-    const held = this.#held;
-    this.#held = undefined;
-    return held;
+    return this.#canRead() ? this.#takeHeld() : undefined;
   }
 
   #readBody(bytes: Buffer, { body }: ServerExchange): Buffer | undefined {
@@ -251,7 +248,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       if (this.#dropped > lingerBytes) this.socket.destroy();
       if (body.isOver) return undefined;
     } else if (!body.isWanted) {
-      this.#hold(bytes);
+      this.#hold(bytes, true);
       return undefined;
     }
     let used: number;
@@ -267,9 +264,33 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     return rest;
   }
 
-  #hold(bytes: Buffer): void {
-    this.#held = this.#held === undefined ? bytes : Buffer.concat([this.#held, bytes]);
-    if (this.#held.length >= maxHeldBytes) this.socket.pause();
+  #hold(bytes: Buffer, isFirst = false): void {
+    const last = this.#held.at(-1);
+    if (isFirst) this.#held.unshift(bytes);
+    // A client that sends byte by byte must not hold a buffer for each of them.
+    else if (last !== undefined && last.length < smallPiece) {
+      this.#held[this.#held.length - 1] = Buffer.concat([last, bytes]);
+    } else this.#held.push(bytes);
+    this.#heldBytes += bytes.length;
+    if (this.#heldBytes >= maxHeldBytes) this.socket.pause();
+  }
+
+  #takeHeld(): Buffer | undefined {
+    const held = this.#held.shift();
+    if (held !== undefined) this.#heldBytes -= held.length;
+    return held;
+  }
+
+  #forget(): void {
+    this.#held = [];
+    this.#heldBytes = 0;
+  }
+
+  /** Somebody takes what comes next: a head, or the body of the request that is served. */
+  #canRead(): boolean {
+    if (this.#phase !== "exchange") return true;
+    const body = this.#exchange?.body;
+    return body !== undefined && !body.isOver && body.isWanted;
   }
 
   /** The response has left. */
@@ -311,7 +332,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   #break(why: MalformedMessage | "timeout"): void {
     this.#phase = "over";
     this.#reader.clear();
-    this.#held = undefined;
+    this.#forget();
     this.#events.onBroken(this, why);
   }
 

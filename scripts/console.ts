@@ -1,2 +1,0 @@
-/** The last step of `npm run build`. */
-import "./bundle.ts";
