@@ -145,8 +145,11 @@ export class RequestHead extends FieldSection {
 
   /** The connection may carry another request (RFC 9112 section 9.3). */
   get isPersistent(): boolean {
-    if (this.httpVersion === "1.0") return this.hasOption("keep-alive") && !this.hasOption("close");
-    return this.connection === undefined || !this.hasOption("close");
+    if (this.httpVersion === "1.1")
+      return this.connection === undefined || !this.hasOption("close");
+    // To a gateway alone: what such a client asks a proxy for, another proxy may have passed on without a thought.
+    const isToGateway = this.target.startsWith("/");
+    return isToGateway && this.hasOption("keep-alive") && !this.hasOption("close");
   }
 
   /** Upgrade is meant for the recipient of this very message (RFC 9110 section 7.8). */
