@@ -43,6 +43,9 @@ class FieldSection {
       while (to > from && isSpace(text.charCodeAt(to - 1))) to -= 1;
       const name = text.slice(at, colon);
       const value = text.slice(from, to);
+      // Some recipients see another coding where a tab is behind this one, and another end of the message.
+      if (to < end && isSameName(name, "transfer-encoding") && text.slice(to, end).includes("\t"))
+        throw new MalformedMessage("Transfer-Encoding is not chunked");
       if (rawHeaders.length >= most) {
         throw new MalformedMessage("more fields than limits.max_headers", "too-many-fields");
       }

@@ -109,6 +109,7 @@ const refused: readonly (readonly [section: string, name: string, request: strin
     "chunked that is not the last coding",
     post("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n"),
   ],
+  ["6.3", "chunked with a tab behind it", post("Transfer-Encoding: chunked\t\r\n", "0\r\n\r\n")],
   ["6.3", "identity", post("Transfer-Encoding: identity\r\n", "")],
   ["6.3", "two lengths that disagree", post("Content-Length: 2\r\nContent-Length: 3\r\n", "abc")],
   ["6.3", "a list of lengths that disagree", post("Content-Length: 2, 3\r\n", "abc")],
