@@ -43,6 +43,9 @@ class FieldSection {
       while (to > from && isSpace(text.charCodeAt(to - 1))) to -= 1;
       const name = text.slice(at, colon);
       const value = text.slice(from, to);
+      // Some recipients see another coding where a tab is behind this one, and another end of the message.
+      if (to < end && isSameName(name, "transfer-encoding") && text.slice(to, end).includes("\t"))
+        throw new MalformedMessage("Transfer-Encoding is not chunked");
       if (rawHeaders.length >= most) {
         throw new MalformedMessage("more fields than limits.max_headers", "too-many-fields");
       }
@@ -145,8 +148,11 @@ export class RequestHead extends FieldSection {
 
   /** The connection may carry another request (RFC 9112 section 9.3). */
   get isPersistent(): boolean {
-    if (this.httpVersion === "1.0") return this.hasOption("keep-alive") && !this.hasOption("close");
-    return this.connection === undefined || !this.hasOption("close");
+    if (this.httpVersion === "1.1")
+      return this.connection === undefined || !this.hasOption("close");
+    // To a gateway alone: what such a client asks a proxy for, another proxy may have passed on without a thought.
+    const isToGateway = this.target.startsWith("/");
+    return isToGateway && this.hasOption("keep-alive") && !this.hasOption("close");
   }
 
   /** Upgrade is meant for the recipient of this very message (RFC 9110 section 7.8). */

@@ -18,6 +18,7 @@ export const responseCorpus: readonly string[] = [
   "HTTP/1.0 200 OK\r\n\r\nuntil the end",
   "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
   "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\t\r\n\r\n2\r\nok\r\n0\r\n\r\n",
   "HTTP/0.9 200 OK\r\nContent-Length: 0\r\n\r\n",
   "HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n",
   "HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",

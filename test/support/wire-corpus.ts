@@ -108,6 +108,7 @@ export const requestCorpus: readonly string[] = [
   "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
   "POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\n\r\n" + next,
   "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+  "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n" + next,
   "\x16\x03\x01\x02\x00\x01\x00",
   "SSH-2.0-x\r\n",
   "",
