@@ -7,7 +7,7 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener } from "../listener/listener.ts";
 import type { PeerFrontOptions } from "../listener/peer-front.ts";
-import { ReverseSurface } from "../listener/reverse.ts";
+import { peerSessions, ReverseSurface } from "../listener/reverse.ts";
 import type { TlsMaterial } from "../listener/tls-front.ts";
 import type { PeerGate } from "../mtls/peer-gate.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
@@ -100,11 +100,13 @@ export class DataSurfaces {
   #makeReverse(): Listener {
     const gate = this.#gate;
     const { mtls } = this.#config;
-    const surface = new ReverseSurface(this.#parts.services, gate);
+    const { services } = this.#parts;
+    const surface = new ReverseSurface(services, gate);
     if (mtls === undefined) return this.#make(surface);
     // Without it the port would be open to everybody.
     if (gate === undefined) throw new ProxyError("internal.fault", "mtls without an identity");
-    return this.#make(surface, { kind: "peers", gate, mode: mtls.mode });
+    const http2 = peerSessions(services, listenerLimits(this.#config), gate);
+    return this.#make(surface, { kind: "peers", gate, mode: mtls.mode, http2 });
   }
 
   #makeForward(): Listener {

@@ -98,7 +98,7 @@ export class Listener {
 
   /** Connections that are open now. */
   get connections(): number {
-    return this.#http.connections;
+    return this.#http.connections + (this.#peers?.connections ?? 0);
   }
 
   /** Binds and resolves with the address that was bound; rejects with `listener.unavailable` when it is taken. */
@@ -123,7 +123,10 @@ export class Listener {
     });
     this.#http.drain();
     this.#peers?.drain();
-    const cut = setTimeout(() => this.#http.cut(), deadlineMs);
+    const cut = setTimeout(() => {
+      this.#http.cut();
+      this.#peers?.cut();
+    }, deadlineMs);
     await closed;
     clearTimeout(cut);
   }

@@ -12,6 +12,7 @@ import {
 import { looksLikeTls } from "../net/client-hello.ts";
 import { peek } from "../net/sniff.ts";
 import { acceptance } from "../proxy/exchange/http-server.ts";
+import type { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import type { TlsFrontLimits } from "./tls-front.ts";
 
 /** How peers are taken in. */
@@ -20,11 +21,13 @@ export interface PeerFrontOptions {
   readonly gate: PeerGate;
   /** permissive: what is no TLS is served as it is. strict: it is closed. */
   readonly mode: "permissive" | "strict";
+  /** Serves connections on which h2 is negotiated. */
+  readonly http2: Http2Sessions;
 }
 
 /** Callbacks for connections. */
 export interface PeerFrontEvents {
-  /** A connection that may be served: one of mutual TLS, or a plain one. */
+  /** A connection that may be served as HTTP/1.1: one of mutual TLS, or a plain one. */
   onServed(socket: Socket): void;
   onVerified(): void;
   /** One that ended before it could be served, other than by a handshake. */
@@ -63,9 +66,20 @@ export class PeerFront {
     this.server.on("connection", (socket) => void this.#arrived(socket));
   }
 
-  /** Ends what is not served yet. */
+  /** Connections of HTTP/2 that are open now. */
+  get connections(): number {
+    return this.#options.http2.connections;
+  }
+
+  /** Ends what is not served yet, and sessions after their streams. */
   drain(): void {
     for (const socket of this.#unserved.values()) socket.destroy();
+    this.#options.http2.drain();
+  }
+
+  /** Cuts sessions that are still open. */
+  cut(): void {
+    this.#options.http2.close();
   }
 
   /** Each connection waits for its own first byte: a silent one keeps nobody else from being served. */
@@ -111,7 +125,7 @@ export class PeerFront {
       requestCert: true,
       rejectUnauthorized: true,
       handshakeTimeout: this.#limits.handshakeTimeoutMs,
-      ALPNProtocols: ["http/1.1"],
+      ALPNProtocols: ["h2", "http/1.1"],
       // A session that is resumed would not be verified again.
       secureOptions: constants.SSL_OP_NO_TICKET,
     });
@@ -131,7 +145,10 @@ export class PeerFront {
       return;
     }
     this.#events.onVerified();
-    this.#serve(socket);
+    if (socket.alpnProtocol === "h2") {
+      this.#unserved.delete(addressOf(socket));
+      this.#options.http2.serve(socket);
+    } else this.#serve(socket);
   }
 
   #refuse(why: PeerRefusal, socket: Socket): void {

@@ -1,18 +1,20 @@
 /** The reverse proxy: inbound requests are authenticated by the pipeline and forwarded to the one backend. */
+import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
 import { originForm, parseAbsoluteTarget, parseHostHeader } from "../net/destination.ts";
 import type { Denial } from "../pipeline/decision.ts";
-import type { PeerConnection } from "../mtls/peer-connection.ts";
+import type { Client } from "../pipeline/flow.ts";
+import type { Carrier, PeerConnection } from "../mtls/peer-connection.ts";
 import type { PeerGate } from "../mtls/peer-gate.ts";
 import {
-  type ArrivedRequest,
   type RequestSurface,
   type Route,
   serveRequest,
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
-import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
+import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
+import { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import { clientTlsOf } from "../proxy/flow/client-tls.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { RequestHead } from "../wire/head.ts";
@@ -29,7 +31,10 @@ export class ReverseSurface implements HttpHandlers {
     this.#services = services;
     this.#surface = {
       surface: "reverse",
-      route: (request, runtime) => routeOf(request, runtime, peers?.of(request.socket)),
+      route: ({ head, socket }, runtime) => {
+        const target = { ...originTarget(head), named: head.host, socket, carrier: socket };
+        return routeOf(target, runtime, peers?.of(socket));
+      },
     };
   }
 
@@ -42,33 +47,67 @@ export class ReverseSurface implements HttpHandlers {
   }
 }
 
+/** HTTP/2 of peers on the reverse port: each stream goes the way of a request of HTTP/1.1. */
+export function peerSessions(
+  services: SurfaceServices,
+  limits: HttpLimits,
+  peers: PeerGate,
+): Http2Sessions {
+  return new Http2Sessions(services, limits, (socket) => {
+    const peer = peers.of(socket);
+    return {
+      surface: "reverse",
+      client: socket.remoteAddress ?? "",
+      route: ({ path, host, stream }, runtime) =>
+        routeOf({ path, host, named: host, socket, carrier: stream }, runtime, peer),
+      onOpen: (session) => peer?.carries(session),
+    };
+  });
+}
+
+/** What is asked for, and on what. */
+interface ReverseTarget {
+  readonly path: string;
+  readonly host: string;
+  /** The host as the client spelt it. */
+  readonly named: string | undefined;
+  readonly socket: Socket;
+  readonly carrier: Carrier;
+}
+
 function routeOf(
-  request: ArrivedRequest,
+  { path, host, named, socket, carrier }: ReverseTarget,
   { backend }: Runtime,
   peer: PeerConnection | undefined,
-): Route {
+): Route & { readonly client: Client } {
   if (backend === undefined)
     throw new ProxyError("upstream.unreachable", "listener.reverse_proxy_backend is not set");
-  const { revoked, tls = clientTlsOf(request.socket) } = peer ?? {};
+  const { revoked, tls = clientTlsOf(socket) } = peer ?? {};
   if (revoked !== undefined) {
     throw new ProxyError("policy.forbidden", `the peer is no longer trusted: ${revoked.message}`);
   }
   const { destination, basePath } = backend;
-  const { remoteAddress, remotePort } = request.socket;
+  const { remoteAddress, remotePort } = socket;
   return {
     direction: "inbound",
     transport: "http",
     destination,
     basePath,
-    ...originTarget(request.head),
+    path,
+    host,
     client: {
       address: remoteAddress ?? "",
       port: remotePort ?? 0,
       ...(peer === undefined ? {} : { caller: peer.id }),
       tls,
     },
-    begin: peer === undefined ? undefined : (isTunnel) => peer.begin(isTunnel),
-    forwarded: (headers) => forwardedFields(headers, request, tls !== undefined),
+    begin:
+      peer === undefined ? undefined : (isTunnel) => peer.begin(isTunnel ? carrier : undefined),
+    forwarded: (headers) => {
+      appendForwardedFor(headers, remoteAddress ?? "unknown");
+      setAbsent(headers, "X-Forwarded-Proto", tls === undefined ? "http" : "https");
+      if (named !== undefined) setAbsent(headers, "X-Forwarded-Host", named);
+    },
   };
 }
 
@@ -89,14 +128,7 @@ function originTarget(head: RequestHead): { readonly path: string; readonly host
   return { path, host: destination.hostHeader };
 }
 
-/** The X-Forwarded fields for the backend; the first proxy of a chain sets -Proto and -Host. */
-function forwardedFields(
-  headers: HeaderList,
-  { head, socket }: ArrivedRequest,
-  isTls: boolean,
-): void {
-  appendForwardedFor(headers, socket.remoteAddress ?? "unknown");
-  if (!headers.has("x-forwarded-proto")) headers.set("X-Forwarded-Proto", isTls ? "https" : "http");
-  const { host } = head;
-  if (!headers.has("x-forwarded-host") && host !== undefined) headers.set("X-Forwarded-Host", host);
+/** The first proxy of a chain sets the -Proto and -Host of X-Forwarded. */
+function setAbsent(headers: HeaderList, name: string, value: string): void {
+  if (!headers.has(name)) headers.set(name, value);
 }

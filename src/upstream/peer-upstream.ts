@@ -121,7 +121,7 @@ export class PeerUpstream implements Upstream {
         }
         settle();
         // Whoever sends over it ends it; see OriginPools.renew().
-        admitted.begin(false);
+        admitted.begin();
         this.#newest.set(destination.authority, admitted);
         secured.once("close", () => {
           if (this.#newest.get(destination.authority) === admitted)

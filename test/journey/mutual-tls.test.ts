@@ -92,7 +92,7 @@ describe("J14 strict", () => {
     }
   });
 
-  test("speaks TLS 1.3 and HTTP/1.1, shows its own SVID, and resumes no session", async () => {
+  test("speaks TLS 1.3, shows its own SVID, and resumes no session", async () => {
     const socket = await peerSocket(strict.reverse, peer, {
       ca: authority.caPem,
       rejectUnauthorized: true,
@@ -101,7 +101,6 @@ describe("J14 strict", () => {
     });
     const [session] = (await once(socket, "session")) as [Buffer];
     expect(socket.getProtocol()).toBe("TLSv1.3");
-    expect(socket.alpnProtocol).toBe("http/1.1");
     expect(socket.getPeerX509Certificate()?.subjectAltName).toBe(`URI:${agentSvid.spiffeId}`);
     const again = await peerSocket(strict.reverse, peer, { session });
     expect(again.isSessionReused()).toBe(false);
@@ -111,7 +110,7 @@ describe("J14 strict", () => {
 
   test.each([
     ["TLS 1.2", { maxVersion: "TLSv1.2" }],
-    ["nothing but HTTP/2", { ALPNProtocols: ["h2"] }],
+    ["no protocol that is served", { ALPNProtocols: ["h3"] }],
   ] as const)("%s ends in the handshake", async (_what, options) => {
     await expect(peerSocket(strict.reverse, peer, options)).rejects.toThrow(/alert/);
   });
@@ -229,7 +228,9 @@ test("curl is served with a certificate and turned away without one", async () =
     ]);
   const { stdout } = await curl("--cert", cert, "--key", key, "-w", " %{http_code}");
   expect(stdout).toBe("hello from the origin 200");
-  await expect(curl()).rejects.toThrow(/certificate required|alert/);
+  await expect(curl()).rejects.toThrow("Command failed");
+  // Over HTTP/2 its words for the same depend on what it is sending when the alert comes.
+  await expect(curl("--http1.1")).rejects.toThrow(/certificate required|alert/);
 });
 
 test("a WebSocket and an event stream pass", async () => {

@@ -2,7 +2,12 @@
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../../errors.ts";
-import { type Destination, originForm, parseAbsoluteTarget } from "../../net/destination.ts";
+import {
+  type Destination,
+  originForm,
+  parseAbsoluteTarget,
+  parseHostHeader,
+} from "../../net/destination.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
 import {
@@ -12,8 +17,8 @@ import {
   type SurfaceServices,
 } from "../exchange/arrival.ts";
 import { type HttpHandlers, type HttpLimits, HttpServer } from "../exchange/http-server.ts";
+import { type Http2Surface, Http2Sessions } from "../exchange/http2-sessions.ts";
 import { type BridgedConnection, bridgedRoute } from "./bridged-connection.ts";
-import { Http2Sessions } from "./http2-sessions.ts";
 
 /** Serves bridged connections of every generation; each request leases the current one. */
 export class BridgeServer implements HttpHandlers {
@@ -26,7 +31,9 @@ export class BridgeServer implements HttpHandlers {
 
   constructor(services: SurfaceServices, limits: HttpLimits) {
     this.#services = services;
-    this.#http2 = new Http2Sessions(services, limits);
+    this.#http2 = new Http2Sessions(services, limits, (clear) =>
+      surfaceOf(carried(this.#connections.get(clear))),
+    );
     // The tunnels that carry these connections are bounded by their listeners.
     const inner = { ...limits, maxConnections: Number.POSITIVE_INFINITY };
     this.#http1 = new HttpServer(this, inner, services);
@@ -61,12 +68,9 @@ export class BridgeServer implements HttpHandlers {
     const closed = new Promise<void>((resolve) => {
       clear.once("close", () => resolve());
     });
-    if (alpnProtocol === "h2") {
-      this.#http2.serve(clear, connection);
-    } else {
-      this.#connections.set(clear, connection);
-      this.#http1.adopt(clear);
-    }
+    this.#connections.set(clear, connection);
+    if (alpnProtocol === "h2") this.#http2.serve(clear);
+    else this.#http1.adopt(clear);
     return closed;
   }
 
@@ -82,11 +86,40 @@ export class BridgeServer implements HttpHandlers {
   }
 }
 
-function routeOf({ head }: ArrivedRequest, connection: BridgedConnection | undefined): Route {
+function carried(connection: BridgedConnection | undefined): BridgedConnection {
   if (connection === undefined)
     throw new ProxyError("internal.fault", "a clear connection without its tunnel");
+  return connection;
+}
+
+function routeOf({ head }: ArrivedRequest, known: BridgedConnection | undefined): Route {
+  const connection = carried(known);
   const path = innerPath(head.target, connection.destination);
   return { ...bridgedRoute(connection), path };
+}
+
+/** How the streams of one connection are served. */
+function surfaceOf(connection: BridgedConnection): Http2Surface {
+  const { tunnel, destination, refusal } = connection;
+  return {
+    surface: "bridge",
+    client: tunnel.client.address,
+    parent: tunnel.id,
+    refuse:
+      refusal &&
+      ((method, target) => {
+        refusal.asked(method, target);
+        return refusal.reply;
+      }),
+    route: ({ path, host }) => {
+      const named = parseHostHeader(host, "https");
+      if (named.equals(destination)) return { ...bridgedRoute(connection), path };
+      throw new ProxyError(
+        "request.misdirected",
+        `the request names ${named.authority} inside a connection to ${destination.authority}`,
+      );
+    },
+  };
 }
 
 /** Origin-form, or an absolute-form that names the tunnel's own destination (RFC 9112 section 3.2.2). */

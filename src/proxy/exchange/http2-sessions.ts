@@ -1,23 +1,45 @@
-/** HTTP/2 with the client of a bridged connection: every stream is judged for itself. */
+/** HTTP/2 with clients, of whichever surface, inside TLS: every stream is judged for itself. */
 import { randomBytes } from "node:crypto";
 import http2, { type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../../errors.ts";
 import { HeaderList, isToken, stripHopByHop } from "../../http/headers.ts";
-import { type Destination, originForm, parseHostHeader } from "../../net/destination.ts";
+import { originForm, parseHostHeader } from "../../net/destination.ts";
 import type { WatchedHead } from "../../net/head-watch.ts";
-import { type BridgedConnection, bridgedRoute } from "./bridged-connection.ts";
-import { Http2Downstream } from "../exchange/http2-downstream.ts";
-import { arrive, downstreamLimits, type SurfaceServices } from "../exchange/arrival.ts";
-import type { HttpLimits } from "../exchange/http-server.ts";
-import { checkMethod } from "../exchange/request-head.ts";
-import { streamUpgrade } from "../exchange/upgrade.ts";
+import type { Reply } from "../../pipeline/decision.ts";
+import type { Client } from "../../pipeline/flow.ts";
+import type { RefusedHead } from "../flow/finish.ts";
+import type { Runtime } from "../flow/runtime.ts";
+import { arrive, downstreamLimits, type Route, type SurfaceServices } from "./arrival.ts";
+import type { HttpLimits } from "./http-server.ts";
+import { Http2Downstream } from "./http2-downstream.ts";
+import { checkMethod } from "./request-head.ts";
+import { streamUpgrade } from "./upgrade.ts";
+
+/** The parts of a stream's head that a surface reads its target from. */
+export interface StreamTarget {
+  /** Path and query, byte for byte. */
+  readonly path: string;
+  /** The authority as the client spelt it; it parses. */
+  readonly host: string;
+  readonly stream: Pick<ServerHttp2Stream, "destroy">;
+}
+
+/** One connection of a surface, and how the surface reads what its streams ask for. */
+export interface Http2Surface extends Omit<RefusedHead, "method"> {
+  /** Throws ProxyError for a target that the surface refuses. */
+  route(this: void, target: StreamTarget, runtime: Runtime): Route & { readonly client: Client };
+  /** Set where the connection was refused: the response to each of its requests; the target is unparsed. */
+  readonly refuse?: ((this: void, method: string, target: string) => Reply) | undefined;
+  /** Called with the session, which `close` ends after its streams. */
+  readonly onOpen?: ((this: void, session: Pick<ServerHttp2Session, "close">) => void) | undefined;
+}
 
 type Fields = Readonly<Record<string, string | string[] | undefined>>;
 
 interface Parsed {
-  readonly method: string;
   readonly path: string;
+  readonly host: string;
   readonly headers: HeaderList;
 }
 
@@ -31,18 +53,31 @@ interface OpenSession {
   readonly head: WatchedHead;
 }
 
-/** The HTTP/2 sessions of all bridged connections. */
+/** The HTTP/2 sessions of one surface. */
 export class Http2Sessions {
   readonly #services: SurfaceServices;
   readonly #limits: HttpLimits;
+  readonly #surfaceOf: (clear: TLSSocket) => Http2Surface;
   readonly #sessions = new Map<ServerHttp2Session, OpenSession>();
 
-  constructor(services: SurfaceServices, limits: HttpLimits) {
+  constructor(
+    services: SurfaceServices,
+    limits: HttpLimits,
+    surfaceOf: (clear: TLSSocket) => Http2Surface,
+  ) {
     this.#services = services;
     this.#limits = limits;
+    this.#surfaceOf = surfaceOf;
   }
 
-  serve(clear: TLSSocket, connection: BridgedConnection): void {
+  /** Connections that are open now. */
+  get connections(): number {
+    return this.#sessions.size;
+  }
+
+  /** Serves a connection on which h2 was negotiated. */
+  serve(clear: TLSSocket): void {
+    const surface = this.#surfaceOf(clear);
     const session = http2.performServerHandshake(clear, {
       maxSessionInvalidFrames: maxNuisances,
       maxSessionRejectedStreams: maxNuisances,
@@ -59,6 +94,7 @@ export class Http2Sessions {
       },
     });
     this.#sessions.set(session, { streams: 0, head: this.#services.heads.add(clear) });
+    surface.onOpen?.(session);
     session.on("error", () => session.destroy());
     session.once("close", () => {
       this.#sessions.delete(session);
@@ -77,7 +113,7 @@ export class Http2Sessions {
       if (streams === most) session.close();
       this.#count(session, 1);
       stream.once("close", () => this.#count(session, -1));
-      this.#onStream(stream, fields, rawHeaders, connection);
+      this.#onStream(stream, fields, rawHeaders, surface);
     });
   }
 
@@ -101,7 +137,7 @@ export class Http2Sessions {
     stream: ServerHttp2Stream,
     fields: Fields,
     raw: readonly string[],
-    connection: BridgedConnection,
+    { surface, client, parent, ...reading }: Http2Surface,
   ): void {
     const services = this.#services;
     stream.on("error", ignore);
@@ -110,27 +146,21 @@ export class Http2Sessions {
     const method = protocol === undefined ? (textOf(fields[":method"]) ?? "") : "GET";
     const limits = downstreamLimits(services, lease);
     const downstream = new Http2Downstream(stream, { method, fields, raw }, limits);
-    const { refusal, tunnel, destination } = connection;
-    if (refusal !== undefined) {
+    if (reading.refuse !== undefined) {
       lease.release();
-      refusal.asked(method, textOf(fields[":path"]) ?? "");
-      downstream.reply(refusal.reply);
+      downstream.reply(reading.refuse(method, textOf(fields[":path"]) ?? ""));
       stream.session?.close();
       return;
     }
-    const from = {
-      surface: "bridge",
-      client: tunnel.client.address,
-      method,
-      parent: tunnel.id,
-    } as const;
-    arrive(services, { lease, downstream, from }, () => {
-      const parsed = parse(fields, raw, destination, this.#limits.maxHeaders);
-      checkMethod(parsed.method);
+    const from = { surface, client, method, parent };
+    arrive(services, { lease, downstream, from }, (runtime) => {
+      const { path, host, headers } = parse(fields, raw, this.#limits.maxHeaders);
+      checkMethod(method);
+      const route = reading.route({ path, host, stream }, runtime);
       return {
-        route: { ...bridgedRoute(connection), path: parsed.path },
-        client: () => tunnel.client,
-        headers: parsed.headers,
+        route,
+        client: () => route.client,
+        headers,
         upgrade:
           protocol === undefined
             ? undefined
@@ -141,21 +171,13 @@ export class Http2Sessions {
 }
 
 /** Turns the fields of a stream into a request, or throws what is wrong with it. */
-function parse(
-  fields: Fields,
-  raw: readonly string[],
-  destination: Destination,
-  maxHeaders: number,
-): Parsed {
+function parse(fields: Fields, raw: readonly string[], maxHeaders: number): Parsed {
   const method = textOf(fields[":method"]) ?? "";
   const protocol = textOf(fields[":protocol"]);
   const path = textOf(fields[":path"]) ?? "";
   if (!isToken(method)) throw new ProxyError("request.malformed", "the method is not a token");
   if (method === "CONNECT" && protocol !== "websocket") {
-    throw new ProxyError(
-      "request.method-not-allowed",
-      "a CONNECT inside a bridged connection is refused",
-    );
+    throw new ProxyError("request.method-not-allowed", "a CONNECT over HTTP/2 is refused");
   }
   if (textOf(fields[":scheme"]) !== "https")
     throw new ProxyError("request.misdirected", "the scheme is not https");
@@ -169,18 +191,18 @@ function parse(
       "the request has more fields than limits.max_headers",
     );
   }
-  const host = hostOf(fields, destination);
+  const host = hostOf(fields);
   const headers = new HeaderList(stripHopByHop(endToEnd(raw), { keepTrailersTe: true }));
   headers.set("Host", host);
   headers.delete("expect");
-  if (protocol === undefined) return { method, path, headers };
+  if (protocol === undefined) return { path, host, headers };
   // RFC 8441 section 5: the key of the HTTP/1.1 handshake has no counterpart in HTTP/2.
   headers.set("Sec-WebSocket-Key", randomBytes(16).toString("base64"));
-  return { method: "GET", path, headers };
+  return { path, host, headers };
 }
 
-/** Host as the client spelt it. RFC 9113 section 8.3.1: `:authority` must not differ, and both are the tunnel's. */
-function hostOf(fields: Fields, destination: Destination): string {
+/** Host as the client spelt it; RFC 9113 section 8.3.1: `:authority` must not differ. */
+function hostOf(fields: Fields): string {
   const authority = textOf(fields[":authority"]);
   const host = textOf(fields["host"]);
   if (authority === undefined && host === undefined) {
@@ -191,12 +213,9 @@ function hostOf(fields: Fields, destination: Destination): string {
     if (!same) throw new ProxyError("request.malformed", ":authority and host differ");
   }
   const text = authority ?? host ?? "";
-  const named = parseHostHeader(text, "https");
-  if (named.equals(destination)) return text;
-  throw new ProxyError(
-    "request.misdirected",
-    `the request names ${named.authority} inside a connection to ${destination.authority}`,
-  );
+  // Parsed for its refusals: what is no host must not reach a per-host rule.
+  parseHostHeader(text, "https");
+  return text;
 }
 
 /** Regular fields; the crumbs of a Cookie become one again for HTTP/1.1 (RFC 9113 section 8.2.3). */
