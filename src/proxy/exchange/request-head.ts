@@ -38,12 +38,12 @@ export function endToEndHeaders(head: RequestHead): HeaderList {
   const headers = new HeaderList(stripHopByHop(head.rawHeaders));
   // Answered by the proxy itself once the request may be sent (RFC 9110 section 10.1.1).
   if (head.expect !== undefined) headers.delete("expect");
-  if (head.method === "OPTIONS") countHop(headers);
   return headers;
 }
 
 /** RFC 9110 section 7.6.2: the one that the count ends at responds itself, and everyone before it counts down. */
-function countHop(headers: HeaderList): void {
+export function countHop(method: string, headers: HeaderList): void {
+  if (method !== "OPTIONS") return;
   const left = headers.get("max-forwards");
   if (left === undefined) return;
   if (!/^[0-9]{1,15}$/.test(left))
