@@ -44,6 +44,7 @@ async function answeredEarly(): Promise<{ socket: LateSocket; pool: ClientPool }
       onRequestStart: () => undefined,
       onResponseStarted: () => undefined,
       onResponseStart: () => undefined,
+      onInformational: () => undefined,
       onUpgrade: () => undefined,
       onResponseData: () => undefined,
       onResponseEnd: () => resolve(),
