@@ -271,11 +271,12 @@ export class ClientConnection implements ExchangeCarrier, UploadOwner, ReaderOwn
   }
 
   whole(exchange: ClientExchange, trailers: readonly string[], hasSurplus: boolean): void {
-    const isSending = this.#upload?.isRunning === true || this.#socket.writableLength > 0;
+    const isSending = this.#upload?.isRunning === true;
     this.#leave(exchange);
     // Free before the end is told: the next request may come in the same turn.
     if (this.#closes || hasSurplus || isSending || this.#isEnded) this.#close();
-    else this.#free();
+    else if (this.#socket.writableLength === 0) this.#free();
+    else setImmediate(() => this.#freeOnceSent());
     try {
       exchange.handler.onResponseEnd(exchange, trailers);
     } catch (error) {
@@ -305,6 +306,13 @@ export class ClientConnection implements ExchangeCarrier, UploadOwner, ReaderOwn
     this.#exchange = undefined;
     this.#responses.clear();
     exchange.carrier = undefined;
+  }
+
+  /** TLS tells a turn late that a write is done; what is unsent after that is a request that its origin does not read. */
+  #freeOnceSent(): void {
+    if (!this.#isIdle) return;
+    if (this.#closes || this.#isEnded || this.#socket.writableLength > 0) this.#close();
+    else this.#free();
   }
 
   #free(): void {

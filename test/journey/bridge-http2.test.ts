@@ -301,6 +301,14 @@ describe("an h2 client", () => {
     expect(origin.requestsFor("/trace")).toHaveLength(0);
   });
 
+  test("has Max-Forwards of OPTIONS counted down, and 405 at 0", async () => {
+    const options = { ":method": "OPTIONS", ":path": "/hops" };
+    expect((await ask(session, { ...options, "max-forwards": "0" })).status).toBe(405);
+    expect(origin.requestsFor("/hops")).toHaveLength(0);
+    expect((await ask(session, { ...options, "max-forwards": "3" })).status).toBe(200);
+    expect(origin.requestsFor("/hops").map((seen) => seen.headers["max-forwards"])).toEqual(["2"]);
+  });
+
   test("gets 502 with the reason where the origin cannot be verified (I11)", async () => {
     const stranger = await TestAuthority.create("stranger");
     const bad = await TlsOrigin.start(await stranger.server([allowed]));

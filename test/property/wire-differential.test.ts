@@ -5,83 +5,15 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { requestCorpus } from "../support/wire-corpus.ts";
+import { requestDifference } from "../support/wire-differences.ts";
 import { type Reading, readLlhttp, readOurs } from "../support/wire-readers.ts";
 
 const bytesOf = (text: string): Buffer => Buffer.from(text, "latin1");
 
-/** What ours refuses and llhttp does not, by the words of the refusal. */
-const stricter: Readonly<Record<string, string>> = {
-  "request has no Host": "RFC 9112 section 3.2; node:http checks it behind the parser",
-  "request has more than one Host": "RFC 9112 section 3.2; node:http checks it behind the parser",
-  "the request line has no HTTP/1 version":
-    "llhttp reads 0.9 and 2.0 as versions of this grammar; a message of either is framed otherwise",
-  "the request line has no HTTP version": "llhttp takes a line without a version for HTTP/0.9",
-  "HTTP/2 with prior knowledge (RFC 9113 section 3.3) is not served: only TLS can negotiate it":
-    "llhttp pauses at the preface",
-  "the request target has a character that a URI cannot have":
-    "a request line has single spaces only (RFC 9112 section 3)",
-  "the request line has more than three parts": "a request line has single spaces only",
-  "message has both Content-Length and Transfer-Encoding":
-    "RFC 9112 section 6.1: a server may reject it, and a proxy that forwards it smuggles",
-  "HTTP/1.0 message has Transfer-Encoding": "RFC 9112 section 6.1: its framing is faulty",
-  "Transfer-Encoding is not chunked":
-    "another coding, or one in another place, is read differently by the next recipient",
-  "Transfer-Encoding is given twice": "as above",
-  "Content-Length is not one decimal number": "beyond 15 digits no number here can count",
-  "Connection names a field that frames or routes the message":
-    "RFC 9110 section 7.6.1: the next hop would lose the field",
-  "a chunk size is not a hexadecimal number":
-    "an extension with white space or without a name, which recipients split at different bytes",
-  "a header value has a control character or a folded line":
-    "llhttp passes control characters other than CR, LF and NUL; RFC 9110 section 5.5 has none but the tab",
-  "a control character or a line end that is not CRLF":
-    "as above, and a bare CR or LF before a request: seen before the head is whole",
-  "a line end that is not CRLF": "a bare CR before a request",
-  "the method is not a token": "a line end other than CRLF before a request",
-  "the method is not known": "llhttp tells once more bytes are there",
-  "a chunk line does not end with CRLF": "llhttp waits for the byte behind it",
-  "the line of a chunk size is too long": "leading zeros without end",
-};
-
-/** The form of a target is judged by the surface that it arrives on, which knows what it serves. */
-const judgedBySurface = /url/;
-
-function explain(text: string, ours: Reading, theirs: Reading): string | undefined {
-  const { refused } = ours;
-  if (theirs.refused !== undefined && judgedBySurface.test(theirs.refused)) return undefined;
-  // What is refused in the middle of a body has been read as a request by both.
-  const count = Math.min(ours.requests.length, theirs.requests.length);
-  for (let at = 0; at < count; at += 1) {
-    const [mine, other] = [ours.requests[at], theirs.requests[at]];
-    if (mine === undefined || other === undefined) continue;
-    const sameHead =
-      mine.method === other.method &&
-      mine.target === other.target &&
-      mine.version === other.version &&
-      mine.fields.join("\n") === other.fields.join("\n");
-    if (!sameHead) return `request ${at} is read differently`;
-    if (mine.isWhole && other.isWhole && mine.body !== other.body)
-      return `body ${at} is read differently`;
-    if (mine.isWhole && !other.isWhole) return `body ${at} is whole for us alone`;
-  }
-  if (ours.requests.length > theirs.requests.length) return "a request for us alone";
-  // Ours may still be waiting for the end of a line; what it lets through is a whole message.
-  const whole = ({ requests }: Reading): number => requests.filter(({ isWhole }) => isWhole).length;
-  if (theirs.refused !== undefined && refused === undefined && whole(ours) > whole(theirs)) {
-    return `laxer: llhttp refuses with ${theirs.refused}`;
-  }
-  if (refused !== undefined && theirs.refused === undefined && stricter[refused] === undefined) {
-    return `stricter without a reason: ${refused}`;
-  }
-  const lost = theirs.requests.length > ours.requests.length;
-  if (lost && refused === undefined && !/close|HTTP\/1\.0/i.test(text)) return "a request lost";
-  return undefined;
-}
-
 async function compare(text: string, pieces: readonly Buffer[]): Promise<void> {
   const ours = await readOurs(pieces);
   const theirs = readLlhttp(pieces);
-  const problem = explain(text, ours, theirs);
+  const problem = requestDifference(text, ours, theirs);
   if (problem !== undefined) {
     expect.fail(`${problem}\n${JSON.stringify(text)}\n${JSON.stringify({ ours, theirs })}`);
   }

@@ -5,6 +5,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { responseCorpus } from "../support/response-corpus.ts";
+import { responseDifference } from "../support/wire-differences.ts";
 import {
   readLlhttpResponse,
   readOurResponse,
@@ -14,32 +15,8 @@ import {
 
 const bytesOf = (text: string): Buffer => Buffer.from(text, "latin1");
 
-/** What ours refuses and the other does not, by the words of the refusal. */
-const stricter: Readonly<Record<string, string>> = {
-  "no status line of HTTP/1":
-    "llhttp reads 0.9, 1.2 and 2.0, a status below 100 and control characters in the reason as this grammar",
-  "Transfer-Encoding is not chunked":
-    "another coding would reach the client as content (RFC 9112 section 6.1), and where chunked is not the last one the end of the connection is the end of the body",
-  "Transfer-Encoding is given twice": "as above",
-  "HTTP/1.0 message has Transfer-Encoding": "RFC 9112 section 6.1: its framing is faulty",
-};
-
-/** What is different between two readings of the same bytes, unless it may be. */
-function difference(ours: ReadResponse, theirs: ReadResponse): string | undefined {
-  if (ours.isWhole) {
-    if (!theirs.isWhole) return `laxer: ${theirs.refused ?? "not whole"}`;
-    for (const part of ["status", "fields", "body", "interim"] as const) {
-      if (JSON.stringify(ours[part]) !== JSON.stringify(theirs[part])) return `another ${part}`;
-    }
-    return undefined;
-  }
-  if (!theirs.isWhole) return undefined;
-  const { refused = "" } = ours;
-  return stricter[refused] === undefined ? `stricter without a reason: ${refused}` : undefined;
-}
-
 function expectNone(text: string, ours: ReadResponse, theirs: ReadResponse): void {
-  const problem = difference(ours, theirs);
+  const problem = responseDifference(ours, theirs);
   if (problem === undefined) return;
   expect.fail(`${problem}\n${JSON.stringify(text)}\n${JSON.stringify({ ours, theirs })}`);
 }

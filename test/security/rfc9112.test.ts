@@ -304,6 +304,28 @@ const sent: readonly Sent[] = [
     /: hop|: other/,
   ],
   [
+    "RFC 9110 7.6.2",
+    "Max-Forwards of OPTIONS counts down",
+    get("Max-Forwards: 7\r\n", "OPTIONS"),
+    /max-forwards: 6\r\n/i,
+    /: 7\r\n/,
+  ],
+  [
+    "RFC 9110 7.6.2",
+    "OPTIONS ends where Max-Forwards is 0",
+    get("Max-Forwards: 0\r\n", "OPTIONS"),
+    undefined,
+    /OPTIONS/,
+    /^HTTP\/1\.1 405 /,
+  ],
+  [
+    "RFC 9110 7.6.2",
+    "Max-Forwards of other methods is left alone",
+    get("Max-Forwards: 0\r\n"),
+    /max-forwards: 0\r\n/i,
+    undefined,
+  ],
+  [
     "RFC 9110 7.6.3",
     "Via names the version that came",
     get("Via: 1.0 before\r\n"),

@@ -16,6 +16,8 @@ export interface ReadResponse {
   isWhole: boolean;
   /** Why it is none, in words of the parser. */
   refused: string | undefined;
+  /** The name of the error, where ours threw one. */
+  fault?: string | undefined;
 }
 
 const maxHeaderBytes = 16_384;
@@ -53,8 +55,9 @@ export async function readOurResponse(
   pool.destroy();
   watch.close();
   const { interim, status, headers: fields, body, error } = handler;
-  const refused = error instanceof Error ? error.message : undefined;
-  return { interim, status, fields, body, isWhole: error === undefined, refused };
+  const { message: refused, name: fault } =
+    error instanceof Error ? error : { message: undefined, name: undefined };
+  return { interim, status, fields, body, isWhole: error === undefined, refused, fault };
 }
 
 interface Llhttp {

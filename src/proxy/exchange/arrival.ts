@@ -22,6 +22,7 @@ import {
   checkHostAgrees,
   checkLoop,
   checkMethod,
+  countHop,
   endToEndHeaders,
   upgradeProtocol,
 } from "./request-head.ts";
@@ -130,6 +131,7 @@ export function arrive(
   const begin = (runtime: Runtime): Admitted => {
     const { route, headers, upgrade, client } = read(runtime);
     checkLoop(headers, services.pseudonym);
+    countHop(from.method, headers);
     route.forwarded?.(headers);
     if (!isSignedHost(headers, route)) headers.set("Host", route.destination.hostHeader);
     const { direction = "outbound", transport, destination, parentId, captured } = route;

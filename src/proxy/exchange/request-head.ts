@@ -41,6 +41,22 @@ export function endToEndHeaders(head: RequestHead): HeaderList {
   return headers;
 }
 
+/** RFC 9110 section 7.6.2: the one that the count ends at responds itself, and everyone before it counts down. */
+export function countHop(method: string, headers: HeaderList): void {
+  if (method !== "OPTIONS") return;
+  const left = headers.get("max-forwards");
+  if (left === undefined) return;
+  if (!/^[0-9]{1,15}$/.test(left))
+    throw new ProxyError("request.malformed", "Max-Forwards is not one decimal number");
+  if (Number(left) === 0) {
+    throw new ProxyError(
+      "request.method-not-allowed",
+      "Max-Forwards is 0: OPTIONS ends here, and this proxy has no options to tell",
+    );
+  }
+  headers.set("max-forwards", String(Number(left) - 1));
+}
+
 /** RFC 9112 section 3.2.2: Host has to name the target; a client that says two things is refused, not guessed. */
 export function checkHostAgrees(
   { host }: RequestHead,
