@@ -181,24 +181,26 @@ class Tunnel {
 
   #goOn(from: Duplex): void {
     this.#watch.touch();
-    this.#backlog.note();
-    from.resume();
+    // Every large chunk is followed by a drain, also where nothing had to wait.
+    if (this.#backlog.bytes > 0) this.#backlog.note();
+    if (from.isPaused() || from === this.#upstream) from.resume();
   }
 
   #up(chunk: Buffer): void {
     this.#watch.touch();
     this.#bytesUp += chunk.length;
-    if (!this.#upstream.write(chunk)) {
-      this.#client.pause();
-      this.#backlog.note();
-    }
+    const hasRoom = this.#upstream.write(chunk);
+    // A large chunk is "over the mark" even when the kernel took all of it at once.
+    if (hasRoom || this.#upstream.writableLength === 0) return;
+    this.#client.pause();
+    this.#backlog.note();
   }
 
   #down(chunk: Uint8Array): "free" | "kept" | "wait" {
     this.#watch.touch();
     this.#bytesDown += chunk.length;
     const hasRoom = this.#client.write(chunk);
-    // A large chunk is "over the mark" even when the kernel took all of it at once.
+    // As above.
     if (this.#client.writableLength === 0) {
       return "free";
     }
