@@ -20,7 +20,8 @@ export class SharedPins implements Pins {
   readonly #saving = new Map<string, Promise<void>>();
 
   constructor({ state, log }: Pick<PluginDeps, "state" | "log">) {
-    this.#store = state.store;
+    // What tools are called is nobody else's business where the file has a key.
+    this.#store = state.sealed ?? state.store;
     this.#log = log;
   }
 

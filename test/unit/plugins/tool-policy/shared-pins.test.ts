@@ -1,7 +1,9 @@
 /** Pins that several processes keep together. */
 import { expect, test } from "vitest";
 import { SharedPins } from "../../../../src/plugins/tool-policy/shared-pins.ts";
+import { keyRingOf } from "../../../../src/state/key-ring.ts";
 import { MemoryStore } from "../../../../src/state/memory-store.ts";
+import { SealedStore } from "../../../../src/state/sealed-store.ts";
 import { eventually } from "../../../support/eventually.ts";
 import { PluginBench, stateIn } from "../../../support/plugin-bench.ts";
 
@@ -60,4 +62,17 @@ test("a tool that is again what it was is told so", async () => {
   await eventually(() => kept(store).includes("false"));
   await other.load("s");
   expect(other.isChanged("s", "t")).toBe(false);
+});
+
+test("with a key nobody reads the pins where they are kept, and the replicas still agree", async () => {
+  const store = new MemoryStore({ maxBytes: 1_048_576 });
+  const keys = keyRingOf(Buffer.alloc(32, 1).toString("base64"));
+  const bench = new PluginBench();
+  bench.state = { ...stateIn(store, true), sealed: new SealedStore(store, () => keys) };
+  const [one, other] = [new SharedPins(bench.deps), new SharedPins(bench.deps)];
+  one.observe("s", "transfer", { name: "transfer", description: "a" });
+  await eventually(() => store.entries.size === 1);
+  expect(kept(store)).not.toContain("transfer");
+  await other.load("s");
+  expect(other.observe("s", "transfer", { name: "transfer", description: "b" })).toBe(false);
 });
