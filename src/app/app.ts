@@ -257,7 +257,7 @@ export class App {
       runtimes: this.#runtimes,
       tunnels: this.#tunnels,
       idle: this.#idle,
-      callers: new Callers(this.#peers, this.#log),
+      callers: new Callers(this.#peers, this.#log, this.#loaded.config.session.executables),
     };
   }
 
