@@ -205,6 +205,7 @@ export class App {
       readiness: () => this.readiness(),
       note: () => this.#surfaces?.transparent.note(),
       runtime: () => this.#runtimes.runtime,
+      logouts: this.#stateParts.logouts,
       recheck: () => void this.#recheckTunnels(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
