@@ -132,6 +132,15 @@ export class Attribution implements SessionReader {
     return turn.sessionId;
   }
 
+  scopeOf(context: RequestContext): ReturnType<SessionReader["scopeOf"]> {
+    const session = this.sessionOf(context);
+    const turn = this.#flows.get(context.flow)?.turn?.id;
+    return {
+      ...(turn === undefined ? {} : { turn }),
+      ...(session === undefined ? {} : { session }),
+    };
+  }
+
   /** The verified subject of the message to the agent that an outbound message follows from. */
   subjectOf(context: RequestContext): string | undefined {
     if (context.flow.direction === "inbound") return context.identity?.subject;

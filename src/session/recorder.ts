@@ -63,6 +63,10 @@ export class SessionRecorder implements SessionReader {
     return this.#attribution.sessionOf(context);
   }
 
+  scopeOf(context: RequestContext): ReturnType<SessionReader["scopeOf"]> {
+    return this.#attribution.scopeOf(context);
+  }
+
   subjectOf(context: RequestContext): string | undefined {
     return this.#attribution.subjectOf(context);
   }

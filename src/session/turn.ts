@@ -7,6 +7,9 @@ const maxFlows = 1_024;
 
 /** One message to the agent, from its arrival to its response, and the conversation that it belongs to. */
 export class Turn {
+  static #count = 0;
+  /** Tells turns apart in this process. */
+  readonly id = `turn-${(Turn.#count += 1)}`;
   /** Undefined until the message or its response names the conversation. */
   sessionId: string | undefined;
   /** What the user asked; given up when the response is there, because the session keeps it. */
