@@ -1,6 +1,6 @@
 /** How much of each unit a message will take, as far as can be said before, and how much it took. */
 import type { Outcome, RequestContext } from "../../pipeline/plugin.ts";
-import { inferenceFact, type InferenceView } from "../../protocols/inference-view.ts";
+import { inferenceFact, type InferenceView, tokensIn } from "../../protocols/inference-view.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { inferenceEndpoint } from "../parsers/inference.ts";
 import { nanosPerDollar, type PriceTable } from "../parsers/prices.ts";
@@ -22,9 +22,6 @@ export const noCall: Asked = { isInference: false, view: undefined, toolCalls: 0
 
 /** Units of calls of language models. */
 export const callUnits: ReadonlySet<Unit> = new Set(["tokens", "cost", "calls"]);
-
-/** What tokens are taken to be where nobody says: about four bytes of text each. */
-const bytesPerToken = 4;
 
 /** Reads what parsers left; where none did, the path says whether it is a call of a language model. */
 export function askedOf(context: RequestContext, looksForCalls: boolean): Asked {
@@ -58,7 +55,7 @@ export function estimateOf(
   { isInference, view, toolCalls, bytes }: Asked,
   { prices, answerTokens, answerBytes }: EstimateOptions,
 ): number | undefined {
-  const promptTokens = Math.ceil(bytes / bytesPerToken);
+  const promptTokens = tokensIn(bytes);
   const completionTokens = view?.maxTokens ?? answerTokens;
   switch (unit) {
     case "requests":
@@ -137,9 +134,8 @@ function usageOf(
   }
   const status = context.onward?.status;
   if (status === undefined || status >= 400) return undefined;
-  const promptTokens = view?.promptTokens ?? Math.ceil(asked.bytes / bytesPerToken);
-  const completionTokens =
-    view?.completionTokens ?? Math.ceil((view?.completion ?? "").length / bytesPerToken);
+  const promptTokens = view?.promptTokens ?? tokensIn(asked.bytes);
+  const completionTokens = view?.completionTokens ?? tokensIn((view?.completion ?? "").length);
   const figures = { promptTokens, completionTokens };
   return { tokens: promptTokens + completionTokens, figures, isKnown: false };
 }
