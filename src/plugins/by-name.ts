@@ -19,6 +19,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
     "token-exchange",
     async () => hidden((await import("./token-exchange/plugin.ts")).tokenExchange),
   ],
+  ["token-broker", async () => hidden((await import("./token-broker/plugin.ts")).tokenBroker)],
   ["static-inject", async () => hidden((await import("./static-inject/plugin.ts")).staticInject)],
   ["egress-policy", async () => hidden((await import("./egress-policy/plugin.ts")).egressPolicy)],
   ["opa", async () => hidden((await import("./opa/plugin.ts")).opa)],

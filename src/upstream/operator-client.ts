@@ -18,6 +18,9 @@ import type { AbsoluteForm, OperatorUpstream } from "./upstream.ts";
 const defaultTimeoutMs = 30_000;
 const defaultMaxBytes = 1_048_576;
 
+/** To one service; further calls wait for one of them. */
+const maxConnections = 16;
+
 const http1 = ["http/1.1"] as const;
 /** Pools of connections that show a certificate; beyond it the oldest is closed once its requests are done. */
 const maxCertified = 64;
@@ -32,6 +35,7 @@ interface ParentWay {
 interface Way {
   readonly parent?: ParentWay | undefined;
   readonly certificate?: ClientCertificate | undefined;
+  readonly isHeld: boolean;
 }
 
 /** The control-plane client of one generation. Agent traffic cannot reach it: proxy/ and listener/ never name it. */
@@ -78,20 +82,26 @@ export class OperatorClient {
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
-    const { certificate } = request;
+    const { certificate, isHeld = false } = request;
     if (certificate !== undefined && !isSecure(origin)) {
       const message = `${origin.name} can be shown no client certificate: its address is not https`;
       throw new ProxyError("upstream.refused", message);
     }
     const way = this.#wayOf(origin);
     try {
-      const response = await sendRequest.call(this.#poolFor(origin, { parent: way, certificate }), {
-        method: request.method ?? "GET",
-        path: way === undefined ? path : absoluteTarget(way.destination, path),
-        headers: headersOf(request, way),
-        body: request.body ?? null,
-        signal: AbortSignal.any(signals),
-      });
+      const response = await sendRequest.call(
+        this.#poolFor(origin, { parent: way, certificate, isHeld }),
+        {
+          method: request.method ?? "GET",
+          path: way === undefined ? path : absoluteTarget(way.destination, path),
+          headers: headersOf(request, way),
+          body: request.body ?? null,
+          signal: AbortSignal.any(signals),
+          // The signal ends the whole call; the client's own limits are shorter than what a held one may take.
+          headersTimeout: 0,
+          bodyTimeout: 0,
+        },
+      );
       const headers = flatten(response.headers);
       const refusal = way?.form.refusal(response.statusCode, Object.entries(headers).flat());
       if (refusal !== undefined) {
@@ -115,15 +125,16 @@ export class OperatorClient {
   }
 
   #poolFor(origin: OperatorOrigin, way: Way): Pool {
-    const { parent, certificate } = way;
+    const { parent, certificate, isHeld } = way;
     const pools = certificate === undefined ? this.#pools : this.#poolsShowing(certificate);
-    const key = parent === undefined ? origin.name : `parent ${parent.form.label}`;
+    const next = parent === undefined ? origin.name : `parent ${parent.form.label}`;
+    const key = isHeld ? `held ${next}` : next;
     const known = pools.get(key);
     if (known !== undefined) return known;
     // A service behind a socket has no name of its own, and a parent speaks for many.
     const isNamed = origin.kind === "network" && parent === undefined;
     const pool = new Pool(isNamed ? origin.name : "http://localhost", {
-      connections: 16,
+      connections: isHeld ? null : maxConnections,
       allowH2: false,
       connect: connector(() => this.#open(origin, way)),
     });

@@ -1,12 +1,12 @@
 /**
  * Placeholders: opaque handles that stand for a caller's token while the agent has the request in its hands.
  *
- * jwt-validation mints them, token-exchange resolves them; the agent never sees the token.
+ * jwt-validation mints them, token-exchange and token-broker resolve them; the agent never sees the token.
  */
 import { randomBytes } from "node:crypto";
 import type { TokenOwner } from "../../oauth/logout-token.ts";
 import { Secret } from "../../secret.ts";
-import type { Clock, PluginDeps } from "../../pipeline/plugin.ts";
+import { type Clock, type Decision, deny, type PluginDeps } from "../../pipeline/plugin.ts";
 
 /** How every handle begins; tokens of issuers do not. */
 export const placeholderPrefix = "abph_";
@@ -95,4 +95,16 @@ export class PlaceholderStore {
 /** The store that all plugins of the process share, whichever generation they belong to. */
 export function sharedPlaceholders(deps: PluginDeps): PlaceholderStore {
   return deps.carry("placeholders", () => new PlaceholderStore(deps.clock));
+}
+
+/** The token that a bearer is, or stands for where handles are resolved (`store`). */
+export function subjectTokenOf(
+  store: PlaceholderStore | undefined,
+  bearer: string,
+): Secret | Decision {
+  if (store === undefined || !bearer.startsWith(placeholderPrefix)) return new Secret(bearer);
+  const message = "unresolvable credential placeholder";
+  return (
+    store.resolve(bearer) ?? deny("placeholder_unresolved", { code: "auth.unauthorized", message })
+  );
 }

@@ -11,7 +11,6 @@ import {
   allow,
   type Decision,
   definePlugin,
-  deny,
   type Logout,
   type Plugin,
   type PluginDeps,
@@ -19,7 +18,7 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
-import { readToken, type TokenCredential } from "../credentials/bearer.ts";
+import { readToken } from "../credentials/bearer.ts";
 import { keyOf } from "./credential.ts";
 import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
@@ -30,9 +29,9 @@ import { actorDenial, forItsActors } from "./actors.ts";
 import { forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
 import {
-  placeholderPrefix,
   type PlaceholderStore,
   sharedPlaceholders,
+  subjectTokenOf,
 } from "../credentials/placeholder.ts";
 import {
   exchangeWarningsOf,
@@ -148,14 +147,11 @@ class TokenExchange implements Plugin {
     if (kept !== undefined) return kept;
     const bearer = readToken(context.headers);
     if (bearer.kind === "malformed") return malformed();
-    const subject = "token" in bearer ? this.#subjectOf(bearer) : undefined;
-    if (subject === "unresolved") {
-      const message = "unresolvable credential placeholder";
-      return deny("placeholder_unresolved", { code: "auth.unauthorized", message });
-    }
-    return subject === undefined
-      ? this.#withoutToken(context, route ?? defaultRoute)
-      : this.#exchange(context, route ?? defaultRoute, subject);
+    if (!("token" in bearer)) return this.#withoutToken(context, route ?? defaultRoute);
+    const subject = subjectTokenOf(this.#placeholders, bearer.token);
+    return subject instanceof Secret
+      ? this.#exchange(context, route ?? defaultRoute, subject)
+      : subject;
   }
 
   /** What is said of messages that keep the token they carry. */
@@ -165,16 +161,6 @@ class TokenExchange implements Plugin {
     return route?.passthrough === true
       ? allow("passthrough", { route_matched: "true", route_host: route.host })
       : undefined;
-  }
-
-  /** The token that the bearer is or stands for. */
-  #subjectOf({
-    token,
-  }: Extract<TokenCredential, { readonly token: string }>): Secret | "unresolved" {
-    if (this.#placeholders === undefined || !token.startsWith(placeholderPrefix)) {
-      return new Secret(token);
-    }
-    return this.#placeholders.resolve(token) ?? "unresolved";
   }
 
   #withoutToken(context: RequestContext, route: ExchangeRoute): Decision | Promise<Decision> {
