@@ -65,12 +65,12 @@ export const contextGuruConfig = z.strictObject({
     .describe(
       "Model that summarises what the rules would have to cut in the middle. Where it does not answer in time, the rules count.",
     ),
-  min_bytes: whole(256, 100_000_000)
+  min_chars: whole(256, 100_000_000)
     .default(2_048)
-    .describe("Outputs that are shorter are left alone. Default 2048."),
-  keep_bytes: whole(256, 100_000_000)
+    .describe("Outputs of fewer characters are left alone. Default 2048."),
+  keep_chars: whole(256, 100_000_000)
     .optional()
-    .describe("About how much is kept of an output, in place of what the preset says."),
+    .describe("About how many characters are kept of an output, in place of what the preset says."),
   without_session: z
     .enum(["skip", "caller"])
     .default("skip")
@@ -119,7 +119,7 @@ export function modelOf({ model }: ContextGuruConfig): NamedModel | undefined {
 export function limitsOf(config: ContextGuruConfig): Limits | undefined {
   const { preset } = config.engine;
   if (preset === "off") return undefined;
-  const keepChars = config.keep_bytes ?? (preset === "aggressive" ? 3_000 : 8_000);
+  const keepChars = config.keep_chars ?? (preset === "aggressive" ? 3_000 : 8_000);
   return { keepChars, isLossless: preset === "safe" };
 }
 

@@ -57,7 +57,9 @@ class PageReader {
     }
     return this.#parts
       .join("")
-      .replaceAll(/[ \t]*\n[ \t]*/g, "\n")
+      .split("\n")
+      .map((line) => line.trim())
+      .join("\n")
       .replaceAll(/\n{3,}/g, "\n\n")
       .trim();
   }

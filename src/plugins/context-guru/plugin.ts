@@ -72,7 +72,7 @@ class ContextGuru implements Plugin {
     const model = modelOf(config);
     this.#summarizer = model === undefined ? undefined : new Summarizer(model, deps);
     // Another way of shortening is another store: what it gives has to be the same at every turn.
-    const { store, engine, keep_bytes: keep, min_bytes: least } = config;
+    const { store, engine, keep_chars: keep, min_chars: least } = config;
     const key = JSON.stringify([store, engine, keep, least, model?.base_url, model?.model]);
     this.#texts = deps.carry(`context-guru texts ${deps.instance} ${idOf(key)}`, () => {
       const { max_bytes: maxBytes, max_texts: maxTexts } = store;
@@ -148,7 +148,7 @@ class ContextGuru implements Plugin {
     const { value } = output;
     if (typeof value !== "string" && !isExact) return [];
     const text = typeof value === "string" ? value : JSON.stringify(value);
-    if (text.length < this.#config.min_bytes || isMarked(text)) return [];
+    if (text.length < this.#config.min_chars || isMarked(text)) return [];
     return [{ output, text, id: idOf(typeof value === "string" ? text : `value ${text}`) }];
   }
 
@@ -160,7 +160,8 @@ class ContextGuru implements Plugin {
   ): KeptText | undefined | Promise<KeptText | undefined> {
     const known = this.#texts.get(owner, found.id);
     if (known !== undefined) return known;
-    const draft = shorten(found.output.value, limits);
+    const draft = this.#draft(found, limits);
+    if (draft === undefined) return undefined;
     const summarizer = draft.isCut ? this.#summarizer : undefined;
     if (summarizer === undefined) return this.#keep(owner, found, draft);
     // Calls at once that carry one text get one summary: the next turn has to find the same.
@@ -174,6 +175,17 @@ class ContextGuru implements Plugin {
       });
     this.#asking.set(key, asking);
     return asking;
+  }
+
+  /** An output is a stranger's text: a fault over it costs the saving, and no call. */
+  #draft({ output }: Found, limits: Limits): Draft | undefined {
+    try {
+      return shorten(output.value, limits);
+    } catch (err) {
+      this.#deps.count("fault");
+      this.#deps.log.error({ err }, "context-guru: an output could not be shortened");
+      return undefined;
+    }
   }
 
   #keep(owner: string, { id, text, output }: Found, draft: Draft): KeptText | undefined {
