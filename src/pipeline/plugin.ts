@@ -118,6 +118,8 @@ export interface Outcome {
   readonly bytes?: { readonly received: number; readonly sent: number };
   /** Name of the plugin that refused the message. */
   readonly deniedBy?: string | undefined;
+  /** The client left before the response was over. */
+  readonly cancelled?: true;
   readonly error?: { readonly code: string; readonly message: string };
 }
 
