@@ -258,6 +258,8 @@ export interface PluginDefinition<Config = unknown> {
   readonly requiresAny?: readonly string[];
   /** True for a plugin that authenticates: weakening it with `on_error` needs `allow_weakened_auth`. */
   readonly authenticates?: boolean;
+  /** Plugins that must stand earlier where this configuration is used, besides {@link requires}. */
+  requiredBy?(config: Config): readonly string[];
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */
   readonly unavailable?: string;
   /** Origins (scheme, host, port) that this configuration lets the instance call. */
