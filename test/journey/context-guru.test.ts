@@ -270,6 +270,82 @@ describe("what is left as it is", () => {
     expect(await send(chatPath, body, { session: "a", by: bounded })).toBe(body);
   });
 
+  test("images, files and what providers sealed, wherever they stand", async () => {
+    const data = Buffer.from(sourceCode(400)).toString("base64");
+    const bodies: readonly [string, object][] = [
+      [
+        "/v1/messages",
+        {
+          model: "m",
+          max_tokens: 9,
+          messages: [
+            {
+              role: "user",
+              content: [
+                {
+                  type: "tool_result",
+                  tool_use_id: "c",
+                  content: [
+                    { type: "image", source: { type: "base64", media_type: "image/png", data } },
+                  ],
+                },
+              ],
+            },
+            {
+              role: "assistant",
+              content: [
+                { type: "thinking", thinking: log, signature: data },
+                {
+                  type: "web_search_tool_result",
+                  tool_use_id: "s",
+                  content: [
+                    { type: "web_search_result", url: "https://a", encrypted_content: data },
+                  ],
+                },
+              ],
+            },
+          ],
+        },
+      ],
+      [
+        "/v1/responses",
+        {
+          model: "m",
+          input: [
+            { type: "reasoning", encrypted_content: data, summary: [] },
+            {
+              type: "computer_call_output",
+              call_id: "c",
+              output: { type: "computer_screenshot", image_url: `data:image/png;base64,${data}` },
+            },
+            { type: "function_call", call_id: "d", name: "write", arguments: log },
+          ],
+        },
+      ],
+      [
+        chatPath,
+        {
+          model: "m",
+          messages: [
+            {
+              role: "tool",
+              tool_call_id: "c",
+              content: [{ type: "image_url", image_url: { url: `data:image/png;base64,${data}` } }],
+            },
+            {
+              role: "assistant",
+              tool_calls: [{ id: "c", function: { name: "w", arguments: log } }],
+            },
+          ],
+        },
+      ],
+    ];
+    for (const [path, body] of bodies) {
+      const sent = JSON.stringify(body);
+      expect((await send(path, sent, { session: "a" })) === sent).toBe(true);
+    }
+  });
+
   test("engine.preset: off leaves everything, safe what the output says", async () => {
     const off = await start({ engine: { preset: "off" } });
     const body = JSON.stringify(chat(log));
