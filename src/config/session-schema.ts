@@ -80,6 +80,12 @@ export const sessionSchema = z.strictObject({
     .describe(
       "Give messages of an A2A or MCP conversation a traceparent header on their way to the agent where they have none, so that what an instrumented agent sends out is tied to its session. Default true.",
     ),
+  ties_when_away: z
+    .enum(["refuse", "local"])
+    .default("refuse")
+    .describe(
+      "Replicas tell each other through the store of `state` which messages belong to which conversation and user. While it is away, refuse: a message that others may know of is taken for nobody's, so that what asks for its user refuses it. local: what this process knows counts. Default refuse.",
+    ),
   api_secret_file: guarded(
     words()
       .optional()
