@@ -22,7 +22,8 @@ export async function tunnel(
   const leaving = new Cancellation();
   client.on("error", () => leaving.abort());
   client.once("close", () => leaving.abort());
-  const skipped = runtime.skipHosts.matches(flow.destination.host);
+  const { isExempt = runtime.skipHosts.matches(flow.destination.host) } = request;
+  const skipped = isExempt;
   const context = new RequestContext({
     flow,
     stage: "connect",
