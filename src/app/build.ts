@@ -196,6 +196,7 @@ function flowLimits({ limits }: Config): Runtime["limits"] {
     bodyTimeoutMs: durationMs(limits.body_timeout),
     streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
     tunnelIdleTimeoutMs: durationMs(limits.tunnel_idle_timeout),
+    firstBytesTimeoutMs: durationMs(limits.connect_timeout),
     maxBodyBytes: sizeBytes(limits.max_body),
     maxTunnels: limits.max_tunnels,
   };

@@ -94,14 +94,30 @@ describe("addresses and roles", () => {
     expect(await problems(merge(both, { listener: { [key]: ":9090" } }))).toContain(key);
   });
 
+  test("inbound interception of newer files: reverse-proxy is what it was before", async () => {
+    const { listener } = await effective(
+      merge(both, { listener: { inbound_interception: "reverse-proxy" } }),
+    );
+    expect(listener).not.toHaveProperty("transparent_inbound_addr");
+    const empty = { inbound_interception: "", transparent_inbound_addr: "" };
+    expect((await effective(merge(both, { listener: empty }))).mode).toBe("proxy-sidecar");
+  });
+
+  test("inbound interception: transparent opens :8083, and needs no backend", async () => {
+    const { listener } = await effective(
+      merge(both, { listener: { inbound_interception: "transparent", reverse_proxy_backend: "" } }),
+    );
+    expect(listener).toMatchObject({ transparent_inbound_addr: ":8083" });
+    expect(listener).not.toHaveProperty("reverse_proxy_addr");
+  });
+
   test.each([
-    ["inbound_interception", "transparent"],
-    ["inbound_interception", "reverse-proxy"],
-    ["transparent_inbound_addr", ":8083"],
-  ])("%s: %s of newer files is not in this version", async (key, value) => {
-    const text = await problems(merge(both, { listener: { [key]: value } }));
-    expect(text).toMatch(new RegExp(`listener\\.${key}: is not in this version`));
-    expect((await effective(merge(both, { listener: { [key]: "" } }))).mode).toBe("proxy-sidecar");
+    [{ transparent_inbound_addr: ":8083" }, "transparent_inbound_addr: needs"],
+    [{ inbound_passthrough_ports: [25] }, "inbound_passthrough_ports: needs"],
+    [{ inbound_interception: "sideways" }, "inbound_interception: must be"],
+    [{ inbound_interception: "transparent", roles: ["forward"] }, "needs the role reverse"],
+  ])("%o is refused", async (listener, expected) => {
+    expect(await problems(merge(both, { listener }))).toContain(expected);
   });
 
   test.each(["envoy-sidecar", "waypoint", "nonsense"])(
