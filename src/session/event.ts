@@ -130,9 +130,10 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
 
 /** What a request's and a response's event have, in their literals; anything else by assignment. */
 function draftOf(context: RequestContext, facts: EventFacts): Draft {
-  const { flow, host, method: httpMethod, path, pathname: httpPath } = context;
+  const { flow, method: httpMethod, path, pathname: httpPath } = context;
   const { phase, statusCode, bytesReceived, bytesSent } = facts;
   const { direction, id: requestId } = flow;
+  const host = shownHost(context);
   const sessionId = context.sessionId?.slice(0, maxSessionIdLength) ?? defaultSessionId;
   const at = timestamps.of(facts.at);
   // Whole milliseconds: the Go program's clients decode an integer.
@@ -164,6 +165,11 @@ function draftOf(context: RequestContext, facts: EventFacts): Draft {
     { ...facts, durationMs },
     context,
   );
+}
+
+/** As the client wrote it, or would have in a Host field: without the port where it is the scheme's own. */
+function shownHost({ flow, host, stage, destination }: RequestContext): string {
+  return flow.direction === "outbound" && stage === "request" ? destination.hostHeader : host;
 }
 
 /** An event of a tunnel, or one that lacks what others have. */
