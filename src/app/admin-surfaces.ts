@@ -22,12 +22,12 @@ import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.t
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { endLogin } from "./logout.ts";
+import { endLogin, hearLogouts, type LogoutServices } from "./logout.ts";
 import { bindAddressOf } from "./listen-options.ts";
 import type { SessionParts } from "./session-parts.ts";
 
 /** Where the surfaces read from. */
-export interface AdminSources extends StatusSources {
+export interface AdminSources extends StatusSources, LogoutServices {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly heads: HeadWatch;
@@ -37,8 +37,6 @@ export interface AdminSources extends StatusSources {
   config(): Config;
   /** The generation that is being served. */
   runtime(): Runtime;
-  /** Judges open tunnels again. */
-  recheck(): void;
   readiness(): string | undefined;
   note(): string | undefined;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
@@ -55,6 +53,7 @@ export interface AdminSurface {
 /** The servers in the order in which they are to be bound. */
 export function adminSurfaces(config: Config, sources: AdminSources): AdminSurface[] {
   const { log, metrics, heads } = sources;
+  hearLogouts(sources);
   const planned: AdminSurface[] = [
     {
       surface: "stats",
@@ -71,7 +70,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
               withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
             metrics,
           }),
-          ...logoutRoutes((token) => endLogin(token, { ...sources, runtime: sources.runtime() })),
+          ...logoutRoutes((token) => endLogin(token, sources)),
         ],
       }),
     },

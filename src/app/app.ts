@@ -205,6 +205,7 @@ export class App {
       readiness: () => this.readiness(),
       note: () => this.#surfaces?.transparent.note(),
       runtime: () => this.#runtimes.runtime,
+      logouts: this.#stateParts.logouts,
       recheck: () => void this.#recheckTunnels(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
@@ -257,7 +258,7 @@ export class App {
       runtimes: this.#runtimes,
       tunnels: this.#tunnels,
       idle: this.#idle,
-      callers: new Callers(this.#peers, this.#log),
+      callers: new Callers(this.#peers, this.#log, this.#loaded.config.session.executables),
     };
   }
 

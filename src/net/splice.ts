@@ -9,6 +9,7 @@ import type { AbortSource } from "./abort-source.ts";
 import type { AdaptiveReader } from "./adaptive-reader.ts";
 import { Backlog, type Backlogs, PairOfPeers } from "./backlogs.ts";
 import { cutOff } from "./cut.ts";
+import { giveBack } from "./give-back.ts";
 import type { IdleTimeouts, IdleWatch } from "./idle-timeouts.ts";
 
 /** How a tunnel is watched and ended from outside. */
@@ -105,9 +106,9 @@ class Tunnel {
       reader.attach(this.#upstream, (chunk) => this.#down(chunk));
     } else {
       this.#upstream.on("data", (chunk: Buffer) => {
-        if (this.#down(chunk) === "wait") {
-          this.#upstream.pause();
-        }
+        const outcome = this.#down(chunk);
+        if (outcome === "wait") this.#upstream.pause();
+        else if (outcome === "free" && this.#client instanceof Socket) giveBack(chunk);
       });
       this.#upstream.resume();
     }
@@ -191,9 +192,13 @@ class Tunnel {
     this.#bytesUp += chunk.length;
     const hasRoom = this.#upstream.write(chunk);
     // A large chunk is "over the mark" even when the kernel took all of it at once.
-    if (hasRoom || this.#upstream.writableLength === 0) return;
-    this.#client.pause();
-    this.#backlog.note();
+    if (this.#upstream.writableLength === 0) {
+      // Of other streams nobody knows what they keep.
+      if (this.#upstream instanceof Socket) giveBack(chunk);
+    } else if (!hasRoom) {
+      this.#client.pause();
+      this.#backlog.note();
+    }
   }
 
   #down(chunk: Uint8Array): "free" | "kept" | "wait" {

@@ -10,7 +10,7 @@ import type { WebSocketMessage } from "../http/web-socket-reader.ts";
 import type { JwtBundleSource } from "../spiffe/jwt-bundle-source.ts";
 import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
-import type { StateStore } from "../state/store.ts";
+import type { StateFeed, StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
@@ -19,7 +19,7 @@ export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } fro
 export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
 export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
 export { type FactKey, factKey } from "./facts.ts";
-export type { Added, Addition, Soon, StateStore } from "../state/store.ts";
+export type { Added, Addition, Soon, StateFeed, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
 export type {
   ClientCertificate,
@@ -57,6 +57,8 @@ export interface PluginState {
   readonly sealed: StateStore | undefined;
   /** Whether it outlives the process, or other replicas see the same. */
   readonly isKept: boolean;
+  /** Logins that ended, as every replica hears of them; undefined where nothing is kept. */
+  readonly logouts?: StateFeed | undefined;
   /** A server of Redis or Valkey that the instance's configuration names; the same one at every call and generation. */
   at(url: string): StateStore;
 }

@@ -58,6 +58,12 @@ export interface SessionEvent {
   /** The connection to a peer of `mtls`. */
   readonly tls?: EventTls;
   readonly tunnel?: true;
+  /** Of an outbound message whose `host` names none, where it is not 443. */
+  readonly port?: number;
+  /** Of a connection whose TLS was opened here: what was asked inside has events of its own. */
+  readonly bridged?: true;
+  /** The executable of the caller, where it was looked up. */
+  readonly executable?: string;
 }
 
 /** What the caller knows about the moment that it records. */
@@ -70,6 +76,7 @@ export interface EventFacts {
   readonly bytesReceived?: number;
   readonly bytesSent?: number;
   readonly error?: EventError;
+  readonly bridged?: boolean;
 }
 
 /** The session of messages that nothing ties to one. */
@@ -117,9 +124,14 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
-  const { caller, tls } = flow.client;
+  const { caller, tls, process: holder } = flow.client;
   const peer = tls?.peer ?? context.onward?.peer;
   if (caller !== undefined) event.caller = caller;
+  if (holder?.kind === "resolved") event.executable = holder.executable;
+  const { port } = flow.destination;
+  if (port !== 443 && flow.direction === "outbound" && !event.host.endsWith(`:${port}`))
+    event.port = port;
+  if (facts.bridged === true) event.bridged = true;
   if (peer !== undefined) {
     const { version, cipherSuite, spiffeId: peerSpiffeId } = peer;
     event.tls = { version, cipherSuite, peerSpiffeId };

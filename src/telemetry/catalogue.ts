@@ -171,8 +171,8 @@ export const counters = {
     zeros: hops.map((hop) => [hop]),
   },
   logouts_total: {
-    help: "Logout tokens that came to /backchannel-logout, by what became of them.",
-    labels: [["result", ["accepted", "refused", "unavailable"]]],
+    help: "Logout tokens that came to /backchannel-logout, by what became of them, and logouts that replicas told of (heard).",
+    labels: [["result", ["accepted", "refused", "unavailable", "heard"]]],
     zeros: "all",
   },
   logout_dropped_total: {

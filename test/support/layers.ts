@@ -96,7 +96,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   policy: { imports: ["net", "pattern", ...ground], packages: [], forbiddenBuiltins: dialling },
   "policy/file": {
-    imports: ["policy", "net", "pattern", "yaml", ...ground],
+    imports: ["policy", "policy/tools", "net", "pattern", "yaml", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },

@@ -114,9 +114,9 @@ class JwtValidation implements Plugin {
   }
 
   /** The first request should not pay for the key set; an issuer that is down must not stop the start. */
-  start(): Promise<void> {
+  async start(): Promise<void> {
     this.#keys.warm(this.#fetcher);
-    return Promise.resolve();
+    await this.#logins?.start();
   }
 
   /** Asked by probes, which are the only traffic of a process that is not ready: they cause the next attempt. */
@@ -229,6 +229,7 @@ class JwtValidation implements Plugin {
     if (compactJws.test(presented.text) && this.#logins?.hasEnded(token) === true) {
       return this.#refusals.loggedOut(context, presented, token);
     }
+    if (this.#logins?.unheard !== undefined) return this.#refusals.unheard(token);
     const follow = (fault: BindingFault | undefined): Decision =>
       fault === undefined
         ? this.#admit(context, presented.text, token)

@@ -4,6 +4,7 @@
  * Messages are framed anew, one frame each, so that the message that was judged is the message that arrives.
  * The other direction passes byte for byte.
  */
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { clientFrame, closeFrame, FrameBoundary, opcodes } from "../../http/web-socket-frame.ts";
 import {
@@ -16,6 +17,7 @@ import type { AbortSource } from "../../net/abort-source.ts";
 import { Backlog, type Backlogs, PairOfPeers } from "../../net/backlogs.ts";
 import type { IdleTimeouts, IdleWatch } from "../../net/idle-timeouts.ts";
 import { cutOff } from "../../net/cut.ts";
+import { giveBack } from "../../net/give-back.ts";
 import type { SpliceResult } from "../../net/splice.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { MessageGate } from "./message-gate.ts";
@@ -229,6 +231,7 @@ class JudgedWebSocket {
     if (this.#farewell !== undefined) this.#sayFarewell();
     else if (!hasRoom) this.#upstream.pause();
     if (this.#client.writableLength > 0) this.#backlog.note();
+    else if (this.#client instanceof Socket) giveBack(chunk);
   }
 
   #refuse(denial: Denial, closeCode: number): void {

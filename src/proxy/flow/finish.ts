@@ -243,7 +243,17 @@ function endingFacts(
   if (ending.refused && context.invocations.length === 0) return undefined;
   const phase = ending.refused ? "denied" : "response";
   const { status: statusCode, bytesReceived, bytesSent } = ending;
-  return { phase, at, statusCode, durationMs, bytesReceived, bytesSent, ...errorOf(ending) };
+  const bridged = ending.note?.["bridged"] !== undefined;
+  return {
+    phase,
+    at,
+    statusCode,
+    durationMs,
+    bytesReceived,
+    bytesSent,
+    bridged,
+    ...errorOf(ending),
+  };
 }
 
 function errorOf(ending: Ending): { readonly error?: EventError } {

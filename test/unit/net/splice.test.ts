@@ -45,7 +45,10 @@ const backlogs = new Backlogs(new BodyBudget(Number.MAX_SAFE_INTEGER), () => und
 /** A client connected through a splice to an origin that does what `origin` says. */
 async function tunnel(
   origin: (socket: net.Socket) => void,
-  options: Partial<SpliceOptions> & { readonly withReader?: boolean } = {},
+  options: Partial<SpliceOptions> & {
+    readonly withReader?: boolean;
+    readonly onClient?: (socket: net.Socket) => void;
+  } = {},
 ): Promise<Tunnel> {
   const originPort = await listen(origin);
   const ended = Promise.withResolvers<SpliceResult>();
@@ -62,6 +65,9 @@ async function tunnel(
     upstream.on("error", () => {});
     upstream.once("connect", () => {
       const signal = options.signal ?? new AbortController().signal;
+      // Paused, so that a listener of a test takes nothing before the splice does.
+      client.pause();
+      options.onClient?.(client);
       const given = { idleTimeoutMs: 0, idleTimeouts, backlogs, signal, ...options };
       ended.resolve(splice(client, upstream, reader === undefined ? given : { ...given, reader }));
     });
@@ -129,6 +135,28 @@ describe.each([true, false])("splice, with an adaptive reader: %s", (withReader)
     );
     client.end(sent);
     expect((await buffer(client)).toString()).toBe(digest(sent));
+  });
+
+  test("gives the memory back of what went up, and only when it is out of the process", async () => {
+    const seen: Buffer[] = [];
+    const sent = randomBytes(8 * 1024 * 1024);
+    const { client } = await tunnel(
+      (socket) => {
+        const hash = createHash("sha256");
+        socket.on("data", (chunk: Buffer) => {
+          hash.update(chunk);
+          // One that stops and starts: some of what is written has to wait.
+          socket.pause();
+          setImmediate(() => socket.resume());
+        });
+        socket.on("end", () => socket.end(hash.digest("hex")));
+      },
+      { withReader, onClient: (socket) => socket.on("data", (chunk: Buffer) => seen.push(chunk)) },
+    );
+    client.end(sent);
+    expect((await buffer(client)).toString()).toBe(digest(sent));
+    expect(seen.length).toBeGreaterThan(0);
+    expect(seen.filter(({ length }) => length === 0).length).toBeGreaterThan(0);
   });
 
   test("does not read further from an origin whose client does not read", async () => {

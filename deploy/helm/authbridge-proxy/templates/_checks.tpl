@@ -40,6 +40,10 @@
 {{- if and $v.metrics.serviceMonitor.enabled (not $v.metrics.enabled) -}}
 {{- fail "metrics.serviceMonitor.enabled needs metrics.enabled: true" -}}
 {{- end -}}
+{{- if and $v.metrics.prometheusRule.enabled (not $v.metrics.enabled) -}}
+{{- fail "metrics.prometheusRule.enabled needs metrics.enabled: true: nothing is scraped without it" -}}
+{{- end -}}
+{{- include "ab.checkPods" . -}}
 {{- end -}}
 
 {{- define "ab.checkAuthority" -}}
@@ -155,5 +159,42 @@
 {{- if not (or $dns.podLabels $dns.ipBlocks) -}}
 {{- fail "networkPolicy.dns needs namespaceLabels and podLabels, or networkPolicy.dns.ipBlocks: a rule that names nobody opens DNS ports everywhere" -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What is laid over the pods, where another value decides it or nothing would come of it. */}}
+{{- define "ab.checkPods" -}}
+{{- $v := .Values -}}
+{{- range $path, $context := dict "proxy.securityContext" $v.proxy.securityContext "gateway.podSecurityContext" $v.gateway.podSecurityContext -}}
+{{- range $key := list "runAsUser" "runAsGroup" "fsGroup" -}}
+{{- if hasKey (default dict $context) $key }}{{ fail (printf "%s.%s is decided by the chart: set proxy.uid" $path $key) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $labels := dict "commonLabels" $v.commonLabels "gateway.podLabels" $v.gateway.podLabels -}}
+{{- range $key, $_ := $labels -}}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart") }}{{ fail (printf "%s: %s is the chart's own label: nameOverride and the release's name decide it" $path $key) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- range $v.proxy.extraVolumes -}}
+{{- if or (hasPrefix "authbridge-" .name) (hasPrefix "secret-" .name) (eq .name "proxy-init-run") }}{{ fail (printf "proxy.extraVolumes: %s is a name of the chart's own volumes" .name) }}{{ end -}}
+{{- end -}}
+{{- $scaling := $v.gateway.autoscaling -}}
+{{- if and $scaling.enabled (not $scaling.targetCPUUtilizationPercentage) (not $scaling.targetConnections) (not $scaling.metrics) -}}
+{{- fail "gateway.autoscaling.enabled needs something to scale by: targetCPUUtilizationPercentage, targetConnections or metrics" -}}
+{{- end -}}
+{{- if and $scaling.targetConnections (not $v.metrics.enabled) -}}
+{{- fail "gateway.autoscaling.targetConnections needs metrics.enabled: true: the adapter reads authbridge_client_connections" -}}
+{{- end -}}
+{{- if and (eq $v.gateway.kind "Deployment") (eq (default "" $v.gateway.updateStrategy.type) "OnDelete") -}}
+{{- fail "gateway.updateStrategy.type: OnDelete is for a StatefulSet" -}}
+{{- end -}}
+{{- if and (eq $v.gateway.kind "StatefulSet") (eq (default "" $v.gateway.updateStrategy.type) "Recreate") -}}
+{{- fail "gateway.updateStrategy.type: Recreate is for a Deployment" -}}
+{{- end -}}
+{{- if and (eq $v.gateway.dnsPolicy "None") (not $v.gateway.dnsConfig) -}}
+{{- fail "gateway.dnsPolicy: None needs gateway.dnsConfig: the proxy resolves every name that it vets" -}}
+{{- end -}}
+{{- range concat $v.gateway.initContainers $v.gateway.extraContainers -}}
+{{- if eq .name "authbridge-proxy" }}{{ fail "gateway.initContainers and gateway.extraContainers: authbridge-proxy is the proxy's own container" }}{{ end -}}
 {{- end -}}
 {{- end -}}

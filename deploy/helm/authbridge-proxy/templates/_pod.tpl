@@ -26,26 +26,16 @@ ports:
   {{- if $v.metrics.enabled }}
   - { name: stats, containerPort: {{ $ports.stats }} }
   {{- end }}
-startupProbe:
-  httpGet: { path: /livez, port: health }
-  periodSeconds: 1
-  failureThreshold: 60
-livenessProbe:
-  httpGet: { path: /livez, port: health }
-  periodSeconds: 10
-  timeoutSeconds: 3
-readinessProbe:
-  httpGet: { path: /readyz, port: health }
-  periodSeconds: 5
-  timeoutSeconds: 3
+{{- range $probe := list "startupProbe" "livenessProbe" "readinessProbe" }}
+{{- with get $v.proxy $probe }}
+{{ $probe }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 resources:
   {{- toYaml $v.proxy.resources | nindent 2 }}
 securityContext:
-  {{- with $v.proxy.uid }}
-  runAsUser: {{ int . }}
-  runAsGroup: {{ int . }}
-  {{- end }}
-  {{- include "ab.restricted" . | nindent 2 }}
+  {{- include "ab.proxySecurity" . | nindent 2 }}
 volumeMounts:
   {{- include "ab.proxyMounts" . | nindent 2 }}
 {{- end -}}
@@ -67,6 +57,9 @@ volumeMounts:
 {{- end }}
 {{- range $v.proxy.secretMounts }}
 - { name: {{ printf "secret-%s" .name }}, mountPath: {{ printf "/var/run/secrets/authbridge/%s" .name }}, readOnly: true }
+{{- end }}
+{{- with $v.proxy.extraVolumeMounts }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -112,6 +105,9 @@ volumeMounts:
   secret:
     secretName: {{ .secretName }}
     defaultMode: 0440
+{{- end }}
+{{- with $v.proxy.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
