@@ -9,8 +9,10 @@ import { startTrace } from "../http/trace-context.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
+import type { Tie } from "../pipeline/context.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
 import { assignedMcpSession, type Correlation, correlationOf } from "./correlation.ts";
+import { Serving } from "./serving.ts";
 import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
 
 /** The part of the store that attribution needs. */
@@ -33,11 +35,20 @@ export interface AttributionOptions {
   readonly clock?: Clock;
 }
 
+/** A turn and how a message is known to follow from it. */
+interface Tied {
+  readonly turn: Turn;
+  readonly tie: Tie;
+}
+
 interface FlowState {
   readonly correlation: Correlation | undefined;
   turn: Turn | undefined;
-  /** What was served alone when the message came. */
+  /** What was served alone when the message came, and what its user had said. */
   readonly served?: Turn | undefined;
+  readonly intent?: string | undefined;
+  /** What ties the message to its turn. */
+  readonly tie?: Tie | undefined;
   /** A shared value ties the message to its turn, and not the moment alone: what else it shares with other messages ties those, too. */
   readonly isCorrelated?: boolean;
   /** A message to the agent that belongs to no conversation is being served. */
@@ -56,7 +67,7 @@ export class Attribution implements SessionReader {
   /** Only flows that have a correlation or a turn; shared by a context and its shadows. */
   readonly #flows = new WeakMap<Flow, FlowState>();
   /** Messages to the agent that are being served. */
-  readonly #serving = new Set<Turn>();
+  readonly #serving = new Serving();
   /** The same of those that belong to no conversation: an agent may act for them as well. */
   #others = 0;
 
@@ -73,7 +84,8 @@ export class Attribution implements SessionReader {
     const correlation = correlationOf(context, this.#field);
     const served = correlation?.field === undefined ? this.#servedAlone() : undefined;
     if (correlation === undefined && served === undefined) return;
-    this.#flows.set(context.flow, { correlation, turn: undefined, served });
+    const intent = served?.intent;
+    this.#flows.set(context.flow, { correlation, turn: undefined, served, intent });
   }
 
   /** The message goes on: what it says of its session is remembered for the messages that follow from it. */
@@ -95,7 +107,9 @@ export class Attribution implements SessionReader {
       else this.#nameInbound(context, correlationOf(context, this.#field));
       return;
     }
-    this.#attribute(context);
+    if (context.shownIn === undefined || turn !== undefined) this.#attribute(context);
+    // What went on untied stays so, or moves whole: its response belongs beside its request.
+    else if (context.sessionId === undefined) this.#move(context, this.#ownName(context));
     this.#learnMcpSession(context);
   }
 
@@ -104,20 +118,19 @@ export class Attribution implements SessionReader {
     const isOutbound = context.flow.direction === "outbound";
     const turn = isOutbound ? this.#turnOf(context) : this.#flows.get(context.flow)?.turn;
     if (turn !== undefined) this.#refresh(turn);
+    const { tie = "own", intent } = this.#flows.get(context.flow) ?? {};
     const sessionId = turn?.sessionId ?? context.sessionId;
-    if (turn?.intent !== undefined) {
-      return {
-        text: turn.intent,
-        sessionId: sessionId ?? defaultSessionId,
-        at: new Date(turn.startedAt).toISOString(),
-      };
+    const text = turn?.intent ?? intent;
+    if (turn !== undefined && text !== undefined) {
+      const at = new Date(turn.startedAt).toISOString();
+      return { text, sessionId: sessionId ?? defaultSessionId, at, tie };
     }
-    if (sessionId !== undefined) return this.#store.intentOf(sessionId);
-    if (turn !== undefined) return this.#store.intentOf(defaultSessionId);
-    if (this.#isSeveral) return undefined;
+    if (sessionId !== undefined) return tiedBy(this.#store.intentOf(sessionId), tie);
+    // A message without words, of a conversation without a name: the last words in `default` are anybody's.
+    if (turn !== undefined || this.#isSeveral) return undefined;
     // What nothing ties can follow from no other than the one conversation that is known, if it is one.
     const known = this.#store.someIntents();
-    return known.length > 1 ? undefined : known[0];
+    return known.length > 1 ? undefined : tiedBy(known[0], "only");
   }
 
   /** The session of a message whose pipeline is running: {@link permitted} settles it later. */
@@ -152,14 +165,7 @@ export class Attribution implements SessionReader {
 
   /** The message that is being served, or the last of several in one conversation; undefined where there are others. */
   #servedAlone(): Turn | undefined {
-    if (this.#others > 0) return undefined;
-    let found: Turn | undefined;
-    for (const turn of this.#serving) {
-      const isOther = found?.sessionId === undefined || found.sessionId !== turn.sessionId;
-      if (found !== undefined && isOther) return undefined;
-      found = turn;
-    }
-    return found;
+    return this.#others > 0 ? undefined : this.#serving.alone;
   }
 
   close(): void {
@@ -173,8 +179,7 @@ export class Attribution implements SessionReader {
     const a2a = context.facts.get("a2a");
     const { sessionId } = context;
     if (sessionId === undefined && a2a === undefined) {
-      // Probes and pages have no body; they ask the agent for nothing.
-      if (!context.hasBody) return;
+      if (!isWork(context, a2a)) return;
       this.#others += 1;
       this.#flows.set(context.flow, { correlation, turn: undefined, isNoTurn: true });
       return;
@@ -183,10 +188,13 @@ export class Attribution implements SessionReader {
     const turn = new Turn(context, sessionId, now);
     turn.intent = intentText(a2a);
     turn.add(context.flow.id);
-    this.#serving.add(turn);
+    const isServed = isWork(context, a2a);
+    if (isServed) this.#serving.add(turn);
     const traced = this.#traced(context, correlation);
     this.#flows.set(context.flow, { correlation: traced, turn });
-    for (const key of keysOf(traced)) this.#index.add(key, turn, now);
+    // What the agent does for the user meanwhile does not follow from a question about it.
+    const marks = isServed ? traced : { ...traced, bearer: undefined };
+    for (const [key] of keysOf(marks)) this.#index.add(key, turn, now);
     this.#learnTask(context, turn, now);
   }
 
@@ -216,6 +224,7 @@ export class Attribution implements SessionReader {
     const name = turn.open.sessionId ?? textOf(turn.open.facts.get("a2a"), "sessionId");
     if (name === undefined) return;
     turn.sessionId = name.slice(0, maxSessionIdLength);
+    this.#serving.named(turn);
     this.#store.rekey(defaultSessionId, turn.sessionId, (flowId) => turn.has(flowId));
   }
 
@@ -248,12 +257,14 @@ export class Attribution implements SessionReader {
     const turn = this.#turnOf(context);
     if (turn === undefined) {
       context.sessionId ??= this.#ownName(context);
+      if (context.sessionId !== undefined) context.tiedBy ??= "own";
       return;
     }
     this.#refresh(turn);
     context.sessionId = turn.sessionId;
     turn.add(context.flow.id);
-    const { correlation, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
+    const { correlation, isCorrelated = false, tie } = this.#flows.get(context.flow) ?? {};
+    context.tiedBy = tie;
     // The next conversation may use the same MCP session or tunnel.
     if (!isCorrelated) return;
     const now = this.#clock.now();
@@ -277,25 +288,28 @@ export class Attribution implements SessionReader {
     if (context.sessionId !== undefined) return undefined;
     const correlation = state?.correlation;
     const correlated = this.#turnOfCorrelation(context, correlation);
-    const turn = correlated ?? state?.served;
+    const turn = correlated?.turn ?? state?.served;
     if (turn === undefined) return undefined;
-    this.#flows.set(flow, { correlation, turn, isCorrelated: correlated !== undefined });
+    const { tie } = correlated ?? { tie: "served" };
+    const intent = correlated === undefined ? state?.intent : undefined;
+    const isCorrelated = correlated !== undefined;
+    this.#flows.set(flow, { correlation, turn, isCorrelated, tie, intent });
     return turn;
   }
 
   #turnOfCorrelation(
     context: RequestContext,
     correlation: Correlation | undefined,
-  ): Turn | undefined {
+  ): Tied | undefined {
     if (this.#index.size === 0) return undefined;
     const keys = keysOf(correlation);
-    if (correlation?.mcp !== undefined) keys.push(mcpKey(context, correlation.mcp));
+    if (correlation?.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
     const { parentId } = context.flow;
-    if (parentId !== undefined) keys.push(`flow ${parentId}`);
+    if (parentId !== undefined) keys.push([`flow ${parentId}`, "tunnel"]);
     const now = this.#clock.now();
-    for (const key of keys) {
+    for (const [key, tie] of keys) {
       const turn = this.#index.find(key, now);
-      if (turn !== undefined) return turn;
+      if (turn !== undefined) return { turn, tie };
     }
     return undefined;
   }
@@ -309,21 +323,45 @@ export class Attribution implements SessionReader {
     if (turn !== undefined) {
       if (isCorrelated) this.#index.add(mcpKey(context, mcp), turn, this.#clock.now());
     } else if (context.sessionId === undefined) {
-      const { id } = context.flow;
-      context.sessionId = mcp;
-      this.#store.rekey(defaultSessionId, mcp, (flowId) => flowId === id);
+      this.#move(context, mcp);
     }
+  }
+
+  /** An untied message whose response names its conversation. */
+  #move(context: RequestContext, name: string | undefined): void {
+    if (name === undefined) return;
+    const { id } = context.flow;
+    context.sessionId = name;
+    context.tiedBy = "own";
+    this.#store.rekey(defaultSessionId, name, (flowId) => flowId === id);
   }
 }
 
 /** In the order in which they are believed. */
-function keysOf(correlation: Correlation | undefined): string[] {
+function keysOf(correlation: Correlation | undefined): [key: string, tie: Tie][] {
   if (correlation === undefined) return [];
-  const keys: string[] = [];
-  if (correlation.field !== undefined) keys.push(`field ${correlation.field}`);
-  if (correlation.trace !== undefined) keys.push(`trace ${correlation.trace}`);
-  if (correlation.bearer !== undefined) keys.push(`bearer ${correlation.bearer}`);
+  const { field, trace, bearer } = correlation;
+  const keys: [string, Tie][] = [];
+  if (field !== undefined) keys.push([`field ${field}`, "header"]);
+  if (trace !== undefined) keys.push([`trace ${trace}`, "trace"]);
+  if (bearer !== undefined) keys.push([`bearer ${bearer}`, "bearer"]);
   return keys;
+}
+
+function tiedBy(intent: Intent | undefined, tie: Tie): Intent | undefined {
+  return intent === undefined ? undefined : { ...intent, tie };
+}
+
+/** Methods that ask about something and have nothing done. */
+const questions = /^(?:tasks\/(?:get|list|pushNotificationConfig\/.*)|agent\/.*)$/;
+
+/**
+ * Whether the agent acts for somebody while it serves the message. Probes, pages and streams that a client only listens
+ * to have no body; what comes over an upgraded connection can be anything.
+ */
+function isWork({ hasBody, upgrade }: RequestContext, a2a: unknown): boolean {
+  if (a2a !== undefined) return !questions.test(textOf(a2a, "method") ?? "");
+  return hasBody || upgrade !== undefined;
 }
 
 /** Ids of MCP sessions are the server's: two servers may give the same one. */

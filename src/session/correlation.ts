@@ -13,7 +13,7 @@ export interface Correlation {
   /** Value of Mcp-Session-Id. */
   readonly mcp?: string;
   /** Digest of the bearer credential: whoever has it acts for the same caller. */
-  readonly bearer?: string;
+  readonly bearer?: string | undefined;
 }
 
 const maxFieldBytes = 4_096;

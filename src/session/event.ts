@@ -1,5 +1,5 @@
 /** One thing that happened to one message, in the shape of the session API. */
-import type { Identity, RequestContext } from "../pipeline/context.ts";
+import type { Identity, RequestContext, Tie } from "../pipeline/context.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Invocation } from "../pipeline/decision.ts";
 
@@ -34,6 +34,8 @@ export interface SessionEvent {
   readonly at: string;
   readonly direction: Direction;
   readonly phase: EventPhase;
+  /** How it is known to which session an outbound message belongs; absent where nothing tells. */
+  readonly tiedBy?: Tie;
   /** Id of the flow: the same in the request's and in the response's event, and in the log. */
   readonly requestId: string;
   readonly host: string;
@@ -124,6 +126,7 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
+  if (context.tiedBy !== undefined) event.tiedBy = context.tiedBy;
   const { caller, tls, process: holder } = flow.client;
   const peer = tls?.peer ?? context.onward?.peer;
   if (caller !== undefined) event.caller = caller;
