@@ -184,6 +184,12 @@ export function relationWarnings(
     }
   }
   warnings.push(...enforcementWarnings(file, roles));
+  if (file.allow_weakened_auth) {
+    warnings.push({
+      path: ["allow_weakened_auth"],
+      message: "true: on_error may switch authentication off in both pipelines",
+    });
+  }
   if (isOpenToStrangers(config)) {
     warnings.push({
       path: ["listener", "session_api_addr"],

@@ -2,8 +2,9 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
 import { owner } from "../support/owner.ts";
-import { runProgram, runWith, type Settings } from "../support/program.ts";
+import { type LogLine, runProgram, runWith, type Settings } from "../support/program.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { WorkloadApi } from "../support/workload-api.ts";
 
@@ -181,6 +182,37 @@ describe("pipeline entries", () => {
     expect(await problems(settings(outbound(entry)))).toContain("allow_weakened_auth");
     await effective(settings(outbound({ ...entry, allow_weakened_auth: true })));
   });
+
+  // Files for both programs: the Go program refuses unknown keys of an entry, and passes over those of the file.
+  test.each(["observe", "off"])(
+    "the consent to on_error: %s can stand outside the entry, and every start tells of it",
+    async (on_error) => {
+      const config = { issuer: "http://127.0.0.1:9", audience: "a" };
+      const file = merge(
+        settings(merge(both, inbound({ name: "jwt-validation", config, on_error }))),
+        { allow_weakened_auth: true },
+      );
+      const { code, stderr } = await runWith("check", file);
+      expect(code, stderr).toBe(0);
+      expect(stderr).toMatch(/warning: .*allow_weakened_auth: /);
+      const proxy = await own(ProxyProcess.start(file));
+      expect(proxy.logs).toContainEqual(
+        expect.objectContaining({
+          level: "warn",
+          pipeline: "inbound",
+          plugin: "jwt-validation",
+          on_error,
+          msg: expect.stringContaining("authentication is switched off"),
+        }),
+      );
+      await proxy.reload(merge(file, { log: { level: "info" } }));
+      const isTold = ({ msg }: LogLine): boolean => msg.includes("authentication is switched off");
+      await eventually(() => proxy.logs.filter(isTold).length === 2);
+      expect(await proxy.refusedReload(merge(file, { allow_weakened_auth: false }))).toMatch(
+        /on_error.*allow_weakened_auth: true at the top of the file/,
+      );
+    },
+  );
 });
 
 describe("blocks", () => {
