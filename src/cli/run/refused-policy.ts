@@ -1,24 +1,23 @@
-/** The smallest policy that lets through what a command tried to reach, learned from the lines of the flow log. */
-import { canonicalTarget } from "../http/canonical-target.ts";
-import { type Destination, parseAuthority } from "../net/destination.ts";
-import { DenialAggregate } from "../policy/aggregate.ts";
-import { suggest } from "../policy/suggest.ts";
-import { suggestionText } from "../policy/suggestion-text.ts";
+/** The smallest addition to a policy that would allow what a run was refused, from the lines of the flow log. */
+import { canonicalTarget } from "../../http/canonical-target.ts";
+import { type Destination, parseAuthority } from "../../net/destination.ts";
+import { DenialAggregate } from "../../policy/aggregate.ts";
+import { suggest } from "../../policy/suggest.ts";
+import { suggestionText } from "../../policy/suggestion-text.ts";
 
 type Line = Readonly<Record<string, unknown>>;
 
 /** Distinct requests that are kept for one host. */
 const maxSamples = 1_000;
 
-/** Learns from every flow, whatever became of it. */
-export class LearnedPolicy {
+/** Hears of every flow, and keeps what was refused. */
+export class RefusedPolicy {
   readonly #asked = new DenialAggregate({ maxSamples });
 
   /** Takes a log line; only what the command sent is looked at. */
   hear(line: Line): void {
     if (line["msg"] !== "flow" || line["direction"] !== "outbound") return;
-    // A bridged tunnel is described by the requests inside it.
-    if (line["bridged"] !== undefined) return;
+    if (line["outcome"] !== "denied") return;
     const place = placeOf(line);
     if (place === undefined) return;
     const { host, port } = place;
@@ -28,13 +27,11 @@ export class LearnedPolicy {
     for (const request of requests) this.#asked.record({ ...denial, ...request }, 0);
   }
 
-  /** A whole policy file; undefined where the command tried nothing. */
+  /** Lines of a policy file; undefined where nothing was refused. */
   text(): string | undefined {
     const suggestion = suggest(this.#asked.summaries());
     const { entries, refused } = suggestion;
-    if (entries.length === 0 && refused.length === 0) return undefined;
-    const body = suggestionText(suggestion);
-    return `version: 1\n${entries.length === 0 ? `network_policies: {}\n${body}` : body}`;
+    return entries.length === 0 && refused.length === 0 ? undefined : suggestionText(suggestion);
   }
 }
 

@@ -1,9 +1,9 @@
 /** The file of `run -- COMMAND`: a forward proxy on free loopback ports, with an authority of its own. */
 import { join, resolve } from "node:path";
-import type { LoadedConfig } from "../config/load.ts";
-import type { Config } from "../config/presets.ts";
-import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
-import { free, freeAddresses, onFreePorts } from "./own-file.ts";
+import type { LoadedConfig } from "../../config/load.ts";
+import type { Config } from "../../config/presets.ts";
+import type { AnyPluginDefinition } from "../../pipeline/plugin.ts";
+import { free, freeAddresses, onFreePorts } from "../own-file.ts";
 
 /** These record what is asked of models, tools and agents, and refuse nothing. */
 const parsers = ["inference-parser", "mcp-parser", "a2a-parser"] as const;
@@ -17,14 +17,15 @@ export interface RunTerms {
   readonly directory: string;
   /** A policy file, absolute; without one nothing is refused but what the address guard refuses. */
   readonly policyFile: string | undefined;
+  /** Whether a policy is learned from what happens. */
+  readonly learns: boolean;
   /** The plugins of this build. */
   readonly definitions: readonly AnyPluginDefinition[];
 }
 
 /** A configuration file, as YAML. */
-export function runConfigText({ directory, policyFile, definitions }: RunTerms): string {
-  const isHere = (name: string): boolean =>
-    definitions.some((known) => known.name === name && known.unavailable === undefined);
+export function runConfigText(terms: RunTerms): string {
+  const { directory, policyFile, learns, definitions } = terms;
   const fence =
     policyFile === undefined
       ? []
@@ -40,9 +41,10 @@ export function runConfigText({ directory, policyFile, definitions }: RunTerms):
       inbound: { default: "deny" },
       outbound: {
         default: policyFile === undefined ? "allow" : "deny",
-        plugins: [...parsers.filter(isHere), ...fence],
+        plugins: [...parsersHere(definitions), ...fence],
       },
     },
+    ...(learns ? { session: recording(directory) } : {}),
     tls_bridge: {
       mode: "enabled",
       ca_dir: join(directory, "ca"),
@@ -55,6 +57,62 @@ export function runConfigText({ directory, policyFile, definitions }: RunTerms):
   };
   // JSON is YAML; an escaped dollar sign is none that the loader would expand.
   return JSON.stringify(config).replaceAll("$", "\\u0024");
+}
+
+function parsersHere(definitions: readonly AnyPluginDefinition[]): readonly string[] {
+  return parsers.filter((name) =>
+    definitions.some((known) => known.name === name && known.unavailable === undefined),
+  );
+}
+
+/** The file of events that a policy is learned from. */
+export function eventFile(directory: string): string {
+  return join(directory, "events.jsonl");
+}
+
+/** What learning needs to know of each message. */
+function recording(directory: string) {
+  const file = { path: eventFile(directory), max_file: "1GiB", max_files: 1 };
+  return { enabled: true, executables: true, max_body: "256KiB", persist: file } as const;
+}
+
+/** These judge, and change nothing: while a policy is learned they only say what they would have done. */
+const judges: ReadonlySet<string> = new Set([
+  "egress-policy",
+  "tool-policy",
+  "ibac",
+  "opa",
+  "budgets",
+]);
+
+/** The same file, letting everything pass that the guard of addresses lets pass, and opening what it can. */
+export function learningConfig(
+  config: Config,
+  directory: string,
+  definitions: readonly AnyPluginDefinition[],
+): Config {
+  const { outbound } = config.pipeline;
+  const missing = parsersHere(definitions).filter((name) =>
+    outbound.plugins.every((plugin) => plugin.name !== name),
+  );
+  const plugins = outbound.plugins.map((plugin) =>
+    judges.has(plugin.name) && plugin.on_error === "enforce"
+      ? { ...plugin, on_error: "observe" as const }
+      : plugin,
+  );
+  const parsing = missing.map((name) => {
+    return { name, on_error: "enforce" as const, allow_weakened_auth: false };
+  });
+  const authority = { ca: "file", ca_dir: join(directory, "ca"), generate_ca: true } as const;
+  return {
+    ...config,
+    session: { ...config.session, ...recording(directory) },
+    tls_bridge: { ...config.tls_bridge, mode: "enabled", on_failure: "tunnel", ...authority },
+    pipeline: {
+      ...config.pipeline,
+      outbound: { ...outbound, default: "allow", plugins: [...parsing, ...plugins] },
+    },
+  };
 }
 
 /** An operator's file, with its forward proxy only, on free ports and with an authority that goes with the process. */
