@@ -1,6 +1,7 @@
 /** Every command: its name, what it takes, what the help says of it, and the module that does it, loaded when it is asked for. */
 import { type Command, command } from "./command.ts";
 import * as takes from "./parameter.ts";
+import { reviewFlag, runRow } from "./run-row.ts";
 
 const config = takes.text("--config FILE  the configuration file");
 const lenient = takes.flag(
@@ -12,10 +13,6 @@ const probe = takes.choice(
   ["always", "never"],
 );
 const json = takes.flag("--json  JSON instead of text");
-
-const review = takes.sometimes(
-  "--review  ask about each learned rule: accept, narrow to what was seen, drop",
-);
 
 /** The places for which `init` has a starter file. */
 export const starters = ["local", "sidecar", "gateway"] as const;
@@ -35,37 +32,7 @@ export const commands = {
     },
     load: async () => (await import("../serve.ts")).run,
   }),
-  "run-command": command({
-    name: "run",
-    title: "run --",
-    usage: {
-      "run [--config FILE | --policy FILE] [--learn FILE [--review]] -- COMMAND …":
-        "run COMMAND behind a proxy of its own, and tell what it reached",
-    },
-    parameters: {
-      file: config,
-      lenient,
-      policyFile: takes.text(
-        "--policy FILE  refuse what this policy file (OpenShell format) does not allow",
-      ),
-      learnFile: takes.text(
-        "--learn FILE  refuse nothing, and add to this policy file what lets the same through again",
-      ),
-      review,
-      command: takes.rest,
-    },
-    objection({ file, policyFile, learnFile, review: isReviewed, command }) {
-      if (command.length === 0) return "run needs a command after --";
-      if (policyFile !== undefined && learnFile !== undefined)
-        return "--policy and --learn exclude each other: --learn refuses nothing, and adds to the file that it names";
-      if (isReviewed && learnFile === undefined) return "--review needs --learn FILE";
-      return file === undefined || policyFile === undefined
-        ? undefined
-        : "--policy and --config exclude each other: name the policy in the file";
-    },
-    load: async () => (await import("../run/run.ts")).runBehindProxy,
-    exits: true,
-  }),
+  "run-command": runRow,
   init: command({
     usage: {
       "init [--local | --sidecar | --gateway] [--config FILE]":
@@ -223,7 +190,7 @@ export const commands = {
         (source) => source,
       ),
       out: takes.text("--out FILE  the policy file to make or to add to (default: stdout)"),
-      review,
+      review: reviewFlag,
     },
     load: async () => (await import("../learn/command.ts")).learnPolicy,
     exits: true,

@@ -13,6 +13,8 @@ const maxSamples = 1_000;
 /** Hears of every flow, and keeps what was refused. */
 export class RefusedPolicy {
   readonly #asked = new DenialAggregate({ maxSamples });
+  /** What the guard of addresses refused and may be told to let through. */
+  readonly #addresses = new Set<string>();
 
   /** Takes a log line; only what the command sent is looked at. */
   hear(line: Line): void {
@@ -21,10 +23,23 @@ export class RefusedPolicy {
     const place = placeOf(line);
     if (place === undefined) return;
     const { host, port } = place;
+    const address = guardedAddress(line, host);
+    if (address !== undefined) {
+      if (this.#addresses.size < mostOptions) this.#addresses.add(address);
+      return;
+    }
     const requests = requestsOf(line);
     const denial = { host, port, code: "endpoint-not-allowed" } as const;
     if (requests.length === 0) this.#asked.record(denial, 0);
     for (const request of requests) this.#asked.record({ ...denial, ...request }, 0);
+  }
+
+  /** Options of `run` that would allow it for once; none for what no policy may open. */
+  options(): readonly string[] {
+    const places = suggest(this.#asked.summaries()).entries.flatMap(({ endpoints }) => endpoints);
+    const hosts = places.map(({ host, port }) => `--allow ${bracketed(host)}:${port}`);
+    const addresses = [...this.#addresses].map((address) => `--allow-ip ${address}`);
+    return [...(hosts.length > mostOptions ? [] : hosts), ...addresses];
   }
 
   /** Lines of a policy file; undefined where nothing was refused. */
@@ -33,6 +48,20 @@ export class RefusedPolicy {
     const { entries, refused } = suggestion;
     return entries.length === 0 && refused.length === 0 ? undefined : suggestionText(suggestion);
   }
+}
+
+/** More are a policy and no command line. */
+const mostOptions = 20;
+
+/** The address that the guard refused, where `egress.allow_ips` could open it. */
+function guardedAddress({ code, reason }: Line, host: string): string | undefined {
+  if (code !== "upstream.address-forbidden" || typeof reason !== "string") return undefined;
+  if (!reason.includes("egress.allow_ips") || reason.includes("class metadata")) return undefined;
+  return /\(([0-9a-f:.]+)\) is a forbidden address/.exec(reason)?.[1] ?? host;
+}
+
+function bracketed(host: string): string {
+  return host.includes(":") ? `[${host}]` : host;
 }
 
 function placeOf(line: Line): Destination | undefined {

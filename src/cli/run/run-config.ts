@@ -11,6 +11,14 @@ const parsers = ["inference-parser", "mcp-parser", "a2a-parser"] as const;
 /** What a proxy is to a command that finds it in its environment; the command line says so, no warning is needed. */
 const cooperative = { egress_enforcement: "none", acknowledge_cooperative_mode: true } as const;
 
+/** What one run may do besides what its file or policy says. */
+export interface Exceptions {
+  /** `HOST` or `HOST:PORT`. */
+  readonly allow: readonly string[];
+  /** Addresses and ranges that the guard lets through. */
+  readonly allowIps: readonly string[];
+}
+
 /** What the command is held to when it is not an operator's own file. */
 export interface RunTerms {
   /** The directory of the authority; it goes with the process. */
@@ -19,6 +27,7 @@ export interface RunTerms {
   readonly policyFile: string | undefined;
   /** Whether a policy is learned from what happens. */
   readonly learns: boolean;
+  readonly exceptions: Exceptions;
   /** The plugins of this build. */
   readonly definitions: readonly AnyPluginDefinition[];
 }
@@ -26,10 +35,13 @@ export interface RunTerms {
 /** A configuration file, as YAML. */
 export function runConfigText(terms: RunTerms): string {
   const { directory, policyFile, learns, definitions } = terms;
-  const fence =
-    policyFile === undefined
-      ? []
-      : [{ name: "egress-policy", config: { policy_file: resolve(policyFile) } }];
+  const { allow, allowIps } = terms.exceptions;
+  const isFenced = policyFile !== undefined || (allow.length > 0 && !learns);
+  const rules = {
+    ...(policyFile === undefined ? {} : { policy_file: resolve(policyFile) }),
+    ...entriesFor(allow),
+  };
+  const fence = isFenced ? [{ name: "egress-policy", config: rules }] : [];
   const config = {
     listener: {
       roles: ["forward"],
@@ -40,23 +52,62 @@ export function runConfigText(terms: RunTerms): string {
     pipeline: {
       inbound: { default: "deny" },
       outbound: {
-        default: policyFile === undefined ? "allow" : "deny",
+        default: isFenced ? "deny" : "allow",
         plugins: [...parsersHere(definitions), ...fence],
       },
     },
+    ...(allowIps.length > 0 ? { egress: { allow_ips: allowIps } } : {}),
     ...(learns ? { session: recording(directory) } : {}),
     tls_bridge: {
       mode: "enabled",
       ca_dir: join(directory, "ca"),
       generate_ca: true,
       // Where nothing is fenced, a client with pinned certificates loses nothing by going on unseen.
-      on_failure: policyFile === undefined ? "tunnel" : "refuse",
+      on_failure: isFenced ? "refuse" : "tunnel",
     },
     reload: { enabled: false },
     log: { level: "info" },
   };
   // JSON is YAML; an escaped dollar sign is none that the loader would expand.
   return JSON.stringify(config).replaceAll("$", "\\u0024");
+}
+
+/** One entry for all that is allowed besides; empty where there is nothing. */
+function entriesFor(allow: readonly string[]): { readonly network_policies?: object } {
+  if (allow.length === 0) return {};
+  const endpoints = allow.flatMap((place) => {
+    const [, host = "", port] = /^(.+?)(?::(\d+))?$/.exec(place) ?? [];
+    const name = host.replace(/^\[|\]$/g, "");
+    return (port === undefined ? [80, 443] : [Number(port)]).map((one) => {
+      // As requests, so that it also holds for a host whose requests the policy judges.
+      const terms = { protocol: "rest", enforcement: "enforce", access: "full" };
+      return { host: name, port: one, ...terms };
+    });
+  });
+  return { network_policies: { run_allow: { endpoints } } };
+}
+
+/** A file with what one run is allowed besides, or why it cannot be. */
+export function withExceptions(config: Config, { allow, allowIps }: Exceptions): Config | string {
+  const { outbound } = config.pipeline;
+  const isFenced = outbound.plugins.some(({ name }) => name === "egress-policy");
+  if (allow.length > 0 && !isFenced)
+    return "--allow adds to the rules of egress-policy, and the outbound pipeline of the file has none";
+  const added = entriesFor(allow).network_policies ?? {};
+  const plugins = outbound.plugins.map((plugin) => {
+    if (plugin.name !== "egress-policy") return plugin;
+    const own = plugin.config?.["network_policies"] ?? {};
+    const rules = { network_policies: { ...own, ...added } };
+    return { ...plugin, config: { ...plugin.config, ...rules } };
+  });
+  return {
+    ...config,
+    egress: { ...config.egress, allow_ips: [...config.egress.allow_ips, ...allowIps] },
+    pipeline: {
+      ...config.pipeline,
+      outbound: { ...outbound, plugins: allow.length > 0 ? plugins : outbound.plugins },
+    },
+  };
 }
 
 function parsersHere(definitions: readonly AnyPluginDefinition[]): readonly string[] {

@@ -13,7 +13,13 @@ import { RefusedPolicy } from "./refused-policy.ts";
 import { OwnInstance } from "../own-instance.ts";
 import { type ProbeFile, writeProbeFile } from "../own-file.ts";
 import { proxyUrl } from "../proxy-address.ts";
-import { eventFile, learningConfig, runConfigOf, runConfigText } from "./run-config.ts";
+import {
+  eventFile,
+  learningConfig,
+  runConfigOf,
+  runConfigText,
+  withExceptions,
+} from "./run-config.ts";
 import { hearFile } from "../learn/event-source.ts";
 import { learn, policyFileText, writePolicyFile } from "../learn/learn.ts";
 import { ObservedTraffic } from "../learn/observed-traffic.ts";
@@ -31,6 +37,9 @@ interface RunCommand {
   readonly learnFile?: string;
   /** Whether each learned rule is asked about. */
   readonly review?: boolean;
+  /** Hosts and addresses that are open besides. */
+  readonly allow?: readonly string[];
+  readonly allowIps?: readonly string[];
   readonly command: readonly string[];
 }
 
@@ -56,7 +65,8 @@ export async function runBehindProxy(command: RunCommand): Promise<number> {
 
 /** An exit code where the operator's file cannot be used. */
 async function prepare(command: RunCommand, directory: string): Promise<Prepared | number> {
-  const { file, lenient, policyFile, learnFile } = command;
+  const { file, lenient, policyFile, learnFile, allow = [], allowIps = [] } = command;
+  const exceptions = { allow, allowIps };
   const learns = learnFile !== undefined;
   if (learns) {
     try {
@@ -69,7 +79,8 @@ async function prepare(command: RunCommand, directory: string): Promise<Prepared
   if (file === undefined) {
     const path = join(directory, "run.yaml");
     const policy = policyFile === undefined ? undefined : resolve(policyFile);
-    const terms = { directory, policyFile: policy, learns, definitions: builtinPlugins };
+    const definitions = builtinPlugins;
+    const terms = { directory, policyFile: policy, learns, exceptions, definitions };
     await writeFile(path, runConfigText(terms), { mode: 0o600 });
     return { probe: { file: path, env: {} }, isBridged: true };
   }
@@ -79,7 +90,8 @@ async function prepare(command: RunCommand, directory: string): Promise<Prepared
   if (objection !== undefined) return refuseCommand(objection);
   if (loaded.config.listener.reverse_proxy_addr !== undefined)
     note("only the forward proxy of the file is opened; its reverse proxy is not");
-  const own = runConfigOf(loaded, directory);
+  const own = withExceptions(runConfigOf(loaded, directory), exceptions);
+  if (typeof own === "string") return refuseCommand(own);
   const config = learns ? learningConfig(own, directory, builtinPlugins) : own;
   const probe = await writeProbeFile(directory, "run", config);
   return { probe, isBridged: config.tls_bridge.mode === "enabled" };
@@ -140,7 +152,10 @@ async function serveCommand(
 }
 
 function tellRefused(refused: RefusedPolicy): true {
+  const options = refused.options();
+  if (options.length > 0) note(`for one run: run ${options.join(" ")} -- …`);
   const policy = refused.text();
+  // Last, and ready to be pasted: no line of it is indented or has a name in front.
   if (policy !== undefined)
     note(`the lines of a policy that would allow what was refused:\n${policy.trimEnd()}`);
   return true;

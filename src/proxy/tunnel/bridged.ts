@@ -4,7 +4,7 @@ import type { TerminationFailure } from "../../tlsbridge/terminator.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import type { Ending } from "../flow/finish.ts";
 import type { CutReason, OpenTunnel } from "../flow/tunnel-registry.ts";
-import type { PermittedTunnel, TunnelServices } from "./request.ts";
+import { type PermittedTunnel, trustNameOf, type TunnelServices } from "./request.ts";
 
 /** Runs the bridged connection to its end. The origin is dialled when its first request is permitted. */
 export async function bridgeTunnel(
@@ -33,6 +33,7 @@ export async function bridgeTunnel(
   tunnel.replies.established(client);
   try {
     const outcome = await bridge.open(client, destination, head, context.signal);
+    bridge.noteTrust(trustNameOf(tunnel), outcome);
     metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
     if (outcome.kind !== "terminated") {
       const denial = denialOfFailure(outcome, destination.authority);

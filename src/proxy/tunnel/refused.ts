@@ -5,7 +5,7 @@ import type { Denial, Refusal, Reply } from "../../pipeline/decision.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import type { Ending } from "../flow/finish.ts";
 import { renderDenial, statusOf } from "../flow/reply.ts";
-import type { TunnelRequest, TunnelServices } from "./request.ts";
+import { trustNameOf, type TunnelRequest, type TunnelServices } from "./request.ts";
 
 /** The refusal of the pipeline. */
 export interface RefusedTunnel extends TunnelRequest {
@@ -35,7 +35,8 @@ export function refuseOutside(request: RefusedTunnel): Ending {
  * Shakes hands with the client as the bridge would, so that it gets an HTTP response instead of a dead connection: most
  * clients do not show the response to a CONNECT, and some retry.
  *
- * The destination is not dialled and not looked up.
+ * The destination is not dialled and not looked up. A client that would not take the leaf the last time gets 403 for its
+ * CONNECT instead.
  */
 export async function refuseInsideTls(
   { recorder }: TunnelServices,
@@ -45,8 +46,12 @@ export async function refuseInsideTls(
   const { runtime, flow, client, head, context, verdict } = request;
   const { bridge } = runtime;
   if (bridge === undefined) return refuseOutside(request);
+  // A client that trusts no authority of ours sees a status of the CONNECT, and nothing else.
+  const name = trustNameOf(request);
+  if (request.captured === undefined && bridge.isDistrustedBy(name)) return refuseOutside(request);
   request.replies.established(client);
   const outcome = await bridge.open(client, flow.destination, head, context.signal);
+  bridge.noteTrust(name, outcome);
   recorder.metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
   const denial = verdict.kind === "denial" ? verdict.denial : undefined;
   const reply = verdict.kind === "reply" ? verdict.reply : renderDenial(verdict.denial);
