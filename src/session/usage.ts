@@ -7,6 +7,8 @@ import type { SessionEvent } from "./event.ts";
 export interface UsageCounts {
   readonly requests: number;
   readonly errors?: number;
+  /** Those of the errors that were refused here, by a plugin or by a limit. */
+  readonly denied?: number;
   readonly tokens?: number;
   /** Millionths of a US dollar, where a plugin published what a message cost. */
   readonly costMicros?: number;
@@ -50,6 +52,7 @@ const otherLabel = "other";
 class Sum {
   requests = 0;
   errors = 0;
+  denied = 0;
   tokens = 0;
   costMicros = 0;
   pricedRequests = 0;
@@ -57,16 +60,18 @@ class Sum {
   add(one: Readonly<Sum>): void {
     this.requests += one.requests;
     this.errors += one.errors;
+    this.denied += one.denied;
     this.tokens += one.tokens;
     this.costMicros += one.costMicros;
     this.pricedRequests += one.pricedRequests;
   }
 
   get counts(): UsageCounts {
-    const { requests, errors, tokens, costMicros, pricedRequests } = this;
+    const { requests, errors, denied, tokens, costMicros, pricedRequests } = this;
     return {
       requests,
       ...(errors > 0 ? { errors } : {}),
+      ...(denied > 0 ? { denied } : {}),
       ...(tokens > 0 ? { tokens } : {}),
       ...(costMicros > 0 ? { costMicros } : {}),
       ...(pricedRequests > 0 ? { pricedRequests } : {}),
@@ -201,6 +206,7 @@ function sumOf(event: SessionEvent): Sum {
   sum.requests = 1;
   const { statusCode = 0, phase, inference, plugins } = event;
   if (phase === "denied" || statusCode >= 400 || event.error !== undefined) sum.errors = 1;
+  if (phase === "denied" || event.error?.kind === "policy") sum.denied = 1;
   sum.tokens = numberOf(inference, "totalTokens");
   for (const name in plugins) {
     const cost = numberOf(plugins[name], "costMicros");
