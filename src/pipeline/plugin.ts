@@ -16,8 +16,19 @@ import type { RequestContext, Stage } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
-export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
+export type { Decision, Denial, Invocation, Reply, RpcRefusal, WrittenFrame } from "./decision.ts";
+export {
+  allow,
+  deny,
+  exempt,
+  holdFrame,
+  modify,
+  observe,
+  replaceFrame,
+  replaceHeld,
+  respond,
+  skip,
+} from "./decision.ts";
 export { type FactKey, factKey } from "./facts.ts";
 export type { Added, Addition, Soon, StateFeed, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
@@ -44,6 +55,8 @@ export interface SessionReader {
   intentOf(context: RequestContext): Intent | undefined;
   /** The session that this message belongs to, as far as anything ties it to one. */
   sessionOf(context: RequestContext): string | undefined;
+  /** The message to the agent that this message follows from, and its session, as far as anything ties it to them. */
+  scopeOf(context: RequestContext): { readonly turn?: string; readonly session?: string };
   /** The user whose verified request this message follows from. */
   subjectOf(context: RequestContext): string | undefined;
   /** True where there are several users' requests and it is ambiguous which one this message follows from. */
@@ -201,7 +214,10 @@ export interface Plugin {
    * that reads the body can refuse it, it has been forwarded by then.
    */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
-  /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
+  /**
+   * Judges each frame of a stream before it is forwarded. {@link replaceFrame} changes what is forwarded, {@link holdFrame}
+   * keeps it back until a later frame of the same stream is not held, and {@link replaceHeld} discards what is kept back.
+   */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
   /**
    * Whether the instance has to see what the client sends once this upgrade was accepted; asked when the request phase

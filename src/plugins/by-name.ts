@@ -39,6 +39,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
     async () => hidden((await import("./budgets/session-budget.ts")).sessionBudget),
   ],
   ["ibac", async () => hidden((await import("./ibac/plugin.ts")).ibac)],
+  ["sparc", async () => hidden((await import("./sparc/plugin.ts")).sparc)],
   ["context-guru", async () => hidden((await import("./context-guru/plugin.ts")).contextGuru)],
   ["tool-policy", async () => hidden((await import("./tool-policy/plugin.ts")).toolPolicy)],
   ...unavailablePlugins.map((definition): [string, Load] => [

@@ -12,6 +12,12 @@ export interface CallPlace {
   readonly stream?: true;
 }
 
+/** One event of a streamed response, its data read. */
+export interface DialectEvent {
+  readonly event?: string | undefined;
+  readonly body: JsonObject;
+}
+
 /** One API. Nothing in here throws: what is not understood is passed over. */
 export interface Dialect {
   /** The view of a request; undefined where the body is none of this API. */
@@ -20,6 +26,18 @@ export interface Dialect {
   whole(fold: ResponseFold, body: JsonObject): void;
   /** Reads one event of a streamed response; `event` is its name, where the stream has names. */
   event(fold: ResponseFold, body: JsonObject, event: string | undefined): void;
+  /** Writes responses that ask for no tools; absent where the API has none. */
+  readonly speech?: Speech;
+}
+
+/** How a response says a text in place of the tool calls that its model asked for. */
+export interface Speech {
+  whole(body: JsonObject, text: string): JsonObject;
+  /**
+   * What takes the place of these events of a stream. The first of them opens a tool call, and the last one ends the
+   * response, if its provider has ended it.
+   */
+  events(held: readonly DialectEvent[], text: string): readonly DialectEvent[];
 }
 
 /** The `messages` of a body, behind the system prompt where it stands beside them; undefined without the list. */

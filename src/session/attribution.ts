@@ -10,8 +10,16 @@ import type { RequestContext } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
-import { assignedMcpSession, type Correlation, correlationOf } from "./correlation.ts";
-import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
+import {
+  assignedMcpSession,
+  type Correlation,
+  correlationOf,
+  keysOf,
+  mcpKey,
+} from "./correlation.ts";
+import { Serving } from "./serving.ts";
+import type { SharedTies } from "./shared-ties.ts";
+import { intentText, textOf, type Tie, Turn, TurnIndex } from "./turn.ts";
 
 /** The part of the store that attribution needs. */
 export interface AttributedStore {
@@ -31,6 +39,8 @@ export interface AttributionOptions {
   /** How long a correlation value is valid after the last message that used it. */
   readonly ttlMs?: number;
   readonly clock?: Clock;
+  /** What replicas know; absent where this process is the only one. */
+  readonly ties?: SharedTies | undefined;
 }
 
 interface FlowState {
@@ -39,12 +49,15 @@ interface FlowState {
   /** What was served alone when the message came. */
   readonly served?: Turn | undefined;
   /** A shared value ties the message to its turn, and not the moment alone: what else it shares with other messages ties those, too. */
-  readonly isCorrelated?: boolean;
+  isCorrelated?: boolean;
+  /** Replicas may know of a message that this one follows from, and could not be asked, or know of several. */
+  isInDoubt?: boolean;
   /** A message to the agent that belongs to no conversation is being served. */
   isNoTurn?: boolean;
 }
 
 const defaultTtlMs = 1_800_000;
+const maxSharedKeys = 64;
 
 /** Ties messages to sessions. One per process. */
 export class Attribution implements SessionReader {
@@ -53,12 +66,10 @@ export class Attribution implements SessionReader {
   readonly #addTraceparent: boolean;
   readonly #clock: Clock;
   readonly #index: TurnIndex;
+  readonly #ties: SharedTies | undefined;
   /** Only flows that have a correlation or a turn; shared by a context and its shadows. */
   readonly #flows = new WeakMap<Flow, FlowState>();
-  /** Messages to the agent that are being served. */
-  readonly #serving = new Set<Turn>();
-  /** The same of those that belong to no conversation: an agent may act for them as well. */
-  #others = 0;
+  readonly #serving = new Serving();
 
   constructor(options: AttributionOptions) {
     this.#store = options.store;
@@ -66,20 +77,28 @@ export class Attribution implements SessionReader {
     this.#addTraceparent = options.addTraceparent ?? true;
     this.#clock = options.clock ?? Date;
     this.#index = new TurnIndex(options.ttlMs ?? defaultTtlMs);
+    this.#ties = options.ties;
   }
 
-  /** Reads the correlation of an outbound message, before its pipeline replaces the credential among them. */
-  arrived(context: RequestContext): void {
+  /**
+   * Reads the correlation of an outbound message, before its pipeline replaces the credential among them. A promise where
+   * replicas have to be asked.
+   */
+  arrived(context: RequestContext): Promise<void> | undefined {
     const correlation = correlationOf(context, this.#field);
-    const served = correlation?.field === undefined ? this.#servedAlone() : undefined;
-    if (correlation === undefined && served === undefined) return;
-    this.#flows.set(context.flow, { correlation, turn: undefined, served });
+    const served = correlation?.field === undefined ? this.#serving.alone() : undefined;
+    if (correlation === undefined && served === undefined) return undefined;
+    const state: FlowState = { correlation, turn: undefined, served };
+    this.#flows.set(context.flow, state);
+    if (this.#ties === undefined || correlation === undefined) return undefined;
+    return this.#askReplicas(this.#ties, context, { ...state, correlation });
   }
 
   /** The message goes on: what it says of its session is remembered for the messages that follow from it. */
-  permitted(context: RequestContext): void {
-    if (context.flow.direction === "inbound") this.#open(context);
-    else this.#attribute(context);
+  permitted(context: RequestContext): Promise<void> | undefined {
+    if (context.flow.direction === "inbound") return this.#open(context);
+    this.#attribute(context);
+    return undefined;
   }
 
   /** The message is over, or was refused: its session is settled, and its response may name the conversation. */
@@ -89,7 +108,7 @@ export class Attribution implements SessionReader {
     if (context.flow.direction === "inbound") {
       if (state?.isNoTurn === true) {
         state.isNoTurn = false;
-        this.#others -= 1;
+        this.#serving.others -= 1;
       }
       if (turn?.open === context) this.#close(turn, context);
       else this.#nameInbound(context, correlationOf(context, this.#field));
@@ -114,7 +133,8 @@ export class Attribution implements SessionReader {
     }
     if (sessionId !== undefined) return this.#store.intentOf(sessionId);
     if (turn !== undefined) return this.#store.intentOf(defaultSessionId);
-    if (this.#isSeveral) return undefined;
+    if (this.#serving.isSeveral || this.#flows.get(context.flow)?.isInDoubt === true)
+      return undefined;
     // What nothing ties can follow from no other than the one conversation that is known, if it is one.
     const known = this.#store.someIntents();
     return known.length > 1 ? undefined : known[0];
@@ -132,6 +152,15 @@ export class Attribution implements SessionReader {
     return turn.sessionId;
   }
 
+  scopeOf(context: RequestContext): ReturnType<SessionReader["scopeOf"]> {
+    const session = this.sessionOf(context);
+    const turn = this.#flows.get(context.flow)?.turn?.id;
+    return {
+      ...(turn === undefined ? {} : { turn }),
+      ...(session === undefined ? {} : { session }),
+    };
+  }
+
   /** The verified subject of the message to the agent that an outbound message follows from. */
   subjectOf(context: RequestContext): string | undefined {
     if (context.flow.direction === "inbound") return context.identity?.subject;
@@ -141,25 +170,9 @@ export class Attribution implements SessionReader {
   /** Whether users asked for things and nobody can tell which of them this message follows from. */
   isInDoubt(context: RequestContext): boolean {
     if (this.intentOf(context) !== undefined) return false;
+    if (this.#flows.get(context.flow)?.isInDoubt === true) return true;
     const isTied = this.#turnOf(context) !== undefined || context.sessionId !== undefined;
-    return !isTied && (this.#isSeveral || this.#store.someIntents().length > 1);
-  }
-
-  /** Whether messages are being served of which nobody can tell which one something untied follows from. */
-  get #isSeveral(): boolean {
-    return this.#serving.size > 0 && this.#servedAlone() === undefined;
-  }
-
-  /** The message that is being served, or the last of several in one conversation; undefined where there are others. */
-  #servedAlone(): Turn | undefined {
-    if (this.#others > 0) return undefined;
-    let found: Turn | undefined;
-    for (const turn of this.#serving) {
-      const isOther = found?.sessionId === undefined || found.sessionId !== turn.sessionId;
-      if (found !== undefined && isOther) return undefined;
-      found = turn;
-    }
-    return found;
+    return !isTied && (this.#serving.isSeveral || this.#store.someIntents().length > 1);
   }
 
   close(): void {
@@ -167,17 +180,17 @@ export class Attribution implements SessionReader {
     this.#serving.clear();
   }
 
-  #open(context: RequestContext): void {
+  #open(context: RequestContext): Promise<void> | undefined {
     const correlation = correlationOf(context, this.#field);
     this.#nameInbound(context, correlation);
     const a2a = context.facts.get("a2a");
     const { sessionId } = context;
     if (sessionId === undefined && a2a === undefined) {
       // Probes and pages have no body; they ask the agent for nothing.
-      if (!context.hasBody) return;
-      this.#others += 1;
+      if (!context.hasBody) return undefined;
+      this.#serving.others += 1;
       this.#flows.set(context.flow, { correlation, turn: undefined, isNoTurn: true });
-      return;
+      return undefined;
     }
     const now = this.#clock.now();
     const turn = new Turn(context, sessionId, now);
@@ -186,8 +199,10 @@ export class Attribution implements SessionReader {
     this.#serving.add(turn);
     const traced = this.#traced(context, correlation);
     this.#flows.set(context.flow, { correlation: traced, turn });
-    for (const key of keysOf(traced)) this.#index.add(key, turn, now);
+    const keys = keysOf(traced);
+    for (const key of keys) this.#index.add(key, turn, now);
     this.#learnTask(context, turn, now);
+    return this.#ties?.tell(keys, turn);
   }
 
   /** The correlation, with a trace that begins here where the message has none. */
@@ -204,6 +219,8 @@ export class Attribution implements SessionReader {
     this.#serving.delete(turn);
     this.#learnTask(context, turn, now);
     turn.open = undefined;
+    const keys = keysOf(this.#flows.get(context.flow)?.correlation);
+    void this.#ties?.tell([...keys, ...turn.sharedKeys], turn);
     turn.intent = undefined;
     turn.usedAt = now;
     context.sessionId = turn.sessionId;
@@ -258,7 +275,7 @@ export class Attribution implements SessionReader {
     if (!isCorrelated) return;
     const now = this.#clock.now();
     const mcp = correlation?.mcp;
-    if (mcp !== undefined) this.#index.add(mcpKey(context, mcp), turn, now);
+    if (mcp !== undefined) this.#tieMcp(mcpKey(context, mcp), turn, now);
     if (context.stage === "connect") this.#index.add(`flow ${context.flow.id}`, turn, now);
   }
 
@@ -274,7 +291,7 @@ export class Attribution implements SessionReader {
     const { flow } = context;
     const state = this.#flows.get(flow);
     if (state?.turn !== undefined) return state.turn;
-    if (context.sessionId !== undefined) return undefined;
+    if (context.sessionId !== undefined || state?.isInDoubt === true) return undefined;
     const correlation = state?.correlation;
     const correlated = this.#turnOfCorrelation(context, correlation);
     const turn = correlated ?? state?.served;
@@ -292,12 +309,58 @@ export class Attribution implements SessionReader {
     if (correlation?.mcp !== undefined) keys.push(mcpKey(context, correlation.mcp));
     const { parentId } = context.flow;
     if (parentId !== undefined) keys.push(`flow ${parentId}`);
+    return this.#known(keys);
+  }
+
+  #known(keys: readonly string[]): Turn | undefined {
     const now = this.#clock.now();
     for (const key of keys) {
       const turn = this.#index.find(key, now);
       if (turn !== undefined) return turn;
     }
     return undefined;
+  }
+
+  /** A session of MCP belongs to a conversation: whatever replica its next message comes to. */
+  #tieMcp(key: string, turn: Turn, now: number): void {
+    if (turn.of === undefined) this.#index.add(key, turn, now);
+    if (this.#ties?.isNews(key, turn) !== true) return;
+    if (turn.open !== undefined && turn.sharedKeys.length < maxSharedKeys)
+      turn.sharedKeys.push(key);
+    const { intent, sessionId = "" } = turn;
+    void this.#ties.tell([key], turn, intent ?? this.#store.intentOf(sessionId)?.text);
+  }
+
+  /** A trace, a field and a tunnel are of one conversation; what can be of several may be of another replica's by now. */
+  #askReplicas(
+    ties: SharedTies,
+    context: RequestContext,
+    { correlation }: FlowState & { readonly correlation: Correlation },
+  ): Promise<void> | undefined {
+    const { parentId } = context.flow;
+    const own = keysOf({ ...correlation, bearer: undefined });
+    if (parentId !== undefined) own.push(`flow ${parentId}`);
+    if (this.#index.size > 0 && this.#known(own) !== undefined) return undefined;
+    const keys = keysOf(correlation);
+    if (correlation.mcp !== undefined) keys.push(mcpKey(context, correlation.mcp));
+    if (keys.length === 0) return undefined;
+    return ties.find(keys).then((found) => this.#heard(ties, context, found));
+  }
+
+  #heard(
+    ties: SharedTies,
+    context: RequestContext,
+    found: Tie | "none" | "several" | "away",
+  ): void {
+    const state = this.#flows.get(context.flow);
+    if (state === undefined || found === "none") return;
+    if (typeof found === "string") {
+      state.isInDoubt = found === "several" || ties.refusesWhenAway;
+      return;
+    }
+    const own = this.#serving.find((turn) => ties.idOf(turn) === found.id);
+    state.turn = own ?? new Turn(undefined, found.sessionId, found.startedAt, found);
+    state.isCorrelated = true;
   }
 
   /** A response to initialize names the MCP session in which the next messages come. */
@@ -307,26 +370,11 @@ export class Attribution implements SessionReader {
     if (mcp === undefined) return;
     const { turn, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
     if (turn !== undefined) {
-      if (isCorrelated) this.#index.add(mcpKey(context, mcp), turn, this.#clock.now());
+      if (isCorrelated) this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
     } else if (context.sessionId === undefined) {
       const { id } = context.flow;
       context.sessionId = mcp;
       this.#store.rekey(defaultSessionId, mcp, (flowId) => flowId === id);
     }
   }
-}
-
-/** In the order in which they are believed. */
-function keysOf(correlation: Correlation | undefined): string[] {
-  if (correlation === undefined) return [];
-  const keys: string[] = [];
-  if (correlation.field !== undefined) keys.push(`field ${correlation.field}`);
-  if (correlation.trace !== undefined) keys.push(`trace ${correlation.trace}`);
-  if (correlation.bearer !== undefined) keys.push(`bearer ${correlation.bearer}`);
-  return keys;
-}
-
-/** Ids of MCP sessions are the server's: two servers may give the same one. */
-function mcpKey(context: RequestContext, id: string): string {
-  return `mcp ${context.destination.authority} ${id}`;
 }

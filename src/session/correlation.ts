@@ -13,7 +13,7 @@ export interface Correlation {
   /** Value of Mcp-Session-Id. */
   readonly mcp?: string;
   /** Digest of the bearer credential: whoever has it acts for the same caller. */
-  readonly bearer?: string;
+  readonly bearer?: string | undefined;
 }
 
 const maxFieldBytes = 4_096;
@@ -70,4 +70,19 @@ function bearerDigest(value: string): string | undefined {
   if (value.length > maxFieldBytes * 16 || !/^bearer /i.test(value)) return undefined;
   const token = value.slice(7).trim();
   return token === "" ? undefined : hash("sha256", token, "base64url");
+}
+
+/** In the order in which they are believed. */
+export function keysOf(correlation: Correlation | undefined): string[] {
+  if (correlation === undefined) return [];
+  const keys: string[] = [];
+  if (correlation.field !== undefined) keys.push(`field ${correlation.field}`);
+  if (correlation.trace !== undefined) keys.push(`trace ${correlation.trace}`);
+  if (correlation.bearer !== undefined) keys.push(`bearer ${correlation.bearer}`);
+  return keys;
+}
+
+/** Ids of MCP sessions are the server's: two servers may give the same one. */
+export function mcpKey(context: RequestContext, id: string): string {
+  return `mcp ${context.destination.authority} ${id}`;
 }

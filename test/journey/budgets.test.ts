@@ -281,6 +281,33 @@ describe.skipIf(!hasRedis)("two proxies on one server", () => {
     expect([count(all, 200), count(all, 429), served]).toEqual([25, 75, 25]);
   });
 
+  test("leased: no request more than there are, and in the end as many", async () => {
+    const server = await own(RedisServer.start());
+    const limit = { name: "n", unit: "requests", limit: 60, window: "day" };
+    const proxies = await two(server, [limit], { lease: 0.2 });
+    for (let round = 0; round < 3; round += 1) await burst(proxies, 20);
+    expect(served).toBeLessThanOrEqual(60);
+    await eventually(async () => {
+      await burst(proxies, 2);
+      return served >= 60;
+    });
+    const all = await burst(proxies, 20);
+    expect([count(all, 429), served]).toEqual([20, 60]);
+  });
+
+  test("leased and killed: what is leased is used, then it is refused", async () => {
+    const server = await own(RedisServer.start());
+    const limit = { name: "n", unit: "requests", limit: 1_000, window: "day" };
+    const [one] = await two(server, [limit], { lease: 0.02 });
+    for (const _ of [1, 2]) expect((await call(one)).status).toBe(200);
+    await server.kill();
+    await one.log(({ msg }) => msg === "the state store is away");
+    const all: Asked[] = [];
+    for (let at = 0; at < 25; at += 1) all.push(await call(one));
+    expect(all.at(-1)?.status).toBe(503);
+    expect(served).toBeLessThanOrEqual(22);
+  });
+
   test("tokens: what they take together is at most one call too many", async () => {
     const server = await own(RedisServer.start());
     const limit = { name: "t", unit: "tokens", limit: 2_000, window: "day" };

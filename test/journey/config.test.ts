@@ -251,8 +251,8 @@ describe("blocks", () => {
   );
 
   test("a plugin that comes later is refused as not available in this version", async () => {
-    const text = await problems(settings(outbound("sparc", "cpex")));
-    expect(text).toMatch(/sparc.*not available in this version/);
+    const text = await problems(settings(outbound("lineage-telemetry", "cpex")));
+    expect(text).toMatch(/lineage-telemetry.*not available in this version/);
     expect(text).toMatch(/cpex.*not available in this version/);
   });
 });

@@ -4,7 +4,6 @@ import type { HeaderList } from "../../http/headers.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { Destination } from "../../net/destination.ts";
 import type { HeadWatch } from "../../net/head-watch.ts";
-import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
 import { type Client, type Direction, makeFlow, type Transport } from "../../pipeline/flow.ts";
 import { type Admitted, admit } from "../flow/admission.ts";
@@ -31,7 +30,6 @@ import { type UpgradeParts, upgradeOf } from "./upgrade.ts";
 /** What every surface shares. */
 export interface SurfaceServices extends ExchangeServices {
   readonly runtimes: RuntimeHolder;
-  readonly idle: IdleTimeouts;
   readonly heads: HeadWatch;
   readonly callers: Callers;
 }
@@ -153,7 +151,7 @@ export function arrive(
           onFault,
           upgrade: upgrade?.({
             idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-            idle: services.idle,
+            stalls: services.stalls,
             backlogs: services.backlogs,
             metrics: services.recorder.metrics,
           }),

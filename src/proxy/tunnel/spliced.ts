@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { ProxyError } from "../../errors.ts";
 import { adaptiveReader } from "../../net/adaptive-reader.ts";
 import { isServerNameOf } from "../../net/client-hello.ts";
+import { cutOff } from "../../net/cut.ts";
 import { sniff } from "../../net/sniff.ts";
 import { splice } from "../../net/splice.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
@@ -43,6 +44,8 @@ export async function spliceTunnel(
     cut: (reason) => {
       cutReason = reason;
       cutting.abort();
+      // While its first bytes are waited for, nobody else hears of it.
+      cutOff(client);
     },
   };
   services.tunnels.add(open);
@@ -53,7 +56,7 @@ export async function spliceTunnel(
     const head = tunnel.checkServerName ? await checkedHead(tunnel, upstream) : tunnel.head;
     const result = await splice(client, upstream, {
       idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-      idleTimeouts: services.idle,
+      stalls: services.stalls,
       backlogs: services.backlogs,
       signal: cutting,
       reader,

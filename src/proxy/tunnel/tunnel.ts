@@ -32,9 +32,10 @@ export async function tunnel(
     hasBody: false,
     cancellation: leaving,
   });
-  if (!skipped) services.recorder.arrived(context);
+  const arriving = skipped ? undefined : services.recorder.arrived(context);
   let ending: Ending;
   try {
+    if (arriving !== undefined) await arriving;
     ending = services.tunnels.take(runtime.limits.maxTunnels)
       ? await carry(services, bridge, { ...request, context, skipped }).finally(() =>
           services.tunnels.leave(),
@@ -77,7 +78,8 @@ async function carry(
     }
     permit = verdict.permit;
     isDeferred = verdict.isDeferred === true;
-    recorder.permitted(context);
+    const told = recorder.permitted(context);
+    if (told !== undefined) await told;
   }
   const parts = { ...request, permit, judgedBy };
   const plan = planWith(planned, context.tunnelTerms);

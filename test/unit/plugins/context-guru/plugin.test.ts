@@ -16,6 +16,7 @@ function made(of: { readonly session?: string; readonly subject?: string }): Plu
   const sessions: SessionReader = {
     intentOf: () => undefined,
     isInDoubt: () => false,
+    scopeOf: () => ({}),
     sessionOf: () => of.session,
     subjectOf: () => of.subject,
   };

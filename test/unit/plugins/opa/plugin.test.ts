@@ -323,6 +323,16 @@ describe("answers of language models", () => {
     expect(await say("")).toBeUndefined();
     expect(await say("plan")).toMatchObject({ action: "deny", reason: "response_policy_denied" });
   });
+
+  test("the word that ends a stream says nothing to judge", async () => {
+    const judge = await plugin({ include: ["inference.completion"] });
+    const asked = context();
+    await judge.onRequest?.(asked);
+    answer(asked);
+    await judge.onResponse?.(asked);
+    const end = { data: Buffer.from("[DONE]"), last: false };
+    expect(await judge.onFrame?.(asked, end)).toBeUndefined();
+  });
 });
 
 describe("paths that servers read differently", () => {
