@@ -203,6 +203,13 @@ export class Pipeline {
     };
   }
 
+  /** Whether any step has to do with a request or its response: what nobody reads need not be parsed. */
+  get readsRequests(): boolean {
+    return [this.#requestCalls, this.#responseCalls, this.#frameCalls].some(
+      (calls) => calls.length > 0,
+    );
+  }
+
   /** The paths of every plugin that judges callers; undefined when none does, so that no caller is looked up. */
   callerLinks(): readonly string[] | undefined {
     let links: readonly string[] | undefined;

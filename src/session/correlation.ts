@@ -1,6 +1,6 @@
 /** What one message carries that can be found again on another message of the same conversation. */
 import { hash } from "node:crypto";
-import type { RequestContext } from "../pipeline/context.ts";
+import type { RequestContext, Tie } from "../pipeline/context.ts";
 import { maxSessionIdLength } from "./event.ts";
 import { traceIdOf } from "../http/trace-context.ts";
 
@@ -72,13 +72,17 @@ function bearerDigest(value: string): string | undefined {
   return token === "" ? undefined : hash("sha256", token, "base64url");
 }
 
+/** A value by which messages find each other, and what kind of value it is. */
+export type MarkedKey = readonly [key: string, tie: Tie];
+
 /** In the order in which they are believed. */
-export function keysOf(correlation: Correlation | undefined): string[] {
+export function keysOf(correlation: Correlation | undefined): MarkedKey[] {
   if (correlation === undefined) return [];
-  const keys: string[] = [];
-  if (correlation.field !== undefined) keys.push(`field ${correlation.field}`);
-  if (correlation.trace !== undefined) keys.push(`trace ${correlation.trace}`);
-  if (correlation.bearer !== undefined) keys.push(`bearer ${correlation.bearer}`);
+  const { field, trace, bearer } = correlation;
+  const keys: MarkedKey[] = [];
+  if (field !== undefined) keys.push([`field ${field}`, "header"]);
+  if (trace !== undefined) keys.push([`trace ${trace}`, "trace"]);
+  if (bearer !== undefined) keys.push([`bearer ${bearer}`, "bearer"]);
   return keys;
 }
 

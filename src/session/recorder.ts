@@ -78,6 +78,7 @@ export class SessionRecorder implements SessionReader {
 
   #append(context: RequestContext, facts: EventFacts): void {
     const event = this.#content.shaped(eventOf(context, facts));
+    context.shownIn ??= event.sessionId;
     for (const sink of this.#sinks) sink.record(event);
     this.#audit?.decided(event, context);
   }

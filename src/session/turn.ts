@@ -6,7 +6,7 @@ import { defaultSessionId } from "./event.ts";
 const maxFlows = 1_024;
 
 /** A conversation's message to the agent, as the replica saw it that has it. */
-export interface Tie {
+export interface SharedTie {
   /** Of the message: each replica has ids of its own. */
   readonly id: string;
   readonly sessionId?: string | undefined;
@@ -43,13 +43,13 @@ export class Turn {
   /** Of the message; empty where it is another replica's. */
   readonly flowId: string;
   /** As the replica told of it that has the message. */
-  readonly of: Tie | undefined;
+  readonly of: SharedTie | undefined;
 
   constructor(
     context: RequestContext | undefined,
     sessionId: string | undefined,
     now: number,
-    of?: Tie,
+    of?: SharedTie,
   ) {
     this.open = context;
     this.sessionId = sessionId;

@@ -49,6 +49,8 @@ export interface Route {
   /** Peer of the connection that the agent opened; looked up where the surface does not know it. */
   readonly client?: Client | undefined;
   readonly parentId?: string | undefined;
+  /** The Host field stays as the client sent it: it knows of no proxy. */
+  readonly keepsHost?: boolean;
   /** The original destination of a captured connection, and the check that the request's host agrees with it. */
   readonly captured?: string | undefined;
   readonly confirm?: ConfirmCaptured | undefined;
@@ -131,7 +133,8 @@ export function arrive(
     checkLoop(headers, services.pseudonym);
     countHop(from.method, headers);
     route.forwarded?.(headers);
-    if (!isSignedHost(headers, route)) headers.set("Host", route.destination.hostHeader);
+    if (route.keepsHost !== true && !isSignedHost(headers, route))
+      headers.set("Host", route.destination.hostHeader);
     const { direction = "outbound", transport, destination, parentId, captured } = route;
     const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
     return {

@@ -142,14 +142,13 @@ export class FlowRecorder {
     });
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
-    if (context.trace !== undefined) endTrace(context.trace, context, ending);
     if (this.#durations !== undefined)
       countDurations(this.#durations, context, ending, durationMs / 1_000);
-    if (pipeline === undefined) {
-      this.#sessions?.exempted(context, now);
-      return undefined;
-    }
-    this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
+    if (pipeline === undefined) this.#sessions?.exempted(context, now);
+    else this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
+    // Its span tells the session, which is settled by now.
+    if (context.trace !== undefined) endTrace(context.trace, context, ending);
+    if (pipeline === undefined) return undefined;
     if (!pipeline.hasAsked(context)) return undefined;
     return pipeline.finish(context, pluginOutcome(ending, durationMs));
   }

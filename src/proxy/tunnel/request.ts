@@ -37,6 +37,8 @@ export interface TunnelRequest {
   readonly replies: TunnelReplies;
   /** Absent for a CONNECT. */
   readonly captured?: CapturedClient;
+  /** The file exempts it from the pipeline, whatever its host. */
+  readonly isExempt?: boolean;
 }
 
 /** The responses to a CONNECT. */

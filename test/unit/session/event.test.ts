@@ -24,7 +24,7 @@ function contextOf(fields: Fields = {}): RequestContext {
     direction: "outbound",
     transport: "http",
     client: { address: "127.0.0.1", port: 1, ...(holder && { process: holder }) },
-    destination: parseAuthority(authority, "https"),
+    destination: parseAuthority(authority, authority.endsWith(":80") ? "http" : "https"),
   });
   return new RequestContext({
     flow,

@@ -82,6 +82,7 @@ async function opened(setting: Setting = {}) {
       bodyTimeoutMs: 0,
       streamIdleTimeoutMs: 0,
       tunnelIdleTimeoutMs: setting.idleTimeoutMs ?? 0,
+      firstBytesTimeoutMs: 0,
       maxBodyBytes: 0,
       maxTunnels: setting.maxTunnels ?? 1,
     },
