@@ -169,8 +169,9 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
   const problems: AssemblyProblem[] = [];
   const positionOf = (name: string): number => active.findIndex(({ entry }) => entry.name === name);
   for (const [position, { entry, index }] of active.entries()) {
-    const { requires = [], requiresAny = [] } = byName.get(entry.name) ?? {};
-    const needs = requires.map((name) => ({
+    const definition = byName.get(entry.name);
+    const { requiresAny = [] } = definition ?? {};
+    const needs = requiredOf(entry, definition).map((name) => ({
       names: [name],
       absent: `"${name}", which is not configured in this chain`,
       late: `"${name}" (position ${positionOf(name) + 1}) to appear earlier`,
@@ -195,6 +196,15 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
     }
   }
   return problems;
+}
+
+function requiredOf(entry: PluginEntry, definition: AnyPluginDefinition | undefined): string[] {
+  const { requires = [] } = definition ?? {};
+  if (definition?.requiredBy === undefined) return [...requires];
+  // A configuration with mistakes is told those, and needs nothing.
+  const parsed = parseConfig(entry, definition);
+  const more = parsed.remarks === undefined ? definition.requiredBy(parsed.config as never) : [];
+  return [...new Set([...requires, ...more])];
 }
 
 /** One writer per body at most, and nobody reads a request body after it was rewritten. */

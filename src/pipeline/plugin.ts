@@ -131,6 +131,8 @@ export interface Outcome {
   readonly bytes?: { readonly received: number; readonly sent: number };
   /** Name of the plugin that refused the message. */
   readonly deniedBy?: string | undefined;
+  /** The client left before the response was over. */
+  readonly cancelled?: true;
   readonly error?: { readonly code: string; readonly message: string };
 }
 
@@ -272,6 +274,8 @@ export interface PluginDefinition<Config = unknown> {
   readonly requiresAny?: readonly string[];
   /** True for a plugin that authenticates: weakening it with `on_error` needs `allow_weakened_auth`. */
   readonly authenticates?: boolean;
+  /** Plugins that must stand earlier where this configuration is used, besides {@link requires}. */
+  requiredBy?(config: Config): readonly string[];
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */
   readonly unavailable?: string;
   /** Origins (scheme, host, port) that this configuration lets the instance call. */

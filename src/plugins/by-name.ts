@@ -40,6 +40,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
   ],
   ["ibac", async () => hidden((await import("./ibac/plugin.ts")).ibac)],
   ["sparc", async () => hidden((await import("./sparc/plugin.ts")).sparc)],
+  ["context-guru", async () => hidden((await import("./context-guru/plugin.ts")).contextGuru)],
   ["tool-policy", async () => hidden((await import("./tool-policy/plugin.ts")).toolPolicy)],
   ...unavailablePlugins.map((definition): [string, Load] => [
     definition.name,

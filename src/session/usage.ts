@@ -12,6 +12,8 @@ export interface UsageCounts {
   readonly costMicros?: number;
   /** Messages whose cost is known. */
   readonly pricedRequests?: number;
+  /** Tokens that were not sent, about, where a plugin published how many a message was shortened by. */
+  readonly tokensSaved?: number;
 }
 
 /** One stretch of time. */
@@ -53,6 +55,7 @@ class Sum {
   tokens = 0;
   costMicros = 0;
   pricedRequests = 0;
+  tokensSaved = 0;
 
   add(one: Readonly<Sum>): void {
     this.requests += one.requests;
@@ -60,16 +63,18 @@ class Sum {
     this.tokens += one.tokens;
     this.costMicros += one.costMicros;
     this.pricedRequests += one.pricedRequests;
+    this.tokensSaved += one.tokensSaved;
   }
 
   get counts(): UsageCounts {
-    const { requests, errors, tokens, costMicros, pricedRequests } = this;
+    const { requests, errors, tokens, costMicros, pricedRequests, tokensSaved } = this;
     return {
       requests,
       ...(errors > 0 ? { errors } : {}),
       ...(tokens > 0 ? { tokens } : {}),
       ...(costMicros > 0 ? { costMicros } : {}),
       ...(pricedRequests > 0 ? { pricedRequests } : {}),
+      ...(tokensSaved > 0 ? { tokensSaved } : {}),
     };
   }
 }
@@ -203,6 +208,7 @@ function sumOf(event: SessionEvent): Sum {
   if (phase === "denied" || statusCode >= 400 || event.error !== undefined) sum.errors = 1;
   sum.tokens = numberOf(inference, "totalTokens");
   for (const name in plugins) {
+    sum.tokensSaved += numberOf(plugins[name], "tokensSaved");
     const cost = numberOf(plugins[name], "costMicros");
     if (cost === 0) continue;
     sum.costMicros += cost;

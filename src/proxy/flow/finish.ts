@@ -270,6 +270,7 @@ function pluginOutcome(ending: Ending, durationMs: number): Outcome {
     durationMs,
     bytes: { received: ending.bytesReceived, sent: ending.bytesSent },
     deniedBy: denial?.plugin,
+    ...(ending.cancelled ? { cancelled: true as const } : {}),
     ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),
   };
 }
