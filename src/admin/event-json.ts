@@ -15,8 +15,25 @@ export function eventJson(event: SessionEvent, view: EventView): string {
   }
 }
 
-/** Clients of the Go program decode an invocation's details as text values. */
-function wireOf(event: SessionEvent): SessionEvent {
+/** An event as clients of the Go program read it. */
+type WireEvent = Omit<SessionEvent, "error"> & {
+  readonly error?:
+    SessionEvent["error"] | { readonly kind: "backend_error"; readonly code: string };
+};
+
+function wireOf(event: SessionEvent): WireEvent {
+  const { phase, statusCode = 0, inference, error } = event;
+  const isRefusal = phase === "response" && statusCode >= 400 && error === undefined;
+  return {
+    ...withTexts(event),
+    ...(isRefusal ? { error: { kind: "backend_error", code: String(statusCode) } } : {}),
+    // Every call of a model is one.
+    ...(inference === undefined ? {} : { inference: { ...inference, isAction: true } }),
+  };
+}
+
+/** They decode an invocation's details as text values. */
+function withTexts(event: SessionEvent): SessionEvent {
   const { invocations } = event;
   if (invocations === undefined) return event;
   const texts = (list: (typeof invocations)["inbound"]): object[] =>
@@ -36,7 +53,7 @@ function wireOf(event: SessionEvent): SessionEvent {
   return { ...event, invocations: shown };
 }
 
-function summaryOf(event: SessionEvent): SessionEvent {
+function summaryOf(event: SessionEvent): WireEvent {
   const { mcp, a2a, inference, ...rest } = wireOf(event);
   return {
     ...rest,

@@ -26,6 +26,8 @@ export interface StateParts {
   readonly sealed: StateStore | undefined;
   /** Whether it outlives the process, or other processes see the same. */
   readonly isKept: boolean;
+  /** Whether others than this process use it. */
+  readonly isShared: boolean;
   /** Logins that ended; undefined where nothing is kept. */
   readonly logouts: StateFeed | undefined;
   /** A store of Redis or Valkey that a plugin names; it is not open yet. */
@@ -55,11 +57,13 @@ export async function makeStateParts(
   }
   const sealed = keys === undefined ? undefined : new SealedStore(store, keys);
   const isKept = state.store !== "memory";
-  const logouts = isKept ? logoutsIn(sealed ?? store, state, services.log) : undefined;
+  const isShared = state.store === "redis";
+  const logouts = isKept ? logoutsIn(sealed ?? store, isShared, services.log) : undefined;
   return {
     store,
     sealed,
     isKept,
+    isShared,
     logouts,
     at: (url) => namedStore(url, state, services),
     close: () => {
@@ -72,12 +76,12 @@ export async function makeStateParts(
 /** Longer than tokens of a login are good for. */
 const logoutsKeptMs = 30 * 24 * 3_600_000;
 
-function logoutsIn(store: StateStore, state: StateConfig, log: Logger): Feed {
+function logoutsIn(store: StateStore, isShared: boolean, log: Logger): Feed {
   return new Feed({
     store,
     name: "logouts",
     keptMs: logoutsKeptMs,
-    isShared: state.store === "redis",
+    isShared,
     onOwed: (problem) => {
       if (problem === undefined) log.info({}, "other replicas have been told of all logouts");
       else log.error({ error: problem }, "other replicas are told of logouts later");

@@ -187,6 +187,11 @@ export class EndedLogins {
   }
 }
 
+/** When a token with these claims was issued, in seconds. */
+export function issuedAtOf({ iat }: Readonly<Record<string, unknown>>): number | undefined {
+  return typeof iat === "number" ? iat : undefined;
+}
+
 /** Whose login a token with these claims came from. */
 export function ownerOf(claims: Readonly<Record<string, unknown>>): TokenOwner {
   const text = (claim: string): string | undefined => {

@@ -94,6 +94,13 @@ export async function assemble(
     for (const step of steps) await step.plugin.close?.();
     return { kind: "rejected", problems };
   }
+  for (const entry of entries) {
+    if (!isWeakened(entry, byName.get(entry.name))) continue;
+    options.log.warn(
+      { pipeline: options.direction, plugin: entry.name, on_error: entry.onError },
+      "authentication is switched off by on_error: requests pass that the plugin would refuse",
+    );
+  }
   return { kind: "assembled", pipeline: new Pipeline(steps, options) };
 }
 
@@ -108,10 +115,13 @@ function weakenedProblems(
   index: number,
   definition: AnyPluginDefinition,
 ): AssemblyProblem[] {
-  const weakened = definition.authenticates === true && entry.onError !== "enforce";
-  if (!weakened || entry.allowWeakenedAuth) return [];
-  const message = `on_error: ${entry.onError} would let unauthenticated requests pass ${entry.name}; set allow_weakened_auth: true on this entry if that is meant`;
+  if (!isWeakened(entry, definition) || entry.allowWeakenedAuth) return [];
+  const message = `on_error: ${entry.onError} would let unauthenticated requests pass ${entry.name}; set allow_weakened_auth: true at the top of the file, or on this entry, if that is meant`;
   return [{ entry: index, path: ["on_error"], message }];
+}
+
+function isWeakened({ onError }: PluginEntry, definition?: AnyPluginDefinition): boolean {
+  return definition?.authenticates === true && onError !== "enforce";
 }
 
 function makeStep(

@@ -197,10 +197,20 @@ export class Pipeline {
   /** The denial for a message that no plugin allowed, where the default is deny. */
   defaultDenial(context: RequestContext): Denial {
     const { direction } = this;
+    const { authority } = context.destination;
+    const remedy = `a rule of egress-policy would allow it (allow: ["${authority}"] opens the host)`;
     return {
       code: "policy.forbidden",
-      message: `no plugin of the ${direction} pipeline allowed ${context.destination.authority} (pipeline.${direction}.default is deny)`,
+      message: `no plugin of the ${direction} pipeline allowed ${authority} (pipeline.${direction}.default is deny)`,
+      ...(direction === "outbound" ? { description: remedy } : {}),
     };
+  }
+
+  /** Whether any step has to do with a request or its response: what nobody reads need not be parsed. */
+  get readsRequests(): boolean {
+    return [this.#requestCalls, this.#responseCalls, this.#frameCalls].some(
+      (calls) => calls.length > 0,
+    );
   }
 
   /** The paths of every plugin that judges callers; undefined when none does, so that no caller is looked up. */

@@ -12,7 +12,7 @@ import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
 import type { StateFeed, StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { RequestContext, Stage } from "./context.ts";
+import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
@@ -47,6 +47,8 @@ export interface Intent {
   readonly sessionId: string;
   /** RFC 3339. */
   readonly at: string;
+  /** How the message is known to follow from it. */
+  readonly tie?: Tie;
 }
 
 /** What plugins may read of the session that a message belongs to. */

@@ -1,6 +1,6 @@
 /** What one message carries that can be found again on another message of the same conversation. */
 import { hash } from "node:crypto";
-import type { RequestContext } from "../pipeline/context.ts";
+import type { RequestContext, Tie } from "../pipeline/context.ts";
 import { maxSessionIdLength } from "./event.ts";
 import { traceIdOf } from "../http/trace-context.ts";
 
@@ -13,7 +13,7 @@ export interface Correlation {
   /** Value of Mcp-Session-Id. */
   readonly mcp?: string;
   /** Digest of the bearer credential: whoever has it acts for the same caller. */
-  readonly bearer?: string;
+  readonly bearer?: string | undefined;
 }
 
 const maxFieldBytes = 4_096;
@@ -70,4 +70,23 @@ function bearerDigest(value: string): string | undefined {
   if (value.length > maxFieldBytes * 16 || !/^bearer /i.test(value)) return undefined;
   const token = value.slice(7).trim();
   return token === "" ? undefined : hash("sha256", token, "base64url");
+}
+
+/** A value by which messages find each other, and what kind of value it is. */
+export type MarkedKey = readonly [key: string, tie: Tie];
+
+/** In the order in which they are believed. */
+export function keysOf(correlation: Correlation | undefined): MarkedKey[] {
+  if (correlation === undefined) return [];
+  const { field, trace, bearer } = correlation;
+  const keys: MarkedKey[] = [];
+  if (field !== undefined) keys.push([`field ${field}`, "header"]);
+  if (trace !== undefined) keys.push([`trace ${trace}`, "trace"]);
+  if (bearer !== undefined) keys.push([`bearer ${bearer}`, "bearer"]);
+  return keys;
+}
+
+/** Ids of MCP sessions are the server's: two servers may give the same one. */
+export function mcpKey(context: RequestContext, id: string): string {
+  return `mcp ${context.destination.authority} ${id}`;
 }

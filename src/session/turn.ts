@@ -5,6 +5,20 @@ import { defaultSessionId } from "./event.ts";
 
 const maxFlows = 1_024;
 
+/** A conversation's message to the agent, as the replica saw it that has it. */
+export interface SharedTie {
+  /** Of the message: each replica has ids of its own. */
+  readonly id: string;
+  readonly sessionId?: string | undefined;
+  /** Who asked, as an authentication plugin verified. */
+  readonly subject?: string | undefined;
+  /** What the user asked. */
+  readonly intent?: string | undefined;
+  readonly startedAt: number;
+  /** The response is not there yet. */
+  readonly isOpen: boolean;
+}
+
 /** One message to the agent, from its arrival to its response, and the conversation that it belongs to. */
 export class Turn {
   static #count = 0;
@@ -21,15 +35,30 @@ export class Turn {
   usedAt: number;
   /** The message itself until its response ends: its parser may learn the conversation's name meanwhile. */
   open: RequestContext | undefined;
+  /** Values beside those of the message itself under which replicas were told of it. */
+  readonly sharedKeys: string[] = [];
   /** Flows that were recorded before the conversation had a name. */
   readonly #flows = new Set<string>();
 
-  constructor(context: RequestContext | undefined, sessionId: string | undefined, now: number) {
+  /** Of the message; empty where it is another replica's. */
+  readonly flowId: string;
+  /** As the replica told of it that has the message. */
+  readonly of: SharedTie | undefined;
+
+  constructor(
+    context: RequestContext | undefined,
+    sessionId: string | undefined,
+    now: number,
+    of?: SharedTie,
+  ) {
     this.open = context;
     this.sessionId = sessionId;
-    this.subject = context?.identity?.subject;
+    this.subject = context?.identity?.subject ?? of?.subject;
     this.startedAt = now;
     this.usedAt = now;
+    this.flowId = context?.flow.id ?? "";
+    this.of = of;
+    this.intent = of?.intent;
   }
 
   /** Remembers a flow whose events have to follow the conversation once it has a name. */

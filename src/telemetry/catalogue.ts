@@ -202,6 +202,11 @@ export const counters = {
     labels: [["item", [...spiffeItems, "mirror"]]],
     zeros: "all",
   },
+  session_ties_total: {
+    help: "Questions to the state store whose conversation a message belongs to, and what was told of it (kept); away: it did not answer.",
+    labels: [["result", ["found", "several", "none", "away", "kept"]]],
+    zeros: "all",
+  },
   state_operations_total: {
     help: "Calls of the state store (a file, Redis or Valkey), by result; failed ones were too slow or refused.",
     labels: [["result", results]],

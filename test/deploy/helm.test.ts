@@ -437,7 +437,30 @@ describe.skipIf(!hasHelm)("a sidecar", () => {
     expect(callers?.ports).toEqual([{ protocol: "TCP", port: 8080 }]);
   });
 
-  test.each(["sidecar", "sidecar-kata", "cooperative"])(
+  test("captures what others send to the agent's own ports, where that is asked for", () => {
+    const manifests = example("sidecar-inbound");
+    const agent = agentPod(manifests);
+    expect(environmentOf(named(agent, "proxy-init"))).toMatchObject({
+      INBOUND_PROXY_PORT: "8083",
+      INBOUND_PORTS_EXCLUDE: "9091",
+    });
+    expect(environmentOf(named(agent, "agent"))).toMatchObject({ HOST: "0.0.0.0" });
+    const { listener } = fileOf(manifests);
+    expect(listener).toMatchObject({
+      inbound_interception: "transparent",
+      transparent_inbound_addr: ":8083",
+      inbound_passthrough_ports: [],
+    });
+    expect(listener).not.toHaveProperty("reverse_proxy_addr");
+    const [callers] = one(manifests, "NetworkPolicy", "-sidecar").spec?.ingress ?? [];
+    expect(callers?.ports).toEqual([{ protocol: "TCP", port: 8000 }]);
+    const scraped = example("sidecar-inbound", "--set", "metrics.enabled=true");
+    expect(environmentOf(named(agentPod(scraped), "proxy-init"))).toMatchObject({
+      INBOUND_PORTS_EXCLUDE: "9091,9093",
+    });
+  });
+
+  test.each(["sidecar", "sidecar-inbound", "sidecar-kata", "cooperative"])(
     "%s: the fragment is what the example has",
     (name) => {
       const manifests = example(name);
@@ -642,6 +665,13 @@ describe.skipIf(!hasHelm)("what is refused, and with which words", () => {
     ["config.egress_enforcement=none", /set egressEnforcement/],
     ["inbound.enabled=true", /inbound\.backend/],
     ["inbound.enabled=true,inbound.backend=http://a", /inbound\.plugins/],
+    ["inbound.interception=transparent,inbound.enabled=true", /needs topology sidecar/],
+    ["topology=sidecar,inbound.interception=transparent", /needs inbound\.enabled/],
+    [
+      "topology=sidecar,inbound.interception=transparent,inbound.enabled=true",
+      /needs inbound\.ports/,
+    ],
+    ["topology=sidecar,inbound.ports={8000}", /need inbound\.interception: transparent/],
     ["networkPolicy.dns.allowAgent=false", /gateway\.service\.clusterIP/],
     ["mode=shared", /needs agents/],
     ["mode=shared,agents[0].name=a", /cannot tell its agents apart/],

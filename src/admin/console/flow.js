@@ -166,11 +166,12 @@ function ruleOf({ reason, cause = reason, details }) {
  * @param {Verdict} before
  * @returns {Verdict}
  */
-function verdictOf({ phase, error }, decisive, before) {
+function verdictOf({ phase, error, statusCode }, decisive, before) {
   // A check that could not be made is nobody's refusal.
   if (error?.kind === "policy" || (phase === "denied" && error?.kind !== "backend_error"))
     return "denied";
-  if (error !== undefined) return "failed";
+  // An error whose code is the status repeats it: that is what an origin answered.
+  if (error !== undefined && error.code !== String(statusCode)) return "failed";
   if (decisive?.shadow === true) return "observed";
   return before === "pending" && phase === "response" ? "allowed" : before;
 }

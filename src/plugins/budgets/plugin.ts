@@ -87,7 +87,7 @@ const sessionForgottenMs = 720 * 3_600_000;
 
 function engineOptions(config: BudgetsConfig, deps: PluginDeps): EngineOptions {
   return {
-    limits: config.limits.map(limitOf),
+    limits: config.limits.map((limit) => ({ ...limitOf(limit), lease: config.lease })),
     store: deps.state.store,
     storeName: "state",
     whenAway: config.when_away,

@@ -10,6 +10,13 @@ import {
 
 const whole = (least: number, most: number): z.ZodNumber => z.int().min(least).max(most);
 
+/** The Go program takes 0 for a number that is not set. */
+const orDefault = (schema: z.ZodNumber, preset: number) =>
+  z
+    .union([schema, z.literal(0)])
+    .default(preset)
+    .transform((value) => (value === 0 ? preset : value));
+
 /** The schema of `config` of an ibac entry. */
 export const ibacConfig = z
   .strictObject({
@@ -22,10 +29,10 @@ export const ibacConfig = z
       .optional()
       .describe("File with the bearer token for the judge, read at every call."),
     system_prompt: words().optional().describe("Replaces the judge's instructions."),
-    timeout_ms: whole(100, 600_000)
-      .default(5_000)
-      .describe("Until the verdict is there, waiting for a free place included."),
-    judge_max_tokens: whole(64, 100_000).default(1_024).describe("Longest answer of the judge."),
+    timeout_ms: orDefault(whole(100, 600_000), 5_000).describe(
+      "Until the verdict is there, waiting for a free place included.",
+    ),
+    judge_max_tokens: orDefault(whole(64, 100_000), 1_024).describe("Longest answer of the judge."),
     judge_json_mode: z
       .boolean()
       .default(true)

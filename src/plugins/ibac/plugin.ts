@@ -127,6 +127,7 @@ class Ibac implements Plugin {
     return decisionOf(verdict, {
       action: bounded(action.text, maxShownChars),
       intent_preview: bounded(intent.text, maxIntentPreview),
+      ...(intent.tie === undefined ? {} : { intent_tie: intent.tie }),
       ...(isCached ? { cached: true } : {}),
     });
   }

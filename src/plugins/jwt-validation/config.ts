@@ -209,6 +209,12 @@ export const jwtValidationConfig = z
     placeholder_ttl: duration()
       .default("1h")
       .describe("Life of a handle; it never outlives the token."),
+    placeholders_when_away: z
+      .enum(["refuse", "local"])
+      .default("refuse")
+      .describe(
+        "What happens to tokens, with placeholder_mode, while the store of `state`, in which replicas find what handles stand for, is away. local: they get handles that only this process knows.",
+      ),
   })
   .superRefine((config, context) => {
     try {

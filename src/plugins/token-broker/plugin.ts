@@ -16,15 +16,12 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { Secret } from "../../secret.ts";
+import type { Secret } from "../../secret.ts";
 import { originOf } from "../config-values.ts";
 import { attachBearer, readBearer } from "../credentials/bearer.ts";
 import { HostRoutes } from "../credentials/host-routes.ts";
-import {
-  type PlaceholderStore,
-  sharedPlaceholders,
-  subjectTokenOf,
-} from "../credentials/placeholder.ts";
+import { Placeholders } from "../credentials/shared-placeholders.ts";
+import { withSubject } from "../credentials/subject.ts";
 import { Broker, type BrokerAnswer, type BrokerQuestion } from "./broker.ts";
 import { tokenBrokerConfig, type TokenBrokerConfig } from "./config.ts";
 import { type BrokerRule, parseBrokerRoutes } from "./routes.ts";
@@ -49,7 +46,7 @@ class TokenBroker implements Plugin {
   readonly #deps: PluginDeps;
   readonly #broker: Broker;
   readonly #routes: HostRoutes<BrokerRule, BrokerRule>;
-  readonly #placeholders: PlaceholderStore | undefined;
+  readonly #placeholders: Placeholders | undefined;
   readonly #calls = new SharedCalls<Asked>({ kind: "unavailable", why: "cancelled" });
   readonly #places: Places;
 
@@ -58,13 +55,17 @@ class TokenBroker implements Plugin {
     this.#deps = deps;
     this.#broker = new Broker(deps.fetch, config.broker_url, durationMs(config.timeout));
     this.#routes = routesOf(config, deps);
-    this.#placeholders = config.resolve_placeholders ? sharedPlaceholders(deps) : undefined;
+    this.#placeholders = config.resolve_placeholders ? new Placeholders(deps) : undefined;
     this.#places = new Places({
       all: config.max_pending,
       perCaller: config.max_pending_per_token,
       perDestination: Number.POSITIVE_INFINITY,
       waitMs: 0,
     });
+  }
+
+  async start(): Promise<void> {
+    await this.#placeholders?.start();
   }
 
   /** Assumes the token that the client has to send, where it sent nothing. */
@@ -82,8 +83,8 @@ class TokenBroker implements Plugin {
     if (kept !== undefined) return kept;
     const bearer = readBearer(context.headers);
     if (bearer.kind !== "bearer") return missingToken();
-    const subject = subjectTokenOf(this.#placeholders, bearer.token);
-    return subject instanceof Secret ? this.#attach(context, subject) : subject;
+    const parts = { placeholders: this.#placeholders, deps: this.#deps };
+    return withSubject(bearer.token, parts, (subject) => this.#attach(context, subject));
   }
 
   /** What is said of messages that keep the token they carry. */

@@ -20,6 +20,7 @@ import {
 import { Secret } from "../../secret.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { keyOf } from "./credential.ts";
+import { withSubject } from "../credentials/subject.ts";
 import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { endpointProblem } from "../credentials/client-identity-config.ts";
@@ -28,11 +29,7 @@ import { malformed, noToken, refusalOf } from "./refusal.ts";
 import { actorDenial, forItsActors } from "./actors.ts";
 import { forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
-import {
-  type PlaceholderStore,
-  sharedPlaceholders,
-  subjectTokenOf,
-} from "../credentials/placeholder.ts";
+import { Placeholders } from "../credentials/shared-placeholders.ts";
 import {
   exchangeWarningsOf,
   tokenExchangeConfig,
@@ -66,7 +63,7 @@ class TokenExchange implements Plugin {
   readonly #endpoint: TokenEndpoint;
   readonly #cache: TokenCache;
   readonly #dpop: DpopKeys;
-  readonly #placeholders: PlaceholderStore | undefined;
+  readonly #placeholders: Placeholders | undefined;
 
   constructor(config: TokenExchangeConfig, deps: PluginDeps) {
     this.#config = config;
@@ -101,7 +98,11 @@ class TokenExchange implements Plugin {
     this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
     // Beside the tokens that are bound to them: both outlive a reload.
     this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
-    this.#placeholders = config.resolve_placeholders ? sharedPlaceholders(deps) : undefined;
+    this.#placeholders = config.resolve_placeholders ? new Placeholders(deps) : undefined;
+  }
+
+  async start(): Promise<void> {
+    await this.#placeholders?.start();
   }
 
   ready(): true | string {
@@ -148,10 +149,10 @@ class TokenExchange implements Plugin {
     const bearer = readToken(context.headers);
     if (bearer.kind === "malformed") return malformed();
     if (!("token" in bearer)) return this.#withoutToken(context, route ?? defaultRoute);
-    const subject = subjectTokenOf(this.#placeholders, bearer.token);
-    return subject instanceof Secret
-      ? this.#exchange(context, route ?? defaultRoute, subject)
-      : subject;
+    const parts = { placeholders: this.#placeholders, deps: this.#deps };
+    return withSubject(bearer.token, parts, (subject) =>
+      this.#exchange(context, route ?? defaultRoute, subject),
+    );
   }
 
   /** What is said of messages that keep the token they carry. */

@@ -6,8 +6,8 @@ import { afterEach, describe, expect, test } from "vitest";
 import { adaptiveReader } from "../../../src/net/adaptive-reader.ts";
 import { BodyBudget } from "../../../src/http/body.ts";
 import { Backlogs } from "../../../src/net/backlogs.ts";
-import { IdleTimeouts } from "../../../src/net/idle-timeouts.ts";
 import { splice, type SpliceOptions, type SpliceResult } from "../../../src/net/splice.ts";
+import { StallWatch } from "../../../src/net/stall-watch.ts";
 
 const cleanups: (() => void)[] = [];
 afterEach(() => {
@@ -52,8 +52,8 @@ async function tunnel(
 ): Promise<Tunnel> {
   const originPort = await listen(origin);
   const ended = Promise.withResolvers<SpliceResult>();
-  const idleTimeouts = new IdleTimeouts({ intervalMs: 5 });
-  cleanups.push(() => idleTimeouts.close());
+  const stalls = new StallWatch(5);
+  cleanups.push(() => stalls.close());
   const proxyPort = await listen((client) => {
     const reader = options.withReader === false ? undefined : adaptiveReader();
     const upstream = net.connect({
@@ -68,7 +68,7 @@ async function tunnel(
       // Paused, so that a listener of a test takes nothing before the splice does.
       client.pause();
       options.onClient?.(client);
-      const given = { idleTimeoutMs: 0, idleTimeouts, backlogs, signal, ...options };
+      const given = { idleTimeoutMs: 0, stalls, backlogs, signal, ...options };
       ended.resolve(splice(client, upstream, reader === undefined ? given : { ...given, reader }));
     });
   });
@@ -236,9 +236,10 @@ test("a server that speaks before the splice begins is heard", async () => {
   await once(upstream, "connect");
   const started = Promise.withResolvers<void>();
   const proxyPort = await listen((client) => {
-    const idleTimeouts = new IdleTimeouts();
+    const stalls = new StallWatch(1_000);
+    cleanups.push(() => stalls.close());
     const { signal } = new AbortController();
-    void splice(client, upstream, { idleTimeoutMs: 0, idleTimeouts, backlogs, signal, reader });
+    void splice(client, upstream, { idleTimeoutMs: 0, stalls, backlogs, signal, reader });
     started.resolve();
   });
   const client = net.connect({ port: proxyPort, host: "127.0.0.1" });
@@ -251,11 +252,12 @@ test("a client that is gone already ends the tunnel", async () => {
   const upstream = new net.Socket();
   const client = new net.Socket();
   client.destroy();
-  const idleTimeouts = new IdleTimeouts();
+  const stalls = new StallWatch(1_000);
+  cleanups.push(() => stalls.close());
   const { signal } = new AbortController();
   const result = await splice(client, upstream, {
     idleTimeoutMs: 1000,
-    idleTimeouts,
+    stalls,
     backlogs,
     signal,
   });

@@ -16,8 +16,18 @@
 {{- include "ab.checkConfig" . -}}
 {{- include "ab.checkPolicy" . -}}
 {{- include "ab.checkPersistence" . -}}
+{{- if eq $v.inbound.interception "transparent" -}}
+{{- if or $isGateway (include "ab.isCooperative" .) -}}
+{{- fail "inbound.interception: transparent needs topology sidecar and egressEnforcement: enforce-redirect: proxy-init redirects what others send to the agent's pod" -}}
+{{- end -}}
+{{- if not $v.inbound.enabled }}{{ fail "inbound.interception: transparent needs inbound.enabled: true" }}{{ end -}}
+{{- if $v.inbound.backend }}{{ fail "inbound.backend is not used with inbound.interception: transparent: requests go to the port that they were sent to" }}{{ end -}}
+{{- if not $v.inbound.ports }}{{ fail "inbound.interception: transparent needs inbound.ports: the ports of the agent that others may reach, such as [8000]" }}{{ end -}}
+{{- else if or $v.inbound.ports $v.inbound.passthroughPorts -}}
+{{- fail "inbound.ports and inbound.passthroughPorts need inbound.interception: transparent" -}}
+{{- end -}}
 {{- if $v.inbound.enabled -}}
-{{- if not $v.inbound.backend -}}
+{{- if not (or $v.inbound.backend (include "ab.isInboundCaptured" .)) -}}
 {{- fail (printf "inbound.enabled needs inbound.backend: %s" (ternary "the URL of the agent's Service, such as http://my-agent.agents.svc:8000" "the agent in the same pod, such as http://127.0.0.1:8000" (ne $isGateway ""))) -}}
 {{- end -}}
 {{- if not $v.inbound.plugins -}}
@@ -104,7 +114,7 @@
 {{- if hasKey $config $key }}{{ fail (printf "config.%s is decided by the chart: set %s" $key $value) }}{{ end -}}
 {{- end -}}
 {{- $listener := default dict $config.listener -}}
-{{- range $key := list "roles" "reverse_proxy_addr" "reverse_proxy_backend" "forward_proxy_addr" "forward_proxy_tls" "transparent_proxy_addr" "session_api_addr" "health_addr" -}}
+{{- range $key := list "roles" "reverse_proxy_addr" "reverse_proxy_backend" "forward_proxy_addr" "forward_proxy_tls" "transparent_proxy_addr" "transparent_inbound_addr" "inbound_interception" "inbound_passthrough_ports" "session_api_addr" "health_addr" -}}
 {{- if hasKey $listener $key }}{{ fail (printf "config.listener.%s is decided by the chart: set topology, proxy.ports, proxy.listenHost, inbound or callers.tls" $key) }}{{ end -}}
 {{- end -}}
 {{- $bridge := default dict $config.tls_bridge -}}

@@ -56,6 +56,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if eq .Values.egressEnforcement "none" -}}true{{- end -}}
 {{- end -}}
 
+{{/* The kernel gives the proxy what others send to the agent's own ports. */}}
+{{- define "ab.isInboundCaptured" -}}
+{{- if and .Values.inbound.enabled (eq .Values.inbound.interception "transparent") -}}true{{- end -}}
+{{- end -}}
+
 {{- define "ab.hasPolicies" -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.managedElsewhere) -}}true{{- end -}}
 {{- end -}}

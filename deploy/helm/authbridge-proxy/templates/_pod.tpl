@@ -16,7 +16,9 @@ envFrom:
 {{- end }}
 ports:
   - { name: forward, containerPort: {{ $ports.forward }} }
-  {{- if $v.inbound.enabled }}
+  {{- if include "ab.isInboundCaptured" . }}
+  - { name: inbound, containerPort: {{ $ports.inbound }} }
+  {{- else if $v.inbound.enabled }}
   - { name: reverse, containerPort: {{ $ports.reverse }} }
   {{- end }}
   {{- if and (not (include "ab.isGateway" .)) (not (include "ab.isCooperative" .)) }}
@@ -120,6 +122,10 @@ env:
   - { name: MODE, value: enforce-redirect }
   - { name: PROXY_UID, value: {{ $v.proxy.uid | int | quote }} }
   - { name: TRANSPARENT_PORT, value: {{ $v.proxy.ports.transparent | int | quote }} }
+  {{- if include "ab.isInboundCaptured" . }}
+  - { name: INBOUND_PROXY_PORT, value: {{ $v.proxy.ports.inbound | int | quote }} }
+  - { name: INBOUND_PORTS_EXCLUDE, value: {{ ternary (printf "%d,%d" (int $v.proxy.ports.health) (int $v.proxy.ports.stats)) (printf "%d" (int $v.proxy.ports.health)) $v.metrics.enabled | quote }} }
+  {{- end }}
   - { name: IPV6, value: {{ $v.proxyInit.ipv6 }} }
   - { name: IPTABLES_BACKEND, value: {{ $v.proxyInit.backend }} }
 resources:
