@@ -82,10 +82,8 @@ export class Attribution implements SessionReader {
     const state = this.#flows.get(context.flow);
     const turn = state?.turn;
     if (context.flow.direction === "inbound") {
-      if (state?.isNoTurn === true) {
-        state.isNoTurn = false;
-        this.#serving.others -= 1;
-      }
+      if (state?.isNoTurn === true) this.#serving.others -= 1;
+      if (state !== undefined) state.isNoTurn = false;
       if (turn?.open === context) this.#close(turn, context);
       else this.#nameInbound(context, correlationOf(context, this.#field));
       return;
@@ -347,11 +345,9 @@ export class Attribution implements SessionReader {
     const mcp = assignedMcpSession(context);
     if (mcp === undefined) return;
     const { turn, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
-    if (turn !== undefined) {
-      if (isCorrelated) this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
-    } else if (context.sessionId === undefined) {
-      this.#move(context, mcp);
-    }
+    if (turn === undefined && context.sessionId === undefined) this.#move(context, mcp);
+    if (turn !== undefined && isCorrelated)
+      this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
   }
 
   /** An untied message whose response names its conversation. */
