@@ -7,6 +7,7 @@ import { problemOfBeginning, RequestHead } from "./head.ts";
 import { IncomingBody } from "./incoming-body.ts";
 import { MalformedMessage, malformedRequest } from "./malformed.ts";
 import { type ExchangeConnection, ServerExchange } from "./server-exchange.ts";
+import { disown, own, type SocketOwner } from "./socket-owner.ts";
 
 /** Limits of one connection. Bytes and milliseconds. */
 export interface ConnectionLimits {
@@ -24,6 +25,11 @@ export interface ConnectionEvents {
   onRequest(exchange: ServerExchange): void;
   /** A CONNECT: the socket is the callee's, with the bytes that came behind the head. */
   onConnect(head: RequestHead, socket: Socket, rest: Buffer): void;
+  /**
+   * A connection in the clear begins as one of HTTP/2 does (RFC 9113 section 3.4): the socket is the callee's, with every
+   * byte put back. Without it that is a broken request.
+   */
+  readonly onPreface?: ((socket: Socket) => void) | undefined;
   /** No request can be read any more, and no response is under way: the callee sends the last one. */
   onBroken(connection: ServerConnection, why: MalformedMessage | "timeout"): void;
   /** The socket was given away. */
@@ -38,8 +44,8 @@ const smallPiece = 4_096;
 const lingerBytes = 16_777_216;
 const lingerMs = 2_000;
 const nothing = Buffer.alloc(0);
-const owner = Symbol("connection");
-type Owned = Socket & { [owner]?: ServerConnection | undefined };
+/** The part of HTTP/2's connection preface that looks like a head. */
+const preface = "PRI * HTTP/2.0\r\n\r\n";
 
 type Phase =
   /** Before or in a head. */
@@ -52,7 +58,7 @@ type Phase =
   | "over";
 
 /** Reads requests, and tells when their responses have left. */
-export class ServerConnection implements ExchangeConnection, HeadHolder {
+export class ServerConnection implements ExchangeConnection, HeadHolder, SocketOwner {
   readonly socket: Socket;
   readonly #events: ConnectionEvents;
   readonly #limits: ConnectionLimits;
@@ -77,13 +83,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     this.#events = events;
     this.#limits = limits;
     this.#reader = new HeadReader(limits.maxHeaderBytes);
-    (socket as Owned)[owner] = this;
-    // Functions that all connections share: closures of each would be most of what an idle one costs.
-    socket.on("error", ignore);
-    socket.on("drain", onDrain);
-    socket.on("end", onEnd);
-    socket.on("close", onClose);
-    socket.on("data", onData);
+    own(socket, this);
   }
 
   look(now: number): number {
@@ -139,9 +139,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     this.#phase = "over";
     const held = this.#held.length === 0 ? nothing : Buffer.concat(this.#held);
     this.#forget();
-    const { socket } = this;
-    socket.off("data", onData).off("end", onEnd).off("drain", onDrain);
-    socket.pause();
+    disown(this.socket);
     this.#events.onDetached(this);
     return held;
   }
@@ -210,16 +208,31 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       if (!reader.read(bytes)) {
         if (reader.bytes === 0) return undefined;
         if (isFirst) this.#sinceMs = performance.now();
-        const problem = problemOfBeginning(reader.beginning());
+        const beginning = reader.beginning();
+        if (this.#requests === 0 && preface.startsWith(beginning)) return undefined;
+        const problem = problemOfBeginning(beginning);
         if (problem !== undefined) throw problem;
         return undefined;
       }
+      if (this.#requests === 0 && `${reader.text}\r\n` === preface && this.#givesAway(reader.rest))
+        return undefined;
       return this.#begin(new RequestHead(reader.text, this.#limits.maxHeaders), reader.rest);
     } catch (error) {
       if (!(error instanceof MalformedMessage)) throw error;
       this.#break(error);
       return undefined;
     }
+  }
+
+  /** Whether the connection is served as HTTP/2 by somebody else. */
+  #givesAway(rest: Buffer = nothing): boolean {
+    const { socket } = this;
+    const { onPreface } = this.#events;
+    if (onPreface === undefined || "encrypted" in socket) return false;
+    const held = this.detach();
+    socket.unshift(Buffer.concat([Buffer.from(preface), rest, held]));
+    onPreface(socket);
+    return true;
   }
 
   #begin(head: RequestHead, rest: Buffer | undefined): Buffer | undefined {
@@ -345,24 +358,4 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     else if (exchange !== undefined) exchange.response.closes = true;
     body.fail(malformedRequest(error));
   }
-}
-
-function onData(this: Owned, chunk: Buffer): void {
-  this[owner]?.onData(chunk);
-}
-
-function onEnd(this: Owned): void {
-  this[owner]?.onEnd();
-}
-
-function onDrain(this: Owned): void {
-  this[owner]?.onDrain();
-}
-
-function onClose(this: Owned): void {
-  this[owner]?.onClose();
-}
-
-function ignore(): void {
-  // `close` follows, and is what ends the exchange.
 }
