@@ -51,6 +51,7 @@ export class TransparentListener {
   readonly #httpListener: Listener;
   readonly #server: net.Server;
   readonly #open = new Set<Socket>();
+  readonly #inPlace = new WeakSet<Socket>();
   #draining = false;
 
   constructor(services: SurfaceServices, bridge: BridgeServer, options: TransparentOptions) {
@@ -67,6 +68,12 @@ export class TransparentListener {
   /** Connections that are open now. */
   get connections(): number {
     return this.#open.size;
+  }
+
+  /** Serves a connection that was accepted in place of its destination, whose address it has. */
+  adopt(socket: Socket): void {
+    this.#inPlace.add(socket);
+    this.#onConnection(socket);
   }
 
   /** Binds and resolves with what was bound; rejects with `listener.unavailable` when it is taken. */
@@ -128,11 +135,15 @@ export class TransparentListener {
 
   /** Undefined where the connection was made to this listener itself. */
   #capturedOf(socket: Socket): Captured | undefined {
-    const original = this.#options.originals.of(socket);
-    if (original === undefined) return undefined;
     const local = parseAddress(socket.localAddress ?? "")
       ?.unmapped()
       .toString();
+    if (this.#inPlace.has(socket) && local !== undefined) {
+      const end = { address: local, port: socket.localPort ?? 0 };
+      return capturedAt(end, this.#options.pin);
+    }
+    const original = this.#options.originals.of(socket);
+    if (original === undefined) return undefined;
     const isHere = original.port === socket.localPort && original.address === local;
     return isHere ? undefined : capturedAt(original, this.#options.pin);
   }
