@@ -3,7 +3,7 @@ import { noSuchName } from "../../../../src/cli/enforce/name-reply.ts";
 import { profileFor, seatbelted } from "../../../../src/cli/enforce/seatbelt.ts";
 
 /** A query for a.test, type A, with an EDNS record behind it. */
-const question = "0161047465737400" + "00010001";
+const question = "016104746573740000010001";
 const query = Buffer.from(`beef01000001000000000001${question}0000291000000000000000`, "hex");
 
 describe("the resolver that knows no name", () => {
