@@ -16,8 +16,8 @@ export interface EnclosedCommand {
 
 /** One place for one command. */
 export interface Enclosure {
-  /** The first process in it, where it has namespaces of its own. */
-  readonly agentPid?: number;
+  /** What holds its namespaces, and is no ancestor of the command. */
+  readonly agentPid: number;
   /** Never rejects. `take` gets the connections that only this place can accept. */
   run(command: EnclosedCommand, take: TakeSocket): Promise<CommandEnding>;
   close(): void;
@@ -25,6 +25,8 @@ export interface Enclosure {
 
 /** What a cooperative command lives in. */
 export const open: Enclosure = {
+  // An entry for node would otherwise admit everything that this process, which is node, starts.
+  agentPid: process.pid,
   run: ({ command, env, passSignals }) => runCommand({ command, env, passSignals }),
   close: () => undefined,
 };
@@ -48,6 +50,7 @@ export async function enclosure(platform: NodeJS.Platform): Promise<Enclosure | 
 }
 
 const seatbelt: Enclosure = {
+  agentPid: process.pid,
   run: ({ command, env, passSignals, proxyPort }) =>
     runCommand({ command: seatbelted(command, proxyPort), env, passSignals }),
   close: () => undefined,
