@@ -17,6 +17,8 @@ const entries = {
   "pipeline/plugin": join(source, "pipeline/plugin.ts"),
   // A thread shares no modules.
   "opa/wasm-worker": join(source, "opa/wasm-worker.ts"),
+  // Nor does a process in a namespace of its own.
+  "cli/enforce/relay": join(source, "cli/enforce/relay.ts"),
 };
 /** Native code, which its package finds by itself. */
 const external = ["koffi"];

@@ -26,7 +26,7 @@ import { ChainReload } from "./chaining/reload.ts";
 import { DataSurfaces } from "./data-surfaces.ts";
 import { allDefinitions, definitionsFor } from "./definitions.ts";
 import { type BoundAddresses, listenerLimits } from "./listen-options.ts";
-import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { makeProcessParts, peersFor, type ProcessParts } from "./process-parts.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
 import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
@@ -40,6 +40,8 @@ export interface AppOptions {
   readonly log: Logger;
   /** Whether a chain through upstream proxies is tried before it is used. Default always. */
   readonly probe?: "always" | "never";
+  /** Who holds the agent's namespaces, where it has its own: callers are looked for there. */
+  readonly agentPid?: number;
 }
 
 /** A configuration that cannot be started; every problem is in it. */
@@ -78,6 +80,8 @@ export class App {
   #chain: ChainReload | undefined;
   #addresses: BoundAddresses = {};
   readonly #startedAt = new Date().toISOString();
+  /** Serves a connection that something else accepted, as if a surface had. */
+  readonly adopt: DataSurfaces["adopt"] = (...given) => this.#surfaces?.adopt(...given);
   #state: "starting" | "serving" | "draining" = "starting";
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
@@ -128,7 +132,7 @@ export class App {
     this.#sessions = parts.sessions;
     this.#stateParts = parts.state;
     this.#serving = parts.serving;
-    this.#peers = parts.peers;
+    this.#peers = peersFor(options.agentPid, parts);
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);

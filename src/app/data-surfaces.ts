@@ -1,5 +1,6 @@
 /** The listeners of the data plane: which are open, where, and how they end. */
 import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import type { LoadedConfig } from "../config/load.ts";
 import type { Config, ListenerConfig } from "../config/presets.ts";
 import { surfaceAddresses, type SurfaceName } from "../config/surfaces.ts";
@@ -39,6 +40,7 @@ export class DataSurfaces {
   readonly transparent: TransparentSurface;
   readonly #listeners: Pick<Listener, "connections" | "close">[] = [];
   #inboundDials: OwnDials | undefined;
+  #forward: Listener | undefined;
   /** Of the reverse proxy, where it speaks mutual TLS. */
   readonly #gate: PeerGate | undefined;
   #renewal: TlsRenewal | undefined;
@@ -79,6 +81,7 @@ export class DataSurfaces {
       if (listener === undefined) continue;
       const bound = await listener.bind(bindAddressOf(address, name));
       this.#listeners.push(listener);
+      if (name === "forward") this.#forward = listener;
       ownListeners.add(bound.host, bound.port);
       addresses[name] = bound;
     }
@@ -87,6 +90,13 @@ export class DataSurfaces {
     await transparent.open();
     const { state } = transparent;
     return state.kind === "bound" ? { ...addresses, transparent: state.address } : addresses;
+  }
+
+  /** Serves a connection that something else accepted, as if its surface had. */
+  adopt(surface: "forward" | "captured", socket: Socket): void {
+    if (surface === "captured") this.transparent.adopt(socket);
+    else if (this.#forward === undefined) socket.destroy();
+    else this.#forward.adopt(socket);
   }
 
   /** Judges peers by a generation that was swapped in, those that are connected first. */

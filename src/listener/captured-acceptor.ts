@@ -19,24 +19,23 @@ export interface AcceptorOptions {
 export class CapturedAcceptor {
   readonly #options: AcceptorOptions;
   readonly #server: net.Server;
+  readonly #serve: (socket: Socket) => void;
   readonly #open = new Set<Socket>();
+  readonly #inPlace = new WeakSet<Socket>();
   #draining = false;
 
   /** `serve` never throws. */
   constructor(options: AcceptorOptions, serve: (socket: Socket) => void) {
     this.#options = options;
+    this.#serve = serve;
     this.#server = net.createServer(acceptance);
-    this.#server.on("connection", (socket) => {
-      socket.on("error", ignore);
-      if (this.#draining || this.#open.size >= options.maxConnections) {
-        options.metrics.refused(this.#draining ? "draining" : "connections");
-        cutOff(socket);
-        return;
-      }
-      this.#open.add(socket);
-      socket.once("close", () => this.#open.delete(socket));
-      serve(socket);
-    });
+    this.#server.on("connection", (socket) => this.#accept(socket));
+  }
+
+  /** Serves a connection that was accepted in place of its destination, whose address it has. */
+  adopt(socket: Socket): void {
+    this.#inPlace.add(socket);
+    this.#accept(socket);
   }
 
   /** Connections that are open now. */
@@ -46,11 +45,13 @@ export class CapturedAcceptor {
 
   /** Where a connection was going; undefined where it was made to this listener itself. */
   originalOf(socket: Socket): SocketEnd | undefined {
-    const original = this.#options.originals.of(socket);
-    if (original === undefined) return undefined;
     const local = parseAddress(socket.localAddress ?? "")
       ?.unmapped()
       .toString();
+    if (this.#inPlace.has(socket) && local !== undefined)
+      return { address: local, port: socket.localPort ?? 0 };
+    const original = this.#options.originals.of(socket);
+    if (original === undefined) return undefined;
     const isHere = original.port === socket.localPort && original.address === local;
     return isHere ? undefined : original;
   }
@@ -81,6 +82,18 @@ export class CapturedAcceptor {
     }, deadlineMs);
     await Promise.all([closed, served]);
     clearTimeout(cut);
+  }
+
+  #accept(socket: Socket): void {
+    socket.on("error", ignore);
+    if (this.#draining || this.#open.size >= this.#options.maxConnections) {
+      this.#options.metrics.refused(this.#draining ? "draining" : "connections");
+      cutOff(socket);
+      return;
+    }
+    this.#open.add(socket);
+    socket.once("close", () => this.#open.delete(socket));
+    this.#serve(socket);
   }
 }
 

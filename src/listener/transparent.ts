@@ -69,6 +69,11 @@ export class TransparentListener {
     return this.#acceptor.connections;
   }
 
+  /** Serves a connection that was accepted in place of its destination, whose address it has. */
+  adopt(socket: Socket): void {
+    this.#acceptor.adopt(socket);
+  }
+
   /** Binds and resolves with what was bound; rejects with `listener.unavailable` when it is taken. */
   bind(address: BindAddress): Promise<BindAddress> {
     return this.#acceptor.bind(address);

@@ -240,6 +240,20 @@ network_policies:
     expect(ran.stderr).toContain("for one run: run --allow other.test:443 -- …");
   });
 
+  test.skipIf(process.platform !== "linux" || isMissing("curl", "--version"))(
+    "an entry for the executable of the proxy admits nothing that it starts",
+    async () => {
+      const entry = `{ endpoints: [{ host: origin.test, port: ${origin.port} }], binaries: [{ path: ${process.execPath} }] }`;
+      const plugins = `[{ name: egress-policy, config: { network_policies: { node: ${entry} } } }]`;
+      const fenced = await configFile("by-binary.yaml", `{ default: deny, plugins: ${plugins} }`);
+      const curl = await run("--config", fenced, "--", "sh", "-c", 'curl -sS "$URL"');
+      expect(JSON.parse(curl.stdout), curl.stderr).toMatchObject({ error: "policy.forbidden" });
+      const code = `fetch(process.env.URL).then((r) => console.log(r.status))`;
+      const node = await run("--config", fenced, "--", ...script(code));
+      expect(node.stdout, node.stderr).toBe("200\n");
+    },
+  );
+
   test("--allow adds to a policy, also where it judges the requests of the host", async () => {
     const policy = join(directory, "one-path.yaml");
     const rules = "[{ allow: { method: GET, path: /one } }]";

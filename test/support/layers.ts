@@ -233,6 +233,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   cli: { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/enforce": { imports: ["cli", ...ground], packages: [] },
   "cli/learn": { imports: ["*"], packages: ["yaml"] },
   "cli/rehearsal": { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/run": { imports: ["*"], packages: [] },
@@ -271,6 +272,7 @@ export function layerOf(path: string): string {
 /** Rooms that stand above cli/: only the table of commands looks into those with commands. */
 const commandRooms: ReadonlySet<string> = new Set([
   "cli/doctor",
+  "cli/enforce",
   "cli/learn",
   "cli/rehearsal",
   "cli/run",

@@ -12,7 +12,7 @@ export const runRow = command({
   name: "run",
   title: "run --",
   usage: {
-    "run [--config FILE | --policy FILE] [--learn FILE [--review]]\n  [--allow HOST[:PORT] …] [--allow-ip CIDR …] -- COMMAND …":
+    "run [--config FILE | --policy FILE] [--learn FILE [--review]]\n  [--allow HOST[:PORT] …] [--allow-ip CIDR …] [--enforce] -- COMMAND …":
       "run COMMAND behind a proxy of its own, and tell what it reached",
   },
   parameters: {
@@ -40,6 +40,9 @@ export const runRow = command({
         /^[0-9a-f:.]+(?:\/\d{1,3})?$/i.test(block)
           ? block
           : takes.misuse("--allow-ip must be an address or a range such as 10.0.0.0/8"),
+    ),
+    enforce: takes.sometimes(
+      "--enforce  leave COMMAND no way out but the proxy (Linux namespaces; on macOS best effort)",
     ),
     command: takes.rest,
   },

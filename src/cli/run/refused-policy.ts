@@ -76,13 +76,16 @@ function placeOf(line: Line): Destination | undefined {
 
 /** What is known of single requests; none where nobody looked into the tunnel. */
 function requestsOf(line: Line): readonly { readonly method: string; readonly path: string }[] {
-  const { method, path, transport, asked } = line;
-  const isTunnel = transport === "connect";
+  const { method, path, asked } = line;
+  // Of a CONNECT, or of a connection that was captured.
+  const isTunnel = path === undefined;
   const words = isTunnel
     ? Array.isArray(asked)
       ? asked
       : []
-    : [`${String(method)} ${String(path)}`];
+    : typeof path === "string"
+      ? [`${String(method)} ${path}`]
+      : [];
   return words.flatMap((word) => {
     const [, verb, target] = /^(\S+) (\S+)$/.exec(String(word)) ?? [];
     if (verb === undefined || target === undefined) return [];

@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import type { LoadedConfig } from "../../config/load.ts";
 import { messageOf } from "../../errors.ts";
 import { builtinPlugins } from "../../plugins/index.ts";
-import { type CommandEnding, runCommand } from "../child-process.ts";
+import { type CommandEnding } from "../child-process.ts";
 import { clientEnvironment, type TrustFiles } from "../client-environment.ts";
 import { commandFile, refuseCommand } from "../config-file.ts";
 import { SignalCleanup } from "../signal-cleanup.ts";
@@ -24,7 +24,9 @@ import { hearFile } from "../learn/event-source.ts";
 import { learn, policyFileText, writePolicyFile } from "../learn/learn.ts";
 import { ObservedTraffic } from "../learn/observed-traffic.ts";
 import { askOnTerminal } from "../learn/review.ts";
+import { type Enclosure, enclosure, open } from "./enclosure.ts";
 import { TrafficSummary } from "../traffic-summary.ts";
+import { defaultBridgedPorts } from "../../tlsbridge/interception.ts";
 import { writeTrustBundle } from "../../app/trust/bundle.ts";
 
 interface RunCommand {
@@ -40,6 +42,8 @@ interface RunCommand {
   /** Hosts and addresses that are open besides. */
   readonly allow?: readonly string[];
   readonly allowIps?: readonly string[];
+  /** Whether the command has no way out but the proxy. */
+  readonly enforce?: boolean;
   readonly command: readonly string[];
 }
 
@@ -47,6 +51,7 @@ interface RunCommand {
 interface Prepared {
   readonly probe: ProbeFile;
   readonly isBridged: boolean;
+  readonly bridgedPorts: readonly number[];
 }
 
 /** Resolves with the exit code of the command, 128 and its signal, or 2 where no proxy could be started for it. */
@@ -56,7 +61,15 @@ export async function runBehindProxy(command: RunCommand): Promise<number> {
   try {
     const prepared = await prepare(command, directory);
     if (typeof prepared === "number") return prepared;
-    return await serveCommand(command, prepared, { directory, cleanup });
+    const place = command.enforce === true ? await enclosure(process.platform) : open;
+    if (typeof place === "string") return refuseCommand(`--enforce: ${place}`);
+    try {
+      return await serveCommand(command, prepared, { directory, cleanup, enclosure: place });
+    } finally {
+      place.close();
+    }
+  } catch (error) {
+    return refuseCommand(error);
   } finally {
     await rm(directory, { recursive: true, force: true });
     cleanup.close();
@@ -82,7 +95,8 @@ async function prepare(command: RunCommand, directory: string): Promise<Prepared
     const definitions = builtinPlugins;
     const terms = { directory, policyFile: policy, learns, exceptions, definitions };
     await writeFile(path, runConfigText(terms), { mode: 0o600 });
-    return { probe: { file: path, env: {} }, isBridged: true };
+    const bridgedPorts = defaultBridgedPorts;
+    return { probe: { file: path, env: {} }, isBridged: true, bridgedPorts };
   }
   const loaded = await commandFile({ file, lenient });
   if (loaded === undefined) return 2;
@@ -94,7 +108,8 @@ async function prepare(command: RunCommand, directory: string): Promise<Prepared
   if (typeof own === "string") return refuseCommand(own);
   const config = learns ? learningConfig(own, directory, builtinPlugins) : own;
   const probe = await writeProbeFile(directory, "run", config);
-  return { probe, isBridged: config.tls_bridge.mode === "enabled" };
+  const { mode, ports: bridgedPorts } = config.tls_bridge;
+  return { probe, isBridged: mode === "enabled", bridgedPorts };
 }
 
 function objectionTo({ config }: LoadedConfig): string | undefined {
@@ -108,22 +123,24 @@ function objectionTo({ config }: LoadedConfig): string | undefined {
 interface Place {
   readonly directory: string;
   readonly cleanup: SignalCleanup;
+  readonly enclosure: Enclosure;
 }
 
 async function serveCommand(
   run: RunCommand,
-  { probe, isBridged }: Prepared,
-  { directory, cleanup }: Place,
+  { probe, isBridged, bridgedPorts }: Prepared,
+  { directory, cleanup, enclosure: place }: Place,
 ): Promise<number> {
   const { command } = run;
   const traffic = new TrafficSummary();
   const refused = new RefusedPolicy();
   let instance: OwnInstance;
   try {
-    instance = await OwnInstance.start(probe, (line) => {
+    const hear = (line: Readonly<Record<string, unknown>>): void => {
       traffic.hear(line);
       refused.hear(line);
-    });
+    };
+    instance = await OwnInstance.start(probe, hear, place.agentPid);
   } catch (error) {
     refuseCommand(new Error(`the proxy does not start: ${messageOf(error)}`));
     return 2;
@@ -139,8 +156,11 @@ async function serveCommand(
     if (missing !== undefined) note(`the proxy is not ready: ${missing.trim()}`);
     const trust = isBridged ? await trustFiles(directory) : undefined;
     const env = { ...process.env, ...Object.fromEntries(clientEnvironment(forward, trust)) };
+    const passSignals = passedSignals();
+    const capturedPorts = [80, ...bridgedPorts];
+    const enclosed = { command, env, passSignals, proxyPort: forward.port, capturedPorts };
     ending = await cleanup.suspendedDuring(() =>
-      runCommand({ command, env, passSignals: passedSignals() }),
+      place.run(enclosed, (surface, socket) => instance.adopt(surface, socket)),
     );
   } finally {
     // The last flows end with the process that made them; they are logged when the instance is closed.
