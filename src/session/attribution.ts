@@ -5,11 +5,9 @@
  * the agent: the trace, the field, the caller's credential. What nothing ties follows from the one message that is
  * being served, where there is exactly one; else it goes to `default`. Nobody guesses by what happened last.
  */
-import { startTrace } from "../http/trace-context.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
-import type { Tie } from "../pipeline/context.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
 import {
   assignedMcpSession,
@@ -18,54 +16,19 @@ import {
   keysOf,
   type MarkedKey,
   mcpKey,
+  ownNameOf,
+  withTrace,
 } from "./correlation.ts";
-import { Serving } from "./serving.ts";
+import { isWork, Serving } from "./serving.ts";
+import {
+  type AttributedStore,
+  type AttributionOptions,
+  type FlowState,
+  type Tied,
+  withTie,
+} from "./tied-flow.ts";
 import type { FoundTie, SharedTies } from "./shared-ties.ts";
 import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
-
-/** The part of the store that attribution needs. */
-export interface AttributedStore {
-  rekey(from: string, to: string, belongs: (flowId: string) => boolean): void;
-  intentOf(sessionId: string): Intent | undefined;
-  /** What users asked for last, of two sessions at most. */
-  someIntents(): readonly Intent[];
-}
-
-/** Options of an {@link Attribution}. */
-export interface AttributionOptions {
-  readonly store: AttributedStore;
-  /** Name of the field that carries a session id from inbound to outbound. */
-  readonly field?: string | undefined;
-  /** Whether a conversation's message without `traceparent` gets one on its way to the agent. */
-  readonly addTraceparent?: boolean;
-  /** How long a correlation value is valid after the last message that used it. */
-  readonly ttlMs?: number;
-  readonly clock?: Clock;
-  /** What replicas know; absent where this process is the only one. */
-  readonly ties?: SharedTies | undefined;
-}
-
-/** A turn and how a message is known to follow from it. */
-interface Tied {
-  readonly turn: Turn;
-  readonly tie: Tie;
-}
-
-interface FlowState {
-  readonly correlation: Correlation | undefined;
-  turn: Turn | undefined;
-  /** What was served alone when the message came, and what its user had said. */
-  readonly served?: Turn | undefined;
-  readonly intent?: string | undefined;
-  /** What ties the message to its turn. */
-  tie?: Tie | undefined;
-  /** A shared value ties the message to its turn, and not the moment alone: what else it shares with other messages ties those, too. */
-  isCorrelated?: boolean;
-  /** Replicas may know of a message that this one follows from, and could not be asked, or know of several. */
-  isInDoubt?: boolean;
-  /** A message to the agent that belongs to no conversation is being served. */
-  isNoTurn?: boolean;
-}
 
 const defaultTtlMs = 1_800_000;
 const maxSharedKeys = 64;
@@ -128,7 +91,7 @@ export class Attribution implements SessionReader {
     }
     if (context.shownIn === undefined || turn !== undefined) this.#attribute(context);
     // What went on untied stays so, or moves whole: its response belongs beside its request.
-    else if (context.sessionId === undefined) this.#move(context, this.#ownName(context));
+    else this.#move(context, ownNameOf(context, state?.correlation));
     this.#learnMcpSession(context);
   }
 
@@ -137,20 +100,19 @@ export class Attribution implements SessionReader {
     const isOutbound = context.flow.direction === "outbound";
     const turn = isOutbound ? this.#turnOf(context) : this.#flows.get(context.flow)?.turn;
     if (turn !== undefined) this.#refresh(turn);
-    const { tie = "own", intent } = this.#flows.get(context.flow) ?? {};
+    const { tie = "own", intent, isInDoubt } = this.#flows.get(context.flow) ?? {};
     const sessionId = turn?.sessionId ?? context.sessionId;
     const text = turn?.intent ?? intent;
     if (turn !== undefined && text !== undefined) {
       const at = new Date(turn.startedAt).toISOString();
       return { text, sessionId: sessionId ?? defaultSessionId, at, tie };
     }
-    if (sessionId !== undefined) return tiedBy(this.#store.intentOf(sessionId), tie);
+    if (sessionId !== undefined) return withTie(this.#store.intentOf(sessionId), tie);
     // A message without words, of a conversation without a name: the last words in `default` are anybody's.
-    if (turn !== undefined || this.#serving.isSeveral) return undefined;
-    if (this.#flows.get(context.flow)?.isInDoubt === true) return undefined;
+    if (turn !== undefined || this.#serving.isSeveral || isInDoubt === true) return undefined;
     // What nothing ties can follow from no other than the one conversation that is known, if it is one.
     const known = this.#store.someIntents();
-    return known.length > 1 ? undefined : tiedBy(known[0], "only");
+    return known.length > 1 ? undefined : withTie(known[0], "only");
   }
 
   /** The session of a message whose pipeline is running: {@link permitted} settles it later. */
@@ -160,7 +122,8 @@ export class Attribution implements SessionReader {
       return context.sessionId;
     }
     const turn = this.#turnOf(context);
-    if (turn === undefined) return context.sessionId ?? this.#ownName(context);
+    if (turn === undefined)
+      return context.sessionId ?? ownNameOf(context, this.#flows.get(context.flow)?.correlation);
     this.#refresh(turn);
     return turn.sessionId;
   }
@@ -210,7 +173,7 @@ export class Attribution implements SessionReader {
     turn.add(context.flow.id);
     const isServed = isWork(context, a2a);
     if (isServed) this.#serving.add(turn);
-    const traced = this.#traced(context, correlation);
+    const traced = this.#addTraceparent ? withTrace(context, correlation) : correlation;
     this.#flows.set(context.flow, { correlation: traced, turn });
     // What the agent does for the user meanwhile does not follow from a question about it.
     const marks = isServed ? traced : { ...traced, bearer: undefined };
@@ -218,14 +181,6 @@ export class Attribution implements SessionReader {
     for (const key of keys) this.#index.add(key, turn, now);
     this.#learnTask(context, turn, now);
     return this.#ties?.tell(keys, turn);
-  }
-
-  /** The correlation, with a trace that begins here where the message has none. */
-  #traced(context: RequestContext, correlation: Correlation | undefined): Correlation | undefined {
-    if (!this.#addTraceparent || correlation?.trace !== undefined) return correlation;
-    const { traceId, traceparent } = startTrace();
-    context.headers.set("traceparent", traceparent);
-    return { ...correlation, trace: traceId };
   }
 
   #close(turn: Turn, context: RequestContext): void {
@@ -280,7 +235,7 @@ export class Attribution implements SessionReader {
   #attribute(context: RequestContext): void {
     const turn = this.#turnOf(context);
     if (turn === undefined) {
-      context.sessionId ??= this.#ownName(context);
+      context.sessionId ??= ownNameOf(context, this.#flows.get(context.flow)?.correlation);
       if (context.sessionId !== undefined) context.tiedBy ??= "own";
       return;
     }
@@ -295,13 +250,6 @@ export class Attribution implements SessionReader {
     const mcp = correlation?.mcp;
     if (mcp !== undefined) this.#tieMcp(mcpKey(context, mcp), turn, now);
     if (context.stage === "connect") this.#index.add(`flow ${context.flow.id}`, turn, now);
-  }
-
-  /** What the message calls its conversation, where no message to the agent is known that it follows from. */
-  #ownName(context: RequestContext): string | undefined {
-    const correlation = this.#flows.get(context.flow)?.correlation;
-    const a2a = context.hasFacts ? textOf(context.facts.get("a2a"), "sessionId") : undefined;
-    return (correlation?.field ?? a2a ?? correlation?.mcp)?.slice(0, maxSessionIdLength);
   }
 
   /** The turn that an outbound message follows from; the most specific value decides. */
@@ -395,35 +343,16 @@ export class Attribution implements SessionReader {
     const mcp = assignedMcpSession(context);
     if (mcp === undefined) return;
     const { turn, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
-    if (turn !== undefined) {
-      if (isCorrelated) this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
-    } else if (context.sessionId === undefined) {
-      this.#move(context, mcp);
-    }
+    if (turn === undefined) this.#move(context, mcp);
+    else if (isCorrelated) this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
   }
 
   /** An untied message whose response names its conversation. */
   #move(context: RequestContext, name: string | undefined): void {
-    if (name === undefined) return;
+    if (name === undefined || context.sessionId !== undefined) return;
     const { id } = context.flow;
     context.sessionId = name;
     context.tiedBy = "own";
     this.#store.rekey(defaultSessionId, name, (flowId) => flowId === id);
   }
-}
-
-function tiedBy(intent: Intent | undefined, tie: Tie): Intent | undefined {
-  return intent === undefined ? undefined : { ...intent, tie };
-}
-
-/** Methods that ask about something and have nothing done. */
-const questions = /^(?:tasks\/(?:get|list|pushNotificationConfig\/.*)|agent\/.*)$/;
-
-/**
- * Whether the agent acts for somebody while it serves the message. Probes, pages and streams that a client only listens
- * to have no body; what comes over an upgraded connection can be anything.
- */
-function isWork({ hasBody, upgrade }: RequestContext, a2a: unknown): boolean {
-  if (a2a !== undefined) return !questions.test(textOf(a2a, "method") ?? "");
-  return hasBody || upgrade !== undefined;
 }

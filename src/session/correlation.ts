@@ -2,7 +2,8 @@
 import { hash } from "node:crypto";
 import type { RequestContext, Tie } from "../pipeline/context.ts";
 import { maxSessionIdLength } from "./event.ts";
-import { traceIdOf } from "../http/trace-context.ts";
+import { startTrace, traceIdOf } from "../http/trace-context.ts";
+import { textOf } from "./turn.ts";
 
 /** What ties one message to others; a kind that it does not carry is absent. */
 export interface Correlation {
@@ -89,4 +90,24 @@ export function keysOf(correlation: Correlation | undefined): MarkedKey[] {
 /** Ids of MCP sessions are the server's: two servers may give the same one. */
 export function mcpKey(context: RequestContext, id: string): string {
   return `mcp ${context.destination.authority} ${id}`;
+}
+
+/** The correlation, with a trace that begins here where the message has none. */
+export function withTrace(
+  context: RequestContext,
+  correlation: Correlation | undefined,
+): Correlation | undefined {
+  if (correlation?.trace !== undefined) return correlation;
+  const { traceId, traceparent } = startTrace();
+  context.headers.set("traceparent", traceparent);
+  return { ...correlation, trace: traceId };
+}
+
+/** What a message calls its conversation, where no message to the agent is known that it follows from. */
+export function ownNameOf(
+  context: RequestContext,
+  correlation: Correlation | undefined,
+): string | undefined {
+  const a2a = context.hasFacts ? textOf(context.facts.get("a2a"), "sessionId") : undefined;
+  return (correlation?.field ?? a2a ?? correlation?.mcp)?.slice(0, maxSessionIdLength);
 }
