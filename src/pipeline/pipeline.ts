@@ -197,9 +197,12 @@ export class Pipeline {
   /** The denial for a message that no plugin allowed, where the default is deny. */
   defaultDenial(context: RequestContext): Denial {
     const { direction } = this;
+    const { authority } = context.destination;
+    const remedy = `a rule of egress-policy would allow it (allow: ["${authority}"] opens the host)`;
     return {
       code: "policy.forbidden",
-      message: `no plugin of the ${direction} pipeline allowed ${context.destination.authority} (pipeline.${direction}.default is deny)`,
+      message: `no plugin of the ${direction} pipeline allowed ${authority} (pipeline.${direction}.default is deny)`,
+      ...(direction === "outbound" ? { description: remedy } : {}),
     };
   }
 

@@ -60,8 +60,6 @@ export interface SessionEvent {
   /** The connection to a peer of `mtls`. */
   readonly tls?: EventTls;
   readonly tunnel?: true;
-  /** Of an outbound message whose `host` names none, where it is not 443. */
-  readonly port?: number;
   /** Of a connection whose TLS was opened here: what was asked inside has events of its own. */
   readonly bridged?: true;
   /** The executable of the caller, where it was looked up. */
@@ -131,9 +129,6 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   const peer = tls?.peer ?? context.onward?.peer;
   if (caller !== undefined) event.caller = caller;
   if (holder?.kind === "resolved") event.executable = holder.executable;
-  const { port } = flow.destination;
-  if (port !== 443 && flow.direction === "outbound" && !event.host.endsWith(`:${port}`))
-    event.port = port;
   if (facts.bridged === true) event.bridged = true;
   if (peer !== undefined) {
     const { version, cipherSuite, spiffeId: peerSpiffeId } = peer;

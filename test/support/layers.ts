@@ -228,12 +228,14 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod", "yaml"],
   },
   "cli/arguments": {
-    imports: ["cli", "cli/doctor", "cli/rehearsal", "yaml", ...ground],
+    imports: ["cli", "cli/doctor", "cli/learn", "cli/rehearsal", "cli/run", "yaml", ...ground],
     packages: [],
   },
   cli: { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/learn": { imports: ["*"], packages: ["yaml"] },
   "cli/rehearsal": { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/run": { imports: ["*"], packages: [] },
   main: {
     imports: ["cli", "cli/arguments", ...ground],
     packages: [],
@@ -267,7 +269,13 @@ export function layerOf(path: string): string {
 }
 
 /** Rooms that stand above cli/: only the table of commands looks into those with commands. */
-const commandRooms: ReadonlySet<string> = new Set(["cli/doctor", "cli/rehearsal", "cli/arguments"]);
+const commandRooms: ReadonlySet<string> = new Set([
+  "cli/doctor",
+  "cli/learn",
+  "cli/rehearsal",
+  "cli/run",
+  "cli/arguments",
+]);
 
 function objection(own: string, layer: Layer, path: string, specifier: string): string | undefined {
   if (specifier.startsWith("node:")) {

@@ -43,6 +43,11 @@ export function flag(line: Line): Parameter<boolean> {
   return { ...parts(line), kind: "flag", read: (texts) => texts.length > 0 };
 }
 
+/** A flag that is absent where it was not given, as options are. */
+export function sometimes(line: Line): Parameter<true | undefined> {
+  return { ...flag(line), read: (texts) => (texts.length > 0 ? true : undefined) };
+}
+
 /** Several flags of which one is chosen; without one, the first. */
 export function flags<const T extends string>(
   words: readonly [T, ...T[]],

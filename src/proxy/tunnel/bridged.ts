@@ -6,7 +6,12 @@ import type { BridgeServer } from "./bridge-server.ts";
 import type { Ending } from "../flow/finish.ts";
 import type { TlsBridge } from "../flow/tls-bridge.ts";
 import { firstBytes, openedTunnel, serveClear } from "./opened.ts";
-import type { PermittedTunnel, TunnelRequest, TunnelServices } from "./request.ts";
+import {
+  type PermittedTunnel,
+  trustNameOf,
+  type TunnelRequest,
+  type TunnelServices,
+} from "./request.ts";
 
 /** Runs the bridged connection to its end. The origin is dialled when its first request is permitted. */
 export async function bridgeTunnel(
@@ -44,19 +49,23 @@ export async function bridgeTunnel(
 
 /** The TLS handshake with a client, whose first bytes may have been looked at and put back. */
 export async function handshake(
-  { client, flow, head }: TunnelRequest,
+  request: TunnelRequest,
   how: {
     readonly bridge: TlsBridge;
     readonly first: Sniffed | undefined;
     readonly signal: AbortSignal;
   },
 ): Promise<Termination> {
+  const { client, flow, head } = request;
   const { bridge, first, signal } = how;
   if (first?.kind === "timeout") {
     client.destroy();
     return { kind: "timeout" };
   }
-  return bridge.open(client, flow.destination, first === undefined ? head : nothing, signal);
+  const bytes = first === undefined ? head : nothing;
+  const outcome = await bridge.open(client, flow.destination, bytes, signal);
+  bridge.noteTrust(trustNameOf(request), outcome);
+  return outcome;
 }
 
 const nothing = Buffer.alloc(0);

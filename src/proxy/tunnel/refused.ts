@@ -8,7 +8,7 @@ import type { Ending } from "../flow/finish.ts";
 import { renderDenial, statusOf } from "../flow/reply.ts";
 import { firstBytes, serveClear } from "./opened.ts";
 import type { TunnelPlan } from "./plan.ts";
-import type { TunnelRequest, TunnelServices } from "./request.ts";
+import { trustNameOf, type TunnelRequest, type TunnelServices } from "./request.ts";
 
 /** The refusal of the pipeline. */
 export interface RefusedTunnel extends TunnelRequest {
@@ -38,7 +38,8 @@ export function refuseOutside(request: RefusedTunnel): Ending {
  * Opens the connection as if it were permitted, so that its client gets an HTTP response instead of a dead connection:
  * most clients do not show the response to a CONNECT, and some retry.
  *
- * The destination is not dialled and not looked up.
+ * The destination is not dialled and not looked up. A client that would not take the leaf the last time gets 403 for its
+ * CONNECT instead.
  */
 export async function refuseInside(
   { recorder }: TunnelServices,
@@ -47,6 +48,9 @@ export async function refuseInside(
 ): Promise<Ending> {
   const { runtime, flow, client, context, verdict } = request;
   const bridge = request.planned === "bridge" ? runtime.bridge : undefined;
+  // A client that trusts no authority of ours sees a status of the CONNECT, and nothing else.
+  if (request.captured === undefined && bridge?.isDistrustedBy(trustNameOf(request)) === true)
+    return refuseOutside(request);
   request.replies.established(client);
   const denial = verdict.kind === "denial" ? verdict.denial : undefined;
   const reply = verdict.kind === "reply" ? verdict.reply : renderDenial(verdict.denial);

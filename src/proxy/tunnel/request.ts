@@ -5,7 +5,7 @@ import type { Backlogs } from "../../net/backlogs.ts";
 import type { StallWatch } from "../../net/stall-watch.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Reply } from "../../pipeline/decision.ts";
-import type { Flow } from "../../pipeline/flow.ts";
+import { callerOf, type Flow } from "../../pipeline/flow.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
 import type { ConfirmCaptured } from "../flow/captured.ts";
 import type { FlowRecorder } from "../flow/finish.ts";
@@ -61,4 +61,11 @@ export interface PermittedTunnel extends TunnelRequest {
   readonly permit: Permit;
   readonly judgedBy: JudgedBy;
   readonly skipped: boolean;
+}
+
+/** Who takes our leaf or does not: programs of one machine differ by what their CONNECT says of them. */
+export function trustNameOf({ flow, headers }: Pick<TunnelRequest, "flow" | "headers">): string {
+  const agent = headers.get("user-agent")?.slice(0, 256) ?? "";
+  const name = callerOf(flow.client);
+  return agent === "" && name === flow.client.address ? name : `${name} ${agent}`;
 }

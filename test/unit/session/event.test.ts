@@ -13,18 +13,17 @@ const at = Date.UTC(2026, 0, 1);
 interface Fields {
   readonly stage?: "connect" | "request";
   readonly path?: string;
-  readonly authority?: string;
   readonly process?: PeerProcess;
 }
 
 function contextOf(fields: Fields = {}): RequestContext {
-  const { stage = "request", path = "/v1/pay?card=4111", authority = "api.example:443" } = fields;
+  const { stage = "request", path = "/v1/pay?card=4111" } = fields;
   const { process: holder } = fields;
   const flow = makeFlow({
     direction: "outbound",
     transport: "http",
     client: { address: "127.0.0.1", port: 1, ...(holder && { process: holder }) },
-    destination: parseAuthority(authority, authority.endsWith(":80") ? "http" : "https"),
+    destination: parseAuthority("api.example:443", "https"),
   });
   return new RequestContext({
     flow,
@@ -66,17 +65,17 @@ describe("a session event", () => {
     expect(event).not.toHaveProperty("httpPath");
   });
 
-  test("says the port that its host does not, unless it is 443, and the executable that is known", () => {
+  test("says which executable asked, where that is known, and whether TLS was opened", () => {
     const process = { kind: "resolved", executable: "/usr/bin/curl" } as PeerProcess;
-    const event = eventOf(contextOf({ authority: "api.example:80", process }), {
+    const event = eventOf(contextOf({ process }), {
       phase: "response",
       bridged: true,
       at,
     });
-    expect(event).toMatchObject({ port: 80, executable: "/usr/bin/curl", bridged: true });
+    expect(event).toMatchObject({ executable: "/usr/bin/curl", bridged: true });
     const unknown = { kind: "unresolved", executable: "/usr/bin/curl" } as PeerProcess;
     const other = eventOf(contextOf({ process: unknown }), { phase: "response", at });
-    for (const key of ["port", "executable", "bridged"]) expect(other).not.toHaveProperty(key);
+    for (const key of ["executable", "bridged"]) expect(other).not.toHaveProperty(key);
   });
 
   test("carries the steps of its own half", () => {

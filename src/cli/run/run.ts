@@ -1,22 +1,31 @@
 /** `run -- COMMAND`: runs a command behind a proxy that ends with it, and prints what the command tried to reach. */
-import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import type { LoadedConfig } from "../config/load.ts";
-import { messageOf } from "../errors.ts";
-import { builtinPlugins } from "../plugins/index.ts";
-import { type CommandEnding, runCommand } from "./child-process.ts";
-import { clientEnvironment, type TrustFiles } from "./client-environment.ts";
-import { commandFile, refuseCommand } from "./config-file.ts";
-import { SignalCleanup } from "./signal-cleanup.ts";
-import { LearnedPolicy } from "./learned-policy.ts";
-import { OwnInstance } from "./own-instance.ts";
-import { type ProbeFile, writeProbeFile } from "./own-file.ts";
-import { proxyUrl } from "./proxy-address.ts";
-import { runConfigOf, runConfigText } from "./run-config.ts";
-import { TrafficSummary } from "./traffic-summary.ts";
-import { writeTrustBundle } from "../app/trust/bundle.ts";
+import type { LoadedConfig } from "../../config/load.ts";
+import { messageOf } from "../../errors.ts";
+import { builtinPlugins } from "../../plugins/index.ts";
+import { type CommandEnding, runCommand } from "../child-process.ts";
+import { clientEnvironment, type TrustFiles } from "../client-environment.ts";
+import { commandFile, refuseCommand } from "../config-file.ts";
+import { SignalCleanup } from "../signal-cleanup.ts";
+import { RefusedPolicy } from "./refused-policy.ts";
+import { OwnInstance } from "../own-instance.ts";
+import { type ProbeFile, writeProbeFile } from "../own-file.ts";
+import { proxyUrl } from "../proxy-address.ts";
+import {
+  eventFile,
+  learningConfig,
+  runConfigOf,
+  runConfigText,
+  withExceptions,
+} from "./run-config.ts";
+import { hearFile } from "../learn/event-source.ts";
+import { learn, policyFileText, writePolicyFile } from "../learn/learn.ts";
+import { ObservedTraffic } from "../learn/observed-traffic.ts";
+import { askOnTerminal } from "../learn/review.ts";
+import { TrafficSummary } from "../traffic-summary.ts";
+import { writeTrustBundle } from "../../app/trust/bundle.ts";
 
 interface RunCommand {
   /** The file whose outbound pipeline is in force; without one, a file of our own. */
@@ -24,8 +33,13 @@ interface RunCommand {
   readonly lenient: boolean;
   /** A policy file in the OpenShell format, in place of a configuration. */
   readonly policyFile?: string;
-  /** Where the smallest policy that lets the run through is written. */
+  /** The policy file that is made, or added to, so that it lets the run through; nothing is refused meanwhile. */
   readonly learnFile?: string;
+  /** Whether each learned rule is asked about. */
+  readonly review?: boolean;
+  /** Hosts and addresses that are open besides. */
+  readonly allow?: readonly string[];
+  readonly allowIps?: readonly string[];
   readonly command: readonly string[];
 }
 
@@ -51,14 +65,22 @@ export async function runBehindProxy(command: RunCommand): Promise<number> {
 
 /** An exit code where the operator's file cannot be used. */
 async function prepare(command: RunCommand, directory: string): Promise<Prepared | number> {
-  const { file, lenient, policyFile, learnFile } = command;
-  // The content of an existing file would be lost; it is refused before the command runs.
-  if (learnFile !== undefined && existsSync(learnFile))
-    return refuseCommand(`--learn: ${learnFile} is there already: remove it, or name another file`);
+  const { file, lenient, policyFile, learnFile, allow = [], allowIps = [] } = command;
+  const exceptions = { allow, allowIps };
+  const learns = learnFile !== undefined;
+  if (learns) {
+    try {
+      // A file that cannot be added to is refused before the command runs.
+      await policyFileText(learnFile);
+    } catch (error) {
+      return refuseCommand(error);
+    }
+  }
   if (file === undefined) {
     const path = join(directory, "run.yaml");
     const policy = policyFile === undefined ? undefined : resolve(policyFile);
-    const terms = { directory, policyFile: policy, definitions: builtinPlugins };
+    const definitions = builtinPlugins;
+    const terms = { directory, policyFile: policy, learns, exceptions, definitions };
     await writeFile(path, runConfigText(terms), { mode: 0o600 });
     return { probe: { file: path, env: {} }, isBridged: true };
   }
@@ -68,7 +90,9 @@ async function prepare(command: RunCommand, directory: string): Promise<Prepared
   if (objection !== undefined) return refuseCommand(objection);
   if (loaded.config.listener.reverse_proxy_addr !== undefined)
     note("only the forward proxy of the file is opened; its reverse proxy is not");
-  const config = runConfigOf(loaded, directory);
+  const own = withExceptions(runConfigOf(loaded, directory), exceptions);
+  if (typeof own === "string") return refuseCommand(own);
+  const config = learns ? learningConfig(own, directory, builtinPlugins) : own;
   const probe = await writeProbeFile(directory, "run", config);
   return { probe, isBridged: config.tls_bridge.mode === "enabled" };
 }
@@ -81,18 +105,24 @@ function objectionTo({ config }: LoadedConfig): string | undefined {
   return undefined;
 }
 
+interface Place {
+  readonly directory: string;
+  readonly cleanup: SignalCleanup;
+}
+
 async function serveCommand(
-  { command, learnFile }: RunCommand,
+  run: RunCommand,
   { probe, isBridged }: Prepared,
-  { directory, cleanup }: { readonly directory: string; readonly cleanup: SignalCleanup },
+  { directory, cleanup }: Place,
 ): Promise<number> {
+  const { command } = run;
   const traffic = new TrafficSummary();
-  const learned = new LearnedPolicy();
+  const refused = new RefusedPolicy();
   let instance: OwnInstance;
   try {
     instance = await OwnInstance.start(probe, (line) => {
       traffic.hear(line);
-      learned.hear(line);
+      refused.hear(line);
     });
   } catch (error) {
     refuseCommand(new Error(`the proxy does not start: ${messageOf(error)}`));
@@ -117,27 +147,42 @@ async function serveCommand(
     await instance.close();
   }
   note(`what ${name} tried to reach:\n${traffic.toString().trimEnd()}`);
-  const isTold = await tellPolicy(learned.text(), learnFile);
-  return exitCodeOf(ending, name) || (isTold ? 0 : 1);
+  const isDone = run.learnFile === undefined ? tellRefused(refused) : await teach(run, directory);
+  return exitCodeOf(ending, name) || (isDone ? 0 : 1);
 }
 
-/** Ready to be pasted: no line of it is indented or has a name in front. False where it could not be written. */
-async function tellPolicy(policy: string | undefined, file: string | undefined): Promise<boolean> {
-  if (policy === undefined) {
-    if (file !== undefined) note("--learn: there is nothing to learn, no file was written");
-    return true;
-  }
-  const how = file === undefined ? "--learn FILE writes it" : `as written to ${file}`;
-  note(
-    `the smallest policy that lets this through (${how}; run --policy FILE holds to it):\n${policy.trimEnd()}`,
-  );
-  if (file === undefined) return true;
+function tellRefused(refused: RefusedPolicy): true {
+  const options = refused.options();
+  if (options.length > 0) note(`for one run: run ${options.join(" ")} -- …`);
+  const policy = refused.text();
+  // Last, and ready to be pasted: no line of it is indented or has a name in front.
+  if (policy !== undefined)
+    note(`the lines of a policy that would allow what was refused:\n${policy.trimEnd()}`);
+  return true;
+}
+
+/** False where the file was not written, because it could not be or because the reviewer left. */
+async function teach(
+  { learnFile: file = "", review = false }: RunCommand,
+  directory: string,
+): Promise<boolean> {
+  const terminal = review ? askOnTerminal() : undefined;
   try {
-    await writeFile(file, policy, { flag: "wx", mode: 0o644 });
+    const traffic = new ObservedTraffic();
+    await hearFile(eventFile(directory), traffic).catch(() => undefined);
+    const text = await policyFileText(file);
+    const taught = await learn({ traffic, file, text, ask: terminal?.ask });
+    for (const line of taught.notes) note(`--learn: ${line}`);
+    if (taught.text === undefined) return !review;
+    if (taught.text !== text) await writePolicyFile(file, taught.text);
+    const how = `as written to ${file}; run --policy ${file} holds to it`;
+    note(`the policy that lets this through (${how}):\n${taught.text.trimEnd()}`);
     return true;
   } catch (error) {
-    note(`--learn: ${file} cannot be written: ${messageOf(error)}`);
+    note(`--learn: ${messageOf(error)}`);
     return false;
+  } finally {
+    terminal?.close();
   }
 }
 
