@@ -6,6 +6,7 @@ import {
   bypassHosts,
   bypassPaths,
   defaultBypassHosts,
+  orDefault,
   serviceUrl,
   words,
 } from "../config-values.ts";
@@ -43,9 +44,9 @@ export const sparcConfig = z
       .enum(["fast_track", "slow_track", "syntax", "spec_free", "transformations_only"])
       .default("fast_track")
       .describe("Which checks the service makes."),
-    timeout_ms: whole(100, 600_000)
-      .default(30_000)
-      .describe("Until the verdict is there, waiting for a free place included."),
+    timeout_ms: orDefault(whole(100, 600_000), 30_000).describe(
+      "Until the verdict is there, waiting for a free place included.",
+    ),
     on_reject_action: z
       .enum(["reflect", "observe", "deny"])
       .default("reflect")
