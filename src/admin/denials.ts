@@ -1,4 +1,5 @@
 /** What policies refused, put together, and what would allow it: from which `policy suggest` learns. */
+import type { PolicyAddition } from "../pipeline/plugin.ts";
 import { type AdminRoute, failure, json } from "./server.ts";
 
 /** What one plugin instance has observed. */
@@ -7,19 +8,13 @@ export interface PluginObservations {
   readonly observed: unknown;
 }
 
-/** The smallest addition to the policy that allows what was chosen. */
-export interface PolicyAddition {
-  /** In the format of policy files, with the risk of each line. */
-  readonly text: string;
-  /** Where the policy is kept; absent where it stands in the proxy's own file. */
-  readonly file?: string | undefined;
-}
-
 /** What the responses are made of. */
 export interface DenialSources {
   observations(): readonly PluginObservations[];
   /** `chosen`: host, port and executable of refusals, `HOST:PORT EXECUTABLE`. */
-  addition(chosen: ReadonlySet<string>): PolicyAddition;
+  additions(
+    chosen: ReadonlySet<string>,
+  ): readonly { readonly plugin: string; readonly addition: PolicyAddition }[];
 }
 
 const maxChosen = 512;
@@ -39,7 +34,7 @@ export function denialRoutes(sources: DenialSources): AdminRoute[] {
           const message = `denial names what to allow, HOST:PORT EXECUTABLE, 1 to ${maxChosen} times`;
           return failure(400, "request.malformed", message);
         }
-        return json(sources.addition(chosen));
+        return json({ instances: sources.additions(chosen) });
       },
     },
   ];

@@ -40,7 +40,7 @@ export function eventLine(event: WireEvent, palette: Palette): string {
   const steps = stepsOf(event);
   const words = [
     palette.dim(timeOf(textOf(event, "at"))),
-    short(textOf(event, "sessionId"), 24),
+    short(textOf(event, "movedTo") || textOf(event, "sessionId"), 24),
     textOf(event, "direction") === "inbound" ? "in " : "out",
     decisionWord(event, phase, palette),
     statusOf(event),

@@ -21,7 +21,7 @@ import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { FrameChanges } from "./frame-changes.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { responseNeedsOf, type ResponseNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
-import type { Frame, Outcome } from "./plugin.ts";
+import type { Frame, Outcome, PolicyAddition } from "./plugin.ts";
 import { type Explanation, Rehearsal } from "./rehearsal.ts";
 import {
   askHook,
@@ -280,6 +280,16 @@ export class Pipeline {
     return this.steps.flatMap(({ name, plugin }) =>
       plugin.observations === undefined ? [] : [{ plugin: name, observed: plugin.observations() }],
     );
+  }
+
+  /** What each policy lacks to let through what was chosen among the observations. */
+  additions(
+    chosen: ReadonlySet<string>,
+  ): readonly { readonly plugin: string; readonly addition: PolicyAddition }[] {
+    return this.steps.flatMap(({ name, plugin }) => {
+      const addition = plugin.addition?.(chosen);
+      return addition === undefined ? [] : [{ plugin: name, addition }];
+    });
   }
 
   /** What is used of the budgets of all plugins that have some. */

@@ -172,6 +172,14 @@ export type LogoutReading =
 /** The result of a hook; undefined where there is nothing to record. */
 export type Answer = Decision | undefined;
 
+/** The smallest addition to a policy. */
+export interface PolicyAddition {
+  /** In the format of policy files, with the risk of each line. */
+  readonly text: string;
+  /** Where the policy is kept; absent where it stands in the proxy's own file. */
+  readonly file?: string | undefined;
+}
+
 /** A configured plugin. All hooks are optional; hooks may return a value or a promise. */
 export interface Plugin {
   /** Which bodies this instance needs, where that is less than its definition says. */
@@ -243,6 +251,11 @@ export interface Plugin {
   onLogout?(logout: Logout): number;
   /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */
   observations?(): unknown;
+  /**
+   * What to add to the instance's policy so that it lets through what was chosen among its observations, each named
+   * `HOST:PORT EXECUTABLE`; undefined where it has observed none of it.
+   */
+  addition?(chosen: ReadonlySet<string>): PolicyAddition | undefined;
   /** What is used of the instance's budgets: JSON without secrets. Shown by the session API. */
   budgets?(): unknown;
   /** True, or the reason why the instance cannot do its work yet. */

@@ -114,3 +114,11 @@ export function bypassHosts(): z.ZodOptional<z.ZodArray<typeof bypassHost>> {
 export function bypassPaths(): z.ZodDefault<z.ZodArray<typeof bypassPath>> {
   return z.array(bypassPath).max(1_000).default(defaultBypassPaths);
 }
+
+/** A number that is `preset` where it is absent, or 0: the Go program takes 0 for a number that is not set. */
+export function orDefault(schema: z.ZodNumber, preset: number) {
+  return z
+    .union([schema, z.literal(0)])
+    .default(preset)
+    .transform((value) => (value === 0 ? preset : value));
+}

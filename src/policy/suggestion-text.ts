@@ -19,6 +19,18 @@ export function withSuggestions(
   });
 }
 
+/** What would allow the chosen refusals together, `HOST:PORT EXECUTABLE`; undefined where none of them is there. */
+export function additionText(
+  summaries: readonly DenialSummary[],
+  takenKeys: readonly string[],
+  chosen: ReadonlySet<string>,
+): string | undefined {
+  const wanted = summaries.filter(({ host, port, binary }) =>
+    chosen.has(`${host}:${port} ${binary}`),
+  );
+  return wanted.length === 0 ? undefined : suggestionText(suggest(wanted, takenKeys));
+}
+
 /** The suggestion as text in the file format, one risk note above each line that carries one. */
 export function suggestionText(suggestion: Suggestion): string {
   const lines = ["network_policies:"];

@@ -30,6 +30,8 @@ export interface EventTls {
 /** The event as stored and served; absent means empty and names are the Go program's, for its clients. */
 export interface SessionEvent {
   readonly sessionId: string;
+  /** In the live feed: the session that the message turned out to belong to after its first event was shown. */
+  readonly movedTo?: string;
   /** RFC 3339. */
   readonly at: string;
   readonly direction: Direction;

@@ -8,7 +8,8 @@ import { type EventFacts, eventOf, type SessionEvent } from "./event.ts";
 
 /** Where events go. Takes them without waiting and without failing. */
 export interface EventSink {
-  record(event: SessionEvent): void;
+  /** `shownIn`: the session in which the message's first event was shown. */
+  record(event: SessionEvent, shownIn: string): void;
 }
 
 /** Options of a {@link SessionRecorder}. */
@@ -78,8 +79,8 @@ export class SessionRecorder implements SessionReader {
 
   #append(context: RequestContext, facts: EventFacts): void {
     const event = this.#content.shaped(eventOf(context, facts));
-    context.shownIn ??= event.sessionId;
-    for (const sink of this.#sinks) sink.record(event);
+    const shownIn = (context.shownIn ??= event.sessionId);
+    for (const sink of this.#sinks) sink.record(event, shownIn);
     this.#audit?.decided(event, context);
   }
 }

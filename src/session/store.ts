@@ -99,11 +99,11 @@ export class SessionStore {
   }
 
   /** Keeps one event and offers it to the subscribers. Never waits. */
-  record(event: SessionEvent): void {
+  record(event: SessionEvent, shownIn?: string): void {
     this.#sequence += 1;
     const stored = this.#keep(this.#sequence, event, this.#clock.now());
     this.#journal?.kept(stored);
-    for (const subscription of this.#subscriptions) subscription.offer(stored);
+    for (const subscription of this.#subscriptions) subscription.offer(stored, shownIn);
   }
 
   /** Keeps an event of an earlier process, as of when it happened. */

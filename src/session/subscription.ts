@@ -49,10 +49,19 @@ export class Subscription {
     return this.#dropped;
   }
 
-  /** Queues the event, or counts it as missed. Never waits and never throws. */
-  offer(stored: StoredEvent): void {
+  /**
+   * Queues the event, or counts it as missed. Never waits and never throws. Whoever saw the message's first event in another
+   * session (`shownIn`) sees this one there too.
+   */
+  offer(kept: StoredEvent, shownIn = kept.event.sessionId): void {
     if (this.#closed) return;
-    if (this.#session !== undefined && stored.event.sessionId !== this.#session) return;
+    const { sessionId } = kept.event;
+    const wanted = this.#session;
+    if (wanted !== undefined && wanted !== sessionId && wanted !== shownIn) return;
+    const isMoved = shownIn !== sessionId && wanted !== sessionId;
+    const stored = isMoved
+      ? { ...kept, event: { ...kept.event, sessionId: shownIn, movedTo: sessionId } }
+      : kept;
     const isFull =
       this.#queue.length >= this.#maxQueue ||
       (this.#queue.length > 0 && this.#queuedBytes + stored.bytes > this.#maxQueueBytes);

@@ -111,6 +111,19 @@ pipeline: {outbound: {plugins: [inference-parser, mcp-parser, a2a-parser]}}
   "2.8 ibac: zeros and empty ones are defaults": ibac(
     'judge_bearer: "", system_prompt: "", timeout_ms: 0, judge_max_tokens: 0, agent_llm_host: "", bypass_hosts: [], bypass_paths: , no_intent_policy: "", unclassified_policy: ',
   ),
+  "2.9 sparc: all": outbound(
+    'mcp-parser, {name: sparc, config: {reflector_endpoint: "http://r", reflector_bearer: t, enforcement: mcp, track: slow_track, timeout_ms: 100, on_reject_action: deny, deny_score_threshold: 0.5, fail_policy: closed, skip_tools: ["a*"], reflect_tools: [b], bypass_hosts: [a.test], bypass_paths: ["/x"]}}',
+  ),
+  "2.9 sparc: zeros and empty ones are defaults": outbound(
+    'inference-parser, {name: sparc, config: {reflector_endpoint: "http://r", reflector_bearer: "", enforcement: inference, track: "", timeout_ms: 0, on_reject_action: "", deny_score_threshold: 0, fail_policy: "", skip_tools: , reflect_tools: [], bypass_hosts: , bypass_paths: }}',
+  ),
+  "2.10 context-guru": outbound(
+    'inference-parser, {name: context-guru, config: {paths: ["/v1/messages"], model: {base_url: "http://m", model: m, api_key: k, max_tokens: 4096, timeout_ms: 150000}, engine: {preset: balanced}}}',
+  ),
+  "2.10 context-guru: nothing, and zeros": outbound(
+    "inference-parser, context-guru",
+    "{name: context-guru, on_error: off, config: {}}",
+  ),
   "2.10 litellm-budget-track": outbound(
     "{name: litellm-budget-track, config: {spend_file: /tmp/spend.json, max_budget: 10}}",
   ),

@@ -166,7 +166,10 @@ export class DenialsView {
     const query = new URLSearchParams(names.map((name) => ["denial", name]));
     const answer = await this.#api.get(`v1/policy/suggestion?${query}`).catch(() => undefined);
     if (asked !== this.#asked) return;
-    const { text = "# the proxy does not say\n", file } = answer ?? {};
+    /** @type {readonly { addition: { text: string, file?: string } }[]} */
+    const instances = answer?.instances ?? [];
+    const file = instances[0]?.addition.file;
+    const text = instances.map(({ addition }) => addition.text).join("") || "# nothing to add\n";
     this.#addition.replaceChildren(
       element("h3", {}, `To add to ${file ?? "egress-policy in the proxy's file"}`),
       diffOf(text),

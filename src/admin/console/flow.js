@@ -17,6 +17,7 @@
  *
  * @typedef {object} SessionEvent
  * @property {string} sessionId
+ * @property {string} [movedTo]
  * @property {string} at
  * @property {"inbound" | "outbound"} direction
  * @property {"request" | "response" | "denied"} phase
@@ -97,7 +98,7 @@ export class Flow {
   take(event) {
     if (this.events.some(({ phase, at }) => phase === event.phase && at === event.at)) return false;
     this.events.push(event);
-    this.session = event.sessionId;
+    this.session = event.movedTo ?? event.sessionId;
     this.method = event.httpMethod ?? this.method;
     this.host = event.host;
     this.path = event.httpPath ?? this.path;

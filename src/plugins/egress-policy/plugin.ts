@@ -12,6 +12,7 @@ import {
   type Plugin,
   PluginConfigError,
   type PluginDeps,
+  type PolicyAddition,
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { type Denial, DenialAggregate } from "../../policy/aggregate.ts";
@@ -31,7 +32,7 @@ import {
 import { websocketText } from "../../policy/rule.ts";
 import { commandsFor, missingRule } from "../../policy/missing-rule.ts";
 import { decideSpelling, type Spelling } from "../../policy/spelling.ts";
-import { withSuggestions } from "../../policy/suggestion-text.ts";
+import { additionText, withSuggestions } from "../../policy/suggestion-text.ts";
 import { egressPolicyConfig, type EgressPolicyConfig } from "./config.ts";
 import { type BodyFacts, graphqlFacts, hasGraphqlQuery, readBodyFacts } from "./body.ts";
 import { messageFacts } from "./message.ts";
@@ -138,6 +139,11 @@ class EgressPolicy implements Plugin {
   observations(): unknown {
     const denials = withSuggestions(this.#denials.summaries(), this.#policy.keys);
     return { denials, dropped: this.#denials.dropped };
+  }
+
+  addition(chosen: ReadonlySet<string>): PolicyAddition | undefined {
+    const text = additionText(this.#denials.summaries(), this.#policy.keys, chosen);
+    return text === undefined ? undefined : { text, file: this.#config.policy_file };
   }
 
   ready(): true | string {

@@ -6,16 +6,10 @@ import {
   defaultBypassHosts,
   serviceUrl,
   words,
+  orDefault,
 } from "../config-values.ts";
 
 const whole = (least: number, most: number): z.ZodNumber => z.int().min(least).max(most);
-
-/** The Go program takes 0 for a number that is not set. */
-const orDefault = (schema: z.ZodNumber, preset: number) =>
-  z
-    .union([schema, z.literal(0)])
-    .default(preset)
-    .transform((value) => (value === 0 ? preset : value));
 
 /** The schema of `config` of an ibac entry. */
 export const ibacConfig = z

@@ -1,4 +1,4 @@
-/** What attribution is made of, and what it knows of one flow. */
+/** What is known of the conversation that a flow belongs to, and what that is learnt from. */
 import type { Tie } from "../pipeline/context.ts";
 import type { Clock, Intent } from "../pipeline/plugin.ts";
 import type { Correlation } from "./correlation.ts";
@@ -33,7 +33,7 @@ export interface Tied {
   readonly tie: Tie;
 }
 
-/** What is known of a flow. */
+/** What is known of a flow's conversation. */
 export interface FlowState {
   readonly correlation: Correlation | undefined;
   turn: Turn | undefined;
@@ -50,7 +50,7 @@ export interface FlowState {
   isNoTurn?: boolean;
 }
 
-/** The intent with how it was found. */
-export function tiedBy(intent: Intent | undefined, tie: Tie): Intent | undefined {
+/** The intent, with how it was found. */
+export function withTie(intent: Intent | undefined, tie: Tie): Intent | undefined {
   return intent === undefined ? undefined : { ...intent, tie };
 }
