@@ -9,7 +9,6 @@ import { startTrace } from "../http/trace-context.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
-import type { Tie } from "../pipeline/context.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
 import {
   assignedMcpSession,
@@ -17,55 +16,20 @@ import {
   correlationOf,
   keysOf,
   type MarkedKey,
+  marksOf,
   mcpKey,
+  ownNameOf,
 } from "./correlation.ts";
+import {
+  type AttributedStore,
+  type AttributionOptions,
+  type FlowState,
+  type Tied,
+  tiedBy,
+} from "./flow-state.ts";
 import { Serving } from "./serving.ts";
 import type { FoundTie, SharedTies } from "./shared-ties.ts";
-import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
-
-/** The part of the store that attribution needs. */
-export interface AttributedStore {
-  rekey(from: string, to: string, belongs: (flowId: string) => boolean): void;
-  intentOf(sessionId: string): Intent | undefined;
-  /** What users asked for last, of two sessions at most. */
-  someIntents(): readonly Intent[];
-}
-
-/** Options of an {@link Attribution}. */
-export interface AttributionOptions {
-  readonly store: AttributedStore;
-  /** Name of the field that carries a session id from inbound to outbound. */
-  readonly field?: string | undefined;
-  /** Whether a conversation's message without `traceparent` gets one on its way to the agent. */
-  readonly addTraceparent?: boolean;
-  /** How long a correlation value is valid after the last message that used it. */
-  readonly ttlMs?: number;
-  readonly clock?: Clock;
-  /** What replicas know; absent where this process is the only one. */
-  readonly ties?: SharedTies | undefined;
-}
-
-/** A turn and how a message is known to follow from it. */
-interface Tied {
-  readonly turn: Turn;
-  readonly tie: Tie;
-}
-
-interface FlowState {
-  readonly correlation: Correlation | undefined;
-  turn: Turn | undefined;
-  /** What was served alone when the message came, and what its user had said. */
-  readonly served?: Turn | undefined;
-  readonly intent?: string | undefined;
-  /** What ties the message to its turn. */
-  tie?: Tie | undefined;
-  /** A shared value ties the message to its turn, and not the moment alone: what else it shares with other messages ties those, too. */
-  isCorrelated?: boolean;
-  /** Replicas may know of a message that this one follows from, and could not be asked, or know of several. */
-  isInDoubt?: boolean;
-  /** A message to the agent that belongs to no conversation is being served. */
-  isNoTurn?: boolean;
-}
+import { intentText, isWork, textOf, Turn, TurnIndex } from "./turn.ts";
 
 const defaultTtlMs = 1_800_000;
 const maxSharedKeys = 64;
@@ -118,17 +82,16 @@ export class Attribution implements SessionReader {
     const state = this.#flows.get(context.flow);
     const turn = state?.turn;
     if (context.flow.direction === "inbound") {
-      if (state?.isNoTurn === true) {
-        state.isNoTurn = false;
-        this.#serving.others -= 1;
-      }
+      if (state?.isNoTurn === true) this.#serving.others -= 1;
+      if (state !== undefined) state.isNoTurn = false;
       if (turn?.open === context) this.#close(turn, context);
       else this.#nameInbound(context, correlationOf(context, this.#field));
       return;
     }
     if (context.shownIn === undefined || turn !== undefined) this.#attribute(context);
     // What went on untied stays so, or moves whole: its response belongs beside its request.
-    else if (context.sessionId === undefined) this.#move(context, this.#ownName(context));
+    else if (context.sessionId === undefined)
+      this.#move(context, ownNameOf(context, this.#flows.get(context.flow)?.correlation));
     this.#learnMcpSession(context);
   }
 
@@ -160,7 +123,8 @@ export class Attribution implements SessionReader {
       return context.sessionId;
     }
     const turn = this.#turnOf(context);
-    if (turn === undefined) return context.sessionId ?? this.#ownName(context);
+    if (turn === undefined)
+      return context.sessionId ?? ownNameOf(context, this.#flows.get(context.flow)?.correlation);
     this.#refresh(turn);
     return turn.sessionId;
   }
@@ -280,7 +244,7 @@ export class Attribution implements SessionReader {
   #attribute(context: RequestContext): void {
     const turn = this.#turnOf(context);
     if (turn === undefined) {
-      context.sessionId ??= this.#ownName(context);
+      context.sessionId ??= ownNameOf(context, this.#flows.get(context.flow)?.correlation);
       if (context.sessionId !== undefined) context.tiedBy ??= "own";
       return;
     }
@@ -295,13 +259,6 @@ export class Attribution implements SessionReader {
     const mcp = correlation?.mcp;
     if (mcp !== undefined) this.#tieMcp(mcpKey(context, mcp), turn, now);
     if (context.stage === "connect") this.#index.add(`flow ${context.flow.id}`, turn, now);
-  }
-
-  /** What the message calls its conversation, where no message to the agent is known that it follows from. */
-  #ownName(context: RequestContext): string | undefined {
-    const correlation = this.#flows.get(context.flow)?.correlation;
-    const a2a = context.hasFacts ? textOf(context.facts.get("a2a"), "sessionId") : undefined;
-    return (correlation?.field ?? a2a ?? correlation?.mcp)?.slice(0, maxSessionIdLength);
   }
 
   /** The turn that an outbound message follows from; the most specific value decides. */
@@ -325,12 +282,7 @@ export class Attribution implements SessionReader {
     context: RequestContext,
     correlation: Correlation | undefined,
   ): Tied | undefined {
-    if (this.#index.size === 0) return undefined;
-    const keys = keysOf(correlation);
-    if (correlation?.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
-    const { parentId } = context.flow;
-    if (parentId !== undefined) keys.push([`flow ${parentId}`, "tunnel"]);
-    return this.#known(keys);
+    return this.#index.size === 0 ? undefined : this.#known(marksOf(context, correlation));
   }
 
   #known(keys: readonly MarkedKey[]): Tied | undefined {
@@ -358,12 +310,10 @@ export class Attribution implements SessionReader {
     context: RequestContext,
     { correlation }: FlowState & { readonly correlation: Correlation },
   ): Promise<void> | undefined {
-    const { parentId } = context.flow;
-    const own = keysOf({ ...correlation, bearer: undefined });
-    if (parentId !== undefined) own.push([`flow ${parentId}`, "tunnel"]);
+    const marks = marksOf(context, correlation);
+    const own = marks.filter(([, tie]) => tie !== "bearer" && tie !== "mcp");
     if (this.#index.size > 0 && this.#known(own) !== undefined) return undefined;
-    const keys = keysOf(correlation);
-    if (correlation.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
+    const keys = marks.filter(([, tie]) => tie !== "tunnel");
     if (keys.length === 0) return undefined;
     return ties
       .find(keys.map(([key]) => key))
@@ -395,11 +345,9 @@ export class Attribution implements SessionReader {
     const mcp = assignedMcpSession(context);
     if (mcp === undefined) return;
     const { turn, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
-    if (turn !== undefined) {
-      if (isCorrelated) this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
-    } else if (context.sessionId === undefined) {
-      this.#move(context, mcp);
-    }
+    if (turn === undefined && context.sessionId === undefined) this.#move(context, mcp);
+    if (turn !== undefined && isCorrelated)
+      this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
   }
 
   /** An untied message whose response names its conversation. */
@@ -410,20 +358,4 @@ export class Attribution implements SessionReader {
     context.tiedBy = "own";
     this.#store.rekey(defaultSessionId, name, (flowId) => flowId === id);
   }
-}
-
-function tiedBy(intent: Intent | undefined, tie: Tie): Intent | undefined {
-  return intent === undefined ? undefined : { ...intent, tie };
-}
-
-/** Methods that ask about something and have nothing done. */
-const questions = /^(?:tasks\/(?:get|list|pushNotificationConfig\/.*)|agent\/.*)$/;
-
-/**
- * Whether the agent acts for somebody while it serves the message. Probes, pages and streams that a client only listens
- * to have no body; what comes over an upgraded connection can be anything.
- */
-function isWork({ hasBody, upgrade }: RequestContext, a2a: unknown): boolean {
-  if (a2a !== undefined) return !questions.test(textOf(a2a, "method") ?? "");
-  return hasBody || upgrade !== undefined;
 }

@@ -2,6 +2,7 @@
 import { hash } from "node:crypto";
 import type { RequestContext, Tie } from "../pipeline/context.ts";
 import { maxSessionIdLength } from "./event.ts";
+import { textOf } from "./turn.ts";
 import { traceIdOf } from "../http/trace-context.ts";
 
 /** What ties one message to others; a kind that it does not carry is absent. */
@@ -89,4 +90,25 @@ export function keysOf(correlation: Correlation | undefined): MarkedKey[] {
 /** Ids of MCP sessions are the server's: two servers may give the same one. */
 export function mcpKey(context: RequestContext, id: string): string {
   return `mcp ${context.destination.authority} ${id}`;
+}
+
+/** The same with the session of MCP and the CONNECT that carries the message. */
+export function marksOf(
+  context: RequestContext,
+  correlation: Correlation | undefined,
+): MarkedKey[] {
+  const keys = keysOf(correlation);
+  if (correlation?.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
+  const { parentId } = context.flow;
+  if (parentId !== undefined) keys.push([`flow ${parentId}`, "tunnel"]);
+  return keys;
+}
+
+/** What a message calls its conversation, where no message to the agent is known that it follows from. */
+export function ownNameOf(
+  context: RequestContext,
+  correlation: Correlation | undefined,
+): string | undefined {
+  const a2a = context.hasFacts ? textOf(context.facts.get("a2a"), "sessionId") : undefined;
+  return (correlation?.field ?? a2a ?? correlation?.mcp)?.slice(0, maxSessionIdLength);
 }
