@@ -477,6 +477,29 @@ describe("tool calls that a language model asks for", () => {
     expect(rest).toContain('"total_tokens":9');
   });
 
+  test("observe with a threshold: a stream is kept back, because a low score refuses its calls", async () => {
+    reflector.decide = () => rejected("invented", 0.1);
+    const [{ message, ...choice } = {}] = asked.choices;
+    const event = (one: object): string =>
+      `data: ${JSON.stringify({ id: "x", choices: [one] })}\n\n`;
+    const [called] = message?.tool_calls ?? [];
+    const calls = [{ index: 0, ...called }];
+    const stream =
+      event({ index: 0, delta: { tool_calls: calls }, finish_reason: null }) +
+      event({ ...choice, delta: {} });
+    origin.on("/v1/chat/completions", () =>
+      reply(200, stream, { "Content-Type": "text/event-stream" }),
+    );
+    const proxy = await start({
+      enforcement: "inference",
+      on_reject_action: "observe",
+      deny_score_threshold: 0.5,
+    });
+    const { text } = await post(proxy, "/v1/chat/completions", { ...chat, stream: true });
+    expect(text).not.toContain("TX9999");
+    expect(text).toContain("Tool call blocked by policy: invented");
+  });
+
   test("on_error: observe keeps nothing back", async () => {
     reflector.decide = () => rejected("no");
     origin.on("/v1/chat/completions", () => json(asked));

@@ -150,8 +150,7 @@ class Sparc implements Plugin {
     if (request !== undefined) {
       this.#memory(context).gate = new ResponseGate(
         {
-          mayStop:
-            this.#config.on_reject_action !== "observe" || this.#config.fail_policy === "closed",
+          mayStop: this.#rulings.mayStop,
           unparsable: (why) => this.#rulings.unparsable(why),
           rule: (asked, calls, view) => {
             const judged = calls.filter(({ name }) => !this.#isSkipped(name));

@@ -43,6 +43,16 @@ export class Rulings {
     this.#reflector = new Reflector(config, deps);
   }
 
+  /** False where nothing is ever kept from the agent. */
+  get mayStop(): boolean {
+    const {
+      on_reject_action: action,
+      fail_policy: policy,
+      deny_score_threshold: threshold,
+    } = this.#config;
+    return action !== "observe" || policy === "closed" || threshold > 0;
+  }
+
   /** All of the calls have to be grounded: they were asked for together, and an agent makes all of them or none. */
   async of(
     context: RequestContext,
