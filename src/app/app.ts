@@ -8,7 +8,6 @@ import type { Problem } from "../yaml/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
 import { durationMs } from "../duration.ts";
 import type { BindAddress } from "../listener/listener.ts";
-import { IdleTimeouts } from "../net/idle-timeouts.ts";
 import type { PeerProcesses } from "../net/kernel/peer-process.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import { Callers } from "../proxy/flow/callers.ts";
@@ -27,7 +26,7 @@ import { ChainReload } from "./chaining/reload.ts";
 import { DataSurfaces } from "./data-surfaces.ts";
 import { allDefinitions, definitionsFor } from "./definitions.ts";
 import { type BoundAddresses, listenerLimits } from "./listen-options.ts";
-import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { makeProcessParts, peersFor, type ProcessParts } from "./process-parts.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
 import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
@@ -41,6 +40,8 @@ export interface AppOptions {
   readonly log: Logger;
   /** Whether a chain through upstream proxies is tried before it is used. Default always. */
   readonly probe?: "always" | "never";
+  /** Who holds the agent's namespaces, where it has its own: callers are looked for there. */
+  readonly agentPid?: number;
 }
 
 /** A configuration that cannot be started; every problem is in it. */
@@ -63,7 +64,6 @@ export class App {
   readonly #otlp: ProcessParts["otlp"];
   readonly #services: ProcessParts["services"];
   readonly #tunnels = new TunnelRegistry();
-  readonly #idle = new IdleTimeouts();
   readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
@@ -80,6 +80,8 @@ export class App {
   #chain: ChainReload | undefined;
   #addresses: BoundAddresses = {};
   readonly #startedAt = new Date().toISOString();
+  /** Serves a connection that something else accepted, as if a surface had. */
+  readonly adopt: DataSurfaces["adopt"] = (...given) => this.#surfaces?.adopt(...given);
   #state: "starting" | "serving" | "draining" = "starting";
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
@@ -130,7 +132,7 @@ export class App {
     this.#sessions = parts.sessions;
     this.#stateParts = parts.state;
     this.#serving = parts.serving;
-    this.#peers = parts.peers;
+    this.#peers = peersFor(options.agentPid, parts);
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = runtimes;
     this.#status = new ReloadStatus(loaded.sha256);
@@ -159,7 +161,6 @@ export class App {
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#bounds.close();
-    this.#idle.close();
     this.#peers.close();
     await this.#sessions?.close();
     await this.#stateParts.close();
@@ -246,6 +247,8 @@ export class App {
         bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
       ),
       stats: this.#metrics.goStats(),
+      services: this.#metrics.services.view(),
+      figures: this.#metrics.figures(),
     };
   }
 
@@ -257,8 +260,7 @@ export class App {
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
       runtimes: this.#runtimes,
       tunnels: this.#tunnels,
-      idle: this.#idle,
-      callers: new Callers(this.#peers, this.#log),
+      callers: new Callers(this.#peers, this.#log, this.#loaded.config.session.executables),
     };
   }
 

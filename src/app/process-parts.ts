@@ -87,3 +87,10 @@ export async function makeProcessParts(
     },
   };
 }
+
+/** Where callers are looked for: in the namespaces that a process holds for the agent, else in our own. */
+export function peersFor(holder: number | undefined, { peers }: ProcessParts): PeerProcesses {
+  if (holder === undefined) return peers;
+  peers.close();
+  return new PeerProcesses({ agentPid: holder, isHolder: true });
+}

@@ -1,11 +1,12 @@
 /** The transparent listener of one process: open, switched off, or not possible here, and what that means for readiness. */
+import type { Socket } from "node:net";
 import { durationMs } from "../duration.ts";
 import { parseListenAddress } from "../config/listen-address.ts";
 import type { Config } from "../config/presets.ts";
 import { surfaceKey } from "../config/surfaces.ts";
 import { messageOf } from "../errors.ts";
 import type { BindAddress } from "../listener/listener.ts";
-import { TransparentListener } from "../listener/transparent.ts";
+import { TransparentListener, type TransparentOptions } from "../listener/transparent.ts";
 import { loadOriginalDestinations } from "../net/kernel/original-destination.ts";
 import { OwnDials } from "../net/own-dials.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
@@ -33,6 +34,8 @@ export type TransparentState =
 export class TransparentSurface {
   readonly #parts: TransparentSurfaceParts;
   #listener: TransparentListener | undefined;
+  /** Of connections that something else accepted. */
+  #adopter: TransparentListener | undefined;
   #ownDials: OwnDials | undefined;
   #state: TransparentState = { kind: "off" };
 
@@ -45,7 +48,7 @@ export class TransparentSurface {
   }
 
   get connections(): number {
-    return this.#listener?.connections ?? 0;
+    return (this.#listener?.connections ?? 0) + (this.#adopter?.connections ?? 0);
   }
 
   /** Rejects with `listener.unavailable` only where the file names an address that is taken. */
@@ -78,8 +81,28 @@ export class TransparentSurface {
   }
 
   async close(deadlineMs: number): Promise<void> {
-    await this.#listener?.close(deadlineMs);
+    await Promise.all([this.#listener?.close(deadlineMs), this.#adopter?.close(deadlineMs)]);
     this.#ownDials?.close();
+  }
+
+  /** Serves a connection that was accepted in another network namespace, in place of its destination. */
+  adopt(socket: Socket): void {
+    // There the kernel redirects nothing, and its addresses are none of ours.
+    const elsewhere = { originals: { of: () => undefined }, ownDials: { has: () => false } };
+    this.#adopter ??= this.#make(elsewhere);
+    this.#adopter.adopt(socket);
+  }
+
+  #make(facts: Pick<TransparentOptions, "originals" | "ownDials">): TransparentListener {
+    const { config, services, bridge } = this.#parts;
+    const { pin, sniff_timeout: timeout, opaque_ports: ports } = config.listener.transparent;
+    return new TransparentListener(services, bridge, {
+      ...facts,
+      pin,
+      sniffTimeoutMs: durationMs(timeout),
+      opaquePorts: new Set(ports),
+      limits: listenerLimits(config),
+    });
   }
 
   /** A default that cannot be had (another system, a port that is taken) is no fault of the operator's file. */
@@ -89,20 +112,11 @@ export class TransparentSurface {
   }
 
   async #openAt(text: string): Promise<TransparentState> {
-    const { config, services, bridge, ownListeners, isWritten } = this.#parts;
+    const { ownListeners, isWritten } = this.#parts;
     const originals = await loadOriginalDestinations();
     if (typeof originals === "string") return { kind: "unavailable", reason: originals };
     const ownDials = new OwnDials();
-    const { pin, sniff_timeout: timeout, opaque_ports: ports } = config.listener.transparent;
-    const make = (): TransparentListener =>
-      new TransparentListener(services, bridge, {
-        originals,
-        pin,
-        sniffTimeoutMs: durationMs(timeout),
-        opaquePorts: new Set(ports),
-        limits: listenerLimits(config),
-        ownDials,
-      });
+    const make = (): TransparentListener => this.#make({ originals, ownDials });
     try {
       const { listener, address } = await bindWide(make, text);
       this.#listener = listener;
@@ -118,11 +132,12 @@ export class TransparentSurface {
 }
 
 /** An address without a host takes both families: connections over IPv6 are redirected, too. */
-async function bindWide(
-  make: () => TransparentListener,
+export async function bindWide<L extends Pick<TransparentListener, "bind">>(
+  make: () => L,
   text: string,
-): Promise<{ readonly listener: TransparentListener; readonly address: BindAddress }> {
-  const wanted = bindAddressOf(text, "transparent");
+  surface: "transparent" | "transparent_inbound" = "transparent",
+): Promise<{ readonly listener: L; readonly address: BindAddress }> {
+  const wanted = bindAddressOf(text, surface);
   const isWide = parseListenAddress(text)?.host === undefined;
   if (isWide) {
     const listener = make();

@@ -51,7 +51,7 @@ export function runCommand(options: CommandOptions): Promise<CommandEnding> {
 }
 
 /** An interrupt from the terminal reaches the command by itself; this process stays to report and to tidy up. */
-function holdSignals(
+export function holdSignals(
   passed: readonly NodeJS.Signals[],
   pass: (signal: NodeJS.Signals) => void,
 ): () => void {

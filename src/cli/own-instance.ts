@@ -1,4 +1,5 @@
 /** A proxy of the doctor's own, in this process, whose log lines are read instead of written. */
+import type { Socket } from "node:net";
 import { parseJsonObject } from "../http/json-access.ts";
 import type { Problem } from "../yaml/problem.ts";
 import { createLogger } from "../telemetry/log.ts";
@@ -27,6 +28,7 @@ export class OwnInstance {
   static async start(
     probe: ProbeFile,
     onLine: LineListener = () => undefined,
+    agentPid?: number,
   ): Promise<OwnInstance> {
     const log = listeningDestination(onLine);
     try {
@@ -36,6 +38,7 @@ export class OwnInstance {
         lenient: false,
         version: packageVersion(),
         log: createLogger("info", log),
+        ...(agentPid === undefined ? {} : { agentPid }),
       });
       return new OwnInstance(app, log);
     } catch (error) {
@@ -48,6 +51,11 @@ export class OwnInstance {
 
   get addresses(): BoundAddresses {
     return this.#app.addresses;
+  }
+
+  /** Serves a connection that something else accepted, as if a surface had. */
+  adopt(surface: "forward" | "captured", socket: Socket): void {
+    this.#app.adopt(surface, socket);
   }
 
   readiness(): string | undefined {

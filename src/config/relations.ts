@@ -6,7 +6,7 @@ import type { KeyPath } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
 import type { FileConfig } from "./schema.ts";
 import { sizeBytes } from "./size.ts";
-import { listenerSurfaces } from "./surfaces.ts";
+import { listenerSurfaces, type Role } from "./surfaces.ts";
 import { isMapping } from "../yaml/value-path.ts";
 
 /** A broken rule between keys. */
@@ -23,7 +23,10 @@ export function relationProblems(file: FileConfig): Relation[] {
   const { listener, tls_bridge: bridge } = file;
   const roles = activeRoles(listener);
   const problems: Relation[] = [];
-  if (roles.includes("reverse") && !listener.reverse_proxy_backend) {
+  problems.push(...interceptionProblems(listener, roles));
+  const { reverse_proxy_backend: backend, reverse_proxy_addr: reverse } = listener;
+  const isCaptured = listener.inbound_interception === "transparent" && !reverse;
+  if (roles.includes("reverse") && !backend && !isCaptured) {
     problems.push({
       path: ["listener", "reverse_proxy_backend"],
       message:
@@ -72,6 +75,30 @@ export function relationProblems(file: FileConfig): Relation[] {
     });
   }
   return problems;
+}
+
+const interceptionKey: KeyPath = ["listener", "inbound_interception"];
+
+function interceptionProblems(
+  listener: FileConfig["listener"],
+  roles: readonly Role[],
+): Relation[] {
+  const isTransparent = listener.inbound_interception === "transparent";
+  if (isTransparent && !roles.includes("reverse")) {
+    const message = "transparent needs the role reverse in listener.roles";
+    return [{ path: interceptionKey, message, because: [rolesKey] }];
+  }
+  if (isTransparent) return [];
+  const { transparent_inbound_addr: address, inbound_passthrough_ports: ports } = listener;
+  const unused = [
+    ...(address ? ["transparent_inbound_addr"] : []),
+    ...(ports.length > 0 ? ["inbound_passthrough_ports"] : []),
+  ];
+  return unused.map((key) => ({
+    path: ["listener", key],
+    message: "needs inbound_interception: transparent",
+    because: [interceptionKey],
+  }));
 }
 
 function stateProblems(state: FileConfig["state"]): Relation[] {
@@ -193,6 +220,12 @@ export function relationWarnings(
     }
   }
   warnings.push(...enforcementWarnings(file, roles));
+  if (file.allow_weakened_auth) {
+    warnings.push({
+      path: ["allow_weakened_auth"],
+      message: "true: on_error may switch authentication off in both pipelines",
+    });
+  }
   if (isOpenToStrangers(config)) {
     warnings.push({
       path: ["listener", "session_api_addr"],

@@ -80,6 +80,12 @@ export const sessionSchema = z.strictObject({
     .describe(
       "Give messages of an A2A or MCP conversation a traceparent header on their way to the agent where they have none, so that what an instrumented agent sends out is tied to its session. Default true.",
     ),
+  executables: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Look up which executable made each connection (Linux, on one machine), also where no policy asks, and name it in events. Default false.",
+    ),
   ties_when_away: z
     .enum(["refuse", "local"])
     .default("refuse")

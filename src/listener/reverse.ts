@@ -16,24 +16,49 @@ import {
 import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
 import { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import { clientTlsOf } from "../proxy/flow/client-tls.ts";
-import type { Runtime } from "../proxy/flow/runtime.ts";
+import type { Backend, Runtime } from "../proxy/flow/runtime.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { ServerExchange } from "../wire/server-exchange.ts";
+
+/** Where the requests of one connection go. */
+export interface Behind extends Backend {
+  /** Set where the kernel redirected the connection: the client knows of no proxy, and dialled this itself. */
+  readonly captured?: string;
+}
+
+/** Throws ProxyError where there is nothing. */
+export type FindBackend = (socket: Socket, runtime: Runtime) => Behind;
+
+const oneBackend: FindBackend = (_socket, { backend }) => {
+  if (backend === undefined)
+    throw new ProxyError("upstream.unreachable", "listener.reverse_proxy_backend is not set");
+  return backend;
+};
+
+/** How inbound connections are read. */
+export interface ReverseOptions {
+  /** Set where connections may be of mutual TLS. */
+  readonly peers?: PeerGate | undefined;
+  readonly behind?: FindBackend;
+}
 
 /** Parses what arrives on the reverse port and hands it to the exchange. */
 export class ReverseSurface implements HttpHandlers {
   readonly surface = "reverse";
+  /** In the clear: TLS has sessions of its own. */
+  readonly http2: Http2Sessions;
   readonly #services: SurfaceServices;
   readonly #surface: RequestSurface;
 
-  /** With `peers`, connections may be of mutual TLS. */
-  constructor(services: SurfaceServices, peers?: PeerGate) {
+  constructor(services: SurfaceServices, limits: HttpLimits, options: ReverseOptions = {}) {
+    const { peers, behind = oneBackend } = options;
     this.#services = services;
+    this.http2 = reverseSessions(services, limits, options);
     this.#surface = {
       surface: "reverse",
       route: ({ head, socket }, runtime) => {
         const target = { ...originTarget(head), named: head.host, socket, carrier: socket };
-        return routeOf(target, runtime, peers?.of(socket));
+        return routeOf(target, behind(socket, runtime), peers?.of(socket));
       },
     };
   }
@@ -47,22 +72,30 @@ export class ReverseSurface implements HttpHandlers {
   }
 }
 
-/** HTTP/2 of peers on the reverse port: each stream goes the way of a request of HTTP/1.1. */
-export function peerSessions(
+/** HTTP/2 on the reverse port: each stream goes the way of a request of HTTP/1.1. */
+export function reverseSessions(
   services: SurfaceServices,
   limits: HttpLimits,
-  peers: PeerGate,
+  { peers, behind = oneBackend }: ReverseOptions,
 ): Http2Sessions {
   return new Http2Sessions(services, limits, (socket) => {
-    const peer = peers.of(socket);
+    const peer = peers?.of(socket);
     return {
       surface: "reverse",
       client: socket.remoteAddress ?? "",
-      route: ({ path, host, stream }, runtime) =>
-        routeOf({ path, host, named: host, socket, carrier: stream }, runtime, peer),
+      route: ({ path, host, stream }, runtime) => {
+        const target = { path, host, named: host, socket, carrier: stream };
+        return routeOf(target, spokenTo(behind(socket, runtime)), peer);
+      },
       onOpen: (session) => peer?.carries(session),
     };
   });
+}
+
+/** What a client that speaks HTTP/2 says of what it speaks to: all where it dialled that itself, gRPC at least. */
+function spokenTo(backend: Behind): Behind {
+  const known = backend.captured === undefined ? "where-needed" : "always";
+  return { ...backend, priorKnowledge: backend.priorKnowledge ?? known };
 }
 
 /** What is asked for, and on what. */
@@ -77,20 +110,20 @@ interface ReverseTarget {
 
 function routeOf(
   { path, host, named, socket, carrier }: ReverseTarget,
-  { backend }: Runtime,
+  { destination, basePath, captured, priorKnowledge }: Behind,
   peer: PeerConnection | undefined,
 ): Route & { readonly client: Client } {
-  if (backend === undefined)
-    throw new ProxyError("upstream.unreachable", "listener.reverse_proxy_backend is not set");
   const { revoked, tls = clientTlsOf(socket) } = peer ?? {};
   if (revoked !== undefined) {
     throw new ProxyError("policy.forbidden", `the peer is no longer trusted: ${revoked.message}`);
   }
-  const { destination, basePath } = backend;
   const { remoteAddress, remotePort } = socket;
   return {
     direction: "inbound",
-    transport: "http",
+    transport: captured === undefined ? "http" : "transparent",
+    captured,
+    priorKnowledge,
+    keepsHost: captured !== undefined && named !== undefined,
     destination,
     basePath,
     path,

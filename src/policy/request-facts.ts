@@ -35,6 +35,8 @@ export interface RpcCall {
   readonly method: string;
   /** `params.name` of a `tools/call`. */
   readonly tool?: string;
+  /** `params.arguments` of a `tools/call`; without it, servers could read them in two ways. */
+  readonly args?: unknown;
 }
 
 /** What a JSON-RPC body holds; a batch has several calls. */

@@ -114,7 +114,7 @@ function denySelects(
     return operations.some((one) => operationSelects(rule, effective(one, inspection), "deny"));
   }
   const calls = facts.method === "POST" ? (facts.rpc?.calls ?? []) : [];
-  return calls.some((call) => callSelects(rule, call));
+  return calls.some((call) => callSelects(rule, call, "deny"));
 }
 
 /**
@@ -261,7 +261,7 @@ function callsAllowed(
 
 function callAllowed(inspection: Inspection, call: RpcCall): string | undefined {
   const rules = inspection.allow.filter((rule): rule is RpcRule => rule.kind === "rpc");
-  const rule = rules.find((candidate) => callSelects(candidate, call));
+  const rule = rules.find((candidate) => callSelects(candidate, call, "allow"));
   if (rule !== undefined) return rule.label;
   if (!inspection.allowsAllMethods) return undefined;
   // Once a rule names tools, the option no longer applies to calls of tools.
@@ -269,11 +269,14 @@ function callAllowed(inspection: Inspection, call: RpcCall): string | undefined 
   return isNarrowed ? undefined : "mcp.allow_all_known_mcp_methods";
 }
 
-function callSelects(rule: RpcRule, call: RpcCall): boolean {
+function callSelects(rule: RpcRule, call: RpcCall, side: "allow" | "deny"): boolean {
   if (call.method === "") return false;
   if (typeof rule.method === "string") {
     if (rule.method !== call.method) return false;
   } else if (rule.method !== undefined && !rule.method.matches(call.method)) return false;
   if (rule.tool === undefined) return true;
-  return call.tool !== undefined && matchesAny(rule.tool, call.tool);
+  if (call.tool === undefined || !matchesAny(rule.tool, call.tool)) return false;
+  if (rule.selectsArguments === undefined) return true;
+  // Arguments that servers read in two ways are not known to match, and not known to miss.
+  return call.args === undefined ? side === "deny" : rule.selectsArguments(call.args);
 }

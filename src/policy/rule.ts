@@ -36,6 +36,8 @@ export interface RpcRule {
   readonly method: string | Glob | undefined;
   /** `params.name` of a `tools/call`; absent means any. */
   readonly tool?: ValueMatcher | undefined;
+  /** Whether the arguments of a call are those that the rule selects; absent means any. */
+  readonly selectsArguments?: ((args: unknown) => boolean) | undefined;
 }
 
 /** Any of the three. */

@@ -2,12 +2,16 @@
 import { classifyAddress, isMetadataName, parseAddress } from "../net/address.ts";
 import type { DenialSummary, RequestSample } from "./aggregate.ts";
 import { unresolvedBinary } from "./binary-matcher.ts";
+import { hostRisks } from "./host-risks.ts";
+import { isIdentifier } from "./identifier.ts";
 import { quoteGlob } from "../pattern/glob.ts";
 
 /** A rule that would allow one kind of request. */
 export interface SuggestedRule {
   readonly method: string;
   readonly path: string;
+  /** Paths that were asked for, where the pattern stands for more. */
+  readonly seen: readonly string[];
   readonly risks: readonly string[];
 }
 
@@ -16,6 +20,8 @@ export interface SuggestedEndpoint {
   readonly host: string;
   readonly port: number;
   readonly rules: readonly SuggestedRule[];
+  /** Paths have `%2F` as data, which an endpoint has to say. */
+  readonly hasEncodedSlash?: true;
   readonly risks: readonly string[];
 }
 
@@ -195,8 +201,11 @@ function newEntries(open: readonly DenialSummary[], taken: Set<string>): readonl
   }));
 }
 
-function freeKey(endpoints: readonly SuggestedEndpoint[], taken: Set<string>): string {
-  const [first] = endpoints;
+/** A key that no entry has; it is taken from now on. */
+export function freeKey(
+  [first]: readonly Pick<SuggestedEndpoint, "host" | "port">[],
+  taken: Set<string>,
+): string {
   const base = `allow_${first?.host.replaceAll(/[^a-z0-9]/g, "_") ?? ""}_${first?.port ?? 0}`;
   let key = base;
   for (let number = 2; taken.has(key); number += 1) key = `${base}_${number}`;
@@ -210,6 +219,16 @@ function endpointOf(summaries: readonly DenialSummary[], isForAll: boolean): Sug
   const samples = summaries.flatMap((summary) => summary.samples);
   // Where one of the refusals was of a bare connection, rules about requests would not let it pass.
   const isJudged = summaries.every((summary) => summary.samples.length > 0);
+  const hasEncodedSlash = samples.some(({ path }) => /%2f/i.test(path));
+  const rules = isJudged ? rulesOf(samples) : [];
+  const risks = placeRisks(host, port);
+  if (!isJudged) risks.push("every method and path of the host, as no single request was seen");
+  if (isForAll) risks.push("no binaries: every process may go there");
+  return { host, port, risks, rules, ...(hasEncodedSlash ? { hasEncodedSlash } : {}) };
+}
+
+/** What speaks against a host and port by themselves. */
+export function placeRisks(host: string, port: number): string[] {
   const risks: string[] = [];
   const address = parseAddress(host);
   if (address !== undefined) {
@@ -219,10 +238,9 @@ function endpointOf(summaries: readonly DenialSummary[], isForAll: boolean): Sug
     );
   }
   if (!usualPorts.has(port)) risks.push(`port ${port} is unusual for HTTP`);
-  if (!isJudged) risks.push("every method and path of the host, as no single request was seen");
-  if (isForAll) risks.push("no binaries: every process may go there");
   if (port === 80) risks.push("clear text: anybody on the way can read and change it");
-  return { host, port, risks, rules: isJudged ? rulesOf(samples) : [] };
+  if (address === undefined) risks.push(...hostRisks(host));
+  return risks;
 }
 
 /** One rule for each method and shape of path. */
@@ -231,28 +249,31 @@ function rulesOf(samples: readonly RequestSample[]): readonly SuggestedRule[] {
 }
 
 function merged(rules: readonly SuggestedRule[]): readonly SuggestedRule[] {
-  const known = new Map(rules.map((rule) => [`${rule.path} ${rule.method}`, rule]));
+  const known = new Map<string, SuggestedRule>();
+  for (const rule of rules) {
+    const key = `${rule.path} ${rule.method}`;
+    const seen = [...new Set([...(known.get(key)?.seen ?? []), ...rule.seen])];
+    known.set(key, { ...rule, seen });
+  }
   return [...known].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, rule]) => rule);
 }
 
-function ruleOf(method: string, path: string): SuggestedRule {
-  const segments = path
+/** A path in which what names one thing among many is any. */
+export function generalPath(path: string): string {
+  return path
     .split("/")
-    .map((segment) => (isIdentifier(segment) ? "*" : quoteGlob(segment)));
+    .map((segment) => (isIdentifier(segment) ? "*" : quoteGlob(segment)))
+    .join("/");
+}
+
+function ruleOf(method: string, path: string): SuggestedRule {
+  const pattern = generalPath(path);
   const risks = safeMethods.has(method)
     ? ["reading can also carry data out, in the path and query"]
     : [`${method} sends data out and can change what is there`];
-  if (segments.includes("*")) risks.push("'*' stands for any identifier, not only for those seen");
-  return { method, path: segments.join("/"), risks };
-}
-
-/** A segment that looks like the name of one thing among many. */
-function isIdentifier(segment: string): boolean {
-  return (
-    /^\d+$/.test(segment) ||
-    /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(segment) ||
-    /^(?=.*\d)[0-9a-f]{16,}$/i.test(segment)
-  );
+  const isGeneral = pattern.split("/").includes("*");
+  if (isGeneral) risks.push("'*' stands for any identifier, not only for those seen");
+  return { method, path: pattern, risks, seen: isGeneral ? [path] : [] };
 }
 
 /** Requests that an endpoint's rules left out become rules of that endpoint; those that it denies do not. */

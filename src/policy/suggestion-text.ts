@@ -68,11 +68,13 @@ function writeChanges(key: string, suggestion: Suggestion, lines: string[]): voi
 
 function writeEntry(entry: SuggestedEntry, lines: string[]): void {
   lines.push(`  ${quote(entry.key)}:`, "    endpoints:");
-  for (const { host, port, risks, rules } of entry.endpoints) {
+  for (const { host, port, risks, rules, hasEncodedSlash } of entry.endpoints) {
     note(risks, "      ", lines);
     lines.push(`      - host: ${quote(host)}`, `        port: ${port}`);
     if (rules.length === 0) continue;
-    lines.push("        protocol: rest", "        enforcement: enforce", "        rules:");
+    lines.push("        protocol: rest", "        enforcement: enforce");
+    if (hasEncodedSlash === true) lines.push("        allow_encoded_slash: true");
+    lines.push("        rules:");
     writeRules(rules, "          ", lines);
   }
   writeBinaries(entry.binaries, lines);

@@ -1,5 +1,5 @@
 /** One thing that happened to one message, in the shape of the session API. */
-import type { Identity, RequestContext } from "../pipeline/context.ts";
+import type { Identity, RequestContext, Tie } from "../pipeline/context.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Invocation } from "../pipeline/decision.ts";
 
@@ -34,6 +34,8 @@ export interface SessionEvent {
   readonly at: string;
   readonly direction: Direction;
   readonly phase: EventPhase;
+  /** How it is known to which session an outbound message belongs; absent where nothing tells. */
+  readonly tiedBy?: Tie;
   /** Id of the flow: the same in the request's and in the response's event, and in the log. */
   readonly requestId: string;
   readonly host: string;
@@ -58,6 +60,10 @@ export interface SessionEvent {
   /** The connection to a peer of `mtls`. */
   readonly tls?: EventTls;
   readonly tunnel?: true;
+  /** Of a connection whose TLS was opened here: what was asked inside has events of its own. */
+  readonly bridged?: true;
+  /** The executable of the caller, where it was looked up. */
+  readonly executable?: string;
 }
 
 /** What the caller knows about the moment that it records. */
@@ -70,6 +76,7 @@ export interface EventFacts {
   readonly bytesReceived?: number;
   readonly bytesSent?: number;
   readonly error?: EventError;
+  readonly bridged?: boolean;
 }
 
 /** The session of messages that nothing ties to one. */
@@ -117,9 +124,12 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
-  const { caller, tls } = flow.client;
+  if (context.tiedBy !== undefined) event.tiedBy = context.tiedBy;
+  const { caller, tls, process: holder } = flow.client;
   const peer = tls?.peer ?? context.onward?.peer;
   if (caller !== undefined) event.caller = caller;
+  if (holder?.kind === "resolved") event.executable = holder.executable;
+  if (facts.bridged === true) event.bridged = true;
   if (peer !== undefined) {
     const { version, cipherSuite, spiffeId: peerSpiffeId } = peer;
     event.tls = { version, cipherSuite, peerSpiffeId };
@@ -130,9 +140,10 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
 
 /** What a request's and a response's event have, in their literals; anything else by assignment. */
 function draftOf(context: RequestContext, facts: EventFacts): Draft {
-  const { flow, host, method: httpMethod, path, pathname: httpPath } = context;
+  const { flow, method: httpMethod, path, pathname: httpPath } = context;
   const { phase, statusCode, bytesReceived, bytesSent } = facts;
   const { direction, id: requestId } = flow;
+  const host = shownHost(context);
   const sessionId = context.sessionId?.slice(0, maxSessionIdLength) ?? defaultSessionId;
   const at = timestamps.of(facts.at);
   // Whole milliseconds: the Go program's clients decode an integer.
@@ -164,6 +175,11 @@ function draftOf(context: RequestContext, facts: EventFacts): Draft {
     { ...facts, durationMs },
     context,
   );
+}
+
+/** As the client wrote it, or would have in a Host field: without the port where it is the scheme's own. */
+function shownHost({ flow, host, stage, destination }: RequestContext): string {
+  return flow.direction === "outbound" && stage === "request" ? destination.hostHeader : host;
 }
 
 /** An event of a tunnel, or one that lacks what others have. */

@@ -64,6 +64,10 @@ export class SessionRecorder implements SessionReader {
     return this.#attribution.sessionOf(context);
   }
 
+  scopeOf(context: RequestContext): ReturnType<SessionReader["scopeOf"]> {
+    return this.#attribution.scopeOf(context);
+  }
+
   subjectOf(context: RequestContext): string | undefined {
     return this.#attribution.subjectOf(context);
   }
@@ -74,6 +78,7 @@ export class SessionRecorder implements SessionReader {
 
   #append(context: RequestContext, facts: EventFacts): void {
     const event = this.#content.shaped(eventOf(context, facts));
+    context.shownIn ??= event.sessionId;
     for (const sink of this.#sinks) sink.record(event);
     this.#audit?.decided(event, context);
   }

@@ -2,10 +2,16 @@
 import { hash, randomBytes } from "node:crypto";
 import { BoundedMap } from "../bounded-map.ts";
 import type { Clock, StateStore } from "../pipeline/plugin.ts";
-import type { Tie, Turn } from "./turn.ts";
+import type { SharedTie, Turn } from "./turn.ts";
 
 /** What became of a question, or of what was told (`kept`); `away` where the store could not be asked. */
 export type TieResult = "found" | "several" | "none" | "away" | "kept";
+
+/** What a replica told, and the value under which it is known. */
+export interface FoundTie {
+  readonly shared: SharedTie;
+  readonly key: string;
+}
 
 /** Options of {@link SharedTies}. */
 export interface SharedTiesOptions {
@@ -50,7 +56,14 @@ export class SharedTies {
   async tell(keys: readonly string[], turn: Turn, intent = turn.intent): Promise<void> {
     const { sessionId, subject, startedAt, open } = turn;
     const id = this.idOf(turn);
-    const tie: Tie = { id, sessionId, subject, intent, startedAt, isOpen: open !== undefined };
+    const tie: SharedTie = {
+      id,
+      sessionId,
+      subject,
+      intent,
+      startedAt,
+      isOpen: open !== undefined,
+    };
     const results = await Promise.allSettled(keys.map((key) => this.#add(keyOf(key), tie)));
     const isAway = results.some(({ status }) => status === "rejected");
     this.#options.onResult?.(isAway ? "away" : "kept");
@@ -66,19 +79,19 @@ export class SharedTies {
   }
 
   /** The message that others follow from which share these values; the first value decides that is not ambiguous. */
-  async find(keys: readonly string[]): Promise<Tie | "none" | "several" | "away"> {
+  async find(keys: readonly string[]): Promise<FoundTie | "none" | "several" | "away"> {
     const found = await this.#find(keys);
     this.#options.onResult?.(typeof found === "string" ? found : "found");
     return found;
   }
 
-  async #find(keys: readonly string[]): Promise<Tie | "none" | "several" | "away"> {
+  async #find(keys: readonly string[]): Promise<FoundTie | "none" | "several" | "away"> {
     let result: "none" | "several" = "none";
     try {
       const texts = keys.map(async (key) => this.#options.store.get(keyOf(key)));
-      for (const text of await Promise.all(texts)) {
+      for (const [at, text] of (await Promise.all(texts)).entries()) {
         const found = unambiguous(tiesOf(text));
-        if (typeof found !== "string") return found;
+        if (typeof found !== "string") return { shared: found, key: keys[at] ?? "" };
         if (found === "several") result = found;
       }
       return result;
@@ -87,7 +100,7 @@ export class SharedTies {
     }
   }
 
-  async #add(key: string, tie: Tie): Promise<void> {
+  async #add(key: string, tie: SharedTie): Promise<void> {
     const { store } = this.#options;
     for (let tries = 0; tries < maxTries; tries += 1) {
       const before = await store.get(key);
@@ -99,12 +112,12 @@ export class SharedTies {
 }
 
 /** A message that is over tells nothing that a later one of the same conversation does not. */
-function isReplaced(tie: Tie, by: Tie): boolean {
+function isReplaced(tie: SharedTie, by: SharedTie): boolean {
   return !tie.isOpen && (tie.sessionId === undefined || tie.sessionId === by.sessionId);
 }
 
 /** The one conversation whose response is pending, or, when none is, the only one that ever had the value. */
-function unambiguous(ties: readonly Tie[]): Tie | "none" | "several" {
+function unambiguous(ties: readonly SharedTie[]): SharedTie | "none" | "several" {
   const open = ties.filter(({ isOpen }) => isOpen);
   const candidates = open.length > 0 ? open : ties;
   const conversations = new Set(candidates.map(({ sessionId, id }) => sessionId ?? ` ${id}`));
@@ -117,14 +130,14 @@ function keyOf(value: string): string {
 }
 
 /** What does not look like a tie is none. */
-function tiesOf(text: string | undefined): Tie[] {
+function tiesOf(text: string | undefined): SharedTie[] {
   if (text === undefined) return [];
   const value: unknown = JSON.parse(text);
-  return Array.isArray(value) ? value.filter((one): one is Tie => isTie(one)) : [];
+  return Array.isArray(value) ? value.filter((one): one is SharedTie => isTie(one)) : [];
 }
 
-function isTie(value: unknown): value is Tie {
+function isTie(value: unknown): value is SharedTie {
   if (typeof value !== "object" || value === null) return false;
-  const { id, startedAt } = value as Partial<Tie>;
+  const { id, startedAt } = value as Partial<SharedTie>;
   return typeof id === "string" && typeof startedAt === "number";
 }

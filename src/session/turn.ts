@@ -6,7 +6,7 @@ import { defaultSessionId } from "./event.ts";
 const maxFlows = 1_024;
 
 /** A conversation's message to the agent, as the replica saw it that has it. */
-export interface Tie {
+export interface SharedTie {
   /** Of the message: each replica has ids of its own. */
   readonly id: string;
   readonly sessionId?: string | undefined;
@@ -21,6 +21,9 @@ export interface Tie {
 
 /** One message to the agent, from its arrival to its response, and the conversation that it belongs to. */
 export class Turn {
+  static #count = 0;
+  /** Tells turns apart in this process. */
+  readonly id = `turn-${(Turn.#count += 1)}`;
   /** Undefined until the message or its response names the conversation. */
   sessionId: string | undefined;
   /** What the user asked; given up when the response is there, because the session keeps it. */
@@ -40,13 +43,13 @@ export class Turn {
   /** Of the message; empty where it is another replica's. */
   readonly flowId: string;
   /** As the replica told of it that has the message. */
-  readonly of: Tie | undefined;
+  readonly of: SharedTie | undefined;
 
   constructor(
     context: RequestContext | undefined,
     sessionId: string | undefined,
     now: number,
-    of?: Tie,
+    of?: SharedTie,
   ) {
     this.open = context;
     this.sessionId = sessionId;
@@ -151,4 +154,16 @@ export function textOf(value: unknown, key: string): string | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const found = (value as Readonly<Record<string, unknown>>)[key];
   return typeof found === "string" && found !== "" ? found : undefined;
+}
+
+/** Methods that ask about something and have nothing done. */
+const questions = /^(?:tasks\/(?:get|list|pushNotificationConfig\/.*)|agent\/.*)$/;
+
+/**
+ * Whether the agent acts for somebody while it serves the message. Probes, pages and streams that a client only listens
+ * to have no body; what comes over an upgraded connection can be anything.
+ */
+export function isWork({ hasBody, upgrade }: RequestContext, a2a: unknown): boolean {
+  if (a2a !== undefined) return !questions.test(textOf(a2a, "method") ?? "");
+  return hasBody || upgrade !== undefined;
 }

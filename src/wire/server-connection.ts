@@ -1,12 +1,15 @@
 /** A client's connection of HTTP/1.1: one request at a time, and what is sent behind it waits. */
 import type { Socket } from "node:net";
 import { cutOff } from "../net/cut.ts";
+import { giveBack } from "../net/give-back.ts";
 import type { HeadHolder } from "../net/head-watch.ts";
 import { HeadReader } from "./head-reader.ts";
+import { HeldBytes } from "./held-bytes.ts";
 import { problemOfBeginning, RequestHead } from "./head.ts";
 import { IncomingBody } from "./incoming-body.ts";
 import { MalformedMessage, malformedRequest } from "./malformed.ts";
 import { type ExchangeConnection, ServerExchange } from "./server-exchange.ts";
+import { disown, own, type SocketOwner } from "./socket-owner.ts";
 
 /** Limits of one connection. Bytes and milliseconds. */
 export interface ConnectionLimits {
@@ -24,6 +27,11 @@ export interface ConnectionEvents {
   onRequest(exchange: ServerExchange): void;
   /** A CONNECT: the socket is the callee's, with the bytes that came behind the head. */
   onConnect(head: RequestHead, socket: Socket, rest: Buffer): void;
+  /**
+   * A connection in the clear begins as one of HTTP/2 does (RFC 9113 section 3.4): the socket is the callee's, with every
+   * byte put back. Without it that is a broken request.
+   */
+  readonly onPreface?: ((socket: Socket) => void) | undefined;
   /** No request can be read any more, and no response is under way: the callee sends the last one. */
   onBroken(connection: ServerConnection, why: MalformedMessage | "timeout"): void;
   /** The socket was given away. */
@@ -33,13 +41,12 @@ export interface ConnectionEvents {
 
 /** Bytes behind a request that are kept without an end in sight before the client is made to wait. */
 const maxHeldBytes = 65_536;
-const smallPiece = 4_096;
 /** At most this much of an unwanted body is read and dropped, so that the client can read the response. */
 const lingerBytes = 16_777_216;
 const lingerMs = 2_000;
 const nothing = Buffer.alloc(0);
-const owner = Symbol("connection");
-type Owned = Socket & { [owner]?: ServerConnection | undefined };
+/** The part of HTTP/2's connection preface that looks like a head. */
+const preface = "PRI * HTTP/2.0\r\n\r\n";
 
 type Phase =
   /** Before or in a head. */
@@ -52,7 +59,7 @@ type Phase =
   | "over";
 
 /** Reads requests, and tells when their responses have left. */
-export class ServerConnection implements ExchangeConnection, HeadHolder {
+export class ServerConnection implements ExchangeConnection, HeadHolder, SocketOwner {
   readonly socket: Socket;
   readonly #events: ConnectionEvents;
   readonly #limits: ConnectionLimits;
@@ -60,8 +67,9 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   #phase: Phase = "head";
   #exchange: ServerExchange | undefined;
   /** What came and has no reader yet, in order. */
-  #held: Buffer[] = [];
-  #heldBytes = 0;
+  readonly #held = new HeldBytes();
+  /** What came behind the head of the present request, and the memory that both were read into. */
+  #behindHead: { readonly rest: Buffer; readonly chunk: Buffer } | undefined;
   #isReading = false;
   #requests = 0;
   #dropped = 0;
@@ -77,13 +85,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     this.#events = events;
     this.#limits = limits;
     this.#reader = new HeadReader(limits.maxHeaderBytes);
-    (socket as Owned)[owner] = this;
-    // Functions that all connections share: closures of each would be most of what an idle one costs.
-    socket.on("error", ignore);
-    socket.on("drain", onDrain);
-    socket.on("end", onEnd);
-    socket.on("close", onClose);
-    socket.on("data", onData);
+    own(socket, this);
   }
 
   look(now: number): number {
@@ -104,7 +106,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   }
 
   get heldBytes(): number {
-    return this.#heldBytes;
+    return this.#held.length;
   }
 
   /** Serves no further request: closes at once when idle, else after the response. */
@@ -137,11 +139,9 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
 
   detach(): Buffer {
     this.#phase = "over";
-    const held = this.#held.length === 0 ? nothing : Buffer.concat(this.#held);
+    const held = this.#held.takeAll();
     this.#forget();
-    const { socket } = this;
-    socket.off("data", onData).off("end", onEnd).off("drain", onDrain);
-    socket.pause();
+    disown(this.socket);
     this.#events.onDetached(this);
     return held;
   }
@@ -149,12 +149,12 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   supply(): void {
     this.socket.resume();
     if (this.#isReading) return;
-    const held = this.#takeHeld();
+    const held = this.#held.shift();
     if (held !== undefined) this.#read(held);
   }
 
   onData(chunk: Buffer): void {
-    if (this.#heldBytes > 0 || this.#isReading) this.#hold(chunk);
+    if (this.#held.length > 0 || this.#isReading) this.#hold(chunk);
     else this.#read(chunk);
   }
 
@@ -197,7 +197,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
         this.#hold(rest, true);
         break;
       }
-      if (rest === undefined && this.#canRead()) rest = this.#takeHeld();
+      if (rest === undefined && this.#canRead()) rest = this.#held.shift();
     }
     this.#isReading = false;
   }
@@ -210,16 +210,41 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       if (!reader.read(bytes)) {
         if (reader.bytes === 0) return undefined;
         if (isFirst) this.#sinceMs = performance.now();
-        const problem = problemOfBeginning(reader.beginning());
+        const beginning = reader.beginning();
+        if (this.#requests === 0 && preface.startsWith(beginning)) return undefined;
+        const problem = problemOfBeginning(beginning);
         if (problem !== undefined) throw problem;
         return undefined;
       }
-      return this.#begin(new RequestHead(reader.text, this.#limits.maxHeaders), reader.rest);
+      const { text, rest } = reader;
+      // A connection that waits keeps nothing of it.
+      reader.text = "";
+      reader.rest = undefined;
+      if (
+        this.#requests === 0 &&
+        `${text}
+` === preface &&
+        this.#givesAway(rest)
+      )
+        return undefined;
+      this.#behindHead = rest === undefined ? undefined : { rest, chunk: bytes };
+      return this.#begin(new RequestHead(text, this.#limits.maxHeaders), rest);
     } catch (error) {
       if (!(error instanceof MalformedMessage)) throw error;
       this.#break(error);
       return undefined;
     }
+  }
+
+  /** Whether the connection is served as HTTP/2 by somebody else. */
+  #givesAway(rest: Buffer = nothing): boolean {
+    const { socket } = this;
+    const { onPreface } = this.#events;
+    if (onPreface === undefined || "encrypted" in socket) return false;
+    const held = this.detach();
+    socket.unshift(Buffer.concat([Buffer.from(preface), rest, held]));
+    onPreface(socket);
+    return true;
   }
 
   #begin(head: RequestHead, rest: Buffer | undefined): Buffer | undefined {
@@ -238,7 +263,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     // What came behind the head is there before anybody asks for it.
     if (rest !== undefined) this.#hold(rest, true);
     this.#events.onRequest(exchange);
-    return this.#canRead() ? this.#takeHeld() : undefined;
+    return this.#canRead() ? this.#held.shift() : undefined;
   }
 
   #readBody(bytes: Buffer, { body }: ServerExchange): Buffer | undefined {
@@ -260,30 +285,25 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       return undefined;
     }
     const rest = used < bytes.length ? bytes.subarray(used) : undefined;
+    const behind = this.#behindHead;
+    this.#behindHead = undefined;
+    // The body took all of a chunk, or all that was behind the head in one: nothing else is in its memory.
+    if (rest === undefined && body.isUsedUp)
+      giveBack(behind?.rest === bytes ? behind.chunk : bytes);
     if (body.finish() && this.#phase === "lingering") this.#next();
     return rest;
   }
 
+  /** In front of what is held where it was read before that. */
   #hold(bytes: Buffer, isFirst = false): void {
-    const last = this.#held.at(-1);
     if (isFirst) this.#held.unshift(bytes);
-    // A client that sends byte by byte must not hold a buffer for each of them.
-    else if (last !== undefined && last.length < smallPiece) {
-      this.#held[this.#held.length - 1] = Buffer.concat([last, bytes]);
-    } else this.#held.push(bytes);
-    this.#heldBytes += bytes.length;
-    if (this.#heldBytes >= maxHeldBytes) this.socket.pause();
-  }
-
-  #takeHeld(): Buffer | undefined {
-    const held = this.#held.shift();
-    if (held !== undefined) this.#heldBytes -= held.length;
-    return held;
+    else this.#held.push(bytes);
+    if (this.#held.length >= maxHeldBytes) this.socket.pause();
   }
 
   #forget(): void {
-    this.#held = [];
-    this.#heldBytes = 0;
+    this.#behindHead = undefined;
+    this.#held.clear();
   }
 
   /** Somebody takes what comes next: a head, or the body of the request that is served. */
@@ -318,6 +338,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
 
   #next(): void {
     this.#exchange = undefined;
+    this.#behindHead = undefined;
     this.#sinceMs = performance.now();
     if (this.#closes) {
       this.#phase = "over";
@@ -345,24 +366,4 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     else if (exchange !== undefined) exchange.response.closes = true;
     body.fail(malformedRequest(error));
   }
-}
-
-function onData(this: Owned, chunk: Buffer): void {
-  this[owner]?.onData(chunk);
-}
-
-function onEnd(this: Owned): void {
-  this[owner]?.onEnd();
-}
-
-function onDrain(this: Owned): void {
-  this[owner]?.onDrain();
-}
-
-function onClose(this: Owned): void {
-  this[owner]?.onClose();
-}
-
-function ignore(): void {
-  // `close` follows, and is what ends the exchange.
 }

@@ -411,6 +411,27 @@ describe("a refusal inside the bridge", () => {
       expect(flow["asked"]).toEqual(["GET /secret"]);
     });
 
+    test("is the status of the CONNECT for a client that trusts nothing, until it trusts", async () => {
+      const fresh = await start({ plugins });
+      const evil = origin.at("evil.test");
+      const connectHeaders = "User-Agent: pinned/1\r\n";
+      const untrusted = { ca: "", connectHeaders };
+      await expect(fresh.tls(evil, untrusted)).rejects.toThrow();
+      const statusOf = async (headers: string): Promise<number> =>
+        (await fresh.connect(evil, headers)).status;
+      await eventually(async () => (await statusOf(connectHeaders)) === 403);
+      const { answer } = await fresh.connect(evil, connectHeaders);
+      expect(JSON.parse(answer?.text ?? "")).toMatchObject({ error: "policy.forbidden" });
+      // Another program of the same machine is told inside TLS.
+      expect((await fresh.get(evil, "/")).status).toBe(403);
+      expect(await statusOf("")).toBe(200);
+      // What the client may reach is opened as ever, and once it has taken a leaf it is told inside TLS again.
+      const wire = await fresh.http1(at, { connectHeaders });
+      expect((await wire.exchange(`GET / HTTP/1.1\r\nHost: ${at}\r\n\r\n`)).status).toBe(200);
+      wire.close();
+      expect(await statusOf(connectHeaders)).toBe(200);
+    });
+
     test("comes before any tunnel where the bridge would not open it", async () => {
       const evil = "evil.test";
       const fresh = await start({ plugins, bridge: { passthrough_hosts: [evil] } });

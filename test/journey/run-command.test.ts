@@ -1,5 +1,7 @@
 /** `run -- COMMAND` and `init` as processes, with commands that know nothing of a proxy. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -158,7 +160,7 @@ network_policies:
     expect(ran.stderr).toMatch(/refused {2}evil\.test:443 {2}CONNECT {2}egress-policy/);
   });
 
-  test("the smallest policy that lets it through is told, written, and lets it through", async () => {
+  test("the policy that lets it through is told, written, and lets it through", async () => {
     const { port } = origin;
     const url = (host: string, path: string) => `https://${host}:${port}${path}`;
     const rules = "{ name: egress-policy, config: { allow: [origin.test] } }";
@@ -196,9 +198,102 @@ network_policies:
     expect(again.stderr).toMatch(
       /reached {2}origin\.test:\d+ +GET\n {2}1 refused, 1 failed, 1 reached/,
     );
-    expect((await run("--config", held, "--learn", learned, "--", "true")).code).toBe(2);
-    expect(await readFile(learned, "utf8")).toBe(text);
   });
+
+  test("what was refused ends the run, with the lines that would allow it", async () => {
+    const rules = "{ name: egress-policy, config: { allow: [origin.test] } }";
+    const fenced = await configFile("refusing.yaml", `{ default: deny, plugins: [${rules}] }`);
+    const code = `fetch("https://evil.test:${origin.port}/v1/chat?key=secret").catch(() => {})`;
+    const ran = await run("--config", fenced, "--", ...script(code));
+    expect(ran.code, ran.stderr).toBe(0);
+    const [, lines = ""] = ran.stderr.split("would allow what was refused:\n");
+    expect(lines).not.toContain("secret");
+    expect(parse(lines)).toMatchObject({
+      network_policies: {
+        [`allow_evil_test_${origin.port}`]: {
+          endpoints: [
+            { host: "evil.test", rules: [{ allow: { method: "GET", path: "/v1/chat" } }] },
+          ],
+        },
+      },
+    });
+    const nothing = await run("--config", fenced, "--", "true");
+    expect(nothing.stderr).not.toContain("would allow");
+  });
+
+  test("--allow opens hosts for one run, and closes the others", async () => {
+    const code = `
+      const ask = (host) => fetch("https://" + host + "/").then((r) => r.json(), () => "unreached");
+      Promise.all(["evil.test", "other.test"].map(ask)).then((all) => console.log(JSON.stringify(all)))`;
+    const ran = await run("--allow", "evil.test", "--", ...script(code));
+    expect(ran.code, ran.stderr).toBe(0);
+    const [opened, refused] = JSON.parse(ran.stdout) as object[];
+    // Opened as far as the policy goes: nobody is there.
+    expect(opened).toMatchObject({ error: expect.stringMatching(/^upstream\./) as string });
+    expect(refused).toMatchObject({
+      error: "policy.forbidden",
+      details: {
+        missing: { host: "other.test", port: 443 },
+        add: { once: "authbridge-proxy run --allow other.test:443 -- COMMAND" },
+      },
+    });
+    expect(ran.stderr).toContain("for one run: run --allow other.test:443 -- …");
+  });
+
+  test.skipIf(process.platform !== "linux" || isMissing("curl", "--version"))(
+    "an entry for the executable of the proxy admits nothing that it starts",
+    async () => {
+      const entry = `{ endpoints: [{ host: origin.test, port: ${origin.port} }], binaries: [{ path: ${process.execPath} }] }`;
+      const plugins = `[{ name: egress-policy, config: { network_policies: { node: ${entry} } } }]`;
+      const fenced = await configFile("by-binary.yaml", `{ default: deny, plugins: ${plugins} }`);
+      const curl = await run("--config", fenced, "--", "sh", "-c", 'curl -sS "$URL"');
+      expect(JSON.parse(curl.stdout), curl.stderr).toMatchObject({ error: "policy.forbidden" });
+      const code = `fetch(process.env.URL).then((r) => console.log(r.status))`;
+      const node = await run("--config", fenced, "--", ...script(code));
+      expect(node.stdout, node.stderr).toBe("200\n");
+    },
+  );
+
+  test("--allow adds to a policy, also where it judges the requests of the host", async () => {
+    const policy = join(directory, "one-path.yaml");
+    const rules = "[{ allow: { method: GET, path: /one } }]";
+    await writeFile(
+      policy,
+      `version: 1
+network_policies:
+  api:
+    endpoints: [{ host: origin.test, port: ${origin.port}, protocol: rest, enforcement: enforce, rules: ${rules} }]
+`,
+    );
+    const plugins = `[{ name: egress-policy, config: { policy_file: ${policy} } }]`;
+    const fenced = await configFile("one-path-file.yaml", `{ default: deny, plugins: ${plugins} }`);
+    const code = `fetch(process.env.URL).then((r) => console.log(r.status))`;
+    expect((await run("--config", fenced, "--", ...script(code))).stdout).toBe("403\n");
+    const allow = ["--allow", origin.at(name)];
+    const open = await run("--config", fenced, ...allow, "--", ...script(code));
+    expect(open.stdout, open.stderr).toBe("200\n");
+    const none = await run("--config", file, ...allow, "--", "true");
+    expect(none.code).toBe(2);
+    expect(none.stderr).toContain("egress-policy");
+  });
+
+  test.skipIf(process.platform !== "linux" || isMissing("curl", "--version"))(
+    "--allow-ip opens an address that the guard closes, and the run says so",
+    async () => {
+      const inside = createServer((_request, response) => response.end("inside"));
+      await new Promise<void>((resolve) => {
+        inside.listen(0, "127.0.0.2", resolve);
+      });
+      const { port } = inside.address() as AddressInfo;
+      const curl = ["curl", "-sS", `http://127.0.0.2:${port}/`];
+      const closed = await run("--", ...curl);
+      expect(closed.stdout).toContain("upstream.address-forbidden");
+      expect(closed.stderr).toContain("for one run: run --allow-ip 127.0.0.2 -- …");
+      const opened = await run("--allow-ip", "127.0.0.2", "--", ...curl);
+      expect(opened.stdout, opened.stderr).toBe("inside");
+      inside.close();
+    },
+  );
 
   test("one that tries nothing is told as that", async () => {
     const { stderr, code } = await run("--", "true");

@@ -1,8 +1,9 @@
 /** The ways in which an agent can try to leave, each asked for the same destinations. */
 import { once } from "node:events";
 import { createServer as createHttp } from "node:http";
+import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { createServer as createHttps } from "node:https";
-import type { AddressInfo, Server } from "node:net";
+import { type AddressInfo, createServer as createTcp, type Server } from "node:net";
 import type { Duplex } from "node:stream";
 import { type BridgeProxy, handshake } from "./bridge-proxy.ts";
 import { TestAuthority } from "./certs.ts";
@@ -35,13 +36,22 @@ export class CountingOrigins {
   readonly authority: TestAuthority;
   readonly plain: Server;
   readonly tls: Server;
+  /** Responds to lines of a protocol of its own. */
+  readonly raw = createTcp((socket) => {
+    socket.on("error", () => undefined);
+    socket.on("data", (line: Buffer) => {
+      const body = `path=${line.toString().trim()}`;
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    });
+  });
   connections = 0;
 
   private constructor(authority: TestAuthority, plain: Server, tls: Server) {
     this.authority = authority;
     this.plain = plain;
     this.tls = tls;
-    for (const server of [plain, tls]) server.on("connection", () => (this.connections += 1));
+    for (const server of [plain, tls, this.raw])
+      server.on("connection", () => (this.connections += 1));
   }
 
   static async start(names: readonly string[]): Promise<CountingOrigins> {
@@ -58,10 +68,13 @@ export class CountingOrigins {
           `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Path: ${request.url ?? ""}\r\n\r\n`,
         );
       });
+    }
+    const origins = new CountingOrigins(authority, plain, tls);
+    for (const server of [plain, tls, origins.raw]) {
       server.listen(0, "127.0.0.1");
       await once(server, "listening");
     }
-    return new CountingOrigins(authority, plain, tls);
+    return origins;
   }
 
   get plainPort(): number {
@@ -72,8 +85,12 @@ export class CountingOrigins {
     return (this.tls.address() as AddressInfo).port;
   }
 
+  get rawPort(): number {
+    return (this.raw.address() as AddressInfo).port;
+  }
+
   close(): void {
-    for (const server of [this.plain, this.tls]) server.close();
+    for (const server of [this.plain, this.tls, this.raw]) server.close();
   }
 }
 
@@ -81,7 +98,7 @@ const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
 
 /** Every surface of a proxy whose bridge opens the port of the TLS origin. */
 export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): EgressSurface[] {
-  const { plainPort, tlsPort } = origins;
+  const { plainPort, tlsPort, rawPort } = origins;
   const plain = (name: string, fields: string): EgressSurface => ({
     name,
     seesRequests: true,
@@ -111,23 +128,69 @@ export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): Egress
       return ask(secured, `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n${fields}\r\n`);
     },
   });
+  const tunnelled = (
+    name: string,
+    seesRequests: boolean,
+    textOf: (path: string, authority: string) => string,
+  ): EgressSurface => ({
+    name,
+    seesRequests,
+    reach: async ({ host, port = seesRequests ? plainPort : rawPort, path = "/" }) => {
+      const authority = `${host}:${port}`;
+      const { answer, socket, status } = await proxy.connect(authority);
+      if (answer !== undefined) return { arrived: false, status, text: answer.text };
+      return ask(socket, textOf(path, authority));
+    },
+  });
+  const requestIn = (fields: string) => (path: string, authority: string) =>
+    `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n${fields}\r\n`;
   return [
     plain("plain HTTP", ""),
     plain("WebSocket", upgrade),
-    {
-      name: "CONNECT",
-      seesRequests: false,
-      reach: async ({ host, port = plainPort, path = "/" }) => {
-        const authority = `${host}:${port}`;
-        const { answer, socket, status } = await proxy.connect(authority);
-        if (answer !== undefined) return { arrived: false, status, text: answer.text };
-        return ask(socket, `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
-      },
-    },
+    tunnelled("CONNECT", false, (path) => `${path}\r\n`),
+    tunnelled("plain HTTP in a CONNECT", true, requestIn("")),
+    tunnelled("WebSocket in a CONNECT", true, requestIn(upgrade)),
+    plainHttp2Surface(proxy, plainPort),
     bridged("bridged HTTP/1.1", ""),
     bridged("bridged WebSocket", upgrade),
     http2Surface(proxy, tlsPort),
   ];
+}
+
+/** A client that knows that the forward port speaks HTTP/2. */
+function plainHttp2Surface(proxy: BridgeProxy, plainPort: number): EgressSurface {
+  return {
+    name: "plain HTTP/2",
+    seesRequests: true,
+    reach: async ({ host, port = plainPort, path = "/" }) => {
+      const session = connectHttp2(proxy.url);
+      session.on("error", () => undefined);
+      const fields = { ":path": path, ":authority": `${host}:${port}` };
+      // nghttp2 resets a stream whose authority is none.
+      return arrivalIn(session, fields).catch((error: unknown) => {
+        if (!String(error).includes("NGHTTP2_PROTOCOL_ERROR")) throw error;
+        return { arrived: false, status: 400, text: "reset" };
+      });
+    },
+  };
+}
+
+async function arrivalIn(
+  session: ClientHttp2Session,
+  fields: Readonly<Record<string, string>>,
+): Promise<Arrival> {
+  try {
+    const stream = session.request(fields);
+    let text = "";
+    stream.setEncoding("utf8").on("data", (part: string) => (text += part));
+    const [head] = (await within("an answer", once(stream, "response"))) as [
+      Readonly<Record<string, unknown>>,
+    ];
+    await within("the end of the answer", once(stream, "end"));
+    return arrivalOf(Number(head[":status"]), text);
+  } finally {
+    session.destroy();
+  }
 }
 
 function http2Surface(proxy: BridgeProxy, tlsPort: number): EgressSurface {
@@ -144,18 +207,7 @@ function http2Surface(proxy: BridgeProxy, tlsPort: number): EgressSurface {
         checkServerIdentity: () => undefined,
         ...(sni === undefined ? {} : { sni }),
       });
-      try {
-        const stream = session.request({ ":path": path, ":authority": authority });
-        let text = "";
-        stream.setEncoding("utf8").on("data", (part: string) => (text += part));
-        const [head] = (await within("an answer", once(stream, "response"))) as [
-          Readonly<Record<string, unknown>>,
-        ];
-        await within("the end of the answer", once(stream, "end"));
-        return arrivalOf(Number(head[":status"]), text);
-      } finally {
-        session.destroy();
-      }
+      return arrivalIn(session, { ":path": path, ":authority": authority });
     },
   };
 }

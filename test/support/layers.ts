@@ -96,7 +96,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   policy: { imports: ["net", "pattern", ...ground], packages: [], forbiddenBuiltins: dialling },
   "policy/file": {
-    imports: ["policy", "net", "pattern", "yaml", ...ground],
+    imports: ["policy", "policy/tools", "net", "pattern", "yaml", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
@@ -228,12 +228,15 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod", "yaml"],
   },
   "cli/arguments": {
-    imports: ["cli", "cli/doctor", "cli/rehearsal", "yaml", ...ground],
+    imports: ["cli", "cli/doctor", "cli/learn", "cli/rehearsal", "cli/run", "yaml", ...ground],
     packages: [],
   },
   cli: { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/enforce": { imports: ["cli", ...ground], packages: [] },
+  "cli/learn": { imports: ["*"], packages: ["yaml"] },
   "cli/rehearsal": { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/run": { imports: ["*"], packages: [] },
   main: {
     imports: ["cli", "cli/arguments", ...ground],
     packages: [],
@@ -267,7 +270,14 @@ export function layerOf(path: string): string {
 }
 
 /** Rooms that stand above cli/: only the table of commands looks into those with commands. */
-const commandRooms: ReadonlySet<string> = new Set(["cli/doctor", "cli/rehearsal", "cli/arguments"]);
+const commandRooms: ReadonlySet<string> = new Set([
+  "cli/doctor",
+  "cli/enforce",
+  "cli/learn",
+  "cli/rehearsal",
+  "cli/run",
+  "cli/arguments",
+]);
 
 function objection(own: string, layer: Layer, path: string, specifier: string): string | undefined {
   if (specifier.startsWith("node:")) {

@@ -1,6 +1,8 @@
 /** Every command: its name, what it takes, what the help says of it, and the module that does it, loaded when it is asked for. */
 import { type Command, command } from "./command.ts";
+import { shellCommands } from "./shell-commands.ts";
 import * as takes from "./parameter.ts";
+import { reviewFlag, runRow } from "./run-row.ts";
 
 const config = takes.text("--config FILE  the configuration file");
 const lenient = takes.flag(
@@ -31,33 +33,7 @@ export const commands = {
     },
     load: async () => (await import("../serve.ts")).run,
   }),
-  "run-command": command({
-    name: "run",
-    title: "run --",
-    usage: {
-      "run [--config FILE | --policy FILE] [--learn FILE] -- COMMAND …":
-        "run COMMAND behind a proxy of its own, and tell what it reached",
-    },
-    parameters: {
-      file: config,
-      lenient,
-      policyFile: takes.text(
-        "--policy FILE  refuse what this policy file (OpenShell format) does not allow",
-      ),
-      learnFile: takes.text(
-        "--learn FILE  write the smallest policy that lets through what COMMAND tried to reach",
-      ),
-      command: takes.rest,
-    },
-    objection({ file, policyFile, command }) {
-      if (command.length === 0) return "run needs a command after --";
-      return file === undefined || policyFile === undefined
-        ? undefined
-        : "--policy and --config exclude each other: name the policy in the file";
-    },
-    load: async () => (await import("../run.ts")).runBehindProxy,
-    exits: true,
-  }),
+  "run-command": runRow,
   init: command({
     usage: {
       "init [--local | --sidecar | --gateway] [--config FILE]":
@@ -203,6 +179,23 @@ export const commands = {
     },
     load: async () => (await import("../rehearsal/suggest.ts")).suggestPolicy,
   }),
+  "policy learn": command({
+    usage: {
+      "policy learn --config FILE [--from SOURCE …] [--out FILE [--review]]":
+        "the policy that lets through what a proxy let through, from its\nevents; what a policy file says already stays",
+    },
+    parameters: {
+      ...file,
+      from: takes.repeated(
+        "--from SOURCE  a file of events (session.persist, tail --json), or the URL of a session API; may be repeated\n(default: the running proxy)",
+        (source) => source,
+      ),
+      out: takes.text("--out FILE  the policy file to make or to add to (default: stdout)"),
+      review: reviewFlag,
+    },
+    load: async () => (await import("../learn/command.ts")).learnPolicy,
+    exits: true,
+  }),
   tail: command({
     usage: { "tail [--config FILE | --url URL] [options]": "show what happens in a running proxy" },
     parameters: {
@@ -245,6 +238,16 @@ export const commands = {
     parameters: {},
     load: async () => (await import("../schema.ts")).schema,
   }),
+  health: command({
+    usage: {
+      "health --config FILE [--ready]":
+        "whether the proxy of this file answers, for health checks; 0 it does, 1 it does not",
+    },
+    parameters: { ...file, isReady: takes.flag("--ready  also whether it is ready to serve") },
+    load: async () => (await import("../doctor/health.ts")).health,
+    exits: true,
+  }),
+  ...shellCommands,
   "policy schema": command({
     usage: { "policy schema": "print the JSON Schema of policy files" },
     parameters: {},

@@ -1,6 +1,5 @@
 /** `policy suggest`: what a running proxy has refused, and the smallest addition to its policy that would allow it. */
 import { readFile } from "node:fs/promises";
-import { get } from "node:http";
 import { text as readAll } from "node:stream/consumers";
 import { z } from "zod";
 import type { Config } from "../../config/presets.ts";
@@ -10,11 +9,9 @@ import { suggest } from "../../policy/suggest.ts";
 import { suggestionText } from "../../policy/suggestion-text.ts";
 import { policyKeys } from "../../plugins/egress-policy/source.ts";
 import { commandFile, type FileCommand, refuseCommand } from "../config-file.ts";
-import { addressOfFile } from "../proxy-address.ts";
+import { askSessionApi, sessionApiOf } from "../session-api.ts";
 import { printableJson } from "../event-line.ts";
 
-const timeoutMs = 10_000;
-const maxBytes = 32 * 1024 * 1024;
 const place = { host: z.string(), port: z.number() };
 const said = { code: z.string(), entry: z.string().optional(), rule: z.string().optional() };
 
@@ -59,8 +56,9 @@ export async function suggestPolicy(command: PolicySuggestCommand): Promise<numb
     const loaded = await commandFile(command, { allowUnset: true });
     if (loaded === undefined) return 2;
     const { config } = loaded;
+    const saved = "save the answer of /v1/policy/denials and use --from";
     const response = await (command.from === undefined
-      ? askProxy(config)
+      ? askSessionApi(sessionApiOf(config, saved), "/v1/policy/denials")
       : readSaved(command.from));
     const suggestion = suggest(denialsOf(response), keysOf(config));
     const text = command.json ? `${printableJson(suggestion, 2)}\n` : suggestionText(suggestion);
@@ -105,59 +103,4 @@ async function readSaved(from: string): Promise<string> {
   } catch (error) {
     throw new ProxyError("config.invalid", `${from}: ${messageOf(error)}`);
   }
-}
-
-async function secretOf(path: string): Promise<string> {
-  try {
-    return (await readFile(path, "utf8")).trim();
-  } catch (error) {
-    throw new ProxyError("config.invalid", `session.api_secret_file: ${messageOf(error)}`);
-  }
-}
-
-/** Asks the session API of the process that runs with this file. */
-async function askProxy(config: Config): Promise<string> {
-  const found = addressOfFile(config, "sessions", {
-    closed:
-      "session.enabled is false: the running proxy cannot be asked; save its denials and use --from",
-    otherwise: "save the answer of /v1/policy/denials and use --from",
-  });
-  if (typeof found === "string") throw new ProxyError("config.invalid", found);
-  const secretFile = config.session.api_secret_file;
-  const headers =
-    secretFile === undefined ? {} : { authorization: `Bearer ${await secretOf(secretFile)}` };
-  return new Promise((resolve, reject) => {
-    const fail = (error: Error): void =>
-      reject(
-        new ProxyError(
-          "upstream.refused",
-          `the session API at ${found.host}:${found.port} does not answer: ${error.message}`,
-        ),
-      );
-    const request = get(
-      {
-        host: found.host,
-        port: found.port,
-        path: "/v1/policy/denials",
-        agent: false,
-        headers,
-        timeout: timeoutMs,
-      },
-      (response) => {
-        if (response.statusCode !== 200) {
-          response.resume();
-          fail(new Error(`status ${response.statusCode ?? 0}`));
-          return;
-        }
-        let bytes = 0;
-        response.on("data", (chunk: Buffer) => {
-          bytes += chunk.length;
-          if (bytes > maxBytes) response.destroy(new Error("the answer is too long"));
-        });
-        readAll(response).then(resolve, fail);
-      },
-    );
-    request.on("error", fail);
-    request.on("timeout", () => request.destroy(new Error(`no answer in ${timeoutMs} ms`)));
-  });
 }

@@ -67,6 +67,8 @@ export type PeerProcess = ResolvedPeer | UnresolvedPeer | PeerViolation;
 export interface PeerProcessOptions {
   /** The agent's entry process: its network namespace is looked in, and its tree first. */
   readonly agentPid?: number;
+  /** The entry process only holds the agent's namespaces and is no ancestor: what it runs is the agent. */
+  readonly isHolder?: boolean;
   /** A faster way to the inode than reading tables. */
   readonly sockets?: SocketOwnerLookup;
   readonly timeoutMs?: number;
@@ -230,11 +232,11 @@ export class PeerProcesses {
     pid: number,
     parent: number,
   ): Promise<readonly { readonly pid: number; readonly executable: string }[]> {
-    const { agentPid } = this.#options;
+    const { agentPid, isHolder = false } = this.#options;
     const lineage: { readonly pid: number; readonly executable: string }[] = [];
     let next = pid === agentPid ? 0 : parent;
     for (let level = 0; level < maxAncestors && next > 0; level += 1) {
-      if (next === 1 && agentPid !== 1) break;
+      if ((next === 1 && agentPid !== 1) || (isHolder && next === agentPid)) break;
       const executable = await this.#processes.executableOf(next);
       if (executable !== undefined) lineage.push({ pid: next, executable });
       if (next === agentPid) break;

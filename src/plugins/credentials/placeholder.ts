@@ -1,7 +1,7 @@
 /**
  * Placeholders: opaque handles that stand for a caller's token while the agent has the request in its hands.
  *
- * jwt-validation mints them, token-exchange resolves them; the agent never sees the token.
+ * jwt-validation mints them, token-exchange and token-broker resolve them; the agent never sees the token.
  */
 import { randomBytes } from "node:crypto";
 import type { TokenOwner } from "../../oauth/logout-token.ts";

@@ -6,6 +6,7 @@ import { classifyRpc, messagesOf, type RpcMessage } from "../../http/json-rpc.ts
 import { parseStrictJson } from "../../http/strict-json.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";
 import type { InspectionNeeds } from "../../policy/combined-policy.ts";
+import { readToolCall } from "../../policy/tools/tool-call.ts";
 import { readGraphqlDocument } from "../../policy/graphql-document.ts";
 import type {
   GraphqlFacts,
@@ -102,7 +103,9 @@ function callOf(message: Extract<RpcMessage, { readonly method: string }>): RpcC
     return "a parameter differs from name only by case";
   }
   const tool: unknown = new Map(members).get("name");
-  return typeof tool === "string" ? { method, tool } : "a call of a tool does not name it";
+  if (typeof tool !== "string") return "a call of a tool does not name it";
+  const read = readToolCall(method, params);
+  return typeof read === "string" ? { method, tool } : { method, tool, args: read.args };
 }
 
 /** The operations of a request whose body is `json`. */

@@ -14,7 +14,7 @@ import {
   type PluginDeps,
   type RequestContext,
 } from "../../pipeline/plugin.ts";
-import { DenialAggregate } from "../../policy/aggregate.ts";
+import { type Denial, DenialAggregate } from "../../policy/aggregate.ts";
 import { type CallerFacts, unresolvedBinary } from "../../policy/binary-matcher.ts";
 import {
   type CombinedPolicy,
@@ -29,6 +29,7 @@ import {
   type RequestFacts,
 } from "../../policy/request-facts.ts";
 import { websocketText } from "../../policy/rule.ts";
+import { commandsFor, missingRule } from "../../policy/missing-rule.ts";
 import { decideSpelling, type Spelling } from "../../policy/spelling.ts";
 import { withSuggestions } from "../../policy/suggestion-text.ts";
 import { egressPolicyConfig, type EgressPolicyConfig } from "./config.ts";
@@ -253,22 +254,18 @@ class EgressPolicy implements Plugin {
       ...(rule === undefined ? {} : { rule }),
     };
     const details = { ...where, code, binary: facts.binary ?? unresolvedBinary };
-    if (effect !== "allow") {
-      this.#denials.record(
-        {
-          host: facts.host,
-          port: facts.port,
-          code,
-          binary: facts.binary,
-          entry,
-          rule,
-          protocol: inspection?.protocol,
-          method: request?.method,
-          path: request?.path,
-        },
-        this.#deps.clock.now(),
-      );
-    }
+    const told = {
+      host: facts.host,
+      port: facts.port,
+      code,
+      binary: facts.binary,
+      entry,
+      rule,
+      protocol: inspection?.protocol,
+      method: request?.method,
+      path: request?.path,
+    };
+    if (effect !== "allow") this.#denials.record(told, this.#deps.clock.now());
     const ranges = decision.grant === undefined ? undefined : addressesOf(facts, decision.grant);
     if (ranges !== undefined) context.limitAddresses(ranges);
     if (effect === "allow") return allow("policy_allowed", details);
@@ -279,7 +276,7 @@ class EgressPolicy implements Plugin {
     }
     this.#deps.count("denied");
     const said = { code: denialCode(decision), message: reason };
-    const denial = { ...said, details: { ...where, reason: code } };
+    const denial = { ...said, details: { ...where, reason: code, ...remedyOf(told) } };
     return deny(code.replaceAll("-", "_"), denial, details);
   }
 
@@ -304,6 +301,12 @@ class EgressPolicy implements Plugin {
     const message = peer?.kind === "violation" ? peer.message : "the caller cannot be trusted";
     return deny("caller_violation", { code: "policy.forbidden", message });
   }
+}
+
+/** What the policy lacks and who adds it, in words for programs; nothing where no addition would help. */
+function remedyOf(denial: Denial): Readonly<Record<string, unknown>> {
+  const missing = missingRule(denial);
+  return missing === undefined ? {} : { missing, add: commandsFor(denial) };
 }
 
 /** What every message of one connection has in common. */

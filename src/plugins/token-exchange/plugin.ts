@@ -22,7 +22,7 @@ import { Secret } from "../../secret.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { keyOf } from "./credential.ts";
 import { SharedTokens } from "./shared-tokens.ts";
-import { withSubject } from "./subject.ts";
+import { withSubject } from "../credentials/subject.ts";
 import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { endpointProblem } from "../credentials/client-identity-config.ts";

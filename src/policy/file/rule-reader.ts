@@ -1,6 +1,8 @@
 /** Reads the rules of one endpoint: which fields apply to which protocol, and which combinations select nothing. */
 import { canonicalGlob, type Delimiters, type Glob, type GlobTable } from "../../pattern/glob.ts";
 import { GlobSyntaxError } from "../../pattern/glob-syntax.ts";
+import { messageOf } from "../../errors.ts";
+import { compileArgumentSchema } from "../tools/argument-schema.ts";
 import type { Node } from "./node.ts";
 import type { MatcherSource, RuleSource } from "./schema.ts";
 import {
@@ -29,7 +31,7 @@ type RuleNode = Node<RuleSource>;
 
 const httpFields = ["method", "path", "query"] as const;
 const graphqlFields = ["operation_type", "operation_name", "fields"] as const;
-const allFields = [...httpFields, ...graphqlFields, "tool", "params"] as const;
+const allFields = [...httpFields, ...graphqlFields, "tool", "params", "schema"] as const;
 const knownMethods = new Set(
   `* GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT ${websocketText}`.split(" "),
 );
@@ -40,7 +42,7 @@ const fieldsOf: Readonly<Record<InspectedProtocol, readonly (typeof allFields)[n
   graphql: graphqlFields,
   websocket: [...httpFields, ...graphqlFields],
   "json-rpc": ["method"],
-  mcp: ["method", "tool", "params"],
+  mcp: ["method", "tool", "params", "schema"],
 };
 
 /** A pattern of the file, or a problem. */
@@ -176,12 +178,14 @@ function readMcpRule(node: RuleNode, context: RuleContext, label: string): RpcRu
   const tool = toolNode === undefined ? undefined : readMatcher(toolNode, context.globs);
   if (toolNode !== undefined && tool === undefined) return undefined;
   if (context.strictToolNames && toolNode !== undefined) checkToolNames(toolNode, tool ?? []);
+  const selectsArguments = readSchema(node, tool);
   const methodNode = node.at("method");
   if (methodNode === undefined) {
     if (!context.allowsAllMethods) {
       return node.error("an MCP rule needs method unless mcp.allow_all_known_mcp_methods is true");
     }
-    if (tool !== undefined) return { kind: "rpc", label, method: "tools/call", tool };
+    if (tool !== undefined)
+      return { kind: "rpc", label, method: "tools/call", tool, selectsArguments };
     // `allow: {}` repeats what the option already grants; as a deny rule it would select nothing.
     return context.side === "allow" ? undefined : node.error("this rule selects nothing");
   }
@@ -197,7 +201,22 @@ function readMcpRule(node: RuleNode, context: RuleContext, label: string): RpcRu
   const method = hasWildcard(written) ? readGlob(methodNode, [], context.globs) : written;
   if (method === undefined) return undefined;
   if (method === "") return methodNode.error("method must not be empty");
-  return { kind: "rpc", label, method, tool };
+  return { kind: "rpc", label, method, tool, selectsArguments };
+}
+
+function readSchema(
+  node: RuleNode,
+  tool: ValueMatcher | undefined,
+): RpcRule["selectsArguments"] | undefined {
+  const schema = node.at("schema");
+  if (schema?.value === undefined) return undefined;
+  if (tool === undefined) return schema.error("schema is about the arguments of a tool: name it");
+  try {
+    const compiled = compileArgumentSchema(schema.value);
+    return (args) => compiled.objection(args) === undefined;
+  } catch (error) {
+    return schema.error(`is no usable JSON Schema: ${messageOf(error)}`);
+  }
 }
 
 /** `tool`, or `params.name`, which is the same selector by its wire name. */

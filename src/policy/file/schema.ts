@@ -61,7 +61,7 @@ const matcher = z.union(
 
 const params = z.strictObject({
   name: key(matcher, "The same as tool, by its name on the wire."),
-  arguments: refused("tool arguments are not matched by this file format"),
+  arguments: refused("tool arguments are not matched by params: write a schema beside tool"),
 });
 
 const rule = z.strictObject({
@@ -82,6 +82,10 @@ const rule = z.strictObject({
   fields: key(patterns, "Patterns of the root fields of a GraphQL operation."),
   tool: key(matcher, "Pattern of the name of an MCP tool; the method is tools/call."),
   params: key(params, "Parameters of an MCP call."),
+  schema: key(
+    z.record(z.string(), z.unknown()),
+    "An extension: a JSON Schema (2020-12) that the arguments of the tool have to match; a deny rule selects those that do.",
+  ),
   command: refused("SQL is not inspected"),
 });
 

@@ -4,7 +4,6 @@ import type { HeaderList } from "../../http/headers.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { Destination } from "../../net/destination.ts";
 import type { HeadWatch } from "../../net/head-watch.ts";
-import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
 import { type Client, type Direction, makeFlow, type Transport } from "../../pipeline/flow.ts";
 import { type Admitted, admit } from "../flow/admission.ts";
@@ -31,7 +30,6 @@ import { type UpgradeParts, upgradeOf } from "./upgrade.ts";
 /** What every surface shares. */
 export interface SurfaceServices extends ExchangeServices {
   readonly runtimes: RuntimeHolder;
-  readonly idle: IdleTimeouts;
   readonly heads: HeadWatch;
   readonly callers: Callers;
 }
@@ -51,6 +49,13 @@ export interface Route {
   /** Peer of the connection that the agent opened; looked up where the surface does not know it. */
   readonly client?: Client | undefined;
   readonly parentId?: string | undefined;
+  /**
+   * HTTP/2 without TLS to the destination: for every request, because it is known to speak it, or for those that HTTP/1.1
+   * cannot carry.
+   */
+  readonly priorKnowledge?: "always" | "where-needed" | undefined;
+  /** The Host field stays as the client sent it: it knows of no proxy. */
+  readonly keepsHost?: boolean;
   /** The original destination of a captured connection, and the check that the request's host agrees with it. */
   readonly captured?: string | undefined;
   readonly confirm?: ConfirmCaptured | undefined;
@@ -133,9 +138,11 @@ export function arrive(
     checkLoop(headers, services.pseudonym);
     countHop(from.method, headers);
     route.forwarded?.(headers);
-    if (!isSignedHost(headers, route)) headers.set("Host", route.destination.hostHeader);
+    if (route.keepsHost !== true && !isSignedHost(headers, route))
+      headers.set("Host", route.destination.hostHeader);
     const { direction = "outbound", transport, destination, parentId, captured } = route;
     const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
+    const { priorKnowledge } = route;
     return {
       client: client(),
       run: (peer, done) => {
@@ -151,9 +158,10 @@ export function arrive(
           host,
           confirm,
           onFault,
+          priorKnowledge,
           upgrade: upgrade?.({
             idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-            idle: services.idle,
+            stalls: services.stalls,
             backlogs: services.backlogs,
             metrics: services.recorder.metrics,
           }),

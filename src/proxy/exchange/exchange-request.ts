@@ -2,6 +2,7 @@
 import type { Duplex } from "node:stream";
 import type { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
+import type { AbortSource } from "../../net/abort-source.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -38,6 +39,8 @@ export interface ExchangeRequest {
   readonly basePath?: string;
   /** The authority that the client named, for plugins and records. */
   readonly host: string;
+  /** HTTP/2 without TLS to the destination; see Route. */
+  readonly priorKnowledge?: "always" | "where-needed" | undefined;
   /** Set for an Upgrade; called when the upstream switched protocols. */
   readonly upgrade?: UpgradeRequest | undefined;
   /** Set for a captured connection. */
@@ -55,7 +58,7 @@ export interface UpgradeRequest {
 
 /** The terms under which a connection that changed its protocol is forwarded. */
 export interface SwitchTerms {
-  readonly signal: AbortSignal;
+  readonly signal: AbortSource;
   /** Present where each message of the client has to be judged. */
   readonly gate: MessageGate | undefined;
 }

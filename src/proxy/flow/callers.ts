@@ -22,6 +22,7 @@ const maxQuiet = 1024;
 
 /** Looks callers up, once per connection. */
 export class Callers {
+  readonly #always: boolean;
   readonly #peers: PeerProcesses;
   readonly #log: Logger;
   readonly #told = new WeakSet<PeerProcess>();
@@ -30,13 +31,15 @@ export class Callers {
   /** When the line about callers of a remote address was written last. */
   readonly #toldRemote = new BoundedMap<string, number>(maxQuiet);
 
-  constructor(peers: PeerProcesses, log: Logger) {
+  /** With `always`, processes are looked up also where no policy asks. */
+  constructor(peers: PeerProcesses, log: Logger, always = false) {
+    this.#always = always;
     this.#peers = peers;
     this.#log = log;
   }
 
   /**
-   * The client of a connection; a promise only where the generation's outbound pipeline asks for processes.
+   * The client of a connection; a promise only where the generation's outbound pipeline or the file asks for processes.
    *
    * Throws ProxyError `auth.caller-unknown` where the generation
    * wants callers to say who they are and this one does not.
@@ -49,7 +52,7 @@ export class Callers {
       caller,
       tls: clientTlsOf(socket),
     };
-    const links = runtime.outbound.callerLinks();
+    const links = runtime.outbound.callerLinks() ?? (this.#always ? [] : undefined);
     if (links === undefined) return client;
     const known = this.#known.get(socket);
     if (known !== undefined) return { ...client, process: known };

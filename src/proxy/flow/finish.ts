@@ -142,14 +142,13 @@ export class FlowRecorder {
     });
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
-    if (context.trace !== undefined) endTrace(context.trace, context, ending);
     if (this.#durations !== undefined)
       countDurations(this.#durations, context, ending, durationMs / 1_000);
-    if (pipeline === undefined) {
-      this.#sessions?.exempted(context, now);
-      return undefined;
-    }
-    this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
+    if (pipeline === undefined) this.#sessions?.exempted(context, now);
+    else this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
+    // Its span tells the session, which is settled by now.
+    if (context.trace !== undefined) endTrace(context.trace, context, ending);
+    if (pipeline === undefined) return undefined;
     if (!pipeline.hasAsked(context)) return undefined;
     return pipeline.finish(context, pluginOutcome(ending, durationMs));
   }
@@ -245,7 +244,17 @@ function endingFacts(
   if (ending.refused && context.invocations.length === 0) return undefined;
   const phase = ending.refused ? "denied" : "response";
   const { status: statusCode, bytesReceived, bytesSent } = ending;
-  return { phase, at, statusCode, durationMs, bytesReceived, bytesSent, ...errorOf(ending) };
+  const bridged = ending.note?.["bridged"] !== undefined;
+  return {
+    phase,
+    at,
+    statusCode,
+    durationMs,
+    bytesReceived,
+    bytesSent,
+    bridged,
+    ...errorOf(ending),
+  };
 }
 
 function errorOf(ending: Ending): { readonly error?: EventError } {
@@ -262,6 +271,7 @@ function pluginOutcome(ending: Ending, durationMs: number): Outcome {
     durationMs,
     bytes: { received: ending.bytesReceived, sent: ending.bytesSent },
     deniedBy: denial?.plugin,
+    ...(ending.cancelled ? { cancelled: true as const } : {}),
     ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),
   };
 }

@@ -1,9 +1,13 @@
 /** What one generation needs to open TLS connections: which ones, and with what certificate. */
 import type { Socket } from "node:net";
+import { BoundedMap } from "../../bounded-map.ts";
 import type { Destination } from "../../net/destination.ts";
 import type { AuthoritySource } from "../../tlsbridge/authority-source.ts";
 import type { Interception, InterceptionDecision } from "../../tlsbridge/interception.ts";
 import type { Termination, Terminator } from "../../tlsbridge/terminator.ts";
+
+/** A client whose trust was mended is told inside TLS again after this at the latest. */
+const distrustTtlMs = 600_000;
 
 /** The bridge of one generation. */
 export class TlsBridge {
@@ -11,11 +15,31 @@ export class TlsBridge {
   readonly #terminator: Terminator;
 
   readonly #authority: AuthoritySource;
+  readonly #distrusting = new BoundedMap<string, number>(4_096);
 
   constructor(interception: Interception, terminator: Terminator, authority: AuthoritySource) {
     this.#interception = interception;
     this.#terminator = terminator;
     this.#authority = authority;
+  }
+
+  /**
+   * Remembers whether a client takes our leaf. It only decides how a refusal is told: inside TLS, or where a client
+   * that would not see it there looks. One that leaves without a word may have had other reasons: it counts where the
+   * client has a name (`address name`) and is no passer-by.
+   */
+  noteTrust(client: string, outcome: Termination): void {
+    const isRefused =
+      outcome.kind === "client-rejected" ||
+      (outcome.kind === "closed" && outcome.afterLeaf && client.includes(" "));
+    if (outcome.kind === "terminated") this.#distrusting.delete(client);
+    else if (isRefused) this.#distrusting.renew(client, Date.now());
+  }
+
+  /** Whether the last leaf that this client was shown, not long ago, was none for it. */
+  isDistrustedBy(client: string): boolean {
+    const since = this.#distrusting.get(client);
+    return since !== undefined && Math.abs(Date.now() - since) < distrustTtlMs;
   }
 
   /** When the present authority runs out. */

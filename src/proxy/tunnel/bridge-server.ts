@@ -1,6 +1,6 @@
-/** The inner HTTP servers of all bridged connections: requests in the clear, each one a flow of its own. */
+/** The inner HTTP servers of all opened tunnels: requests in the clear, each one a flow of its own. */
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../../errors.ts";
 import {
   type Destination,
@@ -25,13 +25,13 @@ export class BridgeServer implements HttpHandlers {
   readonly surface = "bridge";
   readonly #services: SurfaceServices;
   readonly #http1: HttpServer;
-  readonly #http2: Http2Sessions;
+  readonly http2: Http2Sessions;
   /** Which tunnel a clear connection belongs to; never a header, never the SNI. */
   readonly #connections = new WeakMap<Duplex, BridgedConnection>();
 
   constructor(services: SurfaceServices, limits: HttpLimits) {
     this.#services = services;
-    this.#http2 = new Http2Sessions(services, limits, (clear) =>
+    this.http2 = new Http2Sessions(services, limits, (clear) =>
       surfaceOf(carried(this.#connections.get(clear))),
     );
     // The tunnels that carry these connections are bounded by their listeners.
@@ -59,17 +59,17 @@ export class BridgeServer implements HttpHandlers {
   }
 
   onConnect(): Denial {
-    const message = "a CONNECT inside a bridged connection is refused";
+    const message = "a CONNECT inside a tunnel is refused";
     return { code: "request.method-not-allowed", message };
   }
 
   /** Serves the connection until it is closed. */
-  serve(clear: TLSSocket, alpnProtocol: string, connection: BridgedConnection): Promise<void> {
+  serve(clear: Socket, alpnProtocol: string, connection: BridgedConnection): Promise<void> {
     const closed = new Promise<void>((resolve) => {
       clear.once("close", () => resolve());
     });
     this.#connections.set(clear, connection);
-    if (alpnProtocol === "h2") this.#http2.serve(clear);
+    if (alpnProtocol === "h2") this.http2.serve(clear);
     else this.#http1.adopt(clear);
     return closed;
   }
@@ -77,12 +77,10 @@ export class BridgeServer implements HttpHandlers {
   /** Lets running requests finish and closes what is idle. */
   drain(): void {
     this.#http1.drain();
-    this.#http2.drain();
   }
 
   close(): void {
     this.#http1.cut();
-    this.#http2.close();
   }
 }
 
@@ -112,8 +110,11 @@ function surfaceOf(connection: BridgedConnection): Http2Surface {
         return refusal.reply;
       }),
     route: ({ path, host }) => {
-      const named = parseHostHeader(host, "https");
-      if (named.equals(destination)) return { ...bridgedRoute(connection), path };
+      const named = parseHostHeader(host, destination.scheme);
+      if (named.equals(destination)) {
+        // What the client takes for the origin it knows to speak HTTP/2.
+        return { ...bridgedRoute(connection), path, priorKnowledge: "always" };
+      }
       throw new ProxyError(
         "request.misdirected",
         `the request names ${named.authority} inside a connection to ${destination.authority}`,
@@ -127,7 +128,7 @@ function innerPath(target: string, destination: Destination): string {
   if (target.startsWith("/")) return originForm(target);
   if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");
   const parsed = parseAbsoluteTarget(target);
-  if (parsed.destination.scheme === "https" && parsed.destination.equals(destination))
+  if (parsed.destination.scheme === destination.scheme && parsed.destination.equals(destination))
     return parsed.path;
   throw new ProxyError(
     "request.misdirected",

@@ -2,10 +2,10 @@
 import type { Socket } from "node:net";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
-import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
+import type { StallWatch } from "../../net/stall-watch.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Reply } from "../../pipeline/decision.ts";
-import type { Flow } from "../../pipeline/flow.ts";
+import { callerOf, type Flow } from "../../pipeline/flow.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
 import type { ConfirmCaptured } from "../flow/captured.ts";
 import type { FlowRecorder } from "../flow/finish.ts";
@@ -37,6 +37,8 @@ export interface TunnelRequest {
   readonly replies: TunnelReplies;
   /** Absent for a CONNECT. */
   readonly captured?: CapturedClient;
+  /** The file exempts it from the pipeline, whatever its host. */
+  readonly isExempt?: boolean;
 }
 
 /** The responses to a CONNECT. */
@@ -49,7 +51,7 @@ export const connectReplies: TunnelReplies = {
 export interface TunnelServices {
   readonly recorder: FlowRecorder;
   readonly tunnels: TunnelRegistry;
-  readonly idle: IdleTimeouts;
+  readonly stalls: StallWatch;
   readonly backlogs: Backlogs;
 }
 
@@ -59,4 +61,11 @@ export interface PermittedTunnel extends TunnelRequest {
   readonly permit: Permit;
   readonly judgedBy: JudgedBy;
   readonly skipped: boolean;
+}
+
+/** Who takes our leaf or does not: programs of one machine differ by what their CONNECT says of them. */
+export function trustNameOf({ flow, headers }: Pick<TunnelRequest, "flow" | "headers">): string {
+  const agent = headers.get("user-agent")?.slice(0, 256) ?? "";
+  const name = callerOf(flow.client);
+  return agent === "" && name === flow.client.address ? name : `${name} ${agent}`;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { HeaderList } from "../../../src/http/headers.ts";
 import { parseAuthority } from "../../../src/net/destination.ts";
+import type { PeerProcess } from "../../../src/net/kernel/peer-process.ts";
 import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { RequestContext, ResponseHalf } from "../../../src/pipeline/context.ts";
 import type { Invocation } from "../../../src/pipeline/decision.ts";
@@ -9,12 +10,19 @@ import { eventOf } from "../../../src/session/event.ts";
 
 const at = Date.UTC(2026, 0, 1);
 
-function contextOf(fields: { stage?: "connect" | "request"; path?: string } = {}): RequestContext {
+interface Fields {
+  readonly stage?: "connect" | "request";
+  readonly path?: string;
+  readonly process?: PeerProcess;
+}
+
+function contextOf(fields: Fields = {}): RequestContext {
   const { stage = "request", path = "/v1/pay?card=4111" } = fields;
+  const { process: holder } = fields;
   const flow = makeFlow({
     direction: "outbound",
     transport: "http",
-    client: { address: "127.0.0.1", port: 1 },
+    client: { address: "127.0.0.1", port: 1, ...(holder && { process: holder }) },
     destination: parseAuthority("api.example:443", "https"),
   });
   return new RequestContext({
@@ -55,6 +63,19 @@ describe("a session event", () => {
     const event = eventOf(contextOf({ stage: "connect", path: "" }), { phase: "request", at });
     expect(event).toMatchObject({ tunnel: true, httpMethod: "CONNECT" });
     expect(event).not.toHaveProperty("httpPath");
+  });
+
+  test("says which executable asked, where that is known, and whether TLS was opened", () => {
+    const process = { kind: "resolved", executable: "/usr/bin/curl" } as PeerProcess;
+    const event = eventOf(contextOf({ process }), {
+      phase: "response",
+      bridged: true,
+      at,
+    });
+    expect(event).toMatchObject({ executable: "/usr/bin/curl", bridged: true });
+    const unknown = { kind: "unresolved", executable: "/usr/bin/curl" } as PeerProcess;
+    const other = eventOf(contextOf({ process: unknown }), { phase: "response", at });
+    for (const key of ["executable", "bridged"]) expect(other).not.toHaveProperty(key);
   });
 
   test("carries the steps of its own half", () => {

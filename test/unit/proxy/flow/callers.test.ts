@@ -40,6 +40,14 @@ describe("the client of a connection", () => {
     expect(identify).not.toHaveBeenCalled();
   });
 
+  test("has its process also where nobody judges it but the file asks for it", async () => {
+    const identify = vi.fn(() => Promise.resolve(found));
+    const peers = { identify } as unknown as PeerProcesses;
+    const callers = new Callers(peers, pino({ enabled: false }), true);
+    const client = await callers.clientOf(socketOf("127.0.0.1"), generation(undefined));
+    expect(client).toMatchObject({ process: found });
+  });
+
   test("has its process, which is looked up once per connection", async () => {
     const { callers, identify } = bench();
     const socket = socketOf("127.0.0.1");

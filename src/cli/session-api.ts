@@ -1,0 +1,70 @@
+/** Asks the session API of a proxy that runs. */
+import { readFile } from "node:fs/promises";
+import { get as getHttp } from "node:http";
+import { get as getHttps } from "node:https";
+import { text as readAll } from "node:stream/consumers";
+import type { Config } from "../config/presets.ts";
+import { messageOf, ProxyError } from "../errors.ts";
+import { addressOfFile, proxyUrl } from "./proxy-address.ts";
+
+const timeoutMs = 10_000;
+const maxBytes = 64 * 1024 * 1024;
+
+/** Where it is, and the file with the secret that it asks for. */
+export interface SessionApi {
+  readonly url: string;
+  readonly secretFile: string | undefined;
+}
+
+/** That of the process that runs with this file; `otherwise` says what to do where it cannot be asked. */
+export function sessionApiOf(config: Config, otherwise: string): SessionApi {
+  const found = addressOfFile(config, "sessions", {
+    closed: `session.enabled is false: the running proxy cannot be asked; ${otherwise}`,
+    otherwise,
+  });
+  if (typeof found === "string") throw new ProxyError("config.invalid", found);
+  return { url: proxyUrl(found), secretFile: config.session.api_secret_file };
+}
+
+/** The body of a 200; anything else is a fault. */
+export async function askSessionApi(
+  { url, secretFile }: SessionApi,
+  path: string,
+): Promise<string> {
+  const headers =
+    secretFile === undefined ? {} : { authorization: `Bearer ${await secretOf(secretFile)}` };
+  const target = new URL(path, url);
+  const get = target.protocol === "https:" ? getHttps : getHttp;
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void =>
+      reject(
+        new ProxyError(
+          "upstream.refused",
+          `the session API at ${target.host} does not answer: ${error.message}`,
+        ),
+      );
+    const request = get(target, { agent: false, headers, timeout: timeoutMs }, (response) => {
+      if (response.statusCode !== 200) {
+        response.resume();
+        fail(new Error(`status ${response.statusCode ?? 0}`));
+        return;
+      }
+      let bytes = 0;
+      response.on("data", (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > maxBytes) response.destroy(new Error("the answer is too long"));
+      });
+      readAll(response).then(resolve, fail);
+    });
+    request.on("error", fail);
+    request.on("timeout", () => request.destroy(new Error(`no answer in ${timeoutMs} ms`)));
+  });
+}
+
+async function secretOf(path: string): Promise<string> {
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (error) {
+    throw new ProxyError("config.invalid", `session.api_secret_file: ${messageOf(error)}`);
+  }
+}
