@@ -81,6 +81,12 @@ export const tokenExchangeConfig = z
       .boolean()
       .default(false)
       .describe("Exchange the token behind a handle that jwt-validation gave to the agent."),
+    share_tokens: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Keep exchanged tokens in the store of `state` as well, sealed, so that replicas need not ask for what one of them was issued. Needs state in a file or in Redis with encryption_key_file. While the store is away the endpoint is asked. Tokens bound to a key of this process, and those exchanged for opaque tokens, are not kept there.",
+      ),
   })
   .superRefine((config, context) => {
     const refuse = (path: (string | number)[], message: string): void =>

@@ -6,7 +6,8 @@ import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
 import { tokenDigest } from "../../oauth/token-checks.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
-import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
+import type { TokenResponse } from "../../oauth/token-response.ts";
+import { type UnverifiedClaims, unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import {
   allow,
   type Decision,
@@ -20,6 +21,7 @@ import {
 import { Secret } from "../../secret.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { keyOf } from "./credential.ts";
+import { SharedTokens } from "./shared-tokens.ts";
 import { withSubject } from "../credentials/subject.ts";
 import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
@@ -64,6 +66,7 @@ class TokenExchange implements Plugin {
   readonly #cache: TokenCache;
   readonly #dpop: DpopKeys;
   readonly #placeholders: Placeholders | undefined;
+  readonly #shared: SharedTokens | undefined;
 
   constructor(config: TokenExchangeConfig, deps: PluginDeps) {
     this.#config = config;
@@ -98,11 +101,13 @@ class TokenExchange implements Plugin {
     this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
     // Beside the tokens that are bound to them: both outlive a reload.
     this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
+    this.#shared = config.share_tokens ? new SharedTokens(deps, place) : undefined;
     this.#placeholders = config.resolve_placeholders ? new Placeholders(deps) : undefined;
   }
 
   async start(): Promise<void> {
     await this.#placeholders?.start();
+    await this.#shared?.start();
   }
 
   ready(): true | string {
@@ -243,7 +248,7 @@ class TokenExchange implements Plugin {
   }
 
   async #obtain(tokenRequest: TokenRequest): Promise<Decision> {
-    const { grant, context, url } = tokenRequest;
+    const { grant, context } = tokenRequest;
     const isActorPending = this.#actor !== undefined && this.#actor.current() === undefined;
     const isPending = isActorPending || this.#identity.authentication() === undefined;
     const ready = isPending ? this.ready() : true;
@@ -264,14 +269,7 @@ class TokenExchange implements Plugin {
         subjectExpiresAt: subject?.expiresAt,
         subject: subject?.subject,
         exchangedFor: text === undefined ? undefined : { ...subject, digest: tokenDigest(text) },
-        load: async (signal) => {
-          const client = this.#identity.authentication();
-          if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
-          this.#deps.count("endpoint_asked");
-          const response = await this.#endpoint.request(url, client, grant, signal);
-          const used = forItsAudience(response, grant, tokenRequest.audiences);
-          return forItsActors(used, subject?.actors ?? [], this.#config);
-        },
+        load: (signal) => this.#load(tokenRequest, subject, signal),
       },
       context.signal,
     );
@@ -279,6 +277,25 @@ class TokenExchange implements Plugin {
     const fromCache = obtained.source === "cache";
     this.#deps.count(fromCache ? "cache_hit" : "token_issued");
     return attach(tokenRequest, obtained, fromCache, this.#deps.clock.now());
+  }
+
+  /** Asks the endpoint, or finds what a replica was issued. */
+  #load(
+    { grant, url, key, audiences }: TokenRequest,
+    subject: UnverifiedClaims | undefined,
+    signal: AbortSignal,
+  ): Promise<TokenResponse> {
+    const ask = async (): Promise<TokenResponse> => {
+      const client = this.#identity.authentication();
+      if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
+      this.#deps.count("endpoint_asked");
+      const response = await this.#endpoint.request(url, client, grant, signal);
+      const used = forItsAudience(response, grant, audiences);
+      return forItsActors(used, subject?.actors ?? [], this.#config);
+    };
+    const isTold = grant.type !== "token-exchange" || subject?.issuer !== undefined;
+    const isShareable = isTold && grant.dpop === undefined;
+    return this.#shared?.obtain({ key, subject, isShareable }, ask) ?? ask();
   }
 
   #refuse(tokenRequest: TokenRequest, obtained: Refused): Decision {
