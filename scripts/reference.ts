@@ -127,7 +127,8 @@ function typeOf(node: JsonSchema): string {
   if (Array.isArray(anyOf)) return [...new Set(anyOf.filter(isSchema).map(typeOf))].join(" or ");
   if (type === "array")
     return isSchema(items) && items["$ref"] === undefined ? `list of ${typeOf(items)}` : "list";
-  return typeof type === "string" ? (typeNames[type] ?? type) : "";
+  const types: unknown[] = Array.isArray(type) ? type : [type];
+  return types.map((one) => (typeof one === "string" ? (typeNames[one] ?? one) : "")).join(" or ");
 }
 
 const typeNames: Readonly<Record<string, string>> = {

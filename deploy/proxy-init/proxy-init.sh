@@ -8,6 +8,10 @@
 #   MODE              enforce-redirect, the only one
 #   PROXY_UID         user id of the proxy, the only one that may leave (1337)
 #   TRANSPARENT_PORT  port of listener.transparent_proxy_addr (8082)
+#   INBOUND_PROXY_PORT     port of listener.transparent_inbound_addr (8083): what others send to the pod by TCP goes there as
+#                          well, so that nobody goes around the proxy (listener.inbound_interception: transparent); nothing by
+#                          default
+#   INBOUND_PORTS_EXCLUDE  the proxy's own ports that others may reach, which are left as they are (9091)
 #   RESOLV_CONF       file whose nameservers may be asked on port 53 (/etc/resolv.conf)
 #   IPV6              redirect, or drop where the kernel cannot redirect IPv6 (redirect)
 #   ZTUNNEL_MARK      packet mark of an ambient mesh that is let through, or nothing (0x539/0xfff)
@@ -20,6 +24,7 @@ PATH=${PATH:-/usr/sbin:/usr/bin:/sbin:/bin}:/usr/sbin:/sbin
 MODE=${MODE:-enforce-redirect}
 PROXY_UID=${PROXY_UID:-1337}
 TRANSPARENT_PORT=${TRANSPARENT_PORT:-8082}
+INBOUND_PROXY_PORT=${INBOUND_PROXY_PORT:-}
 RESOLV_CONF=${RESOLV_CONF:-/etc/resolv.conf}
 IPV6=${IPV6:-redirect}
 ZTUNNEL_MARK=${ZTUNNEL_MARK-0x539/0xfff}
@@ -64,10 +69,16 @@ check_settings() {
     '') ;;
     *[!0-9a-fA-Fx/]*) die "ZTUNNEL_MARK must be a mark such as 0x539/0xfff, not '$ZTUNNEL_MARK'" ;;
   esac
-  for name in OUTBOUND_PORTS_EXCLUDE INBOUND_PORTS_EXCLUDE; do
-    eval "value=\${$name:-}"
-    [ -z "$value" ] || log "$name=$value has no effect here: nothing but the proxy may leave"
-  done
+  [ -z "${OUTBOUND_PORTS_EXCLUDE:-}" ] ||
+    log "OUTBOUND_PORTS_EXCLUDE=$OUTBOUND_PORTS_EXCLUDE has no effect here: nothing but the proxy may leave"
+  if [ -n "$INBOUND_PROXY_PORT" ]; then
+    number INBOUND_PROXY_PORT "$INBOUND_PROXY_PORT" 65535
+    # A list of words, in whichever way it is written.
+    inbound_excluded=$(echo "${INBOUND_PORTS_EXCLUDE-9091}" | tr ',' ' ')
+    for port in $inbound_excluded; do number INBOUND_PORTS_EXCLUDE "$port" 65535; done
+  elif [ -n "${INBOUND_PORTS_EXCLUDE:-}" ]; then
+    log "INBOUND_PORTS_EXCLUDE=$INBOUND_PORTS_EXCLUDE has no effect without INBOUND_PROXY_PORT: nothing inbound is redirected"
+  fi
   [ "$(id -u)" = 0 ] || die "must run as user 0 with the capabilities NET_ADMIN and NET_RAW (securityContext.runAsUser: 0)"
   capabilities=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
   # Bits 12 and 13 of capability.h.
@@ -165,24 +176,47 @@ mangle_chain() {
   echo "-A AB_NOTCP -j DROP"
 }
 
-# replace COMMAND TABLE CHAIN RULES: one transaction, so that nothing leaks while the script runs again.
+# inbound_chain TARGET: what others send to the pod, but for the proxy's own ports.
+inbound_chain() {
+  # What processes of the pod send to each other.
+  echo "-A AB_INBOUND -i lo -j RETURN"
+  [ "$1" != DROP ] || echo "-A AB_INBOUND -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"
+  for port in $inbound_excluded; do echo "-A AB_INBOUND -p tcp -m tcp --dport $port -j RETURN"; done
+  echo "-A AB_INBOUND -p tcp -j $1"
+}
+
+# capture_inbound COMMAND FAMILY: removes what an earlier run has left where there is nothing to capture.
+capture_inbound() {
+  if [ -z "$INBOUND_PROXY_PORT" ]; then
+    for table in nat mangle; do
+      while "$1" -w 5 -t $table -D PREROUTING -j AB_INBOUND 2>/dev/null; do :; done
+    done
+  elif [ "$2$IPV6" = 6drop ]; then
+    replace "$1" mangle AB_INBOUND "$(inbound_chain DROP)" PREROUTING
+  else
+    replace "$1" nat AB_INBOUND "$(inbound_chain "REDIRECT --to-ports $INBOUND_PROXY_PORT")" PREROUTING
+  fi
+}
+
+# replace COMMAND TABLE CHAIN RULES [HOOK]: one transaction, so that nothing leaks while the script runs again.
 replace() {
-  old=$("$1" -w 5 -t "$2" -S OUTPUT 2>/dev/null | grep -c "^-A OUTPUT -j $3\$") || :
+  hook=${5:-OUTPUT}
+  old=$("$1" -w 5 -t "$2" -S "$hook" 2>/dev/null | grep -c "^-A $hook -j $3\$") || :
   deletions=$(
     while [ "${old:-0}" -gt 0 ]; do
-      echo "-D OUTPUT -j $3"
+      echo "-D $hook -j $3"
       old=$((old - 1))
     done
   )
   if ! problem=$(
-    printf '%s\n' "*$2" ":$3 - [0:0]" ${deletions:+"$deletions"} "$4" "-I OUTPUT 1 -j $3" COMMIT |
+    printf '%s\n' "*$2" ":$3 - [0:0]" ${deletions:+"$deletions"} "$4" "-I $hook 1 -j $3" COMMIT |
       "$1-restore" -w 5 --noflush 2>&1
   ); then
     unsupported "$1, table $2: $(echo "$problem" | head -n 3 | tr '\n' ' ')"
   fi
   # What was asked for is there, and first; an answer of success is not proof.
-  [ "$("$1" -w 5 -t "$2" -S OUTPUT | sed -n '/^-A/{p;q;}')" = "-A OUTPUT -j $3" ] ||
-    die "$1, table $2: the jump to $3 is not the first rule of OUTPUT"
+  [ "$("$1" -w 5 -t "$2" -S "$hook" | sed -n '/^-A/{p;q;}')" = "-A $hook -j $3" ] ||
+    die "$1, table $2: the jump to $3 is not the first rule of $hook"
   [ "$("$1" -w 5 -t "$2" -S "$3" | grep -c '^-A')" = "$(echo "$4" | wc -l)" ] ||
     die "$1, table $2: $3 does not have the rules that it was given"
 }
@@ -190,6 +224,7 @@ replace() {
 install_rules() {
   replace "$iptables" mangle AB_NOTCP "$(mangle_chain 4)"
   replace "$iptables" nat AB_REDIRECT "$(nat_chain 4)"
+  capture_inbound "$iptables" 4
   if [ ! -e /proc/net/if_inet6 ]; then
     log "this kernel has no IPv6: nothing to cover"
     return
@@ -203,6 +238,7 @@ install_rules() {
   else
     replace "$ip6tables" nat AB_REDIRECT "$(nat_chain 6)"
   fi
+  capture_inbound "$ip6tables" 6
 }
 
 # counted COMMAND TABLE CHAIN TARGET [NUMBER]: packets that the rules with this target saw, or only the first, second, ...
@@ -258,7 +294,7 @@ forget_witness() {
   if "$1" -w 5 -t mangle -F AB_WITNESS 2>/dev/null; then "$1" -w 5 -t mangle -X AB_WITNESS; fi
 }
 
-has_ipv6=''
+has_ipv6='' inbound_excluded=''
 check_settings
 read_resolvers
 choose_backend
@@ -266,4 +302,6 @@ trap 'forget_witness "$iptables"; forget_witness "$ip6tables"' EXIT
 install_rules
 prove "$iptables" "$test_address_4" 4
 [ -z "$has_ipv6" ] || prove "$ip6tables" "$test_address_6" 6
+[ -z "$INBOUND_PROXY_PORT" ] ||
+  log "TCP of others to this pod goes to port $INBOUND_PROXY_PORT, except to:${inbound_excluded:+ $inbound_excluded}"
 log "done: only user $PROXY_UID leaves; TCP of everybody else goes to port $TRANSPARENT_PORT, DNS to:$resolvers_4$resolvers_6"

@@ -15,8 +15,25 @@ export function eventJson(event: SessionEvent, view: EventView): string {
   }
 }
 
-/** Clients of the Go program decode an invocation's details as text values. */
-function wireOf(event: SessionEvent): SessionEvent {
+/** An event as clients of the Go program read it. */
+type WireEvent = Omit<SessionEvent, "error"> & {
+  readonly error?:
+    SessionEvent["error"] | { readonly kind: "backend_error"; readonly code: string };
+};
+
+function wireOf(event: SessionEvent): WireEvent {
+  const { phase, statusCode = 0, inference, error } = event;
+  const isRefusal = phase === "response" && statusCode >= 400 && error === undefined;
+  return {
+    ...withTexts(event),
+    ...(isRefusal ? { error: { kind: "backend_error", code: String(statusCode) } } : {}),
+    // Every call of a model is one.
+    ...(inference === undefined ? {} : { inference: { ...inference, isAction: true } }),
+  };
+}
+
+/** They decode an invocation's details as text values. */
+function withTexts(event: SessionEvent): SessionEvent {
   const { invocations } = event;
   if (invocations === undefined) return event;
   const texts = (list: (typeof invocations)["inbound"]): object[] =>
@@ -36,14 +53,33 @@ function wireOf(event: SessionEvent): SessionEvent {
   return { ...event, invocations: shown };
 }
 
-function summaryOf(event: SessionEvent): SessionEvent {
+function summaryOf(event: SessionEvent): WireEvent {
   const { mcp, a2a, inference, ...rest } = wireOf(event);
   return {
     ...rest,
-    ...(mcp === undefined ? {} : { mcp: scalarsOf(mcp) }),
+    ...(mcp === undefined ? {} : { mcp: { ...scalarsOf(mcp), ...toolOf(mcp) } }),
     ...(a2a === undefined ? {} : { a2a: scalarsOf(a2a) }),
-    ...(inference === undefined ? {} : { inference: scalarsOf(inference) }),
+    ...(inference === undefined
+      ? {}
+      : { inference: { ...scalarsOf(inference), ...toolsOf(inference) } }),
   };
+}
+
+/** The names of the tools that a model asks for, without their arguments. */
+function toolsOf(inference: unknown): { readonly tools?: string } {
+  const { toolCalls } = inference as { readonly toolCalls?: unknown };
+  if (!Array.isArray(toolCalls)) return {};
+  const names = toolCalls.flatMap(({ name }: { readonly name?: unknown }) =>
+    typeof name === "string" ? [name] : [],
+  );
+  return names.length === 0 ? {} : { tools: names.join(", ").slice(0, maxSummaryText) };
+}
+
+/** The name of the tool that is called; it stands among the arguments, which are left out. */
+function toolOf(mcp: unknown): { readonly tool?: string } {
+  const { params } = mcp as { readonly params?: { readonly name?: unknown } | undefined };
+  const name = params?.name;
+  return typeof name === "string" ? { tool: name.slice(0, maxSummaryText) } : {};
 }
 
 /** Method, model, token counts and the like; not messages, arguments and results. */

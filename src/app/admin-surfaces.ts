@@ -18,16 +18,17 @@ import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
 import { surfaces } from "../config/surfaces.ts";
 import { type BindAddress, unavailable } from "../listener/listener.ts";
+import { additionFor } from "../plugins/egress-policy/addition.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { endLogin } from "./logout.ts";
+import { endLogin, hearLogouts, type LogoutServices } from "./logout.ts";
 import { bindAddressOf } from "./listen-options.ts";
 import type { SessionParts } from "./session-parts.ts";
 
 /** Where the surfaces read from. */
-export interface AdminSources extends StatusSources {
+export interface AdminSources extends StatusSources, LogoutServices {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly heads: HeadWatch;
@@ -37,8 +38,6 @@ export interface AdminSources extends StatusSources {
   config(): Config;
   /** The generation that is being served. */
   runtime(): Runtime;
-  /** Judges open tunnels again. */
-  recheck(): void;
   readiness(): string | undefined;
   note(): string | undefined;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
@@ -55,6 +54,7 @@ export interface AdminSurface {
 /** The servers in the order in which they are to be bound. */
 export function adminSurfaces(config: Config, sources: AdminSources): AdminSurface[] {
   const { log, metrics, heads } = sources;
+  hearLogouts(sources);
   const planned: AdminSurface[] = [
     {
       surface: "stats",
@@ -71,7 +71,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
               withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
             metrics,
           }),
-          ...logoutRoutes((token) => endLogin(token, { ...sources, runtime: sources.runtime() })),
+          ...logoutRoutes((token) => endLogin(token, sources)),
         ],
       }),
     },
@@ -114,7 +114,10 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
       routes: [
         ...consoleRoutes(),
         ...statusRoutes(sources),
-        ...denialRoutes(() => sources.runtime().outbound.observations()),
+        ...denialRoutes({
+          observations: () => sources.runtime().outbound.observations(),
+          addition: (chosen) => policyAddition(sources, chosen),
+        }),
         ...budgetRoutes(() => {
           const { inbound, outbound } = sources.runtime();
           return [...inbound.budgets(), ...outbound.budgets()];
@@ -175,4 +178,20 @@ function schemaOf(definition: AnyPluginDefinition): unknown {
   return schema === undefined
     ? undefined
     : z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
+}
+
+/** What would allow the chosen refusals, beside the rules that the file has. */
+function policyAddition(
+  sources: AdminSources,
+  chosen: ReadonlySet<string>,
+): ReturnType<typeof additionFor> {
+  const observed = sources.runtime().outbound.observations();
+  const policies = sources
+    .config()
+    .pipeline.outbound.plugins.filter(({ name }) => name === "egress-policy");
+  return additionFor(
+    observed.map((one) => one.observed),
+    policies.map(({ config }) => config),
+    chosen,
+  );
 }

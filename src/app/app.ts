@@ -8,7 +8,6 @@ import type { Problem } from "../yaml/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
 import { durationMs } from "../duration.ts";
 import type { BindAddress } from "../listener/listener.ts";
-import { IdleTimeouts } from "../net/idle-timeouts.ts";
 import type { PeerProcesses } from "../net/kernel/peer-process.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import { Callers } from "../proxy/flow/callers.ts";
@@ -65,7 +64,6 @@ export class App {
   readonly #otlp: ProcessParts["otlp"];
   readonly #services: ProcessParts["services"];
   readonly #tunnels = new TunnelRegistry();
-  readonly #idle = new IdleTimeouts();
   readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
@@ -163,7 +161,6 @@ export class App {
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#bounds.close();
-    this.#idle.close();
     this.#peers.close();
     await this.#sessions?.close();
     await this.#stateParts.close();
@@ -209,6 +206,7 @@ export class App {
       readiness: () => this.readiness(),
       note: () => this.#surfaces?.transparent.note(),
       runtime: () => this.#runtimes.runtime,
+      logouts: this.#stateParts.logouts,
       recheck: () => void this.#recheckTunnels(),
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
@@ -249,6 +247,8 @@ export class App {
         bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
       ),
       stats: this.#metrics.goStats(),
+      services: this.#metrics.services.view(),
+      figures: this.#metrics.figures(),
     };
   }
 
@@ -260,7 +260,6 @@ export class App {
       pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
       runtimes: this.#runtimes,
       tunnels: this.#tunnels,
-      idle: this.#idle,
       callers: new Callers(this.#peers, this.#log, this.#loaded.config.session.executables),
     };
   }

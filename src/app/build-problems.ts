@@ -5,7 +5,7 @@ import type { Remark } from "../yaml/schema-remarks.ts";
 import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Direction } from "../pipeline/flow.ts";
-import { definitionsFor, entryOf } from "./definitions.ts";
+import { definitionsFor, entriesOf } from "./definitions.ts";
 
 /** Something wrong with the file that only building could find. */
 export type BuildProblem = Remark;
@@ -54,8 +54,7 @@ export async function rejectedProblems(rejected: RejectedConfig): Promise<readon
     return [...problems, rest.problemAt(["plugin_modules"], message)];
   }
   const found = (["inbound", "outbound"] as const).flatMap((direction) => {
-    const entries = rest.config.pipeline[direction].plugins.map(entryOf);
-    return located(direction, chainProblems(entries, definitions));
+    return located(direction, chainProblems(entriesOf(rest.config, direction), definitions));
   });
   const all = [...problems, ...buildProblems(rest, found)];
   return all.sort((a, b) => a.line - b.line || a.column - b.column);

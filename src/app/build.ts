@@ -32,7 +32,7 @@ import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
 import type { ChainPlan } from "./chaining/plan.ts";
 import { mutualTlsProblems, outboundPeers } from "./mutual-tls.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
-import { entryOf } from "./definitions.ts";
+import { entriesOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
@@ -100,7 +100,7 @@ export async function buildRuntime(
     problems.push(...(await tryChain(chain, network.base, services)));
     if (problems.length > 0) return failed;
   }
-  const operator = new OperatorClient(upstream, trust);
+  const operator = new OperatorClient(upstream, trust, services.metrics.services);
   const release = async (pipelines: readonly Pipeline[] = []): Promise<void> => {
     await closePlugins(pipelines, services.log);
     await operator.close();
@@ -196,6 +196,7 @@ function flowLimits({ limits }: Config): Runtime["limits"] {
     bodyTimeoutMs: durationMs(limits.body_timeout),
     streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
     tunnelIdleTimeoutMs: durationMs(limits.tunnel_idle_timeout),
+    firstBytesTimeoutMs: durationMs(limits.connect_timeout),
     maxBodyBytes: sizeBytes(limits.max_body),
     maxTunnels: limits.max_tunnels,
   };
@@ -261,7 +262,7 @@ async function buildPipelines(
   services: BuildServices,
 ): Promise<Pipelines | FailedBuild> {
   const build = (direction: Direction): ReturnType<typeof assemble> =>
-    assemble(config.pipeline[direction].plugins.map(entryOf), {
+    assemble(entriesOf(config, direction), {
       direction,
       otherwise: config.pipeline[direction].default,
       log: services.log,

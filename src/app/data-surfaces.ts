@@ -8,9 +8,12 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener } from "../listener/listener.ts";
 import type { PeerFrontOptions } from "../listener/peer-front.ts";
-import { peerSessions, ReverseSurface } from "../listener/reverse.ts";
+import { type FindBackend, peerSessions, ReverseSurface } from "../listener/reverse.ts";
 import type { TlsMaterial } from "../listener/tls-front.ts";
+import { TransparentInboundListener } from "../listener/transparent-inbound.ts";
 import type { PeerGate } from "../mtls/peer-gate.ts";
+import { loadOriginalDestinations } from "../net/kernel/original-destination.ts";
+import { OwnDials } from "../net/own-dials.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
@@ -20,7 +23,7 @@ import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { FileWatch } from "../files/watched-file.ts";
 import { bindAddressOf, type BoundAddresses, listenerLimits } from "./listen-options.ts";
 import { inboundGate, inboundTrust } from "./mutual-tls.ts";
-import { TransparentSurface } from "./transparent-surface.ts";
+import { bindWide, TransparentSurface } from "./transparent-surface.ts";
 
 /** What surfaces are made of. */
 export interface DataSurfaceParts {
@@ -35,7 +38,8 @@ export class DataSurfaces {
   readonly #parts: DataSurfaceParts;
   readonly #config: Config;
   readonly transparent: TransparentSurface;
-  readonly #listeners: Listener[] = [];
+  readonly #listeners: Pick<Listener, "connections" | "close">[] = [];
+  #inboundDials: OwnDials | undefined;
   #forward: Listener | undefined;
   /** Of the reverse proxy, where it speaks mutual TLS. */
   readonly #gate: PeerGate | undefined;
@@ -81,6 +85,8 @@ export class DataSurfaces {
       ownListeners.add(bound.host, bound.port);
       addresses[name] = bound;
     }
+    const inbound = await this.#openInbound();
+    if (inbound !== undefined) addresses.transparent_inbound = inbound;
     await transparent.open();
     const { state } = transparent;
     return state.kind === "bound" ? { ...addresses, transparent: state.address } : addresses;
@@ -103,20 +109,54 @@ export class DataSurfaces {
   async close(deadlineMs: number): Promise<void> {
     this.#renewal?.close();
     this.#gate?.close();
+    this.#inboundDials?.close();
     const listeners = [...this.#listeners, this.transparent];
     await Promise.all(listeners.map((listener) => listener.close(deadlineMs)));
   }
 
-  #makeReverse(): Listener {
-    const gate = this.#gate;
+  /** Nothing reaches the agent without it, so that a kernel or a port that cannot be had is a fault. */
+  async #openInbound(): Promise<BindAddress | undefined> {
+    const { services, bridge, ownListeners } = this.#parts;
+    const { transparent_inbound_addr: text, inbound_passthrough_ports: ports = [] } =
+      this.#config.listener;
+    if (text === undefined) return undefined;
+    const originals = await loadOriginalDestinations();
+    if (typeof originals === "string") {
+      const message = `listener.inbound_interception: transparent is not possible here: ${originals}`;
+      throw new ProxyError("listener.unavailable", message);
+    }
+    const ownDials = new OwnDials();
+    this.#inboundDials = ownDials;
+    const make = (): TransparentInboundListener =>
+      new TransparentInboundListener(services, bridge, {
+        originals,
+        limits: listenerLimits(this.#config),
+        passthroughPorts: new Set(ports),
+        isLocal: (address) => ownListeners.isLocal(address),
+        isOwn: (address, port) => ownListeners.owns(address, port),
+        ownDials,
+        makeHttp: (behind) => ({
+          listener: this.#makeReverse(behind),
+          readsTls: this.#config.mtls !== undefined,
+        }),
+      });
+    const { listener, address } = await bindWide(make, text, "transparent_inbound");
+    this.#listeners.push(listener);
+    ownListeners.add(address.host, address.port);
+    return address;
+  }
+
+  #makeReverse(behind?: FindBackend): Listener {
+    const peers = this.#gate;
     const { mtls } = this.#config;
     const { services } = this.#parts;
-    const surface = new ReverseSurface(services, gate);
+    const options = { peers, ...(behind === undefined ? {} : { behind }) };
+    const surface = new ReverseSurface(services, options);
     if (mtls === undefined) return this.#make(surface);
     // Without it the port would be open to everybody.
-    if (gate === undefined) throw new ProxyError("internal.fault", "mtls without an identity");
-    const http2 = peerSessions(services, listenerLimits(this.#config), gate);
-    return this.#make(surface, { kind: "peers", gate, mode: mtls.mode, http2 });
+    if (peers === undefined) throw new ProxyError("internal.fault", "mtls without an identity");
+    const http2 = peerSessions(services, listenerLimits(this.#config), options);
+    return this.#make(surface, { kind: "peers", gate: peers, mode: mtls.mode, http2 });
   }
 
   #makeForward(): Listener {

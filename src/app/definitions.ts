@@ -5,6 +5,7 @@ import type { LoadedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
 import { ProxyError, messageOf } from "../errors.ts";
 import type { PluginEntry } from "../pipeline/assemble.ts";
+import type { Direction } from "../pipeline/flow.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import { builtinNames, loadPlugins } from "../plugins/by-name.ts";
 
@@ -81,13 +82,13 @@ function isDefinition(value: unknown): value is AnyPluginDefinition {
   );
 }
 
-/** Keys that are absent stay absent. */
-export function entryOf(entry: Config["pipeline"]["inbound"]["plugins"][number]): PluginEntry {
-  return {
+/** The entries of one pipeline. Keys that are absent stay absent. */
+export function entriesOf(config: Config, direction: Direction): PluginEntry[] {
+  return config.pipeline[direction].plugins.map((entry) => ({
     name: entry.name,
     onError: entry.on_error,
-    allowWeakenedAuth: entry.allow_weakened_auth,
+    allowWeakenedAuth: entry.allow_weakened_auth || config.allow_weakened_auth,
     id: entry.id,
     config: entry.config,
-  };
+  }));
 }

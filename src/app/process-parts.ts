@@ -46,7 +46,7 @@ export async function makeProcessParts(
   });
   const ownListeners = new OwnListeners();
   const state = await makeStateParts(config, { log, metrics });
-  const sessions = await makeSessionParts(config, { log, metrics });
+  const sessions = await makeSessionParts(config, { log, metrics, state });
   const otlp = await makeOtlpParts(config, { metrics, log, version });
   const recorder = new FlowRecorder({
     log,

@@ -15,7 +15,9 @@ import { SessionStore } from "../session/store.ts";
 import { Usage } from "../session/usage.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { SharedTies } from "../session/shared-ties.ts";
 import type { BuildProblem } from "./build-problems.ts";
+import type { StateParts } from "./state-parts.ts";
 
 /** What sessions consist of; made once, because events are kept over reloads. */
 export interface SessionParts {
@@ -31,6 +33,7 @@ export interface SessionParts {
 export interface SessionServices {
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly state: StateParts;
 }
 
 /** Undefined where nothing is to be recorded. */
@@ -49,6 +52,7 @@ export async function makeSessionParts(
     ttlMs,
     addTraceparent: session.add_traceparent,
     field: session.header,
+    ties: session.enabled ? sharedTies(session, ttlMs, services) : undefined,
   });
   // A pattern that is none is a problem of the file; see sessionProblems.
   const { patterns } = await compilePatterns(session.redact);
@@ -71,6 +75,28 @@ export async function makeSessionParts(
   };
 }
 
+/** Undefined where this process is the only one that has the agents. */
+function sharedTies(
+  session: Config["session"],
+  ttlMs: number,
+  { state, log, metrics }: SessionServices,
+): SharedTies | undefined {
+  if (!state.isShared) return undefined;
+  if (state.sealed === undefined) {
+    const message =
+      "what users ask stands in clear in the state store, for replicas to know it: set state.encryption_key_file";
+    log.warn({}, message);
+  }
+  return new SharedTies({
+    store: state.sealed ?? state.store,
+    ttlMs,
+    refusesWhenAway: session.ties_when_away === "refuse",
+    onResult: (result) => {
+      metrics.counters.session_ties_total.of(result).value += 1;
+    },
+  });
+}
+
 /** What is wrong with the block that only trying shows. */
 export async function sessionProblems({ session }: Config): Promise<BuildProblem[]> {
   const { problems } = await compilePatterns(session.redact);
@@ -91,7 +117,7 @@ async function keptEvents(
   session: Config["session"],
   ttlMs: number,
   journal: Journal | undefined,
-  { log }: SessionServices,
+  { log }: Pick<SessionServices, "log">,
 ): Promise<NonNullable<SessionParts["kept"]>> {
   const store = new SessionStore({
     ttlMs,

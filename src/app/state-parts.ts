@@ -7,13 +7,14 @@ import { durationMs } from "../duration.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { credentialText, WatchedFile } from "../files/watched-file.ts";
 import type { PluginState } from "../pipeline/plugin.ts";
+import { Feed } from "../state/feed.ts";
 import { FileStore } from "../state/file-store.ts";
 import { keyRingOf } from "../state/key-ring.ts";
 import { MemoryStore } from "../state/memory-store.ts";
 import type { RedisPlace } from "../state/redis-client.ts";
 import { RedisStore } from "../state/redis-store.ts";
 import { SealedStore } from "../state/sealed-store.ts";
-import type { OwnedStore, StateStore, StateWatch } from "../state/store.ts";
+import type { OwnedStore, StateFeed, StateStore, StateWatch } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { CarriedState } from "./carried-state.ts";
@@ -25,6 +26,10 @@ export interface StateParts {
   readonly sealed: StateStore | undefined;
   /** Whether it outlives the process, or other processes see the same. */
   readonly isKept: boolean;
+  /** Whether others than this process use it. */
+  readonly isShared: boolean;
+  /** Logins that ended; undefined where nothing is kept. */
+  readonly logouts: StateFeed | undefined;
   /** A store of Redis or Valkey that a plugin names; it is not open yet. */
   at(url: string): OwnedStore;
   close(): Promise<void>;
@@ -50,13 +55,38 @@ export async function makeStateParts(
   } catch (error) {
     throw new ProxyError("config.invalid", `state.path: ${messageOf(error)}`, { cause: error });
   }
+  const sealed = keys === undefined ? undefined : new SealedStore(store, keys);
+  const isKept = state.store !== "memory";
+  const isShared = state.store === "redis";
+  const logouts = isKept ? logoutsIn(sealed ?? store, isShared, services.log) : undefined;
   return {
     store,
-    sealed: keys === undefined ? undefined : new SealedStore(store, keys),
-    isKept: state.store !== "memory",
+    sealed,
+    isKept,
+    isShared,
+    logouts,
     at: (url) => namedStore(url, state, services),
-    close: () => store.close(),
+    close: () => {
+      logouts?.close();
+      return store.close();
+    },
   };
+}
+
+/** Longer than tokens of a login are good for. */
+const logoutsKeptMs = 30 * 24 * 3_600_000;
+
+function logoutsIn(store: StateStore, isShared: boolean, log: Logger): Feed {
+  return new Feed({
+    store,
+    name: "logouts",
+    keptMs: logoutsKeptMs,
+    isShared,
+    onOwed: (problem) => {
+      if (problem === undefined) log.info({}, "other replicas have been told of all logouts");
+      else log.error({ error: problem }, "other replicas are told of logouts later");
+    },
+  });
 }
 
 /** What the instances of a generation get. A build that serves nothing opens nothing: its store is empty. */
@@ -66,7 +96,7 @@ export function pluginState(
 ): PluginState {
   if (state === undefined) {
     const store = new MemoryStore({ maxBytes: 1_048_576 });
-    return { store, sealed: store, isKept: false, at: () => store };
+    return { store, sealed: store, isKept: false, logouts: undefined, at: () => store };
   }
   return {
     ...state,

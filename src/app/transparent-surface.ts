@@ -132,11 +132,12 @@ export class TransparentSurface {
 }
 
 /** An address without a host takes both families: connections over IPv6 are redirected, too. */
-async function bindWide(
-  make: () => TransparentListener,
+export async function bindWide<L extends Pick<TransparentListener, "bind">>(
+  make: () => L,
   text: string,
-): Promise<{ readonly listener: TransparentListener; readonly address: BindAddress }> {
-  const wanted = bindAddressOf(text, "transparent");
+  surface: "transparent" | "transparent_inbound" = "transparent",
+): Promise<{ readonly listener: L; readonly address: BindAddress }> {
+  const wanted = bindAddressOf(text, surface);
   const isWide = parseListenAddress(text)?.host === undefined;
   if (isWide) {
     const listener = make();

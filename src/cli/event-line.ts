@@ -93,8 +93,11 @@ export function isRefusal(event: WireEvent): boolean {
 /** Whether the message failed without being refused. */
 export function isFault(event: WireEvent): boolean {
   const status = event["statusCode"];
+  const error = valueOf(event, "error");
   if (isRefusal(event)) return false;
-  return valueOf(event, "error") !== undefined || (typeof status === "number" && status >= 500);
+  // An error whose code is the status repeats it: that is what an origin answered.
+  const isFailure = error !== undefined && textOf(error, "code") !== String(status);
+  return isFailure || (typeof status === "number" && status >= 500);
 }
 
 function valueOf(value: unknown, key: string): unknown {

@@ -11,16 +11,6 @@ const envoyOnly = z
   .optional()
   .describe("Belongs to the Envoy modes of the Go program. Any value is refused here.");
 
-const notYet = z
-  .literal("", {
-    error:
-      "is not in this version: requests to the agent come through the reverse proxy; remove it",
-  })
-  .optional()
-  .describe(
-    "Belongs to the transparent inbound listener of newer Go programs. Any value is refused here.",
-  );
-
 function address(what: string, fallback: string) {
   return listenAddress().optional().describe(`Listen address of ${what}. Default "${fallback}".`);
 }
@@ -38,7 +28,7 @@ export const listenerSchema = z.strictObject({
     })
     .optional()
     .describe(
-      "URL of the agent behind the reverse proxy. Required when the role reverse is active.",
+      "URL of the agent behind the reverse proxy. Required when the role reverse is active, unless inbound_interception is transparent.",
     ),
   forward_proxy_addr: address(
     "the explicit forward proxy (role forward)",
@@ -108,8 +98,22 @@ export const listenerSchema = z.strictObject({
   ),
   ext_proc_addr: envoyOnly,
   ext_authz_addr: envoyOnly,
-  inbound_interception: notYet,
-  transparent_inbound_addr: notYet,
+  inbound_interception: z
+    .enum(["", "reverse-proxy", "transparent"], {
+      error: "must be reverse-proxy or transparent",
+    })
+    .default("reverse-proxy")
+    .transform((word) => word || "reverse-proxy")
+    .describe(
+      "How requests reach the agent (role reverse). reverse-proxy: through reverse_proxy_addr. transparent: the kernel redirects what others send to the agent's own ports (proxy-init, INBOUND_PROXY_PORT), and it is validated in the same way (Linux). Default reverse-proxy.",
+    ),
+  transparent_inbound_addr: address(
+    "the listener for redirected inbound connections (inbound_interception: transparent)",
+    surfaces.transparent_inbound.address,
+  ),
+  inbound_passthrough_ports: listOf(z.int().min(1).max(65_535), 1_000).describe(
+    "Ports of the agent whose redirected connections are passed on unread and unvalidated, because what they speak is no HTTP. Default [].",
+  ),
 });
 
 function isBackend(text: string): boolean {

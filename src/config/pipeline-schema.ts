@@ -17,7 +17,7 @@ const pluginName = words().describe("Name of the plugin.");
 export const pluginEntrySchema = z.strictObject({
   name: pluginName,
   id: z
-    .string()
+    .union([z.string(), z.number().transform(String)], { error: "must be a text" })
     .optional()
     .describe("A label that tells two entries of one plugin apart. Optional."),
   on_error: onError,

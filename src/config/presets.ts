@@ -19,6 +19,9 @@ export interface ListenerConfig extends Readonly<Partial<Record<AddressKey, stri
   readonly reverse_proxy_backend?: string;
   readonly forward_proxy_tls?: NonNullable<FileListener["forward_proxy_tls"]>;
   readonly transparent: FileListener["transparent"];
+  /** Absent where requests reach the agent through the reverse port. */
+  readonly inbound_interception?: "transparent";
+  readonly inbound_passthrough_ports?: readonly number[];
   readonly health_addr: string;
   readonly skip_hosts: readonly string[];
 }
@@ -62,6 +65,10 @@ export function activeRoles(listener: FileListener): readonly Role[] {
 /** Whether the file has no use for a surface of its roles. */
 function isClosed(name: SurfaceName, { listener, ...file }: FileConfig): boolean {
   if (name === "sessions") return !file.session.enabled;
+  const isInboundCaptured = listener.inbound_interception === "transparent";
+  if (name === "transparent_inbound") return !isInboundCaptured;
+  // Without a backend it would have nothing to serve.
+  if (name === "reverse") return isInboundCaptured && !listener.reverse_proxy_backend;
   if (name !== "transparent") return false;
   const { transparent_proxy_addr: written } = listener;
   // A captured connection cannot say whose it is.
@@ -87,6 +94,12 @@ function fillListener(listener: FileListener, file: FileConfig): ListenerConfig 
     ...(roles.includes("reverse") && backend ? { reverse_proxy_backend: backend } : {}),
     ...(roles.includes("forward") && tls !== undefined ? { forward_proxy_tls: tls } : {}),
     transparent: listener.transparent,
+    ...(addresses.transparent_inbound_addr === undefined
+      ? {}
+      : {
+          inbound_interception: "transparent",
+          inbound_passthrough_ports: listener.inbound_passthrough_ports,
+        }),
     skip_hosts: listener.skip_hosts,
   };
 }

@@ -6,7 +6,7 @@ import type { KeyPath } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
 import type { FileConfig } from "./schema.ts";
 import { sizeBytes } from "./size.ts";
-import { listenerSurfaces } from "./surfaces.ts";
+import { listenerSurfaces, type Role } from "./surfaces.ts";
 import { isMapping } from "../yaml/value-path.ts";
 
 /** A broken rule between keys. */
@@ -23,7 +23,10 @@ export function relationProblems(file: FileConfig): Relation[] {
   const { listener, tls_bridge: bridge } = file;
   const roles = activeRoles(listener);
   const problems: Relation[] = [];
-  if (roles.includes("reverse") && !listener.reverse_proxy_backend) {
+  problems.push(...interceptionProblems(listener, roles));
+  const { reverse_proxy_backend: backend, reverse_proxy_addr: reverse } = listener;
+  const isCaptured = listener.inbound_interception === "transparent" && !reverse;
+  if (roles.includes("reverse") && !backend && !isCaptured) {
     problems.push({
       path: ["listener", "reverse_proxy_backend"],
       message:
@@ -74,6 +77,30 @@ export function relationProblems(file: FileConfig): Relation[] {
   return problems;
 }
 
+const interceptionKey: KeyPath = ["listener", "inbound_interception"];
+
+function interceptionProblems(
+  listener: FileConfig["listener"],
+  roles: readonly Role[],
+): Relation[] {
+  const isTransparent = listener.inbound_interception === "transparent";
+  if (isTransparent && !roles.includes("reverse")) {
+    const message = "transparent needs the role reverse in listener.roles";
+    return [{ path: interceptionKey, message, because: [rolesKey] }];
+  }
+  if (isTransparent) return [];
+  const { transparent_inbound_addr: address, inbound_passthrough_ports: ports } = listener;
+  const unused = [
+    ...(address ? ["transparent_inbound_addr"] : []),
+    ...(ports.length > 0 ? ["inbound_passthrough_ports"] : []),
+  ];
+  return unused.map((key) => ({
+    path: ["listener", key],
+    message: "needs inbound_interception: transparent",
+    because: [interceptionKey],
+  }));
+}
+
 function stateProblems(state: FileConfig["state"]): Relation[] {
   const because: readonly KeyPath[] = [["state", "store"]];
   const problems: Relation[] = [];
@@ -88,6 +115,7 @@ function stateProblems(state: FileConfig["state"]): Relation[] {
     const message = `is not used with store: ${state.store}`;
     problems.push({ path: ["state", key], message, because });
   }
+  problems.push(...unusedOfServers(state));
   if (state.cluster && state.sentinel_name !== undefined) {
     const message = "sentinels name one server, and not a cluster";
     const sentinel: readonly KeyPath[] = [["state", "cluster"]];
@@ -98,6 +126,41 @@ function stateProblems(state: FileConfig["state"]): Relation[] {
       state.cert_file === undefined ? ["key_file", "cert_file"] : ["cert_file", "key_file"];
     const message = `needs ${given === "key_file" ? "cert_file" : "key_file"}`;
     problems.push({ path: ["state", given ?? ""], message, because: [["state", missing ?? ""]] });
+  }
+  return problems;
+}
+
+/** Keys about servers that nothing would be done with. */
+function unusedOfServers(state: FileConfig["state"]): Relation[] {
+  const { url = "", nodes, cluster, sentinel_name: sentinel } = state;
+  const tls = ["ca_file", "cert_file", "key_file", "server_name"] as const;
+  const given = (key: keyof typeof state): boolean =>
+    key === "nodes" ? nodes.length > 0 : key === "cluster" ? cluster : state[key] !== undefined;
+  const refused = (
+    keys: readonly (keyof typeof state)[],
+    message: string,
+    by: string,
+  ): Relation[] =>
+    keys.filter(given).map((key) => ({ path: ["state", key], message, because: [["state", by]] }));
+  if (state.store !== "redis") {
+    const message = `is not used with store: ${state.store}`;
+    return refused(
+      ["nodes", "cluster", "sentinel_name", "password_file", ...tls],
+      message,
+      "store",
+    );
+  }
+  const problems: Relation[] = [];
+  if (!url.startsWith("rediss:")) {
+    const message = "is only used over TLS, with a rediss:// address";
+    problems.push(...refused(tls, message, "url"));
+  }
+  if (!cluster && sentinel === undefined) {
+    problems.push(...refused(["nodes"], "needs cluster: true or sentinel_name", "url"));
+  }
+  if (cluster && URL.canParse(url) && Number(new URL(url).pathname.slice(1)) > 0) {
+    const message = "names a database, and a cluster has only one";
+    problems.push(...refused(["url"], message, "cluster"));
   }
   return problems;
 }
@@ -157,6 +220,12 @@ export function relationWarnings(
     }
   }
   warnings.push(...enforcementWarnings(file, roles));
+  if (file.allow_weakened_auth) {
+    warnings.push({
+      path: ["allow_weakened_auth"],
+      message: "true: on_error may switch authentication off in both pipelines",
+    });
+  }
   if (isOpenToStrangers(config)) {
     warnings.push({
       path: ["listener", "session_api_addr"],

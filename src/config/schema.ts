@@ -108,6 +108,12 @@ export const configSchema = z.strictObject({
     ),
   listener: listenerSchema.prefault({}).describe("Which surfaces are open, and where."),
   pipeline: pipelinesSchema.prefault({}).describe("The plugins of each direction, in order."),
+  allow_weakened_auth: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Let on_error: observe and off stand on plugins that authenticate, in both pipelines. The same key of an entry is for that entry alone, and the Go program does not take it there. Default false.",
+    ),
   limits: limitsSchema.prefault({}).describe("Bounds of connections, bodies and waits."),
   egress_enforcement: z
     .enum(["enforce-redirect", "none"])

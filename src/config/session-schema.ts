@@ -86,6 +86,12 @@ export const sessionSchema = z.strictObject({
     .describe(
       "Look up which executable made each connection (Linux, on one machine), also where no policy asks, and name it in events. Default false.",
     ),
+  ties_when_away: z
+    .enum(["refuse", "local"])
+    .default("refuse")
+    .describe(
+      "Replicas tell each other through the store of `state` which messages belong to which conversation and user. While it is away, refuse: a message that others may know of is taken for nobody's, so that what asks for its user refuses it. local: what this process knows counts. Default refuse.",
+    ),
   api_secret_file: guarded(
     words()
       .optional()

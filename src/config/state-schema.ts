@@ -82,7 +82,7 @@ export const stateSchema = z.strictObject({
     words()
       .optional()
       .describe(
-        "File with keys of 32 bytes in base64 or hex, one a line: values (not counters) are sealed with the first by AES-256-GCM, and opened with any of them; read again when it changes. In this version these are the pins of tools.",
+        "File with keys of 32 bytes in base64 or hex, one a line: values (not counters) are sealed with the first by AES-256-GCM, and opened with any of them; read again when it changes. These are the pins of tools, the logins that ended and the tokens that handles stand for.",
       ),
   ),
 });

@@ -31,6 +31,11 @@ export const surfaces = {
     optional: true,
     captured: true,
   },
+  transparent_inbound: {
+    key: ["listener", "transparent_inbound_addr"],
+    address: ":8083",
+    role: "reverse",
+  },
   // The Go program listened on all interfaces by default; what agents send is for the operator only.
   sessions: { key: ["listener", "session_api_addr"], address: "127.0.0.1:9094", optional: true },
   health: { key: ["listener", "health_addr"], address: ":9091" },

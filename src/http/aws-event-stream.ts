@@ -13,6 +13,7 @@ export interface AwsEvent {
 
 const preludeBytes = 12;
 const checksumBytes = 4;
+const textType = 7;
 const headersLimitBytes = 128 * 1_024;
 /** Bytes of a value by its type; types 6 and 7 have a length of their own in front. */
 const valueBytes: ReadonlyMap<number, number> = new Map([
@@ -116,4 +117,37 @@ function headersOf(bytes: Buffer): Map<string, string> {
     if (at > bytes.length) throw corrupt("a header is cut off");
   }
   return headers;
+}
+
+/** An event with the three headers that clients read. */
+export function writeAwsEvent(event: string, data: Buffer): Buffer {
+  const headers = Buffer.concat([
+    textHeader(":event-type", event),
+    textHeader(":content-type", "application/json"),
+    textHeader(":message-type", "event"),
+  ]);
+  const prelude = Buffer.alloc(8);
+  prelude.writeUInt32BE(preludeBytes + headers.length + data.length + checksumBytes, 0);
+  prelude.writeUInt32BE(headers.length, 4);
+  const head = Buffer.concat([prelude, checksum(prelude), headers, data]);
+  return Buffer.concat([head, checksum(head)]);
+}
+
+function textHeader(name: string, value: string): Buffer {
+  const bytes = Buffer.from(value);
+  const length = Buffer.alloc(2);
+  length.writeUInt16BE(bytes.length, 0);
+  return Buffer.concat([
+    Buffer.from([Buffer.byteLength(name)]),
+    Buffer.from(name),
+    Buffer.from([textType]),
+    length,
+    bytes,
+  ]);
+}
+
+function checksum(bytes: Buffer): Buffer {
+  const sum = Buffer.alloc(checksumBytes);
+  sum.writeUInt32BE(crc32(bytes), 0);
+  return sum;
 }

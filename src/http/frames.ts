@@ -1,6 +1,6 @@
 /** Streams of frames, whatever their format, as those who judge frames read them. */
 import { ProxyError } from "../errors.ts";
-import { type AwsEvent, AwsEventStreamReader } from "./aws-event-stream.ts";
+import { type AwsEvent, AwsEventStreamReader, writeAwsEvent } from "./aws-event-stream.ts";
 import { type JsonLine, JsonLineReader } from "./json-lines.ts";
 import { type SseFrame, SseReader, writeSseFrame } from "./sse.ts";
 
@@ -62,4 +62,27 @@ export function withData(frame: StreamFrame, data: Buffer | undefined): Buffer {
     ...(data === undefined || event === undefined ? {} : { event }),
   });
   return Buffer.from(text);
+}
+
+/** What a stream is made of: its frames are all of one kind. */
+export type FrameKind = StreamFrame["kind"];
+
+/** A frame that nobody sent; its data is one JSON value, or a text of one line. */
+export function writeFrame(
+  kind: FrameKind,
+  { event, data }: { readonly event?: string | undefined; readonly data: Buffer },
+): Buffer {
+  switch (kind) {
+    case "aws":
+      return writeAwsEvent(event ?? "", data);
+    case "line":
+      return Buffer.concat([data, Buffer.from("\n")]);
+    case "sse": {
+      const text = writeSseFrame({
+        data: data.toString("utf8"),
+        ...(event === undefined ? {} : { event }),
+      });
+      return Buffer.from(text);
+    }
+  }
 }

@@ -61,6 +61,12 @@ export function bounded(text: string, maxChars: number): string {
   return text.length <= maxChars ? text : text.slice(0, maxChars) + truncated;
 }
 
+/** What a service said, for agents and for logs: one line, bounded; nothing where it is no text. */
+export function oneLine(said: unknown, maxChars: number): string {
+  if (typeof said !== "string") return "";
+  return bounded(said.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim(), maxChars);
+}
+
 /**
  * The form in which two names are one to such a decoder: `Params`, and `paramſ` as well, because Go's encoding/json
  * folds U+017F to s and U+212A to k.

@@ -32,6 +32,11 @@ export interface OperatorRequest {
    * use other connections; certificates are compared by identity.
    */
   readonly certificate?: ClientCertificate | undefined;
+  /**
+   * The service may hold its response back for as long as a person takes: the call then has a connection that no other
+   * waits for. Whoever asks so bounds how many there are.
+   */
+  readonly isHeld?: boolean;
 }
 
 /**

@@ -39,3 +39,18 @@ export function isSignedField(headers: HeaderList, target: string, name: string)
 function decoded(list: string): string {
   return list.replaceAll(/%3b/gi, ";");
 }
+
+/** Fields that hold a digest of the body. */
+const digests = ["content-md5", "digest", "content-digest", "repr-digest"];
+
+/** Whether the body is covered by a signature or a digest of the request: another body would be refused. */
+export function hasSignedBody(headers: HeaderList, target: string): boolean {
+  if (digests.some((name) => headers.has(name))) return true;
+  const query = target.indexOf("?");
+  const isPresigned = query !== -1 && /[?&]x-[a-z]+-signature=/i.test(target.slice(query));
+  const isSigned = headers
+    .getAll("authorization")
+    .some((value) => /^\s*[A-Z0-9]+-HMAC-SHA256|^\s*AWS4-/i.test(value));
+  // Version 4 hashes the body in any case, unless it says that it does not.
+  return (isSigned || isPresigned) && headers.get("x-amz-content-sha256") !== "UNSIGNED-PAYLOAD";
+}

@@ -113,7 +113,7 @@ function shapeOf(text: string, maxDepth: number): Shape {
 }
 
 /** The place of the quote that ends the string which begins at `start`; the end of the text where there is none. */
-function stringEnd(text: string, start: number): number {
+export function stringEnd(text: string, start: number): number {
   let end = text.indexOf('"', start + 1);
   while (end !== -1 && isEscaped(text, end)) end = text.indexOf('"', end + 1);
   return end === -1 ? text.length : end;

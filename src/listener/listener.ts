@@ -96,6 +96,11 @@ export class Listener {
     this.#http.adopt(socket);
   }
 
+  /** Serves a connection that something else accepted as if this listener had. */
+  take(socket: Socket): void {
+    this.#acceptor.emit("connection", socket);
+  }
+
   /** Connections that are open now. */
   get connections(): number {
     return this.#http.connections + (this.#peers?.connections ?? 0);

@@ -16,9 +16,31 @@ import {
 import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
 import { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import { clientTlsOf } from "../proxy/flow/client-tls.ts";
-import type { Runtime } from "../proxy/flow/runtime.ts";
+import type { Backend, Runtime } from "../proxy/flow/runtime.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { ServerExchange } from "../wire/server-exchange.ts";
+
+/** Where the requests of one connection go. */
+export interface Behind extends Backend {
+  /** Set where the kernel redirected the connection: the client knows of no proxy, and dialled this itself. */
+  readonly captured?: string;
+}
+
+/** Throws ProxyError where there is nothing. */
+export type FindBackend = (socket: Socket, runtime: Runtime) => Behind;
+
+const oneBackend: FindBackend = (_socket, { backend }) => {
+  if (backend === undefined)
+    throw new ProxyError("upstream.unreachable", "listener.reverse_proxy_backend is not set");
+  return backend;
+};
+
+/** How inbound connections are read. */
+export interface ReverseOptions {
+  /** Set where connections may be of mutual TLS. */
+  readonly peers?: PeerGate | undefined;
+  readonly behind?: FindBackend;
+}
 
 /** Parses what arrives on the reverse port and hands it to the exchange. */
 export class ReverseSurface implements HttpHandlers {
@@ -26,14 +48,13 @@ export class ReverseSurface implements HttpHandlers {
   readonly #services: SurfaceServices;
   readonly #surface: RequestSurface;
 
-  /** With `peers`, connections may be of mutual TLS. */
-  constructor(services: SurfaceServices, peers?: PeerGate) {
+  constructor(services: SurfaceServices, { peers, behind = oneBackend }: ReverseOptions = {}) {
     this.#services = services;
     this.#surface = {
       surface: "reverse",
       route: ({ head, socket }, runtime) => {
         const target = { ...originTarget(head), named: head.host, socket, carrier: socket };
-        return routeOf(target, runtime, peers?.of(socket));
+        return routeOf(target, behind(socket, runtime), peers?.of(socket));
       },
     };
   }
@@ -51,15 +72,19 @@ export class ReverseSurface implements HttpHandlers {
 export function peerSessions(
   services: SurfaceServices,
   limits: HttpLimits,
-  peers: PeerGate,
+  { peers, behind = oneBackend }: ReverseOptions,
 ): Http2Sessions {
   return new Http2Sessions(services, limits, (socket) => {
-    const peer = peers.of(socket);
+    const peer = peers?.of(socket);
     return {
       surface: "reverse",
       client: socket.remoteAddress ?? "",
       route: ({ path, host, stream }, runtime) =>
-        routeOf({ path, host, named: host, socket, carrier: stream }, runtime, peer),
+        routeOf(
+          { path, host, named: host, socket, carrier: stream },
+          behind(socket, runtime),
+          peer,
+        ),
       onOpen: (session) => peer?.carries(session),
     };
   });
@@ -77,20 +102,19 @@ interface ReverseTarget {
 
 function routeOf(
   { path, host, named, socket, carrier }: ReverseTarget,
-  { backend }: Runtime,
+  { destination, basePath, captured }: Behind,
   peer: PeerConnection | undefined,
 ): Route & { readonly client: Client } {
-  if (backend === undefined)
-    throw new ProxyError("upstream.unreachable", "listener.reverse_proxy_backend is not set");
   const { revoked, tls = clientTlsOf(socket) } = peer ?? {};
   if (revoked !== undefined) {
     throw new ProxyError("policy.forbidden", `the peer is no longer trusted: ${revoked.message}`);
   }
-  const { destination, basePath } = backend;
   const { remoteAddress, remotePort } = socket;
   return {
     direction: "inbound",
-    transport: "http",
+    transport: captured === undefined ? "http" : "transparent",
+    captured,
+    keepsHost: captured !== undefined && named !== undefined,
     destination,
     basePath,
     path,

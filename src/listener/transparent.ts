@@ -4,11 +4,9 @@
  * A name becomes the destination that is judged, resolved and dialled; the address that the client dialled never is.
  * Without a name the destination is the address, and only rules for addresses can allow it.
  */
-import net, { type AddressInfo, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList } from "../http/headers.ts";
-import { parseAddress } from "../net/address.ts";
-import { cutOff } from "../net/cut.ts";
 import { isHostName } from "../net/client-hello.ts";
 import { type Destination, parseAuthority } from "../net/destination.ts";
 import type { OriginalDestinations } from "../net/kernel/original-destination.ts";
@@ -22,10 +20,11 @@ import { denialOf, renderDenial } from "../proxy/flow/reply.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
 import type { TunnelReplies } from "../proxy/tunnel/request.ts";
+import { CapturedAcceptor } from "./captured-acceptor.ts";
 import { type Captured, capturedAt, type Pin } from "./captured.ts";
 import { CapturedHttp, notRedirected } from "./captured-http.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
-import { type BindAddress, Listener, unavailable } from "./listener.ts";
+import { type BindAddress, Listener } from "./listener.ts";
 
 /** How the first bytes of captured connections are read. */
 export interface TransparentOptions {
@@ -49,10 +48,7 @@ export class TransparentListener {
   readonly #options: TransparentOptions;
   readonly #http: CapturedHttp;
   readonly #httpListener: Listener;
-  readonly #server: net.Server;
-  readonly #open = new Set<Socket>();
-  readonly #inPlace = new WeakSet<Socket>();
-  #draining = false;
+  readonly #acceptor: CapturedAcceptor;
 
   constructor(services: SurfaceServices, bridge: BridgeServer, options: TransparentOptions) {
     this.#services = services;
@@ -60,60 +56,32 @@ export class TransparentListener {
     this.#options = options;
     this.#http = new CapturedHttp(services);
     this.#httpListener = new Listener(this.#http, options.limits, services);
-    // As the sockets of an HTTP server: a tunnel has half-closes.
-    this.#server = net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true });
-    this.#server.on("connection", (socket) => this.#onConnection(socket));
+    const { metrics } = services.recorder;
+    const { maxConnections } = options.limits;
+    this.#acceptor = new CapturedAcceptor(
+      { originals: options.originals, maxConnections, metrics },
+      (socket) => void this.#serve(socket),
+    );
   }
 
   /** Connections that are open now. */
   get connections(): number {
-    return this.#open.size;
+    return this.#acceptor.connections;
   }
 
   /** Serves a connection that was accepted in place of its destination, whose address it has. */
   adopt(socket: Socket): void {
-    this.#inPlace.add(socket);
-    this.#onConnection(socket);
+    this.#acceptor.adopt(socket);
   }
 
   /** Binds and resolves with what was bound; rejects with `listener.unavailable` when it is taken. */
   bind(address: BindAddress): Promise<BindAddress> {
-    return new Promise((resolve, reject) => {
-      const onError = (error: Error): void => reject(unavailable(address, error));
-      this.#server.once("error", onError);
-      this.#server.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
-        this.#server.removeListener("error", onError);
-        // EMFILE while accepting is an `error` event: it must not take the process down.
-        this.#server.on("error", () => this.#services.recorder.metrics.refused("connections"));
-        const bound = this.#server.address() as AddressInfo;
-        resolve({ host: bound.address, port: bound.port });
-      });
-    });
+    return this.#acceptor.bind(address);
   }
 
   /** Stops accepting, lets running exchanges finish until the deadline, then cuts what is left. */
-  async close(deadlineMs: number): Promise<void> {
-    this.#draining = true;
-    const closed = new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-    });
-    const cut = setTimeout(() => {
-      for (const socket of this.#open) socket.destroy();
-    }, deadlineMs);
-    await Promise.all([closed, this.#httpListener.close(deadlineMs)]);
-    clearTimeout(cut);
-  }
-
-  #onConnection(socket: Socket): void {
-    socket.on("error", ignore);
-    if (this.#draining || this.#open.size >= this.#options.limits.maxConnections) {
-      this.#services.recorder.metrics.refused(this.#draining ? "draining" : "connections");
-      cutOff(socket);
-      return;
-    }
-    this.#open.add(socket);
-    socket.once("close", () => this.#open.delete(socket));
-    void this.#serve(socket);
+  close(deadlineMs: number): Promise<void> {
+    return this.#acceptor.close(deadlineMs, this.#httpListener.close(deadlineMs));
   }
 
   /** Never rejects. */
@@ -135,17 +103,8 @@ export class TransparentListener {
 
   /** Undefined where the connection was made to this listener itself. */
   #capturedOf(socket: Socket): Captured | undefined {
-    const local = parseAddress(socket.localAddress ?? "")
-      ?.unmapped()
-      .toString();
-    if (this.#inPlace.has(socket) && local !== undefined) {
-      const end = { address: local, port: socket.localPort ?? 0 };
-      return capturedAt(end, this.#options.pin);
-    }
-    const original = this.#options.originals.of(socket);
-    if (original === undefined) return undefined;
-    const isHere = original.port === socket.localPort && original.address === local;
-    return isHere ? undefined : capturedAt(original, this.#options.pin);
+    const original = this.#acceptor.originalOf(socket);
+    return original === undefined ? undefined : capturedAt(original, this.#options.pin);
   }
 
   /** Throws ProxyError for what is refused before there is a flow. */
@@ -232,13 +191,10 @@ function destinationOf({ original, authority }: Captured, name: string | undefin
   return parseAuthority(`${name}:${original.port}`, "tcp");
 }
 
-function comesFromUs(): ProxyError {
+/** A connection of the proxy itself that came back to it. */
+export function comesFromUs(): ProxyError {
   return new ProxyError(
     "request.loop",
     "the proxy's own connection was redirected back to it: run it as the user that the capture exempts (PROXY_UID of proxy-init)",
   );
-}
-
-function ignore(): void {
-  // `close` follows and is what ends the flow.
 }

@@ -1,8 +1,8 @@
 /**
- * Reading a socket into one buffer of our own, which grows with the traffic.
+ * Reading a socket into memory of our own: a little that all share while little comes, much for each while much does.
  *
  * Measured: a reused 256 KiB buffer doubles the bulk rate of a tunnel over 64 KiB chunks that node allocates, but an
- * idle tunnel must not hold that much.
+ * idle tunnel must not hold that much, and memory outside the heap for each short one makes V8 collect far too often.
  */
 import type { OnReadOpts, Socket } from "node:net";
 
@@ -10,10 +10,11 @@ const smallBytes = 16 * 1024;
 const largeBytes = 256 * 1024;
 const fullReadsToGrow = 2;
 const smallReadsToShrink = 4;
-/** Start buffers of closed tunnels: allocating 16 KiB outside the heap for each makes V8 collect far too often. */
-const maxSpare = 128;
+/** Of all sockets that have no buffer of their own. One reads at a time, and what it read is copied before the next. */
+const shared = Buffer.allocUnsafeSlow(smallBytes);
+/** Large buffers of closed tunnels. */
+const maxSpare = 4;
 const spare: Buffer[] = [];
-const nothing = Buffer.alloc(0);
 
 /**
  * Takes what was read. "free": the chunk is used up and its memory may be overwritten. "kept": something still
@@ -24,8 +25,11 @@ export type ChunkSink = (chunk: Uint8Array) => "free" | "kept" | "wait";
 /** The reading half of one socket: give `bind()` to net.connect as `onread`, then attach() to where data goes. */
 export class AdaptiveReader {
   readonly #options: OnReadOpts;
-  #buffer = spare.pop() ?? Buffer.allocUnsafeSlow(smallBytes);
+  /** Undefined while the shared one is read into. */
+  #own: Buffer | undefined;
   #isLent = false;
+  /** What was read last is used up, so that another reader may have the buffer at once. */
+  #isFree = true;
   #fullReads = 0;
   #smallReads = 0;
   #sink: ChunkSink | undefined;
@@ -78,44 +82,55 @@ export class AdaptiveReader {
 
   /** Gives the buffer back. Only after both connections have emitted `close`: then no write points into it. */
   release(): void {
-    if (this.#buffer.length === smallBytes && spare.length < maxSpare) spare.push(this.#buffer);
-    this.#buffer = nothing;
+    if (this.#own !== undefined && spare.length < maxSpare) spare.push(this.#own);
+    this.#own = undefined;
   }
 
   #take(bytesRead: number): boolean {
-    const chunk = this.#buffer.subarray(0, bytesRead);
-    if (this.#first !== undefined) {
-      this.#first(Buffer.from(chunk));
-      return this.#first !== undefined;
+    const own = this.#own;
+    if (this.#first !== undefined || this.#sink === undefined) {
+      const copy = Buffer.from((own ?? shared).subarray(0, bytesRead));
+      return this.#takeEarly(copy);
     }
-    if (this.#sink === undefined) {
-      // There is no listener yet (a server that sends first): one chunk is kept and reading stops.
-      this.#early =
-        this.#early === undefined ? Buffer.from(chunk) : Buffer.concat([this.#early, chunk]);
-      return false;
-    }
-    const outcome = this.#sink(chunk);
+    const outcome = this.#sink(
+      own === undefined ? Buffer.from(shared.subarray(0, bytesRead)) : own.subarray(0, bytesRead),
+    );
     // After "wait" the sink is empty by the time that reading goes on, so the buffer is free again.
-    this.#isLent = outcome === "kept";
-    this.#fullReads = bytesRead === this.#buffer.length ? this.#fullReads + 1 : 0;
+    this.#isLent = outcome === "kept" && own !== undefined;
+    this.#isFree = outcome === "free";
+    this.#fullReads = bytesRead === (own ?? shared).length ? this.#fullReads + 1 : 0;
     this.#smallReads = bytesRead < smallBytes ? this.#smallReads + 1 : 0;
     return outcome !== "wait";
   }
 
+  #takeEarly(copy: Buffer): boolean {
+    if (this.#first !== undefined) {
+      this.#first(copy);
+      return this.#first !== undefined;
+    }
+    // There is no listener yet (a server that sends first): one chunk is kept and reading stops.
+    this.#early = this.#early === undefined ? copy : Buffer.concat([this.#early, copy]);
+    return false;
+  }
+
   /** Node asks after every read which buffer the next one goes to. */
   #next(): Buffer {
-    let size = this.#buffer.length;
-    if (size === smallBytes && this.#fullReads >= fullReadsToGrow) {
-      size = largeBytes;
-    } else if (size === largeBytes && this.#smallReads >= smallReadsToShrink) {
-      size = smallBytes;
-    }
-    if (this.#isLent || size !== this.#buffer.length) {
-      this.#buffer = Buffer.allocUnsafeSlow(size);
+    if (this.#own === undefined) {
+      if (this.#fullReads >= fullReadsToGrow) this.#own = spare.pop() ?? large();
+    } else if (this.#smallReads >= smallReadsToShrink) {
+      if (this.#isFree && spare.length < maxSpare) spare.push(this.#own);
+      this.#own = undefined;
+      this.#isLent = false;
+    } else if (this.#isLent) {
+      this.#own = large();
       this.#isLent = false;
     }
-    return this.#buffer;
+    return this.#own ?? shared;
   }
+}
+
+function large(): Buffer {
+  return Buffer.allocUnsafeSlow(largeBytes);
 }
 
 /** Makes the `onread` side of one outgoing connection: `net.connect({ ...where, onread: reader.bind() })`. */

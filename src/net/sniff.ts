@@ -2,8 +2,10 @@
  * Looks at the first bytes of a connection and puts them back: TLS with its ClientHello, HTTP with its Host, or neither.
  */
 import type { Socket } from "node:net";
+import type { AbortSource } from "./abort-source.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { looksLikeTls, parseClientHello } from "./client-hello.ts";
+import { http } from "./node-http.ts";
 
 /** The head of an HTTP/1 request as far as naming a destination needs it. */
 export interface HttpHead {
@@ -28,13 +30,13 @@ export type Sniffed =
   | ({ readonly kind: "tls"; readonly bytes: number } & ClientHello)
   | ({ readonly kind: "http"; readonly bytes: number } & HttpHead)
   /** Neither TLS nor HTTP. */
-  | { readonly kind: "opaque"; readonly bytes: number }
+  | { readonly kind: "opaque"; readonly bytes: number; readonly isTls?: true }
   /** Begins as TLS or HTTP and then breaks its rules, or is longer than the limit. Nothing to tunnel blindly. */
   | { readonly kind: "malformed"; readonly bytes: number; readonly reason: string }
   /** The client said too little in time; 0 bytes is a client that waits for the server to send first. */
   | { readonly kind: "timeout"; readonly bytes: number }
-  /** The client closed, or the connection failed, before the protocol was known. The bytes are discarded. */
-  | { readonly kind: "closed"; readonly bytes: number };
+  /** The client closed, or the connection failed, before the protocol was known. Nothing can be put back: `said` came. */
+  | { readonly kind: "closed"; readonly bytes: number; readonly said: Buffer };
 
 /** Limits of {@link sniff}. */
 export interface SniffOptions {
@@ -42,6 +44,13 @@ export interface SniffOptions {
   readonly maxBytes?: number;
   /** An HTTP request is recognised by its first line: `authority` and `host` are then not known. */
   readonly requestLineSuffices?: boolean;
+  /**
+   * For connections that may be passed on unread: `http` is also what a server would refuse as a broken request, and
+   * what cannot begin with a registered method is `opaque` at once, TLS too, because its next bytes may never come.
+   */
+  readonly onlyHttp?: boolean;
+  /** Ends the wait as its time does. */
+  readonly signal?: AbortSource;
 }
 
 /**
@@ -53,13 +62,41 @@ const defaultMaxBytes = 16_384;
 /** Longest run of token characters that can still be a method; the longest registered one has 17 (RFC 9110, IANA). */
 const maxMethodLength = 32;
 
+/** Each with the space behind it, and the first word of HTTP/2. */
+const methods = [...http.METHODS, "PRI"].map((method) => `${method} `);
+
 /**
  * Reads just enough of `socket` to know what the client speaks, and puts the bytes back; see {@link peek}.
  */
 export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
-  const { maxBytes = defaultMaxBytes, requestLineSuffices = false } = options;
-  const look = (seen: Buffer): Sniffed | undefined => classify(seen, maxBytes, requestLineSuffices);
-  return peek(socket, look, options.timeoutMs);
+  const { maxBytes = defaultMaxBytes, requestLineSuffices = false, onlyHttp = false } = options;
+  const look = (seen: Buffer): Sniffed | undefined => {
+    return onlyHttp
+      ? classifyRequest(seen, maxBytes)
+      : classify(seen, maxBytes, requestLineSuffices);
+  };
+  return peek(socket, look, options.timeoutMs, options.signal);
+}
+
+function classifyRequest(seen: Buffer, maxBytes: number): Sniffed | undefined {
+  const bytes = seen.length;
+  if (looksLikeTls(seen.subarray(0, 1))) return { kind: "opaque", bytes, isTls: true };
+  // RFC 9112 section 2.2: servers skip empty lines, and take a bare LF for the end of a line.
+  const [empty = ""] = /^[\r\n]*/.exec(seen.toString("latin1", 0, 16)) ?? [];
+  const line = seen.toString("latin1", empty.length, maxBytes).split("\n", 1)[0] ?? "";
+  const isWhole = seen.includes(10, empty.length);
+  if (isWhole ? /\sHTTP\/\d/i.test(line) : bytes >= maxBytes && canBeMethod(line)) {
+    const [method = "", target = ""] = line.split(" ");
+    return { kind: "http", bytes, method, target, ...unnamed };
+  }
+  return isWhole || !canBeMethod(line) ? { kind: "opaque", bytes } : undefined;
+}
+
+/** Whether a text begins with a registered method, or is the beginning of one. */
+function canBeMethod(text: string): boolean {
+  return (
+    text !== "" && methods.some((method) => method.startsWith(text) || text.startsWith(method))
+  );
 }
 
 /** Why nothing was found. */
@@ -75,6 +112,7 @@ export function peek<T>(
   socket: Socket,
   look: (seen: Buffer) => T | undefined,
   timeoutMs: number,
+  signal?: AbortSource,
 ): Promise<T | Unseen> {
   return new Promise((resolve) => {
     let seen: Buffer = Buffer.alloc(0);
@@ -85,6 +123,7 @@ export function peek<T>(
       socket.off("end", onGone);
       socket.off("close", onGone);
       socket.off("error", onGone);
+      signal?.removeEventListener("abort", onTime);
       // After 'end' nothing can be put back, and nobody is left to read it.
       if (seen.length > 0 && !socket.destroyed && !socket.readableEnded) socket.unshift(seen);
       resolve(result);
@@ -99,15 +138,16 @@ export function peek<T>(
         }
       }
     };
-    const onGone = (): void => finish({ kind: "closed", bytes: seen.length });
-    const timer = setTimeout(() => {
-      finish({ kind: "timeout", bytes: seen.length });
-    }, timeoutMs);
+    const onGone = (): void => finish({ kind: "closed", bytes: seen.length, said: seen });
+    const onTime = (): void => finish({ kind: "timeout", bytes: seen.length });
+    const timer = setTimeout(onTime, timeoutMs);
 
     socket.on("end", onGone);
     socket.on("close", onGone);
     socket.on("error", onGone);
+    signal?.addEventListener("abort", onTime);
     if (socket.destroyed || socket.readableEnded) onGone();
+    else if (signal?.aborted === true) onTime();
     else socket.on("readable", onReadable);
   });
 }

@@ -9,22 +9,17 @@ import type { AbortSource } from "./abort-source.ts";
 import type { AdaptiveReader } from "./adaptive-reader.ts";
 import { Backlog, type Backlogs, PairOfPeers } from "./backlogs.ts";
 import { cutOff } from "./cut.ts";
-import type { IdleTimeouts, IdleWatch } from "./idle-timeouts.ts";
+import { giveBack } from "./give-back.ts";
+import type { LastSeen, Stallable, StallWatch } from "./stall-watch.ts";
 
-/** How a tunnel is watched and ended from outside. */
-export interface SpliceOptions {
+/** How a tunnel is watched. */
+export interface SpliceTerms {
   /** The tunnel is cut when no byte moved for so long; 0 is no limit. */
   readonly idleTimeoutMs: number;
-  /** The timer that all tunnels share. */
-  readonly idleTimeouts: IdleTimeouts;
+  /** The sweep that all tunnels share. */
+  readonly stalls: StallWatch;
   /** Where the bytes count that wait for either side. */
   readonly backlogs: Backlogs;
-  /** Cuts the tunnel. */
-  readonly signal: AbortSource;
-  /** What the client sent after its CONNECT, to be sent first. */
-  readonly head?: Buffer;
-  /** The reader that the upstream socket was bound to; without it, or unbound, ordinary `data` events are read. */
-  readonly reader?: AdaptiveReader;
 }
 
 /** How a tunnel ended. */
@@ -35,176 +30,279 @@ export interface SpliceResult {
   readonly error?: Error;
 }
 
+/** Why, before it is known how much was carried. */
+export type SpliceEnding = Pick<SpliceResult, "reason" | "error">;
+
+const owner = Symbol("splice");
+type Owned = Duplex & { [owner]?: Splice | undefined };
+
 /**
- * Copies both ways until both sides have ended, one fails, nothing moves, or the signal fires. Never rejects.
+ * Copies both ways until both sides have ended, one fails, nothing moves, or it is stopped.
  *
- * Owns both sockets from the call on and destroys them. Both must have been made with allowHalfOpen.
+ * Owns both connections and destroys them. Both must have been made with allowHalfOpen.
  */
+export abstract class Splice implements Stallable {
+  readonly #terms: SpliceTerms;
+  readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
+  #client: Duplex | undefined;
+  #upstream: Duplex | undefined;
+  #reader: AdaptiveReader | undefined;
+  /** Set once bytes had to wait. */
+  #backlog: Backlog | undefined;
+  /** In the sweep. */
+  #slot: number | undefined;
+  #bytesUp = 0;
+  #bytesDown = 0;
+  /** Counts what moves besides bytes: ends, and peers that read again. */
+  #moves = 0;
+  #isStarted = false;
+  #open = 2;
+  #ending: SpliceEnding | undefined;
+
+  constructor(terms: SpliceTerms) {
+    this.#terms = terms;
+  }
+
+  /** Both connections are closed. Called once. */
+  protected abstract onEnded(result: SpliceResult): void;
+
+  /** The two connections, which are destroyed from now on when it is stopped; {@link start} follows all the same. */
+  protected hold(client: Duplex, upstream: Duplex, reader?: AdaptiveReader): void {
+    this.#client = client;
+    this.#upstream = upstream;
+    this.#reader = reader;
+  }
+
+  /** Begins; `head` is what the client sent before, and goes first. Once. */
+  protected start(head: Buffer): void {
+    const client = this.#client;
+    const upstream = this.#upstream;
+    if (client === undefined || upstream === undefined || this.#isStarted) return;
+    this.#isStarted = true;
+    this.#guard(client);
+    this.#guard(upstream);
+    if (this.#ending !== undefined) return;
+    this.#slot = this.#terms.stalls.add(this);
+    if (head.length > 0) {
+      this.#bytesUp += head.length;
+      upstream.write(head);
+    }
+    if (client.readableEnded) this.ended(client);
+    else client.on("end", onEnd);
+    if (upstream.readableEnded) this.ended(upstream);
+    else upstream.on("end", onEnd);
+    client.on("drain", onDrain);
+    upstream.on("drain", onDrain);
+    client.on("data", onClientData);
+    // A listener alone does not start a stream that was given paused.
+    client.resume();
+    if (this.#reader?.isBound === true && upstream instanceof Socket) {
+      this.#reader.attach(upstream, (chunk) => this.down(chunk));
+    } else {
+      upstream.on("data", onUpstreamData);
+      upstream.resume();
+    }
+  }
+
+  /** Ends it from our side. */
+  protected stop(ending: SpliceEnding): void {
+    if (this.#ending !== undefined) return;
+    this.#ending = ending;
+    this.#unwatch();
+    const isBroken = ending.reason !== "closed" && ending.reason !== "idle";
+    for (const socket of [this.#client, this.#upstream]) {
+      if (socket === undefined) continue;
+      if (isBroken) cutOff(socket);
+      else socket.destroy();
+    }
+  }
+
+  /** True once it ends, or is about to. */
+  protected get isStopped(): boolean {
+    return this.#ending !== undefined;
+  }
+
+  stallLimitMs(): number {
+    return this.#terms.idleTimeoutMs;
+  }
+
+  progress(): number {
+    return this.#bytesUp + this.#bytesDown + this.#moves;
+  }
+
+  onStall(): void {
+    this.stop({ reason: "idle" });
+  }
+
+  /** Listens for the end of a connection before anything can fail. */
+  #guard(socket: Duplex): void {
+    (socket as Owned)[owner] = this;
+    socket.on("error", onError);
+    if (socket.closed) this.closed();
+    else socket.on("close", onClose);
+    if (socket.destroyed) this.stop({ reason: "closed" });
+  }
+
+  failed(error: Error): void {
+    this.stop({ reason: "error", error });
+  }
+
+  closed(): void {
+    this.#open -= 1;
+    // Both sides see the end in turn; one that closed early takes the other with it.
+    if (!this.#isDone()) this.stop({ reason: "closed" });
+    if (this.#open > 0) return;
+    this.#unwatch();
+    this.#backlog?.close();
+    this.#reader?.release();
+    const { reason, error } = this.#ending ?? { reason: "closed" };
+    this.#ending ??= { reason };
+    this.onEnded({
+      bytesUp: this.#bytesUp,
+      bytesDown: this.#bytesDown,
+      reason,
+      ...(error !== undefined && { error }),
+    });
+  }
+
+  /** Whether both sides have said all they had to say, so that the rest is only flushing. */
+  #isDone(): boolean {
+    return this.#client?.readableEnded === true && this.#upstream?.readableEnded === true;
+  }
+
+  ended(from: Duplex): void {
+    this.#moves += 1;
+    this.#other(from)?.end();
+  }
+
+  drained(to: Duplex): void {
+    this.#moves += 1;
+    // Every large chunk is followed by a drain, also where nothing had to wait.
+    if (this.#backlog !== undefined && this.#backlog.bytes > 0) this.#backlog.note();
+    const from = this.#other(to);
+    // A reader of our own stops where the stream does not say that it is paused.
+    if (from !== undefined && (from === this.#upstream || from.isPaused())) from.resume();
+  }
+
+  up(chunk: Buffer): void {
+    const upstream = this.#upstream;
+    if (upstream === undefined) return;
+    this.#bytesUp += chunk.length;
+    const hasRoom = upstream.write(chunk);
+    // A large chunk is "over the mark" even when the kernel took all of it at once.
+    if (upstream.writableLength === 0) {
+      // Of other streams nobody knows what they keep.
+      if (upstream instanceof Socket) giveBack(chunk);
+    } else if (!hasRoom) {
+      this.#client?.pause();
+      this.#note();
+    }
+  }
+
+  down(chunk: Uint8Array): "free" | "kept" | "wait" {
+    const client = this.#client;
+    if (client === undefined) return "wait";
+    this.#bytesDown += chunk.length;
+    const hasRoom = client.write(chunk);
+    // As above.
+    if (client.writableLength === 0) return "free";
+    this.#note();
+    return hasRoom ? "kept" : "wait";
+  }
+
+  downOf(chunk: Buffer): void {
+    const outcome = this.down(chunk);
+    if (outcome === "wait") this.#upstream?.pause();
+    else if (outcome === "free" && this.#client instanceof Socket) giveBack(chunk);
+  }
+
+  #note(): void {
+    const client = this.#client;
+    const upstream = this.#upstream;
+    if (client === undefined || upstream === undefined) return;
+    this.#backlog ??= new Backlog(
+      this.#terms.backlogs,
+      new PairOfPeers(client, upstream, () => this.stop({ reason: "crowded" })),
+    );
+    this.#backlog.note();
+  }
+
+  #other(one: Duplex): Duplex | undefined {
+    return one === this.#client ? this.#upstream : this.#client;
+  }
+
+  #unwatch(): void {
+    if (this.#slot !== undefined) this.#terms.stalls.delete(this.#slot);
+    this.#slot = undefined;
+  }
+}
+
+// Functions that all connections share: closures of each would be much of what an idle tunnel costs.
+
+function onClientData(this: Owned, chunk: Buffer): void {
+  this[owner]?.up(chunk);
+}
+
+function onUpstreamData(this: Owned, chunk: Buffer): void {
+  this[owner]?.downOf(chunk);
+}
+
+function onEnd(this: Owned): void {
+  this[owner]?.ended(this);
+}
+
+function onDrain(this: Owned): void {
+  this[owner]?.drained(this);
+}
+
+function onError(this: Owned, error: Error): void {
+  this[owner]?.failed(error);
+}
+
+function onClose(this: Owned): void {
+  this[owner]?.closed();
+}
+
+/** One that is stopped by a signal. */
+export interface SpliceOptions extends SpliceTerms {
+  readonly signal: AbortSource;
+  readonly head?: Buffer;
+  /** The reader that the upstream socket was bound to; without it, or unbound, ordinary `data` events are read. */
+  readonly reader?: AdaptiveReader;
+}
+
+class SignalledSplice extends Splice {
+  readonly #signal: AbortSource;
+  readonly #resolve: (result: SpliceResult) => void;
+
+  constructor(options: SpliceOptions, resolve: (result: SpliceResult) => void) {
+    super(options);
+    this.#signal = options.signal;
+    this.#resolve = resolve;
+  }
+
+  run(client: Duplex, upstream: Duplex, { signal, head, reader }: SpliceOptions): void {
+    signal.addEventListener("abort", this.#onAbort);
+    this.hold(client, upstream, reader);
+    if (signal.aborted) this.#onAbort();
+    this.start(head ?? Buffer.alloc(0));
+  }
+
+  readonly #onAbort = (): void => this.stop({ reason: "aborted" });
+
+  protected onEnded(result: SpliceResult): void {
+    this.#signal.removeEventListener("abort", this.#onAbort);
+    this.#resolve(result);
+  }
+}
+
+/** Splices until the signal stops it. Never rejects. */
 export function splice(
   client: Duplex,
   upstream: Duplex,
   options: SpliceOptions,
 ): Promise<SpliceResult> {
   return new Promise((resolve) => {
-    new Tunnel(client, upstream, options, resolve).start();
+    new SignalledSplice(options, resolve).run(client, upstream, options);
   });
-}
-
-class Tunnel {
-  readonly #client: Duplex;
-  readonly #upstream: Duplex;
-  readonly #options: SpliceOptions;
-  readonly #resolve: (result: SpliceResult) => void;
-  readonly #watch: IdleWatch;
-  readonly #backlog: Backlog;
-  #bytesUp = 0;
-  #bytesDown = 0;
-  #open = 2;
-  #ending: Pick<SpliceResult, "reason" | "error"> | undefined;
-
-  constructor(
-    client: Duplex,
-    upstream: Duplex,
-    options: SpliceOptions,
-    resolve: (result: SpliceResult) => void,
-  ) {
-    this.#client = client;
-    this.#upstream = upstream;
-    this.#options = options;
-    this.#resolve = resolve;
-    this.#watch = options.idleTimeouts.watch(options.idleTimeoutMs, () =>
-      this.#cut({ reason: "idle" }),
-    );
-    const pair = new PairOfPeers(client, upstream, () => this.#cut({ reason: "crowded" }));
-    this.#backlog = new Backlog(options.backlogs, pair);
-  }
-
-  start(): void {
-    const { signal, head, reader } = this.#options;
-    this.#guard(this.#client);
-    this.#guard(this.#upstream);
-    signal.addEventListener("abort", this.#onAbort);
-    if (signal.aborted) {
-      this.#onAbort();
-    }
-    if (this.#ending !== undefined) {
-      return;
-    }
-    if (head !== undefined && head.length > 0) {
-      this.#bytesUp += head.length;
-      this.#upstream.write(head);
-    }
-    this.#endsInto(this.#client, this.#upstream);
-    this.#endsInto(this.#upstream, this.#client);
-    this.#client.on("data", (chunk: Buffer) => this.#up(chunk));
-    // A listener alone does not start a stream that was given paused.
-    this.#client.resume();
-    this.#upstream.on("drain", () => this.#goOn(this.#client));
-    this.#client.on("drain", () => this.#goOn(this.#upstream));
-    if (reader?.isBound === true && this.#upstream instanceof Socket) {
-      reader.attach(this.#upstream, (chunk) => this.#down(chunk));
-    } else {
-      this.#upstream.on("data", (chunk: Buffer) => {
-        if (this.#down(chunk) === "wait") {
-          this.#upstream.pause();
-        }
-      });
-      this.#upstream.resume();
-    }
-  }
-
-  readonly #onAbort = (): void => this.#cut({ reason: "aborted" });
-
-  /** Listens for the end of a socket before anything can fail. */
-  #guard(socket: Duplex): void {
-    socket.on("error", (error) => this.#cut({ reason: "error", error }));
-    if (socket.closed) {
-      this.#onClose();
-    } else {
-      socket.once("close", () => this.#onClose());
-    }
-    if (socket.destroyed) {
-      this.#cut({ reason: "closed" });
-    }
-  }
-
-  #onClose(): void {
-    this.#open -= 1;
-    if (!this.#isDone()) {
-      // Both sides see the end in turn; one that closed early takes the other with it.
-      this.#cut({ reason: "closed" });
-    }
-    if (this.#open === 0) {
-      this.#options.signal.removeEventListener("abort", this.#onAbort);
-      this.#watch.stop();
-      this.#backlog.close();
-      this.#options.reader?.release();
-      const { reason, error } = this.#ending ?? { reason: "closed" };
-      this.#resolve({
-        bytesUp: this.#bytesUp,
-        bytesDown: this.#bytesDown,
-        reason,
-        ...(error !== undefined && { error }),
-      });
-    }
-  }
-
-  /** Whether both sides have said all they had to say, so that the rest is only flushing. */
-  #isDone(): boolean {
-    return this.#client.readableEnded && this.#upstream.readableEnded;
-  }
-
-  #cut(ending: Pick<SpliceResult, "reason" | "error">): void {
-    if (this.#ending !== undefined) {
-      return;
-    }
-    this.#ending = ending;
-    this.#watch.stop();
-    const isBroken = ending.reason !== "closed" && ending.reason !== "idle";
-    for (const socket of [this.#client, this.#upstream]) {
-      if (isBroken) cutOff(socket);
-      else socket.destroy();
-    }
-  }
-
-  #endsInto(from: Duplex, to: Duplex): void {
-    const end = (): void => {
-      this.#watch.touch();
-      to.end();
-    };
-    if (from.readableEnded) {
-      end();
-    } else {
-      from.once("end", end);
-    }
-  }
-
-  #goOn(from: Duplex): void {
-    this.#watch.touch();
-    // Every large chunk is followed by a drain, also where nothing had to wait.
-    if (this.#backlog.bytes > 0) this.#backlog.note();
-    if (from.isPaused() || from === this.#upstream) from.resume();
-  }
-
-  #up(chunk: Buffer): void {
-    this.#watch.touch();
-    this.#bytesUp += chunk.length;
-    const hasRoom = this.#upstream.write(chunk);
-    // A large chunk is "over the mark" even when the kernel took all of it at once.
-    if (hasRoom || this.#upstream.writableLength === 0) return;
-    this.#client.pause();
-    this.#backlog.note();
-  }
-
-  #down(chunk: Uint8Array): "free" | "kept" | "wait" {
-    this.#watch.touch();
-    this.#bytesDown += chunk.length;
-    const hasRoom = this.#client.write(chunk);
-    // As above.
-    if (this.#client.writableLength === 0) {
-      return "free";
-    }
-    this.#backlog.note();
-    return hasRoom ? "kept" : "wait";
-  }
 }

@@ -1,9 +1,10 @@
 /** Logout tokens (OpenID Connect Back-Channel Logout 1.0): an issuer says that a login has ended. */
 import { BoundedMap } from "../bounded-map.ts";
 import type { Clock } from "../duration.ts";
+import { parseJsonObject } from "../http/json-access.ts";
 import { KeysUnavailable } from "./jwks.ts";
 import { signatureFault, signedParts, type VerificationKeys } from "./jwt-signature.ts";
-import type { SeenOnce } from "./seen-once.ts";
+import { digestOf, type SeenOnce, type SharedIds } from "./seen-once.ts";
 import { type JwtRules, shown, type TokenParts } from "./token-checks.ts";
 import { audienceOf, unverifiedClaims } from "./unverified-claims.ts";
 
@@ -38,6 +39,8 @@ export interface LogoutTerms {
   audiences(): readonly string[] | undefined;
   /** Ids of tokens that were used. */
   readonly seen: SeenOnce;
+  /** The same of all replicas. */
+  readonly shared?: SharedIds | undefined;
   readonly clock: Clock;
 }
 
@@ -66,8 +69,11 @@ export async function readLogoutToken(text: string, terms: LogoutTerms): Promise
   return readClaims(parts, terms);
 }
 
-function readClaims({ header, payload }: TokenParts, terms: LogoutTerms): LogoutReading {
-  const { rules, seen } = terms;
+async function readClaims(
+  { header, payload }: TokenParts,
+  terms: LogoutTerms,
+): Promise<LogoutReading> {
+  const { rules } = terms;
   const { typ } = header;
   const type = typeof typ === "string" ? typ.toLowerCase().replace(/^application\//, "") : "jwt";
   if (type !== "jwt" && type !== "logout+jwt") return refused("type_mismatch", shown(typ));
@@ -91,13 +97,17 @@ function readClaims({ header, payload }: TokenParts, terms: LogoutTerms): Logout
   if (subject === undefined && session === undefined) return refused("no_subject");
   const id = nameIn(jti);
   if (typeof id !== "string") return refused("no_id");
-  const used = seen.use(`${rules.issuer} ${id}`, {
-    lifetimeMs: longestAgeMs + 2 * leewayOf(rules),
-    most: maxSeen,
-  });
+  const used = await use(`${rules.issuer} ${id}`, terms);
   if (used === "used") return refused("replayed");
   if (used === "full") return { kind: "unavailable", reason: "too many logouts at once" };
   return { kind: "ended", login: { issuer: rules.issuer, subject, session, at: iat } };
+}
+
+async function use(id: string, { rules, seen, shared }: LogoutTerms) {
+  const lifetimeMs = longestAgeMs + 2 * leewayOf(rules);
+  const used = seen.use(id, { lifetimeMs, most: maxSeen });
+  if (used !== "new" || shared === undefined) return used;
+  return (await shared.take(digestOf(id), lifetimeMs)) ? used : "used";
 }
 
 function dateFault(
@@ -137,6 +147,16 @@ export function isOf(owner: TokenOwner, { issuer, subject, session }: EndedLogin
   return subject !== undefined && owner.subject === subject;
 }
 
+/** An ended login as another replica told of it. */
+export function endedLoginOf(text: string): EndedLogin | undefined {
+  const value = parseJsonObject(text);
+  const { issuer, at } = value ?? {};
+  const [subject, session] = [nameIn(value?.["subject"]), nameIn(value?.["session"])];
+  if (typeof issuer !== "string" || typeof at !== "number") return undefined;
+  if (subject === null || session === null) return undefined;
+  return { issuer, subject, session, at };
+}
+
 /** Ended logins that are remembered; beyond it the oldest is forgotten. */
 const maxEnded = 100_000;
 
@@ -165,6 +185,11 @@ export class EndedLogins {
     const last = session === undefined ? ended.any : ended.all;
     return last !== undefined && (issuedAt === undefined || issuedAt <= last);
   }
+}
+
+/** When a token with these claims was issued, in seconds. */
+export function issuedAtOf({ iat }: Readonly<Record<string, unknown>>): number | undefined {
+  return typeof iat === "number" ? iat : undefined;
 }
 
 /** Whose login a token with these claims came from. */

@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import type { Secret } from "../secret.ts";
 import type { Clock } from "../duration.ts";
 import type { TokenOwner } from "./logout-token.ts";
+import { SharedCalls } from "./shared-calls.ts";
 import type { RejectedGrant, TokenResponse, UnavailableEndpoint } from "./token-response.ts";
 
 /** A token that may be used now. */
@@ -63,12 +64,6 @@ const rejectionMs = 5_000;
 /** When the cache is full, it falls to this share of its size. */
 const keptShare = 0.75;
 
-interface Flight {
-  readonly response: Promise<TokenResponse>;
-  readonly abort: AbortController;
-  waiting: number;
-}
-
 interface Rejection {
   readonly refused: RejectedGrant;
   readonly until: number;
@@ -89,7 +84,7 @@ export class TokenCache {
   readonly #maxRejections: number;
   readonly #tokens = new Map<string, CachedToken>();
   readonly #rejections = new Map<string, Rejection>();
-  readonly #flights = new Map<string, Flight>();
+  readonly #calls = new SharedCalls<TokenResponse>({ kind: "unavailable", reason: "cancelled" });
   #epoch = 0;
 
   constructor(options: TokenCacheOptions) {
@@ -127,7 +122,9 @@ export class TokenCache {
       }
       this.#rejections.delete(request.key);
     }
-    const response = await this.#join(request, signal);
+    const response = await this.#calls.join(request.key, signal, (ending) =>
+      this.#load(request, ending),
+    );
     if (response.kind !== "issued")
       return { kind: "refused", refused: response, source: "endpoint" };
     return { kind: "token", token: response.token, subject: request.subject, source: "endpoint" };
@@ -143,43 +140,12 @@ export class TokenCache {
     return meant.length;
   }
 
-  async #join(request: TokenRequest, signal: AbortSignal): Promise<TokenResponse> {
-    if (signal.aborted) return { kind: "unavailable", reason: "cancelled" };
-    const flight = this.#flights.get(request.key) ?? this.#takeOff(request);
-    flight.waiting += 1;
-    const gone = Promise.withResolvers<TokenResponse>();
-    const leave = (): void => gone.resolve({ kind: "unavailable", reason: "cancelled" });
-    signal.addEventListener("abort", leave, { once: true });
-    try {
-      return await Promise.race([flight.response, gone.promise]);
-    } finally {
-      signal.removeEventListener("abort", leave);
-      flight.waiting -= 1;
-      if (flight.waiting === 0) {
-        flight.abort.abort();
-        this.#land(request.key, flight);
-      }
-    }
-  }
-
-  #takeOff(request: TokenRequest): Flight {
-    const abort = new AbortController();
+  /** Tokens that are asked for while logins end are used, and not kept. */
+  async #load(request: TokenRequest, signal: AbortSignal): Promise<TokenResponse> {
     const epoch = this.#epoch;
-    const response = request.load(abort.signal).then((loaded) => {
-      this.#land(request.key, flight);
-      if (epoch === this.#epoch) this.#keep(request, loaded);
-      return loaded;
-    });
-    // Waiters see the rejection through their race; without waiters nobody else would.
-    response.catch(() => this.#land(request.key, flight));
-    const flight: Flight = { response, abort, waiting: 0 };
-    this.#flights.set(request.key, flight);
-    return flight;
-  }
-
-  /** Ends a flight's place, unless a later one has taken it. */
-  #land(key: string, flight: Flight): void {
-    if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    const loaded = await request.load(signal);
+    if (epoch === this.#epoch) this.#keep(request, loaded);
+    return loaded;
   }
 
   #keep(request: TokenRequest, response: TokenResponse): void {

@@ -94,6 +94,13 @@ export async function assemble(
     for (const step of steps) await step.plugin.close?.();
     return { kind: "rejected", problems };
   }
+  for (const entry of entries) {
+    if (!isWeakened(entry, byName.get(entry.name))) continue;
+    options.log.warn(
+      { pipeline: options.direction, plugin: entry.name, on_error: entry.onError },
+      "authentication is switched off by on_error: requests pass that the plugin would refuse",
+    );
+  }
   return { kind: "assembled", pipeline: new Pipeline(steps, options) };
 }
 
@@ -108,10 +115,13 @@ function weakenedProblems(
   index: number,
   definition: AnyPluginDefinition,
 ): AssemblyProblem[] {
-  const weakened = definition.authenticates === true && entry.onError !== "enforce";
-  if (!weakened || entry.allowWeakenedAuth) return [];
-  const message = `on_error: ${entry.onError} would let unauthenticated requests pass ${entry.name}; set allow_weakened_auth: true on this entry if that is meant`;
+  if (!isWeakened(entry, definition) || entry.allowWeakenedAuth) return [];
+  const message = `on_error: ${entry.onError} would let unauthenticated requests pass ${entry.name}; set allow_weakened_auth: true at the top of the file, or on this entry, if that is meant`;
   return [{ entry: index, path: ["on_error"], message }];
+}
+
+function isWeakened({ onError }: PluginEntry, definition?: AnyPluginDefinition): boolean {
+  return definition?.authenticates === true && onError !== "enforce";
 }
 
 function makeStep(
@@ -169,8 +179,9 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
   const problems: AssemblyProblem[] = [];
   const positionOf = (name: string): number => active.findIndex(({ entry }) => entry.name === name);
   for (const [position, { entry, index }] of active.entries()) {
-    const { requires = [], requiresAny = [] } = byName.get(entry.name) ?? {};
-    const needs = requires.map((name) => ({
+    const definition = byName.get(entry.name);
+    const { requiresAny = [] } = definition ?? {};
+    const needs = requiredOf(entry, definition).map((name) => ({
       names: [name],
       absent: `"${name}", which is not configured in this chain`,
       late: `"${name}" (position ${positionOf(name) + 1}) to appear earlier`,
@@ -195,6 +206,15 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
     }
   }
   return problems;
+}
+
+function requiredOf(entry: PluginEntry, definition: AnyPluginDefinition | undefined): string[] {
+  const { requires = [] } = definition ?? {};
+  if (definition?.requiredBy === undefined) return [...requires];
+  // A configuration with mistakes is told those, and needs nothing.
+  const parsed = parseConfig(entry, definition);
+  const more = parsed.remarks === undefined ? definition.requiredBy(parsed.config as never) : [];
+  return [...new Set([...requires, ...more])];
 }
 
 /** One writer per body at most, and nobody reads a request body after it was rewritten. */

@@ -12,6 +12,13 @@ import type { Flow, TlsPeer } from "./flow.ts";
 /** `connect` judges a host that may be spoken to; `request` judges one HTTP request. */
 export type Stage = "connect" | "request";
 
+/**
+ * How it is known to which conversation an outbound message belongs: by a mark that it shares with a message to the agent
+ * (`header`: that of session.header), by the one message that was being served, or by its own word. `only` is an intent
+ * of the only conversation that is known.
+ */
+export type Tie = "header" | "trace" | "bearer" | "mcp" | "tunnel" | "served" | "own" | "only";
+
 /** Who the caller is, as verified by an authentication plugin. */
 export interface Identity {
   readonly subject: string;
@@ -173,6 +180,10 @@ export class RequestContext {
   readonly delegation: DelegationHop[] = [];
   /** The session that this message belongs to, once it is known. */
   sessionId: string | undefined;
+  /** How that is known of an outbound message. */
+  tiedBy: Tie | undefined;
+  /** The session in which the first event of this message was shown. */
+  shownIn: string | undefined;
   response: ResponseHalf | undefined;
   /** Set where the process sends traces. */
   trace: FlowTrace | undefined;

@@ -58,11 +58,25 @@ interface Said {
   readonly details?: DecisionDetails;
 }
 
+/** An event of a stream that a plugin writes. */
+export interface WrittenFrame {
+  readonly event?: string | undefined;
+  readonly data: Buffer;
+}
+
+/** What becomes of a frame that was judged, where it is not forwarded as it came. */
+export type FrameChange =
+  /** It is forwarded with this data; without data, not at all. */
+  | ReplacedFrame
+  /** It is kept back until a later frame is forwarded, and goes in front of that. */
+  | { readonly isHeld: true }
+  /** These are forwarded in place of it and of every frame that is kept back. */
+  | { readonly instead: readonly WrittenFrame[] };
+
 /** What one step decided. */
 export type Decision =
   | (Said & { readonly action: "allow" | "observe" })
-  /** `frame` replaces the data of the frame that was judged; without `data` the frame is not forwarded. */
-  | (Said & { readonly action: "modify"; readonly frame?: { readonly data: Buffer | undefined } })
+  | (Said & { readonly action: "modify"; readonly frame?: FrameChange })
   /** `exempt` is a skip that the operator wrote in the file, which counts as consent where the default is deny. */
   | (Said & { readonly action: "skip"; readonly exempt?: true })
   | (Said & { readonly action: "deny"; readonly denial: Denial })
@@ -145,6 +159,22 @@ export function replaceFrame(
   return { action: "modify", frame: { data }, ...said(reason, details) };
 }
 
+/** The frame is kept back: whether it is forwarded depends on what follows. No record is made of it. */
+export const holdFrame: Decision = Object.freeze({
+  action: "modify",
+  reason: "held",
+  frame: Object.freeze({ isHeld: true as const }),
+});
+
+/** These frames are forwarded in place of this one and of those that are kept back. */
+export function replaceHeld(
+  reason: string,
+  instead: readonly WrittenFrame[],
+  details?: DecisionDetails,
+): Decision {
+  return { action: "modify", frame: { instead }, ...said(reason, details) };
+}
+
 /** The message is refused; `denial` is what the client gets. */
 export function deny(why: Why, denial: Denial, details?: DecisionDetails): Decision {
   return { action: "deny", denial, ...said(why, details) };
@@ -161,11 +191,18 @@ export function consents(decision: Decision): boolean {
   return decision.action === "allow" || decision.action === "modify";
 }
 
-/** The verdict of a pipeline on a response or on a frame; `frame` is the replacement of a frame. */
-export type ResponseVerdict = { readonly kind: "pass"; readonly frame?: ReplacedFrame } | Refusal;
+/** The verdict of a pipeline on a response or on a frame, with everything that steps make of the frame. */
+export type ResponseVerdict =
+  | {
+      readonly kind: "pass";
+      readonly frame?: ReplacedFrame;
+      readonly instead?: readonly WrittenFrame[];
+      readonly isHeld?: true;
+    }
+  | Refusal;
 
 /** The response or frame is forwarded as it is. */
-export const passed: ResponseVerdict = Object.freeze({ kind: "pass" });
+export const passed = Object.freeze({ kind: "pass" as const });
 
 /** What the client of a message that is not forwarded gets. */
 export type Refusal =

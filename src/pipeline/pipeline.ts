@@ -15,10 +15,10 @@ import {
   type Invocation,
   passed,
   type Refusal,
-  type ReplacedFrame,
   type ResponseVerdict,
 } from "./decision.ts";
 import { callerOf, type Direction, type Flow } from "./flow.ts";
+import { FrameChanges } from "./frame-changes.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { responseNeedsOf, type ResponseNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome } from "./plugin.ts";
@@ -206,6 +206,13 @@ export class Pipeline {
     };
   }
 
+  /** Whether any step has to do with a request or its response: what nobody reads need not be parsed. */
+  get readsRequests(): boolean {
+    return [this.#requestCalls, this.#responseCalls, this.#frameCalls].some(
+      (calls) => calls.length > 0,
+    );
+  }
+
   /** The paths of every plugin that judges callers; undefined when none does, so that no caller is looked up. */
   callerLinks(): readonly string[] | undefined {
     let links: readonly string[] | undefined;
@@ -247,27 +254,14 @@ export class Pipeline {
    * more than the steps do.
    */
   runFrame(context: RequestContext, frame: Frame): ResponseVerdict | Promise<ResponseVerdict> {
-    let seen = frame;
-    let replaced: ReplacedFrame | undefined;
-    const end = (): ResponseVerdict =>
-      replaced === undefined ? passed : { kind: "pass", frame: replaced };
+    const changes = new FrameChanges(frame);
     return this.#runner.run<ResponseVerdict>({
       calls: this.#frameCalls,
       context,
       phase: "response",
-      ask: ({ step }, view) => step.plugin.onFrame?.(view, seen),
-      take: (decision) => {
-        const refusal = refusalOf(decision);
-        if (refusal !== undefined) return refusal;
-        if (decision.action !== "modify" || decision.frame === undefined) return undefined;
-        replaced = decision.frame;
-        const { data } = replaced;
-        // Earlier steps do not get a frame that is dropped.
-        if (data === undefined) return end();
-        seen = { ...frame, data };
-        return undefined;
-      },
-      end,
+      ask: ({ step }, view) => step.plugin.onFrame?.(view, changes.seen),
+      take: (decision) => refusalOf(decision) ?? changes.take(decision),
+      end: () => changes.verdict,
     });
   }
 

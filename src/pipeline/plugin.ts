@@ -10,16 +10,27 @@ import type { WebSocketMessage } from "../http/web-socket-reader.ts";
 import type { JwtBundleSource } from "../spiffe/jwt-bundle-source.ts";
 import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
-import type { StateStore } from "../state/store.ts";
+import type { StateFeed, StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { RequestContext, Stage } from "./context.ts";
+import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply, RpcRefusal } from "./decision.ts";
-export { allow, deny, exempt, modify, observe, replaceFrame, respond, skip } from "./decision.ts";
+export type { Decision, Denial, Invocation, Reply, RpcRefusal, WrittenFrame } from "./decision.ts";
+export {
+  allow,
+  deny,
+  exempt,
+  holdFrame,
+  modify,
+  observe,
+  replaceFrame,
+  replaceHeld,
+  respond,
+  skip,
+} from "./decision.ts";
 export { type FactKey, factKey } from "./facts.ts";
-export type { Added, Addition, Soon, StateStore } from "../state/store.ts";
+export type { Added, Addition, Soon, StateFeed, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
 export type {
   ClientCertificate,
@@ -36,6 +47,8 @@ export interface Intent {
   readonly sessionId: string;
   /** RFC 3339. */
   readonly at: string;
+  /** How the message is known to follow from it. */
+  readonly tie?: Tie;
 }
 
 /** What plugins may read of the session that a message belongs to. */
@@ -44,6 +57,8 @@ export interface SessionReader {
   intentOf(context: RequestContext): Intent | undefined;
   /** The session that this message belongs to, as far as anything ties it to one. */
   sessionOf(context: RequestContext): string | undefined;
+  /** The message to the agent that this message follows from, and its session, as far as anything ties it to them. */
+  scopeOf(context: RequestContext): { readonly turn?: string; readonly session?: string };
   /** The user whose verified request this message follows from. */
   subjectOf(context: RequestContext): string | undefined;
   /** True where there are several users' requests and it is ambiguous which one this message follows from. */
@@ -57,6 +72,8 @@ export interface PluginState {
   readonly sealed: StateStore | undefined;
   /** Whether it outlives the process, or other replicas see the same. */
   readonly isKept: boolean;
+  /** Logins that ended, as every replica hears of them; undefined where nothing is kept. */
+  readonly logouts?: StateFeed | undefined;
   /** A server of Redis or Valkey that the instance's configuration names; the same one at every call and generation. */
   at(url: string): StateStore;
 }
@@ -116,6 +133,8 @@ export interface Outcome {
   readonly bytes?: { readonly received: number; readonly sent: number };
   /** Name of the plugin that refused the message. */
   readonly deniedBy?: string | undefined;
+  /** The client left before the response was over. */
+  readonly cancelled?: true;
   readonly error?: { readonly code: string; readonly message: string };
 }
 
@@ -197,7 +216,10 @@ export interface Plugin {
    * that reads the body can refuse it, it has been forwarded by then.
    */
   onResponse?(context: RequestContext): Answer | Promise<Answer>;
-  /** Judges each frame of a stream before it is forwarded; {@link replaceFrame} changes what is forwarded. */
+  /**
+   * Judges each frame of a stream before it is forwarded. {@link replaceFrame} changes what is forwarded, {@link holdFrame}
+   * keeps it back until a later frame of the same stream is not held, and {@link replaceHeld} discards what is kept back.
+   */
   onFrame?(context: RequestContext, frame: Frame): Answer | Promise<Answer>;
   /**
    * Whether the instance has to see what the client sends once this upgrade was accepted; asked when the request phase
@@ -254,6 +276,8 @@ export interface PluginDefinition<Config = unknown> {
   readonly requiresAny?: readonly string[];
   /** True for a plugin that authenticates: weakening it with `on_error` needs `allow_weakened_auth`. */
   readonly authenticates?: boolean;
+  /** Plugins that must stand earlier where this configuration is used, besides {@link requires}. */
+  requiredBy?(config: Config): readonly string[];
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */
   readonly unavailable?: string;
   /** Origins (scheme, host, port) that this configuration lets the instance call. */

@@ -2,7 +2,7 @@
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
-import type { Decision, Invocation, Phase } from "./decision.ts";
+import { type Decision, holdFrame, type Invocation, type Phase } from "./decision.ts";
 import type { Direction } from "./flow.ts";
 import type { Answer, Outcome, BodyAccess, Plugin } from "./plugin.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
@@ -138,6 +138,7 @@ export class StepRunner {
       context.sessionId ??= view.sessionId;
     }
     if (decision === undefined) return silent;
+    if (decision === holdFrame) return observed ? silent : decision;
     this.#record(asked, decision);
     const { action, reason } = decision;
     // Neither a refusal nor a consent.

@@ -19,6 +19,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
     "token-exchange",
     async () => hidden((await import("./token-exchange/plugin.ts")).tokenExchange),
   ],
+  ["token-broker", async () => hidden((await import("./token-broker/plugin.ts")).tokenBroker)],
   ["static-inject", async () => hidden((await import("./static-inject/plugin.ts")).staticInject)],
   ["egress-policy", async () => hidden((await import("./egress-policy/plugin.ts")).egressPolicy)],
   ["opa", async () => hidden((await import("./opa/plugin.ts")).opa)],
@@ -38,6 +39,8 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
     async () => hidden((await import("./budgets/session-budget.ts")).sessionBudget),
   ],
   ["ibac", async () => hidden((await import("./ibac/plugin.ts")).ibac)],
+  ["sparc", async () => hidden((await import("./sparc/plugin.ts")).sparc)],
+  ["context-guru", async () => hidden((await import("./context-guru/plugin.ts")).contextGuru)],
   ["tool-policy", async () => hidden((await import("./tool-policy/plugin.ts")).toolPolicy)],
   ...unavailablePlugins.map((definition): [string, Load] => [
     definition.name,

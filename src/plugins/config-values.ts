@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { durationPattern, parseDuration } from "../duration.ts";
 import { compileHostGlob } from "../pattern/host-pattern.ts";
+import { compileBypassPaths } from "../pattern/path-pattern.ts";
 import { messageOf } from "../errors.ts";
 
 /** An http or https address of a service that the operator runs. */
@@ -63,4 +64,53 @@ export function firstLabel(host: string): string | undefined {
   if (name.startsWith("[") || name.includes(":") || /^[\d.]+$/.test(name)) return undefined;
   const label = name.split(".", 1)[0]?.toLowerCase();
   return label === "" ? undefined : label;
+}
+
+/** Infrastructure whose calls carry nobody's intent, as in the Go program. */
+export const defaultBypassHosts = [
+  "keycloak.*",
+  "keycloak",
+  "spire-server.*",
+  "spire-agent.*",
+  "otel-collector.*",
+  "jaeger.*",
+  "prometheus.*",
+];
+
+const defaultBypassPaths = ["/healthz", "/readyz", "/livez", "/.well-known/*"];
+
+/** In these lists a star crosses dots, as the Go program has it: `keycloak.*` is also `keycloak.auth.svc`. */
+export function bypassHostGlob(pattern: string): string {
+  return pattern.trim().replace(/\*+/g, "**");
+}
+
+const bypassHost = z.string().superRefine((pattern, context) => {
+  const issue = (message: string): void => context.addIssue({ code: "custom", message });
+  if (/^[*.?\s]*$/.test(pattern)) {
+    issue("would bypass every host; to switch the plugin off, set on_error: off on its entry");
+    return;
+  }
+  try {
+    compileHostGlob(bypassHostGlob(pattern));
+  } catch (error) {
+    issue(messageOf(error));
+  }
+});
+
+const bypassPath = z.string().superRefine((pattern, context) => {
+  try {
+    compileBypassPaths([pattern]);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: messageOf(error) });
+  }
+});
+
+/** Destinations that a judge of actions leaves alone, or nothing for {@link defaultBypassHosts}. */
+export function bypassHosts(): z.ZodOptional<z.ZodArray<typeof bypassHost>> {
+  return z.array(bypassHost).max(1_000).optional();
+}
+
+/** Paths that a judge of actions leaves alone. */
+export function bypassPaths(): z.ZodDefault<z.ZodArray<typeof bypassPath>> {
+  return z.array(bypassPath).max(1_000).default(defaultBypassPaths);
 }

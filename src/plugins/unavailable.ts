@@ -16,9 +16,6 @@ const remove = "remove the entry, or set on_error: off on it";
 
 /** One definition per name, each with what to do about it. */
 export const unavailablePlugins: readonly PluginDefinition[] = [
-  unavailable("token-broker", "Fetches tokens from a broker that asks for consent", remove),
-  unavailable("sparc", "Has a reflection service judge tool calls", remove),
-  unavailable("context-guru", "Shortens large tool outputs in calls of language models", remove),
   unavailable("cpex", "Runs policies of another engine on messages", remove),
   unavailable("lineage-telemetry", "Sends spans that tie messages of agents together", remove),
 ];

@@ -22,6 +22,8 @@ export interface A2aView {
   /** In the names of 0.3, also where the message uses those of 1.0. */
   method?: string;
   rpcId?: string | number;
+  /** As of {@link isA2aAction}. */
+  isAction?: true;
   /** The conversation (`contextId`): the request's, or the one that the response assigned. */
   sessionId?: string;
   messageId?: string;
@@ -103,6 +105,7 @@ export function paramsView(method: string, params: JsonObject): A2aView {
   const parts = partsOf(message["parts"]);
   const pushUrl = pushUrlOf(params);
   return {
+    ...(isA2aAction(method) ? { isAction: true } : {}),
     ...(sessionId === undefined ? {} : { sessionId }),
     ...(messageId === undefined ? {} : { messageId }),
     ...(taskId === undefined ? {} : { taskId }),

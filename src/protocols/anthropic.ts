@@ -10,7 +10,13 @@ import {
 } from "../http/json-access.ts";
 import type { ResponseFold } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools } from "./inference-bounds.ts";
-import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
+import {
+  conversationOf,
+  type Dialect,
+  type DialectEvent,
+  readError,
+  requestView,
+} from "./inference-dialect.ts";
 
 /** The messages API. */
 export const anthropicMessages: Dialect = {
@@ -47,7 +53,33 @@ export const anthropicMessages: Dialect = {
   event: (fold, body, event) => {
     readEvent(fold, body, textOf(body["type"]) ?? event ?? "");
   },
+  speech: {
+    whole: (body, text) => ({
+      ...body,
+      content: [{ type: "text", text }],
+      stop_reason: "end_turn",
+      stop_sequence: null,
+    }),
+    events: spokenEvents,
+  },
 };
+
+function spokenEvents(held: readonly DialectEvent[], text: string): readonly DialectEvent[] {
+  const index = Number(held[0]?.body["index"] ?? 0);
+  const event = (type: string, members: JsonObject): DialectEvent => ({
+    event: type,
+    body: { type, ...members },
+  });
+  const end = held.findLast(({ body }) => body["type"] === "message_delta")?.body;
+  const delta = { ...objectOf(end?.["delta"]), stop_reason: "end_turn", stop_sequence: null };
+  return [
+    event("content_block_start", { index, content_block: { type: "text", text: "" } }),
+    event("content_block_delta", { index, delta: { type: "text_delta", text } }),
+    event("content_block_stop", { index }),
+    event("message_delta", { usage: { output_tokens: 0 }, ...end, delta }),
+    ...(end === undefined ? [event("message_stop", {})] : []),
+  ];
+}
 
 function isToolUse(block: JsonObject): boolean {
   const kind = block["type"];
@@ -62,8 +94,13 @@ function readEvent(fold: ResponseFold, body: JsonObject, kind: string): void {
       return;
     case "content_block_start": {
       const block = objectOf(body["content_block"]);
-      if (isToolUse(block)) fold.toolCall(key, block["id"], block["name"]);
-      else fold.text(block["text"]);
+      if (!isToolUse(block)) fold.text(block["text"]);
+      else {
+        fold.toolCall(key, block["id"], block["name"]);
+        // Some gateways send the input with the start, and no pieces of it.
+        const input = objectOf(block["input"]);
+        if (Object.keys(input).length > 0) fold.toolArguments(key, JSON.stringify(input));
+      }
       return;
     }
     case "content_block_delta": {

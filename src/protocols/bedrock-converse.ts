@@ -44,6 +44,22 @@ export const bedrockConverse: Dialect = {
   event: (fold, body, event) => {
     readEvent(fold, body, event ?? "");
   },
+  speech: {
+    whole: (body, text) => ({
+      ...body,
+      output: { message: { role: "assistant", content: [{ text }] } },
+      stopReason: "end_turn",
+    }),
+    events: (held, text) => {
+      const contentBlockIndex = Number(held[0]?.body["contentBlockIndex"] ?? 0);
+      return [
+        { event: "contentBlockDelta", body: { contentBlockIndex, delta: { text } } },
+        { event: "contentBlockStop", body: { contentBlockIndex } },
+        { event: "messageStop", body: { stopReason: "end_turn" } },
+        ...held.filter(({ event }) => event === "metadata"),
+      ];
+    },
+  },
 };
 
 function readEvent(fold: ResponseFold, body: JsonObject, event: string): void {

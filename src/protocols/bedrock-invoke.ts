@@ -10,9 +10,14 @@ import {
 } from "../http/json-access.ts";
 import { type ResponseFold, contentText } from "./response-fold.ts";
 import { anthropicMessages } from "./anthropic.ts";
-import { readFault } from "./bedrock-converse.ts";
+import { bedrockConverse, readFault } from "./bedrock-converse.ts";
 import { boundedName, Conversation } from "./inference-bounds.ts";
-import { type CallPlace, type Dialect, requestView } from "./inference-dialect.ts";
+import {
+  type CallPlace,
+  type Dialect,
+  type DialectEvent,
+  requestView,
+} from "./inference-dialect.ts";
 import type { InferenceRequest } from "./inference-view.ts";
 import { openAiChat } from "./openai-chat.ts";
 
@@ -38,6 +43,63 @@ export const bedrockInvoke: Dialect = {
     if (Array.isArray(chunk["choices"])) openAiChat.event(fold, chunk, undefined);
     else if (typeof chunk["type"] === "string") anthropicMessages.event(fold, chunk, undefined);
     else readOther(fold, chunk);
+  },
+  speech: {
+    whole: (body, text) => bodiesOf(body).speech?.whole(body, text) ?? body,
+    events: (held, text) => {
+      const inner = held.map(({ body }) => novaEvent(chunkOf(body)));
+      const { speech } = eventsOf(inner[0]?.body ?? {}, inner[0]?.event);
+      return (speech?.events(inner, text) ?? []).map(({ event, body }) => {
+        const isNova = inner[0]?.event !== undefined;
+        const chunk = isNova ? { [event ?? ""]: body } : body;
+        const bytes = Buffer.from(JSON.stringify(chunk)).toString("base64");
+        return { event: "chunk", body: { bytes } };
+      });
+    },
+  },
+};
+
+/** In whose words a whole body is; the models whose makers have no tools are not asked for them. */
+function bodiesOf(body: JsonObject): Pick<Dialect, "speech"> {
+  if (Array.isArray(body["choices"])) return openAiChat;
+  if (Array.isArray(body["content"])) return anthropicMessages;
+  return isObject(body["output"]) ? bedrockConverse : cohereInvoke;
+}
+
+function eventsOf(body: JsonObject, event: string | undefined): Pick<Dialect, "speech"> {
+  if (event !== undefined) return bedrockConverse;
+  if (Array.isArray(body["choices"])) return openAiChat;
+  return typeof body["type"] === "string" ? anthropicMessages : cohereInvoke;
+}
+
+/** Nova has the events of the converse API as members of its chunks. */
+function novaEvent(chunk: JsonObject): DialectEvent {
+  const [name = ""] = Object.keys(chunk);
+  const isNova = /^(?:contentBlock(?:Start|Delta|Stop)|message(?:Start|Stop)|metadata)$/.test(name);
+  return isNova ? { event: name, body: objectOf(chunk[name]) } : { body: chunk };
+}
+
+/** Command R of Cohere: a text and the calls beside it. */
+const cohereInvoke: Pick<Dialect, "speech"> = {
+  speech: {
+    whole: ({ tool_calls: _calls, ...body }, text) => ({
+      ...body,
+      text,
+      finish_reason: "COMPLETE",
+    }),
+    events: (held, text) => [
+      { body: { is_finished: false, event_type: "text-generation", text } },
+      {
+        body: {
+          ...objectOf(held.at(-1)?.body),
+          tool_calls: undefined,
+          response: undefined,
+          is_finished: true,
+          event_type: "stream-end",
+          finish_reason: "COMPLETE",
+        },
+      },
+    ],
   },
 };
 
@@ -77,22 +139,24 @@ function chunkOf(body: JsonObject): JsonObject {
   return parseJsonObject(Buffer.from(bytes, "base64").toString("utf8")) ?? {};
 }
 
-/** Llama, Titan, Mistral, Cohere and Nova, whole or in chunks. */
+/** What the makers of models other than Claude say, whole or in chunks. */
 function readOther(fold: ResponseFold, body: JsonObject): void {
+  const { event, body: inner } = novaEvent(body);
+  if (event !== undefined) bedrockConverse.event(fold, inner, event);
+  else if (isObject(body["output"])) bedrockConverse.whole(fold, body);
+  else readPlain(fold, body);
+}
+
+/** Llama, Titan, Mistral and Cohere. */
+function readPlain(fold: ResponseFold, body: JsonObject): void {
   const [result] = objectsOf(body["results"] ?? body["outputs"] ?? body["generations"]);
-  const nova = objectOf(objectOf(body["output"])["message"]);
+  for (const call of objectsOf(body["tool_calls"])) {
+    fold.wholeToolCall(undefined, call["name"], call["parameters"]);
+  }
   fold.text(body["generation"] ?? body["outputText"] ?? body["text"]);
   fold.text(result?.["outputText"] ?? result?.["text"]);
-  fold.text(contentText(nova["content"]));
-  fold.text(objectOf(objectOf(body["contentBlockDelta"])["delta"])["text"]);
-  fold.finish(
-    body["stop_reason"] ??
-      body["stopReason"] ??
-      body["completionReason"] ??
-      body["finish_reason"] ??
-      result?.["completionReason"] ??
-      result?.["stop_reason"],
-  );
+  fold.finish(body["stop_reason"] ?? body["completionReason"] ?? body["finish_reason"]);
+  fold.finish(result?.["completionReason"] ?? result?.["stop_reason"]);
   fold.usage({
     promptTokens: body["prompt_token_count"] ?? body["inputTextTokenCount"],
     completionTokens:
@@ -100,7 +164,11 @@ function readOther(fold: ResponseFold, body: JsonObject): void {
       body["totalOutputTextTokenCount"] ??
       result?.["tokenCount"],
   });
-  const metrics = body["amazon-bedrock-invocationMetrics"];
+  readMetrics(fold, body["amazon-bedrock-invocationMetrics"]);
+}
+
+/** What Bedrock counts for models that do not. */
+function readMetrics(fold: ResponseFold, metrics: unknown): void {
   if (!isObject(metrics)) return;
   fold.usage({
     promptTokens: metrics["inputTokenCount"],

@@ -9,7 +9,13 @@ import {
 } from "../http/json-access.ts";
 import { type ResponseFold, contentText } from "./response-fold.ts";
 import { boundedName } from "./inference-bounds.ts";
-import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
+import {
+  conversationOf,
+  type Dialect,
+  type DialectEvent,
+  readError,
+  requestView,
+} from "./inference-dialect.ts";
 import { chatTools } from "./openai-chat.ts";
 
 /** /v2/chat: messages and tools as OpenAI has them, responses and events of its own. */
@@ -68,6 +74,28 @@ export const cohereChat: Dialect = {
         return;
       default:
     }
+  },
+  speech: {
+    whole: (body, text) => ({
+      ...body,
+      message: { role: "assistant", content: [{ type: "text", text }] },
+      finish_reason: "COMPLETE",
+    }),
+    events: (held, text) => {
+      const event = (type: string, members: JsonObject): DialectEvent => ({
+        event: type,
+        body: { type, ...members },
+      });
+      const content = (members: object) => ({ index: 0, delta: { message: { content: members } } });
+      const end = objectOf(held.findLast(({ body }) => body["type"] === "message-end")?.body);
+      const delta = { ...objectOf(end["delta"]), finish_reason: "COMPLETE" };
+      return [
+        event("content-start", content({ type: "text", text: "" })),
+        event("content-delta", content({ text })),
+        event("content-end", { index: 0 }),
+        event("message-end", { ...end, delta }),
+      ];
+    },
   },
 };
 

@@ -9,7 +9,7 @@ import {
 } from "../http/json-access.ts";
 import { type ResponseFold, contentText } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
-import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+import { addMessage, type Dialect, readError, requestView } from "./inference-dialect.ts";
 
 /** generateContent and streamGenerateContent. */
 export const geminiGenerate: Dialect = {
@@ -20,7 +20,7 @@ export const geminiGenerate: Dialect = {
     const instruction = contentText(objectOf(system)["parts"]);
     if (instruction !== undefined) conversation.add("system", instruction);
     for (const content of [body["contents"]].flat().filter(isObject)) {
-      conversation.add(textOf(content["role"]) ?? "user", contentText(content["parts"]));
+      addMessage(conversation, textOf(content["role"]) ?? "user", content["parts"]);
     }
     const sampling = objectOf(body["generationConfig"] ?? body["generation_config"]);
     return requestView("gemini.generate", {
@@ -38,7 +38,19 @@ export const geminiGenerate: Dialect = {
   },
   whole: readResponse,
   event: readResponse,
+  speech: {
+    whole: spokenBody,
+    events: (held, text) => [
+      { event: held[0]?.event, body: spokenBody(objectOf(held.at(-1)?.body), text) },
+    ],
+  },
 };
+
+function spokenBody(body: JsonObject, text: string): JsonObject {
+  const [candidate] = objectsOf(body["candidates"]);
+  const content = { role: "model", parts: [{ text }] };
+  return { ...body, candidates: [{ ...candidate, index: 0, content, finishReason: "STOP" }] };
+}
 
 /** The same as Code Assist carries it: `request` has the call beside its model, and `response` the result. */
 export const codeAssistGenerate: Dialect = {
@@ -51,7 +63,19 @@ export const codeAssistGenerate: Dialect = {
   },
   whole: readEnvelope,
   event: readEnvelope,
+  speech: {
+    whole: spokenEnvelope,
+    events: (held, text) => [
+      { event: held[0]?.event, body: spokenEnvelope(objectOf(held.at(-1)?.body), text) },
+    ],
+  },
 };
+
+function spokenEnvelope(body: JsonObject, text: string): JsonObject {
+  return isObject(body["response"])
+    ? { ...body, response: spokenBody(body["response"], text) }
+    : spokenBody(body, text);
+}
 
 /** embedContent and batchEmbedContents; vectors are not kept. */
 export const geminiEmbed: Dialect = {
@@ -95,8 +119,7 @@ function readResponse(fold: ResponseFold, body: JsonObject): void {
   if (readError(fold, body["error"])) return;
   const candidate = objectOf(objectsOf(body["candidates"])[0]);
   for (const part of objectsOf(objectOf(candidate["content"])["parts"])) {
-    if (part["thought"] === true) continue;
-    fold.text(part["text"]);
+    if (part["thought"] !== true) fold.text(part["text"]);
     const call = part["functionCall"];
     if (isObject(call)) fold.wholeToolCall(call["id"], call["name"], call["args"] ?? {});
   }

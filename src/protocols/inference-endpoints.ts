@@ -105,6 +105,15 @@ export function endpointOf(method: string, pathname: string): Endpoint | undefin
   return undefined;
 }
 
+/** Where providers take calls over a WebSocket, which no parser reads. */
+const sockets =
+  /(?:^|\/v\d+\w*|\/openai|\/codex)\/(?:realtime|responses)$|\.BidiGenerateContent\w*$/;
+
+/** Whether an upgrade at this path (query excluded) leads to a language model. */
+export function isModelSocket(pathname: string): boolean {
+  return pathname.length <= maxPathChars && sockets.test(pathname.replace(/\/$/, ""));
+}
+
 /** Bedrock's ARNs come percent-encoded. */
 function decoded(segment: string): string {
   try {

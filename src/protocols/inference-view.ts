@@ -82,3 +82,11 @@ export interface InferenceView extends InferenceRequest, InferenceUsage {
 
 /** Where inference-parser leaves the view. */
 export const inferenceFact = factKey<InferenceView>("inference");
+
+/** What tokens are taken to be where nobody says: about four bytes of text each. */
+const bytesPerToken = 4;
+
+/** Tokens of so many bytes, about. */
+export function tokensIn(bytes: number): number {
+  return Math.ceil(bytes / bytesPerToken);
+}

@@ -8,6 +8,8 @@ export interface McpFact {
   readonly method?: string;
   /** With the type that it has on the wire; absent for notifications. */
   readonly rpcId?: string | number;
+  /** As of {@link isMcpAction}. */
+  readonly isAction?: true;
   readonly params?: Readonly<Record<string, unknown>>;
   readonly result?: Readonly<Record<string, unknown>>;
   readonly error?: McpError;
@@ -69,6 +71,7 @@ function callFact(message: RpcMessage): McpFact {
   return {
     method,
     ...(message.kind === "request" ? idOf(message.id) : {}),
+    ...(isMcpAction(method) ? { isAction: true } : {}),
     ...(isObject(params) ? { params } : {}),
   };
 }

@@ -22,6 +22,20 @@ export function exactJsonOf(bytes: Buffer): StrictJson {
     : reading;
 }
 
+/** OpenAI ends its streams with a word that is no JSON. */
+export function isEndOfEvents(data: Buffer): boolean {
+  return data.length === 6 && data.toString("latin1") === "[DONE]";
+}
+
+/** JSON that its client may read and we do not; other texts, such as keep-alives, say nothing to clients either. */
+export function unreadableJson(bytes: Buffer): string | undefined {
+  // UTF-16 and UTF-32 have zeros where UTF-8 has none.
+  const start = bytes.toString("latin1", 0, 64).replace(/^(?:ï»¿|ÿþ|þÿ)|\0/g, "");
+  if (!/^\s*[[{]/.test(start) || isEndOfEvents(bytes)) return undefined;
+  const json = jsonOf(bytes);
+  return json.kind === "invalid" ? `the answer is ${json.reason}` : undefined;
+}
+
 /** A request's body as JSON; `absent` when it has none or nobody read it. */
 export type JsonBody = StrictJson | { readonly kind: "absent" };
 

@@ -22,7 +22,22 @@ export const ollamaChat: Dialect = {
   },
   whole: readResponse,
   event: readResponse,
+  speech: {
+    whole: spokenBody,
+    events: (held, text) => {
+      const { done_reason: _reason, ...first } = objectOf(held[0]?.body);
+      const last = objectOf(held.at(-1)?.body);
+      return [
+        { body: { ...spokenBody(first, text), done: false } },
+        { body: { ...spokenBody(last, ""), done: true, done_reason: "stop" } },
+      ];
+    },
+  },
 };
+
+function spokenBody(body: JsonObject, text: string): JsonObject {
+  return { ...body, message: { role: "assistant", content: text } };
+}
 
 /** /api/generate: a prompt without a conversation. */
 export const ollamaGenerate: Dialect = {

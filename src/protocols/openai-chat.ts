@@ -9,7 +9,13 @@ import {
 } from "../http/json-access.ts";
 import { type ResponseFold, contentText } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools } from "./inference-bounds.ts";
-import { conversationOf, type Dialect, readError, requestView } from "./inference-dialect.ts";
+import {
+  conversationOf,
+  type Dialect,
+  type DialectEvent,
+  readError,
+  requestView,
+} from "./inference-dialect.ts";
 
 /** The chat API. */
 export const openAiChat: Dialect = {
@@ -52,7 +58,42 @@ export const openAiChat: Dialect = {
     }
     openAiUsage(fold, body["usage"]);
   },
+  speech: {
+    whole: (body, text) => ({
+      ...body,
+      choices: [
+        {
+          ...withoutMessage(objectsOf(body["choices"])[0]),
+          index: 0,
+          message: { role: "assistant", content: text },
+          finish_reason: "stop",
+        },
+      ],
+    }),
+    events: (held, text) => {
+      const chunks = held.filter(({ body }) => objectsOf(body["choices"]).length > 0);
+      const { usage: _usage, ...first } = chunks[0]?.body ?? {};
+      const last = chunks.findLast(({ body }) =>
+        objectsOf(body["choices"]).some((choice) => typeof choice["finish_reason"] === "string"),
+      );
+      const chunk = (body: JsonObject, delta: object, finish: string | null): DialectEvent => ({
+        event: chunks[0]?.event,
+        body: { ...body, choices: [{ index: 0, delta, finish_reason: finish }] },
+      });
+      return [
+        chunk(first, { role: "assistant", content: text }, null),
+        chunk(last?.body ?? first, {}, "stop"),
+        // Usage comes in a chunk of its own.
+        ...held.filter((event) => !chunks.includes(event)),
+      ];
+    },
+  },
 };
+
+function withoutMessage(choice: JsonObject | undefined): JsonObject {
+  const { message: _message, delta: _delta, logprobs: _logprobs, ...rest } = choice ?? {};
+  return rest;
+}
 
 function chatDelta(fold: ResponseFold, choice: JsonObject): void {
   const delta = objectOf(choice["delta"]);

@@ -80,11 +80,20 @@ export class ResponseFold {
     call.arguments = grown(call.arguments ?? "", piece, maxArgumentsChars);
   }
 
+  /** Closes a call with what it turned out to be, where the API says it once more. */
+  settledToolCall(key: string, call: { id: unknown; name: unknown; args: unknown }): void {
+    this.toolCall(key, call.id, call.name);
+    const known = this.#calls.get(key);
+    if (known === undefined || call.args === undefined) return;
+    delete known.arguments;
+    this.toolArguments(key, argumentsText(call.args));
+  }
+
   /** Adds a call that came whole; arguments that are no text are spelled as JSON. */
   wholeToolCall(id: unknown, name: unknown, args: unknown): void {
     const key = `whole-${this.#calls.size}`;
     this.toolCall(key, id, name);
-    this.toolArguments(key, typeof args === "string" ? args : (JSON.stringify(args) ?? ""));
+    this.toolArguments(key, argumentsText(args));
   }
 
   /** Providers restate their totals: the latest figure counts, and one that is missing leaves the earlier one. */
@@ -120,6 +129,11 @@ const countNames = [
   "cacheWriteTokens",
   "reasoningTokens",
 ] as const;
+
+/** Arguments as JSON; a text is JSON already. */
+function argumentsText(args: unknown): string {
+  return typeof args === "string" ? args : (JSON.stringify(args) ?? "");
+}
 
 /** V8 joins texts when they are read, so adding a piece costs nothing that grows with the text. */
 function grown(text: string, piece: string, maxChars: number): string {

@@ -10,41 +10,29 @@ import type { RequestContext } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
-import { assignedMcpSession, type Correlation, correlationOf } from "./correlation.ts";
-import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
-
-/** The part of the store that attribution needs. */
-export interface AttributedStore {
-  rekey(from: string, to: string, belongs: (flowId: string) => boolean): void;
-  intentOf(sessionId: string): Intent | undefined;
-  /** What users asked for last, of two sessions at most. */
-  someIntents(): readonly Intent[];
-}
-
-/** Options of an {@link Attribution}. */
-export interface AttributionOptions {
-  readonly store: AttributedStore;
-  /** Name of the field that carries a session id from inbound to outbound. */
-  readonly field?: string | undefined;
-  /** Whether a conversation's message without `traceparent` gets one on its way to the agent. */
-  readonly addTraceparent?: boolean;
-  /** How long a correlation value is valid after the last message that used it. */
-  readonly ttlMs?: number;
-  readonly clock?: Clock;
-}
-
-interface FlowState {
-  readonly correlation: Correlation | undefined;
-  turn: Turn | undefined;
-  /** What was served alone when the message came. */
-  readonly served?: Turn | undefined;
-  /** A shared value ties the message to its turn, and not the moment alone: what else it shares with other messages ties those, too. */
-  readonly isCorrelated?: boolean;
-  /** A message to the agent that belongs to no conversation is being served. */
-  isNoTurn?: boolean;
-}
+import {
+  assignedMcpSession,
+  type Correlation,
+  correlationOf,
+  keysOf,
+  type MarkedKey,
+  marksOf,
+  mcpKey,
+  ownNameOf,
+} from "./correlation.ts";
+import {
+  type AttributedStore,
+  type AttributionOptions,
+  type FlowState,
+  type Tied,
+  tiedBy,
+} from "./flow-state.ts";
+import { Serving } from "./serving.ts";
+import type { FoundTie, SharedTies } from "./shared-ties.ts";
+import { intentText, isWork, textOf, Turn, TurnIndex } from "./turn.ts";
 
 const defaultTtlMs = 1_800_000;
+const maxSharedKeys = 64;
 
 /** Ties messages to sessions. One per process. */
 export class Attribution implements SessionReader {
@@ -53,12 +41,11 @@ export class Attribution implements SessionReader {
   readonly #addTraceparent: boolean;
   readonly #clock: Clock;
   readonly #index: TurnIndex;
+  readonly #ties: SharedTies | undefined;
   /** Only flows that have a correlation or a turn; shared by a context and its shadows. */
   readonly #flows = new WeakMap<Flow, FlowState>();
   /** Messages to the agent that are being served. */
-  readonly #serving = new Set<Turn>();
-  /** The same of those that belong to no conversation: an agent may act for them as well. */
-  #others = 0;
+  readonly #serving = new Serving();
 
   constructor(options: AttributionOptions) {
     this.#store = options.store;
@@ -66,20 +53,28 @@ export class Attribution implements SessionReader {
     this.#addTraceparent = options.addTraceparent ?? true;
     this.#clock = options.clock ?? Date;
     this.#index = new TurnIndex(options.ttlMs ?? defaultTtlMs);
+    this.#ties = options.ties;
   }
 
-  /** Reads the correlation of an outbound message, before its pipeline replaces the credential among them. */
-  arrived(context: RequestContext): void {
+  /**
+   * Reads the correlation of an outbound message, before its pipeline replaces the credential among them. A promise where
+   * replicas have to be asked.
+   */
+  arrived(context: RequestContext): Promise<void> | undefined {
     const correlation = correlationOf(context, this.#field);
-    const served = correlation?.field === undefined ? this.#servedAlone() : undefined;
-    if (correlation === undefined && served === undefined) return;
-    this.#flows.set(context.flow, { correlation, turn: undefined, served });
+    const served = correlation?.field === undefined ? this.#serving.alone : undefined;
+    if (correlation === undefined && served === undefined) return undefined;
+    const state: FlowState = { correlation, turn: undefined, served, intent: served?.intent };
+    this.#flows.set(context.flow, state);
+    if (this.#ties === undefined || correlation === undefined) return undefined;
+    return this.#askReplicas(this.#ties, context, { ...state, correlation });
   }
 
   /** The message goes on: what it says of its session is remembered for the messages that follow from it. */
-  permitted(context: RequestContext): void {
-    if (context.flow.direction === "inbound") this.#open(context);
-    else this.#attribute(context);
+  permitted(context: RequestContext): Promise<void> | undefined {
+    if (context.flow.direction === "inbound") return this.#open(context);
+    this.#attribute(context);
+    return undefined;
   }
 
   /** The message is over, or was refused: its session is settled, and its response may name the conversation. */
@@ -87,15 +82,16 @@ export class Attribution implements SessionReader {
     const state = this.#flows.get(context.flow);
     const turn = state?.turn;
     if (context.flow.direction === "inbound") {
-      if (state?.isNoTurn === true) {
-        state.isNoTurn = false;
-        this.#others -= 1;
-      }
+      if (state?.isNoTurn === true) this.#serving.others -= 1;
+      if (state !== undefined) state.isNoTurn = false;
       if (turn?.open === context) this.#close(turn, context);
       else this.#nameInbound(context, correlationOf(context, this.#field));
       return;
     }
-    this.#attribute(context);
+    if (context.shownIn === undefined || turn !== undefined) this.#attribute(context);
+    // What went on untied stays so, or moves whole: its response belongs beside its request.
+    else if (context.sessionId === undefined)
+      this.#move(context, ownNameOf(context, this.#flows.get(context.flow)?.correlation));
     this.#learnMcpSession(context);
   }
 
@@ -104,20 +100,20 @@ export class Attribution implements SessionReader {
     const isOutbound = context.flow.direction === "outbound";
     const turn = isOutbound ? this.#turnOf(context) : this.#flows.get(context.flow)?.turn;
     if (turn !== undefined) this.#refresh(turn);
+    const { tie = "own", intent } = this.#flows.get(context.flow) ?? {};
     const sessionId = turn?.sessionId ?? context.sessionId;
-    if (turn?.intent !== undefined) {
-      return {
-        text: turn.intent,
-        sessionId: sessionId ?? defaultSessionId,
-        at: new Date(turn.startedAt).toISOString(),
-      };
+    const text = turn?.intent ?? intent;
+    if (turn !== undefined && text !== undefined) {
+      const at = new Date(turn.startedAt).toISOString();
+      return { text, sessionId: sessionId ?? defaultSessionId, at, tie };
     }
-    if (sessionId !== undefined) return this.#store.intentOf(sessionId);
-    if (turn !== undefined) return this.#store.intentOf(defaultSessionId);
-    if (this.#isSeveral) return undefined;
+    if (sessionId !== undefined) return tiedBy(this.#store.intentOf(sessionId), tie);
+    // A message without words, of a conversation without a name: the last words in `default` are anybody's.
+    if (turn !== undefined || this.#serving.isSeveral) return undefined;
+    if (this.#flows.get(context.flow)?.isInDoubt === true) return undefined;
     // What nothing ties can follow from no other than the one conversation that is known, if it is one.
     const known = this.#store.someIntents();
-    return known.length > 1 ? undefined : known[0];
+    return known.length > 1 ? undefined : tiedBy(known[0], "only");
   }
 
   /** The session of a message whose pipeline is running: {@link permitted} settles it later. */
@@ -127,9 +123,19 @@ export class Attribution implements SessionReader {
       return context.sessionId;
     }
     const turn = this.#turnOf(context);
-    if (turn === undefined) return context.sessionId ?? this.#ownName(context);
+    if (turn === undefined)
+      return context.sessionId ?? ownNameOf(context, this.#flows.get(context.flow)?.correlation);
     this.#refresh(turn);
     return turn.sessionId;
+  }
+
+  scopeOf(context: RequestContext): ReturnType<SessionReader["scopeOf"]> {
+    const session = this.sessionOf(context);
+    const turn = this.#flows.get(context.flow)?.turn?.id;
+    return {
+      ...(turn === undefined ? {} : { turn }),
+      ...(session === undefined ? {} : { session }),
+    };
   }
 
   /** The verified subject of the message to the agent that an outbound message follows from. */
@@ -141,25 +147,9 @@ export class Attribution implements SessionReader {
   /** Whether users asked for things and nobody can tell which of them this message follows from. */
   isInDoubt(context: RequestContext): boolean {
     if (this.intentOf(context) !== undefined) return false;
+    if (this.#flows.get(context.flow)?.isInDoubt === true) return true;
     const isTied = this.#turnOf(context) !== undefined || context.sessionId !== undefined;
-    return !isTied && (this.#isSeveral || this.#store.someIntents().length > 1);
-  }
-
-  /** Whether messages are being served of which nobody can tell which one something untied follows from. */
-  get #isSeveral(): boolean {
-    return this.#serving.size > 0 && this.#servedAlone() === undefined;
-  }
-
-  /** The message that is being served, or the last of several in one conversation; undefined where there are others. */
-  #servedAlone(): Turn | undefined {
-    if (this.#others > 0) return undefined;
-    let found: Turn | undefined;
-    for (const turn of this.#serving) {
-      const isOther = found?.sessionId === undefined || found.sessionId !== turn.sessionId;
-      if (found !== undefined && isOther) return undefined;
-      found = turn;
-    }
-    return found;
+    return !isTied && (this.#serving.isSeveral || this.#store.someIntents().length > 1);
   }
 
   close(): void {
@@ -167,27 +157,31 @@ export class Attribution implements SessionReader {
     this.#serving.clear();
   }
 
-  #open(context: RequestContext): void {
+  #open(context: RequestContext): Promise<void> | undefined {
     const correlation = correlationOf(context, this.#field);
     this.#nameInbound(context, correlation);
     const a2a = context.facts.get("a2a");
     const { sessionId } = context;
     if (sessionId === undefined && a2a === undefined) {
-      // Probes and pages have no body; they ask the agent for nothing.
-      if (!context.hasBody) return;
-      this.#others += 1;
+      if (!isWork(context, a2a)) return undefined;
+      this.#serving.others += 1;
       this.#flows.set(context.flow, { correlation, turn: undefined, isNoTurn: true });
-      return;
+      return undefined;
     }
     const now = this.#clock.now();
     const turn = new Turn(context, sessionId, now);
     turn.intent = intentText(a2a);
     turn.add(context.flow.id);
-    this.#serving.add(turn);
+    const isServed = isWork(context, a2a);
+    if (isServed) this.#serving.add(turn);
     const traced = this.#traced(context, correlation);
     this.#flows.set(context.flow, { correlation: traced, turn });
-    for (const key of keysOf(traced)) this.#index.add(key, turn, now);
+    // What the agent does for the user meanwhile does not follow from a question about it.
+    const marks = isServed ? traced : { ...traced, bearer: undefined };
+    const keys = keysOf(marks).map(([key]) => key);
+    for (const key of keys) this.#index.add(key, turn, now);
     this.#learnTask(context, turn, now);
+    return this.#ties?.tell(keys, turn);
   }
 
   /** The correlation, with a trace that begins here where the message has none. */
@@ -204,6 +198,8 @@ export class Attribution implements SessionReader {
     this.#serving.delete(turn);
     this.#learnTask(context, turn, now);
     turn.open = undefined;
+    const keys = keysOf(this.#flows.get(context.flow)?.correlation).map(([key]) => key);
+    void this.#ties?.tell([...keys, ...turn.sharedKeys], turn);
     turn.intent = undefined;
     turn.usedAt = now;
     context.sessionId = turn.sessionId;
@@ -216,6 +212,7 @@ export class Attribution implements SessionReader {
     const name = turn.open.sessionId ?? textOf(turn.open.facts.get("a2a"), "sessionId");
     if (name === undefined) return;
     turn.sessionId = name.slice(0, maxSessionIdLength);
+    this.#serving.named(turn);
     this.#store.rekey(defaultSessionId, turn.sessionId, (flowId) => turn.has(flowId));
   }
 
@@ -247,26 +244,21 @@ export class Attribution implements SessionReader {
   #attribute(context: RequestContext): void {
     const turn = this.#turnOf(context);
     if (turn === undefined) {
-      context.sessionId ??= this.#ownName(context);
+      context.sessionId ??= ownNameOf(context, this.#flows.get(context.flow)?.correlation);
+      if (context.sessionId !== undefined) context.tiedBy ??= "own";
       return;
     }
     this.#refresh(turn);
     context.sessionId = turn.sessionId;
     turn.add(context.flow.id);
-    const { correlation, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
+    const { correlation, isCorrelated = false, tie } = this.#flows.get(context.flow) ?? {};
+    context.tiedBy = tie;
     // The next conversation may use the same MCP session or tunnel.
     if (!isCorrelated) return;
     const now = this.#clock.now();
     const mcp = correlation?.mcp;
-    if (mcp !== undefined) this.#index.add(mcpKey(context, mcp), turn, now);
+    if (mcp !== undefined) this.#tieMcp(mcpKey(context, mcp), turn, now);
     if (context.stage === "connect") this.#index.add(`flow ${context.flow.id}`, turn, now);
-  }
-
-  /** What the message calls its conversation, where no message to the agent is known that it follows from. */
-  #ownName(context: RequestContext): string | undefined {
-    const correlation = this.#flows.get(context.flow)?.correlation;
-    const a2a = context.hasFacts ? textOf(context.facts.get("a2a"), "sessionId") : undefined;
-    return (correlation?.field ?? a2a ?? correlation?.mcp)?.slice(0, maxSessionIdLength);
   }
 
   /** The turn that an outbound message follows from; the most specific value decides. */
@@ -274,30 +266,77 @@ export class Attribution implements SessionReader {
     const { flow } = context;
     const state = this.#flows.get(flow);
     if (state?.turn !== undefined) return state.turn;
-    if (context.sessionId !== undefined) return undefined;
+    if (context.sessionId !== undefined || state?.isInDoubt === true) return undefined;
     const correlation = state?.correlation;
     const correlated = this.#turnOfCorrelation(context, correlation);
-    const turn = correlated ?? state?.served;
+    const turn = correlated?.turn ?? state?.served;
     if (turn === undefined) return undefined;
-    this.#flows.set(flow, { correlation, turn, isCorrelated: correlated !== undefined });
+    const { tie } = correlated ?? { tie: "served" };
+    const intent = correlated === undefined ? state?.intent : undefined;
+    const isCorrelated = correlated !== undefined;
+    this.#flows.set(flow, { correlation, turn, isCorrelated, tie, intent });
     return turn;
   }
 
   #turnOfCorrelation(
     context: RequestContext,
     correlation: Correlation | undefined,
-  ): Turn | undefined {
-    if (this.#index.size === 0) return undefined;
-    const keys = keysOf(correlation);
-    if (correlation?.mcp !== undefined) keys.push(mcpKey(context, correlation.mcp));
-    const { parentId } = context.flow;
-    if (parentId !== undefined) keys.push(`flow ${parentId}`);
+  ): Tied | undefined {
+    return this.#index.size === 0 ? undefined : this.#known(marksOf(context, correlation));
+  }
+
+  #known(keys: readonly MarkedKey[]): Tied | undefined {
     const now = this.#clock.now();
-    for (const key of keys) {
+    for (const [key, tie] of keys) {
       const turn = this.#index.find(key, now);
-      if (turn !== undefined) return turn;
+      if (turn !== undefined) return { turn, tie };
     }
     return undefined;
+  }
+
+  /** A session of MCP belongs to a conversation: whatever replica its next message comes to. */
+  #tieMcp(key: string, turn: Turn, now: number): void {
+    if (turn.of === undefined) this.#index.add(key, turn, now);
+    if (this.#ties?.isNews(key, turn) !== true) return;
+    if (turn.open !== undefined && turn.sharedKeys.length < maxSharedKeys)
+      turn.sharedKeys.push(key);
+    const { intent, sessionId = "" } = turn;
+    void this.#ties.tell([key], turn, intent ?? this.#store.intentOf(sessionId)?.text);
+  }
+
+  /** A trace, a field and a tunnel are of one conversation; what can be of several may be of another replica's by now. */
+  #askReplicas(
+    ties: SharedTies,
+    context: RequestContext,
+    { correlation }: FlowState & { readonly correlation: Correlation },
+  ): Promise<void> | undefined {
+    const marks = marksOf(context, correlation);
+    const own = marks.filter(([, tie]) => tie !== "bearer" && tie !== "mcp");
+    if (this.#index.size > 0 && this.#known(own) !== undefined) return undefined;
+    const keys = marks.filter(([, tie]) => tie !== "tunnel");
+    if (keys.length === 0) return undefined;
+    return ties
+      .find(keys.map(([key]) => key))
+      .then((found) => this.#heard(ties, context, found, keys));
+  }
+
+  #heard(
+    ties: SharedTies,
+    context: RequestContext,
+    found: FoundTie | "none" | "several" | "away",
+    keys: readonly MarkedKey[],
+  ): void {
+    const state = this.#flows.get(context.flow);
+    if (state === undefined || found === "none") return;
+    if (typeof found === "string") {
+      state.isInDoubt = found === "several" || ties.refusesWhenAway;
+      return;
+    }
+    const { shared } = found;
+    const own = [...this.#serving].find((turn) => ties.idOf(turn) === shared.id);
+    state.turn = own ?? new Turn(undefined, shared.sessionId, shared.startedAt, shared);
+    state.isCorrelated = true;
+    state.tie = keys.find(([key]) => key === found.key)?.[1];
   }
 
   /** A response to initialize names the MCP session in which the next messages come. */
@@ -306,27 +345,17 @@ export class Attribution implements SessionReader {
     const mcp = assignedMcpSession(context);
     if (mcp === undefined) return;
     const { turn, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
-    if (turn !== undefined) {
-      if (isCorrelated) this.#index.add(mcpKey(context, mcp), turn, this.#clock.now());
-    } else if (context.sessionId === undefined) {
-      const { id } = context.flow;
-      context.sessionId = mcp;
-      this.#store.rekey(defaultSessionId, mcp, (flowId) => flowId === id);
-    }
+    if (turn === undefined && context.sessionId === undefined) this.#move(context, mcp);
+    if (turn !== undefined && isCorrelated)
+      this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
   }
-}
 
-/** In the order in which they are believed. */
-function keysOf(correlation: Correlation | undefined): string[] {
-  if (correlation === undefined) return [];
-  const keys: string[] = [];
-  if (correlation.field !== undefined) keys.push(`field ${correlation.field}`);
-  if (correlation.trace !== undefined) keys.push(`trace ${correlation.trace}`);
-  if (correlation.bearer !== undefined) keys.push(`bearer ${correlation.bearer}`);
-  return keys;
-}
-
-/** Ids of MCP sessions are the server's: two servers may give the same one. */
-function mcpKey(context: RequestContext, id: string): string {
-  return `mcp ${context.destination.authority} ${id}`;
+  /** An untied message whose response names its conversation. */
+  #move(context: RequestContext, name: string | undefined): void {
+    if (name === undefined) return;
+    const { id } = context.flow;
+    context.sessionId = name;
+    context.tiedBy = "own";
+    this.#store.rekey(defaultSessionId, name, (flowId) => flowId === id);
+  }
 }

@@ -29,7 +29,7 @@ export function decisionOf(event: SessionEvent, context: RequestContext): object
     ...(client.process?.executable ? { binary: client.process.executable } : {}),
     subject: identity?.subject,
     clientId: identity?.clientId,
-    host: event.host,
+    host: context.host,
     method: httpMethod,
     path: httpPath,
     status: event.statusCode,

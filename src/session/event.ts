@@ -1,5 +1,5 @@
 /** One thing that happened to one message, in the shape of the session API. */
-import type { Identity, RequestContext } from "../pipeline/context.ts";
+import type { Identity, RequestContext, Tie } from "../pipeline/context.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Invocation } from "../pipeline/decision.ts";
 
@@ -34,6 +34,8 @@ export interface SessionEvent {
   readonly at: string;
   readonly direction: Direction;
   readonly phase: EventPhase;
+  /** How it is known to which session an outbound message belongs; absent where nothing tells. */
+  readonly tiedBy?: Tie;
   /** Id of the flow: the same in the request's and in the response's event, and in the log. */
   readonly requestId: string;
   readonly host: string;
@@ -122,6 +124,7 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   const invocations = stepsOf(context, facts.phase);
   if (invocations.length > 0) event.invocations = { [flow.direction]: invocations };
   if (identity !== undefined) event.identity = shown(identity);
+  if (context.tiedBy !== undefined) event.tiedBy = context.tiedBy;
   const { caller, tls, process: holder } = flow.client;
   const peer = tls?.peer ?? context.onward?.peer;
   if (caller !== undefined) event.caller = caller;
@@ -137,9 +140,10 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
 
 /** What a request's and a response's event have, in their literals; anything else by assignment. */
 function draftOf(context: RequestContext, facts: EventFacts): Draft {
-  const { flow, host, method: httpMethod, path, pathname: httpPath } = context;
+  const { flow, method: httpMethod, path, pathname: httpPath } = context;
   const { phase, statusCode, bytesReceived, bytesSent } = facts;
   const { direction, id: requestId } = flow;
+  const host = shownHost(context);
   const sessionId = context.sessionId?.slice(0, maxSessionIdLength) ?? defaultSessionId;
   const at = timestamps.of(facts.at);
   // Whole milliseconds: the Go program's clients decode an integer.
@@ -171,6 +175,11 @@ function draftOf(context: RequestContext, facts: EventFacts): Draft {
     { ...facts, durationMs },
     context,
   );
+}
+
+/** As the client wrote it, or would have in a Host field: without the port where it is the scheme's own. */
+function shownHost({ flow, host, stage, destination }: RequestContext): string {
+  return flow.direction === "outbound" && stage === "request" ? destination.hostHeader : host;
 }
 
 /** An event of a tunnel, or one that lacks what others have. */

@@ -33,15 +33,16 @@ export class SessionRecorder implements SessionReader {
     this.#audit = options.audit;
   }
 
-  /** Called before the pipeline of an outbound message runs. */
-  arrived(context: RequestContext): void {
-    this.#attribution.arrived(context);
+  /** Called before the pipeline of an outbound message runs, which waits for the promise. */
+  arrived(context: RequestContext): Promise<void> | undefined {
+    return this.#attribution.arrived(context);
   }
 
-  /** The pipeline let the message pass, and nothing of it has been sent yet. */
-  permitted(context: RequestContext, at: number): void {
-    this.#attribution.permitted(context);
+  /** The pipeline let the message pass, and nothing of it has been sent yet: it is sent when the promise resolves. */
+  permitted(context: RequestContext, at: number): Promise<void> | undefined {
+    const told = this.#attribution.permitted(context);
     this.#append(context, { phase: "request", at });
+    return told;
   }
 
   /** The message is over; without facts it leaves no event. */
@@ -63,6 +64,10 @@ export class SessionRecorder implements SessionReader {
     return this.#attribution.sessionOf(context);
   }
 
+  scopeOf(context: RequestContext): ReturnType<SessionReader["scopeOf"]> {
+    return this.#attribution.scopeOf(context);
+  }
+
   subjectOf(context: RequestContext): string | undefined {
     return this.#attribution.subjectOf(context);
   }
@@ -73,6 +78,7 @@ export class SessionRecorder implements SessionReader {
 
   #append(context: RequestContext, facts: EventFacts): void {
     const event = this.#content.shaped(eventOf(context, facts));
+    context.shownIn ??= event.sessionId;
     for (const sink of this.#sinks) sink.record(event);
     this.#audit?.decided(event, context);
   }

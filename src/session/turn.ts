@@ -5,8 +5,25 @@ import { defaultSessionId } from "./event.ts";
 
 const maxFlows = 1_024;
 
+/** A conversation's message to the agent, as the replica saw it that has it. */
+export interface SharedTie {
+  /** Of the message: each replica has ids of its own. */
+  readonly id: string;
+  readonly sessionId?: string | undefined;
+  /** Who asked, as an authentication plugin verified. */
+  readonly subject?: string | undefined;
+  /** What the user asked. */
+  readonly intent?: string | undefined;
+  readonly startedAt: number;
+  /** The response is not there yet. */
+  readonly isOpen: boolean;
+}
+
 /** One message to the agent, from its arrival to its response, and the conversation that it belongs to. */
 export class Turn {
+  static #count = 0;
+  /** Tells turns apart in this process. */
+  readonly id = `turn-${(Turn.#count += 1)}`;
   /** Undefined until the message or its response names the conversation. */
   sessionId: string | undefined;
   /** What the user asked; given up when the response is there, because the session keeps it. */
@@ -18,15 +35,30 @@ export class Turn {
   usedAt: number;
   /** The message itself until its response ends: its parser may learn the conversation's name meanwhile. */
   open: RequestContext | undefined;
+  /** Values beside those of the message itself under which replicas were told of it. */
+  readonly sharedKeys: string[] = [];
   /** Flows that were recorded before the conversation had a name. */
   readonly #flows = new Set<string>();
 
-  constructor(context: RequestContext | undefined, sessionId: string | undefined, now: number) {
+  /** Of the message; empty where it is another replica's. */
+  readonly flowId: string;
+  /** As the replica told of it that has the message. */
+  readonly of: SharedTie | undefined;
+
+  constructor(
+    context: RequestContext | undefined,
+    sessionId: string | undefined,
+    now: number,
+    of?: SharedTie,
+  ) {
     this.open = context;
     this.sessionId = sessionId;
-    this.subject = context?.identity?.subject;
+    this.subject = context?.identity?.subject ?? of?.subject;
     this.startedAt = now;
     this.usedAt = now;
+    this.flowId = context?.flow.id ?? "";
+    this.of = of;
+    this.intent = of?.intent;
   }
 
   /** Remembers a flow whose events have to follow the conversation once it has a name. */
@@ -122,4 +154,16 @@ export function textOf(value: unknown, key: string): string | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const found = (value as Readonly<Record<string, unknown>>)[key];
   return typeof found === "string" && found !== "" ? found : undefined;
+}
+
+/** Methods that ask about something and have nothing done. */
+const questions = /^(?:tasks\/(?:get|list|pushNotificationConfig\/.*)|agent\/.*)$/;
+
+/**
+ * Whether the agent acts for somebody while it serves the message. Probes, pages and streams that a client only listens
+ * to have no body; what comes over an upgraded connection can be anything.
+ */
+export function isWork({ hasBody, upgrade }: RequestContext, a2a: unknown): boolean {
+  if (a2a !== undefined) return !questions.test(textOf(a2a, "method") ?? "");
+  return hasBody || upgrade !== undefined;
 }

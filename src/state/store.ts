@@ -51,6 +51,18 @@ export interface StateStore {
   subscribe(channel: string, listener: (message: string) => void): () => void;
 }
 
+/** Messages that every replica hears, those that were away later. */
+export interface StateFeed {
+  /** Why messages of others may be missing; undefined where all have been heard up to about a second ago. */
+  readonly problem: string | undefined;
+  /** False where it is told later, as the store is away. */
+  tell(text: string): Promise<boolean>;
+  /** Hears what others told before, then what they tell; resolves with what ends it. */
+  follow(listener: (texts: readonly string[]) => void): Promise<() => void>;
+  /** Hears what others tell from now on, for as long as somebody follows. */
+  listen(listener: (texts: readonly string[]) => void): void;
+}
+
 /** A store with an end, as the process holds it. */
 export interface OwnedStore extends StateStore {
   /** Connects, or reads what there is. A store that can come back later does not fail. */

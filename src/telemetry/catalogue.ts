@@ -171,8 +171,8 @@ export const counters = {
     zeros: hops.map((hop) => [hop]),
   },
   logouts_total: {
-    help: "Logout tokens that came to /backchannel-logout, by what became of them.",
-    labels: [["result", ["accepted", "refused", "unavailable"]]],
+    help: "Logout tokens that came to /backchannel-logout, by what became of them, and logouts that replicas told of (heard).",
+    labels: [["result", ["accepted", "refused", "unavailable", "heard"]]],
     zeros: "all",
   },
   logout_dropped_total: {
@@ -200,6 +200,11 @@ export const counters = {
   spiffe_errors_total: {
     help: "Failures to get something from the SPIFFE Workload API, to use it, or to mirror it to files.",
     labels: [["item", [...spiffeItems, "mirror"]]],
+    zeros: "all",
+  },
+  session_ties_total: {
+    help: "Questions to the state store whose conversation a message belongs to, and what was told of it (kept); away: it did not answer.",
+    labels: [["result", ["found", "several", "none", "away", "kept"]]],
     zeros: "all",
   },
   state_operations_total: {

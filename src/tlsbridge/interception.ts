@@ -15,7 +15,12 @@ export interface HostMatcher {
 /** What becomes of a connection: opened, or passed through and why. */
 export type InterceptionDecision =
   | { readonly action: "bridge" }
-  | { readonly action: "tunnel"; readonly reason: "port" | "passthrough" | "client-refused" };
+  | {
+      readonly action: "tunnel";
+      readonly reason: "port" | "passthrough" | "client-refused";
+      /** On a port that is not bridged: the host is one of those that are passed through. */
+      readonly isExempt?: true;
+    };
 
 /** Options of {@link Interception}. */
 export interface InterceptionOptions {
@@ -65,8 +70,10 @@ export class Interception {
 
   /** Says what to do with a connection to a canonical host and port. */
   decide(destination: { readonly host: string; readonly port: number }): InterceptionDecision {
-    if (!this.#ports.has(destination.port)) return { action: "tunnel", reason: "port" };
-    if (this.#passthroughHosts.matches(destination.host)) {
+    const isExempt = this.#passthroughHosts.matches(destination.host);
+    if (!this.#ports.has(destination.port))
+      return { action: "tunnel", reason: "port", ...(isExempt && { isExempt }) };
+    if (isExempt) {
       return { action: "tunnel", reason: "passthrough" };
     }
     if (this.#tunnelsAfterRefusal && this.refusalOf(destination.host) !== undefined) {

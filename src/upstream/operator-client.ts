@@ -18,6 +18,9 @@ import type { AbsoluteForm, OperatorUpstream } from "./upstream.ts";
 const defaultTimeoutMs = 30_000;
 const defaultMaxBytes = 1_048_576;
 
+/** To one service; further calls wait for one of them. */
+const maxConnections = 16;
+
 const http1 = ["http/1.1"] as const;
 /** Pools of connections that show a certificate; beyond it the oldest is closed once its requests are done. */
 const maxCertified = 64;
@@ -32,6 +35,13 @@ interface ParentWay {
 interface Way {
   readonly parent?: ParentWay | undefined;
   readonly certificate?: ClientCertificate | undefined;
+  readonly isHeld: boolean;
+}
+
+/** Who is told how the calls went; milliseconds. */
+export interface CallTally {
+  answered(origin: string, ms: number): void;
+  failed(origin: string, ms: number, why: string): void;
 }
 
 /** The control-plane client of one generation. Agent traffic cannot reach it: proxy/ and listener/ never name it. */
@@ -42,10 +52,12 @@ export class OperatorClient {
   /** Connections that show a certificate, of each certificate for itself. */
   readonly #certified = new Map<ClientCertificate, Map<string, Pool>>();
   readonly #closing = new AbortController();
+  readonly #calls: CallTally | undefined;
 
-  constructor(upstream: OperatorUpstream, trust: OriginTrust) {
+  constructor(upstream: OperatorUpstream, trust: OriginTrust, calls?: CallTally) {
     this.#upstream = upstream;
     this.#trust = trust;
+    this.#calls = calls;
   }
 
   /** A fetch that reaches these origins (`https://idp.example:8443`, `unix:///run/opa.sock`) and refuses every other. */
@@ -59,7 +71,7 @@ export class OperatorClient {
           `${origin.name} is not an origin that this plugin's configuration names`,
         );
       }
-      return this.#send(origin, path, request);
+      return this.#counted(origin, path, request);
     };
   }
 
@@ -71,6 +83,24 @@ export class OperatorClient {
     this.#certified.clear();
   }
 
+  async #counted(
+    origin: OperatorOrigin,
+    path: string,
+    request: OperatorRequest,
+  ): Promise<OperatorResponse> {
+    const began = performance.now();
+    try {
+      const response = await this.#send(origin, path, request);
+      this.#calls?.answered(origin.name, performance.now() - began);
+      return response;
+    } catch (error) {
+      // A call that its own asker gave up says nothing about the service.
+      if (request.signal?.aborted !== true)
+        this.#calls?.failed(origin.name, performance.now() - began, codeOf(error));
+      throw error;
+    }
+  }
+
   async #send(
     origin: OperatorOrigin,
     path: string,
@@ -78,20 +108,26 @@ export class OperatorClient {
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
-    const { certificate } = request;
+    const { certificate, isHeld = false } = request;
     if (certificate !== undefined && !isSecure(origin)) {
       const message = `${origin.name} can be shown no client certificate: its address is not https`;
       throw new ProxyError("upstream.refused", message);
     }
     const way = this.#wayOf(origin);
     try {
-      const response = await sendRequest.call(this.#poolFor(origin, { parent: way, certificate }), {
-        method: request.method ?? "GET",
-        path: way === undefined ? path : absoluteTarget(way.destination, path),
-        headers: headersOf(request, way),
-        body: request.body ?? null,
-        signal: AbortSignal.any(signals),
-      });
+      const response = await sendRequest.call(
+        this.#poolFor(origin, { parent: way, certificate, isHeld }),
+        {
+          method: request.method ?? "GET",
+          path: way === undefined ? path : absoluteTarget(way.destination, path),
+          headers: headersOf(request, way),
+          body: request.body ?? null,
+          signal: AbortSignal.any(signals),
+          // The signal ends the whole call; the client's own limits are shorter than what a held one may take.
+          headersTimeout: 0,
+          bodyTimeout: 0,
+        },
+      );
       const headers = flatten(response.headers);
       const refusal = way?.form.refusal(response.statusCode, Object.entries(headers).flat());
       if (refusal !== undefined) {
@@ -115,15 +151,16 @@ export class OperatorClient {
   }
 
   #poolFor(origin: OperatorOrigin, way: Way): Pool {
-    const { parent, certificate } = way;
+    const { parent, certificate, isHeld } = way;
     const pools = certificate === undefined ? this.#pools : this.#poolsShowing(certificate);
-    const key = parent === undefined ? origin.name : `parent ${parent.form.label}`;
+    const next = parent === undefined ? origin.name : `parent ${parent.form.label}`;
+    const key = isHeld ? `held ${next}` : next;
     const known = pools.get(key);
     if (known !== undefined) return known;
     // A service behind a socket has no name of its own, and a parent speaks for many.
     const isNamed = origin.kind === "network" && parent === undefined;
     const pool = new Pool(isNamed ? origin.name : "http://localhost", {
-      connections: 16,
+      connections: isHeld ? null : maxConnections,
       allowH2: false,
       connect: connector(() => this.#open(origin, way)),
     });
@@ -184,6 +221,10 @@ export class OperatorClient {
       cause: error,
     });
   }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof ProxyError ? error.code : "internal.fault";
 }
 
 function isSecure(origin: OperatorOrigin): boolean {

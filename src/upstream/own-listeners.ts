@@ -36,6 +36,12 @@ export class OwnListeners {
     return kind === "loopback" || kind === "unspecified" || this.#localAddresses().has(text);
   }
 
+  /** Whether an interface of this machine has the address. */
+  isLocal(address: IpAddress): boolean {
+    const plain = address.unmapped();
+    return classifyAddress(plain) === "loopback" || this.#localAddresses().has(plain.toString());
+  }
+
   /**
    * The same for an address that no interface shows: with `ip route add local 10.98.0.0/16 dev lo` all of them are ours.
    *

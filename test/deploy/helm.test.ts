@@ -18,10 +18,9 @@ import {
   type PodSpec,
   podSpecs,
 } from "../support/manifests.ts";
+import { chart, example, hasHelm, helm, render, withSets } from "../support/helm.ts";
 import { PodFiles } from "../support/proxy-file.ts";
 
-const chart = resolve("deploy/helm/authbridge-proxy");
-const hasHelm = isOnPath("helm", "version");
 /** The command of the package kubernetes-validate, which brings the schemas of Kubernetes along. */
 const validator = process.env["KUBERNETES_VALIDATE"] ?? "kubernetes-validate";
 const hasValidator = isOnPath(validator, "--version");
@@ -40,28 +39,6 @@ afterAll(() => {
 });
 
 const agentLabels = { "authbridge-proxy/agent": "t-authbridge-proxy" };
-
-function helm(
-  path: string,
-  ...args: string[]
-): { status: number | null; out: string; err: string } {
-  const { status, stdout, stderr } = spawnSync("helm", ["template", "t", path, ...args], {
-    encoding: "utf8",
-    maxBuffer: 1e8,
-  });
-  return { status, out: stdout, err: stderr };
-}
-
-function render(...args: string[]): Manifest[] {
-  const { status, out, err } = helm(chart, ...args);
-  expect(status, err).toBe(0);
-  return manifestsOf(out);
-}
-
-const withSets = (...sets: string[]): Manifest[] =>
-  render(...sets.flatMap((set) => ["--set", set]));
-const example = (name: string, ...more: string[]): Manifest[] =>
-  render("-f", join(chart, "ci", `${name}-values.yaml`), ...more);
 
 /** The proxy's file of a rendering. */
 function fileOf(manifests: readonly Manifest[]): Readonly<Record<string, unknown>> {
@@ -121,7 +98,7 @@ describe.skipIf(!hasHelm)("every example", () => {
         });
         expect(checked.status, checked.stdout + checked.stderr).toBe(0);
         const unknown = [...(checked.stdout + checked.stderr).matchAll(/schema for kind (\w+)/g)];
-        const foreign = ["Certificate", "Issuer", "ServiceMonitor"];
+        const foreign = ["Certificate", "Issuer", "PrometheusRule", "ServiceMonitor"];
         expect(
           unknown.map(([, kind = ""]) => kind).filter((kind) => !foreign.includes(kind)),
         ).toEqual([]);
@@ -129,13 +106,17 @@ describe.skipIf(!hasHelm)("every example", () => {
     },
   );
 
-  test.skipIf(!hasValidator || customResources === "").each(["gateway-full"])(
-    "%s: cert-manager and the Prometheus Operator accept their resources",
-    (name) => {
+  test.skipIf(!hasValidator || customResources === "")(
+    "cert-manager and the Prometheus Operator accept their resources",
+    () => {
       const path = join(scratch, "custom.yaml");
       const own = ["--set", "ca.certManager.issuerRef=null"];
-      const values = ["-f", join(chart, "ci", `${name}-values.yaml`)];
-      writeFileSync(path, helm(chart, ...values).out + helm(chart, ...values, ...own).out);
+      const [full, platform] = ["gateway-full", "gateway-platform"].map((name) => [
+        "-f",
+        join(chart, "ci", `${name}-values.yaml`),
+      ]) as [string[], string[]];
+      const renderings = [full, [...full, ...own], platform];
+      writeFileSync(path, renderings.map((values) => helm(chart, ...values).out).join(""));
       const python = join(validator, "../python");
       const script = resolve("test/support/custom-resources.py");
       const directories = customResources.split(":");
@@ -143,7 +124,8 @@ describe.skipIf(!hasHelm)("every example", () => {
       expect(checked.status, checked.stdout + checked.stderr).toBe(0);
       expect(checked.stdout.trim().split("\n").toSorted()).toEqual([
         ...["Certificate", "Certificate", "Issuer"].map((kind) => `${kind}: valid`),
-        ...["ServiceMonitor", "ServiceMonitor"].map((kind) => `${kind}: valid`),
+        "PrometheusRule: valid",
+        ...Array.from({ length: 3 }, () => "ServiceMonitor: valid"),
       ]);
     },
   );
@@ -455,7 +437,30 @@ describe.skipIf(!hasHelm)("a sidecar", () => {
     expect(callers?.ports).toEqual([{ protocol: "TCP", port: 8080 }]);
   });
 
-  test.each(["sidecar", "sidecar-kata", "cooperative"])(
+  test("captures what others send to the agent's own ports, where that is asked for", () => {
+    const manifests = example("sidecar-inbound");
+    const agent = agentPod(manifests);
+    expect(environmentOf(named(agent, "proxy-init"))).toMatchObject({
+      INBOUND_PROXY_PORT: "8083",
+      INBOUND_PORTS_EXCLUDE: "9091",
+    });
+    expect(environmentOf(named(agent, "agent"))).toMatchObject({ HOST: "0.0.0.0" });
+    const { listener } = fileOf(manifests);
+    expect(listener).toMatchObject({
+      inbound_interception: "transparent",
+      transparent_inbound_addr: ":8083",
+      inbound_passthrough_ports: [],
+    });
+    expect(listener).not.toHaveProperty("reverse_proxy_addr");
+    const [callers] = one(manifests, "NetworkPolicy", "-sidecar").spec?.ingress ?? [];
+    expect(callers?.ports).toEqual([{ protocol: "TCP", port: 8000 }]);
+    const scraped = example("sidecar-inbound", "--set", "metrics.enabled=true");
+    expect(environmentOf(named(agentPod(scraped), "proxy-init"))).toMatchObject({
+      INBOUND_PORTS_EXCLUDE: "9091,9093",
+    });
+  });
+
+  test.each(["sidecar", "sidecar-inbound", "sidecar-kata", "cooperative"])(
     "%s: the fragment is what the example has",
     (name) => {
       const manifests = example(name);
@@ -660,6 +665,13 @@ describe.skipIf(!hasHelm)("what is refused, and with which words", () => {
     ["config.egress_enforcement=none", /set egressEnforcement/],
     ["inbound.enabled=true", /inbound\.backend/],
     ["inbound.enabled=true,inbound.backend=http://a", /inbound\.plugins/],
+    ["inbound.interception=transparent,inbound.enabled=true", /needs topology sidecar/],
+    ["topology=sidecar,inbound.interception=transparent", /needs inbound\.enabled/],
+    [
+      "topology=sidecar,inbound.interception=transparent,inbound.enabled=true",
+      /needs inbound\.ports/,
+    ],
+    ["topology=sidecar,inbound.ports={8000}", /need inbound\.interception: transparent/],
     ["networkPolicy.dns.allowAgent=false", /gateway\.service\.clusterIP/],
     ["mode=shared", /needs agents/],
     ["mode=shared,agents[0].name=a", /cannot tell its agents apart/],

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
-import { type RawResponse, request } from "../support/http-client.ts";
+import { openTunnel, type RawResponse, request } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import type { Settings } from "../support/program.ts";
@@ -139,7 +139,7 @@ describe("one proxy", () => {
     });
   });
 
-  test("a stream is counted when it is over, also one that its client leaves", async () => {
+  test("a stream is counted when it is over", async () => {
     const limit = { name: "t", unit: "tokens", limit: 1, window: "hour" };
     const proxy = await start(chain([limit]));
     const event = (value: object): string => `data: ${JSON.stringify(value)}\n\n`;
@@ -192,10 +192,15 @@ describe("one proxy", () => {
     expect((await connect(proxy)).status).toBe(429);
   });
 
-  test("a tunnel to a host that a limit names is not opened where nothing in it could be counted", async () => {
+  test("in a tunnel to a host that a limit names nothing passes but what can be counted", async () => {
     const limit = { name: "t", unit: "tokens", limit: 9, window: "hour", hosts: ["127.0.0.1"] };
     const proxy = await start(chain([limit]));
-    expect((await connect(proxy)).status).toBe(403);
+    const { length } = origin.heads;
+    const { client } = await openTunnel(proxy.forward, origin.authority);
+    await own(client);
+    client.send("EHLO there\r\n");
+    expect(await client.reader.toEnd()).toHaveLength(0);
+    expect(origin.heads).toHaveLength(length);
   });
 
   test("cost: by the table, in /v1/usage as well; a model without a price is refused and named", async () => {
@@ -223,6 +228,27 @@ describe("one proxy", () => {
     const proxy = await start(chain([limit]), { limits: { max_body: "1KiB" } });
     const large = await call(proxy, { more: "x".repeat(4_096) });
     expect([large.status, served]).toEqual([413, 0]);
+  });
+
+  test("requests and bytes need no parser; what only a parser knows is asked for at the start", async () => {
+    const limits = [
+      { name: "n", unit: "requests", limit: 1, window: "day" },
+      { name: "b", unit: "bytes", limit: 1_000_000, window: "day" },
+    ];
+    const bare = (all: readonly object[], ...before: string[]): Settings =>
+      outbound(...before, { name: "budgets", config: { limits: all } });
+    const proxy = await start(bare(limits));
+    expect([(await call(proxy)).status, (await call(proxy)).status]).toEqual([200, 429]);
+    const tokens = [{ name: "t", unit: "tokens", limit: 1, window: "day" }];
+    await expect(start(bare(tokens, "mcp-parser"))).rejects.toThrow(
+      /"budgets" requires "inference-parser", which is not configured/,
+    );
+    const each = [{ name: "m", unit: "requests", limit: 1, window: "day", by: ["model"] }];
+    await expect(start(bare(each))).rejects.toThrow(/"budgets" requires "inference-parser"/);
+    const tools = [{ name: "c", unit: "tool_calls", limit: 1, window: "day" }];
+    await expect(start(bare(tools, "inference-parser"))).rejects.toThrow(
+      /"budgets" requires "mcp-parser", which is not configured/,
+    );
   });
 
   test("with state in a file, a budget is still used up after kill -9", async () => {
@@ -258,6 +284,33 @@ describe.skipIf(!hasRedis)("two proxies on one server", () => {
     const proxies = await two(server, [limit]);
     const all = await burst(proxies, 100);
     expect([count(all, 200), count(all, 429), served]).toEqual([25, 75, 25]);
+  });
+
+  test("leased: no request more than there are, and in the end as many", async () => {
+    const server = await own(RedisServer.start());
+    const limit = { name: "n", unit: "requests", limit: 60, window: "day" };
+    const proxies = await two(server, [limit], { lease: 0.2 });
+    for (let round = 0; round < 3; round += 1) await burst(proxies, 20);
+    expect(served).toBeLessThanOrEqual(60);
+    await eventually(async () => {
+      await burst(proxies, 2);
+      return served >= 60;
+    });
+    const all = await burst(proxies, 20);
+    expect([count(all, 429), served]).toEqual([20, 60]);
+  });
+
+  test("leased and killed: what is leased is used, then it is refused", async () => {
+    const server = await own(RedisServer.start());
+    const limit = { name: "n", unit: "requests", limit: 1_000, window: "day" };
+    const [one] = await two(server, [limit], { lease: 0.02 });
+    for (const _ of [1, 2]) expect((await call(one)).status).toBe(200);
+    await server.kill();
+    await one.log(({ msg }) => msg === "the state store is away");
+    const all: Asked[] = [];
+    for (let at = 0; at < 25; at += 1) all.push(await call(one));
+    expect(all.at(-1)?.status).toBe(503);
+    expect(served).toBeLessThanOrEqual(22);
   });
 
   test("tokens: what they take together is at most one call too many", async () => {

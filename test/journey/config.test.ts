@@ -2,8 +2,9 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
 import { owner } from "../support/owner.ts";
-import { runProgram, runWith, type Settings } from "../support/program.ts";
+import { type LogLine, runProgram, runWith, type Settings } from "../support/program.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { WorkloadApi } from "../support/workload-api.ts";
 
@@ -94,14 +95,30 @@ describe("addresses and roles", () => {
     expect(await problems(merge(both, { listener: { [key]: ":9090" } }))).toContain(key);
   });
 
+  test("inbound interception of newer files: reverse-proxy is what it was before", async () => {
+    const { listener } = await effective(
+      merge(both, { listener: { inbound_interception: "reverse-proxy" } }),
+    );
+    expect(listener).not.toHaveProperty("transparent_inbound_addr");
+    const empty = { inbound_interception: "", transparent_inbound_addr: "" };
+    expect((await effective(merge(both, { listener: empty }))).mode).toBe("proxy-sidecar");
+  });
+
+  test("inbound interception: transparent opens :8083, and needs no backend", async () => {
+    const { listener } = await effective(
+      merge(both, { listener: { inbound_interception: "transparent", reverse_proxy_backend: "" } }),
+    );
+    expect(listener).toMatchObject({ transparent_inbound_addr: ":8083" });
+    expect(listener).not.toHaveProperty("reverse_proxy_addr");
+  });
+
   test.each([
-    ["inbound_interception", "transparent"],
-    ["inbound_interception", "reverse-proxy"],
-    ["transparent_inbound_addr", ":8083"],
-  ])("%s: %s of newer files is not in this version", async (key, value) => {
-    const text = await problems(merge(both, { listener: { [key]: value } }));
-    expect(text).toMatch(new RegExp(`listener\\.${key}: is not in this version`));
-    expect((await effective(merge(both, { listener: { [key]: "" } }))).mode).toBe("proxy-sidecar");
+    [{ transparent_inbound_addr: ":8083" }, "transparent_inbound_addr: needs"],
+    [{ inbound_passthrough_ports: [25] }, "inbound_passthrough_ports: needs"],
+    [{ inbound_interception: "sideways" }, "inbound_interception: must be"],
+    [{ inbound_interception: "transparent", roles: ["forward"] }, "needs the role reverse"],
+  ])("%o is refused", async (listener, expected) => {
+    expect(await problems(merge(both, { listener }))).toContain(expected);
   });
 
   test.each(["envoy-sidecar", "waypoint", "nonsense"])(
@@ -165,6 +182,37 @@ describe("pipeline entries", () => {
     expect(await problems(settings(outbound(entry)))).toContain("allow_weakened_auth");
     await effective(settings(outbound({ ...entry, allow_weakened_auth: true })));
   });
+
+  // Files for both programs: the Go program refuses unknown keys of an entry, and passes over those of the file.
+  test.each(["observe", "off"])(
+    "the consent to on_error: %s can stand outside the entry, and every start tells of it",
+    async (on_error) => {
+      const config = { issuer: "http://127.0.0.1:9", audience: "a" };
+      const file = merge(
+        settings(merge(both, inbound({ name: "jwt-validation", config, on_error }))),
+        { allow_weakened_auth: true },
+      );
+      const { code, stderr } = await runWith("check", file);
+      expect(code, stderr).toBe(0);
+      expect(stderr).toMatch(/warning: .*allow_weakened_auth: /);
+      const proxy = await own(ProxyProcess.start(file));
+      expect(proxy.logs).toContainEqual(
+        expect.objectContaining({
+          level: "warn",
+          pipeline: "inbound",
+          plugin: "jwt-validation",
+          on_error,
+          msg: expect.stringContaining("authentication is switched off"),
+        }),
+      );
+      await proxy.reload(merge(file, { log: { level: "info" } }));
+      const isTold = ({ msg }: LogLine): boolean => msg.includes("authentication is switched off");
+      await eventually(() => proxy.logs.filter(isTold).length === 2);
+      expect(await proxy.refusedReload(merge(file, { allow_weakened_auth: false }))).toMatch(
+        /on_error.*allow_weakened_auth: true at the top of the file/,
+      );
+    },
+  );
 });
 
 describe("blocks", () => {
@@ -251,8 +299,8 @@ describe("blocks", () => {
   );
 
   test("a plugin that comes later is refused as not available in this version", async () => {
-    const text = await problems(settings(outbound("sparc", "cpex")));
-    expect(text).toMatch(/sparc.*not available in this version/);
+    const text = await problems(settings(outbound("lineage-telemetry", "cpex")));
+    expect(text).toMatch(/lineage-telemetry.*not available in this version/);
     expect(text).toMatch(/cpex.*not available in this version/);
   });
 });

@@ -81,7 +81,9 @@ describe("one path of an allowed host", () => {
     },
   );
 
-  test("closes CONNECT, as nobody would see the path in it", async () => {
-    expect(await reach("CONNECT", "httpbin.org", "/get")).toBe("403");
+  test("is judged in a CONNECT as well, and nothing else passes there", async () => {
+    expect(await reach("plain HTTP in a CONNECT", "httpbin.org", "/get")).toBe("reached /get");
+    expect(await reach("plain HTTP in a CONNECT", "httpbin.org", "/admin")).toBe("403");
+    await expect(reach("CONNECT", "httpbin.org", "/get")).rejects.toThrow();
   });
 });

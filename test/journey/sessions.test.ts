@@ -396,7 +396,12 @@ describe("operators' choices", () => {
     );
     await ask(off.forward, `${origin.url}/mcp`, call({ to: "bob" }));
     const [event] = await eventsOf(off, "default");
-    expect(event?.mcp).toEqual({ method: "tools/call", rpcId: 1, params: { name: "pay" } });
+    expect(event?.mcp).toEqual({
+      method: "tools/call",
+      rpcId: 1,
+      isAction: true,
+      params: { name: "pay" },
+    });
     const patterns = await own(
       ProxyProcess.start(
         settings({ ...outbound("mcp-parser"), session: { redact: ["EMP-[0-9]+"] } }),

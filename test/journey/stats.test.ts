@@ -199,7 +199,7 @@ test("B9: /v1/plugins lists every plugin that can be configured, with the fields
   expect(names).toEqual(
     expect.arrayContaining(["jwt-validation", "token-exchange", "static-inject", "egress-policy"]),
   );
-  expect(names).not.toEqual(expect.arrayContaining(["sparc"]));
+  expect(names).not.toEqual(expect.arrayContaining(["cpex"]));
   const validation = plugins.find(({ name }) => name === "jwt-validation");
   expect(validation?.fields).toContainEqual(
     expect.objectContaining({ name: "issuer", required: true }),

@@ -37,14 +37,14 @@ describe("tail", () => {
       /^\d\d:\d\d:\d\d\.\d{3} {2}default {2}out {2}allow {3}GET 127\.0\.0\.1:\d+\/before {2}egress-policy: /,
     );
     const refusal = lines.find((line) => line.includes("refused.example"));
-    expect(refusal).toMatch(/deny {4}403 {2}GET refused\.example:80\/secret {2}egress-policy: /);
+    expect(refusal).toMatch(/deny {4}403 {2}GET refused\.example\/secret {2}egress-policy: /);
     expect(all.out()).not.toContain("\u001b");
     const events = denied
       .out()
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line) as object);
-    expect(events).toMatchObject([{ phase: "denied", host: "refused.example:80" }]);
+    expect(events).toMatchObject([{ phase: "denied", host: "refused.example" }]);
     expect(other.out()).toBe("");
     expect(all.err()).toBe("");
   });

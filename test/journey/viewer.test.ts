@@ -179,6 +179,51 @@ test("the transcript is checked against events of every kind", async () => {
   );
 });
 
+test("events say what was an action, what an origin refused, and the host as clients write it", async () => {
+  const port = new URL(provider.url).port;
+  const post = async (path: string, body: object): Promise<void> => {
+    await ask(proxy.forward, `${provider.url}${path}`, {
+      method: "POST",
+      headers: json,
+      body: JSON.stringify(body),
+    });
+  };
+  provider.on("/missing", () => reply(404, "{}", json));
+  provider.on("/broken", () => reply(503, "{}", json));
+  await post("/missing", { jsonrpc: "2.0", id: 1, method: "tools/list" });
+  await post("/broken", { a: 1 });
+  await request(proxy.forward, { target: "http://refused.test/x" });
+  const { events } = (await proxy.sessions("/v1/sessions/default")).json() as {
+    events: {
+      readonly phase: string;
+      readonly host: string;
+      readonly httpPath: string;
+      readonly error?: unknown;
+      readonly mcp?: { readonly method: string; readonly isAction?: boolean };
+      readonly inference?: { readonly isAction?: boolean };
+    }[];
+  };
+  const of = (path: string, phase: string) =>
+    events.findLast((event) => event.httpPath === path && event.phase === phase);
+  expect(of("/missing", "request")?.error).toBeUndefined();
+  expect(of("/missing", "response")?.error).toEqual({ kind: "backend_error", code: "404" });
+  expect(of("/broken", "response")?.error).toEqual({ kind: "backend_error", code: "503" });
+  expect(of("/mcp", "response")?.error).toBeUndefined();
+  for (const phase of ["request", "response"]) {
+    expect(of("/mcp", phase)?.mcp).toMatchObject({ method: "tools/call", isAction: true });
+    expect(of("/missing", phase)?.mcp?.isAction ?? false).toBe(false);
+    expect(of("/v1/chat/completions", phase)?.inference?.isAction).toBe(true);
+    expect(of("/mcp", phase)?.host).toBe(`127.0.0.1:${port}`);
+  }
+  // The default port of the scheme is not written, as in a Host field.
+  expect(of("/x", "denied")?.host).toBe("refused.test");
+  const conversation = (await proxy.sessions("/v1/sessions/ctx%2Fodd%20id")).json() as {
+    events: { readonly a2a?: { readonly isAction?: boolean } }[];
+  };
+  expect(conversation.events.every(({ a2a }) => a2a?.isAction === true)).toBe(true);
+  expect(conversation.events.length).toBeGreaterThan(1);
+});
+
 /** The data of a stream's events. */
 function framesOf(text: string): unknown[] {
   return [...text.matchAll(/^data: (\{.*\})$/gm)].map(

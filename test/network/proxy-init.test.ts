@@ -188,6 +188,35 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
       expect(text).not.toMatch(/1337|8082|--mark/);
     });
 
+    test("with INBOUND_PROXY_PORT it captures what comes in, and no more when run without", async () => {
+      const host = network.host("inbound", { ipv4: "10.77.6.2", ipv6: "fd77:6::2" }, [resolver]);
+      const env = { IPTABLES_BACKEND: backend, INBOUND_PROXY_PORT: "8083" };
+      const more = { ...env, INBOUND_PORTS_EXCLUDE: "9091,9093" };
+      expect((await init(host, more)).code).toBe(0);
+      for (const family of [4, 6] as const) {
+        const inbound = rules("nat", family, host).filter((rule) => /INBOUND/.test(rule));
+        expect(inbound).toEqual([
+          "-A PREROUTING -j AB_INBOUND",
+          "-A AB_INBOUND -i lo -j RETURN",
+          "-A AB_INBOUND -p tcp -m tcp --dport 9091 -j RETURN",
+          "-A AB_INBOUND -p tcp -m tcp --dport 9093 -j RETURN",
+          "-A AB_INBOUND -p tcp -j REDIRECT --to-ports 8083",
+        ]);
+      }
+      expect((await init(host, { ...env, IPV6: "drop" })).code).toBe(0);
+      expect(rules("mangle", 6, host)).toContain("-A AB_INBOUND -p tcp -j DROP");
+      expect((await init(host, { IPTABLES_BACKEND: backend })).code).toBe(0);
+      const left = [
+        ...rules("nat", 4, host),
+        ...rules("nat", 6, host),
+        ...rules("mangle", 6, host),
+      ];
+      expect(left.join("\n")).not.toContain("-A PREROUTING");
+      const wrong = await init(host, { ...env, INBOUND_PORTS_EXCLUDE: "9091,x" });
+      expect(wrong.code).toBe(1);
+      expect(wrong.stderr).toContain("INBOUND_PORTS_EXCLUDE must be a number");
+    });
+
     test("IPV6=drop closes IPv6 without the table that redirects", async () => {
       const host = network.host("six", { ipv4: "10.77.4.2", ipv6: "fd77:4::2" }, [
         resolver,

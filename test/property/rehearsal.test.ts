@@ -195,7 +195,10 @@ async function build({ plugins, otherwise }: Case, counted: string[]): Promise<P
 /** The message as the proxy makes it: the body is there when some step needs it. */
 function contextOf({ stage, body }: Case, pipeline: Pipeline): RequestContext {
   const isConnect = stage === "connect";
-  const destination = parseAuthority("svc.test:80", isConnect ? "tcp" : "http");
+  const destination = parseAuthority(
+    isConnect ? "svc.test:81" : "svc.test:80",
+    isConnect ? "tcp" : "http",
+  );
   const context = new RequestContext({
     flow: makeFlow({
       direction: "outbound",
@@ -320,7 +323,7 @@ function passed(verdict: Verdict, context: RequestContext) {
 async function explain(one: Case, pipeline: Pipeline): Promise<ProbeVerdict> {
   const { stage, body, isBridged } = one;
   const probe = readProbe({
-    ...(stage === "connect" ? { connect: "svc.test:80" } : { url: "http://svc.test/" }),
+    ...(stage === "connect" ? { connect: "svc.test:81" } : { url: "http://svc.test/" }),
     ...(stage === "connect" ? {} : { method: "POST", ...(body === undefined ? {} : { body }) }),
   });
   if (typeof probe === "string") throw new Error(probe);

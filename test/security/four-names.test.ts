@@ -9,6 +9,7 @@ import type { ClientHttp2Session } from "node:http2";
 import type { Duplex } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocketServer } from "ws";
+import { HttpOrigin } from "../support/origin.ts";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { alpn, clientHello, records, serverName } from "../support/client-hello.ts";
@@ -37,6 +38,8 @@ const serverNames: readonly [what: string, sni: string, isAccepted: boolean | "e
 
 let origin: TlsOrigin;
 let proxy: BridgeProxy;
+/** In the clear, on a port that is not bridged. */
+let plain: HttpOrigin;
 let at: string;
 const upgrades: string[] = [];
 
@@ -53,6 +56,7 @@ beforeAll(async () => {
     });
   });
   at = origin.at(allowed);
+  plain = await HttpOrigin.launch();
   proxy = await BridgeProxy.start({
     ports: [origin.port],
     originCa: authority.caPem,
@@ -65,6 +69,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await proxy.close();
   await origin.close();
+  await plain.close();
 });
 
 const named = (name: string): string => name.replaceAll("PORT", String(origin.port));
@@ -195,6 +200,51 @@ describe.each(surfaces)("inside a tunnel, %s", (surface, send) => {
     if (surface.startsWith("h1 absolute-form") && name.endsWith("/x") && status === 200) return;
     expect(reached).toBe(0);
     if (expected === "421" && !surface.includes("beside")) expect(status).toBe(421);
+    else expect([400, 421, "closed"]).toContain(status);
+  });
+});
+
+describe.each([
+  ["Host", (name: string) => `GET / HTTP/1.1\r\nHost: ${name}\r\n\r\n`, false],
+  ["Host of a later request", (name: string) => `GET / HTTP/1.1\r\nHost: ${name}\r\n\r\n`, true],
+  [
+    "absolute-form target with the same Host",
+    (name: string) => `GET http://${name}/ HTTP/1.1\r\nHost: ${name}\r\n\r\n`,
+    false,
+  ],
+  ["WebSocket", upgrade, false],
+])("inside a tunnel in the clear, %s", (surface, text, isLater) => {
+  test.each(innerNames.table)("%s: %s: %s", async (_what, template, expected) => {
+    const clear = `${allowed}:${plain.port}`;
+    const name = template.replaceAll("PORT", String(plain.port));
+    const seen = plain.requests.length;
+    const wire = new RawClient(await proxy.tunnel(clear));
+    let precursors = 0;
+    let status: number | "closed" = "closed";
+    try {
+      if (isLater) {
+        const first = await wire.exchange(`GET / HTTP/1.1\r\nHost: ${clear}\r\n\r\n`);
+        expect(first.status).toBe(200);
+        precursors = 1;
+      }
+      status = (await wire.exchange(text(name))).status;
+    } catch {
+      // Closed.
+    } finally {
+      wire.close();
+    }
+    const arrived = plain.requests.slice(seen);
+    expect(new Set([...arrived.map((one) => one.header("host")), clear])).toEqual(new Set([clear]));
+    const reached = arrived.length - precursors;
+    if (expected === "ok") {
+      expect(status).toBe(200);
+      expect(reached).toBe(1);
+      return;
+    }
+    if (expected === "ok or refused" && reached === 1) return;
+    if (surface.startsWith("absolute-form") && name.endsWith("/x") && status === 200) return;
+    expect(reached).toBe(0);
+    if (expected === "421") expect(status).toBe(421);
     else expect([400, 421, "closed"]).toContain(status);
   });
 });

@@ -70,7 +70,13 @@ afterAll(async () => {
   origins?.close();
 });
 
-const surfaces = ["plain HTTP", "bridged HTTP/1.1", "bridged HTTP/2", "bridged WebSocket"] as const;
+const surfaces = [
+  "plain HTTP",
+  "plain HTTP in a CONNECT",
+  "bridged HTTP/1.1",
+  "bridged HTTP/2",
+  "bridged WebSocket",
+] as const;
 
 function reach(surface: string, host: string, path: string): Promise<Arrival> {
   const found = surfacesOf(proxy, origins).find(({ name }) => name === surface);

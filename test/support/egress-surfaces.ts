@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { createServer as createHttp } from "node:http";
 import { createServer as createHttps } from "node:https";
-import type { AddressInfo, Server } from "node:net";
+import { type AddressInfo, createServer as createTcp, type Server } from "node:net";
 import type { Duplex } from "node:stream";
 import { type BridgeProxy, handshake } from "./bridge-proxy.ts";
 import { TestAuthority } from "./certs.ts";
@@ -35,13 +35,22 @@ export class CountingOrigins {
   readonly authority: TestAuthority;
   readonly plain: Server;
   readonly tls: Server;
+  /** Responds to lines of a protocol of its own. */
+  readonly raw = createTcp((socket) => {
+    socket.on("error", () => undefined);
+    socket.on("data", (line: Buffer) => {
+      const body = `path=${line.toString().trim()}`;
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    });
+  });
   connections = 0;
 
   private constructor(authority: TestAuthority, plain: Server, tls: Server) {
     this.authority = authority;
     this.plain = plain;
     this.tls = tls;
-    for (const server of [plain, tls]) server.on("connection", () => (this.connections += 1));
+    for (const server of [plain, tls, this.raw])
+      server.on("connection", () => (this.connections += 1));
   }
 
   static async start(names: readonly string[]): Promise<CountingOrigins> {
@@ -58,10 +67,13 @@ export class CountingOrigins {
           `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Path: ${request.url ?? ""}\r\n\r\n`,
         );
       });
+    }
+    const origins = new CountingOrigins(authority, plain, tls);
+    for (const server of [plain, tls, origins.raw]) {
       server.listen(0, "127.0.0.1");
       await once(server, "listening");
     }
-    return new CountingOrigins(authority, plain, tls);
+    return origins;
   }
 
   get plainPort(): number {
@@ -72,8 +84,12 @@ export class CountingOrigins {
     return (this.tls.address() as AddressInfo).port;
   }
 
+  get rawPort(): number {
+    return (this.raw.address() as AddressInfo).port;
+  }
+
   close(): void {
-    for (const server of [this.plain, this.tls]) server.close();
+    for (const server of [this.plain, this.tls, this.raw]) server.close();
   }
 }
 
@@ -81,7 +97,7 @@ const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
 
 /** Every surface of a proxy whose bridge opens the port of the TLS origin. */
 export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): EgressSurface[] {
-  const { plainPort, tlsPort } = origins;
+  const { plainPort, tlsPort, rawPort } = origins;
   const plain = (name: string, fields: string): EgressSurface => ({
     name,
     seesRequests: true,
@@ -111,19 +127,28 @@ export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): Egress
       return ask(secured, `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n${fields}\r\n`);
     },
   });
+  const tunnelled = (
+    name: string,
+    seesRequests: boolean,
+    textOf: (path: string, authority: string) => string,
+  ): EgressSurface => ({
+    name,
+    seesRequests,
+    reach: async ({ host, port = seesRequests ? plainPort : rawPort, path = "/" }) => {
+      const authority = `${host}:${port}`;
+      const { answer, socket, status } = await proxy.connect(authority);
+      if (answer !== undefined) return { arrived: false, status, text: answer.text };
+      return ask(socket, textOf(path, authority));
+    },
+  });
+  const requestIn = (fields: string) => (path: string, authority: string) =>
+    `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n${fields}\r\n`;
   return [
     plain("plain HTTP", ""),
     plain("WebSocket", upgrade),
-    {
-      name: "CONNECT",
-      seesRequests: false,
-      reach: async ({ host, port = plainPort, path = "/" }) => {
-        const authority = `${host}:${port}`;
-        const { answer, socket, status } = await proxy.connect(authority);
-        if (answer !== undefined) return { arrived: false, status, text: answer.text };
-        return ask(socket, `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
-      },
-    },
+    tunnelled("CONNECT", false, (path) => `${path}\r\n`),
+    tunnelled("plain HTTP in a CONNECT", true, requestIn("")),
+    tunnelled("WebSocket in a CONNECT", true, requestIn(upgrade)),
     bridged("bridged HTTP/1.1", ""),
     bridged("bridged WebSocket", upgrade),
     http2Surface(proxy, tlsPort),

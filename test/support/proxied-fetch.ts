@@ -5,11 +5,15 @@ import type { Closable } from "./owner.ts";
 /** What clients call `fetch`. */
 export type Fetch = typeof globalThis.fetch;
 
-/** Absolute-form for http; CONNECT for https, which trusts `ca`. */
-export function throughProxy(proxy: string, ca?: string): Closable & { readonly fetch: Fetch } {
+/** Absolute-form for http, or CONNECT with `proxyTunnel`; CONNECT for https, which trusts `ca`. */
+export function throughProxy(
+  proxy: string,
+  ca?: string,
+  proxyTunnel = ca !== undefined,
+): Closable & { readonly fetch: Fetch } {
   const dispatcher = new ProxyAgent({
     uri: proxy,
-    proxyTunnel: ca !== undefined,
+    proxyTunnel,
     ...(ca === undefined ? {} : { requestTls: { ca } }),
   });
   const send: unknown = (url: string, init: object) => fetch(url, { ...init, dispatcher });

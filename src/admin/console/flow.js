@@ -24,10 +24,13 @@
  * @property {string} host
  * @property {string} [httpMethod]
  * @property {string} [httpPath]
+ * @property {boolean} [bridged]
+ * @property {string} [executable]
  * @property {boolean} [tunnel]
  * @property {Record<string, any>} [mcp]
  * @property {Record<string, any>} [a2a]
  * @property {Record<string, any>} [inference]
+ * @property {Record<string, any>} [plugins]
  * @property {{ inbound?: Invocation[], outbound?: Invocation[] }} [invocations]
  * @property {{ subject: string, clientId?: string, scopes?: string[] }} [identity]
  * @property {number} [statusCode]
@@ -61,6 +64,12 @@ export class Flow {
   plugin = "";
   rule = "";
   what = "";
+  /** Names of the tools that were called.
+   * @type {readonly string[]} */
+  tools = [];
+  /** A CONNECT or a redirected connection whose TLS was opened: its requests are flows of their own. */
+  isOpened = false;
+  isTunnel = false;
   /** @type {Verdict} */
   verdict = "pending";
   status = 0;
@@ -99,6 +108,11 @@ export class Flow {
     if (event.bytesSent !== undefined) this.bytes = event.bytesSent + (event.bytesReceived ?? 0);
     this.error = event.error?.message ?? this.error;
     this.what = whatOf(event) ?? this.what;
+    this.isTunnel ||= event.tunnel === true;
+    this.isOpened ||= event.bridged === true;
+    this.binary = event.executable ?? this.binary;
+    const tools = toolsOf(event);
+    if (tools.length > 0) this.tools = [...new Set([...this.tools, ...tools])];
     this.#decide(event);
     this.text = [
       this.session,
@@ -112,12 +126,20 @@ export class Flow {
       this.plugin,
       this.rule,
       this.what,
+      ...this.tools,
       this.error,
       String(this.status || ""),
     ]
       .join("\n")
       .toLowerCase();
     return true;
+  }
+
+  /** Who asked, in the words that say most: the agent's name, its executable, or its user. */
+  get who() {
+    return (
+      this.caller || this.binary.slice(this.binary.lastIndexOf("/") + 1) || this.user || "agent"
+    );
   }
 
   /** @param {SessionEvent} event */
@@ -166,11 +188,12 @@ function ruleOf({ reason, cause = reason, details }) {
  * @param {Verdict} before
  * @returns {Verdict}
  */
-function verdictOf({ phase, error }, decisive, before) {
+function verdictOf({ phase, error, statusCode }, decisive, before) {
   // A check that could not be made is nobody's refusal.
   if (error?.kind === "policy" || (phase === "denied" && error?.kind !== "backend_error"))
     return "denied";
-  if (error !== undefined) return "failed";
+  // An error whose code is the status repeats it: that is what an origin answered.
+  if (error !== undefined && error.code !== String(statusCode)) return "failed";
   if (decisive?.shadow === true) return "observed";
   return before === "pending" && phase === "response" ? "allowed" : before;
 }
@@ -181,6 +204,22 @@ function verdictOf({ phase, error }, decisive, before) {
  */
 export function stepsOf({ invocations }) {
   return [...(invocations?.inbound ?? []), ...(invocations?.outbound ?? [])];
+}
+
+/**
+ * The tools that a message calls.
+ *
+ * @param {SessionEvent} event
+ * @returns {readonly string[]}
+ */
+export function toolsOf({ mcp, inference }) {
+  const called =
+    mcp?.["method"] === "tools/call" ? (mcp["params"]?.name ?? mcp["tool"]) : undefined;
+  const calls = inference?.["toolCalls"];
+  const wanted = Array.isArray(calls)
+    ? calls.map((call) => call?.name ?? call?.function?.name)
+    : String(inference?.["tools"] ?? "").split(", ");
+  return [called, ...wanted].filter((name) => typeof name === "string" && name !== "");
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Every command: its name, what it takes, what the help says of it, and the module that does it, loaded when it is asked for. */
 import { type Command, command } from "./command.ts";
+import { shellCommands } from "./shell-commands.ts";
 import * as takes from "./parameter.ts";
 import { reviewFlag, runRow } from "./run-row.ts";
 
@@ -237,6 +238,16 @@ export const commands = {
     parameters: {},
     load: async () => (await import("../schema.ts")).schema,
   }),
+  health: command({
+    usage: {
+      "health --config FILE [--ready]":
+        "whether the proxy of this file answers, for health checks; 0 it does, 1 it does not",
+    },
+    parameters: { ...file, isReady: takes.flag("--ready  also whether it is ready to serve") },
+    load: async () => (await import("../doctor/health.ts")).health,
+    exits: true,
+  }),
+  ...shellCommands,
   "policy schema": command({
     usage: { "policy schema": "print the JSON Schema of policy files" },
     parameters: {},

@@ -8,6 +8,8 @@ export interface Parameter<T> {
   readonly written: string;
   readonly help: string;
   readonly kind: "flag" | "value" | "optional" | "argument" | "rest";
+  /** The words of which it is one. */
+  readonly words?: readonly string[];
   /** Of every time that it was given; of a flag its name. Throws a fault that says what is wrong. */
   read(this: void, texts: readonly string[]): T;
 }
@@ -103,11 +105,9 @@ export function choice<const T extends string>(
   line: Line,
   words: readonly [T, ...T[]],
 ): Parameter<T | undefined> {
-  const one = value(
-    line,
-    (given, name) =>
-      words.find((word) => word === given) ?? misuse(`${name} must be one of ${words.join(", ")}`),
-  );
+  const read = (given: string, name: string): T =>
+    words.find((word) => word === given) ?? misuse(`${name} must be one of ${words.join(", ")}`);
+  const one = { ...value(line, read), words };
   if (!one.written.includes("[=")) return one;
   return { ...one, kind: "optional", read: (texts) => one.read(texts.map((it) => it || words[0])) };
 }
@@ -145,6 +145,19 @@ export function argument(missing: string): Parameter<string> {
   return bare("argument", ([one, extra]) =>
     extra === undefined ? one || misuse(missing) : misuse(`unexpected argument "${extra}"`),
   );
+}
+
+/** One of a few words that is given without a name. */
+export function word<const T extends string>(
+  words: readonly [T, ...T[]],
+  missing: string,
+): Parameter<T> {
+  const one = argument(missing);
+  const read = (texts: readonly string[]): T => {
+    const given = one.read(texts);
+    return words.find((it) => it === given) ?? misuse(`${missing}, not ${given}`);
+  };
+  return { ...one, words, read };
 }
 
 /** The command after `--`. */

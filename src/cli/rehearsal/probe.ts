@@ -55,7 +55,10 @@ export function readProbe(source: ProbeSource): Probe | string {
     const probe = targetOf(source);
     const place = placeOf(probe);
     const host = fieldsOf(source).get("host");
-    if (host === undefined || parseHostHeader(host, place.scheme).equals(place)) return probe;
+    // Inside a CONNECT either may be spoken.
+    const schemes = connect === undefined ? [place.scheme] : (["http", "https"] as const);
+    if (host === undefined) return probe;
+    if (schemes.some((scheme) => parseHostHeader(host, scheme).equals(place))) return probe;
     return `the Host field names ${host}, and the request is for ${place.authority}`;
   } catch (error) {
     return messageOf(error);
@@ -78,23 +81,23 @@ function targetOf(source: ProbeSource): Probe {
   };
 }
 
-/** Where the request goes, which may be in a tunnel. */
-export function placeOf({ destination, isTunnel }: Probe): Destination {
-  return destination.with({ scheme: isTunnel ? "https" : "http" });
+/** Where the request goes, which may be in a tunnel; in one that is read in the clear it is plain. */
+export function placeOf({ destination, isTunnel }: Probe, isClear = false): Destination {
+  return destination.with({ scheme: isTunnel && !isClear ? "https" : "http" });
 }
 
 /** The message that a pipeline is asked about at one stage. */
-export function probeContext(probe: Probe, stage: Stage): RequestContext {
-  const { isTunnel, request, source } = probe;
+export function probeContext(probe: Probe, stage: Stage, isClear = false): RequestContext {
+  const { request, source } = probe;
   const { body = "", caller } = source;
   const isConnect = stage === "connect";
-  const place = isConnect ? probe.destination.with({ scheme: "tcp" }) : placeOf(probe);
+  const place = isConnect ? probe.destination.with({ scheme: "tcp" }) : placeOf(probe, isClear);
   const headers = fieldsOf(source);
   headers.set("Host", place.hostHeader);
   return new RequestContext({
     flow: makeFlow({
       direction: "outbound",
-      transport: isConnect ? "connect" : isTunnel ? "bridge" : "http",
+      transport: isConnect ? "connect" : place.scheme === "https" ? "bridge" : "http",
       client: { address: "127.0.0.1", port: 0, process: peerOf(source), caller },
       destination: place,
     }),

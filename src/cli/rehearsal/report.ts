@@ -25,6 +25,8 @@ export function explanationText(explained: ExplainedProbe): string {
 const tunnels = {
   bridge: "opened by the TLS bridge: every request in it is judged",
   passthrough: "passed through unopened; its server name must be the host",
+  clear: "plain HTTP in it is served: every request is judged",
+  look: "plain HTTP in it is served, anything else is copied as it is; requests inside TLS are not seen",
   splice: "copied as it is; requests in it are not seen",
 } as const;
 

@@ -12,7 +12,13 @@ import { checkMethod } from "../../proxy/exchange/request-head.ts";
 import { denialOf, statusOf } from "../../proxy/flow/reply.ts";
 import type { Runtime } from "../../proxy/flow/runtime.ts";
 import type { TlsBridge } from "../../proxy/flow/tls-bridge.ts";
-import { planFor, planWith, type TunnelPlan, unseenRefusal } from "../../proxy/tunnel/plan.ts";
+import {
+  defersDefault,
+  planFor,
+  planWith,
+  type TunnelPlan,
+  unseenRefusal,
+} from "../../proxy/tunnel/plan.ts";
 import type { JudgedAddress } from "../../upstream/address-guard.ts";
 import { placeOf, type Probe, probeContext } from "./probe.ts";
 
@@ -77,10 +83,13 @@ export async function judgeProbe(probe: Probe, options: VerdictOptions): Promise
     };
   }
   let connected: ProbeVerdict | undefined;
+  let isClear = false;
   if (probe.isTunnel) {
     connected = await judgeTunnel(probe, options, stages);
     if (connected.verdict === "deny" || probe.request === undefined) return connected;
-    if (connected.tunnel !== "bridge") {
+    const { tunnel } = connected;
+    isClear = tunnel === "clear" && probe.source.url === undefined;
+    if (tunnel !== "bridge" && !isClear) {
       stages.push({
         ...targetOf(probe),
         steps: [],
@@ -89,10 +98,10 @@ export async function judgeProbe(probe: Probe, options: VerdictOptions): Promise
       return connected;
     }
   }
-  const context = probeContext(probe, "request");
+  const context = probeContext(probe, "request", isClear);
   const explanation = await explainRequest(probe, context, options);
   const { steps, verdict, credentials } = explanation;
-  stages.push({ ...targetOf(probe), steps, verdict });
+  stages.push({ ...targetOf(probe, isClear), steps, verdict });
   const judged: ProbeVerdict = {
     ...verdictOf(explanation),
     stages,
@@ -139,26 +148,35 @@ async function judgeTunnel(
   stages: StageVerdict[],
 ): Promise<ProbeVerdict> {
   const context = probeContext(probe, "connect");
-  const planned = planFor(bridge, context.destination, false);
-  const explanation = await pipeline.rehearse(context, { deferDefault: planned === "bridge" });
+  const planned = planFor(bridge, context.destination, {
+    skipped: false,
+    readsClear: pipeline.readsRequests,
+  });
+  const explanation = await pipeline.rehearse(context, { deferDefault: defersDefault(planned) });
   const { steps, verdict, isDeferred = false } = explanation;
   const { authority } = context.destination;
-  stages.push({ stage: "connect", method: "CONNECT", target: authority, steps, verdict });
+  const stage = { stage: "connect", method: "CONNECT", target: authority, steps } as const;
   const said = {
     ...verdictOf(explanation),
     stages,
     credentials: [],
     addressLimits: context.addressLimits,
   };
-  if (said.verdict === "deny") return said;
-  const tunnel = planWith(planned, context.tunnelTerms);
-  const unseen = unseenRefusal(tunnel, { context, pipeline, isDeferred });
+  if (said.verdict === "deny") {
+    stages.push({ ...stage, verdict });
+    return said;
+  }
+  const tunnel = planWith(planned, context);
+  // An `https:` URL is TLS, of which a tunnel in the clear shows nothing.
+  const isUnread = tunnel === "clear" && probe.source.url !== undefined;
+  const unseen = unseenRefusal(isUnread ? "splice" : tunnel, { context, pipeline, isDeferred });
+  stages.push({ ...stage, verdict: isDeferred && unseen !== undefined ? "deny" : verdict });
   return { ...said, tunnel, ...(unseen === undefined ? {} : refusalOf(unseen)) };
 }
 
-function targetOf(probe: Probe): Omit<StageVerdict, "steps"> {
+function targetOf(probe: Probe, isClear = false): Omit<StageVerdict, "steps"> {
   const { method = "GET", path = "/" } = probe.request ?? {};
-  return { stage: "request", method, target: `${placeOf(probe).origin}${path}` };
+  return { stage: "request", method, target: `${placeOf(probe, isClear).origin}${path}` };
 }
 
 type Word = Pick<

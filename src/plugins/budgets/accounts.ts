@@ -4,6 +4,7 @@
  * Amounts that the store did not take are owed, and are added when it is back.
  */
 import type { Added, Addition, Soon, StateStore } from "../../pipeline/plugin.ts";
+import { type LeasedAddition, Leases } from "./leases.ts";
 
 /** The end of a wait. */
 type Wake = () => void;
@@ -15,6 +16,7 @@ const retryMs = 1_000;
 /** The accounts of one store in this process; they live as long as it does, reloads included. */
 export class Accounts {
   readonly #store: StateStore;
+  readonly #leases: Leases;
   readonly #reserved = new Map<string, number>();
   readonly #owed = new Map<string, Addition>();
   readonly #waiting = new Map<string, Set<Wake>>();
@@ -23,6 +25,7 @@ export class Accounts {
 
   constructor(store: StateStore) {
     this.#store = store;
+    this.#leases = new Leases(store);
   }
 
   /** Amounts that the store has not taken yet. */
@@ -31,8 +34,8 @@ export class Accounts {
   }
 
   /** Adds within bounds, all or nothing; throws or rejects where the store is away. */
-  reserve(additions: readonly Addition[]): Soon<Added> {
-    const added = this.#store.add(additions);
+  reserve(additions: readonly LeasedAddition[]): Soon<Added> {
+    const added = this.#leases.add(additions);
     return added instanceof Promise
       ? added.then((done) => this.#reservedBy(additions, done))
       : this.#reservedBy(additions, added);
@@ -73,7 +76,7 @@ export class Accounts {
       wake();
     };
     try {
-      const added = this.#store.add(corrections);
+      const added = this.#leases.add(corrections);
       return added instanceof Promise ? added.then(wake, owe) : wake(added);
     } catch {
       return owe();
@@ -103,8 +106,9 @@ export class Accounts {
     }
   }
 
-  close(): void {
+  close(): Promise<void> {
     clearTimeout(this.#retry);
+    return this.#leases.close();
   }
 
   #reservedBy(additions: readonly Addition[], added: Added): Added {

@@ -112,6 +112,14 @@ export const budgetsConfig = z.strictObject({
     .describe(
       "Longest that a message waits where only calls under way in this process hold what is left. Default 10s.",
     ),
+  lease: z
+    .number()
+    .min(0)
+    .max(0.5)
+    .default(0)
+    .describe(
+      "Share of what is left of a hard limit that a process takes from the store at once, so that the messages after it ask nobody, such as 0.01. Replicas never take more together than without it; what one has and does not use the others lack until it gives it back, about a second later. Default 0: each message asks the store.",
+    ),
   reserve_tokens: z
     .int()
     .min(0)

@@ -1,6 +1,7 @@
 /** One limit in its place for one message, and what becomes of it. */
-import type { Addition, RequestContext, RpcRefusal } from "../../pipeline/plugin.ts";
+import type { RequestContext, RpcRefusal } from "../../pipeline/plugin.ts";
 import { mcpFact } from "../../protocols/mcp-message.ts";
+import type { LeasedAddition } from "./leases.ts";
 import type { Limit, LimitOptions, Place } from "./limit.ts";
 
 /** A limit that has been reached by a message. */
@@ -32,9 +33,9 @@ export function isExact({ unit }: Pick<LimitOptions, "unit">): boolean {
   return unit !== "tokens" && unit !== "cost" && unit !== "bytes";
 }
 
-export function additionOf({ limit: { options }, place, amount }: Entry): Addition {
+export function additionOf({ limit: { options }, place, amount }: Entry): LeasedAddition {
   const below = options.isHard ? options.limit : undefined;
-  return { key: place.key, by: amount, below, ttlMs: place.ttlMs };
+  return { key: place.key, by: amount, below, ttlMs: place.ttlMs, lease: options.lease };
 }
 
 /** The soft limits that were reached before this message. */

@@ -61,7 +61,9 @@ export class Forecast {
     parts: { readonly context: RequestContext; readonly outcome: Outcome; readonly asked: Asked },
   ): number {
     const { unit } = options;
-    const { amount, isKnown } = takenOf(unit, { ...parts, prices: this.#options.prices?.table });
+    const { prices, answerTokens, answerBytes } = this.#options;
+    const terms = { prices: prices?.table, answerTokens, answerBytes };
+    const { amount, isKnown } = takenOf(unit, { ...parts, ...terms });
     if (!isKnown) this.#deps.count("usage_unknown");
     if (!isExact(options) && amount > 0) {
       const key = largestKey(unit, parts.asked.view?.model);

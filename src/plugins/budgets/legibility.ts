@@ -47,10 +47,15 @@ export class Legibility {
     );
     if (asked.view === undefined) {
       if (!this.#options.needsView) return undefined;
+      const isUnread = asked.isSocket !== true;
       const limit = hard.find((one) => one.options.models.length > 0 || one.covers(host, model));
       if (limit === undefined) return undefined;
-      const message = `the call cannot be counted for the budget "${limit.options.name}": its body was not read as a call of a language model (inference-parser has to stand before budgets, and limits.max_body bounds what it reads)`;
-      return deny("call_unread", context.unread ?? { code: "request.malformed", message });
+      const why = isUnread
+        ? "its body was not read as a call of a language model (inference-parser has to stand before budgets, and limits.max_body bounds what it reads)"
+        : "it goes over a WebSocket, which is not read; calls over HTTP are (mode: soft lets it pass)";
+      const message = `the call cannot be counted for the budget "${limit.options.name}": ${why}`;
+      const code = isUnread ? "request.malformed" : "policy.forbidden";
+      return deny("call_unread", context.unread ?? { code, message });
     }
     const { prices, refusesUnknownModels } = this.#options;
     const named = model ?? "";

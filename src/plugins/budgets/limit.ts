@@ -35,6 +35,8 @@ export interface LimitOptions {
   readonly skipsUnknown: boolean;
   /** How long a lifetime is remembered after its last use. */
   readonly forgetAfterMs: number | undefined;
+  /** The share of what is left that a process takes from the store at once; absent: each message asks. */
+  readonly lease?: number | undefined;
 }
 
 /** Where a message is counted. */

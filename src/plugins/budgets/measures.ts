@@ -1,7 +1,9 @@
 /** How much of each unit a message will take, as far as can be said before, and how much it took. */
+import { readPath } from "../../http/path.ts";
 import type { Outcome, RequestContext } from "../../pipeline/plugin.ts";
-import { inferenceFact, type InferenceView } from "../../protocols/inference-view.ts";
+import { inferenceFact, type InferenceView, tokensIn } from "../../protocols/inference-view.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
+import { isModelSocket } from "../../protocols/inference-endpoints.ts";
 import { inferenceEndpoint } from "../parsers/inference.ts";
 import { nanosPerDollar, type PriceTable } from "../parsers/prices.ts";
 import type { Unit } from "./limit.ts";
@@ -15,6 +17,8 @@ export interface Asked {
   readonly toolCalls: number;
   /** Of the body, as far as it is known. */
   readonly bytes: number;
+  /** The call goes over a WebSocket, which no parser reads. */
+  readonly isSocket?: true;
 }
 
 /** What a tunnel is: no call of anything. */
@@ -23,19 +27,23 @@ export const noCall: Asked = { isInference: false, view: undefined, toolCalls: 0
 /** Units of calls of language models. */
 export const callUnits: ReadonlySet<Unit> = new Set(["tokens", "cost", "calls"]);
 
-/** What tokens are taken to be where nobody says: about four bytes of text each. */
-const bytesPerToken = 4;
-
 /** Reads what parsers left; where none did, the path says whether it is a call of a language model. */
 export function askedOf(context: RequestContext, looksForCalls: boolean): Asked {
   const view = context.hasFacts ? context.facts.get(inferenceFact) : undefined;
   const length = Number(context.headers.get("content-length") ?? 0);
+  const isSocket = looksForCalls && isSocketCall(context);
+  const isCall = looksForCalls && (isSocket || inferenceEndpoint(context) !== undefined);
   return {
-    isInference: view !== undefined || (looksForCalls && inferenceEndpoint(context) !== undefined),
+    isInference: view !== undefined || isCall,
+    ...(isSocket ? { isSocket } : {}),
     view,
     toolCalls: context.hasFacts ? toolCallsOf(context.facts.get(mcpFact)) : 0,
     bytes: context.body?.length ?? (Number.isSafeInteger(length) && length > 0 ? length : 0),
   };
+}
+
+function isSocketCall({ upgrade, path }: RequestContext): boolean {
+  return upgrade !== undefined && readPath(path).readings.some(isModelSocket);
 }
 
 function toolCallsOf(fact: McpFact | undefined): number {
@@ -58,7 +66,7 @@ export function estimateOf(
   { isInference, view, toolCalls, bytes }: Asked,
   { prices, answerTokens, answerBytes }: EstimateOptions,
 ): number | undefined {
-  const promptTokens = Math.ceil(bytes / bytesPerToken);
+  const promptTokens = tokensIn(bytes);
   const completionTokens = view?.maxTokens ?? answerTokens;
   switch (unit) {
     case "requests":
@@ -85,18 +93,17 @@ export interface Taken {
   readonly isKnown: boolean;
 }
 
+/** A message that is over. */
+export interface Ended extends EstimateOptions {
+  readonly context: RequestContext;
+  readonly outcome: Outcome;
+  readonly asked: Asked;
+}
+
 const nothing: Taken = { amount: 0, isKnown: true };
 
 /** A message that never left took nothing; of one that was refused upstream, tokens and cost are what it says. */
-export function takenOf(
-  unit: Unit,
-  parts: {
-    readonly context: RequestContext;
-    readonly outcome: Outcome;
-    readonly asked: Asked;
-    readonly prices: PriceTable | undefined;
-  },
-): Taken {
+export function takenOf(unit: Unit, parts: Ended): Taken {
   const { context, outcome, asked, prices } = parts;
   if (unit === "bytes") {
     const { received = 0, sent = 0 } = outcome.bytes ?? {};
@@ -108,7 +115,7 @@ export function takenOf(
   if (!asked.isInference) return nothing;
   if (unit === "calls") return { amount: 1, isKnown: true };
   const view = context.facts.get(inferenceFact);
-  const usage = usageOf(context, view, asked);
+  const usage = usageOf(view, parts);
   if (usage === undefined) return nothing;
   if (unit === "tokens") return { amount: usage.tokens, isKnown: usage.isKnown };
   const charged = chargedOf(context, view);
@@ -126,22 +133,47 @@ interface Usage {
   readonly isKnown: boolean;
 }
 
-/** Undefined where the provider refused the call. */
+/**
+ * Undefined where the provider refused the call, or never got it.
+ *
+ * Whoever leaves before the end does not make a call cheaper: what came so far counts, whatever figures it began with,
+ * and a call that was left unanswered counts as one that was answered.
+ */
 function usageOf(
-  context: RequestContext,
   view: InferenceView | undefined,
-  asked: Asked,
+  { context, outcome, asked, answerTokens }: Ended,
 ): Usage | undefined {
-  if (view?.totalTokens !== undefined) {
+  // Many clients leave at the last event, without waiting for the end of the body.
+  const isWhole =
+    view?.finishReason !== undefined ||
+    (outcome.cancelled === undefined && outcome.error === undefined);
+  if (view?.totalTokens !== undefined && isWhole) {
     return { tokens: view.totalTokens, figures: view, isKnown: true };
   }
+  const promptTokens = view?.promptTokens ?? tokensIn(asked.bytes);
   const status = context.onward?.status;
+  if (status === undefined && outcome.cancelled === true) {
+    return estimated(promptTokens, Math.min(view?.maxTokens ?? answerTokens, answerTokens));
+  }
   if (status === undefined || status >= 400) return undefined;
-  const promptTokens = view?.promptTokens ?? Math.ceil(asked.bytes / bytesPerToken);
-  const completionTokens =
-    view?.completionTokens ?? Math.ceil((view?.completion ?? "").length / bytesPerToken);
-  const figures = { promptTokens, completionTokens };
+  const seen = Math.max(view?.completionTokens ?? 0, tokensSeen(view, outcome));
+  return estimated(promptTokens, seen, view);
+}
+
+function estimated(promptTokens: number, completionTokens: number, view?: InferenceView): Usage {
+  const figures = { ...view, promptTokens, completionTokens };
   return { tokens: promptTokens + completionTokens, figures, isKnown: false };
+}
+
+/** What the model said, by its length; of a response that nobody could read, the length of that. */
+function tokensSeen(view: InferenceView | undefined, { bytes }: Outcome): number {
+  let chars = view?.completion?.length ?? 0;
+  for (const { name, arguments: given = "" } of view?.toolCalls ?? []) {
+    chars += name.length + given.length;
+  }
+  // Vectors are long, and are no tokens.
+  const isVector = view?.api.endsWith("embed") === true || view?.api === "openai.embeddings";
+  return chars > 0 || isVector ? tokensIn(chars) : tokensIn(bytes?.sent ?? 0);
 }
 
 /** What a gateway says that it charged, in dollars: in the body, or beside it. Never the request's word. */

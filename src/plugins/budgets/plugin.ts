@@ -25,9 +25,19 @@ export const budgets = definePlugin<BudgetsConfig>({
     "Bounds tokens, cost, requests, tool calls and bytes, for each caller, user, session or model",
   config: budgetsConfig,
   stages: ["connect", "request"],
-  requiresAny: ["inference-parser", "mcp-parser"],
+  requiredBy: parsersFor,
   create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
 });
+
+/** Whose facts the limits count. */
+function parsersFor({ limits }: BudgetsConfig): string[] {
+  const isOfModels = limits.some(
+    ({ unit, by, models }) =>
+      unit === "tokens" || unit === "cost" || by.includes("model") || models.length > 0,
+  );
+  const isOfTools = limits.some(({ unit }) => unit === "tool_calls");
+  return [...(isOfModels ? ["inference-parser"] : []), ...(isOfTools ? ["mcp-parser"] : [])];
+}
 
 /** The hooks of every plugin that is a spelling of budgets. */
 export class BudgetPlugin implements Plugin {
@@ -77,7 +87,7 @@ const sessionForgottenMs = 720 * 3_600_000;
 
 function engineOptions(config: BudgetsConfig, deps: PluginDeps): EngineOptions {
   return {
-    limits: config.limits.map(limitOf),
+    limits: config.limits.map((limit) => ({ ...limitOf(limit), lease: config.lease })),
     store: deps.state.store,
     storeName: "state",
     whenAway: config.when_away,

@@ -1,5 +1,6 @@
 /** The bearer credential of a request, read strictly. */
 import type { HeaderList } from "../../http/headers.ts";
+import type { Secret } from "../../secret.ts";
 
 /** A request's credential as an authorization server's client would read it. */
 export type Bearer =
@@ -41,4 +42,10 @@ export function readToken(headers: HeaderList): TokenCredential {
   const token = dpop.exec(value)?.[1];
   if (token !== undefined) return { kind: "dpop", token };
   return anyDpop.test(value) ? { kind: "malformed" } : read;
+}
+
+/** Puts a token in place of the client's credential; a proof that the client sent was of another token. */
+export function attachBearer(headers: HeaderList, token: Secret): void {
+  headers.delete("DPoP");
+  headers.set("Authorization", `Bearer ${token.reveal()}`);
 }

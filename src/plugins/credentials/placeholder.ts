@@ -1,12 +1,12 @@
 /**
  * Placeholders: opaque handles that stand for a caller's token while the agent has the request in its hands.
  *
- * jwt-validation mints them, token-exchange resolves them; the agent never sees the token.
+ * jwt-validation mints them, token-exchange and token-broker resolve them; the agent never sees the token.
  */
 import { randomBytes } from "node:crypto";
 import type { TokenOwner } from "../../oauth/logout-token.ts";
 import { Secret } from "../../secret.ts";
-import type { Clock, PluginDeps } from "../../pipeline/plugin.ts";
+import type { Clock } from "../../pipeline/plugin.ts";
 
 /** How every handle begins; tokens of issuers do not. */
 export const placeholderPrefix = "abph_";
@@ -24,7 +24,7 @@ interface Held {
   readonly owner: TokenOwner;
 }
 
-/** The handles of this process. They are lost with it and are not shared with other replicas. */
+/** The handles that this process knows. */
 export class PlaceholderStore {
   readonly #held = new Map<string, Held>();
   readonly #clock: Clock;
@@ -44,18 +44,21 @@ export class PlaceholderStore {
 
   /** A new handle for the token. When the store is full, what has ended goes first and then the oldest. */
   mint(token: string, lifetimeMs: number, owner: TokenOwner = {}): string {
-    const isFull =
-      this.#held.size >= this.#maxEntries || this.#characters + token.length > this.#maxCharacters;
-    if (isFull) this.#makeRoom();
     const handle = `${placeholderPrefix}${randomBytes(32).toString("base64url")}`;
-    this.#held.set(handle, {
-      token: new Secret(token),
-      length: token.length,
-      until: this.#clock.now() + lifetimeMs,
-      owner,
-    });
-    this.#characters += token.length;
+    this.hold(handle, { token: new Secret(token), until: this.#clock.now() + lifetimeMs, owner });
     return handle;
+  }
+
+  /** Holds a handle that exists already, in the same way. */
+  hold(handle: string, held: Omit<Held, "length">): void {
+    const known = this.#held.get(handle);
+    if (known !== undefined) this.#drop(handle, known);
+    const { length } = held.token.reveal();
+    const isFull =
+      this.#held.size >= this.#maxEntries || this.#characters + length > this.#maxCharacters;
+    if (isFull) this.#makeRoom();
+    this.#held.set(handle, { ...held, length });
+    this.#characters += length;
   }
 
   /** The token behind a handle; undefined when it was never minted here or has ended. */
@@ -67,11 +70,11 @@ export class PlaceholderStore {
     return undefined;
   }
 
-  /** Drops the handles for tokens of owners that the predicate names; how many there were. */
-  forget(isMeant: (owner: TokenOwner) => boolean): number {
+  /** Drops the handles for tokens of owners that the predicate names, and returns them. */
+  forget(isMeant: (owner: TokenOwner) => boolean): string[] {
     const meant = [...this.#held].filter(([, { owner }]) => isMeant(owner));
     for (const [handle, held] of meant) this.#drop(handle, held);
-    return meant.length;
+    return meant.map(([handle]) => handle);
   }
 
   #makeRoom(): void {
@@ -90,9 +93,4 @@ export class PlaceholderStore {
     this.#held.delete(handle);
     this.#characters -= length;
   }
-}
-
-/** The store that all plugins of the process share, whichever generation they belong to. */
-export function sharedPlaceholders(deps: PluginDeps): PlaceholderStore {
-  return deps.carry("placeholders", () => new PlaceholderStore(deps.clock));
 }

@@ -1,50 +1,21 @@
 /** The configuration of ibac, with the keys and defaults of the Go program and those added since. */
 import { z } from "zod";
-import { compileBypassPaths } from "../../pattern/path-pattern.ts";
-import { messageOf } from "../../errors.ts";
-import { compileHostGlob } from "../../pattern/host-pattern.ts";
-import { serviceUrl, words } from "../config-values.ts";
-
-/** Infrastructure whose calls carry nobody's intent, as in the Go program. */
-export const defaultBypassHosts = [
-  "keycloak.*",
-  "keycloak",
-  "spire-server.*",
-  "spire-agent.*",
-  "otel-collector.*",
-  "jaeger.*",
-  "prometheus.*",
-];
-
-const defaultBypassPaths = ["/healthz", "/readyz", "/livez", "/.well-known/*"];
-
-/** In these lists a star crosses dots, as the Go program has it: `keycloak.*` is also `keycloak.auth.svc`. */
-export function bypassHostGlob(pattern: string): string {
-  return pattern.trim().replace(/\*+/g, "**");
-}
-
-const bypassHost = z.string().superRefine((pattern, context) => {
-  const issue = (message: string): void => context.addIssue({ code: "custom", message });
-  if (/^[*.?\s]*$/.test(pattern)) {
-    issue("would bypass every host; to switch ibac off, set on_error: off on its entry");
-    return;
-  }
-  try {
-    compileHostGlob(bypassHostGlob(pattern));
-  } catch (error) {
-    issue(messageOf(error));
-  }
-});
-
-const bypassPath = z.string().superRefine((pattern, context) => {
-  try {
-    compileBypassPaths([pattern]);
-  } catch (error) {
-    context.addIssue({ code: "custom", message: messageOf(error) });
-  }
-});
+import {
+  bypassHosts,
+  bypassPaths,
+  defaultBypassHosts,
+  serviceUrl,
+  words,
+} from "../config-values.ts";
 
 const whole = (least: number, most: number): z.ZodNumber => z.int().min(least).max(most);
+
+/** The Go program takes 0 for a number that is not set. */
+const orDefault = (schema: z.ZodNumber, preset: number) =>
+  z
+    .union([schema, z.literal(0)])
+    .default(preset)
+    .transform((value) => (value === 0 ? preset : value));
 
 /** The schema of `config` of an ibac entry. */
 export const ibacConfig = z
@@ -58,10 +29,10 @@ export const ibacConfig = z
       .optional()
       .describe("File with the bearer token for the judge, read at every call."),
     system_prompt: words().optional().describe("Replaces the judge's instructions."),
-    timeout_ms: whole(100, 600_000)
-      .default(5_000)
-      .describe("Until the verdict is there, waiting for a free place included."),
-    judge_max_tokens: whole(64, 100_000).default(1_024).describe("Longest answer of the judge."),
+    timeout_ms: orDefault(whole(100, 600_000), 5_000).describe(
+      "Until the verdict is there, waiting for a free place included.",
+    ),
+    judge_max_tokens: orDefault(whole(64, 100_000), 1_024).describe("Longest answer of the judge."),
     judge_json_mode: z
       .boolean()
       .default(true)
@@ -75,18 +46,10 @@ export const ibacConfig = z
       .describe(
         "Host of the agent's own language model, which is not judged. Calls of language models on other hosts then are.",
       ),
-    bypass_hosts: z
-      .array(bypassHost)
-      .max(1_000)
-      .optional()
-      .describe(
-        `Destinations that are not judged; a star crosses dots. Default: ${defaultBypassHosts.join(", ")}.`,
-      ),
-    bypass_paths: z
-      .array(bypassPath)
-      .max(1_000)
-      .default(defaultBypassPaths)
-      .describe("Paths that are not judged."),
+    bypass_hosts: bypassHosts().describe(
+      `Destinations that are not judged; a star crosses dots. Default: ${defaultBypassHosts.join(", ")}.`,
+    ),
+    bypass_paths: bypassPaths().describe("Paths that are not judged."),
     no_intent_policy: z
       .enum(["allow", "deny"])
       .default("allow")

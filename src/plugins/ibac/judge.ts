@@ -1,11 +1,9 @@
 /** The judge of ibac: a language model behind OpenAI's chat completions API that is asked for one word and a reason. */
-import { readFile } from "node:fs/promises";
-import { ProxyError } from "../../errors.ts";
-import { bounded, isObject, objectOf, objectsOf } from "../../http/json-access.ts";
+import { isObject, oneLine } from "../../http/json-access.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
-import { contentText } from "../../protocols/response-fold.ts";
+import { askModel, chatUrl } from "../../protocols/chat-model.ts";
 import type { OperatorFetch } from "../../pipeline/plugin.ts";
-import { Secret } from "../../secret.ts";
+import { ServiceBearer } from "../credentials/service-bearer.ts";
 import type { IbacConfig } from "./config.ts";
 
 /** What the judge said, or why there is no verdict. */
@@ -26,7 +24,6 @@ export interface Question {
 
 const maxResponseBytes = 65_536;
 const maxReasonChars = 500;
-const maxBearerBytes = 65_536;
 
 const defaultPrompt = `You are a security policy judge for an AI agent platform.
 A user asked an agent for something (USER_INTENT). The agent is about to perform an outbound action (PROPOSED_ACTION).
@@ -46,38 +43,27 @@ export class Judge {
   readonly #config: IbacConfig;
   readonly #fetch: OperatorFetch;
   readonly #url: string;
-  readonly #bearer: Secret | undefined;
+  readonly #bearer: ServiceBearer;
 
   constructor(config: IbacConfig, fetch: OperatorFetch) {
     this.#config = config;
     this.#fetch = fetch;
-    const base = config.judge_endpoint.replace(/\/+$/, "").replace(/\/v1$/, "");
-    this.#url = `${base}/v1/chat/completions`;
-    const { judge_bearer: bearer } = config;
-    this.#bearer = bearer === undefined ? undefined : new Secret(bearer);
+    this.#url = chatUrl(config.judge_endpoint);
+    const { judge_bearer: token, judge_bearer_file: file } = config;
+    this.#bearer = new ServiceBearer({ token, file, fileKey: "judge_bearer_file" });
   }
 
   async ask(question: Question): Promise<Verdict> {
-    try {
-      const bearer = await this.#currentBearer();
-      const response = await this.#fetch(this.#url, {
-        method: "POST",
-        headers: {
-          "Content-Type": "application/json",
-          Accept: "application/json",
-          ...(bearer === undefined ? {} : { Authorization: `Bearer ${bearer.reveal()}` }),
-        },
-        body: JSON.stringify(this.#request(question)),
-        timeoutMs: Math.max(1, question.timeoutMs),
-        maxBytes: maxResponseBytes,
-      });
-      if (response.status < 200 || response.status > 299) {
-        return { kind: "unavailable", why: `the judge answered ${response.status}` };
-      }
-      return readResponse(response.body);
-    } catch (error) {
-      return faultVerdict(error);
-    }
+    const answer = await askModel(this.#fetch, {
+      url: this.#url,
+      fields: this.#bearer.fields,
+      body: this.#request(question),
+      timeoutMs: question.timeoutMs,
+      maxBytes: maxResponseBytes,
+    });
+    if (answer.kind === "text") return readVerdict(answer.text);
+    const kind = answer.kind === "unusable" ? "uncertain" : "unavailable";
+    return { kind, why: `the judge ${answer.why}` };
   }
 
   /** Sections end at line ends, and JSON has none: a text cannot open a section of its own. */
@@ -97,42 +83,11 @@ export class Judge {
       ...(json ? { response_format: { type: "json_object" } } : {}),
     };
   }
-
-  async #currentBearer(): Promise<Secret | undefined> {
-    const { judge_bearer_file: file } = this.#config;
-    if (file === undefined) return this.#bearer;
-    const bytes = await readFile(file);
-    const text = bytes.length > maxBearerBytes ? "" : bytes.toString("utf8").trim();
-    if (!/^[\x21-\x7e]+$/.test(text)) {
-      throw new ProxyError("upstream.refused", "judge_bearer_file holds no token");
-    }
-    return new Secret(text);
-  }
-}
-
-function faultVerdict(error: unknown): Verdict {
-  if (error instanceof ProxyError) {
-    if (error.code === "upstream.response-too-large") {
-      return { kind: "uncertain", why: "the judge's answer is too long" };
-    }
-    return { kind: "unavailable", why: `the judge cannot be asked: ${error.code}` };
-  }
-  return { kind: "unavailable", why: "the judge cannot be asked" };
 }
 
 /** A verdict is one JSON object that every reader reads alike; anything else is none. */
-function readResponse(body: Buffer): Verdict {
+function readVerdict(content: string): Verdict {
   const uncertain = (why: string): Verdict => ({ kind: "uncertain", why });
-  const envelope = parseStrictJson(body);
-  if (envelope.kind !== "json") return uncertain("the judge's answer is no chat completion");
-  const choices = objectsOf(objectOf(envelope.value)["choices"]);
-  const [choice] = choices;
-  if (choice === undefined || choices.length > 1) {
-    return uncertain("the judge's answer has not one choice");
-  }
-  if (choice["finish_reason"] === "length") return uncertain("the judge's answer is cut off");
-  const content = contentText(objectOf(choice["message"])["content"]);
-  if (content === undefined) return uncertain("the judge said nothing");
   const json = parseStrictJson(unfenced(content));
   if (json.kind !== "json" || !isObject(json.value)) {
     return uncertain("the judge did not answer with one JSON object");
@@ -140,17 +95,11 @@ function readResponse(body: Buffer): Verdict {
   const { verdict, reason } = json.value;
   const word = typeof verdict === "string" ? verdict.trim().toLowerCase() : "";
   if (word !== "allow" && word !== "deny") return uncertain("the judge gave no verdict");
-  return { kind: word, reason: spoken(reason) };
+  return { kind: word, reason: oneLine(reason, maxReasonChars) };
 }
 
 /** Models without a JSON mode put a fence around the object; nothing may stand outside it. */
 function unfenced(content: string): string {
   const text = content.trim();
   return /^```(?:json)?\s*\n([^]*)\n\s*```$/i.exec(text)?.[1] ?? text;
-}
-
-/** The reason goes to the agent and into logs: one line, bounded. */
-function spoken(reason: unknown): string {
-  if (typeof reason !== "string") return "";
-  return bounded(reason.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim(), maxReasonChars);
 }

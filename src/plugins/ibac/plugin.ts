@@ -3,6 +3,7 @@
  *
  * Every failure is a refusal, and no header of the agent switches the judge off (docs/compatibility.md, Parsers and ibac).
  */
+import { hash } from "node:crypto";
 import { bounded } from "../../http/json-access.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
@@ -16,10 +17,11 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { originOf } from "../config-values.ts";
-import { classify, describe, type DescribedAction } from "./action.ts";
-import { bypassHostGlob, defaultBypassHosts, ibacConfig, type IbacConfig } from "./config.ts";
-import { VerdictCache } from "./verdict-cache.ts";
+import { bypassHostGlob, defaultBypassHosts, originOf } from "../config-values.ts";
+import { VerdictCache } from "../verdict-cache.ts";
+import { classify } from "../../protocols/agent-action.ts";
+import { describe, type DescribedAction } from "./action.ts";
+import { ibacConfig, type IbacConfig } from "./config.ts";
 import { Judge, type Verdict } from "./judge.ts";
 import { mayBeJson } from "../../protocols/message-json.ts";
 
@@ -43,7 +45,8 @@ class Ibac implements Plugin {
   readonly #paths: BypassPaths;
   readonly #hosts: readonly HostGlob[];
   readonly #ownModel: HostGlob | undefined;
-  readonly #verdicts: VerdictCache;
+  readonly #judge: Judge;
+  readonly #verdicts: VerdictCache<Verdict>;
 
   constructor(config: IbacConfig, deps: PluginDeps) {
     this.#config = config;
@@ -53,12 +56,14 @@ class Ibac implements Plugin {
     this.#hosts = hosts.map((pattern) => compileHostGlob(bypassHostGlob(pattern)));
     const { agent_llm_host: own } = config;
     this.#ownModel = own === undefined ? undefined : compileHostGlob(hostOf(own));
-    const judge = new Judge(config, deps.fetch);
-    this.#verdicts = new VerdictCache((question) => judge.ask(question), {
+    this.#judge = new Judge(config, deps.fetch);
+    this.#verdicts = new VerdictCache<Verdict>({
       clock: deps.clock,
       timeoutMs: config.timeout_ms,
       maxConcurrency: config.max_concurrency,
       cacheTtlMs: config.cache_ttl_ms,
+      unavailable: (why) => ({ kind: "unavailable", why }),
+      isKept: ({ kind }) => kind === "allow" || kind === "deny",
     });
     if (config.bypass_hosts === undefined) {
       deps.log.warn(
@@ -99,10 +104,10 @@ class Ibac implements Plugin {
         break;
       case "action":
     }
-    return this.#judge(context);
+    return this.#judged(context);
   }
 
-  async #judge(context: RequestContext): Promise<Decision> {
+  async #judged(context: RequestContext): Promise<Decision> {
     const intent = this.#deps.sessions?.intentOf(context);
     if (intent === undefined) return this.#withoutIntent(context);
     const action = describe(context, this.#config.max_action_chars);
@@ -113,11 +118,16 @@ class Ibac implements Plugin {
         "the action cannot be shown to the judge whole (max_action_chars)",
       );
     }
-    const { verdict, isCached } = await this.#verdicts.rule(intent.text, action.text, action.key);
+    const question = { intent: intent.text, action: action.text };
+    const digest = hash("sha256", `${intent.text.length}:${intent.text}${action.key}`);
+    const { verdict, isCached } = await this.#verdicts.rule(digest, (timeoutMs) =>
+      this.#judge.ask({ ...question, timeoutMs }),
+    );
     this.#deps.count(isCached ? "cached" : verdict.kind);
     return decisionOf(verdict, {
       action: bounded(action.text, maxShownChars),
       intent_preview: bounded(intent.text, maxIntentPreview),
+      ...(intent.tie === undefined ? {} : { intent_tie: intent.tie }),
       ...(isCached ? { cached: true } : {}),
     });
   }

@@ -2,12 +2,12 @@
 import { durationMs } from "../../duration.ts";
 import { ProofChecker, type ProofFault, ProofMemory } from "../../oauth/dpop-proof.ts";
 import type { VerifiedToken } from "../../oauth/jwt-verifier.ts";
-import type { SharedIds } from "../../oauth/seen-once.ts";
 import { shown, type TokenFault } from "../../oauth/token-checks.ts";
 import type { PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
 import type { JwtValidationConfig } from "./config.ts";
 import { dpopOf } from "./dpop-config.ts";
 import { ProofTargets } from "./proof-target.ts";
+import { sharedIds } from "./shared-ids.ts";
 
 /** Why a request does not prove what its token is bound to. */
 export type BindingFault =
@@ -50,7 +50,7 @@ export class BoundTokens {
         leewayMs: Math.max(durationMs(config.clock_skew), leastLeewayMs),
         nonceLifetimeMs: dpop.nonce ? durationMs(dpop.nonce_lifetime) : undefined,
         most: dpop.max_proofs,
-        shared: deps.state.isKept ? sharedProofs(deps, dpop.proofs_when_away) : undefined,
+        shared: sharedIds(deps, "proof", dpop.proofs_when_away),
       },
       deps.carry("dpop-proofs", () => new ProofMemory(deps.clock)),
       deps.clock,
@@ -127,21 +127,6 @@ export class BoundTokens {
     }
     return fault;
   }
-}
-
-/** Proofs that are used up in the store of `state`. */
-function sharedProofs(deps: PluginDeps, whenAway: "refuse" | "local"): SharedIds {
-  return {
-    take: async (digest, lifetimeMs) => {
-      try {
-        return await deps.state.store.compareAndSet(`proof:${digest}`, undefined, "", lifetimeMs);
-      } catch (error) {
-        deps.count("state_away");
-        if (whenAway === "local") return true;
-        throw error;
-      }
-    },
-  };
 }
 
 interface Binding {

@@ -161,6 +161,12 @@ export const jwtValidationConfig = z
       .describe(
         "Client ids that logout tokens must be for, one of them. Default: the accepted audiences.",
       ),
+    logins_when_away: z
+      .enum(["refuse", "local"])
+      .default("refuse")
+      .describe(
+        "What happens to tokens, with backchannel_logout, while the store of `state`, in which replicas hear which logins have ended, is away. local: those that this process has heard of are refused.",
+      ),
     introspection: guarded(
       introspectionConfig
         .optional()
@@ -203,6 +209,12 @@ export const jwtValidationConfig = z
     placeholder_ttl: duration()
       .default("1h")
       .describe("Life of a handle; it never outlives the token."),
+    placeholders_when_away: z
+      .enum(["refuse", "local"])
+      .default("refuse")
+      .describe(
+        "What happens to tokens, with placeholder_mode, while the store of `state`, in which replicas find what handles stand for, is away. local: they get handles that only this process knows.",
+      ),
   })
   .superRefine((config, context) => {
     try {

@@ -3,7 +3,7 @@ import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { JwksSource, type KeyFetcher } from "../../oauth/jwks.ts";
-import { isOf, ownerOf, type TokenOwner } from "../../oauth/logout-token.ts";
+import { isOf, issuedAtOf, ownerOf, type TokenOwner } from "../../oauth/logout-token.ts";
 import { compactJws } from "../../oauth/jwt-signature.ts";
 import type { JwtVerifier, Verification, VerifiedToken } from "../../oauth/jwt-verifier.ts";
 import {
@@ -35,11 +35,8 @@ import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./config.ts";
 import { introspectionUrlOf } from "./introspection-config.ts";
-import {
-  placeholderShownLength,
-  type PlaceholderStore,
-  sharedPlaceholders,
-} from "../credentials/placeholder.ts";
+import { placeholderShownLength } from "../credentials/placeholder.ts";
+import { type PlacedToken, Placeholders } from "../credentials/shared-placeholders.ts";
 
 /** The definition that a pipeline names. */
 export const jwtValidation = definePlugin<JwtValidationConfig>({
@@ -70,7 +67,7 @@ class JwtValidation implements Plugin {
   readonly #bound: BoundTokens;
   readonly #refusals: Refusals;
   readonly #identityFields: FieldNames;
-  readonly #placeholders: PlaceholderStore | undefined;
+  readonly #placeholders: Placeholders | undefined;
   readonly #placeholderMs: number;
   readonly #admissions = new WeakMap<VerifiedToken, Admission>();
 
@@ -109,14 +106,15 @@ class JwtValidation implements Plugin {
     this.#bound = new BoundTokens(config, deps);
     this.#refusals = new Refusals(config, () => this.#bound.nonce);
     this.#identityFields = new FieldNames(config.identity_headers);
-    this.#placeholders = config.placeholder_mode ? sharedPlaceholders(deps) : undefined;
+    this.#placeholders = config.placeholder_mode ? new Placeholders(deps) : undefined;
     this.#placeholderMs = durationMs(config.placeholder_ttl);
   }
 
   /** The first request should not pay for the key set; an issuer that is down must not stop the start. */
-  start(): Promise<void> {
+  async start(): Promise<void> {
     this.#keys.warm(this.#fetcher);
-    return Promise.resolve();
+    await this.#logins?.start();
+    await this.#placeholders?.start();
   }
 
   /** Asked by probes, which are the only traffic of a process that is not ready: they cause the next attempt. */
@@ -229,7 +227,8 @@ class JwtValidation implements Plugin {
     if (compactJws.test(presented.text) && this.#logins?.hasEnded(token) === true) {
       return this.#refusals.loggedOut(context, presented, token);
     }
-    const follow = (fault: BindingFault | undefined): Decision =>
+    if (this.#logins?.unheard !== undefined) return this.#refusals.unheard(token);
+    const follow = (fault: BindingFault | undefined): Decision | Promise<Decision> =>
       fault === undefined
         ? this.#admit(context, presented.text, token)
         : this.#refusals.unproven(context, presented, { token, fault });
@@ -237,7 +236,11 @@ class JwtValidation implements Plugin {
     return fault instanceof Promise ? fault.then(follow) : follow(fault);
   }
 
-  #admit(context: RequestContext, text: string, token: VerifiedToken): Decision {
+  #admit(
+    context: RequestContext,
+    text: string,
+    token: VerifiedToken,
+  ): Decision | Promise<Decision> {
     // A verified token is one object for as long as it is remembered: what it says is worded once.
     let admission = this.#admissions.get(token);
     if (admission === undefined) {
@@ -246,21 +249,48 @@ class JwtValidation implements Plugin {
     }
     context.setIdentity(admission.identity);
     if (this.#placeholders === undefined) return admission.decision;
-    const { expiresAt } = token;
+    return this.#replace(context, text, token, this.#placeholders);
+  }
+
+  /** Puts a handle into the place of the token. */
+  #replace(
+    context: RequestContext,
+    text: string,
+    token: VerifiedToken,
+    placeholders: Placeholders,
+  ): Decision | Promise<Decision> {
+    const { claims, expiresAt } = token;
     const now = this.#deps.clock.now();
     const left = expiresAt === undefined ? this.#placeholderMs : expiresAt * 1000 - now;
-    const handle = this.#placeholders.mint(
-      text,
-      Math.min(this.#placeholderMs, left),
-      ownerOf(token.claims),
-    );
-    context.headers.set("Authorization", `Bearer ${handle}`);
-    // A proof of the token that the agent does not get.
-    context.headers.delete("DPoP");
-    return modify("placeholder_minted", {
-      ...admission.decision.details,
-      placeholder: handle.slice(0, placeholderShownLength),
-    });
+    const placed: PlacedToken = {
+      token: text,
+      lifetimeMs: Math.min(this.#placeholderMs, left),
+      issuer: this.#config.issuer,
+      owner: ownerOf(claims),
+      issuedAt: issuedAtOf(claims),
+    };
+    const attach = (handle: string): Decision => {
+      context.headers.set("Authorization", `Bearer ${handle}`);
+      // A proof of the token that the agent does not get.
+      context.headers.delete("DPoP");
+      return modify("placeholder_minted", {
+        ...admissionOf(token).decision.details,
+        placeholder: handle.slice(0, placeholderShownLength),
+      });
+    };
+    const away = (): Decision => {
+      this.#deps.count("state_away");
+      if (this.#config.placeholders_when_away === "local") {
+        return attach(placeholders.mintHere(placed));
+      }
+      return this.#refusals.unkept(token);
+    };
+    try {
+      const minted = placeholders.mint(placed);
+      return minted instanceof Promise ? minted.then(attach, away) : attach(minted);
+    } catch {
+      return away();
+    }
   }
 }
 

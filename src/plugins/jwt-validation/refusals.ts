@@ -86,6 +86,34 @@ export class Refusals {
     );
   }
 
+  /** A handle cannot be kept for the other replicas. */
+  unkept(token: VerifiedToken): Decision {
+    return deny(
+      "placeholder_not_kept",
+      {
+        code: "state.unavailable",
+        message:
+          "the handle for the token cannot be kept: the state store is not available (placeholders_when_away)",
+        unavailable: true,
+      },
+      { token_subject: token.subject },
+    );
+  }
+
+  /** Whether the login of a token has ended cannot be said. */
+  unheard(token: VerifiedToken): Decision {
+    return deny(
+      "logins_unknown",
+      {
+        code: "state.unavailable",
+        message:
+          "it cannot be seen whether the login has ended: the state store is not available (logins_when_away)",
+        unavailable: true,
+      },
+      { token_subject: token.subject },
+    );
+  }
+
   /** A good token came without the proof of the key that it is bound to. */
   unproven(
     context: RequestContext,

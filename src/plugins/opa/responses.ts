@@ -5,7 +5,7 @@ import { a2aFact, type A2aView } from "../../protocols/a2a-message.ts";
 import { ResponseFold, maxToolCalls } from "../../protocols/response-fold.ts";
 import { inferenceFact, type InferenceView } from "../../protocols/inference-view.ts";
 import { mcpFact } from "../../protocols/mcp-message.ts";
-import { jsonOf } from "../../protocols/message-json.ts";
+import { jsonOf, unreadableJson } from "../../protocols/message-json.ts";
 import { A2aFold } from "../parsers/a2a-response.ts";
 import { readFrame as readTaskFrame } from "../parsers/a2a.ts";
 import { inferenceEndpoint, readFrame } from "../parsers/inference.ts";
@@ -15,15 +15,6 @@ import type { ResponseFacts, IncludedParts, JsonObject } from "./input.ts";
 interface Reading {
   model?: ResponseFold;
   agent?: A2aFold;
-}
-
-/** JSON that its client may read and we do not; other texts, such as keep-alives, say nothing to clients either. */
-function unreadable(bytes: Buffer): string | undefined {
-  // UTF-16 and UTF-32 have zeros where UTF-8 has none.
-  const start = bytes.toString("latin1", 0, 64).replace(/^(?:ï»¿|ÿþ|þÿ)|\0/g, "");
-  if (!/^\s*[[{]/.test(start)) return undefined;
-  const json = jsonOf(bytes);
-  return json.kind === "invalid" ? `the answer is ${json.reason}` : undefined;
 }
 
 /** Views keep texts up to a length; what comes after it would not be judged. */
@@ -84,7 +75,7 @@ export class OpaResponses {
   #read(context: RequestContext, frame: Frame): ResponseFacts {
     const model = this.#readModel(context, frame);
     const agent = this.#readAgent(context, frame);
-    const problem = unreadable(frame.data) ?? cutOff(model?.view, agent?.view);
+    const problem = unreadableJson(frame.data) ?? cutOff(model?.view, agent?.view);
     return {
       results: this.#results(context, frame.data),
       problem,

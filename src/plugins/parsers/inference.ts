@@ -15,7 +15,7 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { requestJson, unreadOf } from "../../protocols/message-json.ts";
+import { isEndOfEvents, requestJson, unreadOf } from "../../protocols/message-json.ts";
 import { type Prices, type PriceTable, sharedPrices } from "./prices.ts";
 
 /** The definition that a pipeline names. */
@@ -164,8 +164,7 @@ function readEvent(
   data: Buffer,
   event: string | undefined,
 ): void {
-  // OpenAI ends its streams with a word that is no JSON.
-  if (data.length === 6 && data.toString("latin1") === "[DONE]") return;
+  if (isEndOfEvents(data)) return;
   const value = parsed(data);
   if (isObject(value)) dialect.event(fold, value, event);
 }

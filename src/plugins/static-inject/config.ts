@@ -63,13 +63,14 @@ export const staticInjectConfig = z
     if (config.source === "secret_dir" && config.secret_dir === undefined) {
       issue("secret_dir", "is required for source: secret_dir");
     }
-    if (config.source === "secret_dir" && config.mappings !== undefined) {
+    const isMapped = Object.keys(config.mappings ?? {}).length > 0;
+    if (config.source === "secret_dir" && isMapped) {
       issue("mappings", "has no effect with source: secret_dir");
     }
     if (config.source === "mappings" && config.secret_dir !== undefined) {
       issue("secret_dir", "has no effect with source: mappings");
     }
-    if (config.source === "mappings" && Object.keys(config.mappings ?? {}).length === 0) {
+    if (config.source === "mappings" && !isMapped) {
       issue("mappings", "must have at least one entry for source: mappings");
     }
     if (config.key_by === "static" && config.key === undefined) {

@@ -3,6 +3,7 @@ import type { DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
 import { callerOf } from "../../pipeline/flow.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";
 import type { Secret } from "../../secret.ts";
+import { attachBearer } from "../credentials/bearer.ts";
 
 /** Whose key tokens are bound to. */
 export const dpopChoices = ["off", "process", "caller"] as const;
@@ -23,18 +24,15 @@ export function keyOf(
   return choice === "caller" ? keys.of(callerOf(flow.client)) : keys.shared();
 }
 
-/** The token takes the place of the client's credential; a proof that the client sent was of another token. */
+/** The token takes the place of the client's credential. */
 export function attachToken(
   context: RequestContext,
   token: Secret,
   dpop: DpopKey | undefined,
 ): void | Promise<void> {
-  context.headers.delete("DPoP");
-  if (dpop === undefined) {
-    context.headers.set("Authorization", `Bearer ${token.reveal()}`);
-    return;
-  }
-  return attachBound(context, token, dpop);
+  return dpop === undefined
+    ? attachBearer(context.headers, token)
+    : attachBound(context, token, dpop);
 }
 
 async function attachBound(context: RequestContext, token: Secret, dpop: DpopKey): Promise<void> {

@@ -11,7 +11,6 @@ import {
   allow,
   type Decision,
   definePlugin,
-  deny,
   type Logout,
   type Plugin,
   type PluginDeps,
@@ -19,8 +18,9 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
-import { readToken, type TokenCredential } from "../credentials/bearer.ts";
+import { readToken } from "../credentials/bearer.ts";
 import { keyOf } from "./credential.ts";
+import { withSubject } from "../credentials/subject.ts";
 import { attach, type TokenRequest } from "./token-request.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import { endpointProblem } from "../credentials/client-identity-config.ts";
@@ -29,11 +29,7 @@ import { malformed, noToken, refusalOf } from "./refusal.ts";
 import { actorDenial, forItsActors } from "./actors.ts";
 import { forItsAudience } from "./issued-audience.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
-import {
-  placeholderPrefix,
-  type PlaceholderStore,
-  sharedPlaceholders,
-} from "../credentials/placeholder.ts";
+import { Placeholders } from "../credentials/shared-placeholders.ts";
 import {
   exchangeWarningsOf,
   tokenExchangeConfig,
@@ -67,7 +63,7 @@ class TokenExchange implements Plugin {
   readonly #endpoint: TokenEndpoint;
   readonly #cache: TokenCache;
   readonly #dpop: DpopKeys;
-  readonly #placeholders: PlaceholderStore | undefined;
+  readonly #placeholders: Placeholders | undefined;
 
   constructor(config: TokenExchangeConfig, deps: PluginDeps) {
     this.#config = config;
@@ -102,7 +98,11 @@ class TokenExchange implements Plugin {
     this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
     // Beside the tokens that are bound to them: both outlive a reload.
     this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
-    this.#placeholders = config.resolve_placeholders ? sharedPlaceholders(deps) : undefined;
+    this.#placeholders = config.resolve_placeholders ? new Placeholders(deps) : undefined;
+  }
+
+  async start(): Promise<void> {
+    await this.#placeholders?.start();
   }
 
   ready(): true | string {
@@ -148,14 +148,11 @@ class TokenExchange implements Plugin {
     if (kept !== undefined) return kept;
     const bearer = readToken(context.headers);
     if (bearer.kind === "malformed") return malformed();
-    const subject = "token" in bearer ? this.#subjectOf(bearer) : undefined;
-    if (subject === "unresolved") {
-      const message = "unresolvable credential placeholder";
-      return deny("placeholder_unresolved", { code: "auth.unauthorized", message });
-    }
-    return subject === undefined
-      ? this.#withoutToken(context, route ?? defaultRoute)
-      : this.#exchange(context, route ?? defaultRoute, subject);
+    if (!("token" in bearer)) return this.#withoutToken(context, route ?? defaultRoute);
+    const parts = { placeholders: this.#placeholders, deps: this.#deps };
+    return withSubject(bearer.token, parts, (subject) =>
+      this.#exchange(context, route ?? defaultRoute, subject),
+    );
   }
 
   /** What is said of messages that keep the token they carry. */
@@ -165,16 +162,6 @@ class TokenExchange implements Plugin {
     return route?.passthrough === true
       ? allow("passthrough", { route_matched: "true", route_host: route.host })
       : undefined;
-  }
-
-  /** The token that the bearer is or stands for. */
-  #subjectOf({
-    token,
-  }: Extract<TokenCredential, { readonly token: string }>): Secret | "unresolved" {
-    if (this.#placeholders === undefined || !token.startsWith(placeholderPrefix)) {
-      return new Secret(token);
-    }
-    return this.#placeholders.resolve(token) ?? "unresolved";
   }
 
   #withoutToken(context: RequestContext, route: ExchangeRoute): Decision | Promise<Decision> {

@@ -1,14 +1,10 @@
 /** The routes of token-exchange: which host gets a token for which audience. */
 import { z } from "zod";
-import { BoundedMap } from "../../bounded-map.ts";
-import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
 import type { Clock } from "../../pipeline/plugin.ts";
-import { messageOf } from "../../errors.ts";
-import { readYaml } from "../../yaml/read.ts";
 import { hostGlob, serviceUrl, words } from "../config-values.ts";
+import { HostRoutes, rulesReader } from "../credentials/host-routes.ts";
 import { type DpopChoice, dpopChoices } from "./credential.ts";
 import { type AudienceCheck, audienceChecks } from "./issued-audience.ts";
-import { WatchedFile } from "../../files/watched-file.ts";
 
 /** One rule, as it stands in the routes file and inline. */
 export const exchangeRule = z.strictObject({
@@ -48,22 +44,8 @@ export interface ExchangeRoute {
   readonly dpop?: DpopChoice | undefined;
 }
 
-interface Compiled {
-  readonly glob: HostGlob;
-  readonly route: ExchangeRoute;
-}
-
-const rulesList = z.array(exchangeRule).max(10_000);
-/** A bare list, as the Go program takes it, or a map with one key `routes`, as its documents show it. */
-const routesFile = z.union([rulesList, z.strictObject({ routes: rulesList.nullable() })], {
-  error: "must be a list of rules, or a mapping with the key routes",
-});
-
 /** Reads the text of a routes file; an Error says everything that is wrong with it, and where. */
-export function parseRoutesFile(text: string, file = "routes file"): ExchangeRule[] {
-  const rules = readYaml(routesFile, { text, file, ifEmpty: [] });
-  return Array.isArray(rules) ? rules : (rules.routes ?? []);
-}
+export const parseRoutesFile = rulesReader(exchangeRule);
 
 /** Options of {@link ExchangeRoutes}. */
 export interface ExchangeRoutesOptions {
@@ -75,74 +57,43 @@ export interface ExchangeRoutesOptions {
   onProblem(message: string): void;
 }
 
-const maxRemembered = 1_024;
-
-/** File rules first, then inline rules; the first that matches decides. */
-export class ExchangeRoutes {
-  readonly #file: WatchedFile<readonly Compiled[]>;
-  readonly #inline: readonly Compiled[];
-  /** Answers by host, for the file's content that they were made from. */
-  readonly #known = new BoundedMap<string, ExchangeRoute | undefined>(maxRemembered);
-  #answersOf: readonly Compiled[] | undefined;
-
+/** The routes of one instance. The file need not exist. */
+export class ExchangeRoutes extends HostRoutes<ExchangeRule, ExchangeRoute> {
   /** Throws an Error for a file that exists and cannot be used; later the last good content stays. */
   constructor(options: ExchangeRoutesOptions) {
     let problem: string | undefined;
-    this.#file = new WatchedFile({
-      path: options.file,
-      clock: options.clock,
-      parse: (text) =>
-        parseRoutesFile(text, options.file).map((rule) => {
-          const { token_url: url } = rule;
+    super({
+      ...options,
+      parse: (text, file) => {
+        const rules = parseRoutesFile(text, file);
+        for (const { token_url: url } of rules) {
           const fault = url === undefined ? undefined : options.problemOf(url);
           if (fault !== undefined) throw new Error(`token_url ${url} ${fault}`);
-          return compileRule(rule);
-        }),
-      onProblem: (message, isMissing, error) => {
+        }
+        return rules;
+      },
+      compile: compileRule,
+      onProblem: (message, isMissing) => {
         if (isMissing) return;
-        const placed = messageOf(error);
-        problem = placed.startsWith(`${options.file}:`) ? placed : message;
-        options.onProblem(problem);
+        problem = message;
+        options.onProblem(message);
       },
     });
-    this.#inline = options.rules.map(compileRule);
-    this.#file.current();
     if (problem !== undefined) throw new Error(problem);
   }
-
-  /** The rule for a destination host, which comes without a port. */
-  find(host: string): ExchangeRoute | undefined {
-    const fromFile = this.#file.current();
-    if (fromFile !== this.#answersOf) {
-      this.#known.clear();
-      this.#answersOf = fromFile;
-    }
-    const known = this.#known.get(host);
-    if (known !== undefined || this.#known.has(host)) return known;
-    const route = findIn(fromFile ?? [], host) ?? findIn(this.#inline, host);
-    this.#known.set(host, route);
-    return route;
-  }
 }
 
-function findIn(routes: readonly Compiled[], host: string): ExchangeRoute | undefined {
-  return routes.find(({ glob }) => glob.matches(host))?.route;
-}
-
-function compileRule(rule: ExchangeRule): Compiled {
+function compileRule(rule: ExchangeRule): ExchangeRoute {
   const { token_scopes: scopes = [] } = rule;
   const listed = typeof scopes === "string" ? scopes.split(/\s+/) : scopes;
-  return {
-    glob: compileHostGlob(rule.host),
-    route: Object.freeze({
-      host: rule.host,
-      passthrough: rule.passthrough === true || rule.action === "passthrough",
-      audience: rule.target_audience || undefined,
-      scopes: listed.filter((scope) => scope !== ""),
-      resource: rule.resource,
-      tokenUrl: rule.token_url,
-      issuedAudiences: rule.issued_audiences,
-      dpop: rule.dpop,
-    }),
-  };
+  return Object.freeze({
+    host: rule.host,
+    passthrough: rule.passthrough === true || rule.action === "passthrough",
+    audience: rule.target_audience || undefined,
+    scopes: listed.filter((scope) => scope !== ""),
+    resource: rule.resource,
+    tokenUrl: rule.token_url,
+    issuedAudiences: rule.issued_audiences,
+    dpop: rule.dpop,
+  });
 }

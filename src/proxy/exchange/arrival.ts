@@ -4,7 +4,6 @@ import type { HeaderList } from "../../http/headers.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { Destination } from "../../net/destination.ts";
 import type { HeadWatch } from "../../net/head-watch.ts";
-import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
 import { type Client, type Direction, makeFlow, type Transport } from "../../pipeline/flow.ts";
 import { type Admitted, admit } from "../flow/admission.ts";
@@ -31,7 +30,6 @@ import { type UpgradeParts, upgradeOf } from "./upgrade.ts";
 /** What every surface shares. */
 export interface SurfaceServices extends ExchangeServices {
   readonly runtimes: RuntimeHolder;
-  readonly idle: IdleTimeouts;
   readonly heads: HeadWatch;
   readonly callers: Callers;
 }
@@ -51,6 +49,8 @@ export interface Route {
   /** Peer of the connection that the agent opened; looked up where the surface does not know it. */
   readonly client?: Client | undefined;
   readonly parentId?: string | undefined;
+  /** The Host field stays as the client sent it: it knows of no proxy. */
+  readonly keepsHost?: boolean;
   /** The original destination of a captured connection, and the check that the request's host agrees with it. */
   readonly captured?: string | undefined;
   readonly confirm?: ConfirmCaptured | undefined;
@@ -133,7 +133,8 @@ export function arrive(
     checkLoop(headers, services.pseudonym);
     countHop(from.method, headers);
     route.forwarded?.(headers);
-    if (!isSignedHost(headers, route)) headers.set("Host", route.destination.hostHeader);
+    if (route.keepsHost !== true && !isSignedHost(headers, route))
+      headers.set("Host", route.destination.hostHeader);
     const { direction = "outbound", transport, destination, parentId, captured } = route;
     const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
     return {
@@ -153,7 +154,7 @@ export function arrive(
           onFault,
           upgrade: upgrade?.({
             idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-            idle: services.idle,
+            stalls: services.stalls,
             backlogs: services.backlogs,
             metrics: services.recorder.metrics,
           }),

@@ -2,6 +2,7 @@
 import type { Duplex } from "node:stream";
 import type { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
+import type { AbortSource } from "../../net/abort-source.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -55,7 +56,7 @@ export interface UpgradeRequest {
 
 /** The terms under which a connection that changed its protocol is forwarded. */
 export interface SwitchTerms {
-  readonly signal: AbortSignal;
+  readonly signal: AbortSource;
   /** Present where each message of the client has to be judged. */
   readonly gate: MessageGate | undefined;
 }

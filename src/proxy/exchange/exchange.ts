@@ -48,6 +48,8 @@ class Exchange {
   readonly #cancellation = new Cancellation();
   readonly #done: () => void;
   readonly #slot: number;
+  /** Until replicas have said what they know of the message. */
+  #arriving: Promise<void> | undefined;
   #isOver = false;
   #needs: ResponseNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
@@ -92,7 +94,7 @@ class Exchange {
       request.upgrade === undefined
         ? undefined
         : new UpgradedTunnel(request.upgrade, services.tunnels, this.#context, this.#pipeline);
-    if (!this.#skipped) services.recorder.arrived(this.#context);
+    if (!this.#skipped) this.#arriving = services.recorder.arrived(this.#context);
     this.#slot = services.stalls.add(downstream);
     downstream.onClose((complete) => this.#onClientClosed(complete));
   }
@@ -153,6 +155,11 @@ class Exchange {
   }
 
   #judgeWith(body: Buffer | undefined): Promise<void> | undefined {
+    const arriving = this.#arriving;
+    if (arriving !== undefined) {
+      this.#arriving = undefined;
+      return arriving.then(() => (this.#cancelled ? undefined : this.#judgeWith(body)));
+    }
     const startedAt = performance.now();
     const verdict = this.#pipeline.runRequest(this.#context);
     return verdict instanceof Promise
@@ -160,20 +167,27 @@ class Exchange {
       : this.#follow(verdict, body, startedAt);
   }
 
-  #follow(verdict: Verdict, body: Buffer | undefined, startedAt: number): undefined {
+  #follow(
+    verdict: Verdict,
+    body: Buffer | undefined,
+    startedAt: number,
+  ): Promise<void> | undefined {
     const { recorder } = this.#services;
     recorder.phase(this.#context, "pipeline", startedAt);
     if (verdict.kind === "denial") {
       this.#refuse(verdict.denial);
-      return;
+      return undefined;
     }
-    recorder.permitted(this.#context);
-    if (verdict.kind === "reply") {
-      this.#status = verdict.reply.status;
-      this.#reply(verdict.reply);
-    } else {
-      this.#send(verdict.permit, body);
-    }
+    const proceed = (): undefined => {
+      if (verdict.kind === "reply") {
+        this.#status = verdict.reply.status;
+        this.#reply(verdict.reply);
+      } else {
+        this.#send(verdict.permit, body);
+      }
+    };
+    const told = recorder.permitted(this.#context);
+    return told === undefined ? proceed() : told.then(proceed);
   }
 
   /** The request body; undefined where it was refused, or is too large for observers and streamed after all. */

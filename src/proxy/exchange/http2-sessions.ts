@@ -1,7 +1,8 @@
-/** HTTP/2 with clients, of whichever surface, inside TLS: every stream is judged for itself. */
+/** HTTP/2 with clients, of whichever surface, inside TLS or by prior knowledge: every stream is judged for itself. */
 import { randomBytes } from "node:crypto";
 import http2, { type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
-import type { TLSSocket } from "node:tls";
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import { ProxyError } from "../../errors.ts";
 import { HeaderList, isToken, stripHopByHop } from "../../http/headers.ts";
 import { originForm, parseHostHeader } from "../../net/destination.ts";
@@ -35,6 +36,8 @@ export interface Http2Surface extends Omit<RefusedHead, "method"> {
   readonly onOpen?: ((this: void, session: Pick<ServerHttp2Session, "close">) => void) | undefined;
 }
 
+type Scheme = "http" | "https";
+
 type Fields = Readonly<Record<string, string | string[] | undefined>>;
 
 interface Parsed {
@@ -57,13 +60,13 @@ interface OpenSession {
 export class Http2Sessions {
   readonly #services: SurfaceServices;
   readonly #limits: HttpLimits;
-  readonly #surfaceOf: (clear: TLSSocket) => Http2Surface;
+  readonly #surfaceOf: (clear: Socket) => Http2Surface;
   readonly #sessions = new Map<ServerHttp2Session, OpenSession>();
 
   constructor(
     services: SurfaceServices,
     limits: HttpLimits,
-    surfaceOf: (clear: TLSSocket) => Http2Surface,
+    surfaceOf: (clear: Socket) => Http2Surface,
   ) {
     this.#services = services;
     this.#limits = limits;
@@ -75,9 +78,10 @@ export class Http2Sessions {
     return this.#sessions.size;
   }
 
-  /** Serves a connection on which h2 was negotiated. */
-  serve(clear: TLSSocket): void {
+  /** Serves a connection on which h2 was negotiated, or that began with the preface of HTTP/2 (RFC 9113 section 3.3). */
+  serve(clear: Socket): void {
     const surface = this.#surfaceOf(clear);
+    const scheme = clear instanceof TLSSocket ? "https" : "http";
     const session = http2.performServerHandshake(clear, {
       maxSessionInvalidFrames: maxNuisances,
       maxSessionRejectedStreams: maxNuisances,
@@ -113,7 +117,7 @@ export class Http2Sessions {
       if (streams === most) session.close();
       this.#count(session, 1);
       stream.once("close", () => this.#count(session, -1));
-      this.#onStream(stream, fields, rawHeaders, surface);
+      this.#onStream(stream, fields, rawHeaders, { ...surface, scheme });
     });
   }
 
@@ -137,7 +141,7 @@ export class Http2Sessions {
     stream: ServerHttp2Stream,
     fields: Fields,
     raw: readonly string[],
-    { surface, client, parent, ...reading }: Http2Surface,
+    { surface, client, parent, scheme, ...reading }: Http2Surface & { readonly scheme: Scheme },
   ): void {
     const services = this.#services;
     stream.on("error", ignore);
@@ -154,7 +158,10 @@ export class Http2Sessions {
     }
     const from = { surface, client, method, parent };
     arrive(services, { lease, downstream, from }, (runtime) => {
-      const { path, host, headers } = parse(fields, raw, this.#limits.maxHeaders);
+      const { path, host, headers } = parse(fields, raw, {
+        maxHeaders: this.#limits.maxHeaders,
+        scheme,
+      });
       checkMethod(method);
       const route = reading.route({ path, host, stream }, runtime);
       return {
@@ -171,7 +178,11 @@ export class Http2Sessions {
 }
 
 /** Turns the fields of a stream into a request, or throws what is wrong with it. */
-function parse(fields: Fields, raw: readonly string[], maxHeaders: number): Parsed {
+function parse(
+  fields: Fields,
+  raw: readonly string[],
+  { maxHeaders, scheme }: { readonly maxHeaders: number; readonly scheme: Scheme },
+): Parsed {
   const method = textOf(fields[":method"]) ?? "";
   const protocol = textOf(fields[":protocol"]);
   const path = textOf(fields[":path"]) ?? "";
@@ -179,8 +190,8 @@ function parse(fields: Fields, raw: readonly string[], maxHeaders: number): Pars
   if (method === "CONNECT" && protocol !== "websocket") {
     throw new ProxyError("request.method-not-allowed", "a CONNECT over HTTP/2 is refused");
   }
-  if (textOf(fields[":scheme"]) !== "https")
-    throw new ProxyError("request.misdirected", "the scheme is not https");
+  if (textOf(fields[":scheme"]) !== scheme)
+    throw new ProxyError("request.misdirected", `the scheme is not ${scheme}`);
   if (!path.startsWith("/")) {
     throw new ProxyError("request.malformed", "the path is not an absolute path");
   }
@@ -191,7 +202,7 @@ function parse(fields: Fields, raw: readonly string[], maxHeaders: number): Pars
       "the request has more fields than limits.max_headers",
     );
   }
-  const host = hostOf(fields);
+  const host = hostOf(fields, scheme);
   const headers = new HeaderList(stripHopByHop(endToEnd(raw), { keepTrailersTe: true }));
   headers.set("Host", host);
   headers.delete("expect");
@@ -202,19 +213,19 @@ function parse(fields: Fields, raw: readonly string[], maxHeaders: number): Pars
 }
 
 /** Host as the client spelt it; RFC 9113 section 8.3.1: `:authority` must not differ. */
-function hostOf(fields: Fields): string {
+function hostOf(fields: Fields, scheme: Scheme): string {
   const authority = textOf(fields[":authority"]);
   const host = textOf(fields["host"]);
   if (authority === undefined && host === undefined) {
     throw new ProxyError("request.malformed", "the request names no authority");
   }
   if (authority !== undefined && host !== undefined) {
-    const same = parseHostHeader(authority, "https").equals(parseHostHeader(host, "https"));
+    const same = parseHostHeader(authority, scheme).equals(parseHostHeader(host, scheme));
     if (!same) throw new ProxyError("request.malformed", ":authority and host differ");
   }
   const text = authority ?? host ?? "";
   // Parsed for its refusals: what is no host must not reach a per-host rule.
-  parseHostHeader(text, "https");
+  parseHostHeader(text, scheme);
   return text;
 }
 

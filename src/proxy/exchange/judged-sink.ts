@@ -1,13 +1,7 @@
 /** A response that the pipeline judges, by its head, its whole body, or frame by frame, before it is forwarded. */
 import { ProxyError } from "../../errors.ts";
 import { type BodyBudget, decodeBody } from "../../http/body.ts";
-import {
-  type FrameReader,
-  frameReaderFor,
-  shownOf,
-  type StreamFrame,
-  withData,
-} from "../../http/frames.ts";
+import { type FrameReader, frameReaderFor, shownOf, type StreamFrame } from "../../http/frames.ts";
 import { HeaderList } from "../../http/headers.ts";
 import { SseReader } from "../../http/sse.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
@@ -20,6 +14,7 @@ import { ResponseCopy } from "./response-copy.ts";
 import { overBudget } from "./buffered-body.ts";
 import type { Downstream } from "./downstream.ts";
 import { BudgetReservation } from "./budget-reservation.ts";
+import { HeldFrames } from "./held-frames.ts";
 import { codingOf, responseTooLarge, unreadable } from "./response-head.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
 
@@ -67,6 +62,7 @@ export class JudgedSink implements ResponseSink {
   #chunks: Buffer[] = [];
   /** The collected body; in a stream the unfinished frame, and the frames that wait for the client. */
   readonly #held: BudgetReservation;
+  readonly #kept: HeldFrames;
   #over = false;
   /** Work in order: a frame is judged and written before the next one is looked at. */
   #queue: Promise<void> = Promise.resolve();
@@ -74,6 +70,7 @@ export class JudgedSink implements ResponseSink {
   constructor(options: JudgedSinkOptions) {
     this.#options = options;
     this.#held = new BudgetReservation(options.budget);
+    this.#kept = new HeldFrames(options.maxBodyBytes, options.budget);
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {
@@ -132,18 +129,22 @@ export class JudgedSink implements ResponseSink {
       else if (this.#mode === "frames") {
         await this.#readFrames((await this.#decoder?.end()) ?? []);
         await this.#forwardFrames(this.#reader?.end() ?? []);
-        if (await this.#judgeEnd()) this.#options.downstream.end(undefined, trailers);
+        const rest = await this.#judgeEnd();
+        if (rest !== undefined) {
+          this.#options.downstream.end(rest.length === 0 ? undefined : rest, trailers);
+        }
       } else if (this.#copy === undefined || this.#passes(await this.#copy.end())) {
         this.#direct?.end(trailers);
       }
     });
   }
 
-  /** Tells the pipeline that the stream is complete, while its end can still be kept from the client. */
-  async #judgeEnd(): Promise<boolean> {
+  /** Tells the pipeline that the stream is complete, while its end can still be kept from the client; what is left to send. */
+  async #judgeEnd(): Promise<Buffer | undefined> {
     const { pipeline, context } = this.#options;
-    if (this.#over) return false;
-    return this.#passes(await pipeline.runFrame(context, { data: Buffer.alloc(0), last: true }));
+    if (this.#over) return undefined;
+    const verdict = await pipeline.runFrame(context, { data: Buffer.alloc(0), last: true });
+    return this.#passes(verdict) ? this.#kept.end(verdict) : undefined;
   }
 
   /** Judges and forwards the frames that this chunk completes, then resumes the upstream where it was paused. */
@@ -218,6 +219,7 @@ export class JudgedSink implements ResponseSink {
 
   #release(): void {
     this.#held.close();
+    this.#kept.close();
     this.#chunks = [];
   }
 
@@ -287,18 +289,23 @@ export class JudgedSink implements ResponseSink {
     };
     for (const fields of frames) {
       if (this.#over) return;
-      let { raw } = fields;
       const frame = shownOf(fields);
       // Keep-alives must get through.
-      if (frame !== undefined) {
+      if (frame === undefined) passed.push(fields.raw);
+      else {
         const said = pipeline.runFrame(context, frame);
         // A rejection has its listener before the first await.
         const verdict = said instanceof Promise ? (await Promise.all([said, forward()]))[0] : said;
         if (verdict.kind !== "pass") await forward();
         if (!this.#passes(verdict)) return;
-        if (verdict.frame !== undefined) raw = withData(fields, verdict.frame.data);
+        const settled = this.#kept.settle(fields, verdict);
+        if ("denial" in settled) {
+          await forward();
+          this.#refuse(settled.denial);
+          return;
+        }
+        passed.push(settled.bytes);
       }
-      passed.push(raw);
     }
     await forward();
   }

@@ -4,6 +4,7 @@
  * Messages are framed anew, one frame each, so that the message that was judged is the message that arrives.
  * The other direction passes byte for byte.
  */
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { clientFrame, closeFrame, FrameBoundary, opcodes } from "../../http/web-socket-frame.ts";
 import {
@@ -13,20 +14,17 @@ import {
   WebSocketReader,
 } from "../../http/web-socket-reader.ts";
 import type { AbortSource } from "../../net/abort-source.ts";
-import { Backlog, type Backlogs, PairOfPeers } from "../../net/backlogs.ts";
-import type { IdleTimeouts, IdleWatch } from "../../net/idle-timeouts.ts";
+import { Backlog, PairOfPeers } from "../../net/backlogs.ts";
 import { cutOff } from "../../net/cut.ts";
-import type { SpliceResult } from "../../net/splice.ts";
+import { giveBack } from "../../net/give-back.ts";
+import type { SpliceResult, SpliceTerms } from "../../net/splice.ts";
+import type { LastSeen, Stallable } from "../../net/stall-watch.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { MessageGate } from "./message-gate.ts";
 
 /** Timeouts, accounting and cancellation of the connection. */
-export interface JudgedOptions {
+export interface JudgedOptions extends SpliceTerms {
   readonly gate: Pick<MessageGate, "judge" | "limits">;
-  readonly idleTimeoutMs: number;
-  readonly idleTimeouts: IdleTimeouts;
-  /** Where the bytes count that wait for either side. */
-  readonly backlogs: Backlogs;
   /** Closes the connection. */
   readonly signal: AbortSource;
   /** What the client sent after its request. */
@@ -57,12 +55,16 @@ export function carryJudged(
   });
 }
 
-class JudgedWebSocket {
+class JudgedWebSocket implements Stallable {
   readonly #client: Duplex;
   readonly #upstream: Duplex;
   readonly #options: JudgedOptions;
   readonly #resolve: (result: JudgedResult) => void;
-  readonly #watch: IdleWatch;
+  readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
+  /** In the sweep of the stalled. */
+  #slot: number | undefined;
+  /** Counts signs of life. */
+  #moves = 0;
   readonly #backlog: Backlog;
   readonly #reader: WebSocketReader;
   readonly #boundary = new FrameBoundary();
@@ -89,9 +91,6 @@ class JudgedWebSocket {
     this.#options = options;
     this.#resolve = resolve;
     this.#reader = new WebSocketReader(options.gate.limits);
-    this.#watch = options.idleTimeouts.watch(options.idleTimeoutMs, () =>
-      this.#cut({ reason: "idle" }),
-    );
     const pair = new PairOfPeers(client, upstream, () => this.#cut({ reason: "crowded" }));
     this.#backlog = new Backlog(options.backlogs, pair);
   }
@@ -103,6 +102,7 @@ class JudgedWebSocket {
     signal.addEventListener("abort", this.#onAbort);
     if (signal.aborted) this.#onAbort();
     if (this.#ending !== undefined) return;
+    this.#slot = this.#options.stalls.add(this);
     this.#client.on("data", (chunk: Buffer) => this.#fromClient(chunk));
     this.#upstream.on("data", (chunk: Buffer) => this.#fromUpstream(chunk));
     // A listener alone does not start a stream that was given paused.
@@ -115,7 +115,7 @@ class JudgedWebSocket {
     this.#upstream.on("drain", () => this.#listenOn());
     onEnd(this.#client, () => this.#onClientEnd());
     onEnd(this.#upstream, () => {
-      this.#watch.touch();
+      this.#moves += 1;
       this.#client.end();
       // After the Close frames of both there is nothing to wait for.
       if (this.#hasClosed) this.#upstream.end();
@@ -127,6 +127,23 @@ class JudgedWebSocket {
 
   readonly #onAbort = (): void =>
     this.#close({ reason: "aborted" }, serviceRestart, "the rules have changed");
+
+  stallLimitMs(): number {
+    return this.#options.idleTimeoutMs;
+  }
+
+  progress(): number {
+    return this.#moves;
+  }
+
+  onStall(): void {
+    this.#cut({ reason: "idle" });
+  }
+
+  #unwatch(): void {
+    if (this.#slot !== undefined) this.#options.stalls.delete(this.#slot);
+    this.#slot = undefined;
+  }
 
   /** Listens for the end of a stream before anything can fail. */
   #guard(stream: Duplex): void {
@@ -142,7 +159,7 @@ class JudgedWebSocket {
     if (this.#ending === undefined && !isDone) this.#cut({ reason: "closed" });
     if (this.#open > 0) return;
     this.#options.signal.removeEventListener("abort", this.#onAbort);
-    this.#watch.stop();
+    this.#unwatch();
     this.#backlog.close();
     clearTimeout(this.#closing);
     // A message that is still being judged releases its memory after its verdict.
@@ -155,13 +172,13 @@ class JudgedWebSocket {
   }
 
   #onClientEnd(): void {
-    this.#watch.touch();
+    this.#moves += 1;
     this.#hasClientEnded = true;
     if (this.#ending === undefined) this.#readOn();
   }
 
   #fromClient(chunk: Buffer): void {
-    this.#watch.touch();
+    this.#moves += 1;
     if (this.#ending !== undefined || this.#hasClosed) return;
     this.#reader.push(chunk);
     this.#readOn();
@@ -215,13 +232,13 @@ class JudgedWebSocket {
   }
 
   #listenOn(): void {
-    this.#watch.touch();
+    this.#moves += 1;
     this.#backlog.note();
     if (!this.#isJudging && !this.#upstream.writableNeedDrain) this.#client.resume();
   }
 
   #fromUpstream(chunk: Buffer): void {
-    this.#watch.touch();
+    this.#moves += 1;
     if (this.#ending !== undefined && this.#farewell === undefined) return;
     const length = this.#boundary.pass(chunk, this.#farewell !== undefined);
     this.#bytesDown += length;
@@ -229,6 +246,7 @@ class JudgedWebSocket {
     if (this.#farewell !== undefined) this.#sayFarewell();
     else if (!hasRoom) this.#upstream.pause();
     if (this.#client.writableLength > 0) this.#backlog.note();
+    else if (this.#client instanceof Socket) giveBack(chunk);
   }
 
   #refuse(denial: Denial, closeCode: number): void {
@@ -239,7 +257,7 @@ class JudgedWebSocket {
   #close(ending: Ending, code: number, reason: string): void {
     if (this.#ending !== undefined) return;
     this.#ending = ending;
-    this.#watch.stop();
+    this.#unwatch();
     this.#closing = setTimeout(() => this.#destroy(), closingMs);
     if (!this.#upstream.writableEnded) {
       // The reason of the refusal is for the client only.
@@ -261,7 +279,7 @@ class JudgedWebSocket {
   #cut(ending: Ending): void {
     const isBroken = ending.reason === "error" || ending.reason === "crowded";
     this.#ending ??= ending;
-    this.#watch.stop();
+    this.#unwatch();
     this.#destroy(isBroken);
   }
 

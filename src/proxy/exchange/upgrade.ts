@@ -2,8 +2,8 @@
 import type { ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { Backlogs } from "../../net/backlogs.ts";
-import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
 import { splice } from "../../net/splice.ts";
+import type { StallWatch } from "../../net/stall-watch.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
@@ -13,7 +13,7 @@ import { carryJudged, type JudgedResult } from "./judged-web-socket.ts";
 /** What every upgrade needs. */
 export interface UpgradeParts {
   readonly idleTimeoutMs: number;
-  readonly idle: IdleTimeouts;
+  readonly stalls: StallWatch;
   readonly backlogs: Backlogs;
   readonly metrics: Metrics;
 }
@@ -77,8 +77,8 @@ async function carry(
 ): Promise<Denial | undefined> {
   parts.metrics.tunnels.opened();
   const openedAt = performance.now();
-  const { idleTimeoutMs, idle: idleTimeouts, backlogs } = parts;
-  const options = { idleTimeoutMs, idleTimeouts, backlogs, signal, head };
+  const { idleTimeoutMs, stalls, backlogs } = parts;
+  const options = { idleTimeoutMs, stalls, backlogs, signal, head };
   const result: JudgedResult =
     gate === undefined
       ? await splice(client, upstream, options)

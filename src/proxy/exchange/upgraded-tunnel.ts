@@ -107,8 +107,8 @@ export class UpgradedTunnel {
   /** Forwards the connection until it closes; resolves with the refusal of a message, if there was one. */
   async #carry(headers: string[], upstream: Duplex): Promise<Denial | undefined> {
     this.#gate?.checkResponse(headers);
-    const { signal } = this.#cancellation;
-    return this.#during(this.#request.switchTo(headers, upstream, { signal, gate: this.#gate }));
+    const terms = { signal: this.#cancellation, gate: this.#gate };
+    return this.#during(this.#request.switchTo(headers, upstream, terms));
   }
 
   /** Counts as an open tunnel while the work lasts. */

@@ -80,10 +80,12 @@ export class FlowRecorder {
     );
   }
 
-  /** A message is about to be judged. */
-  arrived(context: RequestContext): void {
-    if (context.flow.direction === "outbound") this.#sessions?.arrived(context);
+  /** A message is about to be judged, which waits for the promise. */
+  arrived(context: RequestContext): Promise<void> | undefined {
+    const { direction } = context.flow;
+    const arriving = direction === "outbound" ? this.#sessions?.arrived(context) : undefined;
     if (this.#tracing !== undefined) beginTrace(this.#tracing, context);
+    return arriving;
   }
 
   /** A phase of a flow is over; gives the time of its end. Times are as performance.now() gives them. */
@@ -116,9 +118,9 @@ export class FlowRecorder {
     this.#tracing?.of(flowId)?.part(phase, startedAt, { "server.address": host }, error);
   }
 
-  /** The pipeline let the message pass. */
-  permitted(context: RequestContext): void {
-    this.#sessions?.permitted(context, Date.now());
+  /** The pipeline let the message pass, which is sent when the promise resolves. */
+  permitted(context: RequestContext): Promise<void> | undefined {
+    return this.#sessions?.permitted(context, Date.now());
   }
 
   /** The message is over. `pipeline` is absent for flows that skipped the pipeline. */
@@ -140,14 +142,13 @@ export class FlowRecorder {
     });
     this.metrics.bytes(flow.direction, ending.bytesReceived, ending.bytesSent);
     this.#writeLine(context, ending, kind, durationMs);
-    if (context.trace !== undefined) endTrace(context.trace, context, ending);
     if (this.#durations !== undefined)
       countDurations(this.#durations, context, ending, durationMs / 1_000);
-    if (pipeline === undefined) {
-      this.#sessions?.exempted(context, now);
-      return undefined;
-    }
-    this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
+    if (pipeline === undefined) this.#sessions?.exempted(context, now);
+    else this.#sessions?.finished(context, endingFacts(context, ending, now, durationMs));
+    // Its span tells the session, which is settled by now.
+    if (context.trace !== undefined) endTrace(context.trace, context, ending);
+    if (pipeline === undefined) return undefined;
     if (!pipeline.hasAsked(context)) return undefined;
     return pipeline.finish(context, pluginOutcome(ending, durationMs));
   }
@@ -270,6 +271,7 @@ function pluginOutcome(ending: Ending, durationMs: number): Outcome {
     durationMs,
     bytes: { received: ending.bytesReceived, sent: ending.bytesSent },
     deniedBy: denial?.plugin,
+    ...(ending.cancelled ? { cancelled: true as const } : {}),
     ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),
   };
 }

@@ -15,6 +15,8 @@ export interface FlowLimits {
   readonly bodyTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
   readonly tunnelIdleTimeoutMs: number;
+  /** How long the client of a tunnel that is not dialled yet may take to show its first bytes. */
+  readonly firstBytesTimeoutMs: number;
   readonly maxBodyBytes: number;
   readonly maxTunnels: number;
 }

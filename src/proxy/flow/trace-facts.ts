@@ -126,7 +126,7 @@ export function countDurations(
 }
 
 function endFacts(context: RequestContext, ending: TracedEnding): SpanFacts {
-  const { sessionId, identity, flow } = context;
+  const { sessionId, tiedBy, identity, flow } = context;
   const { status, denial, bytesReceived, bytesSent } = ending;
   const step = denial === undefined ? undefined : refusingStep(context.invocations, denial);
   return {
@@ -140,6 +140,7 @@ function endFacts(context: RequestContext, ending: TracedEnding): SpanFacts {
       "authbridge.plugin": denial?.plugin,
       "authbridge.reason": step?.cause ?? step?.reason,
       "authbridge.session": sessionId,
+      "authbridge.session.tied_by": tiedBy,
       "user.id": identity?.subject,
       "authbridge.caller": flow.client.caller,
     }),

@@ -108,7 +108,9 @@ function chainOf({ facts }: OpenTunnel, rules: TunnelRules): Pipeline {
 }
 
 async function isAllowed(tunnel: OpenTunnel, rules: TunnelRules): Promise<boolean> {
-  const { flow } = tunnel.facts;
+  const { flow, stage } = tunnel.facts;
+  // The listener's keys exempt it (listener.inbound_passthrough_ports), and they need a restart.
+  if (flow.direction === "inbound" && stage === "connect") return true;
   // Callers and skipped hosts apply to outbound tunnels only.
   if (flow.direction === "outbound") {
     if (!(rules.callers?.knows(flow.client.caller) ?? true)) return false;

@@ -1,6 +1,6 @@
-/** The inner HTTP servers of all bridged connections: requests in the clear, each one a flow of its own. */
+/** The inner HTTP servers of all opened tunnels: requests in the clear, each one a flow of its own. */
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { TLSSocket } from "node:tls";
 import { ProxyError } from "../../errors.ts";
 import {
   type Destination,
@@ -59,12 +59,12 @@ export class BridgeServer implements HttpHandlers {
   }
 
   onConnect(): Denial {
-    const message = "a CONNECT inside a bridged connection is refused";
+    const message = "a CONNECT inside a tunnel is refused";
     return { code: "request.method-not-allowed", message };
   }
 
   /** Serves the connection until it is closed. */
-  serve(clear: TLSSocket, alpnProtocol: string, connection: BridgedConnection): Promise<void> {
+  serve(clear: Socket, alpnProtocol: string, connection: BridgedConnection): Promise<void> {
     const closed = new Promise<void>((resolve) => {
       clear.once("close", () => resolve());
     });
@@ -112,7 +112,7 @@ function surfaceOf(connection: BridgedConnection): Http2Surface {
         return refusal.reply;
       }),
     route: ({ path, host }) => {
-      const named = parseHostHeader(host, "https");
+      const named = parseHostHeader(host, destination.scheme);
       if (named.equals(destination)) return { ...bridgedRoute(connection), path };
       throw new ProxyError(
         "request.misdirected",
@@ -127,7 +127,7 @@ function innerPath(target: string, destination: Destination): string {
   if (target.startsWith("/")) return originForm(target);
   if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");
   const parsed = parseAbsoluteTarget(target);
-  if (parsed.destination.scheme === "https" && parsed.destination.equals(destination))
+  if (parsed.destination.scheme === destination.scheme && parsed.destination.equals(destination))
     return parsed.path;
   throw new ProxyError(
     "request.misdirected",

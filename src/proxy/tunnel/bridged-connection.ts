@@ -1,4 +1,4 @@
-/** A connection that the bridge opened: the tunnel that carries it, and where every request on it must go. */
+/** A connection whose requests are read, of TLS or in the clear: its tunnel, and where every request on it must go. */
 import type { Destination } from "../../net/destination.ts";
 import type { Client, Flow } from "../../pipeline/flow.ts";
 import type { Reply } from "../../pipeline/decision.ts";
@@ -14,12 +14,12 @@ export interface Refusal {
   asked(method: string, target: string): void;
 }
 
-/** A bridged connection: the tunnel that carries it and where its requests must go. */
+/** An opened connection: the tunnel that carries it and where its requests must go. */
 export interface BridgedConnection {
   readonly tunnel: Flow;
   readonly destination: Destination;
-  /** The bridge that opened it; notified when the origin cannot be verified. */
-  readonly bridge: TlsBridge;
+  /** The bridge that opened it, notified when the origin cannot be verified; absent for plain HTTP. */
+  readonly bridge?: TlsBridge;
   /** Set where the connection was captured. */
   readonly confirm?: ConfirmCaptured;
   readonly refusal?: Refusal;
@@ -34,13 +34,13 @@ export function bridgedRoute({
 }: BridgedConnection): Omit<Route, "path"> & { readonly client: Client } {
   return {
     destination,
-    transport: "bridge",
+    transport: bridge === undefined ? "http" : "bridge",
     client: tunnel.client,
     parentId: tunnel.id,
     captured: tunnel.captured,
     confirm,
     onFault: (error) => {
-      if (error.code === "upstream.tls") bridge.refused(destination, "origin not verified");
+      if (error.code === "upstream.tls") bridge?.refused(destination, "origin not verified");
     },
   };
 }

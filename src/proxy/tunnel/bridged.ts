@@ -1,10 +1,17 @@
 /** A tunnel that the bridge opens: 200 without dialling, the handshake, then requests in the clear. */
+import type { Sniffed } from "../../net/sniff.ts";
 import type { Denial } from "../../pipeline/decision.ts";
-import type { TerminationFailure } from "../../tlsbridge/terminator.ts";
+import type { Termination, TerminationFailure } from "../../tlsbridge/terminator.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import type { Ending } from "../flow/finish.ts";
-import type { CutReason, OpenTunnel } from "../flow/tunnel-registry.ts";
-import { type PermittedTunnel, trustNameOf, type TunnelServices } from "./request.ts";
+import type { TlsBridge } from "../flow/tls-bridge.ts";
+import { firstBytes, openedTunnel, serveClear } from "./opened.ts";
+import {
+  type PermittedTunnel,
+  trustNameOf,
+  type TunnelRequest,
+  type TunnelServices,
+} from "./request.ts";
 
 /** Runs the bridged connection to its end. The origin is dialled when its first request is permitted. */
 export async function bridgeTunnel(
@@ -12,33 +19,21 @@ export async function bridgeTunnel(
   server: BridgeServer,
   tunnel: PermittedTunnel,
 ): Promise<Ending> {
-  const { runtime, flow, client, head, context } = tunnel;
+  const { runtime, flow, client, context } = tunnel;
   const { bridge } = runtime;
   if (bridge === undefined) throw new TypeError("a bridged tunnel without a bridge");
   const { metrics, log } = services.recorder;
   const { destination } = flow;
-  const openedAt = performance.now();
-  let cutReason: CutReason | undefined;
-  const open: OpenTunnel = {
-    facts: context,
-    judgedBy: tunnel.judgedBy,
-    isBridged: true,
-    cut: (reason) => {
-      cutReason = reason;
-      client.destroy();
-    },
-  };
-  services.tunnels.add(open);
-  metrics.tunnels.opened();
-  tunnel.replies.established(client);
-  try {
-    const outcome = await bridge.open(client, destination, head, context.signal);
-    bridge.noteTrust(trustNameOf(tunnel), outcome);
+  return openedTunnel(services, tunnel, async () => {
+    tunnel.replies.established(client);
+    const first = tunnel.captured === undefined ? await firstBytes(tunnel) : undefined;
+    if (first?.kind === "http") return serveClear(server, tunnel, first);
+    const outcome = await handshake(tunnel, { bridge, first, signal: context.signal });
     metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
     if (outcome.kind !== "terminated") {
       const denial = denialOfFailure(outcome, destination.authority);
       log.warn({ flow: flow.id, host: destination.authority, ...alertOf(outcome) }, denial.message);
-      return endingOf(client.bytesRead, client.bytesWritten, { failure: outcome.kind }, denial);
+      return { note: { failure: outcome.kind }, denial };
     }
     const { tlsSocket, alpnProtocol } = outcome;
     const connection = {
@@ -48,28 +43,32 @@ export async function bridgeTunnel(
       ...(tunnel.captured === undefined ? {} : { confirm: tunnel.captured.confirm }),
     };
     await server.serve(tlsSocket, alpnProtocol, connection);
-    const note = { bridged: alpnProtocol, closed: cutReason ?? "closed" };
-    return endingOf(client.bytesRead, client.bytesWritten, note, undefined);
-  } finally {
-    services.tunnels.delete(open);
-    const seconds = (performance.now() - openedAt) / 1_000;
-    metrics.tunnels.closed(
-      client.bytesRead,
-      client.bytesWritten,
-      seconds,
-      cutReason === "revoked" ? "revoked" : "closed",
-    );
-  }
+    return { note: { bridged: alpnProtocol } };
+  });
 }
 
-function endingOf(
-  bytesReceived: number,
-  bytesSent: number,
-  note: Readonly<Record<string, string>>,
-  denial: Denial | undefined,
-): Ending {
-  return { status: 200, bytesReceived, bytesSent, refused: false, cancelled: false, note, denial };
+/** The TLS handshake with a client, whose first bytes may have been looked at and put back. */
+export async function handshake(
+  request: TunnelRequest,
+  how: {
+    readonly bridge: TlsBridge;
+    readonly first: Sniffed | undefined;
+    readonly signal: AbortSignal;
+  },
+): Promise<Termination> {
+  const { client, flow, head } = request;
+  const { bridge, first, signal } = how;
+  if (first?.kind === "timeout") {
+    client.destroy();
+    return { kind: "timeout" };
+  }
+  const bytes = first === undefined ? head : nothing;
+  const outcome = await bridge.open(client, flow.destination, bytes, signal);
+  bridge.noteTrust(trustNameOf(request), outcome);
+  return outcome;
 }
+
+const nothing = Buffer.alloc(0);
 
 function alertOf(failure: TerminationFailure): { readonly alert?: string } {
   if (failure.kind === "client-rejected") return { alert: failure.alert };

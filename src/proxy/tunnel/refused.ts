@@ -2,9 +2,12 @@
 import type { Destination } from "../../net/destination.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Refusal, Reply } from "../../pipeline/decision.ts";
+import { handshake } from "./bridged.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import type { Ending } from "../flow/finish.ts";
 import { renderDenial, statusOf } from "../flow/reply.ts";
+import { firstBytes, serveClear } from "./opened.ts";
+import type { TunnelPlan } from "./plan.ts";
 import { trustNameOf, type TunnelRequest, type TunnelServices } from "./request.ts";
 
 /** The refusal of the pipeline. */
@@ -32,40 +35,43 @@ export function refuseOutside(request: RefusedTunnel): Ending {
 }
 
 /**
- * Shakes hands with the client as the bridge would, so that it gets an HTTP response instead of a dead connection: most
- * clients do not show the response to a CONNECT, and some retry.
+ * Opens the connection as if it were permitted, so that its client gets an HTTP response instead of a dead connection:
+ * most clients do not show the response to a CONNECT, and some retry.
  *
  * The destination is not dialled and not looked up. A client that would not take the leaf the last time gets 403 for its
  * CONNECT instead.
  */
-export async function refuseInsideTls(
+export async function refuseInside(
   { recorder }: TunnelServices,
   server: BridgeServer,
-  request: RefusedTunnel,
+  request: RefusedTunnel & { readonly planned: TunnelPlan },
 ): Promise<Ending> {
-  const { runtime, flow, client, head, context, verdict } = request;
-  const { bridge } = runtime;
-  if (bridge === undefined) return refuseOutside(request);
+  const { runtime, flow, client, context, verdict } = request;
+  const bridge = request.planned === "bridge" ? runtime.bridge : undefined;
   // A client that trusts no authority of ours sees a status of the CONNECT, and nothing else.
-  const name = trustNameOf(request);
-  if (request.captured === undefined && bridge.isDistrustedBy(name)) return refuseOutside(request);
+  if (request.captured === undefined && bridge?.isDistrustedBy(trustNameOf(request)) === true)
+    return refuseOutside(request);
   request.replies.established(client);
-  const outcome = await bridge.open(client, flow.destination, head, context.signal);
-  bridge.noteTrust(name, outcome);
-  recorder.metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
   const denial = verdict.kind === "denial" ? verdict.denial : undefined;
   const reply = verdict.kind === "reply" ? verdict.reply : renderDenial(verdict.denial);
   const asked = new Set<string>();
-  if (outcome.kind === "terminated") {
-    const destination = flow.destination.with({ scheme: "https" });
-    const refusal = {
-      reply,
-      asked: (method: string, target: string) => {
-        if (asked.size < maxAsked) asked.add(requestLine(method, target));
-      },
-    };
-    const connection = { tunnel: flow, destination, bridge, refusal };
-    await server.serve(outcome.tlsSocket, outcome.alpnProtocol, connection);
+  const refusal = {
+    reply,
+    asked: (method: string, target: string) => {
+      if (asked.size < maxAsked) asked.add(requestLine(method, target));
+    },
+  };
+  const first = request.captured === undefined ? await firstBytes(request) : undefined;
+  if (first?.kind === "http") {
+    await serveClear(server, request, first, refusal);
+  } else if (bridge !== undefined) {
+    const outcome = await handshake(request, { bridge, first, signal: context.signal });
+    recorder.metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
+    if (outcome.kind === "terminated") {
+      const destination = flow.destination.with({ scheme: "https" });
+      const connection = { tunnel: flow, destination, bridge, refusal };
+      await server.serve(outcome.tlsSocket, outcome.alpnProtocol, connection);
+    }
   }
   return {
     ...endingOf(reply, denial),
@@ -73,6 +79,17 @@ export async function refuseInsideTls(
     cancelled: false,
     // The log shows the request that a policy would have to permit.
     ...(asked.size === 0 ? {} : { note: { asked: [...asked] } }),
+  };
+}
+
+/** The end of a tunnel that was granted and whose client speaks nothing that could carry the reason. */
+export function endOpened({ client }: TunnelRequest, denial: Denial): Ending {
+  client.destroySoon();
+  return {
+    ...endingOf(renderDenial(denial), denial),
+    bytesReceived: client.bytesRead,
+    bytesSent: 0,
+    cancelled: false,
   };
 }
 

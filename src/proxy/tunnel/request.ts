@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
-import type { IdleTimeouts } from "../../net/idle-timeouts.ts";
+import type { StallWatch } from "../../net/stall-watch.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Reply } from "../../pipeline/decision.ts";
 import { callerOf, type Flow } from "../../pipeline/flow.ts";
@@ -37,6 +37,8 @@ export interface TunnelRequest {
   readonly replies: TunnelReplies;
   /** Absent for a CONNECT. */
   readonly captured?: CapturedClient;
+  /** The file exempts it from the pipeline, whatever its host. */
+  readonly isExempt?: boolean;
 }
 
 /** The responses to a CONNECT. */
@@ -49,7 +51,7 @@ export const connectReplies: TunnelReplies = {
 export interface TunnelServices {
   readonly recorder: FlowRecorder;
   readonly tunnels: TunnelRegistry;
-  readonly idle: IdleTimeouts;
+  readonly stalls: StallWatch;
   readonly backlogs: Backlogs;
 }
 

@@ -1,20 +1,28 @@
 /** An opaque tunnel: dial first, send 200 after, copy both ways. */
 import type { Socket } from "node:net";
 import { ProxyError } from "../../errors.ts";
-import { adaptiveReader } from "../../net/adaptive-reader.ts";
+import { type AdaptiveReader, adaptiveReader } from "../../net/adaptive-reader.ts";
 import { isServerNameOf } from "../../net/client-hello.ts";
-import { sniff } from "../../net/sniff.ts";
-import { splice } from "../../net/splice.ts";
+import { cutOff } from "../../net/cut.ts";
+import { sniff, type Sniffed } from "../../net/sniff.ts";
+import { splice, type SpliceResult } from "../../net/splice.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { Ending } from "../flow/finish.ts";
 import type { CutReason, OpenTunnel } from "../flow/tunnel-registry.ts";
+import { firstBytes, type HttpBytes } from "./opened.ts";
 import type { PermittedTunnel, TunnelServices } from "./request.ts";
 
 /** A tunnel to splice. */
 export interface SplicedTunnel extends PermittedTunnel {
   /** True where the bridge would have looked inside: a TLS client must ask for the permitted host. */
   readonly checkServerName: boolean;
+  /** Its client has had its 200. */
+  readonly isEstablished?: boolean;
+  /** Takes over from a client that speaks HTTP before its server has sent anything. */
+  readonly onHttp?: (first: HttpBytes, openedAt: number) => Promise<Ending>;
 }
+
+const nothing = Buffer.alloc(0);
 
 /** How long a passed-through client may take to show its first bytes. */
 const sniffTimeoutMs = 10_000;
@@ -25,8 +33,7 @@ export async function spliceTunnel(
   tunnel: SplicedTunnel,
 ): Promise<Ending> {
   const { runtime, client, context, permit } = tunnel;
-  const { recorder } = services;
-  const { metrics } = recorder;
+  const { metrics } = services.recorder;
   const startedAt = performance.now();
   await tunnel.captured?.confirm(permit, runtime.upstream, context.cancellation);
   const reader = adaptiveReader();
@@ -34,7 +41,7 @@ export async function spliceTunnel(
     signal: context.cancellation,
     reader,
   });
-  recorder.phase(context, "connect", startedAt);
+  services.recorder.phase(context, "connect", startedAt);
   const cutting = new Cancellation();
   let cutReason: CutReason | undefined;
   const open: OpenTunnel = {
@@ -43,33 +50,36 @@ export async function spliceTunnel(
     cut: (reason) => {
       cutReason = reason;
       cutting.abort();
+      // While its first bytes are waited for, nobody else hears of it.
+      cutOff(client);
     },
   };
   services.tunnels.add(open);
   metrics.tunnels.opened();
   const openedAt = performance.now();
-  tunnel.replies.established(client);
+  if (tunnel.isEstablished !== true) tunnel.replies.established(client);
   try {
-    const head = tunnel.checkServerName ? await checkedHead(tunnel, upstream) : tunnel.head;
-    const result = await splice(client, upstream, {
-      idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
-      idleTimeouts: services.idle,
-      backlogs: services.backlogs,
-      signal: cutting,
-      reader,
-      head,
-    });
+    const found = await headOf(tunnel, { upstream, reader, cutting });
+    if (found.kind === "http") {
+      upstream.destroy();
+      services.tunnels.delete(open);
+      return await found.serve(openedAt);
+    }
+    const result =
+      found.kind === "idle"
+        ? endIdle(client, upstream)
+        : await splice(client, upstream, {
+            idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
+            stalls: services.stalls,
+            backlogs: services.backlogs,
+            signal: cutting,
+            reader,
+            head: found.head,
+          });
     const reason = cutReason === "revoked" ? "revoked" : result.reason;
     const seconds = (performance.now() - openedAt) / 1_000;
     metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, reason);
-    return {
-      status: 200,
-      bytesReceived: result.bytesUp,
-      bytesSent: result.bytesDown,
-      refused: false,
-      cancelled: false,
-      note: { closed: cutReason ?? result.reason },
-    };
+    return endingOf(result, cutReason);
   } catch (error) {
     upstream.destroy();
     client.destroy();
@@ -78,6 +88,76 @@ export async function spliceTunnel(
   } finally {
     services.tunnels.delete(open);
   }
+}
+
+function endingOf({ bytesUp, bytesDown, reason }: SpliceResult, cut?: CutReason): Ending {
+  return {
+    status: 200,
+    bytesReceived: bytesUp,
+    bytesSent: bytesDown,
+    refused: false,
+    cancelled: false,
+    note: { closed: cut ?? reason },
+  };
+}
+
+interface Dialled {
+  readonly upstream: Socket;
+  readonly reader: AdaptiveReader;
+  readonly cutting: Cancellation;
+}
+
+/** The bytes to send first, or a request and what serves it; neither where nothing was said for too long. */
+type Found =
+  | { readonly kind: "bytes"; readonly head: Buffer }
+  | { readonly kind: "http"; readonly serve: (openedAt: number) => Promise<Ending> }
+  | { readonly kind: "idle" };
+
+async function headOf(tunnel: SplicedTunnel, dialled: Dialled): Promise<Found> {
+  const { checkServerName, onHttp, head } = tunnel;
+  if (checkServerName) return { kind: "bytes", head: await checkedHead(tunnel, dialled.upstream) };
+  if (onHttp === undefined) return { kind: "bytes", head };
+  const first = await firstOf(tunnel, dialled);
+  if (first === "idle") return { kind: "idle" };
+  if (first.kind === "http") return { kind: "http", serve: (at) => onHttp(first, at) };
+  return { kind: "bytes", head: first.kind === "closed" ? first.said : nothing };
+}
+
+function endIdle(client: Socket, upstream: Socket): SpliceResult {
+  client.destroy();
+  upstream.destroy();
+  return { bytesUp: 0, bytesDown: 0, reason: "idle" };
+}
+
+/** No timer waits longer. */
+const longestMs = 2_147_483_647;
+
+/** The first bytes of the client, unless the server speaks, or ends, before them. */
+async function firstOf(
+  tunnel: SplicedTunnel,
+  { upstream, reader, cutting }: Dialled,
+): Promise<Sniffed | "idle"> {
+  const { tunnelIdleTimeoutMs } = tunnel.runtime.limits;
+  const signal = new Cancellation();
+  let hasSpoken = false as boolean;
+  const stop = (): void => signal.abort();
+  cutting.addEventListener("abort", stop);
+  const ends = ["end", "close", "error"] as const;
+  for (const event of ends) upstream.on(event, stop);
+  if (reader.isBound) {
+    reader.divert(upstream, (chunk) => {
+      hasSpoken = true;
+      reader.undivert(chunk);
+      stop();
+    });
+  } else upstream.once("readable", stop);
+  const timeoutMs = tunnelIdleTimeoutMs > 0 ? tunnelIdleTimeoutMs : longestMs;
+  const first = await firstBytes(tunnel, { timeoutMs, signal });
+  if (reader.isBound && !hasSpoken) reader.undivert(nothing);
+  cutting.removeEventListener("abort", stop);
+  for (const event of ends) upstream.off(event, stop);
+  upstream.off("readable", stop);
+  return first.kind === "timeout" && !signal.aborted ? "idle" : first;
 }
 
 /**
@@ -115,5 +195,5 @@ async function checkedHead(tunnel: SplicedTunnel, upstream: Socket): Promise<Buf
   }
   if (upstream.destroyed)
     throw new ProxyError("upstream.reset", `${authority} closed the connection`);
-  return Buffer.alloc(0);
+  return nothing;
 }

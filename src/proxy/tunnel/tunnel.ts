@@ -5,10 +5,11 @@ import type { Permit } from "../../pipeline/pipeline.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import { bridgeTunnel } from "./bridged.ts";
 import type { Ending } from "../flow/finish.ts";
-import { notTls, type RefusedTunnel, refuse, refuseInsideTls, refuseOutside } from "./refused.ts";
+import { clearTunnel, lookingTunnel } from "./clear.ts";
+import { notTls, type RefusedTunnel, refuse, refuseInside, refuseOutside } from "./refused.ts";
 import { denialOf, statusOf } from "../flow/reply.ts";
 import { spliceTunnel } from "./spliced.ts";
-import { planFor, planWith, unseenRefusal } from "./plan.ts";
+import { defersDefault, planFor, planWith, tellsInside, unseenRefusal } from "./plan.ts";
 import type { TunnelRequest, TunnelServices } from "./request.ts";
 
 /** Runs the tunnel to its end. Never rejects. */
@@ -21,7 +22,8 @@ export async function tunnel(
   const leaving = new Cancellation();
   client.on("error", () => leaving.abort());
   client.once("close", () => leaving.abort());
-  const skipped = runtime.skipHosts.matches(flow.destination.host);
+  const { isExempt = runtime.skipHosts.matches(flow.destination.host) } = request;
+  const skipped = isExempt;
   const context = new RequestContext({
     flow,
     stage: "connect",
@@ -32,9 +34,10 @@ export async function tunnel(
     hasBody: false,
     cancellation: leaving,
   });
-  if (!skipped) services.recorder.arrived(context);
+  const arriving = skipped ? undefined : services.recorder.arrived(context);
   let ending: Ending;
   try {
+    if (arriving !== undefined) await arriving;
     ending = services.tunnels.take(runtime.limits.maxTunnels)
       ? await carry(services, bridge, { ...request, context, skipped }).finally(() =>
           services.tunnels.leave(),
@@ -54,10 +57,13 @@ async function carry(
 ): Promise<Ending> {
   const { runtime, flow, captured, context, skipped } = request;
   const { recorder } = services;
-  const planned = planFor(runtime.bridge, flow.destination, skipped);
+  const planned = planFor(runtime.bridge, flow.destination, {
+    skipped,
+    // The listener of captured connections has looked already, and serves plain HTTP itself.
+    readsClear: captured === undefined && runtime.outbound.readsRequests,
+  });
   // The protocol of a captured connection is known; other than TLS there is nothing to open.
   const isRaw = captured !== undefined && !captured.isTls;
-  const canOpen = planned === "bridge" && !isRaw;
   const judgedBy = { pipeline: runtime.outbound, epoch: services.tunnels.epoch };
   let isDeferred = false;
   let permit: Permit;
@@ -66,30 +72,38 @@ async function carry(
   } else {
     const startedAt = performance.now();
     const verdict = await runtime.outbound.runRequest(context, {
-      deferDefault: canOpen,
+      deferDefault: defersDefault(planned) && !isRaw,
     });
     recorder.phase(context, "pipeline", startedAt);
     if (verdict.kind !== "permit") {
       const parts = { ...request, verdict };
-      return canOpen && !isForTheProxy(verdict)
-        ? refuseInsideTls(services, bridge, parts)
+      return tellsInside(planned) && !isRaw && !isForTheProxy(verdict)
+        ? refuseInside(services, bridge, { ...parts, planned })
         : refuseOutside(parts);
     }
     permit = verdict.permit;
     isDeferred = verdict.isDeferred === true;
-    recorder.permitted(context);
+    const told = recorder.permitted(context);
+    if (told !== undefined) await told;
   }
   const parts = { ...request, permit, judgedBy };
-  const plan = planWith(planned, context.tunnelTerms);
-  const denial = unseenRefusal(plan, { context, pipeline: runtime.outbound, isDeferred });
+  const plan = planWith(planned, context);
+  const passed = { context, pipeline: runtime.outbound, isDeferred };
+  const denial = unseenRefusal(plan, passed);
   if (denial !== undefined) return refuse(request, denial, false);
   if (plan === "bridge") {
     return isRaw
       ? refuse(request, notTls(flow.destination), false)
       : bridgeTunnel(services, bridge, parts);
   }
-  const checkServerName = plan === "passthrough" && !isRaw;
-  return spliceTunnel(services, { ...parts, checkServerName });
+  const spliced = { ...parts, checkServerName: plan === "passthrough" && !isRaw };
+  if (plan === "clear") {
+    const unseen = unseenRefusal("splice", passed);
+    return clearTunnel(services, bridge, { tunnel: spliced, unseen });
+  }
+  return plan === "look"
+    ? lookingTunnel(services, bridge, spliced)
+    : spliceTunnel(services, spliced);
 }
 
 /** 407 is about the connection to the proxy: a client reads it nowhere else (RFC 9110 section 15.5.8). */

@@ -13,7 +13,7 @@ import {
 import { onFreePorts } from "../../../src/cli/own-file.ts";
 
 const everySurface = {
-  listener: { reverse_proxy_backend: "http://127.0.0.1:1" },
+  listener: { reverse_proxy_backend: "http://127.0.0.1:1", inbound_interception: "transparent" },
   pipeline: { inbound: { default: "deny" }, outbound: { default: "deny" } },
 };
 
@@ -23,8 +23,7 @@ function configOf(file: object = {}) {
 
 test("every address of the file is a surface", () => {
   const { listener, stats } = configSchema.shape;
-  // The last one is a key of newer Go programs, refused by its name.
-  const others = /^ext_|^transparent_inbound_addr$/;
+  const others = /^ext_/;
   const keys = Object.keys(listener.unwrap().shape).filter(
     (key) => key.endsWith("_addr") && !others.test(key),
   );

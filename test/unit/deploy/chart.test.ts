@@ -81,6 +81,13 @@ test("the chart's dashboards are those of deploy/grafana", () => {
     expect(read(`dashboards/${name}`)).toBe(readFileSync(`deploy/grafana/${name}`, "utf8"));
 });
 
+test("the chart's alerts are those of deploy/prometheus", () => {
+  const names = readdirSync("deploy/prometheus").filter((name) => name.endsWith(".yaml"));
+  expect(readdirSync(join(chart, "rules"))).toEqual(names);
+  for (const name of names)
+    expect(read(`rules/${name}`)).toBe(readFileSync(`deploy/prometheus/${name}`, "utf8"));
+});
+
 describe("leave-directly", () => {
   const script = read("files/leave-directly.cjs");
 

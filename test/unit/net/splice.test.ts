@@ -6,8 +6,8 @@ import { afterEach, describe, expect, test } from "vitest";
 import { adaptiveReader } from "../../../src/net/adaptive-reader.ts";
 import { BodyBudget } from "../../../src/http/body.ts";
 import { Backlogs } from "../../../src/net/backlogs.ts";
-import { IdleTimeouts } from "../../../src/net/idle-timeouts.ts";
 import { splice, type SpliceOptions, type SpliceResult } from "../../../src/net/splice.ts";
+import { StallWatch } from "../../../src/net/stall-watch.ts";
 
 const cleanups: (() => void)[] = [];
 afterEach(() => {
@@ -45,12 +45,15 @@ const backlogs = new Backlogs(new BodyBudget(Number.MAX_SAFE_INTEGER), () => und
 /** A client connected through a splice to an origin that does what `origin` says. */
 async function tunnel(
   origin: (socket: net.Socket) => void,
-  options: Partial<SpliceOptions> & { readonly withReader?: boolean } = {},
+  options: Partial<SpliceOptions> & {
+    readonly withReader?: boolean;
+    readonly onClient?: (socket: net.Socket) => void;
+  } = {},
 ): Promise<Tunnel> {
   const originPort = await listen(origin);
   const ended = Promise.withResolvers<SpliceResult>();
-  const idleTimeouts = new IdleTimeouts({ intervalMs: 5 });
-  cleanups.push(() => idleTimeouts.close());
+  const stalls = new StallWatch(5);
+  cleanups.push(() => stalls.close());
   const proxyPort = await listen((client) => {
     const reader = options.withReader === false ? undefined : adaptiveReader();
     const upstream = net.connect({
@@ -62,7 +65,10 @@ async function tunnel(
     upstream.on("error", () => {});
     upstream.once("connect", () => {
       const signal = options.signal ?? new AbortController().signal;
-      const given = { idleTimeoutMs: 0, idleTimeouts, backlogs, signal, ...options };
+      // Paused, so that a listener of a test takes nothing before the splice does.
+      client.pause();
+      options.onClient?.(client);
+      const given = { idleTimeoutMs: 0, stalls, backlogs, signal, ...options };
       ended.resolve(splice(client, upstream, reader === undefined ? given : { ...given, reader }));
     });
   });
@@ -129,6 +135,28 @@ describe.each([true, false])("splice, with an adaptive reader: %s", (withReader)
     );
     client.end(sent);
     expect((await buffer(client)).toString()).toBe(digest(sent));
+  });
+
+  test("gives the memory back of what went up, and only when it is out of the process", async () => {
+    const seen: Buffer[] = [];
+    const sent = randomBytes(8 * 1024 * 1024);
+    const { client } = await tunnel(
+      (socket) => {
+        const hash = createHash("sha256");
+        socket.on("data", (chunk: Buffer) => {
+          hash.update(chunk);
+          // One that stops and starts: some of what is written has to wait.
+          socket.pause();
+          setImmediate(() => socket.resume());
+        });
+        socket.on("end", () => socket.end(hash.digest("hex")));
+      },
+      { withReader, onClient: (socket) => socket.on("data", (chunk: Buffer) => seen.push(chunk)) },
+    );
+    client.end(sent);
+    expect((await buffer(client)).toString()).toBe(digest(sent));
+    expect(seen.length).toBeGreaterThan(0);
+    expect(seen.filter(({ length }) => length === 0).length).toBeGreaterThan(0);
   });
 
   test("does not read further from an origin whose client does not read", async () => {
@@ -208,9 +236,10 @@ test("a server that speaks before the splice begins is heard", async () => {
   await once(upstream, "connect");
   const started = Promise.withResolvers<void>();
   const proxyPort = await listen((client) => {
-    const idleTimeouts = new IdleTimeouts();
+    const stalls = new StallWatch(1_000);
+    cleanups.push(() => stalls.close());
     const { signal } = new AbortController();
-    void splice(client, upstream, { idleTimeoutMs: 0, idleTimeouts, backlogs, signal, reader });
+    void splice(client, upstream, { idleTimeoutMs: 0, stalls, backlogs, signal, reader });
     started.resolve();
   });
   const client = net.connect({ port: proxyPort, host: "127.0.0.1" });
@@ -223,11 +252,12 @@ test("a client that is gone already ends the tunnel", async () => {
   const upstream = new net.Socket();
   const client = new net.Socket();
   client.destroy();
-  const idleTimeouts = new IdleTimeouts();
+  const stalls = new StallWatch(1_000);
+  cleanups.push(() => stalls.close());
   const { signal } = new AbortController();
   const result = await splice(client, upstream, {
     idleTimeoutMs: 1000,
-    idleTimeouts,
+    stalls,
     backlogs,
     signal,
   });

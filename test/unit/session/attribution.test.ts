@@ -5,7 +5,8 @@ import { parseAuthority } from "../../../src/net/destination.ts";
 import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { RequestContext, ResponseHalf } from "../../../src/pipeline/context.ts";
 import { type Direction, makeFlow } from "../../../src/pipeline/flow.ts";
-import { Attribution, type AttributionOptions } from "../../../src/session/attribution.ts";
+import { Attribution } from "../../../src/session/attribution.ts";
+import type { AttributionOptions } from "../../../src/session/flow-state.ts";
 import { ContentPolicy } from "../../../src/session/content.ts";
 import { Redaction } from "../../../src/session/redaction.ts";
 import { eventOf } from "../../../src/session/event.ts";
@@ -68,8 +69,8 @@ function desk(options: Partial<AttributionOptions> = {}) {
   });
   const opened = (direction: Direction, shape: Message): RequestContext => {
     const context = message(direction, shape);
-    if (direction === "outbound") recorder.arrived(context);
-    recorder.permitted(context, Date.now());
+    if (direction === "outbound") void recorder.arrived(context);
+    void recorder.permitted(context, Date.now());
     return context;
   };
   return {
@@ -123,9 +124,9 @@ describe("a mark ties an outbound message to the conversation of the inbound one
     const { inbound, recorder, sessions } = desk();
     inbound({ headers: { authorization: "Bearer user" }, a2a: said("x", "ctx-1") });
     const context = message("outbound", { headers: { authorization: "Bearer user" } });
-    recorder.arrived(context);
+    void recorder.arrived(context);
     context.headers.set("Authorization", "Bearer exchanged");
-    recorder.permitted(context, Date.now());
+    void recorder.permitted(context, Date.now());
     expect(sessions()).toEqual({ "ctx-1": 2 });
   });
 
@@ -230,13 +231,13 @@ describe("nobody guesses", () => {
     const serve = (name: string, trace: string): void => {
       const context = message("inbound", { headers: traceparent(trace), a2a: said("x", name) });
       context.setIdentity({ subject: `user-of-${name}`, scopes: [], claims: {} });
-      recorder.permitted(context, Date.now());
+      void recorder.permitted(context, Date.now());
     };
     serve("ctx-1", "a1");
     serve("ctx-2", "b2");
     const known = (headers: Readonly<Record<string, string>>): (string | undefined)[] => {
       const context = message("outbound", { headers });
-      recorder.arrived(context);
+      void recorder.arrived(context);
       return [recorder.subjectOf(context), recorder.sessionOf(context)];
     };
     expect(known(traceparent("a1"))).toEqual(["user-of-ctx-1", "ctx-1"]);
@@ -251,7 +252,7 @@ describe("nobody guesses", () => {
     const other = inbound({});
     finish(outbound({}));
     const judged = message("outbound");
-    recorder.arrived(judged);
+    void recorder.arrived(judged);
     expect([recorder.intentOf(judged), recorder.isInDoubt(judged)]).toEqual([undefined, true]);
     finish(other);
     inbound({ hasBody: false });
@@ -321,7 +322,7 @@ describe("intent", () => {
     inbound({ headers: traceparent("b2"), a2a: said("delete nothing", "ctx-b") });
     const intents = ["a1", "b2"].map((trace) => {
       const context = message("outbound", { headers: traceparent(trace) });
-      recorder.arrived(context);
+      void recorder.arrived(context);
       return recorder.intentOf(context.shadow());
     });
     expect(intents).toMatchObject([
@@ -334,14 +335,14 @@ describe("intent", () => {
     const { inbound, finish, recorder } = desk();
     finish(inbound({ headers: traceparent("a1"), a2a: said("book", "ctx-a") }));
     const context = message("outbound", { headers: traceparent("a1") });
-    recorder.arrived(context);
+    void recorder.arrived(context);
     expect(recorder.intentOf(context)?.text).toBe("book");
   });
 
   /** What a judge hears of a message that nothing ties. */
   function heard(recorder: SessionRecorder): [string | undefined, boolean] {
     const untied = message("outbound");
-    recorder.arrived(untied);
+    void recorder.arrived(untied);
     return [recorder.intentOf(untied)?.text, recorder.isInDoubt(untied)];
   }
 
@@ -387,7 +388,7 @@ test("G11: a refused message is recorded in the session that it follows from", (
   const { inbound, recorder, store } = desk();
   inbound({ headers: traceparent("a1"), a2a: said("x", "sess-active") });
   const refused = message("outbound", { headers: traceparent("a1") });
-  recorder.arrived(refused);
+  void recorder.arrived(refused);
   recorder.finished(refused, { phase: "denied", at: Date.now(), statusCode: 403 });
   expect(store.get("sess-active")?.events.at(-1)).toMatchObject({
     phase: "denied",

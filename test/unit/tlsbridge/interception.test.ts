@@ -17,7 +17,7 @@ describe("decide", () => {
     ["api.test", 8443, { action: "bridge" }],
     ["api.test", 9999, { action: "tunnel", reason: "port" }],
     ["pinned.test", 443, { action: "tunnel", reason: "passthrough" }],
-    ["pinned.test", 22, { action: "tunnel", reason: "port" }],
+    ["pinned.test", 22, { action: "tunnel", reason: "port", isExempt: true }],
   ])("%s:%d (I7)", (host, port, expected) => {
     expect(create().decide({ host, port })).toEqual(expected);
   });

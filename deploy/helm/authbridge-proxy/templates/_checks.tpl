@@ -16,8 +16,18 @@
 {{- include "ab.checkConfig" . -}}
 {{- include "ab.checkPolicy" . -}}
 {{- include "ab.checkPersistence" . -}}
+{{- if eq $v.inbound.interception "transparent" -}}
+{{- if or $isGateway (include "ab.isCooperative" .) -}}
+{{- fail "inbound.interception: transparent needs topology sidecar and egressEnforcement: enforce-redirect: proxy-init redirects what others send to the agent's pod" -}}
+{{- end -}}
+{{- if not $v.inbound.enabled }}{{ fail "inbound.interception: transparent needs inbound.enabled: true" }}{{ end -}}
+{{- if $v.inbound.backend }}{{ fail "inbound.backend is not used with inbound.interception: transparent: requests go to the port that they were sent to" }}{{ end -}}
+{{- if not $v.inbound.ports }}{{ fail "inbound.interception: transparent needs inbound.ports: the ports of the agent that others may reach, such as [8000]" }}{{ end -}}
+{{- else if or $v.inbound.ports $v.inbound.passthroughPorts -}}
+{{- fail "inbound.ports and inbound.passthroughPorts need inbound.interception: transparent" -}}
+{{- end -}}
 {{- if $v.inbound.enabled -}}
-{{- if not $v.inbound.backend -}}
+{{- if not (or $v.inbound.backend (include "ab.isInboundCaptured" .)) -}}
 {{- fail (printf "inbound.enabled needs inbound.backend: %s" (ternary "the URL of the agent's Service, such as http://my-agent.agents.svc:8000" "the agent in the same pod, such as http://127.0.0.1:8000" (ne $isGateway ""))) -}}
 {{- end -}}
 {{- if not $v.inbound.plugins -}}
@@ -40,6 +50,10 @@
 {{- if and $v.metrics.serviceMonitor.enabled (not $v.metrics.enabled) -}}
 {{- fail "metrics.serviceMonitor.enabled needs metrics.enabled: true" -}}
 {{- end -}}
+{{- if and $v.metrics.prometheusRule.enabled (not $v.metrics.enabled) -}}
+{{- fail "metrics.prometheusRule.enabled needs metrics.enabled: true: nothing is scraped without it" -}}
+{{- end -}}
+{{- include "ab.checkPods" . -}}
 {{- end -}}
 
 {{- define "ab.checkAuthority" -}}
@@ -100,7 +114,7 @@
 {{- if hasKey $config $key }}{{ fail (printf "config.%s is decided by the chart: set %s" $key $value) }}{{ end -}}
 {{- end -}}
 {{- $listener := default dict $config.listener -}}
-{{- range $key := list "roles" "reverse_proxy_addr" "reverse_proxy_backend" "forward_proxy_addr" "forward_proxy_tls" "transparent_proxy_addr" "session_api_addr" "health_addr" -}}
+{{- range $key := list "roles" "reverse_proxy_addr" "reverse_proxy_backend" "forward_proxy_addr" "forward_proxy_tls" "transparent_proxy_addr" "transparent_inbound_addr" "inbound_interception" "inbound_passthrough_ports" "session_api_addr" "health_addr" -}}
 {{- if hasKey $listener $key }}{{ fail (printf "config.listener.%s is decided by the chart: set topology, proxy.ports, proxy.listenHost, inbound or callers.tls" $key) }}{{ end -}}
 {{- end -}}
 {{- $bridge := default dict $config.tls_bridge -}}
@@ -155,5 +169,42 @@
 {{- if not (or $dns.podLabels $dns.ipBlocks) -}}
 {{- fail "networkPolicy.dns needs namespaceLabels and podLabels, or networkPolicy.dns.ipBlocks: a rule that names nobody opens DNS ports everywhere" -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What is laid over the pods, where another value decides it or nothing would come of it. */}}
+{{- define "ab.checkPods" -}}
+{{- $v := .Values -}}
+{{- range $path, $context := dict "proxy.securityContext" $v.proxy.securityContext "gateway.podSecurityContext" $v.gateway.podSecurityContext -}}
+{{- range $key := list "runAsUser" "runAsGroup" "fsGroup" -}}
+{{- if hasKey (default dict $context) $key }}{{ fail (printf "%s.%s is decided by the chart: set proxy.uid" $path $key) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $labels := dict "commonLabels" $v.commonLabels "gateway.podLabels" $v.gateway.podLabels -}}
+{{- range $key, $_ := $labels -}}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart") }}{{ fail (printf "%s: %s is the chart's own label: nameOverride and the release's name decide it" $path $key) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- range $v.proxy.extraVolumes -}}
+{{- if or (hasPrefix "authbridge-" .name) (hasPrefix "secret-" .name) (eq .name "proxy-init-run") }}{{ fail (printf "proxy.extraVolumes: %s is a name of the chart's own volumes" .name) }}{{ end -}}
+{{- end -}}
+{{- $scaling := $v.gateway.autoscaling -}}
+{{- if and $scaling.enabled (not $scaling.targetCPUUtilizationPercentage) (not $scaling.targetConnections) (not $scaling.metrics) -}}
+{{- fail "gateway.autoscaling.enabled needs something to scale by: targetCPUUtilizationPercentage, targetConnections or metrics" -}}
+{{- end -}}
+{{- if and $scaling.targetConnections (not $v.metrics.enabled) -}}
+{{- fail "gateway.autoscaling.targetConnections needs metrics.enabled: true: the adapter reads authbridge_client_connections" -}}
+{{- end -}}
+{{- if and (eq $v.gateway.kind "Deployment") (eq (default "" $v.gateway.updateStrategy.type) "OnDelete") -}}
+{{- fail "gateway.updateStrategy.type: OnDelete is for a StatefulSet" -}}
+{{- end -}}
+{{- if and (eq $v.gateway.kind "StatefulSet") (eq (default "" $v.gateway.updateStrategy.type) "Recreate") -}}
+{{- fail "gateway.updateStrategy.type: Recreate is for a Deployment" -}}
+{{- end -}}
+{{- if and (eq $v.gateway.dnsPolicy "None") (not $v.gateway.dnsConfig) -}}
+{{- fail "gateway.dnsPolicy: None needs gateway.dnsConfig: the proxy resolves every name that it vets" -}}
+{{- end -}}
+{{- range concat $v.gateway.initContainers $v.gateway.extraContainers -}}
+{{- if eq .name "authbridge-proxy" }}{{ fail "gateway.initContainers and gateway.extraContainers: authbridge-proxy is the proxy's own container" }}{{ end -}}
 {{- end -}}
 {{- end -}}

@@ -11,7 +11,11 @@
   "forward_proxy_addr" (printf "%s:%d" $own (int $ports.forward))
   "session_api_addr" (printf "127.0.0.1:%d" (int $ports.sessions))
   "health_addr" (printf "%s:%d" $every (int $ports.health)) -}}
-{{- if $v.inbound.enabled -}}
+{{- if include "ab.isInboundCaptured" . -}}
+{{- $_ := set $listener "inbound_interception" "transparent" -}}
+{{- $_ := set $listener "transparent_inbound_addr" (printf ":%d" (int $ports.inbound)) -}}
+{{- $_ := set $listener "inbound_passthrough_ports" $v.inbound.passthroughPorts -}}
+{{- else if $v.inbound.enabled -}}
 {{- $_ := set $listener "reverse_proxy_addr" (printf "%s:%d" $every (int $ports.reverse)) -}}
 {{- $_ := set $listener "reverse_proxy_backend" $v.inbound.backend -}}
 {{- end -}}

@@ -56,6 +56,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if eq .Values.egressEnforcement "none" -}}true{{- end -}}
 {{- end -}}
 
+{{/* The kernel gives the proxy what others send to the agent's own ports. */}}
+{{- define "ab.isInboundCaptured" -}}
+{{- if and .Values.inbound.enabled (eq .Values.inbound.interception "transparent") -}}true{{- end -}}
+{{- end -}}
+
 {{- define "ab.hasPolicies" -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.managedElsewhere) -}}true{{- end -}}
 {{- end -}}
@@ -81,6 +86,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toJson (dict "agents" $list) -}}
 {{- end -}}
 
+{{/* The securityContext of the proxy's container, as YAML. */}}
+{{- define "ab.proxySecurity" -}}
+{{- $ids := dict -}}
+{{- with .Values.proxy.uid }}{{ $ids = dict "runAsUser" (int .) "runAsGroup" (int .) }}{{ end -}}
+{{- toYaml (merge $ids (default dict .Values.proxy.securityContext)) -}}
+{{- end -}}
+
+{{/* The securityContext of a pod with nothing but the proxy, as YAML. */}}
+{{- define "ab.podSecurity" -}}
+{{- $ids := dict -}}
+{{- with .Values.proxy.uid }}{{ $ids = dict "runAsUser" (int .) "runAsGroup" (int .) "fsGroup" (int .) }}{{ end -}}
+{{- toYaml (merge $ids (default dict .Values.gateway.podSecurityContext)) -}}
+{{- end -}}
+
 {{/* A restricted container. */}}
 {{- define "ab.restricted" -}}
 allowPrivilegeEscalation: false
@@ -100,4 +119,34 @@ namespaceSelector:
 podSelector:
   matchLabels:
     {{- toYaml .labels | nindent 4 }}
+{{- end -}}
+
+{{/* The annotations of an object without any of its own, as lines of its metadata. */}}
+{{- define "ab.commonAnnotations" -}}
+{{- with .Values.commonAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+{{- end -}}
+{{- end -}}
+
+{{/* The groups of a PrometheusRule: the alerts of rules/*.yaml but the disabled ones, and the rules that are given. */}}
+{{- define "ab.rules" -}}
+{{- $given := .Values.metrics.prometheusRule -}}
+{{- $known := list -}}
+{{- $groups := list -}}
+{{- range $path, $_ := .Files.Glob "rules/*.yaml" -}}
+{{- range ($.Files.Get $path | fromYaml).groups -}}
+{{- $kept := list -}}
+{{- range .rules -}}
+{{- $known = append $known .alert -}}
+{{- if not (has .alert $given.disabled) }}{{ $kept = append $kept . }}{{ end -}}
+{{- end -}}
+{{- if $kept }}{{ $groups = append $groups (dict "name" .name "rules" $kept) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- range $given.disabled -}}
+{{- if not (has . $known) }}{{ fail (printf "metrics.prometheusRule.disabled: there is no alert %s; there are %s" . (join ", " $known)) }}{{ end -}}
+{{- end -}}
+{{- with $given.extraRules }}{{ $groups = append $groups (dict "name" "authbridge-proxy-extra" "rules" .) }}{{ end -}}
+{{- toYaml (dict "groups" $groups) -}}
 {{- end -}}

@@ -50,7 +50,10 @@
 {{- $policy := .Values.networkPolicy -}}
 {{- if .Values.inbound.enabled }}
 - ports:
-    - { protocol: TCP, port: {{ .Values.proxy.ports.reverse }} }
+    {{- /* Judged before the pod's own kernel redirects it. */}}
+    {{- range ternary .Values.inbound.ports (list .Values.proxy.ports.reverse) (ne (include "ab.isInboundCaptured" .) "") }}
+    - { protocol: TCP, port: {{ . }} }
+    {{- end }}
   {{- with $policy.ingress.inboundFrom }}
   from:
     {{- toYaml . | nindent 4 }}

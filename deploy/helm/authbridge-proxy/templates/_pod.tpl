@@ -16,7 +16,9 @@ envFrom:
 {{- end }}
 ports:
   - { name: forward, containerPort: {{ $ports.forward }} }
-  {{- if $v.inbound.enabled }}
+  {{- if include "ab.isInboundCaptured" . }}
+  - { name: inbound, containerPort: {{ $ports.inbound }} }
+  {{- else if $v.inbound.enabled }}
   - { name: reverse, containerPort: {{ $ports.reverse }} }
   {{- end }}
   {{- if and (not (include "ab.isGateway" .)) (not (include "ab.isCooperative" .)) }}
@@ -26,26 +28,16 @@ ports:
   {{- if $v.metrics.enabled }}
   - { name: stats, containerPort: {{ $ports.stats }} }
   {{- end }}
-startupProbe:
-  httpGet: { path: /livez, port: health }
-  periodSeconds: 1
-  failureThreshold: 60
-livenessProbe:
-  httpGet: { path: /livez, port: health }
-  periodSeconds: 10
-  timeoutSeconds: 3
-readinessProbe:
-  httpGet: { path: /readyz, port: health }
-  periodSeconds: 5
-  timeoutSeconds: 3
+{{- range $probe := list "startupProbe" "livenessProbe" "readinessProbe" }}
+{{- with get $v.proxy $probe }}
+{{ $probe }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 resources:
   {{- toYaml $v.proxy.resources | nindent 2 }}
 securityContext:
-  {{- with $v.proxy.uid }}
-  runAsUser: {{ int . }}
-  runAsGroup: {{ int . }}
-  {{- end }}
-  {{- include "ab.restricted" . | nindent 2 }}
+  {{- include "ab.proxySecurity" . | nindent 2 }}
 volumeMounts:
   {{- include "ab.proxyMounts" . | nindent 2 }}
 {{- end -}}
@@ -67,6 +59,9 @@ volumeMounts:
 {{- end }}
 {{- range $v.proxy.secretMounts }}
 - { name: {{ printf "secret-%s" .name }}, mountPath: {{ printf "/var/run/secrets/authbridge/%s" .name }}, readOnly: true }
+{{- end }}
+{{- with $v.proxy.extraVolumeMounts }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -113,6 +108,9 @@ volumeMounts:
     secretName: {{ .secretName }}
     defaultMode: 0440
 {{- end }}
+{{- with $v.proxy.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "ab.proxyInitContainer" -}}
@@ -124,6 +122,10 @@ env:
   - { name: MODE, value: enforce-redirect }
   - { name: PROXY_UID, value: {{ $v.proxy.uid | int | quote }} }
   - { name: TRANSPARENT_PORT, value: {{ $v.proxy.ports.transparent | int | quote }} }
+  {{- if include "ab.isInboundCaptured" . }}
+  - { name: INBOUND_PROXY_PORT, value: {{ $v.proxy.ports.inbound | int | quote }} }
+  - { name: INBOUND_PORTS_EXCLUDE, value: {{ ternary (printf "%d,%d" (int $v.proxy.ports.health) (int $v.proxy.ports.stats)) (printf "%d" (int $v.proxy.ports.health)) $v.metrics.enabled | quote }} }
+  {{- end }}
   - { name: IPV6, value: {{ $v.proxyInit.ipv6 }} }
   - { name: IPTABLES_BACKEND, value: {{ $v.proxyInit.backend }} }
 resources:

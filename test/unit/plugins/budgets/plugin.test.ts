@@ -45,6 +45,7 @@ test("subject and session are those that the message follows from, and nobody's 
     intentOf: () => undefined,
     isInDoubt: () => false,
     sessionOf: () => "s",
+    scopeOf: () => ({ session: "s" }),
     subjectOf: () => "alice",
   };
   const options: LimitOptions = {

@@ -15,11 +15,14 @@ test.each([
   ["us.anthropic.claude-sonnet-4-5-20250929-v1:0", 18],
   ["claude-3-5-haiku@20241022", 4.8],
   ["models/gemini-2.5-flash-001", 2.8],
+  ["claude-opus-4-8-20260801", 30],
+  ["global.amazon.nova-pro-v1:0", 4],
+  ["openai/gpt-5.4-mini", 5.25],
 ])("%s costs %d dollars for a million each", (model, dollars) => {
   expect(table.nanosOf(model, million)).toBe(Math.round(dollars * 1e9));
 });
 
-test.each(["gpt-5-pro", "gpt-4o-audio-preview", "o3-pro", "mine", ""])(
+test.each(["gpt-5-grand", "gpt-4o-audio-preview", "o3-deep-research", "mine", ""])(
   "%j is not taken for a model that it is not",
   (model) => {
     expect([table.knows(model), table.nanosOf(model, million)]).toEqual([false, undefined]);

@@ -25,7 +25,11 @@ beforeAll(async () => {
 beforeEach(() => judge.forget());
 afterAll(() => judge.close());
 
-const nobody = { sessionOf: () => undefined, subjectOf: () => undefined };
+const nobody = {
+  sessionOf: () => undefined,
+  subjectOf: () => undefined,
+  scopeOf: () => ({}),
+};
 const userAsks = (text: string): SessionReader => ({
   intentOf: () => ({ text, sessionId: "s", at: new Date(0).toISOString() }),
   ...nobody,

@@ -323,6 +323,16 @@ describe("answers of language models", () => {
     expect(await say("")).toBeUndefined();
     expect(await say("plan")).toMatchObject({ action: "deny", reason: "response_policy_denied" });
   });
+
+  test("the word that ends a stream says nothing to judge", async () => {
+    const judge = await plugin({ include: ["inference.completion"] });
+    const asked = context();
+    await judge.onRequest?.(asked);
+    answer(asked);
+    await judge.onResponse?.(asked);
+    const end = { data: Buffer.from("[DONE]"), last: false };
+    expect(await judge.onFrame?.(asked, end)).toBeUndefined();
+  });
 });
 
 describe("paths that servers read differently", () => {
@@ -443,7 +453,7 @@ describe("failures", () => {
     ["an answer that is no object", { status: 200, body: "[]" }, "decision_error"],
   ] as const)("%s refuses", async (_name, answer, reason) => {
     stub.answer = () => answer;
-    const judge = await plugin({ decision_timeout: "100ms" });
+    const judge = await plugin({ decision_timeout: answer === "hang" ? "100ms" : "30s" });
     expect(await ask(judge, { path: "/true" })).toMatchObject({
       action: "deny",
       reason,

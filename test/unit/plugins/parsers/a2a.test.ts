@@ -60,6 +60,7 @@ describe("requests", () => {
       body: rpc("message/stream", { message: inner }, "a"),
     });
     expect(request).toEqual({
+      isAction: true,
       method: "message/stream",
       rpcId: "a",
       sessionId: "inner",
@@ -112,6 +113,7 @@ describe("requests", () => {
       },
     };
     expect((await record({ body: rpc("SendMessage", params) })).request).toEqual({
+      isAction: true,
       method: "message/send",
       rpcId: 1,
       sessionId: "c",
@@ -153,6 +155,7 @@ describe("requests", () => {
     const body = { message: { role: "ROLE_USER", contextId: "c", parts: [{ text: "hi" }] } };
     for (const path of ["/message:send", "/v1/message:send", "/agent/v1/message%3Asend"]) {
       expect((await record({ path, body })).request).toEqual({
+        isAction: true,
         method: "message/send",
         sessionId: "c",
         role: "user",
@@ -201,7 +204,7 @@ describe("requests", () => {
   test("odd parameters are passed over", async () => {
     for (const params of [[], [1], { message: 5 }, { message: { parts: [null, { kind: 5 }] } }]) {
       const { request } = await record({ body: rpc("message/send", params) });
-      expect(request).toEqual({ method: "message/send", rpcId: 1 });
+      expect(request).toEqual({ method: "message/send", rpcId: 1, isAction: true });
     }
   });
 });

@@ -721,8 +721,8 @@ async function asking(
 }
 
 const textOf = (decision: Decision | undefined) =>
-  decision?.action === "modify" && decision.frame?.data !== undefined
-    ? decision.frame.data.toString()
+  decision?.action === "modify" && decision.frame !== undefined && "data" in decision.frame
+    ? decision.frame.data?.toString()
     : undefined;
 
 describe("MCP-12: lists of tools", () => {

@@ -99,8 +99,8 @@ test("G20: an answer is recorded in the session of its request, whatever other f
   const [mine, other] = [message({}), message({})];
   mine.sessionId = "mine";
   other.sessionId = "other";
-  flows.permitted(mine);
-  flows.permitted(other);
+  void flows.permitted(mine);
+  void flows.permitted(other);
   await flows.finished(mine, pipeline, { ...ending, status: 200, refused: false });
   expect(events.map(({ sessionId, phase }) => [sessionId, phase])).toEqual([
     ["mine", "request"],

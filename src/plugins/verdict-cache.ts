@@ -1,20 +1,22 @@
-/** Actions that wait for a verdict, and verdicts that are kept: both bounded. */
-import { hash } from "node:crypto";
-import { BoundedMap } from "../../bounded-map.ts";
-import type { Clock } from "../../pipeline/plugin.ts";
-import type { Question, Verdict } from "./judge.ts";
+/** Questions to a service that judges, and verdicts that are kept: both bounded. */
+import { BoundedMap } from "../bounded-map.ts";
+import type { Clock } from "../pipeline/plugin.ts";
 
-/** What bounds a {@link VerdictCache}. */
-export interface VerdictCacheOptions {
+/** What bounds a {@link VerdictCache}, and what it has to know of verdicts. */
+export interface VerdictCacheOptions<Verdict> {
   readonly clock: Clock;
   readonly timeoutMs: number;
   readonly maxConcurrency: number;
   readonly cacheTtlMs: number;
   readonly maxEntries?: number;
+  /** The verdict where nobody could be asked. */
+  unavailable(why: string): Verdict;
+  /** Whether a verdict is kept: a service that is down is asked again. */
+  isKept(verdict: Verdict): boolean;
 }
 
 /** A verdict and whether it was given before. */
-export interface Ruling {
+export interface Ruling<Verdict> {
   readonly verdict: Verdict;
   readonly isCached: boolean;
 }
@@ -23,31 +25,31 @@ export interface Ruling {
 const waitingPerPlace = 16;
 const defaultEntries = 1_024;
 
-type Ask = (question: Question) => Promise<Verdict>;
-
-/** Asks the judge about each action once at a time and keeps its verdicts. */
-export class VerdictCache {
-  readonly #options: VerdictCacheOptions;
-  readonly #ask: Ask;
+/** Asks a service about each thing once at a time and keeps its verdicts. */
+export class VerdictCache<Verdict> {
+  readonly #options: VerdictCacheOptions<Verdict>;
   readonly #kept: BoundedMap<string, { readonly verdict: Verdict; readonly until: number }>;
   readonly #pending = new Map<string, Promise<Verdict>>();
   readonly #queue: ((isFree: boolean) => void)[] = [];
   #running = 0;
 
-  constructor(ask: Ask, options: VerdictCacheOptions) {
-    this.#ask = ask;
+  constructor(options: VerdictCacheOptions<Verdict>) {
     this.#options = options;
     this.#kept = new BoundedMap(options.maxEntries ?? defaultEntries);
   }
 
-  /** The verdict on an action for an intent; `key` stands for the action. Never rejects. */
-  async rule(intent: string, action: string, key: string): Promise<Ruling> {
-    const digest = hash("sha256", `${intent.length}:${intent}${key}`);
+  /**
+   * The verdict on what `digest` stands for. Never rejects, if `ask` never does; that is given what is left of the time.
+   */
+  async rule(
+    digest: string,
+    ask: (timeoutMs: number) => Promise<Verdict>,
+  ): Promise<Ruling<Verdict>> {
     const kept = this.#find(digest);
-    if (kept !== undefined) return { verdict: kept, isCached: true };
+    if (kept !== undefined) return { verdict: kept.verdict, isCached: true };
     let pending = this.#pending.get(digest);
     if (pending === undefined) {
-      pending = this.#judge(intent, action).finally(() => this.#pending.delete(digest));
+      pending = this.#judge(ask).finally(() => this.#pending.delete(digest));
       this.#pending.set(digest, pending);
     }
     const verdict = await pending;
@@ -55,14 +57,13 @@ export class VerdictCache {
     return { verdict, isCached: false };
   }
 
-  async #judge(intent: string, action: string): Promise<Verdict> {
+  async #judge(ask: (timeoutMs: number) => Promise<Verdict>): Promise<Verdict> {
     const { timeoutMs } = this.#options;
     const startedAt = performance.now();
     const why = await this.#place(timeoutMs);
-    if (why !== undefined) return { kind: "unavailable", why };
+    if (why !== undefined) return this.#options.unavailable(why);
     try {
-      const left = Math.round(timeoutMs - (performance.now() - startedAt));
-      return await this.#ask({ intent, action, timeoutMs: left });
+      return await ask(Math.max(1, Math.round(timeoutMs - (performance.now() - startedAt))));
     } finally {
       // A place that somebody waits for is handed over, so that nobody who comes now takes it.
       const next = this.#queue.shift();
@@ -95,20 +96,19 @@ export class VerdictCache {
     return isFree ? undefined : "the judge had no time (timeout_ms)";
   }
 
-  #find(digest: string): Verdict | undefined {
+  #find(digest: string): { readonly verdict: Verdict } | undefined {
     const entry = this.#kept.get(digest);
     if (entry === undefined) return undefined;
     this.#kept.delete(digest);
     if (entry.until <= this.#options.clock.now()) return undefined;
     // Last in the Map is used last.
     this.#kept.set(digest, entry);
-    return entry.verdict;
+    return entry;
   }
 
-  /** Only verdicts are kept: a judge that is down is asked again. */
   #keep(digest: string, verdict: Verdict): void {
     const { cacheTtlMs, clock } = this.#options;
-    if (cacheTtlMs === 0 || (verdict.kind !== "allow" && verdict.kind !== "deny")) return;
+    if (cacheTtlMs === 0 || !this.#options.isKept(verdict)) return;
     this.#kept.set(digest, { verdict, until: clock.now() + cacheTtlMs });
   }
 }

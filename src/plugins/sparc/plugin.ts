@@ -1,0 +1,216 @@
+/**
+ * sparc: a service says whether a tool call is grounded in the conversation that it came from, before it is made.
+ *
+ * No header of the agent switches it off, and a call that could not be judged passes only where the file says so
+ * (docs/compatibility.md, sparc).
+ */
+import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
+import {
+  type BypassPaths,
+  compileBypassPaths,
+  compilePathGlob,
+  type PathGlob,
+} from "../../pattern/path-pattern.ts";
+import { foldedName } from "../../http/json-access.ts";
+import { readPath } from "../../http/path.ts";
+import {
+  type BodyAccess,
+  type Decision,
+  definePlugin,
+  deny,
+  type Plugin,
+  type PluginDeps,
+  type RequestContext,
+  skip,
+} from "../../pipeline/plugin.ts";
+import { classify, mcpActions } from "../../protocols/agent-action.ts";
+import { endpointOf } from "../../protocols/inference-endpoints.ts";
+import { inferenceFact } from "../../protocols/inference-view.ts";
+import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
+import { mayBeJson, requestJson } from "../../protocols/message-json.ts";
+import { bypassHostGlob, defaultBypassHosts, originOf } from "../config-values.ts";
+import { inferenceEndpoint } from "../parsers/inference.ts";
+import { clarification, reflected } from "./clarification.ts";
+import { sparcConfig, type SparcConfig } from "./config.ts";
+import { Conversations } from "./conversations.ts";
+import type { ToolCall } from "./reflector.ts";
+import { ResponseGate } from "./response-gate.ts";
+import { type Ruling, Rulings } from "./ruling.ts";
+
+/** The definition that a pipeline names. */
+export const sparc = definePlugin<SparcConfig>({
+  name: "sparc",
+  description: "Has a reflection service judge whether tool calls are grounded in the conversation",
+  config: sparcConfig,
+  body: { request: "read", response: "read" },
+  requiresAny: ["inference-parser", "mcp-parser"],
+  origins: (config) => [originOf(config.reflector_endpoint)],
+  create: (config, deps) => new Sparc(config, deps),
+});
+
+/** What a response is judged with, once its request has been recognised. */
+interface Memory {
+  gate?: ResponseGate;
+}
+
+class Sparc implements Plugin {
+  readonly body: BodyAccess;
+  readonly onFrame?: NonNullable<Plugin["onFrame"]>;
+  readonly #config: SparcConfig;
+  readonly #rulings: Rulings;
+  readonly #conversations: Conversations;
+  readonly #paths: BypassPaths;
+  readonly #hosts: readonly HostGlob[];
+  readonly #skipped: readonly PathGlob[];
+  readonly #chosen: readonly PathGlob[];
+
+  constructor(config: SparcConfig, deps: PluginDeps) {
+    this.#config = config;
+    this.#rulings = new Rulings(config, deps);
+    this.#paths = compileBypassPaths(config.bypass_paths);
+    const hosts = config.bypass_hosts ?? defaultBypassHosts;
+    this.#hosts = hosts.map((pattern) => compileHostGlob(bypassHostGlob(pattern)));
+    this.#skipped = config.skip_tools.map((pattern) => compilePathGlob(pattern));
+    this.#chosen = config.reflect_tools.map((pattern) => compilePathGlob(pattern));
+    this.#conversations = deps.carry(
+      `sparc conversations ${deps.instance}`,
+      () => new Conversations(deps.sessions),
+    );
+    const isGate = config.enforcement === "inference";
+    this.body = isGate ? { request: "read", response: "read" } : { request: "read" };
+    if (isGate) {
+      this.onFrame = (context, frame) => this.#memory(context).gate?.onFrame(context, frame);
+    } else if (deps.sessions === undefined) {
+      deps.log.warn(
+        { fail_policy: config.fail_policy },
+        "session.enabled is false: no conversation is known that calls of MCP tools could be judged in",
+      );
+    }
+  }
+
+  wantsBody(context: RequestContext): boolean {
+    if (this.#bypassOf(context) !== undefined) return false;
+    return this.#config.enforcement === "mcp"
+      ? mayBeJson(context)
+      : inferenceEndpoint(context) !== undefined;
+  }
+
+  wantsAnswer(context: RequestContext): boolean {
+    return this.#memory(context).gate !== undefined;
+  }
+
+  onRequest(context: RequestContext): Decision | undefined | Promise<Decision | undefined> {
+    const bypass = this.#bypassOf(context);
+    if (bypass !== undefined) return skip(bypass);
+    return this.#config.enforcement === "mcp"
+      ? this.#judgeCalls(context)
+      : this.#expectResponse(context);
+  }
+
+  #judgeCalls(context: RequestContext): Decision | undefined | Promise<Decision | undefined> {
+    const view = context.facts.get(inferenceFact);
+    if (view !== undefined) this.#conversations.remember(context, view);
+    const found = classify(context);
+    if (found.kind === "unparsable")
+      return this.#onCall(context, this.#rulings.unparsable(found.why));
+    if (found.kind === "mechanics") return skip("protocol_mechanics");
+    if (found.kind !== "action") return undefined;
+    const made = mcpActions(context.facts.get(mcpFact)).filter(
+      ({ method }) => method === "tools/call",
+    );
+    if (made.length === 0) return skip("not_tool_call");
+    const calls: ToolCall[] = [];
+    for (const fact of made) {
+      const call = callOf(fact);
+      if (typeof call === "string") return this.#onCall(context, this.#rulings.unparsable(call));
+      if (!this.#isSkipped(call.name)) calls.push(call);
+    }
+    if (calls.length === 0) return skip("tool_skipped");
+    return this.#rulings
+      .of(context, calls, this.#conversations.find(context))
+      .then((ruling) => this.#onCall(context, ruling));
+  }
+
+  /** The ruling on calls of MCP tools, in the form that their client understands. */
+  #onCall(context: RequestContext, ruling: Ruling): Decision {
+    if (ruling.kind === "pass") return ruling.decision;
+    const { action, reason, message, details } = ruling;
+    if (action === "closed") {
+      return deny(reason, { code: `sparc.${reason}`, status: 503, message }, details);
+    }
+    const result =
+      action === "reflect" ? reflected(context, clarification(ruling.issues), details) : undefined;
+    return result ?? deny(reason, { code: "sparc.blocked", status: 403, message }, details);
+  }
+
+  #expectResponse(context: RequestContext): Decision | undefined {
+    const endpoint = inferenceEndpoint(context);
+    if (endpoint === undefined) return this.#refuseUpgrade(context);
+    const request = context.facts.get(inferenceFact);
+    if (request !== undefined) {
+      this.#memory(context).gate = new ResponseGate(
+        {
+          mayStop:
+            this.#config.on_reject_action !== "observe" || this.#config.fail_policy === "closed",
+          unparsable: (why) => this.#rulings.unparsable(why),
+          rule: (asked, calls, view) => {
+            const judged = calls.filter(({ name }) => !this.#isSkipped(name));
+            if (judged.length === 0) return undefined;
+            return this.#rulings.of(
+              asked,
+              judged.map(({ id = "", name, arguments: args = "{}" }) => ({
+                id,
+                name,
+                arguments: args,
+              })),
+              view,
+            );
+          },
+        },
+        endpoint.dialect,
+        request,
+      );
+      return undefined;
+    }
+    // What the parser could not read its server may, and would answer with calls that nobody judges.
+    const json = requestJson(context);
+    if (context.unread === undefined && json.kind !== "invalid") return undefined;
+    const why = context.unread?.message ?? (json.kind === "invalid" ? json.reason : "");
+    return this.#onCall(context, this.#rulings.unparsable(why));
+  }
+
+  /** Over another protocol than HTTP, calls would come that nobody judges. */
+  #refuseUpgrade(context: RequestContext): Decision | undefined {
+    if (context.upgrade === undefined) return undefined;
+    const { readings } = readPath(context.path);
+    if (readings.every((path) => endpointOf("POST", path) === undefined)) return undefined;
+    return this.#onCall(context, this.#rulings.unparsable("a language model over an upgrade"));
+  }
+
+  #bypassOf({ path, destination: { host } }: RequestContext): string | undefined {
+    if (this.#paths.matches(path)) return "path_bypass";
+    return this.#hosts.some((glob) => glob.matches(host)) ? "host_bypass" : undefined;
+  }
+
+  #isSkipped(name: string): boolean {
+    if (this.#skipped.some((glob) => glob.matches(name))) return true;
+    return this.#chosen.length > 0 && !this.#chosen.some((glob) => glob.matches(name));
+  }
+
+  #memory(context: RequestContext): Memory {
+    return context.stateOf<Memory>(this, () => ({}));
+  }
+}
+
+/** A call of a tool, or why its server may read another one in it. */
+function callOf({ params = {}, rpcId = "" }: McpFact): ToolCall | string {
+  for (const name of Object.keys(params)) {
+    const folded = foldedName(name);
+    if (folded !== name && (folded === "name" || folded === "arguments")) {
+      return `a parameter is spelled ${JSON.stringify(name.slice(0, 32))}`;
+    }
+  }
+  const { name, arguments: args = {} } = params;
+  if (typeof name !== "string") return "a call names no tool";
+  return { id: String(rpcId), name, arguments: JSON.stringify(args) };
+}
