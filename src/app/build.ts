@@ -245,8 +245,10 @@ function buildSkipHosts(
 function backendOf(config: Config): Backend | undefined {
   const url = config.listener.reverse_proxy_backend;
   if (url === undefined) return undefined;
-  const { destination, path } = parseAbsoluteTarget(url);
-  return { destination, basePath: path.replace(/\/+$/, "") };
+  const isH2c = /^h2c:/i.test(url);
+  const { destination, path } = parseAbsoluteTarget(url.replace(/^h2c:/i, "http:"));
+  const basePath = path.replace(/\/+$/, "");
+  return { destination, basePath, ...(isH2c ? { priorKnowledge: "always" } : {}) };
 }
 
 interface Pipelines {

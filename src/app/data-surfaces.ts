@@ -8,7 +8,7 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { ForwardSurface } from "../listener/forward.ts";
 import { type BindAddress, Listener } from "../listener/listener.ts";
 import type { PeerFrontOptions } from "../listener/peer-front.ts";
-import { type FindBackend, peerSessions, ReverseSurface } from "../listener/reverse.ts";
+import { type FindBackend, ReverseSurface, reverseSessions } from "../listener/reverse.ts";
 import type { TlsMaterial } from "../listener/tls-front.ts";
 import { TransparentInboundListener } from "../listener/transparent-inbound.ts";
 import type { PeerGate } from "../mtls/peer-gate.ts";
@@ -151,18 +151,19 @@ export class DataSurfaces {
     const { mtls } = this.#config;
     const { services } = this.#parts;
     const options = { peers, ...(behind === undefined ? {} : { behind }) };
-    const surface = new ReverseSurface(services, options);
+    const limits = listenerLimits(this.#config);
+    const surface = new ReverseSurface(services, limits, options);
     if (mtls === undefined) return this.#make(surface);
     // Without it the port would be open to everybody.
     if (peers === undefined) throw new ProxyError("internal.fault", "mtls without an identity");
-    const http2 = peerSessions(services, listenerLimits(this.#config), options);
+    const http2 = reverseSessions(services, limits, options);
     return this.#make(surface, { kind: "peers", gate: peers, mode: mtls.mode, http2 });
   }
 
   #makeForward(): Listener {
     const { services, bridge } = this.#parts;
     const { forward_proxy_tls: files } = this.#config.listener;
-    const surface = new ForwardSurface(services, bridge);
+    const surface = new ForwardSurface(services, bridge, listenerLimits(this.#config));
     if (files === undefined) return this.#make(surface);
     const listener = this.#make(surface, readTlsMaterial(files));
     this.#renewal = new TlsRenewal(files, listener, services.recorder.log);

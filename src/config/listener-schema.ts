@@ -28,7 +28,7 @@ export const listenerSchema = z.strictObject({
     })
     .optional()
     .describe(
-      "URL of the agent behind the reverse proxy. Required when the role reverse is active, unless inbound_interception is transparent.",
+      "URL of the agent behind the reverse proxy; h2c:// for one that speaks HTTP/2 without TLS, such as gRPC. Required when the role reverse is active, unless inbound_interception is transparent.",
     ),
   forward_proxy_addr: address(
     "the explicit forward proxy (role forward)",
@@ -118,7 +118,9 @@ export const listenerSchema = z.strictObject({
 
 function isBackend(text: string): boolean {
   if (!URL.canParse(text)) return false;
-  const { protocol, hostname, username, password, hash, search } = new URL(text);
+  // Only http: has a host for the parser of URLs that is no special scheme.
+  const url = new URL(text.replace(/^h2c:/i, "http:"));
+  const { protocol, hostname, username, password, hash, search } = url;
   const isPlain = username === "" && password === "" && hash === "" && search === "";
   return (protocol === "http:" || protocol === "https:") && hostname !== "" && isPlain;
 }

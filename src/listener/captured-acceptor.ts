@@ -27,8 +27,8 @@ export class CapturedAcceptor {
   /** `serve` never throws. */
   constructor(options: AcceptorOptions, serve: (socket: Socket) => void) {
     this.#options = options;
-    this.#server = net.createServer(acceptance);
     this.#serve = serve;
+    this.#server = net.createServer(acceptance);
     this.#server.on("connection", (socket) => this.#accept(socket));
   }
 
@@ -36,19 +36,6 @@ export class CapturedAcceptor {
   adopt(socket: Socket): void {
     this.#inPlace.add(socket);
     this.#accept(socket);
-  }
-
-  #accept(socket: Socket): void {
-    socket.on("error", ignore);
-    const { maxConnections, metrics } = this.#options;
-    if (this.#draining || this.#open.size >= maxConnections) {
-      metrics.refused(this.#draining ? "draining" : "connections");
-      cutOff(socket);
-      return;
-    }
-    this.#open.add(socket);
-    socket.once("close", () => this.#open.delete(socket));
-    this.#serve(socket);
   }
 
   /** Connections that are open now. */
@@ -95,6 +82,18 @@ export class CapturedAcceptor {
     }, deadlineMs);
     await Promise.all([closed, served]);
     clearTimeout(cut);
+  }
+
+  #accept(socket: Socket): void {
+    socket.on("error", ignore);
+    if (this.#draining || this.#open.size >= this.#options.maxConnections) {
+      this.#options.metrics.refused(this.#draining ? "draining" : "connections");
+      cutOff(socket);
+      return;
+    }
+    this.#open.add(socket);
+    socket.once("close", () => this.#open.delete(socket));
+    this.#serve(socket);
   }
 }
 

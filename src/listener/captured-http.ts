@@ -15,7 +15,8 @@ import {
   serveRequest,
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
-import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
+import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
+import { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { ServerExchange } from "../wire/server-exchange.ts";
 import type { Captured } from "./captured.ts";
@@ -29,6 +30,7 @@ interface Connection {
 /** Parses what arrives on captured connections and hands it to the exchange. */
 export class CapturedHttp implements HttpHandlers {
   readonly surface = "transparent";
+  readonly http2: Http2Sessions;
   readonly #services: SurfaceServices;
   readonly #connections = new WeakMap<Socket, Connection>();
   readonly #surface = {
@@ -36,8 +38,18 @@ export class CapturedHttp implements HttpHandlers {
     route: (request: ArrivedRequest) => this.#routeOf(request),
   } as const;
 
-  constructor(services: SurfaceServices) {
+  constructor(services: SurfaceServices, limits: HttpLimits) {
     this.#services = services;
+    this.http2 = new Http2Sessions(services, limits, (socket) => ({
+      surface: "transparent",
+      client: socket.remoteAddress ?? "",
+      route: ({ path, host }, runtime) => {
+        const route = this.#routeTo({ target: path, host }, socket);
+        const { reached } = route;
+        const client = services.callers.clientOf(socket, runtime, { reached });
+        return { ...route, client, priorKnowledge: "always" };
+      },
+    }));
   }
 
   /** Call before the connection is served. Without `captured` its requests are refused: it was not redirected. */
@@ -58,6 +70,10 @@ export class CapturedHttp implements HttpHandlers {
   }
 
   #routeOf({ head, socket }: ArrivedRequest): Route {
+    return this.#routeTo(head, socket);
+  }
+
+  #routeTo(head: Pick<RequestHead, "target" | "host">, socket: Socket): Omit<Route, "client"> {
     const connection = this.#connections.get(socket);
     const captured = connection?.captured;
     if (connection === undefined || captured === undefined) throw notRedirected();
@@ -91,7 +107,7 @@ export function notRedirected(): ProxyError {
 
 /** Where a request goes: to the host that it names, at the port that the client dialled. */
 function targetOf(
-  { target, host }: RequestHead,
+  { target, host }: Pick<RequestHead, "target" | "host">,
   { authority, original }: Captured,
 ): { readonly destination: Destination; readonly path: string } {
   if (target === "*") throw new ProxyError("request.malformed", "OPTIONS * is not forwarded");

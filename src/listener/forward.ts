@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
-import { parseAbsoluteTarget, parseAuthority } from "../net/destination.ts";
+import { parseAbsoluteTarget, parseAuthority, parseHostHeader } from "../net/destination.ts";
 import { makeFlow } from "../pipeline/flow.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import {
@@ -11,7 +11,8 @@ import {
   serveRequest,
   type SurfaceServices,
 } from "../proxy/exchange/arrival.ts";
-import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
+import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
+import { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import { sendFinalResponse } from "../proxy/exchange/final-response.ts";
 import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf } from "../proxy/flow/reply.ts";
@@ -25,11 +26,24 @@ import { connectReplies } from "../proxy/tunnel/request.ts";
 /** Parses what arrives on the forward port and hands it to exchanges and tunnels. */
 export class ForwardSurface implements HttpHandlers {
   readonly surface = "forward";
+  /** In the clear: a client that knows that this proxy speaks HTTP/2. */
+  readonly http2: Http2Sessions;
   readonly #services: SurfaceServices;
   readonly #bridge: BridgeServer;
 
-  constructor(services: SurfaceServices, bridge: BridgeServer) {
+  constructor(services: SurfaceServices, bridge: BridgeServer, limits: HttpLimits) {
     this.#services = services;
+    this.http2 = new Http2Sessions(services, limits, (socket) => ({
+      surface: "forward",
+      client: socket.remoteAddress ?? "",
+      route: ({ path, host, credentials }, runtime) => ({
+        destination: parseHostHeader(host, "http"),
+        path,
+        transport: "http",
+        priorKnowledge: "where-needed",
+        client: services.callers.clientOf(socket, runtime, { credentials }),
+      }),
+    }));
     this.#bridge = bridge;
   }
 

@@ -45,11 +45,15 @@ export interface ReverseOptions {
 /** Parses what arrives on the reverse port and hands it to the exchange. */
 export class ReverseSurface implements HttpHandlers {
   readonly surface = "reverse";
+  /** In the clear: TLS has sessions of its own. */
+  readonly http2: Http2Sessions;
   readonly #services: SurfaceServices;
   readonly #surface: RequestSurface;
 
-  constructor(services: SurfaceServices, { peers, behind = oneBackend }: ReverseOptions = {}) {
+  constructor(services: SurfaceServices, limits: HttpLimits, options: ReverseOptions = {}) {
+    const { peers, behind = oneBackend } = options;
     this.#services = services;
+    this.http2 = reverseSessions(services, limits, options);
     this.#surface = {
       surface: "reverse",
       route: ({ head, socket }, runtime) => {
@@ -68,8 +72,8 @@ export class ReverseSurface implements HttpHandlers {
   }
 }
 
-/** HTTP/2 of peers on the reverse port: each stream goes the way of a request of HTTP/1.1. */
-export function peerSessions(
+/** HTTP/2 on the reverse port: each stream goes the way of a request of HTTP/1.1. */
+export function reverseSessions(
   services: SurfaceServices,
   limits: HttpLimits,
   { peers, behind = oneBackend }: ReverseOptions,
@@ -79,15 +83,19 @@ export function peerSessions(
     return {
       surface: "reverse",
       client: socket.remoteAddress ?? "",
-      route: ({ path, host, stream }, runtime) =>
-        routeOf(
-          { path, host, named: host, socket, carrier: stream },
-          behind(socket, runtime),
-          peer,
-        ),
+      route: ({ path, host, stream }, runtime) => {
+        const target = { path, host, named: host, socket, carrier: stream };
+        return routeOf(target, spokenTo(behind(socket, runtime)), peer);
+      },
       onOpen: (session) => peer?.carries(session),
     };
   });
+}
+
+/** What a client that speaks HTTP/2 says of what it speaks to: all where it dialled that itself, gRPC at least. */
+function spokenTo(backend: Behind): Behind {
+  const known = backend.captured === undefined ? "where-needed" : "always";
+  return { ...backend, priorKnowledge: backend.priorKnowledge ?? known };
 }
 
 /** What is asked for, and on what. */
@@ -102,7 +110,7 @@ interface ReverseTarget {
 
 function routeOf(
   { path, host, named, socket, carrier }: ReverseTarget,
-  { destination, basePath, captured }: Behind,
+  { destination, basePath, captured, priorKnowledge }: Behind,
   peer: PeerConnection | undefined,
 ): Route & { readonly client: Client } {
   const { revoked, tls = clientTlsOf(socket) } = peer ?? {};
@@ -114,6 +122,7 @@ function routeOf(
     direction: "inbound",
     transport: captured === undefined ? "http" : "transparent",
     captured,
+    priorKnowledge,
     keepsHost: captured !== undefined && named !== undefined,
     destination,
     basePath,

@@ -54,7 +54,7 @@ export class TransparentListener {
     this.#services = services;
     this.#bridge = bridge;
     this.#options = options;
-    this.#http = new CapturedHttp(services);
+    this.#http = new CapturedHttp(services, options.limits);
     this.#httpListener = new Listener(this.#http, options.limits, services);
     const { metrics } = services.recorder;
     const { maxConnections } = options.limits;
@@ -114,8 +114,6 @@ export class TransparentListener {
         socket.destroy();
         return;
       case "http":
-        // Prior knowledge of HTTP/2 (RFC 9113 section 3.4) looks like a request and is none.
-        if (first.method === "PRI") break;
         this.#http.add(socket, captured);
         this.#httpListener.adopt(socket);
         return;

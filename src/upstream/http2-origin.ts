@@ -18,7 +18,7 @@ import type { OutgoingRequest } from "./upstream.ts";
 export interface Http2OriginOptions extends Http2SessionOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
-  /** Opens a verified connection on which h2 was negotiated, in the name of the request that waits longest. */
+  /** Opens a connection: for https a verified one on which h2 was negotiated, in the name of the request that waits longest. */
   open(permit: Permit, signal: AbortSignal): Promise<Socket>;
 }
 
@@ -126,7 +126,7 @@ export class Http2Origin {
     const { body } = request;
     clearTimeout(sending.timer);
     this.#waiting.delete(sending);
-    const stream = lent.request(fieldsOf(request, this.#options.authority), body === null);
+    const stream = lent.request(fieldsOf(request, this.#options), body === null);
     control.attach(stream);
     const resend = (): boolean => {
       if (refusedBy !== undefined || !lent.didNotProcess(stream) || !isWhole(body)) return false;
@@ -171,7 +171,8 @@ export class Http2Origin {
   async #open(permit: Permit, signal: AbortSignal): Promise<void> {
     const { authority } = this.#options;
     const socket = await this.#options.open(permit, signal);
-    if (!(socket instanceof TLSSocket) || socket.alpnProtocol !== "h2") {
+    const isNegotiated = socket instanceof TLSSocket && socket.alpnProtocol === "h2";
+    if (!isNegotiated && this.#options.scheme !== "http") {
       socket.destroy();
       throw new ProxyError(
         "upstream.bad-response",

@@ -6,6 +6,8 @@ import { ProxyError } from "../errors.ts";
 /** Options of a session. Milliseconds; 0 means none. */
 export interface Http2SessionOptions {
   readonly authority: string;
+  /** `http`: the origin is known to speak HTTP/2 without TLS; https where absent. */
+  readonly scheme?: "http" | "https";
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
 }
@@ -41,8 +43,8 @@ export class OriginSession {
    * Rejects with ProxyError `upstream.*`, and the socket is destroyed then.
    */
   static open(socket: Socket, options: Http2SessionOptions): Promise<OriginSession> {
-    const { authority, connectTimeoutMs, idleTimeoutMs } = options;
-    const session = http2.connect(`https://${authority}`, {
+    const { authority, scheme = "https", connectTimeoutMs, idleTimeoutMs } = options;
+    const session = http2.connect(`${scheme}://${authority}`, {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: 1_048_576 },
     });

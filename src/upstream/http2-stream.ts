@@ -3,6 +3,7 @@ import http2, { type ClientHttp2Stream } from "node:http2";
 import { asError, ProxyError } from "../errors.ts";
 import type { BodySink } from "../http/body-source.ts";
 import type { RequestControl, ResponseHandler } from "../http/response-handler.ts";
+import type { Http2SessionOptions } from "./http2-session.ts";
 import type { OutgoingRequest, StreamedBody } from "./upstream.ts";
 
 /** The control of one request, whichever stream it is on. */
@@ -231,7 +232,10 @@ export function isWhole(body: OutgoingRequest["body"]): boolean {
 }
 
 /** The fields of a request, pseudo-fields included. */
-export function fieldsOf(request: OutgoingRequest, authority: string): http2.OutgoingHttpHeaders {
+export function fieldsOf(
+  request: OutgoingRequest,
+  { authority, scheme = "https" }: Pick<Http2SessionOptions, "authority" | "scheme">,
+): http2.OutgoingHttpHeaders {
   const fields: Record<string, string | string[]> = {};
   let host = authority;
   for (let i = 0; i + 1 < request.headers.length; i += 2) {
@@ -246,7 +250,7 @@ export function fieldsOf(request: OutgoingRequest, authority: string): http2.Out
   return {
     ...fields,
     ":method": request.method,
-    ":scheme": "https",
+    ":scheme": scheme,
     ":authority": host,
     ":path": request.path,
   };

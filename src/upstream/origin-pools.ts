@@ -99,8 +99,8 @@ export class OriginPools {
     attempt: Attempt = {},
   ): void {
     // A connection that becomes something else wants a tunnel through a parent (RFC 6455 section 4.1).
-    const form =
-      request.upgrade === undefined ? this.#options.upstream.absoluteForm(permit) : undefined;
+    const isHttp1 = request.upgrade === undefined && request.priorKnowledge !== true;
+    const form = isHttp1 ? this.#options.upstream.absoluteForm(permit) : undefined;
     if (form === undefined) {
       if (this.#prefersHttp2(permit.destination, request)) {
         // Many of its streams share a connection: that is what holds the place.
@@ -231,6 +231,7 @@ export class OriginPools {
     const { connectTimeoutMs, responseTimeoutMs, streamIdleTimeoutMs } = this.#options;
     const origin = new Http2Origin({
       authority: destination.authority,
+      scheme: destination.scheme === "https" ? "https" : "http",
       connectTimeoutMs,
       responseTimeoutMs,
       streamIdleTimeoutMs,
@@ -255,8 +256,10 @@ export class OriginPools {
   }
 
   #prefersHttp2(destination: Destination, request: OutgoingRequest): boolean {
-    // An upgrade is a thing of HTTP/1.1, and without TLS there is no negotiation (RFC 9113 section 3.2).
-    if (destination.scheme !== "https" || request.upgrade !== undefined) return false;
+    // An upgrade is a thing of HTTP/1.1.
+    if (request.upgrade !== undefined) return false;
+    // Without TLS there is no negotiation (RFC 9113 section 3.2).
+    if (destination.scheme !== "https") return request.priorKnowledge === true;
     const { http2 } = this.#options;
     if (http2 !== "auto") return http2 === "on";
     return request.needsHttp2 || this.#protocols.isHttp2Only(destination.authority);

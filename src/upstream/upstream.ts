@@ -241,6 +241,8 @@ export interface OutgoingRequest {
   readonly upgrade?: string | undefined;
   /** True for messages that HTTP/1.1 cannot carry whole, such as gRPC. */
   readonly needsHttp2: boolean;
+  /** HTTP/2 to an origin without TLS (RFC 9113 section 3.3). */
+  readonly priorKnowledge?: boolean;
   /** Hears the response's head before anybody else, and may have the request sent once more. */
   readonly credential?: AttachedCredential | undefined;
 }

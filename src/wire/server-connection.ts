@@ -9,6 +9,7 @@ import { problemOfBeginning, RequestHead } from "./head.ts";
 import { IncomingBody } from "./incoming-body.ts";
 import { MalformedMessage, malformedRequest } from "./malformed.ts";
 import { type ExchangeConnection, ServerExchange } from "./server-exchange.ts";
+import { disown, own, type SocketOwner } from "./socket-owner.ts";
 
 /** Limits of one connection. Bytes and milliseconds. */
 export interface ConnectionLimits {
@@ -26,6 +27,11 @@ export interface ConnectionEvents {
   onRequest(exchange: ServerExchange): void;
   /** A CONNECT: the socket is the callee's, with the bytes that came behind the head. */
   onConnect(head: RequestHead, socket: Socket, rest: Buffer): void;
+  /**
+   * A connection in the clear begins as one of HTTP/2 does (RFC 9113 section 3.4): the socket is the callee's, with every
+   * byte put back. Without it that is a broken request.
+   */
+  readonly onPreface?: ((socket: Socket) => void) | undefined;
   /** No request can be read any more, and no response is under way: the callee sends the last one. */
   onBroken(connection: ServerConnection, why: MalformedMessage | "timeout"): void;
   /** The socket was given away. */
@@ -39,8 +45,8 @@ const maxHeldBytes = 65_536;
 const lingerBytes = 16_777_216;
 const lingerMs = 2_000;
 const nothing = Buffer.alloc(0);
-const owner = Symbol("connection");
-type Owned = Socket & { [owner]?: ServerConnection | undefined };
+/** The part of HTTP/2's connection preface that looks like a head. */
+const preface = "PRI * HTTP/2.0\r\n\r\n";
 
 type Phase =
   /** Before or in a head. */
@@ -53,7 +59,7 @@ type Phase =
   | "over";
 
 /** Reads requests, and tells when their responses have left. */
-export class ServerConnection implements ExchangeConnection, HeadHolder {
+export class ServerConnection implements ExchangeConnection, HeadHolder, SocketOwner {
   readonly socket: Socket;
   readonly #events: ConnectionEvents;
   readonly #limits: ConnectionLimits;
@@ -79,13 +85,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     this.#events = events;
     this.#limits = limits;
     this.#reader = new HeadReader(limits.maxHeaderBytes);
-    (socket as Owned)[owner] = this;
-    // Functions that all connections share: closures of each would be most of what an idle one costs.
-    socket.on("error", ignore);
-    socket.on("drain", onDrain);
-    socket.on("end", onEnd);
-    socket.on("close", onClose);
-    socket.on("data", onData);
+    own(socket, this);
   }
 
   look(now: number): number {
@@ -141,9 +141,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     this.#phase = "over";
     const held = this.#held.takeAll();
     this.#forget();
-    const { socket } = this;
-    socket.off("data", onData).off("end", onEnd).off("drain", onDrain);
-    socket.pause();
+    disown(this.socket);
     this.#events.onDetached(this);
     return held;
   }
@@ -212,7 +210,9 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       if (!reader.read(bytes)) {
         if (reader.bytes === 0) return undefined;
         if (isFirst) this.#sinceMs = performance.now();
-        const problem = problemOfBeginning(reader.beginning());
+        const beginning = reader.beginning();
+        if (this.#requests === 0 && preface.startsWith(beginning)) return undefined;
+        const problem = problemOfBeginning(beginning);
         if (problem !== undefined) throw problem;
         return undefined;
       }
@@ -220,6 +220,13 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       // A connection that waits keeps nothing of it.
       reader.text = "";
       reader.rest = undefined;
+      if (
+        this.#requests === 0 &&
+        `${text}
+` === preface &&
+        this.#givesAway(rest)
+      )
+        return undefined;
       this.#behindHead = rest === undefined ? undefined : { rest, chunk: bytes };
       return this.#begin(new RequestHead(text, this.#limits.maxHeaders), rest);
     } catch (error) {
@@ -227,6 +234,17 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       this.#break(error);
       return undefined;
     }
+  }
+
+  /** Whether the connection is served as HTTP/2 by somebody else. */
+  #givesAway(rest: Buffer = nothing): boolean {
+    const { socket } = this;
+    const { onPreface } = this.#events;
+    if (onPreface === undefined || "encrypted" in socket) return false;
+    const held = this.detach();
+    socket.unshift(Buffer.concat([Buffer.from(preface), rest, held]));
+    onPreface(socket);
+    return true;
   }
 
   #begin(head: RequestHead, rest: Buffer | undefined): Buffer | undefined {
@@ -348,24 +366,4 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     else if (exchange !== undefined) exchange.response.closes = true;
     body.fail(malformedRequest(error));
   }
-}
-
-function onData(this: Owned, chunk: Buffer): void {
-  this[owner]?.onData(chunk);
-}
-
-function onEnd(this: Owned): void {
-  this[owner]?.onEnd();
-}
-
-function onDrain(this: Owned): void {
-  this[owner]?.onDrain();
-}
-
-function onClose(this: Owned): void {
-  this[owner]?.onClose();
-}
-
-function ignore(): void {
-  // `close` follows, and is what ends the exchange.
 }

@@ -274,13 +274,13 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
       await flow({ transport: "transparent", host: `${origin4}:443`, outcome: "denied" });
     });
 
-    test("HTTP/2 without TLS has no name that could be judged: its address is", async () => {
-      const { status } = await curl(lab.agent, "-4", "--http2-prior-knowledge", "http://api.test/");
-      expect(status).toBe(0);
-      const facts = { transport: "transparent", host: `${origin4}:80`, outcome: "denied" };
-      expect(await flow({ ...facts, method: "CONNECT" })).toMatchObject({
-        code: "policy.forbidden",
-      });
+    test("HTTP/2 without TLS is judged by the name that it asks for", async () => {
+      const over = ["-4", "--http2-prior-knowledge"];
+      expect((await curl(lab.agent, ...over, "http://denied.test/")).status).toBe(403);
+      const facts = { transport: "transparent", host: "denied.test:80", outcome: "denied" };
+      expect(await flow({ ...facts, method: "GET" })).toMatchObject({ code: "policy.forbidden" });
+      // The origin does not speak it.
+      expect((await curl(lab.agent, ...over, "http://api.test/")).status).toBe(502);
     });
 
     test.each([

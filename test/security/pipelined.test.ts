@@ -141,14 +141,37 @@ for (const surface of surfaces) {
   });
 }
 
-test.each(surfaces)(
-  "%s: HTTP/2 with prior knowledge is refused in words of our own",
-  async (surface) => {
-    const client = await open(surface);
-    const settings = "\0\0\0\x04\0\0\0\0\0";
-    client.send(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${settings}`);
-    const seen = await client.ended();
-    expect(seen).toMatch(/^HTTP\/1\.1 400 /);
-    expect(seen).toContain("HTTP/2 with prior knowledge (RFC 9113 section 3.3) is not served");
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const settings = "\0\0\0\x04\0\0\0\0\0";
+
+test("bridge: HTTP/2 that was not negotiated is refused in words of our own", async () => {
+  const client = await open("bridge");
+  client.send(preface + settings);
+  const seen = await client.ended();
+  expect(seen).toMatch(/^HTTP\/1\.1 400 /);
+  expect(seen).toContain("HTTP/2 with prior knowledge (RFC 9113 section 3.3) is not served");
+});
+
+test.each(["forward", "reverse"] as const)(
+  "%s: HTTP/2 with prior knowledge is served",
+  async (at) => {
+    const client = await open(at);
+    client.send(preface + settings);
+    // The server's own SETTINGS.
+    expect((await client.reader.exactly(9))[3]).toBe(4);
+    client.close();
   },
 );
+
+test.each([
+  ["behind a request", (at: Surface) => get(at, "/first") + preface + settings],
+  ["without its first frame", () => preface],
+  ["with another frame", () => `${preface}\0\0\0\x01\0\0\0\0\x01`],
+  ["with another magic", () => `PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n${settings}`],
+])("the preface of HTTP/2 %s is refused", async (_what, text) => {
+  for (const at of ["forward", "reverse"] as const) {
+    const client = await open(at);
+    client.send(text(at));
+    expect(await client.ended()).toContain("HTTP/1.1 400 ");
+  }
+});

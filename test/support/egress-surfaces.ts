@@ -1,6 +1,7 @@
 /** The ways in which an agent can try to leave, each asked for the same destinations. */
 import { once } from "node:events";
 import { createServer as createHttp } from "node:http";
+import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { createServer as createHttps } from "node:https";
 import { type AddressInfo, createServer as createTcp, type Server } from "node:net";
 import type { Duplex } from "node:stream";
@@ -149,10 +150,47 @@ export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): Egress
     tunnelled("CONNECT", false, (path) => `${path}\r\n`),
     tunnelled("plain HTTP in a CONNECT", true, requestIn("")),
     tunnelled("WebSocket in a CONNECT", true, requestIn(upgrade)),
+    plainHttp2Surface(proxy, plainPort),
     bridged("bridged HTTP/1.1", ""),
     bridged("bridged WebSocket", upgrade),
     http2Surface(proxy, tlsPort),
   ];
+}
+
+/** A client that knows that the forward port speaks HTTP/2. */
+function plainHttp2Surface(proxy: BridgeProxy, plainPort: number): EgressSurface {
+  return {
+    name: "plain HTTP/2",
+    seesRequests: true,
+    reach: async ({ host, port = plainPort, path = "/" }) => {
+      const session = connectHttp2(proxy.url);
+      session.on("error", () => undefined);
+      const fields = { ":path": path, ":authority": `${host}:${port}` };
+      // nghttp2 resets a stream whose authority is none.
+      return arrivalIn(session, fields).catch((error: unknown) => {
+        if (!String(error).includes("NGHTTP2_PROTOCOL_ERROR")) throw error;
+        return { arrived: false, status: 400, text: "reset" };
+      });
+    },
+  };
+}
+
+async function arrivalIn(
+  session: ClientHttp2Session,
+  fields: Readonly<Record<string, string>>,
+): Promise<Arrival> {
+  try {
+    const stream = session.request(fields);
+    let text = "";
+    stream.setEncoding("utf8").on("data", (part: string) => (text += part));
+    const [head] = (await within("an answer", once(stream, "response"))) as [
+      Readonly<Record<string, unknown>>,
+    ];
+    await within("the end of the answer", once(stream, "end"));
+    return arrivalOf(Number(head[":status"]), text);
+  } finally {
+    session.destroy();
+  }
 }
 
 function http2Surface(proxy: BridgeProxy, tlsPort: number): EgressSurface {
@@ -169,18 +207,7 @@ function http2Surface(proxy: BridgeProxy, tlsPort: number): EgressSurface {
         checkServerIdentity: () => undefined,
         ...(sni === undefined ? {} : { sni }),
       });
-      try {
-        const stream = session.request({ ":path": path, ":authority": authority });
-        let text = "";
-        stream.setEncoding("utf8").on("data", (part: string) => (text += part));
-        const [head] = (await within("an answer", once(stream, "response"))) as [
-          Readonly<Record<string, unknown>>,
-        ];
-        await within("the end of the answer", once(stream, "end"));
-        return arrivalOf(Number(head[":status"]), text);
-      } finally {
-        session.destroy();
-      }
+      return arrivalIn(session, { ":path": path, ":authority": authority });
     },
   };
 }

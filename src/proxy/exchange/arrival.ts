@@ -49,6 +49,11 @@ export interface Route {
   /** Peer of the connection that the agent opened; looked up where the surface does not know it. */
   readonly client?: Client | undefined;
   readonly parentId?: string | undefined;
+  /**
+   * HTTP/2 without TLS to the destination: for every request, because it is known to speak it, or for those that HTTP/1.1
+   * cannot carry.
+   */
+  readonly priorKnowledge?: "always" | "where-needed" | undefined;
   /** The Host field stays as the client sent it: it knows of no proxy. */
   readonly keepsHost?: boolean;
   /** The original destination of a captured connection, and the check that the request's host agrees with it. */
@@ -137,6 +142,7 @@ export function arrive(
       headers.set("Host", route.destination.hostHeader);
     const { direction = "outbound", transport, destination, parentId, captured } = route;
     const { path, basePath = "", host = destination.authority, confirm, onFault } = route;
+    const { priorKnowledge } = route;
     return {
       client: client(),
       run: (peer, done) => {
@@ -152,6 +158,7 @@ export function arrive(
           host,
           confirm,
           onFault,
+          priorKnowledge,
           upgrade: upgrade?.({
             idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs,
             stalls: services.stalls,

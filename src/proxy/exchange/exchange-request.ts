@@ -39,6 +39,8 @@ export interface ExchangeRequest {
   readonly basePath?: string;
   /** The authority that the client named, for plugins and records. */
   readonly host: string;
+  /** HTTP/2 without TLS to the destination; see Route. */
+  readonly priorKnowledge?: "always" | "where-needed" | undefined;
   /** Set for an Upgrade; called when the upstream switched protocols. */
   readonly upgrade?: UpgradeRequest | undefined;
   /** Set for a captured connection. */

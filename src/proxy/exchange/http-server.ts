@@ -1,9 +1,10 @@
 /** The HTTP/1.1 server of every surface: limits, malformed input, end of connections. */
 import net, { type Socket } from "node:net";
 import type { HeadWatch } from "../../net/head-watch.ts";
+import { peek } from "../../net/sniff.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { RequestHead } from "../../wire/head.ts";
-import { type MalformedMessage, malformedRequest } from "../../wire/malformed.ts";
+import { MalformedMessage, malformedRequest } from "../../wire/malformed.ts";
 import {
   type ConnectionEvents,
   type ConnectionLimits,
@@ -27,10 +28,19 @@ export interface HttpServices {
   readonly heads: HeadWatch;
 }
 
+/** What serves HTTP/2. */
+export interface Http2Server {
+  serve(clear: Socket): void;
+  drain(): void;
+  close(): void;
+}
+
 /** What a surface does with what arrives. Handlers never throw and never reject. */
 export interface HttpHandlers {
   /** The name of the surface in records. */
   readonly surface: RefusedHead["surface"];
+  /** Serves connections in the clear that begin as HTTP/2; without it they are refused. */
+  readonly http2?: Http2Server | undefined;
   onRequest(exchange: ServerExchange): void;
   /** A CONNECT: served with the bytes that came behind it, or refused with what is returned. */
   onConnect(head: RequestHead, client: Socket, rest: Buffer): Denial | undefined;
@@ -44,6 +54,17 @@ export const acceptance = {
   // A response of 64 KiB would otherwise stop its upstream for one turn of the loop, at a third of the throughput.
   highWaterMark: 262_144,
 } as const;
+
+const prefaceTimeoutMs = 1_000;
+const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+
+/** RFC 9113 section 3.4: the preface of a client, and a SETTINGS frame of the connection. */
+function isHttp2(seen: Buffer): "http2" | "broken" | undefined {
+  const { length } = preface;
+  if (!preface.subarray(0, seen.length).equals(seen.subarray(0, length))) return "broken";
+  if (seen.length < length + 9) return undefined;
+  return seen[length + 3] === 4 && seen.readUInt32BE(length + 5) === 0 ? "http2" : "broken";
+}
 
 /** An HTTP/1.1 server whose connections come from a port of its own, or are given to it. */
 export class HttpServer implements ConnectionEvents {
@@ -91,11 +112,13 @@ export class HttpServer implements ConnectionEvents {
   drain(): void {
     this.#draining = true;
     for (const connection of this.#connections) connection.drain();
+    this.#handlers.http2?.drain();
   }
 
   /** Cuts what is still open. */
   cut(): void {
     for (const { socket } of this.#connections) socket.destroy();
+    this.#handlers.http2?.close();
   }
 
   onRequest(exchange: ServerExchange): void {
@@ -127,6 +150,32 @@ export class HttpServer implements ConnectionEvents {
     sendFinalResponse(socket, denialOf(error));
   }
 
+  /** Undefined where the surface has no HTTP/2. */
+  get onPreface(): ((socket: Socket) => void) | undefined {
+    const { http2 } = this.#handlers;
+    return http2 && ((socket) => void this.#beginHttp2(socket, http2));
+  }
+
+  /** The preface is whole with the first frame, which comes in the same breath; without it this is a broken request. */
+  async #beginHttp2(socket: Socket, http2: Http2Server): Promise<void> {
+    socket.on("error", ignore);
+    const head = this.#services.heads.add(socket);
+    const first = await peek(socket, isHttp2, prefaceTimeoutMs);
+    head.close();
+    if (socket.destroyed) return;
+    if (first === "http2") {
+      if (this.#draining) socket.destroy();
+      else http2.serve(socket);
+      return;
+    }
+    const why = new MalformedMessage("the connection preface of HTTP/2 is not whole", "version");
+    const error = malformedRequest(why);
+    const { surface } = this.#handlers;
+    const client = socket.remoteAddress ?? "";
+    this.#services.recorder.malformed(error, { surface, client, method: "PRI" });
+    sendFinalResponse(socket, denialOf(error));
+  }
+
   onDetached(connection: ServerConnection): void {
     this.#services.heads.unwatch(connection);
   }
@@ -152,4 +201,8 @@ export class HttpServer implements ConnectionEvents {
     response.writeHead(status, [...fields, "Content-Length", String(body.length)]);
     exchange.end(body);
   }
+}
+
+function ignore(): void {
+  // `close` follows.
 }

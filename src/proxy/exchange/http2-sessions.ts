@@ -24,12 +24,17 @@ export interface StreamTarget {
   /** The authority as the client spelt it; it parses. */
   readonly host: string;
   readonly stream: Pick<ServerHttp2Stream, "destroy">;
+  /** The Proxy-Authorization field. */
+  readonly credentials: string | undefined;
 }
+
+/** Where a stream goes, and who is behind it. */
+type StreamRoute = Omit<Route, "client"> & { readonly client: Client | Promise<Client> };
 
 /** One connection of a surface, and how the surface reads what its streams ask for. */
 export interface Http2Surface extends Omit<RefusedHead, "method"> {
   /** Throws ProxyError for a target that the surface refuses. */
-  route(this: void, target: StreamTarget, runtime: Runtime): Route & { readonly client: Client };
+  route(this: void, target: StreamTarget, runtime: Runtime): StreamRoute;
   /** Set where the connection was refused: the response to each of its requests; the target is unparsed. */
   readonly refuse?: ((this: void, method: string, target: string) => Reply) | undefined;
   /** Called with the session, which `close` ends after its streams. */
@@ -163,10 +168,14 @@ export class Http2Sessions {
         scheme,
       });
       checkMethod(method);
-      const route = reading.route({ path, host, stream }, runtime);
+      const credentials = textOf(fields["proxy-authorization"]);
+      const { client: peer, ...route } = reading.route(
+        { path, host, stream, credentials },
+        runtime,
+      );
       return {
         route,
-        client: () => route.client,
+        client: () => peer,
         headers,
         upgrade:
           protocol === undefined

@@ -30,9 +30,10 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly streamed: RequestBody | undefined;
 } {
   const { request, context, pseudonym, budget, buffered, held, isResponseRead } = parts;
-  const { downstream, basePath = "", upgrade } = request;
+  const { downstream, basePath = "", upgrade, priorKnowledge: prior } = request;
   const { headers, content, sentPath } = context;
   if (content.replaced) headers.delete("content-encoding");
+  const needsHttp2 = isGrpc(headers.get("content-type"));
   const bytes = content.replaced ? content.bytes : buffered;
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
   if (isResponseRead && asksForCoding(context)) headers.delete("accept-encoding");
@@ -46,7 +47,8 @@ export function outgoingMessage(parts: OutgoingParts): {
       path: basePath + sentPath,
       headers: [...headers.raw, "Via", `${downstream.httpVersion} ${pseudonym}`],
       body: streamed ?? bytes ?? null,
-      needsHttp2: isGrpc(headers.get("content-type")),
+      needsHttp2,
+      priorKnowledge: prior === "always" || (prior === "where-needed" && needsHttp2),
       upgrade: upgrade?.protocol,
       credential: context.credential,
     },

@@ -26,6 +26,8 @@ export interface Backend {
   readonly destination: Destination;
   /** Path of the URL, without a slash at its end; put before the path of every request. */
   readonly basePath: string;
+  /** It speaks HTTP/2 without TLS (`h2c://`). */
+  readonly priorKnowledge?: "always" | "where-needed" | undefined;
 }
 
 /** The services of one generation for a flow. Immutable: a reload makes another one. */

@@ -25,13 +25,13 @@ export class BridgeServer implements HttpHandlers {
   readonly surface = "bridge";
   readonly #services: SurfaceServices;
   readonly #http1: HttpServer;
-  readonly #http2: Http2Sessions;
+  readonly http2: Http2Sessions;
   /** Which tunnel a clear connection belongs to; never a header, never the SNI. */
   readonly #connections = new WeakMap<Duplex, BridgedConnection>();
 
   constructor(services: SurfaceServices, limits: HttpLimits) {
     this.#services = services;
-    this.#http2 = new Http2Sessions(services, limits, (clear) =>
+    this.http2 = new Http2Sessions(services, limits, (clear) =>
       surfaceOf(carried(this.#connections.get(clear))),
     );
     // The tunnels that carry these connections are bounded by their listeners.
@@ -69,7 +69,7 @@ export class BridgeServer implements HttpHandlers {
       clear.once("close", () => resolve());
     });
     this.#connections.set(clear, connection);
-    if (alpnProtocol === "h2") this.#http2.serve(clear);
+    if (alpnProtocol === "h2") this.http2.serve(clear);
     else this.#http1.adopt(clear);
     return closed;
   }
@@ -77,12 +77,10 @@ export class BridgeServer implements HttpHandlers {
   /** Lets running requests finish and closes what is idle. */
   drain(): void {
     this.#http1.drain();
-    this.#http2.drain();
   }
 
   close(): void {
     this.#http1.cut();
-    this.#http2.close();
   }
 }
 
@@ -113,7 +111,10 @@ function surfaceOf(connection: BridgedConnection): Http2Surface {
       }),
     route: ({ path, host }) => {
       const named = parseHostHeader(host, destination.scheme);
-      if (named.equals(destination)) return { ...bridgedRoute(connection), path };
+      if (named.equals(destination)) {
+        // What the client takes for the origin it knows to speak HTTP/2.
+        return { ...bridgedRoute(connection), path, priorKnowledge: "always" };
+      }
       throw new ProxyError(
         "request.misdirected",
         `the request names ${named.authority} inside a connection to ${destination.authority}`,

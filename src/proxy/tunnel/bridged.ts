@@ -27,7 +27,7 @@ export async function bridgeTunnel(
   return openedTunnel(services, tunnel, async () => {
     tunnel.replies.established(client);
     const first = tunnel.captured === undefined ? await firstBytes(tunnel) : undefined;
-    if (first?.kind === "http") return serveClear(server, tunnel, first);
+    if (first?.kind === "http") return serveClear(server, tunnel);
     const outcome = await handshake(tunnel, { bridge, first, signal: context.signal });
     metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;
     if (outcome.kind !== "terminated") {

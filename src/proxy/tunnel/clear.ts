@@ -23,7 +23,7 @@ export async function clearTunnel(
   tunnel.replies.established(client);
   const first = await firstBytes(tunnel);
   if (first.kind === "http")
-    return openedTunnel(services, tunnel, () => serveClear(server, tunnel, first));
+    return openedTunnel(services, tunnel, () => serveClear(server, tunnel));
   if (unseen !== undefined) {
     if (first.kind === "opaque" && first.isTls === true)
       tlsReplies.refused(client, renderDenial(unseen));
@@ -41,7 +41,7 @@ export function lookingTunnel(
 ): Promise<Ending> {
   return spliceTunnel(services, {
     ...tunnel,
-    onHttp: (first, openedAt) =>
-      openedTunnel(services, { ...tunnel, openedAt }, () => serveClear(server, tunnel, first)),
+    onHttp: (openedAt) =>
+      openedTunnel(services, { ...tunnel, openedAt }, () => serveClear(server, tunnel)),
   });
 }

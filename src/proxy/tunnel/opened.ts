@@ -14,9 +14,6 @@ export interface Opened {
   readonly denial?: Denial;
 }
 
-/** First bytes that are a request. */
-export type HttpBytes = Extract<Sniffed, { readonly kind: "http" }>;
-
 /** Looks at the first bytes of a client whose CONNECT was granted, and puts them back. */
 export async function firstBytes(
   { client, head, runtime }: TunnelRequest,
@@ -35,18 +32,13 @@ export async function firstBytes(
 export async function serveClear(
   server: BridgeServer,
   { flow, client }: TunnelRequest,
-  first: HttpBytes,
   refusal?: Refusal,
 ): Promise<Opened> {
   const destination = flow.destination.with({ scheme: "http" });
-  // RFC 9113 section 3.4: the preface of HTTP/2 looks like a request.
-  const protocol = first.method === "PRI" ? "h2" : "http/1.1";
-  await server.serve(client, protocol, {
-    tunnel: flow,
-    destination,
-    ...(refusal === undefined ? {} : { refusal }),
-  });
-  return { note: { opened: protocol } };
+  const refused = refusal === undefined ? {} : { refusal };
+  // Which also knows the preface of HTTP/2.
+  await server.serve(client, "http/1.1", { tunnel: flow, destination, ...refused });
+  return { note: { opened: "http" } };
 }
 
 /** Registers a tunnel whose requests are judged one by one, until its end; counts it unless `openedAt` says it was. */

@@ -63,7 +63,7 @@ export async function refuseInside(
   };
   const first = request.captured === undefined ? await firstBytes(request) : undefined;
   if (first?.kind === "http") {
-    await serveClear(server, request, first, refusal);
+    await serveClear(server, request, refusal);
   } else if (bridge !== undefined) {
     const outcome = await handshake(request, { bridge, first, signal: context.signal });
     recorder.metrics.counters.bridge_handshakes_total.of(outcome.kind).value += 1;

@@ -9,7 +9,7 @@ import { splice, type SpliceResult } from "../../net/splice.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { Ending } from "../flow/finish.ts";
 import type { CutReason, OpenTunnel } from "../flow/tunnel-registry.ts";
-import { firstBytes, type HttpBytes } from "./opened.ts";
+import { firstBytes } from "./opened.ts";
 import type { PermittedTunnel, TunnelServices } from "./request.ts";
 
 /** A tunnel to splice. */
@@ -19,7 +19,7 @@ export interface SplicedTunnel extends PermittedTunnel {
   /** Its client has had its 200. */
   readonly isEstablished?: boolean;
   /** Takes over from a client that speaks HTTP before its server has sent anything. */
-  readonly onHttp?: (first: HttpBytes, openedAt: number) => Promise<Ending>;
+  readonly onHttp?: (openedAt: number) => Promise<Ending>;
 }
 
 const nothing = Buffer.alloc(0);
@@ -119,7 +119,7 @@ async function headOf(tunnel: SplicedTunnel, dialled: Dialled): Promise<Found> {
   if (onHttp === undefined) return { kind: "bytes", head };
   const first = await firstOf(tunnel, dialled);
   if (first === "idle") return { kind: "idle" };
-  if (first.kind === "http") return { kind: "http", serve: (at) => onHttp(first, at) };
+  if (first.kind === "http") return { kind: "http", serve: onHttp };
   return { kind: "bytes", head: first.kind === "closed" ? first.said : nothing };
 }
 
@@ -132,6 +132,11 @@ function endIdle(client: Socket, upstream: Socket): SpliceResult {
 /** No timer waits longer. */
 const longestMs = 2_147_483_647;
 
+/** RFC 9113 section 3.4: a server of HTTP/2 sends SETTINGS without waiting for a client that has to speak as well. */
+function isSettings(bytes: Buffer): boolean {
+  return bytes.length >= 9 && bytes[3] === 4 && bytes[4] === 0 && bytes.readUInt32BE(5) === 0;
+}
+
 /** The first bytes of the client, unless the server speaks, or ends, before them. */
 async function firstOf(
   tunnel: SplicedTunnel,
@@ -141,6 +146,12 @@ async function firstOf(
   const signal = new Cancellation();
   let hasSpoken = false as boolean;
   const stop = (): void => signal.abort();
+  const onReadable = (): void => {
+    const chunk: unknown = upstream.read();
+    if (!Buffer.isBuffer(chunk)) return stop();
+    upstream.unshift(chunk);
+    if (!isSettings(chunk)) stop();
+  };
   cutting.addEventListener("abort", stop);
   const ends = ["end", "close", "error"] as const;
   for (const event of ends) upstream.on(event, stop);
@@ -148,15 +159,15 @@ async function firstOf(
     reader.divert(upstream, (chunk) => {
       hasSpoken = true;
       reader.undivert(chunk);
-      stop();
+      if (!isSettings(chunk)) stop();
     });
-  } else upstream.once("readable", stop);
+  } else upstream.once("readable", onReadable);
   const timeoutMs = tunnelIdleTimeoutMs > 0 ? tunnelIdleTimeoutMs : longestMs;
   const first = await firstBytes(tunnel, { timeoutMs, signal });
   if (reader.isBound && !hasSpoken) reader.undivert(nothing);
   cutting.removeEventListener("abort", stop);
   for (const event of ends) upstream.off(event, stop);
-  upstream.off("readable", stop);
+  upstream.off("readable", onReadable);
   return first.kind === "timeout" && !signal.aborted ? "idle" : first;
 }
 
