@@ -2,7 +2,7 @@
  * `node bench/console.ts [ROUNDS]`: when a browser first shows something of the console, over loopback.
  *
  * Each round is a browser context of its own, so nothing is cached; once with an empty proxy and once with 10,000 events
- * kept. First paint is the browser's own figure (Paint Timing, `first-contentful-paint`), from the start of the navigation.
+ * kept; then the frames of the page while 500 events a second come. First paint is the browser's own figure (Paint Timing, `first-contentful-paint`), from the start of the navigation.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,6 +18,8 @@ import { freePorts } from "./stage.ts";
 const rounds = Number(process.argv[2] ?? 9);
 const flows = 5_000;
 const concurrency = 16;
+const eventsPerSecond = 500;
+const framesMs = 10_000;
 const main = join(import.meta.dirname, "..", "dist", "main.js");
 const agent = new http.Agent({ keepAlive: true, maxSockets: concurrency });
 
@@ -95,6 +97,46 @@ async function measure(browser: Browser, title: string, url: string): Promise<vo
   );
 }
 
+/** Frames of the page while `perSecond` requests a second are shown: the longest, and how many took more than 50 ms. */
+async function frames(
+  browser: Browser,
+  url: string,
+  view: string,
+  send: () => Promise<void>,
+): Promise<void> {
+  const context = await browser.newContext({ viewport: { width: 1500, height: 850 } });
+  try {
+    const page = await context.newPage();
+    await page.goto(`${url}#${view}`);
+    await page.locator('#feed[data-state="live"]').waitFor();
+    await page.evaluate(
+      `window.gaps = []; (function next(last) { requestAnimationFrame((now) => { gaps.push(now - last); next(now); }); })(performance.now());
+       window.tasks = []; new PerformanceObserver((list) => tasks.push(...list.getEntries().map((e) => e.duration))).observe({ type: "longtask" });`,
+    );
+    // Two events of each request.
+    const every = 2_000 / eventsPerSecond;
+    const startedAt = performance.now();
+    const pending = new Set<Promise<void>>();
+    for (let sent = 0; performance.now() - startedAt < framesMs; sent += 1) {
+      const one: Promise<void> = send().finally(() => pending.delete(one));
+      pending.add(one);
+      const waitMs = startedAt + (sent + 1) * every - performance.now();
+      if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
+    }
+    await Promise.all(pending);
+    const gaps = (await page.evaluate("gaps")) as number[];
+    const tasks = (await page.evaluate("tasks")) as number[];
+    const late = gaps.filter((gap) => gap > 50).length;
+    process.stdout.write(
+      `${view}, ${eventsPerSecond} events a second: ${gaps.length} frames, median ${median(gaps).toFixed(0)} ms, ` +
+        `${late} over 50 ms, longest ${Math.max(...gaps).toFixed(0)} ms; ${tasks.length} long tasks` +
+        `${tasks.length === 0 ? "" : `, the longest ${Math.max(...tasks).toFixed(0)} ms`}\n`,
+    );
+  } finally {
+    await context.close();
+  }
+}
+
 async function run(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "authbridge-console-bench-"));
   const origin = http.createServer((_request, response) => response.end("page"));
@@ -110,6 +152,8 @@ async function run(): Promise<void> {
     for (let sent = 0; sent < flows; sent += concurrency)
       await Promise.all(Array.from({ length: concurrency }, () => send(forward, port)));
     await measure(browser, `${2 * flows} events`, url);
+    for (const view of ["overview", "flows"])
+      await frames(browser, url, view, () => send(forward, port));
   } finally {
     await browser.close();
     proxy.kill("SIGTERM");

@@ -57,10 +57,29 @@ function summaryOf(event: SessionEvent): WireEvent {
   const { mcp, a2a, inference, ...rest } = wireOf(event);
   return {
     ...rest,
-    ...(mcp === undefined ? {} : { mcp: scalarsOf(mcp) }),
+    ...(mcp === undefined ? {} : { mcp: { ...scalarsOf(mcp), ...toolOf(mcp) } }),
     ...(a2a === undefined ? {} : { a2a: scalarsOf(a2a) }),
-    ...(inference === undefined ? {} : { inference: scalarsOf(inference) }),
+    ...(inference === undefined
+      ? {}
+      : { inference: { ...scalarsOf(inference), ...toolsOf(inference) } }),
   };
+}
+
+/** The names of the tools that a model asks for, without their arguments. */
+function toolsOf(inference: unknown): { readonly tools?: string } {
+  const { toolCalls } = inference as { readonly toolCalls?: unknown };
+  if (!Array.isArray(toolCalls)) return {};
+  const names = toolCalls.flatMap(({ name }: { readonly name?: unknown }) =>
+    typeof name === "string" ? [name] : [],
+  );
+  return names.length === 0 ? {} : { tools: names.join(", ").slice(0, maxSummaryText) };
+}
+
+/** The name of the tool that is called; it stands among the arguments, which are left out. */
+function toolOf(mcp: unknown): { readonly tool?: string } {
+  const { params } = mcp as { readonly params?: { readonly name?: unknown } | undefined };
+  const name = params?.name;
+  return typeof name === "string" ? { tool: name.slice(0, maxSummaryText) } : {};
 }
 
 /** Method, model, token counts and the like; not messages, arguments and results. */

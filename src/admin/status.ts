@@ -1,5 +1,6 @@
 /** What the console shows beside events: the configuration in force and the state of the process. */
 import type { GoStats } from "../telemetry/metrics.ts";
+import type { ServiceView } from "../telemetry/service-calls.ts";
 import { redact } from "./redact.ts";
 import { json, type AdminRoute } from "./server.ts";
 import type { ReloadStatus } from "./stats.ts";
@@ -25,6 +26,10 @@ export interface ProcessStatus {
   /** Surfaces that are bound, `host:port`. */
   readonly addresses: Readonly<Record<string, string>>;
   readonly stats: GoStats;
+  /** The services that the file names, as far as they were asked. */
+  readonly services: readonly ServiceView[];
+  /** Gauges of the metrics without labels, by name. */
+  readonly figures: Readonly<Record<string, number>>;
 }
 
 /** What the responses are made of. */

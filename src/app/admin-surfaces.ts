@@ -18,6 +18,7 @@ import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
 import { surfaces } from "../config/surfaces.ts";
 import { type BindAddress, unavailable } from "../listener/listener.ts";
+import { additionFor } from "../plugins/egress-policy/addition.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -113,7 +114,10 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
       routes: [
         ...consoleRoutes(),
         ...statusRoutes(sources),
-        ...denialRoutes(() => sources.runtime().outbound.observations()),
+        ...denialRoutes({
+          observations: () => sources.runtime().outbound.observations(),
+          addition: (chosen) => policyAddition(sources, chosen),
+        }),
         ...budgetRoutes(() => {
           const { inbound, outbound } = sources.runtime();
           return [...inbound.budgets(), ...outbound.budgets()];
@@ -174,4 +178,20 @@ function schemaOf(definition: AnyPluginDefinition): unknown {
   return schema === undefined
     ? undefined
     : z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
+}
+
+/** What would allow the chosen refusals, beside the rules that the file has. */
+function policyAddition(
+  sources: AdminSources,
+  chosen: ReadonlySet<string>,
+): ReturnType<typeof additionFor> {
+  const observed = sources.runtime().outbound.observations();
+  const policies = sources
+    .config()
+    .pipeline.outbound.plugins.filter(({ name }) => name === "egress-policy");
+  return additionFor(
+    observed.map((one) => one.observed),
+    policies.map(({ config }) => config),
+    chosen,
+  );
 }

@@ -243,6 +243,8 @@ export class App {
         bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
       ),
       stats: this.#metrics.goStats(),
+      services: this.#metrics.services.view(),
+      figures: this.#metrics.figures(),
     };
   }
 

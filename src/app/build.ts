@@ -100,7 +100,7 @@ export async function buildRuntime(
     problems.push(...(await tryChain(chain, network.base, services)));
     if (problems.length > 0) return failed;
   }
-  const operator = new OperatorClient(upstream, trust);
+  const operator = new OperatorClient(upstream, trust, services.metrics.services);
   const release = async (pipelines: readonly Pipeline[] = []): Promise<void> => {
     await closePlugins(pipelines, services.log);
     await operator.close();

@@ -115,6 +115,7 @@ function stateProblems(state: FileConfig["state"]): Relation[] {
     const message = `is not used with store: ${state.store}`;
     problems.push({ path: ["state", key], message, because });
   }
+  problems.push(...unusedOfServers(state));
   if (state.cluster && state.sentinel_name !== undefined) {
     const message = "sentinels name one server, and not a cluster";
     const sentinel: readonly KeyPath[] = [["state", "cluster"]];
@@ -125,6 +126,41 @@ function stateProblems(state: FileConfig["state"]): Relation[] {
       state.cert_file === undefined ? ["key_file", "cert_file"] : ["cert_file", "key_file"];
     const message = `needs ${given === "key_file" ? "cert_file" : "key_file"}`;
     problems.push({ path: ["state", given ?? ""], message, because: [["state", missing ?? ""]] });
+  }
+  return problems;
+}
+
+/** Keys about servers that nothing would be done with. */
+function unusedOfServers(state: FileConfig["state"]): Relation[] {
+  const { url = "", nodes, cluster, sentinel_name: sentinel } = state;
+  const tls = ["ca_file", "cert_file", "key_file", "server_name"] as const;
+  const given = (key: keyof typeof state): boolean =>
+    key === "nodes" ? nodes.length > 0 : key === "cluster" ? cluster : state[key] !== undefined;
+  const refused = (
+    keys: readonly (keyof typeof state)[],
+    message: string,
+    by: string,
+  ): Relation[] =>
+    keys.filter(given).map((key) => ({ path: ["state", key], message, because: [["state", by]] }));
+  if (state.store !== "redis") {
+    const message = `is not used with store: ${state.store}`;
+    return refused(
+      ["nodes", "cluster", "sentinel_name", "password_file", ...tls],
+      message,
+      "store",
+    );
+  }
+  const problems: Relation[] = [];
+  if (!url.startsWith("rediss:")) {
+    const message = "is only used over TLS, with a rediss:// address";
+    problems.push(...refused(tls, message, "url"));
+  }
+  if (!cluster && sentinel === undefined) {
+    problems.push(...refused(["nodes"], "needs cluster: true or sentinel_name", "url"));
+  }
+  if (cluster && URL.canParse(url) && Number(new URL(url).pathname.slice(1)) > 0) {
+    const message = "names a database, and a cluster has only one";
+    problems.push(...refused(["url"], message, "cluster"));
   }
   return problems;
 }

@@ -5,6 +5,8 @@ import type { Readable } from "node:stream";
 export interface BodySink {
   /** False: nothing more may come until {@link BodySource.resume}. */
   data(chunk: Buffer): boolean;
+  /** True where nothing refers any longer to what {@link data} was given last: its memory may be given back. */
+  readonly isDrained?: boolean;
   end(): void;
   /** The body broke off. */
   fail(error: Error): void;

@@ -32,6 +32,8 @@ export interface ResponseHandler {
   /** The connection is the handler's from here on; `head` is what came behind the response. */
   onUpgrade(status: number, headers: string[], socket: Duplex, head: Buffer): void;
   onResponseData(control: RequestControl, chunk: Buffer): void;
+  /** True where nothing refers any longer to the chunk that came last: its memory may be given back. */
+  readonly isDrained?: boolean;
   onResponseEnd(control: RequestControl, trailers: readonly string[]): void;
   onResponseError(control: RequestControl, error: Error): void;
 }

@@ -4,7 +4,7 @@
  * The classes follow the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190). net.BlockList
  * is not used: with ::ffff:0:0/96 in it, it matches every IPv4 address.
  */
-import { isIPv4, isIPv6 } from "node:net";
+import { isIPv6 } from "node:net";
 
 /** What kind of place an address is; everything but "public" is closed unless the operator opens it. */
 export type AddressClass =
@@ -54,12 +54,9 @@ export class IpAddress {
  * Returns undefined for anything else: a resolver answer that is not understood is not to be dialled.
  */
 export function parseAddress(text: string): IpAddress | undefined {
-  if (isIPv4(text)) {
-    return new IpAddress(Uint8Array.from(text.split("."), Number));
-  }
-  if (text.includes("%") || !isIPv6(text)) {
-    return undefined;
-  }
+  const four = fourBytes(text);
+  if (four !== undefined) return new IpAddress(four);
+  if (text.includes("%") || !isIPv6(text)) return undefined;
   const gap = text.indexOf("::");
   const head = groupBytes(gap === -1 ? text : text.slice(0, gap));
   const tail = gap === -1 ? [] : groupBytes(text.slice(gap + 2));
@@ -69,11 +66,29 @@ export function parseAddress(text: string): IpAddress | undefined {
   return new IpAddress(bytes);
 }
 
+/** Asked for several times in every flow: to match, split and convert takes three times as long. */
+function fourBytes(text: string): Uint8Array | undefined {
+  const bytes = new Uint8Array(4);
+  let part = 0;
+  /** -1 before its first digit. */
+  let value = -1;
+  for (let at = 0; at < text.length; at += 1) {
+    const digit = text.charCodeAt(at) - 48;
+    if (digit === -2 && value >= 0 && part < 3) {
+      bytes[part] = value;
+      part += 1;
+      value = -1;
+    } else if (digit < 0 || digit > 9 || value === 0) return undefined;
+    else value = Math.max(0, value) * 10 + digit;
+    if (value > 255) return undefined;
+  }
+  bytes[3] = value;
+  return part === 3 && value >= 0 ? bytes : undefined;
+}
+
 function groupBytes(text: string): number[] {
   const bytes: number[] = [];
-  if (text === "") {
-    return bytes;
-  }
+  if (text === "") return bytes;
   for (const group of text.split(":")) {
     if (group.includes(".")) {
       bytes.push(...group.split(".").map(Number));

@@ -3,13 +3,7 @@ import { readdirSync, readFileSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../errors.ts";
 import { isDirectory, Looks, stampOf } from "../files/watched-file.ts";
-import {
-  type BundleFiles,
-  maxArchiveBytes,
-  maxContentBytes,
-  readBundle,
-  unpackBundle,
-} from "./bundle.ts";
+import { type BundleFiles, maxArchiveBytes, maxContentBytes, unpackBundle } from "./bundle.ts";
 import type {
   DecisionEngine,
   DecisionPath,
@@ -17,11 +11,13 @@ import type {
   PolicyObserver,
 } from "./decision-engine.ts";
 import { WasmEngine } from "./wasm-engine.ts";
-import { compilePolicy, type WasmPolicy } from "./wasm-policy.ts";
+import { type BundleRules, preparePolicy } from "./policy-source.ts";
+import type { WasmPolicy } from "./wasm-policy.ts";
 
 /** Options of a local bundle. */
 export interface BundleFileOptions {
   readonly path: string;
+  readonly rules: BundleRules;
   readonly timeoutMs: number;
   readonly observer: PolicyObserver;
   /** Milliseconds since the epoch. */
@@ -30,7 +26,7 @@ export interface BundleFileOptions {
 
 const maxFolderFiles = 1_000;
 const maxDepth = 8;
-/** What a folder is read for; Rego source is only noticed. */
+/** What a folder is read for where no signature says what else belongs to the bundle. */
 const relevant =
   /^(?:policy\.wasm|data\.(?:json|ya?ml)|\.manifest|\.signatures\.json|patch\.json)$|\.(?:wasm|rego)$/;
 
@@ -39,6 +35,7 @@ export class BundleFile implements DecisionEngine {
   readonly #options: BundleFileOptions;
   readonly #engine: WasmEngine;
   readonly #looks: Looks;
+  readonly #closing = new AbortController();
   #stamp: string;
   #problem: string | undefined;
   #loading: Promise<void>;
@@ -49,7 +46,7 @@ export class BundleFile implements DecisionEngine {
     this.#engine = new WasmEngine(options.timeoutMs, options.observer);
     this.#looks = new Looks(() => options.now());
     this.#looks.isDue();
-    const { stamp, policy } = readPolicy(options.path);
+    const { stamp, policy } = readPolicy(options, this.#closing.signal);
     this.#stamp = stamp;
     this.#loading = this.#activate(policy);
   }
@@ -72,24 +69,27 @@ export class BundleFile implements DecisionEngine {
   }
 
   close(): void {
+    this.#closing.abort();
     this.#engine.close();
   }
 
   #look(): void {
     if (!this.#looks.isDue()) return;
     try {
-      if (bundleStamp(this.#options.path) === this.#stamp) return;
-      const { stamp, policy } = readPolicy(this.#options.path);
+      if (bundleStamp(this.#options) === this.#stamp) return;
+      const { stamp, policy } = readPolicy(this.#options, this.#closing.signal);
       this.#stamp = stamp;
-      this.#loading = this.#loading.then(() => this.#activate(policy));
+      // What was found before is activated before, however long it takes to compile.
+      const before = this.#loading;
+      this.#loading = Promise.allSettled([policy, before]).then(() => this.#activate(policy));
     } catch (error) {
       this.#fail(messageOf(error));
     }
   }
 
-  async #activate(policy: WasmPolicy): Promise<void> {
+  async #activate(policy: WasmPolicy | Promise<WasmPolicy>): Promise<void> {
     try {
-      await this.#engine.activate(policy, this.#options.path);
+      await this.#engine.activate(await policy, this.#options.path);
       this.#problem = undefined;
     } catch (error) {
       this.#fail(`${this.#options.path}: ${messageOf(error)}`);
@@ -97,7 +97,7 @@ export class BundleFile implements DecisionEngine {
   }
 
   #fail(problem: string): void {
-    if (problem === this.#problem) return;
+    if (problem === this.#problem || this.#closing.signal.aborted) return;
     this.#problem = problem;
     this.#engine.problem = problem;
     this.#options.observer.onProblem(problem);
@@ -106,16 +106,19 @@ export class BundleFile implements DecisionEngine {
 
 interface Read {
   readonly stamp: string;
-  readonly policy: WasmPolicy;
+  readonly policy: WasmPolicy | Promise<WasmPolicy>;
 }
 
-function readPolicy(path: string): Read {
+type Place = Pick<BundleFileOptions, "path" | "rules">;
+
+function readPolicy(place: Place, signal: AbortSignal): Read {
+  const { path, rules } = place;
   try {
-    const stamp = bundleStamp(path);
-    const files = isDirectory(path) ? readFolder(path) : unpackBundle(readArchive(path));
+    const stamp = bundleStamp(place);
+    const files = isDirectory(path) ? readFolder(place) : unpackBundle(readArchive(path));
     // A folder is written file by file.
-    if (bundleStamp(path) !== stamp) throw new Error("it changed while it was read");
-    return { stamp, policy: compilePolicy(readBundle(files)) };
+    if (bundleStamp(place) !== stamp) throw new Error("it changed while it was read");
+    return { stamp, policy: preparePolicy(files, rules, signal) };
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
     const why = isMissing ? "there is no bundle at this path" : messageOf(error);
@@ -131,19 +134,21 @@ function readArchive(path: string): Buffer {
   return readFileSync(path);
 }
 
-function readFolder(root: string): BundleFiles {
+function readFolder(place: Place): BundleFiles {
+  const root = place.path;
   const files = new Map<string, Buffer>();
   let size = 0;
-  for (const [name, stat] of folderFiles(root)) {
+  for (const [name, stat] of folderFiles(place)) {
     size += stat.size;
     if (size > maxContentBytes) throw new Error(`it holds more than ${maxContentBytes} bytes`);
-    files.set(name, name.endsWith(".rego") ? Buffer.alloc(0) : readFileSync(join(root, name)));
+    files.set(name, readFileSync(join(root, name)));
   }
   return files;
 }
 
 /** The files of a bundle below a folder, links followed, by their relative names. */
-function folderFiles(root: string): [string, Stats][] {
+function folderFiles({ path: root, rules }: Place): [string, Stats][] {
+  const isSigned = rules.verification !== undefined;
   const found: [string, Stats][] = [];
   const walk = (folder: string, depth: number): void => {
     if (depth > maxDepth) throw new Error(`it is nested deeper than ${maxDepth} folders`);
@@ -153,7 +158,7 @@ function folderFiles(root: string): [string, Stats][] {
       const inner = folder === "" ? name : `${folder}/${name}`;
       const stat = statSync(join(root, inner));
       if (stat.isDirectory()) walk(inner, depth + 1);
-      else if (stat.isFile() && relevant.test(name)) found.push([inner, stat]);
+      else if (stat.isFile() && (isSigned || relevant.test(name))) found.push([inner, stat]);
       if (found.length > maxFolderFiles)
         throw new Error(`it has more than ${maxFolderFiles} files`);
     }
@@ -163,10 +168,10 @@ function folderFiles(root: string): [string, Stats][] {
 }
 
 /** Changes whenever a file does, comes or goes. */
-function bundleStamp(path: string): string {
-  const stat = statSync(path);
+function bundleStamp(place: Place): string {
+  const stat = statSync(place.path);
   if (!stat.isDirectory()) return stampOf(stat);
-  return folderFiles(path)
+  return folderFiles(place)
     .map(([name, each]) => `${name}:${stampOf(each)}`)
     .join("|");
 }

@@ -1,7 +1,7 @@
 /** A bundle on a server, fetched until there is one and then asked for changes; the last good one stays in use. */
 import { hash } from "node:crypto";
 import { messageOf, ProxyError } from "../errors.ts";
-import { maxArchiveBytes, readBundle, unpackBundle } from "./bundle.ts";
+import { maxArchiveBytes, unpackBundle } from "./bundle.ts";
 import type {
   Credentials,
   DecisionEngine,
@@ -9,15 +9,16 @@ import type {
   Evaluation,
   PolicyObserver,
 } from "./decision-engine.ts";
-import type { OperatorFetch } from "../http/operator-fetch.ts";
+import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
+import { type BundleRules, preparePolicy } from "./policy-source.ts";
 import { WasmEngine } from "./wasm-engine.ts";
-import { compilePolicy } from "./wasm-policy.ts";
 
 /** Options of a poller. */
 export interface BundlePollerOptions {
   /** The address of the bundle; an Error says what is still missing to know it. */
   location(): string;
   readonly credentials: Credentials;
+  readonly rules: BundleRules;
   /** After a good response the next request is sent after a random time between these two. */
   readonly minDelayMs: number;
   readonly maxDelayMs: number;
@@ -26,6 +27,8 @@ export interface BundlePollerOptions {
 }
 
 const fetchTimeoutMs = 30_000;
+const maxRedirects = 5;
+const redirects: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 /** After a bad response: the first wait, doubled up to the longer delay. */
 const firstRetryMs = 500;
 
@@ -101,25 +104,45 @@ export class BundlePoller implements DecisionEngine {
     // Between two generations nobody needs the bundle.
     if (call === undefined) return;
     const location = this.#options.location();
-    const response = await call(location, {
-      headers: {
-        accept: "application/vnd.openpolicyagent.bundles, application/gzip, */*",
-        ...(this.#etag === undefined ? {} : { "if-none-match": this.#etag }),
-        ...this.#options.credentials(),
-      },
-      timeoutMs: fetchTimeoutMs,
-      maxBytes: maxArchiveBytes,
-      signal: this.#closing.signal,
-    });
+    const response = await this.#get(call, location);
     if (response.status === 304 && this.#digest !== undefined) return;
     if (response.status !== 200) throw new Error(`the bundle server answered ${response.status}`);
     const digest = hash("sha256", response.body, "base64url");
     if (digest !== this.#digest) {
-      const policy = compilePolicy(readBundle(unpackBundle(response.body)));
+      const policy = await preparePolicy(
+        unpackBundle(response.body),
+        this.#options.rules,
+        this.#closing.signal,
+      );
       await this.#engine.activate(policy, location);
       this.#digest = digest;
     }
     this.#etag = response.headers["etag"];
+  }
+
+  /** Follows redirects; which origins may be asked is up to `call`. */
+  async #get(call: OperatorFetch, location: string): Promise<OperatorResponse> {
+    let url = location;
+    for (let hops = 0; hops <= maxRedirects; hops += 1) {
+      const response = await call(url, {
+        headers: {
+          accept: "application/vnd.openpolicyagent.bundles, application/gzip, */*",
+          ...(this.#etag === undefined ? {} : { "if-none-match": this.#etag }),
+          // The token is for the server that the file names.
+          ...(sameOrigin(url, location) ? this.#options.credentials() : {}),
+        },
+        timeoutMs: fetchTimeoutMs,
+        maxBytes: maxArchiveBytes,
+        signal: this.#closing.signal,
+      });
+      if (!redirects.has(response.status)) return response;
+      const target = response.headers["location"];
+      if (target === undefined || !URL.canParse(target, url)) {
+        throw new Error(`the bundle server answered ${response.status} without a usable Location`);
+      }
+      url = new URL(target, url).href;
+    }
+    throw new Error(`the bundle server redirects more than ${maxRedirects} times`);
   }
 
   #fail(problem: string): void {
@@ -137,4 +160,8 @@ export class BundlePoller implements DecisionEngine {
     // Proxies that lost their server together must not come back together.
     return wait * (0.5 + Math.random() / 2);
   }
+}
+
+function sameOrigin(url: string, other: string): boolean {
+  return new URL(url).origin === new URL(other).origin;
 }

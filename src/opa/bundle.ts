@@ -47,23 +47,20 @@ export function unpackBundle(archive: Buffer): BundleFiles {
 
 /** Reads the bundle; throws an Error that says what is wrong and what to do about it. */
 export function readBundle(files: BundleFiles): Bundle {
-  if (files.has(".signatures.json")) {
-    throw new Error(
-      "the bundle is signed, and this version cannot verify signatures: serve it unsigned over https, or use server_url",
-    );
-  }
-  if (files.has("patch.json")) {
-    throw new Error("it is a delta bundle: serve snapshot bundles");
-  }
-  const manifest = readManifest(files.get(".manifest"));
-  const wasm = files.get(moduleName(manifest));
-  if (wasm === undefined) throw new Error(withoutModule(files));
-  const { revision } = manifest;
-  return {
-    wasm,
-    data: JSON.stringify(readData(files)),
-    revision: typeof revision === "string" ? revision : "",
-  };
+  const wasm = files.get(moduleName(readManifest(files.get(".manifest"))));
+  if (wasm === undefined) throw new Error(sourceProblem(files).message);
+  return { wasm, data: JSON.stringify(readData(files)), revision: manifestRevision(files) };
+}
+
+/** Whether the policy is compiled. */
+export function hasModule(files: BundleFiles): boolean {
+  return files.has(moduleName(readManifest(files.get(".manifest"))));
+}
+
+/** `revision` of the manifest; empty when it states none. */
+export function manifestRevision(files: BundleFiles): string {
+  const { revision } = readManifest(files.get(".manifest"));
+  return typeof revision === "string" ? revision : "";
 }
 
 function readManifest(bytes: Buffer | undefined): JsonObject {
@@ -87,10 +84,15 @@ function moduleName({ wasm }: JsonObject): string {
   return [...modules][0] ?? "policy.wasm";
 }
 
-function withoutModule(files: BundleFiles): string {
+/** What is wrong with a bundle without a module; one that has Rego can be compiled. */
+export function sourceProblem(files: BundleFiles): {
+  readonly kind: "source" | "empty";
+  readonly message: string;
+} {
   const rego = [...files.keys()].filter((name) => name.endsWith(".rego"));
-  if (rego.length === 0) return "the bundle has no policy.wasm";
-  return `the bundle carries only Rego source (${rego[0]}${rego.length > 1 ? ", …" : ""}) and no policy.wasm: build it with \`${buildCommand}\`, leaving out the -e of each document that the policy does not define`;
+  if (rego.length === 0) return { kind: "empty", message: "the bundle has no policy.wasm" };
+  const message = `the bundle carries only Rego source (${rego[0]}${rego.length > 1 ? ", …" : ""}) and no policy.wasm: set compiler to an opa program, or build it with \`${buildCommand}\`, leaving out the -e of each document that the policy does not define`;
+  return { kind: "source", message };
 }
 
 /** `a/b/data.json` is the document `data.a.b`. */

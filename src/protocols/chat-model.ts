@@ -1,19 +1,13 @@
 /** One question to a language model that the operator named, over OpenAI's chat completions API. */
-import { ProxyError } from "../errors.ts";
 import { objectOf, objectsOf } from "../http/json-access.ts";
+import { type JsonQuestion, postJson } from "../http/json-post.ts";
 import { parseStrictJson } from "../http/strict-json.ts";
 import type { OperatorFetch } from "../pipeline/plugin.ts";
 import { contentText } from "./response-fold.ts";
 
-/** A question. */
-export interface ChatQuestion {
-  /** As {@link chatUrl} gives it. */
-  readonly url: string;
-  readonly headers?: Readonly<Record<string, string>>;
+/** A question; its address is as {@link chatUrl} gives it. */
+export interface ChatQuestion extends Omit<JsonQuestion, "body"> {
   readonly body: object;
-  readonly timeoutMs: number;
-  readonly maxBytes: number;
-  readonly signal?: AbortSignal;
 }
 
 /** What the model said, or what it did in place of that, as the rest of a sentence. */
@@ -30,26 +24,9 @@ export function chatUrl(base: string): string {
 
 /** Asks once. Never rejects; what went wrong is told without the service's own words. */
 export async function askModel(fetch: OperatorFetch, question: ChatQuestion): Promise<ChatAnswer> {
-  const { url, headers, body, timeoutMs, maxBytes, signal } = question;
-  try {
-    const response = await fetch(url, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "application/json", ...headers },
-      body: JSON.stringify(body),
-      timeoutMs: Math.max(1, timeoutMs),
-      maxBytes,
-      ...(signal === undefined ? {} : { signal }),
-    });
-    const { status } = response;
-    return status < 200 || status > 299
-      ? { kind: "unavailable", why: `answered ${status}` }
-      : readCompletion(response.body);
-  } catch (error) {
-    if (!(error instanceof ProxyError)) return { kind: "unavailable", why: "cannot be asked" };
-    return error.code === "upstream.response-too-large"
-      ? { kind: "unusable", why: "gave an answer that is too long" }
-      : { kind: "unavailable", why: `cannot be asked: ${error.code}` };
-  }
+  const answer = await postJson(fetch, { ...question, body: JSON.stringify(question.body) });
+  if (answer.kind === "body") return readCompletion(answer.body);
+  return { kind: answer.kind === "too-long" ? "unusable" : answer.kind, why: answer.why };
 }
 
 function readCompletion(body: Buffer): ChatAnswer {

@@ -9,7 +9,7 @@ import {
 } from "../http/json-access.ts";
 import { type ResponseFold, contentText } from "./response-fold.ts";
 import { boundedName, boundedTool, boundedTools, Conversation } from "./inference-bounds.ts";
-import { type Dialect, readError, requestView } from "./inference-dialect.ts";
+import { addMessage, type Dialect, readError, requestView } from "./inference-dialect.ts";
 
 /** generateContent and streamGenerateContent. */
 export const geminiGenerate: Dialect = {
@@ -20,7 +20,7 @@ export const geminiGenerate: Dialect = {
     const instruction = contentText(objectOf(system)["parts"]);
     if (instruction !== undefined) conversation.add("system", instruction);
     for (const content of [body["contents"]].flat().filter(isObject)) {
-      conversation.add(textOf(content["role"]) ?? "user", contentText(content["parts"]));
+      addMessage(conversation, textOf(content["role"]) ?? "user", content["parts"]);
     }
     const sampling = objectOf(body["generationConfig"] ?? body["generation_config"]);
     return requestView("gemini.generate", {

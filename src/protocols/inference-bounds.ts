@@ -6,6 +6,7 @@ const maxMessages = 2_000;
 const maxMessageChars = 64 * 1_024;
 const maxConversationChars = 1_024 * 1_024;
 const maxTools = 512;
+const maxResults = 128;
 const maxNameChars = 256;
 const maxDescriptionChars = 4_096;
 
@@ -14,16 +15,32 @@ export function boundedName(text: string | undefined): string | undefined {
   return text === undefined ? undefined : bounded(text, maxNameChars);
 }
 
+/**
+ * What tools gave back in a message that is no message of its own, as OpenAI has it. It is beside the view and not in it: the
+ * record leaves it out.
+ */
+const toolResults = new WeakMap<InferenceMessage, readonly string[]>();
+
+/** The results of tools that came in this message, in front of its text. */
+export function toolResultsOf(message: InferenceMessage): readonly string[] {
+  return toolResults.get(message) ?? [];
+}
+
 /** Collects messages within the bounds; of a conversation that is too long the end is kept. */
 export class Conversation {
   readonly #messages: InferenceMessage[] = [];
 
-  add(role: string, content: string | undefined): void {
+  add(role: string, content: string | undefined, results: readonly string[] = []): void {
     const name = bounded(role, maxNameChars);
-    this.#messages.push(
+    const message =
       content === undefined || content === ""
         ? { role: name }
-        : { role: name, content: bounded(content, maxMessageChars) },
+        : { role: name, content: bounded(content, maxMessageChars) };
+    this.#messages.push(message);
+    if (results.length === 0) return;
+    toolResults.set(
+      message,
+      results.slice(0, maxResults).map((result) => bounded(result, maxMessageChars)),
     );
   }
 
@@ -34,6 +51,7 @@ export class Conversation {
     let chars = 0;
     for (const message of this.#messages.slice(-maxMessages).toReversed()) {
       chars += message.content?.length ?? 0;
+      for (const result of toolResultsOf(message)) chars += result.length;
       // The newest say what is being done now; the oldest were recorded when they were new.
       if (chars > maxConversationChars) break;
       kept.push(message);

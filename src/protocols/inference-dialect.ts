@@ -1,6 +1,6 @@
 /** What every API of language models is to this program: a reader of its requests and of its responses. */
 import { type ResponseFold, contentText } from "./response-fold.ts";
-import { type JsonObject, objectsOf, textOf } from "../http/json-access.ts";
+import { isObject, type JsonObject, objectsOf, textOf } from "../http/json-access.ts";
 import { Conversation } from "./inference-bounds.ts";
 import type { InferenceRequest } from "./inference-view.ts";
 
@@ -47,9 +47,33 @@ export function conversationOf(body: JsonObject, system?: unknown): Conversation
   const prompt = contentText(system);
   if (prompt !== undefined) conversation.add("system", prompt);
   for (const message of objectsOf(body["messages"])) {
-    conversation.add(textOf(message["role"]) ?? "user", contentText(message["content"]));
+    addMessage(conversation, textOf(message["role"]) ?? "user", message["content"]);
   }
   return conversation;
+}
+
+/** Adds what a message says, with the results of tools that are parts of it. */
+export function addMessage(conversation: Conversation, role: string, content: unknown): void {
+  const results = objectsOf(content).flatMap((part) => toolResult(part) ?? []);
+  conversation.add(role, contentText(content), results);
+}
+
+/** The result of a tool in the words of Anthropic, of Bedrock's converse API or of Gemini. */
+function toolResult(part: JsonObject): string | undefined {
+  const { toolResult: converse, functionResponse: gemini } = part;
+  if (part["type"] === "tool_result") return resultText(part["content"]);
+  if (isObject(converse)) return resultText(converse["content"]);
+  return isObject(gemini) ? resultText(gemini["response"]) : undefined;
+}
+
+function resultText(content: unknown): string {
+  return contentText(content) ?? (isBlank(content) ? "" : JSON.stringify(content));
+}
+
+/** Nothing, or images and the like alone. */
+function isBlank(content: unknown): boolean {
+  if (content === undefined || content === null || content === "") return true;
+  return Array.isArray(content) && objectsOf(content).every((part) => !("json" in part));
 }
 
 /** The numbers that sampling is steered with, under the names of an API. */

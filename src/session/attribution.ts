@@ -5,6 +5,7 @@
  * the agent: the trace, the field, the caller's credential. What nothing ties follows from the one message that is
  * being served, where there is exactly one; else it goes to `default`. Nobody guesses by what happened last.
  */
+import { startTrace } from "../http/trace-context.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
@@ -15,20 +16,20 @@ import {
   correlationOf,
   keysOf,
   type MarkedKey,
+  marksOf,
   mcpKey,
   ownNameOf,
-  withTrace,
 } from "./correlation.ts";
-import { isWork, Serving } from "./serving.ts";
 import {
   type AttributedStore,
   type AttributionOptions,
   type FlowState,
   type Tied,
-  withTie,
-} from "./tied-flow.ts";
+  tiedBy,
+} from "./flow-state.ts";
+import { Serving } from "./serving.ts";
 import type { FoundTie, SharedTies } from "./shared-ties.ts";
-import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
+import { intentText, isWork, textOf, Turn, TurnIndex } from "./turn.ts";
 
 const defaultTtlMs = 1_800_000;
 const maxSharedKeys = 64;
@@ -81,17 +82,16 @@ export class Attribution implements SessionReader {
     const state = this.#flows.get(context.flow);
     const turn = state?.turn;
     if (context.flow.direction === "inbound") {
-      if (state?.isNoTurn === true) {
-        state.isNoTurn = false;
-        this.#serving.others -= 1;
-      }
+      if (state?.isNoTurn === true) this.#serving.others -= 1;
+      if (state !== undefined) state.isNoTurn = false;
       if (turn?.open === context) this.#close(turn, context);
       else this.#nameInbound(context, correlationOf(context, this.#field));
       return;
     }
     if (context.shownIn === undefined || turn !== undefined) this.#attribute(context);
     // What went on untied stays so, or moves whole: its response belongs beside its request.
-    else this.#move(context, ownNameOf(context, state?.correlation));
+    else if (context.sessionId === undefined)
+      this.#move(context, ownNameOf(context, this.#flows.get(context.flow)?.correlation));
     this.#learnMcpSession(context);
   }
 
@@ -100,19 +100,20 @@ export class Attribution implements SessionReader {
     const isOutbound = context.flow.direction === "outbound";
     const turn = isOutbound ? this.#turnOf(context) : this.#flows.get(context.flow)?.turn;
     if (turn !== undefined) this.#refresh(turn);
-    const { tie = "own", intent, isInDoubt } = this.#flows.get(context.flow) ?? {};
+    const { tie = "own", intent } = this.#flows.get(context.flow) ?? {};
     const sessionId = turn?.sessionId ?? context.sessionId;
     const text = turn?.intent ?? intent;
     if (turn !== undefined && text !== undefined) {
       const at = new Date(turn.startedAt).toISOString();
       return { text, sessionId: sessionId ?? defaultSessionId, at, tie };
     }
-    if (sessionId !== undefined) return withTie(this.#store.intentOf(sessionId), tie);
+    if (sessionId !== undefined) return tiedBy(this.#store.intentOf(sessionId), tie);
     // A message without words, of a conversation without a name: the last words in `default` are anybody's.
-    if (turn !== undefined || this.#serving.isSeveral || isInDoubt === true) return undefined;
+    if (turn !== undefined || this.#serving.isSeveral) return undefined;
+    if (this.#flows.get(context.flow)?.isInDoubt === true) return undefined;
     // What nothing ties can follow from no other than the one conversation that is known, if it is one.
     const known = this.#store.someIntents();
-    return known.length > 1 ? undefined : withTie(known[0], "only");
+    return known.length > 1 ? undefined : tiedBy(known[0], "only");
   }
 
   /** The session of a message whose pipeline is running: {@link permitted} settles it later. */
@@ -173,7 +174,7 @@ export class Attribution implements SessionReader {
     turn.add(context.flow.id);
     const isServed = isWork(context, a2a);
     if (isServed) this.#serving.add(turn);
-    const traced = this.#addTraceparent ? withTrace(context, correlation) : correlation;
+    const traced = this.#traced(context, correlation);
     this.#flows.set(context.flow, { correlation: traced, turn });
     // What the agent does for the user meanwhile does not follow from a question about it.
     const marks = isServed ? traced : { ...traced, bearer: undefined };
@@ -181,6 +182,14 @@ export class Attribution implements SessionReader {
     for (const key of keys) this.#index.add(key, turn, now);
     this.#learnTask(context, turn, now);
     return this.#ties?.tell(keys, turn);
+  }
+
+  /** The correlation, with a trace that begins here where the message has none. */
+  #traced(context: RequestContext, correlation: Correlation | undefined): Correlation | undefined {
+    if (!this.#addTraceparent || correlation?.trace !== undefined) return correlation;
+    const { traceId, traceparent } = startTrace();
+    context.headers.set("traceparent", traceparent);
+    return { ...correlation, trace: traceId };
   }
 
   #close(turn: Turn, context: RequestContext): void {
@@ -273,12 +282,7 @@ export class Attribution implements SessionReader {
     context: RequestContext,
     correlation: Correlation | undefined,
   ): Tied | undefined {
-    if (this.#index.size === 0) return undefined;
-    const keys = keysOf(correlation);
-    if (correlation?.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
-    const { parentId } = context.flow;
-    if (parentId !== undefined) keys.push([`flow ${parentId}`, "tunnel"]);
-    return this.#known(keys);
+    return this.#index.size === 0 ? undefined : this.#known(marksOf(context, correlation));
   }
 
   #known(keys: readonly MarkedKey[]): Tied | undefined {
@@ -306,12 +310,10 @@ export class Attribution implements SessionReader {
     context: RequestContext,
     { correlation }: FlowState & { readonly correlation: Correlation },
   ): Promise<void> | undefined {
-    const { parentId } = context.flow;
-    const own = keysOf({ ...correlation, bearer: undefined });
-    if (parentId !== undefined) own.push([`flow ${parentId}`, "tunnel"]);
+    const marks = marksOf(context, correlation);
+    const own = marks.filter(([, tie]) => tie !== "bearer" && tie !== "mcp");
     if (this.#index.size > 0 && this.#known(own) !== undefined) return undefined;
-    const keys = keysOf(correlation);
-    if (correlation.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
+    const keys = marks.filter(([, tie]) => tie !== "tunnel");
     if (keys.length === 0) return undefined;
     return ties
       .find(keys.map(([key]) => key))
@@ -343,13 +345,14 @@ export class Attribution implements SessionReader {
     const mcp = assignedMcpSession(context);
     if (mcp === undefined) return;
     const { turn, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
-    if (turn === undefined) this.#move(context, mcp);
-    else if (isCorrelated) this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
+    if (turn === undefined && context.sessionId === undefined) this.#move(context, mcp);
+    if (turn !== undefined && isCorrelated)
+      this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
   }
 
   /** An untied message whose response names its conversation. */
   #move(context: RequestContext, name: string | undefined): void {
-    if (name === undefined || context.sessionId !== undefined) return;
+    if (name === undefined) return;
     const { id } = context.flow;
     context.sessionId = name;
     context.tiedBy = "own";

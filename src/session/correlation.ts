@@ -2,8 +2,8 @@
 import { hash } from "node:crypto";
 import type { RequestContext, Tie } from "../pipeline/context.ts";
 import { maxSessionIdLength } from "./event.ts";
-import { startTrace, traceIdOf } from "../http/trace-context.ts";
 import { textOf } from "./turn.ts";
+import { traceIdOf } from "../http/trace-context.ts";
 
 /** What ties one message to others; a kind that it does not carry is absent. */
 export interface Correlation {
@@ -92,15 +92,16 @@ export function mcpKey(context: RequestContext, id: string): string {
   return `mcp ${context.destination.authority} ${id}`;
 }
 
-/** The correlation, with a trace that begins here where the message has none. */
-export function withTrace(
+/** The same with the session of MCP and the CONNECT that carries the message. */
+export function marksOf(
   context: RequestContext,
   correlation: Correlation | undefined,
-): Correlation | undefined {
-  if (correlation?.trace !== undefined) return correlation;
-  const { traceId, traceparent } = startTrace();
-  context.headers.set("traceparent", traceparent);
-  return { ...correlation, trace: traceId };
+): MarkedKey[] {
+  const keys = keysOf(correlation);
+  if (correlation?.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
+  const { parentId } = context.flow;
+  if (parentId !== undefined) keys.push([`flow ${parentId}`, "tunnel"]);
+  return keys;
 }
 
 /** What a message calls its conversation, where no message to the agent is known that it follows from. */

@@ -1,6 +1,5 @@
 /** Messages to the agent that are being served: which conversation they are of, where they are of one. */
-import type { RequestContext } from "../pipeline/context.ts";
-import { textOf, type Turn } from "./turn.ts";
+import type { Turn } from "./turn.ts";
 
 interface Group {
   readonly turns: Set<Turn>;
@@ -73,16 +72,4 @@ export class Serving {
 function keyOf(turn: Turn): GroupKey {
   const { sessionId, subject } = turn;
   return sessionId === undefined ? turn : JSON.stringify([sessionId, subject]);
-}
-
-/** Methods that ask about something and have nothing done. */
-const questions = /^(?:tasks\/(?:get|list|pushNotificationConfig\/.*)|agent\/.*)$/;
-
-/**
- * Whether the agent acts for somebody while it serves the message. Probes, pages and streams that a client only listens
- * to have no body; what comes over an upgraded connection can be anything.
- */
-export function isWork({ hasBody, upgrade }: RequestContext, a2a: unknown): boolean {
-  if (a2a !== undefined) return !questions.test(textOf(a2a, "method") ?? "");
-  return hasBody || upgrade !== undefined;
 }

@@ -155,3 +155,15 @@ export function textOf(value: unknown, key: string): string | undefined {
   const found = (value as Readonly<Record<string, unknown>>)[key];
   return typeof found === "string" && found !== "" ? found : undefined;
 }
+
+/** Methods that ask about something and have nothing done. */
+const questions = /^(?:tasks\/(?:get|list|pushNotificationConfig\/.*)|agent\/.*)$/;
+
+/**
+ * Whether the agent acts for somebody while it serves the message. Probes, pages and streams that a client only listens
+ * to have no body; what comes over an upgraded connection can be anything.
+ */
+export function isWork({ hasBody, upgrade }: RequestContext, a2a: unknown): boolean {
+  if (a2a !== undefined) return !questions.test(textOf(a2a, "method") ?? "");
+  return hasBody || upgrade !== undefined;
+}

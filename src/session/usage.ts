@@ -7,6 +7,8 @@ import type { SessionEvent } from "./event.ts";
 export interface UsageCounts {
   readonly requests: number;
   readonly errors?: number;
+  /** Those of the errors that were refused here, by a plugin or by a limit. */
+  readonly denied?: number;
   readonly tokens?: number;
   /** Millionths of a US dollar, where a plugin published what a message cost. */
   readonly costMicros?: number;
@@ -52,6 +54,7 @@ const otherLabel = "other";
 class Sum {
   requests = 0;
   errors = 0;
+  denied = 0;
   tokens = 0;
   costMicros = 0;
   pricedRequests = 0;
@@ -60,6 +63,7 @@ class Sum {
   add(one: Readonly<Sum>): void {
     this.requests += one.requests;
     this.errors += one.errors;
+    this.denied += one.denied;
     this.tokens += one.tokens;
     this.costMicros += one.costMicros;
     this.pricedRequests += one.pricedRequests;
@@ -67,10 +71,11 @@ class Sum {
   }
 
   get counts(): UsageCounts {
-    const { requests, errors, tokens, costMicros, pricedRequests, tokensSaved } = this;
+    const { requests, errors, denied, tokens, costMicros, pricedRequests, tokensSaved } = this;
     return {
       requests,
       ...(errors > 0 ? { errors } : {}),
+      ...(denied > 0 ? { denied } : {}),
       ...(tokens > 0 ? { tokens } : {}),
       ...(costMicros > 0 ? { costMicros } : {}),
       ...(pricedRequests > 0 ? { pricedRequests } : {}),
@@ -206,6 +211,7 @@ function sumOf(event: SessionEvent): Sum {
   sum.requests = 1;
   const { statusCode = 0, phase, inference, plugins } = event;
   if (phase === "denied" || statusCode >= 400 || event.error !== undefined) sum.errors = 1;
+  if (phase === "denied" || event.error?.kind === "policy") sum.denied = 1;
   sum.tokens = numberOf(inference, "totalTokens");
   for (const name in plugins) {
     sum.tokensSaved += numberOf(plugins[name], "tokensSaved");

@@ -59,11 +59,12 @@ export function makeClient(place: RedisPlace): RedisCommands {
   const host = url.hostname.replace(/^\[|\]$/g, "");
   const port = Number(url.port || (sentinelName === undefined ? 6379 : 26379));
   const options = connectionOptions(place);
+  const database = Number(url.pathname.slice(1) || 0);
   if (sentinelName !== undefined) {
     return createSentinel({
       name: sentinelName,
       sentinelRootNodes: [{ host, port }, ...nodes],
-      nodeClientOptions: options,
+      nodeClientOptions: { ...options, database },
       sentinelClientOptions: options,
     });
   }
@@ -76,7 +77,6 @@ export function makeClient(place: RedisPlace): RedisCommands {
       defaults: options,
     });
   }
-  const database = Number(url.pathname.slice(1) || 0);
   return createClient({
     ...options,
     database,

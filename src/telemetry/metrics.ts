@@ -12,6 +12,7 @@ import { Evictions } from "./evictions.ts";
 import { FlowMetrics } from "./flow-metrics.ts";
 import { type CountedInvocation, type GoStats, GoStatsCounter } from "./go-stats.ts";
 import { Distribution, type Distributions, type Tallies, Tally } from "./instruments.ts";
+import { ServiceCalls } from "./service-calls.ts";
 import { ProcessReaders } from "./process-metrics.ts";
 import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
 import { TunnelMetrics } from "./tunnel-metrics.ts";
@@ -45,6 +46,7 @@ export class Metrics {
   readonly evictions: Evictions;
   readonly flows: FlowMetrics;
   readonly tunnels: TunnelMetrics;
+  readonly services = new ServiceCalls();
   readonly #registry = new Registry();
   readonly #openValues = new Set<string>();
   readonly #goStats = new GoStatsCounter();
@@ -128,6 +130,18 @@ export class Metrics {
   /** All of them as of now, for reports in other forms. */
   values(): Promise<MetricObjectWithValues<MetricValue<string>>[]> {
     return this.#registry.getMetricsAsJSON();
+  }
+
+  /** The gauges and what the process uses, by name; the readings that begin anew with each scrape are left to scrapers. */
+  figures(): Readonly<Record<string, number>> {
+    const own = [...this.#readers].map(([name, read]) => [`authbridge_${name}`, read()] as const);
+    const { process_resident_memory_bytes: resident, nodejs_heap_size_used_bytes: heap } =
+      this.#process;
+    return {
+      ...Object.fromEntries(own),
+      process_resident_memory_bytes: resident(),
+      nodejs_heap_size_used_bytes: heap(),
+    };
   }
 
   /** The text of `/metrics`. */

@@ -38,6 +38,12 @@ interface Way {
   readonly isHeld: boolean;
 }
 
+/** Who is told how the calls went; milliseconds. */
+export interface CallTally {
+  answered(origin: string, ms: number): void;
+  failed(origin: string, ms: number, why: string): void;
+}
+
 /** The control-plane client of one generation. Agent traffic cannot reach it: proxy/ and listener/ never name it. */
 export class OperatorClient {
   readonly #upstream: OperatorUpstream;
@@ -46,10 +52,12 @@ export class OperatorClient {
   /** Connections that show a certificate, of each certificate for itself. */
   readonly #certified = new Map<ClientCertificate, Map<string, Pool>>();
   readonly #closing = new AbortController();
+  readonly #calls: CallTally | undefined;
 
-  constructor(upstream: OperatorUpstream, trust: OriginTrust) {
+  constructor(upstream: OperatorUpstream, trust: OriginTrust, calls?: CallTally) {
     this.#upstream = upstream;
     this.#trust = trust;
+    this.#calls = calls;
   }
 
   /** A fetch that reaches these origins (`https://idp.example:8443`, `unix:///run/opa.sock`) and refuses every other. */
@@ -63,7 +71,7 @@ export class OperatorClient {
           `${origin.name} is not an origin that this plugin's configuration names`,
         );
       }
-      return this.#send(origin, path, request);
+      return this.#counted(origin, path, request);
     };
   }
 
@@ -73,6 +81,24 @@ export class OperatorClient {
     await Promise.allSettled(all.map((pool) => pool.destroy()));
     this.#pools.clear();
     this.#certified.clear();
+  }
+
+  async #counted(
+    origin: OperatorOrigin,
+    path: string,
+    request: OperatorRequest,
+  ): Promise<OperatorResponse> {
+    const began = performance.now();
+    try {
+      const response = await this.#send(origin, path, request);
+      this.#calls?.answered(origin.name, performance.now() - began);
+      return response;
+    } catch (error) {
+      // A call that its own asker gave up says nothing about the service.
+      if (request.signal?.aborted !== true)
+        this.#calls?.failed(origin.name, performance.now() - began, codeOf(error));
+      throw error;
+    }
   }
 
   async #send(
@@ -195,6 +221,10 @@ export class OperatorClient {
       cause: error,
     });
   }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof ProxyError ? error.code : "internal.fault";
 }
 
 function isSecure(origin: OperatorOrigin): boolean {

@@ -215,6 +215,10 @@ export class PlacedHandler implements ResponseHandler, RequestControl {
     this.#handler.onResponseData(control, chunk);
   }
 
+  get isDrained(): boolean {
+    return this.#handler.isDrained === true;
+  }
+
   onResponseEnd(control: RequestControl, trailers: readonly string[]): void {
     this.#release();
     this.#handler.onResponseEnd(control, trailers);

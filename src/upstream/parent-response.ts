@@ -44,6 +44,10 @@ export class ParentResponse implements ResponseHandler {
     this.#handler.onResponseData(control, chunk);
   }
 
+  get isDrained(): boolean {
+    return this.#handler.isDrained === true;
+  }
+
   onResponseEnd(control: RequestControl, trailers: readonly string[]): void {
     this.#handler.onResponseEnd(control, trailers);
   }

@@ -1,6 +1,7 @@
 /** A connection of HTTP/1.1 to an origin or a parent: one request at a time (RFC 9112 section 9). */
 import type { Socket } from "node:net";
 import { asError } from "../errors.ts";
+import { giveBack } from "../net/give-back.ts";
 import type { LastSeen, Stallable } from "../net/stall-watch.ts";
 import type { ClientExchange, ExchangeCarrier } from "./client-exchange.ts";
 import { ClientFault } from "./client-fault.ts";
@@ -192,6 +193,7 @@ export class ClientConnection implements ExchangeCarrier, UploadOwner, ReaderOwn
     else {
       if (this.#responses.isInBody) this.#moves += 1;
       if (!this.#responses.read(chunk)) this.#socket.pause();
+      else if (this.#responses.isUsedUp) giveBack(chunk);
     }
   }
 

@@ -64,6 +64,11 @@ export class ClientUpload implements BodySink {
     return !this.#isOver;
   }
 
+  /** The kernel has all that was written. */
+  get isDrained(): boolean {
+    return this.#socket.writableLength === 0;
+  }
+
   /** Sends the head with what there is of the body, or alone where nothing comes in this turn. */
   start(): void {
     this.#body.open(this);

@@ -18,6 +18,8 @@ export class IncomingBody implements BodySource {
   #error: Error | undefined;
   /** Bytes of content so far. */
   bytes = 0;
+  /** Nothing refers any longer to the content of what {@link take} was given last. */
+  isUsedUp = true;
 
   constructor(supply: ByteSupply, length: number, limits: BodyLimits) {
     this.#supply = supply;
@@ -64,6 +66,7 @@ export class IncomingBody implements BodySource {
 
   /** Gives what belongs to the body; returns how many bytes that were. Throws MalformedMessage. */
   take(bytes: Buffer): number {
+    this.isUsedUp = true;
     return this.#reader.read(bytes, this.#give);
   }
 
@@ -91,6 +94,7 @@ export class IncomingBody implements BodySource {
     const sink = this.#sink;
     if (sink === undefined) return true;
     if (!sink.data(piece)) this.#isPaused = true;
+    if (sink.isDrained !== true) this.isUsedUp = false;
     return this.isWanted;
   };
 }

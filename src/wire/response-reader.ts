@@ -43,6 +43,8 @@ export class ResponseReader {
   /** Read, but not wanted yet. */
   #held: Buffer | undefined;
   #isReading = false;
+  /** Nothing refers any longer to the chunk that {@link read} was given last. */
+  isUsedUp = false;
   /** The last byte of an unfinished head. */
   #lastByte = 0;
 
@@ -83,6 +85,7 @@ export class ResponseReader {
   /** False where nothing more should be read before {@link goOn}. */
   read(chunk: Buffer): boolean {
     const exchange = this.#exchange;
+    this.isUsedUp = false;
     if (exchange === undefined) return true;
     if (!this.#isInBody) this.#readHead(chunk, exchange);
     else if (this.#held === undefined && !exchange.isPaused) this.#readBody(chunk, exchange);
@@ -179,14 +182,17 @@ export class ResponseReader {
     if (body === undefined) return;
     let used: number;
     this.#isReading = true;
+    this.isUsedUp = true;
     try {
       used = body.read(bytes, this.#take);
     } catch (error) {
+      this.isUsedUp = false;
       this.#isReading = false;
       this.#owner.broken(exchange, asError(error));
       return;
     }
     this.#isReading = false;
+    if (used < bytes.length) this.isUsedUp = false;
     if (this.#exchange !== exchange) return;
     if (body.isDone) this.#owner.whole(exchange, body.trailers, used < bytes.length);
     else if (used < bytes.length) this.#held = bytes.subarray(used);
@@ -196,6 +202,7 @@ export class ResponseReader {
     const exchange = this.#exchange;
     if (exchange === undefined) return false;
     exchange.handler.onResponseData(exchange, piece);
+    if (exchange.handler.isDrained !== true) this.isUsedUp = false;
     return this.#exchange === exchange && !exchange.isPaused;
   };
 }

@@ -1,8 +1,10 @@
 /** A client's connection of HTTP/1.1: one request at a time, and what is sent behind it waits. */
 import type { Socket } from "node:net";
 import { cutOff } from "../net/cut.ts";
+import { giveBack } from "../net/give-back.ts";
 import type { HeadHolder } from "../net/head-watch.ts";
 import { HeadReader } from "./head-reader.ts";
+import { HeldBytes } from "./held-bytes.ts";
 import { problemOfBeginning, RequestHead } from "./head.ts";
 import { IncomingBody } from "./incoming-body.ts";
 import { MalformedMessage, malformedRequest } from "./malformed.ts";
@@ -33,7 +35,6 @@ export interface ConnectionEvents {
 
 /** Bytes behind a request that are kept without an end in sight before the client is made to wait. */
 const maxHeldBytes = 65_536;
-const smallPiece = 4_096;
 /** At most this much of an unwanted body is read and dropped, so that the client can read the response. */
 const lingerBytes = 16_777_216;
 const lingerMs = 2_000;
@@ -60,8 +61,9 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   #phase: Phase = "head";
   #exchange: ServerExchange | undefined;
   /** What came and has no reader yet, in order. */
-  #held: Buffer[] = [];
-  #heldBytes = 0;
+  readonly #held = new HeldBytes();
+  /** What came behind the head of the present request, and the memory that both were read into. */
+  #behindHead: { readonly rest: Buffer; readonly chunk: Buffer } | undefined;
   #isReading = false;
   #requests = 0;
   #dropped = 0;
@@ -104,7 +106,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   }
 
   get heldBytes(): number {
-    return this.#heldBytes;
+    return this.#held.length;
   }
 
   /** Serves no further request: closes at once when idle, else after the response. */
@@ -137,7 +139,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
 
   detach(): Buffer {
     this.#phase = "over";
-    const held = this.#held.length === 0 ? nothing : Buffer.concat(this.#held);
+    const held = this.#held.takeAll();
     this.#forget();
     const { socket } = this;
     socket.off("data", onData).off("end", onEnd).off("drain", onDrain);
@@ -149,12 +151,12 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
   supply(): void {
     this.socket.resume();
     if (this.#isReading) return;
-    const held = this.#takeHeld();
+    const held = this.#held.shift();
     if (held !== undefined) this.#read(held);
   }
 
   onData(chunk: Buffer): void {
-    if (this.#heldBytes > 0 || this.#isReading) this.#hold(chunk);
+    if (this.#held.length > 0 || this.#isReading) this.#hold(chunk);
     else this.#read(chunk);
   }
 
@@ -197,7 +199,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
         this.#hold(rest, true);
         break;
       }
-      if (rest === undefined && this.#canRead()) rest = this.#takeHeld();
+      if (rest === undefined && this.#canRead()) rest = this.#held.shift();
     }
     this.#isReading = false;
   }
@@ -214,7 +216,12 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
         if (problem !== undefined) throw problem;
         return undefined;
       }
-      return this.#begin(new RequestHead(reader.text, this.#limits.maxHeaders), reader.rest);
+      const { text, rest } = reader;
+      // A connection that waits keeps nothing of it.
+      reader.text = "";
+      reader.rest = undefined;
+      this.#behindHead = rest === undefined ? undefined : { rest, chunk: bytes };
+      return this.#begin(new RequestHead(text, this.#limits.maxHeaders), rest);
     } catch (error) {
       if (!(error instanceof MalformedMessage)) throw error;
       this.#break(error);
@@ -238,7 +245,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
     // What came behind the head is there before anybody asks for it.
     if (rest !== undefined) this.#hold(rest, true);
     this.#events.onRequest(exchange);
-    return this.#canRead() ? this.#takeHeld() : undefined;
+    return this.#canRead() ? this.#held.shift() : undefined;
   }
 
   #readBody(bytes: Buffer, { body }: ServerExchange): Buffer | undefined {
@@ -260,30 +267,25 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
       return undefined;
     }
     const rest = used < bytes.length ? bytes.subarray(used) : undefined;
+    const behind = this.#behindHead;
+    this.#behindHead = undefined;
+    // The body took all of a chunk, or all that was behind the head in one: nothing else is in its memory.
+    if (rest === undefined && body.isUsedUp)
+      giveBack(behind?.rest === bytes ? behind.chunk : bytes);
     if (body.finish() && this.#phase === "lingering") this.#next();
     return rest;
   }
 
+  /** In front of what is held where it was read before that. */
   #hold(bytes: Buffer, isFirst = false): void {
-    const last = this.#held.at(-1);
     if (isFirst) this.#held.unshift(bytes);
-    // A client that sends byte by byte must not hold a buffer for each of them.
-    else if (last !== undefined && last.length < smallPiece) {
-      this.#held[this.#held.length - 1] = Buffer.concat([last, bytes]);
-    } else this.#held.push(bytes);
-    this.#heldBytes += bytes.length;
-    if (this.#heldBytes >= maxHeldBytes) this.socket.pause();
-  }
-
-  #takeHeld(): Buffer | undefined {
-    const held = this.#held.shift();
-    if (held !== undefined) this.#heldBytes -= held.length;
-    return held;
+    else this.#held.push(bytes);
+    if (this.#held.length >= maxHeldBytes) this.socket.pause();
   }
 
   #forget(): void {
-    this.#held = [];
-    this.#heldBytes = 0;
+    this.#behindHead = undefined;
+    this.#held.clear();
   }
 
   /** Somebody takes what comes next: a head, or the body of the request that is served. */
@@ -318,6 +320,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder {
 
   #next(): void {
     this.#exchange = undefined;
+    this.#behindHead = undefined;
     this.#sinceMs = performance.now();
     if (this.#closes) {
       this.#phase = "over";

@@ -38,7 +38,7 @@ async function started(): Promise<ProxyProcess> {
   return own(ProxyProcess.start(config()));
 }
 
-async function opened(proxy: ProxyProcess, hash = ""): Promise<WatchedPage> {
+async function opened(proxy: ProxyProcess, hash = "#flows"): Promise<WatchedPage> {
   const watched = await openPage(browser);
   const { host, port } = proxy.address("sessions");
   await watched.page.goto(`http://${host}:${port}/${hash}`);
@@ -133,12 +133,13 @@ describe.skipIf(browserPath === undefined)("the console in headless Chromium", (
     await page.locator("#keys[open]").waitFor();
     await page.keyboard.press("Escape");
     for (const [key, title] of [
-      ["2", "Sessions"],
-      ["3", "Refused, by reason"],
-      ["4", "Inbound, to the agent"],
-      ["5", "Plugins of this version"],
-      ["6", "Configuration"],
-      ["7", "Health"],
+      ["1", "Overview"],
+      ["3", "Sessions"],
+      ["4", "Refused, by reason"],
+      ["5", "Inbound, to the agent"],
+      ["6", "Plugins of this version"],
+      ["7", "Configuration"],
+      ["8", "Health"],
     ] as const) {
       await page.keyboard.press(key);
       await page.locator("#view h2", { hasText: title }).first().waitFor();
@@ -152,8 +153,10 @@ describe.skipIf(browserPath === undefined)("the console in headless Chromium", (
     const { page } = await opened(proxy, "#denials");
     const card = page.locator(".card", { hasText: "closed.test" });
     await card.filter({ hasText: "3×" }).waitFor();
-    expect(await card.locator("pre").textContent()).toContain('- host: "closed.test"');
-    expect(await card.locator("pre").textContent()).toContain('path: "/plans"');
+    await card.getByRole("checkbox").check();
+    const addition = page.locator(".addition pre");
+    await addition.filter({ hasText: 'host: "closed.test"' }).waitFor();
+    expect(await addition.textContent()).toContain("/plans");
     await card.getByRole("button", { name: "Show the flows" }).click();
     await expect.poll(() => rows(page).count()).toBe(3);
   });

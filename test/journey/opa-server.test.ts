@@ -4,16 +4,17 @@
  * `.ci/run` builds OPA from its Go module where Go is installed.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { unpackBundle } from "../../src/opa/bundle.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort } from "../support/free-port.ts";
 import { get } from "../support/http-client.ts";
-import { decisionCases } from "../support/opa-cases.ts";
+import { decisionCases, fixture } from "../support/opa-cases.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { outbound, ProxyProcess, settings } from "../support/proxy.ts";
@@ -95,6 +96,83 @@ describe.skipIf(program === "")("a real OPA server", () => {
     const answer = await get(proxy.forward, `${origin.url}/slow`);
     expect(answer.status).toBe(403);
     expect(answer.json()).toMatchObject({ message: "OPA decision timed out" });
+  });
+});
+
+describe.skipIf(program === "")("bundles that a real OPA makes and compiles", () => {
+  const own = owner();
+  const rsa = generateKeyPairSync("rsa", { modulusLength: 2_048 });
+  const ec = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const pem = (key: KeyObject): string =>
+    key.export({ type: key.type === "public" ? "spki" : "pkcs8", format: "pem" }).toString();
+  let folder: string;
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "authbridge-signed-"));
+    await cp(policy, join(folder, "cases"), { recursive: true });
+    // What signers spell in a way of their own.
+    const odd = { "\u2028<&>é": [1.5, -0, { b: null, a: "\u0001" }], "😀": 1, "\uffff": 2 };
+    await mkdir(join(folder, "cases", "odd"));
+    const text = JSON.stringify(odd, undefined, 2).replace("1.5", "12345678901234567890.50");
+    await writeFile(join(folder, "cases", "odd", "data.json"), text);
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  async function build(...given: string[]): Promise<string> {
+    const path = join(folder, `${given.join("").replaceAll(/\W/g, "").slice(-64)}.tar.gz`);
+    const { status, stderr } = spawnSync(program, ["build", ...given, "-o", path, "-b", "cases"], {
+      cwd: folder,
+      encoding: "utf8",
+    });
+    expect(status, stderr).toBe(0);
+    return path;
+  }
+
+  async function decides(config: object): Promise<void> {
+    const origin = await own(HttpOrigin.launch());
+    const proxy = await own(ProxyProcess.start(settings(outbound({ name: "opa", config }))));
+    await eventually(async () => (await proxy.health("/readyz")).status === 200);
+    const ask = (path: string) => get(proxy.forward, `${origin.url}${path}`);
+    expect((await ask("/true")).status).toBe(200);
+    expect((await ask("/reason")).json()).toMatchObject({ message: "access denied for tool" });
+    expect((await ask("/at-answer/which")).json()).toMatchObject({
+      message: "authbridge/outbound/response",
+    });
+  }
+
+  test("source is compiled by it, with the documents that the policy defines", async () => {
+    await decides({ bundle_path: await build("-r", "7"), compiler: program });
+    const { path } = fixture("rego");
+    const proxy = await own(
+      ProxyProcess.start(
+        settings(outbound({ name: "opa", config: { bundle_path: path, compiler: program } })),
+      ),
+    );
+    const { entrypoints } = await proxy.log(({ msg }) => msg === "opa policy loaded");
+    expect(entrypoints).toEqual(["authbridge/inbound/request", "authbridge/outbound/request"]);
+  });
+
+  test.each([
+    ["HS256", "a secret", "a secret"],
+    ["RS256", pem(rsa.privateKey), pem(rsa.publicKey)],
+    ["PS384", pem(rsa.privateKey), pem(rsa.publicKey)],
+    ["ES256", pem(ec.privateKey), pem(ec.publicKey)],
+  ])("what it signed with %s is verified, compiled or not", async (algorithm, signer, key) => {
+    const file = join(folder, `${algorithm}.key`);
+    await writeFile(file, signer);
+    const signing = [
+      "--signing-key",
+      algorithm === "HS256" ? signer : file,
+      "--signing-alg",
+      algorithm,
+    ];
+    const verification = { keys: { default: { algorithm, key } } };
+    await decides({ bundle_path: await build(...signing), compiler: program, verification });
+    const entrypoints = ["inbound", "outbound"].flatMap((direction) =>
+      ["request", "response"].flatMap((phase) => ["-e", `authbridge/${direction}/${phase}`]),
+    );
+    const compiled = await build(...signing, "-t", "wasm", ...entrypoints);
+    await decides({ bundle_path: compiled, verification });
   });
 });
 

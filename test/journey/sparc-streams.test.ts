@@ -7,6 +7,7 @@ import { frameReaderFor } from "../../src/http/frames.ts";
 import { endpointOf } from "../../src/protocols/inference-endpoints.ts";
 import { ResponseFold } from "../../src/protocols/response-fold.ts";
 import { awsEvent } from "../support/aws-event-stream.ts";
+import { RawClient } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { outbound, ProxyProcess, settings } from "../support/proxy.ts";
@@ -502,6 +503,85 @@ describe.each(Object.entries(cases))("%s", (_api, one) => {
     expect(bytes.equals(sent)).toBe(true);
     expect(reflector.questions.at(-1)?.tool_calls[0]?.function.arguments).toContain("TX1");
   });
+});
+
+test.each<[string, string, object]>([
+  [
+    "Anthropic",
+    "/v1/messages",
+    {
+      ...anthropicRequest,
+      messages: [
+        user,
+        { role: "assistant", content: [{ type: "tool_use", id: "t", name: "find", input: {} }] },
+        {
+          role: "user",
+          content: [
+            { type: "tool_result", tool_use_id: "t", content: [{ type: "text", text: "TX1" }] },
+            { type: "text", text: "Go on." },
+          ],
+        },
+      ],
+    },
+  ],
+  [
+    "Bedrock converse",
+    "/model/m/converse",
+    {
+      messages: [
+        { role: "user", content: [{ text: "Refund it." }] },
+        { role: "assistant", content: [{ toolUse: { toolUseId: "t", name: "find", input: {} } }] },
+        {
+          role: "user",
+          content: [
+            { toolResult: { toolUseId: "t", content: [{ text: "TX1" }] } },
+            { text: "Go on." },
+          ],
+        },
+      ],
+    },
+  ],
+  [
+    "Gemini",
+    "/v1beta/models/g:generateContent",
+    {
+      contents: [
+        { role: "user", parts: [{ text: "Refund it." }] },
+        { role: "model", parts: [{ functionCall: { name: "find", args: {} } }] },
+        {
+          role: "user",
+          parts: [
+            { functionResponse: { name: "find", response: { id: "TX1" } } },
+            { text: "Go on." },
+          ],
+        },
+      ],
+    },
+  ],
+])("what tools gave back before is part of the conversation: %s", async (api, path, request) => {
+  const [, given] =
+    Object.entries(cases).find(([name, one]) => name.startsWith(api) && one.path === path) ?? [];
+  if (given === undefined) throw new Error("no such case");
+  answer(path, given.type, given.body("TX2"));
+  await got(path, request);
+  const { messages = [] } = reflector.questions.at(-1) ?? {};
+  expect(messages.map(({ role }) => role.replace("model", "assistant"))).toEqual([
+    "user",
+    "assistant",
+    "tool",
+    "user",
+  ]);
+  expect(messages[2]?.content).toContain("TX1");
+});
+
+test("a language model over an upgrade is refused: nobody could judge its calls", async () => {
+  const client = await own(RawClient.connect(proxy.forward));
+  client.send(
+    `GET ${origin.url}/v1/responses HTTP/1.1\r\nHost: ${origin.authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+  );
+  const response = await client.response();
+  expect(response.status).toBe(403);
+  expect(response.text).toContain("sparc.blocked");
 });
 
 describe("the SDKs read what stands in place of a call", () => {

@@ -1,5 +1,7 @@
 /** sparc at work: calls of tools and of language models pass a proxy, beside a service that judges whether they are grounded. */
+import { ClientFactory } from "@a2a-js/sdk/client";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { agentCard, userMessage, WeatherAgent } from "../support/a2a-agent.ts";
 import { RawClient, request } from "../support/http-client.ts";
 import { HttpOrigin, type OriginConnection, reply } from "../support/origin.ts";
 import { eventually } from "../support/eventually.ts";
@@ -273,6 +275,57 @@ describe("calls of MCP tools", () => {
     expect(reflector.requests).toHaveLength(0);
     expect(reached()).toBe(3);
   });
+});
+
+test("Z9: of two users at once, each call is judged in the conversation that it follows from", async () => {
+  const agent = await own(WeatherAgent.start());
+  origin.on("/v1/chat/completions", () => json({ choices: [{ message: { content: "hm" } }] }));
+  origin.on("/mcp", () => json({ jsonrpc: "2.0", id: 7, result: { done: true } }));
+  const entry = {
+    name: "sparc",
+    config: { reflector_endpoint: reflector.url, fail_policy: "closed" },
+  };
+  const proxy = await own(
+    ProxyProcess.start(
+      settings({
+        listener: { reverse_proxy_backend: agent.url },
+        pipeline: {
+          inbound: { plugins: ["a2a-parser"] },
+          outbound: { plugins: ["mcp-parser", "inference-parser", entry] },
+        },
+      }),
+    ),
+  );
+  const both = Promise.withResolvers<void>();
+  let asked = 0;
+  const outcomes: Record<string, string> = {};
+  agent.work = async (headers) => {
+    const who = String(headers["x-who"]);
+    const traced = { traceparent: String(headers["traceparent"]) };
+    const messages = [{ role: "user", content: `I am ${who}.` }];
+    await post(proxy, "/v1/chat/completions", { ...chat, messages }, traced);
+    asked += 1;
+    if (asked === 2) both.resolve();
+    await both.promise;
+    const call = { ...refund(), params: { name: "issue_refund", arguments: { who } } };
+    outcomes[who] = (await post(proxy, "/mcp", call, traced)).text;
+    outcomes[`${who} untied`] = (await post(proxy, "/mcp", call)).text;
+  };
+  const client = await new ClientFactory().createFromAgentCard(
+    agentCard(`http://127.0.0.1:${proxy.reverse.port}`),
+  );
+  const say = (who: string) =>
+    client.sendMessage(userMessage("Refund it.", `ctx-${who}`), {
+      serviceParameters: { "x-who": who },
+    });
+  await Promise.all([say("ann"), say("ben")]);
+  for (const { messages, tool_calls: calls } of reflector.questions) {
+    const who = (JSON.parse(calls[0]?.function.arguments ?? "") as { who: string }).who;
+    expect(messages).toEqual([{ role: "user", content: `I am ${who}.` }]);
+  }
+  expect(outcomes["ann"]).toContain("done");
+  expect(outcomes["ben"]).toContain("done");
+  expect([outcomes["ann untied"], outcomes["ben untied"]].join()).toContain("no_inference_context");
 });
 
 describe("tool calls that a language model asks for", () => {

@@ -21,6 +21,27 @@ describe("a file whose state cannot be used", () => {
     ],
     [{ store: "redis", url: "http://localhost" }, "must be a redis:// or rediss:// address"],
     [{ store: "redis", url: "redis://localhost", nodes: ["x"] }, "must be host and port"],
+    [
+      { store: "redis", url: "redis://localhost", nodes: ["x:1"] },
+      "state.nodes: needs cluster: true or sentinel_name",
+    ],
+    [
+      { store: "redis", url: "redis://localhost", ca_file: "ca.crt" },
+      "state.ca_file: is only used over TLS, with a rediss:// address",
+    ],
+    [
+      { store: "redis", url: "redis://localhost", server_name: "x" },
+      "state.server_name: is only used over TLS, with a rediss:// address",
+    ],
+    [
+      { store: "redis", url: "redis://localhost/2", cluster: true },
+      "state.url: names a database, and a cluster has only one",
+    ],
+    [
+      { store: "file", path: "x", password_file: "x" },
+      "state.password_file: is not used with store: file",
+    ],
+    [{ cluster: true }, "state.cluster: is not used with store: memory"],
   ])("%j", async (block, message) => {
     const { code, stdout, stderr } = await runWith("check", state(block));
     expect([code, stdout + stderr]).toEqual([2, expect.stringContaining(message)]);

@@ -1,6 +1,7 @@
 /** Headless Chromium, where the machine has one. */
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Browser, chromium, type Page } from "playwright-core";
 
@@ -11,8 +12,10 @@ export const browserPath = [process.env["CHROMIUM"] ?? "", ...candidates].find(
   (path) => path !== "" && existsSync(path),
 );
 
-/** Pictures for people to look at; not part of the repository. */
-const screenshots = fileURLToPath(new URL("../../screenshots/", import.meta.url));
+/** Where pictures go: into the documentation when that is asked for, else beside the repository's own files. */
+const screenshots =
+  process.env["AUTHBRIDGE_SCREENSHOTS"] ??
+  fileURLToPath(new URL("../../screenshots/", import.meta.url));
 
 /** Starts it without anything that would call home. */
 export function launchBrowser(): Promise<Browser> {
@@ -37,8 +40,11 @@ export interface WatchedPage {
   readonly complaints: string[];
 }
 
-export async function openPage(browser: Browser): Promise<WatchedPage> {
-  const context = await browser.newContext({ viewport: { width: 1500, height: 850 } });
+export async function openPage(
+  browser: Browser,
+  viewport = { width: 1500, height: 850 },
+): Promise<WatchedPage> {
+  const context = await browser.newContext({ viewport });
   const page = await context.newPage();
   // Below the limit of a test, so that what did not appear is named.
   page.setDefaultTimeout(10_000);
@@ -54,5 +60,5 @@ export async function openPage(browser: Browser): Promise<WatchedPage> {
 
 export async function screenshot(page: Page, name: string): Promise<void> {
   await mkdir(screenshots, { recursive: true });
-  await page.screenshot({ path: `${screenshots}${name}.png` });
+  await page.screenshot({ path: join(screenshots, `${name}.png`) });
 }

@@ -25,6 +25,24 @@ export function element(tag, properties = {}, ...children) {
 }
 
 /**
+ * Makes an element of a drawing; a function under `onclick` and the like listens.
+ *
+ * @param {string} tag
+ * @param {Record<string, Property>} [properties]
+ * @param {...(Node | string)} children
+ */
+export function svg(tag, properties = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === false) continue;
+    if (typeof value === "function") made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, String(value));
+  }
+  made.append(...children);
+  return made;
+}
+
+/**
  * The element with this id, which the page is known to have.
  *
  * @param {string} id

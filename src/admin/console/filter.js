@@ -10,6 +10,7 @@ const fields = /** @type {const} */ ({
   session: "session",
   plugin: "plugin",
   rule: "rule",
+  tool: "tools",
   user: "user",
   binary: "binary",
   audience: "audience",

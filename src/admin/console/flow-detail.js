@@ -1,4 +1,5 @@
 /** One flow from its request to its end: each step, what parsers saw, and why it ended as it did. */
+import { copyButton, curlLine, explainLine, policyLine } from "./copy.js";
 import { element, facts, folded } from "./dom.js";
 import { stepsOf } from "./flow.js";
 import { bytesOf, durationOf, timeOf } from "./format.js";
@@ -13,14 +14,14 @@ const titles = { request: "Sent on", response: "Answered", denied: "Refused" };
  *
  * @param {Flow} flow
  * @param {readonly SessionEvent[] | undefined} full
- * @param {{ onClose: () => void, onSession: (id: string) => void }} actions
+ * @param {{ onClose: () => void, onSession: (id: string) => void, proxy: () => Promise<string> }} actions
  */
-export function flowDetail(flow, full, { onClose, onSession }) {
+export function flowDetail(flow, full, { onClose, onSession, proxy }) {
   const { method, host, path, verdict, error } = flow;
   const events = full ?? flow.events;
   return element(
     "section",
-    { class: "detail", "aria-label": "Flow", tabindex: -1 },
+    { class: "detail", "aria-label": "Flow", tabindex: -1, "data-of": flow.id },
     element(
       "header",
       {},
@@ -41,6 +42,8 @@ export function flowDetail(flow, full, { onClose, onSession }) {
       ["Flow", flow.id],
       ["Session", sessionLink(flow.session, onSession)],
       ["Decided by", [flow.plugin, flow.rule].filter(Boolean).join(" · ")],
+      ["Seen", flow.what],
+      ["Tools", flow.tools.join(", ")],
       ["Binary", flow.binary],
       ["Agent", flow.caller],
       ["User", flow.user],
@@ -49,6 +52,19 @@ export function flowDetail(flow, full, { onClose, onSession }) {
       ["Time taken", durationOf(flow.durationMs)],
       ["Bytes", bytesOf(flow.bytes)],
     ]),
+    element(
+      "p",
+      { class: "copies" },
+      flow.direction === "outbound"
+        ? copyButton("Copy as curl", async () => curlLine(flow, await proxy()))
+        : undefined,
+      flow.direction === "outbound"
+        ? copyButton("Copy as explain", () => explainLine(flow))
+        : undefined,
+      flow.direction === "outbound"
+        ? copyButton("Copy as policy line", () => policyLine(flow))
+        : undefined,
+    ),
     timeline(events),
   );
 }

@@ -4,8 +4,10 @@ import { baseName, bytesOf, durationOf, timeOf } from "./format.js";
 
 /** @typedef {import("./flow.js").Flow} Flow */
 
-/** The height that style.css gives to a row. */
-const rowHeight = 28;
+/** The heights that style.css gives to a row: on a narrow screen a row has two lines. */
+const wideRow = 28;
+const narrowRow = 46;
+const narrow = matchMedia("(max-width: 640px)");
 const rowsAround = 8;
 
 /** @type {readonly (readonly [title: string, text: (flow: Flow) => string, hint?: (flow: Flow) => string])[]} */
@@ -26,6 +28,21 @@ const columns = [
   ["Bytes", ({ bytes }) => bytesOf(bytes)],
 ];
 
+/** What fills a bar. */
+const fullMs = 10_000;
+const fullBytes = 10_485_760;
+
+/**
+ * The share of a bar for a value between 1 and the full one, by orders of magnitude.
+ *
+ * @param {number | undefined} value
+ * @param {number} full
+ */
+function shareOfBar(value, full) {
+  if (value === undefined || value <= 0) return "0%";
+  return `${Math.min(100, (Math.log10(1 + value) / Math.log10(1 + full)) * 100).toFixed(0)}%`;
+}
+
 /** A list box over an array that grows at its end. */
 export class FlowList {
   root;
@@ -39,6 +56,8 @@ export class FlowList {
   /** @type {(flow: Flow) => void} */
   #onSelect;
   #isDrawing = false;
+  #rowHeight = narrow.matches ? narrowRow : wideRow;
+  #empty = element("p", { class: "empty" });
 
   /** @param {(flow: Flow) => void} onSelect */
   constructor(onSelect) {
@@ -54,7 +73,11 @@ export class FlowList {
     this.#body.addEventListener("scroll", () => this.draw(), { passive: true });
     this.#body.addEventListener("click", (event) => this.#clicked(event));
     new ResizeObserver(() => this.draw()).observe(this.#body);
-    this.root = element("div", { class: "list" }, this.#head, this.#body);
+    narrow.addEventListener("change", () => {
+      this.#rowHeight = narrow.matches ? narrowRow : wideRow;
+      this.show(this.#flows, undefined);
+    });
+    this.root = element("div", { class: "list" }, this.#head, this.#empty, this.#body);
   }
 
   /** @returns {Flow | undefined} */
@@ -67,12 +90,16 @@ export class FlowList {
    *
    * @param {readonly Flow[]} flows
    * @param {number | undefined} added
+   * @param {string} [empty] what stands there where there is none
    */
-  show(flows, added) {
+  show(flows, added, empty = "") {
     this.#flows = flows;
-    this.#spacer.style.height = `${flows.length * rowHeight}px`;
-    const isReading = this.#body.scrollTop > rowHeight;
-    if (isReading && added !== undefined && added > 0) this.#body.scrollTop += added * rowHeight;
+    this.#empty.hidden = flows.length > 0;
+    this.#empty.textContent = empty;
+    this.#spacer.style.height = `${flows.length * this.#rowHeight}px`;
+    const isReading = this.#body.scrollTop > this.#rowHeight;
+    if (isReading && added !== undefined && added > 0)
+      this.#body.scrollTop += added * this.#rowHeight;
     this.draw();
   }
 
@@ -103,11 +130,11 @@ export class FlowList {
     const flow = this.#flows[length - 1 - row];
     if (flow === undefined) return;
     this.select(flow.id);
-    const top = row * rowHeight;
+    const top = row * this.#rowHeight;
     const { scrollTop, clientHeight } = this.#body;
     if (top < scrollTop) this.#body.scrollTop = top;
-    else if (top + rowHeight > scrollTop + clientHeight)
-      this.#body.scrollTop = top + rowHeight - clientHeight;
+    else if (top + this.#rowHeight > scrollTop + clientHeight)
+      this.#body.scrollTop = top + this.#rowHeight - clientHeight;
   }
 
   /** @param {string | undefined} id */
@@ -127,8 +154,11 @@ export class FlowList {
   #drawNow() {
     const { scrollTop, clientHeight } = this.#body;
     const { length } = this.#flows;
-    const first = Math.max(0, Math.floor(scrollTop / rowHeight) - rowsAround);
-    const last = Math.min(length, Math.ceil((scrollTop + clientHeight) / rowHeight) + rowsAround);
+    const first = Math.max(0, Math.floor(scrollTop / this.#rowHeight) - rowsAround);
+    const last = Math.min(
+      length,
+      Math.ceil((scrollTop + clientHeight) / this.#rowHeight) + rowsAround,
+    );
     const rows = [];
     for (let row = first; row < last; row += 1) {
       const flow = this.#flows[length - 1 - row];
@@ -155,10 +185,13 @@ export class FlowList {
       "data-verdict": flow.verdict,
       "data-id": flow.id,
     });
-    made.style.top = `${row * rowHeight}px`;
-    for (const [, text, hint] of columns) {
+    made.style.top = `${row * this.#rowHeight}px`;
+    for (const [title, text, hint] of columns) {
       const shown = text(flow);
-      made.append(element("span", { title: hint?.(flow) || shown || undefined }, shown));
+      const cell = element("span", { title: hint?.(flow) || shown || undefined }, shown);
+      if (title === "Took") cell.style.setProperty("--share", shareOfBar(flow.durationMs, fullMs));
+      if (title === "Bytes") cell.style.setProperty("--share", shareOfBar(flow.bytes, fullBytes));
+      made.append(cell);
     }
     return made;
   }

@@ -17,6 +17,7 @@ export class FlowStore {
   /** @type {(flow: Flow) => boolean} */
   #filter = () => true;
   #isStale = false;
+  #areConnectionsShown = false;
   /** Flows that ended up in `shown` since somebody last asked. */
   #added = 0;
 
@@ -44,8 +45,8 @@ export class FlowStore {
       this.#append(new Flow(event));
       return;
     }
-    const wasShown = this.#filter(known);
-    if (known.take(event) && wasShown !== this.#filter(known)) this.#isStale = true;
+    const wasShown = this.#passes(known);
+    if (known.take(event) && wasShown !== this.#passes(known)) this.#isStale = true;
   }
 
   /**
@@ -66,13 +67,35 @@ export class FlowStore {
     this.#isStale = true;
   }
 
+  /**
+   * Connections that were opened are folded into their requests, unless the reader wants to see them.
+   *
+   * @param {boolean} areShown
+   */
+  showConnections(areShown) {
+    this.#areConnectionsShown = areShown;
+    this.#isStale = true;
+  }
+
+  /** @param {Flow} flow */
+  #passes(flow) {
+    if (
+      flow.isOpened &&
+      flow.verdict !== "denied" &&
+      flow.verdict !== "failed" &&
+      !this.#areConnectionsShown
+    )
+      return false;
+    return this.#filter(flow);
+  }
+
   /** Brings `shown` up to date and says how many rows came at its end; undefined when it was made anew. */
   refresh() {
     const added = this.#added;
     this.#added = 0;
     if (!this.#isStale) return added;
     this.#isStale = false;
-    this.shown = this.#flows.filter((flow) => this.#filter(flow));
+    this.shown = this.#flows.filter((flow) => this.#passes(flow));
     return undefined;
   }
 
@@ -80,7 +103,7 @@ export class FlowStore {
   #append(flow) {
     this.#flows.push(flow);
     this.#byId.set(flow.id, flow);
-    if (this.#filter(flow)) {
+    if (this.#passes(flow)) {
       this.shown.push(flow);
       this.#added += 1;
     }

@@ -25,10 +25,13 @@
  * @property {string} host
  * @property {string} [httpMethod]
  * @property {string} [httpPath]
+ * @property {boolean} [bridged]
+ * @property {string} [executable]
  * @property {boolean} [tunnel]
  * @property {Record<string, any>} [mcp]
  * @property {Record<string, any>} [a2a]
  * @property {Record<string, any>} [inference]
+ * @property {Record<string, any>} [plugins]
  * @property {{ inbound?: Invocation[], outbound?: Invocation[] }} [invocations]
  * @property {{ subject: string, clientId?: string, scopes?: string[] }} [identity]
  * @property {number} [statusCode]
@@ -62,6 +65,12 @@ export class Flow {
   plugin = "";
   rule = "";
   what = "";
+  /** Names of the tools that were called.
+   * @type {readonly string[]} */
+  tools = [];
+  /** A CONNECT or a redirected connection whose TLS was opened: its requests are flows of their own. */
+  isOpened = false;
+  isTunnel = false;
   /** @type {Verdict} */
   verdict = "pending";
   status = 0;
@@ -100,6 +109,11 @@ export class Flow {
     if (event.bytesSent !== undefined) this.bytes = event.bytesSent + (event.bytesReceived ?? 0);
     this.error = event.error?.message ?? this.error;
     this.what = whatOf(event) ?? this.what;
+    this.isTunnel ||= event.tunnel === true;
+    this.isOpened ||= event.bridged === true;
+    this.binary = event.executable ?? this.binary;
+    const tools = toolsOf(event);
+    if (tools.length > 0) this.tools = [...new Set([...this.tools, ...tools])];
     this.#decide(event);
     this.text = [
       this.session,
@@ -113,12 +127,20 @@ export class Flow {
       this.plugin,
       this.rule,
       this.what,
+      ...this.tools,
       this.error,
       String(this.status || ""),
     ]
       .join("\n")
       .toLowerCase();
     return true;
+  }
+
+  /** Who asked, in the words that say most: the agent's name, its executable, or its user. */
+  get who() {
+    return (
+      this.caller || this.binary.slice(this.binary.lastIndexOf("/") + 1) || this.user || "agent"
+    );
   }
 
   /** @param {SessionEvent} event */
@@ -183,6 +205,22 @@ function verdictOf({ phase, error, statusCode }, decisive, before) {
  */
 export function stepsOf({ invocations }) {
   return [...(invocations?.inbound ?? []), ...(invocations?.outbound ?? [])];
+}
+
+/**
+ * The tools that a message calls.
+ *
+ * @param {SessionEvent} event
+ * @returns {readonly string[]}
+ */
+export function toolsOf({ mcp, inference }) {
+  const called =
+    mcp?.["method"] === "tools/call" ? (mcp["params"]?.name ?? mcp["tool"]) : undefined;
+  const calls = inference?.["toolCalls"];
+  const wanted = Array.isArray(calls)
+    ? calls.map((call) => call?.name ?? call?.function?.name)
+    : String(inference?.["tools"] ?? "").split(", ");
+  return [called, ...wanted].filter((name) => typeof name === "string" && name !== "");
 }
 
 /**

@@ -16,6 +16,10 @@ const presets = /** @type {const} */ ([
   ["Outbound", "direction:out"],
 ]);
 
+const nothingYet =
+  "No flows yet. An agent that has HTTP_PROXY and HTTPS_PROXY set to this proxy appears here with its first request; authbridge-proxy env prints what it needs.";
+const nothingLike = "No flow is like that. Esc clears the filter.";
+
 /** The view and its state, which outlives a change of the view. */
 export class FlowsView {
   title = "Flows";
@@ -27,15 +31,26 @@ export class FlowsView {
   #count;
   #side;
   #hold;
+  #connections;
   #isHeld = false;
+  #areConnectionsShown = false;
+  #onQuery;
+  /** @type {() => Promise<string>} */
+  #proxy;
 
   /**
    * @param {import("./flow-store.js").FlowStore} store
    * @param {import("./api.js").Api} api
+   * @param {() => void} onQuery told when what the list shows is another question
    */
-  constructor(store, api) {
+  constructor(store, api, onQuery) {
     this.#store = store;
     this.#api = api;
+    this.#onQuery = onQuery;
+    this.#proxy = async () => {
+      const status = await this.#api.get("v1/status").catch(() => undefined);
+      return status?.addresses?.forward ?? "127.0.0.1:8081";
+    };
     this.#list = new FlowList((flow) => void this.#open(flow));
     this.#box = /** @type {HTMLInputElement} */ (
       element("input", {
@@ -54,6 +69,16 @@ export class FlowsView {
       { type: "button", "aria-pressed": "false", onclick: () => this.hold() },
       "Hold",
     );
+    this.#connections = element(
+      "button",
+      {
+        type: "button",
+        "aria-pressed": "false",
+        title: "CONNECTs whose TLS was opened, beside their requests",
+        onclick: () => this.showConnections(!this.#areConnectionsShown),
+      },
+      "Connections",
+    );
     const buttons = presets.map(([name, query]) =>
       element("button", { type: "button", onclick: () => this.filter(query) }, name),
     );
@@ -61,7 +86,15 @@ export class FlowsView {
     this.root = element(
       "div",
       { class: "flows" },
-      element("div", { class: "bar" }, this.#box, ...buttons, this.#hold, this.#count),
+      element(
+        "div",
+        { class: "bar" },
+        this.#box,
+        ...buttons,
+        this.#connections,
+        this.#hold,
+        this.#count,
+      ),
       element("div", { class: "split" }, this.#list.root, this.#side),
     );
   }
@@ -72,7 +105,30 @@ export class FlowsView {
     const added = this.#store.refresh();
     const { shown, size } = this.#store;
     this.#count.textContent = shown.length === size ? `${size}` : `${shown.length} of ${size}`;
-    this.#list.show(shown, added);
+    this.#list.show(shown, added, size === 0 ? nothingYet : nothingLike);
+  }
+
+  /** What the address of the page says, so that it can be kept and passed on. */
+  get query() {
+    const query = new URLSearchParams();
+    if (this.#box.value !== "") query.set("filter", this.#box.value);
+    if (this.#areConnectionsShown) query.set("connections", "shown");
+    return query;
+  }
+
+  /** @param {URLSearchParams} query */
+  set query(query) {
+    this.showConnections(query.get("connections") === "shown");
+    this.filter(query.get("filter") ?? "");
+  }
+
+  /** @param {boolean} areShown */
+  showConnections(areShown) {
+    this.#areConnectionsShown = areShown;
+    this.#connections.setAttribute("aria-pressed", String(areShown));
+    this.#store.showConnections(areShown);
+    this.#onQuery();
+    this.refresh();
   }
 
   /** @param {string} query */
@@ -134,6 +190,7 @@ export class FlowsView {
 
   #refilter() {
     this.#store.setFilter(filterOf(this.#box.value));
+    this.#onQuery();
     this.refresh();
   }
 
@@ -153,6 +210,7 @@ export class FlowsView {
     const actions = {
       onClose: () => this.#close(),
       onSession: (/** @type {string} */ id) => this.#openSession(id),
+      proxy: this.#proxy,
     };
     this.#show(flowDetail(flow, undefined, actions));
     // The list holds summaries: arguments and messages are asked for when somebody wants to see them.
@@ -167,8 +225,15 @@ export class FlowsView {
 
   /** @param {HTMLElement} panel */
   #show(panel) {
+    const { scrollTop } = this.#side;
+    const isSame =
+      this.#side.firstElementChild?.getAttribute("data-of") === panel.getAttribute("data-of");
+    const hadFocus = isSame && this.#side.contains(document.activeElement);
     this.#side.hidden = false;
     this.#side.replaceChildren(panel);
+    // The whole version of a flow takes the place of its summary under the reader's eyes.
+    if (isSame) this.#side.scrollTop = scrollTop;
+    if (hadFocus) panel.focus();
     this.#list.draw();
   }
 

@@ -30,11 +30,36 @@ export function bytesOf(bytes) {
 /** @param {number | undefined} ms */
 export function durationOf(ms) {
   if (ms === undefined) return "";
-  if (ms < 1_000) return `${ms} ms`;
+  if (ms < 1_000) return `${ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)} ms`;
   return ms < 60_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 60_000)} min`;
 }
 
 /** @param {string} path */
 export function baseName(path) {
   return path.slice(path.lastIndexOf("/") + 1);
+}
+
+const counts = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+
+/** @param {number | undefined} count */
+export function countOf(count = 0) {
+  return count < 10_000 ? String(Math.round(count)) : counts.format(count);
+}
+
+/**
+ * A part of a whole in percent; nothing of nothing.
+ *
+ * @param {number} part
+ * @param {number} whole
+ */
+export function shareOf(part, whole) {
+  if (whole === 0 || part === 0) return "";
+  const share = (part / whole) * 100;
+  return `${share < 1 ? share.toFixed(1) : Math.round(share)} %`;
+}
+
+/** @param {number} micros millionths of a dollar */
+export function costOf(micros) {
+  const dollars = micros / 1e6;
+  return `$${dollars < 1 ? dollars.toFixed(4) : dollars.toFixed(2)}`;
 }

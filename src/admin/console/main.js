@@ -5,6 +5,7 @@ import { DenialsView } from "./denials-view.js";
 import { Feed } from "./feed.js";
 import { FlowStore } from "./flow-store.js";
 import { FlowsView } from "./flows-view.js";
+import { OverviewView } from "./overview-view.js";
 import { CatalogueView, PipelineView } from "./pipeline-view.js";
 import { SessionsView } from "./sessions-view.js";
 import { ConfigurationView, HealthView } from "./status-view.js";
@@ -16,23 +17,27 @@ import { startTheme } from "./theme.js";
  * @property {HTMLElement} root
  * @property {() => void} [refresh] called after events came
  * @property {() => Promise<void>} [open] called when the view is chosen
+ * @property {() => void} [close] called when another one is
+ * @property {URLSearchParams} [query] what of it the address of the page keeps
  */
 
 const statusEveryMs = 5_000;
 const api = new Api(askSecret);
 const store = new FlowStore();
-const flows = new FlowsView(store, api);
+const flows = new FlowsView(store, api, () => keepAddress());
+const showFlows = (/** @type {string} */ query) => {
+  show(flows);
+  flows.filter(query);
+};
 /** @type {readonly View[]} */
 const views = [
+  new OverviewView(store, api, showFlows),
   flows,
   new SessionsView(api, (id) => {
     show(flows);
     void flows.session(id);
   }),
-  new DenialsView(store, api, (query) => {
-    show(flows);
-    flows.filter(query);
-  }),
+  new DenialsView(store, api, showFlows),
   new PipelineView(api),
   new CatalogueView(api),
   new ConfigurationView(api),
@@ -44,14 +49,36 @@ let isRefreshing = false;
 
 /** @param {View} view */
 function show(view) {
+  if (current !== view) current.close?.();
   current = view;
   for (const [index, tab] of [...byId("tabs").children].entries()) {
     tab.setAttribute("aria-selected", String(views[index] === view));
   }
   byId("view").replaceChildren(view.root);
-  location.hash = view.title.toLowerCase();
+  keepAddress();
   view.refresh?.();
   void view.open?.().catch((error) => view.root.replaceChildren(element("p", {}, String(error))));
+}
+
+/** The address names the view and what it shows; it is replaced, so that typing fills no history. */
+function keepAddress() {
+  const query = queryOf(current);
+  const address = `#${current.title.toLowerCase()}${query === "" ? "" : `?${query}`}`;
+  if (location.hash !== address) history.replaceState(null, "", address);
+}
+
+/** @param {View} view */
+function queryOf({ query }) {
+  return String(query ?? "");
+}
+
+/** Shows what the address names. */
+function followAddress() {
+  const [name = "", query = ""] = location.hash.slice(1).split("?");
+  /** @type {View} */
+  const view = views.find(({ title }) => title.toLowerCase() === name) ?? views[0] ?? flows;
+  if (view.query !== undefined) view.query = new URLSearchParams(query);
+  show(view);
 }
 
 /** One look at the store per frame, however many events came. */
@@ -128,8 +155,8 @@ byId("help").addEventListener("click", () =>
   /** @type {HTMLDialogElement} */ (byId("keys")).showModal(),
 );
 startTheme(byId("theme"));
-const named = views.find(({ title }) => `#${title.toLowerCase()}` === location.hash);
-show(named ?? flows);
+addEventListener("hashchange", followAddress);
+followAddress();
 const feed = new Feed(
   api,
   (event) => {

@@ -132,15 +132,16 @@ class ContextGuru implements Plugin {
     return decision;
   }
 
-  /** Whose text it is: nobody else can ask for it. */
+  /** Whose text it is: nobody else can ask for it. Agents can name sessions, and not each other's where they authenticate. */
   #ownerOf(context: RequestContext): string | undefined {
     const { sessions } = this.#deps;
+    const { client } = context.flow;
     const session = sessions?.sessionOf(context) ?? context.sessionId;
-    if (session !== undefined) return `session ${session}`;
     const subject = context.identity?.subject ?? sessions?.subjectOf(context);
-    if (subject !== undefined) return `subject ${subject}`;
+    if (session !== undefined) return JSON.stringify(["session", session, client.caller]);
+    if (subject !== undefined) return JSON.stringify(["subject", subject, client.caller]);
     return this.#config.without_session === "caller"
-      ? `caller ${callerOf(context.flow.client)}`
+      ? JSON.stringify(["caller", callerOf(client)])
       : undefined;
   }
 

@@ -46,24 +46,16 @@ export class Summarizer {
       count("model_failed");
       log.warn({ why }, "context-guru: the model gave no summary, the rules count");
       return undefined;
-    } catch {
-      count("model_failed");
-      log.warn("context-guru: api_key_file cannot be read, the rules count");
-      return undefined;
     } finally {
       this.#calls -= 1;
     }
   }
 
-  async #ask(text: string, chars: number, signal: AbortSignal): ReturnType<typeof askModel> {
+  #ask(text: string, chars: number, signal: AbortSignal): ReturnType<typeof askModel> {
     const { base_url: base, model, max_tokens: maxTokens, timeout_ms: timeoutMs } = this.#model;
-    const bearer = await this.#bearer.current();
     return askModel(this.#deps.fetch, {
       url: chatUrl(base),
-      headers: {
-        [sentinelField]: "1",
-        ...(bearer === undefined ? {} : { Authorization: `Bearer ${bearer.reveal()}` }),
-      },
+      fields: async () => ({ [sentinelField]: "1", ...(await this.#bearer.fields()) }),
       body: {
         model,
         temperature: 0,

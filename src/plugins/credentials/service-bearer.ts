@@ -23,8 +23,13 @@ export class ServiceBearer {
     this.#token = options.token === undefined ? undefined : new Secret(options.token);
   }
 
-  /** Undefined where the configuration names none. Rejects where the file holds none. */
-  async current(): Promise<Secret | undefined> {
+  /** The field that shows the token; nothing where the configuration names none. Rejects where the file holds none. */
+  readonly fields = async (): Promise<Readonly<Record<string, string>>> => {
+    const token = await this.#current();
+    return token === undefined ? {} : { Authorization: `Bearer ${token.reveal()}` };
+  };
+
+  async #current(): Promise<Secret | undefined> {
     const { file, fileKey } = this.#options;
     if (file === undefined) return this.#token;
     const bytes = await readFile(file);

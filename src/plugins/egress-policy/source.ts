@@ -124,6 +124,12 @@ export function policyKeys(config: unknown): readonly string[] {
   }
 }
 
+/** The policy file that a configuration names. */
+export function policyFileOf(config: unknown): readonly string[] {
+  const file = isObject(config) ? config["policy_file"] : undefined;
+  return typeof file === "string" ? [file] : [];
+}
+
 /** A parsed policy file. */
 export interface PolicyText {
   readonly value: unknown;

@@ -1,10 +1,8 @@
 /** The judge of ibac: a language model behind OpenAI's chat completions API that is asked for one word and a reason. */
-import { ProxyError } from "../../errors.ts";
-import { bounded, isObject } from "../../http/json-access.ts";
+import { isObject, oneLine } from "../../http/json-access.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
 import { askModel, chatUrl } from "../../protocols/chat-model.ts";
 import type { OperatorFetch } from "../../pipeline/plugin.ts";
-import type { Secret } from "../../secret.ts";
 import { ServiceBearer } from "../credentials/service-bearer.ts";
 import type { IbacConfig } from "./config.ts";
 
@@ -56,16 +54,9 @@ export class Judge {
   }
 
   async ask(question: Question): Promise<Verdict> {
-    let bearer: Secret | undefined;
-    try {
-      bearer = await this.#bearer.current();
-    } catch (error) {
-      const code = error instanceof ProxyError ? `: ${error.code}` : "";
-      return { kind: "unavailable", why: `the judge cannot be asked${code}` };
-    }
     const answer = await askModel(this.#fetch, {
       url: this.#url,
-      headers: bearer === undefined ? {} : { Authorization: `Bearer ${bearer.reveal()}` },
+      fields: this.#bearer.fields,
       body: this.#request(question),
       timeoutMs: question.timeoutMs,
       maxBytes: maxResponseBytes,
@@ -104,17 +95,11 @@ function readVerdict(content: string): Verdict {
   const { verdict, reason } = json.value;
   const word = typeof verdict === "string" ? verdict.trim().toLowerCase() : "";
   if (word !== "allow" && word !== "deny") return uncertain("the judge gave no verdict");
-  return { kind: word, reason: spoken(reason) };
+  return { kind: word, reason: oneLine(reason, maxReasonChars) };
 }
 
 /** Models without a JSON mode put a fence around the object; nothing may stand outside it. */
 function unfenced(content: string): string {
   const text = content.trim();
   return /^```(?:json)?\s*\n([^]*)\n\s*```$/i.exec(text)?.[1] ?? text;
-}
-
-/** The reason goes to the agent and into logs: one line, bounded. */
-function spoken(reason: unknown): string {
-  if (typeof reason !== "string") return "";
-  return bounded(reason.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim(), maxReasonChars);
 }

@@ -1,5 +1,7 @@
 /** The configuration of opa: the Go program's keys, and where else a policy may come from. */
 import { z } from "zod";
+import { jwsAlgorithms } from "../../opa/jws.ts";
+import { compilePathGlob } from "../../pattern/path-pattern.ts";
 import { duration, serviceUrl, words } from "../config-values.ts";
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 
@@ -18,6 +20,59 @@ const includeKeys: readonly string[] = [
   "inference.tool_calls",
 ];
 
+const verificationKey = z
+  .strictObject({
+    algorithm: z
+      .enum(jwsAlgorithms)
+      .default("RS256")
+      .describe("How bundles are signed with this key. Default RS256, as OPA signs."),
+    key: words()
+      .optional()
+      .describe("The public key in PEM; for HS256, HS384 and HS512 the shared secret."),
+    key_file: words()
+      .optional()
+      .describe("File with the same, read whenever a bundle is verified."),
+    scope: z
+      .string()
+      .optional()
+      .describe("What the scope of signatures by this key has to be. Default: they have none."),
+  })
+  .superRefine(({ key, key_file: file }, context) => {
+    if ((key === undefined) !== (file === undefined)) return;
+    context.addIssue({ code: "custom", message: "needs one of key and key_file" });
+  });
+
+const verification = z
+  .strictObject({
+    keys: z
+      .record(z.string().min(1), verificationKey)
+      .refine((keys) => Object.keys(keys).length > 0, { error: "names no key" })
+      .describe("Keys by their ids, which signatures name."),
+    keyid: words().optional().describe("The only key that counts, whatever a signature names."),
+    scope: z
+      .string()
+      .optional()
+      .describe("What the scope of every signature has to be, instead of that of its key."),
+    exclude_files: z
+      .array(z.string().refine((pattern) => isGlob(pattern), { error: "is not a glob" }))
+      .max(1_000)
+      .default([])
+      .describe("Files of bundles that need no digest in the signature; globs."),
+  })
+  .superRefine(({ keys, keyid }, context) => {
+    if (keyid === undefined || Object.hasOwn(keys, keyid)) return;
+    context.addIssue({ code: "custom", path: ["keyid"], message: "is not an id of keys" });
+  });
+
+function isGlob(pattern: string): boolean {
+  try {
+    compilePathGlob(pattern);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const engines = ["bundle_url", "bundle_path", "server_url"] as const;
 
 /** The schema of `config` of an opa entry. */
@@ -26,7 +81,7 @@ export const opaConfig = z
     bundle_url: serviceUrl()
       .optional()
       .describe(
-        "Server with a bundle that has policy.wasm. It is asked for bundle_resource until there is one, and then for changes.",
+        "Server with a bundle of policy.wasm, or of Rego with compiler. It is asked for bundle_resource until there is one, and then for changes.",
       ),
     bundle_resource: words()
       .optional()
@@ -36,8 +91,25 @@ export const opaConfig = z
     bundle_path: words()
       .optional()
       .describe(
-        "Bundle on disk: a tar.gz or a folder, with policy.wasm. Read again when it changes; the last good one stays in use.",
+        "Bundle on disk: a tar.gz or a folder, with policy.wasm, or Rego with compiler. Read again when it changes; the last good one stays in use.",
       ),
+    redirect_origins: z
+      .array(serviceUrl())
+      .max(16)
+      .default([])
+      .describe(
+        "Origins besides that of bundle_url to which it may redirect, such as that of an object store. The token is not sent there.",
+      ),
+    compiler: z
+      .string()
+      .regex(/^\//, { error: "must be an absolute path" })
+      .optional()
+      .describe(
+        "Path of an opa program that compiles bundles of Rego source; without it they are refused.",
+      ),
+    verification: verification
+      .optional()
+      .describe("Who may have signed bundles; set, a bundle that is not signed is refused."),
     server_url: z
       .string()
       .regex(/^(?:https?:\/\/[^\s]+|unix:\/\/\/[^\s:]+)$/, {
@@ -110,6 +182,14 @@ export const opaConfig = z
     }
     if (config.bundle_resource !== undefined && config.bundle_url === undefined) {
       problem("bundle_resource", "has no effect without bundle_url");
+    }
+    if (config.redirect_origins.length > 0 && config.bundle_url === undefined) {
+      problem("redirect_origins", "has no effect without bundle_url");
+    }
+    for (const key of ["compiler", "verification"] as const) {
+      if (config[key] !== undefined && config.server_url !== undefined) {
+        problem(key, "has no effect with server_url");
+      }
     }
     const { minSeconds, maxSeconds } = pollingOf(config);
     if (maxSeconds < minSeconds) {

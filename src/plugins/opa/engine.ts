@@ -13,6 +13,7 @@ import {
 import { ServerEngine, type ServerState } from "../../opa/server-engine.ts";
 import { PluginConfigError, type PluginDeps } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
+import { bundleRules } from "./bundle-rules.ts";
 import { type OpaConfig, pollingOf } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 
@@ -42,13 +43,20 @@ function holdFile(config: OpaConfig, path: string, deps: PluginDeps): HeldEngine
   let engine: BundleFile;
   try {
     engine = deps.carry(
-      keyOf("file", [path, timeoutMs]),
-      () => new BundleFile({ path, timeoutMs, now, observer }),
+      keyOf("file", [path, timeoutMs, config.compiler, config.verification]),
+      () => new BundleFile({ path, timeoutMs, now, observer, rules: bundleRules(config) }),
     );
   } catch (error) {
+    if (error instanceof PluginConfigError) throw error;
     throw new PluginConfigError([{ path: ["bundle_path"], message: messageOf(error) }]);
   }
-  return { engine, start: () => engine.settled(), release: () => undefined };
+  const start = async (): Promise<void> => {
+    await engine.settled();
+    const ready = engine.ready();
+    // What takes a program to find out is found out before the generation serves.
+    if (ready !== true) throw new Error(ready);
+  };
+  return { engine, start, release: () => undefined };
 }
 
 function holdPoller(
@@ -60,10 +68,13 @@ function holdPoller(
   const { minSeconds, maxSeconds } = pollingOf(config);
   const { bundle_resource: resource, agent_id: id, agent_id_file: idFile } = config;
   const timeoutMs = durationMs(config.decision_timeout);
-  const token = config.bearer_token_file;
+  const { bearer_token_file: token, compiler, verification } = config;
   const owner = {};
   const engine = deps.carry(
-    keyOf("url", [base, resource, id, idFile, minSeconds, maxSeconds, timeoutMs, token]),
+    keyOf("url", [
+      [base, resource, id, idFile, minSeconds, maxSeconds, timeoutMs, token],
+      [compiler, verification, config.redirect_origins],
+    ]),
     () =>
       new BundlePoller({
         location: () => bundleLocation(base, resource, agentId),
@@ -72,6 +83,7 @@ function holdPoller(
         maxDelayMs: maxSeconds * 1_000,
         timeoutMs,
         observer: observerOf(config, deps),
+        rules: bundleRules(config),
       }),
   );
   return {

@@ -38,8 +38,8 @@ export const opa = definePlugin<OpaConfig>({
     "Asks an OPA policy, compiled to WebAssembly or on an OPA server, about each message",
   config: opaConfig,
   stages: ["connect", "request"],
-  origins: ({ bundle_url: bundle, server_url: server }) => {
-    if (bundle !== undefined) return [originOf(bundle)];
+  origins: ({ bundle_url: bundle, redirect_origins: others, server_url: server }) => {
+    if (bundle !== undefined) return [bundle, ...others].map(originOf);
     if (server === undefined) return [];
     return [server.startsWith("unix://") ? server : originOf(server)];
   },

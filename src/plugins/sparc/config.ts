@@ -6,7 +6,6 @@ import {
   bypassHosts,
   bypassPaths,
   defaultBypassHosts,
-  orDefault,
   serviceUrl,
   words,
 } from "../config-values.ts";
@@ -23,6 +22,9 @@ const toolGlobs = (): z.ZodDefault<z.ZodArray<typeof toolGlob>> =>
   z.array(toolGlob).max(1_000).default([]);
 
 const whole = (least: number, most: number): z.ZodNumber => z.int().min(least).max(most);
+
+/** What `timeout_ms: 0` means, as in the Go program. */
+export const defaultTimeoutMs = 30_000;
 
 /** The schema of `config` of a sparc entry. */
 export const sparcConfig = z
@@ -44,9 +46,12 @@ export const sparcConfig = z
       .enum(["fast_track", "slow_track", "syntax", "spec_free", "transformations_only"])
       .default("fast_track")
       .describe("Which checks the service makes."),
-    timeout_ms: orDefault(whole(100, 600_000), 30_000).describe(
-      "Until the verdict is there, waiting for a free place included.",
-    ),
+    timeout_ms: whole(0, 600_000)
+      .refine((value) => value === 0 || value >= 100, { error: "must be at least 100" })
+      .default(defaultTimeoutMs)
+      .describe(
+        "Until the verdict is there, waiting for a free place included. 0 means the default, 30000.",
+      ),
     on_reject_action: z
       .enum(["reflect", "observe", "deny"])
       .default("reflect")

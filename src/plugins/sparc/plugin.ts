@@ -12,6 +12,7 @@ import {
   type PathGlob,
 } from "../../pattern/path-pattern.ts";
 import { foldedName } from "../../http/json-access.ts";
+import { readPath } from "../../http/path.ts";
 import {
   type BodyAccess,
   type Decision,
@@ -23,6 +24,7 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { classify, mcpActions } from "../../protocols/agent-action.ts";
+import { endpointOf } from "../../protocols/inference-endpoints.ts";
 import { inferenceFact } from "../../protocols/inference-view.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { mayBeJson, requestJson } from "../../protocols/message-json.ts";
@@ -143,7 +145,7 @@ class Sparc implements Plugin {
 
   #expectResponse(context: RequestContext): Decision | undefined {
     const endpoint = inferenceEndpoint(context);
-    if (endpoint === undefined) return undefined;
+    if (endpoint === undefined) return this.#refuseUpgrade(context);
     const request = context.facts.get(inferenceFact);
     if (request !== undefined) {
       this.#memory(context).gate = new ResponseGate(
@@ -175,6 +177,14 @@ class Sparc implements Plugin {
     if (context.unread === undefined && json.kind !== "invalid") return undefined;
     const why = context.unread?.message ?? (json.kind === "invalid" ? json.reason : "");
     return this.#onCall(context, this.#rulings.unparsable(why));
+  }
+
+  /** Over another protocol than HTTP, calls would come that nobody judges. */
+  #refuseUpgrade(context: RequestContext): Decision | undefined {
+    if (context.upgrade === undefined) return undefined;
+    const { readings } = readPath(context.path);
+    if (readings.every((path) => endpointOf("POST", path) === undefined)) return undefined;
+    return this.#onCall(context, this.#rulings.unparsable("a language model over an upgrade"));
   }
 
   #bypassOf({ path, destination: { host } }: RequestContext): string | undefined {

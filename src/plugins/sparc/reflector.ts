@@ -1,12 +1,14 @@
 /** The reflection service: it is shown a conversation, the tools that there are and one call, and says whether the call is grounded. */
 import { hash } from "node:crypto";
 import { isObject, numberOf, objectsOf, oneLine, textOf } from "../../http/json-access.ts";
+import { postJson } from "../../http/json-post.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
-import type { PluginDeps } from "../../pipeline/plugin.ts";
-import type { InferenceView } from "../../protocols/inference-view.ts";
-import { ServiceCall } from "./service-call.ts";
+import type { OperatorFetch, PluginDeps } from "../../pipeline/plugin.ts";
+import { toolResultsOf } from "../../protocols/inference-bounds.ts";
+import type { InferenceMessage, InferenceView } from "../../protocols/inference-view.ts";
+import { ServiceBearer } from "../credentials/service-bearer.ts";
 import { type Ruling, VerdictCache } from "../verdict-cache.ts";
-import type { SparcConfig } from "./config.ts";
+import { defaultTimeoutMs, type SparcConfig } from "./config.ts";
 
 /** A tool call in the words of OpenAI's API. */
 export interface ToolCall {
@@ -44,6 +46,7 @@ export interface Grounds {
 
 /** A longer question is not asked. */
 const maxQuestionChars = 8 * 1_024 * 1_024;
+const maxResponseBytes = 65_536;
 const maxIssues = 32;
 const maxTextChars = 1_024;
 const maxWordChars = 128;
@@ -52,24 +55,20 @@ const maxCorrectionChars = 200;
 /** Asks one service, about the same thing once at a time. */
 export class Reflector {
   readonly #track: string;
-  readonly #call: ServiceCall;
+  readonly #url: string;
+  readonly #fetch: OperatorFetch;
+  readonly #bearer: ServiceBearer;
   readonly #verdicts: VerdictCache<Verdict>;
 
   constructor(config: SparcConfig, { fetch, clock }: PluginDeps) {
     this.#track = config.track;
-    this.#call = new ServiceCall({
-      url: `${config.reflector_endpoint.replace(/\/+$/, "")}/reflect`,
-      fetch,
-      name: "the reflection service",
-      bearer: {
-        token: config.reflector_bearer,
-        file: config.reflector_bearer_file,
-        fileKey: "reflector_bearer_file",
-      },
-    });
+    this.#url = `${config.reflector_endpoint.replace(/\/+$/, "")}/reflect`;
+    this.#fetch = fetch;
+    const { reflector_bearer: token, reflector_bearer_file: file } = config;
+    this.#bearer = new ServiceBearer({ token, file, fileKey: "reflector_bearer_file" });
     this.#verdicts = new VerdictCache<Verdict>({
       clock,
-      timeoutMs: config.timeout_ms,
+      timeoutMs: config.timeout_ms === 0 ? defaultTimeoutMs : config.timeout_ms,
       maxConcurrency: config.max_concurrency,
       cacheTtlMs: config.cache_ttl_ms,
       unavailable: (why) => ({ kind: "unavailable", why }),
@@ -83,7 +82,7 @@ export class Reflector {
     const { id, ...called } = call;
     const question = (callId: string): string =>
       JSON.stringify({
-        messages: messages.map(({ role, content = "" }) => ({ role, content })),
+        messages: messages.flatMap(spelled),
         tool_specs: tools.map(({ name, description = "", parameters = {} }) => ({
           type: "function",
           function: { name, description, parameters },
@@ -99,12 +98,27 @@ export class Reflector {
     }
     // The id of a call tells it from others and says nothing about it.
     return this.#verdicts.rule(hash("sha256", question("")), async (timeoutMs) => {
-      const response = await this.#call.post(asked, timeoutMs);
-      return response.kind === "body"
-        ? readVerdict(response.body)
-        : { kind: "unavailable", why: response.why };
+      const answer = await postJson(this.#fetch, {
+        url: this.#url,
+        fields: this.#bearer.fields,
+        body: asked,
+        timeoutMs,
+        maxBytes: maxResponseBytes,
+      });
+      return answer.kind === "body"
+        ? readVerdict(answer.body)
+        : { kind: "unavailable", why: `the reflection service ${answer.why}` };
     });
   }
+}
+
+/** Results of tools are messages of their own, as OpenAI has them: arguments are often grounded in them alone. */
+function spelled(message: InferenceMessage): readonly { role: string; content: string }[] {
+  const { role, content } = message;
+  const results = toolResultsOf(message).map((result) => ({ role: "tool", content: result }));
+  return content === undefined && results.length > 0
+    ? results
+    : [...results, { role, content: content ?? "" }];
 }
 
 /** A verdict is one JSON object that every reader reads alike, with one of two words in it; anything else is none. */

@@ -19,6 +19,8 @@ export interface Downstream extends Stallable {
   /** True once the final response head was written. */
   readonly headSent: boolean;
   readonly bytesSent: number;
+  /** The kernel has all that was written, as far as that is known. */
+  readonly isDrained: boolean;
   /** Why the client was answered or cut on account of its slowness, once it was. */
   readonly stalled: Denial | undefined;
   /** Tells the client to send its body (RFC 9110 section 10.1.1). */

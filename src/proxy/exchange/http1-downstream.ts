@@ -76,6 +76,10 @@ export class Http1Downstream implements Downstream, SlowPeer {
     return this.#exchange.response.bytes;
   }
 
+  get isDrained(): boolean {
+    return !this.#socket.destroyed && this.#socket.writableLength === 0;
+  }
+
   sendContinue(): void {
     this.#exchange.sendContinue();
   }

@@ -67,6 +67,10 @@ export class Http2Downstream implements Downstream, SlowPeer {
     return this.#stream.headersSent;
   }
 
+  get isDrained(): boolean {
+    return false;
+  }
+
   get bytesSent(): number {
     return this.#sent;
   }

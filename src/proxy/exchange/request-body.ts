@@ -50,6 +50,11 @@ export class RequestBody implements StreamedBody, BodySink {
     return this.#bytes;
   }
 
+  get isDrained(): boolean {
+    const isHere = this.#kept !== undefined || this.#waiting.length > 0;
+    return !isHere && this.#sink?.isDrained === true;
+  }
+
   get isWhole(): boolean {
     return !this.#isBegun || this.#kept !== undefined;
   }

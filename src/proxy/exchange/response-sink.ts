@@ -14,6 +14,8 @@ export interface FlowControl {
 export interface ResponseSink {
   start(status: number, headers: string[], reason: string | undefined): void;
   data(chunk: Buffer): void;
+  /** True where nothing refers any longer to what {@link data} was given last. */
+  readonly isDrained?: boolean;
   end(trailers: readonly (readonly [string, string])[]): void;
 }
 
@@ -28,6 +30,10 @@ export class DirectSink implements ResponseSink {
     this.#downstream = downstream;
     this.#control = control;
     downstream.onDrain(() => control.resume());
+  }
+
+  get isDrained(): boolean {
+    return this.#downstream.isDrained;
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {

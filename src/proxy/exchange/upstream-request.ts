@@ -137,6 +137,10 @@ export class UpstreamRequest implements ResponseHandler {
     if (this.#successor === undefined) this.#begun().data(chunk);
   }
 
+  get isDrained(): boolean {
+    return this.#successor === undefined && this.#sink?.isDrained === true;
+  }
+
   onResponseEnd(_control: RequestControl, trailers: readonly string[]): void {
     if (this.#successor !== undefined) return;
     this.#ended = true;

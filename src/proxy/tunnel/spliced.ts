@@ -33,8 +33,7 @@ export async function spliceTunnel(
   tunnel: SplicedTunnel,
 ): Promise<Ending> {
   const { runtime, client, context, permit } = tunnel;
-  const { recorder } = services;
-  const { metrics } = recorder;
+  const { metrics } = services.recorder;
   const startedAt = performance.now();
   await tunnel.captured?.confirm(permit, runtime.upstream, context.cancellation);
   const reader = adaptiveReader();
@@ -42,7 +41,7 @@ export async function spliceTunnel(
     signal: context.cancellation,
     reader,
   });
-  recorder.phase(context, "connect", startedAt);
+  services.recorder.phase(context, "connect", startedAt);
   const cutting = new Cancellation();
   let cutReason: CutReason | undefined;
   const open: OpenTunnel = {

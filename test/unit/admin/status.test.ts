@@ -17,6 +17,8 @@ const status = {
     outbound_denials: {},
     outbound_replace_tokens: {},
   },
+  services: [],
+  figures: { authbridge_active_tunnels: 2 },
 } as const;
 
 const reload = {

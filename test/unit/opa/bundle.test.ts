@@ -1,6 +1,7 @@
 import { gunzipSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { readBundle, unpackBundle } from "../../../src/opa/bundle.ts";
+import { preparePolicy } from "../../../src/opa/policy-source.ts";
 import { readTar } from "../../../src/opa/tar.ts";
 import { compilePolicy } from "../../../src/opa/wasm-policy.ts";
 import { fixture } from "../../support/opa-cases.ts";
@@ -50,7 +51,11 @@ describe("a bundle is refused", () => {
   test.each([
     ["that is empty", {}, /^the bundle has no policy\.wasm$/],
     ["with Rego only", { "p.rego": "" }, /`opa build -t wasm -e .* -o bundle\.tar\.gz POLICY_DIR`/],
-    ["that is signed", { ...module, ".signatures.json": "{}" }, /is signed/],
+    [
+      "that is signed by nobody knows whom",
+      { ...module, ".signatures.json": "{}" },
+      /set verification/,
+    ],
     ["that is a delta", { "patch.json": "{}" }, /delta bundle/],
     ["with a bad manifest", { ...module, ".manifest": "{" }, /^\.manifest cannot be read/],
     [
@@ -59,7 +64,9 @@ describe("a bundle is refused", () => {
       /has 2 WebAssembly modules/,
     ],
   ])("%s", (_name, files, problem) => {
-    expect(() => readBundle(filesOf(files))).toThrow(problem);
+    const rules = { verification: undefined, compiler: undefined };
+    const prepare = () => preparePolicy(filesOf(files), rules, new AbortController().signal);
+    expect(prepare).toThrow(problem);
   });
 
   test("that is no gzip", () => {

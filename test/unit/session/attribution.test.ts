@@ -6,7 +6,7 @@ import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { RequestContext, ResponseHalf } from "../../../src/pipeline/context.ts";
 import { type Direction, makeFlow } from "../../../src/pipeline/flow.ts";
 import { Attribution } from "../../../src/session/attribution.ts";
-import type { AttributionOptions } from "../../../src/session/tied-flow.ts";
+import type { AttributionOptions } from "../../../src/session/flow-state.ts";
 import { ContentPolicy } from "../../../src/session/content.ts";
 import { Redaction } from "../../../src/session/redaction.ts";
 import { eventOf } from "../../../src/session/event.ts";

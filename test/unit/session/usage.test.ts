@@ -31,9 +31,9 @@ test("every minute of the window is there, idle ones too, with counts, latency a
   expect(buckets).toEqual([
     { at: "2026-01-01T12:00:00.000Z", requests: 2, tokens: 5, latMeanMs: 20, latStdDevMs: 10 },
     { at: "2026-01-01T12:01:00.000Z", requests: 0 },
-    { at: "2026-01-01T12:02:00.000Z", requests: 1, errors: 1, latMeanMs: 10 },
+    { at: "2026-01-01T12:02:00.000Z", requests: 1, errors: 1, denied: 1, latMeanMs: 10 },
   ]);
-  expect(totals).toEqual({ requests: 3, errors: 1, tokens: 5 });
+  expect(totals).toEqual({ requests: 3, errors: 1, denied: 1, tokens: 5 });
   expect(priced).toBe(false);
 });
 

@@ -453,7 +453,7 @@ describe("failures", () => {
     ["an answer that is no object", { status: 200, body: "[]" }, "decision_error"],
   ] as const)("%s refuses", async (_name, answer, reason) => {
     stub.answer = () => answer;
-    const judge = await plugin({ decision_timeout: "100ms" });
+    const judge = await plugin({ decision_timeout: answer === "hang" ? "100ms" : "30s" });
     expect(await ask(judge, { path: "/true" })).toMatchObject({
       action: "deny",
       reason,

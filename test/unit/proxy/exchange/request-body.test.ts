@@ -191,3 +191,23 @@ test.each(["before", "after"])("an exchange that is over ends its sink, %s it op
   expect(sink.text).toBe("!the exchange is over");
   expect(budget.usedBytes).toBe(0);
 });
+
+test("the memory of a chunk may go when the sink is done with it and it is kept for nobody", () => {
+  const drained = Object.assign(new Sink(), { isDrained: true });
+  const [plain, kept, held] = [1, 2, 3].map(() => {
+    const source = new Source();
+    return { source, body: new RequestBody(source, new BodyBudget(1_000)) };
+  });
+  plain?.body.open(drained);
+  plain?.source.give("a");
+  kept?.body.keep();
+  kept?.body.open(drained);
+  kept?.source.give("a");
+  held?.body.open(Object.assign(new Sink(1), { isDrained: true }));
+  held?.source.give("a");
+  held?.source.sink?.data(Buffer.from("b"));
+  expect([plain, kept, held].map((one) => one?.body.isDrained)).toEqual([true, false, false]);
+  kept?.body.forget();
+  kept?.source.give("b");
+  expect(kept?.body.isDrained).toBe(true);
+});

@@ -1,4 +1,4 @@
-/** What is known of the conversation that a flow belongs to, and what that is learnt from. */
+/** What attribution is made of, and what it knows of one flow. */
 import type { Tie } from "../pipeline/context.ts";
 import type { Clock, Intent } from "../pipeline/plugin.ts";
 import type { Correlation } from "./correlation.ts";
@@ -33,7 +33,7 @@ export interface Tied {
   readonly tie: Tie;
 }
 
-/** What is known of a flow's conversation. */
+/** What is known of a flow. */
 export interface FlowState {
   readonly correlation: Correlation | undefined;
   turn: Turn | undefined;
@@ -50,7 +50,7 @@ export interface FlowState {
   isNoTurn?: boolean;
 }
 
-/** The intent, with how it was found. */
-export function withTie(intent: Intent | undefined, tie: Tie): Intent | undefined {
+/** The intent with how it was found. */
+export function tiedBy(intent: Intent | undefined, tie: Tie): Intent | undefined {
   return intent === undefined ? undefined : { ...intent, tie };
 }
