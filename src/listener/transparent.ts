@@ -24,7 +24,8 @@ import { CapturedAcceptor } from "./captured-acceptor.ts";
 import { type Captured, capturedAt, type Pin } from "./captured.ts";
 import { CapturedHttp, notRedirected } from "./captured-http.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
-import { type BindAddress, Listener } from "./listener.ts";
+import type { BindAddress } from "./bind.ts";
+import { Listener } from "./listener.ts";
 
 /** How the first bytes of captured connections are read. */
 export interface TransparentOptions {
@@ -54,12 +55,14 @@ export class TransparentListener {
     this.#services = services;
     this.#bridge = bridge;
     this.#options = options;
-    this.#http = new CapturedHttp(services, options.limits);
-    this.#httpListener = new Listener(this.#http, options.limits, services);
+    // A connection has its place when it was accepted.
+    const inner = { ...options.limits, shared: undefined };
+    this.#http = new CapturedHttp(services, inner);
+    this.#httpListener = new Listener(this.#http, inner, services);
     const { metrics } = services.recorder;
-    const { maxConnections } = options.limits;
+    const { maxConnections, shared } = options.limits;
     this.#acceptor = new CapturedAcceptor(
-      { originals: options.originals, maxConnections, metrics },
+      { originals: options.originals, maxConnections, shared, metrics },
       (socket) => void this.#serve(socket),
     );
   }

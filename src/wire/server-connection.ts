@@ -220,12 +220,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
       // A connection that waits keeps nothing of it.
       reader.text = "";
       reader.rest = undefined;
-      if (
-        this.#requests === 0 &&
-        `${text}
-` === preface &&
-        this.#givesAway(rest)
-      )
+      if (this.#requests === 0 && `${text}\r\n` === preface && this.#givesAway(rest))
         return undefined;
       this.#behindHead = rest === undefined ? undefined : { rest, chunk: bytes };
       return this.#begin(new RequestHead(text, this.#limits.maxHeaders), rest);

@@ -149,7 +149,9 @@ describe("SIGTERM", () => {
   });
 
   test("plugins are closed", async () => {
-    const proxy = await start({}, outbound({ name: "recorder", config: { file: "records" } }));
+    // Each thread has an instance.
+    const config = outbound({ name: "recorder", config: { file: "records" } });
+    const proxy = await start({}, { ...config, workers: 1 });
     await proxy.stop();
     expect((await proxy.records("records")).map((line) => line["hook"])).toEqual([
       "start",
