@@ -65,7 +65,7 @@ export interface ThreadCalls {
 
 /** One moment of a flow, as sessions are told of it. */
 export type Moment =
-  | { readonly kind: "event"; readonly event: SessionEvent }
+  | { readonly kind: "event"; readonly event: SessionEvent; readonly shownIn: string }
   | { readonly kind: "decision"; readonly facts: object }
   | {
       readonly kind: "rekey";

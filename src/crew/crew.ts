@@ -225,7 +225,7 @@ export class Crew implements DataPlane {
     const { sessions } = this.#made.parts;
     switch (moment.kind) {
       case "event":
-        sessions?.kept?.store.record(moment.event);
+        sessions?.kept?.store.record(moment.event, moment.shownIn);
         sessions?.kept?.usage.record(moment.event);
         return;
       case "decision":

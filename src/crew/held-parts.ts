@@ -103,7 +103,8 @@ async function threadSessions(
   const ttlMs = session.ttl === "never" ? Number.POSITIVE_INFINITY : durationMs(session.ttl);
   const attribution = new Attribution({
     store: {
-      rekey: (from, to, flows) => outbox.put({ kind: "rekey", from, to, flows }),
+      // It crosses later, and the turn forgets its flows meanwhile.
+      rekey: (from, to, flows) => outbox.put({ kind: "rekey", from, to, flows: new Set(flows) }),
       intentOf: () => undefined,
       someIntents: () => [],
     },
@@ -113,7 +114,9 @@ async function threadSessions(
     field: session.header,
   });
   const decisions = new Decisions((facts) => outbox.put({ kind: "decision", facts }));
-  const sink: EventSink = { record: (event) => outbox.put({ kind: "event", event }) };
+  const sink: EventSink = {
+    record: (event, shownIn) => outbox.put({ kind: "event", event, shownIn }),
+  };
   return {
     kept: undefined,
     isRead: session.enabled,

@@ -259,42 +259,46 @@ describe("inbound", () => {
 });
 
 describe("who watches", () => {
-  test("sees a response beside its request, and where both have moved", async () => {
-    const agent = await own(SessionAgent.start());
-    const proxy = await own(
-      ProxyProcess.start(
-        settings({
-          listener: { reverse_proxy_backend: agent.url },
-          pipeline: { inbound: { plugins: ["a2a-parser"] } },
-        }),
-      ),
-    );
-    const feeds = await Promise.all(
-      ["", "?session=default", "?session=ctx-1234"].map(async (query) => {
-        const client = await RawClient.connect(proxy.address("sessions"));
-        client.send(`GET /v1/events${query} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
-        await client.sees(": ok");
-        return client;
-      }),
-    );
-    const headers = { "Content-Type": "application/json" };
-    await ask(proxy.reverse, "/", { method: "POST", headers, body: a2aMessage("1234 0") });
-    for (const client of feeds.slice(0, 2)) {
-      const text = await client.sees('"movedTo":"ctx-1234"}');
-      const events = [...text.matchAll(/data: (\{.*\})/g)].map(
-        ([, data = ""]) => JSON.parse(data) as Event & { readonly movedTo?: string },
+  test.each([1, 2])(
+    "sees a response beside its request, and where both have moved: workers %i",
+    async (workers) => {
+      const agent = await own(SessionAgent.start());
+      const proxy = await own(
+        ProxyProcess.start(
+          settings({
+            workers,
+            listener: { roles: ["reverse"], reverse_proxy_backend: agent.url },
+            pipeline: { inbound: { plugins: ["a2a-parser"] } },
+          }),
+        ),
       );
-      expect(events.map(({ phase, sessionId, movedTo }) => [phase, sessionId, movedTo])).toEqual([
-        ["request", "default", undefined],
-        ["response", "default", "ctx-1234"],
-      ]);
-    }
-    const moved = await feeds[2]?.sees('"phase":"response"');
-    expect(moved).toContain('"sessionId":"ctx-1234"');
-    expect(moved).not.toContain("movedTo");
-    for (const client of feeds) client.socket.destroy();
-    expect(await sessionsOf(proxy)).toEqual({ "ctx-1234": 2 });
-  });
+      const feeds = await Promise.all(
+        ["", "?session=default", "?session=ctx-1234"].map(async (query) => {
+          const client = await RawClient.connect(proxy.address("sessions"));
+          client.send(`GET /v1/events${query} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+          await client.sees(": ok");
+          return client;
+        }),
+      );
+      const headers = { "Content-Type": "application/json" };
+      await ask(proxy.reverse, "/", { method: "POST", headers, body: a2aMessage("1234 0") });
+      for (const client of feeds.slice(0, 2)) {
+        const text = await client.sees('"movedTo":"ctx-1234"}');
+        const events = [...text.matchAll(/data: (\{.*\})/g)].map(
+          ([, data = ""]) => JSON.parse(data) as Event & { readonly movedTo?: string },
+        );
+        expect(events.map(({ phase, sessionId, movedTo }) => [phase, sessionId, movedTo])).toEqual([
+          ["request", "default", undefined],
+          ["response", "default", "ctx-1234"],
+        ]);
+      }
+      const moved = await feeds[2]?.sees('"phase":"response"');
+      expect(moved).toContain('"sessionId":"ctx-1234"');
+      expect(moved).not.toContain("movedTo");
+      for (const client of feeds) client.socket.destroy();
+      expect(await sessionsOf(proxy)).toEqual({ "ctx-1234": 2 });
+    },
+  );
 });
 
 describe("what fails does not stop traffic", () => {
