@@ -245,6 +245,14 @@ test.each(["on the forward port", "inside a CONNECT"])(
   },
 );
 
+test("a session ends with the side of its client", async () => {
+  const client = await own(RawClient.connect(forward.forward));
+  client.send(preface).send(frame(frameType.settings, 0, 0));
+  await client.reader.exactly(9);
+  client.end();
+  await client.reader.toEnd();
+});
+
 test("sessions end with the process, after their streams", async () => {
   const proxy = await own(ProxyProcess.start(settings(outbound(denier))));
   const session = await connectTo(proxy.forward.port);
