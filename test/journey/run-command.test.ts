@@ -238,7 +238,7 @@ network_policies:
         add: { once: "authbridge-proxy run --allow other.test:443 -- COMMAND" },
       },
     });
-    expect(ran.stderr).toContain("for one run: run --allow other.test:443 -- …");
+    expect(ran.stderr).toContain("for one run: authbridge-proxy run --allow other.test:443 -- …");
   });
 
   test.skipIf(process.platform !== "linux" || isMissing("curl", "--version"))(
@@ -289,7 +289,9 @@ network_policies:
       const curl = ["curl", "-sS", `http://127.0.0.2:${port}/`];
       const closed = await run("--", ...curl);
       expect(closed.stdout).toContain("upstream.address-forbidden");
-      expect(closed.stderr).toContain("for one run: run --allow-ip 127.0.0.2 -- …");
+      expect(closed.stderr).toContain(
+        "for one run: authbridge-proxy run --allow-ip 127.0.0.2 -- …",
+      );
       const opened = await run("--allow-ip", "127.0.0.2", "--", ...curl);
       expect(opened.stdout, opened.stderr).toBe("inside");
       inside.close();

@@ -53,6 +53,11 @@ export async function walkReadme(
     faults.push(`README.md has ${commands.length} commands below ${heading}`);
   const learned = await walk(learn, ["/items/1"]);
   expects(learned, learned.answers === "reached /items/1\n", "let everything through");
+  expects(
+    learned,
+    learned.stderr.includes("npx authbridge-proxy run --policy"),
+    "say what is next",
+  );
   expects(learned, learned.policy.includes("path: /items/*"), "write down what was seen");
   const reviewed = await walk(review, ["/items/1", "/notes", "/admin"], "drop\naccept\n");
   expects(reviewed, reviewed.stderr.includes("[a]ccept"), "ask about each new rule");
@@ -62,7 +67,11 @@ export async function walkReadme(
     const held = await walk(command, ["/items/2", "/notes", "/admin"]);
     const answers = "reached /items/2\nreached /notes\nrefused /admin\n";
     expects(held, held.answers === answers, "that and nothing else");
-    expects(held, held.stderr.includes("--allow "), "say what would allow it");
+    expects(
+      held,
+      held.stderr.includes("npx authbridge-proxy run --allow "),
+      "say what would allow it",
+    );
   }
   return { steps, faults };
 }
