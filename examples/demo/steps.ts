@@ -173,7 +173,7 @@ export const chapters: readonly Chapter[] = [
       {
         what: "CONNECT 169.254.169.254:80",
         run: ({ ports }) => connectThrough(ports.forward, "169.254.169.254:80"),
-        promised: { status: 403, code: "policy.forbidden", decided: [] },
+        promised: { status: 403, code: "policy.forbidden", decided: ["out no_matching_route"] },
       },
       {
         what: "CONNECT a skipped name for 169.254.169.254",

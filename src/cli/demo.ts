@@ -1,4 +1,5 @@
 /** `--demo`: writes a configuration and a CA, says how to use them, and serves. */
+import { invocation } from "./invocation.ts";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { messageOf } from "../errors.ts";
@@ -38,7 +39,7 @@ function howTo(directory: string, file: string, missing: readonly string[]): str
     "Run your agent through it:",
     `  HTTPS_PROXY=${proxy} HTTP_PROXY=${proxy} NODE_USE_ENV_PROXY=1 NODE_EXTRA_CA_CERTS=${quote(join(directory, "ca.crt"))} your-agent`,
     "or, for every kind of client:",
-    `  eval "$(authbridge-proxy env --config ${quote(file)})"`,
+    `  eval "$(${invocation()} env --config ${quote(file)})"`,
     "",
     "See what it sends:",
     `  http://127.0.0.1:${demoPorts.sessions}/ in a browser, or`,

@@ -2,6 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { messageOf } from "../errors.ts";
 import { refuseCommand } from "./config-file.ts";
+import { invocation } from "./invocation.ts";
 
 type Starter = "local" | "sidecar" | "gateway";
 
@@ -41,12 +42,13 @@ function isThere(error: unknown): boolean {
 }
 
 function nextSteps(starter: Starter, file: string): string {
+  const program = invocation();
   const steps: [command: string, what: string][] = [
-    [`authbridge-proxy check --config ${file}`, "what the file means, or what is wrong with it"],
-    [`authbridge-proxy doctor --config ${file}`, "whether what it names can be reached"],
+    [`${program} check --config ${file}`, "what the file means, or what is wrong with it"],
+    [`${program} doctor --config ${file}`, "whether what it names can be reached"],
     starter === "local"
-      ? [`authbridge-proxy run --config ${file} -- COMMAND`, "your agent behind it"]
-      : [`authbridge-proxy --config ${file}`, "the proxy"],
+      ? [`${program} run --config ${file} -- COMMAND`, "your agent behind it"]
+      : [`${program} --config ${file}`, "the proxy"],
   ];
   const width = Math.max(...steps.map(([command]) => command.length));
   return steps.map(([command, what]) => `  ${command.padEnd(width)}  ${what}\n`).join("");

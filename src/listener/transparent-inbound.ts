@@ -53,7 +53,7 @@ export class TransparentInboundListener {
   readonly #options: TransparentInboundOptions;
   readonly #acceptor: CapturedAcceptor;
   readonly #http: { readonly listener: Listener; readonly readsTls: boolean };
-  /** Where open connections were going, by their peer's address: TLS hides the socket that it stands on. */
+  /** Where open connections were going, by their ends: TLS hides the socket that it stands on. */
   readonly #behind = new Map<string, Behind>();
 
   constructor(services: SurfaceServices, bridge: BridgeServer, options: TransparentInboundOptions) {
@@ -85,7 +85,7 @@ export class TransparentInboundListener {
   }
 
   #behindOf(socket: Socket): Behind {
-    const behind = this.#behind.get(peerOf(socket));
+    const behind = this.#behind.get(endsOf(socket));
     if (behind === undefined) throw notRedirected();
     return behind;
   }
@@ -144,7 +144,7 @@ export class TransparentInboundListener {
 
   #remember(socket: Socket, original: SocketEnd): void {
     const { authority } = capturedAt(original, "off");
-    const key = peerOf(socket);
+    const key = endsOf(socket);
     const behind = {
       destination: parseAuthority(authority, "http"),
       basePath: "",
@@ -199,8 +199,9 @@ export class TransparentInboundListener {
   }
 }
 
-function peerOf({ remoteAddress = "", remotePort = 0 }: Socket): string {
-  return `${remoteAddress} ${remotePort}`;
+/** Both ends: a client may use one port for connections to several addresses of this machine. */
+function endsOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
+  return [localAddress, localPort, remoteAddress, remotePort].join(" ");
 }
 
 function notRedirected(): ProxyError {

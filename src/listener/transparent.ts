@@ -19,7 +19,6 @@ import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf, renderDenial } from "../proxy/flow/reply.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
-import type { TunnelReplies } from "../proxy/tunnel/request.ts";
 import { CapturedAcceptor } from "./captured-acceptor.ts";
 import { type Captured, capturedAt, type Pin } from "./captured.ts";
 import { CapturedHttp, notRedirected } from "./captured-http.ts";
@@ -121,8 +120,7 @@ export class TransparentListener {
         this.#httpListener.adopt(socket);
         return;
       case "tls":
-        this.#tunnel(socket, captured, tlsReplies, first.sni);
-        return;
+        break;
       case "malformed":
         throw new ProxyError("request.malformed", `broken first bytes: ${first.reason}`);
       case "timeout":
@@ -134,20 +132,16 @@ export class TransparentListener {
       case "opaque":
         break;
     }
-    this.#tunnel(socket, captured, rawReplies, undefined);
+    this.#tunnel(socket, captured, first);
   }
 
-  #tunnel(
-    socket: Socket,
-    captured: Captured | undefined,
-    replies: TunnelReplies,
-    name: string | undefined,
-  ): void {
+  #tunnel(socket: Socket, captured: Captured | undefined, first: Sniffed): void {
     if (captured === undefined) throw notRedirected();
-    const destination = destinationOf(captured, name);
+    const isTls = first.kind === "tls";
+    const hasSpoken = first.kind === "opaque" && first.bytes > 0;
+    const destination = destinationOf(captured, isTls ? first.sni : undefined);
     const services = this.#services;
     const { authority, confirm, original } = captured;
-    const isTls = replies === tlsReplies;
     const read = (runtime: Runtime): Admitted => ({
       client: services.callers.clientOf(socket, runtime, { reached: original }),
       run: (client, done) =>
@@ -163,8 +157,8 @@ export class TransparentListener {
           client: socket,
           head: nothing,
           headers: new HeaderList([]),
-          replies,
-          captured: { isTls, confirm },
+          replies: isTls ? tlsReplies : rawReplies,
+          captured: { isTls, hasSpoken, confirm },
         }).finally(done),
     });
     admit(services.runtimes.acquire(), read, (error) => {

@@ -39,8 +39,13 @@ export class ProposedCalls {
     return this.calls.reduce(
       (sum, { id = "", name, arguments: args = "" }) =>
         sum + 1 + id.length + name.length + args.length,
-      0,
+      this.hasTwoNames ? 1 : 0,
     );
+  }
+
+  /** Which tool a call is for depends on who reads it. */
+  get hasTwoNames(): boolean {
+    return [...this.#folds.values()].some((fold) => fold.hasTwoNames);
   }
 
   /** Every alternative that has calls has said that it ends. */

@@ -26,6 +26,8 @@ export type UsageFigures = { readonly [Name in keyof InferenceUsage]: unknown };
 export class ResponseFold {
   readonly view: InferenceView;
   readonly #calls = new Map<string, InferenceToolCall>();
+  /** A call was given a second name: some clients join the two, others keep the first. */
+  hasTwoNames = false;
 
   constructor(request: InferenceRequest) {
     this.view = { ...request };
@@ -70,7 +72,10 @@ export class ResponseFold {
     }
     const text = typeof id === "string" ? boundedName(id) : undefined;
     if (text !== undefined && text !== "") call.id = text;
-    if (typeof name === "string" && call.name === "") call.name = bounded(name, 256);
+    if (typeof name !== "string" || name === "") return;
+    const bound = bounded(name, 256);
+    if (call.name === "") call.name = bound;
+    else if (call.name !== bound) this.hasTwoNames = true;
   }
 
   /** Adds a piece of the arguments of a call that was opened; pieces of others are passed over. */

@@ -64,7 +64,7 @@ export interface SessionEvent {
   readonly tunnel?: true;
   /** Messages of a WebSocket, from the client and to it. */
   readonly messages?: { readonly received: number; readonly sent: number };
-  /** Of a connection whose TLS was opened here: what was asked inside has events of its own. */
+  /** Of a connection that was looked into, in TLS or in the clear: what was asked inside has events of its own. */
   readonly bridged?: true;
   /** The executable of the caller, where it was looked up. */
   readonly executable?: string;

@@ -111,6 +111,7 @@ describe("the SDK of OpenAI", () => {
     expect(answer.choices[0]?.message.content).toBe("Hello!");
     const event = await answered("/v1/chat/completions");
     expect(event.inference).toEqual({
+      isAction: true,
       api: "openai.chat",
       model: "gpt-4o",
       messages: [{ role: "user", content: "say hello" }],
@@ -231,6 +232,7 @@ describe("the SDK of OpenAI", () => {
     }
     expect(text).toBe("done");
     expect((await answered("/v1/responses")).inference).toEqual({
+      isAction: true,
       api: "openai.responses",
       model: "gpt-5",
       messages: [{ role: "user", content: "go" }],
@@ -257,6 +259,7 @@ describe("the SDK of OpenAI", () => {
     });
     expect(answer.data[0]?.embedding).toEqual([0.5, 0.25]);
     expect((await answered("/v1/embeddings")).inference).toEqual({
+      isAction: true,
       api: "openai.embeddings",
       model: "embed",
       messages: [{ role: "user", content: "some text" }],
@@ -305,6 +308,7 @@ describe("the SDK of Anthropic", () => {
     const answer = await anthropic().messages.create(asked);
     expect(answer.stop_reason).toBe("tool_use");
     expect((await answered("/v1/messages")).inference).toEqual({
+      isAction: true,
       api: "anthropic.messages",
       model: "claude-x",
       messages: [

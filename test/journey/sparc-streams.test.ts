@@ -574,6 +574,21 @@ test.each<[string, string, object]>([
   expect(messages[2]?.content).toContain("TX1");
 });
 
+test("a call whose name comes in two pieces is stopped: clients do not agree on what it is", async () => {
+  const named = (index: number, name: string): string =>
+    sse(chunk({ tool_calls: [{ index, id: "t", function: { name, arguments: "{}" } }] }));
+  for (const body of [
+    named(0, "issue") + named(0, "_refund") + sse(chunk({}, "tool_calls")),
+    // Behind the verdict on what came before.
+    named(0, "issue") + sse(chunk({}, "tool_calls")) + named(0, "_refund"),
+  ]) {
+    answer("/v1/chat/completions", eventType, body);
+    const { bytes } = await got("/v1/chat/completions", { model: "m", messages: [user] });
+    expect(bytes.toString()).not.toContain("_refund");
+    expect(bytes.toString()).toContain("two names");
+  }
+});
+
 test("a language model over an upgrade is refused: nobody could judge its calls", async () => {
   const client = await own(RawClient.connect(proxy.forward));
   client.send(

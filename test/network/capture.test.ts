@@ -429,7 +429,7 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
       const { body: config } = await curl(lab.agent, "http://127.0.0.1:9093/config");
       expect(JSON.parse(config)).toMatchObject({ egress_enforcement: "enforce-redirect" });
       const { body: events } = await curl(lab.agent, "http://127.0.0.1:9094/v1/sessions/default");
-      expect(events).toContain('"host":"api.test:80"');
+      expect(events).toContain('"host":"api.test"');
       expect((await curl(lab.agent, "http://127.0.0.1:9091/readyz")).status).toBe(200);
     });
 

@@ -8,6 +8,7 @@ import { builtinPlugins } from "../../plugins/index.ts";
 import { type CommandEnding } from "../child-process.ts";
 import { clientEnvironment, type TrustFiles } from "../client-environment.ts";
 import { commandFile, refuseCommand } from "../config-file.ts";
+import { invocation } from "../invocation.ts";
 import { SignalCleanup } from "../signal-cleanup.ts";
 import { RefusedPolicy } from "./refused-policy.ts";
 import { OwnInstance } from "../own-instance.ts";
@@ -173,7 +174,7 @@ async function serveCommand(
 
 function tellRefused(refused: RefusedPolicy): true {
   const options = refused.options();
-  if (options.length > 0) note(`for one run: run ${options.join(" ")} -- …`);
+  if (options.length > 0) note(`for one run: ${invocation()} run ${options.join(" ")} -- …`);
   const policy = refused.text();
   // Last, and ready to be pasted: no line of it is indented or has a name in front.
   if (policy !== undefined)
@@ -195,7 +196,7 @@ async function teach(
     for (const line of taught.notes) note(`--learn: ${line}`);
     if (taught.text === undefined) return !review;
     if (taught.text !== text) await writePolicyFile(file, taught.text);
-    const how = `as written to ${file}; run --policy ${file} holds to it`;
+    const how = `as written to ${file}; ${invocation()} run --policy ${file} holds to it`;
     note(`the policy that lets this through (${how}):\n${taught.text.trimEnd()}`);
     return true;
   } catch (error) {

@@ -34,6 +34,7 @@ export interface Judge {
 }
 
 const tooLong = "a tool call is longer than can be judged";
+const twoNames = "a tool call has two names";
 
 /** A stream without a content type that says so. */
 const opensEvents = /^(?:ï»¿)?(?:data|event|id|retry)?:/;
@@ -90,9 +91,10 @@ export class ResponseGate {
   }
 
   async #ruling(context: RequestContext): Promise<Ruling | undefined> {
-    const { calls, isCut } = this.#calls;
+    const { calls, isCut, hasTwoNames } = this.#calls;
     if (calls.length === 0) return undefined;
     if (isCut) return this.#judge.unparsable(tooLong);
+    if (hasTwoNames) return this.#judge.unparsable(twoNames);
     return this.#judge.rule(context, calls, this.#request);
   }
 

@@ -109,6 +109,8 @@ export class Http2Sessions {
       this.#sessions.delete(session);
       clear.destroy();
     });
+    // A client that left gets what it waits for, and holds no place after that.
+    clear.once("end", () => session.close());
     // A session that is not used is closed like an idle keep-alive connection.
     // Not the callback of setTimeout(), which is called for the first time-out only.
     session.setTimeout(this.#limits.keepAliveTimeoutMs);

@@ -244,7 +244,7 @@ function endingFacts(
   if (ending.refused && context.invocations.length === 0) return undefined;
   const phase = ending.refused ? "denied" : "response";
   const { status: statusCode, bytesReceived, bytesSent } = ending;
-  const bridged = ending.note?.["bridged"] !== undefined;
+  const bridged = (ending.note?.["bridged"] ?? ending.note?.["opened"]) !== undefined;
   return {
     phase,
     at,

@@ -1,4 +1,5 @@
 /** A tunnel that carries plain HTTP, or may turn out to. */
+import { FirstLine } from "../../net/first-line.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Ending } from "../flow/finish.ts";
 import type { BridgeServer } from "./bridge-server.ts";
@@ -30,7 +31,10 @@ export async function clearTunnel(
     return endOpened(tunnel, unseen);
   }
   const head = first.kind === "closed" ? first.said : Buffer.alloc(0);
-  return spliceTunnel(services, { ...tunnel, head, isEstablished: true });
+  const established = { ...tunnel, head, isEstablished: true };
+  // Its server may be the one to speak first; if not, a request may still come.
+  if (first.kind === "timeout") return lookingTunnel(services, server, established);
+  return spliceTunnel(services, { ...established, firstLine: new FirstLine() });
 }
 
 /** Splices, unless the client turns out to speak HTTP before its server has sent anything. */

@@ -4,6 +4,7 @@ import { ProxyError } from "../../errors.ts";
 import { type AdaptiveReader, adaptiveReader } from "../../net/adaptive-reader.ts";
 import { isServerNameOf } from "../../net/client-hello.ts";
 import { cutOff } from "../../net/cut.ts";
+import { FirstLine } from "../../net/first-line.ts";
 import { sniff, type Sniffed } from "../../net/sniff.ts";
 import { splice, type SpliceResult } from "../../net/splice.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
@@ -18,6 +19,8 @@ export interface SplicedTunnel extends PermittedTunnel {
   readonly checkServerName: boolean;
   /** Its client has had its 200. */
   readonly isEstablished?: boolean;
+  /** Set where requests are judged, and the client's first bytes are not known to be none. */
+  readonly firstLine?: FirstLine | undefined;
   /** Takes over from a client that speaks HTTP before its server has sent anything. */
   readonly onHttp?: (openedAt: number) => Promise<Ending>;
 }
@@ -37,10 +40,7 @@ export async function spliceTunnel(
   const startedAt = performance.now();
   await tunnel.captured?.confirm(permit, runtime.upstream, context.cancellation);
   const reader = adaptiveReader();
-  const upstream = await runtime.upstream.connect(permit, {
-    signal: context.cancellation,
-    reader,
-  });
+  const upstream = await dialled(tunnel, reader);
   services.recorder.phase(context, "connect", startedAt);
   const cutting = new Cancellation();
   let cutReason: CutReason | undefined;
@@ -75,7 +75,10 @@ export async function spliceTunnel(
             signal: cutting,
             reader,
             head: found.head,
+            firstLine: found.firstLine,
           });
+    // What the pipeline has not seen.
+    if (result.error instanceof ProxyError) throw result.error;
     const reason = cutReason === "revoked" ? "revoked" : result.reason;
     const seconds = (performance.now() - openedAt) / 1_000;
     metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, reason);
@@ -87,6 +90,17 @@ export async function spliceTunnel(
     throw error;
   } finally {
     services.tunnels.delete(open);
+  }
+}
+
+async function dialled(tunnel: SplicedTunnel, reader: AdaptiveReader): Promise<Socket> {
+  const { runtime, client, context, permit, isEstablished } = tunnel;
+  try {
+    return await runtime.upstream.connect(permit, { signal: context.cancellation, reader });
+  } catch (error) {
+    // Behind a 200 an error response would pass for bytes of the origin.
+    if (isEstablished === true) cutOff(client);
+    throw error;
   }
 }
 
@@ -109,18 +123,21 @@ interface Dialled {
 
 /** The bytes to send first, or a request and what serves it; neither where nothing was said for too long. */
 type Found =
-  | { readonly kind: "bytes"; readonly head: Buffer }
+  | { readonly kind: "bytes"; readonly head: Buffer; readonly firstLine?: FirstLine | undefined }
   | { readonly kind: "http"; readonly serve: (openedAt: number) => Promise<Ending> }
   | { readonly kind: "idle" };
 
 async function headOf(tunnel: SplicedTunnel, dialled: Dialled): Promise<Found> {
-  const { checkServerName, onHttp, head } = tunnel;
+  const { checkServerName, onHttp, head, firstLine } = tunnel;
   if (checkServerName) return { kind: "bytes", head: await checkedHead(tunnel, dialled.upstream) };
-  if (onHttp === undefined) return { kind: "bytes", head };
+  if (onHttp === undefined) return { kind: "bytes", head, firstLine };
   const first = await firstOf(tunnel, dialled);
   if (first === "idle") return { kind: "idle" };
   if (first.kind === "http") return { kind: "http", serve: onHttp };
-  return { kind: "bytes", head: first.kind === "closed" ? first.said : nothing };
+  if (first.kind === "closed") return { kind: "bytes", head: first.said };
+  return first.kind === "opaque"
+    ? { kind: "bytes", head: nothing, firstLine: new FirstLine() }
+    : { kind: "bytes", head: nothing };
 }
 
 function endIdle(client: Socket, upstream: Socket): SpliceResult {

@@ -1,4 +1,5 @@
 /** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
+import { FirstLine } from "../../net/first-line.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import { RequestContext } from "../../pipeline/context.ts";
 import type { Permit } from "../../pipeline/pipeline.ts";
@@ -96,7 +97,9 @@ async function carry(
       ? refuse(request, notTls(flow.destination), false)
       : bridgeTunnel(services, bridge, parts);
   }
-  const spliced = { ...parts, checkServerName: plan === "passthrough" && !isRaw };
+  const isWatched = !skipped && captured?.hasSpoken === true && runtime.outbound.readsRequests;
+  const firstLine = isWatched ? new FirstLine() : undefined;
+  const spliced = { ...parts, checkServerName: plan === "passthrough" && !isRaw, firstLine };
   if (plan === "clear") {
     const unseen = unseenRefusal("splice", passed);
     return clearTunnel(services, bridge, { tunnel: spliced, unseen });

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { clientFrame, FrameBoundary, MessageCounts } from "../../../src/http/web-socket-frame.ts";
 
