@@ -187,6 +187,8 @@ export class AdminServer {
     response.on("error", () => response.destroy());
     try {
       const reply = await this.#reply(request, response);
+      // Whoever has gone meanwhile would keep a stream's place: nobody says a second time that the connection is closed.
+      if (response.destroyed || request.socket.destroyed) return;
       if (typeof reply === "function") {
         if (request.method === "HEAD") response.end();
         else reply(response);

@@ -302,39 +302,44 @@ describe("who watches", () => {
 });
 
 describe("what fails does not stop traffic", () => {
-  test("readers that do not read, and readers that are gone", async () => {
-    const origin = await own(HttpOrigin.launch());
-    const proxy = await own(ProxyProcess.start(settings()));
-    const api = proxy.address("sessions");
-    const readers = await Promise.all(Array.from({ length: 40 }, () => RawClient.connect(api)));
-    for (const [index, reader] of readers.entries()) {
-      reader.socket.write(`GET /v1/events HTTP/1.1\r\nHost: ${api.host}:${api.port}\r\n\r\n`);
-      reader.socket.pause();
-      if (index % 2 === 1) setTimeout(() => reader.socket.resetAndDestroy(), index);
-    }
-    const before = await proxy.metric("process_resident_memory_bytes");
-    const path = `/${"x".repeat(1_500)}`;
-    const tasks = Array.from({ length: 4_000 }, () => async () => {
-      expect((await ask(proxy.forward, `${origin.url}${path}`)).status).toBe(200);
-    });
-    await atOnce(32, tasks);
-    const after = await proxy.metric("process_resident_memory_bytes");
-    expect(after - before).toBeLessThan(200 * 1_048_576);
-    for (const reader of readers) reader.socket.destroy();
-    // The places of those that are gone are free again.
-    await eventually(async () => {
-      const feeds = await Promise.all(Array.from({ length: 64 }, () => RawClient.connect(api)));
-      const heads = await Promise.all(
-        feeds.map((feed) => {
-          feed.socket.write(`GET /v1/events HTTP/1.1\r\nHost: ${api.host}:${api.port}\r\n\r\n`);
-          return readHead(feed.reader);
-        }),
+  test.each([1, 2])(
+    "readers that do not read, and readers that are gone: workers %i",
+    async (workers) => {
+      const origin = await own(HttpOrigin.launch());
+      const proxy = await own(
+        ProxyProcess.start(settings({ workers, listener: { roles: ["forward"] } })),
       );
-      for (const feed of feeds) feed.socket.destroy();
-      return heads.every((head) => head?.startLine === "HTTP/1.1 200 OK");
-    });
-    expect((await proxy.stop()).code).toBe(0);
-  });
+      const api = proxy.address("sessions");
+      const readers = await Promise.all(Array.from({ length: 40 }, () => RawClient.connect(api)));
+      for (const [index, reader] of readers.entries()) {
+        reader.socket.write(`GET /v1/events HTTP/1.1\r\nHost: ${api.host}:${api.port}\r\n\r\n`);
+        reader.socket.pause();
+        if (index % 2 === 1) setTimeout(() => reader.socket.resetAndDestroy(), index);
+      }
+      const before = await proxy.metric("process_resident_memory_bytes");
+      const path = `/${"x".repeat(1_500)}`;
+      const tasks = Array.from({ length: 4_000 }, () => async () => {
+        expect((await ask(proxy.forward, `${origin.url}${path}`)).status).toBe(200);
+      });
+      await atOnce(32, tasks);
+      const after = await proxy.metric("process_resident_memory_bytes");
+      expect(after - before).toBeLessThan(200 * 1_048_576);
+      for (const reader of readers) reader.socket.destroy();
+      // The places of those that are gone are free again.
+      await eventually(async () => {
+        const feeds = await Promise.all(Array.from({ length: 64 }, () => RawClient.connect(api)));
+        const heads = await Promise.all(
+          feeds.map((feed) => {
+            feed.socket.write(`GET /v1/events HTTP/1.1\r\nHost: ${api.host}:${api.port}\r\n\r\n`);
+            return readHead(feed.reader);
+          }),
+        );
+        for (const feed of feeds) feed.socket.destroy();
+        return heads.every((head) => head?.startLine === "HTTP/1.1 200 OK");
+      });
+      expect((await proxy.stop()).code).toBe(0);
+    },
+  );
 
   test("a full disk and a dead path: one line in the log each, counted, and the end is clean", async () => {
     const origin = await own(HttpOrigin.launch());
