@@ -1,4 +1,4 @@
-/** A tunnel that carries plain HTTP, or may turn out to. */
+/** A tunnel that is expected to carry plain HTTP, or whose client may speak nothing else. */
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Ending } from "../flow/finish.ts";
 import type { BridgeServer } from "./bridge-server.ts";
@@ -6,19 +6,18 @@ import { tlsReplies } from "./captured-replies.ts";
 import { renderDenial } from "../flow/reply.ts";
 import { firstBytes, openedTunnel, serveClear } from "./opened.ts";
 import { endOpened } from "./refused.ts";
-import type { TunnelServices } from "./request.ts";
-import { type SplicedTunnel, spliceTunnel } from "./spliced.ts";
+import type { PermittedTunnel, TunnelServices } from "./request.ts";
 
 /**
- * Sends 200 without dialling, and goes by what the client speaks then.
+ * Sends 200 without dialling, and goes by what the client speaks then; the bytes that go first where it is to be spliced.
  *
  * `unseen` says why nothing but requests may pass, where that is so.
  */
 export async function clearTunnel(
   services: TunnelServices,
   server: BridgeServer,
-  { tunnel, unseen }: { readonly tunnel: SplicedTunnel; readonly unseen: Denial | undefined },
-): Promise<Ending> {
+  { tunnel, unseen }: { readonly tunnel: PermittedTunnel; readonly unseen: Denial | undefined },
+): Promise<Ending | Buffer> {
   const { client } = tunnel;
   tunnel.replies.established(client);
   const first = await firstBytes(tunnel);
@@ -29,19 +28,5 @@ export async function clearTunnel(
       tlsReplies.refused(client, renderDenial(unseen));
     return endOpened(tunnel, unseen);
   }
-  const head = first.kind === "closed" ? first.said : Buffer.alloc(0);
-  return spliceTunnel(services, { ...tunnel, head, isEstablished: true });
-}
-
-/** Splices, unless the client turns out to speak HTTP before its server has sent anything. */
-export function lookingTunnel(
-  services: TunnelServices,
-  server: BridgeServer,
-  tunnel: SplicedTunnel,
-): Promise<Ending> {
-  return spliceTunnel(services, {
-    ...tunnel,
-    onHttp: (openedAt) =>
-      openedTunnel(services, { ...tunnel, openedAt }, () => serveClear(server, tunnel)),
-  });
+  return first.kind === "closed" ? first.said : Buffer.alloc(0);
 }
