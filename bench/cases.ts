@@ -196,7 +196,16 @@ const AFTER: CaseBase = {
   name: "rss",
   title: `Memory after ${REQUESTS} requests (GET 1 KiB, 32 connections)`,
   role: "forward",
-  contestants: ["authbridge", "go", "raw", "undici-bare", "http-proxy-3", "proxy-chain", "squid"],
+  contestants: [
+    "authbridge",
+    "authbridge-2",
+    "go",
+    "raw",
+    "undici-bare",
+    "http-proxy-3",
+    "proxy-chain",
+    "squid",
+  ],
 };
 
 const TUNNEL_PEERS = [
@@ -229,6 +238,7 @@ function bulk(direction: "down" | "up", connections: number): LoadCase {
 
 const FORWARD_PEERS = [
   "authbridge",
+  "authbridge-2",
   "go",
   "raw",
   "undici-bare",
@@ -241,7 +251,7 @@ const FORWARD_PEERS = [
   "haproxy",
 ];
 
-const BRIDGE_PEERS = ["authbridge", "go", "mockttp", "http-mitm-proxy"];
+const BRIDGE_PEERS = ["authbridge", "authbridge-2", "go", "mockttp", "http-mitm-proxy"];
 
 function get(size: string, bytes: number): HttpShape {
   return { method: "GET", path: `/${size}`, bodyBytes: 0, expectBytes: bytes, hasToken: false };

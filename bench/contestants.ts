@@ -1,5 +1,5 @@
 /** Everything that is measured: how each proxy is started, and what it can take part in. */
-import { chmodSync, existsSync, readdirSync, rmSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, readdirSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 
@@ -121,6 +121,8 @@ interface Command {
   readonly env?: Readonly<Record<string, string>>;
   /** Where it has no key for it. */
   readonly healthPort?: number;
+  /** Lines at the end of the file. */
+  readonly keys?: string;
 }
 
 /** Starts a proxy from its real command line; the start-up row waits for listening only. */
@@ -141,6 +143,7 @@ async function startConfigured(stage: Stage, command: Command, role: Role): Prom
     IDP_PORT: stage.idp,
     DIR: place,
   });
+  appendFileSync(file, command.keys ?? "");
   const argv = [...command.argv, "--config", file];
   const child = new Child("proxy", join(place, "stderr"), command.program, argv, command.env);
   const port = role.startsWith("reverse") ? reverse : forward;
@@ -161,14 +164,15 @@ function authbridge(
   {
     main = join(ROOT, "dist", "main.js"),
     flags = [],
-  }: { readonly main?: string; readonly flags?: readonly string[] } = {},
+    keys = "",
+  }: { readonly main?: string; readonly flags?: readonly string[]; readonly keys?: string } = {},
 ): Contestant {
   return {
     name,
     note,
     missing: () => (existsSync(main) ? undefined : `${main} is missing: npm run build`),
     start: async (stage, role) => {
-      const command = { program: process.execPath, argv: [...NODE_OPTIONS, ...flags, main] };
+      const command = { program: process.execPath, argv: [...NODE_OPTIONS, ...flags, main], keys };
       return await startConfigured(stage, command, roleOf(role));
     },
   };
@@ -324,6 +328,7 @@ export const CONTESTANTS: readonly Contestant[] = [
   authbridge("authbridge-sessions", "the same with session events", (role) =>
     role === "forward" ? "forward-sessions" : role,
   ),
+  authbridge("authbridge-2", "the same with workers: 2", undefined, { keys: "\nworkers: 2\n" }),
   authbridge("authbridge-plain", "the same without the plugin", (role) =>
     role === "reverse-jwt" ? "reverse" : "forward",
   ),

@@ -19,6 +19,8 @@ const entries = {
   "opa/wasm-worker": join(source, "opa/wasm-worker.ts"),
   // Nor does a process in a namespace of its own.
   "cli/enforce/relay": join(source, "cli/enforce/relay.ts"),
+  // Loaded anew in each thread, from the same files.
+  "serving-thread": join(source, "serving-thread.ts"),
 };
 /** Native code, which its package finds by itself. */
 const external = ["koffi"];

@@ -2,11 +2,14 @@
  * `npx authbridge-proxy run -- COMMAND` from an installed package: `node scripts/smoke-run.ts DIRECTORY`.
  *
  * Each client asks for a name that nobody has (RFC 6761). The answer that says so comes from the proxy, inside TLS: a
- * client that can read it found the proxy and trusts its certificate, and knew of neither before.
+ * client that can read it found the proxy and trusts its certificate, and knew of neither before. Then the five-minute path of
+ * README.md is walked, word by word.
  */
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { enclosureProblem } from "../src/cli/enforce/namespace.ts";
+import { walkReadme } from "../test/support/readme-path.ts";
 
 const directory = resolve(process.argv[2] ?? ".");
 const url = "https://nobody.invalid/";
@@ -45,4 +48,11 @@ for (const [program, ...args] of clients) {
   failures += 1;
   console.log(stdout, stderr);
 }
+const problem = process.platform === "linux" ? enclosureProblem() : "only Linux has namespaces";
+if (problem !== undefined) console.log(`SKIPPED: run --enforce of README.md (${problem})`);
+const canEnforce = problem === undefined;
+const { steps, faults } = await walkReadme({ directory, env: process.env, canEnforce });
+for (const { command, code } of steps) console.log(`${command}\n  exit code ${code}`);
+for (const fault of faults) console.log(fault);
+failures += faults.length;
 process.exitCode = failures === 0 ? 0 : 1;

@@ -1,9 +1,7 @@
 #!/usr/bin/env node
 /** The process edge: the age of Node, the cache of compiled code, and then the program. */
-// As a whole: an old Node without some of its names has to get as far as the sentence about its age.
-import nodeModule from "node:module";
 import { nodeProblem, nodeRemedy } from "./cli/version.ts";
-import { compileCacheFolders } from "./cli/compile-cache.ts";
+import { useCompileCache } from "./cli/compile-cache.ts";
 import { nameSourceLines } from "./cli/stack-trace.ts";
 
 const args = process.argv.slice(2);
@@ -14,10 +12,7 @@ if (tooOld !== undefined) {
   );
   process.exit(2);
 }
-for (const folder of compileCacheFolders(import.meta.dirname, process.env)) {
-  const { status } = nodeModule.enableCompileCache(folder);
-  if (status !== nodeModule.constants.compileCacheStatus.FAILED) break;
-}
+useCompileCache(import.meta.dirname);
 if (!import.meta.url.endsWith(".ts")) nameSourceLines();
 // Loaded from here on, so that the cache has it.
 const { runCommand } = await import("./cli/arguments/run-command.ts");

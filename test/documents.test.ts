@@ -62,6 +62,26 @@ test("docs/errors.md has the error table, in order", () => {
   expect(documented).toEqual(Object.entries(errorTable).map(([code, kind]) => [code, kind.status]));
 });
 
+test("docs/errors.md leads from each code to what docs/troubleshooting.md says of it", () => {
+  const links = new Map(
+    [...read("docs/errors.md").matchAll(/^\| \[`(.+?)`\]\(troubleshooting\.md#(.+?)\)/gm)].map(
+      ([, code, anchor]) => [code, anchor] as const,
+    ),
+  );
+  const headings = read("docs/troubleshooting.md").match(/^## .+$/gm) ?? [];
+  const anchors = headings.flatMap((heading) => {
+    // As GitHub makes them.
+    const anchor = heading
+      .slice(3)
+      .replaceAll(/[^\w\- ]/g, "")
+      .replaceAll(" ", "-");
+    return words(heading).map((code) => [code, anchor] as const);
+  });
+  expect(anchors.length).toBeGreaterThan(15);
+  expect(Object.fromEntries(links)).toEqual(Object.fromEntries(anchors));
+  expect(anchors.filter(([code]) => !Object.hasOwn(errorTable, code))).toEqual([]);
+});
+
 test("every code of static-inject is documented", () => {
   const source = read("src/plugins/static-inject/plugin.ts");
   const codes = new Set([...source.matchAll(/"(static-inject\.[a-z-]+)":/g)].map(([, c]) => c));

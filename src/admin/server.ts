@@ -61,6 +61,8 @@ export interface AdminServerOptions {
   readonly log: Logger;
   /** Called for every connection that was closed because there were too many. */
   readonly evictions?: Pick<Evictions, "evicted">;
+  /** Runs before a route is asked: what it shows may be that of other threads. */
+  readonly before?: (() => Promise<void>) | undefined;
   /** Bounds what unfinished requests hold. */
   readonly heads?: HeadWatch;
   /** When given, requests need `Authorization: Bearer` with it. */
@@ -106,6 +108,7 @@ export class AdminServer {
   readonly #log: Logger;
   readonly #secret: RevealedSecret | undefined;
   readonly #corsOrigins: ReadonlySet<string>;
+  readonly #before: AdminServerOptions["before"];
   readonly #server: Server;
   readonly #connections: AdminConnections;
   readonly #watched = new WeakMap<Socket, ReturnType<HeadWatch["add"]>>();
@@ -115,6 +118,7 @@ export class AdminServer {
     this.#name = options.name;
     this.#log = options.log;
     this.#secret = options.secret;
+    this.#before = options.before;
     const { name: server, evictions } = options;
     const rare = new RareLog(options.log);
     this.#connections = new AdminConnections(maxConnections, () =>
@@ -216,6 +220,7 @@ export class AdminServer {
       response.setHeader("WWW-Authenticate", 'Bearer realm="authbridge-proxy"');
       return failure(401, "auth.unauthorized", "a bearer secret is needed");
     }
+    await this.#before?.();
     const form = route.takesForm === true ? await readForm(request) : undefined;
     if (form !== undefined && "error" in form) {
       response.setHeader("Connection", "close");

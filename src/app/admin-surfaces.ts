@@ -17,11 +17,12 @@ import { statsRoutes } from "../admin/stats.ts";
 import { type StatusSources, statusRoutes } from "../admin/status.ts";
 import type { Config } from "../config/presets.ts";
 import { surfaces } from "../config/surfaces.ts";
-import { type BindAddress, unavailable } from "../listener/listener.ts";
+import { type BindAddress, unavailable } from "../listener/bind.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { DataPlane } from "./data-plane.ts";
 import { endLogin, hearLogouts, type LogoutServices } from "./logout.ts";
 import { bindAddressOf } from "./listen-options.ts";
 import type { SessionParts } from "./session-parts.ts";
@@ -35,10 +36,10 @@ export interface AdminSources extends StatusSources, LogoutServices {
   /** Every one that a file can name. */
   readonly definitions: () => Promise<readonly AnyPluginDefinition[]>;
   config(): Config;
+  readonly plane: DataPlane;
   /** The generation that is being served. */
   runtime(): Runtime;
   readiness(): string | undefined;
-  note(): string | undefined;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
   chain(): object | undefined;
 }
@@ -52,7 +53,8 @@ export interface AdminSurface {
 
 /** The servers in the order in which they are to be bound. */
 export function adminSurfaces(config: Config, sources: AdminSources): AdminSurface[] {
-  const { log, metrics, heads } = sources;
+  const { log, metrics, heads, plane } = sources;
+  const before = refreshing(plane, false);
   hearLogouts(sources);
   const planned: AdminSurface[] = [
     {
@@ -60,6 +62,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       address: config.stats.address,
       server: new AdminServer({
         name: "stats",
+        before,
         log,
         heads,
         evictions: metrics.evictions,
@@ -86,17 +89,23 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
       heads,
       evictions: metrics.evictions,
       routes: healthRoutes({
+        refresh: before,
         readiness: () => sources.readiness(),
-        note: () => sources.note(),
+        note: () => plane.note(),
       }),
     }),
   });
   return planned;
 }
 
+/** Has the plane's threads say how they are; undefined where it has none. */
+function refreshing(plane: DataPlane, details: boolean): (() => Promise<void>) | undefined {
+  return plane.refresh === undefined ? undefined : async () => plane.refresh?.(details);
+}
+
 /** Undefined where sessions are off, or nobody is to read them. */
 function sessionApi(config: Config, sources: AdminSources): AdminSurface | undefined {
-  const { log, heads, metrics, sessions } = sources;
+  const { log, heads, metrics, sessions, plane } = sources;
   const address = config.listener.session_api_addr;
   if (sessions?.kept === undefined || address === undefined) return undefined;
   const { store, usage } = sessions.kept;
@@ -105,6 +114,7 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
     address,
     server: new AdminServer({
       name: "sessions",
+      before: refreshing(plane, true),
       log,
       heads,
       evictions: metrics.evictions,
@@ -114,13 +124,10 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
         ...consoleRoutes(),
         ...statusRoutes(sources),
         ...denialRoutes({
-          observations: () => sources.runtime().outbound.observations(),
-          additions: (chosen) => sources.runtime().outbound.additions(chosen),
+          observations: () => plane.observations().flat(),
+          additions: (chosen) => sources.runtime().outbound.additions(chosen, plane.observations()),
         }),
-        ...budgetRoutes(() => {
-          const { inbound, outbound } = sources.runtime();
-          return [...inbound.budgets(), ...outbound.budgets()];
-        }),
+        ...budgetRoutes(() => plane.budgets()),
         ...sessionRoutes({
           store,
           usage,

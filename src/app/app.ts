@@ -1,5 +1,5 @@
 /** The process: binds the surfaces, holds the current generation, reloads it, and closes everything in order. */
-import { randomBytes } from "node:crypto";
+import type { Socket } from "node:net";
 import type { AdminServer } from "../admin/server.ts";
 import type { ProcessStatus } from "../admin/status.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
@@ -7,14 +7,9 @@ import type { Config } from "../config/presets.ts";
 import type { Problem } from "../yaml/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
 import { durationMs } from "../duration.ts";
-import type { BindAddress } from "../listener/listener.ts";
+import type { BindAddress } from "../listener/bind.ts";
 import type { PeerProcesses } from "../net/kernel/peer-process.ts";
-import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
-import { Callers } from "../proxy/flow/callers.ts";
-import type { FlowRecorder } from "../proxy/flow/finish.ts";
-import { RuntimeHolder } from "../proxy/flow/runtime.ts";
-import { TunnelRegistry } from "../proxy/flow/tunnel-registry.ts";
-import { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
+import { type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
@@ -23,10 +18,10 @@ import { ProcessBounds } from "./bounds.ts";
 import { buildProblems, rejectedProblems } from "./build-problems.ts";
 import { buildRuntime } from "./build.ts";
 import { ChainReload } from "./chaining/reload.ts";
-import { DataSurfaces } from "./data-surfaces.ts";
+import { type Activity, type DataPlane, LocalPlane, type Refused } from "./data-plane.ts";
 import { allDefinitions, definitionsFor } from "./definitions.ts";
-import { type BoundAddresses, listenerLimits } from "./listen-options.ts";
-import { makeProcessParts, peersFor, type ProcessParts } from "./process-parts.ts";
+import type { BoundAddresses } from "./listen-options.ts";
+import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
 import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
@@ -42,6 +37,17 @@ export interface AppOptions {
   readonly probe?: "always" | "never";
   /** Who holds the agent's namespaces, where it has its own: callers are looked for there. */
   readonly agentPid?: number;
+  /** Makes what serves where that is not this thread; undefined for a file that wants one thread. */
+  threads?(loaded: LoadedConfig, parts: ProcessParts, options: AppOptions): DataPlane | undefined;
+}
+
+/** What an App begins with. */
+interface FirstGeneration {
+  readonly loaded: LoadedConfig;
+  readonly parts: ProcessParts;
+  readonly runtime: Runtime;
+  /** Absent where this thread serves by itself. */
+  readonly threads: DataPlane | undefined;
 }
 
 /** A configuration that cannot be started; every problem is in it. */
@@ -60,10 +66,11 @@ export class App {
   readonly #options: AppOptions;
   readonly #log: Logger;
   readonly #metrics: Metrics;
-  readonly #recorder: FlowRecorder;
   readonly #otlp: ProcessParts["otlp"];
   readonly #services: ProcessParts["services"];
-  readonly #tunnels = new TunnelRegistry();
+  readonly #plane: DataPlane;
+  /** This thread serves by itself. */
+  readonly #isAlone: boolean;
   readonly #peers: PeerProcesses;
   readonly #ownListeners: OwnListeners;
   readonly #admin: AdminServer[] = [];
@@ -74,28 +81,21 @@ export class App {
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
   #loaded: LoadedConfig;
-  #bridge: BridgeServer | undefined;
-  #surfaces: DataSurfaces | undefined;
   #reloader: Reloader | undefined;
   #chain: ChainReload | undefined;
   #addresses: BoundAddresses = {};
   readonly #startedAt = new Date().toISOString();
-  /** Serves a connection that something else accepted, as if a surface had. */
-  readonly adopt: DataSurfaces["adopt"] = (...given) => this.#surfaces?.adopt(...given);
   #state: "starting" | "serving" | "draining" = "starting";
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
   static async start(options: AppOptions): Promise<App> {
     const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
     if (loaded.kind === "rejected") throw new ConfigRejected(await rejectedProblems(loaded));
-    const parts = await makeProcessParts(
-      loaded.config,
-      await definitionsFor(loaded),
-      options.log,
-      options.version,
-    );
+    const parts = await makeProcessParts(loaded.config, await definitionsFor(loaded), options);
+    const threads = options.threads?.(loaded, parts, options);
     const built = await buildRuntime(loaded.config, 1, parts.services, {
       probe: options.probe !== "never",
+      serve: threads === undefined,
     });
     if (built.kind === "failed") {
       await parts.sessions?.close();
@@ -103,7 +103,7 @@ export class App {
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
-    const app = new App(options, loaded, parts, new RuntimeHolder(built.runtime));
+    const app = new App(options, { loaded, parts, runtime: built.runtime, threads });
     parts.services.acceptance.accepted(built.chain);
     try {
       await app.#open();
@@ -114,29 +114,25 @@ export class App {
     return app;
   }
 
-  private constructor(
-    options: AppOptions,
-    loaded: LoadedConfig,
-    parts: ProcessParts,
-    runtimes: RuntimeHolder,
-  ) {
-    const { config } = loaded;
+  private constructor(options: AppOptions, { loaded, parts, runtime, threads }: FirstGeneration) {
     this.#options = options;
     this.#loaded = loaded;
     this.#log = options.log;
     this.#metrics = parts.metrics;
-    this.#recorder = parts.recorder;
     this.#otlp = parts.otlp;
     this.#services = parts.services;
     this.#ownListeners = parts.ownListeners;
     this.#sessions = parts.sessions;
     this.#stateParts = parts.state;
     this.#serving = parts.serving;
-    this.#peers = peersFor(options.agentPid, parts);
+    this.#peers = parts.peers;
     parts.onRecheck(() => void this.#recheckTunnels());
-    this.#runtimes = runtimes;
+    this.#runtimes = new RuntimeHolder(runtime);
     this.#status = new ReloadStatus(loaded.sha256);
-    this.#bounds = new ProcessBounds(config, this.#metrics, this.#log);
+    this.#bounds = new ProcessBounds(loaded.config, { ...parts, log: options.log });
+    const made = { loaded, parts, bounds: this.#bounds, runtimes: this.#runtimes };
+    this.#plane = threads ?? new LocalPlane(made);
+    this.#isAlone = threads === undefined;
   }
 
   get addresses(): BoundAddresses {
@@ -150,12 +146,7 @@ export class App {
     this.#state = "draining";
     this.#chain?.close();
     await this.#reloader?.close();
-    this.#bridge?.drain();
-    const cut = setTimeout(() => this.#tunnels.cutAll(), drainMs);
-    await this.#surfaces?.close(drainMs);
-    clearTimeout(cut);
-    this.#tunnels.cutAll();
-    this.#bridge?.close();
+    await this.#plane.close(drainMs);
     // Before the generation that knows the way to the collector.
     await this.#otlp?.close(2_000);
     await this.#runtimes.close(1_000);
@@ -167,33 +158,28 @@ export class App {
     this.#metrics.close();
   }
 
+  /** Serves a connection that something else accepted, as if a surface had. */
+  adopt(surface: "forward" | "captured", socket: Socket): void {
+    if (this.#plane.adopt === undefined) socket.destroy();
+    else this.#plane.adopt(surface, socket);
+  }
+
   /** Why the process should get no traffic, or undefined. */
   readiness(): string | undefined {
     if (this.#state !== "serving") return this.#state;
-    const { inbound, outbound, workload } = this.#runtimes.runtime;
-    const unidentified = workload?.notReady();
-    if (unidentified !== undefined) return `spiffe: ${unidentified}`;
-    for (const pipeline of [inbound, outbound]) {
-      const missing = pipeline.notReady();
-      if (missing !== undefined) return `${pipeline.direction} plugin not ready: ${missing.plugin}`;
-    }
-    return this.#surfaces?.transparent.notReady();
+    return this.#plane.notReady();
+  }
+
+  /** What changed the level of the log outside the file says so. */
+  levelChanged(): void {
+    this.#plane.levelChanged();
   }
 
   /** Binds every surface; health is last, so that probes fail until everything else is there. */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
-    const services = this.#surfaceServices();
-    const bridge = new BridgeServer(services, listenerLimits(config));
-    this.#bridge = bridge;
-    this.#surfaces = new DataSurfaces({
-      loaded: this.#loaded,
-      services,
-      bridge,
-      ownListeners: this.#ownListeners,
-    });
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
-      await this.#surfaces.open();
+      await this.#plane.open();
     const admin = adminSurfaces(config, {
       log: this.#log,
       metrics: this.#metrics,
@@ -204,7 +190,7 @@ export class App {
       reloadStatus: () => this.#status.view(),
       chain: () => this.#services.acceptance.view(),
       readiness: () => this.readiness(),
-      note: () => this.#surfaces?.transparent.note(),
+      plane: this.#plane,
       runtime: () => this.#runtimes.runtime,
       logouts: this.#stateParts.logouts,
       recheck: () => void this.#recheckTunnels(),
@@ -214,6 +200,7 @@ export class App {
     await bindAdmin(admin, this.#log, (surface, server, bound) => {
       this.#admin.push(server);
       this.#ownListeners.add(bound.host, bound.port);
+      this.#plane.owns(bound);
       addresses[surface] = bound;
     });
     this.#addresses = addresses;
@@ -252,23 +239,12 @@ export class App {
     };
   }
 
-  #surfaceServices(): SurfaceServices {
-    return {
-      ...this.#bounds.shared(),
-      recorder: this.#recorder,
-      // Unique to this process, so that a message that comes back is recognised and a chain of proxies is not.
-      pseudonym: `authbridge-${randomBytes(6).toString("hex")}`,
-      runtimes: this.#runtimes,
-      tunnels: this.#tunnels,
-      callers: new Callers(this.#peers, this.#log, this.#loaded.config.session.executables),
-    };
-  }
-
   #gauges(): void {
-    this.#metrics.gauge("client_connections", () => this.#surfaces?.connections ?? 0);
-    this.#metrics.gauge("active_flows", () => this.#runtimes.flows);
-    this.#metrics.gauge("active_tunnels", () => this.#tunnels.size);
-    this.#metrics.gauge("upstream_connections", () => this.#runtimes.runtime.origins.connections);
+    const activity = (): Activity => this.#plane.activity();
+    this.#metrics.gauge("client_connections", () => activity().connections);
+    this.#metrics.gauge("active_flows", () => activity().flows);
+    this.#metrics.gauge("active_tunnels", () => activity().tunnels);
+    this.#metrics.gauge("upstream_connections", () => activity().upstreamConnections);
     this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
       const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
       return notAfter === undefined ? 0 : notAfter / 1_000;
@@ -295,7 +271,7 @@ export class App {
   }
 
   /** Swaps a new generation in, whole or not at all. */
-  async #apply(loaded: LoadedConfig): Promise<readonly Problem[] | string | undefined> {
+  async #apply(loaded: LoadedConfig): Promise<Refused | undefined> {
     const fixed = restartOnlyChanges(this.#loaded.config, loaded.config);
     if (fixed.length > 0)
       return `unreloadable field changed, pod restart required: [${fixed.join(" ")}]`;
@@ -304,13 +280,19 @@ export class App {
     const services = { ...this.#services, definitions: await definitionsFor(loaded) };
     const built = await buildRuntime(loaded.config, generation, services, {
       probe: this.#options.probe !== "never",
+      serve: this.#isAlone,
     });
     if (built.kind === "failed") return buildProblems(loaded, built.problems);
+    const refused = await this.#plane.prepare(loaded, generation);
+    if (refused !== undefined) {
+      await built.runtime.close();
+      return refused;
+    }
     this.#serving.generation = generation;
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
-    this.#surfaces?.judgePeers(loaded.config, built.runtime);
+    await this.#plane.swap(loaded, built.runtime);
     this.#chain?.accepted(loaded.config, built.chain);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();
@@ -320,7 +302,7 @@ export class App {
   /** Closes the open tunnels that the current generation would refuse. */
   async #recheckTunnels(): Promise<void> {
     if (!this.#loaded.config.reload.recheck_tunnels) return;
-    const cut = await this.#tunnels.recheck(this.#runtimes.runtime);
+    const cut = await this.#plane.recheck();
     if (cut > 0) this.#log.info({ cut }, "tunnels that the new rules refuse were closed");
   }
 

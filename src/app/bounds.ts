@@ -9,6 +9,14 @@ import { StallWatch } from "../net/stall-watch.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { RareLog } from "../telemetry/rare-log.ts";
+import type { Crowd } from "./listen-options.ts";
+
+/** Where the bounds are counted. */
+export interface BoundServices {
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly crowd?: Crowd | undefined;
+}
 
 /** The bounds of one process, whatever its generation. */
 export class ProcessBounds {
@@ -20,13 +28,13 @@ export class ProcessBounds {
   /** Heads of requests that have not come to their end. */
   readonly heads: HeadWatch;
 
-  constructor({ limits }: Config, metrics: Metrics, log: Logger) {
+  constructor({ limits }: Config, { metrics, log, crowd }: BoundServices) {
     const shortest = Math.min(
       durationMs(limits.body_timeout),
       durationMs(limits.stream_idle_timeout),
     );
     this.stalls = new StallWatch(Math.max(20, Math.min(1_000, shortest / 4)));
-    this.budget = new BodyBudget(sizeBytes(limits.max_buffered));
+    this.budget = new BodyBudget(sizeBytes(limits.max_buffered), crowd?.buffered);
     const { evictions } = metrics;
     const rare = new RareLog(log);
     this.backlogs = new Backlogs(this.budget, () => evictions.evicted("reader", rare));

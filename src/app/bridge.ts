@@ -8,7 +8,11 @@ import { HostMatcher } from "../pattern/host-pattern.ts";
 import { TlsBridge } from "../proxy/flow/tls-bridge.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { type AuthoritySource, CertificateAuthoritySource } from "../tlsbridge/authority-source.ts";
-import { CertificateAuthority } from "../tlsbridge/certificate-authority.ts";
+import {
+  type AuthorityPem,
+  CertificateAuthority,
+  generateAuthority,
+} from "../tlsbridge/certificate-authority.ts";
 import { Interception } from "../tlsbridge/interception.ts";
 import { LeafMinter } from "../tlsbridge/leaf-minter.ts";
 import { Terminator } from "../tlsbridge/terminator.ts";
@@ -21,6 +25,8 @@ export interface BridgeServices {
   readonly carried: CarriedState;
   /** Called when the authority of the bridge changes. */
   readonly acceptance?: { rotated(caPem: string): void };
+  /** The authority of all threads in place of one made here. */
+  readonly authority?: (() => Promise<AuthorityPem>) | undefined;
 }
 
 /** Authority and leaves, kept over reloads while the keys that made them stay the same. */
@@ -67,7 +73,7 @@ export async function buildBridge(
 async function claimIssuing(
   config: Config,
   generation: number,
-  { log, carried, acceptance }: BridgeServices,
+  { log, carried, acceptance, authority }: BridgeServices,
 ): Promise<Issuing> {
   const {
     ca,
@@ -83,7 +89,7 @@ async function claimIssuing(
   if (known !== undefined) return known;
   const source =
     ca === "ephemeral"
-      ? await ephemeralSource(log)
+      ? await ephemeralSource(log, authority)
       : await fileSource(directory, generate, log, (pem) => acceptance?.rotated(pem));
   const minter = await LeafMinter.create(source, {
     keyType,
@@ -97,12 +103,31 @@ async function claimIssuing(
   }));
 }
 
-async function ephemeralSource(log: Logger): Promise<AuthoritySource> {
+async function ephemeralSource(
+  log: Logger,
+  authority: BridgeServices["authority"],
+): Promise<AuthoritySource> {
+  if (authority !== undefined)
+    return { current: await CertificateAuthority.fromPem(await authority(), Date.now()) };
+  warnOfEphemeral(log);
+  return { current: await CertificateAuthority.ephemeral(Date.now()) };
+}
+
+/** An authority for all threads of a process, made when the first of them needs it. */
+export function commonAuthority(log: Logger): () => Promise<AuthorityPem> {
+  let made: Promise<AuthorityPem> | undefined;
+  return () => {
+    if (made === undefined) warnOfEphemeral(log);
+    made ??= generateAuthority(Date.now());
+    return made;
+  };
+}
+
+function warnOfEphemeral(log: Logger): void {
   log.warn(
     { key: "tls_bridge.ca" },
     "the certificate authority is made anew at each start and lives in this process only: an agent in another pod cannot trust it beforehand, use ca: file there",
   );
-  return { current: await CertificateAuthority.ephemeral(Date.now()) };
 }
 
 async function fileSource(

@@ -10,7 +10,7 @@ import { upstreamCertificates } from "./bridge.ts";
 import { attempt, type BuildProblem } from "./build-problems.ts";
 import { type NetworkBase, originTrust, proxyChain } from "./chaining/network.ts";
 import { type ChainPlan, planChain } from "./chaining/plan.ts";
-import { addressGuardOf } from "./egress-guard.ts";
+import { addressGuardOf } from "./egress/guard.ts";
 
 /** What outlives generations and is notified of outbound connections. */
 type NetworkServices = Parameters<typeof addressGuardOf>[1] & {

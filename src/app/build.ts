@@ -20,6 +20,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Dial } from "../upstream/dial.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
+import type { AuthorityPem } from "../tlsbridge/certificate-authority.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { buildBridge } from "./bridge.ts";
@@ -36,7 +37,7 @@ import { entriesOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
-import { connectionPlaces } from "./upstream-places.ts";
+import { connectionPlaces } from "./egress/places.ts";
 import { claimWorkload, type Workload } from "./workload.ts";
 
 /** What outlives generations. */
@@ -58,6 +59,8 @@ export interface BuildServices {
   recheck?(): void;
   /** Of the generation that is being built. */
   readonly workload?: Workload | undefined;
+  /** The authority that all threads of the process sign with where the file has none; absent where there is one thread. */
+  readonly authority?: (() => Promise<AuthorityPem>) | undefined;
   /** Absent where nothing is going to flow: nothing is opened then. */
   readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
@@ -81,6 +84,8 @@ export interface BuildOptions {
   readonly start?: boolean;
   /** A chain through upstream proxies is tried first. */
   readonly probe?: boolean;
+  /** False where another thread serves the same file: plugins are not started here, as nobody asks them. */
+  readonly serve?: boolean;
 }
 
 /** Builds and starts one generation. A build that fails leaves nothing behind. */
@@ -88,7 +93,7 @@ export async function buildRuntime(
   config: Config,
   generation: number,
   services: BuildServices,
-  { start = true, probe = false }: BuildOptions = {},
+  { start = true, probe = false, serve = true }: BuildOptions = {},
 ): Promise<Build> {
   const problems: BuildProblem[] = [];
   const failed = { kind: "failed", problems } as const;
@@ -119,7 +124,7 @@ export async function buildRuntime(
   const { inbound, outbound } = chains;
   const bridge = await buildBridge(config, generation, services, problems);
   if (problems.length > 0) return giveUp([inbound, outbound]);
-  const made = { pipelines: [inbound, outbound], chain, bridge };
+  const made = { pipelines: serve ? [inbound, outbound] : [], chain, bridge };
   if (start) problems.push(...(await bringUp(config, made, own)));
   if (problems.length > 0) return giveUp();
   const { closeOrigins, ...out } = buildOrigins(config, network, own);
@@ -272,6 +277,7 @@ async function buildPipelines(
       definitions: services.definitions,
       depsFor: (instance, origins) => ({
         ...pluginDeps(instance, generation, services),
+        isAlone: config.workers === 1,
         fetch: services.fetch ?? operator.fetchFor(origins),
       }),
     });
@@ -295,14 +301,14 @@ function pluginDeps(
   instance: string,
   generation: number,
   services: BuildServices,
-): Omit<PluginDeps, "fetch"> {
+): Omit<PluginDeps, "fetch" | "isAlone"> {
   return {
     instance,
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
     ...services.workload?.forPlugins,
-    state: pluginState(generation, services),
+    ...pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),

@@ -6,7 +6,8 @@ import type { Config, ListenerConfig } from "../config/presets.ts";
 import { surfaceAddresses, type SurfaceName } from "../config/surfaces.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { ForwardSurface } from "../listener/forward.ts";
-import { type BindAddress, Listener } from "../listener/listener.ts";
+import type { BindAddress } from "../listener/bind.ts";
+import { Listener } from "../listener/listener.ts";
 import type { PeerFrontOptions } from "../listener/peer-front.ts";
 import { type FindBackend, ReverseSurface, reverseSessions } from "../listener/reverse.ts";
 import type { TlsMaterial } from "../listener/tls-front.ts";
@@ -16,12 +17,18 @@ import { loadOriginalDestinations } from "../net/kernel/original-destination.ts"
 import { OwnDials } from "../net/own-dials.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
-import type { HttpHandlers } from "../proxy/exchange/http-server.ts";
+import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { FileWatch } from "../files/watched-file.ts";
-import { bindAddressOf, type BoundAddresses, listenerLimits } from "./listen-options.ts";
+import {
+  bindAddressOf,
+  type BoundAddresses,
+  type Crowd,
+  listenerLimits,
+  sharedAddress,
+} from "./listen-options.ts";
 import { inboundGate, inboundTrust } from "./mutual-tls.ts";
 import { bindWide, TransparentSurface } from "./transparent-surface.ts";
 
@@ -31,6 +38,7 @@ export interface DataSurfaceParts {
   readonly services: SurfaceServices;
   readonly bridge: BridgeServer;
   readonly ownListeners: OwnListeners;
+  readonly crowd?: Crowd | undefined;
 }
 
 /** Opens and closes them. */
@@ -70,7 +78,7 @@ export class DataSurfaces {
   /** Rejects with `listener.unavailable`; what was bound before stays open until {@link close}. */
   async open(): Promise<BoundAddresses> {
     const { transparent } = this;
-    const { ownListeners } = this.#parts;
+    const { ownListeners, crowd } = this.#parts;
     const makers: { readonly [Name in SurfaceName]?: () => Listener } = {
       reverse: () => this.#makeReverse(),
       forward: () => this.#makeForward(),
@@ -79,7 +87,8 @@ export class DataSurfaces {
     for (const { name, address } of surfaceAddresses(this.#config)) {
       const listener = makers[name]?.();
       if (listener === undefined) continue;
-      const bound = await listener.bind(bindAddressOf(address, name));
+      const wanted = sharedAddress(bindAddressOf(address, name), name, crowd);
+      const bound = await listener.bind(wanted);
       this.#listeners.push(listener);
       if (name === "forward") this.#forward = listener;
       ownListeners.add(bound.host, bound.port);
@@ -116,7 +125,7 @@ export class DataSurfaces {
 
   /** Nothing reaches the agent without it, so that a kernel or a port that cannot be had is a fault. */
   async #openInbound(): Promise<BindAddress | undefined> {
-    const { services, bridge, ownListeners } = this.#parts;
+    const { services, bridge, ownListeners, crowd } = this.#parts;
     const { transparent_inbound_addr: text, inbound_passthrough_ports: ports = [] } =
       this.#config.listener;
     if (text === undefined) return undefined;
@@ -130,7 +139,7 @@ export class DataSurfaces {
     const make = (): TransparentInboundListener =>
       new TransparentInboundListener(services, bridge, {
         originals,
-        limits: listenerLimits(this.#config),
+        limits: listenerLimits(this.#config, crowd?.connections("transparent_inbound")),
         passthroughPorts: new Set(ports),
         isLocal: (address) => ownListeners.isLocal(address),
         isOwn: (address, port) => ownListeners.owns(address, port),
@@ -140,7 +149,10 @@ export class DataSurfaces {
           readsTls: this.#config.mtls !== undefined,
         }),
       });
-    const { listener, address } = await bindWide(make, text, "transparent_inbound");
+    const { listener, address } = await bindWide(make, text, {
+      surface: "transparent_inbound",
+      crowd,
+    });
     this.#listeners.push(listener);
     ownListeners.add(address.host, address.port);
     return address;
@@ -149,29 +161,36 @@ export class DataSurfaces {
   #makeReverse(behind?: FindBackend): Listener {
     const peers = this.#gate;
     const { mtls } = this.#config;
-    const { services } = this.#parts;
+    const { services, crowd } = this.#parts;
+    // What another listener has accepted has its place there.
+    const places = behind === undefined ? crowd?.connections("reverse") : undefined;
     const options = { peers, ...(behind === undefined ? {} : { behind }) };
-    const limits = listenerLimits(this.#config);
+    const limits = listenerLimits(this.#config, places);
     const surface = new ReverseSurface(services, limits, options);
-    if (mtls === undefined) return this.#make(surface);
+    if (mtls === undefined) return this.#make(surface, limits);
     // Without it the port would be open to everybody.
     if (peers === undefined) throw new ProxyError("internal.fault", "mtls without an identity");
     const http2 = reverseSessions(services, limits, options);
-    return this.#make(surface, { kind: "peers", gate: peers, mode: mtls.mode, http2 });
+    return this.#make(surface, limits, { kind: "peers", gate: peers, mode: mtls.mode, http2 });
   }
 
   #makeForward(): Listener {
-    const { services, bridge } = this.#parts;
+    const { services, bridge, crowd } = this.#parts;
     const { forward_proxy_tls: files } = this.#config.listener;
-    const surface = new ForwardSurface(services, bridge, listenerLimits(this.#config));
-    if (files === undefined) return this.#make(surface);
-    const listener = this.#make(surface, readTlsMaterial(files));
+    const limits = listenerLimits(this.#config, crowd?.connections("forward"));
+    const surface = new ForwardSurface(services, bridge, limits);
+    if (files === undefined) return this.#make(surface, limits);
+    const listener = this.#make(surface, limits, readTlsMaterial(files));
     this.#renewal = new TlsRenewal(files, listener, services.recorder.log);
     return listener;
   }
 
-  #make(handlers: HttpHandlers, material?: TlsMaterial | PeerFrontOptions): Listener {
-    return new Listener(handlers, listenerLimits(this.#config), this.#parts.services, material);
+  #make(
+    handlers: HttpHandlers,
+    limits: HttpLimits,
+    material?: TlsMaterial | PeerFrontOptions,
+  ): Listener {
+    return new Listener(handlers, limits, this.#parts.services, material);
   }
 }
 

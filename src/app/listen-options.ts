@@ -5,11 +5,38 @@ import type { Config } from "../config/presets.ts";
 import { surfaceKey, type SurfaceName } from "../config/surfaces.ts";
 import { sizeBytes } from "../config/size.ts";
 import { ProxyError } from "../errors.ts";
-import type { BindAddress } from "../listener/listener.ts";
-import type { HttpLimits } from "../proxy/exchange/http-server.ts";
+import type { SharedBytes } from "../http/body.ts";
+import type { BindAddress } from "../listener/bind.ts";
+import type { TunnelPlaces } from "../proxy/flow/tunnel-registry.ts";
+import type { ConnectionPlaces, HttpLimits } from "../proxy/exchange/http-server.ts";
 
 /** The addresses that were bound; absent surfaces are not open. */
 export type BoundAddresses = Readonly<Partial<Record<SurfaceName, BindAddress>>>;
+
+/** What a thread shares with others that serve the same listeners. */
+export interface Crowd {
+  readonly pseudonym: string;
+  readonly tunnels: TunnelPlaces;
+  readonly buffered: SharedBytes;
+  connections(
+    surface: "forward" | "reverse" | "transparent" | "transparent_inbound",
+  ): ConnectionPlaces;
+  /** What the first of the threads has bound; undefined in that one itself. */
+  readonly bound: BoundAddresses | undefined;
+}
+
+/** Where a thread binds a surface: as the file has it, or beside the thread that was first. */
+export function sharedAddress(
+  wanted: BindAddress,
+  surface: SurfaceName,
+  crowd: Crowd | undefined,
+): BindAddress {
+  if (crowd === undefined) return wanted;
+  const bound = crowd.bound?.[surface];
+  return bound === undefined
+    ? { ...wanted, shared: "first" }
+    : { ...wanted, ...bound, shared: "next" };
+}
 
 /** An address without a host means every IPv4 address, as `:8081` does in the contract. */
 export function bindAddressOf(text: string, surface?: SurfaceName): BindAddress {
@@ -20,10 +47,11 @@ export function bindAddressOf(text: string, surface?: SurfaceName): BindAddress 
   return { host, port, ...(surface === undefined ? {} : { key: surfaceKey(surface) }) };
 }
 
-/** The limits of one listener. */
-export function listenerLimits(config: Config): HttpLimits {
+/** The limits of one listener, which may share its places with those of other threads. */
+export function listenerLimits(config: Config, shared?: ConnectionPlaces): HttpLimits {
   const { limits } = config;
   return {
+    shared,
     maxConnections: limits.max_connections,
     maxHeaderBytes: sizeBytes(limits.max_header_bytes),
     maxHeaders: limits.max_headers,

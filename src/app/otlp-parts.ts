@@ -17,6 +17,7 @@ export interface OtlpGate {
 
 /** What the process holds. */
 export interface OtlpParts extends OtlpGate {
+  readonly instanceId: string;
   readonly tracing: Tracing | undefined;
   /** What is counted for the collector only. */
   readonly durations: HttpDurations | undefined;
@@ -28,16 +29,19 @@ export interface OtlpServices {
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly version: string;
+  /** In a thread beside others: what it says of itself. Metrics are sent by the thread that has those of all. */
+  readonly thread?: { readonly instanceId: string } | undefined;
 }
 
 /** Undefined where the file has no `telemetry.otlp`. */
 export async function makeOtlpParts(
   config: Config,
-  { metrics, log, version }: OtlpServices,
+  { metrics, log, version, thread }: OtlpServices,
 ): Promise<OtlpParts | undefined> {
   const { otlp } = config.telemetry;
   if (otlp === undefined) return undefined;
   const { Otlp } = await import("../telemetry/otlp.ts");
+  const instanceId = randomUUID();
   const durations = otlp.metrics ? new HttpDurations() : undefined;
   const base = otlp.endpoint.replace(/\/+$/, "");
   const timeoutMs = durationMs(otlp.timeout);
@@ -48,12 +52,13 @@ export async function makeOtlpParts(
     resource: {
       "service.name": otlp.service_name,
       "service.version": version,
-      "service.instance.id": randomUUID(),
+      "service.instance.id": thread?.instanceId ?? instanceId,
       ...otlp.resource_attributes,
     },
     sampleRatio: otlp.sample_ratio,
     isTracing: otlp.traces,
-    metricsIntervalMs: otlp.metrics ? durationMs(otlp.metrics_interval) : undefined,
+    metricsIntervalMs:
+      otlp.metrics && thread === undefined ? durationMs(otlp.metrics_interval) : undefined,
     metrics: async () => [...(await metrics.values()), ...((await durations?.values()) ?? [])],
     send: async (signal, body) => {
       if (fetch === undefined) throw new ProxyError("upstream.unreachable", "not started yet");
@@ -80,6 +85,7 @@ export async function makeOtlpParts(
     },
   });
   return {
+    instanceId,
     origin: new URL(otlp.endpoint).origin,
     use: (next) => {
       fetch = next;

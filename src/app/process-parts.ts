@@ -7,12 +7,14 @@ import type { Logger } from "../telemetry/log.ts";
 import { FlowRecorder } from "../proxy/flow/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
+import { commonAuthority } from "./bridge.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
 import { makeOtlpParts, type OtlpParts } from "./otlp-parts.ts";
 import { ChainAcceptance } from "./chaining/acceptance.ts";
 import { makeStateParts, type StateParts } from "./state-parts.ts";
-import { makeSessionParts, type SessionParts } from "./session-parts.ts";
+import { makeSessionParts, type SessionParts, type SessionServices } from "./session-parts.ts";
+import type { AuthorityPem } from "../tlsbridge/certificate-authority.ts";
 
 /** The parts that outlive reloads. */
 export interface ProcessParts {
@@ -27,27 +29,49 @@ export interface ProcessParts {
   readonly state: StateParts;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
+  /** Judges open tunnels again. */
+  recheck(this: void): void;
   /** Sets what happens when a plugin says that it permits something else than before. */
   onRecheck(run: () => void): void;
+}
+
+/** Who makes the parts. */
+export interface ProcessOptions {
+  readonly log: Logger;
+  readonly version: string;
+  /** The first generation that is served; 1 in a new process. */
+  readonly generation?: number;
+  /** Who holds the agent's namespaces, where it has its own. */
+  readonly agentPid?: number | undefined;
+  /** In a thread beside others: what another thread holds for all of them. */
+  readonly held?: HeldParts | undefined;
+}
+
+/** Parts of which a process has one, whatever the number of its threads. */
+export interface HeldParts {
+  readonly state: StateParts;
+  readonly instanceId: string;
+  sessions(services: SessionServices): Promise<SessionParts | undefined>;
+  authority(this: void): Promise<AuthorityPem>;
 }
 
 /** Makes them from the file that the process starts with. */
 export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
-  log: Logger,
-  version: string,
+  { log, version, generation = 1, agentPid, held }: ProcessOptions,
 ): Promise<ProcessParts> {
-  const serving = { generation: 1 };
+  const serving = { generation };
   const metrics = new Metrics({
     version,
     egressEnforcement: config.egress_enforcement,
     generation: () => serving.generation,
   });
   const ownListeners = new OwnListeners();
-  const state = await makeStateParts(config, { log, metrics });
-  const sessions = await makeSessionParts(config, { log, metrics, state });
-  const otlp = await makeOtlpParts(config, { metrics, log, version });
+  const state = held?.state ?? (await makeStateParts(config, { log, metrics }));
+  const sessions = await (held?.sessions({ log, metrics, state }) ??
+    makeSessionParts(config, { log, metrics, state }));
+  const otlp = await makeOtlpParts(config, { metrics, log, version, thread: held });
   const recorder = new FlowRecorder({
     log,
     metrics,
@@ -63,25 +87,24 @@ export async function makeProcessParts(
     carried: new CarriedState(),
     definitions,
     acceptance: new ChainAcceptance(log, metrics),
-    sessions: sessions?.kept === undefined ? undefined : sessions.recorder,
+    sessions: sessions?.isRead === true ? sessions.recorder : undefined,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     state,
+    authority: held?.authority ?? (config.workers === 1 ? undefined : commonAuthority(log)),
     recheck: () => recheck(),
   };
-  const sockets = new SocketLookup({
-    onFallback: (reason) => log.info({ reason }, "callers are looked up in /proc"),
-  });
   return {
     metrics,
     recorder,
     otlp,
     services,
-    peers: new PeerProcesses({ sockets }),
+    peers: peersFor(agentPid, log),
     ownListeners,
     sessions,
     state,
     serving,
+    recheck: () => recheck(),
     onRecheck: (run) => {
       recheck = run;
     },
@@ -89,8 +112,9 @@ export async function makeProcessParts(
 }
 
 /** Where callers are looked for: in the namespaces that a process holds for the agent, else in our own. */
-export function peersFor(holder: number | undefined, { peers }: ProcessParts): PeerProcesses {
-  if (holder === undefined) return peers;
-  peers.close();
-  return new PeerProcesses({ agentPid: holder, isHolder: true });
+function peersFor(agentPid: number | undefined, log: Logger): PeerProcesses {
+  if (agentPid !== undefined) return new PeerProcesses({ agentPid, isHolder: true });
+  const onFallback = (reason: string): void =>
+    log.info({ reason }, "callers are looked up in /proc");
+  return new PeerProcesses({ sockets: new SocketLookup({ onFallback }) });
 }

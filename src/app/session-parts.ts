@@ -5,7 +5,7 @@ import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
 import { credentialText, WatchedFile } from "../files/watched-file.ts";
 import { Attribution } from "../session/attribution.ts";
-import { AuditLog, lastLink } from "../session/audit-log.ts";
+import { AuditLog, Decisions, lastLink } from "../session/audit-log.ts";
 import { ContentPolicy } from "../session/content.ts";
 import { Journal, restoreJournal } from "../session/journal.ts";
 import { LineFile } from "../session/line-file.ts";
@@ -21,9 +21,13 @@ import type { StateParts } from "./state-parts.ts";
 
 /** What sessions consist of; made once, because events are kept over reloads. */
 export interface SessionParts {
-  /** Absent where `session.enabled` is false and only the decision log is written. */
+  /** Absent where `session.enabled` is false and only the decision log is written, and in a thread that tells another one. */
   readonly kept: { readonly store: SessionStore; readonly usage: Usage } | undefined;
+  /** Whether plugins may read sessions: not where only the decision log is written. */
+  readonly isRead: boolean;
   readonly recorder: SessionRecorder;
+  /** Absent without `audit`, and in a thread that tells another one. */
+  readonly audit?: AuditLog | undefined;
   /** What clients of the session API have to send; absent where nothing is asked for. */
   readonly apiSecret?: { reveal(): string };
   close(): Promise<void>;
@@ -54,17 +58,17 @@ export async function makeSessionParts(
     field: session.header,
     ties: session.enabled ? sharedTies(session, ttlMs, services) : undefined,
   });
-  // A pattern that is none is a problem of the file; see sessionProblems.
-  const { patterns } = await compilePatterns(session.redact);
-  const content = new ContentPolicy({
-    bodies: session.bodies,
-    maxChars: sizeBytes(session.max_body),
-    redaction: new Redaction(patterns),
-  });
   const sinks = kept === undefined ? [] : [kept.store, kept.usage];
   return {
     kept,
-    recorder: new SessionRecorder({ sinks, attribution, content, audit }),
+    isRead: kept !== undefined,
+    recorder: new SessionRecorder({
+      sinks,
+      attribution,
+      content: await contentOf(session),
+      audit: audit && new Decisions((facts) => audit.append(facts)),
+    }),
+    audit,
     ...apiSecret(session.api_secret_file, services.log),
     close: async () => {
       attribution.close();
@@ -75,8 +79,19 @@ export async function makeSessionParts(
   };
 }
 
+/** What events show of bodies. */
+export async function contentOf(session: Config["session"]): Promise<ContentPolicy> {
+  // A pattern that is none is a problem of the file; see sessionProblems.
+  const { patterns } = await compilePatterns(session.redact);
+  return new ContentPolicy({
+    bodies: session.bodies,
+    maxChars: sizeBytes(session.max_body),
+    redaction: new Redaction(patterns),
+  });
+}
+
 /** Undefined where this process is the only one that has the agents. */
-function sharedTies(
+export function sharedTies(
   session: Config["session"],
   ttlMs: number,
   { state, log, metrics }: SessionServices,
@@ -135,7 +150,7 @@ async function keptEvents(
           store.restore(sequence, event);
           usage.record(event);
         },
-        rekey: (from, to, belongs) => store.restoreRekey(from, to, belongs),
+        rekey: (from, to, flows) => store.restoreRekey(from, to, flows),
       });
       store.removeExpired();
       log.info({ path: persist.path, ...found }, "events restored");

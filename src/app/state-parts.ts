@@ -6,7 +6,7 @@ import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { credentialText, WatchedFile } from "../files/watched-file.ts";
-import type { PluginState } from "../pipeline/plugin.ts";
+import type { PluginDeps } from "../pipeline/plugin.ts";
 import { Feed } from "../state/feed.ts";
 import { FileStore } from "../state/file-store.ts";
 import { keyRingOf } from "../state/key-ring.ts";
@@ -24,7 +24,9 @@ export interface StateParts {
   readonly store: StateStore;
   /** The same with sealed values, for tokens and words of users; undefined where the file names no key. */
   readonly sealed: StateStore | undefined;
-  /** Whether it outlives the process, or other processes see the same. */
+  /** In memory, whatever the file says: what the threads of the process have in common. */
+  readonly shared: StateStore;
+  /** Whether it outlives the process, or other threads or processes see the same. */
   readonly isKept: boolean;
   /** Whether others than this process use it. */
   readonly isShared: boolean;
@@ -45,7 +47,7 @@ type StateConfig = Config["state"];
 
 /** Opens the store. Rejects with `config.invalid` where its files cannot be used; a server that is away may come later. */
 export async function makeStateParts(
-  { state }: Pick<Config, "state">,
+  { state, workers = 1 }: Pick<Config, "state"> & Partial<Pick<Config, "workers">>,
   services: StateServices,
 ): Promise<StateParts> {
   const store = storeOf(state, services);
@@ -55,13 +57,20 @@ export async function makeStateParts(
   } catch (error) {
     throw new ProxyError("config.invalid", `state.path: ${messageOf(error)}`, { cause: error });
   }
-  const sealed = keys === undefined ? undefined : new SealedStore(store, keys);
-  const isKept = state.store !== "memory";
+  const isOfThreads = workers !== 1;
+  const isMemory = state.store === "memory";
+  // What threads of one process have in common in memory is seen by nobody else.
+  const unsealed = isOfThreads && isMemory ? store : undefined;
+  const sealed = keys === undefined ? unsealed : new SealedStore(store, keys);
+  const isKept = !isMemory || isOfThreads;
   const isShared = state.store === "redis";
-  const logouts = isKept ? logoutsIn(sealed ?? store, isShared, services.log) : undefined;
+  const logouts = isKept
+    ? logoutsIn(sealed ?? store, isShared || isOfThreads, services.log)
+    : undefined;
   return {
     store,
     sealed,
+    shared: new MemoryStore({ maxBytes: sizeBytes(state.max_size) }),
     isKept,
     isShared,
     logouts,
@@ -76,7 +85,8 @@ export async function makeStateParts(
 /** Longer than tokens of a login are good for. */
 const logoutsKeptMs = 30 * 24 * 3_600_000;
 
-function logoutsIn(store: StateStore, isShared: boolean, log: Logger): Feed {
+/** The feed of logins that ended. */
+export function logoutsIn(store: StateStore, isShared: boolean, log: Logger): Feed {
   return new Feed({
     store,
     name: "logouts",
@@ -93,20 +103,20 @@ function logoutsIn(store: StateStore, isShared: boolean, log: Logger): Feed {
 export function pluginState(
   generation: number,
   { state, carried, log }: PluginStateServices,
-): PluginState {
+): Pick<PluginDeps, "state" | "shared"> {
   if (state === undefined) {
     const store = new MemoryStore({ maxBytes: 1_048_576 });
-    return { store, sealed: store, isKept: false, logouts: undefined, at: () => store };
+    const empty = { store, sealed: store, isKept: false, logouts: undefined, at: () => store };
+    return { state: empty, shared: store };
   }
-  return {
-    ...state,
-    at: (url) =>
-      carried.claim(generation, `state at ${hash("sha256", url)}`, () => {
-        const store = state.at(url);
-        store.open().catch((error: unknown) => log.error({ err: error }, "state store"));
-        return store;
-      }),
-  };
+  const { store, sealed, isKept, shared, logouts } = state;
+  const at = (url: string): StateStore =>
+    carried.claim(generation, `state at ${hash("sha256", url)}`, () => {
+      const named = state.at(url);
+      named.open().catch((error: unknown) => log.error({ err: error }, "state store"));
+      return named;
+    });
+  return { state: { store, sealed, isKept, logouts, at }, shared };
 }
 
 /** Where the stores of a generation come from. */

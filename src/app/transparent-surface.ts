@@ -5,14 +5,14 @@ import { parseListenAddress } from "../config/listen-address.ts";
 import type { Config } from "../config/presets.ts";
 import { surfaceKey } from "../config/surfaces.ts";
 import { messageOf } from "../errors.ts";
-import type { BindAddress } from "../listener/listener.ts";
+import type { BindAddress } from "../listener/bind.ts";
 import { TransparentListener, type TransparentOptions } from "../listener/transparent.ts";
 import { loadOriginalDestinations } from "../net/kernel/original-destination.ts";
 import { OwnDials } from "../net/own-dials.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { bindAddressOf, listenerLimits } from "./listen-options.ts";
+import { bindAddressOf, type Crowd, listenerLimits, sharedAddress } from "./listen-options.ts";
 
 /** What it is made of. */
 export interface TransparentSurfaceParts {
@@ -20,6 +20,7 @@ export interface TransparentSurfaceParts {
   readonly services: SurfaceServices;
   readonly bridge: BridgeServer;
   readonly ownListeners: OwnListeners;
+  readonly crowd?: Crowd | undefined;
   /** Whether the file itself has the key. */
   isWritten(this: void, key: "transparent_proxy_addr" | "egress_enforcement"): boolean;
 }
@@ -94,14 +95,14 @@ export class TransparentSurface {
   }
 
   #make(facts: Pick<TransparentOptions, "originals" | "ownDials">): TransparentListener {
-    const { config, services, bridge } = this.#parts;
+    const { config, services, bridge, crowd } = this.#parts;
     const { pin, sniff_timeout: timeout, opaque_ports: ports } = config.listener.transparent;
     return new TransparentListener(services, bridge, {
       ...facts,
       pin,
       sniffTimeoutMs: durationMs(timeout),
       opaquePorts: new Set(ports),
-      limits: listenerLimits(config),
+      limits: listenerLimits(config, crowd?.connections("transparent")),
     });
   }
 
@@ -112,13 +113,13 @@ export class TransparentSurface {
   }
 
   async #openAt(text: string): Promise<TransparentState> {
-    const { ownListeners, isWritten } = this.#parts;
+    const { ownListeners, isWritten, crowd } = this.#parts;
     const originals = await loadOriginalDestinations();
     if (typeof originals === "string") return { kind: "unavailable", reason: originals };
     const ownDials = new OwnDials();
     const make = (): TransparentListener => this.#make({ originals, ownDials });
     try {
-      const { listener, address } = await bindWide(make, text);
+      const { listener, address } = await bindWide(make, text, { crowd });
       this.#listener = listener;
       this.#ownDials = ownDials;
       ownListeners.add(address.host, address.port);
@@ -135,10 +136,18 @@ export class TransparentSurface {
 export async function bindWide<L extends Pick<TransparentListener, "bind">>(
   make: () => L,
   text: string,
-  surface: "transparent" | "transparent_inbound" = "transparent",
+  {
+    surface = "transparent",
+    crowd,
+  }: {
+    readonly surface?: "transparent" | "transparent_inbound";
+    readonly crowd?: Crowd | undefined;
+  } = {},
 ): Promise<{ readonly listener: L; readonly address: BindAddress }> {
-  const wanted = bindAddressOf(text, surface);
-  const isWide = parseListenAddress(text)?.host === undefined;
+  const wanted = sharedAddress(bindAddressOf(text, surface), surface, crowd);
+  // What another thread has bound has a host.
+  const isFirst = wanted.shared !== "next";
+  const isWide = isFirst && parseListenAddress(text)?.host === undefined;
   if (isWide) {
     const listener = make();
     try {

@@ -13,22 +13,47 @@ import { createLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
 import type { ServeCommand } from "./serve.ts";
+import { printableJson } from "./event-line.ts";
 import { packageVersion } from "./version.ts";
 
-/** Prints the effective configuration, or every problem, and resolves with the exit code. */
-export async function check(command: ServeCommand): Promise<number> {
-  try {
-    return await checkFile(command);
-  } catch (error) {
-    if (!(error instanceof ProxyError)) throw error;
-    process.stderr.write(`authbridge-proxy: ${error.message}\n`);
-    return 2;
-  }
+interface CheckCommand extends ServeCommand {
+  /** One JSON document with everything, in place of lines. */
+  readonly json: boolean;
 }
 
-async function checkFile(command: ServeCommand): Promise<number> {
+/** What is known of a file. */
+interface Examined {
+  /** What is wrong; the rest is there only where nothing is. */
+  readonly problems: readonly Problem[];
+  readonly warnings: readonly (Problem | string)[];
+  /** The endpoints that were asked; absent where none was to be. */
+  readonly probed?: readonly string[];
+  readonly configuration?: unknown;
+}
+
+/** Prints the effective configuration, or every problem, and resolves with the exit code. */
+export async function check(command: CheckCommand): Promise<number> {
+  let examined: Examined;
+  try {
+    examined = await examine(command);
+  } catch (error) {
+    if (!(error instanceof ProxyError)) throw error;
+    if (!command.json) {
+      process.stderr.write(`authbridge-proxy: ${error.message}\n`);
+      return 2;
+    }
+    examined = refused([
+      { file: command.file, line: 1, column: 1, keyPath: "", message: error.message },
+    ]);
+  }
+  if (command.json) process.stdout.write(`${printableJson(forJson(examined), 2)}\n`);
+  else tell(examined);
+  return examined.problems.length === 0 ? 0 : 2;
+}
+
+async function examine(command: ServeCommand): Promise<Examined> {
   const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
-  if (loaded.kind === "rejected") return refuse(await rejectedProblems(loaded));
+  if (loaded.kind === "rejected") return refused(await rejectedProblems(loaded));
   const told: string[] = [];
   const log = createLogger("warn", {
     write: (line) => {
@@ -53,24 +78,29 @@ async function checkFile(command: ServeCommand): Promise<number> {
       },
       { start: false, probe: command.probe === "always" },
     );
-    if (built.kind === "failed") return refuse(buildProblems(loaded, built.problems));
+    if (built.kind === "failed") return refused(buildProblems(loaded, built.problems));
     await built.runtime.close();
     chain = built.chain;
-    if (command.probe === "always") reportProbe(chain);
   } finally {
     metrics.close();
   }
-  for (const warning of loaded.warnings)
-    process.stderr.write(`warning: ${formatProblem(warning)}\n`);
-  for (const warning of told) process.stderr.write(`warning: ${warning}\n`);
-  for (const warning of chain?.warnings ?? [])
-    process.stderr.write(`warning: upstream_proxy: ${warning}\n`);
+  const ofChain = (chain?.warnings ?? []).map((warning) => `upstream_proxy: ${warning}`);
   const shown =
     chain === undefined
       ? loaded.config
       : { ...loaded.config, upstream_proxy_status: { spec: chain.view } };
-  process.stdout.write(`${JSON.stringify(redact(shown), null, 2)}\n`);
-  return 0;
+  // Those that failed are problems of the file by now.
+  const probed = (chain?.endpoints ?? []).map(({ url }) => url);
+  return {
+    problems: [],
+    warnings: [...loaded.warnings, ...told, ...ofChain],
+    ...(command.probe === "always" ? { probed } : {}),
+    configuration: redact(shown),
+  };
+}
+
+function refused(problems: readonly Problem[]): Examined {
+  return { problems, warnings: [] };
 }
 
 /** What a plugin would log at the start about its policy: rules that never match, entries that admit everybody. */
@@ -79,15 +109,26 @@ function policyWarningOf(line: string): string | undefined {
   return typeof warning === "string" ? warning : undefined;
 }
 
-/** Those that failed are problems of the file by now. */
-function reportProbe(chain: ChainPlan | undefined): void {
-  const endpoints = chain?.endpoints ?? [];
-  for (const { url } of endpoints) process.stderr.write(`probe: reached ${url}\n`);
-  if (endpoints.length === 0)
-    process.stderr.write("probe: the file has no upstream_proxy.readiness_endpoints\n");
+function tell({ problems, warnings, probed, configuration }: Examined): void {
+  const lines = [
+    ...problems.map(formatProblem),
+    ...(probed ?? []).map((url) => `probe: reached ${url}`),
+    ...(probed?.length === 0 ? ["probe: the file has no upstream_proxy.readiness_endpoints"] : []),
+    ...warnings.map((one) => `warning: ${typeof one === "string" ? one : formatProblem(one)}`),
+  ];
+  for (const line of lines) process.stderr.write(`${line}\n`);
+  if (problems.length === 0) process.stdout.write(`${JSON.stringify(configuration, null, 2)}\n`);
 }
 
-function refuse(problems: readonly Problem[]): number {
-  for (const problem of problems) process.stderr.write(`${formatProblem(problem)}\n`);
-  return 2;
+function forJson({ problems, warnings, ...rest }: Examined): unknown {
+  return {
+    valid: problems.length === 0,
+    problems: problems.map(placed),
+    warnings: warnings.map((one) => (typeof one === "string" ? { message: one } : placed(one))),
+    ...rest,
+  };
+}
+
+function placed({ keyPath: key, ...problem }: Problem): unknown {
+  return { key, ...problem };
 }

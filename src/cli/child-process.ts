@@ -16,16 +16,21 @@ export interface CommandOptions {
   readonly timeoutMs?: number;
   /** What this process passes on to it; of other signals, an interrupt does not end this process before the command. */
   readonly passSignals: readonly NodeJS.Signals[];
+  /** Whether what it prints goes to standard error. */
+  readonly isQuiet?: boolean;
 }
 
 const graceMs = 2_000;
 
-/** Its input and output are those of this process. Never rejects. */
+/** Its input and output are those of this process, unless it is quiet. Never rejects. */
 export function runCommand(options: CommandOptions): Promise<CommandEnding> {
-  const { command, env, timeoutMs } = options;
+  const { command, env, timeoutMs, isQuiet = false } = options;
   const [file = "", ...args] = command;
   return new Promise((resolve) => {
-    const child = spawn(file, args, { stdio: "inherit", env });
+    const child = spawn(file, args, {
+      stdio: ["inherit", isQuiet ? 2 : "inherit", "inherit"],
+      env,
+    });
     let timedOut = false;
     let kill: NodeJS.Timeout | undefined;
     const end = (): void => {

@@ -1,5 +1,7 @@
 /** Where compiled code is kept between starts. */
 import { existsSync, mkdirSync, statSync } from "node:fs";
+// As a whole: an old Node without some of its names has to get as far as the sentence about its age.
+import nodeModule from "node:module";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 
@@ -13,6 +15,14 @@ export function compileCacheFolders(programFolder: string, env: NodeJS.ProcessEn
   const shipped = join(programFolder, "compile-cache");
   const own = ownFolder(env);
   return [...(existsSync(shipped) ? [shipped] : []), ...(own === undefined ? [] : [own])];
+}
+
+/** Keeps what is loaded from here on. */
+export function useCompileCache(programFolder: string): void {
+  for (const folder of compileCacheFolders(programFolder, process.env)) {
+    const { status } = nodeModule.enableCompileCache(folder);
+    if (status !== nodeModule.constants.compileCacheStatus.FAILED) break;
+  }
 }
 
 /** Undefined without a home, where nothing can be written, and where somebody else could write. */

@@ -52,6 +52,7 @@ export function onFreePorts(loaded: LoadedConfig): Config {
   const { callers: _callers, ...rest } = config;
   return {
     ...rest,
+    workers: 1,
     // Nothing is redirected to it either.
     egress_enforcement: "none",
     acknowledge_cooperative_mode: true,

@@ -4,6 +4,8 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
 import { App, ConfigRejected } from "../app/app.ts";
+import { crewFor } from "../crew/crew.ts";
+import { keepServing } from "../crew/faults.ts";
 import type { FileCommand } from "./config-file.ts";
 import { packageVersion } from "./version.ts";
 
@@ -23,11 +25,21 @@ export async function run(command: ServeCommand): Promise<number> {
   if (asked !== "" && !isLevel(asked))
     log.warn({ LOG_LEVEL: asked }, "LOG_LEVEL is none of debug, info, warn, error: using info");
   keepServing(log);
-  toggleDebug(log);
+  let running: App | undefined;
+  toggleDebug(log, () => running?.levelChanged());
   let app: App;
   const signal = firstSignal();
   try {
-    app = await App.start({ ...command, env: process.env, version: packageVersion(), log });
+    const threads = crewFor({
+      writeLines: (text) => destination.write(text),
+      onHopeless: (message) => {
+        log.fatal(message);
+        process.exit(1);
+      },
+    });
+    const version = packageVersion();
+    app = await App.start({ ...command, env: process.env, version, log, threads });
+    running = app;
   } catch (error) {
     return refuse(error);
   }
@@ -58,25 +70,12 @@ function firstSignal(): Promise<NodeJS.Signals> {
 }
 
 /** SIGUSR1 switches between debug and the configured level. It also keeps Node's debugger from starting. */
-function toggleDebug(log: Logger): void {
+function toggleDebug(log: Logger, changed: () => void): void {
   const configured = log.level;
   process.on("SIGUSR1", () => {
     log.level = log.level === "debug" ? configured : "debug";
     log.info({ level: log.level }, "log level changed");
-  });
-}
-
-/**
- * A fault that nobody caught ends one flow, not all of them: it is logged as an error and the process goes on.
- * A sidecar that exits stops its agent's traffic, and a remote peer who finds one such fault could repeat it at will.
- */
-function keepServing(log: Logger): void {
-  process.on("uncaughtException", (error) => log.error({ err: error }, "uncaught exception"));
-  process.on("unhandledRejection", (reason) => {
-    log.error(
-      { err: reason instanceof Error ? reason : new Error(messageOf(reason)) },
-      "unhandled rejection",
-    );
+    changed();
   });
 }
 

@@ -29,6 +29,8 @@ export interface LoadedConfig {
   readonly warnings: readonly Problem[];
   /** Hex digest of the bytes of the file, before variables are expanded. */
   readonly sha256: string;
+  /** The file itself, for other threads that load the same. */
+  readonly bytes: Uint8Array;
   readonly path: string;
   /** Whether the file itself has the key, whatever its value. */
   readonly isWritten: (path: KeyPath) => boolean;
@@ -116,6 +118,7 @@ export function parseConfig(
     config,
     warnings: inOrder([...unset, ...remarks.map(toProblem)]),
     sha256: createHash("sha256").update(bytes).digest("hex"),
+    bytes,
     path,
     isWritten: checked.isWritten,
     locate: (at) => document.locate(at),

@@ -8,6 +8,7 @@ import type { FileConfig } from "./schema.ts";
 import { sizeBytes } from "./size.ts";
 import { listenerSurfaces, type Role } from "./surfaces.ts";
 import { isMapping } from "../yaml/value-path.ts";
+import { workerProblems } from "./worker-relations.ts";
 
 /** A broken rule between keys. */
 export interface Relation extends Remark {
@@ -59,6 +60,7 @@ export function relationProblems(file: FileConfig): Relation[] {
     });
   }
   problems.push(...stateProblems(file.state));
+  if (file.workers !== 1) problems.push(...workerProblems(file));
   if (file.callers !== undefined) problems.push(...callerProblems(file));
   if (file.egress_enforcement === "enforce-redirect" && listener.transparent_proxy_addr === "off") {
     problems.push({

@@ -8,6 +8,7 @@ import { isMapping, valueAt } from "../yaml/value-path.ts";
 /** Paths whose change needs a restart. A path stands for everything below it. */
 export const restartOnlyPaths: readonly string[] = [
   "mode",
+  "workers",
   "listener",
   "egress_enforcement",
   "acknowledge_cooperative_mode",

@@ -15,7 +15,7 @@ import { stateSchema } from "./state-schema.ts";
 import { telemetrySchema } from "./telemetry-schema.ts";
 import { tlsBridgeSchema } from "./tls-bridge-schema.ts";
 import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
-import { duration, listenAddress, listOf, words } from "./value-schema.ts";
+import { count, duration, listenAddress, listOf, words } from "./value-schema.ts";
 import { surfaces } from "./surfaces.ts";
 import { guarded } from "../yaml/empty-values.ts";
 
@@ -105,6 +105,14 @@ export const configSchema = z.strictObject({
     .default("proxy-sidecar")
     .describe(
       'Mode of the Go program. Only "proxy-sidecar" (or nothing) is supported. Default "proxy-sidecar".',
+    ),
+  workers: z
+    .union([count(1, 64), z.literal("auto")], {
+      error: 'must be a whole number from 1 to 64, or "auto"',
+    })
+    .default(1)
+    .describe(
+      "Threads that serve traffic. With 1 the process has one thread for everything; with more, one further thread keeps the file, the operator's surfaces, sessions and state. auto: as many as the cgroup's quota of processor time gives cores. Default 1.",
     ),
   listener: listenerSchema.prefault({}).describe("Which surfaces are open, and where."),
   pipeline: pipelinesSchema.prefault({}).describe("The plugins of each direction, in order."),

@@ -51,6 +51,12 @@ export const tlsBridgeSchema = z.strictObject({
   upstream_insecure_hosts: listOf(words()).describe(
     "Host names whose origin certificate is not verified. Default [].",
   ),
+  upstream_insecure: z
+    .literal(false, {
+      error: "is for every host: name them in tls_bridge.upstream_insecure_hosts",
+    })
+    .optional()
+    .describe("Of newer Go programs. true is refused: upstream_insecure_hosts names the hosts."),
   min_version: z
     .enum(["1.2", "1.3"])
     .default("1.2")

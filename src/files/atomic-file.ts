@@ -1,6 +1,7 @@
 /** Files that are there whole or not at all, whoever reads them meanwhile. */
 import { open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { threadId } from "node:worker_threads";
 
 /** Writes beside `path` and renames into place. */
 export async function writeAtomically(
@@ -8,7 +9,7 @@ export async function writeAtomically(
   content: string | Uint8Array,
   mode: number,
 ): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.${threadId}.tmp`);
   await rm(temporary, { force: true });
   try {
     // "wx": a symbolic link that somebody else put there is not written through.

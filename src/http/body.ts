@@ -2,14 +2,24 @@
 import { brotliDecompress, gunzip, inflate, inflateRaw, zstdDecompress } from "node:zlib";
 import type { BodySink, BodySource } from "./body-source.ts";
 
+/** Bytes that several budgets have in common. */
+export interface SharedBytes {
+  readonly taken: number;
+  take(limit: number, many: number): boolean;
+  book(change: number): void;
+}
+
 /** A limit on the bytes of all buffered bodies together, and of what slow readers leave lying. */
 export class BodyBudget {
   readonly limitBytes: number;
+  /** Absent where this is the only budget of the process. */
+  readonly #shared: SharedBytes | undefined;
   #usedBytes = 0;
   #makeRoom: ((bytes: number) => void) | undefined;
 
-  constructor(limitBytes: number) {
+  constructor(limitBytes: number, shared?: SharedBytes) {
     this.limitBytes = limitBytes;
+    this.#shared = shared;
   }
 
   /** Says who can make room when there is none. */
@@ -18,11 +28,16 @@ export class BodyBudget {
   }
 
   get usedBytes(): number {
-    return this.#usedBytes;
+    return this.#shared?.taken ?? this.#usedBytes;
   }
 
   /** Takes the bytes when they are there, and says whether they were. */
   acquire(bytes: number): boolean {
+    if (this.#shared !== undefined) {
+      if (this.#shared.take(this.limitBytes, bytes)) return true;
+      this.#makeRoom?.(bytes);
+      return this.#shared.take(this.limitBytes, bytes);
+    }
     if (this.#usedBytes + bytes > this.limitBytes) {
       this.#makeRoom?.(bytes);
       if (this.#usedBytes + bytes > this.limitBytes) return false;
@@ -33,12 +48,13 @@ export class BodyBudget {
 
   /** Books what is held already, whether there is room or not. */
   book(change: number): void {
-    this.#usedBytes = Math.max(0, this.#usedBytes + change);
+    if (this.#shared === undefined) this.#usedBytes = Math.max(0, this.#usedBytes + change);
+    else this.#shared.book(change);
   }
 
   /** Gives back what was acquired. */
   release(bytes: number): void {
-    this.#usedBytes = Math.max(0, this.#usedBytes - bytes);
+    this.book(-bytes);
   }
 }
 

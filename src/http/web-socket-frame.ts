@@ -68,6 +68,12 @@ export class FrameBoundary {
   /** Bytes of the present frame's head that came so far; never more than 14. */
   readonly #head: number[] = [];
   #payloadLeft = 0;
+  #messages = 0;
+
+  /** Messages that have ended or are in their last frame; control frames are none (RFC 6455 section 5.5). */
+  get messages(): number {
+    return this.#messages;
+  }
 
   /** True where the last frame is complete. */
   get isBetweenFrames(): boolean {
@@ -93,16 +99,42 @@ export class FrameBoundary {
   }
 
   #endHead(): void {
-    const [, second] = this.#head;
+    const [first = 0, second] = this.#head;
     if (second === undefined) return;
     const length = second & 0x7f;
     const extended = length === 127 ? 8 : length === 126 ? 2 : 0;
     const masked = second >= 0x80 ? 4 : 0;
     if (this.#head.length < 2 + extended + masked) return;
+    const isFinal = first >= 0x80;
+    if (isFinal && (first & 0x0f) <= opcodes.binary) this.#messages += 1;
     this.#payloadLeft =
       extended === 0
         ? length
         : this.#head.slice(2, 2 + extended).reduce((sum, byte) => sum * 256 + byte, 0);
     this.#head.length = 0;
+  }
+}
+
+/** How many messages went by in either direction. */
+export class MessageCounts {
+  readonly #up = new FrameBoundary();
+  readonly #down = new FrameBoundary();
+
+  /** From the client. */
+  get received(): number {
+    return this.#up.messages;
+  }
+
+  /** To the client. */
+  get sent(): number {
+    return this.#down.messages;
+  }
+
+  up(chunk: Uint8Array): void {
+    this.#up.pass(chunk);
+  }
+
+  down(chunk: Uint8Array): void {
+    this.#down.pass(chunk);
   }
 }

@@ -1,17 +1,16 @@
 /** Accepts redirected connections, within a bound, and reads where the kernel took them from. */
-import net, { type AddressInfo, type Socket } from "node:net";
+import net, { type Socket } from "node:net";
 import { parseAddress } from "../net/address.ts";
 import { cutOff } from "../net/cut.ts";
 import type { OriginalDestinations } from "../net/kernel/original-destination.ts";
 import type { SocketEnd } from "../net/kernel/socket-table.ts";
-import { acceptance } from "../proxy/exchange/http-server.ts";
+import { acceptance, type HttpLimits } from "../proxy/exchange/http-server.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { type BindAddress, unavailable } from "./listener.ts";
+import { type BindAddress, listen } from "./bind.ts";
 
 /** What it is made of. */
-export interface AcceptorOptions {
+export interface AcceptorOptions extends Pick<HttpLimits, "maxConnections" | "shared"> {
   readonly originals: OriginalDestinations;
-  readonly maxConnections: number;
   readonly metrics: Metrics;
 }
 
@@ -57,18 +56,16 @@ export class CapturedAcceptor {
   }
 
   /** Binds and resolves with what was bound; rejects with `listener.unavailable` when it is taken. */
-  bind(address: BindAddress): Promise<BindAddress> {
-    return new Promise((resolve, reject) => {
-      const onError = (error: Error): void => reject(unavailable(address, error));
-      this.#server.once("error", onError);
-      this.#server.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
-        this.#server.removeListener("error", onError);
-        // EMFILE while accepting is an `error` event: it must not take the process down.
-        this.#server.on("error", () => this.#options.metrics.refused("connections"));
-        const bound = this.#server.address() as AddressInfo;
-        resolve({ host: bound.address, port: bound.port });
-      });
-    });
+  async bind(address: BindAddress): Promise<BindAddress> {
+    const bound = await listen(this.#server, address);
+    // EMFILE while accepting is an `error` event: it must not take the process down.
+    this.#server.on("error", () => this.#options.metrics.refused("connections"));
+    return bound;
+  }
+
+  #hasRoom(): boolean {
+    const { maxConnections, shared } = this.#options;
+    return shared?.take(maxConnections) ?? this.#open.size < maxConnections;
   }
 
   /** Stops accepting, waits for connections and for `served` until the deadline, then cuts what is left. */
@@ -86,13 +83,16 @@ export class CapturedAcceptor {
 
   #accept(socket: Socket): void {
     socket.on("error", ignore);
-    if (this.#draining || this.#open.size >= this.#options.maxConnections) {
+    if (this.#draining || !this.#hasRoom()) {
       this.#options.metrics.refused(this.#draining ? "draining" : "connections");
       cutOff(socket);
       return;
     }
     this.#open.add(socket);
-    socket.once("close", () => this.#open.delete(socket));
+    socket.once("close", () => {
+      this.#open.delete(socket);
+      this.#options.shared?.leave();
+    });
     this.#serve(socket);
   }
 }

@@ -1,6 +1,5 @@
 /** A bound address with an HTTP server behind it, with or without TLS in front, and its graceful close. */
-import type { AddressInfo, Server, Socket } from "node:net";
-import { ProxyError } from "../errors.ts";
+import type { Server, Socket } from "node:net";
 import {
   type HttpHandlers,
   type HttpLimits,
@@ -8,24 +7,9 @@ import {
   type HttpServices,
 } from "../proxy/exchange/http-server.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { type BindAddress, listen } from "./bind.ts";
 import { PeerFront, type PeerFrontOptions } from "./peer-front.ts";
 import { TlsFront, type TlsFrontLimits, type TlsMaterial } from "./tls-front.ts";
-
-/** An address as the file spells it: `:8081`, `127.0.0.1:0`, `[::1]:8081`. */
-export interface BindAddress {
-  /** `0.0.0.0` for every IPv4 address. */
-  readonly host: string;
-  readonly port: number;
-  /** The key of the file that names it. */
-  readonly key?: string;
-}
-
-/** Why an address could not be bound, with the key to change. */
-export function unavailable({ host, port, key }: BindAddress, error: Error): ProxyError {
-  const where = `${host.includes(":") ? `[${host}]` : host}:${port}`;
-  const message = `${key === undefined ? "" : `${key}: `}${where} cannot be listened on: ${error.message}`;
-  return new ProxyError("listener.unavailable", message, { cause: error });
-}
 
 /** One listener of the data plane. */
 export class Listener {
@@ -46,7 +30,9 @@ export class Listener {
   ) {
     this.#limits = limits;
     this.#metrics = services.recorder.metrics;
-    this.#http = new HttpServer(handlers, limits, services);
+    // Behind TLS, a connection has its place before its handshake.
+    const own = tls === undefined ? limits : { ...limits, shared: undefined };
+    this.#http = new HttpServer(handlers, own, services);
     if (tls?.kind === "peers") this.#peers = this.#makePeerFront(tls);
     else if (tls !== undefined) this.#front = this.#makeFront(tls);
     this.#acceptor = (this.#front ?? this.#peers ?? this.#http).server;
@@ -83,8 +69,8 @@ export class Listener {
   }
 
   #handshakeLimits(): TlsFrontLimits {
-    const { maxConnections, headerTimeoutMs: handshakeTimeoutMs } = this.#limits;
-    return { maxConnections, handshakeTimeoutMs };
+    const { maxConnections, shared, headerTimeoutMs: handshakeTimeoutMs } = this.#limits;
+    return { maxConnections, shared, handshakeTimeoutMs };
   }
 
   #handshake(outcome: "verified" | "unverified" | "failed"): void {
@@ -107,18 +93,11 @@ export class Listener {
   }
 
   /** Binds and resolves with the address that was bound; rejects with `listener.unavailable` when it is taken. */
-  bind(address: BindAddress): Promise<BindAddress> {
-    return new Promise((resolve, reject) => {
-      const onError = (error: Error): void => reject(unavailable(address, error));
-      this.#acceptor.once("error", onError);
-      this.#acceptor.listen({ host: address.host, port: address.port, backlog: 1_024 }, () => {
-        this.#acceptor.removeListener("error", onError);
-        // EMFILE while accepting is an `error` event: it must not take the process down.
-        this.#acceptor.on("error", () => this.#metrics.refused("connections"));
-        const bound = this.#acceptor.address() as AddressInfo;
-        resolve({ host: bound.address, port: bound.port });
-      });
-    });
+  async bind(address: BindAddress): Promise<BindAddress> {
+    const bound = await listen(this.#acceptor, address);
+    // EMFILE while accepting is an `error` event: it must not take the process down.
+    this.#acceptor.on("error", () => this.#metrics.refused("connections"));
+    return bound;
   }
 
   /** Stops accepting, lets running exchanges finish until the deadline, then cuts what is left. */

@@ -13,6 +13,7 @@ import { looksLikeTls } from "../net/client-hello.ts";
 import { peek } from "../net/sniff.ts";
 import { acceptance } from "../proxy/exchange/http-server.ts";
 import type { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
+import { limitConnections } from "./bind.ts";
 import type { TlsFrontLimits } from "./tls-front.ts";
 
 /** How peers are taken in. */
@@ -61,8 +62,7 @@ export class PeerFront {
     this.#limits = limits;
     this.#events = events;
     this.server = net.createServer(acceptance);
-    this.server.maxConnections = limits.maxConnections;
-    this.server.on("drop", () => events.onRefused("connections"));
+    limitConnections(this.server, limits, () => events.onRefused("connections"));
     this.server.on("connection", (socket) => void this.#arrived(socket));
   }
 

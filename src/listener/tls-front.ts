@@ -1,6 +1,8 @@
 /** Terminates TLS in front of a listener and gives the decrypted connections to the HTTP server. */
 import type { AddressInfo } from "node:net";
 import tls from "node:tls";
+import type { HttpLimits } from "../proxy/exchange/http-server.ts";
+import { limitConnections } from "./bind.ts";
 
 /** Key material as PEM. */
 export interface TlsMaterial {
@@ -11,11 +13,9 @@ export interface TlsMaterial {
   readonly clientCa?: string;
 }
 
-/** Limits of the handshake. */
-export interface TlsFrontLimits {
+/** Limits of connections, those in their handshake included. */
+export interface TlsFrontLimits extends Pick<HttpLimits, "maxConnections" | "shared"> {
   readonly handshakeTimeoutMs: number;
-  /** Connections, those in their handshake included. */
-  readonly maxConnections: number;
 }
 
 /** Callbacks for connections. */
@@ -40,8 +40,7 @@ export class TlsFront {
       ALPNProtocols: ["http/1.1", "http/1.0"],
       noDelay: true,
     });
-    this.server.maxConnections = limits.maxConnections;
-    this.server.on("drop", () => events.onRefused("connections"));
+    limitConnections(this.server, limits, () => events.onRefused("connections"));
     this.server.on("tlsClientError", () => events.onRefused("malformed"));
     this.server.on("secureConnection", (socket) => events.onSecure(socket));
   }

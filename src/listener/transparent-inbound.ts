@@ -22,7 +22,8 @@ import { rawReplies, tlsReplies } from "../proxy/tunnel/captured-replies.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
 import { CapturedAcceptor } from "./captured-acceptor.ts";
 import { capturedAt } from "./captured.ts";
-import type { BindAddress, Listener } from "./listener.ts";
+import type { BindAddress } from "./bind.ts";
+import type { Listener } from "./listener.ts";
 import type { Behind, FindBackend } from "./reverse.ts";
 import { comesFromUs } from "./transparent.ts";
 
@@ -61,9 +62,9 @@ export class TransparentInboundListener {
     this.#options = options;
     this.#http = options.makeHttp((socket) => this.#behindOf(socket));
     const { metrics } = services.recorder;
-    const { maxConnections } = options.limits;
+    const { maxConnections, shared } = options.limits;
     this.#acceptor = new CapturedAcceptor(
-      { originals: options.originals, maxConnections, metrics },
+      { originals: options.originals, maxConnections, shared, metrics },
       (socket) => void this.#serve(socket),
     );
   }

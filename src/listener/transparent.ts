@@ -19,12 +19,12 @@ import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf, renderDenial } from "../proxy/flow/reply.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import { tunnel } from "../proxy/tunnel/tunnel.ts";
-import type { TunnelReplies } from "../proxy/tunnel/request.ts";
 import { CapturedAcceptor } from "./captured-acceptor.ts";
 import { type Captured, capturedAt, type Pin } from "./captured.ts";
 import { CapturedHttp, notRedirected } from "./captured-http.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
-import { type BindAddress, Listener } from "./listener.ts";
+import type { BindAddress } from "./bind.ts";
+import { Listener } from "./listener.ts";
 
 /** How the first bytes of captured connections are read. */
 export interface TransparentOptions {
@@ -54,12 +54,14 @@ export class TransparentListener {
     this.#services = services;
     this.#bridge = bridge;
     this.#options = options;
-    this.#http = new CapturedHttp(services, options.limits);
-    this.#httpListener = new Listener(this.#http, options.limits, services);
+    // A connection has its place when it was accepted.
+    const inner = { ...options.limits, shared: undefined };
+    this.#http = new CapturedHttp(services, inner);
+    this.#httpListener = new Listener(this.#http, inner, services);
     const { metrics } = services.recorder;
-    const { maxConnections } = options.limits;
+    const { maxConnections, shared } = options.limits;
     this.#acceptor = new CapturedAcceptor(
-      { originals: options.originals, maxConnections, metrics },
+      { originals: options.originals, maxConnections, shared, metrics },
       (socket) => void this.#serve(socket),
     );
   }
@@ -118,8 +120,7 @@ export class TransparentListener {
         this.#httpListener.adopt(socket);
         return;
       case "tls":
-        this.#tunnel(socket, captured, tlsReplies, first.sni);
-        return;
+        break;
       case "malformed":
         throw new ProxyError("request.malformed", `broken first bytes: ${first.reason}`);
       case "timeout":
@@ -131,20 +132,16 @@ export class TransparentListener {
       case "opaque":
         break;
     }
-    this.#tunnel(socket, captured, rawReplies, undefined);
+    this.#tunnel(socket, captured, first);
   }
 
-  #tunnel(
-    socket: Socket,
-    captured: Captured | undefined,
-    replies: TunnelReplies,
-    name: string | undefined,
-  ): void {
+  #tunnel(socket: Socket, captured: Captured | undefined, first: Sniffed): void {
     if (captured === undefined) throw notRedirected();
-    const destination = destinationOf(captured, name);
+    const isTls = first.kind === "tls";
+    const hasSpoken = first.kind === "opaque" && first.bytes > 0;
+    const destination = destinationOf(captured, isTls ? first.sni : undefined);
     const services = this.#services;
     const { authority, confirm, original } = captured;
-    const isTls = replies === tlsReplies;
     const read = (runtime: Runtime): Admitted => ({
       client: services.callers.clientOf(socket, runtime, { reached: original }),
       run: (client, done) =>
@@ -163,8 +160,8 @@ export class TransparentListener {
             client: socket,
             head: nothing,
             headers: new HeaderList([]),
-            replies,
-            captured: { isTls, confirm },
+            replies: isTls ? tlsReplies : rawReplies,
+            captured: { isTls, hasSpoken, confirm },
           },
           done,
         ),

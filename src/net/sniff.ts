@@ -5,6 +5,7 @@ import type { Socket } from "node:net";
 import type { AbortSource } from "./abort-source.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { looksLikeTls, parseClientHello } from "./client-hello.ts";
+import { isRequestLine, withoutEmptyLines } from "./first-line.ts";
 import { http } from "./node-http.ts";
 
 /** The head of an HTTP/1 request as far as naming a destination needs it. */
@@ -81,11 +82,10 @@ export function sniff(socket: Socket, options: SniffOptions): Promise<Sniffed> {
 function classifyRequest(seen: Buffer, maxBytes: number): Sniffed | undefined {
   const bytes = seen.length;
   if (looksLikeTls(seen.subarray(0, 1))) return { kind: "opaque", bytes, isTls: true };
-  // RFC 9112 section 2.2: servers skip empty lines, and take a bare LF for the end of a line.
-  const [empty = ""] = /^[\r\n]*/.exec(seen.toString("latin1", 0, 16)) ?? [];
-  const line = seen.toString("latin1", empty.length, maxBytes).split("\n", 1)[0] ?? "";
-  const isWhole = seen.includes(10, empty.length);
-  if (isWhole ? /\sHTTP\/\d/i.test(line) : bytes >= maxBytes && canBeMethod(line)) {
+  const text = withoutEmptyLines(seen.toString("latin1", 0, maxBytes));
+  const line = text.split("\n", 1)[0] ?? "";
+  const isWhole = line.length < text.length;
+  if (isWhole ? isRequestLine(line) : bytes >= maxBytes && canBeMethod(line)) {
     const [method = "", target = ""] = line.split(" ");
     return { kind: "http", bytes, method, target, ...unnamed };
   }

@@ -12,8 +12,15 @@ import { cutOff } from "./cut.ts";
 import { giveBack } from "./give-back.ts";
 import type { LastSeen, Stallable, StallWatch } from "./stall-watch.ts";
 
+/** Who sees the bytes that go by; they are not to be kept. */
+export interface ByteWatch {
+  up(chunk: Uint8Array): void;
+  down(chunk: Uint8Array): void;
+}
+
 /** How a tunnel is watched. */
 export interface SpliceTerms {
+  readonly watch?: ByteWatch | undefined;
   /** The tunnel is cut when no byte moved for so long; 0 is no limit. */
   readonly idleTimeoutMs: number;
   /** The sweep that all tunnels share. */
@@ -85,6 +92,7 @@ export abstract class Splice implements Stallable {
     this.#slot = this.#terms.stalls.add(this);
     if (head.length > 0) {
       this.#bytesUp += head.length;
+      this.#terms.watch?.up(head);
       upstream.write(head);
     }
     if (client.readableEnded) this.ended(client);
@@ -188,6 +196,7 @@ export abstract class Splice implements Stallable {
     const upstream = this.#upstream;
     if (upstream === undefined) return;
     this.#bytesUp += chunk.length;
+    this.#terms.watch?.up(chunk);
     const hasRoom = upstream.write(chunk);
     // A large chunk is "over the mark" even when the kernel took all of it at once.
     if (upstream.writableLength === 0) {
@@ -203,6 +212,7 @@ export abstract class Splice implements Stallable {
     const client = this.#client;
     if (client === undefined) return "wait";
     this.#bytesDown += chunk.length;
+    this.#terms.watch?.down(chunk);
     const hasRoom = client.write(chunk);
     // As above.
     if (client.writableLength === 0) return "free";

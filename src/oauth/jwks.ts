@@ -5,7 +5,7 @@ import type { Clock } from "../duration.ts";
 import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
 import { parseJsonObject } from "../http/json-access.ts";
 import { type KeyDocument, readKeyDocument } from "./jwks-document.ts";
-import { RefetchAllowance } from "./refetch-allowance.ts";
+import { RefetchAllowance, type SharedAllowance } from "./refetch-allowance.ts";
 
 /** Where the keys are: a fixed address, or the issuer's discovery document that names it. */
 export type KeyLocation =
@@ -22,6 +22,19 @@ export interface JwksSourceOptions {
   readonly maxAgeMs?: number;
   /** Until a fetch that tokens asked for in vain is forgotten, and the same `kid` is looked for again. */
   readonly missCooldownMs?: number;
+  /** Sources of the same keys in other threads; absent where there are none. */
+  readonly others?: OtherSources | undefined;
+}
+
+/** What sources of the same keys have in common. */
+export interface OtherSources {
+  readonly misses: SharedAllowance;
+  readonly mismatches: SharedAllowance;
+  /** Calls `hear` with each document that another one has fetched. */
+  listen(hear: (document: string) => void): void;
+  /** Resolves when the others have it, or cannot have it. */
+  say(document: string): Promise<void>;
+  close(): void;
 }
 
 /**
@@ -84,8 +97,17 @@ export class JwksSource {
     this.#refreshMs = options.refreshMs ?? 5 * 60_000;
     this.#maxAgeMs = options.maxAgeMs ?? 24 * 3_600_000;
     this.#missCooldownMs = options.missCooldownMs ?? 15_000;
-    this.#misses = new RefetchAllowance(options.clock, this.#missCooldownMs);
-    this.#mismatches = new RefetchAllowance(options.clock, this.#missCooldownMs);
+    const { clock, others } = options;
+    this.#misses = new RefetchAllowance(clock, this.#missCooldownMs, others?.misses);
+    this.#mismatches = new RefetchAllowance(clock, this.#missCooldownMs, others?.mismatches);
+    others?.listen((text) => {
+      const document = readKeyDocument(Buffer.from(text));
+      if (typeof document !== "string") this.#use(document);
+    });
+  }
+
+  close(): void {
+    this.#options.others?.close();
   }
 
   /** Grows whenever a key was withdrawn: results that were verified with it are no longer valid. */
@@ -145,7 +167,8 @@ export class JwksSource {
     if (before === undefined) return [];
     const isSame = (): boolean => this.#loaded === undefined || isSameSet(before, this.#loaded);
     if (isSame()) {
-      const mayAsk = this.#fetching !== undefined || (this.#mayFetch() && this.#mismatches.take());
+      const mayAsk =
+        this.#fetching !== undefined || (this.#mayFetch() && (await this.#mismatches.take()));
       if (!mayAsk) return [];
       await this.#fetchOnce(fetcher);
       if (isSame()) return [];
@@ -170,7 +193,7 @@ export class JwksSource {
     const now = this.#options.clock.now();
     const until = this.#missing.get(kid ?? "");
     if (until !== undefined && now < until) return;
-    if (!this.#mayFetch() || !this.#misses.take()) return;
+    if (!this.#mayFetch() || !(await this.#misses.take())) return;
     await this.#fetchOnce(fetcher);
   }
 
@@ -223,19 +246,25 @@ export class JwksSource {
 
   async #fetch(call: OperatorFetch): Promise<string | undefined> {
     const document = await this.#load(call);
-    const now = this.#options.clock.now();
     if (typeof document === "string") {
+      const now = this.#options.clock.now();
       const wait = Math.min(firstRetryMs * 2 ** this.#failures, lastRetryMs);
       this.#failures = Math.min(this.#failures + 1, 16);
       this.#retryAt = now + wait;
       this.#problem = document;
       return document;
     }
+    this.#use(document);
+    await this.#options.others?.say(JSON.stringify({ keys: document.keys }));
+    return undefined;
+  }
+
+  #use(document: KeyDocument): void {
     this.#noteWithdrawn(document);
-    this.#loaded = { ...document, select: createLocalJWKSet({ keys: document.keys }), at: now };
+    const at = this.#options.clock.now();
+    this.#loaded = { ...document, select: createLocalJWKSet({ keys: document.keys }), at };
     this.#failures = 0;
     this.#retryAt = Number.NEGATIVE_INFINITY;
-    return undefined;
   }
 
   /** Tokens of a withdrawn key still come, and need no fetch to be refused. */

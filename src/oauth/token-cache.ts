@@ -1,10 +1,15 @@
 /** Issued tokens by digest of all that they depend on, with one call at a time for each of them. */
 import { hash } from "node:crypto";
-import type { Secret } from "../secret.ts";
+import { Secret } from "../secret.ts";
 import type { Clock } from "../duration.ts";
 import type { TokenOwner } from "./logout-token.ts";
 import { SharedCalls } from "./shared-calls.ts";
-import type { RejectedGrant, TokenResponse, UnavailableEndpoint } from "./token-response.ts";
+import type {
+  IssuedToken,
+  RejectedGrant,
+  TokenResponse,
+  UnavailableEndpoint,
+} from "./token-response.ts";
 
 /** A token that may be used now. */
 export interface CachedToken {
@@ -50,9 +55,22 @@ export interface TokenRequest {
   load(signal: AbortSignal): Promise<TokenResponse>;
 }
 
+/** What other threads have: a text by key, made by one of them at a time. */
+export interface OtherTokens {
+  /** The text of another thread; undefined where `make` was called. */
+  othersOr(
+    key: string,
+    limitMs: number,
+    make: () => Promise<{ readonly text: string; readonly keepMs: number } | undefined>,
+  ): Promise<string | undefined>;
+  forget(key: string): Promise<void>;
+}
+
 /** Bounds of a {@link TokenCache}; tests make them small. */
 export interface TokenCacheOptions {
   readonly clock: Clock;
+  /** Absent where this is the only cache of the process. */
+  readonly others?: OtherTokens | undefined;
   readonly maxEntries?: number;
   readonly maxRejections?: number;
 }
@@ -63,6 +81,20 @@ const skewMs = 30_000;
 const rejectionMs = 5_000;
 /** When the cache is full, it falls to this share of its size. */
 const keptShare = 0.75;
+
+/** Longest that the call of another thread is waited for. */
+const otherCallMs = 30_000;
+
+interface Loaded {
+  readonly response: TokenResponse;
+  /** Another thread had it. */
+  readonly isKept: boolean;
+}
+
+const cancelled: Loaded = {
+  response: { kind: "unavailable", reason: "cancelled" },
+  isKept: false,
+};
 
 interface Rejection {
   readonly refused: RejectedGrant;
@@ -84,11 +116,13 @@ export class TokenCache {
   readonly #maxRejections: number;
   readonly #tokens = new Map<string, CachedToken>();
   readonly #rejections = new Map<string, Rejection>();
-  readonly #calls = new SharedCalls<TokenResponse>({ kind: "unavailable", reason: "cancelled" });
+  readonly #calls = new SharedCalls<Loaded>(cancelled);
+  readonly #others: OtherTokens | undefined;
   #epoch = 0;
 
   constructor(options: TokenCacheOptions) {
     this.#clock = options.clock;
+    this.#others = options.others;
     this.#maxEntries = options.maxEntries ?? 10_000;
     this.#maxRejections = options.maxRejections ?? 1_000;
   }
@@ -122,12 +156,13 @@ export class TokenCache {
       }
       this.#rejections.delete(request.key);
     }
-    const response = await this.#calls.join(request.key, signal, (ending) =>
+    const { response, isKept } = await this.#calls.join(request.key, signal, (ending) =>
       this.#load(request, ending),
     );
     if (response.kind !== "issued")
       return { kind: "refused", refused: response, source: "endpoint" };
-    return { kind: "token", token: response.token, subject: request.subject, source: "endpoint" };
+    const source = isKept ? "cache" : "endpoint";
+    return { kind: "token", token: response.token, subject: request.subject, source };
   }
 
   /** Forgets tokens that were exchanged for what the predicate names, and keeps none that is being asked for. */
@@ -136,16 +171,34 @@ export class TokenCache {
     const meant = [...this.#tokens].filter(
       ([, { exchangedFor }]) => exchangedFor !== undefined && isMeant(exchangedFor),
     );
-    for (const [key] of meant) this.#tokens.delete(key);
+    for (const [key] of meant) {
+      this.#tokens.delete(key);
+      void this.#others?.forget(key);
+    }
     return meant.length;
   }
 
   /** Tokens that are asked for while logins end are used, and not kept. */
-  async #load(request: TokenRequest, signal: AbortSignal): Promise<TokenResponse> {
+  async #load(request: TokenRequest, signal: AbortSignal): Promise<Loaded> {
     const epoch = this.#epoch;
-    const loaded = await request.load(signal);
-    if (epoch === this.#epoch) this.#keep(request, loaded);
+    const loaded = await this.#ask(request, signal);
+    if (epoch === this.#epoch) this.#keep(request, loaded.response);
+    else void this.#others?.forget(request.key);
     return loaded;
+  }
+
+  async #ask(request: TokenRequest, signal: AbortSignal): Promise<Loaded> {
+    if (this.#others === undefined) return { response: await request.load(signal), isKept: false };
+    let own: TokenResponse | undefined;
+    const text = await this.#others.othersOr(request.key, otherCallMs, async () => {
+      own = await request.load(signal);
+      if (own.kind !== "issued") return undefined;
+      const keepMs = usableUntil(request, own) - this.#clock.now();
+      return keepMs > 0 ? { text: textOf(own), keepMs } : undefined;
+    });
+    const response = own ?? (text === undefined ? undefined : issuedOf(text));
+    if (response !== undefined) return { response, isKept: own === undefined };
+    return { response: await request.load(signal), isKept: false };
   }
 
   #keep(request: TokenRequest, response: TokenResponse): void {
@@ -156,13 +209,34 @@ export class TokenCache {
       this.#rejections.set(request.key, { refused: response, until, proof: request.proof });
       return;
     }
-    if (response.kind === "unavailable" || response.expiresAt === undefined) return;
-    const { subjectExpiresAt = Number.POSITIVE_INFINITY, subject, exchangedFor } = request;
-    const usableUntil = Math.min(response.expiresAt - skewMs, subjectExpiresAt * 1000);
-    if (usableUntil <= now) return;
+    if (response.kind === "unavailable") return;
+    const { subject, exchangedFor } = request;
+    const until = usableUntil(request, response);
+    if (until <= now) return;
     makeRoom(this.#tokens, this.#maxEntries, (entry) => entry.usableUntil <= now);
-    this.#tokens.set(request.key, { token: response.token, usableUntil, subject, exchangedFor });
+    const { token } = response;
+    this.#tokens.set(request.key, { token, usableUntil: until, subject, exchangedFor });
   }
+}
+
+function usableUntil(
+  { subjectExpiresAt = Number.POSITIVE_INFINITY }: TokenRequest,
+  { expiresAt = Number.NEGATIVE_INFINITY }: IssuedToken,
+): number {
+  return Math.min(expiresAt - skewMs, subjectExpiresAt * 1000);
+}
+
+/** For the memory of the process, and for no log. */
+function textOf({ token, expiresAt, scope }: IssuedToken): string {
+  return JSON.stringify({ token: token.reveal(), expiresAt, scope });
+}
+
+function issuedOf(text: string): IssuedToken {
+  // It was written above.
+  const { token, ...rest } = JSON.parse(text) as Omit<IssuedToken, "token"> & {
+    readonly token: string;
+  };
+  return { ...rest, kind: "issued", token: new Secret(token) };
 }
 
 /** Makes a full map smaller: first what has ended, then the oldest down to three quarters. */

@@ -132,6 +132,11 @@ function makeStep(
 ): Step {
   const origins = definition.origins?.(config as never) ?? [];
   const deps = options.depsFor(entry.id ?? entry.name, origins);
+  const objection = deps.isAlone ? undefined : definition.needsOneThread?.(config as never);
+  if (objection !== undefined) {
+    const message = `${objection}: set workers: 1`;
+    throw new PluginConfigError([{ path: [], message }]);
+  }
   const plugin: Plugin = definition.create(config as never, deps);
   return {
     name: entry.name,

@@ -185,6 +185,8 @@ export class RequestContext {
   /** The session in which the first event of this message was shown. */
   shownIn: string | undefined;
   response: ResponseHalf | undefined;
+  /** Messages of a WebSocket that went by so far. */
+  messages: { readonly received: number; readonly sent: number } | undefined;
   /** Set where the process sends traces. */
   trace: FlowTrace | undefined;
   /** Set by a plugin whose credential the next hop may want again in another form. */

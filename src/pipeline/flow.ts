@@ -1,4 +1,5 @@
 /** The immutable facts of one connection or request: its client, surface and destination. */
+import { threadId } from "node:worker_threads";
 import type { Destination } from "../net/destination.ts";
 import type { PeerProcess } from "../net/kernel/peer-process.ts";
 
@@ -60,7 +61,9 @@ export interface Flow {
   readonly captured?: string | undefined;
 }
 
-const idPrefix = `${process.pid.toString(36)}${Date.now().toString(36)}`;
+/** Threads that begin in one millisecond must not give out the same ids. */
+const ofThread = threadId === 0 ? "" : `t${threadId}`;
+const idPrefix = `${process.pid.toString(36)}${Date.now().toString(36)}${ofThread}`;
 let flowCounter = 0;
 
 /** Makes a Flow. Only listeners and the bridge call it: policy never sees a flow that it could edit. */

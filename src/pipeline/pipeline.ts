@@ -282,12 +282,19 @@ export class Pipeline {
     );
   }
 
-  /** What each policy lacks to let through what was chosen among the observations. */
+  /** What each policy lacks to let through what was chosen among the observations of each thread. */
   additions(
     chosen: ReadonlySet<string>,
+    threads: readonly ReturnType<Pipeline["observations"]>[],
   ): readonly { readonly plugin: string; readonly addition: PolicyAddition }[] {
-    return this.steps.flatMap(({ name, plugin }) => {
-      const addition = plugin.addition?.(chosen);
+    const observing = this.steps.filter(({ plugin }) => plugin.observations !== undefined);
+    return observing.flatMap(({ name, plugin }, at) => {
+      const addition = plugin.addition?.(
+        chosen,
+        threads
+          .flatMap((observations) => observations.slice(at, at + 1))
+          .map(({ observed }) => observed),
+      );
       return addition === undefined ? [] : [{ plugin: name, addition }];
     });
   }

@@ -70,7 +70,7 @@ export interface PluginState {
   readonly store: StateStore;
   /** For tokens and words of users; undefined where the file names no key to seal them with. */
   readonly sealed: StateStore | undefined;
-  /** Whether it outlives the process, or other replicas see the same. */
+  /** Whether it outlives the process, or other threads or replicas see the same. */
   readonly isKept: boolean;
   /** Logins that ended, as every replica hears of them; undefined where nothing is kept. */
   readonly logouts?: StateFeed | undefined;
@@ -102,6 +102,13 @@ export interface PluginDeps {
   carry<T extends object>(key: string, make: () => T): T;
   /** What outlives the process or is shared with its replicas, as the block `state` of the file has it. */
   readonly state: PluginState;
+  /**
+   * What the instances of all threads of the process have in common (`workers`), in memory: gone with the process, and
+   * never seen by another one. Keys are the plugin's own words: begin them with its name.
+   */
+  readonly shared: StateStore;
+  /** True where no other thread of the process has an instance like this one (`workers: 1`). */
+  readonly isAlone: boolean;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
   /** Reports that the instance's rules have changed: open tunnels are judged again. */
@@ -252,10 +259,10 @@ export interface Plugin {
   /** What the instance has observed, for operators: JSON without secrets. Shown by the session API. */
   observations?(): unknown;
   /**
-   * What to add to the instance's policy so that it lets through what was chosen among its observations, each named
-   * `HOST:PORT EXECUTABLE`; undefined where it has observed none of it.
+   * What to add to the instance's policy so that it lets through what was chosen, each named `HOST:PORT EXECUTABLE`, among
+   * what it and its like in other threads have observed; undefined where that has none of it.
    */
-  addition?(chosen: ReadonlySet<string>): PolicyAddition | undefined;
+  addition?(chosen: ReadonlySet<string>, observed: readonly unknown[]): PolicyAddition | undefined;
   /** What is used of the instance's budgets: JSON without secrets. Shown by the session API. */
   budgets?(): unknown;
   /** True, or the reason why the instance cannot do its work yet. */
@@ -293,6 +300,11 @@ export interface PluginDefinition<Config = unknown> {
   requiredBy?(config: Config): readonly string[];
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */
   readonly unavailable?: string;
+  /**
+   * Why the instances of several threads would not do what this configuration says; undefined where they would. With
+   * `workers` above 1 the file is then refused with these words.
+   */
+  needsOneThread?(config: Config): string | undefined;
   /** Origins (scheme, host, port) that this configuration lets the instance call. */
   origins?(config: Config): readonly string[];
   create(config: Config, deps: PluginDeps): Plugin;

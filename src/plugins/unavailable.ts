@@ -17,5 +17,9 @@ const remove = "remove the entry, or set on_error: off on it";
 /** One definition per name, each with what to do about it. */
 export const unavailablePlugins: readonly PluginDefinition[] = [
   unavailable("cpex", "Runs policies of another engine on messages", remove),
-  unavailable("lineage-telemetry", "Sends spans that tie messages of agents together", remove),
+  unavailable(
+    "lineage-telemetry",
+    "Sends spans that tie messages of agents together",
+    `${remove}; telemetry.otlp sends the spans of this proxy, which tie them as well`,
+  ),
 ];

@@ -9,6 +9,12 @@ import {
   type Suggestion,
 } from "./suggest.ts";
 
+/** What one instance has seen refused. */
+export interface ObservedDenials {
+  readonly denials: readonly DenialSummary[];
+  readonly dropped: number;
+}
+
 /** Each refusal with what would allow it by itself. */
 export function withSuggestions(
   summaries: readonly DenialSummary[],
@@ -19,13 +25,17 @@ export function withSuggestions(
   });
 }
 
-/** What would allow the chosen refusals together, `HOST:PORT EXECUTABLE`; undefined where none of them is there. */
+/**
+ * What would allow the chosen refusals together, `HOST:PORT EXECUTABLE`, of those that instances have observed; undefined
+ * where none of them is there.
+ */
 export function additionText(
-  summaries: readonly DenialSummary[],
+  observed: readonly unknown[],
   takenKeys: readonly string[],
   chosen: ReadonlySet<string>,
 ): string | undefined {
-  const wanted = summaries.filter(({ host, port, binary }) =>
+  const denials = observed.flatMap((one) => (one as Partial<ObservedDenials>).denials ?? []);
+  const wanted = denials.filter(({ host, port, binary }) =>
     chosen.has(`${host}:${port} ${binary}`),
   );
   return wanted.length === 0 ? undefined : suggestionText(suggest(wanted, takenKeys));

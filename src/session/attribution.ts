@@ -204,7 +204,7 @@ export class Attribution implements SessionReader {
     if (name === undefined) return;
     turn.sessionId = name.slice(0, maxSessionIdLength);
     this.#serving.named(turn);
-    this.#store.rekey(defaultSessionId, turn.sessionId, (flowId) => turn.has(flowId));
+    this.#store.rekey(defaultSessionId, turn.sessionId, turn.flows);
   }
 
   #nameInbound(context: RequestContext, correlation: Correlation | undefined): void {
@@ -353,6 +353,6 @@ export class Attribution implements SessionReader {
     const { id } = context.flow;
     context.sessionId = name;
     context.tiedBy = "own";
-    this.#store.rekey(defaultSessionId, name, (flowId) => flowId === id);
+    this.#store.rekey(defaultSessionId, name, new Set([id]));
   }
 }

@@ -7,6 +7,35 @@ import type { LineFile } from "./line-file.ts";
 
 const tailBytes = 1_048_576;
 
+/** Turns moments of flows into decisions. */
+export class Decisions {
+  readonly #write: (facts: object) => void;
+
+  constructor(write: (facts: object) => void) {
+    this.#write = write;
+  }
+
+  /** Writes down a decision; the response to a permitted message decides nothing. */
+  decided(event: SessionEvent, context: RequestContext): void {
+    if (event.phase !== "response") this.#write(decisionOf(event, context));
+  }
+
+  /** Writes down that the file exempts this destination from the pipeline (`listener.skip_hosts`). */
+  exempted(context: RequestContext, at: number): void {
+    const { flow, method, host } = context;
+    this.#write({
+      at: new Date(at).toISOString(),
+      decision: "exempt",
+      direction: flow.direction,
+      request: flow.id,
+      client: flow.client.address,
+      host,
+      method,
+      steps: [],
+    });
+  }
+}
+
 /** Writes decisions. One per process; the chain goes on over restarts and files. */
 export class AuditLog {
   readonly #file: LineFile;
@@ -23,32 +52,12 @@ export class AuditLog {
     return this.#last;
   }
 
-  /** Writes down a decision; the response to a permitted message decides nothing. */
-  decided(event: SessionEvent, context: RequestContext): void {
-    if (event.phase !== "response") this.#append(decisionOf(event, context));
-  }
-
-  /** Writes down that the file exempts this destination from the pipeline (`listener.skip_hosts`). */
-  exempted(context: RequestContext, at: number): void {
-    const { flow, method, host } = context;
-    this.#append({
-      at: new Date(at).toISOString(),
-      decision: "exempt",
-      direction: flow.direction,
-      request: flow.id,
-      client: flow.client.address,
-      host,
-      method,
-      steps: [],
-    });
-  }
-
   close(): Promise<void> {
     return this.#file.close();
   }
 
   /** A line that finds no room is not in the chain; the next one says how many there were. */
-  #append(facts: object): void {
+  append(facts: object): void {
     const { line, link } = chained(
       this.#last,
       this.#lost === 0 ? facts : { ...facts, lost: this.#lost },

@@ -62,6 +62,8 @@ export interface SessionEvent {
   /** The connection to a peer of `mtls`. */
   readonly tls?: EventTls;
   readonly tunnel?: true;
+  /** Messages of a WebSocket, from the client and to it. */
+  readonly messages?: { readonly received: number; readonly sent: number };
   /** Of a connection whose TLS was opened here: what was asked inside has events of its own. */
   readonly bridged?: true;
   /** The executable of the caller, where it was looked up. */
@@ -137,6 +139,9 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
     event.tls = { version, cipherSuite, peerSpiffeId };
   }
   if (facts.error !== undefined) event.error = facts.error;
+  const { messages } = context;
+  if (messages !== undefined && facts.phase !== "request")
+    event.messages = { received: messages.received, sent: messages.sent };
   return event;
 }
 

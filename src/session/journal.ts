@@ -16,7 +16,7 @@ export interface Rekeying {
 /** What a journal's lines are restored into. */
 export interface Restorable {
   restore(sequence: number, event: SessionEvent): void;
-  rekey(from: string, to: string, belongs: (flowId: string) => boolean): void;
+  rekey(from: string, to: string, flows: ReadonlySet<string>): void;
 }
 
 const maxLineBytes = 16 * 1_048_576;
@@ -80,8 +80,7 @@ async function restoreFile(
 function restoreLine(line: string, into: Restorable): boolean {
   const { rekey, sequence, event } = parseJsonObject(line) ?? {};
   if (isRekeying(rekey)) {
-    const moved = new Set(rekey.requestIds);
-    into.rekey(rekey.from, rekey.to, (flowId) => moved.has(flowId));
+    into.rekey(rekey.from, rekey.to, new Set(rekey.requestIds));
     return true;
   }
   if (typeof sequence !== "number" || !Number.isSafeInteger(sequence) || !isEvent(event))

@@ -1,7 +1,7 @@
 /** Turns the moments of a flow into session events: in the right session, kept, and shown to whoever watches. */
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Intent, SessionReader } from "../pipeline/plugin.ts";
-import type { AuditLog } from "./audit-log.ts";
+import type { Decisions } from "./audit-log.ts";
 import type { Attribution } from "./attribution.ts";
 import type { ContentPolicy } from "./content.ts";
 import { type EventFacts, eventOf, type SessionEvent } from "./event.ts";
@@ -17,7 +17,7 @@ export interface SessionRecorderOptions {
   readonly sinks: readonly EventSink[];
   readonly attribution: Attribution;
   readonly content: ContentPolicy;
-  readonly audit?: AuditLog | undefined;
+  readonly audit?: Decisions | undefined;
 }
 
 /** Records flows as events. One per process; absent where sessions are off. */
@@ -25,7 +25,7 @@ export class SessionRecorder implements SessionReader {
   readonly #sinks: readonly EventSink[];
   readonly #attribution: Attribution;
   readonly #content: ContentPolicy;
-  readonly #audit: AuditLog | undefined;
+  readonly #audit: Decisions | undefined;
 
   constructor(options: SessionRecorderOptions) {
     this.#sinks = options.sinks;

@@ -138,22 +138,18 @@ export class SessionStore {
   }
 
   /**
-   * Moves events to the session that they turned out to belong to; without `belongs`, the whole
+   * Moves the events of flows to the session that they turned out to belong to; without `flows`, the whole
    * session, unless the other one exists.
    */
-  rekey(from: string, to: string, belongs?: (flowId: string) => boolean): void {
-    const moved = this.restoreRekey(from, to, belongs);
+  rekey(from: string, to: string, flows?: ReadonlySet<string>): void {
+    const moved = this.restoreRekey(from, to, flows);
     if (moved.length === 0) return;
     const requestIds = [...new Set(moved.map(({ event }) => event.requestId))];
     this.#journal?.moved({ from, to: to.slice(0, maxSessionIdLength), requestIds });
   }
 
   /** The same for what an earlier process moved: it stands in the journal already. */
-  restoreRekey(
-    from: string,
-    to: string,
-    belongs?: (flowId: string) => boolean,
-  ): readonly StoredEvent[] {
+  restoreRekey(from: string, to: string, flows?: ReadonlySet<string>): readonly StoredEvent[] {
     const target = to.slice(0, maxSessionIdLength);
     const now = this.#clock.now();
     const session = this.#sessions.get(from);
@@ -161,13 +157,13 @@ export class SessionStore {
     if (this.#isExpired(session, now)) return [];
     const known = this.#sessions.get(target);
     const existing = known !== undefined && this.#isExpired(known, now) ? undefined : known;
-    if (belongs === undefined && existing !== undefined) return [];
+    if (flows === undefined && existing !== undefined) return [];
     if (known !== undefined && existing === undefined) this.#remove(target, known);
     const before = session.bytes + (existing?.bytes ?? 0);
-    const taken = session.take(({ requestId }) => belongs?.(requestId) ?? true);
+    const taken = session.take(({ requestId }) => flows?.has(requestId) ?? true);
     const [first] = taken;
     if (first === undefined) return [];
-    const createdAt = belongs === undefined ? session.createdAt : Date.parse(first.event.at);
+    const createdAt = flows === undefined ? session.createdAt : Date.parse(first.event.at);
     const receiver = existing ?? new Session(createdAt);
     const moved = taken.map((entry) => ({
       ...entry,

@@ -7,7 +7,7 @@ import type { Turn } from "./turn.ts";
 
 /** The part of the store that attribution needs. */
 export interface AttributedStore {
-  rekey(from: string, to: string, belongs: (flowId: string) => boolean): void;
+  rekey(from: string, to: string, flows: ReadonlySet<string>): void;
   intentOf(sessionId: string): Intent | undefined;
   /** What users asked for last, of two sessions at most. */
   someIntents(): readonly Intent[];

@@ -66,8 +66,8 @@ export class Turn {
     if (this.sessionId === undefined && this.#flows.size < maxFlows) this.#flows.add(flowId);
   }
 
-  has(flowId: string | undefined): boolean {
-    return flowId !== undefined && this.#flows.has(flowId);
+  get flows(): ReadonlySet<string> {
+    return this.#flows;
   }
 
   forgetFlows(): void {

@@ -141,6 +141,14 @@ export const counters = {
     help: "Addresses that the address guard refused to dial, by class of address.",
     labels: [["class"]],
   },
+  threads_ended_total: {
+    help: "Threads that ended although nobody had told them to, and were replaced.",
+    labels: [],
+  },
+  thread_moments_lost_total: {
+    help: "Events and decisions that a thread could not tell, because the thread in control did not take them.",
+    labels: [],
+  },
   reloads_total: {
     help: "Reloads of the file, by result.",
     labels: [["result", results]],
@@ -275,6 +283,7 @@ export const gauges = {
   spiffe_svid_expiry_timestamp_seconds:
     "When the X.509-SVID that came last from the SPIFFE Workload API expires; 0 without one.",
   state_up: "1 while every state store answers, else 0; always 1 in memory.",
+  threads: "Threads that serve.",
   transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",
   upstream_connections: "Connections to upstreams that are open.",
   upstream_proxy_accepted:

@@ -18,6 +18,9 @@ export interface GoStats {
   readonly outbound_replace_tokens: Readonly<Record<string, number>>;
 }
 
+/** So many more of one reason. */
+export type GoChange = readonly [map: keyof GoStats, reason: string, more: number];
+
 const maxReasons = 64;
 
 /** Counts what `/stats` shows. A refusal that `on_error: observe` muted is not a refusal and is not counted. */
@@ -29,11 +32,31 @@ export class GoStatsCounter {
     outbound_denials: new Map(),
     outbound_replace_tokens: new Map(),
   };
+  readonly #given = new Map<string, number>();
 
   count(invocation: CountedInvocation): void {
     if (invocation.shadow === true) return;
     if (invocation.plugin === "jwt-validation") this.#countValidation(invocation);
     else if (invocation.plugin === "token-exchange") this.#countExchange(invocation);
+  }
+
+  /** What was counted since this was asked last, for the counter of another thread. */
+  changes(): GoChange[] {
+    const changed: GoChange[] = [];
+    for (const name of Object.keys(this.#maps) as (keyof GoStats)[]) {
+      for (const [reason, count] of this.#maps[name]) {
+        const key = `${name} ${reason}`;
+        const more = count - (this.#given.get(key) ?? 0);
+        this.#given.set(key, count);
+        if (more > 0) changed.push([name, reason, more]);
+      }
+    }
+    return changed;
+  }
+
+  /** Adds what another thread has counted. */
+  addAll(changes: readonly GoChange[]): void {
+    for (const [name, reason, more] of changes) this.#add(name, reason, more);
   }
 
   snapshot(): GoStats {
@@ -67,10 +90,10 @@ export class GoStatsCounter {
     }
   }
 
-  #add(map: keyof GoStats, reason: string): void {
+  #add(map: keyof GoStats, reason: string, more = 1): void {
     const counts = this.#maps[map];
     const known = counts.has(reason) || counts.size < maxReasons;
     const key = known ? reason : "other";
-    counts.set(key, (counts.get(key) ?? 0) + 1);
+    counts.set(key, (counts.get(key) ?? 0) + more);
   }
 }

@@ -3,7 +3,13 @@
  *
  * They are for the collector only: the conventions want the server's address, and no host is a label of /metrics.
  */
-import { type Attribute, type Buckets, Distribution } from "./instruments.ts";
+import {
+  type Added,
+  type Attribute,
+  type Buckets,
+  Distribution,
+  type Observed,
+} from "./instruments.ts";
 import { type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
 import { semanticBounds } from "./bounds.ts";
 
@@ -27,6 +33,12 @@ const clientLabels = [
   "error.type",
 ] as const;
 
+/** Of the server's histogram, and of the client's. */
+export type DurationChanges = readonly [
+  server: readonly Added<Observed>[],
+  client: readonly Added<Observed>[],
+];
+
 /** Made where metrics are sent to a collector. */
 export class HttpDurations {
   readonly #registry = new Registry();
@@ -39,6 +51,17 @@ export class HttpDurations {
 
   asked(attributes: HttpAttributes, seconds: number): void {
     seriesOf(this.#client, clientLabels, attributes).observe(seconds);
+  }
+
+  /** What was observed since this was asked last, for those of another thread. */
+  changes(): DurationChanges {
+    return [this.#server.changes(), this.#client.changes()];
+  }
+
+  /** Adds what another thread has observed. */
+  add([server, client]: DurationChanges): void {
+    this.#server.add(server);
+    this.#client.add(client);
   }
 
   values(): Promise<MetricObjectWithValues<MetricValue<string>>[]> {

@@ -21,6 +21,14 @@ export type Attribute = string | number | boolean;
 
 type Labels = Record<string, Attribute>;
 
+/** What was added to one child: the values of its labels, none for what has no place of its own. */
+export type Added<T> = readonly [values: readonly Attribute[] | undefined, more: T];
+
+/** What was observed more: by bucket, and the sum. */
+export type Observed = readonly [counts: readonly number[], sum: number];
+
+const overflow = "otel.metric.overflow";
+
 interface Branch<T> {
   readonly children: Map<Attribute, Branch<T>>;
   leaf: T | undefined;
@@ -63,14 +71,23 @@ class Family<T> {
     return branch.leaf;
   }
 
+  /** The child that {@link valuesOf} gives these values for. */
+  at(values: readonly Attribute[] | undefined): T {
+    return values === undefined ? this.#shared() : this.find(values);
+  }
+
   /** The child of what has no place of its own, under the name that OpenTelemetry gives it. */
   #shared(): T {
     if (this.#overflow === undefined) {
-      this.#overflow = this.#make({ "otel.metric.overflow": true });
+      this.#overflow = this.#make({ [overflow]: true });
       this.children.push(this.#overflow);
     }
     return this.#overflow;
   }
+}
+
+function valuesOf(labels: Labels): readonly Attribute[] | undefined {
+  return overflow in labels ? undefined : Object.values(labels);
 }
 
 /** One number of a {@link Tally}; add to `value` directly. */
@@ -107,6 +124,8 @@ function zerosOf({ labels, zeros = [] }: InstrumentRow): readonly (readonly stri
 /** A counter whose children are plain numbers. */
 export class Tally<Values extends readonly Attribute[] = readonly Attribute[]> {
   readonly #family: Family<Cell>;
+  /** What {@link changes} has given of each child. */
+  readonly #given = new Map<Cell, number>();
 
   /** Those of a table, by their names there. */
   static all<R extends Rows>(registry: Registry, rows: R): Tallies<R> {
@@ -139,6 +158,21 @@ export class Tally<Values extends readonly Attribute[] = readonly Attribute[]> {
     return this.#family.find(values);
   }
 
+  /** What was counted since this was asked last, for the same instrument of another thread. */
+  changes(): Added<number>[] {
+    return this.#family.children.flatMap((cell): Added<number>[] => {
+      const more = cell.value - (this.#given.get(cell) ?? 0);
+      if (more === 0) return [];
+      this.#given.set(cell, cell.value);
+      return [[valuesOf(cell.labels), more]];
+    });
+  }
+
+  /** Adds what another thread has counted. */
+  add(changes: readonly Added<number>[]): void {
+    for (const [values, more] of changes) this.#family.at(values).value += more;
+  }
+
   /** Counts by the value of the first label; undefined where nothing was counted. */
   totals(): Readonly<Record<string, number>> | undefined {
     const { children } = this.#family;
@@ -155,11 +189,30 @@ export class Buckets {
   readonly counts: Float64Array;
   sum = 0;
   readonly #bounds: readonly number[];
+  #given: { readonly counts: Float64Array; sum: number } | undefined;
 
   constructor(labels: Labels, bounds: readonly number[]) {
     this.labels = labels;
     this.#bounds = bounds;
     this.counts = new Float64Array(bounds.length + 1);
+  }
+
+  /** What was observed since this was asked last; undefined for nothing. */
+  changes(): Observed | undefined {
+    const given = (this.#given ??= { counts: new Float64Array(this.counts.length), sum: 0 });
+    const more = [...this.counts].map((count, index) => count - (given.counts[index] ?? 0));
+    if (more.every((count) => count === 0)) return undefined;
+    const sum = this.sum - given.sum;
+    given.counts.set(this.counts);
+    given.sum = this.sum;
+    return [more, sum];
+  }
+
+  /** Adds what another thread has observed. */
+  add([counts, sum]: Observed): void {
+    for (const [index, count] of counts.entries())
+      this.counts[index] = (this.counts[index] ?? 0) + count;
+    this.sum += sum;
   }
 
   observe(value: number): void {
@@ -208,6 +261,19 @@ export class Distribution<Values extends readonly Attribute[] = readonly Attribu
   /** The child for these label values, in the order of the declared labels. */
   of(...values: Values): Buckets {
     return this.#family.find(values);
+  }
+
+  /** What was observed since this was asked last, for the same instrument of another thread. */
+  changes(): Added<Observed>[] {
+    return this.#family.children.flatMap((child): Added<Observed>[] => {
+      const more = child.changes();
+      return more === undefined ? [] : [[valuesOf(child.labels), more]];
+    });
+  }
+
+  /** Adds what another thread has observed. */
+  add(changes: readonly Added<Observed>[]): void {
+    for (const [values, more] of changes) this.#family.at(values).add(more);
   }
 
   /** Called by the registry at the scrape. */

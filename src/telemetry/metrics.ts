@@ -10,9 +10,16 @@ import {
 } from "./catalogue.ts";
 import { Evictions } from "./evictions.ts";
 import { FlowMetrics } from "./flow-metrics.ts";
-import { type CountedInvocation, type GoStats, GoStatsCounter } from "./go-stats.ts";
-import { Distribution, type Distributions, type Tallies, Tally } from "./instruments.ts";
-import { ServiceCalls } from "./service-calls.ts";
+import { type CountedInvocation, type GoChange, type GoStats, GoStatsCounter } from "./go-stats.ts";
+import {
+  type Added,
+  Distribution,
+  type Distributions,
+  type Observed,
+  type Tallies,
+  Tally,
+} from "./instruments.ts";
+import { type ServiceCall, ServiceCalls } from "./service-calls.ts";
 import { ProcessReaders } from "./process-metrics.ts";
 import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
 import { TunnelMetrics } from "./tunnel-metrics.ts";
@@ -33,6 +40,24 @@ export interface MetricsOptions {
 export interface TlsStats {
   readonly tls_bridge?: Readonly<Record<string, number>>;
   readonly mtls?: Readonly<Record<string, number>>;
+}
+
+type Named<T> = readonly (readonly [name: string, more: readonly Added<T>[]])[];
+
+/** What metrics have more than before. */
+export interface MetricChanges {
+  readonly counters: Named<number>;
+  readonly histograms: Named<Observed>;
+  readonly go: readonly GoChange[];
+  readonly services: readonly ServiceCall[];
+}
+
+function changesOf<T>(
+  instruments: Readonly<Record<string, { changes(): readonly Added<T>[] }>>,
+): Named<T> {
+  return Object.entries(instruments)
+    .map(([name, instrument]) => [name, instrument.changes()] as const)
+    .filter(([, more]) => more.length > 0);
 }
 
 /** Label values of plugin events and address classes come from code, but a bound costs nothing. */
@@ -73,6 +98,7 @@ export class Metrics {
     this.#info("build_info", { version, node: process.version });
     this.#info("egress_enforcement_info", { mode });
     this.gauge("config_generation", generation);
+    this.gauge("threads", () => 1);
     this.gauge("state_up", () => ([...this.#stores].every((isUp) => isUp()) ? 1 : 0));
     this.#applied();
     this.configInSync(true);
@@ -125,6 +151,26 @@ export class Metrics {
   /** Says where a gauge is read from at every scrape. A second reader replaces the first. */
   gauge(name: GaugeName, read: () => number): void {
     this.#readers.set(name, read);
+  }
+
+  /** What was counted and observed since this was asked last, for the metrics of another thread. */
+  changes(): MetricChanges {
+    return {
+      counters: changesOf(this.counters),
+      histograms: changesOf(this.histograms),
+      go: this.#goStats.changes(),
+      services: this.services.changes(),
+    };
+  }
+
+  /** Adds what another thread has counted and observed. */
+  add(changes: MetricChanges): void {
+    for (const [name, more] of changes.counters)
+      (this.counters[name as keyof typeof counters] as Tally).add(more);
+    for (const [name, more] of changes.histograms)
+      (this.histograms[name as keyof typeof histograms] as Distribution).add(more);
+    this.#goStats.addAll(changes.go);
+    this.services.add(changes.services);
   }
 
   /** All of them as of now, for reports in other forms. */

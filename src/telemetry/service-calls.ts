@@ -18,7 +18,12 @@ export interface ServiceView {
   readonly lastFailure?: string;
 }
 
+/** A call; `why` where no response came. */
+export type ServiceCall = readonly [origin: string, ms: number, why?: string];
+
 const maxServices = 64;
+/** Of calls that are to be told to another thread. */
+const maxUntold = 1_000;
 /** The share of the newest call in the mean. */
 const weight = 0.2;
 
@@ -35,10 +40,13 @@ interface Tally {
 /** Counts calls by service; services that a reload took away stay until others need their place. */
 export class ServiceCalls {
   readonly #tallies = new BoundedMap<string, Tally>(maxServices);
+  /** Undefined where nobody asks. */
+  #untold: ServiceCall[] | undefined;
 
   /** A response came, whatever its status; `ms` is how long it took. */
   answered(origin: string, ms: number): void {
     const tally = this.#count(origin, ms);
+    this.#note([origin, ms]);
     tally.ok = true;
     tally.meanMs = tally.meanMs === undefined ? ms : tally.meanMs + (ms - tally.meanMs) * weight;
   }
@@ -46,9 +54,25 @@ export class ServiceCalls {
   /** None came; `why` is the code of a fault. */
   failed(origin: string, ms: number, why: string): void {
     const tally = this.#count(origin, ms);
+    this.#note([origin, ms, why]);
     tally.ok = false;
     tally.failures += 1;
     tally.lastFailure = why;
+  }
+
+  /** The calls since this was asked last, for the thread that shows them; none of those before it was asked first. */
+  changes(): readonly ServiceCall[] {
+    const untold = this.#untold ?? [];
+    this.#untold = [];
+    return untold;
+  }
+
+  /** Adds the calls of another thread. */
+  add(calls: readonly ServiceCall[]): void {
+    for (const [origin, ms, why] of calls) {
+      if (why === undefined) this.answered(origin, ms);
+      else this.failed(origin, ms, why);
+    }
   }
 
   view(): readonly ServiceView[] {
@@ -62,6 +86,10 @@ export class ServiceCalls {
       ...(tally.meanMs === undefined ? {} : { meanMs: tenths(tally.meanMs) }),
       ...(tally.lastFailure === undefined ? {} : { lastFailure: tally.lastFailure }),
     }));
+  }
+
+  #note(call: ServiceCall): void {
+    if (this.#untold !== undefined && this.#untold.length < maxUntold) this.#untold.push(call);
   }
 
   #count(origin: string, ms: number): Tally {

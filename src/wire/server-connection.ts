@@ -45,8 +45,9 @@ const maxHeldBytes = 65_536;
 const lingerBytes = 16_777_216;
 const lingerMs = 2_000;
 const nothing = Buffer.alloc(0);
-/** The part of HTTP/2's connection preface that looks like a head. */
-const preface = "PRI * HTTP/2.0\r\n\r\n";
+/** The part of HTTP/2's connection preface that looks like a head, as the reader gives it: without its empty line. */
+const prefaceHead = "PRI * HTTP/2.0\r\n";
+const preface = `${prefaceHead}\r\n`;
 
 type Phase =
   /** Before or in a head. */
@@ -220,13 +221,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
       // A connection that waits keeps nothing of it.
       reader.text = "";
       reader.rest = undefined;
-      if (
-        this.#requests === 0 &&
-        `${text}
-` === preface &&
-        this.#givesAway(rest)
-      )
-        return undefined;
+      if (this.#requests === 0 && text === prefaceHead && this.#givesAway(rest)) return undefined;
       this.#behindHead = rest === undefined ? undefined : { rest, chunk: bytes };
       return this.#begin(new RequestHead(text, this.#limits.maxHeaders), rest);
     } catch (error) {

@@ -123,23 +123,34 @@ describe("what is not bridged", () => {
   });
 
   test.each([
-    ["HTTP", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"],
     ["SSH", "SSH-2.0-OpenSSH_9.0\r\n"],
     ["two bytes", "\u0000\u0001"],
-  ])("nor TLS is refused on a bridged port: %s (I7, I13, FRONT-15)", async (_what, bytes) => {
+  ])(
+    "nor TLS nor HTTP is refused on a bridged port: %s (I7, I13, FRONT-15)",
+    async (_what, bytes) => {
+      const connections = origin.accepted;
+      const wire = new RawClient(await proxy.tunnel(at));
+      wire.send(bytes);
+      wire.socket.end();
+      const said = (await wire.reader.toEnd()).toString("latin1");
+      expect(said === "" || / 400 /.test(said)).toBe(true);
+      expect(origin.accepted).toBe(connections);
+    },
+  );
+
+  test("is plain HTTP on a bridged port: each request is judged, for the tunnel's host alone (FRONT-15)", async () => {
     const connections = origin.accepted;
     const wire = new RawClient(await proxy.tunnel(at));
-    wire.send(bytes);
+    wire.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     wire.socket.end();
-    const said = (await wire.reader.toEnd()).toString("latin1");
-    expect(said === "" || / 400 /.test(said)).toBe(true);
+    expect((await wire.reader.toEnd()).toString("latin1")).toMatch(/^HTTP\/1\.1 421 /);
     expect(origin.accepted).toBe(connections);
   });
 
-  test("nor TLS is named in the log (I13)", async () => {
+  test("nor TLS nor HTTP is named in the log (I13)", async () => {
     const fresh = await start();
     const wire = new RawClient(await fresh.tunnel(at));
-    wire.send("GET / HTTP/1.1\r\n\r\n");
+    wire.send("SSH-2.0-OpenSSH_9.0\r\n");
     await wire.reader.toEnd();
     const line = await fresh.log((log) => JSON.stringify(log).includes("tls.not-tls"));
     expect(JSON.stringify(line)).toContain(allowed);

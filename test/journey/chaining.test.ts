@@ -232,6 +232,17 @@ describe("the way of a destination", () => {
     expect(parent.lines).toEqual([`GET ${origin.url}/env HTTP/1.1`]);
   });
 
+  test("the agent next door is dialled directly, whatever the environment says and the file takes from it", async () => {
+    const env = { HTTP_PROXY: parent.url, HTTPS_PROXY: parent.url, ALL_PROXY: parent.url };
+    parent.heads.length = 0;
+    const listener = { roles: ["reverse", "forward"], reverse_proxy_backend: origin.url };
+    for (const over of [{}, { upstream_proxy: { from_environment: true } }]) {
+      const proxy = await start({ listener, ...over }, env);
+      expect((await get(proxy.reverse, "/inbound")).status).toBe(200);
+    }
+    expect(parent.heads).toEqual([]);
+  });
+
   test("no agent speaks to the parent itself", async () => {
     const proxy = await start(through(parent.url));
     const { answer, client } = await openTunnel(proxy.forward, `127.0.0.1:${parent.port}`);

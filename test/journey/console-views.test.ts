@@ -272,6 +272,7 @@ describe.skipIf(browserPath === undefined)("the console's views in headless Chro
       await page
         .locator('#tabs [aria-selected="true"]', { hasText: new RegExp(view, "i") })
         .waitFor();
+      if (view !== "flows") await page.locator("#view h2").first().waitFor();
       if (view === "overview") await page.locator(".tile").first().waitFor();
       if (view === "sessions") await page.locator("svg.spans").waitFor();
       if (view === "flows") await rows(page).nth(2).click();

@@ -46,12 +46,14 @@ listener:
     "{name: sparc, on_error: off}",
   ),
   "1.1 session: all, with numbers that mean the default": `${reverse}session: {enabled: yes, ttl: 168h, max_events: 0, max_sessions: -1}\n`,
+  "9 session: kept for ever": `${reverse}session: {ttl: never}\n`,
   "1.1 session: switched off": `${reverse}session: {enabled: off}\n`,
   "1.1 mtls and spiffe: empty": `${reverse}spiffe: {}\nmtls: {mode: ""}\n`,
   "1.1 mtls and spiffe: all": `${reverse}spiffe: {socket: "unix:///run/agent.sock", mirror_files: no, mirror_dir: /opt}\nmtls: {mode: strict, extra: 1}\n`,
   "1.1 bridge: all": bridge(
     'upstream_ca_bundle: "", passthrough_hosts: [a.test, B.test], ports: [443, 8443, 9443]',
   ),
+  "9 bridge: verifies every origin": bridge("upstream_insecure: false"),
   "1.1 bridge: off": `${reverse}tls_bridge: {mode: disabled, ports: []}\n`,
   "1.4 variables, and dollars that are none": `# costs $5\n${inbound(jwt('audience: "${AGENT}", bypass_paths: ["/a$"]'))}`,
   "demo file": `mode: proxy-sidecar
@@ -162,11 +164,23 @@ const refused: Readonly<Record<string, readonly [text: string, words: RegExp]>> 
     inbound("{name: jwt-validation, on_error: off, config: {issuer: https://idp.test/realms/r}}"),
     /allow_weakened_auth: true at the top of the file/,
   ],
+  "a key of context-guru that nobody knows": [
+    outbound("inference-parser", "{name: context-guru, config: {extra: 1}}"),
+    /config\.extra: unknown key/,
+  ],
   "a source that is not read": [
     inject("source: mappings, secret_dir: /s, mappings: {a: b}"),
     /secret_dir: has no effect/,
   ],
   "a bypass of every host": [ibac('bypass_hosts: ["*"]'), /on_error: off/],
+  "origins that are not verified, whoever they are": [
+    bridge("upstream_insecure: true"),
+    /upstream_insecure: .*upstream_insecure_hosts/,
+  ],
+  "a plugin that sends spans of its own": [
+    outbound("{name: lineage-telemetry, config: {otel_endpoint: localhost:4317}}"),
+    /lineage-telemetry.*not available in this version.*telemetry\.otlp/,
+  ],
   "another mode": [`mode: envoy-sidecar\n${reverse}`, /supports only mode "proxy-sidecar"/],
   "a policy engine of another binary": [
     outbound("mcp-parser", "{name: cpex, config: {config_file: /x}}"),

@@ -60,6 +60,18 @@ describe("SIGTERM", () => {
     },
   );
 
+  test("closes the plugins of the configuration in force and of the one before it", async () => {
+    const recording = (id: string): Settings =>
+      settings(outbound({ name: "recorder", id, config: { file: "records" } }));
+    const proxy = await own(ProxyProcess.start(recording("old")));
+    await proxy.reload(recording("new"));
+    proxy.signal("SIGTERM");
+    expect((await within("the end", proxy.ended)).code).toBe(0);
+    const closed = (await proxy.records("records")).filter(({ hook }) => hook === "close");
+    expect(closed).toHaveLength(2);
+    expect(closed.map(({ instance }) => instance)).toEqual(expect.arrayContaining(["new", "old"]));
+  });
+
   test("an answer during the drain says that its connection closes, and does not hold it up", async () => {
     const proxy = await start({ drain_timeout: "5s" });
     const client = await holding(proxy, "/held-closing");
@@ -149,7 +161,9 @@ describe("SIGTERM", () => {
   });
 
   test("plugins are closed", async () => {
-    const proxy = await start({}, outbound({ name: "recorder", config: { file: "records" } }));
+    // Each thread has an instance.
+    const config = outbound({ name: "recorder", config: { file: "records" } });
+    const proxy = await start({}, { ...config, workers: 1 });
     await proxy.stop();
     expect((await proxy.records("records")).map((line) => line["hook"])).toEqual([
       "start",

@@ -23,13 +23,14 @@ interface Ended {
   readonly stderr: string;
 }
 
-function cli(args: readonly string[], input?: string): Promise<Ended> {
+/** Without an input there is no terminal and no pipe, as under a service. */
+function cli(args: readonly string[], input: string | null = ""): Promise<Ended> {
   const child: ChildProcess = spawn(process.execPath, [main, ...args], {
     cwd: directory,
     env: { PATH: process.env["PATH"] ?? "", HOME: directory },
-    stdio: ["pipe", "pipe", "pipe"],
+    stdio: [input === null ? "ignore" : "pipe", "pipe", "pipe"],
   });
-  child.stdin?.end(input ?? "");
+  child.stdin?.end(input);
   let stdout = "";
   let stderr = "";
   child.stdout?.on("data", (chunk) => (stdout += String(chunk)));
@@ -41,7 +42,7 @@ function cli(args: readonly string[], input?: string): Promise<Ended> {
 async function sent(
   requests: readonly Asked[],
   options: readonly string[],
-  input?: string,
+  input: string | null = "",
 ): Promise<Ended & { readonly outcomes: readonly Outcome[] }> {
   const command = [process.execPath, agent, JSON.stringify(requests)];
   const ended = await cli(["run", ...options, "--", ...command], input);
@@ -274,6 +275,16 @@ network_policies:
 });
 
 describe("policy learn", () => {
+  test("is reviewed without anybody there, where nothing is left to ask", async () => {
+    const open = await configFile("unattended.yaml", "{ default: allow, plugins: [] }");
+    const options = ["--config", open, "--learn", join(directory, "unattended-policy.yaml")];
+    const asked: readonly Asked[] = [["GET", url("api.test", "/items/1")]];
+    const first = await sent(asked, options);
+    expect(first.code, first.stderr).toBe(0);
+    const second = await sent(asked, [...options, "--review"], null);
+    expect(second.code, second.stderr).toBe(0);
+  });
+
   test("reads event files, and adds what their requests need", async () => {
     const events = join(directory, "events.jsonl");
     const open = await configFile(

@@ -17,7 +17,11 @@ let strict: ProxyProcess;
 /** The same rule, and no bridge. */
 let unbridged: ProxyProcess;
 
-const names = { "tool.test": ["127.0.0.1"], "skipped.test": ["127.0.0.1"] };
+const names = {
+  "tool.test": ["127.0.0.1"],
+  "skipped.test": ["127.0.0.1"],
+  "gone.test": ["127.9.9.9"],
+};
 
 beforeAll(async () => {
   origin = await own(HttpOrigin.launch());
@@ -206,6 +210,48 @@ describe("another protocol inside a tunnel", () => {
     client.end();
     expect((await client.reader.toEnd()).toString()).toBe("got GE");
   });
+});
+
+describe("a request that does not begin as one", () => {
+  const request = "GET /unjudged HTTP/1.1\r\nHost: other.test\r\n\r\n";
+
+  test.each([
+    ["behind an empty line", ["\r\n", request]],
+    ["behind many", ["\r\n".repeat(40), request]],
+    ["of a method in lower case", ["ge", request.slice(2)]],
+    ["of a method that nobody knows", ["UNKNO", `WN${request.slice(3)}`]],
+    ["of HTTP/0.9", ["\r\n", "GET /unjudged\r\n"]],
+  ])("%s reaches no origin unjudged", async (_how, [first = "", rest = ""]) => {
+    const begun = Promise.withResolvers<string>();
+    const seen = Promise.withResolvers<string>();
+    const sink = await own(
+      TcpOrigin.start(async (connection) => {
+        const beginning = await connection.reader.exactly(first.length);
+        begun.resolve(String(beginning));
+        seen.resolve(String(await connection.reader.toEnd().catch(() => "")));
+      }),
+    );
+    const client = await tunnel(proxy, sink.authority);
+    client.send(first);
+    // What may still become another protocol goes on at once.
+    expect(await begun.promise).toBe(first);
+    client.send(rest);
+    await client.untilClosed();
+    expect(await seen.promise).not.toContain("unjudged");
+  });
+
+  test("in one segment behind empty lines is served", async () => {
+    const client = await tunnel(proxy, `tool.test:${origin.port}`);
+    const host = `Host: tool.test:${origin.port}\r\nAuthorization: Bearer of-the-user`;
+    client.send(`${"\r\n".repeat(40)}GET /denied HTTP/1.1\r\n${host}\r\n\r\n`);
+    expect((await client.response()).status).toBe(403);
+  });
+});
+
+test("an origin that is not there puts no response into a tunnel that is open", async () => {
+  const client = await tunnel(proxy, "gone.test:80");
+  client.send("\0 no request");
+  expect(await client.reader.toEnd().catch(() => Buffer.alloc(0))).toHaveLength(0);
 });
 
 test("an origin's own refusal stays a response", async () => {

@@ -15,6 +15,8 @@ import {
   status as codes,
 } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { RawClient } from "../support/http-client.ts";
+import { frame, frameType, preface } from "../support/http2-frames.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
@@ -224,6 +226,24 @@ test("inside a CONNECT every stream is for its host", async () => {
     (await ask(session, { ":authority": authority, ":path": "/test.Echo/Denied" })).status,
   ).toBe(403);
 });
+
+test.each(["on the forward port", "inside a CONNECT"])(
+  "a preface in pieces %s is one",
+  async (where) => {
+    const authority = `echo.test:${port}`;
+    const socket =
+      where === "inside a CONNECT"
+        ? await tunnelTo(authority)
+        : connect({ host: "127.0.0.1", port: forward.forward.port });
+    const client = RawClient.over(socket);
+    await own(client);
+    client.socket.setNoDelay(true);
+    for (const byte of preface) client.send(Uint8Array.of(byte));
+    client.send(frame(frameType.settings, 0, 0));
+    const [length = 0, , , type] = await client.reader.exactly(9);
+    expect([length, type]).toEqual([0, frameType.settings]);
+  },
+);
 
 test("sessions end with the process, after their streams", async () => {
   const proxy = await own(ProxyProcess.start(settings(outbound(denier))));

@@ -176,12 +176,14 @@ describe("a refused change", () => {
 describe("in flight", () => {
   test("Z7: a request ends on the chain that it began with, Finish included", async () => {
     const recording = (id: string) =>
-      settings(
-        outbound(
+      settings({
+        // Each thread has an instance.
+        workers: 1,
+        ...outbound(
           { name: "recorder", id, config: { file: "records" } },
           { name: "header-mutator", config: { response_set: { "X-Chain": id } } },
         ),
-      );
+      });
     const here = await own(ProxyProcess.start(recording("old")));
     let answerNow: (() => void) | undefined;
     origin.on("/held", async () => {

@@ -203,9 +203,14 @@ export const layers: Readonly<Record<string, Layer>> = {
     ],
     packages: ["zod", "yaml"],
   },
+  "app/egress": {
+    imports: ["config", "net", "pipeline", "telemetry", "upstream", ...ground],
+    packages: [],
+  },
   app: {
     imports: [
       "app/chaining",
+      "app/egress",
       "app/trust",
       "mtls",
       "spiffe/workload",
@@ -227,6 +232,25 @@ export const layers: Readonly<Record<string, Layer>> = {
     ],
     packages: ["zod", "yaml"],
   },
+  threads: { imports: ground, packages: [], forbiddenBuiltins: dialling },
+  crew: {
+    imports: [
+      "app",
+      "admin",
+      "listener",
+      "config",
+      "yaml",
+      "session",
+      "state",
+      "telemetry",
+      "threads",
+      "tlsbridge",
+      "proxy/flow",
+      ...ground,
+    ],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   "cli/arguments": {
     imports: ["cli", "cli/doctor", "cli/learn", "cli/rehearsal", "cli/run", "yaml", ...ground],
     packages: [],
@@ -241,6 +265,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["cli", "cli/arguments", ...ground],
     packages: [],
   },
+  "serving-thread": { imports: ["cli", "crew", ...ground], packages: [] },
 };
 
 const specifiers =

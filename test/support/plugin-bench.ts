@@ -58,6 +58,8 @@ export class PluginBench {
       clock: this.clock,
       fetch: this.#fetch,
       state: this.state,
+      shared: this.state.store,
+      isAlone: true,
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),
       changed: () => void this.counted.push("changed"),

@@ -28,6 +28,7 @@
  * @property {boolean} [bridged]
  * @property {string} [executable]
  * @property {boolean} [tunnel]
+ * @property {{ received: number, sent: number }} [messages]
  * @property {Record<string, any>} [mcp]
  * @property {Record<string, any>} [a2a]
  * @property {Record<string, any>} [inference]
@@ -229,7 +230,8 @@ export function toolsOf({ mcp, inference }) {
  * @param {SessionEvent} event
  * @returns {string | undefined}
  */
-function whatOf({ mcp, a2a, inference }) {
+function whatOf({ mcp, a2a, inference, messages }) {
+  if (messages !== undefined) return `${messages.received} up, ${messages.sent} down`;
   if (mcp !== undefined) {
     const tool = mcp["params"]?.name ?? mcp["tool"] ?? "";
     return ["mcp", mcp["method"], tool].filter(Boolean).join(" ");

@@ -47,9 +47,10 @@ export const commands = {
   }),
   check: command({
     usage: {
-      "check --config FILE [--lenient]": "validate the file and print the effective configuration",
+      "check --config FILE [--lenient] [--json]":
+        "validate the file and print the effective configuration",
     },
-    parameters: { ...file, probe },
+    parameters: { ...file, probe, json },
     load: async () => (await import("../check.ts")).check,
   }),
   ca: command({
@@ -94,9 +95,9 @@ export const commands = {
   }),
   doctor: command({
     usage: {
-      "doctor --config FILE [-- COMMAND …]":
+      "doctor --config FILE [--json] [-- COMMAND …]":
         "check file, CA, listeners, key sets, token endpoints and the\nbridge, and run COMMAND through the proxy to see what it reaches",
-      "doctor --config FILE --token FILE":
+      "doctor --config FILE --token FILE [--json]":
         "say why the inbound pipeline refuses this token, check by check",
     },
     parameters: {
@@ -106,6 +107,7 @@ export const commands = {
         takes.duration("--timeout DURATION  how long COMMAND may run (default 60s)"),
         60_000,
       ),
+      json,
       command: takes.rest,
     },
     objection: ({ tokenFile, command }) =>
@@ -181,7 +183,7 @@ export const commands = {
   }),
   "policy learn": command({
     usage: {
-      "policy learn --config FILE [--from SOURCE …] [--out FILE [--review]]":
+      "policy learn --config FILE [--from SOURCE …] [--out FILE [--review]] [--json]":
         "the policy that lets through what a proxy let through, from its\nevents; what a policy file says already stays",
     },
     parameters: {
@@ -192,6 +194,7 @@ export const commands = {
       ),
       out: takes.text("--out FILE  the policy file to make or to add to (default: stdout)"),
       review: reviewFlag,
+      json,
     },
     load: async () => (await import("../learn/command.ts")).learnPolicy,
     exits: true,
@@ -249,8 +252,9 @@ export const commands = {
   }),
   ...shellCommands,
   "policy schema": command({
-    usage: { "policy schema": "print the JSON Schema of policy files" },
-    parameters: {},
+    usage: { "policy schema [--json]": "print the JSON Schema of policy files" },
+    // JSON in any case: whoever asks every command for it need not leave this one out.
+    parameters: { json },
     load: async () => (await import("../schema.ts")).schemaOfPolicies,
   }),
   demo: command({

@@ -9,6 +9,7 @@ const environment = `
 Exit codes: 0 success, 1 failure while running or a failed check, 2 bad usage or bad configuration.
 run -- COMMAND exits as COMMAND does, with 128 and the number of the signal that ended it, with 127 when it is not there.
 Environment: LOG_LEVEL=debug|info|warn|error (default info).
+When something does not work: doctor --config FILE, and docs/troubleshooting.md of the package.
 `;
 
 /** What `--help` says about the command of these arguments; without a command everything. */

@@ -16,6 +16,8 @@ export interface TriedCommand {
   readonly command: readonly string[];
   /** How long it may run. */
   readonly timeoutMs: number;
+  /** Whether standard output is for the report alone: the command's goes to standard error. */
+  readonly json: boolean;
 }
 
 /** Says how the command ended and what it reached. */
@@ -38,11 +40,12 @@ export async function probeCommand(
       command: command.command,
       env: { ...process.env, ...Object.fromEntries(clientEnvironment(forward, trust)) },
       timeoutMs: command.timeoutMs,
+      isQuiet: command.json,
       passSignals: ["SIGTERM"],
     });
   } finally {
     // The command may have left the cursor behind its last word.
-    process.stdout.write("\n");
+    if (!command.json) process.stdout.write("\n");
     // The last flows end with the process that made them; they are logged when the instance is closed.
     await instance.close();
   }

@@ -9,7 +9,16 @@ import { authorityObjection, openAuthority } from "../../app/bridge.ts";
 import { probeBridge } from "./bridge.ts";
 import { probeCommand, type TriedCommand } from "./command.ts";
 import { connectThrough, verifiedTls } from "./connect.ts";
-import { DoctorReport, fail, type Finding, pass, skip } from "./report.ts";
+import {
+  DoctorReport,
+  fail,
+  type Finding,
+  findingLine,
+  type NamedFinding,
+  pass,
+  skip,
+} from "./report.ts";
+import { printableJson } from "../event-line.ts";
 import type { FileCommand } from "../config-file.ts";
 import { proxyOfFile } from "../proxy-address.ts";
 import { askOperator, probeListeners } from "./listeners.ts";
@@ -30,11 +39,17 @@ const probeName = "doctor.invalid";
 interface DoctorCommand extends FileCommand, TriedCommand {
   /** A file with a token: nothing else is looked at then. */
   readonly tokenFile?: string;
+  /** One JSON document at the end, in place of lines. */
+  readonly json: boolean;
 }
 
 /** Prints the report and resolves with the exit code: 0 when everything passed, else 1. */
 export async function doctor(command: DoctorCommand): Promise<number> {
-  const report = new DoctorReport((line) => process.stdout.write(line));
+  const findings: NamedFinding[] = [];
+  const report = new DoctorReport((finding) => {
+    if (command.json) findings.push(finding);
+    else process.stdout.write(findingLine(finding));
+  });
   const directory = await mkdtemp(join(tmpdir(), "authbridge-doctor-"));
   try {
     await examine(command, report, directory);
@@ -42,7 +57,9 @@ export async function doctor(command: DoctorCommand): Promise<number> {
     await rm(directory, { recursive: true, force: true });
   }
   const { failures } = report;
-  process.stdout.write(failures === 0 ? "everything passed\n" : `${failures} failed\n`);
+  const passed = failures === 0;
+  if (command.json) process.stdout.write(`${printableJson({ passed, findings }, 2)}\n`);
+  else process.stdout.write(passed ? "everything passed\n" : `${failures} failed\n`);
   return failures === 0 ? 0 : 1;
 }
 

@@ -28,13 +28,24 @@ export function skip(text: string): Finding {
 const labels = { pass: "pass", fail: "FAIL", skip: "skip" } as const;
 const nameWidth = 10;
 
-/** Collects and prints findings as they come. */
+/** A finding with the check that it is of. */
+export interface NamedFinding extends Finding {
+  readonly check: string;
+}
+
+/** A finding as a line for people. */
+export function findingLine({ check, verdict, text, remedy: todo }: NamedFinding): string {
+  const remedy = todo === undefined ? "" : ` — ${todo}`;
+  return `${labels[verdict]}  ${check.padEnd(nameWidth)}  ${printableLine(text + remedy)}\n`;
+}
+
+/** Counts findings and passes them on as they come. */
 export class DoctorReport {
-  readonly #write: (line: string) => void;
+  readonly #tell: (finding: NamedFinding) => void;
   #failures = 0;
 
-  constructor(write: (line: string) => void) {
-    this.#write = write;
+  constructor(tell: (finding: NamedFinding) => void) {
+    this.#tell = tell;
   }
 
   get failures(): number {
@@ -43,10 +54,7 @@ export class DoctorReport {
 
   add(name: string, finding: Finding): void {
     if (finding.verdict === "fail") this.#failures += 1;
-    const remedy = finding.remedy === undefined ? "" : ` — ${finding.remedy}`;
-    this.#write(
-      `${labels[finding.verdict]}  ${name.padEnd(nameWidth)}  ${printableLine(finding.text + remedy)}\n`,
-    );
+    this.#tell({ check: name, ...finding });
   }
 
   /** Runs a check under a limit; one that throws or takes too long is a failure, and the next one is not its victim. */

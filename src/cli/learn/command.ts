@@ -2,9 +2,10 @@
 import { commandFile, type FileCommand, refuseCommand } from "../config-file.ts";
 import { type SessionApi, sessionApiOf } from "../session-api.ts";
 import { hearApi, hearFile } from "./event-source.ts";
-import { learn, policyFileText, writePolicyFile } from "./learn.ts";
+import { learn, policyFileText, type Taught, writePolicyFile } from "./learn.ts";
 import { ObservedTraffic } from "./observed-traffic.ts";
 import { askOnTerminal } from "./review.ts";
+import { printableJson } from "../event-line.ts";
 
 interface LearnCommand extends FileCommand {
   /** Files of events, or addresses of session APIs; the process that runs with the file is asked when absent. */
@@ -12,6 +13,7 @@ interface LearnCommand extends FileCommand {
   /** The policy file that is added to; stdout when absent. */
   readonly out?: string;
   readonly review?: boolean;
+  readonly json: boolean;
 }
 
 /** 0 also where there is nothing to add. */
@@ -36,14 +38,23 @@ export async function learnPolicy(command: LearnCommand): Promise<number> {
       text,
       ask: terminal?.ask,
     });
-    for (const note of taught.notes) process.stderr.write(`authbridge-proxy: ${note}\n`);
-    if (taught.text === undefined) return review ? 1 : 0;
-    if (out === undefined) process.stdout.write(taught.text);
-    else if (taught.text !== text) await writePolicyFile(out, taught.text);
-    return 0;
+    const isWritten = out !== undefined && taught.text !== undefined && taught.text !== text;
+    if (isWritten) await writePolicyFile(out, taught.text);
+    tell(taught, isWritten, command);
+    return taught.text === undefined && review ? 1 : 0;
   } catch (error) {
     return refuseCommand(error);
   } finally {
     terminal?.close();
   }
+}
+
+function tell({ text, notes }: Taught, isWritten: boolean, { out, json }: LearnCommand): void {
+  if (json) {
+    const answer = { policy: text ?? null, written: isWritten, notes };
+    process.stdout.write(`${printableJson(answer, 2)}\n`);
+    return;
+  }
+  for (const note of notes) process.stderr.write(`authbridge-proxy: ${note}\n`);
+  if (out === undefined) process.stdout.write(text ?? "");
 }

@@ -92,9 +92,6 @@ export function askOnTerminal(): { readonly ask: Ask; close(): void } {
       if (next.done === true) process.stderr.write("\n");
       return next.done === true ? undefined : next.value;
     },
-    close: () => {
-      lines.close();
-      process.stdin.unref();
-    },
+    close: () => lines.close(),
   };
 }

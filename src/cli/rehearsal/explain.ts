@@ -15,7 +15,7 @@ import { buildProblems } from "../../app/build-problems.ts";
 import { CarriedState } from "../../app/carried-state.ts";
 import { commandFile, type FileCommand, refuseCommand } from "../config-file.ts";
 import { definitionsFor } from "../../app/definitions.ts";
-import { addressGuardOf } from "../../app/egress-guard.ts";
+import { addressGuardOf } from "../../app/egress/guard.ts";
 import { explanationText } from "./report.ts";
 import { surfaceAddresses } from "../../config/surfaces.ts";
 import { bindAddressOf } from "../../app/listen-options.ts";

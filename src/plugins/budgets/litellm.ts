@@ -36,6 +36,7 @@ export const litellmBudgetTrack = definePlugin<LitellmConfig>({
   description: "Refuses everything when calls of language models have cost so much today (budgets)",
   config: litellmConfig,
   stages: ["connect", "request"],
+  needsOneThread: () => "spend_file is written by one thread",
   create: (config, deps) => makePlugin(config, deps),
 });
 

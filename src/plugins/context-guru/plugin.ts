@@ -39,6 +39,7 @@ export const contextGuru = definePlugin<ContextGuruConfig>({
   body: { request: "write" },
   requires: ["inference-parser"],
   observes: true,
+  needsOneThread: () => "what it has left out is kept by the thread that left it out",
   origins: (config) => {
     const model = modelOf(config);
     return model === undefined ? [] : [originOf(model.base_url)];

@@ -12,7 +12,6 @@ import {
   type Plugin,
   PluginConfigError,
   type PluginDeps,
-  type PolicyAddition,
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { type Denial, DenialAggregate } from "../../policy/aggregate.ts";
@@ -141,10 +140,10 @@ class EgressPolicy implements Plugin {
     return { denials, dropped: this.#denials.dropped };
   }
 
-  addition(chosen: ReadonlySet<string>): PolicyAddition | undefined {
-    const text = additionText(this.#denials.summaries(), this.#policy.keys, chosen);
+  addition: NonNullable<Plugin["addition"]> = (chosen, observed) => {
+    const text = additionText(observed, this.#policy.keys, chosen);
     return text === undefined ? undefined : { text, file: this.#config.policy_file };
-  }
+  };
 
   ready(): true | string {
     this.#file?.current();

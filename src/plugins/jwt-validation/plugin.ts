@@ -2,7 +2,7 @@
 import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
 import { type BypassPaths, compileBypassPaths } from "../../pattern/path-pattern.ts";
-import { JwksSource, type KeyFetcher } from "../../oauth/jwks.ts";
+import type { JwksSource, KeyFetcher } from "../../oauth/jwks.ts";
 import { isOf, issuedAtOf, ownerOf, type TokenOwner } from "../../oauth/logout-token.ts";
 import { compactJws } from "../../oauth/jwt-signature.ts";
 import type { JwtVerifier, Verification, VerifiedToken } from "../../oauth/jwt-verifier.ts";
@@ -30,6 +30,7 @@ import { Logins } from "./logins.ts";
 import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
 import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { keyCallOf } from "./key-call.ts";
+import { keySource, sharedCall } from "./key-sources.ts";
 import { keysOf, verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
@@ -84,12 +85,11 @@ class JwtValidation implements Plugin {
     }
     // The agent says at once what has changed, and asking costs nothing.
     const refresh = isBundle ? { refreshMs: 1_000 } : {};
-    this.#keys = deps.carry(
-      `jwks:${place}`,
-      () => new JwksSource({ location, clock: deps.clock, ...refresh }),
+    this.#keys = deps.carry(`jwks:${place}`, () =>
+      keySource(deps, place, { location, ...refresh }),
     );
     this.#fetcher = {
-      call: keyCallOf(deps),
+      call: sharedCall(deps, keyCallOf(deps)),
       onFetch: (problem) => {
         deps.count(problem === undefined ? "jwks_fetched" : "jwks_fetch_failed");
         if (problem !== undefined) deps.log.warn({ problem }, "issuer keys not fetched");

@@ -44,6 +44,10 @@ export const sparc = definePlugin<SparcConfig>({
   config: sparcConfig,
   body: { request: "read", response: "read" },
   requiresAny: ["inference-parser", "mcp-parser"],
+  needsOneThread: ({ enforcement }) =>
+    enforcement === "mcp"
+      ? "enforcement: mcp judges calls in conversations that the same thread has seen"
+      : undefined,
   origins: (config) => [originOf(config.reflector_endpoint)],
   create: (config, deps) => new Sparc(config, deps),
 });

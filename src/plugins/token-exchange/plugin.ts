@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import { DpopKeys } from "../../oauth/dpop-client.ts";
 import { isOf } from "../../oauth/logout-token.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
+import { OnceForAll } from "../../pipeline/once-for-all.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
 import { tokenDigest } from "../../oauth/token-checks.ts";
 import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
@@ -98,7 +99,10 @@ class TokenExchange implements Plugin {
     const { client_secret: _secret, ...identity } = config.identity;
     const parts = [this.#tokenUrl, JSON.stringify(identity)];
     const place = hash("sha256", tokenCacheKey(parts), "base64url");
-    this.#cache = deps.carry(`tokens:${place}`, () => new TokenCache({ clock: deps.clock }));
+    this.#cache = deps.carry(`tokens:${place}`, () => {
+      const others = deps.isAlone ? undefined : new OnceForAll(deps.shared, `tokens:${place}`);
+      return new TokenCache({ clock: deps.clock, others });
+    });
     // Beside the tokens that are bound to them: both outlive a reload.
     this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
     this.#shared = config.share_tokens ? new SharedTokens(deps, place) : undefined;

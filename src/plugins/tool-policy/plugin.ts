@@ -56,7 +56,7 @@ class ToolPolicy implements Plugin {
     this.#binaries = rules.flatMap((rule) => rule.callers?.binaries ?? []);
     const makePins = (): Pins => (deps.state.isKept ? new SharedPins(deps) : new ToolPins());
     this.#pins = config.tools.pin ? deps.carry("pins", makePins) : undefined;
-    this.#awaited = deps.carry("awaited", () => new AwaitedResponses());
+    this.#awaited = deps.carry("awaited", () => new AwaitedResponses(deps));
   }
 
   callerLinks(): readonly string[] | undefined {

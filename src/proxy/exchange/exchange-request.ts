@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import type { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import type { AbortSource } from "../../net/abort-source.ts";
+import type { ByteWatch } from "../../net/splice.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -61,4 +62,6 @@ export interface SwitchTerms {
   readonly signal: AbortSource;
   /** Present where each message of the client has to be judged. */
   readonly gate: MessageGate | undefined;
+  /** Counts messages, where the protocol has some. */
+  readonly watch: ByteWatch | undefined;
 }

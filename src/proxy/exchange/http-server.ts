@@ -15,9 +15,17 @@ import type { FlowRecorder, RefusedHead } from "../flow/finish.ts";
 import { denialOf, renderDenial } from "../flow/reply.ts";
 import { sendFinalResponse } from "./final-response.ts";
 
+/** Places of connections that several servers have in common. */
+export interface ConnectionPlaces {
+  take(limit: number): boolean;
+  leave(): void;
+}
+
 /** Limits of one server. Bytes and milliseconds. */
 export interface HttpLimits extends ConnectionLimits {
   readonly maxConnections: number;
+  /** Places that servers of other threads take as well; absent where this one has all of them. */
+  readonly shared?: ConnectionPlaces | undefined;
   /** Of HTTP/2, at once. */
   readonly maxStreamsPerConnection: number;
 }
@@ -86,7 +94,7 @@ export class HttpServer implements ConnectionEvents {
 
   /** Serves a connection that something else accepted, and whose first bytes may have been put back into it. */
   adopt(socket: Socket): void {
-    if (this.#connections.size >= this.#limits.maxConnections) {
+    if (!this.#hasRoom()) {
       this.#services.recorder.metrics.refused("connections");
       const message = "too many connections (limits.max_connections)";
       sendFinalResponse(socket, { code: "proxy.overloaded", message });
@@ -182,10 +190,15 @@ export class HttpServer implements ConnectionEvents {
 
   onClosed(connection: ServerConnection): void {
     this.#services.heads.unwatch(connection);
-    this.#connections.delete(connection);
+    if (this.#connections.delete(connection)) this.#limits.shared?.leave();
     if (this.#connections.size > 0) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
+  }
+
+  #hasRoom(): boolean {
+    const { maxConnections, shared } = this.#limits;
+    return shared?.take(maxConnections) ?? this.#connections.size < maxConnections;
   }
 
   #check(): void {

@@ -180,6 +180,7 @@ class JudgedWebSocket implements Stallable {
   #fromClient(chunk: Buffer): void {
     this.#moves += 1;
     if (this.#ending !== undefined || this.#hasClosed) return;
+    this.#options.watch?.up(chunk);
     this.#reader.push(chunk);
     this.#readOn();
   }
@@ -242,6 +243,7 @@ class JudgedWebSocket implements Stallable {
     if (this.#ending !== undefined && this.#farewell === undefined) return;
     const length = this.#boundary.pass(chunk, this.#farewell !== undefined);
     this.#bytesDown += length;
+    this.#options.watch?.down(chunk.subarray(0, length));
     const hasRoom = this.#client.write(chunk.subarray(0, length));
     if (this.#farewell !== undefined) this.#sayFarewell();
     else if (!hasRoom) this.#upstream.pause();

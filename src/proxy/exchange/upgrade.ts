@@ -73,12 +73,12 @@ async function carry(
   parts: UpgradeParts,
   client: Duplex,
   upstream: Duplex,
-  { gate, signal, head }: SwitchTerms & { readonly head: Buffer },
+  { gate, signal, watch, head }: SwitchTerms & { readonly head: Buffer },
 ): Promise<Denial | undefined> {
   parts.metrics.tunnels.opened();
   const openedAt = performance.now();
   const { idleTimeoutMs, stalls, backlogs } = parts;
-  const options = { idleTimeoutMs, stalls, backlogs, signal, head };
+  const options = { idleTimeoutMs, stalls, backlogs, signal, watch, head };
   const result: JudgedResult =
     gate === undefined
       ? await splice(client, upstream, options)

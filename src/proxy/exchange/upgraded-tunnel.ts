@@ -1,6 +1,7 @@
 /** A request that turned into a tunnel: it ends when a reload brings rules that refuse it. */
 import type { Duplex } from "node:stream";
 import { HeaderList } from "../../http/headers.ts";
+import { MessageCounts } from "../../http/web-socket-frame.ts";
 import type { Cancellation } from "../../pipeline/cancellation.ts";
 import { type RequestContext, type RequestFacts, ResponseHalf } from "../../pipeline/context.ts";
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
@@ -107,7 +108,10 @@ export class UpgradedTunnel {
   /** Forwards the connection until it closes; resolves with the refusal of a message, if there was one. */
   async #carry(headers: string[], upstream: Duplex): Promise<Denial | undefined> {
     this.#gate?.checkResponse(headers);
-    const terms = { signal: this.#cancellation, gate: this.#gate };
+    const { upgrade } = this.#context;
+    const watch = upgrade?.toLowerCase() === "websocket" ? new MessageCounts() : undefined;
+    this.#context.messages = watch;
+    const terms = { signal: this.#cancellation, gate: this.#gate, watch };
     return this.#during(this.#request.switchTo(headers, upstream, terms));
   }
 

@@ -32,12 +32,24 @@ export interface TunnelRules {
   readonly callers: { knows(caller: string | undefined): boolean } | undefined;
 }
 
+/** Places of tunnels, which several registries may have in common. */
+export interface TunnelPlaces {
+  take(limit: number): boolean;
+  leave(): void;
+}
+
 /** The set of open tunnels. */
 export class TunnelRegistry {
   readonly #open = new Set<OpenTunnel>();
+  /** Absent where this is the only registry of the process. */
+  readonly #shared: TunnelPlaces | undefined;
   #places = 0;
   #epoch = 0;
   #rules: TunnelRules | undefined;
+
+  constructor(shared?: TunnelPlaces) {
+    this.#shared = shared;
+  }
 
   get size(): number {
     return this.#open.size;
@@ -50,6 +62,7 @@ export class TunnelRegistry {
 
   /** Reserves a slot, from before the dial to the end: tunnels that are being opened count against the limit too. */
   take(limit: number): boolean {
+    if (this.#shared !== undefined) return this.#shared.take(limit);
     if (this.#places >= limit) return false;
     this.#places += 1;
     return true;
@@ -57,7 +70,8 @@ export class TunnelRegistry {
 
   /** Releases the slot. */
   leave(): void {
-    this.#places -= 1;
+    if (this.#shared === undefined) this.#places -= 1;
+    else this.#shared.leave();
   }
 
   add(tunnel: OpenTunnel): void {

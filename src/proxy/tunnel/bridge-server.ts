@@ -35,7 +35,7 @@ export class BridgeServer implements HttpHandlers {
       surfaceOf(carried(this.#connections.get(clear))),
     );
     // The tunnels that carry these connections are bounded by their listeners.
-    const inner = { ...limits, maxConnections: Number.POSITIVE_INFINITY };
+    const inner = { ...limits, maxConnections: Number.POSITIVE_INFINITY, shared: undefined };
     this.#http1 = new HttpServer(this, inner, services);
   }
 

@@ -8,6 +8,13 @@ import { firstBytes, openedTunnel, serveClear } from "./opened.ts";
 import { endOpened } from "./refused.ts";
 import type { PermittedTunnel, TunnelServices } from "./request.ts";
 
+/** A tunnel to splice. */
+export interface Unread {
+  readonly head: Buffer;
+  /** Its server may be the one to speak first; if not, a request may still come. */
+  readonly isSilent: boolean;
+}
+
 /**
  * Sends 200 without dialling, and goes by what the client speaks then; the bytes that go first where it is to be spliced.
  *
@@ -17,7 +24,7 @@ export async function clearTunnel(
   services: TunnelServices,
   server: BridgeServer,
   { tunnel, unseen }: { readonly tunnel: PermittedTunnel; readonly unseen: Denial | undefined },
-): Promise<Ending | Buffer> {
+): Promise<Ending | Unread> {
   const { client } = tunnel;
   tunnel.replies.established(client);
   const first = await firstBytes(tunnel);
@@ -28,5 +35,6 @@ export async function clearTunnel(
       tlsReplies.refused(client, renderDenial(unseen));
     return endOpened(tunnel, unseen);
   }
-  return first.kind === "closed" ? first.said : Buffer.alloc(0);
+  const head = first.kind === "closed" ? first.said : Buffer.alloc(0);
+  return { head, isSilent: first.kind === "timeout" };
 }

@@ -93,3 +93,11 @@ export async function checkServerName(
   if (upstream.destroyed)
     throw new ProxyError("upstream.reset", `${authority} closed the connection`);
 }
+
+/** What the pipeline has not seen. */
+export function lateRequest(): ProxyError {
+  return new ProxyError(
+    "request.malformed",
+    "a request came behind other bytes, or in pieces that do not look like one, where requests are judged",
+  );
+}

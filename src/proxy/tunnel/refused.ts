@@ -121,3 +121,10 @@ function endingOf(
     denial,
   };
 }
+
+/** No tunnel more is carried. */
+export function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {
+  recorder.metrics.refused("tunnels");
+  const message = "too many tunnels are open (limits.max_tunnels)";
+  return refuse(request, { code: "proxy.overloaded", message }, false);
+}

@@ -21,6 +21,8 @@ export interface TunnelReplies {
 /** A client that knows nothing of a proxy: the kernel redirected its connection. */
 export interface CapturedClient {
   readonly isTls: boolean;
+  /** Before its server did, and neither TLS nor a request that we read. */
+  readonly hasSpoken?: boolean;
   readonly confirm: ConfirmCaptured;
 }
 

@@ -1,6 +1,8 @@
 /** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
 import type { Socket } from "node:net";
 import { type AdaptiveReader, adaptiveReader } from "../../net/adaptive-reader.ts";
+import { cutOff } from "../../net/cut.ts";
+import { FirstLine } from "../../net/first-line.ts";
 import { Splice, type SpliceResult } from "../../net/splice.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import { RequestContext } from "../../pipeline/context.ts";
@@ -11,9 +13,16 @@ import { bridgeTunnel } from "./bridged.ts";
 import type { Ending } from "../flow/finish.ts";
 import type { CutReason, JudgedBy, OpenTunnel } from "../flow/tunnel-registry.ts";
 import { clearTunnel } from "./clear.ts";
-import { checkServerName, firstOf } from "./first-words.ts";
+import { checkServerName, firstOf, lateRequest } from "./first-words.ts";
 import { openedTunnel, serveClear } from "./opened.ts";
-import { notTls, type RefusedTunnel, refuse, refuseInside, refuseOutside } from "./refused.ts";
+import {
+  notTls,
+  type RefusedTunnel,
+  refuse,
+  refuseFull,
+  refuseInside,
+  refuseOutside,
+} from "./refused.ts";
 import { denialOf, statusOf } from "../flow/reply.ts";
 import {
   defersDefault,
@@ -66,6 +75,8 @@ class Tunnel extends Splice implements OpenTunnel {
   /** 0 until it is spliced. */
   #openedAt = 0;
   #cutReason: CutReason | undefined;
+  /** Set where requests are judged, and the client's first bytes are not known to be none. */
+  #firstLine: FirstLine | undefined;
   /** How it ends where that is known before both connections are closed. */
   #refusal: Ending | undefined;
 
@@ -167,13 +178,20 @@ class Tunnel extends Splice implements OpenTunnel {
     else if (plan === "clear") {
       const clear = { tunnel: this.#permitted(), unseen: unseenRefusal("splice", passed) };
       this.#after(clearTunnel(this.#services, this.#bridge, clear), (found) => {
-        if (Buffer.isBuffer(found)) {
-          this.#dial(permit, { head: found, isEstablished: true, checksName: false, looks: false });
-        } else this.#finish(found);
+        if ("status" in found) {
+          this.#finish(found);
+          return;
+        }
+        const { head, isSilent: looks } = found;
+        if (!looks) this.#firstLine = new FirstLine();
+        this.#dial(permit, { head, isEstablished: true, checksName: false, looks });
       });
     } else if (plan !== "bridge") {
       const checksName = plan === "passthrough" && !this.#isRaw;
-      const { head } = this.#request;
+      const { head, captured } = this.#request;
+      const isWatched =
+        !this.#isSkipped && captured?.hasSpoken === true && runtime.outbound.readsRequests;
+      if (isWatched && !checksName && plan !== "look") this.#firstLine = new FirstLine();
       this.#dial(permit, { head, isEstablished: false, checksName, looks: plan === "look" });
     } else if (this.#isRaw) this.#refuse(notTls(flow.destination));
     else this.#endWith(bridgeTunnel(this.#services, this.#bridge, this.#permitted()));
@@ -185,13 +203,16 @@ class Tunnel extends Splice implements OpenTunnel {
 
   /** An opaque tunnel: dial first, send 200 after, copy both ways. */
   #dial(permit: Permit, opening: Opening): void {
-    const { captured, runtime } = this.#request;
+    const { captured, client, runtime } = this.#request;
     const { upstream } = runtime;
     const startedAt = performance.now();
     const reader = adaptiveReader();
     const options = { signal: this.#cancellation, reader };
     this.#after(captured?.confirm(permit, upstream, this.#cancellation), () => {
-      this.#after(upstream.connect(permit, options), (socket) => {
+      const dialled = upstream.connect(permit, options);
+      // Behind a 200 an error response would pass for bytes of the origin.
+      if (opening.isEstablished) dialled.catch(() => cutOff(client));
+      this.#after(dialled, (socket) => {
         this.#services.recorder.phase(this.facts, "connect", startedAt);
         this.#open(socket, reader, opening);
       });
@@ -210,12 +231,13 @@ class Tunnel extends Splice implements OpenTunnel {
       const checked = checkServerName(this.#request, flow.destination, upstream);
       this.#after(checked, () => this.start(nothing));
     } else if (opening.looks) {
-      this.#after(firstOf(this.#request, upstream, reader), (first) => {
+      this.#after(firstOf({ ...this.#request, head: opening.head }, upstream, reader), (first) => {
         if (first === "idle") this.stop({ reason: "idle" });
         else if (first.kind === "http" && !this.isStopped) {
           this.#readRequests(upstream);
           return;
         }
+        if (first !== "idle" && first.kind === "opaque") this.#firstLine = new FirstLine();
         this.start(first !== "idle" && first.kind === "closed" ? first.said : nothing);
       });
     } else this.start(opening.head);
@@ -229,6 +251,14 @@ class Tunnel extends Splice implements OpenTunnel {
     this.#endWith(
       openedTunnel(this.#services, opened, () => serveClear(this.#bridge, this.#request)),
     );
+  }
+
+  override up(chunk: Buffer): void {
+    const found = this.#firstLine?.read(chunk);
+    if (found !== undefined) this.#firstLine = undefined;
+    // What the pipeline has not seen.
+    if (found === "request") this.#spoil(lateRequest(), "error");
+    if (!this.isStopped) super.up(chunk);
   }
 
   protected onEnded({ bytesUp, bytesDown, reason }: SpliceResult): void {
@@ -278,12 +308,16 @@ class Tunnel extends Splice implements OpenTunnel {
       this.#refuse(denialOf(error), isLeft);
       return;
     }
-    if (!this.isStopped) {
-      // The client has its 200: what went wrong is for the record.
-      this.stop({ reason: "closed" });
-      this.#refusal = refuse(this.#request, denialOf(error), isLeft);
-    }
+    this.#spoil(error, "closed");
     this.start(nothing);
+  }
+
+  /** The client has its 200: what went wrong is for the record. */
+  #spoil(error: unknown, reason: "closed" | "error"): void {
+    if (this.isStopped) return;
+    const isLeft = this.#cancellation.aborted;
+    this.stop({ reason });
+    this.#refusal = refuse(this.#request, denialOf(error), isLeft);
   }
 
   #refuse(denial: Denial, cancelled = false): void {
@@ -311,10 +345,4 @@ function onLeft(this: Leaving): void {
 /** 407 is about the connection to the proxy: a client reads it nowhere else (RFC 9110 section 15.5.8). */
 function isForTheProxy(verdict: RefusedTunnel["verdict"]): boolean {
   return (verdict.kind === "denial" ? statusOf(verdict.denial) : verdict.reply.status) === 407;
-}
-
-function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {
-  recorder.metrics.refused("tunnels");
-  const message = "too many tunnels are open (limits.max_tunnels)";
-  return refuse(request, { code: "proxy.overloaded", message }, false);
 }

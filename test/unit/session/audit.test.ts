@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { checkAuditLog } from "../../../src/session/audit-check.ts";
-import { AuditLog, lastLink } from "../../../src/session/audit-log.ts";
+import { AuditLog, Decisions, lastLink } from "../../../src/session/audit-log.ts";
 import { eventOf } from "../../../src/session/event.ts";
 import { LineFile } from "../../../src/session/line-file.ts";
 import { eventually } from "../../support/eventually.ts";
@@ -30,6 +30,7 @@ async function decide(count: number, options: { maxBytes?: number } = {}): Promi
     },
   });
   const log = new AuditLog(file, await lastLink(path));
+  const decisions = new Decisions((facts) => log.append(facts));
   for (let index = 0; index < count; index += 1) {
     const context = message({});
     context.invocations.push({
@@ -39,9 +40,12 @@ async function decide(count: number, options: { maxBytes?: number } = {}): Promi
       reason: `r${index}`,
     });
     const error = { kind: "policy", code: "policy.forbidden", message: "no" } as const;
-    log.decided(eventOf(context, { phase: "denied", at: index, statusCode: 403, error }), context);
+    decisions.decided(
+      eventOf(context, { phase: "denied", at: index, statusCode: 403, error }),
+      context,
+    );
     // The answer to a permitted message decides nothing.
-    log.decided(eventOf(context, { phase: "response", at: index }), context);
+    decisions.decided(eventOf(context, { phase: "response", at: index }), context);
     await eventually(() => written === index + 1);
   }
   await log.close();
@@ -112,10 +116,11 @@ test("decisions that found no room are counted in the next line", () => {
   let room = true;
   const file = { write: (line: string) => (room && written.push(line), room) };
   const log = new AuditLog(file as unknown as LineFile);
+  const decisions = new Decisions((facts) => log.append(facts));
   const context = message({});
   for (const hasRoom of [true, false, false, true]) {
     room = hasRoom;
-    log.exempted(context, 0);
+    decisions.exempted(context, 0);
   }
   expect(written.map((line) => JSON.parse(line) as object)).toMatchObject([
     { sequence: 1, decision: "exempt" },

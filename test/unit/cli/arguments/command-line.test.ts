@@ -12,7 +12,7 @@ function messageOf(line: string): string {
 describe("what is asked for", () => {
   test.each([
     ["--config f", { kind: "run", file: "f", lenient: false }],
-    ["check --config f --lenient", { kind: "check", file: "f", lenient: true }],
+    ["check --config f --lenient", { kind: "check", file: "f", json: false, lenient: true }],
     ["ca --config f", { kind: "ca", file: "f", lenient: false, fingerprint: false }],
     ["ca --config f --fingerprint", { kind: "ca", file: "f", lenient: false, fingerprint: true }],
     ["env --config f", { kind: "env", file: "f", lenient: false, format: "shell" }],
@@ -30,12 +30,13 @@ describe("what is asked for", () => {
     ],
     [
       "doctor --config f",
-      { kind: "doctor", file: "f", lenient: false, command: [], timeoutMs: 60_000 },
+      { kind: "doctor", file: "f", lenient: false, command: [], json: false, timeoutMs: 60_000 },
     ],
     [
       "doctor --config f --token t",
       {
         kind: "doctor",
+        json: false,
         file: "f",
         lenient: false,
         command: [],
@@ -47,6 +48,7 @@ describe("what is asked for", () => {
       "doctor --config f --timeout 5m -- curl --config x -- y",
       {
         kind: "doctor",
+        json: false,
         file: "f",
         lenient: false,
         command: ["curl", "--config", "x", "--", "y"],
@@ -68,15 +70,15 @@ describe("what is asked for", () => {
     ["--demo", { kind: "demo", caDir: "./cortex-ca" }],
     ["--demo --ca-dir d", { kind: "demo", caDir: "d" }],
     ["schema", { kind: "schema" }],
-    ["policy schema", { kind: "policy schema" }],
+    ["policy schema", { kind: "policy schema", json: false }],
     ["doctor --help", { kind: "help" }],
     ["-config f", { kind: "run", file: "f", lenient: false }],
-    ["check -config=f -lenient", { kind: "check", file: "f", lenient: true }],
+    ["check -config=f -lenient", { kind: "check", file: "f", json: false, lenient: true }],
     ["-demo=true -ca-dir d", { kind: "demo", caDir: "d" }],
     ["-lenient=false --config f", { kind: "run", file: "f", lenient: false }],
     ["-version", { kind: "version" }],
     ["-h", { kind: "help" }],
-    ["--config f check", { kind: "check", file: "f", lenient: false }],
+    ["--config f check", { kind: "check", file: "f", json: false, lenient: false }],
     ["--config f --probe", { kind: "run", file: "f", lenient: false, probe: "always" }],
     [
       "policy suggest --config f --from -",

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { DoctorReport, fail, pass } from "../../../../src/cli/doctor/report.ts";
+import { DoctorReport, fail, findingLine, pass } from "../../../../src/cli/doctor/report.ts";
 
 function report() {
   const lines: string[] = [];
-  return { lines, report: new DoctorReport((line) => void lines.push(line)) };
+  return { lines, report: new DoctorReport((finding) => void lines.push(findingLine(finding))) };
 }
 
 test("a check that never answers fails at its limit and hears that it is over", async () => {

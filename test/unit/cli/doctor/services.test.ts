@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "vitest";
-import { DoctorReport } from "../../../../src/cli/doctor/report.ts";
+import { DoctorReport, findingLine } from "../../../../src/cli/doctor/report.ts";
 import { buildServices } from "../../../../src/cli/doctor/services.ts";
 import { parseConfig } from "../../../../src/config/load.ts";
 import { StubIdp } from "../../../support/idp.ts";
@@ -35,7 +35,7 @@ pipeline:
     throw new Error(loaded.problems.map(({ message }) => message).join("\n"));
   const services = await buildServices(loaded);
   const lines: string[] = [];
-  const report = new DoctorReport((line) => void lines.push(line));
+  const report = new DoctorReport((finding) => void lines.push(findingLine(finding)));
   try {
     for (const check of services.checks)
       await report.check(check.name, 10_000, (signal) => check.run(signal));

@@ -1,13 +1,13 @@
 /** Limits of connections to origins and of DNS look-ups, and who is notified when one is exceeded. */
-import type { Config } from "../config/presets.ts";
-import { durationMs } from "../duration.ts";
-import { type Claim, type PlaceLimit, Places } from "../net/places.ts";
-import type { Direction } from "../pipeline/flow.ts";
-import { SystemNames } from "../net/system-names.ts";
-import type { LookupPlaces } from "../upstream/resolver.ts";
-import { RareLog } from "../telemetry/rare-log.ts";
-import type { Logger } from "../telemetry/log.ts";
-import type { Metrics } from "../telemetry/metrics.ts";
+import type { Config } from "../../config/presets.ts";
+import { durationMs } from "../../duration.ts";
+import { type Claim, type PlaceLimit, Places } from "../../net/places.ts";
+import type { Direction } from "../../pipeline/flow.ts";
+import { SystemNames } from "../../net/system-names.ts";
+import type { LookupPlaces } from "../../upstream/resolver.ts";
+import { RareLog } from "../../telemetry/rare-log.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
 
 /** Places for the requests of each direction: what agents ask for takes nothing from those who ask the agent. */
 export function connectionPlaces(

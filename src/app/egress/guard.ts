@@ -1,13 +1,13 @@
 /** The address guard that the `egress` block of a file describes. */
-import { durationMs } from "../duration.ts";
-import type { Config } from "../config/presets.ts";
-import { AddressSet, parseCidr } from "../net/address.ts";
-import type { Logger } from "../telemetry/log.ts";
-import type { Metrics } from "../telemetry/metrics.ts";
-import { AddressGuard } from "../upstream/address-guard.ts";
-import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { createResolver } from "../upstream/resolver.ts";
-import { lookupPlaces } from "./upstream-places.ts";
+import { durationMs } from "../../duration.ts";
+import type { Config } from "../../config/presets.ts";
+import { AddressSet, parseCidr } from "../../net/address.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import { AddressGuard } from "../../upstream/address-guard.ts";
+import type { OwnListeners } from "../../upstream/own-listeners.ts";
+import { createResolver } from "../../upstream/resolver.ts";
+import { lookupPlaces } from "./places.ts";
 
 /** What a guard needs besides the file. */
 export interface GuardServices {

@@ -1,0 +1,299 @@
+/** The threads that serve, as a data plane: started together, reloaded in two phases, replaced when one ends. */
+import { setTimeout as after } from "node:timers/promises";
+import type { PluginBudgets } from "../admin/budgets.ts";
+import type { PluginObservations } from "../admin/denials.ts";
+import { ConfigRejected, type AppOptions } from "../app/app.ts";
+import { type Activity, type DataPlane, makePseudonym, type Refused } from "../app/data-plane.ts";
+import type { BoundAddresses } from "../app/listen-options.ts";
+import type { ProcessParts } from "../app/process-parts.ts";
+import type { LoadedConfig } from "../config/load.ts";
+import { asError, messageOf, ProxyError } from "../errors.ts";
+import type { BindAddress } from "../listener/bind.ts";
+import type { Handlers } from "../threads/channel.ts";
+import { usableCores } from "../threads/cores.ts";
+import { SharedCounts } from "../threads/shared-count.ts";
+import type { ControlCalls, Moment, SentFile, StartOrder } from "./calls.ts";
+import { CrewState } from "./crew-state.ts";
+import { type Ending, Member } from "./member.ts";
+
+/** What the crew needs of the process. */
+export interface CrewServices {
+  /** Takes whole lines of the log. */
+  writeLines(text: string): void;
+  /** The threads keep ending: the process is of no use any more. */
+  onHopeless(message: string): void;
+}
+
+/** A thread that ended is replaced after this, doubled each time up to the last. */
+const firstBackOffMs = 100;
+const lastBackOffMs = 10_000;
+/** So many threads that end within this time are a loop of crashes. */
+const mostEndings = 8;
+const endingsWindowMs = 60_000;
+
+/** The threads of a file that wants several; undefined where it wants one. */
+export function crewFor(services: CrewServices): NonNullable<AppOptions["threads"]> {
+  return (loaded, parts, options) => {
+    const { workers } = loaded.config;
+    const threads = workers === "auto" ? usableCores() : workers;
+    return threads === 1 ? undefined : new Crew({ threads, loaded, parts, options, services });
+  };
+}
+
+interface CrewParts {
+  readonly threads: number;
+  readonly loaded: LoadedConfig;
+  readonly parts: ProcessParts;
+  readonly options: AppOptions;
+  readonly services: CrewServices;
+}
+
+/** All of them. */
+export class Crew implements DataPlane {
+  readonly #made: CrewParts;
+  readonly #counts: SharedCounts;
+  readonly #state: CrewState;
+  readonly #pseudonym = makePseudonym();
+  readonly #members: Member[] = [];
+  readonly #operators: BindAddress[] = [];
+  /** When threads ended that nobody had told to, newest last. */
+  #endings: number[] = [];
+  #file: SentFile;
+  #bound: BoundAddresses = {};
+  /** Settles when nothing is being reloaded: a thread that is replaced begins with what serves then. */
+  #reloading = Promise.withResolvers<void>();
+  #isClosing = false;
+
+  constructor(made: CrewParts) {
+    this.#made = made;
+    this.#counts = new SharedCounts(made.threads);
+    this.#state = new CrewState(made.parts.state, made.options.log);
+    this.#file = this.#sent(made.loaded, made.parts.serving.generation);
+    this.#reloading.resolve();
+    this.#gauges();
+  }
+
+  async open(): Promise<BoundAddresses> {
+    const { threads } = this.#made;
+    for (let thread = 0; thread < threads; thread += 1) this.#members.push(this.#make(thread));
+    const started = await Promise.all(this.#members.map((member) => this.#start(member)));
+    const refused = started.find((one) => one !== undefined);
+    if (typeof refused === "string") throw new ProxyError("config.invalid", refused);
+    if (refused !== undefined) throw new ConfigRejected(refused);
+    const [first, ...others] = this.#members;
+    if (first !== undefined) this.#bound = await first.open(undefined);
+    await Promise.all(others.map((member) => member.open(this.#bound)));
+    await this.refresh();
+    return { ...this.#bound };
+  }
+
+  owns(bound: BindAddress): void {
+    this.#operators.push(bound);
+    for (const member of this.#members) member.tell("owns", bound);
+  }
+
+  notReady(): string | undefined {
+    for (const { report, isServing, thread } of this.#members) {
+      if (!isServing) return `thread ${thread} is being replaced`;
+      if (report.notReady !== undefined) return report.notReady;
+    }
+    return undefined;
+  }
+
+  note(): string | undefined {
+    return this.#members.find(({ report }) => report.note !== undefined)?.report.note;
+  }
+
+  activity(): Activity {
+    const sum = (of: (activity: Activity) => number): number =>
+      this.#members.reduce((total, { report }) => total + of(report.activity), 0);
+    return {
+      connections: sum(({ connections }) => connections),
+      flows: sum(({ flows }) => flows),
+      tunnels: sum(({ tunnels }) => tunnels),
+      upstreamConnections: sum(({ upstreamConnections }) => upstreamConnections),
+    };
+  }
+
+  async refresh(details = false): Promise<void> {
+    await Promise.all(this.#members.map((member) => member.refresh(details)));
+  }
+
+  /** The first phase: every thread has the generation, or none keeps it. */
+  async prepare(loaded: LoadedConfig, generation: number): Promise<Refused | undefined> {
+    this.#reloading = Promise.withResolvers();
+    const file = this.#sent(loaded, generation);
+    const ready = this.#serving;
+    const results = await Promise.all(
+      ready.map((member) =>
+        member.prepare(file).catch((error: unknown): Refused => messageOf(error)),
+      ),
+    );
+    const at = results.findIndex((one) => one !== undefined);
+    if (at === -1) return undefined;
+    await Promise.all(ready.map((member) => member.drop(generation).catch(() => undefined)));
+    this.#reloading.resolve();
+    return results[at];
+  }
+
+  /** The second phase. A thread that ends meanwhile is replaced by one that begins with the new generation. */
+  async swap(loaded: LoadedConfig): Promise<void> {
+    this.#file = this.#sent(loaded, this.#made.parts.serving.generation);
+    await Promise.all(
+      this.#serving.map((member) =>
+        member.swap(this.#file.generation).catch((error: unknown) => this.#dismiss(member, error)),
+      ),
+    );
+    this.#reloading.resolve();
+  }
+
+  async recheck(): Promise<number> {
+    const cut = await Promise.all(this.#serving.map((member) => member.recheck().catch(() => 0)));
+    return cut.reduce((sum, one) => sum + one, 0);
+  }
+
+  observations(): readonly (readonly PluginObservations[])[] {
+    return this.#members.map(({ report }) => report.observations);
+  }
+
+  budgets(): readonly PluginBudgets[] {
+    return this.#members.flatMap(({ report }) => report.budgets);
+  }
+
+  levelChanged(): void {
+    for (const member of this.#members) member.tell("level", this.#made.options.log.level);
+  }
+
+  async close(drainMs: number): Promise<void> {
+    this.#isClosing = true;
+    this.#reloading.resolve();
+    await Promise.all(this.#members.map((member) => member.close(drainMs)));
+    await this.#state.close();
+  }
+
+  get #serving(): Member[] {
+    return this.#members.filter(({ isServing }) => isServing);
+  }
+
+  #sent({ bytes, path }: LoadedConfig, generation: number): SentFile {
+    return { bytes, path, generation, lenient: this.#made.options.lenient };
+  }
+
+  #make(thread: number): Member {
+    const handlers = this.#handlers(thread);
+    return new Member(thread, handlers, (member, ending) => void this.#ended(member, ending));
+  }
+
+  #start(member: Member): Promise<Refused | undefined> {
+    const { threads, options, parts } = this.#made;
+    const order: StartOrder = {
+      file: this.#file,
+      version: options.version,
+      level: options.log.level,
+      thread: member.thread,
+      threads,
+      counts: this.#counts.memory,
+      pseudonym: this.#pseudonym,
+      instanceId: parts.otlp?.instanceId ?? "",
+    };
+    return member.start(order);
+  }
+
+  #handlers(thread: number): Handlers<ControlCalls> {
+    const { parts, services } = this.#made;
+    const published = (store: string, channel: string, message: string): void =>
+      this.#members[thread]?.tell("published", { store, channel, message });
+    return {
+      lines: (text) => services.writeLines(text),
+      moments: (moments) => {
+        for (const moment of moments) this.#record(moment);
+      },
+      counted: ({ metrics, durations }) => {
+        parts.metrics.add(metrics);
+        if (durations !== undefined) parts.otlp?.durations?.add(durations);
+      },
+      state: (question) => this.#state.answer(thread, question, published),
+      authority: () => {
+        const { authority } = parts.services;
+        if (authority === undefined) throw new ProxyError("internal.fault", "no authority");
+        return authority();
+      },
+    };
+  }
+
+  #record(moment: Moment): void {
+    const { sessions } = this.#made.parts;
+    switch (moment.kind) {
+      case "event":
+        sessions?.kept?.store.record(moment.event);
+        sessions?.kept?.usage.record(moment.event);
+        return;
+      case "decision":
+        sessions?.audit?.append(moment.facts);
+        return;
+      case "rekey":
+        sessions?.kept?.store.rekey(moment.from, moment.to, moment.flows);
+    }
+  }
+
+  /** What the thread had is gone with it, and nothing else. */
+  async #ended(member: Member, { code, error }: Ending): Promise<void> {
+    const { thread } = member;
+    this.#counts.forget(thread);
+    this.#state.forget(thread);
+    if (this.#isClosing || this.#members[thread] !== member) return;
+    const { log } = this.#made.options;
+    this.#made.parts.metrics.counters.threads_ended_total.of().value += 1;
+    log.error(
+      { thread, code, error: error?.message },
+      "a thread has ended, with the connections that it had; it is replaced",
+    );
+    const now = performance.now();
+    this.#endings = [...this.#endings.filter((at) => now - at < endingsWindowMs), now];
+    if (this.#endings.length >= mostEndings) {
+      this.#made.services.onHopeless(
+        `${mostEndings} threads have ended within ${endingsWindowMs / 1_000} s: the process ends`,
+      );
+      return;
+    }
+    const backOffMs = firstBackOffMs * 2 ** (this.#endings.length - 1);
+    await after(Math.min(backOffMs, lastBackOffMs), undefined, { ref: false });
+    await this.#replace(thread);
+  }
+
+  async #replace(thread: number): Promise<void> {
+    await this.#reloading.promise;
+    if (this.#isClosing) return;
+    const member = this.#make(thread);
+    this.#members[thread] = member;
+    const { generation } = this.#file;
+    try {
+      const refused = await this.#start(member);
+      if (refused !== undefined)
+        throw new Error(
+          typeof refused === "string" ? refused : refused.map(({ message }) => message).join("; "),
+        );
+      await this.#reloading.promise;
+      // What it began with is no longer served.
+      if (generation !== this.#file.generation) throw new Error("the file has changed meanwhile");
+      await member.open(this.#bound);
+      for (const bound of this.#operators) member.tell("owns", bound);
+      member.tell("level", this.#made.options.log.level);
+      this.#made.options.log.info({ thread }, "a thread serves in place of the one that ended");
+    } catch (failure) {
+      this.#dismiss(member, failure);
+    }
+  }
+
+  /** Ends a thread that cannot serve what is served; one that has ended by itself is being replaced already. */
+  #dismiss(member: Member, why: unknown): void {
+    if (member.hasEnded || this.#isClosing) return;
+    void member.close(0).then(() => this.#ended(member, { code: 0, error: asError(why) }));
+  }
+
+  #gauges(): void {
+    const { metrics } = this.#made.parts;
+    metrics.gauge("threads", () => this.#serving.length);
+    metrics.gauge("transparent_listener_up", () => (this.#bound.transparent === undefined ? 0 : 1));
+  }
+}

@@ -1,0 +1,36 @@
+/** Plugins that know in which thread they are. */
+import { isMainThread, threadId } from "node:worker_threads";
+import { z } from "zod";
+import { allow, definePlugin, respond } from "../../src/pipeline/plugin.ts";
+
+/** Answers with its thread, ends it at /exit, and counts what all threads have seen at /count. */
+const thread = definePlugin({
+  name: "thread",
+  description: "Shows and ends threads",
+  config: z.strictObject({
+    word: z.string().default(""),
+    /** Only the instance of one thread fails to start. */
+    failsInOne: z.boolean().default(false),
+  }),
+  create: ({ word, failsInOne }, { shared, isAlone }) => ({
+    start: () => {
+      // Numbers of threads grow: of two that begin together, one is even.
+      const isMeant = failsInOne && threadId % 2 === 0;
+      return isMeant ? Promise.reject(new Error("not in this one")) : Promise.resolve();
+    },
+    onRequest: async ({ path }) => {
+      if (path === "/exit") process.exit(7);
+      if (path === "/pass") return allow("passed");
+      const { values } = await shared.add([{ key: "thread seen", by: 1 }]);
+      const [count] = values;
+      const body = { thread: threadId, isMainThread, isAlone, word, count };
+      return respond("shown", {
+        status: 200,
+        headers: { "Content-Type": "application/json", Connection: "close" },
+        body: Buffer.from(JSON.stringify(body)),
+      });
+    },
+  }),
+});
+
+export const plugins = [thread];
