@@ -16,14 +16,14 @@ import { clearTunnel } from "./clear.ts";
 import { checkServerName, firstOf, lateRequest } from "./first-words.ts";
 import { openedTunnel, serveClear } from "./opened.ts";
 import {
+  isForTheProxy,
   notTls,
-  type RefusedTunnel,
   refuse,
   refuseFull,
   refuseInside,
   refuseOutside,
 } from "./refused.ts";
-import { denialOf, statusOf } from "../flow/reply.ts";
+import { denialOf } from "../flow/reply.ts";
 import {
   defersDefault,
   planFor,
@@ -340,9 +340,4 @@ class Tunnel extends Splice implements OpenTunnel {
 
 function onLeft(this: Leaving): void {
   this[leaving]?.abort();
-}
-
-/** 407 is about the connection to the proxy: a client reads it nowhere else (RFC 9110 section 15.5.8). */
-function isForTheProxy(verdict: RefusedTunnel["verdict"]): boolean {
-  return (verdict.kind === "denial" ? statusOf(verdict.denial) : verdict.reply.status) === 407;
 }
