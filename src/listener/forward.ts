@@ -62,19 +62,24 @@ export class ForwardSurface implements HttpHandlers {
           credentials: request.proxyAuthorization,
         }),
         run: (peer, done) =>
-          void tunnel(services, this.#bridge, {
-            runtime,
-            flow: makeFlow({
-              direction: "outbound",
-              transport: "connect",
-              client: peer,
-              destination,
-            }),
-            client,
-            head,
-            headers,
-            replies: connectReplies,
-          }).finally(done),
+          tunnel(
+            services,
+            this.#bridge,
+            {
+              runtime,
+              flow: makeFlow({
+                direction: "outbound",
+                transport: "connect",
+                client: peer,
+                destination,
+              }),
+              client,
+              head,
+              headers,
+              replies: connectReplies,
+            },
+            done,
+          ),
       };
     };
     admit(services.runtimes.acquire(), read, (error) => {

@@ -166,22 +166,27 @@ export class TransparentInboundListener {
       (runtime) => ({
         client: { address, port },
         run: (client, done) =>
-          void tunnel(services, this.#bridge, {
-            runtime,
-            flow: makeFlow({
-              direction: "inbound",
-              transport: "transparent",
-              client,
-              destination: parseAuthority(authority, "tcp"),
-              captured: authority,
-            }),
-            client: socket,
-            head: Buffer.alloc(0),
-            headers: new HeaderList([]),
-            replies: rawReplies,
-            captured: { isTls: false, confirm },
-            isExempt: true,
-          }).finally(done),
+          tunnel(
+            services,
+            this.#bridge,
+            {
+              runtime,
+              flow: makeFlow({
+                direction: "inbound",
+                transport: "transparent",
+                client,
+                destination: parseAuthority(authority, "tcp"),
+                captured: authority,
+              }),
+              client: socket,
+              head: Buffer.alloc(0),
+              headers: new HeaderList([]),
+              replies: rawReplies,
+              captured: { isTls: false, confirm },
+              isExempt: true,
+            },
+            done,
+          ),
       }),
       (error) => this.#refuse(socket, "opaque", error),
     );

@@ -145,21 +145,26 @@ export class TransparentListener {
     const read = (runtime: Runtime): Admitted => ({
       client: services.callers.clientOf(socket, runtime, { reached: original }),
       run: (client, done) =>
-        void tunnel(services, this.#bridge, {
-          runtime,
-          flow: makeFlow({
-            direction: "outbound",
-            transport: "transparent",
-            client,
-            destination,
-            captured: authority,
-          }),
-          client: socket,
-          head: nothing,
-          headers: new HeaderList([]),
-          replies: isTls ? tlsReplies : rawReplies,
-          captured: { isTls, hasSpoken, confirm },
-        }).finally(done),
+        tunnel(
+          services,
+          this.#bridge,
+          {
+            runtime,
+            flow: makeFlow({
+              direction: "outbound",
+              transport: "transparent",
+              client,
+              destination,
+              captured: authority,
+            }),
+            client: socket,
+            head: nothing,
+            headers: new HeaderList([]),
+            replies: isTls ? tlsReplies : rawReplies,
+            captured: { isTls, hasSpoken, confirm },
+          },
+          done,
+        ),
     });
     admit(services.runtimes.acquire(), read, (error) => {
       this.#refuse(socket, { kind: isTls ? "tls" : "opaque" }, error);

@@ -5,12 +5,10 @@
  */
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { ProxyError } from "../errors.ts";
 import type { AbortSource } from "./abort-source.ts";
 import type { AdaptiveReader } from "./adaptive-reader.ts";
 import { Backlog, type Backlogs, PairOfPeers } from "./backlogs.ts";
 import { cutOff } from "./cut.ts";
-import type { FirstLine } from "./first-line.ts";
 import { giveBack } from "./give-back.ts";
 import type { LastSeen, Stallable, StallWatch } from "./stall-watch.ts";
 
@@ -281,18 +279,14 @@ export interface SpliceOptions extends SpliceTerms {
   readonly head?: Buffer;
   /** The reader that the upstream socket was bound to; without it, or unbound, ordinary `data` events are read. */
   readonly reader?: AdaptiveReader;
-  /** Watches what the client sends first; a request is not let through. */
-  readonly firstLine?: FirstLine | undefined;
 }
 
 class SignalledSplice extends Splice {
   readonly #signal: AbortSource;
   readonly #resolve: (result: SpliceResult) => void;
-  #firstLine: FirstLine | undefined;
 
   constructor(options: SpliceOptions, resolve: (result: SpliceResult) => void) {
     super(options);
-    this.#firstLine = options.firstLine;
     this.#signal = options.signal;
     this.#resolve = resolve;
   }
@@ -304,26 +298,12 @@ class SignalledSplice extends Splice {
     this.start(head ?? Buffer.alloc(0));
   }
 
-  override up(chunk: Buffer): void {
-    const found = this.#firstLine?.read(chunk);
-    if (found === "request") this.stop({ reason: "error", error: lateRequest() });
-    if (found !== undefined) this.#firstLine = undefined;
-    if (!this.isStopped) super.up(chunk);
-  }
-
   readonly #onAbort = (): void => this.stop({ reason: "aborted" });
 
   protected onEnded(result: SpliceResult): void {
     this.#signal.removeEventListener("abort", this.#onAbort);
     this.#resolve(result);
   }
-}
-
-function lateRequest(): ProxyError {
-  return new ProxyError(
-    "request.malformed",
-    "a request came behind other bytes, or in pieces that do not look like one, where requests are judged",
-  );
 }
 
 /** Splices until the signal stops it. Never rejects. */

@@ -1,5 +1,4 @@
-/** A tunnel that carries plain HTTP, or may turn out to. */
-import { FirstLine } from "../../net/first-line.ts";
+/** A tunnel that is expected to carry plain HTTP, or whose client may speak nothing else. */
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Ending } from "../flow/finish.ts";
 import type { BridgeServer } from "./bridge-server.ts";
@@ -7,19 +6,25 @@ import { tlsReplies } from "./captured-replies.ts";
 import { renderDenial } from "../flow/reply.ts";
 import { firstBytes, openedTunnel, serveClear } from "./opened.ts";
 import { endOpened } from "./refused.ts";
-import type { TunnelServices } from "./request.ts";
-import { type SplicedTunnel, spliceTunnel } from "./spliced.ts";
+import type { PermittedTunnel, TunnelServices } from "./request.ts";
+
+/** A tunnel to splice. */
+export interface Unread {
+  readonly head: Buffer;
+  /** Its server may be the one to speak first; if not, a request may still come. */
+  readonly isSilent: boolean;
+}
 
 /**
- * Sends 200 without dialling, and goes by what the client speaks then.
+ * Sends 200 without dialling, and goes by what the client speaks then; the bytes that go first where it is to be spliced.
  *
  * `unseen` says why nothing but requests may pass, where that is so.
  */
 export async function clearTunnel(
   services: TunnelServices,
   server: BridgeServer,
-  { tunnel, unseen }: { readonly tunnel: SplicedTunnel; readonly unseen: Denial | undefined },
-): Promise<Ending> {
+  { tunnel, unseen }: { readonly tunnel: PermittedTunnel; readonly unseen: Denial | undefined },
+): Promise<Ending | Unread> {
   const { client } = tunnel;
   tunnel.replies.established(client);
   const first = await firstBytes(tunnel);
@@ -31,21 +36,5 @@ export async function clearTunnel(
     return endOpened(tunnel, unseen);
   }
   const head = first.kind === "closed" ? first.said : Buffer.alloc(0);
-  const established = { ...tunnel, head, isEstablished: true };
-  // Its server may be the one to speak first; if not, a request may still come.
-  if (first.kind === "timeout") return lookingTunnel(services, server, established);
-  return spliceTunnel(services, { ...established, firstLine: new FirstLine() });
-}
-
-/** Splices, unless the client turns out to speak HTTP before its server has sent anything. */
-export function lookingTunnel(
-  services: TunnelServices,
-  server: BridgeServer,
-  tunnel: SplicedTunnel,
-): Promise<Ending> {
-  return spliceTunnel(services, {
-    ...tunnel,
-    onHttp: (openedAt) =>
-      openedTunnel(services, { ...tunnel, openedAt }, () => serveClear(server, tunnel)),
-  });
+  return { head, isSilent: first.kind === "timeout" };
 }

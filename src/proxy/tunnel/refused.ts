@@ -121,3 +121,15 @@ function endingOf(
     denial,
   };
 }
+
+/** No tunnel more is carried. */
+export function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {
+  recorder.metrics.refused("tunnels");
+  const message = "too many tunnels are open (limits.max_tunnels)";
+  return refuse(request, { code: "proxy.overloaded", message }, false);
+}
+
+/** 407 is about the connection to the proxy: a client reads it nowhere else (RFC 9110 section 15.5.8). */
+export function isForTheProxy(verdict: RefusedTunnel["verdict"]): boolean {
+  return (verdict.kind === "denial" ? statusOf(verdict.denial) : verdict.reply.status) === 407;
+}

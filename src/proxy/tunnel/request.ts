@@ -6,7 +6,6 @@ import type { StallWatch } from "../../net/stall-watch.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Reply } from "../../pipeline/decision.ts";
 import { callerOf, type Flow } from "../../pipeline/flow.ts";
-import type { Permit } from "../../pipeline/pipeline.ts";
 import type { ConfirmCaptured } from "../flow/captured.ts";
 import type { FlowRecorder } from "../flow/finish.ts";
 import { rawReply } from "../flow/reply.ts";
@@ -60,9 +59,7 @@ export interface TunnelServices {
 /** A tunnel that the pipeline permitted. */
 export interface PermittedTunnel extends TunnelRequest {
   readonly context: RequestContext;
-  readonly permit: Permit;
   readonly judgedBy: JudgedBy;
-  readonly skipped: boolean;
 }
 
 /** Who takes our leaf or does not: programs of one machine differ by what their CONNECT says of them. */

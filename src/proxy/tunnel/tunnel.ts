@@ -1,121 +1,343 @@
 /** One CONNECT: the host is judged, then the connection is opened by the bridge or spliced to a vetted address. */
+import type { Socket } from "node:net";
+import { type AdaptiveReader, adaptiveReader } from "../../net/adaptive-reader.ts";
+import { cutOff } from "../../net/cut.ts";
 import { FirstLine } from "../../net/first-line.ts";
+import { Splice, type SpliceResult } from "../../net/splice.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import { RequestContext } from "../../pipeline/context.ts";
-import type { Permit } from "../../pipeline/pipeline.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { Permit, Verdict } from "../../pipeline/pipeline.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import { bridgeTunnel } from "./bridged.ts";
 import type { Ending } from "../flow/finish.ts";
-import { clearTunnel, lookingTunnel } from "./clear.ts";
-import { notTls, type RefusedTunnel, refuse, refuseInside, refuseOutside } from "./refused.ts";
-import { denialOf, statusOf } from "../flow/reply.ts";
-import { spliceTunnel } from "./spliced.ts";
-import { defersDefault, planFor, planWith, tellsInside, unseenRefusal } from "./plan.ts";
-import type { TunnelRequest, TunnelServices } from "./request.ts";
+import type { CutReason, JudgedBy, OpenTunnel } from "../flow/tunnel-registry.ts";
+import { clearTunnel } from "./clear.ts";
+import { checkServerName, firstOf, lateRequest } from "./first-words.ts";
+import { openedTunnel, serveClear } from "./opened.ts";
+import {
+  isForTheProxy,
+  notTls,
+  refuse,
+  refuseFull,
+  refuseInside,
+  refuseOutside,
+} from "./refused.ts";
+import { denialOf } from "../flow/reply.ts";
+import {
+  defersDefault,
+  planFor,
+  planWith,
+  tellsInside,
+  type TunnelPlan,
+  unseenRefusal,
+} from "./plan.ts";
+import type { PermittedTunnel, TunnelRequest, TunnelServices } from "./request.ts";
 
-/** Runs the tunnel to its end. Never rejects. */
-export async function tunnel(
+/** Runs the tunnel, and calls back at its end, when its generation is needed no longer. Never throws. */
+export function tunnel(
   services: TunnelServices,
   bridge: BridgeServer,
   request: TunnelRequest,
-): Promise<void> {
-  const { runtime, flow, client } = request;
-  const leaving = new Cancellation();
-  client.on("error", () => leaving.abort());
-  client.once("close", () => leaving.abort());
-  const { isExempt = runtime.skipHosts.matches(flow.destination.host) } = request;
-  const skipped = isExempt;
-  const context = new RequestContext({
-    flow,
-    stage: "connect",
-    method: "CONNECT",
-    path: "",
-    host: flow.destination.authority,
-    headers: request.headers,
-    hasBody: false,
-    cancellation: leaving,
-  });
-  const arriving = skipped ? undefined : services.recorder.arrived(context);
-  let ending: Ending;
-  try {
-    if (arriving !== undefined) await arriving;
-    ending = services.tunnels.take(runtime.limits.maxTunnels)
-      ? await carry(services, bridge, { ...request, context, skipped }).finally(() =>
-          services.tunnels.leave(),
-        )
-      : refuseFull(services, request);
-  } catch (error) {
-    ending = refuse(request, denialOf(error), leaving.aborted);
-  }
-  client.destroySoon();
-  await services.recorder.finished(context, skipped ? undefined : runtime.outbound, ending);
+  done: () => void,
+): void {
+  new Tunnel(services, bridge, request, done).begin();
 }
 
-async function carry(
-  services: TunnelServices,
-  bridge: BridgeServer,
-  request: TunnelRequest & { readonly context: RequestContext; readonly skipped: boolean },
-): Promise<Ending> {
-  const { runtime, flow, captured, context, skipped } = request;
-  const { recorder } = services;
-  const planned = planFor(runtime.bridge, flow.destination, {
-    skipped,
-    // The listener of captured connections has looked already, and serves plain HTTP itself.
-    readsClear: captured === undefined && runtime.outbound.readsRequests,
-  });
-  // The protocol of a captured connection is known; other than TLS there is nothing to open.
-  const isRaw = captured !== undefined && !captured.isTls;
-  const judgedBy = { pipeline: runtime.outbound, epoch: services.tunnels.epoch };
-  let isDeferred = false;
-  let permit: Permit;
-  if (skipped) {
-    permit = runtime.outbound.permitSkipped(flow);
-  } else {
-    const startedAt = performance.now();
-    const verdict = await runtime.outbound.runRequest(context, {
-      deferDefault: defersDefault(planned) && !isRaw,
+/** How a tunnel is spliced. */
+interface Opening {
+  /** What its client said before the dial. */
+  readonly head: Buffer;
+  /** Its client has had its 200. */
+  readonly isEstablished: boolean;
+  /** The bridge would have looked inside: a TLS client must ask for the permitted host. */
+  readonly checksName: boolean;
+  /** Its client may turn out to speak plain HTTP, whose requests are judged. */
+  readonly looks: boolean;
+}
+
+const leaving = Symbol("leaving");
+type Leaving = Socket & { [leaving]?: Cancellation };
+const nothing = Buffer.alloc(0);
+
+/** The flow and, where it is spliced, its two connections: one object, because what is idle should hold no more. */
+class Tunnel extends Splice implements OpenTunnel {
+  readonly #services: TunnelServices;
+  readonly #bridge: BridgeServer;
+  readonly #request: TunnelRequest;
+  readonly #done: () => void;
+  readonly #isSkipped: boolean;
+  readonly #cancellation = new Cancellation();
+  readonly facts: RequestContext;
+  readonly judgedBy: JudgedBy;
+  #hasPlace = false;
+  #isOver = false;
+  /** 0 until it is spliced. */
+  #openedAt = 0;
+  #cutReason: CutReason | undefined;
+  /** Set where requests are judged, and the client's first bytes are not known to be none. */
+  #firstLine: FirstLine | undefined;
+  /** How it ends where that is known before both connections are closed. */
+  #refusal: Ending | undefined;
+
+  constructor(
+    services: TunnelServices,
+    bridge: BridgeServer,
+    request: TunnelRequest,
+    done: () => void,
+  ) {
+    const { runtime, flow, client } = request;
+    const { stalls, backlogs } = services;
+    super({ idleTimeoutMs: runtime.limits.tunnelIdleTimeoutMs, stalls, backlogs });
+    this.#services = services;
+    this.#bridge = bridge;
+    this.#request = request;
+    this.#done = done;
+    this.#isSkipped = request.isExempt ?? runtime.skipHosts.matches(flow.destination.host);
+    this.judgedBy = { pipeline: runtime.outbound, epoch: services.tunnels.epoch };
+    (client as Leaving)[leaving] = this.#cancellation;
+    client.on("error", onLeft);
+    client.on("close", onLeft);
+    this.facts = new RequestContext({
+      flow,
+      stage: "connect",
+      method: "CONNECT",
+      path: "",
+      host: flow.destination.authority,
+      headers: request.headers,
+      hasBody: false,
+      cancellation: this.#cancellation,
     });
-    recorder.phase(context, "pipeline", startedAt);
-    if (verdict.kind !== "permit") {
-      const parts = { ...request, verdict };
-      return tellsInside(planned) && !isRaw && !isForTheProxy(verdict)
-        ? refuseInside(services, bridge, { ...parts, planned })
-        : refuseOutside(parts);
+  }
+
+  begin(): void {
+    try {
+      const arriving = this.#isSkipped ? undefined : this.#services.recorder.arrived(this.facts);
+      this.#after(arriving, () => this.#enter());
+    } catch (error) {
+      this.#fail(error);
     }
-    permit = verdict.permit;
-    isDeferred = verdict.isDeferred === true;
-    const told = recorder.permitted(context);
-    if (told !== undefined) await told;
   }
-  const parts = { ...request, permit, judgedBy };
-  const plan = planWith(planned, context);
-  const passed = { context, pipeline: runtime.outbound, isDeferred };
-  const denial = unseenRefusal(plan, passed);
-  if (denial !== undefined) return refuse(request, denial, false);
-  if (plan === "bridge") {
-    return isRaw
-      ? refuse(request, notTls(flow.destination), false)
-      : bridgeTunnel(services, bridge, parts);
+
+  cut(reason: CutReason): void {
+    if (!this.isStopped) this.#cutReason = reason;
+    this.stop({ reason: "aborted" });
   }
-  const isWatched = !skipped && captured?.hasSpoken === true && runtime.outbound.readsRequests;
-  const firstLine = isWatched ? new FirstLine() : undefined;
-  const spliced = { ...parts, checkServerName: plan === "passthrough" && !isRaw, firstLine };
-  if (plan === "clear") {
-    const unseen = unseenRefusal("splice", passed);
-    return clearTunnel(services, bridge, { tunnel: spliced, unseen });
+
+  #enter(): void {
+    const { tunnels } = this.#services;
+    this.#hasPlace = tunnels.take(this.#request.runtime.limits.maxTunnels);
+    if (this.#hasPlace) this.#judge();
+    else this.#finish(refuseFull(this.#services, this.#request));
   }
-  return plan === "look"
-    ? lookingTunnel(services, bridge, spliced)
-    : spliceTunnel(services, spliced);
+
+  #judge(): void {
+    const { runtime, flow, captured } = this.#request;
+    const planned = planFor(runtime.bridge, flow.destination, {
+      skipped: this.#isSkipped,
+      // The listener of captured connections has looked already, and serves plain HTTP itself.
+      readsClear: captured === undefined && runtime.outbound.readsRequests,
+    });
+    if (this.#isSkipped) {
+      this.#carry(planned, runtime.outbound.permitSkipped(flow), false);
+      return;
+    }
+    const startedAt = performance.now();
+    const deferDefault = defersDefault(planned) && !this.#isRaw;
+    const verdict = runtime.outbound.runRequest(this.facts, { deferDefault });
+    this.#after(verdict, (judged) => {
+      this.#services.recorder.phase(this.facts, "pipeline", startedAt);
+      this.#follow(judged, planned);
+    });
+  }
+
+  /** The protocol of a captured connection is known; other than TLS there is nothing to open. */
+  get #isRaw(): boolean {
+    return this.#request.captured?.isTls === false;
+  }
+
+  #follow(verdict: Verdict, planned: TunnelPlan): void {
+    if (verdict.kind === "permit") {
+      const { permit, isDeferred = false } = verdict;
+      const telling = this.#services.recorder.permitted(this.facts);
+      this.#after(telling, () => this.#carry(planned, permit, isDeferred));
+      return;
+    }
+    const parts = { ...this.#request, context: this.facts, verdict };
+    if (tellsInside(planned) && !this.#isRaw && !isForTheProxy(verdict))
+      this.#endWith(refuseInside(this.#services, this.#bridge, { ...parts, planned }));
+    else this.#finish(refuseOutside(parts));
+  }
+
+  #carry(planned: TunnelPlan, permit: Permit, isDeferred: boolean): void {
+    const { flow, runtime } = this.#request;
+    const plan = planWith(planned, this.facts);
+    const passed = { context: this.facts, pipeline: runtime.outbound, isDeferred };
+    const denial = unseenRefusal(plan, passed);
+    if (denial !== undefined) this.#refuse(denial);
+    else if (plan === "clear") {
+      const clear = { tunnel: this.#permitted(), unseen: unseenRefusal("splice", passed) };
+      this.#after(clearTunnel(this.#services, this.#bridge, clear), (found) => {
+        if ("status" in found) {
+          this.#finish(found);
+          return;
+        }
+        const { head, isSilent: looks } = found;
+        if (!looks) this.#firstLine = new FirstLine();
+        this.#dial(permit, { head, isEstablished: true, checksName: false, looks });
+      });
+    } else if (plan !== "bridge") {
+      const checksName = plan === "passthrough" && !this.#isRaw;
+      const { head, captured } = this.#request;
+      const isWatched =
+        !this.#isSkipped && captured?.hasSpoken === true && runtime.outbound.readsRequests;
+      if (isWatched && !checksName && plan !== "look") this.#firstLine = new FirstLine();
+      this.#dial(permit, { head, isEstablished: false, checksName, looks: plan === "look" });
+    } else if (this.#isRaw) this.#refuse(notTls(flow.destination));
+    else this.#endWith(bridgeTunnel(this.#services, this.#bridge, this.#permitted()));
+  }
+
+  #permitted(): PermittedTunnel {
+    return { ...this.#request, context: this.facts, judgedBy: this.judgedBy };
+  }
+
+  /** An opaque tunnel: dial first, send 200 after, copy both ways. */
+  #dial(permit: Permit, opening: Opening): void {
+    const { captured, client, runtime } = this.#request;
+    const { upstream } = runtime;
+    const startedAt = performance.now();
+    const reader = adaptiveReader();
+    const options = { signal: this.#cancellation, reader };
+    this.#after(captured?.confirm(permit, upstream, this.#cancellation), () => {
+      const dialled = upstream.connect(permit, options);
+      // Behind a 200 an error response would pass for bytes of the origin.
+      if (opening.isEstablished) dialled.catch(() => cutOff(client));
+      this.#after(dialled, (socket) => {
+        this.#services.recorder.phase(this.facts, "connect", startedAt);
+        this.#open(socket, reader, opening);
+      });
+    });
+  }
+
+  #open(upstream: Socket, reader: AdaptiveReader, opening: Opening): void {
+    const { client, replies, flow } = this.#request;
+    const { tunnels, recorder } = this.#services;
+    this.#openedAt = performance.now();
+    this.hold(client, upstream, reader);
+    tunnels.add(this);
+    recorder.metrics.tunnels.opened();
+    if (!opening.isEstablished) replies.established(client);
+    if (opening.checksName) {
+      const checked = checkServerName(this.#request, flow.destination, upstream);
+      this.#after(checked, () => this.start(nothing));
+    } else if (opening.looks) {
+      this.#after(firstOf({ ...this.#request, head: opening.head }, upstream, reader), (first) => {
+        if (first === "idle") this.stop({ reason: "idle" });
+        else if (first.kind === "http" && !this.isStopped) {
+          this.#readRequests(upstream);
+          return;
+        }
+        if (first !== "idle" && first.kind === "opaque") this.#firstLine = new FirstLine();
+        this.start(first !== "idle" && first.kind === "closed" ? first.said : nothing);
+      });
+    } else this.start(opening.head);
+  }
+
+  /** Takes over from the splice: its client speaks HTTP, and its server has not sent anything. */
+  #readRequests(upstream: Socket): void {
+    upstream.destroy();
+    this.#services.tunnels.delete(this);
+    const opened = { ...this.#permitted(), openedAt: this.#openedAt };
+    this.#endWith(
+      openedTunnel(this.#services, opened, () => serveClear(this.#bridge, this.#request)),
+    );
+  }
+
+  override up(chunk: Buffer): void {
+    const found = this.#firstLine?.read(chunk);
+    if (found !== undefined) this.#firstLine = undefined;
+    // What the pipeline has not seen.
+    if (found === "request") this.#spoil(lateRequest(), "error");
+    if (!this.isStopped) super.up(chunk);
+  }
+
+  protected onEnded({ bytesUp, bytesDown, reason }: SpliceResult): void {
+    const { tunnels, recorder } = this.#services;
+    const seconds = (performance.now() - this.#openedAt) / 1_000;
+    tunnels.delete(this);
+    if (this.#refusal !== undefined) {
+      recorder.metrics.tunnels.closed(0, 0, seconds, "error");
+      this.#finish(this.#refusal);
+      return;
+    }
+    const end = this.#cutReason === "revoked" ? "revoked" : reason;
+    recorder.metrics.tunnels.closed(bytesUp, bytesDown, seconds, end);
+    this.#finish({
+      status: 200,
+      bytesReceived: bytesUp,
+      bytesSent: bytesDown,
+      refused: false,
+      cancelled: false,
+      note: { closed: this.#cutReason ?? reason },
+    });
+  }
+
+  #endWith(work: Promise<Ending>): void {
+    this.#after(work, (ending) => this.#finish(ending));
+  }
+
+  /** Goes on at once with what is there already. */
+  #after<T>(given: T | Promise<T>, follow: (result: T) => void): void {
+    if (!(given instanceof Promise)) {
+      follow(given);
+      return;
+    }
+    const fail = (error: unknown): void => this.#fail(error);
+    given.then((result) => {
+      try {
+        follow(result);
+      } catch (error) {
+        fail(error);
+      }
+    }, fail);
+  }
+
+  #fail(error: unknown): void {
+    const isLeft = this.#cancellation.aborted;
+    if (this.#openedAt === 0) {
+      this.#refuse(denialOf(error), isLeft);
+      return;
+    }
+    this.#spoil(error, "closed");
+    this.start(nothing);
+  }
+
+  /** The client has its 200: what went wrong is for the record. */
+  #spoil(error: unknown, reason: "closed" | "error"): void {
+    if (this.isStopped) return;
+    const isLeft = this.#cancellation.aborted;
+    this.stop({ reason });
+    this.#refusal = refuse(this.#request, denialOf(error), isLeft);
+  }
+
+  #refuse(denial: Denial, cancelled = false): void {
+    this.#finish(refuse(this.#request, denial, cancelled));
+  }
+
+  #finish(ending: Ending): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const { recorder, tunnels } = this.#services;
+    const { client, runtime } = this.#request;
+    if (this.#hasPlace) tunnels.leave();
+    client.destroySoon();
+    const pipeline = this.#isSkipped ? undefined : runtime.outbound;
+    const finishing = recorder.finished(this.facts, pipeline, ending);
+    if (finishing === undefined) this.#done();
+    else void finishing.finally(this.#done);
+  }
 }
 
-/** 407 is about the connection to the proxy: a client reads it nowhere else (RFC 9110 section 15.5.8). */
-function isForTheProxy(verdict: RefusedTunnel["verdict"]): boolean {
-  return (verdict.kind === "denial" ? statusOf(verdict.denial) : verdict.reply.status) === 407;
-}
-
-function refuseFull({ recorder }: TunnelServices, request: TunnelRequest): Ending {
-  recorder.metrics.refused("tunnels");
-  const message = "too many tunnels are open (limits.max_tunnels)";
-  return refuse(request, { code: "proxy.overloaded", message }, false);
+function onLeft(this: Leaving): void {
+  this[leaving]?.abort();
 }

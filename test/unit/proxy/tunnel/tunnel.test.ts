@@ -68,7 +68,8 @@ async function opened(setting: Setting = {}) {
   const tunnels = new TunnelRegistry();
   const over = Promise.withResolvers<void>();
   const done = vi.fn(() => over.resolve());
-  const { connect = () => Promise.resolve(origin.server) } = setting;
+  const { connect: dial = () => Promise.resolve(origin.server) } = setting;
+  const connect = vi.fn(dial);
   const step = { plugin: setting.plugin ?? allowing, stages: ["connect"] } as const;
   const runtime: Partial<Runtime> = {
     outbound: pipelineOf([step]),
@@ -97,20 +98,27 @@ async function opened(setting: Setting = {}) {
     client: { address: "127.0.0.1", port: 1 },
     destination: parseAuthority("api.example.com:443", "tcp"),
   });
-  void tunnel({ recorder, tunnels, stalls, backlogs }, undefined as unknown as BridgeServer, {
-    runtime: runtime as Runtime,
-    flow,
-    client: agent.server,
-    head: Buffer.from(setting.head ?? ""),
-    headers: new HeaderList([]),
-    replies: connectReplies,
-  }).finally(done);
+  tunnel(
+    { recorder, tunnels, stalls, backlogs },
+    undefined as unknown as BridgeServer,
+    {
+      runtime: runtime as Runtime,
+      flow,
+      client: agent.server,
+      head: Buffer.from(setting.head ?? ""),
+      headers: new HeaderList([]),
+      replies: connectReplies,
+    },
+    done,
+  );
+  const isDialledAtOnce = connect.mock.calls.length === 1;
   return {
     agent: agent.client,
     origin: origin.client,
     tunnels,
     done,
     over: over.promise,
+    isDialledAtOnce,
     get ending(): Ending | undefined {
       return endings.mock.calls[0]?.[2];
     },
@@ -121,6 +129,20 @@ async function opened(setting: Setting = {}) {
       ),
   };
 }
+
+test.each([
+  ["in the same turn where nobody has to be waited for", allowing, true],
+  ["after a plugin that waits", { onRequest: () => Promise.resolve(allow("x")) }, false],
+])("dials %s", async (_when, plugin: Plugin, expected) => {
+  const { agent, origin, over, isDialledAtOnce, closed } = await opened({ plugin });
+  agent.end();
+  origin.end();
+  agent.resume();
+  origin.resume();
+  await over;
+  expect(isDialledAtOnce).toBe(expected);
+  expect(await closed("closed")).toBe(true);
+});
 
 test("holds a place until both connections are closed, then is recorded with its bytes", async () => {
   const { agent, origin, tunnels, over, done, closed } = await opened({ head: "early " });
