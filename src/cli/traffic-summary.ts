@@ -31,8 +31,9 @@ export class TrafficSummary {
     const isUnreadable = line["msg"] === "refused" && line["surface"] === "forward";
     if (!isFlow && !isUnreadable) return;
     const verdict = verdictOf(line);
-    // A bridged tunnel is described by the requests inside it.
-    if (verdict === "reached" && textOf(line, "bridged") !== "") return;
+    // A tunnel that was looked into is described by the requests inside it.
+    const protocol = textOf(line, "bridged") || textOf(line, "opened");
+    if (verdict === "reached" && protocol !== "") return;
     this.#counts[verdict] += 1;
     const host = isUnreadable ? "(no destination)" : textOf(line, "host");
     const reason = reasonOf(line, verdict);

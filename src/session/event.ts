@@ -62,6 +62,8 @@ export interface SessionEvent {
   /** The connection to a peer of `mtls`. */
   readonly tls?: EventTls;
   readonly tunnel?: true;
+  /** Of an outbound request whose `host` names none: 80, for a request in the clear; else it is 443. */
+  readonly port?: 80;
   /** Messages of a WebSocket, from the client and to it. */
   readonly messages?: { readonly received: number; readonly sent: number };
   /** Of a connection that was looked into, in TLS or in the clear: what was asked inside has events of its own. */
@@ -134,6 +136,7 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
   if (caller !== undefined) event.caller = caller;
   if (holder?.kind === "resolved") event.executable = holder.executable;
   if (facts.bridged === true) event.bridged = true;
+  if (isUsualPlain(context)) event.port = 80;
   if (peer !== undefined) {
     const { version, cipherSuite, spiffeId: peerSpiffeId } = peer;
     event.tls = { version, cipherSuite, peerSpiffeId };
@@ -187,6 +190,12 @@ function draftOf(context: RequestContext, facts: EventFacts): Draft {
 /** As the client wrote it, or would have in a Host field: without the port where it is the scheme's own. */
 function shownHost({ flow, host, stage, destination }: RequestContext): string {
   return flow.direction === "outbound" && stage === "request" ? destination.hostHeader : host;
+}
+
+/** Whether the host is shown without its port, and that is not 443. */
+function isUsualPlain({ flow, stage, destination }: RequestContext): boolean {
+  const { port, scheme } = destination;
+  return port === 80 && scheme === "http" && stage === "request" && flow.direction === "outbound";
 }
 
 /** An event of a tunnel, or one that lacks what others have. */

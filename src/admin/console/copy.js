@@ -7,12 +7,12 @@ import { element } from "./dom.js";
 const quoted = (text) => `'${text.replaceAll("'", String.raw`'\''`)}'`;
 
 /**
- * The host of an event has no port where it is the usual one of the scheme, and that is nearly always 443.
+ * The host of an event has no port where it is the usual one of the scheme.
  *
  * @param {Flow} flow
  */
-function placeOf({ host }) {
-  const [, name = host, port = "443"] = /^(.*?)(?::(\d+))?$/.exec(host) ?? [];
+function placeOf({ host, isPlain }) {
+  const [, name = host, port = isPlain ? "80" : "443"] = /^(.*?)(?::(\d+))?$/.exec(host) ?? [];
   return { name, port };
 }
 
@@ -20,7 +20,7 @@ function placeOf({ host }) {
 function urlOf(flow) {
   const { name, port } = placeOf(flow);
   const isSecure = port === "443" || port === "8443";
-  const place = port === "443" ? name : `${name}:${port}`;
+  const place = port === "443" || port === "80" ? name : `${name}:${port}`;
   return `${isSecure ? "https" : "http"}://${place}${flow.isTunnel ? "/" : flow.path}`;
 }
 

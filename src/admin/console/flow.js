@@ -26,6 +26,7 @@
  * @property {string} [httpMethod]
  * @property {string} [httpPath]
  * @property {boolean} [bridged]
+ * @property {number} [port]
  * @property {string} [executable]
  * @property {boolean} [tunnel]
  * @property {{ received: number, sent: number }} [messages]
@@ -72,6 +73,8 @@ export class Flow {
   /** A CONNECT or a redirected connection whose TLS was opened: its requests are flows of their own. */
   isOpened = false;
   isTunnel = false;
+  /** In the clear, on port 80. */
+  isPlain = false;
   /** @type {Verdict} */
   verdict = "pending";
   status = 0;
@@ -112,6 +115,7 @@ export class Flow {
     this.what = whatOf(event) ?? this.what;
     this.isTunnel ||= event.tunnel === true;
     this.isOpened ||= event.bridged === true;
+    this.isPlain ||= event.port === 80;
     this.binary = event.executable ?? this.binary;
     const tools = toolsOf(event);
     if (tools.length > 0) this.tools = [...new Set([...this.tools, ...tools])];

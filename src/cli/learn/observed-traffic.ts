@@ -128,10 +128,10 @@ function observationOf(event: Event): Observation | undefined {
   return { ...facts, request };
 }
 
-function placeOf({ host }: Event): Destination | undefined {
+function placeOf({ host, port }: Event): Destination | undefined {
   if (typeof host !== "string") return undefined;
   try {
-    return parseAuthority(host, "https", 443);
+    return parseAuthority(host, "https", port === 80 ? 80 : 443);
   } catch {
     return undefined;
   }
