@@ -62,7 +62,11 @@ describe("SIGTERM", () => {
 
   test("closes the plugins of the configuration in force and of the one before it", async () => {
     const recording = (id: string): Settings =>
-      settings(outbound({ name: "recorder", id, config: { file: "records" } }));
+      // Each thread has instances of its own.
+      settings({
+        ...outbound({ name: "recorder", id, config: { file: "records" } }),
+        workers: 1,
+      });
     const proxy = await own(ProxyProcess.start(recording("old")));
     await proxy.reload(recording("new"));
     proxy.signal("SIGTERM");
