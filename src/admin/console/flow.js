@@ -113,9 +113,7 @@ export class Flow {
     if (event.bytesSent !== undefined) this.bytes = event.bytesSent + (event.bytesReceived ?? 0);
     this.error = event.error?.message ?? this.error;
     this.what = whatOf(event) ?? this.what;
-    this.isTunnel ||= event.tunnel === true;
-    this.isOpened ||= event.bridged === true;
-    this.isPlain ||= event.port === 80;
+    this.#connect(event);
     this.binary = event.executable ?? this.binary;
     const tools = toolsOf(event);
     if (tools.length > 0) this.tools = [...new Set([...this.tools, ...tools])];
@@ -146,6 +144,13 @@ export class Flow {
     return (
       this.caller || this.binary.slice(this.binary.lastIndexOf("/") + 1) || this.user || "agent"
     );
+  }
+
+  /** @param {SessionEvent} event */
+  #connect({ tunnel, bridged, port }) {
+    this.isTunnel ||= tunnel === true;
+    this.isOpened ||= bridged === true;
+    this.isPlain ||= port === 80;
   }
 
   /** @param {SessionEvent} event */
