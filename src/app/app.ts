@@ -22,6 +22,7 @@ import { type Activity, type DataPlane, LocalPlane, type Refused } from "./data-
 import { allDefinitions, definitionsFor } from "./definitions.ts";
 import type { BoundAddresses } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { Kills } from "./kills/kills.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
 import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
@@ -80,6 +81,7 @@ export class App {
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
+  readonly #kills: Kills;
   #loaded: LoadedConfig;
   #reloader: Reloader | undefined;
   #chain: ChainReload | undefined;
@@ -126,6 +128,14 @@ export class App {
     this.#stateParts = parts.state;
     this.#serving = parts.serving;
     this.#peers = parts.peers;
+    this.#kills = new Kills({
+      log: this.#log,
+      metrics: this.#metrics,
+      file: loaded.config.kill_switch.file,
+      feed: parts.state.kills,
+      apply: (kills) => this.#plane.kill(kills),
+    });
+    parts.kills.set(this.#kills.kills);
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = new RuntimeHolder(runtime);
     this.#status = new ReloadStatus(loaded.sha256);
@@ -151,6 +161,7 @@ export class App {
     await this.#otlp?.close(2_000);
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
+    this.#kills.close();
     this.#bounds.close();
     this.#peers.close();
     await this.#sessions?.close();
@@ -170,6 +181,11 @@ export class App {
     return this.#plane.notReady();
   }
 
+  /** Stops all traffic, as a signal asks for it. */
+  async killAll(by: string): Promise<void> {
+    await this.#kills.kill({ scope: "all", value: "", reason: by }, by);
+  }
+
   /** What changed the level of the log outside the file says so. */
   levelChanged(): void {
     this.#plane.levelChanged();
@@ -178,6 +194,7 @@ export class App {
   /** Binds every surface; health is last, so that probes fail until everything else is there. */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
+    await this.#kills.start();
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
       await this.#plane.open();
     const admin = adminSurfaces(config, {
@@ -194,6 +211,7 @@ export class App {
       runtime: () => this.#runtimes.runtime,
       logouts: this.#stateParts.logouts,
       recheck: () => void this.#recheckTunnels(),
+      kills: this.#kills,
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });

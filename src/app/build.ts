@@ -7,6 +7,7 @@ import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
+import type { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type {
   AnyPluginDefinition,
@@ -65,6 +66,8 @@ export interface BuildServices {
   readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
+  /** What operators have stopped; absent where nothing is going to flow. */
+  readonly kills?: KillSwitch | undefined;
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -273,6 +276,7 @@ async function buildPipelines(
       direction,
       otherwise: config.pipeline[direction].default,
       log: services.log,
+      kills: services.kills,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
       definitions: services.definitions,
       depsFor: (instance, origins) => ({

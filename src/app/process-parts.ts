@@ -2,6 +2,7 @@
 import type { Config } from "../config/presets.ts";
 import { PeerProcesses } from "../net/kernel/peer-process.ts";
 import { SocketLookup } from "../net/kernel/socket-lookup.ts";
+import { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { FlowRecorder } from "../proxy/flow/finish.ts";
@@ -27,6 +28,8 @@ export interface ProcessParts {
   readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
   readonly state: StateParts;
+  /** What operators have stopped. */
+  readonly kills: KillSwitch;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
   /** Judges open tunnels again. */
@@ -79,6 +82,8 @@ export async function makeProcessParts(
     tracing: otlp?.tracing,
     durations: otlp?.durations,
   });
+  const recording = sessions?.isRead === true ? sessions.recorder : undefined;
+  const kills = new KillSwitch((context) => recording?.sessionOf(context));
   let recheck: () => void = () => undefined;
   const services: ProcessParts["services"] = {
     log,
@@ -87,7 +92,8 @@ export async function makeProcessParts(
     carried: new CarriedState(),
     definitions,
     acceptance: new ChainAcceptance(log, metrics),
-    sessions: sessions?.isRead === true ? sessions.recorder : undefined,
+    sessions: recording,
+    kills,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     state,
@@ -103,6 +109,7 @@ export async function makeProcessParts(
     ownListeners,
     sessions,
     state,
+    kills,
     serving,
     recheck: () => recheck(),
     onRecheck: (run) => {

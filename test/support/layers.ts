@@ -207,8 +207,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["config", "net", "pipeline", "telemetry", "upstream", ...ground],
     packages: [],
   },
+  "app/kills": {
+    imports: ["files", "http", "pipeline", "state", "telemetry", ...ground],
+    packages: [],
+  },
   app: {
     imports: [
+      "app/kills",
       "app/chaining",
       "app/egress",
       "app/trust",
@@ -235,6 +240,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   threads: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   crew: {
     imports: [
+      "pipeline",
       "app",
       "admin",
       "listener",

@@ -119,6 +119,7 @@ export class UpgradedTunnel {
   async #during<Result>(work: Promise<Result>): Promise<Result> {
     const open: OpenTunnel = {
       facts: this.#facts,
+      context: this.#context,
       judgedBy: this.#judgedBy,
       readsMessages: this.#gate !== undefined,
       cut: () => this.#cancellation.abort(),
