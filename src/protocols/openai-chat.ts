@@ -23,7 +23,8 @@ export const openAiChat: Dialect = {
     const conversation = conversationOf(body);
     if (conversation === undefined) return undefined;
     return requestView("openai.chat", {
-      model: boundedName(textOf(body["model"]) ?? place.model),
+      // Mistral's agents stand for a model.
+      model: boundedName(textOf(body["model"]) ?? place.model ?? textOf(body["agent_id"])),
       stream: body["stream"] === true,
       messages: conversation.messages,
       tools: chatTools(body),

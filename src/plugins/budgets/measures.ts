@@ -4,7 +4,7 @@ import type { Outcome, RequestContext } from "../../pipeline/plugin.ts";
 import { inferenceFact, type InferenceView, tokensIn } from "../../protocols/inference-view.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { isModelSocket } from "../../protocols/inference-endpoints.ts";
-import { inferenceEndpoint } from "../parsers/inference.ts";
+import { modelEndpoint } from "../parsers/inference.ts";
 import { nanosPerDollar, type PriceTable } from "../parsers/prices.ts";
 import type { Unit } from "./limit.ts";
 
@@ -32,7 +32,7 @@ export function askedOf(context: RequestContext, looksForCalls: boolean): Asked 
   const view = context.hasFacts ? context.facts.get(inferenceFact) : undefined;
   const length = Number(context.headers.get("content-length") ?? 0);
   const isSocket = looksForCalls && isSocketCall(context);
-  const isCall = looksForCalls && (isSocket || inferenceEndpoint(context) !== undefined);
+  const isCall = looksForCalls && (isSocket || modelEndpoint(context) !== undefined);
   return {
     isInference: view !== undefined || isCall,
     ...(isSocket ? { isSocket } : {}),

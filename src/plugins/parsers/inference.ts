@@ -5,6 +5,7 @@ import { readPath } from "../../http/path.ts";
 import { ResponseFold } from "../../protocols/response-fold.ts";
 import type { Dialect } from "../../protocols/inference-dialect.ts";
 import { type Endpoint, endpointOf } from "../../protocols/inference-endpoints.ts";
+import { EndpointMap, inferenceConfig, mappedEndpoint } from "./endpoint-map.ts";
 import { inferenceFact, type InferenceRequest } from "../../protocols/inference-view.ts";
 import {
   type Decision,
@@ -15,7 +16,13 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { isEndOfEvents, requestJson, unreadOf } from "../../protocols/message-json.ts";
+import {
+  isEndOfEvents,
+  type JsonBody,
+  mayBeJson,
+  requestJson,
+  unreadOf,
+} from "../../protocols/message-json.ts";
 import { type Prices, type PriceTable, sharedPrices } from "./prices.ts";
 
 /** The definition that a pipeline names. */
@@ -24,13 +31,22 @@ export const inferenceParser = definePlugin({
   description: "Records calls of language models: model, messages, tools, answer, tokens and cost",
   body: { request: "read", response: "read" },
   observes: true,
-  create: (_config, deps) => new InferenceParser(sharedPrices(deps)),
+  config: inferenceConfig,
+  create: (config, deps) => new InferenceParser(sharedPrices(deps), new EndpointMap(config)),
 });
 
-/** The endpoint that a request calls, by the path as some server reads it. */
+/** The endpoint of a conversation, or of vectors, that a request calls: its body is JSON. */
 export function inferenceEndpoint(context: RequestContext): Endpoint | undefined {
+  const endpoint = modelEndpoint(context);
+  return endpoint?.isMedia === true ? undefined : endpoint;
+}
+
+/** The endpoint that a request calls: as the file of a parser before maps it, else by the path as some server reads it. */
+export function modelEndpoint(context: RequestContext): Endpoint | undefined {
+  const mapped = context.hasFacts ? context.facts.get(mappedEndpoint) : undefined;
+  if (mapped !== undefined) return mapped;
   for (const path of readPath(context.path).readings) {
-    const endpoint = endpointOf(context.method, path);
+    const endpoint = endpointOf(context.method, path, context.destination.host);
     if (endpoint !== undefined) return endpoint;
   }
   return undefined;
@@ -55,21 +71,25 @@ interface Memory {
 
 class InferenceParser implements Plugin {
   readonly #prices: Prices;
+  readonly #map: EndpointMap;
 
-  constructor(prices: Prices) {
+  constructor(prices: Prices, map: EndpointMap) {
     this.#prices = prices;
+    this.#map = map;
   }
 
   wantsBody(context: RequestContext): boolean {
-    return this.#endpoint(context) !== undefined;
+    const endpoint = this.#endpoint(context);
+    return endpoint !== undefined && (endpoint.isMedia !== true || mayBeJson(context));
   }
 
   onRequest(context: RequestContext): Decision | undefined {
     const endpoint = this.#endpoint(context);
     if (endpoint === undefined) return undefined;
-    const unread = unreadOf(context);
+    const isUpload = endpoint.isMedia === true && !mayBeJson(context);
+    const unread = isUpload ? undefined : unreadOf(context);
     if (unread !== undefined) return unread;
-    const json = requestJson(context);
+    const json: JsonBody = isUpload ? { kind: "json", value: {} } : requestJson(context);
     if (json.kind === "absent") return undefined;
     if (json.kind === "invalid") return skip("unparsable", { why: json.reason });
     if (!isObject(json.value)) return undefined;
@@ -101,7 +121,10 @@ class InferenceParser implements Plugin {
 
   #endpoint(context: RequestContext): Endpoint | undefined {
     const memory = this.#memory(context);
-    memory.endpoint ??= inferenceEndpoint(context) ?? "none";
+    if (memory.endpoint === undefined) {
+      this.#map.apply(context);
+      memory.endpoint = modelEndpoint(context) ?? "none";
+    }
     return memory.endpoint === "none" ? undefined : memory.endpoint;
   }
 
