@@ -23,7 +23,7 @@ export interface Endpoint {
 }
 
 /** The dialect of each API, for endpoints that the file names. */
-export const dialects: Readonly<Record<InferenceApi, Dialect>> = {
+export const dialects: Readonly<Record<Exclude<InferenceApi, "openai.realtime">, Dialect>> = {
   "openai.chat": openAiChat,
   "openai.completions": openAiCompletions,
   "openai.responses": openAiResponses,
@@ -171,7 +171,7 @@ export function endpointOf(method: string, pathname: string, host?: string): End
   return undefined;
 }
 
-/** Where providers take calls over a WebSocket, which no parser reads. */
+/** Where providers take calls over a WebSocket. */
 const sockets =
   /(?:^|\/v\d+\w*|\/openai|\/codex)\/(?:realtime|responses)$|\.BidiGenerateContent\w*$/;
 

@@ -34,6 +34,7 @@ export const inferenceApis = [
   "openai.completions",
   "openai.responses",
   "openai.embeddings",
+  "openai.realtime",
   "openai.images",
   "openai.audio",
   "anthropic.messages",

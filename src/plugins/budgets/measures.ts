@@ -17,7 +17,7 @@ export interface Asked {
   readonly toolCalls: number;
   /** Of the body, as far as it is known. */
   readonly bytes: number;
-  /** The call goes over a WebSocket, which no parser reads. */
+  /** The call goes over a WebSocket: what it takes is known when it is over. */
   readonly isSocket?: true;
 }
 

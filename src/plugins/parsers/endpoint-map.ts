@@ -7,7 +7,6 @@ import { compilePathGlob, type PathGlob } from "../../pattern/path-pattern.ts";
 import { factKey } from "../../pipeline/facts.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";
 import { dialects, type Endpoint, isMedia } from "../../protocols/inference-endpoints.ts";
-import { inferenceApis } from "../../protocols/inference-view.ts";
 import { hostGlob } from "../config-values.ts";
 
 const maxEndpoints = 256;
@@ -24,7 +23,9 @@ const endpoint = z.strictObject({
       }
     })
     .describe("Paths without their query, as a pattern in which * is a run within a segment."),
-  api: z.enum(inferenceApis).describe("The API that is spoken there."),
+  api: z
+    .enum(Object.keys(dialects) as (keyof typeof dialects)[])
+    .describe("The API that is spoken there."),
   model: z
     .string()
     .regex(/\S/, { error: "must not be blank" })

@@ -4,13 +4,19 @@ import { isObject } from "../../http/json-access.ts";
 import { readPath } from "../../http/path.ts";
 import { ResponseFold } from "../../protocols/response-fold.ts";
 import type { Dialect } from "../../protocols/inference-dialect.ts";
-import { type Endpoint, endpointOf } from "../../protocols/inference-endpoints.ts";
+import { type Endpoint, endpointOf, isModelSocket } from "../../protocols/inference-endpoints.ts";
 import { EndpointMap, inferenceConfig, mappedEndpoint } from "./endpoint-map.ts";
-import { inferenceFact, type InferenceRequest } from "../../protocols/inference-view.ts";
+import { RealtimeSession } from "../../protocols/openai-realtime.ts";
+import {
+  inferenceFact,
+  type InferenceRequest,
+  type InferenceView,
+} from "../../protocols/inference-view.ts";
 import {
   type Decision,
   definePlugin,
   type Frame,
+  type HeardMessage,
   observe,
   type Plugin,
   type RequestContext,
@@ -52,6 +58,14 @@ export function modelEndpoint(context: RequestContext): Endpoint | undefined {
   return undefined;
 }
 
+/** An upgrade to a WebSocket on which events of OpenAI's are spoken. */
+function isOpenAiSocket({ upgrade, path }: RequestContext): boolean {
+  if (upgrade?.toLowerCase() !== "websocket") return false;
+  return readPath(path).readings.some(
+    (reading) => /\/(?:realtime|responses)\/?$/.test(reading) && isModelSocket(reading),
+  );
+}
+
 /** One recognised call, from its request to the end of its response. */
 class Call {
   readonly dialect: Dialect;
@@ -67,6 +81,8 @@ class Call {
 interface Memory {
   endpoint?: Endpoint | "none";
   call?: Call;
+  /** Of a connection that goes on as a WebSocket. */
+  session?: RealtimeSession;
 }
 
 class InferenceParser implements Plugin {
@@ -85,7 +101,7 @@ class InferenceParser implements Plugin {
 
   onRequest(context: RequestContext): Decision | undefined {
     const endpoint = this.#endpoint(context);
-    if (endpoint === undefined) return undefined;
+    if (endpoint === undefined) return this.#openSession(context);
     const isUpload = endpoint.isMedia === true && !mayBeJson(context);
     const unread = isUpload ? undefined : unreadOf(context);
     if (unread !== undefined) return unread;
@@ -104,12 +120,27 @@ class InferenceParser implements Plugin {
     return this.#memory(context).call !== undefined;
   }
 
+  hearsMessages(context: RequestContext): boolean {
+    return this.#memory(context).session !== undefined;
+  }
+
+  onHeard(context: RequestContext, { from, kind, data }: HeardMessage): void {
+    const { session } = this.#memory(context);
+    const event = kind === "text" ? parsed(data) : undefined;
+    if (session === undefined || !isObject(event)) return;
+    if (from === "client") session.asked(event);
+    else session.said(event);
+    const { view } = session;
+    context.facts.set(inferenceFact, view);
+    if (view.totalTokens !== undefined) publishCost(context, view, this.#prices.table);
+  }
+
   onFrame(context: RequestContext, frame: Frame): Decision | undefined {
     const { call } = this.#memory(context);
     if (call === undefined) return undefined;
     const fold = (call.fold ??= openFold(context, call));
     const isRead = readFrame(context, call.dialect, fold, frame);
-    publishCost(context, fold, this.#prices.table);
+    publishCost(context, fold.view, this.#prices.table);
     if (!isRead) return skip("unparsable_response");
     if (!frame.last) return undefined;
     const unread = unreadOf(context.response);
@@ -117,6 +148,13 @@ class InferenceParser implements Plugin {
     if (fold.isEmpty) return skip("no_response_body");
     const { model, api } = call.request;
     return observe(`matched_${model ?? api}_response`);
+  }
+
+  #openSession(context: RequestContext): Decision | undefined {
+    if (!isOpenAiSocket(context)) return undefined;
+    const model = /[?&]model=([^&#]{1,256})/.exec(context.path)?.[1];
+    this.#memory(context).session = new RealtimeSession(model);
+    return observe(`matched_${model ?? "openai.realtime"}`);
   }
 
   #endpoint(context: RequestContext): Endpoint | undefined {
@@ -155,7 +193,7 @@ function openFold(context: RequestContext, call: Call): ResponseFold {
  */
 function publishCost(
   context: RequestContext,
-  { view }: ResponseFold,
+  view: InferenceView,
   prices: PriceTable | undefined,
 ): void {
   const isCounted = prices !== undefined && view.totalTokens !== undefined;
