@@ -6,6 +6,8 @@ import { once } from "node:events";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import { createProxy, type EmbeddedProxy, type ProxyEvent } from "../../src/embed/proxy.ts";
+import { eventually } from "../support/eventually.ts";
+import { request } from "../support/http-client.ts";
 import type { InferenceView } from "../../src/protocols/inference-view.ts";
 
 let origin: WebSocketServer;
@@ -201,6 +203,26 @@ test("a hundred at once are a hundred views", async () => {
   const seen = await views();
   expect(new Set(seen.map(({ model }) => model)).size).toBe(100);
   expect(seen.every(({ totalTokens }) => totalTokens === 6)).toBe(true);
+});
+
+test("a soft budget counts the tokens of a connection when it is over", async () => {
+  await proxy.close();
+  const limit = { name: "few", unit: "tokens", limit: 5, window: "lifetime", mode: "soft" };
+  proxy = createProxy({
+    egress: { allow_ips: ["127.0.0.0/8"] },
+    listener: { session_api_addr: "127.0.0.1:0" },
+    pipeline: {
+      outbound: {
+        plugins: ["inference-parser", { name: "budgets", config: { limits: [limit] } }],
+      },
+    },
+  });
+  const { sessions } = await proxy.listen();
+  const client = await opened("/v1/responses");
+  await ask(client, { type: "response.create", model: "m", input: "hi" });
+  await left(client);
+  const shown = { target: "/v1/budgets", headers: { host: "127.0.0.1" } };
+  await eventually(async () => /"used":6\b/.test((await request(sessions!, shown)).text));
 });
 
 test("a WebSocket that is no model's keeps its extensions, and has no view", async () => {
