@@ -1,4 +1,5 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
+import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
@@ -44,6 +45,8 @@ import { claimWorkload, type Workload } from "./workload.ts";
 /** What outlives generations. */
 export interface BuildServices {
   readonly log: Logger;
+  /** The variables that the file may name. */
+  readonly env: Environment;
   readonly metrics: Metrics;
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;

@@ -1,9 +1,11 @@
 /** What a process makes once and every generation uses. */
+import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { PeerProcesses } from "../net/kernel/peer-process.ts";
 import { SocketLookup } from "../net/kernel/socket-lookup.ts";
 import { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
+import type { EventSink } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { FlowRecorder } from "../proxy/flow/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
@@ -42,6 +44,10 @@ export interface ProcessParts {
 export interface ProcessOptions {
   readonly log: Logger;
   readonly version: string;
+  /** The variables that the file may name. */
+  readonly env: Environment;
+  /** Gets every event. */
+  readonly events?: EventSink | undefined;
   /** The first generation that is served; 1 in a new process. */
   readonly generation?: number;
   /** Who holds the agent's namespaces, where it has its own. */
@@ -62,7 +68,7 @@ export interface HeldParts {
 export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
-  { log, version, generation = 1, agentPid, held }: ProcessOptions,
+  { log, version, env, events, generation = 1, agentPid, held }: ProcessOptions,
 ): Promise<ProcessParts> {
   const serving = { generation };
   const metrics = new Metrics({
@@ -73,7 +79,7 @@ export async function makeProcessParts(
   const ownListeners = new OwnListeners();
   const state = held?.state ?? (await makeStateParts(config, { log, metrics }));
   const sessions = await (held?.sessions({ log, metrics, state }) ??
-    makeSessionParts(config, { log, metrics, state }));
+    makeSessionParts(config, { log, metrics, state, events }));
   const otlp = await makeOtlpParts(config, { metrics, log, version, thread: held });
   const recorder = new FlowRecorder({
     log,
@@ -87,6 +93,7 @@ export async function makeProcessParts(
   let recheck: () => void = () => undefined;
   const services: ProcessParts["services"] = {
     log,
+    env,
     metrics,
     ownListeners,
     carried: new CarriedState(),

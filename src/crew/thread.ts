@@ -106,7 +106,13 @@ class ServingThread {
     const { generation } = order.file;
     const held = heldParts(config, order, channel, { stores, outbox, log });
     const definitions = await definitionsFor(loaded);
-    const parts = await makeProcessParts(config, definitions, { log, version, generation, held });
+    const parts = await makeProcessParts(config, definitions, {
+      log,
+      version,
+      env: process.env,
+      generation,
+      held,
+    });
     parts.kills.set(order.kills);
     // What is counted from here on is told.
     parts.metrics.changes();

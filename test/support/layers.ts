@@ -257,6 +257,22 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
     forbiddenBuiltins: dialling,
   },
+  embed: {
+    imports: [
+      "app",
+      "cli",
+      "config",
+      "http",
+      "pipeline",
+      "plugins",
+      "session",
+      "telemetry",
+      "yaml",
+      ...ground,
+    ],
+    packages: ["zod"],
+    forbiddenBuiltins: dialling,
+  },
   "cli/arguments": {
     imports: ["cli", "cli/doctor", "cli/learn", "cli/rehearsal", "cli/run", "yaml", ...ground],
     packages: [],

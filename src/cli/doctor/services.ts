@@ -62,6 +62,7 @@ export async function buildServices(
     log: createLogger("silent"),
     metrics,
     ownListeners: new OwnListeners(),
+    env: process.env,
     carried: new CarriedState(),
     definitions: (await definitionsFor(loaded)).map((known) => overheard(known, dependents)),
   };
