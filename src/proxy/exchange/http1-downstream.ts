@@ -6,7 +6,7 @@ import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
 import { cutOff } from "../../net/cut.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
-import { renderDenial } from "../flow/reply.ts";
+import { renderDenial, replyFields } from "../flow/reply.ts";
 import {
   bodyStalled,
   type Downstream,
@@ -115,7 +115,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
       this.destroy();
       return;
     }
-    const headers = Object.entries(reply.headers).flat();
+    const headers = replyFields(reply);
     headers.push("Content-Length", String(reply.body.length));
     if (isUnread) response.closes = true;
     response.writeHead(reply.status, headers);

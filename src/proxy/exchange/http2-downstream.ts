@@ -10,7 +10,7 @@ import {
   readerCrowded,
   readerStalled,
 } from "./downstream.ts";
-import { renderDenial } from "../flow/reply.ts";
+import { renderDenial, replyFields } from "../flow/reply.ts";
 import { contentLengthOf } from "./response-head.ts";
 import type { LastSeen } from "../../net/stall-watch.ts";
 
@@ -128,12 +128,10 @@ export class Http2Downstream implements Downstream, SlowPeer {
       return;
     }
     if (!this.#open()) return;
-    const headers = Object.entries(reply.headers).flatMap(([name, value]) =>
-      name.toLowerCase() === "connection" ? [] : [name, value],
-    );
+    const { Connection: _ofHttp1, ...headers } = reply.headers;
     this.#stream.once("finish", () => this.#endRequest());
     this.#stream.respond({
-      ...fieldsOf(headers),
+      ...fieldsOf(replyFields({ ...reply, headers })),
       "content-length": reply.body.length,
       ":status": reply.status,
     });

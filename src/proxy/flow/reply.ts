@@ -27,11 +27,12 @@ export function denialOf(error: unknown): Denial {
 
 /** HTTP status of a denial: its own, else the table's. */
 export function statusOf(denial: Denial): number {
-  return denial.status ?? statusOfCode(denial.code);
+  return denial.reply?.status ?? denial.status ?? statusOfCode(denial.code);
 }
 
 /** The plain form: `{error, message, description?, details?, plugin?}`. */
 export function renderDenial(denial: Denial): Reply {
+  if (denial.reply !== undefined) return denial.reply;
   return jsonReply(statusOf(denial), serialise(denial), denial.headers);
 }
 
@@ -42,6 +43,7 @@ export function renderDenial(denial: Denial): Reply {
  * everything else, notifications included, gets the plain form.
  */
 export function renderRefusal(denial: Denial, context: RequestContext): Reply {
+  if (denial.reply !== undefined) return denial.reply;
   const rpc =
     denial.rpc ?? (context.flow.direction === "outbound" ? mcpRefusal(context) : undefined);
   if (rpc === undefined || rpc.ids.length === 0) return renderDenial(denial);
@@ -142,10 +144,18 @@ function jsonReply(status: number, json: string, headers: Denial["headers"]): Re
   };
 }
 
+/** The fields of a reply as a flat list, one line for each value. */
+export function replyFields({ headers }: Reply): string[] {
+  return Object.entries(headers).flatMap(([name, value]) =>
+    typeof value === "string" ? [name, value] : value.flatMap((one) => [name, one]),
+  );
+}
+
 /** A whole HTTP/1.1 message, for sockets that have no response object (CONNECT, malformed requests). */
 export function rawReply(reply: Reply): Buffer {
   const head = [`HTTP/1.1 ${reply.status} ${http.STATUS_CODES[reply.status] ?? "Refused"}`];
-  for (const [name, value] of Object.entries(reply.headers)) head.push(`${name}: ${value}`);
+  const fields = replyFields(reply);
+  for (let at = 0; at < fields.length; at += 2) head.push(`${fields[at]}: ${fields[at + 1]}`);
   head.push(`Content-Length: ${reply.body.length}`, "Connection: close");
   return Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`, "latin1"), reply.body]);
 }
