@@ -173,6 +173,7 @@ class Exchange {
     startedAt: number,
   ): Promise<void> | undefined {
     const { recorder } = this.#services;
+    this.#request.downstream.replyFields = this.#context.replyFields;
     recorder.phase(this.#context, "pipeline", startedAt);
     if (verdict.kind === "denial") {
       this.#refuse(verdict.denial);

@@ -1,9 +1,10 @@
 /** The only place that turns a refusal or a fault into a response: HTTP, CONNECT or JSON-RPC. */
 import { ProxyError, statusOfCode } from "../../errors.ts";
+import { hasField } from "../../http/headers.ts";
 import { http } from "../../net/node-http.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import { factKey } from "../../pipeline/facts.ts";
-import type { Denial, Reply, RpcRefusal } from "../../pipeline/decision.ts";
+import type { Denial, Reply, ReplyFields, RpcRefusal } from "../../pipeline/decision.ts";
 
 /** The view of mcp-parser, as far as a response needs it. */
 interface McpRequestFact {
@@ -144,11 +145,19 @@ function jsonReply(status: number, json: string, headers: Denial["headers"]): Re
   };
 }
 
-/** The fields of a reply as a flat list, one line for each value. */
-export function replyFields({ headers }: Reply): string[] {
-  return Object.entries(headers).flatMap(([name, value]) =>
+/** The fields of a reply as a flat list, one line for each value, with those of `more` that it has not itself. */
+export function replyFields({ headers }: Pick<Reply, "headers">, more?: ReplyFields): string[] {
+  const lines = Object.entries(headers).flatMap(([name, value]) =>
     typeof value === "string" ? [name, value] : value.flatMap((one) => [name, one]),
   );
+  if (more === undefined) return lines;
+  const added = Object.entries(more).filter(([name]) => !hasField(lines, name));
+  return [...lines, ...replyFields({ headers: Object.fromEntries(added) })];
+}
+
+/** RFC 9110 section 8.6: such a response has no content and says nothing of its length. */
+export function hasContent({ status }: Pick<Reply, "status">): boolean {
+  return status !== 204 && status !== 304;
 }
 
 /** A whole HTTP/1.1 message, for sockets that have no response object (CONNECT, malformed requests). */
