@@ -1,6 +1,9 @@
 /** ext-authz over gRPC: what a service of Envoy's API sees, what its verdicts do, and what happens without one. */
 import { createServer, type ServerHttp2Stream, type Http2Server } from "node:http2";
+import { mkdtemp, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
 import { deniedAnswer, GrpcAuthz, okAnswer, setFields, struct } from "../support/authz-server.ts";
@@ -10,7 +13,7 @@ import { freePort } from "../support/free-port.ts";
 import { get, RawClient } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { runWith } from "../support/program.ts";
+import { runProgram, runWith } from "../support/program.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { eventOf } from "../support/session-events.ts";
 
@@ -506,6 +509,32 @@ describe("the service", () => {
       expect((await get(bare.forward, `${origin.url}/`)).status).toBe(403);
     }
     expect(service.calls).toHaveLength(1);
+  });
+
+  test("is reached over a socket, and doctor finds it there", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "authbridge-authz-"));
+    await own({ close: () => rm(folder, { recursive: true }) });
+    const url = `unix://${folder}/authz.sock`;
+    const service = await own(GrpcAuthz.start(undefined, url));
+    const origin = await own(HttpOrigin.launch());
+    const file = settings(outbound(authz(url)));
+    const proxy = await own(ProxyProcess.start(file));
+    expect((await get(proxy.forward, `${origin.url}/`)).status).toBe(200);
+    expect(service.calls).toHaveLength(1);
+    expect((await runWith("doctor", file)).stdout).toContain("answers over gRPC");
+    const away = settings(outbound(authz(`http://127.0.0.1:${await freePort()}`)));
+    expect((await runWith("doctor", away)).stdout).toContain("that it speaks gRPC there");
+  });
+
+  test("is asked by no rehearsal", async () => {
+    const service = await own(GrpcAuthz.start());
+    const { origin, proxy } = await outboundWith(service);
+    const file = proxy.path("proxy.yaml");
+    const args = ["explain", "--no-resolve", "--config", file, "--url", `${origin.url}/`];
+    const { code, stdout } = await runProgram(args);
+    expect(code).toBe(1);
+    expect(stdout).toContain("grpc_service is not asked in a rehearsal");
+    expect(service.calls).toHaveLength(0);
   });
 
   test("is another one after a reload", async () => {
