@@ -412,13 +412,17 @@ describe("no verdict", () => {
 
   test("lets pass only where the file says so", async () => {
     const origin = await own(HttpOrigin.launch());
-    const plugin = authz(`http://127.0.0.1:${await freePort()}`, {
-      failure_mode_allow: true,
-      failure_mode_allow_header_add: true,
-    });
+    const marked = { failure_mode_allow: true, failure_mode_allow_header_add: true };
+    const plugin = authz(`http://127.0.0.1:${await freePort()}`, marked);
     const proxy = await own(ProxyProcess.start(settings(outbound(plugin))));
     expect((await get(proxy.forward, `${origin.url}/`)).status).toBe(200);
     expect(origin.requestFor("/").header("x-envoy-auth-failure-mode-allowed")).toBe("true");
+    const service = await own(GrpcAuthz.start());
+    await proxy.reload(settings(outbound(authz(service.url, marked))));
+    const headers = { "X-Envoy-Auth-Failure-Mode-Allowed": "true" };
+    expect((await get(proxy.forward, `${origin.url}/judged`, headers)).status).toBe(200);
+    const seen = origin.requestFor("/judged");
+    expect(seen.header("x-envoy-auth-failure-mode-allowed")).toBeUndefined();
   });
 
   test("is over when the service is back", async () => {

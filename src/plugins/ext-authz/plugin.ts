@@ -45,6 +45,7 @@ export const extAuthz = definePlugin<ExtAuthzConfig>({
   create: (config, deps) => new ExtAuthz(config, deps),
 });
 
+const failureField = "x-envoy-auth-failure-mode-allowed";
 /** Questions that one message may cost. */
 const maxQuestions = 100;
 
@@ -105,6 +106,8 @@ class ExtAuthz implements Plugin {
       context.tunnelTerms.mustInspect = "ext-authz is asked about each request (connect: inspect)";
       return skip("asked_inside");
     }
+    // A client must not mark its own request as one that nobody has judged.
+    if (this.#config.failure_mode_allow_header_add) context.headers.delete(failureField);
     const problem = unreadable(context);
     if (problem !== undefined) return problem;
     const told = this.#bodyOf(context);
@@ -277,7 +280,7 @@ class ExtAuthz implements Plugin {
     );
     if (this.#config.failure_mode_allow) {
       if (!this.#config.failure_mode_allow_header_add) return allow("failure_mode_allow", details);
-      context.headers.set("x-envoy-auth-failure-mode-allowed", "true");
+      context.headers.set(failureField, "true");
       return modify("failure_mode_allow", details);
     }
     return deny(
