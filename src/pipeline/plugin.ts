@@ -16,7 +16,16 @@ import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply, RpcRefusal, WrittenFrame } from "./decision.ts";
+export type {
+  Decision,
+  DecisionDetails,
+  Denial,
+  Invocation,
+  Reply,
+  ReplyFields,
+  RpcRefusal,
+  WrittenFrame,
+} from "./decision.ts";
 export {
   allow,
   deny,

@@ -192,6 +192,7 @@ class Exchange implements LiveExchange {
     startedAt: number,
   ): Promise<void> | undefined {
     const { recorder } = this.#services;
+    this.#request.downstream.replyFields = this.#context.replyFields;
     recorder.phase(this.#context, "pipeline", startedAt);
     // It was stopped while a plugin was waited for, and its client has its response.
     if (this.#denial !== undefined) return undefined;
