@@ -26,6 +26,7 @@ export {
   observe,
   replaceFrame,
   replaceHeld,
+  replaceMessage,
   respond,
   skip,
 } from "./decision.ts";
@@ -247,6 +248,11 @@ export interface Plugin {
    * everything else lets the message pass as it is. Control frames (ping, pong, close) are not shown.
    */
   onMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
+  /**
+   * Attaches a credential to a message of the client of a WebSocket, with {@link replaceMessage}. Runs after every
+   * `onMessage` of the pipeline has let the message pass.
+   */
+  onMessageCredential?(context: RequestContext, message: Message): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin judged, however it ended; limited to two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /**

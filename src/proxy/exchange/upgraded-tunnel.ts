@@ -120,7 +120,7 @@ export class UpgradedTunnel {
     const open: OpenTunnel = {
       facts: this.#facts,
       judgedBy: this.#judgedBy,
-      readsMessages: this.#gate !== undefined,
+      readsMessages: this.#gate?.isJudging === true,
       cut: () => this.#cancellation.abort(),
     };
     this.#tunnels.add(open);
