@@ -116,6 +116,60 @@ describe("a credential in a URL", () => {
   });
 });
 
+describe("named places", () => {
+  const config = {
+    placeholder: "p",
+    places: [
+      { header: "x-key", hosts: ["*.example.com"] },
+      { query: "k", paths: ["/v1/**"] },
+      { json: "/a/0", paths: ["/v1/**"] },
+      { header: "other", hosts: ["else.test"] },
+    ],
+  };
+
+  test.each([
+    ["/v1/x", "header x-key, query k, json /a/0"],
+    ["/v2", "header x-key"],
+    ["/v1/../v1/x", "header x-key"],
+    ["/v1//x", "header x-key"],
+    ["/%76%31/x", "header x-key"],
+  ])("of %s are said to be %s", async (path, places) => {
+    const said = await plugin(config).describeCredential?.(outbound({ headers: {}, path }));
+    expect(said).toContain(`that the client has to send in: ${places}`);
+    expect(typeof said === "string" && said.endsWith(places)).toBe(true);
+  });
+
+  test("that are none here are told to be missing", async () => {
+    const places = [{ query: "k", paths: ["/v1/**"] }];
+    const said = await plugin({ ...config, places }).describeCredential?.(outbound({ path: "/" }));
+    expect(said).toMatchObject({ action: "deny" });
+  });
+
+  test("a body is read where a place is in it, and nowhere else", () => {
+    const subject = plugin(config);
+    const json = { "content-type": "application/vnd.x+json; charset=utf-8" };
+    const wants = (shape: MessageShape): boolean | undefined =>
+      subject.wantsBody?.(outbound({ body: "{}", ...shape }));
+    expect(subject.body).toEqual({ request: "read" });
+    expect(wants({ headers: json, path: "/v1/x" })).toBe(true);
+    expect(wants({ headers: json, path: "/v2" })).toBe(false);
+    expect(wants({ headers: { "content-type": "text/plain" }, path: "/v1/x" })).toBe(false);
+    expect(plugin().body).toEqual({});
+  });
+
+  test("the body that was judged stays what the client sent", async () => {
+    const body = '{"a":["p"],"n":1e999}';
+    const headers = { "content-type": "application/json" };
+    const context = outbound({ body, headers, path: "/v1/x" });
+    expect(await judge(plugin(config), context)).toMatchObject({
+      details: { header: "json /a/0" },
+    });
+    expect(context.body?.toString()).toBe(body);
+    expect(context.sentBody?.toString()).toBe('{"a":["REAL"],"n":1e999}');
+    expect(context.content.replaced).toBe(false);
+  });
+});
+
 describe("a directory of secrets", () => {
   test("CRED-10 is read at every request", async () => {
     const subject = fromFolder();
