@@ -109,7 +109,7 @@ class StaticInject implements Plugin {
     const isOther = found.places.length === 0 && this.#hasOther(context);
     if (isOther) return this.#refuse("static-inject.placeholder-mismatch");
     const shown = this.#config.places === undefined ? undefined : this.#places.shown(context);
-    if (shown === "") return this.#refuse("static-inject.missing-auth");
+    if (shown === "") return this.#missing(context);
     if (source === "mappings") {
       const stored = await this.#usable(context);
       if (typeof stored === "string") return this.#refuse(stored);
@@ -130,8 +130,8 @@ class StaticInject implements Plugin {
     const { places } = found;
     const isAwaited = this.#places.awaitMessage(context);
     if (places.length === 0 && !isAwaited) {
-      const why = this.#hasOther(context) ? "placeholder-mismatch" : "missing-auth";
-      return this.#refuse(`static-inject.${why}`);
+      const isOther = this.#hasOther(context);
+      return isOther ? this.#refuse("static-inject.placeholder-mismatch") : this.#missing(context);
     }
     const stored = await this.#usable(context);
     if (typeof stored === "string") return this.#refuse(stored);
@@ -159,8 +159,7 @@ class StaticInject implements Plugin {
     const isNeeded = state.message === "needed";
     delete state.message;
     const place = this.#places.findInMessage(context, message, this.#recognise);
-    if (place === undefined)
-      return isNeeded ? this.#refuse("static-inject.missing-auth") : undefined;
+    if (place === undefined) return isNeeded ? this.#missing(context) : undefined;
     const stored = await this.#usable(context);
     if (typeof stored === "string") return this.#refuse(stored);
     const value = stored.value.reveal();
@@ -242,6 +241,13 @@ class StaticInject implements Plugin {
       }
     }
     return undefined;
+  }
+
+  #missing(context: RequestContext): Decision {
+    const refusal = this.#refuse("static-inject.missing-auth");
+    if (this.#config.places === undefined || refusal.action !== "deny") return refusal;
+    const message = `no placeholder in: ${this.#places.shown(context) || "any place (see places)"}`;
+    return { ...refusal, denial: { ...refusal.denial, message } };
   }
 
   /** A 401 asks for a credential (RFC 9110 section 15.5.2): git and others send theirs only then. */

@@ -141,8 +141,17 @@ describe("named places", () => {
 
   test("that are none here are told to be missing", async () => {
     const places = [{ query: "k", paths: ["/v1/**"] }];
-    const said = await plugin({ ...config, places }).describeCredential?.(outbound({ path: "/" }));
-    expect(said).toMatchObject({ action: "deny" });
+    const said = await plugin({ ...config, places }).describeCredential?.(
+      outbound({ headers: {}, path: "/" }),
+    );
+    expect(said).toMatchObject({
+      action: "deny",
+      denial: { message: "no placeholder in: any place (see places)" },
+    });
+    const context = outbound({ headers: {}, path: "/v1/x" });
+    expect(await judge(plugin(config), context)).toMatchObject({
+      denial: { message: "no placeholder in: header x-key, query k, json /a/0" },
+    });
   });
 
   test("a body is read where a place is in it, and nowhere else", () => {
