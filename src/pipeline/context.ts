@@ -1,5 +1,6 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
 import type { DecodedBody } from "../http/body.ts";
+import { Echo } from "../http/echo.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
@@ -203,6 +204,8 @@ export class RequestContext {
   #facts: Facts | undefined;
   #path: string;
   #sentPath: string | undefined;
+  #sentBody: Buffer | undefined;
+  #echo: Echo | undefined;
   #addressLimits: readonly AddressSet[] = [];
   #replyFields: ReplyFields | undefined;
 
@@ -252,6 +255,28 @@ export class RequestContext {
 
   setReplyFields(fields: ReplyFields): void {
     if (!this.#muted) this.#replyFields = fields;
+  }
+
+  /** The body on the wire, where a credential replaced a stand-in in {@link body}. It is never recorded, nor judged. */
+  get sentBody(): Buffer | undefined {
+    return this.#sentBody;
+  }
+
+  /** Sends this body, which holds a credential and has no Content-Encoding; {@link body} stays what was judged. */
+  attachToBody(bytes: Buffer): void {
+    if (!this.#muted) this.#sentBody = bytes;
+  }
+
+  /** What must not come back in the response; undefined where nothing is concealed. */
+  get echo(): Echo | undefined {
+    return this.#echo;
+  }
+
+  /** Puts the stand-in back wherever the response repeats the credential; `onFound` tells once that it did. */
+  conceal(credential: string, standIn: string, onFound?: () => void): void {
+    if (this.#muted) return;
+    this.#echo ??= new Echo();
+    this.#echo.add(credential, standIn, onFound);
   }
 
   /** The ranges that the address dialled must be in, all of them; empty where no plugin named any. */

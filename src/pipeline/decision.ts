@@ -81,7 +81,12 @@ export type FrameChange =
 /** What one step decided. */
 export type Decision =
   | (Said & { readonly action: "allow" | "observe" })
-  | (Said & { readonly action: "modify"; readonly frame?: FrameChange })
+  | (Said & {
+      readonly action: "modify";
+      readonly frame?: FrameChange;
+      /** What is forwarded in place of a message's data. */
+      readonly message?: Buffer;
+    })
   /** `exempt` is a skip that the operator wrote in the file, which counts as consent where the default is deny. */
   | (Said & { readonly action: "skip"; readonly exempt?: true })
   | (Said & { readonly action: "deny"; readonly denial: Denial })
@@ -178,6 +183,15 @@ export function replaceHeld(
   details?: DecisionDetails,
 ): Decision {
   return { action: "modify", frame: { instead }, ...said(reason, details) };
+}
+
+/** The message of a WebSocket is forwarded with this data. */
+export function replaceMessage(
+  reason: string,
+  message: Buffer,
+  details?: DecisionDetails,
+): Decision {
+  return { action: "modify", message, ...said(reason, details) };
 }
 
 /** The message is refused; `denial` is what the client gets. */

@@ -1,7 +1,7 @@
 /** Asks the plugins of a pipeline about the messages of an upgraded connection. */
 import type { RequestContext } from "./context.ts";
 import type { Decision, Denial } from "./decision.ts";
-import type { HeardMessage, Message } from "./plugin.ts";
+import type { HeardMessage, Message, Plugin } from "./plugin.ts";
 import type { Step, StepRunner, HookCall } from "./step-runner.ts";
 
 /** Records that one connection leaves: it may have any number of messages. */
@@ -10,15 +10,29 @@ const maxRecorded = 64;
 /** Passes a message to those that hear it. Never throws. */
 export type Hear = (message: HeardMessage) => void;
 
-/** The steps that judge messages, in the order of the file. */
+type MessageHook = NonNullable<Plugin["onMessage"]>;
+
+interface MessageCall extends HookCall {
+  readonly ask: MessageHook;
+}
+
+/** A refusal, or what is forwarded in place of the message. */
+export type MessageVerdict = { readonly denial: Denial } | { readonly instead: Buffer };
+
+/** The steps that judge messages, in the order of the file, and behind them those that attach credentials. */
 export class MessageJudge {
-  readonly #calls: readonly HookCall[];
+  readonly #calls: readonly MessageCall[];
   readonly #hearing: readonly Step[];
   readonly #runner: StepRunner;
 
   constructor(steps: readonly Step[], runner: StepRunner) {
     this.#hearing = steps.filter(({ plugin }) => plugin.hearsMessages !== undefined);
-    this.#calls = steps.flatMap((step) => (step.plugin.onMessage === undefined ? [] : [{ step }]));
+    const callsOf = (hook: "onMessage" | "onMessageCredential"): MessageCall[] =>
+      steps.flatMap((step) => {
+        const ask = step.plugin[hook]?.bind(step.plugin);
+        return ask === undefined ? [] : [{ step, ask }];
+      });
+    this.#calls = [...callsOf("onMessage"), ...callsOf("onMessageCredential")];
     this.#runner = runner;
   }
 
@@ -45,19 +59,24 @@ export class MessageJudge {
     };
   }
 
-  /** The refusal of one message, or undefined; a promise only where a step has to be waited for. */
+  /** What becomes of a message that is not forwarded as it came; a promise only where a step has to be waited for. */
   judge(
     context: RequestContext,
     message: Message,
-  ): Denial | undefined | Promise<Denial | undefined> {
-    return this.#runner.run<Denial | undefined>({
+  ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
+    let seen = message;
+    return this.#runner.run<MessageVerdict | undefined, MessageCall>({
       calls: this.#calls,
       context,
       phase: "request",
-      ask: ({ step }, view) =>
-        isAsked(step, view) ? step.plugin.onMessage?.(view, message) : undefined,
-      take: (decision) => denialOf(decision, context),
-      end: () => undefined,
+      ask: ({ step, ask }, view) => (isAsked(step, view) ? ask(view, seen) : undefined),
+      take: (decision) => {
+        if (decision.action === "modify" && decision.message !== undefined)
+          seen = { ...seen, data: decision.message };
+        const denial = denialOf(decision, context);
+        return denial === undefined ? undefined : { denial };
+      },
+      end: () => (seen === message ? undefined : { instead: seen.data }),
     });
   }
 }

@@ -35,6 +35,7 @@ export {
   observe,
   replaceFrame,
   replaceHeld,
+  replaceMessage,
   respond,
   skip,
 } from "./decision.ts";
@@ -261,6 +262,11 @@ export interface Plugin {
    * everything else lets the message pass as it is. Control frames (ping, pong, close) are not shown.
    */
   onMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
+  /**
+   * Attaches a credential to a message of the client of a WebSocket, with {@link replaceMessage}. Runs after every
+   * `onMessage` of the pipeline has let the message pass.
+   */
+  onMessageCredential?(context: RequestContext, message: Message): Answer | Promise<Answer>;
   /**
    * Whether the instance hears what both sides say once this upgrade was accepted; asked when the request phase is over.
    * A connection that is heard loses its offer of extensions. Absent: it hears nothing.

@@ -22,6 +22,7 @@ import { buildRuntime } from "../../app/build.ts";
 import { type BuildProblem, buildProblems } from "../../app/build-problems.ts";
 import { CarriedState } from "../../app/carried-state.ts";
 import { definitionsFor } from "../../app/definitions.ts";
+import { placesOf } from "./places.ts";
 import { type Finding, fail, pass } from "./report.ts";
 import { packageVersion } from "../version.ts";
 
@@ -82,6 +83,7 @@ export async function buildServices(
     checks: [
       ...(isAsked ? [workloadCheck(workload, config)] : []),
       ...dependents.flatMap(checksOf),
+      ...(checksOf === serviceChecks ? [placesCheck(dependents, loaded.config)] : []).flat(),
     ],
     close: async () => {
       await built.runtime.close();
@@ -125,6 +127,11 @@ function serviceChecks(dependent: Dependent): ServiceCheck[] {
     if (authz.grpc_service !== undefined) return [grpcCheck(dependent, authz)];
   }
   return origins.map((origin) => originCheck(dependent, origin));
+}
+
+function placesCheck(dependents: readonly Dependent[], config: Config): ServiceCheck[] {
+  const findings = dependents.flatMap((dependent) => placesOf(dependent, config));
+  return findings.length === 0 ? [] : [{ name: "places", run: () => Promise.resolve(findings) }];
 }
 
 /** What serving needs of the Workload API, asked for as serving does. */

@@ -14,6 +14,7 @@ import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
+import { EchoFreeSink } from "./echo-free-sink.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
 import type { LiveExchange } from "../flow/live-exchanges.ts";
@@ -57,6 +58,7 @@ class Exchange implements LiveExchange {
   #needs: ResponseNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
   #judged: JudgedSink | undefined;
+  #echoFree: EchoFreeSink | undefined;
   #body: RequestBody | undefined;
   /** What was read of a body that only observers wanted and that is too large for them. */
   #held: HeldBody | undefined;
@@ -133,6 +135,7 @@ class Exchange implements LiveExchange {
     const { recorder, stalls, live } = this.#services;
     this.#releaseBody?.();
     this.#judged?.close();
+    this.#echoFree?.close();
     this.#body?.close();
     this.#held?.release();
     if (this.#answeredAt !== undefined) recorder.phase(this.#context, "response", this.#answeredAt);
@@ -264,6 +267,7 @@ class Exchange implements LiveExchange {
       outgoing: this.#outgoing(buffered),
       downstream,
       via: `1.1 ${this.#services.pseudonym}`,
+      echo: this.#context.echo,
       makeSink: (control) => this.#makeSink(control),
       onStatus: (status) => {
         this.#status = status;
@@ -289,13 +293,29 @@ class Exchange implements LiveExchange {
       buffered,
       held: this.#held,
       // Bodies that are to be inspected must come uncompressed.
-      isResponseRead: needs?.responseBody === true || needs?.frames === true,
+      isResponseRead:
+        needs?.responseBody === true || needs?.frames === true || this.#context.echo !== undefined,
     });
     this.#body = streamed;
     return outgoing;
   }
 
+  /** Nobody sees the response before its echoes are gone: no client, no plugin, no record. */
   #makeSink(control: FlowControl): ResponseSink {
+    const { echo, method } = this.#context;
+    if (echo === undefined) return this.#judgedSink(control);
+    this.#echoFree = new EchoFreeSink({
+      echo,
+      method,
+      control,
+      maxBodyBytes: this.#request.runtime.limits.maxBodyBytes,
+      makeInner: (inner) => this.#judgedSink(inner),
+      onFault: (error) => this.#fail(error),
+    });
+    return this.#echoFree;
+  }
+
+  #judgedSink(control: FlowControl): ResponseSink {
     const { downstream, runtime } = this.#request;
     const needs = this.#responseNeeds();
     const isJudged = needs.response || needs.responseBody || needs.frames;

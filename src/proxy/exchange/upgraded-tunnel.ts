@@ -11,7 +11,7 @@ import type { UpgradeRequest } from "./exchange-request.ts";
 import { HeardMessages } from "./heard-messages.ts";
 import { MessageGate, type MessageLimits } from "./message-gate.ts";
 import { renderResponseRefusal } from "../flow/reply.ts";
-import { upstreamFault } from "./upstream-fault.ts";
+import { upstreamFault } from "../flow/upstream-fault.ts";
 import type { JudgedBy, OpenTunnel, TunnelRegistry } from "../flow/tunnel-registry.ts";
 
 /** An upstream that switched protocols, and the exchange that is notified of the outcome. */
@@ -131,7 +131,7 @@ export class UpgradedTunnel {
       facts: this.#facts,
       context: this.#context,
       judgedBy: this.#judgedBy,
-      readsMessages: this.#gate !== undefined,
+      readsMessages: this.#gate?.isJudging === true,
       cut: () => this.#cancellation.abort(),
     };
     this.#tunnels.add(open);
