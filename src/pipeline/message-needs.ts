@@ -13,6 +13,8 @@ export interface ResponseNeeds {
   readonly frames: boolean;
   /** Some step that reads it can refuse it: an unreadable body must not pass. */
   readonly isGuarded: boolean;
+  /** The needs once the head is there, where they depend on it. */
+  readonly atHead?: (context: RequestContext) => ResponseNeeds;
 }
 
 type Reader = Pick<Step, "plugin" | "body" | "onError" | "observes">;
@@ -31,15 +33,27 @@ export function responseNeedsOf(
 ): (context: RequestContext) => ResponseNeeds {
   const all = sum(steps, steps);
   const isFixed = steps.every(
-    ({ plugin }) => plugin.wantsAnswer === undefined && plugin.wantsAnswerBody === undefined,
+    ({ plugin }) =>
+      plugin.wantsAnswer === undefined &&
+      plugin.wantsAnswerBody === undefined &&
+      plugin.wantsBodyOfAnswer === undefined,
   );
   if (isFixed) return () => all;
   return (context) => {
     const judging = steps.filter(({ plugin }) => plugin.wantsAnswer?.(context) ?? true);
-    return sum(
-      judging,
-      judging.filter(({ plugin }) => plugin.wantsAnswerBody?.(context) ?? true),
+    const waiting = judging.filter(({ plugin }) => plugin.wantsBodyOfAnswer !== undefined);
+    const reading = judging.filter(
+      (step) => !waiting.includes(step) && (step.plugin.wantsAnswerBody?.(context) ?? true),
     );
+    const needs = sum(judging, reading);
+    if (waiting.length === 0) return needs;
+    return {
+      ...needs,
+      atHead: (answered) => {
+        const wanting = waiting.filter(({ plugin }) => plugin.wantsBodyOfAnswer?.(answered));
+        return wanting.length === 0 ? needs : sum(judging, [...reading, ...wanting]);
+      },
+    };
   };
 }
 

@@ -15,7 +15,15 @@ import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
-export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
+export type {
+  DelegationHop,
+  Identity,
+  LeavingRequest,
+  RequestContext,
+  RequestSigner,
+  ResponseView,
+  Stage,
+} from "./context.ts";
 export type { Decision, Denial, Invocation, Reply, RpcRefusal, WrittenFrame } from "./decision.ts";
 export {
   allow,
@@ -221,6 +229,8 @@ export interface Plugin {
   wantsAnswer?(context: RequestContext): boolean;
   /** Whether the instance has to read this response beyond its head, which it judges all the same. Absent: it has. */
   wantsAnswerBody?(context: RequestContext): boolean;
+  /** In place of {@link wantsAnswerBody}: asked once the response's head is in the context. */
+  wantsBodyOfAnswer?(context: RequestContext): boolean;
   /**
    * Replaces `onCredential` for a hypothetical message: what would be attached, in words and without fetching
    * it, or the decision where nothing would be. Absent: it is assumed to attach something.

@@ -17,7 +17,7 @@ import { Secret } from "../../secret.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { isSameName } from "../../http/headers.ts";
 import { readSecretFile } from "./secret-directory.ts";
-import { Echo } from "./echo.ts";
+import { Echo } from "../credentials/echo.ts";
 import { namedPlace, type Place, Places } from "./places.ts";
 import { injectWarningsOf, staticInjectConfig, type StaticInjectConfig } from "./config.ts";
 

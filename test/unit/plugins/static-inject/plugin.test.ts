@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
-import { Echo } from "../../../../src/plugins/static-inject/echo.ts";
+import { Echo } from "../../../../src/plugins/credentials/echo.ts";
 import { staticInject } from "../../../../src/plugins/static-inject/plugin.ts";
 import {
   bearerOf,
