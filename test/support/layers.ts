@@ -187,7 +187,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
-  "app/trust": { imports: ["files", ...ground], packages: [] },
+  "app/trust": {
+    imports: ["files", "http", "oauth", "pattern", "secret", "spiffe", ...ground],
+    packages: [],
+  },
   "app/chaining": {
     imports: [
       "app/trust",

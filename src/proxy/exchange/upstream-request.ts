@@ -126,6 +126,7 @@ export class UpstreamRequest implements ResponseHandler {
     this.#forgetBody();
     const headers = responseHeaders(status, fields, this.#options.via);
     this.#answered = true;
+    this.#options.origins.tls.answered(this.#options.permit.destination);
     this.#options.onStatus(status);
     this.#sink = this.#options.makeSink(control);
     const isCounted =
@@ -161,7 +162,10 @@ export class UpstreamRequest implements ResponseHandler {
       this.send();
       return;
     }
-    this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
+    const { origins, permit } = this.#options;
+    const { destination } = permit;
+    const fault = upstreamFault(error, destination);
+    this.#options.onFault(this.#started ? fault : origins.tls.explained(fault, destination));
   }
 
   /**
