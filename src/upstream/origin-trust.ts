@@ -33,8 +33,8 @@ export class OriginTrust {
   readonly #describesChains: boolean;
   /** Sessions per authority, so that a second connection resumes; bounded. */
   readonly #sessions = new BoundedMap<string, Buffer>(maxSessions);
-  /** Origins that asked for a client certificate, by authority; bounded. */
-  readonly #asked = new BoundedMap<string, true>(maxSessions);
+  /** Origins that ask for a client certificate, by authority, and whether they have answered a request all the same; bounded. */
+  readonly #asking = new BoundedMap<string, "unanswered" | "answered">(maxSessions);
 
   constructor(options: OriginTrustOptions) {
     const { extraCertificates: extra, roots } = options;
@@ -86,7 +86,7 @@ export class OriginTrust {
       }, this.#handshakeTimeoutMs);
       const noteAsked = (): boolean => {
         const isAsked = asksForCertificate(secured);
-        if (isAsked) this.#asked.set(authority, true);
+        if (isAsked && !this.#asking.has(authority)) this.#asking.set(authority, "unanswered");
         return isAsked;
       };
       // Ahead of Node's own listener, which leaves nothing to ask.
@@ -107,7 +107,7 @@ export class OriginTrust {
           return;
         }
         clearTimeout(timer);
-        if (!noteAsked()) this.answered(destination);
+        if (!noteAsked()) this.#asking.delete(authority);
         secured.removeListener("error", fail);
         secured.on("error", () => secured.destroy());
         resolve(secured);
@@ -124,17 +124,20 @@ export class OriginTrust {
     { authority, scheme }: Destination,
     shown: string | undefined,
   ): ProxyError {
-    if (scheme !== "https" || !this.#asked.has(authority)) return fault;
-    // A certificate of the origin that is not good is our verdict, whatever it asked for.
-    const isItsVerdict = fault.code === "upstream.reset" || isAlert(fault.cause);
-    if (!isItsVerdict) return fault;
+    const state = scheme === "https" ? this.#asking.get(authority) : undefined;
+    if (state === undefined) return fault;
+    const code = codeOf(fault.cause);
+    // One that has answered before takes what it is shown, unless it says otherwise in an alert.
+    const isCut =
+      state === "unanswered" && (fault.code === "upstream.reset" || code === "ECONNRESET");
+    if (!isCut && !code.includes("ALERT")) return fault;
     const words = certificateWords(authority, shown);
     return new ProxyError("upstream.tls", words, { cause: fault, hop: "tls" });
   }
 
-  /** An answer came: whatever ends a later connection, it is not the certificate. */
+  /** The origin has answered a request. */
   answered({ authority }: Destination): void {
-    if (this.#asked.size > 0) this.#asked.delete(authority);
+    if (this.#asking.has(authority)) this.#asking.set(authority, "answered");
   }
 
   #contextFor(certificate: ClientCertificate | undefined): tls.SecureContext {
@@ -198,9 +201,8 @@ function asksForCertificate(secured: tls.TLSSocket): boolean {
   }
 }
 
-function isAlert(cause: unknown): boolean {
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-  return /ALERT|ECONNRESET/.test(code);
+function codeOf(cause: unknown): string {
+  return cause instanceof Error && "code" in cause ? String(cause.code) : "";
 }
 
 function certificateWords(authority: string, shown: string | undefined): string {
