@@ -22,6 +22,8 @@ export interface BodySource {
   resume(): void;
   /** Gives nothing to anybody until the next open(); the bytes that come wait under back-pressure. */
   detach(): void;
+  /** Nobody is going to read on: what is held is let go. */
+  close?(): void;
 }
 
 /** The error of a body that ended before it was whole. */

@@ -1,6 +1,6 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
 import type { BodySource } from "../http/body-source.ts";
-import type { DecodedBody } from "../http/body.ts";
+import type { BodyBudget, DecodedBody } from "../http/body.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
@@ -144,6 +144,8 @@ export interface LeavingRequest {
   /** The whole body; undefined where it is streamed. */
   body: Buffer | undefined;
   readonly isBodyReplaced: boolean;
+  /** Of the process, for what a signer holds of a streamed body. */
+  readonly budget: Pick<BodyBudget, "acquire" | "release">;
 }
 
 /** Signs a request when every plugin has changed what it changes. */

@@ -7,6 +7,8 @@ import {
   PutObjectCommand,
 } from "@aws-sdk/client-s3";
 import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -425,6 +427,98 @@ test("unsigned requests are refused, signed or passed, as their rule says", asyn
   const upload = "PUT /b/new HTTP/1.1\r\nHost: HOST\r\nContent-Length: 3\r\n\r\nnew";
   expect((await ask(host, upload)).status).toBe(200);
   expect((await ask(everywhere, get)).json()).toMatchObject({ error: "aws-sigv4.unsigned" });
+});
+
+describe("keys that are fetched", () => {
+  const role = "arn:aws:iam::123456789012:role/agent";
+
+  /** STS, and the endpoint of a container, over plain HTTP. */
+  async function keyServer(): Promise<{ url: string; calls: string[]; isDown: boolean }> {
+    const state = { url: "", calls: [] as string[], isDown: false };
+    const server = createServer((request, response) => {
+      const chunks: Buffer[] = [];
+      request.on("data", (chunk: Buffer) => chunks.push(chunk));
+      request.on("end", () => {
+        state.calls.push(
+          `${request.headers.authorization ?? ""} ${Buffer.concat(chunks).toString()}`,
+        );
+        const end = new Date(Date.now() + 3_600_000).toISOString();
+        if (state.isDown) response.writeHead(503);
+        if (state.isDown) response.end("<Error><Code>ServiceUnavailable</Code></Error>");
+        else if (request.url === "/container")
+          response.end(
+            JSON.stringify({
+              AccessKeyId: real.accessKeyId,
+              SecretAccessKey: real.secret,
+              Token: real.sessionToken,
+              Expiration: end,
+            }),
+          );
+        else
+          response.end(
+            `<R><Credentials><AccessKeyId>${real.accessKeyId}</AccessKeyId><SecretAccessKey>${real.secret}</SecretAccessKey><SessionToken>${real.sessionToken}</SessionToken><Expiration>${end}</Expiration></Credentials></R>`,
+          );
+      });
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    await own({ close: () => (server.closeAllConnections(), void server.close()) });
+    state.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    return state;
+  }
+
+  test.each(["web_identity", "container", "assume_role"] as const)(
+    "%s: a hundred requests at once, one call",
+    async (source) => {
+      const keys = await keyServer();
+      await writeFile(join(folder, "oidc"), "the-oidc-token");
+      const sources = {
+        web_identity: {
+          source,
+          role_arn: role,
+          sts_url: `${keys.url}/`,
+          web_identity_token_file: join(folder, "oidc"),
+        },
+        container: {
+          source,
+          url: `${keys.url}/container`,
+          authorization_token_file: join(folder, "oidc"),
+        },
+        assume_role: {
+          source: "static",
+          access_key_id: "AKIABELOW",
+          secret_access_key: "below",
+          assume_role: { role_arn: role, sts_url: `${keys.url}/` },
+        },
+      };
+      const fetching = await own(start([plugin({ keys: [keyOf(sources[source])] })]));
+      const request = { ...put, host: `${host}:${plain.port}`, body: Buffer.from("x") };
+      const all = await Promise.all(
+        Array.from({ length: 100 }, async () => ways["absolute form"]?.send(request, fetching)),
+      );
+      expect(new Set(all.map((answer) => answer?.status))).toEqual(new Set([200]));
+      expect(keys.calls).toHaveLength(1);
+      expect(keys.calls[0]).toContain(source === "assume_role" ? "AKIABELOW" : "the-oidc-token");
+      expect(fetching.stderr).not.toContain("the-oidc-token");
+    },
+  );
+
+  test("where there are none: not ready, and requests are refused with words", async () => {
+    const keys = await keyServer();
+    keys.isDown = true;
+    const config = { source: "container", url: `${keys.url}/container` };
+    const fetching = await own(start([plugin({ keys: [keyOf(config)] })]));
+    const request = { ...put, host: `${host}:${plain.port}`, body: Buffer.from("x") };
+    const answer = await ways["absolute form"]?.send(request, fetching);
+    expect(answer?.status).toBe(503);
+    expect(answer?.text).toContain("aws-sigv4.credentials-unavailable");
+    keys.isDown = false;
+    await expect
+      .poll(async () => (await ways["absolute form"]?.send(request, fetching))?.status, {
+        timeout: 20_000,
+      })
+      .toBe(200);
+  });
 });
 
 test("keys that were replaced in their file serve without a restart, also on two threads", async () => {

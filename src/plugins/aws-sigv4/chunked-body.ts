@@ -5,6 +5,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { ProxyError } from "../../errors.ts";
 import type { BodySink, BodySource } from "../../http/body-source.ts";
+import type { LeavingRequest } from "../../pipeline/plugin.ts";
 import { emptyHash } from "./canonical.ts";
 import { scopeText, sha256, type SigningKeys, type SigningScope } from "./signing-keys.ts";
 
@@ -33,6 +34,8 @@ export interface ChunkTerms {
   readonly maxChunkBytes: number;
   /** `x-amz-decoded-content-length`. */
   readonly decodedLength: number | undefined;
+  /** Counts the chunk that is held. */
+  readonly budget: LeavingRequest["budget"];
 }
 
 /** `10000;chunk-signature=` and the longest signature. */
@@ -55,6 +58,8 @@ export class ChunkResigner {
   #line = "";
   #held: Buffer[] = [];
   #missing = 0;
+  /** Of the budget, for the chunk that is held. */
+  #taken = 0;
   #decoded = 0;
   #digest: Hash | undefined;
   #given = "";
@@ -96,6 +101,13 @@ export class ChunkResigner {
     return made;
   }
 
+  /** Gives back what is held; nothing more may come. */
+  close(): void {
+    this.#held = [];
+    this.#terms.budget.release(this.#taken);
+    this.#taken = 0;
+  }
+
   /** The body is over; throws where it is not whole. */
   end(): void {
     if (this.#step !== "over") throw malformed("ends before its last chunk");
@@ -125,6 +137,11 @@ export class ChunkResigner {
       const message = `a chunk of ${bytes} bytes is more than is held to be signed anew (max_chunk_bytes of aws-sigv4)`;
       throw new ProxyError("request.body-too-large", message);
     }
+    if (!this.#terms.budget.acquire(bytes)) {
+      const message = "too many bodies are being signed anew (limits.max_buffered)";
+      throw new ProxyError("proxy.overloaded", message);
+    }
+    this.#taken = bytes;
     this.#size = size;
     this.#given = given;
     this.#missing = bytes;
@@ -146,7 +163,7 @@ export class ChunkResigner {
       throw mismatch("a chunk");
     const head = Buffer.from(`${this.#size};chunk-signature=${this.#to.next(digest)}\r\n`);
     const held = this.#held;
-    this.#held = [];
+    this.close();
     this.#digest = undefined;
     if (isLast && !hasTrailer) this.#step = "over";
     return isLast && hasTrailer ? head : Buffer.concat([head, ...held, crlf]);
@@ -279,6 +296,11 @@ export class ResignedBody implements BodySource, BodySink {
     this.#source.detach();
   }
 
+  close(): void {
+    this.#isFailed = true;
+    this.#resigner.close();
+  }
+
   data(chunk: Buffer): boolean {
     if (this.#isFailed) return false;
     try {
@@ -304,7 +326,7 @@ export class ResignedBody implements BodySource, BodySink {
 
   fail(error: Error): void {
     if (this.#isFailed) return;
-    this.#isFailed = true;
+    this.close();
     this.#sink?.fail(error);
   }
 }

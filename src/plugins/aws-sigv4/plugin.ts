@@ -30,7 +30,7 @@ import {
 } from "./config.ts";
 import { placeOf, scopeFault } from "./endpoint.ts";
 import { type KeyPair, keyPairOf } from "./key-pair.ts";
-import { KeysUnavailable, type RealKeys } from "./real-keys.ts";
+import { type KeySource, KeysUnavailable, type RealKeys } from "./real-keys.ts";
 import { Signer } from "./signer.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 import { type Fault, formFault, needsBody, signatureFault } from "./verify.ts";
@@ -99,6 +99,12 @@ class AwsSigv4 implements Plugin {
       compile: (rule) => rule,
       onProblem: (problem) => deps.log.warn({ problem }, "routes file not usable"),
     });
+  }
+
+  /** Asks for the keys already, so that the first request need not wait; a source that fails refuses no start. */
+  start(): Promise<void> {
+    for (const { source } of this.#pairs.values()) void fetched(source);
+    return Promise.resolve();
   }
 
   /** Only where the hash of the body is in no field; a body whose chunks are signed is streamed. */
@@ -293,4 +299,12 @@ class AwsSigv4 implements Plugin {
 
 function regionOf({ scope, regionSet }: Claim): string {
   return scope.region === "" ? regionSet.join(",") : scope.region;
+}
+
+async function fetched(source: KeySource): Promise<void> {
+  try {
+    await source.current();
+  } catch {
+    // It is in the log and in `ready`, and the next request asks again.
+  }
 }

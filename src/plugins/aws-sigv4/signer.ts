@@ -117,7 +117,7 @@ export class Signer implements RequestSigner {
   }
 
   #chunkTerms(
-    { headers }: LeavingRequest,
+    { headers, budget }: LeavingRequest,
     payload: string,
     to: Omit<ChunkTerms["to"], "keys">,
   ): ChunkTerms {
@@ -129,6 +129,7 @@ export class Signer implements RequestSigner {
       to: { keys: real.keys, ...to },
       hasTrailer: payload.endsWith("-TRAILER"),
       maxChunkBytes,
+      budget,
       decodedLength: /^\d{1,15}$/.test(length) ? Number(length) : undefined,
     };
   }

@@ -59,7 +59,18 @@ export function needsBody({ payload, place, scope }: Claim): boolean {
 export function payloadOf(claim: Claim, body: Buffer | undefined): string | undefined {
   if (claim.payload !== undefined) return claim.payload;
   if (!needsBody(claim)) return unsignedPayload;
-  return body === undefined ? undefined : sha256(body);
+  return body === undefined ? undefined : hashOf(body);
+}
+
+/** Of bodies that were verified and are about to be signed. */
+const hashes = new WeakMap<Buffer, string>();
+
+function hashOf(body: Buffer): string {
+  const known = hashes.get(body);
+  if (known !== undefined) return known;
+  const made = sha256(body);
+  hashes.set(body, made);
+  return made;
 }
 
 /** Whether the request is what was signed; the secret is known. */
@@ -79,7 +90,7 @@ export function signatureFault(
   const other = { reason: "mismatch", why: "its body is not the one that was signed" } as const;
   if (payload === undefined) return other;
   if (isHashed && !hasBody && payload !== emptyHash) return other;
-  if (isHashed && body !== undefined && payload !== sha256(body)) return other;
+  if (isHashed && body !== undefined && payload !== hashOf(body)) return other;
   const { scope, target, time, signature } = claim;
   const paths = isObjectStore(scope.service)
     ? [canonicalPath(target.path, scope.service), target.path]

@@ -62,7 +62,7 @@ const nothing = Buffer.alloc(0);
 
 /** What leaves, signed where a plugin signs: nothing is changed behind it. */
 function signedMessage(
-  { request, context }: OutgoingParts,
+  { request, context, budget }: OutgoingParts,
   bytes: Buffer | undefined,
 ): {
   readonly signed: LeavingRequest;
@@ -76,6 +76,7 @@ function signedMessage(
     headers: signer === undefined ? headers : headers.clone(),
     body: downstream.hasBody || bytes !== undefined ? bytes : nothing,
     isBodyReplaced: content.replaced,
+    budget,
   };
   return { signed, wrap: signer?.sign(signed) };
 }

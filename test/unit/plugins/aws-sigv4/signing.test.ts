@@ -1,5 +1,6 @@
 /** The figures of the AWS documentation and of its public test suite, and the parts that make them. */
 import { describe, expect, test } from "vitest";
+import { BodyBudget } from "../../../../src/http/body.ts";
 import { HeaderList } from "../../../../src/http/headers.ts";
 import {
   canonicalPath,
@@ -118,6 +119,7 @@ describe("signed chunks, as the documentation of S3 has them", () => {
     "AKIAIOSFODNN7EXAMPLE",
     new Secret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
   );
+  const budget = new BodyBudget(1_048_576);
   const to = {
     keys,
     scope: {
@@ -144,6 +146,7 @@ describe("signed chunks, as the documentation of S3 has them", () => {
     hasTrailer: false,
     maxChunkBytes: 1_048_576,
     decodedLength: 66_560,
+    budget,
   };
 
   test("are made, and taken", () => {
@@ -177,8 +180,15 @@ describe("signed chunks, as the documentation of S3 has them", () => {
       /stand-in/,
       { ...terms, from: { ...to, seed: "0".repeat(64) } },
     ],
+    ["more than the budget has", whole, /max_buffered/, { ...terms, budget: new BodyBudget(9) }],
   ] as const)("%s: refused", (_name, body, why, other = terms) => {
-    expect(() => resignedWhole(body, other)).toThrow(why);
+    const resigner = new ChunkResigner(other);
+    expect(() => {
+      resigner.push(body);
+      resigner.end();
+    }).toThrow(why);
+    resigner.close();
+    expect(budget.usedBytes).toBe(0);
   });
 });
 
