@@ -24,6 +24,7 @@ import type { Dial } from "../upstream/dial.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import type { AuthorityPem } from "../tlsbridge/certificate-authority.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
+import { OriginTls } from "../upstream/origin-tls.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { buildBridge } from "./bridge.ts";
 import { buildNetwork, type Network } from "./build-network.ts";
@@ -39,6 +40,7 @@ import { entriesOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
+import { certificateProblems, ClientCertificates } from "./trust/client-certificates.ts";
 import { connectionPlaces } from "./egress/places.ts";
 import { claimWorkload, type Workload } from "./workload.ts";
 
@@ -195,6 +197,8 @@ async function partsOf(
   problems: BuildProblem[],
 ): Promise<Parts | undefined> {
   problems.push(...mutualTlsProblems(config), ...(await sessionProblems(config)));
+  for (const { path, message } of certificateProblems(config.tls_bridge.client_certificates))
+    problems.push({ path: ["tls_bridge", "client_certificates", ...path], message });
   const skipHosts = buildSkipHosts(config.listener.skip_hosts, problems);
   const network = buildNetwork(config, services, problems);
   const callers = buildCallers(config, services.log, problems);
@@ -221,9 +225,14 @@ function buildOrigins(
 ): Pick<Runtime, "origins" | "peerOf"> & { closeOrigins(this: void): Promise<void> } {
   const { limits, tls_bridge: bridge } = config;
   const peers = outboundPeers(config, upstream, services);
+  const certificates = new ClientCertificates(bridge.client_certificates, {
+    x509: services.workload?.x509,
+    now: Date.now,
+    onProblem: (problem) => services.log.warn({ problem }, "client certificate not usable"),
+  });
   const origins = new OriginPools({
     upstream: peers?.upstream ?? upstream,
-    trust,
+    tls: new OriginTls(trust, certificates),
     connectTimeoutMs: durationMs(limits.connect_timeout),
     responseTimeoutMs: durationMs(limits.response_timeout),
     streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),

@@ -69,12 +69,21 @@ export function relationProblems(file: FileConfig): Relation[] {
       because: [["listener", "transparent_proxy_addr"]],
     });
   }
-  if (file.mtls !== undefined && file.spiffe === undefined) {
-    problems.push({
-      path: ["mtls"],
-      message: "mtls requires the spiffe block to be configured",
-      because: [["spiffe"]],
-    });
+  if (file.spiffe === undefined) problems.push(...identityProblems(file));
+  return problems;
+}
+
+/** What shows the identity of a block that is not there. */
+function identityProblems({ mtls, tls_bridge: bridge }: FileConfig): Relation[] {
+  const because: readonly KeyPath[] = [["spiffe"]];
+  const problems: Relation[] =
+    mtls === undefined
+      ? []
+      : [{ path: ["mtls"], message: "mtls requires the spiffe block to be configured", because }];
+  for (const [index, { svid }] of bridge.client_certificates.entries()) {
+    if (!svid) continue;
+    const path = ["tls_bridge", "client_certificates", index, "svid"];
+    problems.push({ path, message: "needs the spiffe block to be configured", because });
   }
   return problems;
 }
@@ -277,6 +286,7 @@ export function needsSpiffe(config: Config): boolean {
 export function needsX509Svid(config: Config): boolean {
   return (
     config.mtls !== undefined ||
+    config.tls_bridge.client_certificates.some(({ svid }) => svid) ||
     identitiesOf(config, "tls-client-auth").some((one) => !one["client_certificate_file"])
   );
 }

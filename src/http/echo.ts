@@ -59,10 +59,17 @@ export class Echo {
   readonly #starts = new Uint8Array(256);
   readonly #onFound: (() => void)[] = [];
   #isFound = false;
+  #isEverywhere = false;
+
+  /** False where only responses with a status of 300 and more repeat what they were sent. */
+  get isEverywhere(): boolean {
+    return this.#isEverywhere;
+  }
 
   /** `onFound` is called once, when something had to be replaced. */
-  add(credential: string, standIn: string, onFound?: () => void): void {
+  add(credential: string, standIn: string, onFound?: () => void, isEverywhere = true): void {
     if (credential === "" || credential === standIn) return;
+    this.#isEverywhere ||= isEverywhere;
     const first = credential.charCodeAt(0);
     const pattern = {
       text: new Secret(credential),

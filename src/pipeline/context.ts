@@ -1,5 +1,6 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
-import type { DecodedBody } from "../http/body.ts";
+import type { BodySource } from "../http/body-source.ts";
+import type { BodyBudget, DecodedBody } from "../http/body.ts";
 import { Echo } from "../http/echo.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { AddressSet } from "../net/address.ts";
@@ -134,6 +135,26 @@ export interface AttachedCredential {
   ): (() => Promise<readonly FieldValue[]>) | undefined;
 }
 
+/** A request as it is about to be written: what a signer makes of it is sent, and nobody changes it afterwards. */
+export interface LeavingRequest {
+  readonly method: string;
+  /** Path and query. */
+  target: string;
+  /** End-to-end fields; those of the context stay as they are. */
+  readonly headers: HeaderList;
+  /** The whole body; undefined where it is streamed. */
+  body: Buffer | undefined;
+  readonly isBodyReplaced: boolean;
+  /** Of the process, for what a signer holds of a streamed body. */
+  readonly budget: Pick<BodyBudget, "acquire" | "release">;
+}
+
+/** Signs a request when every plugin has changed what it changes. */
+export interface RequestSigner {
+  /** What is returned stands between a streamed body and the next hop. Throws ProxyError. */
+  sign(request: LeavingRequest): ((source: BodySource) => BodySource) | undefined;
+}
+
 /** The request that went on to the next hop. */
 export interface Onward {
   /** As performance.now() gave it. */
@@ -192,6 +213,8 @@ export class RequestContext {
   trace: FlowTrace | undefined;
   /** Set by a plugin whose credential the next hop may want again in another form. */
   credential: AttachedCredential | undefined;
+  /** Set by a plugin whose credential covers what is sent. */
+  signer: RequestSigner | undefined;
   /** Set when the message leaves for the next hop. */
   onward: Onward | undefined;
   /** The client's version of HTTP: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
@@ -277,6 +300,13 @@ export class RequestContext {
     if (this.#muted) return;
     this.#echo ??= new Echo();
     this.#echo.add(credential, standIn, onFound);
+  }
+
+  /** The same for what only redirects and error pages repeat: the bodies of other responses go by unread. */
+  concealInRefusals(credential: string, standIn: string, onFound?: () => void): void {
+    if (this.#muted) return;
+    this.#echo ??= new Echo();
+    this.#echo.add(credential, standIn, onFound, false);
   }
 
   /** The ranges that the address dialled must be in, all of them; empty where no plugin named any. */

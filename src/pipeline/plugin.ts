@@ -15,7 +15,15 @@ import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
-export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
+export type {
+  DelegationHop,
+  Identity,
+  LeavingRequest,
+  RequestContext,
+  RequestSigner,
+  ResponseView,
+  Stage,
+} from "./context.ts";
 export type {
   Decision,
   DecisionDetails,

@@ -2,10 +2,10 @@
 import { ProxyError } from "../../src/errors.ts";
 import { parseAuthority } from "../../src/net/destination.ts";
 import { Secret } from "../../src/secret.ts";
-import { ConnectDialogue } from "../../src/upstream/connect-dialogue.ts";
-import type { Dialogue } from "../../src/upstream/dialogue.ts";
-import type { ParentProxy } from "../../src/upstream/parent-proxy.ts";
-import { Socks5Dialogue } from "../../src/upstream/socks5-dialogue.ts";
+import { ConnectDialogue } from "../../src/upstream/parent/connect-dialogue.ts";
+import type { Dialogue } from "../../src/upstream/parent/dialogue.ts";
+import type { ParentProxy } from "../../src/upstream/parent/parent-proxy.ts";
+import { Socks5Dialogue } from "../../src/upstream/parent/socks5-dialogue.ts";
 import { inPieces } from "../support/mutation.ts";
 import { caught, splitProblem, type Target } from "./target.ts";
 
@@ -62,7 +62,7 @@ function dialogueTarget(
 
 export const targets: readonly Target[] = [
   dialogueTarget("parent-connect", () => new ConnectDialogue(parent, "a.example:443"), {
-    covers: ["/src/upstream/connect-dialogue.ts"],
+    covers: ["/src/upstream/parent/connect-dialogue.ts"],
     seeds: [
       "HTTP/1.1 200 OK\r\n\r\nrest",
       "HTTP/1.0 200\r\nVia: x\r\n\r\n",
@@ -87,7 +87,7 @@ export const targets: readonly Target[] = [
     ],
   }),
   dialogueTarget("parent-socks5", () => new Socks5Dialogue(parent, "a.example", 443), {
-    covers: ["/src/upstream/socks5-dialogue.ts"],
+    covers: ["/src/upstream/parent/socks5-dialogue.ts"],
     seeds: [
       Buffer.from([5, 0, 5, 0, 0, 1, 127, 0, 0, 1, 0, 80, 1, 2]),
       Buffer.from([5, 2, 1, 0, 5, 0, 0, 3, 1, 97, 0, 80]),

@@ -148,8 +148,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["re2js"],
     forbiddenBuiltins: dialling,
   },
+  "upstream/parent": { imports: ["net", "secret", ...ground], packages: [] },
   upstream: {
     imports: [
+      "upstream/parent",
       "mtls",
       "pipeline",
       "wire",
@@ -200,9 +202,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
-  "app/trust": { imports: ["files", ...ground], packages: [] },
+  "app/trust": {
+    imports: ["files", "http", "oauth", "pattern", "secret", "spiffe", ...ground],
+    packages: [],
+  },
   "app/chaining": {
     imports: [
+      "upstream/parent",
       "app/trust",
       "config",
       "files",

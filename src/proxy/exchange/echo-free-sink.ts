@@ -27,6 +27,8 @@ export class EchoFreeSink implements ResponseSink {
   #waiting = 0;
   #isInnerPaused = false;
   #isOver = false;
+  /** What is concealed does not stand in the bodies of such responses. */
+  #isUnread = false;
   #queue: Promise<void> = Promise.resolve();
 
   constructor(options: EchoFreeOptions) {
@@ -51,6 +53,11 @@ export class EchoFreeSink implements ResponseSink {
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {
+    this.#isUnread = status < 300 && !this.#options.echo.isEverywhere;
+    if (this.#isUnread) {
+      this.#inner.start(status, headers, reason);
+      return;
+    }
     const fields = new HeaderList(headers);
     const isBodyless = this.#options.method === "HEAD" || status === 204 || status === 304;
     if (!isBodyless) {
@@ -70,7 +77,7 @@ export class EchoFreeSink implements ResponseSink {
   data(chunk: Buffer): void {
     const decoder = this.#decoder;
     if (decoder === undefined) {
-      this.#give(this.#body.push(chunk));
+      this.#give(this.#isUnread ? chunk : this.#body.push(chunk));
       return;
     }
     const { control } = this.#options;
@@ -88,7 +95,7 @@ export class EchoFreeSink implements ResponseSink {
   end(trailers: readonly (readonly [string, string])[]): void {
     const decoder = this.#decoder;
     if (decoder === undefined) {
-      this.#give(this.#body.end());
+      if (!this.#isUnread) this.#give(this.#body.end());
       this.#inner.end(trailers);
       return;
     }

@@ -294,7 +294,9 @@ class Exchange implements LiveExchange {
       held: this.#held,
       // Bodies that are to be inspected must come uncompressed.
       isResponseRead:
-        needs?.responseBody === true || needs?.frames === true || this.#context.echo !== undefined,
+        needs?.responseBody === true ||
+        needs?.frames === true ||
+        this.#context.echo?.isEverywhere === true,
     });
     this.#body = streamed;
     return outgoing;

@@ -129,6 +129,7 @@ export class UpstreamRequest implements ResponseHandler {
     this.#forgetBody();
     const headers = this.#fieldsFor(status, fields);
     this.#answered = true;
+    this.#options.origins.tls.answered(this.#options.permit.destination);
     this.#options.onStatus(status);
     this.#sink = this.#options.makeSink(control);
     const isCounted =
@@ -172,7 +173,10 @@ export class UpstreamRequest implements ResponseHandler {
       this.send();
       return;
     }
-    this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
+    const { origins, permit } = this.#options;
+    const { destination } = permit;
+    const fault = upstreamFault(error, destination);
+    this.#options.onFault(this.#started ? fault : origins.tls.explained(fault, destination));
   }
 
   /**

@@ -1,7 +1,7 @@
 /** A parent proxy of the site, for our own connections. */
-import { type ErrorCode, messageOf, ProxyError } from "../errors.ts";
-import type { Destination } from "../net/destination.ts";
-import type { Secret } from "../secret.ts";
+import { type ErrorCode, messageOf, ProxyError } from "../../errors.ts";
+import type { Destination } from "../../net/destination.ts";
+import type { Secret } from "../../secret.ts";
 
 /** The protocol of a parent. */
 export type ParentKind = "http" | "https" | "socks5";

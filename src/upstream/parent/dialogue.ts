@@ -1,8 +1,8 @@
 /** The handshake that opens a tunnel through a parent, before the connection's bytes belong to the tunnel. */
 import type { Socket } from "node:net";
-import type { ProxyError } from "../errors.ts";
-import { type AbortSource, cancelled } from "../net/abort-source.ts";
-import type { AdaptiveReader } from "../net/adaptive-reader.ts";
+import type { ProxyError } from "../../errors.ts";
+import { type AbortSource, cancelled } from "../../net/abort-source.ts";
+import type { AdaptiveReader } from "../../net/adaptive-reader.ts";
 
 /** The result of the bytes received so far. */
 export type Step =

@@ -1,7 +1,7 @@
 /** SOCKS5 (RFC 1928) with user name and password (RFC 1929), asking for names or addresses. */
 import { isIP } from "node:net";
-import type { ErrorCode, ProxyError } from "../errors.ts";
-import { parseAddress } from "../net/address.ts";
+import type { ErrorCode, ProxyError } from "../../errors.ts";
+import { parseAddress } from "../../net/address.ts";
 import type { Dialogue, Step } from "./dialogue.ts";
 import { hopFault, type ParentProxy } from "./parent-proxy.ts";
 

@@ -1,5 +1,5 @@
 /** CONNECT to an HTTP parent (RFC 9110 section 9.3.6): the request, and which responses open a tunnel. */
-import type { ErrorCode, ProxyError } from "../errors.ts";
+import type { ErrorCode, ProxyError } from "../../errors.ts";
 import type { Dialogue, Step } from "./dialogue.ts";
 import { hopFault, basicAuthorization, type ParentProxy } from "./parent-proxy.ts";
 
