@@ -37,6 +37,7 @@ const pluginImports = [
   "net/kernel",
   "http",
   "secret",
+  "secrets",
   "spiffe",
   ...ground,
 ];
@@ -112,6 +113,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   oauth: {
     imports: ["http", "secret", "spiffe", ...ground],
+    packages: ["jose"],
+    forbiddenBuiltins: dialling,
+  },
+  secrets: {
+    imports: ["oauth", "files", "http", "secret", ...ground],
     packages: ["jose"],
     forbiddenBuiltins: dialling,
   },
