@@ -105,6 +105,7 @@ export class RefreshingSecret<T, Means> implements SecretSource<T> {
     this.#closing.abort();
     this.#cancelTimer?.();
     this.#options.fetcher.close?.();
+    this.#options.watch.closed(this.name);
   }
 
   #valid(): Fetched<T> | undefined {
@@ -132,7 +133,8 @@ export class RefreshingSecret<T, Means> implements SecretSource<T> {
     if (held !== undefined) return held;
     const { maxWaitMs } = this.#options;
     const why = this.#problem ?? `the provider gave nothing within ${maxWaitMs} ms (max_wait)`;
-    throw unavailable(`no value from ${this.name}: ${why}`);
+    // Whoever sent the request learns which source it is; the provider's words are for the operator.
+    throw unavailable(`no value from ${this.name}`, new Error(why));
   }
 
   /** The fetch that is under way, or a new one. Never rejects. */

@@ -28,7 +28,7 @@ export interface SecretSource<T = Secret> {
    * The value: at once where there is one, else what one fetch gives that all who ask meanwhile wait for.
    *
    * Rejects with ProxyError `secret.unavailable`, which names the source, when its limit is over, the signal aborts, or
-   * the provider has no value to give.
+   * the provider has no value to give; the `cause` says why, for operators only.
    */
   current(signal?: AbortSignal): Held<T> | Promise<Held<T>>;
   /** Why there has never been a value, in words for an operator; undefined when there has been one. */
@@ -56,6 +56,8 @@ export interface SecretFetcher<T, Means> {
 export interface SecretWatch {
   fetched(name: string, held: Held<unknown>): void;
   failed(name: string, problem: string): void;
+  /** Nothing uses the source any more. */
+  closed(name: string): void;
 }
 
 /** The fault of a source that has no value; `problem` is this program's own words, or made harmless. */

@@ -109,6 +109,10 @@ export const counters = {
     labels: [["direction", directions]],
     zeros: "all",
   },
+  secret_fetches_total: {
+    help: "Fetches of secrets from their sources, by the source's name and by result.",
+    labels: [["source"], ["result", results]],
+  },
   tunnels_opened_total: { help: "Tunnels that were opened.", labels: [] },
   tunnels_closed_total: {
     help: "Tunnels that ended, by why.",
@@ -288,6 +292,12 @@ export const gauges = {
   upstream_connections: "Connections to upstreams that are open.",
   upstream_proxy_accepted:
     "1 while the file's upstream_proxy serves, 0 while it is refused or not set.",
+} as const;
+
+/** One reading for each source of secrets; secret-times.ts keeps them. The names lack `authbridge_`. */
+export const secretGauges = {
+  secret_fetched_timestamp_seconds: "When the secret of a source was last fetched: its age.",
+  secret_expiry_timestamp_seconds: "When the secret of a source ends, where it does.",
 } as const;
 
 /** Of every Node process, under the names that dashboards for such processes expect; process-metrics.ts reads them. */

@@ -117,7 +117,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   secrets: {
-    imports: ["oauth", "files", "http", "secret", ...ground],
+    imports: ["oauth", "spiffe", "files", "http", "secret", ...ground],
     packages: ["jose"],
     forbiddenBuiltins: dialling,
   },

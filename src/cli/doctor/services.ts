@@ -11,6 +11,7 @@ import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-valid
 import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
 import { isOfWorkload } from "../../plugins/credentials/client-identity-config.ts";
+import type { StaticInjectConfig } from "../../plugins/static-inject/config.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
@@ -20,6 +21,7 @@ import { type BuildProblem, buildProblems } from "../../app/build-problems.ts";
 import { CarriedState } from "../../app/carried-state.ts";
 import { definitionsFor } from "../../app/definitions.ts";
 import { type Finding, fail, pass } from "./report.ts";
+import { secretChecks } from "./secrets.ts";
 import { packageVersion } from "../version.ts";
 
 /** One configured plugin and the function with which it calls services. */
@@ -116,6 +118,7 @@ function serviceChecks(dependent: Dependent): ServiceCheck[] {
   // The assembler parsed the configuration with the schema of the plugin of this name.
   if (plugin === "jwt-validation") return [keySetCheck(dependent, config as JwtValidationConfig)];
   if (plugin === "token-exchange") return tokenChecks(dependent, config as TokenExchangeConfig);
+  if (plugin === "static-inject") return secretChecks(dependent, config as StaticInjectConfig);
   return origins.map((origin) => originCheck(dependent, origin));
 }
 

@@ -16,16 +16,25 @@ import {
 import { Secret } from "../../secret.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { isSameName } from "../../http/headers.ts";
-import { readSecretFile } from "./secret-directory.ts";
+import { messageOf, ProxyError } from "../../errors.ts";
+import { readSecretFile } from "../../secrets/secret-directory.ts";
+import { SecretSet } from "../credentials/secret-set.ts";
 import { Echo } from "./echo.ts";
 import { namedPlace, type Place, Places } from "./places.ts";
-import { injectWarningsOf, staticInjectConfig, type StaticInjectConfig } from "./config.ts";
+import {
+  injectWarningsOf,
+  namedSourcesOf,
+  sourceOriginsOf,
+  staticInjectConfig,
+  type StaticInjectConfig,
+} from "./config.ts";
 
 /** The definition that a pipeline names. */
 export const staticInject = definePlugin<StaticInjectConfig>({
   name: "static-inject",
   description: "Attaches a stored credential for the destination in place of a stand-in",
   config: staticInjectConfig,
+  origins: sourceOriginsOf,
   create: (config, deps) => new StaticInject(config, deps),
 });
 
@@ -51,6 +60,7 @@ interface Stored {
 class StaticInject implements Plugin {
   readonly #config: StaticInjectConfig;
   readonly #values: ReadonlyMap<string, Secret>;
+  readonly #sources: SecretSet;
   readonly #hosts: HostMatcher | undefined;
   readonly #places: Places;
   /** Where credentials of the client go, besides the places of the stand-in. */
@@ -61,14 +71,13 @@ class StaticInject implements Plugin {
   constructor(config: StaticInjectConfig, deps: PluginDeps) {
     this.#config = config;
     for (const warning of injectWarningsOf(config)) deps.log.warn({}, warning);
-    const mappings = Object.entries(config.mappings ?? {});
-    const isByHost = config.key_by === "host";
+    const spelled = (key: string): string => (config.key_by === "host" ? key.toLowerCase() : key);
     this.#values = new Map(
-      mappings.map(([key, value]) => [
-        isByHost ? key.toLowerCase() : key,
-        new Secret(value.trim()),
-      ]),
+      Object.entries(config.mappings ?? {}).flatMap(([key, value]) =>
+        typeof value === "string" ? [[spelled(key), new Secret(value.trim())]] : [],
+      ),
     );
+    this.#sources = new SecretSet(namedSourcesOf(config), deps);
     this.#hosts = config.hosts.length === 0 ? undefined : new HostMatcher(config.hosts);
     const { inject_header: header, placeholder } = config;
     const bearer = 'Bearer realm="authbridge"';
@@ -77,6 +86,19 @@ class StaticInject implements Plugin {
     this.#challenge = isBasicRead ? `Basic realm="authbridge", ${bearer}` : bearer;
     this.#places = new Places(placeholder, config.placeholder_in, header);
     this.#replaced = header === undefined ? undefined : new FieldNames(["authorization", header]);
+  }
+
+  start(): Promise<void> {
+    this.#sources.begin();
+    return Promise.resolve();
+  }
+
+  ready(): true | string {
+    return this.#sources.ready();
+  }
+
+  close(): void {
+    this.#sources.close();
   }
 
   /** Assumes what the file does not have: the stand-in, where the client sent nothing, and the secrets of `secret_dir`. */
@@ -89,15 +111,17 @@ class StaticInject implements Plugin {
         ? this.#refuse("static-inject.placeholder-mismatch")
         : undefined);
     if (unattached !== undefined) return unattached;
-    if (source === "mappings") {
-      const found = await this.#usable(context);
-      if (typeof found === "string") return this.#refuse(found);
-    }
     const { authority, host } = context.destination;
+    const fetched = this.#keysOf(context).map((each) => this.#sources.get(each));
+    const [from] = fetched.flatMap((each) => each?.name ?? []);
+    if (source === "mappings" && from === undefined) {
+      const found = await this.#usable(context);
+      if ("action" in found) return found;
+    }
     const where = header === undefined ? "" : `${header}: `;
     const place = keyBy === "static" ? key : `${authority} or ${host}`;
     const instead = placeholder === undefined ? "a credential" : "the placeholder";
-    return `${where}the credential of ${place} from ${source}, in place of ${instead} that the client has to send`;
+    return `${where}the credential of ${place} from ${from ?? source}, in place of ${instead} that the client has to send`;
   }
 
   async onCredential(context: RequestContext): Promise<Decision> {
@@ -108,7 +132,7 @@ class StaticInject implements Plugin {
       return this.#refuse(`static-inject.${hasOther ? "placeholder-mismatch" : "missing-auth"}`);
     }
     const found = await this.#usable(context);
-    if (typeof found === "string") return this.#refuse(found);
+    if ("action" in found) return found;
     const value = found.value.reveal();
     const targets = this.#targetsOf(places);
     if (!targets.every((place) => place.fits(value)))
@@ -164,22 +188,39 @@ class StaticInject implements Plugin {
       : undefined;
   }
 
-  async #usable(context: RequestContext): Promise<Stored | keyof typeof refusals> {
-    const found = await this.#find(context);
-    if (found === undefined) return "static-inject.unresolved-key";
-    return safeValue.test(found.value.reveal()) ? found : "static-inject.unsafe-value";
+  async #usable(context: RequestContext): Promise<Stored | Decision> {
+    let found: Stored | undefined;
+    try {
+      found = await this.#find(context);
+    } catch (error) {
+      if (!(error instanceof ProxyError)) throw error;
+      return unavailableCredential(error);
+    }
+    if (found === undefined) return this.#refuse("static-inject.unresolved-key");
+    return safeValue.test(found.value.reveal())
+      ? found
+      : this.#refuse("static-inject.unsafe-value");
+  }
+
+  /** In the order in which they are looked for. */
+  #keysOf({ destination: { host, authority } }: RequestContext): readonly string[] {
+    const { key_by: keyBy, key = "" } = this.#config;
+    return keyBy === "static" ? [key] : [authority, host];
   }
 
   async #find(context: RequestContext): Promise<Stored | undefined> {
-    const { host, authority } = context.destination;
-    const { key_by: keyBy, key = "", source, secret_dir: directory = "" } = this.#config;
-    for (const candidate of keyBy === "static" ? [key] : [authority, host]) {
+    const { source, secret_dir: directory = "" } = this.#config;
+    for (const key of this.#keysOf(context)) {
       if (source === "mappings") {
-        const value = this.#values.get(candidate);
-        if (value !== undefined) return { key: candidate, value };
+        const fetched = this.#sources.get(key);
+        const value =
+          fetched === undefined
+            ? this.#values.get(key)
+            : (await fetched.current(context.signal)).value;
+        if (value !== undefined) return { key, value };
       } else {
-        const text = await readSecretFile(directory, candidate);
-        if (text !== undefined) return { key: candidate, value: new Secret(text) };
+        const text = await readSecretFile(directory, key);
+        if (text !== undefined) return { key, value: new Secret(text) };
       }
     }
     return undefined;
@@ -192,4 +233,10 @@ class StaticInject implements Plugin {
     const denial = { code, message: refusals[code], status };
     return deny(reason, status === 401 ? { ...denial, headers } : denial);
   }
+}
+
+/** The source has nothing to give: the client learns which one, the operator why. */
+function unavailableCredential({ code, message, status, cause }: ProxyError): Decision {
+  const headers = { "Retry-After": "1" };
+  return deny("secret_unavailable", { code, message, status, headers }, { why: messageOf(cause) });
 }
