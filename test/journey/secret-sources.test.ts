@@ -238,25 +238,23 @@ describe("vault", () => {
 
   test("a lease is renewed while the server grants that", async () => {
     vaultServer();
-    let reads = 0;
-    let renewals = 0;
+    const asked: string[] = [];
     provider.on("GET /v1/database/creds/app", () => {
-      reads += 1;
-      const data = { username: "u", password: `p${reads}` };
-      return [200, { lease_id: `lease-${reads}`, lease_duration: 2, renewable: true, data }];
+      asked.push("read");
+      const data = { username: "u", password: asked.length === 1 ? "p1" : "p2" };
+      return [200, { lease_id: "lease-1", lease_duration: 2, renewable: true, data }];
     });
     provider.on("POST /v1/sys/leases/renew", (call) => {
-      renewals += 1;
+      asked.push("renewal");
       expect(call.json()).toEqual({ lease_id: "lease-1", increment: 2 });
-      const lease_duration = renewals === 1 ? 2 : 0;
+      const lease_duration = asked.length === 2 ? 2 : 0;
       return [200, { lease_id: "lease-1", lease_duration, renewable: true }];
     });
     const leased = { engine: "other", mount: "database", path: "creds/app", field: "password" };
     const proxy = await start(source(leased), { files });
     expect(await sent(proxy)).toBe("Bearer p1");
-    await eventually(() => renewals === 1);
-    expect(await sent(proxy)).toBe("Bearer p1");
     await eventually(async () => (await sent(proxy)) === "Bearer p2");
+    expect(asked.slice(0, 4)).toEqual(["read", "renewal", "renewal", "read"]);
   });
 
   const failures: readonly (readonly [string, Settings, string])[] = [
@@ -289,7 +287,7 @@ describe("vault", () => {
       expect(await hundred(proxy)).toSatisfy((all: Set<string>) =>
         [...all].every((one) => one.startsWith("503") && one.includes(refused)),
       );
-      expect(provider.count("POST /v1/auth/kubernetes/login")).toBeLessThan(10);
+      expect(provider.count("POST /v1/auth/kubernetes/login")).toBeLessThan(50);
     }
   });
 });
@@ -346,10 +344,12 @@ describe("github_app", () => {
     github();
     lifeMs = 4_000;
     const proxy = await start(source(), { files });
-    const first = await hundred(proxy);
-    expect(first.size).toBeLessThanOrEqual(2);
+    await eventually(() => issued > 0);
     lifeMs = 3_600_000;
     await eventually(async () => (await sent(proxy)) === `Bearer ghs_${issued}` && issued > 1);
+    const renewed = issued;
+    expect(await hundred(proxy)).toEqual(new Set([`Bearer ghs_${renewed}`]));
+    expect(issued).toBe(renewed);
     expect(provider.count("GET /api/v3/repos/acme/web/installation")).toBe(1);
     const expiry = await proxy.metric("authbridge_secret_expiry_timestamp_seconds");
     expect(expiry).toBeGreaterThan(Date.now() / 1000 + 3_000);

@@ -74,7 +74,7 @@ export class StubProvider {
     };
     this.calls.push(call);
     const handler = this.#handlers.get(`${call.method} ${call.path}`);
-    const reply = this.instead ?? (await handler?.(call)) ?? [404, { message: "Not Found" }];
+    const reply = this.instead ?? (await answerOf(handler, call));
     if (reply === "hang") return;
     if (reply === "reset") {
       response.destroy();
@@ -83,6 +83,16 @@ export class StubProvider {
     const [status, text] = reply;
     response.writeHead(status, { "content-type": "application/json" });
     response.end(typeof text === "string" ? text : JSON.stringify(text));
+  }
+}
+
+/** What a handler does not expect is a fault of the provider, which whoever asked it will tell. */
+async function answerOf(handler: Handler | undefined, call: ProviderCall): Promise<ProviderReply> {
+  if (handler === undefined) return [404, { message: "Not Found" }];
+  try {
+    return await handler(call);
+  } catch (error) {
+    return [500, { message: String(error) }];
   }
 }
 
