@@ -1,7 +1,7 @@
 /** One question to a provider of secrets, whose response is a JSON object; what went wrong in words for the operator. */
 import { messageOf, ProxyError } from "../errors.ts";
 import { isObject, type JsonObject, parseJsonObject, textOf } from "../http/json-access.ts";
-import type { OperatorFetch } from "../http/operator-fetch.ts";
+import type { OperatorFetch, TrustedAuthorities } from "../http/operator-fetch.ts";
 import type { ClientAuthentication } from "../oauth/client-authentication.ts";
 import { withoutTokens } from "../oauth/token-response.ts";
 import { Secret } from "../secret.ts";
@@ -24,6 +24,7 @@ export interface ProviderQuestion {
   readonly headers?: Readonly<Record<string, string>>;
   /** Sent as JSON, or a form as one. */
   readonly body?: URLSearchParams | JsonObject;
+  readonly authorities?: TrustedAuthorities | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -40,7 +41,7 @@ const longestValue = 64 * 1024;
 /** Asks once; rejects with `secret.unavailable` where the status is none of 2xx, and none of `also`. */
 export async function askProvider(
   call: OperatorFetch,
-  { url, method = "GET", headers = {}, body, signal }: ProviderQuestion,
+  { url, method = "GET", headers = {}, body, authorities, signal }: ProviderQuestion,
   also: readonly number[] = [],
 ): Promise<ProviderAnswer> {
   const isForm = body instanceof URLSearchParams;
@@ -59,6 +60,7 @@ export async function askProvider(
       },
       ...(text === undefined ? {} : { body: text }),
       maxBytes: maxResponseBytes,
+      authorities,
       signal,
     });
   } catch (error) {

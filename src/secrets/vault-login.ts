@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { Clock } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { type JsonObject, numberOf, objectOf } from "../http/json-access.ts";
-import type { OperatorFetch } from "../http/operator-fetch.ts";
+import type { OperatorFetch, TrustedAuthorities } from "../http/operator-fetch.ts";
 import { Secret } from "../secret.ts";
 import { askProvider, type ProviderAnswer, secretOf } from "./provider-call.ts";
 import { unavailable } from "./secret-source.ts";
@@ -30,6 +30,8 @@ export interface VaultServer {
   readonly address: string;
   readonly namespace: string | undefined;
   readonly auth: VaultAuth;
+  /** Absent: what the file trusts. Throws ProxyError where they cannot be read. */
+  readonly authorities?: ((this: void) => TrustedAuthorities) | undefined;
   readonly clock: Clock;
 }
 
@@ -145,19 +147,20 @@ export class VaultLogin {
     };
   }
 
-  #send(
+  async #send(
     { call, signal }: VaultCall,
     { path, token, ...question }: VaultQuestion,
     also: readonly number[] = [],
   ): Promise<ProviderAnswer> {
-    const { address, namespace } = this.#server;
+    const { address, namespace, authorities } = this.#server;
     const headers = {
       "x-vault-request": "true",
       ...(namespace === undefined ? {} : { "x-vault-namespace": namespace }),
       ...(token === undefined ? {} : { "x-vault-token": token.reveal() }),
     };
     const url = `${address}/v1/${path}`;
-    return askProvider(call, { url, headers, signal, ...question }, also);
+    const asked = { url, headers, signal, authorities: authorities?.(), ...question };
+    return askProvider(call, asked, also);
   }
 }
 

@@ -2,6 +2,7 @@
 import { generateKeyPairSync } from "node:crypto";
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
 import { request } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
@@ -255,6 +256,24 @@ describe("vault", () => {
     expect(await sent(proxy)).toBe("Bearer p1");
     await eventually(async () => (await sent(proxy)) === "Bearer p2");
     expect(asked.slice(0, 4)).toEqual(["read", "renewal", "renewal", "read"]);
+  });
+
+  test("the server's certificate has to be of ca_file, where there is one", async () => {
+    const authority = await TestAuthority.create();
+    provider = await own(StubProvider.start(await authority.server(["127.0.0.1"])));
+    vaultServer();
+    const trusted = { ...files, "ca.pem": authority.caPem };
+    const proxy = await start(source({ ca_file: "ca.pem" }), { files: trusted });
+    expect(await hundred(proxy)).toEqual(new Set(["Bearer v1"]));
+    const other = await TestAuthority.create();
+    const others = { ...files, "ca.pem": other.caPem };
+    const wary = await start(source({ ca_file: "ca.pem" }), { files: others });
+    expect(await sent(wary)).toContain("503");
+    const { problem } = await wary.log(({ msg }) => msg === "secret not fetched");
+    expect(problem).toMatch(/ca_file.*upstream\.tls/);
+    const none = { ...files, "ca.pem": "none" };
+    const checked = await runWith("check", file(source({ ca_file: "ca.pem" })), { files: none });
+    expect(checked.stdout + checked.stderr).toMatch(/api\.test\.ca_file.*not a certificate/);
   });
 
   const failures: readonly (readonly [string, Settings, string])[] = [

@@ -1,8 +1,10 @@
 /** A provider of secrets on loopback that takes what its documentation says and refuses everything else. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { jwtVerify, type JWTPayload } from "jose";
+import type { ServerCertificate } from "./certs.ts";
 
 /** A call that arrived. */
 export interface ProviderCall {
@@ -30,19 +32,23 @@ export class StubProvider {
   readonly #handlers = new Map<string, Handler>();
   readonly #server: Server;
 
-  private constructor(server: Server) {
+  readonly #scheme: string;
+
+  private constructor(server: Server, scheme: string) {
     this.#server = server;
+    this.#scheme = scheme;
     server.on("request", (request, response) => void this.#serve(request, response));
   }
 
-  static async start(): Promise<StubProvider> {
-    const server = createServer();
+  /** With a certificate it speaks TLS. */
+  static async start(certificate?: ServerCertificate): Promise<StubProvider> {
+    const server = certificate === undefined ? createServer() : createTlsServer(certificate);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    return new StubProvider(server);
+    return new StubProvider(server, certificate === undefined ? "http" : "https");
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `${this.#scheme}://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
   /** `at` is a method and a path. */

@@ -82,8 +82,13 @@ const vaultPath = words()
 const vaultSource = z.strictObject({
   type: z.literal("vault").describe("A field of a secret in HashiCorp Vault or OpenBao."),
   address: serviceUrl().describe(
-    "The server. Its authority is trusted by tls_bridge.upstream_ca_bundle where it is a private one.",
+    "The server. A private authority is trusted by ca_file, or by tls_bridge.upstream_ca_bundle.",
   ),
+  ca_file: words()
+    .optional()
+    .describe(
+      "File with the certificates in PEM that the server's has to be signed by, in place of all others. Read again when it changes.",
+    ),
   namespace: words().optional().describe("Namespace (X-Vault-Namespace)."),
   auth: vaultAuth.describe("How this proxy shows the server who it is."),
   engine: z

@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { durationMs } from "../../duration.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 import { readSigningKey } from "../../oauth/client-assertion.ts";
+import { readCertificateChain } from "../../oauth/pem.ts";
 import { PluginConfigError, type PluginDeps } from "../../pipeline/plugin.ts";
 import type { Secret } from "../../secret.ts";
 import { ExecSecret } from "../../secrets/exec-secret.ts";
@@ -91,12 +92,20 @@ function exec({ command, env, ttl }: SecretConfigOf<"exec">, { clock }: SecretDe
     });
 }
 
-function vault(config: SecretConfigOf<"vault">, { clock, carry }: SecretDeps): Make {
-  const { namespace, engine, mount, field } = config;
+function vault(config: SecretConfigOf<"vault">, deps: SecretDeps): Make {
+  const { clock, carry } = deps;
+  const { namespace, engine, mount, field, ca_file: caFile } = config;
   const address = config.address.replace(/\/+$/, "");
-  const server = { address, namespace, auth: vaultAuthOf(config), clock };
+  if (caFile !== undefined && !address.startsWith("https:"))
+    refuse("ca_file", "has no effect: address is not https");
+  const key = "ca_file";
+  const authorities =
+    caFile === undefined
+      ? undefined
+      : keyFile(key, caFile, (text) => ({ key, pem: readCertificateChain(text).pem }), deps);
+  const server = { address, namespace, auth: vaultAuthOf(config), authorities, clock };
   // Sources of one server and one role share their login.
-  const place = JSON.stringify([address, namespace, config.auth]);
+  const place = JSON.stringify([address, namespace, config.auth, caFile]);
   const login = carry(`vault-login:${place}`, () => new VaultLogin(server));
   const segments = [mount, ...(engine === "kv-v2" ? ["data"] : []), config.path];
   const path = segments
