@@ -41,6 +41,7 @@ export const errorTable = {
   "upstream.timeout": { status: 504, exposed: true },
   "upstream.unreachable": { status: 503, exposed: true },
   "upstream.token-exchange-failed": { status: 503, exposed: true },
+  "secret.unavailable": { status: 503, exposed: true },
   "tls.client-rejected": { status: 502, exposed: true },
   "tls.not-tls": { status: 400, exposed: true },
   "budget.exceeded": { status: 429, exposed: true },

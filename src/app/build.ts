@@ -327,6 +327,7 @@ function pluginDeps(
     ...pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
     count: (event) => services.metrics.pluginEvent(instance, event),
+    noteSecret: (source, note) => services.metrics.secrets.note(source, note),
     changed: () => services.recheck?.(),
   };
 }

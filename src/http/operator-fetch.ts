@@ -9,6 +9,14 @@ export interface ClientCertificate {
   readonly privateKey: Secret;
 }
 
+/** Whose certificates are taken from one service, in place of all others that this program trusts. */
+export interface TrustedAuthorities {
+  /** Certificates in PEM. */
+  readonly pem: string;
+  /** The key that names them, for faults. */
+  readonly key: string;
+}
+
 /** A bounded HTTP response from a service that the operator named in the configuration. */
 export interface OperatorResponse {
   readonly status: number;
@@ -35,6 +43,8 @@ export interface OperatorRequest {
    * use other connections; certificates are compared by identity.
    */
   readonly certificate?: ClientCertificate | undefined;
+  /** Absent: what the file trusts. Compared by identity, as certificates are; not together with one. */
+  readonly authorities?: TrustedAuthorities | undefined;
   /**
    * The service may hold its response back for as long as a person takes: the call then has a connection that no other
    * waits for. Whoever asks so bounds how many there are.

@@ -129,9 +129,16 @@ export interface PluginDeps {
   readonly isAlone: boolean;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
+  /** Tells metrics of a secret that the instance fetches; `source` names it, and is from its configuration. */
+  noteSecret(source: string, note: SecretNote): void;
   /** Reports that the instance's rules have changed: open tunnels are judged again. */
   changed(): void;
 }
+
+/** What became of a secret: it was fetched, and lasts until then (milliseconds since the epoch), or not, or is no longer used. */
+export type SecretNote =
+  | { readonly kind: "fetched"; readonly expiresAt?: number | undefined }
+  | { readonly kind: "failed" | "closed" };
 
 /** One mistake in an instance's configuration that its schema could not find; `path` starts at the configuration. */
 export interface ConfigProblem {

@@ -12,7 +12,16 @@ const hops = ["dns", "tcp", "tls", "auth", "connect", "http"] as const;
 /** Classes of status, by the first digit. */
 export const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 /** Why a tunnel ended. */
-const tunnelEnds = ["closed", "idle", "aborted", "error", "crowded", "revoked", "killed", "refused"] as const;
+const tunnelEnds = [
+  "closed",
+  "idle",
+  "aborted",
+  "error",
+  "crowded",
+  "revoked",
+  "killed",
+  "refused",
+] as const;
 /** The items of spiffe/workload/agent.ts. */
 const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid", "jwt_bundle"] as const;
 /** The reasons of mtls/peer-trust.ts. */
@@ -108,6 +117,10 @@ export const counters = {
     help: "Connections of mutual TLS that were closed because their peer was no longer trusted.",
     labels: [["direction", directions]],
     zeros: "all",
+  },
+  secret_fetches_total: {
+    help: "Fetches of secrets from their sources, by the source's name and by result.",
+    labels: [["source"], ["result", results]],
   },
   tunnels_opened_total: { help: "Tunnels that were opened.", labels: [] },
   tunnels_closed_total: {
@@ -271,29 +284,10 @@ export const histograms = {
   },
 } as const satisfies Readonly<Record<string, InstrumentRow & { bounds: readonly number[] }>>;
 
-/** Read at the scrape from whoever `Metrics.gauge` was given; 0 without a reader. The names lack `authbridge_`. */
-export const gauges = {
-  active_flows: "Flows that are in progress.",
-  active_tunnels: "Tunnels that are open.",
-  bridge_ca_expiry_timestamp_seconds:
-    "When the certificate authority of the bridge runs out; 0 without a bridge.",
-  client_connections: "Connections that clients hold open.",
-  config_generation:
-    "Number of the configuration that new flows get; it grows with every applied reload.",
-  config_last_reload_successful:
-    "1 while the file, as it was last read, is the one that is being served; 0 while it is one that was refused.",
-  ready: "1 while /readyz answers 200, else 0.",
-  reload_last_success_timestamp_seconds:
-    "When a configuration was last applied, the start included.",
-  spiffe_svid_expiry_timestamp_seconds:
-    "When the X.509-SVID that came last from the SPIFFE Workload API expires; 0 without one.",
-  kill_switch_active: "Things that an operator has stopped and not released.",
-  state_up: "1 while every state store answers, else 0; always 1 in memory.",
-  threads: "Threads that serve.",
-  transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",
-  upstream_connections: "Connections to upstreams that are open.",
-  upstream_proxy_accepted:
-    "1 while the file's upstream_proxy serves, 0 while it is refused or not set.",
+/** One reading for each source of secrets; secret-times.ts keeps them. The names lack `authbridge_`. */
+export const secretGauges = {
+  secret_fetched_timestamp_seconds: "When the secret of a source was last fetched: its age.",
+  secret_expiry_timestamp_seconds: "When the secret of a source ends, where it does.",
 } as const;
 
 /** Of every Node process, under the names that dashboards for such processes expect; process-metrics.ts reads them. */

@@ -4,6 +4,7 @@ import { connector, errors, Pool, request as sendRequest } from "./undici.ts";
 import { ClientFault } from "../wire/client-fault.ts";
 import { MalformedMessage } from "../wire/malformed.ts";
 import { messageOf, ProxyError } from "../errors.ts";
+import type { TrustedAuthorities } from "../http/operator-fetch.ts";
 import type { Destination } from "../net/destination.ts";
 import type {
   ClientCertificate,
@@ -25,7 +26,7 @@ const maxConnections = 16;
 
 const http1 = ["http/1.1"] as const;
 const http2 = ["h2"] as const;
-/** Pools of connections that show a certificate; beyond it the oldest is closed once its requests are done. */
+/** Sets of pools of connections that show a certificate, or trust others than the rest; beyond it the oldest is closed once its requests are done. */
 const maxCertified = 64;
 
 /** A request that a parent forwards. */
@@ -34,10 +35,11 @@ interface ParentWay {
   readonly destination: Destination;
 }
 
-/** How a service is reached: through a parent, or with a certificate, or neither. */
+/** How a service is reached: through a parent, with a certificate, by authorities of its own, or none of that. */
 interface Way {
   readonly parent?: ParentWay | undefined;
   readonly certificate?: ClientCertificate | undefined;
+  readonly authorities?: TrustedAuthorities | undefined;
   readonly isHeld: boolean;
 }
 
@@ -52,8 +54,8 @@ export class OperatorClient {
   readonly #upstream: OperatorUpstream;
   readonly #trust: OriginTrust;
   readonly #pools = new Map<string, Pool>();
-  /** Connections that show a certificate, of each certificate for itself. */
-  readonly #certified = new Map<ClientCertificate, Map<string, Pool>>();
+  /** Connections that show a certificate or have their own authorities, of each for itself. */
+  readonly #certified = new Map<ClientCertificate | TrustedAuthorities, Map<string, Pool>>();
   readonly #grpc = new GrpcSessions((origin, certificate) => this.#openHttp2(origin, certificate));
   readonly #closing = new AbortController();
   readonly #calls: CallTally | undefined;
@@ -113,7 +115,7 @@ export class OperatorClient {
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
-    const { certificate, isHeld = false } = request;
+    const { certificate, authorities, isHeld = false } = request;
     if (certificate !== undefined && !isSecure(origin)) {
       const message = `${origin.name} can be shown no client certificate: its address is not https`;
       throw new ProxyError("upstream.refused", message);
@@ -136,7 +138,7 @@ export class OperatorClient {
     }
     try {
       const response = await sendRequest.call(
-        this.#poolFor(origin, { parent: way, certificate, isHeld }),
+        this.#poolFor(origin, { parent: way, certificate, authorities, isHeld }),
         {
           method: request.method ?? "GET",
           path: way === undefined ? path : absoluteTarget(way.destination, path),
@@ -172,8 +174,9 @@ export class OperatorClient {
   }
 
   #poolFor(origin: OperatorOrigin, way: Way): Pool {
-    const { parent, certificate, isHeld } = way;
-    const pools = certificate === undefined ? this.#pools : this.#poolsShowing(certificate);
+    const { parent, certificate, authorities, isHeld } = way;
+    const own = certificate ?? authorities;
+    const pools = own === undefined ? this.#pools : this.#poolsOf(own);
     const next = parent === undefined ? origin.name : `parent ${parent.form.label}`;
     const key = isHeld ? `held ${next}` : next;
     const known = pools.get(key);
@@ -189,9 +192,9 @@ export class OperatorClient {
     return pool;
   }
 
-  /** The pools of one certificate. A certificate that was replaced leaves pools in which nothing is connected any more. */
-  #poolsShowing(certificate: ClientCertificate): Map<string, Pool> {
-    const known = this.#certified.get(certificate);
+  /** The pools of one certificate or of its own authorities. What was replaced leaves pools in which nothing is connected any more. */
+  #poolsOf(own: ClientCertificate | TrustedAuthorities): Map<string, Pool> {
+    const known = this.#certified.get(own);
     if (known !== undefined) return known;
     for (const [other, pools] of this.#certified) {
       const isIdle = [...pools.values()].every(({ stats }) => stats.connected + stats.size === 0);
@@ -200,13 +203,13 @@ export class OperatorClient {
       for (const pool of pools.values()) void pool.close();
     }
     const made = new Map<string, Pool>();
-    this.#certified.set(certificate, made);
+    this.#certified.set(own, made);
     return made;
   }
 
   async #open(
     origin: OperatorOrigin,
-    { parent, certificate }: Way,
+    { parent, certificate, authorities }: Way,
   ): ReturnType<OperatorUpstream["connectOperator"]> {
     if (parent !== undefined) return parent.form.connect(this.#closing.signal);
     if (origin.kind === "socket") {
@@ -214,7 +217,9 @@ export class OperatorClient {
     }
     const { destination } = origin;
     const socket = await this.#upstream.connectOperator(destination, this.#closing.signal);
-    return isSecure(origin) ? this.#trust.secure(socket, destination, http1, certificate) : socket;
+    if (!isSecure(origin)) return socket;
+    const trust = authorities === undefined ? this.#trust : this.#trust.only(authorities);
+    return trust.secure(socket, destination, http1, certificate);
   }
 
   async #openHttp2(

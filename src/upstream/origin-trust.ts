@@ -4,6 +4,7 @@ import type net from "node:net";
 import { BoundedMap } from "../bounded-map.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
+import type { TrustedAuthorities } from "../http/operator-fetch.ts";
 import type { ClientCertificate } from "../pipeline/plugin.ts";
 
 /** Which certificates an origin may present. */
@@ -27,6 +28,8 @@ export class OriginTrust {
   readonly #contextOptions: tls.SecureContextOptions;
   readonly #context: tls.SecureContext;
   readonly #certified = new WeakMap<ClientCertificate, tls.SecureContext>();
+  readonly #options: OriginTrustOptions;
+  readonly #trusting = new WeakMap<TrustedAuthorities, OriginTrust>();
   readonly #insecureHosts: OriginTrustOptions["insecureHosts"];
   readonly #handshakeTimeoutMs: number;
   readonly #trustKey: string;
@@ -38,6 +41,7 @@ export class OriginTrust {
 
   constructor(options: OriginTrustOptions) {
     const { extraCertificates: extra, roots } = options;
+    this.#options = options;
     this.#contextOptions = {
       minVersion: options.minVersion,
       ...(extra.length === 0 && roots === undefined
@@ -49,6 +53,22 @@ export class OriginTrust {
     this.#insecureHosts = options.insecureHosts;
     this.#handshakeTimeoutMs = options.handshakeTimeoutMs;
     this.#describesChains = options.describesChains === true;
+  }
+
+  /** The same for these authorities alone. */
+  only(authorities: TrustedAuthorities): OriginTrust {
+    let trust = this.#trusting.get(authorities);
+    if (trust === undefined) {
+      const { pem, key: trustKey } = authorities;
+      trust = new OriginTrust({
+        ...this.#options,
+        extraCertificates: [],
+        roots: [pem],
+        trustKey,
+      });
+      this.#trusting.set(authorities, trust);
+    }
+    return trust;
   }
 
   /** Rejects with `upstream.tls` or `upstream.timeout`, and destroys the socket then. */

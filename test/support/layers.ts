@@ -38,6 +38,7 @@ const pluginImports = [
   "http",
   "grpc",
   "secret",
+  "secrets",
   "spiffe",
   ...ground,
 ];
@@ -114,6 +115,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   oauth: {
     imports: ["http", "secret", "spiffe", ...ground],
+    packages: ["jose"],
+    forbiddenBuiltins: dialling,
+  },
+  secrets: {
+    imports: ["oauth", "spiffe", "files", "http", "secret", ...ground],
     packages: ["jose"],
     forbiddenBuiltins: dialling,
   },

@@ -62,6 +62,7 @@ export class PluginBench {
       isAlone: true,
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),
+      noteSecret: (source, { kind }) => void this.counted.push(`${kind} ${source}`),
       changed: () => void this.counted.push("changed"),
       carry: <T extends object>(key: string, make: () => T): T => {
         const value = (this.#carried.get(key) ?? make()) as T;

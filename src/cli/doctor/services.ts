@@ -14,6 +14,7 @@ import { addressOf, type ExtAuthzConfig } from "../../plugins/ext-authz/config.t
 import { CredentialFiles } from "../../plugins/credentials/credential-files.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
 import { isOfWorkload } from "../../plugins/credentials/client-identity-config.ts";
+import type { StaticInjectConfig } from "../../plugins/static-inject/config.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
@@ -24,6 +25,7 @@ import { CarriedState } from "../../app/carried-state.ts";
 import { definitionsFor } from "../../app/definitions.ts";
 import { placesOf } from "./places.ts";
 import { type Finding, fail, pass } from "./report.ts";
+import { secretChecks } from "./secrets.ts";
 import { packageVersion } from "../version.ts";
 
 /** One configured plugin and the function with which it calls services. */
@@ -122,6 +124,7 @@ function serviceChecks(dependent: Dependent): ServiceCheck[] {
   // The assembler parsed the configuration with the schema of the plugin of this name.
   if (plugin === "jwt-validation") return [keySetCheck(dependent, config as JwtValidationConfig)];
   if (plugin === "token-exchange") return tokenChecks(dependent, config as TokenExchangeConfig);
+  if (plugin === "static-inject") return secretChecks(dependent, config as StaticInjectConfig);
   if (plugin === "ext-authz") {
     const authz = config as ExtAuthzConfig;
     if (authz.grpc_service !== undefined) return [grpcCheck(dependent, authz)];

@@ -1,7 +1,10 @@
 /** The configuration of static-inject, with the keys of the Go program and those added since. */
 import { z } from "zod";
+import { isFileName } from "../../secrets/secret-directory.ts";
 import { hostGlob, words } from "../config-values.ts";
 import { placesConfig } from "../credentials/place-config.ts";
+import { secretConfig, secretOrigins } from "../credentials/secret-config.ts";
+import type { NamedSource } from "../credentials/secret-set.ts";
 import { usualPlaces } from "./usual-places.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 
@@ -15,9 +18,16 @@ export const staticInjectConfig = z
       .optional()
       .describe("Directory with one file per key; the file is read at every request."),
     mappings: z
-      .record(words(), z.string())
+      .record(
+        words(),
+        z.union([z.string(), secretConfig], {
+          error: "must be a text, or a mapping with the `type` of a source",
+        }),
+      )
       .optional()
-      .describe("Credentials by key. Prefer secret_dir: this file is easily shown."),
+      .describe(
+        "Credentials by key: a text, or the source that one comes from, by its `type`. Prefer secret_dir or a source to a text: this file is easily shown.",
+      ),
     key_by: z
       .enum(["host", "static"])
       .default("host")
@@ -106,9 +116,17 @@ export const staticInjectConfig = z
 /** A checked configuration. */
 export type StaticInjectConfig = z.output<typeof staticInjectConfig>;
 
-/** Whether the text names a file directly inside a directory. */
-export function isFileName(text: string): boolean {
-  return text !== "" && text !== "." && text !== ".." && !/[/\\\0]/.test(text);
+/** The sources among the mappings; keys of hosts are compared in lower case. */
+export function namedSourcesOf({ mappings = {}, key_by: by }: StaticInjectConfig): NamedSource[] {
+  return Object.entries(mappings).flatMap(([key, config]) => {
+    if (typeof config === "string") return [];
+    return [{ key: by === "host" ? key.toLowerCase() : key, path: ["mappings", key], config }];
+  });
+}
+
+/** Every origin that the sources ask. */
+export function sourceOriginsOf(config: StaticInjectConfig): string[] {
+  return [...new Set(namedSourcesOf(config).flatMap((named) => secretOrigins(named.config)))];
 }
 
 /** Words about risks that the configuration takes, for the log at the start. */

@@ -18,19 +18,28 @@ import {
 import { Secret } from "../../secret.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { isSameName } from "../../http/headers.ts";
+import { messageOf, ProxyError } from "../../errors.ts";
+import { readSecretFile } from "../../secrets/secret-directory.ts";
+import { SecretSet } from "../credentials/secret-set.ts";
 import { readBearer } from "../credentials/bearer.ts";
 import { namedPlace } from "../credentials/field-places.ts";
 import type { Place, Where } from "../credentials/place.ts";
 import { fillPlaces, Places } from "../credentials/places.ts";
-import { readSecretFile } from "./secret-directory.ts";
 import { placesOf, usualPlaces } from "./usual-places.ts";
-import { injectWarningsOf, staticInjectConfig, type StaticInjectConfig } from "./config.ts";
+import {
+  injectWarningsOf,
+  namedSourcesOf,
+  sourceOriginsOf,
+  staticInjectConfig,
+  type StaticInjectConfig,
+} from "./config.ts";
 
 /** The definition that a pipeline names. */
 export const staticInject = definePlugin<StaticInjectConfig>({
   name: "static-inject",
   description: "Attaches a stored credential for the destination in place of a stand-in",
   config: staticInjectConfig,
+  origins: sourceOriginsOf,
   create: (config, deps) => new StaticInject(config, deps),
 });
 
@@ -62,6 +71,7 @@ class StaticInject implements Plugin {
   readonly body: BodyAccess;
   readonly #config: StaticInjectConfig;
   readonly #values: ReadonlyMap<string, Secret>;
+  readonly #sources: SecretSet;
   readonly #hosts: HostMatcher | undefined;
   readonly #places: Places;
   /** Where credentials of the client go, besides the places of the stand-in. */
@@ -72,14 +82,13 @@ class StaticInject implements Plugin {
   constructor(config: StaticInjectConfig, deps: PluginDeps) {
     this.#config = config;
     for (const warning of injectWarningsOf(config)) deps.log.warn({}, warning);
-    const mappings = Object.entries(config.mappings ?? {});
-    const isByHost = config.key_by === "host";
+    const spelled = (key: string): string => (config.key_by === "host" ? key.toLowerCase() : key);
     this.#values = new Map(
-      mappings.map(([key, value]) => [
-        isByHost ? key.toLowerCase() : key,
-        new Secret(value.trim()),
-      ]),
+      Object.entries(config.mappings ?? {}).flatMap(([key, value]) =>
+        typeof value === "string" ? [[spelled(key), new Secret(value.trim())]] : [],
+      ),
     );
+    this.#sources = new SecretSet(namedSourcesOf(config), deps);
     this.#hosts = config.hosts.length === 0 ? undefined : new HostMatcher(config.hosts);
     const { inject_header: header, placeholder, placeholder_in: groups = usualPlaces } = config;
     // Without a stand-in nothing tells a credential in a URL from what else stands there.
@@ -99,6 +108,19 @@ class StaticInject implements Plugin {
     return this.#unattached(context.destination) === undefined && this.#places.wantsBody(context);
   }
 
+  start(): Promise<void> {
+    this.#sources.begin();
+    return Promise.resolve();
+  }
+
+  ready(): true | string {
+    return this.#sources.ready();
+  }
+
+  close(): void {
+    this.#sources.close();
+  }
+
   /** Assumes what the file does not have: the stand-in, where the client sent nothing, and the secrets of `secret_dir`. */
   async describeCredential(context: RequestContext): Promise<string | Decision> {
     const { inject_header: header, key_by: keyBy, key = "", source, placeholder } = this.#config;
@@ -110,16 +132,18 @@ class StaticInject implements Plugin {
     if (isOther) return this.#refuse("static-inject.placeholder-mismatch");
     const shown = this.#config.places === undefined ? undefined : this.#places.shown(context);
     if (shown === "") return this.#missing(context);
-    if (source === "mappings") {
-      const stored = await this.#usable(context);
-      if (typeof stored === "string") return this.#refuse(stored);
-    }
     const { authority, host } = context.destination;
+    const fetched = this.#keysOf(context).map((each) => this.#sources.get(each));
+    const [from] = fetched.flatMap((each) => each?.name ?? []);
+    if (source === "mappings" && from === undefined) {
+      const stored = await this.#usable(context);
+      if ("action" in stored) return stored;
+    }
     const where = header === undefined ? "" : `${header}: `;
     const place = keyBy === "static" ? key : `${authority} or ${host}`;
     const instead = placeholder === undefined ? "a credential" : "the placeholder";
     const places = shown === undefined ? "" : ` in: ${shown}`;
-    return `${where}the credential of ${place} from ${source}, in place of ${instead} that the client has to send${places}`;
+    return `${where}the credential of ${place} from ${from ?? source}, in place of ${instead} that the client has to send${places}`;
   }
 
   async onCredential(context: RequestContext): Promise<Decision> {
@@ -134,7 +158,7 @@ class StaticInject implements Plugin {
       return isOther ? this.#refuse("static-inject.placeholder-mismatch") : this.#missing(context);
     }
     const stored = await this.#usable(context);
-    if (typeof stored === "string") return this.#refuse(stored);
+    if ("action" in stored) return stored;
     if (isAwaited) this.#stateOf(context).message = places.length === 0 ? "needed" : "optional";
     if (places.length === 0) return modify("credential_awaited", { key: stored.key });
     const value = stored.value.reveal();
@@ -161,7 +185,7 @@ class StaticInject implements Plugin {
     const place = this.#places.findInMessage(context, message, this.#recognise);
     if (place === undefined) return isNeeded ? this.#missing(context) : undefined;
     const stored = await this.#usable(context);
-    if (typeof stored === "string") return this.#refuse(stored);
+    if ("action" in stored) return stored;
     const value = stored.value.reveal();
     context.conceal(value, place.standIn, this.#onEcho);
     const { key } = stored;
@@ -222,22 +246,39 @@ class StaticInject implements Plugin {
       : undefined;
   }
 
-  async #usable(context: RequestContext): Promise<Stored | keyof typeof refusals> {
-    const stored = await this.#stored(context);
-    if (stored === undefined) return "static-inject.unresolved-key";
-    return safeValue.test(stored.value.reveal()) ? stored : "static-inject.unsafe-value";
+  async #usable(context: RequestContext): Promise<Stored | Decision> {
+    let found: Stored | undefined;
+    try {
+      found = await this.#stored(context);
+    } catch (error) {
+      if (!(error instanceof ProxyError)) throw error;
+      return unavailableCredential(error);
+    }
+    if (found === undefined) return this.#refuse("static-inject.unresolved-key");
+    return safeValue.test(found.value.reveal())
+      ? found
+      : this.#refuse("static-inject.unsafe-value");
+  }
+
+  /** In the order in which they are looked for. */
+  #keysOf({ destination: { host, authority } }: RequestContext): readonly string[] {
+    const { key_by: keyBy, key = "" } = this.#config;
+    return keyBy === "static" ? [key] : [authority, host];
   }
 
   async #stored(context: RequestContext): Promise<Stored | undefined> {
-    const { host, authority } = context.destination;
-    const { key_by: keyBy, key = "", source, secret_dir: directory = "" } = this.#config;
-    for (const candidate of keyBy === "static" ? [key] : [authority, host]) {
+    const { source, secret_dir: directory = "" } = this.#config;
+    for (const key of this.#keysOf(context)) {
       if (source === "mappings") {
-        const value = this.#values.get(candidate);
-        if (value !== undefined) return { key: candidate, value };
+        const fetched = this.#sources.get(key);
+        const value =
+          fetched === undefined
+            ? this.#values.get(key)
+            : (await fetched.current(context.signal)).value;
+        if (value !== undefined) return { key, value };
       } else {
-        const text = await readSecretFile(directory, candidate);
-        if (text !== undefined) return { key: candidate, value: new Secret(text) };
+        const text = await readSecretFile(directory, key);
+        if (text !== undefined) return { key, value: new Secret(text) };
       }
     }
     return undefined;
@@ -263,4 +304,10 @@ class StaticInject implements Plugin {
 function isSame(given: string, wanted: string): boolean {
   const [a, b] = [Buffer.from(given), Buffer.from(wanted)];
   return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/** The source has nothing to give: the client learns which one, the operator why. */
+function unavailableCredential({ code, message, status, cause }: ProxyError): Decision {
+  const headers = { "Retry-After": "1" };
+  return deny("secret_unavailable", { code, message, status, headers }, { why: messageOf(cause) });
 }

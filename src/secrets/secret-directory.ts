@@ -1,7 +1,6 @@
 /** A directory with one secret per file, as Kubernetes mounts it. */
 import { open, realpath } from "node:fs/promises";
 import { join, sep } from "node:path";
-import { isFileName } from "./config.ts";
 
 /** Longest secret that fits a header field of any origin. */
 const maxBytes = 16 * 1024;
@@ -32,4 +31,9 @@ export async function readSecretFile(directory: string, key: string): Promise<st
     if (isAbsent) return undefined;
     throw error;
   }
+}
+
+/** Whether the text names a file directly inside a directory. */
+export function isFileName(text: string): boolean {
+  return text !== "" && text !== "." && text !== ".." && !/[/\\\0]/.test(text);
 }
