@@ -1,6 +1,6 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
 import { hash } from "node:crypto";
-import { DpopKeys } from "../../oauth/dpop-client.ts";
+import type { DpopKeys } from "../../oauth/dpop-client.ts";
 import { isOf } from "../../oauth/logout-token.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { OnceForAll } from "../../pipeline/once-for-all.ts";
@@ -21,7 +21,7 @@ import {
 } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
 import { readToken } from "../credentials/bearer.ts";
-import { keyOf } from "./credential.ts";
+import { dpopKeys, keyOf } from "./credential.ts";
 import { SharedTokens } from "./shared-tokens.ts";
 import { withSubject } from "../credentials/subject.ts";
 import { attach, type TokenRequest } from "./token-request.ts";
@@ -104,7 +104,7 @@ class TokenExchange implements Plugin {
       return new TokenCache({ clock: deps.clock, others });
     });
     // Beside the tokens that are bound to them: both outlive a reload.
-    this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
+    this.#dpop = deps.carry("dpop-keys", () => dpopKeys(deps));
     this.#shared = config.share_tokens ? new SharedTokens(deps, place) : undefined;
     this.#placeholders = config.resolve_placeholders ? new Placeholders(deps) : undefined;
   }
