@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { eventually, within } from "./eventually.ts";
 import { get, type Address, type RawResponse } from "./http-client.ts";
 
@@ -60,13 +60,25 @@ function served(config: Settings | string): Settings | string {
   if (typeof config === "string") {
     // Behind everything else: places in the file stay what they are.
     const isOpen = /^[a-z_]+:/m.test(config) && !/^workers:/m.test(config);
-    return isOpen ? `${config.trimEnd()}\nworkers: ${testThreads}\n` : config;
+    return isOpen && !tiesMessages(settingsIn(config))
+      ? `${config.trimEnd()}\nworkers: ${testThreads}\n`
+      : config;
   }
   if (config["workers"] !== undefined) return config;
   if (!tiesMessages(config)) return { ...config, workers: testThreads };
   const { session } = config as Readonly<Record<string, Settings | undefined>>;
   if (hasSessions || session !== undefined) return config;
   return { ...config, workers: testThreads, session: { enabled: false } };
+}
+
+/** What a text says; nothing where it is no file. */
+function settingsIn(text: string): Settings {
+  try {
+    const settings: unknown = parse(text);
+    return typeof settings === "object" && settings !== null ? (settings as Settings) : {};
+  } catch {
+    return {};
+  }
 }
 
 /** What one thread alone can do: both roles, with sessions. */
