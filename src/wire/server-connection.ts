@@ -110,11 +110,15 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     return this.#held.length;
   }
 
-  /** Serves no further request: closes at once when idle, else after the response. */
+  /** Serves one request more at most: that which waits for its response, or is on its way. */
   drain(): void {
     this.#closes = true;
+    if (this.#exchange?.response.headSent === false) this.#exchange.response.closes = true;
+  }
+
+  /** Closes it where no request has come. */
+  closeIdle(): void {
     if (this.#phase === "head") this.socket.destroy();
-    else if (this.#exchange?.response.headSent === false) this.#exchange.response.closes = true;
   }
 
   /** Ends waits that have lasted too long; called for every connection from time to time. */
