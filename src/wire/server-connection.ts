@@ -78,6 +78,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
   #sinceMs = performance.now();
   /** The next response is the last one. */
   #closes = false;
+  /** The next response says that it is the last one. */
+  #isDraining = false;
   bytes = 0;
   sinceMs = 0;
 
@@ -112,7 +114,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
 
   /** Serves one request more at most: that which waits for its response, or is on its way. */
   drain(): void {
-    this.#closes = true;
+    this.#isDraining = true;
     if (this.#exchange?.response.headSent === false) this.#exchange.response.closes = true;
   }
 
@@ -256,7 +258,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     const { maxRequestsPerConnection: most } = this.#limits;
     if (this.#requests === most || !head.isPersistent) this.#closes = true;
     const body = head.hasBody ? new IncomingBody(this, head.length, this.#limits) : undefined;
-    const exchange = new ServerExchange(this, head, body, this.#closes);
+    const exchange = new ServerExchange(this, head, body, this.#closes || this.#isDraining);
     this.#exchange = exchange;
     this.#phase = "exchange";
     // What came behind the head is there before anybody asks for it.

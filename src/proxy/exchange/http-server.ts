@@ -65,7 +65,7 @@ export const acceptance = {
 
 const prefaceTimeoutMs = 1_000;
 /** How long a connection that was idle when the server began to drain may bring one request more. */
-const lastRequestMs = 100;
+const lastRequestMs = 500;
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 /** RFC 9113 section 3.4: the preface of a client, and a SETTINGS frame of the connection. */
@@ -86,6 +86,7 @@ export class HttpServer implements ConnectionEvents {
   readonly #connections = new Set<ServerConnection>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
+  #closing: NodeJS.Timeout | undefined;
 
   constructor(handlers: HttpHandlers, limits: HttpLimits, services: HttpServices) {
     this.#handlers = handlers;
@@ -130,10 +131,14 @@ export class HttpServer implements ConnectionEvents {
 
   /** Requests that clients have sent by then have come, as what can be read is read before the callback of setImmediate(). */
   #closeIdleSoon(): void {
+    if (this.#closing !== undefined) return;
     const closeIdle = (): void => {
       for (const connection of this.#connections) connection.closeIdle();
+      this.#closing = undefined;
+      // Some responses said nothing of the end, as their heads had left before.
+      if (this.#connections.size > 0) this.#closeIdleSoon();
     };
-    setTimeout(() => setImmediate(closeIdle), lastRequestMs);
+    this.#closing = setTimeout(() => setImmediate(closeIdle), lastRequestMs).unref();
   }
 
   /** Cuts what is still open. */

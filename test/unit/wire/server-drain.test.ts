@@ -2,10 +2,11 @@
 import { once } from "node:events";
 import { expect, test } from "vitest";
 import { ServerConnection } from "../../../src/wire/server-connection.ts";
+import { eventually } from "../../support/eventually.ts";
 import { socketPair } from "../../support/socket-pair.ts";
 import { wireLimits } from "../../support/wire-readers.ts";
 
-async function served() {
+async function served(onFirstHead?: () => void) {
   const { client, server } = await socketPair();
   let requests = 0;
   const connection = new ServerConnection(
@@ -14,6 +15,7 @@ async function served() {
       onRequest: ({ response }) => {
         requests += 1;
         response.writeHead(204, []);
+        if (requests === 1) onFirstHead?.();
         response.end();
         connection.responded();
       },
@@ -39,6 +41,16 @@ test("a request that was under way when the server began to drain has its respon
   await once(client, "end");
   expect(requests()).toBe(1);
   expect(seen()).toMatch(/^HTTP\/1\.1 204 .*\r\nConnection: close\r\n/s);
+});
+
+test("a response whose head had left does not end the connection, as it did not say so", async () => {
+  const { client, connection, seen, requests } = await served(() => connection.drain());
+  client.write(request);
+  await eventually(() => requests() === 1);
+  client.write(request);
+  await once(client, "end");
+  expect(requests()).toBe(2);
+  expect(seen().match(/Connection: close/g)).toHaveLength(1);
 });
 
 test("where none has come it is closed without a word", async () => {
