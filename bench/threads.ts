@@ -1,10 +1,13 @@
 /**
- * What is lost under load when one of two threads ends, when one refuses a file, and at SIGTERM: `node bench/threads.ts [CONNECTIONS]`.
+ * What is lost under load when one of two threads ends, when one refuses a file, and at SIGTERM, and what an event costs to
+ * cross to the thread in control: `node bench/threads.ts [CONNECTIONS]`.
  *
  * Each case is a proxy of its own with `workers: 2` and so many kept connections that ask without a pause.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { MessageChannel } from "node:worker_threads";
 import { fileURLToPath } from "node:url";
+import { eventually } from "../test/support/eventually.ts";
 import { get } from "../test/support/http-client.ts";
 import { KeptLoad } from "../test/support/kept-load.ts";
 import { HttpOrigin } from "../test/support/origin.ts";
@@ -74,4 +77,45 @@ row("both take a file", taken.sums());
 const stopped = await during((proxy) => proxy.stop(), true);
 row("SIGTERM", stopped.sums());
 
+/** Microseconds of a processor, both sides, for each event of batches as the outbox of a thread sends them. */
+async function crossing(batches: number): Promise<number> {
+  const proxy = await ProxyProcess.start({ ...file({}), session: { enabled: true } });
+  await get(proxy.forward, `${origin.url}/pass`);
+  const read = async (): Promise<readonly unknown[]> =>
+    (
+      (await proxy.sessions("/v1/sessions/default")).json() as {
+        readonly events?: readonly unknown[];
+      }
+    ).events ?? [];
+  const events = await eventually(async () => {
+    const seen = await read();
+    return seen.length > 0 && seen;
+  });
+  await proxy.close();
+  const batch = Array.from({ length: 256 }, (_, at) => ({
+    kind: "event",
+    event: events[at % events.length],
+    shownIn: "default",
+  }));
+  const { port1, port2 } = new MessageChannel();
+  const cross = async (): Promise<void> => {
+    const arrived = new Promise((resolve) => port2.once("message", resolve));
+    port1.postMessage(batch.map((one) => structuredClone(one)));
+    await arrived;
+  };
+  const clone = (): unknown => batch.map((one) => structuredClone(one));
+  for (let at = 0; at < batches / 10; at += 1) await cross();
+  let before = process.cpuUsage();
+  for (let at = 0; at < batches; at += 1) clone();
+  const cloning = process.cpuUsage(before);
+  before = process.cpuUsage();
+  for (let at = 0; at < batches; at += 1) await cross();
+  const both = process.cpuUsage(before);
+  port1.close();
+  const spent = both.user + both.system - cloning.user - cloning.system;
+  return spent / batches / batch.length;
+}
+
+const eventUs = await crossing(500);
+process.stdout.write(`\nan event: ${eventUs.toFixed(2)} µs of a processor to cross\n`);
 await origin.close();
