@@ -1,4 +1,5 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
+import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
@@ -7,6 +8,7 @@ import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
+import type { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type {
   AnyPluginDefinition,
@@ -43,6 +45,8 @@ import { claimWorkload, type Workload } from "./workload.ts";
 /** What outlives generations. */
 export interface BuildServices {
   readonly log: Logger;
+  /** The variables that the file may name. */
+  readonly env: Environment;
   readonly metrics: Metrics;
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
@@ -65,6 +69,8 @@ export interface BuildServices {
   readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
+  /** What operators have stopped; absent where nothing is going to flow. */
+  readonly kills?: KillSwitch | undefined;
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -273,6 +279,7 @@ async function buildPipelines(
       direction,
       otherwise: config.pipeline[direction].default,
       log: services.log,
+      kills: services.kills,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
       definitions: services.definitions,
       depsFor: (instance, origins) => ({

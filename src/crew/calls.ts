@@ -4,6 +4,7 @@ import type { PluginObservations } from "../admin/denials.ts";
 import type { Activity, Refused } from "../app/data-plane.ts";
 import type { BoundAddresses } from "../app/listen-options.ts";
 import type { BindAddress } from "../listener/bind.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import type { SessionEvent } from "../session/event.ts";
 import type { StateCall } from "../state/remote-store.ts";
 import type { DurationChanges } from "../telemetry/http-durations.ts";
@@ -31,6 +32,8 @@ export interface StartOrder {
   /** See `StateParts.seed`. */
   readonly seed: Uint8Array;
   readonly instanceId: string;
+  /** What operators have stopped. */
+  readonly kills: readonly Kill[];
 }
 
 /** How a thread is. */
@@ -53,6 +56,7 @@ export interface ThreadCalls {
   swap(generation: number): void;
   drop(generation: number): void;
   recheck(nothing: undefined): number;
+  kill(kills: readonly Kill[]): number;
   /** With `details` what plugins show to operators is in it. */
   report(details: boolean): Report;
   owns(bound: BindAddress): void;

@@ -1,6 +1,7 @@
 /** The threads that serve, as a data plane: started together, reloaded in two phases, replaced when one ends. */
 import { setTimeout as after } from "node:timers/promises";
 import type { DirectedBudgets } from "../admin/budgets.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import type { PluginObservations } from "../admin/denials.ts";
 import { ConfigRejected, type AppOptions } from "../app/app.ts";
 import { type Activity, type DataPlane, makePseudonym, type Refused } from "../app/data-plane.ts";
@@ -152,6 +153,20 @@ export class Crew implements DataPlane {
     return cut.reduce((sum, one) => sum + one, 0);
   }
 
+  /** A thread that does not follow is dismissed: what it carries is cut with it. */
+  async kill(kills: readonly Kill[]): Promise<number> {
+    this.#made.parts.kills.set(kills);
+    const cut = await Promise.all(
+      this.#serving.map((member) =>
+        member.kill(kills).catch((error: unknown) => {
+          this.#dismiss(member, error);
+          return 0;
+        }),
+      ),
+    );
+    return cut.reduce((sum, one) => sum + one, 0);
+  }
+
   observations(): readonly (readonly PluginObservations[])[] {
     return this.#members.map(({ report }) => report.observations);
   }
@@ -196,6 +211,7 @@ export class Crew implements DataPlane {
       pseudonym: this.#pseudonym,
       seed: parts.state.seed,
       instanceId: parts.otlp?.instanceId ?? "",
+      kills: parts.kills.kills,
     };
     return member.start(order);
   }
@@ -277,6 +293,8 @@ export class Crew implements DataPlane {
       await this.#reloading.promise;
       // What it began with is no longer served.
       if (generation !== this.#file.generation) throw new Error("the file has changed meanwhile");
+      // It may have begun before an order.
+      await member.kill(this.#made.parts.kills.kills);
       await member.open(this.#bound);
       for (const bound of this.#operators) member.tell("owns", bound);
       member.tell("level", this.#made.options.log.level);

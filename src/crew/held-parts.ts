@@ -56,6 +56,8 @@ export class HeldStores {
       isKept: true,
       isShared: state.store === "redis",
       logouts,
+      // The thread in control hears of them, and tells.
+      kills: undefined,
       at: (url) => this.of(`at ${url}`),
       close: () => {
         logouts.close();

@@ -11,6 +11,7 @@ import { makeProcessParts, type ProcessParts } from "../app/process-parts.ts";
 import { type LoadedConfig, parseConfig } from "../config/load.ts";
 import { durationMs } from "../duration.ts";
 import { ProxyError } from "../errors.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import { type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
@@ -48,6 +49,7 @@ export function serveThread(): void {
     swap: (generation) => started().swap(generation),
     drop: (generation) => started().drop(generation),
     recheck: () => started().recheck(),
+    kill: (kills) => started().kill(kills),
     report: (details) => started().report(details),
     owns: (bound) => started().owns(bound),
     level: (level) => started().level(level),
@@ -104,7 +106,14 @@ class ServingThread {
     const { generation } = order.file;
     const held = heldParts(config, order, channel, { stores, outbox, log });
     const definitions = await definitionsFor(loaded);
-    const parts = await makeProcessParts(config, definitions, { log, version, generation, held });
+    const parts = await makeProcessParts(config, definitions, {
+      log,
+      version,
+      env: process.env,
+      generation,
+      held,
+    });
+    parts.kills.set(order.kills);
     // What is counted from here on is told.
     parts.metrics.changes();
     const built = await buildRuntime(config, generation, servicesOf(parts));
@@ -191,6 +200,11 @@ class ServingThread {
   async recheck(): Promise<number> {
     if (!this.#loaded.config.reload.recheck_tunnels) return 0;
     return (await this.#plane?.recheck()) ?? 0;
+  }
+
+  async kill(kills: readonly Kill[]): Promise<number> {
+    this.#made.parts.kills.set(kills);
+    return (await this.#plane?.kill(kills)) ?? 0;
   }
 
   async report(details: boolean): Promise<Report> {

@@ -17,8 +17,10 @@ import {
   type Refusal,
   type ResponseVerdict,
 } from "./decision.ts";
+import { ProxyError } from "../errors.ts";
 import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { FrameChanges } from "./frame-changes.ts";
+import { killDenial, type KillSwitch } from "./kill-switch.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { responseNeedsOf, type ResponseNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome, PolicyAddition } from "./plugin.ts";
@@ -97,6 +99,8 @@ export interface PipelineOptions {
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
   readonly log: Logger;
+  /** What operators have stopped; absent where nothing can be. */
+  readonly kills?: KillSwitch | undefined;
   /** Called with every step's record, for counters. */
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
@@ -128,6 +132,7 @@ export class Pipeline {
   readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
+  readonly #kills: KillSwitch | undefined;
   readonly #requestCalls: readonly HookCall[];
   readonly #connectCalls: readonly HookCall[];
   readonly #runner: StepRunner;
@@ -140,6 +145,7 @@ export class Pipeline {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
     this.otherwise = options.otherwise;
+    this.#kills = options.kills;
     const reversed = [...steps].reverse();
     const asking = hookCallsOf(steps, "onRequest");
     this.#connectCalls = asking.filter(({ step }) => step.stages.includes("connect"));
@@ -166,6 +172,8 @@ export class Pipeline {
    * which are judged before anything is dialled, and not on the CONNECT, at which credential plugins have no say.
    */
   runRequest(context: RequestContext, terms: RequestTerms = {}): Verdict | Promise<Verdict> {
+    const kill = this.#kills?.findFor(context);
+    if (kill !== undefined) return { kind: "denial", denial: killDenial(kill) };
     return this.#runner.run(this.#requestPass(context, terms));
   }
 
@@ -230,8 +238,13 @@ export class Pipeline {
     return links;
   }
 
-  /** A Permit for a destination that the file exempts from the pipeline (`listener.skip_hosts`). */
+  /**
+   * A Permit for a destination that the file exempts from the pipeline (`listener.skip_hosts`). Throws a ProxyError where an
+   * operator has stopped it.
+   */
   permitSkipped(flow: Flow): Permit {
+    const kill = this.#kills?.find({ flow, sessionId: undefined });
+    if (kill !== undefined) throw new ProxyError("policy.killed", killDenial(kill).message);
     return new Permit(issuing, flow);
   }
 

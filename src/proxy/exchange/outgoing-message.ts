@@ -31,10 +31,11 @@ export function outgoingMessage(parts: OutgoingParts): {
 } {
   const { request, context, pseudonym, budget, buffered, held, isResponseRead } = parts;
   const { downstream, basePath = "", upgrade, priorKnowledge: prior } = request;
-  const { headers, content, sentPath } = context;
-  if (content.replaced) headers.delete("content-encoding");
+  const { headers, content, sentPath, sentBody } = context;
+  const isReplaced = content.replaced || sentBody !== undefined;
+  if (isReplaced) headers.delete("content-encoding");
   const needsHttp2 = isGrpc(headers.get("content-type"));
-  const bytes = content.replaced ? content.bytes : buffered;
+  const bytes = sentBody ?? (content.replaced ? content.bytes : buffered);
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
   if (isResponseRead && asksForCoding(context)) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
