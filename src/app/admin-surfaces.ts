@@ -132,7 +132,14 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
           observations: () => plane.observations().flat(),
           additions: (chosen) => sources.runtime().outbound.additions(chosen, plane.observations()),
         }),
-        ...budgetRoutes(() => plane.budgets()),
+        ...budgetRoutes(async () => {
+          const { inbound, outbound } = sources.runtime();
+          const threads = plane.budgets();
+          return [
+            ...(await inbound.budgetsOf(threads.map((budgets) => budgets.inbound))),
+            ...(await outbound.budgetsOf(threads.map((budgets) => budgets.outbound))),
+          ];
+        }),
         ...killRoutes({
           hasSecret: sessions.apiSecret !== undefined,
           kills: () => sources.kills.kills,

@@ -192,7 +192,11 @@ export class App {
   /** Why the process should get no traffic, or undefined. */
   readiness(): string | undefined {
     if (this.#state !== "serving") return this.#state;
-    return this.#plane.notReady();
+    // Beside other threads, this one has the X.509-SVID that is mirrored to files.
+    const unidentified = this.#isAlone
+      ? undefined
+      : this.#runtimes.runtime.workload?.x509NotReady();
+    return unidentified === undefined ? this.#plane.notReady() : `spiffe: ${unidentified}`;
   }
 
   /** Stops all traffic, as a signal asks for it. */

@@ -1,7 +1,7 @@
 /** What serves traffic: the listeners of this thread, or threads that have listeners of their own. */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
-import type { PluginBudgets } from "../admin/budgets.ts";
+import type { DirectedBudgets } from "../admin/budgets.ts";
 import type { PluginObservations } from "../admin/denials.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import type { BindAddress } from "../listener/bind.ts";
@@ -57,7 +57,8 @@ export interface DataPlane {
   adopt?(surface: "forward" | "captured", socket: Socket): void;
   /** Of each thread, in the order of the steps. */
   observations(): readonly (readonly PluginObservations[])[];
-  budgets(): readonly PluginBudgets[];
+  /** What each thread has seen. */
+  budgets(): readonly DirectedBudgets[];
   /** The logger's level has changed. */
   levelChanged(): void;
   /** Stops accepting, lets what runs finish until the deadline, and cuts the rest. */
@@ -156,9 +157,9 @@ export class LocalPlane implements DataPlane {
     return [this.#made.runtimes.runtime.outbound.observations()];
   }
 
-  budgets(): readonly PluginBudgets[] {
+  budgets(): readonly DirectedBudgets[] {
     const { inbound, outbound } = this.#made.runtimes.runtime;
-    return [...inbound.budgets(), ...outbound.budgets()];
+    return [{ inbound: inbound.budgets(), outbound: outbound.budgets() }];
   }
 
   levelChanged(): void {

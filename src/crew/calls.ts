@@ -1,5 +1,5 @@
 /** What the thread in control and the threads that serve ask of each other. */
-import type { PluginBudgets } from "../admin/budgets.ts";
+import type { DirectedBudgets } from "../admin/budgets.ts";
 import type { PluginObservations } from "../admin/denials.ts";
 import type { Activity, Refused } from "../app/data-plane.ts";
 import type { BoundAddresses } from "../app/listen-options.ts";
@@ -29,6 +29,8 @@ export interface StartOrder {
   readonly threads: number;
   readonly counts: SharedArrayBuffer;
   readonly pseudonym: string;
+  /** See `StateParts.seed`. */
+  readonly seed: Uint8Array;
   readonly instanceId: string;
   /** What operators have stopped. */
   readonly kills: readonly Kill[];
@@ -40,7 +42,7 @@ export interface Report {
   readonly notReady: string | undefined;
   readonly note: string | undefined;
   readonly observations: readonly PluginObservations[];
-  readonly budgets: readonly PluginBudgets[];
+  readonly budgets: DirectedBudgets | undefined;
 }
 
 /** What a thread that serves is asked. */

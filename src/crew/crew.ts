@@ -1,6 +1,6 @@
 /** The threads that serve, as a data plane: started together, reloaded in two phases, replaced when one ends. */
 import { setTimeout as after } from "node:timers/promises";
-import type { PluginBudgets } from "../admin/budgets.ts";
+import type { DirectedBudgets } from "../admin/budgets.ts";
 import type { Kill } from "../pipeline/kill-switch.ts";
 import type { PluginObservations } from "../admin/denials.ts";
 import { ConfigRejected, type AppOptions } from "../app/app.ts";
@@ -171,8 +171,8 @@ export class Crew implements DataPlane {
     return this.#members.map(({ report }) => report.observations);
   }
 
-  budgets(): readonly PluginBudgets[] {
-    return this.#members.flatMap(({ report }) => report.budgets);
+  budgets(): readonly DirectedBudgets[] {
+    return this.#members.flatMap(({ report }) => report.budgets ?? []);
   }
 
   levelChanged(): void {
@@ -209,6 +209,7 @@ export class Crew implements DataPlane {
       threads,
       counts: this.#counts.memory,
       pseudonym: this.#pseudonym,
+      seed: parts.state.seed,
       instanceId: parts.otlp?.instanceId ?? "",
       kills: parts.kills.kills,
     };

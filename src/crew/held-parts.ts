@@ -13,7 +13,6 @@ import { Attribution } from "../session/attribution.ts";
 import { Decisions } from "../session/audit-log.ts";
 import { type EventSink, SessionRecorder } from "../session/recorder.ts";
 import { RemoteStore } from "../state/remote-store.ts";
-import type { OwnedStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Channel } from "../threads/channel.ts";
 import type { ControlCalls, StartOrder, ThreadCalls } from "./calls.ts";
@@ -44,7 +43,7 @@ export class HeldStores {
     return store;
   }
 
-  parts({ state }: Config, log: Logger): StateParts {
+  parts({ state }: Config, seed: Uint8Array, log: Logger): StateParts {
     const isSealed = state.encryption_key_file !== undefined || state.store === "memory";
     const sealed = isSealed ? this.of("sealed") : undefined;
     const store = this.of("state");
@@ -53,23 +52,18 @@ export class HeldStores {
       store,
       sealed,
       shared: this.of("shared"),
+      seed,
       isKept: true,
       isShared: state.store === "redis",
       logouts,
       // The thread in control hears of them, and tells.
       kills: undefined,
-      at: (url) => this.#owned(`at ${url}`),
+      at: (url) => this.of(`at ${url}`),
       close: () => {
         logouts.close();
         return Promise.resolve();
       },
     };
-  }
-
-  #owned(name: string): OwnedStore {
-    const store = this.of(name);
-    const ends = { open: () => Promise.resolve(), close: () => Promise.resolve() };
-    return Object.assign(Object.create(store) as RemoteStore, ends);
   }
 }
 
@@ -83,13 +77,13 @@ export interface HeldServices {
 /** Everything that is held elsewhere. */
 export function heldParts(
   config: Config,
-  { instanceId }: StartOrder,
+  { instanceId, seed }: StartOrder,
   channel: Channel<ControlCalls, ThreadCalls>,
   { stores, outbox, log }: HeldServices,
 ): HeldParts {
   return {
     instanceId,
-    state: stores.parts(config, log),
+    state: stores.parts(config, seed, log),
     sessions: (services) => threadSessions(config, outbox, services),
     authority: () => channel.ask("authority", undefined),
   };

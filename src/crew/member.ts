@@ -118,5 +118,5 @@ export class Member {
 
 function silent(notReady: string): Report {
   const activity = { connections: 0, flows: 0, tunnels: 0, upstreamConnections: 0 };
-  return { activity, notReady, note: undefined, observations: [], budgets: [] };
+  return { activity, notReady, note: undefined, observations: [], budgets: undefined };
 }

@@ -217,7 +217,7 @@ class ServingThread {
       notReady: plane === undefined ? "starting" : plane.notReady(),
       note: plane?.note(),
       observations: details ? (plane?.observations().flat() ?? []) : [],
-      budgets: details ? (plane?.budgets() ?? []) : [],
+      budgets: details ? plane?.budgets()[0] : undefined,
     };
   }
 

@@ -114,6 +114,12 @@ function refusalOf(decision: Decision): Refusal | undefined {
   return decision.action === "respond" ? { kind: "reply", reply: decision.reply } : undefined;
 }
 
+/** What one plugin has seen of its budgets. */
+interface SeenBudgets {
+  readonly plugin: string;
+  readonly budgets: unknown;
+}
+
 /** An immutable pipeline for one direction of one generation. */
 export class Pipeline {
   readonly direction: Direction;
@@ -312,11 +318,23 @@ export class Pipeline {
     });
   }
 
-  /** What is used of the budgets of all plugins that have some. */
-  budgets(): readonly { readonly plugin: string; readonly budgets: unknown }[] {
+  /** What all plugins that have budgets have seen of them. */
+  budgets(): readonly SeenBudgets[] {
     return this.steps.flatMap(({ name, plugin }) =>
       plugin.budgets === undefined ? [] : [{ plugin: name, budgets: plugin.budgets() }],
     );
+  }
+
+  /** What is used of them, from what each thread has seen. */
+  async budgetsOf(threads: readonly (readonly SeenBudgets[])[]): Promise<SeenBudgets[]> {
+    const counting = this.steps.filter(({ plugin }) => plugin.budgets !== undefined);
+    const shown = counting.map(async ({ name, plugin }, at): Promise<SeenBudgets[]> => {
+      const seen = threads.flatMap((budgets) => budgets.slice(at, at + 1));
+      if (plugin.budgetsOf === undefined) return seen;
+      const budgets = await plugin.budgetsOf(seen.map((one) => one.budgets));
+      return [{ plugin: name, budgets }];
+    });
+    return (await Promise.all(shown)).flat();
   }
 
   /** The first plugin that is not ready, with its reason. */

@@ -125,6 +125,8 @@ export interface PluginDeps {
    * never seen by another one. Keys are the plugin's own words: begin them with its name.
    */
   readonly shared: StateStore;
+  /** 32 bytes for one purpose: the same in all threads of the process and through its reloads, and in no other process. */
+  secret(this: void, purpose: string): Buffer;
   /** True where no other thread of the process has an instance like this one (`workers: 1`). */
   readonly isAlone: boolean;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
@@ -305,8 +307,10 @@ export interface Plugin {
    * what it and its like in other threads have observed; undefined where that has none of it.
    */
   addition?(chosen: ReadonlySet<string>, observed: readonly unknown[]): PolicyAddition | undefined;
-  /** What is used of the instance's budgets: JSON without secrets. Shown by the session API. */
+  /** What the instance has seen of its budgets: JSON without secrets. Shown by the session API. */
   budgets?(): unknown;
+  /** What is shown in place of what it and its like in other threads have seen; absent: what each of them has. */
+  budgetsOf?(seen: readonly unknown[]): Promise<unknown>;
   /** True, or the reason why the instance cannot do its work yet. */
   ready?(): true | string;
   close?(): Promise<void> | void;

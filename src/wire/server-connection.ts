@@ -78,6 +78,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
   #sinceMs = performance.now();
   /** The next response is the last one. */
   #closes = false;
+  /** The next response says that it is the last one. */
+  #isDraining = false;
   bytes = 0;
   sinceMs = 0;
 
@@ -110,11 +112,15 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     return this.#held.length;
   }
 
-  /** Serves no further request: closes at once when idle, else after the response. */
+  /** Serves one request more at most: that which waits for its response, or is on its way. */
   drain(): void {
-    this.#closes = true;
+    this.#isDraining = true;
+    if (this.#exchange?.response.headSent === false) this.#exchange.response.closes = true;
+  }
+
+  /** Closes it where no request has come. */
+  closeIdle(): void {
     if (this.#phase === "head") this.socket.destroy();
-    else if (this.#exchange?.response.headSent === false) this.#exchange.response.closes = true;
   }
 
   /** Ends waits that have lasted too long; called for every connection from time to time. */
@@ -252,7 +258,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     const { maxRequestsPerConnection: most } = this.#limits;
     if (this.#requests === most || !head.isPersistent) this.#closes = true;
     const body = head.hasBody ? new IncomingBody(this, head.length, this.#limits) : undefined;
-    const exchange = new ServerExchange(this, head, body, this.#closes);
+    const exchange = new ServerExchange(this, head, body, this.#closes || this.#isDraining);
     this.#exchange = exchange;
     this.#phase = "exchange";
     // What came behind the head is there before anybody asks for it.

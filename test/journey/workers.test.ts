@@ -8,6 +8,7 @@ import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { runWith, type Settings } from "../support/program.ts";
+import { hasRedis, RedisServer } from "../support/redis.ts";
 import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
@@ -246,6 +247,45 @@ describe("what is asked for once", () => {
     });
     expect(posted.status, posted.text).toBe(200);
     for (const _each of many) expect(await enter(token)).toBe(401);
+  });
+});
+
+describe("budgets that both threads count", () => {
+  const hundred = (): string[] =>
+    Array.from({ length: 100 }, (_, index) => `http://127.0.0.1:${origin.port}/b${index}`);
+
+  test("are one for a hundred requests at once, and are shown as one", async () => {
+    const limits = [{ name: "daily", unit: "requests", limit: 40, window: "day" }];
+    const plugins = [{ name: "budgets", config: { limits } }];
+    const proxy = await own(ProxyProcess.start(file({}, { pipeline: { outbound: { plugins } } })));
+    const all = await Promise.all(hundred().map((url) => get(proxy.forward, url)));
+    expect(all.filter(({ status }) => status === 200)).toHaveLength(40);
+    const shown: unknown = (await proxy.sessions("/v1/budgets")).json();
+    expect(shown).toMatchObject({
+      instances: [
+        { plugin: "budgets", budgets: { limits: [{ budget: "daily", used: 40, limit: 40 }] } },
+      ],
+    });
+    expect((shown as { readonly instances: unknown[] }).instances).toHaveLength(1);
+  });
+
+  test.skipIf(!hasRedis)("are counted in a store that a plugin names by its address", async () => {
+    const server = await own(RedisServer.start());
+    const config = { redis_url: server.url, max_calls: 1, default_session_fallback: true };
+    const plugins = [{ name: "session-budget", config }, "inference-parser"];
+    const proxy = await own(ProxyProcess.start(file({}, { pipeline: { outbound: { plugins } } })));
+    const body = JSON.stringify({ model: "m", messages: [{ role: "user", content: "hi" }] });
+    const call = async (): Promise<number> =>
+      (
+        await request(proxy.forward, {
+          method: "POST",
+          target: `http://127.0.0.1:${origin.port}/v1/chat/completions`,
+          headers: { "Content-Type": "application/json", Connection: "close" },
+          body,
+        })
+      ).status;
+    expect(await call()).toBe(200);
+    expect(await Promise.all(Array.from({ length: 12 }, call))).toEqual(Array(12).fill(403));
   });
 });
 

@@ -13,6 +13,7 @@ import type {
   PluginState,
   StateStore,
 } from "../../src/pipeline/plugin.ts";
+import { derivedBytes } from "../../src/secret.ts";
 import { MemoryStore } from "../../src/state/memory-store.ts";
 import { loopbackFetch } from "./idp.ts";
 
@@ -59,6 +60,7 @@ export class PluginBench {
       fetch: this.#fetch,
       state: this.state,
       shared: this.state.store,
+      secret: (purpose) => derivedBytes(Buffer.from("of the bench"), purpose),
       isAlone: true,
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),

@@ -3,7 +3,7 @@ import { isMainThread, threadId } from "node:worker_threads";
 import { z } from "zod";
 import { allow, definePlugin, respond } from "../../src/pipeline/plugin.ts";
 
-/** Answers with its thread, ends it at /exit, and counts what all threads have seen at /count. */
+/** Answers with its thread, ends it at /exit, and marks the responses of origins (/pass) with its thread and word. */
 const thread = definePlugin({
   name: "thread",
   description: "Shows and ends threads",
@@ -20,7 +20,7 @@ const thread = definePlugin({
     },
     onRequest: async ({ path }) => {
       if (path === "/exit") process.exit(7);
-      if (path === "/pass") return allow("passed");
+      if (path.startsWith("/pass")) return allow("passed");
       const { values } = await shared.add([{ key: "thread seen", by: 1 }]);
       const [count] = values;
       const body = { thread: threadId, isMainThread, isAlone, word, count };
@@ -29,6 +29,11 @@ const thread = definePlugin({
         headers: { "Content-Type": "application/json", Connection: "close" },
         body: Buffer.from(JSON.stringify(body)),
       });
+    },
+    onResponse: ({ response }) => {
+      response?.headers.set("x-thread", String(threadId));
+      response?.headers.set("x-word", word);
+      return undefined;
     },
   }),
 });

@@ -33,6 +33,11 @@ export class Accounts {
     return this.#owed.size;
   }
 
+  /** What this process has leased of a counter beyond what its messages took. */
+  leftOf(key: string): number {
+    return this.#leases.leftOf(key);
+  }
+
   /** Adds within bounds, all or nothing; throws or rejects where the store is away. */
   reserve(additions: readonly LeasedAddition[]): Soon<Added> {
     const added = this.#leases.add(additions);

@@ -32,7 +32,7 @@ import { Forecast, type ForecastOptions } from "./forecast.ts";
 import { Legibility, type LegibilityOptions } from "./legibility.ts";
 import { Limit, type LimitOptions } from "./limit.ts";
 import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
-import { Sightings } from "./sightings.ts";
+import { type SeenHere, shownBudgets, Sightings } from "./sightings.ts";
 
 /** What an instance is made of, whatever its keys are called. */
 export interface EngineOptions extends ForecastOptions, LegibilityOptions {
@@ -190,13 +190,18 @@ export class BudgetEngine {
     return settled instanceof Promise ? settled.then(see) : see(settled);
   }
 
-  /** For operators: what is used of what was seen last, and models without a price. */
-  get used(): unknown {
+  /** What was used last, models without a price, and what the store is still to be told. */
+  get seen(): SeenHere {
     return {
-      limits: this.#sightings.view(this.#deps.clock.now()),
-      unknown_models: this.#legibility.unknownModels,
+      limits: this.#sightings.view(this.#deps.clock.now(), (key) => this.#accounts.leftOf(key)),
+      unknownModels: this.#legibility.unknownModels,
       owed: this.#accounts.owed,
     };
+  }
+
+  /** For operators: one view of what all threads have seen. */
+  shown(threads: readonly SeenHere[]): Promise<object> {
+    return shownBudgets(threads, async (keys) => this.#options.store.counters(keys));
   }
 
   #judge(
@@ -250,9 +255,8 @@ export class BudgetEngine {
     reservation: Reservation,
     deadline: number,
   ): Answer | Promise<Answer> {
-    const additions = reservation.entries.map(additionOf);
     return this.#asking(
-      () => this.#accounts.reserve(additions),
+      () => this.#accounts.reserve(reservation.entries.map(additionOf)),
       (added) => this.#reserved(context, reservation, { added, deadline }),
       (error) => this.#away(error),
     );
@@ -274,8 +278,7 @@ export class BudgetEngine {
       this.#deps.count("soft_exceeded");
       return observe("budget_exceeded", { budget: reservation.over[0]?.name ?? "" });
     }
-    const { seconds } = reservation;
-    const exceeded = exceededOf(entries, added.values, added.refusedAt, seconds);
+    const exceeded = exceededOf(entries, added.values, added.refusedAt, reservation.seconds);
     const { limit, used, key } = exceeded;
     const held = isExact(limit) ? 0 : this.#accounts.reservedOf(key);
     const isHeld = held > 0 && used - held < limit.limit;

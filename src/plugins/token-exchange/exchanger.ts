@@ -1,7 +1,7 @@
 /** Gets the token for one request: from what is remembered, or from the endpoint, and puts it into the request. */
 import { hash } from "node:crypto";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
-import { DpopKeys } from "../../oauth/dpop-client.ts";
+import type { DpopKeys } from "../../oauth/dpop-client.ts";
 import { isOf } from "../../oauth/logout-token.ts";
 import { understandRefusal } from "../../oauth/refusal-meaning.ts";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
@@ -18,7 +18,7 @@ import { Placeholders } from "../credentials/shared-placeholders.ts";
 import { withSubject } from "../credentials/subject.ts";
 import { actorDenial, forItsActors } from "./actors.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "./config.ts";
-import { keyOf } from "./credential.ts";
+import { dpopKeys, keyOf } from "./credential.ts";
 import { forItsAudience } from "./issued-audience.ts";
 import { refusalOf } from "./refusal.ts";
 import type { ExchangeRoute } from "./routes.ts";
@@ -63,7 +63,7 @@ export class Exchanger {
       return new TokenCache({ clock: deps.clock, others });
     });
     // Beside the tokens that are bound to them: both outlive a reload.
-    this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
+    this.#dpop = deps.carry("dpop-keys", () => dpopKeys(deps));
     this.#shared = config.share_tokens ? new SharedTokens(deps, place) : undefined;
     this.#placeholders = config.resolve_placeholders ? new Placeholders(deps) : undefined;
   }

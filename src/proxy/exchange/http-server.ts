@@ -64,6 +64,8 @@ export const acceptance = {
 } as const;
 
 const prefaceTimeoutMs = 1_000;
+/** How long a connection that was idle when the server began to drain may bring one request more. */
+const lastRequestMs = 500;
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 /** RFC 9113 section 3.4: the preface of a client, and a SETTINGS frame of the connection. */
@@ -84,6 +86,7 @@ export class HttpServer implements ConnectionEvents {
   readonly #connections = new Set<ServerConnection>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
+  #closing: NodeJS.Timeout | undefined;
 
   constructor(handlers: HttpHandlers, limits: HttpLimits, services: HttpServices) {
     this.#handlers = handlers;
@@ -108,7 +111,9 @@ export class HttpServer implements ConnectionEvents {
       const everyMs = Math.min(5_000, headerTimeoutMs / 4, keepAliveTimeoutMs / 4);
       this.#timer = setInterval(() => this.#check(), Math.max(50, everyMs)).unref();
     }
-    if (this.#draining) connection.drain();
+    if (!this.#draining) return;
+    connection.drain();
+    this.#closeIdleSoon();
   }
 
   /** Connections that are open now. */
@@ -116,11 +121,24 @@ export class HttpServer implements ConnectionEvents {
     return this.#connections.size;
   }
 
-  /** Closes idle connections, and every other one after the response that it waits for. */
+  /** Closes connections that stay idle, and every other one after the response that it waits for. */
   drain(): void {
     this.#draining = true;
     for (const connection of this.#connections) connection.drain();
+    this.#closeIdleSoon();
     this.#handlers.http2?.drain();
+  }
+
+  /** Requests that clients have sent by then have come, as what can be read is read before the callback of setImmediate(). */
+  #closeIdleSoon(): void {
+    if (this.#closing !== undefined) return;
+    const closeIdle = (): void => {
+      for (const connection of this.#connections) connection.closeIdle();
+      this.#closing = undefined;
+      // Some responses said nothing of the end, as their heads had left before.
+      if (this.#connections.size > 0) this.#closeIdleSoon();
+    };
+    this.#closing = setTimeout(() => setImmediate(closeIdle), lastRequestMs).unref();
   }
 
   /** Cuts what is still open. */
