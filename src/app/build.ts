@@ -33,7 +33,8 @@ import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
 import type { ChainPlan } from "./chaining/plan.ts";
 import { mutualTlsProblems, outboundPeers } from "./mutual-tls.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
-import { entriesOf } from "./definitions.ts";
+import { entriesOf, readsSessions } from "./definitions.ts";
+import { PluginLogs } from "./plugin-logs.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
@@ -61,6 +62,10 @@ export interface BuildServices {
   readonly workload?: Workload | undefined;
   /** The authority that all threads of the process sign with where the file has none; absent where there is one thread. */
   readonly authority?: (() => Promise<AuthorityPem>) | undefined;
+  /** What another thread holds for the plugins of this one; absent: this thread holds it. */
+  readonly held?: PluginDeps["held"] | undefined;
+  /** Another thread builds the same file, and says what both would. */
+  readonly isEcho?: boolean;
   /** Absent where nothing is going to flow: nothing is opened then. */
   readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
@@ -115,7 +120,7 @@ export async function buildRuntime(
     await release(pipelines);
     return failed;
   };
-  const own = { ...services, workload: await claimWorkload(config, generation, services) };
+  const own = await ownServices(config, generation, services);
   const chains = await buildPipelines(config, generation, operator, own);
   if (chains.kind === "failed") {
     await release();
@@ -160,7 +165,7 @@ interface Made {
 async function bringUp(
   config: Config,
   { pipelines, chain, bridge }: Made,
-  { acceptance, log, workload }: BuildServices,
+  { acceptance, log, logs, workload }: PluginServices,
 ): Promise<readonly BuildProblem[]> {
   try {
     await startPlugins(pipelines, durationMs(config.limits.plugin_start_timeout), log);
@@ -170,6 +175,7 @@ async function bringUp(
   const unwritten = await acceptance?.prepare(chain, bridge);
   if (unwritten === undefined) {
     workload?.begin();
+    logs.serve();
     return [];
   }
   await closePlugins(pipelines, log);
@@ -256,6 +262,20 @@ function backendOf(config: Config): Backend | undefined {
   return { destination, basePath, ...(isH2c ? { priorKnowledge: "always" } : {}) };
 }
 
+/** With what belongs to one generation. */
+interface PluginServices extends BuildServices {
+  readonly logs: PluginLogs;
+}
+
+async function ownServices(
+  config: Config,
+  generation: number,
+  services: BuildServices,
+): Promise<PluginServices> {
+  const logs = new PluginLogs(services.log, services.isEcho === true);
+  return { ...services, logs, workload: await claimWorkload(config, generation, services) };
+}
+
 interface Pipelines {
   readonly kind: "built";
   readonly inbound: Pipeline;
@@ -266,12 +286,13 @@ async function buildPipelines(
   config: Config,
   generation: number,
   operator: OperatorClient,
-  services: BuildServices,
+  services: PluginServices,
 ): Promise<Pipelines | FailedBuild> {
   const build = (direction: Direction): ReturnType<typeof assemble> =>
     assemble(entriesOf(config, direction), {
       direction,
       otherwise: config.pipeline[direction].default,
+      readsSessions: readsSessions(config, direction, services.definitions),
       log: services.log,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
       definitions: services.definitions,
@@ -300,16 +321,19 @@ async function buildPipelines(
 function pluginDeps(
   instance: string,
   generation: number,
-  services: BuildServices,
+  services: PluginServices,
 ): Omit<PluginDeps, "fetch" | "isAlone"> {
   return {
     instance,
-    log: services.log.child({ plugin: instance }),
+    log: services.logs.of(instance),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
     ...services.workload?.forPlugins,
     ...pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
+    held:
+      services.held ??
+      ((key, _methods, make) => services.carried.claim(generation, key, make) as never),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),
   };

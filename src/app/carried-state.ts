@@ -21,11 +21,25 @@ export class CarriedState {
     return carried.value as T;
   }
 
+  /** The value of a key, if somebody has it. */
+  peek(key: string): object | undefined {
+    return this.#values.get(key)?.value;
+  }
+
   /** The value of a key, claimed for a generation, if somebody has made it. */
   find(generation: number, key: string): object | undefined {
     const carried = this.#values.get(key);
     carried?.claims.add(generation);
     return carried?.value;
+  }
+
+  /** A thread of the process is gone: what it had of a value is nobody's. */
+  threadEnded(thread: number): void {
+    for (const { value } of this.#values.values()) {
+      if ("threadEnded" in value && typeof value.threadEnded === "function") {
+        (value as { threadEnded(thread: number): void }).threadEnded(thread);
+      }
+    }
   }
 
   /** Ends a generation's claims; values that nobody claims any more are closed. */

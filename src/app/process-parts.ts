@@ -51,6 +51,9 @@ export interface ProcessOptions {
 export interface HeldParts {
   readonly state: StateParts;
   readonly instanceId: string;
+  readonly held: NonNullable<BuildServices["held"]>;
+  /** Another thread says what this one would say of the file. */
+  readonly isEcho: boolean;
   sessions(services: SessionServices): Promise<SessionParts | undefined>;
   authority(this: void): Promise<AuthorityPem>;
 }
@@ -88,6 +91,8 @@ export async function makeProcessParts(
     definitions,
     acceptance: new ChainAcceptance(log, metrics),
     sessions: sessions?.isRead === true ? sessions.recorder : undefined,
+    held: held?.held,
+    isEcho: held?.isEcho === true,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     state,

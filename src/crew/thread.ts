@@ -21,6 +21,7 @@ import type { ControlCalls, Report, SentFile, StartOrder, ThreadCalls } from "./
 import { keepServing } from "./faults.ts";
 import { HeldStores, heldParts } from "./held-parts.ts";
 import { Outbox } from "./outbox.ts";
+import { RemoteLedger } from "./remote-ledger.ts";
 import { shareOf } from "./share.ts";
 
 /** What is counted is told this often, so that little of it is lost with the thread. */
@@ -52,6 +53,7 @@ export function serveThread(): void {
     owns: (bound) => started().owns(bound),
     level: (level) => started().level(level),
     published: (message) => started().published(message),
+    nameOf: (id) => started().nameOf(id),
     close: (drainMs) => started().close(drainMs),
   };
   const channel = new Channel<ControlCalls, ThreadCalls>(parentPort, handlers);
@@ -217,6 +219,11 @@ class ServingThread {
 
   published({ store, channel, message }: Parameters<Handlers<ThreadCalls>["published"]>[0]): void {
     this.#made.stores.of(store).published(channel, message);
+  }
+
+  nameOf(id: string): string | undefined {
+    const { sessions } = this.#made.parts;
+    return sessions?.ledger instanceof RemoteLedger ? sessions.ledger.nameOf(id) : undefined;
   }
 
   async close(drainMs: number): Promise<void> {

@@ -96,6 +96,8 @@ export interface PipelineOptions {
   readonly direction: Direction;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
+  /** Whether messages wait until it is known whose they are; absent: they do. */
+  readonly readsSessions?: boolean;
   readonly log: Logger;
   /** Called with every step's record, for counters. */
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
@@ -122,6 +124,8 @@ export class Pipeline {
   readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
+  /** Whether a step may ask whose a message is. */
+  readonly readsSessions: boolean;
   readonly #requestCalls: readonly HookCall[];
   readonly #connectCalls: readonly HookCall[];
   readonly #runner: StepRunner;
@@ -134,6 +138,7 @@ export class Pipeline {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
     this.otherwise = options.otherwise;
+    this.readsSessions = options.readsSessions ?? true;
     const reversed = [...steps].reverse();
     const asking = hookCallsOf(steps, "onRequest");
     this.#connectCalls = asking.filter(({ step }) => step.stages.includes("connect"));

@@ -3,6 +3,7 @@ import { Channels } from "./channels.ts";
 import {
   type Added,
   type Addition,
+  type OwnedStore,
   type Soon,
   type StateStore,
   stateUnavailable,
@@ -50,13 +51,22 @@ export function callStore(store: StateStore, call: StateCall): Soon<unknown> {
 }
 
 /** A store that another thread holds. `ask` rejects where that thread does not respond within its limit. */
-export class RemoteStore implements StateStore {
+export class RemoteStore implements OwnedStore {
   readonly #ask: (call: StateCall) => Promise<unknown>;
   readonly #channels = new Channels();
   readonly #subscribed = new Set<string>();
 
   constructor(ask: (call: StateCall) => Promise<unknown>) {
     this.#ask = ask;
+  }
+
+  /** The thread that holds it opens and closes it. */
+  open(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
   }
 
   get(key: string): Promise<string | undefined> {

@@ -239,6 +239,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "admin",
       "listener",
       "config",
+      "pipeline",
       "yaml",
       "session",
       "state",

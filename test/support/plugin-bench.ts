@@ -63,12 +63,15 @@ export class PluginBench {
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),
       changed: () => void this.counted.push("changed"),
-      carry: <T extends object>(key: string, make: () => T): T => {
-        const value = (this.#carried.get(key) ?? make()) as T;
-        this.#carried.set(key, value);
-        return value;
-      },
+      carry: (key, make) => this.#carry(key, make),
+      held: (key, _methods, make) => this.#carry(key, make) as never,
     };
+  }
+
+  #carry<T extends object>(key: string, make: () => T): T {
+    const value = (this.#carried.get(key) ?? make()) as T;
+    this.#carried.set(key, value);
+    return value;
   }
 
   /** An instance as the assembler makes it: from configuration as it stands in a file. */

@@ -46,8 +46,6 @@ export const mainFile =
 
 /** How many threads serve the files that do not say so: AUTHBRIDGE_TEST_WORKERS=2 is the second pass of the journeys. */
 const testWorkers = Number(process.env["AUTHBRIDGE_TEST_WORKERS"] ?? 1);
-/** Turns sessions off where several threads cannot have them (AUTHBRIDGE_TEST_SESSIONS=off); such files have one thread else. */
-const hasSessions = process.env["AUTHBRIDGE_TEST_SESSIONS"] !== "off";
 
 /** The file as it is written. */
 function served(config: Settings | string): Settings | string {
@@ -58,18 +56,7 @@ function served(config: Settings | string): Settings | string {
     return isOpen ? `${config.trimEnd()}\nworkers: ${testWorkers}\n` : config;
   }
   if (config["workers"] !== undefined) return config;
-  if (!tiesMessages(config)) return { ...config, workers: testWorkers };
-  const { session } = config as Readonly<Record<string, Settings | undefined>>;
-  if (hasSessions || session !== undefined) return config;
-  return { ...config, workers: testWorkers, session: { enabled: false } };
-}
-
-/** What one thread alone can do: both roles, with sessions. */
-function tiesMessages(config: Settings): boolean {
-  const { listener, session } = config as Readonly<Record<string, Settings | undefined>>;
-  const roles = listener?.["roles"];
-  const hasBoth = !Array.isArray(roles) || roles.length !== 1;
-  return hasBoth && session?.["enabled"] !== false;
+  return { ...config, workers: testWorkers };
 }
 
 /** The text of a configuration file. */

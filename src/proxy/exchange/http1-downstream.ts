@@ -33,6 +33,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   readonly hasBody: boolean;
   stalled: Denial | undefined;
   #onDrain: (() => void) | undefined;
+  #onEnding: (() => void) | undefined;
   /** Set once bytes had to wait for the client. */
   #backlog: Backlog | undefined;
 
@@ -105,6 +106,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   }
 
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void {
+    this.#onEnding?.();
     this.#exchange.end(chunk, trailers);
     this.#countBacklog();
   }
@@ -133,6 +135,10 @@ export class Http1Downstream implements Downstream, SlowPeer {
   onDrain(listener: () => void): void {
     this.#onDrain = listener;
     this.#exchange.onDrain = this.#drained;
+  }
+
+  onEnding(listener: () => void): void {
+    this.#onEnding = listener;
   }
 
   onClose(listener: (complete: boolean) => void): void {
