@@ -11,10 +11,10 @@ RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY scripts ./scripts
 COPY src ./src
-# The bill of materials names what is in the image: after the prune, and before files are taken out of the packages.
+# The bill of materials names what is in the image and what is in its bundle.
 RUN npm run build \
+ && node scripts/bill-of-materials.ts sbom.cdx.json \
  && npm prune --omit=dev \
- && npm sbom --omit=dev --sbom-format=cyclonedx > sbom.cdx.json \
  && node scripts/prune-modules.ts node_modules dist
 # Compiled code for the user of the image, made at the path where it will run; a read-only root file system keeps it.
 RUN mkdir /app && cp -r dist node_modules package.json /app/ \

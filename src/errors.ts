@@ -28,6 +28,7 @@ export const errorTable = {
   "auth.caller-unknown": { status: 407, exposed: true },
   "policy.forbidden": { status: 403, exposed: true },
   "policy.content-blocked": { status: 403, exposed: true },
+  "policy.killed": { status: 403, exposed: true },
   "policy.rate-limited": { status: 429, exposed: true },
   "upstream.address-forbidden": { status: 403, exposed: true },
   "upstream.unresolvable": { status: 502, exposed: true },

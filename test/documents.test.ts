@@ -123,6 +123,10 @@ test("docs/plugins.md shows the plugin that runs as an example", () => {
   expect(blocks(read("docs/plugins.md"), "ts")).toContain(read("examples/hello-plugin/hello.ts"));
 });
 
+test("docs/embed.md shows the test that runs as an example", () => {
+  expect(blocks(read("docs/embed.md"), "ts")).toContain(read("examples/embed/agent.test.ts"));
+});
+
 test("docs/plugins.md lists the plugins that can be used", () => {
   const usable = builtinPlugins.filter(({ unavailable }) => unavailable === undefined);
   const documented = tableRows(read("docs/plugins.md"), "what it does").map(
@@ -228,6 +232,7 @@ describe("configuration files", () => {
       log: createLogger("silent"),
       metrics,
       ownListeners: new OwnListeners(),
+      env: process.env,
       carried: new CarriedState(),
       definitions: await definitionsFor(loaded),
     };

@@ -1,4 +1,5 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
+import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
@@ -7,6 +8,7 @@ import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
+import type { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type {
   AnyPluginDefinition,
@@ -34,7 +36,7 @@ import type { ChainPlan } from "./chaining/plan.ts";
 import { mutualTlsProblems, outboundPeers } from "./mutual-tls.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
 import { entriesOf, readsSessions } from "./definitions.ts";
-import { PluginLogs } from "./plugin-logs.ts";
+import { PluginLogs } from "../telemetry/plugin-logs.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
@@ -44,6 +46,8 @@ import { claimWorkload, type Workload } from "./workload.ts";
 /** What outlives generations. */
 export interface BuildServices {
   readonly log: Logger;
+  /** The variables that the file may name. */
+  readonly env: Environment;
   readonly metrics: Metrics;
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
@@ -70,6 +74,8 @@ export interface BuildServices {
   readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
+  /** What operators have stopped; absent where nothing is going to flow. */
+  readonly kills?: KillSwitch | undefined;
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -294,6 +300,7 @@ async function buildPipelines(
       otherwise: config.pipeline[direction].default,
       readsSessions: readsSessions(config, direction, services.definitions),
       log: services.log,
+      kills: services.kills,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
       definitions: services.definitions,
       depsFor: (instance, origins) => ({
@@ -331,9 +338,7 @@ function pluginDeps(
     ...services.workload?.forPlugins,
     ...pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
-    held:
-      services.held ??
-      ((key, _methods, make) => services.carried.claim(generation, key, make) as never),
+    held: services.held ?? services.carried.holder(generation),
     count: (event) => services.metrics.pluginEvent(instance, event),
     changed: () => services.recheck?.(),
   };

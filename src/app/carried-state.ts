@@ -1,4 +1,5 @@
 /** State that outlives a reload: token caches, key sets, the placeholder store. */
+import type { PluginDeps } from "../pipeline/plugin.ts";
 
 interface Carried {
   readonly value: object;
@@ -19,6 +20,11 @@ export class CarriedState {
     carried.claims.add(generation);
     // The key names everything that the value depends on, its type included (PluginDeps.carry).
     return carried.value as T;
+  }
+
+  /** Gives values of this thread to the plugins of a generation. */
+  holder(generation: number): PluginDeps["held"] {
+    return (key, _methods, make) => this.claim(generation, key, make) as never;
   }
 
   /** The value of a key, if somebody has it. */

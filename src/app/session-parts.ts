@@ -10,7 +10,7 @@ import { ContentPolicy } from "../session/content.ts";
 import { Journal, restoreJournal } from "../session/journal.ts";
 import { type Ledger, TurnLedger } from "../session/ledger.ts";
 import { LineFile } from "../session/line-file.ts";
-import { SessionRecorder } from "../session/recorder.ts";
+import { type EventSink, SessionRecorder } from "../session/recorder.ts";
 import { compilePatterns, Redaction } from "../session/redaction.ts";
 import { SessionStore } from "../session/store.ts";
 import { Usage } from "../session/usage.ts";
@@ -40,6 +40,8 @@ export interface SessionServices {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly state: StateParts;
+  /** Gets every event, whether they are kept or not. */
+  readonly events?: EventSink | undefined;
 }
 
 /** Undefined where nothing is to be recorded. */
@@ -48,7 +50,8 @@ export async function makeSessionParts(
   services: SessionServices,
 ): Promise<SessionParts | undefined> {
   const { session, audit: auditFile } = config;
-  if (!session.enabled && auditFile === undefined) return undefined;
+  const { events } = services;
+  if (!session.enabled && auditFile === undefined && events === undefined) return undefined;
   const ttlMs = session.ttl === "never" ? Number.POSITIVE_INFINITY : durationMs(session.ttl);
   const journal = session.enabled ? journalOf(session, services) : undefined;
   const kept = session.enabled ? await keptEvents(session, ttlMs, journal, services) : undefined;
@@ -60,7 +63,8 @@ export async function makeSessionParts(
   });
   const { add_traceparent: addTraceparent, header: field } = session;
   const attribution = new Attribution({ ledger, addTraceparent, field });
-  const sinks = kept === undefined ? [] : [kept.store, kept.usage];
+  const sinks: EventSink[] = kept === undefined ? [] : [kept.store, kept.usage];
+  if (events !== undefined) sinks.push(events);
   return {
     kept,
     isRead: kept !== undefined,

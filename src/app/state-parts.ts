@@ -32,6 +32,8 @@ export interface StateParts {
   readonly isShared: boolean;
   /** Logins that ended; undefined where nothing is kept. */
   readonly logouts: StateFeed | undefined;
+  /** What operators have stopped; undefined where it ends with the process. */
+  readonly kills: StateFeed | undefined;
   /** A store of Redis or Valkey that a plugin names; it is not open yet. */
   at(url: string): OwnedStore;
   close(): Promise<void>;
@@ -67,6 +69,7 @@ export async function makeStateParts(
   const logouts = isKept
     ? logoutsIn(sealed ?? store, isShared || isOfThreads, services.log)
     : undefined;
+  const kills = isMemory ? undefined : killsIn(sealed ?? store, isShared, services.log);
   return {
     store,
     sealed,
@@ -74,9 +77,11 @@ export async function makeStateParts(
     isKept,
     isShared,
     logouts,
+    kills,
     at: (url) => namedStore(url, state, services),
     close: () => {
       logouts?.close();
+      kills?.close();
       return store.close();
     },
   };
@@ -95,6 +100,22 @@ export function logoutsIn(store: StateStore, isShared: boolean, log: Logger): Fe
     onOwed: (problem) => {
       if (problem === undefined) log.info({}, "other replicas have been told of all logouts");
       else log.error({ error: problem }, "other replicas are told of logouts later");
+    },
+  });
+}
+
+/** An order stands until it is taken back: longer than replicas are away. */
+const killsKeptMs = 365 * 24 * 3_600_000;
+
+function killsIn(store: StateStore, isShared: boolean, log: Logger): Feed {
+  return new Feed({
+    store,
+    name: "kills",
+    keptMs: killsKeptMs,
+    isShared,
+    onOwed: (problem) => {
+      if (problem === undefined) log.info({}, "other replicas have been told what is stopped");
+      else log.error({ error: problem }, "other replicas are told later what is stopped");
     },
   });
 }

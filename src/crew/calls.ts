@@ -4,6 +4,7 @@ import type { PluginObservations } from "../admin/denials.ts";
 import type { Activity, Refused } from "../app/data-plane.ts";
 import type { BoundAddresses } from "../app/listen-options.ts";
 import type { BindAddress } from "../listener/bind.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import type { Intent } from "../pipeline/plugin.ts";
 import type { SessionEvent } from "../session/event.ts";
 import type { Found, Question } from "../session/ledger.ts";
@@ -35,6 +36,8 @@ export interface StartOrder {
   readonly order: SharedArrayBuffer;
   readonly pseudonym: string;
   readonly instanceId: string;
+  /** What operators have stopped. */
+  readonly kills: readonly Kill[];
 }
 
 /** How a thread is. */
@@ -57,6 +60,7 @@ export interface ThreadCalls {
   swap(generation: number): void;
   drop(generation: number): void;
   recheck(nothing: undefined): number;
+  kill(kills: readonly Kill[]): number;
   /** With `details` what plugins show to operators is in it. */
   report(details: boolean): Report;
   owns(bound: BindAddress): void;

@@ -1,6 +1,7 @@
 /** The threads that serve, as a data plane: started together, reloaded in two phases, replaced when one ends. */
 import { setTimeout as after } from "node:timers/promises";
 import type { PluginBudgets } from "../admin/budgets.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import type { PluginObservations } from "../admin/denials.ts";
 import { ConfigRejected, type AppOptions } from "../app/app.ts";
 import { type Activity, type DataPlane, makePseudonym, type Refused } from "../app/data-plane.ts";
@@ -94,6 +95,8 @@ export class Crew implements DataPlane {
     const [first, ...others] = this.#members;
     if (first !== undefined) this.#bound = await first.open(undefined);
     await Promise.all(others.map((member) => member.open(this.#bound)));
+    // What replicas have stopped may have been heard of meanwhile.
+    await this.kill(this.#made.parts.kills.kills);
     await this.refresh();
     return { ...this.#bound };
   }
@@ -163,6 +166,20 @@ export class Crew implements DataPlane {
     return cut.reduce((sum, one) => sum + one, 0);
   }
 
+  /** A thread that does not follow is dismissed: what it carries is cut with it. */
+  async kill(kills: readonly Kill[]): Promise<number> {
+    this.#made.parts.kills.set(kills);
+    const cut = await Promise.all(
+      this.#serving.map((member) =>
+        member.kill(kills).catch((error: unknown) => {
+          this.#dismiss(member, error);
+          return 0;
+        }),
+      ),
+    );
+    return cut.reduce((sum, one) => sum + one, 0);
+  }
+
   observations(): readonly (readonly PluginObservations[])[] {
     return this.#members.map(({ report }) => report.observations);
   }
@@ -208,6 +225,7 @@ export class Crew implements DataPlane {
       order: this.#order.memory,
       pseudonym: this.#pseudonym,
       instanceId: parts.otlp?.instanceId ?? "",
+      kills: parts.kills.kills,
     };
     return member.start(order);
   }
@@ -280,6 +298,8 @@ export class Crew implements DataPlane {
       await this.#reloading.promise;
       // What it began with is no longer served.
       if (generation !== this.#file.generation) throw new Error("the file has changed meanwhile");
+      // It may have begun before an order.
+      await member.kill(this.#made.parts.kills.kills);
       await member.open(this.#bound);
       for (const bound of this.#operators) member.tell("owns", bound);
       member.tell("level", this.#made.options.log.level);

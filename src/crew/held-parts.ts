@@ -59,6 +59,8 @@ export class HeldStores {
       isKept: true,
       isShared: state.store === "redis",
       logouts,
+      // The thread in control hears of them, and tells.
+      kills: undefined,
       at: (url) => this.of(`at ${url}`),
       close: () => {
         logouts.close();
@@ -85,7 +87,6 @@ export function heldParts(
   const { instanceId } = order;
   return {
     instanceId,
-    isEcho: order.thread > 0,
     state: stores.parts(config, log),
     held: heldBy((call, limitMs) => channel.ask("held", call, limitMs), stores.limitMs),
     sessions: (services) =>

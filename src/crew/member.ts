@@ -3,6 +3,7 @@ import { Worker } from "node:worker_threads";
 import type { Refused } from "../app/data-plane.ts";
 import type { BoundAddresses } from "../app/listen-options.ts";
 import { ProxyError } from "../errors.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import { Channel, type Handlers } from "../threads/channel.ts";
 import type { ControlCalls, Report, SentFile, StartOrder, ThreadCalls } from "./calls.ts";
 
@@ -90,6 +91,10 @@ export class Member {
 
   nameOf(id: string): Promise<string | undefined> {
     return this.#channel.ask("nameOf", id, nameLimitMs);
+  }
+
+  kill(kills: readonly Kill[]): Promise<number> {
+    return this.#channel.ask("kill", kills, reportLimitMs);
   }
 
   /** Never rejects: a thread that says nothing is one that is not ready. */

@@ -14,12 +14,15 @@ export interface OperatorResponse {
   readonly status: number;
   /** Lower-case names; repeated fields are joined with ", ". */
   readonly headers: Readonly<Record<string, string>>;
+  /** The lines of Set-Cookie, which cannot be joined (RFC 6265 section 3). */
+  readonly setCookies?: readonly string[];
   readonly body: Buffer;
 }
 
 /** A request to a service that the operator named in the configuration. */
 export interface OperatorRequest {
-  readonly method?: "GET" | "POST";
+  /** GET when absent. */
+  readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array;
   readonly signal?: AbortSignal;
@@ -37,6 +40,11 @@ export interface OperatorRequest {
    * waits for. Whoever asks so bounds how many there are.
    */
   readonly isHeld?: boolean;
+  /**
+   * One call of gRPC over HTTP/2, with TLS for https and without it for http and sockets: `body` is the message sent,
+   * and that of the response the one that came. A call that ends with another status than OK rejects.
+   */
+  readonly isGrpc?: boolean;
 }
 
 /**

@@ -5,7 +5,7 @@ import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { FlowTrace } from "../telemetry/flow-trace.ts";
 import type { Cancellation } from "./cancellation.ts";
-import type { Denial, Invocation } from "./decision.ts";
+import type { Denial, Invocation, ReplyFields } from "./decision.ts";
 import type { Facts } from "./facts.ts";
 import type { Flow, TlsPeer } from "./flow.ts";
 
@@ -204,6 +204,7 @@ export class RequestContext {
   #path: string;
   #sentPath: string | undefined;
   #addressLimits: readonly AddressSet[] = [];
+  #replyFields: ReplyFields | undefined;
 
   constructor(facts: RequestFacts, muted = false) {
     this.flow = facts.flow;
@@ -242,6 +243,15 @@ export class RequestContext {
   /** Sends this path and query, which hold a credential; {@link path} stays what was judged and is recorded. */
   attachToPath(path: string): void {
     if (!this.#muted) this.#sentPath = path;
+  }
+
+  /** Fields that every response has which the proxy itself makes for this message, where it has none of that name. */
+  get replyFields(): ReplyFields | undefined {
+    return this.#replyFields;
+  }
+
+  setReplyFields(fields: ReplyFields): void {
+    if (!this.#muted) this.#replyFields = fields;
   }
 
   /** The ranges that the address dialled must be in, all of them; empty where no plugin named any. */

@@ -5,6 +5,9 @@
  */
 import { isErrorCode, statusOfCode } from "../errors.ts";
 
+/** Fields of a response; one with several values, such as Set-Cookie, has a line for each. */
+export type ReplyFields = Readonly<Record<string, string | readonly string[]>>;
+
 /** What the client of a refused message gets. Everything here may leave the process. */
 export interface Denial {
   /** Dotted lower-case code, e.g. `policy.forbidden`; clients match on it. */
@@ -20,7 +23,9 @@ export interface Denial {
   readonly description?: string;
   readonly details?: Readonly<Record<string, unknown>>;
   /** Extra fields of the response, e.g. `WWW-Authenticate`. */
-  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly headers?: ReplyFields | undefined;
+  /** The whole response, where a service that refused has written it; nothing else is then shown to the client. */
+  readonly reply?: Reply;
   /** The plugin that refused; set by the pipeline. */
   readonly plugin?: string;
   /** The rule of the file that refused. */
@@ -43,7 +48,7 @@ export interface RpcRefusal {
 /** A whole response made by a plugin instead of the upstream. */
 export interface Reply {
   readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: ReplyFields;
   readonly body: Buffer;
 }
 

@@ -17,8 +17,10 @@ import {
   type Refusal,
   type ResponseVerdict,
 } from "./decision.ts";
+import { ProxyError } from "../errors.ts";
 import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { FrameChanges } from "./frame-changes.ts";
+import { killDenial, type KillSwitch } from "./kill-switch.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { responseNeedsOf, type ResponseNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome, PolicyAddition } from "./plugin.ts";
@@ -99,6 +101,8 @@ export interface PipelineOptions {
   /** Whether messages wait until it is known whose they are; absent: they do. */
   readonly readsSessions?: boolean;
   readonly log: Logger;
+  /** What operators have stopped; absent where nothing can be. */
+  readonly kills?: KillSwitch | undefined;
   /** Called with every step's record, for counters. */
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
@@ -125,7 +129,8 @@ export class Pipeline {
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
   /** Whether a step may ask whose a message is. */
-  readonly readsSessions: boolean;
+  readonly #mayReadSessions: boolean;
+  readonly #kills: KillSwitch | undefined;
   readonly #requestCalls: readonly HookCall[];
   readonly #connectCalls: readonly HookCall[];
   readonly #runner: StepRunner;
@@ -138,7 +143,8 @@ export class Pipeline {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
     this.otherwise = options.otherwise;
-    this.readsSessions = options.readsSessions ?? true;
+    this.#mayReadSessions = options.readsSessions ?? true;
+    this.#kills = options.kills;
     const reversed = [...steps].reverse();
     const asking = hookCallsOf(steps, "onRequest");
     this.#connectCalls = asking.filter(({ step }) => step.stages.includes("connect"));
@@ -165,6 +171,8 @@ export class Pipeline {
    * which are judged before anything is dialled, and not on the CONNECT, at which credential plugins have no say.
    */
   runRequest(context: RequestContext, terms: RequestTerms = {}): Verdict | Promise<Verdict> {
+    const kill = this.#kills?.findFor(context);
+    if (kill !== undefined) return { kind: "denial", denial: killDenial(kill) };
     return this.#runner.run(this.#requestPass(context, terms));
   }
 
@@ -211,6 +219,11 @@ export class Pipeline {
     };
   }
 
+  /** Whether it matters, before a message is judged, whose it is. */
+  get readsSessions(): boolean {
+    return this.#mayReadSessions || this.#kills?.hasSessions === true;
+  }
+
   /** Whether any step has to do with a request or its response: what nobody reads need not be parsed. */
   get readsRequests(): boolean {
     return [this.#requestCalls, this.#responseCalls, this.#frameCalls].some(
@@ -229,8 +242,13 @@ export class Pipeline {
     return links;
   }
 
-  /** A Permit for a destination that the file exempts from the pipeline (`listener.skip_hosts`). */
+  /**
+   * A Permit for a destination that the file exempts from the pipeline (`listener.skip_hosts`). Throws a ProxyError where an
+   * operator has stopped it.
+   */
   permitSkipped(flow: Flow): Permit {
+    const kill = this.#kills?.find({ flow, sessionId: undefined });
+    if (kill !== undefined) throw new ProxyError("policy.killed", killDenial(kill).message);
     return new Permit(issuing, flow);
   }
 

@@ -16,7 +16,16 @@ import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply, RpcRefusal, WrittenFrame } from "./decision.ts";
+export type {
+  Decision,
+  DecisionDetails,
+  Denial,
+  Invocation,
+  Reply,
+  ReplyFields,
+  RpcRefusal,
+  WrittenFrame,
+} from "./decision.ts";
 export {
   allow,
   deny,
@@ -178,6 +187,11 @@ export interface Frame {
 /** A whole message that the client of a WebSocket sent: fragments joined, unmasked, text in valid UTF-8. */
 export type Message = WebSocketMessage;
 
+/** A whole message of a WebSocket, and who sent it. */
+export interface HeardMessage extends Message {
+  readonly from: "client" | "server";
+}
+
 /** A login that has ended, as its issuer said in a logout token: of one session, or of a subject. */
 export interface Logout {
   readonly issuer: string;
@@ -266,6 +280,13 @@ export interface Plugin {
    * everything else lets the message pass as it is. Control frames (ping, pong, close) are not shown.
    */
   onMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
+  /**
+   * Whether the instance hears what both sides say once this upgrade was accepted; asked when the request phase is over.
+   * A connection that is heard loses its offer of extensions. Absent: it hears nothing.
+   */
+  hearsMessages?(context: RequestContext): boolean;
+  /** Hears a whole message, which is on its way already: nothing can be refused here. What cannot be read is not heard. */
+  onHeard?(context: RequestContext, message: HeardMessage): void;
   /** Runs once for every message that this plugin judged, however it ended; limited to two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /**

@@ -22,6 +22,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
   ["token-broker", async () => hidden((await import("./token-broker/plugin.ts")).tokenBroker)],
   ["static-inject", async () => hidden((await import("./static-inject/plugin.ts")).staticInject)],
   ["egress-policy", async () => hidden((await import("./egress-policy/plugin.ts")).egressPolicy)],
+  ["ext-authz", async () => hidden((await import("./ext-authz/plugin.ts")).extAuthz)],
   ["opa", async () => hidden((await import("./opa/plugin.ts")).opa)],
   ["a2a-parser", async () => hidden((await import("./parsers/a2a.ts")).a2aParser)],
   [

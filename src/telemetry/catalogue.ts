@@ -12,7 +12,7 @@ const hops = ["dns", "tcp", "tls", "auth", "connect", "http"] as const;
 /** Classes of status, by the first digit. */
 export const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 /** Why a tunnel ended. */
-const tunnelEnds = ["closed", "idle", "aborted", "error", "crowded", "revoked", "refused"] as const;
+const tunnelEnds = ["closed", "idle", "aborted", "error", "crowded", "revoked", "killed", "refused"] as const;
 /** The items of spiffe/workload/agent.ts. */
 const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid", "jwt_bundle"] as const;
 /** The reasons of mtls/peer-trust.ts. */
@@ -188,6 +188,11 @@ export const counters = {
     labels: [],
     zeros: "all",
   },
+  kill_switch_cut_total: {
+    help: "Tunnels and exchanges that ran when an operator stopped them.",
+    labels: [],
+    zeros: "all",
+  },
   plugin_events_total: {
     help: "What plugins count for themselves: cache hits, exchanges, key fetches.",
     labels: [["plugin"], ["event"]],
@@ -282,6 +287,7 @@ export const gauges = {
     "When a configuration was last applied, the start included.",
   spiffe_svid_expiry_timestamp_seconds:
     "When the X.509-SVID that came last from the SPIFFE Workload API expires; 0 without one.",
+  kill_switch_active: "Things that an operator has stopped and not released.",
   state_up: "1 while every state store answers, else 0; always 1 in memory.",
   threads: "Threads that serve.",
   transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",

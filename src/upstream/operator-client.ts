@@ -1,4 +1,5 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded responses, no redirects. */
+import type { Socket } from "node:net";
 import { connector, errors, Pool, request as sendRequest } from "./undici.ts";
 import { ClientFault } from "../wire/client-fault.ts";
 import { MalformedMessage } from "../wire/malformed.ts";
@@ -10,6 +11,7 @@ import type {
   OperatorRequest,
   OperatorResponse,
 } from "../pipeline/plugin.ts";
+import { grpcFault, GrpcSessions } from "./operator-grpc.ts";
 import { type OperatorOrigin, parseOperatorTarget } from "./operator-origin.ts";
 import { absoluteTarget } from "./absolute-form.ts";
 import type { OriginTrust } from "./origin-trust.ts";
@@ -22,6 +24,7 @@ const defaultMaxBytes = 1_048_576;
 const maxConnections = 16;
 
 const http1 = ["http/1.1"] as const;
+const http2 = ["h2"] as const;
 /** Pools of connections that show a certificate; beyond it the oldest is closed once its requests are done. */
 const maxCertified = 64;
 
@@ -51,6 +54,7 @@ export class OperatorClient {
   readonly #pools = new Map<string, Pool>();
   /** Connections that show a certificate, of each certificate for itself. */
   readonly #certified = new Map<ClientCertificate, Map<string, Pool>>();
+  readonly #grpc = new GrpcSessions((origin, certificate) => this.#openHttp2(origin, certificate));
   readonly #closing = new AbortController();
   readonly #calls: CallTally | undefined;
 
@@ -77,6 +81,7 @@ export class OperatorClient {
 
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#grpc.close();
     const all = [this.#pools, ...this.#certified.values()].flatMap((pools) => [...pools.values()]);
     await Promise.allSettled(all.map((pool) => pool.destroy()));
     this.#pools.clear();
@@ -114,6 +119,21 @@ export class OperatorClient {
       throw new ProxyError("upstream.refused", message);
     }
     const way = this.#wayOf(origin);
+    if (request.isGrpc === true) {
+      if (way !== undefined) {
+        const message = `${origin.name} cannot be asked over gRPC through the parent proxy, which takes requests for it whole: give it an https address, or list it in no_proxy`;
+        throw new ProxyError("upstream.refused", message);
+      }
+      const maxBytes = request.maxBytes ?? defaultMaxBytes;
+      const signal = AbortSignal.any(signals);
+      return this.#grpc
+        .call({ origin, path, request, maxBytes, signal })
+        .catch((error: unknown) => {
+          if (error instanceof ProxyError || timeout.aborted)
+            throw this.#fault(origin, error, timeout.aborted);
+          throw grpcFault(origin.name, error);
+        });
+    }
     try {
       const response = await sendRequest.call(
         this.#poolFor(origin, { parent: way, certificate, isHeld }),
@@ -135,7 +155,8 @@ export class OperatorClient {
         throw refusal;
       }
       const body = await collect(response.body, request.maxBytes ?? defaultMaxBytes, origin);
-      return { status: response.statusCode, headers, body };
+      const { "set-cookie": cookies = [] } = response.headers;
+      return { status: response.statusCode, headers, setCookies: [cookies].flat(), body };
     } catch (error) {
       const fault = error instanceof Error ? (way?.form.fault(ownFault(error)) ?? error) : error;
       throw this.#fault(origin, fault, timeout.aborted);
@@ -194,6 +215,21 @@ export class OperatorClient {
     const { destination } = origin;
     const socket = await this.#upstream.connectOperator(destination, this.#closing.signal);
     return isSecure(origin) ? this.#trust.secure(socket, destination, http1, certificate) : socket;
+  }
+
+  async #openHttp2(
+    origin: OperatorOrigin,
+    certificate: ClientCertificate | undefined,
+  ): Promise<Socket> {
+    const { signal } = this.#closing;
+    if (origin.kind === "socket") return this.#upstream.connectOperatorSocket(origin.path, signal);
+    const { destination } = origin;
+    const socket = await this.#upstream.connectOperator(destination, signal);
+    if (!isSecure(origin)) return socket;
+    const secured = await this.#trust.secure(socket, destination, http2, certificate);
+    if (secured.alpnProtocol === "h2") return secured;
+    secured.destroy();
+    throw new ProxyError("upstream.tls", `${origin.name} does not offer HTTP/2 (ALPN h2)`);
   }
 
   #fault(origin: OperatorOrigin, error: unknown, timedOut: boolean): ProxyError {

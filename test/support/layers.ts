@@ -36,6 +36,7 @@ const pluginImports = [
   "net",
   "net/kernel",
   "http",
+  "grpc",
   "secret",
   "spiffe",
   ...ground,
@@ -75,6 +76,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
   http: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   wire: { imports: ["net", "http", ...ground], packages: [] },
+  grpc: { imports: ["http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
     imports: ["yaml", ...ground],
@@ -107,7 +109,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   tlsbridge: { imports: ["net", "files", ...ground], packages: ["node-forge"] },
   "spiffe/workload": {
-    imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
+    imports: ["spiffe", "oauth", "grpc", "files", "net", "secret", ...ground],
     packages: [],
   },
   oauth: {
@@ -147,7 +149,18 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   upstream: {
-    imports: ["mtls", "pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
+    imports: [
+      "mtls",
+      "pipeline",
+      "wire",
+      "grpc",
+      "pattern",
+      "net",
+      "http",
+      "secret",
+      "spiffe",
+      ...ground,
+    ],
     packages: ["undici"],
   },
   plugins: {
@@ -207,8 +220,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["config", "net", "pipeline", "telemetry", "upstream", ...ground],
     packages: [],
   },
+  "app/kills": {
+    imports: ["files", "http", "pipeline", "state", "telemetry", ...ground],
+    packages: [],
+  },
   app: {
     imports: [
+      "app/kills",
       "app/chaining",
       "app/egress",
       "app/trust",
@@ -235,11 +253,11 @@ export const layers: Readonly<Record<string, Layer>> = {
   threads: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   crew: {
     imports: [
+      "pipeline",
       "app",
       "admin",
       "listener",
       "config",
-      "pipeline",
       "yaml",
       "session",
       "state",
@@ -250,6 +268,22 @@ export const layers: Readonly<Record<string, Layer>> = {
       ...ground,
     ],
     packages: [],
+    forbiddenBuiltins: dialling,
+  },
+  embed: {
+    imports: [
+      "app",
+      "cli",
+      "config",
+      "http",
+      "pipeline",
+      "plugins",
+      "session",
+      "telemetry",
+      "yaml",
+      ...ground,
+    ],
+    packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
   "cli/arguments": {

@@ -9,6 +9,9 @@ import { JwksSource } from "../../oauth/jwks.ts";
 import type { AnyPluginDefinition, PluginDefinition, PluginDeps } from "../../pipeline/plugin.ts";
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
 import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
+import { certificateOf } from "../../plugins/ext-authz/certificate.ts";
+import { addressOf, type ExtAuthzConfig } from "../../plugins/ext-authz/config.ts";
+import { CredentialFiles } from "../../plugins/credentials/credential-files.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
 import { isOfWorkload } from "../../plugins/credentials/client-identity-config.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
@@ -62,6 +65,7 @@ export async function buildServices(
     log: createLogger("silent"),
     metrics,
     ownListeners: new OwnListeners(),
+    env: process.env,
     carried: new CarriedState(),
     definitions: (await definitionsFor(loaded)).map((known) => overheard(known, dependents)),
   };
@@ -116,6 +120,10 @@ function serviceChecks(dependent: Dependent): ServiceCheck[] {
   // The assembler parsed the configuration with the schema of the plugin of this name.
   if (plugin === "jwt-validation") return [keySetCheck(dependent, config as JwtValidationConfig)];
   if (plugin === "token-exchange") return tokenChecks(dependent, config as TokenExchangeConfig);
+  if (plugin === "ext-authz") {
+    const authz = config as ExtAuthzConfig;
+    if (authz.grpc_service !== undefined) return [grpcCheck(dependent, authz)];
+  }
   return origins.map((origin) => originCheck(dependent, origin));
 }
 
@@ -232,6 +240,35 @@ function tokenEndpointCheck({ instance, deps }: Dependent, url: string): Service
         return isEndpoint ? pass(`${what} to a request without credentials`) : fail(what, remedy);
       } catch (error) {
         return fail(`${instance}: ${shown(url)}: ${messageOf(error)}`, remedy);
+      }
+    },
+  };
+}
+
+/** The health of the service: one that does not tell it speaks gRPC all the same. */
+function grpcCheck({ instance, deps }: Dependent, config: ExtAuthzConfig): ServiceCheck {
+  const address = addressOf(config);
+  return {
+    name: "service",
+    run: async (signal) => {
+      const base = address.startsWith("unix://") ? `${address}:` : address;
+      try {
+        const certificate = certificateOf(config, deps, new CredentialFiles(deps, "tls"))();
+        await deps.fetch(`${base}/grpc.health.v1.Health/Check`, {
+          isGrpc: true,
+          certificate,
+          signal,
+          timeoutMs: responseLimitMs,
+        });
+        return pass(`${instance}: ${address} answers over gRPC`);
+      } catch (error) {
+        const text = messageOf(error);
+        if (/ refused: (?:Unimplemented|NotFound)/.test(text))
+          return pass(`${instance}: ${address} answers over gRPC`);
+        return fail(
+          `${instance}: ${text}`,
+          `see that this machine reaches ${address}, that it speaks gRPC there, and what tls says`,
+        );
       }
     },
   };

@@ -27,7 +27,7 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { classify, mcpActions } from "../../protocols/agent-action.ts";
-import { endpointOf } from "../../protocols/inference-endpoints.ts";
+import { endpointOf, isModelSocket } from "../../protocols/inference-endpoints.ts";
 import { inferenceFact, type InferenceView } from "../../protocols/inference-view.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { mayBeJson, requestJson } from "../../protocols/message-json.ts";
@@ -231,7 +231,10 @@ class Sparc implements Plugin {
   #refuseUpgrade(context: RequestContext): Decision | undefined {
     if (context.upgrade === undefined) return undefined;
     const { readings } = readPath(context.path);
-    if (readings.every((path) => endpointOf("POST", path) === undefined)) return undefined;
+    const isModel = readings.some(
+      (path) => isModelSocket(path) || endpointOf("POST", path) !== undefined,
+    );
+    if (!isModel) return undefined;
     return this.#onCall(context, this.#rulings.unparsable("a language model over an upgrade"));
   }
 

@@ -9,12 +9,14 @@ import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
 import { RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { Flow } from "../../pipeline/flow.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
+import type { LiveExchange } from "../flow/live-exchanges.ts";
 import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
@@ -38,7 +40,7 @@ export function exchange(
   new Exchange(services, done, request).begin();
 }
 
-class Exchange {
+class Exchange implements LiveExchange {
   readonly #services: ExchangeServices;
   readonly #request: ExchangeRequest;
   readonly #pipeline: Pipeline;
@@ -48,6 +50,7 @@ class Exchange {
   readonly #cancellation = new Cancellation();
   readonly #done: () => void;
   readonly #slot: number;
+  readonly #liveSlot: number;
   /** Until replicas have said what they know of the message. */
   #arriving: Promise<void> | undefined;
   #isOver = false;
@@ -99,7 +102,22 @@ class Exchange {
     if (inbound && !this.#skipped)
       downstream.onEnding(() => services.recorder.ending(this.#context));
     this.#slot = services.stalls.add(downstream);
+    this.#liveSlot = services.live.add(this);
     downstream.onClose((complete) => this.#onClientClosed(complete));
+  }
+
+  get flow(): Flow {
+    return this.#request.flow;
+  }
+
+  get sessionId(): string | undefined {
+    return this.#context.sessionId;
+  }
+
+  kill(denial: Denial): void {
+    if (this.#isOver || this.#switched !== undefined) return;
+    this.#fail(new ProxyError("policy.killed", denial.message));
+    this.#cancellation.abort();
   }
 
   begin(): void {
@@ -115,7 +133,7 @@ class Exchange {
   #end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    const { recorder, stalls } = this.#services;
+    const { recorder, stalls, live } = this.#services;
     this.#releaseBody?.();
     this.#judged?.close();
     this.#body?.close();
@@ -133,6 +151,7 @@ class Exchange {
     });
     const leave = (): void => {
       stalls.delete(this.#slot);
+      live.delete(this.#liveSlot);
       this.#done();
     };
     if (finishing === undefined) leave();
@@ -176,7 +195,10 @@ class Exchange {
     startedAt: number,
   ): Promise<void> | undefined {
     const { recorder } = this.#services;
+    this.#request.downstream.replyFields = this.#context.replyFields;
     recorder.phase(this.#context, "pipeline", startedAt);
+    // It was stopped while a plugin was waited for, and its client has its response.
+    if (this.#denial !== undefined) return undefined;
     if (verdict.kind === "denial") {
       this.#refuse(verdict.denial);
       return undefined;
@@ -229,7 +251,7 @@ class Exchange {
   }
 
   #send(permit: Permit, buffered: Buffer | undefined): void {
-    if (this.#cancelled) return;
+    if (this.#cancelled || this.#denial !== undefined) return;
     const { confirm, runtime, downstream } = this.#request;
     const confirming = confirm?.(permit, runtime.upstream, this.#cancellation);
     if (confirming !== undefined) {

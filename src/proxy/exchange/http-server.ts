@@ -12,7 +12,7 @@ import {
 } from "../../wire/server-connection.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
 import type { FlowRecorder, RefusedHead } from "../flow/finish.ts";
-import { denialOf, renderDenial } from "../flow/reply.ts";
+import { denialOf, renderDenial, replyFields } from "../flow/reply.ts";
 import { sendFinalResponse } from "./final-response.ts";
 
 /** Places of connections that several servers have in common. */
@@ -207,11 +207,11 @@ export class HttpServer implements ConnectionEvents {
   }
 
   #refuse(exchange: ServerExchange, denial: Denial): void {
-    const { status, headers, body } = renderDenial(denial);
+    const reply = renderDenial(denial);
     const { response } = exchange;
     response.closes = true;
-    const fields = Object.entries(headers).flat();
-    response.writeHead(status, [...fields, "Content-Length", String(body.length)]);
+    const { status, body } = reply;
+    response.writeHead(status, [...replyFields(reply), "Content-Length", String(body.length)]);
     exchange.end(body);
   }
 }

@@ -1,17 +1,19 @@
-/** As much of the wire format of protocol buffers as the messages of the Workload API need: fields with a length. */
+/** As much of the wire format of protocol buffers as our messages need. */
 
-/** One field with a length: bytes, a text or a message. */
-export interface ProtoField {
-  readonly number: number;
-  readonly bytes: Buffer;
-}
+/** One field: what has a length (bytes, a text, a message), or a number. */
+export type ProtoField = { readonly number: number } & (
+  | { readonly bytes: Buffer }
+  /** Beyond 53 bits it is not exact. */
+  | { readonly varint: number }
+  | { readonly double: number }
+);
 
 /** A response has some dozens; more is somebody who wants this process to be busy. */
 const maxFields = 10_000;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
-/** The fields with a length, in their order; fields of other kinds are unknown ones and skipped. Throws an Error. */
+/** All fields in their order. Throws an Error where the bytes are no message. */
 export function readFields(message: Buffer): ProtoField[] {
   const found: ProtoField[] = [];
   const reader = new Reader(message);
@@ -22,15 +24,16 @@ export function readFields(message: Buffer): ProtoField[] {
     if (number === 0) throw new Error("a field has the number 0");
     switch (key % 8) {
       case 0:
-        reader.varint();
+        found.push({ number, varint: reader.varint() });
         break;
       case 1:
-        reader.take(8);
+        found.push({ number, double: reader.take(8).readDoubleLE() });
         break;
       case 2:
         found.push({ number, bytes: reader.take(reader.varint()) });
         break;
       case 5:
+        // None of our messages has a field of this kind: it is an unknown one.
         reader.take(4);
         break;
       default:
@@ -42,7 +45,7 @@ export function readFields(message: Buffer): ProtoField[] {
 
 /** The last field of a number: that one counts (encoding, "last one wins"). Empty where there is none. */
 export function bytesOf(fields: readonly ProtoField[], number: number): Buffer {
-  return fields.findLast((field) => field.number === number)?.bytes ?? Buffer.alloc(0);
+  return repeatedOf(fields, number).at(-1) ?? Buffer.alloc(0);
 }
 
 /** The same as text. Throws an Error for bytes that are not UTF-8. */
@@ -50,9 +53,28 @@ export function textOf(fields: readonly ProtoField[], number: number): string {
   return utf8.decode(bytesOf(fields, number));
 }
 
-/** All fields of a number. */
+/** All fields of a number that have a length. */
 export function repeatedOf(fields: readonly ProtoField[], number: number): Buffer[] {
-  return fields.flatMap((field) => (field.number === number ? [field.bytes] : []));
+  return fields.flatMap((field) =>
+    field.number === number && "bytes" in field ? [field.bytes] : [],
+  );
+}
+
+/** All fields of a number, as text. Throws an Error for bytes that are not UTF-8. */
+export function textsOf(fields: readonly ProtoField[], number: number): string[] {
+  return repeatedOf(fields, number).map((bytes) => utf8.decode(bytes));
+}
+
+/** The message in a field; several are one (encoding, "last one wins"). Undefined where there is none. */
+export function messageIn(fields: readonly ProtoField[], number: number): ProtoField[] | undefined {
+  const parts = repeatedOf(fields, number);
+  return parts.length === 0 ? undefined : readFields(Buffer.concat(parts));
+}
+
+/** A number or an enumeration; undefined where it is not on the wire. */
+export function varintIn(fields: readonly ProtoField[], number: number): number | undefined {
+  const field = fields.findLast((one) => one.number === number && "varint" in one);
+  return field !== undefined && "varint" in field ? field.varint : undefined;
 }
 
 /** A `map<string, bytes>`. */
@@ -71,6 +93,34 @@ export function fieldOf(number: number, value: string | Uint8Array): Buffer {
   return Buffer.concat([varintOf(number * 8 + 2), varintOf(bytes.length), bytes]);
 }
 
+/** A field with a whole number that is not negative. */
+export function numberField(number: number, value: number): Buffer {
+  return Buffer.concat([varintOf(number * 8), varintOf(value)]);
+}
+
+/** The `int64` of -1. */
+export function minusOneField(number: number): Buffer {
+  return Buffer.concat([varintOf(number * 8), Buffer.from([...Array(9).fill(0xff), 0x01])]);
+}
+
+/** A `double`. */
+export function doubleField(number: number, value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeDoubleLE(value);
+  return Buffer.concat([varintOf(number * 8 + 1), bytes]);
+}
+
+/** A `map<string, …>`, whose values are texts or messages. */
+export function mapField(
+  number: number,
+  entries: Iterable<readonly [name: string, value: string | Uint8Array]>,
+): Buffer {
+  const fields: Buffer[] = [];
+  for (const [name, value] of entries)
+    fields.push(fieldOf(number, Buffer.concat([fieldOf(1, name), fieldOf(2, value)])));
+  return Buffer.concat(fields);
+}
+
 function varintOf(value: number): Buffer {
   const bytes: number[] = [];
   let rest = value;
@@ -80,7 +130,6 @@ function varintOf(value: number): Buffer {
   }
   return Buffer.from([...bytes, rest]);
 }
-
 class Reader {
   readonly #bytes: Buffer;
   #at = 0;
@@ -93,7 +142,7 @@ class Reader {
     return this.#at >= this.#bytes.length;
   }
 
-  /** Up to 64 bits; what is beyond the precision of a number is the value of a field that is skipped. */
+  /** Up to 64 bits. */
   varint(): number {
     let value = 0;
     for (let index = 0; index < 10; index += 1) {

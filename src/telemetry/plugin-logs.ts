@@ -1,5 +1,5 @@
 /** The logs of plugin instances. While a generation is built, one thread of several says what all of them would say. */
-import type { Logger } from "../telemetry/log.ts";
+import type { Logger } from "./log.ts";
 
 /** Those of one generation. */
 export class PluginLogs {
