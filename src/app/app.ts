@@ -109,7 +109,8 @@ export class App {
     if (loaded.kind === "rejected") throw new ConfigRejected(await rejectedProblems(loaded));
     const parts = await makeProcessParts(loaded.config, await definitionsFor(loaded), options);
     const threads = options.threads?.(loaded, parts, options);
-    const built = await buildRuntime(loaded.config, 1, parts.services, {
+    const services = { ...parts.services, isEcho: threads !== undefined };
+    const built = await buildRuntime(loaded.config, 1, services, {
       probe: options.probe !== "never",
       serve: threads === undefined,
     });
@@ -310,7 +311,8 @@ export class App {
       return `unreloadable field changed, pod restart required: [${fixed.join(" ")}]`;
     const generation = this.#serving.generation + 1;
     this.#chain?.trying(loaded.config);
-    const services = { ...this.#services, definitions: await definitionsFor(loaded) };
+    const definitions = await definitionsFor(loaded);
+    const services = { ...this.#services, definitions, isEcho: !this.#isAlone };
     const built = await buildRuntime(loaded.config, generation, services, {
       probe: this.#options.probe !== "never",
       serve: this.#isAlone,

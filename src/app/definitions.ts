@@ -90,6 +90,18 @@ export function isDefinition(value: unknown): value is AnyPluginDefinition {
   );
 }
 
+/** Whether a plugin of the pipeline may ask whose a message is. */
+export function readsSessions(
+  config: Config,
+  direction: Direction,
+  definitions: readonly AnyPluginDefinition[],
+): boolean {
+  return config.pipeline[direction].plugins.some(({ name, on_error: onError }) => {
+    const reads = definitions.find((one) => one.name === name)?.readsSessions;
+    return onError !== "off" && (reads ?? !builtinNames.includes(name));
+  });
+}
+
 /** The entries of one pipeline. Keys that are absent stay absent. */
 export function entriesOf(config: Config, direction: Direction): PluginEntry[] {
   return config.pipeline[direction].plugins.map((entry) => ({

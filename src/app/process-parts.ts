@@ -60,6 +60,7 @@ export interface ProcessOptions {
 export interface HeldParts {
   readonly state: StateParts;
   readonly instanceId: string;
+  readonly held: NonNullable<BuildServices["held"]>;
   sessions(services: SessionServices): Promise<SessionParts | undefined>;
   authority(this: void): Promise<AuthorityPem>;
 }
@@ -101,6 +102,7 @@ export async function makeProcessParts(
     acceptance: new ChainAcceptance(log, metrics),
     sessions: recording,
     kills,
+    held: held?.held,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     state,

@@ -5,10 +5,15 @@ import type { Activity, Refused } from "../app/data-plane.ts";
 import type { BoundAddresses } from "../app/listen-options.ts";
 import type { BindAddress } from "../listener/bind.ts";
 import type { Kill } from "../pipeline/kill-switch.ts";
+import type { Intent } from "../pipeline/plugin.ts";
 import type { SessionEvent } from "../session/event.ts";
+import type { Found, Question } from "../session/ledger.ts";
+import type { SharedTie, TurnFacts } from "../session/turn.ts";
 import type { StateCall } from "../state/remote-store.ts";
 import type { DurationChanges } from "../telemetry/http-durations.ts";
 import type { MetricChanges } from "../telemetry/metrics.ts";
+import type { Heard } from "../threads/order.ts";
+import type { HeldCall } from "./held-values.ts";
 import type { AuthorityPem } from "../tlsbridge/certificate-authority.ts";
 
 /** A file as all threads load it. */
@@ -28,6 +33,7 @@ export interface StartOrder {
   readonly thread: number;
   readonly threads: number;
   readonly counts: SharedArrayBuffer;
+  readonly order: SharedArrayBuffer;
   readonly pseudonym: string;
   /** See `StateParts.seed`. */
   readonly seed: Uint8Array;
@@ -66,6 +72,8 @@ export interface ThreadCalls {
     readonly channel: string;
     readonly message: string;
   }): void;
+  /** What the conversation of an open message is called by now. */
+  nameOf(id: string): string | undefined;
   close(drainMs: number): void;
 }
 
@@ -86,12 +94,49 @@ export interface Counted {
   readonly durations: DurationChanges | undefined;
 }
 
+/** What a thread tells of messages to the agent, in the order in which it happens. */
+export type Told =
+  | { readonly kind: "open"; readonly facts: TurnFacts }
+  | { readonly kind: "named"; readonly id: string; readonly sessionId: string }
+  | { readonly kind: "closed"; readonly id: string; readonly taskId: string | undefined }
+  | { readonly kind: "answered" | "begun" | "ended"; readonly id: string }
+  | {
+      readonly kind: "tied";
+      readonly tie: SharedTie;
+      readonly key: string;
+      readonly isShared: boolean;
+    }
+  | { readonly kind: "moment"; readonly moment: Moment };
+
+/** A question whose a message is, after what had been told when it came. */
+export interface Asked {
+  readonly question: Question;
+  readonly after: Heard;
+}
+
+/** Whose a message is, and what else was so when it came. */
+export interface Whose {
+  readonly found?: Omit<Found, "turn" | "around">;
+  readonly turn?: SharedTie;
+  readonly around: {
+    readonly isSeveral: boolean;
+    /** Of two conversations at most. */
+    readonly intents: readonly Intent[];
+    /** What the user of the turn's session asked last. */
+    readonly intent?: Intent | undefined;
+  };
+}
+
 /** What the thread in control is asked. */
 export interface ControlCalls {
   /** Lines of the log, whole. */
   lines(text: string): void;
   moments(moments: readonly Moment[]): void;
+  told(word: Told): void;
+  opened(facts: TurnFacts): string | undefined;
+  whose(asked: Asked): Whose;
   counted(counted: Counted): void;
   state(question: { readonly store: string; readonly call: StateCall }): unknown;
+  held(call: HeldCall): unknown;
   authority(nothing: undefined): AuthorityPem;
 }

@@ -13,8 +13,11 @@ import type { BindAddress } from "../listener/bind.ts";
 import type { Handlers } from "../threads/channel.ts";
 import { usableCores } from "../threads/cores.ts";
 import { SharedCounts } from "../threads/shared-count.ts";
-import type { ControlCalls, Moment, SentFile, StartOrder } from "./calls.ts";
+import { Order } from "../threads/order.ts";
+import type { ControlCalls, SentFile, StartOrder } from "./calls.ts";
+import { CrewSessions } from "./crew-sessions.ts";
 import { CrewState } from "./crew-state.ts";
+import { callHeld } from "./held-values.ts";
 import { type Ending, Member } from "./member.ts";
 
 /** What the crew needs of the process. */
@@ -53,7 +56,9 @@ interface CrewParts {
 export class Crew implements DataPlane {
   readonly #made: CrewParts;
   readonly #counts: SharedCounts;
+  readonly #order: Order;
   readonly #state: CrewState;
+  readonly #sessions: CrewSessions;
   readonly #pseudonym = makePseudonym();
   readonly #members: Member[] = [];
   readonly #operators: BindAddress[] = [];
@@ -68,7 +73,13 @@ export class Crew implements DataPlane {
   constructor(made: CrewParts) {
     this.#made = made;
     this.#counts = new SharedCounts(made.threads);
+    this.#order = new Order(made.threads);
     this.#state = new CrewState(made.parts.state, made.options.log);
+    this.#sessions = new CrewSessions({
+      sessions: made.parts.sessions,
+      order: this.#order,
+      nameOf: (thread, id) => this.#members[thread]?.nameOf(id) ?? Promise.resolve(undefined),
+    });
     this.#file = this.#sent(made.loaded, made.parts.serving.generation);
     this.#reloading.resolve();
     this.#gauges();
@@ -84,6 +95,8 @@ export class Crew implements DataPlane {
     const [first, ...others] = this.#members;
     if (first !== undefined) this.#bound = await first.open(undefined);
     await Promise.all(others.map((member) => member.open(this.#bound)));
+    // What replicas have stopped may have been heard of meanwhile.
+    await this.kill(this.#made.parts.kills.kills);
     await this.refresh();
     return { ...this.#bound };
   }
@@ -183,6 +196,7 @@ export class Crew implements DataPlane {
     this.#isClosing = true;
     this.#reloading.resolve();
     await Promise.all(this.#members.map((member) => member.close(drainMs)));
+    this.#sessions.close();
     await this.#state.close();
   }
 
@@ -208,6 +222,7 @@ export class Crew implements DataPlane {
       thread: member.thread,
       threads,
       counts: this.#counts.memory,
+      order: this.#order.memory,
       pseudonym: this.#pseudonym,
       seed: parts.state.seed,
       instanceId: parts.otlp?.instanceId ?? "",
@@ -223,13 +238,17 @@ export class Crew implements DataPlane {
     return {
       lines: (text) => services.writeLines(text),
       moments: (moments) => {
-        for (const moment of moments) this.#record(moment);
+        for (const moment of moments) this.#sessions.record(moment);
       },
+      told: (word) => this.#sessions.told(thread, word),
+      opened: (facts) => this.#sessions.opened(thread, facts),
+      whose: (asked) => this.#sessions.whose(asked),
       counted: ({ metrics, durations }) => {
         parts.metrics.add(metrics);
         if (durations !== undefined) parts.otlp?.durations?.add(durations);
       },
       state: (question) => this.#state.answer(thread, question, published),
+      held: (call) => callHeld(parts.services.carried, call),
       authority: () => {
         const { authority } = parts.services;
         if (authority === undefined) throw new ProxyError("internal.fault", "no authority");
@@ -238,26 +257,13 @@ export class Crew implements DataPlane {
     };
   }
 
-  #record(moment: Moment): void {
-    const { sessions } = this.#made.parts;
-    switch (moment.kind) {
-      case "event":
-        sessions?.kept?.store.record(moment.event, moment.shownIn);
-        sessions?.kept?.usage.record(moment.event);
-        return;
-      case "decision":
-        sessions?.audit?.append(moment.facts);
-        return;
-      case "rekey":
-        sessions?.kept?.store.rekey(moment.from, moment.to, moment.flows);
-    }
-  }
-
   /** What the thread had is gone with it, and nothing else. */
   async #ended(member: Member, { code, error }: Ending): Promise<void> {
     const { thread } = member;
     this.#counts.forget(thread);
     this.#state.forget(thread);
+    this.#sessions.forget(thread);
+    this.#made.parts.services.carried.threadEnded(member.id);
     if (this.#isClosing || this.#members[thread] !== member) return;
     const { log } = this.#made.options;
     this.#made.parts.metrics.counters.threads_ended_total.of().value += 1;

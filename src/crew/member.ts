@@ -9,6 +9,8 @@ import type { ControlCalls, Report, SentFile, StartOrder, ThreadCalls } from "./
 
 /** Longest that a thread is waited for that has nothing to wait for itself. */
 const reportLimitMs = 2_000;
+/** A message of another thread waits for it. */
+const nameLimitMs = 1_000;
 /** Beside the time that open work gets. */
 const closeMarginMs = 10_000;
 
@@ -27,6 +29,8 @@ export interface Ending {
 /** The thread. */
 export class Member {
   readonly thread: number;
+  /** As Node counts threads: no other one has it. */
+  readonly id: number;
   /** What it said last, and what is so without it. */
   report: Report = silent("starting");
   /** Whether connections come to it. */
@@ -45,6 +49,7 @@ export class Member {
     this.thread = thread;
     const worker = new Worker(threadFile, { name: `serving-${thread}` });
     this.#worker = worker;
+    this.id = worker.threadId;
     this.#channel = new Channel<ThreadCalls, ControlCalls>(worker, handlers);
     let failed: Error | undefined;
     worker.on("error", (error) => {
@@ -82,6 +87,10 @@ export class Member {
 
   recheck(): Promise<number> {
     return this.#channel.ask("recheck", undefined);
+  }
+
+  nameOf(id: string): Promise<string | undefined> {
+    return this.#channel.ask("nameOf", id, nameLimitMs);
   }
 
   kill(kills: readonly Kill[]): Promise<number> {

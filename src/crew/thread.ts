@@ -22,6 +22,7 @@ import type { ControlCalls, Report, SentFile, StartOrder, ThreadCalls } from "./
 import { keepServing } from "./faults.ts";
 import { HeldStores, heldParts } from "./held-parts.ts";
 import { Outbox } from "./outbox.ts";
+import { RemoteLedger } from "./remote-ledger.ts";
 import { shareOf } from "./share.ts";
 
 /** What is counted is told this often, so that little of it is lost with the thread. */
@@ -54,6 +55,7 @@ export function serveThread(): void {
     owns: (bound) => started().owns(bound),
     level: (level) => started().level(level),
     published: (message) => started().published(message),
+    nameOf: (id) => started().nameOf(id),
     close: (drainMs) => started().close(drainMs),
   };
   const channel = new Channel<ControlCalls, ThreadCalls>(parentPort, handlers);
@@ -116,7 +118,7 @@ class ServingThread {
     parts.kills.set(order.kills);
     // What is counted from here on is told.
     parts.metrics.changes();
-    const built = await buildRuntime(config, generation, servicesOf(parts));
+    const built = await buildRuntime(config, generation, servicesOf(parts, order));
     if (built.kind === "failed") return buildProblems(loaded, built.problems);
     const { runtime } = built;
     return new ServingThread({
@@ -169,7 +171,7 @@ class ServingThread {
     const loaded = load(file, order.threads);
     if ("refused" in loaded) return loaded.refused;
     const { generation } = file;
-    const services = { ...servicesOf(parts), definitions: await definitionsFor(loaded) };
+    const services = { ...servicesOf(parts, order), definitions: await definitionsFor(loaded) };
     const built = await buildRuntime(loaded.config, generation, services);
     if (built.kind === "failed") return buildProblems(loaded, built.problems);
     this.#prepared = { loaded, runtime: built.runtime, generation };
@@ -233,6 +235,11 @@ class ServingThread {
     this.#made.stores.of(store).published(channel, message);
   }
 
+  nameOf(id: string): string | undefined {
+    const { sessions } = this.#made.parts;
+    return sessions?.ledger instanceof RemoteLedger ? sessions.ledger.nameOf(id) : undefined;
+  }
+
   async close(drainMs: number): Promise<void> {
     const { parts, outbox, destination } = this.#made;
     await this.#plane?.close(drainMs);
@@ -261,9 +268,9 @@ class ServingThread {
 }
 
 /** Files of all threads are written by the one in control, and it alone tries chains. */
-function servicesOf({ services }: ProcessParts): BuildServices {
+function servicesOf({ services }: ProcessParts, { thread }: StartOrder): BuildServices {
   const { acceptance: _acceptance, ...rest } = services;
-  return rest;
+  return { ...rest, isEcho: thread > 0 };
 }
 
 function load(

@@ -43,6 +43,11 @@ export class KillSwitch {
     return this.#kills;
   }
 
+  /** Whether it matters to which session a message belongs. */
+  get hasSessions(): boolean {
+    return this.#kills.some(({ scope }) => scope === "session");
+  }
+
   /** From now on; what runs is the business of whoever holds it. */
   set(kills: readonly Kill[]): void {
     this.#kills = kills;

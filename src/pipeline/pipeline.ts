@@ -98,6 +98,8 @@ export interface PipelineOptions {
   readonly direction: Direction;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
+  /** Whether messages wait until it is known whose they are; absent: they do. */
+  readonly readsSessions?: boolean;
   readonly log: Logger;
   /** What operators have stopped; absent where nothing can be. */
   readonly kills?: KillSwitch | undefined;
@@ -132,6 +134,8 @@ export class Pipeline {
   readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
+  /** Whether a step may ask whose a message is. */
+  readonly #mayReadSessions: boolean;
   readonly #kills: KillSwitch | undefined;
   readonly #requestCalls: readonly HookCall[];
   readonly #connectCalls: readonly HookCall[];
@@ -145,6 +149,7 @@ export class Pipeline {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
     this.otherwise = options.otherwise;
+    this.#mayReadSessions = options.readsSessions ?? true;
     this.#kills = options.kills;
     const reversed = [...steps].reverse();
     const asking = hookCallsOf(steps, "onRequest");
@@ -218,6 +223,11 @@ export class Pipeline {
       message: `no plugin of the ${direction} pipeline allowed ${authority} (pipeline.${direction}.default is deny)`,
       ...(direction === "outbound" ? { description: remedy } : {}),
     };
+  }
+
+  /** Whether it matters, before a message is judged, whose it is. */
+  get readsSessions(): boolean {
+    return this.#mayReadSessions || this.#kills?.hasSessions === true;
   }
 
   /** Whether any step has to do with a request or its response: what nobody reads need not be parsed. */

@@ -10,7 +10,7 @@ import type { WebSocketMessage } from "../http/web-socket-reader.ts";
 import type { JwtBundleSource } from "../spiffe/jwt-bundle-source.ts";
 import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
-import type { StateFeed, StateStore } from "../state/store.ts";
+import type { Soon, StateFeed, StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
@@ -96,6 +96,13 @@ export interface PluginState {
   at(url: string): StateStore;
 }
 
+/** The methods of a value that another thread may have. */
+export type Held<T> = {
+  readonly [M in keyof T]: T[M] extends (...args: infer A) => infer R
+    ? (...args: A) => Soon<Awaited<R>>
+    : never;
+};
+
 /** What the framework gives to a plugin instance. */
 export interface PluginDeps {
   /** The instance's `id` in the file, or the plugin's name. */
@@ -118,6 +125,18 @@ export interface PluginDeps {
    * The key must name everything that the value depends on; never put a secret into it, put a digest.
    */
   carry<T extends object>(key: string, make: () => T): T;
+  /**
+   * A value that one thread of the process has for all of them, kept as {@link carry} keeps it. With `workers: 1` it is the
+   * value itself; elsewhere each call of one of the methods asks the thread that has it, and rejects with
+   * `state.unavailable` where that does not respond, after `limitMs` (default: a second more than `state.timeout`).
+   * Arguments and results are cloned.
+   */
+  held<T extends object, M extends keyof T & string>(
+    key: string,
+    methods: readonly M[],
+    make: () => T,
+    limitMs?: number,
+  ): Held<Pick<T, M>>;
   /** What outlives the process or is shared with its replicas, as the block `state` of the file has it. */
   readonly state: PluginState;
   /**
@@ -342,6 +361,11 @@ export interface PluginDefinition<Config = unknown> {
   readonly requiresAny?: readonly string[];
   /** True for a plugin that authenticates: weakening it with `on_error` needs `allow_weakened_auth`. */
   readonly authenticates?: boolean;
+  /**
+   * Whether instances read {@link PluginDeps.sessions}: where somebody has to be asked whose a message is, it waits.
+   * Absent: as for true, but for plugins that come with the proxy.
+   */
+  readonly readsSessions?: boolean;
   /** Plugins that must stand earlier where this configuration is used, besides {@link requires}. */
   requiredBy?(config: Config): readonly string[];
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */

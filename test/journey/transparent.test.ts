@@ -3,7 +3,7 @@ import { once } from "node:events";
 import net, { type AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { get } from "../support/http-client.ts";
-import { oneThread, runWith } from "../support/program.ts";
+import { runWith } from "../support/program.ts";
 import { ProxyProcess, settings } from "../support/proxy.ts";
 
 const onAnyPort = { listener: { transparent_proxy_addr: "127.0.0.1:0" } };
@@ -81,8 +81,7 @@ describe("where the mechanism is missing", () => {
   const env = withoutKoffi;
 
   test("the start says so in one line, and the probe says it beside 200", async () => {
-    const file = oneThread("each says it of its own listener", settings(onAnyPort));
-    proxy = await ProxyProcess.start(file, { env });
+    proxy = await ProxyProcess.start(settings(onAnyPort), { env });
     const lines = proxy.logs.filter(({ msg }) => msg.includes("transparent listener"));
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatchObject({ key: "listener.transparent_proxy_addr" });

@@ -105,6 +105,21 @@ describe("two threads", () => {
   });
 });
 
+test("what all threads would say of the file is said once, again after a reload", async () => {
+  const judge = { judge_endpoint: "http://127.0.0.1:9", judge_model: "m" };
+  const plugins = ["mcp-parser", { name: "ibac", config: judge }];
+  const proxy = await own(ProxyProcess.start(file({}, { pipeline: { outbound: { plugins } } })));
+  const said = (): number =>
+    proxy.logs.filter(({ plugin, level }) => plugin === "ibac" && level === "warn").length;
+  await eventually(() => said() === 1);
+  const other = { ...judge, judge_model: "n" };
+  const changed = ["mcp-parser", { name: "ibac", config: other }];
+  await proxy.reload(file({}, { pipeline: { outbound: { plugins: changed } } }));
+  await eventually(() => said() === 2);
+  await proxy.stop();
+  expect(said()).toBe(2);
+});
+
 describe("what policies refuse in both threads", () => {
   test("is allowed by one addition", async () => {
     const policy = { name: "egress-policy", config: { allow: ["elsewhere.test:443"] } };
@@ -291,49 +306,12 @@ describe("budgets that both threads count", () => {
 
 describe("a file that several threads cannot serve is refused", () => {
   const refused: [string, Settings, string][] = [
-    [
-      "both roles, with sessions",
-      { listener: { roles: ["forward", "reverse"], reverse_proxy_backend: "http://127.0.0.1:9" } },
-      "session.enabled: false",
-    ],
     ["fewer places than threads", { limits: { max_name_lookups: 1 } }, "is less than workers (2)"],
     ["no number of threads", { workers: 0 }, "must be at least 1"],
     [
       "a plugin that one thread has to serve alone",
-      {
-        pipeline: {
-          outbound: {
-            plugins: [
-              "inference-parser",
-              { name: "litellm-budget-track", config: { spend_file: "spend.json", max_budget: 1 } },
-            ],
-          },
-        },
-      },
-      "set workers: 1",
-    ],
-    [
-      "left-out texts that another thread would be asked for",
-      { pipeline: { outbound: { plugins: ["inference-parser", "context-guru"] } } },
-      "kept by the thread that left it out: set workers: 1",
-    ],
-    [
-      "calls of tools that are judged in conversations of another thread",
-      {
-        pipeline: {
-          outbound: {
-            plugins: [
-              "inference-parser",
-              "mcp-parser",
-              {
-                name: "sparc",
-                config: { enforcement: "mcp", reflector_endpoint: "http://127.0.0.1:9" },
-              },
-            ],
-          },
-        },
-      },
-      "that the same thread has seen: set workers: 1",
+      { pipeline: { outbound: { plugins: ["thread", "alone"] } } },
+      "it is by itself: set workers: 1",
     ],
   ];
   test.each(refused)("%s", async (_what, over, words) => {

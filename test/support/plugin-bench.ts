@@ -66,12 +66,15 @@ export class PluginBench {
       count: (event) => void this.counted.push(event),
       noteSecret: (source, { kind }) => void this.counted.push(`${kind} ${source}`),
       changed: () => void this.counted.push("changed"),
-      carry: <T extends object>(key: string, make: () => T): T => {
-        const value = (this.#carried.get(key) ?? make()) as T;
-        this.#carried.set(key, value);
-        return value;
-      },
+      carry: (key, make) => this.#carry(key, make),
+      held: (key, _methods, make) => this.#carry(key, make) as never,
     };
+  }
+
+  #carry<T extends object>(key: string, make: () => T): T {
+    const value = (this.#carried.get(key) ?? make()) as T;
+    this.#carried.set(key, value);
+    return value;
   }
 
   /** An instance as the assembler makes it: from configuration as it stands in a file. */

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { parse, stringify } from "yaml";
+import { stringify } from "yaml";
 import { eventually, within } from "./eventually.ts";
 import { get, type Address, type RawResponse } from "./http-client.ts";
 
@@ -46,8 +46,6 @@ export const mainFile =
 
 /** How many threads serve the files that do not say so: AUTHBRIDGE_TEST_WORKERS=2 is the second pass of the journeys. */
 export const testThreads = Number(process.env["AUTHBRIDGE_TEST_WORKERS"] ?? 1);
-/** Turns sessions off where several threads cannot have them (AUTHBRIDGE_TEST_SESSIONS=off); such files have one thread else. */
-const hasSessions = process.env["AUTHBRIDGE_TEST_SESSIONS"] !== "off";
 
 /** The file of a test that has a meaning for one thread only, and why. */
 export function oneThread(_why: string, config: Settings): Settings {
@@ -60,33 +58,10 @@ function served(config: Settings | string): Settings | string {
   if (typeof config === "string") {
     // Behind everything else: places in the file stay what they are.
     const isOpen = /^[a-z_]+:/m.test(config) && !/^workers:/m.test(config);
-    return isOpen && !tiesMessages(settingsIn(config))
-      ? `${config.trimEnd()}\nworkers: ${testThreads}\n`
-      : config;
+    return isOpen ? `${config.trimEnd()}\nworkers: ${testThreads}\n` : config;
   }
   if (config["workers"] !== undefined) return config;
-  if (!tiesMessages(config)) return { ...config, workers: testThreads };
-  const { session } = config as Readonly<Record<string, Settings | undefined>>;
-  if (hasSessions || session !== undefined) return config;
-  return { ...config, workers: testThreads, session: { enabled: false } };
-}
-
-/** What a text says; nothing where it is no file. */
-function settingsIn(text: string): Settings {
-  try {
-    const settings: unknown = parse(text);
-    return typeof settings === "object" && settings !== null ? (settings as Settings) : {};
-  } catch {
-    return {};
-  }
-}
-
-/** What one thread alone can do: both roles, with sessions. */
-function tiesMessages(config: Settings): boolean {
-  const { listener, session } = config as Readonly<Record<string, Settings | undefined>>;
-  const roles = listener?.["roles"];
-  const hasBoth = !Array.isArray(roles) || roles.length !== 1;
-  return hasBoth && session?.["enabled"] !== false;
+  return { ...config, workers: testThreads };
 }
 
 /** The text of a configuration file. */

@@ -26,6 +26,7 @@ export const budgets = definePlugin<BudgetsConfig>({
   config: budgetsConfig,
   stages: ["connect", "request"],
   requiredBy: parsersFor,
+  readsSessions: true,
   create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
 });
 

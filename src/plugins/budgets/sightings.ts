@@ -64,6 +64,8 @@ export interface SeenHere {
   readonly unknownModels: Readonly<Record<string, number>>;
   /** Amounts that the store is still to be told. */
   readonly owed: number;
+  /** Every thread tells of the same amounts. */
+  readonly isOwedByAll?: boolean;
 }
 
 /** Reads counters of the store. */
@@ -84,7 +86,10 @@ export async function shownBudgets(
       counters,
     ),
     unknown_models: Object.fromEntries(models),
-    owed: threads.reduce((sum, { owed }) => sum + owed, 0),
+    owed: threads.reduce(
+      (sum, { owed, isOwedByAll = false }) => (isOwedByAll ? Math.max(sum, owed) : sum + owed),
+      0,
+    ),
   };
 }
 

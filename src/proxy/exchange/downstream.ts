@@ -41,6 +41,8 @@ export interface Downstream extends Stallable {
   /** The same after everything that was written has left: what was permitted arrives, and the cut is still seen. */
   cut(): void;
   onDrain(listener: () => void): void;
+  /** Called before the end of the response is written. */
+  onEnding(listener: () => void): void;
   /** Called once when the response is sent or the client is gone. */
   onClose(listener: (complete: boolean) => void): void;
 }

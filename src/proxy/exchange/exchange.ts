@@ -99,7 +99,10 @@ class Exchange implements LiveExchange {
       request.upgrade === undefined
         ? undefined
         : new UpgradedTunnel(request.upgrade, services.tunnels, this.#context, this.#pipeline);
-    if (!this.#skipped) this.#arriving = services.recorder.arrived(this.#context);
+    const judge = this.#skipped ? undefined : this.#pipeline;
+    this.#arriving = services.recorder.arrived(this.#context, judge);
+    if (inbound && !this.#skipped)
+      downstream.onEnding(() => services.recorder.ending(this.#context));
     this.#slot = services.stalls.add(downstream);
     this.#liveSlot = services.live.add(this);
     downstream.onClose((complete) => this.#onClientClosed(complete));

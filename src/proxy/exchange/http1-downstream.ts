@@ -34,6 +34,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   replyFields: ReplyFields | undefined;
   stalled: Denial | undefined;
   #onDrain: (() => void) | undefined;
+  #onEnding: (() => void) | undefined;
   /** Set once bytes had to wait for the client. */
   #backlog: Backlog | undefined;
 
@@ -106,6 +107,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   }
 
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void {
+    this.#onEnding?.();
     this.#exchange.end(chunk, trailers);
     this.#countBacklog();
   }
@@ -135,6 +137,10 @@ export class Http1Downstream implements Downstream, SlowPeer {
   onDrain(listener: () => void): void {
     this.#onDrain = listener;
     this.#exchange.onDrain = this.#drained;
+  }
+
+  onEnding(listener: () => void): void {
+    this.#onEnding = listener;
   }
 
   onClose(listener: (complete: boolean) => void): void {

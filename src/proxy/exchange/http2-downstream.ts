@@ -40,6 +40,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   #received = 0;
   /** Set once bytes had to wait for the client. */
   #backlog: Backlog | undefined;
+  #onEnding: (() => void) | undefined;
   /** The length that the head announced, and the bytes of the body that have left. */
   #length: number | undefined;
   #left = 0;
@@ -118,6 +119,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   end(chunk?: Buffer, trailers: readonly (readonly [string, string])[] = []): void {
     this.#trailers = trailers;
     if (this.#stream.writableEnded) return;
+    this.#onEnding?.();
     if (chunk !== undefined) this.write(chunk);
     this.#stream.end();
     this.#countBacklog();
@@ -154,6 +156,10 @@ export class Http2Downstream implements Downstream, SlowPeer {
       this.#backlog?.note();
       listener();
     });
+  }
+
+  onEnding(listener: () => void): void {
+    this.#onEnding = listener;
   }
 
   onClose(listener: (complete: boolean) => void): void {

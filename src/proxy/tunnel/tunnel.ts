@@ -112,8 +112,8 @@ class Tunnel extends Splice implements OpenTunnel {
 
   begin(): void {
     try {
-      const arriving = this.#isSkipped ? undefined : this.#services.recorder.arrived(this.facts);
-      this.#after(arriving, () => this.#enter());
+      const judge = this.#isSkipped ? undefined : this.#request.runtime.outbound;
+      this.#after(this.#services.recorder.arrived(this.facts, judge), () => this.#enter());
     } catch (error) {
       this.#fail(error);
     }
