@@ -32,6 +32,8 @@ export interface ConnectionEvents {
    * byte put back. Without it that is a broken request.
    */
   readonly onPreface?: ((socket: Socket) => void) | undefined;
+  /** A connection begins with a version of SOCKS, as no request does: given away in the same way. */
+  readonly onSocks?: ((socket: Socket) => void) | undefined;
   /** No request can be read any more, and no response is under way: the callee sends the last one. */
   onBroken(connection: ServerConnection, why: MalformedMessage | "timeout"): void;
   /** The socket was given away. */
@@ -48,6 +50,11 @@ const nothing = Buffer.alloc(0);
 /** The part of HTTP/2's connection preface that looks like a head, as the reader gives it: without its empty line. */
 const prefaceHead = "PRI * HTTP/2.0\r\n";
 const preface = `${prefaceHead}\r\n`;
+
+/** The versions of SOCKS, none of which a request begins with. */
+function isSocks([version]: Buffer): boolean {
+  return version === 4 || version === 5;
+}
 
 type Phase =
   /** Before or in a head. */
@@ -208,6 +215,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     const reader = this.#reader;
     try {
       const isFirst = reader.bytes === 0;
+      if (isFirst && this.#requests === 0 && isSocks(bytes) && this.#givesAway("onSocks", bytes))
+        return undefined;
       if (!reader.read(bytes)) {
         if (reader.bytes === 0) return undefined;
         if (isFirst) this.#sinceMs = performance.now();
@@ -221,7 +230,10 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
       // A connection that waits keeps nothing of it.
       reader.text = "";
       reader.rest = undefined;
-      if (this.#requests === 0 && text === prefaceHead && this.#givesAway(rest)) return undefined;
+      // Inside TLS, ALPN says that a connection is one of HTTP/2.
+      const isPreface =
+        this.#requests === 0 && text === prefaceHead && !("encrypted" in this.socket);
+      if (isPreface && this.#givesAway("onPreface", Buffer.from(preface), rest)) return undefined;
       this.#behindHead = rest === undefined ? undefined : { rest, chunk: bytes };
       return this.#begin(new RequestHead(text, this.#limits.maxHeaders), rest);
     } catch (error) {
@@ -231,14 +243,14 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     }
   }
 
-  /** Whether the connection is served as HTTP/2 by somebody else. */
-  #givesAway(rest: Buffer = nothing): boolean {
+  /** Whether the connection is served by somebody else, as another protocol. */
+  #givesAway(to: "onPreface" | "onSocks", first: Buffer, rest: Buffer = nothing): boolean {
     const { socket } = this;
-    const { onPreface } = this.#events;
-    if (onPreface === undefined || "encrypted" in socket) return false;
+    const serve = this.#events[to];
+    if (serve === undefined) return false;
     const held = this.detach();
-    socket.unshift(Buffer.concat([Buffer.from(preface), rest, held]));
-    onPreface(socket);
+    socket.unshift(Buffer.concat([first, rest, held]));
+    serve(socket);
     return true;
   }
 
