@@ -19,6 +19,7 @@ import { type AskedTunnel, AskedTunnels } from "../proxy/tunnel/asked.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { ServerExchange } from "../wire/server-exchange.ts";
 import { connectReplies } from "../proxy/tunnel/request.ts";
+import { connectStream } from "./connect-streams.ts";
 import { SocksServer } from "./socks.ts";
 
 /** What a forward port is made with. */
@@ -31,7 +32,7 @@ export interface ForwardOptions {
 /** Parses what arrives on the forward port and hands it to exchanges and tunnels. */
 export class ForwardSurface implements HttpHandlers {
   readonly surface = "forward";
-  /** In the clear: a client that knows that this proxy speaks HTTP/2. */
+  /** Offered inside TLS; in the clear, for a client that knows that this proxy speaks it. */
   readonly http2: Http2Sessions;
   /** Where the file lets this port speak SOCKS too. */
   readonly socks: SocksServer | undefined;
@@ -40,8 +41,13 @@ export class ForwardSurface implements HttpHandlers {
 
   constructor(services: SurfaceServices, bridge: BridgeServer, { limits, socks }: ForwardOptions) {
     this.#services = services;
+    const tunnels = new AskedTunnels(services, bridge);
+    this.#tunnels = tunnels;
     this.http2 = new Http2Sessions(services, limits, (socket) => ({
       surface: "forward",
+      // A client of the proxy asks for plain HTTP inside TLS as well.
+      scheme: "http",
+      connect: (asked) => connectStream(services, tunnels, { ...asked, carrier: socket }),
       client: socket.remoteAddress ?? "",
       route: ({ path, host, credentials }, runtime) => ({
         destination: parseHostHeader(host, "http"),
@@ -51,7 +57,6 @@ export class ForwardSurface implements HttpHandlers {
         client: services.callers.clientOf(socket, runtime, { credentials }),
       }),
     }));
-    this.#tunnels = new AskedTunnels(services, bridge);
     if (socks)
       this.socks = new SocksServer(services, this.#tunnels, { ...limits, surface: "forward" });
   }

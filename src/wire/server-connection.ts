@@ -9,6 +9,7 @@ import { problemOfBeginning, RequestHead } from "./head.ts";
 import { IncomingBody } from "./incoming-body.ts";
 import { MalformedMessage, malformedRequest } from "./malformed.ts";
 import { type ExchangeConnection, ServerExchange } from "./server-exchange.ts";
+import { isSocks, mayBeHttp2, preface, prefaceHead } from "./other-protocols.ts";
 import { disown, own, type SocketOwner } from "./socket-owner.ts";
 
 /** Limits of one connection. Bytes and milliseconds. */
@@ -28,7 +29,7 @@ export interface ConnectionEvents {
   /** A CONNECT: the socket is the callee's, with the bytes that came behind the head. */
   onConnect(head: RequestHead, socket: Socket, rest: Buffer): void;
   /**
-   * A connection in the clear begins as one of HTTP/2 does (RFC 9113 section 3.4): the socket is the callee's, with every
+   * A connection begins as one of HTTP/2 does (RFC 9113 section 3.4): the socket is the callee's, with every
    * byte put back. Without it that is a broken request.
    */
   readonly onPreface?: ((socket: Socket) => void) | undefined;
@@ -47,14 +48,6 @@ const maxHeldBytes = 65_536;
 const lingerBytes = 16_777_216;
 const lingerMs = 2_000;
 const nothing = Buffer.alloc(0);
-/** The part of HTTP/2's connection preface that looks like a head, as the reader gives it: without its empty line. */
-const prefaceHead = "PRI * HTTP/2.0\r\n";
-const preface = `${prefaceHead}\r\n`;
-
-/** The versions of SOCKS, none of which a request begins with. */
-function isSocks([version]: Buffer): boolean {
-  return version === 4 || version === 5;
-}
 
 type Phase =
   /** Before or in a head. */
@@ -230,9 +223,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
       // A connection that waits keeps nothing of it.
       reader.text = "";
       reader.rest = undefined;
-      // Inside TLS, ALPN says that a connection is one of HTTP/2.
-      const isPreface =
-        this.#requests === 0 && text === prefaceHead && !("encrypted" in this.socket);
+      const isPreface = this.#requests === 0 && text === prefaceHead && mayBeHttp2(this.socket);
       if (isPreface && this.#givesAway("onPreface", Buffer.from(preface), rest)) return undefined;
       this.#behindHead = rest === undefined ? undefined : { rest, chunk: bytes };
       return this.#begin(new RequestHead(text, this.#limits.maxHeaders), rest);

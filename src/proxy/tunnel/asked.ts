@@ -1,4 +1,5 @@
 /** A tunnel that a client of the forward proxy asks for, in whichever protocol it speaks to the proxy. */
+import type { Socket } from "node:net";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Destination } from "../../net/destination.ts";
 import { makeFlow } from "../../pipeline/flow.ts";
@@ -16,6 +17,8 @@ export interface AskedTunnel extends Pick<TunnelRequest, "client" | "head" | "re
   readonly headers: HeaderList;
   readonly destination: Destination;
   readonly credentials: CallerCredentials;
+  /** The connection of the client, where the tunnel is a stream of one. */
+  readonly carrier?: Socket;
 }
 
 /** Opens tunnels of one process. */
@@ -32,9 +35,9 @@ export class AskedTunnels {
   open(read: () => AskedTunnel, refuse: (error: unknown) => void): void {
     const services = this.#services;
     const admitted = (runtime: Runtime): Admitted => {
-      const { destination, credentials, ...asked } = read();
+      const { destination, credentials, carrier, ...asked } = read();
       return {
-        client: services.callers.clientOf(asked.client, runtime, { credentials }),
+        client: services.callers.clientOf(carrier ?? asked.client, runtime, { credentials }),
         run: (client, done) => {
           const flow = makeFlow({
             direction: "outbound",
