@@ -167,6 +167,10 @@ class Dialogue {
     this.#endsAt = performance.now() + timeoutMs;
   }
 
+  #leftMs(): number {
+    return Math.max(1, this.#endsAt - performance.now());
+  }
+
   /** What is behind the message stays in the socket. Rejects with what `read` throws. */
   async next<T extends object>(
     read: (seen: Buffer) => { readonly value: T; readonly length: number } | undefined,
@@ -181,8 +185,7 @@ class Dialogue {
         return { kind: "refused" as const, error };
       }
     };
-    const leftMs = Math.max(1, this.#endsAt - performance.now());
-    const found = await peek(socket, look, leftMs);
+    const found = lookAtOnce(socket, look) ?? (await peek(socket, look, this.#leftMs()));
     switch (found.kind) {
       case "found":
         socket.read(found.length);
@@ -197,6 +200,14 @@ class Dialogue {
         return "closed";
     }
   }
+}
+
+/** What is found in the bytes that are there, which are put back: a client rarely sends a message in pieces. */
+function lookAtOnce<T>(socket: Socket, look: (seen: Buffer) => T | undefined): T | undefined {
+  const seen: unknown = socket.read();
+  if (!Buffer.isBuffer(seen)) return undefined;
+  socket.unshift(seen);
+  return look(seen);
 }
 
 /** A port for nothing but SOCKS. Who takes it for a web proxy is told so. */
