@@ -21,7 +21,7 @@ export interface Crowd {
   readonly tunnels: TunnelPlaces;
   readonly buffered: SharedBytes;
   connections(
-    surface: "forward" | "reverse" | "transparent" | "transparent_inbound",
+    surface: "forward" | "socks" | "reverse" | "transparent" | "transparent_inbound",
   ): ConnectionPlaces;
   /** What the first of the threads has bound; undefined in that one itself. */
   readonly bound: BoundAddresses | undefined;

@@ -230,6 +230,7 @@ export function relationWarnings(
       });
     }
   }
+  warnings.push(...socksWarnings(file, config));
   warnings.push(...enforcementWarnings(file, roles));
   if (file.allow_weakened_auth) {
     warnings.push({
@@ -252,6 +253,14 @@ export function relationWarnings(
     });
   }
   return warnings;
+}
+
+function socksWarnings({ listener, callers }: FileConfig, config: Config): Remark[] {
+  const isClear = config.listener.socks_proxy_addr !== undefined && callers !== undefined;
+  if (!isClear || listener.forward_proxy_tls === undefined) return [];
+  const message =
+    "takes the passwords of callers in the clear: it has no TLS, while forward_proxy_addr speaks SOCKS inside its own";
+  return [{ path: ["listener", "socks_proxy_addr"], message }];
 }
 
 /** What the cooperative mode gives up, said where it is chosen. */

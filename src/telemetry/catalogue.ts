@@ -47,12 +47,16 @@ const refusals = [
   "caller",
 ] as const;
 
+/** What the dialogue of a SOCKS client came to; what it asked for is a flow. */
+const socksOutcomes = ["requested", "refused", "caller", "timeout", "closed"] as const;
+
 /** One of a set. */
 export type Direction = (typeof directions)[number];
 export type Transport = (typeof transports)[number];
 export type FlowOutcome = (typeof outcomes)[number];
 export type FlowPhase = (typeof phases)[number];
 export type TunnelEnd = (typeof tunnelEnds)[number];
+export type SocksOutcome = (typeof socksOutcomes)[number];
 export type Refusal = (typeof refusals)[number];
 
 /** A label: its name, and its values where these are a closed set; else they are words of the code. */
@@ -104,6 +108,11 @@ export const counters = {
   client_handshakes_total: {
     help: "TLS handshakes of clients with a listener; verified ones brought a certificate that its authority signed.",
     labels: [["outcome", ["verified", "unverified", "failed"]]],
+  },
+  socks_dialogues_total: {
+    help: "Dialogues of SOCKS clients, by outcome: requested ones are flows, of which a caller may still be refused.",
+    labels: [["outcome", socksOutcomes]],
+    zeros: "all",
   },
   peers_refused_total: {
     help: "Peers of mutual TLS that were refused, by why: clients of the reverse proxy are inbound, servers outbound.",

@@ -36,8 +36,8 @@ export interface HttpServices {
   readonly heads: HeadWatch;
 }
 
-/** What serves HTTP/2. */
-export interface Http2Server {
+/** What serves connections of another protocol. */
+export interface ProtocolServer {
   serve(clear: Socket): void;
   drain(): void;
   close(): void;
@@ -48,7 +48,9 @@ export interface HttpHandlers {
   /** The name of the surface in records. */
   readonly surface: RefusedHead["surface"];
   /** Serves connections in the clear that begin as HTTP/2; without it they are refused. */
-  readonly http2?: Http2Server | undefined;
+  readonly http2?: ProtocolServer | undefined;
+  /** Serves connections that begin as SOCKS; without it they are refused. */
+  readonly socks?: ProtocolServer | undefined;
   onRequest(exchange: ServerExchange): void;
   /** A CONNECT: served with the bytes that came behind it, or refused with what is returned. */
   onConnect(head: RequestHead, client: Socket, rest: Buffer): Denial | undefined;
@@ -127,6 +129,7 @@ export class HttpServer implements ConnectionEvents {
     for (const connection of this.#connections) connection.drain();
     this.#closeIdleSoon();
     this.#handlers.http2?.drain();
+    this.#handlers.socks?.drain();
   }
 
   /** Requests that clients have sent by then have come, as what can be read is read before the callback of setImmediate(). */
@@ -145,6 +148,7 @@ export class HttpServer implements ConnectionEvents {
   cut(): void {
     for (const { socket } of this.#connections) socket.destroy();
     this.#handlers.http2?.close();
+    this.#handlers.socks?.close();
   }
 
   onRequest(exchange: ServerExchange): void {
@@ -182,8 +186,14 @@ export class HttpServer implements ConnectionEvents {
     return http2 && ((socket) => void this.#beginHttp2(socket, http2));
   }
 
+  /** Undefined where the surface has no SOCKS. */
+  get onSocks(): ((socket: Socket) => void) | undefined {
+    const { socks } = this.#handlers;
+    return socks && ((socket) => socks.serve(socket));
+  }
+
   /** The preface is whole with the first frame, which comes in the same breath; without it this is a broken request. */
-  async #beginHttp2(socket: Socket, http2: Http2Server): Promise<void> {
+  async #beginHttp2(socket: Socket, http2: ProtocolServer): Promise<void> {
     socket.on("error", ignore);
     const head = this.#services.heads.add(socket);
     const first = await peek(socket, isHttp2, prefaceTimeoutMs);

@@ -34,7 +34,7 @@ export interface Ending {
 
 /** Known facts of a message that was refused before it became a flow. */
 export interface RefusedHead {
-  readonly surface: "forward" | "reverse" | "bridge" | "transparent";
+  readonly surface: "forward" | "socks" | "reverse" | "bridge" | "transparent";
   readonly client: string;
   readonly method: string;
   /** The tunnel that carried it, when there was one. */
