@@ -43,7 +43,7 @@ type Read<T> = { readonly value: T; readonly length: number } | undefined;
 
 /** The authentication methods that a client offers. */
 export function readGreeting(seen: Buffer): Read<ReadonlySet<number>> {
-  if (seen[0] !== version) {
+  if (seen[0] !== undefined && seen[0] !== version) {
     const message =
       "the client speaks SOCKS4, which has no names and no passwords: use SOCKS5 (socks5h://)";
     // Of version 4: rejected, and nothing else in it means anything.

@@ -1,6 +1,6 @@
 /** Real clients of SOCKS5, and of plain HTTP inside a CONNECT; what a machine lacks is skipped, and said. */
 import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -34,6 +34,7 @@ const binary = (name: string): string => (folder === undefined ? name : join(fol
 const hasBun = await has(binary("bun"), "--version");
 const hasDeno = await has(binary("deno"), "--version");
 const python = process.env["CLIENTS_PYTHON"] ?? "python3";
+const hasPip = await has(python, "-m", "pip", "--version");
 const hasCurl = await has("curl", "--version");
 const hasGit = await has("git", "--version");
 const hasHttpx = await has(python, "-c", "import httpx, socksio");
@@ -146,6 +147,70 @@ test.each([
   expect(String(refused)).toContain("403");
   expect(origin.requests.length).toBe(before);
 });
+
+/** Releases of undici that Node lines carry, by the folder that they are installed in. */
+const modules = process.env["CLIENTS_MODULES"];
+if (modules === undefined)
+  process.stderr.write(
+    "SKIPPED: undici 6 and 7: CLIENTS_MODULES names no folder (.ci/clients installs them)\n",
+  );
+
+test.runIf(modules !== undefined).each([
+  ["undici-6", "ProxyAgent"],
+  ["undici-6", "EnvHttpProxyAgent"],
+  ["undici-7", "ProxyAgent"],
+  ["undici-7", "EnvHttpProxyAgent"],
+])("%s: its %s fetches plain HTTP", async (release, agent) => {
+  const program = `
+    import { createRequire } from "node:module";
+    const undici = createRequire(${JSON.stringify(join(modules ?? "", "/"))})(${JSON.stringify(release)});
+    const uri = "http://127.0.0.1:${proxy.forward.port}";
+    const dispatcher = new undici.${agent}(${agent === "ProxyAgent" ? "{ uri, proxyTunnel: true }" : "{ httpProxy: uri, noProxy: '' }"});
+    console.log(await (await undici.fetch(${JSON.stringify(url())}, { dispatcher })).text());
+    await dispatcher.close();`;
+  const args = ["--input-type=module", "-e", program];
+  const { stdout } = await run(process.execPath, args, { env });
+  expect(stdout.trim()).toBe("hello from the origin");
+});
+
+test.runIf(hasPip)(
+  "pip installs a package of an index that only the proxy can reach by name",
+  async () => {
+    const directory = await mkdtemp(join(tmpdir(), "authbridge-pip-"));
+    await own({ close: () => rm(directory, { recursive: true }) });
+    const sources = join(directory, "hello_agent");
+    await mkdir(join(sources, "hello_agent"), { recursive: true });
+    await writeFile(join(sources, "hello_agent", "__init__.py"), "word = 'hello'\n");
+    const wheel = "hello_agent-1.0-py3-none-any.whl";
+    const pack = `
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "w") as wheel:
+    wheel.write(sys.argv[2] + "/hello_agent/__init__.py", "hello_agent/__init__.py")
+    wheel.writestr("hello_agent-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: hello-agent\\nVersion: 1.0\\n")
+    wheel.writestr("hello_agent-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr("hello_agent-1.0.dist-info/RECORD", "")
+`;
+    await run(python, ["-c", pack, join(directory, wheel), sources]);
+    const bytes = await readFile(join(directory, wheel));
+    const index = createServer((request, response) => {
+      if (request.url === `/${wheel}`) response.end(bytes);
+      else if (request.url === "/simple/hello-agent/")
+        response.setHeader("Content-Type", "text/html").end(`<a href="/${wheel}">${wheel}</a>`);
+      else response.writeHead(404).end();
+    });
+    await new Promise<void>((resolve) => index.listen(0, "127.0.0.1", resolve));
+    await own({ close: () => void index.close() });
+    const at = `http://named.test:${(index.address() as AddressInfo).port}/simple`;
+    const target = join(directory, "installed");
+    const asked = ["--index-url", at, "--trusted-host", "named.test", "--target", target];
+    const options = ["--isolated", "--no-deps", "--no-cache-dir", "--disable-pip-version-check"];
+    const through = ["--proxy", `http://127.0.0.1:${proxy.forward.port}`];
+    await run(python, ["-m", "pip", "install", ...options, ...asked, ...through, "hello-agent"], {
+      env,
+    });
+    expect(await readFile(join(target, "hello_agent", "__init__.py"), "utf8")).toContain("hello");
+  },
+);
 
 const script = "console.log(await (await fetch(ADDRESS)).text())";
 test.runIf(hasBun)("Bun's fetch takes the proxy of the environment", async () => {
