@@ -28,6 +28,24 @@ export const auditSchema = z.strictObject({
   max_files: count(1, 10_000)
     .default(100)
     .describe("Files kept, the current one included. Default 100."),
+  signing_key_file: words()
+    .optional()
+    .describe(
+      "An Ed25519 private key in PEM that signs checkpoints and receipts; read again when it changes. Without it every process makes a key of its own, which ends with it.",
+    ),
+  origin: z
+    .string()
+    .regex(/^[^\s+]{1,200}$/, { error: "must be a name without blanks and plus signs" })
+    .optional()
+    .describe(
+      "What checkpoints and receipts call this log. Default authbridge-proxy/ and the name of the host.",
+    ),
+  checkpoint_every: count(1, 1_000_000)
+    .default(1_000)
+    .describe("Decisions after which a signed checkpoint is written. Default 1000."),
+  checkpoint_interval: duration()
+    .default("1m")
+    .describe("The longest time for which a written decision waits for a checkpoint. Default 1m."),
 });
 
 /** The `session` block. */

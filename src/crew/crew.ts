@@ -245,7 +245,7 @@ export class Crew implements DataPlane {
         sessions?.kept?.usage.record(moment.event);
         return;
       case "decision":
-        sessions?.audit?.append(moment.facts);
+        sessions?.audit?.log.append(moment.facts);
         return;
       case "rekey":
         sessions?.kept?.store.rekey(moment.from, moment.to, moment.flows);

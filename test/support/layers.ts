@@ -146,6 +146,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["re2js"],
     forbiddenBuiltins: dialling,
   },
+  receipts: {
+    imports: ["session", "oauth", ...ground],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   upstream: {
     imports: ["mtls", "pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
     packages: ["undici"],
@@ -186,7 +191,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     ],
     packages: [],
   },
-  admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
+  admin: {
+    imports: ["session", "receipts", "pipeline", "telemetry", "secret", ...ground],
+    packages: [],
+  },
   "app/trust": { imports: ["files", ...ground], packages: [] },
   "app/chaining": {
     imports: [
@@ -207,6 +215,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["config", "net", "pipeline", "telemetry", "upstream", ...ground],
     packages: [],
   },
+  "app/receipts": {
+    imports: ["receipts", "admin", "session", "config", "files", "telemetry", ...ground],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   "app/kills": {
     imports: ["files", "http", "pipeline", "state", "telemetry", ...ground],
     packages: [],
@@ -214,6 +227,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   app: {
     imports: [
       "app/kills",
+      "app/receipts",
       "app/chaining",
       "app/egress",
       "app/trust",
@@ -274,10 +288,20 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   "cli/arguments": {
-    imports: ["cli", "cli/doctor", "cli/learn", "cli/rehearsal", "cli/run", "yaml", ...ground],
+    imports: [
+      "cli",
+      "cli/audit",
+      "cli/doctor",
+      "cli/learn",
+      "cli/rehearsal",
+      "cli/run",
+      "yaml",
+      ...ground,
+    ],
     packages: [],
   },
   cli: { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/audit": { imports: ["receipts", "files", ...ground], packages: [] },
   "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/enforce": { imports: ["cli", ...ground], packages: [] },
   "cli/learn": { imports: ["*"], packages: ["yaml"] },
@@ -318,6 +342,7 @@ export function layerOf(path: string): string {
 
 /** Rooms that stand above cli/: only the table of commands looks into those with commands. */
 const commandRooms: ReadonlySet<string> = new Set([
+  "cli/audit",
   "cli/doctor",
   "cli/enforce",
   "cli/learn",
