@@ -31,7 +31,7 @@ async function opened(port: number, head: string): Promise<Socket> {
     socket.once("close", () => reject(new Error("closed before its response")));
     socket.once("data", (bytes: Buffer) => {
       const text = bytes.toString("latin1");
-      if (/^HTTP\/1\.1 200/.test(text)) resolve();
+      if (text.startsWith("HTTP/1.1 200")) resolve();
       else reject(new Error(text));
     });
     socket.write(head);

@@ -14,6 +14,8 @@ import { commonAuthority } from "./bridge.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
 import { makeOtlpParts, type OtlpParts } from "./otlp-parts.ts";
+import type { Receipts } from "../proxy/flow/receipts.ts";
+import { makeReceipts } from "./receipts/receipt-signer.ts";
 import { ChainAcceptance } from "./chaining/acceptance.ts";
 import { makeStateParts, type StateParts } from "./state-parts.ts";
 import { makeSessionParts, type SessionParts, type SessionServices } from "./session-parts.ts";
@@ -30,6 +32,7 @@ export interface ProcessParts {
   readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
   readonly state: StateParts;
+  readonly receipts: Receipts | undefined;
   /** What operators have stopped. */
   readonly kills: KillSwitch;
   /** The number of the generation that serves new flows. */
@@ -117,6 +120,7 @@ export async function makeProcessParts(
     sessions,
     state,
     kills,
+    receipts: makeReceipts(config.audit, log),
     serving,
     recheck: () => recheck(),
     onRecheck: (run) => {

@@ -16,6 +16,7 @@ import { Usage } from "../session/usage.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { SharedTies } from "../session/shared-ties.ts";
+import { receiptProblems } from "./receipts/receipt-signer.ts";
 import type { BuildProblem } from "./build-problems.ts";
 import { type DecisionLog, makeDecisionLog, signingKeyProblem } from "./receipts/log-parts.ts";
 import type { StateParts } from "./state-parts.ts";
@@ -128,7 +129,7 @@ export async function sessionProblems({ session, audit }: Config): Promise<Build
     path: ["session", "redact", index],
     message: `is not a pattern in RE2 syntax: ${why}`,
   }));
-  return [...patternProblems, ...keyProblems];
+  return [...patternProblems, ...keyProblems, ...receiptProblems(audit)];
 }
 
 /** The store of a process that keeps no events. */

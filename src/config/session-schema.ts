@@ -22,8 +22,27 @@ const persistSchema = z.strictObject({
     .describe("Files kept, the current one included. Default 4."),
 });
 
-/** The `audit` block. */
-export const auditSchema = z.strictObject({
+const receiptHost = z
+  .string()
+  .regex(/^[^\s:]+$/, { error: "must be a host pattern without a port" });
+
+/** `audit.receipts`. */
+const receiptsSchema = z.strictObject({
+  on_request: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Whether a client that sends authbridge-receipt: request gets a receipt in the response. Default true.",
+    ),
+  hosts: listOf(receiptHost).describe(
+    "Host patterns whose responses have a receipt in any case. * is one label, ** is many. Default [].",
+  ),
+  origins: listOf(receiptHost).describe(
+    "Host patterns whose origins get the receipt in the request. Default [].",
+  ),
+});
+
+const auditKeys = z.strictObject({
   ...fileBounds,
   max_files: count(1, 10_000)
     .default(100)
@@ -46,6 +65,19 @@ export const auditSchema = z.strictObject({
   checkpoint_interval: duration()
     .default("1m")
     .describe("The longest time for which a written decision waits for a checkpoint. Default 1m."),
+  receipts: receiptsSchema
+    .optional()
+    .describe(
+      "Signed receipts of decisions in the field authbridge-receipt. Needs signing_key_file. Without the block nobody gets one.",
+    ),
+});
+
+/** The `audit` block. */
+export const auditSchema = auditKeys.superRefine(({ receipts, signing_key_file: key }, context) => {
+  if (receipts === undefined || key !== undefined) return;
+  const message =
+    "needs audit.signing_key_file: a receipt is checked when the process and a key of its own are gone";
+  context.addIssue({ code: "custom", path: ["receipts"], message });
 });
 
 /** The `session` block. */

@@ -16,6 +16,7 @@ import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
+import { type Receipts, takeReceiptWish, withReceipt } from "../flow/receipts.ts";
 import type { LiveExchange } from "../flow/live-exchanges.ts";
 import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
@@ -53,6 +54,7 @@ class Exchange implements LiveExchange {
   readonly #liveSlot: number;
   /** Until replicas have said what they know of the message. */
   #arriving: Promise<void> | undefined;
+  readonly #receiptFor: ReturnType<Receipts["readersOf"]> | undefined;
   #isOver = false;
   #needs: ResponseNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
@@ -93,6 +95,9 @@ class Exchange implements LiveExchange {
       upgrade: request.upgrade?.protocol,
       httpVersion: downstream.httpVersion,
     });
+    const isAsked = takeReceiptWish(request.headers);
+    this.#receiptFor = services.receipts?.readersOf(flow.destination.host, isAsked);
+    if (this.#receiptFor?.client === true) downstream.receipt = () => this.#receipt() ?? "";
     this.#tunnel =
       request.upgrade === undefined
         ? undefined
@@ -287,11 +292,21 @@ class Exchange implements LiveExchange {
       budget: this.#services.budget,
       buffered,
       held: this.#held,
+      receipt: this.#receiptFor?.origin === true ? this.#receipt() : undefined,
       // Bodies that are to be inspected must come uncompressed.
       isResponseRead: needs?.responseBody === true || needs?.frames === true,
     });
     this.#body = streamed;
     return outgoing;
+  }
+
+  #receipt(): string | undefined {
+    const { invocations } = this.#context;
+    const isRefused = (): boolean =>
+      this.#refused || invocations.some(({ action, shadow }) => action === "deny" && !shadow);
+    const isDecided = this.#denial === undefined || this.#upstream !== undefined;
+    const decided = isRefused() ? "deny" : isDecided ? "allow" : "error";
+    return this.#services.receipts?.sign(this.#context, this.#skipped ? "exempt" : decided);
   }
 
   #makeSink(control: FlowControl): ResponseSink {
@@ -325,8 +340,9 @@ class Exchange implements LiveExchange {
       this.#fail(new ProxyError("upstream.bad-response", switchedUnasked));
       return;
     }
+    const { receipt } = this.#request.downstream;
     this.#tunnel.open({
-      headers,
+      headers: receipt === undefined ? headers : withReceipt(headers, receipt()),
       socket,
       downstream: this.#request.downstream,
       isOver: () => this.#cancelled || this.#denial !== undefined,

@@ -6,6 +6,7 @@ import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
 import { cutOff } from "../../net/cut.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
+import { withReceipt } from "../flow/receipts.ts";
 import { renderDenial } from "../flow/reply.ts";
 import {
   bodyStalled,
@@ -32,6 +33,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
   readonly hasBody: boolean;
   stalled: Denial | undefined;
+  receipt: (() => string) | undefined;
   #onDrain: (() => void) | undefined;
   /** Set once bytes had to wait for the client. */
   #backlog: Backlog | undefined;
@@ -89,7 +91,8 @@ export class Http1Downstream implements Downstream, SlowPeer {
   }
 
   writeHead(status: number, headers: string[], reason?: string): void {
-    this.#exchange.response.writeHead(status, headers, reason);
+    const all = this.receipt === undefined ? headers : withReceipt(headers, this.receipt());
+    this.#exchange.response.writeHead(status, all, reason);
   }
 
   flushHead(): void {
@@ -118,7 +121,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
     const headers = Object.entries(reply.headers).flat();
     headers.push("Content-Length", String(reply.body.length));
     if (isUnread) response.closes = true;
-    response.writeHead(reply.status, headers);
+    this.writeHead(reply.status, headers);
     this.end(this.method === "HEAD" ? undefined : reply.body);
   }
 

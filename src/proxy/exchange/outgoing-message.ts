@@ -3,6 +3,7 @@ import type { BodyBudget } from "../../http/body.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
+import { receiptField } from "../flow/receipts.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
 import type { HeldBody } from "./buffered-body.ts";
 import { RequestBody } from "./request-body.ts";
@@ -22,6 +23,8 @@ export interface OutgoingParts {
   readonly held: HeldBody | undefined;
   /** Whether the pipeline reads the response's body, so that an uncompressed one is asked for. */
   readonly isResponseRead: boolean;
+  /** For an origin that is to get one. */
+  readonly receipt: string | undefined;
 }
 
 /** The message, and its body where that is streamed. */
@@ -29,7 +32,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly outgoing: OutgoingRequest;
   readonly streamed: RequestBody | undefined;
 } {
-  const { request, context, pseudonym, budget, buffered, held, isResponseRead } = parts;
+  const { request, context, pseudonym, budget, buffered, held, isResponseRead, receipt } = parts;
   const { downstream, basePath = "", upgrade, priorKnowledge: prior } = request;
   const { headers, content, sentPath } = context;
   if (content.replaced) headers.delete("content-encoding");
@@ -45,7 +48,12 @@ export function outgoingMessage(parts: OutgoingParts): {
     outgoing: {
       method: downstream.method,
       path: basePath + sentPath,
-      headers: [...headers.raw, "Via", `${downstream.httpVersion} ${pseudonym}`],
+      headers: [
+        ...headers.raw,
+        ...(receipt === undefined ? [] : [receiptField, receipt]),
+        "Via",
+        `${downstream.httpVersion} ${pseudonym}`,
+      ],
       body: streamed ?? bytes ?? null,
       needsHttp2,
       priorKnowledge: prior === "always" || (prior === "where-needed" && needsHttp2),
