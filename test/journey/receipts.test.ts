@@ -121,6 +121,13 @@ describe.each([1, 2])("with workers: %i", (workers) => {
       `${last}`,
     ]);
     expect(JSON.parse(between.stdout)).toEqual(grown);
+    const exported = await runProgram(["audit", "export", path, "--format", "ocsf"]);
+    const events = exported.stdout.trimEnd().split("\n");
+    expect(events).toHaveLength(18);
+    expect(JSON.parse(events[2] ?? "")).toMatchObject({
+      class_uid: 4002,
+      metadata: { sequence: 3 },
+    });
     if (!hasGo) {
       console.warn("SKIPPED: no go, so the proofs are checked by nobody else");
       return;

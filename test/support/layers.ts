@@ -147,7 +147,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   receipts: {
-    imports: ["session", "oauth", ...ground],
+    imports: ["session", "oauth", "net", ...ground],
     packages: [],
     forbiddenBuiltins: dialling,
   },
@@ -313,7 +313,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   cli: { imports: ["*"], packages: ["zod", "yaml"] },
-  "cli/audit": { imports: ["receipts", "files", ...ground], packages: [] },
+  "cli/audit": { imports: ["cli", "receipts", "files", ...ground], packages: [] },
   "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/enforce": { imports: ["cli", ...ground], packages: [] },
   "cli/learn": { imports: ["*"], packages: ["yaml"] },

@@ -56,4 +56,18 @@ export const auditRows: Readonly<Record<string, Command>> = {
     },
     load: async () => (await import("../audit/proof.ts")).proveGrowth,
   }),
+  "audit export": command({
+    usage: {
+      "audit export FILE … --format ocsf":
+        "the decisions of a log in another form, one JSON object a line",
+    },
+    parameters: {
+      files: takes.files(missing),
+      format: takes.required(
+        takes.choice("--format FORMAT  ocsf: the Open Cybersecurity Schema Framework", ["ocsf"]),
+        "--format is required: ocsf",
+      ),
+    },
+    load: async () => (await import("../audit/export.ts")).exportAudit,
+  }),
 };
