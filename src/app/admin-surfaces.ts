@@ -9,7 +9,9 @@ import {
 import { consoleRoutes } from "../admin/console.ts";
 import { budgetRoutes } from "../admin/budgets.ts";
 import { denialRoutes } from "../admin/denials.ts";
+import { proofRoutes } from "../admin/proofs.ts";
 import { healthRoutes } from "../admin/health.ts";
+import { keyRoutes } from "../admin/keys.ts";
 import { killRoutes } from "../admin/kill.ts";
 import { logoutRoutes } from "../admin/logout.ts";
 import { AdminServer, type HeadWatch } from "../admin/server.ts";
@@ -78,6 +80,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
               withChain(sources.reloadStatus(), "upstream_proxy", sources.chain()),
             metrics,
           }),
+          ...keyRoutes(keysOf(sources)),
           ...logoutRoutes((token) => endLogin(token, sources)),
         ],
       }),
@@ -108,6 +111,11 @@ function refreshing(plane: DataPlane, details: boolean): (() => Promise<void>) |
   return plane.refresh === undefined ? undefined : async () => plane.refresh?.(details);
 }
 
+function keysOf({ sessions }: AdminSources): (() => readonly object[]) | undefined {
+  const checkpoints = sessions?.audit?.checkpoints;
+  return checkpoints && ((): readonly object[] => checkpoints.keys);
+}
+
 /** Undefined where sessions are off, or nobody is to read them. */
 function sessionApi(config: Config, sources: AdminSources): AdminSurface | undefined {
   const { log, heads, metrics, sessions, plane } = sources;
@@ -128,6 +136,8 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
       routes: [
         ...consoleRoutes(),
         ...statusRoutes(sources),
+        ...keyRoutes(keysOf(sources)),
+        ...proofRoutes(sessions.audit?.prover),
         ...denialRoutes({
           observations: () => plane.observations().flat(),
           additions: (chosen) => sources.runtime().outbound.additions(chosen, plane.observations()),

@@ -185,6 +185,7 @@ export class LocalPlane implements DataPlane {
       runtimes,
       tunnels: this.#tunnels,
       live: this.#live,
+      receipts: parts.receipts,
       callers: new Callers(parts.peers, parts.recorder.log, loaded.config.session.executables),
     };
   }

@@ -14,6 +14,8 @@ import { commonAuthority } from "./bridge.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
 import { makeOtlpParts, type OtlpParts } from "./otlp-parts.ts";
+import type { Receipts } from "../proxy/flow/receipts.ts";
+import { makeReceipts } from "./receipts/receipt-signer.ts";
 import { ChainAcceptance } from "./chaining/acceptance.ts";
 import { makeStateParts, type StateParts } from "./state-parts.ts";
 import { makeSessionParts, type SessionParts, type SessionServices } from "./session-parts.ts";
@@ -30,6 +32,7 @@ export interface ProcessParts {
   readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
   readonly state: StateParts;
+  readonly receipts: Receipts | undefined;
   /** What operators have stopped. */
   readonly kills: KillSwitch;
   /** The number of the generation that serves new flows. */
@@ -77,7 +80,6 @@ export async function makeProcessParts(
     egressEnforcement: config.egress_enforcement,
     generation: () => serving.generation,
   });
-  const ownListeners = new OwnListeners();
   const state = held?.state ?? (await makeStateParts(config, { log, metrics }));
   const sessions = await (held?.sessions({ log, metrics, state }) ??
     makeSessionParts(config, { log, metrics, state, events }));
@@ -96,7 +98,7 @@ export async function makeProcessParts(
     log,
     env,
     metrics,
-    ownListeners,
+    ownListeners: new OwnListeners(),
     carried: new CarriedState(),
     definitions,
     acceptance: new ChainAcceptance(log, metrics),
@@ -115,10 +117,11 @@ export async function makeProcessParts(
     otlp,
     services,
     peers: peersFor(agentPid, log),
-    ownListeners,
+    ownListeners: services.ownListeners,
     sessions,
     state,
     kills,
+    receipts: makeReceipts(config.audit, log),
     serving,
     recheck: () => recheck(),
     onRecheck: (run) => {

@@ -5,11 +5,11 @@ import { sizeBytes } from "../config/size.ts";
 import { messageOf } from "../errors.ts";
 import { credentialText, WatchedFile } from "../files/watched-file.ts";
 import { Attribution } from "../session/attribution.ts";
-import { AuditLog, Decisions, lastLink } from "../session/audit-log.ts";
+import { Decisions } from "../session/audit-log.ts";
 import { ContentPolicy } from "../session/content.ts";
 import { Journal, restoreJournal } from "../session/journal.ts";
 import { type Ledger, TurnLedger } from "../session/ledger.ts";
-import { LineFile } from "../session/line-file.ts";
+import { LineFile, type LineFileOptions } from "../session/line-file.ts";
 import { type EventSink, SessionRecorder } from "../session/recorder.ts";
 import { compilePatterns, Redaction } from "../session/redaction.ts";
 import { SessionStore } from "../session/store.ts";
@@ -17,7 +17,9 @@ import { Usage } from "../session/usage.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { SharedTies } from "../session/shared-ties.ts";
+import { receiptProblems } from "./receipts/receipt-signer.ts";
 import type { BuildProblem } from "./build-problems.ts";
+import { type DecisionLog, makeDecisionLog, signingKeyProblem } from "./receipts/log-parts.ts";
 import type { StateParts } from "./state-parts.ts";
 
 /** What sessions consist of; made once, because events are kept over reloads. */
@@ -29,7 +31,7 @@ export interface SessionParts {
   readonly recorder: SessionRecorder;
   readonly ledger: Ledger;
   /** Absent without `audit`, and in a thread that tells another one. */
-  readonly audit?: AuditLog | undefined;
+  readonly audit?: DecisionLog | undefined;
   /** What clients of the session API have to send; absent where nothing is asked for. */
   readonly apiSecret?: { reveal(): string };
   close(): Promise<void>;
@@ -72,7 +74,7 @@ export async function makeSessionParts(
       sinks,
       attribution,
       content: await contentOf(session),
-      audit: audit && new Decisions((facts) => audit.append(facts)),
+      audit: audit && new Decisions((facts) => audit.log.append(facts)),
     }),
     ledger,
     audit,
@@ -80,8 +82,8 @@ export async function makeSessionParts(
     close: async () => {
       attribution.close();
       kept?.store.close();
-      if (audit !== undefined) services.log.info({ ...audit.head }, "decision log ends");
-      await Promise.all([journal?.close(), audit?.close()]);
+      if (audit !== undefined) services.log.info({ ...audit.log.head }, "decision log ends");
+      await Promise.all([journal?.close(), audit?.log.close()]);
     },
   };
 }
@@ -120,12 +122,17 @@ export function sharedTies(
 }
 
 /** What is wrong with the block that only trying shows. */
-export async function sessionProblems({ session }: Config): Promise<BuildProblem[]> {
+export async function sessionProblems({ session, audit }: Config): Promise<BuildProblem[]> {
   const { problems } = await compilePatterns(session.redact);
-  return problems.map(({ index, message }) => ({
+  const keyFile = audit?.signing_key_file;
+  const message = keyFile === undefined ? undefined : signingKeyProblem(keyFile);
+  const keyProblems =
+    message === undefined ? [] : [{ path: ["audit", "signing_key_file"], message }];
+  const patternProblems = problems.map(({ index, message: why }) => ({
     path: ["session", "redact", index],
-    message: `is not a pattern in RE2 syntax: ${message}`,
+    message: `is not a pattern in RE2 syntax: ${why}`,
   }));
+  return [...patternProblems, ...keyProblems, ...receiptProblems(audit)];
 }
 
 /** The store of a process that keeps no events. */
@@ -175,19 +182,23 @@ function journalOf({ persist }: Config["session"], services: SessionServices): J
 async function auditOf(
   audit: Config["audit"],
   services: SessionServices,
-): Promise<AuditLog | undefined> {
+): Promise<DecisionLog | undefined> {
   if (audit === undefined) return undefined;
-  return new AuditLog(lineFile("audit", audit, services), await lastLink(audit.path));
+  return makeDecisionLog(audit, services.log, (name, path, particular) =>
+    lineFile(name, { ...audit, path }, services, particular),
+  );
 }
 
 /** A file that tells of its outages once each, and never stops traffic. */
 function lineFile(
-  name: "events" | "audit",
-  bounds: NonNullable<Config["audit"]>,
+  name: "events" | "audit" | "checkpoints",
+  bounds: Pick<NonNullable<Config["audit"]>, "path" | "max_file" | "max_files">,
   { log, metrics }: SessionServices,
+  particular: Pick<LineFileOptions, "onFull" | "onLines" | "syncs"> = {},
 ): LineFile {
   const { path } = bounds;
   return new LineFile({
+    ...particular,
     path,
     maxBytes: sizeBytes(bounds.max_file),
     maxFiles: bounds.max_files,
@@ -201,6 +212,7 @@ function lineFile(
     },
     onLines: (result, lines) => {
       metrics.counters.file_lines_total.of(name, result).value += lines;
+      particular.onLines?.(result, lines);
     },
   });
 }

@@ -22,12 +22,62 @@ const persistSchema = z.strictObject({
     .describe("Files kept, the current one included. Default 4."),
 });
 
-/** The `audit` block. */
-export const auditSchema = z.strictObject({
+const receiptHost = z
+  .string()
+  .regex(/^[^\s:]+$/, { error: "must be a host pattern without a port" });
+
+/** `audit.receipts`. */
+const receiptsSchema = z.strictObject({
+  on_request: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Whether a client that sends authbridge-receipt: request gets a receipt in the response. Default true.",
+    ),
+  hosts: listOf(receiptHost).describe(
+    "Host patterns whose responses have a receipt in any case. * is one label, ** is many. Default [].",
+  ),
+  origins: listOf(receiptHost).describe(
+    "Host patterns whose origins get the receipt in the request. Default [].",
+  ),
+});
+
+const auditKeys = z.strictObject({
   ...fileBounds,
   max_files: count(1, 10_000)
     .default(100)
     .describe("Files kept, the current one included. Default 100."),
+  signing_key_file: words()
+    .optional()
+    .describe(
+      "An Ed25519 private key in PEM that signs checkpoints and receipts; read again when it changes. Without it every process makes a key of its own, which ends with it.",
+    ),
+  origin: z
+    .string()
+    .regex(/^[^\s+]{1,200}$/, { error: "must be a name without blanks and plus signs" })
+    .optional()
+    .describe(
+      "What checkpoints and receipts call this log. Default authbridge-proxy/ and the name of the host.",
+    ),
+  checkpoint_every: count(1, 1_000_000)
+    .default(1_000)
+    .describe("Decisions after which a signed checkpoint is written. Default 1000."),
+  checkpoint_interval: duration()
+    .default("1m")
+    .describe("The longest time for which a written decision waits for a checkpoint. Default 1m."),
+  receipts: receiptsSchema
+    .optional()
+    .describe(
+      "Signed receipts of decisions in the field authbridge-receipt. Needs signing_key_file. Without the block nobody gets one.",
+    ),
+});
+
+/** The `audit` block. */
+export const auditSchema = auditKeys.superRefine(({ receipts, signing_key_file: key }, context) => {
+  if (receipts === undefined || key !== undefined) return;
+  const message =
+    "needs audit.signing_key_file: a receipt is checked when the process and a key of its own are gone";
+  context.addIssue({ code: "custom", path: ["receipts"], message });
 });
 
 /** The `session` block. */

@@ -56,7 +56,7 @@ export class CrewSessions {
         return;
       }
       case "decision":
-        audit?.append(moment.facts);
+        audit?.log.append(moment.facts);
         return;
       case "rekey":
         kept?.store.rekey(moment.from, moment.to, moment.flows);

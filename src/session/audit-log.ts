@@ -36,15 +36,25 @@ export class Decisions {
   }
 }
 
+/** Who vouches for the lines of a log. */
+export interface Witness {
+  /** The log took a line that is not written yet. */
+  appended(line: string, link: Link): void;
+  /** Says what the log held at its end. */
+  close(): Promise<void>;
+}
+
 /** Writes decisions. One per process; the chain goes on over restarts and files. */
 export class AuditLog {
   readonly #file: LineFile;
+  readonly #witness: Witness | undefined;
   #last: Link;
   #lost = 0;
 
-  constructor(file: LineFile, last: Link = { sequence: 0, hash: firstLink }) {
+  constructor(file: LineFile, last: Link = { sequence: 0, hash: firstLink }, witness?: Witness) {
     this.#file = file;
     this.#last = last;
+    this.#witness = witness;
   }
 
   /** The newest link: kept elsewhere, it shows when the end of the log was cut off. */
@@ -52,8 +62,9 @@ export class AuditLog {
     return this.#last;
   }
 
-  close(): Promise<void> {
-    return this.#file.close();
+  async close(): Promise<void> {
+    await this.#file.close();
+    await this.#witness?.close();
   }
 
   /** A line that finds no room is not in the chain; the next one says how many there were. */
@@ -63,6 +74,7 @@ export class AuditLog {
       this.#lost === 0 ? facts : { ...facts, lost: this.#lost },
     );
     if (this.#file.write(line)) {
+      this.#witness?.appended(line, link);
       this.#last = link;
       this.#lost = 0;
     } else {
@@ -83,7 +95,8 @@ export async function lastLink(path: string): Promise<Link> {
   return { sequence: 0, hash: firstLink };
 }
 
-async function tailOf(path: string): Promise<string> {
+/** The end of a file, as far as it is read at a start; nothing where it cannot be read. */
+export async function tailOf(path: string): Promise<string> {
   let file;
   try {
     file = await open(path, "r");

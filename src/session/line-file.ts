@@ -22,6 +22,10 @@ export interface LineFileOptions {
   onState?(error: unknown): void;
   /** Called with the number of lines that were written and of those that are lost. */
   onLines?(result: "written" | "lost", count: number): void;
+  /** Called before a full file is set aside; what was written is in it. */
+  onFull?(): Promise<unknown>;
+  /** Whether lines are on the disk, and not only on their way, when the file is closed. */
+  readonly syncs?: boolean;
 }
 
 const defaultMaxPending = 8_388_608;
@@ -37,6 +41,8 @@ export class LineFile {
   #pending = 0;
   /** The rest of a batch of which a part may be on the disk. */
   #rest: Buffer | undefined;
+  /** How much of it was written. */
+  #restWritten = 0;
   #restLines = 0;
   #file: FileHandle | undefined;
   #size = 0;
@@ -67,6 +73,11 @@ export class LineFile {
     return true;
   }
 
+  /** Resolves when what was written is on the disk. */
+  async sync(): Promise<void> {
+    await this.#file?.datasync();
+  }
+
   /** Writes what waits, by its own deadline when the disk does not take it. */
   async close(deadlineMs: number = closeDeadlineMs): Promise<void> {
     this.#closing = true;
@@ -81,7 +92,15 @@ export class LineFile {
     clearTimeout(timer);
     const lost = this.#lines.length + this.#restLines;
     if (lost > 0) this.#options.onLines?.("lost", lost);
-    await Promise.race([this.#file?.close().catch(() => undefined), deadline]);
+    await Promise.race([this.#end().catch(() => undefined), deadline]);
+  }
+
+  async #end(): Promise<void> {
+    if (this.#options.syncs === true) await this.sync();
+    const file = this.#file;
+    // Nobody syncs what is being closed.
+    this.#file = undefined;
+    await file?.close();
   }
 
   #run(): void {
@@ -100,8 +119,9 @@ export class LineFile {
     } catch (error) {
       if (!this.#failing) this.#changeState(error);
       // It may have been removed, or its disk may be another one by then.
-      await this.#file?.close().catch(() => undefined);
+      const file = this.#file;
       this.#file = undefined;
+      await file?.close().catch(() => undefined);
       if (this.#closing) return;
       this.#retry = setTimeout(() => {
         this.#retry = undefined;
@@ -121,24 +141,29 @@ export class LineFile {
       this.#restLines = this.#lines.length;
       this.#lines = [];
     }
-    const file = await this.#room(this.#rest.length);
-    while (this.#rest.length > 0) {
-      const { bytesWritten } = await file.write(this.#rest);
+    const file = await this.#room(this.#rest.length - this.#restWritten);
+    while (this.#restWritten < this.#rest.length) {
+      const { bytesWritten } = await file.write(this.#rest, this.#restWritten);
       this.#size += bytesWritten;
-      this.#rest = this.#rest.subarray(bytesWritten);
+      this.#restWritten += bytesWritten;
     }
-    this.#options.onLines?.("written", this.#restLines);
     this.#rest = undefined;
+    this.#restWritten = 0;
+    const written = this.#restLines;
     this.#restLines = 0;
+    this.#options.onLines?.("written", written);
     this.#pending = this.#lines.reduce((sum, line) => sum + line.length, 0);
   }
 
   /** The open file, a new one where the batch would make the old one too long. */
   async #room(bytes: number): Promise<FileHandle> {
     const file = this.#file ?? (await this.#open());
-    if (this.#size === 0 || this.#size + bytes <= this.#options.maxBytes) return file;
-    await file.close();
-    this.#file = undefined;
+    const isWithinLine = this.#restWritten > 0 && !this.#isAtLine();
+    if (this.#size === 0 || isWithinLine || this.#size + bytes <= this.#options.maxBytes) {
+      return file;
+    }
+    await this.#options.onFull?.();
+    await this.#end();
     await this.#setAside();
     return this.#open();
   }
@@ -150,12 +175,22 @@ export class LineFile {
     // Events show what agents do: readable by the owner only.
     const file = await open(path, "a+", 0o600);
     this.#file = file;
+    const left = this.#size;
     this.#size = (await file.stat()).size;
+    // The disk was full within a line, and is the same one: the line goes on.
+    if (this.#restWritten > 0 && !this.#isAtLine() && this.#size === left) return file;
     if (this.#size > 0 && !(await endsWithNewline(file, this.#size))) {
       // The process or the disk ended within a line.
       this.#size += (await file.write("\n")).bytesWritten;
     }
+    // A line that was begun in another file is written whole in this one.
+    while (this.#restWritten > 0 && !this.#isAtLine()) this.#restWritten -= 1;
     return file;
+  }
+
+  /** Whether the next byte begins a line. */
+  #isAtLine(): boolean {
+    return this.#rest?.[this.#restWritten - 1] === newline;
   }
 
   async #setAside(): Promise<void> {

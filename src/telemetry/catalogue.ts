@@ -258,13 +258,13 @@ export const counters = {
   file_lines_total: {
     help: "Lines of the files of events and decisions, by whether they were written or lost.",
     labels: [
-      ["file", ["events", "audit"]],
+      ["file", ["events", "audit", "checkpoints"]],
       ["result", ["written", "lost"]],
     ],
   },
   file_outages_total: {
     help: "Times at which a file of events or decisions could no longer be written.",
-    labels: [["file", ["events", "audit"]]],
+    labels: [["file", ["events", "audit", "checkpoints"]]],
   },
 } as const satisfies Readonly<Record<string, InstrumentRow>>;
 

@@ -154,6 +154,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["re2js"],
     forbiddenBuiltins: dialling,
   },
+  receipts: {
+    imports: ["session", "oauth", "net", ...ground],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   "upstream/parent": { imports: ["net", "secret", ...ground], packages: [] },
   upstream: {
     imports: [
@@ -207,9 +212,12 @@ export const layers: Readonly<Record<string, Layer>> = {
     ],
     packages: [],
   },
-  admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
   "app/trust": {
     imports: ["files", "http", "oauth", "pattern", "secret", "spiffe", ...ground],
+    packages: [],
+  },
+  admin: {
+    imports: ["session", "receipts", "pipeline", "telemetry", "secret", ...ground],
     packages: [],
   },
   "app/chaining": {
@@ -232,6 +240,23 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["config", "net", "pipeline", "telemetry", "upstream", ...ground],
     packages: [],
   },
+  "app/receipts": {
+    imports: [
+      "yaml",
+      "receipts",
+      "admin",
+      "proxy/flow",
+      "pipeline",
+      "pattern",
+      "session",
+      "config",
+      "files",
+      "telemetry",
+      ...ground,
+    ],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   "app/kills": {
     imports: ["files", "http", "pipeline", "state", "telemetry", ...ground],
     packages: [],
@@ -239,6 +264,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   app: {
     imports: [
       "app/kills",
+      "app/receipts",
       "app/chaining",
       "app/egress",
       "app/trust",
@@ -299,10 +325,20 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   "cli/arguments": {
-    imports: ["cli", "cli/doctor", "cli/learn", "cli/rehearsal", "cli/run", "yaml", ...ground],
+    imports: [
+      "cli",
+      "cli/audit",
+      "cli/doctor",
+      "cli/learn",
+      "cli/rehearsal",
+      "cli/run",
+      "yaml",
+      ...ground,
+    ],
     packages: [],
   },
   cli: { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/audit": { imports: ["cli", "receipts", "files", ...ground], packages: [] },
   "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/enforce": { imports: ["cli", ...ground], packages: [] },
   "cli/learn": { imports: ["*"], packages: ["yaml"] },
@@ -343,6 +379,7 @@ export function layerOf(path: string): string {
 
 /** Rooms that stand above cli/: only the table of commands looks into those with commands. */
 const commandRooms: ReadonlySet<string> = new Set([
+  "cli/audit",
   "cli/doctor",
   "cli/enforce",
   "cli/learn",

@@ -1,4 +1,5 @@
 /** Every command: its name, what it takes, what the help says of it, and the module that does it, loaded when it is asked for. */
+import { auditRows } from "./audit-rows.ts";
 import { type Command, command } from "./command.ts";
 import { shellCommands } from "./shell-commands.ts";
 import * as takes from "./parameter.ts";
@@ -231,11 +232,7 @@ export const commands = {
       url === undefined || file === undefined ? undefined : "--url and --config exclude each other",
     load: async () => (await import("../tail.ts")).tail,
   }),
-  "verify-audit": command({
-    usage: { "verify-audit FILE …": "say whether a decision log is whole, oldest file first" },
-    parameters: { files: takes.files("verify-audit needs the files of a decision log") },
-    load: async () => (await import("../verify-audit.ts")).verifyAudit,
-  }),
+  ...auditRows,
   schema: command({
     usage: { schema: "print the JSON Schema of the file" },
     parameters: {},

@@ -23,6 +23,8 @@ export interface Downstream extends Stallable {
   readonly isDrained: boolean;
   /** Why the client was answered or cut on account of its slowness, once it was. */
   readonly stalled: Denial | undefined;
+  /** Makes the receipt that the head of the final response has, when that is written. */
+  receipt?: (() => string) | undefined;
   /** Tells the client to send its body (RFC 9110 section 10.1.1). */
   sendContinue(): void;
   sendInformational(status: number, headers: readonly string[]): void;

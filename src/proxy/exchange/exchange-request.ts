@@ -10,6 +10,7 @@ import type { Denial } from "../../pipeline/decision.ts";
 import type { Flow } from "../../pipeline/flow.ts";
 import type { Downstream } from "./downstream.ts";
 import type { FlowRecorder } from "../flow/finish.ts";
+import type { Receipts } from "../flow/receipts.ts";
 import type { Runtime } from "../flow/runtime.ts";
 import type { MessageGate } from "./message-gate.ts";
 import type { StallWatch } from "../../net/stall-watch.ts";
@@ -27,6 +28,8 @@ export interface ExchangeServices {
   readonly live: LiveExchanges;
   /** The name of this proxy in Via fields. */
   readonly pseudonym: string;
+  /** Absent where nobody gets a receipt. */
+  readonly receipts?: Receipts | undefined;
 }
 
 /** One request as a listener hands it over: parsed, and with the headers that go upstream. */

@@ -17,6 +17,7 @@ import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { EchoFreeSink } from "./echo-free-sink.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
+import { type Receipts, takeReceiptWish, withReceipt } from "../flow/receipts.ts";
 import type { LiveExchange } from "../flow/live-exchanges.ts";
 import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
@@ -26,6 +27,7 @@ import { UpstreamRequest } from "./upstream-request.ts";
 
 /** What is logged for a client that left before it was answered; no client ever sees it. */
 const clientClosedRequest = 499;
+const nothingRead = { responseBody: false, frames: false };
 const switchedUnasked = "the upstream switched protocols unasked";
 
 /**
@@ -54,6 +56,7 @@ class Exchange implements LiveExchange {
   readonly #liveSlot: number;
   /** Until replicas have said what they know of the message. */
   #arriving: Promise<void> | undefined;
+  readonly #receiptFor: ReturnType<Receipts["readersOf"]> | undefined;
   #isOver = false;
   #needs: ResponseNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
@@ -95,6 +98,9 @@ class Exchange implements LiveExchange {
       upgrade: request.upgrade?.protocol,
       httpVersion: downstream.httpVersion,
     });
+    const isAsked = takeReceiptWish(request.headers);
+    this.#receiptFor = services.receipts?.readersOf(flow.destination.host, isAsked);
+    if (this.#receiptFor?.client === true) downstream.receipt = () => this.#receipt() ?? "";
     this.#tunnel =
       request.upgrade === undefined
         ? undefined
@@ -287,7 +293,7 @@ class Exchange implements LiveExchange {
   }
 
   #outgoing(buffered: Buffer | undefined): OutgoingRequest {
-    const needs = this.#skipped ? undefined : this.#responseNeeds();
+    const { responseBody, frames } = this.#skipped ? nothingRead : this.#responseNeeds();
     const { outgoing, streamed } = outgoingMessage({
       request: this.#request,
       context: this.#context,
@@ -295,14 +301,21 @@ class Exchange implements LiveExchange {
       budget: this.#services.budget,
       buffered,
       held: this.#held,
+      receipt: this.#receiptFor?.origin === true ? this.#receipt() : undefined,
       // Bodies that are to be inspected must come uncompressed.
-      isResponseRead:
-        needs?.responseBody === true ||
-        needs?.frames === true ||
-        this.#context.echo?.isEverywhere === true,
+      isResponseRead: responseBody || frames || this.#context.echo?.isEverywhere === true,
     });
     this.#body = streamed;
     return outgoing;
+  }
+
+  #receipt(): string | undefined {
+    const { invocations } = this.#context;
+    const isRefused =
+      this.#refused || invocations.some(({ action, shadow }) => action === "deny" && !shadow);
+    const isDecided = this.#denial === undefined || this.#upstream !== undefined;
+    const decided = isRefused ? "deny" : isDecided ? "allow" : "error";
+    return this.#services.receipts?.sign(this.#context, this.#skipped ? "exempt" : decided);
   }
 
   /** Nobody sees the response before its echoes are gone: no client, no plugin, no record. */
@@ -351,8 +364,9 @@ class Exchange implements LiveExchange {
       this.#fail(new ProxyError("upstream.bad-response", switchedUnasked));
       return;
     }
+    const { receipt } = this.#request.downstream;
     this.#tunnel.open({
-      headers,
+      headers: receipt === undefined ? headers : withReceipt(headers, receipt()),
       socket,
       downstream: this.#request.downstream,
       isOver: () => this.#cancelled || this.#denial !== undefined,

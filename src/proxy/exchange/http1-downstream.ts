@@ -6,6 +6,7 @@ import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
 import { cutOff } from "../../net/cut.ts";
 import type { Denial, Reply, ReplyFields } from "../../pipeline/decision.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
+import { withReceipt } from "../flow/receipts.ts";
 import { hasContent, renderDenial, replyFields } from "../flow/reply.ts";
 import {
   bodyStalled,
@@ -33,6 +34,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   readonly hasBody: boolean;
   replyFields: ReplyFields | undefined;
   stalled: Denial | undefined;
+  receipt: (() => string) | undefined;
   #onDrain: (() => void) | undefined;
   #onEnding: (() => void) | undefined;
   /** Set once bytes had to wait for the client. */
@@ -91,7 +93,8 @@ export class Http1Downstream implements Downstream, SlowPeer {
   }
 
   writeHead(status: number, headers: string[], reason?: string): void {
-    this.#exchange.response.writeHead(status, headers, reason);
+    const all = this.receipt === undefined ? headers : withReceipt(headers, this.receipt());
+    this.#exchange.response.writeHead(status, all, reason);
   }
 
   flushHead(): void {
@@ -122,7 +125,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
     const isFull = hasContent(reply);
     if (isFull) headers.push("Content-Length", String(reply.body.length));
     if (isUnread) response.closes = true;
-    response.writeHead(reply.status, headers);
+    this.writeHead(reply.status, headers);
     this.end(this.method === "HEAD" || !isFull ? undefined : reply.body);
   }
 

@@ -10,6 +10,7 @@ import {
   readerCrowded,
   readerStalled,
 } from "./downstream.ts";
+import { withReceipt } from "../flow/receipts.ts";
 import { hasContent, renderDenial, replyFields } from "../flow/reply.ts";
 import { contentLengthOf } from "./response-head.ts";
 import type { LastSeen } from "../../net/stall-watch.ts";
@@ -32,6 +33,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   readonly expectsContinue: boolean;
   replyFields: ReplyFields | undefined;
   stalled: Denial | undefined;
+  receipt: (() => string) | undefined;
   readonly #stream: ServerHttp2Stream;
   readonly #limits: DownstreamLimits;
   #trailers: readonly (readonly [string, string])[] = [];
@@ -89,7 +91,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   writeHead(status: number, headers: string[]): void {
     if (!this.#open()) return;
     this.#length = contentLengthOf(headers);
-    const regular = fieldsOf(headers);
+    const regular = fieldsOf(this.#all(headers));
     const fields = { ...regular, ":status": status };
     if (regular["grpc-status"] !== undefined) {
       // Trailers-Only: a gRPC client takes the status from a head only when that head ends the stream.
@@ -135,7 +137,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
     const isFull = hasContent(reply);
     this.#stream.once("finish", () => this.#endRequest());
     this.#stream.respond({
-      ...fieldsOf(replyFields({ headers }, this.replyFields)),
+      ...fieldsOf(this.#all(replyFields({ headers }, this.replyFields))),
       ...(isFull ? { "content-length": reply.body.length } : {}),
       ":status": reply.status,
     });
@@ -219,6 +221,10 @@ export class Http2Downstream implements Downstream, SlowPeer {
       this.#stream.once("close", () => this.#backlog?.close());
     }
     this.#backlog.note();
+  }
+
+  #all(headers: string[]): string[] {
+    return this.receipt === undefined ? headers : withReceipt(headers, this.receipt());
   }
 
   #open(): boolean {

@@ -4,6 +4,7 @@ import type { BodyBudget } from "../../http/body.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { LeavingRequest, RequestContext, RequestSigner } from "../../pipeline/context.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
+import { receiptField } from "../flow/receipts.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
 import type { HeldBody } from "./buffered-body.ts";
 import { RequestBody } from "./request-body.ts";
@@ -23,6 +24,8 @@ export interface OutgoingParts {
   readonly held: HeldBody | undefined;
   /** Whether the pipeline reads the response's body, so that an uncompressed one is asked for. */
   readonly isResponseRead: boolean;
+  /** For an origin that is to get one. */
+  readonly receipt: string | undefined;
 }
 
 /** The message, and its body where that is streamed. */
@@ -30,7 +33,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly outgoing: OutgoingRequest;
   readonly streamed: RequestBody | undefined;
 } {
-  const { request, context, pseudonym, buffered, held, isResponseRead } = parts;
+  const { request, context, pseudonym, buffered, held, isResponseRead, receipt } = parts;
   const { downstream, upgrade, priorKnowledge: prior } = request;
   const { headers, content, sentBody } = context;
   if (content.replaced || sentBody !== undefined) headers.delete("content-encoding");
@@ -47,7 +50,12 @@ export function outgoingMessage(parts: OutgoingParts): {
     outgoing: {
       method: downstream.method,
       path: signed.target,
-      headers: [...signed.headers.raw, "Via", `${downstream.httpVersion} ${pseudonym}`],
+      headers: [
+        ...signed.headers.raw,
+        ...(receipt === undefined ? [] : [receiptField, receipt]),
+        "Via",
+        `${downstream.httpVersion} ${pseudonym}`,
+      ],
       body: streamed ?? (bytes === undefined ? null : (signed.body ?? bytes)),
       needsHttp2,
       priorKnowledge: prior === "always" || (prior === "where-needed" && needsHttp2),

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { checkAuditLog } from "../../../src/session/audit-check.ts";
+import { checkAuditLog } from "../../../src/receipts/audit-check.ts";
 import { AuditLog, Decisions, lastLink } from "../../../src/session/audit-log.ts";
 import { eventOf } from "../../../src/session/event.ts";
 import { LineFile } from "../../../src/session/line-file.ts";

@@ -8,6 +8,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -100,4 +101,29 @@ test("a path that works again gets what waited, in order", async () => {
   await file.close();
   expect(states[1]).toBeUndefined();
   expect(readFileSync(path, "utf8")).toBe("a\nb\n");
+});
+
+test("a disk that is full within a line and has room again has that line whole", async () => {
+  const path = join(directory, "short");
+  const probe = await open(path, "a");
+  const prototype = Object.getPrototypeOf(probe) as { write: (...args: unknown[]) => unknown };
+  await probe.close();
+  const { write } = prototype;
+  let calls = 0;
+  prototype.write = function (this: unknown, bytes: unknown, offset: unknown) {
+    calls += 1;
+    if (calls === 1) return write.call(this, bytes, offset, 5);
+    if (calls === 2) return Promise.reject(Object.assign(new Error("full"), { code: "ENOSPC" }));
+    return write.call(this, bytes, offset);
+  };
+  try {
+    const { file, states } = lineFile({ path });
+    file.write("one line");
+    await eventually(() => states.length === 2);
+    file.write("another");
+    await file.close();
+  } finally {
+    prototype.write = write;
+  }
+  expect(readFileSync(path, "utf8")).toBe("one line\nanother\n");
 });

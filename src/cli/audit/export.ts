@@ -1,0 +1,32 @@
+/** `audit export`: the decisions of a log for another system, one JSON object a line. */
+import { once } from "node:events";
+import { messageOf } from "../../errors.ts";
+import { linesOf } from "../../receipts/lines.ts";
+import { ocsfOf } from "../../receipts/ocsf.ts";
+import { packageVersion } from "../version.ts";
+
+/** Prints them in order; resolves with the exit code, 1 where a line is no decision or a file cannot be read. */
+export async function exportAudit({
+  files,
+}: {
+  readonly files: readonly string[];
+}): Promise<number> {
+  let skipped = 0;
+  try {
+    for (const file of files) {
+      for await (const line of linesOf(file)) {
+        const event = ocsfOf(line.toString(), packageVersion());
+        if (event === undefined) skipped += 1;
+        else if (!process.stdout.write(`${JSON.stringify(event)}\n`)) {
+          await once(process.stdout, "drain");
+        }
+      }
+    }
+  } catch (error) {
+    process.stderr.write(`authbridge-proxy: ${messageOf(error)}\n`);
+    return 1;
+  }
+  if (skipped === 0) return 0;
+  process.stderr.write(`authbridge-proxy: ${skipped} lines are no decisions: see verify-audit\n`);
+  return 1;
+}
