@@ -233,7 +233,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   "app/kills": {
-    imports: ["files", "http", "pipeline", "state", "telemetry", ...ground],
+    imports: ["files", "http", "net", "pipeline", "state", "telemetry", ...ground],
     packages: [],
   },
   app: {
