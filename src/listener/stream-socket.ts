@@ -33,6 +33,8 @@ export class StreamSocket extends Duplex {
     stream.on("end", () => this.push(null));
     stream.on("error", ignore);
     stream.on("close", () => this.#closed());
+    // It may be reset while its caller is looked up, before the tunnel listens.
+    this.on("error", ignore);
   }
 
   /** The same object with the type of what it stands for. */

@@ -23,9 +23,12 @@ export interface SharedTiesOptions {
   onResult?(result: TieResult): void;
 }
 
-const maxPerKey = 4;
+/** Messages that are served at a time under one value: to forget one would make another one the only one. */
+const maxOpen = 128;
+/** Of those that are over, and of those whose words are kept. */
+const maxRecent = 4;
 const maxTold = 8_192;
-const maxTries = 5;
+const maxTries = 32;
 const longestTtlMs = 30 * 24 * 3_600_000;
 
 /** The ties of one process and of its replicas. */
@@ -81,7 +84,7 @@ export class SharedTies {
     try {
       const texts = keys.map(async (key) => this.#options.store.get(keyOf(key)));
       for (const [at, text] of (await Promise.all(texts)).entries()) {
-        const found = unambiguous(tiesOf(text));
+        const found = unambiguous(this.#current(text));
         if (typeof found !== "string") return { shared: found, key: keys[at] ?? "" };
         if (found === "several") result = found;
       }
@@ -95,11 +98,27 @@ export class SharedTies {
     const { store } = this.#options;
     for (let tries = 0; tries < maxTries; tries += 1) {
       const before = await store.get(key);
-      const others = tiesOf(before).filter((one) => one.id !== tie.id && !isReplaced(one, tie));
-      const after = JSON.stringify([...others.slice(1 - maxPerKey), tie]);
+      const others = this.#current(before);
+      const kept = others.filter((one) => one.id !== tie.id && !isReplaced(one, tie));
+      const after = JSON.stringify(fitted([...kept, tie]));
       if (await store.compareAndSet(key, before, after, this.#ttlMs)) return;
     }
+    throw new Error("too many messages with one value begin or end at once");
   }
+
+  /** Without those whose end nobody told, because their replica had its own. */
+  #current(text: string | undefined): SharedTie[] {
+    const since = this.#clock.now() - this.#ttlMs;
+    return tiesOf(text).filter(({ isOpen, startedAt }) => !isOpen || startedAt >= since);
+  }
+}
+
+/** Those that are over in front, and words only with the newest of each. */
+function fitted(ties: readonly SharedTie[]): SharedTie[] {
+  const closed = ties.filter(({ isOpen }) => !isOpen).slice(-maxRecent);
+  const open = ties.filter(({ isOpen }) => isOpen).slice(-maxOpen);
+  const wordless = open.splice(0, Math.max(0, open.length - maxRecent));
+  return [...closed, ...wordless.map((tie) => ({ ...tie, intent: undefined })), ...open];
 }
 
 /** A message that is over tells nothing that a later one of the same conversation does not. */

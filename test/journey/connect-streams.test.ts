@@ -325,3 +325,32 @@ test("a CONNECT with a path or a scheme is no CONNECT", async () => {
   await wire.ended();
   expect(echo.connections.length).toBe(before);
 });
+
+test.skipIf(process.platform !== "linux")(
+  "a hundred streams that are reset while their callers are looked up are no fault",
+  async () => {
+    const endpoints = [{ host: "echo.test", port: echo.port }];
+    const network_policies = { echo: { endpoints, binaries: [{ path: "**" }] } };
+    const byProgram = { name: "egress-policy", config: { network_policies } };
+    const proxy = await own(
+      ProxyProcess.start(
+        settings(merge(outbound(byProgram), { egress: { hosts, allow_ips: ["127.0.0.1/32"] } })),
+      ),
+    );
+    const sessions = await Promise.all(Array.from({ length: 10 }, () => sessionTo(proxy)));
+    const closed = sessions.flatMap((session) =>
+      Array.from({ length: 10 }, () => {
+        const authority = `echo.test:${echo.port}`;
+        const stream = session.request({ ":method": "CONNECT", ":authority": authority });
+        stream.on("error", () => undefined);
+        const end = closeOf(stream);
+        setImmediate(() => stream.close(constants.NGHTTP2_CANCEL));
+        return end;
+      }),
+    );
+    await Promise.all(closed);
+    const { status } = await connectStream(await sessionTo(proxy), `echo.test:${echo.port}`);
+    expect(status).toBe(200);
+    expect(proxy.faults).toEqual([]);
+  },
+);

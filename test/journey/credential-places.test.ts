@@ -257,6 +257,14 @@ describe.each(surfaces)("over $name", (surface) => {
     expect(got.text.endsWith(standIn) || got.text.endsWith(encoded)).toBe(true);
   });
 
+  test("nor as both halves of Basic", async () => {
+    origins.answer = (seen, response) => response.end(`you sent ${seen.headers["authorization"]}`);
+    const headers = { authorization: basic(`${standIn}:${standIn}`) };
+    const got = await surface.send(proxy, { host: stored, path: "/x", headers });
+    expect(origins.last.headers["authorization"]).toBe(basic(`${real}:${real}`));
+    expect(got.text).toBe(`you sent ${basic(`${standIn}:${standIn}`)}`);
+  });
+
   test("nor compressed, though nobody asked for that", async () => {
     origins.answer = (_seen, response) => {
       response.setHeader("content-encoding", "gzip");

@@ -1,5 +1,6 @@
 /** The kill switch: everything, a caller, a session or a destination, in a moment, and until it is released. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -42,6 +43,9 @@ beforeAll(async () => {
     }),
   );
 });
+
+const lines = (count: number, line: (at: number) => string): string =>
+  Array.from({ length: count }, (_, at) => `${line(at)}\n`).join("");
 
 const newFile = (): string => join(scratch, `kill-${(files += 1)}`);
 
@@ -139,6 +143,24 @@ describe("one of many", () => {
     expect((await get(proxy.forward, `http://two.test:${origin.port}/`)).status).toBe(200);
   });
 
+  test.each([
+    "one.test.",
+    "ONE.test",
+    "one.test.:PORT",
+    "127.1",
+    "[::ffff:127.0.0.1]:PORT",
+    "0x7f000001",
+  ])("a destination in another spelling: %s", async (spelled) => {
+    const proxy = await start();
+    const destination = spelled.replace("PORT", String(origin.port));
+    const host = spelled.toLowerCase().startsWith("one") ? "one.test" : "127.0.0.1";
+    const answer = await post(proxy, "/v1/kill", { destination });
+    expect(answer.status, answer.text).toBe(200);
+    expect((await get(proxy.forward, `http://${host}:${origin.port}/`)).status).toBe(403);
+    await post(proxy, "/v1/kill/release", { destination });
+    expect((await get(proxy.forward, `http://${host}:${origin.port}/`)).status).toBe(200);
+  });
+
   test("a session: its next message is refused", async () => {
     const proxy = await start({ session: { header: "x-session" } });
     const call = (session: string): Promise<RawResponse> =>
@@ -234,6 +256,52 @@ describe("the file", () => {
     writeFileSync(file, content);
     const proxy = await start({ kill_switch: { file } });
     expect(codeOf(await get(proxy.forward, `${origin.url}/`))).toBe("policy.killed");
+  });
+
+  test.each([
+    [
+      "more than can be stopped",
+      `${lines(100, (at) => `destination host-${at}.test`)}destination one.test\n`,
+    ],
+    ["a host with a character outside ASCII", "destination b\u00fccher.test\n"],
+    ["a port below a domain", "destination *.test:443\n"],
+    ["line ends of another time", "destination one.test # leak\rdestination two.test # leak\r"],
+    ["a reason with a line separator", "destination one.test # leak \u2028 7\n"],
+  ])("%s leaves nothing running that is named", async (_name, content) => {
+    const file = newFile();
+    writeFileSync(file, content);
+    const proxy = await start({ kill_switch: { file } });
+    expect(codeOf(await get(proxy.forward, `http://one.test:${origin.port}/`))).toBe(
+      "policy.killed",
+    );
+  });
+
+  test.each(["a pipe", "a directory"])(
+    "%s in its place stops all, and blocks nothing",
+    async (what) => {
+      const file = newFile();
+      const proxy = await start({ kill_switch: { file } });
+      expect((await get(proxy.forward, `${origin.url}/`)).status).toBe(200);
+      if (what === "a pipe") execFileSync("mkfifo", [file]);
+      else mkdirSync(file);
+      await eventually(
+        async () => codeOf(await get(proxy.forward, `${origin.url}/`)) === "policy.killed",
+      );
+      rmSync(file, { recursive: true });
+      await eventually(async () => (await get(proxy.forward, `${origin.url}/`)).status === 200);
+    },
+  );
+
+  test("an order does not undo what was just written into it", async () => {
+    const file = newFile();
+    const proxy = await start({ kill_switch: { file } });
+    writeFileSync(file, "destination one.test\n");
+    await post(proxy, "/v1/kill", { destination: "two.test" });
+    const text = readFileSync(file, "utf8");
+    expect(text).toContain("destination one.test");
+    expect(text).toContain("destination two.test");
+    for (const host of ["one.test", "two.test"])
+      expect((await get(proxy.forward, `http://${host}:${origin.port}/`)).status).toBe(403);
   });
 
   test("what an operator writes into it counts while the process runs", async () => {

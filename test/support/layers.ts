@@ -258,7 +258,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   "app/kills": {
-    imports: ["files", "http", "pipeline", "state", "telemetry", ...ground],
+    imports: ["files", "http", "net", "pipeline", "state", "telemetry", ...ground],
     packages: [],
   },
   app: {

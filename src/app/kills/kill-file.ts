@@ -1,6 +1,11 @@
 /** The file of the kill switch: one line for each thing that is stopped. */
+import { isIPv6 } from "node:net";
+import { ProxyError } from "../../errors.ts";
+import { parseAuthority } from "../../net/destination.ts";
 import { type Kill, type KillScope, killScopes } from "../../pipeline/kill-switch.ts";
 
+/** More than an operator names by hand: each flow is compared with each of them. */
+export const maxKills = 100;
 const maxValueLength = 512;
 const heading =
   "# What is stopped, one a line: all, caller NAME, session ID, destination HOST[:PORT]. An empty file stops all.";
@@ -12,7 +17,31 @@ export function readKill(scope: string, value: string): Pick<Kill, "scope" | "va
     return `${JSON.stringify(scope.slice(0, 32))} is none of ${killScopes.join(", ")}`;
   if (known === "all") return value === "" ? { scope: known, value } : "all takes no value";
   const problem = valueProblem(known, value);
-  return problem ?? { scope: known, value: known === "destination" ? value.toLowerCase() : value };
+  if (problem !== undefined) return problem;
+  if (known !== "destination") return { scope: known, value };
+  const place = placeOf(value);
+  return place === undefined
+    ? "a destination is a host, *. and a domain, or host:port"
+    : { scope: known, value: place };
+}
+
+/** In the one spelling that flows have: another would be taken, and stop nothing. */
+function placeOf(value: string): string | undefined {
+  const isBelow = value.startsWith("*.");
+  const name = isBelow ? value.slice(2) : value;
+  try {
+    const none = 0;
+    const { host, port, authority, isAddress } = parseAuthority(
+      isIPv6(name) ? `[${name}]` : name,
+      "tcp",
+      none,
+    );
+    if (!isBelow) return port === none ? host : authority;
+    return port === none && !isAddress ? `*.${host}` : undefined;
+  } catch (error) {
+    if (error instanceof ProxyError) return undefined;
+    throw error;
+  }
 }
 
 function valueProblem(scope: KillScope, value: string): string | undefined {
@@ -22,8 +51,6 @@ function valueProblem(scope: KillScope, value: string): string | undefined {
   // eslint-disable-next-line no-control-regex
   if (/[\x00-\x20\x7f#]/.test(value))
     return `the ${scope} has a space, a control character or a # in it`;
-  if (scope === "destination" && (value.includes("/") || /\*(?!\.)|.\*/.test(value)))
-    return "a destination is a host, *. and a domain, or host:port";
   return undefined;
 }
 
@@ -39,10 +66,17 @@ export function parseKillFile(
     return { kills: [{ scope: "all", value: "", reason: "the file is empty", at }] };
   const kills: Kill[] = [];
   for (const [index, line] of text.split(/\r?\n/).entries()) {
-    const [, words = "", reason] = /^([^#]*)(?:#\s*(.*\S)?\s*)?$/.exec(line) ?? [];
+    const mark = line.indexOf("#");
+    const words = mark === -1 ? line : line.slice(0, mark);
+    const reason = mark === -1 ? undefined : line.slice(mark + 1).trim() || undefined;
     if (words.trim() === "") continue;
     const [scope = "", value = "", ...more] = words.trim().split(/\s+/);
-    const read = more.length > 0 ? "more than a scope and a value" : readKill(scope, value);
+    const read =
+      more.length > 0
+        ? "more than a scope and a value"
+        : kills.length === maxKills
+          ? `more than ${maxKills} things to stop`
+          : readKill(scope, value);
     if (typeof read === "string") {
       const problem = `line ${index + 1}: ${read}`;
       return { kills: [{ scope: "all", value: "", reason: problem, at }], problem };

@@ -1,14 +1,14 @@
 /** The kills of the process: from operators, from a file that outlives it, and from the other replicas. */
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { messageOf } from "../../errors.ts";
 import { writeAtomically } from "../../files/atomic-file.ts";
-import { stampOf } from "../../files/watched-file.ts";
+import { readSmallFile, stampOf } from "../../files/watched-file.ts";
 import { parseJsonObject } from "../../http/json-access.ts";
 import { type Kill, killName } from "../../pipeline/kill-switch.ts";
 import type { StateFeed } from "../../state/store.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { formatKillFile, parseKillFile, readKill } from "./kill-file.ts";
+import { formatKillFile, maxKills, parseKillFile, readKill } from "./kill-file.ts";
 
 /** What the kills are told to, and where they come from. */
 export interface KillServices {
@@ -33,8 +33,6 @@ export interface KillOutcome {
   readonly isTold: boolean | undefined;
 }
 
-/** More than an operator names by hand: each flow is compared with each of them. */
-export const maxKills = 100;
 const lookEveryMs = 1_000;
 /** What replicas tell each other of one kill. */
 interface Told {
@@ -51,6 +49,8 @@ export class Kills {
   #stamp = "";
   #problem: string | undefined;
   #writing: Promise<unknown> = Promise.resolve();
+  /** Writes that are under way or wait. */
+  #toWrite = 0;
   #look: NodeJS.Timeout | undefined;
 
   constructor(services: KillServices) {
@@ -58,10 +58,8 @@ export class Kills {
     const { metrics, file } = services;
     metrics.gauge("kill_switch_active", () => this.#kills.size);
     if (file === undefined) return;
-    this.#readFile(file);
-    this.#look = setInterval(() => {
-      if (this.#readFile(file)) void this.#apply();
-    }, lookEveryMs).unref();
+    this.#readFile();
+    this.#look = setInterval(() => void this.#follow(), lookEveryMs).unref();
   }
 
   get kills(): readonly Kill[] {
@@ -81,6 +79,7 @@ export class Kills {
 
   /** Stops it; `by` is for the log. Undefined where there are too many. */
   async kill(kill: Omit<Kill, "at">, by: string): Promise<KillOutcome | undefined> {
+    await this.#follow();
     const known = this.#kills.get(killName(kill));
     if (known === undefined && this.#kills.size >= maxKills) return undefined;
     return this.#change({ kill: { ...kill, at: Date.now() }, isReleased: false }, by);
@@ -88,6 +87,7 @@ export class Kills {
 
   /** Lets it go on; undefined where it was not stopped. */
   async release(name: string, by: string): Promise<KillOutcome | undefined> {
+    await this.#follow();
     const known = this.#kills.get(name);
     if (known === undefined) return undefined;
     return this.#change({ kill: { ...known, at: Date.now() }, isReleased: true }, by);
@@ -95,6 +95,11 @@ export class Kills {
 
   close(): void {
     clearInterval(this.#look);
+  }
+
+  /** Before each order as well: what somebody has just written into the file must not be written over. */
+  async #follow(): Promise<void> {
+    if (this.#readFile()) await this.#apply();
   }
 
   async #change(told: Told, by: string): Promise<KillOutcome> {
@@ -128,7 +133,7 @@ export class Kills {
   }
 
   #hear(texts: readonly string[]): void {
-    let isChanged = false;
+    let isChanged = this.#readFile();
     for (const text of texts) {
       const told = toldOf(text);
       if (told === undefined) continue;
@@ -153,6 +158,7 @@ export class Kills {
   #write(): Promise<boolean> {
     const { file, log } = this.#services;
     if (file === undefined) return Promise.resolve(false);
+    this.#toWrite += 1;
     const written = this.#writing.then(async () => {
       try {
         await writeAtomically(file, formatKillFile(this.kills), 0o600);
@@ -164,6 +170,8 @@ export class Kills {
           "the file cannot be written: what is stopped goes on with a restart",
         );
         return false;
+      } finally {
+        this.#toWrite -= 1;
       }
     });
     this.#writing = written;
@@ -171,7 +179,10 @@ export class Kills {
   }
 
   /** True where the file has changed. What cannot be read stops all; what is not there stops nothing. */
-  #readFile(file: string): boolean {
+  #readFile(): boolean {
+    const { file } = this.#services;
+    // What waits to be written would be lost.
+    if (file === undefined || this.#toWrite > 0) return false;
     const read = this.#fileText(file);
     if (read === undefined) return false;
     const { kills, problem } =
@@ -185,7 +196,7 @@ export class Kills {
       );
     this.#problem = problem;
     this.#kills.clear();
-    for (const kill of kills.slice(0, maxKills)) this.#take({ kill, isReleased: false });
+    for (const kill of kills) this.#take({ kill, isReleased: false });
     if (kills.length > 0)
       this.#services.log.warn(
         { kills: kills.map(killName) },
@@ -200,9 +211,9 @@ export class Kills {
       const stat = statSync(file);
       const stamp = stampOf(stat);
       if (stamp === this.#stamp) return undefined;
-      if (stat.size > 1_048_576) throw new Error("it is larger than 1 MiB");
+      const text = readSmallFile(file, undefined, stat);
       this.#stamp = stamp;
-      return { text: readFileSync(file, "utf8") };
+      return { text };
     } catch (error) {
       const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
       const stamp = isMissing ? "" : messageOf(error);

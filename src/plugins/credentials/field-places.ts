@@ -68,7 +68,7 @@ export const findBasic: Find = ({ headers }, place, recognise) => {
         const pair = readBasic(to.headers) ?? came;
         setAlone(to.headers, "Authorization", `Basic ${written(pair, value)}`);
       },
-      encoded: (value) => [written(came, value), written(came, came[side])],
+      encoded: (value) => [written(readBasic(headers) ?? came, value), written(came, came[side])],
     },
   ];
 };

@@ -26,7 +26,7 @@ export interface Place {
   fits(value: string): boolean;
   /** Gives the place the credential, as it has to be written there. */
   fill(context: RequestContext, value: string): void;
-  /** The form in which the credential is sent where it is encoded, and the stand-in in the same form. */
+  /** The form in which the credential was sent by {@link fill} where it is encoded, and the stand-in in the same form. */
   encoded?(value: string): readonly [credential: string, standIn: string];
 }
 
