@@ -34,7 +34,7 @@ const large: Readonly<Record<string, string>> = {
 function asked(text: string): RequestContext {
   const { path, body } = requestsWith(text)["openai chat"] ?? { path: "", body: {} };
   const context = message({ path, body });
-  void inferenceParser.create(undefined, new PluginBench().deps).onRequest?.(context);
+  void inferenceParser.create({ endpoints: [] }, new PluginBench().deps).onRequest?.(context);
   return context;
 }
 

@@ -2,10 +2,11 @@
  * The program as few files: `node scripts/bundle.ts`, into dist/ beside the declarations of types (docs/adr: a bundle).
  *
  * What every start needs is dist/program.js, packages included. What a file or a command line may leave out is loaded when it
- * is asked for. The entry of plugins shares the program's modules, so that there is one of each in a process.
+ * is asked for. The entries of plugins and of programs that embed it share the program's modules, so that there is one of each
+ * in a process. Of the declarations those stay that these two entries lead to.
  */
-import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { rolldown, type GetModuleInfo, type OutputChunk, type Plugin } from "rolldown";
 
 const root = join(import.meta.dirname, "..");
@@ -15,6 +16,7 @@ const output = join(root, "dist");
 const entries = {
   main: join(source, "main.ts"),
   "pipeline/plugin": join(source, "pipeline/plugin.ts"),
+  "embed/proxy": join(source, "embed/proxy.ts"),
   // A thread shares no modules.
   "opa/wasm-worker": join(source, "opa/wasm-worker.ts"),
   // Nor does a process in a namespace of its own.
@@ -123,6 +125,22 @@ cpSync(join(source, "admin/console"), join(output, "admin/console"), {
   recursive: true,
   filter: (path) => !path.endsWith("tsconfig.json"),
 });
+const declared = new Set<string>();
+for (const entry of ["pipeline/plugin", "embed/proxy"])
+  addDeclarations(join(output, `${entry}.d.ts`), declared);
+for (const file of readdirSync(output, { recursive: true, encoding: "utf8" })) {
+  const path = join(output, file);
+  if (file.endsWith(".d.ts") && !declared.has(path)) rmSync(path);
+}
+
+function addDeclarations(path: string, to: Set<string>): void {
+  if (to.has(path)) return;
+  to.add(path);
+  const text = readFileSync(path, "utf8");
+  for (const [, name = ""] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.(?:js|ts)"/g))
+    addDeclarations(join(dirname(path), `${name}.d.ts`), to);
+}
+
 /** The licences of the packages whose code is in the bundle. */
 function notices(from: readonly OutputChunk[]): string {
   const folders = new Set(

@@ -92,12 +92,36 @@ function rowsOf(node: JsonSchema, path: string, root: JsonSchema): ReferenceRow[
   });
 }
 
-/** The keys of the mappings that a list may hold: of those in pipelines. */
+/** The keys of the mappings that a list may hold, of those in pipelines; and of kinds that a key of theirs tells apart. */
 function elementRows(member: JsonSchema, path: string, root: JsonSchema): ReferenceRow[] {
   const items = resolve(member["items"], root);
-  if (items === undefined) return [];
-  const branches = Array.isArray(items["anyOf"]) ? items["anyOf"].filter(isSchema) : [items];
-  return branches.flatMap((branch) => rowsOf(branch, `${path}[]`, root));
+  const branches = items === undefined ? [] : branchesOf(items, "anyOf");
+  return [
+    ...branches.flatMap((branch) => rowsOf(branch, `${path}[]`, root)),
+    ...kindRows(member, path, root),
+  ];
+}
+
+/** Each kind by the key that names it, such as `type: vault`. */
+function kindRows(member: JsonSchema, path: string, root: JsonSchema): ReferenceRow[] {
+  const values = resolve(member["additionalProperties"], root);
+  const below = values === undefined ? [] : branchesOf(values, "anyOf");
+  const kinds = (node: JsonSchema, at: string): ReferenceRow[] =>
+    branchesOf(node, "oneOf").flatMap((kind) =>
+      kind === node ? [] : rowsOf(kind, `${at} (${kindOf(kind)})`, root),
+    );
+  return [...kinds(member, path), ...below.flatMap((branch) => kinds(branch, `${path}.*`))];
+}
+
+function branchesOf(node: JsonSchema, word: "anyOf" | "oneOf"): readonly JsonSchema[] {
+  const branches = node[word];
+  return Array.isArray(branches) ? branches.filter(isSchema) : [node];
+}
+
+function kindOf({ properties }: JsonSchema): string {
+  const keys = Object.entries(isSchema(properties) ? properties : {});
+  const [key, value] = keys.find(([, member]) => memberOf(member, ["const"]) !== undefined) ?? [];
+  return `${key}: ${String(memberOf(value, ["const"]))}`;
 }
 
 function resolve(node: unknown, root: JsonSchema): JsonSchema | undefined {
@@ -120,10 +144,11 @@ function rowOf(member: JsonSchema, path: string): ReferenceRow {
 }
 
 function typeOf(node: JsonSchema): string {
-  const { type, enum: values, const: only, anyOf, items } = node;
+  const { type, enum: values, const: only, anyOf, oneOf, items } = node;
   if (Array.isArray(values))
     return values.map((value) => `\`${JSON.stringify(value)}\``).join(" or ");
   if (only !== undefined) return `\`${JSON.stringify(only)}\``;
+  if (Array.isArray(oneOf)) return "mapping";
   if (Array.isArray(anyOf)) return [...new Set(anyOf.filter(isSchema).map(typeOf))].join(" or ");
   if (type === "array")
     return isSchema(items) && items["$ref"] === undefined ? `list of ${typeOf(items)}` : "list";

@@ -1,4 +1,5 @@
-/** A secret value that cannot be printed by accident. */
+/** A secret value that cannot be printed by accident, and keys made of one. */
+import { hash, hkdfSync } from "node:crypto";
 import { inspect } from "node:util";
 
 const shown = "[secret]";
@@ -30,4 +31,9 @@ export class Secret {
   [inspect.custom](): string {
     return shown;
   }
+}
+
+/** Bytes for one purpose; who has the seed makes the same ones, and nobody learns the seed from them. */
+export function derivedBytes(seed: Uint8Array, purpose: string, length = 32): Buffer {
+  return Buffer.from(hkdfSync("sha256", seed, "", hash("sha256", purpose, "buffer"), length));
 }

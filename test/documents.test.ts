@@ -90,6 +90,15 @@ test("every code of static-inject is documented", () => {
   expect(documented).toEqual(codes);
 });
 
+test("every code of aws-sigv4 is documented", () => {
+  const sources = find("src/plugins/aws-sigv4/*.ts").map(read).join("\n");
+  const reasons = /(?:refuse\(\s*|reason: |kind: |return \{ reason: )"([a-z-]+)"/g;
+  const found = [...sources.matchAll(reasons)].map(([, reason]) => `aws-sigv4.${reason}`);
+  const documented = new Set(read("docs/errors.md").match(/aws-sigv4\.[a-z-]+/g));
+  expect([...documented].filter((code) => !found.includes(code))).toEqual([]);
+  expect(documented.size).toBe(10);
+});
+
 test("docs/architecture.md has the layer table of the test that holds it", () => {
   const documented = tableRows(read("docs/architecture.md"), "may import").map(
     ([folder = "", imports = "", packages = ""]) => ({
@@ -121,6 +130,10 @@ test("README.md leads to every document", () => {
 
 test("docs/plugins.md shows the plugin that runs as an example", () => {
   expect(blocks(read("docs/plugins.md"), "ts")).toContain(read("examples/hello-plugin/hello.ts"));
+});
+
+test("docs/embed.md shows the test that runs as an example", () => {
+  expect(blocks(read("docs/embed.md"), "ts")).toContain(read("examples/embed/agent.test.ts"));
 });
 
 test("docs/plugins.md lists the plugins that can be used", () => {
@@ -228,6 +241,7 @@ describe("configuration files", () => {
       log: createLogger("silent"),
       metrics,
       ownListeners: new OwnListeners(),
+      env: process.env,
       carried: new CarriedState(),
       definitions: await definitionsFor(loaded),
     };

@@ -10,14 +10,18 @@ export interface NoForm {
 
 const maxBytes = 65_536;
 
-/** Reads it whole. */
-export async function readForm(request: IncomingMessage): Promise<URLSearchParams | NoForm> {
+/** Reads it whole; the members of a JSON object count as fields where the route takes JSON. */
+export async function readForm(
+  request: IncomingMessage,
+  takesJson = false,
+): Promise<URLSearchParams | NoForm> {
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
-  if (type !== "application/x-www-form-urlencoded") {
+  const isJson = takesJson && type === "application/json";
+  if (!isJson && type !== "application/x-www-form-urlencoded") {
     return {
       status: 415,
       error: "request.unsupported-content",
-      message: "a form is expected here",
+      message: `a form${takesJson ? ", or JSON," : ""} is expected here`,
     };
   }
   const chunks: Buffer[] = [];
@@ -31,5 +35,25 @@ export async function readForm(request: IncomingMessage): Promise<URLSearchParam
     }
     chunks.push(chunk);
   }
-  return new URLSearchParams(Buffer.concat(chunks).toString("utf8"));
+  const text = Buffer.concat(chunks).toString("utf8");
+  return isJson ? fieldsOf(text) : new URLSearchParams(text);
+}
+
+/** The members of a JSON object as fields of a form. */
+function fieldsOf(text: string): URLSearchParams | NoForm {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = undefined;
+  }
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  const members = isObject ? Object.entries(value as object) : [];
+  if (!isObject || members.some(([, member]) => typeof member === "object")) {
+    const message = "the JSON is no object of texts";
+    return { status: 400, error: "request.malformed", message };
+  }
+  return new URLSearchParams(
+    members.map(([name, member]): [string, string] => [name, String(member)]),
+  );
 }

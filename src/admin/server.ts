@@ -38,6 +38,8 @@ export interface AdminRoute {
   readonly path: string;
   /** The route is for POST with a form, and for nothing else. */
   readonly takesForm?: boolean;
+  /** The form may be JSON. */
+  readonly takesJson?: boolean;
   /** True where no secret is asked for. */
   readonly isOpen?: boolean;
   handle(request: AdminRequest): AdminReply | AdminStream | Promise<AdminReply>;
@@ -223,7 +225,7 @@ export class AdminServer {
       return failure(401, "auth.unauthorized", "a bearer secret is needed");
     }
     await this.#before?.();
-    const form = route.takesForm === true ? await readForm(request) : undefined;
+    const form = route.takesForm === true ? await readForm(request, route.takesJson) : undefined;
     if (form !== undefined && "error" in form) {
       response.setHeader("Connection", "close");
       return failure(form.status, form.error, form.message);

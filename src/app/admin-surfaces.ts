@@ -10,6 +10,7 @@ import { consoleRoutes } from "../admin/console.ts";
 import { budgetRoutes } from "../admin/budgets.ts";
 import { denialRoutes } from "../admin/denials.ts";
 import { healthRoutes } from "../admin/health.ts";
+import { killRoutes } from "../admin/kill.ts";
 import { logoutRoutes } from "../admin/logout.ts";
 import { AdminServer, type HeadWatch } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
@@ -19,12 +20,15 @@ import type { Config } from "../config/presets.ts";
 import { surfaces } from "../config/surfaces.ts";
 import { type BindAddress, unavailable } from "../listener/bind.ts";
 import type { AnyPluginDefinition, PluginDefinition } from "../pipeline/plugin.ts";
+import { killName } from "../pipeline/kill-switch.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { DataPlane } from "./data-plane.ts";
 import { endLogin, hearLogouts, type LogoutServices } from "./logout.ts";
 import { bindAddressOf } from "./listen-options.ts";
+import { readKill } from "./kills/kill-file.ts";
+import type { Kills } from "./kills/kills.ts";
 import type { SessionParts } from "./session-parts.ts";
 
 /** Where the surfaces read from. */
@@ -40,6 +44,7 @@ export interface AdminSources extends StatusSources, LogoutServices {
   /** The generation that is being served. */
   runtime(): Runtime;
   readiness(): string | undefined;
+  readonly kills: Kills;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
   chain(): object | undefined;
 }
@@ -127,7 +132,21 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
           observations: () => plane.observations().flat(),
           additions: (chosen) => sources.runtime().outbound.additions(chosen, plane.observations()),
         }),
-        ...budgetRoutes(() => plane.budgets()),
+        ...budgetRoutes(async () => {
+          const { inbound, outbound } = sources.runtime();
+          const threads = plane.budgets();
+          return [
+            ...(await inbound.budgetsOf(threads.map((budgets) => budgets.inbound))),
+            ...(await outbound.budgetsOf(threads.map((budgets) => budgets.outbound))),
+          ];
+        }),
+        ...killRoutes({
+          hasSecret: sessions.apiSecret !== undefined,
+          kills: () => sources.kills.kills,
+          read: readKill,
+          kill: (kill) => sources.kills.kill(kill, "operator"),
+          release: (kill) => sources.kills.release(killName(kill), "operator"),
+        }),
         ...sessionRoutes({
           store,
           usage,

@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import type { AdminServer } from "../admin/server.ts";
 import type { ProcessStatus } from "../admin/status.ts";
-import { type LoadedConfig, loadConfig } from "../config/load.ts";
+import { type LoadedConfig, loadConfig, type RejectedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
 import type { Problem } from "../yaml/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
@@ -10,25 +10,39 @@ import { durationMs } from "../duration.ts";
 import type { BindAddress } from "../listener/bind.ts";
 import type { PeerProcesses } from "../net/kernel/peer-process.ts";
 import { type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
+import type { EventSink } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { adminSurfaces, bindAdmin } from "./admin-surfaces.ts";
+import { type AdminSurface, adminSurfaces, bindAdmin } from "./admin-surfaces.ts";
 import { ProcessBounds } from "./bounds.ts";
 import { buildProblems, rejectedProblems } from "./build-problems.ts";
 import { buildRuntime } from "./build.ts";
 import { ChainReload } from "./chaining/reload.ts";
-import { type Activity, type DataPlane, LocalPlane, type Refused } from "./data-plane.ts";
-import { allDefinitions, definitionsFor } from "./definitions.ts";
+import { type DataPlane, LocalPlane, type Refused } from "./data-plane.ts";
+import { allDefinitions, definitionsFor, type Loaded } from "./definitions.ts";
 import type { BoundAddresses } from "./listen-options.ts";
+import { processGauges } from "./gauges.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { Kills } from "./kills/kills.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
 import { warnOf, warnOfOpenPipelines } from "./start-warnings.ts";
 
+/** In place of a file. */
+export interface GivenOptions {
+  readonly load: () => Promise<Loaded | RejectedConfig>;
+  /** Whether an operator's surface is opened. */
+  opens(surface: AdminSurface["surface"]): boolean;
+}
+
 /** Options of an App. */
 export interface AppOptions {
   readonly file: string;
+  /** Absent: the file is read, and followed. */
+  readonly given?: GivenOptions;
+  /** Gets every event. */
+  readonly events?: EventSink;
   readonly lenient: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly version: string;
@@ -43,7 +57,7 @@ export interface AppOptions {
 
 /** What an App begins with. */
 interface FirstGeneration {
-  readonly loaded: LoadedConfig;
+  readonly loaded: Loaded;
   readonly parts: ProcessParts;
   readonly runtime: Runtime;
   /** Absent where this thread serves by itself. */
@@ -80,7 +94,8 @@ export class App {
   readonly #runtimes: RuntimeHolder;
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
-  #loaded: LoadedConfig;
+  readonly #kills: Kills;
+  #loaded: Loaded;
   #reloader: Reloader | undefined;
   #chain: ChainReload | undefined;
   #addresses: BoundAddresses = {};
@@ -89,11 +104,13 @@ export class App {
 
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
   static async start(options: AppOptions): Promise<App> {
-    const loaded = await loadConfig(options.file, { lenient: options.lenient, env: options.env });
+    const { file, lenient, env, given } = options;
+    const loaded = await (given?.load() ?? loadConfig(file, { lenient, env }));
     if (loaded.kind === "rejected") throw new ConfigRejected(await rejectedProblems(loaded));
     const parts = await makeProcessParts(loaded.config, await definitionsFor(loaded), options);
     const threads = options.threads?.(loaded, parts, options);
-    const built = await buildRuntime(loaded.config, 1, parts.services, {
+    const services = { ...parts.services, isEcho: threads !== undefined };
+    const built = await buildRuntime(loaded.config, 1, services, {
       probe: options.probe !== "never",
       serve: threads === undefined,
     });
@@ -126,6 +143,14 @@ export class App {
     this.#stateParts = parts.state;
     this.#serving = parts.serving;
     this.#peers = parts.peers;
+    this.#kills = new Kills({
+      log: this.#log,
+      metrics: this.#metrics,
+      file: loaded.config.kill_switch.file,
+      feed: parts.state.kills,
+      apply: (kills) => this.#plane.kill(kills),
+    });
+    parts.kills.set(this.#kills.kills);
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = new RuntimeHolder(runtime);
     this.#status = new ReloadStatus(loaded.sha256);
@@ -151,6 +176,7 @@ export class App {
     await this.#otlp?.close(2_000);
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
+    this.#kills.close();
     this.#bounds.close();
     this.#peers.close();
     await this.#sessions?.close();
@@ -167,7 +193,21 @@ export class App {
   /** Why the process should get no traffic, or undefined. */
   readiness(): string | undefined {
     if (this.#state !== "serving") return this.#state;
-    return this.#plane.notReady();
+    // Beside other threads, this one has the X.509-SVID that is mirrored to files.
+    const unidentified = this.#isAlone
+      ? undefined
+      : this.#runtimes.runtime.workload?.x509NotReady();
+    return unidentified === undefined ? this.#plane.notReady() : `spiffe: ${unidentified}`;
+  }
+
+  /** Stops all traffic, as a signal asks for it. */
+  async killAll(by: string): Promise<void> {
+    await this.#kills.kill({ scope: "all", value: "", reason: by }, by);
+  }
+
+  /** Serves what `load` gives in place of what was served before; resolves with why not, and then nothing has changed. */
+  async reload(load: GivenOptions["load"]): Promise<Refused | undefined> {
+    return this.#reloader?.reload(load) ?? "the proxy is closed";
   }
 
   /** What changed the level of the log outside the file says so. */
@@ -178,6 +218,7 @@ export class App {
   /** Binds every surface; health is last, so that probes fail until everything else is there. */
   async #open(): Promise<void> {
     const { config } = this.#loaded;
+    await this.#kills.start();
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
       await this.#plane.open();
     const admin = adminSurfaces(config, {
@@ -194,17 +235,24 @@ export class App {
       runtime: () => this.#runtimes.runtime,
       logouts: this.#stateParts.logouts,
       recheck: () => void this.#recheckTunnels(),
+      kills: this.#kills,
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });
-    await bindAdmin(admin, this.#log, (surface, server, bound) => {
+    const { given } = this.#options;
+    const opened = admin.filter(({ surface }) => given?.opens(surface) ?? true);
+    await bindAdmin(opened, this.#log, (surface, server, bound) => {
       this.#admin.push(server);
       this.#ownListeners.add(bound.host, bound.port);
       this.#plane.owns(bound);
       addresses[surface] = bound;
     });
     this.#addresses = addresses;
-    this.#gauges();
+    processGauges(this.#metrics, {
+      activity: () => this.#plane.activity(),
+      runtime: () => this.#runtimes.runtime,
+      readiness: () => this.readiness(),
+    });
     if (config.reload.enabled) this.#reloader = this.#makeReloader(config);
     this.#state = "serving";
     this.#setLogLevel(config);
@@ -239,45 +287,32 @@ export class App {
     };
   }
 
-  #gauges(): void {
-    const activity = (): Activity => this.#plane.activity();
-    this.#metrics.gauge("client_connections", () => activity().connections);
-    this.#metrics.gauge("active_flows", () => activity().flows);
-    this.#metrics.gauge("active_tunnels", () => activity().tunnels);
-    this.#metrics.gauge("upstream_connections", () => activity().upstreamConnections);
-    this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
-      const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
-      return notAfter === undefined ? 0 : notAfter / 1_000;
-    });
-    this.#metrics.gauge("spiffe_svid_expiry_timestamp_seconds", () => {
-      return (this.#runtimes.runtime.workload?.svidExpiresAt() ?? 0) / 1_000;
-    });
-    this.#metrics.gauge("ready", () => (this.readiness() === undefined ? 1 : 0));
-  }
-
   #makeReloader(config: Config): Reloader {
-    const { file, lenient, env } = this.#options;
+    const { file, lenient, env, given } = this.#options;
     this.#chain = new ChainReload(config, this.#services, () => void this.#reloader?.reload());
     return new Reloader({
-      file,
+      file: given === undefined ? file : undefined,
       debounceMs: durationMs(config.reload.debounce),
       chain: this.#chain,
       status: this.#status,
       log: this.#log,
       metrics: this.#metrics,
-      load: () => loadConfig(file, { lenient, env }),
+      load: async () => (given === undefined ? loadConfig(file, { lenient, env }) : this.#loaded),
       apply: (loaded) => this.#apply(loaded),
     });
   }
 
   /** Swaps a new generation in, whole or not at all. */
-  async #apply(loaded: LoadedConfig): Promise<Refused | undefined> {
+  async #apply(loaded: Loaded): Promise<Refused | undefined> {
     const fixed = restartOnlyChanges(this.#loaded.config, loaded.config);
+    if (fixed.length > 0 && loaded.given !== undefined)
+      return fixed.map((key) => loaded.problemAt([key], "cannot change while the proxy listens"));
     if (fixed.length > 0)
       return `unreloadable field changed, pod restart required: [${fixed.join(" ")}]`;
     const generation = this.#serving.generation + 1;
     this.#chain?.trying(loaded.config);
-    const services = { ...this.#services, definitions: await definitionsFor(loaded) };
+    const definitions = await definitionsFor(loaded);
+    const services = { ...this.#services, definitions, isEcho: !this.#isAlone };
     const built = await buildRuntime(loaded.config, generation, services, {
       probe: this.#options.probe !== "never",
       serve: this.#isAlone,

@@ -6,6 +6,7 @@ import { BodyBudget } from "../http/body.ts";
 import { Backlogs } from "../net/backlogs.ts";
 import { HeadWatch } from "../net/head-watch.ts";
 import { StallWatch } from "../net/stall-watch.ts";
+import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { RareLog } from "../telemetry/rare-log.ts";
@@ -53,4 +54,16 @@ export class ProcessBounds {
     this.backlogs.close();
     this.heads.close();
   }
+}
+
+/** The limits that every flow of a generation reads. */
+export function flowLimits({ limits }: Config): Runtime["limits"] {
+  return {
+    bodyTimeoutMs: durationMs(limits.body_timeout),
+    streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
+    tunnelIdleTimeoutMs: durationMs(limits.tunnel_idle_timeout),
+    firstBytesTimeoutMs: durationMs(limits.connect_timeout),
+    maxBodyBytes: sizeBytes(limits.max_body),
+    maxTunnels: limits.max_tunnels,
+  };
 }

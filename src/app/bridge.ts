@@ -16,8 +16,10 @@ import {
 import { Interception } from "../tlsbridge/interception.ts";
 import { LeafMinter } from "../tlsbridge/leaf-minter.ts";
 import { Terminator } from "../tlsbridge/terminator.ts";
+import { derivedBytes } from "../secret.ts";
 import { attempt, type BuildProblem } from "./build-problems.ts";
 import type { CarriedState } from "./carried-state.ts";
+import type { StateParts } from "./state-parts.ts";
 
 /** What the bridge is built with. */
 export interface BridgeServices {
@@ -27,6 +29,8 @@ export interface BridgeServices {
   readonly acceptance?: { rotated(caPem: string): void };
   /** The authority of all threads in place of one made here. */
   readonly authority?: (() => Promise<AuthorityPem>) | undefined;
+  /** What threads make the same ticket keys of. */
+  readonly state?: Pick<StateParts, "seed"> | undefined;
 }
 
 /** Authority and leaves, kept over reloads while the keys that made them stay the same. */
@@ -73,7 +77,7 @@ export async function buildBridge(
 async function claimIssuing(
   config: Config,
   generation: number,
-  { log, carried, acceptance, authority }: BridgeServices,
+  { log, carried, acceptance, authority, state }: BridgeServices,
 ): Promise<Issuing> {
   const {
     ca,
@@ -95,6 +99,8 @@ async function claimIssuing(
     keyType,
     lifetimeMs: durationMs(lifetime),
     minVersion: version === "1.3" ? "TLSv1.3" : "TLSv1.2",
+    // A client resumes with whichever thread it meets.
+    ...(state === undefined ? {} : { ticketKeys: derivedBytes(state.seed, key, 48) }),
   });
   return carried.claim<Issuing>(generation, key, () => ({
     source,

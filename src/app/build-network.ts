@@ -1,4 +1,5 @@
 /** The outbound network of one generation: address guard, trust, and the chain of parent proxies. */
+import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { durationMs } from "../duration.ts";
 import { HostMatcher } from "../pattern/host-pattern.ts";
@@ -16,6 +17,7 @@ import { addressGuardOf } from "./egress/guard.ts";
 type NetworkServices = Parameters<typeof addressGuardOf>[1] & {
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly env: Environment;
 };
 
 /** The outbound network of one generation. */
@@ -42,7 +44,7 @@ export function buildNetwork(
     problems,
   );
   if (insecureHosts === undefined) return undefined;
-  const chain = planChain(config, process.env, problems);
+  const chain = planChain(config, services.env, problems);
   if (problems.length > before) return undefined;
   const connectTimeoutMs = durationMs(limits.connect_timeout);
   const guard = addressGuardOf(config, services);

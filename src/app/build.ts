@@ -1,12 +1,13 @@
 /** Config in, an immutable Runtime out: the one place where the file's spelling meets domain terms. */
+import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
-import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
+import type { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type {
   AnyPluginDefinition,
@@ -14,7 +15,7 @@ import type {
   PluginDeps,
   SessionReader,
 } from "../pipeline/plugin.ts";
-import type { Backend, Runtime } from "../proxy/flow/runtime.ts";
+import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { TlsBridge } from "../proxy/flow/tls-bridge.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -22,6 +23,7 @@ import type { Dial } from "../upstream/dial.ts";
 import { OperatorClient } from "../upstream/operator-client.ts";
 import type { AuthorityPem } from "../tlsbridge/certificate-authority.ts";
 import { OriginPools } from "../upstream/origin-pools.ts";
+import { OriginTls } from "../upstream/origin-tls.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { buildBridge } from "./bridge.ts";
 import { buildNetwork, type Network } from "./build-network.ts";
@@ -33,16 +35,22 @@ import { type ChainAcceptance, tryChain } from "./chaining/acceptance.ts";
 import type { ChainPlan } from "./chaining/plan.ts";
 import { mutualTlsProblems, outboundPeers } from "./mutual-tls.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
-import { entriesOf } from "./definitions.ts";
+import { entriesOf, readsSessions } from "./definitions.ts";
+import { PluginLogs } from "../telemetry/plugin-logs.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
+import { certificateProblems, ClientCertificates } from "./trust/client-certificates.ts";
+import { flowLimits } from "./bounds.ts";
+import { backendOf } from "./listen-options.ts";
 import { connectionPlaces } from "./egress/places.ts";
 import { claimWorkload, type Workload } from "./workload.ts";
 
 /** What outlives generations. */
 export interface BuildServices {
   readonly log: Logger;
+  /** The variables that the file may name. */
+  readonly env: Environment;
   readonly metrics: Metrics;
   readonly ownListeners: OwnListeners;
   readonly carried: CarriedState;
@@ -61,10 +69,16 @@ export interface BuildServices {
   readonly workload?: Workload | undefined;
   /** The authority that all threads of the process sign with where the file has none; absent where there is one thread. */
   readonly authority?: (() => Promise<AuthorityPem>) | undefined;
+  /** What another thread holds for the plugins of this one; absent: this thread holds it. */
+  readonly held?: PluginDeps["held"] | undefined;
+  /** Another thread builds the same file, and says what both would. */
+  readonly isEcho?: boolean;
   /** Absent where nothing is going to flow: nothing is opened then. */
   readonly state?: StateParts;
   /** Absent where sessions are off, and where nothing is going to flow. */
   readonly sessions?: SessionReader | undefined;
+  /** What operators have stopped; absent where nothing is going to flow. */
+  readonly kills?: KillSwitch | undefined;
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -115,7 +129,7 @@ export async function buildRuntime(
     await release(pipelines);
     return failed;
   };
-  const own = { ...services, workload: await claimWorkload(config, generation, services) };
+  const own = await ownServices(config, generation, services);
   const chains = await buildPipelines(config, generation, operator, own);
   if (chains.kind === "failed") {
     await release();
@@ -160,7 +174,7 @@ interface Made {
 async function bringUp(
   config: Config,
   { pipelines, chain, bridge }: Made,
-  { acceptance, log, workload }: BuildServices,
+  { acceptance, log, logs, workload }: PluginServices,
 ): Promise<readonly BuildProblem[]> {
   try {
     await startPlugins(pipelines, durationMs(config.limits.plugin_start_timeout), log);
@@ -170,6 +184,7 @@ async function bringUp(
   const unwritten = await acceptance?.prepare(chain, bridge);
   if (unwritten === undefined) {
     workload?.begin();
+    logs.serve();
     return [];
   }
   await closePlugins(pipelines, log);
@@ -189,22 +204,13 @@ async function partsOf(
   problems: BuildProblem[],
 ): Promise<Parts | undefined> {
   problems.push(...mutualTlsProblems(config), ...(await sessionProblems(config)));
+  for (const { path, message } of certificateProblems(config.tls_bridge.client_certificates))
+    problems.push({ path: ["tls_bridge", "client_certificates", ...path], message });
   const skipHosts = buildSkipHosts(config.listener.skip_hosts, problems);
   const network = buildNetwork(config, services, problems);
   const callers = buildCallers(config, services.log, problems);
   const isWhole = problems.length === 0 && skipHosts !== undefined && network !== undefined;
   return isWhole ? { skipHosts, network, callers } : undefined;
-}
-
-function flowLimits({ limits }: Config): Runtime["limits"] {
-  return {
-    bodyTimeoutMs: durationMs(limits.body_timeout),
-    streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
-    tunnelIdleTimeoutMs: durationMs(limits.tunnel_idle_timeout),
-    firstBytesTimeoutMs: durationMs(limits.connect_timeout),
-    maxBodyBytes: sizeBytes(limits.max_body),
-    maxTunnels: limits.max_tunnels,
-  };
 }
 
 /** The HTTP client for requests of agents, over mutual TLS where the file wants that. */
@@ -215,9 +221,14 @@ function buildOrigins(
 ): Pick<Runtime, "origins" | "peerOf"> & { closeOrigins(this: void): Promise<void> } {
   const { limits, tls_bridge: bridge } = config;
   const peers = outboundPeers(config, upstream, services);
+  const certificates = new ClientCertificates(bridge.client_certificates, {
+    x509: services.workload?.x509,
+    now: Date.now,
+    onProblem: (problem) => services.log.warn({ problem }, "client certificate not usable"),
+  });
   const origins = new OriginPools({
     upstream: peers?.upstream ?? upstream,
-    trust,
+    tls: new OriginTls(trust, certificates),
     connectTimeoutMs: durationMs(limits.connect_timeout),
     responseTimeoutMs: durationMs(limits.response_timeout),
     streamIdleTimeoutMs: durationMs(limits.stream_idle_timeout),
@@ -247,13 +258,18 @@ function buildSkipHosts(
   return each.includes(undefined) ? undefined : compileSkipHosts(patterns);
 }
 
-function backendOf(config: Config): Backend | undefined {
-  const url = config.listener.reverse_proxy_backend;
-  if (url === undefined) return undefined;
-  const isH2c = /^h2c:/i.test(url);
-  const { destination, path } = parseAbsoluteTarget(url.replace(/^h2c:/i, "http:"));
-  const basePath = path.replace(/\/+$/, "");
-  return { destination, basePath, ...(isH2c ? { priorKnowledge: "always" } : {}) };
+/** With what belongs to one generation. */
+interface PluginServices extends BuildServices {
+  readonly logs: PluginLogs;
+}
+
+async function ownServices(
+  config: Config,
+  generation: number,
+  services: BuildServices,
+): Promise<PluginServices> {
+  const logs = new PluginLogs(services.log, services.isEcho === true);
+  return { ...services, logs, workload: await claimWorkload(config, generation, services) };
 }
 
 interface Pipelines {
@@ -266,13 +282,15 @@ async function buildPipelines(
   config: Config,
   generation: number,
   operator: OperatorClient,
-  services: BuildServices,
+  services: PluginServices,
 ): Promise<Pipelines | FailedBuild> {
   const build = (direction: Direction): ReturnType<typeof assemble> =>
     assemble(entriesOf(config, direction), {
       direction,
       otherwise: config.pipeline[direction].default,
+      readsSessions: readsSessions(config, direction, services.definitions),
       log: services.log,
+      kills: services.kills,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
       definitions: services.definitions,
       depsFor: (instance, origins) => ({
@@ -300,17 +318,19 @@ async function buildPipelines(
 function pluginDeps(
   instance: string,
   generation: number,
-  services: BuildServices,
+  services: PluginServices,
 ): Omit<PluginDeps, "fetch" | "isAlone"> {
   return {
     instance,
-    log: services.log.child({ plugin: instance }),
+    log: services.logs.of(instance),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
     ...services.workload?.forPlugins,
     ...pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),
+    held: services.held ?? services.carried.holder(generation),
     count: (event) => services.metrics.pluginEvent(instance, event),
+    noteSecret: (source, note) => services.metrics.secrets.note(source, note),
     changed: () => services.recheck?.(),
   };
 }

@@ -1,4 +1,5 @@
 /** State that outlives a reload: token caches, key sets, the placeholder store. */
+import type { PluginDeps } from "../pipeline/plugin.ts";
 
 interface Carried {
   readonly value: object;
@@ -21,11 +22,30 @@ export class CarriedState {
     return carried.value as T;
   }
 
+  /** Gives values of this thread to the plugins of a generation. */
+  holder(generation: number): PluginDeps["held"] {
+    return (key, _methods, make) => this.claim(generation, key, make) as never;
+  }
+
+  /** The value of a key, if somebody has it. */
+  peek(key: string): object | undefined {
+    return this.#values.get(key)?.value;
+  }
+
   /** The value of a key, claimed for a generation, if somebody has made it. */
   find(generation: number, key: string): object | undefined {
     const carried = this.#values.get(key);
     carried?.claims.add(generation);
     return carried?.value;
+  }
+
+  /** A thread of the process is gone: what it had of a value is nobody's. */
+  threadEnded(thread: number): void {
+    for (const { value } of this.#values.values()) {
+      if ("threadEnded" in value && typeof value.threadEnded === "function") {
+        (value as { threadEnded(thread: number): void }).threadEnded(thread);
+      }
+    }
   }
 
   /** Ends a generation's claims; values that nobody claims any more are closed. */

@@ -1,13 +1,15 @@
 /** What serves traffic: the listeners of this thread, or threads that have listeners of their own. */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
-import type { PluginBudgets } from "../admin/budgets.ts";
+import type { DirectedBudgets } from "../admin/budgets.ts";
 import type { PluginObservations } from "../admin/denials.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import type { BindAddress } from "../listener/bind.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import { Callers } from "../proxy/flow/callers.ts";
 import type { Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
+import { LiveExchanges } from "../proxy/flow/live-exchanges.ts";
 import { TunnelRegistry } from "../proxy/flow/tunnel-registry.ts";
 import { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import type { Problem } from "../yaml/problem.ts";
@@ -49,11 +51,14 @@ export interface DataPlane {
   swap(loaded: LoadedConfig, runtime: Runtime): Promise<void> | undefined;
   /** Closes open tunnels that the generation refuses; resolves with how many. */
   recheck(): Promise<number>;
+  /** Stops these, and nothing else; resolves with how many tunnels and exchanges ran. */
+  kill(kills: readonly Kill[]): Promise<number>;
   /** Serves a connection that something else accepted, as if a surface had; absent where that is in no thread's reach. */
   adopt?(surface: "forward" | "captured", socket: Socket): void;
   /** Of each thread, in the order of the steps. */
   observations(): readonly (readonly PluginObservations[])[];
-  budgets(): readonly PluginBudgets[];
+  /** What each thread has seen. */
+  budgets(): readonly DirectedBudgets[];
   /** The logger's level has changed. */
   levelChanged(): void;
   /** Stops accepting, lets what runs finish until the deadline, and cuts the rest. */
@@ -74,12 +79,15 @@ export interface LocalPlaneParts {
 export class LocalPlane implements DataPlane {
   readonly #made: LocalPlaneParts;
   readonly #tunnels: TunnelRegistry;
+  readonly #live: LiveExchanges;
   #bridge: BridgeServer | undefined;
   #surfaces: DataSurfaces | undefined;
 
   constructor(made: LocalPlaneParts) {
     this.#made = made;
-    this.#tunnels = new TunnelRegistry(made.crowd?.tunnels);
+    const { kills } = made.parts;
+    this.#tunnels = new TunnelRegistry(made.crowd?.tunnels, kills);
+    this.#live = new LiveExchanges(kills);
   }
 
   open(): Promise<BoundAddresses> {
@@ -134,6 +142,13 @@ export class LocalPlane implements DataPlane {
     return this.#tunnels.recheck(this.#made.runtimes.runtime);
   }
 
+  kill(kills: readonly Kill[]): Promise<number> {
+    this.#made.parts.kills.set(kills);
+    // Exchanges first: inside of a tunnel they can still be answered.
+    const ended = this.#live.endKilled();
+    return Promise.resolve(ended + this.#tunnels.cutKilled());
+  }
+
   adopt(surface: "forward" | "captured", socket: Socket): void {
     this.#surfaces?.adopt(surface, socket);
   }
@@ -142,9 +157,9 @@ export class LocalPlane implements DataPlane {
     return [this.#made.runtimes.runtime.outbound.observations()];
   }
 
-  budgets(): readonly PluginBudgets[] {
+  budgets(): readonly DirectedBudgets[] {
     const { inbound, outbound } = this.#made.runtimes.runtime;
-    return [...inbound.budgets(), ...outbound.budgets()];
+    return [{ inbound: inbound.budgets(), outbound: outbound.budgets() }];
   }
 
   levelChanged(): void {
@@ -169,6 +184,7 @@ export class LocalPlane implements DataPlane {
       pseudonym: crowd?.pseudonym ?? makePseudonym(),
       runtimes,
       tunnels: this.#tunnels,
+      live: this.#live,
       callers: new Callers(parts.peers, parts.recorder.log, loaded.config.session.executables),
     };
   }

@@ -8,6 +8,7 @@ import { messageOf, ProxyError } from "../errors.ts";
 import { ForwardSurface } from "../listener/forward.ts";
 import type { BindAddress } from "../listener/bind.ts";
 import { Listener } from "../listener/listener.ts";
+import { SocksPort } from "../listener/socks.ts";
 import type { PeerFrontOptions } from "../listener/peer-front.ts";
 import { type FindBackend, ReverseSurface, reverseSessions } from "../listener/reverse.ts";
 import type { TlsMaterial } from "../listener/tls-front.ts";
@@ -18,6 +19,7 @@ import { OwnDials } from "../net/own-dials.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { SurfaceServices } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
+import { AskedTunnels } from "../proxy/tunnel/asked.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
@@ -82,6 +84,7 @@ export class DataSurfaces {
     const makers: { readonly [Name in SurfaceName]?: () => Listener } = {
       reverse: () => this.#makeReverse(),
       forward: () => this.#makeForward(),
+      socks: () => this.#makeSocks(),
     };
     const addresses: { [Name in SurfaceName]?: BindAddress } = {};
     for (const { name, address } of surfaceAddresses(this.#config)) {
@@ -176,13 +179,20 @@ export class DataSurfaces {
 
   #makeForward(): Listener {
     const { services, bridge, crowd } = this.#parts;
-    const { forward_proxy_tls: files } = this.#config.listener;
+    const { forward_proxy_tls: files, forward_proxy_socks: socks } = this.#config.listener;
     const limits = listenerLimits(this.#config, crowd?.connections("forward"));
-    const surface = new ForwardSurface(services, bridge, limits);
+    const surface = new ForwardSurface(services, bridge, { limits, socks });
     if (files === undefined) return this.#make(surface, limits);
     const listener = this.#make(surface, limits, readTlsMaterial(files));
     this.#renewal = new TlsRenewal(files, listener, services.recorder.log);
     return listener;
+  }
+
+  #makeSocks(): Listener {
+    const { services, bridge, crowd } = this.#parts;
+    const limits = listenerLimits(this.#config, crowd?.connections("socks"));
+    const surface = new SocksPort(services, new AskedTunnels(services, bridge), limits);
+    return this.#make(surface, limits);
   }
 
   #make(

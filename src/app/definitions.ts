@@ -9,22 +9,29 @@ import type { Direction } from "../pipeline/flow.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import { builtinNames, loadPlugins } from "../plugins/by-name.ts";
 
-type File = Pick<LoadedConfig, "config" | "path">;
+/** What is run, with the plugins that came with it as objects. */
+export interface Loaded extends LoadedConfig {
+  readonly given?: readonly AnyPluginDefinition[];
+}
+
+type File = Pick<Loaded, "config" | "path" | "given">;
 
 /** Those that the file names, or all of them where it names one that is not built in. Rejects with `config.invalid`. */
 export async function definitionsFor(loaded: File): Promise<readonly AnyPluginDefinition[]> {
   const { inbound, outbound } = loaded.config.pipeline;
   const named = new Set([...inbound.plugins, ...outbound.plugins].map(({ name }) => name));
+  const { given = [] } = loaded;
+  const known = new Set([...builtinNames, ...given.map(({ name }) => name)]);
   // An unknown name is refused with the list of those that there are.
-  const isKnown = [...named].every((name) => builtinNames.includes(name));
-  if (isKnown && loaded.config.plugin_modules.length === 0) return loadPlugins(named);
-  return allDefinitions(loaded);
+  const isKnown = [...named].every((name) => known.has(name));
+  if (!isKnown || loaded.config.plugin_modules.length > 0) return allDefinitions(loaded);
+  return [...(await loadPlugins(named)), ...given];
 }
 
 /** Every one of them. Modules are named relative to the file. Rejects with `config.invalid`. */
 export async function allDefinitions(loaded: File): Promise<readonly AnyPluginDefinition[]> {
   const { plugin_modules: modules } = loaded.config;
-  const builtin = await loadPlugins(new Set(builtinNames));
+  const builtin = [...(await loadPlugins(new Set(builtinNames))), ...(loaded.given ?? [])];
   if (modules.length === 0) return builtin;
   const added = await loadPluginModules(modules, dirname(resolve(loaded.path)));
   const all = [...builtin, ...added];
@@ -71,7 +78,8 @@ export async function loadPluginModules(
   return found;
 }
 
-function isDefinition(value: unknown): value is AnyPluginDefinition {
+/** Whether a value has what every definition has. */
+export function isDefinition(value: unknown): value is AnyPluginDefinition {
   return (
     typeof value === "object" &&
     value !== null &&
@@ -80,6 +88,18 @@ function isDefinition(value: unknown): value is AnyPluginDefinition {
     "create" in value &&
     typeof value.create === "function"
   );
+}
+
+/** Whether a plugin of the pipeline may ask whose a message is. */
+export function readsSessions(
+  config: Config,
+  direction: Direction,
+  definitions: readonly AnyPluginDefinition[],
+): boolean {
+  return config.pipeline[direction].plugins.some(({ name, on_error: onError }) => {
+    const reads = definitions.find((one) => one.name === name)?.readsSessions;
+    return onError !== "off" && (reads ?? !builtinNames.includes(name));
+  });
 }
 
 /** The entries of one pipeline. Keys that are absent stay absent. */

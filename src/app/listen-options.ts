@@ -5,6 +5,8 @@ import type { Config } from "../config/presets.ts";
 import { surfaceKey, type SurfaceName } from "../config/surfaces.ts";
 import { sizeBytes } from "../config/size.ts";
 import { ProxyError } from "../errors.ts";
+import { parseAbsoluteTarget } from "../net/destination.ts";
+import type { Backend } from "../proxy/flow/runtime.ts";
 import type { SharedBytes } from "../http/body.ts";
 import type { BindAddress } from "../listener/bind.ts";
 import type { TunnelPlaces } from "../proxy/flow/tunnel-registry.ts";
@@ -19,7 +21,7 @@ export interface Crowd {
   readonly tunnels: TunnelPlaces;
   readonly buffered: SharedBytes;
   connections(
-    surface: "forward" | "reverse" | "transparent" | "transparent_inbound",
+    surface: "forward" | "socks" | "reverse" | "transparent" | "transparent_inbound",
   ): ConnectionPlaces;
   /** What the first of the threads has bound; undefined in that one itself. */
   readonly bound: BoundAddresses | undefined;
@@ -60,4 +62,14 @@ export function listenerLimits(config: Config, shared?: ConnectionPlaces): HttpL
     maxRequestsPerConnection: limits.max_requests_per_connection,
     maxStreamsPerConnection: limits.max_streams_per_connection,
   };
+}
+
+/** The service behind the reverse proxy; undefined where the file names none. */
+export function backendOf(config: Config): Backend | undefined {
+  const url = config.listener.reverse_proxy_backend;
+  if (url === undefined) return undefined;
+  const isH2c = /^h2c:/i.test(url);
+  const { destination, path } = parseAbsoluteTarget(url.replace(/^h2c:/i, "http:"));
+  const basePath = path.replace(/\/+$/, "");
+  return { destination, basePath, ...(isH2c ? { priorKnowledge: "always" } : {}) };
 }

@@ -1,8 +1,11 @@
 /** What a process makes once and every generation uses. */
+import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { PeerProcesses } from "../net/kernel/peer-process.ts";
 import { SocketLookup } from "../net/kernel/socket-lookup.ts";
+import { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
+import type { EventSink } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { FlowRecorder } from "../proxy/flow/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
@@ -27,6 +30,8 @@ export interface ProcessParts {
   readonly peers: PeerProcesses;
   readonly sessions: SessionParts | undefined;
   readonly state: StateParts;
+  /** What operators have stopped. */
+  readonly kills: KillSwitch;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
   /** Judges open tunnels again. */
@@ -39,6 +44,10 @@ export interface ProcessParts {
 export interface ProcessOptions {
   readonly log: Logger;
   readonly version: string;
+  /** The variables that the file may name. */
+  readonly env: Environment;
+  /** Gets every event. */
+  readonly events?: EventSink | undefined;
   /** The first generation that is served; 1 in a new process. */
   readonly generation?: number;
   /** Who holds the agent's namespaces, where it has its own. */
@@ -51,6 +60,7 @@ export interface ProcessOptions {
 export interface HeldParts {
   readonly state: StateParts;
   readonly instanceId: string;
+  readonly held: NonNullable<BuildServices["held"]>;
   sessions(services: SessionServices): Promise<SessionParts | undefined>;
   authority(this: void): Promise<AuthorityPem>;
 }
@@ -59,7 +69,7 @@ export interface HeldParts {
 export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
-  { log, version, generation = 1, agentPid, held }: ProcessOptions,
+  { log, version, env, events, generation = 1, agentPid, held }: ProcessOptions,
 ): Promise<ProcessParts> {
   const serving = { generation };
   const metrics = new Metrics({
@@ -70,7 +80,7 @@ export async function makeProcessParts(
   const ownListeners = new OwnListeners();
   const state = held?.state ?? (await makeStateParts(config, { log, metrics }));
   const sessions = await (held?.sessions({ log, metrics, state }) ??
-    makeSessionParts(config, { log, metrics, state }));
+    makeSessionParts(config, { log, metrics, state, events }));
   const otlp = await makeOtlpParts(config, { metrics, log, version, thread: held });
   const recorder = new FlowRecorder({
     log,
@@ -79,15 +89,20 @@ export async function makeProcessParts(
     tracing: otlp?.tracing,
     durations: otlp?.durations,
   });
+  const recording = sessions?.isRead === true ? sessions.recorder : undefined;
+  const kills = new KillSwitch((context) => recording?.sessionOf(context));
   let recheck: () => void = () => undefined;
   const services: ProcessParts["services"] = {
     log,
+    env,
     metrics,
     ownListeners,
     carried: new CarriedState(),
     definitions,
     acceptance: new ChainAcceptance(log, metrics),
-    sessions: sessions?.isRead === true ? sessions.recorder : undefined,
+    sessions: recording,
+    kills,
+    held: held?.held,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     state,
@@ -103,6 +118,7 @@ export async function makeProcessParts(
     ownListeners,
     sessions,
     state,
+    kills,
     serving,
     recheck: () => recheck(),
     onRecheck: (run) => {

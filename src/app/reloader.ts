@@ -1,23 +1,26 @@
 /** Follows the configuration file: quiet time, digest, load, apply; the last good generation stays on failure. */
-import { formatProblem, type Problem } from "../yaml/problem.ts";
-import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
+import { formatProblem } from "../yaml/problem.ts";
+import type { RejectedConfig } from "../config/load.ts";
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { FileWatch } from "../files/watched-file.ts";
 import { rejectedProblems } from "./build-problems.ts";
+import type { Refused } from "./data-plane.ts";
+import type { Loaded } from "./definitions.ts";
 import type { ReloadStatus } from "./reload-status.ts";
 
 /** What the reloader needs of the process. */
 export interface ReloaderOptions {
-  readonly file: string;
+  /** Absent where nothing but a call brings something new. */
+  readonly file: string | undefined;
   readonly debounceMs: number;
   readonly status: ReloadStatus;
   readonly log: Logger;
   readonly metrics: Metrics;
-  load(): Promise<LoadedConfig | RejectedConfig>;
+  readonly load: () => Promise<Loaded | RejectedConfig>;
   /** Builds, starts and swaps; resolves with problems when the old generation stays. */
-  apply(loaded: LoadedConfig): Promise<readonly Problem[] | string | undefined>;
+  apply(loaded: Loaded): Promise<Refused | undefined>;
   readonly chain: {
     /** Changes with what the files hold that the accepted configuration names. */
     inputsDigest(): string;
@@ -29,8 +32,8 @@ export interface ReloaderOptions {
 /** Applies changes of the file one after another. */
 export class Reloader {
   readonly #options: ReloaderOptions;
-  readonly #watch: FileWatch;
-  #running: Promise<void> = Promise.resolve();
+  readonly #watch: FileWatch | undefined;
+  #running: Promise<unknown> = Promise.resolve();
   #closed = false;
   #inputs: string;
   #retry: NodeJS.Timeout | undefined;
@@ -38,43 +41,35 @@ export class Reloader {
   constructor(options: ReloaderOptions) {
     this.#options = options;
     this.#inputs = options.chain.inputsDigest();
+    const { file, log, debounceMs } = options;
+    if (file === undefined) return;
     const onError = (error: Error): void => {
-      options.log.error(
-        { file: options.file, error: error.message },
-        "configuration is no longer watched",
-      );
+      log.error({ file, error: error.message }, "configuration is no longer watched");
     };
-    this.#watch = new FileWatch(
-      options.file,
-      options.debounceMs,
-      () => void this.reload(),
-      onError,
-    );
+    this.#watch = new FileWatch(file, debounceMs, () => void this.reload(), onError);
   }
 
-  /** Reads the file now; resolves when it is applied or refused. Attempts never overlap. */
-  reload(): Promise<void> {
-    this.#running = this.#running.then(() => this.#attempt());
-    return this.#running;
+  /** Loads now; resolves when that is applied (undefined) or refused. Attempts never overlap. */
+  reload(load: ReloaderOptions["load"] = this.#options.load): Promise<Refused | undefined> {
+    const attempt = this.#running.then(() => this.#attempt(load));
+    this.#running = attempt;
+    return attempt;
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#retry);
-    this.#watch.close();
+    this.#watch?.close();
     await this.#running;
   }
 
-  async #attempt(): Promise<void> {
-    if (this.#closed) return;
+  async #attempt(load: ReloaderOptions["load"]): Promise<Refused | undefined> {
+    if (this.#closed) return "the proxy is closed";
     clearTimeout(this.#retry);
     const { status, log, metrics } = this.#options;
     try {
-      const loaded = await this.#options.load();
-      if (loaded.kind === "rejected") {
-        this.#refuse(await rejectedProblems(loaded));
-        return;
-      }
+      const loaded = await load();
+      if (loaded.kind === "rejected") return this.#refuse(await rejectedProblems(loaded));
       // A touched file, or the same bytes written again, is not a change.
       const isSame = this.#options.chain.inputsDigest() === this.#inputs;
       if (loaded.sha256 === status.activeSha256 && isSame) {
@@ -83,33 +78,33 @@ export class Reloader {
           log.info({ sha256: loaded.sha256 }, "configuration is as served again");
         status.returned();
         metrics.configInSync(true);
-        return;
+        return undefined;
       }
       const problems = await this.#options.apply(loaded);
-      if (problems !== undefined) {
-        this.#refuse(problems);
-        return;
-      }
+      if (problems !== undefined) return this.#refuse(problems);
       for (const warning of loaded.warnings)
         log.warn({ problem: formatProblem(warning) }, "configuration warning");
       this.#inputs = this.#options.chain.inputsDigest();
       status.succeeded(loaded.sha256);
       metrics.reload(true);
       log.info({ sha256: loaded.sha256 }, "configuration reloaded");
+      return undefined;
     } catch (error) {
-      this.#refuse(messageOf(error));
+      return this.#refuse(messageOf(error));
     }
   }
 
-  #refuse(problems: readonly Problem[] | string): void {
+  #refuse(problems: Refused): Refused {
     const { status, log, metrics } = this.#options;
     const text = typeof problems === "string" ? problems : problems.map(formatProblem).join("\n");
     status.failed(text);
     metrics.reload(false);
     log.error({ error: text }, "configuration refused, the last good one stays");
-    const afterMs = this.#options.chain.retryAfterMs();
-    if (afterMs === undefined || this.#closed) return;
+    // Whoever called has been told, and calls again.
+    const afterMs = this.#watch === undefined ? undefined : this.#options.chain.retryAfterMs();
+    if (afterMs === undefined || this.#closed) return problems;
     this.#retry = setTimeout(() => void this.reload(), afterMs);
     this.#retry.unref();
+    return problems;
   }
 }

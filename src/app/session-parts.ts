@@ -8,8 +8,9 @@ import { Attribution } from "../session/attribution.ts";
 import { AuditLog, Decisions, lastLink } from "../session/audit-log.ts";
 import { ContentPolicy } from "../session/content.ts";
 import { Journal, restoreJournal } from "../session/journal.ts";
+import { type Ledger, TurnLedger } from "../session/ledger.ts";
 import { LineFile } from "../session/line-file.ts";
-import { SessionRecorder } from "../session/recorder.ts";
+import { type EventSink, SessionRecorder } from "../session/recorder.ts";
 import { compilePatterns, Redaction } from "../session/redaction.ts";
 import { SessionStore } from "../session/store.ts";
 import { Usage } from "../session/usage.ts";
@@ -26,6 +27,7 @@ export interface SessionParts {
   /** Whether plugins may read sessions: not where only the decision log is written. */
   readonly isRead: boolean;
   readonly recorder: SessionRecorder;
+  readonly ledger: Ledger;
   /** Absent without `audit`, and in a thread that tells another one. */
   readonly audit?: AuditLog | undefined;
   /** What clients of the session API have to send; absent where nothing is asked for. */
@@ -38,6 +40,8 @@ export interface SessionServices {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly state: StateParts;
+  /** Gets every event, whether they are kept or not. */
+  readonly events?: EventSink | undefined;
 }
 
 /** Undefined where nothing is to be recorded. */
@@ -46,19 +50,21 @@ export async function makeSessionParts(
   services: SessionServices,
 ): Promise<SessionParts | undefined> {
   const { session, audit: auditFile } = config;
-  if (!session.enabled && auditFile === undefined) return undefined;
+  const { events } = services;
+  if (!session.enabled && auditFile === undefined && events === undefined) return undefined;
   const ttlMs = session.ttl === "never" ? Number.POSITIVE_INFINITY : durationMs(session.ttl);
   const journal = session.enabled ? journalOf(session, services) : undefined;
   const kept = session.enabled ? await keptEvents(session, ttlMs, journal, services) : undefined;
   const audit = await auditOf(auditFile, services);
-  const attribution = new Attribution({
+  const ledger = new TurnLedger({
     store: kept?.store ?? unkept,
     ttlMs,
-    addTraceparent: session.add_traceparent,
-    field: session.header,
     ties: session.enabled ? sharedTies(session, ttlMs, services) : undefined,
   });
-  const sinks = kept === undefined ? [] : [kept.store, kept.usage];
+  const { add_traceparent: addTraceparent, header: field } = session;
+  const attribution = new Attribution({ ledger, addTraceparent, field });
+  const sinks: EventSink[] = kept === undefined ? [] : [kept.store, kept.usage];
+  if (events !== undefined) sinks.push(events);
   return {
     kept,
     isRead: kept !== undefined,
@@ -68,6 +74,7 @@ export async function makeSessionParts(
       content: await contentOf(session),
       audit: audit && new Decisions((facts) => audit.append(facts)),
     }),
+    ledger,
     audit,
     ...apiSecret(session.api_secret_file, services.log),
     close: async () => {

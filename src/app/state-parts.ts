@@ -1,5 +1,5 @@
 /** The state of the process, from the block `state`: one store, and those that plugins name by address. */
-import { hash } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
@@ -7,6 +7,7 @@ import { durationMs } from "../duration.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { credentialText, WatchedFile } from "../files/watched-file.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
+import { derivedBytes } from "../secret.ts";
 import { Feed } from "../state/feed.ts";
 import { FileStore } from "../state/file-store.ts";
 import { keyRingOf } from "../state/key-ring.ts";
@@ -26,12 +27,16 @@ export interface StateParts {
   readonly sealed: StateStore | undefined;
   /** In memory, whatever the file says: what the threads of the process have in common. */
   readonly shared: StateStore;
+  /** Made anew at each start: what the threads of the process, and nobody else, make the same keys of. */
+  readonly seed: Uint8Array;
   /** Whether it outlives the process, or other threads or processes see the same. */
   readonly isKept: boolean;
   /** Whether others than this process use it. */
   readonly isShared: boolean;
   /** Logins that ended; undefined where nothing is kept. */
   readonly logouts: StateFeed | undefined;
+  /** What operators have stopped; undefined where it ends with the process. */
+  readonly kills: StateFeed | undefined;
   /** A store of Redis or Valkey that a plugin names; it is not open yet. */
   at(url: string): OwnedStore;
   close(): Promise<void>;
@@ -67,16 +72,20 @@ export async function makeStateParts(
   const logouts = isKept
     ? logoutsIn(sealed ?? store, isShared || isOfThreads, services.log)
     : undefined;
+  const kills = isMemory ? undefined : killsIn(sealed ?? store, isShared, services.log);
   return {
     store,
     sealed,
     shared: new MemoryStore({ maxBytes: sizeBytes(state.max_size) }),
+    seed: randomBytes(32),
     isKept,
     isShared,
     logouts,
+    kills,
     at: (url) => namedStore(url, state, services),
     close: () => {
       logouts?.close();
+      kills?.close();
       return store.close();
     },
   };
@@ -99,15 +108,33 @@ export function logoutsIn(store: StateStore, isShared: boolean, log: Logger): Fe
   });
 }
 
+/** An order stands until it is taken back: longer than replicas are away. */
+const killsKeptMs = 365 * 24 * 3_600_000;
+
+function killsIn(store: StateStore, isShared: boolean, log: Logger): Feed {
+  return new Feed({
+    store,
+    name: "kills",
+    keptMs: killsKeptMs,
+    isShared,
+    onOwed: (problem) => {
+      if (problem === undefined) log.info({}, "other replicas have been told what is stopped");
+      else log.error({ error: problem }, "other replicas are told later what is stopped");
+    },
+  });
+}
+
 /** What the instances of a generation get. A build that serves nothing opens nothing: its store is empty. */
 export function pluginState(
   generation: number,
   { state, carried, log }: PluginStateServices,
-): Pick<PluginDeps, "state" | "shared"> {
+): Pick<PluginDeps, "state" | "shared" | "secret"> {
+  const seed = state?.seed ?? randomBytes(32);
+  const secret = (purpose: string): Buffer => derivedBytes(seed, `plugin ${purpose}`);
   if (state === undefined) {
     const store = new MemoryStore({ maxBytes: 1_048_576 });
     const empty = { store, sealed: store, isKept: false, logouts: undefined, at: () => store };
-    return { state: empty, shared: store };
+    return { state: empty, shared: store, secret };
   }
   const { store, sealed, isKept, shared, logouts } = state;
   const at = (url: string): StateStore =>
@@ -116,7 +143,7 @@ export function pluginState(
       named.open().catch((error: unknown) => log.error({ err: error }, "state store"));
       return named;
     });
-  return { state: { store, sealed, isKept, logouts, at }, shared };
+  return { state: { store, sealed, isKept, logouts, at }, shared, secret };
 }
 
 /** Where the stores of a generation come from. */

@@ -54,13 +54,15 @@ export class TransparentSurface {
 
   /** Rejects with `listener.unavailable` only where the file names an address that is taken. */
   async open(): Promise<void> {
-    const { config, services } = this.#parts;
+    const { config, services, crowd } = this.#parts;
     const { transparent_proxy_addr: address } = config.listener;
     const { log, metrics } = services.recorder;
     metrics.gauge("transparent_listener_up", () => (this.#state.kind === "bound" ? 1 : 0));
     if (address === undefined) return;
     this.#state = await this.#openAt(address);
     if (this.#state.kind !== "unavailable") return;
+    // The first thread has said it, where it has none either.
+    if (crowd?.bound !== undefined && crowd.bound.transparent === undefined) return;
     const { reason } = this.#state;
     const line = { key: surfaceKey("transparent"), address, reason };
     log[this.#isRequired ? "error" : "warn"](

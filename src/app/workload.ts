@@ -65,17 +65,16 @@ export async function claimWorkload(
       return new FileMirror({ directory, x509, jwt: source, clock, onProblem });
     });
   };
+  const x509NotReady = (): string | undefined => (needsX509 ? x509.notReady() : undefined);
   return {
     x509,
     jwt,
     forPlugins: { jwtSvids: jwt, jwtBundles, x509Svids: x509 },
     notReady: () => {
-      const reasons = [
-        ...(needsX509 ? [x509.notReady()] : []),
-        ...audiences.map((audience) => jwt.notReady(audience)),
-      ];
+      const reasons = [x509NotReady(), ...audiences.map((audience) => jwt.notReady(audience))];
       return reasons.find((reason) => reason !== undefined);
     },
+    x509NotReady,
     svidExpiresAt: () => x509.expiresAt,
     begin: () => {
       if (needsX509) x509.begin();

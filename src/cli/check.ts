@@ -72,6 +72,7 @@ async function examine(command: ServeCommand): Promise<Examined> {
         log,
         metrics,
         ownListeners: new OwnListeners(),
+        env: process.env,
         carried: new CarriedState(),
         definitions,
         acceptance: new ChainAcceptance(log, metrics),

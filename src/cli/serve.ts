@@ -27,6 +27,8 @@ export async function run(command: ServeCommand): Promise<number> {
   keepServing(log);
   let running: App | undefined;
   toggleDebug(log, () => running?.levelChanged());
+  // Whatever the policy says, and until it is released.
+  process.on("SIGUSR2", () => void running?.killAll("SIGUSR2"));
   let app: App;
   const signal = firstSignal();
   try {

@@ -18,6 +18,9 @@ const maxEntries = 200;
 const maxMethods = 12;
 const order: readonly Verdict[] = ["refused", "failed", "left", "reached"];
 
+/** Where clients say where they want to go. */
+const clientSurfaces: ReadonlySet<unknown> = new Set(["forward", "socks"]);
+
 /** Collects flows and tells them host by host, refusals first. */
 export class TrafficSummary {
   /** By verdict, host and reason, in order of first appearance. */
@@ -28,7 +31,7 @@ export class TrafficSummary {
   /** Takes a log line; only what the command sent is looked at. */
   hear(line: Line): void {
     const isFlow = line["msg"] === "flow" && line["direction"] === "outbound";
-    const isUnreadable = line["msg"] === "refused" && line["surface"] === "forward";
+    const isUnreadable = line["msg"] === "refused" && clientSurfaces.has(line["surface"]);
     if (!isFlow && !isUnreadable) return;
     const verdict = verdictOf(line);
     // A tunnel that was looked into is described by the requests inside it.

@@ -82,7 +82,7 @@ export const limitsSchema = z.strictObject({
   max_streams_per_connection: count(1)
     .default(256)
     .describe(
-      "Streams that a client on HTTP/2 may have open at once on one connection of mutual TLS, or that the TLS bridge opened; what is above is refused as RFC 9113 section 5.1.2 has it. Default 256.",
+      "Streams that a client on HTTP/2 may have open at once on one connection, of the forward proxy, of mutual TLS or that the TLS bridge opened; what is above is refused as RFC 9113 section 5.1.2 has it. Default 256.",
     ),
   max_tunnels: count(1)
     .default(10_000)

@@ -34,6 +34,17 @@ export const listenerSchema = z.strictObject({
     "the explicit forward proxy (role forward)",
     surfaces.forward.address,
   ),
+  forward_proxy_socks: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Whether the forward proxy also serves clients that begin as SOCKS5 (CONNECT only), whose callers, policy and limits are those of a CONNECT. Default true.",
+    ),
+  socks_proxy_addr: listenAddress()
+    .optional()
+    .describe(
+      `Listen address of a port for SOCKS5 alone, such as "${surfaces.socks.address}" (role forward). Not opened where it is left out.`,
+    ),
   forward_proxy_tls: guarded(
     z
       .strictObject({

@@ -22,15 +22,16 @@ export interface LoadOptions {
   readonly allowUnset?: boolean;
 }
 
-/** A file that can be run. */
+/** A file, or options given in code, that can be run. */
 export interface LoadedConfig {
   readonly kind: "loaded";
   readonly config: Config;
   readonly warnings: readonly Problem[];
   /** Hex digest of the bytes of the file, before variables are expanded. */
   readonly sha256: string;
-  /** The file itself, for other threads that load the same. */
+  /** The file itself, for other threads that load the same; empty where there is none. */
   readonly bytes: Uint8Array;
+  /** Of the file, which relative paths in it start from; where there is none, a name in the working directory. */
   readonly path: string;
   /** Whether the file itself has the key, whatever its value. */
   readonly isWritten: (path: KeyPath) => boolean;
@@ -75,16 +76,6 @@ export function parseConfig(
   if (text.kind === "rejected") return text;
   const { document, expansion } = text;
 
-  const problemAt = (at: KeyPath, message: string, suggestion?: string): Problem => ({
-    file: path,
-    ...document.locate(at),
-    keyPath: formatKeyPath(at),
-    message,
-    suggestion,
-  });
-  const toProblem = (remark: Remark): Problem =>
-    problemAt(remark.path, remark.message, remark.suggestion);
-
   const unset = document.inScalars(expansion.unexpanded).map(({ name, line, column }) => ({
     file: path,
     line,
@@ -92,7 +83,57 @@ export function parseConfig(
     keyPath: "",
     message: unsetMessage(name),
   }));
-  const checked = checkValue(document.value, options.lenient ?? false);
+  return checkSource(document.value, options, {
+    path,
+    bytes,
+    sha256: createHash("sha256").update(bytes).digest("hex"),
+    locate: (at) => document.locate(at),
+    unset,
+  });
+}
+
+/** Checks what would be in a file, given as plain data; `name` stands for the file in problems, which have no lines. */
+export function checkOptions(
+  value: unknown,
+  name: string,
+  sha256: string,
+): LoadedConfig | RejectedConfig {
+  return checkSource(
+    value,
+    {},
+    {
+      path: name,
+      bytes: new Uint8Array(),
+      sha256,
+      locate: () => ({ line: 1, column: 1 }),
+      unset: [],
+    },
+  );
+}
+
+/** Where a value came from. */
+interface Source extends Pick<LoadedConfig, "path" | "bytes" | "sha256" | "locate"> {
+  /** References to variables that are not set. */
+  readonly unset: readonly Problem[];
+}
+
+function checkSource(
+  value: unknown,
+  options: LoadOptions,
+  { unset, ...source }: Source,
+): LoadedConfig | RejectedConfig {
+  const { path, locate } = source;
+  const problemAt = (at: KeyPath, message: string, suggestion?: string): Problem => ({
+    file: path,
+    ...locate(at),
+    keyPath: formatKeyPath(at),
+    message,
+    suggestion,
+  });
+  const toProblem = (remark: Remark): Problem =>
+    problemAt(remark.path, remark.message, remark.suggestion);
+
+  const checked = checkValue(value, options.lenient ?? false);
   // The text of a reference is no value: as a credential it would be sent to an origin.
   const isRefused = unset.length > 0 && options.allowUnset !== true;
   const rejected = (problems: Problem[], config: Config | undefined): RejectedConfig => ({
@@ -117,11 +158,8 @@ export function parseConfig(
     kind: "loaded",
     config,
     warnings: inOrder([...unset, ...remarks.map(toProblem)]),
-    sha256: createHash("sha256").update(bytes).digest("hex"),
-    bytes,
-    path,
+    ...source,
     isWritten: checked.isWritten,
-    locate: (at) => document.locate(at),
     problemAt,
   };
 }

@@ -17,6 +17,7 @@ type FileListener = FileConfig["listener"];
 export interface ListenerConfig extends Readonly<Partial<Record<AddressKey, string>>> {
   readonly roles: readonly Role[];
   readonly reverse_proxy_backend?: string;
+  readonly forward_proxy_socks: boolean;
   readonly forward_proxy_tls?: NonNullable<FileListener["forward_proxy_tls"]>;
   readonly transparent: FileListener["transparent"];
   /** Absent where requests reach the agent through the reverse port. */
@@ -65,6 +66,8 @@ export function activeRoles(listener: FileListener): readonly Role[] {
 /** Whether the file has no use for a surface of its roles. */
 function isClosed(name: SurfaceName, { listener, ...file }: FileConfig): boolean {
   if (name === "sessions") return !file.session.enabled;
+  // The forward port speaks SOCKS as well.
+  if (name === "socks") return !listener.socks_proxy_addr;
   const isInboundCaptured = listener.inbound_interception === "transparent";
   if (name === "transparent_inbound") return !isInboundCaptured;
   // Without a backend it would have nothing to serve.
@@ -93,6 +96,7 @@ function fillListener(listener: FileListener, file: FileConfig): ListenerConfig 
     roles,
     ...(roles.includes("reverse") && backend ? { reverse_proxy_backend: backend } : {}),
     ...(roles.includes("forward") && tls !== undefined ? { forward_proxy_tls: tls } : {}),
+    forward_proxy_socks: listener.forward_proxy_socks,
     transparent: listener.transparent,
     ...(addresses.transparent_inbound_addr === undefined
       ? {}

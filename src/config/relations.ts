@@ -69,12 +69,21 @@ export function relationProblems(file: FileConfig): Relation[] {
       because: [["listener", "transparent_proxy_addr"]],
     });
   }
-  if (file.mtls !== undefined && file.spiffe === undefined) {
-    problems.push({
-      path: ["mtls"],
-      message: "mtls requires the spiffe block to be configured",
-      because: [["spiffe"]],
-    });
+  if (file.spiffe === undefined) problems.push(...identityProblems(file));
+  return problems;
+}
+
+/** What shows the identity of a block that is not there. */
+function identityProblems({ mtls, tls_bridge: bridge }: FileConfig): Relation[] {
+  const because: readonly KeyPath[] = [["spiffe"]];
+  const problems: Relation[] =
+    mtls === undefined
+      ? []
+      : [{ path: ["mtls"], message: "mtls requires the spiffe block to be configured", because }];
+  for (const [index, { svid }] of bridge.client_certificates.entries()) {
+    if (!svid) continue;
+    const path = ["tls_bridge", "client_certificates", index, "svid"];
+    problems.push({ path, message: "needs the spiffe block to be configured", because });
   }
   return problems;
 }
@@ -221,6 +230,7 @@ export function relationWarnings(
       });
     }
   }
+  warnings.push(...socksWarnings(file, config));
   warnings.push(...enforcementWarnings(file, roles));
   if (file.allow_weakened_auth) {
     warnings.push({
@@ -243,6 +253,14 @@ export function relationWarnings(
     });
   }
   return warnings;
+}
+
+function socksWarnings({ listener, callers }: FileConfig, config: Config): Remark[] {
+  const isClear = config.listener.socks_proxy_addr !== undefined && callers !== undefined;
+  if (!isClear || listener.forward_proxy_tls === undefined) return [];
+  const message =
+    "takes the passwords of callers in the clear: it has no TLS, while forward_proxy_addr speaks SOCKS inside its own";
+  return [{ path: ["listener", "socks_proxy_addr"], message }];
 }
 
 /** What the cooperative mode gives up, said where it is chosen. */
@@ -277,6 +295,7 @@ export function needsSpiffe(config: Config): boolean {
 export function needsX509Svid(config: Config): boolean {
   return (
     config.mtls !== undefined ||
+    config.tls_bridge.client_certificates.some(({ svid }) => svid) ||
     identitiesOf(config, "tls-client-auth").some((one) => !one["client_certificate_file"])
   );
 }

@@ -27,6 +27,7 @@ export const restartOnlyPaths: readonly string[] = [
   // The store outlives a configuration: its events are kept over reloads.
   "session",
   "audit",
+  "kill_switch",
   // One connection, or one open file, for every generation.
   "state",
   // The reloader itself is made once.

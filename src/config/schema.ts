@@ -155,6 +155,16 @@ export const configSchema = z.strictObject({
   state: stateSchema
     .prefault({})
     .describe("Where budgets, pins and ties are kept, for one process or for all replicas."),
+  kill_switch: z
+    .strictObject({
+      file: words()
+        .optional()
+        .describe(
+          "File of what an operator has stopped, one a line (all, caller NAME, session ID, destination HOST[:PORT]; an empty file stops all). It is written by POST /v1/kill, read at the start and again when it changes, and lets a kill outlive the process. Default: none.",
+        ),
+    })
+    .prefault({})
+    .describe("Stopping everything, a caller, a session or a destination at once."),
   reload: reloadSchema.prefault({}).describe("How changes of the file are applied."),
   stats: statsSchema.prefault({}).describe("The operator's listener."),
   log: logSchema.prefault({}).describe("Logging."),

@@ -36,6 +36,7 @@ export const surfaces = {
     address: ":8083",
     role: "reverse",
   },
+  socks: { key: ["listener", "socks_proxy_addr"], address: ":1080", role: "forward" },
   // The Go program listened on all interfaces by default; what agents send is for the operator only.
   sessions: { key: ["listener", "session_api_addr"], address: "127.0.0.1:9094", optional: true },
   health: { key: ["listener", "health_addr"], address: ":9091" },

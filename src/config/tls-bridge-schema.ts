@@ -4,6 +4,32 @@
 import { z } from "zod";
 import { count, duration, listOf, words } from "./value-schema.ts";
 
+/** One entry of `client_certificates`. */
+const clientCertificate = z
+  .strictObject({
+    hosts: z
+      .array(words())
+      .min(1)
+      .max(1000)
+      .describe("Host patterns of the origins that are shown it, and no others."),
+    cert_file: words()
+      .optional()
+      .describe("Certificate and its intermediates in PEM, read again when it changes."),
+    key_file: words().optional().describe("Its private key in PEM, read again when it changes."),
+    svid: z
+      .boolean()
+      .default(false)
+      .describe("The X.509-SVID of the block spiffe, in place of files. Default false."),
+  })
+  .superRefine(({ cert_file: cert, key_file: key, svid }, context) => {
+    const issue = (path: string, message: string): void =>
+      context.addIssue({ code: "custom", path: [path], message });
+    if (svid && (cert !== undefined || key !== undefined))
+      issue("svid", "is in place of cert_file and key_file");
+    if (!svid && cert === undefined) issue("cert_file", "is required, or svid: true");
+    if (!svid && key === undefined) issue("key_file", "is required, or svid: true");
+  });
+
 /** The `tls_bridge` block. */
 export const tlsBridgeSchema = z.strictObject({
   mode: z
@@ -48,6 +74,9 @@ export const tlsBridgeSchema = z.strictObject({
     .describe(
       "What happens when a client rejects our certificate or an origin cannot be verified: refuse, or tunnel without looking inside. Default refuse.",
     ),
+  client_certificates: listOf(clientCertificate).describe(
+    "Certificates of our own for origins that ask for one, by host; the first entry that matches. Default [].",
+  ),
   upstream_insecure_hosts: listOf(words()).describe(
     "Host names whose origin certificate is not verified. Default [].",
   ),

@@ -1,7 +1,6 @@
 /** What `workers` demands of other keys. */
 import type { KeyPath } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
-import { activeRoles } from "./presets.ts";
 import type { FileConfig } from "./schema.ts";
 
 /** Limits of what is waited for are divided among threads; none of them can have less than one place. */
@@ -17,29 +16,14 @@ const divided = [
 export function workerProblems({
   workers,
   limits,
-  listener,
-  session,
 }: FileConfig): readonly (Remark & { readonly because: readonly KeyPath[] })[] {
   const because: readonly KeyPath[] = [["workers"]];
   const threads = workers === "auto" ? 1 : workers;
-  const problems = divided
+  return divided
     .filter((key) => limits[key] < threads)
     .map((key) => ({
       path: ["limits", key] as KeyPath,
       message: `is less than workers (${threads}), among which it is divided`,
       because,
     }));
-  if (activeRoles(listener).length > 1 && session.enabled) {
-    const message =
-      "more than one thread cannot tie what an agent does to what it was asked to do: set session.enabled: false, one role in listener.roles, or workers: 1";
-    problems.push({
-      path: ["workers"],
-      message,
-      because: [
-        ["listener", "roles"],
-        ["session", "enabled"],
-      ],
-    });
-  }
-  return problems;
 }

@@ -1,6 +1,7 @@
 /** The threads that serve, as a data plane: started together, reloaded in two phases, replaced when one ends. */
 import { setTimeout as after } from "node:timers/promises";
-import type { PluginBudgets } from "../admin/budgets.ts";
+import type { DirectedBudgets } from "../admin/budgets.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import type { PluginObservations } from "../admin/denials.ts";
 import { ConfigRejected, type AppOptions } from "../app/app.ts";
 import { type Activity, type DataPlane, makePseudonym, type Refused } from "../app/data-plane.ts";
@@ -12,8 +13,11 @@ import type { BindAddress } from "../listener/bind.ts";
 import type { Handlers } from "../threads/channel.ts";
 import { usableCores } from "../threads/cores.ts";
 import { SharedCounts } from "../threads/shared-count.ts";
-import type { ControlCalls, Moment, SentFile, StartOrder } from "./calls.ts";
+import { Order } from "../threads/order.ts";
+import type { ControlCalls, SentFile, StartOrder } from "./calls.ts";
+import { CrewSessions } from "./crew-sessions.ts";
 import { CrewState } from "./crew-state.ts";
+import { callHeld } from "./held-values.ts";
 import { type Ending, Member } from "./member.ts";
 
 /** What the crew needs of the process. */
@@ -52,7 +56,9 @@ interface CrewParts {
 export class Crew implements DataPlane {
   readonly #made: CrewParts;
   readonly #counts: SharedCounts;
+  readonly #order: Order;
   readonly #state: CrewState;
+  readonly #sessions: CrewSessions;
   readonly #pseudonym = makePseudonym();
   readonly #members: Member[] = [];
   readonly #operators: BindAddress[] = [];
@@ -67,7 +73,13 @@ export class Crew implements DataPlane {
   constructor(made: CrewParts) {
     this.#made = made;
     this.#counts = new SharedCounts(made.threads);
+    this.#order = new Order(made.threads);
     this.#state = new CrewState(made.parts.state, made.options.log);
+    this.#sessions = new CrewSessions({
+      sessions: made.parts.sessions,
+      order: this.#order,
+      nameOf: (thread, id) => this.#members[thread]?.nameOf(id) ?? Promise.resolve(undefined),
+    });
     this.#file = this.#sent(made.loaded, made.parts.serving.generation);
     this.#reloading.resolve();
     this.#gauges();
@@ -83,6 +95,8 @@ export class Crew implements DataPlane {
     const [first, ...others] = this.#members;
     if (first !== undefined) this.#bound = await first.open(undefined);
     await Promise.all(others.map((member) => member.open(this.#bound)));
+    // What replicas have stopped may have been heard of meanwhile.
+    await this.kill(this.#made.parts.kills.kills);
     await this.refresh();
     return { ...this.#bound };
   }
@@ -152,12 +166,26 @@ export class Crew implements DataPlane {
     return cut.reduce((sum, one) => sum + one, 0);
   }
 
+  /** A thread that does not follow is dismissed: what it carries is cut with it. */
+  async kill(kills: readonly Kill[]): Promise<number> {
+    this.#made.parts.kills.set(kills);
+    const cut = await Promise.all(
+      this.#serving.map((member) =>
+        member.kill(kills).catch((error: unknown) => {
+          this.#dismiss(member, error);
+          return 0;
+        }),
+      ),
+    );
+    return cut.reduce((sum, one) => sum + one, 0);
+  }
+
   observations(): readonly (readonly PluginObservations[])[] {
     return this.#members.map(({ report }) => report.observations);
   }
 
-  budgets(): readonly PluginBudgets[] {
-    return this.#members.flatMap(({ report }) => report.budgets);
+  budgets(): readonly DirectedBudgets[] {
+    return this.#members.flatMap(({ report }) => report.budgets ?? []);
   }
 
   levelChanged(): void {
@@ -168,6 +196,7 @@ export class Crew implements DataPlane {
     this.#isClosing = true;
     this.#reloading.resolve();
     await Promise.all(this.#members.map((member) => member.close(drainMs)));
+    this.#sessions.close();
     await this.#state.close();
   }
 
@@ -193,8 +222,11 @@ export class Crew implements DataPlane {
       thread: member.thread,
       threads,
       counts: this.#counts.memory,
+      order: this.#order.memory,
       pseudonym: this.#pseudonym,
+      seed: parts.state.seed,
       instanceId: parts.otlp?.instanceId ?? "",
+      kills: parts.kills.kills,
     };
     return member.start(order);
   }
@@ -206,13 +238,17 @@ export class Crew implements DataPlane {
     return {
       lines: (text) => services.writeLines(text),
       moments: (moments) => {
-        for (const moment of moments) this.#record(moment);
+        for (const moment of moments) this.#sessions.record(moment);
       },
+      told: (word) => this.#sessions.told(thread, word),
+      opened: (facts) => this.#sessions.opened(thread, facts),
+      whose: (asked) => this.#sessions.whose(asked),
       counted: ({ metrics, durations }) => {
         parts.metrics.add(metrics);
         if (durations !== undefined) parts.otlp?.durations?.add(durations);
       },
       state: (question) => this.#state.answer(thread, question, published),
+      held: (call) => callHeld(parts.services.carried, call),
       authority: () => {
         const { authority } = parts.services;
         if (authority === undefined) throw new ProxyError("internal.fault", "no authority");
@@ -221,26 +257,13 @@ export class Crew implements DataPlane {
     };
   }
 
-  #record(moment: Moment): void {
-    const { sessions } = this.#made.parts;
-    switch (moment.kind) {
-      case "event":
-        sessions?.kept?.store.record(moment.event, moment.shownIn);
-        sessions?.kept?.usage.record(moment.event);
-        return;
-      case "decision":
-        sessions?.audit?.append(moment.facts);
-        return;
-      case "rekey":
-        sessions?.kept?.store.rekey(moment.from, moment.to, moment.flows);
-    }
-  }
-
   /** What the thread had is gone with it, and nothing else. */
   async #ended(member: Member, { code, error }: Ending): Promise<void> {
     const { thread } = member;
     this.#counts.forget(thread);
     this.#state.forget(thread);
+    this.#sessions.forget(thread);
+    this.#made.parts.services.carried.threadEnded(member.id);
     if (this.#isClosing || this.#members[thread] !== member) return;
     const { log } = this.#made.options;
     this.#made.parts.metrics.counters.threads_ended_total.of().value += 1;
@@ -276,6 +299,8 @@ export class Crew implements DataPlane {
       await this.#reloading.promise;
       // What it began with is no longer served.
       if (generation !== this.#file.generation) throw new Error("the file has changed meanwhile");
+      // It may have begun before an order.
+      await member.kill(this.#made.parts.kills.kills);
       await member.open(this.#bound);
       for (const bound of this.#operators) member.tell("owns", bound);
       member.tell("level", this.#made.options.log.level);

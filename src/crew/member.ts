@@ -3,11 +3,14 @@ import { Worker } from "node:worker_threads";
 import type { Refused } from "../app/data-plane.ts";
 import type { BoundAddresses } from "../app/listen-options.ts";
 import { ProxyError } from "../errors.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import { Channel, type Handlers } from "../threads/channel.ts";
 import type { ControlCalls, Report, SentFile, StartOrder, ThreadCalls } from "./calls.ts";
 
 /** Longest that a thread is waited for that has nothing to wait for itself. */
 const reportLimitMs = 2_000;
+/** A message of another thread waits for it. */
+const nameLimitMs = 1_000;
 /** Beside the time that open work gets. */
 const closeMarginMs = 10_000;
 
@@ -26,6 +29,8 @@ export interface Ending {
 /** The thread. */
 export class Member {
   readonly thread: number;
+  /** As Node counts threads: no other one has it. */
+  readonly id: number;
   /** What it said last, and what is so without it. */
   report: Report = silent("starting");
   /** Whether connections come to it. */
@@ -44,6 +49,7 @@ export class Member {
     this.thread = thread;
     const worker = new Worker(threadFile, { name: `serving-${thread}` });
     this.#worker = worker;
+    this.id = worker.threadId;
     this.#channel = new Channel<ThreadCalls, ControlCalls>(worker, handlers);
     let failed: Error | undefined;
     worker.on("error", (error) => {
@@ -83,6 +89,14 @@ export class Member {
     return this.#channel.ask("recheck", undefined);
   }
 
+  nameOf(id: string): Promise<string | undefined> {
+    return this.#channel.ask("nameOf", id, nameLimitMs);
+  }
+
+  kill(kills: readonly Kill[]): Promise<number> {
+    return this.#channel.ask("kill", kills, reportLimitMs);
+  }
+
   /** Never rejects: a thread that says nothing is one that is not ready. */
   async refresh(details: boolean): Promise<void> {
     if (!this.isServing) return;
@@ -113,5 +127,5 @@ export class Member {
 
 function silent(notReady: string): Report {
   const activity = { connections: 0, flows: 0, tunnels: 0, upstreamConnections: 0 };
-  return { activity, notReady, note: undefined, observations: [], budgets: [] };
+  return { activity, notReady, note: undefined, observations: [], budgets: undefined };
 }

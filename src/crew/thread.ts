@@ -11,6 +11,7 @@ import { makeProcessParts, type ProcessParts } from "../app/process-parts.ts";
 import { type LoadedConfig, parseConfig } from "../config/load.ts";
 import { durationMs } from "../duration.ts";
 import { ProxyError } from "../errors.ts";
+import type { Kill } from "../pipeline/kill-switch.ts";
 import { type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
@@ -21,6 +22,7 @@ import type { ControlCalls, Report, SentFile, StartOrder, ThreadCalls } from "./
 import { keepServing } from "./faults.ts";
 import { HeldStores, heldParts } from "./held-parts.ts";
 import { Outbox } from "./outbox.ts";
+import { RemoteLedger } from "./remote-ledger.ts";
 import { shareOf } from "./share.ts";
 
 /** What is counted is told this often, so that little of it is lost with the thread. */
@@ -48,10 +50,12 @@ export function serveThread(): void {
     swap: (generation) => started().swap(generation),
     drop: (generation) => started().drop(generation),
     recheck: () => started().recheck(),
+    kill: (kills) => started().kill(kills),
     report: (details) => started().report(details),
     owns: (bound) => started().owns(bound),
     level: (level) => started().level(level),
     published: (message) => started().published(message),
+    nameOf: (id) => started().nameOf(id),
     close: (drainMs) => started().close(drainMs),
   };
   const channel = new Channel<ControlCalls, ThreadCalls>(parentPort, handlers);
@@ -104,10 +108,17 @@ class ServingThread {
     const { generation } = order.file;
     const held = heldParts(config, order, channel, { stores, outbox, log });
     const definitions = await definitionsFor(loaded);
-    const parts = await makeProcessParts(config, definitions, { log, version, generation, held });
+    const parts = await makeProcessParts(config, definitions, {
+      log,
+      version,
+      env: process.env,
+      generation,
+      held,
+    });
+    parts.kills.set(order.kills);
     // What is counted from here on is told.
     parts.metrics.changes();
-    const built = await buildRuntime(config, generation, servicesOf(parts));
+    const built = await buildRuntime(config, generation, servicesOf(parts, order));
     if (built.kind === "failed") return buildProblems(loaded, built.problems);
     const { runtime } = built;
     return new ServingThread({
@@ -160,7 +171,7 @@ class ServingThread {
     const loaded = load(file, order.threads);
     if ("refused" in loaded) return loaded.refused;
     const { generation } = file;
-    const services = { ...servicesOf(parts), definitions: await definitionsFor(loaded) };
+    const services = { ...servicesOf(parts, order), definitions: await definitionsFor(loaded) };
     const built = await buildRuntime(loaded.config, generation, services);
     if (built.kind === "failed") return buildProblems(loaded, built.problems);
     this.#prepared = { loaded, runtime: built.runtime, generation };
@@ -193,6 +204,11 @@ class ServingThread {
     return (await this.#plane?.recheck()) ?? 0;
   }
 
+  async kill(kills: readonly Kill[]): Promise<number> {
+    this.#made.parts.kills.set(kills);
+    return (await this.#plane?.kill(kills)) ?? 0;
+  }
+
   async report(details: boolean): Promise<Report> {
     const plane = this.#plane;
     this.#tellCounts();
@@ -203,7 +219,7 @@ class ServingThread {
       notReady: plane === undefined ? "starting" : plane.notReady(),
       note: plane?.note(),
       observations: details ? (plane?.observations().flat() ?? []) : [],
-      budgets: details ? (plane?.budgets() ?? []) : [],
+      budgets: details ? plane?.budgets()[0] : undefined,
     };
   }
 
@@ -217,6 +233,11 @@ class ServingThread {
 
   published({ store, channel, message }: Parameters<Handlers<ThreadCalls>["published"]>[0]): void {
     this.#made.stores.of(store).published(channel, message);
+  }
+
+  nameOf(id: string): string | undefined {
+    const { sessions } = this.#made.parts;
+    return sessions?.ledger instanceof RemoteLedger ? sessions.ledger.nameOf(id) : undefined;
   }
 
   async close(drainMs: number): Promise<void> {
@@ -247,9 +268,9 @@ class ServingThread {
 }
 
 /** Files of all threads are written by the one in control, and it alone tries chains. */
-function servicesOf({ services }: ProcessParts): BuildServices {
+function servicesOf({ services }: ProcessParts, { thread }: StartOrder): BuildServices {
   const { acceptance: _acceptance, ...rest } = services;
-  return rest;
+  return { ...rest, isEcho: thread > 0 };
 }
 
 function load(

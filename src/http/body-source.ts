@@ -22,11 +22,57 @@ export interface BodySource {
   resume(): void;
   /** Gives nothing to anybody until the next open(); the bytes that come wait under back-pressure. */
   detach(): void;
+  /** Nobody is going to read on: what is held is let go. */
+  close?(): void;
 }
 
 /** The error of a body that ended before it was whole. */
 export function cutShort(): Error {
   return new Error("the body was cut short");
+}
+
+/** What was read of a body already, and then the rest of it. */
+export class BegunSource implements BodySource {
+  readonly #begun: Buffer[];
+  readonly #rest: BodySource;
+  #sink: BodySink | undefined;
+  #isOpen = false;
+
+  constructor(begun: readonly Buffer[], rest: BodySource) {
+    this.#begun = [...begun];
+    this.#rest = rest;
+  }
+
+  get isComplete(): boolean {
+    return this.#begun.length === 0 && this.#rest.isComplete;
+  }
+
+  open(sink: BodySink): void {
+    this.#sink = sink;
+    this.resume();
+  }
+
+  resume(): void {
+    if (this.#isOpen) {
+      this.#rest.resume();
+      return;
+    }
+    while (this.#sink !== undefined) {
+      const chunk = this.#begun.shift();
+      if (chunk === undefined) {
+        this.#isOpen = true;
+        this.#rest.open(this.#sink);
+        return;
+      }
+      if (!this.#sink.data(chunk)) return;
+    }
+  }
+
+  detach(): void {
+    this.#sink = undefined;
+    if (this.#isOpen) this.#rest.detach();
+    this.#isOpen = false;
+  }
 }
 
 /** A Readable as a source. It is left paused, not destroyed, where nobody takes it. */

@@ -75,6 +75,11 @@ export class FrameBoundary {
     return this.#messages;
   }
 
+  /** Bytes until the present frame ends, once its head is complete. */
+  get payloadLeft(): number {
+    return this.#payloadLeft;
+  }
+
   /** True where the last frame is complete. */
   get isBetweenFrames(): boolean {
     return this.#payloadLeft === 0 && this.#head.length === 0;

@@ -1,5 +1,5 @@
 /**
- * Reads what a WebSocket client sends, without extensions (RFC 6455 section 5): whole messages and control frames.
+ * Reads what one side of a WebSocket sends, without extensions (RFC 6455 section 5): whole messages and control frames.
  *
  * What a server might read in another way than this is a fault: whoever judges messages has to see those that arrive.
  */
@@ -46,6 +46,7 @@ const noBytes = Buffer.alloc(0);
 /** One direction of one connection. */
 export class WebSocketReader {
   readonly #limits: WebSocketLimits;
+  readonly #isMasked: boolean;
   /** What was pushed and not read yet. */
   #rest: Buffer = noBytes;
   #frame: FrameHead | undefined;
@@ -59,8 +60,9 @@ export class WebSocketReader {
   #heldBytes = 0;
   #fault: WebSocketFault | undefined;
 
-  constructor(limits: WebSocketLimits) {
+  constructor(limits: WebSocketLimits, side: "client" | "server" = "client") {
     this.#limits = limits;
+    this.#isMasked = side === "client";
   }
 
   /** Adds bytes as they came; call {@link next} until it has nothing more. */
@@ -107,7 +109,10 @@ export class WebSocketReader {
     const wrong = this.#opcodeFault(first, opcode, isLast);
     if (wrong !== undefined) return protocolFault(wrong);
     if (second === undefined) return undefined;
-    if (second < 0x80) return protocolFault("a frame of the client is not masked");
+    if (second >= 0x80 !== this.#isMasked)
+      return protocolFault(
+        this.#isMasked ? "a frame of the client is not masked" : "a frame of the server is masked",
+      );
     const short = second & 0x7f;
     if (opcode >= opcodes.close && short > maxControlBytes) {
       return protocolFault(`a control frame is longer than ${maxControlBytes} bytes`);
@@ -116,7 +121,7 @@ export class WebSocketReader {
     if (this.#rest.length < 2 + extended) return undefined;
     const length = this.#lengthOf(short);
     if (typeof length !== "number") return length;
-    const end = 2 + extended + 4;
+    const end = 2 + extended + (this.#isMasked ? 4 : 0);
     if (this.#rest.length < end) return undefined;
     const mask = Uint8Array.from(this.#rest.subarray(2 + extended, end));
     this.#rest = this.#rest.subarray(end);

@@ -3,7 +3,6 @@ import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
 import { parseAbsoluteTarget, parseAuthority, parseHostHeader } from "../net/destination.ts";
-import { makeFlow } from "../pipeline/flow.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import {
   type ArrivedRequest,
@@ -14,27 +13,41 @@ import {
 import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
 import { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import { sendFinalResponse } from "../proxy/exchange/final-response.ts";
-import { type Admitted, admit } from "../proxy/flow/admission.ts";
 import { denialOf } from "../proxy/flow/reply.ts";
 import { checkHostAgrees } from "../proxy/exchange/request-head.ts";
-import type { Runtime } from "../proxy/flow/runtime.ts";
-import { tunnel } from "../proxy/tunnel/tunnel.ts";
+import { type AskedTunnel, AskedTunnels } from "../proxy/tunnel/asked.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { ServerExchange } from "../wire/server-exchange.ts";
 import { connectReplies } from "../proxy/tunnel/request.ts";
+import { connectStream } from "./connect-streams.ts";
+import { SocksServer } from "./socks.ts";
+
+/** What a forward port is made with. */
+export interface ForwardOptions {
+  readonly limits: HttpLimits;
+  /** Whether a connection may begin as one of SOCKS. */
+  readonly socks: boolean;
+}
 
 /** Parses what arrives on the forward port and hands it to exchanges and tunnels. */
 export class ForwardSurface implements HttpHandlers {
   readonly surface = "forward";
-  /** In the clear: a client that knows that this proxy speaks HTTP/2. */
+  /** Offered inside TLS; in the clear, for a client that knows that this proxy speaks it. */
   readonly http2: Http2Sessions;
+  /** Where the file lets this port speak SOCKS too. */
+  readonly socks: SocksServer | undefined;
   readonly #services: SurfaceServices;
-  readonly #bridge: BridgeServer;
+  readonly #tunnels: AskedTunnels;
 
-  constructor(services: SurfaceServices, bridge: BridgeServer, limits: HttpLimits) {
+  constructor(services: SurfaceServices, bridge: BridgeServer, { limits, socks }: ForwardOptions) {
     this.#services = services;
+    const tunnels = new AskedTunnels(services, bridge);
+    this.#tunnels = tunnels;
     this.http2 = new Http2Sessions(services, limits, (socket) => ({
       surface: "forward",
+      // A client of the proxy asks for plain HTTP inside TLS as well.
+      scheme: "http",
+      connect: (asked) => connectStream(services, tunnels, { ...asked, carrier: socket }),
       client: socket.remoteAddress ?? "",
       route: ({ path, host, credentials }, runtime) => ({
         destination: parseHostHeader(host, "http"),
@@ -44,7 +57,8 @@ export class ForwardSurface implements HttpHandlers {
         client: services.callers.clientOf(socket, runtime, { credentials }),
       }),
     }));
-    this.#bridge = bridge;
+    if (socks)
+      this.socks = new SocksServer(services, this.#tunnels, { ...limits, surface: "forward" });
   }
 
   onRequest(exchange: ServerExchange): void {
@@ -52,38 +66,15 @@ export class ForwardSurface implements HttpHandlers {
   }
 
   onConnect(request: RequestHead, client: Socket, head: Buffer): undefined {
-    const services = this.#services;
-    const read = (runtime: Runtime): Admitted => {
+    const read = (): AskedTunnel => {
       const destination = parseAuthority(request.target, "tcp");
       checkHostAgrees(request, destination, "tcp");
       const headers = new HeaderList(stripHopByHop(request.rawHeaders));
-      return {
-        client: services.callers.clientOf(client, runtime, {
-          credentials: request.proxyAuthorization,
-        }),
-        run: (peer, done) =>
-          tunnel(
-            services,
-            this.#bridge,
-            {
-              runtime,
-              flow: makeFlow({
-                direction: "outbound",
-                transport: "connect",
-                client: peer,
-                destination,
-              }),
-              client,
-              head,
-              headers,
-              replies: connectReplies,
-            },
-            done,
-          ),
-      };
+      const credentials = request.proxyAuthorization;
+      return { client, destination, head, headers, credentials, replies: connectReplies };
     };
-    admit(services.runtimes.acquire(), read, (error) => {
-      services.recorder.malformed(error, {
+    this.#tunnels.open(read, (error) => {
+      this.#services.recorder.malformed(error, {
         surface: "forward",
         client: client.remoteAddress ?? "",
         method: "CONNECT",

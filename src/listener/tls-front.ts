@@ -25,6 +25,8 @@ export interface TlsFrontEvents {
   onRefused(why: "connections" | "malformed"): void;
 }
 
+const protocols: ReadonlySet<string> = new Set(["h2", "http/1.1", "http/1.0"]);
+
 /** A TLS server that only hands connections on. */
 export class TlsFront {
   readonly server: tls.Server;
@@ -37,7 +39,8 @@ export class TlsFront {
       // A client without a certificate may still have a password; one with neither gets a response that says so.
       rejectUnauthorized: false,
       handshakeTimeout: limits.handshakeTimeoutMs,
-      ALPNProtocols: ["http/1.1", "http/1.0"],
+      // By the order of the client: some offer HTTP/2 last, because they do not speak it well with proxies.
+      ALPNCallback: ({ protocols: offered }) => offered.find((one) => protocols.has(one)),
       noDelay: true,
     });
     limitConnections(this.server, limits, () => events.onRefused("connections"));

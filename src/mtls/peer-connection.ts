@@ -25,8 +25,12 @@ export class PeerConnection {
   constructor(socket: TLSSocket, peer: VerifiedPeer) {
     this.#socket = socket;
     this.peer = peer;
+    // False where the client named none.
+    const { servername: named } = socket as { readonly servername?: string | false };
     this.tls = Object.freeze({
       certificateThumbprint: hash("sha256", peer.leaf.raw, "base64url"),
+      certificate: peer.leaf.toString(),
+      ...(typeof named === "string" ? { serverName: named } : {}),
       peer: {
         spiffeId: peer.id.text,
         version: (socket.getProtocol() ?? "").replace("TLSv", "TLS "),

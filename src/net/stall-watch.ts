@@ -1,4 +1,5 @@
 /** One timer for every exchange: it ends those whose client has stopped sending or reading for too long. */
+import { Slots } from "./slots.ts";
 
 /** What {@link StallWatch} saw at its last check. */
 export interface LastSeen {
@@ -20,12 +21,7 @@ export interface Stallable {
 
 /** One interval for all: a timer per socket costs more, and limits of seconds need no finer clock. */
 export class StallWatch {
-  /**
-   * Slots that are used again, not a Set: V8 links a Set's outgrown tables to their successors, and with constant turnover
-   * that makes the young generation's collector keep what has passed through them.
-   */
-  readonly #slots: (Stallable | undefined)[] = [];
-  readonly #free: number[] = [];
+  readonly #slots = new Slots<Stallable>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(intervalMs: number) {
@@ -35,14 +31,11 @@ export class StallWatch {
 
   /** Watches until {@link delete} is called with the slot that this returns. */
   add(item: Stallable): number {
-    const slot = this.#free.pop() ?? this.#slots.length;
-    this.#slots[slot] = item;
-    return slot;
+    return this.#slots.add(item);
   }
 
   delete(slot: number): void {
-    this.#slots[slot] = undefined;
-    this.#free.push(slot);
+    this.#slots.delete(slot);
   }
 
   close(): void {
@@ -50,8 +43,7 @@ export class StallWatch {
   }
 
   #check(now: number): void {
-    for (const item of this.#slots) {
-      if (item === undefined) continue;
+    this.#slots.forEach((item) => {
       const limit = item.stallLimitMs();
       const progress = item.progress();
       const { lastSeen } = item;
@@ -62,6 +54,6 @@ export class StallWatch {
         lastSeen.sinceMs = now;
         item.onStall();
       }
-    }
+    });
   }
 }

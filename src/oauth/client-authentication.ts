@@ -28,6 +28,11 @@ export type ClientAuthentication =
       readonly method: "tls_client_auth";
       readonly clientId: string;
       readonly certificate: ClientCertificate;
+    }
+  | {
+      /** A public client (RFC 6749 section 2.1): its id is all that it has. */
+      readonly method: "none";
+      readonly clientId: string;
     };
 
 /** The parts of a request that a proof goes into. */
@@ -70,6 +75,9 @@ export async function authenticateClient(
     case "tls_client_auth":
       form.set("client_id", client.clientId);
       request.certificate = client.certificate;
+      return;
+    case "none":
+      form.set("client_id", client.clientId);
       return;
   }
 }

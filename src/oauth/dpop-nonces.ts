@@ -1,17 +1,18 @@
 /** Nonces of this server for proofs (RFC 9449 section 8): made from the time and a secret, so that none is stored. */
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Clock } from "../duration.ts";
 
 /** How old a nonce is, in lifetimes: `stale` is still taken, and a newer one should be handed out. */
 export type NonceAge = "fresh" | "stale";
 
-/** The nonces of one process. Each is good for one lifetime at least and two at most. */
+/** The nonces of whoever has the secret. Each is good for one lifetime at least and two at most. */
 export class DpopNonces {
   readonly #clock: Clock;
-  readonly #secret = randomBytes(32);
+  readonly #secret: Uint8Array;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, secret: Uint8Array) {
     this.#clock = clock;
+    this.#secret = secret;
   }
 
   /** The nonce to hand out now. */

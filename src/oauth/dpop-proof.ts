@@ -63,9 +63,9 @@ export class ProofMemory {
   /** The id that each message has used: the same message can be judged by two steps, and again after a reload. */
   readonly usedBy = new WeakMap<object, string>();
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, secret: Uint8Array) {
     this.seen = new SeenOnce(clock);
-    this.nonces = new DpopNonces(clock);
+    this.nonces = new DpopNonces(clock, secret);
   }
 }
 

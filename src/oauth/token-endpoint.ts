@@ -1,4 +1,4 @@
-/** Calls of an OAuth token endpoint: token exchange (RFC 8693) and client credentials (RFC 6749 section 4.4). */
+/** Calls of an OAuth token endpoint: token exchange (RFC 8693), client credentials and refresh tokens (RFC 6749 sections 4.4 and 6). */
 import { setTimeout as delay } from "node:timers/promises";
 import { ProxyError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
@@ -31,6 +31,12 @@ export type Grant =
     })
   | (Wanted & { readonly type: "client-credentials" });
 
+/** One request for a token by a refresh token. */
+export interface RefreshGrant extends Wanted {
+  readonly type: "refresh-token";
+  readonly refreshToken: Secret;
+}
+
 /** Options of a {@link TokenEndpoint}. */
 export interface TokenEndpointOptions {
   readonly call: OperatorFetch;
@@ -47,6 +53,7 @@ const accessToken = "urn:ietf:params:oauth:token-type:access_token";
 const grantTypes = {
   "token-exchange": "urn:ietf:params:oauth:grant-type:token-exchange",
   "client-credentials": "client_credentials",
+  "refresh-token": "refresh_token",
 } as const;
 
 const maxRetries = 2;
@@ -65,7 +72,7 @@ const passing: ReadonlySet<string> = new Set([
 
 /** What all attempts of one request have in common. */
 interface Attempt {
-  readonly grant: Grant;
+  readonly grant: Grant | RefreshGrant;
   readonly endsAt: number;
   readonly signal: AbortSignal | undefined;
 }
@@ -96,7 +103,7 @@ export class TokenEndpoint {
   async request(
     url: string,
     client: ClientAuthentication,
-    grant: Grant,
+    grant: Grant | RefreshGrant,
     signal?: AbortSignal,
   ): Promise<TokenResponse> {
     const endsAt = this.#clock.now() + this.#deadlineMs;
@@ -171,7 +178,7 @@ export class TokenEndpoint {
   }
 }
 
-function formOf(grant: Grant): URLSearchParams {
+function formOf(grant: Grant | RefreshGrant): URLSearchParams {
   const form = new URLSearchParams({ grant_type: grantTypes[grant.type] });
   if (grant.type === "token-exchange") {
     form.set("subject_token", grant.subjectToken.reveal());
@@ -182,6 +189,7 @@ function formOf(grant: Grant): URLSearchParams {
       form.set("actor_token_type", accessToken);
     }
   }
+  if (grant.type === "refresh-token") form.set("refresh_token", grant.refreshToken.reveal());
   if (grant.audience !== undefined && grant.audience !== "") form.set("audience", grant.audience);
   if (grant.scopes.length > 0) form.set("scope", grant.scopes.join(" "));
   if (grant.resource !== undefined) form.set("resource", grant.resource);

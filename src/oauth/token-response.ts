@@ -10,6 +10,8 @@ export interface IssuedToken {
   /** Milliseconds since the epoch, from the response's `expires_in`; absent when it had none. */
   readonly expiresAt?: number;
   readonly scope?: string;
+  /** RFC 6749 section 6: takes the place of the one that was sent. */
+  readonly refreshToken?: Secret;
 }
 
 /** The endpoint understood the request and refused it: a 4xx response. */
@@ -80,7 +82,14 @@ export function readTokenResponse(
     token: new Secret(token),
     ...(expiresIn === undefined ? {} : { expiresAt: sentAt + expiresIn * 1000 }),
     ...(typeof scope === "string" ? { scope } : {}),
+    ...refreshTokenOf(fields["refresh_token"]),
   };
+}
+
+/** RFC 6749 appendix A.17. */
+function refreshTokenOf(value: unknown): Pick<IssuedToken, "refreshToken"> {
+  if (typeof value !== "string" || value.length > longestToken) return {};
+  return /^[\x20-\x7e]+$/.test(value) ? { refreshToken: new Secret(value) } : {};
 }
 
 function unavailable(reason: string): UnavailableEndpoint {
@@ -120,13 +129,13 @@ function readRejection(response: OperatorResponse): RejectedGrant {
   return {
     kind: "rejected",
     status: response.status,
-    ...(typeof error === "string" && errorCode.test(error) ? { error: printable(error) } : {}),
-    ...(typeof description === "string" ? { description: printable(description) } : {}),
+    ...(typeof error === "string" && errorCode.test(error) ? { error: withoutTokens(error) } : {}),
+    ...(typeof description === "string" ? { description: withoutTokens(description) } : {}),
   };
 }
 
 /** A server may quote the token or the secret that it refused: long runs of token characters are taken out. */
-function printable(text: string): string {
+export function withoutTokens(text: string): string {
   return text
     .slice(0, 4 * longestDescription)
     .replace(/[\w\-.~+/=]{24,}/g, "[cut]")

@@ -8,6 +8,7 @@ import {
   type Evaluation,
   fault,
 } from "./decision-engine.ts";
+import { askAgain } from "../http/ask-again.ts";
 import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
 
 /** What the server is asked with. */
@@ -77,17 +78,8 @@ export class ServerEngine implements DecisionEngine {
     clearTimeout(this.#timer);
   }
 
-  async #ask(path: DecisionPath, input: string): Promise<OperatorResponse> {
-    const startedAt = performance.now();
-    try {
-      return await this.#post(path, input, this.#options.timeoutMs);
-    } catch (error) {
-      // The server may have closed an idle connection just now; asking again changes nothing there.
-      if (!(error instanceof ProxyError) || error.code !== "upstream.reset") throw error;
-      const leftMs = Math.floor(this.#options.timeoutMs - (performance.now() - startedAt));
-      if (leftMs < 1) throw error;
-      return this.#post(path, input, leftMs);
-    }
+  #ask(path: DecisionPath, input: string): Promise<OperatorResponse> {
+    return askAgain(this.#options.timeoutMs, (leftMs) => this.#post(path, input, leftMs));
   }
 
   #post(path: DecisionPath, input: string, timeoutMs: number): Promise<OperatorResponse> {

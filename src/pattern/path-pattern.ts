@@ -107,11 +107,17 @@ export function compileBypassPaths(patterns: readonly string[]): BypassPaths {
   };
   return {
     matches: (target) => {
-      const { readings, remote, ambiguous } = readPath(target);
-      const isPlain = ambiguous === undefined && readings.length === 1 && remote.length === 0;
-      return isPlain && readings[0] === spelling(target) && isListed(readings[0]);
+      const path = plainPath(target);
+      return path !== undefined && isListed(path);
     },
   };
+}
+
+/** The path of a request target; undefined where it could be written plainer, so that servers may differ over it. */
+export function plainPath(target: string): string | undefined {
+  const { readings, remote, ambiguous } = readPath(target);
+  const isPlain = ambiguous === undefined && readings.length === 1 && remote.length === 0;
+  return isPlain && readings[0] === spelling(target) ? readings[0] : undefined;
 }
 
 /** The path of a target as it came; the case of a percent-encoding says nothing (RFC 3986 section 6.2.2.1). */

@@ -1,11 +1,13 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
-import type { DecodedBody } from "../http/body.ts";
+import type { BodySource } from "../http/body-source.ts";
+import type { BodyBudget, DecodedBody } from "../http/body.ts";
+import { Echo } from "../http/echo.ts";
 import type { HeaderList } from "../http/headers.ts";
 import type { AddressSet } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { FlowTrace } from "../telemetry/flow-trace.ts";
 import type { Cancellation } from "./cancellation.ts";
-import type { Denial, Invocation } from "./decision.ts";
+import type { Denial, Invocation, ReplyFields } from "./decision.ts";
 import type { Facts } from "./facts.ts";
 import type { Flow, TlsPeer } from "./flow.ts";
 
@@ -133,6 +135,26 @@ export interface AttachedCredential {
   ): (() => Promise<readonly FieldValue[]>) | undefined;
 }
 
+/** A request as it is about to be written: what a signer makes of it is sent, and nobody changes it afterwards. */
+export interface LeavingRequest {
+  readonly method: string;
+  /** Path and query. */
+  target: string;
+  /** End-to-end fields; those of the context stay as they are. */
+  readonly headers: HeaderList;
+  /** The whole body; undefined where it is streamed. */
+  body: Buffer | undefined;
+  readonly isBodyReplaced: boolean;
+  /** Of the process, for what a signer holds of a streamed body. */
+  readonly budget: Pick<BodyBudget, "acquire" | "release">;
+}
+
+/** Signs a request when every plugin has changed what it changes. */
+export interface RequestSigner {
+  /** What is returned stands between a streamed body and the next hop. Throws ProxyError. */
+  sign(request: LeavingRequest): ((source: BodySource) => BodySource) | undefined;
+}
+
 /** The request that went on to the next hop. */
 export interface Onward {
   /** As performance.now() gave it. */
@@ -191,6 +213,8 @@ export class RequestContext {
   trace: FlowTrace | undefined;
   /** Set by a plugin whose credential the next hop may want again in another form. */
   credential: AttachedCredential | undefined;
+  /** Set by a plugin whose credential covers what is sent. */
+  signer: RequestSigner | undefined;
   /** Set when the message leaves for the next hop. */
   onward: Onward | undefined;
   /** The client's version of HTTP: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
@@ -203,7 +227,10 @@ export class RequestContext {
   #facts: Facts | undefined;
   #path: string;
   #sentPath: string | undefined;
+  #sentBody: Buffer | undefined;
+  #echo: Echo | undefined;
   #addressLimits: readonly AddressSet[] = [];
+  #replyFields: ReplyFields | undefined;
 
   constructor(facts: RequestFacts, muted = false) {
     this.flow = facts.flow;
@@ -242,6 +269,44 @@ export class RequestContext {
   /** Sends this path and query, which hold a credential; {@link path} stays what was judged and is recorded. */
   attachToPath(path: string): void {
     if (!this.#muted) this.#sentPath = path;
+  }
+
+  /** Fields that every response has which the proxy itself makes for this message, where it has none of that name. */
+  get replyFields(): ReplyFields | undefined {
+    return this.#replyFields;
+  }
+
+  setReplyFields(fields: ReplyFields): void {
+    if (!this.#muted) this.#replyFields = fields;
+  }
+
+  /** The body on the wire, where a credential replaced a stand-in in {@link body}. It is never recorded, nor judged. */
+  get sentBody(): Buffer | undefined {
+    return this.#sentBody;
+  }
+
+  /** Sends this body, which holds a credential and has no Content-Encoding; {@link body} stays what was judged. */
+  attachToBody(bytes: Buffer): void {
+    if (!this.#muted) this.#sentBody = bytes;
+  }
+
+  /** What must not come back in the response; undefined where nothing is concealed. */
+  get echo(): Echo | undefined {
+    return this.#echo;
+  }
+
+  /** Puts the stand-in back wherever the response repeats the credential; `onFound` tells once that it did. */
+  conceal(credential: string, standIn: string, onFound?: () => void): void {
+    if (this.#muted) return;
+    this.#echo ??= new Echo();
+    this.#echo.add(credential, standIn, onFound);
+  }
+
+  /** The same for what only redirects and error pages repeat: the bodies of other responses go by unread. */
+  concealInRefusals(credential: string, standIn: string, onFound?: () => void): void {
+    if (this.#muted) return;
+    this.#echo ??= new Echo();
+    this.#echo.add(credential, standIn, onFound, false);
   }
 
   /** The ranges that the address dialled must be in, all of them; empty where no plugin named any. */

@@ -5,6 +5,9 @@
  */
 import { isErrorCode, statusOfCode } from "../errors.ts";
 
+/** Fields of a response; one with several values, such as Set-Cookie, has a line for each. */
+export type ReplyFields = Readonly<Record<string, string | readonly string[]>>;
+
 /** What the client of a refused message gets. Everything here may leave the process. */
 export interface Denial {
   /** Dotted lower-case code, e.g. `policy.forbidden`; clients match on it. */
@@ -20,7 +23,9 @@ export interface Denial {
   readonly description?: string;
   readonly details?: Readonly<Record<string, unknown>>;
   /** Extra fields of the response, e.g. `WWW-Authenticate`. */
-  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly headers?: ReplyFields | undefined;
+  /** The whole response, where a service that refused has written it; nothing else is then shown to the client. */
+  readonly reply?: Reply;
   /** The plugin that refused; set by the pipeline. */
   readonly plugin?: string;
   /** The rule of the file that refused. */
@@ -43,7 +48,7 @@ export interface RpcRefusal {
 /** A whole response made by a plugin instead of the upstream. */
 export interface Reply {
   readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: ReplyFields;
   readonly body: Buffer;
 }
 
@@ -76,7 +81,12 @@ export type FrameChange =
 /** What one step decided. */
 export type Decision =
   | (Said & { readonly action: "allow" | "observe" })
-  | (Said & { readonly action: "modify"; readonly frame?: FrameChange })
+  | (Said & {
+      readonly action: "modify";
+      readonly frame?: FrameChange;
+      /** What is forwarded in place of a message's data. */
+      readonly message?: Buffer;
+    })
   /** `exempt` is a skip that the operator wrote in the file, which counts as consent where the default is deny. */
   | (Said & { readonly action: "skip"; readonly exempt?: true })
   | (Said & { readonly action: "deny"; readonly denial: Denial })
@@ -173,6 +183,15 @@ export function replaceHeld(
   details?: DecisionDetails,
 ): Decision {
   return { action: "modify", frame: { instead }, ...said(reason, details) };
+}
+
+/** The message of a WebSocket is forwarded with this data. */
+export function replaceMessage(
+  reason: string,
+  message: Buffer,
+  details?: DecisionDetails,
+): Decision {
+  return { action: "modify", message, ...said(reason, details) };
 }
 
 /** The message is refused; `denial` is what the client gets. */

@@ -25,6 +25,10 @@ export interface ClientTls {
    * vouches for it is another question.
    */
   readonly certificateThumbprint?: string | undefined;
+  /** The same certificate in PEM. */
+  readonly certificate?: string | undefined;
+  /** The name that the client asked for (SNI). */
+  readonly serverName?: string | undefined;
   /** Of mutual TLS between sidecars (`mtls`): who a bundle vouches for. */
   readonly peer?: TlsPeer | undefined;
 }

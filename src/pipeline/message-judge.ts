@@ -1,19 +1,38 @@
 /** Asks the plugins of a pipeline about the messages of an upgraded connection. */
 import type { RequestContext } from "./context.ts";
 import type { Decision, Denial } from "./decision.ts";
-import type { Message } from "./plugin.ts";
+import type { HeardMessage, Message, Plugin } from "./plugin.ts";
 import type { Step, StepRunner, HookCall } from "./step-runner.ts";
 
 /** Records that one connection leaves: it may have any number of messages. */
 const maxRecorded = 64;
 
-/** The steps that judge messages, in the order of the file. */
+/** Passes a message to those that hear it. Never throws. */
+export type Hear = (message: HeardMessage) => void;
+
+type MessageHook = NonNullable<Plugin["onMessage"]>;
+
+interface MessageCall extends HookCall {
+  readonly ask: MessageHook;
+}
+
+/** A refusal, or what is forwarded in place of the message. */
+export type MessageVerdict = { readonly denial: Denial } | { readonly instead: Buffer };
+
+/** The steps that judge messages, in the order of the file, and behind them those that attach credentials. */
 export class MessageJudge {
-  readonly #calls: readonly HookCall[];
+  readonly #calls: readonly MessageCall[];
+  readonly #hearing: readonly Step[];
   readonly #runner: StepRunner;
 
   constructor(steps: readonly Step[], runner: StepRunner) {
-    this.#calls = steps.flatMap((step) => (step.plugin.onMessage === undefined ? [] : [{ step }]));
+    this.#hearing = steps.filter(({ plugin }) => plugin.hearsMessages !== undefined);
+    const callsOf = (hook: "onMessage" | "onMessageCredential"): MessageCall[] =>
+      steps.flatMap((step) => {
+        const ask = step.plugin[hook]?.bind(step.plugin);
+        return ask === undefined ? [] : [{ step, ask }];
+      });
+    this.#calls = [...callsOf("onMessage"), ...callsOf("onMessageCredential")];
     this.#runner = runner;
   }
 
@@ -22,19 +41,42 @@ export class MessageJudge {
     return this.#calls.some(({ step }) => isAsked(step, context));
   }
 
-  /** The refusal of one message, or undefined; a promise only where a step has to be waited for. */
+  /** Who hears what both sides say on this connection; undefined where nobody does. */
+  hearers(context: RequestContext): Hear | undefined {
+    const steps = new Set(
+      this.#hearing.filter(({ plugin }) => plugin.hearsMessages?.(context) === true),
+    );
+    if (steps.size === 0) return undefined;
+    return (message) => {
+      for (const step of steps) {
+        try {
+          step.plugin.onHeard?.(step.onError === "observe" ? context.shadow() : context, message);
+        } catch {
+          // It decides nothing: the connection goes on without it.
+          steps.delete(step);
+        }
+      }
+    };
+  }
+
+  /** What becomes of a message that is not forwarded as it came; a promise only where a step has to be waited for. */
   judge(
     context: RequestContext,
     message: Message,
-  ): Denial | undefined | Promise<Denial | undefined> {
-    return this.#runner.run<Denial | undefined>({
+  ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
+    let seen = message;
+    return this.#runner.run<MessageVerdict | undefined, MessageCall>({
       calls: this.#calls,
       context,
       phase: "request",
-      ask: ({ step }, view) =>
-        isAsked(step, view) ? step.plugin.onMessage?.(view, message) : undefined,
-      take: (decision) => denialOf(decision, context),
-      end: () => undefined,
+      ask: ({ step, ask }, view) => (isAsked(step, view) ? ask(view, seen) : undefined),
+      take: (decision) => {
+        if (decision.action === "modify" && decision.message !== undefined)
+          seen = { ...seen, data: decision.message };
+        const denial = denialOf(decision, context);
+        return denial === undefined ? undefined : { denial };
+      },
+      end: () => (seen === message ? undefined : { instead: seen.data }),
     });
   }
 }

@@ -17,8 +17,10 @@ import {
   type Refusal,
   type ResponseVerdict,
 } from "./decision.ts";
+import { ProxyError } from "../errors.ts";
 import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { FrameChanges } from "./frame-changes.ts";
+import { killDenial, type KillSwitch } from "./kill-switch.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { responseNeedsOf, type ResponseNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
 import type { Frame, Outcome, PolicyAddition } from "./plugin.ts";
@@ -96,7 +98,11 @@ export interface PipelineOptions {
   readonly direction: Direction;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
+  /** Whether messages wait until it is known whose they are; absent: they do. */
+  readonly readsSessions?: boolean;
   readonly log: Logger;
+  /** What operators have stopped; absent where nothing can be. */
+  readonly kills?: KillSwitch | undefined;
   /** Called with every step's record, for counters. */
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
@@ -108,6 +114,12 @@ function hookCallsOf(steps: readonly Step[], hook: Hook): HookCall[] {
 function refusalOf(decision: Decision): Refusal | undefined {
   if (decision.action === "deny") return { kind: "denial", denial: decision.denial };
   return decision.action === "respond" ? { kind: "reply", reply: decision.reply } : undefined;
+}
+
+/** What one plugin has seen of its budgets. */
+interface SeenBudgets {
+  readonly plugin: string;
+  readonly budgets: unknown;
 }
 
 /** An immutable pipeline for one direction of one generation. */
@@ -122,6 +134,9 @@ export class Pipeline {
   readonly messages: MessageJudge;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
+  /** Whether a step may ask whose a message is. */
+  readonly #mayReadSessions: boolean;
+  readonly #kills: KillSwitch | undefined;
   readonly #requestCalls: readonly HookCall[];
   readonly #connectCalls: readonly HookCall[];
   readonly #runner: StepRunner;
@@ -134,6 +149,8 @@ export class Pipeline {
     this.direction = options.direction;
     this.steps = Object.freeze([...steps]);
     this.otherwise = options.otherwise;
+    this.#mayReadSessions = options.readsSessions ?? true;
+    this.#kills = options.kills;
     const reversed = [...steps].reverse();
     const asking = hookCallsOf(steps, "onRequest");
     this.#connectCalls = asking.filter(({ step }) => step.stages.includes("connect"));
@@ -160,6 +177,8 @@ export class Pipeline {
    * which are judged before anything is dialled, and not on the CONNECT, at which credential plugins have no say.
    */
   runRequest(context: RequestContext, terms: RequestTerms = {}): Verdict | Promise<Verdict> {
+    const kill = this.#kills?.findFor(context);
+    if (kill !== undefined) return { kind: "denial", denial: killDenial(kill) };
     return this.#runner.run(this.#requestPass(context, terms));
   }
 
@@ -206,6 +225,11 @@ export class Pipeline {
     };
   }
 
+  /** Whether it matters, before a message is judged, whose it is. */
+  get readsSessions(): boolean {
+    return this.#mayReadSessions || this.#kills?.hasSessions === true;
+  }
+
   /** Whether any step has to do with a request or its response: what nobody reads need not be parsed. */
   get readsRequests(): boolean {
     return [this.#requestCalls, this.#responseCalls, this.#frameCalls].some(
@@ -224,8 +248,13 @@ export class Pipeline {
     return links;
   }
 
-  /** A Permit for a destination that the file exempts from the pipeline (`listener.skip_hosts`). */
+  /**
+   * A Permit for a destination that the file exempts from the pipeline (`listener.skip_hosts`). Throws a ProxyError where an
+   * operator has stopped it.
+   */
   permitSkipped(flow: Flow): Permit {
+    const kill = this.#kills?.find({ flow, sessionId: undefined });
+    if (kill !== undefined) throw new ProxyError("policy.killed", killDenial(kill).message);
     return new Permit(issuing, flow);
   }
 
@@ -299,11 +328,23 @@ export class Pipeline {
     });
   }
 
-  /** What is used of the budgets of all plugins that have some. */
-  budgets(): readonly { readonly plugin: string; readonly budgets: unknown }[] {
+  /** What all plugins that have budgets have seen of them. */
+  budgets(): readonly SeenBudgets[] {
     return this.steps.flatMap(({ name, plugin }) =>
       plugin.budgets === undefined ? [] : [{ plugin: name, budgets: plugin.budgets() }],
     );
+  }
+
+  /** What is used of them, from what each thread has seen. */
+  async budgetsOf(threads: readonly (readonly SeenBudgets[])[]): Promise<SeenBudgets[]> {
+    const counting = this.steps.filter(({ plugin }) => plugin.budgets !== undefined);
+    const shown = counting.map(async ({ name, plugin }, at): Promise<SeenBudgets[]> => {
+      const seen = threads.flatMap((budgets) => budgets.slice(at, at + 1));
+      if (plugin.budgetsOf === undefined) return seen;
+      const budgets = await plugin.budgetsOf(seen.map((one) => one.budgets));
+      return [{ plugin: name, budgets }];
+    });
+    return (await Promise.all(shown)).flat();
   }
 
   /** The first plugin that is not ready, with its reason. */

@@ -10,13 +10,30 @@ import type { WebSocketMessage } from "../http/web-socket-reader.ts";
 import type { JwtBundleSource } from "../spiffe/jwt-bundle-source.ts";
 import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
-import type { StateFeed, StateStore } from "../state/store.ts";
+import type { Soon, StateFeed, StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
-export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply, RpcRefusal, WrittenFrame } from "./decision.ts";
+export type {
+  DelegationHop,
+  Identity,
+  LeavingRequest,
+  RequestContext,
+  RequestSigner,
+  ResponseView,
+  Stage,
+} from "./context.ts";
+export type {
+  Decision,
+  DecisionDetails,
+  Denial,
+  Invocation,
+  Reply,
+  ReplyFields,
+  RpcRefusal,
+  WrittenFrame,
+} from "./decision.ts";
 export {
   allow,
   deny,
@@ -26,6 +43,7 @@ export {
   observe,
   replaceFrame,
   replaceHeld,
+  replaceMessage,
   respond,
   skip,
 } from "./decision.ts";
@@ -78,6 +96,13 @@ export interface PluginState {
   at(url: string): StateStore;
 }
 
+/** The methods of a value that another thread may have. */
+export type Held<T> = {
+  readonly [M in keyof T]: T[M] extends (...args: infer A) => infer R
+    ? (...args: A) => Soon<Awaited<R>>
+    : never;
+};
+
 /** What the framework gives to a plugin instance. */
 export interface PluginDeps {
   /** The instance's `id` in the file, or the plugin's name. */
@@ -100,6 +125,18 @@ export interface PluginDeps {
    * The key must name everything that the value depends on; never put a secret into it, put a digest.
    */
   carry<T extends object>(key: string, make: () => T): T;
+  /**
+   * A value that one thread of the process has for all of them, kept as {@link carry} keeps it. With `workers: 1` it is the
+   * value itself; elsewhere each call of one of the methods asks the thread that has it, and rejects with
+   * `state.unavailable` where that does not respond, after `limitMs` (default: a second more than `state.timeout`).
+   * Arguments and results are cloned.
+   */
+  held<T extends object, M extends keyof T & string>(
+    key: string,
+    methods: readonly M[],
+    make: () => T,
+    limitMs?: number,
+  ): Held<Pick<T, M>>;
   /** What outlives the process or is shared with its replicas, as the block `state` of the file has it. */
   readonly state: PluginState;
   /**
@@ -107,13 +144,22 @@ export interface PluginDeps {
    * never seen by another one. Keys are the plugin's own words: begin them with its name.
    */
   readonly shared: StateStore;
+  /** 32 bytes for one purpose: the same in all threads of the process and through its reloads, and in no other process. */
+  secret(this: void, purpose: string): Buffer;
   /** True where no other thread of the process has an instance like this one (`workers: 1`). */
   readonly isAlone: boolean;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */
   count(event: string): void;
+  /** Tells metrics of a secret that the instance fetches; `source` names it, and is from its configuration. */
+  noteSecret(source: string, note: SecretNote): void;
   /** Reports that the instance's rules have changed: open tunnels are judged again. */
   changed(): void;
 }
+
+/** What became of a secret: it was fetched, and lasts until then (milliseconds since the epoch), or not, or is no longer used. */
+export type SecretNote =
+  | { readonly kind: "fetched"; readonly expiresAt?: number | undefined }
+  | { readonly kind: "failed" | "closed" };
 
 /** One mistake in an instance's configuration that its schema could not find; `path` starts at the configuration. */
 export interface ConfigProblem {
@@ -158,6 +204,11 @@ export interface Frame {
 
 /** A whole message that the client of a WebSocket sent: fragments joined, unmasked, text in valid UTF-8. */
 export type Message = WebSocketMessage;
+
+/** A whole message of a WebSocket, and who sent it. */
+export interface HeardMessage extends Message {
+  readonly from: "client" | "server";
+}
 
 /** A login that has ended, as its issuer said in a logout token: of one session, or of a subject. */
 export interface Logout {
@@ -250,6 +301,18 @@ export interface Plugin {
    * everything else lets the message pass as it is. Control frames (ping, pong, close) are not shown.
    */
   onMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
+  /**
+   * Attaches a credential to a message of the client of a WebSocket, with {@link replaceMessage}. Runs after every
+   * `onMessage` of the pipeline has let the message pass.
+   */
+  onMessageCredential?(context: RequestContext, message: Message): Answer | Promise<Answer>;
+  /**
+   * Whether the instance hears what both sides say once this upgrade was accepted; asked when the request phase is over.
+   * A connection that is heard loses its offer of extensions. Absent: it hears nothing.
+   */
+  hearsMessages?(context: RequestContext): boolean;
+  /** Hears a whole message, which is on its way already: nothing can be refused here. What cannot be read is not heard. */
+  onHeard?(context: RequestContext, message: HeardMessage): void;
   /** Runs once for every message that this plugin judged, however it ended; limited to two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /**
@@ -266,8 +329,10 @@ export interface Plugin {
    * what it and its like in other threads have observed; undefined where that has none of it.
    */
   addition?(chosen: ReadonlySet<string>, observed: readonly unknown[]): PolicyAddition | undefined;
-  /** What is used of the instance's budgets: JSON without secrets. Shown by the session API. */
+  /** What the instance has seen of its budgets: JSON without secrets. Shown by the session API. */
   budgets?(): unknown;
+  /** What is shown in place of what it and its like in other threads have seen; absent: what each of them has. */
+  budgetsOf?(seen: readonly unknown[]): Promise<unknown>;
   /** True, or the reason why the instance cannot do its work yet. */
   ready?(): true | string;
   close?(): Promise<void> | void;
@@ -301,6 +366,11 @@ export interface PluginDefinition<Config = unknown> {
   readonly requiresAny?: readonly string[];
   /** True for a plugin that authenticates: weakening it with `on_error` needs `allow_weakened_auth`. */
   readonly authenticates?: boolean;
+  /**
+   * Whether instances read {@link PluginDeps.sessions}: where somebody has to be asked whose a message is, it waits.
+   * Absent: as for true, but for plugins that come with the proxy.
+   */
+  readonly readsSessions?: boolean;
   /** Plugins that must stand earlier where this configuration is used, besides {@link requires}. */
   requiredBy?(config: Config): readonly string[];
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */

@@ -34,11 +34,11 @@ export interface HookCall {
 }
 
 /** One message on its way past some steps; `End` is what becomes of it. */
-export interface Pass<End> {
+export interface Pass<End, Call extends HookCall = HookCall> {
   readonly context: RequestContext;
   readonly phase: Phase;
-  readonly calls: readonly HookCall[];
-  ask(this: void, call: HookCall, view: RequestContext): Answer | Promise<Answer>;
+  readonly calls: readonly Call[];
+  ask(this: void, call: Call, view: RequestContext): Answer | Promise<Answer>;
   /** Called with the effective decision of a step; a returned value ends the pass. */
   take(this: void, decision: Decision): End | undefined;
   /** No step has ended the pass. */
@@ -78,7 +78,7 @@ export class StepRunner {
   }
 
   /** Runs the steps of a pass one after the other; returns a promise only where a step does: most do not. */
-  run<End>(pass: Pass<End>, from = 0): End | Promise<End> {
+  run<End, Call extends HookCall = HookCall>(pass: Pass<End, Call>, from = 0): End | Promise<End> {
     const { calls, context } = pass;
     for (let at = from; at < calls.length; at += 1) {
       const call = calls[at];
@@ -99,7 +99,10 @@ export class StepRunner {
   }
 
   /** Runs one step: a fault is a refusal, `observe` mutes it, and it is always recorded. */
-  #ask<End>(pass: Pass<End>, call: HookCall): Decision | Promise<Decision> {
+  #ask<End, Call extends HookCall>(
+    pass: Pass<End, Call>,
+    call: Call,
+  ): Decision | Promise<Decision> {
     const { context, phase } = pass;
     if (context.cancellation.aborted) return cancelledDecision;
     const { step } = call;

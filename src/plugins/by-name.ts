@@ -21,7 +21,9 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
   ],
   ["token-broker", async () => hidden((await import("./token-broker/plugin.ts")).tokenBroker)],
   ["static-inject", async () => hidden((await import("./static-inject/plugin.ts")).staticInject)],
+  ["aws-sigv4", async () => hidden((await import("./aws-sigv4/plugin.ts")).awsSigv4)],
   ["egress-policy", async () => hidden((await import("./egress-policy/plugin.ts")).egressPolicy)],
+  ["ext-authz", async () => hidden((await import("./ext-authz/plugin.ts")).extAuthz)],
   ["opa", async () => hidden((await import("./opa/plugin.ts")).opa)],
   ["a2a-parser", async () => hidden((await import("./parsers/a2a.ts")).a2aParser)],
   [

@@ -9,6 +9,10 @@ export interface VerdictCacheOptions<Verdict> {
   readonly maxConcurrency: number;
   readonly cacheTtlMs: number;
   readonly maxEntries?: number;
+  /** Who is asked, in words: the judge where absent. */
+  readonly service?: string;
+  /** The key that limits the time: timeout_ms where absent. */
+  readonly timeoutKey?: string;
   /** The verdict where nobody could be asked. */
   unavailable(why: string): Verdict;
   /** Whether a verdict is kept: a service that is down is asked again. */
@@ -74,13 +78,13 @@ export class VerdictCache<Verdict> {
 
   /** Waits for a place and takes it; returns why there is none. */
   async #place(timeoutMs: number): Promise<string | undefined> {
-    const { maxConcurrency } = this.#options;
+    const { maxConcurrency, service = "the judge", timeoutKey = "timeout_ms" } = this.#options;
     if (this.#running < maxConcurrency) {
       this.#running += 1;
       return undefined;
     }
     if (this.#queue.length >= maxConcurrency * waitingPerPlace) {
-      return "too many actions wait for the judge (max_concurrency)";
+      return `too many actions wait for ${service} (max_concurrency)`;
     }
     const isFree = await new Promise<boolean>((resolve) => {
       const wake = (free: boolean): void => {
@@ -93,7 +97,7 @@ export class VerdictCache<Verdict> {
       }, timeoutMs);
       this.#queue.push(wake);
     });
-    return isFree ? undefined : "the judge had no time (timeout_ms)";
+    return isFree ? undefined : `${service} had no time (${timeoutKey})`;
   }
 
   #find(digest: string): { readonly verdict: Verdict } | undefined {

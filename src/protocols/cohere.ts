@@ -8,7 +8,7 @@ import {
   textOf,
 } from "../http/json-access.ts";
 import { type ResponseFold, contentText } from "./response-fold.ts";
-import { boundedName } from "./inference-bounds.ts";
+import { boundedName, Conversation } from "./inference-bounds.ts";
 import {
   conversationOf,
   type Dialect,
@@ -17,6 +17,7 @@ import {
   requestView,
 } from "./inference-dialect.ts";
 import { chatTools } from "./openai-chat.ts";
+import { addTexts } from "./openai-completions.ts";
 
 /** /v2/chat: messages and tools as OpenAI has them, responses and events of its own. */
 export const cohereChat: Dialect = {
@@ -97,6 +98,25 @@ export const cohereChat: Dialect = {
       ];
     },
   },
+};
+
+/** /v2/embed and the older /v1/embed; vectors are not kept. */
+export const cohereEmbed: Dialect = {
+  request: (body) => {
+    const model = boundedName(textOf(body["model"]));
+    const { texts, inputs, images } = body;
+    if (texts === undefined && inputs === undefined && images === undefined) return undefined;
+    const conversation = new Conversation();
+    addTexts(conversation, texts);
+    for (const input of objectsOf(inputs)) conversation.add("user", contentText(input["content"]));
+    return requestView("cohere.embed", { model, stream: false, messages: conversation.messages });
+  },
+  whole: (fold, body) => {
+    if (readError(fold, body["message"])) return;
+    const units = objectOf(objectOf(body["meta"])["billed_units"]);
+    fold.usage({ promptTokens: units["input_tokens"] });
+  },
+  event: () => undefined,
 };
 
 function readEnd(fold: ResponseFold, said: JsonObject): void {

@@ -28,7 +28,12 @@ export function toolResultsOf(message: InferenceMessage): readonly string[] {
 
 /** Collects messages within the bounds; of a conversation that is too long the end is kept. */
 export class Conversation {
-  readonly #messages: InferenceMessage[] = [];
+  readonly #messages: InferenceMessage[];
+
+  /** Goes on behind what was kept of another one. */
+  constructor(before: readonly InferenceMessage[] = []) {
+    this.#messages = [...before];
+  }
 
   add(role: string, content: string | undefined, results: readonly string[] = []): void {
     const name = bounded(role, maxNameChars);

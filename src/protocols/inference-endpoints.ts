@@ -3,27 +3,63 @@ import { anthropicMessages } from "./anthropic.ts";
 import { bedrockConverse } from "./bedrock-converse.ts";
 import { bedrockInvoke } from "./bedrock-invoke.ts";
 import type { CallPlace, Dialect } from "./inference-dialect.ts";
-import { cohereChat } from "./cohere.ts";
+import { cohereChat, cohereEmbed } from "./cohere.ts";
 import { codeAssistGenerate, geminiEmbed, geminiGenerate } from "./gemini.ts";
+import type { InferenceApi } from "./inference-view.ts";
+import { mistralConversations, mistralFim } from "./mistral.ts";
 import { ollamaChat, ollamaEmbed, ollamaGenerate } from "./ollama.ts";
 import { openAiChat } from "./openai-chat.ts";
 import { openAiCompletions, openAiEmbeddings } from "./openai-completions.ts";
+import { openAiAudio, openAiImages } from "./openai-media.ts";
 import { openAiResponses } from "./openai-responses.ts";
+import { vertexPredict } from "./vertex-predict.ts";
 
 /** A call that was recognised by its path. */
 export interface Endpoint {
   readonly dialect: Dialect;
   readonly place: CallPlace;
+  /** Pictures or sound: the request may be an upload, which nobody reads. */
+  readonly isMedia?: true;
+}
+
+/** The dialect of each API, for endpoints that the file names. */
+export const dialects: Readonly<Record<Exclude<InferenceApi, "openai.realtime">, Dialect>> = {
+  "openai.chat": openAiChat,
+  "openai.completions": openAiCompletions,
+  "openai.responses": openAiResponses,
+  "openai.embeddings": openAiEmbeddings,
+  "openai.images": openAiImages,
+  "openai.audio": openAiAudio,
+  "anthropic.messages": anthropicMessages,
+  "bedrock.invoke": bedrockInvoke,
+  "bedrock.converse": bedrockConverse,
+  "gemini.generate": geminiGenerate,
+  "gemini.embed": geminiEmbed,
+  "vertex.predict": vertexPredict,
+  "mistral.fim": mistralFim,
+  "mistral.conversations": mistralConversations,
+  "cohere.chat": cohereChat,
+  "cohere.embed": cohereEmbed,
+  "ollama.chat": ollamaChat,
+  "ollama.generate": ollamaGenerate,
+  "ollama.embed": ollamaEmbed,
+};
+
+/** Whether calls of a dialect are of pictures or sound. */
+export function isMedia(dialect: Dialect): boolean {
+  return dialect === openAiImages || dialect === openAiAudio;
 }
 
 /**
  * What comes before the last segments: nothing, a version (`/v1`, `/api/v1`, `/v1beta/openai`), Azure's `/openai` and
- * `/openai/deployments/NAME`, the older `/engines/NAME`, or the `/codex` of ChatGPT's own back end.
+ * `/openai/deployments/NAME`, the older `/engines/NAME`, Azure's `/models`, or the `/codex` of ChatGPT's own back end.
  */
-const openAiBase = String.raw`(?:^|\/codex|\/v\d+\w*|\/openai|\/(?:deployments|engines)\/(?<model>[^/]+))`;
+const openAiBase = String.raw`(?:^|\/codex|\/v\d+\w*|\/openai|\/models|\/(?:deployments|engines)\/(?<model>[^/]+))`;
 
 interface Route {
   readonly pattern: RegExp;
+  /** Where the path says too little: the only host. */
+  readonly host?: string;
   readonly dialect: Dialect;
   readonly isStream?: true;
 }
@@ -34,12 +70,27 @@ const routes: readonly Route[] = [
     pattern: /(?:\/(?:deployments|engines)\/(?<model>[^/]+))?\/chat\/completions$/,
     dialect: openAiChat,
   },
+  { pattern: /\/v\d+\w*\/agents\/completions$/, dialect: openAiChat },
+  { pattern: /\/v\d+\w*\/fim\/completions$/, dialect: mistralFim },
+  {
+    host: "api.mistral.ai",
+    pattern: /^\/v\d+\w*\/conversations(?:\/[^/]+(?:\/restart)?)?$/,
+    dialect: mistralConversations,
+  },
   { pattern: new RegExp(`${openAiBase}\\/completions$`), dialect: openAiCompletions },
   {
     pattern: new RegExp(`${openAiBase}\\/responses(?:\\/compact|\\/input_tokens)?$`),
     dialect: openAiResponses,
   },
   { pattern: new RegExp(`${openAiBase}\\/embeddings$`), dialect: openAiEmbeddings },
+  {
+    pattern: new RegExp(`${openAiBase}\\/images\\/(?:generations|edits|variations)$`),
+    dialect: openAiImages,
+  },
+  {
+    pattern: new RegExp(`${openAiBase}\\/audio\\/(?:speech|transcriptions|translations)$`),
+    dialect: openAiAudio,
+  },
   { pattern: /\/v\d+\w*\/messages(?:\/count_tokens)?$/, dialect: anthropicMessages },
   { pattern: /\/anthropic\/models\/(?<model>[^/:]+):rawPredict$/, dialect: anthropicMessages },
   {
@@ -77,7 +128,21 @@ const routes: readonly Route[] = [
     dialect: codeAssistGenerate,
     isStream: true,
   },
+  {
+    pattern: /\/publishers\/mistralai\/models\/(?<model>[^/:]+):rawPredict$/,
+    dialect: openAiChat,
+  },
+  {
+    pattern: /\/publishers\/mistralai\/models\/(?<model>[^/:]+):streamRawPredict$/,
+    dialect: openAiChat,
+    isStream: true,
+  },
+  {
+    pattern: /\/publishers\/google\/models\/(?<model>[^/:]+):predict$/,
+    dialect: vertexPredict,
+  },
   { pattern: /\/v2\/chat$/, dialect: cohereChat },
+  { pattern: /\/v[12]\/embed$/, dialect: cohereEmbed },
   { pattern: /\/api\/chat$/, dialect: ollamaChat },
   { pattern: /\/api\/generate$/, dialect: ollamaGenerate },
   { pattern: /\/api\/embed(?:dings)?$/, dialect: ollamaEmbed },
@@ -86,16 +151,17 @@ const routes: readonly Route[] = [
 
 const maxPathChars = 2_048;
 
-/** The call that a POST to this path is (query excluded); undefined when it is none. */
-export function endpointOf(method: string, pathname: string): Endpoint | undefined {
+/** The call that a POST to this path (query excluded) of a host is; undefined when it is none. */
+export function endpointOf(method: string, pathname: string, host?: string): Endpoint | undefined {
   if (method !== "POST" || pathname.length > maxPathChars) return undefined;
   const path = pathname.replace(/\/$/, "");
-  for (const { pattern, dialect, isStream } of routes) {
-    const match = pattern.exec(path);
+  for (const { pattern, host: only, dialect, isStream } of routes) {
+    const match = only === undefined || only === host ? pattern.exec(path) : null;
     if (match === null) continue;
     const model = match.groups?.["model"];
     return {
       dialect,
+      ...(isMedia(dialect) ? { isMedia: true } : {}),
       place: {
         ...(model === undefined ? {} : { model: decoded(model) }),
         ...(isStream === true ? { stream: true } : {}),
@@ -105,7 +171,7 @@ export function endpointOf(method: string, pathname: string): Endpoint | undefin
   return undefined;
 }
 
-/** Where providers take calls over a WebSocket, which no parser reads. */
+/** Where providers take calls over a WebSocket. */
 const sockets =
   /(?:^|\/v\d+\w*|\/openai|\/codex)\/(?:realtime|responses)$|\.BidiGenerateContent\w*$/;
 

@@ -28,21 +28,32 @@ export interface InferenceToolCall {
   arguments?: string;
 }
 
-/** The API that a call was made in. */
-export type InferenceApi =
-  | "openai.chat"
-  | "openai.completions"
-  | "openai.responses"
-  | "openai.embeddings"
-  | "anthropic.messages"
-  | "bedrock.invoke"
-  | "bedrock.converse"
-  | "gemini.generate"
-  | "gemini.embed"
-  | "cohere.chat"
-  | "ollama.chat"
-  | "ollama.generate"
-  | "ollama.embed";
+/** The APIs that calls are made in. */
+export const inferenceApis = [
+  "openai.chat",
+  "openai.completions",
+  "openai.responses",
+  "openai.embeddings",
+  "openai.realtime",
+  "openai.images",
+  "openai.audio",
+  "anthropic.messages",
+  "bedrock.invoke",
+  "bedrock.converse",
+  "gemini.generate",
+  "gemini.embed",
+  "vertex.predict",
+  "mistral.fim",
+  "mistral.conversations",
+  "cohere.chat",
+  "cohere.embed",
+  "ollama.chat",
+  "ollama.generate",
+  "ollama.embed",
+] as const;
+
+/** One of them. */
+export type InferenceApi = (typeof inferenceApis)[number];
 
 /** The half of a view that the request gives. */
 export interface InferenceRequest {

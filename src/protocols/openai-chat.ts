@@ -23,7 +23,8 @@ export const openAiChat: Dialect = {
     const conversation = conversationOf(body);
     if (conversation === undefined) return undefined;
     return requestView("openai.chat", {
-      model: boundedName(textOf(body["model"]) ?? place.model),
+      // Mistral's agents stand for a model.
+      model: boundedName(textOf(body["model"]) ?? place.model ?? textOf(body["agent_id"])),
       stream: body["stream"] === true,
       messages: conversation.messages,
       tools: chatTools(body),
@@ -127,8 +128,14 @@ export function chatTools(body: JsonObject): ReturnType<typeof boundedTools> {
 /** Takes a usage block over, if it is one. Gateways add what they charge as `cost`. */
 export function openAiUsage(fold: ResponseFold, usage: unknown): void {
   if (!isObject(usage)) return;
-  const given = objectOf(usage["prompt_tokens_details"] ?? usage["input_tokens_details"]);
-  const made = objectOf(usage["completion_tokens_details"] ?? usage["output_tokens_details"]);
+  const given = objectOf(
+    usage["prompt_tokens_details"] ?? usage["input_tokens_details"] ?? usage["input_token_details"],
+  );
+  const made = objectOf(
+    usage["completion_tokens_details"] ??
+      usage["output_tokens_details"] ??
+      usage["output_token_details"],
+  );
   fold.usage({
     promptTokens: usage["prompt_tokens"] ?? usage["input_tokens"],
     completionTokens: usage["completion_tokens"] ?? usage["output_tokens"],

@@ -5,7 +5,7 @@
  * the agent: the trace, the field, the caller's credential. What nothing ties follows from the one message that is
  * being served, where there is exactly one; else it goes to `default`. Nobody guesses by what happened last.
  */
-import type { RequestContext } from "../pipeline/context.ts";
+import type { RequestContext, Tie } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
 import { defaultSessionId, maxSessionIdLength } from "./event.ts";
@@ -14,59 +14,72 @@ import {
   type Correlation,
   correlationOf,
   keysOf,
-  type MarkedKey,
   mcpKey,
   ownNameOf,
   withTrace,
 } from "./correlation.ts";
-import { isWork, Serving } from "./serving.ts";
-import {
-  type AttributedStore,
-  type AttributionOptions,
-  type FlowState,
-  type Tied,
-  withTie,
-} from "./tied-flow.ts";
-import type { FoundTie, SharedTies } from "./shared-ties.ts";
-import { intentText, textOf, Turn, TurnIndex } from "./turn.ts";
+import { type Found, type Ledger, type LedgerOptions, TurnLedger } from "./ledger.ts";
+import { isWork } from "./serving.ts";
+import { intentText, textOf, Turn } from "./turn.ts";
 
-const defaultTtlMs = 1_800_000;
-const maxSharedKeys = 64;
+/** Options of an {@link Attribution}. */
+export interface AttributionOptions extends Partial<LedgerOptions> {
+  /** Name of the field that carries a session id from inbound to outbound. */
+  readonly field?: string | undefined;
+  /** Whether a conversation's message without `traceparent` gets one on its way to the agent. */
+  readonly addTraceparent?: boolean;
+  /** What knows the turns; absent: one of its own, of the other options. */
+  readonly ledger?: Ledger | undefined;
+}
 
-/** Ties messages to sessions. One per process. */
+/** What is known of a flow's conversation. */
+interface FlowState extends Found {
+  readonly correlation: Correlation | undefined;
+  /** It is not known yet. */
+  readonly pending?: Promise<void> | undefined;
+  /** A message to the agent that belongs to no conversation is being served. */
+  isNoTurn?: boolean;
+}
+
+/** Ties messages to sessions. One per thread. */
 export class Attribution implements SessionReader {
-  readonly #store: AttributedStore;
   readonly #field: string | undefined;
   readonly #addTraceparent: boolean;
   readonly #clock: Clock;
-  readonly #index: TurnIndex;
-  readonly #ties: SharedTies | undefined;
+  readonly #ledger: Ledger;
   /** Only flows that have a correlation or a turn; shared by a context and its shadows. */
   readonly #flows = new WeakMap<Flow, FlowState>();
-  /** Messages to the agent that are being served. */
-  readonly #serving = new Serving();
 
   constructor(options: AttributionOptions) {
-    this.#store = options.store;
     this.#field = options.field?.toLowerCase();
     this.#addTraceparent = options.addTraceparent ?? true;
     this.#clock = options.clock ?? Date;
-    this.#index = new TurnIndex(options.ttlMs ?? defaultTtlMs);
-    this.#ties = options.ties;
+    this.#ledger = options.ledger ?? new TurnLedger({ ...options, store: options.store ?? unkept });
   }
 
   /**
    * Reads the correlation of an outbound message, before its pipeline replaces the credential among them. A promise where
-   * replicas have to be asked.
+   * replicas or another thread have to be asked.
    */
   arrived(context: RequestContext): Promise<void> | undefined {
+    const { flow, destination } = context;
+    const { id: flowId, parentId } = flow;
     const correlation = correlationOf(context, this.#field);
-    const served = correlation?.field === undefined ? this.#serving.alone : undefined;
-    if (correlation === undefined && served === undefined) return undefined;
-    const state: FlowState = { correlation, turn: undefined, served, intent: served?.intent };
-    this.#flows.set(context.flow, state);
-    if (this.#ties === undefined || correlation === undefined) return undefined;
-    return this.#askReplicas(this.#ties, context, { ...state, correlation });
+    const { authority } = destination;
+    const found = this.#ledger.ask({ flowId, parentId, authority, correlation });
+    if (!(found instanceof Promise)) {
+      if (found !== undefined || correlation !== undefined)
+        this.#flows.set(flow, { ...found, correlation });
+      return undefined;
+    }
+    const pending = found.then((answer) => void this.#flows.set(flow, { ...answer, correlation }));
+    this.#flows.set(flow, { correlation, pending, isInDoubt: true });
+    return pending;
+  }
+
+  /** Resolves when it is known whose the message is; undefined where it is, as far as it ever will be. */
+  pending({ flow }: RequestContext): Promise<void> | undefined {
+    return this.#flows.get(flow)?.pending;
   }
 
   /** The message goes on: what it says of its session is remembered for the messages that follow from it. */
@@ -76,16 +89,20 @@ export class Attribution implements SessionReader {
     return undefined;
   }
 
+  /** The agent has answered: whoever is served from now on is not served beside this message. */
+  ending({ flow }: RequestContext): void {
+    const state = this.#flows.get(flow);
+    if (state?.turn?.isServed === true) this.#ledger.answered(state.turn);
+    this.#endOther(flow, state);
+  }
+
   /** The message is over, or was refused: its session is settled, and its response may name the conversation. */
   finished(context: RequestContext): void {
     const state = this.#flows.get(context.flow);
     const turn = state?.turn;
     if (context.flow.direction === "inbound") {
-      if (state?.isNoTurn === true) {
-        state.isNoTurn = false;
-        this.#serving.others -= 1;
-      }
-      if (turn?.open === context) this.#close(turn, context);
+      this.#endOther(context.flow, state);
+      if (turn?.isOpen === true) this.#close(turn, context);
       else this.#nameInbound(context, correlationOf(context, this.#field));
       return;
     }
@@ -97,21 +114,21 @@ export class Attribution implements SessionReader {
 
   /** What the user asked for, as far as this message can be tied to it. */
   intentOf(context: RequestContext): Intent | undefined {
-    const isOutbound = context.flow.direction === "outbound";
-    const turn = isOutbound ? this.#turnOf(context) : this.#flows.get(context.flow)?.turn;
+    const state = this.#flows.get(context.flow);
+    const { turn, tie = "own", isInDoubt } = state ?? {};
+    const around = state?.around ?? this.#ledger;
     if (turn !== undefined) this.#refresh(turn);
-    const { tie = "own", intent, isInDoubt } = this.#flows.get(context.flow) ?? {};
     const sessionId = turn?.sessionId ?? context.sessionId;
-    const text = turn?.intent ?? intent;
+    const text = turn?.intent ?? state?.intent;
     if (turn !== undefined && text !== undefined) {
       const at = new Date(turn.startedAt).toISOString();
       return { text, sessionId: sessionId ?? defaultSessionId, at, tie };
     }
-    if (sessionId !== undefined) return withTie(this.#store.intentOf(sessionId), tie);
+    if (sessionId !== undefined) return withTie(around.intentOf(sessionId), tie);
     // A message without words, of a conversation without a name: the last words in `default` are anybody's.
-    if (turn !== undefined || this.#serving.isSeveral || isInDoubt === true) return undefined;
+    if (turn !== undefined || around.isSeveral || isInDoubt === true) return undefined;
     // What nothing ties can follow from no other than the one conversation that is known, if it is one.
-    const known = this.#store.someIntents();
+    const known = around.someIntents();
     return known.length > 1 ? undefined : withTie(known[0], "only");
   }
 
@@ -121,9 +138,8 @@ export class Attribution implements SessionReader {
       this.#nameInbound(context, correlationOf(context, this.#field));
       return context.sessionId;
     }
-    const turn = this.#turnOf(context);
-    if (turn === undefined)
-      return context.sessionId ?? ownNameOf(context, this.#flows.get(context.flow)?.correlation);
+    const { turn, correlation } = this.#flows.get(context.flow) ?? {};
+    if (turn === undefined) return context.sessionId ?? ownNameOf(context, correlation);
     this.#refresh(turn);
     return turn.sessionId;
   }
@@ -140,71 +156,77 @@ export class Attribution implements SessionReader {
   /** The verified subject of the message to the agent that an outbound message follows from. */
   subjectOf(context: RequestContext): string | undefined {
     if (context.flow.direction === "inbound") return context.identity?.subject;
-    return this.#turnOf(context)?.subject;
+    return this.#flows.get(context.flow)?.turn?.subject;
   }
 
   /** Whether users asked for things and nobody can tell which of them this message follows from. */
   isInDoubt(context: RequestContext): boolean {
     if (this.intentOf(context) !== undefined) return false;
-    if (this.#flows.get(context.flow)?.isInDoubt === true) return true;
-    const isTied = this.#turnOf(context) !== undefined || context.sessionId !== undefined;
-    return !isTied && (this.#serving.isSeveral || this.#store.someIntents().length > 1);
+    const state = this.#flows.get(context.flow);
+    if (state?.isInDoubt === true) return true;
+    const isTied = state?.turn !== undefined || context.sessionId !== undefined;
+    const around = state?.around ?? this.#ledger;
+    return !isTied && (around.isSeveral || around.someIntents().length > 1);
   }
 
   close(): void {
-    this.#index.clear();
-    this.#serving.clear();
+    this.#ledger.clear();
+  }
+
+  #endOther({ id }: Flow, state: FlowState | undefined): void {
+    if (state?.isNoTurn !== true) return;
+    state.isNoTurn = false;
+    this.#ledger.end(id);
   }
 
   #open(context: RequestContext): Promise<void> | undefined {
     const correlation = correlationOf(context, this.#field);
     this.#nameInbound(context, correlation);
     const a2a = context.facts.get("a2a");
-    const { sessionId } = context;
+    const { sessionId, flow, identity } = context;
+    const isServed = isWork(context, a2a);
     if (sessionId === undefined && a2a === undefined) {
-      if (!isWork(context, a2a)) return undefined;
-      this.#serving.others += 1;
-      this.#flows.set(context.flow, { correlation, turn: undefined, isNoTurn: true });
+      if (!isServed) return undefined;
+      this.#ledger.begin(flow.id);
+      this.#flows.set(flow, { correlation, isNoTurn: true });
       return undefined;
     }
-    const now = this.#clock.now();
-    const turn = new Turn(context, sessionId, now);
-    turn.intent = intentText(a2a);
-    turn.add(context.flow.id);
-    const isServed = isWork(context, a2a);
-    if (isServed) this.#serving.add(turn);
     const traced = this.#addTraceparent ? withTrace(context, correlation) : correlation;
-    this.#flows.set(context.flow, { correlation: traced, turn });
     // What the agent does for the user meanwhile does not follow from a question about it.
     const marks = isServed ? traced : { ...traced, bearer: undefined };
-    const keys = keysOf(marks).map(([key]) => key);
-    for (const key of keys) this.#index.add(key, turn, now);
-    this.#learnTask(context, turn, now);
-    return this.#ties?.tell(keys, turn);
+    const facts = {
+      id: flow.id,
+      sessionId,
+      subject: identity?.subject,
+      intent: intentText(a2a),
+      startedAt: this.#clock.now(),
+      keys: keysOf(marks).map(([key]) => key),
+      isServed,
+      taskId: taskOf(context),
+    };
+    const turn = new Turn(facts, { message: context });
+    const telling = this.#ledger.open(turn);
+    const isNamedLater = telling !== undefined && sessionId === undefined;
+    const pending = isNamedLater
+      ? telling.then(() => {
+          context.sessionId ??= turn.sessionId;
+          this.#flows.set(flow, { correlation: traced, turn });
+        })
+      : undefined;
+    this.#flows.set(flow, { correlation: traced, turn, pending });
+    return pending ?? telling;
   }
 
   #close(turn: Turn, context: RequestContext): void {
-    const now = this.#clock.now();
     this.#refresh(turn);
-    this.#serving.delete(turn);
-    this.#learnTask(context, turn, now);
-    turn.open = undefined;
-    const keys = keysOf(this.#flows.get(context.flow)?.correlation).map(([key]) => key);
-    void this.#ties?.tell([...keys, ...turn.sharedKeys], turn);
-    turn.intent = undefined;
-    turn.usedAt = now;
+    turn.taskId = taskOf(context) ?? turn.taskId;
+    this.#ledger.close(turn);
     context.sessionId = turn.sessionId;
-    turn.forgetFlows();
   }
 
   /** Gives the conversation its name as soon as the message or its response says it; its events so far follow. */
   #refresh(turn: Turn): void {
-    if (turn.sessionId !== undefined || turn.open === undefined) return;
-    const name = turn.open.sessionId ?? textOf(turn.open.facts.get("a2a"), "sessionId");
-    if (name === undefined) return;
-    turn.sessionId = name.slice(0, maxSessionIdLength);
-    this.#serving.named(turn);
-    this.#store.rekey(defaultSessionId, turn.sessionId, turn.flows);
+    if (turn.learnName()) this.#ledger.named(turn);
   }
 
   #nameInbound(context: RequestContext, correlation: Correlation | undefined): void {
@@ -220,121 +242,30 @@ export class Attribution implements SessionReader {
   /** `tasks/get` and the like name the task alone. */
   #taskSession(a2a: unknown): string | undefined {
     const taskId = textOf(a2a, "taskId");
-    if (taskId === undefined) return undefined;
-    return this.#index.find(`task ${taskId}`, this.#clock.now())?.sessionId;
-  }
-
-  #learnTask(context: RequestContext, turn: Turn, now: number): void {
-    if (!context.hasFacts) return;
-    const taskId = textOf(context.facts.get("a2a"), "taskId");
-    if (taskId !== undefined && taskId.length <= maxSessionIdLength) {
-      this.#index.add(`task ${taskId}`, turn, now);
-    }
+    return taskId === undefined ? undefined : this.#ledger.sessionOfTask(taskId);
   }
 
   #attribute(context: RequestContext): void {
-    const turn = this.#turnOf(context);
+    const state = this.#flows.get(context.flow);
+    const { turn, correlation, isCorrelated = false, tie } = state ?? {};
     if (turn === undefined) {
-      context.sessionId ??= ownNameOf(context, this.#flows.get(context.flow)?.correlation);
+      context.sessionId ??= ownNameOf(context, correlation);
       if (context.sessionId !== undefined) context.tiedBy ??= "own";
       return;
     }
     this.#refresh(turn);
     context.sessionId = turn.sessionId;
     turn.add(context.flow.id);
-    const { correlation, isCorrelated = false, tie } = this.#flows.get(context.flow) ?? {};
     context.tiedBy = tie;
     // The next conversation may use the same MCP session or tunnel.
     if (!isCorrelated) return;
-    const now = this.#clock.now();
-    const mcp = correlation?.mcp;
-    if (mcp !== undefined) this.#tieMcp(mcpKey(context, mcp), turn, now);
-    if (context.stage === "connect") this.#index.add(`flow ${context.flow.id}`, turn, now);
-  }
-
-  /** The turn that an outbound message follows from; the most specific value decides. */
-  #turnOf(context: RequestContext): Turn | undefined {
-    const { flow } = context;
-    const state = this.#flows.get(flow);
-    if (state?.turn !== undefined) return state.turn;
-    if (context.sessionId !== undefined || state?.isInDoubt === true) return undefined;
-    const correlation = state?.correlation;
-    const correlated = this.#turnOfCorrelation(context, correlation);
-    const turn = correlated?.turn ?? state?.served;
-    if (turn === undefined) return undefined;
-    const { tie } = correlated ?? { tie: "served" };
-    const intent = correlated === undefined ? state?.intent : undefined;
-    const isCorrelated = correlated !== undefined;
-    this.#flows.set(flow, { correlation, turn, isCorrelated, tie, intent });
-    return turn;
-  }
-
-  #turnOfCorrelation(
-    context: RequestContext,
-    correlation: Correlation | undefined,
-  ): Tied | undefined {
-    if (this.#index.size === 0) return undefined;
-    const keys = keysOf(correlation);
-    if (correlation?.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
-    const { parentId } = context.flow;
-    if (parentId !== undefined) keys.push([`flow ${parentId}`, "tunnel"]);
-    return this.#known(keys);
-  }
-
-  #known(keys: readonly MarkedKey[]): Tied | undefined {
-    const now = this.#clock.now();
-    for (const [key, tie] of keys) {
-      const turn = this.#index.find(key, now);
-      if (turn !== undefined) return { turn, tie };
-    }
-    return undefined;
+    if (correlation?.mcp !== undefined) this.#tieMcp(context, turn, correlation.mcp);
+    if (context.stage === "connect") this.#ledger.tie(turn, `flow ${context.flow.id}`, false);
   }
 
   /** A session of MCP belongs to a conversation: whatever replica its next message comes to. */
-  #tieMcp(key: string, turn: Turn, now: number): void {
-    if (turn.of === undefined) this.#index.add(key, turn, now);
-    if (this.#ties?.isNews(key, turn) !== true) return;
-    if (turn.open !== undefined && turn.sharedKeys.length < maxSharedKeys)
-      turn.sharedKeys.push(key);
-    const { intent, sessionId = "" } = turn;
-    void this.#ties.tell([key], turn, intent ?? this.#store.intentOf(sessionId)?.text);
-  }
-
-  /** A trace, a field and a tunnel are of one conversation; what can be of several may be of another replica's by now. */
-  #askReplicas(
-    ties: SharedTies,
-    context: RequestContext,
-    { correlation }: FlowState & { readonly correlation: Correlation },
-  ): Promise<void> | undefined {
-    const { parentId } = context.flow;
-    const own = keysOf({ ...correlation, bearer: undefined });
-    if (parentId !== undefined) own.push([`flow ${parentId}`, "tunnel"]);
-    if (this.#index.size > 0 && this.#known(own) !== undefined) return undefined;
-    const keys = keysOf(correlation);
-    if (correlation.mcp !== undefined) keys.push([mcpKey(context, correlation.mcp), "mcp"]);
-    if (keys.length === 0) return undefined;
-    return ties
-      .find(keys.map(([key]) => key))
-      .then((found) => this.#heard(ties, context, found, keys));
-  }
-
-  #heard(
-    ties: SharedTies,
-    context: RequestContext,
-    found: FoundTie | "none" | "several" | "away",
-    keys: readonly MarkedKey[],
-  ): void {
-    const state = this.#flows.get(context.flow);
-    if (state === undefined || found === "none") return;
-    if (typeof found === "string") {
-      state.isInDoubt = found === "several" || ties.refusesWhenAway;
-      return;
-    }
-    const { shared } = found;
-    const own = [...this.#serving].find((turn) => ties.idOf(turn) === shared.id);
-    state.turn = own ?? new Turn(undefined, shared.sessionId, shared.startedAt, shared);
-    state.isCorrelated = true;
-    state.tie = keys.find(([key]) => key === found.key)?.[1];
+  #tieMcp({ destination }: RequestContext, turn: Turn, session: string): void {
+    this.#ledger.tie(turn, mcpKey(destination.authority, session), true);
   }
 
   /** A response to initialize names the MCP session in which the next messages come. */
@@ -344,15 +275,31 @@ export class Attribution implements SessionReader {
     if (mcp === undefined) return;
     const { turn, isCorrelated = false } = this.#flows.get(context.flow) ?? {};
     if (turn === undefined) this.#move(context, mcp);
-    else if (isCorrelated) this.#tieMcp(mcpKey(context, mcp), turn, this.#clock.now());
+    else if (isCorrelated) this.#tieMcp(context, turn, mcp);
   }
 
   /** An untied message whose response names its conversation. */
   #move(context: RequestContext, name: string | undefined): void {
     if (name === undefined || context.sessionId !== undefined) return;
-    const { id } = context.flow;
     context.sessionId = name;
     context.tiedBy = "own";
-    this.#store.rekey(defaultSessionId, name, new Set([id]));
+    this.#ledger.move(context.flow.id, name);
   }
+}
+
+/** The store of a process that keeps no events. */
+const unkept = {
+  rekey: (): void => undefined,
+  intentOf: (): undefined => undefined,
+  someIntents: (): [] => [],
+};
+
+/** The intent, with how it was found. */
+function withTie(intent: Intent | undefined, tie: Tie): Intent | undefined {
+  return intent === undefined ? undefined : { ...intent, tie };
+}
+
+function taskOf(context: RequestContext): string | undefined {
+  const taskId = context.hasFacts ? textOf(context.facts.get("a2a"), "taskId") : undefined;
+  return taskId !== undefined && taskId.length <= maxSessionIdLength ? taskId : undefined;
 }

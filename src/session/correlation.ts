@@ -88,8 +88,8 @@ export function keysOf(correlation: Correlation | undefined): MarkedKey[] {
 }
 
 /** Ids of MCP sessions are the server's: two servers may give the same one. */
-export function mcpKey(context: RequestContext, id: string): string {
-  return `mcp ${context.destination.authority} ${id}`;
+export function mcpKey(authority: string, id: string): string {
+  return `mcp ${authority} ${id}`;
 }
 
 /** The correlation, with a trace that begins here where the message has none. */

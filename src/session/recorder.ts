@@ -34,22 +34,31 @@ export class SessionRecorder implements SessionReader {
     this.#audit = options.audit;
   }
 
-  /** Called before the pipeline of an outbound message runs, which waits for the promise. */
+  /** Called before the pipeline of an outbound message runs, which waits for the promise if a plugin reads sessions. */
   arrived(context: RequestContext): Promise<void> | undefined {
     return this.#attribution.arrived(context);
   }
 
   /** The pipeline let the message pass, and nothing of it has been sent yet: it is sent when the promise resolves. */
   permitted(context: RequestContext, at: number): Promise<void> | undefined {
-    const told = this.#attribution.permitted(context);
-    this.#append(context, { phase: "request", at });
-    return told;
+    return this.#whenKnown(context, () => {
+      const told = this.#attribution.permitted(context);
+      this.#whenKnown(context, () => this.#append(context, { phase: "request", at }));
+      return told;
+    });
+  }
+
+  /** Called before a client can know that its message to the agent is over. */
+  ending(context: RequestContext): void {
+    this.#attribution.ending(context);
   }
 
   /** The message is over; without facts it leaves no event. */
   finished(context: RequestContext, facts: EventFacts | undefined): void {
-    this.#attribution.finished(context);
-    if (facts !== undefined) this.#append(context, facts);
+    this.#whenKnown(context, () => {
+      this.#attribution.finished(context);
+      if (facts !== undefined) this.#append(context, facts);
+    });
   }
 
   /** The file exempts the message from its pipeline: it leaves no event, but a decision it is. */
@@ -75,6 +84,14 @@ export class SessionRecorder implements SessionReader {
 
   isInDoubt(context: RequestContext): boolean {
     return this.#attribution.isInDoubt(context);
+  }
+
+  /** At once, or when it is known whose the message is, for which the message does not wait. */
+  #whenKnown<T>(context: RequestContext, run: () => T): T | undefined {
+    const pending = this.#attribution.pending(context);
+    if (pending === undefined) return run();
+    void pending.then(run);
+    return undefined;
   }
 
   #append(context: RequestContext, facts: EventFacts): void {

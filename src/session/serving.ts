@@ -16,7 +16,7 @@ export class Serving {
   readonly #groups = new Map<GroupKey, Group>();
 
   /** Messages that belong to no conversation: an agent may act for them as well. */
-  others = 0;
+  readonly others = new Set<string>();
 
   /** Whether messages are being served of which nobody can tell which one something untied follows from. */
   get isSeveral(): boolean {
@@ -25,7 +25,7 @@ export class Serving {
 
   /** The message that is being served, or the last of several in one conversation; undefined where there are others. */
   get alone(): Turn | undefined {
-    if (this.others > 0 || this.#groups.size !== 1) return undefined;
+    if (this.others.size > 0 || this.#groups.size !== 1) return undefined;
     const [group] = this.#groups.values();
     return group?.latest;
   }
@@ -66,6 +66,7 @@ export class Serving {
   clear(): void {
     this.#keys.clear();
     this.#groups.clear();
+    this.others.clear();
   }
 }
 

@@ -48,22 +48,13 @@ export class SharedTies {
   }
 
   /** The id under which replicas know a message. */
-  idOf({ of, flowId }: Turn): string {
-    return of?.id ?? `${this.#process} ${flowId}`;
+  idOf({ of, id }: Turn): string {
+    return of?.id ?? `${this.#process} ${id}`;
   }
 
   /** Tells of a message under the values that it shares with others, as it is now. */
   async tell(keys: readonly string[], turn: Turn, intent = turn.intent): Promise<void> {
-    const { sessionId, subject, startedAt, open } = turn;
-    const id = this.idOf(turn);
-    const tie: SharedTie = {
-      id,
-      sessionId,
-      subject,
-      intent,
-      startedAt,
-      isOpen: open !== undefined,
-    };
+    const tie: SharedTie = { ...turn.tie, id: this.idOf(turn), intent };
     const results = await Promise.allSettled(keys.map((key) => this.#add(keyOf(key), tie)));
     const isAway = results.some(({ status }) => status === "rejected");
     this.#options.onResult?.(isAway ? "away" : "kept");

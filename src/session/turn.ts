@@ -1,7 +1,7 @@
 /** One inbound message of a conversation, and the bounded index by which what follows from it is found again. */
 import { BoundedMap } from "../bounded-map.ts";
 import type { RequestContext } from "../pipeline/context.ts";
-import { defaultSessionId } from "./event.ts";
+import { defaultSessionId, maxSessionIdLength } from "./event.ts";
 
 const maxFlows = 1_024;
 
@@ -19,11 +19,18 @@ export interface SharedTie {
   readonly isOpen: boolean;
 }
 
+/** What a turn begins with. */
+export interface TurnFacts extends Omit<SharedTie, "isOpen"> {
+  /** Values by which what follows from it is found. */
+  readonly keys: readonly string[];
+  /** The agent acts for somebody while the message is being served. */
+  readonly isServed: boolean;
+  readonly taskId?: string | undefined;
+}
+
 /** One message to the agent, from its arrival to its response, and the conversation that it belongs to. */
 export class Turn {
-  static #count = 0;
-  /** Tells turns apart in this process. */
-  readonly id = `turn-${(Turn.#count += 1)}`;
+  readonly id: string;
   /** Undefined until the message or its response names the conversation. */
   sessionId: string | undefined;
   /** What the user asked; given up when the response is there, because the session keeps it. */
@@ -31,34 +38,62 @@ export class Turn {
   /** Who asked, as an authentication plugin verified. */
   readonly subject: string | undefined;
   readonly startedAt: number;
+  readonly keys: readonly string[];
+  readonly isServed: boolean;
+  taskId: string | undefined;
   /** When something of this turn was last seen. */
   usedAt: number;
-  /** The message itself until its response ends: its parser may learn the conversation's name meanwhile. */
-  open: RequestContext | undefined;
-  /** Values beside those of the message itself under which replicas were told of it. */
+  /** The response is not there yet. */
+  isOpen = true;
+  /** Values beside {@link keys} under which replicas were told of it. */
   readonly sharedKeys: string[] = [];
   /** Flows that were recorded before the conversation had a name. */
   readonly #flows = new Set<string>();
-
-  /** Of the message; empty where it is another replica's. */
-  readonly flowId: string;
-  /** As the replica told of it that has the message. */
+  /** As somebody told of it who has the message. */
   readonly of: SharedTie | undefined;
+  /** The message itself, here where it is served: its parser may learn the conversation's name meanwhile. */
+  #message: RequestContext | undefined;
 
   constructor(
-    context: RequestContext | undefined,
-    sessionId: string | undefined,
-    now: number,
-    of?: SharedTie,
+    facts: TurnFacts,
+    { message, of }: { readonly message?: RequestContext; readonly of?: SharedTie } = {},
   ) {
-    this.open = context;
-    this.sessionId = sessionId;
-    this.subject = context?.identity?.subject ?? of?.subject;
-    this.startedAt = now;
-    this.usedAt = now;
-    this.flowId = context?.flow.id ?? "";
+    this.id = facts.id;
+    this.sessionId = facts.sessionId;
+    this.intent = facts.intent;
+    this.subject = facts.subject;
+    this.startedAt = facts.startedAt;
+    this.usedAt = facts.startedAt;
+    this.keys = facts.keys;
+    this.isServed = facts.isServed;
+    this.taskId = facts.taskId;
+    this.#message = message;
     this.of = of;
-    this.intent = of?.intent;
+    // Of a conversation without a name, events of the message itself follow as well.
+    if (of === undefined) this.add(facts.id);
+    else this.isOpen = of.isOpen;
+  }
+
+  /** A turn that is somebody else's. */
+  static told(of: SharedTie): Turn {
+    return new Turn({ ...of, keys: [], isServed: false }, { of });
+  }
+
+  /** Asks the message what its conversation is called; true where that is new. */
+  learnName(): boolean {
+    if (this.sessionId !== undefined || this.#message === undefined) return false;
+    const { sessionId, facts } = this.#message;
+    const name = sessionId ?? textOf(facts.get("a2a"), "sessionId");
+    this.sessionId = name?.slice(0, maxSessionIdLength);
+    return name !== undefined;
+  }
+
+  /** The response is over. */
+  close(now: number): void {
+    this.isOpen = false;
+    this.usedAt = now;
+    this.#message = undefined;
+    this.#flows.clear();
   }
 
   /** Remembers a flow whose events have to follow the conversation once it has a name. */
@@ -70,8 +105,10 @@ export class Turn {
     return this.#flows;
   }
 
-  forgetFlows(): void {
-    this.#flows.clear();
+  /** As others are told of it. */
+  get tie(): SharedTie {
+    const { id, sessionId, subject, intent, startedAt, isOpen } = this;
+    return this.of ?? { id, sessionId, subject, intent, startedAt, isOpen };
   }
 }
 
@@ -104,7 +141,7 @@ export class TurnIndex {
   find(key: string, now: number): Turn | undefined {
     const turns = this.#byKey.get(key)?.filter((turn) => !this.#isStale(turn, now));
     if (turns === undefined || turns.length === 0) return undefined;
-    const open = turns.filter((turn) => turn.open !== undefined);
+    const open = turns.filter((turn) => turn.isOpen);
     const candidates = open.length > 0 ? open : turns;
     if (new Set(candidates.map((turn) => turn.sessionId ?? turn)).size > 1) return undefined;
     const found = candidates.at(-1);
@@ -118,12 +155,12 @@ export class TurnIndex {
 
   /** A closed turn tells nothing that a later one of the same conversation does not; a nameless one tells nothing. */
   #isReplaced(turn: Turn, by: Turn, now: number): boolean {
-    if (turn.open !== undefined) return false;
+    if (turn.isOpen) return false;
     return this.#isStale(turn, now) || turn.sessionId === by.sessionId;
   }
 
   #isStale(turn: Turn, now: number): boolean {
-    if (turn.open !== undefined) return false;
+    if (turn.isOpen) return false;
     const isNameless = turn.sessionId === undefined || turn.sessionId === defaultSessionId;
     return isNameless || now - turn.usedAt >= this.#ttlMs;
   }

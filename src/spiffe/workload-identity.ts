@@ -8,6 +8,8 @@ export interface WorkloadIdentity {
   readonly jwt: JwtSource;
   /** Why something that the file needs of it is not there, or undefined. */
   notReady(): string | undefined;
+  /** The same of the X.509-SVID alone. */
+  x509NotReady(): string | undefined;
   /** When the X.509-SVID in use expires, in milliseconds since the epoch; undefined without one. Nothing is dialled. */
   svidExpiresAt(): number | undefined;
 }

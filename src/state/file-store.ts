@@ -111,6 +111,10 @@ export class FileStore implements OwnedStore {
     ).then(() => added);
   }
 
+  counters(keys: readonly string[]): readonly number[] {
+    return this.#memory.counters(keys);
+  }
+
   compareAndSet(
     key: string,
     expected: string | undefined,

@@ -75,6 +75,10 @@ export class MemoryStore implements OwnedStore {
     return { refusedAt: undefined, values: additions.map(({ key }) => this.#count(key)) };
   }
 
+  counters(keys: readonly string[]): readonly number[] {
+    return keys.map((key) => this.#count(key));
+  }
+
   compareAndSet(key: string, expected: string | undefined, value: string, ttlMs?: number): boolean {
     if (this.get(key) !== expected) return false;
     this.#put(key, value, ttlMs);

@@ -31,6 +31,7 @@ export interface RedisCommands {
   get(key: string): Promise<string | null>;
   set(key: string, value: string, options?: { readonly PX: number }): Promise<unknown>;
   del(key: string): Promise<unknown>;
+  hGet(key: string, field: string): Promise<string | null>;
   eval(script: string, call: ScriptCall): Promise<unknown>;
   evalSha(digest: string, call: ScriptCall): Promise<unknown>;
   publish(channel: string, message: string): Promise<unknown>;

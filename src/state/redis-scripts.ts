@@ -11,6 +11,9 @@ function script(text: string): Script {
   return { text, digest: hash("sha1", text) };
 }
 
+/** The field of a counter that has its value. */
+export const counterField = "v";
+
 /** Longer than it takes replicas to hear of a loss and to say what they saw. */
 const holdMs = 100;
 

@@ -10,7 +10,7 @@ import { messageOf } from "../errors.ts";
 import { Bounded } from "./bounded.ts";
 import { Channels } from "./channels.ts";
 import type { RedisCommands, RedisPlace } from "./redis-client.ts";
-import { addScript, compareAndSetScript, type Script } from "./redis-scripts.ts";
+import { addScript, compareAndSetScript, counterField, type Script } from "./redis-scripts.ts";
 import {
   type Added,
   type Addition,
@@ -137,6 +137,13 @@ export class RedisStore implements OwnedStore {
     };
     const reply = await this.#run(addScript, { keys, arguments: args }, undo);
     return this.#added(additions, keys, reply);
+  }
+
+  counters(keys: readonly string[]): Promise<readonly number[]> {
+    const named = keys.map((key) => this.#named(key));
+    return this.#call(async (client) =>
+      (await Promise.all(named.map((key) => client.hGet(key, counterField)))).map(Number),
+    );
   }
 
   async compareAndSet(

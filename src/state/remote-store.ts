@@ -3,6 +3,7 @@ import { Channels } from "./channels.ts";
 import {
   type Added,
   type Addition,
+  type OwnedStore,
   type Soon,
   type StateStore,
   stateUnavailable,
@@ -18,6 +19,7 @@ export type StateCall =
       readonly ttlMs?: number | undefined;
     }
   | { readonly kind: "add"; readonly additions: readonly Addition[] }
+  | { readonly kind: "counters"; readonly keys: readonly string[] }
   | {
       readonly kind: "compareAndSet";
       readonly key: string;
@@ -39,6 +41,8 @@ export function callStore(store: StateStore, call: StateCall): Soon<unknown> {
       return store.delete(call.key);
     case "add":
       return store.add(call.additions);
+    case "counters":
+      return store.counters(call.keys);
     case "compareAndSet":
       return store.compareAndSet(call.key, call.expected, call.value, call.ttlMs);
     case "publish":
@@ -49,14 +53,22 @@ export function callStore(store: StateStore, call: StateCall): Soon<unknown> {
   }
 }
 
-/** A store that another thread holds. `ask` rejects where that thread does not respond within its limit. */
-export class RemoteStore implements StateStore {
+/** A store that another thread holds, opens and closes. `ask` rejects where that thread does not respond within its limit. */
+export class RemoteStore implements OwnedStore {
   readonly #ask: (call: StateCall) => Promise<unknown>;
   readonly #channels = new Channels();
   readonly #subscribed = new Set<string>();
 
   constructor(ask: (call: StateCall) => Promise<unknown>) {
     this.#ask = ask;
+  }
+
+  open(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
   }
 
   get(key: string): Promise<string | undefined> {
@@ -73,6 +85,10 @@ export class RemoteStore implements StateStore {
 
   add(additions: readonly Addition[]): Promise<Added> {
     return this.#call({ kind: "add", additions }) as Promise<Added>;
+  }
+
+  counters(keys: readonly string[]): Promise<readonly number[]> {
+    return this.#call({ kind: "counters", keys }) as Promise<readonly number[]>;
   }
 
   compareAndSet(

@@ -29,6 +29,10 @@ export class SealedStore implements StateStore {
     return this.#store.add(additions);
   }
 
+  counters(keys: readonly string[]): Soon<readonly number[]> {
+    return this.#store.counters(keys);
+  }
+
   compareAndSet(
     key: string,
     expected: string | undefined,

@@ -38,6 +38,8 @@ export interface StateStore {
   delete(key: string): Soon<void>;
   /** Makes all additions in one step, or none. */
   add(additions: readonly Addition[]): Soon<Added>;
+  /** The counters as they are, in this order; reading does not keep them longer. */
+  counters(keys: readonly string[]): Soon<readonly number[]>;
   /** Sets the value where it is `expected` (undefined: where there is none); false where it is not. */
   compareAndSet(
     key: string,

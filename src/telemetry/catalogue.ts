@@ -12,7 +12,16 @@ const hops = ["dns", "tcp", "tls", "auth", "connect", "http"] as const;
 /** Classes of status, by the first digit. */
 export const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 /** Why a tunnel ended. */
-const tunnelEnds = ["closed", "idle", "aborted", "error", "crowded", "revoked", "refused"] as const;
+const tunnelEnds = [
+  "closed",
+  "idle",
+  "aborted",
+  "error",
+  "crowded",
+  "revoked",
+  "killed",
+  "refused",
+] as const;
 /** The items of spiffe/workload/agent.ts. */
 const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid", "jwt_bundle"] as const;
 /** The reasons of mtls/peer-trust.ts. */
@@ -38,12 +47,16 @@ const refusals = [
   "caller",
 ] as const;
 
+/** What the dialogue of a SOCKS client came to; what it asked for is a flow. */
+const socksOutcomes = ["requested", "refused", "caller", "timeout", "closed"] as const;
+
 /** One of a set. */
 export type Direction = (typeof directions)[number];
 export type Transport = (typeof transports)[number];
 export type FlowOutcome = (typeof outcomes)[number];
 export type FlowPhase = (typeof phases)[number];
 export type TunnelEnd = (typeof tunnelEnds)[number];
+export type SocksOutcome = (typeof socksOutcomes)[number];
 export type Refusal = (typeof refusals)[number];
 
 /** A label: its name, and its values where these are a closed set; else they are words of the code. */
@@ -96,6 +109,11 @@ export const counters = {
     help: "TLS handshakes of clients with a listener; verified ones brought a certificate that its authority signed.",
     labels: [["outcome", ["verified", "unverified", "failed"]]],
   },
+  socks_dialogues_total: {
+    help: "Dialogues of SOCKS clients, by outcome: requested ones are flows, of which a caller may still be refused.",
+    labels: [["outcome", socksOutcomes]],
+    zeros: "all",
+  },
   peers_refused_total: {
     help: "Peers of mutual TLS that were refused, by why: clients of the reverse proxy are inbound, servers outbound.",
     labels: [
@@ -108,6 +126,10 @@ export const counters = {
     help: "Connections of mutual TLS that were closed because their peer was no longer trusted.",
     labels: [["direction", directions]],
     zeros: "all",
+  },
+  secret_fetches_total: {
+    help: "Fetches of secrets from their sources, by the source's name and by result.",
+    labels: [["source"], ["result", results]],
   },
   tunnels_opened_total: { help: "Tunnels that were opened.", labels: [] },
   tunnels_closed_total: {
@@ -185,6 +207,11 @@ export const counters = {
   },
   logout_dropped_total: {
     help: "Remembered and exchanged tokens, introspections and handles that a logout dropped.",
+    labels: [],
+    zeros: "all",
+  },
+  kill_switch_cut_total: {
+    help: "Tunnels and exchanges that ran when an operator stopped them.",
     labels: [],
     zeros: "all",
   },
@@ -266,28 +293,10 @@ export const histograms = {
   },
 } as const satisfies Readonly<Record<string, InstrumentRow & { bounds: readonly number[] }>>;
 
-/** Read at the scrape from whoever `Metrics.gauge` was given; 0 without a reader. The names lack `authbridge_`. */
-export const gauges = {
-  active_flows: "Flows that are in progress.",
-  active_tunnels: "Tunnels that are open.",
-  bridge_ca_expiry_timestamp_seconds:
-    "When the certificate authority of the bridge runs out; 0 without a bridge.",
-  client_connections: "Connections that clients hold open.",
-  config_generation:
-    "Number of the configuration that new flows get; it grows with every applied reload.",
-  config_last_reload_successful:
-    "1 while the file, as it was last read, is the one that is being served; 0 while it is one that was refused.",
-  ready: "1 while /readyz answers 200, else 0.",
-  reload_last_success_timestamp_seconds:
-    "When a configuration was last applied, the start included.",
-  spiffe_svid_expiry_timestamp_seconds:
-    "When the X.509-SVID that came last from the SPIFFE Workload API expires; 0 without one.",
-  state_up: "1 while every state store answers, else 0; always 1 in memory.",
-  threads: "Threads that serve.",
-  transparent_listener_up: "1 while the listener for redirected connections is open, else 0.",
-  upstream_connections: "Connections to upstreams that are open.",
-  upstream_proxy_accepted:
-    "1 while the file's upstream_proxy serves, 0 while it is refused or not set.",
+/** One reading for each source of secrets; secret-times.ts keeps them. The names lack `authbridge_`. */
+export const secretGauges = {
+  secret_fetched_timestamp_seconds: "When the secret of a source was last fetched: its age.",
+  secret_expiry_timestamp_seconds: "When the secret of a source ends, where it does.",
 } as const;
 
 /** Of every Node process, under the names that dashboards for such processes expect; process-metrics.ts reads them. */

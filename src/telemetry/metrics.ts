@@ -2,13 +2,13 @@
 import {
   counters,
   type Direction,
-  gauges,
   histograms,
   infos,
   processGauges,
   type Refusal,
 } from "./catalogue.ts";
 import { Evictions } from "./evictions.ts";
+import { gauges } from "./gauges.ts";
 import { FlowMetrics } from "./flow-metrics.ts";
 import { type CountedInvocation, type GoChange, type GoStats, GoStatsCounter } from "./go-stats.ts";
 import {
@@ -20,6 +20,7 @@ import {
   Tally,
 } from "./instruments.ts";
 import { type ServiceCall, ServiceCalls } from "./service-calls.ts";
+import { type SecretChange, SecretTimes } from "./secret-times.ts";
 import { ProcessReaders } from "./process-metrics.ts";
 import { Gauge, type MetricObjectWithValues, type MetricValue, Registry } from "./prom-client.ts";
 import { TunnelMetrics } from "./tunnel-metrics.ts";
@@ -50,6 +51,7 @@ export interface MetricChanges {
   readonly histograms: Named<Observed>;
   readonly go: readonly GoChange[];
   readonly services: readonly ServiceCall[];
+  readonly secrets: readonly SecretChange[];
 }
 
 function changesOf<T>(
@@ -72,6 +74,7 @@ export class Metrics {
   readonly flows: FlowMetrics;
   readonly tunnels: TunnelMetrics;
   readonly services = new ServiceCalls();
+  readonly secrets: SecretTimes;
   readonly #registry = new Registry();
   readonly #openValues = new Set<string>();
   readonly #goStats = new GoStatsCounter();
@@ -85,6 +88,7 @@ export class Metrics {
     this.counters = Tally.all(registry, counters);
     this.histograms = Distribution.all(registry, histograms);
     this.evictions = new Evictions(this.counters.evicted_total);
+    this.secrets = new SecretTimes(registry, this.counters.secret_fetches_total);
     this.flows = new FlowMetrics(this);
     this.tunnels = new TunnelMetrics(this);
     for (const [name, help] of Object.entries(gauges) as [GaugeName, string][]) {
@@ -160,6 +164,7 @@ export class Metrics {
       histograms: changesOf(this.histograms),
       go: this.#goStats.changes(),
       services: this.services.changes(),
+      secrets: this.secrets.changes(),
     };
   }
 
@@ -171,6 +176,7 @@ export class Metrics {
       (this.histograms[name as keyof typeof histograms] as Distribution).add(more);
     this.#goStats.addAll(changes.go);
     this.services.add(changes.services);
+    this.secrets.add(changes.secrets);
   }
 
   /** All of them as of now, for reports in other forms. */

@@ -8,6 +8,7 @@
 const names = [
   "tunnels",
   "forward connections",
+  "socks connections",
   "reverse connections",
   "transparent connections",
   "transparent_inbound connections",

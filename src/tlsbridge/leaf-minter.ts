@@ -20,6 +20,8 @@ export interface LeafMinterOptions {
   readonly lifetimeMs?: number;
   readonly keyType?: KeyType;
   readonly minVersion?: SecureVersion;
+  /** 48 bytes: whoever has the same takes the same tickets. */
+  readonly ticketKeys?: Buffer;
   /** The wall clock. A monotonic one would stand still while a laptop sleeps, and leaves would outlive their dates. */
   readonly now?: () => number;
 }
@@ -62,7 +64,7 @@ export class LeafMinter {
   readonly #lifetimeMs: number;
   readonly #minVersion: SecureVersion;
   readonly #now: () => number;
-  readonly #ticketKeys = randomBytes(48);
+  readonly #ticketKeys: Buffer;
   /** In order of last use, oldest first. */
   readonly #entries: BoundedMap<string, Entry>;
   readonly #waiting = new Map<string, Waiter>();
@@ -76,6 +78,7 @@ export class LeafMinter {
     this.#entries = new BoundedMap(options.maxEntries ?? 1024);
     this.#lifetimeMs = options.lifetimeMs ?? 24 * hourMs;
     this.#minVersion = options.minVersion ?? "TLSv1.2";
+    this.#ticketKeys = options.ticketKeys ?? randomBytes(48);
     this.#now = options.now ?? Date.now;
   }
 

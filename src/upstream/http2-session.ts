@@ -44,6 +44,9 @@ export class OriginSession {
    */
   static open(socket: Socket, options: Http2SessionOptions): Promise<OriginSession> {
     const { authority, scheme = "https", connectTimeoutMs, idleTimeoutMs } = options;
+    // It may have ended in the same turn in which its handshake did; a session would wait for it.
+    if (socket.destroyed || socket.readableEnded)
+      return Promise.reject(new ProxyError("upstream.reset", `${authority} closed the connection`));
     const session = http2.connect(`${scheme}://${authority}`, {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: 1_048_576 },
@@ -64,9 +67,13 @@ export class OriginSession {
         fail(new ProxyError("upstream.timeout", message));
       }, connectTimeoutMs);
       session.once("close", onClose);
+      socket.once("close", onClose);
+      // The socket may be half-open, which HTTP/2 has no use for: the session would never hear of it.
+      socket.once("end", () => socket.destroy());
       session.once("remoteSettings", () => {
         clearTimeout(timer);
         session.off("close", onClose);
+        socket.off("close", onClose);
         resolve(opened);
       });
     });

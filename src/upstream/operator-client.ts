@@ -1,8 +1,10 @@
 /** HTTP to the services that the operator's file names: fixed origins, bounded responses, no redirects. */
+import type { Socket } from "node:net";
 import { connector, errors, Pool, request as sendRequest } from "./undici.ts";
 import { ClientFault } from "../wire/client-fault.ts";
 import { MalformedMessage } from "../wire/malformed.ts";
 import { messageOf, ProxyError } from "../errors.ts";
+import type { TrustedAuthorities } from "../http/operator-fetch.ts";
 import type { Destination } from "../net/destination.ts";
 import type {
   ClientCertificate,
@@ -10,6 +12,7 @@ import type {
   OperatorRequest,
   OperatorResponse,
 } from "../pipeline/plugin.ts";
+import { grpcFault, GrpcSessions } from "./operator-grpc.ts";
 import { type OperatorOrigin, parseOperatorTarget } from "./operator-origin.ts";
 import { absoluteTarget } from "./absolute-form.ts";
 import type { OriginTrust } from "./origin-trust.ts";
@@ -22,7 +25,8 @@ const defaultMaxBytes = 1_048_576;
 const maxConnections = 16;
 
 const http1 = ["http/1.1"] as const;
-/** Pools of connections that show a certificate; beyond it the oldest is closed once its requests are done. */
+const http2 = ["h2"] as const;
+/** Sets of pools of connections that show a certificate, or trust others than the rest; beyond it the oldest is closed once its requests are done. */
 const maxCertified = 64;
 
 /** A request that a parent forwards. */
@@ -31,10 +35,11 @@ interface ParentWay {
   readonly destination: Destination;
 }
 
-/** How a service is reached: through a parent, or with a certificate, or neither. */
+/** How a service is reached: through a parent, with a certificate, by authorities of its own, or none of that. */
 interface Way {
   readonly parent?: ParentWay | undefined;
   readonly certificate?: ClientCertificate | undefined;
+  readonly authorities?: TrustedAuthorities | undefined;
   readonly isHeld: boolean;
 }
 
@@ -49,8 +54,9 @@ export class OperatorClient {
   readonly #upstream: OperatorUpstream;
   readonly #trust: OriginTrust;
   readonly #pools = new Map<string, Pool>();
-  /** Connections that show a certificate, of each certificate for itself. */
-  readonly #certified = new Map<ClientCertificate, Map<string, Pool>>();
+  /** Connections that show a certificate or have their own authorities, of each for itself. */
+  readonly #certified = new Map<ClientCertificate | TrustedAuthorities, Map<string, Pool>>();
+  readonly #grpc = new GrpcSessions((origin, certificate) => this.#openHttp2(origin, certificate));
   readonly #closing = new AbortController();
   readonly #calls: CallTally | undefined;
 
@@ -77,6 +83,7 @@ export class OperatorClient {
 
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#grpc.close();
     const all = [this.#pools, ...this.#certified.values()].flatMap((pools) => [...pools.values()]);
     await Promise.allSettled(all.map((pool) => pool.destroy()));
     this.#pools.clear();
@@ -108,15 +115,30 @@ export class OperatorClient {
   ): Promise<OperatorResponse> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? defaultTimeoutMs);
     const signals = request.signal === undefined ? [timeout] : [timeout, request.signal];
-    const { certificate, isHeld = false } = request;
+    const { certificate, authorities, isHeld = false } = request;
     if (certificate !== undefined && !isSecure(origin)) {
       const message = `${origin.name} can be shown no client certificate: its address is not https`;
       throw new ProxyError("upstream.refused", message);
     }
     const way = this.#wayOf(origin);
+    if (request.isGrpc === true) {
+      if (way !== undefined) {
+        const message = `${origin.name} cannot be asked over gRPC through the parent proxy, which takes requests for it whole: give it an https address, or list it in no_proxy`;
+        throw new ProxyError("upstream.refused", message);
+      }
+      const maxBytes = request.maxBytes ?? defaultMaxBytes;
+      const signal = AbortSignal.any(signals);
+      return this.#grpc
+        .call({ origin, path, request, maxBytes, signal })
+        .catch((error: unknown) => {
+          if (error instanceof ProxyError || timeout.aborted)
+            throw this.#fault(origin, error, timeout.aborted);
+          throw grpcFault(origin.name, error);
+        });
+    }
     try {
       const response = await sendRequest.call(
-        this.#poolFor(origin, { parent: way, certificate, isHeld }),
+        this.#poolFor(origin, { parent: way, certificate, authorities, isHeld }),
         {
           method: request.method ?? "GET",
           path: way === undefined ? path : absoluteTarget(way.destination, path),
@@ -135,7 +157,8 @@ export class OperatorClient {
         throw refusal;
       }
       const body = await collect(response.body, request.maxBytes ?? defaultMaxBytes, origin);
-      return { status: response.statusCode, headers, body };
+      const { "set-cookie": cookies = [] } = response.headers;
+      return { status: response.statusCode, headers, setCookies: [cookies].flat(), body };
     } catch (error) {
       const fault = error instanceof Error ? (way?.form.fault(ownFault(error)) ?? error) : error;
       throw this.#fault(origin, fault, timeout.aborted);
@@ -151,8 +174,9 @@ export class OperatorClient {
   }
 
   #poolFor(origin: OperatorOrigin, way: Way): Pool {
-    const { parent, certificate, isHeld } = way;
-    const pools = certificate === undefined ? this.#pools : this.#poolsShowing(certificate);
+    const { parent, certificate, authorities, isHeld } = way;
+    const own = certificate ?? authorities;
+    const pools = own === undefined ? this.#pools : this.#poolsOf(own);
     const next = parent === undefined ? origin.name : `parent ${parent.form.label}`;
     const key = isHeld ? `held ${next}` : next;
     const known = pools.get(key);
@@ -168,9 +192,9 @@ export class OperatorClient {
     return pool;
   }
 
-  /** The pools of one certificate. A certificate that was replaced leaves pools in which nothing is connected any more. */
-  #poolsShowing(certificate: ClientCertificate): Map<string, Pool> {
-    const known = this.#certified.get(certificate);
+  /** The pools of one certificate or of its own authorities. What was replaced leaves pools in which nothing is connected any more. */
+  #poolsOf(own: ClientCertificate | TrustedAuthorities): Map<string, Pool> {
+    const known = this.#certified.get(own);
     if (known !== undefined) return known;
     for (const [other, pools] of this.#certified) {
       const isIdle = [...pools.values()].every(({ stats }) => stats.connected + stats.size === 0);
@@ -179,13 +203,13 @@ export class OperatorClient {
       for (const pool of pools.values()) void pool.close();
     }
     const made = new Map<string, Pool>();
-    this.#certified.set(certificate, made);
+    this.#certified.set(own, made);
     return made;
   }
 
   async #open(
     origin: OperatorOrigin,
-    { parent, certificate }: Way,
+    { parent, certificate, authorities }: Way,
   ): ReturnType<OperatorUpstream["connectOperator"]> {
     if (parent !== undefined) return parent.form.connect(this.#closing.signal);
     if (origin.kind === "socket") {
@@ -193,7 +217,24 @@ export class OperatorClient {
     }
     const { destination } = origin;
     const socket = await this.#upstream.connectOperator(destination, this.#closing.signal);
-    return isSecure(origin) ? this.#trust.secure(socket, destination, http1, certificate) : socket;
+    if (!isSecure(origin)) return socket;
+    const trust = authorities === undefined ? this.#trust : this.#trust.only(authorities);
+    return trust.secure(socket, destination, http1, certificate);
+  }
+
+  async #openHttp2(
+    origin: OperatorOrigin,
+    certificate: ClientCertificate | undefined,
+  ): Promise<Socket> {
+    const { signal } = this.#closing;
+    if (origin.kind === "socket") return this.#upstream.connectOperatorSocket(origin.path, signal);
+    const { destination } = origin;
+    const socket = await this.#upstream.connectOperator(destination, signal);
+    if (!isSecure(origin)) return socket;
+    const secured = await this.#trust.secure(socket, destination, http2, certificate);
+    if (secured.alpnProtocol === "h2") return secured;
+    secured.destroy();
+    throw new ProxyError("upstream.tls", `${origin.name} does not offer HTTP/2 (ALPN h2)`);
   }
 
   #fault(origin: OperatorOrigin, error: unknown, timedOut: boolean): ProxyError {

@@ -8,12 +8,13 @@ import type { Places } from "../net/places.ts";
 import { StallWatch } from "../net/stall-watch.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
+import type { ClientCertificate } from "../pipeline/plugin.ts";
 import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
 import { absoluteTarget } from "./absolute-form.ts";
 import { Demand, onceClosed, OriginAdmission } from "./origin-admission.ts";
 import { OriginProtocols } from "./origin-protocols.ts";
-import type { OriginTrust } from "./origin-trust.ts";
+import type { OriginTls } from "./origin-tls.ts";
 import { ParentResponse } from "./parent-response.ts";
 import { ClientPool } from "../wire/client-pool.ts";
 import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
@@ -21,7 +22,7 @@ import type { OutgoingRequest, AbsoluteForm, Upstream } from "./upstream.ts";
 /** Limits of a connection to an origin. Milliseconds; 0 means none. */
 export interface OriginPoolsOptions {
   readonly upstream: Upstream;
-  readonly trust: OriginTrust;
+  readonly tls: OriginTls;
   readonly connectTimeoutMs: number;
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
@@ -58,6 +59,8 @@ interface Entry {
   connections: Connections;
   /** The newest permit for this destination: proof for the dials that its connections make on their own. */
   permit: Permit;
+  /** What its connections show; those that showed another one are let go. */
+  certificate: ClientCertificate | undefined;
   lastUsed: number;
   /** Requests that wait for one of its connections. */
   readonly demand: Demand;
@@ -74,6 +77,8 @@ const maxResponseFields = 1_000;
 
 /** The HTTP client for agent traffic of one generation. */
 export class OriginPools {
+  /** What it says of faults. */
+  readonly tls: OriginTls;
   readonly #options: OriginPoolsOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new AbortController();
@@ -85,6 +90,7 @@ export class OriginPools {
 
   constructor(options: OriginPoolsOptions) {
     this.#options = options;
+    this.tls = options.tls;
     const limits = [options.responseTimeoutMs, options.streamIdleTimeoutMs];
     const shortest = Math.min(keepAliveTimeoutMs, ...limits.filter((limit) => limit > 0));
     this.#watch = new StallWatch(Math.max(20, Math.min(500, shortest / 4)));
@@ -180,15 +186,17 @@ export class OriginPools {
     make: (entry: Omit<Entry, "connections">) => Connections,
   ): Entry {
     this.#uses += 1;
+    const certificate = this.tls.certificateFor(permit.destination);
     let entry = this.#entries.get(key);
     if (entry === undefined) {
       if (this.#entries.size >= maxOrigins) this.#drop(({ lastUsed }) => 1 / lastUsed);
-      const begun = { permit, lastUsed: this.#uses, demand: new Demand() };
+      const begun = { permit, certificate, lastUsed: this.#uses, demand: new Demand() };
       entry = Object.assign(begun, { connections: make(begun) });
       this.#entries.set(key, entry);
-    } else if (entry.connections === attempt.over) {
-      attempt.over.retire();
+    } else if (entry.connections === attempt.over || entry.certificate !== certificate) {
+      entry.connections.retire();
       entry.connections = make(entry);
+      entry.certificate = certificate;
     }
     entry.permit = permit;
     entry.lastUsed = this.#uses;
@@ -310,10 +318,10 @@ export class OriginPools {
     signal: AbortSignal,
     protocol: "http/1.1" | "h2",
   ): Promise<TLSSocket> {
+    const { tls } = this;
+    tls.checkCertificate(permit.destination);
     const socket = await this.#connect(permit, signal);
-    return this.#timed(permit, "tls", () =>
-      this.#options.trust.secure(socket, permit.destination, [protocol]),
-    );
+    return this.#timed(permit, "tls", () => tls.secure(socket, permit.destination, protocol));
   }
 
   /** Reports how long a step of a dial took, however it ended. */

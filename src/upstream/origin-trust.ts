@@ -4,6 +4,7 @@ import type net from "node:net";
 import { BoundedMap } from "../bounded-map.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Destination } from "../net/destination.ts";
+import type { TrustedAuthorities } from "../http/operator-fetch.ts";
 import type { ClientCertificate } from "../pipeline/plugin.ts";
 
 /** Which certificates an origin may present. */
@@ -27,15 +28,20 @@ export class OriginTrust {
   readonly #contextOptions: tls.SecureContextOptions;
   readonly #context: tls.SecureContext;
   readonly #certified = new WeakMap<ClientCertificate, tls.SecureContext>();
+  readonly #options: OriginTrustOptions;
+  readonly #trusting = new WeakMap<TrustedAuthorities, OriginTrust>();
   readonly #insecureHosts: OriginTrustOptions["insecureHosts"];
   readonly #handshakeTimeoutMs: number;
   readonly #trustKey: string;
   readonly #describesChains: boolean;
   /** Sessions per authority, so that a second connection resumes; bounded. */
   readonly #sessions = new BoundedMap<string, Buffer>(maxSessions);
+  /** Origins that ask for a client certificate, by authority, and whether they have answered a request all the same; bounded. */
+  readonly #asking = new BoundedMap<string, "unanswered" | "answered">(maxSessions);
 
   constructor(options: OriginTrustOptions) {
     const { extraCertificates: extra, roots } = options;
+    this.#options = options;
     this.#contextOptions = {
       minVersion: options.minVersion,
       ...(extra.length === 0 && roots === undefined
@@ -47,6 +53,22 @@ export class OriginTrust {
     this.#insecureHosts = options.insecureHosts;
     this.#handshakeTimeoutMs = options.handshakeTimeoutMs;
     this.#describesChains = options.describesChains === true;
+  }
+
+  /** The same for these authorities alone. */
+  only(authorities: TrustedAuthorities): OriginTrust {
+    let trust = this.#trusting.get(authorities);
+    if (trust === undefined) {
+      const { pem, key: trustKey } = authorities;
+      trust = new OriginTrust({
+        ...this.#options,
+        extraCertificates: [],
+        roots: [pem],
+        trustKey,
+      });
+      this.#trusting.set(authorities, trust);
+    }
+    return trust;
   }
 
   /** Rejects with `upstream.tls` or `upstream.timeout`, and destroys the socket then. */
@@ -82,8 +104,16 @@ export class OriginTrust {
           ),
         );
       }, this.#handshakeTimeoutMs);
+      const noteAsked = (): boolean => {
+        const isAsked = asksForCertificate(secured);
+        if (isAsked && !this.#asking.has(authority)) this.#asking.set(authority, "unanswered");
+        return isAsked;
+      };
+      // Ahead of Node's own listener, which leaves nothing to ask.
+      secured.prependOnceListener("end", noteAsked);
       const fail = (error: unknown): void => {
         clearTimeout(timer);
+        noteAsked();
         sessions?.delete(authority);
         secured.destroy();
         socket.destroy();
@@ -97,11 +127,37 @@ export class OriginTrust {
           return;
         }
         clearTimeout(timer);
+        if (!noteAsked()) this.#asking.delete(authority);
         secured.removeListener("error", fail);
         secured.on("error", () => secured.destroy());
         resolve(secured);
       });
     });
+  }
+
+  /**
+   * The fault of a connection to an origin that asks for a client certificate, in words that say what to do; the same fault
+   * where it asked for none. In TLS 1.3 it judges the certificate when the handshake is over for us (RFC 8446 section 4.4.2.4).
+   */
+  explained(
+    fault: ProxyError,
+    { authority, scheme }: Destination,
+    shown: string | undefined,
+  ): ProxyError {
+    const state = scheme === "https" ? this.#asking.get(authority) : undefined;
+    if (state === undefined) return fault;
+    const code = codeOf(fault.cause);
+    // One that has answered before takes what it is shown, unless it says otherwise in an alert.
+    const isCut =
+      state === "unanswered" && (fault.code === "upstream.reset" || code === "ECONNRESET");
+    if (!isCut && !code.includes("ALERT")) return fault;
+    const words = certificateWords(authority, shown);
+    return new ProxyError("upstream.tls", words, { cause: fault, hop: "tls" });
+  }
+
+  /** The origin has answered a request. */
+  answered({ authority }: Destination): void {
+    if (this.#asking.has(authority)) this.#asking.set(authority, "answered");
   }
 
   #contextFor(certificate: ClientCertificate | undefined): tls.SecureContext {
@@ -153,6 +209,28 @@ function checkIdentity(host: string, certificate: tls.PeerCertificate): Error | 
     return new Error(`its certificate has no subjectAltName for ${host}`);
   }
   return tls.checkServerIdentity(host, { ...certificate, subject: {} });
+}
+
+/** A server names signature algorithms to a client only when it asks for a certificate. */
+function asksForCertificate(secured: tls.TLSSocket): boolean {
+  try {
+    return secured.getSharedSigalgs().length > 0;
+  } catch {
+    // Nothing is left of a connection that was reset.
+    return false;
+  }
+}
+
+function codeOf(cause: unknown): string {
+  return cause instanceof Error && "code" in cause ? String(cause.code) : "";
+}
+
+function certificateWords(authority: string, shown: string | undefined): string {
+  if (shown !== undefined)
+    return `${authority} asks for a client certificate and does not take the one of ${shown}`;
+  const ways =
+    "name one in tls_bridge.client_certificates, or list the host in tls_bridge.passthrough_hosts so that the client's own reaches it";
+  return `${authority} asks for a client certificate and is shown none: ${ways}`;
 }
 
 function tlsFault(authority: string, trustKey: string, cause: unknown): ProxyError {

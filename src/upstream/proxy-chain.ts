@@ -13,12 +13,12 @@ import type { Destination } from "../net/destination.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { ParentAbsoluteForm } from "./absolute-form.ts";
 import type { AddressGuard } from "./address-guard.ts";
-import { ConnectDialogue } from "./connect-dialogue.ts";
-import { converse, type Dialogue } from "./dialogue.ts";
+import { ConnectDialogue } from "./parent/connect-dialogue.ts";
+import { converse, type Dialogue } from "./parent/dialogue.ts";
 import type { OriginTrust } from "./origin-trust.ts";
-import { ofParent, type ParentProxy } from "./parent-proxy.ts";
+import { ofParent, type ParentProxy } from "./parent/parent-proxy.ts";
 import type { ProxyRoutes } from "./proxy-routes.ts";
-import { Socks5Dialogue } from "./socks5-dialogue.ts";
+import { Socks5Dialogue } from "./parent/socks5-dialogue.ts";
 import {
   type AbsoluteForm,
   type ConnectOptions,

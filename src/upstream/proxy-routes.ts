@@ -3,7 +3,7 @@ import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { HostMatcher } from "../pattern/host-pattern.ts";
 import type { NoProxy } from "../net/no-proxy.ts";
-import type { ParentProxy } from "./parent-proxy.ts";
+import type { ParentProxy } from "./parent/parent-proxy.ts";
 
 /** A parent, or a direct connection. */
 export type Way = ParentProxy | "direct";

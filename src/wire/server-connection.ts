@@ -9,6 +9,7 @@ import { problemOfBeginning, RequestHead } from "./head.ts";
 import { IncomingBody } from "./incoming-body.ts";
 import { MalformedMessage, malformedRequest } from "./malformed.ts";
 import { type ExchangeConnection, ServerExchange } from "./server-exchange.ts";
+import { isSocks, mayBeHttp2, preface, prefaceHead } from "./other-protocols.ts";
 import { disown, own, type SocketOwner } from "./socket-owner.ts";
 
 /** Limits of one connection. Bytes and milliseconds. */
@@ -28,10 +29,12 @@ export interface ConnectionEvents {
   /** A CONNECT: the socket is the callee's, with the bytes that came behind the head. */
   onConnect(head: RequestHead, socket: Socket, rest: Buffer): void;
   /**
-   * A connection in the clear begins as one of HTTP/2 does (RFC 9113 section 3.4): the socket is the callee's, with every
+   * A connection begins as one of HTTP/2 does (RFC 9113 section 3.4): the socket is the callee's, with every
    * byte put back. Without it that is a broken request.
    */
   readonly onPreface?: ((socket: Socket) => void) | undefined;
+  /** A connection begins with a version of SOCKS, as no request does: given away in the same way. */
+  readonly onSocks?: ((socket: Socket) => void) | undefined;
   /** No request can be read any more, and no response is under way: the callee sends the last one. */
   onBroken(connection: ServerConnection, why: MalformedMessage | "timeout"): void;
   /** The socket was given away. */
@@ -45,9 +48,6 @@ const maxHeldBytes = 65_536;
 const lingerBytes = 16_777_216;
 const lingerMs = 2_000;
 const nothing = Buffer.alloc(0);
-/** The part of HTTP/2's connection preface that looks like a head, as the reader gives it: without its empty line. */
-const prefaceHead = "PRI * HTTP/2.0\r\n";
-const preface = `${prefaceHead}\r\n`;
 
 type Phase =
   /** Before or in a head. */
@@ -78,6 +78,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
   #sinceMs = performance.now();
   /** The next response is the last one. */
   #closes = false;
+  /** The next response says that it is the last one. */
+  #isDraining = false;
   bytes = 0;
   sinceMs = 0;
 
@@ -110,11 +112,15 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     return this.#held.length;
   }
 
-  /** Serves no further request: closes at once when idle, else after the response. */
+  /** Serves one request more at most: that which waits for its response, or is on its way. */
   drain(): void {
-    this.#closes = true;
+    this.#isDraining = true;
+    if (this.#exchange?.response.headSent === false) this.#exchange.response.closes = true;
+  }
+
+  /** Closes it where no request has come. */
+  closeIdle(): void {
     if (this.#phase === "head") this.socket.destroy();
-    else if (this.#exchange?.response.headSent === false) this.#exchange.response.closes = true;
   }
 
   /** Ends waits that have lasted too long; called for every connection from time to time. */
@@ -208,6 +214,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     const reader = this.#reader;
     try {
       const isFirst = reader.bytes === 0;
+      if (isFirst && this.#requests === 0 && isSocks(bytes) && this.#givesAway("onSocks", bytes))
+        return undefined;
       if (!reader.read(bytes)) {
         if (reader.bytes === 0) return undefined;
         if (isFirst) this.#sinceMs = performance.now();
@@ -221,7 +229,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
       // A connection that waits keeps nothing of it.
       reader.text = "";
       reader.rest = undefined;
-      if (this.#requests === 0 && text === prefaceHead && this.#givesAway(rest)) return undefined;
+      const isPreface = this.#requests === 0 && text === prefaceHead && mayBeHttp2(this.socket);
+      if (isPreface && this.#givesAway("onPreface", Buffer.from(preface), rest)) return undefined;
       this.#behindHead = rest === undefined ? undefined : { rest, chunk: bytes };
       return this.#begin(new RequestHead(text, this.#limits.maxHeaders), rest);
     } catch (error) {
@@ -231,14 +240,14 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     }
   }
 
-  /** Whether the connection is served as HTTP/2 by somebody else. */
-  #givesAway(rest: Buffer = nothing): boolean {
+  /** Whether the connection is served by somebody else, as another protocol. */
+  #givesAway(to: "onPreface" | "onSocks", first: Buffer, rest: Buffer = nothing): boolean {
     const { socket } = this;
-    const { onPreface } = this.#events;
-    if (onPreface === undefined || "encrypted" in socket) return false;
+    const serve = this.#events[to];
+    if (serve === undefined) return false;
     const held = this.detach();
-    socket.unshift(Buffer.concat([Buffer.from(preface), rest, held]));
-    onPreface(socket);
+    socket.unshift(Buffer.concat([first, rest, held]));
+    serve(socket);
     return true;
   }
 
@@ -252,7 +261,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     const { maxRequestsPerConnection: most } = this.#limits;
     if (this.#requests === most || !head.isPersistent) this.#closes = true;
     const body = head.hasBody ? new IncomingBody(this, head.length, this.#limits) : undefined;
-    const exchange = new ServerExchange(this, head, body, this.#closes);
+    const exchange = new ServerExchange(this, head, body, this.#closes || this.#isDraining);
     this.#exchange = exchange;
     this.#phase = "exchange";
     // What came behind the head is there before anybody asks for it.

@@ -10,7 +10,7 @@ import {
   readJwtResponse,
   readX509Response,
 } from "../../src/spiffe/workload/messages.ts";
-import { fieldOf } from "../../src/spiffe/workload/protobuf.ts";
+import { fieldOf } from "../../src/grpc/protobuf.ts";
 import { gzipSync } from "node:zlib";
 import { rootCertificates } from "node:tls";
 import { tarOf } from "../support/tar.ts";
@@ -107,7 +107,7 @@ const der: Target = {
 
 const workload: Target = {
   name: "workload-messages",
-  covers: ["/src/spiffe/workload/protobuf.ts", "/src/spiffe/workload/messages.ts"],
+  covers: ["/src/grpc/protobuf.ts", "/src/spiffe/workload/messages.ts"],
   seeds: [
     fieldOf(
       1,

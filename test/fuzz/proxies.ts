@@ -1,11 +1,17 @@
-/** What parents of the site answer while they open a tunnel. */
+/** What parents of the site answer while they open a tunnel, and what clients of our own SOCKS5 port say. */
 import { ProxyError } from "../../src/errors.ts";
 import { parseAuthority } from "../../src/net/destination.ts";
+import {
+  readCredentials,
+  readGreeting,
+  readRequest,
+  SocksRefusal,
+} from "../../src/listener/socks-messages.ts";
 import { Secret } from "../../src/secret.ts";
-import { ConnectDialogue } from "../../src/upstream/connect-dialogue.ts";
-import type { Dialogue } from "../../src/upstream/dialogue.ts";
-import type { ParentProxy } from "../../src/upstream/parent-proxy.ts";
-import { Socks5Dialogue } from "../../src/upstream/socks5-dialogue.ts";
+import { ConnectDialogue } from "../../src/upstream/parent/connect-dialogue.ts";
+import type { Dialogue } from "../../src/upstream/parent/dialogue.ts";
+import type { ParentProxy } from "../../src/upstream/parent/parent-proxy.ts";
+import { Socks5Dialogue } from "../../src/upstream/parent/socks5-dialogue.ts";
 import { inPieces } from "../support/mutation.ts";
 import { caught, splitProblem, type Target } from "./target.ts";
 
@@ -60,9 +66,63 @@ function dialogueTarget(
   };
 }
 
+/** What one message of a client comes to. */
+function readOf(read: (seen: Buffer) => unknown, bytes: Buffer): string {
+  try {
+    return (
+      JSON.stringify(read(bytes), (_key, value: unknown) =>
+        value instanceof Set ? [...value] : value,
+      ) ?? "more"
+    );
+  } catch (error) {
+    if (error instanceof SocksRefusal)
+      return `refused with ${Buffer.from(error.bytes).toString("hex")}`;
+    throw error;
+  }
+}
+
+const socksClient: Target = {
+  name: "socks-client",
+  covers: ["/src/listener/socks-messages.ts", "/src/net/destination.ts"],
+  seeds: [
+    Buffer.from([5, 2, 0, 2]),
+    Buffer.from([1, 4, 117, 115, 101, 114, 2, 112, 119]),
+    Buffer.from([5, 1, 0, 1, 127, 0, 0, 1, 0, 80]),
+    Buffer.concat([Buffer.from([5, 1, 0, 3, 9]), Buffer.from("a.example"), Buffer.from([1, 187])]),
+    Buffer.concat([Buffer.from([5, 1, 0, 4]), Buffer.alloc(16, 1), Buffer.from([0, 1])]),
+    Buffer.from([5, 3, 0, 1, 0, 0, 0, 0, 0, 0]),
+    Buffer.from([4, 1, 0, 80, 0, 0, 0, 1, 0]),
+  ],
+  words: [
+    "\x05\x01\x00",
+    "\x03\x09",
+    "\x03\xff",
+    "127.0.0.1",
+    "0x7f.1",
+    "::1",
+    "%",
+    "\0",
+    ".",
+    "\x01\x00",
+  ],
+  check(bytes, dice) {
+    const cut = dice.below(bytes.length + 1);
+    const outcomes: string[] = [];
+    for (const read of [readGreeting, readCredentials, readRequest]) {
+      const [whole, prefix] = [readOf(read, bytes), readOf(read, bytes.subarray(0, cut))];
+      // A prefix wants more, or says what the whole says.
+      const isSame = prefix === "more" || prefix === whole;
+      if (!isSame) return { outcome: "", problem: `${read.name}: ${prefix} becomes ${whole}` };
+      outcomes.push(whole === "more" || whole.startsWith("refused") ? whole : "read");
+    }
+    return { outcome: outcomes.join() };
+  },
+};
+
 export const targets: readonly Target[] = [
+  socksClient,
   dialogueTarget("parent-connect", () => new ConnectDialogue(parent, "a.example:443"), {
-    covers: ["/src/upstream/connect-dialogue.ts"],
+    covers: ["/src/upstream/parent/connect-dialogue.ts"],
     seeds: [
       "HTTP/1.1 200 OK\r\n\r\nrest",
       "HTTP/1.0 200\r\nVia: x\r\n\r\n",
@@ -87,7 +147,7 @@ export const targets: readonly Target[] = [
     ],
   }),
   dialogueTarget("parent-socks5", () => new Socks5Dialogue(parent, "a.example", 443), {
-    covers: ["/src/upstream/socks5-dialogue.ts"],
+    covers: ["/src/upstream/parent/socks5-dialogue.ts"],
     seeds: [
       Buffer.from([5, 0, 5, 0, 0, 1, 127, 0, 0, 1, 0, 80, 1, 2]),
       Buffer.from([5, 2, 1, 0, 5, 0, 0, 3, 1, 97, 0, 80]),

@@ -9,7 +9,7 @@ const files: Readonly<Record<string, readonly string[]>> = {
   tokens: ["jwt", "key-set", "token-response"],
   names: ["absolute-target", "authority", "path", "query", "identifiers"],
   binary: ["tar-bundle", "der", "workload-messages", "socket-addresses"],
-  proxies: ["parent-connect", "parent-socks5"],
+  proxies: ["socks-client", "parent-connect", "parent-socks5"],
 };
 
 export const targetNames: readonly string[] = Object.values(files).flat();

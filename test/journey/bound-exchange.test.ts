@@ -11,7 +11,7 @@ import { get, request, type RawResponse, type RequestShape } from "../support/ht
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, type RecordedRequest, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { type Settings } from "../support/program.ts";
+import { oneThread, type Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
@@ -176,8 +176,10 @@ describe("an exchanged token", () => {
 });
 
 describe("a nonce", () => {
+  const alone = oneThread("another thread hears of a nonce a moment later", {});
+
   test("of the token endpoint is used at once and kept for the next token", async () => {
-    const through = await own(exchanging());
+    const through = await own(exchanging({}, alone));
     const before = idp.tokenCalls.length;
     idp.tokenReplies.push({
       status: 400,
@@ -224,7 +226,7 @@ describe("a nonce", () => {
     ["POST", "small body", {}],
     ["POST", "6\r\nchunks\r\n0\r\n\r\n", { "Transfer-Encoding": "chunked" }],
   ] as const)("of an origin: %s %s is sent again with it", async (method, body, fields) => {
-    const through = await own(exchanging());
+    const through = await own(exchanging({}, alone));
     const path = newPath();
     wanting(path, "origin-1");
     const headers = { Authorization: "Bearer frank", ...fields };
@@ -245,10 +247,11 @@ describe("a nonce", () => {
   });
 
   test("of a good response is used from then on", async () => {
+    const through = await own(exchanging({}, alone));
     const [first, second] = [newPath(), newPath()];
     api.on(first, () => reply(200, "", { "DPoP-Nonce": "origin-2" }));
-    await call(first, "grace");
-    await call(second, "grace");
+    await call(first, "grace", { through });
+    await call(second, "grace", { through });
     expect((await proven(api.requestFor(second))).claims["nonce"]).toBe("origin-2");
   });
 

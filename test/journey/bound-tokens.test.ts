@@ -16,7 +16,7 @@ import { owner } from "../support/owner.ts";
 import { peerClient } from "../support/peer-client.ts";
 import { PeerFiles } from "../support/peer-files.ts";
 import { SpiffeAuthority } from "../support/spiffe-authority.ts";
-import { type Settings } from "../support/program.ts";
+import { oneThread, type Settings } from "../support/program.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
@@ -300,7 +300,8 @@ describe("a proof", () => {
   });
 
   test("for which there is no room is answered 503 with the key", async () => {
-    const target = await own(guarded({ dpop: { max_proofs: 2 } }));
+    const few = oneThread("each has its own room", file({ dpop: { max_proofs: 2 } }));
+    const target = await own(ProxyProcess.start(few));
     for (let round = 0; round < 2; round += 1)
       expect((await prove({}, { target })).status).toBe(200);
     const answer = await prove({}, { target });

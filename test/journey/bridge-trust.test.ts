@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BridgeOptions, BridgeProxy, handshake } from "../support/bridge-proxy.ts";
 import { expired, temporaryDirectory, TestAuthority } from "../support/certs.ts";
 import { clientHello, records } from "../support/client-hello.ts";
+import { oneThread } from "../support/program.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { RawClient } from "../support/http-client.ts";
 import { eventually, within } from "../support/eventually.ts";
@@ -280,10 +281,13 @@ describe("a client that rejects the leaf", () => {
 });
 
 describe("the leaf", () => {
+  const alone = { file: oneThread("each thread mints its own leaves, with a key of its own", {}) };
+
   test("chains to the CA, names the host, and is served again from the cache (I15, I16)", async () => {
-    const [first, second] = [await proxy.tls(at), await proxy.tls(at)];
+    const fresh = await start(alone);
+    const [first, second] = [await fresh.tls(at), await fresh.tls(at)];
     const leaf = first.getPeerX509Certificate();
-    const ca = new X509Certificate(proxy.ca);
+    const ca = new X509Certificate(fresh.ca);
     expect(leaf?.subjectAltName).toBe(`DNS:${allowed}`);
     expect(leaf?.checkIssued(ca) === true && leaf.verify(ca.publicKey)).toBe(true);
     expect(leaf?.keyUsage).toContain("1.3.6.1.5.5.7.3.1");
@@ -293,7 +297,8 @@ describe("the leaf", () => {
   });
 
   test("differs from name to name, with one key", async () => {
-    const [one, two] = [await proxy.tls(at), await proxy.tls(origin.at("www.allowed.test"))];
+    const fresh = await start(alone);
+    const [one, two] = [await fresh.tls(at), await fresh.tls(origin.at("www.allowed.test"))];
     const [first, second] = [one.getPeerX509Certificate(), two.getPeerX509Certificate()];
     if (first === undefined || second === undefined) throw new Error("no certificates");
     expect(first.serialNumber).not.toBe(second.serialNumber);

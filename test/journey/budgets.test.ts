@@ -7,7 +7,7 @@ import { eventually } from "../support/eventually.ts";
 import { openTunnel, type RawResponse, request } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import type { Settings } from "../support/program.ts";
+import { oneThread, type Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
 import { ask, type Asked } from "../support/session-agent.ts";
@@ -100,7 +100,8 @@ describe("one proxy", () => {
 
   test("tokens: calls at once wait for what those under way leave, and take no more than one too many", async () => {
     const limit = { name: "t", unit: "tokens", limit: 1_050, window: "hour" };
-    const proxy = await start(chain([limit], { wait: "1m" }));
+    const why = "calls wait for those of their own thread";
+    const proxy = await start(oneThread(why, chain([limit], { wait: "1m" })));
     const all = await burst([proxy], 40);
     expect([count(all, 200), count(all, 429), served]).toEqual([11, 29, 11]);
     const { text } = await proxy.sessions("/v1/budgets");

@@ -6,7 +6,7 @@ import { get, openTunnel, request } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, type OriginConnection, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { type Settings } from "../support/program.ts";
+import { type Settings, testThreads } from "../support/program.ts";
 import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { closedPort, StubParent } from "../support/stub-parent.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
@@ -82,7 +82,8 @@ describe("plain HTTP", () => {
     for (const name of ["one.test", "two.test", "three.test"])
       expect((await get(proxy.forward, `http://${name}/`)).text).toBe("kept");
     expect(keeping.heads).toHaveLength(3);
-    expect(keeping.accepted).toBe(1);
+    // Each thread has connections of its own.
+    expect(keeping.accepted).toBeLessThanOrEqual(testThreads);
   });
 });
 

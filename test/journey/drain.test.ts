@@ -4,7 +4,7 @@ import { eventually, within } from "../support/eventually.ts";
 import { get, openTunnel, RawClient } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { type Settings } from "../support/program.ts";
+import { oneThread, type Settings } from "../support/program.ts";
 import { outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
@@ -62,11 +62,10 @@ describe("SIGTERM", () => {
 
   test("closes the plugins of the configuration in force and of the one before it", async () => {
     const recording = (id: string): Settings =>
-      // Each thread has instances of its own.
-      settings({
-        ...outbound({ name: "recorder", id, config: { file: "records" } }),
-        workers: 1,
-      });
+      oneThread(
+        "each thread has instances of its own",
+        settings(outbound({ name: "recorder", id, config: { file: "records" } })),
+      );
     const proxy = await own(ProxyProcess.start(recording("old")));
     await proxy.reload(recording("new"));
     proxy.signal("SIGTERM");
@@ -165,9 +164,8 @@ describe("SIGTERM", () => {
   });
 
   test("plugins are closed", async () => {
-    // Each thread has an instance.
     const config = outbound({ name: "recorder", config: { file: "records" } });
-    const proxy = await start({}, { ...config, workers: 1 });
+    const proxy = await start({}, oneThread("each thread has an instance", config));
     await proxy.stop();
     expect((await proxy.records("records")).map((line) => line["hook"])).toEqual([
       "start",

@@ -290,7 +290,12 @@ describe("with pins", () => {
     const second = await own(McpTestClient.connect(way.url, way.fetch));
     expect(await second.toolNames()).toEqual(["add", "count"]);
     const url = "https://httpbin.org/";
-    await expect(second.call("fetch_url", { url })).rejects.toThrow(/has changed its description/);
+    // The thread that has the call hears of it as a replica does.
+    await eventually(async () => {
+      const calling = second.call("fetch_url", { url });
+      await expect(calling).rejects.toThrow(/has changed its description/);
+      return true;
+    });
   });
 });
 

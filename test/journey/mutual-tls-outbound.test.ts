@@ -9,7 +9,7 @@ import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { PeerFiles } from "../support/peer-files.ts";
 import { StubParent } from "../support/stub-parent.ts";
-import { runWith, type Settings } from "../support/program.ts";
+import { runWith, type Settings, testThreads } from "../support/program.ts";
 import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority, type TestSvid } from "../support/spiffe-authority.ts";
 
@@ -271,7 +271,7 @@ describe("while identities rotate", () => {
         [target, from].every(
           ({ logs }) =>
             logs.filter((line) => line.msg.includes("renewed") && line["item"] === item).length >=
-            times,
+            times * testThreads,
         ),
       );
     const statuses = await underLoad(

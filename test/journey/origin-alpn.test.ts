@@ -6,6 +6,7 @@ import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type AlpnFront, alpnFront } from "../support/alpn-front.ts";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { type ServerCertificate, TestAuthority } from "../support/certs.ts";
+import { oneThread } from "../support/program.ts";
 import { readAll, TlsOrigin } from "../support/tls-origin.ts";
 
 const host = "api.allowed.test";
@@ -36,7 +37,8 @@ async function bench(
     onOthers,
   );
   closing.push(() => front.close());
-  const proxy = await BridgeProxy.start({ ports: [front.port], originCa: authority.caPem });
+  const file = oneThread("each thread learns for itself what an origin speaks", {});
+  const proxy = await BridgeProxy.start({ ports: [front.port], originCa: authority.caPem, file });
   closing.push(() => proxy.close());
   return { proxy, front, origin, target: `${host}:${front.port}` };
 }

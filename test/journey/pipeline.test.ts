@@ -5,7 +5,7 @@ import { eventually } from "../support/eventually.ts";
 import { get, RawClient, request } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { runWith, type LogLine } from "../support/program.ts";
+import { oneThread, runWith, type LogLine } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
@@ -222,8 +222,11 @@ describe("a life", () => {
   test("L7: a plugin that cannot close does not keep the others from closing, in reverse", async () => {
     const here = await own(
       ProxyProcess.start(
-        settings(
-          outbound(recorder("a"), { name: "faulty", config: { hook: "close" } }, recorder("b")),
+        oneThread(
+          "each thread has instances of its own",
+          settings(
+            outbound(recorder("a"), { name: "faulty", config: { hook: "close" } }, recorder("b")),
+          ),
         ),
       ),
     );

@@ -5,7 +5,7 @@ import { eventually } from "../support/eventually.ts";
 import { get, openTunnel, RawClient } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { toYaml, type Settings } from "../support/program.ts";
+import { oneThread, type Settings, toYaml } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
@@ -176,14 +176,15 @@ describe("a refused change", () => {
 describe("in flight", () => {
   test("Z7: a request ends on the chain that it began with, Finish included", async () => {
     const recording = (id: string) =>
-      settings({
-        // Each thread has an instance.
-        workers: 1,
-        ...outbound(
-          { name: "recorder", id, config: { file: "records" } },
-          { name: "header-mutator", config: { response_set: { "X-Chain": id } } },
+      oneThread(
+        "each thread has an instance",
+        settings(
+          outbound(
+            { name: "recorder", id, config: { file: "records" } },
+            { name: "header-mutator", config: { response_set: { "X-Chain": id } } },
+          ),
         ),
-      });
+      );
     const here = await own(ProxyProcess.start(recording("old")));
     let answerNow: (() => void) | undefined;
     origin.on("/held", async () => {

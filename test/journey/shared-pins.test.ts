@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { McpTestClient, McpTestServer } from "../support/mcp-server.ts";
 import { owner } from "../support/owner.ts";
-import type { Settings } from "../support/program.ts";
+import { oneThread, type Settings } from "../support/program.ts";
 import { throughProxy } from "../support/proxied-fetch.ts";
 import { ProxyProcess, settings } from "../support/proxy.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
@@ -45,12 +45,12 @@ test("with a file, a tool that changed while the proxy was down is gone", async 
 });
 
 describe.skipIf(!hasRedis)("two proxies", () => {
-  async function two(tools: object = {}) {
+  async function two(tools: object = {}, over: (file: Settings) => Settings = (same) => same) {
     const redis = await own(RedisServer.start());
     const state = { store: "redis", url: redis.url, timeout: "5s" };
     const [one, other] = await Promise.all([
-      own(ProxyProcess.start(file(state, tools))),
-      own(ProxyProcess.start(file(state, tools))),
+      own(ProxyProcess.start(over(file(state, tools)))),
+      own(ProxyProcess.start(over(file(state, tools)))),
     ]);
     const server = await own(McpTestServer.start());
     const isKept = (): Promise<string> =>
@@ -77,13 +77,27 @@ describe.skipIf(!hasRedis)("two proxies", () => {
   });
 
   test("emptied: what a proxy saw is told again", async () => {
-    const { redis, one, other, server, isKept } = await two();
+    const why = "a thread that saw nothing is as a replica that saw nothing";
+    const { redis, one, other, server, isKept } = await two({}, (all) => oneThread(why, all));
     await names(one, server);
     await isKept();
     await redis.flush();
     server.description = changed;
     expect(await names(one, server)).toEqual(["add", "count"]);
     await isKept();
+    expect(await names(other, server)).toEqual(["add", "count"]);
+  });
+
+  test("hung: a call is refused with the key that lets it pass, and goes on when the store does", async () => {
+    const { redis, one, other, server, isKept } = await two();
+    const early = await client(one, server);
+    await early.toolNames();
+    await isKept();
+    redis.hang();
+    await expect(early.call("add", { a: 1, b: 2 })).rejects.toThrow(/pins_when_away: local/);
+    redis.goOn();
+    await eventually(async () => (await early.call("add", { a: 1, b: 2 })) === "3");
+    server.description = changed;
     expect(await names(other, server)).toEqual(["add", "count"]);
   });
 

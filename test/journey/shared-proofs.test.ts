@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { DpopKey } from "../support/dpop.ts";
+import { eventually } from "../support/eventually.ts";
 import { type RawResponse, request } from "../support/http-client.ts";
 import type { Field } from "../support/http-message.ts";
 import { StubIdp } from "../support/idp.ts";
@@ -81,6 +82,31 @@ describe.skipIf(!hasRedis)("two proxies on one server", () => {
     );
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(1);
     expect(answers.filter(({ text }) => text.includes("proof_replayed"))).toHaveLength(99);
+  });
+
+  test("emptied in the middle: the replica that took a proof takes it no more", async () => {
+    const { redis, proxies } = await two();
+    const [one] = proxies;
+    const headers = await proven();
+    expect((await call(one, headers)).status).toBe(200);
+    await redis.flush();
+    const again = await Promise.all(Array.from({ length: 12 }, () => call(one, headers)));
+    expect(again.filter(({ text }) => text.includes("proof_replayed"))).toHaveLength(12);
+  });
+
+  test("hung: refused within the limit of the store, and taken when it goes on", async () => {
+    const { redis, proxies } = await two();
+    const [one, other] = proxies;
+    redis.hang();
+    const refused = await call(one, await proven());
+    expect(refused.status).toBe(503);
+    expect(refused.json()).toMatchObject({ error: "state.unavailable" });
+    redis.goOn();
+    const headers = await eventually(async () => {
+      const fresh = await proven();
+      return (await call(one, fresh)).status === 200 && fresh;
+    });
+    expect((await call(other, headers)).text).toContain("proof_replayed");
   });
 
   test.each(["refuse", "local"])("killed, with proofs_when_away: %s", async (word) => {

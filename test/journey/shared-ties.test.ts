@@ -206,6 +206,22 @@ describe.skipIf(!hasRedis)("replicas on one server", () => {
     expect(intents()).toEqual([]);
   });
 
+  test("hung in the middle: what the agent sends is nobody's, and is known again when the store goes on", async () => {
+    const { redis, one, other } = await two();
+    const answers: RawResponse[] = [];
+    work = async (asked) => {
+      redis.hang();
+      answers.push(await callTool(other, traceOf(asked)));
+      redis.goOn();
+      await other.log(({ msg }) => msg === "the state store is back");
+      answers.push(await callTool(other, traceOf(asked)));
+    };
+    await say(one, "heidi", "read the weather", "ctx-heidi");
+    expect(answers[0]?.text).toContain("nothing ties this request");
+    expect(answers[1]?.text).toContain('"result"');
+    expect(intents()).toHaveLength(1);
+  });
+
   test("emptied in the middle: what follows is nobody's, and the next message is known again", async () => {
     const { redis, one, other } = await two();
     const statuses: number[] = [];

@@ -590,14 +590,19 @@ test("a call whose name comes in two pieces is stopped: clients do not agree on 
 });
 
 test("a language model over an upgrade is refused: nobody could judge its calls", async () => {
+  for (const path of ["/v1/responses", "/v1/realtime?model=m", "/openai/realtime"])
+    await refusedUpgrade(path);
+});
+
+async function refusedUpgrade(path: string): Promise<void> {
   const client = await own(RawClient.connect(proxy.forward));
   client.send(
-    `GET ${origin.url}/v1/responses HTTP/1.1\r\nHost: ${origin.authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+    `GET ${origin.url}${path} HTTP/1.1\r\nHost: ${origin.authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
   );
   const response = await client.response();
   expect(response.status).toBe(403);
   expect(response.text).toContain("sparc.blocked");
-});
+}
 
 describe("the SDKs read what stands in place of a call", () => {
   const proxied = ((url: string, options: object) =>

@@ -7,7 +7,7 @@ import { eventually } from "../support/eventually.ts";
 import { get, RawClient, renderRequest, request } from "../support/http-client.ts";
 import { HttpOrigin, type RecordedRequest, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { runWith, type Settings } from "../support/program.ts";
+import { oneThread, runWith, type Settings } from "../support/program.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { allEvents } from "../support/session-events.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
@@ -48,11 +48,9 @@ const routes = [
 beforeAll(async () => {
   target = await own(HttpOrigin.launch());
   broker = await own(HttpOrigin.launch());
-  proxy = await own(
-    ProxyProcess.start(
-      brokering({ routes: { rules: routes }, max_pending: 4, max_pending_per_token: 2 }),
-    ),
-  );
+  const why = "each thread asks the broker for itself, and its bounds hold for each";
+  const config = brokering({ routes: { rules: routes }, max_pending: 4, max_pending_per_token: 2 });
+  proxy = await own(ProxyProcess.start(oneThread(why, config)));
 });
 
 beforeEach(() => {

@@ -81,8 +81,7 @@ describe("where the mechanism is missing", () => {
   const env = withoutKoffi;
 
   test("the start says so in one line, and the probe says it beside 200", async () => {
-    // Each thread says it of its own listener.
-    proxy = await ProxyProcess.start(settings({ ...onAnyPort, workers: 1 }), { env });
+    proxy = await ProxyProcess.start(settings(onAnyPort), { env });
     const lines = proxy.logs.filter(({ msg }) => msg.includes("transparent listener"));
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatchObject({ key: "listener.transparent_proxy_addr" });

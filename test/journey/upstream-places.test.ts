@@ -5,7 +5,7 @@ import { afterEach, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
-import { type Settings } from "../support/program.ts";
+import { oneThread, type Settings } from "../support/program.ts";
 import { ProxyProcess, settings } from "../support/proxy.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
@@ -80,8 +80,10 @@ async function textOf(message: IncomingMessage): Promise<string> {
   return text;
 }
 
+const alone = (file: Settings): Settings => oneThread("threads divide what queues", file);
+
 async function started(limits: Settings): Promise<ProxyProcess> {
-  const proxy = await ProxyProcess.start(settings({ limits }));
+  const proxy = await ProxyProcess.start(alone(settings({ limits })));
   closing.push(() => proxy.close());
   return proxy;
 }
@@ -164,6 +166,7 @@ test("streams of one client connection are no way around the bound", async () =>
   const origin = await TlsOrigin.start(await authority.server(["api.allowed.test"]));
   closing.push(() => origin.close());
   const proxy = await BridgeProxy.start({
+    file: alone({}),
     ports: [origin.port],
     originCa: authority.caPem,
     limits: { max_upstream_connections: 3, connect_timeout: "1s" },

@@ -8,6 +8,7 @@ import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { runWith, type Settings } from "../support/program.ts";
+import { hasRedis, RedisServer } from "../support/redis.ts";
 import { merge, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
@@ -102,6 +103,21 @@ describe("two threads", () => {
   test("do not make it ready before both are", async () => {
     expect(await proxy.health("/readyz")).toMatchObject({ status: 200 });
   });
+});
+
+test("what all threads would say of the file is said once, again after a reload", async () => {
+  const judge = { judge_endpoint: "http://127.0.0.1:9", judge_model: "m" };
+  const plugins = ["mcp-parser", { name: "ibac", config: judge }];
+  const proxy = await own(ProxyProcess.start(file({}, { pipeline: { outbound: { plugins } } })));
+  const said = (): number =>
+    proxy.logs.filter(({ plugin, level }) => plugin === "ibac" && level === "warn").length;
+  await eventually(() => said() === 1);
+  const other = { ...judge, judge_model: "n" };
+  const changed = ["mcp-parser", { name: "ibac", config: other }];
+  await proxy.reload(file({}, { pipeline: { outbound: { plugins: changed } } }));
+  await eventually(() => said() === 2);
+  await proxy.stop();
+  expect(said()).toBe(2);
 });
 
 describe("what policies refuse in both threads", () => {
@@ -249,51 +265,53 @@ describe("what is asked for once", () => {
   });
 });
 
+describe("budgets that both threads count", () => {
+  const hundred = (): string[] =>
+    Array.from({ length: 100 }, (_, index) => `http://127.0.0.1:${origin.port}/b${index}`);
+
+  test("are one for a hundred requests at once, and are shown as one", async () => {
+    const limits = [{ name: "daily", unit: "requests", limit: 40, window: "day" }];
+    const plugins = [{ name: "budgets", config: { limits } }];
+    const proxy = await own(ProxyProcess.start(file({}, { pipeline: { outbound: { plugins } } })));
+    const all = await Promise.all(hundred().map((url) => get(proxy.forward, url)));
+    expect(all.filter(({ status }) => status === 200)).toHaveLength(40);
+    const shown: unknown = (await proxy.sessions("/v1/budgets")).json();
+    expect(shown).toMatchObject({
+      instances: [
+        { plugin: "budgets", budgets: { limits: [{ budget: "daily", used: 40, limit: 40 }] } },
+      ],
+    });
+    expect((shown as { readonly instances: unknown[] }).instances).toHaveLength(1);
+  });
+
+  test.skipIf(!hasRedis)("are counted in a store that a plugin names by its address", async () => {
+    const server = await own(RedisServer.start());
+    const config = { redis_url: server.url, max_calls: 1, default_session_fallback: true };
+    const plugins = [{ name: "session-budget", config }, "inference-parser"];
+    const proxy = await own(ProxyProcess.start(file({}, { pipeline: { outbound: { plugins } } })));
+    const body = JSON.stringify({ model: "m", messages: [{ role: "user", content: "hi" }] });
+    const call = async (): Promise<number> =>
+      (
+        await request(proxy.forward, {
+          method: "POST",
+          target: `http://127.0.0.1:${origin.port}/v1/chat/completions`,
+          headers: { "Content-Type": "application/json", Connection: "close" },
+          body,
+        })
+      ).status;
+    expect(await call()).toBe(200);
+    expect(await Promise.all(Array.from({ length: 12 }, call))).toEqual(Array(12).fill(403));
+  });
+});
+
 describe("a file that several threads cannot serve is refused", () => {
   const refused: [string, Settings, string][] = [
-    [
-      "both roles, with sessions",
-      { listener: { roles: ["forward", "reverse"], reverse_proxy_backend: "http://127.0.0.1:9" } },
-      "session.enabled: false",
-    ],
     ["fewer places than threads", { limits: { max_name_lookups: 1 } }, "is less than workers (2)"],
     ["no number of threads", { workers: 0 }, "must be at least 1"],
     [
       "a plugin that one thread has to serve alone",
-      {
-        pipeline: {
-          outbound: {
-            plugins: [
-              "inference-parser",
-              { name: "litellm-budget-track", config: { spend_file: "spend.json", max_budget: 1 } },
-            ],
-          },
-        },
-      },
-      "set workers: 1",
-    ],
-    [
-      "left-out texts that another thread would be asked for",
-      { pipeline: { outbound: { plugins: ["inference-parser", "context-guru"] } } },
-      "kept by the thread that left it out: set workers: 1",
-    ],
-    [
-      "calls of tools that are judged in conversations of another thread",
-      {
-        pipeline: {
-          outbound: {
-            plugins: [
-              "inference-parser",
-              "mcp-parser",
-              {
-                name: "sparc",
-                config: { enforcement: "mcp", reflector_endpoint: "http://127.0.0.1:9" },
-              },
-            ],
-          },
-        },
-      },
-      "that the same thread has seen: set workers: 1",
+      { pipeline: { outbound: { plugins: ["thread", "alone"] } } },
+      "it is by itself: set workers: 1",
     ],
   ];
   test.each(refused)("%s", async (_what, over, words) => {

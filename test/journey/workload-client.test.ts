@@ -7,7 +7,7 @@ import { get } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { runWith, type Settings } from "../support/program.ts";
+import { oneThread, runWith, type Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority } from "../support/spiffe-authority.ts";
 import { StrictIdp } from "../support/strict-idp.ts";
@@ -80,7 +80,8 @@ describe("a JWT-SVID of the Workload API", () => {
     async (type) => {
       const api = await own(WorkloadApi.start());
       const identity = type === "jwt-spiffe" ? byToken : { ...byToken, assertion_type: type };
-      const proxy = await exchanging({ identity, api });
+      const over = oneThread("each thread has JWT-SVIDs of its own", {});
+      const proxy = await exchanging({ identity, api, over });
       await eventually(() => isReady(proxy));
       const before = idp.tokenCalls.length;
       expect([await call(proxy), await call(proxy)]).toEqual([200, 200]);

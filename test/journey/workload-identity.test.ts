@@ -9,7 +9,7 @@ import { eventually } from "../support/eventually.ts";
 import { get } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { runWith, type Settings } from "../support/program.ts";
+import { oneThread, runWith, type Settings } from "../support/program.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority } from "../support/spiffe-authority.ts";
 import { WorkloadApi } from "../support/workload-api.ts";
@@ -96,7 +96,8 @@ describe("a workload with an agent", () => {
 
   test("sends one JWT-SVID with all requests of its half-life", async () => {
     const origin = await own(HttpOrigin.launch());
-    const proxy = await start({ egress: { hosts: { "api.test": ["127.0.0.1"] } } });
+    const file = { egress: { hosts: { "api.test": ["127.0.0.1"] } } };
+    const proxy = await start(oneThread("each thread has JWT-SVIDs of its own", file));
     await eventually(async () => (await ready(proxy)).startsWith("200"));
     const answers = await Promise.all(
       Array.from({ length: 5 }, () => get(proxy.forward, `http://api.test:${origin.port}/`)),
@@ -216,16 +217,17 @@ describe("a reload", () => {
   test("keeps the stream of a socket that stays, and leaves one that does not", async () => {
     const other = await own(WorkloadApi.start());
     const elsewhere = SpiffeAuthority.create("other.test").svid("/agent");
-    const proxy = await start();
+    const alone = oneThread("each thread has a stream of its own", {});
+    const proxy = await start(alone);
     await eventually(async () => (await readdir(directory)).length === 4);
     const { connections } = agent;
-    await proxy.reload(config({ log: { level: "debug" } }));
-    await proxy.reload(config({ spiffe: { mirror_files: false } }));
-    await proxy.reload(config());
+    await proxy.reload(config(merge(alone, { log: { level: "debug" } })));
+    await proxy.reload(config(merge(alone, { spiffe: { mirror_files: false } })));
+    await proxy.reload(config(alone));
     expect(agent.streams).toBe(1);
     expect(agent.connections).toBe(connections);
     other.update({ svid: elsewhere, bundle: SpiffeAuthority.create("other.test").caDer });
-    await proxy.reload(config({}, other.address));
+    await proxy.reload(config(alone, other.address));
     // Its SVID is refused, so that its stream ends and begins again.
     await eventually(() => agent.streams === 0 && other.calls.includes("FetchX509SVID"));
     await eventually(async () => (await ready(proxy)).startsWith("503 spiffe: "));

@@ -27,6 +27,7 @@ const evil4 = "203.0.113.2";
 const evil6 = "2001:db8:bad::2";
 const names = {
   "api.test": [origin4, origin6],
+  "keyed.test": [origin4, origin6],
   "denied.test": [origin4, origin6],
   "pinned.test": [origin4, origin6],
   "shut.test": [origin4, origin6],
@@ -73,11 +74,23 @@ async function makeLab(backend: string): Promise<Lab> {
 
 const allowed = [
   "api.test",
+  "keyed.test",
   "pinned.test:443",
   `${origin4}:25`,
   `${origin4}:2525`,
   `[${origin6}]:25`,
 ];
+
+const injecting = {
+  name: "static-inject",
+  config: {
+    source: "mappings",
+    mappings: { "keyed.test": "real-key" },
+    hosts: ["keyed.test"],
+    placeholder: "stand-in",
+    places: [{ basic: "password" }, { query: "key", paths: ["/keyed/**"] }],
+  },
+};
 
 function settings(over: Record<string, unknown> = {}): Settings {
   return {
@@ -92,7 +105,7 @@ function settings(over: Record<string, unknown> = {}): Settings {
       inbound: { default: "deny" },
       outbound: {
         default: "deny",
-        plugins: [{ name: "egress-policy", config: { allow: allowed } }],
+        plugins: [{ name: "egress-policy", config: { allow: allowed } }, injecting],
       },
     },
     tls_bridge: {
@@ -162,6 +175,28 @@ describe.skipIf(obstacle !== undefined).each(["nft", "legacy"])(
           host: "api.test:80",
           captured,
           outcome: "ok",
+        });
+      },
+    );
+
+    test.each([
+      ["HTTP", "http"],
+      ["HTTPS", "https"],
+    ])(
+      "a stand-in in %s is replaced in its places, and does not come back",
+      async (_what, scheme) => {
+        const url = `${scheme}://keyed.test/keyed/${scheme}?key=stand-in`;
+        const { status, body } = await curl(lab.agent, ...ca, "-u", "git:stand-in", url);
+        expect(status).toBe(200);
+        const basic = (password: string): string =>
+          `Basic ${Buffer.from(`git:${password}`).toString("base64")}`;
+        expect(lab.atOrigin.find((one) => one.url?.startsWith(`/keyed/${scheme}`))).toMatchObject({
+          url: `/keyed/${scheme}?key=real-key`,
+          authorization: basic("real-key"),
+        });
+        expect(JSON.parse(body)).toMatchObject({
+          url: `/keyed/${scheme}?key=stand-in`,
+          authorization: basic("stand-in"),
         });
       },
     );

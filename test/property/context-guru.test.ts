@@ -12,7 +12,7 @@ const limits = { interruptAfterTimeLimit: 2_500, numRuns: 2_000 };
 /** One proxy's plugin, asked about a body. */
 function guru(config: object = {}): (path: string, body: string) => Promise<string> {
   const bench = new PluginBench();
-  const parser = inferenceParser.create(undefined, bench.deps);
+  const parser = inferenceParser.create({ endpoints: [] }, bench.deps);
   const plugin = bench.create(contextGuru, { without_session: "caller", ...config });
   return async (path, body) => {
     const context = message({ path, body });

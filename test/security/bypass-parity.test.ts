@@ -8,6 +8,27 @@ import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { forbidden } from "../support/forbidden-destinations.ts";
 import { CountingOrigins, type EgressSurface, surfacesOf } from "../support/egress-surfaces.ts";
 
+const inTunnels = (door: string): string[] => [
+  door,
+  `plain HTTP in ${door}`,
+  `WebSocket in ${door}`,
+  `bridged HTTP/1.1 in ${door}`,
+  `bridged WebSocket in ${door}`,
+];
+const names = [
+  "plain HTTP",
+  "WebSocket",
+  "CONNECT",
+  "plain HTTP in a CONNECT",
+  "WebSocket in a CONNECT",
+  "plain HTTP/2",
+  "bridged HTTP/1.1",
+  "bridged WebSocket",
+  "bridged HTTP/2",
+  ...inTunnels("SOCKS5"),
+  ...inTunnels("HTTP/2 CONNECT"),
+];
+
 let origins: CountingOrigins;
 let proxy: BridgeProxy;
 let surfaces: ReadonlyMap<string, EgressSurface>;
@@ -44,17 +65,7 @@ afterAll(async () => {
   origins?.close();
 });
 
-describe.each([
-  "plain HTTP",
-  "WebSocket",
-  "CONNECT",
-  "plain HTTP in a CONNECT",
-  "WebSocket in a CONNECT",
-  "plain HTTP/2",
-  "bridged HTTP/1.1",
-  "bridged WebSocket",
-  "bridged HTTP/2",
-])("%s", (name) => {
+describe.each(names)("%s", (name) => {
   const surface = (): EgressSurface => {
     const found = surfaces.get(name);
     if (found === undefined) throw new Error(`there is no surface ${name}`);
@@ -88,15 +99,5 @@ describe.each([
 });
 
 test("every surface of the proxy is in the table", () => {
-  expect([...surfaces.keys()]).toEqual([
-    "plain HTTP",
-    "WebSocket",
-    "CONNECT",
-    "plain HTTP in a CONNECT",
-    "WebSocket in a CONNECT",
-    "plain HTTP/2",
-    "bridged HTTP/1.1",
-    "bridged WebSocket",
-    "bridged HTTP/2",
-  ]);
+  expect([...surfaces.keys()]).toEqual(names);
 });

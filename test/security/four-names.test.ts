@@ -10,7 +10,7 @@ import type { Duplex } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocketServer } from "ws";
 import { HttpOrigin } from "../support/origin.ts";
-import { BridgeProxy } from "../support/bridge-proxy.ts";
+import { BridgeProxy, type Door, handshake } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { alpn, clientHello, records, serverName } from "../support/client-hello.ts";
 import { innerNames } from "../support/inner-names.ts";
@@ -19,6 +19,8 @@ import { RawClient } from "../support/http-client.ts";
 
 const allowed = innerNames.allowed;
 const other = innerNames.other;
+
+const doors: readonly Door[] = ["CONNECT", "SOCKS5", "HTTP/2 CONNECT"];
 
 /** A server name that a client may send after CONNECT to a host. */
 const serverNames: readonly [what: string, sni: string, isAccepted: boolean | "either"][] = [
@@ -75,8 +77,13 @@ afterAll(async () => {
 const named = (name: string): string => name.replaceAll("PORT", String(origin.port));
 
 /** Sends HTTP/1.1 text in a bridged connection and reads the first answer, or "closed". */
-async function http1(text: string, before?: string): Promise<number | "closed"> {
-  const wire = await proxy.http1(at);
+async function http1(
+  text: string,
+  { before, door = "CONNECT" }: { readonly before?: string; readonly door?: Door } = {},
+): Promise<number | "closed"> {
+  const { socket } = await proxy.enter(door, at);
+  const trust = { ca: proxy.ca, ALPNProtocols: ["http/1.1"] };
+  const wire = new RawClient(await handshake(socket, at, trust));
   try {
     if (before !== undefined) expect((await wire.exchange(before)).status).toBe(200);
     return (await wire.exchange(text)).status;
@@ -127,8 +134,16 @@ const surfaces: readonly [surface: string, send: (name: string) => Promise<numbe
   [
     "h1 Host of a later request (FRONT-07)",
     (name) =>
-      http1(`GET / HTTP/1.1\r\nHost: ${name}\r\n\r\n`, `GET / HTTP/1.1\r\nHost: ${at}\r\n\r\n`),
+      http1(`GET / HTTP/1.1\r\nHost: ${name}\r\n\r\n`, {
+        before: `GET / HTTP/1.1\r\nHost: ${at}\r\n\r\n`,
+      }),
   ],
+  ...(["SOCKS5", "HTTP/2 CONNECT"] as const).flatMap(
+    (door): [string, (name: string) => Promise<number | "closed">][] => [
+      [`h1 Host in ${door}`, (name) => http1(`GET / HTTP/1.1\r\nHost: ${name}\r\n\r\n`, { door })],
+      [`WebSocket over h1 in ${door}`, (name) => http1(upgrade(name), { door })],
+    ],
+  ),
   [
     "h1 absolute-form target with the same Host (FRONT-05)",
     (name) => http1(`GET https://${name}/ HTTP/1.1\r\nHost: ${name}\r\n\r\n`),
@@ -214,11 +229,16 @@ describe.each([
   ],
   ["WebSocket", upgrade, false],
 ])("inside a tunnel in the clear, %s", (surface, text, isLater) => {
-  test.each(innerNames.table)("%s: %s: %s", async (_what, template, expected) => {
+  const rows = doors.flatMap((door) =>
+    innerNames.table.map(([what, template, expected]) => [door, what, template, expected] as const),
+  );
+  test.each(rows)("of %s: %s: %s: %s", async (door, _what, template, expected) => {
     const clear = `${allowed}:${plain.port}`;
     const name = template.replaceAll("PORT", String(plain.port));
     const seen = plain.requests.length;
-    const wire = new RawClient(await proxy.tunnel(clear));
+    const entered = await proxy.enter(door, clear);
+    expect(entered.status).toBe(200);
+    const wire = new RawClient(entered.socket);
     let precursors = 0;
     let status: number | "closed" = "closed";
     try {
@@ -304,10 +324,11 @@ describe("inside a tunnel, a refusal", () => {
 });
 
 describe("a server name", () => {
-  test.each(serverNames)("in a bridged tunnel: %s: %s", async (_what, template, isAccepted) => {
+  const rows = doors.flatMap((door) => serverNames.map((row) => [door, ...row] as const));
+  test.each(rows)("in a bridged %s: %s: %s", async (door, _what, template, isAccepted) => {
     const sni = template.replaceAll("HOST", allowed);
     const connections = origin.accepted;
-    const wire = new RawClient(await proxy.tunnel(at));
+    const wire = new RawClient((await proxy.enter(door, at)).socket);
     wire.send(records(clientHello({ sni, alpn: ["http/1.1"] })));
     const [type] = await wire.reader.exactly(1).catch(() => Buffer.of(21));
     // A handshake record, or an alert or nothing at all.
@@ -318,11 +339,11 @@ describe("a server name", () => {
     wire.close();
   });
 
-  test.each(serverNames)(
-    "in a passed-through tunnel: %s: %s (FRONT-19)",
-    async (_what, template, isAccepted) => {
+  test.each(rows)(
+    "in a passed-through %s: %s: %s (FRONT-19)",
+    async (door, _what, template, isAccepted) => {
       const sni = template.replaceAll("HOST", "pinned.test");
-      const wire = new RawClient(await proxy.tunnel(origin.at("pinned.test")));
+      const wire = new RawClient((await proxy.enter(door, origin.at("pinned.test"))).socket);
       wire.send(records(clientHello({ sni, alpn: ["http/1.1"] })));
       const bytes = await wire.reader.exactly(1).catch(() => Buffer.alloc(0));
       // Nothing at all means that no byte went to the origin, which would have answered with an alert at least.

@@ -7,11 +7,15 @@ import {
 } from "node:http2";
 import { connect as connectTcp, type Socket } from "node:net";
 import { join } from "node:path";
+import { type Duplex, PassThrough } from "node:stream";
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
 import { fileURLToPath } from "node:url";
+import { ByteReader } from "./byte-reader.ts";
+import { connectStream, proxySession } from "./connect-stream.ts";
 import { within } from "./eventually.ts";
 import { type Ended, launch, type Launched, Program, runWith, type Settings } from "./program.ts";
 import { RawClient, type RawResponse } from "./http-client.ts";
+import { socksGreeting, socksRequest } from "./socks-client.ts";
 
 const pluginModule = fileURLToPath(new URL("bridge-plugins.ts", import.meta.url));
 
@@ -91,6 +95,13 @@ export interface Connected {
   readonly socket: Socket;
 }
 
+/** What came of asking for a tunnel; the stream of a 200 is the tunnel. */
+export interface Entered {
+  readonly status: number;
+  readonly text: string;
+  readonly socket: Duplex;
+}
+
 /** How to open TLS in a tunnel; the name in the certificate is checked against the CONNECT host. */
 export interface TunnelTls extends ConnectionOptions {
   /** Name in the ClientHello; the CONNECT host by default, none when empty. */
@@ -98,10 +109,23 @@ export interface TunnelTls extends ConnectionOptions {
   readonly connectHeaders?: string;
 }
 
+/** How a client asks the forward port for a tunnel. */
+export type Door = "CONNECT" | "SOCKS5" | "HTTP/2 CONNECT";
+
+/** What the statuses of a CONNECT are as replies of SOCKS5, as far as a table tells them apart. */
+const socksStatus: Readonly<Record<number, number>> = {
+  0: 200,
+  1: 400,
+  2: 403,
+  3: 403,
+  4: 502,
+  5: 502,
+};
+
 /** A running proxy. */
 export class BridgeProxy extends Program {
   readonly #caDir: string;
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Set<{ destroy(): void }>();
 
   private constructor(launched: Launched, { caDir }: BridgeOptions) {
     super(launched);
@@ -156,6 +180,47 @@ export class BridgeProxy extends Program {
     if (status === 200) return { status, answer: undefined, socket };
     socket.unshift(Buffer.from(head, "latin1"));
     return { status, answer: await new RawClient(socket).response(), socket };
+  }
+
+  /** Asks for a tunnel in one of the ways that there are. */
+  async enter(door: Door, authority: string): Promise<Entered> {
+    if (door === "SOCKS5") return this.#socks(authority);
+    if (door === "HTTP/2 CONNECT") return this.#stream(authority);
+    const { status, answer, socket } = await this.connect(authority);
+    return { status, text: answer?.text ?? "", socket };
+  }
+
+  async #socks(authority: string): Promise<Entered> {
+    const colon = authority.lastIndexOf(":");
+    const request = socksRequest(authority.slice(0, colon), Number(authority.slice(colon + 1)));
+    const socket = await this.dial();
+    socket.write(Buffer.concat([socksGreeting, request]));
+    // Two bytes of the method, ten of the reply.
+    const replies = await within(
+      "a reply of SOCKS5",
+      readTo(socket, ({ length }) => (length < 12 ? -1 : 12)),
+    );
+    const reply = replies.charCodeAt(3);
+    return { status: socksStatus[reply] ?? 500, text: `reply ${reply}`, socket };
+  }
+
+  async #stream(authority: string): Promise<Entered> {
+    const session = await proxySession(this.forward);
+    this.#sockets.add(session);
+    session.once("close", () => this.#sockets.delete(session));
+    try {
+      // Node keeps the low byte of each character only: these are bytes of UTF-8, as the other doors get.
+      const bytes = Buffer.from(authority).toString("latin1");
+      const { status, stream } = await connectStream(session, bytes);
+      stream.once("close", () => session.destroy());
+      const text = status === 200 ? "" : (await new ByteReader(stream).toEnd()).toString();
+      return { status, text, socket: stream };
+    } catch (error) {
+      session.destroy();
+      // nghttp2 resets a stream whose authority is none.
+      if (!String(error).includes("NGHTTP2_PROTOCOL_ERROR")) throw error;
+      return { status: 400, text: "reset", socket: new PassThrough() };
+    }
   }
 
   /** A tunnel that must open. */
@@ -217,7 +282,7 @@ export class BridgeProxy extends Program {
 
 /** A client's handshake over an open connection. */
 export async function handshake(
-  socket: Socket,
+  socket: Duplex,
   authority: string,
   options: ConnectionOptions,
   sni?: string,
@@ -244,6 +309,14 @@ export async function handshake(
 
 /** The bytes up to the empty line; later ones are put back. */
 function readHead(socket: Socket): Promise<string> {
+  return readTo(socket, (seen) => {
+    const at = seen.indexOf("\r\n\r\n");
+    return at === -1 ? -1 : at + 4;
+  });
+}
+
+/** The bytes up to where `endOf` says; later ones are put back. */
+function readTo(socket: Socket, endOf: (seen: Buffer) => number): Promise<string> {
   return new Promise((resolve, reject) => {
     let seen = Buffer.alloc(0);
     const stop = (): void => {
@@ -256,11 +329,11 @@ function readHead(socket: Socket): Promise<string> {
         const chunk: unknown = socket.read();
         if (!Buffer.isBuffer(chunk)) return;
         seen = Buffer.concat([seen, chunk]);
-        const at = seen.indexOf("\r\n\r\n");
-        if (at === -1) continue;
+        const end = endOf(seen);
+        if (end === -1) continue;
         stop();
-        if (seen.length > at + 4) socket.unshift(seen.subarray(at + 4));
-        resolve(seen.toString("latin1", 0, at + 4));
+        if (seen.length > end) socket.unshift(seen.subarray(end));
+        resolve(seen.toString("latin1", 0, end));
         return;
       }
     };

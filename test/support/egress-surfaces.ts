@@ -5,7 +5,7 @@ import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { createServer as createHttps } from "node:https";
 import { type AddressInfo, createServer as createTcp, type Server } from "node:net";
 import type { Duplex } from "node:stream";
-import { type BridgeProxy, handshake } from "./bridge-proxy.ts";
+import { type BridgeProxy, type Door, handshake } from "./bridge-proxy.ts";
 import { TestAuthority } from "./certs.ts";
 import { RawClient } from "./http-client.ts";
 import { within } from "./eventually.ts";
@@ -108,13 +108,13 @@ export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): Egress
         `GET http://${host}:${port}${path} HTTP/1.1\r\nHost: ${host}:${port}\r\n${fields}\r\n`,
       ),
   });
-  const bridged = (name: string, fields: string): EgressSurface => ({
+  const bridged = (name: string, fields: string, door: Door = "CONNECT"): EgressSurface => ({
     name,
     seesRequests: true,
     reach: async ({ host, port = tlsPort, path = "/" }) => {
       const authority = `${host}:${port}`;
-      const { answer, socket, status } = await proxy.connect(authority);
-      if (answer !== undefined) return { arrived: false, status, text: answer.text };
+      const { text, socket, status } = await proxy.enter(door, authority);
+      if (status !== 200) return { arrived: false, status, text };
       const secured = await handshake(
         socket,
         canonical(authority),
@@ -132,13 +132,14 @@ export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): Egress
     name: string,
     seesRequests: boolean,
     textOf: (path: string, authority: string) => string,
+    door: Door = "CONNECT",
   ): EgressSurface => ({
     name,
     seesRequests,
     reach: async ({ host, port = seesRequests ? plainPort : rawPort, path = "/" }) => {
       const authority = `${host}:${port}`;
-      const { answer, socket, status } = await proxy.connect(authority);
-      if (answer !== undefined) return { arrived: false, status, text: answer.text };
+      const { text, socket, status } = await proxy.enter(door, authority);
+      if (status !== 200) return { arrived: false, status, text };
       return ask(socket, textOf(path, authority));
     },
   });
@@ -154,6 +155,13 @@ export function surfacesOf(proxy: BridgeProxy, origins: CountingOrigins): Egress
     bridged("bridged HTTP/1.1", ""),
     bridged("bridged WebSocket", upgrade),
     http2Surface(proxy, tlsPort),
+    ...(["SOCKS5", "HTTP/2 CONNECT"] as const).flatMap((door) => [
+      tunnelled(door, false, (path) => `${path}\r\n`, door),
+      tunnelled(`plain HTTP in ${door}`, true, requestIn(""), door),
+      tunnelled(`WebSocket in ${door}`, true, requestIn(upgrade), door),
+      bridged(`bridged HTTP/1.1 in ${door}`, "", door),
+      bridged(`bridged WebSocket in ${door}`, upgrade, door),
+    ]),
   ];
 }
 

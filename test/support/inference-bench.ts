@@ -33,9 +33,12 @@ export async function record(
   path: string,
   body: object | string | undefined,
   answer: GivenAnswer = {},
+  host = "api.example.com",
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<RecordedCall> {
-  const plugin = inferenceParser.create(undefined, new PluginBench().deps);
-  const context = message({ path, ...(body === undefined ? {} : { body }) });
+  const plugin = inferenceParser.create({ endpoints: [] }, new PluginBench().deps);
+  const to = `${host}:80`;
+  const context = message({ path, to, headers, ...(body === undefined ? {} : { body }) });
   const said = [await plugin.onRequest?.(context)];
   const request = context.facts.get("inference") as InferenceView | undefined;
   if (plugin.wantsAnswer?.(context) === true) {

@@ -36,7 +36,9 @@ const pluginImports = [
   "net",
   "net/kernel",
   "http",
+  "grpc",
   "secret",
+  "secrets",
   "spiffe",
   ...ground,
 ];
@@ -75,6 +77,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "net/kernel": { imports: ["net", ...ground], packages: ["koffi"] },
   http: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   wire: { imports: ["net", "http", ...ground], packages: [] },
+  grpc: { imports: ["http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
     imports: ["yaml", ...ground],
@@ -107,11 +110,16 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   tlsbridge: { imports: ["net", "files", ...ground], packages: ["node-forge"] },
   "spiffe/workload": {
-    imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
+    imports: ["spiffe", "oauth", "grpc", "files", "net", "secret", ...ground],
     packages: [],
   },
   oauth: {
     imports: ["http", "secret", "spiffe", ...ground],
+    packages: ["jose"],
+    forbiddenBuiltins: dialling,
+  },
+  secrets: {
+    imports: ["oauth", "spiffe", "files", "http", "secret", ...ground],
     packages: ["jose"],
     forbiddenBuiltins: dialling,
   },
@@ -146,8 +154,21 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["re2js"],
     forbiddenBuiltins: dialling,
   },
+  "upstream/parent": { imports: ["net", "secret", ...ground], packages: [] },
   upstream: {
-    imports: ["mtls", "pipeline", "wire", "pattern", "net", "http", "secret", "spiffe", ...ground],
+    imports: [
+      "upstream/parent",
+      "mtls",
+      "pipeline",
+      "wire",
+      "grpc",
+      "pattern",
+      "net",
+      "http",
+      "secret",
+      "spiffe",
+      ...ground,
+    ],
     packages: ["undici"],
   },
   plugins: {
@@ -187,9 +208,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
-  "app/trust": { imports: ["files", ...ground], packages: [] },
+  "app/trust": {
+    imports: ["files", "http", "oauth", "pattern", "secret", "spiffe", ...ground],
+    packages: [],
+  },
   "app/chaining": {
     imports: [
+      "upstream/parent",
       "app/trust",
       "config",
       "files",
@@ -207,8 +232,13 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["config", "net", "pipeline", "telemetry", "upstream", ...ground],
     packages: [],
   },
+  "app/kills": {
+    imports: ["files", "http", "pipeline", "state", "telemetry", ...ground],
+    packages: [],
+  },
   app: {
     imports: [
+      "app/kills",
       "app/chaining",
       "app/egress",
       "app/trust",
@@ -235,6 +265,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   threads: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   crew: {
     imports: [
+      "pipeline",
       "app",
       "admin",
       "listener",
@@ -249,6 +280,22 @@ export const layers: Readonly<Record<string, Layer>> = {
       ...ground,
     ],
     packages: [],
+    forbiddenBuiltins: dialling,
+  },
+  embed: {
+    imports: [
+      "app",
+      "cli",
+      "config",
+      "http",
+      "pipeline",
+      "plugins",
+      "session",
+      "telemetry",
+      "yaml",
+      ...ground,
+    ],
+    packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
   "cli/arguments": {

@@ -13,6 +13,7 @@ import type {
   PluginState,
   StateStore,
 } from "../../src/pipeline/plugin.ts";
+import { derivedBytes } from "../../src/secret.ts";
 import { MemoryStore } from "../../src/state/memory-store.ts";
 import { loopbackFetch } from "./idp.ts";
 
@@ -59,16 +60,21 @@ export class PluginBench {
       fetch: this.#fetch,
       state: this.state,
       shared: this.state.store,
+      secret: (purpose) => derivedBytes(Buffer.from("of the bench"), purpose),
       isAlone: true,
       log: pino({ base: null }, { write: (line: string) => void this.logged.push(line) }),
       count: (event) => void this.counted.push(event),
+      noteSecret: (source, { kind }) => void this.counted.push(`${kind} ${source}`),
       changed: () => void this.counted.push("changed"),
-      carry: <T extends object>(key: string, make: () => T): T => {
-        const value = (this.#carried.get(key) ?? make()) as T;
-        this.#carried.set(key, value);
-        return value;
-      },
+      carry: (key, make) => this.#carry(key, make),
+      held: (key, _methods, make) => this.#carry(key, make) as never,
     };
+  }
+
+  #carry<T extends object>(key: string, make: () => T): T {
+    const value = (this.#carried.get(key) ?? make()) as T;
+    this.#carried.set(key, value);
+    return value;
   }
 
   /** An instance as the assembler makes it: from configuration as it stands in a file. */

@@ -45,31 +45,23 @@ export const mainFile =
   process.env["AUTHBRIDGE_MAIN"] ?? fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
 /** How many threads serve the files that do not say so: AUTHBRIDGE_TEST_WORKERS=2 is the second pass of the journeys. */
-const testWorkers = Number(process.env["AUTHBRIDGE_TEST_WORKERS"] ?? 1);
-/** Turns sessions off where several threads cannot have them (AUTHBRIDGE_TEST_SESSIONS=off); such files have one thread else. */
-const hasSessions = process.env["AUTHBRIDGE_TEST_SESSIONS"] !== "off";
+export const testThreads = Number(process.env["AUTHBRIDGE_TEST_WORKERS"] ?? 1);
+
+/** The file of a test that has a meaning for one thread only, and why. */
+export function oneThread(_why: string, config: Settings): Settings {
+  return { ...config, workers: 1 };
+}
 
 /** The file as it is written. */
 function served(config: Settings | string): Settings | string {
-  if (testWorkers === 1) return config;
+  if (testThreads === 1) return config;
   if (typeof config === "string") {
     // Behind everything else: places in the file stay what they are.
     const isOpen = /^[a-z_]+:/m.test(config) && !/^workers:/m.test(config);
-    return isOpen ? `${config.trimEnd()}\nworkers: ${testWorkers}\n` : config;
+    return isOpen ? `${config.trimEnd()}\nworkers: ${testThreads}\n` : config;
   }
   if (config["workers"] !== undefined) return config;
-  if (!tiesMessages(config)) return { ...config, workers: testWorkers };
-  const { session } = config as Readonly<Record<string, Settings | undefined>>;
-  if (hasSessions || session !== undefined) return config;
-  return { ...config, workers: testWorkers, session: { enabled: false } };
-}
-
-/** What one thread alone can do: both roles, with sessions. */
-function tiesMessages(config: Settings): boolean {
-  const { listener, session } = config as Readonly<Record<string, Settings | undefined>>;
-  const roles = listener?.["roles"];
-  const hasBoth = !Array.isArray(roles) || roles.length !== 1;
-  return hasBoth && session?.["enabled"] !== false;
+  return { ...config, workers: testThreads };
 }
 
 /** The text of a configuration file. */

@@ -3,7 +3,10 @@ import { isMainThread, threadId } from "node:worker_threads";
 import { z } from "zod";
 import { allow, definePlugin, respond } from "../../src/pipeline/plugin.ts";
 
-/** Answers with its thread, ends it at /exit, and counts what all threads have seen at /count. */
+/**
+ * Answers with its thread, ends it at /exit (or at /exit/N, where it is that one), and marks the responses of origins (/pass) with its
+ * thread and word.
+ */
 const thread = definePlugin({
   name: "thread",
   description: "Shows and ends threads",
@@ -19,8 +22,8 @@ const thread = definePlugin({
       return isMeant ? Promise.reject(new Error("not in this one")) : Promise.resolve();
     },
     onRequest: async ({ path }) => {
-      if (path === "/exit") process.exit(7);
-      if (path === "/pass") return allow("passed");
+      if (path === "/exit" || path === `/exit/${threadId}`) process.exit(7);
+      if (path.startsWith("/pass")) return allow("passed");
       const { values } = await shared.add([{ key: "thread seen", by: 1 }]);
       const [count] = values;
       const body = { thread: threadId, isMainThread, isAlone, word, count };
@@ -30,7 +33,20 @@ const thread = definePlugin({
         body: Buffer.from(JSON.stringify(body)),
       });
     },
+    onResponse: ({ response }) => {
+      response?.headers.set("x-thread", String(threadId));
+      response?.headers.set("x-word", word);
+      return undefined;
+    },
   }),
 });
 
-export const plugins = [thread];
+/** What only one thread can do. */
+const alone = definePlugin({
+  name: "alone",
+  description: "Refuses to be one of several",
+  needsOneThread: () => "it is by itself",
+  create: () => ({}),
+});
+
+export const plugins = [thread, alone];

@@ -5,7 +5,11 @@ import type { KeyPath } from "../../yaml/problem.ts";
 import { messageOf } from "../../errors.ts";
 import { parseAuthority, type Scheme } from "../../net/destination.ts";
 import { Secret } from "../../secret.ts";
-import type { ParentCredentials, ParentKind, ParentProxy } from "../../upstream/parent-proxy.ts";
+import type {
+  ParentCredentials,
+  ParentKind,
+  ParentProxy,
+} from "../../upstream/parent/parent-proxy.ts";
 import type { Remark } from "../../yaml/schema-remarks.ts";
 
 /** The block as it was checked. */

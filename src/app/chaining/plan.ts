@@ -7,7 +7,7 @@ import { messageOf } from "../../errors.ts";
 import { parseAbsoluteTarget } from "../../net/destination.ts";
 import { HostMatcher } from "../../pattern/host-pattern.ts";
 import { NoProxy, splitNoProxy } from "../../net/no-proxy.ts";
-import type { ParentProxy } from "../../upstream/parent-proxy.ts";
+import type { ParentProxy } from "../../upstream/parent/parent-proxy.ts";
 import { type ProxyRoute, ProxyRoutes, type Way } from "../../upstream/proxy-routes.ts";
 import { automaticNoProxy } from "./automatic-no-proxy.ts";
 import type { Remark } from "../../yaml/schema-remarks.ts";

@@ -45,10 +45,11 @@ export function pemBlocks(pem: string): string[] {
  */
 async function systemRoots(bundleFile: string): Promise<string[]> {
   const configured = process.env["SSL_CERT_FILE"];
-  if (configured !== undefined && (await isSameFile(configured, bundleFile))) {
-    delete process.env["SSL_CERT_FILE"];
-  }
+  const isOurs = configured !== undefined && (await isSameFile(configured, bundleFile));
+  // The runtime reads the variable within the call, which nothing else comes between.
+  if (isOurs) delete process.env["SSL_CERT_FILE"];
   const system = tls.getCACertificates("system");
+  if (isOurs) process.env["SSL_CERT_FILE"] = configured;
   return (system.length > 0 ? system : tls.getCACertificates("bundled")).flatMap(pemBlocks);
 }
 

@@ -25,6 +25,7 @@ import { askOperator, probeListeners } from "./listeners.ts";
 import { OwnInstance } from "../own-instance.ts";
 import { forProbing, writeProbeFile } from "../own-file.ts";
 import { buildServices } from "./services.ts";
+import { examineCertificates } from "./certificates.ts";
 import { examineState } from "./state.ts";
 import { tokenChecks, tokenOf } from "./token.ts";
 
@@ -85,6 +86,8 @@ async function examine(
     return state.findings;
   });
   const isAuthorityFit = await report.check("ca", limitMs, () => examineAuthority(loaded));
+  if (loaded.config.tls_bridge.client_certificates.length > 0)
+    await report.check("certs", limitMs, async () => examineCertificates(loaded.config));
   await report.check("state", limitMs, () => examineState(loaded.config));
   const isBuilt = await examineServices(loaded, report);
   if (isRunning) await examineRunning(loaded, report, isAuthorityFit);

@@ -9,8 +9,12 @@ import { JwksSource } from "../../oauth/jwks.ts";
 import type { AnyPluginDefinition, PluginDefinition, PluginDeps } from "../../pipeline/plugin.ts";
 import { type JwtValidationConfig, keyLocationOf } from "../../plugins/jwt-validation/config.ts";
 import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
+import { certificateOf } from "../../plugins/ext-authz/certificate.ts";
+import { addressOf, type ExtAuthzConfig } from "../../plugins/ext-authz/config.ts";
+import { CredentialFiles } from "../../plugins/credentials/credential-files.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
 import { isOfWorkload } from "../../plugins/credentials/client-identity-config.ts";
+import type { StaticInjectConfig } from "../../plugins/static-inject/config.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
@@ -19,7 +23,9 @@ import { buildRuntime } from "../../app/build.ts";
 import { type BuildProblem, buildProblems } from "../../app/build-problems.ts";
 import { CarriedState } from "../../app/carried-state.ts";
 import { definitionsFor } from "../../app/definitions.ts";
+import { placesOf } from "./places.ts";
 import { type Finding, fail, pass } from "./report.ts";
+import { secretChecks } from "./secrets.ts";
 import { packageVersion } from "../version.ts";
 
 /** One configured plugin and the function with which it calls services. */
@@ -62,6 +68,7 @@ export async function buildServices(
     log: createLogger("silent"),
     metrics,
     ownListeners: new OwnListeners(),
+    env: process.env,
     carried: new CarriedState(),
     definitions: (await definitionsFor(loaded)).map((known) => overheard(known, dependents)),
   };
@@ -78,6 +85,7 @@ export async function buildServices(
     checks: [
       ...(isAsked ? [workloadCheck(workload, config)] : []),
       ...dependents.flatMap(checksOf),
+      ...(checksOf === serviceChecks ? [placesCheck(dependents, loaded.config)] : []).flat(),
     ],
     close: async () => {
       await built.runtime.close();
@@ -116,7 +124,17 @@ function serviceChecks(dependent: Dependent): ServiceCheck[] {
   // The assembler parsed the configuration with the schema of the plugin of this name.
   if (plugin === "jwt-validation") return [keySetCheck(dependent, config as JwtValidationConfig)];
   if (plugin === "token-exchange") return tokenChecks(dependent, config as TokenExchangeConfig);
+  if (plugin === "static-inject") return secretChecks(dependent, config as StaticInjectConfig);
+  if (plugin === "ext-authz") {
+    const authz = config as ExtAuthzConfig;
+    if (authz.grpc_service !== undefined) return [grpcCheck(dependent, authz)];
+  }
   return origins.map((origin) => originCheck(dependent, origin));
+}
+
+function placesCheck(dependents: readonly Dependent[], config: Config): ServiceCheck[] {
+  const findings = dependents.flatMap((dependent) => placesOf(dependent, config));
+  return findings.length === 0 ? [] : [{ name: "places", run: () => Promise.resolve(findings) }];
 }
 
 /** What serving needs of the Workload API, asked for as serving does. */
@@ -232,6 +250,35 @@ function tokenEndpointCheck({ instance, deps }: Dependent, url: string): Service
         return isEndpoint ? pass(`${what} to a request without credentials`) : fail(what, remedy);
       } catch (error) {
         return fail(`${instance}: ${shown(url)}: ${messageOf(error)}`, remedy);
+      }
+    },
+  };
+}
+
+/** The health of the service: one that does not tell it speaks gRPC all the same. */
+function grpcCheck({ instance, deps }: Dependent, config: ExtAuthzConfig): ServiceCheck {
+  const address = addressOf(config);
+  return {
+    name: "service",
+    run: async (signal) => {
+      const base = address.startsWith("unix://") ? `${address}:` : address;
+      try {
+        const certificate = certificateOf(config, deps, new CredentialFiles(deps, "tls"))();
+        await deps.fetch(`${base}/grpc.health.v1.Health/Check`, {
+          isGrpc: true,
+          certificate,
+          signal,
+          timeoutMs: responseLimitMs,
+        });
+        return pass(`${instance}: ${address} answers over gRPC`);
+      } catch (error) {
+        const text = messageOf(error);
+        if (/ refused: (?:Unimplemented|NotFound)/.test(text))
+          return pass(`${instance}: ${address} answers over gRPC`);
+        return fail(
+          `${instance}: ${text}`,
+          `see that this machine reaches ${address}, that it speaks gRPC there, and what tls says`,
+        );
       }
     },
   };

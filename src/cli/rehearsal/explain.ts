@@ -87,6 +87,7 @@ export async function withChain<T>(
         log: createLogger("silent"),
         metrics,
         ownListeners: new OwnListeners(),
+        env: process.env,
         carried: new CarriedState(),
         definitions: await definitionsFor(loaded),
         fetch: reachNobody,

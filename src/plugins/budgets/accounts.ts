@@ -13,11 +13,19 @@ const maxOwed = 10_000;
 const maxWaiting = 1_000;
 const retryMs = 1_000;
 
+/** What is waited for, and how long. */
+export interface Awaited {
+  readonly held: number;
+  readonly limitMs: number;
+}
+
 /** The accounts of one store in this process; they live as long as it does, reloads included. */
 export class Accounts {
   readonly #store: StateStore;
   readonly #leases: Leases;
   readonly #reserved = new Map<string, number>();
+  /** The same for each thread: what one has reserved that ends nobody settles. */
+  readonly #byThread = new Map<number, Map<string, number>>();
   readonly #owed = new Map<string, Addition>();
   readonly #waiting = new Map<string, Set<Wake>>();
   #waiters = 0;
@@ -29,16 +37,21 @@ export class Accounts {
   }
 
   /** Amounts that the store has not taken yet. */
-  get owed(): number {
+  owed(): number {
     return this.#owed.size;
   }
 
+  /** What this process has leased of a counter beyond what its messages took. */
+  leftOf(key: string): number {
+    return this.#leases.leftOf(key);
+  }
+
   /** Adds within bounds, all or nothing; throws or rejects where the store is away. */
-  reserve(additions: readonly LeasedAddition[]): Soon<Added> {
+  reserve(additions: readonly LeasedAddition[], thread: number): Soon<Added> {
     const added = this.#leases.add(additions);
     return added instanceof Promise
-      ? added.then((done) => this.#reservedBy(additions, done))
-      : this.#reservedBy(additions, added);
+      ? added.then((done) => this.#reservedBy(additions, done, thread))
+      : this.#reservedBy(additions, added, thread);
   }
 
   /** Sets a counter that has nothing yet. */
@@ -60,11 +73,12 @@ export class Accounts {
   settle(
     reservations: readonly Addition[],
     corrections: readonly Addition[],
+    thread: number,
   ): Soon<Added | undefined> {
+    const own = this.#byThread.get(thread);
     for (const { key, by } of reservations) {
-      const left = this.reservedOf(key) - by;
-      if (left > 0) this.#reserved.set(key, left);
-      else this.#reserved.delete(key);
+      change(this.#reserved, key, -by);
+      if (own !== undefined) change(own, key, -by);
     }
     const wake = (added?: Added): Added | undefined => {
       for (const { key } of reservations) this.#wake(key);
@@ -83,9 +97,17 @@ export class Accounts {
     }
   }
 
-  /** Resolves when a call of this process that held some of the counter is over, or the time is; false where none is to come. */
-  async settlement(key: string, limitMs: number, signal: AbortSignal): Promise<boolean> {
-    if (this.#waiters >= maxWaiting || limitMs <= 0 || signal.aborted) return false;
+  /**
+   * Resolves when a call of this process is over that held some of the counter, of which `held` was seen, or the time is;
+   * false where none is to come.
+   */
+  async settlement(
+    key: string,
+    { held, limitMs }: Awaited,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
+    if (this.reservedOf(key) < held) return true;
+    if (this.#waiters >= maxWaiting || limitMs <= 0 || signal?.aborted === true) return false;
     this.#waiters += 1;
     const waiting = this.#waiting.get(key) ?? new Set();
     this.#waiting.set(key, waiting);
@@ -94,15 +116,25 @@ export class Accounts {
     waiting.add(wake);
     const timer = setTimeout(() => resolve(false), limitMs);
     const abort = (): void => resolve(false);
-    signal.addEventListener("abort", abort, { once: true });
+    signal?.addEventListener("abort", abort, { once: true });
     try {
       return await promise;
     } finally {
       clearTimeout(timer);
-      signal.removeEventListener("abort", abort);
+      signal?.removeEventListener("abort", abort);
       waiting.delete(wake);
       if (waiting.size === 0 && this.#waiting.get(key) === waiting) this.#waiting.delete(key);
       this.#waiters -= 1;
+    }
+  }
+
+  /** What the thread had reserved stays counted in the store, and nobody waits for it. */
+  threadEnded(thread: number): void {
+    const own = this.#byThread.get(thread);
+    this.#byThread.delete(thread);
+    for (const [key, by] of own ?? []) {
+      change(this.#reserved, key, -by);
+      this.#wake(key);
     }
   }
 
@@ -111,10 +143,14 @@ export class Accounts {
     return this.#leases.close();
   }
 
-  #reservedBy(additions: readonly Addition[], added: Added): Added {
+  #reservedBy(additions: readonly Addition[], added: Added, thread: number): Added {
     if (added.refusedAt !== undefined) return added;
+    const own = this.#byThread.get(thread) ?? new Map<string, number>();
+    this.#byThread.set(thread, own);
     for (const { key, by } of additions) {
-      if (by > 0) this.#reserved.set(key, this.reservedOf(key) + by);
+      if (by <= 0) continue;
+      change(this.#reserved, key, by);
+      change(own, key, by);
     }
     return added;
   }
@@ -144,4 +180,11 @@ export class Accounts {
       }
     }
   }
+}
+
+/** What is nothing is not kept. */
+function change(amounts: Map<string, number>, key: string, by: number): void {
+  const amount = (amounts.get(key) ?? 0) + by;
+  if (amount > 0) amounts.set(key, amount);
+  else amounts.delete(key);
 }

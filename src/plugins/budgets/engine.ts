@@ -17,7 +17,7 @@ import {
   type Soon,
   type StateStore,
 } from "../../pipeline/plugin.ts";
-import { Accounts } from "./accounts.ts";
+import { AccountBook, type Room } from "./account-book.ts";
 import { Ages } from "./ages.ts";
 import {
   additionOf,
@@ -32,7 +32,7 @@ import { Forecast, type ForecastOptions } from "./forecast.ts";
 import { Legibility, type LegibilityOptions } from "./legibility.ts";
 import { Limit, type LimitOptions } from "./limit.ts";
 import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
-import { Sightings } from "./sightings.ts";
+import { type SeenHere, shownBudgets, Sightings } from "./sightings.ts";
 
 /** What an instance is made of, whatever its keys are called. */
 export interface EngineOptions extends ForecastOptions, LegibilityOptions {
@@ -53,7 +53,7 @@ export interface EngineOptions extends ForecastOptions, LegibilityOptions {
     exceeded: Exceeded,
   ): Decision | Promise<Decision | undefined> | undefined;
   /** What was spent before the store began to count: the least that the first limit has. */
-  spentBefore?(this: void): number;
+  spentBefore?(this: void): Soon<number>;
   /** Hears of what was taken. */
   onTaken?(this: void, limit: LimitOptions, amount: number): void;
 }
@@ -74,7 +74,7 @@ export class BudgetEngine {
   readonly #options: EngineOptions;
   readonly #deps: PluginDeps;
   readonly #limits: readonly Limit[];
-  readonly #accounts: Accounts;
+  readonly #accounts: AccountBook;
   readonly #ages: Ages;
   readonly #sightings = new Sightings();
   readonly #legibility: Legibility;
@@ -86,9 +86,9 @@ export class BudgetEngine {
     this.#options = options;
     this.#deps = deps;
     this.#limits = options.limits.map((limit) => new Limit(limit, deps.instance));
-    const { store, storeName } = options;
-    this.#ages = new Ages(store);
-    this.#accounts = deps.carry(`budgets at ${storeName}`, () => new Accounts(store));
+    this.#ages = new Ages(options.store);
+    const isLeased = options.limits.some(({ lease = 0 }) => lease > 0);
+    this.#accounts = new AccountBook({ ...options, isLeased }, deps);
     this.#legibility = new Legibility(options, this.#limits, deps);
     this.#forecast = new Forecast(options, deps);
     this.#tunnelLimits = this.#limits.filter(
@@ -112,7 +112,7 @@ export class BudgetEngine {
   /** Begins with what was spent before the store began to count. */
   async start(): Promise<void> {
     const place = this.#limits[0]?.placeOf(undefined, this.#deps.clock.now());
-    const spent = this.#options.spentBefore?.() ?? 0;
+    const spent = (await this.#options.spentBefore?.()) ?? 0;
     if (place !== undefined && spent > 0) await this.#accounts.begin(place, spent);
   }
 
@@ -190,13 +190,19 @@ export class BudgetEngine {
     return settled instanceof Promise ? settled.then(see) : see(settled);
   }
 
-  /** For operators: what is used of what was seen last, and models without a price. */
-  get used(): unknown {
+  /** What was used last, models without a price, and what the store is still to be told. */
+  get seen(): SeenHere {
     return {
-      limits: this.#sightings.view(this.#deps.clock.now()),
-      unknown_models: this.#legibility.unknownModels,
+      limits: this.#sightings.view(this.#deps.clock.now(), (key) => this.#accounts.leftOf(key)),
+      unknownModels: this.#legibility.unknownModels,
       owed: this.#accounts.owed,
+      isOwedByAll: this.#accounts.isOfAllThreads,
     };
+  }
+
+  /** For operators: one view of what all threads have seen. */
+  shown(threads: readonly SeenHere[]): Promise<object> {
+    return shownBudgets(threads, async (keys) => this.#options.store.counters(keys));
   }
 
   #judge(
@@ -250,9 +256,8 @@ export class BudgetEngine {
     reservation: Reservation,
     deadline: number,
   ): Answer | Promise<Answer> {
-    const additions = reservation.entries.map(additionOf);
     return this.#asking(
-      () => this.#accounts.reserve(additions),
+      () => this.#accounts.reserve(reservation.entries.map(additionOf)),
       (added) => this.#reserved(context, reservation, { added, deadline }),
       (error) => this.#away(error),
     );
@@ -274,23 +279,20 @@ export class BudgetEngine {
       this.#deps.count("soft_exceeded");
       return observe("budget_exceeded", { budget: reservation.over[0]?.name ?? "" });
     }
-    const { seconds } = reservation;
-    const exceeded = exceededOf(entries, added.values, added.refusedAt, seconds);
+    const exceeded = exceededOf(entries, added.values, added.refusedAt, reservation.seconds);
     const { limit, used, key } = exceeded;
-    const held = isExact(limit) ? 0 : this.#accounts.reservedOf(key);
-    const isHeld = held > 0 && used - held < limit.limit;
+    const said = (room: Room): Answer | Promise<Answer> =>
+      room === "free"
+        ? this.#reserve(context, reservation, deadline)
+        : this.#exceeded(context, { ...exceeded, isHeld: room === "held" });
+    if (isExact(limit)) return said("none");
     const leftMs = deadline - this.#deps.clock.now();
-    if (isHeld && leftMs > 0) {
-      this.#deps.count("waited");
-      return this.#accounts
-        .settlement(key, leftMs, context.signal)
-        .then((isFree) =>
-          isFree
-            ? this.#reserve(context, reservation, deadline)
-            : this.#exceeded(context, { ...exceeded, isHeld }),
-        );
-    }
-    return this.#exceeded(context, { ...exceeded, isHeld });
+    const wanted = { used, limit: limit.limit, leftMs };
+    return this.#asking(
+      () => this.#accounts.room(key, wanted, context.signal),
+      said,
+      (error) => this.#away(error),
+    );
   }
 
   #exceeded(context: RequestContext, exceeded: Exceeded): Answer | Promise<Answer> {

@@ -65,6 +65,11 @@ export class Leases {
     return this.#ask(parts);
   }
 
+  /** What is leased of a counter, and no message has. */
+  leftOf(key: string): number {
+    return this.#leases.get(key)?.left ?? 0;
+  }
+
   /** Gives everything back that no message has. */
   async close(): Promise<void> {
     clearTimeout(this.#timer);

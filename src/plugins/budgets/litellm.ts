@@ -36,7 +36,6 @@ export const litellmBudgetTrack = definePlugin<LitellmConfig>({
   description: "Refuses everything when calls of language models have cost so much today (budgets)",
   config: litellmConfig,
   stages: ["connect", "request"],
-  needsOneThread: () => "spend_file is written by one thread",
   create: (config, deps) => makePlugin(config, deps),
 });
 
@@ -49,7 +48,8 @@ function makePlugin(config: LitellmConfig, deps: PluginDeps): BudgetPlugin {
   if (problem !== undefined) {
     throw new PluginConfigError([{ path: ["prices_file"], message: problem }]);
   }
-  const ledger = deps.carry(`spend ledger ${path}`, () => new SpendLedger(path, deps));
+  const name = `spend ledger ${path}`;
+  const ledger = deps.held(name, ["add", "spent"], () => new SpendLedger(path, deps));
   const limit: LimitOptions = {
     name: limitName,
     unit: "cost",
@@ -76,8 +76,11 @@ function makePlugin(config: LitellmConfig, deps: PluginDeps): BudgetPlugin {
       refusesUnknownModels: false,
       needsView: false,
       denial: (exceeded) => denial(exceeded, budget),
-      onTaken: (_limit, nanos) => ledger.add(nanos),
-      spentBefore: () => ledger.spentNanos,
+      onTaken: (_limit, nanos) => {
+        const adding = ledger.add(nanos);
+        if (adding instanceof Promise) adding.catch(() => deps.count("state_away"));
+      },
+      spentBefore: () => ledger.spent(),
     },
     deps,
   );
@@ -109,7 +112,7 @@ class SpendLedger {
   }
 
   /** Of today. */
-  get spentNanos(): number {
+  spent(): number {
     this.#turn();
     return this.#nanos;
   }

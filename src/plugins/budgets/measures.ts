@@ -4,7 +4,7 @@ import type { Outcome, RequestContext } from "../../pipeline/plugin.ts";
 import { inferenceFact, type InferenceView, tokensIn } from "../../protocols/inference-view.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { isModelSocket } from "../../protocols/inference-endpoints.ts";
-import { inferenceEndpoint } from "../parsers/inference.ts";
+import { modelEndpoint } from "../parsers/inference.ts";
 import { nanosPerDollar, type PriceTable } from "../parsers/prices.ts";
 import type { Unit } from "./limit.ts";
 
@@ -17,7 +17,7 @@ export interface Asked {
   readonly toolCalls: number;
   /** Of the body, as far as it is known. */
   readonly bytes: number;
-  /** The call goes over a WebSocket, which no parser reads. */
+  /** The call goes over a WebSocket: what it takes is known when it is over. */
   readonly isSocket?: true;
 }
 
@@ -32,7 +32,7 @@ export function askedOf(context: RequestContext, looksForCalls: boolean): Asked 
   const view = context.hasFacts ? context.facts.get(inferenceFact) : undefined;
   const length = Number(context.headers.get("content-length") ?? 0);
   const isSocket = looksForCalls && isSocketCall(context);
-  const isCall = looksForCalls && (isSocket || inferenceEndpoint(context) !== undefined);
+  const isCall = looksForCalls && (isSocket || modelEndpoint(context) !== undefined);
   return {
     isInference: view !== undefined || isCall,
     ...(isSocket ? { isSocket } : {}),

@@ -16,7 +16,7 @@ import { budgetsConfig, type BudgetsConfig } from "./config.ts";
 import { BudgetEngine, type EngineOptions } from "./engine.ts";
 import type { Exceeded } from "./entry.ts";
 import type { LimitOptions } from "./limit.ts";
-import { shownAmount } from "./sightings.ts";
+import { type SeenHere, shownAmount } from "./sightings.ts";
 
 /** The definition that a pipeline names. */
 export const budgets = definePlugin<BudgetsConfig>({
@@ -26,6 +26,7 @@ export const budgets = definePlugin<BudgetsConfig>({
   config: budgetsConfig,
   stages: ["connect", "request"],
   requiredBy: parsersFor,
+  readsSessions: true,
   create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
 });
 
@@ -79,7 +80,11 @@ export class BudgetPlugin implements Plugin {
   }
 
   budgets(): unknown {
-    return this.#engine.used;
+    return this.#engine.seen;
+  }
+
+  budgetsOf(threads: readonly unknown[]): Promise<unknown> {
+    return this.#engine.shown(threads as readonly SeenHere[]);
   }
 }
 

@@ -93,6 +93,7 @@ export const sessionBudget = definePlugin<SessionBudgetConfig>({
   config: sessionBudgetConfig,
   stages: ["connect", "request"],
   origins: ({ pause_webhook: webhook }) => (webhook === undefined ? [] : [originOf(webhook)]),
+  readsSessions: true,
   create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
 });
 

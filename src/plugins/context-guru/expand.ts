@@ -1,12 +1,12 @@
 /** The local end at which an agent asks for what was left out: a tool of MCP, and a plain GET. */
 import { classifyRpc, type RpcId } from "../../http/json-rpc.ts";
 import { isObject, numberOf, objectOf, textOf } from "../../http/json-access.ts";
-import { type Decision, type RequestContext, respond } from "../../pipeline/plugin.ts";
+import { type Decision, type RequestContext, respond, type Soon } from "../../pipeline/plugin.ts";
 import { requestJson } from "../../protocols/message-json.ts";
 import { toolName, wholeText } from "./marker.ts";
 
 /** Finds a whole text; undefined where there is none that this session may have. */
-export type FindText = (id: string) => string | undefined;
+export type FindText = (id: string) => Soon<string | undefined>;
 
 const versions = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 const textPath = /^\/texts\/([0-9a-f]{20})$/;
@@ -27,11 +27,11 @@ const tool = {
 };
 
 /** Responds to one request to the local host, whatever it is. */
-export function expansion(context: RequestContext, find: FindText): Decision {
+export async function expansion(context: RequestContext, find: FindText): Promise<Decision> {
   const { method, pathname } = context;
   const id = textPath.exec(pathname)?.[1];
   if (id !== undefined && (method === "GET" || method === "HEAD")) {
-    const text = find(id);
+    const text = await find(id);
     if (text === undefined) return refusal(404, "unknown_text", "no such text in this session");
     return said("expanded", 200, "text/plain; charset=utf-8", wholeText(id, text));
   }
@@ -52,7 +52,7 @@ function call(
   id: RpcId,
   method: string,
   { params, find }: { readonly params: Readonly<Record<string, unknown>>; readonly find: FindText },
-): Decision {
+): Soon<Decision> {
   switch (method) {
     case "initialize": {
       const asked = textOf(params["protocolVersion"]) ?? "";
@@ -75,9 +75,9 @@ function call(
   }
 }
 
-function expanded(id: RpcId, args: unknown, find: FindText): Decision {
+async function expanded(id: RpcId, args: unknown, find: FindText): Promise<Decision> {
   const asked = isObject(args) ? (textOf(args["id"]) ?? "") : "";
-  const text = find(asked);
+  const text = await find(asked);
   if (text === undefined) {
     const content = [{ type: "text", text: "There is no such text in this session." }];
     return result(id, { content, isError: true }, "unknown_text");

@@ -12,11 +12,13 @@ import {
   type Answer,
   type Decision,
   definePlugin,
+  type Held,
   observe,
   type Plugin,
   type PluginDeps,
   type RequestContext,
   skip,
+  type Soon,
 } from "../../pipeline/plugin.ts";
 import { inferenceFact, tokensIn } from "../../protocols/inference-view.ts";
 import { requestJson } from "../../protocols/message-json.ts";
@@ -29,7 +31,7 @@ import { expansion } from "./expand.ts";
 import { idOf, isMarked, marked } from "./marker.ts";
 import { shorten } from "./shorten.ts";
 import { sentinelField, Summarizer } from "./summary.ts";
-import { type KeptText, TextStore } from "./text-store.ts";
+import { type ShortText, TextStore } from "./text-store.ts";
 
 /** The definition that a pipeline names. */
 export const contextGuru = definePlugin<ContextGuruConfig>({
@@ -39,11 +41,11 @@ export const contextGuru = definePlugin<ContextGuruConfig>({
   body: { request: "write" },
   requires: ["inference-parser"],
   observes: true,
-  needsOneThread: () => "what it has left out is kept by the thread that left it out",
   origins: (config) => {
     const model = modelOf(config);
     return model === undefined ? [] : [originOf(model.base_url)];
   },
+  readsSessions: true,
   create: (config, deps) => new ContextGuru(config, deps),
 });
 
@@ -61,10 +63,10 @@ class ContextGuru implements Plugin {
   readonly #config: ContextGuruConfig;
   readonly #deps: PluginDeps;
   readonly #limits: Limits | undefined;
-  readonly #texts: TextStore;
+  readonly #texts: Held<Pick<TextStore, "find" | "whole" | "put">>;
   readonly #summarizer: Summarizer | undefined;
   /** Bounded by what the summarizer asks at a time. */
-  readonly #asking = new Map<string, Promise<KeptText | undefined>>();
+  readonly #asking = new Map<string, Promise<ShortText | undefined>>();
 
   constructor(config: ContextGuruConfig, deps: PluginDeps) {
     this.#config = config;
@@ -75,7 +77,8 @@ class ContextGuru implements Plugin {
     // Another way of shortening is another store: what it gives has to be the same at every turn.
     const { store, engine, keep_chars: keep, min_chars: least } = config;
     const key = JSON.stringify([store, engine, keep, least, model?.base_url, model?.model]);
-    this.#texts = deps.carry(`context-guru texts ${deps.instance} ${idOf(key)}`, () => {
+    const name = `context-guru texts ${deps.instance} ${idOf(key)}`;
+    this.#texts = deps.held(name, ["find", "whole", "put"], () => {
       const { max_bytes: maxBytes, max_texts: maxTexts } = store;
       const onEvicted = (): void => deps.count("evicted");
       const ttlMs = ttlMsOf(config);
@@ -105,12 +108,27 @@ class ContextGuru implements Plugin {
     const isExact = json.mayBeRounded !== true;
     const found = toolOutputs(json.value).flatMap((output) => this.#candidate(output, isExact));
     if (found.length === 0) return undefined;
-    const kept = found.map((one) => this.#kept(owner, one, { limits, signal: context.signal }));
-    const finish = (texts: readonly (KeptText | undefined)[]): Decision =>
-      this.#replace(context, found, texts);
-    return kept.some((one) => one instanceof Promise)
-      ? Promise.all(kept.map((one) => Promise.resolve(one))).then(finish)
-      : finish(kept as (KeptText | undefined)[]);
+    const ids = found.map(({ id }) => id);
+    const shortened = (known: readonly (ShortText | undefined)[]): Answer | Promise<Answer> => {
+      const kept = found.map(
+        (one, at) => known[at] ?? this.#kept(owner, one, { limits, signal: context.signal }),
+      );
+      const finish = (texts: readonly (ShortText | undefined)[]): Decision =>
+        this.#replace(context, found, texts);
+      return kept.some((one) => one instanceof Promise)
+        ? Promise.all(kept.map((one) => Promise.resolve(one))).then(finish)
+        : finish(kept as (ShortText | undefined)[]);
+    };
+    const known = this.#texts.find(owner, ids);
+    return known instanceof Promise
+      ? known.then(shortened).catch(() => this.#away())
+      : shortened(known);
+  }
+
+  /** The thread that has the texts does not respond: the request goes as it is. */
+  #away(): Decision {
+    this.#deps.count("state_away");
+    return skip("state_away");
   }
 
   #isLocal({ destination }: RequestContext): boolean {
@@ -124,10 +142,10 @@ class ContextGuru implements Plugin {
     return isNamed && inferenceEndpoint(context) !== undefined;
   }
 
-  #expand(context: RequestContext): Decision {
+  async #expand(context: RequestContext): Promise<Decision> {
     const owner = this.#ownerOf(context);
-    const decision = expansion(context, (id) =>
-      owner === undefined ? undefined : this.#texts.get(owner, id)?.whole,
+    const decision = await expansion(context, (id) =>
+      owner === undefined ? undefined : this.#texts.whole(owner, id),
     );
     this.#deps.count(decision.reason);
     return decision;
@@ -154,14 +172,12 @@ class ContextGuru implements Plugin {
     return [{ output, text, id: idOf(typeof value === "string" ? text : `value ${text}`) }];
   }
 
-  /** The text as it was shortened before, or is now. */
+  /** The text as it is shortened now. */
   #kept(
     owner: string,
     found: Found,
     { limits, signal }: { readonly limits: Limits; readonly signal: AbortSignal },
-  ): KeptText | undefined | Promise<KeptText | undefined> {
-    const known = this.#texts.get(owner, found.id);
-    if (known !== undefined) return known;
+  ): Soon<ShortText | undefined> {
     const draft = this.#draft(found, limits);
     if (draft === undefined) return undefined;
     const summarizer = draft.isCut ? this.#summarizer : undefined;
@@ -190,7 +206,7 @@ class ContextGuru implements Plugin {
     }
   }
 
-  #keep(owner: string, { id, text, output }: Found, draft: Draft): KeptText | undefined {
+  #keep(owner: string, { id, text, output }: Found, draft: Draft): Soon<ShortText | undefined> {
     const { host } = this.#config;
     const short = draft.isLossy ? marked(draft, { id, host, chars: text.length }) : draft;
     const json = typeof output.value === "string" ? JSON.stringify(short.text) : short.text;
@@ -199,15 +215,19 @@ class ContextGuru implements Plugin {
     const kept = { whole: text, json: isWorth ? json : undefined, kind: draft.kind };
     // Nothing was left out, so that there is nothing to ask for.
     if (!draft.isLossy) return kept;
-    if (this.#texts.put(owner, id, kept)) return kept;
-    this.#deps.count("not_kept");
-    return undefined;
+    const put = (short: ShortText | undefined): ShortText | undefined => {
+      if (short === undefined) this.#deps.count("not_kept");
+      return short;
+    };
+    // Another call may have shortened it at the same time: both are given the same.
+    const putting = this.#texts.put(owner, id, kept);
+    return putting instanceof Promise ? putting.then(put) : put(putting);
   }
 
   #replace(
     context: RequestContext,
     found: readonly Found[],
-    texts: readonly (KeptText | undefined)[],
+    texts: readonly (ShortText | undefined)[],
   ): Decision {
     const clear = context.clearBody;
     if (clear?.kind !== "body") return skip("nothing_to_shorten");

@@ -1,12 +1,16 @@
 /** The texts that were shortened, each for the session that it came in; nobody else can ask for it. */
 import type { Clock } from "../../pipeline/plugin.ts";
 
-/** What is kept of one output. */
-export interface KeptText {
-  readonly whole: string;
-  /** JSON that stands in its place; undefined where it is better left as it is. */
+/** What stands in place of an output. */
+export interface ShortText {
+  /** Undefined where it is better left as it is. */
   readonly json: string | undefined;
   readonly kind: string;
+}
+
+/** What is kept of one output. */
+export interface KeptText extends ShortText {
+  readonly whole: string;
 }
 
 /** Options of a {@link TextStore}. */
@@ -48,7 +52,19 @@ export class TextStore {
     return this.#bytes;
   }
 
-  /** The text of this owner; it counts as used. */
+  /** What stands in place of these texts of this owner, in their order; they count as used. */
+  find(owner: string, ids: readonly string[]): readonly (ShortText | undefined)[] {
+    return ids.map((id) => {
+      const entry = this.get(owner, id);
+      return entry && { json: entry.json, kind: entry.kind };
+    });
+  }
+
+  /** The whole text of this owner; it counts as used. */
+  whole(owner: string, id: string): string | undefined {
+    return this.get(owner, id)?.whole;
+  }
+
   get(owner: string, id: string): KeptText | undefined {
     this.#expire();
     const shelf = this.#shelves.get(owner);
@@ -62,17 +78,18 @@ export class TextStore {
     return entry;
   }
 
-  /** False where the text is larger than what one session may have. */
-  put(owner: string, id: string, text: KeptText): boolean {
+  /** What is kept: the text that is there already, or this one. Undefined where it is larger than what one session may have. */
+  put(owner: string, id: string, text: KeptText): ShortText | undefined {
+    const [known] = this.find(owner, [id]);
+    if (known !== undefined) return known;
     const bytes = sizeOf(text.whole) + sizeOf(text.json ?? "") + overheadBytes;
     const { maxBytes, maxTexts, clock } = this.#options;
     const maxOwn = maxBytes / 4;
-    if (bytes > maxOwn) return false;
+    if (bytes > maxOwn) return undefined;
     this.#expire();
     const shelf = this.#shelves.get(owner) ?? { texts: new Map<string, Entry>(), bytes: 0 };
     this.#shelves.delete(owner);
     this.#shelves.set(owner, shelf);
-    this.#remove(owner, shelf, id);
     while (shelf.texts.size >= maxTexts || shelf.bytes + bytes > maxOwn) this.#evict(owner, shelf);
     shelf.texts.set(id, { ...text, bytes, usedAt: clock.now() });
     shelf.bytes += bytes;
@@ -80,7 +97,7 @@ export class TextStore {
     // A shelf may have lost its last text, and its place.
     this.#shelves.set(owner, shelf);
     while (this.#bytes > maxBytes || this.#shelves.size > maxOwners) this.#evictOldest();
-    return true;
+    return { json: text.json, kind: text.kind };
   }
 
   close(): void {

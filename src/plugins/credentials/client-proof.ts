@@ -8,10 +8,11 @@ import {
 } from "../../oauth/client-assertion.ts";
 import type { ClientAuthentication } from "../../oauth/client-authentication.ts";
 import type { ClientCertificate } from "../../http/operator-fetch.ts";
-import { assertPair, readCertificateChain, readPrivateKey } from "../../oauth/pem.ts";
+import { readCertificateChain } from "../../oauth/pem.ts";
 import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import { Secret } from "../../secret.ts";
 import { credentialText } from "../../files/watched-file.ts";
+import { clientCertificateOf } from "./client-certificate.ts";
 import { type ClientIdentityConfig, defaultSecretFile } from "./client-identity-config.ts";
 import {
   type CredentialFiles,
@@ -195,18 +196,20 @@ function certificate(
 }
 
 function certificateFiles(path: string, keyPath: string, files: CredentialFiles): Current<Proof> {
-  const key = files.checked("client_certificate_key_file", keyPath, readPrivateKey);
-  const chain = files.checked("client_certificate_file", path, readCertificateChain);
-  const named = { key: "client_certificate_file", path };
-  const pair = files.pair(named, chain, key, (known, privateKey) => {
-    assertPair(known, privateKey);
-    const pem = privateKey.export({ format: "pem", type: "pkcs8" }).toString();
-    return {
-      ...certificateProof({ certificateChain: known.pem, privateKey: new Secret(pem) }),
-      endsAt: known.certificate.validToDate.getTime(),
-    };
-  });
-  return files.lasting(pair, path, "client certificate");
+  const certificate = clientCertificateOf(path, keyPath, files);
+  const proofs = new WeakMap<ClientCertificate, Proof>();
+  return {
+    get problem() {
+      return certificate.problem;
+    },
+    current: () => {
+      const shown = certificate.current();
+      if (shown === undefined) return undefined;
+      const proof = proofs.get(shown) ?? certificateProof(shown);
+      proofs.set(shown, proof);
+      return proof;
+    },
+  };
 }
 
 function certificateProof(certificate: ClientCertificate): Proof {

@@ -22,10 +22,13 @@ export interface NamedFile {
 /** Opens files and remembers what is wrong with them. */
 export class CredentialFiles {
   readonly #deps: IdentityDeps;
+  readonly #block: string;
   readonly #sources: Current<unknown>[] = [];
 
-  constructor(deps: IdentityDeps) {
+  /** `block` is the key of the configuration that the files are named in. */
+  constructor(deps: IdentityDeps, block = "identity") {
     this.#deps = deps;
+    this.#block = block;
   }
 
   /** Takes a source of another kind among those that are asked what is wrong. */
@@ -57,7 +60,7 @@ export class CredentialFiles {
   /** A file that holds no usable credential is a mistake of the operator; one that is not there may still come. */
   checked<T>(key: string, path: string, parse: (text: string) => T): WatchedFile<T> {
     const file = this.file(path, parse);
-    if (file.current() === undefined && existsSync(path)) refuse(key, file.problem);
+    if (file.current() === undefined && existsSync(path)) refuse(key, file.problem, this.#block);
     return file;
   }
 
@@ -73,7 +76,7 @@ export class CredentialFiles {
     const pair = new FilePair({ path, first, second, combine, onProblem });
     this.watch(pair);
     const isThere = first.current() !== undefined && second.current() !== undefined;
-    if (pair.current() === undefined && isThere) refuse(key, pair.problem);
+    if (pair.current() === undefined && isThere) refuse(key, pair.problem, this.#block);
     return pair;
   }
 
@@ -97,7 +100,7 @@ export class CredentialFiles {
   }
 }
 
-/** A key of `identity` that cannot be followed. */
-export function refuse(key: string, message = "cannot be used"): never {
-  throw new PluginConfigError([{ path: ["identity", key], message }]);
+/** A key of `identity`, or of another block, that cannot be followed. */
+export function refuse(key: string, message = "cannot be used", block = "identity"): never {
+  throw new PluginConfigError([{ path: [block, key], message }]);
 }

@@ -33,6 +33,7 @@ export const ibac = definePlugin<IbacConfig>({
   body: { request: "read" },
   requiresAny: ["mcp-parser", "inference-parser"],
   origins: (config) => [originOf(config.judge_endpoint)],
+  readsSessions: true,
   create: (config, deps) => new Ibac(config, deps),
 });
 

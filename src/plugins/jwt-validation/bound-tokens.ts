@@ -52,7 +52,7 @@ export class BoundTokens {
         most: dpop.max_proofs,
         shared: sharedIds(deps, "proof", dpop.proofs_when_away),
       },
-      deps.carry("dpop-proofs", () => new ProofMemory(deps.clock)),
+      deps.carry("dpop-proofs", () => new ProofMemory(deps.clock, deps.secret("dpop nonces"))),
       deps.clock,
     );
   }

@@ -1,6 +1,7 @@
 /** The challenges of refused requests: RFC 6750 section 3, RFC 9449 sections 7.1 and 9, RFC 9728 section 5.1. */
 import type { JwtValidationConfig } from "./config.ts";
 import { dpopOf } from "./dpop-config.ts";
+import { metadataUrlOf } from "./resource-metadata.ts";
 
 /** The error word of a challenge, each of the scheme that knows it. */
 export type ChallengeError =
@@ -26,9 +27,11 @@ export class Challenge {
   /** The challenge for a client that sent no credential. */
   readonly #usual: ChallengeTerms["dpop"];
   readonly #nonce: () => string | undefined;
+  /** What a client that reads the metadata should ask for at once. */
+  readonly #scope: string | undefined;
 
   constructor(config: JwtValidationConfig, nonce: () => string | undefined) {
-    const { resource_metadata: metadata } = config;
+    const metadata = metadataUrlOf(config);
     const more = metadata === undefined ? "" : `, resource_metadata="${metadata}"`;
     this.#parameters = `realm="authbridge"${more}`;
     const dpop = dpopOf(config);
@@ -37,11 +40,13 @@ export class Challenge {
       this.#usual = dpop.required ? "only" : "also";
     }
     this.#nonce = nonce;
+    const { protected_resource: own, required_scopes: scopes } = config;
+    if (own !== undefined && scopes.length > 0) this.#scope = scopes.join(" ");
   }
 
   headers(terms: ChallengeTerms = {}): Readonly<Record<string, string>> {
     const dpop = terms.dpop ?? this.#usual;
-    const said = wordsOf(terms);
+    const said = wordsOf(this.#scope === undefined ? terms : { scope: this.#scope, ...terms });
     const bearer = `Bearer ${this.#parameters}${said}`;
     if (dpop === undefined) return { "WWW-Authenticate": bearer };
     const proof = `DPoP ${this.#parameters}${dpop === "only" ? said : ""}, ${this.#algorithms}`;

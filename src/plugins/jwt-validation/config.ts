@@ -7,9 +7,11 @@ import { signatureAlgorithms, trustDomainOfIssuer } from "../../oauth/token-chec
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { duration, hostGlob, maxActors, serviceUrl, words } from "../config-values.ts";
+import { corsConfig } from "./cors-config.ts";
 import { dpopConfig } from "./dpop-config.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
+import { resourceConfig, tokenlessProblems } from "./resource-config.ts";
 
 /** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
 const defaultIdentityHeaders = [
@@ -110,6 +112,22 @@ export const jwtValidationConfig = z
       .describe(
         "What happens to the question that browsers ask before a request of another origin: OPTIONS with Origin and Access-Control-Request-Method, and never with a token. deny: 401 like every request without one. pass: the agent answers it.",
       ),
+    cors: guarded(
+      corsConfig
+        .optional()
+        .describe(
+          "Pages of other origins that may use the agent: their preflights need no token, and they can read the proxy's refusals. In place of cors_preflight.",
+        ),
+      "all",
+    ),
+    protected_resource: guarded(
+      resourceConfig
+        .optional()
+        .describe(
+          "The agent's OAuth 2.0 Protected Resource Metadata (RFC 9728), served by the proxy to everybody. Challenges then lead to it.",
+        ),
+      "all",
+    ),
     resource_metadata: serviceUrl()
       .refine((url) => /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(url), {
         error: "must be written in visible ASCII without quotes and backslashes",
@@ -226,6 +244,8 @@ export const jwtValidationConfig = z
       const message = "cannot be combined with jwks_url: one of them says where the keys are";
       context.addIssue({ code: "custom", path: ["discovery"], message });
     }
+    for (const problem of tokenlessProblems(config))
+      context.addIssue({ code: "custom", ...problem });
     if (config.dpop?.required === true && config.bound_tokens !== "proof") {
       const message = `must be proof where dpop.required is true, not ${config.bound_tokens}`;
       context.addIssue({ code: "custom", path: ["bound_tokens"], message });

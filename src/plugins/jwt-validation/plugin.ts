@@ -25,6 +25,8 @@ import { Audiences } from "./audiences.ts";
 import { actorsOf } from "../../oauth/actor-chain.ts";
 import { readToken } from "../credentials/bearer.ts";
 import { type BindingFault, BoundTokens, type Presented } from "./bound-tokens.ts";
+import { Cors, isPreflight } from "./cors.ts";
+import { ResourceMetadata } from "./resource-metadata.ts";
 import { faultDetails, Refusals } from "./refusals.ts";
 import { Logins } from "./logins.ts";
 import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
@@ -68,6 +70,8 @@ class JwtValidation implements Plugin {
   readonly #bound: BoundTokens;
   readonly #refusals: Refusals;
   readonly #identityFields: FieldNames;
+  readonly #cors: Cors | undefined;
+  readonly #metadata: ResourceMetadata | undefined;
   readonly #placeholders: Placeholders | undefined;
   readonly #placeholderMs: number;
   readonly #admissions = new WeakMap<VerifiedToken, Admission>();
@@ -106,6 +110,8 @@ class JwtValidation implements Plugin {
     this.#bound = new BoundTokens(config, deps);
     this.#refusals = new Refusals(config, () => this.#bound.nonce);
     this.#identityFields = new FieldNames(config.identity_headers);
+    this.#cors = config.cors === undefined ? undefined : new Cors(config.cors);
+    this.#metadata = ResourceMetadata.of(config);
     this.#placeholders = config.placeholder_mode ? new Placeholders(deps) : undefined;
     this.#placeholderMs = durationMs(config.placeholder_ttl);
   }
@@ -142,6 +148,8 @@ class JwtValidation implements Plugin {
 
   onRequest(context: RequestContext): Decision | Promise<Decision> {
     this.#identityFields.removeFrom(context.headers);
+    const early = this.#cors?.judge(context) ?? this.#metadata?.answer(context);
+    if (early !== undefined) return early;
     if (this.#bypass.matches(context.path)) return exempt("path_bypass");
     if (this.#config.cors_preflight === "pass" && isPreflight(context))
       return exempt("cors_preflight");
@@ -177,12 +185,15 @@ class JwtValidation implements Plugin {
 
   /** A nonce that is about to end is replaced in the response, so that the next request need not ask for one. */
   wantsAnswer(context: RequestContext): boolean {
-    return this.#bound.nextNonce(context) !== undefined;
+    return this.#cors?.isOwn === true || this.#bound.nextNonce(context) !== undefined;
   }
 
   onResponse(context: RequestContext): undefined {
+    const { response } = context;
+    if (this.#cors?.isOwn === true && response !== undefined)
+      this.#cors.apply(context, response.headers);
     const nonce = this.#bound.nextNonce(context);
-    if (nonce !== undefined) context.response?.headers.set("DPoP-Nonce", nonce);
+    if (nonce !== undefined) response?.headers.set("DPoP-Nonce", nonce);
     return undefined;
   }
 
@@ -312,14 +323,4 @@ function admissionOf(token: VerifiedToken): Admission {
       ...(actors.length === 0 ? {} : { token_actors: actors.join(", ") }),
     }),
   });
-}
-
-/** The Fetch standard's CORS-preflight request; with a credential of its own it is none. */
-function isPreflight({ method, headers }: RequestContext): boolean {
-  return (
-    method === "OPTIONS" &&
-    headers.get("origin") !== undefined &&
-    headers.get("access-control-request-method") !== undefined &&
-    headers.get("authorization") === undefined
-  );
 }

@@ -22,14 +22,13 @@ import { opaConfig, type OpaConfig } from "./config.ts";
 import { DecisionLog } from "./decision-log.ts";
 import { type HeldEngine, holdEngine } from "./engine.ts";
 import {
-  type ResponseFacts,
   answeredInputs,
-  flatHeaders,
   IncludedParts,
   type JsonObject,
   parsedInputs,
-  requestInput,
-} from "./input.ts";
+  type ResponseFacts,
+} from "../parsers/policy-input.ts";
+import { flatHeaders, requestInput } from "./input.ts";
 
 /** The definition that a pipeline names. */
 export const opa = definePlugin<OpaConfig>({

@@ -9,7 +9,7 @@ import { jsonOf, unreadableJson } from "../../protocols/message-json.ts";
 import { A2aFold } from "../parsers/a2a-response.ts";
 import { readFrame as readTaskFrame } from "../parsers/a2a.ts";
 import { inferenceEndpoint, readFrame } from "../parsers/inference.ts";
-import type { ResponseFacts, IncludedParts, JsonObject } from "./input.ts";
+import type { ResponseFacts, IncludedParts, JsonObject } from "../parsers/policy-input.ts";
 
 /** A response as far as it has come. */
 interface Reading {

@@ -4,18 +4,31 @@ import { isObject } from "../../http/json-access.ts";
 import { readPath } from "../../http/path.ts";
 import { ResponseFold } from "../../protocols/response-fold.ts";
 import type { Dialect } from "../../protocols/inference-dialect.ts";
-import { type Endpoint, endpointOf } from "../../protocols/inference-endpoints.ts";
-import { inferenceFact, type InferenceRequest } from "../../protocols/inference-view.ts";
+import { type Endpoint, endpointOf, isModelSocket } from "../../protocols/inference-endpoints.ts";
+import { EndpointMap, inferenceConfig, mappedEndpoint } from "./endpoint-map.ts";
+import { RealtimeSession } from "../../protocols/openai-realtime.ts";
+import {
+  inferenceFact,
+  type InferenceRequest,
+  type InferenceView,
+} from "../../protocols/inference-view.ts";
 import {
   type Decision,
   definePlugin,
   type Frame,
+  type HeardMessage,
   observe,
   type Plugin,
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { isEndOfEvents, requestJson, unreadOf } from "../../protocols/message-json.ts";
+import {
+  isEndOfEvents,
+  type JsonBody,
+  mayBeJson,
+  requestJson,
+  unreadOf,
+} from "../../protocols/message-json.ts";
 import { type Prices, type PriceTable, sharedPrices } from "./prices.ts";
 
 /** The definition that a pipeline names. */
@@ -24,16 +37,33 @@ export const inferenceParser = definePlugin({
   description: "Records calls of language models: model, messages, tools, answer, tokens and cost",
   body: { request: "read", response: "read" },
   observes: true,
-  create: (_config, deps) => new InferenceParser(sharedPrices(deps)),
+  config: inferenceConfig,
+  create: (config, deps) => new InferenceParser(sharedPrices(deps), new EndpointMap(config)),
 });
 
-/** The endpoint that a request calls, by the path as some server reads it. */
+/** The endpoint of a conversation, or of vectors, that a request calls: its body is JSON. */
 export function inferenceEndpoint(context: RequestContext): Endpoint | undefined {
+  const endpoint = modelEndpoint(context);
+  return endpoint?.isMedia === true ? undefined : endpoint;
+}
+
+/** The endpoint that a request calls: as the file of a parser before maps it, else by the path as some server reads it. */
+export function modelEndpoint(context: RequestContext): Endpoint | undefined {
+  const mapped = context.hasFacts ? context.facts.get(mappedEndpoint) : undefined;
+  if (mapped !== undefined) return mapped;
   for (const path of readPath(context.path).readings) {
-    const endpoint = endpointOf(context.method, path);
+    const endpoint = endpointOf(context.method, path, context.destination.host);
     if (endpoint !== undefined) return endpoint;
   }
   return undefined;
+}
+
+/** An upgrade to a WebSocket on which events of OpenAI's are spoken. */
+function isOpenAiSocket({ upgrade, path }: RequestContext): boolean {
+  if (upgrade?.toLowerCase() !== "websocket") return false;
+  return readPath(path).readings.some(
+    (reading) => /\/(?:realtime|responses)\/?$/.test(reading) && isModelSocket(reading),
+  );
 }
 
 /** One recognised call, from its request to the end of its response. */
@@ -51,25 +81,31 @@ class Call {
 interface Memory {
   endpoint?: Endpoint | "none";
   call?: Call;
+  /** Of a connection that goes on as a WebSocket. */
+  session?: RealtimeSession;
 }
 
 class InferenceParser implements Plugin {
   readonly #prices: Prices;
+  readonly #map: EndpointMap;
 
-  constructor(prices: Prices) {
+  constructor(prices: Prices, map: EndpointMap) {
     this.#prices = prices;
+    this.#map = map;
   }
 
   wantsBody(context: RequestContext): boolean {
-    return this.#endpoint(context) !== undefined;
+    const endpoint = this.#endpoint(context);
+    return endpoint !== undefined && (endpoint.isMedia !== true || mayBeJson(context));
   }
 
   onRequest(context: RequestContext): Decision | undefined {
     const endpoint = this.#endpoint(context);
-    if (endpoint === undefined) return undefined;
-    const unread = unreadOf(context);
+    if (endpoint === undefined) return this.#openSession(context);
+    const isUpload = endpoint.isMedia === true && !mayBeJson(context);
+    const unread = isUpload ? undefined : unreadOf(context);
     if (unread !== undefined) return unread;
-    const json = requestJson(context);
+    const json: JsonBody = isUpload ? { kind: "json", value: {} } : requestJson(context);
     if (json.kind === "absent") return undefined;
     if (json.kind === "invalid") return skip("unparsable", { why: json.reason });
     if (!isObject(json.value)) return undefined;
@@ -84,12 +120,27 @@ class InferenceParser implements Plugin {
     return this.#memory(context).call !== undefined;
   }
 
+  hearsMessages(context: RequestContext): boolean {
+    return this.#memory(context).session !== undefined;
+  }
+
+  onHeard(context: RequestContext, { from, kind, data }: HeardMessage): void {
+    const { session } = this.#memory(context);
+    const event = kind === "text" ? parsed(data) : undefined;
+    if (session === undefined || !isObject(event)) return;
+    if (from === "client") session.asked(event);
+    else session.said(event);
+    const { view } = session;
+    context.facts.set(inferenceFact, view);
+    if (view.totalTokens !== undefined) publishCost(context, view, this.#prices.table);
+  }
+
   onFrame(context: RequestContext, frame: Frame): Decision | undefined {
     const { call } = this.#memory(context);
     if (call === undefined) return undefined;
     const fold = (call.fold ??= openFold(context, call));
     const isRead = readFrame(context, call.dialect, fold, frame);
-    publishCost(context, fold, this.#prices.table);
+    publishCost(context, fold.view, this.#prices.table);
     if (!isRead) return skip("unparsable_response");
     if (!frame.last) return undefined;
     const unread = unreadOf(context.response);
@@ -99,9 +150,19 @@ class InferenceParser implements Plugin {
     return observe(`matched_${model ?? api}_response`);
   }
 
+  #openSession(context: RequestContext): Decision | undefined {
+    if (!isOpenAiSocket(context)) return undefined;
+    const model = /[?&]model=([^&#]{1,256})/.exec(context.path)?.[1];
+    this.#memory(context).session = new RealtimeSession(model);
+    return observe(`matched_${model ?? "openai.realtime"}`);
+  }
+
   #endpoint(context: RequestContext): Endpoint | undefined {
     const memory = this.#memory(context);
-    memory.endpoint ??= inferenceEndpoint(context) ?? "none";
+    if (memory.endpoint === undefined) {
+      this.#map.apply(context);
+      memory.endpoint = modelEndpoint(context) ?? "none";
+    }
     return memory.endpoint === "none" ? undefined : memory.endpoint;
   }
 
@@ -132,7 +193,7 @@ function openFold(context: RequestContext, call: Call): ResponseFold {
  */
 function publishCost(
   context: RequestContext,
-  { view }: ResponseFold,
+  view: InferenceView,
   prices: PriceTable | undefined,
 ): void {
   const isCounted = prices !== undefined && view.totalTokens !== undefined;

@@ -1,14 +1,27 @@
 /** The conversations that the agent has with its language models, as far as calls of tools can follow from them. */
-import { callerOf } from "../../pipeline/flow.ts";
-import type { RequestContext, SessionReader } from "../../pipeline/plugin.ts";
-import type { InferenceView } from "../../protocols/inference-view.ts";
+import type {
+  InferenceMessage,
+  InferenceTool,
+  InferenceView,
+} from "../../protocols/inference-view.ts";
+import { toolResultsOf } from "../../protocols/inference-bounds.ts";
 
-interface Known {
+/** What calls are judged in. */
+export interface Conversation {
+  readonly messages: readonly { readonly role: string; readonly content: string }[];
+  readonly tools: readonly InferenceTool[];
+}
+
+/** Whose a conversation is. */
+export interface Owner {
   /** Who called: nothing is judged in the conversation of another caller. */
   readonly caller: string;
-  readonly turn: string | undefined;
-  readonly session: string | undefined;
-  readonly view: InferenceView;
+  readonly turn?: string | undefined;
+  readonly session?: string | undefined;
+}
+
+interface Known extends Owner {
+  readonly conversation: Conversation;
   readonly bytes: number;
 }
 
@@ -17,24 +30,15 @@ const maxBytes = 32 * 1_024 * 1_024;
 
 /** The last request to a language model of each conversation, bounded by number and bytes. */
 export class Conversations {
-  readonly #sessions: SessionReader | undefined;
   /** In the order in which they came. */
   #known: Known[] = [];
   #bytes = 0;
 
-  constructor(sessions: SessionReader | undefined) {
-    this.#sessions = sessions;
-  }
-
-  remember(context: RequestContext, view: InferenceView): void {
-    if (this.#sessions === undefined || view.messages === undefined) return;
-    const bytes = context.clearBody?.kind === "body" ? context.clearBody.bytes.length : 0;
-    const { turn, session } = this.#sessions.scopeOf(context);
-    const caller = callerOf(context.flow.client);
+  remember({ caller, turn, session }: Owner, conversation: Conversation, bytes: number): void {
     this.#forget(
       (known) => known.caller === caller && known.turn === turn && known.session === session,
     );
-    this.#known.push({ caller, turn, session, view, bytes });
+    this.#known.push({ caller, turn, session, conversation, bytes });
     this.#bytes += bytes;
     while (this.#known.length > maxKnown || (this.#bytes > maxBytes && this.#known.length > 1)) {
       const [oldest] = this.#known;
@@ -44,21 +48,17 @@ export class Conversations {
 
   /**
    * The conversation that a call of a tool follows from: of the message to the agent that is being served, else of the
-   * session, else the only one that there is. Undefined where nobody can tell.
+   * session, else the only one that there is, where nobody is in doubt. Undefined where nobody can tell.
    */
-  find(context: RequestContext): InferenceView | undefined {
-    const sessions = this.#sessions;
-    if (sessions === undefined) return undefined;
-    const caller = callerOf(context.flow.client);
+  find({ caller, turn, session }: Owner, isInDoubt: boolean): Conversation | undefined {
     const own = this.#known.filter((known) => known.caller === caller);
-    const { turn, session } = sessions.scopeOf(context);
     const ofTurn = turn === undefined ? undefined : own.findLast((known) => known.turn === turn);
     const found =
       ofTurn ??
       (session === undefined ? undefined : own.findLast((known) => known.session === session));
-    if (found !== undefined) return found.view;
-    if (turn !== undefined || own.length !== 1 || sessions.isInDoubt(context)) return undefined;
-    return own[0]?.view;
+    if (found !== undefined) return found.conversation;
+    if (turn !== undefined || own.length !== 1 || isInDoubt) return undefined;
+    return own[0]?.conversation;
   }
 
   #forget(isMeant: (known: Known) => boolean): void {
@@ -68,4 +68,18 @@ export class Conversations {
       return false;
     });
   }
+}
+
+/** Undefined where the request has no messages that could be read. */
+export function conversationOf({ messages, tools = [] }: InferenceView): Conversation | undefined {
+  return messages && { messages: messages.flatMap(spelled), tools };
+}
+
+/** Results of tools are messages of their own, as OpenAI has them: arguments are often grounded in them alone. */
+function spelled(message: InferenceMessage): readonly { role: string; content: string }[] {
+  const { role, content } = message;
+  const results = toolResultsOf(message).map((result) => ({ role: "tool", content: result }));
+  return content === undefined && results.length > 0
+    ? results
+    : [...results, { role, content: content ?? "" }];
 }

@@ -11,28 +11,31 @@ import {
   compilePathGlob,
   type PathGlob,
 } from "../../pattern/path-pattern.ts";
+import { messageOf } from "../../errors.ts";
 import { foldedName } from "../../http/json-access.ts";
 import { readPath } from "../../http/path.ts";
+import { callerOf } from "../../pipeline/flow.ts";
 import {
   type BodyAccess,
   type Decision,
   definePlugin,
   deny,
+  type Held,
   type Plugin,
   type PluginDeps,
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
 import { classify, mcpActions } from "../../protocols/agent-action.ts";
-import { endpointOf } from "../../protocols/inference-endpoints.ts";
-import { inferenceFact } from "../../protocols/inference-view.ts";
+import { endpointOf, isModelSocket } from "../../protocols/inference-endpoints.ts";
+import { inferenceFact, type InferenceView } from "../../protocols/inference-view.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { mayBeJson, requestJson } from "../../protocols/message-json.ts";
 import { bypassHostGlob, defaultBypassHosts, originOf } from "../config-values.ts";
 import { inferenceEndpoint } from "../parsers/inference.ts";
 import { clarification, reflected } from "./clarification.ts";
 import { sparcConfig, type SparcConfig } from "./config.ts";
-import { Conversations } from "./conversations.ts";
+import { type Conversation, conversationOf, Conversations, type Owner } from "./conversations.ts";
 import type { ToolCall } from "./reflector.ts";
 import { ResponseGate } from "./response-gate.ts";
 import { type Ruling, Rulings } from "./ruling.ts";
@@ -44,11 +47,8 @@ export const sparc = definePlugin<SparcConfig>({
   config: sparcConfig,
   body: { request: "read", response: "read" },
   requiresAny: ["inference-parser", "mcp-parser"],
-  needsOneThread: ({ enforcement }) =>
-    enforcement === "mcp"
-      ? "enforcement: mcp judges calls in conversations that the same thread has seen"
-      : undefined,
   origins: (config) => [originOf(config.reflector_endpoint)],
+  readsSessions: true,
   create: (config, deps) => new Sparc(config, deps),
 });
 
@@ -62,7 +62,8 @@ class Sparc implements Plugin {
   readonly onFrame?: NonNullable<Plugin["onFrame"]>;
   readonly #config: SparcConfig;
   readonly #rulings: Rulings;
-  readonly #conversations: Conversations;
+  readonly #deps: PluginDeps;
+  readonly #conversations: Held<Pick<Conversations, "remember" | "find">>;
   readonly #paths: BypassPaths;
   readonly #hosts: readonly HostGlob[];
   readonly #skipped: readonly PathGlob[];
@@ -70,15 +71,17 @@ class Sparc implements Plugin {
 
   constructor(config: SparcConfig, deps: PluginDeps) {
     this.#config = config;
+    this.#deps = deps;
     this.#rulings = new Rulings(config, deps);
     this.#paths = compileBypassPaths(config.bypass_paths);
     const hosts = config.bypass_hosts ?? defaultBypassHosts;
     this.#hosts = hosts.map((pattern) => compileHostGlob(bypassHostGlob(pattern)));
     this.#skipped = config.skip_tools.map((pattern) => compilePathGlob(pattern));
     this.#chosen = config.reflect_tools.map((pattern) => compilePathGlob(pattern));
-    this.#conversations = deps.carry(
+    this.#conversations = deps.held(
       `sparc conversations ${deps.instance}`,
-      () => new Conversations(deps.sessions),
+      ["remember", "find"],
+      () => new Conversations(),
     );
     const isGate = config.enforcement === "inference";
     this.body = isGate ? { request: "read", response: "read" } : { request: "read" };
@@ -113,7 +116,49 @@ class Sparc implements Plugin {
 
   #judgeCalls(context: RequestContext): Decision | undefined | Promise<Decision | undefined> {
     const view = context.facts.get(inferenceFact);
-    if (view !== undefined) this.#conversations.remember(context, view);
+    const remembering = view === undefined ? undefined : this.#remember(context, view);
+    return remembering === undefined
+      ? this.#judgeActions(context)
+      : remembering.then((refusal) => refusal ?? this.#judgeActions(context));
+  }
+
+  /** A promise where another thread has the conversations, which must know it before the model can ask for a call. */
+  #remember(
+    context: RequestContext,
+    view: InferenceView,
+  ): Promise<Decision | undefined> | undefined {
+    const owner = this.#ownerOf(context);
+    const conversation = conversationOf(view);
+    if (owner === undefined || conversation === undefined) return undefined;
+    const bytes = context.clearBody?.kind === "body" ? context.clearBody.bytes.length : 0;
+    const remembering = this.#conversations.remember(owner, conversation, bytes);
+    if (!(remembering instanceof Promise)) return undefined;
+    const done = (): undefined => undefined;
+    return remembering.then(done, (error: unknown) => {
+      this.#deps.count("state_away");
+      if (this.#config.fail_policy === "open") return undefined;
+      const message = `the conversation cannot be kept: ${messageOf(error)}`;
+      return deny("state_away", { code: "state.unavailable", message, unavailable: true });
+    });
+  }
+
+  async #find(context: RequestContext): Promise<Conversation | undefined> {
+    const owner = this.#ownerOf(context);
+    if (owner === undefined) return undefined;
+    const isInDoubt = this.#deps.sessions?.isInDoubt(context) === true;
+    try {
+      return await this.#conversations.find(owner, isInDoubt);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #ownerOf(context: RequestContext): Owner | undefined {
+    const scope = this.#deps.sessions?.scopeOf(context);
+    return scope && { caller: callerOf(context.flow.client), ...scope };
+  }
+
+  #judgeActions(context: RequestContext): Decision | undefined | Promise<Decision> {
     const found = classify(context);
     if (found.kind === "unparsable")
       return this.#onCall(context, this.#rulings.unparsable(found.why));
@@ -130,8 +175,8 @@ class Sparc implements Plugin {
       if (!this.#isSkipped(call.name)) calls.push(call);
     }
     if (calls.length === 0) return skip("tool_skipped");
-    return this.#rulings
-      .of(context, calls, this.#conversations.find(context))
+    return this.#find(context)
+      .then((conversation) => this.#rulings.of(context, calls, conversation))
       .then((ruling) => this.#onCall(context, ruling));
   }
 
@@ -166,7 +211,7 @@ class Sparc implements Plugin {
                 name,
                 arguments: args,
               })),
-              view,
+              conversationOf(view),
             );
           },
         },
@@ -186,7 +231,10 @@ class Sparc implements Plugin {
   #refuseUpgrade(context: RequestContext): Decision | undefined {
     if (context.upgrade === undefined) return undefined;
     const { readings } = readPath(context.path);
-    if (readings.every((path) => endpointOf("POST", path) === undefined)) return undefined;
+    const isModel = readings.some(
+      (path) => isModelSocket(path) || endpointOf("POST", path) !== undefined,
+    );
+    if (!isModel) return undefined;
     return this.#onCall(context, this.#rulings.unparsable("a language model over an upgrade"));
   }
 

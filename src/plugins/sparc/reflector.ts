@@ -4,11 +4,10 @@ import { isObject, numberOf, objectsOf, oneLine, textOf } from "../../http/json-
 import { postJson } from "../../http/json-post.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
 import type { OperatorFetch, PluginDeps } from "../../pipeline/plugin.ts";
-import { toolResultsOf } from "../../protocols/inference-bounds.ts";
-import type { InferenceMessage, InferenceView } from "../../protocols/inference-view.ts";
 import { ServiceBearer } from "../credentials/service-bearer.ts";
 import { type Ruling, VerdictCache } from "../verdict-cache.ts";
 import { defaultTimeoutMs, type SparcConfig } from "./config.ts";
+import type { Conversation } from "./conversations.ts";
 
 /** A tool call in the words of OpenAI's API. */
 export interface ToolCall {
@@ -40,7 +39,7 @@ export type Verdict =
 
 /** In what a call is judged. */
 export interface Grounds {
-  readonly conversation: Pick<InferenceView, "messages" | "tools">;
+  readonly conversation: Conversation;
   readonly sessionId: string | undefined;
 }
 
@@ -78,11 +77,11 @@ export class Reflector {
 
   /** Never rejects. */
   async reflect(call: ToolCall, { conversation, sessionId }: Grounds): Promise<Ruling<Verdict>> {
-    const { messages = [], tools = [] } = conversation;
+    const { messages, tools } = conversation;
     const { id, ...called } = call;
     const question = (callId: string): string =>
       JSON.stringify({
-        messages: messages.flatMap(spelled),
+        messages,
         tool_specs: tools.map(({ name, description = "", parameters = {} }) => ({
           type: "function",
           function: { name, description, parameters },
@@ -110,15 +109,6 @@ export class Reflector {
         : { kind: "unavailable", why: `the reflection service ${answer.why}` };
     });
   }
-}
-
-/** Results of tools are messages of their own, as OpenAI has them: arguments are often grounded in them alone. */
-function spelled(message: InferenceMessage): readonly { role: string; content: string }[] {
-  const { role, content } = message;
-  const results = toolResultsOf(message).map((result) => ({ role: "tool", content: result }));
-  return content === undefined && results.length > 0
-    ? results
-    : [...results, { role, content: content ?? "" }];
 }
 
 /** A verdict is one JSON object that every reader reads alike, with one of two words in it; anything else is none. */

@@ -9,9 +9,9 @@ import {
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import type { InferenceView } from "../../protocols/inference-view.ts";
 import { firstReason } from "./clarification.ts";
 import type { SparcConfig } from "./config.ts";
+import type { Conversation } from "./conversations.ts";
 import { type Issue, Reflector, type ToolCall, type Verdict } from "./reflector.ts";
 
 /** What becomes of calls that were judged together. */
@@ -57,10 +57,10 @@ export class Rulings {
   async of(
     context: RequestContext,
     calls: readonly ToolCall[],
-    conversation: InferenceView | undefined,
+    conversation: Conversation | undefined,
   ): Promise<Ruling> {
     const tool = bounded([...new Set(calls.map(({ name }) => name))].join(", "), 256);
-    if (conversation?.messages === undefined) return this.#withoutContext(tool);
+    if (conversation === undefined) return this.#withoutContext(tool);
     const sessionId = this.#deps.sessions?.sessionOf(context);
     const given = await Promise.all(
       calls.map((call) => this.#reflector.reflect(call, { conversation, sessionId })),

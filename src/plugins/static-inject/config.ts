@@ -1,7 +1,11 @@
 /** The configuration of static-inject, with the keys of the Go program and those added since. */
 import { z } from "zod";
+import { isFileName } from "../../secrets/secret-directory.ts";
 import { hostGlob, words } from "../config-values.ts";
-import { placeKinds } from "./places.ts";
+import { placesConfig } from "../credentials/place-config.ts";
+import { secretConfig, secretOrigins } from "../credentials/secret-config.ts";
+import type { NamedSource } from "../credentials/secret-set.ts";
+import { usualPlaces } from "./usual-places.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 
 /** The schema of `config` of a static-inject entry. */
@@ -14,9 +18,16 @@ export const staticInjectConfig = z
       .optional()
       .describe("Directory with one file per key; the file is read at every request."),
     mappings: z
-      .record(words(), z.string())
+      .record(
+        words(),
+        z.union([z.string(), secretConfig], {
+          error: "must be a text, or a mapping with the `type` of a source",
+        }),
+      )
       .optional()
-      .describe("Credentials by key. Prefer secret_dir: this file is easily shown."),
+      .describe(
+        "Credentials by key: a text, or the source that one comes from, by its `type`. Prefer secret_dir or a source to a text: this file is easily shown.",
+      ),
     key_by: z
       .enum(["host", "static"])
       .default("host")
@@ -34,15 +45,18 @@ export const staticInjectConfig = z
     placeholder: words()
       .optional()
       .describe(
-        "The stand-in that the client must send to have it replaced, wherever it puts credentials (see placeholder_in). When absent: any bearer token, or any value of inject_header or of another field for API keys.",
+        "The stand-in that the client must send to have it replaced, wherever it puts credentials (see placeholder_in and places). When absent: any bearer token, or any value of inject_header or of another field for API keys.",
       ),
     placeholder_in: z
-      .array(z.enum(placeKinds))
+      .array(z.enum(usualPlaces))
       .min(1)
-      .default([...placeKinds])
+      .optional()
       .describe(
-        "Where the stand-in is looked for. authorization: with any scheme, or as user or password of Basic. header: inject_header and the fields that SDKs send API keys in, such as x-api-key, x-goog-api-key and api-key. query: parameters such as key, api_key and access_token. path: a whole segment, or one that begins with bot. The credential is taken out of responses to requests that had it in query or path.",
+        "Which of the usual places the stand-in is looked for in. authorization: with any scheme, or as user or password of Basic. header: inject_header and the fields that SDKs send API keys in, such as x-api-key, x-goog-api-key and api-key. query: parameters such as key, api_key and access_token. path: a whole segment, or one that begins with bot. The credential is taken out of responses to requests that had it in query or path. Default: all of them.",
       ),
+    places: placesConfig(
+      "The only places that the stand-in is looked for in, instead of the usual ones: each by its name, and for the hosts and paths that it names. The credential is taken out of every response to a request that had it in one of them. Needs placeholder.",
+    ),
     inject_header: z
       .string()
       .regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" })
@@ -90,14 +104,29 @@ export const staticInjectConfig = z
     ) {
       issue("inject_header", "names a field that frames or routes the message");
     }
+  })
+  .superRefine(({ places, placeholder, placeholder_in: usual }, context) => {
+    if (places === undefined) return;
+    const issue = (key: string, message: string): void =>
+      context.addIssue({ code: "custom", path: [key], message });
+    if (placeholder === undefined) issue("placeholder", "is required with places");
+    if (usual !== undefined) issue("placeholder_in", "has no effect with places");
   });
 
 /** A checked configuration. */
 export type StaticInjectConfig = z.output<typeof staticInjectConfig>;
 
-/** Whether the text names a file directly inside a directory. */
-export function isFileName(text: string): boolean {
-  return text !== "" && text !== "." && text !== ".." && !/[/\\\0]/.test(text);
+/** The sources among the mappings; keys of hosts are compared in lower case. */
+export function namedSourcesOf({ mappings = {}, key_by: by }: StaticInjectConfig): NamedSource[] {
+  return Object.entries(mappings).flatMap(([key, config]) => {
+    if (typeof config === "string") return [];
+    return [{ key: by === "host" ? key.toLowerCase() : key, path: ["mappings", key], config }];
+  });
+}
+
+/** Every origin that the sources ask. */
+export function sourceOriginsOf(config: StaticInjectConfig): string[] {
+  return [...new Set(namedSourcesOf(config).flatMap((named) => secretOrigins(named.config)))];
 }
 
 /** Words about risks that the configuration takes, for the log at the start. */

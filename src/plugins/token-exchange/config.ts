@@ -8,6 +8,7 @@ import { dpopChoices } from "./credential.ts";
 import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
+import { placesConfig } from "../credentials/place-config.ts";
 
 /** The schema of `config` of a token-exchange entry. */
 export const tokenExchangeConfig = z
@@ -52,6 +53,9 @@ export const tokenExchangeConfig = z
       })
       .prefault({})
       .describe("Which host gets a token for which audience; the first rule that matches decides."),
+    places: placesConfig(
+      "The only places that a token to exchange is looked for in, instead of a bearer token of Authorization: each by its name, and for the hosts and paths that it names. The issued token goes where the other one was, and is taken out of every response. Not with dpop.",
+    ),
     audience_from_host: z
       .boolean()
       .default(false)
@@ -107,7 +111,24 @@ export const tokenExchangeConfig = z
       const fault = own === undefined ? undefined : endpointProblem(config.identity, own);
       if (fault !== undefined) refuse(["routes", "rules", index, "token_url"], fault);
     }
+    for (const [index, rule] of config.routes.rules.entries()) {
+      if (isBoundElsewhere(config, rule))
+        refuse(["routes", "rules", index, "dpop"], boundElsewhere);
+    }
+    if (isBoundElsewhere(config, {})) refuse(["dpop"], boundElsewhere);
   });
+
+/** Why `dpop` and `places` do not go together: the scheme of a bound token is part of Authorization. */
+export const boundElsewhere = "dpop needs the Authorization field: it does not go with places";
+
+/** Whether a host would get a bound token in a place that cannot hold one. */
+export function isBoundElsewhere(
+  config: { readonly dpop: string; readonly places?: unknown },
+  rule: Pick<Partial<ExchangeRule>, "dpop" | "places">,
+): boolean {
+  const places = rule.places ?? config.places;
+  return places !== undefined && (rule.dpop ?? config.dpop) !== "off";
+}
 
 /** A checked configuration. */
 export type TokenExchangeConfig = z.output<typeof tokenExchangeConfig>;

@@ -1,7 +1,8 @@
 /** How an issued token goes into a request: as a bearer token, or with a proof of the key that it is bound to. */
-import type { DpopKey, DpopKeys } from "../../oauth/dpop-client.ts";
+import { type DpopKey, DpopKeys, type LearnedNonce } from "../../oauth/dpop-client.ts";
 import { callerOf } from "../../pipeline/flow.ts";
-import type { RequestContext } from "../../pipeline/plugin.ts";
+import { OtherThreads } from "../../pipeline/other-threads.ts";
+import type { PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
 import type { Secret } from "../../secret.ts";
 import { attachBearer } from "../credentials/bearer.ts";
 
@@ -13,6 +14,24 @@ export type DpopChoice = (typeof dpopChoices)[number];
 
 /** A 401 that asks for a nonce: RFC 9449 section 9. */
 const asksForNonce = /(?:^|[\s,])dpop[ \t](?:[^]*[\s,])?error[ \t]*=[ \t]*"?use_dpop_nonce\b/i;
+
+/** The keys of the process: all of its threads have the same ones, and tell each other what servers asked for. */
+export function dpopKeys({ clock, secret, isAlone, shared }: PluginDeps): DpopKeys {
+  const options = { clock, seed: secret("dpop keys") };
+  if (isAlone) return new DpopKeys(options);
+  return new DpopKeys({
+    ...options,
+    share: (hear) => {
+      const others = new OtherThreads(shared, "dpop nonces", (text) =>
+        hear(JSON.parse(text) as LearnedNonce),
+      );
+      return {
+        tell: (learned) => void others.say(JSON.stringify(learned)),
+        close: () => others.close(),
+      };
+    },
+  });
+}
 
 /** The key that the token of a message is to be bound to. */
 export function keyOf(

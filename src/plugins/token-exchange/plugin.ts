@@ -1,46 +1,35 @@
 /** token-exchange: gives a request the token that its destination wants (RFC 8693). */
-import { hash } from "node:crypto";
-import { DpopKeys } from "../../oauth/dpop-client.ts";
-import { isOf } from "../../oauth/logout-token.ts";
-import { understandRefusal } from "../../oauth/refusal-meaning.ts";
-import { OnceForAll } from "../../pipeline/once-for-all.ts";
-import { type Obtained, TokenCache, tokenCacheKey } from "../../oauth/token-cache.ts";
-import { tokenDigest } from "../../oauth/token-checks.ts";
-import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
-import type { TokenResponse } from "../../oauth/token-response.ts";
-import { type UnverifiedClaims, unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import {
   allow,
+  type Answer,
+  type BodyAccess,
   type Decision,
   definePlugin,
   type Logout,
+  type Message,
+  modify,
   type Plugin,
   type PluginDeps,
   type RequestContext,
   skip,
 } from "../../pipeline/plugin.ts";
-import { Secret } from "../../secret.ts";
+import type { Secret } from "../../secret.ts";
 import { readToken } from "../credentials/bearer.ts";
-import { keyOf } from "./credential.ts";
-import { SharedTokens } from "./shared-tokens.ts";
-import { withSubject } from "../credentials/subject.ts";
-import { attach, type TokenRequest } from "./token-request.ts";
-import { ClientIdentity } from "../credentials/client-identity.ts";
+import { broughtIn, couldBeToken, putInto } from "./subject-places.ts";
+import { Exchanger } from "./exchanger.ts";
 import { endpointProblem } from "../credentials/client-identity-config.ts";
-import { firstLabel, originOf } from "../config-values.ts";
-import { malformed, noToken, refusalOf } from "./refusal.ts";
-import { actorDenial, forItsActors } from "./actors.ts";
-import { forItsAudience } from "./issued-audience.ts";
+import { originOf } from "../config-values.ts";
+import { malformed, noToken } from "./refusal.ts";
 import { type ExchangeRoute, ExchangeRoutes } from "./routes.ts";
-import { Placeholders } from "../credentials/shared-placeholders.ts";
+import { Places } from "../credentials/places.ts";
 import {
+  boundElsewhere,
   exchangeWarningsOf,
+  isBoundElsewhere,
   tokenExchangeConfig,
   type TokenExchangeConfig,
   tokenOriginsOf,
-  tokenUrlOf,
 } from "./config.ts";
-import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 
 /** The definition that a pipeline names. */
 export const tokenExchange = definePlugin<TokenExchangeConfig>({
@@ -51,79 +40,58 @@ export const tokenExchange = definePlugin<TokenExchangeConfig>({
   create: (config, deps) => new TokenExchange(config, deps),
 });
 
-type Refused = Extract<Obtained, { kind: "refused" }>;
-
 /** Hosts without a rule under `default_policy: exchange`. */
 const defaultRoute: ExchangeRoute = Object.freeze({ host: "", passthrough: false, scopes: [] });
 
+/** What a WebSocket still has to bring. */
+interface Awaited {
+  isMessage?: boolean;
+}
+
 class TokenExchange implements Plugin {
+  /** A routes file may open places in bodies at any time; see {@link wantsBody}. */
+  readonly body: BodyAccess = { request: "read" };
   readonly #config: TokenExchangeConfig;
   readonly #deps: PluginDeps;
-  readonly #tokenUrl: string;
-  readonly #identity: ClientIdentity;
   readonly #routes: ExchangeRoutes;
-  readonly #actor: WatchedFile<Secret> | undefined;
-  readonly #endpoint: TokenEndpoint;
-  readonly #cache: TokenCache;
-  readonly #dpop: DpopKeys;
-  readonly #placeholders: Placeholders | undefined;
-  readonly #shared: SharedTokens | undefined;
+  readonly #exchanger: Exchanger;
+  readonly #places: Places | undefined;
 
   constructor(config: TokenExchangeConfig, deps: PluginDeps) {
     this.#config = config;
     this.#deps = deps;
     for (const warning of exchangeWarningsOf(config)) deps.log.warn({}, warning);
-    this.#tokenUrl = tokenUrlOf(config);
-    this.#identity = new ClientIdentity(config.identity, deps);
     const origins = new Set(tokenOriginsOf(config));
     this.#routes = new ExchangeRoutes({
       ...config.routes,
       clock: deps.clock,
-      problemOf: (url) =>
-        endpointProblem(config.identity, url) ??
-        (origins.has(originOf(url))
-          ? undefined
-          : "is on an origin that needs a reload of the configuration"),
+      problemOf: (rule) => {
+        if (isBoundElsewhere(config, rule)) return `${rule.host}: ${boundElsewhere}`;
+        const { token_url: url } = rule;
+        if (url === undefined) return undefined;
+        const fault =
+          endpointProblem(config.identity, url) ??
+          (origins.has(originOf(url))
+            ? undefined
+            : "is on an origin that needs a reload of the configuration");
+        return fault && `token_url ${url} ${fault}`;
+      },
       onProblem: (problem) => deps.log.error({ problem }, "routes file not usable"),
     });
-    if (config.actor_token_file !== undefined) {
-      this.#actor = new WatchedFile({
-        path: config.actor_token_file,
-        clock: deps.clock,
-        parse: (text) => new Secret(credentialText(text)),
-        onProblem: (problem) => deps.log.warn({ problem }, "actor token file not usable"),
-      });
-    }
-    this.#endpoint = new TokenEndpoint({ call: deps.fetch, clock: deps.clock });
-    // What the key leaves out (scopes, audience, the subject) is part of every entry's own key.
-    const { client_secret: _secret, ...identity } = config.identity;
-    const parts = [this.#tokenUrl, JSON.stringify(identity)];
-    const place = hash("sha256", tokenCacheKey(parts), "base64url");
-    this.#cache = deps.carry(`tokens:${place}`, () => {
-      const others = deps.isAlone ? undefined : new OnceForAll(deps.shared, `tokens:${place}`);
-      return new TokenCache({ clock: deps.clock, others });
-    });
-    // Beside the tokens that are bound to them: both outlive a reload.
-    this.#dpop = deps.carry("dpop-keys", () => new DpopKeys(deps.clock));
-    this.#shared = config.share_tokens ? new SharedTokens(deps, place) : undefined;
-    this.#placeholders = config.resolve_placeholders ? new Placeholders(deps) : undefined;
+    this.#exchanger = new Exchanger(config, deps);
+    this.#places = config.places && new Places(config.places);
   }
 
-  async start(): Promise<void> {
-    await this.#placeholders?.start();
-    await this.#shared?.start();
+  start(): Promise<void> {
+    return this.#exchanger.start();
   }
 
   ready(): true | string {
-    const identity = this.#identity.ready();
-    if (identity !== true || this.#actor === undefined) return identity;
-    return this.#actor.current() === undefined
-      ? `actor token pending (${this.#actor.problem ?? "not read yet"})`
-      : true;
+    return this.#exchanger.ready();
   }
 
   onLogout(logout: Logout): number {
-    return this.#cache.forget((token) => logout.tokens.has(token.digest) || isOf(token, logout));
+    return this.#exchanger.forget(logout);
   }
 
   /** Assumes the token that the client has to send, where it sent nothing, and that each placeholder stands for one. */
@@ -131,23 +99,35 @@ class TokenExchange implements Plugin {
     const route = this.#routes.find(context.destination.host);
     const kept = this.#kept(route);
     if (kept !== undefined) return kept;
-    const bearer = readToken(context.headers);
-    if (bearer.kind === "malformed") return malformed();
+    const places = route?.places ?? this.#places;
+    const brought = this.#broughtBy(context, places);
+    if (typeof brought !== "string") return brought;
     const { no_token_policy: policy } = this.#config;
-    const isTokenless = !("token" in bearer);
+    const isTokenless = brought === "nothing" || brought === "other";
     if (isTokenless && policy === "allow") return skip("no_token_policy");
-    const isOwn = isTokenless && policy === "client-credentials";
-    if (bearer.kind === "other" && !isOwn) return noToken(route !== undefined);
-    const { audience, scopes } = this.#wanted(context, route ?? defaultRoute);
-    const terms = [
-      ...(audience === undefined ? [] : [`audience ${audience}`]),
-      ...(scopes.length === 0 ? [] : [`scope ${scopes.join(" ")}`]),
-    ];
-    const wanted = terms.length === 0 ? "" : ` (${terms.join(", ")})`;
-    const url = route?.tokenUrl ?? this.#tokenUrl;
-    return isOwn
-      ? `Authorization: a token of the proxy's own from ${url}${wanted}`
-      : `Authorization: a token exchanged at ${url}${wanted}`;
+    const what = this.#exchanger.describe(context, route ?? defaultRoute);
+    if (isTokenless && policy === "client-credentials")
+      return `Authorization: a token of the proxy's own from ${what}`;
+    const where = places?.shown(context) ?? "Authorization";
+    if (brought === "other" || where === "") return noToken(route !== undefined, places && where);
+    return `${where}: a token exchanged at ${what}`;
+  }
+
+  /** What a hypothetical message has in the places of a token, or its refusal. */
+  #broughtBy(
+    context: RequestContext,
+    places: Places | undefined,
+  ): "token" | "nothing" | "other" | Decision {
+    if (places === undefined) {
+      const read = readToken(context.headers);
+      if (read.kind === "malformed") return malformed();
+      return "token" in read ? "token" : read.kind === "other" ? "other" : "nothing";
+    }
+    const found = places.find(context, couldBeToken);
+    if (found.kind === "unreadable") return found.refusal;
+    const brought = broughtIn(found.places);
+    if (brought === undefined) return "nothing";
+    return "action" in brought ? brought : "token";
   }
 
   onCredential(context: RequestContext): Decision | Promise<Decision> {
@@ -155,13 +135,70 @@ class TokenExchange implements Plugin {
     const route = this.#routes.find(context.destination.host);
     const kept = this.#kept(route);
     if (kept !== undefined) return kept;
+    const places = route?.places ?? this.#places;
+    if (places !== undefined) return this.#fromPlaces(context, route ?? defaultRoute, places);
     const bearer = readToken(context.headers);
     if (bearer.kind === "malformed") return malformed();
     if (!("token" in bearer)) return this.#withoutToken(context, route ?? defaultRoute);
-    const parts = { placeholders: this.#placeholders, deps: this.#deps };
-    return withSubject(bearer.token, parts, (subject) =>
-      this.#exchange(context, route ?? defaultRoute, subject),
+    return this.#exchanger.exchange(context, route ?? defaultRoute, bearer.token);
+  }
+
+  wantsBody(context: RequestContext): boolean {
+    const route = this.#routes.find(context.destination.host);
+    const places = route?.places ?? this.#places;
+    return places?.wantsBody(context) === true && this.#kept(route) === undefined;
+  }
+
+  needsMessages(context: RequestContext): boolean {
+    return this.#stateOf(context).isMessage === true;
+  }
+
+  async onMessageCredential(context: RequestContext, message: Message): Promise<Answer> {
+    delete this.#stateOf(context).isMessage;
+    const route = this.#routes.find(context.destination.host) ?? defaultRoute;
+    const places = route.places ?? this.#places;
+    const place = places?.findInMessage(context, message, couldBeToken);
+    if (place === undefined) {
+      const isLeftAlone = this.#config.no_token_policy === "allow";
+      return isLeftAlone ? undefined : noToken(route.host !== "", places?.shown(context));
+    }
+    let data: Buffer | undefined;
+    const put = (token: Secret): undefined => {
+      data = place.fill(token.reveal());
+      context.conceal(token.reveal(), place.standIn, () => this.#deps.count("echo_removed"));
+    };
+    const decision = await this.#exchanger.exchange(context, route, place.standIn, put);
+    return data === undefined || decision.action !== "modify"
+      ? decision
+      : { ...decision, message: data };
+  }
+
+  /** A token in one of the places, or what is done where there is none. */
+  #fromPlaces(
+    context: RequestContext,
+    route: ExchangeRoute,
+    places: Places,
+  ): Decision | Promise<Decision> {
+    const found = places.find(context, couldBeToken);
+    if (found.kind === "unreadable") return found.refusal;
+    const brought = broughtIn(found.places);
+    if (brought === undefined) {
+      if (!places.awaitMessage(context))
+        return this.#withoutToken(context, route, places.shown(context));
+      this.#stateOf(context).isMessage = true;
+      return modify("token_awaited");
+    }
+    if ("action" in brought) return brought;
+    return this.#exchanger.exchange(
+      context,
+      route,
+      brought.token,
+      putInto(context, brought, this.#deps),
     );
+  }
+
+  #stateOf(context: RequestContext): Awaited {
+    return context.stateOf<Awaited>(this, () => ({}));
   }
 
   /** What is said of messages that keep the token they carry. */
@@ -173,147 +210,14 @@ class TokenExchange implements Plugin {
       : undefined;
   }
 
-  #withoutToken(context: RequestContext, route: ExchangeRoute): Decision | Promise<Decision> {
+  #withoutToken(
+    context: RequestContext,
+    route: ExchangeRoute,
+    places?: string,
+  ): Decision | Promise<Decision> {
     const { no_token_policy: policy = "deny" } = this.#config;
     if (policy === "allow") return skip("no_token_policy");
-    if (policy === "client-credentials") {
-      const grant: Grant = { ...this.#wanted(context, route), type: policy };
-      return this.#attachToken(this.#tokenRequestOf(context, route, grant));
-    }
-    return noToken(route.host !== "");
-  }
-
-  #exchange(
-    context: RequestContext,
-    route: ExchangeRoute,
-    subjectToken: Secret,
-  ): Decision | Promise<Decision> {
-    const actorToken = this.#actor?.current();
-    return this.#attachToken(
-      this.#tokenRequestOf(context, route, {
-        ...this.#wanted(context, route),
-        type: "token-exchange",
-        subjectToken,
-        actorToken,
-      }),
-    );
-  }
-
-  #wanted(
-    context: RequestContext,
-    route: ExchangeRoute,
-  ): Pick<Grant, "audience" | "scopes" | "resource" | "dpop"> {
-    const { audience_from_host: fromHost } = this.#config;
-    const audience =
-      route.audience ?? (fromHost ? firstLabel(context.destination.host) : undefined);
-    const dpop = keyOf(this.#dpop, context, route.dpop ?? this.#config.dpop);
-    return { audience, scopes: route.scopes, resource: route.resource, dpop };
-  }
-
-  #tokenRequestOf(context: RequestContext, route: ExchangeRoute, grant: Grant): TokenRequest {
-    const url = route.tokenUrl ?? this.#tokenUrl;
-    const scopes = grant.scopes.join(" ");
-    const isExchange = grant.type === "token-exchange";
-    const audiences = route.issuedAudiences ?? this.#config.issued_audiences;
-    return {
-      context,
-      grant,
-      audiences,
-      url,
-      key: tokenCacheKey([
-        grant.type,
-        isExchange ? grant.subjectToken.reveal() : undefined,
-        isExchange ? grant.actorToken?.reveal() : undefined,
-        this.#identity.clientId(),
-        grant.audience,
-        scopes,
-        grant.resource,
-        url,
-        audiences,
-        `${this.#config.issued_actors} ${this.#config.max_actors}`,
-        grant.dpop?.thumbprint,
-      ]),
-      details: {
-        route_matched: route.host === "" ? "false" : "true",
-        route_host: context.destination.host,
-        target_audience: grant.audience ?? "",
-        requested_scopes: scopes,
-      },
-    };
-  }
-
-  #attachToken(tokenRequest: TokenRequest): Decision | Promise<Decision> {
-    const known = this.#cache.get(tokenRequest.key);
-    if (known !== undefined) {
-      this.#deps.count("cache_hit");
-      return attach(tokenRequest, known, true, this.#deps.clock.now());
-    }
-    return this.#obtain(tokenRequest);
-  }
-
-  async #obtain(tokenRequest: TokenRequest): Promise<Decision> {
-    const { grant, context } = tokenRequest;
-    const isActorPending = this.#actor !== undefined && this.#actor.current() === undefined;
-    const isPending = isActorPending || this.#identity.authentication() === undefined;
-    const ready = isPending ? this.ready() : true;
-    if (ready !== true) {
-      return refusalOf(grant.type, { kind: "unavailable", reason: ready }, tokenRequest.details);
-    }
-    const isExchange = grant.type === "token-exchange";
-    const text = isExchange ? grant.subjectToken.reveal() : undefined;
-    const subject = text === undefined ? undefined : unverifiedClaims(text);
-    const added = isExchange && grant.actorToken !== undefined ? 1 : 0;
-    const denial = actorDenial(subject, added, this.#config);
-    if (denial !== undefined) return denial;
-    const proof = this.#identity.credential();
-    const obtained = await this.#cache.obtain(
-      {
-        key: tokenRequest.key,
-        proof,
-        subjectExpiresAt: subject?.expiresAt,
-        subject: subject?.subject,
-        exchangedFor: text === undefined ? undefined : { ...subject, digest: tokenDigest(text) },
-        load: (signal) => this.#load(tokenRequest, subject, signal),
-      },
-      context.signal,
-    );
-    if (obtained.kind === "refused") return this.#refuse(tokenRequest, obtained);
-    const fromCache = obtained.source === "cache";
-    this.#deps.count(fromCache ? "cache_hit" : "token_issued");
-    return attach(tokenRequest, obtained, fromCache, this.#deps.clock.now());
-  }
-
-  /** Asks the endpoint, or finds what a replica was issued. */
-  #load(
-    { grant, url, key, audiences }: TokenRequest,
-    subject: UnverifiedClaims | undefined,
-    signal: AbortSignal,
-  ): Promise<TokenResponse> {
-    const ask = async (): Promise<TokenResponse> => {
-      const client = this.#identity.authentication();
-      if (client === undefined) return { kind: "unavailable", reason: "credentials pending" };
-      this.#deps.count("endpoint_asked");
-      const response = await this.#endpoint.request(url, client, grant, signal);
-      const used = forItsAudience(response, grant, audiences);
-      return forItsActors(used, subject?.actors ?? [], this.#config);
-    };
-    const isTold = grant.type !== "token-exchange" || subject?.issuer !== undefined;
-    const isShareable = isTold && grant.dpop === undefined;
-    return this.#shared?.obtain({ key, subject, isShareable }, ask) ?? ask();
-  }
-
-  #refuse(tokenRequest: TokenRequest, obtained: Refused): Decision {
-    const { refused, source } = obtained;
-    const flow = tokenRequest.context.flow.id;
-    this.#deps.count(source === "cache" ? "rejection_repeated" : refused.kind);
-    if (source === "endpoint" && refused.kind === "rejected") {
-      const { status, error, description } = refused;
-      const { meaning: refusal, remedy } = understandRefusal(refused, tokenRequest.grant.type);
-      const fields = { flow, status, error, description, refusal, ...(remedy && { remedy }) };
-      this.#deps.log.warn(fields, "token endpoint refused");
-    } else if (refused.kind === "unavailable" && refused.reason !== "cancelled") {
-      this.#deps.log.warn({ flow, reason: refused.reason }, "token endpoint not usable");
-    }
-    return refusalOf(tokenRequest.grant.type, refused, tokenRequest.details);
+    if (policy === "client-credentials") return this.#exchanger.grantOwn(context, route);
+    return noToken(route.host !== "", places);
   }
 }

@@ -64,13 +64,16 @@ function errorDetail(refused: RejectedGrant): Readonly<Record<string, string>> {
   return refused.error === undefined ? {} : { oauth_error: refused.error };
 }
 
-/** The refusal for a request that has no token to exchange; `isMatched` where a rule names its host. */
-export function noToken(isMatched: boolean): Decision {
+/** The refusal for a request that has no token to exchange; `isMatched` where a rule names its host, `places` where the file does. */
+export function noToken(isMatched: boolean, places?: string): Decision {
   return deny(
     "no_token",
     {
       code: "upstream.token-exchange-failed",
-      message: "missing Authorization header",
+      message:
+        places === undefined
+          ? "missing Authorization header"
+          : `no token in: ${places || "any place"}`,
       status: 401,
       headers: { "WWW-Authenticate": 'Bearer realm="authbridge"' },
     },

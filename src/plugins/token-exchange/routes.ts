@@ -3,6 +3,8 @@ import { z } from "zod";
 import type { Clock } from "../../pipeline/plugin.ts";
 import { hostGlob, serviceUrl, words } from "../config-values.ts";
 import { HostRoutes, rulesReader } from "../credentials/host-routes.ts";
+import { placesConfig } from "../credentials/place-config.ts";
+import { Places } from "../credentials/places.ts";
 import { type DpopChoice, dpopChoices } from "./credential.ts";
 import { type AudienceCheck, audienceChecks } from "./issued-audience.ts";
 
@@ -21,6 +23,7 @@ export const exchangeRule = z.strictObject({
     .optional()
     .describe("The plugin's issued_audiences for this host."),
   dpop: z.enum(dpopChoices).optional().describe("The plugin's dpop for this host."),
+  places: placesConfig("The plugin's places for this host."),
   action: z
     .enum(["exchange", "passthrough"])
     .default("exchange")
@@ -42,6 +45,7 @@ export interface ExchangeRoute {
   readonly tokenUrl?: string | undefined;
   readonly issuedAudiences?: AudienceCheck | undefined;
   readonly dpop?: DpopChoice | undefined;
+  readonly places?: Places | undefined;
 }
 
 /** Reads the text of a routes file; an Error says everything that is wrong with it, and where. */
@@ -52,8 +56,8 @@ export interface ExchangeRoutesOptions {
   readonly file: string;
   readonly rules: readonly ExchangeRule[];
   readonly clock: Clock;
-  /** Why a token endpoint of the file cannot be called: the set of origins is fixed for a generation. */
-  problemOf(tokenUrl: string): string | undefined;
+  /** Why a rule of the file cannot be followed: the set of origins is fixed for a generation. */
+  problemOf(rule: ExchangeRule): string | undefined;
   onProblem(message: string): void;
 }
 
@@ -66,9 +70,9 @@ export class ExchangeRoutes extends HostRoutes<ExchangeRule, ExchangeRoute> {
       ...options,
       parse: (text, file) => {
         const rules = parseRoutesFile(text, file);
-        for (const { token_url: url } of rules) {
-          const fault = url === undefined ? undefined : options.problemOf(url);
-          if (fault !== undefined) throw new Error(`token_url ${url} ${fault}`);
+        for (const rule of rules) {
+          const fault = options.problemOf(rule);
+          if (fault !== undefined) throw new Error(fault);
         }
         return rules;
       },
@@ -95,5 +99,6 @@ function compileRule(rule: ExchangeRule): ExchangeRoute {
     tokenUrl: rule.token_url,
     issuedAudiences: rule.issued_audiences,
     dpop: rule.dpop,
+    places: rule.places && new Places(rule.places),
   });
 }

@@ -13,7 +13,12 @@ export interface TokenRequest {
   readonly url: string;
   readonly key: string;
   readonly details: Readonly<Record<string, string>>;
+  /** Puts the token into the places that the file opens; returns why it cannot stand there. Absent: Authorization. */
+  readonly put?: PutToken | undefined;
 }
+
+/** See {@link TokenRequest.put}. */
+export type PutToken = (token: Secret) => Decision | undefined;
 
 /** Puts the token into the request and the hop into its record. */
 export function attach(
@@ -22,8 +27,11 @@ export function attach(
   fromCache: boolean,
   now: number,
 ): Decision | Promise<Decision> {
-  const { context, grant, details } = tokenRequest;
-  const attaching = attachToken(context, obtained.token, grant.dpop);
+  const { context, grant, details, put } = tokenRequest;
+  const refused = put?.(obtained.token);
+  if (refused !== undefined) return refused;
+  const attaching =
+    put === undefined ? attachToken(context, obtained.token, grant.dpop) : undefined;
   if (grant.type === "token-exchange") {
     context.delegation.push({
       // The endpoint has verified the subject token by answering, so its `sub` may label the hop.

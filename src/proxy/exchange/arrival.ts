@@ -189,7 +189,7 @@ function isSignedHost(headers: HeaderList, { destination, path }: Route): boolea
 /** Limits of time and memory for a client, from the generation that the request starts with. */
 export function downstreamLimits(
   { backlogs }: Pick<SurfaceServices, "backlogs">,
-  { runtime }: Lease,
+  { runtime }: Pick<Lease, "runtime">,
 ): DownstreamLimits {
   const { bodyTimeoutMs, streamIdleTimeoutMs: readerTimeoutMs } = runtime.limits;
   return { bodyTimeoutMs, readerTimeoutMs, backlogs };

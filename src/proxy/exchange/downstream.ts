@@ -1,7 +1,7 @@
 /** The client's half of one HTTP exchange, whatever protocol it speaks. */
 import type { BodySource } from "../../http/body-source.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
-import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { Denial, Reply, ReplyFields } from "../../pipeline/decision.ts";
 import type { Stallable } from "../../net/stall-watch.ts";
 
 /** How the code of an exchange writes to a client. Header lists are flat: name, value, name, value. */
@@ -32,6 +32,8 @@ export interface Downstream extends Stallable {
   /** False when the client reads slower than we write: wait for `onDrain`. */
   write(chunk: Buffer): boolean;
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void;
+  /** What {@link reply} adds to the fields that a response of our own has. */
+  replyFields: ReplyFields | undefined;
   /** Sends a whole response of our own and makes sure that an unread body cannot hold the connection. */
   reply(reply: Reply): void;
   /** Cuts the connection so that the client sees that the response is not whole. */
@@ -39,6 +41,8 @@ export interface Downstream extends Stallable {
   /** The same after everything that was written has left: what was permitted arrives, and the cut is still seen. */
   cut(): void;
   onDrain(listener: () => void): void;
+  /** Called before the end of the response is written. */
+  onEnding(listener: () => void): void;
   /** Called once when the response is sent or the client is gone. */
   onClose(listener: (complete: boolean) => void): void;
 }

@@ -13,6 +13,7 @@ import type { FlowRecorder } from "../flow/finish.ts";
 import type { Runtime } from "../flow/runtime.ts";
 import type { MessageGate } from "./message-gate.ts";
 import type { StallWatch } from "../../net/stall-watch.ts";
+import type { LiveExchanges } from "../flow/live-exchanges.ts";
 import type { TunnelRegistry } from "../flow/tunnel-registry.ts";
 import type { ConfirmCaptured } from "../flow/captured.ts";
 
@@ -23,6 +24,7 @@ export interface ExchangeServices {
   readonly budget: BodyBudget;
   readonly backlogs: Backlogs;
   readonly tunnels: TunnelRegistry;
+  readonly live: LiveExchanges;
   /** The name of this proxy in Via fields. */
   readonly pseudonym: string;
 }

@@ -9,12 +9,15 @@ import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
 import { RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { Flow } from "../../pipeline/flow.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
+import { EchoFreeSink } from "./echo-free-sink.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
+import type { LiveExchange } from "../flow/live-exchanges.ts";
 import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
@@ -38,7 +41,7 @@ export function exchange(
   new Exchange(services, done, request).begin();
 }
 
-class Exchange {
+class Exchange implements LiveExchange {
   readonly #services: ExchangeServices;
   readonly #request: ExchangeRequest;
   readonly #pipeline: Pipeline;
@@ -48,12 +51,14 @@ class Exchange {
   readonly #cancellation = new Cancellation();
   readonly #done: () => void;
   readonly #slot: number;
+  readonly #liveSlot: number;
   /** Until replicas have said what they know of the message. */
   #arriving: Promise<void> | undefined;
   #isOver = false;
   #needs: ResponseNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
   #judged: JudgedSink | undefined;
+  #echoFree: EchoFreeSink | undefined;
   #body: RequestBody | undefined;
   /** What was read of a body that only observers wanted and that is too large for them. */
   #held: HeldBody | undefined;
@@ -94,9 +99,27 @@ class Exchange {
       request.upgrade === undefined
         ? undefined
         : new UpgradedTunnel(request.upgrade, services.tunnels, this.#context, this.#pipeline);
-    if (!this.#skipped) this.#arriving = services.recorder.arrived(this.#context);
+    const judge = this.#skipped ? undefined : this.#pipeline;
+    this.#arriving = services.recorder.arrived(this.#context, judge);
+    if (inbound && !this.#skipped)
+      downstream.onEnding(() => services.recorder.ending(this.#context));
     this.#slot = services.stalls.add(downstream);
+    this.#liveSlot = services.live.add(this);
     downstream.onClose((complete) => this.#onClientClosed(complete));
+  }
+
+  get flow(): Flow {
+    return this.#request.flow;
+  }
+
+  get sessionId(): string | undefined {
+    return this.#context.sessionId;
+  }
+
+  kill(denial: Denial): void {
+    if (this.#isOver || this.#switched !== undefined) return;
+    this.#fail(new ProxyError("policy.killed", denial.message));
+    this.#cancellation.abort();
   }
 
   begin(): void {
@@ -112,9 +135,10 @@ class Exchange {
   #end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    const { recorder, stalls } = this.#services;
+    const { recorder, stalls, live } = this.#services;
     this.#releaseBody?.();
     this.#judged?.close();
+    this.#echoFree?.close();
     this.#body?.close();
     this.#held?.release();
     if (this.#answeredAt !== undefined) recorder.phase(this.#context, "response", this.#answeredAt);
@@ -130,6 +154,7 @@ class Exchange {
     });
     const leave = (): void => {
       stalls.delete(this.#slot);
+      live.delete(this.#liveSlot);
       this.#done();
     };
     if (finishing === undefined) leave();
@@ -173,7 +198,10 @@ class Exchange {
     startedAt: number,
   ): Promise<void> | undefined {
     const { recorder } = this.#services;
+    this.#request.downstream.replyFields = this.#context.replyFields;
     recorder.phase(this.#context, "pipeline", startedAt);
+    // It was stopped while a plugin was waited for, and its client has its response.
+    if (this.#denial !== undefined) return undefined;
     if (verdict.kind === "denial") {
       this.#refuse(verdict.denial);
       return undefined;
@@ -226,7 +254,7 @@ class Exchange {
   }
 
   #send(permit: Permit, buffered: Buffer | undefined): void {
-    if (this.#cancelled) return;
+    if (this.#cancelled || this.#denial !== undefined) return;
     const { confirm, runtime, downstream } = this.#request;
     const confirming = confirm?.(permit, runtime.upstream, this.#cancellation);
     if (confirming !== undefined) {
@@ -242,6 +270,7 @@ class Exchange {
       outgoing: this.#outgoing(buffered),
       downstream,
       via: `1.1 ${this.#services.pseudonym}`,
+      echo: this.#context.echo,
       makeSink: (control) => this.#makeSink(control),
       onStatus: (status) => {
         this.#status = status;
@@ -267,13 +296,31 @@ class Exchange {
       buffered,
       held: this.#held,
       // Bodies that are to be inspected must come uncompressed.
-      isResponseRead: needs?.responseBody === true || needs?.frames === true,
+      isResponseRead:
+        needs?.responseBody === true ||
+        needs?.frames === true ||
+        this.#context.echo?.isEverywhere === true,
     });
     this.#body = streamed;
     return outgoing;
   }
 
+  /** Nobody sees the response before its echoes are gone: no client, no plugin, no record. */
   #makeSink(control: FlowControl): ResponseSink {
+    const { echo, method } = this.#context;
+    if (echo === undefined) return this.#judgedSink(control);
+    this.#echoFree = new EchoFreeSink({
+      echo,
+      method,
+      control,
+      maxBodyBytes: this.#request.runtime.limits.maxBodyBytes,
+      makeInner: (inner) => this.#judgedSink(inner),
+      onFault: (error) => this.#fail(error),
+    });
+    return this.#echoFree;
+  }
+
+  #judgedSink(control: FlowControl): ResponseSink {
     const { downstream, runtime } = this.#request;
     const needs = this.#responseNeeds();
     const isJudged = needs.response || needs.responseBody || needs.frames;

@@ -8,12 +8,17 @@ const lingerMs = 2_000;
 
 /** Sends a refusal and closes, also when the client keeps its side open. */
 export function sendFinalResponse(socket: Duplex, denial: Denial): void {
+  sendLast(socket, rawReply(renderDenial(denial)));
+}
+
+/** The same for whatever the client reads. */
+export function sendLast(socket: Duplex, bytes: Uint8Array): void {
   socket.on("error", ignore);
   if (!socket.writable) {
     socket.destroy();
     return;
   }
-  socket.end(rawReply(renderDenial(denial)));
+  socket.end(bytes);
   // Unread bytes at close make the kernel reset the connection before the client has read the response.
   socket.resume();
   const timer = setTimeout(() => socket.destroy(), lingerMs);

@@ -12,7 +12,7 @@ import {
 } from "../../wire/server-connection.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
 import type { FlowRecorder, RefusedHead } from "../flow/finish.ts";
-import { denialOf, renderDenial } from "../flow/reply.ts";
+import { denialOf, renderDenial, replyFields } from "../flow/reply.ts";
 import { sendFinalResponse } from "./final-response.ts";
 
 /** Places of connections that several servers have in common. */
@@ -36,8 +36,8 @@ export interface HttpServices {
   readonly heads: HeadWatch;
 }
 
-/** What serves HTTP/2. */
-export interface Http2Server {
+/** What serves connections of another protocol. */
+export interface ProtocolServer {
   serve(clear: Socket): void;
   drain(): void;
   close(): void;
@@ -48,7 +48,9 @@ export interface HttpHandlers {
   /** The name of the surface in records. */
   readonly surface: RefusedHead["surface"];
   /** Serves connections in the clear that begin as HTTP/2; without it they are refused. */
-  readonly http2?: Http2Server | undefined;
+  readonly http2?: ProtocolServer | undefined;
+  /** Serves connections that begin as SOCKS; without it they are refused. */
+  readonly socks?: ProtocolServer | undefined;
   onRequest(exchange: ServerExchange): void;
   /** A CONNECT: served with the bytes that came behind it, or refused with what is returned. */
   onConnect(head: RequestHead, client: Socket, rest: Buffer): Denial | undefined;
@@ -64,6 +66,8 @@ export const acceptance = {
 } as const;
 
 const prefaceTimeoutMs = 1_000;
+/** How long a connection that was idle when the server began to drain may bring one request more. */
+const lastRequestMs = 500;
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 /** RFC 9113 section 3.4: the preface of a client, and a SETTINGS frame of the connection. */
@@ -84,6 +88,7 @@ export class HttpServer implements ConnectionEvents {
   readonly #connections = new Set<ServerConnection>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
+  #closing: NodeJS.Timeout | undefined;
 
   constructor(handlers: HttpHandlers, limits: HttpLimits, services: HttpServices) {
     this.#handlers = handlers;
@@ -108,7 +113,9 @@ export class HttpServer implements ConnectionEvents {
       const everyMs = Math.min(5_000, headerTimeoutMs / 4, keepAliveTimeoutMs / 4);
       this.#timer = setInterval(() => this.#check(), Math.max(50, everyMs)).unref();
     }
-    if (this.#draining) connection.drain();
+    if (!this.#draining) return;
+    connection.drain();
+    this.#closeIdleSoon();
   }
 
   /** Connections that are open now. */
@@ -116,17 +123,32 @@ export class HttpServer implements ConnectionEvents {
     return this.#connections.size;
   }
 
-  /** Closes idle connections, and every other one after the response that it waits for. */
+  /** Closes connections that stay idle, and every other one after the response that it waits for. */
   drain(): void {
     this.#draining = true;
     for (const connection of this.#connections) connection.drain();
+    this.#closeIdleSoon();
     this.#handlers.http2?.drain();
+    this.#handlers.socks?.drain();
+  }
+
+  /** Requests that clients have sent by then have come, as what can be read is read before the callback of setImmediate(). */
+  #closeIdleSoon(): void {
+    if (this.#closing !== undefined) return;
+    const closeIdle = (): void => {
+      for (const connection of this.#connections) connection.closeIdle();
+      this.#closing = undefined;
+      // Some responses said nothing of the end, as their heads had left before.
+      if (this.#connections.size > 0) this.#closeIdleSoon();
+    };
+    this.#closing = setTimeout(() => setImmediate(closeIdle), lastRequestMs).unref();
   }
 
   /** Cuts what is still open. */
   cut(): void {
     for (const { socket } of this.#connections) socket.destroy();
     this.#handlers.http2?.close();
+    this.#handlers.socks?.close();
   }
 
   onRequest(exchange: ServerExchange): void {
@@ -164,8 +186,14 @@ export class HttpServer implements ConnectionEvents {
     return http2 && ((socket) => void this.#beginHttp2(socket, http2));
   }
 
+  /** Undefined where the surface has no SOCKS. */
+  get onSocks(): ((socket: Socket) => void) | undefined {
+    const { socks } = this.#handlers;
+    return socks && ((socket) => socks.serve(socket));
+  }
+
   /** The preface is whole with the first frame, which comes in the same breath; without it this is a broken request. */
-  async #beginHttp2(socket: Socket, http2: Http2Server): Promise<void> {
+  async #beginHttp2(socket: Socket, http2: ProtocolServer): Promise<void> {
     socket.on("error", ignore);
     const head = this.#services.heads.add(socket);
     const first = await peek(socket, isHttp2, prefaceTimeoutMs);
@@ -207,11 +235,11 @@ export class HttpServer implements ConnectionEvents {
   }
 
   #refuse(exchange: ServerExchange, denial: Denial): void {
-    const { status, headers, body } = renderDenial(denial);
+    const reply = renderDenial(denial);
     const { response } = exchange;
     response.closes = true;
-    const fields = Object.entries(headers).flat();
-    response.writeHead(status, [...fields, "Content-Length", String(body.length)]);
+    const { status, body } = reply;
+    response.writeHead(status, [...replyFields(reply), "Content-Length", String(body.length)]);
     exchange.end(body);
   }
 }

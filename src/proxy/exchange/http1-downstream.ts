@@ -4,9 +4,9 @@ import type { BodySource } from "../../http/body-source.ts";
 import { acceptsTrailers } from "../../http/headers.ts";
 import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
 import { cutOff } from "../../net/cut.ts";
-import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { Denial, Reply, ReplyFields } from "../../pipeline/decision.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
-import { renderDenial } from "../flow/reply.ts";
+import { hasContent, renderDenial, replyFields } from "../flow/reply.ts";
 import {
   bodyStalled,
   type Downstream,
@@ -31,8 +31,10 @@ export class Http1Downstream implements Downstream, SlowPeer {
   readonly #socket: Socket;
   readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
   readonly hasBody: boolean;
+  replyFields: ReplyFields | undefined;
   stalled: Denial | undefined;
   #onDrain: (() => void) | undefined;
+  #onEnding: (() => void) | undefined;
   /** Set once bytes had to wait for the client. */
   #backlog: Backlog | undefined;
 
@@ -105,6 +107,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
   }
 
   end(chunk?: Buffer, trailers?: readonly (readonly [string, string])[]): void {
+    this.#onEnding?.();
     this.#exchange.end(chunk, trailers);
     this.#countBacklog();
   }
@@ -115,11 +118,12 @@ export class Http1Downstream implements Downstream, SlowPeer {
       this.destroy();
       return;
     }
-    const headers = Object.entries(reply.headers).flat();
-    headers.push("Content-Length", String(reply.body.length));
+    const headers = replyFields(reply, this.replyFields);
+    const isFull = hasContent(reply);
+    if (isFull) headers.push("Content-Length", String(reply.body.length));
     if (isUnread) response.closes = true;
     response.writeHead(reply.status, headers);
-    this.end(this.method === "HEAD" ? undefined : reply.body);
+    this.end(this.method === "HEAD" || !isFull ? undefined : reply.body);
   }
 
   cut(): void {
@@ -133,6 +137,10 @@ export class Http1Downstream implements Downstream, SlowPeer {
   onDrain(listener: () => void): void {
     this.#onDrain = listener;
     this.#exchange.onDrain = this.#drained;
+  }
+
+  onEnding(listener: () => void): void {
+    this.#onEnding = listener;
   }
 
   onClose(listener: (complete: boolean) => void): void {

@@ -2,7 +2,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import { type BodySource, ReadableSource } from "../../http/body-source.ts";
 import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
-import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { Denial, Reply, ReplyFields } from "../../pipeline/decision.ts";
 import {
   bodyStalled,
   type Downstream,
@@ -10,7 +10,7 @@ import {
   readerCrowded,
   readerStalled,
 } from "./downstream.ts";
-import { renderDenial } from "../flow/reply.ts";
+import { hasContent, renderDenial, replyFields } from "../flow/reply.ts";
 import { contentLengthOf } from "./response-head.ts";
 import type { LastSeen } from "../../net/stall-watch.ts";
 
@@ -30,6 +30,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
   readonly hasBody: boolean;
   readonly expectsContinue: boolean;
+  replyFields: ReplyFields | undefined;
   stalled: Denial | undefined;
   readonly #stream: ServerHttp2Stream;
   readonly #limits: DownstreamLimits;
@@ -39,6 +40,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   #received = 0;
   /** Set once bytes had to wait for the client. */
   #backlog: Backlog | undefined;
+  #onEnding: (() => void) | undefined;
   /** The length that the head announced, and the bytes of the body that have left. */
   #length: number | undefined;
   #left = 0;
@@ -117,6 +119,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   end(chunk?: Buffer, trailers: readonly (readonly [string, string])[] = []): void {
     this.#trailers = trailers;
     if (this.#stream.writableEnded) return;
+    this.#onEnding?.();
     if (chunk !== undefined) this.write(chunk);
     this.#stream.end();
     this.#countBacklog();
@@ -128,16 +131,15 @@ export class Http2Downstream implements Downstream, SlowPeer {
       return;
     }
     if (!this.#open()) return;
-    const headers = Object.entries(reply.headers).flatMap(([name, value]) =>
-      name.toLowerCase() === "connection" ? [] : [name, value],
-    );
+    const { Connection: _ofHttp1, ...headers } = reply.headers;
+    const isFull = hasContent(reply);
     this.#stream.once("finish", () => this.#endRequest());
     this.#stream.respond({
-      ...fieldsOf(headers),
-      "content-length": reply.body.length,
+      ...fieldsOf(replyFields({ headers }, this.replyFields)),
+      ...(isFull ? { "content-length": reply.body.length } : {}),
       ":status": reply.status,
     });
-    this.end(this.method === "HEAD" ? undefined : reply.body);
+    this.end(this.method === "HEAD" || !isFull ? undefined : reply.body);
   }
 
   destroy(): void {
@@ -154,6 +156,10 @@ export class Http2Downstream implements Downstream, SlowPeer {
       this.#backlog?.note();
       listener();
     });
+  }
+
+  onEnding(listener: () => void): void {
+    this.#onEnding = listener;
   }
 
   onClose(listener: (complete: boolean) => void): void {

@@ -28,6 +28,14 @@ export interface StreamTarget {
   readonly credentials: string | undefined;
 }
 
+/** A stream that asks for a tunnel, unread. */
+export interface ConnectStream {
+  readonly stream: ServerHttp2Stream;
+  readonly fields: Fields;
+  readonly raw: readonly string[];
+  readonly maxHeaders: number;
+}
+
 /** Where a stream goes, and who is behind it. */
 type StreamRoute = Omit<Route, "client"> & { readonly client: Client | Promise<Client> };
 
@@ -35,6 +43,10 @@ type StreamRoute = Omit<Route, "client"> & { readonly client: Client | Promise<C
 export interface Http2Surface extends Omit<RefusedHead, "method"> {
   /** Throws ProxyError for a target that the surface refuses. */
   route(this: void, target: StreamTarget, runtime: Runtime): StreamRoute;
+  /** The scheme of what its streams ask for, where it is not that of the connection. */
+  readonly scheme?: Scheme;
+  /** Serves a CONNECT; without it the surface refuses them. */
+  readonly connect?: (this: void, asked: ConnectStream) => void;
   /** Set where the connection was refused: the response to each of its requests; the target is unparsed. */
   readonly refuse?: ((this: void, method: string, target: string) => Reply) | undefined;
   /** Called with the session, which `close` ends after its streams. */
@@ -86,12 +98,14 @@ export class Http2Sessions {
   /** Serves a connection on which h2 was negotiated, or that began with the preface of HTTP/2 (RFC 9113 section 3.3). */
   serve(clear: Socket): void {
     const surface = this.#surfaceOf(clear);
-    const scheme = clear instanceof TLSSocket ? "https" : "http";
+    const scheme = surface.scheme ?? (clear instanceof TLSSocket ? "https" : "http");
     const session = http2.performServerHandshake(clear, {
       maxSessionInvalidFrames: maxNuisances,
       maxSessionRejectedStreams: maxNuisances,
       maxOutstandingPings: 10,
       maxSettings: 32,
+      // Megabytes, above which no stream more is opened: what is under way for each must fit.
+      maxSessionMemory: Math.max(10, Math.ceil(this.#limits.maxStreamsPerConnection / 4)),
       // Fields that an origin repeats are allowed; without this, a repeated field would fail the response.
       strictSingleValueFields: false,
       maxHeaderListPairs: this.#limits.maxHeaders + 8,
@@ -152,8 +166,13 @@ export class Http2Sessions {
   ): void {
     const services = this.#services;
     stream.on("error", ignore);
-    const lease = services.runtimes.acquire();
     const protocol = textOf(fields[":protocol"]);
+    const isConnect = protocol === undefined && fields[":method"] === "CONNECT";
+    if (isConnect && reading.connect !== undefined) {
+      reading.connect({ stream, fields, raw, maxHeaders: this.#limits.maxHeaders });
+      return;
+    }
+    const lease = services.runtimes.acquire();
     const method = protocol === undefined ? (textOf(fields[":method"]) ?? "") : "GET";
     const limits = downstreamLimits(services, lease);
     const downstream = new Http2Downstream(stream, { method, fields, raw }, limits);
@@ -241,7 +260,7 @@ function hostOf(fields: Fields, scheme: Scheme): string {
 }
 
 /** Regular fields; the crumbs of a Cookie become one again for HTTP/1.1 (RFC 9113 section 8.2.3). */
-function endToEnd(raw: readonly string[]): string[] {
+export function endToEnd(raw: readonly string[]): string[] {
   const flat: string[] = [];
   const cookies: string[] = [];
   for (let i = 0; i + 1 < raw.length; i += 2) {
@@ -255,7 +274,8 @@ function endToEnd(raw: readonly string[]): string[] {
   return flat;
 }
 
-function textOf(value: string | string[] | undefined): string | undefined {
+/** The one text of a field, or its several ones in a list. */
+export function textOf(value: string | string[] | undefined): string | undefined {
   return typeof value === "string" ? value : value?.join(", ");
 }
 

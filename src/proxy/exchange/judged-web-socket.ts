@@ -2,11 +2,12 @@
  * A WebSocket whose client messages are judged: each is forwarded only after its verdict.
  *
  * Messages are framed anew, one frame each, so that the message that was judged is the message that arrives.
- * The other direction passes byte for byte.
+ * The other direction passes byte for byte, but for credentials that the origin repeats.
  */
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { clientFrame, closeFrame, FrameBoundary, opcodes } from "../../http/web-socket-frame.ts";
+import { WebSocketEcho } from "../../http/web-socket-echo.ts";
 import {
   type WebSocketFault,
   type WebSocketItem,
@@ -20,11 +21,12 @@ import { giveBack } from "../../net/give-back.ts";
 import type { SpliceResult, SpliceTerms } from "../../net/splice.ts";
 import type { LastSeen, Stallable } from "../../net/stall-watch.ts";
 import type { Denial } from "../../pipeline/decision.ts";
+import type { MessageVerdict } from "../../pipeline/message-judge.ts";
 import type { MessageGate } from "./message-gate.ts";
 
 /** Timeouts, accounting and cancellation of the connection. */
 export interface JudgedOptions extends SpliceTerms {
-  readonly gate: Pick<MessageGate, "judge" | "limits">;
+  readonly gate: Pick<MessageGate, "judge" | "limits" | "echo">;
   /** Closes the connection. */
   readonly signal: AbortSource;
   /** What the client sent after its request. */
@@ -68,6 +70,7 @@ class JudgedWebSocket implements Stallable {
   readonly #backlog: Backlog;
   readonly #reader: WebSocketReader;
   readonly #boundary = new FrameBoundary();
+  readonly #echo: WebSocketEcho;
   #bytesUp = 0;
   #bytesDown = 0;
   #open = 2;
@@ -91,6 +94,7 @@ class JudgedWebSocket implements Stallable {
     this.#options = options;
     this.#resolve = resolve;
     this.#reader = new WebSocketReader(options.gate.limits);
+    this.#echo = new WebSocketEcho(options.gate.echo);
     const pair = new PairOfPeers(client, upstream, () => this.#cut({ reason: "crowded" }));
     this.#backlog = new Backlog(options.backlogs, pair);
   }
@@ -206,19 +210,20 @@ class JudgedWebSocket implements Stallable {
     }
     this.#isJudging = true;
     this.#client.pause();
-    const settle = (denial: Denial | undefined): void => {
+    const settle = (settled: MessageVerdict | undefined): void => {
       this.#isJudging = false;
-      this.#settle(message, denial);
+      this.#settle(message, settled);
       this.#readOn();
       this.#listenOn();
     };
-    verdict.then(settle, () => settle(unchecked));
+    verdict.then(settle, () => settle({ denial: unchecked }));
   }
 
-  #settle(message: WebSocketMessage, denial: Denial | undefined): void {
+  #settle(message: WebSocketMessage, verdict: MessageVerdict | undefined): void {
     if (this.#ending === undefined) {
-      if (denial === undefined) this.#sendOn(message);
-      else this.#refuse(denial, closeCodeOf(denial));
+      if (verdict === undefined) this.#sendOn(message);
+      else if ("instead" in verdict) this.#sendOn({ ...message, data: verdict.instead });
+      else this.#refuse(verdict.denial, closeCodeOf(verdict.denial));
     }
     this.#reader.release();
   }
@@ -243,8 +248,10 @@ class JudgedWebSocket implements Stallable {
     if (this.#ending !== undefined && this.#farewell === undefined) return;
     const length = this.#boundary.pass(chunk, this.#farewell !== undefined);
     this.#bytesDown += length;
-    this.#options.watch?.down(chunk.subarray(0, length));
-    const hasRoom = this.#client.write(chunk.subarray(0, length));
+    const shown = this.#echo.pass(chunk.subarray(0, length));
+    // Who hears it may record it.
+    this.#options.watch?.down(shown);
+    const hasRoom = this.#client.write(shown);
     if (this.#farewell !== undefined) this.#sayFarewell();
     else if (!hasRoom) this.#upstream.pause();
     if (this.#client.writableLength > 0) this.#backlog.note();

@@ -1,9 +1,10 @@
-/** Whether the messages of an upgraded connection have to be judged one by one, and what makes them readable. */
+/** Whether the messages of an upgraded connection have to be read one by one, and what makes them readable. */
 import { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
+import type { Echo } from "../../http/echo.ts";
 import type { WebSocketMessage } from "../../http/web-socket-reader.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
-import type { Denial } from "../../pipeline/decision.ts";
+import type { MessageVerdict } from "../../pipeline/message-judge.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 
 /** What bounds the messages of one connection. */
@@ -15,6 +16,8 @@ export interface MessageLimits {
 /** Stands between the client of a WebSocket and its origin. */
 export class MessageGate {
   readonly limits: MessageLimits;
+  /** Some plugin judges what the client sends. */
+  readonly isJudging: boolean;
   readonly #pipeline: Pipeline;
   readonly #context: RequestContext;
 
@@ -22,10 +25,15 @@ export class MessageGate {
     this.#pipeline = pipeline;
     this.#context = context;
     this.limits = limits;
+    this.isJudging = pipeline.messages.areNeeded(context);
   }
 
+  /** What the origin must not repeat to the client. */
+  readonly echo = (): Echo | undefined => this.#context.echo;
+
   /**
-   * The gate of an upgrade that the pipeline let pass; undefined where no plugin reads its messages.
+   * The gate of an upgrade that the pipeline let pass; undefined where no plugin reads its messages, and nothing in them
+   * is to be concealed.
    *
    * Takes the offer of extensions off the request: permessage-deflate (RFC 7692) would hide what is sent. Throws
    * `policy.forbidden` where messages are to be judged and this is no WebSocket that can be read.
@@ -35,19 +43,22 @@ export class MessageGate {
     context: RequestContext,
     limits: MessageLimits,
   ): MessageGate | undefined {
-    if (context.upgrade === undefined || !pipeline.messages.areNeeded(context)) return undefined;
+    if (context.upgrade === undefined) return undefined;
+    const gate = new MessageGate(pipeline, context, limits);
+    if (!gate.isJudging && context.echo === undefined) return undefined;
     const { headers } = context;
     const isReadable =
       context.upgrade.toLowerCase() === "websocket" &&
       headers.get("sec-websocket-version") === "13";
     if (!isReadable) {
+      if (!gate.isJudging) return undefined;
       throw new ProxyError(
         "policy.forbidden",
         "messages on this path are judged, and only those of WebSocket version 13 can be",
       );
     }
     headers.delete("sec-websocket-extensions");
-    return new MessageGate(pipeline, context, limits);
+    return gate;
   }
 
   /** Throws where the origin's response makes messages unreadable. */
@@ -61,8 +72,10 @@ export class MessageGate {
     }
   }
 
-  /** The refusal of a message, or undefined; a promise only where a plugin has to be waited for. */
-  judge(message: WebSocketMessage): Denial | undefined | Promise<Denial | undefined> {
+  /** The verdict on a message that is not forwarded as it came; a promise only where a plugin has to be waited for. */
+  judge(
+    message: WebSocketMessage,
+  ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
     return this.#pipeline.messages.judge(this.#context, message);
   }
 }

@@ -1,7 +1,8 @@
 /** The upstream request of a permitted message: the context's fields and body, and our own Via. */
+import { BegunSource } from "../../http/body-source.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
-import type { RequestContext } from "../../pipeline/context.ts";
+import type { LeavingRequest, RequestContext, RequestSigner } from "../../pipeline/context.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
 import type { HeldBody } from "./buffered-body.ts";
@@ -29,24 +30,25 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly outgoing: OutgoingRequest;
   readonly streamed: RequestBody | undefined;
 } {
-  const { request, context, pseudonym, budget, buffered, held, isResponseRead } = parts;
-  const { downstream, basePath = "", upgrade, priorKnowledge: prior } = request;
-  const { headers, content, sentPath } = context;
-  if (content.replaced) headers.delete("content-encoding");
+  const { request, context, pseudonym, buffered, held, isResponseRead } = parts;
+  const { downstream, upgrade, priorKnowledge: prior } = request;
+  const { headers, content, sentBody } = context;
+  if (content.replaced || sentBody !== undefined) headers.delete("content-encoding");
   const needsHttp2 = isGrpc(headers.get("content-type"));
-  const bytes = content.replaced ? content.bytes : buffered;
+  const bytes = sentBody ?? (content.replaced ? content.bytes : buffered);
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
   if (isResponseRead && asksForCoding(context)) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
   // Where reading has begun, the client has already been told to send the body.
   if (isStreamed && downstream.expectsContinue && held === undefined) downstream.sendContinue();
-  const streamed = isStreamed ? new RequestBody(downstream.body, budget, held) : undefined;
+  const { signed, wrap } = signedMessage(parts, bytes);
+  const streamed = isStreamed ? streamedBody(parts, wrap) : undefined;
   return {
     outgoing: {
       method: downstream.method,
-      path: basePath + sentPath,
-      headers: [...headers.raw, "Via", `${downstream.httpVersion} ${pseudonym}`],
-      body: streamed ?? bytes ?? null,
+      path: signed.target,
+      headers: [...signed.headers.raw, "Via", `${downstream.httpVersion} ${pseudonym}`],
+      body: streamed ?? (bytes === undefined ? null : (signed.body ?? bytes)),
       needsHttp2,
       priorKnowledge: prior === "always" || (prior === "where-needed" && needsHttp2),
       upgrade: upgrade?.protocol,
@@ -54,6 +56,41 @@ export function outgoingMessage(parts: OutgoingParts): {
     },
     streamed,
   };
+}
+
+const nothing = Buffer.alloc(0);
+
+/** What leaves, signed where a plugin signs: nothing is changed behind it. */
+function signedMessage(
+  { request, context, budget }: OutgoingParts,
+  bytes: Buffer | undefined,
+): {
+  readonly signed: LeavingRequest;
+  readonly wrap: ReturnType<RequestSigner["sign"]>;
+} {
+  const { downstream, basePath = "" } = request;
+  const { headers, content, sentPath, signer } = context;
+  const signed: LeavingRequest = {
+    method: downstream.method,
+    target: basePath + sentPath,
+    headers: signer === undefined ? headers : headers.clone(),
+    body: downstream.hasBody || bytes !== undefined ? bytes : nothing,
+    isBodyReplaced: content.replaced,
+    budget,
+  };
+  return { signed, wrap: signer?.sign(signed) };
+}
+
+function streamedBody(
+  { request, budget, held }: OutgoingParts,
+  wrap: ReturnType<RequestSigner["sign"]>,
+): RequestBody {
+  const { body } = request.downstream;
+  if (wrap === undefined) return new RequestBody(body, budget, held);
+  return new RequestBody(
+    wrap(held === undefined ? body : new BegunSource(held.chunks, body)),
+    budget,
+  );
 }
 
 /** False where the field asks for none, or is signed: what comes compressed is decoded to be read. */

@@ -96,6 +96,7 @@ export class RequestBody implements StreamedBody, BodySink {
     this.#kept = undefined;
     this.#held.close();
     this.#begun?.release();
+    this.#source.close?.();
     this.fail(new Error("the exchange is over"));
   }
 

@@ -59,7 +59,7 @@ export function countHop(method: string, headers: HeaderList): void {
 
 /** RFC 9112 section 3.2.2: Host has to name the target; a client that says two things is refused, not guessed. */
 export function checkHostAgrees(
-  { host }: RequestHead,
+  { host }: { readonly host?: string | undefined },
   destination: Destination,
   scheme: Scheme,
 ): void {

@@ -8,9 +8,10 @@ import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { Downstream } from "./downstream.ts";
 import type { UpgradeRequest } from "./exchange-request.ts";
+import { HeardMessages } from "./heard-messages.ts";
 import { MessageGate, type MessageLimits } from "./message-gate.ts";
 import { renderResponseRefusal } from "../flow/reply.ts";
-import { upstreamFault } from "./upstream-fault.ts";
+import { upstreamFault } from "../flow/upstream-fault.ts";
 import type { JudgedBy, OpenTunnel, TunnelRegistry } from "../flow/tunnel-registry.ts";
 
 /** An upstream that switched protocols, and the exchange that is notified of the outcome. */
@@ -36,6 +37,7 @@ export class UpgradedTunnel {
   readonly #facts: RequestFacts;
   readonly #judgedBy: JudgedBy;
   #gate: MessageGate | undefined;
+  #heard: HeardMessages | undefined;
   /** False where the file exempts the destination from the pipeline. */
   #isJudged = false;
 
@@ -59,7 +61,14 @@ export class UpgradedTunnel {
   /** Makes the messages readable where the pipeline has to see them; throws where they cannot be. */
   permitted(limits: MessageLimits): void {
     this.#isJudged = true;
-    this.#gate = MessageGate.of(this.#judgedBy.pipeline, this.#context, limits);
+    const { pipeline } = this.#judgedBy;
+    this.#gate = MessageGate.of(pipeline, this.#context, limits);
+    const { upgrade, headers } = this.#context;
+    const hear =
+      upgrade?.toLowerCase() === "websocket" ? pipeline.messages.hearers(this.#context) : undefined;
+    if (hear === undefined) return;
+    headers.delete("sec-websocket-extensions");
+    this.#heard = new HeardMessages(limits, hear);
   }
 
   /** Judges the response that announces the new protocol, and carries the connection where it may pass. */
@@ -109,7 +118,8 @@ export class UpgradedTunnel {
   async #carry(headers: string[], upstream: Duplex): Promise<Denial | undefined> {
     this.#gate?.checkResponse(headers);
     const { upgrade } = this.#context;
-    const watch = upgrade?.toLowerCase() === "websocket" ? new MessageCounts() : undefined;
+    const watch =
+      upgrade?.toLowerCase() === "websocket" ? (this.#heard ?? new MessageCounts()) : undefined;
     this.#context.messages = watch;
     const terms = { signal: this.#cancellation, gate: this.#gate, watch };
     return this.#during(this.#request.switchTo(headers, upstream, terms));
@@ -119,8 +129,9 @@ export class UpgradedTunnel {
   async #during<Result>(work: Promise<Result>): Promise<Result> {
     const open: OpenTunnel = {
       facts: this.#facts,
+      context: this.#context,
       judgedBy: this.#judgedBy,
-      readsMessages: this.#gate !== undefined,
+      readsMessages: this.#gate?.isJudging === true,
       cut: () => this.#cancellation.abort(),
     };
     this.#tunnels.add(open);
@@ -128,6 +139,7 @@ export class UpgradedTunnel {
       return await work;
     } finally {
       this.#tunnels.delete(open);
+      this.#heard?.close();
     }
   }
 }

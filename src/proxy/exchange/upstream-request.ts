@@ -1,6 +1,7 @@
 /** One request on its way to an origin: sent, sent again where that is safe, and its response led into a sink. */
 import type { Duplex } from "node:stream";
 import { asError, ProxyError } from "../../errors.ts";
+import type { Echo } from "../../http/echo.ts";
 import { HeaderList, isSameName } from "../../http/headers.ts";
 import type { RequestControl, ResponseHandler } from "../../http/response-handler.ts";
 import type { FieldValue } from "../../pipeline/context.ts";
@@ -13,7 +14,7 @@ import type { Downstream } from "./downstream.ts";
 import { responseHeaders, safeTrailers, withoutLength } from "./response-head.ts";
 import type { FlowControl, ResponseSink } from "./response-sink.ts";
 import { isIdempotent } from "./request-head.ts";
-import { isDropped, upstreamFault } from "./upstream-fault.ts";
+import { isDropped, upstreamFault } from "../flow/upstream-fault.ts";
 
 /** Parts of the request, and the callbacks for its response. */
 export interface UpstreamRequestOptions {
@@ -23,6 +24,8 @@ export interface UpstreamRequestOptions {
   readonly downstream: Downstream;
   /** Value of the Via field that the response gets. */
   readonly via: string;
+  /** Credentials of the request that no field of the response may repeat. */
+  readonly echo: Echo | undefined;
   /** The request was sent before with another form of its credential. */
   readonly isRenewal?: boolean;
   makeSink(control: FlowControl): ResponseSink;
@@ -90,7 +93,7 @@ export class UpstreamRequest implements ResponseHandler {
     }
     this.#answered = true;
     this.#options.onStatus(status);
-    this.#options.onSwitched(responseHeaders(status, fields, this.#options.via), socket);
+    this.#options.onSwitched(this.#fieldsFor(status, fields), socket);
   }
 
   onResponseStarted(): void {
@@ -111,7 +114,7 @@ export class UpstreamRequest implements ResponseHandler {
     }
     // A client that expects a 100 got ours; others may not understand one.
     if (status === 100) return;
-    const headers = responseHeaders(status, fields, this.#options.via);
+    const headers = this.#fieldsFor(status, fields);
     this.#options.downstream.sendInformational(status, headers);
   }
 
@@ -124,13 +127,21 @@ export class UpstreamRequest implements ResponseHandler {
     this.onResponseStarted();
     if (this.#isRenewed(control, status, fields)) return;
     this.#forgetBody();
-    const headers = responseHeaders(status, fields, this.#options.via);
+    const headers = this.#fieldsFor(status, fields);
     this.#answered = true;
+    this.#options.origins.tls.answered(this.#options.permit.destination);
     this.#options.onStatus(status);
     this.#sink = this.#options.makeSink(control);
     const isCounted =
       control.mayHaveTrailers !== true || !this.#options.downstream.wantsChunkedTrailers;
-    this.#sink.start(status, isCounted ? headers : withoutLength(headers), reason);
+    const said = reason === undefined ? undefined : this.#options.echo?.clean(reason);
+    this.#sink.start(status, isCounted ? headers : withoutLength(headers), said ?? reason);
+  }
+
+  #fieldsFor(status: number, fields: readonly string[]): string[] {
+    const { via, echo } = this.#options;
+    const headers = responseHeaders(status, fields, via);
+    return echo === undefined ? headers : echo.cleanFields(headers);
   }
 
   onResponseData(_control: RequestControl, chunk: Buffer): void {
@@ -144,7 +155,8 @@ export class UpstreamRequest implements ResponseHandler {
   onResponseEnd(_control: RequestControl, trailers: readonly string[]): void {
     if (this.#successor !== undefined) return;
     this.#ended = true;
-    this.#begun().end(safeTrailers(trailers));
+    const { echo } = this.#options;
+    this.#begun().end(safeTrailers(echo === undefined ? trailers : echo.cleanFields(trailers)));
   }
 
   /** Bytes without a head are a fault: dropping them would make a short response look whole. */
@@ -161,7 +173,10 @@ export class UpstreamRequest implements ResponseHandler {
       this.send();
       return;
     }
-    this.#options.onFault(upstreamFault(error, this.#options.permit.destination));
+    const { origins, permit } = this.#options;
+    const { destination } = permit;
+    const fault = upstreamFault(error, destination);
+    this.#options.onFault(this.#started ? fault : origins.tls.explained(fault, destination));
   }
 
   /**

@@ -14,6 +14,9 @@ export interface CallerDirectory {
   has(name: string): boolean;
 }
 
+/** A Proxy-Authorization field, or a name with a password. */
+export type CallerCredentials = string | readonly [name: string, password: string] | undefined;
+
 /** Compared with when there is no such caller, so that timing does not reveal which names exist. */
 const nobody = Buffer.alloc(32);
 /** A name and a password of 255 bytes each, in Base64. */
@@ -35,11 +38,12 @@ export class CallerAuthentication {
    * A verified certificate identifies the connection; a client without one, or with one that names no caller, needs
    * credentials. Throws ProxyError `auth.caller-unknown` (407), which never says which half was wrong.
    */
-  authenticate(socket: Socket, credentials: string | undefined): string {
+  authenticate(socket: Socket, credentials: CallerCredentials): string {
     const byCertificate = this.#byCertificate(socket);
     if (byCertificate !== undefined) return byCertificate;
     if (credentials === undefined) throw this.#refusal("the forward proxy wants credentials");
-    const [name, password] = decodeBasic(credentials) ?? [];
+    const [name, password] =
+      (typeof credentials === "string" ? decodeBasic(credentials) : credentials) ?? [];
     if (name === undefined || password === undefined) {
       throw this.#refusal("Proxy-Authorization is not Basic with a name and a password");
     }

@@ -5,13 +5,13 @@ import type { PeerProcess, PeerProcesses } from "../../net/kernel/peer-process.t
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
 import type { Client } from "../../pipeline/flow.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import type { CallerCredentials } from "./caller-authentication.ts";
 import { clientTlsOf } from "./client-tls.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** What a surface knows of the caller. */
 export interface CallerSigns {
-  /** The Proxy-Authorization field. */
-  readonly credentials?: string | undefined;
+  readonly credentials?: CallerCredentials;
   /** The other end of the connection as the client sees it, where it is not our listener. */
   readonly reached?: SocketEnd | undefined;
 }

@@ -12,11 +12,17 @@ export function clientTlsOf(socket: Socket): ClientTls | undefined {
   const read = known.get(socket);
   if (read !== undefined) return read;
   const certificate = socket.getPeerX509Certificate();
-  const made: ClientTls = Object.freeze(
-    certificate === undefined
+  // False where the client named none.
+  const { servername: named } = socket as { readonly servername?: string | false };
+  const made: ClientTls = Object.freeze({
+    ...(typeof named === "string" ? { serverName: named } : {}),
+    ...(certificate === undefined
       ? {}
-      : { certificateThumbprint: hash("sha256", certificate.raw, "base64url") },
-  );
+      : {
+          certificateThumbprint: hash("sha256", certificate.raw, "base64url"),
+          certificate: certificate.toString(),
+        }),
+  });
   known.set(socket, made);
   return made;
 }

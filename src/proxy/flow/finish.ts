@@ -34,7 +34,7 @@ export interface Ending {
 
 /** Known facts of a message that was refused before it became a flow. */
 export interface RefusedHead {
-  readonly surface: "forward" | "reverse" | "bridge" | "transparent";
+  readonly surface: "forward" | "socks" | "reverse" | "bridge" | "transparent";
   readonly client: string;
   readonly method: string;
   /** The tunnel that carried it, when there was one. */
@@ -80,12 +80,13 @@ export class FlowRecorder {
     );
   }
 
-  /** A message is about to be judged, which waits for the promise. */
-  arrived(context: RequestContext): Promise<void> | undefined {
+  /** A message is about to be judged, which waits for the promise; no pipeline judges one that is exempt. */
+  arrived(context: RequestContext, pipeline: Pipeline | undefined): Promise<void> | undefined {
+    if (pipeline === undefined) return undefined;
     const { direction } = context.flow;
     const arriving = direction === "outbound" ? this.#sessions?.arrived(context) : undefined;
     if (this.#tracing !== undefined) beginTrace(this.#tracing, context);
-    return arriving;
+    return pipeline.readsSessions ? arriving : undefined;
   }
 
   /** A phase of a flow is over; gives the time of its end. Times are as performance.now() gives them. */
@@ -121,6 +122,11 @@ export class FlowRecorder {
   /** The pipeline let the message pass, which is sent when the promise resolves. */
   permitted(context: RequestContext): Promise<void> | undefined {
     return this.#sessions?.permitted(context, Date.now());
+  }
+
+  /** The response to a message to the agent is about to end: what its client sends next comes after that. */
+  ending(context: RequestContext): void {
+    this.#sessions?.ending(context);
   }
 
   /** The message is over. `pipeline` is absent for flows that skipped the pipeline. */

@@ -1,9 +1,10 @@
 /** The only place that turns a refusal or a fault into a response: HTTP, CONNECT or JSON-RPC. */
 import { ProxyError, statusOfCode } from "../../errors.ts";
+import { hasField } from "../../http/headers.ts";
 import { http } from "../../net/node-http.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import { factKey } from "../../pipeline/facts.ts";
-import type { Denial, Reply, RpcRefusal } from "../../pipeline/decision.ts";
+import type { Denial, Reply, ReplyFields, RpcRefusal } from "../../pipeline/decision.ts";
 
 /** The view of mcp-parser, as far as a response needs it. */
 interface McpRequestFact {
@@ -27,11 +28,12 @@ export function denialOf(error: unknown): Denial {
 
 /** HTTP status of a denial: its own, else the table's. */
 export function statusOf(denial: Denial): number {
-  return denial.status ?? statusOfCode(denial.code);
+  return denial.reply?.status ?? denial.status ?? statusOfCode(denial.code);
 }
 
 /** The plain form: `{error, message, description?, details?, plugin?}`. */
 export function renderDenial(denial: Denial): Reply {
+  if (denial.reply !== undefined) return denial.reply;
   return jsonReply(statusOf(denial), serialise(denial), denial.headers);
 }
 
@@ -42,6 +44,7 @@ export function renderDenial(denial: Denial): Reply {
  * everything else, notifications included, gets the plain form.
  */
 export function renderRefusal(denial: Denial, context: RequestContext): Reply {
+  if (denial.reply !== undefined) return denial.reply;
   const rpc =
     denial.rpc ?? (context.flow.direction === "outbound" ? mcpRefusal(context) : undefined);
   if (rpc === undefined || rpc.ids.length === 0) return renderDenial(denial);
@@ -142,10 +145,26 @@ function jsonReply(status: number, json: string, headers: Denial["headers"]): Re
   };
 }
 
+/** The fields of a reply as a flat list, one line for each value, with those of `more` that it has not itself. */
+export function replyFields({ headers }: Pick<Reply, "headers">, more?: ReplyFields): string[] {
+  const lines = Object.entries(headers).flatMap(([name, value]) =>
+    typeof value === "string" ? [name, value] : value.flatMap((one) => [name, one]),
+  );
+  if (more === undefined) return lines;
+  const added = Object.entries(more).filter(([name]) => !hasField(lines, name));
+  return [...lines, ...replyFields({ headers: Object.fromEntries(added) })];
+}
+
+/** RFC 9110 section 8.6: such a response has no content and says nothing of its length. */
+export function hasContent({ status }: Pick<Reply, "status">): boolean {
+  return status !== 204 && status !== 304;
+}
+
 /** A whole HTTP/1.1 message, for sockets that have no response object (CONNECT, malformed requests). */
 export function rawReply(reply: Reply): Buffer {
   const head = [`HTTP/1.1 ${reply.status} ${http.STATUS_CODES[reply.status] ?? "Refused"}`];
-  for (const [name, value] of Object.entries(reply.headers)) head.push(`${name}: ${value}`);
+  const fields = replyFields(reply);
+  for (let at = 0; at < fields.length; at += 2) head.push(`${fields[at]}: ${fields[at + 1]}`);
   head.push(`Content-Length: ${reply.body.length}`, "Connection: close");
   return Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`, "latin1"), reply.body]);
 }

@@ -1,9 +1,15 @@
 /** Every open tunnel of the process: counted, drained at shutdown, judged again after a reload. */
 import { RequestContext, type RequestFacts } from "../../pipeline/context.ts";
+import type { KillSwitch } from "../../pipeline/kill-switch.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 
 /** Why a tunnel was closed from our side. */
-export type CutReason = "revoked" | "draining";
+export type CutReason = "revoked" | "killed" | "draining";
+
+/** The word of metrics for a tunnel that was cut; undefined where what the splice says is better. */
+export function endOf(cut: CutReason | undefined): "revoked" | "killed" | undefined {
+  return cut === "draining" ? undefined : cut;
+}
 
 /** What the registry keeps of an open tunnel. */
 export interface OpenTunnel {
@@ -15,6 +21,8 @@ export interface OpenTunnel {
   readonly isBridged?: boolean;
   /** Each message of its client is shown to the pipeline that let it be opened. */
   readonly readsMessages?: boolean;
+  /** Tells the session that it belongs to, where {@link facts} do not. */
+  readonly context?: Pick<RequestContext, "sessionId">;
   cut(reason: CutReason): void;
 }
 
@@ -43,12 +51,14 @@ export class TunnelRegistry {
   readonly #open = new Set<OpenTunnel>();
   /** Absent where this is the only registry of the process. */
   readonly #shared: TunnelPlaces | undefined;
+  readonly #kills: KillSwitch | undefined;
   #places = 0;
   #epoch = 0;
   #rules: TunnelRules | undefined;
 
-  constructor(shared?: TunnelPlaces) {
+  constructor(shared?: TunnelPlaces, kills?: KillSwitch) {
     this.#shared = shared;
+    this.#kills = kills;
   }
 
   get size(): number {
@@ -76,6 +86,8 @@ export class TunnelRegistry {
 
   add(tunnel: OpenTunnel): void {
     this.#open.add(tunnel);
+    // It was stopped while it was judged or dialled. Whoever adds it may have more to do before it can be cut.
+    if (this.#isKilled(tunnel)) queueMicrotask(() => tunnel.cut("killed"));
     const { pipeline, epoch } = tunnel.judgedBy;
     const rules = this.#rules;
     // The rules changed while it was judged or dialled: the recheck of open tunnels did not include it.
@@ -109,6 +121,23 @@ export class TunnelRegistry {
     if (await isAllowed(tunnel, rules)) return true;
     tunnel.cut("revoked");
     return false;
+  }
+
+  /** Cuts those that an operator has stopped; how many there were. */
+  cutKilled(): number {
+    let cut = 0;
+    for (const tunnel of this.#open) {
+      if (!this.#isKilled(tunnel)) continue;
+      tunnel.cut("killed");
+      cut += 1;
+    }
+    return cut;
+  }
+
+  #isKilled({ facts, context }: OpenTunnel): boolean {
+    const known = context ?? facts;
+    const sessionId = "sessionId" in known ? known.sessionId : undefined;
+    return this.#kills?.find({ flow: facts.flow, sessionId }) !== undefined;
   }
 
   /** Cuts all of them. */

@@ -18,6 +18,7 @@ import {
 } from "../exchange/arrival.ts";
 import { type HttpHandlers, type HttpLimits, HttpServer } from "../exchange/http-server.ts";
 import { type Http2Surface, Http2Sessions } from "../exchange/http2-sessions.ts";
+import { replyFields } from "../flow/reply.ts";
 import { type BridgedConnection, bridgedRoute } from "./bridged-connection.ts";
 
 /** Serves bridged connections of every generation; each request leases the current one. */
@@ -137,10 +138,10 @@ function innerPath(target: string, destination: Destination): string {
 }
 
 /** The response on a connection that was refused before its first request. */
-function refuseAll(exchange: ServerExchange, { status, headers, body }: Reply): void {
+function refuseAll(exchange: ServerExchange, reply: Reply): void {
   const { response } = exchange;
-  const fields = Object.entries(headers).flat();
+  const { status, body } = reply;
   response.closes = true;
-  response.writeHead(status, [...fields, "Content-Length", String(body.length)]);
+  response.writeHead(status, [...replyFields(reply), "Content-Length", String(body.length)]);
   exchange.end(body);
 }

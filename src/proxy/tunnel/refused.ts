@@ -20,7 +20,7 @@ export interface RefusedTunnel extends TunnelRequest {
 export function refuse(request: TunnelRequest, denial: Denial, cancelled: boolean): Ending {
   const { client, replies } = request;
   const reply = renderDenial(denial);
-  if (!client.destroyed) replies.refused(client, reply);
+  if (!client.destroyed) replies.refused(client, reply, denial.code);
   return { ...endingOf(reply, denial), bytesReceived: 0, cancelled };
 }
 

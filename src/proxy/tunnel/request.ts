@@ -15,7 +15,8 @@ import type { JudgedBy, TunnelRegistry } from "../flow/tunnel-registry.ts";
 /** How the outcome is sent to the client of a tunnel. */
 export interface TunnelReplies {
   established(client: Socket): void;
-  refused(client: Socket, reply: Reply): void;
+  /** `code` is that of the denial, where the reply is not a plugin's own. */
+  refused(client: Socket, reply: Reply, code?: string): void;
 }
 
 /** A client that knows nothing of a proxy: the kernel redirected its connection. */

@@ -11,7 +11,7 @@ import type { Permit, Verdict } from "../../pipeline/pipeline.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import { bridgeTunnel } from "./bridged.ts";
 import type { Ending } from "../flow/finish.ts";
-import type { CutReason, JudgedBy, OpenTunnel } from "../flow/tunnel-registry.ts";
+import { type CutReason, endOf, type JudgedBy, type OpenTunnel } from "../flow/tunnel-registry.ts";
 import { clearTunnel } from "./clear.ts";
 import { checkServerName, firstOf, lateRequest } from "./first-words.ts";
 import { openedTunnel, serveClear } from "./opened.ts";
@@ -112,8 +112,8 @@ class Tunnel extends Splice implements OpenTunnel {
 
   begin(): void {
     try {
-      const arriving = this.#isSkipped ? undefined : this.#services.recorder.arrived(this.facts);
-      this.#after(arriving, () => this.#enter());
+      const judge = this.#isSkipped ? undefined : this.#request.runtime.outbound;
+      this.#after(this.#services.recorder.arrived(this.facts, judge), () => this.#enter());
     } catch (error) {
       this.#fail(error);
     }
@@ -270,7 +270,7 @@ class Tunnel extends Splice implements OpenTunnel {
       this.#finish(this.#refusal);
       return;
     }
-    const end = this.#cutReason === "revoked" ? "revoked" : reason;
+    const end = endOf(this.#cutReason) ?? reason;
     recorder.metrics.tunnels.closed(bytesUp, bytesDown, seconds, end);
     this.#finish({
       status: 200,

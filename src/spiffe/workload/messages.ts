@@ -1,6 +1,6 @@
 /** The messages of the SPIFFE Workload API, as its specification writes them in protocol buffers. */
 import type { RawSvid } from "../x509-svid.ts";
-import { bytesOf, fieldOf, mapOf, readFields, repeatedOf, textOf } from "./protobuf.ts";
+import { bytesOf, fieldOf, mapOf, readFields, repeatedOf, textOf } from "../../grpc/protobuf.ts";
 
 /** `X509SVIDResponse`: it replaces all that an earlier one said. */
 export interface X509Response {

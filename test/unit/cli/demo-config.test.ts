@@ -37,6 +37,7 @@ test("A24: the demo configuration loads and validates, with the forward role onl
     log: createLogger("silent"),
     metrics,
     ownListeners: new OwnListeners(),
+    env: process.env,
     carried: new CarriedState(),
     definitions: builtinPlugins,
   };

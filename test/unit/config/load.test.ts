@@ -42,6 +42,7 @@ describe("presets", () => {
       reverse_proxy_addr: ":8080",
       reverse_proxy_backend: "http://127.0.0.1:8000",
       forward_proxy_addr: ":8081",
+      forward_proxy_socks: true,
       transparent_proxy_addr: ":8082",
       transparent: {
         pin: "strict",

@@ -13,7 +13,11 @@ import {
 import { onFreePorts } from "../../../src/cli/own-file.ts";
 
 const everySurface = {
-  listener: { reverse_proxy_backend: "http://127.0.0.1:1", inbound_interception: "transparent" },
+  listener: {
+    reverse_proxy_backend: "http://127.0.0.1:1",
+    inbound_interception: "transparent",
+    socks_proxy_addr: surfaces.socks.address,
+  },
   pipeline: { inbound: { default: "deny" }, outbound: { default: "deny" } },
 };
 

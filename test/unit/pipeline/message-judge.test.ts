@@ -32,8 +32,7 @@ test("plugins are asked in the order of the file until one refuses", async () =>
     asking("b"),
   ]);
   expect(await messages.judge(message({ path: "/bad" }), hello)).toEqual({
-    ...denial,
-    plugin: "step-2",
+    denial: { ...denial, plugin: "step-2" },
   });
   expect(asked.splice(0)).toEqual(["a hello"]);
   expect(await messages.judge(message({ path: "/good" }), hello)).toBeUndefined();
@@ -48,9 +47,13 @@ test("where nobody has to be waited for the verdict is there at once", () => {
 test("a message cannot be answered, and a fault refuses it", async () => {
   const reply = { status: 200, headers: {}, body: Buffer.alloc(0) };
   const answering = pipelineOf([{ onMessage: () => respond("mine", reply) }]);
-  expect(await answering.messages.judge(message(), hello)).toMatchObject({ code: "plugin.fault" });
+  expect(await answering.messages.judge(message(), hello)).toMatchObject({
+    denial: { code: "plugin.fault" },
+  });
   const faulty = pipelineOf([{ onMessage: () => Promise.reject(new Error("fault")) }]);
-  expect(await faulty.messages.judge(message(), hello)).toMatchObject({ code: "plugin.fault" });
+  expect(await faulty.messages.judge(message(), hello)).toMatchObject({
+    denial: { code: "plugin.fault" },
+  });
 });
 
 test("a plugin that only observes is recorded and refuses nothing", async () => {
@@ -68,7 +71,7 @@ test("a connection keeps its first records and the one that ended it", async () 
     { onMessage: () => ((count += 1) === 1_000 ? deny("word", denial) : allow(`${count}`)) },
   ]);
   for (let at = 0; at < 999; at += 1) expect(messages.judge(context, hello)).toBeUndefined();
-  expect(messages.judge(context, hello)).toMatchObject(denial);
+  expect(messages.judge(context, hello)).toMatchObject({ denial });
   const reasons = context.invocations.map(({ reason }) => reason);
   expect(reasons).toHaveLength(64);
   expect([reasons[0], reasons[62], reasons[63]]).toEqual(["1", "63", "word"]);

@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 import { Serving } from "../../../src/session/serving.ts";
 import { Turn } from "../../../src/session/turn.ts";
 
-const turn = (sessionId?: string, now = 0): Turn => new Turn(undefined, sessionId, now);
+const turn = (sessionId?: string, startedAt = 0): Turn =>
+  new Turn({ id: "flow", sessionId, startedAt, keys: [], isServed: true });
 
 test("the last message of the only conversation is alone", () => {
   const serving = new Serving();

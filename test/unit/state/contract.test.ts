@@ -91,6 +91,20 @@ describe.each(Object.keys(kinds))("a state store: %s", (kind) => {
     await store.close();
   });
 
+  it("shows counters without keeping them longer", async () => {
+    const store = await opened();
+    await store.add([
+      { key: "{c}a", by: 3 },
+      { key: "{c}b", by: 5, ttlMs: 1 },
+    ]);
+    await eventually(async () => {
+      const [a, b, none] = await store.counters(["{c}a", "{c}b", "{c}none"]);
+      expect([a, none]).toEqual([3, 0]);
+      return b === 0;
+    });
+    await store.close();
+  });
+
   it("forgets a counter when its time is over", async () => {
     const store = await opened();
     await store.add([{ key: "n", by: 5, ttlMs: 1 }]);

@@ -185,6 +185,7 @@ test("docs/metrics.md and the registry name the same instruments with the same t
     metrics.counters.client_handshakes_total.of("verified").value += 1;
     metrics.counters.file_lines_total.of("events", "lost").value += 1;
     metrics.counters.file_outages_total.of("audit").value += 1;
+    metrics.secrets.note("s", { kind: "fetched", expiresAt: 1 });
   }
   const text = await metrics.render();
   const registered = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = "", type]) => {
@@ -221,4 +222,23 @@ test("O2: the statistics have maps of handshakes where there were any", () => {
   metrics.counters.bridge_handshakes_total.of("terminated").value += 1;
   metrics.counters.client_handshakes_total.of("failed").value += 1;
   expect(metrics.goStats()).toMatchObject({ tls_bridge: { terminated: 2 }, mtls: { failed: 1 } });
+});
+
+test("the times of secrets come from threads, and end with their source", async () => {
+  const thread = makeMetrics();
+  const shown = makeMetrics();
+  const expiry = async (): Promise<string | undefined> =>
+    /^authbridge_secret_expiry_timestamp_seconds\{source="s"\} (\S+)$/m.exec(
+      await shown.render(),
+    )?.[1];
+  thread.secrets.note("s", { kind: "fetched", expiresAt: 60_000 });
+  thread.secrets.note("s", { kind: "failed" });
+  shown.add(thread.changes());
+  expect(await expiry()).toBe("60");
+  expect(await shown.render()).toContain(
+    'authbridge_secret_fetches_total{source="s",result="failed"} 1',
+  );
+  thread.secrets.note("s", { kind: "closed" });
+  shown.add(thread.changes());
+  expect(await expiry()).toBeUndefined();
 });

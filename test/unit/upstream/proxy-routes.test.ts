@@ -3,7 +3,7 @@ import { parseAddress } from "../../../src/net/address.ts";
 import { parseAbsoluteTarget, parseAuthority } from "../../../src/net/destination.ts";
 import { NoProxy } from "../../../src/net/no-proxy.ts";
 import { HostMatcher } from "../../../src/pattern/host-pattern.ts";
-import type { ParentProxy } from "../../../src/upstream/parent-proxy.ts";
+import type { ParentProxy } from "../../../src/upstream/parent/parent-proxy.ts";
 import {
   ProxyRoutes,
   type ProxyRoutesOptions,

@@ -114,7 +114,7 @@
 {{- if hasKey $config $key }}{{ fail (printf "config.%s is decided by the chart: set %s" $key $value) }}{{ end -}}
 {{- end -}}
 {{- $listener := default dict $config.listener -}}
-{{- range $key := list "roles" "reverse_proxy_addr" "reverse_proxy_backend" "forward_proxy_addr" "forward_proxy_tls" "transparent_proxy_addr" "transparent_inbound_addr" "inbound_interception" "inbound_passthrough_ports" "session_api_addr" "health_addr" -}}
+{{- range $key := list "roles" "reverse_proxy_addr" "reverse_proxy_backend" "forward_proxy_addr" "forward_proxy_tls" "socks_proxy_addr" "transparent_proxy_addr" "transparent_inbound_addr" "inbound_interception" "inbound_passthrough_ports" "session_api_addr" "health_addr" -}}
 {{- if hasKey $listener $key }}{{ fail (printf "config.listener.%s is decided by the chart: set topology, proxy.ports, proxy.listenHost, inbound or callers.tls" $key) }}{{ end -}}
 {{- end -}}
 {{- $bridge := default dict $config.tls_bridge -}}

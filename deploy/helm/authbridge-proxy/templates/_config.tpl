@@ -11,6 +11,9 @@
   "forward_proxy_addr" (printf "%s:%d" $own (int $ports.forward))
   "session_api_addr" (printf "127.0.0.1:%d" (int $ports.sessions))
   "health_addr" (printf "%s:%d" $every (int $ports.health)) -}}
+{{- with $ports.socks -}}
+{{- $_ := set $listener "socks_proxy_addr" (printf "%s:%d" $own (int .)) -}}
+{{- end -}}
 {{- if include "ab.isInboundCaptured" . -}}
 {{- $_ := set $listener "inbound_interception" "transparent" -}}
 {{- $_ := set $listener "transparent_inbound_addr" (printf ":%d" (int $ports.inbound)) -}}

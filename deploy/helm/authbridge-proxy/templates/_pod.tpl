@@ -16,6 +16,9 @@ envFrom:
 {{- end }}
 ports:
   - { name: forward, containerPort: {{ $ports.forward }} }
+  {{- with $ports.socks }}
+  - { name: socks, containerPort: {{ . }} }
+  {{- end }}
   {{- if include "ab.isInboundCaptured" . }}
   - { name: inbound, containerPort: {{ $ports.inbound }} }
   {{- else if $v.inbound.enabled }}

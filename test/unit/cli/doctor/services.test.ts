@@ -56,6 +56,23 @@ test("a key set with keys and a token endpoint that refuses nobody's request bot
   expect(lines.join("")).not.toContain("hunter2");
 });
 
+test("the places of stand-ins are listed, and that HTTPS goes by unseen without the bridge", async () => {
+  idp = await StubIdp.start();
+  const { lines, problems } = await examine(
+    idp,
+    (text) => `${text}          places: [{ header: x-api-key }]
+          routes:
+            rules:
+              - { host: git.test, places: [{ basic: password, paths: [/x.git/**] }] }
+`,
+  );
+  expect(problems).toEqual([]);
+  const shown = lines.filter((line) => line.includes("places"));
+  expect(shown).toHaveLength(2);
+  expect(shown[0]).toMatch(/^pass .*token-exchange: header x-api-key; .*tls_bridge\.mode/);
+  expect(shown[1]).toContain("token-exchange, git.test: basic password (/x.git/**)");
+});
+
 test("an empty key set and a page that is no endpoint fail with what to set", async () => {
   idp = await StubIdp.start();
   idp.jwksReplies.push({ body: { keys: [] } });

@@ -25,7 +25,7 @@ function made(of: { readonly session?: string; readonly subject?: string }): Plu
 
 async function shortened(plugin: Plugin, shape: MessageShape = {}): Promise<string> {
   const context: RequestContext = message({ path, body, ...shape });
-  await inferenceParser.create(undefined, new PluginBench().deps).onRequest?.(context);
+  await inferenceParser.create({ endpoints: [] }, new PluginBench().deps).onRequest?.(context);
   await plugin.onRequest?.(context);
   return /\[context-guru ([0-9a-f]{20}):/.exec(context.body?.toString() ?? "")?.[1] ?? "";
 }

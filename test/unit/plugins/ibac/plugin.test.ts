@@ -62,7 +62,7 @@ async function parsed(shape: MessageShape): Promise<RequestContext> {
   for (const parser of [
     mcpParser.create({ paths: ["/mcp"] }, deps),
     a2aParser.create(undefined, deps),
-    inferenceParser.create(undefined, deps),
+    inferenceParser.create({ endpoints: [] }, deps),
   ]) {
     await parser.onRequest?.(context);
   }

@@ -292,7 +292,7 @@ describe("requests", () => {
   });
 
   test("only bodies of model calls are asked for, and only their answers", () => {
-    const plugin = inferenceParser.create(undefined, new PluginBench().deps);
+    const plugin = inferenceParser.create({ endpoints: [] }, new PluginBench().deps);
     const wants = (path: string) => plugin.wantsBody?.(message({ method: "POST", path }));
     expect(wants("/v1/messages")).toBe(true);
     expect(wants("/upload")).toBe(false);

@@ -1,54 +1,23 @@
 import { expect, test } from "vitest";
-import type { RequestContext, SessionReader } from "../../../../src/pipeline/plugin.ts";
-import { Conversations } from "../../../../src/plugins/sparc/conversations.ts";
-import { message } from "../../../support/plugin-bench.ts";
+import { type Conversation, Conversations } from "../../../../src/plugins/sparc/conversations.ts";
 
 interface Tie {
   readonly turn?: string;
   readonly session?: string;
 }
 
-/** Sessions that know of each message what a test says. */
-class Ties implements SessionReader {
-  readonly #ties = new Map<RequestContext, Tie>();
-  isDoubtful = false;
-
-  of(tie: Tie, caller = "a", size = 10): RequestContext {
-    const context = message({ body: "x".repeat(size), client: { caller } });
-    this.#ties.set(context, tie);
-    return context;
-  }
-
-  scopeOf(context: RequestContext): Tie {
-    return this.#ties.get(context) ?? {};
-  }
-
-  isInDoubt(): boolean {
-    return this.isDoubtful;
-  }
-
-  intentOf(): undefined {
-    return undefined;
-  }
-
-  sessionOf(): undefined {
-    return undefined;
-  }
-
-  subjectOf(): undefined {
-    return undefined;
-  }
-}
-
-const view = (model: string) =>
-  ({ api: "openai.chat", model, messages: [{ role: "user", content: model }] }) as const;
+const saying = (content: string): Conversation => ({
+  messages: [{ role: "user", content }],
+  tools: [],
+});
 
 function known(...said: readonly (readonly [string, Tie, string?])[]) {
-  const ties = new Ties();
-  const conversations = new Conversations(ties);
-  for (const [name, tie, caller] of said) conversations.remember(ties.of(tie, caller), view(name));
-  const find = (tie: Tie, caller?: string) => conversations.find(ties.of(tie, caller))?.model;
-  return { ties, conversations, find };
+  const conversations = new Conversations();
+  for (const [name, tie, caller = "a"] of said)
+    conversations.remember({ ...tie, caller }, saying(name), 10);
+  const find = (tie: Tie, caller = "a", isInDoubt = false) =>
+    conversations.find({ ...tie, caller }, isInDoubt)?.messages[0]?.content;
+  return { conversations, find };
 }
 
 test("of the message that is being served, else of the session, the latest counts", () => {
@@ -64,12 +33,11 @@ test("of the message that is being served, else of the session, the latest count
 });
 
 test("what nothing ties is of the only conversation that its caller has, where nobody is in doubt", () => {
-  const { find, ties } = known(["mine", {}, "a"], ["theirs", {}, "b"]);
+  const { find } = known(["mine", {}, "a"], ["theirs", {}, "b"]);
   expect(find({}, "a")).toBe("mine");
   expect(find({ session: "an MCP session" }, "b")).toBe("theirs");
   expect(find({}, "c")).toBeUndefined();
-  ties.isDoubtful = true;
-  expect(find({ session: "an MCP session" }, "b")).toBeUndefined();
+  expect(find({ session: "an MCP session" }, "b", true)).toBeUndefined();
   const several = known(["one", { session: "s" }], ["two", { session: "t" }]);
   expect(several.find({})).toBeUndefined();
 });
@@ -85,16 +53,10 @@ test("the oldest go when there are too many, or too many bytes", () => {
   );
   expect(many.find({ session: "0" })).toBeUndefined();
   expect(many.find({ session: "299" })).toBe("299");
-  const { conversations, ties, find } = known();
+  const { conversations, find } = known();
   for (const session of ["first", "second", "third"]) {
-    conversations.remember(ties.of({ session }, "a", 15 * 1_024 * 1_024), view(session));
+    conversations.remember({ session, caller: "a" }, saying(session), 15 * 1_024 * 1_024);
   }
   expect(find({ session: "first" })).toBeUndefined();
   expect(find({ session: "third" })).toBe("third");
-});
-
-test("without sessions nothing is known", () => {
-  const conversations = new Conversations(undefined);
-  conversations.remember(message({ body: {} }), view("one"));
-  expect(conversations.find(message())).toBeUndefined();
 });

@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
-import { Echo } from "../../../../src/plugins/static-inject/echo.ts";
 import { staticInject } from "../../../../src/plugins/static-inject/plugin.ts";
 import {
   bearerOf,
@@ -115,17 +114,68 @@ describe("a credential in a URL", () => {
     expect(context.sentPath).toBe(sent);
     expect(context.path).toBe(path);
   });
+});
 
-  test.each(["a&b<c>", 'a"b', "a/b:c", "a b"])("%s is found in every spelling", (value) => {
-    const echo = new Echo(value, "p");
-    const spelled = [
-      value,
-      encodeURIComponent(value),
-      JSON.stringify(value),
-      value.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;"),
-    ];
-    for (const text of spelled) expect(echo.clean(text)).toMatch(/^"?p"?$/);
-    expect(echo.cleanBytes(Buffer.from("nothing"))).toBeUndefined();
+describe("named places", () => {
+  const config = {
+    placeholder: "p",
+    places: [
+      { header: "x-key", hosts: ["*.example.com"] },
+      { query: "k", paths: ["/v1/**"] },
+      { json: "/a/0", paths: ["/v1/**"] },
+      { header: "other", hosts: ["else.test"] },
+    ],
+  };
+
+  test.each([
+    ["/v1/x", "header x-key, query k, json /a/0"],
+    ["/v2", "header x-key"],
+    ["/v1/../v1/x", "header x-key"],
+    ["/v1//x", "header x-key"],
+    ["/%76%31/x", "header x-key"],
+  ])("of %s are said to be %s", async (path, places) => {
+    const said = await plugin(config).describeCredential?.(outbound({ headers: {}, path }));
+    expect(said).toContain(`that the client has to send in: ${places}`);
+    expect(typeof said === "string" && said.endsWith(places)).toBe(true);
+  });
+
+  test("that are none here are told to be missing", async () => {
+    const places = [{ query: "k", paths: ["/v1/**"] }];
+    const said = await plugin({ ...config, places }).describeCredential?.(
+      outbound({ headers: {}, path: "/" }),
+    );
+    expect(said).toMatchObject({
+      action: "deny",
+      denial: { message: "no placeholder in: any place (see places)" },
+    });
+    const context = outbound({ headers: {}, path: "/v1/x" });
+    expect(await judge(plugin(config), context)).toMatchObject({
+      denial: { message: "no placeholder in: header x-key, query k, json /a/0" },
+    });
+  });
+
+  test("a body is read where a place is in it, and nowhere else", () => {
+    const subject = plugin(config);
+    const json = { "content-type": "application/vnd.x+json; charset=utf-8" };
+    const wants = (shape: MessageShape): boolean | undefined =>
+      subject.wantsBody?.(outbound({ body: "{}", ...shape }));
+    expect(subject.body).toEqual({ request: "read" });
+    expect(wants({ headers: json, path: "/v1/x" })).toBe(true);
+    expect(wants({ headers: json, path: "/v2" })).toBe(false);
+    expect(wants({ headers: { "content-type": "text/plain" }, path: "/v1/x" })).toBe(false);
+    expect(plugin().body).toEqual({});
+  });
+
+  test("the body that was judged stays what the client sent", async () => {
+    const body = '{"a":["p"],"n":1e999}';
+    const headers = { "content-type": "application/json" };
+    const context = outbound({ body, headers, path: "/v1/x" });
+    expect(await judge(plugin(config), context)).toMatchObject({
+      details: { header: "json /a/0" },
+    });
+    expect(context.body?.toString()).toBe(body);
+    expect(context.sentBody?.toString()).toBe('{"a":["REAL"],"n":1e999}');
+    expect(context.content.replaced).toBe(false);
   });
 });
 

@@ -980,6 +980,67 @@ describe("a placeholder", () => {
   });
 });
 
+describe("named places", () => {
+  const places = [{ header: "x-api-key" }, { basic: "user" }, { basic: "password" }];
+  const sent = (headers: Readonly<Record<string, string>>): RequestContext => message({ headers });
+  const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString("base64")}`;
+
+  test("hold the token, and Authorization does not count beside them", async () => {
+    const context = sent({ "x-api-key": "mine", ...bearerOf("other") });
+    await judge(plugin({ places }), context);
+    expect(context.headers.get("x-api-key")).toBe("exchanged-api");
+    expect(authorizationOf(context)).toBe("Bearer other");
+    expect(idp.tokenCalls[0]?.form.get("subject_token")).toBe("mine");
+  });
+
+  test("a JWT goes before the user of git", async () => {
+    const token = subjectToken({ sub: "a" });
+    const context = sent({ authorization: basic(`x-access-token:${token}`) });
+    await judge(plugin({ places }), context);
+    expect(authorizationOf(context)).toBe(basic("x-access-token:exchanged-api"));
+    expect(context.echo?.clean(`said ${basic("x-access-token:exchanged-api")}`)).toBe(
+      `said ${basic(`x-access-token:${token}`)}`,
+    );
+  });
+
+  test("with different tokens are refused, and nobody is asked", async () => {
+    const context = sent({ authorization: basic("one:two") });
+    expect(await judge(plugin({ places }), context)).toHaveProperty("reason", "ambiguous_token");
+    expect(idp.tokenCalls).toHaveLength(0);
+  });
+
+  test("of a rule stand in place of the plugin's, also where the rule is in the file", async () => {
+    const file = '- { host: api.example.com, target_audience: api, places: [{ query: "t" }] }';
+    const context = message({ path: "/x?t=mine", headers: { "x-api-key": "no" } });
+    await judge(plugin({ places, ...routes([], file) }), context);
+    expect(context.sentPath).toBe("/x?t=exchanged-api");
+    expect(context.path).toBe("/x?t=mine");
+  });
+
+  test("without a token are named in the refusal and in explain", async () => {
+    expect(await judge(plugin({ places }), sent({}))).toMatchObject({
+      reason: "no_token",
+      denial: { message: "no token in: header x-api-key, basic user, basic password" },
+    });
+    const said = await plugin({ places }).describeCredential?.(sent({}));
+    expect(said).toMatch(/^header x-api-key, basic user, basic password: a token exchanged at/);
+    const context = sent({});
+    await judge(plugin({ places, no_token_policy: "client-credentials" }), context);
+    expect(authorizationOf(context)).toBe("Bearer exchanged-api");
+  });
+
+  test("do not go with bound tokens", () => {
+    const base = { token_url: "https://id.example/token", identity };
+    const config = { ...base, places, routes: { rules: [{ ...rule, dpop: "caller" }] } };
+    expect(problemsOf(tokenExchange, config).join()).toContain("routes.rules.0.dpop: dpop needs");
+    expect(problemsOf(tokenExchange, { ...base, places, dpop: "process" }).join()).toContain(
+      "dpop",
+    );
+    const file = "- { host: a, dpop: process }";
+    expect(() => plugin({ places, ...routes([], file) })).toThrow("does not go with places");
+  });
+});
+
 describe("the configuration", () => {
   const base = { token_url: "https://id.example/token", identity };
 

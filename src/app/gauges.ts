@@ -1,0 +1,27 @@
+/** The gauges that are read from the process as a whole. */
+import type { Runtime } from "../proxy/flow/runtime.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Activity } from "./data-plane.ts";
+
+/** Where they are read. */
+interface GaugeSources {
+  activity(): Activity;
+  runtime(): Runtime;
+  readiness(): string | undefined;
+}
+
+/** Gives each its reader. */
+export function processGauges(metrics: Metrics, sources: GaugeSources): void {
+  metrics.gauge("client_connections", () => sources.activity().connections);
+  metrics.gauge("active_flows", () => sources.activity().flows);
+  metrics.gauge("active_tunnels", () => sources.activity().tunnels);
+  metrics.gauge("upstream_connections", () => sources.activity().upstreamConnections);
+  metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
+    const notAfter = sources.runtime().bridge?.authorityNotAfter.getTime();
+    return notAfter === undefined ? 0 : notAfter / 1_000;
+  });
+  metrics.gauge("spiffe_svid_expiry_timestamp_seconds", () => {
+    return (sources.runtime().workload?.svidExpiresAt() ?? 0) / 1_000;
+  });
+  metrics.gauge("ready", () => (sources.readiness() === undefined ? 1 : 0));
+}

@@ -1,0 +1,27 @@
+/**
+ * Things that come and go all the time: slots that are used again, not a Set.
+ *
+ * V8 links a Set's outgrown tables to their successors, and with constant turnover that makes the young generation's
+ * collector keep what has passed through them.
+ */
+export class Slots<Item> {
+  readonly #items: (Item | undefined)[] = [];
+  readonly #free: number[] = [];
+
+  /** The slot that {@link delete} is called with. */
+  add(item: Item): number {
+    const slot = this.#free.pop() ?? this.#items.length;
+    this.#items[slot] = item;
+    return slot;
+  }
+
+  delete(slot: number): void {
+    this.#items[slot] = undefined;
+    this.#free.push(slot);
+  }
+
+  /** What is there; items may be deleted and added meanwhile. */
+  forEach(visit: (item: Item) => void): void {
+    for (const item of this.#items) if (item !== undefined) visit(item);
+  }
+}

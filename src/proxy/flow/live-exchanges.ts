@@ -1,0 +1,41 @@
+/** Every HTTP exchange that runs in this thread, so that an operator can stop it. */
+import { Slots } from "../../net/slots.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { KillFacts, KillSwitch } from "../../pipeline/kill-switch.ts";
+import { killDenial } from "../../pipeline/kill-switch.ts";
+
+/** One exchange. */
+export interface LiveExchange extends KillFacts {
+  /** Answers with the denial, or cuts the connection where the response has begun. */
+  kill(denial: Denial): void;
+}
+
+/** The exchanges that run. */
+export class LiveExchanges {
+  readonly #slots = new Slots<LiveExchange>();
+  readonly #kills: KillSwitch;
+
+  constructor(kills: KillSwitch) {
+    this.#kills = kills;
+  }
+
+  add(exchange: LiveExchange): number {
+    return this.#slots.add(exchange);
+  }
+
+  delete(slot: number): void {
+    this.#slots.delete(slot);
+  }
+
+  /** Ends those that an operator has stopped; how many there were. */
+  endKilled(): number {
+    let ended = 0;
+    this.#slots.forEach((exchange) => {
+      const kill = this.#kills.find(exchange);
+      if (kill === undefined) return;
+      ended += 1;
+      exchange.kill(killDenial(kill));
+    });
+    return ended;
+  }
+}

@@ -1,0 +1,285 @@
+/** The kill switch: everything, a caller, a session or a destination, in a moment, and until it is released. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { eventually, within } from "../support/eventually.ts";
+import { get, openTunnel, RawClient, request, type RawResponse } from "../support/http-client.ts";
+import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
+import { owner } from "../support/owner.ts";
+import type { Settings } from "../support/program.ts";
+import { ProxyProcess, merge, settings } from "../support/proxy.ts";
+import { hasRedis, RedisServer } from "../support/redis.ts";
+
+const own = owner();
+const secret = "operator-secret";
+const scratch = mkdtempSync(join(tmpdir(), "authbridge-kill-"));
+const secretFile = join(scratch, "secret");
+writeFileSync(secretFile, secret);
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+let origin: HttpOrigin;
+let echo: TcpOrigin;
+let files = 0;
+const held = new Map<string, () => void>();
+
+beforeAll(async () => {
+  origin = await own(
+    HttpOrigin.launch(async ({ target }) => {
+      if (!target.startsWith("/held")) return reply(200, "hello");
+      await new Promise<void>((resolve) => held.set(target, resolve));
+      return reply(200, "at last");
+    }),
+  );
+  echo = await own(
+    TcpOrigin.start(async (connection) => {
+      for (
+        let bytes = await connection.reader.some();
+        bytes !== undefined;
+        bytes = await connection.reader.some()
+      )
+        await connection.send(bytes);
+    }),
+  );
+});
+
+const newFile = (): string => join(scratch, `kill-${(files += 1)}`);
+
+function start(over: Settings = {}): Promise<ProxyProcess> {
+  const base = settings({
+    session: { api_secret_file: secretFile },
+    egress: { hosts: { "one.test": ["127.0.0.1"], "two.test": ["127.0.0.1"] } },
+  });
+  return own(ProxyProcess.start(merge(base, over)));
+}
+
+async function tunnel(proxy: ProxyProcess, authority: string): Promise<RawClient> {
+  const { client, answer } = await openTunnel(proxy.forward, authority);
+  expect(answer.status).toBe(200);
+  return own(client);
+}
+
+async function post(
+  proxy: ProxyProcess,
+  path: string,
+  form: Record<string, string>,
+  token = secret,
+): Promise<RawResponse> {
+  return request(proxy.address("sessions"), {
+    method: "POST",
+    target: path,
+    headers: {
+      Host: "localhost",
+      Authorization: `Bearer ${token}`,
+      "Content-Type": "application/x-www-form-urlencoded",
+    },
+    body: new URLSearchParams(form).toString(),
+  });
+}
+
+const codeOf = ({ text }: RawResponse): unknown => (JSON.parse(text) as { error: unknown }).error;
+
+describe("all", () => {
+  test("a hundred tunnels and a hundred exchanges end, nothing new begins, and a release lets it go on", async () => {
+    const proxy = await start();
+    const tunnels = await Promise.all(
+      Array.from({ length: 100 }, () => tunnel(proxy, `127.0.0.1:${echo.port}`)),
+    );
+    const waiting = await Promise.all(
+      Array.from({ length: 100 }, async (_, at) => {
+        const client = await own(RawClient.connect(proxy.forward));
+        client.write({ target: `${origin.url}/held-${at}` });
+        return client;
+      }),
+    );
+    await eventually(() => held.size >= 100);
+    const done = await post(proxy, "/v1/kill", { scope: "all", reason: "drill" });
+    expect(done.status, done.text).toBe(200);
+    expect(JSON.parse(done.text)).toMatchObject({
+      cut: 200,
+      kills: [{ scope: "all", reason: "drill" }],
+    });
+    const answers = await Promise.all(
+      waiting.map((client) => within("a refusal", client.response())),
+    );
+    for (const answer of answers)
+      expect([answer.status, codeOf(answer)]).toEqual([403, "policy.killed"]);
+    await Promise.all(tunnels.map(({ closed }) => within("the end of a tunnel", closed)));
+    const refused = await get(proxy.forward, `${origin.url}/`);
+    expect([refused.status, refused.text]).toEqual([403, expect.stringContaining("drill")]);
+    expect(
+      (await request(proxy.forward, { method: "CONNECT", target: `127.0.0.1:${echo.port}` }))
+        .status,
+    ).toBe(403);
+    expect(await proxy.metric("authbridge_kill_switch_active")).toBe(1);
+    const released = await post(proxy, "/v1/kill/release", { scope: "all" });
+    expect(JSON.parse(released.text)).toMatchObject({ kills: [] });
+    expect((await get(proxy.forward, `${origin.url}/`)).status).toBe(200);
+    for (const [, end] of held) end();
+  });
+
+  test("SIGUSR2 stops everything", async () => {
+    const proxy = await start();
+    proxy.signal("SIGUSR2");
+    await eventually(async () => (await get(proxy.forward, `${origin.url}/`)).status === 403);
+  });
+});
+
+describe("one of many", () => {
+  test("a destination: its tunnels end, the other's go on", async () => {
+    const proxy = await start();
+    const one = await tunnel(proxy, `one.test:${echo.port}`);
+    const two = await tunnel(proxy, `two.test:${echo.port}`);
+    const done = await post(proxy, "/v1/kill", { destination: "ONE.test" });
+    expect(JSON.parse(done.text)).toMatchObject({ cut: 1 });
+    await within("the end of the tunnel", one.closed);
+    two.send("still here");
+    expect((await two.reader.exactly(10)).toString()).toBe("still here");
+    expect((await get(proxy.forward, `http://one.test:${origin.port}/`)).status).toBe(403);
+    expect((await get(proxy.forward, `http://two.test:${origin.port}/`)).status).toBe(200);
+  });
+
+  test("a session: its next message is refused", async () => {
+    const proxy = await start({ session: { header: "x-session" } });
+    const call = (session: string): Promise<RawResponse> =>
+      request(proxy.forward, { target: `${origin.url}/`, headers: { "X-Session": session } });
+    expect((await call("a")).status).toBe(200);
+    await post(proxy, "/v1/kill", { session: "a" });
+    expect((await call("a")).status).toBe(403);
+    expect((await call("b")).status).toBe(200);
+  });
+
+  test("a caller", async () => {
+    const proxy = await start();
+    await post(proxy, "/v1/kill", { caller: "127.0.0.1" });
+    expect(codeOf(await get(proxy.forward, `${origin.url}/`))).toBe("policy.killed");
+  });
+
+  test("what is exempt from the pipeline is stopped as well", async () => {
+    const proxy = await start({ listener: { skip_hosts: ["one.test"] } });
+    await post(proxy, "/v1/kill", { destination: "one.test" });
+    expect(codeOf(await get(proxy.forward, `http://one.test:${origin.port}/`))).toBe(
+      "policy.killed",
+    );
+  });
+});
+
+describe("who is listened to", () => {
+  let proxy: ProxyProcess;
+  beforeAll(async () => {
+    proxy = await start();
+  });
+
+  test("nobody without the secret, and nobody where there is none", async () => {
+    expect((await post(proxy, "/v1/kill", { scope: "all" }, "wrong")).status).toBe(401);
+    const open = await own(ProxyProcess.start(settings()));
+    const answer = await post(open, "/v1/kill", { scope: "all" });
+    expect([answer.status, answer.text]).toEqual([
+      403,
+      expect.stringContaining("session.api_secret_file"),
+    ]);
+  });
+
+  test.each([
+    [{}, "say what is meant"],
+    [{ scope: "everything" }, "none of all, caller"],
+    [{ scope: "caller" }, "needs a value"],
+    [{ scope: "all", value: "x" }, "takes no value"],
+    [{ scope: "all", caller: "x" }, "say what is meant"],
+    [{ destination: "a*b" }, "a destination is a host"],
+    [{ caller: "a b" }, "a space"],
+    [{ scope: "all", wrong: "x" }, "unknown"],
+  ])("%j is not an order", async (form: Record<string, string>, words) => {
+    const answer = await post(proxy, "/v1/kill", form);
+    expect([answer.status, answer.text]).toEqual([400, expect.stringContaining(words)]);
+    expect((await get(proxy.forward, `${origin.url}/`)).status).toBe(200);
+  });
+
+  test("JSON is an order too", async () => {
+    const answer = await request(proxy.address("sessions"), {
+      method: "POST",
+      target: "/v1/kill",
+      headers: {
+        Host: "localhost",
+        Authorization: `Bearer ${secret}`,
+        "Content-Type": "application/json",
+      },
+      body: JSON.stringify({ scope: "destination", value: "one.test" }),
+    });
+    expect(answer.status, answer.text).toBe(200);
+  });
+});
+
+describe("the file", () => {
+  test("a kill outlives the process, and so does its release", async () => {
+    const file = newFile();
+    const over = { kill_switch: { file } };
+    const first = await start(over);
+    const done = await post(first, "/v1/kill", { destination: "one.test", reason: "leak #1" });
+    expect(JSON.parse(done.text)).toMatchObject({ survivesRestart: true });
+    first.signal("SIGKILL");
+    await first.ended;
+    const second = await start(over);
+    expect((await get(second.forward, `http://one.test:${origin.port}/`)).status).toBe(403);
+    expect((await get(second.forward, `http://two.test:${origin.port}/`)).status).toBe(200);
+    await post(second, "/v1/kill/release", { destination: "one.test" });
+    expect(readFileSync(file, "utf8")).not.toContain("one.test");
+  });
+
+  test.each([
+    ["an empty one", ""],
+    ["a line that is not understood", "destnation one.test\n"],
+  ])("%s stops all", async (_name, content) => {
+    const file = newFile();
+    writeFileSync(file, content);
+    const proxy = await start({ kill_switch: { file } });
+    expect(codeOf(await get(proxy.forward, `${origin.url}/`))).toBe("policy.killed");
+  });
+
+  test("what an operator writes into it counts while the process runs", async () => {
+    const file = newFile();
+    const proxy = await start({ kill_switch: { file } });
+    const open = await tunnel(proxy, `one.test:${echo.port}`);
+    writeFileSync(file, "# by hand\ndestination one.test # incident 7\n");
+    await within("the end of the tunnel", open.closed);
+    expect((await get(proxy.forward, `http://one.test:${origin.port}/`)).text).toContain(
+      "incident 7",
+    );
+    rmSync(file);
+    await eventually(
+      async () => (await get(proxy.forward, `http://one.test:${origin.port}/`)).status === 200,
+    );
+  });
+});
+
+test("inbound requests stop as well", async () => {
+  const proxy = await start({
+    listener: { roles: ["forward", "reverse"], reverse_proxy_backend: origin.url },
+  });
+  expect((await get(proxy.reverse, "/")).status).toBe(200);
+  await post(proxy, "/v1/kill", { scope: "all" });
+  expect((await get(proxy.reverse, "/")).status).toBe(403);
+});
+
+test.skipIf(!hasRedis)("replicas hear of it, and one that starts later", async () => {
+  const redis = await own(RedisServer.start());
+  const over = { state: { store: "redis", url: redis.url } };
+  const [one, two] = await Promise.all([start(over), start(over)]);
+  const done = await post(one, "/v1/kill", { destination: "one.test" });
+  expect(JSON.parse(done.text)).toMatchObject({ replicasTold: true });
+  const target = `http://one.test:${origin.port}/`;
+  await eventually(async () => (await get(two.forward, target)).status === 403);
+  const three = await start(over);
+  await eventually(async () => (await get(three.forward, target)).status === 403);
+  await post(two, "/v1/kill/release", { destination: "one.test" });
+  await eventually(async () => (await get(one.forward, target)).status === 200);
+});
+
+test("every thread follows, and one that takes another's place", async () => {
+  const proxy = await start({ workers: 2 });
+  await post(proxy, "/v1/kill", { destination: "one.test" });
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, () => get(proxy.forward, `http://one.test:${origin.port}/`)),
+  );
+  expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([403]));
+});
