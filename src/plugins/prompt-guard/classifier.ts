@@ -42,6 +42,8 @@ export class Classifier {
       clock,
       timeoutMs: durationMs(config.timeout),
       maxConcurrency: config.max_concurrency,
+      service: "the classifier",
+      timeoutKey: "classifier.timeout",
       cacheTtlMs: durationMs(config.cache_ttl),
       unavailable: (why) => ({ kind: "unavailable", why }),
       isKept: ({ kind }) => kind === "score",
