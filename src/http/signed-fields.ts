@@ -41,11 +41,16 @@ function decoded(list: string): string {
 }
 
 /** Fields that hold a digest of the body. */
-const digests = ["content-md5", "digest", "content-digest", "repr-digest"];
+export const digestFields: readonly string[] = [
+  "content-md5",
+  "digest",
+  "content-digest",
+  "repr-digest",
+];
 
 /** Whether the body is covered by a signature or a digest of the request: another body would be refused. */
 export function hasSignedBody(headers: HeaderList, target: string): boolean {
-  if (digests.some((name) => headers.has(name))) return true;
+  if (digestFields.some((name) => headers.has(name))) return true;
   const query = target.indexOf("?");
   const isPresigned = query !== -1 && /[?&]x-[a-z]+-signature=/i.test(target.slice(query));
   const isSigned = headers

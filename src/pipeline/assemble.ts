@@ -2,6 +2,7 @@
 import { messageOf } from "../errors.ts";
 import {
   type AnyPluginDefinition,
+  type BodyAccess,
   type Plugin,
   PluginConfigError,
   type PluginDefinition,
@@ -227,7 +228,7 @@ function bodyOrderProblems(active: readonly Placed[], byName: ByName): AssemblyP
   const problems: AssemblyProblem[] = [];
   let writer: Placed | undefined;
   for (const placed of active) {
-    const body = byName.get(placed.entry.name)?.body;
+    const body = bodyOf(placed.entry, byName.get(placed.entry.name));
     if (body === undefined) continue;
     const writes = body.request === "write" || body.response === "write";
     if (writer !== undefined) {
@@ -240,4 +241,13 @@ function bodyOrderProblems(active: readonly Placed[], byName: ByName): AssemblyP
     }
   }
   return problems;
+}
+
+function bodyOf(
+  entry: PluginEntry,
+  definition: AnyPluginDefinition | undefined,
+): BodyAccess | undefined {
+  if (definition?.bodyOf === undefined) return definition?.body;
+  const parsed = parseConfig(entry, definition);
+  return parsed.remarks === undefined ? definition.bodyOf(parsed.config as never) : undefined;
 }

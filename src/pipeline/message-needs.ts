@@ -43,6 +43,18 @@ export function responseNeedsOf(
   };
 }
 
+/** What is needed by both: what was not needed when the request left does not come to be needed. */
+export function narrower(before: ResponseNeeds, now: ResponseNeeds): ResponseNeeds {
+  if (before === now) return before;
+  return {
+    response: before.response,
+    responseBody: before.responseBody && now.responseBody,
+    rewritesResponse: before.rewritesResponse && now.rewritesResponse,
+    frames: before.frames && now.frames,
+    isGuarded: before.isGuarded && now.isGuarded,
+  };
+}
+
 /** Says which steps need a request's body in memory before the pipeline runs. */
 export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) => BodyNeed {
   const readers = steps.filter(({ body }) => body.request !== undefined);

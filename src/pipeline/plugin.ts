@@ -270,7 +270,10 @@ export interface Plugin {
    * body is not read, and no frame is passed, where no step wants it. Absent: every response.
    */
   wantsAnswer?(context: RequestContext): boolean;
-  /** Whether the instance has to read this response beyond its head, which it judges all the same. Absent: it has. */
+  /**
+   * Whether the instance has to read this response beyond its head, which it judges all the same. Asked with the request,
+   * and again when the response's head is there (`context.response`): a no then counts. Absent: it has.
+   */
   wantsAnswerBody?(context: RequestContext): boolean;
   /**
    * Replaces `onCredential` for a hypothetical message: what would be attached, in words and without fetching
@@ -350,6 +353,8 @@ export interface PluginDefinition<Config = unknown> {
   /** Stages at which `onRequest` is asked; `["request"]` when absent. */
   readonly stages?: readonly Stage[];
   readonly body?: BodyAccess;
+  /** The same for one configuration, where that is less: {@link Plugin.body} then says no more. */
+  bodyOf?(config: Config): BodyAccess;
   /** Plugins that must stand earlier in the same pipeline. */
   readonly requires?: readonly string[];
   /**

@@ -44,6 +44,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
   ["sparc", async () => hidden((await import("./sparc/plugin.ts")).sparc)],
   ["context-guru", async () => hidden((await import("./context-guru/plugin.ts")).contextGuru)],
   ["tool-policy", async () => hidden((await import("./tool-policy/plugin.ts")).toolPolicy)],
+  ["prompt-guard", async () => hidden((await import("./prompt-guard/plugin.ts")).promptGuard)],
   ...unavailablePlugins.map((definition): [string, Load] => [
     definition.name,
     () => Promise.resolve(hidden(definition)),

@@ -91,3 +91,52 @@ function eachOf(
   if (!Array.isArray(list)) return;
   for (const [at, item] of list.entries()) if (isObject(item)) visit(item, [...path, at]);
 }
+
+const callIds = ["tool_call_id", "tool_use_id", "toolUseId", "call_id"] as const;
+
+/** The names of the tools that outputs are of, as far as the conversation tells. */
+export class OutputTools {
+  readonly #body: JsonObject;
+  /** Names by the ids of calls. */
+  readonly #names = new Map<string, string>();
+
+  constructor(body: JsonObject) {
+    this.#body = body;
+    for (const place of ["messages", "input"]) this.#collect(body[place], 0);
+  }
+
+  /** Undefined where nobody said it. */
+  nameOf({ path }: ToolOutput): string | undefined {
+    let value: unknown = this.#body;
+    let found: string | undefined;
+    for (const step of path) {
+      value = (value as Readonly<Record<string | number, unknown>> | undefined)?.[step];
+      if (isObject(value)) found = this.#own(value) ?? found;
+    }
+    return found;
+  }
+
+  #own(value: JsonObject): string | undefined {
+    for (const name of callIds) {
+      const id = value[name];
+      if (typeof id === "string") return this.#names.get(id);
+    }
+    const isGiven = value["role"] === "tool" || value["role"] === "function" || "response" in value;
+    const said = value["name"] ?? value["tool_name"];
+    return isGiven && typeof said === "string" ? said : undefined;
+  }
+
+  /** Calls are a few levels inside of messages; their arguments say nothing of them. */
+  #collect(value: unknown, depth: number): void {
+    if (depth > 6) return;
+    if (Array.isArray(value)) {
+      for (const item of value) this.#collect(item, depth + 1);
+    } else if (isObject(value)) {
+      const id = value["call_id"] ?? value["toolUseId"] ?? value["id"];
+      const name = value["name"] ?? objectOf(value["function"])["name"];
+      if (typeof id === "string" && typeof name === "string") this.#names.set(id, name);
+      for (const place of ["content", "tool_calls", "toolUse"])
+        this.#collect(value[place], depth + 1);
+    }
+  }
+}

@@ -25,7 +25,7 @@ import { mayBeMcp } from "./unrecognized-rpc.ts";
 import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
 import { type ResponseScope, filterResponse, type Removed } from "./response.ts";
 import { idOf, malformedReason, nameOf, type Refusal } from "./malformed.ts";
-import { isAboutTools, SharedPins } from "./shared-pins.ts";
+import { isAboutTools, SharedPins } from "../parsers/shared-pins.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
 
 /** The definition that a pipeline names. */

@@ -7,7 +7,7 @@ import { SseReader } from "../../http/sse.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
 import { type RequestContext, ResponseHalf } from "../../pipeline/context.ts";
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
-import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
+import { narrower, type ResponseNeeds } from "../../pipeline/message-needs.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { refusalEvent, renderResponseRefusal, statusOf } from "../flow/reply.ts";
 import { ResponseCopy } from "./response-copy.ts";
@@ -46,6 +46,7 @@ function resumeLater(control: FlowControl): void {
 /** Runs the response phase before anything of the response reaches the client. */
 export class JudgedSink implements ResponseSink {
   readonly #options: JudgedSinkOptions;
+  #needs: ResponseNeeds;
   #mode: Mode = "head";
   #half: ResponseHalf | undefined;
   #reason: string | undefined;
@@ -69,19 +70,22 @@ export class JudgedSink implements ResponseSink {
 
   constructor(options: JudgedSinkOptions) {
     this.#options = options;
+    this.#needs = options.needs;
     this.#held = new BudgetReservation(options.budget);
     this.#kept = new HeldFrames(options.maxBodyBytes, options.budget);
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {
-    const { pipeline, needs, context, control } = this.#options;
+    const { pipeline, context, control } = this.#options;
     this.#half = new ResponseHalf(status, new HeaderList(headers));
     this.#reason = reason;
     context.response = this.#half;
     const bodyless = context.method === "HEAD" || status === 204 || status === 304;
     const type = this.#half.headers.get("content-type");
     const reader = frameReaderFor(type, this.#options.maxBodyBytes);
-    const { responseBody, rewritesResponse, frames, isGuarded } = needs;
+    // Some steps know by the head that they have nothing to read.
+    this.#needs = narrower(this.#needs, pipeline.responseNeeds(context));
+    const { responseBody, rewritesResponse, frames, isGuarded } = this.#needs;
     const isRead = !bodyless && (frames || (responseBody && (!reader || rewritesResponse)));
     if (isRead && !isGuarded) this.#copy = new ResponseCopy(this.#half, this.#options);
     else if (isRead && (!reader || rewritesResponse)) {
@@ -224,7 +228,7 @@ export class JudgedSink implements ResponseSink {
   }
 
   async #judgeBody(trailers: Trailers): Promise<void> {
-    const { pipeline, needs, context, downstream } = this.#options;
+    const { pipeline, context, downstream } = this.#options;
     const half = this.#half;
     if (half === undefined)
       throw new ProxyError("internal.fault", "an answer ended before it began");
@@ -232,7 +236,7 @@ export class JudgedSink implements ResponseSink {
     if (clear === undefined) return;
     half.content.load(clear);
     if (!this.#passes(await pipeline.runResponse(context))) return;
-    if (needs.frames) {
+    if (this.#needs.frames) {
       const frame = { data: half.body ?? Buffer.alloc(0), last: true };
       const verdict = await pipeline.runFrame(context, frame);
       if (!this.#passes(verdict)) return;

@@ -1,6 +1,6 @@
 /** Pins that several processes keep together. */
 import { expect, test } from "vitest";
-import { SharedPins } from "../../../../src/plugins/tool-policy/shared-pins.ts";
+import { SharedPins } from "../../../../src/plugins/parsers/shared-pins.ts";
 import { keyRingOf } from "../../../../src/state/key-ring.ts";
 import { MemoryStore } from "../../../../src/state/memory-store.ts";
 import { SealedStore } from "../../../../src/state/sealed-store.ts";

@@ -10,6 +10,12 @@ import { mcpFact } from "../../protocols/mcp-message.ts";
 const maxServers = 1_000;
 const maxTries = 5;
 
+/** Where pins are kept, and who is told that they could not be. */
+export interface SharedPinsOptions {
+  readonly state: Pick<PluginDeps["state"], "store" | "sealed">;
+  readonly log: PluginDeps["log"];
+}
+
 /** The pins of a process, and of whoever shares its store. */
 export class SharedPins implements Pins {
   readonly #pins = new ToolPins();
@@ -19,7 +25,7 @@ export class SharedPins implements Pins {
   readonly #read = new BoundedMap<string, string | undefined>(maxServers);
   readonly #saving = new Map<string, Promise<void>>();
 
-  constructor({ state, log }: Pick<PluginDeps, "state" | "log">) {
+  constructor({ state, log }: SharedPinsOptions) {
     // What tools are called is nobody else's business where the file has a key.
     this.#store = state.sealed ?? state.store;
     this.#log = log;
@@ -75,7 +81,7 @@ export class SharedPins implements Pins {
       }
     } catch (error) {
       // What is new is told with the next list.
-      this.#log.warn({ server, error: messageOf(error) }, "tool-policy: pins could not be kept");
+      this.#log.warn({ server, error: messageOf(error) }, "pins of tools could not be kept");
     }
   }
 }
