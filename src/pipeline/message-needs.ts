@@ -13,6 +13,8 @@ export interface ResponseNeeds {
   readonly frames: boolean;
   /** Some step that reads it can refuse it: an unreadable body must not pass. */
   readonly isGuarded: boolean;
+  /** The same once the response's head is there, and says that some steps need not read on. */
+  forHead(context: RequestContext): ResponseNeeds;
 }
 
 type Reader = Pick<Step, "plugin" | "body" | "onError" | "observes">;
@@ -55,7 +57,7 @@ export function bodyNeedOf(steps: readonly Reader[]): (context: RequestContext) 
 
 /** The needs of the steps that judge the response, and of those that read its body. */
 function sum(judging: readonly Reader[], reading: readonly Reader[]): ResponseNeeds {
-  return Object.freeze({
+  const needs: ResponseNeeds = {
     response: judging.some(({ plugin }) => plugin.onResponse !== undefined),
     responseBody: reading.some(({ body }) => body.response !== undefined),
     rewritesResponse: reading.some(({ body }) => body.response === "write"),
@@ -64,5 +66,10 @@ function sum(judging: readonly Reader[], reading: readonly Reader[]): ResponseNe
       (step) =>
         isGuard(step) && (step.body.response !== undefined || step.plugin.onFrame !== undefined),
     ),
-  });
+    forHead: (context) => {
+      const left = reading.filter(({ plugin }) => plugin.readsOn?.(context) ?? true);
+      return left.length === reading.length ? needs : sum(judging, left);
+    },
+  };
+  return Object.freeze(needs);
 }

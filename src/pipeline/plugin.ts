@@ -221,6 +221,8 @@ export interface Plugin {
   wantsAnswer?(context: RequestContext): boolean;
   /** Whether the instance has to read this response beyond its head, which it judges all the same. Absent: it has. */
   wantsAnswerBody?(context: RequestContext): boolean;
+  /** The same where the head of the response decides it, such as its type; asked when that is there. Absent: it has. */
+  readsOn?(context: RequestContext): boolean;
   /**
    * Replaces `onCredential` for a hypothetical message: what would be attached, in words and without fetching
    * it, or the decision where nothing would be. Absent: it is assumed to attach something.
@@ -285,6 +287,8 @@ export interface PluginDefinition<Config = unknown> {
   /** Stages at which `onRequest` is asked; `["request"]` when absent. */
   readonly stages?: readonly Stage[];
   readonly body?: BodyAccess;
+  /** True for a plugin that takes things out of what is about to leave: it may stand behind another one that writes bodies. */
+  readonly redacts?: true;
   /** Plugins that must stand earlier in the same pipeline. */
   readonly requires?: readonly string[];
   /**

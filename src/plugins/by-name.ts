@@ -23,6 +23,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
   ["static-inject", async () => hidden((await import("./static-inject/plugin.ts")).staticInject)],
   ["egress-policy", async () => hidden((await import("./egress-policy/plugin.ts")).egressPolicy)],
   ["opa", async () => hidden((await import("./opa/plugin.ts")).opa)],
+  ["dlp", async () => hidden((await import("./dlp/plugin.ts")).dlp)],
   ["a2a-parser", async () => hidden((await import("./parsers/a2a.ts")).a2aParser)],
   [
     "inference-parser",

@@ -23,6 +23,7 @@ const dialling = [
 /** What every plugin may use. */
 const pluginImports = [
   "plugins",
+  "dlp",
   "pipeline",
   "protocols",
   "opa",
@@ -68,6 +69,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   secret: { imports: ["errors"], packages: [] },
+  dlp: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   spiffe: { imports: ["files", "secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },

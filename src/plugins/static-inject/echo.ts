@@ -19,7 +19,7 @@ export class Echo {
     this.#spellings = [...new Set([...all, encodeURI(credential), json.replace(/\//g, "\\/")])]
       // A longer spelling may hold a shorter one.
       .toSorted((a, b) => b.length - a.length)
-      .map((spelling) => new Secret(spelling));
+      .map((spelling) => new Secret(spelling, "caller"));
     this.#standIn = standIn;
   }
 

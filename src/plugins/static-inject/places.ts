@@ -3,26 +3,13 @@ import { timingSafeEqual } from "node:crypto";
 import { FieldNames, foldedName } from "../../http/field-names.ts";
 import type { RequestContext } from "../../pipeline/plugin.ts";
 import { readBearer } from "../credentials/bearer.ts";
+import { keyFields } from "../credentials/key-fields.ts";
 
 /** Kinds of places, as `placeholder_in` names them. */
 export const placeKinds = ["authorization", "header", "query", "path"] as const;
 
 /** One of {@link placeKinds}. */
 export type PlaceKind = (typeof placeKinds)[number];
-
-/** Fields in which the SDKs and tools of the field send an API key. */
-const keyFields = [
-  "x-api-key",
-  "x-goog-api-key",
-  "api-key",
-  "apikey",
-  "xi-api-key",
-  "x-auth-token",
-  "x-access-token",
-  "private-token",
-  "x-subscription-token",
-  "ocp-apim-subscription-key",
-];
 
 /** Parameters in which they send it; others, such as a search term, are what servers like to repeat. */
 const keyParameters: ReadonlySet<string> = new Set([

@@ -14,9 +14,10 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
+import { BoundedMap } from "../../bounded-map.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { isSameName } from "../../http/headers.ts";
-import { readSecretFile } from "./secret-directory.ts";
+import { readSecretFile, secretNames } from "./secret-directory.ts";
 import { Echo } from "./echo.ts";
 import { namedPlace, type Place, Places } from "./places.ts";
 import { injectWarningsOf, staticInjectConfig, type StaticInjectConfig } from "./config.ts";
@@ -42,6 +43,8 @@ const refusals = {
 /** A field value that no recipient can split: visible ASCII and inner spaces. */
 const safeValue = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/;
 
+const maxSecretFiles = 1_000;
+
 /** A credential and the key under which it was found. */
 interface Stored {
   readonly key: string;
@@ -51,6 +54,8 @@ interface Stored {
 class StaticInject implements Plugin {
   readonly #config: StaticInjectConfig;
   readonly #values: ReadonlyMap<string, Secret>;
+  /** The secrets of the directory as they were last read: held, they are known to whoever looks for them in traffic. */
+  readonly #read = new BoundedMap<string, Secret>(maxSecretFiles);
   readonly #hosts: HostMatcher | undefined;
   readonly #places: Places;
   /** Where credentials of the client go, besides the places of the stand-in. */
@@ -77,6 +82,12 @@ class StaticInject implements Plugin {
     this.#challenge = isBasicRead ? `Basic realm="authbridge", ${bearer}` : bearer;
     this.#places = new Places(placeholder, config.placeholder_in, header);
     this.#replaced = header === undefined ? undefined : new FieldNames(["authorization", header]);
+  }
+
+  async start(): Promise<void> {
+    const { source, secret_dir: directory = "" } = this.#config;
+    if (source !== "secret_dir") return;
+    for (const name of await secretNames(directory, maxSecretFiles)) await this.#fromFile(name);
   }
 
   /** Assumes what the file does not have: the stand-in, where the client sent nothing, and the secrets of `secret_dir`. */
@@ -172,17 +183,28 @@ class StaticInject implements Plugin {
 
   async #find(context: RequestContext): Promise<Stored | undefined> {
     const { host, authority } = context.destination;
-    const { key_by: keyBy, key = "", source, secret_dir: directory = "" } = this.#config;
+    const { key_by: keyBy, key = "", source } = this.#config;
     for (const candidate of keyBy === "static" ? [key] : [authority, host]) {
       if (source === "mappings") {
         const value = this.#values.get(candidate);
         if (value !== undefined) return { key: candidate, value };
       } else {
-        const text = await readSecretFile(directory, candidate);
-        if (text !== undefined) return { key: candidate, value: new Secret(text) };
+        const value = await this.#fromFile(candidate);
+        if (value !== undefined) return { key: candidate, value };
       }
     }
     return undefined;
+  }
+
+  async #fromFile(name: string): Promise<Secret | undefined> {
+    const { secret_dir: directory = "" } = this.#config;
+    const text = await readSecretFile(directory, name);
+    if (text === undefined) return undefined;
+    const known = this.#read.get(name);
+    if (known?.reveal() === text) return known;
+    const value = new Secret(text);
+    this.#read.set(name, value);
+    return value;
   }
 
   /** A 401 asks for a credential (RFC 9110 section 15.5.2): git and others send theirs only then. */

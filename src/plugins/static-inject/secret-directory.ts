@@ -1,5 +1,5 @@
 /** A directory with one secret per file, as Kubernetes mounts it. */
-import { open, realpath } from "node:fs/promises";
+import { open, readdir, realpath } from "node:fs/promises";
 import { join, sep } from "node:path";
 import { isFileName } from "./config.ts";
 
@@ -31,5 +31,15 @@ export async function readSecretFile(directory: string, key: string): Promise<st
     // Whatever the file system says, there is no secret to attach and the request is refused.
     if (isAbsent) return undefined;
     throw error;
+  }
+}
+
+/** Names of the files of the directory, at most `most`; none where it cannot be read. */
+export async function secretNames(directory: string, most: number): Promise<readonly string[]> {
+  try {
+    // Kubernetes keeps its versions under names that begin with two dots.
+    return (await readdir(directory)).filter((name) => !name.startsWith("..")).slice(0, most);
+  } catch {
+    return [];
   }
 }

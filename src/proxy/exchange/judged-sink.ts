@@ -74,13 +74,14 @@ export class JudgedSink implements ResponseSink {
   }
 
   start(status: number, headers: string[], reason: string | undefined): void {
-    const { pipeline, needs, context, control } = this.#options;
+    const { pipeline, context, control } = this.#options;
     this.#half = new ResponseHalf(status, new HeaderList(headers));
     this.#reason = reason;
     context.response = this.#half;
     const bodyless = context.method === "HEAD" || status === 204 || status === 304;
     const type = this.#half.headers.get("content-type");
     const reader = frameReaderFor(type, this.#options.maxBodyBytes);
+    const needs = this.#options.needs.forHead(context);
     const { responseBody, rewritesResponse, frames, isGuarded } = needs;
     const isRead = !bodyless && (frames || (responseBody && (!reader || rewritesResponse)));
     if (isRead && !isGuarded) this.#copy = new ResponseCopy(this.#half, this.#options);
