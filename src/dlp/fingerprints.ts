@@ -78,7 +78,7 @@ export class Fingerprints<Tag> {
   /** The longest known value that ends before `end`, where the window there has this hash. */
   matchAt(bytes: Uint8Array, end: number, anchor: number): Known<Tag> | undefined {
     let found: Known<Tag> | undefined;
-    for (const known of this.#known.get(anchor >>> 0) ?? []) {
+    for (const known of this.#known.get(anchor | 0) ?? []) {
       if (known.length > end || known.length <= (found?.length ?? 0)) continue;
       if (keyedDigest(bytes.subarray(end - known.length, end)) === known.digest) found = known;
     }
@@ -91,7 +91,7 @@ export class Fingerprints<Tag> {
       high = (high << 8) | (low >>> 24);
       low = (low << 8) | (bytes[at] ?? 0);
     }
-    return (Math.imul(low, this.low) + Math.imul(high, this.high)) >>> 0;
+    return Math.imul(low ^ Math.imul(high, this.high), this.low);
   }
 
   #grow(): void {

@@ -29,8 +29,9 @@ export function cardAt(bytes: Buffer, start: number): Numbered | undefined {
   // A fraction has as many digits, and so has the rest of an address or a version.
   const isRest = bytes[start - 1] === dot || bytes[start - 1] === dash;
   if (isRest && isOf(bytes, start - 2, digit)) return undefined;
-  const text = groupsAt(bytes, start);
-  const end = start + text.length;
+  const end = groupsEnd(bytes, start);
+  if (end - start < 14) return undefined;
+  const text = bytes.toString("latin1", start, end);
   const digits = text.replaceAll(/[ -]/g, "");
   if (digits.length < 14 || digits.length > 16 || isOf(bytes, end, alphanumeric)) return undefined;
   if (bytes[end] === dot && isOf(bytes, end + 1, digit)) return undefined;
@@ -44,8 +45,8 @@ export function cardAt(bytes: Buffer, start: number): Numbered | undefined {
   return isPrinted ? { detector: "cards", kind: issuer[0], end } : undefined;
 }
 
-/** Digits, in groups with one kind of separator between. */
-function groupsAt(bytes: Buffer, start: number): string {
+/** The end of digits in groups with one kind of separator between. */
+function groupsEnd(bytes: Buffer, start: number): number {
   let at = start;
   let separator = 0;
   while (at - start < maxCardText) {
@@ -57,7 +58,7 @@ function groupsAt(bytes: Buffer, start: number): string {
     }
     at += 1;
   }
-  return bytes.toString("latin1", start, at);
+  return at;
 }
 
 /** ISO/IEC 7812-1, annex B. */
@@ -140,11 +141,17 @@ export function emailAround(
   bytes: Buffer,
   at: number,
 ): { readonly start: number; readonly end: number } | undefined {
-  const before = bytes.toString("latin1", Math.max(0, at - maxLocal), at);
-  const [local = ""] = /[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$/.exec(before) ?? [];
+  let start = at;
+  while (at - start < maxLocal && isLocal(bytes, start - 1)) start -= 1;
+  while (start < at && !isOf(bytes, start, alphanumeric)) start += 1;
+  if (start === at) return undefined;
   const after = bytes.toString("latin1", at + 1, at + 1 + maxDomain);
   const [domain = ""] =
     /^(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])/.exec(after) ?? [];
-  if (local === "" || domain === "") return undefined;
-  return { start: at - local.length, end: at + 1 + domain.length };
+  return domain === "" ? undefined : { start, end: at + 1 + domain.length };
+}
+
+function isLocal(bytes: Buffer, at: number): boolean {
+  const byte = bytes[at];
+  return isOf(bytes, at, word) || byte === dot || byte === 0x2b;
 }

@@ -32,7 +32,7 @@ const triggers = triggersOf(triggerWords);
 const leastRun = 16;
 /** Of a line that goes on in the next one, as base64 is folded. */
 const leastFolded = 40;
-const maxShiftedRun = 4_096;
+const maxShiftedRun = 1_024;
 const escapeMargin = 512;
 const maxFindings = 64;
 /** Of a text for patterns, whose engine is slower than the rest by far. */
@@ -40,6 +40,10 @@ const patternWindow = 61_440;
 const patternOverlap = 4_096;
 const backslash = 0x5c;
 
+/** Each byte of a text may be decoded so often without being counted. */
+const decodedShare = 8;
+/** A broken stream costs at most this part of what may be decoded. */
+const brokenShare = 16;
 const nothing = new Fingerprints<OwnSecret>(8);
 
 type Index = Fingerprints<OwnSecret> | Fingerprints<ListWord>;
@@ -51,16 +55,19 @@ export class ScanRun {
   readonly #isNumberWanted: boolean;
   readonly #findings: Finding[] = [];
   #decodedBytes = 0;
+  #budget: number;
   #steps = 0;
   #isCut = false;
 
   constructor(options: ScannerOptions, wanted: Wanted) {
     this.#options = options;
+    this.#budget = options.maxDecodedBytes;
     this.#wanted = wanted;
     this.#isNumberWanted = ["cards", "iban", "phone", "us_ssn"].some((name) => wanted.has(name));
   }
 
   scan(bytes: Buffer): Scan {
+    this.#budget += bytes.length * decodedShare;
     this.#look({ bytes, depth: 0, via: [] });
     return this.#result();
   }
@@ -102,7 +109,7 @@ export class ScanRun {
     for (let at = 0; at < bytes.length; at += 1) {
       high = (high << 8) | (low >>> 24);
       low = (low << 8) | (bytes[at] as number);
-      const anchor = (Math.imul(low, lowKey) + Math.imul(high, highKey)) | 0;
+      const anchor = Math.imul(low ^ Math.imul(high, highKey), lowKey);
       const place = anchor >>> shift;
       if ((((bits[place >>> 5] as number) >>> (place & 31)) & 1) !== 0)
         this.#known(layer, at + 1, anchor, index);
@@ -112,7 +119,7 @@ export class ScanRun {
   /** The words that begin what has a format, and in the same pass what {@link #lookForKnown} looks for. */
   #lookForWords(layer: Layer, index: Index): void {
     const { bytes } = layer;
-    const { next, word } = triggers;
+    const { next, firstEnd, word } = triggers;
     const { bits, shift, low: lowKey, high: highKey } = index;
     let state = 0;
     let low = 0;
@@ -121,12 +128,12 @@ export class ScanRun {
       const byte = bytes[at] as number;
       high = (high << 8) | (low >>> 24);
       low = (low << 8) | byte;
-      const anchor = (Math.imul(low, lowKey) + Math.imul(high, highKey)) | 0;
+      const anchor = Math.imul(low ^ Math.imul(high, highKey), lowKey);
       const place = anchor >>> shift;
       if ((((bits[place >>> 5] as number) >>> (place & 31)) & 1) !== 0)
         this.#known(layer, at + 1, anchor, index);
       state = next[(state << 8) | byte] as number;
-      if (word[state] !== 0) this.#trigger(layer, at + 1, (word[state] as number) - 1);
+      if (state >= firstEnd) this.#trigger(layer, at + 1, word[state - firstEnd] as number);
     }
   }
 
@@ -247,20 +254,26 @@ export class ScanRun {
 
   #compressed(layer: Layer, at: number): void {
     if (layer.depth >= this.#options.maxDepth) return;
-    const left = this.#options.maxDecodedBytes - this.#decodedBytes;
-    const clear = left <= 0 ? undefined : inflated(layer.bytes, at, left);
-    if (clear === "too-large") this.#isCut = true;
-    else if (clear !== undefined && clear.bytes.length > 0)
-      this.#below(layer, clear.bytes, clear.coding, () => [at, layer.bytes.length]);
+    const left = this.#budget - this.#decodedBytes;
+    const found = left <= 0 ? undefined : inflated(layer.bytes, at, left);
+    if (found === undefined) return;
+    if (found.kind === "too-large") this.#isCut = true;
+    // Nobody counts what a stream gives before it breaks, and there may be many.
+    else if (found.kind === "broken")
+      this.#spend(Math.min(found.spent, this.#budget / brokenShare));
+    else this.#below(layer, found.bytes, found.coding, () => [at, layer.bytes.length]);
+  }
+
+  /** Whether so many more bytes may be decoded. */
+  #spend(bytes: number): boolean {
+    this.#decodedBytes += bytes;
+    if (this.#decodedBytes > this.#budget) this.#isCut = true;
+    return this.#decodedBytes <= this.#budget;
   }
 
   #below(layer: Layer, bytes: Buffer, coding: string, within: NonNullable<Layer["within"]>): void {
     if (layer.depth >= this.#options.maxDepth || bytes.length < 8) return;
-    this.#decodedBytes += bytes.length;
-    if (this.#decodedBytes > this.#options.maxDecodedBytes) {
-      this.#isCut = true;
-      return;
-    }
+    if (!this.#spend(bytes.length)) return;
     this.#look({
       bytes,
       depth: layer.depth + 1,
@@ -322,7 +335,10 @@ function isFold(bytes: Buffer, at: number): boolean {
 /** Whether an escape may hide something: those of quotes and line ends are in every text, and hide nothing. */
 function isTelling(bytes: Buffer, at: number): boolean {
   const after = bytes[at + 1];
-  if (bytes[at] === 0x25)
-    return isOf(bytes, at + 1, hexadecimal) && isOf(bytes, at + 2, hexadecimal);
-  return after !== 0x6e && after !== 0x22 && after !== 0x72 && after !== 0x74;
+  if (bytes[at] === 0x25 || after === 0x78) {
+    const from = bytes[at] === 0x25 ? at + 1 : at + 2;
+    return isOf(bytes, from, hexadecimal) && isOf(bytes, from + 1, hexadecimal);
+  }
+  if (after === 0x75) return isOf(bytes, at + 2, hexadecimal) && isOf(bytes, at + 5, hexadecimal);
+  return after === backslash || after === 0x2f;
 }

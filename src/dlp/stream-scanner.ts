@@ -5,9 +5,9 @@ import type { Scanner } from "./scanner.ts";
 import type { Wanted } from "./scanner-options.ts";
 
 /** Nothing that is longer, with its coding, is sure to be found across a border of pieces. */
-export const windowBytes = 8_192;
+export const windowBytes = 4_096;
 /** As much again, to find a place where no coding is cut. */
-const slackBytes = 4_096;
+const slackBytes = 2_048;
 
 /** The end of what was looked at is looked at again with what follows. */
 export class StreamScanner {

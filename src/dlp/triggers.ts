@@ -1,8 +1,9 @@
 /** Finds a set of short words in bytes, whatever their case, with one look-up a byte (Aho and Corasick). */
 
-/** A table of states: `next[state * 256 + byte]`; `word[state]` is the number of a word that ends there, plus one. */
+/** A table of states: `next[state * 256 + byte]`. From `firstEnd` on, a state is one where `word[state - firstEnd]` ends. */
 export interface Triggers {
   readonly next: Uint16Array;
+  readonly firstEnd: number;
   readonly word: Uint8Array;
 }
 
@@ -42,7 +43,25 @@ export function triggersOf(words: readonly string[]): Triggers {
       }
     }
   }
-  return { next, word: Uint8Array.from(ends) };
+  return sorted(next, ends);
+}
+
+/** The states at which a word ends come last: one comparison says whether a state is one of them. */
+function sorted(next: Uint16Array, ends: readonly number[]): Triggers {
+  const states = [...ends.keys()];
+  const order = [
+    ...states.filter((one) => ends[one] === 0),
+    ...states.filter((one) => ends[one] !== 0),
+  ];
+  const place = new Uint16Array(order.length);
+  for (const [index, state] of order.entries()) place[state] = index;
+  const moved = new Uint16Array(next.length);
+  for (const [index, state] of order.entries())
+    for (let byte = 0; byte < 256; byte += 1)
+      moved[index * 256 + byte] = place[next[state * 256 + byte] ?? 0] ?? 0;
+  const firstEnd = states.filter((one) => ends[one] === 0).length;
+  const word = Uint8Array.from(order.slice(firstEnd), (state) => (ends[state] ?? 1) - 1);
+  return { next: moved, firstEnd, word };
 }
 
 function folded(byte: number): number {

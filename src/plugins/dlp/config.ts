@@ -112,7 +112,7 @@ export const dlpConfig = z
       .max(268_435_456)
       .default(33_554_432)
       .describe(
-        "What all codings of one message may come to; a message of a refusing rule that comes to more is refused. Default 32 MiB.",
+        "What all codings of one message may come to, besides eight times its length; a message of a refusing rule that comes to more is refused. Default 32 MiB.",
       ),
   })
   .superRefine((config, context) => {
