@@ -25,8 +25,13 @@ export class OwnSecrets {
   /** In the folded case of host names, without their dots. */
   readonly names = new Fingerprints<OwnSecret>(8);
   readonly #secrets = new Map<string, OwnSecret>();
+  readonly #limit: number;
   #short = 0;
   #forgotten = 0;
+
+  constructor(limit = maxSecrets) {
+    this.#limit = limit;
+  }
 
   /** Secrets that were too short to be looked for. */
   get short(): number {
@@ -52,7 +57,7 @@ export class OwnSecrets {
       known.holder = new WeakRef(secret);
       return;
     }
-    if (this.#secrets.size >= maxSecrets) this.#makeRoom();
+    if (this.#secrets.size >= this.#limit) this.#makeRoom();
     const own: OwnSecret = { hash: shortHash(whole), digest, holder: new WeakRef(secret) };
     this.#secrets.set(digest, own);
     for (const part of parts) {
@@ -66,7 +71,7 @@ export class OwnSecrets {
     for (const [digest, { holder }] of this.#secrets)
       if (holder.deref() === undefined) gone.add(digest);
     for (const digest of this.#secrets.keys()) {
-      if (gone.size >= maxSecrets / 8) break;
+      if (gone.size >= this.#limit / 8) break;
       if (!gone.has(digest)) this.#forgotten += 1;
       gone.add(digest);
     }

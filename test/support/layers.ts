@@ -107,7 +107,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["ajv", "re2js"],
     forbiddenBuiltins: dialling,
   },
-  tlsbridge: { imports: ["net", "files", ...ground], packages: ["node-forge"] },
+  tlsbridge: { imports: ["net", "files", "secret", ...ground], packages: ["node-forge"] },
   "spiffe/workload": {
     imports: ["spiffe", "oauth", "files", "net", "secret", ...ground],
     packages: [],
