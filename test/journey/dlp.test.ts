@@ -7,7 +7,7 @@ import { openTunnel, RawClient, request, type RawResponse } from "../support/htt
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { runWith, type Settings } from "../support/program.ts";
-import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
+import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 const stored = "sTored-Credential_0123456789";
@@ -310,6 +310,28 @@ describe("tunnels", () => {
     expect(await ask(open, "other.test")).toBe(200);
     expect(await ask(proxy, "free.test")).toBe(200);
   });
+});
+
+test("in the inbound pipeline it looks through what callers send, and what the agent answers", async () => {
+  const agent = await own(HttpOrigin.launch());
+  agent.on("/leak", () => reply(200, `the key is ${stored}`, { "Content-Type": "text/plain" }));
+  const guarded = await own(
+    ProxyProcess.start(
+      merge(
+        settings({ listener: { reverse_proxy_backend: `http://${agent.authority}` } }),
+        merge(
+          inbound({ name: "dlp", config: { default: { action: "refuse" } } }),
+          outbound(inject),
+        ),
+      ),
+    ),
+  );
+  const ask = async (target: string, body = ""): Promise<RawResponse> =>
+    request(guarded.reverse, { method: "POST", target, headers: [["Host", "agent.test"]], body });
+  expect((await ask("/fine", "hello")).status).toBe(200);
+  expect((await ask("/", `take ${githubKey}`)).status).toBe(403);
+  const leak = await ask("/leak");
+  expect([leak.status, leak.text.includes(stored)]).toEqual([502, false]);
 });
 
 test("with two threads, each looks for the secrets of the file", async () => {
