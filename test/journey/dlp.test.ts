@@ -330,6 +330,11 @@ test("in the inbound pipeline it looks through what callers send, and what the a
     request(guarded.reverse, { method: "POST", target, headers: [["Host", "agent.test"]], body });
   expect((await ask("/fine", "hello")).status).toBe(200);
   expect((await ask("/", `take ${githubKey}`)).status).toBe(403);
+  const fields = [
+    ["Host", "agent.test"],
+    ["Authorization", `Bearer ${stored}`],
+  ] as const;
+  expect((await request(guarded.reverse, { target: "/", headers: fields })).status).toBe(200);
   const leak = await ask("/leak");
   expect([leak.status, leak.text.includes(stored)]).toEqual([502, false]);
 });

@@ -98,7 +98,12 @@ class Dlp implements Plugin {
       const { scanner } = this.#detection;
       parts.push(
         this.#target(context, side),
-        scanFields(context.headers, { scanner, side, credentials: this.#credentials }),
+        scanFields(context.headers, {
+          scanner,
+          side,
+          credentials: this.#credentials,
+          isOfCaller: context.flow.direction === "inbound",
+        }),
         this.#body(context.clearBody, context, side),
       );
     }
@@ -136,7 +141,12 @@ class Dlp implements Plugin {
     const { response } = context;
     if (side.isEmpty || response === undefined) return undefined;
     const { scanner } = this.#detection;
-    const found = scanFields(response.headers, { scanner, side, credentials: this.#credentials });
+    const found = scanFields(response.headers, {
+      scanner,
+      side,
+      credentials: this.#credentials,
+      isOfCaller: false,
+    });
     const { placed } = found;
     this.#count(placed, side);
     const demand = demandOf(found, side);

@@ -32,6 +32,8 @@ const structural: ReadonlySet<string> = new Set([
   "connection",
 ]);
 
+const nothing: Side["wanted"] = new Set<string>();
+
 /** Looks through all fields: where a client's own credential belongs, only for secrets of the proxy. */
 export function scanFields(
   headers: HeaderList,
@@ -39,10 +41,13 @@ export function scanFields(
     scanner,
     side,
     credentials,
+    isOfCaller,
   }: {
     readonly scanner: Scanner;
     readonly side: Side;
     readonly credentials: FieldNames;
+    /** What callers send there the proxy may hold for them, behind a placeholder. */
+    readonly isOfCaller: boolean;
   },
 ): PartScan {
   const open = new FieldText();
@@ -53,7 +58,7 @@ export function scanFields(
   }
   const scans = [
     { text: open, scan: open.scan(scanner, side.wanted) },
-    { text: closed, scan: closed.scan(scanner, side.ownOnly) },
+    { text: closed, scan: closed.scan(scanner, isOfCaller ? nothing : side.ownOnly) },
   ];
   return {
     placed: scans.flatMap(({ text, scan }) =>
