@@ -5,6 +5,7 @@ import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf, ProxyError } from "../errors.ts";
+import { Secret } from "../secret.ts";
 import { credentialText, WatchedFile } from "../files/watched-file.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
 import { derivedBytes } from "../secret.ts";
@@ -197,7 +198,10 @@ function placeOf(state: StateConfig, log: Logger): RedisPlace {
   const password =
     passwordFile === undefined
       ? undefined
-      : readable("password_file", passwordFile, { log, parse: credentialText });
+      : readable("password_file", passwordFile, {
+          log,
+          parse: (text) => new Secret(credentialText(text)),
+        });
   const pem = (key: "ca_file" | "cert_file" | "key_file"): string | undefined => {
     const path = state[key];
     if (path === undefined) return undefined;
@@ -224,14 +228,17 @@ function placeOf(state: StateConfig, log: Logger): RedisPlace {
     },
     credentials: () => ({
       ...plain.credentials(),
-      ...(password === undefined ? {} : { password: password() }),
+      ...(password === undefined ? {} : { password: password().reveal() }),
     }),
   };
 }
 
 function encryptionKeys({ encryption_key_file: path }: StateConfig, log: Logger) {
   if (path === undefined) return undefined;
-  return readable("encryption_key_file", path, { log, parse: keyRingOf });
+  // Held beside the keys, the text is known for a secret of this process.
+  const parse = (text: string) => ({ ring: keyRingOf(text), text: new Secret(text) });
+  const read = readable("encryption_key_file", path, { log, parse });
+  return () => read().ring;
 }
 
 /** The file's value, which there has to be at the start; later the last good one stays. */

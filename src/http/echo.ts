@@ -72,7 +72,8 @@ export class Echo {
     this.#isEverywhere ||= isEverywhere;
     const first = credential.charCodeAt(0);
     const pattern = {
-      text: new Secret(credential),
+      // Whoever looks for secrets knows it already.
+      text: new Secret(credential, "caller"),
       first,
       standIn: Buffer.from(standIn, "latin1"),
     };

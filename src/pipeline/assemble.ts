@@ -229,9 +229,12 @@ function bodyOrderProblems(active: readonly Placed[], byName: ByName): AssemblyP
   let writer: Placed | undefined;
   for (const placed of active) {
     const body = bodyOf(placed.entry, byName.get(placed.entry.name));
+    const { redacts = false } = byName.get(placed.entry.name) ?? {};
     if (body === undefined) continue;
     const writes = body.request === "write" || body.response === "write";
-    if (writer !== undefined) {
+    if (writes && redacts && byName.get(writer?.entry.name ?? "")?.redacts !== true) {
+      writer = placed;
+    } else if (writer !== undefined) {
       const message = writes
         ? `plugins "${writer.entry.name}" and "${placed.entry.name}" both write bodies; one chain takes at most one`
         : `plugin "${placed.entry.name}" reads bodies after "${writer.entry.name}" has rewritten them; put it earlier`;

@@ -355,6 +355,8 @@ export interface PluginDefinition<Config = unknown> {
   readonly body?: BodyAccess;
   /** The same for one configuration, where that is less: {@link Plugin.body} then says no more. */
   bodyOf?(config: Config): BodyAccess;
+  /** True for a plugin that takes things out of what is about to leave: it may stand behind another one that writes bodies. */
+  readonly redacts?: true;
   /** Plugins that must stand earlier in the same pipeline. */
   readonly requires?: readonly string[];
   /**

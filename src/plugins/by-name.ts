@@ -25,6 +25,7 @@ const loaders: ReadonlyMap<string, Load> = new Map<string, Load>([
   ["egress-policy", async () => hidden((await import("./egress-policy/plugin.ts")).egressPolicy)],
   ["ext-authz", async () => hidden((await import("./ext-authz/plugin.ts")).extAuthz)],
   ["opa", async () => hidden((await import("./opa/plugin.ts")).opa)],
+  ["dlp", async () => hidden((await import("./dlp/plugin.ts")).dlp)],
   ["a2a-parser", async () => hidden((await import("./parsers/a2a.ts")).a2aParser)],
   [
     "inference-parser",

@@ -1,5 +1,5 @@
 /** A directory with one secret per file, as Kubernetes mounts it. */
-import { open, realpath } from "node:fs/promises";
+import { open, readdir, realpath } from "node:fs/promises";
 import { join, sep } from "node:path";
 
 /** Longest secret that fits a header field of any origin. */
@@ -36,4 +36,14 @@ export async function readSecretFile(directory: string, key: string): Promise<st
 /** Whether the text names a file directly inside a directory. */
 export function isFileName(text: string): boolean {
   return text !== "" && text !== "." && text !== ".." && !/[/\\\0]/.test(text);
+}
+
+/** Names of the files of the directory, at most `most`; none where it cannot be read. */
+export async function secretNames(directory: string, most: number): Promise<readonly string[]> {
+  try {
+    // Kubernetes keeps its versions under names that begin with two dots.
+    return (await readdir(directory)).filter((name) => !name.startsWith("..")).slice(0, most);
+  } catch {
+    return [];
+  }
 }

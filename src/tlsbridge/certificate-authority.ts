@@ -4,6 +4,7 @@
 import type { KeyObject } from "node:crypto";
 import { createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import { messageOf, ProxyError } from "../errors.ts";
+import { Secret } from "../secret.ts";
 import type { CertificateFacts, Validity } from "./x509.ts";
 import { Issuer, makeKeyPair, readCertificate, unfitKeyReason } from "./x509.ts";
 
@@ -45,8 +46,10 @@ export class CertificateAuthority {
   readonly chainPem: string;
   /** What clients have to trust. */
   readonly caPem: string;
+  /** Held for as long as it signs, so that it is known for a secret of this process. */
+  readonly key: Secret;
 
-  private constructor(issuer: Issuer, chain: readonly X509Certificate[], caPem: string) {
+  private constructor(issuer: Issuer, chain: readonly X509Certificate[], pem: AuthorityPem) {
     const [issuing] = chain;
     if (issuing === undefined) throw new TypeError("an authority has a certificate");
     this.issuer = issuer;
@@ -58,7 +61,8 @@ export class CertificateAuthority {
       .filter((link) => !isSelfIssued(link))
       .map((link) => link.toString())
       .join("");
-    this.caPem = caPem;
+    this.caPem = pem.caPem;
+    this.key = new Secret(pem.keyPem);
     Object.freeze(this);
   }
 
@@ -81,7 +85,7 @@ export class CertificateAuthority {
     const links = chain.some((link) => link.fingerprint256 === anchor.fingerprint256)
       ? chain
       : [...chain, anchor];
-    return new CertificateAuthority(issuer, links, pem.caPem);
+    return new CertificateAuthority(issuer, links, pem);
   }
 
   /** A new authority that is kept in memory only: only clients of this process can trust it. */

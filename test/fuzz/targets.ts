@@ -10,6 +10,7 @@ const files: Readonly<Record<string, readonly string[]>> = {
   names: ["absolute-target", "authority", "path", "query", "identifiers"],
   binary: ["tar-bundle", "der", "workload-messages", "socket-addresses"],
   proxies: ["socks-client", "parent-connect", "parent-socks5"],
+  leaks: ["leaks"],
 };
 
 export const targetNames: readonly string[] = Object.values(files).flat();

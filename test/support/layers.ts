@@ -23,6 +23,7 @@ const dialling = [
 /** What every plugin may use. */
 const pluginImports = [
   "plugins",
+  "dlp",
   "pipeline",
   "protocols",
   "opa",
@@ -70,6 +71,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   secret: { imports: ["errors"], packages: [] },
+  dlp: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   spiffe: { imports: ["files", "secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },
@@ -108,7 +110,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["ajv", "re2js"],
     forbiddenBuiltins: dialling,
   },
-  tlsbridge: { imports: ["net", "files", ...ground], packages: ["node-forge"] },
+  tlsbridge: { imports: ["net", "files", "secret", ...ground], packages: ["node-forge"] },
   "spiffe/workload": {
     imports: ["spiffe", "oauth", "grpc", "files", "net", "secret", ...ground],
     packages: [],

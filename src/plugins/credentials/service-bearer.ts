@@ -17,10 +17,14 @@ export interface ServiceBearerOptions {
 export class ServiceBearer {
   readonly #options: ServiceBearerOptions;
   readonly #token: Secret | undefined;
+  /** As it was last read: held, it is known to whoever looks for it in traffic. */
+  #read: Secret | undefined;
 
   constructor(options: ServiceBearerOptions) {
     this.#options = options;
     this.#token = options.token === undefined ? undefined : new Secret(options.token);
+    // One that cannot be read now is a fault of the call that needs it.
+    void this.#current().catch(() => undefined);
   }
 
   /** The field that shows the token; nothing where the configuration names none. Rejects where the file holds none. */
@@ -37,6 +41,7 @@ export class ServiceBearer {
     if (!/^[\x21-\x7e]+$/.test(text)) {
       throw new ProxyError("upstream.refused", `${fileKey} holds no token`);
     }
-    return new Secret(text);
+    if (this.#read?.reveal() !== text) this.#read = new Secret(text);
+    return this.#read;
   }
 }

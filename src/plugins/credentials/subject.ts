@@ -26,7 +26,7 @@ export function withSubject(
   next: (subject: Secret) => Answer,
 ): Answer {
   if (placeholders === undefined || !token.startsWith(placeholderPrefix)) {
-    return next(new Secret(token));
+    return next(new Secret(token, "caller"));
   }
   const follow = (subject: Secret | undefined): Answer =>
     subject === undefined ? unresolved : next(subject);

@@ -16,10 +16,11 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
+import { BoundedMap } from "../../bounded-map.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { isSameName } from "../../http/headers.ts";
 import { messageOf, ProxyError } from "../../errors.ts";
-import { readSecretFile } from "../../secrets/secret-directory.ts";
+import { readSecretFile, secretNames } from "../../secrets/secret-directory.ts";
 import { SecretSet } from "../credentials/secret-set.ts";
 import { readBearer } from "../credentials/bearer.ts";
 import { namedPlace } from "../credentials/field-places.ts";
@@ -56,6 +57,8 @@ const refusals = {
 /** A field value that no recipient can split: visible ASCII and inner spaces. */
 const safeValue = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/;
 
+const maxSecretFiles = 1_000;
+
 /** A credential and the key under which it was found. */
 interface Stored {
   readonly key: string;
@@ -72,6 +75,8 @@ class StaticInject implements Plugin {
   readonly #config: StaticInjectConfig;
   readonly #values: ReadonlyMap<string, Secret>;
   readonly #sources: SecretSet;
+  /** The secrets of the directory as they were last read: held, they are known to whoever looks for them in traffic. */
+  readonly #read = new BoundedMap<string, Secret>(maxSecretFiles);
   readonly #hosts: HostMatcher | undefined;
   readonly #places: Places;
   /** Where credentials of the client go, besides the places of the stand-in. */
@@ -108,17 +113,19 @@ class StaticInject implements Plugin {
     return this.#unattached(context.destination) === undefined && this.#places.wantsBody(context);
   }
 
-  start(): Promise<void> {
-    this.#sources.begin();
-    return Promise.resolve();
-  }
-
   ready(): true | string {
     return this.#sources.ready();
   }
 
   close(): void {
     this.#sources.close();
+  }
+
+  async start(): Promise<void> {
+    this.#sources.begin();
+    const { source, secret_dir: directory = "" } = this.#config;
+    if (source !== "secret_dir") return;
+    for (const name of await secretNames(directory, maxSecretFiles)) await this.#fromFile(name);
   }
 
   /** Assumes what the file does not have: the stand-in, where the client sent nothing, and the secrets of `secret_dir`. */
@@ -267,7 +274,7 @@ class StaticInject implements Plugin {
   }
 
   async #stored(context: RequestContext): Promise<Stored | undefined> {
-    const { source, secret_dir: directory = "" } = this.#config;
+    const { source } = this.#config;
     for (const key of this.#keysOf(context)) {
       if (source === "mappings") {
         const fetched = this.#sources.get(key);
@@ -277,8 +284,8 @@ class StaticInject implements Plugin {
             : (await fetched.current(context.signal)).value;
         if (value !== undefined) return { key, value };
       } else {
-        const text = await readSecretFile(directory, key);
-        if (text !== undefined) return { key, value: new Secret(text) };
+        const value = await this.#fromFile(key);
+        if (value !== undefined) return { key, value };
       }
     }
     return undefined;
@@ -289,6 +296,17 @@ class StaticInject implements Plugin {
     if (this.#config.places === undefined || refusal.action !== "deny") return refusal;
     const message = `no placeholder in: ${this.#places.shown(context) || "any place (see places)"}`;
     return { ...refusal, denial: { ...refusal.denial, message } };
+  }
+
+  async #fromFile(name: string): Promise<Secret | undefined> {
+    const { secret_dir: directory = "" } = this.#config;
+    const text = await readSecretFile(directory, name);
+    if (text === undefined) return undefined;
+    const known = this.#read.get(name);
+    if (known?.reveal() === text) return known;
+    const value = new Secret(text);
+    this.#read.set(name, value);
+    return value;
   }
 
   /** A 401 asks for a credential (RFC 9110 section 15.5.2): git and others send theirs only then. */

@@ -1,4 +1,5 @@
 /** Where clients usually put a credential: what a stand-in is looked for in while the file names no places. */
+import { keyFields } from "../credentials/key-fields.ts";
 import type { PlaceConfig } from "../credentials/place-config.ts";
 
 /** Groups of places, as `placeholder_in` names them. */
@@ -6,20 +7,6 @@ export const usualPlaces = ["authorization", "header", "query", "path"] as const
 
 /** One of {@link usualPlaces}. */
 export type UsualPlace = (typeof usualPlaces)[number];
-
-/** Fields in which the SDKs and tools of the field send an API key. */
-const keyFields = [
-  "x-api-key",
-  "x-goog-api-key",
-  "api-key",
-  "apikey",
-  "xi-api-key",
-  "x-auth-token",
-  "x-access-token",
-  "private-token",
-  "x-subscription-token",
-  "ocp-apim-subscription-key",
-];
 
 /** Parameters in which they send it; others, such as a search term, are what servers like to repeat. */
 const keyParameters = [

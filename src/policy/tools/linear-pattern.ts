@@ -13,6 +13,8 @@ export interface LinearPattern {
   matchesWhole(text: string): boolean;
   /** Whether some part of the text matches. */
   finds(text: string): boolean;
+  /** Where it matches, at most `most` times; an empty match is none. */
+  spans(text: string, most: number): readonly (readonly [start: number, end: number])[];
 }
 
 /** A longer text is not tried: linear time of ten megabytes is a long time, too. */
@@ -40,6 +42,13 @@ export function compileLinearPattern(source: string): LinearPattern {
     source,
     matchesWhole: (text) => pattern.testExact(bounded(text)),
     finds: (text) => pattern.test(bounded(text)),
+    spans: (text, most) => {
+      const matcher = pattern.matcher(bounded(text));
+      const found: (readonly [number, number])[] = [];
+      while (found.length < most && matcher.find())
+        if (matcher.end() > matcher.start()) found.push([matcher.start(), matcher.end()]);
+      return found;
+    },
   };
 }
 

@@ -1,0 +1,19 @@
+/** Some bytes, as they came or decoded from those of another layer. */
+
+/** One layer; the outermost has no parent. */
+export interface Layer {
+  readonly bytes: Buffer;
+  readonly depth: number;
+  readonly via: readonly string[];
+  readonly parent?: Layer;
+  /** The place in the parent's bytes that a part of these came from. */
+  within?(start: number, end: number): readonly [number, number];
+}
+
+/** The part of the outermost bytes that a part of a layer came from. */
+export function outermost(layer: Layer, start: number, end: number): readonly [number, number] {
+  let span: readonly [number, number] = [start, end];
+  for (let at: Layer = layer; at.parent !== undefined; at = at.parent)
+    span = at.within?.(...span) ?? span;
+  return span;
+}

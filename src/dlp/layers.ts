@@ -1,0 +1,131 @@
+/** Undoes one coding of some bytes, and knows where in them a place of the result came from. */
+import { constants, inflateRawSync, inflateSync } from "node:zlib";
+import { classes, escape, hexadecimal, isOf } from "./byte-classes.ts";
+
+const backslash = 0x5c;
+
+/** Bytes without their escapes (percent, `\u0041`, `\x41`, `\n`), and how many bytes gave the first `upTo` of them. */
+export function unescaped(
+  bytes: Buffer,
+  upTo = Number.POSITIVE_INFINITY,
+): { readonly bytes: Buffer; readonly read: number } {
+  const { length } = bytes;
+  const out = Buffer.allocUnsafe(length);
+  let at = 0;
+  let size = 0;
+  while (at < length && size < upTo) {
+    const byte = bytes[at] as number;
+    if (((classes[byte] as number) & escape) === 0) {
+      out[size] = byte;
+      size += 1;
+      at += 1;
+    } else if (byte === backslash) {
+      const code = codeAt(bytes, at);
+      // An escape of two characters gives one byte, one of four at most two, one of six at most three.
+      if (code < 128) out[size++] = code;
+      else size += out.write(String.fromCodePoint(code), size);
+      at += lengthAt(bytes, at);
+    } else {
+      const isOne = isHex(bytes, at + 1, 2);
+      out[size] = isOne ? hexAt(bytes, at + 1, 2) : byte;
+      size += 1;
+      at += isOne ? 3 : 1;
+    }
+  }
+  return { bytes: out.subarray(0, size), read: at };
+}
+
+const short = new Uint8Array(128).map((_none, code) => code);
+for (const [letter, code] of ["n\n", "t\t", "r\r", "b\b", "f\f"].map((pair) => [
+  pair.charCodeAt(0),
+  pair.charCodeAt(1),
+]))
+  short[letter as number] = code as number;
+
+/** The character that the escape at a backslash stands for. */
+function codeAt(bytes: Buffer, at: number): number {
+  const letter = bytes[at + 1] ?? 0x80;
+  if (letter === 0x75 && isHex(bytes, at + 2, 4)) {
+    const code = hexAt(bytes, at + 2, 4);
+    return isPair(bytes, at)
+      ? 0x10000 + ((code - 0xd800) << 10) + (hexAt(bytes, at + 8, 4) - 0xdc00)
+      : code;
+  }
+  if (letter === 0x78 && isHex(bytes, at + 2, 2)) return hexAt(bytes, at + 2, 2);
+  return letter < 0x80 ? (short[letter] as number) : backslash;
+}
+
+function lengthAt(bytes: Buffer, at: number): number {
+  const letter = bytes[at + 1] ?? 0x80;
+  if (letter === 0x75 && isHex(bytes, at + 2, 4)) return isPair(bytes, at) ? 12 : 6;
+  if (letter === 0x78 && isHex(bytes, at + 2, 2)) return 4;
+  return letter < 0x80 ? 2 : 1;
+}
+
+/** Two escapes of UTF-16 for one character. */
+function isPair(bytes: Buffer, at: number): boolean {
+  if (bytes[at + 6] !== backslash || bytes[at + 7] !== 0x75 || !isHex(bytes, at + 8, 4))
+    return false;
+  const [high, low] = [hexAt(bytes, at + 2, 4), hexAt(bytes, at + 8, 4)];
+  return high >= 0xd800 && high < 0xdc00 && low >= 0xdc00 && low < 0xe000;
+}
+
+function isHex(bytes: Buffer, at: number, length: number): boolean {
+  for (let index = at; index < at + length; index += 1)
+    if (index >= bytes.length || !isOf(bytes, index, hexadecimal)) return false;
+  return true;
+}
+
+function hexAt(bytes: Buffer, at: number, length: number): number {
+  let value = 0;
+  for (let index = at; index < at + length; index += 1) {
+    const byte = bytes[index] as number;
+    value = value * 16 + (byte <= 0x39 ? byte - 0x30 : (byte & 0x5f) - 0x37);
+  }
+  return value;
+}
+
+/** What became of a stream; `spent` is what a broken one may have been unpacked to before it broke. */
+export type Inflated =
+  | { readonly kind: "clear"; readonly bytes: Buffer; readonly coding: "gzip" | "deflate" }
+  | { readonly kind: "broken"; readonly spent: number }
+  | { readonly kind: "too-large" };
+
+/** The most that a byte can be unpacked to. */
+const maxRatio = 1_032;
+
+/** What a compressed stream that begins at `at` gives, as far as it is there; undefined where none begins. */
+export function inflated(bytes: Buffer, at: number, maxBytes: number): Inflated | undefined {
+  const isGzip = bytes[at] === 0x1f && bytes[at + 1] === 0x8b && bytes[at + 2] === 8;
+  if (!isGzip && !isZlib(bytes, at)) return undefined;
+  const options = { maxOutputLength: maxBytes, finishFlush: constants.Z_SYNC_FLUSH };
+  try {
+    // The checksum at the end of gzip must not decide whether somebody looks.
+    const clear = isGzip
+      ? inflateRawSync(bytes.subarray(gzipBody(bytes, at)), options)
+      : inflateSync(bytes.subarray(at), options);
+    return { kind: "clear", bytes: clear, coding: isGzip ? "gzip" : "deflate" };
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : "";
+    if (code === "ERR_BUFFER_TOO_LARGE") return { kind: "too-large" };
+    return { kind: "broken", spent: Math.min(maxBytes, (bytes.length - at) * maxRatio) };
+  }
+}
+
+function isZlib(bytes: Buffer, at: number): boolean {
+  const [first = 0, second = 0] = [bytes[at], bytes[at + 1]];
+  return (first & 0x8f) === 8 && (first * 256 + second) % 31 === 0 && (second & 0x20) === 0;
+}
+
+/** Behind the header of gzip (RFC 1952 section 2.3). */
+function gzipBody(bytes: Buffer, start: number): number {
+  const flags = bytes[start + 3] ?? 0;
+  let at = start + 10;
+  if ((flags & 4) !== 0) at += 2 + (bytes[at] ?? 0) + 256 * (bytes[at + 1] ?? 0);
+  for (const bit of [8, 16]) {
+    if ((flags & bit) === 0) continue;
+    const zero = bytes.indexOf(0, at);
+    at = zero === -1 ? bytes.length : zero + 1;
+  }
+  return (flags & 2) === 0 ? at : at + 2;
+}

@@ -1,0 +1,317 @@
+/**
+ * dlp: what must not leave is found in what the agent sends, and in what comes back.
+ *
+ * It runs before credentials are attached, so that those of the proxy are in a request only where somebody else put them.
+ */
+import { FieldNames } from "../../http/field-names.ts";
+import type { HeaderList } from "../../http/headers.ts";
+import { hasSignedBody, isSignedField } from "../../http/signed-fields.ts";
+import { StreamScanner } from "../../dlp/stream-scanner.ts";
+import {
+  type Answer,
+  type Decision,
+  definePlugin,
+  type Frame,
+  type Message,
+  type Plugin,
+  type PluginDeps,
+  replaceFrame,
+  type RequestContext,
+} from "../../pipeline/plugin.ts";
+import { keyFields } from "../credentials/key-fields.ts";
+import { dlpConfig, type DlpConfig } from "./config.ts";
+import { Detection } from "./detection.ts";
+import { FrameStream } from "./frame-stream.ts";
+import { HostPlans, type Side } from "./host-plan.ts";
+import { bodyPlace, type PartScan, type Placed, scanFields, targetPlace } from "./request-texts.ts";
+import { Redaction } from "./redaction.ts";
+import { demandOf, eventOf, recorded, refusal, unread } from "./verdicts.ts";
+
+/** The definition that a pipeline names. */
+export const dlp = definePlugin<DlpConfig>({
+  name: "dlp",
+  description: "Finds secrets and personal data in what leaves and in what comes back",
+  config: dlpConfig,
+  stages: ["connect", "request"],
+  body: { request: "write" },
+  redacts: true,
+  create: (config, deps) => new Dlp(config, deps),
+});
+
+const credentials = ["authorization", "proxy-authorization", "cookie", "set-cookie", ...keyFields];
+/** Other types are no text that an agent reads; what is not said to be anything may be one. */
+const textTypes =
+  /^\s*(?:$|text\/|multipart\/|application\/(?:[\w.+-]*(?:json|xml|yaml|javascript|graphql|toml|eventstream)[\w.+-]*|x-www-form-urlencoded|jsonl)\s*(?:;|$))/i;
+
+class Dlp implements Plugin {
+  readonly #config: DlpConfig;
+  readonly #deps: PluginDeps;
+  readonly #plans: HostPlans;
+  readonly #detection: Detection;
+  readonly #credentials: FieldNames;
+  readonly #lists: ReadonlySet<string>;
+  /** Owners of the state that messages and frames have beside that of the request. */
+  readonly #messages = {};
+  readonly #frames = {};
+
+  constructor(config: DlpConfig, deps: PluginDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    this.#plans = new HostPlans(config);
+    this.#detection = new Detection(config, deps);
+    this.#credentials = new FieldNames([...credentials, ...config.credential_fields]);
+    this.#lists = new Set(config.lists.map(({ name }) => name));
+  }
+
+  async start(): Promise<void> {
+    const warning = this.#detection.warning();
+    if (warning !== undefined) this.#deps.log.warn({}, warning);
+  }
+
+  wantsBody({ destination }: RequestContext): boolean {
+    return !this.#plans.planOf(destination.host).request.isEmpty;
+  }
+
+  wantsAnswer({ destination }: RequestContext): boolean {
+    return !this.#plans.planOf(destination.host).response.isEmpty;
+  }
+
+  /** Before the head is there, it may be a text. */
+  wantsAnswerBody({ response }: RequestContext): boolean {
+    return response === undefined || textTypes.test(response.headers.get("content-type") ?? "");
+  }
+
+  needsMessages(context: RequestContext): boolean {
+    return this.wantsBody(context);
+  }
+
+  onRequest(context: RequestContext): Answer {
+    const { request: side, response } = this.#plans.planOf(context.destination.host);
+    const { tunnelTerms, stage } = context;
+    const isOpen = this.#config.opaque_tunnels === "pass";
+    if (stage === "connect" && !isOpen && (side.isEnforced || response.isEnforced))
+      tunnelTerms.mustInspect ??= "dlp reads them, with opaque_tunnels: refuse";
+    if (side.isEmpty) return undefined;
+    const problem = stage === "connect" ? undefined : this.#unreadable(context, side);
+    if (problem !== undefined) return problem;
+    const parts = [this.#host(context, side)];
+    if (stage === "request") {
+      const { scanner } = this.#detection;
+      parts.push(
+        this.#target(context, side),
+        scanFields(context.headers, {
+          scanner,
+          side,
+          credentials: this.#credentials,
+          isOfCaller: context.flow.direction === "inbound",
+        }),
+        this.#body(context.clearBody, context, side),
+      );
+    }
+    const found = {
+      placed: parts.flatMap(({ placed }) => placed),
+      isCut: parts.some(({ isCut }) => isCut),
+    };
+    return this.#verdict(found, context, side);
+  }
+
+  onMessage(context: RequestContext, { data }: Message): Answer {
+    const { request: side } = this.#plans.planOf(context.destination.host);
+    if (side.isEmpty) return undefined;
+    const stream = context.stateOf(
+      this.#messages,
+      () => new StreamScanner(this.#detection.scanner, side.wanted),
+    );
+    const { findings, isCut } = stream.push(data);
+    const placed = findings.map((finding): Placed => ({
+      finding,
+      part: "message",
+      shown: "a message of the WebSocket",
+    }));
+    if (isCut && side.isEnforced) return unread("message", context, this.#tooMuch("message"));
+    const demand = demandOf({ placed, isCut }, side);
+    this.#count(placed, side);
+    if (demand.action === "none") return undefined;
+    // A message goes on as it is, or not at all.
+    if (demand.action === "observe") return recorded("found", placed);
+    return refusal("message", demand, placed, { context });
+  }
+
+  onResponse(context: RequestContext): Answer {
+    const { response: side } = this.#plans.planOf(context.destination.host);
+    const { response } = context;
+    if (side.isEmpty || response === undefined) return undefined;
+    const { scanner } = this.#detection;
+    const found = scanFields(response.headers, {
+      scanner,
+      side,
+      credentials: this.#credentials,
+      isOfCaller: false,
+    });
+    const { placed } = found;
+    this.#count(placed, side);
+    const demand = demandOf(found, side);
+    if (demand.action === "none") return undefined;
+    if (demand.action === "observe") return recorded("found", placed);
+    const isChanged =
+      demand.action === "redact" &&
+      this.#redactFields(response.headers, placed, new Redaction(scanner, side));
+    return isChanged
+      ? recorded("redacted", placed)
+      : refusal("response", demand, placed, { context });
+  }
+
+  onFrame(context: RequestContext, { data, last }: Frame): Answer {
+    const { response: side } = this.#plans.planOf(context.destination.host);
+    if (side.isEmpty || data.length === 0 || !this.wantsAnswerBody(context)) return undefined;
+    const { scanner } = this.#detection;
+    const { findings, isCut } = scanner.scan(data, side.wanted);
+    if (isCut && side.isEnforced) return unread("response", context, this.#tooMuch("response"));
+    const stream = last
+      ? undefined
+      : context.stateOf(this.#frames, () => new FrameStream(scanner, side.wanted));
+    const spread = (stream?.push(data) ?? []).map((finding): Placed => ({
+      finding,
+      part: "body",
+      shown: "several events",
+    }));
+    const whole = findings.map((finding) =>
+      bodyPlace(finding, data, context.response?.headers, scanner),
+    );
+    const placed = [...spread, ...whole];
+    this.#count(placed, side);
+    const demand = demandOf({ placed, isCut }, side);
+    if (demand.action === "none") return undefined;
+    if (demand.action === "observe") return recorded("found", placed);
+    // What began in an earlier frame is with the client already.
+    const isSpread = demandOf({ placed: spread, isCut }, side).action !== "none";
+    if (demand.action === "refuse" || isSpread)
+      return refusal("response", demand, placed, { context });
+    const type = context.response?.headers.get("content-type");
+    const changed = new Redaction(scanner, side).body(data, last ? type : undefined);
+    if (changed === undefined)
+      return refusal("response", demand, placed, { context, why: "it cannot be redacted" });
+    const { details } = recorded("redacted", placed);
+    return replaceFrame("redacted", changed, details);
+  }
+
+  /** Why a body that has to be read cannot be. */
+  #unreadable(context: RequestContext, side: Side): Decision | undefined {
+    if (!side.isEnforced || !context.hasBody) return undefined;
+    const kind = context.clearBody?.kind;
+    if (kind === undefined || kind === "body") return undefined;
+    const why = {
+      "too-large": "comes to more than limits.max_body without its content coding",
+      corrupt: "is corrupt in its content coding",
+      unsupported: "is in a content coding that cannot be undone",
+    }[kind];
+    return unread("request", context, `the body ${why}, and dlp has to read it`);
+  }
+
+  #host(context: RequestContext, side: Side): PartScan {
+    const { findings, isCut } = this.#detection.scanner.scanName(
+      context.destination.host,
+      side.wanted,
+    );
+    const placed = findings.map((finding): Placed => ({
+      finding,
+      part: "host",
+      shown: "the host name",
+    }));
+    return { placed, isCut };
+  }
+
+  #target({ path }: RequestContext, side: Side): PartScan {
+    const { scanner } = this.#detection;
+    const bytes = Buffer.from(path, "latin1");
+    const { findings, isCut } = scanner.scan(bytes, side.wanted);
+    return { placed: findings.map((finding) => targetPlace(finding, bytes, scanner)), isCut };
+  }
+
+  #body(clear: RequestContext["clearBody"], { headers }: RequestContext, side: Side): PartScan {
+    if (clear?.kind !== "body" || clear.bytes.length === 0) return { placed: [], isCut: false };
+    const { scanner } = this.#detection;
+    const { findings, isCut } = scanner.scan(clear.bytes, side.wanted);
+    const placed = findings.map((finding) => bodyPlace(finding, clear.bytes, headers, scanner));
+    return { placed, isCut };
+  }
+
+  #verdict(found: PartScan, context: RequestContext, side: Side): Answer {
+    const { placed, isCut } = found;
+    this.#count(placed, side);
+    const demand = demandOf(found, side);
+    if (demand.action === "refuse" || (isCut && side.isEnforced)) {
+      // Records show the path, and what parsers saw.
+      this.#hide(context, placed, new Redaction(this.#detection.scanner, side, true));
+      return demand.action === "refuse"
+        ? refusal("request", demand, placed, { context })
+        : unread("request", context, this.#tooMuch("request"));
+    }
+    if (demand.action === "none") return undefined;
+    if (demand.action === "observe") return recorded("found", placed);
+    const why = this.#redact(context, placed, side);
+    if (why === undefined) return recorded("redacted", placed);
+    this.#hide(context, placed, new Redaction(this.#detection.scanner, side, true));
+    return refusal("request", demand, placed, { context, why });
+  }
+
+  #hide(context: RequestContext, placed: readonly Placed[], redaction: Redaction): void {
+    if (placed.some(({ part }) => part === "target"))
+      context.rewritePath(redaction.target(context.path) ?? "/");
+    if (placed.some(({ part }) => part === "body")) redaction.facts(context);
+  }
+
+  /** Replaces what was found; a text says why that cannot be done. */
+  #redact(context: RequestContext, placed: readonly Placed[], side: Side): string | undefined {
+    const redaction = new Redaction(this.#detection.scanner, side);
+    const has = (part: Placed["part"]): boolean =>
+      placed.some((one) => one.part === part && side.rulingOf(one.finding)?.action === "redact");
+    const { headers, path, clearBody } = context;
+    if (has("host")) return "a host name cannot be redacted";
+    if (has("target")) {
+      const target = redaction.target(path);
+      if (target === undefined) return "its path cannot be redacted";
+      if (hasSignedBody(headers, path) || headers.has("signature")) return "its path is signed";
+      context.rewritePath(target);
+    }
+    if (has("field") && !this.#redactFields(headers, placed, redaction, path))
+      return "its fields cannot be redacted";
+    if (!has("body") || clearBody?.kind !== "body") return undefined;
+    if (hasSignedBody(headers, path)) return "its body is signed";
+    const body = redaction.body(clearBody.bytes, headers.get("content-type"));
+    if (body === undefined) return "its body cannot be redacted";
+    context.setBody(body);
+    redaction.facts(context);
+    return undefined;
+  }
+
+  #redactFields(
+    headers: HeaderList,
+    placed: readonly Placed[],
+    redaction: Redaction,
+    target = "",
+  ): boolean {
+    const names = new Set(placed.flatMap(({ name }) => (name === undefined ? [] : [name])));
+    for (const name of names) {
+      const values = headers.getAll(name).map((value) => redaction.field(name, value));
+      if (isSignedField(headers, target, name)) return false;
+      headers.delete(name);
+      for (const value of values) {
+        if (value === undefined) return false;
+        headers.append(name, value);
+      }
+    }
+    return true;
+  }
+
+  #count(placed: readonly Placed[], side: Side): void {
+    for (const { finding } of placed) {
+      const ruling = side.rulingOf(finding);
+      if (ruling !== undefined) this.#deps.count(eventOf(ruling.action, finding, this.#lists));
+    }
+  }
+
+  #tooMuch(what: string): string {
+    return `the ${what} holds more than dlp looks through: more codings than max_decoded_bytes, or too many findings`;
+  }
+}
