@@ -6,6 +6,7 @@ import {
   describePlugin,
   type PipelineView,
 } from "../admin/catalogue.ts";
+import { approvalRoutes } from "../admin/approvals.ts";
 import { consoleRoutes } from "../admin/console.ts";
 import { budgetRoutes } from "../admin/budgets.ts";
 import { denialRoutes } from "../admin/denials.ts";
@@ -16,6 +17,7 @@ import { AdminServer, type HeadWatch } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
 import { statsRoutes } from "../admin/stats.ts";
 import { type StatusSources, statusRoutes } from "../admin/status.ts";
+import type { Desk } from "../approval/desk.ts";
 import type { Config } from "../config/presets.ts";
 import { surfaces } from "../config/surfaces.ts";
 import { type BindAddress, unavailable } from "../listener/bind.ts";
@@ -28,6 +30,7 @@ import type { DataPlane } from "./data-plane.ts";
 import { endLogin, hearLogouts, type LogoutServices } from "./logout.ts";
 import { bindAddressOf } from "./listen-options.ts";
 import { readKill } from "./kills/kill-file.ts";
+import { deciderOf, operatorsOf } from "./approvals/operators.ts";
 import type { Kills } from "./kills/kills.ts";
 import type { SessionParts } from "./session-parts.ts";
 
@@ -45,6 +48,7 @@ export interface AdminSources extends StatusSources, LogoutServices {
   runtime(): Runtime;
   readiness(): string | undefined;
   readonly kills: Kills;
+  readonly approvals: Desk;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
   chain(): object | undefined;
 }
@@ -124,6 +128,7 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
       heads,
       evictions: metrics.evictions,
       secret: sessions.apiSecret,
+      operators: operatorsOf(config, log),
       corsOrigins: config.session.api_cors_origins,
       routes: [
         ...consoleRoutes(),
@@ -139,6 +144,10 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
           read: readKill,
           kill: (kill) => sources.kills.kill(kill, "operator"),
           release: (kill) => sources.kills.release(killName(kill), "operator"),
+        }),
+        ...approvalRoutes({
+          pending: () => sources.approvals.pending,
+          decide: deciderOf(config, sources.approvals),
         }),
         ...sessionRoutes({
           store,

@@ -22,6 +22,7 @@ import { type Activity, type DataPlane, LocalPlane, type Refused } from "./data-
 import { allDefinitions, definitionsFor } from "./definitions.ts";
 import type { BoundAddresses } from "./listen-options.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { recordedApprovals } from "./approvals/records.ts";
 import { Kills } from "./kills/kills.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
@@ -82,6 +83,7 @@ export class App {
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
   readonly #kills: Kills;
+  readonly #approvals: ProcessParts["approvals"];
   #loaded: LoadedConfig;
   #reloader: Reloader | undefined;
   #chain: ChainReload | undefined;
@@ -136,6 +138,7 @@ export class App {
       apply: (kills) => this.#plane.kill(kills),
     });
     parts.kills.set(this.#kills.kills);
+    this.#approvals = recordedApprovals(parts, this.#log);
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = new RuntimeHolder(runtime);
     this.#status = new ReloadStatus(loaded.sha256);
@@ -156,12 +159,14 @@ export class App {
     this.#state = "draining";
     this.#chain?.close();
     await this.#reloader?.close();
+    this.#approvals.drain();
     await this.#plane.close(drainMs);
     // Before the generation that knows the way to the collector.
     await this.#otlp?.close(2_000);
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#kills.close();
+    this.#approvals.close();
     this.#bounds.close();
     this.#peers.close();
     await this.#sessions?.close();
@@ -195,6 +200,7 @@ export class App {
   async #open(): Promise<void> {
     const { config } = this.#loaded;
     await this.#kills.start();
+    await this.#approvals.start();
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
       await this.#plane.open();
     const admin = adminSurfaces(config, {
@@ -212,6 +218,7 @@ export class App {
       logouts: this.#stateParts.logouts,
       recheck: () => void this.#recheckTunnels(),
       kills: this.#kills,
+      approvals: this.#approvals,
       warnings: () => this.#loaded.warnings,
       status: () => this.#processStatus(),
     });
@@ -262,6 +269,7 @@ export class App {
     this.#metrics.gauge("client_connections", () => activity().connections);
     this.#metrics.gauge("active_flows", () => activity().flows);
     this.#metrics.gauge("active_tunnels", () => activity().tunnels);
+    this.#metrics.gauge("approvals_held", () => activity().held);
     this.#metrics.gauge("upstream_connections", () => activity().upstreamConnections);
     this.#metrics.gauge("bridge_ca_expiry_timestamp_seconds", () => {
       const notAfter = this.#runtimes.runtime.bridge?.authorityNotAfter.getTime();
@@ -311,6 +319,7 @@ export class App {
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
     await this.#plane.swap(loaded, built.runtime);
+    this.#approvals.serve(generation);
     this.#chain?.accepted(loaded.config, built.chain);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();

@@ -7,6 +7,7 @@ import { parseAbsoluteTarget } from "../net/destination.ts";
 import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
+import type { Desk } from "../approval/desk.ts";
 import type { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type {
@@ -68,6 +69,8 @@ export interface BuildServices {
   readonly sessions?: SessionReader | undefined;
   /** What operators have stopped; absent where nothing is going to flow. */
   readonly kills?: KillSwitch | undefined;
+  /** Where requests wait for persons; absent where nothing is going to flow. */
+  readonly approvals?: Desk | undefined;
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -277,6 +280,7 @@ async function buildPipelines(
       otherwise: config.pipeline[direction].default,
       log: services.log,
       kills: services.kills,
+      approvals: services.approvals,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
       definitions: services.definitions,
       depsFor: (instance, origins) => ({
@@ -285,6 +289,7 @@ async function buildPipelines(
         fetch: services.fetch ?? operator.fetchFor(origins),
       }),
     });
+  services.approvals?.begin(generation);
   const inbound = await build("inbound");
   const outbound = await build("outbound");
   if (inbound.kind === "assembled" && outbound.kind === "assembled") {
@@ -311,6 +316,7 @@ function pluginDeps(
     log: services.log.child({ plugin: instance }),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
+    approvals: services.approvals?.forPlugin(generation, instance),
     ...services.workload?.forPlugins,
     ...pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),

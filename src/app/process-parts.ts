@@ -2,12 +2,14 @@
 import type { Config } from "../config/presets.ts";
 import { PeerProcesses } from "../net/kernel/peer-process.ts";
 import { SocketLookup } from "../net/kernel/socket-lookup.ts";
+import type { Desk } from "../approval/desk.ts";
 import { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { FlowRecorder } from "../proxy/flow/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
+import { makeDesk } from "./approvals/desk-parts.ts";
 import { commonAuthority } from "./bridge.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
@@ -30,6 +32,8 @@ export interface ProcessParts {
   readonly state: StateParts;
   /** What operators have stopped. */
   readonly kills: KillSwitch;
+  /** Where requests wait for persons. */
+  readonly approvals: Desk;
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
   /** Judges open tunnels again. */
@@ -84,7 +88,8 @@ export async function makeProcessParts(
   });
   const recording = sessions?.isRead === true ? sessions.recorder : undefined;
   const kills = new KillSwitch((context) => recording?.sessionOf(context));
-  let recheck: () => void = () => undefined;
+  const approvals = makeDesk(config, { log, metrics, state, sessions: recording });
+  let recheck = (): void => undefined;
   const services: ProcessParts["services"] = {
     log,
     metrics,
@@ -94,6 +99,7 @@ export async function makeProcessParts(
     acceptance: new ChainAcceptance(log, metrics),
     sessions: recording,
     kills,
+    approvals,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     state,
@@ -110,11 +116,10 @@ export async function makeProcessParts(
     sessions,
     state,
     kills,
+    approvals,
     serving,
     recheck: () => recheck(),
-    onRecheck: (run) => {
-      recheck = run;
-    },
+    onRecheck: (run) => void (recheck = run),
   };
 }
 

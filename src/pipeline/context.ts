@@ -195,6 +195,10 @@ export class RequestContext {
   onward: Onward | undefined;
   /** The client's version of HTTP: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
   readonly httpVersion: string | undefined;
+  /** Nobody waits for the verdict: a rehearsal, a tunnel that is judged again, a step under `observe`. */
+  isHypothetical = false;
+  /** Set where the client can be told meanwhile that a person is asked, every so many milliseconds. */
+  onHeld: ((everyMs: number) => void) | undefined;
   /** Filled in at the connect stage. */
   readonly tunnelTerms: TunnelTerms = { mustInspect: undefined, keepTls: false };
   #identity: Identity | undefined;
@@ -330,6 +334,7 @@ export class RequestContext {
       copy.content.load(this.content.bytes, this.content.clear);
     }
     copy.unread = this.unread;
+    copy.isHypothetical = true;
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;

@@ -12,11 +12,20 @@ import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
 import type { StateFeed, StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { Approvals } from "./approval-gate.ts";
 import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
 export type { DelegationHop, Identity, RequestContext, ResponseView, Stage } from "./context.ts";
-export type { Decision, Denial, Invocation, Reply, RpcRefusal, WrittenFrame } from "./decision.ts";
+export type {
+  Decision,
+  DecisionDetails,
+  Denial,
+  Invocation,
+  Reply,
+  RpcRefusal,
+  WrittenFrame,
+} from "./decision.ts";
 export {
   allow,
   deny,
@@ -29,6 +38,7 @@ export {
   respond,
   skip,
 } from "./decision.ts";
+export { type ApprovalGate, type ApprovalQuestion, askPerson } from "./approval-gate.ts";
 export { type FactKey, factKey } from "./facts.ts";
 export type { Added, Addition, Soon, StateFeed, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
@@ -107,6 +117,8 @@ export interface PluginDeps {
    * never seen by another one. Keys are the plugin's own words: begin them with its name.
    */
   readonly shared: StateStore;
+  /** Persons who can be asked; absent where nothing is going to flow. */
+  readonly approvals?: Approvals | undefined;
   /** True where no other thread of the process has an instance like this one (`workers: 1`). */
   readonly isAlone: boolean;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */

@@ -136,6 +136,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
+  approval: {
+    imports: ["pipeline", "http", "state", "telemetry", ...ground],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   protocols: {
     imports: ["pipeline", "http", ...ground],
     packages: [],
@@ -186,7 +191,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     ],
     packages: [],
   },
-  admin: { imports: ["session", "pipeline", "telemetry", "secret", ...ground], packages: [] },
+  admin: {
+    imports: ["approval", "session", "pipeline", "telemetry", "secret", ...ground],
+    packages: [],
+  },
   "app/trust": { imports: ["files", ...ground], packages: [] },
   "app/chaining": {
     imports: [
@@ -207,6 +215,22 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: ["config", "net", "pipeline", "telemetry", "upstream", ...ground],
     packages: [],
   },
+  "app/approvals": {
+    imports: [
+      "approval",
+      "admin",
+      "config",
+      "files",
+      "http",
+      "pipeline",
+      "session",
+      "state",
+      "telemetry",
+      ...ground,
+    ],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   "app/kills": {
     imports: ["files", "http", "pipeline", "state", "telemetry", ...ground],
     packages: [],
@@ -214,6 +238,8 @@ export const layers: Readonly<Record<string, Layer>> = {
   app: {
     imports: [
       "app/kills",
+      "app/approvals",
+      "approval",
       "app/chaining",
       "app/egress",
       "app/trust",

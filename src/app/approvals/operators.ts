@@ -1,0 +1,41 @@
+/** Who may decide, and their secrets. */
+import { anyOperator, type NamedSecret } from "../../admin/secrets.ts";
+import { type Decided, decide, type Order } from "../../approval/deciding.ts";
+import type { Desk } from "../../approval/desk.ts";
+import type { Config } from "../../config/presets.ts";
+import { credentialText, WatchedFile } from "../../files/watched-file.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import { decidingRules } from "./desk-parts.ts";
+
+/** The operators of the file. Until a file can be read, its operator is not let in. */
+export function operatorsOf({ approval }: Config, log: Logger): readonly NamedSecret[] {
+  return approval.operators.map(({ name, secret_file: path }) => ({
+    name,
+    ...secretIn(path, `approval.operators ${name}`, log),
+  }));
+}
+
+/** A secret of a file that may change. */
+export function secretIn(path: string, key: string, log: Logger): { reveal(): string } {
+  const file = new WatchedFile({
+    path,
+    clock: Date,
+    parse: credentialText,
+    onProblem: (problem) => log.warn({ key }, problem),
+  });
+  file.current();
+  return { reveal: () => file.current() ?? "" };
+}
+
+/** Follows orders; where operators have secrets of their own, the common one decides nothing. */
+export function deciderOf(config: Config, desk: Desk): (order: Order) => Promise<Decided> {
+  const rules = decidingRules(config);
+  const isNamed = config.approval.operators.length > 0;
+  return async (order) => {
+    if (isNamed && order.by === anyOperator) {
+      const message = "operators have secrets of their own (approval.operators): use yours";
+      return { kind: "wrong", message };
+    }
+    return decide(desk, rules, order);
+  };
+}
