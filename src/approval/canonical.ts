@@ -102,7 +102,7 @@ interface Content {
   readonly call?: Pick<ShownRequest, "tool" | "arguments">;
 }
 
-/** A number that JavaScript would write in another form; what stands in a string may look like one. */
+/** A number that JavaScript would write in another form. */
 const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
 
 /** A call of JSON-RPC has another id at every attempt; everything else is bound byte for byte. */
@@ -110,7 +110,8 @@ function contentOf({ clearBody, headers }: RequestContext, body: Buffer): Conten
   const raw = { digest: `bytes ${hash("sha256", body)}` };
   const isJson = /^application\/(?:[\w.-]+\+)?json\b/i.test(headers.get("content-type") ?? "");
   if (!isJson || clearBody?.kind !== "body") return raw;
-  if (oddNumber.test(clearBody.bytes.toString("latin1"))) return raw;
+  const outsideStrings = clearBody.bytes.toString("latin1").replaceAll(/"(?:[^"\\]|\\.)*"/g, "");
+  if (oddNumber.test(outsideStrings)) return raw;
   const parsed = parseStrictJson(clearBody.bytes);
   if (parsed.kind !== "json") return raw;
   const { value } = parsed;

@@ -259,7 +259,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
       const message = "too many requests wait for an approval (approval.max_held)";
       return Promise.resolve(this.#refused(notApproved("too_many_held", message, asked)));
     }
-    context.onHeld?.(keepAliveMs);
+    context.holder?.tellHeld(keepAliveMs);
     return held;
   }
 

@@ -143,6 +143,12 @@ export interface Onward {
   readonly peer?: TlsPeer | undefined;
 }
 
+/** Who has the client of a message that waits for a person. */
+export interface Holder {
+  /** It is told so, every so many milliseconds, as far as it understands that. */
+  tellHeld(everyMs: number): void;
+}
+
 /** Options of a context; see the fields of {@link RequestContext}. */
 export interface RequestFacts {
   readonly flow: Flow;
@@ -197,8 +203,8 @@ export class RequestContext {
   readonly httpVersion: string | undefined;
   /** Nobody waits for the verdict: a rehearsal, a tunnel that is judged again, a step under `observe`. */
   isHypothetical = false;
-  /** Set where the client can be told meanwhile that a person is asked, every so many milliseconds. */
-  onHeld: ((everyMs: number) => void) | undefined;
+  /** Set where the client can be told meanwhile that a person is asked. */
+  holder: Holder | undefined;
   /** Filled in at the connect stage. */
   readonly tunnelTerms: TunnelTerms = { mustInspect: undefined, keepTls: false };
   #identity: Identity | undefined;

@@ -7,13 +7,14 @@ import type { Duplex } from "node:stream";
 import { ProxyError } from "../../errors.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
-import { RequestContext } from "../../pipeline/context.ts";
+import { type Holder, RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Flow } from "../../pipeline/flow.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
+import { HeldStream } from "./held-stream.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
 import type { LiveExchange } from "../flow/live-exchanges.ts";
@@ -40,9 +41,9 @@ export function exchange(
   new Exchange(services, done, request).begin();
 }
 
-class Exchange implements LiveExchange {
+class Exchange implements LiveExchange, Holder {
   readonly #services: ExchangeServices;
-  readonly #request: ExchangeRequest;
+  #request: ExchangeRequest;
   readonly #pipeline: Pipeline;
   /** The file exempts this destination from the pipeline. */
   readonly #skipped: boolean;
@@ -93,6 +94,7 @@ class Exchange implements LiveExchange {
       upgrade: request.upgrade?.protocol,
       httpVersion: downstream.httpVersion,
     });
+    this.#context.holder = this;
     this.#tunnel =
       request.upgrade === undefined
         ? undefined
@@ -115,6 +117,14 @@ class Exchange implements LiveExchange {
     if (this.#isOver || this.#switched !== undefined) return;
     this.#fail(new ProxyError("policy.killed", denial.message));
     this.#cancellation.abort();
+  }
+
+  /** A client that can be told that it waits is told so. */
+  tellHeld(everyMs: number): void {
+    const { downstream, runtime } = this.#request;
+    const { maxBodyBytes } = runtime.limits;
+    const held = HeldStream.over(downstream, this.#context, everyMs, maxBodyBytes);
+    if (held !== undefined) this.#request = { ...this.#request, downstream: held };
   }
 
   begin(): void {
@@ -288,7 +298,10 @@ class Exchange implements LiveExchange {
       buffered,
       held: this.#held,
       // Bodies that are to be inspected must come uncompressed.
-      isResponseRead: needs?.responseBody === true || needs?.frames === true,
+      isResponseRead:
+        needs?.responseBody === true ||
+        needs?.frames === true ||
+        this.#request.downstream instanceof HeldStream,
     });
     this.#body = streamed;
     return outgoing;
