@@ -45,7 +45,7 @@ export interface AdminRoute {
   readonly takesJson?: boolean;
   /** True where no secret is asked for. */
   readonly isOpen?: boolean;
-  /** The secrets of single operators count as well. */
+  /** The secrets of single operators count also where something is posted. */
   readonly takesOperators?: boolean;
   handle(request: AdminRequest): AdminReply | AdminStream | Promise<AdminReply>;
 }
@@ -230,9 +230,12 @@ export class AdminServer {
       return failure(404, "request.not-found", "no such path");
     }
     const { route, rest } = found;
-    const own = route.takesOperators === true ? this.#operators : [];
+    // What changes something else is not theirs.
+    const isTheirs = route.takesOperators === true || route.takesForm !== true;
+    const own = isTheirs ? this.#operators : [];
     const operator = operatorOf(request.headers.authorization, this.#secret, own);
-    if (route.isOpen !== true && operator === undefined && this.#secret !== undefined) {
+    const isSecret = this.#secret !== undefined || own.length > 0;
+    if (route.isOpen !== true && operator === undefined && isSecret) {
       response.setHeader("WWW-Authenticate", 'Bearer realm="authbridge-proxy"');
       return failure(401, "auth.unauthorized", "a bearer secret is needed");
     }

@@ -284,11 +284,21 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   "cli/arguments": {
-    imports: ["cli", "cli/doctor", "cli/learn", "cli/rehearsal", "cli/run", "yaml", ...ground],
+    imports: [
+      "cli",
+      "cli/approve",
+      "cli/doctor",
+      "cli/learn",
+      "cli/rehearsal",
+      "cli/run",
+      "yaml",
+      ...ground,
+    ],
     packages: [],
   },
   cli: { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/approve": { imports: ["cli", "http", ...ground], packages: [] },
   "cli/enforce": { imports: ["cli", ...ground], packages: [] },
   "cli/learn": { imports: ["*"], packages: ["yaml"] },
   "cli/rehearsal": { imports: ["*"], packages: ["zod", "yaml"] },
@@ -328,6 +338,7 @@ export function layerOf(path: string): string {
 
 /** Rooms that stand above cli/: only the table of commands looks into those with commands. */
 const commandRooms: ReadonlySet<string> = new Set([
+  "cli/approve",
   "cli/doctor",
   "cli/enforce",
   "cli/learn",
