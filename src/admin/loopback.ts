@@ -1,4 +1,4 @@
-/** Names of this machine. */
+/** What a request to an operator surface names: this machine, and a path. */
 import { isIP } from "node:net";
 
 /** Whether a Host field names it, or an address. */
@@ -8,4 +8,9 @@ export function namesLoopback(host: string | undefined): boolean {
     .replace(/^\[(.*)\]$/, "$1")
     .toLowerCase();
   return name === "localhost" || name.endsWith(".localhost") || isIP(name) !== 0;
+}
+
+/** The target of a request in origin-form. */
+export function parseTarget(target: string): URL | undefined {
+  return target.startsWith("/") ? (URL.parse(`http://admin${target}`) ?? undefined) : undefined;
 }

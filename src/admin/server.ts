@@ -6,8 +6,8 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Evictions } from "../telemetry/evictions.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { RareLog } from "../telemetry/rare-log.ts";
-import { readForm } from "./form.ts";
-import { namesLoopback } from "./loopback.ts";
+import { readPosted } from "./form.ts";
+import { namesLoopback, parseTarget } from "./loopback.ts";
 import { type NamedSecret, operatorOf, type RevealedSecret } from "./secrets.ts";
 import { AdminConnections } from "./connections.ts";
 
@@ -20,6 +20,9 @@ export interface AdminRequest {
   readonly lastEventId?: string;
   /** What was posted to a route that takes a form. */
   readonly form?: URLSearchParams;
+  /** The same to a route that takes anything, and the fields of its head. */
+  readonly raw?: string;
+  readonly field?: (name: string) => string | undefined;
   /** Who asks, as far as a secret says it. */
   readonly operator?: string;
 }
@@ -43,6 +46,8 @@ export interface AdminRoute {
   readonly takesForm?: boolean;
   /** The form may be JSON. */
   readonly takesJson?: boolean;
+  /** It gets what was posted as it came, whatever it is. */
+  readonly takesRaw?: boolean;
   /** True where no secret is asked for. */
   readonly isOpen?: boolean;
   /** The secrets of single operators count also where something is posted. */
@@ -248,15 +253,15 @@ export class AdminServer {
     response: ServerResponse,
     { route, operator, ...asked }: Found,
   ): Promise<AdminReply | AdminStream> {
-    const form = route.takesForm === true ? await readForm(request, route.takesJson) : undefined;
-    if (form !== undefined && "error" in form) {
+    const posted = await readPosted(request, route);
+    if ("error" in posted) {
       response.setHeader("Connection", "close");
-      return failure(form.status, form.error, form.message);
+      return failure(posted.status, posted.error, posted.message);
     }
     const lastEventId = request.headers["last-event-id"];
     return route.handle({
       ...asked,
-      ...(form === undefined ? {} : { form }),
+      ...posted,
       ...(operator === undefined ? {} : { operator }),
       ...(typeof lastEventId === "string" ? { lastEventId } : {}),
     });
@@ -308,10 +313,6 @@ function preflight(response: ServerResponse): AdminReply {
   response.setHeader("Access-Control-Allow-Headers", "Authorization, Last-Event-ID");
   response.setHeader("Access-Control-Max-Age", "600");
   return text("");
-}
-
-function parseTarget(target: string): URL | undefined {
-  return target.startsWith("/") ? (URL.parse(`http://admin${target}`) ?? undefined) : undefined;
 }
 
 /** Closes for good: a peer that keeps its half open must not keep the place. */

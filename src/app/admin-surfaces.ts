@@ -30,6 +30,7 @@ import type { DataPlane } from "./data-plane.ts";
 import { endLogin, hearLogouts, type LogoutServices } from "./logout.ts";
 import { bindAddressOf } from "./listen-options.ts";
 import { readKill } from "./kills/kill-file.ts";
+import { callbackRoutes } from "./approvals/callback.ts";
 import { deciderOf, operatorsOf } from "./approvals/operators.ts";
 import type { Kills } from "./kills/kills.ts";
 import type { SessionParts } from "./session-parts.ts";
@@ -83,6 +84,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
             metrics,
           }),
           ...logoutRoutes((token) => endLogin(token, sources)),
+          ...callbackRoutes(config, log, deciderOf(config, sources.approvals)),
         ],
       }),
     },

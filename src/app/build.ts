@@ -37,6 +37,7 @@ import { mutualTlsProblems, outboundPeers } from "./mutual-tls.ts";
 import type { OtlpGate } from "./otlp-parts.ts";
 import { entriesOf } from "./definitions.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
+import type { Webhook } from "./approvals/webhook.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
 import { connectionPlaces } from "./egress/places.ts";
@@ -71,6 +72,8 @@ export interface BuildServices {
   readonly kills?: KillSwitch | undefined;
   /** Where requests wait for persons; absent where nothing is going to flow. */
   readonly approvals?: Desk | undefined;
+  /** Who is told of what waits. */
+  readonly webhook?: Webhook | undefined;
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -134,7 +137,7 @@ export async function buildRuntime(
   if (start) problems.push(...(await bringUp(config, made, own)));
   if (problems.length > 0) return giveUp();
   const { closeOrigins, ...out } = buildOrigins(config, network, own);
-  services.otlp?.use(operator.fetchFor([services.otlp.origin]));
+  for (const one of [services.otlp, services.webhook]) one?.use(operator.fetchFor([one.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
     inbound,

@@ -34,6 +34,8 @@ export interface ProcessParts {
   readonly kills: KillSwitch;
   /** Where requests wait for persons. */
   readonly approvals: Desk;
+  /** Absent where nobody is told of what waits. */
+  readonly webhook: BuildServices["webhook"];
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
   /** Judges open tunnels again. */
@@ -88,7 +90,7 @@ export async function makeProcessParts(
   });
   const recording = sessions?.isRead === true ? sessions.recorder : undefined;
   const kills = new KillSwitch((context) => recording?.sessionOf(context));
-  const approvals = makeDesk(config, { log, metrics, state, sessions: recording });
+  const desk = makeDesk(config, { log, metrics, state, sessions: recording });
   let recheck = (): void => undefined;
   const services: ProcessParts["services"] = {
     log,
@@ -99,7 +101,7 @@ export async function makeProcessParts(
     acceptance: new ChainAcceptance(log, metrics),
     sessions: recording,
     kills,
-    approvals,
+    ...desk,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     state,
@@ -116,7 +118,7 @@ export async function makeProcessParts(
     sessions,
     state,
     kills,
-    approvals,
+    ...desk,
     serving,
     recheck: () => recheck(),
     onRecheck: (run) => void (recheck = run),

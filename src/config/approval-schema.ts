@@ -1,5 +1,6 @@
 /** `approval`: how long requests wait for a person, who may decide, and how they hear of it. */
 import { z } from "zod";
+import { guarded } from "../yaml/empty-values.ts";
 import { count, duration, listOf, words } from "./value-schema.ts";
 
 const dayMs = 24 * 3_600_000;
@@ -13,6 +14,41 @@ const operator = z.strictObject({
     "File with the secret that the operator sends as bearer token; read again when it changes.",
   ),
 });
+
+const webhook = z.strictObject({
+  url: z
+    .string()
+    .regex(/^https?:\/\/[^\s/@]+(?:\/\S*)?$/, { error: "must be an http or https URL" })
+    .describe("Where each question is posted."),
+  format: z
+    .enum(["generic", "slack"])
+    .default("generic")
+    .describe("The JSON of the question, or a message with buttons. Default generic."),
+  secret_file: guarded(
+    words()
+      .optional()
+      .describe(
+        "Secret that messages are signed with (HMAC-SHA256). A message to a Slack webhook needs none. Default: not signed.",
+      ),
+  ),
+  timeout: duration({ maxMs: 60_000 })
+    .default("5s")
+    .describe("How long one attempt may take. Default 5s."),
+  attempts: count(1, 10).default(4).describe("How often a message is tried. Default 4."),
+});
+
+const callback = z
+  .strictObject({
+    secret_file: words()
+      .optional()
+      .describe("Secret that decisions are signed with (HMAC-SHA256 with a timestamp)."),
+    slack_signing_secret_file: words()
+      .optional()
+      .describe("The signing secret of the Slack app whose buttons are pressed."),
+  })
+  .refine((keys) => Object.values(keys).some((value) => value !== undefined), {
+    error: "needs secret_file or slack_signing_secret_file",
+  });
 
 /** The `approval` block. */
 export const approvalSchema = z
@@ -60,6 +96,10 @@ export const approvalSchema = z
     operators: listOf(operator, 100).describe(
       "Persons who decide with secrets of their own. Default: whoever has the secret of session.api_secret_file.",
     ),
+    webhook: webhook.optional().describe("Tells of each question. Default: nobody is told."),
+    callback: callback
+      .optional()
+      .describe("Takes signed decisions from a chat or another service. Default: none."),
   })
   .superRefine((approval, context) => {
     const names = new Set(approval.operators.map(({ name }) => name));
@@ -73,5 +113,10 @@ export const approvalSchema = z
     if (approval.two_person && names.size < 2) {
       const message = "needs two operators with secrets of their own (approval.operators)";
       context.addIssue({ code: "custom", path: ["two_person"], message });
+    }
+    if (approval.two_person && approval.callback !== undefined) {
+      const message =
+        "cannot stand beside two_person: whoever signs a callback could speak for two persons";
+      context.addIssue({ code: "custom", path: ["callback"], message });
     }
   });

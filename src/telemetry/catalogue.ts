@@ -170,6 +170,11 @@ export const counters = {
     labels: [["event", approvalEvents]],
     zeros: "all",
   },
+  approval_webhook_total: {
+    help: "Messages to approval.webhook, by result; failed ones were given up.",
+    labels: [["result", results]],
+    zeros: "all",
+  },
   kill_switch_cut_total: {
     help: "Tunnels and exchanges that ran when an operator stopped them.",
     labels: [],

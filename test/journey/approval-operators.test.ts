@@ -1,9 +1,11 @@
-/** The ways of operators to open questions: the command, the console in Chromium. */
+/** The ways of operators to open questions: the command, the console in Chromium, a signed webhook and callback. */
+import { createHmac } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Approver } from "../support/approvals.ts";
+import { eventually } from "../support/eventually.ts";
 import { browserPath, launchBrowser, openPage } from "../support/browser.ts";
 import { request, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
@@ -116,5 +118,123 @@ describe.skipIf(browserPath === undefined)("the console", () => {
     expect([refused.status, refused.text]).toEqual([403, expect.stringContaining("too much")]);
     await page.getByText("Nothing waits.").waitFor();
     expect(served).toBe(1);
+  });
+});
+
+describe("a webhook and a callback", () => {
+  const hmac = (version: string, secret: string, timestamp: string, body: string): string =>
+    `${version}=${createHmac("sha256", secret).update(`${version}:${timestamp}:${body}`).digest("hex")}`;
+  const now = (): string => String(Math.floor(Date.now() / 1_000));
+  const hookSecret = join(scratch, "hook");
+  writeFileSync(hookSecret, "hook-secret");
+  const callback = { secret_file: hookSecret, slack_signing_secret_file: hookSecret };
+
+  interface Told {
+    readonly body: string;
+    readonly field: (name: string) => string | undefined;
+  }
+
+  /** A receiver that refuses the first attempts. */
+  async function receiver(refusals = 0): Promise<{ readonly told: Told[]; readonly url: string }> {
+    const told: Told[] = [];
+    let left = refusals;
+    const hook = await own(
+      HttpOrigin.launch(({ head, body }) => {
+        if (left > 0) {
+          left -= 1;
+          return reply(503, "later");
+        }
+        const field = (name: string): string | undefined =>
+          head.fields.find(([known]) => known.toLowerCase() === name)?.[1];
+        told.push({ body: body.toString(), field });
+        return reply(200, "ok");
+      }),
+    );
+    return { told, url: `${hook.url}/hook` };
+  }
+
+  function post(
+    proxy: ProxyProcess,
+    body: string,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<RawResponse> {
+    return request(proxy.address("stats"), {
+      method: "POST",
+      target: "/approvals/callback",
+      headers: { Host: "localhost", ...headers },
+      body,
+    });
+  }
+
+  test("each question is told once, signed, and a signed decision counts", async () => {
+    const hook = await receiver(2);
+    const webhook = { url: hook.url, secret_file: hookSecret };
+    const [proxy] = await start({ webhook, callback });
+    const sent = send(proxy);
+    const told = await eventually(() => hook.told[0] ?? false);
+    const timestamp = told.field("authbridge-timestamp") ?? "";
+    expect(told.field("authbridge-signature")).toBe(
+      hmac("v1", "hook-secret", timestamp, told.body),
+    );
+    const { id, ...rest } = JSON.parse(told.body) as { id: string };
+    expect(rest).toMatchObject({
+      type: "approval.asked",
+      request: { method: "POST", path: "/pay" },
+    });
+    const decision = JSON.stringify({ id, decision: "allow", by: "carol" });
+    const signed = (secret: string, at: string, body = decision) =>
+      post(proxy, body, {
+        "Content-Type": "application/json",
+        "Authbridge-Timestamp": at,
+        "Authbridge-Signature": hmac("v1", secret, at, decision),
+      });
+    const old = String(Number(now()) - 1_000);
+    expect((await signed("other", now())).status).toBe(401);
+    expect((await signed("hook-secret", old)).status).toBe(401);
+    expect((await signed("hook-secret", now(), decision.replace("allow", "deny!"))).status).toBe(
+      401,
+    );
+    expect((await post(proxy, decision, {})).status).toBe(401);
+    const done = await signed("hook-secret", now());
+    expect([done.status, JSON.parse(done.text)]).toMatchObject([200, { by: ["callback:carol"] }]);
+    expect((await sent).status).toBe(200);
+    expect((await signed("hook-secret", now())).status).toBe(409);
+    expect(hook.told).toHaveLength(1);
+    expect(await proxy.metric("authbridge_approval_webhook_total", { result: "ok" })).toBe(1);
+  });
+
+  test("Slack: a message with buttons, and a press of one", async () => {
+    const hook = await receiver();
+    const [proxy] = await start({ webhook: { url: hook.url, format: "slack" }, callback });
+    const sent = send(proxy);
+    const told = await eventually(() => hook.told[0] ?? false);
+    expect(told.body).toContain('"type":"mrkdwn"');
+    const [, id = ""] = /"value":"([\w-]+)"/.exec(told.body) ?? [];
+    const payload = {
+      type: "block_actions",
+      user: { id: "U1", username: "dora" },
+      actions: [{ action_id: "deny", value: id }],
+    };
+    const body = new URLSearchParams({ payload: JSON.stringify(payload) }).toString();
+    const at = now();
+    const done = await post(proxy, body, {
+      "Content-Type": "application/x-www-form-urlencoded",
+      "X-Slack-Request-Timestamp": at,
+      "X-Slack-Signature": hmac("v0", "hook-secret", at, body),
+    });
+    expect([done.status, JSON.parse(done.text)]).toMatchObject([200, { by: ["slack:dora"] }]);
+    expect((await sent).status).toBe(403);
+  });
+
+  test("a receiver that is away holds nothing up, and is given up", async () => {
+    const url = "http://127.0.0.1:1/hook";
+    const [proxy, operator] = await start({ webhook: { url, attempts: 2 } });
+    const sent = send(proxy);
+    await operator.allow((await operator.next()).id, { scope: "duration", duration: "1m" });
+    expect((await sent).status).toBe(200);
+    await eventually(
+      async () =>
+        (await proxy.metric("authbridge_approval_webhook_total", { result: "failed" })) === 1,
+    );
   });
 });

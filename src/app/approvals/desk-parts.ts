@@ -1,4 +1,5 @@
 /** The desk of a thread, from the blocks `approval` and `state`. */
+import { Webhook } from "./webhook.ts";
 import { Desk } from "../../approval/desk.ts";
 import type { DecidingRules } from "../../approval/deciding.ts";
 import type { Config } from "../../config/presets.ts";
@@ -22,7 +23,10 @@ export interface DeskServices {
 }
 
 /** The desk; it hears of others once it is started. */
-export function makeDesk(config: Config, { log, metrics, state, sessions }: DeskServices): Desk {
+export function makeDesk(
+  config: Config,
+  { log, metrics, state, sessions }: DeskServices,
+): { readonly approvals: Desk; readonly webhook: Webhook | undefined } {
   const { approval } = config;
   // What is asked for may hold words of users.
   const store = state.sealed ?? state.store;
@@ -56,14 +60,18 @@ export function makeDesk(config: Config, { log, metrics, state, sessions }: Desk
     },
     sessionOf: (context) => sessions?.sessionOf(context),
   });
-  return desk;
+  const { webhook } = approval;
+  return {
+    approvals: desk,
+    webhook: webhook && new Webhook(webhook, { log, metrics, store }),
+  };
 }
 
 /** Whether anybody can decide. */
 export function isAnswered({ approval, session, listener }: Config): boolean {
   const hasApi = session.enabled && listener.session_api_addr !== undefined;
   const hasSecret = session.api_secret_file !== undefined || approval.operators.length > 0;
-  return hasApi && hasSecret;
+  return (hasApi && hasSecret) || approval.callback !== undefined;
 }
 
 /** What decisions are bound by. */

@@ -3,9 +3,9 @@ import { anyOperator, type NamedSecret } from "../../admin/secrets.ts";
 import { type Decided, decide, type Order } from "../../approval/deciding.ts";
 import type { Desk } from "../../approval/desk.ts";
 import type { Config } from "../../config/presets.ts";
-import { credentialText, WatchedFile } from "../../files/watched-file.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { decidingRules } from "./desk-parts.ts";
+import { secretIn } from "./secret-file.ts";
 
 /** The operators of the file. Until a file can be read, its operator is not let in. */
 export function operatorsOf({ approval }: Config, log: Logger): readonly NamedSecret[] {
@@ -13,18 +13,6 @@ export function operatorsOf({ approval }: Config, log: Logger): readonly NamedSe
     name,
     ...secretIn(path, `approval.operators ${name}`, log),
   }));
-}
-
-/** A secret of a file that may change. */
-export function secretIn(path: string, key: string, log: Logger): { reveal(): string } {
-  const file = new WatchedFile({
-    path,
-    clock: Date,
-    parse: credentialText,
-    onProblem: (problem) => log.warn({ key }, problem),
-  });
-  file.current();
-  return { reveal: () => file.current() ?? "" };
 }
 
 /** Follows orders; where operators have secrets of their own, the common one decides nothing. */

@@ -4,23 +4,26 @@ import type { Desk } from "../../approval/desk.ts";
 import type { Heard } from "../../approval/desk-options.ts";
 import type { AuditLog } from "../../session/audit-log.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import type { Webhook } from "./webhook.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 
 /** What the records are about, and where they go. */
 interface Recorded {
   readonly approvals: Desk;
   readonly metrics: Metrics;
+  readonly webhook: Webhook | undefined;
   readonly sessions: { readonly audit?: AuditLog | undefined } | undefined;
 }
 
 /** The desk of the thread in control, which records everything that it hears. */
 export function recordedApprovals(
-  { approvals: desk, metrics, sessions }: Recorded,
+  { approvals: desk, metrics, webhook, sessions }: Recorded,
   log: Logger,
 ): Desk {
   desk.serve(1);
   metrics.gauge("approvals_pending", () => desk.pending.length);
   desk.onHeard((heard, ask) => {
+    if (heard.kind === "asked") webhook?.tell(heard.ask);
     const event = eventOf(heard);
     if (event !== "voted") metrics.counters.approvals_total.of(event).value += 1;
     const facts = { ...factsOf(ask), ...saidOf(heard) };
