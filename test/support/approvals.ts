@@ -15,10 +15,10 @@ export interface ShownApproval {
 
 /** One operator, with a secret. */
 export class Approver {
-  readonly #proxy: ProxyProcess;
+  readonly #proxy: Pick<ProxyProcess, "address">;
   readonly #secret: string;
 
-  constructor(proxy: ProxyProcess, secret: string) {
+  constructor(proxy: Pick<ProxyProcess, "address">, secret: string) {
     this.#proxy = proxy;
     this.#secret = secret;
   }
