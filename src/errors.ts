@@ -28,6 +28,8 @@ export const errorTable = {
   "auth.caller-unknown": { status: 407, exposed: true },
   "policy.forbidden": { status: 403, exposed: true },
   "policy.content-blocked": { status: 403, exposed: true },
+  "policy.approval-denied": { status: 403, exposed: true },
+  "policy.approval-pending": { status: 403, exposed: true },
   "policy.killed": { status: 403, exposed: true },
   "policy.rate-limited": { status: 429, exposed: true },
   "upstream.address-forbidden": { status: 403, exposed: true },

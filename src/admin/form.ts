@@ -10,8 +10,38 @@ export interface NoForm {
 
 const maxBytes = 65_536;
 
+/** What a route takes; nothing without `takesForm`. */
+interface Takes {
+  readonly takesForm?: boolean;
+  readonly takesJson?: boolean;
+  readonly takesRaw?: boolean;
+}
+
+/** What was posted, as the route wants it. */
+export async function readPosted(
+  request: IncomingMessage,
+  { takesForm, takesJson, takesRaw }: Takes,
+): Promise<
+  | { readonly form?: URLSearchParams }
+  | { readonly raw: string; field(name: string): string | undefined }
+  | NoForm
+> {
+  if (takesForm !== true) return {};
+  if (takesRaw !== true) {
+    const form = await readForm(request, takesJson);
+    return "error" in form ? form : { form };
+  }
+  const raw = await readText(request);
+  if (typeof raw !== "string") return raw;
+  const field = (name: string): string | undefined => {
+    const value = request.headers[name];
+    return typeof value === "string" ? value : undefined;
+  };
+  return { raw, field };
+}
+
 /** Reads it whole; the members of a JSON object count as fields where the route takes JSON. */
-export async function readForm(
+async function readForm(
   request: IncomingMessage,
   takesJson = false,
 ): Promise<URLSearchParams | NoForm> {
@@ -24,6 +54,12 @@ export async function readForm(
       message: `a form${takesJson ? ", or JSON," : ""} is expected here`,
     };
   }
+  const text = await readText(request);
+  if (typeof text !== "string") return text;
+  return isJson ? fieldsOf(text) : new URLSearchParams(text);
+}
+
+async function readText(request: IncomingMessage): Promise<string | NoForm> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   // What is left of a form that is too large must not take the response with it.
@@ -35,8 +71,7 @@ export async function readForm(
     }
     chunks.push(chunk);
   }
-  const text = Buffer.concat(chunks).toString("utf8");
-  return isJson ? fieldsOf(text) : new URLSearchParams(text);
+  return Buffer.concat(chunks).toString("utf8");
 }
 
 /** The members of a JSON object as fields of a form. */

@@ -1,13 +1,14 @@
 /** The small HTTP server that every operator surface is: a few GET routes, strict limits, and no way to hurt traffic. */
-import { hash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import { isIP, type AddressInfo, type Socket } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Evictions } from "../telemetry/evictions.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { RareLog } from "../telemetry/rare-log.ts";
-import { readForm } from "./form.ts";
+import { readPosted } from "./form.ts";
+import { namesLoopback, parseTarget } from "./loopback.ts";
+import { type NamedSecret, operatorOf, type RevealedSecret } from "./secrets.ts";
 import { AdminConnections } from "./connections.ts";
 
 /** What a route is asked. */
@@ -19,6 +20,11 @@ export interface AdminRequest {
   readonly lastEventId?: string;
   /** What was posted to a route that takes a form. */
   readonly form?: URLSearchParams;
+  /** The same to a route that takes anything, and the fields of its head. */
+  readonly raw?: string;
+  readonly field?: (name: string) => string | undefined;
+  /** Who asks, as far as a secret says it. */
+  readonly operator?: string;
 }
 
 /** A whole response; a body in parts is written part by part, so that a long one blocks nothing. */
@@ -40,14 +46,19 @@ export interface AdminRoute {
   readonly takesForm?: boolean;
   /** The form may be JSON. */
   readonly takesJson?: boolean;
+  /** It gets what was posted as it came, whatever it is. */
+  readonly takesRaw?: boolean;
   /** True where no secret is asked for. */
   readonly isOpen?: boolean;
+  /** The secrets of single operators count also where something is posted. */
+  readonly takesOperators?: boolean;
   handle(request: AdminRequest): AdminReply | AdminStream | Promise<AdminReply>;
 }
 
-/** A secret that is read when it is needed, so that it may rotate. */
-export interface RevealedSecret {
-  reveal(): string;
+/** A request whose route is known. */
+interface Found extends Pick<AdminRequest, "rest" | "query"> {
+  readonly route: AdminRoute;
+  readonly operator: string | undefined;
 }
 
 /** Watches heads of requests until they are whole. */
@@ -69,6 +80,8 @@ export interface AdminServerOptions {
   readonly heads?: HeadWatch;
   /** When given, requests need `Authorization: Bearer` with it. */
   readonly secret?: RevealedSecret | undefined;
+  /** Operators with secrets of their own. */
+  readonly operators?: readonly NamedSecret[];
   /** Origins whose web pages may read the responses; nobody when absent. */
   readonly corsOrigins?: readonly string[];
 }
@@ -109,6 +122,7 @@ export class AdminServer {
   readonly #below: AdminRoute[] = [];
   readonly #log: Logger;
   readonly #secret: RevealedSecret | undefined;
+  readonly #operators: readonly NamedSecret[];
   readonly #corsOrigins: ReadonlySet<string>;
   readonly #before: AdminServerOptions["before"];
   readonly #server: Server;
@@ -120,6 +134,7 @@ export class AdminServer {
     this.#name = options.name;
     this.#log = options.log;
     this.#secret = options.secret;
+    this.#operators = options.operators ?? [];
     this.#before = options.before;
     const { name: server, evictions } = options;
     const rare = new RareLog(options.log);
@@ -220,21 +235,34 @@ export class AdminServer {
       return failure(404, "request.not-found", "no such path");
     }
     const { route, rest } = found;
-    if (route.isOpen !== true && !this.#isAuthorized(request)) {
+    // What changes something else is not theirs.
+    const isTheirs = route.takesOperators === true || route.takesForm !== true;
+    const own = isTheirs ? this.#operators : [];
+    const operator = operatorOf(request.headers.authorization, this.#secret, own);
+    const isSecret = this.#secret !== undefined || own.length > 0;
+    if (route.isOpen !== true && operator === undefined && isSecret) {
       response.setHeader("WWW-Authenticate", 'Bearer realm="authbridge-proxy"');
       return failure(401, "auth.unauthorized", "a bearer secret is needed");
     }
     await this.#before?.();
-    const form = route.takesForm === true ? await readForm(request, route.takesJson) : undefined;
-    if (form !== undefined && "error" in form) {
+    return this.#handle(request, response, { route, rest, query: url.searchParams, operator });
+  }
+
+  async #handle(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { route, operator, ...asked }: Found,
+  ): Promise<AdminReply | AdminStream> {
+    const posted = await readPosted(request, route);
+    if ("error" in posted) {
       response.setHeader("Connection", "close");
-      return failure(form.status, form.error, form.message);
+      return failure(posted.status, posted.error, posted.message);
     }
     const lastEventId = request.headers["last-event-id"];
     return route.handle({
-      rest,
-      query: url.searchParams,
-      ...(form === undefined ? {} : { form }),
+      ...asked,
+      ...posted,
+      ...(operator === undefined ? {} : { operator }),
       ...(typeof lastEventId === "string" ? { lastEventId } : {}),
     });
   }
@@ -263,15 +291,6 @@ export class AdminServer {
     }
     return undefined;
   }
-
-  #isAuthorized(request: IncomingMessage): boolean {
-    if (this.#secret === undefined) return true;
-    const given = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
-    const wanted = this.#secret.reveal();
-    if (given === undefined || wanted === "") return false;
-    // Digests, because the comparison needs equal lengths and must not tell how long the secret is.
-    return timingSafeEqual(hash("sha256", given, "buffer"), hash("sha256", wanted, "buffer"));
-  }
 }
 
 /** The response to a method that the route is not for. */
@@ -294,18 +313,6 @@ function preflight(response: ServerResponse): AdminReply {
   response.setHeader("Access-Control-Allow-Headers", "Authorization, Last-Event-ID");
   response.setHeader("Access-Control-Max-Age", "600");
   return text("");
-}
-
-function parseTarget(target: string): URL | undefined {
-  return target.startsWith("/") ? (URL.parse(`http://admin${target}`) ?? undefined) : undefined;
-}
-
-function namesLoopback(host: string | undefined): boolean {
-  const name = (host ?? "")
-    .replace(/:\d*$/, "")
-    .replace(/^\[(.*)\]$/, "$1")
-    .toLowerCase();
-  return name === "localhost" || name.endsWith(".localhost") || isIP(name) !== 0;
 }
 
 /** Closes for good: a peer that keeps its half open must not keep the place. */

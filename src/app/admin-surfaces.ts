@@ -6,6 +6,7 @@ import {
   describePlugin,
   type PipelineView,
 } from "../admin/catalogue.ts";
+import { approvalRoutes } from "../admin/approvals.ts";
 import { consoleRoutes } from "../admin/console.ts";
 import { budgetRoutes } from "../admin/budgets.ts";
 import { denialRoutes } from "../admin/denials.ts";
@@ -18,6 +19,7 @@ import { AdminServer, type HeadWatch } from "../admin/server.ts";
 import { sessionRoutes } from "../admin/sessions.ts";
 import { statsRoutes } from "../admin/stats.ts";
 import { type StatusSources, statusRoutes } from "../admin/status.ts";
+import type { Desk } from "../approval/desk.ts";
 import type { Config } from "../config/presets.ts";
 import { surfaces } from "../config/surfaces.ts";
 import { type BindAddress, unavailable } from "../listener/bind.ts";
@@ -30,6 +32,8 @@ import type { DataPlane } from "./data-plane.ts";
 import { endLogin, hearLogouts, type LogoutServices } from "./logout.ts";
 import { bindAddressOf } from "./listen-options.ts";
 import { readKill } from "./kills/kill-file.ts";
+import { callbackRoutes } from "./approvals/callback.ts";
+import { deciderOf, operatorsOf } from "./approvals/operators.ts";
 import type { Kills } from "./kills/kills.ts";
 import type { SessionParts } from "./session-parts.ts";
 
@@ -47,6 +51,7 @@ export interface AdminSources extends StatusSources, LogoutServices {
   runtime(): Runtime;
   readiness(): string | undefined;
   readonly kills: Kills;
+  readonly approvals: Desk;
   /** The upstream proxy that the file asks for beside the accepted one; undefined where no file had the block. */
   chain(): object | undefined;
 }
@@ -82,6 +87,7 @@ export function adminSurfaces(config: Config, sources: AdminSources): AdminSurfa
           }),
           ...keyRoutes(keysOf(sources)),
           ...logoutRoutes((token) => endLogin(token, sources)),
+          ...callbackRoutes(config, log, deciderOf(config, sources.approvals)),
         ],
       }),
     },
@@ -132,6 +138,7 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
       heads,
       evictions: metrics.evictions,
       secret: sessions.apiSecret,
+      operators: operatorsOf(config, log),
       corsOrigins: config.session.api_cors_origins,
       routes: [
         ...consoleRoutes(),
@@ -156,6 +163,10 @@ function sessionApi(config: Config, sources: AdminSources): AdminSurface | undef
           read: readKill,
           kill: (kill) => sources.kills.kill(kill, "operator"),
           release: (kill) => sources.kills.release(killName(kill), "operator"),
+        }),
+        ...approvalRoutes({
+          pending: () => sources.approvals.pending,
+          decide: deciderOf(config, sources.approvals),
         }),
         ...sessionRoutes({
           store,

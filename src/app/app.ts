@@ -1,7 +1,6 @@
 /** The process: binds the surfaces, holds the current generation, reloads it, and closes everything in order. */
 import type { Socket } from "node:net";
 import type { AdminServer } from "../admin/server.ts";
-import type { ProcessStatus } from "../admin/status.ts";
 import { type LoadedConfig, loadConfig, type RejectedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
 import type { Problem } from "../yaml/problem.ts";
@@ -22,8 +21,9 @@ import { ChainReload } from "./chaining/reload.ts";
 import { type DataPlane, LocalPlane, type Refused } from "./data-plane.ts";
 import { allDefinitions, definitionsFor, type Loaded } from "./definitions.ts";
 import type { BoundAddresses } from "./listen-options.ts";
-import { processGauges } from "./gauges.ts";
+import { processGauges, statusOf } from "./gauges.ts";
 import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { recordedApprovals } from "./approvals/records.ts";
 import { Kills } from "./kills/kills.ts";
 import { ReloadStatus } from "./reload-status.ts";
 import { Reloader } from "./reloader.ts";
@@ -95,6 +95,7 @@ export class App {
   readonly #status: ReloadStatus;
   readonly #serving: ProcessParts["serving"];
   readonly #kills: Kills;
+  readonly #approvals: ProcessParts["approvals"];
   #loaded: Loaded;
   #reloader: Reloader | undefined;
   #chain: ChainReload | undefined;
@@ -143,14 +144,13 @@ export class App {
     this.#stateParts = parts.state;
     this.#serving = parts.serving;
     this.#peers = parts.peers;
-    this.#kills = new Kills({
+    const { file } = loaded.config.kill_switch;
+    this.#kills = Kills.of(parts, {
       log: this.#log,
-      metrics: this.#metrics,
-      file: loaded.config.kill_switch.file,
-      feed: parts.state.kills,
+      file,
       apply: (kills) => this.#plane.kill(kills),
     });
-    parts.kills.set(this.#kills.kills);
+    this.#approvals = recordedApprovals(parts, this.#log);
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = new RuntimeHolder(runtime);
     this.#status = new ReloadStatus(loaded.sha256);
@@ -171,12 +171,14 @@ export class App {
     this.#state = "draining";
     this.#chain?.close();
     await this.#reloader?.close();
+    this.#approvals.drain();
     await this.#plane.close(drainMs);
     // Before the generation that knows the way to the collector.
     await this.#otlp?.close(2_000);
     await this.#runtimes.close(1_000);
     await Promise.all(this.#admin.map((server) => server.close()));
     this.#kills.close();
+    this.#approvals.close();
     this.#bounds.close();
     this.#peers.close();
     await this.#sessions?.close();
@@ -219,6 +221,7 @@ export class App {
   async #open(): Promise<void> {
     const { config } = this.#loaded;
     await this.#kills.start();
+    await this.#approvals.start();
     const addresses: { -readonly [Surface in keyof BoundAddresses]: BindAddress } =
       await this.#plane.open();
     const admin = adminSurfaces(config, {
@@ -236,8 +239,18 @@ export class App {
       logouts: this.#stateParts.logouts,
       recheck: () => void this.#recheckTunnels(),
       kills: this.#kills,
+      approvals: this.#approvals,
       warnings: () => this.#loaded.warnings,
-      status: () => this.#processStatus(),
+      status: () =>
+        statusOf({
+          version: this.#options.version,
+          reason: this.readiness(),
+          egressEnforcement: this.#loaded.config.egress_enforcement,
+          startedAt: this.#startedAt,
+          generation: this.#serving.generation,
+          addresses: this.#addresses,
+          metrics: this.#metrics,
+        }),
     });
     const { given } = this.#options;
     const opened = admin.filter(({ surface }) => given?.opens(surface) ?? true);
@@ -266,25 +279,6 @@ export class App {
       },
       "serving",
     );
-  }
-
-  #processStatus(): ProcessStatus {
-    const reason = this.readiness();
-    const bound = Object.entries(this.#addresses);
-    return {
-      version: this.#options.version,
-      ready: reason === undefined,
-      reason,
-      egressEnforcement: this.#loaded.config.egress_enforcement,
-      startedAt: this.#startedAt,
-      generation: this.#serving.generation,
-      addresses: Object.fromEntries(
-        bound.map(([name, { host, port }]) => [name, `${host}:${port}`]),
-      ),
-      stats: this.#metrics.goStats(),
-      services: this.#metrics.services.view(),
-      figures: this.#metrics.figures(),
-    };
   }
 
   #makeReloader(config: Config): Reloader {
@@ -328,6 +322,7 @@ export class App {
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
     await this.#plane.swap(loaded, built.runtime);
+    this.#approvals.serve(generation);
     this.#chain?.accepted(loaded.config, built.chain);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();

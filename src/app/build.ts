@@ -7,6 +7,7 @@ import { messageOf } from "../errors.ts";
 import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
+import type { Desk } from "../approval/desk.ts";
 import type { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type {
@@ -38,6 +39,7 @@ import type { OtlpGate } from "./otlp-parts.ts";
 import { entriesOf, readsSessions } from "./definitions.ts";
 import { PluginLogs } from "../telemetry/plugin-logs.ts";
 import { closePlugins, startPlugins } from "./plugin-start.ts";
+import type { Webhook } from "./approvals/webhook.ts";
 import { sessionProblems } from "./session-parts.ts";
 import { pluginState, type StateParts } from "./state-parts.ts";
 import { certificateProblems, ClientCertificates } from "./trust/client-certificates.ts";
@@ -79,6 +81,10 @@ export interface BuildServices {
   readonly sessions?: SessionReader | undefined;
   /** What operators have stopped; absent where nothing is going to flow. */
   readonly kills?: KillSwitch | undefined;
+  /** Where requests wait for persons; absent where nothing is going to flow. */
+  readonly approvals?: Desk | undefined;
+  /** Who is told of what waits. */
+  readonly webhook?: Webhook | undefined;
 }
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
@@ -142,7 +148,7 @@ export async function buildRuntime(
   if (start) problems.push(...(await bringUp(config, made, own)));
   if (problems.length > 0) return giveUp();
   const { closeOrigins, ...out } = buildOrigins(config, network, own);
-  services.otlp?.use(operator.fetchFor([services.otlp.origin]));
+  for (const one of [services.otlp, services.webhook]) one?.use(operator.fetchFor([one.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
     inbound,
@@ -291,6 +297,7 @@ async function buildPipelines(
       readsSessions: readsSessions(config, direction, services.definitions),
       log: services.log,
       kills: services.kills,
+      approvals: services.approvals,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
       definitions: services.definitions,
       depsFor: (instance, origins) => ({
@@ -299,6 +306,7 @@ async function buildPipelines(
         fetch: services.fetch ?? operator.fetchFor(origins),
       }),
     });
+  services.approvals?.begin(generation);
   const inbound = await build("inbound");
   const outbound = await build("outbound");
   if (inbound.kind === "assembled" && outbound.kind === "assembled") {
@@ -325,6 +333,7 @@ function pluginDeps(
     log: services.logs.of(instance),
     clock: { now: () => Date.now() },
     sessions: services.sessions,
+    approvals: services.approvals?.forPlugin(generation, instance),
     ...services.workload?.forPlugins,
     ...pluginState(generation, services),
     carry: (key, make) => services.carried.claim(generation, key, make),

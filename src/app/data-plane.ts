@@ -24,6 +24,8 @@ export interface Activity {
   readonly flows: number;
   readonly tunnels: number;
   readonly upstreamConnections: number;
+  /** Requests that wait for a person. */
+  readonly held: number;
 }
 
 /** Why a generation is not served: problems of its file, or a sentence. */
@@ -127,6 +129,7 @@ export class LocalPlane implements DataPlane {
       flows: runtimes.flows,
       tunnels: this.#tunnels.size,
       upstreamConnections: runtimes.runtime.origins.connections,
+      held: this.#made.parts.approvals.held,
     };
   }
 

@@ -3,6 +3,7 @@ import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { PeerProcesses } from "../net/kernel/peer-process.ts";
 import { SocketLookup } from "../net/kernel/socket-lookup.ts";
+import type { Desk } from "../approval/desk.ts";
 import { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { EventSink } from "../session/recorder.ts";
@@ -10,6 +11,7 @@ import type { Logger } from "../telemetry/log.ts";
 import { FlowRecorder } from "../proxy/flow/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
+import { makeDesk } from "./approvals/desk-parts.ts";
 import { commonAuthority } from "./bridge.ts";
 import type { BuildServices } from "./build.ts";
 import { CarriedState } from "./carried-state.ts";
@@ -35,6 +37,10 @@ export interface ProcessParts {
   readonly receipts: Receipts | undefined;
   /** What operators have stopped. */
   readonly kills: KillSwitch;
+  /** Where requests wait for persons. */
+  readonly approvals: Desk;
+  /** Absent where nobody is told of what waits. */
+  readonly webhook: BuildServices["webhook"];
   /** The number of the generation that serves new flows. */
   readonly serving: { generation: number };
   /** Judges open tunnels again. */
@@ -88,12 +94,12 @@ export async function makeProcessParts(
     log,
     metrics,
     sessions: sessions?.recorder,
-    tracing: otlp?.tracing,
-    durations: otlp?.durations,
+    ...otlp,
   });
   const recording = sessions?.isRead === true ? sessions.recorder : undefined;
   const kills = new KillSwitch((context) => recording?.sessionOf(context));
-  let recheck: () => void = () => undefined;
+  const desk = makeDesk(config, { log, metrics, state, sessions: recording });
+  let recheck = (): void => undefined;
   const services: ProcessParts["services"] = {
     log,
     env,
@@ -105,6 +111,7 @@ export async function makeProcessParts(
     sessions: recording,
     kills,
     held: held?.held,
+    ...desk,
     onDial: (dial) => recorder.dialled(dial),
     otlp,
     state,
@@ -122,11 +129,10 @@ export async function makeProcessParts(
     state,
     kills,
     receipts: makeReceipts(config.audit, log),
+    ...desk,
     serving,
     recheck: () => recheck(),
-    onRecheck: (run) => {
-      recheck = run;
-    },
+    onRecheck: (run) => void (recheck = run),
   };
 }
 

@@ -1,7 +1,7 @@
 /** Asks the session API of a proxy that runs. */
 import { readFile } from "node:fs/promises";
-import { get as getHttp } from "node:http";
-import { get as getHttps } from "node:https";
+import { request as sendHttp } from "node:http";
+import { request as sendHttps } from "node:https";
 import { text as readAll } from "node:stream/consumers";
 import type { Config } from "../config/presets.ts";
 import { messageOf, ProxyError } from "../errors.ts";
@@ -27,38 +27,51 @@ export function sessionApiOf(config: Config, otherwise: string): SessionApi {
 }
 
 /** The body of a 200; anything else is a fault. */
-export async function askSessionApi(
+export async function askSessionApi(api: SessionApi, path: string): Promise<string> {
+  const { status, text } = await callSessionApi(api, path);
+  if (status === 200) return text;
+  throw silent(new URL(path, api.url), `status ${status}`);
+}
+
+/** The response to a GET, or to a POST of a form. */
+export async function callSessionApi(
   { url, secretFile }: SessionApi,
   path: string,
-): Promise<string> {
-  const headers =
-    secretFile === undefined ? {} : { authorization: `Bearer ${await secretOf(secretFile)}` };
+  form?: URLSearchParams,
+): Promise<{ readonly status: number; readonly text: string }> {
+  const headers = {
+    ...(secretFile === undefined ? {} : { authorization: `Bearer ${await secretOf(secretFile)}` }),
+    ...(form === undefined ? {} : { "content-type": "application/x-www-form-urlencoded" }),
+  };
   const target = new URL(path, url);
-  const get = target.protocol === "https:" ? getHttps : getHttp;
+  const send = target.protocol === "https:" ? sendHttps : sendHttp;
+  const method = form === undefined ? "GET" : "POST";
   return new Promise((resolve, reject) => {
-    const fail = (error: Error): void =>
-      reject(
-        new ProxyError(
-          "upstream.refused",
-          `the session API at ${target.host} does not answer: ${error.message}`,
-        ),
-      );
-    const request = get(target, { agent: false, headers, timeout: timeoutMs }, (response) => {
-      if (response.statusCode !== 200) {
-        response.resume();
-        fail(new Error(`status ${response.statusCode ?? 0}`));
-        return;
-      }
-      let bytes = 0;
-      response.on("data", (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (bytes > maxBytes) response.destroy(new Error("the answer is too long"));
-      });
-      readAll(response).then(resolve, fail);
-    });
+    const fail = (error: Error): void => reject(silent(target, error.message));
+    const request = send(
+      target,
+      { agent: false, method, headers, timeout: timeoutMs },
+      (response) => {
+        let bytes = 0;
+        response.on("data", (chunk: Buffer) => {
+          bytes += chunk.length;
+          if (bytes > maxBytes) response.destroy(new Error("the answer is too long"));
+        });
+        const status = response.statusCode ?? 0;
+        readAll(response).then((text) => resolve({ status, text }), fail);
+      },
+    );
     request.on("error", fail);
     request.on("timeout", () => request.destroy(new Error(`no answer in ${timeoutMs} ms`)));
+    request.end(form?.toString());
   });
+}
+
+function silent(target: URL, why: string): ProxyError {
+  return new ProxyError(
+    "upstream.refused",
+    `the session API at ${target.host} does not answer: ${why}`,
+  );
 }
 
 async function secretOf(path: string): Promise<string> {

@@ -28,6 +28,8 @@ export const restartOnlyPaths: readonly string[] = [
   "session",
   "audit",
   "kill_switch",
+  // What is asked outlives a configuration.
+  "approval",
   // One connection, or one open file, for every generation.
   "state",
   // The reloader itself is made once.

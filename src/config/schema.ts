@@ -4,6 +4,7 @@
  * Keys keep the spelling of the file (snake_case). Nothing here looks into the `config` of a plugin: the plugin owns it.
  */
 import { z } from "zod";
+import { approvalSchema } from "./approval-schema.ts";
 import { callersSchema } from "./callers-schema.ts";
 import { egressSchema } from "./egress-schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
@@ -155,6 +156,9 @@ export const configSchema = z.strictObject({
   state: stateSchema
     .prefault({})
     .describe("Where budgets, pins and ties are kept, for one process or for all replicas."),
+  approval: approvalSchema
+    .prefault({})
+    .describe("Asking persons about what rules with the action ask select."),
   kill_switch: z
     .strictObject({
       file: words()

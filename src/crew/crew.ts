@@ -126,6 +126,7 @@ export class Crew implements DataPlane {
       flows: sum(({ flows }) => flows),
       tunnels: sum(({ tunnels }) => tunnels),
       upstreamConnections: sum(({ upstreamConnections }) => upstreamConnections),
+      held: sum(({ held }) => held),
     };
   }
 

@@ -126,6 +126,6 @@ export class Member {
 }
 
 function silent(notReady: string): Report {
-  const activity = { connections: 0, flows: 0, tunnels: 0, upstreamConnections: 0 };
+  const activity = { connections: 0, flows: 0, tunnels: 0, upstreamConnections: 0, held: 0 };
   return { activity, notReady, note: undefined, observations: [], budgets: undefined };
 }

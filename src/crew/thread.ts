@@ -139,6 +139,7 @@ class ServingThread {
     this.#made = made;
     this.#loaded = loaded;
     this.#runtimes = new RuntimeHolder(runtime);
+    parts.approvals.serve(parts.serving.generation);
     const crowd = crowdOf(order, undefined);
     this.#bounds = new ProcessBounds(loaded.config, { metrics: parts.metrics, log, crowd });
     parts.onRecheck(() => void this.recheck());
@@ -155,14 +156,15 @@ class ServingThread {
 
   open(bound: BoundAddresses | undefined): Promise<BoundAddresses> {
     const { parts, loaded, order } = this.#made;
-    this.#plane = new LocalPlane({
+    const plane = new LocalPlane({
       loaded,
       parts,
       bounds: this.#bounds,
       runtimes: this.#runtimes,
       crowd: crowdOf(order, bound),
     });
-    return this.#plane.open();
+    this.#plane = plane;
+    return parts.approvals.start().then(() => plane.open());
   }
 
   /** Nothing is served differently until {@link swap}. */
@@ -190,6 +192,7 @@ class ServingThread {
     if (config.log.level !== undefined) this.#made.log.level = config.log.level;
     this.#runtimes.swap(runtime, durationMs(config.limits.drain_timeout));
     this.#plane?.swap(loaded, runtime);
+    this.#made.parts.approvals.serve(generation);
   }
 
   async drop(generation: number): Promise<void> {
@@ -213,7 +216,7 @@ class ServingThread {
     const plane = this.#plane;
     this.#tellCounts();
     await this.#made.outbox.flush();
-    const none = { connections: 0, flows: 0, tunnels: 0, upstreamConnections: 0 };
+    const none = { connections: 0, flows: 0, tunnels: 0, upstreamConnections: 0, held: 0 };
     return {
       activity: plane?.activity() ?? none,
       notReady: plane === undefined ? "starting" : plane.notReady(),
@@ -242,11 +245,13 @@ class ServingThread {
 
   async close(drainMs: number): Promise<void> {
     const { parts, outbox, destination } = this.#made;
+    parts.approvals.drain();
     await this.#plane?.close(drainMs);
     // Before the generation that knows the way to the collector.
     await parts.otlp?.close(2_000);
     await this.#runtimes.close(1_000);
     this.#bounds.close();
+    parts.approvals.close();
     parts.peers.close();
     await parts.sessions?.close();
     await parts.state.close();

@@ -165,6 +165,12 @@ export interface Onward {
   readonly peer?: TlsPeer | undefined;
 }
 
+/** Who has the client of a message that waits for a person. */
+export interface Holder {
+  /** It is told so, every so many milliseconds, as far as it understands that. */
+  tellHeld(everyMs: number): void;
+}
+
 /** Options of a context; see the fields of {@link RequestContext}. */
 export interface RequestFacts {
   readonly flow: Flow;
@@ -219,6 +225,10 @@ export class RequestContext {
   onward: Onward | undefined;
   /** The client's version of HTTP: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
   readonly httpVersion: string | undefined;
+  /** Nobody waits for the verdict: a rehearsal, a tunnel that is judged again, a step under `observe`. */
+  isHypothetical = false;
+  /** Set where the client can be told meanwhile that a person is asked. */
+  holder: Holder | undefined;
   /** Filled in at the connect stage. */
   readonly tunnelTerms: TunnelTerms = { mustInspect: undefined, keepTls: false };
   #identity: Identity | undefined;
@@ -395,6 +405,7 @@ export class RequestContext {
       copy.content.load(this.content.bytes, this.content.clear);
     }
     copy.unread = this.unread;
+    copy.isHypothetical = true;
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;

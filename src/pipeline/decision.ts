@@ -30,6 +30,8 @@ export interface Denial {
   readonly plugin?: string;
   /** The rule of the file that refused. */
   readonly rule?: string | undefined;
+  /** The question to a person on which the message depends, and where its state can be asked for. */
+  readonly approval?: { readonly id: string; readonly poll?: string | undefined };
   /** Present when the refused message is JSON-RPC: its sender gets an error of JSON-RPC, in both directions. */
   readonly rpc?: RpcRefusal;
 }

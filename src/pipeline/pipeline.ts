@@ -20,6 +20,7 @@ import {
 import { ProxyError } from "../errors.ts";
 import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { FrameChanges } from "./frame-changes.ts";
+import type { ApprovalArrivals } from "./approval-gate.ts";
 import { killDenial, type KillSwitch } from "./kill-switch.ts";
 import { MessageJudge } from "./message-judge.ts";
 import { responseNeedsOf, type ResponseNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
@@ -103,6 +104,8 @@ export interface PipelineOptions {
   readonly log: Logger;
   /** What operators have stopped; absent where nothing can be. */
   readonly kills?: KillSwitch | undefined;
+  /** Absent where nothing is going to flow. */
+  readonly approvals?: ApprovalArrivals | undefined;
   /** Called with every step's record, for counters. */
   readonly onInvocation?: (direction: Direction, invocation: Invocation) => void;
 }
@@ -137,6 +140,7 @@ export class Pipeline {
   /** Whether a step may ask whose a message is. */
   readonly #mayReadSessions: boolean;
   readonly #kills: KillSwitch | undefined;
+  readonly #approvals: ApprovalArrivals | undefined;
   readonly #requestCalls: readonly HookCall[];
   readonly #connectCalls: readonly HookCall[];
   readonly #runner: StepRunner;
@@ -151,6 +155,7 @@ export class Pipeline {
     this.otherwise = options.otherwise;
     this.#mayReadSessions = options.readsSessions ?? true;
     this.#kills = options.kills;
+    this.#approvals = options.approvals;
     const reversed = [...steps].reverse();
     const asking = hookCallsOf(steps, "onRequest");
     this.#connectCalls = asking.filter(({ step }) => step.stages.includes("connect"));
@@ -179,6 +184,8 @@ export class Pipeline {
   runRequest(context: RequestContext, terms: RequestTerms = {}): Verdict | Promise<Verdict> {
     const kill = this.#kills?.findFor(context);
     if (kill !== undefined) return { kind: "denial", denial: killDenial(kill) };
+    const reply = this.#approvals?.arrive(context);
+    if (reply !== undefined) return { kind: "reply", reply };
     return this.#runner.run(this.#requestPass(context, terms));
   }
 
@@ -187,6 +194,7 @@ export class Pipeline {
    * nothing is counted, and no `onFinish` is called.
    */
   async rehearse(context: RequestContext, terms: RequestTerms = {}): Promise<Explanation> {
+    context.isHypothetical = true;
     const rehearsal = new Rehearsal();
     const pass = rehearsal.follow(this.#requestPass(context, terms));
     return rehearsal.explanation(await this.#rehearsing.run(pass));

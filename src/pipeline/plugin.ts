@@ -12,6 +12,7 @@ import type { JwtSource } from "../spiffe/jwt-source.ts";
 import type { X509Source } from "../spiffe/x509-source.ts";
 import type { Soon, StateFeed, StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { Approvals } from "./approval-gate.ts";
 import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
 
@@ -47,6 +48,7 @@ export {
   respond,
   skip,
 } from "./decision.ts";
+export { type ApprovalGate, type ApprovalQuestion, askPerson } from "./approval-gate.ts";
 export { type FactKey, factKey } from "./facts.ts";
 export type { Added, Addition, Soon, StateFeed, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
@@ -146,6 +148,8 @@ export interface PluginDeps {
   readonly shared: StateStore;
   /** 32 bytes for one purpose: the same in all threads of the process and through its reloads, and in no other process. */
   secret(this: void, purpose: string): Buffer;
+  /** Persons who can be asked; absent where nothing is going to flow. */
+  readonly approvals?: Approvals | undefined;
   /** True where no other thread of the process has an instance like this one (`workers: 1`). */
   readonly isAlone: boolean;
   /** Counts something for `/metrics` as `authbridge_plugin_events_total{plugin,event}`; `event` is from a closed set. */

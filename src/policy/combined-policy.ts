@@ -23,6 +23,8 @@ export interface InspectionNeeds {
   readonly protocols: ReadonlySet<InspectedProtocol>;
   /** The longest body that any of its endpoints reads. */
   readonly bodyLimitBytes: number;
+  /** A person may have to decide: the whole request has to be known. */
+  readonly asks: boolean;
 }
 
 /** How messages on one path of a destination are judged. */
@@ -68,8 +70,11 @@ export class CombinedPolicy {
   #needsOf(host: string, port: number): InspectionNeeds {
     const protocols = new Set<InspectedProtocol>();
     let bodyLimitBytes = 0;
+    let asks = false;
     for (const { endpoint } of this.#parts.rules?.endpointsOf(host, port) ?? []) {
-      const { inspection } = endpoint;
+      const { inspection, asksForHost } = endpoint;
+      asks ||=
+        asksForHost || inspection?.enforcement === "ask" || (inspection?.ask.length ?? 0) > 0;
       if (inspection === undefined) continue;
       protocols.add(inspection.protocol);
       if (readsBody(inspection.protocol)) {
@@ -77,7 +82,7 @@ export class CombinedPolicy {
       }
     }
     const isListed = this.#parts.allowlist?.judgesRequestsOf(host, port) ?? false;
-    return { judgesRequests: protocols.size > 0 || isListed, protocols, bodyLimitBytes };
+    return { judgesRequests: protocols.size > 0 || isListed, protocols, bodyLimitBytes, asks };
   }
 
   /**

@@ -18,7 +18,11 @@ export type DecisionCode =
   | "protocol-error"
   | "body-too-large"
   | "deny-rule"
-  | "not-permitted";
+  | "not-permitted"
+  /** A person has to approve the connection. */
+  | "approval-of-host"
+  /** A person has to approve the request. */
+  | "approval-of-request";
 
 /** What an allowed connection may do. */
 export interface Grant {
@@ -33,9 +37,9 @@ export interface Grant {
   readonly isExactHost: boolean;
 }
 
-/** A decision. `audit` is a violation that the file says to let through and record. */
+/** A decision. `audit` is a violation that the file says to let through and record, `ask` what a person decides. */
 export interface PolicyDecision {
-  readonly effect: "allow" | "audit" | "deny";
+  readonly effect: "allow" | "ask" | "audit" | "deny";
   readonly code: DecisionCode;
   /** For operators and for the client; names hosts, entries and rules. */
   readonly reason: string;

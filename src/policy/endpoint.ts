@@ -13,9 +13,12 @@ export interface RegisteredOperation {
 /** What an endpoint says about the requests to it; absent where it opens the host and nothing more. */
 export interface Inspection {
   readonly protocol: InspectedProtocol;
-  readonly enforcement: "audit" | "enforce";
+  /** `ask`: a person decides on what no rule allows. */
+  readonly enforcement: "audit" | "enforce" | "ask";
   readonly allow: readonly Rule[];
   readonly deny: readonly Rule[];
+  /** What a person decides on, whatever allows it. */
+  readonly ask: readonly Rule[];
   /** Longest body that is read in order to judge it. */
   readonly bodyLimitBytes: number;
   readonly allowsEncodedSlash: boolean;
@@ -54,6 +57,8 @@ export interface Endpoint {
   /** The ranges that the address dialled must be in; undefined is no constraint. */
   readonly allowedIps: AddressSet | undefined;
   readonly inspection: Inspection | undefined;
+  /** A person decides on each connection: the endpoint opens the host whole, and its enforcement is `ask`. */
+  readonly asksForHost: boolean;
 }
 
 /** One entry of `network_policies`: endpoints and the executables that may use them. */

@@ -8,7 +8,7 @@ import { unresolvedBinary } from "./binary-matcher.ts";
 import type { DecisionCode, Grant, PolicyDecision } from "./decision.ts";
 import type { Inspection } from "./endpoint.ts";
 import type { ConnectFacts, RequestFacts } from "./request-facts.ts";
-import { allowedBy, deniedBy, protocolFault } from "./request-match.ts";
+import { allowedBy, askedBy, deniedBy, protocolFault } from "./request-match.ts";
 import { isFor, type Match, type PolicyRules } from "./rules.ts";
 
 /** A match whose endpoint judges requests. */
@@ -39,7 +39,9 @@ export function evaluateRequest(rules: PolicyRules, facts: RequestFacts): Policy
     return refusal("malformed", "the request contains NUL");
   }
   const judged = judge(rules, facts, inspected);
-  return decision.grant === undefined ? judged : { ...judged, grant: decision.grant };
+  const isAsked = judged.effect === "allow" && decision.effect === "ask";
+  const result = isAsked ? decision : judged;
+  return decision.grant === undefined ? result : { ...result, grant: decision.grant };
 }
 
 /** The endpoints that are open to this caller, or the refusal. */
@@ -119,6 +121,13 @@ function granted(open: readonly Match[]): PolicyDecision {
     allowedIps: extended?.endpoint.allowedIps,
     isExactHost: open.some((match) => match.isExact),
   };
+  const asking = open.find(({ endpoint }) => endpoint.asksForHost);
+  if (asking !== undefined) {
+    const { key } = asking.compiled.entry;
+    const reason = `policy '${key}' wants an approval of each connection`;
+    const by = { entry: key, rule: asking.endpoint.label };
+    return { effect: "ask", code: "approval-of-host", reason, grant, ...by };
+  }
   return {
     effect: "allow",
     code: "allowed",
@@ -161,6 +170,15 @@ function judge(
     }
   }
   for (const match of asked) {
+    const rule = askedBy(match.endpoint.inspection, facts, headMatchesGet);
+    if (rule === undefined) continue;
+    const { key } = match.compiled.entry;
+    if (isBatch(facts)) return violation(selected, match, { ...oneByOne, by: rule.label });
+    const reason = `${what} needs an approval by policy '${key}' ${rule.label}`;
+    const by = { entry: key, rule: rule.label, inspection };
+    return { effect: "ask", code: "approval-of-request", reason, ...by };
+  }
+  for (const match of asked) {
     const rule = allowedBy(match.endpoint.inspection, facts, headMatchesGet);
     if (rule !== undefined) {
       const { key } = match.compiled.entry;
@@ -169,8 +187,23 @@ function judge(
     }
   }
   const reason = `${what} not permitted by policy`;
+  if (inspection.enforcement === "ask") {
+    if (isBatch(facts)) return violation(selected, selected, oneByOne);
+    const by = { entry: selected.compiled.entry.key, rule: selected.endpoint.label, inspection };
+    return { effect: "ask", code: "approval-of-request", reason, ...by };
+  }
   return violation(selected, selected, { code: "not-permitted", reason });
 }
+
+/** What stands beside a call that a person decides on would go with it. */
+function isBatch({ rpc }: RequestFacts): boolean {
+  return (rpc?.calls.length ?? 0) > 1;
+}
+
+const oneByOne: Said = {
+  code: "deny-rule",
+  reason: "a batch with a call that needs an approval is refused: send the calls one by one",
+};
 
 /** The endpoint whose settings apply: the most specific path, the first among equals. */
 function select(inspected: readonly Inspected[], path: string): Inspected | undefined {
@@ -197,7 +230,7 @@ function violation(
   { code, reason, by = match.endpoint.label }: Said,
 ): PolicyDecision {
   return {
-    effect: selected.endpoint.inspection.enforcement === "enforce" ? "deny" : "audit",
+    effect: selected.endpoint.inspection.enforcement === "audit" ? "audit" : "deny",
     code,
     reason,
     entry: match.compiled.entry.key,

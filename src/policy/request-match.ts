@@ -96,6 +96,15 @@ export function deniedBy(
   return operationsDenied(inspection, facts);
 }
 
+/** The rule by which a person decides on the request. */
+export function askedBy(
+  inspection: Inspection,
+  facts: RequestFacts,
+  headMatchesGet: boolean,
+): Rule | undefined {
+  return inspection.ask.find((rule) => denySelects(rule, inspection, facts, headMatchesGet));
+}
+
 function denySelects(
   rule: Rule,
   inspection: Inspection,

@@ -36,9 +36,15 @@ export function decideSpelling(
     remote
       .map((path) => ({ path, decision: decide(path) }))
       .find(
-        ({ decision: { effect, code } }) => !isDenied && effect === "deny" && code === "deny-rule",
+        ({ decision: { effect, code } }) =>
+          !isDenied &&
+          ((effect === "deny" && code === "deny-rule") ||
+            (effect === "ask" && own.effect !== "ask")),
       );
-  if (other === undefined) return decisions.find(({ effect }) => effect !== "allow") ?? own;
+  if (other === undefined) {
+    const asking = decisions.find(({ effect }) => effect === "ask");
+    return asking ?? decisions.find(({ effect }) => effect !== "allow") ?? own;
+  }
   const reason = `${literal} is ${other.path} to some servers, and the rules tell them apart (${key})`;
   return refusal(isDenied ? own : other.decision, reason);
 }

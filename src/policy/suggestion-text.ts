@@ -1,5 +1,5 @@
 /** An addition to a policy as text in the file format, with the risk of each line above it. */
-import type { DenialSummary } from "./aggregate.ts";
+import { type Denial, DenialAggregate, type DenialSummary } from "./aggregate.ts";
 import {
   suggest,
   type SuggestedBinary,
@@ -39,6 +39,13 @@ export function additionText(
     chosen.has(`${host}:${port} ${binary}`),
   );
   return wanted.length === 0 ? undefined : suggestionText(suggest(wanted, takenKeys));
+}
+
+/** What would allow one message by itself. */
+export function suggestionFor(denial: Denial, takenKeys: readonly string[]): string {
+  const aggregate = new DenialAggregate({ maxSummaries: 1, maxSamples: 1 });
+  aggregate.record(denial, 0);
+  return suggestionText(suggest(aggregate.summaries(), takenKeys));
 }
 
 /** The suggestion as text in the file format, one risk note above each line that carries one. */

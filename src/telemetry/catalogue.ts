@@ -1,54 +1,20 @@
 /** Every instrument of the proxy in one table: a new metric is a row here, and the place that counts. */
+import {
+  approvalEvents,
+  directions,
+  hops,
+  outcomes,
+  peerReasons,
+  phases,
+  refusals,
+  results,
+  socksOutcomes,
+  spiffeItems,
+  statusClasses,
+  transports,
+  tunnelEnds,
+} from "./label-values.ts";
 import { phaseBounds, requestBounds, tunnelBounds } from "./bounds.ts";
-
-// Label values, all of them closed sets. Some are the words of rooms that stand above this one.
-const directions = ["inbound", "outbound"] as const;
-const transports = ["http", "connect", "bridge", "transparent"] as const;
-const outcomes = ["ok", "denied", "unavailable", "error", "cancelled"] as const;
-const phases = ["pipeline", "connect", "tls", "first_byte", "response"] as const;
-const results = ["ok", "failed"] as const;
-/** The hops of upstream/hop-fault.ts. */
-const hops = ["dns", "tcp", "tls", "auth", "connect", "http"] as const;
-/** Classes of status, by the first digit. */
-export const statusClasses = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
-/** Why a tunnel ended. */
-const tunnelEnds = [
-  "closed",
-  "idle",
-  "aborted",
-  "error",
-  "crowded",
-  "revoked",
-  "killed",
-  "refused",
-] as const;
-/** The items of spiffe/workload/agent.ts. */
-const spiffeItems = ["x509_svid", "x509_bundle", "jwt_svid", "jwt_bundle"] as const;
-/** The reasons of mtls/peer-trust.ts. */
-const peerReasons = [
-  "no-svid",
-  "plain",
-  "silent",
-  "no-certificate",
-  "untrusted",
-  "expired",
-  "not-spiffe",
-  "not-allowed",
-  "handshake",
-] as const;
-/** Why a client was refused before there was a flow. */
-const refusals = [
-  "connections",
-  "tunnels",
-  "buffer",
-  "draining",
-  "malformed",
-  "timeout",
-  "caller",
-] as const;
-
-/** What the dialogue of a SOCKS client came to; what it asked for is a flow. */
-const socksOutcomes = ["requested", "refused", "caller", "timeout", "closed"] as const;
 
 /** One of a set. */
 export type Direction = (typeof directions)[number];
@@ -208,6 +174,16 @@ export const counters = {
   logout_dropped_total: {
     help: "Remembered and exchanged tokens, introspections and handles that a logout dropped.",
     labels: [],
+    zeros: "all",
+  },
+  approvals_total: {
+    help: "Questions to persons (asked, allowed, denied, expired, withdrawn), and what became of the requests that depend on them.",
+    labels: [["event", approvalEvents]],
+    zeros: "all",
+  },
+  approval_webhook_total: {
+    help: "Messages to approval.webhook, by result; failed ones were given up.",
+    labels: [["result", results]],
     zeros: "all",
   },
   kill_switch_cut_total: {

@@ -1,13 +1,8 @@
 /** Counters of HTTP flows and of attempts at tunnels: how they ended, and where their time went. */
-import {
-  type Direction,
-  type FlowOutcome,
-  type FlowPhase,
-  statusClasses,
-  type Transport,
-} from "./catalogue.ts";
+import type { Direction, FlowOutcome, FlowPhase, Transport } from "./catalogue.ts";
 import type { Buckets, Cell } from "./instruments.ts";
 import type { Instruments } from "./instruments.ts";
+import { statusClasses } from "./label-values.ts";
 
 /** A flow that is over. */
 export interface FinishedFlow {

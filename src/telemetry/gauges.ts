@@ -16,6 +16,8 @@ export const gauges = {
     "When a configuration was last applied, the start included.",
   spiffe_svid_expiry_timestamp_seconds:
     "When the X.509-SVID that came last from the SPIFFE Workload API expires; 0 without one.",
+  approvals_pending: "Questions to persons that are open.",
+  approvals_held: "Requests that wait for the answer of a person.",
   kill_switch_active: "Things that an operator has stopped and not released.",
   state_up: "1 while every state store answers, else 0; always 1 in memory.",
   threads: "Threads that serve.",

@@ -146,6 +146,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: ["zod"],
     forbiddenBuiltins: dialling,
   },
+  approval: {
+    imports: ["pipeline", "http", "state", "telemetry", ...ground],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   protocols: {
     imports: ["pipeline", "http", ...ground],
     packages: [],
@@ -219,7 +224,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
   },
   admin: {
-    imports: ["session", "receipts", "pipeline", "telemetry", "secret", ...ground],
+    imports: ["approval", "session", "receipts", "pipeline", "telemetry", "secret", ...ground],
     packages: [],
   },
   "app/chaining": {
@@ -259,6 +264,22 @@ export const layers: Readonly<Record<string, Layer>> = {
     packages: [],
     forbiddenBuiltins: dialling,
   },
+  "app/approvals": {
+    imports: [
+      "approval",
+      "admin",
+      "config",
+      "files",
+      "http",
+      "pipeline",
+      "session",
+      "state",
+      "telemetry",
+      ...ground,
+    ],
+    packages: [],
+    forbiddenBuiltins: dialling,
+  },
   "app/kills": {
     imports: ["files", "http", "net", "pipeline", "state", "telemetry", ...ground],
     packages: [],
@@ -267,6 +288,8 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "app/kills",
       "app/receipts",
+      "app/approvals",
+      "approval",
       "app/chaining",
       "app/egress",
       "app/trust",
@@ -330,6 +353,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     imports: [
       "cli",
       "cli/audit",
+      "cli/approve",
       "cli/doctor",
       "cli/learn",
       "cli/rehearsal",
@@ -342,6 +366,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   cli: { imports: ["*"], packages: ["zod", "yaml"] },
   "cli/audit": { imports: ["cli", "receipts", "files", ...ground], packages: [] },
   "cli/doctor": { imports: ["*"], packages: ["zod", "yaml"] },
+  "cli/approve": { imports: ["cli", "http", ...ground], packages: [] },
   "cli/enforce": { imports: ["cli", ...ground], packages: [] },
   "cli/learn": { imports: ["*"], packages: ["yaml"] },
   "cli/rehearsal": { imports: ["*"], packages: ["zod", "yaml"] },
@@ -382,6 +407,7 @@ export function layerOf(path: string): string {
 /** Rooms that stand above cli/: only the table of commands looks into those with commands. */
 const commandRooms: ReadonlySet<string> = new Set([
   "cli/audit",
+  "cli/approve",
   "cli/doctor",
   "cli/enforce",
   "cli/learn",

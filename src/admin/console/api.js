@@ -46,6 +46,27 @@ export class Api {
     }
   }
 
+  /**
+   * Posts a form; the response as JSON, whatever its status says.
+   *
+   * @param {string} path
+   * @param {Record<string, string>} form
+   * @returns {Promise<any>}
+   */
+  async post(path, form) {
+    for (;;) {
+      const response = await fetch(path, {
+        method: "POST",
+        headers: { Authorization: `Bearer ${this.#secret}` },
+        body: new URLSearchParams(form),
+        cache: "no-store",
+      });
+      // Without a secret it is not asked for, where the session API has none; and nothing is decided.
+      if (response.status !== 401) return response.json();
+      await this.#renewSecret();
+    }
+  }
+
   /** One question for all requests that were refused. */
   async #renewSecret() {
     this.#asking ??= this.#askSecret().finally(() => {

@@ -1,5 +1,6 @@
 /** The console: views over one store that the live feed fills. */
 import { Api } from "./api.js";
+import { ApprovalsView } from "./approvals-view.js";
 import { byId, element } from "./dom.js";
 import { DenialsView } from "./denials-view.js";
 import { Feed } from "./feed.js";
@@ -42,6 +43,7 @@ const views = [
   new CatalogueView(api),
   new ConfigurationView(api),
   new HealthView(api),
+  new ApprovalsView(api),
 ];
 /** @type {View} */
 let current = flows;

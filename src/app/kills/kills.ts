@@ -53,6 +53,20 @@ export class Kills {
   #toWrite = 0;
   #look: NodeJS.Timeout | undefined;
 
+  /** Those of a process, whose thread in control knows them at once. */
+  static of(
+    parts: {
+      readonly metrics: Metrics;
+      readonly state: { readonly kills: StateFeed | undefined };
+      readonly kills: { set(kills: readonly Kill[]): void };
+    },
+    services: Pick<KillServices, "log" | "file" | "apply">,
+  ): Kills {
+    const kills = new Kills({ ...services, metrics: parts.metrics, feed: parts.state.kills });
+    parts.kills.set(kills.kills);
+    return kills;
+  }
+
   constructor(services: KillServices) {
     this.#services = services;
     const { metrics, file } = services;

@@ -1,5 +1,6 @@
 /** Every command: its name, what it takes, what the help says of it, and the module that does it, loaded when it is asked for. */
 import { auditRows } from "./audit-rows.ts";
+import { approveRow, sessionApiUrl } from "./approve-row.ts";
 import { type Command, command } from "./command.ts";
 import { shellCommands } from "./shell-commands.ts";
 import * as takes from "./parameter.ts";
@@ -200,18 +201,13 @@ export const commands = {
     load: async () => (await import("../learn/command.ts")).learnPolicy,
     exits: true,
   }),
+  approve: approveRow,
   tail: command({
     usage: { "tail [--config FILE | --url URL] [options]": "show what happens in a running proxy" },
     parameters: {
       file: config,
       lenient,
-      url: takes.value(
-        "--url URL  the session API (default: from the file, else http://127.0.0.1:9094)",
-        (url) =>
-          /^https?:\/\/[^/\s@]+\/?$/.test(url)
-            ? url
-            : takes.misuse("--url must be a URL such as http://127.0.0.1:9094"),
-      ),
+      url: sessionApiUrl,
       session: takes.text("--session ID  only events of this session"),
       host: takes.value("--host TEXT  only events of hosts with this text", (host) =>
         host.toLowerCase(),

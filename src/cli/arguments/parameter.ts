@@ -140,6 +140,9 @@ export function files(missing: string): Parameter<readonly string[]> {
   );
 }
 
+/** Everything that is given without a name; there may be nothing. */
+export const optionalWords = bare("argument", (texts) => (texts.length > 0 ? texts : undefined));
+
 /** One thing that is given without a name. */
 export function argument(missing: string): Parameter<string> {
   return bare("argument", ([one, extra]) =>

@@ -1,10 +1,10 @@
 /** egress-policy: which executable may reach which host, path and method; what no rule allows is refused. */
-import { BoundedMap } from "../../bounded-map.ts";
 import { durationMs } from "../../duration.ts";
-import { AddressSet, parseAddress } from "../../net/address.ts";
 import type { PeerProcess } from "../../net/kernel/peer-process.ts";
 import {
   allow,
+  type ApprovalGate,
+  askPerson,
   type Decision,
   definePlugin,
   deny,
@@ -14,14 +14,14 @@ import {
   type PluginDeps,
   type RequestContext,
 } from "../../pipeline/plugin.ts";
-import { type Denial, DenialAggregate } from "../../policy/aggregate.ts";
+import { DenialAggregate } from "../../policy/aggregate.ts";
 import { type CallerFacts, unresolvedBinary } from "../../policy/binary-matcher.ts";
 import {
   type CombinedPolicy,
   type MessageNeeds,
   readsBodies,
 } from "../../policy/combined-policy.ts";
-import type { DecisionCode, Grant, PolicyDecision } from "../../policy/decision.ts";
+import type { PolicyDecision } from "../../policy/decision.ts";
 import {
   type ConnectFacts,
   parseQuery,
@@ -29,12 +29,14 @@ import {
   type RequestFacts,
 } from "../../policy/request-facts.ts";
 import { websocketText } from "../../policy/rule.ts";
-import { commandsFor, missingRule } from "../../policy/missing-rule.ts";
 import { decideSpelling, type Spelling } from "../../policy/spelling.ts";
 import { additionText, withSuggestions } from "../../policy/suggestion-text.ts";
 import { egressPolicyConfig, type EgressPolicyConfig } from "./config.ts";
 import { type BodyFacts, graphqlFacts, hasGraphqlQuery, readBodyFacts } from "./body.ts";
 import { messageFacts } from "./message.ts";
+import { addressesOf } from "./addresses.ts";
+import { questionOf } from "./question.ts";
+import { denialCode, remedyOf } from "./remedy.ts";
 import { makePolicy } from "./source.ts";
 import { asSpelt, targetOf } from "./target.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
@@ -59,6 +61,7 @@ class EgressPolicy implements Plugin {
   readonly #file: WatchedFile<CombinedPolicy> | undefined;
   readonly #fixed: CombinedPolicy | undefined;
   readonly #denials: DenialAggregate;
+  readonly #gate: ApprovalGate | undefined;
   /** Callers that were counted as unresolved: one per connection. */
   readonly #counted = new WeakSet<PeerProcess>();
   #missingSince: number | undefined;
@@ -69,6 +72,7 @@ class EgressPolicy implements Plugin {
     this.#config = config;
     this.#deps = deps;
     this.#denials = deps.carry("denials", () => new DenialAggregate());
+    this.#gate = deps.approvals?.gate(basisOf(config));
     if (config.policy_file === undefined) this.#fixed = this.#make();
     else this.#file = this.#open(config.policy_file);
   }
@@ -103,6 +107,7 @@ class EgressPolicy implements Plugin {
 
   #make(text?: string): CombinedPolicy {
     const { policy, warnings } = makePolicy(this.#config, text);
+    if (text !== undefined) this.#gate?.rebase(basisOf(this.#config, text));
     for (const warning of warnings) this.#deps.log.warn({ warning }, "policy warning");
     this.#deps.count("policy_loaded");
     return policy;
@@ -127,7 +132,8 @@ class EgressPolicy implements Plugin {
   }
 
   wantsBody({ destination }: RequestContext): boolean {
-    return readsBodies(this.#policy.inspectionOf(destination.host, destination.port));
+    const needs = this.#policy.inspectionOf(destination.host, destination.port);
+    return needs.asks || readsBodies(needs);
   }
 
   callerLinks(): readonly string[] | undefined {
@@ -180,9 +186,9 @@ class EgressPolicy implements Plugin {
     const [path] = spelling.readings;
     const facts: RequestFacts = { ...connection, method: websocketText, path, query, ...read };
     const decision = this.#decide(this.#policy, facts, spelling);
-    // A connection may have any number of them: those that are good leave no record.
-    if (decision.effect === "allow") return undefined;
-    const decided = this.#decisionFor(context, facts, decision, facts);
+    // A connection may have any number of them: those that are good leave no record. Its upgrade was approved.
+    if (decision.effect === "allow" || decision.code === "approval-of-host") return undefined;
+    const decided = this.#refusalOf(context, facts, decision, facts);
     if (decided.action === "deny") {
       const details = { flow: context.flow.id, reason: decision.reason, ...decided.details };
       this.#deps.log.warn(details, "WebSocket message refused");
@@ -229,7 +235,7 @@ class EgressPolicy implements Plugin {
     const { spelling } = target;
     const [path] = spelling.readings;
     const query = parseQuery(target.query);
-    const judge = (body: BodyFacts): Decision => {
+    const judge = (body: BodyFacts): Decision | Promise<Decision> => {
       const request: RequestFacts = { ...facts, method, path, query, ...body };
       return this.#decisionFor(context, facts, this.#decide(policy, request, spelling), request);
     };
@@ -248,6 +254,23 @@ class EgressPolicy implements Plugin {
   }
 
   #decisionFor(
+    context: RequestContext,
+    facts: ConnectFacts,
+    decision: PolicyDecision,
+    request?: RequestFacts,
+  ): Decision | Promise<Decision> {
+    if (decision.effect !== "ask") return this.#refusalOf(context, facts, decision, request);
+    const { grant } = decision;
+    const ranges = grant === undefined ? undefined : addressesOf(facts, grant);
+    if (ranges !== undefined) context.limitAddresses(ranges);
+    // The CONNECT that carries it has been approved.
+    if (decision.code === "approval-of-host" && context.flow.parentId !== undefined)
+      return allow("approved_tunnel");
+    const told = { ...decision, ...facts, method: request?.method, path: request?.path };
+    return askPerson(this.#gate, context, questionOf(decision, told, this.#policy.keys));
+  }
+
+  #refusalOf(
     context: RequestContext,
     facts: ConnectFacts,
     decision: PolicyDecision,
@@ -308,41 +331,13 @@ class EgressPolicy implements Plugin {
   }
 }
 
-/** What the policy lacks and who adds it, in words for programs; nothing where no addition would help. */
-function remedyOf(denial: Denial): Readonly<Record<string, unknown>> {
-  const missing = missingRule(denial);
-  return missing === undefined ? {} : { missing, add: commandsFor(denial) };
+/** Everything that the verdicts depend on. */
+function basisOf(config: EgressPolicyConfig, text = ""): string {
+  return JSON.stringify([config, text]);
 }
 
 /** What every message of one connection has in common. */
 interface UpgradeFacts {
   readonly spelling: Spelling;
   readonly query: QueryFacts;
-}
-
-const malformedCodes: ReadonlySet<DecisionCode> = new Set([
-  "malformed",
-  "encoded-slash",
-  "ambiguous-path",
-]);
-
-function denialCode({ code }: PolicyDecision): string {
-  if (malformedCodes.has(code)) return "request.malformed";
-  return code === "body-too-large" ? "request.body-too-large" : "policy.forbidden";
-}
-
-/** The addresses that a permitted destination may be dialled at; undefined leaves that to the address guard. */
-function addressesOf({ host }: ConnectFacts, grant: Grant): AddressSet | undefined {
-  if (grant.allowedIps !== undefined) return grant.allowedIps;
-  // An address that the policy lists by itself is meant, also where private networks are closed. A name ends in a letter.
-  return grant.isExactHost && /[\d:]$|:/.test(host) ? literalOf(host) : undefined;
-}
-
-/** Literals that policies list are few, so that they are parsed once each. */
-const literals = new BoundedMap<string, AddressSet | undefined>(1_024);
-
-function literalOf(host: string): AddressSet | undefined {
-  return literals.getOrMake(host, () =>
-    parseAddress(host) === undefined ? undefined : AddressSet.parse([host]),
-  );
 }

@@ -116,9 +116,11 @@ const rule = z
   .strictObject({
     name: words().describe("What refusals and records call the rule."),
     effect: z
-      .enum(["allow", "deny"])
+      .enum(["allow", "deny", "ask"])
       .default("allow")
-      .describe("A deny rule beats every allow rule. Default allow."),
+      .describe(
+        "A deny rule beats every other rule, and ask, by which a person decides, beats allow. Default allow.",
+      ),
     callers: callers.optional().describe("Whom the rule speaks about; absent: everybody."),
     methods: names()
       .default(["tools/call"])
@@ -126,7 +128,7 @@ const rule = z
     tools: names()
       .optional()
       .describe(
-        "Exact names of tools (for prompts/get: of prompts). An allow rule must have them.",
+        "Exact names of tools (for prompts/get: of prompts). A rule that allows or asks must have them.",
       ),
     arguments: argumentRules
       .optional()
@@ -143,11 +145,11 @@ const rule = z
   })
   .superRefine(({ effect, methods, tools, arguments: conditions, schema: judged }, context) => {
     const takesNames = methods.includes("tools/call") || methods.includes("prompts/get");
-    if (effect === "allow" && takesNames && tools === undefined) {
-      const message = "an allow rule for tools/call or prompts/get names what may be called";
+    if (effect !== "deny" && takesNames && tools === undefined) {
+      const message = `${effect === "allow" ? "an allow rule" : "a rule that asks"} for tools/call or prompts/get names what may be called`;
       context.addIssue({ code: "custom", path: ["tools"], message });
     }
-    if (effect === "allow" && !takesNames && tools !== undefined) {
+    if (effect !== "deny" && !takesNames && tools !== undefined) {
       const message = "names are judged for tools/call and prompts/get only";
       context.addIssue({ code: "custom", path: ["tools"], message });
     }

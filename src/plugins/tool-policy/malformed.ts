@@ -9,6 +9,8 @@ const maxBatch = 100;
 export interface Refusal extends Denial {
   readonly reason: string;
   readonly details?: Readonly<Record<string, string>>;
+  /** A person decides. */
+  readonly isAsked?: true;
 }
 
 /** Undefined where every message is one. */

@@ -5,7 +5,11 @@ import { classifyRpc, messagesOf, type RpcMessage } from "../../http/json-rpc.ts
 import {
   allow,
   type Answer,
+  type ApprovalGate,
+  type ApprovalQuestion,
+  askPerson,
   type Decision,
+  type DecisionDetails,
   definePlugin,
   type Denial,
   deny,
@@ -14,6 +18,7 @@ import {
   type PluginDeps,
   replaceFrame,
   type RequestContext,
+  type RpcRefusal,
 } from "../../pipeline/plugin.ts";
 import { GuardedServer } from "../../policy/tools/guarded-server.ts";
 import { type Pins, ToolPins } from "../../policy/tools/tool-pins.ts";
@@ -26,6 +31,7 @@ import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
 import { type ResponseScope, filterResponse, type Removed } from "./response.ts";
 import { idOf, malformedReason, nameOf, type Refusal } from "./malformed.ts";
 import { isAboutTools, SharedPins } from "../parsers/shared-pins.ts";
+import { inOneLine, isAcknowledgement, isEventStream, isRpc } from "./response-forms.ts";
 import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
 
 /** The definition that a pipeline names. */
@@ -47,9 +53,11 @@ class ToolPolicy implements Plugin {
   readonly #binaries: readonly string[];
   readonly #pins: Pins | undefined;
   readonly #awaited: AwaitedResponses;
+  readonly #gate: ApprovalGate | undefined;
 
   constructor(config: ToolPolicyConfig, deps: PluginDeps) {
     this.#config = config;
+    this.#gate = deps.approvals?.gate(JSON.stringify(config));
     this.#deps = deps;
     this.#servers = config.servers.map((server) => new GuardedServer(server));
     const rules = config.servers.flatMap((server) => server.rules);
@@ -88,8 +96,8 @@ class ToolPolicy implements Plugin {
     if (!(pins instanceof SharedPins) || !isAboutTools(context)) {
       return this.#judgeBody(context, scope);
     }
-    const judge = (): Answer => this.#judgeBody(context, scope);
-    const away = (error: unknown): Answer => {
+    const judge = (): Answer | Promise<Answer> => this.#judgeBody(context, scope);
+    const away = (error: unknown): Answer | Promise<Answer> => {
       this.#deps.count("state_away");
       return this.#config.tools.pins_when_away === "local" ? judge() : this.#refusePinless(error);
     };
@@ -135,7 +143,7 @@ class ToolPolicy implements Plugin {
     return this.#refuse("unknown_server", { code: "policy.forbidden", message });
   }
 
-  #judgeBody(context: RequestContext, scope: ResponseScope): Decision {
+  #judgeBody(context: RequestContext, scope: ResponseScope): Decision | Promise<Decision> {
     const problem = bodyProblem(context);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.denial);
     const clear = context.clearBody;
@@ -164,10 +172,27 @@ class ToolPolicy implements Plugin {
     for (const message of messages) {
       const refusal = this.#judgeMessage(scope, message);
       if (refusal === undefined) continue;
-      const { reason, details, ...denial } = refusal;
+      const { reason, details, isAsked, ...denial } = refusal;
+      if (isAsked === true) {
+        if (messages.length === 1)
+          return this.#ask(context, { rule: denial.rule, reason: denial.message }, rpc);
+        const message = `${denial.message}, which is not asked for in a batch: send the calls one by one`;
+        return this.#refuse("approval_in_batch", { ...denial, message, rpc }, details);
+      }
       return this.#refuse(reason, { ...denial, rpc }, details);
     }
     return allow("tool_allowed", { server: scope.server.name, calls: messages.length });
+  }
+
+  /** A person decides; the caller gets a refusal as an error of JSON-RPC. */
+  async #ask(
+    context: RequestContext,
+    question: ApprovalQuestion,
+    rpc: RpcRefusal,
+  ): Promise<Decision> {
+    const decision = await askPerson(this.#gate, context, question);
+    if (decision.action !== "deny") return decision;
+    return this.#refuse(decision.reason, { ...decision.denial, rpc }, decision.details);
   }
 
   /** Why one message is refused; undefined when it may go on. */
@@ -182,9 +207,8 @@ class ToolPolicy implements Plugin {
     const { method, params } = message;
     const verdict = server.judge(caller, method, params);
     const name = nameOf(params);
-    if (verdict.isAllowed) {
-      const isChanged = name !== undefined && this.#pins?.isChanged(scope.serverKey, name) === true;
-      if (method !== "tools/call" || !isChanged) return undefined;
+    const isChanged = name !== undefined && this.#pins?.isChanged(scope.serverKey, name) === true;
+    if (method === "tools/call" && isChanged && (verdict.isAllowed || verdict.isAsked === true)) {
       const text = `The tool ${JSON.stringify(name.slice(0, 128))} has changed its description or schema since it was first seen and is refused. Use another tool, and tell the operator.`;
       return {
         reason: "tool_changed",
@@ -193,11 +217,13 @@ class ToolPolicy implements Plugin {
         details: { tool: name },
       };
     }
+    if (verdict.isAllowed) return undefined;
     return {
       reason: verdict.reason,
       code: "policy.forbidden",
       message: verdict.message,
       rule: verdict.rule,
+      ...(verdict.isAsked === true && { isAsked: true }),
       details: {
         server: server.name,
         method: method.slice(0, 128),
@@ -265,7 +291,7 @@ class ToolPolicy implements Plugin {
     return this.#refuse("answer_refused", { code: "upstream.bad-response", message, rpc });
   }
 
-  #refuse(reason: string, denial: Denial, details: Refusal["details"] = {}): Decision {
+  #refuse(reason: string, denial: Denial, details: DecisionDetails = {}): Decision {
     this.#deps.count("denied");
     return deny(reason, denial, details);
   }
@@ -305,34 +331,4 @@ class ToolPolicy implements Plugin {
       "tool-policy: a part of an answer was not forwarded",
     );
   }
-}
-
-/** Some readers end a line of an event at characters that JSON allows in strings: what follows would be a message. */
-function inOneLine(data: Buffer): Decision | undefined {
-  const text = data.toString("utf8");
-  const escaped = text.replaceAll(/[\x85\u2028\u2029]/g, (one) => {
-    return `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
-  return escaped === text ? undefined : replaceFrame("line_ends_escaped", Buffer.from(escaped));
-}
-
-/**
- * Whether a response says no more than that the message has arrived: nothing waits for one, or it comes on the stream of
- * the older transport, which says 202 and any words.
- */
-function isAcknowledgement(
-  { method }: RequestContext,
-  scope: ResponseScope,
-  status: number,
-): boolean {
-  return status === 202 || (method !== "GET" && scope.rpc.ids.length === 0);
-}
-
-function isEventStream({ response }: RequestContext): boolean {
-  return /^\s*text\/event-stream/i.test(response?.headers.get("content-type") ?? "");
-}
-
-/** Whether a value is a message of JSON-RPC, or a batch with one. */
-function isRpc(value: unknown): boolean {
-  return messagesOf(classifyRpc(value)).some(({ kind }) => kind !== "invalid");
 }

@@ -25,6 +25,7 @@ export function readEndpoint(
   const isTcp = protocol?.value === "tcp";
   const isPlain = protocol === undefined || protocol.value === "" || isTcp;
   const inspection = isPlain ? undefined : readInspection(node, label, context);
+  const asksForHost = isPlain && node.get("enforcement") === "ask";
   if (isPlain) checkPlain(node, isTcp);
   if (isTcp && host === "") protocol?.error("protocol tcp needs a host name");
   if (tls === "skip" && inspection !== undefined && ports.includes(443)) {
@@ -44,6 +45,7 @@ export function readEndpoint(
     isTcp,
     allowedIps,
     inspection,
+    asksForHost,
   };
 }
 

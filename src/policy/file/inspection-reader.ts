@@ -46,13 +46,17 @@ export function readInspection(
   const rules: RuleContext = { ...options, side: "allow", globs: context.globs };
   const allow = readAllow(node, label, rules);
   const deny = readDeny(node, label, { ...rules, side: "deny" });
+  const ask = readAsked(node, label, { ...rules, side: "deny" });
+  const enforcement = readEnforcement(node, context);
+  refuseAskedMessages(node, protocol, enforcement === "ask" || ask.length > 0);
   const judgesOperations =
     protocol === "websocket" && [...allow, ...deny].some((rule) => rule.kind === "graphql");
   return {
     ...options,
-    enforcement: readEnforcement(node, context),
+    enforcement,
     allow,
     deny,
+    ask,
     bodyLimitBytes:
       (mcp ?? node.at("json_rpc"))?.get("max_body_bytes") ??
       node.get("graphql_max_body_bytes") ??
@@ -141,6 +145,11 @@ function readAllowList(
   let isInert = items.length > 0;
   const rules = items.flatMap((item, index) => {
     const allow = item.at("allow");
+    if (item.at("ask") !== undefined) {
+      isInert = false;
+      if (allow !== undefined) item.error("a rule either allows or asks: write two");
+      return [];
+    }
     if (allow === undefined) {
       item.warning("a rule without an allow clause allows nothing");
       return [];
@@ -165,6 +174,27 @@ function readDeny(endpoint: EndpointNode, label: string, context: RuleContext): 
   return node
     .items()
     .flatMap((item, index) => readRule(item, context, `${label}.deny_rules[${index}]`) ?? []);
+}
+
+/** A person decides on any of what they select: they are read like rules that refuse. */
+function readAsked(endpoint: EndpointNode, label: string, context: RuleContext): readonly Rule[] {
+  const items = endpoint.at("rules")?.items() ?? [];
+  return items.flatMap((item, index) => {
+    const ask = item.at("ask");
+    if (ask === undefined) return [];
+    if (ask.entries().length === 0) return ask.error("this rule asks about nothing") ?? [];
+    return readRule(ask, context, `${label}.rules[${index}]`) ?? [];
+  });
+}
+
+/** A message of a WebSocket cannot wait, and what a GraphQL endpoint does not allow it denies with authority. */
+function refuseAskedMessages(
+  node: EndpointNode,
+  protocol: InspectedProtocol,
+  isAsked: boolean,
+): void {
+  if (isAsked && (protocol === "websocket" || protocol === "graphql"))
+    node.error(`ask is for the protocols rest, json-rpc and mcp, and not for ${protocol}`);
 }
 
 function readRegistered(endpoint: EndpointNode): Inspection["registered"] {

@@ -116,6 +116,7 @@ const mcp = z.strictObject({
 
 const allowRule = z.strictObject({
   allow: key(rule, "What is allowed. A rule without it allows nothing."),
+  ask: key(rule, "An extension: what a person decides on, whatever else allows it."),
 });
 
 const endpoint = z.strictObject({
@@ -135,8 +136,8 @@ const endpoint = z.strictObject({
     "skip leaves TLS unopened; terminate and passthrough are deprecated and say nothing.",
   ),
   enforcement: key(
-    z.enum(["enforce", "audit"]),
-    "Whether a violation is refused, or recorded and let through. Without it the plugin's enforcement_default, which is audit.",
+    z.enum(["enforce", "audit", "ask"]),
+    "Whether a violation is refused, recorded and let through, or decided by a person (ask, an extension; without protocol a person decides on each connection). Without it the plugin's enforcement_default, which is audit.",
   ),
   access: key(text, "A preset in place of rules: read-only, read-write or full."),
   rules: key(

@@ -21,6 +21,8 @@ export type CallVerdict =
   | { readonly isAllowed: true; readonly rule?: string }
   | {
       readonly isAllowed: false;
+      /** A person decides. */
+      readonly isAsked?: true;
       /** Snake-case word for the record. */
       readonly reason: string;
       /** A sentence that the caller, often a language model, can act on. */
@@ -88,6 +90,8 @@ export class GuardedServer {
       const message = `${titleOf(call)} is refused by the rule "${against.name}". Do not repeat this call; use another tool or other arguments.`;
       return { isAllowed: false, reason: "rule_denied", rule: against.name, message };
     }
+    const asking = speaking.find((rule) => rule.effect === "ask" && rule.fires(call));
+    if (asking !== undefined) return this.#ask(asking, call);
     const allowing = speaking.filter((rule) => rule.effect === "allow");
     if (allowing.length === 0) return this.#withoutRule(call);
     let objection = "";
@@ -96,9 +100,15 @@ export class GuardedServer {
       if (reason === undefined) return { isAllowed: true, rule: rule.name };
       objection ||= reason;
     }
-    const rule = allowing[0]?.name ?? "";
-    const message = `${titleOf(call)} is not allowed with these arguments: ${objection} (rule "${rule}"). Call it with arguments that the rule allows, or do without it.`;
-    return { isAllowed: false, reason: "arguments_refused", rule, message };
+    return argumentsRefused(call, objection, allowing[0]?.name ?? "");
+  }
+
+  /** What no person can see whole, and what leads to a private place, is not asked about. */
+  #ask(rule: ToolRule, call: ToolCall): CallVerdict {
+    const objection = rule.objection(call);
+    if (objection !== undefined) return argumentsRefused(call, objection, rule.name);
+    const message = `${titleOf(call)} needs an approval by the rule "${rule.name}"`;
+    return { isAllowed: false, isAsked: true, reason: "needs_approval", rule: rule.name, message };
   }
 
   #speaking(caller: ToolCaller, method: string, name: string | undefined): readonly ToolRule[] {
@@ -119,7 +129,7 @@ export class GuardedServer {
   mayUse(caller: ToolCaller, tool: string): boolean {
     const speaking = this.#speaking(caller, "tools/call", tool);
     return (
-      speaking.some((rule) => rule.effect === "allow") &&
+      speaking.some((rule) => rule.effect !== "deny") &&
       !speaking.some((rule) => rule.effect === "deny" && rule.isUnconditional)
     );
   }
@@ -135,6 +145,11 @@ const lists: ReadonlyMap<string, string> = new Map([
   ["prompts/get", "prompts/list"],
   ["resources/read", "resources/list"],
 ]);
+
+function argumentsRefused(call: ToolCall, objection: string, rule: string): CallVerdict {
+  const message = `${titleOf(call)} is not allowed with these arguments: ${objection} (rule "${rule}"). Call it with arguments that the rule allows, or do without it.`;
+  return { isAllowed: false, reason: "arguments_refused", rule, message };
+}
 
 function titleOf({ method, name }: ToolCall): string {
   if (name === undefined) return `The method ${JSON.stringify(method.slice(0, 128))}`;

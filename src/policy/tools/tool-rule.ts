@@ -26,7 +26,7 @@ export interface ArgumentRule extends ArgumentConditions {
 /** A rule as the file writes it. */
 export interface ToolRuleSource {
   readonly name: string;
-  readonly effect: "allow" | "deny";
+  readonly effect: "allow" | "deny" | "ask";
   readonly callers?: CallerSource | undefined;
   readonly methods: readonly string[];
   readonly tools?: readonly string[] | undefined;
@@ -55,7 +55,7 @@ interface CompiledArgument {
 /** A compiled rule. */
 export class ToolRule {
   readonly name: string;
-  readonly effect: "allow" | "deny";
+  readonly effect: "allow" | "deny" | "ask";
   readonly #callers: CallerSource;
   readonly #binaries: BinaryMatcher | undefined;
   readonly #methods: ReadonlySet<string>;

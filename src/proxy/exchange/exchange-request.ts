@@ -6,6 +6,8 @@ import type { AbortSource } from "../../net/abort-source.ts";
 import type { ByteWatch } from "../../net/splice.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
 import type { HeaderList } from "../../http/headers.ts";
+import type { Cancellation } from "../../pipeline/cancellation.ts";
+import { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Flow } from "../../pipeline/flow.ts";
 import type { Downstream } from "./downstream.ts";
@@ -69,4 +71,21 @@ export interface SwitchTerms {
   readonly gate: MessageGate | undefined;
   /** Counts messages, where the protocol has some. */
   readonly watch: ByteWatch | undefined;
+}
+
+/** What the pipeline sees of a request. */
+export function contextOf(request: ExchangeRequest, cancellation: Cancellation): RequestContext {
+  const { flow, downstream, path, host, headers, upgrade } = request;
+  return new RequestContext({
+    flow,
+    stage: "request",
+    method: downstream.method,
+    path,
+    host,
+    headers,
+    hasBody: downstream.hasBody,
+    cancellation,
+    upgrade: upgrade?.protocol,
+    httpVersion: downstream.httpVersion,
+  });
 }

@@ -7,14 +7,15 @@ import type { Duplex } from "node:stream";
 import { ProxyError } from "../../errors.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
-import { RequestContext } from "../../pipeline/context.ts";
+import type { Holder, RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Flow } from "../../pipeline/flow.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
-import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
+import { contextOf, type ExchangeRequest, type ExchangeServices } from "./exchange-request.ts";
 import { EchoFreeSink } from "./echo-free-sink.ts";
+import { HeldStream } from "./held-stream.ts";
 import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
 import { type Receipts, takeReceiptWish, withReceipt } from "../flow/receipts.ts";
@@ -43,9 +44,9 @@ export function exchange(
   new Exchange(services, done, request).begin();
 }
 
-class Exchange implements LiveExchange {
+class Exchange implements LiveExchange, Holder {
   readonly #services: ExchangeServices;
-  readonly #request: ExchangeRequest;
+  #request: ExchangeRequest;
   readonly #pipeline: Pipeline;
   /** The file exempts this destination from the pipeline. */
   readonly #skipped: boolean;
@@ -86,21 +87,11 @@ class Exchange implements LiveExchange {
     const inbound = flow.direction === "inbound";
     this.#pipeline = inbound ? runtime.inbound : runtime.outbound;
     this.#skipped = !inbound && runtime.skipHosts.matches(flow.destination.host);
-    this.#context = new RequestContext({
-      flow,
-      stage: "request",
-      method: downstream.method,
-      path: request.path,
-      host: request.host,
-      headers: request.headers,
-      hasBody: downstream.hasBody,
-      cancellation: this.#cancellation,
-      upgrade: request.upgrade?.protocol,
-      httpVersion: downstream.httpVersion,
-    });
+    this.#context = contextOf(request, this.#cancellation);
     const isAsked = takeReceiptWish(request.headers);
     this.#receiptFor = services.receipts?.readersOf(flow.destination.host, isAsked);
     if (this.#receiptFor?.client === true) downstream.receipt = () => this.#receipt() ?? "";
+    this.#context.holder = this;
     this.#tunnel =
       request.upgrade === undefined
         ? undefined
@@ -126,6 +117,14 @@ class Exchange implements LiveExchange {
     if (this.#isOver || this.#switched !== undefined) return;
     this.#fail(new ProxyError("policy.killed", denial.message));
     this.#cancellation.abort();
+  }
+
+  /** A client that can be told that it waits is told so. */
+  tellHeld(everyMs: number): void {
+    const { downstream, runtime } = this.#request;
+    const { maxBodyBytes } = runtime.limits;
+    const held = HeldStream.over(downstream, this.#context, everyMs, maxBodyBytes);
+    if (held !== undefined) this.#request = { ...this.#request, downstream: held };
   }
 
   begin(): void {
@@ -303,7 +302,11 @@ class Exchange implements LiveExchange {
       held: this.#held,
       receipt: this.#receiptFor?.origin === true ? this.#receipt() : undefined,
       // Bodies that are to be inspected must come uncompressed.
-      isResponseRead: responseBody || frames || this.#context.echo?.isEverywhere === true,
+      isResponseRead:
+        responseBody ||
+        frames ||
+        this.#context.echo?.isEverywhere === true ||
+        this.#request.downstream instanceof HeldStream,
     });
     this.#body = streamed;
     return outgoing;

@@ -4,7 +4,7 @@ import type { BodyBudget } from "../../http/body.ts";
 import { type FrameKind, type StreamFrame, withData, writeFrame } from "../../http/frames.ts";
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
 import { overBudget } from "./buffered-body.ts";
-import { BudgetReservation } from "./budget-reservation.ts";
+import { BudgetReservation } from "../flow/budget-reservation.ts";
 import { responseTooLarge } from "./response-head.ts";
 
 type Pass = Extract<ResponseVerdict, { kind: "pass" }>;

@@ -13,7 +13,7 @@ import { refusalEvent, renderResponseRefusal, statusOf } from "../flow/reply.ts"
 import { ResponseCopy } from "./response-copy.ts";
 import { overBudget } from "./buffered-body.ts";
 import type { Downstream } from "./downstream.ts";
-import { BudgetReservation } from "./budget-reservation.ts";
+import { BudgetReservation } from "../flow/budget-reservation.ts";
 import { HeldFrames } from "./held-frames.ts";
 import { codingOf, responseTooLarge, unreadable } from "./response-head.ts";
 import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";

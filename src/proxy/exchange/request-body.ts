@@ -3,7 +3,7 @@ import type { BodyBudget } from "../../http/body.ts";
 import type { BodySink, BodySource } from "../../http/body-source.ts";
 import type { StreamedBody } from "../../upstream/upstream.ts";
 import type { HeldBody } from "./buffered-body.ts";
-import { BudgetReservation } from "./budget-reservation.ts";
+import { BudgetReservation } from "../flow/budget-reservation.ts";
 
 /** Bytes of a body that are kept for a second try where the origin did not process it. */
 const maxKeptBytes = 65_536;

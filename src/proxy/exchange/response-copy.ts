@@ -7,7 +7,7 @@ import type { RequestContext, ResponseHalf } from "../../pipeline/context.ts";
 import { type Denial, passed, type ResponseVerdict } from "../../pipeline/decision.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { overBudget } from "./buffered-body.ts";
-import { BudgetReservation } from "./budget-reservation.ts";
+import { BudgetReservation } from "../flow/budget-reservation.ts";
 import { codingOf, contentLengthOf, responseTooLarge, unreadable } from "./response-head.ts";
 
 /** Options of a copy. */

@@ -120,7 +120,7 @@ export function jsonRpcError(
 }
 
 function serialise(denial: Denial, withMessage = true): string {
-  const { code, message, description, details, plugin, rule } = denial;
+  const { code, message, description, details, plugin, rule, approval } = denial;
   const body = {
     error: code,
     message: withMessage ? message : undefined,
@@ -128,6 +128,8 @@ function serialise(denial: Denial, withMessage = true): string {
     details,
     plugin,
     rule,
+    approval: approval?.id,
+    poll: approval?.poll,
   };
   try {
     return JSON.stringify(body);

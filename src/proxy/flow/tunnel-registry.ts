@@ -180,6 +180,7 @@ async function isPermitted(
     cancellation,
     upgrade,
   });
+  context.isHypothetical = true;
   try {
     const verdict = await pipeline.runRequest(context, { deferDefault: isBridged });
     const isSeen = isBridged || context.tunnelTerms.mustInspect === undefined;

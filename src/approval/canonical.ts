@@ -1,0 +1,172 @@
+/** The exact request that a decision is bound to: everything that makes it another request is in its digest. */
+import { hash } from "node:crypto";
+import { isObject } from "../http/json-access.ts";
+import { isHopByHop } from "../http/headers.ts";
+import { parseStrictJson } from "../http/strict-json.ts";
+import type { RequestContext } from "../pipeline/context.ts";
+import { callerOf } from "../pipeline/flow.ts";
+
+/** What operators see of it. */
+export interface ShownRequest {
+  readonly direction: string;
+  readonly method: string;
+  readonly scheme: string;
+  readonly host: string;
+  readonly port: number;
+  /** With the query; empty for a CONNECT. */
+  readonly path: string;
+  readonly caller: string;
+  readonly subject?: string | undefined;
+  readonly bodyBytes?: number | undefined;
+  readonly bodySha256?: string | undefined;
+  readonly tool?: string | undefined;
+  /** JSON with its keys in order. */
+  readonly arguments?: string | undefined;
+}
+
+/** A request and the text whose digest is its name. */
+export interface CanonicalRequest {
+  readonly text: string;
+  readonly shown: ShownRequest;
+}
+
+const maxShown = 2_048;
+
+/**
+ * Fields that differ between two attempts at one request and say nothing of what is asked: those of the connection, those
+ * that follow from the body, and those of traces and retries.
+ */
+const unbound: ReadonlySet<string> = new Set([
+  "host",
+  "content-length",
+  "expect",
+  "date",
+  "traceparent",
+  "tracestate",
+  "x-request-id",
+  "x-stainless-retry-count",
+]);
+
+/** Undefined where the message has a body that nobody has read. */
+export function canonicalRequest(context: RequestContext): CanonicalRequest | undefined {
+  const { flow, stage, method, path, hasBody, body, identity } = context;
+  if (hasBody && body === undefined) return undefined;
+  const { scheme, host, port } = flow.destination;
+  const place = {
+    direction: flow.direction,
+    method,
+    scheme,
+    host,
+    port,
+    path,
+    caller: callerOf(flow.client),
+    subject: identity?.subject,
+  };
+  const content = body === undefined ? undefined : contentOf(context, body);
+  const exact = {
+    ...place,
+    address: flow.client.caller === undefined ? flow.client.address : undefined,
+    fields: stage === "connect" ? [] : fieldsOf(context),
+    body: content?.digest,
+  };
+  return {
+    text: canonicalJson(exact),
+    shown: {
+      ...place,
+      path: path.slice(0, maxShown),
+      ...(body === undefined ? {} : { bodyBytes: body.length, bodySha256: hash("sha256", body) }),
+      ...content?.call,
+    },
+  };
+}
+
+function fieldsOf({ headers }: RequestContext): readonly string[] {
+  const fields: string[] = [];
+  for (const [name, value] of headers) {
+    const field = name.toLowerCase();
+    if (unbound.has(field) || isHopByHop(field) || field.startsWith("proxy-")) continue;
+    fields.push(`${field}: ${value}`);
+  }
+  // The order of fields of different names means nothing (RFC 9110 section 5.3), that of one name does.
+  return fields.sort((one, other) =>
+    nameOf(one) < nameOf(other) ? -1 : Number(nameOf(one) > nameOf(other)),
+  );
+}
+
+function nameOf(field: string): string {
+  return field.slice(0, field.indexOf(":"));
+}
+
+interface Content {
+  readonly digest: string;
+  readonly call?: Pick<ShownRequest, "tool" | "arguments">;
+}
+
+/** A number that JavaScript would write in another form. */
+const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
+
+/** A call of JSON-RPC has another id at every attempt; everything else is bound byte for byte. */
+function contentOf({ clearBody, headers }: RequestContext, body: Buffer): Content {
+  const raw = { digest: `bytes ${hash("sha256", body)}` };
+  const isJson = /^application\/(?:[\w.-]+\+)?json\b/i.test(headers.get("content-type") ?? "");
+  if (!isJson || clearBody?.kind !== "body") return raw;
+  const outsideStrings = clearBody.bytes.toString("latin1").replaceAll(/"(?:[^"\\]|\\.)*"/g, "");
+  if (oddNumber.test(outsideStrings)) return raw;
+  const parsed = parseStrictJson(clearBody.bytes);
+  if (parsed.kind !== "json") return raw;
+  const { value } = parsed;
+  const messages: readonly unknown[] = Array.isArray(value) ? value : [value];
+  if (messages.length === 0 || !messages.every(isCall)) return raw;
+  const calls = messages.map(withoutAttempt);
+  const params = messages.length === 1 ? objectIn(messages[0], "params") : undefined;
+  const tool = params?.["name"];
+  const isTool = objectOfMessage(messages[0])?.["method"] === "tools/call";
+  return {
+    digest: `calls ${hash("sha256", canonicalJson(Array.isArray(value) ? calls : calls[0]))}`,
+    ...(isTool && typeof tool === "string"
+      ? {
+          call: {
+            tool: tool.slice(0, 256),
+            arguments: canonicalJson(params?.["arguments"] ?? {}).slice(0, maxShown),
+          },
+        }
+      : {}),
+  };
+}
+
+function objectOfMessage(value: unknown): Readonly<Record<string, unknown>> | undefined {
+  return isObject(value) ? value : undefined;
+}
+
+function objectIn(value: unknown, key: string): Readonly<Record<string, unknown>> | undefined {
+  return objectOfMessage(objectOfMessage(value)?.[key]);
+}
+
+function isCall(value: unknown): boolean {
+  const message = objectOfMessage(value);
+  return message?.["jsonrpc"] === "2.0" && typeof message["method"] === "string";
+}
+
+function withoutAttempt(value: unknown): unknown {
+  const message = { ...objectOfMessage(value) };
+  if ("id" in message) message["id"] = null;
+  const params = objectIn(value, "params");
+  const meta = objectIn(params, "_meta");
+  if (meta === undefined || !("progressToken" in meta)) return message;
+  const { progressToken: _, ...rest } = meta;
+  const { _meta: __, ...others } = params ?? {};
+  // What has no other note than this one is the same as what has no notes.
+  const noted = Object.keys(rest).length === 0 ? others : { ...others, _meta: rest };
+  return { ...message, params: noted };
+}
+
+/** JSON with the keys of every object in order. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, member: unknown) =>
+    isObject(member)
+      ? Object.fromEntries(
+          Object.entries(member).sort(([one], [other]) => (one < other ? -1 : one > other ? 1 : 0)),
+        )
+      : member,
+  );
+}
