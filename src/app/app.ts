@@ -241,16 +241,7 @@ export class App {
       kills: this.#kills,
       approvals: this.#approvals,
       warnings: () => this.#loaded.warnings,
-      status: () =>
-        statusOf({
-          version: this.#options.version,
-          reason: this.readiness(),
-          egressEnforcement: this.#loaded.config.egress_enforcement,
-          startedAt: this.#startedAt,
-          generation: this.#serving.generation,
-          addresses: this.#addresses,
-          metrics: this.#metrics,
-        }),
+      status: () => this.#statusNow(),
     });
     const { given } = this.#options;
     const opened = admin.filter(({ surface }) => given?.opens(surface) ?? true);
@@ -279,6 +270,18 @@ export class App {
       },
       "serving",
     );
+  }
+
+  #statusNow(): ReturnType<typeof statusOf> {
+    return statusOf({
+      version: this.#options.version,
+      reason: this.readiness(),
+      egressEnforcement: this.#loaded.config.egress_enforcement,
+      startedAt: this.#startedAt,
+      generation: this.#serving.generation,
+      addresses: this.#addresses,
+      metrics: this.#metrics,
+    });
   }
 
   #makeReloader(config: Config): Reloader {
