@@ -1,7 +1,8 @@
 /** The session API of `:9094`: what happened, as lists and as a live feed. */
 import type { ServerResponse } from "node:http";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { maxSessionIdLength, type SessionEvent } from "../session/event.ts";
+import type { SessionEvent } from "../session/event.ts";
+import { sessionIdOf } from "../session/session-id.ts";
 import type { StoredEvent } from "../session/session.ts";
 import type { SessionStore } from "../session/store.ts";
 import type { Usage } from "../session/usage.ts";
@@ -53,7 +54,7 @@ export function sessionRoutes(sources: SessionSources): readonly AdminRoute[] {
       path: "/v1/sessions/",
       handle: ({ rest, query }) =>
         bounded(query, (limit, view) => {
-          const session = store.get(rest.slice(0, maxSessionIdLength));
+          const session = store.get(sessionIdOf(rest));
           if (session === undefined) return failure(404, "session.not-found", "no such session");
           const events = limit === undefined ? session.events : session.events.slice(-limit);
           const body = sessionJson(session.id, events, view);
@@ -64,7 +65,7 @@ export function sessionRoutes(sources: SessionSources): readonly AdminRoute[] {
       path: "/v1/events",
       handle: ({ query, lastEventId }) =>
         bounded(query, (limit, view) => {
-          const session = query.get("session")?.slice(0, maxSessionIdLength) || undefined;
+          const session = sessionIdOf(query.get("session") ?? "") || undefined;
           return feeds.open({ view, start: startOf(store, session, lastEventId, limit), session });
         }),
     },

@@ -8,7 +8,8 @@
 import type { RequestContext, Tie } from "../pipeline/context.ts";
 import type { Flow } from "../pipeline/flow.ts";
 import type { Clock, Intent, SessionReader } from "../pipeline/plugin.ts";
-import { defaultSessionId, maxSessionIdLength } from "./event.ts";
+import { defaultSessionId } from "./event.ts";
+import { maxSessionIdLength, sessionIdOf } from "./session-id.ts";
 import {
   assignedMcpSession,
   type Correlation,
@@ -232,11 +233,9 @@ export class Attribution implements SessionReader {
   #nameInbound(context: RequestContext, correlation: Correlation | undefined): void {
     if (context.sessionId !== undefined) return;
     const a2a = context.hasFacts ? context.facts.get("a2a") : undefined;
-    const name = correlation?.field ?? textOf(a2a, "sessionId");
-    context.sessionId = (name ?? this.#taskSession(a2a) ?? correlation?.mcp)?.slice(
-      0,
-      maxSessionIdLength,
-    );
+    const own = correlation?.field ?? textOf(a2a, "sessionId");
+    const name = own ?? this.#taskSession(a2a) ?? correlation?.mcp;
+    context.sessionId = name === undefined ? undefined : sessionIdOf(name);
   }
 
   /** `tasks/get` and the like name the task alone. */

@@ -1,7 +1,7 @@
 /** What one message carries that can be found again on another message of the same conversation. */
 import { hash } from "node:crypto";
 import type { RequestContext, Tie } from "../pipeline/context.ts";
-import { maxSessionIdLength } from "./event.ts";
+import { sessionIdOf } from "./session-id.ts";
 import { startTrace, traceIdOf } from "../http/trace-context.ts";
 import { textOf } from "./turn.ts";
 
@@ -62,7 +62,7 @@ function valueOf(kind: keyof Correlation, value: string): string | undefined {
 }
 
 function textValue(value: string): string | undefined {
-  const text = value.trim().slice(0, maxSessionIdLength);
+  const text = sessionIdOf(value.trim());
   return text === "" ? undefined : text;
 }
 
@@ -109,5 +109,6 @@ export function ownNameOf(
   correlation: Correlation | undefined,
 ): string | undefined {
   const a2a = context.hasFacts ? textOf(context.facts.get("a2a"), "sessionId") : undefined;
-  return (correlation?.field ?? a2a ?? correlation?.mcp)?.slice(0, maxSessionIdLength);
+  const name = correlation?.field ?? a2a ?? correlation?.mcp;
+  return name === undefined ? undefined : sessionIdOf(name);
 }

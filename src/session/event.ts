@@ -2,6 +2,7 @@
 import type { Identity, RequestContext, Tie } from "../pipeline/context.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Invocation } from "../pipeline/decision.ts";
+import { sessionIdOf } from "./session-id.ts";
 
 /** A request went on, a response came back, or a message was refused. */
 export type EventPhase = "request" | "response" | "denied";
@@ -88,9 +89,6 @@ export interface EventFacts {
 /** The session of messages that nothing ties to one. */
 export const defaultSessionId = "default";
 
-/** Longer ids are cut. */
-export const maxSessionIdLength = 256;
-
 type Draft = { -readonly [Key in keyof SessionEvent]: SessionEvent[Key] };
 
 /** Formats each millisecond once: under load many events share it, and its text. */
@@ -154,7 +152,8 @@ function draftOf(context: RequestContext, facts: EventFacts): Draft {
   const { phase, statusCode, bytesReceived, bytesSent } = facts;
   const { direction, id: requestId } = flow;
   const host = shownHost(context);
-  const sessionId = context.sessionId?.slice(0, maxSessionIdLength) ?? defaultSessionId;
+  const sessionId =
+    context.sessionId === undefined ? defaultSessionId : sessionIdOf(context.sessionId);
   const at = timestamps.of(facts.at);
   // Whole milliseconds: the Go program's clients decode an integer.
   const durationMs = facts.durationMs === undefined ? undefined : Math.round(facts.durationMs);

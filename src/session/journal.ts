@@ -1,6 +1,7 @@
 /** Keeps events in a file and gives them back at the next start (`session.persist`). */
 import { parseJsonObject } from "../http/json-access.ts";
 import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import type { SessionEvent } from "./event.ts";
 import type { LineFile } from "./line-file.ts";
@@ -58,11 +59,22 @@ export async function restoreJournal(
   return totals;
 }
 
+async function isRegular(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile();
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return false;
+    throw error;
+  }
+}
+
 async function restoreFile(
   path: string,
   into: Restorable,
   totals: { restored: number; skipped: number },
 ): Promise<void> {
+  // A device or a pipe may have no end.
+  if (!(await isRegular(path))) return;
   const stream = createReadStream(path, { encoding: "utf8" });
   try {
     for await (const line of createInterface({ input: stream, crlfDelay: Infinity })) {

@@ -1,6 +1,7 @@
 /** The events of recent sessions in memory, bounded by count, age and bytes, and a feed for whoever watches. */
 import type { Clock, Intent } from "../pipeline/plugin.ts";
-import { maxSessionIdLength, type SessionEvent } from "./event.ts";
+import type { SessionEvent } from "./event.ts";
+import { sessionIdOf } from "./session-id.ts";
 import { intentText } from "./turn.ts";
 import type { Rekeying } from "./journal.ts";
 import { Session, type StoredEvent } from "./session.ts";
@@ -145,12 +146,12 @@ export class SessionStore {
     const moved = this.restoreRekey(from, to, flows);
     if (moved.length === 0) return;
     const requestIds = [...new Set(moved.map(({ event }) => event.requestId))];
-    this.#journal?.moved({ from, to: to.slice(0, maxSessionIdLength), requestIds });
+    this.#journal?.moved({ from, to: sessionIdOf(to), requestIds });
   }
 
   /** The same for what an earlier process moved: it stands in the journal already. */
   restoreRekey(from: string, to: string, flows?: ReadonlySet<string>): readonly StoredEvent[] {
-    const target = to.slice(0, maxSessionIdLength);
+    const target = sessionIdOf(to);
     const now = this.#clock.now();
     const session = this.#sessions.get(from);
     if (from === "" || target === "" || from === target || session === undefined) return [];

@@ -1,7 +1,8 @@
 /** One inbound message of a conversation, and the bounded index by which what follows from it is found again. */
 import { BoundedMap } from "../bounded-map.ts";
 import type { RequestContext } from "../pipeline/context.ts";
-import { defaultSessionId, maxSessionIdLength } from "./event.ts";
+import { defaultSessionId } from "./event.ts";
+import { sessionIdOf } from "./session-id.ts";
 
 const maxFlows = 1_024;
 
@@ -84,7 +85,7 @@ export class Turn {
     if (this.sessionId !== undefined || this.#message === undefined) return false;
     const { sessionId, facts } = this.#message;
     const name = sessionId ?? textOf(facts.get("a2a"), "sessionId");
-    this.sessionId = name?.slice(0, maxSessionIdLength);
+    this.sessionId = name === undefined ? undefined : sessionIdOf(name);
     return name !== undefined;
   }
 

@@ -1,0 +1,15 @@
+/** Names of sessions, which messages give and which are therefore bounded. */
+import { hash } from "node:crypto";
+
+/** Longer ones are cut. */
+export const maxSessionIdLength = 256;
+
+/**
+ * The id of the session that a message names. Of a longer name a digest stands for what is cut off: two names that begin
+ * alike are two sessions.
+ */
+export function sessionIdOf(name: string): string {
+  if (name.length <= maxSessionIdLength) return name;
+  const digest = hash("sha256", name, "base64url");
+  return `${name.slice(0, maxSessionIdLength - digest.length - 1)}~${digest}`;
+}
