@@ -1,8 +1,8 @@
 /**
  * Feeds every reader of foreign bytes with bytes that are nearly good, and keeps those that reach code that none did before:
- * `npm run fuzz -- [--target NAME,…] [--seconds N] [--seed N] [--jobs N] [--save]`.
+ * `npm run fuzz -- [--target NAME,…] [--seconds N] [--seed N] [--batches N] [--jobs N] [--save]`.
  *
- * Each target runs for `--seconds` in a process of its own, `--jobs` of them at once. Ends with 1 where something does not
+ * Each target runs for `--seconds`, or for a number of batches that is the same on every machine, in a process of its own, `--jobs` of them at once. Ends with 1 where something does not
  * hold; `--save` adds what was kept to test/fixtures/fuzz, from where a test replays it.
  */
 import { spawn } from "node:child_process";
@@ -29,6 +29,7 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "30" },
     seed: { type: "string", default: String(Date.now() % 1_000_000) },
     jobs: { type: "string", default: "2" },
+    batches: { type: "string", default: "0" },
     save: { type: "boolean", default: false },
     child: { type: "boolean", default: false },
   },
@@ -38,6 +39,7 @@ const [seconds, seed, jobs] = [values.seconds, values.seed, values.jobs].map(Num
   number,
   number,
 ];
+const batches = Number(values.batches);
 const chosen = values.target.split(",");
 const unknown = chosen.filter((name) => !targetNames.includes(name));
 if (!(seconds > 0) || !Number.isInteger(seed) || !(jobs > 0) || unknown.length > 0) {
@@ -171,7 +173,9 @@ async function fuzz(target: Target): Promise<boolean> {
   globalThis.gc?.();
   const before = process.memoryUsage().heapUsed;
   const end = performance.now() + seconds * 1_000;
-  while (performance.now() < end) await fuzzer.batch();
+  const isLeft = (done: number): boolean =>
+    batches > 0 ? done < batches : performance.now() < end;
+  for (let done = 0; isLeft(done); done += 1) await fuzzer.batch();
   globalThis.gc?.();
   const grown = process.memoryUsage().heapUsed - before;
   const isGrown = grown > maxGrowth;
@@ -193,6 +197,8 @@ function inChild(name: string): Promise<boolean> {
     String(seconds),
     "--seed",
     String(seed),
+    "--batches",
+    values.batches,
   ];
   const child = spawn(
     process.execPath,

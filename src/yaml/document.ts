@@ -35,6 +35,31 @@ const maxAliases = 100;
 /** A file with more mistakes than this is not YAML at all. */
 const maxProblems = 200;
 
+interface Parsed {
+  readonly document: Document;
+  readonly found: readonly { readonly offset: number; readonly message: string }[];
+}
+
+/** The library calls itself for each level: a text of nothing but levels is more than the stack has room for. */
+function parsed(text: string): Parsed {
+  try {
+    const document = parseDocument(text, {
+      merge: true,
+      prettyErrors: false,
+      stringKeys: true,
+      // The check of the library compares each key with each: 20,000 keys took half a minute.
+      uniqueKeys: false,
+      version: "1.2",
+    });
+    const errors = document.errors.filter(isNoConsequence);
+    return { document, found: [...errors.map(problemOf), ...structureProblems(document)] };
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    const found = [{ offset: 0, message: "is nested too deeply" }];
+    return { document: parseDocument(""), found };
+  }
+}
+
 /** A parsed file. Positions are those of the source, before expansion of variables. */
 export class YamlDocument {
   readonly value: unknown;
@@ -52,19 +77,9 @@ export class YamlDocument {
     for (let at = source.indexOf("\n"); at !== -1; at = source.indexOf("\n", at + 1)) {
       this.#lines.addNewLine(at + 1);
     }
-    const document = parseDocument(expanded?.text ?? source, {
-      merge: true,
-      prettyErrors: false,
-      stringKeys: true,
-      // The check of the library compares each key with each: 20,000 keys took half a minute.
-      uniqueKeys: false,
-      version: "1.2",
-    });
+    const { document, found } = parsed(expanded?.text ?? source);
     this.#document = document;
-    const errors = document.errors.filter(isNoConsequence);
-    const problems = [...errors.map(problemOf), ...structureProblems(document)].map(
-      ({ offset, message }) => ({ ...this.positionOf(offset), message }),
-    );
+    const problems = found.map(({ offset, message }) => ({ ...this.positionOf(offset), message }));
     problems.sort((a, b) => a.line - b.line || a.column - b.column);
     let value: unknown;
     if (problems.length === 0) {

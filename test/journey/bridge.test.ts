@@ -1,5 +1,6 @@
 /** The TLS bridge over HTTP/1.1: what it opens, what it shows to the chain, what it sends, and what it refuses. */
 import { owner } from "../support/owner.ts";
+import { oneThread } from "../support/program.ts";
 import { once } from "node:events";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -412,7 +413,7 @@ describe("a refusal inside the bridge", () => {
     });
 
     test("is the status of the CONNECT for a client that trusts nothing, until it trusts", async () => {
-      const fresh = await start({ plugins });
+      const fresh = await start({ plugins, file: oneThread("each remembers who refused", {}) });
       const evil = origin.at("evil.test");
       const connectHeaders = "User-Agent: pinned/1\r\n";
       const untrusted = { ca: "", connectHeaders };
