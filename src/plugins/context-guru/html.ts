@@ -1,4 +1,5 @@
 /** Web pages: what a reader sees, with headings, lists and links. One pass over the text; nothing is looked for twice. */
+import { resolveReferences } from "../../http/character-references.ts";
 
 /** Elements of which nothing is read. */
 const unseen: ReadonlySet<string> = new Set([
@@ -15,15 +16,6 @@ const blocks =
 const page =
   /^\s*(?:<!--[^>]{0,200}-->\s*)?<(?:!doctype\s+html|html|head|body|div|main|article|section|table|ul|p|h[1-6])\b/i;
 const maxLinkChars = 200;
-const entities: Readonly<Record<string, string>> = {
-  amp: "&",
-  lt: "<",
-  gt: ">",
-  quot: '"',
-  apos: "'",
-  nbsp: " ",
-};
-
 /** Whether a text is a page, or a part of one. */
 export function isPage(text: string): boolean {
   return page.test(text.slice(0, 400));
@@ -66,7 +58,7 @@ class PageReader {
 
   #text(raw: string): void {
     if (raw === "") return;
-    const text = raw.includes("&") ? raw.replaceAll(/&(#?\w{1,8});/g, decoded) : raw;
+    const text = resolveReferences(raw);
     this.#parts.push(this.#isPlain ? text : text.replaceAll(/\s+/g, " "));
   }
 
@@ -122,12 +114,4 @@ class PageReader {
   #skipTo(found: number, length: number): void {
     this.#at = found === -1 ? this.#html.length : found + length;
   }
-}
-
-function decoded(whole: string, name: string): string {
-  if (!name.startsWith("#")) return entities[name.toLowerCase()] ?? whole;
-  const isHex = /^#x/i.test(name);
-  const code = Number.parseInt(name.slice(isHex ? 2 : 1), isHex ? 16 : 10);
-  const isText = code >= 0x20 && code <= 0x10_ffff && (code < 0xd800 || code > 0xdfff);
-  return isText ? String.fromCodePoint(code) : whole;
 }

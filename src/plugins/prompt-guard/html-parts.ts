@@ -1,4 +1,5 @@
 /** A page in parts: what its reader sees, and what only a model sees. One pass; nothing is looked for twice. */
+import { resolveReferences } from "../../http/character-references.ts";
 import { HiddenClasses, isHiddenBy } from "./hidden-style.ts";
 
 /** Something in a page that no reader sees. */
@@ -57,18 +58,6 @@ const wordy =
 const leastAttributeChars = 12;
 const maxDepth = 512;
 const maxParts = 20_000;
-const entities: Readonly<Record<string, string>> = {
-  amp: "&",
-  lt: "<",
-  gt: ">",
-  quot: '"',
-  apos: "'",
-  nbsp: " ",
-  zwj: "\u200D",
-  zwnj: "\u200C",
-  shy: "\u00AD",
-};
-
 /** Whether a text has tags that a reader of pages would read. */
 export function hasTags(text: string): boolean {
   return /<(?:!--|\/?[a-z][a-z0-9]{0,15}[\s>/])/i.test(text);
@@ -77,18 +66,6 @@ export function hasTags(text: string): boolean {
 /** Reads the page. */
 export function readPage(html: string): Page {
   return new PageParts(html).read();
-}
-
-/** Text with its references to characters resolved. */
-export function unescapeHtml(text: string): string {
-  if (!text.includes("&")) return text;
-  return text.replaceAll(/&(#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,6});?/gi, (whole, name: string) => {
-    if (!name.startsWith("#")) return entities[name.toLowerCase()] ?? whole;
-    const isHex = /^#x/i.test(name);
-    const code = Number.parseInt(name.slice(isHex ? 2 : 1), isHex ? 16 : 10);
-    const isText = code > 0 && code <= 0x10_ffff && (code < 0xd800 || code > 0xdfff);
-    return isText ? String.fromCodePoint(code) : whole;
-  });
 }
 
 interface Open {
@@ -159,7 +136,7 @@ class PageParts {
 
   #text(start: number, end: number): void {
     if (start === end) return;
-    const text = unescapeHtml(this.#html.slice(start, end));
+    const text = resolveReferences(this.#html.slice(start, end));
     if (this.#hiddenDepth > 0) this.#unseen.push(text);
     else {
       this.#visible.push(text);
@@ -227,10 +204,10 @@ class PageParts {
 
   #attribute(name: string, { name: attribute, value, start, end }: Attribute): void {
     if (attribute === "src" && (name === "img" || name === "iframe")) {
-      this.#images.push({ url: unescapeHtml(value), start, end });
+      this.#images.push({ url: resolveReferences(value), start, end });
     }
     if (value.length < leastAttributeChars || !wordy.test(attribute)) return;
-    this.#hide("attribute", unescapeHtml(value), start, end);
+    this.#hide("attribute", resolveReferences(value), start, end);
   }
 
   /** Elements whose content is no markup. */

@@ -6,7 +6,7 @@ import type { PromptGuardConfig } from "./config.ts";
 import type { Findings, SignalName } from "./findings.ts";
 import { GuardRule, type Origin } from "./guard-rule.ts";
 import { scanText, type TextKind } from "./scan.ts";
-import { Spotlight } from "./spotlight.ts";
+import type { Spotlight } from "./spotlight.ts";
 import { stripHidden } from "./strip.ts";
 
 /** A text with where it comes from. */
@@ -34,7 +34,7 @@ export class GuardJudge {
   readonly #config: PromptGuardConfig;
   readonly #deps: PluginDeps;
   readonly #classifier: Classifier | undefined;
-  #spotlight: Spotlight;
+  readonly #spotlight: Spotlight;
 
   constructor(config: PromptGuardConfig, deps: PluginDeps, spotlight: Spotlight) {
     this.#config = config;
@@ -43,11 +43,6 @@ export class GuardJudge {
     this.#spotlight = spotlight;
     const { classifier } = config;
     this.#classifier = classifier === undefined ? undefined : new Classifier(classifier, deps);
-  }
-
-  /** Other threads mark with the same key. */
-  useKey(key: Buffer): void {
-    this.#spotlight = new Spotlight(key);
   }
 
   /** The verdict on the text; undefined where no rule holds. Never rejects. */

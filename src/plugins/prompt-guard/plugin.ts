@@ -4,7 +4,6 @@
  *
  * It permits nothing. What cannot be looked at passes only where the file says so (`unseen`).
  */
-import { randomBytes } from "node:crypto";
 import { frameReaderFor } from "../../http/frames.ts";
 import { messageOf } from "../../errors.ts";
 import {
@@ -56,9 +55,6 @@ function bodyOf({ where }: PromptGuardConfig): BodyAccess {
   };
 }
 
-const keyName = "prompt-guard mark";
-const keyBytes = 32;
-
 class PromptGuard implements Plugin {
   readonly body: BodyAccess;
   readonly onFrame?: NonNullable<Plugin["onFrame"]>;
@@ -67,27 +63,17 @@ class PromptGuard implements Plugin {
   readonly #deps: PluginDeps;
   readonly #judge: GuardJudge;
   readonly #pins: Pins;
-  readonly #key: Buffer;
 
   constructor(config: PromptGuardConfig, deps: PluginDeps) {
     this.#config = config;
     this.#deps = deps;
-    this.#key = deps.carry(keyName, () => randomBytes(keyBytes));
-    this.#judge = new GuardJudge(config, deps, new Spotlight(this.#key));
+    // All threads mark a text in the same way, and so does the generation that a reload makes.
+    this.#judge = new GuardJudge(config, deps, new Spotlight(deps.secret("prompt-guard mark")));
     this.#pins = deps.carry("prompt-guard pins", () => this.#makePins());
     this.body = bodyOf(config);
     if (this.body.response === undefined) return;
     this.onFrame = (context, frame) => this.#onFrame(context, frame);
     this.onResponse = (context) => this.#onResponse(context);
-  }
-
-  /** All threads mark a text in the same way. */
-  async start(): Promise<void> {
-    if (this.#deps.isAlone) return;
-    const { shared } = this.#deps;
-    await shared.compareAndSet(keyName, undefined, this.#key.toString("hex"));
-    const kept = await shared.get(keyName);
-    if (kept !== undefined) this.#judge.useKey(Buffer.from(kept, "hex"));
   }
 
   wantsBody(context: RequestContext): boolean {
