@@ -292,14 +292,11 @@ async function buildPipelines(
 ): Promise<Pipelines | FailedBuild> {
   const build = (direction: Direction): ReturnType<typeof assemble> =>
     assemble(entriesOf(config, direction), {
+      ...services,
       direction,
       otherwise: config.pipeline[direction].default,
       readsSessions: readsSessions(config, direction, services.definitions),
-      log: services.log,
-      kills: services.kills,
-      approvals: services.approvals,
       onInvocation: (_direction, invocation) => services.metrics.invocation(direction, invocation),
-      definitions: services.definitions,
       depsFor: (instance, origins) => ({
         ...pluginDeps(instance, generation, services),
         isAlone: config.workers === 1,

@@ -87,8 +87,16 @@ const otherCallMs = 30_000;
 
 interface Loaded {
   readonly response: TokenResponse;
+  /** Milliseconds since the epoch at which the refusal of another thread ends. */
+  readonly until?: number | undefined;
   /** Another thread had it. */
   readonly isKept: boolean;
+}
+
+/** A refusal as threads tell each other of it. */
+interface ToldRejection {
+  readonly refused: RejectedGrant;
+  readonly until: number;
 }
 
 const cancelled: Loaded = {
@@ -155,13 +163,13 @@ export class TokenCache {
         return { kind: "refused", refused: rejection.refused, source: "cache" };
       }
       this.#rejections.delete(request.key);
+      if (rejection.proof !== request.proof) await this.#others?.forget(request.key);
     }
     const { response, isKept } = await this.#calls.join(request.key, signal, (ending) =>
       this.#load(request, ending),
     );
-    if (response.kind !== "issued")
-      return { kind: "refused", refused: response, source: "endpoint" };
     const source = isKept ? "cache" : "endpoint";
+    if (response.kind !== "issued") return { kind: "refused", refused: response, source };
     return { kind: "token", token: response.token, subject: request.subject, source };
   }
 
@@ -182,7 +190,7 @@ export class TokenCache {
   async #load(request: TokenRequest, signal: AbortSignal): Promise<Loaded> {
     const epoch = this.#epoch;
     const loaded = await this.#ask(request, signal);
-    if (epoch === this.#epoch) this.#keep(request, loaded.response);
+    if (epoch === this.#epoch) this.#keep(request, loaded);
     else void this.#others?.forget(request.key);
     return loaded;
   }
@@ -192,20 +200,23 @@ export class TokenCache {
     let own: TokenResponse | undefined;
     const text = await this.#others.othersOr(request.key, otherCallMs, async () => {
       own = await request.load(signal);
+      const now = this.#clock.now();
+      if (own.kind === "rejected")
+        return { text: textOfRejection(own, now + rejectionMs), keepMs: rejectionMs };
       if (own.kind !== "issued") return undefined;
-      const keepMs = usableUntil(request, own) - this.#clock.now();
+      const keepMs = usableUntil(request, own) - now;
       return keepMs > 0 ? { text: textOf(own), keepMs } : undefined;
     });
-    const response = own ?? (text === undefined ? undefined : issuedOf(text));
-    if (response !== undefined) return { response, isKept: own === undefined };
-    return { response: await request.load(signal), isKept: false };
+    if (own !== undefined) return { response: own, isKept: false };
+    if (text === undefined) return { response: await request.load(signal), isKept: false };
+    return loadedOf(text);
   }
 
-  #keep(request: TokenRequest, response: TokenResponse): void {
+  #keep(request: TokenRequest, { response, until: toldUntil }: Loaded): void {
     const now = this.#clock.now();
     if (response.kind === "rejected") {
       makeRoom(this.#rejections, this.#maxRejections, (rejection) => rejection.until <= now);
-      const until = now + rejectionMs;
+      const until = toldUntil ?? now + rejectionMs;
       this.#rejections.set(request.key, { refused: response, until, proof: request.proof });
       return;
     }
@@ -231,12 +242,17 @@ function textOf({ token, expiresAt, scope }: IssuedToken): string {
   return JSON.stringify({ token: token.reveal(), expiresAt, scope });
 }
 
-function issuedOf(text: string): IssuedToken {
+function textOfRejection(refused: RejectedGrant, until: number): string {
+  return JSON.stringify({ refused, until } satisfies ToldRejection);
+}
+
+function loadedOf(text: string): Loaded {
   // It was written above.
-  const { token, ...rest } = JSON.parse(text) as Omit<IssuedToken, "token"> & {
-    readonly token: string;
-  };
-  return { ...rest, kind: "issued", token: new Secret(token) };
+  const told = JSON.parse(text) as
+    ToldRejection | (Omit<IssuedToken, "token"> & { readonly token: string });
+  if ("refused" in told) return { response: told.refused, until: told.until, isKept: true };
+  const { token, ...rest } = told;
+  return { response: { ...rest, kind: "issued", token: new Secret(token) }, isKept: true };
 }
 
 /** Makes a full map smaller: first what has ended, then the oldest down to three quarters. */

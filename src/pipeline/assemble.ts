@@ -30,6 +30,8 @@ export interface AssemblyProblem extends Remark {
 /** What the assembler needs besides the entries. */
 export interface AssemblyOptions extends PipelineOptions {
   readonly definitions: readonly AnyPluginDefinition[];
+  /** Another thread assembles the same, and tells of it. */
+  readonly isEcho?: boolean;
   depsFor(instance: string, origins: readonly string[]): PluginDeps;
 }
 
@@ -95,7 +97,7 @@ export async function assemble(
     for (const step of steps) await step.plugin.close?.();
     return { kind: "rejected", problems };
   }
-  for (const entry of entries) {
+  for (const entry of options.isEcho === true ? [] : entries) {
     if (!isWeakened(entry, byName.get(entry.name))) continue;
     options.log.warn(
       { pipeline: options.direction, plugin: entry.name, on_error: entry.onError },

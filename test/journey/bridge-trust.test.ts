@@ -198,7 +198,11 @@ describe("an origin that cannot be verified", () => {
   });
 
   test("is tunnelled only where the file says on_failure: tunnel (I11)", async () => {
-    const fresh = await start({ ports: [unknown.port], bridge: { on_failure: "tunnel" } });
+    const fresh = await start({
+      ports: [unknown.port],
+      bridge: { on_failure: "tunnel" },
+      file: oneThread("each remembers what failed", {}),
+    });
     const target = unknown.at(allowed);
     // The origin is dialled by the first request: that one is refused, and the host is remembered.
     const issuers: string[] = [];
@@ -265,7 +269,11 @@ describe("a client that rejects the leaf", () => {
   });
 
   test("is tunnelled at its retry where the file says on_failure: tunnel (I12)", async () => {
-    const fresh = await start({ bridge: { on_failure: "tunnel" }, plugins: [witness] });
+    const fresh = await start({
+      bridge: { on_failure: "tunnel" },
+      plugins: [witness],
+      file: oneThread("each remembers who refused", {}),
+    });
     await reject(fresh);
     const socket = await fresh.tls(at, { ca: authority.caPem });
     const answer = await new RawClient(socket).exchange(`GET /pin HTTP/1.1\r\nHost: ${at}\r\n\r\n`);

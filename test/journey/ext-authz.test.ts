@@ -13,7 +13,7 @@ import { freePort } from "../support/free-port.ts";
 import { get, RawClient } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { runProgram, runWith } from "../support/program.ts";
+import { oneThread, runProgram, runWith } from "../support/program.ts";
 import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { eventOf } from "../support/session-events.ts";
 
@@ -457,10 +457,10 @@ describe("many questions", () => {
     const service = await own(GrpcAuthz.start());
     const gate = Promise.withResolvers<void>();
     service.answer = async () => (await gate.promise, okAnswer);
-    const { origin, proxy } = await outboundWith(service, {
-      max_concurrency: 1,
-      failure_mode_allow: true,
-    });
+    const origin = await own(HttpOrigin.launch());
+    const entry = authz(service.url, { max_concurrency: 1, failure_mode_allow: true });
+    const file = oneThread("each thread has its own queue", settings(outbound(entry)));
+    const proxy = await own(ProxyProcess.start(file));
     const all = Array.from({ length: 18 }, () => get(proxy.forward, `${origin.url}/`));
     const first = await Promise.race(all);
     expect(first.status).toBe(503);

@@ -353,7 +353,7 @@ describe("what cannot be exchanged", () => {
     async (error) => {
       const secret = "idp-internal-detail";
       idp.tokenReplies.push({ status: 400, body: { error, error_description: secret } });
-      const token = await subject(`refused-${error}`);
+      const token = await subject(`refused-${error}-${idp.tokenCalls.length}`);
       const asked = idp.tokenCalls.length;
       const { answer, reached } = await call("fails.test", token);
       expect(answer.status).toBe(403);

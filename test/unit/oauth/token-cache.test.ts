@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import type { TokenResponse } from "../../../src/oauth/token-response.ts";
 import { TokenCache, tokenCacheKey } from "../../../src/oauth/token-cache.ts";
+import { OnceForAll } from "../../../src/pipeline/once-for-all.ts";
 import { Secret } from "../../../src/secret.ts";
+import { MemoryStore } from "../../../src/state/memory-store.ts";
 import { ManualClock } from "../../support/plugin-bench.ts";
 
 const signal = new AbortController().signal;
@@ -191,5 +193,41 @@ describe("a refusal of the endpoint", () => {
     for (let at = 0; at < 50; at += 1) await cache.obtain({ key: `k${at}`, load: refuse }, signal);
     await cache.obtain({ key: "k0", load: () => issue(300) }, signal);
     expect(calls()).toBe(1);
+  });
+});
+
+describe("a refusal of two threads", () => {
+  function twoThreads() {
+    const clock = new ManualClock(1_000_000);
+    const others = new OnceForAll(new MemoryStore({ maxBytes: 1_048_576, clock }), "test");
+    let calls = 0;
+    const load = async (): Promise<TokenResponse> => {
+      calls += 1;
+      await Promise.resolve();
+      return { kind: "rejected", status: 400, error: "invalid_target" };
+    };
+    const thread = () => new TokenCache({ clock, others });
+    return { clock, load, one: thread(), other: thread(), calls: () => calls };
+  }
+
+  test("is asked for once, and ends for both of them when it ends for the first", async () => {
+    const { clock, load, one, other, calls } = twoThreads();
+    expect(await one.obtain({ key: "k", load }, signal)).toMatchObject({ source: "endpoint" });
+    clock.advance(4_000);
+    expect(await other.obtain({ key: "k", load }, signal)).toMatchObject({
+      refused: { error: "invalid_target" },
+      source: "cache",
+    });
+    expect(calls()).toBe(1);
+    clock.advance(1_001);
+    await Promise.all([one, other].map((cache) => cache.obtain({ key: "k", load }, signal)));
+    expect(calls()).toBe(2);
+  });
+
+  test("ends for the thread that has another credential", async () => {
+    const { load, one, calls } = twoThreads();
+    await one.obtain({ key: "k", proof: { old: true }, load }, signal);
+    await one.obtain({ key: "k", proof: { old: false }, load }, signal);
+    expect(calls()).toBe(2);
   });
 });
