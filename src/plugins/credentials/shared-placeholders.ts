@@ -1,4 +1,4 @@
-/** Handles in the store of `state`: sealed there, so that every replica can say what they stand for. */
+/** Handles that other threads can resolve, and other replicas: those find them sealed in the store of `state`. */
 import { hash } from "node:crypto";
 import { isObject, parseJsonObject } from "../../http/json-access.ts";
 import type { TokenOwner } from "../../oauth/logout-token.ts";
@@ -24,6 +24,8 @@ type Kept = Omit<PlacedToken, "lifetimeMs"> & { readonly until: number };
 export class Placeholders {
   readonly #local: PlaceholderStore;
   readonly #logins: HeardLogins;
+  /** What the threads of this process have in common; undefined where there is one. */
+  readonly #threads: StateStore | undefined;
   /** Undefined where handles are of this process alone. */
   readonly #store: StateStore | undefined;
   readonly #clock: Clock;
@@ -33,6 +35,7 @@ export class Placeholders {
     this.#clock = clock;
     this.#local = deps.carry("placeholders", () => new PlaceholderStore(clock));
     this.#logins = heardLogins(deps);
+    this.#threads = deps.isAlone ? undefined : deps.shared;
     this.#store = state.isKept ? state.sealed : undefined;
     if (state.isKept && this.#store === undefined) {
       const message =
@@ -42,32 +45,27 @@ export class Placeholders {
   }
 
   start(): Promise<void> {
-    return this.#store === undefined ? Promise.resolve() : this.#logins.start();
+    const isAlone = this.#threads === undefined && this.#store === undefined;
+    return isAlone ? Promise.resolve() : this.#logins.start();
   }
 
-  /** A new handle, which the other replicas know when it is there; rejects where they could not be told. */
+  /** A new handle, which other threads and replicas know when it is there; rejects where they could not be told. */
   mint(placed: PlacedToken): Soon<string> {
-    const { lifetimeMs, ...rest } = placed;
-    const handle = this.mintHere(placed);
-    if (this.#store === undefined) return handle;
-    const kept: Kept = { ...rest, until: this.#clock.now() + lifetimeMs };
-    const set = this.#store.set(keyOf(handle), JSON.stringify(kept), lifetimeMs);
-    return set instanceof Promise ? set.then(() => handle) : handle;
+    const told = [this.#threads, this.#store].filter((store) => store !== undefined);
+    return this.#mint(placed, told);
   }
 
   /** A new handle that only this process knows. */
-  mintHere({ token, lifetimeMs, owner }: PlacedToken): string {
-    return this.#local.mint(token, lifetimeMs, owner);
+  mintHere(placed: PlacedToken): Soon<string> {
+    return this.#mint(placed, this.#threads === undefined ? [] : [this.#threads]);
   }
 
   /** The token behind a handle; undefined when there is none any more, rejects where it cannot be seen. */
   resolve(handle: string): Soon<Secret | undefined> {
     const known = this.#local.resolve(handle);
-    if (known !== undefined || this.#store === undefined) return known;
-    const found = this.#store.get(keyOf(handle));
-    return found instanceof Promise
-      ? found.then((text) => this.#adopt(handle, text))
-      : this.#adopt(handle, found);
+    if (known !== undefined) return known;
+    if (this.#threads === undefined) return this.#resolveIn(this.#store, handle);
+    return this.#resolveInAny(this.#threads, handle);
   }
 
   /** Drops the handles for tokens of owners that the predicate names; how many there were. */
@@ -79,11 +77,35 @@ export class Placeholders {
 
   /** What cannot be deleted is of a login that has ended, which is asked before it is used. */
   async #delete(handle: string): Promise<void> {
-    try {
-      await this.#store?.delete(keyOf(handle));
-    } catch {
-      // It ends by itself.
+    for (const store of [this.#threads, this.#store]) {
+      try {
+        await store?.delete(keyOf(handle));
+      } catch {
+        // It ends by itself.
+      }
     }
+  }
+
+  #mint(placed: PlacedToken, told: readonly StateStore[]): Soon<string> {
+    const { lifetimeMs, ...rest } = placed;
+    const handle = this.#local.mint(placed.token, lifetimeMs, placed.owner);
+    if (told.length === 0) return handle;
+    const kept: Kept = { ...rest, until: this.#clock.now() + lifetimeMs };
+    const text = JSON.stringify(kept);
+    const sets = told.map((store) => store.set(keyOf(handle), text, lifetimeMs));
+    const isOver = sets.every((set) => !(set instanceof Promise));
+    return isOver ? handle : Promise.all(sets).then(() => handle);
+  }
+
+  async #resolveInAny(threads: StateStore, handle: string): Promise<Secret | undefined> {
+    return (await this.#resolveIn(threads, handle)) ?? this.#resolveIn(this.#store, handle);
+  }
+
+  #resolveIn(store: StateStore | undefined, handle: string): Soon<Secret | undefined> {
+    const found = store?.get(keyOf(handle));
+    return found instanceof Promise
+      ? found.then((text) => this.#adopt(handle, text))
+      : this.#adopt(handle, found);
   }
 
   #adopt(handle: string, text: string | undefined): Secret | undefined {

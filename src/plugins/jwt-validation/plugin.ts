@@ -289,12 +289,10 @@ class JwtValidation implements Plugin {
         placeholder: handle.slice(0, placeholderShownLength),
       });
     };
-    const away = (): Decision => {
+    const away = async (): Promise<Decision> => {
       this.#deps.count("state_away");
-      if (this.#config.placeholders_when_away === "local") {
-        return attach(placeholders.mintHere(placed));
-      }
-      return this.#refusals.unkept(token);
+      if (this.#config.placeholders_when_away === "refuse") return this.#refusals.unkept(token);
+      return attach(await placeholders.mintHere(placed));
     };
     try {
       const minted = placeholders.mint(placed);
