@@ -9,7 +9,7 @@ import { Secret } from "../secret.ts";
 import { credentialText, WatchedFile } from "../files/watched-file.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
 import { derivedBytes } from "../secret.ts";
-import { Feed } from "../state/feed.ts";
+import { Feed, type FeedOptions } from "../state/feed.ts";
 import { FileStore } from "../state/file-store.ts";
 import { keyRingOf } from "../state/key-ring.ts";
 import { MemoryStore } from "../state/memory-store.ts";
@@ -70,14 +70,15 @@ export async function makeStateParts(
   const sealed = keys === undefined ? unsealed : new SealedStore(store, keys);
   const isKept = !isMemory || isOfThreads;
   const isShared = state.store === "redis";
-  const logouts = isKept
-    ? logoutsIn(sealed ?? store, isShared || isOfThreads, services.log)
-    : undefined;
+  const shared = new MemoryStore({ maxBytes: sizeBytes(state.max_size) });
+  const threads = isOfThreads ? shared : undefined;
+  const place = { store: sealed ?? store, isShared: isShared || isOfThreads, threads };
+  const logouts = isKept ? logoutsIn(place, services.log) : undefined;
   const kills = isMemory ? undefined : killsIn(sealed ?? store, isShared, services.log);
   return {
     store,
     sealed,
-    shared: new MemoryStore({ maxBytes: sizeBytes(state.max_size) }),
+    shared,
     seed: randomBytes(32),
     isKept,
     isShared,
@@ -96,12 +97,14 @@ export async function makeStateParts(
 const logoutsKeptMs = 30 * 24 * 3_600_000;
 
 /** The feed of logins that ended. */
-export function logoutsIn(store: StateStore, isShared: boolean, log: Logger): Feed {
+export function logoutsIn(
+  place: Pick<FeedOptions, "store" | "isShared" | "threads">,
+  log: Logger,
+): Feed {
   return new Feed({
-    store,
+    ...place,
     name: "logouts",
     keptMs: logoutsKeptMs,
-    isShared,
     onOwed: (problem) => {
       if (problem === undefined) log.info({}, "other replicas have been told of all logouts");
       else log.error({ error: problem }, "other replicas are told of logouts later");

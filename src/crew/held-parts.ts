@@ -51,11 +51,13 @@ export class HeldStores {
     const isSealed = state.encryption_key_file !== undefined || state.store === "memory";
     const sealed = isSealed ? this.of("sealed") : undefined;
     const store = this.of("state");
-    const logouts = logoutsIn(sealed ?? store, true, log);
+    const shared = this.of("shared");
+    const place = { store: sealed ?? store, isShared: true, threads: shared };
+    const logouts = logoutsIn(place, log);
     return {
       store,
       sealed,
-      shared: this.of("shared"),
+      shared,
       seed,
       isKept: true,
       isShared: state.store === "redis",

@@ -3,6 +3,7 @@
  *
  * They are published, so that they are heard at once, and kept, so that nobody misses one.
  */
+import { randomUUID } from "node:crypto";
 import { messageOf } from "../errors.ts";
 import type { StateFeed, StateStore } from "./store.ts";
 
@@ -14,6 +15,8 @@ export interface FeedOptions {
   readonly keptMs: number;
   /** Whether other processes tell as well: it is then looked for what was not heard. */
   readonly isShared: boolean;
+  /** What the threads of this process have in common: they hear of a message though the store is away. */
+  readonly threads?: StateStore | undefined;
   /** Messages are told later, as the store is away; undefined: all have been told. */
   onOwed?(problem: string | undefined): void;
 }
@@ -21,6 +24,8 @@ export interface FeedOptions {
 /** Of messages: kept in the store, read by whoever begins to follow. */
 const maxKept = 100_000;
 const maxOwed = 10_000;
+/** Messages of other threads that the store has not told yet. */
+const maxAhead = 10_000;
 const maxAtOnce = 500;
 const pollMs = 1_000;
 /** The number of a message is there before its text; whoever gave out the number may have died in between. */
@@ -39,6 +44,9 @@ export class Feed implements StateFeed {
   /** Numbers up to {@link #seen} without a text, and how often it was looked for. */
   readonly #late = new Map<number, number>();
   readonly #owed: string[] = [];
+  /** Heard of another thread, and not of the store yet. */
+  readonly #ahead = new Set<string>();
+  readonly #origin = randomUUID();
   #seen: number | undefined;
   #problem: string | undefined = "nothing has been heard yet";
   #following: (() => void) | undefined;
@@ -56,6 +64,7 @@ export class Feed implements StateFeed {
   }
 
   async tell(text: string): Promise<boolean> {
+    void this.#tellThreads(text);
     try {
       await this.#put(text);
       return true;
@@ -98,6 +107,14 @@ export class Feed implements StateFeed {
     if (this.#following === undefined) this.#known.clear();
   }
 
+  async #tellThreads(text: string): Promise<void> {
+    try {
+      await this.#options.threads?.publish(this.#channel, `${this.#origin} ${text}`);
+    } catch {
+      // They hear of it from the store.
+    }
+  }
+
   get #channel(): string {
     return `feed:${this.#options.name}`;
   }
@@ -116,13 +133,30 @@ export class Feed implements StateFeed {
 
   #begin(): void {
     if (this.#following !== undefined) return;
-    this.#following = this.#options.store.subscribe(this.#channel, (message) => {
+    const ends = [this.#followStore(), this.#followThreads()];
+    this.#following = () => {
+      for (const end of ends) end?.();
+    };
+  }
+
+  #followThreads(): (() => void) | undefined {
+    return this.#options.threads?.subscribe(this.#channel, (message) => {
+      const at = message.indexOf(" ");
+      if (message.slice(0, at) === this.#origin) return;
+      const text = message.slice(at + 1);
+      if (this.#ahead.size < maxAhead) this.#ahead.add(text);
+      this.#hear([text]);
+    });
+  }
+
+  #followStore(): () => void {
+    return this.#options.store.subscribe(this.#channel, (message) => {
       const at = message.indexOf(" ");
       const number = Number(message.slice(0, at));
       if (!Number.isSafeInteger(number) || this.#known.has(number)) return;
       if (this.#seen !== undefined && number <= this.#seen) return;
       this.#known.add(number);
-      this.#hear([message.slice(at + 1)]);
+      this.#hearStore([message.slice(at + 1)]);
       void this.#catchUp();
     });
   }
@@ -164,7 +198,7 @@ export class Feed implements StateFeed {
         if (texts[at] !== undefined || tries > maxPollsForText) this.#late.delete(number);
         else this.#late.set(number, tries);
       }
-      this.#hear(texts.filter((text) => text !== undefined));
+      this.#hearStore(texts.filter((text) => text !== undefined));
     });
     this.#seen = last;
     for (const number of this.#known) if (number <= last) this.#known.delete(number);
@@ -200,6 +234,10 @@ export class Feed implements StateFeed {
       this.#owed.shift();
     }
     this.#options.onOwed?.(undefined);
+  }
+
+  #hearStore(texts: readonly string[]): void {
+    this.#hear(texts.filter((text) => !this.#ahead.delete(text)));
   }
 
   #hear(texts: readonly string[]): void {

@@ -100,3 +100,19 @@ test("a number whose text comes late, and one whose text never comes", async () 
   await eventually(() => heard.length === 2);
   expect(heard).toEqual(["third", "first"]);
 });
+
+test("threads of one process hear at once what the store is away for, and hear it once", async () => {
+  const [store, threads] = [new Unsteady(), new Unsteady()];
+  const [one, other] = [await feed(store, { threads }), await feed(store, { threads })];
+  const [heard, own] = [new Array<string>(), new Array<string>()];
+  await one.follow((texts) => void own.push(...texts));
+  await other.follow((texts) => void heard.push(...texts));
+  store.isAway = true;
+  expect(await one.tell("first")).toBe(false);
+  expect(heard).toEqual(["first"]);
+  store.isAway = false;
+  await eventually(async () => (await store.get("feed:test:1")) === "first");
+  expect(await one.tell("second")).toBe(true);
+  await eventually(() => heard.includes("second"));
+  expect([heard, own]).toEqual([["first", "second"], []]);
+});
