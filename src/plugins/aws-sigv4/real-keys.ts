@@ -3,7 +3,8 @@ import { hash } from "node:crypto";
 import { messageOf } from "../../errors.ts";
 import { credentialText, readSmallFile, WatchedFile } from "../../files/watched-file.ts";
 import { parseJsonObject } from "../../http/json-access.ts";
-import type { PluginDeps } from "../../pipeline/plugin.ts";
+import { OnceForAll } from "../../pipeline/once-for-all.ts";
+import type { Clock, PluginDeps } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
 import { type CredentialsConfig, stsUrlOf } from "./config.ts";
 import { profileOf } from "./shared-file.ts";
@@ -28,7 +29,10 @@ export interface KeySource {
   problem(): string | undefined;
 }
 
-type SourceDeps = Pick<PluginDeps, "clock" | "log" | "fetch" | "carry" | "count">;
+type SourceDeps = Pick<
+  PluginDeps,
+  "clock" | "log" | "fetch" | "carry" | "count" | "shared" | "isAlone"
+>;
 
 /** The source that a configuration describes. */
 export function keySourceOf(
@@ -153,6 +157,8 @@ const aheadMs = 300_000;
 const aheadPart = 0.2;
 /** Not used any more: the request has a way to go. */
 const tooLateMs = 10_000;
+/** Longest that the call of another thread is waited for. */
+const otherCallMs = 30_000;
 const firstBackOffMs = 1_000;
 const maxBackOffMs = 60_000;
 
@@ -182,7 +188,63 @@ function renewed(
     failures: 0,
     retryAt: 0,
   }));
-  return new RenewedKeys(held, deps, load);
+  const others = deps.isAlone ? undefined : new OnceForAll(deps.shared, "aws-keys");
+  const once = others === undefined ? load : () => loadedOnce(others, key, deps.clock, load);
+  return new RenewedKeys(held, deps, once);
+}
+
+/** Keys as the threads of the process tell each other of them. */
+interface ToldKeys {
+  readonly id: string;
+  readonly secret: string;
+  readonly token: string | undefined;
+  readonly endsAt: number | undefined;
+}
+
+/** The first thread that needs them asks for all; what others were told they renew when it would. */
+async function loadedOnce(
+  others: OnceForAll,
+  key: string,
+  clock: Clock,
+  load: () => Promise<RealKeys>,
+): Promise<RealKeys> {
+  let own: RealKeys | undefined;
+  let problem: unknown;
+  const text = await others.othersOr(key, otherCallMs, async () => {
+    try {
+      own = await load();
+    } catch (error) {
+      problem = error;
+      // Those who wait for it wait for this one, and do not ask an endpoint that has just failed.
+      return { text: JSON.stringify({ problem: messageOf(error) }), keepMs: 0 };
+    }
+    const { keys, sessionToken, endsAt } = own;
+    const told: ToldKeys = {
+      id: keys.accessKeyId,
+      secret: keys.secret.reveal(),
+      token: sessionToken?.reveal(),
+      endsAt,
+    };
+    const now = clock.now();
+    return { text: JSON.stringify(told), keepMs: Math.max(0, renewalOf(own, now) - now) };
+  });
+  if (own !== undefined) return own;
+  if (problem !== undefined) throw problem;
+  // It was written above.
+  const told = JSON.parse(text ?? "{}") as ToldKeys | { readonly problem?: string };
+  if (!("id" in told)) throw new KeysUnavailable(told.problem ?? "another thread has no keys");
+  const { id, secret, token, endsAt } = told;
+  return {
+    keys: new SigningKeys(id, new Secret(secret)),
+    sessionToken: token === undefined ? undefined : new Secret(token),
+    endsAt,
+  };
+}
+
+/** When keys are renewed: ahead of their end, by a part of the life that they have now. */
+function renewalOf({ endsAt = Infinity }: RealKeys, now: number): number {
+  const life = endsAt - now;
+  return now + life - Math.min(aheadMs, life * aheadPart);
 }
 
 /** Temporary keys: renewed ahead of their end while the present ones serve, by one call for all who wait. */
@@ -230,10 +292,8 @@ class RenewedKeys implements KeySource {
     const { clock, log, count } = this.#deps;
     try {
       const value = await this.#load();
-      const now = clock.now();
-      const life = (value.endsAt ?? Infinity) - now;
       held.value = value;
-      held.renewAt = now + life - Math.min(aheadMs, life * aheadPart);
+      held.renewAt = renewalOf(value, clock.now());
       held.failures = 0;
       held.problem = undefined;
       count("keys_fetched");

@@ -48,13 +48,13 @@ const maxDerived = 64;
 /** An access key that signs and verifies. */
 export class SigningKeys {
   readonly accessKeyId: string;
-  readonly #secret: Secret;
+  readonly secret: Secret;
   readonly #derived = new BoundedMap<string, KeyObject>(maxDerived);
   #pair: { readonly own: KeyObject; readonly known: KeyObject } | undefined;
 
   constructor(accessKeyId: string, secret: Secret) {
     this.accessKeyId = accessKeyId;
-    this.#secret = secret;
+    this.secret = secret;
   }
 
   /** In lower-case hexadecimal. */
@@ -77,7 +77,7 @@ export class SigningKeys {
   /** As a KeyObject: a key in bytes is made into one at every signature, which takes longer than the signature. */
   #hmacKey({ day, region, service }: SigningScope): KeyObject {
     return this.#derived.getOrMake(`${day}/${region}/${service}`, () => {
-      let key: Buffer = Buffer.from(`AWS4${this.#secret.reveal()}`);
+      let key: Buffer = Buffer.from(`AWS4${this.secret.reveal()}`);
       for (const part of [day, region, service, "aws4_request"])
         key = createHmac("sha256", key).update(part).digest();
       return createSecretKey(key);
@@ -85,7 +85,7 @@ export class SigningKeys {
   }
 
   #ecdsa(): { readonly own: KeyObject; readonly known: KeyObject } {
-    this.#pair ??= ecdsaPair(this.accessKeyId, this.#secret.reveal());
+    this.#pair ??= ecdsaPair(this.accessKeyId, this.secret.reveal());
     return this.#pair;
   }
 }
