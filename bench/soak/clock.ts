@@ -29,8 +29,8 @@ export const clockSteps: Stage = {
     const plugins = [{ name: "budgets", config: { limits: [budget] } }];
     const proxy = await ground.start(beside(ground.file(over), "outbound", plugins));
     const steps = new Steps(ground, proxy, ledger);
-    // Usable for three seconds, after the half minute that is kept back.
-    ground.parties.tokenSeconds = 33;
+    // Usable for a second, after the half minute that is kept back.
+    ground.parties.tokenSeconds = 31;
     for (const _ of pace.cycles()) {
       for (const offsetMs of [hourMs, 0, -hourMs, 0]) await steps.to(offsetMs);
       await takeStock(proxy, ledger);
@@ -56,6 +56,8 @@ class Steps {
   readonly #ledger: Ledger;
   /** Requests that went through, by hour. */
   readonly #spent = new Map<number, number>();
+  /** Begins half an hour after the first step, and is the same token in all of them. */
+  #begins: string | undefined;
   #seed = 0;
   #offsetMs = 0;
 
@@ -72,14 +74,14 @@ class Steps {
     const traffic = mix.until(during.signal, 8, this.#ledger);
     const tunnels = await openTunnels(this.#ground, this.#proxy, 8, this.#ledger);
     const ends = await parties.token("ends", { ...old, until: 1_800 });
-    const begins = await parties.token("begins", { from: 1_800 });
+    this.#begins ??= await parties.token("begins", { from: 3_000 });
     await this.#token("before a step", ends, this.#offsetMs > 0 ? 401 : 200);
     await setClock(this.#proxy, offsetMs);
     this.#offsetMs = offsetMs;
     // The one that was taken a moment ago may have ended by this clock.
     for (let twice = 0; twice < 2; twice += 1) {
       await this.#token("that ends in half an hour", ends, offsetMs > 0 ? 401 : 200);
-      await this.#token("that begins in half an hour", begins, offsetMs > 0 ? 200 : 401);
+      await this.#token("that begins in a while", this.#begins, offsetMs > 0 ? 200 : 401);
     }
     await this.#leaf();
     await this.#budget();
