@@ -1,9 +1,10 @@
 /**
  * Feeds every reader of foreign bytes with bytes that are nearly good, and keeps those that reach code that none did before:
- * `npm run fuzz -- [--target NAME,…] [--seconds N] [--seed N] [--batches N] [--jobs N] [--save]`.
+ * `npm run fuzz -- [--target NAME,…] [--seconds N] [--seed N] [--batches N] [--jobs N] [--save] [--ledger FILE]`.
  *
  * Each target runs for `--seconds`, or for a number of batches that is the same on every machine, in a process of its own, `--jobs` of them at once. Ends with 1 where something does not
- * hold; `--save` adds what was kept to test/fixtures/fuzz, from where a test replays it.
+ * hold; `--save` adds what was kept to test/fixtures/fuzz, from where a test replays it; `--ledger` adds each target's time,
+ * inputs and finds to the table of that file (test/fuzz/README.md).
  */
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -12,6 +13,7 @@ import { Dice, mutated } from "../test/support/mutation.ts";
 import type { Target } from "../test/fuzz/target.ts";
 import { loadTarget, targetNames } from "../test/fuzz/targets.ts";
 import { BlockCoverage } from "./block-coverage.ts";
+import { noteRun } from "./fuzz-ledger.ts";
 
 /** Inputs between two looks at the coverage, which cost more than any of them. */
 const batchSize = 256;
@@ -31,6 +33,7 @@ const { values } = parseArgs({
     jobs: { type: "string", default: "2" },
     batches: { type: "string", default: "0" },
     save: { type: "boolean", default: false },
+    ledger: { type: "string" },
     child: { type: "boolean", default: false },
   },
 });
@@ -183,6 +186,7 @@ async function fuzz(target: Target): Promise<boolean> {
     `${fuzzer.summary}, seed ${seed}${isGrown ? `, ${Math.round(grown / 1_048_576)} MiB more than before` : ""}`,
   );
   coverage.close();
+  process.send?.({ inputs: fuzzer.executions, finds: fuzzer.finds + (isGrown ? 1 : 0) });
   if (values.save) save(target.name, fuzzer.kept);
   return fuzzer.finds === 0 && !isGrown;
 }
@@ -203,9 +207,21 @@ function inChild(name: string): Promise<boolean> {
   const child = spawn(
     process.execPath,
     ["--expose-gc", import.meta.filename, ...options, ...(values.save ? ["--save"] : [])],
-    { stdio: "inherit" },
+    { stdio: ["inherit", "inherit", "inherit", "ipc"] },
   );
-  return new Promise((resolve) => child.once("exit", (code) => resolve(code === 0)));
+  const startedAt = performance.now();
+  // Of a process that died nothing else is known.
+  let told = { inputs: 0, finds: 1 };
+  child.once("message", (message) => (told = message as typeof told));
+  return new Promise((resolve) =>
+    child.once("close", (code) => {
+      const took = (performance.now() - startedAt) / 1_000;
+      const date = new Date().toISOString().slice(0, 10);
+      if (values.ledger !== undefined)
+        noteRun(values.ledger, { target: name, seconds: took, ...told, date });
+      resolve(code === 0);
+    }),
+  );
 }
 
 async function fuzzAll(): Promise<boolean> {

@@ -38,3 +38,21 @@ export function durationMs(text: string): number {
 export interface Clock {
   now(): number;
 }
+
+/**
+ * For ages and waits, which are no dates: goes as the wall clock does, and on where that is set back, so that nothing waits for
+ * the hour that comes again. It counts the time of a machine that was asleep, which a monotonic clock alone does not.
+ */
+export function passingClock(wall: Clock, steady: () => number = () => performance.now()): Clock {
+  let lastWall = wall.now();
+  let lastSteady = steady();
+  let passed = lastWall;
+  return {
+    now() {
+      const [nowWall, nowSteady] = [wall.now(), steady()];
+      passed += nowWall < lastWall ? Math.round(nowSteady - lastSteady) : nowWall - lastWall;
+      [lastWall, lastSteady] = [nowWall, nowSteady];
+      return passed;
+    },
+  };
+}

@@ -1,17 +1,35 @@
 /** The proxy of one stage: its file, its process, and what of it is measured. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { Settings } from "../../test/support/program.ts";
+import type { ProcessOptions, Settings } from "../../test/support/program.ts";
 import { sumOf } from "../../test/support/program.ts";
-import { merge, type ProxyProcess, settings } from "../../test/support/proxy.ts";
-import type { Ledger } from "./ledger.ts";
+import { merge, ProxyProcess, settings } from "../../test/support/proxy.ts";
+import { type Ledger, mayGrow, type Sample } from "./ledger.ts";
 import { Parties } from "./parties.ts";
+import type { Measure } from "./probe.ts";
 
-export const bugs = ["leak", "lost", "byte", "rejection"] as const;
-export type Bug = (typeof bugs)[number];
+/** Each with the promise that it breaks. */
+export const bugs = {
+  lost: "lost",
+  byte: "byte",
+  rejection: "rejection",
+  memory: "leak",
+  descriptor: "leak",
+  timer: "leak",
+  map: "leak",
+  uncounted: "counted",
+} as const;
+export type Bug = keyof typeof bugs;
+
+/** Of a request to a token endpoint, and some more. */
+const longestTimeoutMs = 40_000;
+const probeUrl = new URL("probe.ts", import.meta.url).href;
+/** Where the probes of a proxy's threads listen. */
+const probes = new WeakMap<ProxyProcess, string>();
 
 /** How much of everything a run does. */
 export interface Extent {
@@ -41,6 +59,15 @@ export class Ground {
 
   path(name: string): string {
     return join(this.folder, name);
+  }
+
+  /** Starts the proxy with a probe in it. */
+  async start(config: Settings, options: ProcessOptions = {}): Promise<ProxyProcess> {
+    const folder = mkdtempSync(this.path("probe-"));
+    const env = { NODE_OPTIONS: `--import=${probeUrl}`, SOAK_PROBE: folder, ...options.env };
+    const proxy = await ProxyProcess.start(config, { ...options, env });
+    probes.set(proxy, folder);
+    return proxy;
   }
 
   /** The file of every stage; `over` is merged into it. */
@@ -73,7 +100,9 @@ export class Ground {
       },
       plugin_modules: [fileURLToPath(new URL("seeded.ts", import.meta.url))],
       session: { enabled: false },
-      limits: { drain_timeout: "5s" },
+      // This machine may be a busy one.
+      limits: { drain_timeout: "60s", connect_timeout: "60s", header_timeout: "60s" },
+      state: { timeout: "30s" },
       egress: {
         hosts: Object.fromEntries(
           ["exchanged.test", "mcp.test", "parented.test"].map((name) => [name, ["127.0.0.1"]]),
@@ -118,7 +147,7 @@ export class Ground {
 }
 
 /** Refusals in a scrape: flows that did not end well, and clients refused before there was a flow. */
-function refusals(text: string): number {
+export function refusals(text: string): number {
   let sum = sumOf(text, "authbridge_refused_total");
   for (const outcome of ["denied", "unavailable", "upstream_error", "error"]) {
     sum += sumOf(text, "authbridge_flows_total", { outcome });
@@ -129,14 +158,79 @@ function refusals(text: string): number {
 /** Books what the proxy says of itself, when nothing is in progress. */
 export async function takeStock(proxy: ProxyProcess, ledger: Ledger): Promise<void> {
   const held = await atRest(proxy);
+  const { timers, entries, descriptors } = await measured(proxy, ledger);
   const status = readFileSync(`/proc/${proxy.pid}/status`, "utf8");
   const text = (await proxy.stats("/metrics")).text;
   ledger.samples.push({
     rssMiB: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1_024,
-    descriptors: readdirSync(`/proc/${proxy.pid}/fd`).length,
+    descriptors,
     held,
     heapMiB: sumOf(text, "nodejs_heap_size_used_bytes") / 1_048_576,
+    timers,
+    entries,
+    asked: ledger.asked,
   });
+}
+
+/**
+ * What the process holds. A time-out that nobody waits for any more may still run to its end, and connections to the IdP are kept
+ * for a while: what is more than at first is waited for.
+ */
+async function measured(
+  proxy: ProxyProcess,
+  ledger: Ledger,
+): Promise<Pick<Sample, "timers" | "entries" | "descriptors">> {
+  const until = performance.now() + longestTimeoutMs;
+  for (;;) {
+    const measures = (await askProbes(proxy, "measure")) as readonly Measure[];
+    const total = (key: keyof Measure): number =>
+      measures.reduce((sum, measure) => sum + measure[key], 0);
+    const descriptors = readdirSync(`/proc/${proxy.pid}/fd`).length;
+    const measure = { timers: total("timers"), entries: total("entries"), descriptors };
+    const [first] = ledger.samples;
+    const isMore =
+      first !== undefined &&
+      (measure.timers > first.timers + mayGrow.timers ||
+        descriptors > first.descriptors + mayGrow.descriptors);
+    if (!isMore || performance.now() > until) return measure;
+    await delay(2_000);
+  }
+}
+
+/** Sets the wall clock of every thread so far from the machine's. */
+export async function setClock(proxy: ProxyProcess, offsetMs: number): Promise<void> {
+  await askProbes(proxy, `clock ${offsetMs}`);
+}
+
+/** What the probes of all threads that are there answer. */
+async function askProbes(proxy: ProxyProcess, words: string): Promise<unknown[]> {
+  const folder = probes.get(proxy) ?? "";
+  const answers: unknown[] = [];
+  for (const name of readdirSync(folder)) {
+    const answer = await askProbe(join(folder, name), words);
+    // A thread that has ended leaves its socket behind.
+    if (answer === undefined) rmSync(join(folder, name), { force: true });
+    else answers.push(JSON.parse(answer));
+  }
+  if (answers.length === 0) throw new Error("no probe answers");
+  return answers;
+}
+
+function askProbe(path: string, words: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    let text = "";
+    const socket = net.connect(path, () => socket.write(`${words}\n`));
+    socket.on("data", (chunk: Buffer) => (text += chunk.toString()));
+    socket.on("error", () => resolve(undefined));
+    socket.on("close", () => resolve(text === "" ? undefined : text));
+  });
+}
+
+/** Seconds of processor time that the process has taken. */
+export function processorSeconds(proxy: ProxyProcess): number {
+  const stat = readFileSync(`/proc/${proxy.pid}/stat`, "utf8");
+  const [user, system] = stat.slice(stat.lastIndexOf(")")).split(" ").slice(12, 14);
+  return (Number(user) + Number(system)) / 100;
 }
 
 /** Waits for the proxy to hold nothing for anybody; answers what it still holds when it was given time enough. */

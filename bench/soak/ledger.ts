@@ -1,10 +1,14 @@
 /** What a soak has seen, and the verdicts that follow from it. */
+import type { IncomingHttpHeaders } from "node:http";
 
 /** How one request ended at its client; status 0 is a connection that was cut, -1 a client that left. */
 export interface Answer {
   readonly status: number;
   /** Digest of the body, where one came whole. */
   readonly digest?: string;
+  readonly head?: IncomingHttpHeaders;
+  /** The body of a refusal. */
+  readonly text?: string | undefined;
 }
 
 /** The proxy after a cycle, at rest. */
@@ -14,6 +18,12 @@ export interface Sample {
   /** Connections, tunnels and flows that its gauges still hold. */
   readonly held: number;
   readonly heapMiB: number;
+  /** Timers that have not run and were not cleared, also those that keep no process alive. */
+  readonly timers: number;
+  /** Entries of all maps and sets. */
+  readonly entries: number;
+  /** Requests until then. */
+  readonly asked: number;
 }
 
 const promises = ["lost", "byte", "rejection", "leak", "counted"] as const;
@@ -28,7 +38,16 @@ export interface Verdict {
 }
 
 /** What the samples of the last third may have more than those of the first, which fill caches and the heap. */
-const mayGrow = { rssMiB: 96, rssPart: 0.25, descriptors: 4, heapMiB: 48 };
+export const mayGrow = {
+  rssMiB: 96,
+  rssPart: 0.25,
+  descriptors: 4,
+  heapMiB: 48,
+  timers: 12,
+  entries: 500,
+};
+/** What is kept for a while of new names and tokens is no leak; an entry for each request is one. */
+const entriesPerRequest = 0.1;
 
 export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
@@ -92,18 +111,21 @@ export class Ledger {
 function growthOf(samples: readonly Sample[]): { isKept: boolean; said: string } {
   if (samples.length === 0) return { isKept: true, said: "not sampled" };
   const first = samples[0]?.rssMiB ?? 0;
-  const rss = growth(samples, "rssMiB");
-  const descriptors = growth(samples, "descriptors");
-  const heap = growth(samples, "heapMiB");
   const held = samples.at(-1)?.held ?? 0;
-  const isKept =
-    rss <= Math.max(mayGrow.rssMiB, first * mayGrow.rssPart) &&
-    heap <= mayGrow.heapMiB &&
-    descriptors <= mayGrow.descriptors &&
-    held === 0;
-  const signed = (value: number): string => `${value < 0 ? "" : "+"}${value.toFixed(0)}`;
+  const grown: [what: string, by: number, most: number][] = [
+    ["RSS MiB", growth(samples, "rssMiB"), Math.max(mayGrow.rssMiB, first * mayGrow.rssPart)],
+    ["heap MiB", growth(samples, "heapMiB"), mayGrow.heapMiB],
+    ["descriptors", growth(samples, "descriptors"), mayGrow.descriptors],
+    ["timers", growth(samples, "timers"), mayGrow.timers],
+    [
+      "map entries",
+      growth(samples, "entries"),
+      mayGrow.entries + entriesPerRequest * growth(samples, "asked"),
+    ],
+  ];
+  const said = grown.map(([what, by]) => `${what} ${by < 0 ? "" : "+"}${by.toFixed(0)}`);
   return {
-    isKept,
-    said: `RSS ${signed(rss)} MiB, heap ${signed(heap)} MiB, descriptors ${signed(descriptors)}, ${held} held`,
+    isKept: held === 0 && grown.every(([, by, most]) => by <= most),
+    said: `${said.join(", ")}, ${held} held`,
   };
 }

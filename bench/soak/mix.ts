@@ -9,19 +9,21 @@ import type { ProxyProcess } from "../../test/support/proxy.ts";
 import { openSocks } from "../../test/support/socks-client.ts";
 import type { Ground } from "./ground.ts";
 import type { Answer, Ledger } from "./ledger.ts";
+import type { Pace } from "./pace.ts";
 import { bytesOf, digestOf, eventsOf, toolAnswer } from "./parties.ts";
 
 const streamsPerSession = 200;
 
-/** `work` for every number below `count`, `width` at a time. */
+/** `work` for every number below `count`, or until the function of the next one says that it is over; `width` at a time. */
 export async function inParallel(
-  count: number,
+  count: number | ((index: number) => boolean),
   width: number,
   work: (index: number) => Promise<void>,
 ): Promise<void> {
   let next = 0;
+  const isOver = (): boolean => (typeof count === "number" ? next >= count : count(next));
   const worker = async (): Promise<void> => {
-    while (next < count) {
+    while (!isOver()) {
       const index = next;
       next += 1;
       await work(index);
@@ -41,9 +43,12 @@ export function ask(
       const parts: Buffer[] = [];
       response.on("data", (part: Buffer) => parts.push(part));
       response.on("error", () => resolve({ status: 0 }));
-      response.on("end", () =>
-        resolve({ status: response.statusCode ?? 0, digest: digestOf(Buffer.concat(parts)) }),
-      );
+      response.on("end", () => {
+        const body = Buffer.concat(parts);
+        const status = response.statusCode ?? 0;
+        const text = status >= 400 ? body.toString() : undefined;
+        resolve({ status, digest: digestOf(body), head: response.headers, text });
+      });
     });
     if (leaveMs !== undefined) {
       const timer = setTimeout(() => {
@@ -79,7 +84,8 @@ class BridgedAgent extends http.Agent {
   }
 }
 
-async function secured(
+/** TLS with the bridge, through a tunnel to this authority. */
+export async function secured(
   proxy: ProxyProcess,
   authority: string,
   protocol: string,
@@ -96,6 +102,7 @@ async function secured(
     const socket = tls.connect({
       socket: raw,
       ALPNProtocols: [protocol],
+      ...(/^\d/.test(authority) ? {} : { servername: authority.replace(/:\d+$/, "") }),
       rejectUnauthorized: false,
     });
     socket.once("error", reject);
@@ -114,6 +121,7 @@ export class Mix {
   readonly #bridged: BridgedAgent;
   #session: Promise<http2.ClientHttp2Session> | undefined;
   #streams = 0;
+  #asked = -1;
   readonly #tokens: readonly string[];
   readonly counts = new Map<string, number>();
 
@@ -125,7 +133,9 @@ export class Mix {
   }
 
   static async start(ground: Ground, proxy: ProxyProcess): Promise<Mix> {
-    const tokens = Array.from({ length: 16 }, (_, at) => ground.parties.token(`user-${at}`));
+    const tokens = Array.from({ length: 16 }, (_, at) =>
+      ground.parties.token(`user-${at}`, { from: -7_200 }),
+    );
     return new Mix(ground, proxy, await Promise.all(tokens));
   }
 
@@ -133,9 +143,25 @@ export class Mix {
     return `127.0.0.1:${this.#ground.parties.securePort}`;
   }
 
-  /** `count` requests, booked. */
-  async run(count: number, width: number, ledger: Ledger, from = 0): Promise<void> {
-    await inParallel(count, width, (index) => this.one(from + index, ledger));
+  /** What one cycle asks, `count` requests or as many as there is time for; booked. */
+  async run(pace: Pace, count: number, width: number, ledger: Ledger): Promise<void> {
+    const isOver = (asked: number): boolean => pace.isOver(asked, count, 2 * this.#kinds.length);
+    await inParallel(isOver, width, () => {
+      this.#asked += 1;
+      return this.one(this.#asked, ledger);
+    });
+  }
+
+  /** Asks on until the signal comes. */
+  async until(signal: AbortSignal, width: number, ledger: Ledger): Promise<void> {
+    await inParallel(
+      () => signal.aborted,
+      width,
+      () => {
+        this.#asked += 1;
+        return this.one(this.#asked, ledger);
+      },
+    );
   }
 
   /** One request, of the kind that its number says. */

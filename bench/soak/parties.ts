@@ -1,5 +1,5 @@
 /** Everybody whom the proxy of a soak talks to, in the driver's process, each of whom can die, hang, be slow or reset. */
-import { createHash, generateKeyPairSync } from "node:crypto";
+import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
 import http from "node:http";
 import http2 from "node:http2";
 import net, { type AddressInfo, type Socket } from "node:net";
@@ -152,8 +152,26 @@ export function toolAnswer(id: number): string {
   return `{"jsonrpc":"2.0","id":${id},"result":{"content":[{"type":"text","text":"${id * 3}"}]}}`;
 }
 
-const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-const jwk = { ...publicKey.export({ format: "jwk" }), kid: "soak", alg: "ES256", use: "sig" };
+/** A pair of the issuer's, under its own id. */
+function newKey(kid: string): {
+  readonly kid: string;
+  readonly jwk: object;
+  readonly sign: KeyObject;
+} {
+  const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const jwk = { ...publicKey.export({ format: "jwk" }), kid, alg: "ES256", use: "sig" };
+  return { kid, jwk, sign: privateKey };
+}
+
+/** Seconds from now. */
+export interface Lifetime {
+  /** Issued, and valid from. */
+  readonly from?: number;
+  readonly until?: number;
+}
+
+/** Further names of the origin with TLS. */
+export const leafNames = Array.from({ length: 64 }, (_, at) => `leaf-${at}.leaf.test`);
 
 /** Everybody. */
 export class Parties {
@@ -170,9 +188,23 @@ export class Parties {
   readonly idp = new Party((request, response) => {
     request.resume();
     response.setHeader("Content-Type", "application/json");
-    if (request.url === "/jwks") response.end(JSON.stringify({ keys: [jwk] }));
-    else response.end('{"access_token":"exchanged","token_type":"Bearer","expires_in":300}');
+    if (request.url === "/jwks") {
+      response.end(JSON.stringify({ keys: this.#keys.map(({ jwk }) => jwk) }));
+      return;
+    }
+    this.exchanges += 1;
+    const token = {
+      access_token: "exchanged",
+      token_type: "Bearer",
+      expires_in: this.tokenSeconds,
+    };
+    response.end(JSON.stringify(token));
   });
+  #keys = [newKey("soak")];
+  /** Tokens that the IdP has exchanged. */
+  exchanges = 0;
+  /** How long those it gives are good for. */
+  tokenSeconds = 300;
   /** TLS with h2 and http/1.1. */
   secure = http2.createSecureServer();
   caPem = "";
@@ -185,7 +217,7 @@ export class Parties {
   async start(): Promise<this> {
     const authority = await TestAuthority.create();
     this.caPem = authority.caPem;
-    const { cert, key } = await authority.server(["localhost", "127.0.0.1"]);
+    const { cert, key } = await authority.server(["localhost", "127.0.0.1", ...leafNames]);
     this.secure = http2.createSecureServer({ cert, key, allowHTTP1: true }, serveContent);
     this.secure.on("sessionError", () => undefined);
     await new Promise<void>((resolve) => this.secure.listen(0, "127.0.0.1", resolve));
@@ -210,16 +242,24 @@ export class Parties {
     return `http://127.0.0.1:${this.idp.port}`;
   }
 
+  /** Signs with a new key from now on, which is published beside the first one. */
+  rotate(): void {
+    this.#keys = [newKey(`soak-${performance.now()}`), ...this.#keys.slice(-1)];
+  }
+
   /** A caller's token; `subject` makes it one that was not seen before. */
-  token(subject: string): Promise<string> {
+  token(subject: string, { from = 0, until = 43_200 }: Lifetime = {}): Promise<string> {
+    const [{ kid, sign } = newKey("none")] = this.#keys;
+    const now = Math.floor(Date.now() / 1_000);
     return new SignJWT({ azp: "soak" })
-      .setProtectedHeader({ alg: "ES256", kid: "soak", typ: "JWT" })
+      .setProtectedHeader({ alg: "ES256", kid, typ: "JWT" })
       .setIssuer(this.issuer)
       .setSubject(subject)
       .setAudience("agent")
-      .setIssuedAt()
-      .setExpirationTime("12h")
-      .sign(privateKey);
+      .setIssuedAt(Math.min(now, now + from))
+      .setNotBefore(now + from)
+      .setExpirationTime(now + until)
+      .sign(sign);
   }
 
   async close(): Promise<void> {

@@ -1,10 +1,12 @@
 /** One bug on purpose, to show that a soak would find it: a plugin that loses, alters, leaks or lets a promise fail. */
 import { openSync } from "node:fs";
+import { threadId } from "node:worker_threads";
 import { z } from "zod";
 import { deny, definePlugin, modify, observe, type Plugin } from "../../src/pipeline/plugin.ts";
 
 const every = 97;
 const kept: Buffer[] = [];
+const entries = new Map<number, number>();
 let count = 0;
 const isDue = (): boolean => {
   count += 1;
@@ -38,18 +40,32 @@ function bug(kind: string): Plugin {
           return observe("seeded");
         },
       };
+    case "uncounted":
+      return {
+        onResponse: ({ response }) => {
+          if (response === undefined || !isDue()) return observe("seeded");
+          response.status = 503;
+          return modify("seeded");
+        },
+      };
     default:
       return {
         onRequest: () => {
-          if (isDue()) {
-            kept.push(Buffer.alloc(262_144, count % 256));
-            openSync("/dev/null", "r");
-          }
+          if (isDue()) leaks[kind]?.();
           return observe("seeded");
         },
       };
   }
 }
+
+const leaks: Readonly<Record<string, () => void>> = {
+  memory: () => void kept.push(Buffer.alloc(8_388_608, count % 256)),
+  descriptor: () => void openSync("/dev/null", "r"),
+  timer: () => void setTimeout(() => undefined, 86_400_000).unref(),
+  map: () => {
+    for (let at = 0; at < every; at += 1) entries.set(count + at, at);
+  },
+};
 
 const shape = { description: "A bug of a soak", config: z.strictObject({ bug: z.string() }) };
 
@@ -64,5 +80,20 @@ export const plugins = [
     name: "seeded-byte",
     body: { response: "write" },
     create: () => bug("byte"),
+  }),
+  definePlugin({
+    name: "soak-thread",
+    description: "Says which thread has served, and ends it when it is asked to",
+    config: z.strictObject({}),
+    create: () => ({
+      onRequest: ({ path }) => {
+        if (path === "/thread-ends") process.exit(1);
+        return observe("soak");
+      },
+      onResponse: ({ response }) => {
+        response?.headers.set("X-Thread", String(threadId));
+        return modify("soak");
+      },
+    }),
   }),
 ];

@@ -1,36 +1,31 @@
 /** The stages of a soak. Each has a proxy of its own, does what its name says, and books what came of it. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import http from "node:http";
-import type { RawClient } from "../../test/support/http-client.ts";
-import { openTunnel } from "../../test/support/http-client.ts";
+import { join } from "node:path";
 import { eventually } from "../../test/support/eventually.ts";
-import { merge, ProxyProcess } from "../../test/support/proxy.ts";
+import { merge, type ProxyProcess } from "../../test/support/proxy.ts";
 import type { ProcessOptions, Settings } from "../../test/support/program.ts";
-import { end, type Extent, type Ground, hear, hearLog, takeStock } from "./ground.ts";
-import type { Ledger } from "./ledger.ts";
+import { clockSteps } from "./clock.ts";
+import { end, type Ground, hear, hearLog, takeStock } from "./ground.ts";
 import { ask, inParallel, Mix } from "./mix.ts";
+import { namesFail } from "./names.ts";
 import { bytesOf, digestOf, type Mood, type Party } from "./parties.ts";
-
-export type Figures = Readonly<Record<string, number | string>>;
-
-export interface Stage {
-  readonly name: string;
-  run(ground: Ground, ledger: Ledger, extent: Extent): Promise<Figures>;
-}
-
-const width = 24;
+import { askBytes, type Course, echoOn, type Figures, openTunnels, residentMiB } from "./stage.ts";
+import { type Stage, terminate, width } from "./stage.ts";
+import { threads } from "./threads.ts";
 
 /** Open files that this process may have, some kept for its own use. */
 function spareDescriptors(): number {
   const limits = readFileSync("/proc/self/limits", "utf8");
-  return Number(/Max open files\s+(\d+)/.exec(limits)?.[1] ?? 1_024) - 1_000;
+  return Number(/Max open files\s+(\d+)/.exec(limits)?.[1] ?? 1_024) - 2_000;
 }
 
 /** (a) Tunnels that stay open and clients that wait, while others are served. */
 const crowd: Stage = {
   name: "open tunnels, waiting clients",
-  async run(ground, ledger, extent) {
+  weight: 10,
+  async run({ ground, ledger, extent, pace }) {
     const idleCount = extent.idle;
     // Both ends of a tunnel are in this process.
     const most = Math.floor((spareDescriptors() - 2 * idleCount) / 2);
@@ -47,11 +42,11 @@ const crowd: Stage = {
         max_upstream_connections_per_caller: 20_000,
       },
     });
-    const proxy = await ProxyProcess.start(config);
+    const proxy = await ground.start(config);
     const mix = await Mix.start(ground, proxy);
     const share = Math.ceil(extent.requests / 20 / extent.cycles);
     let mostMiB = 0;
-    for (let cycle = 0; cycle < extent.cycles; cycle += 1) {
+    for (const _ of pace.cycles()) {
       const tunnels = await openTunnels(ground, proxy, tunnelCount, ledger);
       const agent = new http.Agent({ keepAlive: true, maxSockets: 200_000 });
       const waiting = Array.from({ length: idleCount }, (_, seed) =>
@@ -60,7 +55,7 @@ const crowd: Stage = {
       for (const [seed, answer] of (await Promise.all(waiting)).entries()) {
         ledger.answered("a client that then waits", answer, [200], digestOf(bytesOf(seed)));
       }
-      await inParallel(share, 200, (index) => mix.one(cycle * share + index, ledger));
+      await mix.run(pace, share, 200, ledger);
       mostMiB = Math.max(mostMiB, residentMiB(proxy));
       await inParallel(tunnels.length, width, async (at) => echoOn(tunnels[at], at, ledger));
       for (const tunnel of tunnels) tunnel.close();
@@ -74,67 +69,21 @@ const crowd: Stage = {
   },
 };
 
-function residentMiB(proxy: ProxyProcess): number {
-  const status = readFileSync(`/proc/${proxy.pid}/status`, "utf8");
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1_024;
-}
-
-async function openTunnels(
-  ground: Ground,
-  proxy: ProxyProcess,
-  count: number,
-  ledger: Ledger,
-): Promise<RawClient[]> {
-  const tunnels: RawClient[] = [];
-  await inParallel(count, 64, async () => {
-    const authority = `127.0.0.1:${ground.parties.echoPort}`;
-    const { client, answer } = await openTunnel(proxy.forward, authority);
-    ledger.answered("a tunnel that stays", { status: answer.status }, [200]);
-    tunnels.push(client);
-  });
-  return tunnels;
-}
-
-async function echoOn(tunnel: RawClient | undefined, seed: number, ledger: Ledger): Promise<void> {
-  const due = bytesOf(seed).subarray(0, 512);
-  const back = await tunnel
-    ?.send(due)
-    .reader.exactly(due.length)
-    .catch(() => undefined);
-  const answer = back === undefined ? { status: 0 } : { status: 200, digest: digestOf(back) };
-  ledger.answered("a tunnel that waited", answer, [200], digestOf(due));
-}
-
-function askBytes(
-  ground: Ground,
-  proxy: ProxyProcess,
-  seed: number,
-  agent: http.Agent | false = false,
-  party: Party = ground.parties.origin,
-): ReturnType<typeof ask> {
-  const authority = `127.0.0.1:${party.port}`;
-  return ask({
-    port: proxy.forward.port,
-    path: `http://${authority}/bytes/${seed}`,
-    agent,
-    headers: { Host: authority },
-  });
-}
-
 /** (b) Every kind of request, with digests. */
 const mixed: Stage = {
   name: "mixed requests",
-  async run(ground, ledger, extent) {
-    const proxy = await ProxyProcess.start(ground.file());
+  weight: 14,
+  async run({ ground, ledger, extent, pace }) {
+    const proxy = await ground.start(ground.file());
     const mix = await Mix.start(ground, proxy);
     const share = Math.ceil(extent.requests / extent.cycles);
     const startedAt = performance.now();
-    for (let cycle = 0; cycle < extent.cycles; cycle += 1) {
-      await mix.run(share, width, ledger, cycle * share);
+    for (const _ of pace.cycles()) {
+      await mix.run(pace, share, width, ledger);
       mix.close();
       await takeStock(proxy, ledger);
     }
-    const rate = (share * extent.cycles * 1_000) / (performance.now() - startedAt);
+    const rate = (ledger.asked * 1_000) / (performance.now() - startedAt);
     await hear(proxy, ledger);
     await end(proxy, ledger);
     return { kinds: mix.counts.size, "per s": rate.toFixed(0) };
@@ -144,23 +93,19 @@ const mixed: Stage = {
 /** (c) The file changes under traffic, every third time to one that is refused. */
 const reloads: Stage = {
   name: "reloads, valid and invalid",
-  async run(ground, ledger, extent) {
-    const proxy = await ProxyProcess.start(ground.file());
+  weight: 7,
+  async run({ ground, ledger, extent, pace }) {
+    const proxy = await ground.start(ground.file());
     const mix = await Mix.start(ground, proxy);
     const perCycle = Math.ceil(extent.reloads / extent.cycles);
     let refused = 0;
-    let asked = 0;
-    for (let cycle = 0; cycle < extent.cycles; cycle += 1) {
+    let number = 0;
+    for (const _ of pace.cycles()) {
       const during = new AbortController();
-      const traffic = inParallel(width, width, async () => {
-        while (!during.signal.aborted) {
-          asked += 1;
-          await mix.one(asked, ledger);
-        }
-      });
-      for (let at = 0; at < perCycle; at += 1) {
-        const number = cycle * perCycle + at;
-        const next = ground.file({ limits: { drain_timeout: `${5_000 + number}ms` } });
+      const traffic = mix.until(during.signal, width, ledger);
+      for (let at = 0; !pace.isOver(at, perCycle, 3); at += 1) {
+        number += 1;
+        const next = ground.file({ limits: { drain_timeout: `${60_000 + number}ms` } });
         if (number % 3 === 2) {
           await proxy.refusedReload(merge(next, { limits: { max_tunnels: -1 } }));
           refused += 1;
@@ -173,7 +118,7 @@ const reloads: Stage = {
     }
     await hear(proxy, ledger);
     await end(proxy, ledger);
-    return { reloads: perCycle * extent.cycles, refused };
+    return { reloads: number, refused };
   },
 };
 
@@ -238,11 +183,13 @@ const failures = [0, 403, 500, 502, 503, 504];
 /** (d) Each party dies, hangs, is slow and resets; who does not need it is served as ever. */
 const partiesFail: Stage = {
   name: "parties dead, hung, slow, resetting",
-  async run(ground, ledger, extent) {
+  weight: 8,
+  async run({ ground, ledger, pace }) {
     const judged = {
       name: "opa",
       config: {
         server_url: `http://127.0.0.1:${ground.parties.opa.port}`,
+        decision_timeout: "30s",
         decision_log: { enabled: false },
       },
     };
@@ -251,10 +198,10 @@ const partiesFail: Stage = {
       readonly inbound: { readonly plugins: readonly Settings[] };
     };
     const plugins = [...inbound.plugins, judged];
-    const proxy = await ProxyProcess.start(merge(base, { pipeline: { inbound: { plugins } } }));
+    const proxy = await ground.start(merge(base, { pipeline: { inbound: { plugins } } }));
     let failed = 0;
     let number = 0;
-    for (let cycle = 0; cycle < extent.cycles; cycle += 1) {
+    for (const _ of pace.cycles()) {
       for (const one of needy(ground, proxy)) {
         for (const mood of moods) {
           const [first, last] = [number, number + 8];
@@ -290,7 +237,7 @@ const partiesFail: Stage = {
     }
     await hear(proxy, ledger);
     await end(proxy, ledger);
-    return { failures: moods.length * 5 * extent.cycles, "needed the party": failed };
+    return { failures: moods.length * 5 * pace.done, "needed the party": failed };
   },
 };
 
@@ -328,20 +275,22 @@ function smallDisk(ground: Ground): {
 /** (e) A full disk, few descriptors, little memory: refused in words or served, and served again afterwards. */
 const scarce: Stage = {
   name: "disk full, descriptors and memory short",
-  async run(ground, ledger, extent) {
+  weight: 5,
+  async run({ ground, ledger, extent, pace }) {
     const count = Math.ceil(extent.requests / 20);
     const disk = smallDisk(ground);
+    const memory = memoryGroup(mostMemoryMiB);
     try {
-      const options: ProcessOptions = { node: limitedNode(ground, 400, 256) };
+      const options: ProcessOptions = { node: limitedNode(ground, 400, memory?.at) };
       const config = ground.file({
         audit: { path: disk.at },
         session: { enabled: true, persist: { path: disk.events } },
         limits: { max_connections: 150, max_tunnels: 50, max_upstream_connections: 100 },
       });
-      const proxy = await ProxyProcess.start(config, options);
+      const proxy = await ground.start(config, options);
       const mix = await Mix.start(ground, proxy);
-      for (let cycle = 0; cycle < extent.cycles; cycle += 1) {
-        await mix.run(Math.ceil(count / extent.cycles), 16, ledger, cycle * count);
+      for (const _ of pace.cycles()) {
+        await mix.run(pace, Math.ceil(count / extent.cycles), 16, ledger);
         // More clients than it has room for: each is served, refused or cut, and nothing of them is left.
         const crowding = Array.from({ length: 400 }, (_, seed) => askBytes(ground, proxy, seed));
         for (const [seed, answer] of (await Promise.all(crowding)).entries()) {
@@ -353,24 +302,76 @@ const scarce: Stage = {
       const outages = await proxy.metric("authbridge_file_outages_total");
       if (outages < 2) ledger.lost(`${outages} of 2 full disks counted`);
       const mostMiB = Math.max(...ledger.samples.map(({ rssMiB }) => rssMiB));
-      if (mostMiB > 512) ledger.lost(`${mostMiB.toFixed(0)} MiB resident`);
+      if (mostMiB > mostMemoryMiB) ledger.lost(`${mostMiB.toFixed(0)} MiB resident`);
       await hear(proxy, ledger);
       await end(proxy, ledger);
       return {
         disk: disk.at === "/dev/full" ? "/dev/full" : "tmpfs of 64 KiB",
         outages,
         "MiB at most": mostMiB.toFixed(0),
+        "memory limit":
+          memory === undefined
+            ? "a heap of 256 MiB (no cgroup)"
+            : `cgroup of ${mostMemoryMiB} MiB, ${memory.peakMiB().toFixed(0)} used at most`,
       };
     } finally {
       disk.leave();
+      memory?.leave();
     }
   },
 };
 
-/** A node with few descriptors and a small heap. */
-function limitedNode(ground: Ground, descriptors: number, heapMiB: number): string {
+const mostMemoryMiB = 512;
+
+/**
+ * A control group whose processes have so much memory together, where one may be made (cgroup v2 with the controller delegated,
+ * or v1).
+ */
+function memoryGroup(
+  mebibytes: number,
+): { readonly at: string; peakMiB(): number; leave(): void } | undefined {
+  const groups = readFileSync("/proc/self/cgroup", "utf8");
+  const bytes = String(mebibytes * 1_048_576);
+  const places = [
+    [/^0::(.*)$/m, "", "memory.max", "memory.peak"],
+    [/^0::(.*)$/m, "/unified", "memory.max", "memory.peak"],
+    [/^\d+:memory:(.*)$/m, "/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"],
+  ] as const;
+  for (const [pattern, mount, limit, peak] of places) {
+    const own = pattern.exec(groups)?.[1];
+    if (own === undefined) continue;
+    const at = join("/sys/fs/cgroup", mount, own, `soak-${process.pid}`);
+    try {
+      mkdirSync(at);
+    } catch {
+      continue;
+    }
+    const leave = (): void => {
+      try {
+        rmdirSync(at);
+      } catch {
+        // A process of it has not quite ended: an empty group costs nothing.
+      }
+    };
+    try {
+      // Where no group can be made, this is a folder like any other.
+      readFileSync(join(at, peak));
+      writeFileSync(join(at, limit), bytes);
+      const peakMiB = (): number => Number(readFileSync(join(at, peak), "utf8")) / 1_048_576;
+      return { at, peakMiB, leave };
+    } catch {
+      leave();
+    }
+  }
+  return undefined;
+}
+
+/** A node with few descriptors, and with the memory of a group or else a small heap. */
+function limitedNode(ground: Ground, descriptors: number, group: string | undefined): string {
   const script = ground.path("limited-node");
-  const line = `ulimit -n ${descriptors} && exec ${process.execPath} --max-old-space-size=${heapMiB} "$@"`;
+  const joined = group === undefined ? "" : `echo $$ > ${group}/cgroup.procs && `;
+  const heap = group === undefined ? "--max-old-space-size=256 " : "";
+  const line = `ulimit -n ${descriptors} && ${joined}exec ${process.execPath} ${heap}"$@"`;
   writeFileSync(script, `#!/bin/sh\n${line}\n`, { mode: 0o755 });
   return script;
 }
@@ -378,42 +379,21 @@ function limitedNode(ground: Ground, descriptors: number, heapMiB: number): stri
 /** (f) The end under load, and starts with files cut at every length. */
 const signals: Stage = {
   name: "SIGTERM under load, SIGKILL with files cut",
-  async run(ground, ledger, extent) {
+  weight: 5,
+  async run({ ground, ledger, extent, pace }) {
     for (let cycle = 0; cycle < extent.cycles; cycle += 1) await terminate(ground, ledger);
-    return { terminated: extent.cycles, ...(await cutFiles(ground, ledger, extent)) };
+    return { terminated: extent.cycles, ...(await cutFiles({ ground, ledger, extent, pace })) };
   },
 };
-
-/** Who was being served when SIGTERM came is served to the end. */
-async function terminate(ground: Ground, ledger: Ledger): Promise<void> {
-  const { doomed } = ground.parties;
-  const proxy = await ProxyProcess.start(ground.file({ limits: { drain_timeout: "30s" } }));
-  doomed.mood = "hung";
-  const inFlight = Array.from({ length: 50 }, (_, seed) =>
-    askBytes(ground, proxy, seed, false, doomed),
-  );
-  await eventually(() => doomed.held.length === 50);
-  proxy.signal("SIGTERM");
-  await eventually(async () => (await proxy.health("/readyz")).status !== 200);
-  for (const response of doomed.held.splice(0)) response.end(bytesOf(7));
-  doomed.mood = "well";
-  for (const answer of await Promise.all(inFlight)) {
-    ledger.answered("a request in flight at SIGTERM", answer, [200], digestOf(bytesOf(7)));
-  }
-  const { code } = await proxy.ended;
-  if (code !== 0) ledger.lost(`SIGTERM ended with ${code}`);
-  hearLog(proxy, ledger);
-  await proxy.close();
-}
 
 const limit = { name: "l", unit: "requests", limit: 1_000_000, window: "lifetime" };
 
 /** Starts with state, audit and kill files of which a crash left a part. */
-async function cutFiles(ground: Ground, ledger: Ledger, extent: Extent): Promise<Figures> {
+async function cutFiles({ ground, ledger, extent, pace }: Course): Promise<Figures> {
   const names = {
+    kill: ground.path("kills"),
     state: ground.path("state.log"),
     audit: ground.path("audit.jsonl"),
-    kill: ground.path("kills"),
   };
   const config = ground.file({
     state: { store: "file", path: names.state },
@@ -422,7 +402,7 @@ async function cutFiles(ground: Ground, ledger: Ledger, extent: Extent): Promise
     pipeline: { outbound: { plugins: [{ name: "budgets", config: { limits: [limit] } }] } },
   });
   writeFileSync(names.kill, "destination stopped.test # soak\n");
-  const first = await ProxyProcess.start(config);
+  const first = await ground.start(config);
   await inParallel(50, 8, async (seed) => {
     ledger.answered(
       "before the cut",
@@ -433,43 +413,57 @@ async function cutFiles(ground: Ground, ledger: Ledger, extent: Extent): Promise
   });
   await first.kill();
   hearLog(first, ledger);
-  const whole = Object.fromEntries(Object.values(names).map((path) => [path, readFileSync(path)]));
-  let starts = 0;
-  let refusedStarts = 0;
-  for (const [name, path] of Object.entries(names)) {
-    const bytes = whole[path] ?? Buffer.alloc(0);
-    for (const length of lengths(bytes.length, extent.cuts)) {
-      for (const [other, content] of Object.entries(whole)) writeFileSync(other, content);
-      writeFileSync(path, bytes.subarray(0, length));
-      starts += 1;
-      const proxy = await ProxyProcess.start(config).catch((error: unknown) => String(error));
-      if (typeof proxy === "string") {
-        refusedStarts += 1;
-        ledger.lost(`${name} file cut at ${length} of ${bytes.length}: ${proxy.slice(0, 300)}`);
-        continue;
-      }
-      // A kill file of which something is missing may stop all.
-      const due = name === "kill" ? [200, 403] : [200];
-      const answer = await askBytes(ground, proxy, length);
-      ledger.answered(
-        `after a cut of the ${name} file at ${length}`,
-        answer,
-        due,
-        digestOf(bytesOf(length)),
-      );
-      await hear(proxy, ledger);
-      await proxy.close();
+  const whole = Object.values(names).map((path) => [path, readFileSync(path)] as const);
+  const cuts = Object.entries(names).map(([name, path]) =>
+    lengths(readFileSync(path).length, extent.cuts).map((length) => ({ name, path, length })),
+  );
+  const starts: Record<string, number> = {};
+  let refused = 0;
+  const longest = Math.max(...cuts.map(({ length }) => length));
+  // By turns, so that a run that has a length gets to each of the files.
+  const inTurn = Array.from({ length: longest }, (_, at) => cuts.flatMap((file) => file[at] ?? []));
+  for (const [number, { name, path, length }] of inTurn.flat().entries()) {
+    if (pace.isAllOver && number >= 3 * 8) break;
+    for (const [other, content] of whole)
+      writeFileSync(other, other === path ? content.subarray(0, length) : content);
+    starts[name] = (starts[name] ?? 0) + 1;
+    const proxy = await ground.start(config).catch((error: unknown) => String(error));
+    if (typeof proxy === "string") {
+      refused += 1;
+      ledger.lost(`${name} file cut at ${length}: ${proxy.slice(0, 300)}`);
+      continue;
     }
+    // A kill file of which something is missing may stop all.
+    const due = name === "kill" ? [200, 403] : [200];
+    const answer = await askBytes(ground, proxy, length);
+    const what = `after a cut of the ${name} file at ${length}`;
+    ledger.answered(what, answer, due, digestOf(bytesOf(length)));
+    await hear(proxy, ledger);
+    await proxy.close();
   }
-  return { "starts with cut files": starts, refused: refusedStarts };
+  const told = Object.entries(starts).map(([name, count]) => [`starts, ${name} cut`, count]);
+  return { ...(Object.fromEntries(told) as Figures), refused };
 }
 
-/** Every length of a file up to `most` of them, else as many with the same distance. */
+/** Every length of a file up to `most` of them, else as many with the same distance; neighbours are far apart. */
 function lengths(whole: number, most: number): number[] {
   const step = Math.max(1, Math.floor(whole / most));
-  return Array.from({ length: Math.ceil(whole / step) }, (_, at) => whole - 1 - at * step).filter(
-    (length) => length >= 0,
-  );
+  const all = Array.from({ length: Math.ceil(whole / step) }, (_, at) => whole - 1 - at * step);
+  const known = all.filter((length) => length >= 0);
+  const apart = [8, 4, 2, 1];
+  const seen = new Set(apart.flatMap((every) => known.filter((_, at) => at % every === 0)));
+  return [...seen];
 }
 
-export const stages: readonly Stage[] = [crowd, mixed, reloads, partiesFail, scarce, signals];
+/** Those that take the time that others leave are the last. */
+export const stages: readonly Stage[] = [
+  crowd,
+  partiesFail,
+  scarce,
+  clockSteps,
+  namesFail,
+  threads,
+  signals,
+  reloads,
+  mixed,
+];

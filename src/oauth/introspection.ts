@@ -7,7 +7,7 @@ import {
   type ClientAuthentication,
   type ClientRequest,
 } from "./client-authentication.ts";
-import type { Clock } from "../duration.ts";
+import { type Clock, passingClock } from "../duration.ts";
 import type { OperatorFetch } from "../http/operator-fetch.ts";
 import { parseJsonObject } from "../http/json-access.ts";
 import { type Verification, type VerifiedToken, verifiedToken } from "./jwt-verifier.ts";
@@ -58,6 +58,8 @@ interface Answer {
 
 interface Remembered extends Answer {
   readonly until: number;
+  /** The same where the clock is set back meanwhile, by {@link passingClock}. */
+  readonly passesAt: number;
 }
 
 const timeoutMs = 10_000;
@@ -74,6 +76,7 @@ export class OpaqueVerifier {
   readonly #endpoint: IntrospectionEndpoint;
   readonly #terms: IntrospectionRules;
   readonly #clock: Clock;
+  readonly #passing: Clock;
   readonly #good = new BoundedMap<string, Remembered>(maxGood);
   readonly #bad = new BoundedMap<string, Remembered>(maxBad);
   /** Of active tokens, also of those whose response is not believed any more. */
@@ -85,13 +88,18 @@ export class OpaqueVerifier {
     this.#endpoint = endpoint;
     this.#terms = terms;
     this.#clock = clock;
+    this.#passing = passingClock(clock);
   }
 
   /** Judges a token for any of these audiences; returns without a promise when the result is cached. */
   verify(text: string, audiences: readonly string[]): Verification | Promise<Verification> {
     const digest = tokenDigest(text);
     const known = this.#good.get(digest) ?? this.#bad.get(digest);
-    if (known !== undefined && known.until > this.#clock.now()) {
+    if (
+      known !== undefined &&
+      known.until > this.#clock.now() &&
+      known.passesAt > this.#passing.now()
+    ) {
       return this.#judge(known, audiences);
     }
     this.#good.delete(digest);
@@ -212,12 +220,16 @@ export class OpaqueVerifier {
     const { ttlMs, rules } = this.#terms;
     if (token === undefined) {
       const until = now + Math.min(ttlMs, longestBadMs);
-      if (until > now) this.#bad.renew(digest, { ...answer, until });
+      if (until > now) this.#bad.renew(digest, { ...answer, ...this.#until(until, now) });
       return;
     }
     const { expiresAt = Number.POSITIVE_INFINITY } = token;
     const until = Math.min(now + ttlMs, expiresAt * 1_000 + rules.clockSkewMs);
-    if (until > now) this.#good.renew(digest, { ...answer, until });
+    if (until > now) this.#good.renew(digest, { ...answer, ...this.#until(until, now) });
+  }
+
+  #until(until: number, now: number): Pick<Remembered, "until" | "passesAt"> {
+    return { until, passesAt: this.#passing.now() + until - now };
   }
 }
 

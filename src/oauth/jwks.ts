@@ -1,7 +1,7 @@
 /** The issuer's signing keys: fetched when first needed, refreshed behind the requests, kept through an outage. */
 import { createLocalJWKSet, errors, type CryptoKey, type JWSHeaderParameters } from "jose";
 import { messageOf, ProxyError } from "../errors.ts";
-import type { Clock } from "../duration.ts";
+import { type Clock, passingClock } from "../duration.ts";
 import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
 import { parseJsonObject } from "../http/json-access.ts";
 import { type KeyDocument, readKeyDocument } from "./jwks-document.ts";
@@ -75,6 +75,7 @@ const lastRetryMs = 10_000;
 /** One issuer's key set. At most one fetch is under way at any time. */
 export class JwksSource {
   readonly #options: JwksSourceOptions;
+  readonly #clock: Clock;
   readonly #refreshMs: number;
   readonly #maxAgeMs: number;
   readonly #missCooldownMs: number;
@@ -97,7 +98,9 @@ export class JwksSource {
     this.#refreshMs = options.refreshMs ?? 5 * 60_000;
     this.#maxAgeMs = options.maxAgeMs ?? 24 * 3_600_000;
     this.#missCooldownMs = options.missCooldownMs ?? 15_000;
-    const { clock, others } = options;
+    const { others } = options;
+    const clock = passingClock(options.clock);
+    this.#clock = clock;
     this.#misses = new RefetchAllowance(clock, this.#missCooldownMs, others?.misses);
     this.#mismatches = new RefetchAllowance(clock, this.#missCooldownMs, others?.mismatches);
     others?.listen((text) => {
@@ -190,7 +193,7 @@ export class JwksSource {
    */
   async #afterMiss(kid: string | undefined, fetcher: KeyFetcher): Promise<void> {
     if (this.#fetching !== undefined) return this.#fetching;
-    const now = this.#options.clock.now();
+    const now = this.#clock.now();
     const until = this.#missing.get(kid ?? "");
     if (until !== undefined && now < until) return;
     if (!this.#mayFetch() || !(await this.#misses.take())) return;
@@ -213,7 +216,7 @@ export class JwksSource {
     if (kid.length > longestKid) return;
     const [oldest] = this.#missing.keys();
     if (oldest !== undefined && this.#missing.size >= maxMissing) this.#missing.delete(oldest);
-    this.#missing.set(kid, this.#options.clock.now() + forMs);
+    this.#missing.set(kid, this.#clock.now() + forMs);
   }
 
   async #fitting(loaded: Loaded, header: JWSHeaderParameters): Promise<CryptoKey[]> {
@@ -228,11 +231,11 @@ export class JwksSource {
   }
 
   #age(loaded: Loaded): number {
-    return this.#options.clock.now() - loaded.at;
+    return this.#clock.now() - loaded.at;
   }
 
   #mayFetch(): boolean {
-    return this.#fetching === undefined && this.#options.clock.now() >= this.#retryAt;
+    return this.#fetching === undefined && this.#clock.now() >= this.#retryAt;
   }
 
   /** Never rejects: the outcome is in the fields. */
@@ -247,7 +250,7 @@ export class JwksSource {
   async #fetch(call: OperatorFetch): Promise<string | undefined> {
     const document = await this.#load(call);
     if (typeof document === "string") {
-      const now = this.#options.clock.now();
+      const now = this.#clock.now();
       const wait = Math.min(firstRetryMs * 2 ** this.#failures, lastRetryMs);
       this.#failures = Math.min(this.#failures + 1, 16);
       this.#retryAt = now + wait;
@@ -261,7 +264,7 @@ export class JwksSource {
 
   #use(document: KeyDocument): void {
     this.#noteWithdrawn(document);
-    const at = this.#options.clock.now();
+    const at = this.#clock.now();
     this.#loaded = { ...document, select: createLocalJWKSet({ keys: document.keys }), at };
     this.#failures = 0;
     this.#retryAt = Number.NEGATIVE_INFINITY;

@@ -73,6 +73,8 @@ export class JwtVerifier {
   readonly #remembered = new Map<string, VerifiedToken>();
   readonly #underWay = new Map<string, Promise<VerifiedToken>>();
   #withdrawals: number;
+  /** When something was judged last. */
+  #latest = Number.NEGATIVE_INFINITY;
 
   constructor(options: JwtVerifierOptions) {
     this.#keys = options.keys;
@@ -86,6 +88,7 @@ export class JwtVerifier {
   verify(text: string, audiences: readonly string[]): Verification | Promise<Verification> {
     this.#keys.refresh();
     this.#forgetWithdrawn();
+    this.#forgetOfFuture();
     const digest = tokenDigest(text);
     const known = this.#remembered.get(digest);
     if (known !== undefined) {
@@ -199,6 +202,13 @@ export class JwtVerifier {
       if (this.#remembered.size <= kept) break;
       this.#remembered.delete(digest);
     }
+  }
+
+  /** The clock was set back: what was valid by it need not be valid yet. */
+  #forgetOfFuture(): void {
+    const now = this.#clock.now();
+    if (now < this.#latest) this.#remembered.clear();
+    this.#latest = now;
   }
 
   #forgetWithdrawn(): void {

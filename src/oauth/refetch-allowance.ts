@@ -1,5 +1,5 @@
 /** How often strangers may make a key set be fetched again, by tokens that no known key fits. */
-import type { Clock } from "../duration.ts";
+import { type Clock, passingClock } from "../duration.ts";
 
 /** The same count for several key sets, in different threads. */
 export interface SharedAllowance {
@@ -19,19 +19,18 @@ export class RefetchAllowance {
 
   constructor(clock: Clock, intervalMs: number, shared?: SharedAllowance, most = 2) {
     this.#shared = shared;
-    this.#clock = clock;
+    this.#clock = passingClock(clock);
     this.#most = most;
     this.#intervalMs = intervalMs;
     this.#left = most;
-    this.#since = clock.now();
+    this.#since = this.#clock.now();
   }
 
   /** Takes one; false where none is left. */
   take(): boolean | Promise<boolean> {
     if (this.#shared !== undefined) return this.#shared.take(this.#most, this.#intervalMs);
     const now = this.#clock.now();
-    // A clock that was set back must not stop the count.
-    const gained = now < this.#since ? 1 : Math.floor((now - this.#since) / this.#intervalMs);
+    const gained = Math.floor((now - this.#since) / this.#intervalMs);
     if (gained > 0) {
       this.#left = Math.min(this.#most, this.#left + gained);
       this.#since = now;

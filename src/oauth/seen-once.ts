@@ -1,6 +1,6 @@
 /** Ids that are good for one use, such as the `jti` of a proof: remembered for as long as their bearer could be taken. */
 import { hash } from "node:crypto";
-import type { Clock } from "../duration.ts";
+import { type Clock, passingClock } from "../duration.ts";
 
 /** How long and how many ids are remembered. */
 export interface SeenOnceTerms {
@@ -22,7 +22,7 @@ export class SeenOnce {
   readonly #ends = new Map<string, number>();
 
   constructor(clock: Clock) {
-    this.#clock = clock;
+    this.#clock = passingClock(clock);
   }
 
   get size(): number {

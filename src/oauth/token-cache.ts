@@ -1,7 +1,7 @@
 /** Issued tokens by digest of all that they depend on, with one call at a time for each of them. */
 import { hash } from "node:crypto";
 import { Secret } from "../secret.ts";
-import type { Clock } from "../duration.ts";
+import { type Clock, passingClock } from "../duration.ts";
 import type { TokenOwner } from "./logout-token.ts";
 import { SharedCalls } from "./shared-calls.ts";
 import type {
@@ -16,6 +16,8 @@ export interface CachedToken {
   readonly token: Secret;
   /** Milliseconds since the epoch at which this cache forgets it. */
   readonly usableUntil: number;
+  /** The same where the clock is set back meanwhile, by {@link passingClock}. */
+  readonly passesAt: number;
   /** The subject of the token, as the caller recorded it. */
   readonly subject?: string | undefined;
   readonly exchangedFor?: SubjectToken | undefined;
@@ -120,6 +122,7 @@ export function tokenCacheKey(parts: readonly (string | undefined)[]): string {
 /** Remembers issued tokens until 30 s before their end, and refusals for a few seconds. */
 export class TokenCache {
   readonly #clock: Clock;
+  readonly #passing: Clock;
   readonly #maxEntries: number;
   readonly #maxRejections: number;
   readonly #tokens = new Map<string, CachedToken>();
@@ -130,6 +133,7 @@ export class TokenCache {
 
   constructor(options: TokenCacheOptions) {
     this.#clock = options.clock;
+    this.#passing = passingClock(options.clock);
     this.#others = options.others;
     this.#maxEntries = options.maxEntries ?? 10_000;
     this.#maxRejections = options.maxRejections ?? 1_000;
@@ -143,7 +147,7 @@ export class TokenCache {
   get(key: string): CachedToken | undefined {
     const entry = this.#tokens.get(key);
     if (entry === undefined) return undefined;
-    if (entry.usableUntil > this.#clock.now()) return entry;
+    if (this.#isUsable(entry)) return entry;
     this.#tokens.delete(key);
     return undefined;
   }
@@ -159,7 +163,7 @@ export class TokenCache {
     if (entry !== undefined) return { kind: "token", ...entry, source: "cache" };
     const rejection = this.#rejections.get(request.key);
     if (rejection !== undefined) {
-      if (rejection.until > this.#clock.now() && rejection.proof === request.proof) {
+      if (rejection.until > this.#passing.now() && rejection.proof === request.proof) {
         return { kind: "refused", refused: rejection.refused, source: "cache" };
       }
       this.#rejections.delete(request.key);
@@ -212,21 +216,29 @@ export class TokenCache {
     return loadedOf(text);
   }
 
-  #keep(request: TokenRequest, { response, until: toldUntil }: Loaded): void {
-    const now = this.#clock.now();
+  #keep(request: TokenRequest, { response, until }: Loaded): void {
+    const now = this.#passing.now();
     if (response.kind === "rejected") {
       makeRoom(this.#rejections, this.#maxRejections, (rejection) => rejection.until <= now);
-      const until = toldUntil ?? now + rejectionMs;
-      this.#rejections.set(request.key, { refused: response, until, proof: request.proof });
+      const leftMs = until === undefined ? rejectionMs : until - this.#clock.now();
+      const { proof } = request;
+      const ending = now + Math.min(leftMs, rejectionMs);
+      this.#rejections.set(request.key, { refused: response, until: ending, proof });
       return;
     }
     if (response.kind === "unavailable") return;
     const { subject, exchangedFor } = request;
-    const until = usableUntil(request, response);
-    if (until <= now) return;
-    makeRoom(this.#tokens, this.#maxEntries, (entry) => entry.usableUntil <= now);
+    const usable = usableUntil(request, response);
+    const keepMs = usable - this.#clock.now();
+    if (keepMs <= 0) return;
+    makeRoom(this.#tokens, this.#maxEntries, (entry) => !this.#isUsable(entry));
     const { token } = response;
-    this.#tokens.set(request.key, { token, usableUntil: until, subject, exchangedFor });
+    const entry = { token, usableUntil: usable, passesAt: now + keepMs, subject, exchangedFor };
+    this.#tokens.set(request.key, entry);
+  }
+
+  #isUsable({ usableUntil, passesAt }: CachedToken): boolean {
+    return usableUntil > this.#clock.now() && passesAt > this.#passing.now();
   }
 }
 

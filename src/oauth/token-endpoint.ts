@@ -106,7 +106,7 @@ export class TokenEndpoint {
     grant: Grant | RefreshGrant,
     signal?: AbortSignal,
   ): Promise<TokenResponse> {
-    const endsAt = this.#clock.now() + this.#deadlineMs;
+    const endsAt = performance.now() + this.#deadlineMs;
     const { dpop } = grant;
     let hasNonce = false;
     for (let attempt = 0; ; attempt += 1) {
@@ -126,7 +126,7 @@ export class TokenEndpoint {
         outcome.kind === "response" ? `answered ${outcome.response.status}` : outcome.reason;
       // Half of the step is fixed and half is chance, so that callers that failed together do not return together.
       const wait = firstBackoffMs * 2 ** attempt * (0.5 + this.#random() / 2);
-      const isLast = attempt === maxRetries || this.#clock.now() + wait >= endsAt;
+      const isLast = attempt === maxRetries || performance.now() + wait >= endsAt;
       if (isLast || signal?.aborted === true) return { kind: "unavailable", reason };
       try {
         await this.#sleep(wait, signal);
@@ -166,7 +166,7 @@ export class TokenEndpoint {
         method: "POST",
         body: form.toString(),
         maxBytes: maxResponseBytes,
-        timeoutMs: Math.max(1, endsAt - sentAt),
+        timeoutMs: Math.max(1, Math.ceil(endsAt - performance.now())),
         ...(signal === undefined ? {} : { signal }),
       });
       return { kind: "response", response, sentAt };

@@ -10,6 +10,7 @@ import { createServer, type Server } from "node:net";
 import { dirname, resolve } from "node:path";
 import { hash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import { type Clock, passingClock } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { type Entry, MemoryStore } from "./memory-store.ts";
 import type { Added, Addition, OwnedStore, StateWatch } from "./store.ts";
@@ -44,6 +45,7 @@ interface Waiting {
 /** One file, and one process that has it. */
 export class FileStore implements OwnedStore {
   readonly #options: FileStoreOptions;
+  readonly #clock: Clock;
   readonly #memory: MemoryStore;
   readonly #bounded: Bounded;
   #file: FileHandle | undefined;
@@ -53,12 +55,13 @@ export class FileStore implements OwnedStore {
   #changed = new Set<string>();
   #waiting: Waiting[] = [];
   #writing: Promise<void> | undefined;
-  #retryAt = 0;
+  #retryAt = Number.NEGATIVE_INFINITY;
   #mustRewrite = false;
 
   constructor(options: FileStoreOptions) {
     this.#options = options;
     const { maxBytes, clock = Date } = options;
+    this.#clock = passingClock(clock);
     this.#memory = new MemoryStore({ maxBytes, clock });
     this.#bounded = new Bounded(options);
   }
@@ -168,7 +171,7 @@ export class FileStore implements OwnedStore {
   }
 
   async #write(keys: ReadonlySet<string>): Promise<void> {
-    const now = (this.#options.clock ?? Date).now();
+    const now = this.#clock.now();
     if (this.#mustRewrite) {
       if (now < this.#retryAt) throw new Error("the last write failed");
       this.#retryAt = now + retryMs;

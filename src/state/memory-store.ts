@@ -135,7 +135,7 @@ export class MemoryStore implements OwnedStore {
       bytes += bytesOf(key, value) - (known === undefined ? 0 : bytesOf(key, known.value));
     }
     if (bytes <= 0 || this.#bytes + bytes <= this.#maxBytes) return;
-    if (this.#clock.now() - this.#sweptAt >= sweepEveryMs) this.sweep();
+    if (Math.abs(this.#clock.now() - this.#sweptAt) >= sweepEveryMs) this.sweep();
     if (this.#bytes + bytes > this.#maxBytes) throw stateUnavailable("it is full (state.max_size)");
   }
 }

@@ -15,6 +15,8 @@ const dayMs = 86_400_000;
 const generatedLifetimeMs = 365 * dayMs;
 /** Clients whose clock is a little behind must not see a certificate from the future. */
 const clockSkewMs = 60_000;
+/** Nor must one that is kept for a year be of the future where the clock of this machine was ahead, and is set back. */
+const generatedBeforeMs = dayMs;
 
 const serverAuth = "1.3.6.1.5.5.7.3.1";
 const anyExtendedKeyUsage = "2.5.29.37.0";
@@ -98,7 +100,7 @@ export class CertificateAuthority {
 export async function generateAuthority(nowMs: number): Promise<AuthorityPem> {
   const key = await makeKeyPair("ecdsa-p256");
   const { pem } = await Issuer.selfSigned(generatedCommonName, key, {
-    notBefore: new Date(nowMs - clockSkewMs),
+    notBefore: new Date(nowMs - generatedBeforeMs),
     notAfter: new Date(nowMs + generatedLifetimeMs),
   });
   const names = {

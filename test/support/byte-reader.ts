@@ -1,7 +1,8 @@
 /** Pulls bytes from a socket on demand, so that not reading is back-pressure. */
 import type { Duplex } from "node:stream";
+import { patience } from "./eventually.ts";
 
-const usualWaitMs = 8000;
+const usualWaitMs = 8000 * patience;
 
 /** The reading half of a socket. */
 export class ByteReader {

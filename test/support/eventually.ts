@@ -1,7 +1,9 @@
 /** Waiting for a condition, with a deadline: the only way in which a test over real sockets waits. */
 
+/** By how much everything is waited for longer where nothing has a time-out of its own, as in a soak of a busy machine. */
+export const patience = Number(process.env["AUTHBRIDGE_TEST_PATIENCE"] ?? 1);
 /** Less than the time-out of a test, so that the complaint is what is seen. */
-const usualWaitMs = 15_000;
+const usualWaitMs = 15_000 * patience;
 
 /** Calls `check` until it neither throws nor answers false; its last complaint is the failure. */
 export async function eventually<T>(

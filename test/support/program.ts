@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
-import { eventually, within } from "./eventually.ts";
+import { eventually, patience, within } from "./eventually.ts";
 import { get, type Address, type RawResponse } from "./http-client.ts";
 
 /** A configuration in terms of the file: nested maps. */
@@ -269,7 +269,7 @@ export class Program extends RunningProxy {
       const line = await eventually(
         () =>
           this.#isAlive ? (this.logs.find(({ msg }) => msg === "serving") ?? false) : undefined,
-        25_000,
+        25_000 * patience,
       );
       if (line === undefined) throw new Error(`the proxy ended before it served:\n${this.stderr}`);
       this.addresses = line["addresses"] as Readonly<Record<string, Address>>;
@@ -319,7 +319,7 @@ export class Program extends RunningProxy {
   /** Ends the process as Kubernetes does and says how it ended. */
   async stop(): Promise<Ended> {
     this.signal("SIGTERM");
-    return within("the proxy ends after SIGTERM", this.ended, 20_000);
+    return within("the proxy ends after SIGTERM", this.ended, 20_000 * patience);
   }
 
   /** Ends the process at once, as the kernel would. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { durationMs, parseDuration } from "../../src/duration.ts";
+import { durationMs, parseDuration, passingClock } from "../../src/duration.ts";
 
 test.each([
   ["0", 0],
@@ -24,3 +24,19 @@ test.each(["", "5", "1d", "-1s", "+1s", "1 s", "s", ".s", "1h 30m", "1e3s", "1S"
     expect(() => durationMs(text)).toThrow("not a duration");
   },
 );
+
+test("time that passes goes with the wall clock, and on where that is set back", () => {
+  let [wall, steady] = [1_000_000, 5];
+  const clock = passingClock({ now: () => wall }, () => steady);
+  const after = (wallMs: number, steadyMs: number): number => {
+    wall += wallMs;
+    steady += steadyMs;
+    return clock.now();
+  };
+  expect(clock.now()).toBe(1_000_000);
+  expect(after(40, 40)).toBe(1_000_040);
+  // The machine was asleep, or its clock was set forward.
+  expect(after(3_600_000, 10)).toBe(4_600_040);
+  expect(after(-3_599_000, 1_000)).toBe(4_601_040);
+  expect(after(7, 7)).toBe(4_601_047);
+});

@@ -1,10 +1,11 @@
 /** The keys that AWS takes, wherever they come from: files, STS, or the endpoint of a container. */
 import { hash } from "node:crypto";
+import { type Clock, passingClock } from "../../duration.ts";
 import { messageOf } from "../../errors.ts";
 import { credentialText, readSmallFile, WatchedFile } from "../../files/watched-file.ts";
 import { parseJsonObject } from "../../http/json-access.ts";
 import { OnceForAll } from "../../pipeline/once-for-all.ts";
-import type { Clock, PluginDeps } from "../../pipeline/plugin.ts";
+import type { PluginDeps } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
 import { type CredentialsConfig, stsUrlOf } from "./config.ts";
 import { profileOf } from "./shared-file.ts";
@@ -169,7 +170,8 @@ interface HeldKeys {
   pending: Promise<RealKeys> | undefined;
   problem: string | undefined;
   failures: number;
-  /** No call is made before. */
+  readonly passing: Clock;
+  /** No call is made before, by that clock. */
   retryAt: number;
 }
 
@@ -186,6 +188,7 @@ function renewed(
     pending: undefined,
     problem: undefined,
     failures: 0,
+    passing: passingClock(deps.clock),
     retryAt: 0,
   }));
   const others = deps.isAlone ? undefined : new OnceForAll(deps.shared, "aws-keys");
@@ -263,9 +266,9 @@ class RenewedKeys implements KeySource {
     const now = this.#deps.clock.now();
     const { value, renewAt } = this.#held;
     const isUsable = value !== undefined && (value.endsAt ?? Infinity) > now + tooLateMs;
-    if (!isUsable) return this.#renewed(now);
+    if (!isUsable) return this.#renewed();
     // A failure is in the log, and the present keys are good until they end.
-    if (now >= renewAt) this.#renewed(now).catch(() => undefined);
+    if (now >= renewAt) this.#renewed().catch(() => undefined);
     return value;
   }
 
@@ -275,10 +278,10 @@ class RenewedKeys implements KeySource {
     return isUsable ? undefined : problem;
   }
 
-  #renewed(now: number): Promise<RealKeys> {
+  #renewed(): Promise<RealKeys> {
     const held = this.#held;
     if (held.pending !== undefined) return held.pending;
-    if (now < held.retryAt)
+    if (held.passing.now() < held.retryAt)
       return Promise.reject(new KeysUnavailable(held.problem ?? "no keys could be fetched"));
     const pending = this.#fetched().finally(() => {
       held.pending = undefined;
@@ -302,7 +305,7 @@ class RenewedKeys implements KeySource {
       held.problem = messageOf(error);
       held.failures += 1;
       const backOff = Math.min(maxBackOffMs, firstBackOffMs * 2 ** (held.failures - 1));
-      held.retryAt = clock.now() + backOff;
+      held.retryAt = held.passing.now() + backOff;
       count("keys_failed");
       log.warn({ problem: held.problem }, "AWS keys could not be fetched");
       throw new KeysUnavailable(held.problem, { cause: error });

@@ -1,5 +1,6 @@
 /** JWT-SVIDs of this workload by audience, each until half of its life is over. */
 import { BoundedMap } from "../../bounded-map.ts";
+import { type Clock, passingClock } from "../../duration.ts";
 import { messageOf, ProxyError } from "../../errors.ts";
 import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import { Secret } from "../../secret.ts";
@@ -28,18 +29,20 @@ interface Entry {
   renewAt: number;
   fetching?: Promise<JwtSvid>;
   problem?: ProxyError;
-  /** Milliseconds since the epoch: until then the agent is not asked again. */
+  /** By {@link passingClock}: until then the agent is not asked again. */
   retryAt: number;
 }
 
 /** Fetches from the agent when somebody asks; callers of one audience share the fetch. */
 export class JwtTokens implements JwtSource {
   readonly #options: AgentOptions;
+  readonly #passing: Clock;
   readonly #entries = new BoundedMap<string, Entry>(maxAudiences);
   readonly #closing = new AbortController();
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#passing = passingClock(options.clock);
   }
 
   async token(audience: string): Promise<JwtSvid> {
@@ -47,7 +50,7 @@ export class JwtTokens implements JwtSource {
     const now = this.#options.clock.now();
     const { svid } = entry;
     if (isUsable(svid, now) && now >= entry.fetchedAt && now < entry.renewAt) return svid;
-    if (entry.fetching === undefined && now < entry.retryAt) {
+    if (entry.fetching === undefined && this.#passing.now() < entry.retryAt) {
       if (isUsable(svid, now)) return svid;
       if (entry.problem !== undefined) throw entry.problem;
     }
@@ -63,7 +66,8 @@ export class JwtTokens implements JwtSource {
   notReady(audience: string): string | undefined {
     const entry = this.#entry(audience);
     const now = this.#options.clock.now();
-    const isWanted = !isYoung(entry, now) && entry.fetching === undefined && now >= entry.retryAt;
+    const mayAsk = entry.fetching === undefined && this.#passing.now() >= entry.retryAt;
+    const isWanted = !isYoung(entry, now) && mayAsk;
     if (isWanted) void this.#fetch(audience, entry).catch(() => undefined);
     if (isUsable(entry.svid, now)) return undefined;
     return entry.problem?.message ?? `the agent has not sent a JWT-SVID for ${shown(audience)} yet`;
@@ -125,7 +129,7 @@ export class JwtTokens implements JwtSource {
       const isNew = entry.problem?.message !== message;
       const problem = new ProxyError("upstream.unreachable", message, { cause });
       entry.problem = problem;
-      entry.retryAt = clock.now() + entry.backOff.takeMs();
+      entry.retryAt = this.#passing.now() + entry.backOff.takeMs();
       if (!this.#closing.signal.aborted) observer.failed("jwt_svid", message, isNew);
       throw problem;
     }

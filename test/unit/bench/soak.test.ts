@@ -2,7 +2,15 @@
 import { describe, expect, test } from "vitest";
 import { type Answer, growth, Ledger, type Sample } from "../../../bench/soak/ledger.ts";
 
-const calm: Sample = { rssMiB: 100, descriptors: 30, held: 0, heapMiB: 40 };
+const calm: Sample = {
+  rssMiB: 100,
+  descriptors: 30,
+  held: 0,
+  heapMiB: 40,
+  timers: 9,
+  entries: 900,
+  asked: 0,
+};
 const ok: Answer = { status: 200, digest: "d" };
 
 const brokenBy = (act: (ledger: Ledger) => void): string[] => {
@@ -30,6 +38,13 @@ describe("a verdict of a soak", () => {
     ["a refusal that no metric counts", "counted", (l) => l.answered("x", { status: 403 }, [403])],
     ["memory", "leak", (l) => l.samples.push({ ...calm, rssMiB: 200 })],
     ["heap", "leak", (l) => l.samples.push({ ...calm, heapMiB: 90 })],
+    ["timers", "leak", (l) => l.samples.push({ ...calm, timers: 40 })],
+    ["entries of maps", "leak", (l) => l.samples.push({ ...calm, entries: 9_000 })],
+    [
+      "an entry for each request",
+      "leak",
+      (l) => l.samples.push({ ...calm, entries: 1_900, asked: 1_000 }),
+    ],
     ["descriptors", "leak", (l) => l.samples.push({ ...calm, descriptors: 40 })],
     ["a connection that stays", "leak", (l) => l.samples.push({ ...calm, held: 1 })],
   ])("fails by %s", (_what, promise, act) => {

@@ -46,6 +46,18 @@ describe("keys", () => {
     expect(idp.jwksCalls).toBe(2);
   });
 
+  test("of a new id are found soon where the clock is set back after a miss", async () => {
+    const keys = source();
+    await keys.keysFor(header, fetcher);
+    const later = { alg: "ES256", kid: "key-2" };
+    await expect(keys.keysFor(later, fetcher)).rejects.toThrow(errors.JWKSNoMatchingKey);
+    await idp.rotate();
+    clock.advance(-3_600_000);
+    await expect(keys.keysFor(later, fetcher)).rejects.toThrow(errors.JWKSNoMatchingKey);
+    clock.advance(15_000);
+    expect(await keys.keysFor(later, fetcher)).toHaveLength(1);
+  });
+
   test("Z1 of rotations that follow each other are found at once", async () => {
     const keys = source();
     await keys.keysFor(header, fetcher);

@@ -299,6 +299,16 @@ describe("memory", () => {
     expect((await judge.verify(token, ["agent"])).outcome).toBe("invalid");
   });
 
+  test("does not outlive a clock that is set back to before the token begins", async () => {
+    const judge = verifier();
+    const token = await idp.token({ claims: { nbf: seconds() } }, clock.now());
+    expect((await judge.verify(token, ["agent"])).outcome).toBe("verified");
+    clock.advance(-3_600_000);
+    expect((await judge.verify(token, ["agent"])).outcome).toBe("invalid");
+    clock.advance(3_600_000);
+    expect((await judge.verify(token, ["agent"])).outcome).toBe("verified");
+  });
+
   test("ends when the issuer withdraws a key", async () => {
     const judge = verifier();
     const old = await idp.token({}, clock.now());

@@ -46,6 +46,15 @@ describe("a lifetime", () => {
     expect(cache.get("k")).toBeUndefined();
   });
 
+  test("ends as soon where the clock is set back meanwhile", async () => {
+    const { cache, clock, issue } = bench();
+    await cache.obtain({ key: "k", load: () => issue(100) }, signal);
+    clock.advance(-3_600_000);
+    expect(cache.get("k")).toBeDefined();
+    clock.advance(70_000);
+    expect(cache.get("k")).toBeUndefined();
+  });
+
   test("T2 is never longer than that of the subject token", async () => {
     const { cache, clock, issue } = bench();
     const subjectExpiresAt = clock.now() / 1000 + 10;

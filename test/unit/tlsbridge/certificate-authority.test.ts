@@ -39,6 +39,11 @@ describe("a generated set", () => {
     expect((await load()).chainPem).toBe("");
   });
 
+  test("is none of the future where a clock that was ahead is set back by an hour", async () => {
+    await ensureAuthorityFiles(directory, Date.now() + 3_600_000);
+    expect((await load()).notBefore.getTime()).toBeLessThan(Date.now());
+  });
+
   test("is left alone when it is whole (I19)", async () => {
     await ensureAuthorityFiles(directory, Date.now());
     const before = await snapshot();

@@ -110,6 +110,9 @@ describe("a web identity", () => {
     expect(keys.problem()).toContain("AccessDenied");
     expect(bench.logged.join("")).not.toContain("oidc-token");
     isDown = false;
+    // A clock that is set back makes the wait no longer.
+    bench.clock.advance(-3_600_000);
+    await expect(async () => keys.current()).rejects.toThrow("403 AccessDenied");
     bench.clock.advance(1_001);
     expect((await keys.current()).keys.accessKeyId).toBe("ASIA2");
     expect(keys.problem()).toBeUndefined();

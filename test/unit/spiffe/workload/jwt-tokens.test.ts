@@ -128,6 +128,17 @@ describe("a JWT-SVID", () => {
     expect(problems).toHaveLength(1);
   });
 
+  test("is asked for again as soon where the clock is set back after a refusal", async () => {
+    const source = await own(tokens({ backOff: { first: 60_000, most: 60_000 } }));
+    agent.onJwt = () => ({ status: 7, words: "no identity issued" });
+    await expect(source.token("a")).rejects.toThrow("no identity issued");
+    agent.onJwt = (audience) => good(audience);
+    offsetMs = -hourMs;
+    await expect(source.token("a")).rejects.toThrow("no identity issued");
+    offsetMs = 60_001 - hourMs;
+    await source.token("a");
+  });
+
   test("is fetched by the question whether it is there", async () => {
     const source = await own(tokens());
     expect(source.notReady("a")).toBe("the agent has not sent a JWT-SVID for a yet");
