@@ -27,6 +27,8 @@ export interface KillOutcome {
   readonly kills: readonly Kill[];
   /** Tunnels and exchanges that were ended. */
   readonly cut: number;
+  /** From the order until every thread forwarded nothing of it any more. */
+  readonly tookMs: number;
   /** Whether it is in the file. */
   readonly isKept: boolean;
   /** Whether replicas were told; undefined where there are none. */
@@ -118,18 +120,20 @@ export class Kills {
 
   async #change(told: Told, by: string): Promise<KillOutcome> {
     const { log, feed } = this.#services;
+    const startedAt = performance.now();
     this.#take(told);
     // What runs is stopped first: the file and the replicas may take their time.
     const cut = await this.#apply();
+    const tookMs = performance.now() - startedAt;
     const { scope, value, reason } = told.kill;
     log.warn(
-      { scope, value, reason, by, cut },
+      { scope, value, reason, by, cut, tookMs: Math.round(tookMs) },
       told.isReleased
         ? "an operator has released what was stopped"
         : "an operator has stopped traffic",
     );
     const [isKept, isTold] = await Promise.all([this.#write(), feed?.tell(JSON.stringify(told))]);
-    return { kills: this.kills, cut, isKept, isTold };
+    return { kills: this.kills, cut, tookMs, isKept, isTold };
   }
 
   #take({ kill, isReleased }: Told): void {
