@@ -6,6 +6,8 @@ import { type AdminReply, type AdminRoute, failure, json } from "./server.ts";
 export interface KillReply {
   readonly kills: readonly Kill[];
   readonly cut: number;
+  /** From the order until every thread forwarded nothing of it any more. */
+  readonly tookMs: number;
   readonly isKept: boolean;
   readonly isTold: boolean | undefined;
 }
@@ -101,10 +103,11 @@ function shown({ scope, value, reason, at }: Kill): object {
   };
 }
 
-function outcome({ kills, cut, isKept, isTold }: KillReply): object {
+function outcome({ kills, cut, tookMs, isKept, isTold }: KillReply): object {
   return {
     kills: kills.map(shown),
     cut,
+    tookMs: Math.round(tookMs * 10) / 10,
     survivesRestart: isKept,
     ...(isTold === undefined ? {} : { replicasTold: isTold }),
   };

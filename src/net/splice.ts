@@ -112,17 +112,20 @@ export abstract class Splice implements Stallable {
     }
   }
 
-  /** Ends it from our side. */
-  protected stop(ending: SpliceEnding): void {
+  /**
+   * Ends it from our side: from now on no byte passes. `isOneOfMany`: the kernel takes its time over each reset, so that
+   * the upstreams wait until all clients have had theirs.
+   */
+  protected stop(ending: SpliceEnding, isOneOfMany = false): void {
     if (this.#ending !== undefined) return;
     this.#ending = ending;
     this.#unwatch();
-    const isBroken = ending.reason !== "closed" && ending.reason !== "idle";
-    for (const socket of [this.#client, this.#upstream]) {
-      if (socket === undefined) continue;
-      if (isBroken) cutOff(socket);
-      else socket.destroy();
-    }
+    const close = ending.reason === "closed" || ending.reason === "idle" ? destroy : cutOff;
+    const upstream = this.#upstream;
+    if (this.#client !== undefined) close(this.#client);
+    if (upstream === undefined) return;
+    if (isOneOfMany) setImmediate(close, upstream);
+    else close(upstream);
   }
 
   /** True once it ends, or is about to. */
@@ -194,7 +197,7 @@ export abstract class Splice implements Stallable {
 
   up(chunk: Buffer): void {
     const upstream = this.#upstream;
-    if (upstream === undefined) return;
+    if (upstream === undefined || this.#ending !== undefined) return;
     this.#bytesUp += chunk.length;
     this.#terms.watch?.up(chunk);
     const hasRoom = upstream.write(chunk);
@@ -210,7 +213,7 @@ export abstract class Splice implements Stallable {
 
   down(chunk: Uint8Array): "free" | "kept" | "wait" {
     const client = this.#client;
-    if (client === undefined) return "wait";
+    if (client === undefined || this.#ending !== undefined) return "wait";
     this.#bytesDown += chunk.length;
     this.#terms.watch?.down(chunk);
     const hasRoom = client.write(chunk);
@@ -245,6 +248,10 @@ export abstract class Splice implements Stallable {
     if (this.#slot !== undefined) this.#terms.stalls.delete(this.#slot);
     this.#slot = undefined;
   }
+}
+
+function destroy(socket: Duplex): void {
+  socket.destroy();
 }
 
 // Functions that all connections share: closures of each would be much of what an idle tunnel costs.

@@ -304,6 +304,26 @@ describe("the file", () => {
       expect((await get(proxy.forward, `http://${host}:${origin.port}/`)).status).toBe(403);
   });
 
+  test("where nothing can be renamed into its place it is written where it is", async () => {
+    // Its name leaves no room for that of another file beside it.
+    const file = join(scratch, `${"k".repeat(244)}-${(files += 1)}`);
+    const over = { kill_switch: { file } };
+    const first = await start(over);
+    const done = await post(first, "/v1/kill", { destination: "one.test" });
+    expect(JSON.parse(done.text)).toMatchObject({ survivesRestart: true });
+    first.signal("SIGKILL");
+    await first.ended;
+    const text = readFileSync(file, "utf8");
+    writeFileSync(file, text.slice(0, text.indexOf("destination one.test")));
+    const cut = await start(over);
+    expect(codeOf(await get(cut.forward, `http://two.test:${origin.port}/`))).toBe("policy.killed");
+    writeFileSync(file, text);
+    await eventually(
+      async () => (await get(cut.forward, `http://two.test:${origin.port}/`)).status === 200,
+    );
+    expect((await get(cut.forward, `http://one.test:${origin.port}/`)).status).toBe(403);
+  });
+
   test("what an operator writes into it counts while the process runs", async () => {
     const file = newFile();
     const proxy = await start({ kill_switch: { file } });
@@ -341,6 +361,33 @@ test.skipIf(!hasRedis)("replicas hear of it, and one that starts later", async (
   await eventually(async () => (await get(three.forward, target)).status === 403);
   await post(two, "/v1/kill/release", { destination: "one.test" });
   await eventually(async () => (await get(one.forward, target)).status === 200);
+});
+
+test.skipIf(!hasRedis)("replicas hear of what is written into a file, and taken out", async () => {
+  const redis = await own(RedisServer.start());
+  const over = { state: { store: "redis", url: redis.url } };
+  const file = newFile();
+  const one = await start(merge(over, { kill_switch: { file } }));
+  const two = await start(over);
+  const target = `http://one.test:${origin.port}/`;
+  await post(two, "/v1/kill", { destination: "two.test" });
+  await eventually(
+    async () => (await get(one.forward, `http://two.test:${origin.port}/`)).status === 403,
+  );
+  await eventually(() => readFileSync(file, "utf8").includes("destination two.test"));
+  writeFileSync(file, `${readFileSync(file, "utf8")}destination one.test # by hand\n`);
+  await eventually(async () => (await get(two.forward, target)).text.includes("by hand"));
+  one.signal("SIGKILL");
+  await one.ended;
+  // Meanwhile another replica releases it: the file that still names it must not bring it back.
+  await post(two, "/v1/kill/release", { destination: "two.test" });
+  const again = await start(merge(over, { kill_switch: { file } }));
+  await eventually(
+    async () => (await get(again.forward, `http://two.test:${origin.port}/`)).status === 200,
+  );
+  expect((await get(again.forward, target)).status).toBe(403);
+  rmSync(file);
+  await eventually(async () => (await get(two.forward, target)).status === 200);
 });
 
 test("every thread follows, and one that takes another's place", async () => {

@@ -1,6 +1,7 @@
 /** The file of the kill switch: one line for each thing that is stopped. */
-import { isIPv6 } from "node:net";
+import { isIP, isIPv6 } from "node:net";
 import { ProxyError } from "../../errors.ts";
+import { parseJsonObject } from "../../http/json-access.ts";
 import { parseAuthority } from "../../net/destination.ts";
 import { type Kill, type KillScope, killScopes } from "../../pipeline/kill-switch.ts";
 
@@ -8,7 +9,9 @@ import { type Kill, type KillScope, killScopes } from "../../pipeline/kill-switc
 export const maxKills = 100;
 const maxValueLength = 512;
 const heading =
-  "# What is stopped, one a line: all, caller NAME, session ID, destination HOST[:PORT]. An empty file stops all.";
+  "# authbridge-proxy: what is stopped, one a line: all, caller NAME, session ID, destination HOST[:PORT].";
+/** Ends what the proxy writes, with the ids of the orders: what has the heading and no end was cut short. */
+const ending = "# end of what is stopped ";
 
 /** What a scope and a value name, or what is wrong with them. */
 export function readKill(scope: string, value: string): Pick<Kill, "scope" | "value"> | string {
@@ -18,11 +21,18 @@ export function readKill(scope: string, value: string): Pick<Kill, "scope" | "va
   if (known === "all") return value === "" ? { scope: known, value } : "all takes no value";
   const problem = valueProblem(known, value);
   if (problem !== undefined) return problem;
-  if (known !== "destination") return { scope: known, value };
+  if (known === "caller") return { scope: known, value: addressOf(value) ?? value };
+  if (known === "session") return { scope: known, value };
   const place = placeOf(value);
   return place === undefined
     ? "a destination is a host, *. and a domain, or host:port"
     : { scope: known, value: place };
+}
+
+/** Of a caller that is named by its address, however that is spelled. */
+function addressOf(value: string): string | undefined {
+  const bare = /^\[.*\]$/.test(value) ? value.slice(1, -1) : value;
+  return isIP(bare) === 0 ? undefined : placeOf(bare);
 }
 
 /** In the one spelling that flows have: another would be taken, and stop nothing. */
@@ -58,12 +68,9 @@ function valueProblem(scope: KillScope, value: string): string | undefined {
  * What the text stops. An empty one stops all, as a file that an operator only touched does, and so does a line that is not
  * understood: a guess could leave something running.
  */
-export function parseKillFile(
-  text: string,
-  at: number,
-): { readonly kills: readonly Kill[]; readonly problem?: string } {
-  if (text.trim() === "")
-    return { kills: [{ scope: "all", value: "", reason: "the file is empty", at }] };
+export function parseKillFile(text: string, at: number): KillFile {
+  if (text.trim() === "") return { kills: [], problem: "the file is empty" };
+  if (isCut(text)) return { kills: [], problem: "the file was cut short" };
   const kills: Kill[] = [];
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     const mark = line.indexOf("#");
@@ -78,19 +85,43 @@ export function parseKillFile(
           ? `more than ${maxKills} things to stop`
           : readKill(scope, value);
     if (typeof read === "string") {
-      const problem = `line ${index + 1}: ${read}`;
-      return { kills: [{ scope: "all", value: "", reason: problem, at }], problem };
+      return { kills: [], problem: `line ${index + 1}: ${read}` };
     }
     kills.push({ ...read, at, ...(reason === undefined ? {} : { reason }) });
   }
-  return { kills };
+  return { kills, ids: idsIn(text) };
+}
+
+/** What a file says. */
+export interface KillFile {
+  readonly kills: readonly Kill[];
+  /** Of the orders that the proxy wrote. */
+  readonly ids?: ReadonlyMap<string, unknown> | undefined;
+  /** Why it cannot be followed, so that all is stopped. */
+  readonly problem?: string;
+}
+
+function isCut(text: string): boolean {
+  if (!text.startsWith(heading)) return heading.startsWith(text.trimEnd());
+  // Whoever adds a line by hand may do so behind it.
+  return idsIn(text) === undefined;
+}
+
+function idsIn(text: string): ReadonlyMap<string, unknown> | undefined {
+  const line = text.split(/\r?\n/).findLast((one) => one.startsWith(ending));
+  const ids = line === undefined ? undefined : parseJsonObject(line.slice(ending.length));
+  return ids === undefined ? undefined : new Map(Object.entries(ids));
 }
 
 /** The text that stops these. */
-export function formatKillFile(kills: readonly Kill[]): string {
+export function formatKillFile(
+  kills: readonly Kill[],
+  ids: ReadonlyMap<string, readonly string[]>,
+): string {
   const lines = kills.map(({ scope, value, reason }) => {
     const words = scope === "all" ? scope : `${scope} ${value}`;
     return reason === undefined ? words : `${words} # ${reason}`;
   });
-  return `${[heading, ...lines].join("\n")}\n`;
+  const end = `${ending}${JSON.stringify(Object.fromEntries(ids))}`;
+  return `${[heading, ...lines, end].join("\n")}\n`;
 }

@@ -1,14 +1,15 @@
 /** The kills of the process: from operators, from a file that outlives it, and from the other replicas. */
-import { statSync } from "node:fs";
+import { constants, statSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { messageOf } from "../../errors.ts";
 import { writeAtomically } from "../../files/atomic-file.ts";
 import { readSmallFile, stampOf } from "../../files/watched-file.ts";
-import { parseJsonObject } from "../../http/json-access.ts";
 import { type Kill, killName } from "../../pipeline/kill-switch.ts";
 import type { StateFeed } from "../../state/store.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { formatKillFile, maxKills, parseKillFile, readKill } from "./kill-file.ts";
+import { formatKillFile, type KillFile, maxKills, parseKillFile } from "./kill-file.ts";
+import { idsOf, KillSet, type Told, toldOf } from "./kill-set.ts";
 
 /** What the kills are told to, and where they come from. */
 export interface KillServices {
@@ -27,6 +28,8 @@ export interface KillOutcome {
   readonly kills: readonly Kill[];
   /** Tunnels and exchanges that were ended. */
   readonly cut: number;
+  /** From the order until every thread forwarded nothing of it any more. */
+  readonly tookMs: number;
   /** Whether it is in the file. */
   readonly isKept: boolean;
   /** Whether replicas were told; undefined where there are none. */
@@ -34,24 +37,28 @@ export interface KillOutcome {
 }
 
 const lookEveryMs = 1_000;
-/** What replicas tell each other of one kill. */
-interface Told {
-  readonly kill: Kill;
-  readonly isReleased: boolean;
-}
+/** In place: a link is not followed, and a pipe is not waited for. */
+const inPlace =
+  constants.O_WRONLY |
+  constants.O_CREAT |
+  constants.O_TRUNC |
+  constants.O_NOFOLLOW |
+  constants.O_NONBLOCK;
 
 /** The kills, and everybody who has to know them. */
 export class Kills {
   readonly #services: KillServices;
-  readonly #kills = new Map<string, Kill>();
-  /** When a kill was given or released last, so that what is heard late changes nothing. */
-  readonly #changedAt = new Map<string, number>();
+  readonly #set = new KillSet();
+  /** What the file said last, by name: what it says no more was taken out by somebody. */
+  #inFile: ReadonlyMap<string, readonly string[]> = new Map();
+  /** What the file said and replicas have not been told. */
+  #untold: Told[] = [];
   #stamp = "";
   #problem: string | undefined;
   #writing: Promise<unknown> = Promise.resolve();
   /** Writes that are under way or wait. */
   #toWrite = 0;
-  #look: NodeJS.Timeout | undefined;
+  #looks: NodeJS.Timeout | undefined;
 
   /** Those of a process, whose thread in control knows them at once. */
   static of(
@@ -70,73 +77,75 @@ export class Kills {
   constructor(services: KillServices) {
     this.#services = services;
     const { metrics, file } = services;
-    metrics.gauge("kill_switch_active", () => this.#kills.size);
+    metrics.gauge("kill_switch_active", () => this.#set.size);
     if (file === undefined) return;
     this.#readFile();
-    this.#look = setInterval(() => void this.#follow(), lookEveryMs).unref();
+    this.#looks = setInterval(() => void this.#look(), lookEveryMs).unref();
   }
 
   get kills(): readonly Kill[] {
-    return [...this.#kills.values()];
+    return this.#set.kills;
   }
 
   /** Tells the threads what there is, and begins to hear of replicas. */
   async start(): Promise<void> {
-    if (this.#kills.size > 0) await this.#apply();
+    if (this.#set.size > 0) await this.#apply();
     const { feed, log } = this.#services;
+    if (feed === undefined) return;
     feed
-      ?.follow((texts) => this.#hear(texts))
+      .follow((texts) => this.#hear(texts))
       .catch((error: unknown) =>
         log.error({ error: messageOf(error) }, "kills of replicas are not heard"),
       );
+    this.#tellFile();
   }
 
   /** Stops it; `by` is for the log. Undefined where there are too many. */
   async kill(kill: Omit<Kill, "at">, by: string): Promise<KillOutcome | undefined> {
-    await this.#follow();
-    const known = this.#kills.get(killName(kill));
-    if (known === undefined && this.#kills.size >= maxKills) return undefined;
-    return this.#change({ kill: { ...kill, at: Date.now() }, isReleased: false }, by);
+    await this.#look();
+    if (!this.#set.has(killName(kill)) && this.#set.size >= maxKills) return undefined;
+    const startedAt = performance.now();
+    return this.#follow(this.#set.stop({ ...kill, at: Date.now() }), by, startedAt);
   }
 
   /** Lets it go on; undefined where it was not stopped. */
   async release(name: string, by: string): Promise<KillOutcome | undefined> {
-    await this.#follow();
-    const known = this.#kills.get(name);
-    if (known === undefined) return undefined;
-    return this.#change({ kill: { ...known, at: Date.now() }, isReleased: true }, by);
+    await this.#look();
+    const startedAt = performance.now();
+    const told = this.#set.release(name, Date.now());
+    return told && this.#follow(told, by, startedAt);
   }
 
   close(): void {
-    clearInterval(this.#look);
+    clearInterval(this.#looks);
   }
 
   /** Before each order as well: what somebody has just written into the file must not be written over. */
-  async #follow(): Promise<void> {
-    if (this.#readFile()) await this.#apply();
+  async #look(): Promise<void> {
+    if (!this.#readFile()) return;
+    await this.#apply();
+    this.#tellFile();
   }
 
-  async #change(told: Told, by: string): Promise<KillOutcome> {
+  #tellFile(): void {
+    const { feed } = this.#services;
+    for (const told of this.#untold.splice(0)) void feed?.tell(JSON.stringify(told));
+  }
+
+  async #follow(told: Told, by: string, startedAt: number): Promise<KillOutcome> {
     const { log, feed } = this.#services;
-    this.#take(told);
     // What runs is stopped first: the file and the replicas may take their time.
     const cut = await this.#apply();
+    const tookMs = performance.now() - startedAt;
     const { scope, value, reason } = told.kill;
     log.warn(
-      { scope, value, reason, by, cut },
+      { scope, value, reason, by, cut, tookMs: Math.round(tookMs) },
       told.isReleased
         ? "an operator has released what was stopped"
         : "an operator has stopped traffic",
     );
     const [isKept, isTold] = await Promise.all([this.#write(), feed?.tell(JSON.stringify(told))]);
-    return { kills: this.kills, cut, isKept, isTold };
-  }
-
-  #take({ kill, isReleased }: Told): void {
-    const name = killName(kill);
-    this.#changedAt.set(name, kill.at);
-    if (isReleased) this.#kills.delete(name);
-    else this.#kills.set(name, kill);
+    return { kills: this.kills, cut, tookMs, isKept, isTold };
   }
 
   async #apply(): Promise<number> {
@@ -149,13 +158,8 @@ export class Kills {
   #hear(texts: readonly string[]): void {
     let isChanged = this.#readFile();
     for (const text of texts) {
-      const told = toldOf(text);
-      if (told === undefined) continue;
-      const name = killName(told.kill);
-      if ((this.#changedAt.get(name) ?? 0) >= told.kill.at) continue;
-      if (!told.isReleased && !this.#kills.has(name) && this.#kills.size >= maxKills) continue;
-      if (this.#changedAt.size >= 100 * maxKills) this.#changedAt.clear();
-      this.#take(told);
+      const told = toldOf(text, this.#set.ids);
+      if (told === undefined || !this.#set.take(told)) continue;
       isChanged = true;
       const { scope, value, reason } = told.kill;
       this.#services.log.warn(
@@ -163,6 +167,7 @@ export class Kills {
         "stopped or released, as another replica says",
       );
     }
+    this.#tellFile();
     if (!isChanged) return;
     void this.#apply();
     void this.#write();
@@ -175,9 +180,7 @@ export class Kills {
     this.#toWrite += 1;
     const written = this.#writing.then(async () => {
       try {
-        await writeAtomically(file, formatKillFile(this.kills), 0o600);
-        this.#stamp = stampOf(statSync(file));
-        return true;
+        return await this.#put(file);
       } catch (error) {
         log.error(
           { key: "kill_switch.file", error: messageOf(error) },
@@ -192,6 +195,36 @@ export class Kills {
     return written;
   }
 
+  async #put(file: string): Promise<boolean> {
+    const { fault } = this.#set;
+    // What stops all by itself is written as what it is.
+    if (fault !== undefined) {
+      this.#set.fault = undefined;
+      this.#set.stop(fault);
+    }
+    const { kills, ids } = this.#set;
+    const text = formatKillFile(kills, ids);
+    try {
+      await writeAtomically(file, text, 0o600);
+    } catch {
+      // A file that is mounted by itself, or a full disk. What is cut short, or empty, stops all.
+      try {
+        await writeFile(file, text, { flag: inPlace, mode: 0o600 });
+      } catch (error) {
+        this.#noteWritten(file, new Map());
+        throw error;
+      }
+    }
+    this.#noteWritten(file, ids);
+    return true;
+  }
+
+  /** So that it is not taken for what somebody else wrote. */
+  #noteWritten(file: string, ids: ReadonlyMap<string, readonly string[]>): void {
+    this.#inFile = ids;
+    this.#stamp = stampOf(statSync(file));
+  }
+
   /** True where the file has changed. What cannot be read stops all; what is not there stops nothing. */
   #readFile(): boolean {
     const { file } = this.#services;
@@ -199,24 +232,51 @@ export class Kills {
     if (file === undefined || this.#toWrite > 0) return false;
     const read = this.#fileText(file);
     if (read === undefined) return false;
-    const { kills, problem } =
-      "text" in read
-        ? parseKillFile(read.text, Date.now())
-        : { kills: unreadable(read.problem), problem: read.problem };
+    const said: KillFile =
+      "text" in read ? parseKillFile(read.text, Date.now()) : { kills: [], problem: read.problem };
+    const { problem } = said;
     if (problem !== undefined && problem !== this.#problem)
       this.#services.log.error(
         { key: "kill_switch.file", problem },
         "the file cannot be read: all traffic is stopped",
       );
     this.#problem = problem;
-    this.#kills.clear();
-    for (const kill of kills) this.#take({ kill, isReleased: false });
-    if (kills.length > 0)
+    this.#set.fault =
+      problem === undefined
+        ? undefined
+        : { scope: "all", value: "", reason: problem, at: Date.now() };
+    // What it said before stands: nobody took it back.
+    if (problem === undefined) this.#compare(said);
+    if (this.#set.size > 0)
       this.#services.log.warn(
-        { kills: kills.map(killName) },
+        { kills: this.kills.map(killName) },
         "stopped, as the file of the kill switch says",
       );
     return true;
+  }
+
+  /** What the file says and did not say before, and the other way around. */
+  #compare({ kills, ids }: KillFile): void {
+    const now = new Map<string, readonly string[]>();
+    for (const kill of kills) {
+      const name = killName(kill);
+      const known = idsOf(ids?.get(name));
+      if (known !== undefined) this.#set.take({ kill, ids: known, isReleased: false });
+      const isOld = known !== undefined || this.#inFile.has(name);
+      // Also what was released, and is there again.
+      if (!isOld || !this.#set.has(name)) this.#untold.push(this.#set.stop(kill));
+      now.set(name, this.#set.ids.get(name) ?? []);
+    }
+    const gone = [...(ids?.keys() ?? []), ...this.#inFile.keys()].filter((name) => !now.has(name));
+    for (const name of new Set(gone)) {
+      const [scope = "all", value = ""] = name.split(" ");
+      const gaveUp = [...(this.#inFile.get(name) ?? []), ...(idsOf(ids?.get(name)) ?? [])];
+      const kill = { scope: scope as Kill["scope"], value, at: Date.now() };
+      const told = { kill, ids: [...new Set(gaveUp)], isReleased: true };
+      this.#set.take(told);
+      this.#untold.push(told);
+    }
+    this.#inFile = now;
   }
 
   /** Undefined where it is as it was. */
@@ -233,27 +293,7 @@ export class Kills {
       const stamp = isMissing ? "" : messageOf(error);
       if (stamp === this.#stamp) return undefined;
       this.#stamp = stamp;
-      return isMissing ? { text: formatKillFile([]) } : { problem: messageOf(error) };
+      return isMissing ? { text: formatKillFile([], new Map()) } : { problem: messageOf(error) };
     }
   }
-}
-
-function unreadable(reason: string): readonly Kill[] {
-  return [{ scope: "all", value: "", reason, at: Date.now() }];
-}
-
-/** What was sealed or kept was written by a replica; another version may write more. */
-function toldOf(text: string): Told | undefined {
-  const value = parseJsonObject(text);
-  const kill = value?.["kill"] as Partial<Kill> | undefined;
-  if (
-    typeof kill?.scope !== "string" ||
-    typeof kill.value !== "string" ||
-    typeof kill.at !== "number"
-  )
-    return undefined;
-  const read = readKill(kill.scope, kill.value);
-  if (typeof read === "string") return undefined;
-  const reason = typeof kill.reason === "string" ? { reason: kill.reason } : {};
-  return { kill: { ...read, at: kill.at, ...reason }, isReleased: value?.["isReleased"] === true };
 }

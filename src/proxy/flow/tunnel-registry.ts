@@ -1,6 +1,8 @@
 /** Every open tunnel of the process: counted, drained at shutdown, judged again after a reload. */
 import { RequestContext, type RequestFacts } from "../../pipeline/context.ts";
-import type { KillSwitch } from "../../pipeline/kill-switch.ts";
+import { Slots } from "../../net/slots.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import { type Kill, killDenial, type KillSwitch } from "../../pipeline/kill-switch.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 
 /** Why a tunnel was closed from our side. */
@@ -26,6 +28,12 @@ export interface OpenTunnel {
   cut(reason: CutReason): void;
 }
 
+/** A tunnel that is judged, dialled, or whose client has not said yet what it speaks. */
+export interface OpeningTunnel {
+  readonly facts: RequestContext;
+  kill(denial: Denial): void;
+}
+
 /** A pipeline, and the {@link TunnelRegistry.epoch} in which it was asked. */
 export interface JudgedBy {
   readonly pipeline: Pipeline;
@@ -49,6 +57,7 @@ export interface TunnelPlaces {
 /** The set of open tunnels. */
 export class TunnelRegistry {
   readonly #open = new Set<OpenTunnel>();
+  readonly #opening = new Slots<OpeningTunnel>();
   /** Absent where this is the only registry of the process. */
   readonly #shared: TunnelPlaces | undefined;
   readonly #kills: KillSwitch | undefined;
@@ -84,10 +93,20 @@ export class TunnelRegistry {
     else this.#shared.leave();
   }
 
+  /** The slot that {@link opened} is called with. */
+  opening(tunnel: OpeningTunnel): number {
+    return this.#opening.add(tunnel);
+  }
+
+  /** It is among the open ones, or over. */
+  opened(slot: number): void {
+    this.#opening.delete(slot);
+  }
+
   add(tunnel: OpenTunnel): void {
     this.#open.add(tunnel);
     // It was stopped while it was judged or dialled. Whoever adds it may have more to do before it can be cut.
-    if (this.#isKilled(tunnel)) queueMicrotask(() => tunnel.cut("killed"));
+    if (this.#killOf(tunnel) !== undefined) queueMicrotask(() => tunnel.cut("killed"));
     const { pipeline, epoch } = tunnel.judgedBy;
     const rules = this.#rules;
     // The rules changed while it was judged or dialled: the recheck of open tunnels did not include it.
@@ -127,17 +146,23 @@ export class TunnelRegistry {
   cutKilled(): number {
     let cut = 0;
     for (const tunnel of this.#open) {
-      if (!this.#isKilled(tunnel)) continue;
+      if (this.#killOf(tunnel) === undefined) continue;
       tunnel.cut("killed");
       cut += 1;
     }
+    this.#opening.forEach((tunnel) => {
+      const kill = this.#killOf(tunnel);
+      if (kill === undefined) return;
+      tunnel.kill(killDenial(kill));
+      cut += 1;
+    });
     return cut;
   }
 
-  #isKilled({ facts, context }: OpenTunnel): boolean {
+  #killOf({ facts, context }: Pick<OpenTunnel, "facts" | "context">): Kill | undefined {
     const known = context ?? facts;
     const sessionId = "sessionId" in known ? known.sessionId : undefined;
-    return this.#kills?.find({ flow: facts.flow, sessionId }) !== undefined;
+    return this.#kills?.find({ flow: facts.flow, sessionId });
   }
 
   /** Cuts all of them. */

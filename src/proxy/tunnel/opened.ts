@@ -3,7 +3,7 @@ import type { AbortSource } from "../../net/abort-source.ts";
 import { sniff, type Sniffed } from "../../net/sniff.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Ending } from "../flow/finish.ts";
-import type { CutReason, OpenTunnel } from "../flow/tunnel-registry.ts";
+import { type CutReason, endOf, type OpenTunnel } from "../flow/tunnel-registry.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import type { Refusal } from "./bridged-connection.ts";
 import type { PermittedTunnel, TunnelRequest, TunnelServices } from "./request.ts";
@@ -61,6 +61,7 @@ export async function openedTunnel(
     },
   };
   services.tunnels.add(open);
+  tunnel.onOpened?.();
   if (tunnel.openedAt === undefined) metrics.tunnels.opened();
   try {
     const { note, denial } = await run();
@@ -81,7 +82,7 @@ export async function openedTunnel(
       client.bytesRead,
       client.bytesWritten,
       seconds,
-      cutReason === "revoked" ? "revoked" : "closed",
+      endOf(cutReason) ?? "closed",
     );
   }
 }

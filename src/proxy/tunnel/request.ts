@@ -3,7 +3,8 @@ import type { Socket } from "node:net";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
 import type { StallWatch } from "../../net/stall-watch.ts";
-import type { RequestContext } from "../../pipeline/context.ts";
+import type { Cancellation } from "../../pipeline/cancellation.ts";
+import { RequestContext } from "../../pipeline/context.ts";
 import type { Reply } from "../../pipeline/decision.ts";
 import { callerOf, type Flow } from "../../pipeline/flow.ts";
 import type { ConfirmCaptured } from "../flow/captured.ts";
@@ -61,6 +62,8 @@ export interface TunnelServices {
 export interface PermittedTunnel extends TunnelRequest {
   readonly context: RequestContext;
   readonly judgedBy: JudgedBy;
+  /** It is among the open tunnels from now on. */
+  onOpened?(this: void): void;
 }
 
 /** Who takes our leaf or does not: programs of one machine differ by what their CONNECT says of them. */
@@ -68,4 +71,35 @@ export function trustNameOf({ flow, headers }: Pick<TunnelRequest, "flow" | "hea
   const agent = headers.get("user-agent")?.slice(0, 256) ?? "";
   const name = callerOf(flow.client);
   return agent === "" && name === flow.client.address ? name : `${name} ${agent}`;
+}
+
+/** What plugins judge of it. */
+export function contextOf(
+  { flow, headers }: TunnelRequest,
+  cancellation: Cancellation,
+): RequestContext {
+  return new RequestContext({
+    flow,
+    stage: "connect",
+    method: "CONNECT",
+    path: "",
+    host: flow.destination.authority,
+    headers,
+    hasBody: false,
+    cancellation,
+  });
+}
+
+const leaving = Symbol("leaving");
+type Leaving = Socket & { [leaving]?: Cancellation };
+
+/** One function for all clients: a closure of each would be much of what an idle tunnel costs. */
+export function abortAtItsEnd(client: Socket, cancellation: Cancellation): void {
+  (client as Leaving)[leaving] = cancellation;
+  client.on("error", onLeft);
+  client.on("close", onLeft);
+}
+
+function onLeft(this: Leaving): void {
+  this[leaving]?.abort();
 }

@@ -5,17 +5,24 @@ import { cutOff } from "../../net/cut.ts";
 import { FirstLine } from "../../net/first-line.ts";
 import { Splice, type SpliceResult } from "../../net/splice.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
-import { RequestContext } from "../../pipeline/context.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { Permit, Verdict } from "../../pipeline/pipeline.ts";
 import type { BridgeServer } from "./bridge-server.ts";
 import { bridgeTunnel } from "./bridged.ts";
 import type { Ending } from "../flow/finish.ts";
-import { type CutReason, endOf, type JudgedBy, type OpenTunnel } from "../flow/tunnel-registry.ts";
+import {
+  type CutReason,
+  endOf,
+  type JudgedBy,
+  type OpeningTunnel,
+  type OpenTunnel,
+} from "../flow/tunnel-registry.ts";
 import { clearTunnel } from "./clear.ts";
 import { checkServerName, firstOf, lateRequest } from "./first-words.ts";
 import { openedTunnel, serveClear } from "./opened.ts";
 import {
+  endOpened,
   isForTheProxy,
   notTls,
   refuse,
@@ -32,7 +39,14 @@ import {
   type TunnelPlan,
   unseenRefusal,
 } from "./plan.ts";
-import type { PermittedTunnel, TunnelRequest, TunnelServices } from "./request.ts";
+import {
+  abortAtItsEnd,
+  contextOf,
+  type PermittedTunnel,
+  type TunnelRequest,
+  type TunnelServices,
+} from "./request.ts";
+import { after, type Opening, splicedEnding } from "./steps.ts";
 
 /** Runs the tunnel, and calls back at its end, when its generation is needed no longer. Never throws. */
 export function tunnel(
@@ -44,24 +58,11 @@ export function tunnel(
   new Tunnel(services, bridge, request, done).begin();
 }
 
-/** How a tunnel is spliced. */
-interface Opening {
-  /** What its client said before the dial. */
-  readonly head: Buffer;
-  /** Its client has had its 200. */
-  readonly isEstablished: boolean;
-  /** The bridge would have looked inside: a TLS client must ask for the permitted host. */
-  readonly checksName: boolean;
-  /** Its client may turn out to speak plain HTTP, whose requests are judged. */
-  readonly looks: boolean;
-}
-
-const leaving = Symbol("leaving");
-type Leaving = Socket & { [leaving]?: Cancellation };
 const nothing = Buffer.alloc(0);
+const nothingMore = (): void => undefined;
 
 /** The flow and, where it is spliced, its two connections: one object, because what is idle should hold no more. */
-class Tunnel extends Splice implements OpenTunnel {
+class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
   readonly #services: TunnelServices;
   readonly #bridge: BridgeServer;
   readonly #request: TunnelRequest;
@@ -71,6 +72,10 @@ class Tunnel extends Splice implements OpenTunnel {
   readonly facts: RequestContext;
   readonly judgedBy: JudgedBy;
   #hasPlace = false;
+  /** While it is being opened. */
+  #openingSlot: number | undefined;
+  /** Its client has had its 200, and may have sent nothing yet. */
+  #isAnswered = false;
   #isOver = false;
   /** 0 until it is spliced. */
   #openedAt = 0;
@@ -95,22 +100,12 @@ class Tunnel extends Splice implements OpenTunnel {
     this.#done = done;
     this.#isSkipped = request.isExempt ?? runtime.skipHosts.matches(flow.destination.host);
     this.judgedBy = { pipeline: runtime.outbound, epoch: services.tunnels.epoch };
-    (client as Leaving)[leaving] = this.#cancellation;
-    client.on("error", onLeft);
-    client.on("close", onLeft);
-    this.facts = new RequestContext({
-      flow,
-      stage: "connect",
-      method: "CONNECT",
-      path: "",
-      host: flow.destination.authority,
-      headers: request.headers,
-      hasBody: false,
-      cancellation: this.#cancellation,
-    });
+    abortAtItsEnd(client, this.#cancellation);
+    this.facts = contextOf(request, this.#cancellation);
   }
 
   begin(): void {
+    this.#openingSlot = this.#services.tunnels.opening(this);
     try {
       const judge = this.#isSkipped ? undefined : this.#request.runtime.outbound;
       this.#after(this.#services.recorder.arrived(this.facts, judge), () => this.#enter());
@@ -121,7 +116,21 @@ class Tunnel extends Splice implements OpenTunnel {
 
   cut(reason: CutReason): void {
     if (!this.isStopped) this.#cutReason = reason;
-    this.stop({ reason: "aborted" });
+    // A kill comes for thousands at once.
+    this.stop({ reason: "aborted" }, reason === "killed");
+  }
+
+  kill(denial: Denial): void {
+    if (this.#isAnswered) {
+      cutOff(this.#request.client);
+      this.#finish(endOpened(this.#request, denial));
+    } else this.#refuse(denial);
+    this.#cancellation.abort();
+  }
+
+  #opened(): void {
+    if (this.#openingSlot !== undefined) this.#services.tunnels.opened(this.#openingSlot);
+    this.#openingSlot = undefined;
   }
 
   #enter(): void {
@@ -164,9 +173,10 @@ class Tunnel extends Splice implements OpenTunnel {
       return;
     }
     const parts = { ...this.#request, context: this.facts, verdict };
-    if (tellsInside(planned) && !this.#isRaw && !isForTheProxy(verdict))
+    if (tellsInside(planned) && !this.#isRaw && !isForTheProxy(verdict)) {
+      this.#isAnswered = true;
       this.#endWith(refuseInside(this.#services, this.#bridge, { ...parts, planned }));
-    else this.#finish(refuseOutside(parts));
+    } else this.#finish(refuseOutside(parts));
   }
 
   #carry(planned: TunnelPlan, permit: Permit, isDeferred: boolean): void {
@@ -176,6 +186,7 @@ class Tunnel extends Splice implements OpenTunnel {
     const denial = unseenRefusal(plan, passed);
     if (denial !== undefined) this.#refuse(denial);
     else if (plan === "clear") {
+      this.#isAnswered = true;
       const clear = { tunnel: this.#permitted(), unseen: unseenRefusal("splice", passed) };
       this.#after(clearTunnel(this.#services, this.#bridge, clear), (found) => {
         if ("status" in found) {
@@ -198,7 +209,8 @@ class Tunnel extends Splice implements OpenTunnel {
   }
 
   #permitted(): PermittedTunnel {
-    return { ...this.#request, context: this.facts, judgedBy: this.judgedBy };
+    const onOpened = (): void => this.#opened();
+    return { ...this.#request, context: this.facts, judgedBy: this.judgedBy, onOpened };
   }
 
   /** An opaque tunnel: dial first, send 200 after, copy both ways. */
@@ -212,6 +224,8 @@ class Tunnel extends Splice implements OpenTunnel {
       const dialled = upstream.connect(permit, options);
       // Behind a 200 an error response would pass for bytes of the origin.
       if (opening.isEstablished) dialled.catch(() => cutOff(client));
+      // It was stopped meanwhile.
+      dialled.then((socket) => (this.#isOver ? socket.destroy() : undefined), nothingMore);
       this.#after(dialled, (socket) => {
         this.#services.recorder.phase(this.facts, "connect", startedAt);
         this.#open(socket, reader, opening);
@@ -225,6 +239,7 @@ class Tunnel extends Splice implements OpenTunnel {
     this.#openedAt = performance.now();
     this.hold(client, upstream, reader);
     tunnels.add(this);
+    this.#opened();
     recorder.metrics.tunnels.opened();
     if (!opening.isEstablished) replies.established(client);
     if (opening.checksName) {
@@ -272,37 +287,23 @@ class Tunnel extends Splice implements OpenTunnel {
     }
     const end = endOf(this.#cutReason) ?? reason;
     recorder.metrics.tunnels.closed(bytesUp, bytesDown, seconds, end);
-    this.#finish({
-      status: 200,
-      bytesReceived: bytesUp,
-      bytesSent: bytesDown,
-      refused: false,
-      cancelled: false,
-      note: { closed: this.#cutReason ?? reason },
-    });
+    this.#finish(splicedEnding(bytesUp, bytesDown, this.#cutReason ?? reason));
   }
 
   #endWith(work: Promise<Ending>): void {
     this.#after(work, (ending) => this.#finish(ending));
   }
 
-  /** Goes on at once with what is there already. */
   #after<T>(given: T | Promise<T>, follow: (result: T) => void): void {
-    if (!(given instanceof Promise)) {
-      follow(given);
-      return;
-    }
-    const fail = (error: unknown): void => this.#fail(error);
-    given.then((result) => {
-      try {
-        follow(result);
-      } catch (error) {
-        fail(error);
-      }
-    }, fail);
+    after(
+      given,
+      (result) => (this.#isOver ? undefined : follow(result)),
+      (error) => this.#fail(error),
+    );
   }
 
   #fail(error: unknown): void {
+    if (this.#isOver) return;
     const isLeft = this.#cancellation.aborted;
     if (this.#openedAt === 0) {
       this.#refuse(denialOf(error), isLeft);
@@ -327,6 +328,7 @@ class Tunnel extends Splice implements OpenTunnel {
   #finish(ending: Ending): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#opened();
     const { recorder, tunnels } = this.#services;
     const { client, runtime } = this.#request;
     if (this.#hasPlace) tunnels.leave();
@@ -336,8 +338,4 @@ class Tunnel extends Splice implements OpenTunnel {
     if (finishing === undefined) this.#done();
     else void finishing.finally(this.#done);
   }
-}
-
-function onLeft(this: Leaving): void {
-  this[leaving]?.abort();
 }
