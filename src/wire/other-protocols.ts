@@ -6,12 +6,21 @@ import { TLSSocket } from "node:tls";
 export const prefaceHead = "PRI * HTTP/2.0\r\n";
 export const preface = `${prefaceHead}\r\n`;
 
-/** Inside TLS it is what ALPN says (RFC 9113 section 3.2). */
-export function mayBeHttp2(socket: Socket): boolean {
-  return !(socket instanceof TLSSocket) || socket.alpnProtocol === "h2";
+/** Whether ALPN gave HTTP/2: nothing else is spoken then (RFC 9113 section 3.2). */
+export function isNegotiated(socket: Socket): boolean {
+  return socket instanceof TLSSocket && socket.alpnProtocol === "h2";
 }
 
-/** The versions of SOCKS, none of which a request begins with. */
-export function isSocks([version]: Buffer): boolean {
-  return version === 4 || version === 5;
+/** Whether a preface is one: inside TLS it is not, where ALPN did not say so. */
+export function mayBeHttp2(socket: Socket): boolean {
+  return !(socket instanceof TLSSocket);
+}
+
+/** Who serves a connection, by what was negotiated or by its first byte: a version of SOCKS, as no request begins. */
+export function otherProtocol(
+  socket: Socket,
+  [version]: Buffer,
+): "onPreface" | "onSocks" | undefined {
+  if (isNegotiated(socket)) return "onPreface";
+  return version === 4 || version === 5 ? "onSocks" : undefined;
 }

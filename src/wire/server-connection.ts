@@ -9,7 +9,7 @@ import { problemOfBeginning, RequestHead } from "./head.ts";
 import { IncomingBody } from "./incoming-body.ts";
 import { MalformedMessage, malformedRequest } from "./malformed.ts";
 import { type ExchangeConnection, ServerExchange } from "./server-exchange.ts";
-import { isSocks, mayBeHttp2, preface, prefaceHead } from "./other-protocols.ts";
+import { mayBeHttp2, otherProtocol, preface, prefaceHead } from "./other-protocols.ts";
 import { disown, own, type SocketOwner } from "./socket-owner.ts";
 
 /** Limits of one connection. Bytes and milliseconds. */
@@ -29,8 +29,8 @@ export interface ConnectionEvents {
   /** A CONNECT: the socket is the callee's, with the bytes that came behind the head. */
   onConnect(head: RequestHead, socket: Socket, rest: Buffer): void;
   /**
-   * A connection begins as one of HTTP/2 does (RFC 9113 section 3.4): the socket is the callee's, with every
-   * byte put back. Without it that is a broken request.
+   * A connection begins as one of HTTP/2 does (RFC 9113 section 3.4), or ALPN gave HTTP/2: the socket is the callee's,
+   * with every byte put back. Without it that is a broken request.
    */
   readonly onPreface?: ((socket: Socket) => void) | undefined;
   /** A connection begins with a version of SOCKS, as no request does: given away in the same way. */
@@ -214,8 +214,9 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     const reader = this.#reader;
     try {
       const isFirst = reader.bytes === 0;
-      if (isFirst && this.#requests === 0 && isSocks(bytes) && this.#givesAway("onSocks", bytes))
-        return undefined;
+      const isBeginning = isFirst && this.#requests === 0;
+      const other = isBeginning ? otherProtocol(this.socket, bytes) : undefined;
+      if (other !== undefined && this.#givesAway(other, bytes)) return undefined;
       if (!reader.read(bytes)) {
         if (reader.bytes === 0) return undefined;
         if (isFirst) this.#sinceMs = performance.now();

@@ -213,6 +213,19 @@ test.each([
   expect(socket.alpnProtocol).toBe(chosen);
 });
 
+test.each(["GET http://echo.test/ HTTP/1.1\r\nHost: echo.test\r\n\r\n", "\x05\x01\x00"])(
+  "where HTTP/2 was negotiated, a client that begins with %j is served in no other protocol",
+  async (beginning) => {
+    const socket = connectTls({ ...secured.forward, ca, ALPNProtocols: ["h2"] });
+    await own({ close: () => void socket.destroy() });
+    await once(socket, "secureConnect");
+    socket.write(beginning);
+    // Frames of HTTP/2, or nothing before the end.
+    const response = (await new ByteReader(socket).toEnd()).toString("latin1");
+    expect(response.startsWith("HTTP") || response.startsWith("\x05")).toBe(false);
+  },
+);
+
 test("callers are asked for by stream, with a challenge, and a certificate is one", async () => {
   const { cert, key } = await (await TestAuthority.create()).server(["127.0.0.1"]);
   const tls = { cert_file: "server.crt", key_file: "server.key", client_ca_file: "clients.pem" };

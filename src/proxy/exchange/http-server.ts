@@ -5,6 +5,7 @@ import { peek } from "../../net/sniff.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { RequestHead } from "../../wire/head.ts";
 import { MalformedMessage, malformedRequest } from "../../wire/malformed.ts";
+import { isNegotiated } from "../../wire/other-protocols.ts";
 import {
   type ConnectionEvents,
   type ConnectionLimits,
@@ -196,7 +197,8 @@ export class HttpServer implements ConnectionEvents {
   async #beginHttp2(socket: Socket, http2: ProtocolServer): Promise<void> {
     socket.on("error", ignore);
     const head = this.#services.heads.add(socket);
-    const first = await peek(socket, isHttp2, prefaceTimeoutMs);
+    // Where ALPN gave it, a client that begins otherwise is not read as one of HTTP/1.1.
+    const first = isNegotiated(socket) ? "http2" : await peek(socket, isHttp2, prefaceTimeoutMs);
     head.close();
     if (socket.destroyed) return;
     if (first === "http2") {
