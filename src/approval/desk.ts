@@ -18,10 +18,12 @@ import { Ledger, type OpenAsk } from "./ledger.ts";
 import { away, idField, notApproved, refusedBy, standingFor, stillPending } from "./replies.ts";
 import { Gate, type GateKeeper, RulesServed } from "./rules-served.ts";
 import { type Ask, idOf, type Told, toldOf, type Verdict } from "./told.ts";
+import { shownText } from "./visible.ts";
 import { Waits } from "./waits.ts";
 
 const sweepMs = 1_000;
 const idBytes = 18;
+const maxWhy = 1_024;
 
 /** The questions of one thread. */
 export class Desk implements ApprovalArrivals, GateKeeper {
@@ -221,7 +223,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
       request: request.shown,
       plugin: asked.plugin,
       rule,
-      why: asked.reason,
+      why: shownText(asked.reason, maxWhy),
       suggestion: asked.suggestion?.slice(0, 4_096),
       session: asked.session,
     };
