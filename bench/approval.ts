@@ -50,7 +50,12 @@ const config = {
   stats: { address: `127.0.0.1:${stats}` },
   session: { api_secret_file: secretFile },
   // All come from one address here.
-  approval: { hold: "2h", expires: "2h", max_pending_per_caller: count },
+  approval: {
+    hold: "2h",
+    expires: "2h",
+    max_pending_per_caller: count,
+    max_held_per_caller: count,
+  },
   egress: { allow_ips: ["127.0.0.0/8"] },
   limits: { max_connections: 2 * count + 100 },
   pipeline: {

@@ -52,6 +52,7 @@ export function makeDesk(
       maxPending: approval.max_pending,
       maxPendingPerCaller: approval.max_pending_per_caller,
       maxHeld: approval.max_held,
+      maxHeldPerCaller: approval.max_held_per_caller,
     },
     isAnswered: isAnswered(config) || (attendant !== undefined && mayAttend(config)),
     store,
