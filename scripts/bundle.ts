@@ -21,6 +21,8 @@ const entries = {
   "opa/wasm-worker": join(source, "opa/wasm-worker.ts"),
   // Nor does a process in a namespace of its own.
   "cli/enforce/relay": join(source, "cli/enforce/relay.ts"),
+  // Nor does one that has the terminal.
+  "cli/run/prompt": join(source, "cli/run/prompt.ts"),
   // Loaded anew in each thread, from the same files.
   "serving-thread": join(source, "serving-thread.ts"),
 };

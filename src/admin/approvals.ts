@@ -81,6 +81,8 @@ export function decidedReply(decided: Decided): AdminReply {
       return failure(404, "request.not-found", decided.message);
     case "over":
       return failure(409, "request.malformed", decided.message);
+    case "away":
+      return failure(503, "state.unavailable", decided.message);
     case "wrong":
       return malformed(decided.message);
   }

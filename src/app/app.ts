@@ -22,7 +22,8 @@ import { type DataPlane, LocalPlane, type Refused } from "./data-plane.ts";
 import { allDefinitions, definitionsFor, type Loaded } from "./definitions.ts";
 import type { BoundAddresses } from "./listen-options.ts";
 import { processGauges, statusOf } from "./gauges.ts";
-import { makeProcessParts, type ProcessParts } from "./process-parts.ts";
+import { makeProcessParts, type ProcessOptions, type ProcessParts } from "./process-parts.ts";
+import { attendedBy } from "./approvals/operators.ts";
 import { recordedApprovals } from "./approvals/records.ts";
 import { Kills } from "./kills/kills.ts";
 import { ReloadStatus } from "./reload-status.ts";
@@ -37,7 +38,7 @@ export interface GivenOptions {
 }
 
 /** Options of an App. */
-export interface AppOptions {
+export interface AppOptions extends Pick<ProcessOptions, "attendant"> {
   readonly file: string;
   /** Absent: the file is read, and followed. */
   readonly given?: GivenOptions;
@@ -151,6 +152,7 @@ export class App {
       apply: (kills) => this.#plane.kill(kills),
     });
     this.#approvals = recordedApprovals(parts, this.#log);
+    attendedBy(options.attendant, loaded.config, this.#approvals);
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = new RuntimeHolder(runtime);
     this.#status = new ReloadStatus(loaded.sha256);

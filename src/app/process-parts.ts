@@ -11,6 +11,7 @@ import type { Logger } from "../telemetry/log.ts";
 import { FlowRecorder } from "../proxy/flow/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
+import type { Attendant } from "./approvals/attendant.ts";
 import { makeDesk } from "./approvals/desk-parts.ts";
 import { commonAuthority } from "./bridge.ts";
 import type { BuildServices } from "./build.ts";
@@ -61,6 +62,8 @@ export interface ProcessOptions {
   readonly generation?: number;
   /** Who holds the agent's namespaces, where it has its own. */
   readonly agentPid?: number | undefined;
+  /** Who is asked for approvals besides those whom the file names. */
+  readonly attendant?: Attendant | undefined;
   /** In a thread beside others: what another thread holds for all of them. */
   readonly held?: HeldParts | undefined;
 }
@@ -78,7 +81,7 @@ export interface HeldParts {
 export async function makeProcessParts(
   config: Config,
   definitions: readonly AnyPluginDefinition[],
-  { log, version, env, events, generation = 1, agentPid, held }: ProcessOptions,
+  { log, version, env, events, generation = 1, agentPid, attendant, held }: ProcessOptions,
 ): Promise<ProcessParts> {
   const serving = { generation };
   const metrics = new Metrics({
@@ -98,7 +101,7 @@ export async function makeProcessParts(
   });
   const recording = sessions?.isRead === true ? sessions.recorder : undefined;
   const kills = new KillSwitch((context) => recording?.sessionOf(context));
-  const desk = makeDesk(config, { log, metrics, state, sessions: recording });
+  const desk = makeDesk(config, { log, metrics, state, sessions: recording, attendant });
   let recheck = (): void => undefined;
   const services: ProcessParts["services"] = {
     log,

@@ -5,8 +5,9 @@ import { isHopByHop } from "../http/headers.ts";
 import { parseStrictJson } from "../http/strict-json.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import { callerOf } from "../pipeline/flow.ts";
+import { shownText } from "./visible.ts";
 
-/** What operators see of it. */
+/** What operators see of it: nothing in its texts is unseen, and what is left out says so. */
 export interface ShownRequest {
   readonly direction: string;
   readonly method: string;
@@ -31,6 +32,7 @@ export interface CanonicalRequest {
 }
 
 const maxShown = 2_048;
+const maxName = 256;
 
 /**
  * Fields that differ between two attempts at one request and say nothing of what is asked: those of the connection, those
@@ -73,7 +75,8 @@ export function canonicalRequest(context: RequestContext): CanonicalRequest | un
     text: canonicalJson(exact),
     shown: {
       ...place,
-      path: path.slice(0, maxShown),
+      path: shownText(path, maxShown),
+      subject: place.subject === undefined ? undefined : shownText(place.subject, maxName),
       ...(body === undefined ? {} : { bodyBytes: body.length, bodySha256: hash("sha256", body) }),
       ...content?.call,
     },
@@ -126,8 +129,8 @@ function contentOf({ clearBody, headers }: RequestContext, body: Buffer): Conten
     ...(isTool && typeof tool === "string"
       ? {
           call: {
-            tool: tool.slice(0, 256),
-            arguments: canonicalJson(params?.["arguments"] ?? {}).slice(0, maxShown),
+            tool: shownText(tool, maxName),
+            arguments: shownText(canonicalJson(params?.["arguments"] ?? {}), maxShown),
           },
         }
       : {}),

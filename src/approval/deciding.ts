@@ -1,4 +1,5 @@
 /** What an operator may decide of an open question, and for how long it holds. */
+import { messageOf } from "../errors.ts";
 import type { Desk } from "./desk.ts";
 import { type DecisionScope, decisionScopes, type Verdict } from "./told.ts";
 
@@ -29,12 +30,19 @@ export type Decided =
       readonly suggestion?: string | undefined;
     }
   | { readonly kind: "voted"; readonly id: string }
-  | { readonly kind: "unknown" | "over" | "wrong"; readonly message: string };
+  | { readonly kind: "unknown" | "over" | "wrong" | "away"; readonly message: string };
 
 const maxReason = 200;
 
-/** Follows the order, or says what is wrong with it. */
+/** Follows the order, or says what is wrong with it. What the store of `state` does not know of is not decided. */
 export async function decide(desk: Desk, rules: DecidingRules, order: Order): Promise<Decided> {
+  return follow(desk, rules, order).catch((error: unknown) => ({
+    kind: "away",
+    message: `it cannot be decided now: ${messageOf(error)}`,
+  }));
+}
+
+async function follow(desk: Desk, rules: DecidingRules, order: Order): Promise<Decided> {
   const { id, by } = order;
   const ask = desk.get(id);
   if (ask === undefined) {

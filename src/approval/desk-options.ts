@@ -17,6 +17,7 @@ export interface DeskSettings {
   readonly maxPending: number;
   readonly maxPendingPerCaller: number;
   readonly maxHeld: number;
+  readonly maxHeldPerCaller: number;
 }
 
 /** Options of a desk. */

@@ -18,10 +18,12 @@ import { Ledger, type OpenAsk } from "./ledger.ts";
 import { away, idField, notApproved, refusedBy, standingFor, stillPending } from "./replies.ts";
 import { Gate, type GateKeeper, RulesServed } from "./rules-served.ts";
 import { type Ask, idOf, type Told, toldOf, type Verdict } from "./told.ts";
+import { shownText } from "./visible.ts";
 import { Waits } from "./waits.ts";
 
 const sweepMs = 1_000;
 const idBytes = 18;
+const maxWhy = 1_024;
 
 /** The questions of one thread. */
 export class Desk implements ApprovalArrivals, GateKeeper {
@@ -46,7 +48,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     this.#options = options;
     this.#ledger = new Ledger(options.settings.maxPending);
     this.#claims = new Claims(options.store, options.settings.expiresMs);
-    this.#waits = new Waits(options.settings.maxHeld);
+    this.#waits = new Waits(options.settings.maxHeld, options.settings.maxHeldPerCaller);
     this.#sweep = setInterval(() => this.#expire(), sweepMs).unref();
   }
 
@@ -198,21 +200,16 @@ export class Desk implements ApprovalArrivals, GateKeeper {
   }
 
   async #open({ context, request, digest, ...asked }: Question): Promise<OpenAsk | Decision> {
-    const { settings, count } = this.#options;
-    const { maxPendingPerCaller, maxPending, expiresMs } = settings;
+    const { maxPendingPerCaller, expiresMs } = this.#options.settings;
     const { rule } = asked;
     if (this.#closed !== undefined) return notApproved("draining", this.#closed, { rule });
-    const full = this.#ledger.full(callerOf(context.flow.client), maxPendingPerCaller);
-    if (full !== undefined || this.#asking.size >= maxPending) {
-      count("too_many");
-      const key = full === "caller" ? "approval.max_pending_per_caller" : "approval.max_pending";
-      const message = `too many requests wait for an approval (${key})`;
-      return notApproved("too_many_pending", message, { rule });
-    }
+    const caller = callerOf(context.flow.client);
+    const full = this.#ledger.reserve(caller, maxPendingPerCaller);
+    if (full !== undefined) return this.#tooMany("too_many_pending", full, rule);
     const at = Date.now();
     const mine = randomBytes(idBytes).toString("base64url");
     // Where another thread or replica asks the same, it is one question.
-    const id = await this.#claims.ask(digest, mine);
+    const id = await this.#claims.ask(digest, mine).finally(() => this.#ledger.release(caller));
     const ask: Ask = {
       id,
       digest,
@@ -221,7 +218,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
       request: request.shown,
       plugin: asked.plugin,
       rule,
-      why: asked.reason,
+      why: shownText(asked.reason, maxWhy),
       suggestion: asked.suggestion?.slice(0, 4_096),
       session: asked.session,
     };
@@ -244,7 +241,12 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     }
     const standing = this.#ledger.standing(ask.id);
     if (standing?.kind === "decided") return this.#follow(standing.verdict, { context, ...asked });
+    const caller = callerOf(context.flow.client);
+    const full = this.#waits.full(caller);
+    if (full !== undefined)
+      return Promise.resolve(this.#refused(this.#tooMany("too_many_held", full, asked.rule)));
     const held = this.#waits.hold<Decision>(ask.id, {
+      caller,
       limitMs: holdMs,
       late: () => this.#refused(stillPending(ask, context, false, retryAfterMs)),
       cancellation: context.cancellation,
@@ -254,11 +256,6 @@ export class Desk implements ApprovalArrivals, GateKeeper {
       },
       decided: (verdict) => this.#follow(verdict, { context, ...asked }),
     });
-    if (held === undefined) {
-      count("too_many");
-      const message = "too many requests wait for an approval (approval.max_held)";
-      return Promise.resolve(this.#refused(notApproved("too_many_held", message, asked)));
-    }
     context.holder?.tellHeld(keepAliveMs);
     return held;
   }
@@ -290,6 +287,11 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     this.#passed.set(context.flow, passed.add(digest));
     this.#options.count("passed");
     return allow("approved", { approval: id, by: by.join(" "), scope });
+  }
+
+  #tooMany(reason: string, key: string, rule: string | undefined): Decision {
+    this.#options.count("too_many");
+    return notApproved(reason, `too many requests wait for an approval (${key})`, { rule });
   }
 
   #refused(decision: Decision): Decision {

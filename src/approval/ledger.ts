@@ -21,6 +21,8 @@ export class Ledger {
   readonly #pending = new Map<string, OpenAsk>();
   readonly #byDigest = new Map<string, string>();
   readonly #perCaller = new Map<string, number>();
+  /** Places of questions that are not open yet. */
+  readonly #reserved = new Map<string, number>();
   readonly #verdicts = new BoundedMap<string, Verdict>(maxDecided);
   /** Those that are over, and the requests that they were about, so that whoever polls is told. */
   readonly #ended = new BoundedMap<string, Exclude<Standing, { kind: "pending" }>>(maxDecided);
@@ -38,10 +40,20 @@ export class Ledger {
     return this.#pending.size;
   }
 
-  /** Why another question of this caller finds no place. */
-  full(caller: string, maxPerCaller: number): "all" | "caller" | undefined {
-    if (this.#pending.size >= this.#maxPending) return "all";
-    return (this.#perCaller.get(caller) ?? 0) >= maxPerCaller ? "caller" : undefined;
+  /** Takes a place for another question of this caller, or names the bound that forbids it: those at once share the places. */
+  reserve(caller: string, maxPerCaller: number): string | undefined {
+    const reserved = [...this.#reserved.values()].reduce((sum, one) => sum + one, 0);
+    if (this.#pending.size + reserved >= this.#maxPending) return "approval.max_pending";
+    const own = this.#reserved.get(caller) ?? 0;
+    if ((this.#perCaller.get(caller) ?? 0) + own >= maxPerCaller)
+      return "approval.max_pending_per_caller";
+    this.#reserved.set(caller, own + 1);
+    return undefined;
+  }
+
+  /** The question is about to be open, or will not be. */
+  release(caller: string): void {
+    leave(this.#reserved, caller);
   }
 
   get(id: string): OpenAsk | undefined {
@@ -131,10 +143,14 @@ export class Ledger {
     if (ask === undefined) return false;
     this.#pending.delete(id);
     if (this.#byDigest.get(ask.digest) === id) this.#byDigest.delete(ask.digest);
-    const { caller } = ask.request;
-    const left = (this.#perCaller.get(caller) ?? 1) - 1;
-    if (left === 0) this.#perCaller.delete(caller);
-    else this.#perCaller.set(caller, left);
+    leave(this.#perCaller, ask.request.caller);
     return true;
   }
+}
+
+/** One fewer of these; none are forgotten. */
+export function leave(counts: Map<string, number>, key: string): void {
+  const left = (counts.get(key) ?? 1) - 1;
+  if (left === 0) counts.delete(key);
+  else counts.set(key, left);
 }

@@ -1,10 +1,12 @@
 /** Requests that are held, by the question that they depend on. Each costs a timer and a promise. */
 import type { Cancellation } from "../pipeline/cancellation.ts";
 import type { Decision } from "../pipeline/decision.ts";
+import { leave } from "./ledger.ts";
 import type { Verdict } from "./told.ts";
 
 /** How one wait can end. */
 export interface WaitEnds<T> {
+  readonly caller: string;
   readonly limitMs: number;
   /** The limit has passed. */
   late(this: void): T;
@@ -22,28 +24,37 @@ interface Wait {
 /** The waits of one thread. */
 export class Waits {
   readonly #max: number;
+  readonly #maxPerCaller: number;
+  readonly #perCaller = new Map<string, number>();
   readonly #waits = new Map<string, Set<Wait>>();
   #size = 0;
 
-  constructor(max: number) {
+  constructor(max: number, maxPerCaller: number) {
     this.#max = max;
+    this.#maxPerCaller = maxPerCaller;
   }
 
   get size(): number {
     return this.#size;
   }
 
-  /** Undefined where there is no place. */
+  /** The key of the bound by which another one finds no place. */
+  full(caller: string): string | undefined {
+    if (this.#size >= this.#max) return "approval.max_held";
+    const isFull = (this.#perCaller.get(caller) ?? 0) >= this.#maxPerCaller;
+    return isFull ? "approval.max_held_per_caller" : undefined;
+  }
+
   hold<T extends Decision>(
     id: string,
-    { limitMs, late, cancellation, gone, decided }: WaitEnds<T>,
-  ): Promise<Decision> | undefined {
-    if (this.#size >= this.#max) return undefined;
+    { caller, limitMs, late, cancellation, gone, decided }: WaitEnds<T>,
+  ): Promise<Decision> {
     return new Promise<Decision>((resolve) => {
       const waits = this.#waits.get(id) ?? new Set<Wait>();
       const end = (): void => {
         if (!waits.delete(wait)) return;
         this.#size -= 1;
+        leave(this.#perCaller, caller);
         if (waits.size === 0 && this.#waits.get(id) === waits) this.#waits.delete(id);
         clearTimeout(timer);
         cancellation.removeEventListener("abort", onGone);
@@ -57,6 +68,7 @@ export class Waits {
       const onGone = (): void => settle(gone());
       this.#waits.set(id, waits.add(wait));
       this.#size += 1;
+      this.#perCaller.set(caller, (this.#perCaller.get(caller) ?? 0) + 1);
       if (cancellation.aborted) onGone();
       else cancellation.addEventListener("abort", onGone);
     });

@@ -16,6 +16,8 @@ export interface CommandOptions {
   readonly timeoutMs?: number;
   /** What this process passes on to it; of other signals, an interrupt does not end this process before the command. */
   readonly passSignals: readonly NodeJS.Signals[];
+  /** Hears of its process, once there is one. */
+  readonly onStarted?: ((pid: number) => void) | undefined;
   /** Whether what it prints goes to standard error. */
   readonly isQuiet?: boolean;
 }
@@ -31,6 +33,7 @@ export function runCommand(options: CommandOptions): Promise<CommandEnding> {
       stdio: ["inherit", isQuiet ? 2 : "inherit", "inherit"],
       env,
     });
+    if (child.pid !== undefined) options.onStarted?.(child.pid);
     let timedOut = false;
     let kill: NodeJS.Timeout | undefined;
     const end = (): void => {

@@ -4,7 +4,7 @@ import { parseJsonObject } from "../http/json-access.ts";
 import type { Problem } from "../yaml/problem.ts";
 import { createLogger } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
-import { App, ConfigRejected } from "../app/app.ts";
+import { App, type AppOptions, ConfigRejected } from "../app/app.ts";
 import type { BoundAddresses } from "../app/listen-options.ts";
 import type { ProbeFile } from "./own-file.ts";
 import { packageVersion } from "./version.ts";
@@ -28,7 +28,7 @@ export class OwnInstance {
   static async start(
     probe: ProbeFile,
     onLine: LineListener = () => undefined,
-    agentPid?: number,
+    { agentPid, attendant }: Pick<AppOptions, "agentPid" | "attendant"> = {},
   ): Promise<OwnInstance> {
     const log = listeningDestination(onLine);
     try {
@@ -39,6 +39,7 @@ export class OwnInstance {
         version: packageVersion(),
         log: createLogger("info", log),
         ...(agentPid === undefined ? {} : { agentPid }),
+        ...(attendant === undefined ? {} : { attendant }),
       });
       return new OwnInstance(app, log);
     } catch (error) {

@@ -86,6 +86,9 @@ export const approvalSchema = z
       .describe(
         "Requests that may wait at a time, in each thread; more are refused. Default 2000.",
       ),
+    max_held_per_caller: count(1, 100_000)
+      .default(1_000)
+      .describe("The same for one caller. Default 1000."),
     max_duration: duration({ maxMs: 24 * dayMs })
       .default("24h")
       .describe("The longest time that one decision may hold. Default 24h."),
@@ -109,6 +112,11 @@ export const approvalSchema = z
         path: ["operators"],
         message: "has a name twice: records could not tell the two apart",
       });
+    }
+    const files = new Set(approval.operators.map(({ secret_file: path }) => path));
+    if (files.size < approval.operators.length) {
+      const message = "has a secret_file twice: one person would be two";
+      context.addIssue({ code: "custom", path: ["operators"], message });
     }
     if (approval.two_person && names.size < 2) {
       const message = "needs two operators with secrets of their own (approval.operators)";

@@ -53,6 +53,6 @@ export function wouldAsk({ reason, rule }: ApprovalQuestion): Decision {
 
 /** There is no way by which a decision could come. */
 export function nobodyToAsk({ reason, rule }: ApprovalQuestion): Decision {
-  const message = `${reason}; this needs an approval, and nobody can give it: set session.api_secret_file or approval.operators`;
+  const message = `${reason}; this needs an approval, and nobody can give it: set session.api_secret_file or approval.operators, or start run from a terminal`;
   return deny("nobody_to_ask", { code: "policy.approval-denied", message, rule });
 }

@@ -247,7 +247,9 @@ export class Feed implements StateFeed {
 
   #pollSoon(): void {
     clearTimeout(this.#poll);
-    if (this.#isClosed || (!this.#options.isShared && this.#owed.length === 0)) return;
+    // What could not be read is looked for again, also where nobody else tells.
+    const isDone = this.#owed.length === 0 && this.#problem === undefined;
+    if (this.#isClosed || (!this.#options.isShared && isDone)) return;
     this.#poll = setTimeout(() => void this.#catchUp(), pollMs).unref();
   }
 }

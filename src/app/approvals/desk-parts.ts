@@ -1,4 +1,5 @@
 /** The desk of a thread, from the blocks `approval` and `state`. */
+import { type Attendant, mayAttend } from "./attendant.ts";
 import { Webhook } from "./webhook.ts";
 import { Desk } from "../../approval/desk.ts";
 import type { DecidingRules } from "../../approval/deciding.ts";
@@ -20,12 +21,13 @@ export interface DeskServices {
     readonly isShared: boolean;
   };
   readonly sessions: SessionReader | undefined;
+  readonly attendant: Attendant | undefined;
 }
 
 /** The desk; it hears of others once it is started. */
 export function makeDesk(
   config: Config,
-  { log, metrics, state, sessions }: DeskServices,
+  { log, metrics, state, sessions, attendant }: DeskServices,
 ): { readonly approvals: Desk; readonly webhook: Webhook | undefined } {
   const { approval } = config;
   // What is asked for may hold words of users.
@@ -50,15 +52,16 @@ export function makeDesk(
       maxPending: approval.max_pending,
       maxPendingPerCaller: approval.max_pending_per_caller,
       maxHeld: approval.max_held,
+      maxHeldPerCaller: approval.max_held_per_caller,
     },
-    isAnswered: isAnswered(config),
+    isAnswered: isAnswered(config) || (attendant !== undefined && mayAttend(config)),
     store,
     feed,
     log,
     count: (event) => {
       metrics.counters.approvals_total.of(event).value += 1;
     },
-    sessionOf: (context) => sessions?.sessionOf(context),
+    sessionOf: (context) => sessions?.sessionOf(context) ?? attendant?.session,
   });
   const { webhook } = approval;
   return {
@@ -68,7 +71,7 @@ export function makeDesk(
 }
 
 /** Whether anybody can decide. */
-export function isAnswered({ approval, session, listener }: Config): boolean {
+function isAnswered({ approval, session, listener }: Config): boolean {
   const hasApi = session.enabled && listener.session_api_addr !== undefined;
   const hasSecret = session.api_secret_file !== undefined || approval.operators.length > 0;
   return (hasApi && hasSecret) || approval.callback !== undefined;

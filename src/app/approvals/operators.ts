@@ -4,6 +4,7 @@ import { type Decided, decide, type Order } from "../../approval/deciding.ts";
 import type { Desk } from "../../approval/desk.ts";
 import type { Config } from "../../config/presets.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import { type Attendant, attendedFrom, mayAttend } from "./attendant.ts";
 import { decidingRules } from "./desk-parts.ts";
 import { secretIn } from "./secret-file.ts";
 
@@ -13,6 +14,18 @@ export function operatorsOf({ approval }: Config, log: Logger): readonly NamedSe
     name,
     ...secretIn(path, `approval.operators ${name}`, log),
   }));
+}
+
+/** The files in which the secrets are with which somebody can decide. */
+export function secretFilesOf({ approval, session }: Config): readonly string[] {
+  const { operators, callback } = approval;
+  const files = [
+    session.api_secret_file,
+    ...operators.map(({ secret_file: path }) => path),
+    callback?.secret_file,
+    callback?.slack_signing_secret_file,
+  ];
+  return files.filter((path) => path !== undefined);
 }
 
 /** Follows orders; where operators have secrets of their own, the common one decides nothing. */
@@ -26,4 +39,10 @@ export function deciderOf(config: Config, desk: Desk): (order: Order) => Promise
     }
     return decide(desk, rules, order);
   };
+}
+
+/** Has whoever is at hand asked from now on; an absent one, and one who may not decide, is not. */
+export function attendedBy(attendant: Attendant | undefined, config: Config, desk: Desk): void {
+  if (attendant === undefined || !mayAttend(config)) return;
+  attendant.attend(attendedFrom(config, desk, deciderOf(config, desk)));
 }

@@ -1,5 +1,6 @@
 /** Tells a chat or another service of each question: signed, tried a few times, by one of the replicas. */
 import { setTimeout as after } from "node:timers/promises";
+import { shownText } from "../../approval/visible.ts";
 import type { Ask } from "../../approval/told.ts";
 import type { Config } from "../../config/presets.ts";
 import { durationMs } from "../../duration.ts";
@@ -128,14 +129,18 @@ function genericMessage({ digest: _digest, at, expiresAt, ...ask }: Ask): object
   return { type: "approval.asked", ...ask, ...times };
 }
 
-const maxText = 2_800;
+/** Slack takes 3,000 characters in all. */
+const maxText = 500;
+const maxNote = 50;
 
 /** Blocks of Slack, whose buttons send the decision to the app's request URL. */
 function slackMessage({ id, request, why, expiresAt }: Ask): object {
   const { method, scheme, host, port, path, caller, tool, arguments: given } = request;
+  const { bodyBytes, bodySha256 } = request;
   const lines = [
     `*${plain(caller)}* asks: ${plain(method)} ${plain(`${scheme}://${host}:${port}${path}`)}`,
     ...(tool === undefined ? [] : [`${plain(tool)} ${plain(given ?? "")}`]),
+    ...(bodySha256 === undefined ? [] : [`${bodyBytes} bytes, SHA-256 ${bodySha256}`]),
     plain(why),
     `until ${new Date(expiresAt).toISOString()}`,
   ];
@@ -148,8 +153,13 @@ function slackMessage({ id, request, why, expiresAt }: Ask): object {
   });
   return {
     text: `An approval is needed: ${plain(method)} ${plain(host)}`,
+    // Nothing that an agent wrote is a link, a mention or a page that Slack fetches to show it.
+    unfurl_links: false,
+    unfurl_media: false,
+    link_names: false,
+    parse: "none",
     blocks: [
-      { type: "section", text: { type: "mrkdwn", text: lines.join("\n").slice(0, maxText) } },
+      { type: "section", text: { type: "mrkdwn", verbatim: true, text: lines.join("\n") } },
       {
         type: "actions",
         elements: [button("allow", "Approve", "primary"), button("deny", "Deny", "danger")],
@@ -158,12 +168,14 @@ function slackMessage({ id, request, why, expiresAt }: Ask): object {
   };
 }
 
-/** What an agent sends is no markup. */
+/** What an agent sends is no markup, and leaves room for the rest, also where each character becomes several. */
 function plain(text: string): string {
-  return text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replaceAll(/[*_~`]/g, (mark) => `\u200B${mark}`)
-    .replaceAll(/[\p{Cc}\u2028\u2029]+/gu, " ");
+  for (let most = maxText; ; most /= 2) {
+    const safe = shownText(text, most)
+      .replaceAll("&", "&amp;")
+      .replaceAll("<", "&lt;")
+      .replaceAll(">", "&gt;")
+      .replaceAll(/[*_~`]/g, (mark) => `\u200B${mark}`);
+    if (safe.length <= maxText + maxNote) return safe;
+  }
 }

@@ -10,6 +10,8 @@ export interface Begin {
   /** Connections to these ports of any address are handed over as they are. */
   readonly capturedPorts: readonly number[];
   readonly signals: readonly NodeJS.Signals[];
+  /** Files that are empty inside. */
+  readonly hidden: readonly string[];
 }
 
 /** From inside; an accepted connection comes along with the first two. */

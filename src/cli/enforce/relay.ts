@@ -67,13 +67,16 @@ function prepare(): boolean {
   ip("-6", "route", "add", "local", "::/0", "dev", "lo");
   for (const path of hidden) {
     if (!existsSync(path) || lstatSync(path).isSymbolicLink()) continue;
-    const isFolder = lstatSync(path).isDirectory();
-    const mount = isFolder
-      ? ["-t", "tmpfs", "-o", "ro,size=4k", "tmpfs", path]
-      : ["--bind", "/dev/null", path];
-    execFileSync("mount", mount, { stdio: "ignore" });
+    hide(path);
   }
   return captures;
+}
+
+function hide(path: string): void {
+  const mount = lstatSync(path).isDirectory()
+    ? ["-t", "tmpfs", "-o", "ro,size=4k", "tmpfs", path]
+    : ["--bind", "/dev/null", path];
+  execFileSync("mount", mount, { stdio: "ignore" });
 }
 
 function listen(host: string, port: number, kind: "forward" | "captured"): Promise<boolean> {
@@ -99,7 +102,8 @@ function answerNames(type: SocketType, address: string): void {
 }
 
 async function serve(begin: Begin, captures: boolean): Promise<void> {
-  const { command, env, proxyPort, capturedPorts, signals } = begin;
+  const { command, env, proxyPort, capturedPorts, signals, hidden: files } = begin;
+  for (const path of files) if (existsSync(path)) hide(path);
   if (!(await listen("127.0.0.1", proxyPort, "forward")))
     throw new Error(`port ${proxyPort} of the namespace cannot be listened on`);
   answerNames("udp4", "0.0.0.0");

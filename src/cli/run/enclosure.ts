@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { type CommandEnding, runCommand } from "../child-process.ts";
 import { enclosureProblem, Namespace, type TakeSocket } from "../enforce/namespace.ts";
+import type { CommandRoot } from "./standstill.ts";
 import { seatbelted } from "../enforce/seatbelt.ts";
 
 /** A command that is to be run. */
@@ -10,6 +11,10 @@ export interface EnclosedCommand {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly passSignals: readonly NodeJS.Signals[];
   readonly proxyPort: number;
+  /** Hears of the first process that is the command's, or the last that is not. */
+  readonly onStarted: (root: CommandRoot) => void;
+  /** Files that the command is not to read, where it has walls. */
+  readonly hidden: readonly string[];
   /** Ports whose connections the proxy understands without a client that knows of it. */
   readonly capturedPorts: readonly number[];
 }
@@ -27,7 +32,13 @@ export interface Enclosure {
 export const open: Enclosure = {
   // An entry for node would otherwise admit everything that this process, which is node, starts.
   agentPid: process.pid,
-  run: ({ command, env, passSignals }) => runCommand({ command, env, passSignals }),
+  run: ({ onStarted, command, env, passSignals }) =>
+    runCommand({
+      command,
+      env,
+      passSignals,
+      onStarted: (pid) => onStarted({ pid, isIncluded: true }),
+    }),
   close: () => undefined,
 };
 
@@ -44,14 +55,18 @@ export async function enclosure(platform: NodeJS.Platform): Promise<Enclosure | 
   const namespace = await Namespace.make();
   return {
     agentPid: namespace.pid,
-    run: ({ passSignals: signals, ...begin }, take) => namespace.run({ ...begin, signals }, take),
+    run: ({ passSignals: signals, onStarted, ...begin }, take) => {
+      // The relay inside goes on: it hands connections over, and reads nothing from the terminal.
+      onStarted({ pid: namespace.pid, isIncluded: false });
+      return namespace.run({ ...begin, signals }, take);
+    },
     close: () => namespace.close(),
   };
 }
 
 const seatbelt: Enclosure = {
   agentPid: process.pid,
-  run: ({ command, env, passSignals, proxyPort }) =>
-    runCommand({ command: seatbelted(command, proxyPort), env, passSignals }),
+  run: ({ command, proxyPort, ...rest }) =>
+    open.run({ ...rest, proxyPort, command: seatbelted(command, proxyPort) }, () => undefined),
   close: () => undefined,
 };

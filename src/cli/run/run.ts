@@ -2,6 +2,7 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { secretFilesOf } from "../../app/approvals/operators.ts";
 import type { LoadedConfig } from "../../config/load.ts";
 import { messageOf } from "../../errors.ts";
 import { builtinPlugins } from "../../plugins/index.ts";
@@ -26,6 +27,8 @@ import { learn, policyFileText, writePolicyFile } from "../learn/learn.ts";
 import { ObservedTraffic } from "../learn/observed-traffic.ts";
 import { askOnTerminal } from "../learn/review.ts";
 import { type Enclosure, enclosure, open } from "./enclosure.ts";
+import type { CommandRoot } from "./standstill.ts";
+import { TerminalAttendant } from "./terminal-attendant.ts";
 import { TrafficSummary } from "../traffic-summary.ts";
 import { defaultBridgedPorts } from "../../tlsbridge/interception.ts";
 import { writeTrustBundle } from "../../app/trust/bundle.ts";
@@ -53,6 +56,8 @@ interface Prepared {
   readonly probe: ProbeFile;
   readonly isBridged: boolean;
   readonly bridgedPorts: readonly number[];
+  /** With what is in them the command could approve its own requests. */
+  readonly secretFiles: readonly string[];
 }
 
 /** Resolves with the exit code of the command, 128 and its signal, or 2 where no proxy could be started for it. */
@@ -97,7 +102,7 @@ async function prepare(command: RunCommand, directory: string): Promise<Prepared
     const terms = { directory, policyFile: policy, learns, exceptions, definitions };
     await writeFile(path, runConfigText(terms), { mode: 0o600 });
     const bridgedPorts = defaultBridgedPorts;
-    return { probe: { file: path, env: {} }, isBridged: true, bridgedPorts };
+    return { probe: { file: path, env: {} }, isBridged: true, bridgedPorts, secretFiles: [] };
   }
   const loaded = await commandFile({ file, lenient });
   if (loaded === undefined) return 2;
@@ -110,7 +115,8 @@ async function prepare(command: RunCommand, directory: string): Promise<Prepared
   const config = learns ? learningConfig(own, directory, builtinPlugins) : own;
   const probe = await writeProbeFile(directory, "run", config);
   const { mode, ports: bridgedPorts } = config.tls_bridge;
-  return { probe, isBridged: mode === "enabled", bridgedPorts };
+  const secretFiles = secretFilesOf(loaded.config);
+  return { probe, isBridged: mode === "enabled", bridgedPorts, secretFiles };
 }
 
 function objectionTo({ config }: LoadedConfig): string | undefined {
@@ -129,29 +135,35 @@ interface Place {
 
 async function serveCommand(
   run: RunCommand,
-  { probe, isBridged, bridgedPorts }: Prepared,
+  { probe, isBridged, bridgedPorts, secretFiles: hidden }: Prepared,
   { directory, cleanup, enclosure: place }: Place,
 ): Promise<number> {
   const { command } = run;
   const traffic = new TrafficSummary();
   const refused = new RefusedPolicy();
+  const [name = ""] = command;
+  const attendant = TerminalAttendant.ofProcess(name);
   let instance: OwnInstance;
   try {
     const hear = (line: Readonly<Record<string, unknown>>): void => {
       traffic.hear(line);
       refused.hear(line);
     };
-    instance = await OwnInstance.start(probe, hear, place.agentPid);
+    instance = await OwnInstance.start(probe, hear, {
+      agentPid: place.agentPid,
+      ...(attendant === undefined ? {} : { attendant }),
+    });
   } catch (error) {
+    attendant?.close();
     refuseCommand(new Error(`the proxy does not start: ${messageOf(error)}`));
     return 2;
   }
-  const [name = ""] = command;
   let ending: CommandEnding;
   try {
     const { forward, sessions } = instance.addresses;
     if (forward === undefined) return refuseCommand("the proxy opened no forward listener");
-    const watch = sessions === undefined ? "" : `; watch it at ${proxyUrl(sessions)}/`;
+    const sessionApi = sessions && proxyUrl(sessions);
+    const watch = sessionApi === undefined ? "" : `; watch it at ${sessionApi}/`;
     note(`${name} runs behind ${proxyUrl(forward)}${watch}`);
     const missing = instance.readiness();
     if (missing !== undefined) note(`the proxy is not ready: ${missing.trim()}`);
@@ -159,11 +171,14 @@ async function serveCommand(
     const env = { ...process.env, ...Object.fromEntries(clientEnvironment(forward, trust)) };
     const passSignals = passedSignals();
     const capturedPorts = [80, ...bridgedPorts];
-    const enclosed = { command, env, passSignals, proxyPort: forward.port, capturedPorts };
+    const onStarted = (root: CommandRoot): void => attendant?.begin(root, sessionApi);
+    const shared = { command, env, passSignals, onStarted, hidden };
+    const enclosed = { ...shared, proxyPort: forward.port, capturedPorts };
     ending = await cleanup.suspendedDuring(() =>
       place.run(enclosed, (surface, socket) => instance.adopt(surface, socket)),
     );
   } finally {
+    attendant?.close();
     // The last flows end with the process that made them; they are logged when the instance is closed.
     await instance.close();
   }

@@ -89,6 +89,19 @@ test("what could not be told is told when the store is back", async () => {
   ]);
 });
 
+test("a store that is away when somebody begins to follow is read once it is back", async () => {
+  const store = new Unsteady();
+  const one = await feed(store);
+  await one.tell("early");
+  store.isAway = true;
+  const alone = await feed(store, { isShared: false });
+  const heard: string[] = [];
+  await alone.follow((texts) => void heard.push(...texts));
+  expect([heard, alone.problem]).toEqual([[], expect.any(String)]);
+  store.isAway = false;
+  await eventually(() => heard.length === 1 && alone.problem === undefined);
+});
+
 test("a number whose text comes late, and one whose text never comes", async () => {
   const store = new Unsteady();
   const [one, other] = [await feed(store), await feed(store)];
