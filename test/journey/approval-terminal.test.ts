@@ -240,6 +240,24 @@ os.execvp("curl", ["curl", "-s", "--noproxy", "", "-o", "/dev/null", "-w", "<%{h
       expect(await terminal.ended).toBe(0);
     },
   );
+
+  test.skipIf(enclosureProblem() !== undefined)(
+    "of a connection that was captured from a command that knows no proxy",
+    async () => {
+      const plugin = { name: "egress-policy", config: { network_policies: policies() } };
+      const config = configFile("captured.yaml", [plugin], {
+        tls_bridge: { mode: "enabled", ports: [origin.port], ca_dir: scratch, generate_ca: true },
+      });
+      const terminal = await run(
+        ["--enforce", "--config", config],
+        ["sh", "-c", `curl -s --noproxy '*' -o /dev/null -w '<%{http_code}>' -d a=1 "$URL/pay"`],
+      );
+      expect((await terminal.seen(/request {4}(.+?)\r/))[1]).toBe(`POST ${origin.url}/pay`);
+      expect(served).toEqual([]);
+      terminal.type(`${await word(terminal)}\r`);
+      await terminal.seen(/<200>/);
+    },
+  );
 });
 
 test("without a terminal nobody can be asked, and the refusal says so", async () => {
