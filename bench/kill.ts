@@ -1,8 +1,10 @@
 /**
  * How long the kill switch takes: `node bench/kill.ts [ROUNDS]`.
  *
- * 2,000 tunnels and 500 event streams are open with traffic in them; the time is from sending POST /v1/kill until the
- * last client has seen the end of its connection. Clients and origin are this process, the proxy another one.
+ * 2,000 tunnels and 500 event streams are open with traffic in them; the times are from sending POST /v1/kill until a
+ * client got its last byte, and until the last client has seen the end of its connection; beside them is the proxy's own
+ * figure, from the order until every thread forwards nothing more. Clients and origin are this process, the proxy another
+ * one, so that whatever this process is late with is in the first two.
  */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
@@ -125,6 +127,10 @@ interface Took {
   readonly lastMs: number;
   /** Until the proxy said that everything is cut. */
   readonly replyMs: number;
+  /** As the proxy says. */
+  readonly tookMs: number;
+  /** Until a client got its last byte. */
+  readonly byteMs: number;
   readonly proxyCpuMs: number;
 }
 
@@ -153,6 +159,8 @@ async function killed(proxy: Proxy): Promise<Took> {
       });
     }
   });
+  let byteAt = 0;
+  for (const socket of sockets) socket.on("data", () => (byteAt = performance.now()));
   const before = proxy.child.usage().cpuMs;
   const start = performance.now();
   const reply = await post(proxy, "/v1/kill");
@@ -162,7 +170,13 @@ async function killed(proxy: Proxy): Promise<Took> {
   clearInterval(talk);
   if (reply["cut"] !== tunnels + streams) throw new Error(`cut: ${JSON.stringify(reply["cut"])}`);
   await post(proxy, "/v1/kill/release");
-  return { lastMs, replyMs, proxyCpuMs };
+  return {
+    lastMs,
+    replyMs,
+    proxyCpuMs,
+    byteMs: Math.max(0, byteAt - start),
+    tookMs: Number(reply["tookMs"]),
+  };
 }
 
 for (const workers of [1, 2]) {
@@ -175,7 +189,7 @@ for (const workers of [1, 2]) {
       .sort((a, b) => Number(a) - Number(b))
       .join(" ");
   process.stdout.write(
-    `workers: ${workers}  last end, ms: ${shown("lastMs")}  reply, ms: ${shown("replyMs")}  CPU of the proxy, ms: ${shown("proxyCpuMs")}\n`,
+    `workers: ${workers}  nothing forwarded, ms: ${shown("tookMs")}  last byte, ms: ${shown("byteMs")}  last end, ms: ${shown("lastMs")}  reply, ms: ${shown("replyMs")}  CPU of the proxy, ms: ${shown("proxyCpuMs")}\n`,
   );
   await proxy.child.stop();
 }

@@ -6,7 +6,7 @@ import { type AdminReply, type AdminRoute, failure, json } from "./server.ts";
 export interface KillReply {
   readonly kills: readonly Kill[];
   readonly cut: number;
-  /** From the order until every thread forwarded nothing of it any more. */
+  /** From the order until every thread forwarded nothing of it, and had cut its clients. */
   readonly tookMs: number;
   readonly isKept: boolean;
   readonly isTold: boolean | undefined;

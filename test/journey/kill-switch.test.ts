@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { browserPath, launchBrowser, openPage } from "../support/browser.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { get, openTunnel, RawClient, request, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
@@ -338,6 +339,31 @@ describe("the file", () => {
       async () => (await get(proxy.forward, `http://one.test:${origin.port}/`)).status === 200,
     );
   });
+});
+
+test.skipIf(browserPath === undefined)("the console stops and releases", async () => {
+  const proxy = await start();
+  const { host, port } = proxy.address("sessions");
+  const browser = await launchBrowser();
+  await own(Promise.resolve({ close: () => browser.close() }));
+  const { page } = await openPage(browser, { width: 1200, height: 900 });
+  await page.goto(`http://${host}:${port}/#kill`);
+  await page.locator("#secret input").fill(secret);
+  await page.locator("#secret button").click();
+  await page.getByText("Nothing is stopped.").waitFor();
+  const open = await tunnel(proxy, `one.test:${echo.port}`);
+  await page.getByLabel("Name").fill("one.test");
+  await page.getByLabel("Reason").fill("<b>leak</b>");
+  await page.getByRole("button", { name: "Stop" }).click();
+  const card = page.locator('[data-kill="destination one.test"]');
+  await card.waitFor();
+  await within("the end of the tunnel", open.closed);
+  expect(await card.textContent()).toContain("<b>leak</b>");
+  const target = `http://one.test:${origin.port}/`;
+  expect((await get(proxy.forward, target)).status).toBe(403);
+  await card.getByRole("button", { name: "Release" }).click();
+  await page.getByText("Nothing is stopped.").waitFor();
+  expect((await get(proxy.forward, target)).status).toBe(200);
 });
 
 test("inbound requests stop as well", async () => {

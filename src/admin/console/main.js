@@ -6,6 +6,7 @@ import { DenialsView } from "./denials-view.js";
 import { Feed } from "./feed.js";
 import { FlowStore } from "./flow-store.js";
 import { FlowsView } from "./flows-view.js";
+import { KillsView } from "./kills-view.js";
 import { OverviewView } from "./overview-view.js";
 import { CatalogueView, PipelineView } from "./pipeline-view.js";
 import { SessionsView } from "./sessions-view.js";
@@ -44,6 +45,7 @@ const views = [
   new ConfigurationView(api),
   new HealthView(api),
   new ApprovalsView(api),
+  new KillsView(api),
 ];
 /** @type {View} */
 let current = flows;
@@ -136,7 +138,8 @@ function onKey(event) {
     if (event.key === "Enter") flows.key("j");
     return;
   }
-  const view = views[Number(event.key) - 1];
+  // The tenth has the key of 0.
+  const view = views[(Number.parseInt(event.key, 10) + 9) % 10];
   if (view !== undefined) show(view);
   else if (event.key === "?") /** @type {HTMLDialogElement} */ (byId("keys")).showModal();
   else if (event.key === "/") {

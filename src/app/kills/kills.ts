@@ -28,7 +28,7 @@ export interface KillOutcome {
   readonly kills: readonly Kill[];
   /** Tunnels and exchanges that were ended. */
   readonly cut: number;
-  /** From the order until every thread forwarded nothing of it any more. */
+  /** From the order until every thread forwarded nothing of it, and had cut its clients. */
   readonly tookMs: number;
   /** Whether it is in the file. */
   readonly isKept: boolean;
