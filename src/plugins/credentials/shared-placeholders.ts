@@ -93,8 +93,8 @@ export class Placeholders {
     const kept: Kept = { ...rest, until: this.#clock.now() + lifetimeMs };
     const text = JSON.stringify(kept);
     const sets = told.map((store) => store.set(keyOf(handle), text, lifetimeMs));
-    const isOver = sets.every((set) => !(set instanceof Promise));
-    return isOver ? handle : Promise.all(sets).then(() => handle);
+    const waits = sets.filter((set) => set instanceof Promise);
+    return waits.length === 0 ? handle : Promise.all(waits).then(() => handle);
   }
 
   async #resolveInAny(threads: StateStore, handle: string): Promise<Secret | undefined> {

@@ -124,7 +124,7 @@ test("threads of one process hear at once what the store is away for, and hear i
   expect(await one.tell("first")).toBe(false);
   expect(heard).toEqual(["first"]);
   store.isAway = false;
-  await eventually(async () => (await store.get("feed:test:1")) === "first");
+  await eventually(() => store.get("feed:test:1") === "first");
   expect(await one.tell("second")).toBe(true);
   await eventually(() => heard.includes("second"));
   expect([heard, own]).toEqual([["first", "second"], []]);
