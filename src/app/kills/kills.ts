@@ -96,7 +96,10 @@ export class Kills {
     await this.#follow();
     const known = this.#kills.get(killName(kill));
     if (known === undefined && this.#kills.size >= maxKills) return undefined;
-    return this.#change({ kill: { ...kill, at: Date.now() }, isReleased: false }, by);
+    return this.#change(
+      { kill: { ...kill, at: this.#next(killName(kill)) }, isReleased: false },
+      by,
+    );
   }
 
   /** Lets it go on; undefined where it was not stopped. */
@@ -104,7 +107,7 @@ export class Kills {
     await this.#follow();
     const known = this.#kills.get(name);
     if (known === undefined) return undefined;
-    return this.#change({ kill: { ...known, at: Date.now() }, isReleased: true }, by);
+    return this.#change({ kill: { ...known, at: this.#next(name) }, isReleased: true }, by);
   }
 
   close(): void {
@@ -132,6 +135,11 @@ export class Kills {
     return { kills: this.kills, cut, isKept, isTold };
   }
 
+  /** When an order is given: after the last one that is known of the same thing, whatever the clocks of replicas say. */
+  #next(name: string): number {
+    return Math.max(Date.now(), (this.#changedAt.get(name) ?? 0) + 1);
+  }
+
   #take({ kill, isReleased }: Told): void {
     const name = killName(kill);
     this.#changedAt.set(name, kill.at);
@@ -152,7 +160,11 @@ export class Kills {
       const told = toldOf(text);
       if (told === undefined) continue;
       const name = killName(told.kill);
-      if ((this.#changedAt.get(name) ?? 0) >= told.kill.at) continue;
+      const at = this.#changedAt.get(name) ?? 0;
+      // Of two orders of one moment, what stops it counts.
+      const isNews =
+        at < told.kill.at || (at === told.kill.at && !told.isReleased && !this.#kills.has(name));
+      if (!isNews) continue;
       if (!told.isReleased && !this.#kills.has(name) && this.#kills.size >= maxKills) continue;
       if (this.#changedAt.size >= 100 * maxKills) this.#changedAt.clear();
       this.#take(told);
