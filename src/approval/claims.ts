@@ -1,6 +1,6 @@
 /** What only one of several threads and replicas may do: ask, decide, use a decision for once. */
-import type { StateStore } from "../state/store.ts";
-import type { Verdict } from "./told.ts";
+import { type StateStore, stateUnavailable } from "../state/store.ts";
+import { toldOf, type Verdict } from "./told.ts";
 
 /** Claims in the store of `state`; they reject where it is away. */
 export class Claims {
@@ -24,10 +24,16 @@ export class Claims {
     await this.#store.delete(askKey(digest));
   }
 
-  /** False where somebody has decided already. */
-  async decide(verdict: Verdict): Promise<boolean> {
+  /** What is decided: this, or what somebody has decided already. */
+  async decide(verdict: Verdict): Promise<Verdict> {
     const key = `approval:decision:${verdict.id}`;
-    return this.#store.compareAndSet(key, undefined, JSON.stringify(verdict), this.#ttlMs);
+    const text = JSON.stringify(verdict);
+    // Longer than the question is open, for an order that was given in its last moment.
+    const ttlMs = 2 * this.#ttlMs;
+    if (await this.#store.compareAndSet(key, undefined, text, ttlMs)) return verdict;
+    const standing = toldOf(`{"kind":"decided","verdict":${(await this.#store.get(key)) ?? "{}"}}`);
+    if (standing?.kind !== "decided") throw stateUnavailable("an earlier decision cannot be read");
+    return standing.verdict;
   }
 
   /** False where it has been used. */

@@ -50,6 +50,8 @@ async function follow(desk: Desk, rules: DecidingRules, order: Order): Promise<D
       ? { kind: "unknown", message: "there is no such question" }
       : { kind: "over", message: "it is decided already, or its time is over" };
   }
+  const at = Date.now();
+  if (ask.expiresAt <= at) return { kind: "over", message: "its time is over" };
   const { decision } = order;
   if (decision !== "allow" && decision !== "deny") return wrong("decision must be allow or deny");
   const given = order.scope === "" ? "once" : order.scope;
@@ -63,18 +65,18 @@ async function follow(desk: Desk, rules: DecidingRules, order: Order): Promise<D
   if (scope === "session" && ask.session === undefined)
     return wrong("the request belongs to no session that is known");
   if (decision === "allow" && rules.isTwoPerson) {
-    if (ask.votes.includes(by)) return wrong("another operator has to allow it as well");
-    if (ask.votes.length === 0) {
+    // Two that were the first at once, in two replicas, have both voted: whoever of them says it again decides.
+    if (ask.votes.every((one) => one === by)) {
+      if (ask.votes.length > 0) return wrong("another operator has to allow it as well");
       await desk.vote(id, by);
       return { kind: "voted", id };
     }
   }
-  const at = Date.now();
   const verdict: Verdict = {
     id,
     digest: ask.digest,
     decision,
-    by: [...ask.votes, by],
+    by: [...new Set([...ask.votes, by])],
     scope,
     until: at + lastsMs(scope, durationMs, rules),
     session: ask.session,
@@ -85,13 +87,20 @@ async function follow(desk: Desk, rules: DecidingRules, order: Order): Promise<D
         .slice(0, maxReason) || undefined,
     at,
   };
-  const objection = await desk.decide(verdict);
-  if (objection !== undefined) return { kind: "over", message: objection };
+  const standing = await desk.decide(verdict);
+  if (!isSame(standing, verdict))
+    return { kind: "over", message: "somebody else has decided already" };
   return {
     kind: "decided",
-    verdict,
+    verdict: standing,
     ...(scope === "policy" ? { suggestion: ask.suggestion } : {}),
   };
+}
+
+/** Whether it is what was ordered: said again by whoever was not told that it counts. */
+function isSame(one: Verdict, other: Verdict): boolean {
+  const { decision, scope } = other;
+  return one.decision === decision && one.scope === scope && one.by.join() === other.by.join();
 }
 
 function lastsMs(

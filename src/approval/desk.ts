@@ -15,7 +15,17 @@ import { canonicalJson, canonicalRequest } from "./canonical.ts";
 import { Claims } from "./claims.ts";
 import type { DeskOptions, Heard, HeardListener, Question } from "./desk-options.ts";
 import { Ledger, type OpenAsk } from "./ledger.ts";
-import { away, idField, notApproved, refusedBy, standingFor, stillPending } from "./replies.ts";
+import {
+  askedBefore,
+  away,
+  idField,
+  notApproved,
+  refusedBy,
+  standingFor,
+  stillPending,
+  undecided,
+  usedBefore,
+} from "./replies.ts";
 import { Gate, type GateKeeper, RulesServed } from "./rules-served.ts";
 import { type Ask, idOf, type Told, toldOf, type Verdict } from "./told.ts";
 import { shownText } from "./visible.ts";
@@ -140,11 +150,12 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     return this.#enter(asked).catch((error: unknown) => away(error, question));
   }
 
-  /** What an operator or a signed callback decided; a text says why it counts for nothing. */
-  async decide(verdict: Verdict): Promise<string | undefined> {
-    if (!(await this.#claims.decide(verdict))) return "somebody else has decided already";
-    await this.#tell({ kind: "decided", verdict });
-    return undefined;
+  /** What an operator or a signed callback decided; gives what counts, which somebody else may have decided before. */
+  async decide(verdict: Verdict): Promise<Verdict> {
+    const standing = await this.#claims.decide(verdict);
+    // Whoever decided may have ended, or not have heard of it, before anybody was told.
+    await this.#tell({ kind: "decided", verdict: standing });
+    return standing;
   }
 
   /** The first of two persons. */
@@ -206,10 +217,10 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     const caller = callerOf(context.flow.client);
     const full = this.#ledger.reserve(caller, maxPendingPerCaller);
     if (full !== undefined) return this.#tooMany("too_many_pending", full, rule);
-    const at = Date.now();
     const mine = randomBytes(idBytes).toString("base64url");
     // Where another thread or replica asks the same, it is one question.
     const id = await this.#claims.ask(digest, mine).finally(() => this.#ledger.release(caller));
+    const at = Date.now();
     const ask: Ask = {
       id,
       digest,
@@ -222,14 +233,13 @@ export class Desk implements ApprovalArrivals, GateKeeper {
       suggestion: asked.suggestion?.slice(0, 4_096),
       session: asked.session,
     };
-    const standing = this.#ledger.standing(id);
-    if (standing !== undefined && standing.kind !== "pending") {
+    if (this.#ledger.endOf(id) !== undefined) {
       await this.#claims.askOver(digest);
-      const message = "the earlier question about this request is over: send it again";
-      return notApproved("asked_before", message, { rule });
+      return askedBefore(asked);
     }
     this.#rules.asked(id, asked.gate);
-    if (id === mine) await this.#tell({ kind: "asked", ask });
+    // Whoever asked may have ended, or not have heard of it, before anybody was told.
+    if (this.#ledger.get(id) === undefined) await this.#tell({ kind: "asked", ask });
     return this.#ledger.get(ask.id) ?? { ...ask, votes: [] };
   }
 
@@ -239,8 +249,9 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     if (this.#closed !== undefined) {
       return Promise.resolve(this.#refused(notApproved("draining", this.#closed, asked)));
     }
-    const standing = this.#ledger.standing(ask.id);
-    if (standing?.kind === "decided") return this.#follow(standing.verdict, { context, ...asked });
+    const end = this.#ledger.endOf(ask.id);
+    if (end?.kind === "decided") return this.#follow(end.verdict, { context, ...asked });
+    if (end !== undefined) return Promise.resolve(this.#refused(askedBefore(asked)));
     const caller = callerOf(context.flow.client);
     const full = this.#waits.full(caller);
     if (full !== undefined)
@@ -263,12 +274,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
   /** What a decision makes of a request that waited for it. */
   #follow(verdict: Verdict, asked: Question): Promise<Decision> {
     return this.#use(verdict, asked).then(
-      (used) => {
-        if (used !== undefined) return used;
-        const message =
-          "an operator has approved this request once, and another one like it was first: send it again to ask again";
-        return this.#refused(notApproved("used", message, { id: verdict.id, rule: asked.rule }));
-      },
+      (used) => used ?? this.#refused(usedBefore(verdict, asked)),
       (error: unknown) => away(error, asked),
     );
   }
@@ -324,10 +330,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
   #expire(): void {
     for (const ask of this.#ledger.expire(Date.now())) {
       this.#over(ask);
-      const message = "nobody has decided in time (approval.expires)";
-      this.#waits.settle(ask.id, () =>
-        this.#refused(notApproved("expired", message, { id: ask.id, rule: ask.rule })),
-      );
+      this.#waits.settle(ask.id, () => this.#refused(undecided(ask)));
       this.#hear({ kind: "expired", ask }, ask);
     }
   }

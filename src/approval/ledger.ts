@@ -93,6 +93,11 @@ export class Ledger {
     return request === undefined || standing === undefined ? undefined : { ...standing, request };
   }
 
+  /** How a question ended, also one that was never heard of here. */
+  endOf(id: string): Exclude<Standing, { kind: "pending" }> | undefined {
+    return this.#pending.has(id) ? undefined : this.#ended.get(id);
+  }
+
   /** False where it changes nothing. */
   take(told: Told, now: number): boolean {
     switch (told.kind) {
@@ -107,12 +112,13 @@ export class Ledger {
       case "decided": {
         const { verdict } = told;
         const before = this.#verdicts.get(verdict.digest);
-        if (before?.id === verdict.id || this.#ended.has(verdict.id)) return false;
+        if (before?.id === verdict.id || this.#isUsedOrDecided(verdict.id)) return false;
         this.#close(verdict.id, { kind: "decided", verdict });
         if (verdict.until > now) this.#verdicts.renew(verdict.digest, verdict);
         return true;
       }
       case "withdrawn":
+        if (this.#isUsedOrDecided(told.id)) return false;
         return this.#close(told.id, { kind: "over", why: "withdrawn" });
     }
   }
@@ -122,6 +128,12 @@ export class Ledger {
     const expired = this.pending.filter(({ expiresAt }) => expiresAt <= now);
     for (const { id } of expired) this.#close(id, { kind: "over", why: "expired" });
     return expired;
+  }
+
+  /** What only ended here was decided elsewhere before it did. */
+  #isUsedOrDecided(id: string): boolean {
+    const end = this.#ended.get(id);
+    return end?.kind === "decided" || end?.why === "used";
   }
 
   #open(ask: Ask, now: number): boolean {

@@ -66,6 +66,24 @@ export function notApproved(
   return deny(reason, denial, details);
 }
 
+/** It was allowed once, and that is over. */
+export function usedBefore({ id }: Verdict, { rule }: ApprovalQuestion): Decision {
+  const message =
+    "an operator has approved this request once, and another one like it was first: send it again to ask again";
+  return notApproved("used", message, { id, rule });
+}
+
+/** The time of the question is over. */
+export function undecided({ id, rule }: Ask): Decision {
+  return notApproved("expired", "nobody has decided in time (approval.expires)", { id, rule });
+}
+
+/** What was asked about the same request has ended, and nothing that is decided of it will be heard. */
+export function askedBefore({ rule }: ApprovalQuestion): Decision {
+  const message = "the earlier question about this request is over: send it again";
+  return notApproved("asked_before", message, { rule });
+}
+
 /** The store is away: nobody knows what was decided. */
 export function away(error: unknown, { rule }: ApprovalQuestion): Decision {
   const message = `the approval cannot be looked up: ${messageOf(error)}`;

@@ -298,17 +298,23 @@ export class Crew implements DataPlane {
           typeof refused === "string" ? refused : refused.map(({ message }) => message).join("; "),
         );
       await this.#reloading.promise;
-      // What it began with is no longer served.
-      if (generation !== this.#file.generation) throw new Error("the file has changed meanwhile");
+      this.#mustServe(generation);
       // It may have begun before an order.
       await member.kill(this.#made.parts.kills.kills);
       await member.open(this.#bound);
+      // A whole reload may have passed that it was not asked about.
+      this.#mustServe(generation);
       for (const bound of this.#operators) member.tell("owns", bound);
       member.tell("level", this.#made.options.log.level);
       this.#made.options.log.info({ thread }, "a thread serves in place of the one that ended");
     } catch (failure) {
       this.#dismiss(member, failure);
     }
+  }
+
+  /** Throws where what a thread began with is no longer served. */
+  #mustServe(generation: number): void {
+    if (generation !== this.#file.generation) throw new Error("the file has changed meanwhile");
   }
 
   /** Ends a thread that cannot serve what is served; one that has ended by itself is being replaced already. */

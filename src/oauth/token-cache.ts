@@ -162,15 +162,15 @@ export class TokenCache {
     const entry = this.get(request.key);
     if (entry !== undefined) return { kind: "token", ...entry, source: "cache" };
     const rejection = this.#rejections.get(request.key);
+    const isOutdated = rejection !== undefined && rejection.proof !== request.proof;
     if (rejection !== undefined) {
-      if (rejection.until > this.#passing.now() && rejection.proof === request.proof) {
+      if (rejection.until > this.#passing.now() && !isOutdated) {
         return { kind: "refused", refused: rejection.refused, source: "cache" };
       }
       this.#rejections.delete(request.key);
-      if (rejection.proof !== request.proof) await this.#others?.forget(request.key);
     }
     const { response, isKept } = await this.#calls.join(request.key, signal, (ending) =>
-      this.#load(request, ending),
+      this.#load(request, ending, isOutdated),
     );
     const source = isKept ? "cache" : "endpoint";
     if (response.kind !== "issued") return { kind: "refused", refused: response, source };
@@ -191,7 +191,9 @@ export class TokenCache {
   }
 
   /** Tokens that are asked for while logins end are used, and not kept. */
-  async #load(request: TokenRequest, signal: AbortSignal): Promise<Loaded> {
+  async #load(request: TokenRequest, signal: AbortSignal, isOutdated: boolean): Promise<Loaded> {
+    // What another credential was refused, other threads may repeat.
+    if (isOutdated) await this.#others?.forget(request.key);
     const epoch = this.#epoch;
     const loaded = await this.#ask(request, signal);
     if (epoch === this.#epoch) this.#keep(request, loaded);

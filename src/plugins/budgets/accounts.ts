@@ -49,9 +49,12 @@ export class Accounts {
   /** Adds within bounds, all or nothing; throws or rejects where the store is away. */
   reserve(additions: readonly LeasedAddition[], thread: number): Soon<Added> {
     const added = this.#leases.add(additions);
-    return added instanceof Promise
-      ? added.then((done) => this.#reservedBy(additions, done, thread))
-      : this.#reservedBy(additions, added, thread);
+    if (!(added instanceof Promise)) return this.#reservedBy(additions, added, thread);
+    const own = this.#reservedIn(thread);
+    return added.then((done) =>
+      // A thread that has ended meanwhile settles nothing.
+      this.#byThread.get(thread) === own ? this.#reservedBy(additions, done, thread) : done,
+    );
   }
 
   /** Sets a counter that has nothing yet. */
@@ -145,14 +148,19 @@ export class Accounts {
 
   #reservedBy(additions: readonly Addition[], added: Added, thread: number): Added {
     if (added.refusedAt !== undefined) return added;
-    const own = this.#byThread.get(thread) ?? new Map<string, number>();
-    this.#byThread.set(thread, own);
+    const own = this.#reservedIn(thread);
     for (const { key, by } of additions) {
       if (by <= 0) continue;
       change(this.#reserved, key, by);
       change(own, key, by);
     }
     return added;
+  }
+
+  #reservedIn(thread: number): Map<string, number> {
+    const own = this.#byThread.get(thread) ?? new Map<string, number>();
+    this.#byThread.set(thread, own);
+    return own;
   }
 
   #wake(key: string): void {

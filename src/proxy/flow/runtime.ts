@@ -89,7 +89,8 @@ class Generation {
       release: () => {
         if (!held) return;
         held = false;
-        this.#leases -= 1;
+        // Of a generation that was closed by force none are left.
+        if (this.#leases > 0) this.#leases -= 1;
         this.#closeWhenIdle();
       },
     };

@@ -33,3 +33,16 @@ test("a generation with a flow that does not end closes after the drain time", a
   await holder.close(1);
   expect(held.close).toHaveBeenCalledTimes(1);
 });
+
+test("a flow that ends after its generation was closed by force is counted once", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const closing = { ...generation(1), close: () => promise };
+  const holder = new RuntimeHolder(closing);
+  const late = holder.acquire();
+  holder.swap(generation(2), 0);
+  await vi.waitFor(() => expect(holder.flows).toBe(0));
+  late.release();
+  expect(holder.flows).toBe(0);
+  resolve();
+  await holder.close(0);
+});

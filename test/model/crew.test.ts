@@ -1,0 +1,228 @@
+/** Threads: a reload is served by all of them or by none, and whoever takes the place of one that ended serves what they do. */
+import { type Arbitrary, nat, record } from "fast-check";
+import { pino } from "pino";
+import { expect, vi } from "vitest";
+import type { ProcessParts } from "../../src/app/process-parts.ts";
+import type { LoadedConfig } from "../../src/config/load.ts";
+import type { SentFile, StartOrder } from "../../src/crew/calls.ts";
+import { Crew } from "../../src/crew/crew.ts";
+import type { Ending } from "../../src/crew/member.ts";
+import { KillSwitch } from "../../src/pipeline/kill-switch.ts";
+import {
+  ends,
+  Outside,
+  promise,
+  settled,
+  step,
+  stoppedClock,
+  waits,
+  type World,
+} from "./interleaving.ts";
+
+stoppedClock();
+
+vi.mock("node:timers/promises", () => ({
+  setTimeout: (milliseconds: number) =>
+    new Promise((resolve) => void setTimeout(resolve, milliseconds)),
+}));
+
+/** A thread as the crew has it: each call takes its time, and none comes back from one that has ended. */
+const { threads, StandIn } = vi.hoisted(() => {
+  const threads: InstanceType<typeof StandIn>[] = [];
+  class StandIn {
+    static outside: Outside;
+    static refuses: (generation: number, thread: number) => boolean = () => false;
+    static #lastId = 0;
+    readonly thread: number;
+    readonly id: number;
+    readonly report = { notReady: undefined };
+    isServing = false;
+    hasEnded = false;
+    serves = 0;
+    readonly prepared = new Set<number>();
+    readonly #onEnded: (member: StandIn, ending: Ending) => void;
+    readonly #gone = Promise.withResolvers<never>();
+    #isClosing = false;
+
+    constructor(thread: number, _: unknown, onEnded: (member: StandIn, ending: Ending) => void) {
+      this.thread = thread;
+      StandIn.#lastId += 1;
+      this.id = StandIn.#lastId;
+      this.#onEnded = onEnded;
+      this.#gone.promise.catch(() => undefined);
+      threads.push(this);
+    }
+
+    start({ file }: StartOrder): Promise<undefined> {
+      return this.#call(() => void (this.serves = file.generation));
+    }
+
+    async open(): Promise<object> {
+      await this.#call(() => undefined);
+      this.isServing = true;
+      return {};
+    }
+
+    prepare({ generation }: SentFile): Promise<string | undefined> {
+      return this.#call(() => {
+        if (StandIn.refuses(generation, this.thread)) return "refused";
+        this.prepared.add(generation);
+        return undefined;
+      });
+    }
+
+    swap(generation: number): Promise<void> {
+      return this.#call(() => {
+        if (!this.prepared.delete(generation)) throw new Error("it is not ready");
+        this.serves = generation;
+      });
+    }
+
+    drop(generation: number): Promise<void> {
+      return this.#call(() => void this.prepared.delete(generation));
+    }
+
+    kill(): Promise<number> {
+      return this.#call(() => 0);
+    }
+
+    refresh(): Promise<void> {
+      return Promise.resolve();
+    }
+
+    tell(): void {
+      // What is told asks for nothing.
+    }
+
+    close(): Promise<void> {
+      this.#isClosing = true;
+      this.die();
+      return Promise.resolve();
+    }
+
+    die(): void {
+      if (this.hasEnded) return;
+      this.isServing = false;
+      this.hasEnded = true;
+      this.#gone.reject(new Error(`thread ${this.thread} has ended`));
+      if (!this.#isClosing) this.#onEnded(this, { code: 1, error: undefined });
+    }
+
+    #call<T>(effect: () => T): Promise<T> {
+      const called = StandIn.outside.call(() => {
+        if (this.hasEnded) throw new Error("it has ended");
+        return effect();
+      });
+      return Promise.race([called, this.#gone.promise]);
+    }
+  }
+  return { threads, StandIn };
+});
+vi.mock("../../src/crew/member.ts", () => ({ Member: StandIn }));
+
+const count = 3;
+
+interface Reload {
+  /** The thread that does not take the file; none where there is no such thread. */
+  readonly refusedBy: number;
+}
+
+class Threads implements World {
+  readonly outside = new Outside();
+  readonly #serving = { generation: 1 };
+  readonly #crew: Crew;
+  #deaths = 0;
+  /** Too many have ended: so does the process. */
+  #isHopeless = false;
+  #reloading: Promise<void> = Promise.resolve();
+  #isReloading = false;
+  #last = 1;
+
+  constructor() {
+    threads.length = 0;
+    StandIn.outside = this.outside;
+    StandIn.refuses = () => false;
+    const tally = { of: () => ({ value: 0 }) };
+    const parts = {
+      state: { seed: Buffer.alloc(32) },
+      serving: this.#serving,
+      metrics: { gauge: () => undefined, counters: { threads_ended_total: tally } },
+      kills: new KillSwitch(),
+      services: { carried: { threadEnded: () => undefined } },
+    } as unknown as ProcessParts;
+    this.#crew = new Crew({
+      threads: count,
+      loaded: { bytes: Buffer.alloc(0), path: "" } as unknown as LoadedConfig,
+      parts,
+      options: { log: pino({ level: "silent" }), version: "0", lenient: false, file: "", env: {} },
+      services: { writeLines: () => undefined, onHopeless: () => (this.#isHopeless = true) },
+    });
+  }
+
+  async open(): Promise<this> {
+    const opening = this.#crew.open();
+    await this.outside.endAll();
+    await opening;
+    return this;
+  }
+
+  /** As the process applies a file: both phases, one file after another. */
+  reload({ refusedBy }: Reload): void {
+    this.#reloading = this.#reloading.then(async () => {
+      const generation = this.#last + 1;
+      this.#last = generation;
+      this.#isReloading = true;
+      StandIn.refuses = (one, thread) => one === generation && thread === refusedBy;
+      const loaded = { bytes: Buffer.alloc(0), path: "" } as unknown as LoadedConfig;
+      if ((await this.#crew.prepare(loaded, generation)) === undefined) {
+        this.#serving.generation = generation;
+        await this.#crew.swap(loaded);
+      }
+      this.#isReloading = false;
+    });
+  }
+
+  die(at: number): void {
+    const alive = threads.filter(({ hasEnded, isServing }) => isServing && !hasEnded);
+    if (this.#deaths >= 5 || alive.length === 0) return;
+    this.#deaths += 1;
+    alive[at % alive.length]?.die();
+  }
+
+  check(): void {
+    const serving = threads.filter(({ isServing }) => isServing);
+    const places = serving.map(({ thread }) => thread);
+    expect(new Set(places).size, "one thread in each place").toBe(places.length);
+    if (this.#isReloading) return;
+    const { generation } = this.#serving;
+    for (const { serves, prepared, thread } of serving) {
+      expect(serves, `thread ${thread} serves what is served`).toBe(generation);
+      expect([...prepared], `thread ${thread} keeps nothing that was refused`).toEqual([]);
+    }
+  }
+
+  async end(): Promise<void> {
+    for (let rounds = 0; rounds < 10; rounds += 1) await this.outside.endAll(10_000);
+    await this.#reloading;
+    await settled();
+    this.check();
+    const places = threads.flatMap(({ isServing, thread }) => (isServing ? [thread] : []));
+    if (!this.#isHopeless) expect(places, "each place is taken again").toHaveLength(count);
+    await this.#crew.close(0);
+  }
+}
+
+const reload = record({ refusedBy: nat({ max: 2 * count }) }) as Arbitrary<Reload>;
+promise(
+  "all threads serve a file or none does, also those that take another one's place",
+  () => new Threads().open(),
+  [
+    step<Threads, Reload>("reload", reload, (world, one) => world.reload(one)),
+    step<Threads, number>("die", nat({ max: 2 }), (world, at) => world.die(at)),
+    ends<Threads>("done"),
+    ends<Threads>("done"),
+    ends<Threads>("done"),
+    step<Threads, number>("end all", nat({ max: 0 }), ({ outside }) => outside.endAll()),
+    waits<Threads>(100, 1_000, 10_000),
+  ],
+);
