@@ -11,6 +11,7 @@ import {
 } from "../mtls/peer-trust.ts";
 import { looksLikeTls } from "../net/client-hello.ts";
 import { peek } from "../net/sniff.ts";
+import { serverProfile } from "../net/tls-profile.ts";
 import { acceptance } from "../proxy/exchange/http-server.ts";
 import type { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import { limitConnections } from "./bind.ts";
@@ -121,13 +122,14 @@ export class PeerFront {
     if (context.kind === "refused") return context;
     if (this.#handshakes?.context === context) return this.#handshakes;
     const server = tls.createServer({
+      ...serverProfile,
       ...context.tls,
       requestCert: true,
       rejectUnauthorized: true,
       handshakeTimeout: this.#limits.handshakeTimeoutMs,
       ALPNProtocols: ["h2", "http/1.1"],
       // A session that is resumed would not be verified again.
-      secureOptions: constants.SSL_OP_NO_TICKET,
+      secureOptions: serverProfile.secureOptions | constants.SSL_OP_NO_TICKET,
     });
     server.on("secureConnection", (socket) => this.#secured(socket, context));
     server.on("tlsClientError", (error, socket) => {

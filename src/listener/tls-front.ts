@@ -1,6 +1,7 @@
 /** Terminates TLS in front of a listener and gives the decrypted connections to the HTTP server. */
 import type { AddressInfo } from "node:net";
 import tls from "node:tls";
+import { serverProfile } from "../net/tls-profile.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
 import { limitConnections } from "./bind.ts";
 
@@ -61,5 +62,6 @@ export class TlsFront {
 }
 
 function contextOf({ cert, key, clientCa }: TlsMaterial): tls.SecureContextOptions {
-  return { cert, key, minVersion: "TLSv1.2", ...(clientCa === undefined ? {} : { ca: clientCa }) };
+  const trust = clientCa === undefined ? {} : { ca: clientCa };
+  return { ...serverProfile, cert, key, minVersion: "TLSv1.2", ...trust };
 }

@@ -1,11 +1,12 @@
 /**
  * Secure contexts with a leaf per name: minted on demand, cached within bounds, renewed by the wall clock.
  */
-import { createHash, randomBytes, constants } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import type { SecureContext, SecureVersion } from "node:tls";
 import { createSecureContext } from "node:tls";
 import { BoundedMap } from "../bounded-map.ts";
 import { ProxyError } from "../errors.ts";
+import { serverProfile } from "../net/tls-profile.ts";
 import type { AuthoritySource } from "./authority-source.ts";
 import type { CertificateAuthority } from "./certificate-authority.ts";
 import { keyToPem, leafValidity } from "./certificate-authority.ts";
@@ -158,6 +159,7 @@ export class LeafMinter {
     }
     const certificate = this.#templateOf(authority).issue([name], validity);
     const context = createSecureContext({
+      ...serverProfile,
       cert: certificate + authority.chainPem,
       key: this.#keyPem,
       minVersion: this.#minVersion,
@@ -168,7 +170,6 @@ export class LeafMinter {
         .digest("hex")
         .slice(0, 32),
       sessionTimeout: sessionTimeoutSeconds,
-      secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
     });
     this.#minted += 1;
     this.#entries.renew(name, {

@@ -226,6 +226,20 @@ test.each(["GET http://echo.test/ HTTP/1.1\r\nHost: echo.test\r\n\r\n", "\x05\x0
   },
 );
 
+test("inside TLS, what is weak is refused, and nothing is negotiated again", async () => {
+  const old = { ...secured.forward, ca, maxVersion: "TLSv1.2" } as const;
+  for (const weak of [{ ciphers: "ECDHE-ECDSA-AES128-SHA256" }, { ecdhCurve: "P-521" }]) {
+    const refused = connectTls({ ...old, ...weak });
+    await expect(once(refused, "secureConnect")).rejects.toThrow();
+  }
+  const socket = connectTls(old);
+  await own({ close: () => void socket.destroy() });
+  await once(socket, "secureConnect");
+  const wire = RawClient.over(socket);
+  socket.renegotiate({ rejectUnauthorized: false }, () => undefined);
+  await wire.reader.toEnd();
+});
+
 test("callers are asked for by stream, with a challenge, and a certificate is one", async () => {
   const { cert, key } = await (await TestAuthority.create()).server(["127.0.0.1"]);
   const tls = { cert_file: "server.crt", key_file: "server.key", client_ca_file: "clients.pem" };

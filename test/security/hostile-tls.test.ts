@@ -207,6 +207,14 @@ describe("a handshake", () => {
     await expect(proxy.tls(at, options)).rejects.toThrow();
   });
 
+  test.each([
+    { ciphers: "ECDHE-ECDSA-AES128-SHA256" },
+    { ciphers: "ECDHE-ECDSA-AES128-CCM" },
+    { ecdhCurve: "P-521" },
+  ])("that offers nothing better than %j is refused", async (weak) => {
+    await expect(proxy.tls(at, { maxVersion: "TLSv1.2", ...weak })).rejects.toThrow();
+  });
+
   test.each([[["h3"]], [["spdy/3"]], [["", "h2"]], [["x".repeat(255)]]])(
     "that offers %j is refused, or ends in HTTP/1.1 (FRONT-20)",
     async (protocols) => {
