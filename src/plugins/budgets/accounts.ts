@@ -147,8 +147,9 @@ export class Accounts {
     if (added.refusedAt !== undefined) return added;
     const own = this.#byThread.get(thread) ?? new Map<string, number>();
     this.#byThread.set(thread, own);
-    for (const { key, by } of additions) {
-      if (by <= 0) continue;
+    for (const { key, by, member } of additions) {
+      // What has been counted once stays.
+      if (by <= 0 || member !== undefined) continue;
       change(this.#reserved, key, by);
       change(own, key, by);
     }
