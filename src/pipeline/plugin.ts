@@ -50,6 +50,7 @@ export {
 } from "./decision.ts";
 export { type ApprovalGate, type ApprovalQuestion, askPerson } from "./approval-gate.ts";
 export { type FactKey, factKey } from "./facts.ts";
+export { maxMembers } from "../state/store.ts";
 export type { Added, Addition, Soon, StateFeed, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
 export type {

@@ -161,10 +161,14 @@ export class Accounts {
   }
 
   #owe(addition: Addition): void {
-    const known = this.#owed.get(addition.key);
+    const { key, member } = addition;
+    const name = member === undefined ? key : `${key} ${member}`;
+    const known = this.#owed.get(name);
     // Past this, what is reserved stays counted in place of what was taken.
     if (known === undefined && this.#owed.size >= maxOwed) return;
-    this.#owed.set(addition.key, { ...addition, by: (known?.by ?? 0) + addition.by });
+    // What is counted once is owed once.
+    const before = member === undefined ? (known?.by ?? 0) : 0;
+    this.#owed.set(name, { ...addition, by: before + addition.by });
     this.#retry ??= setTimeout(() => void this.#pay(), retryMs).unref();
   }
 

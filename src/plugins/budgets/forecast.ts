@@ -2,8 +2,9 @@
 import { BoundedMap } from "../../bounded-map.ts";
 import type { Outcome, PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
 import type { Prices } from "../parsers/prices.ts";
-import { type Entry, isExact } from "./entry.ts";
-import { type Limit, Subject } from "./limit.ts";
+import { DistinctThings } from "./distinct.ts";
+import { type Entry, isExact, tripOf } from "./entry.ts";
+import { isDistinct, type Limit, Subject } from "./limit.ts";
 import { type Asked, estimateOf, takenOf } from "./measures.ts";
 
 /** Options of a {@link Forecast}. */
@@ -24,6 +25,7 @@ export class Forecast {
   readonly #options: ForecastOptions;
   readonly #deps: PluginDeps;
   readonly #largest: BoundedMap<string, number>;
+  readonly #distinct = new DistinctThings();
 
   constructor(options: ForecastOptions, deps: PluginDeps) {
     this.#options = options;
@@ -43,6 +45,16 @@ export class Forecast {
     for (const limit of limits) {
       const { unit, refusesAll } = limit.options;
       const isCovered = limit.covers(host, model);
+      if (isDistinct(unit)) {
+        const thing = isCovered ? this.#distinct.of(context, limit, unit) : undefined;
+        if (thing === undefined && !refusesAll) continue;
+        const place = limit.placeOf(subject, now);
+        if (place === undefined) continue;
+        const entry = { limit, place, amount: 0, ...thing };
+        if (refusesAll && limit.options.isHard) entries.push(tripOf(entry));
+        if (thing !== undefined) entries.push(entry);
+        continue;
+      }
       const estimate = isCovered ? estimateOf(unit, asked, terms) : undefined;
       if (estimate === undefined && !refusesAll) continue;
       const place = limit.placeOf(subject, now);

@@ -22,7 +22,7 @@ import { type SeenHere, shownAmount } from "./sightings.ts";
 export const budgets = definePlugin<BudgetsConfig>({
   name: "budgets",
   description:
-    "Bounds tokens, cost, requests, tool calls and bytes, for each caller, user, session or model",
+    "Bounds tokens, cost, requests, tool calls, bytes, hosts and what names carry, for each caller, user, session or model",
   config: budgetsConfig,
   stages: ["connect", "request"],
   requiredBy: parsersFor,
@@ -114,7 +114,8 @@ function limitOf(limit: BudgetsConfig["limits"][number]): LimitOptions {
     name,
     unit,
     window,
-    by,
+    // Names of one domain say nothing of those of another.
+    by: unit === "subdomains" && !by.includes("domain") ? [...by, "domain"] : by,
     hosts,
     models,
     limit: unit === "cost" ? Math.round(limit.limit * nanosPerDollar) : limit.limit,
@@ -143,12 +144,17 @@ const unitWords: Readonly<Record<LimitOptions["unit"], string>> = {
   calls: "calls of language models",
   tool_calls: "tool calls",
   bytes: "bytes",
+  hosts: "hosts",
+  subdomains: "names below the domain",
+  name_entropy: "bits in names of hosts",
+  url_entropy: "bits in paths and queries",
   seconds: "seconds",
 };
 
-function denial({ limit, used, until, isHeld }: Exceeded): Denial {
+function denial({ limit, used, until, isHeld, wanted }: Exceeded): Denial {
   const { name, unit, window } = limit;
   const amounts = `${shownAmount(unit, used)} of ${shownAmount(unit, limit.limit)} ${unitWords[unit]}`;
+  const isShort = !isHeld && used < limit.limit;
   const resets = until === Infinity ? undefined : new Date(until).toISOString();
   const when = isHeld
     ? "calls under way hold the rest of it: try again soon"
@@ -157,7 +163,9 @@ function denial({ limit, used, until, isHeld }: Exceeded): Denial {
       : `it begins anew at ${resets}`;
   return {
     code: "budget.exceeded",
-    message: `the budget "${name}" is used up: ${amounts} (${window}); ${when}`,
+    message: isShort
+      ? `the budget "${name}" has not enough left: ${amounts} (${window}), and this takes ${shownAmount(unit, wanted)}; ${when}`
+      : `the budget "${name}" is used up: ${amounts} (${window}); ${when}`,
     details: {
       budget: name,
       unit,
