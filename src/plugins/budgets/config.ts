@@ -27,7 +27,7 @@ const limitSchema = z
     unit: z
       .enum(units)
       .describe(
-        "tokens and cost (US dollars) of calls of language models, these calls, requests, calls of MCP tools, or bytes in both directions; hosts (distinct ones), subdomains (distinct names below each domain), name_entropy and url_entropy (bits that look random in names of hosts below their domain, and in paths with their queries; each name and URL counts once).",
+        "tokens and cost (US dollars) of calls of language models, these calls, requests, calls of MCP tools, bytes in both directions, or those that callers send (bytes_up: heads and bodies of requests, everything in a tunnel) and receive (bytes_down), counted while they go by; hosts (distinct ones), subdomains (distinct names below each domain), name_entropy and url_entropy (bits that look random in names of hosts below their domain, and in paths with their queries; each name and URL counts once).",
       ),
     limit: z.number().positive().describe("How much of it; a whole number except for cost."),
     window: z

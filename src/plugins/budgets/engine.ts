@@ -8,17 +8,20 @@ import {
   type Answer,
   observe,
   type Outcome,
+  type Passing,
   type PluginDeps,
   type RequestContext,
   type Soon,
   type StateStore,
 } from "../../pipeline/plugin.ts";
+import { asking } from "./asking.ts";
 import { AccountBook, type Room } from "./account-book.ts";
 import { Ages } from "./ages.ts";
 import { additionOf, type Entry, exceededOf, isExact, overOf, tripOf } from "./entry.ts";
 import { Forecast, type ForecastOptions } from "./forecast.ts";
 import { Legibility, type LegibilityOptions } from "./legibility.ts";
-import { isDistinct, isOfConnections, Limit, type LimitOptions } from "./limit.ts";
+import { isFlow, isOfConnections, isStrict, Limit, type LimitOptions } from "./limit.ts";
+import { Metering, type Sides } from "./metering.ts";
 import { Refusals, type RefusalOptions } from "./refusals.ts";
 import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
 import { type SeenHere, shownBudgets, Sightings } from "./sightings.ts";
@@ -46,6 +49,8 @@ interface Reservation {
   isMade: boolean;
   /** Soft limits that had been reached. */
   over: readonly LimitOptions[];
+  /** What is counted while it goes by; undefined until the message goes. */
+  sides?: Sides | undefined;
 }
 
 /** The limits of one instance. */
@@ -59,6 +64,8 @@ export class BudgetEngine {
   readonly #legibility: Legibility;
   readonly #forecast: Forecast;
   readonly #refusals: Refusals;
+  readonly #metering: Metering;
+  readonly #hasFlows: boolean;
   readonly #looksForCalls: boolean;
   readonly #tunnelLimits: readonly Limit[];
 
@@ -72,6 +79,20 @@ export class BudgetEngine {
     this.#legibility = new Legibility(options, this.#limits, deps);
     this.#forecast = new Forecast(options, deps);
     this.#refusals = new Refusals(options, deps);
+    this.#hasFlows = options.limits.some(({ unit }) => isFlow(unit));
+    this.#metering = new Metering({
+      accounts: this.#accounts,
+      refusals: this.#refusals,
+      sightings: this.#sightings,
+      deps,
+      onRefused: (entry) => this.#trip(entry),
+      onOver: (context, limit) => {
+        const reservation = this.#reservationOf(context);
+        if (reservation !== undefined) reservation.over = [...reservation.over, limit];
+      },
+      placeOf: (context, { limit }) =>
+        this.#forecast.placeOf(context, limit, this.#reservationOf(context)?.asked.view?.model),
+    });
     this.#tunnelLimits = this.#limits.filter(
       ({ options: { unit, refusesAll } }) =>
         isOfConnections(unit) || (refusesAll && unit !== "requests"),
@@ -116,7 +137,7 @@ export class BudgetEngine {
       if (refusedAt === undefined) return observe("within_budget");
       return this.#refusals.refuse(context, exceededOf(entries, values, refusedAt));
     };
-    return this.#asking(
+    return asking(
       () => this.#options.store.add(looks),
       said,
       (error) => this.#refusals.away(error),
@@ -139,6 +160,21 @@ export class BudgetEngine {
     return asked.isInference && entries.some(({ limit }) => limit.options.unit === "cost");
   }
 
+  /** Whether something of the message is counted while it goes by. */
+  countsBytes(context: RequestContext): boolean {
+    if (!this.#hasFlows) return false;
+    const reservation = this.#reservationOf(context);
+    if (reservation === undefined) return false;
+    const { entries, isMade } = reservation;
+    reservation.sides ??= this.#metering.begin(context, entries, isMade);
+    return reservation.sides !== undefined;
+  }
+
+  passes(context: RequestContext, passing: Passing): Answer | Promise<Answer> {
+    const sides = this.#reservationOf(context)?.sides;
+    return sides === undefined ? undefined : this.#metering.pass(context, sides, passing);
+  }
+
   /** Puts right what was reserved. */
   settle(context: RequestContext, outcome: Outcome): Soon<void> {
     const reservation = this.#reservationOf(context);
@@ -152,7 +188,7 @@ export class BudgetEngine {
     for (const entry of entries) {
       const { limit, amount, place, member } = entry;
       const { key, ttlMs } = place;
-      if (amount === 0) continue;
+      if (amount === 0 || isFlow(limit.options.unit)) continue;
       if (member !== undefined) {
         // What has been counted stays counted: a name that was tried has been looked up.
         if (!isMade) corrections.push({ key, ttlMs, by: amount, member });
@@ -166,6 +202,12 @@ export class BudgetEngine {
       if (by === 0) continue;
       corrections.push({ key, ttlMs, by });
       corrected.push(entry);
+    }
+    if (this.countsBytes(context) && reservation.sides !== undefined) {
+      const hasLeft = context.stage === "connect" || context.onward !== undefined;
+      const ended = this.#metering.end(reservation.sides, hasLeft);
+      held.push(...ended.held);
+      corrections.push(...ended.corrections);
     }
     const settled = this.#accounts.settle(held, corrections);
     const see = (added: Added | undefined): void => {
@@ -206,7 +248,7 @@ export class BudgetEngine {
       this.#reserve(context, reservation, now + this.#options.waitMs);
     const timed = entries.find(({ limit }) => limit.options.unit === "seconds");
     if (timed === undefined) return counted();
-    return this.#asking(
+    return asking(
       () => this.#ages.secondsOf(timed.place, now),
       (seconds) => this.#aged(context, { timed, seconds, reservation }, counted),
       (error) => this.#refusals.away(error),
@@ -243,7 +285,7 @@ export class BudgetEngine {
     reservation: Reservation,
     deadline: number,
   ): Answer | Promise<Answer> {
-    return this.#asking(
+    return asking(
       () => this.#accounts.reserve(reservation.entries.map(additionOf)),
       (added) => this.#reserved(context, reservation, { added, deadline }),
       (error) => this.#refusals.away(error),
@@ -276,38 +318,23 @@ export class BudgetEngine {
     if (isExact(limit)) return said("none");
     const leftMs = deadline - this.#deps.clock.now();
     const wanted = { used, limit: limit.limit, leftMs };
-    return this.#asking(
+    return asking(
       () => this.#accounts.room(key, wanted, context.signal),
       said,
       (error) => this.#refusals.away(error),
     );
   }
 
-  /** From its first refusal on, a limit of distinct things may refuse everything. */
+  /** From its first refusal on, a limit that is never used up whole may refuse everything. */
   #trip(entry: Entry | undefined): void {
     if (entry === undefined || entry.isTrip === true) return;
     const { refusesAll, unit } = entry.limit.options;
-    if (!refusesAll || !isDistinct(unit)) return;
+    if (!refusesAll || !isStrict(unit)) return;
     const { key, ttlMs } = tripOf(entry).place;
     void this.#accounts.settle([], [{ key, ttlMs, by: 1 }]);
   }
 
   #reservationOf(context: RequestContext): Reservation | undefined {
     return context.stateOf<Reservation | undefined>(this, () => undefined);
-  }
-
-  /** Goes on at once where the store does, and with `away` where it fails. */
-  #asking<T>(
-    ask: () => Soon<T>,
-    next: (answer: T) => Answer | Promise<Answer>,
-    away: (error: unknown) => Answer,
-  ): Answer | Promise<Answer> {
-    let answer: Soon<T>;
-    try {
-      answer = ask();
-    } catch (error) {
-      return away(error);
-    }
-    return answer instanceof Promise ? answer.then(next, away) : next(answer);
   }
 }

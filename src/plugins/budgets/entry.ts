@@ -2,7 +2,7 @@
 import type { RequestContext, RpcRefusal } from "../../pipeline/plugin.ts";
 import { mcpFact } from "../../protocols/mcp-message.ts";
 import type { LeasedAddition } from "./leases.ts";
-import { isDistinct, type Limit, type LimitOptions, type Place } from "./limit.ts";
+import { isDistinct, isStrict, type Limit, type LimitOptions, type Place } from "./limit.ts";
 
 /** A limit that has been reached by a message. */
 export interface Exceeded {
@@ -55,7 +55,7 @@ export function additionOf(entry: Entry): LeasedAddition {
 
 /** Where what is taken is known before, no message takes more than there is. */
 function boundOf({ limit: { options }, amount }: Entry): number {
-  return isDistinct(options.unit) ? options.limit - amount + 1 : options.limit;
+  return isStrict(options.unit) ? options.limit - Math.max(1, amount) + 1 : options.limit;
 }
 
 /** The soft limits that were reached before this message. */

@@ -19,6 +19,8 @@ export const units = [
   "requests",
   "tool_calls",
   "bytes",
+  "bytes_up",
+  "bytes_down",
   ...distinctUnits,
 ] as const;
 
@@ -72,9 +74,19 @@ export function isDistinct(unit: Unit): unit is DistinctUnit {
   return distinct.has(unit);
 }
 
+/** Whether the unit is counted while it goes by. */
+export function isFlow(unit: Unit): unit is "bytes_up" | "bytes_down" {
+  return unit === "bytes_up" || unit === "bytes_down";
+}
+
+/** Whether no message takes more than there is: what it takes is known before. */
+export function isStrict(unit: Unit): boolean {
+  return isDistinct(unit) || isFlow(unit);
+}
+
 /** Whether a tunnel is counted whatever is in it. */
 export function isOfConnections(unit: Unit): boolean {
-  return unit === "bytes" || ofConnections.has(unit);
+  return unit === "bytes" || isFlow(unit) || ofConnections.has(unit);
 }
 
 const maxKeys = 10_000;

@@ -62,7 +62,7 @@ export interface EstimateOptions {
 
 /** What a message takes of a unit at most, as far as it says; undefined where it is not counted. */
 export function estimateOf(
-  unit: Exclude<Unit, DistinctUnit>,
+  unit: Exclude<Unit, DistinctUnit | "bytes_up" | "bytes_down">,
   { isInference, view, toolCalls, bytes }: Asked,
   { prices, answerTokens, answerBytes }: EstimateOptions,
 ): number | undefined {

@@ -5,6 +5,7 @@ import {
   definePlugin,
   type Denial,
   type Outcome,
+  type Passing,
   type Plugin,
   PluginConfigError,
   type PluginDeps,
@@ -73,6 +74,14 @@ export class BudgetPlugin implements Plugin {
   onResponse(context: RequestContext): Answer {
     this.#engine.mark(context);
     return undefined;
+  }
+
+  countsBytes(context: RequestContext): boolean {
+    return this.#engine.countsBytes(context);
+  }
+
+  onBytes(context: RequestContext, passing: Passing): Answer | Promise<Answer> {
+    return this.#engine.passes(context, passing);
   }
 
   onFinish(context: RequestContext, outcome: Outcome): Soon<void> {
@@ -144,6 +153,8 @@ const unitWords: Readonly<Record<LimitOptions["unit"], string>> = {
   calls: "calls of language models",
   tool_calls: "tool calls",
   bytes: "bytes",
+  bytes_up: "bytes sent",
+  bytes_down: "bytes received",
   hosts: "hosts",
   subdomains: "names below the domain",
   name_entropy: "bits in names of hosts",

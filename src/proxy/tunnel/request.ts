@@ -69,3 +69,15 @@ export function trustNameOf({ flow, headers }: Pick<TunnelRequest, "flow" | "hea
   const name = callerOf(flow.client);
   return agent === "" && name === flow.client.address ? name : `${name} ${agent}`;
 }
+
+/** How a tunnel is spliced. */
+export interface Opening {
+  /** What its client said before the dial. */
+  readonly head: Buffer;
+  /** Its client has had its 200. */
+  readonly isEstablished: boolean;
+  /** The bridge would have looked inside: a TLS client must ask for the permitted host. */
+  readonly checksName: boolean;
+  /** Its client may turn out to speak plain HTTP, whose requests are judged. */
+  readonly looks: boolean;
+}

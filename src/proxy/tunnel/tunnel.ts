@@ -4,6 +4,7 @@ import { type AdaptiveReader, adaptiveReader } from "../../net/adaptive-reader.t
 import { cutOff } from "../../net/cut.ts";
 import { FirstLine } from "../../net/first-line.ts";
 import { Splice, type SpliceResult } from "../../net/splice.ts";
+import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -32,7 +33,7 @@ import {
   type TunnelPlan,
   unseenRefusal,
 } from "./plan.ts";
-import type { PermittedTunnel, TunnelRequest, TunnelServices } from "./request.ts";
+import type { Opening, PermittedTunnel, TunnelRequest, TunnelServices } from "./request.ts";
 
 /** Runs the tunnel, and calls back at its end, when its generation is needed no longer. Never throws. */
 export function tunnel(
@@ -42,18 +43,6 @@ export function tunnel(
   done: () => void,
 ): void {
   new Tunnel(services, bridge, request, done).begin();
-}
-
-/** How a tunnel is spliced. */
-interface Opening {
-  /** What its client said before the dial. */
-  readonly head: Buffer;
-  /** Its client has had its 200. */
-  readonly isEstablished: boolean;
-  /** The bridge would have looked inside: a TLS client must ask for the permitted host. */
-  readonly checksName: boolean;
-  /** Its client may turn out to speak plain HTTP, whose requests are judged. */
-  readonly looks: boolean;
 }
 
 const leaving = Symbol("leaving");
@@ -77,6 +66,7 @@ class Tunnel extends Splice implements OpenTunnel {
   #cutReason: CutReason | undefined;
   /** Set where requests are judged, and the client's first bytes are not known to be none. */
   #firstLine: FirstLine | undefined;
+  #meter: ByteMeter | undefined;
   /** How it ends where that is known before both connections are closed. */
   #refusal: Ending | undefined;
 
@@ -220,10 +210,12 @@ class Tunnel extends Splice implements OpenTunnel {
   }
 
   #open(upstream: Socket, reader: AdaptiveReader, opening: Opening): void {
-    const { client, replies, flow } = this.#request;
+    const { client, replies, flow, runtime } = this.#request;
     const { tunnels, recorder } = this.#services;
     this.#openedAt = performance.now();
     this.hold(client, upstream, reader);
+    if (!this.#isSkipped) this.#meter = runtime.outbound.bytes.meterOf(this.facts);
+    this.levy(this.#meter);
     tunnels.add(this);
     recorder.metrics.tunnels.opened();
     if (!opening.isEstablished) replies.established(client);
@@ -276,9 +268,10 @@ class Tunnel extends Splice implements OpenTunnel {
       status: 200,
       bytesReceived: bytesUp,
       bytesSent: bytesDown,
-      refused: false,
+      refused: reason === "refused",
       cancelled: false,
       note: { closed: this.#cutReason ?? reason },
+      denial: reason === "refused" ? this.#meter?.denial : undefined,
     });
   }
 
