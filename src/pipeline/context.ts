@@ -409,6 +409,7 @@ export class RequestContext {
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;
+    copy.onward = this.onward;
     this.#states ??= new Map();
     copy.#states = this.#states;
     if (this.hasFacts) for (const [name, fact] of this.facts) copy.facts.set(name, fact);

@@ -18,6 +18,7 @@ import {
   type ResponseVerdict,
 } from "./decision.ts";
 import { ProxyError } from "../errors.ts";
+import { ByteCounting } from "./byte-meter.ts";
 import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { FrameChanges } from "./frame-changes.ts";
 import type { ApprovalArrivals } from "./approval-gate.ts";
@@ -135,6 +136,8 @@ export class Pipeline {
   readonly responseNeeds: (context: RequestContext) => ResponseNeeds;
   /** Judges the messages of upgraded connections. */
   readonly messages: MessageJudge;
+  /** Counts what goes by. */
+  readonly bytes: ByteCounting;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
   /** Whether a step may ask whose a message is. */
@@ -166,6 +169,7 @@ export class Pipeline {
     this.#runner = new StepRunner(steps, options);
     this.#rehearsing = new StepRunner([], { direction: options.direction, log: options.log });
     this.messages = new MessageJudge(steps, this.#runner);
+    this.bytes = new ByteCounting(steps, this.#runner);
     this.#responseCalls = hookCallsOf(reversed, "onResponse");
     this.#frameCalls = reversed.flatMap((step) =>
       step.plugin.onFrame === undefined ? [] : [{ step }],

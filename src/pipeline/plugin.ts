@@ -50,6 +50,7 @@ export {
 } from "./decision.ts";
 export { type ApprovalGate, type ApprovalQuestion, askPerson } from "./approval-gate.ts";
 export { type FactKey, factKey } from "./facts.ts";
+export { maxMembers } from "../state/store.ts";
 export type { Added, Addition, Soon, StateFeed, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
 export type {
@@ -214,6 +215,12 @@ export interface HeardMessage extends Message {
   readonly from: "client" | "server";
 }
 
+/** Bytes that go by: of the client on their way to the server, or the other way round. */
+export interface Passing {
+  readonly from: "client" | "server";
+  readonly bytes: number;
+}
+
 /** A login that has ended, as its issuer said in a logout token: of one session, or of a subject. */
 export interface Logout {
   readonly issuer: string;
@@ -317,6 +324,16 @@ export interface Plugin {
   hearsMessages?(context: RequestContext): boolean;
   /** Hears a whole message, which is on its way already: nothing can be refused here. What cannot be read is not heard. */
   onHeard?(context: RequestContext, message: HeardMessage): void;
+  /**
+   * Whether the instance counts what goes by: in bodies that are streamed, through a tunnel that nobody looks into, over an
+   * upgraded connection. Asked when the request phase is over.
+   */
+  countsBytes?(context: RequestContext): boolean;
+  /**
+   * Counts bytes, what they say aside; `deny` ends the message or tunnel. Those of the client go on when it is settled, and
+   * are counted one after the other; those of the server are on their way already where a promise is returned.
+   */
+  onBytes?(context: RequestContext, passing: Passing): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin judged, however it ended; limited to two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /**

@@ -5,6 +5,7 @@
  */
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../../errors.ts";
+import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
 import type { Holder, RequestContext } from "../../pipeline/context.ts";
@@ -14,15 +15,14 @@ import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
 import { contextOf, type ExchangeRequest, type ExchangeServices } from "./exchange-request.ts";
-import { EchoFreeSink } from "./echo-free-sink.ts";
 import { HeldStream } from "./held-stream.ts";
-import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
 import { type Receipts, takeReceiptWish, withReceipt } from "../flow/receipts.ts";
 import type { LiveExchange } from "../flow/live-exchanges.ts";
 import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
-import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+import type { FlowControl, ResponseSink } from "./response-sink.ts";
+import { ResponseSinks } from "./response-sinks.ts";
 import { UpgradedTunnel } from "./upgraded-tunnel.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
 
@@ -61,9 +61,10 @@ class Exchange implements LiveExchange, Holder {
   #isOver = false;
   #needs: ResponseNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
-  #judged: JudgedSink | undefined;
-  #echoFree: EchoFreeSink | undefined;
+  #sinks: ResponseSinks | undefined;
   #body: RequestBody | undefined;
+  /** Present where what goes by is bounded. */
+  #meter: ByteMeter | undefined;
   /** What was read of a body that only observers wanted and that is too large for them. */
   #held: HeldBody | undefined;
   #bufferedBytes = 0;
@@ -142,8 +143,7 @@ class Exchange implements LiveExchange, Holder {
     this.#isOver = true;
     const { recorder, stalls, live } = this.#services;
     this.#releaseBody?.();
-    this.#judged?.close();
-    this.#echoFree?.close();
+    this.#sinks?.close();
     this.#body?.close();
     this.#held?.release();
     if (this.#answeredAt !== undefined) recorder.phase(this.#context, "response", this.#answeredAt);
@@ -267,7 +267,10 @@ class Exchange implements LiveExchange, Holder {
       return;
     }
     const maxMessageBytes = runtime.limits.maxBodyBytes;
-    if (!this.#skipped) this.#tunnel?.permitted({ maxMessageBytes, ...this.#services });
+    if (!this.#skipped) {
+      this.#tunnel?.permitted({ maxMessageBytes, ...this.#services });
+      this.#meter = this.#pipeline.bytes.meterOf(this.#context);
+    }
     this.#services.recorder.sent(this.#context, this.#request.basePath);
     this.#upstream = new UpstreamRequest({
       origins: runtime.origins,
@@ -300,6 +303,8 @@ class Exchange implements LiveExchange, Holder {
       budget: this.#services.budget,
       buffered,
       held: this.#held,
+      meter: this.#meter,
+      onRefused: () => this.#exceeded(),
       receipt: this.#receiptFor?.origin === true ? this.#receipt() : undefined,
       // Bodies that are to be inspected must come uncompressed.
       isResponseRead:
@@ -321,38 +326,20 @@ class Exchange implements LiveExchange, Holder {
     return this.#services.receipts?.sign(this.#context, this.#skipped ? "exempt" : decided);
   }
 
-  /** Nobody sees the response before its echoes are gone: no client, no plugin, no record. */
+  /** The client may have got another downstream meanwhile: one that is told that it waits. */
   #makeSink(control: FlowControl): ResponseSink {
-    const { echo, method } = this.#context;
-    if (echo === undefined) return this.#judgedSink(control);
-    this.#echoFree = new EchoFreeSink({
-      echo,
-      method,
-      control,
-      maxBodyBytes: this.#request.runtime.limits.maxBodyBytes,
-      makeInner: (inner) => this.#judgedSink(inner),
-      onFault: (error) => this.#fail(error),
-    });
-    return this.#echoFree;
-  }
-
-  #judgedSink(control: FlowControl): ResponseSink {
-    const { downstream, runtime } = this.#request;
-    const needs = this.#responseNeeds();
-    const isJudged = needs.response || needs.responseBody || needs.frames;
-    if (this.#skipped || !isJudged) return new DirectSink(downstream, control);
-    this.#judged = new JudgedSink({
-      pipeline: this.#pipeline,
-      needs,
+    this.#sinks = new ResponseSinks({
+      services: this.#services,
+      request: this.#request,
       context: this.#context,
-      downstream,
-      control,
-      maxBodyBytes: runtime.limits.maxBodyBytes,
-      budget: this.#services.budget,
+      pipeline: this.#pipeline,
+      needs: this.#skipped ? undefined : this.#responseNeeds(),
+      meter: this.#meter,
+      onRefused: () => this.#exceeded(),
       onReplaced: (status, denial) => this.#replaced(status, denial),
       onFault: (error) => this.#fail(error),
     });
-    return this.#judged;
+    return this.#sinks.make(control);
   }
 
   /** Read once: the needs that plugins state must not change between the request's head and the response. */
@@ -398,6 +385,20 @@ class Exchange implements LiveExchange, Holder {
     const reply = renderRefusal(denial, this.#context);
     this.#status = reply.status;
     this.#reply(reply);
+  }
+
+  /** More than was allowed would go by: the client gets the refusal, or a cut where its response has begun. */
+  #exceeded(): void {
+    const denial = this.#meter?.denial;
+    if (denial === undefined || this.#denial !== undefined || this.#cancelled) return;
+    this.#upstream?.abort("what may go by is used up");
+    if (!this.#request.downstream.headSent) {
+      this.#refuse(denial);
+      return;
+    }
+    this.#denial = denial;
+    this.#refused = true;
+    this.#request.downstream.destroy();
   }
 
   /** Answers with an error, or cuts the connection when the response has begun: a cut must be visible. */

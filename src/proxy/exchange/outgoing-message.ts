@@ -2,8 +2,10 @@
 import { BegunSource } from "../../http/body-source.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
+import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import type { LeavingRequest, RequestContext, RequestSigner } from "../../pipeline/context.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
+import { MeteredBody } from "../flow/metered-body.ts";
 import { receiptField } from "../flow/receipts.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
 import type { HeldBody } from "./buffered-body.ts";
@@ -24,6 +26,10 @@ export interface OutgoingParts {
   readonly held: HeldBody | undefined;
   /** Whether the pipeline reads the response's body, so that an uncompressed one is asked for. */
   readonly isResponseRead: boolean;
+  /** Present where what goes by is bounded. */
+  readonly meter: ByteMeter | undefined;
+  /** It has refused what the client sent. */
+  onRefused(this: void): void;
   /** For an origin that is to get one. */
   readonly receipt: string | undefined;
 }
@@ -90,15 +96,14 @@ function signedMessage(
 }
 
 function streamedBody(
-  { request, budget, held }: OutgoingParts,
+  { request, budget, held, meter, onRefused }: OutgoingParts,
   wrap: ReturnType<RequestSigner["sign"]>,
 ): RequestBody {
   const { body } = request.downstream;
-  if (wrap === undefined) return new RequestBody(body, budget, held);
-  return new RequestBody(
-    wrap(held === undefined ? body : new BegunSource(held.chunks, body)),
-    budget,
-  );
+  if (wrap === undefined && meter === undefined) return new RequestBody(body, budget, held);
+  const source = held === undefined ? body : new BegunSource(held.chunks, body);
+  const metered = meter === undefined ? source : new MeteredBody(source, meter, onRefused);
+  return new RequestBody(wrap?.(metered) ?? metered, budget);
 }
 
 /** False where the field asks for none, or is signed: what comes compressed is decoded to be read. */
