@@ -30,9 +30,9 @@ const verdict = {
       "What is looked for in responses that are text. Empty: responses are not read. Default own_secrets.",
     ),
   action: z
-    .enum(["refuse", "redact", "observe", "pass"])
+    .enum(["refuse", "ask", "redact", "observe", "pass"])
     .describe(
-      "refuse: the message does not go on. redact: what was found is replaced, or the message refused where that cannot be done. observe: it is recorded only. pass: nothing is looked for.",
+      "refuse: the message does not go on. ask: a person decides about the request (approval); what is no request is refused. redact: what was found is replaced, or the message refused where that cannot be done. observe: it is recorded only. pass: nothing is looked for.",
     ),
   mask: z
     .enum(["label", "same_length"])

@@ -14,12 +14,15 @@ export class Redaction {
   readonly #scanner: Scanner;
   readonly #side: Side;
   readonly #isAll: boolean;
+  /** What somebody has approved. */
+  readonly #approved: ReadonlySet<string>;
 
   /** `isAll`: for records, in which nothing stays that was found. */
-  constructor(scanner: Scanner, side: Side, isAll = false) {
+  constructor(scanner: Scanner, side: Side, isAll = false, approved: readonly Finding[] = []) {
     this.#scanner = scanner;
     this.#side = side;
     this.#isAll = isAll;
+    this.#approved = new Set(approved.map(({ hash }) => hash));
   }
 
   /** The body without what was found; undefined where that cannot be had. */
@@ -69,7 +72,9 @@ export class Redaction {
   #checked(bytes: Buffer): Buffer | undefined {
     const { findings, isCut } = this.#scanner.scan(bytes, this.#side.wanted);
     const isClean = findings.every(
-      (one) => !this.#isAll && this.#side.rulingOf(one)?.action === "observe",
+      (one) =>
+        !this.#isAll &&
+        (this.#side.rulingOf(one)?.action === "observe" || this.#approved.has(one.hash)),
     );
     return isClean && !isCut ? bytes : undefined;
   }
