@@ -93,6 +93,12 @@ export const dlpConfig = z
       .describe(
         "What becomes of a tunnel to a destination of a rule that refuses or redacts, where its requests cannot be read (no tls_bridge, or no HTTP). Default refuse.",
       ),
+    larger_bodies: z
+      .enum(["stream", "refuse"])
+      .default("stream")
+      .describe(
+        "What becomes of a request body above limits.max_body. stream: it is looked through as it passes, and cut off where something is found. refuse: it is refused. Default stream.",
+      ),
     credential_fields: z
       .array(words())
       .max(100)

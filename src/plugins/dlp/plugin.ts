@@ -3,11 +3,13 @@
  *
  * It runs before credentials are attached, so that those of the proxy are in a request only where somebody else put them.
  */
+import { contentCodings } from "../../http/body.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import type { Finding } from "../../dlp/detectors.ts";
 import { StreamScanner } from "../../dlp/stream-scanner.ts";
 import {
   type Answer,
+  type BodyJudge,
   type ApprovalGate,
   askPerson,
   type Decision,
@@ -21,6 +23,7 @@ import {
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { keyFields } from "../credentials/key-fields.ts";
+import { BodyStream } from "./body-stream.ts";
 import { dlpConfig, type DlpConfig } from "./config.ts";
 import { Detection } from "./detection.ts";
 import { FrameStream } from "./frame-stream.ts";
@@ -98,6 +101,21 @@ class Dlp implements Plugin {
 
   needsMessages(context: RequestContext): boolean {
     return this.wantsBody(context);
+  }
+
+  /** A body that has a content coding is looked through below it, and goes on as it is. */
+  judgeStream(context: RequestContext): BodyJudge | undefined {
+    if (this.#config.larger_bodies === "refuse") return undefined;
+    const { request: side } = this.#plans.planOf(context.destination.host);
+    const [coding = "gzip", ...more] = contentCodings(context.headers.get("content-encoding"));
+    if (!["gzip", "x-gzip"].includes(coding) || more.length > 0) return undefined;
+    return new BodyStream({
+      scanner: this.#detection.scanner,
+      side,
+      context,
+      tooMuch: this.#tooMuch("request"),
+      count: (placed) => this.#count(placed, side),
+    });
   }
 
   onRequest(context: RequestContext): Answer | Promise<Answer> {

@@ -137,7 +137,7 @@ export class Redaction {
     for (const one of found) {
       const start = Math.max(one.start, from, done);
       if (start >= one.end) continue;
-      parts.push(bytes.subarray(done, start), this.#mask(one, one.end - start));
+      parts.push(bytes.subarray(done, start), maskOf(this.#side, one, one.end - start));
       done = one.end;
     }
     return Buffer.concat([...parts, bytes.subarray(done)]);
@@ -146,10 +146,11 @@ export class Redaction {
   #isReplaced(finding: Finding): boolean {
     return this.#isAll || this.#side.rulingOf(finding)?.action === "redact";
   }
+}
 
-  #mask(finding: Finding, length: number): Buffer {
-    const ruling = this.#side.rulingOf(finding);
-    if (ruling?.mask === "same_length") return Buffer.alloc(length, "*");
-    return Buffer.from(`[redacted:${finding.detector}]`);
-  }
+/** What stands in place of what was found. */
+export function maskOf(side: Side, finding: Finding, length: number): Buffer {
+  const ruling = side.rulingOf(finding);
+  if (ruling?.mask === "same_length") return Buffer.alloc(length, "*");
+  return Buffer.from(`[redacted:${finding.detector}]`);
 }

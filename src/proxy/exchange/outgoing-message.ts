@@ -3,11 +3,14 @@ import { BegunSource } from "../../http/body-source.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import type { LeavingRequest, RequestContext, RequestSigner } from "../../pipeline/context.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { StepJudge } from "../../pipeline/message-needs.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { receiptField } from "../flow/receipts.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
 import type { HeldBody } from "./buffered-body.ts";
-import { RequestBody } from "./request-body.ts";
+import { JudgedBody, RequestBody } from "./request-body.ts";
 import { isGrpc } from "./request-head.ts";
 
 /** Parts of an outgoing message. */
@@ -22,6 +25,10 @@ export interface OutgoingParts {
   readonly buffered: Buffer | undefined;
   /** The beginning of a body that was to be read and is streamed after all. */
   readonly held: HeldBody | undefined;
+  /** Who judges the body as it is streamed. */
+  readonly judges: readonly StepJudge[] | undefined;
+  readonly pipeline: Pipeline;
+  readonly onRefused: (denial: Denial) => void;
   /** Whether the pipeline reads the response's body, so that an uncompressed one is asked for. */
   readonly isResponseRead: boolean;
   /** For an origin that is to get one. */
@@ -33,7 +40,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly outgoing: OutgoingRequest;
   readonly streamed: RequestBody | undefined;
 } {
-  const { request, context, pseudonym, buffered, held, isResponseRead, receipt } = parts;
+  const { request, context, pseudonym, buffered, isResponseRead, receipt } = parts;
   const { downstream, upgrade, priorKnowledge: prior } = request;
   const { headers, content, sentBody } = context;
   if (content.replaced || sentBody !== undefined) headers.delete("content-encoding");
@@ -42,8 +49,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
   if (isResponseRead && asksForCoding(context)) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
-  // Where reading has begun, the client has already been told to send the body.
-  if (isStreamed && downstream.expectsContinue && held === undefined) downstream.sendContinue();
+  if (isStreamed) prepareStream(parts);
   const { signed, wrap } = signedMessage(parts, bytes);
   const streamed = isStreamed ? streamedBody(parts, wrap) : undefined;
   return {
@@ -64,6 +70,13 @@ export function outgoingMessage(parts: OutgoingParts): {
     },
     streamed,
   };
+}
+
+function prepareStream({ request, context, held, judges = [] }: OutgoingParts): void {
+  if (judges.some(({ judge }) => !judge.keepsLength)) context.headers.delete("content-length");
+  const { downstream } = request;
+  // Where reading has begun, the client has already been told to send the body.
+  if (downstream.expectsContinue && held === undefined) downstream.sendContinue();
 }
 
 const nothing = Buffer.alloc(0);
@@ -90,15 +103,17 @@ function signedMessage(
 }
 
 function streamedBody(
-  { request, budget, held }: OutgoingParts,
+  { request, context, pipeline, budget, held, judges, onRefused }: OutgoingParts,
   wrap: ReturnType<RequestSigner["sign"]>,
 ): RequestBody {
   const { body } = request.downstream;
-  if (wrap === undefined) return new RequestBody(body, budget, held);
-  return new RequestBody(
-    wrap(held === undefined ? body : new BegunSource(held.chunks, body)),
-    budget,
-  );
+  if (wrap === undefined && judges === undefined) return new RequestBody(body, budget, held);
+  const whole = held === undefined ? body : new BegunSource(held.chunks, body);
+  const source =
+    judges === undefined
+      ? whole
+      : new JudgedBody({ source: whole, judges, pipeline, context, onRefused });
+  return new RequestBody(wrap === undefined ? source : wrap(source), budget);
 }
 
 /** False where the field asks for none, or is signed: what comes compressed is decoded to be read. */
