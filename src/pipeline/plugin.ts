@@ -207,6 +207,21 @@ export interface Frame {
   readonly last: boolean;
 }
 
+/** What becomes of a part of a body that is streamed. */
+export interface JudgedPart {
+  /** What goes on of the bytes that came so far: what is not judged yet is kept. */
+  readonly passed: readonly Buffer[];
+  /** To be recorded; a refusal ends the request, and nothing goes on. */
+  readonly decision?: Decision | undefined;
+}
+
+/** Judges the body of one request as it is streamed. */
+export interface BodyJudge {
+  /** False where the length of the body may change. */
+  readonly keepsLength: boolean;
+  push(piece: Buffer, isLast: boolean): JudgedPart;
+}
+
 /** A whole message that the client of a WebSocket sent: fragments joined, unmasked, text in valid UTF-8. */
 export type Message = WebSocketMessage;
 
@@ -266,6 +281,12 @@ export interface Plugin {
    */
   wantsBody?(context: RequestContext): boolean;
   onRequest?(context: RequestContext): Answer | Promise<Answer>;
+  /**
+   * The judge of a body that is larger than is held: it is then streamed past the judge, after `onRequest` has been asked
+   * without it ({@link RequestContext.isStreamed}). Undefined where the body has to be whole: it is refused. Asked when the
+   * request's head is there, of an instance that wants the body.
+   */
+  judgeStream?(context: RequestContext): BodyJudge | undefined;
   /**
    * Replaces `onRequest` for a hypothetical message (`explain`, `policy test`); `deps.fetch` then reaches
    * nothing. Absent: `onRequest` itself is called.

@@ -7,13 +7,13 @@ import type { Duplex } from "node:stream";
 import { ProxyError } from "../../errors.ts";
 import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
-import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
+import type { ResponseNeeds, StepJudge } from "../../pipeline/message-needs.ts";
 import type { Holder, RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Flow } from "../../pipeline/flow.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
-import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
+import { type HeldBody, takeBody, type TakenBody } from "./buffered-body.ts";
 import { contextOf, type ExchangeRequest, type ExchangeServices } from "./exchange-request.ts";
 import { HeldStream } from "./held-stream.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
@@ -67,6 +67,8 @@ class Exchange implements LiveExchange, Holder {
   #meter: ByteMeter | undefined;
   /** What was read of a body that only observers wanted and that is too large for them. */
   #held: HeldBody | undefined;
+  /** Set where the body is judged as it is streamed. */
+  #judges: readonly StepJudge[] | undefined;
   #bufferedBytes = 0;
   /** Gives back what a body in memory holds. */
   #releaseBody: (() => void) | undefined;
@@ -168,20 +170,51 @@ class Exchange implements LiveExchange, Holder {
 
   /** A promise only where the body, or a step, has to be waited for. */
   #judge(): Promise<void> | undefined {
-    const { downstream } = this.#request;
+    const { downstream, runtime } = this.#request;
     const need = downstream.hasBody ? this.#pipeline.bodyNeed(this.#context) : "nobody";
     if (need === "nobody") return this.#judgeWith(undefined);
-    if (need === "observers" && this.#isDeclaredTooLarge()) {
-      this.#context.unread = bodyTooLarge;
-      return this.#judgeWith(undefined);
-    }
-    const isOver = (): boolean => this.#cancelled || this.#denial !== undefined;
-    return this.#bufferedBody(need).then((body) => (isOver() ? undefined : this.#judgeWith(body)));
+    const taken = takeBody(need, {
+      context: this.#context,
+      pipeline: this.#pipeline,
+      downstream,
+      limitBytes: runtime.limits.maxBodyBytes,
+      budget: this.#services.budget,
+      signal: this.#cancellation.signal,
+    });
+    return taken instanceof Promise ? taken.then((body) => this.#took(body)) : this.#took(taken);
   }
 
-  #isDeclaredTooLarge(): boolean {
-    const length = Number(this.#context.headers.get("content-length"));
-    return length > this.#request.runtime.limits.maxBodyBytes;
+  #took(taken: TakenBody): Promise<void> | undefined {
+    if (taken.kind === "gone") {
+      if (taken.error instanceof ProxyError) this.#fail(taken.error);
+      // Else the stall watch has responded, or the client has disconnected; `close` follows.
+      return undefined;
+    }
+    if (taken.kind === "refused") {
+      if (taken.denial.code === "proxy.overloaded")
+        this.#services.recorder.metrics.refused("buffer");
+      this.#refuse(taken.denial);
+      return undefined;
+    }
+    this.#held = taken.held;
+    this.#judges = taken.judges;
+    // The bytes stay accounted for until the exchange ends.
+    if (this.#isOver) taken.release?.();
+    else this.#releaseBody = taken.release;
+    this.#bufferedBytes = taken.bytes?.length ?? 0;
+    const isStopped = this.#cancelled || this.#denial !== undefined;
+    return isStopped ? undefined : this.#judgeWith(taken.bytes);
+  }
+
+  /** A part of a streamed body was refused: the origin has not got its end, and the client gets the refusal. */
+  #refuseMidway(denial: Denial): void {
+    if (this.#denial !== undefined || this.#cancelled) return;
+    this.#upstream?.abort("what goes by was refused");
+    this.#cancellation.abort();
+    this.#denial = denial;
+    this.#refused = true;
+    if (this.#request.downstream.headSent) this.#request.downstream.destroy();
+    else this.#refuse(denial);
   }
 
   #judgeWith(body: Buffer | undefined): Promise<void> | undefined {
@@ -221,41 +254,6 @@ class Exchange implements LiveExchange, Holder {
     };
     const told = recorder.permitted(this.#context);
     return told === undefined ? proceed() : told.then(proceed);
-  }
-
-  /** The request body; undefined where it was refused, or is too large for observers and streamed after all. */
-  async #bufferedBody(need: "observers" | "guards"): Promise<Buffer | undefined> {
-    const { downstream, runtime } = this.#request;
-    if (downstream.expectsContinue) downstream.sendContinue();
-    const read = await bufferBody(this.#context, downstream.body, {
-      limitBytes: runtime.limits.maxBodyBytes,
-      budget: this.#services.budget,
-      signal: this.#cancellation.signal,
-    });
-    switch (read.kind) {
-      case "body":
-        // The bytes stay accounted for until the exchange ends.
-        if (this.#isOver) read.release();
-        else this.#releaseBody = read.release;
-        this.#bufferedBytes = read.bytes.length;
-        return read.bytes;
-      case "unread":
-        if (need === "observers") {
-          this.#held = read;
-          this.#context.unread = read.denial;
-          return undefined;
-        }
-        read.release();
-        if (read.denial.code === "proxy.overloaded") {
-          this.#services.recorder.metrics.refused("buffer");
-        }
-        this.#refuse(read.denial);
-        return undefined;
-      case "gone":
-        if (read.error instanceof ProxyError) this.#fail(read.error);
-        // Else the stall watch has responded, or the client has disconnected; `close` follows.
-        return undefined;
-    }
   }
 
   #send(permit: Permit, buffered: Buffer | undefined): void {
@@ -304,7 +302,9 @@ class Exchange implements LiveExchange, Holder {
       buffered,
       held: this.#held,
       meter: this.#meter,
-      onRefused: () => this.#exceeded(),
+      judges: this.#judges,
+      pipeline: this.#pipeline,
+      onRefused: (denial) => this.#refuseMidway(denial),
       receipt: this.#receiptFor?.origin === true ? this.#receipt() : undefined,
       // Bodies that are to be inspected must come uncompressed.
       isResponseRead:
@@ -390,15 +390,7 @@ class Exchange implements LiveExchange, Holder {
   /** More than was allowed would go by: the client gets the refusal, or a cut where its response has begun. */
   #exceeded(): void {
     const denial = this.#meter?.denial;
-    if (denial === undefined || this.#denial !== undefined || this.#cancelled) return;
-    this.#upstream?.abort("what may go by is used up");
-    if (!this.#request.downstream.headSent) {
-      this.#refuse(denial);
-      return;
-    }
-    this.#denial = denial;
-    this.#refused = true;
-    this.#request.downstream.destroy();
+    if (denial !== undefined) this.#refuseMidway(denial);
   }
 
   /** Answers with an error, or cuts the connection when the response has begun: a cut must be visible. */
