@@ -1,5 +1,14 @@
 /** Where digits of a coding, numbers and escapes stand in some bytes. */
-import { classes, escape, hexadecimal, isOf, runEnd, sixtyFour, word } from "./byte-classes.ts";
+import {
+  alphanumeric,
+  classes,
+  escape,
+  hexadecimal,
+  isOf,
+  runEnd,
+  sixtyFour,
+  word,
+} from "./byte-classes.ts";
 import type { Piece } from "./piece.ts";
 
 /** A longer run that is open at the end of a piece is a stream of its own. */
@@ -14,8 +23,8 @@ const backslash = 0x5c;
 export interface RunListener {
   /** Set where the bytes are a part of a stream. */
   readonly piece: Piece | undefined;
-  /** The class of bytes that a number may begin with; 0 where nobody looks for numbers. */
-  readonly wordStart: number;
+  /** The classes of bytes that a number may begin with; 0 where nobody looks for numbers. */
+  readonly numberStart: number;
   number(at: number, bits: number): void;
   /** A run of digits of base64, with the classes that are in it. */
   run(start: number, end: number, bits: number): void;
@@ -28,7 +37,7 @@ export interface RunListener {
 /** One pass over the bytes. */
 export function lookForRuns(bytes: Buffer, listener: RunListener): void {
   const { length } = bytes;
-  const { piece, wordStart } = listener;
+  const { piece, numberStart } = listener;
   const escapesFrom = piece?.escapesFrom ?? 0;
   const foldsFrom = isOpenEnd(piece) ? length - 2 : length;
   let before = 0;
@@ -45,7 +54,7 @@ export function lookForRuns(bytes: Buffer, listener: RunListener): void {
         runBits = 0;
       }
       runBits |= bits;
-      if ((bits & ~before & wordStart) !== 0) listener.number(at, bits);
+      if ((bits & numberStart) !== 0 && (before & alphanumeric) === 0) listener.number(at, bits);
       before = bits;
       continue;
     }

@@ -1,14 +1,5 @@
 /** One look through one text. */
-import {
-  alphanumeric,
-  digit,
-  hexadecimal,
-  isOf,
-  lower,
-  runEnd,
-  sixtyFour,
-  upper,
-} from "./byte-classes.ts";
+import { digit, hexadecimal, isOf, lower, runEnd, sixtyFour, upper } from "./byte-classes.ts";
 import { DecodeBudget } from "./decode-budget.ts";
 import type { Finding, Scan } from "./detectors.ts";
 import { Fingerprints, shortHash } from "./fingerprints.ts";
@@ -157,7 +148,7 @@ export class ScanRun {
     const piece = this.#pieceOf(layer);
     lookForRuns(layer.bytes, {
       piece,
-      wordStart: this.#isNumberWanted ? alphanumeric : 0,
+      numberStart: this.#isNumberWanted ? digit | upper : 0,
       number: (at, bits) => this.#number(layer, at, bits),
       run: (start, end, bits) => this.#run(layer, start, end, bits),
       openRun: (start) => {
