@@ -236,15 +236,9 @@ export abstract class Splice implements Stallable {
 
   /** Writes what may go by, and what waits behind it. */
   #pay(toll: Toll, chunk: Buffer): void {
-    if (this.#waiting !== undefined) {
-      this.#waiting.push(chunk);
-      return;
-    }
+    if (this.#waiting !== undefined) return void this.#waiting.push(chunk);
     const said = toll.pass("client", chunk.length);
-    if (!(said instanceof Promise)) {
-      this.#paid(chunk, said);
-      return;
-    }
+    if (!(said instanceof Promise)) return this.#paid(chunk, said);
     this.#waiting = [];
     this.#client?.pause();
     void said.then((isPassed) => {

@@ -27,7 +27,8 @@ import {
 } from "./config.ts";
 import { placeOf, scopeFault } from "./endpoint.ts";
 import { type KeyPair, keyPairOf } from "./key-pair.ts";
-import { type KeySource, KeysUnavailable, type RealKeys } from "./real-keys.ts";
+import type { KeySource } from "./real-keys.ts";
+import { KeysUnavailable, type RealKeys } from "./temporary-keys.ts";
 import { Signer } from "./signer.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 import { type Fault, formFault, needsBody, signatureFault } from "./verify.ts";

@@ -13,7 +13,7 @@ import {
 } from "./canonical.ts";
 import { type ChunkTerms, ResignedBody, resignedWhole, signedChunks } from "./chunked-body.ts";
 import { type Claim, encodedValue, queryNames, timeOf } from "./claim.ts";
-import type { RealKeys } from "./real-keys.ts";
+import type { RealKeys } from "./temporary-keys.ts";
 import {
   scopeText,
   sha256,

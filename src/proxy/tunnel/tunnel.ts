@@ -267,9 +267,8 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
     upstream.destroy();
     this.#services.tunnels.delete(this);
     const opened = { ...this.#permitted(), openedAt: this.#openedAt };
-    this.#endWith(
-      openedTunnel(this.#services, opened, () => serveClear(this.#bridge, this.#request)),
-    );
+    const serve = () => serveClear(this.#bridge, this.#request);
+    this.#endWith(openedTunnel(this.#services, opened, serve));
   }
 
   override up(chunk: Buffer): void {
@@ -309,21 +308,18 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
 
   #fail(error: unknown): void {
     if (this.#isOver) return;
-    const isLeft = this.#cancellation.aborted;
-    if (this.#openedAt === 0) {
-      this.#refuse(denialOf(error), isLeft);
-      return;
+    if (this.#openedAt === 0) this.#refuse(denialOf(error), this.#cancellation.aborted);
+    else {
+      this.#spoil(error, "closed");
+      this.start(nothing);
     }
-    this.#spoil(error, "closed");
-    this.start(nothing);
   }
 
   /** The client has its 200: what went wrong is for the record. */
   #spoil(error: unknown, reason: "closed" | "error"): void {
     if (this.isStopped) return;
-    const isLeft = this.#cancellation.aborted;
     this.stop({ reason });
-    this.#refusal = refuse(this.#request, denialOf(error), isLeft);
+    this.#refusal = refuse(this.#request, denialOf(error), this.#cancellation.aborted);
   }
 
   #refuse(denial: Denial, cancelled = false): void {
