@@ -396,7 +396,7 @@ export interface PluginDefinition<Config = unknown> {
   readonly stages?: readonly Stage[];
   readonly body?: BodyAccess;
   /** The same for one configuration, where that is less: {@link Plugin.body} then says no more. */
-  bodyOf?(config: Config): BodyAccess;
+  bodyOf?(config: Config): BodyAccess | undefined;
   /** True for a plugin that takes things out of what is about to leave: it may stand behind another one that writes bodies. */
   readonly redacts?: true;
   /** Plugins that must stand earlier in the same pipeline. */

@@ -43,10 +43,10 @@ const limitSchema = z
         "One budget for each caller (agent, executable or address), subject (verified user), session, model, route (host and port of the destination) or domain (what follows the star in `hosts`, else the last two labels, three below such as co.uk), or for each combination. Default []: one for all.",
       ),
     mode: z
-      .enum(["hard", "soft"])
+      .enum(["hard", "soft", "ask"])
       .default("hard")
       .describe(
-        "hard: what is above is refused. soft: it passes, is recorded, and has the field X-Budget-Exceeded in its response. Default hard.",
+        "hard: what is above is refused. soft: it passes, is recorded, and has the field X-Budget-Exceeded in its response. ask: a person is asked (docs/approval.md), and what is approved passes and is counted; what ends in its middle is refused. Default hard.",
       ),
     hosts: z
       .array(hostPattern)

@@ -21,7 +21,8 @@ import { additionOf, type Entry, exceededOf, isExact, overOf, tripOf } from "./e
 import { Forecast, type ForecastOptions } from "./forecast.ts";
 import { Legibility, type LegibilityOptions } from "./legibility.ts";
 import { isFlow, isOfConnections, isStrict, Limit, type LimitOptions } from "./limit.ts";
-import { Metering, type Sides } from "./metering.ts";
+import { Metering } from "./metering.ts";
+import type { Reservation } from "./reservation.ts";
 import { Refusals, type RefusalOptions } from "./refusals.ts";
 import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
 import { type SeenHere, shownBudgets, Sightings } from "./sightings.ts";
@@ -38,19 +39,6 @@ export interface EngineOptions extends ForecastOptions, LegibilityOptions, Refus
   spentBefore?(this: void): Soon<number>;
   /** Hears of what was taken. */
   onTaken?(this: void, limit: LimitOptions, amount: number): void;
-}
-
-interface Reservation {
-  readonly asked: Asked;
-  entries: readonly Entry[];
-  /** How old the session is, where that is bounded. */
-  seconds?: number;
-  /** Nothing was reserved: the store was away, or the message was refused and went all the same. */
-  isMade: boolean;
-  /** Soft limits that had been reached. */
-  over: readonly LimitOptions[];
-  /** What is counted while it goes by; undefined until the message goes. */
-  sides?: Sides | undefined;
 }
 
 /** The limits of one instance. */
@@ -111,6 +99,11 @@ export class BudgetEngine {
     return this.#judge(context, noCall, this.#tunnelLimits);
   }
 
+  /** Whether a person may have to be asked about the message, for which it has to be read whole. */
+  mayAsk({ destination }: RequestContext): boolean {
+    return this.#limits.some((limit) => limit.asksFor(destination.host));
+  }
+
   /** Begins with what was spent before the store began to count. */
   async start(): Promise<void> {
     const place = this.#limits[0]?.placeOf(undefined, this.#deps.clock.now());
@@ -133,9 +126,9 @@ export class BudgetEngine {
       .filter(({ limit }) => limit.options.unit !== "seconds");
     if (entries.length === 0) return undefined;
     const looks = entries.map(additionOf).map((addition) => ({ ...addition, by: 0 }));
-    const said = ({ refusedAt, values }: Added): Answer => {
+    const said = ({ refusedAt, values }: Added): Answer | Promise<Answer> => {
       if (refusedAt === undefined) return observe("within_budget");
-      return this.#refusals.refuse(context, exceededOf(entries, values, refusedAt));
+      return this.#refusals.said(context, exceededOf(entries, values, refusedAt));
     };
     return asking(
       () => this.#options.store.add(looks),
@@ -162,11 +155,9 @@ export class BudgetEngine {
 
   /** Whether something of the message is counted while it goes by. */
   countsBytes(context: RequestContext): boolean {
-    if (!this.#hasFlows) return false;
-    const reservation = this.#reservationOf(context);
+    const reservation = this.#hasFlows ? this.#reservationOf(context) : undefined;
     if (reservation === undefined) return false;
-    const { entries, isMade } = reservation;
-    reservation.sides ??= this.#metering.begin(context, entries, isMade);
+    reservation.sides ??= this.#metering.begin(context, reservation.entries, reservation.isMade);
     return reservation.sides !== undefined;
   }
 
@@ -304,22 +295,36 @@ export class BudgetEngine {
     if (added.refusedAt === undefined) {
       reservation.isMade = true;
       reservation.over = overOf(entries, added.values);
+      if (reservation.approval !== undefined) return reservation.approval;
       if (reservation.over.length === 0) return observe("within_budget");
       this.#deps.count("soft_exceeded");
       return observe("budget_exceeded", { budget: reservation.over[0]?.name ?? "" });
     }
     const exceeded = exceededOf(entries, added.values, added.refusedAt, reservation.seconds);
     const { limit, used, key } = exceeded;
-    this.#trip(entries[added.refusedAt]);
+    const entry = entries[added.refusedAt];
+    if (limit.asks === true && entry !== undefined) {
+      return Promise.resolve(this.#refusals.said(context, exceeded)).then((decision) => {
+        if (decision.action === "deny") {
+          this.#trip(entry);
+          return decision;
+        }
+        reservation.approval = observe(decision.reason, decision.details);
+        reservation.entries = entries.map((one) =>
+          one.limit === entry.limit ? { ...one, isWaived: true } : one,
+        );
+        return this.#reserve(context, reservation, deadline);
+      });
+    }
+    this.#trip(entry);
     const said = (room: Room): Answer | Promise<Answer> =>
       room === "free"
         ? this.#reserve(context, reservation, deadline)
         : this.#refusals.exceeded(context, { ...exceeded, isHeld: room === "held" });
     if (isExact(limit)) return said("none");
     const leftMs = deadline - this.#deps.clock.now();
-    const wanted = { used, limit: limit.limit, leftMs };
     return asking(
-      () => this.#accounts.room(key, wanted, context.signal),
+      () => this.#accounts.room(key, { used, limit: limit.limit, leftMs }, context.signal),
       said,
       (error) => this.#refusals.away(error),
     );

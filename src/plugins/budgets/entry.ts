@@ -30,6 +30,8 @@ export interface Entry {
   readonly amount: number;
   /** What it is counted by, once. */
   readonly member?: string | undefined;
+  /** A person has let this message go beyond the limit. */
+  readonly isWaived?: true;
   /** It asks whether the limit has refused anything yet, which then holds for everything. */
   readonly isTrip?: true;
 }
@@ -45,11 +47,11 @@ export function isExact({ unit }: Pick<LimitOptions, "unit">): boolean {
 }
 
 export function additionOf(entry: Entry): LeasedAddition {
-  const { limit, place, amount, member, isTrip } = entry;
+  const { limit, place, amount, member, isTrip, isWaived } = entry;
   const { key, ttlMs } = place;
-  if (isTrip === true) return { key, by: 0, below: 1, ttlMs };
+  if (isTrip === true) return { key, by: 0, below: isWaived === true ? undefined : 1, ttlMs };
   const { isHard, lease } = limit.options;
-  const below = isHard ? boundOf(entry) : undefined;
+  const below = isHard && isWaived !== true ? boundOf(entry) : undefined;
   return { key, by: amount, below, ttlMs, ...(member === undefined ? { lease } : { member }) };
 }
 

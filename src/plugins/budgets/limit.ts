@@ -38,6 +38,8 @@ export interface LimitOptions {
   readonly window: Window;
   readonly by: readonly Dimension[];
   readonly isHard: boolean;
+  /** Where it would refuse, a person is asked. */
+  readonly asks?: boolean;
   /** Only these destinations; all where it is empty. */
   readonly hosts: readonly string[];
   /** Only these models, as patterns with `*`; all where it is empty. */
@@ -121,6 +123,11 @@ export class Limit {
   /** Whether the file names hosts, of which this is one. */
   namesHost(host: string): boolean {
     return this.#hosts?.matches(host) === true;
+  }
+
+  /** Whether a person may be asked about a message to this host. */
+  asksFor(host: string): boolean {
+    return this.options.asks === true && this.#hosts?.matches(host) !== false;
   }
 
   /** Whether the limit is for a message to this host, about this model. */

@@ -2,6 +2,8 @@
 import { durationMs } from "../../duration.ts";
 import {
   type Answer,
+  askPerson,
+  type BodyAccess,
   definePlugin,
   type Denial,
   type Outcome,
@@ -26,6 +28,9 @@ export const budgets = definePlugin<BudgetsConfig>({
     "Bounds tokens, cost, requests, tool calls, bytes, hosts and what names carry, for each caller, user, session or model",
   config: budgetsConfig,
   stages: ["connect", "request"],
+  // What a person approves is the whole request.
+  bodyOf: ({ limits }) =>
+    limits.some(({ mode }) => mode === "ask") ? { request: "read" } : undefined,
   requiredBy: parsersFor,
   readsSessions: true,
   create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
@@ -43,9 +48,11 @@ function parsersFor({ limits }: BudgetsConfig): string[] {
 
 /** The hooks of every plugin that is a spelling of budgets. */
 export class BudgetPlugin implements Plugin {
+  readonly body?: BodyAccess;
   readonly #engine: BudgetEngine;
 
   constructor(options: EngineOptions, deps: PluginDeps) {
+    if (options.limits.some(({ asks }) => asks === true)) this.body = { request: "read" };
     this.#engine = new BudgetEngine(options, deps);
   }
 
@@ -57,6 +64,10 @@ export class BudgetPlugin implements Plugin {
     return context.stage === "connect"
       ? this.#engine.judgeConnect(context)
       : this.#engine.judgeRequest(context);
+  }
+
+  wantsBody(context: RequestContext): boolean {
+    return this.#engine.mayAsk(context);
   }
 
   rehearseRequest(context: RequestContext): Answer | Promise<Answer> {
@@ -113,7 +124,16 @@ function engineOptions(config: BudgetsConfig, deps: PluginDeps): EngineOptions {
     refusesUnknownModels: config.unknown_models === "refuse",
     needsView: true,
     denial,
+    ask: askingOf(config, deps),
   };
+}
+
+/** The question to a person, for exactly this request under this configuration. */
+function askingOf(config: BudgetsConfig, deps: PluginDeps): NonNullable<EngineOptions["ask"]> {
+  const isAsking = config.limits.some(({ mode }) => mode === "ask");
+  const gate = isAsking ? deps.approvals?.gate(JSON.stringify(config)) : undefined;
+  return (context, exceeded) =>
+    askPerson(gate, context, { rule: exceeded.limit.name, reason: denial(exceeded).message });
 }
 
 function limitOf(limit: BudgetsConfig["limits"][number]): LimitOptions {
@@ -128,7 +148,8 @@ function limitOf(limit: BudgetsConfig["limits"][number]): LimitOptions {
     hosts,
     models,
     limit: unit === "cost" ? Math.round(limit.limit * nanosPerDollar) : limit.limit,
-    isHard: limit.mode === "hard",
+    isHard: limit.mode !== "soft",
+    asks: limit.mode === "ask",
     refusesAll: limit.refuses === "all",
     skipsUnknown: limit.unknown === "skip",
     forgetAfterMs:

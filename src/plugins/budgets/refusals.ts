@@ -17,6 +17,8 @@ export interface RefusalOptions {
   /** Behind a refusal because of that: which key lets messages pass. */
   readonly awayHint?: string;
   denial(this: void, exceeded: Exceeded): Denial;
+  /** What a person says where the limit asks one. */
+  ask?(this: void, context: RequestContext, exceeded: Exceeded): Decision | Promise<Decision>;
   /** Has the last word on a message that a hard limit refuses; absent: it is refused. */
   appeal?(
     this: void,
@@ -41,6 +43,14 @@ export class Refusals {
       return appeal.then((said) => said ?? this.refuse(context, exceeded));
     }
     return appeal ?? this.refuse(context, exceeded);
+  }
+
+  /** The refusal, or what comes of the question where the limit asks one: no consent, where it is a yes. */
+  said(context: RequestContext, exceeded: Exceeded): Decision | Promise<Decision> {
+    const { ask } = this.#options;
+    if (exceeded.limit.asks !== true || ask === undefined) return this.refuse(context, exceeded);
+    this.#deps.count("asked");
+    return ask(context, exceeded);
   }
 
   refuse(context: RequestContext, exceeded: Exceeded): Decision {

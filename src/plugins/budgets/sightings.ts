@@ -37,14 +37,14 @@ export class Sightings {
   view(now: number, leftOf: (key: string) => number): Seen[] {
     return [...this.#seen.values()]
       .filter(({ place }) => place.until > now)
-      .map(({ limit: { name, unit, window, isHard, limit, by }, place, used }) => ({
+      .map(({ limit: { name, unit, window, isHard, asks, limit, by }, place, used }) => ({
         key: place.key,
         unit,
         before: {
           budget: name,
           unit,
           window,
-          mode: isHard ? "hard" : "soft",
+          mode: asks === true ? "ask" : isHard ? "hard" : "soft",
           ...Object.fromEntries(by.map((dimension, at) => [dimension, place.values[at] ?? ""])),
         },
         used,
