@@ -116,10 +116,17 @@ export class Turn {
 const maxKeys = 8_192;
 const maxTurnsPerKey = 8;
 
+/** The turns of one value. */
+interface Holders {
+  readonly turns: readonly Turn[];
+  /** Open when there were too many: they count for as long as they are. */
+  readonly spilled: Set<Turn> | undefined;
+}
+
 /** Turns by the correlation values of their messages. The value that was used longest ago is forgotten first. */
 export class TurnIndex {
   readonly #ttlMs: number;
-  readonly #byKey = new BoundedMap<string, Turn[]>(maxKeys);
+  readonly #byKey = new BoundedMap<string, Holders>(maxKeys);
 
   constructor(ttlMs: number) {
     this.#ttlMs = ttlMs;
@@ -130,9 +137,13 @@ export class TurnIndex {
   }
 
   add(key: string, turn: Turn, now: number): void {
-    const known = this.#byKey.get(key) ?? [];
-    const others = known.filter((one) => one !== turn && !this.#isReplaced(one, turn, now));
-    this.#byKey.renew(key, [...others.slice(1 - maxTurnsPerKey), turn]);
+    const { turns = [], spilled } = this.#byKey.get(key) ?? {};
+    const others = turns.filter((one) => one !== turn && !this.#isReplaced(one, turn, now));
+    const lost = others.splice(0, Math.max(0, others.length + 1 - maxTurnsPerKey));
+    const open = lost.filter(({ isOpen }) => isOpen);
+    const beside = open.length > 0 ? (spilled ?? new Set<Turn>()) : spilled;
+    if (beside !== undefined) for (const one of open) spill(one, beside);
+    this.#byKey.renew(key, { turns: [...others, turn], spilled: beside });
   }
 
   /**
@@ -140,13 +151,15 @@ export class TurnIndex {
    * none is, the only one that ever had the value. Two at once share nothing: undefined.
    */
   find(key: string, now: number): Turn | undefined {
-    const turns = this.#byKey.get(key)?.filter((turn) => !this.#isStale(turn, now));
+    const holders = this.#byKey.get(key);
+    const turns = holders?.turns.filter((turn) => !this.#isStale(turn, now));
     if (turns === undefined || turns.length === 0) return undefined;
     const open = turns.filter((turn) => turn.isOpen);
+    if (holders?.spilled !== undefined) open.unshift(...stillOpen(holders.spilled));
     const candidates = open.length > 0 ? open : turns;
-    if (new Set(candidates.map((turn) => turn.sessionId ?? turn)).size > 1) return undefined;
     const found = candidates.at(-1);
-    if (found !== undefined) found.usedAt = now;
+    if (found === undefined || isShared(found, candidates)) return undefined;
+    found.usedAt = now;
     return found;
   }
 
@@ -164,6 +177,28 @@ export class TurnIndex {
     if (turn.isOpen) return false;
     const isNameless = turn.sessionId === undefined || turn.sessionId === defaultSessionId;
     return isNameless || now - turn.usedAt >= this.#ttlMs;
+  }
+}
+
+/** Whether one of the turns is of another conversation. */
+function isShared(found: Turn, turns: Iterable<Turn>): boolean {
+  for (const turn of turns)
+    if (turn !== found && (turn.sessionId ?? turn) !== (found.sessionId ?? found)) return true;
+  return false;
+}
+
+/** At each power of two those that are closed are forgotten: there are never more than twice as many as are open. */
+function spill(turn: Turn, into: Set<Turn>): void {
+  into.add(turn);
+  if ((into.size & (into.size - 1)) !== 0) return;
+  for (const one of into) if (!one.isOpen) into.delete(one);
+}
+
+/** Forgets those that are not, and no more than it has to look at. */
+function* stillOpen(spilled: Set<Turn>): Iterable<Turn> {
+  for (const turn of spilled) {
+    if (turn.isOpen) yield turn;
+    else spilled.delete(turn);
   }
 }
 
