@@ -66,6 +66,18 @@ function call(): ReturnType<typeof message> {
   return context;
 }
 
+let requests = 0;
+
+/** One of a thousand hosts of a hundred domains, and a page of a list that nobody asked for before. */
+function request(): ReturnType<typeof message> {
+  requests += 1;
+  const to = `www${requests % 1_000}.site${requests % 100}.example:443`;
+  const path = `/repos/acme/site/issues?state=open&per_page=100&page=${requests}`;
+  const context = message({ to, path, headers: { accept: "application/json" } });
+  context.onward = { sentAt: 0, status: 200 };
+  return context;
+}
+
 /** Microseconds of a processor for one call: on a machine that others use, elapsed time has their turns in it. */
 function processorTime(run: () => void, times: number): number {
   for (let at = 0; at < times / 10; at += 1) run();
@@ -76,18 +88,23 @@ function processorTime(run: () => void, times: number): number {
 }
 
 /** Check and settlement in memory, of calls that are gone when they are over. */
-function measureProcessor(times: number): void {
+function measureProcessor(
+  name: string,
+  limits: readonly object[],
+  make: typeof call,
+  times: number,
+) {
   const bench = new PluginBench();
   bench.state = stateIn(new MemoryStore({ maxBytes }));
-  const plugin = bench.create(budgets, { limits: [limit], lease: 0 });
+  const plugin = bench.create(budgets, { limits, lease: 0 });
   const signal = AbortSignal.timeout(600_000);
   const checked = (): void => {
-    const context = call();
+    const context = make();
     void plugin.onRequest?.(context);
     void plugin.onFinish?.(context, { status: 200, durationMs: 1 }, signal);
   };
-  const both = processorTime(checked, times) - processorTime(call, times);
-  process.stdout.write(`budgets, memory, both: ${both.toFixed(2)} µs of a processor\n`);
+  const both = processorTime(checked, times) - processorTime(make, times);
+  process.stdout.write(`budgets, memory, ${name}: ${both.toFixed(2)} µs of a processor\n`);
 }
 
 /** The check of the plugin itself, with one limit for each user. */
@@ -121,7 +138,13 @@ async function measurePlugin(name: string, store: OwnedStore, lease: number, tim
   await store.close();
 }
 
-measureProcessor(200_000);
+measureProcessor("tokens, both", [limit], call, 200_000);
+const ofCaller = { limit: 9_000, window: "day", by: ["caller"] };
+for (const unit of ["requests", "hosts", "subdomains", "name_entropy", "url_entropy", "bytes_up"]) {
+  const one = { ...ofCaller, name: unit, unit };
+  const large = unit.includes("_") || unit === "requests" ? { limit: 9_000_000_000_000 } : {};
+  measureProcessor(unit, [{ ...one, ...large }], request, 200_000);
+}
 await measurePlugin("memory", new MemoryStore({ maxBytes }), 0, 100_000);
 if (url !== undefined) {
   const far = (): RedisStore =>

@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import { isObject } from "../http/json-access.ts";
 import { isHopByHop } from "../http/headers.ts";
 import { parseStrictJson } from "../http/strict-json.ts";
+import type { ApprovalQuestion } from "../pipeline/approval-gate.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import { callerOf } from "../pipeline/flow.ts";
 import { shownText } from "./visible.ts";
@@ -50,7 +51,10 @@ const unbound: ReadonlySet<string> = new Set([
 ]);
 
 /** Undefined where the message has a body that nobody has read. */
-export function canonicalRequest(context: RequestContext): CanonicalRequest | undefined {
+export function canonicalRequest(
+  context: RequestContext,
+  conceal: NonNullable<ApprovalQuestion["conceal"]> = (text) => text,
+): CanonicalRequest | undefined {
   const { flow, stage, method, path, hasBody, body, identity } = context;
   if (hasBody && body === undefined) return undefined;
   const { scheme, host, port } = flow.destination;
@@ -64,7 +68,7 @@ export function canonicalRequest(context: RequestContext): CanonicalRequest | un
     caller: callerOf(flow.client),
     subject: identity?.subject,
   };
-  const content = body === undefined ? undefined : contentOf(context, body);
+  const content = body === undefined ? undefined : contentOf(context, body, conceal);
   const exact = {
     ...place,
     address: flow.client.caller === undefined ? flow.client.address : undefined,
@@ -75,7 +79,7 @@ export function canonicalRequest(context: RequestContext): CanonicalRequest | un
     text: canonicalJson(exact),
     shown: {
       ...place,
-      path: shownText(path, maxShown),
+      path: shownText(conceal(path, "target"), maxShown),
       subject: place.subject === undefined ? undefined : shownText(place.subject, maxName),
       ...(body === undefined ? {} : { bodyBytes: body.length, bodySha256: hash("sha256", body) }),
       ...content?.call,
@@ -109,7 +113,11 @@ interface Content {
 const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
 
 /** A call of JSON-RPC has another id at every attempt; everything else is bound byte for byte. */
-function contentOf({ clearBody, headers }: RequestContext, body: Buffer): Content {
+function contentOf(
+  { clearBody, headers }: RequestContext,
+  body: Buffer,
+  conceal: NonNullable<ApprovalQuestion["conceal"]>,
+): Content {
   const raw = { digest: `bytes ${hash("sha256", body)}` };
   const isJson = /^application\/(?:[\w.-]+\+)?json\b/i.test(headers.get("content-type") ?? "");
   if (!isJson || clearBody?.kind !== "body") return raw;
@@ -129,8 +137,11 @@ function contentOf({ clearBody, headers }: RequestContext, body: Buffer): Conten
     ...(isTool && typeof tool === "string"
       ? {
           call: {
-            tool: shownText(tool, maxName),
-            arguments: shownText(canonicalJson(params?.["arguments"] ?? {}), maxShown),
+            tool: shownText(conceal(tool, "json"), maxName),
+            arguments: shownText(
+              conceal(canonicalJson(params?.["arguments"] ?? {}), "json"),
+              maxShown,
+            ),
           },
         }
       : {}),

@@ -38,7 +38,8 @@ export class Claims {
 
   /** False where it has been used. */
   async use({ id, until }: Verdict): Promise<boolean> {
-    const ttlMs = Math.max(1, until - Date.now());
+    // Longer than it may be used, for a replica whose clock is behind.
+    const ttlMs = Math.max(0, until - Date.now()) + this.#ttlMs;
     const key = `approval:used:${id}`;
     const { refusedAt } = await this.#store.add([{ key, by: 1, below: 1, ttlMs }]);
     return refusedAt === undefined;

@@ -130,7 +130,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     context: RequestContext,
     question: ApprovalQuestion,
   ): Decision | Promise<Decision> {
-    const request = canonicalRequest(context);
+    const request = canonicalRequest(context, question.conceal);
     if (request === undefined) {
       const message = `${question.reason}; what is not read whole cannot be approved (limits.max_body)`;
       return notApproved("body_unread", message, question);

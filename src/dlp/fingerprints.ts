@@ -39,6 +39,8 @@ export class Fingerprints<Tag> {
   shift = 32 - leastBits;
   readonly #known = new Map<number, Known<Tag>[]>();
   #size = 0;
+  /** Of the values that were ever added. */
+  longest = 0;
 
   constructor(width: 4 | 8) {
     this.width = width;
@@ -57,6 +59,7 @@ export class Fingerprints<Tag> {
     const digest = keyedDigest(bytes);
     if (list.some((known) => known.digest === digest)) return true;
     list.push({ length: bytes.length, digest, tag });
+    this.longest = Math.max(this.longest, bytes.length);
     this.#known.set(anchor, list);
     this.#size += 1;
     if (this.#size > this.bits.length && this.shift > 32 - mostBits) this.#grow();

@@ -4,12 +4,20 @@ import { classes, escape, hexadecimal, isOf } from "./byte-classes.ts";
 
 const backslash = 0x5c;
 
-/** Bytes without their escapes (percent, `\u0041`, `\x41`, `\n`), and how many bytes gave the first `upTo` of them. */
+/** The longest escape: two of UTF-16. */
+const longestEscape = 12;
+
+/**
+ * Bytes without their escapes (percent, `\u0041`, `\x41`, `\n`), and how many bytes gave the first `upTo` of them. Where more
+ * follows, an escape that may be cut is left alone.
+ */
 export function unescaped(
   bytes: Buffer,
   upTo = Number.POSITIVE_INFINITY,
+  isMore = false,
 ): { readonly bytes: Buffer; readonly read: number } {
   const { length } = bytes;
+  const lastEscape = isMore ? length - longestEscape : length;
   const out = Buffer.allocUnsafe(length);
   let at = 0;
   let size = 0;
@@ -19,7 +27,8 @@ export function unescaped(
       out[size] = byte;
       size += 1;
       at += 1;
-    } else if (byte === backslash) {
+    } else if (at > lastEscape) break;
+    else if (byte === backslash) {
       const code = codeAt(bytes, at);
       // An escape of two characters gives one byte, one of four at most two, one of six at most three.
       if (code < 128) out[size++] = code;
@@ -112,7 +121,8 @@ export function inflated(bytes: Buffer, at: number, maxBytes: number): Inflated 
   }
 }
 
-function isZlib(bytes: Buffer, at: number): boolean {
+/** Whether a stream of zlib (RFC 1950) may begin here. */
+export function isZlib(bytes: Buffer, at: number): boolean {
   const [first = 0, second = 0] = [bytes[at], bytes[at + 1]];
   return (first & 0x8f) === 8 && (first * 256 + second) % 31 === 0 && (second & 0x20) === 0;
 }

@@ -1,20 +1,13 @@
 /** One look through one text. */
-import {
-  alphanumeric,
-  classes,
-  digit,
-  escape,
-  hexadecimal,
-  isOf,
-  lower,
-  sixtyFour,
-  upper,
-} from "./byte-classes.ts";
+import { digit, hexadecimal, isOf, lower, runEnd, sixtyFour, upper } from "./byte-classes.ts";
+import { DecodeBudget } from "./decode-budget.ts";
 import type { Finding, Scan } from "./detectors.ts";
 import { Fingerprints, shortHash } from "./fingerprints.ts";
 import { beginsAt, keyFormats } from "./key-formats.ts";
 import { type Layer, outermost } from "./layer.ts";
 import { inflated, unescaped } from "./layers.ts";
+import type { Opened, Piece, PieceScan } from "./piece.ts";
+import { isUnfinished, leastRun, longRun, lookForRuns } from "./runs.ts";
 import { secretWords, valueBeside } from "./named-secrets.ts";
 import { cardAt, emailAround, ibanAt, type Numbered, phoneAt, ssnAt } from "./numbers.ts";
 import type { OwnSecret } from "./own-secrets.ts";
@@ -28,20 +21,13 @@ const firstName = keyFormats.length;
 const mailSign = firstName + secretWords.length;
 const triggers = triggersOf(triggerWords);
 
-/** A shorter run of digits of base64 or base16 has room for nothing that is looked for. */
-const leastRun = 16;
-/** Of a line that goes on in the next one, as base64 is folded. */
-const leastFolded = 40;
 const maxShiftedRun = 1_024;
 const escapeMargin = 512;
 const maxFindings = 64;
 /** Of a text for patterns, whose engine is slower than the rest by far. */
 const patternWindow = 61_440;
 const patternOverlap = 4_096;
-const backslash = 0x5c;
 
-/** Each byte of a text may be decoded so often without being counted. */
-const decodedShare = 8;
 /** A broken stream costs at most this part of what may be decoded. */
 const brokenShare = 16;
 const nothing = new Fingerprints<OwnSecret>(8);
@@ -54,22 +40,42 @@ export class ScanRun {
   readonly #wanted: Wanted;
   readonly #isNumberWanted: boolean;
   readonly #findings: Finding[] = [];
-  #decodedBytes = 0;
-  #budget: number;
+  readonly #budget: DecodeBudget;
+  /** Set for a part of a stream that goes on. */
+  #piece: Piece | undefined;
+  readonly #opened: Opened[] = [];
+  #pending = Number.POSITIVE_INFINITY;
+  #lastEscape = -1;
   #steps = 0;
   #isCut = false;
 
-  constructor(options: ScannerOptions, wanted: Wanted) {
+  constructor(
+    options: ScannerOptions,
+    wanted: Wanted,
+    budget = new DecodeBudget(options.maxDecodedBytes),
+  ) {
     this.#options = options;
-    this.#budget = options.maxDecodedBytes;
+    this.#budget = budget;
     this.#wanted = wanted;
     this.#isNumberWanted = ["cards", "iban", "phone", "us_ssn"].some((name) => wanted.has(name));
   }
 
   scan(bytes: Buffer): Scan {
-    this.#budget += bytes.length * decodedShare;
+    this.#budget.grow(bytes.length);
     this.#look({ bytes, depth: 0, via: [] });
     return this.#result();
+  }
+
+  /** Looks through a part of a stream that goes on: what is open at its end is left to the caller. */
+  scanPiece(bytes: Buffer, piece: Piece): PieceScan {
+    this.#piece = piece;
+    this.#look({ bytes, depth: piece.depth, via: piece.via });
+    return {
+      ...this.#result(),
+      opened: this.#opened,
+      pending: Math.min(this.#pending, bytes.length),
+      lastEscape: this.#lastEscape,
+    };
   }
 
   scanName(host: string): Scan {
@@ -87,14 +93,14 @@ export class ScanRun {
 
   #result(): Scan {
     const findings = this.#findings.toSorted((a, b) => a.start - b.start);
-    return { findings, isCut: this.#isCut, steps: this.#steps };
+    return { findings, isCut: this.#isCut || this.#budget.isCut, steps: this.#steps };
   }
 
   /** Everything that is called here looks at a bounded number of bytes, or goes on. */
   #look(layer: Layer): void {
     const { own, lists } = this.#options;
     this.#steps += layer.bytes.length;
-    if (layer.depth > 0) this.#compressed(layer, 0);
+    if (layer.parent !== undefined) this.#compressed(layer, 0);
     this.#lookForWords(layer, this.#wanted.has("own_secrets") ? own.values : nothing);
     if (lists !== undefined) this.#lookForKnown(layer, lists);
     this.#lookForRuns(layer);
@@ -139,41 +145,35 @@ export class ScanRun {
 
   /** Runs of digits of a coding, the beginnings of words, and escapes. */
   #lookForRuns(layer: Layer): void {
-    const { bytes } = layer;
-    const { length } = bytes;
-    const wordStart = this.#isNumberWanted ? alphanumeric : 0;
-    let before = 0;
-    let runStart = -1;
-    let runBits = 0;
-    let firstEscape = -1;
-    let lastEscape = -1;
-    for (let at = 0; at < length; at += 1) {
-      const bits = classes[bytes[at] as number] as number;
-      if ((bits & sixtyFour) !== 0) {
-        if (runStart === -1) {
-          runStart = at;
-          runBits = 0;
+    const piece = this.#pieceOf(layer);
+    lookForRuns(layer.bytes, {
+      piece,
+      numberStart: this.#isNumberWanted ? digit | upper : 0,
+      number: (at, bits) => this.#number(layer, at, bits),
+      run: (start, end, bits) => this.#run(layer, start, end, bits),
+      openRun: (start) => {
+        // What it holds of base16 may have ended.
+        this.#hexRuns(layer, start, layer.bytes.length);
+        if (start >= (piece?.base64From ?? 0)) this.#open("base64", start);
+      },
+      escapes: (first, last) => {
+        if (piece === undefined || piece.isLast || piece.isEager)
+          this.#unescape(layer, first, last);
+        else {
+          this.#lastEscape = last;
+          this.#open("escapes", Math.max(0, first - escapeMargin));
         }
-        runBits |= bits;
-        if ((bits & ~before & wordStart) !== 0) this.#number(layer, at, bits);
-        before = bits;
-        continue;
-      }
-      before = 0;
-      if (runStart !== -1 && !(at - runStart >= leastFolded && isFold(bytes, at))) {
-        if (at - runStart >= leastRun) this.#run(layer, runStart, at, runBits);
-        runStart = -1;
-      }
-      if ((bits & escape) === 0) continue;
-      if (isTelling(bytes, at)) {
-        if (firstEscape === -1) firstEscape = at;
-        lastEscape = at;
-        // The letter of a line end is no letter of the text.
-      } else if (bytes[at] === backslash) at += 1;
-    }
-    if (runStart !== -1 && length - runStart >= leastRun)
-      this.#run(layer, runStart, length, runBits);
-    if (firstEscape !== -1) this.#unescape(layer, firstEscape, lastEscape);
+      },
+    });
+  }
+
+  #pieceOf({ parent }: Layer): Piece | undefined {
+    return parent === undefined ? this.#piece : undefined;
+  }
+
+  #open(coding: Opened["coding"], start: number): void {
+    if (this.#piece !== undefined && this.#piece.depth < this.#options.maxDepth)
+      this.#opened.push({ coding, start });
   }
 
   #known(layer: Layer, end: number, anchor: number, index: Index): void {
@@ -194,14 +194,16 @@ export class ScanRun {
       if (!this.#wanted.has(detector) || !beginsAt(bytes, start, format)) return;
       const last = format.end(bytes, end);
       if (last !== -1) this.#found(layer, { detector, kind, start, end: last });
+      else if (kind === "jwt" && layer.parent === undefined && isUnfinished(bytes, start))
+        this.#pending = Math.min(this.#pending, start);
     } else if (index < mailSign) {
       const value = this.#wanted.has("named_secrets") ? valueBeside(bytes, end) : undefined;
       if (value !== undefined) this.#found(layer, { detector: "named_secrets", ...value });
     } else if (index === mailSign) {
       const address = this.#wanted.has("email") ? emailAround(bytes, end - 1) : undefined;
       if (address !== undefined) this.#found(layer, { detector: "email", ...address });
-    } else if (layer.depth === 0 || end > gzipMagic.length) {
-      this.#compressed(layer, end - gzipMagic.length);
+    } else if (layer.parent === undefined || end > gzipMagic.length) {
+      this.#gzip(layer, end - gzipMagic.length);
     }
   }
 
@@ -220,13 +222,30 @@ export class ScanRun {
   /** A run of digits of base64, of which some may be of base16. */
   #run(layer: Layer, start: number, end: number, bits: number): void {
     const { bytes } = layer;
+    const isHex = this.#hexRuns(layer, start, end);
+    // Words in one case, such as paths, are no random digits.
+    if (isHex || (bits & upper) === 0 || (bits & lower) === 0) return;
+    if (start < (this.#pieceOf(layer)?.base64From ?? 0)) return;
     const text = bytes.toString("latin1", start, end).replaceAll("\\n", "");
+    // What stands before the digits may look like some of them: a longer run is no path.
+    const shifts = text.length <= maxShiftedRun ? 4 : 1;
+    for (let shift = 0; shift < shifts; shift += 1)
+      this.#below(layer, Buffer.from(text.slice(shift), "base64"), "base64", () => [start, end]);
+  }
+
+  /** Whether the whole run is one of base16. */
+  #hexRuns(layer: Layer, start: number, end: number): boolean {
+    const { bytes } = layer;
+    const piece = this.#pieceOf(layer);
     let isHex = false;
     for (let at = start; at < end; at += 1) {
       let last = at;
       while (last < end && isOf(bytes, last, hexadecimal)) last += 1;
       const length = (last - at) & ~1;
-      if (length >= leastRun) {
+      const isOpen = piece?.isLast === false && last === bytes.length;
+      if (at < (piece?.hexFrom ?? 0)) isHex = false;
+      else if (isOpen && last - at > longRun) this.#open("hex", at);
+      else if (length >= leastRun && (!isOpen || piece.isEager)) {
         isHex = last - at >= end - start - 2;
         const clear = Buffer.from(bytes.toString("latin1", at, at + length), "hex");
         const span = [at, last] as const;
@@ -234,17 +253,15 @@ export class ScanRun {
       }
       at = last;
     }
-    // Words in one case, such as paths, are no random digits.
-    if (isHex || (bits & upper) === 0 || (bits & lower) === 0) return;
-    // What stands before the digits may look like some of them: a longer run is no path.
-    const shifts = text.length <= maxShiftedRun ? 4 : 1;
-    for (let shift = 0; shift < shifts; shift += 1)
-      this.#below(layer, Buffer.from(text.slice(shift), "base64"), "base64", () => [start, end]);
+    return isHex;
   }
 
   #unescape(layer: Layer, first: number, last: number): void {
-    const from = Math.max(0, first - escapeMargin);
-    const region = layer.bytes.subarray(from, last + escapeMargin);
+    let from = Math.max(0, first - escapeMargin);
+    // A run of digits is not cut: what it holds may be one stream.
+    while (from > 0 && isOf(layer.bytes, from - 1, sixtyFour)) from -= 1;
+    const end = runEnd(layer.bytes, last + escapeMargin, sixtyFour, layer.bytes.length);
+    const region = layer.bytes.subarray(from, end);
     const { bytes } = unescaped(region);
     this.#below(layer, bytes, "escapes", (start, end) => [
       from + unescaped(region, start).read,
@@ -252,28 +269,28 @@ export class ScanRun {
     ]);
   }
 
+  #gzip(layer: Layer, at: number): void {
+    const piece = this.#pieceOf(layer);
+    if (at <= (piece?.gzipFrom ?? -1)) return;
+    if (piece === undefined || piece.isLast) this.#compressed(layer, at);
+    else this.#open("gzip", at);
+  }
+
   #compressed(layer: Layer, at: number): void {
     if (layer.depth >= this.#options.maxDepth) return;
-    const left = this.#budget - this.#decodedBytes;
+    const { left } = this.#budget;
     const found = left <= 0 ? undefined : inflated(layer.bytes, at, left);
     if (found === undefined) return;
     if (found.kind === "too-large") this.#isCut = true;
     // Nobody counts what a stream gives before it breaks, and there may be many.
     else if (found.kind === "broken")
-      this.#spend(Math.min(found.spent, this.#budget / brokenShare));
+      this.#budget.spend(Math.min(found.spent, this.#budget.limit / brokenShare));
     else this.#below(layer, found.bytes, found.coding, () => [at, layer.bytes.length]);
-  }
-
-  /** Whether so many more bytes may be decoded. */
-  #spend(bytes: number): boolean {
-    this.#decodedBytes += bytes;
-    if (this.#decodedBytes > this.#budget) this.#isCut = true;
-    return this.#decodedBytes <= this.#budget;
   }
 
   #below(layer: Layer, bytes: Buffer, coding: string, within: NonNullable<Layer["within"]>): void {
     if (layer.depth >= this.#options.maxDepth || bytes.length < 8) return;
-    if (!this.#spend(bytes.length)) return;
+    if (!this.#budget.spend(bytes.length)) return;
     this.#look({
       bytes,
       depth: layer.depth + 1,
@@ -300,16 +317,7 @@ export class ScanRun {
     }
   }
 
-  #found(
-    layer: Layer,
-    found: {
-      readonly detector: string;
-      readonly kind?: string;
-      readonly start: number;
-      readonly end: number;
-      readonly hash?: string;
-    },
-  ): void {
+  #found(layer: Layer, found: Omit<Finding, "via" | "hash"> & { readonly hash?: string }): void {
     const [start, end] = outermost(layer, found.start, found.end);
     const { detector, kind } = found;
     const isSame = (one: Finding): boolean =>
@@ -322,23 +330,4 @@ export class ScanRun {
     const hash = found.hash ?? shortHash(layer.bytes.subarray(found.start, found.end));
     this.#findings.push({ detector, kind, start, end, via: layer.via, hash });
   }
-}
-
-/** A line end inside a run that goes on behind it, also in the escape of JSON. */
-function isFold(bytes: Buffer, at: number): boolean {
-  const byte = bytes[at];
-  if (byte === 0x0d || byte === 0x0a)
-    return isOf(bytes, at + 1, sixtyFour) || (byte === 0x0d && bytes[at + 1] === 0x0a);
-  return byte === backslash && bytes[at + 1] === 0x6e && isOf(bytes, at + 2, sixtyFour);
-}
-
-/** Whether an escape may hide something: those of quotes and line ends are in every text, and hide nothing. */
-function isTelling(bytes: Buffer, at: number): boolean {
-  const after = bytes[at + 1];
-  if (bytes[at] === 0x25 || after === 0x78) {
-    const from = bytes[at] === 0x25 ? at + 1 : at + 2;
-    return isOf(bytes, from, hexadecimal) && isOf(bytes, from + 1, hexadecimal);
-  }
-  if (after === 0x75) return isOf(bytes, at + 2, hexadecimal) && isOf(bytes, at + 5, hexadecimal);
-  return after === backslash || after === 0x2f;
 }

@@ -12,7 +12,7 @@ import {
 } from "../proxy/exchange/arrival.ts";
 import type { HttpHandlers, HttpLimits } from "../proxy/exchange/http-server.ts";
 import { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
-import { sendFinalResponse } from "../proxy/exchange/final-response.ts";
+import { sendFinalResponse } from "../proxy/flow/final-response.ts";
 import { denialOf } from "../proxy/flow/reply.ts";
 import { checkHostAgrees } from "../proxy/exchange/request-head.ts";
 import { type AskedTunnel, AskedTunnels } from "../proxy/tunnel/asked.ts";

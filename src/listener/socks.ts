@@ -5,7 +5,7 @@ import { peek } from "../net/sniff.ts";
 import type { Destination } from "../net/destination.ts";
 import { ProxyError } from "../errors.ts";
 import { type SurfaceServices, serveRequest } from "../proxy/exchange/arrival.ts";
-import { sendLast } from "../proxy/exchange/final-response.ts";
+import { sendLast } from "../proxy/flow/final-response.ts";
 import type { HttpHandlers, HttpLimits, ProtocolServer } from "../proxy/exchange/http-server.ts";
 import type { CallerCredentials } from "../proxy/flow/caller-authentication.ts";
 import { denialOf, statusOf } from "../proxy/flow/reply.ts";

@@ -18,6 +18,11 @@ export interface ByteWatch {
   down(chunk: Uint8Array): void;
 }
 
+/** Says whether bytes may go by; a promise, which never rejects, where that takes time. */
+export interface Toll {
+  pass(from: "client" | "server", bytes: number): boolean | Promise<boolean>;
+}
+
 /** How a tunnel is watched. */
 export interface SpliceTerms {
   readonly watch?: ByteWatch | undefined;
@@ -33,7 +38,7 @@ export interface SpliceTerms {
 export interface SpliceResult {
   readonly bytesUp: number;
   readonly bytesDown: number;
-  readonly reason: "closed" | "idle" | "aborted" | "error" | "crowded";
+  readonly reason: "closed" | "idle" | "aborted" | "error" | "crowded" | "refused";
   readonly error?: Error;
 }
 
@@ -56,6 +61,9 @@ export abstract class Splice implements Stallable {
   #reader: AdaptiveReader | undefined;
   /** Set once bytes had to wait. */
   #backlog: Backlog | undefined;
+  #toll: Toll | undefined;
+  /** What the client sent until it is known whether the first of it may go by. */
+  #waiting: Buffer[] | undefined;
   /** In the sweep. */
   #slot: number | undefined;
   #bytesUp = 0;
@@ -80,6 +88,11 @@ export abstract class Splice implements Stallable {
     this.#reader = reader;
   }
 
+  /** From now on nothing of the client goes by before it may. */
+  protected levy(toll: Toll | undefined): void {
+    this.#toll = toll;
+  }
+
   /** Begins; `head` is what the client sent before, and goes first. Once. */
   protected start(head: Buffer): void {
     const client = this.#client;
@@ -91,9 +104,9 @@ export abstract class Splice implements Stallable {
     if (this.#ending !== undefined) return;
     this.#slot = this.#terms.stalls.add(this);
     if (head.length > 0) {
-      this.#bytesUp += head.length;
-      this.#terms.watch?.up(head);
-      upstream.write(head);
+      if (this.#toll === undefined) this.#write(upstream, head);
+      else this.#pay(this.#toll, head);
+      if (this.#ending !== undefined) return;
     }
     if (client.readableEnded) this.ended(client);
     else client.on("end", onEnd);
@@ -103,7 +116,7 @@ export abstract class Splice implements Stallable {
     upstream.on("drain", onDrain);
     client.on("data", onClientData);
     // A listener alone does not start a stream that was given paused.
-    client.resume();
+    if (this.#waiting === undefined) client.resume();
     if (this.#reader?.isBound === true && upstream instanceof Socket) {
       this.#reader.attach(upstream, (chunk) => this.down(chunk));
     } else {
@@ -183,7 +196,8 @@ export abstract class Splice implements Stallable {
 
   ended(from: Duplex): void {
     this.#moves += 1;
-    this.#other(from)?.end();
+    // It ends when what waits has gone by.
+    if (from !== this.#client || this.#waiting === undefined) this.#other(from)?.end();
   }
 
   drained(to: Duplex): void {
@@ -191,6 +205,7 @@ export abstract class Splice implements Stallable {
     // Every large chunk is followed by a drain, also where nothing had to wait.
     if (this.#backlog !== undefined && this.#backlog.bytes > 0) this.#backlog.note();
     const from = this.#other(to);
+    if (from === this.#client && this.#waiting !== undefined) return;
     // A reader of our own stops where the stream does not say that it is paused.
     if (from !== undefined && (from === this.#upstream || from.isPaused())) from.resume();
   }
@@ -198,9 +213,11 @@ export abstract class Splice implements Stallable {
   up(chunk: Buffer): void {
     const upstream = this.#upstream;
     if (upstream === undefined || this.#ending !== undefined) return;
-    this.#bytesUp += chunk.length;
-    this.#terms.watch?.up(chunk);
-    const hasRoom = upstream.write(chunk);
+    if (this.#toll !== undefined) {
+      this.#pay(this.#toll, chunk);
+      return;
+    }
+    const hasRoom = this.#write(upstream, chunk);
     // A large chunk is "over the mark" even when the kernel took all of it at once.
     if (upstream.writableLength === 0) {
       // Of other streams nobody knows what they keep.
@@ -211,9 +228,62 @@ export abstract class Splice implements Stallable {
     }
   }
 
+  #write(upstream: Duplex, chunk: Buffer): boolean {
+    this.#bytesUp += chunk.length;
+    this.#terms.watch?.up(chunk);
+    return upstream.write(chunk);
+  }
+
+  /** Writes what may go by, and what waits behind it. */
+  #pay(toll: Toll, chunk: Buffer): void {
+    if (this.#waiting !== undefined) {
+      this.#waiting.push(chunk);
+      return;
+    }
+    const said = toll.pass("client", chunk.length);
+    if (!(said instanceof Promise)) {
+      this.#paid(chunk, said);
+      return;
+    }
+    this.#waiting = [];
+    this.#client?.pause();
+    void said.then((isPassed) => {
+      const [next, ...rest] = this.#waiting ?? [];
+      this.#waiting = undefined;
+      this.#paid(chunk, isPassed);
+      if (next !== undefined) this.#pay(toll, next);
+      for (const one of rest) this.#pay(toll, one);
+      this.#goOn();
+    });
+  }
+
+  #paid(chunk: Buffer, isPassed: boolean): void {
+    const upstream = this.#upstream;
+    if (upstream === undefined || this.#ending !== undefined) return;
+    if (!isPassed) this.stop({ reason: "refused" });
+    else if (!this.#write(upstream, chunk) && upstream.writableLength > 0) {
+      this.#client?.pause();
+      this.#note();
+    }
+  }
+
+  /** Nothing waits any more: the client is read again, or its end is passed on. */
+  #goOn(): void {
+    const client = this.#client;
+    const upstream = this.#upstream;
+    if (this.#waiting !== undefined || this.#ending !== undefined) return;
+    if (client?.readableEnded === true) upstream?.end();
+    else if (upstream?.writableNeedDrain !== true) client?.resume();
+  }
+
   down(chunk: Uint8Array): "free" | "kept" | "wait" {
     const client = this.#client;
     if (client === undefined || this.#ending !== undefined) return "wait";
+    const said = this.#toll?.pass("server", chunk.length);
+    if (said === false) this.stop({ reason: "refused" });
+    if (this.#ending !== undefined) return "wait";
+    if (said instanceof Promise)
+      void said.then((isPassed) => isPassed || this.stop({ reason: "refused" }));
     this.#bytesDown += chunk.length;
     this.#terms.watch?.down(chunk);
     const hasRoom = client.write(chunk);
@@ -286,6 +356,7 @@ export interface SpliceOptions extends SpliceTerms {
   readonly head?: Buffer;
   /** The reader that the upstream socket was bound to; without it, or unbound, ordinary `data` events are read. */
   readonly reader?: AdaptiveReader;
+  readonly toll?: Toll | undefined;
 }
 
 class SignalledSplice extends Splice {
@@ -298,9 +369,10 @@ class SignalledSplice extends Splice {
     this.#resolve = resolve;
   }
 
-  run(client: Duplex, upstream: Duplex, { signal, head, reader }: SpliceOptions): void {
+  run(client: Duplex, upstream: Duplex, { signal, head, reader, toll }: SpliceOptions): void {
     signal.addEventListener("abort", this.#onAbort);
     this.hold(client, upstream, reader);
+    this.levy(toll);
     if (signal.aborted) this.#onAbort();
     this.start(head ?? Buffer.alloc(0));
   }

@@ -10,6 +10,8 @@ export interface ApprovalQuestion {
   readonly reason: string;
   /** The addition to a policy that would make the question superfluous. */
   readonly suggestion?: string | undefined;
+  /** Takes out of a text of the message what whoever decides must not see; the decision is for the message as it is. */
+  readonly conceal?: (text: string, kind: "target" | "json") => string;
 }
 
 /** The way of one plugin instance to those who can decide. */

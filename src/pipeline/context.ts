@@ -204,6 +204,8 @@ export class RequestContext {
    * then have left no view, which does not mean that there was nothing to see.
    */
   unread: Denial | undefined;
+  /** The body is too large to be held, and is judged as it is streamed. */
+  isStreamed = false;
   readonly invocations: Invocation[] = [];
   readonly delegation: DelegationHop[] = [];
   /** The session that this message belongs to, once it is known. */
@@ -405,10 +407,12 @@ export class RequestContext {
       copy.content.load(this.content.bytes, this.content.clear);
     }
     copy.unread = this.unread;
+    copy.isStreamed = this.isStreamed;
     copy.isHypothetical = true;
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;
+    copy.onward = this.onward;
     this.#states ??= new Map();
     copy.#states = this.#states;
     if (this.hasFacts) for (const [name, fact] of this.facts) copy.facts.set(name, fact);

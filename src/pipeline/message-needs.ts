@@ -1,5 +1,6 @@
 /** Which parts of a message a pipeline must have in memory, or judge frame by frame, before they are forwarded. */
 import type { RequestContext } from "./context.ts";
+import type { BodyJudge } from "./plugin.ts";
 import { isGuard, type Step } from "./step-runner.ts";
 
 /** The needs of a pipeline for one response. */
@@ -16,6 +17,12 @@ export interface ResponseNeeds {
 }
 
 type Reader = Pick<Step, "plugin" | "body" | "onError" | "observes">;
+
+/** The judge of one step. */
+export interface StepJudge {
+  readonly step: Step;
+  readonly judge: BodyJudge;
+}
 
 /** Which steps have to read a request's body before the pipeline runs. */
 export type BodyNeed = "nobody" | "observers" | "guards";
@@ -52,6 +59,24 @@ export function narrower(before: ResponseNeeds, now: ResponseNeeds): ResponseNee
     rewritesResponse: before.rewritesResponse && now.rewritesResponse,
     frames: before.frames && now.frames,
     isGuarded: before.isGuarded && now.isGuarded,
+  };
+}
+
+/** The judges past which a body can be streamed; undefined where a step that can refuse has to have it whole. */
+export function bodyJudgesOf(
+  steps: readonly Step[],
+): (context: RequestContext) => readonly StepJudge[] | undefined {
+  const readers = steps.filter((step) => step.body.request !== undefined && isGuard(step));
+  if (readers.every(({ plugin }) => plugin.judgeStream === undefined)) return () => undefined;
+  return (context) => {
+    const wanting = readers.filter(({ plugin }) => plugin.wantsBody?.(context) ?? true);
+    const judges: StepJudge[] = [];
+    for (const step of wanting) {
+      const judge = step.plugin.judgeStream?.(context);
+      if (judge === undefined) return undefined;
+      judges.push({ step, judge });
+    }
+    return judges;
   };
 }
 

@@ -18,12 +18,20 @@ import {
   type ResponseVerdict,
 } from "./decision.ts";
 import { ProxyError } from "../errors.ts";
+import { ByteCounting } from "./byte-meter.ts";
 import { callerOf, type Direction, type Flow } from "./flow.ts";
 import { FrameChanges } from "./frame-changes.ts";
 import type { ApprovalArrivals } from "./approval-gate.ts";
 import { killDenial, type KillSwitch } from "./kill-switch.ts";
 import { MessageJudge } from "./message-judge.ts";
-import { responseNeedsOf, type ResponseNeeds, type BodyNeed, bodyNeedOf } from "./message-needs.ts";
+import {
+  bodyJudgesOf,
+  bodyNeedOf,
+  type BodyNeed,
+  type ResponseNeeds,
+  responseNeedsOf,
+  type StepJudge,
+} from "./message-needs.ts";
 import type { Frame, Outcome, PolicyAddition } from "./plugin.ts";
 import { type Explanation, Rehearsal } from "./rehearsal.ts";
 import {
@@ -131,10 +139,14 @@ export class Pipeline {
   readonly steps: readonly Step[];
   /** Which steps need the request's body in memory before the pipeline runs. */
   readonly bodyNeed: (context: RequestContext) => BodyNeed;
+  /** Who judges the request's body as it is streamed, where it is too large to be held; undefined where it has to be held. */
+  readonly bodyJudges: (context: RequestContext) => readonly StepJudge[] | undefined;
   /** What the pipeline needs of the response to a message that it let pass. */
   readonly responseNeeds: (context: RequestContext) => ResponseNeeds;
   /** Judges the messages of upgraded connections. */
   readonly messages: MessageJudge;
+  /** Counts what goes by. */
+  readonly bytes: ByteCounting;
   /** What a message is that no step allowed or changed. */
   readonly otherwise: "allow" | "deny";
   /** Whether a step may ask whose a message is. */
@@ -166,11 +178,13 @@ export class Pipeline {
     this.#runner = new StepRunner(steps, options);
     this.#rehearsing = new StepRunner([], { direction: options.direction, log: options.log });
     this.messages = new MessageJudge(steps, this.#runner);
+    this.bytes = new ByteCounting(steps, this.#runner);
     this.#responseCalls = hookCallsOf(reversed, "onResponse");
     this.#frameCalls = reversed.flatMap((step) =>
       step.plugin.onFrame === undefined ? [] : [{ step }],
     );
     this.bodyNeed = bodyNeedOf(steps);
+    this.bodyJudges = bodyJudgesOf(steps);
     this.responseNeeds = responseNeedsOf(steps);
   }
 
@@ -282,6 +296,12 @@ export class Pipeline {
       take: refusalOf,
       end: () => passed,
     });
+  }
+
+  /** Records what a step has decided about a part of a body; the refusal, where it is one. */
+  tookPart(context: RequestContext, step: Step, decision: Decision): Denial | undefined {
+    const settled = this.#runner.settle(context, step, decision);
+    return settled.action === "deny" ? settled.denial : undefined;
   }
 
   /**

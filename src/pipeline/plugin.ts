@@ -50,6 +50,7 @@ export {
 } from "./decision.ts";
 export { type ApprovalGate, type ApprovalQuestion, askPerson } from "./approval-gate.ts";
 export { type FactKey, factKey } from "./facts.ts";
+export { maxMembers } from "../state/store.ts";
 export type { Added, Addition, Soon, StateFeed, StateStore } from "../state/store.ts";
 export type { Flow } from "./flow.ts";
 export type {
@@ -206,12 +207,33 @@ export interface Frame {
   readonly last: boolean;
 }
 
+/** What becomes of a part of a body that is streamed. */
+export interface JudgedPart {
+  /** What goes on of the bytes that came so far: what is not judged yet is kept. */
+  readonly passed: readonly Buffer[];
+  /** To be recorded; a refusal ends the request, and nothing goes on. */
+  readonly decision?: Decision | undefined;
+}
+
+/** Judges the body of one request as it is streamed. */
+export interface BodyJudge {
+  /** False where the length of the body may change. */
+  readonly keepsLength: boolean;
+  push(piece: Buffer, isLast: boolean): JudgedPart;
+}
+
 /** A whole message that the client of a WebSocket sent: fragments joined, unmasked, text in valid UTF-8. */
 export type Message = WebSocketMessage;
 
 /** A whole message of a WebSocket, and who sent it. */
 export interface HeardMessage extends Message {
   readonly from: "client" | "server";
+}
+
+/** Bytes that go by: of the client on their way to the server, or the other way round. */
+export interface Passing {
+  readonly from: "client" | "server";
+  readonly bytes: number;
 }
 
 /** A login that has ended, as its issuer said in a logout token: of one session, or of a subject. */
@@ -259,6 +281,12 @@ export interface Plugin {
    */
   wantsBody?(context: RequestContext): boolean;
   onRequest?(context: RequestContext): Answer | Promise<Answer>;
+  /**
+   * The judge of a body that is larger than is held: it is then streamed past the judge, after `onRequest` has been asked
+   * without it ({@link RequestContext.isStreamed}). Undefined where the body has to be whole: it is refused. Asked when the
+   * request's head is there, of an instance that wants the body.
+   */
+  judgeStream?(context: RequestContext): BodyJudge | undefined;
   /**
    * Replaces `onRequest` for a hypothetical message (`explain`, `policy test`); `deps.fetch` then reaches
    * nothing. Absent: `onRequest` itself is called.
@@ -317,6 +345,16 @@ export interface Plugin {
   hearsMessages?(context: RequestContext): boolean;
   /** Hears a whole message, which is on its way already: nothing can be refused here. What cannot be read is not heard. */
   onHeard?(context: RequestContext, message: HeardMessage): void;
+  /**
+   * Whether the instance counts what goes by: in bodies that are streamed, through a tunnel that nobody looks into, over an
+   * upgraded connection. Asked when the request phase is over.
+   */
+  countsBytes?(context: RequestContext): boolean;
+  /**
+   * Counts bytes, what they say aside; `deny` ends the message or tunnel. Those of the client go on when it is settled, and
+   * are counted one after the other; those of the server are on their way already where a promise is returned.
+   */
+  onBytes?(context: RequestContext, passing: Passing): Answer | Promise<Answer>;
   /** Runs once for every message that this plugin judged, however it ended; limited to two seconds. */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /**

@@ -66,6 +66,11 @@ export class StepRunner {
     return this.#finishSteps.length > 0 && this.#asked.has(context);
   }
 
+  /** Records what a step decided outside of a pass. */
+  settle(context: RequestContext, step: Step, decision: Decision): Decision {
+    return this.#settle({ step, context, view: context, phase: "request" }, decision);
+  }
+
   /** Calls `onFinish` of every plugin that ran for this message. Once; never throws. */
   async finish(context: RequestContext, outcome: Outcome): Promise<void> {
     const asked = this.#asked.get(context);

@@ -34,8 +34,16 @@ const growth = 4;
 const maxFileBytes = 268_435_456;
 const retryMs = 1_000;
 
-/** One line of the log: key, value, end; without a value the key is deleted. */
-type Line = readonly [key: string, value?: string | number, until?: number | undefined];
+/**
+ * One line of the log: key, value, end, and what a counter counts besides what earlier lines have; without a value the key
+ * is deleted.
+ */
+type Line = readonly [
+  key: string,
+  value?: string | number,
+  until?: number | undefined,
+  members?: readonly string[],
+];
 
 interface Waiting {
   resolve(): void;
@@ -53,6 +61,8 @@ export class FileStore implements OwnedStore {
   #size = 0;
   #compactedSize = 0;
   #changed = new Set<string>();
+  /** Members that no line has yet. */
+  #fresh = new Map<string, string[]>();
   #waiting: Waiting[] = [];
   #writing: Promise<void> | undefined;
   #retryAt = Number.NEGATIVE_INFINITY;
@@ -102,11 +112,22 @@ export class FileStore implements OwnedStore {
   }
 
   add(additions: readonly Addition[]): Added | Promise<Added> {
+    const due = additions.filter(
+      ({ key, by, member }) => member === undefined || this.#memory.has(key, member) !== by > 0,
+    );
     const added = this.#memory.add(additions);
     if (added.refusedAt !== undefined) return added;
+    for (const { key, by, member } of due) {
+      if (member === undefined) continue;
+      if (by > 0 && this.#memory.has(key, member))
+        this.#fresh.set(key, [...(this.#fresh.get(key) ?? []), member]);
+      // Lines only add.
+      else if (by < 0) this.#mustRewrite = true;
+    }
     const undo = (): void => {
       // What was not answered was not made.
-      this.#memory.add(additions.map(({ key, by, ttlMs }) => ({ key, by: -by, ttlMs })));
+      this.#memory.add(due.map(({ key, by, ttlMs, member }) => ({ key, by: -by, ttlMs, member })));
+      if (due.some(({ member }) => member !== undefined)) this.#mustRewrite = true;
     };
     return this.#written(
       additions.map(({ key }) => key),
@@ -178,7 +199,9 @@ export class FileStore implements OwnedStore {
       await this.#compact();
       return;
     }
-    const lines = Buffer.from([...keys].map((key) => this.#line(key)).join(""));
+    const fresh = this.#fresh;
+    this.#fresh = new Map();
+    const lines = Buffer.from([...keys].map((key) => this.#line(key, fresh.get(key))).join(""));
     try {
       if (this.#file === undefined) throw new Error("the file is not open");
       await this.#file.appendFile(lines);
@@ -198,7 +221,10 @@ export class FileStore implements OwnedStore {
   async #compact(): Promise<void> {
     const { path } = this.#options;
     this.#memory.sweep();
-    const text = [...this.#memory.entries.keys()].map((key) => this.#line(key)).join("");
+    this.#fresh = new Map();
+    const text = [...this.#memory.entries]
+      .map(([key, { members }]) => this.#line(key, members === undefined ? [] : [...members]))
+      .join("");
     const content = Buffer.from(text);
     const next = `${path}.next`;
     await rm(next, { force: true });
@@ -220,10 +246,11 @@ export class FileStore implements OwnedStore {
     this.#mustRewrite = false;
   }
 
-  #line(key: string): string {
+  #line(key: string, members: readonly string[] = []): string {
     const entry: Entry | undefined = this.#memory.entries.get(key);
     const until = entry?.until === Infinity ? undefined : entry?.until;
-    const line: Line = entry === undefined ? [key] : [key, entry.value, until];
+    const counted = members.length === 0 ? ([] as const) : ([members] as const);
+    const line: Line = entry === undefined ? [key] : [key, entry.value, until, ...counted];
     const text = JSON.stringify(line);
     return `${checksum(text)} ${text}\n`;
   }
@@ -253,8 +280,9 @@ export class FileStore implements OwnedStore {
     for (const [index, line] of lines.entries()) {
       const found = parseLine(line);
       if (found !== undefined) {
-        const [key, value, until = Infinity] = found;
-        this.#memory.restore(key, value === undefined ? undefined : { value, until });
+        const [key, value, until = Infinity, counted] = found;
+        const members = counted === undefined ? undefined : new Set(counted);
+        this.#memory.restore(key, value === undefined ? undefined : { value, until, members });
       } else if (index === 0 || index < lines.length - 1) {
         const { path } = this.#options;
         throw new Error(
@@ -273,7 +301,7 @@ function parseLine(line: string): Line | undefined {
   const text = line.slice(9);
   if (line[8] !== " " || line.slice(0, 8) !== checksum(text)) return undefined;
   // What has its checksum was written by us.
-  return (JSON.parse(text) as (string | number | null)[]).map(
+  return (JSON.parse(text) as (string | number | readonly string[] | null)[]).map(
     (one) => one ?? undefined,
   ) as unknown as Line;
 }

@@ -1,12 +1,20 @@
 /** State of one process: lost with it, and shared with nobody. */
 import { Channels } from "./channels.ts";
-import { type Added, type Addition, type OwnedStore, stateUnavailable } from "./store.ts";
+import {
+  type Added,
+  type Addition,
+  maxMembers,
+  type OwnedStore,
+  stateUnavailable,
+} from "./store.ts";
 
 /** What stands under a key. */
 export interface Entry {
   readonly value: string | number;
   /** Milliseconds since the epoch; infinite where it does not end. */
   readonly until: number;
+  /** What a counter has counted, where that matters. */
+  readonly members?: Set<string> | undefined;
 }
 
 /** Options of a {@link MemoryStore}. */
@@ -60,17 +68,27 @@ export class MemoryStore implements OwnedStore {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
     this.#entries.delete(key);
-    this.#bytes -= bytesOf(key, entry.value);
+    this.#bytes -= bytesOf(key, entry.value) + bytesOfMembers(entry.members);
+  }
+
+  /** Whether the counter has counted it. */
+  has(key: string, member: string): boolean {
+    return this.#live(key)?.members?.has(member) === true;
   }
 
   add(additions: readonly Addition[]): Added {
     const values = additions.map(({ key }) => this.#count(key));
-    const refusedAt = additions.findIndex(({ below = Infinity }, at) => (values[at] ?? 0) >= below);
+    const refusedAt = additions.findIndex(
+      ({ key, member, below = Infinity }, at) =>
+        (values[at] ?? 0) >= below && (member === undefined || !this.has(key, member)),
+    );
     if (refusedAt !== -1) return { refusedAt, values };
     this.#makeRoom(additions);
-    for (const { key, by, ttlMs } of additions) {
+    for (const { key, by, ttlMs, member } of additions) {
+      const isDue = member === undefined || this.#turn(key, member, by);
       // One key may come twice.
-      this.#put(key, Math.max(0, this.#count(key) + by), ttlMs);
+      this.#put(key, Math.max(0, this.#count(key) + (isDue ? by : 0)), ttlMs);
+      if (isDue && member !== undefined) this.#remember(key, member, by > 0);
     }
     return { refusedAt: undefined, values: additions.map(({ key }) => this.#count(key)) };
   }
@@ -93,12 +111,15 @@ export class MemoryStore implements OwnedStore {
     return this.#channels.subscribe(channel, listener);
   }
 
-  /** Puts an entry where it was found to be. */
+  /** Puts an entry where it was found to be, with the members that it had before. */
   restore(key: string, entry: Entry | undefined): void {
+    const known = this.#entries.get(key)?.members;
     this.delete(key);
     if (entry === undefined || entry.until <= this.#clock.now()) return;
-    this.#entries.set(key, entry);
-    this.#bytes += bytesOf(key, entry.value);
+    const members =
+      known === undefined ? entry.members : new Set([...known, ...(entry.members ?? [])]);
+    this.#entries.set(key, { ...entry, members });
+    this.#bytes += bytesOf(key, entry.value) + bytesOfMembers(members);
   }
 
   /** Forgets what has ended. */
@@ -124,15 +145,41 @@ export class MemoryStore implements OwnedStore {
     this.#makeRoom([{ key, value }]);
     const known = this.#entries.get(key);
     this.#bytes += bytesOf(key, value) - (known === undefined ? 0 : bytesOf(key, known.value));
-    this.#entries.set(key, { value, until: this.#clock.now() + ttlMs });
+    const members = typeof value === "number" ? known?.members : undefined;
+    if (members === undefined) this.#bytes -= bytesOfMembers(known?.members);
+    this.#entries.set(key, { value, until: this.#clock.now() + ttlMs, members });
+  }
+
+  /** Whether the addition changes anything: a member is added once, and taken out where it is. */
+  #turn(key: string, member: string, by: number): boolean {
+    return by !== 0 && this.has(key, member) !== by > 0;
+  }
+
+  #remember(key: string, member: string, isAdded: boolean): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    const { members = new Set<string>() } = entry;
+    if (isAdded && members.size >= maxMembers) return;
+    if (isAdded) members.add(member);
+    else members.delete(member);
+    this.#bytes += (isAdded ? 1 : -1) * memberBytes(member);
+    this.#entries.set(key, { ...entry, members });
   }
 
   /** All of them fit, or none is added. */
-  #makeRoom(wanted: readonly { readonly key: string; readonly value?: string | number }[]): void {
+  #makeRoom(
+    wanted: readonly {
+      readonly key: string;
+      readonly value?: string | number;
+      readonly member?: string | undefined;
+    }[],
+  ): void {
     let bytes = 0;
-    for (const { key, value = 0 } of wanted) {
+    for (const { key, value = 0, member } of wanted) {
       const known = this.#entries.get(key);
       bytes += bytesOf(key, value) - (known === undefined ? 0 : bytesOf(key, known.value));
+      if (member !== undefined && known?.members?.has(member) !== true)
+        bytes += memberBytes(member);
     }
     if (bytes <= 0 || this.#bytes + bytes <= this.#maxBytes) return;
     if (Math.abs(this.#clock.now() - this.#sweptAt) >= sweepEveryMs) this.sweep();
@@ -142,4 +189,15 @@ export class MemoryStore implements OwnedStore {
 
 function bytesOf(key: string, value: string | number): number {
   return entryBytes + 2 * key.length + (typeof value === "string" ? 2 * value.length : 0);
+}
+
+function memberBytes(member: string): number {
+  return entryBytes + 2 * member.length;
+}
+
+function bytesOfMembers(members: ReadonlySet<string> | undefined): number {
+  let bytes = 0;
+  if (members === undefined) return bytes;
+  for (const member of members) bytes += memberBytes(member);
+  return bytes;
 }

@@ -1,5 +1,6 @@
 /** The steps that a server makes without anybody coming in between. */
 import { hash } from "node:crypto";
+import { maxMembers } from "./store.ts";
 
 /** A script and the digest under which a server keeps it. */
 export interface Script {
@@ -19,13 +20,15 @@ const holdMs = 100;
 
 /**
  * A counter is a hash: `v` its value, `n` how often it was added to, `e` its incarnation, and `b` and `m`, the value and
- * count that the incarnation began with. For each key: by, below (or nothing), ttl (or nothing), and the v, n and e that
- * the caller saw last.
+ * count that the incarnation began with. For each key: by, below (or nothing), ttl (or nothing), the v, n and e that
+ * the caller saw last, and a member (or nothing). Members are fields behind a dot, `c` of them: 1 where it is one, 0 where
+ * it was taken out.
  *
  * A counter that is not there although the caller saw it, or that has a smaller n, was lost (a flush, a failover, a restart
  * from an older snapshot): a new incarnation begins with what the caller saw. Another caller that had seen more of the one
- * before adds the difference; bounded additions are held up for it, until `h`. The result: the index from 1 of the addition
- * that was refused or 0, how many counters were put right, in how many milliseconds to try again, and v, n and e of each.
+ * before adds the difference; bounded additions are held up for it, until `h`. Members that were lost are not put back:
+ * they count once more. The result: the index from 1 of the addition that was refused or 0, how many counters were put
+ * right, in how many milliseconds to try again, and v, n and e of each, and 1 where it was added to.
  */
 export const addScript = script(`
 local c, restored, refused, hold = {}, 0, 0, 0
@@ -33,12 +36,15 @@ local time = redis.call('TIME')
 local fresh = time[1] .. '.' .. time[2]
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 for i, key in ipairs(KEYS) do
-  local at = (i - 1) * 6
-  local f = redis.call('HMGET', key, 'v', 'n', 'e', 'b', 'm', 'h')
+  local at = (i - 1) * 7
+  local member = ARGV[at + 7]
+  local f = redis.call('HMGET', key, 'v', 'n', 'e', 'b', 'm', 'h', 'c', '.' .. member)
   local k = {
     v = tonumber(f[1] or '0'), n = tonumber(f[2] or '0'), e = f[3] or '',
     b = tonumber(f[4] or '0'), m = tonumber(f[5] or '0'), h = tonumber(f[6] or '0'),
   }
+  local count, isMember, by = tonumber(f[7] or '0'), f[8] == '1', tonumber(ARGV[at + 1])
+  if member ~= '' and isMember == (by >= 0) then by = 0 end
   local v, n, e = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), ARGV[at + 6]
   if e ~= '' and (k.e == '' or (k.e == e and k.n < n)) then
     k = { v = v, n = n, e = fresh, b = v, m = n, h = now + ${holdMs} }
@@ -50,18 +56,25 @@ for i, key in ipairs(KEYS) do
   elseif k.e == '' then
     k.e = fresh
   end
+  k.c, k.by = count, by
   c[i] = k
-  local below = ARGV[at + 2]
+  local below = isMember and '' or ARGV[at + 2]
   if below ~= '' and k.h > now then hold = math.max(hold, k.h - now) end
   if refused == 0 and below ~= '' and k.v >= tonumber(below) then refused = i end
 end
 if hold > 0 then refused = -1 end
 if refused == 0 or restored > 0 then
   for i, key in ipairs(KEYS) do
-    local at, k = (i - 1) * 6, c[i]
+    local at, k = (i - 1) * 7, c[i]
     if refused == 0 then
-      k.v = math.max(0, k.v + tonumber(ARGV[at + 1]))
+      k.v = math.max(0, k.v + k.by)
       k.n = k.n + 1
+      local member = ARGV[at + 7]
+      if member ~= '' and k.by < 0 then
+        redis.call('HSET', key, '.' .. member, '0', 'c', string.format('%.0f', k.c - 1))
+      elseif member ~= '' and k.by > 0 and k.c < ${maxMembers} then
+        redis.call('HSET', key, '.' .. member, '1', 'c', string.format('%.0f', k.c + 1))
+      end
     end
     redis.call('HSET', key, 'v', string.format('%.0f', k.v), 'n', string.format('%.0f', k.n),
       'e', k.e, 'b', string.format('%.0f', k.b), 'm', string.format('%.0f', k.m),
@@ -74,6 +87,7 @@ for i = 1, #KEYS do
   result[#result + 1] = string.format('%.0f', c[i].v)
   result[#result + 1] = string.format('%.0f', c[i].n)
   result[#result + 1] = c[i].e
+  result[#result + 1] = (refused == 0 and c[i].by ~= 0) and '1' or '0'
 end
 return result
 `);

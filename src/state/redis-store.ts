@@ -38,6 +38,8 @@ interface Seen {
 }
 
 const maxSeen = 10_000;
+/** What the script says of each counter: v, n, e, and whether it was added to. */
+const counterParts = 4;
 const probeEveryMs = 200;
 /** Names counters that the server had lost. */
 const lostChannel = "lost";
@@ -118,7 +120,7 @@ export class RedisStore implements OwnedStore {
 
   async #addOnce(additions: readonly Addition[]): Promise<Added & { readonly holdMs: number }> {
     const keys = additions.map(({ key }) => this.#named(key));
-    const args = additions.flatMap(({ by, below, ttlMs }, at) => {
+    const args = additions.flatMap(({ by, below, ttlMs, member }, at) => {
       const seen = this.#lastSeen(keys[at] ?? "");
       return [
         String(by),
@@ -127,13 +129,15 @@ export class RedisStore implements OwnedStore {
         seen?.value ?? "0",
         seen?.version ?? "0",
         seen?.incarnation ?? "",
+        member ?? "",
       ];
     });
     // What was made when nobody waited any more was not counted on: it is given back.
     const undo = (late: unknown): void => {
-      if (isRefused(late)) return;
-      const back = additions.map(({ key, by, ttlMs }) => ({ key, by: -by, ttlMs }));
-      this.add(back).catch(() => undefined);
+      const back = additions.flatMap(({ by, below: _below, ...one }, at) =>
+        isMade(late, at) ? [{ ...one, by: -by }] : [],
+      );
+      if (back.length > 0) this.add(back).catch(() => undefined);
     };
     const reply = await this.#run(addScript, { keys, arguments: args }, undo);
     return this.#added(additions, keys, reply);
@@ -196,7 +200,7 @@ export class RedisStore implements OwnedStore {
     reply: unknown,
   ): Added & { readonly holdMs: number } {
     const [refused, restored, hold, ...counters] = Array.isArray(reply) ? reply.map(String) : [];
-    if (refused === undefined || counters.length !== 3 * keys.length) {
+    if (refused === undefined || counters.length !== counterParts * keys.length) {
       throw stateUnavailable("it answered something else than the script does");
     }
     if (Number(restored) > 0) {
@@ -205,7 +209,7 @@ export class RedisStore implements OwnedStore {
     }
     const now = this.#clock.now();
     const values = keys.map((key, at) => {
-      const [value = "0", version = "0", incarnation = ""] = counters.slice(3 * at, 3 * at + 3);
+      const [value = "0", version = "0", incarnation = ""] = counters.slice(counterParts * at);
       const until = now + (additions[at]?.ttlMs ?? Infinity);
       // Of a counter that refused and was never made nothing was seen.
       if (version !== "0") this.#seen.renew(key, { value, version, incarnation, until });
@@ -281,8 +285,9 @@ export class RedisStore implements OwnedStore {
   }
 }
 
-function isRefused(reply: unknown): boolean {
-  return Array.isArray(reply) && String(reply[0]) !== "0";
+/** Whether the addition at this index changed its counter. */
+function isMade(reply: unknown, at: number): boolean {
+  return Array.isArray(reply) && String(reply[3 + counterParts * at + 3]) === "1";
 }
 
 /** The server takes whole milliseconds from 1. */

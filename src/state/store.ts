@@ -17,7 +17,15 @@ export interface Addition {
   readonly below?: number | undefined;
   /** How long the counter is kept after this addition. Absent: for ever. */
   readonly ttlMs?: number | undefined;
+  /**
+   * What is counted, at most 64 characters: one that the counter has had is not added again, nor refused. With a negative
+   * `by` it is taken out again. Past {@link maxMembers} of a counter none is remembered, and each is added every time.
+   */
+  readonly member?: string | undefined;
 }
+
+/** What a counter remembers of {@link Addition.member}: strangers choose how many there are. */
+export const maxMembers = 10_000;
 
 /** What became of additions: all of them were made, or none. */
 export interface Added {

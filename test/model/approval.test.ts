@@ -2,7 +2,7 @@
 import { hash } from "node:crypto";
 import { type Arbitrary, constantFrom, nat, record } from "fast-check";
 import { pino } from "pino";
-import { expect } from "vitest";
+import { expect, vi } from "vitest";
 import { canonicalJson, canonicalRequest } from "../../src/approval/canonical.ts";
 import { decide, type Decided } from "../../src/approval/deciding.ts";
 import type { Heard } from "../../src/approval/desk-options.ts";
@@ -278,6 +278,11 @@ const steps = [
   ends<Replicas>("done"),
   ends<Replicas>("done", "failed", "unheard"),
   waits<Replicas>(1, 1_000, 5_000),
+  // No call of a store takes that long.
+  step<Replicas, number>("wait long", constantFrom(20_000), async ({ outside }, passed) => {
+    await outside.endAll();
+    await vi.advanceTimersByTimeAsync(passed);
+  }),
 ];
 
 promise(

@@ -10,10 +10,10 @@ import { SlowStore } from "./slow-store.ts";
 
 stoppedClock();
 
-const limits = { tokens: 60, calls: 6 };
+const limits = { tokens: 60, calls: 8 };
 const most = { tokens: 12, calls: 1 };
 const units = ["tokens", "calls"] as const;
-const lease = 0.3;
+const lease = 0.5;
 
 interface Reserve {
   readonly replica: number;

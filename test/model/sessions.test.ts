@@ -25,7 +25,7 @@ interface Inbound {
   /** Its name is in the response only. */
   readonly isNamedLate: boolean;
   readonly trace: boolean;
-  /** The user's own, which the agent may pass on. */
+  /** A credential, which the agent may pass on. */
   readonly bearer: boolean;
 }
 
@@ -78,7 +78,7 @@ class Agents implements World {
     const { session, isNamedLate, trace, bearer } = inbound;
     const context = message("inbound", {
       ...(trace ? traceOf(id) : {}),
-      ...(bearer ? { authorization: `Bearer of-${session}` } : {}),
+      ...(bearer ? { authorization: bearerOf(session) } : {}),
     });
     context.facts.set("a2a", said(session, isNamedLate ? undefined : session));
     const state = { isAnswered: false, isOpen: true, endedAt: Infinity, isServed: false };
@@ -118,12 +118,14 @@ class Agents implements World {
     // An agent without marks is one whose work ends with its response, beside the proxy that the message came through.
     const isMarked = hasTrace || hasBearer;
     if (!isMarked && (cause.isAnswered || this.#attributions.length > 1)) return;
+    // Of several who share a credential, it names those who are being served.
+    if (!hasTrace && hasBearer && cause.isAnswered) return;
     // What is remembered of a conversation ends.
     if (Date.now() - cause.endedAt >= ttlMs) return;
     const replica = isMarked ? anywhere : cause.replica;
     const context = message("outbound", {
       ...(hasTrace ? { traceparent: cause.context.headers.get("traceparent") ?? "" } : {}),
-      ...(hasBearer ? { authorization: `Bearer of-${cause.session}` } : {}),
+      ...(hasBearer ? { authorization: bearerOf(cause.session) } : {}),
     });
     const sent: Sent = { ...outbound, replica, context, cause, isOver: false };
     const attribution = this.#of(replica);
@@ -181,6 +183,11 @@ class Agents implements World {
 function said(user: string, sessionId: string | undefined): object {
   const parts = [{ kind: "text", content: `words of ${user}` }];
   return { method: "message/send", parts, ...(sessionId === undefined ? {} : { sessionId }) };
+}
+
+/** Two of them act with one credential. */
+function bearerOf(session: Inbound["session"]): string {
+  return `Bearer of-${session === "cem" ? session : "both"}`;
 }
 
 function traceOf(id: number): { readonly traceparent: string } {

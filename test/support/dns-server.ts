@@ -5,17 +5,23 @@ import { createSocket } from "node:dgram";
 export interface DnsServer {
   /** As `egress.dns_servers` takes it. */
   readonly address: string;
+  /** Every name that was asked for. */
+  readonly asked: ReadonlySet<string>;
   /** Names that were asked for and not answered. */
   readonly unanswered: ReadonlySet<string>;
   close(): void;
 }
 
 /** Answers questions for an IPv4 address of these names, and says of their other records that there are none. */
-export async function dnsServer(known: ReadonlyMap<string, string>): Promise<DnsServer> {
+export async function dnsServer(
+  known: Pick<ReadonlyMap<string, string>, "get">,
+): Promise<DnsServer> {
   const socket = createSocket("udp4");
+  const asked = new Set<string>();
   const unanswered = new Set<string>();
   socket.on("message", (query, from) => {
     const { name, end } = questionOf(query);
+    asked.add(name);
     const address = known.get(name);
     if (address === undefined) {
       unanswered.add(name);
@@ -36,6 +42,7 @@ export async function dnsServer(known: ReadonlyMap<string, string>): Promise<Dns
   await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
   return {
     address: `127.0.0.1:${socket.address().port}`,
+    asked,
     unanswered,
     close: () => void socket.close(),
   };

@@ -149,8 +149,9 @@ export class Accounts {
   #reservedBy(additions: readonly Addition[], added: Added, thread: number): Added {
     if (added.refusedAt !== undefined) return added;
     const own = this.#reservedIn(thread);
-    for (const { key, by } of additions) {
-      if (by <= 0) continue;
+    for (const { key, by, member } of additions) {
+      // What has been counted once stays.
+      if (by <= 0 || member !== undefined) continue;
       change(this.#reserved, key, by);
       change(own, key, by);
     }
@@ -168,10 +169,14 @@ export class Accounts {
   }
 
   #owe(addition: Addition): void {
-    const known = this.#owed.get(addition.key);
+    const { key, member } = addition;
+    const name = member === undefined ? key : `${key} ${member}`;
+    const known = this.#owed.get(name);
     // Past this, what is reserved stays counted in place of what was taken.
     if (known === undefined && this.#owed.size >= maxOwed) return;
-    this.#owed.set(addition.key, { ...addition, by: (known?.by ?? 0) + addition.by });
+    // What is counted once is owed once.
+    const before = member === undefined ? (known?.by ?? 0) : 0;
+    this.#owed.set(name, { ...addition, by: before + addition.by });
     this.#retry ??= setTimeout(() => void this.#pay(), retryMs).unref();
   }
 

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { compileHostGlob } from "../../pattern/host-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import { duration, words } from "../config-values.ts";
+import { maxMembers } from "../../pipeline/plugin.ts";
 import { dimensions, units } from "./limit.ts";
 import { windows } from "./window.ts";
 
@@ -26,7 +27,7 @@ const limitSchema = z
     unit: z
       .enum(units)
       .describe(
-        "tokens and cost (US dollars) of calls of language models, these calls, requests, calls of MCP tools, or bytes in both directions.",
+        "tokens and cost (US dollars) of calls of language models, these calls, requests, calls of MCP tools, bytes in both directions, or those that callers send (bytes_up: heads and bodies of requests, everything in a tunnel) and receive (bytes_down), counted while they go by; hosts (distinct ones), subdomains (distinct names below each domain), name_entropy and url_entropy (bits that look random in names of hosts below their domain, and in paths with their queries; each name and URL counts once).",
       ),
     limit: z.number().positive().describe("How much of it; a whole number except for cost."),
     window: z
@@ -39,7 +40,7 @@ const limitSchema = z
       .max(dimensions.length)
       .default([])
       .describe(
-        "One budget for each caller (agent, executable or address), subject (verified user), session, model, or route (host and port of the destination), or for each combination. Default []: one for all.",
+        "One budget for each caller (agent, executable or address), subject (verified user), session, model, route (host and port of the destination) or domain (what follows the star in `hosts`, else the last two labels, three below such as co.uk), or for each combination. Default []: one for all.",
       ),
     mode: z
       .enum(["hard", "soft"])
@@ -82,6 +83,9 @@ const limitSchema = z
       context.addIssue({ code: "custom", path: [key], message });
     if (unit === "cost" && limit > mostDollars) issue("limit", `must be at most ${mostDollars}`);
     if (unit !== "cost" && !Number.isSafeInteger(limit)) issue("limit", "must be a whole number");
+    if ((unit === "hosts" || unit === "subdomains") && limit > maxMembers) {
+      issue("limit", `must be at most ${maxMembers}: no more are remembered`);
+    }
     if (forget !== undefined && window !== "lifetime") {
       issue("forget_after", "is only for window: lifetime");
     }

@@ -2,56 +2,38 @@
  * The engine of budgets: an amount is reserved with the store before a message goes, and put right when it is over, so
  * that calls at once cannot take more than is there.
  */
-import { messageOf } from "../../errors.ts";
 import {
   type Addition,
   type Added,
   type Answer,
-  type Decision,
-  type Denial,
-  deny,
   observe,
   type Outcome,
+  type Passing,
   type PluginDeps,
   type RequestContext,
   type Soon,
   type StateStore,
 } from "../../pipeline/plugin.ts";
+import { asking } from "./asking.ts";
 import { AccountBook, type Room } from "./account-book.ts";
 import { Ages } from "./ages.ts";
-import {
-  additionOf,
-  type Entry,
-  type Exceeded,
-  exceededOf,
-  isExact,
-  overOf,
-  rpcOf,
-} from "./entry.ts";
+import { additionOf, type Entry, exceededOf, isExact, overOf, tripOf } from "./entry.ts";
 import { Forecast, type ForecastOptions } from "./forecast.ts";
 import { Legibility, type LegibilityOptions } from "./legibility.ts";
-import { Limit, type LimitOptions } from "./limit.ts";
+import { isFlow, isOfConnections, isStrict, Limit, type LimitOptions } from "./limit.ts";
+import { Metering, type Sides } from "./metering.ts";
+import { Refusals, type RefusalOptions } from "./refusals.ts";
 import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
 import { type SeenHere, shownBudgets, Sightings } from "./sightings.ts";
 
 /** What an instance is made of, whatever its keys are called. */
-export interface EngineOptions extends ForecastOptions, LegibilityOptions {
+export interface EngineOptions extends ForecastOptions, LegibilityOptions, RefusalOptions {
   readonly limits: readonly LimitOptions[];
   readonly store: StateStore;
   /** Where the counters are, for what lives as long as they do. */
   readonly storeName: string;
-  readonly whenAway: "refuse" | "allow";
-  /** Behind a refusal because of that: which key lets messages pass. */
-  readonly awayHint?: string;
   /** Longest that a message waits for one under way. */
   readonly waitMs: number;
-  denial(this: void, exceeded: Exceeded): Denial;
-  /** Has the last word on a message that a hard limit refuses; absent: it is refused. */
-  appeal?(
-    this: void,
-    context: RequestContext,
-    exceeded: Exceeded,
-  ): Decision | Promise<Decision | undefined> | undefined;
   /** What was spent before the store began to count: the least that the first limit has. */
   spentBefore?(this: void): Soon<number>;
   /** Hears of what was taken. */
@@ -67,6 +49,8 @@ interface Reservation {
   isMade: boolean;
   /** Soft limits that had been reached. */
   over: readonly LimitOptions[];
+  /** What is counted while it goes by; undefined until the message goes. */
+  sides?: Sides | undefined;
 }
 
 /** The limits of one instance. */
@@ -79,6 +63,9 @@ export class BudgetEngine {
   readonly #sightings = new Sightings();
   readonly #legibility: Legibility;
   readonly #forecast: Forecast;
+  readonly #refusals: Refusals;
+  readonly #metering: Metering;
+  readonly #hasFlows: boolean;
   readonly #looksForCalls: boolean;
   readonly #tunnelLimits: readonly Limit[];
 
@@ -91,9 +78,24 @@ export class BudgetEngine {
     this.#accounts = new AccountBook({ ...options, isLeased }, deps);
     this.#legibility = new Legibility(options, this.#limits, deps);
     this.#forecast = new Forecast(options, deps);
+    this.#refusals = new Refusals(options, deps);
+    this.#hasFlows = options.limits.some(({ unit }) => isFlow(unit));
+    this.#metering = new Metering({
+      accounts: this.#accounts,
+      refusals: this.#refusals,
+      sightings: this.#sightings,
+      deps,
+      onRefused: (entry) => this.#trip(entry),
+      onOver: (context, limit) => {
+        const reservation = this.#reservationOf(context);
+        if (reservation !== undefined) reservation.over = [...reservation.over, limit];
+      },
+      placeOf: (context, { limit }) =>
+        this.#forecast.placeOf(context, limit, this.#reservationOf(context)?.asked.view?.model),
+    });
     this.#tunnelLimits = this.#limits.filter(
       ({ options: { unit, refusesAll } }) =>
-        unit === "bytes" || (refusesAll && unit !== "requests"),
+        isOfConnections(unit) || (refusesAll && unit !== "requests"),
     );
     this.#looksForCalls = options.limits.some(({ unit }) => callUnits.has(unit));
   }
@@ -103,7 +105,7 @@ export class BudgetEngine {
     const { destination, tunnelTerms } = context;
     for (const limit of this.#limits) {
       const { isHard, unit, name } = limit.options;
-      if (!isHard || unit === "bytes" || !limit.namesHost(destination.host)) continue;
+      if (!isHard || isOfConnections(unit) || !limit.namesHost(destination.host)) continue;
       tunnelTerms.mustInspect = `budget '${name}'`;
     }
     return this.#judge(context, noCall, this.#tunnelLimits);
@@ -133,12 +135,12 @@ export class BudgetEngine {
     const looks = entries.map(additionOf).map((addition) => ({ ...addition, by: 0 }));
     const said = ({ refusedAt, values }: Added): Answer => {
       if (refusedAt === undefined) return observe("within_budget");
-      return this.#refuse(context, exceededOf(entries, values, refusedAt));
+      return this.#refusals.refuse(context, exceededOf(entries, values, refusedAt));
     };
-    return this.#asking(
+    return asking(
       () => this.#options.store.add(looks),
       said,
-      (error) => this.#away(error),
+      (error) => this.#refusals.away(error),
     );
   }
 
@@ -158,6 +160,21 @@ export class BudgetEngine {
     return asked.isInference && entries.some(({ limit }) => limit.options.unit === "cost");
   }
 
+  /** Whether something of the message is counted while it goes by. */
+  countsBytes(context: RequestContext): boolean {
+    if (!this.#hasFlows) return false;
+    const reservation = this.#reservationOf(context);
+    if (reservation === undefined) return false;
+    const { entries, isMade } = reservation;
+    reservation.sides ??= this.#metering.begin(context, entries, isMade);
+    return reservation.sides !== undefined;
+  }
+
+  passes(context: RequestContext, passing: Passing): Answer | Promise<Answer> {
+    const sides = this.#reservationOf(context)?.sides;
+    return sides === undefined ? undefined : this.#metering.pass(context, sides, passing);
+  }
+
   /** Puts right what was reserved. */
   settle(context: RequestContext, outcome: Outcome): Soon<void> {
     const reservation = this.#reservationOf(context);
@@ -169,9 +186,15 @@ export class BudgetEngine {
     const corrections: Addition[] = [];
     const corrected: Entry[] = [];
     for (const entry of entries) {
-      const { limit, amount, place } = entry;
+      const { limit, amount, place, member } = entry;
       const { key, ttlMs } = place;
-      if (amount === 0) continue;
+      if (amount === 0 || isFlow(limit.options.unit)) continue;
+      if (member !== undefined) {
+        // What has been counted stays counted: a name that was tried has been looked up.
+        if (!isMade) corrections.push({ key, ttlMs, by: amount, member });
+        if (!isMade) corrected.push(entry);
+        continue;
+      }
       const taken = this.#forecast.takenOf(limit, { context, outcome, asked });
       this.#options.onTaken?.(limit.options, taken);
       if (isMade) held.push({ key, by: amount });
@@ -179,6 +202,12 @@ export class BudgetEngine {
       if (by === 0) continue;
       corrections.push({ key, ttlMs, by });
       corrected.push(entry);
+    }
+    if (this.countsBytes(context) && reservation.sides !== undefined) {
+      const hasLeft = context.stage === "connect" || context.onward !== undefined;
+      const ended = this.#metering.end(reservation.sides, hasLeft);
+      held.push(...ended.held);
+      corrections.push(...ended.corrections);
     }
     const settled = this.#accounts.settle(held, corrections);
     const see = (added: Added | undefined): void => {
@@ -219,10 +248,10 @@ export class BudgetEngine {
       this.#reserve(context, reservation, now + this.#options.waitMs);
     const timed = entries.find(({ limit }) => limit.options.unit === "seconds");
     if (timed === undefined) return counted();
-    return this.#asking(
+    return asking(
       () => this.#ages.secondsOf(timed.place, now),
       (seconds) => this.#aged(context, { timed, seconds, reservation }, counted),
-      (error) => this.#away(error),
+      (error) => this.#refusals.away(error),
     );
   }
 
@@ -248,7 +277,7 @@ export class BudgetEngine {
       this.#deps.count("soft_exceeded");
       return reservation.entries.length === 0 ? observe("budget_exceeded") : counted();
     }
-    return this.#exceeded(context, exceededOf([timed], [seconds], 0));
+    return this.#refusals.exceeded(context, exceededOf([timed], [seconds], 0));
   }
 
   #reserve(
@@ -256,10 +285,10 @@ export class BudgetEngine {
     reservation: Reservation,
     deadline: number,
   ): Answer | Promise<Answer> {
-    return this.#asking(
+    return asking(
       () => this.#accounts.reserve(reservation.entries.map(additionOf)),
       (added) => this.#reserved(context, reservation, { added, deadline }),
-      (error) => this.#away(error),
+      (error) => this.#refusals.away(error),
     );
   }
 
@@ -269,8 +298,8 @@ export class BudgetEngine {
     { added, deadline }: { readonly added: Added; readonly deadline: number },
   ): Answer | Promise<Answer> {
     const { entries } = reservation;
-    for (const [at, { limit, place }] of entries.entries()) {
-      this.#sightings.saw(limit.options, place, added.values[at] ?? 0);
+    for (const [at, { limit, place, isTrip }] of entries.entries()) {
+      if (isTrip !== true) this.#sightings.saw(limit.options, place, added.values[at] ?? 0);
     }
     if (added.refusedAt === undefined) {
       reservation.isMade = true;
@@ -281,68 +310,31 @@ export class BudgetEngine {
     }
     const exceeded = exceededOf(entries, added.values, added.refusedAt, reservation.seconds);
     const { limit, used, key } = exceeded;
+    this.#trip(entries[added.refusedAt]);
     const said = (room: Room): Answer | Promise<Answer> =>
       room === "free"
         ? this.#reserve(context, reservation, deadline)
-        : this.#exceeded(context, { ...exceeded, isHeld: room === "held" });
+        : this.#refusals.exceeded(context, { ...exceeded, isHeld: room === "held" });
     if (isExact(limit)) return said("none");
     const leftMs = deadline - this.#deps.clock.now();
     const wanted = { used, limit: limit.limit, leftMs };
-    return this.#asking(
+    return asking(
       () => this.#accounts.room(key, wanted, context.signal),
       said,
-      (error) => this.#away(error),
+      (error) => this.#refusals.away(error),
     );
   }
 
-  #exceeded(context: RequestContext, exceeded: Exceeded): Answer | Promise<Answer> {
-    const appeal = this.#options.appeal?.(context, exceeded);
-    if (appeal instanceof Promise) {
-      return appeal.then((said) => said ?? this.#refuse(context, exceeded));
-    }
-    return appeal ?? this.#refuse(context, exceeded);
-  }
-
-  #refuse(context: RequestContext, exceeded: Exceeded): Decision {
-    this.#deps.count("exceeded");
-    const { limit, used, until, isHeld } = exceeded;
-    // What calls under way hold is free again soon.
-    const waitMs = isHeld ? 0 : until - this.#deps.clock.now();
-    const seconds = Math.max(1, Math.ceil(waitMs / 1_000));
-    return deny(
-      isHeld ? "budget_held" : "budget_exceeded",
-      {
-        ...this.#options.denial(exceeded),
-        ...rpcOf(context),
-        headers: Number.isFinite(seconds) ? { "retry-after": String(seconds) } : undefined,
-      },
-      { budget: limit.name, unit: limit.unit, used, limit: limit.limit },
-    );
-  }
-
-  #away(error: unknown): Decision {
-    this.#deps.count("state_away");
-    if (this.#options.whenAway === "allow") return observe("state_away");
-    const message = `the budget cannot be checked: ${messageOf(error)}${this.#options.awayHint ?? ""}`;
-    return deny("state_away", { code: "state.unavailable", message, unavailable: true });
+  /** From its first refusal on, a limit that is never used up whole may refuse everything. */
+  #trip(entry: Entry | undefined): void {
+    if (entry === undefined || entry.isTrip === true) return;
+    const { refusesAll, unit } = entry.limit.options;
+    if (!refusesAll || !isStrict(unit)) return;
+    const { key, ttlMs } = tripOf(entry).place;
+    void this.#accounts.settle([], [{ key, ttlMs, by: 1 }]);
   }
 
   #reservationOf(context: RequestContext): Reservation | undefined {
     return context.stateOf<Reservation | undefined>(this, () => undefined);
-  }
-
-  /** Goes on at once where the store does, and with `away` where it fails. */
-  #asking<T>(
-    ask: () => Soon<T>,
-    next: (answer: T) => Answer | Promise<Answer>,
-    away: (error: unknown) => Answer,
-  ): Answer | Promise<Answer> {
-    let answer: Soon<T>;
-    try {
-      answer = ask();
-    } catch (error) {
-      return away(error);
-    }
-    return answer instanceof Promise ? answer.then(next, away) : next(answer);
   }
 }

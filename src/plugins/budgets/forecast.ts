@@ -2,8 +2,10 @@
 import { BoundedMap } from "../../bounded-map.ts";
 import type { Outcome, PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
 import type { Prices } from "../parsers/prices.ts";
-import { type Entry, isExact } from "./entry.ts";
-import { type Limit, Subject } from "./limit.ts";
+import { DistinctThings } from "./distinct.ts";
+import { type Entry, isExact, tripOf } from "./entry.ts";
+import { isDistinct, type DistinctUnit, isFlow, type Limit, type Place, Subject } from "./limit.ts";
+import { bodyBytes, headBytes } from "./metering.ts";
 import { type Asked, estimateOf, takenOf } from "./measures.ts";
 
 /** Options of a {@link Forecast}. */
@@ -24,6 +26,7 @@ export class Forecast {
   readonly #options: ForecastOptions;
   readonly #deps: PluginDeps;
   readonly #largest: BoundedMap<string, number>;
+  readonly #distinct = new DistinctThings();
 
   constructor(options: ForecastOptions, deps: PluginDeps) {
     this.#options = options;
@@ -43,6 +46,16 @@ export class Forecast {
     for (const limit of limits) {
       const { unit, refusesAll } = limit.options;
       const isCovered = limit.covers(host, model);
+      if (isDistinct(unit) || isFlow(unit)) {
+        const thing = isCovered ? this.#thingOf(context, limit, unit) : undefined;
+        if (thing === undefined && !refusesAll) continue;
+        const place = limit.placeOf(subject, now);
+        if (place === undefined) continue;
+        const entry = { limit, place, amount: 0, ...thing };
+        if (refusesAll && limit.options.isHard) entries.push(tripOf(entry));
+        if (thing !== undefined) entries.push(entry);
+        continue;
+      }
       const estimate = isCovered ? estimateOf(unit, asked, terms) : undefined;
       if (estimate === undefined && !refusesAll) continue;
       const place = limit.placeOf(subject, now);
@@ -54,6 +67,23 @@ export class Forecast {
       entries.push({ limit, place, amount });
     }
     return entries;
+  }
+
+  /** Where the limit counts a message that goes on. */
+  placeOf(context: RequestContext, limit: Limit, model: string | undefined): Place | undefined {
+    const subject = new Subject(context, this.#deps.sessions, model);
+    return limit.placeOf(subject, this.#deps.clock.now());
+  }
+
+  #thingOf(
+    context: RequestContext,
+    limit: Limit,
+    unit: DistinctUnit | "bytes_up" | "bytes_down",
+  ): { readonly amount: number; readonly member?: string } | undefined {
+    if (isDistinct(unit)) return this.#distinct.of(context, limit, unit);
+    // Of a tunnel nothing is known before, and of a response neither.
+    if (unit === "bytes_down" || context.stage === "connect") return { amount: 0 };
+    return { amount: headBytes(context) + bodyBytes(context) };
   }
 
   takenOf(

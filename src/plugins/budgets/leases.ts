@@ -174,11 +174,15 @@ function endAsking(parts: readonly Part[]): void {
 }
 
 /** What the lease gave stands in the counter already. */
-function additionFor({ addition: { key, by, below, ttlMs }, given, share }: Part): Addition {
+function additionFor({
+  addition: { key, by, below, ttlMs, member },
+  given,
+  share,
+}: Part): Addition {
   const isHere = below === undefined ? undefined : below + given;
   // What is leased has to be there as a whole.
   const bound = share === 0 || isHere === undefined ? isHere : isHere - by - share + 1;
-  return { key, by: by - given + share, below: bound, ttlMs };
+  return { key, by: by - given + share, below: bound, ttlMs, member };
 }
 
 function undo(parts: readonly Part[]): void {

@@ -4,12 +4,25 @@ import { BoundedMap } from "../../bounded-map.ts";
 import { HostMatcher } from "../../pattern/host-pattern.ts";
 import type { RequestContext, SessionReader } from "../../pipeline/plugin.ts";
 import { callerOf } from "../../pipeline/flow.ts";
+import { Domains } from "./domains.ts";
 import { Calendar, type Window } from "./window.ts";
 
 /** What a limit may be divided by. */
-export const dimensions = ["caller", "subject", "session", "model", "route"] as const;
+export const dimensions = ["caller", "subject", "session", "model", "route", "domain"] as const;
+/** Units of what is counted the first time only: hosts, names, and bits of names and targets. */
+export const distinctUnits = ["hosts", "subdomains", "name_entropy", "url_entropy"] as const;
 /** Units of the file; calls are those of language models. */
-export const units = ["tokens", "cost", "calls", "requests", "tool_calls", "bytes"] as const;
+export const units = [
+  "tokens",
+  "cost",
+  "calls",
+  "requests",
+  "tool_calls",
+  "bytes",
+  "bytes_up",
+  "bytes_down",
+  ...distinctUnits,
+] as const;
 
 /** One of {@link dimensions}. */
 export type Dimension = (typeof dimensions)[number];
@@ -20,7 +33,7 @@ export type Unit = (typeof units)[number] | "seconds";
 export interface LimitOptions {
   readonly name: string;
   readonly unit: Unit;
-  /** Tokens, billionths of a dollar, calls, requests, bytes or seconds. */
+  /** Tokens, billionths of a dollar, bits, seconds, or how many. */
   readonly limit: number;
   readonly window: Window;
   readonly by: readonly Dimension[];
@@ -49,6 +62,33 @@ export interface Place {
   readonly values: readonly string[];
 }
 
+/** One of {@link distinctUnits}. */
+export type DistinctUnit = (typeof distinctUnits)[number];
+
+const distinct: ReadonlySet<string> = new Set(distinctUnits);
+/** Those that the connection alone decides, before its name is looked up. */
+const ofConnections: ReadonlySet<string> = new Set(["hosts", "subdomains", "name_entropy"]);
+
+/** Whether the unit counts each thing once. */
+export function isDistinct(unit: Unit): unit is DistinctUnit {
+  return distinct.has(unit);
+}
+
+/** Whether the unit is counted while it goes by. */
+export function isFlow(unit: Unit): unit is "bytes_up" | "bytes_down" {
+  return unit === "bytes_up" || unit === "bytes_down";
+}
+
+/** Whether no message takes more than there is: what it takes is known before. */
+export function isStrict(unit: Unit): boolean {
+  return isDistinct(unit) || isFlow(unit);
+}
+
+/** Whether a tunnel is counted whatever is in it. */
+export function isOfConnections(unit: Unit): boolean {
+  return unit === "bytes" || isFlow(unit) || ofConnections.has(unit);
+}
+
 const maxKeys = 10_000;
 /** Clocks of replicas differ, and calls end after their window. */
 const graceMs = 3_600_000;
@@ -60,6 +100,7 @@ export class Limit {
   readonly #models: readonly RegExp[];
   readonly #calendar: Calendar;
   readonly #prefix: string;
+  readonly #domains: Domains;
   readonly #digests = new BoundedMap<string, string>(maxKeys);
 
   /** `instance` divides instances; in a cluster all keys of one are in one place, so that they count in one step. */
@@ -69,6 +110,12 @@ export class Limit {
     this.#models = options.models.map(modelPattern);
     this.#calendar = new Calendar(options.window);
     this.#prefix = `budgets:{${instance}}:${options.name}:`;
+    this.#domains = new Domains(options.hosts);
+  }
+
+  /** What the host stands under. */
+  domainOf({ host, isAddress }: RequestContext["destination"]): string {
+    return this.#domains.of(host, isAddress);
   }
 
   /** Whether the file names hosts, of which this is one. */
@@ -86,7 +133,11 @@ export class Limit {
   /** Undefined where something that it is divided by is not known, and the file says that this is not counted. */
   placeOf(subject: Subject | undefined, now: number): Place | undefined {
     const { by, skipsUnknown, forgetAfterMs } = this.options;
-    const values = by.map((dimension) => subject?.valueOf(dimension));
+    const values = by.map((dimension) =>
+      dimension === "domain" && subject !== undefined
+        ? this.domainOf(subject.destination)
+        : subject?.valueOf(dimension),
+    );
     if (skipsUnknown && values.includes(undefined)) return undefined;
     const known = values.map((value) => value ?? "");
     const { name, until } = this.#calendar.at(now);
@@ -122,6 +173,10 @@ export class Subject {
     this.#model = model;
   }
 
+  get destination(): RequestContext["destination"] {
+    return this.#context.destination;
+  }
+
   valueOf(dimension: Dimension): string | undefined {
     const { flow, identity, destination, sessionId } = this.#context;
     switch (dimension) {
@@ -135,6 +190,8 @@ export class Subject {
         return this.#model;
       case "route":
         return destination.authority;
+      case "domain":
+        return destination.host;
     }
   }
 }

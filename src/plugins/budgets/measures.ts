@@ -6,7 +6,7 @@ import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { isModelSocket } from "../../protocols/inference-endpoints.ts";
 import { modelEndpoint } from "../parsers/inference.ts";
 import { nanosPerDollar, type PriceTable } from "../parsers/prices.ts";
-import type { Unit } from "./limit.ts";
+import type { DistinctUnit, Unit } from "./limit.ts";
 
 /** What is known of a message before it goes. */
 export interface Asked {
@@ -62,7 +62,7 @@ export interface EstimateOptions {
 
 /** What a message takes of a unit at most, as far as it says; undefined where it is not counted. */
 export function estimateOf(
-  unit: Unit,
+  unit: Exclude<Unit, DistinctUnit | "bytes_up" | "bytes_down">,
   { isInference, view, toolCalls, bytes }: Asked,
   { prices, answerTokens, answerBytes }: EstimateOptions,
 ): number | undefined {

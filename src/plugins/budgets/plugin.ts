@@ -5,6 +5,7 @@ import {
   definePlugin,
   type Denial,
   type Outcome,
+  type Passing,
   type Plugin,
   PluginConfigError,
   type PluginDeps,
@@ -22,7 +23,7 @@ import { type SeenHere, shownAmount } from "./sightings.ts";
 export const budgets = definePlugin<BudgetsConfig>({
   name: "budgets",
   description:
-    "Bounds tokens, cost, requests, tool calls and bytes, for each caller, user, session or model",
+    "Bounds tokens, cost, requests, tool calls, bytes, hosts and what names carry, for each caller, user, session or model",
   config: budgetsConfig,
   stages: ["connect", "request"],
   requiredBy: parsersFor,
@@ -75,6 +76,14 @@ export class BudgetPlugin implements Plugin {
     return undefined;
   }
 
+  countsBytes(context: RequestContext): boolean {
+    return this.#engine.countsBytes(context);
+  }
+
+  onBytes(context: RequestContext, passing: Passing): Answer | Promise<Answer> {
+    return this.#engine.passes(context, passing);
+  }
+
   onFinish(context: RequestContext, outcome: Outcome): Soon<void> {
     return this.#engine.settle(context, outcome);
   }
@@ -114,7 +123,8 @@ function limitOf(limit: BudgetsConfig["limits"][number]): LimitOptions {
     name,
     unit,
     window,
-    by,
+    // Names of one domain say nothing of those of another.
+    by: unit === "subdomains" && !by.includes("domain") ? [...by, "domain"] : by,
     hosts,
     models,
     limit: unit === "cost" ? Math.round(limit.limit * nanosPerDollar) : limit.limit,
@@ -143,12 +153,19 @@ const unitWords: Readonly<Record<LimitOptions["unit"], string>> = {
   calls: "calls of language models",
   tool_calls: "tool calls",
   bytes: "bytes",
+  bytes_up: "bytes sent",
+  bytes_down: "bytes received",
+  hosts: "hosts",
+  subdomains: "names below the domain",
+  name_entropy: "bits in names of hosts",
+  url_entropy: "bits in paths and queries",
   seconds: "seconds",
 };
 
-function denial({ limit, used, until, isHeld }: Exceeded): Denial {
+function denial({ limit, used, until, isHeld, wanted }: Exceeded): Denial {
   const { name, unit, window } = limit;
   const amounts = `${shownAmount(unit, used)} of ${shownAmount(unit, limit.limit)} ${unitWords[unit]}`;
+  const isShort = !isHeld && used < limit.limit;
   const resets = until === Infinity ? undefined : new Date(until).toISOString();
   const when = isHeld
     ? "calls under way hold the rest of it: try again soon"
@@ -157,7 +174,9 @@ function denial({ limit, used, until, isHeld }: Exceeded): Denial {
       : `it begins anew at ${resets}`;
   return {
     code: "budget.exceeded",
-    message: `the budget "${name}" is used up: ${amounts} (${window}); ${when}`,
+    message: isShort
+      ? `the budget "${name}" has not enough left: ${amounts} (${window}), and this takes ${shownAmount(unit, wanted)}; ${when}`
+      : `the budget "${name}" is used up: ${amounts} (${window}); ${when}`,
     details: {
       budget: name,
       unit,

@@ -30,9 +30,9 @@ const verdict = {
       "What is looked for in responses that are text. Empty: responses are not read. Default own_secrets.",
     ),
   action: z
-    .enum(["refuse", "redact", "observe", "pass"])
+    .enum(["refuse", "ask", "redact", "observe", "pass"])
     .describe(
-      "refuse: the message does not go on. redact: what was found is replaced, or the message refused where that cannot be done. observe: it is recorded only. pass: nothing is looked for.",
+      "refuse: the message does not go on. ask: a person decides about the request (approval); what is no request is refused. redact: what was found is replaced, or the message refused where that cannot be done. observe: it is recorded only. pass: nothing is looked for.",
     ),
   mask: z
     .enum(["label", "same_length"])
@@ -92,6 +92,12 @@ export const dlpConfig = z
       .default("refuse")
       .describe(
         "What becomes of a tunnel to a destination of a rule that refuses or redacts, where its requests cannot be read (no tls_bridge, or no HTTP). Default refuse.",
+      ),
+    larger_bodies: z
+      .enum(["stream", "refuse"])
+      .default("stream")
+      .describe(
+        "What becomes of a request body above limits.max_body. stream: it is looked through as it passes, and cut off where something is found. refuse: it is refused. Default stream.",
       ),
     credential_fields: z
       .array(words())

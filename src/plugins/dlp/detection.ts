@@ -1,4 +1,5 @@
 /** The scanner of one instance: the formats that come with the proxy, its own secrets, and the detectors of the file. */
+import { createHash } from "node:crypto";
 import { ownSecrets, leastSecretBytes } from "../../dlp/own-secrets.ts";
 import { leastWordBytes, listWords, Scanner } from "../../dlp/scanner.ts";
 import { messageOf } from "../../errors.ts";
@@ -18,11 +19,14 @@ export class Detection {
   readonly #config: DlpConfig;
   readonly #patterns: ConstructorParameters<typeof Scanner>[0]["patterns"];
   readonly #lists: ReadonlyMap<string, WatchedFile<Words>>;
+  readonly #onChange: (basis: string) => void;
   #seen: readonly (Words | undefined)[] = [];
   #scanner: Scanner | undefined;
 
-  constructor(config: DlpConfig, deps: PluginDeps) {
+  /** `onChange` hears the basis of verdicts when a list has changed. */
+  constructor(config: DlpConfig, deps: PluginDeps, onChange: (basis: string) => void) {
     this.#config = config;
+    this.#onChange = onChange;
     const problems: ConfigProblem[] = [];
     this.#patterns = config.patterns.flatMap(({ name, pattern }, index) => {
       try {
@@ -48,6 +52,7 @@ export class Detection {
     const seen = [...this.#lists.values()].map((list) => list.current());
     const isSame = seen.every((words, index) => words === this.#seen[index]);
     if (this.#scanner !== undefined && isSame) return this.#scanner;
+    const isChanged = this.#scanner !== undefined;
     this.#seen = seen;
     const names = [...this.#lists.keys()];
     const words = new Map(seen.map((list, index) => [names[index] ?? "", list ?? []]));
@@ -58,7 +63,18 @@ export class Detection {
       maxDepth: this.#config.max_depth,
       maxDecodedBytes: this.#config.max_decoded_bytes,
     });
+    if (isChanged) this.#onChange(this.basis);
     return this.#scanner;
+  }
+
+  /** Everything that a verdict depends on besides the message and the secrets of the proxy: the same in every replica. */
+  get basis(): string {
+    const lists = [...this.#lists.values()].map((list) => {
+      const digest = createHash("sha256");
+      for (const word of list.current() ?? []) digest.update(word).update("\n");
+      return digest.digest("base64");
+    });
+    return JSON.stringify([this.#config, lists]);
   }
 
   /** Words about secrets that are not looked for, where there are any. */

@@ -31,6 +31,13 @@ export class Side {
     return this.wanted.size === 0;
   }
 
+  /** Something is replaced by what may have another length. */
+  get mayChangeLength(): boolean {
+    return [...this.#rulings.values()].some(
+      ({ action, mask }) => action === "redact" && mask === "label",
+    );
+  }
+
   rulingOf({ detector }: Pick<Finding, "detector">): Ruling | undefined {
     return this.#rulings.get(detector);
   }

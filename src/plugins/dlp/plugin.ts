@@ -3,29 +3,45 @@
  *
  * It runs before credentials are attached, so that those of the proxy are in a request only where somebody else put them.
  */
+import { contentCodings } from "../../http/body.ts";
 import { FieldNames } from "../../http/field-names.ts";
-import type { HeaderList } from "../../http/headers.ts";
-import { hasSignedBody, isSignedField } from "../../http/signed-fields.ts";
+import type { Finding } from "../../dlp/detectors.ts";
 import { StreamScanner } from "../../dlp/stream-scanner.ts";
 import {
   type Answer,
+  type BodyJudge,
+  type ApprovalGate,
+  askPerson,
   type Decision,
   definePlugin,
   type Frame,
   type Message,
+  observe,
   type Plugin,
   type PluginDeps,
   replaceFrame,
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { keyFields } from "../credentials/key-fields.ts";
+import { BodyStream } from "./body-stream.ts";
 import { dlpConfig, type DlpConfig } from "./config.ts";
 import { Detection } from "./detection.ts";
 import { FrameStream } from "./frame-stream.ts";
 import { HostPlans, type Side } from "./host-plan.ts";
 import { bodyPlace, type PartScan, type Placed, scanFields, targetPlace } from "./request-texts.ts";
 import { Redaction } from "./redaction.ts";
-import { demandOf, eventOf, recorded, refusal, unread } from "./verdicts.ts";
+import { hide, redactFields, redactRequest } from "./request-redaction.ts";
+import {
+  type Demand,
+  demandOf,
+  detailsOf,
+  eventOf,
+  questionAbout,
+  recorded,
+  refusal,
+  rpcOf,
+  unread,
+} from "./verdicts.ts";
 
 /** The definition that a pipeline names. */
 export const dlp = definePlugin<DlpConfig>({
@@ -49,6 +65,7 @@ class Dlp implements Plugin {
   readonly #plans: HostPlans;
   readonly #detection: Detection;
   readonly #credentials: FieldNames;
+  readonly #gate: ApprovalGate | undefined;
   readonly #lists: ReadonlySet<string>;
   /** Owners of the state that messages and frames have beside that of the request. */
   readonly #messages = {};
@@ -58,7 +75,8 @@ class Dlp implements Plugin {
     this.#config = config;
     this.#deps = deps;
     this.#plans = new HostPlans(config);
-    this.#detection = new Detection(config, deps);
+    this.#detection = new Detection(config, deps, (basis) => this.#gate?.rebase(basis));
+    this.#gate = deps.approvals?.gate(this.#detection.basis);
     this.#credentials = new FieldNames([...credentials, ...config.credential_fields]);
     this.#lists = new Set(config.lists.map(({ name }) => name));
   }
@@ -85,7 +103,22 @@ class Dlp implements Plugin {
     return this.wantsBody(context);
   }
 
-  onRequest(context: RequestContext): Answer {
+  /** A body that has a content coding is looked through below it, and goes on as it is. */
+  judgeStream(context: RequestContext): BodyJudge | undefined {
+    if (this.#config.larger_bodies === "refuse") return undefined;
+    const { request: side } = this.#plans.planOf(context.destination.host);
+    const [coding = "gzip", ...more] = contentCodings(context.headers.get("content-encoding"));
+    if (!["gzip", "x-gzip"].includes(coding) || more.length > 0) return undefined;
+    return new BodyStream({
+      scanner: this.#detection.scanner,
+      side,
+      context,
+      tooMuch: this.#tooMuch("request"),
+      count: (placed) => this.#count(placed, side),
+    });
+  }
+
+  onRequest(context: RequestContext): Answer | Promise<Answer> {
     const { request: side, response } = this.#plans.planOf(context.destination.host);
     const { tunnelTerms, stage } = context;
     const isOpen = this.#config.opaque_tunnels === "pass";
@@ -134,7 +167,8 @@ class Dlp implements Plugin {
     if (demand.action === "none") return undefined;
     // A message goes on as it is, or not at all.
     if (demand.action === "observe") return recorded("found", placed);
-    return refusal("message", demand, placed, { context });
+    const why = demand.action === "ask" ? "nobody is asked about messages" : undefined;
+    return refusal("message", demand, placed, { context, why });
   }
 
   onResponse(context: RequestContext): Answer {
@@ -155,7 +189,7 @@ class Dlp implements Plugin {
     if (demand.action === "observe") return recorded("found", placed);
     const isChanged =
       demand.action === "redact" &&
-      this.#redactFields(response.headers, placed, new Redaction(scanner, side));
+      redactFields(response.headers, placed, new Redaction(scanner, side));
     return isChanged
       ? recorded("redacted", placed)
       : refusal("response", demand, placed, { context });
@@ -185,7 +219,7 @@ class Dlp implements Plugin {
     if (demand.action === "observe") return recorded("found", placed);
     // What began in an earlier frame is with the client already.
     const isSpread = demandOf({ placed: spread, isCut }, side).action !== "none";
-    if (demand.action === "refuse" || isSpread)
+    if (demand.action !== "redact" || isSpread)
       return refusal("response", demand, placed, { context });
     const type = context.response?.headers.get("content-type");
     const changed = new Redaction(scanner, side).body(data, last ? type : undefined);
@@ -236,72 +270,59 @@ class Dlp implements Plugin {
     return { placed, isCut };
   }
 
-  #verdict(found: PartScan, context: RequestContext, side: Side): Answer {
+  #verdict(found: PartScan, context: RequestContext, side: Side): Answer | Promise<Answer> {
     const { placed, isCut } = found;
     this.#count(placed, side);
     const demand = demandOf(found, side);
     if (demand.action === "refuse" || (isCut && side.isEnforced)) {
       // Records show the path, and what parsers saw.
-      this.#hide(context, placed, new Redaction(this.#detection.scanner, side, true));
+      hide(context, placed, new Redaction(this.#detection.scanner, side, true));
       return demand.action === "refuse"
         ? refusal("request", demand, placed, { context })
         : unread("request", context, this.#tooMuch("request"));
     }
+    if (demand.action === "ask") return this.#ask(found, context, side);
     if (demand.action === "none") return undefined;
     if (demand.action === "observe") return recorded("found", placed);
-    const why = this.#redact(context, placed, side);
-    if (why === undefined) return recorded("redacted", placed);
-    this.#hide(context, placed, new Redaction(this.#detection.scanner, side, true));
-    return refusal("request", demand, placed, { context, why });
+    return this.#redacted(demand, placed, context, side);
   }
 
-  #hide(context: RequestContext, placed: readonly Placed[], redaction: Redaction): void {
-    if (placed.some(({ part }) => part === "target"))
-      context.rewritePath(redaction.target(context.path) ?? "/");
-    if (placed.some(({ part }) => part === "body")) redaction.facts(context);
-  }
-
-  /** Replaces what was found; a text says why that cannot be done. */
-  #redact(context: RequestContext, placed: readonly Placed[], side: Side): string | undefined {
-    const redaction = new Redaction(this.#detection.scanner, side);
-    const has = (part: Placed["part"]): boolean =>
-      placed.some((one) => one.part === part && side.rulingOf(one.finding)?.action === "redact");
-    const { headers, path, clearBody } = context;
-    if (has("host")) return "a host name cannot be redacted";
-    if (has("target")) {
-      const target = redaction.target(path);
-      if (target === undefined) return "its path cannot be redacted";
-      if (hasSignedBody(headers, path) || headers.has("signature")) return "its path is signed";
-      context.rewritePath(target);
+  /** A person decides; what other rules redact is redacted all the same. */
+  async #ask(found: PartScan, context: RequestContext, side: Side): Promise<Decision> {
+    const { placed } = found;
+    const demand = demandOf(found, side);
+    const redaction = new Redaction(this.#detection.scanner, side, true);
+    const decision = await askPerson(
+      this.#gate,
+      context,
+      questionAbout(demand, context, redaction),
+    );
+    if (decision.action === "deny") {
+      hide(context, placed, redaction);
+      const denial = { ...rpcOf("request", context), ...decision.denial };
+      return { ...decision, denial, details: { ...detailsOf(placed), ...decision.details } };
     }
-    if (has("field") && !this.#redactFields(headers, placed, redaction, path))
-      return "its fields cannot be redacted";
-    if (!has("body") || clearBody?.kind !== "body") return undefined;
-    if (hasSignedBody(headers, path)) return "its body is signed";
-    const body = redaction.body(clearBody.bytes, headers.get("content-type"));
-    if (body === undefined) return "its body cannot be redacted";
-    context.setBody(body);
-    redaction.facts(context);
-    return undefined;
+    const isOther = (one: Placed): boolean => side.rulingOf(one.finding)?.action === "redact";
+    const others = placed.filter(isOther);
+    const approved = placed.filter((one) => !isOther(one)).map(({ finding }) => finding);
+    const rest = { ...demandOf({ ...found, placed: others }, side), approved };
+    const refused = others.length === 0 ? undefined : this.#redacted(rest, others, context, side);
+    return refused?.action === "deny"
+      ? refused
+      : observe(decision.reason, { ...detailsOf(placed), ...decision.details });
   }
 
-  #redactFields(
-    headers: HeaderList,
+  #redacted(
+    demand: Demand & { readonly approved?: readonly Finding[] },
     placed: readonly Placed[],
-    redaction: Redaction,
-    target = "",
-  ): boolean {
-    const names = new Set(placed.flatMap(({ name }) => (name === undefined ? [] : [name])));
-    for (const name of names) {
-      const values = headers.getAll(name).map((value) => redaction.field(name, value));
-      if (isSignedField(headers, target, name)) return false;
-      headers.delete(name);
-      for (const value of values) {
-        if (value === undefined) return false;
-        headers.append(name, value);
-      }
-    }
-    return true;
+    context: RequestContext,
+    side: Side,
+  ): Decision {
+    const redaction = new Redaction(this.#detection.scanner, side, false, demand.approved);
+    const why = redactRequest(context, { placed, side, redaction });
+    if (why === undefined) return recorded("redacted", placed);
+    hide(context, placed, new Redaction(this.#detection.scanner, side, true));
+    return refusal("request", demand, placed, { context, why });
   }
 
   #count(placed: readonly Placed[], side: Side): void {

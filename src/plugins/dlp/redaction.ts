@@ -14,12 +14,15 @@ export class Redaction {
   readonly #scanner: Scanner;
   readonly #side: Side;
   readonly #isAll: boolean;
+  /** What somebody has approved. */
+  readonly #approved: ReadonlySet<string>;
 
   /** `isAll`: for records, in which nothing stays that was found. */
-  constructor(scanner: Scanner, side: Side, isAll = false) {
+  constructor(scanner: Scanner, side: Side, isAll = false, approved: readonly Finding[] = []) {
     this.#scanner = scanner;
     this.#side = side;
     this.#isAll = isAll;
+    this.#approved = new Set(approved.map(({ hash }) => hash));
   }
 
   /** The body without what was found; undefined where that cannot be had. */
@@ -69,7 +72,9 @@ export class Redaction {
   #checked(bytes: Buffer): Buffer | undefined {
     const { findings, isCut } = this.#scanner.scan(bytes, this.#side.wanted);
     const isClean = findings.every(
-      (one) => !this.#isAll && this.#side.rulingOf(one)?.action === "observe",
+      (one) =>
+        !this.#isAll &&
+        (this.#side.rulingOf(one)?.action === "observe" || this.#approved.has(one.hash)),
     );
     return isClean && !isCut ? bytes : undefined;
   }
@@ -132,7 +137,7 @@ export class Redaction {
     for (const one of found) {
       const start = Math.max(one.start, from, done);
       if (start >= one.end) continue;
-      parts.push(bytes.subarray(done, start), this.#mask(one, one.end - start));
+      parts.push(bytes.subarray(done, start), maskOf(this.#side, one, one.end - start));
       done = one.end;
     }
     return Buffer.concat([...parts, bytes.subarray(done)]);
@@ -141,10 +146,11 @@ export class Redaction {
   #isReplaced(finding: Finding): boolean {
     return this.#isAll || this.#side.rulingOf(finding)?.action === "redact";
   }
+}
 
-  #mask(finding: Finding, length: number): Buffer {
-    const ruling = this.#side.rulingOf(finding);
-    if (ruling?.mask === "same_length") return Buffer.alloc(length, "*");
-    return Buffer.from(`[redacted:${finding.detector}]`);
-  }
+/** What stands in place of what was found. */
+export function maskOf(side: Side, finding: Finding, length: number): Buffer {
+  const ruling = side.rulingOf(finding);
+  if (ruling?.mask === "same_length") return Buffer.alloc(length, "*");
+  return Buffer.from(`[redacted:${finding.detector}]`);
 }

@@ -3,6 +3,7 @@ import type { Finding } from "../../dlp/detectors.ts";
 import { detectorNames } from "../../dlp/detectors.ts";
 import { classifyRpc, messagesOf } from "../../http/json-rpc.ts";
 import {
+  type ApprovalQuestion,
   type Decision,
   type Denial,
   deny,
@@ -12,6 +13,7 @@ import {
 } from "../../pipeline/plugin.ts";
 import { requestJson } from "../../protocols/message-json.ts";
 import type { Ruling, Side } from "./host-plan.ts";
+import type { Redaction } from "./redaction.ts";
 import type { PartScan, Placed } from "./request-texts.ts";
 
 const maxShown = 4;
@@ -35,7 +37,7 @@ export function demandOf({ placed }: PartScan, side: Side): Demand {
   return demand;
 }
 
-const rank = { none: 0, observe: 1, redact: 2, refuse: 3 } as const;
+const rank = { none: 0, observe: 1, redact: 2, ask: 3, refuse: 4 } as const;
 
 /** `refuse_own_secrets`; detectors of the file are counted by what they are. */
 export function eventOf(
@@ -65,24 +67,43 @@ export function refusal(
   what: "request" | "response" | "message",
   { by }: Demand,
   placed: readonly Placed[],
-  how: { readonly context: RequestContext; readonly why?: string },
+  how: { readonly context: RequestContext; readonly why?: string | undefined },
 ): Decision {
   const { ruling } = by ?? {};
-  const found =
-    by === undefined ? "something" : `${named(by.placed.finding)} in ${by.placed.shown}`;
-  const host = how.context.destination.host;
-  const about = what === "response" ? "from" : "to";
-  const place = by?.placed.part === "host" ? "this destination" : `${about} ${host}`;
   const tail = how.why === undefined ? "" : `: ${how.why}`;
   const denial: Denial = {
     code: "dlp.refused",
     status: what === "response" ? 502 : 403,
     unavailable: false,
-    message: `the ${what} ${place} holds ${found}${tail}`,
+    message: `${findingWords(what, by, how.context)}${tail}`,
     rule: ruling?.rule,
     ...rpcOf(what, how.context),
   };
   return deny("found", denial, { ...detailsOf(placed), rule: ruling?.rule ?? "" });
+}
+
+/** What is asked of a person. */
+export function questionAbout(
+  { by }: Demand,
+  context: RequestContext,
+  redaction: Redaction,
+): ApprovalQuestion {
+  return {
+    rule: by?.ruling.rule,
+    reason: findingWords("request", by, context),
+    conceal: (text, kind) =>
+      (kind === "target"
+        ? redaction.target(text)
+        : redaction.body(Buffer.from(text), undefined)?.toString()) ?? "[redacted]",
+  };
+}
+
+function findingWords(what: string, by: Demand["by"], { destination }: RequestContext): string {
+  const found =
+    by === undefined ? "something" : `${named(by.placed.finding)} in ${by.placed.shown}`;
+  const about = what === "response" ? "from" : "to";
+  const place = by?.placed.part === "host" ? "this destination" : `${about} ${destination.host}`;
+  return `the ${what} ${place} holds ${found}`;
 }
 
 /** A refusal because the message could not be looked through. */
@@ -102,7 +123,7 @@ export function unread(
 }
 
 /** The refusal as JSON-RPC has it, for a request that is such a call. */
-function rpcOf(what: string, context: RequestContext): { readonly rpc?: RpcRefusal } {
+export function rpcOf(what: string, context: RequestContext): { readonly rpc?: RpcRefusal } {
   if (what === "message" || context.content.bytes === undefined) return {};
   const json = requestJson(context);
   if (json.kind !== "json") return {};

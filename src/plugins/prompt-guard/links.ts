@@ -6,6 +6,9 @@ const image = /!\[(?:[^\][\n]|\[[^\][\n]{0,100}\]){0,300}\]\(\s{0,4}<?([^)\s>][^
 const link =
   /(?<!!)\[(?:[^\][\n]|\[[^\][\n]{0,100}\]){1,300}\]\(\s{0,4}<?(https?:[^)\s>]{1,1000})/gi;
 const reference = /^[ \t]{0,3}\[[^\]\n]{1,100}\]:[ \t]{0,4}<?(https?:[^\s>]{1,1000})/gim;
+/** Markup in another text, and what a style sheet fetches. */
+const embedded =
+  /(?:\b(?:src|srcset|poster|background)[ \t]{0,4}=[ \t]{0,4}["']?|\burl\([ \t]{0,4}["']?)[ \t]{0,4}(https?:[^\s"'<>)]{1,1000})/gi;
 /** A place that the model is to fill in. */
 const blank =
   /(?:\{\{?|\$\{|<|\[|%7b(?:%7b)?|%3c|%5b)[\w .%+-]{0,40}(?:data|conversation|history|summar|secret|passw|prompt|context|base64|chat|encoded|stolen|exfil|private|sensitive|url_?encod|api.?key|credential|user.?info|email|memor)[\w .%+-]{0,40}(?:\}|>|\]|%7d|%3e|%5d)/i;
@@ -23,8 +26,12 @@ export function inspectLinks(
 ): void {
   findings.steps += text.length;
   for (const { url } of images.slice(0, maxLinks)) judge(url, 50, findings);
-  if (!text.includes("](") && !text.includes("]:")) return;
   let left = maxLinks;
+  for (const [, url = ""] of text.matchAll(embedded)) {
+    if ((left -= 1) < 0) return;
+    judge(url, 50, findings);
+  }
+  if (!text.includes("](") && !text.includes("]:")) return;
   for (const [, url = ""] of text.matchAll(image)) {
     if ((left -= 1) < 0) return;
     judge(url, 50, findings);

@@ -12,6 +12,10 @@ export interface Word {
 
 const wordPattern =
   /[\u{34f}\u{fe00}-\u{fe0f}\u{e0100}-\u{e01ef}\u{ad}\u{180e}\u{200b}-\u{200f}\u{202a}-\u{202e}\u{2060}-\u{2069}\u{feff}\u{e0000}-\u{e007f}\p{L}\p{M}\p{N}_]{1,64}/gu;
+/** Soft hyphens, and letters without a shape. */
+const fillers = /[\u{ad}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{3164}\u{ffa0}]+/gu;
+/** No hyphenation breaks a word at every letter, and nothing Latin has letters without a shape. */
+const spaced = /(?:[a-z]\u{ad}){3}|[a-z][\u{115f}\u{1160}\u{17b4}\u{17b5}\u{3164}\u{ffa0}]/iu;
 const ascii = /^[\x20-\x7e]*$/;
 
 /** Letters that look like those of the Latin alphabet. */
@@ -61,9 +65,9 @@ function readWord(raw: string, start: number): Word {
     const spelled = text.replaceAll(/[013457]/g, (digit) => leet[digit] ?? digit);
     return { text: spelled, start, end, isDisguised: true };
   }
-  const visible = withoutInvisible(raw);
+  const visible = withoutInvisible(raw).replaceAll(fillers, "");
   const hasLatin = /[a-z]/i.test(visible);
-  const isSplit = hasLatin && invisibleInWord.test(raw);
+  const isSplit = hasLatin && (invisibleInWord.test(raw) || spaced.test(raw));
   const isStyled = styled.test(visible);
   let text = canonicalWord(visible);
   const isMixed = foreign.test(text) && (hasLatin || /[\u{1d00}-\u{1d2f}]/u.test(text));

@@ -3,6 +3,9 @@ import type { BodySource } from "../../http/body-source.ts";
 import { contentCodings, decodeBody, readBounded, type ReadLimits } from "../../http/body.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
+import type { StepJudge } from "../../pipeline/message-needs.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
+import type { Downstream } from "./downstream.ts";
 
 /** Bytes of a body that count against the budget. */
 export interface HeldBody {
@@ -78,4 +81,62 @@ export async function bufferBody(
       clearBytes = 0;
     },
   };
+}
+
+/** What became of a body that some step wants, before the steps are asked. */
+export type TakenBody =
+  | {
+      readonly kind: "taken";
+      /** Absent where it is streamed after all. */
+      readonly bytes?: Buffer;
+      readonly release?: () => void;
+      /** The beginning of what is streamed. */
+      readonly held?: HeldBody;
+      /** Who judges it as it is streamed. */
+      readonly judges?: readonly StepJudge[];
+    }
+  | { readonly kind: "refused"; readonly denial: Denial }
+  | { readonly kind: "gone"; readonly error: Error | undefined };
+
+/** Whose body it is, and what bounds it. */
+export interface TakingTerms extends ReadLimits {
+  readonly context: RequestContext;
+  readonly pipeline: Pipeline;
+  readonly downstream: Downstream;
+}
+
+/** Reads the body, unless it is too large and may be streamed: past those that only record, or past judges. */
+export function takeBody(
+  need: "observers" | "guards",
+  terms: TakingTerms,
+): TakenBody | Promise<TakenBody> {
+  const { context, downstream, limitBytes } = terms;
+  const isTooLarge = Number(context.headers.get("content-length")) > limitBytes;
+  const streamed = isTooLarge ? streamedBody(need, bodyTooLarge, terms) : undefined;
+  if (streamed !== undefined) return streamed;
+  if (downstream.expectsContinue) downstream.sendContinue();
+  return bufferBody(context, downstream.body, terms).then((read) => {
+    if (read.kind === "gone") return read;
+    if (read.kind === "body") return { ...read, kind: "taken" as const };
+    const rest = streamedBody(need, read.denial, terms);
+    if (rest !== undefined) return { ...rest, held: read };
+    read.release();
+    return { kind: "refused" as const, denial: read.denial };
+  });
+}
+
+/** Undefined where somebody who can refuse has to have it whole. */
+function streamedBody(
+  need: "observers" | "guards",
+  denial: Denial,
+  { context, pipeline }: TakingTerms,
+): (TakenBody & { readonly kind: "taken" }) | undefined {
+  // Where memory is short, a small body is refused: what is streamed holds some as well.
+  const isLarge = denial === bodyTooLarge;
+  const judges = need === "guards" && isLarge ? pipeline.bodyJudges(context) : undefined;
+  if (need === "guards" && judges === undefined) return undefined;
+  context.unread = denial;
+  if (judges === undefined) return { kind: "taken" };
+  context.isStreamed = true;
+  return { kind: "taken", judges };
 }

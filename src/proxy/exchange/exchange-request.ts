@@ -4,6 +4,7 @@ import type { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import type { AbortSource } from "../../net/abort-source.ts";
 import type { ByteWatch } from "../../net/splice.ts";
+import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
 import type { HeaderList } from "../../http/headers.ts";
 import type { Cancellation } from "../../pipeline/cancellation.ts";
@@ -71,6 +72,8 @@ export interface SwitchTerms {
   readonly gate: MessageGate | undefined;
   /** Counts messages, where the protocol has some. */
   readonly watch: ByteWatch | undefined;
+  /** Present where what goes by is bounded. */
+  readonly toll: ByteMeter | undefined;
 }
 
 /** What the pipeline sees of a request. */

@@ -5,24 +5,24 @@
  */
 import type { Duplex } from "node:stream";
 import { ProxyError } from "../../errors.ts";
+import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
-import type { ResponseNeeds } from "../../pipeline/message-needs.ts";
+import type { ResponseNeeds, StepJudge } from "../../pipeline/message-needs.ts";
 import type { Holder, RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Flow } from "../../pipeline/flow.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
-import { bodyTooLarge, bufferBody, type HeldBody } from "./buffered-body.ts";
+import { type HeldBody, takeBody, type TakenBody } from "./buffered-body.ts";
 import { contextOf, type ExchangeRequest, type ExchangeServices } from "./exchange-request.ts";
-import { EchoFreeSink } from "./echo-free-sink.ts";
 import { HeldStream } from "./held-stream.ts";
-import { JudgedSink } from "./judged-sink.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
 import { type Receipts, takeReceiptWish, withReceipt } from "../flow/receipts.ts";
 import type { LiveExchange } from "../flow/live-exchanges.ts";
 import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
-import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+import type { FlowControl, ResponseSink } from "./response-sink.ts";
+import { ResponseSinks } from "./response-sinks.ts";
 import { UpgradedTunnel } from "./upgraded-tunnel.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
 
@@ -61,11 +61,14 @@ class Exchange implements LiveExchange, Holder {
   #isOver = false;
   #needs: ResponseNeeds | undefined;
   #upstream: UpstreamRequest | undefined;
-  #judged: JudgedSink | undefined;
-  #echoFree: EchoFreeSink | undefined;
+  #sinks: ResponseSinks | undefined;
   #body: RequestBody | undefined;
+  /** Present where what goes by is bounded. */
+  #meter: ByteMeter | undefined;
   /** What was read of a body that only observers wanted and that is too large for them. */
   #held: HeldBody | undefined;
+  /** Set where the body is judged as it is streamed. */
+  #judges: readonly StepJudge[] | undefined;
   #bufferedBytes = 0;
   /** Gives back what a body in memory holds. */
   #releaseBody: (() => void) | undefined;
@@ -142,8 +145,7 @@ class Exchange implements LiveExchange, Holder {
     this.#isOver = true;
     const { recorder, stalls, live } = this.#services;
     this.#releaseBody?.();
-    this.#judged?.close();
-    this.#echoFree?.close();
+    this.#sinks?.close();
     this.#body?.close();
     this.#held?.release();
     if (this.#answeredAt !== undefined) recorder.phase(this.#context, "response", this.#answeredAt);
@@ -168,20 +170,51 @@ class Exchange implements LiveExchange, Holder {
 
   /** A promise only where the body, or a step, has to be waited for. */
   #judge(): Promise<void> | undefined {
-    const { downstream } = this.#request;
+    const { downstream, runtime } = this.#request;
     const need = downstream.hasBody ? this.#pipeline.bodyNeed(this.#context) : "nobody";
     if (need === "nobody") return this.#judgeWith(undefined);
-    if (need === "observers" && this.#isDeclaredTooLarge()) {
-      this.#context.unread = bodyTooLarge;
-      return this.#judgeWith(undefined);
-    }
-    const isOver = (): boolean => this.#cancelled || this.#denial !== undefined;
-    return this.#bufferedBody(need).then((body) => (isOver() ? undefined : this.#judgeWith(body)));
+    const taken = takeBody(need, {
+      context: this.#context,
+      pipeline: this.#pipeline,
+      downstream,
+      limitBytes: runtime.limits.maxBodyBytes,
+      budget: this.#services.budget,
+      signal: this.#cancellation.signal,
+    });
+    return taken instanceof Promise ? taken.then((body) => this.#took(body)) : this.#took(taken);
   }
 
-  #isDeclaredTooLarge(): boolean {
-    const length = Number(this.#context.headers.get("content-length"));
-    return length > this.#request.runtime.limits.maxBodyBytes;
+  #took(taken: TakenBody): Promise<void> | undefined {
+    if (taken.kind === "gone") {
+      if (taken.error instanceof ProxyError) this.#fail(taken.error);
+      // Else the stall watch has responded, or the client has disconnected; `close` follows.
+      return undefined;
+    }
+    if (taken.kind === "refused") {
+      if (taken.denial.code === "proxy.overloaded")
+        this.#services.recorder.metrics.refused("buffer");
+      this.#refuse(taken.denial);
+      return undefined;
+    }
+    this.#held = taken.held;
+    this.#judges = taken.judges;
+    // The bytes stay accounted for until the exchange ends.
+    if (this.#isOver) taken.release?.();
+    else this.#releaseBody = taken.release;
+    this.#bufferedBytes = taken.bytes?.length ?? 0;
+    const isStopped = this.#cancelled || this.#denial !== undefined;
+    return isStopped ? undefined : this.#judgeWith(taken.bytes);
+  }
+
+  /** A part of a streamed body was refused: the origin has not got its end, and the client gets the refusal. */
+  #refuseMidway(denial: Denial): void {
+    if (this.#denial !== undefined || this.#cancelled) return;
+    this.#upstream?.abort("what goes by was refused");
+    this.#cancellation.abort();
+    this.#denial = denial;
+    this.#refused = true;
+    if (this.#request.downstream.headSent) this.#request.downstream.destroy();
+    else this.#refuse(denial);
   }
 
   #judgeWith(body: Buffer | undefined): Promise<void> | undefined {
@@ -223,41 +256,6 @@ class Exchange implements LiveExchange, Holder {
     return told === undefined ? proceed() : told.then(proceed);
   }
 
-  /** The request body; undefined where it was refused, or is too large for observers and streamed after all. */
-  async #bufferedBody(need: "observers" | "guards"): Promise<Buffer | undefined> {
-    const { downstream, runtime } = this.#request;
-    if (downstream.expectsContinue) downstream.sendContinue();
-    const read = await bufferBody(this.#context, downstream.body, {
-      limitBytes: runtime.limits.maxBodyBytes,
-      budget: this.#services.budget,
-      signal: this.#cancellation.signal,
-    });
-    switch (read.kind) {
-      case "body":
-        // The bytes stay accounted for until the exchange ends.
-        if (this.#isOver) read.release();
-        else this.#releaseBody = read.release;
-        this.#bufferedBytes = read.bytes.length;
-        return read.bytes;
-      case "unread":
-        if (need === "observers") {
-          this.#held = read;
-          this.#context.unread = read.denial;
-          return undefined;
-        }
-        read.release();
-        if (read.denial.code === "proxy.overloaded") {
-          this.#services.recorder.metrics.refused("buffer");
-        }
-        this.#refuse(read.denial);
-        return undefined;
-      case "gone":
-        if (read.error instanceof ProxyError) this.#fail(read.error);
-        // Else the stall watch has responded, or the client has disconnected; `close` follows.
-        return undefined;
-    }
-  }
-
   #send(permit: Permit, buffered: Buffer | undefined): void {
     if (this.#cancelled || this.#denial !== undefined) return;
     const { confirm, runtime, downstream } = this.#request;
@@ -267,7 +265,10 @@ class Exchange implements LiveExchange, Holder {
       return;
     }
     const maxMessageBytes = runtime.limits.maxBodyBytes;
-    if (!this.#skipped) this.#tunnel?.permitted({ maxMessageBytes, ...this.#services });
+    if (!this.#skipped) {
+      this.#tunnel?.permitted({ maxMessageBytes, ...this.#services });
+      this.#meter = this.#pipeline.bytes.meterOf(this.#context);
+    }
     this.#services.recorder.sent(this.#context, this.#request.basePath);
     this.#upstream = new UpstreamRequest({
       origins: runtime.origins,
@@ -300,6 +301,10 @@ class Exchange implements LiveExchange, Holder {
       budget: this.#services.budget,
       buffered,
       held: this.#held,
+      meter: this.#meter,
+      judges: this.#judges,
+      pipeline: this.#pipeline,
+      onRefused: (denial) => this.#refuseMidway(denial),
       receipt: this.#receiptFor?.origin === true ? this.#receipt() : undefined,
       // Bodies that are to be inspected must come uncompressed.
       isResponseRead:
@@ -321,38 +326,20 @@ class Exchange implements LiveExchange, Holder {
     return this.#services.receipts?.sign(this.#context, this.#skipped ? "exempt" : decided);
   }
 
-  /** Nobody sees the response before its echoes are gone: no client, no plugin, no record. */
+  /** The client may have got another downstream meanwhile: one that is told that it waits. */
   #makeSink(control: FlowControl): ResponseSink {
-    const { echo, method } = this.#context;
-    if (echo === undefined) return this.#judgedSink(control);
-    this.#echoFree = new EchoFreeSink({
-      echo,
-      method,
-      control,
-      maxBodyBytes: this.#request.runtime.limits.maxBodyBytes,
-      makeInner: (inner) => this.#judgedSink(inner),
-      onFault: (error) => this.#fail(error),
-    });
-    return this.#echoFree;
-  }
-
-  #judgedSink(control: FlowControl): ResponseSink {
-    const { downstream, runtime } = this.#request;
-    const needs = this.#responseNeeds();
-    const isJudged = needs.response || needs.responseBody || needs.frames;
-    if (this.#skipped || !isJudged) return new DirectSink(downstream, control);
-    this.#judged = new JudgedSink({
-      pipeline: this.#pipeline,
-      needs,
+    this.#sinks = new ResponseSinks({
+      services: this.#services,
+      request: this.#request,
       context: this.#context,
-      downstream,
-      control,
-      maxBodyBytes: runtime.limits.maxBodyBytes,
-      budget: this.#services.budget,
+      pipeline: this.#pipeline,
+      needs: this.#skipped ? undefined : this.#responseNeeds(),
+      meter: this.#meter,
+      onRefused: () => this.#exceeded(),
       onReplaced: (status, denial) => this.#replaced(status, denial),
       onFault: (error) => this.#fail(error),
     });
-    return this.#judged;
+    return this.#sinks.make(control);
   }
 
   /** Read once: the needs that plugins state must not change between the request's head and the response. */
@@ -398,6 +385,12 @@ class Exchange implements LiveExchange, Holder {
     const reply = renderRefusal(denial, this.#context);
     this.#status = reply.status;
     this.#reply(reply);
+  }
+
+  /** More than was allowed would go by: the client gets the refusal, or a cut where its response has begun. */
+  #exceeded(): void {
+    const denial = this.#meter?.denial;
+    if (denial !== undefined) this.#refuseMidway(denial);
   }
 
   /** Answers with an error, or cuts the connection when the response has begun: a cut must be visible. */

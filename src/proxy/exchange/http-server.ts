@@ -14,7 +14,7 @@ import {
 import type { ServerExchange } from "../../wire/server-exchange.ts";
 import type { FlowRecorder, RefusedHead } from "../flow/finish.ts";
 import { denialOf, renderDenial, replyFields } from "../flow/reply.ts";
-import { sendFinalResponse } from "./final-response.ts";
+import { sendFinalResponse } from "../flow/final-response.ts";
 
 /** Places of connections that several servers have in common. */
 export interface ConnectionPlaces {

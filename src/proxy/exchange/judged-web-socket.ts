@@ -11,7 +11,6 @@ import { WebSocketEcho } from "../../http/web-socket-echo.ts";
 import {
   type WebSocketFault,
   type WebSocketItem,
-  type WebSocketMessage,
   WebSocketReader,
 } from "../../http/web-socket-reader.ts";
 import type { AbortSource } from "../../net/abort-source.ts";
@@ -19,6 +18,7 @@ import { Backlog, PairOfPeers } from "../../net/backlogs.ts";
 import { cutOff } from "../../net/cut.ts";
 import { giveBack } from "../../net/give-back.ts";
 import type { SpliceResult, SpliceTerms } from "../../net/splice.ts";
+import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import type { LastSeen, Stallable } from "../../net/stall-watch.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { MessageVerdict } from "../../pipeline/message-judge.ts";
@@ -29,13 +29,13 @@ export interface JudgedOptions extends SpliceTerms {
   readonly gate: Pick<MessageGate, "judge" | "limits" | "echo">;
   /** Closes the connection. */
   readonly signal: AbortSource;
+  readonly toll?: ByteMeter | undefined;
   /** What the client sent after its request. */
   readonly head: Buffer;
 }
 
 /** How the connection ended; `denial` where a message was refused. */
-export interface JudgedResult extends Omit<SpliceResult, "reason"> {
-  readonly reason: SpliceResult["reason"] | "refused";
+export interface JudgedResult extends SpliceResult {
   readonly denial?: Denial;
 }
 
@@ -195,15 +195,14 @@ class JudgedWebSocket implements Stallable {
       const item = this.#reader.next();
       if (item === undefined) break;
       if (item.kind === "fault") this.#refuse(faultDenial(item), item.closeCode);
-      else if (item.kind === "text" || item.kind === "binary") this.#judge(item);
-      else this.#sendOn(item);
+      else this.#judge(item);
     }
     const isIdle = !this.#isJudging && this.#ending === undefined;
     if (isIdle && this.#hasClientEnded && !this.#upstream.writableEnded) this.#upstream.end();
   }
 
-  #judge(message: WebSocketMessage): void {
-    const verdict = this.#options.gate.judge(message);
+  #judge(message: WebSocketItem): void {
+    const verdict = this.#verdictOn(message);
     if (!(verdict instanceof Promise)) {
       this.#settle(message, verdict);
       return;
@@ -219,13 +218,35 @@ class JudgedWebSocket implements Stallable {
     verdict.then(settle, () => settle({ denial: unchecked }));
   }
 
-  #settle(message: WebSocketMessage, verdict: MessageVerdict | undefined): void {
+  /** Control frames say nothing to plugins, and are counted like everything else. */
+  #verdictOn({
+    kind,
+    data,
+  }: WebSocketItem): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
+    const isMessage = kind === "text" || kind === "binary";
+    const verdict = isMessage ? this.#options.gate.judge({ kind, data }) : undefined;
+    const { toll } = this.#options;
+    if (toll === undefined) return verdict;
+    const weighed = (
+      said: MessageVerdict | undefined,
+    ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> => {
+      if (said !== undefined && "denial" in said) return said;
+      const passed = toll.pass("client", data.length);
+      const told = (isPassed: boolean): MessageVerdict | undefined =>
+        isPassed ? said : { denial: toll.denial ?? unchecked };
+      return passed instanceof Promise ? passed.then(told) : told(passed);
+    };
+    return verdict instanceof Promise ? verdict.then(weighed) : weighed(verdict);
+  }
+
+  #settle(message: WebSocketItem, verdict: MessageVerdict | undefined): void {
     if (this.#ending === undefined) {
       if (verdict === undefined) this.#sendOn(message);
       else if ("instead" in verdict) this.#sendOn({ ...message, data: verdict.instead });
       else this.#refuse(verdict.denial, closeCodeOf(verdict.denial));
     }
-    this.#reader.release();
+    // Between the fragments of a message there may be control frames.
+    if (message.kind === "text" || message.kind === "binary") this.#reader.release();
   }
 
   #sendOn({ kind, data }: WebSocketItem): void {
@@ -246,6 +267,7 @@ class JudgedWebSocket implements Stallable {
   #fromUpstream(chunk: Buffer): void {
     this.#moves += 1;
     if (this.#ending !== undefined && this.#farewell === undefined) return;
+    if (this.#isOverDown(chunk.length)) return;
     const length = this.#boundary.pass(chunk, this.#farewell !== undefined);
     this.#bytesDown += length;
     const shown = this.#echo.pass(chunk.subarray(0, length));
@@ -256,6 +278,16 @@ class JudgedWebSocket implements Stallable {
     else if (!hasRoom) this.#upstream.pause();
     if (this.#client.writableLength > 0) this.#backlog.note();
     else if (this.#client instanceof Socket) giveBack(chunk);
+  }
+
+  /** What the origin sends is counted while it goes by. */
+  #isOverDown(bytes: number): boolean {
+    const { toll } = this.#options;
+    const refuse = (): void => this.#refuse(toll?.denial ?? unchecked, policyViolation);
+    const said = this.#ending === undefined ? toll?.pass("server", bytes) : true;
+    if (said === false) refuse();
+    if (said instanceof Promise) void said.then((isPassed) => isPassed || refuse());
+    return said === false;
   }
 
   #refuse(denial: Denial, closeCode: number): void {

@@ -1,13 +1,18 @@
 /** The upstream request of a permitted message: the context's fields and body, and our own Via. */
-import { BegunSource } from "../../http/body-source.ts";
+import { BegunSource, type BodySource } from "../../http/body-source.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
+import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import type { LeavingRequest, RequestContext, RequestSigner } from "../../pipeline/context.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { StepJudge } from "../../pipeline/message-needs.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
+import { MeteredBody } from "../flow/metered-body.ts";
 import { receiptField } from "../flow/receipts.ts";
 import type { ExchangeRequest } from "./exchange-request.ts";
 import type { HeldBody } from "./buffered-body.ts";
-import { RequestBody } from "./request-body.ts";
+import { JudgedBody, RequestBody } from "./request-body.ts";
 import { isGrpc } from "./request-head.ts";
 
 /** Parts of an outgoing message. */
@@ -22,8 +27,14 @@ export interface OutgoingParts {
   readonly buffered: Buffer | undefined;
   /** The beginning of a body that was to be read and is streamed after all. */
   readonly held: HeldBody | undefined;
+  /** Who judges the body as it is streamed. */
+  readonly judges: readonly StepJudge[] | undefined;
+  readonly pipeline: Pipeline;
+  readonly onRefused: (denial: Denial) => void;
   /** Whether the pipeline reads the response's body, so that an uncompressed one is asked for. */
   readonly isResponseRead: boolean;
+  /** Present where what goes by is bounded. */
+  readonly meter: ByteMeter | undefined;
   /** For an origin that is to get one. */
   readonly receipt: string | undefined;
 }
@@ -33,7 +44,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   readonly outgoing: OutgoingRequest;
   readonly streamed: RequestBody | undefined;
 } {
-  const { request, context, pseudonym, buffered, held, isResponseRead, receipt } = parts;
+  const { request, context, pseudonym, buffered, isResponseRead, receipt } = parts;
   const { downstream, upgrade, priorKnowledge: prior } = request;
   const { headers, content, sentBody } = context;
   if (content.replaced || sentBody !== undefined) headers.delete("content-encoding");
@@ -42,8 +53,7 @@ export function outgoingMessage(parts: OutgoingParts): {
   if (bytes !== undefined) headers.set("Content-Length", String(bytes.length));
   if (isResponseRead && asksForCoding(context)) headers.delete("accept-encoding");
   const isStreamed = bytes === undefined && downstream.hasBody;
-  // Where reading has begun, the client has already been told to send the body.
-  if (isStreamed && downstream.expectsContinue && held === undefined) downstream.sendContinue();
+  if (isStreamed) prepareStream(parts);
   const { signed, wrap } = signedMessage(parts, bytes);
   const streamed = isStreamed ? streamedBody(parts, wrap) : undefined;
   return {
@@ -64,6 +74,13 @@ export function outgoingMessage(parts: OutgoingParts): {
     },
     streamed,
   };
+}
+
+function prepareStream({ request, context, held, judges = [] }: OutgoingParts): void {
+  if (judges.some(({ judge }) => !judge.keepsLength)) context.headers.delete("content-length");
+  const { downstream } = request;
+  // Where reading has begun, the client has already been told to send the body.
+  if (downstream.expectsContinue && held === undefined) downstream.sendContinue();
 }
 
 const nothing = Buffer.alloc(0);
@@ -89,16 +106,28 @@ function signedMessage(
   return { signed, wrap: signer?.sign(signed) };
 }
 
-function streamedBody(
-  { request, budget, held }: OutgoingParts,
-  wrap: ReturnType<RequestSigner["sign"]>,
-): RequestBody {
+function streamedBody(parts: OutgoingParts, wrap: ReturnType<RequestSigner["sign"]>): RequestBody {
+  const { request, budget, held, judges, meter } = parts;
   const { body } = request.downstream;
-  if (wrap === undefined) return new RequestBody(body, budget, held);
-  return new RequestBody(
-    wrap(held === undefined ? body : new BegunSource(held.chunks, body)),
-    budget,
-  );
+  if (wrap === undefined && judges === undefined && meter === undefined)
+    return new RequestBody(body, budget, held);
+  const whole = held === undefined ? body : new BegunSource(held.chunks, body);
+  const passed = meteredBody(judgedBody(whole, parts), parts);
+  return new RequestBody(wrap?.(passed) ?? passed, budget);
+}
+
+function judgedBody(source: BodySource, parts: OutgoingParts): BodySource {
+  const { context, pipeline, judges, onRefused } = parts;
+  if (judges === undefined) return source;
+  return new JudgedBody({ source, judges, pipeline, context, onRefused });
+}
+
+/** Counts what is left of it. */
+function meteredBody(source: BodySource, { meter, onRefused }: OutgoingParts): BodySource {
+  if (meter === undefined) return source;
+  return new MeteredBody(source, meter, () => {
+    if (meter.denial !== undefined) onRefused(meter.denial);
+  });
 }
 
 /** False where the field asks for none, or is signed: what comes compressed is decoded to be read. */

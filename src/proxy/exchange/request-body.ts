@@ -3,6 +3,10 @@ import type { BodyBudget } from "../../http/body.ts";
 import type { BodySink, BodySource } from "../../http/body-source.ts";
 import type { StreamedBody } from "../../upstream/upstream.ts";
 import type { HeldBody } from "./buffered-body.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
+import type { Denial } from "../../pipeline/decision.ts";
+import type { StepJudge } from "../../pipeline/message-needs.ts";
+import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { BudgetReservation } from "../flow/budget-reservation.ts";
 
 /** Bytes of a body that are kept for a second try where the origin did not process it. */
@@ -180,5 +184,108 @@ export class RequestBody implements StreamedBody, BodySink {
     this.#sink = undefined;
     if (this.#error === undefined) sink?.end();
     else sink?.fail(this.#error);
+  }
+}
+
+/** Who judges, and who hears of a refusal. */
+export interface JudgedBodyOptions {
+  readonly source: BodySource;
+  readonly judges: readonly StepJudge[];
+  readonly pipeline: Pipeline;
+  readonly context: RequestContext;
+  onRefused(denial: Denial): void;
+}
+
+const nothing = Buffer.alloc(0);
+
+/**
+ * A body that is judged as it is streamed: what is not judged yet is kept, and a refusal ends it before its end.
+ *
+ * It stands between the client and everything that sends the body.
+ */
+export class JudgedBody implements BodySource, BodySink {
+  readonly #options: JudgedBodyOptions;
+  #sink: BodySink | undefined;
+  #isOpen = false;
+  #isRefused = false;
+  #isEnded = false;
+
+  constructor(options: JudgedBodyOptions) {
+    this.#options = options;
+  }
+
+  get isComplete(): boolean {
+    return this.#isEnded;
+  }
+
+  open(sink: BodySink): void {
+    this.#sink = sink;
+    if (this.#isOpen) this.resume();
+    else {
+      this.#isOpen = true;
+      this.#options.source.open(this);
+    }
+  }
+
+  resume(): void {
+    if (!this.#isRefused && !this.#isEnded) this.#options.source.resume();
+  }
+
+  detach(): void {
+    this.#sink = undefined;
+    this.#options.source.detach();
+  }
+
+  close(): void {
+    this.#options.source.close?.();
+  }
+
+  data(chunk: Buffer): boolean {
+    return this.#pass(chunk, false);
+  }
+
+  end(): void {
+    this.#pass(nothing, true);
+    if (this.#isRefused) return;
+    this.#isEnded = true;
+    this.#sink?.end();
+  }
+
+  fail(error: Error): void {
+    if (this.#isRefused) return;
+    this.#isEnded = true;
+    this.#sink?.fail(error);
+  }
+
+  /** False where the sink takes nothing more for now, or nothing may go on. */
+  #pass(chunk: Buffer, isLast: boolean): boolean {
+    if (this.#isRefused) return false;
+    const { judges, pipeline, context } = this.#options;
+    let parts: readonly Buffer[] = chunk.length === 0 ? [] : [chunk];
+    for (const { step, judge } of judges) {
+      const passed: Buffer[] = [];
+      const pieces = isLast && parts.length === 0 ? [nothing] : parts;
+      for (const [at, piece] of pieces.entries()) {
+        const judged = judge.push(piece, isLast && at === pieces.length - 1);
+        const denial =
+          judged.decision === undefined
+            ? undefined
+            : pipeline.tookPart(context, step, judged.decision);
+        if (denial !== undefined) {
+          this.#refuse(denial);
+          return false;
+        }
+        passed.push(...judged.passed);
+      }
+      parts = passed;
+    }
+    let hasRoom = true;
+    for (const part of parts) hasRoom = this.#sink?.data(part) ?? false;
+    return hasRoom;
+  }
+
+  #refuse(denial: Denial): void {
+    this.#isRefused = true;
+    this.#options.onRefused(denial);
   }
 }

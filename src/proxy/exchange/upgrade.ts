@@ -73,17 +73,17 @@ async function carry(
   parts: UpgradeParts,
   client: Duplex,
   upstream: Duplex,
-  { gate, signal, watch, head }: SwitchTerms & { readonly head: Buffer },
+  { gate, signal, watch, toll, head }: SwitchTerms & { readonly head: Buffer },
 ): Promise<Denial | undefined> {
   parts.metrics.tunnels.opened();
   const openedAt = performance.now();
   const { idleTimeoutMs, stalls, backlogs } = parts;
-  const options = { idleTimeoutMs, stalls, backlogs, signal, watch, head };
+  const options = { idleTimeoutMs, stalls, backlogs, signal, watch, toll, head };
   const result: JudgedResult =
     gate === undefined
       ? await splice(client, upstream, options)
       : await carryJudged(client, upstream, { ...options, gate });
   const seconds = (performance.now() - openedAt) / 1_000;
   parts.metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, result.reason);
-  return result.denial;
+  return result.denial ?? toll?.denial;
 }

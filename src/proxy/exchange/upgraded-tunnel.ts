@@ -121,7 +121,9 @@ export class UpgradedTunnel {
     const watch =
       upgrade?.toLowerCase() === "websocket" ? (this.#heard ?? new MessageCounts()) : undefined;
     this.#context.messages = watch;
-    const terms = { signal: this.#cancellation, gate: this.#gate, watch };
+    const { bytes } = this.#judgedBy.pipeline;
+    const toll = this.#isJudged ? bytes.meterOf(this.#context) : undefined;
+    const terms = { signal: this.#cancellation, gate: this.#gate, watch, toll };
     return this.#during(this.#request.switchTo(headers, upstream, terms));
   }
 

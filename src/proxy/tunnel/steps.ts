@@ -1,4 +1,5 @@
 /** What the life of a tunnel is made of: one step after another, and how it ends. */
+import type { Denial } from "../../pipeline/decision.ts";
 import type { Ending } from "../flow/finish.ts";
 
 /** How a tunnel is spliced. */
@@ -32,14 +33,20 @@ export function after<T>(
   }, fail);
 }
 
-/** Of a tunnel that carried bytes. */
-export function splicedEnding(bytesUp: number, bytesDown: number, closed: string): Ending {
+/** Of a tunnel that carried bytes; `denial` where one of them was refused. */
+export function splicedEnding(
+  bytesUp: number,
+  bytesDown: number,
+  closed: string,
+  denial?: Denial,
+): Ending {
   return {
     status: 200,
     bytesReceived: bytesUp,
     bytesSent: bytesDown,
-    refused: false,
+    refused: closed === "refused",
     cancelled: false,
     note: { closed },
+    denial,
   };
 }

@@ -4,6 +4,7 @@ import { type AdaptiveReader, adaptiveReader } from "../../net/adaptive-reader.t
 import { cutOff } from "../../net/cut.ts";
 import { FirstLine } from "../../net/first-line.ts";
 import { Splice, type SpliceResult } from "../../net/splice.ts";
+import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
@@ -82,6 +83,7 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
   #cutReason: CutReason | undefined;
   /** Set where requests are judged, and the client's first bytes are not known to be none. */
   #firstLine: FirstLine | undefined;
+  #meter: ByteMeter | undefined;
   /** How it ends where that is known before both connections are closed. */
   #refusal: Ending | undefined;
 
@@ -234,10 +236,12 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
   }
 
   #open(upstream: Socket, reader: AdaptiveReader, opening: Opening): void {
-    const { client, replies, flow } = this.#request;
+    const { client, replies, flow, runtime } = this.#request;
     const { tunnels, recorder } = this.#services;
     this.#openedAt = performance.now();
     this.hold(client, upstream, reader);
+    if (!this.#isSkipped) this.#meter = runtime.outbound.bytes.meterOf(this.facts);
+    this.levy(this.#meter);
     tunnels.add(this);
     this.#opened();
     recorder.metrics.tunnels.opened();
@@ -287,7 +291,8 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
     }
     const end = endOf(this.#cutReason) ?? reason;
     recorder.metrics.tunnels.closed(bytesUp, bytesDown, seconds, end);
-    this.#finish(splicedEnding(bytesUp, bytesDown, this.#cutReason ?? reason));
+    const denial = reason === "refused" ? this.#meter?.denial : undefined;
+    this.#finish(splicedEnding(bytesUp, bytesDown, this.#cutReason ?? reason, denial));
   }
 
   #endWith(work: Promise<Ending>): void {

@@ -1,6 +1,7 @@
 /** Desks of two replicas that lose sight of each other: a question is seen, and a decision counts, wherever it was told first. */
 import { pino } from "pino";
 import { afterEach, expect, test, vi } from "vitest";
+import { Claims } from "../../../src/approval/claims.ts";
 import { decide, type Decided } from "../../../src/approval/deciding.ts";
 import { Desk } from "../../../src/approval/desk.ts";
 import { Ledger } from "../../../src/approval/ledger.ts";
@@ -142,4 +143,14 @@ test("what was decided elsewhere before the question ended here is heard of once
   expect(ledger.take(decided, 11)).toBe(true);
   expect(ledger.take({ kind: "withdrawn", id: "q", why: "" }, 11)).toBe(false);
   expect(ledger.take(decided, 12)).toBe(false);
+});
+
+test("once is once also for a replica that takes it for valid a little longer", async () => {
+  const now = Date.now();
+  vi.useFakeTimers({ toFake: ["Date"], now });
+  const claims = new Claims(shared(), expiresMs);
+  const verdict = { id: "q", until: now + 1_000 } as Verdict;
+  expect(await claims.use(verdict)).toBe(true);
+  vi.setSystemTime(now + 2_000);
+  expect(await claims.use(verdict)).toBe(false);
 });

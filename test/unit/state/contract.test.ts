@@ -83,6 +83,44 @@ describe.each(Object.keys(kinds))("a state store: %s", (kind) => {
     await store.close();
   });
 
+  it("counts what it has not had yet, within a bound, and refuses nothing that it has", async () => {
+    const store = await opened();
+    const named = (member: string, by = 1, below = 3) => ({ key: "{m}n", by, below, member });
+    const other = { key: "{m}o", by: 1, ttlMs: 60_000 };
+    const at = async (...all: Parameters<typeof store.add>[0]) => {
+      const { refusedAt, values } = await store.add(all);
+      return [refusedAt, ...values];
+    };
+    expect(await at(named("a"))).toEqual([undefined, 1]);
+    expect(await at(named("a"), other)).toEqual([undefined, 1, 1]);
+    expect(await at(named("b", 2))).toEqual([undefined, 3]);
+    expect(await at(other, named("c"))).toEqual([1, 1, 3]);
+    expect(await at(named("a"), other)).toEqual([undefined, 3, 2]);
+    // Who only looks leaves nothing.
+    expect(await at({ ...named("c", 0), below: 9 })).toEqual([undefined, 3]);
+    expect(await at({ ...named("c", 1), below: 9 })).toEqual([undefined, 4]);
+    expect(await at(named("c", -1, 9), named("c", -1, 9))).toEqual([undefined, 3, 3]);
+    expect(await at({ ...named("d", -5), below: 9 })).toEqual([undefined, 3]);
+    expect(await at(named("c"))).toEqual([0, 3]);
+    expect(await store.counters(["{m}n"])).toEqual([3]);
+    await store.close();
+  });
+
+  it("lets a hundred names at once be ten, and the same name a hundred times be one", async () => {
+    const store = await opened();
+    const all = Array.from({ length: 100 }, async (_, at) =>
+      store.add([{ key: "n", by: 1, below: 10, member: `${at}` }]),
+    );
+    const made = (await Promise.all(all)).filter(({ refusedAt }) => refusedAt === undefined);
+    expect(made).toHaveLength(10);
+    const one = { key: "same", by: 7, below: 8, member: "x" };
+    const again = await Promise.all(Array.from({ length: 100 }, async () => store.add([one])));
+    expect(again.every(({ refusedAt, values }) => refusedAt === undefined && values[0] === 7)).toBe(
+      true,
+    );
+    await store.close();
+  });
+
   it("counts in large numbers without losing one", async () => {
     const store = await opened();
     const large = 4_503_599_627_370_496;

@@ -46,6 +46,27 @@ test("values and counters are there at the next start, and what was deleted is n
   expect(statSync(path).mode & 0o777).toBe(0o600);
 });
 
+test("what a counter has counted is there at the next start, also after the log was written anew", async () => {
+  const path = newPath();
+  const named = (member: string) => ({ key: "n", by: 1, below: 3, member });
+  const first = await opened(path);
+  await first.add([named("a")]);
+  await first.add([named("b")]);
+  await first.close();
+  for (const _ of ["log", "written anew"]) {
+    const store = await opened(path);
+    for (const member of ["a", "b"]) {
+      expect((await store.add([named(member)])).values).toEqual([2]);
+    }
+    await store.close();
+  }
+  const last = await opened(path, 1);
+  await last.add([named("b")]);
+  await last.add([named("c")]);
+  expect(await last.add([named("d")])).toEqual({ refusedAt: 0, values: [3] });
+  await last.close();
+});
+
 test("one process has the file", async () => {
   const path = newPath();
   const first = await opened(path);

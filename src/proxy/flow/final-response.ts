@@ -1,7 +1,7 @@
 /** The last response on a connection whose bytes nobody reads any more. */
 import type { Duplex } from "node:stream";
 import type { Denial } from "../../pipeline/decision.ts";
-import { rawReply, renderDenial } from "../flow/reply.ts";
+import { rawReply, renderDenial } from "./reply.ts";
 
 /** How long a client may take to read a last response and to close. */
 const lingerMs = 2_000;

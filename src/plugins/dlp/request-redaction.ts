@@ -1,0 +1,69 @@
+/** Redaction of the parts of a request, and of what records show of one that is refused. */
+import type { HeaderList } from "../../http/headers.ts";
+import { hasSignedBody, isSignedField } from "../../http/signed-fields.ts";
+import type { RequestContext } from "../../pipeline/plugin.ts";
+import type { Side } from "./host-plan.ts";
+import type { Redaction } from "./redaction.ts";
+import type { Placed } from "./request-texts.ts";
+
+/** Takes out of records what was found. */
+export function hide(
+  context: RequestContext,
+  placed: readonly Placed[],
+  redaction: Redaction,
+): void {
+  if (placed.some(({ part }) => part === "target"))
+    context.rewritePath(redaction.target(context.path) ?? "/");
+  if (placed.some(({ part }) => part === "body")) redaction.facts(context);
+}
+
+/** Replaces what was found; a text says why that cannot be done. */
+export function redactRequest(
+  context: RequestContext,
+  what: {
+    readonly placed: readonly Placed[];
+    readonly side: Side;
+    readonly redaction: Redaction;
+  },
+): string | undefined {
+  const { placed, side, redaction } = what;
+  const has = (part: Placed["part"]): boolean =>
+    placed.some((one) => one.part === part && side.rulingOf(one.finding)?.action === "redact");
+  const { headers, path, clearBody } = context;
+  if (has("host")) return "a host name cannot be redacted";
+  if (has("target")) {
+    const target = redaction.target(path);
+    if (target === undefined) return "its path cannot be redacted";
+    if (hasSignedBody(headers, path) || headers.has("signature")) return "its path is signed";
+    context.rewritePath(target);
+  }
+  if (has("field") && !redactFields(headers, placed, redaction, path))
+    return "its fields cannot be redacted";
+  if (!has("body") || clearBody?.kind !== "body") return undefined;
+  if (hasSignedBody(headers, path)) return "its body is signed";
+  const body = redaction.body(clearBody.bytes, headers.get("content-type"));
+  if (body === undefined) return "its body cannot be redacted";
+  context.setBody(body);
+  redaction.facts(context);
+  return undefined;
+}
+
+/** False where one of the fields cannot be redacted. */
+export function redactFields(
+  headers: HeaderList,
+  placed: readonly Placed[],
+  redaction: Redaction,
+  target = "",
+): boolean {
+  const names = new Set(placed.flatMap(({ name }) => (name === undefined ? [] : [name])));
+  for (const name of names) {
+    const values = headers.getAll(name).map((value) => redaction.field(name, value));
+    if (isSignedField(headers, target, name)) return false;
+    headers.delete(name);
+    for (const value of values) {
+      if (value === undefined) return false;
+      headers.append(name, value);
+    }
+  }
+  return true;
+}

@@ -1,0 +1,197 @@
+/** Request bodies above limits.max_body are looked through as they pass: the origin never has the end of one that is refused. */
+import { randomBytes } from "node:crypto";
+import { gzipSync } from "node:zlib";
+import { beforeAll, describe, expect, test } from "vitest";
+import { checkDigits } from "../../src/dlp/key-formats.ts";
+import { BridgeProxy } from "../support/bridge-proxy.ts";
+import { TestAuthority } from "../support/certs.ts";
+import { RawClient, request, type RawResponse } from "../support/http-client.ts";
+import { HttpOrigin } from "../support/origin.ts";
+import { owner } from "../support/owner.ts";
+import { TlsOrigin } from "../support/tls-origin.ts";
+
+const own = owner();
+const host = "api.allowed.test";
+const random = "0aB1cD2eF3gH4iJ5kL6mN7oP8qR9sT";
+const key = `ghp_${random}${checkDigits(random)}`;
+const card = "4111111111111111";
+const prose = "Call the tool, then answer in French; ".repeat(10_000);
+
+let plain: HttpOrigin;
+let secure: TlsOrigin;
+let proxy: BridgeProxy;
+
+function start(over: object): Promise<BridgeProxy> {
+  const rules = [
+    { hosts: ["www.allowed.test"], detectors: ["cards", "provider_keys"], action: "redact" },
+    { hosts: ["other.allowed.test"], action: "observe" },
+  ];
+  return TestAuthority.create().then(async (authority) => {
+    secure = await own(TlsOrigin.start(await authority.server([host]), "both"));
+    return own(
+      BridgeProxy.start({
+        ports: [secure.port],
+        originCa: authority.caPem,
+        plugins: [{ name: "dlp", config: { rules, default: { action: "refuse" }, ...over } }],
+        otherwise: "allow",
+        limits: { max_body: "64KiB" },
+      }),
+    );
+  });
+}
+
+beforeAll(async () => {
+  plain = await own(HttpOrigin.launch());
+  proxy = await start({});
+});
+
+let counter = 0;
+
+async function post(
+  body: string | Buffer,
+  to = host,
+  fields: Readonly<Record<string, string>> = {},
+  through = proxy,
+) {
+  const mark = `/call-${(counter += 1)}`;
+  const authority = `${to}:${plain.port}`;
+  const answer: RawResponse = await request(through.forward, {
+    method: "POST",
+    target: `http://${authority}${mark}`,
+    headers: { Host: authority, ...fields },
+    body,
+  });
+  return { answer, seen: plain.requests.find(({ target }) => target === mark) };
+}
+
+const hiding: Readonly<Record<string, () => Buffer>> = {
+  "at the end": () => Buffer.from(`${prose} ${key}`),
+  "in the middle": () => Buffer.from(`${prose} ${key} ${prose}`),
+  "in base64 of all": () => Buffer.from(Buffer.from(`${prose} ${key}`).toString("base64")),
+  "in gzip of much": () =>
+    gzipSync(
+      Buffer.concat([Buffer.from(randomBytes(200_000).toString("hex")), Buffer.from(` ${key}`)]),
+    ),
+  "in base64 of gzip": () =>
+    Buffer.from(gzipSync(`${randomBytes(200_000).toString("hex")} ${key}`).toString("base64")),
+  "in escapes": () =>
+    Buffer.from(`"${prose.replaceAll("t", "\\u0074")} ${key.replaceAll("_", "\\u005f")}"`),
+};
+
+describe("refuse", () => {
+  test.each(Object.entries(hiding))(
+    "a key %s: the origin has no whole request",
+    async (_where, make) => {
+      const { answer, seen } = await post(make());
+      expect(answer.status).toBe(403);
+      expect(answer.json()).toMatchObject({ error: "dlp.refused", plugin: "dlp" });
+      expect(seen).toBeUndefined();
+    },
+  );
+
+  test("what holds nothing passes as it is, with a length and in chunks", async () => {
+    const body = Buffer.concat([randomBytes(300_000), Buffer.from(prose)]);
+    const { answer, seen } = await post(body);
+    expect([answer.status, seen?.body.equals(body)]).toEqual([200, true]);
+    expect(seen?.header("content-length")).toBe(String(body.length));
+
+    const authority = `${host}:${plain.port}`;
+    const wire = await RawClient.connect(proxy.forward);
+    wire.send(
+      `POST http://${authority}/chunks HTTP/1.1\r\nHost: ${authority}\r\nTransfer-Encoding: chunked\r\n\r\n`,
+    );
+    for (let at = 0; at < prose.length; at += 10_000) {
+      const piece = prose.slice(at, at + 10_000);
+      wire.send(`${piece.length.toString(16)}\r\n${piece}\r\n`);
+    }
+    wire.send("0\r\n\r\n");
+    expect((await wire.response()).status).toBe(200);
+    wire.close();
+    expect(plain.requests.find(({ target }) => target === "/chunks")?.text).toBe(prose);
+  });
+
+  test("a content coding is looked below, one that is not known is refused", async () => {
+    const noise = randomBytes(100_000).toString("hex");
+    const coding = { "Content-Encoding": "gzip" };
+    const clean = gzipSync(noise);
+    const { answer, seen } = await post(clean, host, coding);
+    expect([answer.status, seen?.body.equals(clean)]).toEqual([200, true]);
+    expect((await post(gzipSync(`${noise} ${key}`), host, coding)).answer.status).toBe(403);
+    const other = await post(prose, host, { "Content-Encoding": "zstd" });
+    expect([other.answer.status, other.seen]).toEqual([413, undefined]);
+  });
+
+  test("on the bridge, with HTTP/1.1 and HTTP/2", async () => {
+    const authority = secure.at(host);
+    for (const [text, status] of [
+      [prose, 200],
+      [`${prose} ${key}`, 403],
+    ] as const) {
+      const wire = await proxy.http1(authority);
+      const answer = await wire.exchange(
+        `POST /one HTTP/1.1\r\nHost: ${authority}\r\nContent-Length: ${text.length}\r\n\r\n${text}`,
+      );
+      wire.close();
+      expect(answer.status).toBe(status);
+      const session = await proxy.http2(authority);
+      const seen = await new Promise<number>((resolve, reject) => {
+        const stream = session.request({ ":method": "POST", ":path": "/two" });
+        stream.once("response", (head) => resolve(head[":status"] ?? 0));
+        stream.once("error", reject);
+        stream.resume();
+        stream.end(text);
+      });
+      session.close();
+      expect(seen).toBe(status);
+    }
+    expect(secure.seen.every(({ body }) => !body.includes(key))).toBe(true);
+  });
+
+  test("a hundred at once", async () => {
+    const all = await Promise.all(
+      Array.from({ length: 100 }, (_none, at) => post(at % 2 === 0 ? prose : `${prose}${key}`)),
+    );
+    expect(all.map(({ answer }) => answer.status)).toEqual(
+      all.map((_one, at) => (at % 2 === 0 ? 200 : 403)),
+    );
+  });
+});
+
+test("redact: JSON stays JSON, forms stay forms", async () => {
+  const to = "www.allowed.test";
+  const body = JSON.stringify({ a: prose, card: Number(card), key, list: [card, 1], z: prose });
+  const { seen } = await post(body, to, { "Content-Type": "application/json" });
+  expect(JSON.parse(seen?.text ?? "")).toEqual({
+    a: prose,
+    card: "[redacted:cards]",
+    key: "[redacted:provider_keys]",
+    list: ["[redacted:cards]", 1],
+    z: prose,
+  });
+  const form = await post(`a=${"x+".repeat(100_000)}&card=${card}&b=1`, to, {
+    "Content-Type": "application/x-www-form-urlencoded",
+  });
+  expect(form.seen?.text.endsWith("&card=%5Bredacted%3Acards%5D&b=1")).toBe(true);
+  const name = await post(JSON.stringify({ a: prose, [key]: 1 }), to, {
+    "Content-Type": "application/json",
+  });
+  expect([name.answer.status, name.seen]).toEqual([403, undefined]);
+});
+
+test("observe: it passes, and is recorded", async () => {
+  const { answer, seen } = await post(`${prose} ${key}`, "other.allowed.test");
+  expect([answer.status, seen?.text.endsWith(key)]).toEqual([200, true]);
+  const { text } = await request(proxy.address("sessions"), {
+    target: "/v1/sessions/default",
+    headers: { Host: "localhost" },
+  });
+  expect(text).toContain("provider_keys (github) in the body");
+  expect(text).not.toContain(key);
+});
+
+test("larger_bodies: refuse holds bodies or refuses them", async () => {
+  const strict = await start({ larger_bodies: "refuse" });
+  const { answer, seen } = await post(prose, host, {}, strict);
+  expect([answer.status, seen]).toEqual([413, undefined]);
+  expect(answer.text).toContain("limits.max_body");
+});
