@@ -378,6 +378,8 @@ describe("the authority", () => {
 
   test.each(["ecdsa-p256", "rsa-2048"] as const)(
     "may be below an intermediate, with %s keys (I22)",
+    // Several RSA keys are made, by luck.
+    { timeout: 60_000 },
     async (keyType) => {
       const root = await TestAuthority.create("root", keyType);
       const caDir = await (await root.intermediate("between", keyType)).write();

@@ -376,8 +376,11 @@ test.skipIf(process.platform !== "linux")(
       }),
     );
     await Promise.all(closed);
-    const { status } = await connectStream(await sessionTo(proxy), `echo.test:${echo.port}`);
-    expect(status).toBe(200);
+    // A look-up ends after 3 s, which a busy machine can need: that caller is refused, and the next one is looked up anew.
+    await eventually(async () => {
+      const { status } = await connectStream(await sessionTo(proxy), `echo.test:${echo.port}`);
+      expect(status).toBe(200);
+    });
     expect(proxy.faults).toEqual([]);
   },
 );

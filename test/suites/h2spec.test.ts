@@ -6,10 +6,9 @@ import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import http2 from "node:http2";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
 import tls from "node:tls";
 import { beforeAll, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
@@ -21,6 +20,7 @@ import { PeerFiles } from "../support/peer-files.ts";
 import type { Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { SpiffeAuthority } from "../support/spiffe-authority.ts";
+import { TunnelRelay, tunnelThrough } from "../support/tunnel-relay.ts";
 
 const program = process.env["H2SPEC"] ?? "";
 const own = owner();
@@ -99,36 +99,6 @@ function readReport(xml: string): Record<string, string> {
   return failed;
 }
 
-/** Joins each connection that is accepted with one that is opened for it. */
-async function relay(server: Server, open: () => Promise<Duplex>): Promise<number> {
-  const sockets = new Set<Duplex>();
-  const onSocket = (socket: Socket): void => {
-    sockets.add(socket);
-    socket.on("error", () => undefined);
-    void open().then(
-      (other) => {
-        sockets.add(other);
-        other.on("error", () => undefined);
-        socket.pipe(other).pipe(socket);
-        socket.once("close", () => other.destroy());
-        other.once("close", () => socket.destroy());
-      },
-      () => socket.destroy(),
-    );
-  };
-  server.on(server instanceof tls.Server ? "secureConnection" : "connection", onSocket);
-  server.on("tlsClientError", () => undefined);
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  await own({
-    close: () => {
-      for (const socket of sockets) socket.destroy();
-      server.close();
-    },
-  });
-  return (server.address() as AddressInfo).port;
-}
-
 const elsewhere = "127.0.0.9";
 const hosts = { localhost: [elsewhere] };
 let certificate: ServerCertificate;
@@ -157,17 +127,12 @@ async function proxyWith(over: Settings): Promise<ProxyProcess> {
   return own(ProxyProcess.start(settings(merge({ egress: { hosts } }, over))));
 }
 
-async function connectTo(proxy: Address, port: number): Promise<Duplex> {
-  const socket = connect(proxy);
-  const target = `localhost:${port}`;
-  socket.write(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
-  await once(socket, "readable");
-  const bytes = socket.read() as Buffer;
-  const end = bytes.indexOf("\r\n\r\n") + 4;
-  if (!bytes.toString("latin1").startsWith("HTTP/1.1 200 ") || end < 4)
-    throw new Error("no tunnel");
-  if (bytes.length > end) socket.unshift(bytes.subarray(end));
-  return socket;
+/** The port of a relay into tunnels to `localhost` and that port. */
+async function tunnelPort(proxy: () => Address): Promise<number> {
+  const relay: TunnelRelay = await own(
+    TunnelRelay.start(() => tunnelThrough(proxy(), `localhost:${relay.port}`)),
+  );
+  return relay.port;
 }
 
 interface Place {
@@ -204,13 +169,12 @@ const places: Readonly<Record<string, () => Promise<Place>>> = {
   },
   "inside a CONNECT": async () => {
     const proxy = await proxyWith(outbound({ name: "denier", config: { path: "/denied" } }));
-    const port = await relay(createServer(), () => connectTo(proxy.forward, port));
+    const port = await tunnelPort(() => proxy.forward);
     await originAt(port, false);
     return { port, isTls: false, expected: ofBothProtocols };
   },
   "the bridge": async () => {
-    const server = createServer();
-    const port = await relay(server, () => connectTo(proxy.forward, port));
+    const port = await tunnelPort(() => proxy.forward);
     const proxy: BridgeProxy = await own(
       BridgeProxy.start({
         ports: [port],
@@ -239,8 +203,8 @@ const places: Readonly<Record<string, () => Promise<Place>>> = {
       spiffe: files.spiffe,
     });
     const front = tls.createServer({ ...certificate, ALPNProtocols: ["h2"] });
-    const port = await relay(front, () =>
-      peerSocket(proxy.reverse, peer, { ALPNProtocols: ["h2"] }),
+    const { port } = await own(
+      TunnelRelay.start(() => peerSocket(proxy.reverse, peer, { ALPNProtocols: ["h2"] }), front),
     );
     return { port, isTls: true };
   },

@@ -23,9 +23,13 @@ export class TunnelRelay {
     server.on("tlsClientError", () => undefined);
   }
 
-  static async start(open: () => Promise<Duplex>, server = createServer()): Promise<TunnelRelay> {
+  static async start(
+    open: () => Promise<Duplex>,
+    server = createServer(),
+    at: Address = { host: "127.0.0.1", port: 0 },
+  ): Promise<TunnelRelay> {
     const relay = new TunnelRelay(server, open);
-    server.listen(0, "127.0.0.1");
+    server.listen(at.port, at.host);
     await once(server, "listening");
     return relay;
   }
