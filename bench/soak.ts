@@ -72,7 +72,7 @@ function secondsOf(left: readonly Stage[], endsAt: number): number {
 }
 
 async function runStage(stage: Stage, share: number | undefined): Promise<Result> {
-  const ledger = new Ledger();
+  const ledger = new Ledger(bug === undefined);
   const ground = await new Ground(bug).open();
   const startedAt = performance.now();
   const pace = new Pace(extent.cycles, share);

@@ -26,7 +26,7 @@ export interface Served {
 
 const agent = "127.0.0.2";
 /** The longest that a good request may take. */
-const patienceMs = 10_000;
+const patienceMs = 60_000;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** What a well-behaved client asks over and over. */

@@ -62,6 +62,8 @@ export function growth(samples: readonly Sample[], key: keyof Sample): number {
 
 /** The book of one stage. */
 export class Ledger {
+  /** Whether what is more than at first is waited for; a bug on purpose will not go away. */
+  readonly isPatient: boolean;
   asked = 0;
   /** Answers that the proxy refused with, as clients saw them. */
   refusalsSeen = 0;
@@ -71,6 +73,10 @@ export class Ledger {
   readonly faults: string[] = [];
   readonly #lost: string[] = [];
   readonly #wrong: string[] = [];
+
+  constructor(isPatient = true) {
+    this.isPatient = isPatient;
+  }
 
   /** Books an answer: one of `statuses` is due, and the bytes of `digest` where a 200 came. */
   answered(what: string, answer: Answer, statuses: readonly number[], digest?: string): void {
