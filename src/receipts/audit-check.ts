@@ -1,6 +1,7 @@
 /** Verifies a decision log: every line whole and following the one before it, and all of them what its checkpoints say. */
+import { isUtf8 } from "node:buffer";
 import { messageOf } from "../errors.ts";
-import { linkOf } from "../session/audit-record.ts";
+import { firstLink, linkOf } from "../session/audit-record.ts";
 import { type Checkpoint, readCheckpoint, signerOf } from "./checkpoint.ts";
 import { linesOf } from "./lines.ts";
 import { CompactTree, leafHash } from "./merkle.ts";
@@ -13,6 +14,8 @@ export interface AuditVerdict {
   readonly first?: { readonly sequence: number; readonly previous: string } | undefined;
   readonly last?: { readonly sequence: number; readonly hash: string } | undefined;
   readonly checkpoints: CheckpointCounts;
+  /** The last record of which a checkpoint tells; 0 where none tells of any. */
+  readonly lastFit: number;
   readonly problems: readonly AuditProblem[];
 }
 
@@ -41,6 +44,8 @@ export interface AuditEvidence {
   readonly keys?: readonly CheckingKey[] | undefined;
   /** Whether checkpoints may tell of later records: the newest file of the log was not given. */
   readonly isPart?: boolean;
+  /** The file that follows the ones that were given: its first record tells whether their end is there. */
+  readonly following?: string | undefined;
 }
 
 interface Placed extends Checkpoint {
@@ -48,7 +53,8 @@ interface Placed extends Checkpoint {
   readonly line: number;
 }
 
-const maxProblems = 20;
+export const maxProblems = 20;
+const carriageReturn = 13;
 /** Trees that one log may have: a new one begins where the beginning of the old one was lost. */
 const maxTrees = 16;
 
@@ -64,6 +70,11 @@ export async function checkAuditLog(
     for await (const line of linesOf(file)) check.take(line, { file, line: (number += 1) });
   }
   check.end(evidence.isPart ?? false);
+  if (evidence.following !== undefined) {
+    for await (const line of linesOf(evidence.following)) {
+      if (check.isFollowedBy(line, evidence.following)) break;
+    }
+  }
   return check;
 }
 
@@ -78,7 +89,7 @@ class Check implements AuditVerdict {
   /** By the sequence of the record that is their first entry. */
   readonly #trees = new Map<number, CompactTree>();
   #lastPlace = { file: "", line: 0 };
-  #lastFit = 0;
+  lastFit = 0;
 
   constructor(keys: readonly CheckingKey[] | undefined) {
     this.#keys = keys && [...keys];
@@ -103,9 +114,10 @@ class Check implements AuditVerdict {
   }
 
   take(line: Buffer, place: { readonly file: string; readonly line: number }): void {
-    const link = linkOf(line.toString());
+    const link = linkIn(line);
     if (link === undefined) {
-      this.#problem(place, "is not a whole record: its digest does not fit its text");
+      const end = line.at(-1) === carriageReturn ? ": it ends with a carriage return" : "";
+      this.#problem(place, `is not a whole record: its digest does not fit its text${end}`);
       return;
     }
     this.#lastPlace = place;
@@ -116,6 +128,9 @@ class Check implements AuditVerdict {
         this.#problem(place, `${between}: something between them was changed, removed or added`);
       }
     } else {
+      if ((sequence === 1) !== (previous === firstLink)) {
+        this.#problem(place, `record ${sequence} follows ${previous}: no log begins like this`);
+      }
       this.#begin(sequence, previous);
     }
     this.records += 1;
@@ -150,6 +165,19 @@ class Check implements AuditVerdict {
     }
   }
 
+  /** False where the line is no record, so that the next one tells. */
+  isFollowedBy(line: Buffer, file: string): boolean {
+    const link = linkIn(line);
+    if (link === undefined) return false;
+    const { sequence, hash } = this.last ?? { sequence: 0, hash: firstLink };
+    if (link.previous !== hash || link.sequence !== sequence + 1) {
+      const ends = `the files end with record ${sequence}`;
+      const goesOn = `but ${file} goes on with record ${link.sequence}`;
+      this.#problem(this.#lastPlace, `${ends}, ${goesOn}: the end was cut off or changed`);
+    }
+    return true;
+  }
+
   readonly #begins = new Set<number>();
   readonly #seen = new Set<number>();
 
@@ -172,6 +200,11 @@ class Check implements AuditVerdict {
     const { sequence, size } = checkpoint;
     const others = this.#bySequence.get(sequence);
     const placed = { ...checkpoint, file, line };
+    const another = others?.find(({ hash }) => hash !== checkpoint.hash);
+    if (another !== undefined) {
+      const than = `than the checkpoint of ${another.time} (${another.file}:${another.line})`;
+      this.#problem(placed, `tells of another record ${sequence} ${than}: there were two logs`);
+    }
     if (others === undefined) this.#bySequence.set(sequence, [placed]);
     else others.push(placed);
     if (this.#begins.size < maxTrees) this.#begins.add(sequence - size + 1);
@@ -200,13 +233,13 @@ class Check implements AuditVerdict {
     this.#seen.add(sequence);
     const tree = this.#trees.get(sequence - size + 1);
     const says = `record ${sequence} is not what the checkpoint of ${time} (${file}:${line}) signed`;
-    const since = `a line after record ${this.#lastFit} was changed and the chain made anew`;
+    const since = `a line after record ${this.lastFit} was changed and the chain made anew`;
     if (hash !== this.last?.hash) this.#problem(this.#lastPlace, `${says}: ${since}`);
     else if (tree !== undefined && (tree.size !== size || !tree.root().equals(root))) {
       this.#problem(this.#lastPlace, `${says}: the root of its tree is another one`);
     } else {
       this.checkpoints.fit += 1;
-      this.#lastFit = sequence;
+      this.lastFit = sequence;
     }
   }
 
@@ -216,4 +249,9 @@ class Check implements AuditVerdict {
   ): void {
     if (this.problems.length < maxProblems) this.problems.push({ file, line, message });
   }
+}
+
+/** Bytes that are no UTF-8 would be read as if they were others. */
+function linkIn(line: Buffer): ReturnType<typeof linkOf> {
+  return isUtf8(line) ? linkOf(line.toString()) : undefined;
 }

@@ -1,6 +1,6 @@
 /** The files of a decision log and of its checkpoints, by their names. */
 import { readdir } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, normalize } from "node:path";
 import { type Checkpoint, readCheckpoint } from "./checkpoint.ts";
 import { linesOf } from "./lines.ts";
 import { checkpointsPath } from "./resume.ts";
@@ -22,6 +22,15 @@ export async function filesOf(path: string): Promise<string[]> {
 export function logOf(file: string): { readonly path: string; readonly isOlder: boolean } {
   const path = file.replace(/\.[1-9]\d{0,5}$/, "");
   return { path, isOlder: path !== file };
+}
+
+/** The file that was begun after this one; undefined where it is the newest, or the next one is not there. */
+export async function followingOf(file: string): Promise<string | undefined> {
+  const { path, isOlder } = logOf(file);
+  if (!isOlder) return undefined;
+  const files = await filesOf(path);
+  const at = files.indexOf(normalize(file));
+  return at === -1 ? undefined : files[at + 1];
 }
 
 /** The files of checkpoints beside those of a log, the oldest first. */

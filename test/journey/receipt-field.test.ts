@@ -3,13 +3,21 @@ import { createPublicKey, generateKeyPairSync, hash, type JsonWebKey, verify } f
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
-import { openTunnel, type RawResponse, request } from "../support/http-client.ts";
+import {
+  type Address,
+  exchangeBytes,
+  openTunnel,
+  type RawResponse,
+  request,
+} from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { runProgram, type Settings } from "../support/program.ts";
@@ -101,7 +109,7 @@ describe.each([1, 2])("with workers: %i", (workers) => {
       host: "refused.example:80",
     });
     const plain = await request(proxy.forward, { target: `${origin.url}/` });
-    expect(fieldOf(plain)).toBe("forged");
+    expect(fieldOf(plain)).toBeUndefined();
   });
 });
 
@@ -158,7 +166,7 @@ test("an origin that the file names can check it, and nobody else can send it on
   });
   expect(await checked(proxy, got(response))).toMatchObject({ verdict: "allow" });
   const asked = await request(proxy.forward, { target: `${origin.url}/`, headers: asking });
-  expect(fieldOf(asked)).toBe("forged");
+  expect(fieldOf(asked)).toBeUndefined();
 });
 
 test("a host that the file names has them in any case, in both directions", async () => {
@@ -172,6 +180,113 @@ test("a host that the file names has them in any case, in both directions", asyn
   ]) {
     expect(await checked(proxy, fieldOf(response))).toMatchObject({ verdict: "allow" });
   }
+});
+
+/** Writes a receipt of its own wherever a field of a response may stand. */
+const forger = (asked: IncomingMessage, response: ServerResponse): void => {
+  response.writeEarlyHints({ link: "</a>; rel=preload", [field]: "forged" });
+  response.writeHead(200, {
+    "Content-Type": asked.url === "/events" ? "text/event-stream" : "text/plain",
+    [field]: ["forged", "forged"],
+    Trailer: field,
+    "X-Got": asked.headers[field] ?? "nothing",
+  });
+  response.write("data: body\n\n");
+  response.addTrailers({ "Authbridge-Receipt": "forged", "X-Whole": "yes" });
+  response.end();
+};
+
+/** Everything that comes back, with what nobody reads a response for. */
+function rawly(address: Address, target: string, host: string, wish = ""): Promise<string> {
+  const fields = `Host: ${host}\r\nTE: trailers\r\n${wish}Connection: close\r\n`;
+  return exchangeBytes(address, `GET ${target} HTTP/1.1\r\n${fields}\r\n`);
+}
+
+describe.each([1, 2])("with workers: %i", (workers) => {
+  test("what an origin writes into the field, anywhere in a response, reaches no client", async () => {
+    const server = createServer(forger);
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const url = `http://127.0.0.1:${port}`;
+    const proxy = await start(
+      {},
+      { workers, listener: { reverse_proxy_backend: url, roles: ["forward", "reverse"] } },
+    );
+    for (const wish of ["", `${field}: request\r\n`, `${field}: a.b.c\r\n${field}: request\r\n`]) {
+      for (const path of ["/", "/events"]) {
+        for (const raw of [
+          await rawly(proxy.forward, `${url}${path}`, `127.0.0.1:${port}`, wish),
+          await rawly(proxy.address("reverse"), path, "localhost", wish),
+        ]) {
+          expect(raw).toMatch(/X-Whole: yes/i);
+          expect(raw).toMatch(/X-Got: nothing/i);
+          expect(raw).not.toContain("forged");
+          const given = raw.match(/authbridge-receipt: ey/gi) ?? [];
+          expect(given).toHaveLength(wish.includes(": request") && !wish.includes("a.b") ? 1 : 0);
+        }
+      }
+    }
+    const { client, answer } = await openTunnel(proxy.forward, `127.0.0.1:${port}`);
+    expect(fieldOf(answer)).toBeUndefined();
+    client.write({ target: "/inside", headers: { Host: `127.0.0.1:${port}`, ...asking } });
+    const inside = await client.response();
+    expect(await checked(proxy, fieldOf(inside))).toMatchObject({
+      verdict: "allow",
+    });
+    client.close();
+    server.close();
+    server.closeAllConnections();
+  });
+});
+
+test.each(["http/1.1", "h2"] as const)(
+  "an origin of %s writes nothing into it in opened TLS",
+  async (protocol) => {
+    const authority = await TestAuthority.create();
+    const secure = await own(
+      TlsOrigin.start(await authority.server(["api.allowed.test"]), protocol),
+    );
+    secure.on("/", forger);
+    const audit = {
+      path: join(scratch, `forged-${protocol.replace("/", "-")}.jsonl`),
+      signing_key_file: keyFile,
+      origin: "here",
+      receipts: {},
+    };
+    const proxy = await own(
+      BridgeProxy.start({ ports: [secure.port], originCa: authority.caPem, file: { audit } }),
+    );
+    const session = await proxy.http2(`api.allowed.test:${secure.port}`);
+    for (const wish of [{}, asking]) {
+      const stream = session.request({ ":path": "/", ...wish });
+      stream.end();
+      const seen: Record<string, unknown>[] = [];
+      for (const name of ["headers", "response", "trailers"]) {
+        stream.on(name, (fields: Record<string, unknown>) => seen.push(fields));
+      }
+      stream.resume();
+      await once(stream, "close");
+      expect(seen.length).toBeGreaterThan(1);
+      expect(JSON.stringify(seen)).not.toContain("forged");
+      const given = seen.flatMap((fields) => fields[field] ?? []);
+      expect(given).toHaveLength(Object.keys(wish).length);
+      for (const one of given) await checked(proxy, one);
+    }
+    session.destroy();
+  },
+);
+
+test("a receipt is short, whatever it tells of", async () => {
+  const proxy = await start({});
+  const response = await request(proxy.forward, {
+    target: `http://${"a".repeat(60)}.example/${"p".repeat(5_000)}`,
+    headers: asking,
+  });
+  expect(response.status, response.text).toBe(403);
+  const receipt = String(fieldOf(response));
+  expect(receipt.length).toBeLessThan(2_048);
+  await checked(proxy, receipt);
 });
 
 test("without the block nobody gets one, and what a client sends goes nowhere", async () => {

@@ -74,6 +74,14 @@ function file(name: string, text: string): string {
 
 const verify = (...args: string[]) => runProgram(["verify-audit", ...args]);
 
+function buildVerifier(): string {
+  const program = join(scratch, "verify");
+  execFileSync(go, ["build", "-o", program, verifier], {
+    env: { ...process.env, GOFLAGS: "-mod=mod", GO111MODULE: "off" },
+  });
+  return program;
+}
+
 describe.each([1, 2])("with workers: %i", (workers) => {
   test("a log over several files and starts is whole, signed, and every decision can be proved", async () => {
     const path = newLog();
@@ -132,10 +140,7 @@ describe.each([1, 2])("with workers: %i", (workers) => {
       console.warn("SKIPPED: no go, so the proofs are checked by nobody else");
       return;
     }
-    const program = join(scratch, `verify-${workers}`);
-    execFileSync(go, ["build", "-o", program, verifier], {
-      env: { ...process.env, GOFLAGS: "-mod=mod", GO111MODULE: "off" },
-    });
+    const program = buildVerifier();
     for (const proof of proofs) {
       const good = file("proof.json", JSON.stringify(proof));
       const checked = spawnSync(program, [jwks, good], { encoding: "utf8" });
@@ -145,6 +150,65 @@ describe.each([1, 2])("with workers: %i", (workers) => {
       expect(spawnSync(program, [jwks, bad]).status).toBe(1);
     }
   });
+});
+
+test.skipIf(!hasGo)("a proof of anything but the decision is no proof", async () => {
+  const program = buildVerifier();
+  const [key, other] = [newKey(), newKey()];
+  const launch = (pem: string): Promise<ProxyProcess> => {
+    const signing = { signing_key_file: file("proved.pem", pem), checkpoint_every: 1_000 };
+    return own(ProxyProcess.start(withLog(newLog(), signing)));
+  };
+  const proxy = await launch(key.pem);
+  const keys = await ask(proxy, "/v1/keys");
+  const jwks = file("proved.json", JSON.stringify(keys));
+  const isProof = (proof: object): boolean =>
+    spawnSync(program, [jwks, file("claimed.json", JSON.stringify(proof))]).status === 0;
+  const proofOf = (from: ProxyProcess, id: number): Promise<Record<string, unknown>> =>
+    ask(from, `/v1/decisions/${id}/proof`);
+  await visit(proxy, 1);
+  const only = await proofOf(proxy, 1);
+  expect([only["treeSize"], only["auditPath"], isProof(only)]).toEqual([1, [], true]);
+  await visit(proxy, 10);
+  await proofOf(proxy, 11);
+  const stranger = await launch(other.pem);
+  await visit(stranger, 11);
+  await proofOf(stranger, 11);
+  const strangersKeys = await ask(stranger, "/v1/keys");
+  for (const id of [1, 3, 8, 9, 11]) {
+    const proof = await ask(proxy, `/v1/decisions/${id}/proof?size=11`);
+    const path = proof["auditPath"] as string[];
+    expect(isProof(proof), `record ${id}`).toBe(true);
+    const foreign = await ask(stranger, `/v1/decisions/${id}/proof?size=11`);
+    const { checkpoint, leaf } = foreign;
+    const claims = [
+      ...Array.from({ length: 24 }, (_, index) => ({ index })).filter(
+        ({ index }) => index !== proof["index"],
+      ),
+      ...[-1, 0.5, 1e30, 2 ** 53, "1"].map((index) => ({ index })),
+      ...[0, 1, 8, 10, 12, 16, 2 ** 53, -11].map((treeSize) => ({ treeSize })),
+      ...path.map((_, at) => ({ auditPath: path.with(at, path[at - 1] ?? path[at + 1] ?? "") })),
+      { auditPath: path.slice(1) },
+      { auditPath: [...path, path[0]] },
+      { auditPath: path.toReversed() },
+      { auditPath: [] },
+      { leaf },
+      { checkpoint },
+      { checkpoint, leaf },
+      { checkpoint: only["checkpoint"] },
+      { checkpoint: String(proof["checkpoint"]).replace("record 11", "record 12") },
+      { ...foreign, ...strangersKeys },
+    ];
+    const taken = claims.filter((claim) => isProof({ ...proof, ...claim }));
+    expect(taken, `record ${id}`).toEqual([]);
+  }
+  for (const size of ["0", "-1", "1e9", "12", "999999999999999", "9999999999999999999"]) {
+    const { status } = await request(proxy.address("sessions"), {
+      target: `/v1/decisions/3/proof?size=${size}`,
+      headers: { Host: "localhost" },
+    });
+    expect([size, status === 400 || status === 404]).toEqual([size, true]);
+  }
 });
 
 test("a key that changes names the one after it, and the file need not be read anew", async () => {

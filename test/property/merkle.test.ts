@@ -7,7 +7,6 @@ import {
   consistencySpans,
   inclusionSpans,
   leafHash,
-  nodeHash,
   SpanHashes,
 } from "../../src/receipts/merkle.ts";
 
@@ -25,9 +24,10 @@ function split(size: number): number {
 function treeHash(list: readonly string[]): Buffer {
   const [only = ""] = list;
   if (list.length === 0) return createHash("sha256").digest();
-  if (list.length === 1) return leafHash(only);
+  if (list.length === 1) return createHash("sha256").update(`\0${only}`).digest();
   const at = split(list.length);
-  return nodeHash(treeHash(list.slice(0, at)), treeHash(list.slice(at)));
+  const [left, right] = [treeHash(list.slice(0, at)), treeHash(list.slice(at))];
+  return createHash("sha256").update("\u0001").update(left).update(right).digest();
 }
 
 function path(index: number, list: readonly string[]): Buffer[] {

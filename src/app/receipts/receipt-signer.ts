@@ -44,6 +44,9 @@ export function receiptProblems(audit: Config["audit"]): BuildProblem[] {
   return problems;
 }
 
+/** Of a text that a policy or another service may make as long as it likes. */
+const maxTextLength = 256;
+
 /** Who called and which path it was are hashed: the receipt may be shown to others. */
 function claims(context: RequestContext, verdict: ReceiptVerdict): object {
   const { flow, method, pathname } = context;
@@ -67,7 +70,10 @@ function ruleOf({ invocations }: RequestContext, verdict: ReceiptVerdict): objec
   if (decided === undefined) return {};
   const { plugin, reason, details } = decided;
   const rule = [details?.["entry"], details?.["rule"]].filter((part) => typeof part === "string");
-  return { rule: [plugin, ...rule].join("/"), reason };
+  return {
+    rule: [plugin, ...rule].join("/").slice(0, maxTextLength),
+    reason: reason.slice(0, maxTextLength),
+  };
 }
 
 function signed(key: SigningKey, payload: object): string {

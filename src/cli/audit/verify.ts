@@ -1,8 +1,8 @@
 /** `verify-audit`: says whether a decision log is whole, and whether it is what its checkpoints say. */
 import { messageOf } from "../../errors.ts";
 import { readSmallFile } from "../../files/watched-file.ts";
-import { type AuditVerdict, checkAuditLog } from "../../receipts/audit-check.ts";
-import { checkpointFilesOf, logOf } from "../../receipts/log-files.ts";
+import { type AuditVerdict, checkAuditLog, maxProblems } from "../../receipts/audit-check.ts";
+import { checkpointFilesOf, followingOf, logOf } from "../../receipts/log-files.ts";
 import { readCheckingKeys } from "../../receipts/signing-key.ts";
 
 /** Resolves with the exit code: 0 where every line follows the one before it and fits the checkpoints, 1 otherwise. */
@@ -18,17 +18,20 @@ export async function verifyAudit({
 }): Promise<number> {
   let verdict: AuditVerdict;
   try {
+    const newest = files.at(-1) ?? "";
     verdict = await checkAuditLog(files, {
       checkpoints: [...(await checkpointFilesOf(files)), ...checkpoints],
       keys: key === undefined ? undefined : readCheckingKeys(readSmallFile(key)),
-      isPart: checkpoints.length === 0 && logOf(files.at(-1) ?? "").isOlder,
+      isPart: checkpoints.length === 0 && logOf(newest).isOlder,
+      following: await followingOf(newest),
     });
   } catch (error) {
     process.stderr.write(`authbridge-proxy: ${messageOf(error)}\n`);
     return 1;
   }
-  const { records, first, last, problems, checkpoints: counts } = verdict;
+  const { records, first, last, lastFit, problems, checkpoints: counts } = verdict;
   const lines = problems.map(({ file, line, message }) => `${file}:${line}: ${message}`);
+  if (problems.length === maxProblems) lines.push("there may be more: these are the first");
   lines.push(`records: ${records}`);
   if (first !== undefined && last !== undefined) {
     lines.push(`first:   ${first.sequence}, following ${first.previous}`);
@@ -37,8 +40,16 @@ export async function verifyAudit({
   const signed =
     key === undefined ? "signatures not checked: no --key" : `${counts.signed} signed by the key`;
   lines.push(`checkpoints: ${counts.read}, ${counts.fit} fit these records, ${signed}`);
-  const isUnsigned = key !== undefined && counts.signed === 0 && records > 0;
-  if (isUnsigned) lines.push("no checkpoint is signed by the key: it vouches for nothing here");
+  const isUnsigned = key !== undefined && counts.fit === 0;
+  const after = (last?.sequence ?? 0) - lastFit;
+  if (isUnsigned) {
+    lines.push(
+      "no checkpoint signed by the key tells of any of these records: it vouches for nothing here",
+    );
+  } else if (key !== undefined) {
+    const rest = after > 0 ? `, the ${after} after it are vouched for by the chain alone` : "";
+    lines.push(`signed up to record ${lastFit}${rest}`);
+  }
   const isWhole = problems.length === 0 && !isUnsigned;
   lines.push(isWhole ? "the chain is whole" : "the chain is BROKEN");
   process.stdout.write(`${lines.join("\n")}\n`);

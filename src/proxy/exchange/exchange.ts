@@ -277,6 +277,7 @@ class Exchange implements LiveExchange, Holder {
       downstream,
       via: `1.1 ${this.#services.pseudonym}`,
       echo: this.#context.echo,
+      givesReceipts: this.#services.receipts !== undefined,
       makeSink: (control) => this.#makeSink(control),
       onStatus: (status) => {
         this.#status = status;

@@ -14,6 +14,7 @@ import type { Downstream } from "./downstream.ts";
 import { responseHeaders, safeTrailers, withoutLength } from "./response-head.ts";
 import type { FlowControl, ResponseSink } from "./response-sink.ts";
 import { isIdempotent } from "./request-head.ts";
+import { withoutReceipt } from "../flow/receipts.ts";
 import { isDropped, upstreamFault } from "../flow/upstream-fault.ts";
 
 /** Parts of the request, and the callbacks for its response. */
@@ -28,6 +29,8 @@ export interface UpstreamRequestOptions {
   readonly echo: Echo | undefined;
   /** The request was sent before with another form of its credential. */
   readonly isRenewal?: boolean;
+  /** Whether this proxy gives receipts: those of an origin are no field of the response then. */
+  readonly givesReceipts: boolean;
   makeSink(control: FlowControl): ResponseSink;
   /** The final status is known. */
   onStatus(status: number): void;
@@ -140,7 +143,7 @@ export class UpstreamRequest implements ResponseHandler {
 
   #fieldsFor(status: number, fields: readonly string[]): string[] {
     const { via, echo } = this.#options;
-    const headers = responseHeaders(status, fields, via);
+    const headers = responseHeaders(status, this.#believable(fields), via);
     return echo === undefined ? headers : echo.cleanFields(headers);
   }
 
@@ -156,7 +159,12 @@ export class UpstreamRequest implements ResponseHandler {
     if (this.#successor !== undefined) return;
     this.#ended = true;
     const { echo } = this.#options;
-    this.#begun().end(safeTrailers(echo === undefined ? trailers : echo.cleanFields(trailers)));
+    const fields = this.#believable(trailers);
+    this.#begun().end(safeTrailers(echo === undefined ? fields : echo.cleanFields(fields)));
+  }
+
+  #believable(fields: readonly string[]): readonly string[] {
+    return this.#options.givesReceipts ? withoutReceipt(fields) : fields;
   }
 
   /** Bytes without a head are a fault: dropping them would make a short response look whole. */

@@ -1,5 +1,5 @@
 /** Signed receipts of decisions: who gets one, and in which field. */
-import { HeaderList } from "../../http/headers.ts";
+import { HeaderList, isSameName } from "../../http/headers.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 
 /** In a request of a client it asks for a receipt; in a response, and in a request to an origin, it is one. */
@@ -27,4 +27,10 @@ export function withReceipt(headers: string[], receipt: string): string[] {
   const list = new HeaderList(headers);
   list.delete(receiptField);
   return [...list.raw, receiptField, receipt];
+}
+
+/** What an origin sends, without receipts of its own making: nobody is to take them for ours. */
+export function withoutReceipt(fields: readonly string[]): readonly string[] {
+  const isReceipt = (at: number): boolean => isSameName(fields[at - (at % 2)] ?? "", receiptField);
+  return fields.some((_, at) => isReceipt(at)) ? fields.filter((_, at) => !isReceipt(at)) : fields;
 }
