@@ -25,11 +25,16 @@ export function clientFrame(opcode: number, data: Uint8Array): Buffer {
   return frame;
 }
 
+/** A whole message in one frame, as a server sends it. */
+export function serverFrame(opcode: number, data: Uint8Array): Buffer {
+  return Buffer.concat([headOf(opcode, data.length, 0), data]);
+}
+
 /** The Close frame of a server or of a client; a reason that is too long is cut. */
 export function closeFrame(by: "client" | "server", code: number, reason = ""): Buffer {
   const payload = Buffer.concat([Buffer.of(code >> 8, code & 0xff), shortened(reason)]);
   if (by === "client") return clientFrame(opcodes.close, payload);
-  return Buffer.concat([headOf(opcodes.close, payload.length, 0), payload]);
+  return serverFrame(opcodes.close, payload);
 }
 
 /** Masks or unmasks: `from` is the place of the first byte within its frame's payload. */

@@ -11,6 +11,10 @@ const maxRecorded = 64;
 export type Hear = (message: HeardMessage) => void;
 
 type MessageHook = NonNullable<Plugin["onMessage"]>;
+type MessageHookName = "onMessage" | "onMessageCredential" | "onServerMessage";
+
+/** Who sends a message. */
+export type MessageSource = HeardMessage["from"];
 
 interface MessageCall extends HookCall {
   readonly ask: MessageHook;
@@ -19,26 +23,32 @@ interface MessageCall extends HookCall {
 /** A refusal, or what is forwarded in place of the message. */
 export type MessageVerdict = { readonly denial: Denial } | { readonly instead: Buffer };
 
-/** The steps that judge messages, in the order of the file, and behind them those that attach credentials. */
+/**
+ * The steps that judge messages: those of the client in the order of the file, and behind them the steps that attach
+ * credentials; those of the server in the reverse order.
+ */
 export class MessageJudge {
-  readonly #calls: readonly MessageCall[];
+  readonly #calls: Readonly<Record<MessageSource, readonly MessageCall[]>>;
   readonly #hearing: readonly Step[];
   readonly #runner: StepRunner;
 
   constructor(steps: readonly Step[], runner: StepRunner) {
     this.#hearing = steps.filter(({ plugin }) => plugin.hearsMessages !== undefined);
-    const callsOf = (hook: "onMessage" | "onMessageCredential"): MessageCall[] =>
+    const callsOf = (hook: MessageHookName): MessageCall[] =>
       steps.flatMap((step) => {
         const ask = step.plugin[hook]?.bind(step.plugin);
         return ask === undefined ? [] : [{ step, ask }];
       });
-    this.#calls = [...callsOf("onMessage"), ...callsOf("onMessageCredential")];
+    this.#calls = {
+      client: [...callsOf("onMessage"), ...callsOf("onMessageCredential")],
+      server: callsOf("onServerMessage").reverse(),
+    };
     this.#runner = runner;
   }
 
-  /** Whether some plugin has to see what the client sends on this connection once it was upgraded. */
-  areNeeded(context: RequestContext): boolean {
-    return this.#calls.some(({ step }) => isAsked(step, context));
+  /** Whether some plugin has to see what this side sends on the connection once it was upgraded. */
+  areNeeded(context: RequestContext, from: MessageSource): boolean {
+    return this.#calls[from].some(({ step }) => isAsked[from](step, context));
   }
 
   /** Who hears what both sides say on this connection; undefined where nobody does. */
@@ -62,14 +72,14 @@ export class MessageJudge {
   /** What becomes of a message that is not forwarded as it came; a promise only where a step has to be waited for. */
   judge(
     context: RequestContext,
-    message: Message,
+    { from, ...message }: HeardMessage,
   ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
-    let seen = message;
+    let seen: Message = message;
     return this.#runner.run<MessageVerdict | undefined, MessageCall>({
-      calls: this.#calls,
+      calls: this.#calls[from],
       context,
-      phase: "request",
-      ask: ({ step, ask }, view) => (isAsked(step, view) ? ask(view, seen) : undefined),
+      phase: from === "client" ? "request" : "response",
+      ask: ({ step, ask }, view) => (isAsked[from](step, view) ? ask(view, seen) : undefined),
       take: (decision) => {
         if (decision.action === "modify" && decision.message !== undefined)
           seen = { ...seen, data: decision.message };
@@ -81,9 +91,10 @@ export class MessageJudge {
   }
 }
 
-function isAsked({ plugin }: Step, context: RequestContext): boolean {
-  return plugin.needsMessages?.(context) ?? true;
-}
+const isAsked: Readonly<Record<MessageSource, (step: Step, context: RequestContext) => boolean>> = {
+  client: ({ plugin }, context) => plugin.needsMessages?.(context) ?? true,
+  server: ({ plugin }, context) => plugin.needsServerMessages?.(context) ?? false,
+};
 
 function denialOf(decision: Decision, { invocations }: RequestContext): Denial | undefined {
   // The first ones say how the connection came about, the last one how it ended.

@@ -222,7 +222,7 @@ export interface BodyJudge {
   push(piece: Buffer, isLast: boolean): JudgedPart;
 }
 
-/** A whole message that the client of a WebSocket sent: fragments joined, unmasked, text in valid UTF-8. */
+/** A whole message of a WebSocket: fragments joined, unmasked, text in valid UTF-8. */
 export type Message = WebSocketMessage;
 
 /** A whole message of a WebSocket, and who sent it. */
@@ -329,10 +329,21 @@ export interface Plugin {
    */
   needsMessages?(context: RequestContext): boolean;
   /**
-   * Judges each message of the client of a WebSocket before it is forwarded. `deny` closes both sides (1008), and
-   * everything else lets the message pass as it is. Control frames (ping, pong, close) are not shown.
+   * Judges each message of the client of a WebSocket before it is forwarded. `deny` closes both sides (1008),
+   * {@link replaceMessage} changes it, and everything else lets it pass as it is. Control frames (ping, pong, close) are
+   * not shown.
    */
   onMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
+  /**
+   * Whether the instance has to see what the server says once this upgrade was accepted; asked and kept like
+   * {@link needsMessages}. Absent: it has not.
+   */
+  needsServerMessages?(context: RequestContext): boolean;
+  /**
+   * Judges each message of the server of a WebSocket before the client has it, last plugin first: `deny` closes both sides
+   * (1008), {@link replaceMessage} changes it. What a credential left in it is gone by then.
+   */
+  onServerMessage?(context: RequestContext, message: Message): Answer | Promise<Answer>;
   /**
    * Attaches a credential to a message of the client of a WebSocket, with {@link replaceMessage}. Runs after every
    * `onMessage` of the pipeline has let the message pass.

@@ -19,7 +19,6 @@ import {
   observe,
   type Plugin,
   type PluginDeps,
-  replaceFrame,
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { keyFields } from "../credentials/key-fields.ts";
@@ -30,6 +29,7 @@ import { FrameStream } from "./frame-stream.ts";
 import { HostPlans, type Side } from "./host-plan.ts";
 import { bodyPlace, type PartScan, type Placed, scanFields, targetPlace } from "./request-texts.ts";
 import { Redaction } from "./redaction.ts";
+import { inMessage, type JudgedPiece, judgePiece } from "./judged-piece.ts";
 import { hide, redactFields, redactRequest } from "./request-redaction.ts";
 import {
   type Demand,
@@ -103,6 +103,10 @@ class Dlp implements Plugin {
     return this.wantsBody(context);
   }
 
+  needsServerMessages(context: RequestContext): boolean {
+    return this.wantsAnswer(context);
+  }
+
   /** A body that has a content coding is looked through below it, and goes on as it is. */
   judgeStream(context: RequestContext): BodyJudge | undefined {
     if (this.#config.larger_bodies === "refuse") return undefined;
@@ -148,27 +152,27 @@ class Dlp implements Plugin {
     return this.#verdict(found, context, side);
   }
 
-  onMessage(context: RequestContext, { data }: Message): Answer {
+  onMessage(context: RequestContext, message: Message): Answer {
     const { request: side } = this.#plans.planOf(context.destination.host);
     if (side.isEmpty) return undefined;
-    const stream = context.stateOf(
-      this.#messages,
-      () => new StreamScanner(this.#detection.scanner, side.wanted),
-    );
+    const { scanner } = this.#detection;
+    const { data } = message;
+    const stream = context.stateOf(this.#messages, () => new StreamScanner(scanner, side.wanted));
+    const before = stream.length;
     const { findings, isCut } = stream.push(data);
-    const placed = findings.map((finding): Placed => ({
-      finding,
-      part: "message",
-      shown: "a message of the WebSocket",
-    }));
-    if (isCut && side.isEnforced) return unread("message", context, this.#tooMuch("message"));
-    const demand = demandOf({ placed, isCut }, side);
-    this.#count(placed, side);
-    if (demand.action === "none") return undefined;
-    // A message goes on as it is, or not at all.
-    if (demand.action === "observe") return recorded("found", placed);
-    const why = demand.action === "ask" ? "nobody is asked about messages" : undefined;
-    return refusal("message", demand, placed, { context, why });
+    const spread = findings.filter(({ start }) => start < before).map(inMessage);
+    const whole = findings.filter(({ start }) => start >= before).map(inMessage);
+    return this.#judgePiece(context, { what: "message", side, spread, whole, isCut, ...message });
+  }
+
+  onServerMessage(context: RequestContext, message: Message): Answer {
+    const { response: side } = this.#plans.planOf(context.destination.host);
+    if (side.isEmpty) return undefined;
+    const { data } = message;
+    const { findings, isCut } = this.#detection.scanner.scan(data, side.wanted);
+    const spread = this.#spread(context, data, side).map(inMessage);
+    const whole = findings.map(inMessage);
+    return this.#judgePiece(context, { what: "said", side, spread, whole, isCut, ...message });
   }
 
   onResponse(context: RequestContext): Answer {
@@ -200,11 +204,7 @@ class Dlp implements Plugin {
     if (side.isEmpty || data.length === 0 || !this.wantsAnswerBody(context)) return undefined;
     const { scanner } = this.#detection;
     const { findings, isCut } = scanner.scan(data, side.wanted);
-    if (isCut && side.isEnforced) return unread("response", context, this.#tooMuch("response"));
-    const stream = last
-      ? undefined
-      : context.stateOf(this.#frames, () => new FrameStream(scanner, side.wanted));
-    const spread = (stream?.push(data) ?? []).map((finding): Placed => ({
+    const spread = (last ? [] : this.#spread(context, data, side)).map((finding): Placed => ({
       finding,
       part: "body",
       shown: "several events",
@@ -212,21 +212,22 @@ class Dlp implements Plugin {
     const whole = findings.map((finding) =>
       bodyPlace(finding, data, context.response?.headers, scanner),
     );
-    const placed = [...spread, ...whole];
-    this.#count(placed, side);
-    const demand = demandOf({ placed, isCut }, side);
-    if (demand.action === "none") return undefined;
-    if (demand.action === "observe") return recorded("found", placed);
-    // What began in an earlier frame is with the client already.
-    const isSpread = demandOf({ placed: spread, isCut }, side).action !== "none";
-    if (demand.action !== "redact" || isSpread)
-      return refusal("response", demand, placed, { context });
-    const type = context.response?.headers.get("content-type");
-    const changed = new Redaction(scanner, side).body(data, last ? type : undefined);
-    if (changed === undefined)
-      return refusal("response", demand, placed, { context, why: "it cannot be redacted" });
-    const { details } = recorded("redacted", placed);
-    return replaceFrame("redacted", changed, details);
+    const type = last ? (context.response?.headers.get("content-type") ?? "") : "";
+    return this.#judgePiece(context, { what: "response", side, spread, whole, isCut, data, type });
+  }
+
+  /** What this frame or message ends, and an earlier one of the origin began. */
+  #spread(context: RequestContext, data: Buffer, side: Side): readonly Finding[] {
+    const make = (): FrameStream => new FrameStream(this.#detection.scanner, side.wanted);
+    return context.stateOf(this.#frames, make).push(data);
+  }
+
+  #judgePiece(context: RequestContext, piece: JudgedPiece): Answer {
+    return judgePiece(context, piece, {
+      redaction: new Redaction(this.#detection.scanner, piece.side),
+      count: (placed) => this.#count(placed, piece.side),
+      tooMuch: (noun) => this.#tooMuch(noun),
+    });
   }
 
   /** Why a body that has to be read cannot be. */

@@ -62,9 +62,12 @@ export function detailsOf(placed: readonly Placed[]): Record<string, string | nu
   return { findings: shown.join("; "), count: placed.length };
 }
 
+/** What is judged; `said` is a message of the server of a WebSocket. */
+type What = "request" | "response" | "message" | "said";
+
 /** A refusal because of a finding. */
 export function refusal(
-  what: "request" | "response" | "message",
+  what: What,
   { by }: Demand,
   placed: readonly Placed[],
   how: { readonly context: RequestContext; readonly why?: string | undefined },
@@ -73,7 +76,7 @@ export function refusal(
   const tail = how.why === undefined ? "" : `: ${how.why}`;
   const denial: Denial = {
     code: "dlp.refused",
-    status: what === "response" ? 502 : 403,
+    status: isOfOrigin(what) ? 502 : 403,
     unavailable: false,
     message: `${findingWords(what, by, how.context)}${tail}`,
     rule: ruling?.rule,
@@ -98,23 +101,23 @@ export function questionAbout(
   };
 }
 
-function findingWords(what: string, by: Demand["by"], { destination }: RequestContext): string {
+function isOfOrigin(what: What): boolean {
+  return what === "response" || what === "said";
+}
+
+function findingWords(what: What, by: Demand["by"], { destination }: RequestContext): string {
   const found =
     by === undefined ? "something" : `${named(by.placed.finding)} in ${by.placed.shown}`;
-  const about = what === "response" ? "from" : "to";
+  const about = isOfOrigin(what) ? "from" : "to";
   const place = by?.placed.part === "host" ? "this destination" : `${about} ${destination.host}`;
-  return `the ${what} ${place} holds ${found}`;
+  return `the ${what === "said" ? "message" : what} ${place} holds ${found}`;
 }
 
 /** A refusal because the message could not be looked through. */
-export function unread(
-  what: "request" | "response" | "message",
-  context: RequestContext,
-  message: string,
-): Decision {
+export function unread(what: What, context: RequestContext, message: string): Decision {
   const denial: Denial = {
     code: "dlp.unread",
-    status: what === "response" ? 502 : 403,
+    status: isOfOrigin(what) ? 502 : 403,
     unavailable: false,
     message,
     ...rpcOf(what, context),
@@ -123,8 +126,8 @@ export function unread(
 }
 
 /** The refusal as JSON-RPC has it, for a request that is such a call. */
-export function rpcOf(what: string, context: RequestContext): { readonly rpc?: RpcRefusal } {
-  if (what === "message" || context.content.bytes === undefined) return {};
+export function rpcOf(what: What, context: RequestContext): { readonly rpc?: RpcRefusal } {
+  if (what === "message" || what === "said" || context.content.bytes === undefined) return {};
   const json = requestJson(context);
   if (json.kind !== "json") return {};
   const { value } = json;

@@ -1,18 +1,20 @@
 /**
- * A WebSocket whose client messages are judged: each is forwarded only after its verdict.
+ * A WebSocket whose messages are judged: each is forwarded only after its verdict.
  *
  * Messages are framed anew, one frame each, so that the message that was judged is the message that arrives.
- * The other direction passes byte for byte, but for credentials that the origin repeats.
+ * What the origin sends passes byte for byte where nobody judges it, but for credentials that it repeats.
  */
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { clientFrame, closeFrame, FrameBoundary, opcodes } from "../../http/web-socket-frame.ts";
-import { WebSocketEcho } from "../../http/web-socket-echo.ts";
 import {
-  type WebSocketFault,
-  type WebSocketItem,
-  WebSocketReader,
-} from "../../http/web-socket-reader.ts";
+  clientFrame,
+  closeFrame,
+  FrameBoundary,
+  opcodes,
+  serverFrame,
+} from "../../http/web-socket-frame.ts";
+import { WebSocketEcho } from "../../http/web-socket-echo.ts";
+import type { WebSocketItem, WebSocketMessage } from "../../http/web-socket-reader.ts";
 import type { AbortSource } from "../../net/abort-source.ts";
 import { Backlog, PairOfPeers } from "../../net/backlogs.ts";
 import { cutOff } from "../../net/cut.ts";
@@ -21,12 +23,13 @@ import type { SpliceResult, SpliceTerms } from "../../net/splice.ts";
 import type { ByteMeter } from "../../pipeline/byte-meter.ts";
 import type { LastSeen, Stallable } from "../../net/stall-watch.ts";
 import type { Denial } from "../../pipeline/decision.ts";
+import { JudgedSide, policyViolation, unchecked } from "../../pipeline/judged-side.ts";
 import type { MessageVerdict } from "../../pipeline/message-judge.ts";
 import type { MessageGate } from "./message-gate.ts";
 
 /** Timeouts, accounting and cancellation of the connection. */
 export interface JudgedOptions extends SpliceTerms {
-  readonly gate: Pick<MessageGate, "judge" | "limits" | "echo">;
+  readonly gate: Pick<MessageGate, "judge" | "limits" | "echo" | "isJudgingServer">;
   /** Closes the connection. */
   readonly signal: AbortSource;
   readonly toll?: ByteMeter | undefined;
@@ -43,7 +46,6 @@ type Ending = Pick<JudgedResult, "reason" | "error" | "denial">;
 
 /** How long both sides have to take their Close frames. */
 const closingMs = 2_000;
-const policyViolation = 1008;
 const serviceRestart = 1012;
 
 /** Carries the connection to its end. Never rejects; owns both streams and destroys them. */
@@ -68,16 +70,14 @@ class JudgedWebSocket implements Stallable {
   /** Counts signs of life. */
   #moves = 0;
   readonly #backlog: Backlog;
-  readonly #reader: WebSocketReader;
+  readonly #up: JudgedSide;
+  /** Undefined where what the origin sends passes as it is. */
+  readonly #down: JudgedSide | undefined;
   readonly #boundary = new FrameBoundary();
   readonly #echo: WebSocketEcho;
   #bytesUp = 0;
   #bytesDown = 0;
   #open = 2;
-  #isJudging = false;
-  #hasClientEnded = false;
-  /** The client sent its Close frame: nothing is forwarded after that (RFC 6455 section 5.5.1). */
-  #hasClosed = false;
   #ending: Ending | undefined;
   /** Our Close frame for the client, while it waits for the present frame of the origin to end. */
   #farewell: Buffer | undefined;
@@ -93,7 +93,8 @@ class JudgedWebSocket implements Stallable {
     this.#upstream = upstream;
     this.#options = options;
     this.#resolve = resolve;
-    this.#reader = new WebSocketReader(options.gate.limits);
+    this.#up = this.#sideUp();
+    this.#down = options.gate.isJudgingServer ? this.#sideDown() : undefined;
     this.#echo = new WebSocketEcho(options.gate.echo);
     const pair = new PairOfPeers(client, upstream, () => this.#cut({ reason: "crowded" }));
     this.#backlog = new Backlog(options.backlogs, pair);
@@ -112,17 +113,16 @@ class JudgedWebSocket implements Stallable {
     // A listener alone does not start a stream that was given paused.
     this.#client.resume();
     this.#upstream.resume();
-    this.#client.on("drain", () => {
-      this.#backlog.note();
-      this.#upstream.resume();
-    });
+    this.#client.on("drain", () => this.#listenToOrigin());
     this.#upstream.on("drain", () => this.#listenOn());
-    onEnd(this.#client, () => this.#onClientEnd());
+    onEnd(this.#client, () => {
+      this.#moves += 1;
+      this.#up.end();
+    });
     onEnd(this.#upstream, () => {
       this.#moves += 1;
-      this.#client.end();
-      // After the Close frames of both there is nothing to wait for.
-      if (this.#hasClosed) this.#upstream.end();
+      if (this.#down === undefined) this.#endDown();
+      else this.#down.end();
     });
     if (head.length > 0) this.#fromClient(head);
     // A listener alone does not start a stream that was given paused.
@@ -144,7 +144,9 @@ class JudgedWebSocket implements Stallable {
     this.#cut({ reason: "idle" });
   }
 
-  #unwatch(): void {
+  #stop(): void {
+    this.#up.stop();
+    this.#down?.stop();
     if (this.#slot !== undefined) this.#options.stalls.delete(this.#slot);
     this.#slot = undefined;
   }
@@ -163,11 +165,11 @@ class JudgedWebSocket implements Stallable {
     if (this.#ending === undefined && !isDone) this.#cut({ reason: "closed" });
     if (this.#open > 0) return;
     this.#options.signal.removeEventListener("abort", this.#onAbort);
-    this.#unwatch();
+    this.#stop();
     this.#backlog.close();
     clearTimeout(this.#closing);
-    // A message that is still being judged releases its memory after its verdict.
-    if (!this.#isJudging) this.#reader.release();
+    this.#up.close();
+    this.#down?.close();
     this.#resolve({
       bytesUp: this.#bytesUp,
       bytesDown: this.#bytesDown,
@@ -175,56 +177,59 @@ class JudgedWebSocket implements Stallable {
     });
   }
 
-  #onClientEnd(): void {
-    this.#moves += 1;
-    this.#hasClientEnded = true;
-    if (this.#ending === undefined) this.#readOn();
-  }
-
   #fromClient(chunk: Buffer): void {
     this.#moves += 1;
-    if (this.#ending !== undefined || this.#hasClosed) return;
+    if (this.#ending !== undefined || this.#up.hasClosed) return;
     this.#options.watch?.up(chunk);
-    this.#reader.push(chunk);
-    this.#readOn();
+    this.#up.push(chunk);
   }
 
-  /** Reads and judges synchronously, as far as the bytes reach and no plugin returns a promise. */
-  #readOn(): void {
-    while (!this.#isJudging && this.#ending === undefined && !this.#hasClosed) {
-      const item = this.#reader.next();
-      if (item === undefined) break;
-      if (item.kind === "fault") this.#refuse(faultDenial(item), item.closeCode);
-      else this.#judge(item);
-    }
-    const isIdle = !this.#isJudging && this.#ending === undefined;
-    if (isIdle && this.#hasClientEnded && !this.#upstream.writableEnded) this.#upstream.end();
+  /** What the client sends, on its way to the origin. */
+  #sideUp(): JudgedSide {
+    const { limits, judge } = this.#options.gate;
+    return new JudgedSide({
+      from: "client",
+      limits,
+      judge: (item) =>
+        this.#weighed(item, isMessage(item) ? judge({ from: "client", ...item }) : undefined),
+      send: (item) => this.#sendUp(item),
+      refuse: this.#refuse,
+      onWaiting: () => this.#client.pause(),
+      onSettled: () => this.#listenOn(),
+      onEnd: () => {
+        if (!this.#upstream.writableEnded) this.#upstream.end();
+      },
+    });
   }
 
-  #judge(message: WebSocketItem): void {
-    const verdict = this.#verdictOn(message);
-    if (!(verdict instanceof Promise)) {
-      this.#settle(message, verdict);
-      return;
-    }
-    this.#isJudging = true;
-    this.#client.pause();
-    const settle = (settled: MessageVerdict | undefined): void => {
-      this.#isJudging = false;
-      this.#settle(message, settled);
-      this.#readOn();
-      this.#listenOn();
-    };
-    verdict.then(settle, () => settle({ denial: unchecked }));
+  /** What the origin sends, where it is judged. Its bytes were counted as they came. */
+  #sideDown(): JudgedSide {
+    const { limits, judge } = this.#options.gate;
+    return new JudgedSide({
+      from: "server",
+      limits,
+      judge: (item) => {
+        if (!isMessage(item)) return undefined;
+        // Nobody sees it before its echoes are gone.
+        const data = this.#options.gate.echo()?.stream(false).end(item.data) ?? item.data;
+        const verdict = judge({ from: "server", kind: item.kind, data });
+        const said = (one: MessageVerdict | undefined): MessageVerdict | undefined =>
+          one ?? (data === item.data ? undefined : { instead: data });
+        return verdict instanceof Promise ? verdict.then(said) : said(verdict);
+      },
+      send: ({ kind, data }) => this.#sendDown(serverFrame(opcodes[kind], data)),
+      refuse: this.#refuse,
+      onWaiting: () => this.#upstream.pause(),
+      onSettled: () => this.#listenToOrigin(),
+      onEnd: () => this.#endDown(),
+    });
   }
 
   /** Control frames say nothing to plugins, and are counted like everything else. */
-  #verdictOn({
-    kind,
-    data,
-  }: WebSocketItem): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
-    const isMessage = kind === "text" || kind === "binary";
-    const verdict = isMessage ? this.#options.gate.judge({ kind, data }) : undefined;
+  #weighed(
+    { data }: WebSocketItem,
+    verdict: MessageVerdict | undefined | Promise<MessageVerdict | undefined>,
+  ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
     const { toll } = this.#options;
     if (toll === undefined) return verdict;
     const weighed = (
@@ -239,45 +244,53 @@ class JudgedWebSocket implements Stallable {
     return verdict instanceof Promise ? verdict.then(weighed) : weighed(verdict);
   }
 
-  #settle(message: WebSocketItem, verdict: MessageVerdict | undefined): void {
-    if (this.#ending === undefined) {
-      if (verdict === undefined) this.#sendOn(message);
-      else if ("instead" in verdict) this.#sendOn({ ...message, data: verdict.instead });
-      else this.#refuse(verdict.denial, closeCodeOf(verdict.denial));
-    }
-    // Between the fragments of a message there may be control frames.
-    if (message.kind === "text" || message.kind === "binary") this.#reader.release();
-  }
-
-  #sendOn({ kind, data }: WebSocketItem): void {
+  #sendUp({ kind, data }: WebSocketItem): void {
     const frame = clientFrame(opcodes[kind], data);
-    this.#hasClosed = kind === "close";
     this.#bytesUp += frame.length;
     if (this.#upstream.write(frame)) return;
     this.#client.pause();
     this.#backlog.note();
   }
 
+  #sendDown(shown: Buffer): void {
+    this.#bytesDown += shown.length;
+    // Who hears it may record it.
+    this.#options.watch?.down(shown);
+    const hasRoom = this.#client.write(shown);
+    if (!hasRoom && this.#ending === undefined) this.#upstream.pause();
+    if (this.#client.writableLength > 0) this.#backlog.note();
+  }
+
+  #endDown(): void {
+    this.#client.end();
+    // After the Close frames of both there is nothing to wait for.
+    if (this.#up.hasClosed) this.#upstream.end();
+  }
+
+  #listenToOrigin(): void {
+    this.#moves += 1;
+    this.#backlog.note();
+    if (this.#down?.isJudging !== true && !this.#client.writableNeedDrain) this.#upstream.resume();
+  }
+
   #listenOn(): void {
     this.#moves += 1;
     this.#backlog.note();
-    if (!this.#isJudging && !this.#upstream.writableNeedDrain) this.#client.resume();
+    if (!this.#up.isJudging && !this.#upstream.writableNeedDrain) this.#client.resume();
   }
 
   #fromUpstream(chunk: Buffer): void {
     this.#moves += 1;
     if (this.#ending !== undefined && this.#farewell === undefined) return;
     if (this.#isOverDown(chunk.length)) return;
+    if (this.#down !== undefined) {
+      this.#down.push(chunk);
+      return;
+    }
     const length = this.#boundary.pass(chunk, this.#farewell !== undefined);
-    this.#bytesDown += length;
-    const shown = this.#echo.pass(chunk.subarray(0, length));
-    // Who hears it may record it.
-    this.#options.watch?.down(shown);
-    const hasRoom = this.#client.write(shown);
+    this.#sendDown(this.#echo.pass(chunk.subarray(0, length)));
     if (this.#farewell !== undefined) this.#sayFarewell();
-    else if (!hasRoom) this.#upstream.pause();
-    if (this.#client.writableLength > 0) this.#backlog.note();
-    else if (this.#client instanceof Socket) giveBack(chunk);
+    if (this.#client.writableLength === 0 && this.#client instanceof Socket) giveBack(chunk);
   }
 
   /** What the origin sends is counted while it goes by. */
@@ -290,19 +303,18 @@ class JudgedWebSocket implements Stallable {
     return said === false;
   }
 
-  #refuse(denial: Denial, closeCode: number): void {
+  readonly #refuse = (denial: Denial, closeCode: number): void =>
     this.#close({ reason: "refused", denial }, closeCode, denial.message);
-  }
 
   /** Sends both sides a Close frame, and gives them a limited time to read it. */
   #close(ending: Ending, code: number, reason: string): void {
     if (this.#ending !== undefined) return;
     this.#ending = ending;
-    this.#unwatch();
+    this.#stop();
     this.#closing = setTimeout(() => this.#destroy(), closingMs);
     if (!this.#upstream.writableEnded) {
       // The reason of the refusal is for the client only.
-      if (!this.#hasClosed) this.#upstream.write(closeFrame("client", code));
+      if (!this.#up.hasClosed) this.#upstream.write(closeFrame("client", code));
       this.#upstream.end();
     }
     this.#farewell = closeFrame("server", code, reason);
@@ -313,14 +325,15 @@ class JudgedWebSocket implements Stallable {
 
   #sayFarewell(): void {
     if (this.#farewell === undefined || !this.#boundary.isBetweenFrames) return;
-    if (!this.#client.writableEnded) this.#client.end(this.#farewell);
+    if (!this.#client.writableEnded)
+      this.#client.end(this.#down?.hasClosed === true ? undefined : this.#farewell);
     this.#farewell = undefined;
   }
 
   #cut(ending: Ending): void {
     const isBroken = ending.reason === "error" || ending.reason === "crowded";
     this.#ending ??= ending;
-    this.#unwatch();
+    this.#stop();
     this.#destroy(isBroken);
   }
 
@@ -333,21 +346,11 @@ class JudgedWebSocket implements Stallable {
   }
 }
 
-const unchecked: Denial = { code: "plugin.fault", message: "the message could not be checked" };
-
 function onEnd(stream: Duplex, listener: () => void): void {
   if (stream.readableEnded) listener();
   else stream.once("end", listener);
 }
 
-function faultDenial({ closeCode, reason }: WebSocketFault): Denial {
-  const message = `WebSocket: ${reason}`;
-  if (closeCode === 1009) return { code: "request.body-too-large", message };
-  return { code: closeCode === 1013 ? "proxy.overloaded" : "request.malformed", message };
-}
-
-/** RFC 6455 section 7.4.1. */
-function closeCodeOf({ code }: Denial): number {
-  if (code === "request.body-too-large") return 1009;
-  return code === "plugin.fault" ? 1011 : policyViolation;
+function isMessage(item: WebSocketItem): item is WebSocketMessage {
+  return item.kind === "text" || item.kind === "binary";
 }

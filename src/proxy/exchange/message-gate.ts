@@ -2,10 +2,10 @@
 import { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import type { Echo } from "../../http/echo.ts";
-import type { WebSocketMessage } from "../../http/web-socket-reader.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { MessageVerdict } from "../../pipeline/message-judge.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
+import type { HeardMessage } from "../../pipeline/plugin.ts";
 
 /** What bounds the messages of one connection. */
 export interface MessageLimits {
@@ -16,8 +16,10 @@ export interface MessageLimits {
 /** Stands between the client of a WebSocket and its origin. */
 export class MessageGate {
   readonly limits: MessageLimits;
-  /** Some plugin judges what the client sends. */
+  /** Some plugin judges what the client or the origin sends. */
   readonly isJudging: boolean;
+  /** Some plugin judges what the origin sends. */
+  readonly isJudgingServer: boolean;
   readonly #pipeline: Pipeline;
   readonly #context: RequestContext;
 
@@ -25,7 +27,8 @@ export class MessageGate {
     this.#pipeline = pipeline;
     this.#context = context;
     this.limits = limits;
-    this.isJudging = pipeline.messages.areNeeded(context);
+    this.isJudgingServer = pipeline.messages.areNeeded(context, "server");
+    this.isJudging = this.isJudgingServer || pipeline.messages.areNeeded(context, "client");
   }
 
   /** What the origin must not repeat to the client. */
@@ -73,9 +76,8 @@ export class MessageGate {
   }
 
   /** The verdict on a message that is not forwarded as it came; a promise only where a plugin has to be waited for. */
-  judge(
-    message: WebSocketMessage,
-  ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
-    return this.#pipeline.messages.judge(this.#context, message);
-  }
+  readonly judge = (
+    message: HeardMessage,
+  ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> =>
+    this.#pipeline.messages.judge(this.#context, message);
 }

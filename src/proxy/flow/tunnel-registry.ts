@@ -209,7 +209,11 @@ async function isPermitted(
   try {
     const verdict = await pipeline.runRequest(context, { deferDefault: isBridged });
     const isSeen = isBridged || context.tunnelTerms.mustInspect === undefined;
-    const isRead = readsMessages || upgrade === undefined || !pipeline.messages.areNeeded(context);
+    const { messages } = pipeline;
+    const isRead =
+      readsMessages ||
+      upgrade === undefined ||
+      !(messages.areNeeded(context, "client") || messages.areNeeded(context, "server"));
     return verdict.kind === "permit" && isSeen && isRead;
   } catch {
     // A failure of a check is a refusal.

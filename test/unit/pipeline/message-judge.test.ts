@@ -1,19 +1,28 @@
 /** Messages of an upgraded connection: who is asked, what ends the connection, and how much is kept of it. */
 import { expect, test } from "vitest";
-import { allow, deny, type Message, type Plugin, respond } from "../../../src/pipeline/plugin.ts";
+import {
+  allow,
+  deny,
+  type HeardMessage,
+  type Plugin,
+  replaceMessage,
+  respond,
+} from "../../../src/pipeline/plugin.ts";
 import { pipelineOf } from "../../support/pipeline-of.ts";
 import { message } from "../../support/plugin-bench.ts";
 
 const denial = { code: "policy.forbidden", message: "no" };
-const hello: Message = { kind: "text", data: Buffer.from("hello") };
+const hello: HeardMessage = { from: "client", kind: "text", data: Buffer.from("hello") };
 
 test("messages are needed where a plugin that judges them says so of the connection", () => {
   const judging: Plugin = { onMessage: () => undefined };
   const choosy: Plugin = { ...judging, needsMessages: ({ pathname }) => pathname === "/mine" };
-  expect(pipelineOf([{}]).messages.areNeeded(message())).toBe(false);
-  expect(pipelineOf([judging]).messages.areNeeded(message())).toBe(true);
-  expect(pipelineOf([choosy]).messages.areNeeded(message({ path: "/mine" }))).toBe(true);
-  expect(pipelineOf([choosy]).messages.areNeeded(message({ path: "/other" }))).toBe(false);
+  expect(pipelineOf([{}]).messages.areNeeded(message(), "client")).toBe(false);
+  expect(pipelineOf([judging]).messages.areNeeded(message(), "client")).toBe(true);
+  expect(pipelineOf([choosy]).messages.areNeeded(message({ path: "/mine" }), "client")).toBe(true);
+  expect(pipelineOf([choosy]).messages.areNeeded(message({ path: "/other" }), "client")).toBe(
+    false,
+  );
 });
 
 test("plugins are asked in the order of the file until one refuses", async () => {
@@ -37,6 +46,24 @@ test("plugins are asked in the order of the file until one refuses", async () =>
   expect(asked.splice(0)).toEqual(["a hello"]);
   expect(await messages.judge(message({ path: "/good" }), hello)).toBeUndefined();
   expect(asked).toEqual(["a hello", "b hello"]);
+});
+
+test("what the server says is judged last plugin first, and only where somebody says that it is needed", async () => {
+  const said: HeardMessage = { ...hello, from: "server" };
+  const changing = (mark: string): Plugin => ({
+    needsServerMessages: () => true,
+    onServerMessage: (_context, { data }) =>
+      replaceMessage("changed", Buffer.from(`${data.toString()}${mark}`)),
+  });
+  const indifferent: Plugin = { onServerMessage: () => deny("word", denial) };
+  expect(pipelineOf([indifferent]).messages.areNeeded(message(), "server")).toBe(false);
+  const { messages } = pipelineOf([changing("1"), indifferent, changing("2")]);
+  expect(messages.areNeeded(message(), "server")).toBe(true);
+  expect(messages.areNeeded(message(), "client")).toBe(false);
+  const context = message();
+  expect(await messages.judge(context, said)).toEqual({ instead: Buffer.from("hello21") });
+  expect(await messages.judge(context, hello)).toBeUndefined();
+  expect(context.invocations.map(({ phase }) => phase)).toEqual(["response", "response"]);
 });
 
 test("where nobody has to be waited for the verdict is there at once", () => {

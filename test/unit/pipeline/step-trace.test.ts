@@ -69,6 +69,6 @@ test("frames and messages are too many to be spans", async () => {
   ]);
   const { context, parts } = traced();
   await pipeline.runFrame(context, { data, last: false });
-  await pipeline.messages.judge(context, { kind: "text", data });
+  await pipeline.messages.judge(context, { from: "client", kind: "text", data });
   expect(parts).toEqual([]);
 });
