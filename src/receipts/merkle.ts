@@ -75,6 +75,19 @@ export function inclusionSpans(index: number, size: number): Span[] {
   return spans.reverse();
 }
 
+/** The root of the tree in which one leaf has these subtrees beside it, the lowest first. */
+export function rootOf(
+  leaf: Buffer,
+  index: number,
+  spans: readonly Span[],
+  path: Buffer[],
+): Buffer {
+  return path.reduce((node, beside, at) => {
+    const isRight = (spans[at]?.[0] ?? 0) > index;
+    return isRight ? nodeHash(node, beside) : nodeHash(beside, node);
+  }, leaf);
+}
+
 /** The subtrees that prove that a tree of `size` entries begins with the one of `older` entries, the lowest first. */
 export function consistencySpans(older: number, size: number): Span[] {
   if (older === 0) return [];

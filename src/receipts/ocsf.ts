@@ -57,6 +57,7 @@ export function ocsfOf(line: string, version: string): object | undefined {
   const { at = "", sequence, hash, session, request, host = "", code, reason, status } = decision;
   const isDenied = verdict === "deny";
   const time = Date.parse(at);
+  if (Number.isNaN(time)) return undefined;
   const activity = activityOf(decision, verdict);
   return {
     ...activity,
@@ -71,16 +72,16 @@ export function ocsfOf(line: string, version: string): object | undefined {
     metadata: {
       version: schemaVersion,
       product: { name: "authbridge-proxy", vendor_name: "authbridge-proxy", version },
-      profiles: ["security_control"],
+      profiles: ["security_control", "host"],
       log_name: "audit",
       original_time: at,
       sequence,
       uid: hash,
       ...(session === undefined ? {} : { correlation_uid: session }),
     },
-    actor: actorOf(decision),
-    src_endpoint: endpointOf(decision.client ?? ""),
-    dst_endpoint: endpointOf(host),
+    ...actorOf(decision, activity),
+    ...(decision.client === undefined ? {} : { src_endpoint: endpointOf(decision.client) }),
+    ...(host === "" ? {} : { dst_endpoint: endpointOf(host) }),
     ...(decision.method === undefined || decision.method === ""
       ? {}
       : { http_request: requestOf(decision, request) }),
@@ -132,12 +133,20 @@ function activityOf({ method, host, request, path, steps }: Decision, verdict: V
   return { class_uid: 6003, category_uid: 6, activity_id: other, activity_name: "Call", api };
 }
 
-function actorOf({ subject, clientId, binary }: Decision): object {
-  return {
+/** An actor has to be somebody, and a call of an API has to have one. */
+function actorOf(
+  { subject, clientId, binary, session }: Decision,
+  { api }: Activity,
+): { readonly actor?: object } {
+  const file = binary === undefined ? {} : { path: binary, name: nameOf(binary), type_id: 1 };
+  const actor = {
     ...(subject === undefined ? {} : { user: { name: subject, uid: subject } }),
     ...(clientId === undefined ? {} : { app_uid: clientId }),
-    ...(binary === undefined ? {} : { process: { file: { path: binary, name: nameOf(binary) } } }),
+    ...(binary === undefined ? {} : { process: { file } }),
   };
+  if (Object.keys(actor).length > 0) return { actor };
+  if (api === undefined) return {};
+  return { actor: session === undefined ? { app_name: "unknown" } : { session: { uid: session } } };
 }
 
 function nameOf(path: string): string {

@@ -8,6 +8,7 @@ import {
   consistencySpans,
   inclusionSpans,
   leafHash,
+  rootOf,
   type Span,
   SpanHashes,
 } from "./merkle.ts";
@@ -76,15 +77,18 @@ export async function proveInclusion(
     if (firstOf(checkpoint) !== firstOf(target)) return false;
     return best === undefined || checkpoint.sequence > best.sequence;
   });
-  const path = await hashes(sources, inclusionSpans(index, target.size), base, target);
+  const spans = inclusionSpans(index, target.size);
+  const path = await hashes(sources, spans, base, target);
   if (path === undefined) return noLines;
+  const leaf = leafHash(line);
+  if (!rootOf(leaf, index, spans, path).equals(target.root)) return otherLines;
   return {
     sequence,
     leaf: line.toString(),
-    leafHash: leafHash(line).toString("base64"),
+    leafHash: leaf.toString("base64"),
     index,
     treeSize: target.size,
-    auditPath: path,
+    auditPath: path.map(inBase64),
     rootHash: target.root.toString("base64"),
     checkpoint: target.note,
   };
@@ -111,12 +115,23 @@ export async function proveConsistency(
     return { missing: "checkpoint", message: `there is no checkpoint of size ${which}` };
   }
   const path = await hashes(sources, consistencySpans(from, to), older, newer);
-  return path === undefined ? noLines : { from: older.note, to: newer.note, path };
+  return path === undefined
+    ? noLines
+    : { from: older.note, to: newer.note, path: path.map(inBase64) };
+}
+
+function inBase64(bytes: Buffer): string {
+  return bytes.toString("base64");
 }
 
 const noLines: NoProof = {
   missing: "lines",
   message: "lines between two checkpoints are not there",
+};
+
+const otherLines: NoProof = {
+  missing: "lines",
+  message: "the lines of the log are not those of the checkpoint: see verify-audit",
 };
 
 /** The sequence of the first entry of its tree. */
@@ -165,7 +180,7 @@ async function hashes(
   spans: readonly Span[],
   base: Checkpoint | undefined,
   target: Checkpoint,
-): Promise<string[] | undefined> {
+): Promise<Buffer[] | undefined> {
   const result = new SpanHashes(spans, base?.tree ?? new CompactTree());
   let next = base === undefined ? firstOf(target) : base.sequence + 1;
   for (const file of await filesFrom(files, next)) {
@@ -177,9 +192,7 @@ async function hashes(
       next += 1;
     }
   }
-  return next > target.sequence
-    ? result.result()?.map((hash) => hash.toString("base64"))
-    : undefined;
+  return next > target.sequence ? result.result() : undefined;
 }
 
 /** Without those that end before the record. */

@@ -225,19 +225,23 @@ describe("BROKEN, with its place", () => {
   });
 });
 
-test("a log cut at any length behind its first checkpoints is cut, and a kept checkpoint says so", async () => {
-  const { checkAuditLog } = await import("../../src/receipts/audit-check.ts");
-  const { readCheckingKeys } = await import("../../src/receipts/signing-key.ts");
-  const keys = readCheckingKeys(readFileSync(publicFile, "utf8"));
-  const whole = textOf(lines);
-  const checkpoints = [`${path}.checkpoints`];
-  writeFileSync(`${path}.checkpoints`, textOf(notes));
-  for (let length = textOf(lines.slice(0, 8)).length; length < whole.length - 1; length += 1) {
-    writeFileSync(path, whole.slice(0, length));
-    const { problems } = await checkAuditLog([path], { checkpoints, keys });
-    expect(problems.length, `cut at ${length}`).toBeGreaterThan(0);
-  }
-});
+test(
+  "a log cut at any length behind its first checkpoints is cut, and a kept checkpoint says so",
+  { timeout: 60_000 },
+  async () => {
+    const { checkAuditLog } = await import("../../src/receipts/audit-check.ts");
+    const { readCheckingKeys } = await import("../../src/receipts/signing-key.ts");
+    const keys = readCheckingKeys(readFileSync(publicFile, "utf8"));
+    const whole = textOf(lines);
+    const checkpoints = [`${path}.checkpoints`];
+    writeFileSync(`${path}.checkpoints`, textOf(notes));
+    for (let length = textOf(lines.slice(0, 8)).length; length < whole.length - 1; length += 1) {
+      writeFileSync(path, whole.slice(0, length));
+      const { problems } = await checkAuditLog([path], { checkpoints, keys });
+      expect(problems.length, `cut at ${length}`).toBeGreaterThan(0);
+    }
+  },
+);
 
 test("an end cut off with its checkpoints cannot be told, unless one was kept: how far it is signed is said", async () => {
   const kept = notes.slice(0, 1);
@@ -279,18 +283,22 @@ test("a file that was set aside has an end, which the one after it knows", async
   expect((await verify(path)).stdout).toContain("the end was cut off");
 });
 
-test.each([1, 2])("a proxy of %i threads that is killed leaves nothing untrue", async (workers) => {
-  const log = join(scratch, `killed-${workers}.jsonl`);
-  const key = newKey(`killed-${workers}`);
-  const over = { path: log, signing_key_file: key.keyFile, checkpoint_every: 3 };
-  for (let turn = 0; turn < 2; turn += 1) {
-    const proxy = await own(ProxyProcess.start({ ...settings({ audit: over }), workers }));
-    for (let at = 0; at < 7; at += 1) await get(proxy.forward, `${origin.url}/${at}`);
-    await eventually(() => linesIn(log).length === 7 * (turn + 1));
-    await eventually(() => recordIn(linesIn(`${log}.checkpoints`).at(-1) ?? "") > 7 * turn);
-    await proxy.kill();
-  }
-  const { code, stdout } = await runProgram(["verify-audit", "--key", key.publicFile, log]);
-  expect([code, stdout]).toEqual([0, expect.stringContaining("the chain is whole")]);
-  expect(stdout).toMatch(/records: 14\n/);
-});
+test.each([1, 2])(
+  "a proxy of %i threads that is killed leaves nothing untrue",
+  { timeout: 60_000 },
+  async (workers) => {
+    const log = join(scratch, `killed-${workers}.jsonl`);
+    const key = newKey(`killed-${workers}`);
+    const over = { path: log, signing_key_file: key.keyFile, checkpoint_every: 3 };
+    for (let turn = 0; turn < 2; turn += 1) {
+      const proxy = await own(ProxyProcess.start({ ...settings({ audit: over }), workers }));
+      for (let at = 0; at < 7; at += 1) await get(proxy.forward, `${origin.url}/${at}`);
+      await eventually(() => linesIn(log).length === 7 * (turn + 1));
+      await eventually(() => recordIn(linesIn(`${log}.checkpoints`).at(-1) ?? "") > 7 * turn);
+      await proxy.kill();
+    }
+    const { code, stdout } = await runProgram(["verify-audit", "--key", key.publicFile, log]);
+    expect([code, stdout]).toEqual([0, expect.stringContaining("the chain is whole")]);
+    expect(stdout).toMatch(/records: 14\n/);
+  },
+);

@@ -83,73 +83,77 @@ function buildVerifier(): string {
 }
 
 describe.each([1, 2])("with workers: %i", (workers) => {
-  test("a log over several files and starts is whole, signed, and every decision can be proved", async () => {
-    const path = newLog();
-    const key = newKey();
-    const keyFile = file(`key-${workers}.pem`, key.pem);
-    const publicFile = file(`key-${workers}.pub`, key.publicPem);
-    const config = { ...withLog(path, { signing_key_file: keyFile, max_file: 65_536 }), workers };
-    const first = await own(ProxyProcess.start(config));
-    await visit(first, 9);
-    expect((await first.stop()).code).toBe(0);
-    const second = await own(ProxyProcess.start(config));
-    await visit(second, 9);
-    await eventually(() => readFileSync(path, "utf8").trimEnd().split("\n").length === 18);
-    const keys = await ask(second, "/v1/keys");
-    expect(keys).toMatchObject({ keys: [{ kty: "OKP", crv: "Ed25519", alg: "EdDSA" }] });
-    expect(JSON.parse((await second.stats("/v1/keys")).text)).toEqual(keys);
-    const jwks = file(`jwks-${workers}.json`, JSON.stringify(keys));
-    const proofs: Proof[] = [];
-    for (const line of readFileSync(path, "utf8").trimEnd().split("\n")) {
-      const { request: id } = JSON.parse(line) as { request: string };
-      const proof = (await ask(second, `/v1/decisions/${id}/proof`)) as unknown as Proof;
-      expect(proof.leaf).toBe(line);
-      proofs.push(proof);
-    }
-    const [one, last] = [proofs[0]?.treeSize, proofs.at(-1)?.treeSize];
-    const grown = await ask(second, `/v1/checkpoint/consistency?from=${one}&to=${last}`);
-    expect(grown["path"]).not.toHaveLength(0);
-    await second.stop();
-    for (const with_ of [publicFile, jwks]) {
-      const whole = await verify("--key", with_, path);
-      expect(whole.stdout).toContain("the chain is whole");
-      expect(whole).toMatchObject({ code: 0 });
-    }
-    const other = file(`other-${workers}.pub`, newKey().publicPem);
-    expect(await verify("--key", other, path)).toMatchObject({ code: 1 });
-    const offline = await runProgram(["audit", "proof", "3", path]);
-    expect(JSON.parse(offline.stdout)).toEqual(proofs[2]);
-    const between = await runProgram([
-      "audit",
-      "consistency",
-      path,
-      "--from",
-      `${one}`,
-      "--to",
-      `${last}`,
-    ]);
-    expect(JSON.parse(between.stdout)).toEqual(grown);
-    const exported = await runProgram(["audit", "export", path, "--format", "ocsf"]);
-    const events = exported.stdout.trimEnd().split("\n");
-    expect(events).toHaveLength(18);
-    expect(JSON.parse(events[2] ?? "")).toMatchObject({
-      class_uid: 4002,
-      metadata: { sequence: 3 },
-    });
-    if (!hasGo) {
-      console.warn("SKIPPED: no go, so the proofs are checked by nobody else");
-      return;
-    }
-    const program = buildVerifier();
-    for (const proof of proofs) {
-      const good = file("proof.json", JSON.stringify(proof));
-      const checked = spawnSync(program, [jwks, good], { encoding: "utf8" });
-      expect(checked.status, checked.stderr).toBe(0);
-      const leaf = proof.leaf.replace('"decision":"allow"', '"decision":"deny"');
-      const bad = file("proof.json", JSON.stringify({ ...proof, leaf }));
-      expect(spawnSync(program, [jwks, bad]).status).toBe(1);
-    }
-  });
+  test(
+    "a log over several files and starts is whole, signed, and every decision can be proved",
+    { timeout: 60_000 },
+    async () => {
+      const path = newLog();
+      const key = newKey();
+      const keyFile = file(`key-${workers}.pem`, key.pem);
+      const publicFile = file(`key-${workers}.pub`, key.publicPem);
+      const config = { ...withLog(path, { signing_key_file: keyFile, max_file: 65_536 }), workers };
+      const first = await own(ProxyProcess.start(config));
+      await visit(first, 9);
+      expect((await first.stop()).code).toBe(0);
+      const second = await own(ProxyProcess.start(config));
+      await visit(second, 9);
+      await eventually(() => readFileSync(path, "utf8").trimEnd().split("\n").length === 18);
+      const keys = await ask(second, "/v1/keys");
+      expect(keys).toMatchObject({ keys: [{ kty: "OKP", crv: "Ed25519", alg: "EdDSA" }] });
+      expect(JSON.parse((await second.stats("/v1/keys")).text)).toEqual(keys);
+      const jwks = file(`jwks-${workers}.json`, JSON.stringify(keys));
+      const proofs: Proof[] = [];
+      for (const line of readFileSync(path, "utf8").trimEnd().split("\n")) {
+        const { request: id } = JSON.parse(line) as { request: string };
+        const proof = (await ask(second, `/v1/decisions/${id}/proof`)) as unknown as Proof;
+        expect(proof.leaf).toBe(line);
+        proofs.push(proof);
+      }
+      const [one, last] = [proofs[0]?.treeSize, proofs.at(-1)?.treeSize];
+      const grown = await ask(second, `/v1/checkpoint/consistency?from=${one}&to=${last}`);
+      expect(grown["path"]).not.toHaveLength(0);
+      await second.stop();
+      for (const with_ of [publicFile, jwks]) {
+        const whole = await verify("--key", with_, path);
+        expect(whole.stdout).toContain("the chain is whole");
+        expect(whole).toMatchObject({ code: 0 });
+      }
+      const other = file(`other-${workers}.pub`, newKey().publicPem);
+      expect(await verify("--key", other, path)).toMatchObject({ code: 1 });
+      const offline = await runProgram(["audit", "proof", "3", path]);
+      expect(JSON.parse(offline.stdout)).toEqual(proofs[2]);
+      const between = await runProgram([
+        "audit",
+        "consistency",
+        path,
+        "--from",
+        `${one}`,
+        "--to",
+        `${last}`,
+      ]);
+      expect(JSON.parse(between.stdout)).toEqual(grown);
+      const exported = await runProgram(["audit", "export", path, "--format", "ocsf"]);
+      const events = exported.stdout.trimEnd().split("\n");
+      expect(events).toHaveLength(18);
+      expect(JSON.parse(events[2] ?? "")).toMatchObject({
+        class_uid: 4002,
+        metadata: { sequence: 3 },
+      });
+      if (!hasGo) {
+        console.warn("SKIPPED: no go, so the proofs are checked by nobody else");
+        return;
+      }
+      const program = buildVerifier();
+      for (const proof of proofs) {
+        const good = file("proof.json", JSON.stringify(proof));
+        const checked = spawnSync(program, [jwks, good], { encoding: "utf8" });
+        expect(checked.status, checked.stderr).toBe(0);
+        const leaf = proof.leaf.replace('"decision":"allow"', '"decision":"deny"');
+        const bad = file("proof.json", JSON.stringify({ ...proof, leaf }));
+        expect(spawnSync(program, [jwks, bad]).status).toBe(1);
+      }
+    },
+  );
 });
 
 test.skipIf(!hasGo)("a proof of anything but the decision is no proof", async () => {

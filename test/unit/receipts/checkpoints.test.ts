@@ -166,6 +166,24 @@ test("what other readers take for the end of a line is in the middle of one", as
   expect(await proveInclusion(sources, request)).toMatchObject({ sequence: 1 });
 });
 
+test("no proof is made from lines that are not those of the checkpoint", async () => {
+  await run(decisions(5));
+  const sources = { files: [path], checkpointFiles: [checkpointsPath(path)] };
+  expect(await proveInclusion(sources, "2")).toMatchObject({ index: 1 });
+  const kept = readFileSync(checkpointsPath(path));
+  rmSync(path);
+  rmSync(checkpointsPath(path));
+  await run(decisions(5).with(2, { request: "r2", decision: "allow" }));
+  writeFileSync(checkpointsPath(path), kept);
+  for (const id of ["1", "2", "3", "4", "5"]) {
+    const proof = await proveInclusion(sources, id, 5);
+    expect(proof).toMatchObject({
+      missing: "lines",
+      message: expect.stringContaining("not those of the checkpoint"),
+    });
+  }
+});
+
 test("a cut end is told at the next start", async () => {
   await run(decisions(6));
   const lines = readFileSync(path, "utf8").split("\n");

@@ -46,7 +46,7 @@ test("a refused request is HTTP Activity, with everything that the log says of i
     metadata: {
       version: "1.3.0",
       product: { name: "authbridge-proxy", vendor_name: "authbridge-proxy", version: "1.0.0" },
-      profiles: ["security_control"],
+      profiles: ["security_control", "host"],
       log_name: "audit",
       original_time: decision.at,
       sequence: 7,
@@ -56,7 +56,7 @@ test("a refused request is HTTP Activity, with everything that the log says of i
     actor: {
       user: { name: "alice", uid: "alice" },
       app_uid: "app",
-      process: { file: { path: "/usr/bin/curl", name: "curl" } },
+      process: { file: { path: "/usr/bin/curl", name: "curl", type_id: 1 } },
     },
     src_endpoint: { ip: "::1" },
     dst_endpoint: { hostname: "api.example", port: 8443 },
@@ -101,10 +101,20 @@ test.each([
   expect(eventOf(over)).toMatchObject(expected);
 });
 
-test("what is no decision is no event", () => {
-  expect([ocsfOf("torn", "1"), ocsfOf("{}", "1"), eventOf({ decision: "toString" })]).toEqual([
-    undefined,
-    undefined,
-    undefined,
-  ]);
+test("an actor is somebody, and an endpoint somewhere", () => {
+  const nobody = { subject: undefined, clientId: undefined, binary: undefined };
+  const bare = { ...nobody, client: undefined, host: undefined, session: undefined };
+  for (const key of ["actor", "src_endpoint", "dst_endpoint"]) {
+    expect(eventOf(bare)).not.toHaveProperty(key);
+  }
+  const steps = [{ plugin: "tool-policy", action: "allow", details: { server: "files" } }];
+  expect(eventOf({ ...nobody, steps })).toMatchObject({ actor: { session: { uid: "s1" } } });
+  expect(eventOf({ ...bare, steps })).toMatchObject({ actor: { app_name: "unknown" } });
+});
+
+test("what is no decision, or of no time, is no event", () => {
+  for (const text of ["torn", "{}", "null", "7"]) expect(ocsfOf(text, "1")).toBeUndefined();
+  for (const over of [{ decision: "toString" }, { at: "yesterday" }, { at: undefined }]) {
+    expect(eventOf(over)).toBeUndefined();
+  }
 });
