@@ -16,7 +16,8 @@ const maxSecrets = 16_384;
 export interface OwnSecret {
   readonly hash: string;
   readonly digest: string;
-  holder: WeakRef<Secret>;
+  /** Absent for one of another thread. */
+  holder: WeakRef<Secret> | undefined;
 }
 
 /** The fingerprints of all secrets of this thread. */
@@ -26,6 +27,7 @@ export class OwnSecrets {
   readonly names = new Fingerprints<OwnSecret>(8);
   readonly #secrets = new Map<string, OwnSecret>();
   readonly #limit: number;
+  readonly #listeners = new Set<(text: string) => void>();
   #short = 0;
   #forgotten = 0;
 
@@ -43,33 +45,64 @@ export class OwnSecrets {
     return this.#forgotten;
   }
 
+  /** What this thread holds of them. */
+  *held(): Generator<string> {
+    for (const { holder } of this.#secrets.values()) {
+      const text = holder?.deref()?.reveal();
+      if (text !== undefined) yield text;
+    }
+  }
+
+  /** Calls back for each secret that this thread comes to hold and did not know; returns what ends that. */
+  onNew(listener: (text: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   add(secret: Secret): void {
-    const text = secret.reveal().trim();
+    const text = secret.reveal();
+    if (this.#know(text, secret)) for (const listener of this.#listeners) listener(text);
+  }
+
+  /** One that another thread holds: it goes before those of this one where there has to be room. */
+  learn(text: string): void {
+    this.#know(text, undefined);
+  }
+
+  /** Whether it is new. */
+  #know(said: string, secret: Secret | undefined): boolean {
+    const text = said.trim();
     const parts = partsOf(text);
     if (parts.length === 0) {
       this.#short += 1;
-      return;
+      return false;
     }
+    const holder = secret === undefined ? undefined : new WeakRef(secret);
     const whole = Buffer.from(text);
     const digest = keyedDigest(whole);
     const known = this.#secrets.get(digest);
     if (known !== undefined) {
-      known.holder = new WeakRef(secret);
-      return;
+      known.holder = holder ?? known.holder;
+      return false;
     }
     if (this.#secrets.size >= this.#limit) this.#makeRoom();
-    const own: OwnSecret = { hash: shortHash(whole), digest, holder: new WeakRef(secret) };
+    const own: OwnSecret = { hash: shortHash(whole), digest, holder };
     this.#secrets.set(digest, own);
     for (const part of parts) {
       for (const spelling of spellingsOf(part)) this.values.add(spelling, own);
       for (const spelling of nameSpellingsOf(part)) this.names.add(spelling, own);
     }
+    return true;
   }
 
   #makeRoom(): void {
     const gone = new Set<string>();
     for (const [digest, { holder }] of this.#secrets)
-      if (holder.deref() === undefined) gone.add(digest);
+      if (holder !== undefined && holder.deref() === undefined) gone.add(digest);
+    for (const [digest, { holder }] of this.#secrets) {
+      if (gone.size >= this.#limit / 8) break;
+      if (holder === undefined) gone.add(digest);
+    }
     for (const digest of this.#secrets.keys()) {
       if (gone.size >= this.#limit / 8) break;
       if (!gone.has(digest)) this.#forgotten += 1;

@@ -7,6 +7,7 @@ import { WatchedFile } from "../../files/watched-file.ts";
 import { type ConfigProblem, PluginConfigError, type PluginDeps } from "../../pipeline/plugin.ts";
 import { compileLinearPattern } from "../../policy/tools/linear-pattern.ts";
 import type { DlpConfig } from "./config.ts";
+import { SharedSecrets } from "./shared-secrets.ts";
 
 type Words = readonly Buffer[];
 
@@ -46,6 +47,7 @@ export class Detection {
         });
     }
     if (problems.length > 0) throw new PluginConfigError(problems);
+    if (!deps.isAlone) deps.carry("own-secrets", () => new SharedSecrets(deps, ownSecrets()));
   }
 
   get scanner(): Scanner {

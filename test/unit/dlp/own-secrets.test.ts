@@ -73,3 +73,21 @@ test("more secrets than are kept make room for the newest, oldest first", () => 
   expect(finds(own, oldest?.reveal() ?? "")).toBe(false);
   expect(own.forgotten).toBeGreaterThan(0);
 });
+
+test("what another thread holds is looked for, and makes room before what this one holds", () => {
+  const own = new OwnSecrets(16);
+  const told: string[] = [];
+  const end = own.onNew((text) => told.push(text));
+  const mine = new Secret("held-by-this-thread-itself");
+  own.add(mine);
+  own.learn("held-by-another-thread");
+  own.add(new Secret("held-by-this-thread-itself"));
+  expect([told, [...own.held()]]).toEqual([[mine.reveal()], [mine.reveal()]]);
+  expect(finds(own, "x held-by-another-thread y")).toBe(true);
+  for (let at = 0; at < 40; at += 1) own.learn(`of-another-thread-${at}`);
+  expect(finds(own, "held-by-another-thread")).toBe(false);
+  expect([finds(own, mine.reveal()), finds(own, "of-another-thread-39")]).toEqual([true, true]);
+  end();
+  own.add(new Secret("held-later-by-this-thread"));
+  expect([told.length, own.forgotten]).toEqual([1, 0]);
+});
