@@ -32,7 +32,12 @@ function start(over: object): Promise<BridgeProxy> {
       BridgeProxy.start({
         ports: [secure.port],
         originCa: authority.caPem,
-        plugins: [{ name: "dlp", config: { rules, default: { action: "refuse" }, ...over } }],
+        plugins: [
+          {
+            name: "dlp",
+            config: { rules, default: { action: "refuse" }, larger_bodies: "stream", ...over },
+          },
+        ],
         otherwise: "allow",
         limits: { max_body: "64KiB" },
       }),
@@ -189,8 +194,8 @@ test("observe: it passes, and is recorded", async () => {
   expect(text).not.toContain(key);
 });
 
-test("larger_bodies: refuse holds bodies or refuses them", async () => {
-  const strict = await start({ larger_bodies: "refuse" });
+test.each(["refuse", undefined])("larger_bodies: %s refuses them", async (larger_bodies) => {
+  const strict = await start({ larger_bodies });
   const { answer, seen } = await post(prose, host, {}, strict);
   expect([answer.status, seen]).toEqual([413, undefined]);
   expect(answer.text).toContain("limits.max_body");

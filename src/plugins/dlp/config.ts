@@ -94,10 +94,10 @@ export const dlpConfig = z
         "What becomes of a tunnel to a destination of a rule that refuses or redacts, where its requests cannot be read (no tls_bridge, or no HTTP). Default refuse.",
       ),
     larger_bodies: z
-      .enum(["stream", "refuse"])
-      .default("stream")
+      .enum(["refuse", "stream"])
+      .default("refuse")
       .describe(
-        "What becomes of a request body above limits.max_body. stream: it is looked through as it passes, and cut off where something is found. refuse: it is refused. Default stream.",
+        "What becomes of a request body above limits.max_body. refuse: it is refused. stream: it is looked through as it passes, and cut off where something is found, which below codings is less than in one that is held. Default refuse.",
       ),
     credential_fields: z
       .array(words())
