@@ -220,6 +220,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     const mine = randomBytes(idBytes).toString("base64url");
     // Where another thread or replica asks the same, it is one question.
     const id = await this.#claims.ask(digest, mine).finally(() => this.#ledger.release(caller));
+    if (id !== mine) this.#options.count("joined");
     const at = Date.now();
     const ask: Ask = {
       id,

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
-import { get } from "../support/http-client.ts";
+import { get, request } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { type Ended, runProgram, type Settings } from "../support/program.ts";
@@ -38,11 +38,22 @@ function newKey(name: string): { readonly keyFile: string; readonly publicFile: 
   return files;
 }
 
+async function proved(proxy: ProxyProcess, id: number): Promise<void> {
+  const target = `/v1/decisions/${id}/proof`;
+  const { status } = await request(proxy.address("sessions"), {
+    target,
+    headers: { Host: "localhost" },
+  });
+  expect(status).toBe(200);
+}
+
 async function record(log: string, count: number, over: Settings): Promise<ProxyProcess> {
   const audit = merge({ path: log, checkpoint_every: 4 }, over);
   const proxy = await own(ProxyProcess.start(settings({ audit })));
   for (let at = 0; at < count; at += 1) {
     expect((await get(proxy.forward, `${origin.url}/${at}`)).status).toBe(200);
+    // What is proved has a checkpoint.
+    if (at === 3) await proved(proxy, at + 1);
   }
   return proxy;
 }
