@@ -10,7 +10,7 @@ import { eventually } from "../support/eventually.ts";
 import { RawClient, request, type RawResponse, type RequestShape } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { runWith, type Settings } from "../support/program.ts";
+import { oneThread, runWith, type Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
 
@@ -278,7 +278,9 @@ describe("others", () => {
       max_held: 60,
       max_held_per_caller: 30,
     };
-    const [proxy, operator] = await start({ ...callers(), approval: bounds });
+    const [proxy, operator] = await start(
+      oneThread("each thread counts a burst for itself", { ...callers(), approval: bounds }),
+    );
     const flood = Array.from({ length: 100 }, (_, at) =>
       send(proxy, { caller: "one", body: `n=${at}` }),
     );

@@ -8,7 +8,7 @@ import { connectStream, proxySession } from "../support/connect-stream.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { openTunnel, request, type RawResponse } from "../support/http-client.ts";
 import { owner } from "../support/owner.ts";
-import type { Settings } from "../support/program.ts";
+import { oneThread, type Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
 import { openSocks } from "../support/socks-client.ts";
@@ -315,7 +315,8 @@ describe("what is no body", () => {
 
 test("bytes down: a response ends, and the next request is refused", async () => {
   const limit = { name: "down", unit: "bytes_down", limit: 100_000, window: "day" };
-  const proxy = await start([limit]);
+  const why = "what arrives while the counters of all threads are asked goes by";
+  const proxy = await start([limit], oneThread(why, {}));
   const { host, port } = proxy.forward;
   const path = `http://${authority(http)}/big`;
   const length = await new Promise<number>((resolve) => {
