@@ -212,11 +212,11 @@ export class Desk implements ApprovalArrivals, GateKeeper {
 
   async #open({ context, request, digest, ...asked }: Question): Promise<OpenAsk | Decision> {
     const { maxPendingPerCaller, expiresMs } = this.#options.settings;
-    const { rule } = asked;
-    if (this.#closed !== undefined) return notApproved("draining", this.#closed, { rule });
+    if (this.#closed !== undefined)
+      return notApproved("draining", this.#closed, { rule: asked.rule });
     const caller = callerOf(context.flow.client);
     const full = this.#ledger.reserve(caller, maxPendingPerCaller);
-    if (full !== undefined) return this.#tooMany("too_many_pending", full, rule);
+    if (full !== undefined) return this.#tooMany("too_many_pending", full, asked.rule);
     const mine = randomBytes(idBytes).toString("base64url");
     // Where another thread or replica asks the same, it is one question.
     const id = await this.#claims.ask(digest, mine).finally(() => this.#ledger.release(caller));
@@ -229,7 +229,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
       expiresAt: at + expiresMs,
       request: request.shown,
       plugin: asked.plugin,
-      rule,
+      rule: asked.rule,
       why: shownText(asked.reason, maxWhy),
       suggestion: asked.suggestion?.slice(0, 4_096),
       session: asked.session,
