@@ -212,8 +212,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
 
   async #open({ context, request, digest, ...asked }: Question): Promise<OpenAsk | Decision> {
     const { maxPendingPerCaller, expiresMs } = this.#options.settings;
-    if (this.#closed !== undefined)
-      return notApproved("draining", this.#closed, { rule: asked.rule });
+    if (this.#closed !== undefined) return notApproved("draining", this.#closed, asked);
     const caller = callerOf(context.flow.client);
     const full = this.#ledger.reserve(caller, maxPendingPerCaller);
     if (full !== undefined) return this.#tooMany("too_many_pending", full, asked.rule);
