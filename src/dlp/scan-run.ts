@@ -21,7 +21,9 @@ const firstName = keyFormats.length;
 const mailSign = firstName + secretWords.length;
 const triggers = triggersOf(triggerWords);
 
-const maxShiftedRun = 1_024;
+/** What stands before the digits of a coding may look like some of them: nobody knows with which of them it begins. */
+const base64Shifts = [0, 1, 2, 3] as const;
+const hexShifts = [0, 1] as const;
 const escapeMargin = 512;
 const maxFindings = 64;
 /** Of a text for patterns, whose engine is slower than the rest by far. */
@@ -154,7 +156,8 @@ export class ScanRun {
       openRun: (start) => {
         // What it holds of base16 may have ended.
         this.#hexRuns(layer, start, layer.bytes.length);
-        if (start >= (piece?.base64From ?? 0)) this.#open("base64", start);
+        if (start < (piece?.base64From ?? 0)) return;
+        for (const shift of base64Shifts) this.#open("base64", start + shift);
       },
       escapes: (first, last) => {
         if (piece === undefined || piece.isLast || piece.isEager)
@@ -227,9 +230,7 @@ export class ScanRun {
     if (isHex || (bits & upper) === 0 || (bits & lower) === 0) return;
     if (start < (this.#pieceOf(layer)?.base64From ?? 0)) return;
     const text = bytes.toString("latin1", start, end).replaceAll("\\n", "");
-    // What stands before the digits may look like some of them: a longer run is no path.
-    const shifts = text.length <= maxShiftedRun ? 4 : 1;
-    for (let shift = 0; shift < shifts; shift += 1)
+    for (const shift of base64Shifts)
       this.#below(layer, Buffer.from(text.slice(shift), "base64"), "base64", () => [start, end]);
   }
 
@@ -244,12 +245,16 @@ export class ScanRun {
       const length = (last - at) & ~1;
       const isOpen = piece?.isLast === false && last === bytes.length;
       if (at < (piece?.hexFrom ?? 0)) isHex = false;
-      else if (isOpen && last - at > longRun) this.#open("hex", at);
+      else if (isOpen && last - at > longRun)
+        for (const shift of hexShifts) this.#open("hex", at + shift);
       else if (length >= leastRun && (!isOpen || piece.isEager)) {
         isHex = last - at >= end - start - 2;
-        const clear = Buffer.from(bytes.toString("latin1", at, at + length), "hex");
         const span = [at, last] as const;
-        this.#below(layer, clear, "hex", () => span);
+        for (const shift of hexShifts) {
+          const end = at + shift + ((last - at - shift) & ~1);
+          const clear = Buffer.from(bytes.toString("latin1", at + shift, end), "hex");
+          this.#below(layer, clear, "hex", () => span);
+        }
       }
       at = last;
     }

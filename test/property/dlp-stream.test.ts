@@ -1,4 +1,5 @@
-/** What stands plainly in a stream is found as in the whole text, however it is cut, and no byte of it is settled before. */
+/** What stands plainly or below one coding is found in a stream as in the whole text, however it is cut, and no byte of it is settled before. */
+import { gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { detectorNames } from "../../src/dlp/detectors.ts";
@@ -17,6 +18,19 @@ const dice = new Seeded(11);
 const planted = [
   value,
   ...Object.values(positives).flatMap((makers) => makers.map((make) => make(dice))),
+];
+
+const codings: readonly ((text: string) => string)[] = [
+  (text) => text,
+  (text) => Buffer.from(text).toString("base64"),
+  (text) => Buffer.from(text).toString("base64").replaceAll(/.{76}/g, "$&\r\n"),
+  (text) => JSON.stringify(Buffer.from(text).toString("base64").replaceAll(/.{76}/g, "$&\n")),
+  (text) => Buffer.from(text).toString("hex"),
+  (text) => gzipSync(text).toString("base64url"),
+  (text) => gzipSync(text).toString("latin1"),
+  (text) => encodeURIComponent(text),
+  (text) => encodeURIComponent(Buffer.from(text).toString("base64")),
+  (text) => text.replaceAll(/[a-z]/g, (one) => `\\u00${one.charCodeAt(0).toString(16)}`),
 ];
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz !.,;:";
@@ -38,8 +52,8 @@ const filler = fc
   });
 
 const part = fc
-  .tuple(filler, fc.constantFrom(...planted), filler)
-  .map(([before, secret, after]) => `${before} ${secret} ${after}`);
+  .tuple(filler, fc.constantFrom(...planted), filler, fc.constantFrom(...codings))
+  .map(([before, secret, after, coded]) => coded(`${before} ${secret} ${after}`));
 
 /** A key without its end, below escapes, is as long as what can be seen of it. */
 const names = (all: readonly { readonly detector: string; readonly hash: string }[]): string[] =>
@@ -73,7 +87,7 @@ function inPieces(text: Buffer, sizes: readonly number[]) {
   return found;
 }
 
-test("a stream shows what stands plainly in the whole", () => {
+test("a stream shows what the whole shows, below one coding", () => {
   fc.assert(
     fc.property(
       fc.array(part, { minLength: 1, maxLength: 3 }),
