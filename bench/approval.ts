@@ -5,13 +5,13 @@
  * wait. Memory is resident memory of the proxy, which is another process: before the first question, each minute, and after
  * all were allowed and responded to.
  */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as after } from "node:timers/promises";
-import { Child } from "./child.ts";
+import { startProxy } from "./proxy-child.ts";
 import { portOf } from "./ready.ts";
 import { freePorts } from "./stage.ts";
 
@@ -69,21 +69,7 @@ const config = {
     },
   },
 };
-const file = join(directory, "approval.yaml");
-// JSON is YAML.
-writeFileSync(file, JSON.stringify(config));
-const main = join(import.meta.dirname, "../dist/main.js");
-const proxy = new Child("proxy", join(directory, "proxy.log"), process.execPath, [
-  existsSync(main) ? main : join(import.meta.dirname, "../src/main.ts"),
-  "--config",
-  file,
-]);
-const isReady = (): Promise<boolean> =>
-  fetch(`http://127.0.0.1:${health}/readyz`).then(
-    ({ ok }) => ok,
-    () => false,
-  );
-while (!(await isReady())) await after(100);
+const proxy = await startProxy(directory, "approval", config, health);
 
 function shapeOf(at: number): { readonly head: string; readonly body: string } {
   const isCall = at % 2 === 1;

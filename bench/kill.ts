@@ -6,12 +6,13 @@
  * figure, from the order until every thread forwards nothing more. Clients and origin are this process, the proxy another
  * one, so that whatever this process is late with is in the first two.
  */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Child } from "./child.ts";
+import type { Child } from "./child.ts";
+import { startProxy } from "./proxy-child.ts";
 import { freePorts } from "./stage.ts";
 
 const tunnels = 2_000;
@@ -76,7 +77,6 @@ interface Proxy {
 
 async function start(workers: number): Promise<Proxy> {
   const [forward = 0, sessions = 0, health = 0, stats = 0] = await freePorts(4);
-  const file = join(directory, `kill-${workers}.yaml`);
   const config = {
     workers,
     listener: {
@@ -96,20 +96,7 @@ async function start(workers: number): Promise<Proxy> {
       max_upstream_connections_per_caller: 4_000,
     },
   };
-  // JSON is YAML.
-  writeFileSync(file, JSON.stringify(config));
-  const main = join(import.meta.dirname, "../dist/main.js");
-  const child = new Child("proxy", join(directory, "proxy.log"), process.execPath, [
-    existsSync(main) ? main : join(import.meta.dirname, "../src/main.ts"),
-    "--config",
-    file,
-  ]);
-  const isReady = (): Promise<boolean> =>
-    fetch(`http://127.0.0.1:${health}/readyz`).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-  while (!(await isReady())) await new Promise((resolve) => setTimeout(resolve, 100));
+  const child = await startProxy(directory, `kill-${workers}`, config, health);
   return { child, forward, sessions };
 }
 
@@ -165,10 +152,10 @@ async function killed(proxy: Proxy): Promise<Took> {
   const start = performance.now();
   const reply = await post(proxy, "/v1/kill");
   const replyMs = performance.now() - start;
+  if (reply["cut"] !== tunnels + streams) throw new Error(`cut: ${JSON.stringify(reply)}`);
   const lastMs = (await ended) - start;
   const proxyCpuMs = proxy.child.usage().cpuMs - before;
   clearInterval(talk);
-  if (reply["cut"] !== tunnels + streams) throw new Error(`cut: ${JSON.stringify(reply["cut"])}`);
   await post(proxy, "/v1/kill/release");
   return {
     lastMs,

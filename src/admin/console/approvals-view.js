@@ -1,6 +1,7 @@
 /** What waits for a person, and deciding: everything that the decision is bound to is shown before. */
 import { element } from "./dom.js";
 import { timeOf } from "./format.js";
+import { LiveList } from "./live-list.js";
 
 /**
  * @typedef {object} Ask
@@ -16,48 +17,32 @@ import { timeOf } from "./format.js";
  * @property {Record<string, string | number | undefined>} request
  */
 
-const lookEveryMs = 2_000;
-
-/** The view; it looks again and again for as long as it is shown. */
+/** The view. */
 export class ApprovalsView {
   title = "Approvals";
   root = element("div", { class: "page" });
   #api;
-  #list = element("div", { class: "approvals" });
+  #list = new LiveList({
+    read: async () =>
+      /** @type {readonly Ask[]} */ ((await this.#api.get("v1/approvals"))?.approvals ?? []),
+    keyOf: ({ id, votes }) => [id, votes],
+    card: (ask) => this.#card(ask),
+    empty: "Nothing waits.",
+  });
   #said = element("p", { role: "status", "aria-live": "polite" });
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #timer;
-  #shown = "";
 
   /** @param {import("./api.js").Api} api */
   constructor(api) {
     this.#api = api;
-    this.root.append(element("h2", {}, "Waiting for an approval"), this.#said, this.#list);
+    this.root.append(element("h2", {}, "Waiting for an approval"), this.#said, this.#list.root);
   }
 
-  async open() {
-    this.close();
-    this.#timer = setInterval(() => void this.#look().catch(() => undefined), lookEveryMs);
-    await this.#look();
+  open() {
+    return this.#list.open();
   }
 
   close() {
-    clearInterval(this.#timer);
-  }
-
-  async #look() {
-    const answer = await this.#api.get("v1/approvals");
-    /** @type {readonly Ask[]} */
-    const asks = answer?.approvals ?? [];
-    const shown = JSON.stringify(asks.map(({ id, votes }) => [id, votes]));
-    // What somebody is about to press must not move.
-    if (shown === this.#shown) return;
-    this.#shown = shown;
-    this.#list.replaceChildren(
-      ...(asks.length === 0
-        ? [element("p", {}, "Nothing waits.")]
-        : asks.map((ask) => this.#card(ask))),
-    );
+    this.#list.close();
   }
 
   /** @param {Ask} ask */
@@ -123,8 +108,7 @@ export class ApprovalsView {
     const done = decision === "allow" ? "Approved." : "Denied.";
     this.#said.replaceChildren(message ?? (needs ? `It needs ${needs}.` : done));
     if (policy) this.#said.append(element("pre", {}, policy));
-    this.#shown = "";
-    await this.#look();
+    await this.#list.renew();
   }
 }
 

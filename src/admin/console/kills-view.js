@@ -1,6 +1,7 @@
 /** What operators have stopped, stopping and releasing. */
 import { element } from "./dom.js";
 import { timeOf } from "./format.js";
+import { LiveList } from "./live-list.js";
 
 /**
  * @typedef {object} Kill
@@ -10,10 +11,9 @@ import { timeOf } from "./format.js";
  * @property {string} since
  */
 
-const lookEveryMs = 2_000;
 const scopes = ["destination", "session", "caller", "all"];
 
-/** The view; it looks again and again for as long as it is shown. */
+/** The view. */
 export class KillsView {
   title = "Kill";
   root = element("div", { class: "page" });
@@ -27,11 +27,14 @@ export class KillsView {
   );
   #value = input("Name", 512);
   #reason = input("Reason", 200);
-  #list = element("div", { class: "kills" });
+  #list = new LiveList({
+    read: async () =>
+      /** @type {readonly Kill[]} */ ((await this.#api.get("v1/kills"))?.kills ?? []),
+    keyOf: (kill) => kill,
+    card: (kill) => this.#card(kill),
+    empty: "Nothing is stopped.",
+  });
   #said = element("p", { role: "status", "aria-live": "polite" });
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #timer;
-  #shown = "";
 
   /** @param {import("./api.js").Api} api */
   constructor(api) {
@@ -47,32 +50,16 @@ export class KillsView {
         element("button", { type: "button", onclick: () => void this.#stop() }, "Stop"),
       ),
       this.#said,
-      this.#list,
+      this.#list.root,
     );
   }
 
-  async open() {
-    this.close();
-    this.#timer = setInterval(() => void this.#look().catch(() => undefined), lookEveryMs);
-    await this.#look();
+  open() {
+    return this.#list.open();
   }
 
   close() {
-    clearInterval(this.#timer);
-  }
-
-  async #look() {
-    const answer = await this.#api.get("v1/kills");
-    /** @type {readonly Kill[]} */
-    const kills = answer?.kills ?? [];
-    const shown = JSON.stringify(kills);
-    if (shown === this.#shown) return;
-    this.#shown = shown;
-    this.#list.replaceChildren(
-      ...(kills.length === 0
-        ? [element("p", {}, "Nothing is stopped.")]
-        : kills.map((kill) => this.#card(kill))),
-    );
+    this.#list.close();
   }
 
   /** @param {Kill} kill */
@@ -111,8 +98,7 @@ export class KillsView {
     const kept = survivesRestart ? "" : " A restart of the proxy forgets it.";
     this.#said.textContent =
       message ?? done ?? `Stopped: ${cut} connections and requests ended in ${tookMs} ms.${kept}`;
-    this.#shown = "";
-    await this.#look();
+    await this.#list.renew();
   }
 }
 
