@@ -56,7 +56,7 @@ export class Kills {
   #stamp = "";
   #problem: string | undefined;
   #writing: Promise<unknown> = Promise.resolve();
-  /** Writes that are under way or wait. */
+  /** Orders, of operators and replicas, that are not in the file yet. */
   #toWrite = 0;
   #looks: NodeJS.Timeout | undefined;
 
@@ -135,7 +135,8 @@ export class Kills {
   async #follow(told: Told, by: string, startedAt: number): Promise<KillOutcome> {
     const { log, feed } = this.#services;
     // What runs is stopped first: the file and the replicas may take their time.
-    const cut = await this.#apply();
+    this.#toWrite += 1;
+    const cut = await this.#apply().finally(() => (this.#toWrite -= 1));
     const tookMs = performance.now() - startedAt;
     const { scope, value, reason } = told.kill;
     log.warn(
@@ -196,6 +197,11 @@ export class Kills {
   }
 
   async #put(file: string): Promise<boolean> {
+    // What somebody has written into it since the order would be lost.
+    if (this.#readFile()) {
+      void this.#apply();
+      this.#tellFile();
+    }
     const { fault } = this.#set;
     // What stops all by itself is written as what it is.
     if (fault !== undefined) {
@@ -211,25 +217,22 @@ export class Kills {
       try {
         await writeFile(file, text, { flag: inPlace, mode: 0o600 });
       } catch (error) {
-        this.#noteWritten(file, new Map());
+        this.#inFile = new Map();
+        this.#stamp = stampOf(statSync(file));
         throw error;
       }
     }
-    this.#noteWritten(file, ids);
-    return true;
-  }
-
-  /** So that it is not taken for what somebody else wrote. */
-  #noteWritten(file: string, ids: ReadonlyMap<string, readonly string[]>): void {
     this.#inFile = ids;
-    this.#stamp = stampOf(statSync(file));
+    const stat = statSync(file);
+    // What somebody has written into it since is read with the next look, and not taken for this.
+    if (readSmallFile(file, undefined, stat) === text) this.#stamp = stampOf(stat);
+    return true;
   }
 
   /** True where the file has changed. What cannot be read stops all; what is not there stops nothing. */
   #readFile(): boolean {
     const { file } = this.#services;
-    // What waits to be written would be lost.
-    if (file === undefined || this.#toWrite > 0) return false;
+    if (file === undefined) return false;
     const read = this.#fileText(file);
     if (read === undefined) return false;
     const said: KillFile =
@@ -263,8 +266,9 @@ export class Kills {
       const known = idsOf(ids?.get(name));
       if (known !== undefined) this.#set.take({ kill, ids: known, isReleased: false });
       const isOld = known !== undefined || this.#inFile.has(name);
-      // Also what was released, and is there again.
-      if (!isOld || !this.#set.has(name)) this.#untold.push(this.#set.stop(kill));
+      // What was released and is there again counts, unless the release still waits to be written.
+      const isReleased = this.#inFile.has(name) && this.#toWrite > 0;
+      if (!isOld || !(isReleased || this.#set.has(name))) this.#untold.push(this.#set.stop(kill));
       now.set(name, this.#set.ids.get(name) ?? []);
     }
     const gone = [...(ids?.keys() ?? []), ...this.#inFile.keys()].filter((name) => !now.has(name));
