@@ -104,6 +104,7 @@ describe("a workload with an agent", () => {
     );
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
     const tokens = new Set(origin.requests.map((request) => request.header("authorization")));
+    await eventually(async () => (await readdir(directory)).includes("jwt_svid.token"));
     expect([...tokens]).toEqual([`Bearer ${await mirrored("jwt_svid.token")}`]);
     expect(agent.audiences).toEqual([identity.jwt_audience]);
   });
