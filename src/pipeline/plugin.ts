@@ -187,7 +187,7 @@ export class PluginConfigError extends Error {
 export interface Outcome {
   readonly status: number;
   readonly durationMs: number;
-  /** Of bodies, or through a tunnel: received from the client, sent to it. */
+  /** Of bodies, or through a tunnel: received from the client, sent to it. Absent where each request in it has its own. */
   readonly bytes?: { readonly received: number; readonly sent: number };
   /** Name of the plugin that refused the message. */
   readonly deniedBy?: string | undefined;

@@ -193,6 +193,26 @@ describe("one proxy", () => {
     expect((await connect(proxy)).status).toBe(429);
   });
 
+  test("bytes of requests in a tunnel count once", async () => {
+    const limit = { name: "b", unit: "bytes", limit: 100_000, window: "hour" };
+    const proxy = await start(chain([limit], { reserve_bytes: 0 }));
+    origin.on("/big", () => reply(200, "x".repeat(5_000)));
+    const { client } = await openTunnel(proxy.forward, origin.authority);
+    await own(client);
+    for (let at = 0; at < 3; at += 1)
+      expect(
+        (await client.ask({ target: "/big", headers: { Host: origin.authority } })).status,
+      ).toBe(200);
+    client.socket.destroy();
+    const closed = { reason: "closed" };
+    await eventually(
+      async () => (await proxy.metric("authbridge_tunnels_closed_total", closed)) === 1,
+    );
+    await eventually(async () =>
+      expect((await proxy.sessions("/v1/budgets")).text).toContain('"used":15000,'),
+    );
+  });
+
   test("in a tunnel to a host that a limit names nothing passes but what can be counted", async () => {
     const limit = { name: "t", unit: "tokens", limit: 9, window: "hour", hosts: ["127.0.0.1"] };
     const proxy = await start(chain([limit]));
