@@ -139,7 +139,7 @@ class Exchange implements LiveExchange, Holder {
     }
   }
 
-  /** Nothing moves any more; a plugin that ignores the cancellation is not waited for. */
+  /** Nothing moves any more; a plugin that ignores the cancellation is waited for as long as one that hears of the end. */
   #end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
