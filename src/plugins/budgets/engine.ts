@@ -231,7 +231,7 @@ export class BudgetEngine {
     limits: readonly Limit[],
   ): Answer | Promise<Answer> {
     const entries = this.#forecast.entriesOf(context, asked, limits);
-    if (entries.length === 0) return undefined;
+    if (entries.length === 0 || context.isOpen) return undefined;
     const made = (): Reservation => ({ asked, entries, isMade: false, over: [] });
     const reservation = context.stateOf<Reservation>(this, made);
     const now = this.#deps.clock.now();
