@@ -1,29 +1,36 @@
 /**
  * How long the kill switch takes: `node bench/kill.ts [ROUNDS]`.
  *
- * 2,000 tunnels and 500 event streams are open with traffic in them; the times are from sending POST /v1/kill until a
- * client got its last byte, and until the last client has seen the end of its connection; beside them is the proxy's own
- * figure, from the order until every thread forwards nothing more. Clients and origin are this process, the proxy another
- * one, so that whatever this process is late with is in the first two.
+ * 2,000 tunnels and 500 event streams are open with traffic in both directions. The times are from sending POST /v1/kill:
+ * until the proxy says that every thread forwards nothing more (its own figure), until its reply is here, until a client and
+ * until an origin got its last byte, and until the last client has seen the end of its connection. Clients are this process,
+ * the origin and the proxy two others, so that whatever this one is late with is in all but the first. Everything that is
+ * said carries the time at which it was; what was said on either side after the reply and arrived on the other must be 0,
+ * and both sides say something on every connection that they take for open then.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer as createHttpServer } from "node:http";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Child } from "./child.ts";
+import { Child } from "./child.ts";
 import { startProxy } from "./proxy-child.ts";
 import { freePorts } from "./stage.ts";
+import { Heard, now, stamp } from "./stamps.ts";
 
 const tunnels = 2_000;
 const streams = 500;
 const rounds = Number(process.argv[2] ?? 5);
-const tickMs = 200;
+const tickMs = 1_000;
 const batch = 100;
+const answerMs = 10_000;
 
-async function listening(server: Server): Promise<number> {
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", 8_192, resolve));
-  return (server.address() as AddressInfo).port;
+/** What the clients have heard. */
+const heard = new Heard();
+
+interface OriginReport {
+  readonly open: number;
+  readonly lastByteAt: number;
+  readonly late: number;
 }
 
 /** Resolves once the first bytes of a good response are there. */
@@ -39,7 +46,8 @@ async function opened(port: number, head: string): Promise<Socket> {
     });
     socket.write(head);
   });
-  socket.resume();
+  let rest = "";
+  socket.on("data", (chunk) => (rest = heard.take(rest, chunk)));
   return socket;
 }
 
@@ -56,18 +64,11 @@ const secret = "bench-secret";
 const secretFile = join(directory, "secret");
 writeFileSync(secretFile, secret);
 
-const echo = createServer((socket) => {
-  socket.on("error", () => socket.destroy());
-  socket.pipe(socket);
-});
-const events = createHttpServer((_, response) => {
-  response.writeHead(200, { "Content-Type": "text/event-stream" });
-  response.write("data: first\n\n");
-  const timer = setInterval(() => response.write("data: one more event\n\n"), tickMs);
-  response.on("close", () => clearInterval(timer));
-});
-const echoPort = await listening(echo);
-const eventsPort = await listening(events);
+const origin = new Child("bench", join(directory, "origin.log"), process.execPath, [
+  join(import.meta.dirname, "kill-origin.ts"),
+]);
+const { tunnels: tunnelPort = 0, events: eventsPort = 0 } = await origin.ports();
+const tellOrigin = (command: object): Promise<OriginReport> => origin.ask(command, answerMs);
 
 interface Proxy {
   readonly child: Child;
@@ -110,19 +111,24 @@ async function post({ sessions }: Proxy, path: string): Promise<Record<string, u
 }
 
 interface Took {
-  /** Until the last client saw its end. */
-  readonly lastMs: number;
-  /** Until the proxy said that everything is cut. */
-  readonly replyMs: number;
   /** As the proxy says. */
   readonly tookMs: number;
-  /** Until a client got its last byte. */
-  readonly byteMs: number;
+  /** Until the proxy's reply was here. */
+  readonly replyMs: number;
+  /** Until a client, and an origin, got its last byte. */
+  readonly clientByteMs: number;
+  readonly originByteMs: number;
+  /** Until the last client saw its end. */
+  readonly lastMs: number;
+  /** What either side said after the reply and the other heard. */
+  readonly late: number;
+  /** On how many connections it was said. */
+  readonly saidLate: number;
   readonly proxyCpuMs: number;
 }
 
 async function killed(proxy: Proxy): Promise<Took> {
-  const there = `127.0.0.1:${echoPort}`;
+  const there = `127.0.0.1:${tunnelPort}`;
   const stream = `127.0.0.1:${eventsPort}`;
   const sockets = [
     ...(await many(tunnels, () =>
@@ -132,53 +138,73 @@ async function killed(proxy: Proxy): Promise<Took> {
       opened(proxy.forward, `GET http://${stream}/ HTTP/1.1\r\nHost: ${stream}\r\n\r\n`),
     )),
   ];
-  const talk = setInterval(() => {
-    for (const socket of sockets.slice(0, tunnels)) if (socket.writable) socket.write("some words");
-  }, tickMs * 5);
-  await new Promise((resolve) => setTimeout(resolve, tickMs * 15));
+  const talk = (): number => {
+    const talking = sockets.slice(0, tunnels).filter(({ writable }) => writable);
+    for (const socket of talking) socket.write(stamp());
+    return talking.length;
+  };
+  const talks = setInterval(talk, tickMs);
+  await new Promise((resolve) => setTimeout(resolve, tickMs * 3));
   let open = sockets.filter(({ closed }) => !closed).length;
   if (open < tunnels + streams) throw new Error(`only ${open} stayed open`);
   const ended = new Promise<number>((resolve) => {
     for (const socket of sockets) {
       socket.once("close", () => {
         open -= 1;
-        if (open === 0) resolve(performance.now());
+        if (open === 0) resolve(now());
       });
     }
   });
-  let byteAt = 0;
-  for (const socket of sockets) socket.on("data", () => (byteAt = performance.now()));
+  await tellOrigin({ clear: true });
+  heard.clear();
   const before = proxy.child.usage().cpuMs;
-  const start = performance.now();
+  const start = now();
   const reply = await post(proxy, "/v1/kill");
-  const replyMs = performance.now() - start;
+  const repliedAt = now();
+  const saidByClients = talk();
+  const saidByOrigin = (await tellOrigin({ late: true })).open;
   if (reply["cut"] !== tunnels + streams) throw new Error(`cut: ${JSON.stringify(reply)}`);
   const lastMs = (await ended) - start;
   const proxyCpuMs = proxy.child.usage().cpuMs - before;
-  clearInterval(talk);
+  clearInterval(talks);
+  // Until the origin has seen the end of all of them.
+  let report = await tellOrigin({ after: repliedAt });
+  while (report.open > 0) report = await tellOrigin({ after: repliedAt });
   await post(proxy, "/v1/kill/release");
   return {
-    lastMs,
-    replyMs,
-    proxyCpuMs,
-    byteMs: Math.max(0, byteAt - start),
     tookMs: Number(reply["tookMs"]),
+    replyMs: repliedAt - start,
+    clientByteMs: Math.max(0, heard.lastByteAt - start),
+    originByteMs: Math.max(0, report.lastByteAt - start),
+    lastMs,
+    late: report.late + heard.saidAfter(repliedAt),
+    saidLate: saidByClients + saidByOrigin,
+    proxyCpuMs,
   };
 }
+
+const names: Readonly<Record<keyof Took, string>> = {
+  tookMs: "nothing forwarded",
+  replyMs: "reply",
+  clientByteMs: "last byte at a client",
+  originByteMs: "last byte at the origin",
+  lastMs: "last end",
+  saidLate: "said after the reply",
+  late: "of that heard",
+  proxyCpuMs: "CPU of the proxy",
+};
 
 for (const workers of [1, 2]) {
   const proxy = await start(workers);
   const took: Took[] = [];
   for (let round = 0; round < rounds; round += 1) took.push(await killed(proxy));
-  const shown = (key: keyof Took): string =>
-    took
-      .map((one) => one[key].toFixed(0))
-      .sort((a, b) => Number(a) - Number(b))
-      .join(" ");
-  process.stdout.write(
-    `workers: ${workers}  nothing forwarded, ms: ${shown("tookMs")}  last byte, ms: ${shown("byteMs")}  last end, ms: ${shown("lastMs")}  reply, ms: ${shown("replyMs")}  CPU of the proxy, ms: ${shown("proxyCpuMs")}\n`,
-  );
+  process.stdout.write(`workers: ${workers}\n`);
+  for (const [key, name] of Object.entries(names)) {
+    const figures = took.map((one) => Math.round(one[key as keyof Took])).sort((a, b) => a - b);
+    process.stdout.write(`  ${name.padEnd(24)}${figures.join(" ")}\n`);
+  }
   await proxy.child.stop();
 }
+await origin.stop();
 rmSync(directory, { recursive: true, force: true });
 process.exit(0);

@@ -34,7 +34,7 @@ export class KillSwitch {
   readonly #sessionOf: ((context: RequestContext) => string | undefined) | undefined;
   #kills: readonly Kill[] = [];
 
-  /** `sessionOf` says to which session a message belongs that is about to be judged. */
+  /** `sessionOf` says to which session a message belongs that is not permitted yet. */
   constructor(sessionOf?: (context: RequestContext) => string | undefined) {
     this.#sessionOf = sessionOf;
   }
@@ -53,17 +53,16 @@ export class KillSwitch {
     this.#kills = kills;
   }
 
-  /** The kill that stops a message which is about to be judged. */
+  /** The kill that stops a message; until that is permitted, its session is the one that it names. */
   findFor(context: RequestContext): Kill | undefined {
-    if (this.#kills.length === 0) return undefined;
-    const sessionId = context.sessionId ?? this.#sessionOf?.(context);
-    return this.find({ flow: context.flow, sessionId });
-  }
-
-  /** The kill that stops what runs already. */
-  find(facts: KillFacts): Kill | undefined {
     // Nearly always there is none.
     if (this.#kills.length === 0) return undefined;
+    const named = this.hasSessions ? this.#sessionOf?.(context) : undefined;
+    return this.find({ flow: context.flow, sessionId: context.sessionId ?? named });
+  }
+
+  /** The kill that stops what is known to be of this session, or of none. */
+  find(facts: KillFacts): Kill | undefined {
     return this.#kills.find((kill) => isMeant(kill, facts));
   }
 }

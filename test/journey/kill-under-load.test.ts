@@ -1,8 +1,7 @@
 /** The kill switch with traffic of every kind: from its reply on no byte passes, in no direction, and nothing new begins. */
-import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import type { ServerResponse } from "node:http";
-import type { ClientHttp2Session } from "node:http2";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ClientHttp2Session, ClientHttp2Stream, Http2ServerResponse } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -12,15 +11,16 @@ import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { connectStream, proxySession } from "../support/connect-stream.ts";
 import { eventually, within } from "../support/eventually.ts";
-import { type Address, RawClient, request } from "../support/http-client.ts";
-import { HttpOrigin, TcpOrigin } from "../support/origin.ts";
+import { RawClient, request } from "../support/http-client.ts";
+import { HttpOrigin, type OriginConnection, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import type { Settings } from "../support/program.ts";
 import { openSocks } from "../support/socks-client.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
+import { lateWords, sayer, Witness } from "../support/witness.ts";
 
 const own = owner();
-const each = 25;
+const each = 6;
 const host = "api.allowed.test";
 /** Requests for the same thing are one question. */
 const heldNames = Array.from({ length: each }, (_, at) => `held-${at}.test`);
@@ -30,108 +30,71 @@ const secretFile = join(scratch, "secret");
 writeFileSync(secretFile, secret);
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-/** One side's view of what moves. */
-class Witness {
-  /** Bytes seen, by either side. */
-  bytes = 0;
-  /** Sides that write as fast as a turn allows. */
-  readonly #writers = new Set<() => void>();
-
-  writes(write: () => void): void {
-    this.#writers.add(write);
-    if (this.#writers.size === 1) setImmediate(() => this.#go());
-  }
-
-  stop(): void {
-    this.#writers.clear();
-  }
-
-  /** A stream that is written to and read from until it is closed. */
-  watch(stream: Duplex, words: string): void {
-    this.hears(stream);
-    this.writes(() => {
-      if (!stream.destroyed && stream.writable && stream.writableLength === 0) stream.write(words);
-    });
-  }
-
-  hears(stream: Duplex): void {
-    flowing(stream, (chunk) => (this.bytes += chunk.length));
-  }
-
-  #go(): void {
-    for (const write of this.#writers) write();
-    if (this.#writers.size > 0) setImmediate(() => this.#go());
-  }
-}
-
-/** Instead of whoever read its beginning. */
-function flowing(stream: Duplex, onData: (chunk: Buffer) => void): void {
-  stream.removeAllListeners("readable");
-  stream.on("error", () => undefined);
-  stream.on("data", onData);
-  stream.resume();
-}
-
 let witness = new Witness();
 let authority: TestAuthority;
-let echo: TcpOrigin;
+let peer: TcpOrigin;
 let web: HttpOrigin;
 let secure: TlsOrigin;
-/** What the origins have got. */
-let arrived = 0;
+/** Requests with a body that never ends, at either of the two. */
+let uploads = 0;
 
-/** A stream of events that lasts, as fast as its reader. */
-function endless(
-  response: Pick<ServerResponse, "write" | "writableNeedDrain" | "destroyed">,
-): void {
-  witness.writes(() => {
-    if (!response.destroyed && !response.writableNeedDrain) response.write("data: words\n\n");
-  });
+const chunk = (words: string): string => `${words.length.toString(16)}\r\n${words}\r\n`;
+
+/** What an origin of bytes says and hears. */
+function watchSocket({ socket }: OriginConnection, name: string, says = true): void {
+  const end = { name, isClient: false, hears: socket, lives: socket };
+  witness.watch({ ...end, says: says ? sayer(socket) : undefined });
 }
 
 beforeAll(async () => {
   authority = await TestAuthority.create();
-  echo = await own(
-    TcpOrigin.start(({ socket }) => {
-      flowing(socket, (chunk) => {
-        arrived += chunk.length;
-        if (!socket.destroyed) socket.write(chunk);
-      });
-    }),
-  );
+  peer = await own(TcpOrigin.start((connection) => watchSocket(connection, "a tunnel")));
   web = await own(
     HttpOrigin.launch(({ connection, target }) => {
-      if (target === "/held") return undefined;
-      if (target === "/socket") {
-        void connection.send(
-          "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: example\r\n\r\n",
-        );
-      } else
-        void connection.send(
-          "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n",
-        );
-      endless(connection.socket);
+      void connection.send(
+        target === "/socket"
+          ? "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: example\r\n\r\n"
+          : "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n",
+      );
+      watchSocket(connection, target);
       return undefined;
     }),
   );
-  secure = await own(TlsOrigin.start(await authority.server([host]), "both"));
-  const stream = (_: unknown, response: ServerResponse): void => {
-    response.writeHead(200, { "content-type": "text/event-stream" });
-    endless(response);
+  web.answerHead = ({ startLine }, connection) => {
+    if (!startLine.startsWith("POST ")) return false;
+    watchSocket(connection, "an upload", false);
+    connection.socket.once("end", () => connection.socket.destroy());
+    uploads += 1;
+    return true;
   };
-  secure.on("/events", stream);
+  secure = await own(TlsOrigin.start(await authority.server([host]), "both"));
+  secure.on(
+    "/events",
+    (_, response: ServerResponse & Partial<Pick<Http2ServerResponse, "stream">>) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write("data: 1\n\n");
+      const stream = response.stream ?? response;
+      const end = { name: "events inside of TLS", isClient: false, lives: stream };
+      witness.watch({ ...end, says: sayer(stream) });
+    },
+  );
+  secure.on("/upload", (incoming: IncomingMessage) => {
+    const name = "an upload inside of TLS";
+    witness.watch({ name, isClient: false, hears: incoming, lives: incoming });
+    uploads += 1;
+  });
 });
 
 function start(workers: number, over: Settings): Promise<BridgeProxy> {
-  const rules = [{ allow: { method: "GET", path: "/**" } }];
+  const rules = ["GET", "POST"].map((method) => ({ allow: { method, path: "/**" } }));
   const endpoints = [
     ...heldNames.flatMap((name) => [
-      { host: name, port: echo.port, enforcement: "ask" },
+      { host: name, port: peer.port, enforcement: "ask" },
       { host: name, port: web.port, enforcement: "ask" },
     ]),
     { host, port: secure.port, protocol: "rest", enforcement: "enforce", rules },
     { host: "127.0.0.1", port: web.port, protocol: "rest", enforcement: "enforce", rules },
-    { host: "127.0.0.1", port: echo.port },
+    { host: "127.0.0.1", port: peer.port },
   ];
   return own(
     BridgeProxy.start({
@@ -156,7 +119,7 @@ function start(workers: number, over: Settings): Promise<BridgeProxy> {
   );
 }
 
-const order = (proxy: BridgeProxy, path: string): ReturnType<typeof request> =>
+const order = (proxy: BridgeProxy, path: string, body: string): ReturnType<typeof request> =>
   request(proxy.address("sessions"), {
     method: "POST",
     target: path,
@@ -165,146 +128,237 @@ const order = (proxy: BridgeProxy, path: string): ReturnType<typeof request> =>
       Authorization: `Bearer ${secret}`,
       "Content-Type": "application/x-www-form-urlencoded",
     },
-    body: "scope=all",
+    body,
   });
 
-const many = <T>(make: (at: number) => Promise<T>): Promise<T[]> =>
-  Promise.all(Array.from({ length: each }, (_, at) => make(at)));
-
-async function raw(address: Address, head: string, status: number): Promise<Duplex> {
-  const client = await own(RawClient.connect(address));
-  client.send(head);
-  const first = await client.reader.until("\r\n\r\n");
-  expect(first).toContain(` ${status} `);
-  return client.socket;
+/** Connections of one kind, opened with these fields where its messages have some. */
+interface Crowd {
+  readonly proxy: BridgeProxy;
+  readonly name: string;
+  readonly count: number;
+  readonly fields: Readonly<Record<string, string>>;
 }
 
-const kinds: Readonly<Record<string, (proxy: BridgeProxy) => Promise<Duplex[]>>> = {
-  "a tunnel": (proxy) =>
-    many(async () => {
-      const { socket } = await proxy.enter("CONNECT", `127.0.0.1:${echo.port}`);
-      return socket;
+const many = ({ count }: Crowd, make: () => Promise<void>): Promise<void[]> =>
+  Promise.all(Array.from({ length: count }, make));
+
+/** A client that goes on talking, in frames where the protocol has some. */
+function talks({ name }: Crowd, stream: Duplex, frame?: (words: string) => string): void {
+  witness.watch({ name, isClient: true, hears: stream, lives: stream, says: sayer(stream, frame) });
+}
+
+/** A client that has said all that it has to say; what it says late is another request. */
+function listens({ name }: Crowd, stream: Duplex, saysLate: (words: string) => void): void {
+  witness.watch({ name, isClient: true, hears: stream, lives: stream, saysLate });
+}
+
+function headOf(line: string, at: string, fields: Crowd["fields"]): string {
+  const all = Object.entries({ Host: at, ...fields });
+  return `${line} HTTP/1.1\r\n${all.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`;
+}
+
+/** A response that lasts; what comes late is a request behind it. */
+function events(crowd: Crowd, url: string, at: string, connect: () => Promise<RawClient>) {
+  return many(crowd, async () => {
+    const { socket, reader } = (await own(connect())).send(
+      headOf(`GET ${url}/events`, at, crowd.fields),
+    );
+    expect(await reader.until("\r\n\r\n")).toContain(" 200 ");
+    const late = sayer(socket, (words) => headOf(`GET ${url}/${words.trim()}`, at, crowd.fields));
+    listens(crowd, socket, late);
+  });
+}
+
+/** Resolves when the origins have the heads of all of them. */
+async function uploading(crowd: Crowd, open: () => Promise<void>): Promise<void> {
+  const before = uploads;
+  await many(crowd, open);
+  await eventually(() => uploads === before + crowd.count);
+}
+
+function upload(crowd: Crowd, url: string, at: string, connect: () => Promise<RawClient>) {
+  return uploading(crowd, async () => {
+    const fields = { ...crowd.fields, "Transfer-Encoding": "chunked" };
+    const { socket } = (await own(connect())).send(headOf(`POST ${url}/upload`, at, fields));
+    talks(crowd, socket, chunk);
+  });
+}
+
+const kinds: Readonly<Record<string, (crowd: Crowd) => Promise<unknown>>> = {
+  "a tunnel": (crowd) =>
+    many(crowd, async () => {
+      const client = await own(RawClient.connect(crowd.proxy.forward));
+      client.send(headOf(`CONNECT ${peer.authority}`, peer.authority, crowd.fields));
+      expect(await client.reader.until("\r\n\r\n")).toContain(" 200 ");
+      talks(crowd, client.socket);
     }),
-  "a tunnel of SOCKS5": (proxy) =>
-    many(async () => {
-      const { client, reply } = await openSocks(proxy.forward, "127.0.0.1", echo.port);
+  "a tunnel of SOCKS5": (crowd) =>
+    many(crowd, async () => {
+      const { client, reply } = await openSocks(crowd.proxy.forward, "127.0.0.1", peer.port);
       expect(reply).toBe(0);
       await own(client);
-      return client.socket;
+      talks(crowd, client.socket);
     }),
-  "a tunnel that is a stream": async (proxy) => {
-    const session = await proxySession(proxy.forward);
+  "a tunnel that is a stream": async (crowd) => {
+    const session = await proxySession(crowd.proxy.forward);
     await own({ close: () => session.destroy() });
-    return many(async () => {
-      const { stream, status } = await connectStream(session, `127.0.0.1:${echo.port}`);
+    await many(crowd, async () => {
+      const { stream, status } = await connectStream(session, peer.authority, crowd.fields);
       expect(status).toBe(200);
-      return stream;
+      talks(crowd, stream);
     });
   },
-  "events in the clear": (proxy) =>
-    many(() =>
-      raw(proxy.forward, `GET ${web.url}/events HTTP/1.1\r\nHost: ${web.authority}\r\n\r\n`, 200),
-    ),
-  "another protocol": (proxy) =>
-    many(() =>
-      raw(
-        proxy.forward,
-        `GET ${web.url}/socket HTTP/1.1\r\nHost: ${web.authority}\r\nConnection: Upgrade\r\nUpgrade: example\r\n\r\n`,
-        101,
-      ),
-    ),
-  "events inside of TLS": (proxy) =>
-    many(async () => {
-      const at = secure.at(host);
-      const client = await own(proxy.http1(at));
-      client.send(`GET /events HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
-      await client.reader.until("\r\n\r\n");
-      return client.socket;
+  "events in the clear": (crowd) =>
+    events(crowd, web.url, web.authority, () => RawClient.connect(crowd.proxy.forward)),
+  "an upload in the clear": (crowd) =>
+    upload(crowd, web.url, web.authority, () => RawClient.connect(crowd.proxy.forward)),
+  "another protocol": (crowd) =>
+    many(crowd, async () => {
+      const fields = { ...crowd.fields, Connection: "Upgrade", Upgrade: "example" };
+      const client = await own(RawClient.connect(crowd.proxy.forward));
+      client.send(headOf(`GET ${web.url}/socket`, web.authority, fields));
+      expect(await client.reader.until("\r\n\r\n")).toContain(" 101 ");
+      talks(crowd, client.socket);
     }),
-  "events inside of HTTP/2": async (proxy) => {
-    const session = await secureSession(proxy);
-    return many(async () => {
-      const stream = session.request({ ":path": "/events" });
+  "events inside of TLS": (crowd) =>
+    events(crowd, "", secure.at(host), () => crowd.proxy.http1(secure.at(host))),
+  "an upload inside of TLS": (crowd) =>
+    upload(crowd, "", secure.at(host), () => crowd.proxy.http1(secure.at(host))),
+  "events inside of HTTP/2": async (crowd) => {
+    const session = await secureSession(crowd);
+    await many(crowd, async () => {
+      const stream = session.request({ ":path": "/events", ...crowd.fields });
       stream.on("error", () => undefined);
       await within("a response", new Promise((resolve) => stream.once("response", resolve)));
-      return stream;
+      listens(crowd, stream, (words) => ask(session, words));
     });
   },
-  "events of a backend": (proxy) =>
-    many(() => raw(proxy.reverse, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", 200)),
+  "an upload inside of HTTP/2": async (crowd) => {
+    const session = await secureSession(crowd);
+    await uploading(crowd, async () => {
+      const asked = { ":method": "POST", ":path": "/upload", ...crowd.fields };
+      const stream: ClientHttp2Stream = session.request(asked);
+      stream.on("error", () => undefined);
+      talks(crowd, stream);
+      return Promise.resolve();
+    });
+  },
+  "events of a backend": (crowd) =>
+    events(crowd, "", "localhost", () => RawClient.connect(crowd.proxy.reverse)),
 };
 
-async function secureSession(proxy: BridgeProxy): Promise<ClientHttp2Session> {
+async function secureSession({ proxy }: Crowd): Promise<ClientHttp2Session> {
   const session = await proxy.http2(secure.at(host));
   await own({ close: () => session.destroy() });
   return session;
 }
 
-/** Those that a person has to let through. */
-async function heldBy(proxy: BridgeProxy): Promise<readonly RawClient[]> {
+/** A request of which nobody waits for the response. */
+function ask(session: ClientHttp2Session, words: string): void {
+  if (session.destroyed || session.closed) return;
+  const stream = session.request({ ":path": `/${words.trim()}` });
+  stream.on("error", () => undefined);
+  stream.resume();
+}
+
+/** Those that a person has to let through: tunnels and requests. */
+async function heldBy(
+  proxy: BridgeProxy,
+  names: readonly string[],
+  fields: Crowd["fields"],
+): Promise<readonly RawClient[]> {
   return Promise.all(
-    heldNames.map(async (name, at) => {
-      const there = `${name}:${echo.port}`;
+    names.map(async (name, at) => {
+      const there = `${name}:${peer.port}`;
       const page = `${name}:${web.port}`;
       const client = await own(RawClient.connect(proxy.forward));
-      if (at % 2 === 0) client.send(`CONNECT ${there} HTTP/1.1\r\nHost: ${there}\r\n\r\n`);
-      else client.send(`GET http://${page}/ HTTP/1.1\r\nHost: ${page}\r\n\r\n`);
+      if (at % 2 === 0) client.send(headOf(`CONNECT ${there}`, there, fields));
+      else client.send(headOf(`GET http://${page}/`, page, fields));
       return client;
     }),
   );
 }
 
-const closeOf = (stream: Duplex): Promise<void> =>
-  stream.closed || stream.destroyed
-    ? Promise.resolve()
-    : new Promise((resolve) => stream.once("close", () => resolve()));
+const timeout = 60_000;
 
-test.each([1, 2])("everything that moves stops, with workers: %d", async (workers) => {
+test.each([1, 2])("everything that moves stops, with workers: %d", { timeout }, async (workers) => {
   witness = new Witness();
   const proxy = await start(workers, {});
-  const streams: Duplex[] = [];
-  for (const [kind, open] of Object.entries(kinds)) {
-    const opened = await within(kind, open(proxy));
-    for (const stream of opened) {
-      // A request's client has said all that it has to say.
-      if (kind.startsWith("events")) witness.hears(stream);
-      else witness.watch(stream, `${randomBytes(8).toString("hex")}\n`);
-    }
-    streams.push(...opened);
-  }
-  const held = await heldBy(proxy);
+  for (const [name, open] of Object.entries(kinds))
+    await within(name, open({ proxy, name, count: each, fields: {} }));
+  const held = await heldBy(proxy, heldNames, {});
   await new Approver(proxy, secret).waitFor(each);
-  const [heard, got] = [witness.bytes, arrived];
+  witness.begin();
+  const { client, origin } = witness.heard;
   await eventually(() => {
-    return witness.bytes > heard + 10_000 && arrived > got + 1_000;
+    const now = witness.heard;
+    return now.client > client + 2_000 && now.origin > origin + 2_000;
   });
-  const reply = await order(proxy, "/v1/kill");
+  expect(witness.openClients).toHaveLength(Object.keys(kinds).length * each);
+  witness.deafen();
+  const reply = await order(proxy, "/v1/kill", "scope=all");
+  witness.sayLate();
+  for (const one of held) one.send(lateWords);
   expect(reply.status, reply.text).toBe(200);
   const { cut, tookMs } = JSON.parse(reply.text) as { cut: number; tookMs: number };
-  expect(cut).toBeGreaterThanOrEqual(streams.length + each);
+  expect(cut).toBeGreaterThanOrEqual((Object.keys(kinds).length + 1) * each);
   expect(tookMs).toBeGreaterThanOrEqual(0);
-  await within("the end of every stream", Promise.all(streams.map(closeOf)));
-  // All that the kernel had has come by now.
-  await within(
-    "the end at the origins",
-    eventually(() => echo.openCount === 0),
-  );
-  const [last, lastUp] = [witness.bytes, arrived];
-  for (const client of held) expect((await client.response()).status).toBe(403);
-  const before = [echo.connections.length, web.connections.length, secure.accepted];
+  await witness.over();
+  for (const one of held) expect((await one.response()).status).toBe(403);
+  const before = [peer.connections.length, web.connections.length, secure.accepted];
   // What a person lets through now comes too late.
   const operator = new Approver(proxy, secret);
   for (const { id } of await operator.pending()) await operator.allow(id);
   const refused = await Promise.all(
     ["CONNECT", "SOCKS5", "HTTP/2 CONNECT"].map((door) =>
-      proxy.enter(door as "CONNECT", `127.0.0.1:${echo.port}`),
+      proxy.enter(door as "CONNECT", peer.authority),
     ),
   );
   expect(refused.map(({ status }) => status)).toEqual([403, 403, 403]);
-  expect([witness.bytes, arrived]).toEqual([last, lastUp]);
-  expect([echo.connections.length, web.connections.length, secure.accepted]).toEqual(before);
-  witness.stop();
+  expect([peer.connections.length, web.connections.length, secure.accepted]).toEqual(before);
+  expect([...witness.late]).toEqual([]);
+  expect([...web.requests, ...secure.seen].filter(isLate)).toEqual([]);
 });
+
+const isLate = (seen: { readonly target?: string; readonly url?: string }): boolean =>
+  (seen.target ?? seen.url ?? "").includes(lateWords);
+
+test.each([1, 2])(
+  "what belongs to one session stops, and nothing of another, with workers: %d",
+  { timeout },
+  async (workers) => {
+    witness = new Witness();
+    const sessionFile = { session: { api_secret_file: secretFile, header: "x-session" } };
+    const proxy = await start(workers, sessionFile);
+    for (const [name, open] of Object.entries(kinds)) {
+      // SOCKS5 has no fields.
+      for (const session of name.endsWith("SOCKS5") ? [] : ["one", "two"]) {
+        const crowd = { proxy, name: `${name}, ${session}`, count: 2 };
+        await within(crowd.name, open({ ...crowd, fields: { "x-session": session } }));
+      }
+    }
+    const open = witness.openClients.map(({ name }) => name);
+    const isOfOne = (name: string): boolean => name.endsWith(", one");
+    const held = await heldBy(proxy, heldNames.slice(0, 2), { "x-session": "one" });
+    await heldBy(proxy, heldNames.slice(2, 4), { "x-session": "two" });
+    const operator = new Approver(proxy, secret);
+    await operator.waitFor(4);
+    witness.begin();
+    const reply = await order(proxy, "/v1/kill", "session=one");
+    const cut = open.filter(isOfOne).length + held.length;
+    expect(JSON.parse(reply.text)).toMatchObject({ cut });
+    for (const client of held) expect((await client.response()).status).toBe(403);
+    const stillOpen = (): readonly string[] => witness.openClients.map(({ name }) => name);
+    await eventually(() => expect(stillOpen().filter(isOfOne)).toEqual([]));
+    const { client, origin } = witness.heard;
+    await eventually(() => {
+      const now = witness.heard;
+      return now.client > client + 2_000 && now.origin > origin + 2_000;
+    });
+    witness.stop();
+    expect(stillOpen()).toEqual(open.filter((name) => !isOfOne(name)));
+  },
+);
 
 test("a tunnel whose client has said nothing yet is cut as well, and dials nothing", async () => {
   const proxy = await start(1, {});
@@ -313,7 +367,7 @@ test("a tunnel whose client has said nothing yet is cut as well, and dials nothi
   client.send(`CONNECT ${there} HTTP/1.1\r\nHost: ${there}\r\n\r\n`);
   expect(await client.reader.until("\r\n\r\n")).toContain(" 200 ");
   const before = web.connections.length;
-  const reply = await order(proxy, "/v1/kill");
+  const reply = await order(proxy, "/v1/kill", "scope=all");
   expect(JSON.parse(reply.text)).toMatchObject({ cut: 1 });
   await within("the end of the tunnel", client.closed);
   expect(web.connections.length).toBe(before);

@@ -156,6 +156,11 @@ describe.each([1, 2])("with workers: %i", (workers) => {
   );
 });
 
+test("an auditor reads the program that checks a proof at a glance", () => {
+  const lines = readFileSync(verifier, "utf8").split("\n");
+  expect(lines.filter((line) => !/^\s*(?:\/\/.*)?$/.test(line)).length).toBeLessThanOrEqual(40);
+});
+
 test.skipIf(!hasGo)("a proof of anything but the decision is no proof", async () => {
   const program = buildVerifier();
   const [key, other] = [newKey(), newKey()];

@@ -1,13 +1,15 @@
 /** Every HTTP exchange that runs in this thread, so that an operator can stop it. */
 import { Slots } from "../../net/slots.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
-import type { KillFacts, KillSwitch } from "../../pipeline/kill-switch.ts";
+import type { KillSwitch } from "../../pipeline/kill-switch.ts";
 import { killDenial } from "../../pipeline/kill-switch.ts";
 
 /** One exchange. */
-export interface LiveExchange extends KillFacts {
-  /** Answers with the denial, or cuts the connection where the response has begun. */
-  kill(denial: Denial): void;
+export interface LiveExchange {
+  readonly context: RequestContext;
+  /** Answers with the denial, or cuts the connection where the response has begun; false where it is over, or a tunnel. */
+  kill(denial: Denial): boolean;
 }
 
 /** The exchanges that run. */
@@ -31,10 +33,8 @@ export class LiveExchanges {
   endKilled(): number {
     let ended = 0;
     this.#slots.forEach((exchange) => {
-      const kill = this.#kills.find(exchange);
-      if (kill === undefined) return;
-      ended += 1;
-      exchange.kill(killDenial(kill));
+      const kill = this.#kills.findFor(exchange.context);
+      if (kill !== undefined && exchange.kill(killDenial(kill))) ended += 1;
     });
     return ended;
   }
