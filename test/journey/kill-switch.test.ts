@@ -172,6 +172,43 @@ describe("one of many", () => {
     expect((await call("b")).status).toBe(200);
   });
 
+  test("a session whose name has spaces and other marks, also after a restart", async () => {
+    const over = { session: { header: "x-session" }, kill_switch: { file: newFile() } };
+    const first = await start(over);
+    const session = `one "two" # 3 \\`;
+    const call = async (proxy: ProxyProcess, name: string): Promise<number> =>
+      (await request(proxy.forward, { target: `${origin.url}/`, headers: { "X-Session": name } }))
+        .status;
+    expect(await call(first, session)).toBe(200);
+    const done = await post(first, "/v1/kill", { session, reason: "a # b" });
+    expect(JSON.parse(done.text)).toMatchObject({ survivesRestart: true });
+    expect([await call(first, session), await call(first, "one")]).toEqual([403, 200]);
+    first.signal("SIGKILL");
+    await first.ended;
+    const second = await start(over);
+    expect([await call(second, session), await call(second, "one")]).toEqual([403, 200]);
+    await post(second, "/v1/kill/release", { session });
+    expect(await call(second, session)).toBe(200);
+  });
+
+  test("a caller whose name has a space", async () => {
+    const password = join(scratch, "caller");
+    writeFileSync(password, "password");
+    const clients = [{ name: "build # 1", password_file: password }];
+    const proxy = await start({ callers: { clients } });
+    const basic = Buffer.from("build # 1:password").toString("base64");
+    const call = async (): Promise<number> =>
+      (
+        await request(proxy.forward, {
+          target: `${origin.url}/`,
+          headers: { "Proxy-Authorization": `Basic ${basic}` },
+        })
+      ).status;
+    expect(await call()).toBe(200);
+    await post(proxy, "/v1/kill", { caller: "build # 1" });
+    expect(await call()).toBe(403);
+  });
+
   test("a caller", async () => {
     const proxy = await start();
     await post(proxy, "/v1/kill", { caller: "127.0.0.1" });
@@ -210,7 +247,7 @@ describe("who is listened to", () => {
     [{ scope: "all", value: "x" }, "takes no value"],
     [{ scope: "all", caller: "x" }, "say what is meant"],
     [{ destination: "a*b" }, "a destination is a host"],
-    [{ caller: "a b" }, "a space"],
+    [{ caller: "a\u0007b" }, "a control character"],
     [{ scope: "all", wrong: "x" }, "unknown"],
   ])("%j is not an order", async (form: Record<string, string>, words) => {
     const answer = await post(proxy, "/v1/kill", form);
