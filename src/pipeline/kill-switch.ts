@@ -53,14 +53,15 @@ export class KillSwitch {
     this.#kills = kills;
   }
 
-  /** The kill that stops a message which is about to be judged. */
+  /** The kill that stops a message, which may be one whose session nobody has settled yet. */
   findFor(context: RequestContext): Kill | undefined {
     if (this.#kills.length === 0) return undefined;
-    const sessionId = context.sessionId ?? this.#sessionOf?.(context);
+    const sessionId =
+      context.sessionId ?? (this.hasSessions ? this.#sessionOf?.(context) : undefined);
     return this.find({ flow: context.flow, sessionId });
   }
 
-  /** The kill that stops what runs already. */
+  /** The kill that stops what is known by these facts alone. */
   find(facts: KillFacts): Kill | undefined {
     // Nearly always there is none.
     if (this.#kills.length === 0) return undefined;

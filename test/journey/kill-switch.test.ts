@@ -4,13 +4,14 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Approver } from "../support/approvals.ts";
 import { browserPath, launchBrowser, openPage } from "../support/browser.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { get, openTunnel, RawClient, request, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import type { Settings } from "../support/program.ts";
-import { ProxyProcess, merge, settings } from "../support/proxy.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
 
 const own = owner();
@@ -170,6 +171,37 @@ describe("one of many", () => {
     await post(proxy, "/v1/kill", { session: "a" });
     expect((await call("a")).status).toBe(403);
     expect((await call("b")).status).toBe(200);
+  });
+
+  test("a session: what of it waits for an approval, or for its response, ends", async () => {
+    const endpoint = { host: "127.0.0.1", port: origin.port, protocol: "rest" };
+    const rules = [
+      { allow: { method: "GET", path: "/**" } },
+      { ask: { method: "DELETE", path: "/**" } },
+    ];
+    const endpoints = [{ ...endpoint, enforcement: "enforce", rules }];
+    const policy = { name: "egress-policy", config: { network_policies: { api: { endpoints } } } };
+    const proxy = await start(merge({ session: { header: "x-session" } }, outbound(policy)));
+    const operator = new Approver(proxy, secret);
+    const call = (method: string, path: string, session: string): Promise<RawResponse> => {
+      const target = `${origin.url}${path}`;
+      const headers = { Host: origin.authority, "X-Session": session };
+      return request(proxy.forward, { method, target, headers });
+    };
+    const asked = call("DELETE", "/", "a");
+    const answered = call("GET", "/held-session", "a");
+    const other = call("GET", "/held-other", "b");
+    const { id } = await operator.next();
+    await eventually(() => held.has("/held-session") && held.has("/held-other"));
+    const done = await post(proxy, "/v1/kill", { session: "a" });
+    expect(JSON.parse(done.text)).toMatchObject({ cut: 2 });
+    await operator.decide(id, { decision: "allow" });
+    held.get("/held-other")?.();
+    expect([codeOf(await asked), codeOf(await answered), (await other).status]).toEqual([
+      "policy.killed",
+      "policy.killed",
+      200,
+    ]);
   });
 
   test("a session whose name has spaces and other marks, also after a restart", async () => {

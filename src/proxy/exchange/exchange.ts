@@ -10,7 +10,6 @@ import { Cancellation } from "../../pipeline/cancellation.ts";
 import type { ResponseNeeds, StepJudge } from "../../pipeline/message-needs.ts";
 import type { Holder, RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
-import type { Flow } from "../../pipeline/flow.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { type HeldBody, takeBody, type TakenBody } from "./buffered-body.ts";
@@ -114,12 +113,8 @@ class Exchange implements LiveExchange, Holder {
     downstream.onClose((complete) => this.#onClientClosed(complete));
   }
 
-  get flow(): Flow {
-    return this.#request.flow;
-  }
-
-  get sessionId(): string | undefined {
-    return this.#context.sessionId;
+  get context(): RequestContext {
+    return this.#context;
   }
 
   kill(denial: Denial): void {

@@ -1,11 +1,13 @@
 /** Every HTTP exchange that runs in this thread, so that an operator can stop it. */
 import { Slots } from "../../net/slots.ts";
 import type { Denial } from "../../pipeline/decision.ts";
-import type { KillFacts, KillSwitch } from "../../pipeline/kill-switch.ts";
+import type { RequestContext } from "../../pipeline/context.ts";
+import type { KillSwitch } from "../../pipeline/kill-switch.ts";
 import { killDenial } from "../../pipeline/kill-switch.ts";
 
 /** One exchange. */
-export interface LiveExchange extends KillFacts {
+export interface LiveExchange {
+  readonly context: RequestContext;
   /** Answers with the denial, or cuts the connection where the response has begun. */
   kill(denial: Denial): void;
 }
@@ -31,7 +33,7 @@ export class LiveExchanges {
   endKilled(): number {
     let ended = 0;
     this.#slots.forEach((exchange) => {
-      const kill = this.#kills.find(exchange);
+      const kill = this.#kills.findFor(exchange.context);
       if (kill === undefined) return;
       ended += 1;
       exchange.kill(killDenial(kill));

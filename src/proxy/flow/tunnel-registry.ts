@@ -24,7 +24,7 @@ export interface OpenTunnel {
   /** Each message of its client is shown to the pipeline that let it be opened. */
   readonly readsMessages?: boolean;
   /** Tells the session that it belongs to, where {@link facts} do not. */
-  readonly context?: Pick<RequestContext, "sessionId">;
+  readonly context?: RequestContext;
   cut(reason: CutReason): void;
 }
 
@@ -161,8 +161,9 @@ export class TunnelRegistry {
 
   #killOf({ facts, context }: Pick<OpenTunnel, "facts" | "context">): Kill | undefined {
     const known = context ?? facts;
-    const sessionId = "sessionId" in known ? known.sessionId : undefined;
-    return this.#kills?.find({ flow: facts.flow, sessionId });
+    return known instanceof RequestContext
+      ? this.#kills?.findFor(known)
+      : this.#kills?.find({ flow: facts.flow, sessionId: undefined });
   }
 
   /** Cuts all of them. */
