@@ -247,6 +247,15 @@ describe("one of many", () => {
     expect(codeOf(await get(proxy.forward, `${origin.url}/`))).toBe("policy.killed");
   });
 
+  test("a caller by its address, where the listener is on every address", async () => {
+    const listener = { forward_proxy_addr: "[::]:0" };
+    const proxy = await start({ listener });
+    const forward = { ...proxy.forward, host: "127.0.0.1" };
+    expect((await get(forward, `${origin.url}/`)).status).toBe(200);
+    await post(proxy, "/v1/kill", { caller: "127.0.0.1" });
+    expect(codeOf(await get(forward, `${origin.url}/`))).toBe("policy.killed");
+  });
+
   test("what is exempt from the pipeline is stopped as well", async () => {
     const proxy = await start({ listener: { skip_hosts: ["one.test"] } });
     await post(proxy, "/v1/kill", { destination: "one.test" });
