@@ -2,6 +2,7 @@
 import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { appendForwardedFor, type HeaderList } from "../http/headers.ts";
+import { peerAddress } from "../net/peer-address.ts";
 import { originForm, parseAbsoluteTarget, parseHostHeader } from "../net/destination.ts";
 import type { Denial } from "../pipeline/decision.ts";
 import type { Client } from "../pipeline/flow.ts";
@@ -137,7 +138,7 @@ function routeOf(
     begin:
       peer === undefined ? undefined : (isTunnel) => peer.begin(isTunnel ? carrier : undefined),
     forwarded: (headers) => {
-      appendForwardedFor(headers, remoteAddress ?? "unknown");
+      appendForwardedFor(headers, peerAddress(remoteAddress ?? "unknown"));
       setAbsent(headers, "X-Forwarded-Proto", tls === undefined ? "http" : "https");
       if (named !== undefined) setAbsent(headers, "X-Forwarded-Host", named);
     },

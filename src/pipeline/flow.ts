@@ -1,5 +1,6 @@
 /** The immutable facts of one connection or request: its client, surface and destination. */
 import { threadId } from "node:worker_threads";
+import { peerAddress } from "../net/peer-address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { PeerProcess } from "../net/kernel/peer-process.ts";
 
@@ -73,5 +74,8 @@ let flowCounter = 0;
 /** Makes a Flow. Only listeners and the bridge call it: policy never sees a flow that it could edit. */
 export function makeFlow(facts: Omit<Flow, "id" | "startedAt">, now: number = Date.now()): Flow {
   flowCounter = (flowCounter + 1) % Number.MAX_SAFE_INTEGER;
-  return Object.freeze({ ...facts, id: `${idPrefix}-${flowCounter.toString(36)}`, startedAt: now });
+  const id = `${idPrefix}-${flowCounter.toString(36)}`;
+  const address = peerAddress(facts.client.address);
+  const client = address === facts.client.address ? facts.client : { ...facts.client, address };
+  return Object.freeze({ ...facts, client, id, startedAt: now });
 }

@@ -48,6 +48,11 @@ export class KillSwitch {
     return this.#kills.some(({ scope }) => scope === "session");
   }
 
+  /** Whether it matters which executable a caller is. */
+  get hasExecutables(): boolean {
+    return this.#kills.some(isOfExecutable);
+  }
+
   /** From now on; what runs is the business of whoever holds it. */
   set(kills: readonly Kill[]): void {
     this.#kills = kills;
@@ -80,17 +85,27 @@ export function killName({ scope, value }: Pick<Kill, "scope" | "value">): strin
   return scope === "all" ? scope : `${scope} ${value}`;
 }
 
-function isMeant({ scope, value }: Kill, { flow, sessionId }: KillFacts): boolean {
+function isMeant(kill: Kill, { flow, sessionId }: KillFacts): boolean {
+  const { scope, value } = kill;
   switch (scope) {
     case "all":
       return true;
     case "caller":
-      return namesOf(flow).includes(value);
+      return namesOf(flow).includes(value) || (isOfExecutable(kill) && isUnknown(flow));
     case "session":
       return sessionId === value;
     case "destination":
       return isDestination(value.toLowerCase(), flow);
   }
+}
+
+function isOfExecutable({ scope, value }: Kill): boolean {
+  return scope === "caller" && value.startsWith("/");
+}
+
+/** Nobody had asked for executables when it began: it may be the one that is meant, and can begin anew if it is not. */
+function isUnknown({ direction, client }: Flow): boolean {
+  return direction === "outbound" && client.process === undefined;
 }
 
 function namesOf({ client }: Flow): readonly (string | undefined)[] {

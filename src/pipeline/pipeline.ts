@@ -259,9 +259,10 @@ export class Pipeline {
     );
   }
 
-  /** The paths of every plugin that judges callers; undefined when none does, so that no caller is looked up. */
+  /** The paths of every plugin that judges callers; undefined when nobody does, so that no caller is looked up. */
   callerLinks(): readonly string[] | undefined {
-    let links: readonly string[] | undefined;
+    let links: readonly string[] | undefined =
+      this.#kills?.hasExecutables === true ? [] : undefined;
     for (const { plugin } of this.steps) {
       const own = plugin.callerLinks?.();
       if (own === undefined || own === links) continue;

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, test } from "vitest";
 import { checkDigits } from "../../src/dlp/key-formats.ts";
-import { BridgeProxy } from "../support/bridge-proxy.ts";
+import { type BridgeOptions, BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { RawClient, request, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
@@ -21,7 +21,10 @@ let plain: HttpOrigin;
 let secure: TlsOrigin;
 let proxy: BridgeProxy;
 
-function start(over: object): Promise<BridgeProxy> {
+function start(
+  over: object,
+  { plugins = [], file = {} }: Pick<BridgeOptions, "plugins" | "file"> = {},
+): Promise<BridgeProxy> {
   const rules = [
     { hosts: ["www.allowed.test"], detectors: ["cards", "provider_keys"], action: "redact" },
     { hosts: ["other.allowed.test"], action: "observe" },
@@ -37,8 +40,10 @@ function start(over: object): Promise<BridgeProxy> {
             name: "dlp",
             config: { rules, default: { action: "refuse" }, larger_bodies: "stream", ...over },
           },
+          ...plugins,
         ],
         otherwise: "allow",
+        file,
         limits: { max_body: "64KiB" },
       }),
     );
@@ -160,6 +165,26 @@ describe("refuse", () => {
       all.map((_one, at) => (at % 2 === 0 ? 200 : 403)),
     );
   });
+});
+
+test("redact: what a budget is asked about in between stays in its order", async () => {
+  const limits = [{ name: "up", unit: "bytes_up", limit: 4_000_000, window: "day" }];
+  const counted = await start(
+    {},
+    { plugins: [{ name: "budgets", config: { limits } }], file: { workers: 2 } },
+  );
+  const body = `${prose} ${card} and ${prose} ${card}, ${prose}`.repeat(3);
+  const authority = `www.allowed.test:${plain.port}`;
+  const wire = await own(RawClient.connect(counted.forward));
+  wire.send(
+    `POST http://${authority}/counted HTTP/1.1\r\nHost: ${authority}\r\nTransfer-Encoding: chunked\r\n\r\n`,
+  );
+  wire.send(`${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`);
+  const { status } = await wire.response("POST");
+  const seen = plain.requests.find(({ target }) => target === "/counted");
+  const expected = body.replaceAll(card, "[redacted:cards]");
+  expect([status, seen?.text.length]).toEqual([200, expected.length]);
+  expect(seen?.text === expected).toBe(true);
 });
 
 test("redact: JSON stays JSON, forms stay forms", async () => {

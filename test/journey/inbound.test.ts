@@ -367,6 +367,14 @@ describe("what the agent sees", () => {
     ...headers,
   });
 
+  test("J2: a client of IPv4 has its own address, where the listener is on every one", async () => {
+    const over = { listener: { reverse_proxy_addr: "[::]:0" } };
+    const open = await own(guarded(idp, { audience: "agent", bypass_paths: ["/open"] }, [], over));
+    expect((await get({ ...open.reverse, host: "127.0.0.1" }, "/open")).status).toBe(200);
+    const [seen] = agent.requestsFor("/open");
+    expect(seen?.header("x-forwarded-for")).toBe("127.0.0.1");
+  });
+
   test("J2: Host is the backend's, and the client's goes into X-Forwarded-Host", async () => {
     await get(proxy.reverse, "/hosted", await withToken({ Host: "agent.example" }));
     const { head } = agent.requestFor("/hosted");

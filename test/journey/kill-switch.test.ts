@@ -1,6 +1,6 @@
 /** The kill switch: everything, a caller, a session or a destination, in a moment, and until it is released. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -245,6 +245,26 @@ describe("one of many", () => {
     const proxy = await start();
     await post(proxy, "/v1/kill", { caller: "127.0.0.1" });
     expect(codeOf(await get(proxy.forward, `${origin.url}/`))).toBe("policy.killed");
+  });
+
+  test("a caller by its executable, also where no policy asks for it", async () => {
+    const proxy = await start();
+    const open = await tunnel(proxy, echo.authority);
+    await post(proxy, "/v1/kill", { caller: realpathSync(process.execPath) });
+    await within("the tunnel is cut", open.closed);
+    expect(codeOf(await get(proxy.forward, `${origin.url}/`))).toBe("policy.killed");
+    await post(proxy, "/v1/kill/release", { caller: realpathSync(process.execPath) });
+    await post(proxy, "/v1/kill", { caller: "/usr/bin/other" });
+    expect((await get(proxy.forward, `${origin.url}/`)).status).toBe(200);
+  });
+
+  test("a caller by its address, where the listener is on every address", async () => {
+    const listener = { forward_proxy_addr: "[::]:0" };
+    const proxy = await start({ listener });
+    const forward = { ...proxy.forward, host: "127.0.0.1" };
+    expect((await get(forward, `${origin.url}/`)).status).toBe(200);
+    await post(proxy, "/v1/kill", { caller: "127.0.0.1" });
+    expect(codeOf(await get(forward, `${origin.url}/`))).toBe("policy.killed");
   });
 
   test("what is exempt from the pipeline is stopped as well", async () => {

@@ -55,6 +55,8 @@ const bits = {
   hex: 4,
   /** What stands between words, and bytes that are no text of ASCII. */
   separator: 1,
+  /** Another one than the one before it, from the third in a row on: no longer what words need between them. */
+  punctuation: 4,
   other: 6,
 };
 /** Shorter ones with a digit may be a version or a number. */
@@ -65,17 +67,26 @@ const leastRepeated = 4;
 /** Words of one text that are remembered; those after them count again. */
 const maxSeen = 64;
 
-/** Bits of a text. Escapes count as what they stand for, and a word that comes again in it counts once. */
+/** Bits of a text. Escapes count as what they stand for, and a word that comes again in it as the choice among those there. */
 export function randomLookingBits(text: string): number {
   const plain = text.includes("%") ? unescaped(text) : text;
   const { length } = plain;
   const seen: number[] = [];
   let sum = 0;
   let at = 0;
+  let separators = 0;
   while (at < length) {
     const kind = kindOf(plain.charCodeAt(at));
-    if (kind === separator || kind === other) {
-      sum += kind === separator ? bits.separator : bits.other;
+    if (kind === separator) {
+      separators += 1;
+      const isData = separators > 2 && plain.charCodeAt(at) !== plain.charCodeAt(at - 1);
+      sum += isData ? bits.punctuation : bits.separator;
+      at += 1;
+      continue;
+    }
+    separators = 0;
+    if (kind === other) {
+      sum += bits.other;
       at += 1;
       continue;
     }
@@ -92,7 +103,10 @@ export function randomLookingBits(text: string): number {
       word += bitsOfPair(before, next);
       before = next;
     }
-    if (at - begin >= leastRepeated && isKnown(plain, seen, begin, at)) continue;
+    if (at - begin >= leastRepeated && isKnown(plain, seen, begin, at)) {
+      sum += Math.log2(seen.length / 2);
+      continue;
+    }
     const isHex = at - begin >= leastHex && hex !== 0 && (kinds & digit) !== 0;
     sum += !isHex ? word : (at - begin) * ((kinds & letter) === 0 ? bits.digit : bits.hex);
   }

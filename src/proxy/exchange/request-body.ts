@@ -279,9 +279,10 @@ export class JudgedBody implements BodySource, BodySink {
       }
       parts = passed;
     }
-    let hasRoom = true;
-    for (const part of parts) hasRoom = this.#sink?.data(part) ?? false;
-    return hasRoom;
+    const [first] = parts;
+    if (first === undefined) return true;
+    // A sink that has no room takes no second part.
+    return this.#sink?.data(parts.length === 1 ? first : Buffer.concat(parts)) ?? false;
   }
 
   #refuse(denial: Denial): void {

@@ -8,6 +8,7 @@ import {
   parseAddress,
   parseCidr,
 } from "../../../src/net/address.ts";
+import { peerAddress } from "../../../src/net/peer-address.ts";
 
 function address(text: string): IpAddress {
   const parsed = parseAddress(text);
@@ -42,6 +43,16 @@ describe("parseAddress", () => {
   test("an address of another length cannot be made", () => {
     expect(() => new IpAddress(new Uint8Array(5))).toThrow(RangeError);
   });
+});
+
+test.each([
+  ["::ffff:192.0.2.1", "192.0.2.1"],
+  ["192.0.2.1", "192.0.2.1"],
+  ["2001:db8::1", "2001:db8::1"],
+  ["::ffff:0:1", "::ffff:0:1"],
+  ["", ""],
+])("a peer at %s is at %s", (given, shown) => {
+  expect(peerAddress(given)).toBe(shown);
 });
 
 describe("parseCidr", () => {

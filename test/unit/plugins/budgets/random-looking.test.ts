@@ -7,6 +7,11 @@ const size = 1_500;
 const data = randomBytes(size);
 const base32 = [...data].map((byte) => "abcdefghijklmnopqrstuvwxyz234567"[byte % 32]).join("");
 
+const words = Array.from(
+  { length: 64 },
+  (_, at) => `word${"abcdefgh"[at >> 3]}${"abcdefgh"[at & 7]}`,
+);
+
 test.each([
   ["hex", data.toString("hex"), 8 * size],
   ["HEX", data.toString("hex").toUpperCase(), 8 * size],
@@ -19,6 +24,12 @@ test.each([
     8 * size,
   ],
   ["escaped hex", encodeURIComponent(data.toString("hex")).replaceAll("a", "%61"), 8 * size],
+  ["separators", [...data].map((byte) => "!$&'()*+,;=:@-._"[byte % 16]).join(""), 4 * size],
+  [
+    "the order of words that were there",
+    [...words, ...[...data].map((byte) => words[byte % 64])].join("/"),
+    6 * size,
+  ],
   ["dotted hex", (data.toString("hex").match(/.{8}/g) ?? []).join("."), 8 * size],
 ])(
   "data in %s counts for more than half of what it is, and not for twice as much",
