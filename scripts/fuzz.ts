@@ -2,9 +2,10 @@
  * Feeds every reader of foreign bytes with bytes that are nearly good, and keeps those that reach code that none did before:
  * `npm run fuzz -- [--target NAME,…] [--seconds N] [--seed N] [--batches N] [--jobs N] [--save] [--ledger FILE]`.
  *
- * Each target runs for `--seconds`, or for a number of batches that is the same on every machine, in a process of its own, `--jobs` of them at once. Ends with 1 where something does not
- * hold; `--save` adds what was kept to test/fixtures/fuzz, from where a test replays it; `--ledger` adds each target's time,
- * inputs and finds to the table of that file (test/fuzz/README.md).
+ * Each target runs for `--seconds` of processor time, or for a number of batches that is the same on every machine, in a
+ * process of its own, `--jobs` of them at once. Ends with 1 where something does not hold; `--save` adds what was kept to
+ * test/fixtures/fuzz, from where a test replays it; `--ledger` adds each target's time, inputs and finds to the table of that
+ * file (test/fuzz/README.md).
  */
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -162,6 +163,12 @@ function save(name: string, kept: readonly Buffer[]): void {
   writeFileSync(fixtureOf(name), `${JSON.stringify([...all].slice(0, maxSaved), null, 2)}\n`);
 }
 
+/** A machine that is busy with something else fuzzes nothing. */
+function processorSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1_000_000;
+}
+
 /** Runs one target in this process; true where nothing was found. */
 async function fuzz(target: Target): Promise<boolean> {
   process.on("uncaughtException", (error) => {
@@ -175,9 +182,9 @@ async function fuzz(target: Target): Promise<boolean> {
   await fuzzer.begin();
   globalThis.gc?.();
   const before = process.memoryUsage().heapUsed;
-  const end = performance.now() + seconds * 1_000;
+  const end = processorSeconds() + seconds;
   const isLeft = (done: number): boolean =>
-    batches > 0 ? done < batches : performance.now() < end;
+    batches > 0 ? done < batches : processorSeconds() < end;
   for (let done = 0; isLeft(done); done += 1) await fuzzer.batch();
   globalThis.gc?.();
   const grown = process.memoryUsage().heapUsed - before;
@@ -186,7 +193,8 @@ async function fuzz(target: Target): Promise<boolean> {
     `${fuzzer.summary}, seed ${seed}${isGrown ? `, ${Math.round(grown / 1_048_576)} MiB more than before` : ""}`,
   );
   coverage.close();
-  process.send?.({ inputs: fuzzer.executions, finds: fuzzer.finds + (isGrown ? 1 : 0) });
+  const finds = fuzzer.finds + (isGrown ? 1 : 0);
+  process.send?.({ seconds: processorSeconds(), inputs: fuzzer.executions, finds });
   if (values.save) save(target.name, fuzzer.kept);
   return fuzzer.finds === 0 && !isGrown;
 }
@@ -209,16 +217,13 @@ function inChild(name: string): Promise<boolean> {
     ["--expose-gc", import.meta.filename, ...options, ...(values.save ? ["--save"] : [])],
     { stdio: ["inherit", "inherit", "inherit", "ipc"] },
   );
-  const startedAt = performance.now();
   // Of a process that died nothing else is known.
-  let told = { inputs: 0, finds: 1 };
+  let told = { seconds: 0, inputs: 0, finds: 1 };
   child.once("message", (message) => (told = message as typeof told));
   return new Promise((resolve) =>
     child.once("close", (code) => {
-      const took = (performance.now() - startedAt) / 1_000;
       const date = new Date().toISOString().slice(0, 10);
-      if (values.ledger !== undefined)
-        noteRun(values.ledger, { target: name, seconds: took, ...told, date });
+      if (values.ledger !== undefined) noteRun(values.ledger, { target: name, ...told, date });
       resolve(code === 0);
     }),
   );

@@ -19,6 +19,8 @@ export interface ShownRequest {
   readonly path: string;
   readonly caller: string;
   readonly subject?: string | undefined;
+  /** The protocol to which the connection would change. */
+  readonly upgrade?: string | undefined;
   readonly bodyBytes?: number | undefined;
   readonly bodySha256?: string | undefined;
   readonly tool?: string | undefined;
@@ -55,7 +57,7 @@ export function canonicalRequest(
   context: RequestContext,
   conceal: NonNullable<ApprovalQuestion["conceal"]> = (text) => text,
 ): CanonicalRequest | undefined {
-  const { flow, stage, method, path, hasBody, body, identity } = context;
+  const { flow, stage, method, path, hasBody, body, identity, upgrade } = context;
   if (hasBody && body === undefined) return undefined;
   const { scheme, host, port } = flow.destination;
   const place = {
@@ -71,6 +73,7 @@ export function canonicalRequest(
   const content = body === undefined ? undefined : contentOf(context, body, conceal);
   const exact = {
     ...place,
+    upgrade,
     address: flow.client.caller === undefined ? flow.client.address : undefined,
     fields: stage === "connect" ? [] : fieldsOf(context),
     body: content?.digest,
@@ -81,6 +84,7 @@ export function canonicalRequest(
       ...place,
       path: shownText(conceal(path, "target"), maxShown),
       subject: place.subject === undefined ? undefined : shownText(place.subject, maxName),
+      upgrade: upgrade === undefined ? undefined : shownText(upgrade, maxName),
       ...(body === undefined ? {} : { bodyBytes: body.length, bodySha256: hash("sha256", body) }),
       ...content?.call,
     },
@@ -91,7 +95,7 @@ function fieldsOf({ headers }: RequestContext): readonly string[] {
   const fields: string[] = [];
   for (const [name, value] of headers) {
     const field = name.toLowerCase();
-    if (unbound.has(field) || isHopByHop(field) || field.startsWith("proxy-")) continue;
+    if (unbound.has(field) || isHopByHop(field)) continue;
     fields.push(`${field}: ${value}`);
   }
   // The order of fields of different names means nothing (RFC 9110 section 5.3), that of one name does.
@@ -163,15 +167,20 @@ function isCall(value: unknown): boolean {
 
 function withoutAttempt(value: unknown): unknown {
   const message = { ...objectOfMessage(value) };
-  if ("id" in message) message["id"] = null;
+  if (isOfAttempt(message["id"])) message["id"] = "";
   const params = objectIn(value, "params");
   const meta = objectIn(params, "_meta");
-  if (meta === undefined || !("progressToken" in meta)) return message;
+  if (meta === undefined || !isOfAttempt(meta["progressToken"])) return message;
   const { progressToken: _, ...rest } = meta;
   const { _meta: __, ...others } = params ?? {};
   // What has no other note than this one is the same as what has no notes.
   const noted = Object.keys(rest).length === 0 ? others : { ...others, _meta: rest };
   return { ...message, params: noted };
+}
+
+/** What stands for an attempt, and says nothing itself. */
+function isOfAttempt(value: unknown): boolean {
+  return typeof value === "number" || typeof value === "string";
 }
 
 /** JSON with the keys of every object in order. */

@@ -134,21 +134,20 @@ export class Crew implements DataPlane {
     await Promise.all(this.#members.map((member) => member.refresh(details)));
   }
 
-  /** The first phase: every thread has the generation, or none keeps it. */
+  /**
+   * The first phase: every thread has the generation, or none keeps it. One that ends meanwhile has no word in it, as what
+   * takes its place begins with what serves then; where no other is left, the file may be what ended them.
+   */
   async prepare(loaded: LoadedConfig, generation: number): Promise<Refused | undefined> {
     this.#reloading = Promise.withResolvers();
     const file = this.#sent(loaded, generation);
     const ready = this.#serving;
-    const results = await Promise.all(
-      ready.map((member) =>
-        member.prepare(file).catch((error: unknown): Refused => messageOf(error)),
-      ),
-    );
-    const at = results.findIndex((one) => one !== undefined);
-    if (at === -1) return undefined;
+    const words = await Promise.all(ready.map((member) => wordOf(member, file)));
+    const refused = words.flat().find((word) => word !== undefined);
+    if (refused === undefined && (words.flat().length > 0 || ready.length === 0)) return undefined;
     await Promise.all(ready.map((member) => member.drop(generation).catch(() => undefined)));
     this.#reloading.resolve();
-    return results[at];
+    return refused ?? "every thread has ended that was asked";
   }
 
   /** The second phase. A thread that ends meanwhile is replaced by one that begins with the new generation. */
@@ -327,5 +326,14 @@ export class Crew implements DataPlane {
     const { metrics } = this.#made.parts;
     metrics.gauge("threads", () => this.#serving.length);
     metrics.gauge("transparent_listener_up", () => (this.#bound.transparent === undefined ? 0 : 1));
+  }
+}
+
+/** Nothing from one that has ended. */
+async function wordOf(member: Member, file: SentFile): Promise<(Refused | undefined)[]> {
+  try {
+    return [await member.prepare(file)];
+  } catch (error) {
+    return member.hasEnded ? [] : [messageOf(error)];
   }
 }

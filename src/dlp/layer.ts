@@ -6,8 +6,19 @@ export interface Layer {
   readonly depth: number;
   readonly via: readonly string[];
   readonly parent?: Layer;
+  /** The first and the last escape that may hide something. */
+  firstEscape: number;
+  lastEscape: number;
   /** The place in the parent's bytes that a part of these came from. */
   within?(start: number, end: number): readonly [number, number];
+}
+
+/** One without a parent: a text, or a piece of what a stream holds. */
+export function rootLayer(
+  bytes: Buffer,
+  { depth, via }: Pick<Layer, "depth" | "via"> = { depth: 0, via: [] },
+): Layer {
+  return { bytes, depth, via, firstEscape: -1, lastEscape: -1 };
 }
 
 /** The part of the outermost bytes that a part of a layer came from. */

@@ -115,6 +115,7 @@ function remainder97(text: string): number {
 
 /** A social security number of the United States, with its dashes. */
 export function ssnAt(bytes: Buffer, start: number): Numbered | undefined {
+  if (bytes[start + 3] !== dash || bytes[start + 6] !== dash) return undefined;
   const before = bytes[start - 1];
   if (before === dash || before === dot || isBehind(bytes, start, word)) return undefined;
   const text = bytes.toString("latin1", start, start + 12);

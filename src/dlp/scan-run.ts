@@ -1,46 +1,44 @@
 /** One look through one text. */
-import { digit, hexadecimal, isOf, lower, runEnd, sixtyFour, upper } from "./byte-classes.ts";
+import { digit, isOf, lower, runEnd, sixtyFour, upper } from "./byte-classes.ts";
 import { DecodeBudget } from "./decode-budget.ts";
 import type { Finding, Scan } from "./detectors.ts";
 import { Fingerprints, shortHash } from "./fingerprints.ts";
-import { beginsAt, keyFormats } from "./key-formats.ts";
-import { type Layer, outermost } from "./layer.ts";
+import { type Layer, outermost, rootLayer } from "./layer.ts";
 import { inflated, unescaped } from "./layers.ts";
-import type { Opened, Piece, PieceScan } from "./piece.ts";
-import { isUnfinished, leastRun, longRun, lookForRuns } from "./runs.ts";
-import { secretWords, valueBeside } from "./named-secrets.ts";
-import { cardAt, emailAround, ibanAt, type Numbered, phoneAt, ssnAt } from "./numbers.ts";
 import type { OwnSecret } from "./own-secrets.ts";
-import type { ListWord, ScannerOptions, Wanted } from "./scanner-options.ts";
+import type { PairKind } from "./pairs.ts";
+import { isWordAt } from "./pairs.ts";
+import { placesOfPatterns } from "./patterns.ts";
+import type { Opened, Piece, PieceScan } from "./piece.ts";
+import { eachHexRun, isTelling, leastRun, longRun, lookForRuns } from "./runs.ts";
+import type { ListWord, ScannerOptions, TextPattern, Wanted } from "./scanner-options.ts";
+import { isBland, shortRun, undoBase64, undoHex, undoneBytes } from "./short-runs.ts";
 import { fromBase32 } from "./spellings.ts";
-import { triggersOf } from "./triggers.ts";
-
-const gzipMagic = "\x1f\x8b\x08";
-const triggerWords = [...keyFormats.map(({ begins }) => begins), ...secretWords, "@", gzipMagic];
-const firstName = keyFormats.length;
-const mailSign = firstName + secretWords.length;
-const triggers = triggersOf(triggerWords);
+import { hitsOf, type Sought, sweep, type SweepListener } from "./sweep.ts";
+import { behindWord, isNumberLike, isNumberWanted, numbersAt, wordPairs } from "./words.ts";
 
 /** What stands before the digits of a coding may look like some of them: nobody knows with which of them it begins. */
 const base64Shifts = [0, 1, 2, 3] as const;
 const hexShifts = [0, 1] as const;
 const escapeMargin = 512;
 const maxFindings = 64;
-/** Of a text for patterns, whose engine is slower than the rest by far. */
-const patternWindow = 61_440;
-const patternOverlap = 4_096;
-
 /** A broken stream costs at most this part of what may be decoded. */
 const brokenShare = 16;
 const nothing = new Fingerprints<OwnSecret>(8);
 
 type Index = Fingerprints<OwnSecret> | Fingerprints<ListWord>;
 
+/** By depth: a layer is looked through while those above it are. */
+const hits: Int32Array[] = [];
+
 /** State of one scan; it is used once. */
 export class ScanRun {
   readonly #options: ScannerOptions;
   readonly #wanted: Wanted;
-  readonly #isNumberWanted: boolean;
+  readonly #own: Fingerprints<OwnSecret>;
+  readonly #patterns: readonly TextPattern[];
+  readonly #sought: Sought;
+  readonly #listener: SweepListener<Layer>;
   readonly #findings: Finding[] = [];
   readonly #budget: DecodeBudget;
   /** Set for a part of a stream that goes on. */
@@ -59,19 +57,30 @@ export class ScanRun {
     this.#options = options;
     this.#budget = budget;
     this.#wanted = wanted;
-    this.#isNumberWanted = ["cards", "iban", "phone", "us_ssn"].some((name) => wanted.has(name));
+    this.#own = wanted.has("own_secrets") ? options.own.values : nothing;
+    this.#patterns = (options.patterns ?? []).filter(({ name }) => wanted.has(name));
+    this.#sought = { pairs: wordPairs, index: this.#own };
+    const areNumbersWanted = isNumberWanted(wanted);
+    this.#listener = {
+      pair: (layer, at, kind) => {
+        this.#words(layer, at, kind);
+        if (kind.isEscape) this.#escape(layer, at);
+        if (kind.isDigit && areNumbersWanted) this.#digits(layer, at);
+      },
+      window: (layer, end) => this.#known(layer, end, this.#own),
+    };
   }
 
   scan(bytes: Buffer): Scan {
     this.#budget.grow(bytes.length);
-    this.#look({ bytes, depth: 0, via: [] });
+    this.#look(rootLayer(bytes));
     return this.#result();
   }
 
   /** Looks through a part of a stream that goes on: what is open at its end is left to the caller. */
   scanPiece(bytes: Buffer, piece: Piece): PieceScan {
     this.#piece = piece;
-    this.#look({ bytes, depth: piece.depth, via: piece.via });
+    this.#look(rootLayer(bytes, piece));
     return {
       ...this.#result(),
       opened: this.#opened,
@@ -83,7 +92,7 @@ export class ScanRun {
   scanName(host: string): Scan {
     const labels = host.toLowerCase().split(".");
     const bytes = Buffer.from(labels.join(""), "latin1");
-    const root: Layer = { bytes, depth: 0, via: [] };
+    const root = rootLayer(bytes);
     if (this.#wanted.has("own_secrets")) this.#lookForKnown(root, this.#options.own.names);
     this.#look(root);
     // The last two labels are somebody's name; what carries data stands before them.
@@ -100,58 +109,60 @@ export class ScanRun {
 
   /** Everything that is called here looks at a bounded number of bytes, or goes on. */
   #look(layer: Layer): void {
-    const { own, lists } = this.#options;
-    this.#steps += layer.bytes.length;
+    const { bytes, depth } = layer;
+    const { lists } = this.#options;
+    this.#steps += bytes.length;
     if (layer.parent !== undefined) this.#compressed(layer, 0);
-    this.#lookForWords(layer, this.#wanted.has("own_secrets") ? own.values : nothing);
+    this.#own.eachShortWindow(bytes, (end) => this.#known(layer, end, this.#own));
+    sweep(layer, this.#sought, (hits[depth] ??= hitsOf()), this.#listener);
     if (lists !== undefined) this.#lookForKnown(layer, lists);
     this.#lookForRuns(layer);
-    this.#lookForPatterns(layer);
+    if (layer.firstEscape !== -1) this.#escapes(layer);
+    if (this.#patterns.length === 0) return;
+    for (const place of placesOfPatterns(bytes, this.#patterns, maxFindings))
+      this.#found(layer, place);
   }
 
   #lookForKnown(layer: Layer, index: Index): void {
-    const { bytes } = layer;
-    const { bits, shift, low: lowKey, high: highKey } = index;
-    let low = 0;
-    let high = 0;
-    for (let at = 0; at < bytes.length; at += 1) {
-      high = (high << 8) | (low >>> 24);
-      low = (low << 8) | (bytes[at] as number);
-      const anchor = Math.imul(low ^ Math.imul(high, highKey), lowKey);
-      const place = anchor >>> shift;
-      if ((((bits[place >>> 5] as number) >>> (place & 31)) & 1) !== 0)
-        this.#known(layer, at + 1, anchor, index);
+    const hear = (end: number): void => this.#known(layer, end, index);
+    index.eachShortWindow(layer.bytes, hear);
+    index.eachWindow(layer.bytes, hear);
+  }
+
+  #words(layer: Layer, at: number, { words }: PairKind): void {
+    const { bytes, parent } = layer;
+    for (const { word, offset, folded } of words) {
+      if (!isWordAt(bytes, at - offset, folded)) continue;
+      const place = behindWord(bytes, at - offset + folded.length, word, this.#wanted);
+      if (place === undefined) continue;
+      if ("detector" in place) this.#found(layer, place);
+      // What a layer begins with is undone already.
+      else if ("gzip" in place && (parent === undefined || place.gzip > 0))
+        this.#gzip(layer, place.gzip);
+      else if ("unfinished" in place && parent === undefined)
+        this.#pending = Math.min(this.#pending, place.unfinished);
     }
   }
 
-  /** The words that begin what has a format, and in the same pass what {@link #lookForKnown} looks for. */
-  #lookForWords(layer: Layer, index: Index): void {
+  #digits(layer: Layer, at: number): void {
     const { bytes } = layer;
-    const { next, firstEnd, word } = triggers;
-    const { bits, shift, low: lowKey, high: highKey } = index;
-    let state = 0;
-    let low = 0;
-    let high = 0;
-    for (let at = 0; at < bytes.length; at += 1) {
-      const byte = bytes[at] as number;
-      high = (high << 8) | (low >>> 24);
-      low = (low << 8) | byte;
-      const anchor = Math.imul(low ^ Math.imul(high, highKey), lowKey);
-      const place = anchor >>> shift;
-      if ((((bits[place >>> 5] as number) >>> (place & 31)) & 1) !== 0)
-        this.#known(layer, at + 1, anchor, index);
-      state = next[(state << 8) | byte] as number;
-      if (state >= firstEnd) this.#trigger(layer, at + 1, word[state - firstEnd] as number);
+    const first = isOf(bytes, at, digit) ? at : at + 1;
+    if (!isNumberLike(bytes, first)) return;
+    for (const place of numbersAt(bytes, first, this.#wanted)) this.#found(layer, place);
+  }
+
+  #escape(layer: Layer, at: number): void {
+    const from = this.#pieceOf(layer)?.escapesFrom ?? 0;
+    for (const place of [at, at + 1]) {
+      if (place < from || !isTelling(layer.bytes, place)) continue;
+      if (layer.firstEscape === -1) layer.firstEscape = place;
+      layer.lastEscape = place;
     }
   }
 
-  /** Runs of digits of a coding, the beginnings of words, and escapes. */
   #lookForRuns(layer: Layer): void {
     const piece = this.#pieceOf(layer);
-    lookForRuns(layer.bytes, {
-      piece,
-      numberStart: this.#isNumberWanted ? digit | upper : 0,
-      number: (at, bits) => this.#number(layer, at, bits),
+    lookForRuns(layer.bytes, piece, {
       run: (start, end, bits) => this.#run(layer, start, end, bits),
       openRun: (start) => {
         // What it holds of base16 may have ended.
@@ -159,15 +170,18 @@ export class ScanRun {
         if (start < (piece?.base64From ?? 0)) return;
         for (const shift of base64Shifts) this.#open("base64", start + shift);
       },
-      escapes: (first, last) => {
-        if (piece === undefined || piece.isLast || piece.isEager)
-          this.#unescape(layer, first, last);
-        else {
-          this.#lastEscape = last;
-          this.#open("escapes", Math.max(0, first - escapeMargin));
-        }
-      },
     });
+  }
+
+  #escapes(layer: Layer): void {
+    const { firstEscape, lastEscape } = layer;
+    const piece = this.#pieceOf(layer);
+    if (piece === undefined || piece.isLast || piece.isEager)
+      this.#unescape(layer, firstEscape, lastEscape);
+    else {
+      this.#lastEscape = lastEscape;
+      this.#open("escapes", Math.max(0, firstEscape - escapeMargin));
+    }
   }
 
   #pieceOf({ parent }: Layer): Piece | undefined {
@@ -179,47 +193,12 @@ export class ScanRun {
       this.#opened.push({ coding, start });
   }
 
-  #known(layer: Layer, end: number, anchor: number, index: Index): void {
-    const known = index.matchAt(layer.bytes, end, anchor);
+  #known(layer: Layer, at: number, index: Index): void {
+    const known = index.matchAt(layer.bytes, at);
     if (known === undefined) return;
-    const { tag, length } = known;
+    const { tag, start, end } = known;
     const detector = "list" in tag ? tag.list : "own_secrets";
-    if (this.#wanted.has(detector))
-      this.#found(layer, { detector, start: end - length, end, hash: tag.hash });
-  }
-
-  #trigger(layer: Layer, end: number, index: number): void {
-    const { bytes } = layer;
-    const format = keyFormats[index];
-    if (format !== undefined) {
-      const { detector, kind, begins } = format;
-      const start = end - begins.length;
-      if (!this.#wanted.has(detector) || !beginsAt(bytes, start, format)) return;
-      const last = format.end(bytes, end);
-      if (last !== -1) this.#found(layer, { detector, kind, start, end: last });
-      else if (kind === "jwt" && layer.parent === undefined && isUnfinished(bytes, start))
-        this.#pending = Math.min(this.#pending, start);
-    } else if (index < mailSign) {
-      const value = this.#wanted.has("named_secrets") ? valueBeside(bytes, end) : undefined;
-      if (value !== undefined) this.#found(layer, { detector: "named_secrets", ...value });
-    } else if (index === mailSign) {
-      const address = this.#wanted.has("email") ? emailAround(bytes, end - 1) : undefined;
-      if (address !== undefined) this.#found(layer, { detector: "email", ...address });
-    } else if (layer.parent === undefined || end > gzipMagic.length) {
-      this.#gzip(layer, end - gzipMagic.length);
-    }
-  }
-
-  #number(layer: Layer, start: number, bits: number): void {
-    const { bytes } = layer;
-    const tried: (Numbered | undefined)[] = [];
-    if ((bits & digit) !== 0) {
-      if (!isOf(bytes, start + 1, digit)) return;
-      if (this.#wanted.has("cards")) tried.push(cardAt(bytes, start));
-      if (this.#wanted.has("us_ssn")) tried.push(ssnAt(bytes, start));
-      if (this.#wanted.has("phone")) tried.push(phoneAt(bytes, start));
-    } else if ((bits & upper) !== 0 && this.#wanted.has("iban")) tried.push(ibanAt(bytes, start));
-    for (const one of tried) if (one !== undefined) this.#found(layer, { ...one, start });
+    if (this.#wanted.has(detector)) this.#found(layer, { detector, start, end, hash: tag.hash });
   }
 
   /** A run of digits of base64, of which some may be of base16. */
@@ -229,9 +208,15 @@ export class ScanRun {
     // Words in one case, such as paths, are no random digits.
     if (isHex || (bits & upper) === 0 || (bits & lower) === 0) return;
     if (start < (this.#pieceOf(layer)?.base64From ?? 0)) return;
+    const span = [start, end] as const;
+    if (end - start <= shortRun) {
+      for (const shift of base64Shifts)
+        this.#belowShort(layer, undoBase64(bytes, start, end, shift), "base64", span);
+      return;
+    }
     const text = bytes.toString("latin1", start, end).replaceAll("\\n", "");
     for (const shift of base64Shifts)
-      this.#below(layer, Buffer.from(text.slice(shift), "base64"), "base64", () => [start, end]);
+      this.#below(layer, Buffer.from(text.slice(shift), "base64"), "base64", () => span);
   }
 
   /** Whether the whole run is one of base16. */
@@ -239,26 +224,35 @@ export class ScanRun {
     const { bytes } = layer;
     const piece = this.#pieceOf(layer);
     let isHex = false;
-    for (let at = start; at < end; at += 1) {
-      let last = at;
-      while (last < end && isOf(bytes, last, hexadecimal)) last += 1;
-      const length = (last - at) & ~1;
+    eachHexRun(bytes, start, end, (from, last) => {
       const isOpen = piece?.isLast === false && last === bytes.length;
-      if (at < (piece?.hexFrom ?? 0)) isHex = false;
-      else if (isOpen && last - at > longRun)
-        for (const shift of hexShifts) this.#open("hex", at + shift);
-      else if (length >= leastRun && (!isOpen || piece.isEager)) {
-        isHex = last - at >= end - start - 2;
-        const span = [at, last] as const;
-        for (const shift of hexShifts) {
-          const end = at + shift + ((last - at - shift) & ~1);
-          const clear = Buffer.from(bytes.toString("latin1", at + shift, end), "hex");
-          this.#below(layer, clear, "hex", () => span);
-        }
+      if (from < (piece?.hexFrom ?? 0)) return;
+      if (isOpen && last - from > longRun)
+        for (const shift of hexShifts) this.#open("hex", from + shift);
+      else if (!isOpen || piece.isEager) {
+        isHex = last - from >= end - start - 2;
+        for (const shift of hexShifts) this.#hex(layer, [from, last], shift);
       }
-      at = last;
-    }
+    });
     return isHex;
+  }
+
+  #hex(layer: Layer, span: readonly [number, number], shift: number): void {
+    const { bytes } = layer;
+    const [start, end] = [span[0] + shift, span[1]];
+    if (end - start <= shortRun) this.#belowShort(layer, undoHex(bytes, start, end), "hex", span);
+    else {
+      const whole = start + ((end - start) & ~1);
+      const clear = Buffer.from(bytes.toString("latin1", start, whole), "hex");
+      this.#below(layer, clear, "hex", () => span);
+    }
+  }
+
+  #belowShort(layer: Layer, size: number, coding: string, span: readonly [number, number]): void {
+    const isPlain = this.#options.lists === undefined && this.#patterns.length === 0;
+    if (!isPlain || !isBland(size, this.#sought))
+      this.#below(layer, undoneBytes(size), coding, () => span);
+    else if (layer.depth < this.#options.maxDepth && this.#budget.spend(size)) this.#steps += size;
   }
 
   #unescape(layer: Layer, first: number, last: number): void {
@@ -302,24 +296,9 @@ export class ScanRun {
       via: [...layer.via, coding],
       parent: layer,
       within,
+      firstEscape: -1,
+      lastEscape: -1,
     });
-  }
-
-  #lookForPatterns(layer: Layer): void {
-    const wanted = (this.#options.patterns ?? []).filter(({ name }) => this.#wanted.has(name));
-    if (wanted.length === 0) return;
-    const { bytes } = layer;
-    for (let from = 0; from < bytes.length; from += patternWindow - patternOverlap) {
-      const text = bytes.toString("utf8", from, from + patternWindow);
-      for (const pattern of wanted) {
-        for (const [first, last] of pattern.spans(text, maxFindings)) {
-          const start = from + Buffer.byteLength(text.slice(0, first));
-          const end = start + Buffer.byteLength(text.slice(first, last));
-          this.#found(layer, { detector: pattern.name, start, end });
-        }
-      }
-      if (from + patternWindow >= bytes.length) break;
-    }
   }
 
   #found(layer: Layer, found: Omit<Finding, "via" | "hash"> & { readonly hash?: string }): void {

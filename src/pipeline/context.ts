@@ -229,6 +229,8 @@ export class RequestContext {
   readonly httpVersion: string | undefined;
   /** Nobody waits for the verdict: a rehearsal, a tunnel that is judged again, a step under `observe`. */
   isHypothetical = false;
+  /** A tunnel that is judged again by other rules: what it took when it was opened is not taken again. */
+  isOpen = false;
   /** Set where the client can be told meanwhile that a person is asked. */
   holder: Holder | undefined;
   /** Filled in at the connect stage. */
@@ -409,6 +411,7 @@ export class RequestContext {
     copy.unread = this.unread;
     copy.isStreamed = this.isStreamed;
     copy.isHypothetical = true;
+    copy.isOpen = this.isOpen;
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;

@@ -69,7 +69,8 @@ export class KillSwitch {
 
 /** What whoever is stopped is told. */
 export function killDenial({ scope, value, reason }: Kill): Denial {
-  const what = scope === "all" ? "all traffic" : `${scope} ${value}`;
+  const shown = /^[\x21-\x7e]*$/.test(value) ? value : JSON.stringify(value);
+  const what = scope === "all" ? "all traffic" : `${scope} ${shown}`;
   const why = reason === undefined ? "" : `: ${reason}`;
   return { code: "policy.killed", message: `an operator has stopped ${what}${why}` };
 }

@@ -187,7 +187,7 @@ export class PluginConfigError extends Error {
 export interface Outcome {
   readonly status: number;
   readonly durationMs: number;
-  /** Of bodies, or through a tunnel: received from the client, sent to it. */
+  /** Of bodies, or through a tunnel: received from the client, sent to it. Absent where each request in it has its own. */
   readonly bytes?: { readonly received: number; readonly sent: number };
   /** Name of the plugin that refused the message. */
   readonly deniedBy?: string | undefined;
@@ -366,7 +366,10 @@ export interface Plugin {
    * are counted one after the other; those of the server are on their way already where a promise is returned.
    */
   onBytes?(context: RequestContext, passing: Passing): Answer | Promise<Answer>;
-  /** Runs once for every message that this plugin judged, however it ended; limited to two seconds. */
+  /**
+   * Runs once for every message that this plugin judged, however it ended, when its other hooks for it have settled; nobody
+   * waits for it longer than two seconds.
+   */
   onFinish?(context: RequestContext, outcome: Outcome, signal: AbortSignal): void | Promise<void>;
   /**
    * Checks a logout token (OpenID Connect Back-Channel Logout) that came to the operator's surface; undefined where the

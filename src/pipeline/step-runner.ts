@@ -26,6 +26,12 @@ interface Asked {
   readonly phase: Phase;
 }
 
+/** A hook of a step that is waited for. */
+interface Asking {
+  readonly step: Step;
+  readonly settled: Promise<Decision>;
+}
+
 /** One hook of one step, as part of a pass. */
 export interface HookCall {
   readonly step: Step;
@@ -55,6 +61,8 @@ export class StepRunner {
   readonly #options: StepRunnerOptions;
   readonly #finishSteps: readonly Step[];
   readonly #asked = new WeakMap<RequestContext, Set<Step>>();
+  /** What steps that are told of the end are still asked about. */
+  readonly #asking = new WeakMap<RequestContext, Set<Asking>>();
 
   constructor(steps: readonly Step[], options: StepRunnerOptions) {
     this.#options = options;
@@ -122,10 +130,12 @@ export class StepRunner {
     }
     // Any thenable is awaited: an external plugin may use a Promise of another kind.
     if (said === undefined || !("then" in said)) return this.#settle(asked, said);
-    return Promise.resolve(said).then(
+    const settled = Promise.resolve(said).then(
       (answer) => this.#settle(asked, answer),
       (error: unknown) => this.#fault(asked, error),
     );
+    if (step.plugin.onFinish !== undefined) this.#markAsking(context, { step, settled });
+    return settled;
   }
 
   #fault(asked: Asked, error: unknown): Decision {
@@ -182,6 +192,14 @@ export class StepRunner {
     else asked.add(step);
   }
 
+  #markAsking(context: RequestContext, asking: Asking): void {
+    const all = this.#asking.get(context) ?? new Set();
+    this.#asking.set(context, all.add(asking));
+    const done = (): boolean => all.delete(asking);
+    asking.settled.then(done, done);
+  }
+
+  /** What a step does in a hook that is still under way is undone as what it did before. */
   async #finishStep(step: Step, context: RequestContext, outcome: Outcome): Promise<void> {
     const deadline = new AbortController();
     const timer = setTimeout(() => deadline.abort(), finishDeadlineMs);
@@ -190,7 +208,11 @@ export class StepRunner {
         deadline.signal.addEventListener("abort", () => resolve(), { once: true });
       });
       const view = step.onError === "observe" ? context.shadow() : context;
-      await Promise.race([step.plugin.onFinish?.(view, outcome, deadline.signal), expired]);
+      const finish = () => step.plugin.onFinish?.(view, outcome, deadline.signal);
+      const asking = [...(this.#asking.get(context) ?? [])].filter((one) => one.step === step);
+      const settled = asking.map((one) => one.settled);
+      const finished = settled.length === 0 ? finish() : Promise.allSettled(settled).then(finish);
+      await Promise.race([finished, expired]);
     } catch (error) {
       this.#options.log.warn(
         { flow: context.flow.id, plugin: step.name, error: messageOf(error) },

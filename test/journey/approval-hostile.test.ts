@@ -200,6 +200,19 @@ describe("look-alikes", () => {
       },
     ],
     ["another caller", { caller: "one" }, { caller: "two" }],
+    ["a field whose name begins as those for a proxy do", {}, { fields: [["Proxy-Data", "b"]] }],
+    [
+      "another protocol",
+      { method: "PUT", body: "" },
+      {
+        method: "PUT",
+        body: "",
+        fields: [
+          ["Connection", "Upgrade"],
+          ["Upgrade", "other"],
+        ],
+      },
+    ],
   ];
 
   test("none rides on a decision", async () => {

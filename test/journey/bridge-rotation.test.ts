@@ -9,6 +9,7 @@ import { TestAuthority } from "../support/certs.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 import { RawClient } from "../support/http-client.ts";
 import { eventually } from "../support/eventually.ts";
+import { oneThread } from "../support/program.ts";
 
 const allowed = "api.allowed.test";
 
@@ -186,7 +187,8 @@ describe("a reload (Z21)", () => {
 
   test("keeps the authority: clients need not trust another one", async () => {
     const ephemeral = { ca: "ephemeral", ca_dir: undefined, generate_ca: undefined };
-    const proxy = await start({ bridge: ephemeral });
+    const alone = oneThread("each thread mints leaves of its own", {});
+    const proxy = await start({ bridge: ephemeral, file: alone });
     const leaf = async (): Promise<string> => {
       const socket = await proxy.tls(at, { rejectUnauthorized: false });
       const fingerprint = socket.getPeerX509Certificate()?.fingerprint256 ?? "";
@@ -195,7 +197,7 @@ describe("a reload (Z21)", () => {
     };
     const before = await leaf();
     const change = { ...ephemeral, passthrough_hosts: ["pinned.test"] };
-    expect((await reload(proxy, { bridge: change })).last_error).toBe("");
+    expect((await reload(proxy, { bridge: change, file: alone })).last_error).toBe("");
     expect(await leaf()).toBe(before);
   });
 

@@ -17,6 +17,7 @@ const own = owner();
 /** What came: bodies, what followed an upgrade, what came through tunnels. */
 let arrived = 0;
 let http: Server;
+const upgradedAt = new Set<Duplex>();
 let raw: ReturnType<typeof createTcp>;
 
 const count = (stream: Duplex): void => {
@@ -31,6 +32,7 @@ beforeAll(async () => {
     incoming.on("end", () => response.end(incoming.url === "/big" ? "x".repeat(400_000) : "ok"));
   });
   http.on("upgrade", (_request, socket: Duplex, head: Buffer) => {
+    upgradedAt.add(socket);
     arrived += head.length;
     socket.write("HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     count(socket);
@@ -131,6 +133,27 @@ async function pour(tunnel: Duplex, chunks: number, size: number): Promise<void>
   }
   tunnel.end();
   await within("the tunnel is closed", closed);
+}
+
+async function upgraded(proxy: ProxyProcess): Promise<Duplex> {
+  const { host, port } = proxy.forward;
+  const path = `http://${authority(http)}/socket`;
+  const headers = {
+    Host: authority(http),
+    Connection: "Upgrade",
+    Upgrade: "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+  };
+  const asked = httpRequest({ host, port, path, headers, agent: false });
+  asked.end();
+  const [response, socket] = (await within("an upgrade", once(asked, "upgrade"))) as [
+    { readonly statusCode: number },
+    Duplex,
+  ];
+  expect(response.statusCode).toBe(101);
+  socket.on("error", () => undefined);
+  return socket;
 }
 
 const exceeded = (proxy: ProxyProcess): Promise<number> =>
@@ -241,26 +264,41 @@ describe("what is no body", () => {
 
   test("a WebSocket ends in its middle", async () => {
     const proxy = await start([limitOf(300_000)]);
-    const { host, port } = proxy.forward;
-    const path = `http://${authority(http)}/socket`;
-    const headers = {
-      Host: authority(http),
-      Connection: "Upgrade",
-      Upgrade: "websocket",
-      "Sec-WebSocket-Version": "13",
-      "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    };
-    const asked = httpRequest({ host, port, path, headers, agent: false });
-    asked.end();
-    const [response, socket] = (await within("an upgrade", once(asked, "upgrade"))) as [
-      { readonly statusCode: number },
-      Duplex,
-    ];
-    expect(response.statusCode).toBe(101);
+    const socket = await upgraded(proxy);
     await pour(socket, 32, 32_768);
     expect(arrived).toBeLessThanOrEqual(300_000);
     await eventually(async () => (await exceeded(proxy)) === 1);
     await eventually(async () => (await used(proxy)) > 200_000);
+  });
+
+  test("what is open is not counted again by a reload, nor cut where its budget is used up", async () => {
+    const limits = [
+      { name: "requests", unit: "requests", limit: 1, window: "day" },
+      { name: "bytes", unit: "bytes", limit: 100_000, window: "day" },
+    ];
+    const budget = { name: "budgets", config: { limits } };
+    const withChain = (...before: string[]): Settings =>
+      merge(settings(), outbound(...before, budget));
+    const proxy = await own(ProxyProcess.start(withChain()));
+    const socket = await upgraded(proxy);
+    const { client } = await openTunnel(proxy.forward, authority(raw));
+    await own(client);
+    await proxy.reload(withChain("mcp-parser"));
+    await proxy.reload(withChain());
+    socket.write("still");
+    client.socket.write("there");
+    await eventually(() => arrived === 10);
+    socket.destroy();
+    for (const one of upgradedAt) one.destroy();
+    client.socket.destroy();
+    await eventually(async () => {
+      // A generation shows what it has seen.
+      expect((await post(proxy, 1)).status).toBe(429);
+      const { text } = await proxy.sessions("/v1/budgets");
+      expect(text).toMatch(
+        /"budget":"requests".{0,80}"used":1,.*"budget":"bytes".{0,80}"used":10,/,
+      );
+    });
   });
 
   test("a hundred tunnels at once never carry more together, with two threads as well", async () => {

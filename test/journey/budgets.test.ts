@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
-import { openTunnel, type RawResponse, request } from "../support/http-client.ts";
+import { openTunnel, RawClient, type RawResponse, request } from "../support/http-client.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { oneThread, type Settings } from "../support/program.ts";
@@ -193,6 +193,26 @@ describe("one proxy", () => {
     expect((await connect(proxy)).status).toBe(429);
   });
 
+  test("bytes of requests in a tunnel count once", async () => {
+    const limit = { name: "b", unit: "bytes", limit: 100_000, window: "hour" };
+    const proxy = await start(chain([limit], { reserve_bytes: 0 }));
+    origin.on("/big", () => reply(200, "x".repeat(5_000)));
+    const { client } = await openTunnel(proxy.forward, origin.authority);
+    await own(client);
+    for (let at = 0; at < 3; at += 1)
+      expect(
+        (await client.ask({ target: "/big", headers: { Host: origin.authority } })).status,
+      ).toBe(200);
+    client.socket.destroy();
+    const closed = { reason: "closed" };
+    await eventually(
+      async () => (await proxy.metric("authbridge_tunnels_closed_total", closed)) === 1,
+    );
+    await eventually(async () =>
+      expect((await proxy.sessions("/v1/budgets")).text).toContain('"used":15000,'),
+    );
+  });
+
   test("in a tunnel to a host that a limit names nothing passes but what can be counted", async () => {
     const limit = { name: "t", unit: "tokens", limit: 9, window: "hour", hosts: ["127.0.0.1"] };
     const proxy = await start(chain([limit]));
@@ -362,6 +382,24 @@ describe.skipIf(!hasRedis)("two proxies on one server", () => {
     await eventually(async () => (await call(proxy)).status === 200);
     await eventually(async () => (await call(proxy)).status === 429);
     expect(served).toBe(2);
+  });
+
+  test("whoever leaves while the server is asked takes nothing along", async () => {
+    const server = await own(RedisServer.start());
+    const limit = { name: "n", unit: "requests", limit: 1, window: "day" };
+    const state = { store: "redis", url: server.url, timeout: "30s" };
+    const proxy = await start(merge(chain([limit]), { state }));
+    await eventually(async () => (await proxy.sessions("/v1/budgets")).status === 200);
+    server.hang();
+    const client = await own(RawClient.connect(proxy.forward));
+    client.write({ target: `${origin.url}/`, headers: { Host: origin.authority } });
+    await eventually(async () => (await proxy.metric("authbridge_active_flows", {})) === 1);
+    client.socket.destroy();
+    const left = { outcome: "cancelled" };
+    await eventually(async () => (await proxy.metric("authbridge_flows_total", left)) === 1);
+    server.goOn();
+    await eventually(async () => (await call(proxy)).status === 200);
+    expect((await call(proxy)).status).toBe(429);
   });
 
   test("hung, with when_away: allow: it passes, and is counted when the server goes on", async () => {

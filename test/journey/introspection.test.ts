@@ -8,7 +8,7 @@ import { request, type RawResponse } from "../support/http-client.ts";
 import { type IdpReply, StubIdp } from "../support/idp.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import { runWith, type Settings, testThreads } from "../support/program.ts";
+import { oneThread, runWith, type Settings, testThreads } from "../support/program.ts";
 import { inbound, merge, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
@@ -236,7 +236,8 @@ describe("the endpoint", () => {
   );
 
   test("is not asked by more requests at once than max_pending", async () => {
-    const through = await own(ProxyProcess.start(file({ max_pending: 1 })));
+    const bounded = oneThread("each thread asks as many at once", file({ max_pending: 1 }));
+    const through = await own(ProxyProcess.start(bounded));
     const gate = Promise.withResolvers<void>();
     idp.gate = gate.promise;
     const before = idp.tokenCalls.length;

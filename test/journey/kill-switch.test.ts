@@ -4,13 +4,14 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Approver } from "../support/approvals.ts";
 import { browserPath, launchBrowser, openPage } from "../support/browser.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { get, openTunnel, RawClient, request, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import type { Settings } from "../support/program.ts";
-import { ProxyProcess, merge, settings } from "../support/proxy.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
 
 const own = owner();
@@ -172,6 +173,74 @@ describe("one of many", () => {
     expect((await call("b")).status).toBe(200);
   });
 
+  test("a session: what of it waits for an approval, or for its response, ends", async () => {
+    const endpoint = { host: "127.0.0.1", port: origin.port, protocol: "rest" };
+    const rules = [
+      { allow: { method: "GET", path: "/**" } },
+      { ask: { method: "DELETE", path: "/**" } },
+    ];
+    const endpoints = [{ ...endpoint, enforcement: "enforce", rules }];
+    const policy = { name: "egress-policy", config: { network_policies: { api: { endpoints } } } };
+    const proxy = await start(merge({ session: { header: "x-session" } }, outbound(policy)));
+    const operator = new Approver(proxy, secret);
+    const call = (method: string, path: string, session: string): Promise<RawResponse> => {
+      const target = `${origin.url}${path}`;
+      const headers = { Host: origin.authority, "X-Session": session };
+      return request(proxy.forward, { method, target, headers });
+    };
+    const asked = call("DELETE", "/", "a");
+    const answered = call("GET", "/held-session", "a");
+    const other = call("GET", "/held-other", "b");
+    const { id } = await operator.next();
+    await eventually(() => held.has("/held-session") && held.has("/held-other"));
+    const done = await post(proxy, "/v1/kill", { session: "a" });
+    expect(JSON.parse(done.text)).toMatchObject({ cut: 2 });
+    await operator.decide(id, { decision: "allow" });
+    held.get("/held-other")?.();
+    expect([codeOf(await asked), codeOf(await answered), (await other).status]).toEqual([
+      "policy.killed",
+      "policy.killed",
+      200,
+    ]);
+  });
+
+  test("a session whose name has spaces and other marks, also after a restart", async () => {
+    const over = { session: { header: "x-session" }, kill_switch: { file: newFile() } };
+    const first = await start(over);
+    const session = `one "two" # 3 \\`;
+    const call = async (proxy: ProxyProcess, name: string): Promise<number> =>
+      (await request(proxy.forward, { target: `${origin.url}/`, headers: { "X-Session": name } }))
+        .status;
+    expect(await call(first, session)).toBe(200);
+    const done = await post(first, "/v1/kill", { session, reason: "a # b" });
+    expect(JSON.parse(done.text)).toMatchObject({ survivesRestart: true });
+    expect([await call(first, session), await call(first, "one")]).toEqual([403, 200]);
+    first.signal("SIGKILL");
+    await first.ended;
+    const second = await start(over);
+    expect([await call(second, session), await call(second, "one")]).toEqual([403, 200]);
+    await post(second, "/v1/kill/release", { session });
+    expect(await call(second, session)).toBe(200);
+  });
+
+  test("a caller whose name has a space", async () => {
+    const password = join(scratch, "caller");
+    writeFileSync(password, "password");
+    const clients = [{ name: "build # 1", password_file: password }];
+    const proxy = await start({ callers: { clients } });
+    const basic = Buffer.from("build # 1:password").toString("base64");
+    const call = async (): Promise<number> =>
+      (
+        await request(proxy.forward, {
+          target: `${origin.url}/`,
+          headers: { "Proxy-Authorization": `Basic ${basic}` },
+        })
+      ).status;
+    expect(await call()).toBe(200);
+    await post(proxy, "/v1/kill", { caller: "build # 1" });
+    expect(await call()).toBe(403);
+  });
+
   test("a caller", async () => {
     const proxy = await start();
     await post(proxy, "/v1/kill", { caller: "127.0.0.1" });
@@ -210,7 +279,7 @@ describe("who is listened to", () => {
     [{ scope: "all", value: "x" }, "takes no value"],
     [{ scope: "all", caller: "x" }, "say what is meant"],
     [{ destination: "a*b" }, "a destination is a host"],
-    [{ caller: "a b" }, "a space"],
+    [{ caller: "a\u0007b" }, "a control character"],
     [{ scope: "all", wrong: "x" }, "unknown"],
   ])("%j is not an order", async (form: Record<string, string>, words) => {
     const answer = await post(proxy, "/v1/kill", form);

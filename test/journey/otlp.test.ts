@@ -79,11 +79,11 @@ beforeAll(async () => {
   );
 });
 
-/** The spans of a trace, once one of them has this name. */
-function traceOf(traceId: string, name: string): Promise<CollectedSpan[]> {
+/** The spans of a trace, once there are some of these names. Threads send each for itself. */
+function traceOf(traceId: string, ...names: readonly string[]): Promise<CollectedSpan[]> {
   return eventually(() => {
     const spans = collector.spans.filter((span) => span.traceId === traceId);
-    return spans.some((span) => span.name === name) ? spans : false;
+    return names.every((name) => spans.some((span) => span.name === name)) && spans;
   });
 }
 
@@ -103,7 +103,7 @@ describe("a trace", () => {
       traceparent: `00-${traceId}-${caller}-01`,
       tracestate: "vendor=1",
     });
-    const spans = await traceOf(traceId, "GET inbound");
+    const spans = await traceOf(traceId, "GET inbound", "GET outbound");
     const inbound = named(spans, "GET inbound");
     expect(inbound).toMatchObject({
       kind: server,

@@ -1,7 +1,7 @@
 /** Threads: a reload is served by all of them or by none, and whoever takes the place of one that ended serves what they do. */
 import { type Arbitrary, nat, record } from "fast-check";
 import { pino } from "pino";
-import { expect, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { ProcessParts } from "../../src/app/process-parts.ts";
 import type { LoadedConfig } from "../../src/config/load.ts";
 import type { SentFile, StartOrder } from "../../src/crew/calls.ts";
@@ -226,3 +226,24 @@ promise(
     waits<Threads>(100, 1_000, 10_000),
   ],
 );
+
+/** What serves after a reload, in which these threads end before they have said a word. */
+async function servedAfter(ended: readonly number[]): Promise<number[]> {
+  const world = await new Threads().open();
+  world.reload({ refusedBy: count });
+  await settled();
+  for (const at of ended) threads[at]?.die();
+  await world.end();
+  return Array.from(
+    { length: count },
+    (_, place) => threads.findLast(({ thread }) => thread === place)?.serves ?? 0,
+  );
+}
+
+test("a thread that ends while a file is prepared does not refuse it", async () => {
+  expect(await servedAfter([1])).toEqual([2, 2, 2]);
+});
+
+test("a file is refused where every thread ends that prepares it", async () => {
+  expect(await servedAfter([0, 1, 2])).toEqual([1, 1, 1]);
+});

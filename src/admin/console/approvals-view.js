@@ -81,6 +81,7 @@ export class ApprovalsView {
         [
           `caller ${request["caller"]}`,
           request["subject"] && `subject ${request["subject"]}`,
+          request["upgrade"] && `changes to ${request["upgrade"]}`,
           request["bodySha256"] &&
             `${request["bodyBytes"]} bytes, SHA-256 ${request["bodySha256"]}`,
           plugin,

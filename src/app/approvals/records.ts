@@ -66,8 +66,8 @@ function saidOf(heard: Heard): object {
 function factsOf(ask: Ask | undefined): object {
   if (ask === undefined) return {};
   const { request, digest, plugin, rule, session } = ask;
-  const { direction, method, scheme, host, port, path, caller, subject, tool, bodySha256 } =
-    request;
+  const { direction, method, scheme, host, port, path, caller, subject, upgrade } = request;
+  const { tool, bodySha256 } = request;
   return {
     digest,
     plugin,
@@ -81,6 +81,7 @@ function factsOf(ask: Ask | undefined): object {
     path: path.split("?", 1)[0],
     caller,
     subject,
+    upgrade,
     tool,
     bodySha256,
   };

@@ -136,9 +136,10 @@ const maxNote = 50;
 /** Blocks of Slack, whose buttons send the decision to the app's request URL. */
 function slackMessage({ id, request, why, expiresAt }: Ask): object {
   const { method, scheme, host, port, path, caller, tool, arguments: given } = request;
-  const { bodyBytes, bodySha256 } = request;
+  const { bodyBytes, bodySha256, upgrade } = request;
   const lines = [
     `*${plain(caller)}* asks: ${plain(method)} ${plain(`${scheme}://${host}:${port}${path}`)}`,
+    ...(upgrade === undefined ? [] : [plain(`changes to ${upgrade}`)]),
     ...(tool === undefined ? [] : [`${plain(tool)} ${plain(given ?? "")}`]),
     ...(bodySha256 === undefined ? [] : [`${bodyBytes} bytes, SHA-256 ${bodySha256}`]),
     plain(why),

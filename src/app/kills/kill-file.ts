@@ -58,10 +58,29 @@ function valueProblem(scope: KillScope, value: string): string | undefined {
   if (value === "") return `${scope} needs a value`;
   if (value.length > maxValueLength)
     return `the ${scope} is longer than ${maxValueLength} characters`;
-  // eslint-disable-next-line no-control-regex
-  if (/[\x00-\x20\x7f#]/.test(value))
-    return `the ${scope} has a space, a control character or a # in it`;
+  // Agents name sessions as they like, and files are named as anything.
+  if (scope === "caller" && !value.startsWith("/") && /^\s|\p{Cc}/u.test(value))
+    return "the caller begins with a space, or has a control character in it";
   return undefined;
+}
+
+/** A scope, a value that may be a string of JSON, and a reason. */
+const lineForm = /^\s*([^\s#]*)\s*("(?:[^"\\]|\\[^])*"(?=[\s#]|$)|[^\s#]*)\s*(?:#([^]*))?$/;
+
+/** As it stands in a line. */
+function wordOf(value: string): string {
+  return /^[^\s#"\\\p{C}]*$/u.test(value) ? value : JSON.stringify(value);
+}
+
+/** Undefined where it begins as a string of JSON and is none. */
+function valueOf(word: string): string | undefined {
+  if (!word.startsWith('"')) return word;
+  try {
+    const value: unknown = JSON.parse(word);
+    return typeof value === "string" ? value : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -73,17 +92,18 @@ export function parseKillFile(text: string, at: number): KillFile {
   if (isCut(text)) return { kills: [], problem: "the file was cut short" };
   const kills: Kill[] = [];
   for (const [index, line] of text.split(/\r?\n/).entries()) {
-    const mark = line.indexOf("#");
-    const words = mark === -1 ? line : line.slice(0, mark);
-    const reason = mark === -1 ? undefined : line.slice(mark + 1).trim() || undefined;
-    if (words.trim() === "") continue;
-    const [scope = "", value = "", ...more] = words.trim().split(/\s+/);
+    const [, scope, word = "", note = ""] = lineForm.exec(line) ?? [];
+    const reason = note.trim() || undefined;
+    if (scope === "") continue;
+    const value = valueOf(word);
     const read =
-      more.length > 0
+      scope === undefined
         ? "more than a scope and a value"
-        : kills.length === maxKills
-          ? `more than ${maxKills} things to stop`
-          : readKill(scope, value);
+        : value === undefined
+          ? "the value is no string of JSON"
+          : kills.length === maxKills
+            ? `more than ${maxKills} things to stop`
+            : readKill(scope, value);
     if (typeof read === "string") {
       return { kills: [], problem: `line ${index + 1}: ${read}` };
     }
@@ -119,7 +139,7 @@ export function formatKillFile(
   ids: ReadonlyMap<string, readonly string[]>,
 ): string {
   const lines = kills.map(({ scope, value, reason }) => {
-    const words = scope === "all" ? scope : `${scope} ${value}`;
+    const words = scope === "all" ? scope : `${scope} ${wordOf(value)}`;
     return reason === undefined ? words : `${words} # ${reason}`;
   });
   const end = `${ending}${JSON.stringify(Object.fromEntries(ids))}`;

@@ -273,7 +273,8 @@ export class Kills {
     }
     const gone = [...(ids?.keys() ?? []), ...this.#inFile.keys()].filter((name) => !now.has(name));
     for (const name of new Set(gone)) {
-      const [scope = "all", value = ""] = name.split(" ");
+      const [scope = "all"] = name.split(" ", 1);
+      const value = name.slice(scope.length + 1);
       const gaveUp = [...(this.#inFile.get(name) ?? []), ...(idsOf(ids?.get(name)) ?? [])];
       const kill = { scope: scope as Kill["scope"], value, at: Date.now() };
       const told = { kill, ids: [...new Set(gaveUp)], isReleased: true };

@@ -66,9 +66,11 @@ function lineOf(ask: Readonly<Record<string, unknown>>): string {
   };
   const tool = textOf(request["tool"]);
   const call = tool === undefined ? "" : ` ${tool}(${word("arguments")})`;
+  const upgrade = textOf(request["upgrade"]);
+  const change = upgrade === undefined ? "" : ` (changes to ${upgrade})`;
   const votes = Array.isArray(ask["votes"]) && ask["votes"].length > 0 ? " [one has allowed]" : "";
   const place = `${word("scheme")}://${word("host")}:${word("port")}${word("path")}`;
-  return `${textOf(ask["id"]) ?? ""}  ${word("caller")}  ${word("method")} ${place}${call}${votes}  ${textOf(ask["why"]) ?? ""}  until ${textOf(ask["expires"]) ?? ""}`;
+  return `${textOf(ask["id"]) ?? ""}  ${word("caller")}  ${word("method")} ${place}${change}${call}${votes}  ${textOf(ask["why"]) ?? ""}  until ${textOf(ask["expires"]) ?? ""}`;
 }
 
 async function decide(

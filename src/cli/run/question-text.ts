@@ -54,10 +54,11 @@ export function questionText(
   { word, command, others, elsewhere }: QuestionNotes,
 ): string {
   const { request, rule, plugin, why, expiresAt } = ask;
-  const { method, scheme, host, port, path, caller, subject, tool, bodyBytes, bodySha256 } =
-    request;
+  const { method, scheme, host, port, path, caller, subject, upgrade } = request;
+  const { tool, bodyBytes, bodySha256 } = request;
   const rows: readonly (readonly [string, string | undefined])[] = [
     ["request", `${method} ${scheme}://${host}:${port}${path}`],
+    ["changes to", upgrade],
     ["tool", tool],
     ["arguments", tool === undefined ? undefined : (request.arguments ?? "")],
     ["body", bodyBytes === undefined ? undefined : `${bodyBytes} bytes, SHA-256 ${bodySha256}`],

@@ -22,7 +22,7 @@ import { Forecast, type ForecastOptions } from "./forecast.ts";
 import { Legibility, type LegibilityOptions } from "./legibility.ts";
 import { isFlow, isOfConnections, isStrict, Limit, type LimitOptions } from "./limit.ts";
 import { Metering } from "./metering.ts";
-import type { Reservation } from "./reservation.ts";
+import { hasLeft, type Reservation } from "./reservation.ts";
 import { Refusals, type RefusalOptions } from "./refusals.ts";
 import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
 import { type SeenHere, shownBudgets, Sightings } from "./sightings.ts";
@@ -171,8 +171,9 @@ export class BudgetEngine {
     const reservation = this.#reservationOf(context);
     if (reservation === undefined) return undefined;
     const { asked, entries, isMade } = reservation;
+    const isSent = hasLeft(context, reservation, outcome);
     // Under on_error: observe a refused message goes all the same, and counts.
-    if (!isMade && outcome.deniedBy !== undefined) return undefined;
+    if (!isMade && outcome.deniedBy !== undefined && !isSent) return undefined;
     const held: Addition[] = [];
     const corrections: Addition[] = [];
     const corrected: Entry[] = [];
@@ -195,8 +196,7 @@ export class BudgetEngine {
       corrected.push(entry);
     }
     if (this.countsBytes(context) && reservation.sides !== undefined) {
-      const hasLeft = context.stage === "connect" || context.onward !== undefined;
-      const ended = this.#metering.end(reservation.sides, hasLeft);
+      const ended = this.#metering.end(reservation.sides, isSent);
       held.push(...ended.held);
       corrections.push(...ended.corrections);
     }
@@ -231,7 +231,7 @@ export class BudgetEngine {
     limits: readonly Limit[],
   ): Answer | Promise<Answer> {
     const entries = this.#forecast.entriesOf(context, asked, limits);
-    if (entries.length === 0) return undefined;
+    if (entries.length === 0 || context.isOpen) return undefined;
     const made = (): Reservation => ({ asked, entries, isMade: false, over: [] });
     const reservation = context.stateOf<Reservation>(this, made);
     const now = this.#deps.clock.now();

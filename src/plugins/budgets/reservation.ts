@@ -1,5 +1,5 @@
 /** What the engine keeps of a message until it is over. */
-import type { Decision } from "../../pipeline/plugin.ts";
+import type { Decision, Outcome, RequestContext } from "../../pipeline/plugin.ts";
 import type { Entry } from "./entry.ts";
 import type { LimitOptions } from "./limit.ts";
 import type { Asked } from "./measures.ts";
@@ -19,4 +19,13 @@ export interface Reservation {
   approval?: Decision;
   /** What is counted while it goes by; undefined until the message goes. */
   sides?: Sides | undefined;
+}
+
+/** Whether something of the message, or of what is in the tunnel, has gone on, however it ended. */
+export function hasLeft(
+  { stage, onward }: RequestContext,
+  { sides }: Reservation,
+  { status }: Outcome,
+): boolean {
+  return stage === "connect" ? sides !== undefined || status === 200 : onward !== undefined;
 }

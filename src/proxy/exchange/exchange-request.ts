@@ -61,8 +61,15 @@ export interface ExchangeRequest {
 /** An exchange that may turn into a tunnel. */
 export interface UpgradeRequest {
   readonly protocol: string;
-  /** Takes over both connections; resolves when they are closed, with the refusal of a message if there was one. */
-  switchTo(head: string[], socket: Duplex, terms: SwitchTerms): Promise<Denial | undefined>;
+  /** Takes over both connections; resolves when they are closed. */
+  switchTo(head: string[], socket: Duplex, terms: SwitchTerms): Promise<Carried>;
+}
+
+/** What a connection that changed its protocol has carried since; `denial` where that ended it. */
+export interface Carried {
+  readonly bytesUp: number;
+  readonly bytesDown: number;
+  readonly denial?: Denial | undefined;
 }
 
 /** The terms under which a connection that changed its protocol is forwarded. */

@@ -13,7 +13,12 @@ import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Permit, Pipeline, Verdict } from "../../pipeline/pipeline.ts";
 import type { OutgoingRequest } from "../../upstream/upstream.ts";
 import { type HeldBody, takeBody, type TakenBody } from "./buffered-body.ts";
-import { contextOf, type ExchangeRequest, type ExchangeServices } from "./exchange-request.ts";
+import {
+  type Carried,
+  contextOf,
+  type ExchangeRequest,
+  type ExchangeServices,
+} from "./exchange-request.ts";
 import { HeldStream } from "./held-stream.ts";
 import { denialOf, renderDenial, renderRefusal, statusOf } from "../flow/reply.ts";
 import { type Receipts, takeReceiptWish, withReceipt } from "../flow/receipts.ts";
@@ -78,6 +83,7 @@ class Exchange implements LiveExchange, Holder {
   #refused = false;
   #cancelled = false;
   #switched: Promise<void> | undefined;
+  #carried: Carried | undefined;
   /** Set for an upgrade. */
   readonly #tunnel: UpgradedTunnel | undefined;
 
@@ -135,7 +141,7 @@ class Exchange implements LiveExchange, Holder {
     }
   }
 
-  /** Nothing moves any more; a plugin that ignores the cancellation is not waited for. */
+  /** Nothing moves any more; a plugin that ignores the cancellation is waited for as long as one that hears of the end. */
   #end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
@@ -148,8 +154,8 @@ class Exchange implements LiveExchange, Holder {
     const pipeline = this.#skipped ? undefined : this.#pipeline;
     const finishing = recorder.finished(this.#context, pipeline, {
       status: this.#status,
-      bytesReceived: this.#body?.bytes ?? this.#bufferedBytes,
-      bytesSent: this.#request.downstream.bytesSent,
+      bytesReceived: (this.#body?.bytes ?? this.#bufferedBytes) + (this.#carried?.bytesUp ?? 0),
+      bytesSent: this.#request.downstream.bytesSent + (this.#carried?.bytesDown ?? 0),
       refused: this.#refused,
       cancelled: this.#cancelled,
       denial: this.#denial,
@@ -360,9 +366,10 @@ class Exchange implements LiveExchange, Holder {
       onReplaced: (status, denial) => this.#replaced(status, denial),
       onFault: (error) => this.#fail(error),
       onCarrying: (carrying) => {
-        this.#switched = carrying.then((refused) => {
-          this.#denial ??= refused;
-          this.#refused ||= refused !== undefined;
+        this.#switched = carrying.then((carried) => {
+          this.#carried = carried;
+          this.#denial ??= carried.denial;
+          this.#refused ||= carried.denial !== undefined;
         });
         void this.#switched.finally(() => this.#end());
       },

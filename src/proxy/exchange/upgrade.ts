@@ -4,10 +4,9 @@ import type { Duplex } from "node:stream";
 import type { Backlogs } from "../../net/backlogs.ts";
 import { splice } from "../../net/splice.ts";
 import type { StallWatch } from "../../net/stall-watch.ts";
-import type { Denial } from "../../pipeline/decision.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
-import type { SwitchTerms, UpgradeRequest } from "./exchange-request.ts";
+import type { Carried, SwitchTerms, UpgradeRequest } from "./exchange-request.ts";
 import { carryJudged, type JudgedResult } from "./judged-web-socket.ts";
 
 /** What every upgrade needs. */
@@ -74,7 +73,7 @@ async function carry(
   client: Duplex,
   upstream: Duplex,
   { gate, signal, watch, toll, head }: SwitchTerms & { readonly head: Buffer },
-): Promise<Denial | undefined> {
+): Promise<Carried> {
   parts.metrics.tunnels.opened();
   const openedAt = performance.now();
   const { idleTimeoutMs, stalls, backlogs } = parts;
@@ -85,5 +84,5 @@ async function carry(
       : await carryJudged(client, upstream, { ...options, gate });
   const seconds = (performance.now() - openedAt) / 1_000;
   parts.metrics.tunnels.closed(result.bytesUp, result.bytesDown, seconds, result.reason);
-  return result.denial ?? toll?.denial;
+  return { ...result, denial: result.denial ?? toll?.denial };
 }

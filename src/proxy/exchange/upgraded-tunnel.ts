@@ -7,7 +7,7 @@ import { type RequestContext, type RequestFacts, ResponseHalf } from "../../pipe
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { Downstream } from "./downstream.ts";
-import type { UpgradeRequest } from "./exchange-request.ts";
+import type { Carried, UpgradeRequest } from "./exchange-request.ts";
 import { HeardMessages } from "./heard-messages.ts";
 import { MessageGate, type MessageLimits } from "./message-gate.ts";
 import { renderResponseRefusal } from "../flow/reply.ts";
@@ -25,8 +25,10 @@ export interface SwitchedResponse {
   onReplaced(status: number, denial: Denial | undefined): void;
   onFault(error: unknown): void;
   /** Both connections are taken over; the promise never rejects. */
-  onCarrying(carrying: Promise<Denial | undefined>): void;
+  onCarrying(carrying: Promise<Carried>): void;
 }
+
+const nothing: Carried = { bytesUp: 0, bytesDown: 0 };
 
 /** An upgrade from before its pipeline is asked until its connection is closed. */
 export class UpgradedTunnel {
@@ -85,7 +87,7 @@ export class UpgradedTunnel {
       switched.onCarrying(
         carrying.catch((error: unknown) => {
           failed(error);
-          return undefined;
+          return nothing;
         }),
       );
     };
@@ -114,8 +116,8 @@ export class UpgradedTunnel {
     pipeline.runResponse(this.#context).then(follow, failed);
   }
 
-  /** Forwards the connection until it closes; resolves with the refusal of a message, if there was one. */
-  async #carry(headers: string[], upstream: Duplex): Promise<Denial | undefined> {
+  /** Forwards the connection until it closes. */
+  async #carry(headers: string[], upstream: Duplex): Promise<Carried> {
     this.#gate?.checkResponse(headers);
     const { upgrade } = this.#context;
     const watch =

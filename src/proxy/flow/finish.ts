@@ -28,6 +28,8 @@ export interface Ending {
   readonly refused: boolean;
   /** True when the client left first. */
   readonly cancelled: boolean;
+  /** Its requests are flows of their own, whose bytes these are. */
+  readonly isOpened?: true;
   /** Extra fields of the log line, e.g. the reason why a tunnel ended. */
   readonly note?: Readonly<Record<string, string | number | readonly string[]>>;
 }
@@ -275,7 +277,9 @@ function pluginOutcome(ending: Ending, durationMs: number): Outcome {
   return {
     status: ending.status,
     durationMs,
-    bytes: { received: ending.bytesReceived, sent: ending.bytesSent },
+    ...(ending.isOpened === true
+      ? {}
+      : { bytes: { received: ending.bytesReceived, sent: ending.bytesSent } }),
     deniedBy: denial?.plugin,
     ...(ending.cancelled ? { cancelled: true as const } : {}),
     ...(denial === undefined ? {} : { error: { code: denial.code, message: denial.message } }),

@@ -207,6 +207,7 @@ async function isPermitted(
     upgrade,
   });
   context.isHypothetical = true;
+  context.isOpen = true;
   try {
     const verdict = await pipeline.runRequest(context, { deferDefault: isBridged });
     const isSeen = isBridged || context.tunnelTerms.mustInspect === undefined;

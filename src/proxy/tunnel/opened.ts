@@ -72,6 +72,7 @@ export async function openedTunnel(
       bytesSent: client.bytesWritten,
       refused: false,
       cancelled: false,
+      isOpened: true,
       note: { ...note, ...closed },
       denial,
     };

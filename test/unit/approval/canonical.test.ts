@@ -38,8 +38,22 @@ describe("a call of JSON-RPC", () => {
     ["another address", { ...call(), client: { address: "127.0.0.2" } }],
     ["another host", { ...call(), to: "api.example.org:80" }],
     ["another field", { ...call(), headers: { ...json, "X-Tenant": "b" } }],
+    [
+      "a field whose name begins as those for a proxy do",
+      { ...call(), headers: { ...json, "Proxy-Data": "b" } },
+    ],
+    ["an id that is no id", call({ id: { to: "b" } })],
+    ["a progress token that is none", call({}, { _meta: { progressToken: { to: "b" } } })],
   ])("with %s is another", (_name, shape) => {
     expect(textOf(shape)).not.toBe(textOf(call()));
+  });
+
+  test("what asks for another protocol is another request, and says so", () => {
+    const upgrade = { headers: { "Sec-WebSocket-Key": "k" }, upgrade: "websocket" };
+    const plain = textOf({ headers: { "Sec-WebSocket-Key": "k" } });
+    expect(textOf(upgrade)).not.toBe(plain);
+    expect(textOf(upgrade)).not.toBe(textOf({ ...upgrade, upgrade: "other" }));
+    expect(canonicalRequest(message({ upgrade: "a\u200bb" }))?.shown.upgrade).toBe("a\\u{200b}b");
   });
 
   test("numbers that JavaScript would round are told apart", () => {

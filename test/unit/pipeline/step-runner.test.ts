@@ -187,6 +187,26 @@ describe("the end of a message", () => {
     expect(told).toEqual(["second 200", "first 200"]);
   });
 
+  test("is told when the step has said what it thinks, also where the message is over before", async () => {
+    const told: string[] = [];
+    const { promise, resolve } = Promise.withResolvers<Decision>();
+    const pipeline = pipelineOf([
+      { onRequest: () => observe("x"), onFinish: () => void told.push("first") },
+      {
+        onRequest: () => promise.finally(() => told.push("said")),
+        onFinish: () => void told.push("second"),
+      },
+    ]);
+    const context = message();
+    const running = pipeline.runRequest(context);
+    const finished = pipeline.finish(context, ended);
+    expect(told).toEqual([]);
+    resolve(observe("x"));
+    await running;
+    await finished;
+    expect(told).toEqual(["said", "second", "first"]);
+  });
+
   test("reaches the next step when one fails", async () => {
     const { lines, log } = readableLog();
     const told: string[] = [];

@@ -16,6 +16,27 @@ test("what is written is read", () => {
   expect(read.ids?.get("caller agent-1")).toEqual(["abc"]);
 });
 
+test.each(["a b", "a#b", ' "', "\\", '"quoted"', "two\nlines", "\u2028", "\u00a0x", "\ud800"])(
+  "a session may have any name: %j",
+  (value) => {
+    const one: Kill = { scope: "session", value, reason: "why # not", at: 1 };
+    const read = parseKillFile(formatKillFile([one], new Map([[`session ${value}`, ["x"]]])), 1);
+    expect([read.problem, read.kills, read.ids?.get(`session ${value}`)]).toEqual([
+      undefined,
+      [one],
+      ["x"],
+    ]);
+  },
+);
+
+test.each(['session "a', 'session "a" b', "caller a b", 'session "\\x"'])(
+  "what is not understood stops all: %s",
+  (line) => {
+    const { kills, problem } = parseKillFile(`${line}\n`, 1);
+    expect([kills, problem]).toEqual([[], expect.stringMatching(/^line 1: /)]);
+  },
+);
+
 test("a file that was cut at any length stops all", () => {
   // Its last line end says nothing.
   for (let length = 0; length < text.length - 1; length += 1)
