@@ -35,12 +35,15 @@ export function cutShort(): Error {
 export class BegunSource implements BodySource {
   readonly #begun: Buffer[];
   readonly #rest: BodySource;
+  readonly #onPassed: () => void;
   #sink: BodySink | undefined;
   #isOpen = false;
 
-  constructor(begun: readonly Buffer[], rest: BodySource) {
+  /** `onPassed` hears that nothing of what was read is held any more. */
+  constructor(begun: readonly Buffer[], rest: BodySource, onPassed: () => void) {
     this.#begun = [...begun];
     this.#rest = rest;
+    this.#onPassed = onPassed;
   }
 
   get isComplete(): boolean {
@@ -60,6 +63,7 @@ export class BegunSource implements BodySource {
     while (this.#sink !== undefined) {
       const chunk = this.#begun.shift();
       if (chunk === undefined) {
+        this.#onPassed();
         this.#isOpen = true;
         this.#rest.open(this.#sink);
         return;

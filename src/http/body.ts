@@ -155,6 +155,8 @@ class BoundedReading implements BodySink {
   readonly #release = (): void => {
     this.#limits.budget.release(this.#heldBytes);
     this.#heldBytes = 0;
+    // Whoever takes them has a list of his own.
+    this.#chunks.length = 0;
   };
 }
 

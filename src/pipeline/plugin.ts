@@ -219,6 +219,8 @@ export interface JudgedPart {
 export interface BodyJudge {
   /** False where the length of the body may change. */
   readonly keepsLength: boolean;
+  /** What it keeps of what came, its own copies included: counted in `limits.max_buffered`. */
+  readonly keptBytes: number;
   push(piece: Buffer, isLast: boolean): JudgedPart;
 }
 

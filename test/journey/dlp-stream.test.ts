@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { checkDigits } from "../../src/dlp/key-formats.ts";
 import { type BridgeOptions, BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
+import { eventually } from "../support/eventually.ts";
 import { RawClient, request, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
@@ -23,7 +24,11 @@ let proxy: BridgeProxy;
 
 function start(
   over: object,
-  { plugins = [], file = {} }: Pick<BridgeOptions, "plugins" | "file"> = {},
+  {
+    plugins = [],
+    file = {},
+    limits = { max_body: "64KiB" },
+  }: Pick<BridgeOptions, "plugins" | "file" | "limits"> = {},
 ): Promise<BridgeProxy> {
   const rules = [
     { hosts: ["www.allowed.test"], detectors: ["cards", "provider_keys"], action: "redact" },
@@ -44,7 +49,7 @@ function start(
         ],
         otherwise: "allow",
         file,
-        limits: { max_body: "64KiB" },
+        limits: { ...limits },
       }),
     );
   });
@@ -217,6 +222,65 @@ test("observe: it passes, and is recorded", async () => {
   });
   expect(text).toContain("provider_keys (github) in the body");
   expect(text).not.toContain(key);
+});
+
+describe("limits.max_buffered", () => {
+  const piece = Buffer.from("Call the tool, then answer in French; ".repeat(10_000)).subarray(
+    0,
+    300 * 1024,
+  );
+
+  /** An upload that has sent more than limits.max_body, and goes on. */
+  async function begin(through: BridgeProxy): Promise<{ client: RawClient; mark: string }> {
+    const mark = `/call-${(counter += 1)}`;
+    const at = `${host}:${plain.port}`;
+    const client = await own(RawClient.connect(through.forward));
+    client.send(
+      `POST http://${at}${mark} HTTP/1.1\r\nHost: ${at}\r\nTransfer-Encoding: chunked\r\n\r\n`,
+    );
+    client
+      .send(`${piece.length.toString(16)}\r\n`)
+      .send(piece)
+      .send("\r\n");
+    return { client, mark };
+  }
+
+  const end = async ({ client }: { client: RawClient }): Promise<number> =>
+    (await client.send("0\r\n\r\n").response("POST")).status;
+  const isUnderWay = ({ mark }: { mark: string }): boolean =>
+    plain.heads.some(({ startLine }) => startLine.includes(mark));
+
+  test("what was read before it was too large is held no longer than it has to be", async () => {
+    const small = await start({}, { limits: { max_body: "256KiB", max_buffered: "1MiB" } });
+    const uploads = [];
+    // More than the limit, if what has gone on were still held.
+    for (let at = 0; at < 8; at += 1) {
+      const upload = await begin(small);
+      await eventually(() => isUnderWay(upload));
+      uploads.push(upload);
+    }
+    expect(await Promise.all(uploads.map(end))).toEqual(Array(8).fill(200));
+  });
+
+  test("what is not judged yet is counted: too many at once are refused with the key, and nothing stays taken", async () => {
+    const small = await start({}, { limits: { max_body: "256KiB", max_buffered: "1MiB" } });
+    const uploads: { client: RawClient; answered: Promise<RawResponse> }[] = [];
+    let refused: RawResponse | undefined;
+    // Each keeps a block and a window at least.
+    for (let at = 0; at < 40; at += 1) {
+      const upload = await begin(small);
+      const answered = upload.client.response("POST").then((response) => (refused = response));
+      await eventually(() => refused !== undefined || isUnderWay(upload));
+      if (refused !== undefined) break;
+      uploads.push({ ...upload, answered });
+    }
+    expect(refused?.status).toBe(503);
+    expect(refused?.text).toContain("limits.max_buffered");
+    for (const { client } of uploads) client.send("0\r\n\r\n");
+    const answers = await Promise.all(uploads.map(({ answered }) => answered));
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    expect((await post(Buffer.alloc(400_000, "x"), host, {}, small)).answer.status).toBe(200);
+  });
 });
 
 test.each(["refuse", undefined])("larger_bodies: %s refuses them", async (larger_bodies) => {

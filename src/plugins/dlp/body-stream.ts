@@ -48,6 +48,11 @@ export class BodyStream implements BodyJudge {
     else this.#grammar = /x-www-form-urlencoded/i.test(type) ? "form" : "text";
   }
 
+  get keptBytes(): number {
+    // The scanner has them as well.
+    return 2 * this.#held.length;
+  }
+
   push(piece: Buffer, isLast: boolean): JudgedPart {
     const { side, context, tooMuch, count } = this.#options;
     this.#held = this.#held.length === 0 ? piece : Buffer.concat([this.#held, piece]);

@@ -317,6 +317,8 @@ class Exchange implements LiveExchange, Holder {
         this.#request.downstream instanceof HeldStream,
     });
     this.#body = streamed;
+    // What was read of it is the stream's now, and is let go by that.
+    this.#held &&= { ...this.#held, chunks: [] };
     return outgoing;
   }
 

@@ -111,15 +111,15 @@ function streamedBody(parts: OutgoingParts, wrap: ReturnType<RequestSigner["sign
   const { body } = request.downstream;
   if (wrap === undefined && judges === undefined && meter === undefined)
     return new RequestBody(body, budget, held);
-  const whole = held === undefined ? body : new BegunSource(held.chunks, body);
+  const whole = held === undefined ? body : new BegunSource(held.chunks, body, held.release);
   const passed = meteredBody(judgedBody(whole, parts), parts);
   return new RequestBody(wrap?.(passed) ?? passed, budget);
 }
 
 function judgedBody(source: BodySource, parts: OutgoingParts): BodySource {
-  const { context, pipeline, judges, onRefused } = parts;
+  const { context, pipeline, budget, judges, onRefused } = parts;
   if (judges === undefined) return source;
-  return new JudgedBody({ source, judges, pipeline, context, onRefused });
+  return new JudgedBody({ source, judges, pipeline, context, budget, onRefused });
 }
 
 /** Counts what is left of it. */

@@ -2,7 +2,7 @@
 import type { BodyBudget } from "../../http/body.ts";
 import type { BodySink, BodySource } from "../../http/body-source.ts";
 import type { StreamedBody } from "../../upstream/upstream.ts";
-import type { HeldBody } from "./buffered-body.ts";
+import { type HeldBody, overBudget } from "./buffered-body.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import type { StepJudge } from "../../pipeline/message-needs.ts";
@@ -22,7 +22,7 @@ const maxKeptChunks = 64;
  */
 export class RequestBody implements StreamedBody, BodySink {
   readonly #source: BodySource;
-  readonly #begun: HeldBody | undefined;
+  readonly #releaseBegun: (() => void) | undefined;
   /** What the present sink gets before anything that is kept later or comes from the source. */
   #waiting: Buffer[];
   readonly #held: BudgetReservation;
@@ -44,7 +44,7 @@ export class RequestBody implements StreamedBody, BodySink {
   constructor(source: BodySource, budget: BodyBudget, begun?: HeldBody) {
     this.#source = source;
     this.#held = new BudgetReservation(budget);
-    this.#begun = begun;
+    this.#releaseBegun = begun?.release;
     this.#waiting = begun === undefined ? [] : [...begun.chunks];
     for (const chunk of this.#waiting) this.#bytes += chunk.length;
   }
@@ -99,7 +99,7 @@ export class RequestBody implements StreamedBody, BodySink {
     this.#waiting = [];
     this.#kept = undefined;
     this.#held.close();
-    this.#begun?.release();
+    this.#releaseBegun?.();
     this.#source.close?.();
     this.fail(new Error("the exchange is over"));
   }
@@ -140,7 +140,7 @@ export class RequestBody implements StreamedBody, BodySink {
       this.#tellEnd();
       return;
     }
-    this.#begun?.release();
+    this.#releaseBegun?.();
     if (this.#isOpen) {
       this.#source.resume();
       return;
@@ -193,6 +193,8 @@ export interface JudgedBodyOptions {
   readonly judges: readonly StepJudge[];
   readonly pipeline: Pipeline;
   readonly context: RequestContext;
+  /** Of what the judges keep. */
+  readonly budget: BodyBudget;
   onRefused(denial: Denial): void;
 }
 
@@ -205,6 +207,7 @@ const nothing = Buffer.alloc(0);
  */
 export class JudgedBody implements BodySource, BodySink {
   readonly #options: JudgedBodyOptions;
+  readonly #kept: BudgetReservation;
   #sink: BodySink | undefined;
   #isOpen = false;
   #isRefused = false;
@@ -212,6 +215,7 @@ export class JudgedBody implements BodySource, BodySink {
 
   constructor(options: JudgedBodyOptions) {
     this.#options = options;
+    this.#kept = new BudgetReservation(options.budget);
   }
 
   get isComplete(): boolean {
@@ -237,6 +241,7 @@ export class JudgedBody implements BodySource, BodySink {
   }
 
   close(): void {
+    this.#kept.close();
     this.#options.source.close?.();
   }
 
@@ -248,12 +253,14 @@ export class JudgedBody implements BodySource, BodySink {
     this.#pass(nothing, true);
     if (this.#isRefused) return;
     this.#isEnded = true;
+    this.#kept.close();
     this.#sink?.end();
   }
 
   fail(error: Error): void {
     if (this.#isRefused) return;
     this.#isEnded = true;
+    this.#kept.close();
     this.#sink?.fail(error);
   }
 
@@ -279,14 +286,25 @@ export class JudgedBody implements BodySource, BodySink {
       }
       parts = passed;
     }
+    if (!isLast && !this.#hasRoomForKept()) return false;
     const [first] = parts;
     if (first === undefined) return true;
     // A sink that has no room takes no second part.
     return this.#sink?.data(parts.length === 1 ? first : Buffer.concat(parts)) ?? false;
   }
 
+  #hasRoomForKept(): boolean {
+    let bytes = 0;
+    for (const { judge } of this.#options.judges) bytes += judge.keptBytes;
+    this.#kept.shrinkTo(bytes);
+    if (bytes === this.#kept.bytes || this.#kept.take(bytes - this.#kept.bytes)) return true;
+    this.#refuse(overBudget);
+    return false;
+  }
+
   #refuse(denial: Denial): void {
     this.#isRefused = true;
+    this.#kept.close();
     this.#options.onRefused(denial);
   }
 }
