@@ -1,6 +1,7 @@
 /** Undoes one coding of some bytes, and knows where in them a place of the result came from. */
 import { constants, inflateRawSync, inflateSync } from "node:zlib";
 import { classes, escape, hexadecimal, isOf } from "./byte-classes.ts";
+import { Inflater } from "./inflate.ts";
 
 const backslash = 0x5c;
 
@@ -97,7 +98,7 @@ function hexAt(bytes: Buffer, at: number, length: number): number {
 /** What became of a stream; `spent` is what a broken one may have been unpacked to before it broke. */
 export type Inflated =
   | { readonly kind: "clear"; readonly bytes: Buffer; readonly coding: "gzip" | "deflate" }
-  | { readonly kind: "broken"; readonly spent: number }
+  | { readonly kind: "broken"; readonly coding: "gzip" | "deflate"; readonly spent: number }
   | { readonly kind: "too-large" };
 
 /** The most that a byte can be unpacked to. */
@@ -108,17 +109,36 @@ export function inflated(bytes: Buffer, at: number, maxBytes: number): Inflated 
   const isGzip = bytes[at] === 0x1f && bytes[at + 1] === 0x8b && bytes[at + 2] === 8;
   if (!isGzip && !isZlib(bytes, at)) return undefined;
   const options = { maxOutputLength: maxBytes, finishFlush: constants.Z_SYNC_FLUSH };
+  const coding = isGzip ? "gzip" : "deflate";
   try {
     // The checksum at the end of gzip must not decide whether somebody looks.
     const clear = isGzip
       ? inflateRawSync(bytes.subarray(gzipBody(bytes, at)), options)
       : inflateSync(bytes.subarray(at), options);
-    return { kind: "clear", bytes: clear, coding: isGzip ? "gzip" : "deflate" };
+    return { kind: "clear", bytes: clear, coding };
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : "";
     if (code === "ERR_BUFFER_TOO_LARGE") return { kind: "too-large" };
-    return { kind: "broken", spent: Math.min(maxBytes, (bytes.length - at) * maxRatio) };
+    return { kind: "broken", coding, spent: Math.min(maxBytes, (bytes.length - at) * maxRatio) };
   }
+}
+
+/** What a stream that is broken gives before it is. */
+export function inflatedSoFar(
+  bytes: Buffer,
+  at: number,
+  coding: "gzip" | "deflate",
+  maxBytes: number,
+): Buffer {
+  const parts: Buffer[] = [];
+  let size = 0;
+  const inflater = new Inflater(coding === "gzip" ? "gzip" : "zlib", (clear) => {
+    parts.push(Buffer.from(clear));
+    size += clear.length;
+    return size < maxBytes;
+  });
+  inflater.push(bytes.subarray(at));
+  return Buffer.concat(parts);
 }
 
 /** Whether a stream of zlib (RFC 1950) may begin here. */

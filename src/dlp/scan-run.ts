@@ -4,7 +4,7 @@ import { DecodeBudget } from "./decode-budget.ts";
 import type { Finding, Scan } from "./detectors.ts";
 import { Fingerprints, shortHash } from "./fingerprints.ts";
 import { type Layer, outermost, rootLayer } from "./layer.ts";
-import { inflated, unescaped } from "./layers.ts";
+import { inflated, inflatedSoFar, unescaped } from "./layers.ts";
 import type { OwnSecret } from "./own-secrets.ts";
 import type { PairKind } from "./pairs.ts";
 import { isWordAt } from "./pairs.ts";
@@ -117,7 +117,7 @@ export class ScanRun {
     sweep(layer, this.#sought, (hits[depth] ??= hitsOf()), this.#listener);
     if (lists !== undefined) this.#lookForKnown(layer, lists);
     this.#lookForRuns(layer);
-    if (layer.firstEscape !== -1) this.#escapes(layer);
+    if (layer.lastEscape !== -1) this.#escapes(layer);
     if (this.#patterns.length === 0) return;
     for (const place of placesOfPatterns(bytes, this.#patterns, maxFindings))
       this.#found(layer, place);
@@ -154,9 +154,9 @@ export class ScanRun {
   #escape(layer: Layer, at: number): void {
     const from = this.#pieceOf(layer)?.escapesFrom ?? 0;
     for (const place of [at, at + 1]) {
-      if (place < from || !isTelling(layer.bytes, place)) continue;
-      if (layer.firstEscape === -1) layer.firstEscape = place;
+      if (!isTelling(layer.bytes, place)) continue;
       layer.lastEscape = place;
+      if (place >= from && layer.firstEscape === -1) layer.firstEscape = place;
     }
   }
 
@@ -174,14 +174,20 @@ export class ScanRun {
   }
 
   #escapes(layer: Layer): void {
-    const { firstEscape, lastEscape } = layer;
     const piece = this.#pieceOf(layer);
-    if (piece === undefined || piece.isLast || piece.isEager)
-      this.#unescape(layer, firstEscape, lastEscape);
-    else {
-      this.#lastEscape = lastEscape;
-      this.#open("escapes", Math.max(0, firstEscape - escapeMargin));
-    }
+    const { firstEscape, lastEscape } = layer;
+    if (piece !== undefined) this.#lastEscape = lastEscape;
+    if (firstEscape === -1) return;
+    const from = this.#beforeEscapes(layer);
+    if (piece === undefined || piece.isLast || piece.isEager) this.#unescape(layer, from);
+    else this.#open("escapes", from);
+  }
+
+  /** A run of digits is not cut: what it holds may be one stream. */
+  #beforeEscapes({ bytes, firstEscape }: Layer): number {
+    let from = Math.max(0, firstEscape - escapeMargin);
+    while (from > 0 && isOf(bytes, from - 1, sixtyFour)) from -= 1;
+    return from;
   }
 
   #pieceOf({ parent }: Layer): Piece | undefined {
@@ -255,14 +261,12 @@ export class ScanRun {
     else if (layer.depth < this.#options.maxDepth && this.#budget.spend(size)) this.#steps += size;
   }
 
-  #unescape(layer: Layer, first: number, last: number): void {
-    let from = Math.max(0, first - escapeMargin);
-    // A run of digits is not cut: what it holds may be one stream.
-    while (from > 0 && isOf(layer.bytes, from - 1, sixtyFour)) from -= 1;
-    const end = runEnd(layer.bytes, last + escapeMargin, sixtyFour, layer.bytes.length);
-    const region = layer.bytes.subarray(from, end);
-    const { bytes } = unescaped(region);
-    this.#below(layer, bytes, "escapes", (start, end) => [
+  #unescape(layer: Layer, from: number): void {
+    const { bytes, lastEscape } = layer;
+    const end = runEnd(bytes, lastEscape + escapeMargin, sixtyFour, bytes.length);
+    const region = bytes.subarray(from, end);
+    const clear = unescaped(region).bytes;
+    this.#below(layer, clear, "escapes", (start, end) => [
       from + unescaped(region, start).read,
       from + unescaped(region, end).read,
     ]);
@@ -281,10 +285,13 @@ export class ScanRun {
     const found = left <= 0 ? undefined : inflated(layer.bytes, at, left);
     if (found === undefined) return;
     if (found.kind === "too-large") this.#isCut = true;
-    // Nobody counts what a stream gives before it breaks, and there may be many.
-    else if (found.kind === "broken")
-      this.#budget.spend(Math.min(found.spent, this.#budget.limit / brokenShare));
-    else this.#below(layer, found.bytes, found.coding, () => [at, layer.bytes.length]);
+    else if (found.kind === "broken") {
+      // Nobody counts what the platform made of it before it broke, and there may be many.
+      const most = Math.floor(Math.min(found.spent, this.#budget.limit / brokenShare));
+      if (!this.#budget.spend(most)) return;
+      const clear = inflatedSoFar(layer.bytes, at, found.coding, most);
+      this.#below(layer, clear, found.coding, () => [at, layer.bytes.length]);
+    } else this.#below(layer, found.bytes, found.coding, () => [at, layer.bytes.length]);
   }
 
   #below(layer: Layer, bytes: Buffer, coding: string, within: NonNullable<Layer["within"]>): void {
