@@ -12,6 +12,8 @@ interface InnerStream {
   readonly length: number;
   readonly settled: number;
   readonly isBusy: boolean;
+  /** Where escapes were undone in what is pushed next. */
+  touch(places: readonly number[] | undefined): void;
   push(piece: Buffer, isLast: boolean): StreamFinding[];
   flush(): StreamFinding[];
 }
@@ -66,8 +68,9 @@ export class OpenStream {
   ): Finding[] {
     this.#marks.add(from, this.#layer.length, this.#layer.settled);
     const found: StreamFinding[] = [];
-    const used = this.#decoder.push(bytes, isLast, (clear) => {
+    const used = this.#decoder.push(bytes, isLast, (clear, touched) => {
       if (!spend(clear.length)) return false;
+      this.#layer.touch(touched);
       found.push(...this.#layer.push(clear, false));
       return true;
     });

@@ -18,6 +18,8 @@ export interface Piece {
   readonly base64From: number;
   readonly hexFrom: number;
   readonly escapesFrom: number;
+  /** Where escapes were undone, if it came from those. */
+  readonly touched: readonly number[] | undefined;
   /** Streams of gzip are opened that begin behind this place. */
   readonly gzipFrom: number;
 }

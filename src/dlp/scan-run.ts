@@ -4,7 +4,7 @@ import { DecodeBudget } from "./decode-budget.ts";
 import type { Finding, Scan } from "./detectors.ts";
 import { Fingerprints, shortHash } from "./fingerprints.ts";
 import { type Layer, outermost, rootLayer } from "./layer.ts";
-import { inflated, inflatedSoFar, unescaped } from "./layers.ts";
+import { inflated, inflatedSoFar, isTouched, unescaped } from "./layers.ts";
 import type { OwnSecret } from "./own-secrets.ts";
 import type { PairKind } from "./pairs.ts";
 import { isWordAt } from "./pairs.ts";
@@ -148,7 +148,7 @@ export class ScanRun {
     const { bytes } = layer;
     const first = isOf(bytes, at, digit) ? at : at + 1;
     if (!isNumberLike(bytes, first)) return;
-    for (const place of numbersAt(bytes, first, this.#wanted)) this.#found(layer, place);
+    numbersAt(bytes, first, this.#wanted, (place) => this.#found(layer, place));
   }
 
   #escape(layer: Layer, at: number): void {
@@ -162,11 +162,17 @@ export class ScanRun {
 
   #lookForRuns(layer: Layer): void {
     const piece = this.#pieceOf(layer);
-    lookForRuns(layer.bytes, piece, {
-      run: (start, end, bits) => this.#run(layer, start, end, bits),
+    const { bytes, touched } = layer;
+    const isSeen = (start: number, end: number): boolean =>
+      touched !== undefined && !isTouched(touched, start, end);
+    lookForRuns(bytes, piece, {
+      run: (start, end, bits) => {
+        if (!isSeen(start, end)) this.#run(layer, start, end, bits);
+      },
       openRun: (start) => {
+        if (isSeen(start, bytes.length)) return;
         // What it holds of base16 may have ended.
-        this.#hexRuns(layer, start, layer.bytes.length);
+        this.#hexRuns(layer, start, bytes.length);
         if (start < (piece?.base64From ?? 0)) return;
         for (const shift of base64Shifts) this.#open("base64", start + shift);
       },
@@ -265,11 +271,12 @@ export class ScanRun {
     const { bytes, lastEscape } = layer;
     const end = runEnd(bytes, lastEscape + escapeMargin, sixtyFour, bytes.length);
     const region = bytes.subarray(from, end);
-    const clear = unescaped(region).bytes;
-    this.#below(layer, clear, "escapes", (start, end) => [
+    const { bytes: clear, touched } = unescaped(region);
+    const within = (start: number, end: number): [number, number] => [
       from + unescaped(region, start).read,
       from + unescaped(region, end).read,
-    ]);
+    ];
+    this.#below(layer, clear, "escapes", within, touched);
   }
 
   #gzip(layer: Layer, at: number): void {
@@ -294,18 +301,17 @@ export class ScanRun {
     } else this.#below(layer, found.bytes, found.coding, () => [at, layer.bytes.length]);
   }
 
-  #below(layer: Layer, bytes: Buffer, coding: string, within: NonNullable<Layer["within"]>): void {
-    if (layer.depth >= this.#options.maxDepth || bytes.length < 8) return;
+  #below(
+    layer: Layer,
+    bytes: Buffer,
+    coding: string,
+    ...[within, touched]: [NonNullable<Layer["within"]>, Layer["touched"]?]
+  ): void {
+    const depth = layer.depth + 1;
+    if (depth > this.#options.maxDepth || bytes.length < 8) return;
     if (!this.#budget.spend(bytes.length)) return;
-    this.#look({
-      bytes,
-      depth: layer.depth + 1,
-      via: [...layer.via, coding],
-      parent: layer,
-      within,
-      firstEscape: -1,
-      lastEscape: -1,
-    });
+    const via = [...layer.via, coding];
+    this.#look({ ...rootLayer(bytes, { depth, via, touched }), parent: layer, within });
   }
 
   #found(layer: Layer, found: Omit<Finding, "via" | "hash"> & { readonly hash?: string }): void {

@@ -2,7 +2,7 @@
 import { isOf, sixtyFour } from "./byte-classes.ts";
 import type { DecodeBudget } from "./decode-budget.ts";
 import type { Finding } from "./detectors.ts";
-import { isZlib } from "./layers.ts";
+import { isZlib, touchBytes } from "./layers.ts";
 import type { Coding } from "./open-coding.ts";
 import { OpenStream } from "./open-stream.ts";
 import type { StreamFinding } from "./piece.ts";
@@ -61,6 +61,15 @@ export class StreamLayer {
     this.#via = via;
   }
 
+  /** Where escapes were undone, if this is what they hold. */
+  #touched: number[] | undefined;
+
+  touch(places: readonly number[] | undefined): void {
+    if (places === undefined) return;
+    this.#touched ??= [];
+    for (const place of places) this.#touched.push(this.length + place);
+  }
+
   get #end(): number {
     return this.#offset + this.#kept.length;
   }
@@ -117,6 +126,7 @@ export class StreamLayer {
       hexFrom: local(this.#hexFrom),
       escapesFrom: local(this.#escapesFrom),
       gzipFrom: local(this.#gzipFrom),
+      touched: this.#touched?.map(local),
     });
     this.#shared.steps += scan.steps;
     this.#shared.isCut ||= scan.isCut;
@@ -215,6 +225,7 @@ export class StreamLayer {
   #closeEscapes(bytes: Buffer, found: StreamFinding[]): void {
     const end = this.#offset + bytes.length;
     if (end - this.#escapeSeen <= escapeFreeBytes) return;
+    if (!this.#codings.some(({ coding, isOver }) => coding === "escapes" && !isOver)) return;
     // A run of digits is not cut.
     let run = bytes.length;
     while (run > 0 && isOf(bytes, run - 1, sixtyFour)) run -= 1;
@@ -232,6 +243,7 @@ export class StreamLayer {
     const from = Math.max(0, this.#judged - leadBytes - this.#offset);
     this.#kept = this.#isOver ? noBytes : Buffer.from(bytes.subarray(from));
     this.#offset = this.#isOver ? end : this.#offset + from;
+    this.#touched = this.#touched?.filter((place) => place >= this.#offset - touchBytes);
     for (const [key, last] of this.#reported) if (last <= this.#offset) this.#reported.delete(key);
   }
 
