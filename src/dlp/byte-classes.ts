@@ -40,7 +40,7 @@ export function isOf(bytes: Uint8Array, at: number, bit: number): boolean {
 export function runEnd(bytes: Uint8Array, from: number, bit: number, most: number): number {
   const last = Math.min(bytes.length, from + most);
   let at = from;
-  while (at < last && isOf(bytes, at, bit)) at += 1;
+  while (at < last && ((classes[bytes[at] as number] as number) & bit) !== 0) at += 1;
   return at;
 }
 

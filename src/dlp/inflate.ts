@@ -10,6 +10,9 @@ type Inflating = "more" | "end" | "broken";
 
 const windowBytes = 32_768;
 const outBytes = 2 * windowBytes;
+/** Most streams are short. */
+const firstBytes = 1_024;
+const longestCopy = 258;
 const quickBits = 9;
 const quickMask = (1 << quickBits) - 1;
 const mostBits = 15;
@@ -90,7 +93,7 @@ export class Inflater {
   #lengths = fixedLengths;
   #distances = fixedDistances;
   /** The last bytes of what was given on, and what was not given on yet. */
-  readonly #out = Buffer.allocUnsafe(outBytes + 258);
+  #out = Buffer.allocUnsafe(firstBytes + longestCopy);
   #size = 0;
   #given = 0;
   #isStopped = false;
@@ -126,27 +129,16 @@ export class Inflater {
 
   /** One step, for which all bytes are there, or it is taken back; true at the end. */
   #next(): boolean {
-    switch (this.#step) {
-      case "codes":
-        this.#symbols();
-        break;
-      case "stored":
-        this.#copy();
-        break;
-      case "block":
-        this.#block();
-        break;
-      case "zlib":
-        this.#take(16);
-        this.#step = "block";
-        break;
-      case "gzip":
-      case "extra":
-      case "name":
-      case "comment":
-      case "check":
-        this.#header();
-        return false;
+    const step = this.#step;
+    if (step === "codes") this.#symbols();
+    else if (step === "stored") this.#copy();
+    else if (step === "block") this.#block();
+    else if (step === "zlib") {
+      this.#take(16);
+      this.#step = "block";
+    } else {
+      this.#header();
+      return false;
     }
     return this.#step === "block" && this.#isLastBlock;
   }
@@ -237,7 +229,8 @@ export class Inflater {
   #copy(): void {
     if (this.#left > 0 && this.#at >= this.#in.length) throw starved;
     this.#makeRoom();
-    const some = Math.min(this.#left, this.#in.length - this.#at, outBytes - this.#size);
+    const room = this.#out.length - longestCopy - this.#size;
+    const some = Math.min(this.#left, this.#in.length - this.#at, room);
     this.#in.copy(this.#out, this.#size, this.#at, this.#at + some);
     this.#at += some;
     this.#size += some;
@@ -317,7 +310,14 @@ export class Inflater {
   }
 
   #makeRoom(): void {
-    if (this.#size < outBytes) return;
+    const room = this.#out.length - longestCopy;
+    if (this.#size < room) return;
+    if (room < outBytes) {
+      const more = Buffer.allocUnsafe(Math.min(outBytes, room * 4) + longestCopy);
+      this.#out.copy(more, 0, 0, this.#size);
+      this.#out = more;
+      return;
+    }
     this.#give();
     this.#out.copyWithin(0, this.#size - windowBytes, this.#size);
     this.#size = windowBytes;

@@ -6,6 +6,8 @@ export interface Layer {
   readonly depth: number;
   readonly via: readonly string[];
   readonly parent?: Layer;
+  /** Where escapes were undone: other runs of digits were looked at in the parent. */
+  readonly touched?: readonly number[] | undefined;
   /** The first and the last escape that may hide something. */
   firstEscape: number;
   lastEscape: number;
@@ -16,9 +18,9 @@ export interface Layer {
 /** One without a parent: a text, or a piece of what a stream holds. */
 export function rootLayer(
   bytes: Buffer,
-  { depth, via }: Pick<Layer, "depth" | "via"> = { depth: 0, via: [] },
+  { depth, via, touched }: Pick<Layer, "depth" | "via" | "touched"> = { depth: 0, via: [] },
 ): Layer {
-  return { bytes, depth, via, firstEscape: -1, lastEscape: -1 };
+  return { bytes, depth, via, touched, firstEscape: -1, lastEscape: -1 };
 }
 
 /** The part of the outermost bytes that a part of a layer came from. */

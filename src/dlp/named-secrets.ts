@@ -26,6 +26,11 @@ export const secretWords: readonly string[] = [
 const openNames =
   /(?:page|sync|next|prev(?:ious)?|continuation|pagination|cursor|resume|cancel|progress|csrf|xsrf|change|delta|stop|eos|bos|pad|mask|sep|unk|cls|start|end|special|public|checksum|upload|client|watch|resumption)[_-]?token$/i;
 
+/** What may stand between such a name and its value begins with one of these. */
+const mayFollow = Array.from({ length: 256 }, (_none, byte) =>
+  /[\\"'\s:=]/.test(String.fromCharCode(byte)),
+);
+
 const maxName = 64;
 const maxValue = 512;
 const leastValue = 16;
@@ -35,12 +40,13 @@ export function valueBeside(
   bytes: Buffer,
   end: number,
 ): { readonly start: number; readonly end: number } | undefined {
-  let start = end;
-  while (start > 0 && end - start < maxName && isOf(bytes, start - 1, word)) start -= 1;
-  if (openNames.test(bytes.toString("latin1", start, end))) return undefined;
+  if (!mayFollow[bytes[end] ?? 0]) return undefined;
   const after = bytes.toString("latin1", end, end + 16);
   const [between] = /^(?:\\?["'])?\s{0,3}(?::=|=>|[:=])\s{0,3}(?:\\?["'`])?/.exec(after) ?? [];
   if (between === undefined) return undefined;
+  let start = end;
+  while (start > 0 && end - start < maxName && isOf(bytes, start - 1, word)) start -= 1;
+  if (openNames.test(bytes.toString("latin1", start, end))) return undefined;
   const from = end + between.length;
   const [text = ""] =
     /^[\w+/=.~!@#$^*-]{16,512}/.exec(bytes.toString("latin1", from, from + maxValue)) ?? [];

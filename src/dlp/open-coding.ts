@@ -1,12 +1,12 @@
 /** Codings that go on from one piece of a stream to the next: undone as far as the bytes are there. */
-import { hexadecimal, isOf, sixtyFour } from "./byte-classes.ts";
+import { hexadecimal, runEnd, sixtyFour } from "./byte-classes.ts";
 import { Inflater } from "./inflate.ts";
 import { unescaped } from "./layers.ts";
 import type { Opened } from "./piece.ts";
 import { isFold, mayFold } from "./runs.ts";
 
-/** Takes what was decoded; false where nothing more is wanted. */
-type Emit = (clear: Buffer) => boolean;
+/** Takes what was decoded, and where escapes were undone in it; false where nothing more is wanted. */
+type Emit = (clear: Buffer, touched?: readonly number[]) => boolean;
 
 /** Undoes one coding of one stream. */
 export interface Decoder {
@@ -26,16 +26,19 @@ class Base64Decoder implements Decoder {
   push(bytes: Buffer, isLast: boolean, emit: Emit): number {
     const before = this.#rest.length;
     const all = before === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
+    let isFolded = false;
     let at = 0;
-    while (at < all.length) {
-      if (isOf(all, at, sixtyFour)) at += 1;
-      else if (at + 3 > all.length && !isLast && mayFold(all[at])) break;
-      else if (isFold(all, at)) at += all[at] === backslash ? 2 : 1;
-      else break;
+    for (;;) {
+      at = runEnd(all, at, sixtyFour, all.length);
+      if (at === all.length || (at + 3 > all.length && !isLast && mayFold(all[at]))) break;
+      if (!isFold(all, at)) break;
+      at += all[at] === backslash ? 2 : 1;
+      isFolded = true;
     }
     const isOver = at < all.length && !(at + 3 > all.length && !isLast && mayFold(all[at]));
     this.#rest = isOver ? noBytes : Buffer.from(all.subarray(at));
-    const text = this.#digits + all.toString("latin1", 0, at).replaceAll(/\\n|[\r\n]/g, "");
+    const digits = all.toString("latin1", 0, at);
+    const text = this.#digits + (isFolded ? digits.replaceAll(/\\n|[\r\n]/g, "") : digits);
     const whole = isOver || isLast ? text.length : text.length & ~3;
     this.#digits = text.slice(whole);
     if (whole > 0) emit(Buffer.from(text.slice(0, whole), "base64"));
@@ -48,8 +51,7 @@ class HexDecoder implements Decoder {
   #digit = "";
 
   push(bytes: Buffer, _isLast: boolean, emit: Emit): number {
-    let at = 0;
-    while (at < bytes.length && isOf(bytes, at, hexadecimal)) at += 1;
+    const at = runEnd(bytes, 0, hexadecimal, bytes.length);
     const text = this.#digit + bytes.toString("latin1", 0, at);
     this.#digit = text.length % 2 === 0 ? "" : text.slice(-1);
     if (text.length > 1) emit(Buffer.from(text.slice(0, text.length & ~1), "hex"));
@@ -65,7 +67,7 @@ class EscapesDecoder implements Decoder {
     const all = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
     const clear = unescaped(all, Number.POSITIVE_INFINITY, !isLast);
     this.#rest = Buffer.from(all.subarray(clear.read));
-    if (clear.bytes.length > 0) emit(clear.bytes);
+    if (clear.bytes.length > 0) emit(clear.bytes, clear.touched);
     return bytes.length;
   }
 }

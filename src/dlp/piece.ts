@@ -1,5 +1,5 @@
 /** A part of a stream, and what a look through it comes to. */
-import type { Scan } from "./detectors.ts";
+import type { Finding, Scan } from "./detectors.ts";
 
 /** A coding that may go on behind the end of a piece. */
 export interface Opened {
@@ -18,6 +18,8 @@ export interface Piece {
   readonly base64From: number;
   readonly hexFrom: number;
   readonly escapesFrom: number;
+  /** Where escapes were undone, if it came from those. */
+  readonly touched: readonly number[] | undefined;
   /** Streams of gzip are opened that begin behind this place. */
   readonly gzipFrom: number;
 }
@@ -28,4 +30,10 @@ export interface PieceScan extends Scan {
   /** Where something begins of which the end is not there; the length where nothing does. */
   readonly pending: number;
   readonly lastEscape: number;
+}
+
+/** Something found in a stream. */
+export interface StreamFinding extends Finding {
+  /** It began before what is kept, or may have: it is below a coding that goes on. */
+  readonly isSpread: boolean;
 }

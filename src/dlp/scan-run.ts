@@ -4,7 +4,7 @@ import { DecodeBudget } from "./decode-budget.ts";
 import type { Finding, Scan } from "./detectors.ts";
 import { Fingerprints, shortHash } from "./fingerprints.ts";
 import { type Layer, outermost, rootLayer } from "./layer.ts";
-import { inflated, unescaped } from "./layers.ts";
+import { inflated, inflatedSoFar, isTouched, unescaped } from "./layers.ts";
 import type { OwnSecret } from "./own-secrets.ts";
 import type { PairKind } from "./pairs.ts";
 import { isWordAt } from "./pairs.ts";
@@ -117,7 +117,7 @@ export class ScanRun {
     sweep(layer, this.#sought, (hits[depth] ??= hitsOf()), this.#listener);
     if (lists !== undefined) this.#lookForKnown(layer, lists);
     this.#lookForRuns(layer);
-    if (layer.firstEscape !== -1) this.#escapes(layer);
+    if (layer.lastEscape !== -1) this.#escapes(layer);
     if (this.#patterns.length === 0) return;
     for (const place of placesOfPatterns(bytes, this.#patterns, maxFindings))
       this.#found(layer, place);
@@ -148,25 +148,31 @@ export class ScanRun {
     const { bytes } = layer;
     const first = isOf(bytes, at, digit) ? at : at + 1;
     if (!isNumberLike(bytes, first)) return;
-    for (const place of numbersAt(bytes, first, this.#wanted)) this.#found(layer, place);
+    numbersAt(bytes, first, this.#wanted, (place) => this.#found(layer, place));
   }
 
   #escape(layer: Layer, at: number): void {
     const from = this.#pieceOf(layer)?.escapesFrom ?? 0;
     for (const place of [at, at + 1]) {
-      if (place < from || !isTelling(layer.bytes, place)) continue;
-      if (layer.firstEscape === -1) layer.firstEscape = place;
+      if (!isTelling(layer.bytes, place)) continue;
       layer.lastEscape = place;
+      if (place >= from && layer.firstEscape === -1) layer.firstEscape = place;
     }
   }
 
   #lookForRuns(layer: Layer): void {
     const piece = this.#pieceOf(layer);
-    lookForRuns(layer.bytes, piece, {
-      run: (start, end, bits) => this.#run(layer, start, end, bits),
+    const { bytes, touched } = layer;
+    const isSeen = (start: number, end: number): boolean =>
+      touched !== undefined && !isTouched(touched, start, end);
+    lookForRuns(bytes, piece, {
+      run: (start, end, bits) => {
+        if (!isSeen(start, end)) this.#run(layer, start, end, bits);
+      },
       openRun: (start) => {
+        if (isSeen(start, bytes.length)) return;
         // What it holds of base16 may have ended.
-        this.#hexRuns(layer, start, layer.bytes.length);
+        this.#hexRuns(layer, start, bytes.length);
         if (start < (piece?.base64From ?? 0)) return;
         for (const shift of base64Shifts) this.#open("base64", start + shift);
       },
@@ -174,14 +180,20 @@ export class ScanRun {
   }
 
   #escapes(layer: Layer): void {
-    const { firstEscape, lastEscape } = layer;
     const piece = this.#pieceOf(layer);
-    if (piece === undefined || piece.isLast || piece.isEager)
-      this.#unescape(layer, firstEscape, lastEscape);
-    else {
-      this.#lastEscape = lastEscape;
-      this.#open("escapes", Math.max(0, firstEscape - escapeMargin));
-    }
+    const { firstEscape, lastEscape } = layer;
+    if (piece !== undefined) this.#lastEscape = lastEscape;
+    if (firstEscape === -1) return;
+    const from = this.#beforeEscapes(layer);
+    if (piece === undefined || piece.isLast || piece.isEager) this.#unescape(layer, from);
+    else this.#open("escapes", from);
+  }
+
+  /** A run of digits is not cut: what it holds may be one stream. */
+  #beforeEscapes({ bytes, firstEscape }: Layer): number {
+    let from = Math.max(0, firstEscape - escapeMargin);
+    while (from > 0 && isOf(bytes, from - 1, sixtyFour)) from -= 1;
+    return from;
   }
 
   #pieceOf({ parent }: Layer): Piece | undefined {
@@ -255,17 +267,16 @@ export class ScanRun {
     else if (layer.depth < this.#options.maxDepth && this.#budget.spend(size)) this.#steps += size;
   }
 
-  #unescape(layer: Layer, first: number, last: number): void {
-    let from = Math.max(0, first - escapeMargin);
-    // A run of digits is not cut: what it holds may be one stream.
-    while (from > 0 && isOf(layer.bytes, from - 1, sixtyFour)) from -= 1;
-    const end = runEnd(layer.bytes, last + escapeMargin, sixtyFour, layer.bytes.length);
-    const region = layer.bytes.subarray(from, end);
-    const { bytes } = unescaped(region);
-    this.#below(layer, bytes, "escapes", (start, end) => [
+  #unescape(layer: Layer, from: number): void {
+    const { bytes, lastEscape } = layer;
+    const end = runEnd(bytes, lastEscape + escapeMargin, sixtyFour, bytes.length);
+    const region = bytes.subarray(from, end);
+    const { bytes: clear, touched } = unescaped(region);
+    const within = (start: number, end: number): [number, number] => [
       from + unescaped(region, start).read,
       from + unescaped(region, end).read,
-    ]);
+    ];
+    this.#below(layer, clear, "escapes", within, touched);
   }
 
   #gzip(layer: Layer, at: number): void {
@@ -281,24 +292,26 @@ export class ScanRun {
     const found = left <= 0 ? undefined : inflated(layer.bytes, at, left);
     if (found === undefined) return;
     if (found.kind === "too-large") this.#isCut = true;
-    // Nobody counts what a stream gives before it breaks, and there may be many.
-    else if (found.kind === "broken")
-      this.#budget.spend(Math.min(found.spent, this.#budget.limit / brokenShare));
-    else this.#below(layer, found.bytes, found.coding, () => [at, layer.bytes.length]);
+    else if (found.kind === "broken") {
+      // Nobody counts what the platform made of it before it broke, and there may be many.
+      const most = Math.floor(Math.min(found.spent, this.#budget.limit / brokenShare));
+      if (!this.#budget.spend(most)) return;
+      const clear = inflatedSoFar(layer.bytes, at, found.coding, most);
+      this.#below(layer, clear, found.coding, () => [at, layer.bytes.length]);
+    } else this.#below(layer, found.bytes, found.coding, () => [at, layer.bytes.length]);
   }
 
-  #below(layer: Layer, bytes: Buffer, coding: string, within: NonNullable<Layer["within"]>): void {
-    if (layer.depth >= this.#options.maxDepth || bytes.length < 8) return;
+  #below(
+    layer: Layer,
+    bytes: Buffer,
+    coding: string,
+    ...[within, touched]: [NonNullable<Layer["within"]>, Layer["touched"]?]
+  ): void {
+    const depth = layer.depth + 1;
+    if (depth > this.#options.maxDepth || bytes.length < 8) return;
     if (!this.#budget.spend(bytes.length)) return;
-    this.#look({
-      bytes,
-      depth: layer.depth + 1,
-      via: [...layer.via, coding],
-      parent: layer,
-      within,
-      firstEscape: -1,
-      lastEscape: -1,
-    });
+    const via = [...layer.via, coding];
+    this.#look({ ...rootLayer(bytes, { depth, via, touched }), parent: layer, within });
   }
 
   #found(layer: Layer, found: Omit<Finding, "via" | "hash"> & { readonly hash?: string }): void {

@@ -61,17 +61,22 @@ export function isNumberLike(bytes: Uint8Array, at: number): boolean {
   return isOf(bytes, at, digit) && isOf(bytes, at + 1, digit) && !isOf(bytes, at - 1, digit);
 }
 
-/** The numbers of which `at` is the first digit. */
-export function* numbersAt(bytes: Buffer, at: number, wanted: Wanted): Generator<Place> {
+/** Hears of the numbers of which `at` is the first digit. */
+export function numbersAt(
+  bytes: Buffer,
+  at: number,
+  wanted: Wanted,
+  hear: (number: Place) => void,
+): void {
   if (isFree(bytes, at)) {
     const card = wanted.has("cards") ? cardAt(bytes, at) : undefined;
-    if (card !== undefined) yield { ...card, start: at };
+    if (card !== undefined) hear({ ...card, start: at });
     const ssn = wanted.has("us_ssn") ? ssnAt(bytes, at) : undefined;
-    if (ssn !== undefined) yield { ...ssn, start: at };
+    if (ssn !== undefined) hear({ ...ssn, start: at });
     const phone = wanted.has("phone") ? phoneAt(bytes, at) : undefined;
-    if (phone !== undefined) yield { ...phone, start: at };
+    if (phone !== undefined) hear({ ...phone, start: at });
   } else if (wanted.has("iban") && isOf(bytes, at - 1, upper) && isOf(bytes, at - 2, upper)) {
     const account = isFree(bytes, at - 2) ? ibanAt(bytes, at - 2) : undefined;
-    if (account !== undefined) yield { ...account, start: at - 2 };
+    if (account !== undefined) hear({ ...account, start: at - 2 });
   }
 }

@@ -1,16 +1,18 @@
-/** What dlp looks through: a planted secret is found whatever stands around it, in any pieces, in bounded work. */
-import { detectorNames } from "../../src/dlp/detectors.ts";
+/** What dlp looks through: a planted secret is found whatever stands around it, and a stream shows what the whole shows, in any pieces, in bounded work. */
+import { detectorNames, type Finding } from "../../src/dlp/detectors.ts";
 import { OwnSecrets } from "../../src/dlp/own-secrets.ts";
 import { Scanner } from "../../src/dlp/scanner.ts";
 import { StreamScanner } from "../../src/dlp/stream-scanner.ts";
 import { Secret } from "../../src/secret.ts";
 import { positives, Seeded } from "../support/dlp-corpus.ts";
-import { inPieces } from "../support/mutation.ts";
+import { type Dice, inPieces } from "../support/mutation.ts";
 import { spellings } from "../support/secret-spellings.ts";
 import { type Target, texts } from "./target.ts";
 
 const value = "Zk7-Qw_93rTbXv5LmN8pYd2Hs6Fg";
 const maxDecodedBytes = 65_536;
+/** Blocks of a stream are looked at with the window before them, and a token that has begun. */
+const maxStepsPerByte = 3;
 const own = new OwnSecrets();
 own.add(new Secret(value));
 const scanner = new Scanner({ own, maxDepth: 5, maxDecodedBytes });
@@ -69,8 +71,35 @@ const leaks: Target = {
         (one) => one.isCut || one.findings.some(({ detector }) => detector === "own_secrets"),
       );
     if (!isFound(scans.slice(0, 1))) return { outcome, problem: "a planted secret is not found" };
-    return isFound(scans.slice(1)) ? { outcome } : { outcome, problem: "not found in pieces" };
+    if (!isFound(scans.slice(1))) return { outcome, problem: "not found in pieces" };
+    return { outcome, problem: streamProblem(bytes, findings, cut) };
   },
 };
+
+/** Bytes that a stream may hold back: what waits for a block, for a coding below, and a token that has begun. */
+const mostHeld = 2 ** 20 + 2 ** 17;
+
+/** What is wrong with the same bytes as a stream that waits for what follows, several times over. */
+function streamProblem(bytes: Buffer, whole: readonly Finding[], cut: Dice): string | undefined {
+  const stream = new StreamScanner(scanner, wanted, "exact");
+  const pieces = inPieces(bytes, cut);
+  const scans = pieces.map((piece, index) => stream.push(piece, index === pieces.length - 1));
+  if (stream.settled !== bytes.length) return `${stream.settled} settled of ${bytes.length}`;
+  const seen = new Set(scans.flatMap((one) => one.findings.map(({ detector }) => detector)));
+  const isCut = scans.some((one) => one.isCut);
+  const missed = isCut ? undefined : whole.find(({ detector }) => !seen.has(detector));
+  if (missed !== undefined)
+    return `the stream misses ${missed.detector} below ${missed.via.join()}`;
+  const long = new StreamScanner(scanner, wanted, "exact");
+  let steps = 0;
+  for (let turn = 0; turn < 8; turn += 1) {
+    const settled = long.settled;
+    for (const piece of pieces) steps += long.push(piece).steps;
+    if (long.settled < settled) return "what was settled is not";
+    if (long.length - long.settled > mostHeld) return `${long.length - long.settled} bytes held`;
+  }
+  const most = maxStepsPerByte * (long.length * 9 + maxDecodedBytes);
+  return steps > most ? `${steps} steps for a stream of ${long.length} bytes` : undefined;
+}
 
 export const targets: readonly Target[] = [leaks];

@@ -87,6 +87,12 @@ const hiding: Readonly<Record<string, () => Buffer>> = {
     gzipSync(
       Buffer.concat([Buffer.from(randomBytes(200_000).toString("hex")), Buffer.from(` ${key}`)]),
     ),
+  "in escapes of hex of gzip": () =>
+    Buffer.from(
+      gzipSync(`${randomBytes(90_000).toString("hex")} ${key} ${prose}`)
+        .toString("hex")
+        .replaceAll(/[a-f]/g, (one) => `\\u00${one.charCodeAt(0).toString(16)}`),
+    ),
   "in base64 of gzip": () =>
     Buffer.from(gzipSync(`${randomBytes(200_000).toString("hex")} ${key}`).toString("base64")),
   "in escapes": () =>

@@ -1,6 +1,7 @@
 /** A request body that is too large to be held, looked through as it is streamed: nothing of it goes on before it is judged. */
 import type { Scanner } from "../../dlp/scanner.ts";
-import { type StreamFinding, StreamScanner } from "../../dlp/stream-scanner.ts";
+import type { StreamFinding } from "../../dlp/piece.ts";
+import { StreamScanner } from "../../dlp/stream-scanner.ts";
 import { hasSignedBody } from "../../http/signed-fields.ts";
 import type { BodyJudge, JudgedPart, RequestContext } from "../../pipeline/plugin.ts";
 import type { Side } from "./host-plan.ts";

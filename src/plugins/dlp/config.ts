@@ -97,7 +97,7 @@ export const dlpConfig = z
       .enum(["refuse", "stream"])
       .default("refuse")
       .describe(
-        "What becomes of a request body above limits.max_body. refuse: it is refused. stream: it is looked through as it passes, and cut off where something is found, which below codings in each other is less than in one that is held. Default refuse.",
+        "What becomes of a request body above limits.max_body. refuse: it is refused. stream: it is looked through as it passes, and cut off where something is found. Default refuse.",
       ),
     credential_fields: z
       .array(words())
