@@ -233,7 +233,7 @@ describe("look-alikes", () => {
       expect([name, served]).toEqual([name, before]);
       expect([name, response.text]).toEqual([name, expect.stringMatching(/error/)]);
     }
-  });
+  }, 60_000);
 
   test("a decision that has ended is none, and two at once share one for once", async () => {
     const [proxy, operator] = await start({ approval: { on_pending: "poll", expires: "1500ms" } });

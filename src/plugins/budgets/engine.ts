@@ -313,7 +313,7 @@ export class BudgetEngine {
         reservation.entries = entries.map((one) =>
           one.limit === entry.limit ? { ...one, isWaived: true } : one,
         );
-        return this.#reserve(context, reservation, deadline);
+        return this.#reserve(context, reservation, this.#deps.clock.now() + this.#options.waitMs);
       });
     }
     this.#trip(entry);

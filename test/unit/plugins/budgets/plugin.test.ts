@@ -1,6 +1,6 @@
 /** budgets by itself: whose budget it is, what is reserved, and what a check costs where it has to be fast. */
 import { describe, expect, test } from "vitest";
-import type { Plugin, SessionReader } from "../../../../src/pipeline/plugin.ts";
+import { allow, type Plugin, type SessionReader } from "../../../../src/pipeline/plugin.ts";
 import { Limit, type LimitOptions, Subject } from "../../../../src/plugins/budgets/limit.ts";
 import { budgets } from "../../../../src/plugins/budgets/plugin.ts";
 import { inferenceFact, type InferenceView } from "../../../../src/protocols/inference-view.ts";
@@ -90,6 +90,31 @@ test("what the request bounds is reserved, and what calls took is expected of th
   // Of another model nothing is known.
   await said(plugin, call({ model: "other", maxTokens: 500 }));
   expect(used()).toBe(8_500);
+});
+
+test("what a person has let go waits for calls under way as long as any other", async () => {
+  const bench = new PluginBench();
+  const asked = Promise.withResolvers<void>();
+  const ask = async () => {
+    bench.clock.advance(60_000);
+    asked.resolve();
+    return allow("approved");
+  };
+  const approvals = { gate: () => ({ ask, rebase: () => undefined }) };
+  const limits = [
+    { ...request, mode: "ask" },
+    { name: "t", unit: "tokens", limit: 1_000, window: "day" },
+  ];
+  const config = budgets.config?.parse({ limits, reserve_tokens: 1_000 });
+  const plugin = budgets.create(config as never, { ...bench.deps, approvals });
+  const first = call({ model: "m" });
+  expect(await said(plugin, first)).toBe("within_budget");
+  const second = said(plugin, call({ model: "m" }));
+  await asked.promise;
+  first.onward = { sentAt: 0, status: 200 };
+  first.facts.set(inferenceFact, { api: "openai.chat", model: "m", totalTokens: 10 });
+  await plugin.onFinish?.(first, ended, AbortSignal.timeout(1_000));
+  expect(await second).toBe("approved");
 });
 
 test("a message that another plugin refuses gives its share back", async () => {
