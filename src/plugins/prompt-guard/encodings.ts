@@ -1,11 +1,17 @@
 /** Texts inside a text, in an encoding that models read: each is decoded once, to a depth, within the length of the whole. */
+import { turnedText } from "./followed.ts";
 
 const base64Run = /[A-Za-z0-9+/_-]{20,}={0,2}/g;
-const hexRun = /(?:(?:\\x|0x|%)?[0-9a-f]{2}[ ,:]?){16,4096}/gi;
+/** The same in lines, as mail and files of keys have it. */
+const foldedRun =
+  /(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]{8,128}[ \t]{0,4}\r?\n[ \t]{0,8}){1,2000}[A-Za-z0-9+/_-]{2,128}={0,2}/g;
+const hexRun = /(?:(?:\\x|0x|%)?[0-9a-f]{2}[ ,:]?(?:\r?\n[ \t]{0,8})?){16,4096}/gi;
+/** Codes of letters, as `charCodeAt` gives them. */
+const codesRun = /(?<!\d)(?:(?:3[2-9]|[4-9]\d|1[01]\d|12[0-6])[ ,;]{1,2}){12,4096}\d{2,3}/g;
 const binaryRun = /(?:[01]{8}[ ,]?){6,512}/g;
 /** References with at most a few plain characters between them. */
 const escapeRun =
-  /(?:(?:\\u[0-9a-f]{4}|\\u\{[0-9a-f]{1,6}\}|&#x?[0-9a-f]{1,7};|%[0-9a-f]{2}|\\x[0-9a-f]{2})[^%\\&]{0,12}){3,2000}/gi;
+  /[a-z]{0,24}(?:(?:\\u[0-9a-f]{4}|\\u\{[0-9a-f]{1,6}\}|&#x?[0-9a-f]{1,7};|%[0-9a-f]{2}|\\x[0-9a-f]{2})[^%\\&]{0,12}){3,2000}/gi;
 const escape =
   /\\u\{([0-9a-f]{1,6})\}|\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|%([0-9a-f]{2})|&#x([0-9a-f]{1,6});|&#([0-9]{1,7});/gi;
 /** Stems of instructions, each turned by thirteen letters. */
@@ -15,33 +21,48 @@ const turned =
 const mirrored =
   /erongi|dragersid|tegrof|edirrevo|noitcurtsni|tpmorp\s{1,3}metsys|drowssap|laitnederc/i;
 const leastChars = 12;
-const maxRuns = 500;
+/** Of one kind: more than fit into a stretch, so that none hides behind others. */
+const maxRuns = 5_000;
 
-/** The texts that stand encoded in this one; together they are no longer than it is, except for those that are turned. */
+const hexText = (run: string): string | undefined => {
+  const digits = run.replaceAll(/\\x|0x|[%\s,:]/gi, "");
+  return readable(Buffer.from(digits.slice(0, digits.length & ~1), "hex"));
+};
+
+const bitsText = (run: string): string | undefined =>
+  readable(Buffer.from((run.match(/[01]{8}/g) ?? []).map((bits) => Number.parseInt(bits, 2))));
+
+const codesText = (run: string): string | undefined =>
+  readable(
+    Buffer.from(
+      run
+        .split(/[ ,;]+/)
+        .map(Number)
+        .filter((code) => code < 0x7f),
+    ),
+  );
+
+/** What looks encoded, and what it says. */
+const runs: readonly (readonly [RegExp, (run: string) => string | undefined])[] = [
+  [base64Run, base64Text],
+  [foldedRun, (run) => base64Text(run.replaceAll(/\s+/g, ""))],
+  [codesRun, codesText],
+  [hexRun, hexText],
+  [binaryRun, bitsText],
+  [escapeRun, unescaped],
+];
+
+/** The texts that stand encoded in this one; of each kind they are together no longer than it is, except for those that are turned. */
 export function* decodedTexts(text: string): Generator<string, void> {
-  let left = maxRuns;
-  for (const [run] of text.matchAll(base64Run)) {
-    if ((left -= 1) < 0) return;
-    const found = base64Text(run);
-    if (found !== undefined) yield found;
+  for (const [pattern, decode] of runs) {
+    let left = maxRuns;
+    for (const [run] of text.matchAll(pattern)) {
+      if ((left -= 1) < 0) break;
+      const found = decode(run);
+      if (found !== undefined) yield found;
+    }
   }
-  for (const [run] of text.matchAll(hexRun)) {
-    if ((left -= 1) < 0) return;
-    const digits = run.replaceAll(/\\x|0x|[%\s,:]/gi, "");
-    const found = readable(Buffer.from(digits.slice(0, digits.length & ~1), "hex"));
-    if (found !== undefined) yield found;
-  }
-  for (const [run] of text.matchAll(binaryRun)) {
-    if ((left -= 1) < 0) return;
-    const bytes = (run.match(/[01]{8}/g) ?? []).map((bits) => Number.parseInt(bits, 2));
-    const found = readable(Buffer.from(bytes));
-    if (found !== undefined) yield found;
-  }
-  for (const [run] of text.matchAll(escapeRun)) {
-    if ((left -= 1) < 0) return;
-    yield unescaped(run);
-  }
-  if (turned.test(text)) yield text.replaceAll(/[a-z]/gi, turnedLetter);
+  if (turned.test(text)) yield turnedText(text);
   if (mirrored.test(text)) yield Array.from(text).reverse().join("");
 }
 
@@ -71,10 +92,4 @@ function unescaped(text: string): string {
     const isText = code > 0 && code <= 0x10_ffff && (code < 0xd800 || code > 0xdfff);
     return isText ? String.fromCodePoint(code) : whole;
   });
-}
-
-function turnedLetter(letter: string): string {
-  const code = letter.charCodeAt(0);
-  const base = code >= 97 ? 97 : 65;
-  return String.fromCharCode(((code - base + 13) % 26) + base);
 }

@@ -54,7 +54,9 @@ const inline: ReadonlySet<string> = new Set(
 );
 /** Attributes that hold words. */
 const wordy =
-  /^(?:alt|title|aria-(?:label|description|roledescription|placeholder|valuetext)|placeholder|content|summary|label|value|data-.{1,64})$/;
+  /^(?:alt|title|srcdoc|aria-(?:label|description|roledescription|placeholder|valuetext)|placeholder|content|summary|label|value|data-.{1,64})$/;
+/** What an address, or a style, brings along by itself. */
+const carrying = /(?:^|\burl\()\s{0,8}["']?\s{0,8}data:(?:[,;]|text\/|application\/|image\/svg)/i;
 const leastAttributeChars = 12;
 const maxDepth = 512;
 const maxParts = 20_000;
@@ -206,7 +208,8 @@ class PageParts {
     if (attribute === "src" && (name === "img" || name === "iframe")) {
       this.#images.push({ url: resolveReferences(value), start, end });
     }
-    if (value.length < leastAttributeChars || !wordy.test(attribute)) return;
+    if (value.length < leastAttributeChars) return;
+    if (!wordy.test(attribute) && !carrying.test(value)) return;
     this.#hide("attribute", resolveReferences(value), start, end);
   }
 

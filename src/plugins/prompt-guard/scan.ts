@@ -1,6 +1,7 @@
 /** Looks at one text with every detector. Pure, bounded, in time that is linear in the text. */
 import { decodedTexts } from "./encodings.ts";
 import { Findings, type Weights } from "./findings.ts";
+import { inspectFollowed, isSentence } from "./followed.ts";
 import { hasTags, type HiddenPart, readPage } from "./html-parts.ts";
 import { inspectInvisible } from "./invisible.ts";
 import { inspectLinks } from "./links.ts";
@@ -47,13 +48,28 @@ export async function scanText(text: string, { kind, weights }: ScanTerms): Prom
     inspectLinks(stretch, [], findings);
     if (kind === "html") inspectTags(stretch, findings);
   }
-  for (const [at, part] of (page?.hidden ?? []).entries()) {
-    if (at % hiddenAtOnce === hiddenAtOnce - 1) await othersFirst();
-    for await (const stretch of stretchesOf(part.text)) {
-      inspectHidden({ ...part, text: stretch }, findings);
-    }
+  if (!(await inspectHiddenParts(page?.hidden ?? [], findings))) return findings;
+  // What the page says of what an attribute in it brings along.
+  for await (const stretch of stretchesOf(seen)) {
+    inspectFollowed(stretch, findings, { hasSentence: true, isHidden: false });
   }
   return findings;
+}
+
+/** True where something in an attribute decodes to a sentence. */
+async function inspectHiddenParts(
+  parts: readonly HiddenPart[],
+  findings: Findings,
+): Promise<boolean> {
+  let isCarrying = false;
+  for (const [at, part] of parts.entries()) {
+    if (at % hiddenAtOnce === hiddenAtOnce - 1) await othersFirst();
+    for await (const text of stretchesOf(part.text)) {
+      const hasSentence = inspectHidden({ ...part, text }, findings);
+      isCarrying ||= hasSentence && part.kind === "attribute";
+    }
+  }
+  return isCarrying;
 }
 
 async function worstStretch(text: string, weights: Weights | undefined): Promise<Findings> {
@@ -91,36 +107,46 @@ function inspectSeen(text: string, findings: Findings, depth: number): void {
   inspectPhrases(text, findings);
   inspectTags(text, findings);
   inspectMixedWords(text, findings);
-  inspectEncoded(text, findings, depth);
+  inspectFollowed(text, findings, {
+    hasSentence: inspectEncoded(text, findings, depth),
+    isHidden: false,
+  });
 }
 
-function inspectEncoded(text: string, findings: Findings, depth: number): void {
+/** True where something in it decodes to a sentence. */
+function inspectEncoded(text: string, findings: Findings, depth: number): boolean {
   findings.steps += text.length;
-  if (depth >= maxDepth) return;
+  let hasSentence = false;
+  if (depth >= maxDepth) return hasSentence;
   for (const decoded of decodedTexts(text)) {
+    hasSentence ||= isSentence(decoded);
     const inside = new Findings();
     inspectPhrases(decoded, inside, { isHidden: true });
     inspectTags(decoded, inside);
-    inspectEncoded(decoded, inside, depth + 1);
+    if (inspectEncoded(decoded, inside, depth + 1)) hasSentence = true;
     findings.steps += inside.steps;
     // Of a text that was turned as a whole, what it said before is known.
     if (inside.score >= leastInstruction) {
       findings.add("encoded_instruction", Math.min(80, 20 + inside.score));
     }
   }
+  return hasSentence;
 }
 
-function inspectHidden({ kind, text }: HiddenPart, findings: Findings): void {
+/** True where something in it decodes to a sentence. */
+function inspectHidden({ kind, text }: HiddenPart, findings: Findings): boolean {
   const inside = new Findings();
   inspectPhrases(text, inside, { isHidden: kind !== "script" });
   for (const _spelled of inspectInvisible(text, inside)) inside.add("obfuscated", 20);
   if (kind !== "script") inspectTags(text, inside);
-  inspectEncoded(text, inside, maxDepth - 1);
+  const hasSentence = inspectEncoded(text, inside, maxDepth - 2);
+  if (kind !== "script") inspectFollowed(text, inside, { hasSentence, isHidden: true });
   findings.steps += inside.steps;
   const { score } = inside;
-  if (score < (kind === "script" ? leastInScript : leastInstruction)) return;
+  if (score < (kind === "script" ? leastInScript : leastInstruction)) return hasSentence;
   const name = kind === "attribute" ? "attribute_instruction" : "hidden_instruction";
   findings.add(name, Math.min(90, hiddenScores[kind] + score));
+  return hasSentence;
 }
 
 function inspectMixedWords(text: string, findings: Findings): void {
