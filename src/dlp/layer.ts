@@ -8,9 +8,8 @@ export interface Layer {
   readonly parent?: Layer;
   /** Where escapes were undone: other runs of digits were looked at in the parent. */
   readonly touched?: readonly number[] | undefined;
-  /** The first and the last escape that may hide something. */
-  firstEscape: number;
-  lastEscape: number;
+  /** Escapes that may hide something, in groups: the first and the last of each in turn. */
+  readonly escapes: number[];
   /** The place in the parent's bytes that a part of these came from. */
   within?(start: number, end: number): readonly [number, number];
 }
@@ -20,7 +19,7 @@ export function rootLayer(
   bytes: Buffer,
   { depth, via, touched }: Pick<Layer, "depth" | "via" | "touched"> = { depth: 0, via: [] },
 ): Layer {
-  return { bytes, depth, via, touched, firstEscape: -1, lastEscape: -1 };
+  return { bytes, depth, via, touched, escapes: [] };
 }
 
 /** The part of the outermost bytes that a part of a layer came from. */

@@ -52,14 +52,14 @@ export function pairsOf(words: readonly string[], isAsItIs: (word: number) => bo
   }
   const none: Candidate[] = [];
   const kinds: PairKind[] = [{ words: none, isEscape: false, isDigit: false }];
-  const numbers = new Map<string, number>([["|false|false", 0]]);
+  const numbers = new Map<string | number, number>([[0, 0]]);
   const of = Uint8Array.from({ length: 65_536 }, (_none, place) => {
     const [first, second] = [classes[place & 255] ?? 0, classes[place >>> 8] ?? 0];
     const here = found.get(place) ?? none;
     const isEscape = ((first | second) & escape) !== 0;
     const isDigit = (second & digit) !== 0;
-    const spelt = here.map(({ word, offset }) => `${word}/${offset}`).join();
-    const key = `${spelt}|${String(isEscape)}|${String(isDigit)}`;
+    const flags = (isEscape ? 2 : 0) + (isDigit ? 1 : 0);
+    const key = here === none ? flags : `${flags} ${here.map(keyOf).join()}`;
     let number = numbers.get(key);
     if (number === undefined) {
       number = kinds.push({ words: here, isEscape, isDigit }) - 1;
@@ -69,6 +69,10 @@ export function pairsOf(words: readonly string[], isAsItIs: (word: number) => bo
     return number;
   });
   return { of, kinds };
+}
+
+function keyOf({ word, offset }: Candidate): string {
+  return `${word}/${offset}`;
 }
 
 /** Where in a word its rarest pair begins, of those at places of one parity; one byte of it may be outside. */

@@ -21,6 +21,8 @@ import { behindWord, isNumberLike, isNumberWanted, numbersAt, wordPairs } from "
 const base64Shifts = [0, 1, 2, 3] as const;
 const hexShifts = [0, 1] as const;
 const escapeMargin = 512;
+/** Escapes that are further apart have nothing to do with each other, but for a run of digits that is between them. */
+export const escapeGap = 4_096;
 const maxFindings = 64;
 /** A broken stream costs at most this part of what may be decoded. */
 const brokenShare = 16;
@@ -30,6 +32,18 @@ type Index = Fingerprints<OwnSecret> | Fingerprints<ListWord>;
 
 /** By depth: a layer is looked through while those above it are. */
 const hits: Int32Array[] = [];
+
+/** A run of digits is not cut: what it holds may be one stream. */
+function beforeEscape(bytes: Buffer, first: number): number {
+  let from = Math.max(0, first - escapeMargin);
+  while (from > 0 && isOf(bytes, from - 1, sixtyFour)) from -= 1;
+  return from;
+}
+
+function behindEscape(bytes: Buffer, last: number): number {
+  const end = last + escapeMargin;
+  return Math.min(bytes.length, runEnd(bytes, end, sixtyFour, bytes.length));
+}
 
 /** State of one scan; it is used once. */
 export class ScanRun {
@@ -117,7 +131,7 @@ export class ScanRun {
     sweep(layer, this.#sought, (hits[depth] ??= hitsOf()), this.#listener);
     if (lists !== undefined) this.#lookForKnown(layer, lists);
     this.#lookForRuns(layer);
-    if (layer.lastEscape !== -1) this.#escapes(layer);
+    if (layer.escapes.length > 0) this.#escapes(layer);
     if (this.#patterns.length === 0) return;
     for (const place of placesOfPatterns(bytes, this.#patterns, maxFindings))
       this.#found(layer, place);
@@ -151,12 +165,16 @@ export class ScanRun {
     numbersAt(bytes, first, this.#wanted, (place) => this.#found(layer, place));
   }
 
-  #escape(layer: Layer, at: number): void {
-    const from = this.#pieceOf(layer)?.escapesFrom ?? 0;
+  #escape({ bytes, escapes, parent }: Layer, at: number): void {
     for (const place of [at, at + 1]) {
-      if (!isTelling(layer.bytes, place)) continue;
-      layer.lastEscape = place;
-      if (place >= from && layer.firstEscape === -1) layer.firstEscape = place;
+      if (!isTelling(bytes, place)) continue;
+      if (parent === undefined && this.#piece !== undefined) {
+        this.#lastEscape = place;
+        if (place < this.#piece.escapesFrom) continue;
+      }
+      const last = escapes.length - 1;
+      if (last >= 0 && place - (escapes[last] as number) <= escapeGap) escapes[last] = place;
+      else escapes.push(place, place);
     }
   }
 
@@ -180,20 +198,21 @@ export class ScanRun {
   }
 
   #escapes(layer: Layer): void {
+    const { bytes, escapes } = layer;
     const piece = this.#pieceOf(layer);
-    const { firstEscape, lastEscape } = layer;
-    if (piece !== undefined) this.#lastEscape = lastEscape;
-    if (firstEscape === -1) return;
-    const from = this.#beforeEscapes(layer);
-    if (piece === undefined || piece.isLast || piece.isEager) this.#unescape(layer, from);
-    else this.#open("escapes", from);
-  }
-
-  /** A run of digits is not cut: what it holds may be one stream. */
-  #beforeEscapes({ bytes, firstEscape }: Layer): number {
-    let from = Math.max(0, firstEscape - escapeMargin);
-    while (from > 0 && isOf(bytes, from - 1, sixtyFour)) from -= 1;
-    return from;
+    if (piece !== undefined && !piece.isLast && !piece.isEager) {
+      this.#open("escapes", beforeEscape(bytes, escapes[0] as number));
+      return;
+    }
+    for (let at = 0; at < escapes.length; at += 2) {
+      const from = beforeEscape(bytes, escapes[at] as number);
+      let until = behindEscape(bytes, escapes[at + 1] as number);
+      while (at + 2 < escapes.length && (escapes[at + 2] as number) - escapeMargin <= until) {
+        at += 2;
+        until = behindEscape(bytes, escapes[at + 1] as number);
+      }
+      this.#unescape(layer, from, until);
+    }
   }
 
   #pieceOf({ parent }: Layer): Piece | undefined {
@@ -267,10 +286,8 @@ export class ScanRun {
     else if (layer.depth < this.#options.maxDepth && this.#budget.spend(size)) this.#steps += size;
   }
 
-  #unescape(layer: Layer, from: number): void {
-    const { bytes, lastEscape } = layer;
-    const end = runEnd(bytes, lastEscape + escapeMargin, sixtyFour, bytes.length);
-    const region = bytes.subarray(from, end);
+  #unescape(layer: Layer, from: number, until: number): void {
+    const region = layer.bytes.subarray(from, until);
     const { bytes: clear, touched } = unescaped(region);
     const within = (start: number, end: number): [number, number] => [
       from + unescaped(region, start).read,

@@ -7,7 +7,7 @@ import type { Coding } from "./open-coding.ts";
 import { OpenStream } from "./open-stream.ts";
 import type { StreamFinding } from "./piece.ts";
 import { longRun } from "./runs.ts";
-import { ScanRun } from "./scan-run.ts";
+import { escapeGap, ScanRun } from "./scan-run.ts";
 import type { ScannerOptions, Wanted } from "./scanner-options.ts";
 
 /** What a detector may look at before the place that it judges. */
@@ -16,8 +16,6 @@ const leadBytes = 1_024;
 const tailBytes = 16;
 /** What is looked through at one time. */
 export const blockBytes = 32_768;
-/** Escapes are undone until there were none for so long. */
-const escapeFreeBytes = 8_192;
 /** Compressed streams in one stream, at one time. */
 const maxInflaters = 8;
 const noBytes = Buffer.alloc(0);
@@ -224,7 +222,7 @@ export class StreamLayer {
   /** Escapes are looked for anew where there were none for long, and nothing goes on below them. */
   #closeEscapes(bytes: Buffer, found: StreamFinding[]): void {
     const end = this.#offset + bytes.length;
-    if (end - this.#escapeSeen <= escapeFreeBytes) return;
+    if (end - this.#escapeSeen <= escapeGap) return;
     if (!this.#codings.some(({ coding, isOver }) => coding === "escapes" && !isOver)) return;
     // A run of digits is not cut.
     let run = bytes.length;
