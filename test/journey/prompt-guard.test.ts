@@ -4,7 +4,7 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
-import { get, openTunnel, request } from "../support/http-client.ts";
+import { get, openTunnel, RawClient, request } from "../support/http-client.ts";
 import { McpTestClient, McpTestServer } from "../support/mcp-server.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
@@ -576,5 +576,89 @@ describe("messages to the agent", () => {
       error: { message: expect.stringContaining("prompt-guard") as unknown },
     });
     expect(backend.requests).toHaveLength(1);
+  });
+});
+
+describe("what is not read", () => {
+  const binary = Buffer.concat([
+    Buffer.from([0x25, 0x50, 0x44, 0x46, 0, 1, 255]),
+    Buffer.from(order),
+  ]);
+  const typed = (type: string, body: Buffer, isChunked = false): Buffer =>
+    Buffer.concat([
+      Buffer.from(
+        `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\n${isChunked ? "Connection: close" : `Content-Length: ${body.length}`}\r\n\r\n`,
+      ),
+      body,
+    ]);
+  const bodies: Readonly<Record<string, Buffer>> = {
+    "/pdf": typed("application/pdf", binary),
+    "/image": typed("image/png", binary),
+    "/bytes": typed("application/octet-stream", binary),
+    "/text": typed("text/plain", Buffer.from("Mix flour and eggs.")),
+    "/text-as-bytes": typed("application/octet-stream", Buffer.from(order)),
+    "/page-as-bytes": typed("binary/octet-stream", Buffer.from(hidden)),
+    "/endless-bytes": typed("application/octet-stream", Buffer.from(order), true),
+  };
+
+  async function statuses(config: object, isTunnel: boolean): Promise<Record<string, string>> {
+    const origin = await own(
+      HttpOrigin.launch(({ target, connection }) => {
+        connection.end(bodies[target]);
+        return undefined;
+      }),
+    );
+    const proxy = await own(ProxyProcess.start(settings(outbound(...guard(config)))));
+    const said: Record<string, string> = {};
+    for (const path of Object.keys(bodies)) {
+      const { client } = isTunnel
+        ? await openTunnel(proxy.forward, origin.authority)
+        : { client: await RawClient.connect(proxy.forward) };
+      const target = isTunnel ? path : `${origin.url}${path}`;
+      const response = await client.ask({ target, headers: { Host: origin.authority } });
+      client.close();
+      const isWhole = bodies[path]?.subarray(-response.body.length).equals(response.body) === true;
+      const isNamed = response.text.includes("unread_types");
+      said[path] = `${response.status}${isWhole ? " whole" : ""}${isNamed ? " unread_types" : ""}`;
+    }
+    return said;
+  }
+
+  test.each([false, true])(
+    "passes, and bytes that are a text are one (CONNECT: %s)",
+    async (isTunnel) => {
+      expect(await statuses({}, isTunnel)).toEqual({
+        "/pdf": "200 whole",
+        "/image": "200 whole",
+        "/bytes": "200 whole",
+        "/text": "200 whole",
+        "/text-as-bytes": "403",
+        "/page-as-bytes": "403",
+        "/endless-bytes": "200 whole",
+      });
+    },
+  );
+
+  test.each([false, true])(
+    "is refused with unread_types: refuse (CONNECT: %s)",
+    async (isTunnel) => {
+      expect(await statuses({ unread_types: "refuse" }, isTunnel)).toEqual({
+        "/pdf": "403 unread_types",
+        "/image": "403 unread_types",
+        "/bytes": "200 whole",
+        "/text": "200 whole",
+        "/text-as-bytes": "403",
+        "/page-as-bytes": "403",
+        "/endless-bytes": "403 unread_types",
+      });
+    },
+  );
+
+  test("is nobody's business where rules only observe", async () => {
+    const rules = [{ name: "all", action: "observe" }];
+    expect(await statuses({ unread_types: "refuse", rules }, false)).toMatchObject({
+      "/pdf": "200 whole",
+      "/text-as-bytes": "200 whole",
+    });
   });
 });

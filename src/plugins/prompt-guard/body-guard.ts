@@ -16,7 +16,7 @@ import type { Pins } from "../../policy/tools/tool-pins.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { isEndOfEvents, jsonOf } from "../../protocols/message-json.ts";
 import { kindOf, textOfBody } from "./body-text.ts";
-import { mediaTypeOf, type Origin } from "./guard-rule.ts";
+import { type Origin, typeOf } from "./guard-rule.ts";
 import { detailsOf, type GuardJudge, noticeOf, type Verdict } from "./judge.ts";
 import { joined, rewriteTexts, textsOf } from "./json-texts.ts";
 import { isRpc, judgeRpc, type RpcScope } from "./rpc-response.ts";
@@ -42,7 +42,7 @@ export class BodyGuard {
     this.#judge = judge;
     this.#context = context;
     const { host, authority } = context.destination;
-    const contentType = mediaTypeOf(context.response?.headers.get("content-type"));
+    const contentType = context.response && typeOf(context.response.headers);
     this.#origin = { host, contentType };
     const tools = calledTools(context);
     this.#scope = {
@@ -110,9 +110,9 @@ export class BodyGuard {
 
   async #bytes(data: Buffer, isWhole: boolean): Promise<Judged | undefined> {
     const type = this.#origin.contentType;
-    const field = isWhole
-      ? this.#context.response?.headers.get("content-type")
-      : "text/event-stream";
+    const field = !isWhole
+      ? "text/event-stream"
+      : type && this.#context.response?.headers.get("content-type");
     const text = textOfBody(data, field);
     if (text === undefined) return undefined;
     if (isEndOfEvents(data)) return undefined;

@@ -166,6 +166,12 @@ export const promptGuardConfig = z
       .describe(
         "What becomes of tunnels that nobody opens and of upgrades (WebSockets), whose responses cannot be looked at, to hosts that a rule with an action other than observe speaks about. Default refuse.",
       ),
+    unread_types: z
+      .enum(["pass", "refuse"])
+      .default("pass")
+      .describe(
+        "What becomes of responses of a content type that no rule takes (PDF, images, archives), from hosts that a rule with an action other than observe speaks about. Default pass.",
+      ),
     classifier: classifier
       .optional()
       .describe("A service that is asked about each text, besides the built-in signals."),

@@ -53,6 +53,18 @@ export function mediaTypeOf(field: string | undefined): string | undefined {
   return type === "" ? undefined : type;
 }
 
+const untold = /^(?:application|binary)\/octet-stream$/;
+const maxUntoldBytes = 1_048_576;
+
+/** The type of a response as it is read: what only says that it is bytes, and is short, names none, and may be a text. */
+export function typeOf(headers: { get(name: string): string | undefined }): string | undefined {
+  const type = mediaTypeOf(headers.get("content-type"));
+  const isUntold = type !== undefined && untold.test(type);
+  if (!isUntold || headers.get("content-encoding") !== undefined) return type;
+  const length = Number(headers.get("content-length") ?? Infinity);
+  return length <= maxUntoldBytes ? undefined : type;
+}
+
 function matchesType(pattern: string, type: string): boolean {
   const star = pattern.indexOf("*");
   if (star === -1) return pattern === type;

@@ -15,6 +15,7 @@ import {
   type Plugin,
   type PluginDeps,
   type RequestContext,
+  type ResponseView,
 } from "../../pipeline/plugin.ts";
 import { type Pins, ToolPins } from "../../policy/tools/tool-pins.ts";
 import { inferenceFact } from "../../protocols/inference-view.ts";
@@ -24,7 +25,7 @@ import { inferenceEndpoint } from "../parsers/inference.ts";
 import { SharedPins } from "../parsers/shared-pins.ts";
 import { BodyGuard, forgetDigests } from "./body-guard.ts";
 import { promptGuardConfig, type PromptGuardConfig } from "./config.ts";
-import { type GuardRule, mediaTypeOf } from "./guard-rule.ts";
+import { type GuardRule, typeOf } from "./guard-rule.ts";
 import { GuardJudge } from "./judge.ts";
 import { guardMessage, guardToolOutputs } from "./request-guard.ts";
 import { Spotlight } from "./spotlight.ts";
@@ -87,7 +88,7 @@ class PromptGuard implements Plugin {
   }
 
   wantsAnswerBody({ response }: RequestContext): boolean {
-    return response === undefined || this.#takes(response.headers.get("content-type"));
+    return response === undefined || this.#takes(typeOf(response.headers));
   }
 
   onRequest(context: RequestContext): Answer | Promise<Answer> {
@@ -127,11 +128,18 @@ class PromptGuard implements Plugin {
   #onResponse(context: RequestContext): Answer {
     const { response } = context;
     if (response === undefined || !this.wantsAnswer(context)) return undefined;
-    const type = response.headers.get("content-type");
-    const isStream = frameReaderFor(type, 1) !== undefined;
-    const isWritten = this.#rulesAt(context).some(({ config }) => config.action !== "observe");
-    if (isStream && isWritten && this.#takes(type)) forgetDigests(response);
-    return undefined;
+    const type = typeOf(response.headers);
+    const isStream = frameReaderFor(response.headers.get("content-type"), 1) !== undefined;
+    const rules = this.#rulesAt(context).filter(({ config }) => config.action !== "observe");
+    const [rule] = rules;
+    if (rule === undefined) return undefined;
+    if (isStream && this.#takes(type)) forgetDigests(response);
+    const isUnread = this.#config.unread_types === "refuse" && hasBody(context, response);
+    if (!isUnread || rules.some((one) => one.takesType(type))) return undefined;
+    const { name } = rule.config;
+    const message = `A response of ${JSON.stringify(type?.slice(0, 64) ?? "no type")} is not read (prompt-guard, rule ${JSON.stringify(name)}; rules[].content_types, unread_types: pass lets it through)`;
+    this.#deps.count("refused");
+    return deny("unread_type", { code: "prompt-guard.blocked", status: 403, message, rule: name });
   }
 
   #onFrame(context: RequestContext, frame: Frame): Answer | Promise<Answer> {
@@ -178,10 +186,14 @@ class PromptGuard implements Plugin {
     return !isInference(context) && this.#rulesAt(context).length > 0;
   }
 
-  #takes(contentType: string | undefined): boolean {
-    const type = mediaTypeOf(contentType);
+  #takes(type: string | undefined): boolean {
     return this.#judge.rules.some((rule) => rule.takesType(type));
   }
+}
+
+function hasBody({ method }: RequestContext, { status, headers }: ResponseView): boolean {
+  const isBodyless = method === "HEAD" || status < 200 || status === 204 || status === 304;
+  return !isBodyless && headers.get("content-length") !== "0";
 }
 
 function isInference(context: RequestContext): boolean {
