@@ -184,7 +184,7 @@ async function fuzz(target: Target): Promise<boolean> {
   const before = process.memoryUsage().heapUsed;
   const end = processorSeconds() + seconds;
   const isLeft = (done: number): boolean =>
-    batches > 0 ? done < batches : processorSeconds() < end;
+    batches > 0 ? done * (target.fewer ?? 1) < batches : processorSeconds() < end;
   for (let done = 0; isLeft(done); done += 1) await fuzzer.batch();
   globalThis.gc?.();
   const grown = process.memoryUsage().heapUsed - before;

@@ -22,6 +22,7 @@ const dice = new Seeded(3);
 const leaks: Target = {
   name: "leaks",
   covers: ["/src/dlp/"],
+  fewer: 8,
   seeds: [
     ...Object.values(spellings).map((spell) => Buffer.from(`{"a":"${spell(value)}"}`)),
     ...Object.values(positives).flatMap((makers) =>
