@@ -254,7 +254,8 @@ export async function hear(proxy: ProxyProcess, ledger: Ledger): Promise<void> {
 
 /** The same of a process that has ended, which tells no metrics. */
 export function hearLog(proxy: ProxyProcess, ledger: Ledger): void {
-  for (const line of proxy.faults) ledger.faults.push(line.msg);
+  for (const line of proxy.faults)
+    ledger.faults.push(`${line.msg} ${JSON.stringify(line["err"] ?? {})}`);
 }
 
 /** Ends the proxy as Kubernetes does. */

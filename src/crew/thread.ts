@@ -15,7 +15,7 @@ import type { Kill } from "../pipeline/kill-switch.ts";
 import { type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
-import { Channel, type Handlers } from "../threads/channel.ts";
+import { Channel, type Handlers, type Port } from "../threads/channel.ts";
 import { SharedCounts } from "../threads/shared-count.ts";
 import { formatProblem } from "../yaml/problem.ts";
 import type { ControlCalls, Report, SentFile, StartOrder, ThreadCalls } from "./calls.ts";
@@ -30,17 +30,19 @@ const tellCountsMs = 1_000;
 const logFlushMs = 20;
 
 /** Begins in a thread that member.ts has started. */
-export function serveThread(): void {
-  if (parentPort === null) throw new ProxyError("internal.fault", "not a thread");
+export function serveThread(port: Port | null = parentPort): void {
+  if (port === null) throw new ProxyError("internal.fault", "not a thread");
   // Before the first call there is nothing to serve.
   let thread: ServingThread | undefined;
+  // What is being built hears of others already.
+  let stores: HeldStores | undefined;
   const started = (): ServingThread => {
     if (thread === undefined) throw new ProxyError("internal.fault", "not started");
     return thread;
   };
   const handlers: Handlers<ThreadCalls> = {
     start: async (order) => {
-      const made = await ServingThread.start(order, channel);
+      const made = await ServingThread.start(order, channel, (held) => (stores = held));
       if (!(made instanceof ServingThread)) return made;
       thread = made;
       return undefined;
@@ -52,13 +54,14 @@ export function serveThread(): void {
     recheck: () => started().recheck(),
     kill: (kills) => started().kill(kills),
     report: (details) => started().report(details),
-    owns: (bound) => started().owns(bound),
-    level: (level) => started().level(level),
-    published: (message) => started().published(message),
+    // Both are told again when it serves.
+    owns: (bound) => thread?.owns(bound),
+    level: (level) => thread?.level(level),
+    published: ({ store, channel: name, message }) => stores?.of(store).published(name, message),
     nameOf: (id) => started().nameOf(id),
     close: (drainMs) => started().close(drainMs),
   };
-  const channel = new Channel<ControlCalls, ThreadCalls>(parentPort, handlers);
+  const channel = new Channel<ControlCalls, ThreadCalls>(port, handlers);
 }
 
 /** A generation that waits for its turn. */
@@ -92,6 +95,7 @@ class ServingThread {
   static async start(
     order: StartOrder,
     channel: Channel<ControlCalls, ThreadCalls>,
+    onStores: (stores: HeldStores) => void,
   ): Promise<ServingThread | Refused> {
     const destination = logOf(channel);
     const log = createLogger(order.level as LogLevel, destination);
@@ -104,6 +108,7 @@ class ServingThread {
       (count) => (parts.metrics.counters.thread_moments_lost_total.of().value += count),
     );
     const stores = new HeldStores(channel, config);
+    onStores(stores);
     const { version } = order;
     const { generation } = order.file;
     const held = heldParts(config, order, channel, { stores, outbox, log });
@@ -232,10 +237,6 @@ class ServingThread {
 
   level(level: string): void {
     this.#made.log.level = level;
-  }
-
-  published({ store, channel, message }: Parameters<Handlers<ThreadCalls>["published"]>[0]): void {
-    this.#made.stores.of(store).published(channel, message);
   }
 
   nameOf(id: string): string | undefined {
