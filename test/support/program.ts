@@ -252,7 +252,8 @@ export class Program extends RunningProxy {
     if (child.stderr !== null) {
       createInterface({ input: child.stderr }).on("line", (line) => {
         this.#lines.push(line);
-        if (line.startsWith("{")) this.logs.push(JSON.parse(line) as LogLine);
+        // SIGKILL may cut the last one short.
+        if (/^\{.*\}$/.test(line)) this.logs.push(JSON.parse(line) as LogLine);
       });
     }
     this.ended = new Promise((resolve) => {
