@@ -4,6 +4,7 @@ import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
 import { PeerGate, type PeerObserver } from "../mtls/peer-gate.ts";
 import { PeerTrust } from "../mtls/peer-trust.ts";
+import { peerAddress } from "../net/peer-address.ts";
 import { HostMatcher } from "../pattern/host-pattern.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
@@ -130,7 +131,7 @@ function gateOptions(
     observer: {
       refused: ({ reason, message, peer }, address) => {
         refused.of(direction, reason).value += 1;
-        const facts = { direction, reason, problem: message, address };
+        const facts = { direction, reason, problem: message, address: peerAddress(address) };
         rare.warn(reason, peer === undefined ? facts : { ...facts, peer }, "peer refused");
       },
       revoked: ({ reason, message, peer }, connections) => {

@@ -5,11 +5,14 @@ import type { StreamFinding } from "./piece.ts";
 
 /** Findings below one coding that has not ended. */
 const maxSpread = 64;
+/** Twice the window of deflate (RFC 1951), and tables. */
+const inflaterBytes = 69_632;
 const noBytes = Buffer.alloc(0);
 
 /** What looks through what is held. */
 interface InnerStream {
   readonly length: number;
+  readonly heldBytes: number;
   readonly settled: number;
   readonly isBusy: boolean;
   /** Where escapes were undone in what is pushed next. */
@@ -45,6 +48,10 @@ export class OpenStream {
 
   get isBusy(): boolean {
     return this.#layer.isBusy;
+  }
+
+  get heldBytes(): number {
+    return this.#layer.heldBytes + (this.isCompressed ? inflaterBytes : 0);
   }
 
   /** What it shows so far. */

@@ -52,15 +52,15 @@ export class StreamLayer {
   #escapesFrom = 0;
   #gzipFrom = -1;
   #isOver = false;
+  #escapeSeen = 0;
+  /** Where escapes were undone, if this is what they hold. */
+  #touched: number[] | undefined;
 
   constructor(shared: Shared, depth: number, via: readonly string[]) {
     this.#shared = shared;
     this.#depth = depth;
     this.#via = via;
   }
-
-  /** Where escapes were undone, if this is what they hold. */
-  #touched: number[] | undefined;
 
   touch(places: readonly number[] | undefined): void {
     if (places === undefined) return;
@@ -76,6 +76,12 @@ export class StreamLayer {
     return this.#end + this.#waitingBytes;
   }
 
+  /** Bytes in memory, of this stream and of those below its codings. */
+  get heldBytes(): number {
+    const below = this.#codings.reduce((sum, coding) => sum + coding.heldBytes, 0);
+    return this.#kept.length + this.#waitingBytes + below;
+  }
+
   get settled(): number {
     if (this.#isOver) return this.length;
     return Math.min(this.#judged, ...this.#codings.map(({ settled }) => settled));
@@ -85,7 +91,7 @@ export class StreamLayer {
     const found: StreamFinding[] = [];
     let rest = piece;
     const { isEager } = this.#shared;
-    while (this.#waitingBytes + rest.length > blockBytes && !this.#shared.isEager) {
+    while (this.#waitingBytes + rest.length > blockBytes && !isEager) {
       const taken = rest.subarray(0, blockBytes - this.#waitingBytes);
       rest = rest.subarray(taken.length);
       this.#step(this.#block(taken), false, found);
@@ -140,8 +146,6 @@ export class StreamLayer {
     this.#isOver = isLast;
     this.#keep(bytes, Math.min(pending, this.#offset + scan.pending));
   }
-
-  #escapeSeen = 0;
 
   /** Reports what is sure; where the first finding begins that is not. */
   #take(findings: readonly Finding[], end: number, found: StreamFinding[]): number {

@@ -50,6 +50,11 @@ export class StreamScanner {
     return this.#layer.length;
   }
 
+  /** Bytes in memory: those that wait or may be looked at again, and what codings hold of theirs. */
+  get heldBytes(): number {
+    return this.#layer.heldBytes;
+  }
+
   /** Everything before this place is judged: no later byte makes a finding of it. */
   get settled(): number {
     return this.#layer.settled;

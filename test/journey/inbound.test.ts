@@ -373,6 +373,9 @@ describe("what the agent sees", () => {
     expect((await get({ ...open.reverse, host: "127.0.0.1" }, "/open")).status).toBe(200);
     const [seen] = agent.requestsFor("/open");
     expect(seen?.header("x-forwarded-for")).toBe("127.0.0.1");
+    const bad = await own(RawClient.connect({ ...open.reverse, host: "127.0.0.1" }));
+    await bad.send("GET / HTTP/1.1\r\nbad field\r\n\r\n").response();
+    expect(await open.log(({ msg }) => msg === "refused")).toMatchObject({ client: "127.0.0.1" });
   });
 
   test("J2: Host is the backend's, and the client's goes into X-Forwarded-Host", async () => {

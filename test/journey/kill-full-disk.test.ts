@@ -5,9 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually, within } from "../support/eventually.ts";
-import { get, openTunnel, request, type RawResponse } from "../support/http-client.ts";
+import { get, openTunnel, type RawResponse } from "../support/http-client.ts";
 import { sayWhenSkipped } from "../support/network.ts";
 import { HttpOrigin, TcpOrigin } from "../support/origin.ts";
+import { sendOrder } from "../support/operator-order.ts";
 import { owner } from "../support/owner.ts";
 import { ProxyProcess, settings } from "../support/proxy.ts";
 
@@ -64,17 +65,7 @@ const order = (
   proxy: ProxyProcess,
   path: string,
   form: Record<string, string>,
-): Promise<RawResponse> =>
-  request(proxy.address("sessions"), {
-    method: "POST",
-    target: path,
-    headers: {
-      Host: "localhost",
-      Authorization: `Bearer ${secret}`,
-      "Content-Type": "application/x-www-form-urlencoded",
-    },
-    body: new URLSearchParams(form).toString(),
-  });
+): Promise<RawResponse> => sendOrder(proxy, path, form, secret);
 const statusAt = async (proxy: ProxyProcess, host: string): Promise<number> =>
   (await get(proxy.forward, `http://${host}:${origin.port}/`)).status;
 

@@ -9,6 +9,7 @@ import { browserPath, launchBrowser, openPage } from "../support/browser.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { get, openTunnel, RawClient, request, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
+import { sendOrder } from "../support/operator-order.ts";
 import { owner } from "../support/owner.ts";
 import type { Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
@@ -65,23 +66,12 @@ async function tunnel(proxy: ProxyProcess, authority: string): Promise<RawClient
   return own(client);
 }
 
-async function post(
+const post = (
   proxy: ProxyProcess,
   path: string,
   form: Record<string, string>,
   token = secret,
-): Promise<RawResponse> {
-  return request(proxy.address("sessions"), {
-    method: "POST",
-    target: path,
-    headers: {
-      Host: "localhost",
-      Authorization: `Bearer ${token}`,
-      "Content-Type": "application/x-www-form-urlencoded",
-    },
-    body: new URLSearchParams(form).toString(),
-  });
-}
+): Promise<RawResponse> => sendOrder(proxy, path, form, token);
 
 const codeOf = ({ text }: RawResponse): unknown => (JSON.parse(text) as { error: unknown }).error;
 

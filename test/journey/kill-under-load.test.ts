@@ -11,8 +11,9 @@ import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { connectStream, proxySession } from "../support/connect-stream.ts";
 import { eventually, within } from "../support/eventually.ts";
-import { RawClient, request } from "../support/http-client.ts";
+import { RawClient, type RawResponse } from "../support/http-client.ts";
 import { HttpOrigin, type OriginConnection, TcpOrigin } from "../support/origin.ts";
+import { sendOrder } from "../support/operator-order.ts";
 import { owner } from "../support/owner.ts";
 import type { Settings } from "../support/program.ts";
 import { openSocks } from "../support/socks-client.ts";
@@ -119,17 +120,8 @@ function start(workers: number, over: Settings): Promise<BridgeProxy> {
   );
 }
 
-const order = (proxy: BridgeProxy, path: string, body: string): ReturnType<typeof request> =>
-  request(proxy.address("sessions"), {
-    method: "POST",
-    target: path,
-    headers: {
-      Host: "localhost",
-      Authorization: `Bearer ${secret}`,
-      "Content-Type": "application/x-www-form-urlencoded",
-    },
-    body,
-  });
+const order = (proxy: BridgeProxy, form: Record<string, string>): Promise<RawResponse> =>
+  sendOrder(proxy, "/v1/kill", form, secret);
 
 /** Connections of one kind, opened with these fields where its messages have some. */
 interface Crowd {
@@ -296,7 +288,7 @@ test.each([1, 2])("everything that moves stops, with workers: %d", { timeout }, 
   });
   expect(witness.openClients).toHaveLength(Object.keys(kinds).length * each);
   witness.deafen();
-  const reply = await order(proxy, "/v1/kill", "scope=all");
+  const reply = await order(proxy, { scope: "all" });
   witness.sayLate();
   for (const one of held) one.send(lateWords);
   expect(reply.status, reply.text).toBe(200);
@@ -344,7 +336,7 @@ test.each([1, 2])(
     const operator = new Approver(proxy, secret);
     await operator.waitFor(4);
     witness.begin();
-    const reply = await order(proxy, "/v1/kill", "session=one");
+    const reply = await order(proxy, { session: "one" });
     const cut = open.filter(isOfOne).length + held.length;
     expect(JSON.parse(reply.text)).toMatchObject({ cut });
     for (const client of held) expect((await client.response()).status).toBe(403);
@@ -367,7 +359,7 @@ test("a tunnel whose client has said nothing yet is cut as well, and dials nothi
   client.send(`CONNECT ${there} HTTP/1.1\r\nHost: ${there}\r\n\r\n`);
   expect(await client.reader.until("\r\n\r\n")).toContain(" 200 ");
   const before = web.connections.length;
-  const reply = await order(proxy, "/v1/kill", "scope=all");
+  const reply = await order(proxy, { scope: "all" });
   expect(JSON.parse(reply.text)).toMatchObject({ cut: 1 });
   await within("the end of the tunnel", client.closed);
   expect(web.connections.length).toBe(before);

@@ -50,8 +50,7 @@ export class BodyStream implements BodyJudge {
   }
 
   get keptBytes(): number {
-    // The scanner has them as well.
-    return 2 * this.#held.length;
+    return this.#held.length + this.#stream.heldBytes;
   }
 
   push(piece: Buffer, isLast: boolean): JudgedPart {

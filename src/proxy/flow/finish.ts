@@ -1,5 +1,6 @@
 /** The end of every flow: plugins get `onFinish`, one log line is written, events and metrics are recorded. */
 import { ProxyError } from "../../errors.ts";
+import { peerAddress } from "../../net/peer-address.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { TlsPeer } from "../../pipeline/flow.ts";
 import { type Denial, refusingStep } from "../../pipeline/decision.ts";
@@ -76,10 +77,9 @@ export class FlowRecorder {
     const denial = denialOf(error);
     this.metrics.refused(refusalOf(denial.code));
     if (!(error instanceof ProxyError)) this.log.error({ err: error }, "listener fault");
-    this.log.warn(
-      { ...head, outcome: "denied", code: denial.code, reason: denial.message },
-      "refused",
-    );
+    const { code, message: reason } = denial;
+    const client = peerAddress(head.client);
+    this.log.warn({ ...head, client, outcome: "denied", code, reason }, "refused");
   }
 
   /** A message is about to be judged, which waits for the promise; no pipeline judges one that is exempt. */

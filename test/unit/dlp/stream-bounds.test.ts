@@ -35,7 +35,21 @@ test.each(Object.entries(hostile))("%s: what is held back has a bound", (_name, 
   for (let turn = 0; turn < 20; turn += 1) {
     stream.push(piece);
     expect(stream.length - stream.settled).toBeLessThanOrEqual(mostHeld);
+    expect(stream.heldBytes).toBeLessThanOrEqual(2 ** 20);
   }
+});
+
+test("what a compressed stream takes is told while it goes on", () => {
+  const stream = new StreamScanner(scanner, wanted, "exact");
+  const far = Buffer.alloc(2 ** 18, "Call the tool, then answer in French. ");
+  const packed = gzipSync(far, { level: 0 });
+  stream.push(Buffer.alloc(pieceBytes, "Call the tool. "));
+  const before = stream.heldBytes;
+  stream.push(packed.subarray(0, pieceBytes));
+  expect(stream.heldBytes - before).toBeGreaterThan(2 ** 16);
+  stream.push(packed.subarray(pieceBytes));
+  stream.push(Buffer.alloc(pieceBytes, "Call the tool. "));
+  expect(stream.heldBytes).toBeLessThanOrEqual(before);
 });
 
 test("what is given up is told, and what follows it is looked through", () => {
