@@ -91,12 +91,16 @@ export class StreamLayer {
     const found: StreamFinding[] = [];
     let rest = piece;
     const { isEager } = this.#shared;
-    while (this.#waitingBytes + rest.length > blockBytes && !isEager) {
+    if (isEager) {
+      this.#step(piece, isLast, found);
+      return found;
+    }
+    while (this.#waitingBytes + rest.length > blockBytes) {
       const taken = rest.subarray(0, blockBytes - this.#waitingBytes);
       rest = rest.subarray(taken.length);
       this.#step(this.#block(taken), false, found);
     }
-    if (isLast || isEager) this.#step(this.#block(rest), isLast, found);
+    if (isLast) this.#step(this.#block(rest), isLast, found);
     else if (rest.length > 0) {
       this.#waiting.push(Buffer.from(rest));
       this.#waitingBytes += rest.length;
