@@ -89,12 +89,11 @@ export class StreamLayer {
 
   push(piece: Buffer, isLast: boolean): StreamFinding[] {
     const found: StreamFinding[] = [];
-    let rest = piece;
-    const { isEager } = this.#shared;
-    if (isEager) {
+    if (this.#shared.isEager) {
       this.#step(piece, isLast, found);
       return found;
     }
+    let rest = piece;
     while (this.#waitingBytes + rest.length > blockBytes) {
       const taken = rest.subarray(0, blockBytes - this.#waitingBytes);
       rest = rest.subarray(taken.length);
