@@ -5,10 +5,11 @@
  * Each target runs for `--seconds` of processor time, or for a number of batches that is the same on every machine, in a
  * process of its own, `--jobs` of them at once. Ends with 1 where something does not hold; `--save` adds what was kept to
  * test/fixtures/fuzz, from where a test replays it; `--ledger` adds each target's time, inputs and finds to the table of that
- * file (test/fuzz/README.md).
+ * file (test/fuzz/README.md). SIGTERM ends a run early, with what it did until then.
  */
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Dice, mutated } from "../test/support/mutation.ts";
 import type { Target } from "../test/fuzz/target.ts";
@@ -163,6 +164,8 @@ function save(name: string, kept: readonly Buffer[]): void {
   writeFileSync(fixtureOf(name), `${JSON.stringify([...all].slice(0, maxSaved), null, 2)}\n`);
 }
 
+let isInterrupted = false;
+
 /** A machine that is busy with something else fuzzes nothing. */
 function processorSeconds(): number {
   const { user, system } = process.cpuUsage();
@@ -183,9 +186,16 @@ async function fuzz(target: Target): Promise<boolean> {
   globalThis.gc?.();
   const before = process.memoryUsage().heapUsed;
   const end = processorSeconds() + seconds;
-  const isLeft = (done: number): boolean =>
-    batches > 0 ? done * (target.fewer ?? 1) < batches : processorSeconds() < end;
-  for (let done = 0; isLeft(done); done += 1) await fuzzer.batch();
+  process.once("SIGTERM", () => (isInterrupted = true));
+  const isLeft = (done: number): boolean => {
+    if (isInterrupted) return false;
+    return batches > 0 ? done * (target.fewer ?? 1) < batches : processorSeconds() < end;
+  };
+  for (let done = 0; isLeft(done); done += 1) {
+    await fuzzer.batch();
+    // A signal is heard between two turns.
+    await setImmediate();
+  }
   globalThis.gc?.();
   const grown = process.memoryUsage().heapUsed - before;
   const isGrown = grown > maxGrowth;
@@ -197,6 +207,15 @@ async function fuzz(target: Target): Promise<boolean> {
   process.send?.({ seconds: processorSeconds(), inputs: fuzzer.executions, finds });
   if (values.save) save(target.name, fuzzer.kept);
   return fuzzer.finds === 0 && !isGrown;
+}
+
+const left = [...chosen];
+const children = new Set<ChildProcess>();
+
+/** What was done until then counts, and is noted. */
+function interrupt(): void {
+  left.length = 0;
+  for (const child of children) child.kill("SIGTERM");
 }
 
 /** Runs one target in a process of its own; true where nothing was found. */
@@ -217,11 +236,13 @@ function inChild(name: string): Promise<boolean> {
     ["--expose-gc", import.meta.filename, ...options, ...(values.save ? ["--save"] : [])],
     { stdio: ["inherit", "inherit", "inherit", "ipc"] },
   );
+  children.add(child);
   // Of a process that died nothing else is known.
   let told = { seconds: 0, inputs: 0, finds: 1 };
   child.once("message", (message) => (told = message as typeof told));
   return new Promise((resolve) =>
     child.once("close", (code) => {
+      children.delete(child);
       const date = new Date().toISOString().slice(0, 10);
       if (values.ledger !== undefined) noteRun(values.ledger, { target: name, ...told, date });
       resolve(code === 0);
@@ -230,12 +251,12 @@ function inChild(name: string): Promise<boolean> {
 }
 
 async function fuzzAll(): Promise<boolean> {
-  const left = [...chosen];
   const results: boolean[] = [];
   const work = async (): Promise<void> => {
     for (let name = left.shift(); name !== undefined; name = left.shift())
       results.push(await inChild(name));
   };
+  process.once("SIGTERM", interrupt).once("SIGINT", interrupt);
   await Promise.all(Array.from({ length: jobs }, work));
   return results.every(Boolean);
 }

@@ -178,10 +178,10 @@ const path: Target = {
     const canonical = canonicalTarget(text);
     if (canonical.kind === "fault") return { outcome: `${outcome} ${canonical.fault}` };
     // Decoded once more it may be another path, which a further server would see: that has to be said.
-    const again = canonicalTarget(canonical.path.replaceAll("?", "%3F").replaceAll("#", "%23"));
+    const again = canonicalTarget(canonical.path);
+    // What is spelt with percent signs is up to three times as long.
     const isSame =
-      again.kind === "target" &&
-      again.path.replaceAll(/%3f/gi, "?").replaceAll(/%23/g, "#") === canonical.path;
+      again.kind === "target" ? again.path === canonical.path : again.fault === "path-too-long";
     const isSaid = isSame || canonical.ambiguous !== undefined;
     return {
       outcome: `${outcome} target`,
