@@ -5,10 +5,12 @@
  * Each target runs for `--seconds` of processor time, or for a number of batches that is the same on every machine, in a
  * process of its own, `--jobs` of them at once. Ends with 1 where something does not hold; `--save` adds what was kept to
  * test/fixtures/fuzz, from where a test replays it; `--ledger` adds each target's time, inputs and finds to the table of that
- * file (test/fuzz/README.md). SIGTERM ends a run early, with what it did until then.
+ * file (test/fuzz/README.md). What a find is made of is written into a file of its own. SIGTERM ends a run early, with what it did until then.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Dice, mutated } from "../test/support/mutation.ts";
@@ -147,9 +149,10 @@ class Fuzzer {
   #note(problem: string | undefined, input: Buffer): void {
     if (problem === undefined || this.#finds.has(problem) || this.#finds.size === maxFinds) return;
     this.#finds.set(problem, input);
-    console.log(
-      `${this.#target.name}: ${problem}\n  ${input.toString("base64").slice(0, maxSavedBytes)}`,
-    );
+    const name = `authbridge-fuzz-${this.#target.name}-${process.pid}-${this.#finds.size}.bin`;
+    const file = join(tmpdir(), name);
+    writeFileSync(file, input);
+    console.log(`${this.#target.name}: ${problem}\n  ${file}`);
     console.log(`  ${JSON.stringify(input.toString("latin1").slice(0, 200))}`);
   }
 

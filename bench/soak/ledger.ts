@@ -9,6 +9,8 @@ export interface Answer {
   readonly head?: IncomingHttpHeaders;
   /** The body of a refusal. */
   readonly text?: string | undefined;
+  /** Why a connection was cut, as its client says. */
+  readonly why?: string | undefined;
 }
 
 /** The proxy after a cycle, at rest. */
@@ -82,8 +84,10 @@ export class Ledger {
   answered(what: string, answer: Answer, statuses: readonly number[], digest?: string): void {
     this.asked += 1;
     if (answer.status >= 400) this.refusalsSeen += 1;
-    if (!statuses.includes(answer.status)) this.lost(`${what}: ${answer.status}`);
-    else if (answer.status === 200 && digest !== undefined && answer.digest !== digest) {
+    const { status, why } = answer;
+    if (!statuses.includes(status)) {
+      this.lost(`${what}: ${status}${why === undefined ? "" : ` (${why})`}`);
+    } else if (status === 200 && digest !== undefined && answer.digest !== digest) {
       this.#wrong.push(what);
     }
   }

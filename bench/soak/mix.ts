@@ -32,6 +32,11 @@ export async function inParallel(
   await Promise.all(Array.from({ length: width }, worker));
 }
 
+function cut(error: unknown): Answer {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return { status: 0, why: code ?? message };
+}
+
 /** One request over node:http; a cut connection is an answer of status 0, a client that left one of -1. */
 export function ask(
   options: http.RequestOptions,
@@ -42,7 +47,7 @@ export function ask(
     const request = http.request({ host: "127.0.0.1", ...options }, (response) => {
       const parts: Buffer[] = [];
       response.on("data", (part: Buffer) => parts.push(part));
-      response.on("error", () => resolve({ status: 0 }));
+      response.on("error", (error) => resolve(cut(error)));
       response.on("end", () => {
         const body = Buffer.concat(parts);
         const status = response.statusCode ?? 0;
@@ -57,7 +62,7 @@ export function ask(
       }, leaveMs);
       request.once("close", () => clearTimeout(timer));
     }
-    request.on("error", () => resolve({ status: 0 }));
+    request.on("error", (error) => resolve(cut(error)));
     request.end(body);
   });
 }
@@ -169,8 +174,8 @@ export class Mix {
     const kinds = this.#kinds;
     const [kind, statuses, asked] = kinds[index % kinds.length] ?? kinds[0];
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
-    const { answer, due } = await asked(index).catch(() => ({
-      answer: { status: 0 },
+    const { answer, due } = await asked(index).catch((error: unknown) => ({
+      answer: cut(error),
       due: undefined,
     }));
     if (kind === "MCP, refused") ledger.refusalsSeen += 1;
@@ -298,7 +303,7 @@ export class Mix {
       let status = 0;
       stream.on("response", (head) => (status = Number(head[":status"])));
       stream.on("data", (part: Buffer) => parts.push(part));
-      stream.on("error", () => resolve({ status: 0 }));
+      stream.on("error", (error) => resolve(cut(error)));
       stream.on("end", () => resolve({ status, digest: digestOf(Buffer.concat(parts)) }));
       stream.end();
     });
