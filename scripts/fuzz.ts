@@ -192,7 +192,7 @@ async function fuzz(target: Target): Promise<boolean> {
   process.once("SIGTERM", () => (isInterrupted = true));
   const isLeft = (done: number): boolean => {
     if (isInterrupted) return false;
-    return batches > 0 ? done * (target.fewer ?? 1) < batches : processorSeconds() < end;
+    return batches > 0 ? done < batches : processorSeconds() < end;
   };
   for (let done = 0; isLeft(done); done += 1) {
     await fuzzer.batch();

@@ -22,7 +22,6 @@ const dice = new Seeded(3);
 const leaks: Target = {
   name: "leaks",
   covers: ["/src/dlp/"],
-  fewer: 8,
   seeds: [
     ...Object.values(spellings).map((spell) => Buffer.from(`{"a":"${spell(value)}"}`)),
     ...Object.values(positives).flatMap((makers) =>

@@ -19,8 +19,6 @@ export interface Target {
   readonly seeds: readonly Buffer[];
   /** What is put into inputs, in Latin-1. */
   readonly words: readonly string[];
-  /** A check that takes longer than others gets so many times fewer inputs where their number is given. */
-  readonly fewer?: number;
   /** Must not reject: whatever is thrown is a find. */
   check(bytes: Buffer, dice: Dice): Finding | Promise<Finding>;
 }

@@ -71,6 +71,7 @@ export function requestDifference(
   }
   // Llhttp leaves what is behind an upgrade to the new protocol, ours to what the response says.
   const stopped = theirs.refused === undefined && hasUpgrade(theirs.requests.at(-1));
+  if (isClosedByTrailer(theirs)) return undefined;
   if (ours.requests.length > theirs.requests.length && !stopped) return "a request for us alone";
   // Ours may still be waiting for the end of a line; what it lets through is a whole message.
   const whole = ({ requests }: Reading): number => requests.filter(({ isWhole }) => isWhole).length;
@@ -126,6 +127,13 @@ export function responseDifference(ours: ReadResponse, theirs: ReadResponse): st
   return stricterResponses[refused] === undefined
     ? `stricter without a reason: ${refused}`
     : undefined;
+}
+
+/** Llhttp takes the field from a trailer section, where it comes too late to route or frame (RFC 9110 section 6.5.1). */
+function isClosedByTrailer({ refused, requests }: Reading): boolean {
+  const fields = requests.at(-1)?.fields ?? [];
+  const isOfHead = fields.some((name, at) => at % 2 === 0 && /^connection$/i.test(name));
+  return refused === "Data after `Connection: close`" && !isOfHead;
 }
 
 function hasUpgrade(request: ReadRequest | undefined): boolean {
