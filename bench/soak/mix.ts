@@ -34,7 +34,7 @@ export async function inParallel(
 
 function cut(error: unknown): Answer {
   const { code, message } = error as NodeJS.ErrnoException;
-  return { status: 0, why: code ?? message };
+  return { status: 0, why: code === undefined ? message : `${code} ${message}` };
 }
 
 /** One request over node:http; a cut connection is an answer of status 0, a client that left one of -1. */
@@ -118,14 +118,20 @@ export async function secured(
   });
 }
 
+/** The streams of one session. */
+interface Streams {
+  readonly session: Promise<http2.ClientHttp2Session>;
+  begun: number;
+  open: number;
+}
+
 /** What asks, with connections that are kept. */
 export class Mix {
   readonly #proxy: ProxyProcess;
   readonly #ground: Ground;
   readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
   readonly #bridged: BridgedAgent;
-  #session: Promise<http2.ClientHttp2Session> | undefined;
-  #streams = 0;
+  #streams: Streams | undefined;
   #asked = -1;
   readonly #tokens: readonly string[];
   readonly counts = new Map<string, number>();
@@ -202,9 +208,8 @@ export class Mix {
   close(): void {
     this.#agent.destroy();
     this.#bridged.destroy();
-    void this.#session?.then((session) => session.destroy()).catch(() => undefined);
-    this.#session = undefined;
-    this.#streams = 0;
+    void this.#streams?.session.then((session) => session.destroy()).catch(() => undefined);
+    this.#streams = undefined;
   }
 
   async #get(path: string, seed: number, host = "127.0.0.1", headers = {}): Promise<Asked> {
@@ -289,15 +294,14 @@ export class Mix {
   }
 
   async #stream(seed: number): Promise<Asked> {
-    if (this.#streams % streamsPerSession === 0) {
-      const before = this.#session;
-      void before?.then((session) => session.close()).catch(() => undefined);
-      this.#session = this.#newSession();
+    if (this.#streams === undefined || this.#streams.begun === streamsPerSession) {
+      this.#streams = { session: this.#newSession(), begun: 0, open: 0 };
     }
-    this.#streams += 1;
-    const session = await this.#session;
-    const stream = session?.request({ ":path": `/bytes/${seed}` });
-    if (stream === undefined) throw new Error("no session");
+    const streams = this.#streams;
+    streams.begun += 1;
+    streams.open += 1;
+    const session = await streams.session;
+    const stream = session.request({ ":path": `/bytes/${seed}` });
     const answer = await new Promise<Answer>((resolve) => {
       const parts: Buffer[] = [];
       let status = 0;
@@ -307,6 +311,9 @@ export class Mix {
       stream.on("end", () => resolve({ status, digest: digestOf(Buffer.concat(parts)) }));
       stream.end();
     });
+    streams.open -= 1;
+    // Node's client queues streams above the peer's limit, and a server refuses those that come behind a GOAWAY.
+    if (streams.open === 0 && streams.begun === streamsPerSession) session.close();
     return { answer, due: bytesOf(seed) };
   }
 
@@ -314,7 +321,6 @@ export class Mix {
     const socket = await secured(this.#proxy, this.#secure, "h2");
     const session = http2.connect(`https://${this.#secure}`, { createConnection: () => socket });
     session.on("error", () => undefined);
-    // Its next request makes another.
     session.on("close", () => socket.destroy());
     return session;
   }
