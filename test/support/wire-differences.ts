@@ -132,7 +132,9 @@ export function responseDifference(ours: ReadResponse, theirs: ReadResponse): st
 /** Llhttp takes the field from a trailer section, where it comes too late to route or frame (RFC 9110 section 6.5.1). */
 function isClosedByTrailer({ refused, requests }: Reading): boolean {
   const fields = requests.at(-1)?.fields ?? [];
-  const isOfHead = fields.some((name, at) => at % 2 === 0 && /^connection$/i.test(name));
+  const isOfHead = fields.some(
+    (name, at) => at % 2 === 0 && /^connection$/i.test(name) && /close/i.test(fields[at + 1] ?? ""),
+  );
   return refused === "Data after `Connection: close`" && !isOfHead;
 }
 
