@@ -1,4 +1,5 @@
 /** One look through one text. */
+import { fromBase32 } from "../base32.ts";
 import { digit, isOf, lower, runEnd, sixtyFour, upper } from "./byte-classes.ts";
 import { DecodeBudget } from "./decode-budget.ts";
 import type { Finding, Scan } from "./detectors.ts";
@@ -13,7 +14,6 @@ import type { Opened, Piece, PieceScan } from "./piece.ts";
 import { eachHexRun, isTelling, leastRun, longRun, lookForRuns } from "./runs.ts";
 import type { ListWord, ScannerOptions, TextPattern, Wanted } from "./scanner-options.ts";
 import { isBland, shortRun, undoBase64, undoHex, undoneBytes } from "./short-runs.ts";
-import { fromBase32 } from "./spellings.ts";
 import { hitsOf, type Sought, sweep, type SweepListener } from "./sweep.ts";
 import { behindWord, isNumberLike, isNumberWanted, numbersAt, wordPairs } from "./words.ts";
 

@@ -22,6 +22,7 @@ const dialling = [
 
 /** What every plugin may use. */
 const pluginImports = [
+  "base32",
   "plugins",
   "dlp",
   "pipeline",
@@ -65,13 +66,14 @@ export const layers: Readonly<Record<string, Layer>> = {
   errors: { imports: [], packages: [] },
   duration: { imports: [], packages: [] },
   "bounded-map": { imports: [], packages: [] },
+  base32: { imports: [], packages: [] },
   yaml: {
     imports: ground,
     packages: ["zod", "yaml"],
     forbiddenBuiltins: dialling,
   },
   secret: { imports: ["errors"], packages: [] },
-  dlp: { imports: ["secret", ...ground], packages: [], forbiddenBuiltins: dialling },
+  dlp: { imports: ["base32", "secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   files: { imports: ground, packages: [], forbiddenBuiltins: dialling },
   spiffe: { imports: ["files", "secret", ...ground], packages: [], forbiddenBuiltins: dialling },
   net: { imports: ground, packages: [] },

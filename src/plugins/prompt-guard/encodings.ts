@@ -1,10 +1,14 @@
 /** Texts inside a text, in an encoding that models read: each is decoded once, to a depth, within the length of the whole. */
+import { fromBase32 } from "../../base32.ts";
 import { turnedText } from "./followed.ts";
 
-const base64Run = /[A-Za-z0-9+/_-]{20,}={0,2}/g;
+/** Digits of base64 or base32. */
+const digitsRun = /[A-Za-z0-9+/_-]{20,}={0,2}/g;
 /** The same in lines, as mail and files of keys have it. */
 const foldedRun =
   /(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]{8,128}[ \t]{0,4}\r?\n[ \t]{0,8}){1,2000}[A-Za-z0-9+/_-]{2,128}={0,2}/g;
+/** Words without a mark between them, which may be the same in groups. */
+const groupedRun = /(?<!\S)(?:[A-Za-z0-9+/_-]{1,32} ){3,2000}[A-Za-z0-9+/_-]{1,32}={0,2}/g;
 const hexRun = /(?:(?:\\x|0x|%)?[0-9a-f]{2}[ ,:]?(?:\r?\n[ \t]{0,8})?){16,4096}/gi;
 /** Codes of letters, as `charCodeAt` gives them. */
 const codesRun = /(?<!\d)(?:(?:3[2-9]|[4-9]\d|1[01]\d|12[0-6])[ ,;]{1,2}){12,4096}\d{2,3}/g;
@@ -44,8 +48,9 @@ const codesText = (run: string): string | undefined =>
 
 /** What looks encoded, and what it says. */
 const runs: readonly (readonly [RegExp, (run: string) => string | undefined])[] = [
-  [base64Run, base64Text],
-  [foldedRun, (run) => base64Text(run.replaceAll(/\s+/g, ""))],
+  [digitsRun, digitsText],
+  [foldedRun, (run) => digitsText(run.replaceAll(/\s+/g, ""))],
+  [groupedRun, groupedText],
   [codesRun, codesText],
   [hexRun, hexText],
   [binaryRun, bitsText],
@@ -67,9 +72,28 @@ export function* decodedTexts(text: string): Generator<string, void> {
 }
 
 /** A name in a program looks like base64 as well: only what decodes to a text is one. */
-function base64Text(run: string): string | undefined {
-  const bytes = Buffer.from(run, "base64");
-  return readable(bytes);
+function digitsText(run: string): string | undefined {
+  const isBase32 = /^(?:[A-Z2-7]+|[a-z2-7]+)=*$/.test(run);
+  return (isBase32 ? readable(fromBase32(run)) : undefined) ?? readable(Buffer.from(run, "base64"));
+}
+
+/** What the longest row of words of one length says; words of that length may stand before it. */
+function groupedText(run: string): string | undefined {
+  const words = run.split(" ");
+  let [start, end] = [0, 0];
+  for (let from = 0, at = 1; at <= words.length; at += 1) {
+    if (words[at]?.length === words[from]?.length) continue;
+    if (at - from > end - start) [start, end] = [from, at];
+    from = at;
+  }
+  const row = words.slice(start, end);
+  const rest = words[end] ?? "";
+  if (rest.length < (row[0]?.length ?? 0)) row.push(rest);
+  for (let before = 0; before < 3 && row.length - before > 3; before += 1) {
+    const text = digitsText(row.slice(before).join(""));
+    if (text !== undefined) return text;
+  }
+  return undefined;
 }
 
 function readable(bytes: Buffer): string | undefined {
