@@ -61,6 +61,8 @@ export class StepRunner {
   readonly #options: StepRunnerOptions;
   readonly #finishSteps: readonly Step[];
   readonly #asked = new WeakMap<RequestContext, Set<Step>>();
+  /** Who found what, of the steps under `observe`. */
+  readonly #ownFacts = new WeakMap<object, Map<string, Step>>();
   /** What steps that are told of the end are still asked about. */
   readonly #asking = new WeakMap<RequestContext, Set<Asking>>();
 
@@ -152,7 +154,7 @@ export class StepRunner {
     const { step, context, view } = asked;
     const observed = view !== context;
     if (observed) {
-      for (const [name, fact] of view.facts) context.facts.set(name, fact);
+      if (view.hasFacts) this.#shareFacts(step, view, context);
       context.sessionId ??= view.sessionId;
     }
     if (decision === undefined) return silent;
@@ -164,6 +166,16 @@ export class StepRunner {
     return action === "deny"
       ? { ...decision, denial: { ...decision.denial, plugin: step.name } }
       : decision;
+  }
+
+  /** What a step under `observe` reads is known to others; what it makes of their facts is not: they judge what is sent. */
+  #shareFacts(step: Step, view: RequestContext, { facts }: RequestContext): void {
+    const own = this.#ownFacts.get(facts) ?? new Map<string, Step>();
+    for (const [name, fact] of view.facts) {
+      if (facts.has(name) && own.get(name) !== step) continue;
+      facts.set(name, fact);
+      this.#ownFacts.set(facts, own.set(name, step));
+    }
   }
 
   #record({ step, context, view, phase }: Asked, decision: Decision): void {
