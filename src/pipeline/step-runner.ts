@@ -2,7 +2,7 @@
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
-import { type Decision, holdFrame, type Invocation, type Phase } from "./decision.ts";
+import { type Decision, holdFrame, type Invocation, modify, type Phase } from "./decision.ts";
 import type { Direction } from "./flow.ts";
 import type { Answer, Outcome, BodyAccess, Plugin } from "./plugin.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
@@ -51,9 +51,19 @@ export interface Pass<End, Call extends HookCall = HookCall> {
   end(this: void): End;
 }
 
-/** Calls the hook of the step. */
+/** Calls the hook of the step. A connection that is open has its credentials: none are fetched to judge it again. */
 export function askHook({ step, hook }: HookCall, view: RequestContext): Answer | Promise<Answer> {
-  return hook === undefined ? undefined : step.plugin[hook]?.(view);
+  if (hook === undefined) return undefined;
+  const { plugin } = step;
+  if (hook !== "onCredential" || !view.isOpen || plugin.describeCredential === undefined)
+    return plugin[hook]?.(view);
+  const described = plugin.describeCredential(view);
+  return described instanceof Promise ? described.then(wouldAttach) : wouldAttach(described);
+}
+
+/** The decision of a step that says what it would attach. */
+export function wouldAttach(described: string | Answer): Answer {
+  return typeof described === "string" ? modify("would_attach") : described;
 }
 
 /** The steps of one pipeline, asked one at a time. */
