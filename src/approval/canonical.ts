@@ -50,7 +50,17 @@ const unbound: ReadonlySet<string> = new Set([
   "tracestate",
   "x-request-id",
   "x-stainless-retry-count",
+  "amz-sdk-invocation-id",
+  "amz-sdk-request",
+  // A proof is for one attempt, and whoever takes it checks that it is for this request.
+  "dpop",
 ]);
+
+/** `AWS4-HMAC-SHA256 Credential=KEY/DAY/SCOPE, SignedHeaders=…, Signature=…` */
+const awsSignature =
+  /^(AWS4-[A-Z0-9-]+) Credential=([^/,\s]+)\/\d{8}\/([^,\s]+),\s*SignedHeaders=([^,\s]+),\s*Signature=[0-9a-f]+\**$/i;
+/** What differs between two signatures of one request (RFC 9421 section 2.3). */
+const signatureTime = /;\s*(?:(?:created|expires)=\d+|nonce="[^"\\]*")/g;
 
 /** Undefined where the message has a body that nobody has read. */
 export function canonicalRequest(
@@ -92,16 +102,25 @@ export function canonicalRequest(
 }
 
 function fieldsOf({ headers }: RequestContext): readonly string[] {
+  const isSigned = headers.has("signature-input");
+  const isAwsSigned = awsSignature.test(headers.get("authorization") ?? "");
   const fields: string[] = [];
   for (const [name, value] of headers) {
     const field = name.toLowerCase();
     if (unbound.has(field) || isHopByHop(field)) continue;
-    fields.push(`${field}: ${value}`);
+    if ((isSigned && field === "signature") || (isAwsSigned && field === "x-amz-date")) continue;
+    fields.push(`${field}: ${boundValue(field, value)}`);
   }
   // The order of fields of different names means nothing (RFC 9110 section 5.3), that of one name does.
   return fields.sort((one, other) =>
     nameOf(one) < nameOf(other) ? -1 : Number(nameOf(one) > nameOf(other)),
   );
+}
+
+/** A signature is made anew at every attempt: what it is by, and what it covers, is bound. */
+function boundValue(field: string, value: string): string {
+  if (field === "authorization") return value.replace(awsSignature, "$1 $2 $3 $4");
+  return field === "signature-input" ? value.replaceAll(signatureTime, "") : value;
 }
 
 function nameOf(field: string): string {

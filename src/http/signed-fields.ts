@@ -48,9 +48,20 @@ export const digestFields: readonly string[] = [
   "repr-digest",
 ];
 
+/**
+ * Whether the body is in the framing aws-chunked. Servers go by the field of the payload's hash, and clients may leave the
+ * coding out.
+ */
+export function isAwsChunked(headers: HeaderList): boolean {
+  if (headers.getAll("x-amz-content-sha256").some((value) => /^\s*STREAMING-/i.test(value)))
+    return true;
+  return /(?:^|,)\s*aws-chunked\s*(?:,|$)/i.test(headers.get("content-encoding") ?? "");
+}
+
 /** Whether the body is covered by a signature or a digest of the request: another body would be refused. */
 export function hasSignedBody(headers: HeaderList, target: string): boolean {
-  if (digestFields.some((name) => headers.has(name))) return true;
+  // The framing has the lengths and signatures of its chunks.
+  if (digestFields.some((name) => headers.has(name)) || isAwsChunked(headers)) return true;
   const query = target.indexOf("?");
   const isPresigned = query !== -1 && /[?&]x-[a-z]+-signature=/i.test(target.slice(query));
   const isSigned = headers

@@ -2,10 +2,12 @@
 import type { RequestContext } from "./context.ts";
 import type { Decision, Denial } from "./decision.ts";
 import type { HeardMessage, Message, Plugin } from "./plugin.ts";
-import type { Step, StepRunner, HookCall } from "./step-runner.ts";
+import { type HookCall, isGuard, type Step, type StepRunner } from "./step-runner.ts";
 
 /** Records that one connection leaves: it may have any number of messages. */
 const maxRecorded = 64;
+/** Messages of one connection that those who cannot refuse are still asked about. */
+const maxWaiting = 16;
 
 /** Passes a message to those that hear it. Never throws. */
 export type Hear = (message: HeardMessage) => void;
@@ -22,6 +24,8 @@ interface MessageCall extends HookCall {
 
 /** A refusal, or what is forwarded in place of the message. */
 export type MessageVerdict = { readonly denial: Denial } | { readonly instead: Buffer };
+
+type Judged = MessageVerdict | undefined | Promise<MessageVerdict | undefined>;
 
 /**
  * The steps that judge messages: those of the client in the order of the file, and behind them the steps that attach
@@ -46,18 +50,28 @@ export class MessageJudge {
     this.#runner = runner;
   }
 
-  /** Whether some plugin has to see what this side sends on the connection once it was upgraded. */
+  /** Whether some plugin that can refuse has to see what this side sends on the connection once it was upgraded. */
   areNeeded(context: RequestContext, from: MessageSource): boolean {
-    return this.#calls[from].some(({ step }) => isAsked[from](step, context));
+    return this.#calls[from].some(({ step }) => isGuard(step) && isAsked[from](step, context));
   }
 
-  /** Who hears what both sides say on this connection; undefined where nobody does. */
-  hearers(context: RequestContext): Hear | undefined {
+  /**
+   * Who hears what both sides say on this connection; undefined where nobody does. Those who judge and cannot refuse hear
+   * it, too, unless they are asked together with those who can: nothing waits for them, or fails because of them.
+   */
+  hearers(context: RequestContext, isJudged: (from: MessageSource) => boolean): Hear | undefined {
     const steps = new Set(
       this.#hearing.filter(({ plugin }) => plugin.hearsMessages?.(context) === true),
     );
-    if (steps.size === 0) return undefined;
+    const observed = (["client", "server"] as const).filter(
+      (from) =>
+        !isJudged(from) &&
+        this.#calls[from].some(({ step }) => !isGuard(step) && isAsked[from](step, context)),
+    );
+    if (steps.size === 0 && observed.length === 0) return undefined;
+    const observe = this.#observer(context);
     return (message) => {
+      if (observed.includes(message.from)) observe(message);
       for (const step of steps) {
         try {
           step.plugin.onHeard?.(step.onError === "observe" ? context.shadow() : context, message);
@@ -69,14 +83,38 @@ export class MessageJudge {
     };
   }
 
+  /** Asks those who cannot refuse, one message after the other; while too many wait, one is not shown. */
+  #observer(context: RequestContext): Hear {
+    let waiting = 0;
+    let last: Promise<unknown> | undefined;
+    return (message) => {
+      if (waiting >= maxWaiting) return;
+      const calls = this.#calls[message.from].filter(({ step }) => !isGuard(step));
+      const ask = () => this.#judge(context, message, calls);
+      const said = last === undefined ? ask() : last.then(ask);
+      if (!(said instanceof Promise)) return;
+      waiting += 1;
+      const done = (): void => {
+        waiting -= 1;
+        if (waiting === 0) last = undefined;
+      };
+      last = said.then(done, done);
+    };
+  }
+
   /** What becomes of a message that is not forwarded as it came; a promise only where a step has to be waited for. */
-  judge(
+  judge(context: RequestContext, message: HeardMessage): Judged {
+    return this.#judge(context, message, this.#calls[message.from]);
+  }
+
+  #judge(
     context: RequestContext,
     { from, ...message }: HeardMessage,
-  ): MessageVerdict | undefined | Promise<MessageVerdict | undefined> {
+    calls: readonly MessageCall[],
+  ): Judged {
     let seen: Message = message;
     return this.#runner.run<MessageVerdict | undefined, MessageCall>({
-      calls: this.#calls[from],
+      calls,
       context,
       phase: from === "client" ? "request" : "response",
       ask: ({ step, ask }, view) => (isAsked[from](step, view) ? ask(view, seen) : undefined),

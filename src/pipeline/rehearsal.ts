@@ -6,11 +6,10 @@ import {
   type Decision,
   type DecisionDetails,
   type Denial,
-  modify,
   type Reply,
 } from "./decision.ts";
 import type { Answer } from "./plugin.ts";
-import { askHook, type Pass, type Step, type HookCall } from "./step-runner.ts";
+import { askHook, type HookCall, type Pass, type Step, wouldAttach } from "./step-runner.ts";
 
 /** The verdict of one step, or what it would do. */
 export interface ExplainedStep {
@@ -130,7 +129,6 @@ async function rehearsed(call: HookCall, view: RequestContext, asked: Asked): Pr
     plugin.describeCredential === undefined
       ? "may attach a credential"
       : await plugin.describeCredential(view);
-  if (typeof described !== "string") return described;
-  asked.attaches = described;
-  return modify("would_attach");
+  if (typeof described === "string") asked.attaches = described;
+  return wouldAttach(described);
 }

@@ -2,7 +2,7 @@
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
-import { type Decision, holdFrame, type Invocation, type Phase } from "./decision.ts";
+import { type Decision, holdFrame, type Invocation, modify, type Phase } from "./decision.ts";
 import type { Direction } from "./flow.ts";
 import type { Answer, Outcome, BodyAccess, Plugin } from "./plugin.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
@@ -51,9 +51,19 @@ export interface Pass<End, Call extends HookCall = HookCall> {
   end(this: void): End;
 }
 
-/** Calls the hook of the step. */
+/** Calls the hook of the step. A connection that is open has its credentials: none are fetched to judge it again. */
 export function askHook({ step, hook }: HookCall, view: RequestContext): Answer | Promise<Answer> {
-  return hook === undefined ? undefined : step.plugin[hook]?.(view);
+  if (hook === undefined) return undefined;
+  const { plugin } = step;
+  if (hook !== "onCredential" || !view.isOpen || plugin.describeCredential === undefined)
+    return plugin[hook]?.(view);
+  const described = plugin.describeCredential(view);
+  return described instanceof Promise ? described.then(wouldAttach) : wouldAttach(described);
+}
+
+/** The decision of a step that says what it would attach. */
+export function wouldAttach(described: string | Answer): Answer {
+  return typeof described === "string" ? modify("would_attach") : described;
 }
 
 /** The steps of one pipeline, asked one at a time. */
@@ -61,6 +71,8 @@ export class StepRunner {
   readonly #options: StepRunnerOptions;
   readonly #finishSteps: readonly Step[];
   readonly #asked = new WeakMap<RequestContext, Set<Step>>();
+  /** Who found what, of the steps under `observe`. */
+  readonly #ownFacts = new WeakMap<object, Map<string, Step>>();
   /** What steps that are told of the end are still asked about. */
   readonly #asking = new WeakMap<RequestContext, Set<Asking>>();
 
@@ -152,7 +164,7 @@ export class StepRunner {
     const { step, context, view } = asked;
     const observed = view !== context;
     if (observed) {
-      for (const [name, fact] of view.facts) context.facts.set(name, fact);
+      if (view.hasFacts) this.#shareFacts(step, view, context);
       context.sessionId ??= view.sessionId;
     }
     if (decision === undefined) return silent;
@@ -164,6 +176,16 @@ export class StepRunner {
     return action === "deny"
       ? { ...decision, denial: { ...decision.denial, plugin: step.name } }
       : decision;
+  }
+
+  /** What a step under `observe` reads is known to others; what it makes of their facts is not: they judge what is sent. */
+  #shareFacts(step: Step, view: RequestContext, { facts }: RequestContext): void {
+    const own = this.#ownFacts.get(facts) ?? new Map<string, Step>();
+    for (const [name, fact] of view.facts) {
+      if (facts.has(name) && own.get(name) !== step) continue;
+      facts.set(name, fact);
+      this.#ownFacts.set(facts, own.set(name, step));
+    }
   }
 
   #record({ step, context, view, phase }: Asked, decision: Decision): void {

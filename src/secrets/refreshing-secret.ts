@@ -1,7 +1,7 @@
 /** A secret that is fetched by one caller for all, renewed in the background, and served until it ends. */
 import type { Clock } from "../duration.ts";
-import { messageOf, ProxyError } from "../errors.ts";
-import type { OtherTokens } from "../oauth/token-cache.ts";
+import { ProxyError } from "../errors.ts";
+import { fetchedForAll, type SecretCodec, type SharedFetch } from "./fetched-for-all.ts";
 import {
   type Fetched,
   type Held,
@@ -10,12 +10,6 @@ import {
   type SecretWatch,
   unavailable,
 } from "./secret-source.ts";
-
-/** How a value crosses to the other threads of the process: through their memory only. */
-export interface SecretCodec<T> {
-  write(value: T): string;
-  read(text: string): T;
-}
 
 /** Calls back later, unless what it returns is called before. */
 export type Later = (milliseconds: number, call: () => void) => () => void;
@@ -31,7 +25,7 @@ export interface RefreshingSecretOptions<T, Means> {
   /** Longest that one fetch takes. */
   readonly timeoutMs: number;
   /** What other threads have fetched under this key; absent where there are none. */
-  readonly others?: { readonly shared: OtherTokens; readonly key: string } | undefined;
+  readonly others?: Pick<SharedFetch<T>, "shared" | "key"> | undefined;
   readonly codec: SecretCodec<T>;
   readonly later?: Later;
   /** From 0 to 1, for the jitter. */
@@ -177,31 +171,17 @@ export class RefreshingSecret<T, Means> implements SecretSource<T> {
   /** What the provider gives to the first thread that asks, or gave to another one. */
   async #asked(means: Means): Promise<Fetched<T>> {
     const { others, timeoutMs, codec } = this.#options;
-    if (others === undefined) return this.#fetched(means);
-    let own: Fetched<T> | undefined;
-    let problem: unknown;
-    const text = await others.shared.othersOr(others.key, 2 * timeoutMs, async () => {
-      try {
-        own = await this.#fetched(means);
-        const { value, ...times } = own;
-        const kept = JSON.stringify({ ...times, text: codec.write(value) });
-        return { text: kept, keepMs: Math.max(0, this.#sharedMs(own)) };
-      } catch (error) {
-        problem = error;
-        // Those who wait for it wait for this one, and do not ask a provider that has just failed.
-        return { text: JSON.stringify({ problem: messageOf(error) }), keepMs: 0 };
-      }
-    });
-    if (own !== undefined) return own;
-    if (problem !== undefined) throw problem;
-    // It was written above.
-    const read = JSON.parse(text ?? "{}") as Omit<Fetched, "value"> & {
-      readonly text?: string;
-      readonly problem?: string;
+    const fetch = (): Promise<Fetched<T>> => this.#fetched(means);
+    if (others === undefined) return fetch();
+    const written: SecretCodec<Fetched<T>> = {
+      write: ({ value, ...times }) => JSON.stringify({ ...times, text: codec.write(value) }),
+      read: (told) => {
+        const { text, ...times } = JSON.parse(told) as Omit<Fetched, "value"> & { text: string };
+        return { ...times, value: codec.read(text) };
+      },
     };
-    const { text: written, problem: why = "another thread made nothing of it", ...times } = read;
-    if (written === undefined) throw unavailable(why);
-    return { ...times, value: codec.read(written) };
+    const keepMs = (made: Fetched<T>): number => this.#sharedMs(made);
+    return fetchedForAll({ ...others, limitMs: 2 * timeoutMs, codec: written, keepMs }, fetch);
   }
 
   /** One fetch, which ends in time whatever the provider does. */

@@ -1,5 +1,6 @@
 /** Approval of tool calls: what the MCP SDK's client sees while it waits, and what binds a decision to a call. */
 import { execFile } from "node:child_process";
+import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +8,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Approver } from "../support/approvals.ts";
 import { eventually } from "../support/eventually.ts";
+import { RawClient, statusOf } from "../support/http-client.ts";
 import { McpTestClient, McpTestServer } from "../support/mcp-server.ts";
 import { HttpOrigin, reply } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
@@ -182,4 +184,44 @@ describe("other clients", () => {
     await operator.allow((await operator.next()).id);
     expect((await sent).stdout).toBe("paid");
   });
+});
+
+test("the head that says that a person is asked has no receipt, which would say allow", async () => {
+  const key = generateKeyPairSync("ed25519").privateKey;
+  const keyFile = join(scratch, "receipts.pem");
+  writeFileSync(keyFile, key.export({ type: "pkcs8", format: "pem" }));
+  const origin = await own(HttpOrigin.launch());
+  const path = join(scratch, "audit.jsonl");
+  const proxy = await own(
+    ProxyProcess.start(
+      settings({
+        session: { api_secret_file: secretFile },
+        approval: { keep_alive: "100ms" },
+        audit: { path, signing_key_file: keyFile, origin: "here", receipts: {} },
+        ...outbound("mcp-parser", {
+          name: "tool-policy",
+          config: { servers: [{ name: "gateway", rules }] },
+        }),
+      }),
+    ),
+  );
+  const operator = new Approver(proxy, "operator-secret");
+  const client = await own(RawClient.connect(proxy.forward));
+  client.write({
+    method: "POST",
+    target: `${origin.url}/mcp`,
+    headers: {
+      Host: origin.authority,
+      Accept: "application/json, text/event-stream",
+      "Content-Type": "application/json",
+      "authbridge-receipt": "request",
+    },
+    body: '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"exec","arguments":{}}}',
+  });
+  const { head } = await client.head();
+  expect(statusOf(head)).toBe(200);
+  expect(head.fields.map(([name]) => name.toLowerCase())).not.toContain("authbridge-receipt");
+  await operator.deny((await operator.next()).id, "no");
+  await client.sees("policy.approval-denied");
+  expect(origin.requests).toEqual([]);
 });

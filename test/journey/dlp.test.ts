@@ -383,3 +383,33 @@ test.each<[string, object, string]>([
   expect(code).not.toBe(0);
   expect(stdout + stderr).toContain(words);
 });
+
+test("under on_error: observe, plugins that judge the facts of parsers judge what is sent", async () => {
+  const judge = `export const plugins = [{ name: "facts-judge", description: "", create: () => ({
+    onRequest: ({ facts }) => JSON.stringify(facts.get("mcp")).includes("${card}")
+      ? { action: "deny", reason: "card", denial: { code: "policy.forbidden", message: "no card" } }
+      : undefined,
+  }) }];`;
+  const through = await own(
+    ProxyProcess.start(
+      merge(
+        settings({ plugin_modules: ["./judge.mjs"] }),
+        outbound(
+          "mcp-parser",
+          {
+            name: "dlp",
+            on_error: "observe",
+            config: { default: { detectors: ["financial"], action: "refuse" } },
+          },
+          "facts-judge",
+        ),
+      ),
+      { files: { "judge.mjs": judge } },
+    ),
+  );
+  const params = { name: "pay", arguments: { card } };
+  const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params });
+  const { answer, seen } = await send("127.0.0.1", { path: "/mcp", headers: json, body }, through);
+  expect(answer.text).toContain("no card");
+  expect(seen).toBeUndefined();
+});

@@ -16,7 +16,7 @@ import {
 import { originOf } from "../config-values.ts";
 import { HostRoutes } from "../credentials/host-routes.ts";
 import { isObjectStore, readTarget, unsignedPayload } from "./canonical.ts";
-import { type Claim, isSigned, ownClaim, readClaim, timeOf } from "./claim.ts";
+import { type Claim, isSigned, msOf, ownClaim, readClaim, timeOf } from "./claim.ts";
 import {
   type AwsRule,
   awsSigv4Config,
@@ -139,6 +139,7 @@ class AwsSigv4 implements Plugin {
   describeCredential(context: RequestContext): string | Answer {
     const route = this.#routes.find(context.destination.host);
     if (route === undefined) return skip("host_not_listed");
+    if (context.isOpen && !this.#taken.has(context)) return skip("unsigned");
     const ids = (route.keys.length === 0 ? [...this.#pairs.keys()] : route.keys).join(" or ");
     return `a signature with the real keys behind ${ids}, in place of the signature that the client has to make with it`;
   }
@@ -192,8 +193,10 @@ class AwsSigv4 implements Plugin {
     const standIn = pair.standIn();
     if (pair.isVerified && standIn === undefined)
       return this.#unavailable(new KeysUnavailable("the stand-in's secret cannot be read"));
+    // A connection that is open was asked for in time.
+    const now = context.isOpen ? msOf(claim.time) : this.#deps.clock.now();
     const fault: Fault | undefined =
-      formFault(claim, this.#deps.clock.now(), this.#skewMs) ??
+      formFault(claim, now, this.#skewMs) ??
       (standIn === undefined ? undefined : signatureFault(context, claim, standIn));
     if (fault !== undefined)
       return this.#refuse(fault.reason, `the signature is not taken: ${fault.why}`);

@@ -7,10 +7,11 @@ import { parseJsonObject } from "../../http/json-access.ts";
 import { OnceForAll } from "../../pipeline/once-for-all.ts";
 import type { PluginDeps } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
+import { fetchedForAll } from "../../secrets/fetched-for-all.ts";
 import { type CredentialsConfig, stsUrlOf } from "./config.ts";
 import { profileOf } from "./shared-file.ts";
 import { SigningKeys } from "./signing-keys.ts";
-import { KeysUnavailable, loadedOnce, type RealKeys, renewalOf } from "./temporary-keys.ts";
+import { KeysUnavailable, type RealKeys, renewalOf, sharedKeys } from "./temporary-keys.ts";
 import { assumedRole, type StsCall } from "./sts.ts";
 
 /** Gives keys; throws, or rejects with, {@link KeysUnavailable}. */
@@ -46,7 +47,7 @@ function firstSource(config: CredentialsConfig, deps: SourceDeps, timeoutMs: num
     case "static":
       return new FileKeys(staticKeys(config, deps));
     case "shared_file":
-      return new FileKeys([sharedFile(config, deps)]);
+      return new FileKeys(sharedFile(config, deps));
     case "web_identity": {
       const call: StsCall = {
         url: stsUrlOf(config),
@@ -70,7 +71,7 @@ interface Part {
   current(): RealKeys | undefined;
 }
 
-function staticKeys(config: CredentialsConfig, deps: SourceDeps): readonly [Part] {
+function staticKeys(config: CredentialsConfig, deps: SourceDeps): Part {
   const watched = (path: string): WatchedFile<Secret> =>
     new WatchedFile({
       path,
@@ -88,24 +89,22 @@ function staticKeys(config: CredentialsConfig, deps: SourceDeps): readonly [Part
     secret === undefined ? watched(config.secret_access_key_file ?? "") : fixed(secret);
   const tokenPart = tokenFile === undefined ? undefined : watched(tokenFile);
   let made: { readonly of: readonly unknown[]; readonly keys: RealKeys } | undefined;
-  return [
-    {
-      get problem() {
-        return idPart.problem ?? secretPart.problem ?? tokenPart?.problem;
-      },
-      current: () => {
-        const [ownId, own, token] = [idPart.current(), secretPart.current(), tokenPart?.current()];
-        if (ownId === undefined || own === undefined) return undefined;
-        if (tokenPart !== undefined && token === undefined) return undefined;
-        const of = [ownId, own, token];
-        if (made === undefined || made.of.some((part, at) => part !== of[at])) {
-          const keys = new SigningKeys(ownId.reveal(), own);
-          made = { of, keys: { keys, sessionToken: token, endsAt: undefined } };
-        }
-        return made.keys;
-      },
+  return {
+    get problem() {
+      return idPart.problem ?? secretPart.problem ?? tokenPart?.problem;
     },
-  ];
+    current: () => {
+      const [ownId, own, token] = [idPart.current(), secretPart.current(), tokenPart?.current()];
+      if (ownId === undefined || own === undefined) return undefined;
+      if (tokenPart !== undefined && token === undefined) return undefined;
+      const of = [ownId, own, token];
+      if (made === undefined || made.of.some((part, at) => part !== of[at])) {
+        const keys = new SigningKeys(ownId.reveal(), own);
+        made = { of, keys: { keys, sessionToken: token, endsAt: undefined } };
+      }
+      return made.keys;
+    },
+  };
 }
 
 function sharedFile({ file = "", profile }: CredentialsConfig, deps: SourceDeps): Part {
@@ -128,7 +127,7 @@ function sharedFile({ file = "", profile }: CredentialsConfig, deps: SourceDeps)
 class FileKeys implements KeySource {
   readonly #part: Part;
 
-  constructor([part]: readonly [Part]) {
+  constructor(part: Part) {
     this.#part = part;
   }
 
@@ -176,9 +175,9 @@ function renewed(
     passing: passingClock(deps.clock),
     retryAt: 0,
   }));
-  const others = deps.isAlone ? undefined : new OnceForAll(deps.shared, "aws-keys");
-  const once = others === undefined ? load : () => loadedOnce(others, key, deps.clock, load);
-  return new RenewedKeys(held, deps, once);
+  if (deps.isAlone) return new RenewedKeys(held, deps, load);
+  const terms = sharedKeys(new OnceForAll(deps.shared, "aws-keys"), key, deps.clock);
+  return new RenewedKeys(held, deps, () => fetchedForAll(terms, load));
 }
 
 /** Temporary keys: renewed ahead of their end while the present ones serve, by one call for all who wait. */

@@ -5,6 +5,7 @@
  */
 import { contentCodings } from "../../http/body.ts";
 import { FieldNames } from "../../http/field-names.ts";
+import { isAwsChunked } from "../../http/signed-fields.ts";
 import type { Finding } from "../../dlp/detectors.ts";
 import { StreamScanner } from "../../dlp/stream-scanner.ts";
 import {
@@ -28,6 +29,7 @@ import { Detection } from "./detection.ts";
 import { FrameStream } from "./frame-stream.ts";
 import { HostPlans, type Side } from "./host-plan.ts";
 import { bodyPlace, type PartScan, type Placed, scanFields, targetPlace } from "./request-texts.ts";
+import { bodyProblem, scanBody } from "./request-body.ts";
 import { Redaction } from "./redaction.ts";
 import { inMessage, type JudgedPiece, judgePiece } from "./judged-piece.ts";
 import { hide, redactFields, redactRequest } from "./request-redaction.ts";
@@ -109,7 +111,7 @@ class Dlp implements Plugin {
 
   /** A body that has a content coding is looked through below it, and goes on as it is. */
   judgeStream(context: RequestContext): BodyJudge | undefined {
-    if (this.#config.larger_bodies === "refuse") return undefined;
+    if (this.#config.larger_bodies === "refuse" || isAwsChunked(context.headers)) return undefined;
     const { request: side } = this.#plans.planOf(context.destination.host);
     const [coding = "gzip", ...more] = contentCodings(context.headers.get("content-encoding"));
     if (!["gzip", "x-gzip"].includes(coding) || more.length > 0) return undefined;
@@ -142,7 +144,7 @@ class Dlp implements Plugin {
           credentials: this.#credentials,
           isOfCaller: context.flow.direction === "inbound",
         }),
-        this.#body(context.clearBody, context, side),
+        scanBody(context, scanner, side),
       );
     }
     const found = {
@@ -233,13 +235,8 @@ class Dlp implements Plugin {
   /** Why a body that has to be read cannot be. */
   #unreadable(context: RequestContext, side: Side): Decision | undefined {
     if (!side.isEnforced || !context.hasBody) return undefined;
-    const kind = context.clearBody?.kind;
-    if (kind === undefined || kind === "body") return undefined;
-    const why = {
-      "too-large": "comes to more than limits.max_body without its content coding",
-      corrupt: "is corrupt in its content coding",
-      unsupported: "is in a content coding that cannot be undone",
-    }[kind];
+    const why = bodyProblem(context);
+    if (why === undefined) return undefined;
     return unread("request", context, `the body ${why}, and dlp has to read it`);
   }
 
@@ -261,14 +258,6 @@ class Dlp implements Plugin {
     const bytes = Buffer.from(path, "latin1");
     const { findings, isCut } = scanner.scan(bytes, side.wanted);
     return { placed: findings.map((finding) => targetPlace(finding, bytes, scanner)), isCut };
-  }
-
-  #body(clear: RequestContext["clearBody"], { headers }: RequestContext, side: Side): PartScan {
-    if (clear?.kind !== "body" || clear.bytes.length === 0) return { placed: [], isCut: false };
-    const { scanner } = this.#detection;
-    const { findings, isCut } = scanner.scan(clear.bytes, side.wanted);
-    const placed = findings.map((finding) => bodyPlace(finding, clear.bytes, headers, scanner));
-    return { placed, isCut };
   }
 
   #verdict(found: PartScan, context: RequestContext, side: Side): Answer | Promise<Answer> {

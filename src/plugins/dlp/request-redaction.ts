@@ -39,8 +39,9 @@ export function redactRequest(
   }
   if (has("field") && !redactFields(headers, placed, redaction, path))
     return "its fields cannot be redacted";
-  if (!has("body") || clearBody?.kind !== "body") return undefined;
+  if (!has("body")) return undefined;
   if (hasSignedBody(headers, path)) return "its body is signed";
+  if (clearBody?.kind !== "body") return "its body cannot be redacted";
   const body = redaction.body(clearBody.bytes, headers.get("content-type"));
   if (body === undefined) return "its body cannot be redacted";
   context.setBody(body);

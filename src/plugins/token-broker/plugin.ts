@@ -104,6 +104,13 @@ class TokenBroker implements Plugin {
       authorizationEndpoint: route?.authorization_endpoint,
       tokenEndpoint: route?.token_endpoint,
     };
+    const details = {
+      route_host: route?.host ?? "",
+      route_matched: route === undefined ? "false" : "true",
+      server_url: serverUrl,
+    };
+    // For a token that goes nowhere, nobody is asked for consent.
+    if (context.isHypothetical) return modify("would_ask", details);
     const key = tokenCacheKey([
       subject.reveal(),
       serverUrl,
@@ -114,11 +121,6 @@ class TokenBroker implements Plugin {
     const asked = await this.#calls.join(key, context.signal, (signal) =>
       this.#ask(question, signal),
     );
-    const details = {
-      route_host: route?.host ?? "",
-      route_matched: route === undefined ? "false" : "true",
-      server_url: serverUrl,
-    };
     if (asked.kind !== "token") return this.#refuse(context, asked, details);
     attachBearer(context.headers, asked.token);
     return modify("token_replaced", details);

@@ -10,7 +10,13 @@ import { type Grant, TokenEndpoint } from "../../oauth/token-endpoint.ts";
 import type { TokenResponse } from "../../oauth/token-response.ts";
 import { type UnverifiedClaims, unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import { OnceForAll } from "../../pipeline/once-for-all.ts";
-import type { Decision, Logout, PluginDeps, RequestContext } from "../../pipeline/plugin.ts";
+import {
+  type Decision,
+  type Logout,
+  modify,
+  type PluginDeps,
+  type RequestContext,
+} from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
 import { firstLabel } from "../config-values.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
@@ -162,6 +168,8 @@ export class Exchanger {
   }
 
   #attachToken(tokenRequest: TokenRequest): Decision | Promise<Decision> {
+    // A token that goes nowhere is not asked for.
+    if (tokenRequest.context.isHypothetical) return modify("would_exchange", tokenRequest.details);
     const known = this.#cache.get(tokenRequest.key);
     if (known !== undefined) {
       this.#deps.count("cache_hit");

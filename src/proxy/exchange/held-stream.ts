@@ -232,6 +232,8 @@ export class HeldStream implements Downstream {
 
   #tell(): void {
     if (this.#signs === 0) {
+      // Nothing is decided yet that a receipt could say.
+      this.#inner.receipt = undefined;
       const headers = ["Content-Type", "text/event-stream", "Cache-Control", "no-store"];
       this.#inner.writeHead(200, headers);
     }

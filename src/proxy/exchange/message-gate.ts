@@ -31,6 +31,11 @@ export class MessageGate {
     this.isJudging = this.isJudgingServer || pipeline.messages.areNeeded(context, "client");
   }
 
+  /** Whether everybody is asked about the messages of this side, whoever can refuse them. */
+  asksAbout(from: HeardMessage["from"]): boolean {
+    return from === "client" || this.isJudgingServer;
+  }
+
   /** What the origin must not repeat to the client. */
   readonly echo = (): Echo | undefined => this.#context.echo;
 

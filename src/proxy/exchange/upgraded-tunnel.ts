@@ -67,7 +67,9 @@ export class UpgradedTunnel {
     this.#gate = MessageGate.of(pipeline, this.#context, limits);
     const { upgrade, headers } = this.#context;
     const hear =
-      upgrade?.toLowerCase() === "websocket" ? pipeline.messages.hearers(this.#context) : undefined;
+      upgrade?.toLowerCase() === "websocket"
+        ? pipeline.messages.hearers(this.#context, (from) => this.#gate?.asksAbout(from) === true)
+        : undefined;
     if (hear === undefined) return;
     headers.delete("sec-websocket-extensions");
     this.#heard = new HeardMessages(limits, hear);
