@@ -1,5 +1,6 @@
 /** Values that the thread in control holds for plugins in all threads. */
 import type { CarriedState } from "../app/carried-state.ts";
+import { ProxyError } from "../errors.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
 import { stateUnavailable } from "../state/store.ts";
 
@@ -23,6 +24,7 @@ export function heldBy(
           try {
             return await ask({ key, method, args }, limitMs);
           } catch (error) {
+            if (error instanceof ProxyError && error.code === "state.unavailable") throw error;
             throw stateUnavailable("the thread that holds it does not respond", error);
           }
         },

@@ -360,7 +360,7 @@ export interface Plugin {
   onHeard?(context: RequestContext, message: HeardMessage): void;
   /**
    * Whether the instance counts what goes by: in bodies that are streamed, through a tunnel that nobody looks into, over an
-   * upgraded connection. Asked when the request phase is over.
+   * upgraded connection. Asked when the message is about to go, or the tunnel to be opened, and again where it is upgraded.
    */
   countsBytes?(context: RequestContext): boolean;
   /**

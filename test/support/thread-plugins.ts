@@ -49,4 +49,18 @@ const alone = definePlugin({
   create: () => ({}),
 });
 
-export const plugins = [thread, alone];
+/** Keeps /pass/held until its client leaves. */
+const holding = definePlugin({
+  name: "holding",
+  description: "Keeps requests back",
+  create: () => ({
+    onRequest: async ({ path, signal }) => {
+      if (path === "/pass/held") {
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      }
+      return allow("passed");
+    },
+  }),
+});
+
+export const plugins = [thread, alone, holding];

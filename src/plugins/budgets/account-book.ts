@@ -3,8 +3,9 @@ import { threadId } from "node:worker_threads";
 import type { Added, Addition, Held, PluginDeps, Soon, StateStore } from "../../pipeline/plugin.ts";
 import { Accounts, type Awaited } from "./accounts.ts";
 import type { LeasedAddition } from "./leases.ts";
+import { UsedHere } from "./used-here.ts";
 
-const calls = ["begin", "owed", "reserve", "reservedOf", "settle"] as const;
+const calls = ["begin", "lend", "owed", "reserve", "reservedOf", "settle", "take", "used"] as const;
 /** Until the answer of another thread is here. */
 const callMarginMs = 1_000;
 
@@ -14,7 +15,7 @@ export interface AccountBookOptions {
   /** Where the counters are, for what lives as long as they do. */
   readonly storeName: string;
   readonly waitMs: number;
-  /** Leases are taken so that nobody has to be asked: each thread has its own, and its own accounts. */
+  /** Leases are taken so that nobody has to be asked: each thread has its own. */
   readonly isLeased: boolean;
 }
 
@@ -28,14 +29,20 @@ interface Wanted {
 /** Whether there is room now; `held`: there will be, when calls under way are over. */
 export type Room = "free" | "held" | "none";
 
+/** Of each store what this thread uses: it is known for as long as the thread lives, whichever generations do. */
+const usedHere = new Map<string, UsedHere>();
+
 /** The accounts of one store. */
 export class AccountBook {
   readonly #deps: PluginDeps;
-  readonly #isAlone: boolean;
   /** Present where the leases are of this thread. */
   readonly #own: Accounts | undefined;
-  readonly #accounts: Held<Pick<Accounts, (typeof calls)[number]>>;
+  /** Those of all threads. */
+  readonly #held: Held<Pick<Accounts, (typeof calls)[number]>>;
+  readonly #accounts: Held<Pick<Accounts, "reserve" | "reservedOf" | "settle">>;
   readonly #settlements: Held<Pick<Accounts, "settlement">>;
+  /** Absent where this is the only thread: nothing outlives it. */
+  readonly #used: UsedHere | undefined;
   /** As they said last. */
   #owed = 0;
 
@@ -43,17 +50,26 @@ export class AccountBook {
     this.#deps = deps;
     const name = `budgets at ${storeName}`;
     const make = (): Accounts => new Accounts(store);
-    this.#isAlone = deps.isAlone || isLeased;
-    if (isLeased) this.#own = this.#accounts = this.#settlements = deps.carry(name, make);
+    const held = deps.held(name, calls, make);
+    this.#held = held;
+    if (deps.isAlone) this.#own = deps.carry(name, make);
     else {
-      this.#accounts = deps.held(name, calls, make);
-      this.#settlements = deps.held(name, ["settlement"], make, waitMs + callMarginMs);
+      this.#used = usedHere.get(storeName) ?? new UsedHere((amounts) => this.#tellUsed(amounts));
+      usedHere.set(storeName, this.#used);
+      if (isLeased) this.#own = deps.carry(`leases at ${storeName}`, () => leasesFrom(held));
     }
+    this.#accounts = this.#own ?? held;
+    this.#settlements = this.#own ?? deps.held(name, ["settlement"], make, waitMs + callMarginMs);
+  }
+
+  /** Before anything is used. */
+  async start(): Promise<void> {
+    if (this.#used !== undefined) await this.#held.lend(threadId, this.#used.memory);
   }
 
   /** Amounts that the store has not taken yet. */
   get owed(): number {
-    const owed = this.#accounts.owed();
+    const owed = this.#held.owed();
     const know = (count: number): void => {
       this.#owed = count;
     };
@@ -64,7 +80,7 @@ export class AccountBook {
 
   /** Whether each thread tells of the same amounts that are owed. */
   get isOfAllThreads(): boolean {
-    return !this.#isAlone;
+    return !this.#deps.isAlone;
   }
 
   /** What the leases of this thread have left of a counter. */
@@ -73,7 +89,7 @@ export class AccountBook {
   }
 
   begin(place: Omit<Addition, "by">, amount: number): Soon<void> {
-    return this.#accounts.begin(place, amount);
+    return this.#held.begin(place, amount);
   }
 
   reserve(additions: readonly LeasedAddition[]): Soon<Added> {
@@ -93,15 +109,35 @@ export class AccountBook {
     return held instanceof Promise ? held.then(look) : look(held);
   }
 
-  /** Never rejects. */
-  settle(held: readonly Addition[], corrections: readonly Addition[]): Soon<Added | undefined> {
+  /** So much of what was reserved is gone from now on: a thread that ends does not give it back. */
+  use(key: string, by: number): void {
+    this.#used?.use(key, by);
+  }
+
+  /** Never rejects. `used`: what {@link use} was told of it. */
+  settle(
+    held: readonly Addition[],
+    corrections: readonly Addition[],
+    used: readonly Addition[] = [],
+  ): Soon<Added | undefined> {
     const settled = this.#accounts.settle(held, corrections, threadId);
+    // What is settled in the store needs no memory; of a lease the thread has it still.
+    for (const { key, by } of used) this.use(key, -by);
+    if (this.#used !== undefined && this.#own !== undefined)
+      for (const { key, by, member } of [...held, ...corrections])
+        if (member === undefined) this.use(key, by);
     return settled instanceof Promise ? settled.catch(() => undefined) : settled;
+  }
+
+  #tellUsed(amounts: readonly Addition[]): void {
+    const told = this.#held.used(amounts, threadId);
+    // Too little is given back then.
+    if (told instanceof Promise) told.catch(() => undefined);
   }
 
   /** A signal does not cross: whoever has left does not wait for the other thread. */
   async #settlement(key: string, awaited: Awaited, signal: AbortSignal): Promise<boolean> {
-    if (this.#isAlone) return this.#settlements.settlement(key, awaited, signal);
+    if (this.#own !== undefined) return this.#settlements.settlement(key, awaited, signal);
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const leave = (): void => resolve(false);
     signal.addEventListener("abort", leave, { once: true });
@@ -112,4 +148,11 @@ export class AccountBook {
       signal.removeEventListener("abort", leave);
     }
   }
+}
+
+/** The leases of this thread, out of the accounts of all. */
+function leasesFrom(held: Held<Pick<Accounts, "settle" | "take">>): Accounts {
+  return new Accounts({ add: (additions) => held.take(additions, threadId) }, async (addition) =>
+    held.settle([], [addition], threadId),
+  );
 }

@@ -5,6 +5,7 @@
  */
 import type { Added, Addition, Soon, StateStore } from "../../pipeline/plugin.ts";
 import { type LeasedAddition, Leases } from "./leases.ts";
+import { usedIn } from "./used-here.ts";
 
 /** The end of a wait. */
 type Wake = () => void;
@@ -12,6 +13,7 @@ type Wake = () => void;
 const maxOwed = 10_000;
 const maxWaiting = 1_000;
 const retryMs = 1_000;
+const noThread = -1;
 
 /** What is waited for, and how long. */
 export interface Awaited {
@@ -19,21 +21,37 @@ export interface Awaited {
   readonly limitMs: number;
 }
 
+/** What one thread has of the counters. */
+interface Share {
+  /** What its calls under way hold. */
+  readonly reserved: Map<string, number>;
+  /** What stands in the store for it, but for what is settled. Against what it has used: what goes back at its end. */
+  readonly taken: Map<string, Omit<Addition, "key">>;
+  /** What it has used, once it has lent that; undefined where nobody knows. */
+  used: ((key: string) => number) | undefined;
+  isOver: boolean;
+}
+
+/** Takes what the store did not: resolves when somebody else owes it. */
+export type Owe = (addition: Addition) => Promise<unknown>;
+
 /** The accounts of one store in this process; they live as long as it does, reloads included. */
 export class Accounts {
-  readonly #store: StateStore;
+  readonly #store: Pick<StateStore, "add">;
   readonly #leases: Leases;
+  readonly #owe: Owe | undefined;
   readonly #reserved = new Map<string, number>();
-  /** The same for each thread: what one has reserved that ends nobody settles. */
-  readonly #byThread = new Map<number, Map<string, number>>();
+  readonly #shares = new Map<number, Share>();
   readonly #owed = new Map<string, Addition>();
   readonly #waiting = new Map<string, Set<Wake>>();
   #waiters = 0;
   #retry: NodeJS.Timeout | undefined;
 
-  constructor(store: StateStore) {
+  /** `owe`: who is told of amounts that the store has not taken; absent: they are kept here. */
+  constructor(store: Pick<StateStore, "add">, owe?: Owe) {
     this.#store = store;
     this.#leases = new Leases(store);
+    this.#owe = owe;
   }
 
   /** Amounts that the store has not taken yet. */
@@ -48,13 +66,35 @@ export class Accounts {
 
   /** Adds within bounds, all or nothing; throws or rejects where the store is away. */
   reserve(additions: readonly LeasedAddition[], thread: number): Soon<Added> {
-    const added = this.#leases.add(additions);
-    if (!(added instanceof Promise)) return this.#reservedBy(additions, added, thread);
-    const own = this.#reservedIn(thread);
-    return added.then((done) =>
-      // A thread that has ended meanwhile settles nothing.
-      this.#byThread.get(thread) === own ? this.#reservedBy(additions, done, thread) : done,
-    );
+    const share = this.#shareOf(thread);
+    const made = (added: Added): Added => {
+      if (added.refusedAt !== undefined) return added;
+      for (const { key, by } of additions.filter(comesBack)) {
+        // A thread that has ended meanwhile settles nothing.
+        if (share.isOver) continue;
+        change(this.#reserved, key, by);
+        change(share.reserved, key, by);
+      }
+      return added;
+    };
+    const added = this.#take(this.#leases, additions, share);
+    return added instanceof Promise ? added.then(made) : made(added);
+  }
+
+  /** The same for the leases of another thread, which reserves from what it has got. */
+  take(additions: readonly Addition[], thread: number): Soon<Added> {
+    return this.#take(this.#store, additions, this.#shareOf(thread));
+  }
+
+  /** The memory in which a thread counts what it uses. */
+  lend(thread: number, memory: SharedArrayBuffer): void {
+    this.#shareOf(thread).used ??= usedIn(memory);
+  }
+
+  /** What a thread has used, and counts no longer itself. */
+  used(amounts: readonly Addition[], thread: number): void {
+    const share = this.#shareOf(thread);
+    for (const { key, by } of amounts) this.#count(share, { key, by: -by });
   }
 
   /** Sets a counter that has nothing yet. */
@@ -78,10 +118,12 @@ export class Accounts {
     corrections: readonly Addition[],
     thread: number,
   ): Soon<Added | undefined> {
-    const own = this.#byThread.get(thread);
+    const share = this.#shares.get(thread);
     for (const { key, by } of reservations) {
       change(this.#reserved, key, -by);
-      if (own !== undefined) change(own, key, -by);
+      if (share === undefined) continue;
+      change(share.reserved, key, -by);
+      this.#count(share, { key, by: -by });
     }
     const wake = (added?: Added): Added | undefined => {
       for (const { key } of reservations) this.#wake(key);
@@ -89,7 +131,7 @@ export class Accounts {
     };
     if (corrections.length === 0) return wake();
     const owe = (): undefined => {
-      for (const one of corrections) this.#owe(one);
+      for (const one of corrections) this.#isOwed(one);
       wake();
     };
     try {
@@ -131,14 +173,20 @@ export class Accounts {
     }
   }
 
-  /** What the thread had reserved stays counted in the store, and nobody waits for it. */
+  /** What the thread had taken and not used goes back to the store, and nobody waits for it. */
   threadEnded(thread: number): void {
-    const own = this.#byThread.get(thread);
-    this.#byThread.delete(thread);
-    for (const [key, by] of own ?? []) {
-      change(this.#reserved, key, -by);
-      this.#wake(key);
-    }
+    const share = this.#shares.get(thread);
+    if (share === undefined) return;
+    this.#shares.delete(thread);
+    share.isOver = true;
+    const { taken, used, reserved } = share;
+    const unused = [...taken].flatMap(([key, { by, ttlMs }]): Addition[] => {
+      const left = by - (used?.(key) ?? by);
+      taken.set(key, { by: Math.min(0, left), ttlMs });
+      return left > 0 ? [{ key, by: -left, ttlMs }] : [];
+    });
+    const held = [...reserved].map(([key, by]) => ({ key, by }));
+    void this.settle(held, unused, thread);
   }
 
   close(): Promise<void> {
@@ -146,29 +194,65 @@ export class Accounts {
     return this.#leases.close();
   }
 
-  #reservedBy(additions: readonly Addition[], added: Added, thread: number): Added {
-    if (added.refusedAt !== undefined) return added;
-    const own = this.#reservedIn(thread);
-    for (const { key, by, member } of additions) {
-      // What has been counted once stays.
-      if (by <= 0 || member !== undefined) continue;
-      change(this.#reserved, key, by);
-      change(own, key, by);
+  #shareOf(thread: number): Share {
+    let share = this.#shares.get(thread);
+    if (share === undefined) {
+      share = { reserved: new Map(), taken: new Map(), used: undefined, isOver: false };
+      this.#shares.set(thread, share);
     }
-    return added;
+    return share;
   }
 
-  #reservedIn(thread: number): Map<string, number> {
-    const own = this.#byThread.get(thread) ?? new Map<string, number>();
-    this.#byThread.set(thread, own);
-    return own;
+  #take(
+    store: Pick<StateStore, "add">,
+    additions: readonly LeasedAddition[],
+    share: Share,
+  ): Soon<Added> {
+    const back = additions.filter(({ by, member }) => by < 0 && member === undefined);
+    // Were it known only later, a thread that ends meanwhile would have it given back twice.
+    for (const one of back) this.#count(share, one);
+    const undo = (): void => {
+      for (const one of back) this.#count(share, { ...one, by: -one.by });
+    };
+    const made = (added: Added): Added => {
+      if (added.refusedAt !== undefined) undo();
+      else for (const one of additions.filter(comesBack)) this.#count(share, one);
+      return added;
+    };
+    try {
+      const added = store.add(additions);
+      if (!(added instanceof Promise)) return made(added);
+      return added.then(made, (error: unknown) => {
+        undo();
+        throw error;
+      });
+    } catch (error) {
+      undo();
+      throw error;
+    }
+  }
+
+  /** What comes when the thread has ended is used by nobody, but for what it had used before. */
+  #count({ taken, used, isOver }: Share, { key, by, ttlMs }: Addition): void {
+    const known = taken.get(key);
+    const before = known?.by ?? (isOver ? -(used?.(key) ?? 0) : 0);
+    const amount = before + by;
+    const isUnused = isOver && used !== undefined && amount > 0;
+    if (amount === 0 && !isOver) taken.delete(key);
+    else taken.set(key, { by: isUnused ? 0 : amount, ttlMs: ttlMs ?? known?.ttlMs });
+    if (isUnused) void this.settle([], [{ key, by: -amount, ttlMs }], noThread);
   }
 
   #wake(key: string): void {
     for (const wake of this.#waiting.get(key) ?? []) wake();
   }
 
-  #owe(addition: Addition): void {
+  #isOwed(addition: Addition): void {
+    if (this.#owe === undefined) this.#keep(addition);
+    else this.#owe(addition).catch(() => this.#keep(addition));
+  }
+
+  #keep(addition: Addition): void {
     const { key, member } = addition;
     const name = member === undefined ? key : `${key} ${member}`;
     const known = this.#owed.get(name);
@@ -188,11 +272,16 @@ export class Accounts {
       try {
         await this.#store.add([addition]);
       } catch {
-        for (const left of owed.slice(at)) this.#owe(left);
+        for (const left of owed.slice(at)) this.#keep(left);
         return;
       }
     }
   }
+}
+
+/** What has been counted once stays. */
+function comesBack({ by, member }: Addition): boolean {
+  return by > 0 && member === undefined;
 }
 
 /** What is nothing is not kept. */

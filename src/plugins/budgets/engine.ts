@@ -3,7 +3,6 @@
  * that calls at once cannot take more than is there.
  */
 import {
-  type Addition,
   type Added,
   type Answer,
   observe,
@@ -21,8 +20,15 @@ import { additionOf, type Entry, exceededOf, isExact, overOf, tripOf } from "./e
 import { Forecast, type ForecastOptions } from "./forecast.ts";
 import { Legibility, type LegibilityOptions } from "./legibility.ts";
 import { isFlow, isOfConnections, isStrict, Limit, type LimitOptions } from "./limit.ts";
-import { Metering } from "./metering.ts";
-import { hasLeft, type Reservation } from "./reservation.ts";
+import { Metering, type Sides } from "./metering.ts";
+import {
+  hasLeft,
+  markOver,
+  type Reservation,
+  reservedBy,
+  settlementOf,
+  wantsHead,
+} from "./reservation.ts";
 import { Refusals, type RefusalOptions } from "./refusals.ts";
 import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
 import { type SeenHere, shownBudgets, Sightings } from "./sightings.ts";
@@ -81,10 +87,7 @@ export class BudgetEngine {
       placeOf: (context, { limit }) =>
         this.#forecast.placeOf(context, limit, this.#reservationOf(context)?.asked.view?.model),
     });
-    this.#tunnelLimits = this.#limits.filter(
-      ({ options: { unit, refusesAll } }) =>
-        isOfConnections(unit) || (refusesAll && unit !== "requests"),
-    );
+    this.#tunnelLimits = this.#limits.filter((limit) => limit.isOfTunnels);
     this.#looksForCalls = options.limits.some(({ unit }) => callUnits.has(unit));
   }
 
@@ -106,6 +109,7 @@ export class BudgetEngine {
 
   /** Begins with what was spent before the store began to count. */
   async start(): Promise<void> {
+    await this.#accounts.start();
     const place = this.#limits[0]?.placeOf(undefined, this.#deps.clock.now());
     const spent = (await this.#options.spentBefore?.()) ?? 0;
     if (place !== undefined && spent > 0) await this.#accounts.begin(place, spent);
@@ -139,26 +143,25 @@ export class BudgetEngine {
 
   /** Soft limits say in the response that they have been reached. */
   mark(context: RequestContext): void {
-    const over = this.#reservationOf(context)?.over ?? [];
-    if (over.length === 0 || context.response === undefined) return;
-    context.response.headers.set("x-budget-exceeded", over.map(({ name }) => name).join(", "));
+    const reservation = this.#reservationOf(context);
+    if (reservation !== undefined) markOver(context, reservation);
   }
 
   /** Whether the head of the response matters: {@link mark} has something to say, or a gateway says there what it charges. */
   wantsHead(context: RequestContext): boolean {
     const reservation = this.#reservationOf(context);
-    if (reservation === undefined) return false;
-    const { over, entries, asked } = reservation;
-    if (over.length > 0) return true;
-    return asked.isInference && entries.some(({ limit }) => limit.options.unit === "cost");
+    return reservation !== undefined && wantsHead(reservation);
   }
 
-  /** Whether something of the message is counted while it goes by. */
+  /** Whether something of the message, which is about to go, is counted while it goes by. */
   countsBytes(context: RequestContext): boolean {
-    const reservation = this.#hasFlows ? this.#reservationOf(context) : undefined;
+    const reservation = this.#reservationOf(context);
     if (reservation === undefined) return false;
-    reservation.sides ??= this.#metering.begin(context, reservation.entries, reservation.isMade);
-    return reservation.sides !== undefined;
+    if (reservation.isMade && reservation.isGone === undefined) {
+      reservation.isGone = true;
+      for (const { key, by } of reservedBy(reservation)) this.#accounts.use(key, by);
+    }
+    return this.#sidesOf(context, reservation) !== undefined;
   }
 
   passes(context: RequestContext, passing: Passing): Answer | Promise<Answer> {
@@ -170,37 +173,24 @@ export class BudgetEngine {
   settle(context: RequestContext, outcome: Outcome): Soon<void> {
     const reservation = this.#reservationOf(context);
     if (reservation === undefined) return undefined;
-    const { asked, entries, isMade } = reservation;
+    const { asked, isMade } = reservation;
     const isSent = hasLeft(context, reservation, outcome);
     // Under on_error: observe a refused message goes all the same, and counts.
     if (!isMade && outcome.deniedBy !== undefined && !isSent) return undefined;
-    const held: Addition[] = [];
-    const corrections: Addition[] = [];
-    const corrected: Entry[] = [];
-    for (const entry of entries) {
-      const { limit, amount, place, member } = entry;
-      const { key, ttlMs } = place;
-      if (amount === 0 || isFlow(limit.options.unit)) continue;
-      if (member !== undefined) {
-        // What has been counted stays counted: a name that was tried has been looked up.
-        if (!isMade) corrections.push({ key, ttlMs, by: amount, member });
-        if (!isMade) corrected.push(entry);
-        continue;
-      }
+    const { held, corrections, corrected } = settlementOf(reservation, (limit) => {
       const taken = this.#forecast.takenOf(limit, { context, outcome, asked });
       this.#options.onTaken?.(limit.options, taken);
-      if (isMade) held.push({ key, by: amount });
-      const by = taken - (isMade ? amount : 0);
-      if (by === 0) continue;
-      corrections.push({ key, ttlMs, by });
-      corrected.push(entry);
-    }
-    if (this.countsBytes(context) && reservation.sides !== undefined) {
-      const ended = this.#metering.end(reservation.sides, isSent);
+      return taken;
+    });
+    const used = reservation.isGone === true ? [...held] : [];
+    const sides = this.#sidesOf(context, reservation);
+    if (sides !== undefined) {
+      const ended = this.#metering.end(sides, isSent);
       held.push(...ended.held);
       corrections.push(...ended.corrections);
+      used.push(...ended.used);
     }
-    const settled = this.#accounts.settle(held, corrections);
+    const settled = this.#accounts.settle(held, corrections, used);
     const see = (added: Added | undefined): void => {
       for (const [at, value] of (added?.values ?? []).entries()) {
         const entry = corrected[at];
@@ -337,6 +327,12 @@ export class BudgetEngine {
     if (!refusesAll || !isStrict(unit)) return;
     const { key, ttlMs } = tripOf(entry).place;
     void this.#accounts.settle([], [{ key, ttlMs, by: 1 }]);
+  }
+
+  #sidesOf(context: RequestContext, reservation: Reservation): Sides | undefined {
+    if (!this.#hasFlows) return undefined;
+    reservation.sides ??= this.#metering.begin(context, reservation.entries, reservation.isMade);
+    return reservation.sides;
   }
 
   #reservationOf(context: RequestContext): Reservation | undefined {

@@ -45,11 +45,11 @@ const leastMessages = 2;
 
 /** The leases that this process has of one store. */
 export class Leases {
-  readonly #store: StateStore;
+  readonly #store: Pick<StateStore, "add">;
   readonly #leases = new Map<string, Lease>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(store: StateStore) {
+  constructor(store: Pick<StateStore, "add">) {
     this.#store = store;
   }
 

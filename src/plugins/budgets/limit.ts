@@ -125,6 +125,12 @@ export class Limit {
     return this.#hosts?.matches(host) === true;
   }
 
+  /** Whether it is asked about tunnels, too. */
+  get isOfTunnels(): boolean {
+    const { unit, refusesAll } = this.options;
+    return isOfConnections(unit) || (refusesAll && unit !== "requests");
+  }
+
   /** Whether a person may be asked about a message to this host. */
   asksFor(host: string): boolean {
     return this.options.asks === true && this.#hosts?.matches(host) !== false;

@@ -23,6 +23,8 @@ interface Meter {
   entry: Entry;
   /** What was taken of the counter that it is in now. */
   granted: number;
+  /** What has gone by of that. */
+  used: number;
 }
 
 /** One direction of a message or a tunnel. */
@@ -96,7 +98,7 @@ export class Metering {
       );
       const amount = own.reduce((most, one) => Math.max(most, one.amount), 0);
       return {
-        meters: own.map((entry) => ({ entry, granted: isMade ? entry.amount : 0 })),
+        meters: own.map((entry) => ({ entry, granted: isMade ? entry.amount : 0, used: 0 })),
         left: isMade ? Math.min(left, amount) : 0,
         owed: isMade ? 0 : Math.max(0, amount - left),
         lacking: 0,
@@ -105,7 +107,11 @@ export class Metering {
         isOver: false,
       };
     };
-    return { client: sideOf("bytes_up", body), server: sideOf("bytes_down", 0) };
+    const sides = { client: sideOf("bytes_up", body), server: sideOf("bytes_down", 0) };
+    // The head is on its way.
+    for (const meter of sides.client.meters)
+      this.#use(meter, Math.max(0, meter.granted - sides.client.left));
+    return sides;
   }
 
   pass(context: RequestContext, sides: Sides, { from, bytes }: Passing): Answer | Promise<Answer> {
@@ -117,6 +123,7 @@ export class Metering {
     }
     if (side.left >= bytes) {
       side.left -= bytes;
+      for (const meter of side.meters) this.#use(meter, bytes);
       return undefined;
     }
     if (side.isRefused) {
@@ -129,18 +136,30 @@ export class Metering {
   }
 
   /** What is put right of each counter when it is over; what never left took nothing. */
-  end({ client, server }: Sides, hasLeft: boolean): { held: Addition[]; corrections: Addition[] } {
+  end(
+    { client, server }: Sides,
+    hasLeft: boolean,
+  ): Record<"held" | "corrections" | "used", Addition[]> {
     const held: Addition[] = [];
     const corrections: Addition[] = [];
+    const used: Addition[] = [];
     for (const side of [client, server]) {
-      for (const { entry, granted } of side.meters) {
+      for (const { entry, granted, used: by } of side.meters) {
         const { key, ttlMs } = entry.place;
         if (granted > 0) held.push({ key, by: granted });
-        const by = hasLeft ? side.owed - Math.min(side.left, granted) : -granted;
-        if (by !== 0) corrections.push({ key, ttlMs, by });
+        if (by > 0) used.push({ key, by });
+        const change = hasLeft ? side.owed - Math.min(side.left, granted) : -granted;
+        if (change !== 0) corrections.push({ key, ttlMs, by: change });
       }
     }
-    return { held, corrections };
+    return { held, corrections, used };
+  }
+
+  /** Not more than was taken: what was taken of an earlier window goes by in this one. */
+  #use(meter: Meter, bytes: number): void {
+    const by = Math.min(bytes, meter.granted - meter.used);
+    meter.used += by;
+    this.#parts.accounts.use(meter.entry.place.key, by);
   }
 
   /** A tunnel lasts longer than a window: what goes by from now on counts in the one that is. */
@@ -152,9 +171,11 @@ export class Metering {
       if (entry.place.until > now) continue;
       const place = placeOf(context, entry);
       if (place === undefined) continue;
-      if (granted > 0) void accounts.settle([{ key: entry.place.key, by: granted }], []);
+      const { key } = entry.place;
+      if (granted > 0) void accounts.settle([{ key, by: granted }], [], [{ key, by: meter.used }]);
       meter.entry = { ...entry, place };
       meter.granted = 0;
+      meter.used = 0;
     }
   }
 
@@ -205,6 +226,7 @@ export class Metering {
       const { limit, place } = meter.entry;
       const value = added.values[at] ?? 0;
       meter.granted += amount;
+      this.#use(meter, passing.bytes);
       sightings.saw(limit.options, place, value);
       if (limit.options.isHard || value - side.left <= limit.options.limit) continue;
       over ??= limit.options;
