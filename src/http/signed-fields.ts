@@ -70,3 +70,15 @@ export function hasSignedBody(headers: HeaderList, target: string): boolean {
   // Version 4 hashes the body in any case, unless it says that it does not.
   return (isSigned || isPresigned) && headers.get("x-amz-content-sha256") !== "UNSIGNED-PAYLOAD";
 }
+
+/** Why the body of a response cannot be another one. */
+export function fixedBy(status: number, headers: HeaderList): string | undefined {
+  if (status === 206) return "it is a part of a document (206)";
+  const isSigned = digestFields.some((name) => isSignedField(headers, "", name));
+  return isSigned ? "its digest is signed (RFC 9421)" : undefined;
+}
+
+/** What says something of the bytes that came says nothing of those that go on. */
+export function forgetDigests(headers: HeaderList | undefined): void {
+  for (const name of [...digestFields, "etag", "accept-ranges"]) headers?.delete(name);
+}

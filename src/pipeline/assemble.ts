@@ -59,7 +59,11 @@ export function chainProblems(
       problems.push(...weakenedProblems(entry, index, definition));
     }
   }
-  problems.push(...relationshipProblems(active, byName), ...bodyOrderProblems(active, byName));
+  problems.push(
+    ...relationshipProblems(active, byName),
+    ...lateProblems(active, byName),
+    ...bodyOrderProblems(active, byName),
+  );
   for (const { entry, index } of active) {
     const definition = byName.get(entry.name);
     if (definition === undefined) continue;
@@ -97,6 +101,7 @@ export async function assemble(
     for (const step of steps) await step.plugin.close?.();
     return { kind: "rejected", problems };
   }
+  if (options.isEcho !== true) warnOfOrder(activeEntries(entries), byName, options);
   for (const entry of options.isEcho === true ? [] : entries) {
     if (!isWeakened(entry, byName.get(entry.name))) continue;
     options.log.warn(
@@ -214,6 +219,58 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
     }
   }
   return problems;
+}
+
+/** `behind`: what another plugin finds would come too late to be judged by, and nobody would notice. */
+function lateProblems(active: readonly Placed[], byName: ByName): AssemblyProblem[] {
+  return active.flatMap(({ entry, index }, position) => {
+    const wanted = namesFrom("behind", entry, byName);
+    return laterOf(active, position, wanted).map((name) => ({
+      entry: index,
+      path: ["name"],
+      message: `plugin "${entry.name}" (position ${position + 1}) judges by what "${name}" finds, which stands behind it; put it later`,
+    }));
+  });
+}
+
+/** What the configuration of an entry names; one with mistakes is told those, and names nothing. */
+function namesFrom(
+  hook: "behind" | "missed",
+  entry: PluginEntry,
+  byName: ByName,
+): readonly string[] {
+  const definition = byName.get(entry.name);
+  if (definition?.[hook] === undefined) return [];
+  const parsed = parseConfig(entry, definition);
+  return parsed.remarks === undefined ? definition[hook](parsed.config as never) : [];
+}
+
+/** Which of these stand behind this position only. */
+function laterOf(active: readonly Placed[], at: number, wanted: readonly string[]): string[] {
+  const names = active.map(({ entry }) => entry.name);
+  return wanted.filter((name) => !names.slice(0, at).includes(name) && names.includes(name, at));
+}
+
+function warnOfOrder(
+  active: readonly Placed[],
+  byName: ByName,
+  { direction, log }: AssemblyOptions,
+): void {
+  for (const [position, { entry }] of active.entries()) {
+    const { bestBehind = [] } = byName.get(entry.name) ?? {};
+    for (const name of laterOf(active, position, bestBehind))
+      log.warn(
+        { pipeline: direction, plugin: entry.name },
+        `${entry.name} is not shown what ${name} finds, which stands behind it`,
+      );
+    for (const name of namesFrom("missed", entry, byName)) {
+      if (active.some((other) => other.entry.name === name)) continue;
+      log.warn(
+        { pipeline: direction, plugin: entry.name },
+        `${entry.name} is to be shown what ${name} finds (include), which is not in the pipeline`,
+      );
+    }
+  }
 }
 
 function requiredOf(entry: PluginEntry, definition: AnyPluginDefinition | undefined): string[] {

@@ -433,6 +433,12 @@ export interface PluginDefinition<Config = unknown> {
   readonly readsSessions?: boolean;
   /** Plugins that must stand earlier where this configuration is used, besides {@link requires}. */
   requiredBy?(config: Config): readonly string[];
+  /** Plugins whose findings this configuration judges by: where one is in the same pipeline, it must stand earlier. */
+  behind?(config: Config): readonly string[];
+  /** Plugins whose findings an instance may be asked to judge by: one that stands later is told of at the start. */
+  readonly bestBehind?: readonly string[];
+  /** Plugins without which a part of this configuration has no effect: one that is not there is told of at the start. */
+  missed?(config: Config): readonly string[];
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */
   readonly unavailable?: string;
   /**

@@ -268,6 +268,48 @@ describe("responses", () => {
     expect(answer.header("location")).toBe("http://x.test/?t=[redacted:own_secrets]");
   });
 
+  test("a body that is redacted has no digest, tag or ranges of the one that came", async () => {
+    const fields = {
+      "Content-Type": "text/plain",
+      "Content-Digest": "sha-256=:AA==:",
+      "Content-MD5": "AA==",
+      ETag: '"x"',
+      "Accept-Ranges": "bytes",
+    };
+    const names = Object.keys(fields).slice(1);
+    origin.on("/tagged", () => reply(200, `a ${stored} b`, fields));
+    origin.on("/kept", () => reply(200, "a b", fields));
+    const [redacted, kept] = [
+      (await send("redact.test", { path: "/tagged" })).answer,
+      (await send("redact.test", { path: "/kept" })).answer,
+    ];
+    expect(redacted.text).toBe("a [redacted:own_secrets] b");
+    expect(names.map((name) => redacted.header(name))).toEqual(names.map(() => undefined));
+    expect(names.map((name) => kept.header(name))).not.toContain(undefined);
+  });
+
+  test.each<[string, number, Readonly<Record<string, string>>]>([
+    ["a part of a document", 206, { "Content-Range": "bytes 0-31/99" }],
+    [
+      "a body whose digest is signed",
+      200,
+      {
+        "Content-Digest": "sha-256=:AA==:",
+        "Signature-Input": 'sig=("content-digest");created=1;keyid="k"',
+        Signature: "sig=:AA==:",
+      },
+    ],
+  ])("%s is refused where it would be redacted", async (name, status, fields) => {
+    const path = `/${name.replaceAll(" ", "-")}`;
+    origin.on(path, () =>
+      reply(status, `a ${stored} b`, { "Content-Type": "text/plain", ...fields }),
+    );
+    const { answer } = await send("redact.test", { path });
+    expect(answer.status).toBe(502);
+    expect(answer.text).toContain("upstream.bad-response");
+    expect(answer.text).not.toContain(stored);
+  });
+
   test("an event is redacted, and one that ends what another began is refused", async () => {
     origin.on("/events", () =>
       reply(200, event("a") + event(stored) + event("b"), { "Content-Type": "text/event-stream" }),

@@ -32,6 +32,8 @@ export const budgets = definePlugin<BudgetsConfig>({
   bodyOf: ({ limits }) =>
     limits.some(({ mode }) => mode === "ask") ? { request: "read" } : undefined,
   requiredBy: parsersFor,
+  behind: ({ limits }) =>
+    limits.some(({ by }) => by.includes("subject")) ? ["jwt-validation"] : [],
   readsSessions: true,
   create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
 });

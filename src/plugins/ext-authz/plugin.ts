@@ -19,7 +19,13 @@ import {
 } from "../../pipeline/plugin.ts";
 import { originOf } from "../config-values.ts";
 import { CredentialFiles } from "../credentials/credential-files.ts";
-import { IncludedParts, type JsonObject, parsedInputs } from "../parsers/policy-input.ts";
+import {
+  IncludedParts,
+  type JsonObject,
+  parsedInputs,
+  parsersOf,
+  shownFindings,
+} from "../parsers/policy-input.ts";
 import { VerdictCache } from "../verdict-cache.ts";
 import { attributesOf, type FieldChoice } from "./attributes.ts";
 import { changeRequest, changeResponse, forbiddenIn, refusalFields } from "./changes.ts";
@@ -37,6 +43,9 @@ export const extAuthz = definePlugin<ExtAuthzConfig>({
     "Asks an authorization service that speaks Envoy's ext_authz, over gRPC or HTTP, about each message",
   config: extAuthzConfig,
   stages: ["connect", "request"],
+  behind: ({ include }) => parsersOf(include),
+  missed: ({ include }) => parsersOf(include),
+  bestBehind: shownFindings,
   body: { request: "read" },
   origins: (config) => {
     const address = addressOf(config);

@@ -26,7 +26,9 @@ import {
   IncludedParts,
   type JsonObject,
   parsedInputs,
+  parsersOf,
   type ResponseFacts,
+  shownFindings,
 } from "../parsers/policy-input.ts";
 import { flatHeaders, requestInput } from "./input.ts";
 
@@ -37,6 +39,9 @@ export const opa = definePlugin<OpaConfig>({
     "Asks an OPA policy, compiled to WebAssembly or on an OPA server, about each message",
   config: opaConfig,
   stages: ["connect", "request"],
+  behind: ({ include }) => parsersOf(include),
+  missed: ({ include }) => parsersOf(include),
+  bestBehind: shownFindings,
   origins: ({ bundle_url: bundle, redirect_origins: others, server_url: server }) => {
     if (bundle !== undefined) return [bundle, ...others].map(originOf);
     if (server === undefined) return [];

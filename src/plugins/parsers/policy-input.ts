@@ -8,6 +8,19 @@ import { mcpFact } from "../../protocols/mcp-message.ts";
 /** A JSON object under construction. */
 export type JsonObject = Record<string, unknown>;
 
+/** Who finds what policies are shown, besides the fields of the message. */
+export const shownFindings: readonly string[] = [
+  "jwt-validation",
+  "mcp-parser",
+  "a2a-parser",
+  "inference-parser",
+];
+
+/** The parsers that find these parts. */
+export function parsersOf(include: readonly string[]): string[] {
+  return [...new Set(include.map((key) => `${key.split(".", 1)[0] ?? ""}-parser`))];
+}
+
 /** Which heavy parts the file asks for. */
 export class IncludedParts {
   readonly #keys: ReadonlySet<string>;

@@ -1,7 +1,7 @@
 /** Judges one body, or one event of a stream, of a response. */
 import { type FrameReader, frameReaderFor, shownOf, withData } from "../../http/frames.ts";
 import { spliceJson } from "../../http/json-splice.ts";
-import { digestFields, isSignedField } from "../../http/signed-fields.ts";
+import { fixedBy } from "../../http/signed-fields.ts";
 import type { DecisionDetails } from "../../pipeline/decision.ts";
 import {
   type Decision,
@@ -10,7 +10,6 @@ import {
   observe,
   replaceFrame,
   type RequestContext,
-  type ResponseView,
 } from "../../pipeline/plugin.ts";
 import type { Pins } from "../../policy/tools/tool-pins.ts";
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
@@ -64,7 +63,7 @@ export class BodyGuard {
     if (judged.verdict === "refused") return this.#refusal(reason, judged.notice ?? "", details);
     if (judged.data === undefined) return observe(reason, details);
     const { response } = this.#context;
-    const problem = response === undefined ? undefined : fixedBy(response);
+    const problem = response === undefined ? undefined : fixedBy(response.status, response.headers);
     if (problem !== undefined) {
       return this.#refusal(
         "signed",
@@ -72,7 +71,6 @@ export class BodyGuard {
         details,
       );
     }
-    if (last) forgetDigests(response);
     if (
       last &&
       !isUtf8Type(response?.headers.get("content-type")) &&
@@ -189,18 +187,6 @@ export class BodyGuard {
     const reason = verdict.unavailable === undefined ? "refused" : "classifier_unavailable";
     return { verdict: "refused", reason, details: detailsOf(verdict, this.#origin), notice };
   }
-}
-
-/** Why the body of a response cannot be another one. */
-function fixedBy({ headers, status }: ResponseView): string | undefined {
-  if (status === 206) return "it is a part of a document (206)";
-  const isSigned = digestFields.some((name) => isSignedField(headers, "", name));
-  return isSigned ? "its digest is signed (RFC 9421)" : undefined;
-}
-
-/** What says something of the bytes that came says nothing of those that go on. */
-export function forgetDigests(response: ResponseView | undefined): void {
-  for (const name of [...digestFields, "etag", "accept-ranges"]) response?.headers.delete(name);
 }
 
 function isUtf8Type(field: string | undefined): boolean {

@@ -6,6 +6,7 @@
  */
 import { frameReaderFor } from "../../http/frames.ts";
 import { messageOf } from "../../errors.ts";
+import { forgetDigests } from "../../http/signed-fields.ts";
 import {
   type Answer,
   type BodyAccess,
@@ -23,7 +24,7 @@ import { mayBeJson } from "../../protocols/message-json.ts";
 import { originOf } from "../config-values.ts";
 import { inferenceEndpoint } from "../parsers/inference.ts";
 import { SharedPins } from "../parsers/shared-pins.ts";
-import { BodyGuard, forgetDigests } from "./body-guard.ts";
+import { BodyGuard } from "./body-guard.ts";
 import { promptGuardConfig, type PromptGuardConfig } from "./config.ts";
 import { type GuardRule, typeOf } from "./guard-rule.ts";
 import { GuardJudge } from "./judge.ts";
@@ -133,7 +134,7 @@ class PromptGuard implements Plugin {
     const rules = this.#rulesAt(context).filter(({ config }) => config.action !== "observe");
     const [rule] = rules;
     if (rule === undefined) return undefined;
-    if (isStream && this.#takes(type)) forgetDigests(response);
+    if (isStream && this.#takes(type)) forgetDigests(response.headers);
     const isUnread = this.#config.unread_types === "refuse" && hasBody(context, response);
     if (!isUnread || rules.some((one) => one.takesType(type))) return undefined;
     const { name } = rule.config;

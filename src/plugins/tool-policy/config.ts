@@ -253,3 +253,13 @@ export const toolPolicyConfig = z
 
 /** A checked configuration. */
 export type ToolPolicyConfig = z.output<typeof toolPolicyConfig>;
+
+/** Whether a rule speaks about what the caller's token says. */
+export function judgesTokens({ servers }: ToolPolicyConfig): boolean {
+  return servers.some(({ rules }) =>
+    rules.some(
+      ({ callers: whom }) =>
+        whom?.subjects !== undefined || whom?.clients !== undefined || whom?.scopes !== undefined,
+    ),
+  );
+}

@@ -32,17 +32,17 @@ import { type ResponseScope, filterResponse, type Removed } from "./response.ts"
 import { idOf, malformedReason, nameOf, type Refusal } from "./malformed.ts";
 import { isAboutTools, SharedPins } from "../parsers/shared-pins.ts";
 import { inOneLine, isAcknowledgement, isEventStream, isRpc } from "./response-forms.ts";
-import { toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
+import { judgesTokens, toolPolicyConfig, type ToolPolicyConfig } from "./config.ts";
 
 /** The definition that a pipeline names. */
 export const toolPolicy = definePlugin<ToolPolicyConfig>({
   name: "tool-policy",
-  description:
-    "Default-deny rules over the tools of MCP servers, their callers and their arguments",
+  description: "Default-deny rules over the tools of MCP servers, callers and arguments",
   config: toolPolicyConfig,
   stages: ["connect", "request"],
   body: { request: "read" },
   requires: ["mcp-parser"],
+  behind: (config) => (judgesTokens(config) ? ["jwt-validation"] : []),
   create: (config, deps) => new ToolPolicy(config, deps),
 });
 

@@ -1,6 +1,7 @@
 /** A response to a request with a credential: what it repeats of that is taken out before anybody reads it. */
 import { ProxyError } from "../../errors.ts";
 import type { Echo, EchoStream } from "../../http/echo.ts";
+import { digestFields } from "../../http/signed-fields.ts";
 import { HeaderList } from "../../http/headers.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
 import { codingOf, unreadable } from "./response-head.ts";
@@ -70,6 +71,8 @@ export class EchoFreeSink implements ResponseSink {
       }
       // A stand-in is of another length than what it stands for.
       if (fields.get("content-length") !== "0") fields.delete("content-length");
+      // What is streamed may have changed by its end.
+      for (const name of digestFields) fields.delete(name);
     }
     this.#inner.start(status, [...fields.raw], reason);
   }

@@ -3,6 +3,7 @@ import { ProxyError } from "../../errors.ts";
 import { type BodyBudget, decodeBody } from "../../http/body.ts";
 import { type FrameReader, frameReaderFor, shownOf, type StreamFrame } from "../../http/frames.ts";
 import { HeaderList } from "../../http/headers.ts";
+import { digestFields, fixedBy, forgetDigests } from "../../http/signed-fields.ts";
 import { SseReader } from "../../http/sse.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
 import { type RequestContext, ResponseHalf } from "../../pipeline/context.ts";
@@ -95,7 +96,7 @@ export class JudgedSink implements ResponseSink {
       this.#mode = "frames";
       this.#reader = reader;
       // A frame that is replaced is of another length.
-      this.#half.headers.delete("content-length");
+      for (const name of ["content-length", ...digestFields]) this.#half.headers.delete(name);
       if (!this.#openDecoder(this.#half.headers)) return;
     }
     control.pause();
@@ -243,7 +244,7 @@ export class JudgedSink implements ResponseSink {
       if (verdict.frame !== undefined) half.setBody(verdict.frame.data ?? Buffer.alloc(0));
     }
     const body = half.body ?? Buffer.alloc(0);
-    if (half.content.replaced) half.headers.delete("content-encoding");
+    if (half.content.replaced && !this.#mayReplace(half)) return;
     if (trailers.length > 0 && downstream.wantsChunkedTrailers)
       half.headers.delete("content-length");
     else half.headers.set("Content-Length", String(body.length));
@@ -251,6 +252,19 @@ export class JudgedSink implements ResponseSink {
     this.#release();
     downstream.writeHead(half.status, [...half.headers.raw], this.#reason);
     downstream.end(body, trailers);
+  }
+
+  /** The head says nothing of the bytes that came; false where it has to, and the response was refused. */
+  #mayReplace({ status, headers }: ResponseHalf): boolean {
+    const why = fixedBy(status, headers);
+    if (why !== undefined) {
+      const message = `the response was to be changed, and ${why}`;
+      this.#refuse({ code: "upstream.bad-response", message });
+      return false;
+    }
+    headers.delete("content-encoding");
+    forgetDigests(headers);
+    return true;
   }
 
   /** Resolves when the client has read what is buffered, or has disconnected. */
