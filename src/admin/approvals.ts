@@ -1,6 +1,7 @@
 /** Questions to persons, for operators: what is open, and deciding. */
 import type { Decided, Order } from "../approval/deciding.ts";
 import type { OpenAsk } from "../approval/ledger.ts";
+import { shownAsk } from "../approval/told.ts";
 import { parseDuration } from "../duration.ts";
 import { type AdminReply, type AdminRoute, failure, json } from "./server.ts";
 
@@ -18,7 +19,7 @@ export function approvalRoutes(sources: ApprovalSources): AdminRoute[] {
     {
       path: "/v1/approvals",
       takesOperators: true,
-      handle: () => json({ approvals: sources.pending().map(shown) }),
+      handle: () => json({ approvals: sources.pending().map(shownAsk) }),
     },
     {
       path: "/v1/approvals/",
@@ -86,12 +87,4 @@ export function decidedReply(decided: Decided): AdminReply {
     case "wrong":
       return malformed(decided.message);
   }
-}
-
-function shown({ at, expiresAt, digest: _digest, ...ask }: OpenAsk): object {
-  return {
-    ...ask,
-    asked: new Date(at).toISOString(),
-    expires: new Date(expiresAt).toISOString(),
-  };
 }

@@ -4,10 +4,12 @@ import type { Config } from "../config/presets.ts";
 import { PeerProcesses } from "../net/kernel/peer-process.ts";
 import { SocketLookup } from "../net/kernel/socket-lookup.ts";
 import type { Desk } from "../approval/desk.ts";
+import type { OwnPlace } from "../approval/told.ts";
 import { KillSwitch } from "../pipeline/kill-switch.ts";
 import type { AnyPluginDefinition } from "../pipeline/plugin.ts";
 import type { EventSink } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { derivedBytes } from "../secret.ts";
 import { FlowRecorder } from "../proxy/flow/finish.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { OwnListeners } from "../upstream/own-listeners.ts";
@@ -72,6 +74,8 @@ export interface ProcessOptions {
 export interface HeldParts {
   readonly state: StateParts;
   readonly instanceId: string;
+  /** The number of this thread, and how many there are. */
+  readonly place: Omit<OwnPlace, "process">;
   readonly held: NonNullable<BuildServices["held"]>;
   sessions(services: SessionServices): Promise<SessionParts | undefined>;
   authority(this: void): Promise<AuthorityPem>;
@@ -90,18 +94,14 @@ export async function makeProcessParts(
     generation: () => serving.generation,
   });
   const state = held?.state ?? (await makeStateParts(config, { log, metrics }));
-  const sessions = await (held?.sessions({ log, metrics, state }) ??
-    makeSessionParts(config, { log, metrics, state, events }));
+  const parts = { log, metrics, state, events };
+  const sessions = await (held?.sessions(parts) ?? makeSessionParts(config, parts));
   const otlp = await makeOtlpParts(config, { metrics, log, version, thread: held });
-  const recorder = new FlowRecorder({
-    log,
-    metrics,
-    sessions: sessions?.recorder,
-    ...otlp,
-  });
+  const recorder = new FlowRecorder({ log, metrics, sessions: sessions?.recorder, ...otlp });
   const recording = sessions?.isRead === true ? sessions.recorder : undefined;
   const kills = new KillSwitch((context) => recording?.sessionOf(context));
-  const desk = makeDesk(config, { log, metrics, state, sessions: recording, attendant });
+  const asker = askerOf(config, state, held);
+  const desk = makeDesk(config, { log, metrics, state, sessions: recording, attendant, asker });
   let recheck = (): void => undefined;
   const services: ProcessParts["services"] = {
     log,
@@ -137,6 +137,18 @@ export async function makeProcessParts(
     recheck: () => recheck(),
     onRecheck: (run) => void (recheck = run),
   };
+}
+
+/** Who asks persons: not the thread that has others for it. */
+function askerOf(
+  { workers }: Config,
+  { isShared, seed }: StateParts,
+  held: HeldParts | undefined,
+): OwnPlace | undefined {
+  const place = held?.place ?? (workers === 1 ? { thread: 0, threads: 1 } : undefined);
+  // Where only those see the store that come after this process, what it asked is theirs.
+  const name = isShared ? derivedBytes(seed, "approvals").toString("base64url") : "";
+  return place && { process: name, ...place };
 }
 
 /** Where callers are looked for: in the namespaces that a process holds for the agent, else in our own. */

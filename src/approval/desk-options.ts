@@ -5,7 +5,7 @@ import type { StateFeed, StateStore } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { Gate } from "./rules-served.ts";
-import type { Ask, Told } from "./told.ts";
+import type { Ask, OwnPlace, Told } from "./told.ts";
 
 /** What of the block `approval` the desk needs, in milliseconds. */
 export interface DeskSettings {
@@ -27,6 +27,8 @@ export interface DeskOptions {
   readonly isAnswered: boolean;
   readonly store: StateStore;
   readonly feed: StateFeed;
+  /** Absent where this thread does not ask. */
+  readonly asker?: OwnPlace | undefined;
   readonly log: Logger;
   count(
     this: void,

@@ -15,6 +15,7 @@ import { canonicalJson, canonicalRequest } from "./canonical.ts";
 import { Claims } from "./claims.ts";
 import type { DeskOptions, Heard, HeardListener, Question } from "./desk-options.ts";
 import { Ledger, type OpenAsk } from "./ledger.ts";
+import { questionOf } from "./question.ts";
 import {
   askedBefore,
   away,
@@ -28,12 +29,10 @@ import {
 } from "./replies.ts";
 import { Gate, type GateKeeper, RulesServed } from "./rules-served.ts";
 import { type Ask, idOf, type Told, toldOf, type Verdict } from "./told.ts";
-import { shownText } from "./visible.ts";
 import { Waits } from "./waits.ts";
 
 const sweepMs = 1_000;
 const idBytes = 18;
-const maxWhy = 1_024;
 
 /** The questions of one thread. */
 export class Desk implements ApprovalArrivals, GateKeeper {
@@ -42,7 +41,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
   readonly #waits: Waits;
   readonly #listeners = new Set<HeardListener>();
   readonly #claims: Claims;
-  readonly #rules = new RulesServed();
+  readonly #rules: RulesServed;
   /** What a flow was approved for: a tunnel that is judged again needs no second decision. */
   readonly #passed = new WeakMap<Flow, Set<string>>();
   /** The ids that clients name. */
@@ -58,6 +57,7 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     this.#options = options;
     this.#ledger = new Ledger(options.settings.maxPending);
     this.#claims = new Claims(options.store, options.settings.expiresMs);
+    this.#rules = new RulesServed(options.asker);
     this.#waits = new Waits(options.settings.maxHeld, options.settings.maxHeldPerCaller);
     this.#sweep = setInterval(() => this.#expire(), sweepMs).unref();
   }
@@ -87,6 +87,8 @@ export class Desk implements ApprovalArrivals, GateKeeper {
       }
     });
     this.#isReplaying = false;
+    // What a thread asked whose place this one has, before the rules changed.
+    this.rulesChanged();
   }
 
   onHeard(listener: HeardListener): void {
@@ -190,7 +192,11 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     }
     const ask = known ?? (await this.#asked(asked));
     if ("action" in ask) return this.#refused(ask);
-    if (known !== undefined) this.#options.count("joined");
+    if (known !== undefined) {
+      // Whoever asked may end, and does not say then that the rules have changed.
+      this.#rules.asked(known.id, asked.gate.rules);
+      this.#options.count("joined");
+    }
     const { isPolling, retryAfterMs } = this.#options.settings;
     return isPolling
       ? this.#refused(stillPending(ask, context, true, retryAfterMs))
@@ -210,8 +216,9 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     return begun;
   }
 
-  async #open({ context, request, digest, ...asked }: Question): Promise<OpenAsk | Decision> {
+  async #open(asked: Question): Promise<OpenAsk | Decision> {
     const { maxPendingPerCaller, expiresMs } = this.#options.settings;
+    const { context, digest } = asked;
     if (this.#closed !== undefined) return notApproved("draining", this.#closed, asked);
     const caller = callerOf(context.flow.client);
     const full = this.#ledger.reserve(caller, maxPendingPerCaller);
@@ -220,24 +227,12 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     // Where another thread or replica asks the same, it is one question.
     const id = await this.#claims.ask(digest, mine).finally(() => this.#ledger.release(caller));
     if (id !== mine) this.#options.count("joined");
-    const at = Date.now();
-    const ask: Ask = {
-      id,
-      digest,
-      at,
-      expiresAt: at + expiresMs,
-      request: request.shown,
-      plugin: asked.plugin,
-      rule: asked.rule,
-      why: shownText(asked.reason, maxWhy),
-      suggestion: asked.suggestion?.slice(0, 4_096),
-      session: asked.session,
-    };
+    const ask = questionOf(asked, { id, expiresMs, asker: this.#rules.asker });
     if (this.#ledger.endOf(id) !== undefined) {
       await this.#claims.askOver(digest);
       return askedBefore(asked);
     }
-    this.#rules.asked(id, asked.gate);
+    this.#rules.asked(id, asked.gate.rules);
     // Whoever asked may have ended, or not have heard of it, before anybody was told.
     if (this.#ledger.get(id) === undefined) await this.#tell({ kind: "asked", ask });
     return this.#ledger.get(ask.id) ?? { ...ask, votes: [] };
@@ -315,7 +310,8 @@ export class Desk implements ApprovalArrivals, GateKeeper {
     const id = idOf(told);
     const ask = this.#ledger.get(id);
     if (!this.#ledger.take(told, Date.now())) return;
-    if (told.kind === "decided") {
+    if (told.kind === "asked") this.#rules.adopt(told.ask);
+    else if (told.kind === "decided") {
       this.#over(ask);
       this.#waits.decide(id, told.verdict);
     } else if (told.kind === "withdrawn") {

@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import type { ApprovalGate, ApprovalQuestion } from "../pipeline/approval-gate.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import type { Decision } from "../pipeline/decision.ts";
+import type { Ask, Asker, OwnPlace } from "./told.ts";
 
 /** Who is asked. */
 export interface GateKeeper {
@@ -50,7 +51,17 @@ export class RulesServed {
   readonly #gates = new Map<number, Set<Gate>>();
   /** Of the questions of this thread: the rules by which they were asked. */
   readonly #asked = new Map<string, string>();
+  readonly #own: OwnPlace | undefined;
   #serving = 0;
+
+  constructor(own: OwnPlace | undefined) {
+    this.#own = own;
+  }
+
+  /** Who asks here. */
+  get asker(): Asker | undefined {
+    return this.#own && { process: this.#own.process, thread: this.#own.thread };
+  }
 
   /** A generation is being built, perhaps not for the first time. */
   begin(generation: number): void {
@@ -68,8 +79,14 @@ export class RulesServed {
     for (const older of this.#gates.keys()) if (older < generation) this.#gates.delete(older);
   }
 
-  asked(id: string, gate: Gate): void {
-    this.#asked.set(id, gate.rules);
+  asked(id: string, rules: string): void {
+    this.#asked.set(id, rules);
+  }
+
+  /** A question of the thread whose place this one has, also where there were more of them. */
+  adopt({ id, rules, asker }: Ask): void {
+    if (rules === undefined || asker === undefined || asker.process !== this.#own?.process) return;
+    if (asker.thread % this.#own.threads === this.#own.thread) this.asked(id, rules);
   }
 
   over(id: string): void {

@@ -25,6 +25,30 @@ export interface Ask {
   readonly suggestion?: string | undefined;
   /** The session that the request belongs to, where it is known. */
   readonly session?: string | undefined;
+  /** The rules that it was judged by. */
+  readonly rules?: string | undefined;
+  /** Whose business it is whether they are still there. */
+  readonly asker?: Asker | undefined;
+}
+
+/** A thread, or what takes its place when it has ended. */
+export interface Asker {
+  /** The process, where others tell in the same feed. */
+  readonly process: string;
+  /** From 0. */
+  readonly thread: number;
+}
+
+/** This thread, of so many. */
+export interface OwnPlace extends Asker {
+  readonly threads: number;
+}
+
+/** What is shown of it: not how it is told apart, nor whose business it is. */
+export function shownAsk(asked: Ask): object {
+  const { digest: _digest, rules: _rules, asker: _asker, at, expiresAt, ...ask } = asked;
+  const times = { asked: new Date(at).toISOString(), expires: new Date(expiresAt).toISOString() };
+  return { ...ask, ...times };
 }
 
 /** What somebody decided. */

@@ -87,9 +87,10 @@ export function heldParts(
   channel: Channel<ControlCalls, ThreadCalls>,
   { stores, outbox, log }: HeldServices,
 ): HeldParts {
-  const { instanceId } = order;
+  const { instanceId, thread, threads } = order;
   return {
     instanceId,
+    place: { thread, threads },
     state: stores.parts(config, order.seed, log),
     held: heldBy((call, limitMs) => channel.ask("held", call, limitMs), stores.limitMs),
     sessions: (services) =>

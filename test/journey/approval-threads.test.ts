@@ -1,10 +1,10 @@
 /** What waits for a person in a thread that ends: its clients lose their connections, and nothing else is lost or left over. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Approver } from "../support/approvals.ts";
 import { eventually } from "../support/eventually.ts";
 import { get, openTunnel, renderRequest } from "../support/http-client.ts";
@@ -37,8 +37,9 @@ beforeAll(async () => {
   );
 });
 
-function start(over: Settings = {}): Promise<ProxyProcess> {
-  const rules = [{ ask: { method: "POST", path: "/**" } }];
+/** With another `path` for the rules that ask it is another policy. */
+function fileOf(over: Settings = {}, path = "/**"): Settings {
+  const rules = [{ ask: { method: "POST", path } }];
   const endpoints = [
     ...hosts.flatMap((host) => [
       { host, port: origin.port, protocol: "rest", enforcement: "enforce", rules },
@@ -56,7 +57,11 @@ function start(over: Settings = {}): Promise<ProxyProcess> {
     limits: { max_tunnels: maxTunnels },
     pipeline: { outbound: { plugins: [{ name: "thread", config: {} }, policy] } },
   });
-  return own(ProxyProcess.start(merge(file, over)));
+  return merge(file, over);
+}
+
+function start(over: Settings = {}): Promise<ProxyProcess> {
+  return own(ProxyProcess.start(fileOf(over)));
 }
 
 /** A request that waits, of one client; half of them ask for a tunnel. */
@@ -149,4 +154,77 @@ test("nobody comes again: the question ends by itself", async () => {
   await endOne(proxy);
   await operator.waitFor(0);
   await eventually(async () => (await held(proxy)) === 0);
+});
+
+describe("a question of a thread that has ended, and a reload that changes its rule", () => {
+  const why = "the rules have changed while it waited: send the request again";
+
+  test("it ends for everybody, at once and with the reason, whoever waits", async () => {
+    const withdrawn = new Map<string, string>();
+    const hook = await own(
+      HttpOrigin.launch(({ body }) => {
+        const { type, id, why: said } = JSON.parse(body.toString()) as Record<string, string>;
+        if (type === "approval.withdrawn") withdrawn.set(id ?? "", said ?? "");
+        return reply(200, "ok");
+      }),
+    );
+    const over = { approval: { expires: "1h", hold: "1h", webhook: { url: `${hook.url}/hook` } } };
+    const proxy = await start(over);
+    const waiting = await wait(proxy);
+    const operator = new Approver(proxy, secret);
+    const asked = await operator.waitFor(requests);
+    await endOne(proxy);
+    const lost = await eventually(() => {
+      const gone = waiting.filter((one) => one.isOver);
+      return gone.length > 0 && gone;
+    });
+    // Some of those come again, and join the question of the thread that is gone.
+    const again = lost.slice(0, 2).map(({ at }) => new Waiting(proxy, at));
+    const left = waiting.length - lost.length + again.length;
+    await eventually(async () => (await held(proxy)) === left);
+    await proxy.reload(fileOf({ ...over, limits: { max_tunnels: maxTunnels, max_body: "1MiB" } }));
+    expect(await operator.pending()).toHaveLength(requests);
+    await proxy.reload(fileOf(over, "/pass/**"));
+    await operator.waitFor(0);
+    for (const one of [...waiting.filter((one) => !lost.includes(one)), ...again])
+      await eventually(() => one.status === 403);
+    await eventually(() => withdrawn.size === requests);
+    expect([...withdrawn.keys()].sort()).toEqual(asked.map(({ id }) => id).sort());
+    expect(new Set(withdrawn.values())).toEqual(new Set([why]));
+    await eventually(() => {
+      const lines = proxy.logs.filter(({ event }) => event === "withdrawn");
+      expect(lines.map(({ reason }) => reason)).toEqual(Array(requests).fill(why));
+    });
+  });
+
+  test("also where it changes before another thread serves in its place", async () => {
+    const over = { approval: { expires: "1h", hold: "1h" } };
+    const proxy = await start(over);
+    const waiting = await wait(proxy);
+    const operator = new Approver(proxy, secret);
+    await operator.waitFor(requests);
+    await get(proxy.forward, "http://thread.test/exit").catch(() => undefined);
+    await eventually(() => waiting.some((one) => one.isOver));
+    await proxy.reload(fileOf(over, "/pass/**"));
+    await operator.waitFor(0);
+    await eventually(async () => (await held(proxy)) === 0);
+  });
+
+  test("also where the process began anew, with its state in a file; other rules end nothing", async () => {
+    const over = { approval: { expires: "1h" }, state: { store: "file", path: "state.log" } };
+    const proxy = await start(over);
+    await wait(proxy);
+    await new Approver(proxy, secret).waitFor(requests);
+    proxy.signal("SIGKILL");
+    await proxy.ended;
+    const files = { "state.log": readFileSync(proxy.path("state.log"), "utf8") };
+    const next = (path: string, more: Settings = {}): Promise<ProxyProcess> =>
+      own(ProxyProcess.start(fileOf(merge(over, more), path), { files }));
+    const same = await next("/**");
+    await new Approver(same, secret).waitFor(requests);
+    const other = await next("/pass/**", { workers: 1 });
+    await new Approver(other, secret).waitFor(0);
+    const line = await other.log(({ event }) => event === "withdrawn");
+    expect(line).toMatchObject({ reason: why });
+  });
 });

@@ -2,6 +2,7 @@
 import { type Attendant, mayAttend } from "./attendant.ts";
 import { Webhook } from "./webhook.ts";
 import { Desk } from "../../approval/desk.ts";
+import type { DeskOptions } from "../../approval/desk-options.ts";
 import type { DecidingRules } from "../../approval/deciding.ts";
 import type { Config } from "../../config/presets.ts";
 import { durationMs } from "../../duration.ts";
@@ -20,6 +21,7 @@ export interface DeskServices {
     readonly sealed: StateStore | undefined;
     readonly isShared: boolean;
   };
+  readonly asker: DeskOptions["asker"];
   readonly sessions: SessionReader | undefined;
   readonly attendant: Attendant | undefined;
 }
@@ -27,7 +29,7 @@ export interface DeskServices {
 /** The desk; it hears of others once it is started. */
 export function makeDesk(
   config: Config,
-  { log, metrics, state, sessions, attendant }: DeskServices,
+  { log, metrics, state, sessions, attendant, asker }: DeskServices,
 ): { readonly approvals: Desk; readonly webhook: Webhook | undefined } {
   const { approval } = config;
   // What is asked for may hold words of users.
@@ -57,6 +59,7 @@ export function makeDesk(
     isAnswered: isAnswered(config) || (attendant !== undefined && mayAttend(config)),
     store,
     feed,
+    asker,
     log,
     count: (event) => {
       metrics.counters.approvals_total.of(event).value += 1;

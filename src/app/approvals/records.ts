@@ -23,7 +23,9 @@ export function recordedApprovals(
   desk.serve(1);
   metrics.gauge("approvals_pending", () => desk.pending.length);
   desk.onHeard((heard, ask) => {
-    if (heard.kind === "asked") webhook?.tell(heard.ask);
+    if (heard.kind === "asked") webhook?.tell({ ask: heard.ask });
+    if (heard.kind === "withdrawn" && ask !== undefined)
+      webhook?.tell({ ask, withdrawn: heard.why });
     const event = eventOf(heard);
     if (event !== "voted") metrics.counters.approvals_total.of(event).value += 1;
     const facts = { ...factsOf(ask), ...saidOf(heard) };

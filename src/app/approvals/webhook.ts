@@ -1,7 +1,7 @@
 /** Tells a chat or another service of each question: signed, tried a few times, by one of the replicas. */
 import { setTimeout as after } from "node:timers/promises";
 import { shownText } from "../../approval/visible.ts";
-import type { Ask } from "../../approval/told.ts";
+import { type Ask, shownAsk } from "../../approval/told.ts";
 import type { Config } from "../../config/presets.ts";
 import { durationMs } from "../../duration.ts";
 import { messageOf } from "../../errors.ts";
@@ -19,6 +19,12 @@ interface WebhookServices {
   readonly store: StateStore;
 }
 
+/** A question, or that nobody needs to decide it any more, and why. */
+interface Message {
+  readonly ask: Ask;
+  readonly withdrawn?: string;
+}
+
 type Settings = NonNullable<Config["approval"]["webhook"]>;
 
 const firstRetryMs = 500;
@@ -33,7 +39,9 @@ export class Webhook {
   readonly #settings: Settings;
   readonly #services: WebhookServices;
   readonly #secret: { reveal(): string } | undefined;
-  readonly #waiting: Ask[] = [];
+  readonly #waiting: Message[] = [];
+  /** Those that are on their way: nobody hears of an end first. */
+  readonly #sending = new Map<string, Promise<void>>();
   #running = 0;
   #fetch: OperatorFetch | undefined;
 
@@ -51,34 +59,42 @@ export class Webhook {
     this.#fetch = fetch;
   }
 
-  tell(ask: Ask): void {
+  tell(message: Message): void {
     if (this.#waiting.length >= maxWaiting) {
-      this.#failed(ask, "too many messages wait");
+      this.#failed(message.ask, "too many messages wait");
       return;
     }
-    this.#waiting.push(ask);
+    this.#waiting.push(message);
     if (this.#running < maxAtOnce) void this.#run();
   }
 
   async #run(): Promise<void> {
     this.#running += 1;
-    for (let ask = this.#waiting.shift(); ask !== undefined; ask = this.#waiting.shift()) {
-      try {
-        await this.#send(ask);
-      } catch (error) {
-        this.#failed(ask, messageOf(error));
-      }
+    for (let one = this.#waiting.shift(); one !== undefined; one = this.#waiting.shift()) {
+      const { ask, withdrawn } = one;
+      await this.#sending.get(ask.id);
+      const sending = this.#send(one).catch((error: unknown) =>
+        this.#failed(ask, messageOf(error)),
+      );
+      if (withdrawn === undefined) this.#sending.set(ask.id, sending);
+      await sending;
+      if (withdrawn === undefined) this.#sending.delete(ask.id);
     }
     this.#running -= 1;
   }
 
-  async #send(ask: Ask): Promise<void> {
+  async #send({ ask, withdrawn }: Message): Promise<void> {
     const { store, metrics } = this.#services;
-    const key = `approval:told:${ask.id}`;
+    const key = `approval:${withdrawn === undefined ? "told" : "untold"}:${ask.id}`;
     const { refusedAt } = await store.add([{ key, by: 1, below: 1, ttlMs: toldForMs }]);
     if (refusedAt !== undefined) return;
     const { attempts, format } = this.#settings;
-    const body = JSON.stringify(format === "slack" ? slackMessage(ask) : genericMessage(ask));
+    const isSlack = format === "slack";
+    const message =
+      withdrawn === undefined
+        ? (isSlack ? slackMessage : genericMessage)(ask)
+        : (isSlack ? slackWithdrawal : genericWithdrawal)(ask, withdrawn);
+    const body = JSON.stringify(message);
     for (let attempt = 1; ; attempt += 1) {
       const problem = await this.#post(body);
       if (problem === undefined) break;
@@ -124,14 +140,30 @@ export class Webhook {
   }
 }
 
-function genericMessage({ digest: _digest, at, expiresAt, ...ask }: Ask): object {
-  const times = { asked: new Date(at).toISOString(), expires: new Date(expiresAt).toISOString() };
-  return { type: "approval.asked", ...ask, ...times };
+function genericMessage(ask: Ask): object {
+  return { type: "approval.asked", ...shownAsk(ask) };
+}
+
+function genericWithdrawal({ id, plugin, rule }: Ask, why: string): object {
+  return { type: "approval.withdrawn", id, plugin, rule, why };
 }
 
 /** Slack takes 3,000 characters in all. */
 const maxText = 500;
 const maxNote = 50;
+
+/** Nothing that an agent wrote is a link, a mention or a page that Slack fetches to show it. */
+const nothingFetched = {
+  unfurl_links: false,
+  unfurl_media: false,
+  link_names: false,
+  parse: "none",
+} as const;
+
+function slackWithdrawal({ request: { method, host }, id }: Ask, why: string): object {
+  const text = `No approval is needed any more: ${plain(method)} ${plain(host)} (${id}): ${plain(why)}`;
+  return { text, ...nothingFetched };
+}
 
 /** Blocks of Slack, whose buttons send the decision to the app's request URL. */
 function slackMessage({ id, request, why, expiresAt }: Ask): object {
@@ -154,11 +186,7 @@ function slackMessage({ id, request, why, expiresAt }: Ask): object {
   });
   return {
     text: `An approval is needed: ${plain(method)} ${plain(host)}`,
-    // Nothing that an agent wrote is a link, a mention or a page that Slack fetches to show it.
-    unfurl_links: false,
-    unfurl_media: false,
-    link_names: false,
-    parse: "none",
+    ...nothingFetched,
     blocks: [
       { type: "section", text: { type: "mrkdwn", verbatim: true, text: lines.join("\n") } },
       {
