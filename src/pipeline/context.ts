@@ -243,6 +243,7 @@ export class RequestContext {
   #sentPath: string | undefined;
   #sentBody: Buffer | undefined;
   #echo: Echo | undefined;
+  #stored: Set<string> | undefined;
   #addressLimits: readonly AddressSet[] = [];
   #replyFields: ReplyFields | undefined;
 
@@ -307,6 +308,15 @@ export class RequestContext {
   /** What must not come back in the response; undefined where nothing is concealed. */
   get echo(): Echo | undefined {
     return this.#echo;
+  }
+
+  /** A stored credential was attached, which is for the destination alone: nobody else is shown it as a token. */
+  noteStored(credential: string): void {
+    if (!this.#muted) (this.#stored ??= new Set()).add(credential);
+  }
+
+  isStored(text: string): boolean {
+    return this.#stored?.has(text) === true;
   }
 
   /** Puts the stand-in back wherever the response repeats the credential; `onFound` tells once that it did. */
