@@ -223,6 +223,8 @@ export class RequestContext {
   credential: AttachedCredential | undefined;
   /** Set by a plugin whose credential covers what is sent. */
   signer: RequestSigner | undefined;
+  /** The signature that the client made was taken, and is made anew over what leaves: it may be changed. */
+  isResigned = false;
   /** Set when the message leaves for the next hop. */
   onward: Onward | undefined;
   /** The client's version of HTTP: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
@@ -422,6 +424,7 @@ export class RequestContext {
     copy.isStreamed = this.isStreamed;
     copy.isHypothetical = true;
     copy.isOpen = this.isOpen;
+    copy.isResigned = this.isResigned;
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;
