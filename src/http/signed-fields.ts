@@ -58,10 +58,14 @@ export function isAwsChunked(headers: HeaderList): boolean {
   return /(?:^|,)\s*aws-chunked\s*(?:,|$)/i.test(headers.get("content-encoding") ?? "");
 }
 
-/** Whether the body is covered by a signature or a digest of the request: another body would be refused. */
-export function hasSignedBody(headers: HeaderList, target: string): boolean {
+/**
+ * Whether the body is covered by a signature or a digest of the request: another body would be refused. `isResigned`: the
+ * signature is made anew over what leaves.
+ */
+export function hasSignedBody(headers: HeaderList, target: string, isResigned = false): boolean {
   // The framing has the lengths and signatures of its chunks.
   if (digestFields.some((name) => headers.has(name)) || isAwsChunked(headers)) return true;
+  if (isResigned) return [...headers].some(([name]) => /^x-amz-checksum-/i.test(name));
   const query = target.indexOf("?");
   const isPresigned = query !== -1 && /[?&]x-[a-z]+-signature=/i.test(target.slice(query));
   const isSigned = headers

@@ -223,6 +223,8 @@ export class RequestContext {
   credential: AttachedCredential | undefined;
   /** Set by a plugin whose credential covers what is sent. */
   signer: RequestSigner | undefined;
+  /** The signature that the client made was taken, and is made anew over what leaves: it may be changed. */
+  isResigned = false;
   /** Set when the message leaves for the next hop. */
   onward: Onward | undefined;
   /** The client's version of HTTP: `1.0`, `1.1` or `2.0`; absent in a tunnel. */
@@ -243,6 +245,7 @@ export class RequestContext {
   #sentPath: string | undefined;
   #sentBody: Buffer | undefined;
   #echo: Echo | undefined;
+  #stored: Set<string> | undefined;
   #addressLimits: readonly AddressSet[] = [];
   #replyFields: ReplyFields | undefined;
 
@@ -307,6 +310,15 @@ export class RequestContext {
   /** What must not come back in the response; undefined where nothing is concealed. */
   get echo(): Echo | undefined {
     return this.#echo;
+  }
+
+  /** A stored credential was attached, which is for the destination alone: nobody else is shown it as a token. */
+  noteStored(credential: string): void {
+    if (!this.#muted) (this.#stored ??= new Set()).add(credential);
+  }
+
+  isStored(text: string): boolean {
+    return this.#stored?.has(text) === true;
   }
 
   /** Puts the stand-in back wherever the response repeats the credential; `onFound` tells once that it did. */
@@ -412,6 +424,7 @@ export class RequestContext {
     copy.isStreamed = this.isStreamed;
     copy.isHypothetical = true;
     copy.isOpen = this.isOpen;
+    copy.isResigned = this.isResigned;
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;

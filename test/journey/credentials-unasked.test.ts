@@ -1,4 +1,7 @@
-/** Where no credential is attached, none is asked for: under on_error: observe, and for connections that are judged again. */
+/**
+ * Where no credential is attached, none is asked for: under on_error: observe, and for connections that are judged again.
+ * A stored one is shown to nobody but its destination.
+ */
 import { beforeAll, expect, test } from "vitest";
 import { handSigned, standIn } from "../support/aws-agent.ts";
 import { eventually } from "../support/eventually.ts";
@@ -141,3 +144,35 @@ test("an open connection that was signed in time is not late when it is judged a
   await proxy.reload(fileOf(2, signer));
   expect(await isEchoed(client)).toBe(true);
 });
+
+test.each(["token-exchange", "token-broker"])(
+  "a stored credential is no token that %s asks with",
+  async (name) => {
+    const origin = await own(HttpOrigin.launch());
+    const inject = {
+      name: "static-inject",
+      config: {
+        source: "mappings",
+        mappings: { "a.test": "stored-secret" },
+        hosts: ["a.test"],
+        placeholder: "STAND-IN",
+      },
+    };
+    const other =
+      name === "token-exchange"
+        ? exchange()
+        : { name, config: { broker_url: broker.url, default_policy: "broker" } };
+    const proxy = await own(ProxyProcess.start(settings(merge(hosts, outbound(inject, other)))));
+    const before = idp.tokenCalls.length;
+    const authority = `a.test:${origin.port}`;
+    const response = await request(proxy.forward, {
+      target: `http://${authority}/`,
+      headers: { Host: authority, Authorization: "Bearer STAND-IN" },
+    });
+    expect(response.status).toBe(403);
+    expect(response.text).toContain("passthrough");
+    expect(response.text).not.toContain("stored-secret");
+    expect(idp.tokenCalls.length).toBe(before);
+    expect([...broker.requests, ...origin.requests]).toEqual([]);
+  },
+);

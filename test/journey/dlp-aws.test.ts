@@ -10,6 +10,7 @@ const own = owner();
 const secret = "sTored-Credential_0123456789";
 const real = { accessKeyId: "AKIAREALREALREAL0001", secret: "real+secret/key" };
 const host = "s3.eu-central-1.amazonaws.com";
+const bedrock = "bedrock-runtime.eu-central-1.amazonaws.com";
 
 let store: ObjectStore;
 let proxy: ProxyProcess;
@@ -33,6 +34,7 @@ beforeAll(async () => {
             [host]: ["127.0.0.1"],
             "redact.test": ["127.0.0.1"],
             "minio.test": ["127.0.0.1"],
+            [bedrock]: ["127.0.0.1"],
           },
         },
         ...outbound(
@@ -47,7 +49,9 @@ beforeAll(async () => {
           {
             name: "dlp",
             config: {
-              rules: [{ hosts: ["redact.test"], detectors: ["standard"], action: "redact" }],
+              rules: [
+                { hosts: ["redact.test", bedrock], detectors: ["standard"], action: "redact" },
+              ],
               larger_bodies: "stream",
               default: { action: "refuse" },
             },
@@ -159,4 +163,54 @@ test("it is not redacted: its framing has its lengths", async () => {
     error: "dlp.refused",
     message: expect.stringContaining("signed") as unknown,
   });
+});
+
+test.each<[string, Partial<HandSigned>]>([
+  ["in a field", {}],
+  ["in no field", { isHashHidden: true }],
+])("what aws-sigv4 signs anew is redacted before, with the hash of the body %s", async (...row) => {
+  const authority = `${bedrock}:${store.port}`;
+  const signed = handSigned({
+    method: "POST",
+    host: authority,
+    path: "/model/m/converse",
+    service: "bedrock",
+    region: "eu-central-1",
+    fields: { "content-type": "application/json", "x-note": `is ${secret}` },
+    body: Buffer.from(JSON.stringify({ text: `the key is ${secret}` })),
+    ...row[1],
+  });
+  const response = await request(proxy.forward, {
+    method: "POST",
+    target: `http://${authority}/model/m/converse`,
+    headers: Object.entries(signed.fields),
+    body: signed.body,
+  });
+  expect(response.status, response.text).toBe(200);
+  const { verdict } = store.last ?? {};
+  expect(verdict).toMatchObject({ kind: "right", service: "bedrock" });
+  const sent = verdict?.kind === "right" ? verdict.body.toString() : "";
+  expect(JSON.parse(sent)).toEqual({ text: "the key is [redacted:own_secrets]" });
+});
+
+test("a body with a checksum of its own is not redacted, whoever signs it anew", async () => {
+  const authority = `${bedrock}:${store.port}`;
+  const before = store.served.length;
+  const signed = handSigned({
+    method: "POST",
+    host: authority,
+    path: "/x",
+    service: "bedrock",
+    region: "eu-central-1",
+    fields: { "x-amz-checksum-crc32": "AAAAAA==" },
+    body: Buffer.from(secret),
+  });
+  const response = await request(proxy.forward, {
+    method: "POST",
+    target: `http://${authority}/x`,
+    headers: Object.entries(signed.fields),
+    body: signed.body,
+  });
+  expect(response.status).toBe(403);
+  expect(store.served.length).toBe(before);
 });

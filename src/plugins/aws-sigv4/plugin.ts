@@ -201,6 +201,7 @@ class AwsSigv4 implements Plugin {
     if (fault !== undefined)
       return this.#refuse(fault.reason, `the signature is not taken: ${fault.why}`);
     this.#taken.set(context, { claim, pair, standIn, isNew: false });
+    context.isResigned = true;
     return undefined;
   }
 

@@ -10,6 +10,7 @@ import {
   type Parameter,
   readTarget,
   type ReadTarget,
+  unsignedPayload,
 } from "./canonical.ts";
 import { type ChunkTerms, ResignedBody, resignedWhole, signedChunks } from "./chunked-body.ts";
 import { type Claim, encodedValue, queryNames, timeOf } from "./claim.ts";
@@ -64,7 +65,9 @@ export class Signer implements RequestSigner {
     if (isBodyReplaced) {
       for (const name of ["x-amz-decoded-content-length", "x-amz-trailer"]) headers.delete(name);
     }
-    const payload = isBodyReplaced && body !== undefined ? sha256(body) : payloadOf(claim, body);
+    const covered = payloadOf(claim, body);
+    const isAnother = isBodyReplaced && body !== undefined && covered !== unsignedPayload;
+    const payload = isAnother ? sha256(body) : covered;
     if (payload === undefined)
       throw new ProxyError("internal.fault", "a request was to be signed whose body was not read");
     const isInField = isNew || headers.has("x-amz-content-sha256");

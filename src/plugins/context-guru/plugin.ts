@@ -102,7 +102,8 @@ class ContextGuru implements Plugin {
     if (context.headers.has(sentinelField)) return skip("sentinel");
     const owner = this.#ownerOf(context);
     if (owner === undefined) return skip("no_session");
-    if (hasSignedBody(context.headers, context.sentPath)) return skip("signed_body");
+    if (hasSignedBody(context.headers, context.sentPath, context.isResigned))
+      return skip("signed_body");
     const json = requestJson(context);
     if (json.kind !== "json" || !isObject(json.value)) return undefined;
     const isExact = json.mayBeRounded !== true;

@@ -1,5 +1,10 @@
 /** The token that a message's bearer is, or stands for as a placeholder. */
-import { type Decision, deny, type PluginDeps } from "../../pipeline/plugin.ts";
+import {
+  type Decision,
+  deny,
+  type PluginDeps,
+  type RequestContext,
+} from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
 import { placeholderPrefix } from "./placeholder.ts";
 import type { Placeholders } from "./shared-placeholders.ts";
@@ -15,16 +20,27 @@ const unreadable = deny("placeholder_unknown", {
   message: "it cannot be seen what the placeholder stands for: the state store is not available",
   unavailable: true,
 });
+const stored = deny("stored_credential", {
+  code: "policy.forbidden",
+  message:
+    "static-inject has attached a stored credential, which is not shown to others as a token: let the host pass in routes (passthrough), or leave it out of static-inject (hosts)",
+});
 
 /** Goes on with the token; without `placeholders` every bearer is one. */
 export function withSubject(
   token: string,
   {
+    context,
     placeholders,
     deps,
-  }: { readonly placeholders: Placeholders | undefined; readonly deps: PluginDeps },
+  }: {
+    readonly context: RequestContext;
+    readonly placeholders: Placeholders | undefined;
+    readonly deps: PluginDeps;
+  },
   next: (subject: Secret) => Answer,
 ): Answer {
+  if (context.isStored(token)) return stored;
   if (placeholders === undefined || !token.startsWith(placeholderPrefix)) {
     return next(new Secret(token, "caller"));
   }

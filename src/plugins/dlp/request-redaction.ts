@@ -29,18 +29,19 @@ export function redactRequest(
   const { placed, side, redaction } = what;
   const has = (part: Placed["part"]): boolean =>
     placed.some((one) => one.part === part && side.rulingOf(one.finding)?.action === "redact");
-  const { headers, path, clearBody } = context;
+  const { headers, path, clearBody, isResigned } = context;
   if (has("host")) return "a host name cannot be redacted";
   if (has("target")) {
     const target = redaction.target(path);
     if (target === undefined) return "its path cannot be redacted";
-    if (hasSignedBody(headers, path) || headers.has("signature")) return "its path is signed";
+    const isSigned = hasSignedBody(headers, path) && !isResigned;
+    if (isSigned || headers.has("signature")) return "its path is signed";
     context.rewritePath(target);
   }
-  if (has("field") && !redactFields(headers, placed, redaction, path))
+  if (has("field") && !redactFields(headers, placed, redaction, { path, isResigned }))
     return "its fields cannot be redacted";
   if (!has("body")) return undefined;
-  if (hasSignedBody(headers, path)) return "its body is signed";
+  if (hasSignedBody(headers, path, isResigned)) return "its body is signed";
   if (clearBody?.kind !== "body") return "its body cannot be redacted";
   const body = redaction.body(clearBody.bytes, headers.get("content-type"));
   if (body === undefined) return "its body cannot be redacted";
@@ -54,12 +55,16 @@ export function redactFields(
   headers: HeaderList,
   placed: readonly Placed[],
   redaction: Redaction,
-  target = "",
+  { path, isResigned }: { readonly path: string; readonly isResigned: boolean } = {
+    path: "",
+    isResigned: false,
+  },
 ): boolean {
   const names = new Set(placed.flatMap(({ name }) => (name === undefined ? [] : [name])));
   for (const name of names) {
     const values = headers.getAll(name).map((value) => redaction.field(name, value));
-    if (isSignedField(headers, target, name)) return false;
+    const isFree = isResigned && !headers.has("signature-input");
+    if (!isFree && isSignedField(headers, path, name)) return false;
     headers.delete(name);
     for (const value of values) {
       if (value === undefined) return false;

@@ -88,7 +88,7 @@ function settle(context: RequestContext, parts: readonly Part[]): Decision | und
   const worst = parts.reduce((a, b) => (b.verdict.score > a.verdict.score ? b : a), first);
   const details = { ...detailsOf(worst.verdict, worst.origin), parts: parts.length };
   if (replacements.length === 0) return observe("observed", details);
-  if (hasSignedBody(context.headers, context.sentPath)) {
+  if (hasSignedBody(context.headers, context.sentPath, context.isResigned)) {
     return refusal(
       "The request cannot be changed as prompt-guard has it: its body is signed.",
       details,

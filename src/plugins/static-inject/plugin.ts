@@ -173,6 +173,7 @@ class StaticInject implements Plugin {
     if (!targets.every((place) => place.fits(value)))
       return this.#refuse("static-inject.unsafe-value");
     this.#clear(context, places);
+    context.noteStored(value);
     fillPlaces(context, targets, value, {
       isConcealed: ({ isInUrl }) => isInUrl === true || this.#config.places !== undefined,
       onFound: this.#onEcho,
@@ -194,6 +195,7 @@ class StaticInject implements Plugin {
     const stored = await this.#usable(context);
     if ("action" in stored) return stored;
     const value = stored.value.reveal();
+    context.noteStored(value);
     context.conceal(value, place.standIn, this.#onEcho);
     const { key } = stored;
     return replaceMessage("credential_injected", place.fill(value), { key, header: place.shown });

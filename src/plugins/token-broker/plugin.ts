@@ -83,7 +83,7 @@ class TokenBroker implements Plugin {
     if (kept !== undefined) return kept;
     const bearer = readBearer(context.headers);
     if (bearer.kind !== "bearer") return missingToken();
-    const parts = { placeholders: this.#placeholders, deps: this.#deps };
+    const parts = { context, placeholders: this.#placeholders, deps: this.#deps };
     return withSubject(bearer.token, parts, (subject) => this.#attach(context, subject));
   }
 

@@ -109,7 +109,7 @@ export class Exchanger {
     token: string,
     put?: PutToken,
   ): Decision | Promise<Decision> {
-    const parts = { placeholders: this.#placeholders, deps: this.#deps };
+    const parts = { context, placeholders: this.#placeholders, deps: this.#deps };
     return withSubject(token, parts, (subjectToken) => {
       const actorToken = this.#actor?.current();
       const wanted = this.#wanted(context, route);
