@@ -8,7 +8,7 @@ import { restartOnlyChanges } from "../config/restart-only.ts";
 import { durationMs } from "../duration.ts";
 import type { BindAddress } from "../listener/bind.ts";
 import type { PeerProcesses } from "../net/kernel/peer-process.ts";
-import { type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
+import { mostOldGenerations, type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
 import type { EventSink } from "../session/recorder.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -154,7 +154,7 @@ export class App {
     this.#approvals = recordedApprovals(parts, this.#log);
     attendedBy(options.attendant, loaded.config, this.#approvals);
     parts.onRecheck(() => void this.#recheckTunnels());
-    this.#runtimes = new RuntimeHolder(runtime);
+    this.#runtimes = new RuntimeHolder(runtime, mostOldGenerations);
     this.#status = new ReloadStatus(loaded.sha256);
     this.#bounds = new ProcessBounds(loaded.config, { ...parts, log: options.log });
     const made = { loaded, parts, bounds: this.#bounds, runtimes: this.#runtimes };

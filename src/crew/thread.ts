@@ -12,7 +12,7 @@ import { type LoadedConfig, parseConfig } from "../config/load.ts";
 import { durationMs } from "../duration.ts";
 import { ProxyError } from "../errors.ts";
 import type { Kill } from "../pipeline/kill-switch.ts";
-import { type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
+import { mostOldGenerations, type Runtime, RuntimeHolder } from "../proxy/flow/runtime.ts";
 import { createLogger, type Logger, type LogLevel } from "../telemetry/log.ts";
 import { LogDestination } from "../telemetry/log-destination.ts";
 import { Channel, type Handlers, type Port } from "../threads/channel.ts";
@@ -143,7 +143,7 @@ class ServingThread {
     const { loaded, runtime, parts, log, order } = made;
     this.#made = made;
     this.#loaded = loaded;
-    this.#runtimes = new RuntimeHolder(runtime);
+    this.#runtimes = new RuntimeHolder(runtime, mostOldGenerations);
     parts.approvals.serve(parts.serving.generation);
     const crowd = crowdOf(order, undefined);
     this.#bounds = new ProcessBounds(loaded.config, { metrics: parts.metrics, log, crowd });

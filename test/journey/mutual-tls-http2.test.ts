@@ -1,5 +1,5 @@
 /** HTTP/2 inside mutual TLS in front of the agent: what passes, who is let in, and for how long. */
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type RequestListener } from "node:http";
 import {
@@ -23,6 +23,7 @@ import { WebSocketServer } from "ws";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { get, RawClient } from "../support/http-client.ts";
+import { StubIdp } from "../support/idp.ts";
 import { owner } from "../support/owner.ts";
 import { peerSocket } from "../support/peer-client.ts";
 import { PeerFiles } from "../support/peer-files.ts";
@@ -142,10 +143,13 @@ const websocket = (path: string): OutgoingHttpHeaders => ({
   "sec-websocket-version": "13",
 });
 
-async function openWebSocket(client: ClientHttp2Session): Promise<RawClient<ClientHttp2Stream>> {
+async function openWebSocket(
+  client: ClientHttp2Session,
+  fields: OutgoingHttpHeaders = {},
+): Promise<RawClient<ClientHttp2Stream>> {
   if (client.remoteSettings?.enableConnectProtocol !== true)
     await within("settings", once(client, "remoteSettings"));
-  const stream = client.request(websocket("/chat"), { endStream: false });
+  const stream = client.request({ ...websocket("/chat"), ...fields }, { endStream: false });
   stream.on("error", () => undefined);
   const [head] = (await within("a response", once(stream, "response"))) as [
     Record<string, unknown>,
@@ -419,4 +423,37 @@ describe("a peer that is no longer trusted", () => {
     await proxy.reload(listed("spiffe://example.org/ns/else/*"));
     await eventually(() => client.destroyed);
   });
+});
+
+describe("a reload that changes something else", () => {
+  test.each([1, 2])(
+    "%s threads: ends nothing that a token bound to the certificate let in",
+    async (workers) => {
+      const idp = await own(StubIdp.start());
+      const thumbprint = createHash("sha256").update(new X509Certificate(peer.cert).raw);
+      const cnf = { "x5t#S256": thumbprint.digest("base64url") };
+      const authorization = `Bearer ${await idp.token({ claims: { cnf } })}`;
+      const file = (more: Settings, audience = "agent"): Settings => {
+        const guard = { name: "jwt-validation", config: { issuer: idp.issuer, audience } };
+        const over = { workers, limits: { drain_timeout: "0s", ...more } };
+        return config("strict", files, merge(over, inbound(guard)));
+      };
+      const proxy = await own(ProxyProcess.start(file({})));
+      const release = hold("/events");
+      const client = await session(proxy);
+      const wire = await openWebSocket(client, { authorization });
+      const stream = client.request({ ":path": "/events", authorization });
+      stream.on("error", () => undefined);
+      await within("a response", once(stream, "response"));
+      await proxy.reload(file({ max_body: "1MiB" }));
+      expect(await echo(wire, "hello")).toBe("hello");
+      await proxy.reload(file({ max_body: "2MiB" }));
+      expect(await echo(wire, "hello")).toBe("hello");
+      release();
+      expect(await text(stream)).toBe("early late");
+      await proxy.reload(file({}, "somebody-else"));
+      await eventually(() => wire.socket.destroyed);
+      expect((await ask(client, { ":path": "/", authorization })).status).toBe(401);
+    },
+  );
 });

@@ -30,6 +30,12 @@ export class Ages {
     });
   }
 
+  /** The same, without beginning; 0 where nobody has asked yet. */
+  async read(key: string, now: number): Promise<number> {
+    const at = Number((await this.#store.get(key)) ?? now);
+    return Number.isFinite(at) ? secondsBetween(at, now) : 0;
+  }
+
   async #find({ key, ttlMs }: Place, now: number): Promise<number> {
     if (await this.#store.compareAndSet(key, undefined, String(now), ttlMs)) return now;
     const text = await this.#store.get(key);

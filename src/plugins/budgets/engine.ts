@@ -31,7 +31,7 @@ import {
 } from "./reservation.ts";
 import { Refusals, type RefusalOptions } from "./refusals.ts";
 import { type Asked, askedOf, callUnits, noCall } from "./measures.ts";
-import { type SeenHere, shownBudgets, Sightings } from "./sightings.ts";
+import { type SeenHere, sharedSight, Sightings } from "./sightings.ts";
 
 /** What an instance is made of, whatever its keys are called. */
 export interface EngineOptions extends ForecastOptions, LegibilityOptions, RefusalOptions {
@@ -54,7 +54,7 @@ export class BudgetEngine {
   readonly #limits: readonly Limit[];
   readonly #accounts: AccountBook;
   readonly #ages: Ages;
-  readonly #sightings = new Sightings();
+  readonly #sightings: Sightings;
   readonly #legibility: Legibility;
   readonly #forecast: Forecast;
   readonly #refusals: Refusals;
@@ -68,6 +68,7 @@ export class BudgetEngine {
     this.#deps = deps;
     this.#limits = options.limits.map((limit) => new Limit(limit, deps.instance));
     this.#ages = new Ages(options.store);
+    this.#sightings = new Sightings(deps);
     const isLeased = options.limits.some(({ lease = 0 }) => lease > 0);
     this.#accounts = new AccountBook({ ...options, isLeased }, deps);
     this.#legibility = new Legibility(options, this.#limits, deps);
@@ -203,7 +204,7 @@ export class BudgetEngine {
   /** What was used last, models without a price, and what the store is still to be told. */
   get seen(): SeenHere {
     return {
-      limits: this.#sightings.view(this.#deps.clock.now(), (key) => this.#accounts.leftOf(key)),
+      limits: this.#sightings.here((key) => this.#accounts.leftOf(key)),
       unknownModels: this.#legibility.unknownModels,
       owed: this.#accounts.owed,
       isOwedByAll: this.#accounts.isOfAllThreads,
@@ -211,8 +212,11 @@ export class BudgetEngine {
   }
 
   /** For operators: one view of what all threads have seen. */
-  shown(threads: readonly SeenHere[]): Promise<object> {
-    return shownBudgets(threads, async (keys) => this.#options.store.counters(keys));
+  async shown(threads: readonly SeenHere[]): Promise<object> {
+    const { store } = this.#options;
+    const counted = { now: this.#deps.clock.now(), store, ages: this.#ages };
+    const limits = await this.#sightings.shown(this.#limits, threads, counted);
+    return { limits, ...sharedSight(threads) };
   }
 
   #judge(

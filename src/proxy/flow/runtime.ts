@@ -81,6 +81,10 @@ class Generation {
     return this.#leases;
   }
 
+  get isOver(): boolean {
+    return this.#settle === undefined;
+  }
+
   acquire(): Lease {
     this.#leases += 1;
     let held = true;
@@ -118,13 +122,22 @@ class Generation {
   }
 }
 
+/** How many old generations a process keeps for streams that do not end: each has its plugins and its connections. */
+export const mostOldGenerations = 8;
+
 /** The current generation. Swapping it never disturbs a flow that has its lease. */
 export class RuntimeHolder {
   #current: Generation;
+  /** Oldest first. */
   readonly #retired = new Set<Generation>();
+  /** Those of them that have had their time. */
+  readonly #overdue = new Set<Generation>();
+  #kept: number;
 
-  constructor(runtime: Runtime) {
+  /** `kept`: how many old generations may outlast their time as long as they have flows, such as streams that go on for hours. */
+  constructor(runtime: Runtime, kept = 0) {
     this.#current = new Generation(runtime);
+    this.#kept = kept;
   }
 
   get runtime(): Runtime {
@@ -144,7 +157,7 @@ export class RuntimeHolder {
     return this.#current.acquire();
   }
 
-  /** Serves new flows from `runtime`; the old generation closes after its last flow or after `drainMs`. */
+  /** Serves new flows from `runtime`; the old generation closes after its last flow, or after `drainMs` where too many are kept. */
   swap(runtime: Runtime, drainMs: number): void {
     const old = this.#current;
     this.#current = new Generation(runtime);
@@ -154,17 +167,35 @@ export class RuntimeHolder {
   /** Closes everything; generations that still have flows get `drainMs`. */
   async close(drainMs: number): Promise<void> {
     this.#retire(this.#current, drainMs);
+    this.#kept = 0;
+    const timer = setTimeout(() => this.#forceOverdue(), drainMs);
     await Promise.all([...this.#retired].map((generation) => generation.done));
+    clearTimeout(timer);
   }
 
   #retire(generation: Generation, drainMs: number): void {
     this.#retired.add(generation);
-    const timer = setTimeout(() => generation.force(), drainMs);
+    const timer = setTimeout(() => {
+      this.#overdue.add(generation);
+      this.#forceOverdue();
+    }, drainMs);
     timer.unref();
     void generation.done.then(() => {
       clearTimeout(timer);
       this.#retired.delete(generation);
+      this.#overdue.delete(generation);
     });
     generation.retire();
+  }
+
+  /** Closes those that have had their time, the oldest first, until no more are left than are kept. */
+  #forceOverdue(): void {
+    let open = [...this.#retired].filter(({ isOver }) => !isOver).length;
+    for (const generation of this.#overdue) {
+      if (open <= this.#kept) return;
+      this.#overdue.delete(generation);
+      generation.force();
+      open -= 1;
+    }
   }
 }

@@ -32,11 +32,8 @@ async function visit(url: string, headers: Readonly<Record<string, string>> = {}
 /** What a limit has of its fullest counter. */
 function most(budget: string): number {
   const seen = plugin.budgets?.() as
-    { readonly limits: readonly { before: { budget: string }; used: number }[] } | undefined;
-  return Math.max(
-    0,
-    ...(seen?.limits ?? []).map((one) => (one.before.budget === budget ? one.used : 0)),
-  );
+    { readonly limits: readonly { budget: string; used: number }[] } | undefined;
+  return Math.max(0, ...(seen?.limits ?? []).map((one) => (one.budget === budget ? one.used : 0)));
 }
 
 const hex = (seed: string): string => hash("sha256", seed);
