@@ -13,7 +13,8 @@ export type ClientAuthentication =
   | {
       readonly method: "client_secret_post" | "client_secret_basic";
       readonly clientId: string;
-      readonly clientSecret: Secret;
+      /** The secret, or what waits for one. */
+      readonly clientSecret: Secret | (() => Promise<Secret>);
     }
   | {
       readonly method: "client_assertion";
@@ -45,7 +46,7 @@ export interface ClientRequest {
 /**
  * Adds the proof to a request to `url`; once for each request that is sent.
  *
- * Rejects with a ProxyError where an assertion cannot be had at the moment.
+ * Rejects with a ProxyError where a secret or an assertion cannot be had at the moment.
  */
 export async function authenticateClient(
   client: ClientAuthentication,
@@ -56,11 +57,12 @@ export async function authenticateClient(
   switch (client.method) {
     case "client_secret_post":
       form.set("client_id", client.clientId);
-      form.set("client_secret", client.clientSecret.reveal());
+      form.set("client_secret", (await secretOf(client)).reveal());
       return;
     case "client_secret_basic": {
+      const secret = await secretOf(client);
       // RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
-      const pair = `${formEncode(client.clientId)}:${formEncode(client.clientSecret.reveal())}`;
+      const pair = `${formEncode(client.clientId)}:${formEncode(secret.reveal())}`;
       headers["authorization"] = `Basic ${Buffer.from(pair, "latin1").toString("base64")}`;
       return;
     }
@@ -80,6 +82,12 @@ export async function authenticateClient(
       form.set("client_id", client.clientId);
       return;
   }
+}
+
+type SecretClient = Extract<ClientAuthentication, { readonly clientSecret: unknown }>;
+
+async function secretOf({ clientSecret }: SecretClient): Promise<Secret> {
+  return typeof clientSecret === "function" ? clientSecret() : clientSecret;
 }
 
 function formEncode(text: string): string {

@@ -235,7 +235,9 @@ export class OpaqueVerifier {
 
 /** Of what is no fault of the call, the error itself is thrown. */
 function codeOf(error: unknown): string {
-  if (error instanceof ProxyError) return error.code;
+  // Which source gave no client secret is said, and nothing of what it read.
+  if (error instanceof ProxyError)
+    return error.code === "secret.unavailable" ? error.message : error.code;
   throw error;
 }
 
