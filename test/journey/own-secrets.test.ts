@@ -31,9 +31,12 @@ beforeEach(async () => {
   vault.on("GET /v1/auth/token/lookup-self", () => [200, { data: { ttl: 0 } }]);
   vault.on("GET /v1/secret/data/agent", () => [200, { data: { data: { value: stored } } }]);
   vault.on("GET /v1/secret/data/none", () => [404, {}]);
+  idp.refuse = ({ form }) => {
+    if (taken.has(form.get("client_secret") ?? "")) return undefined;
+    return { status: 401, body: { error: "invalid_client" } };
+  };
   idp.issue = ({ form }) => {
     const secret = form.get("client_secret") ?? "";
-    if (!taken.has(secret)) return { error: "invalid_client" };
     return {
       access_token: `for-${secret.length}`,
       token_type: "Bearer",
@@ -116,6 +119,24 @@ describe("a client secret", () => {
     });
   });
 
+  test("that the endpoint no longer takes is read anew at once, for a hundred at once", async () => {
+    const proxy = await start(
+      merge({ workers: 1 }, outbound(exchange({ client_secret: ofVault() }))),
+    );
+    expect((await call(proxy)).status).toBe(200);
+    stored = "s3cret-2";
+    taken = new Set([stored]);
+    const answers = await Promise.all(Array.from({ length: 100 }, async () => call(proxy)));
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    const read = (): number => vault.count("GET /v1/secret/data/agent");
+    expect(read()).toBe(2);
+    // What nobody takes is not read again for each who is refused.
+    taken = new Set();
+    const refused = await Promise.all(Array.from({ length: 100 }, async () => call(proxy)));
+    expect(new Set(refused.map(({ status }) => status))).toEqual(new Set([503]));
+    expect(read()).toBeLessThan(5);
+  });
+
   test("that a vault has no more of is refused by the name of its key, and comes without a restart", async () => {
     const client_secret = ofVault({ path: "none", max_wait: "100ms" });
     const proxy = await start(outbound(exchange({ client_secret })));
@@ -171,6 +192,10 @@ describe("a client secret", () => {
     const proxy = await start(file(ofVault()));
     expect((await ask(proxy)).status).toBe(200);
     expect(shown()).toEqual(["s3cret-1"]);
+    stored = "s3cret-2";
+    taken = new Set([stored]);
+    expect((await ask(proxy)).status).toBe(200);
+    expect(shown()).toEqual(["s3cret-1", "s3cret-1", "s3cret-2"]);
     const without = await start(file(ofVault({ path: "none", max_wait: "100ms" })));
     expect((await ask(without)).status).toBe(503);
     await without.log(({ problem }) =>

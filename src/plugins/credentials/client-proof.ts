@@ -6,7 +6,7 @@ import {
   signAssertion,
   type SigningKey,
 } from "../../oauth/client-assertion.ts";
-import type { ClientAuthentication } from "../../oauth/client-authentication.ts";
+import type { ClientAuthentication, RenewedSecret } from "../../oauth/client-authentication.ts";
 import type { ClientCertificate } from "../../http/operator-fetch.ts";
 import { readCertificateChain } from "../../oauth/pem.ts";
 import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
@@ -86,11 +86,14 @@ function sourcedSecret(
       else if (held.value.reveal() !== last?.reveal()) last = held.value;
       return last ?? source;
     },
-    show: (clientId) => ({
-      method,
-      clientId,
-      clientSecret: async () => (await source.current()).value,
-    }),
+    show: (clientId) => {
+      let shown: Secret | undefined;
+      const clientSecret: RenewedSecret = {
+        current: async () => (shown = (await source.current()).value),
+        another: async () => shown !== undefined && source.another(shown),
+      };
+      return { method, clientId, clientSecret };
+    },
   };
   return {
     get problem() {
