@@ -32,15 +32,15 @@ export class ServiceBearer {
   }
 
   /** The field that shows the token; nothing where the configuration names none. Rejects where the file holds none. */
-  readonly fields = async (): Promise<Readonly<Record<string, string>>> => {
-    const token = await this.#current();
+  readonly fields = async (signal?: AbortSignal): Promise<Readonly<Record<string, string>>> => {
+    const token = await this.#current(signal);
     return token === undefined ? {} : { Authorization: `Bearer ${token.reveal()}` };
   };
 
-  async #current(): Promise<Secret | undefined> {
+  async #current(signal?: AbortSignal): Promise<Secret | undefined> {
     const { file, fileKey, source } = this.#options;
     if (source !== undefined) {
-      const { value } = await source.current();
+      const { value } = await source.current(signal);
       sendable(value.reveal(), source.name);
       return value;
     }
