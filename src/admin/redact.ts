@@ -31,10 +31,12 @@ function redacted(value: unknown, hiding: Hiding, depth: number): unknown {
   if (typeof value !== "object" || value === null) return value;
   if (depth >= maxDepth) return hidden;
   if (Array.isArray(value)) return value.map((item) => redacted(item, hiding, depth + 1));
+  // The source of a secret: its keys are its own, and what a command is given may be secret.
+  const isSource = hiding === "own" && "type" in value;
   return Object.fromEntries(
     Object.entries(value).map(([key, item]) => [
       key,
-      redacted(item, hiding === "all" ? "all" : hidingOf(key), depth + 1),
+      redacted(item, hiding === "all" || isSource ? "all" : hidingOf(key), depth + 1),
     ]),
   );
 }

@@ -41,6 +41,10 @@ export async function postJson(fetch: OperatorFetch, question: JsonQuestion): Pr
     if (!(error instanceof ProxyError)) return { kind: "unavailable", why: "cannot be asked" };
     return error.code === "upstream.response-too-large"
       ? { kind: "too-long", why: "gave an answer that is too long" }
-      : { kind: "unavailable", why: `cannot be asked: ${error.code}` };
+      : {
+          kind: "unavailable",
+          // A source of the file that gave no secret is named.
+          why: `cannot be asked: ${error.code === "secret.unavailable" ? error.message : error.code}`,
+        };
   }
 }

@@ -1,6 +1,7 @@
 /** How this program proves to a token endpoint which client it is. */
 import type { Secret } from "../secret.ts";
-import type { ClientCertificate } from "../http/operator-fetch.ts";
+import { parseJsonObject } from "../http/json-access.ts";
+import type { ClientCertificate, OperatorResponse } from "../http/operator-fetch.ts";
 
 /** The assertion types that token endpoints of the field know, by the word of the configuration file. */
 export const assertionTypes = {
@@ -8,12 +9,20 @@ export const assertionTypes = {
   "jwt-bearer": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
 } as const;
 
+/** A client secret that may be another one at the next call. */
+export interface RenewedSecret {
+  /** Rejects with a ProxyError where there is none. */
+  current(): Promise<Secret>;
+  /** Whether there is another one than the last that was given, which was refused. */
+  another(): Promise<boolean>;
+}
+
 /** A client's identity and its proof, as of now; made anew for every call because the proof rotates. */
 export type ClientAuthentication =
   | {
       readonly method: "client_secret_post" | "client_secret_basic";
       readonly clientId: string;
-      readonly clientSecret: Secret;
+      readonly clientSecret: Secret | RenewedSecret;
     }
   | {
       readonly method: "client_assertion";
@@ -45,7 +54,7 @@ export interface ClientRequest {
 /**
  * Adds the proof to a request to `url`; once for each request that is sent.
  *
- * Rejects with a ProxyError where an assertion cannot be had at the moment.
+ * Rejects with a ProxyError where a secret or an assertion cannot be had at the moment.
  */
 export async function authenticateClient(
   client: ClientAuthentication,
@@ -56,11 +65,12 @@ export async function authenticateClient(
   switch (client.method) {
     case "client_secret_post":
       form.set("client_id", client.clientId);
-      form.set("client_secret", client.clientSecret.reveal());
+      form.set("client_secret", (await secretOf(client)).reveal());
       return;
     case "client_secret_basic": {
+      const secret = await secretOf(client);
       // RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
-      const pair = `${formEncode(client.clientId)}:${formEncode(client.clientSecret.reveal())}`;
+      const pair = `${formEncode(client.clientId)}:${formEncode(secret.reveal())}`;
       headers["authorization"] = `Basic ${Buffer.from(pair, "latin1").toString("base64")}`;
       return;
     }
@@ -80,6 +90,23 @@ export async function authenticateClient(
       form.set("client_id", client.clientId);
       return;
   }
+}
+
+type SecretClient = Extract<ClientAuthentication, { readonly clientSecret: unknown }>;
+
+async function secretOf({ clientSecret }: SecretClient): Promise<Secret> {
+  return "current" in clientSecret ? clientSecret.current() : clientSecret;
+}
+
+/** Whether this response refuses the client's secret (RFC 6749 section 5.2) and there is another one to show by now. */
+export async function hasAnotherSecret(
+  client: ClientAuthentication,
+  { status, body }: Pick<OperatorResponse, "status" | "body">,
+): Promise<boolean> {
+  if (!("clientSecret" in client) || !("another" in client.clientSecret)) return false;
+  const error = status === 400 ? parseJsonObject(body.toString("utf8"))?.["error"] : undefined;
+  const isRefused = status === 401 || error === "invalid_client" || error === "unauthorized_client";
+  return isRefused && client.clientSecret.another();
 }
 
 function formEncode(text: string): string {

@@ -6,9 +6,10 @@ import {
   authenticateClient,
   type ClientAuthentication,
   type ClientRequest,
+  hasAnotherSecret,
 } from "./client-authentication.ts";
 import { type Clock, passingClock } from "../duration.ts";
-import type { OperatorFetch } from "../http/operator-fetch.ts";
+import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
 import { parseJsonObject } from "../http/json-access.ts";
 import { type Verification, type VerifiedToken, verifiedToken } from "./jwt-verifier.ts";
 import { ownerOf, type TokenOwner } from "./logout-token.ts";
@@ -169,10 +170,14 @@ export class OpaqueVerifier {
         accept: "application/json",
       },
     };
-    await authenticateClient(client, url, request);
-    const { form, ...proven } = request;
-    const body = form.toString();
-    const response = await call(url, { ...proven, method: "POST", body, timeoutMs, maxBytes });
+    const send = async (): Promise<OperatorResponse> => {
+      await authenticateClient(client, url, request);
+      const { form, ...proven } = request;
+      const body = form.toString();
+      return call(url, { ...proven, method: "POST", body, timeoutMs, maxBytes });
+    };
+    const first = await send();
+    const response = (await hasAnotherSecret(client, first)) ? await send() : first;
     if (response.status !== 200) return `answered ${response.status}`;
     const claims = parseJsonObject(response.body.toString("utf8"));
     if (typeof claims?.["active"] !== "boolean") return "answered without a boolean active";
@@ -235,7 +240,9 @@ export class OpaqueVerifier {
 
 /** Of what is no fault of the call, the error itself is thrown. */
 function codeOf(error: unknown): string {
-  if (error instanceof ProxyError) return error.code;
+  // Which source gave no client secret is said, and nothing of what it read.
+  if (error instanceof ProxyError)
+    return error.code === "secret.unavailable" ? error.message : error.code;
   throw error;
 }
 

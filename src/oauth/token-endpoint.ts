@@ -6,6 +6,7 @@ import type { Clock } from "../duration.ts";
 import type { OperatorFetch, OperatorResponse } from "../http/operator-fetch.ts";
 import {
   authenticateClient,
+  hasAnotherSecret,
   type ClientAuthentication,
   type ClientRequest,
 } from "./client-authentication.ts";
@@ -109,6 +110,7 @@ export class TokenEndpoint {
     const endsAt = performance.now() + this.#deadlineMs;
     const { dpop } = grant;
     let hasNonce = false;
+    let hasSecret = false;
     for (let attempt = 0; ; attempt += 1) {
       const outcome = await this.#attempt(url, client, { grant, endsAt, signal });
       if (outcome.kind === "response") {
@@ -117,6 +119,11 @@ export class TokenEndpoint {
           // Once: a server that asks again did not like the one that it gave.
           hasNonce = isNonceRequest(response);
           if (hasNonce) continue;
+        }
+        if (!hasSecret) {
+          // Once, as well: it was replaced since this program read it.
+          hasSecret = await hasAnotherSecret(client, response);
+          if (hasSecret) continue;
         }
         if (response.status < 500) return readTokenResponse(response, sentAt, dpop !== undefined);
       } else if (!outcome.passing) {

@@ -124,12 +124,15 @@ export class BundlePoller implements DecisionEngine {
   async #get(call: OperatorFetch, location: string): Promise<OperatorResponse> {
     let url = location;
     for (let hops = 0; hops <= maxRedirects; hops += 1) {
+      // The token is for the server that the file names.
+      const credentials = sameOrigin(url, location)
+        ? await this.#options.credentials(this.#closing.signal)
+        : {};
       const response = await call(url, {
         headers: {
           accept: "application/vnd.openpolicyagent.bundles, application/gzip, */*",
           ...(this.#etag === undefined ? {} : { "if-none-match": this.#etag }),
-          // The token is for the server that the file names.
-          ...(sameOrigin(url, location) ? this.#options.credentials() : {}),
+          ...credentials,
         },
         timeoutMs: fetchTimeoutMs,
         maxBytes: maxArchiveBytes,

@@ -49,4 +49,4 @@ export function fault(kind: FaultKind, message: string): Evaluation {
 }
 
 /** The field that shows who asks; empty without a token. */
-export type Credentials = () => Readonly<Record<string, string>>;
+export type Credentials = (signal: AbortSignal) => Promise<Readonly<Record<string, string>>>;

@@ -82,19 +82,25 @@ export class ServerEngine implements DecisionEngine {
     return askAgain(this.#options.timeoutMs, (leftMs) => this.#post(path, input, leftMs));
   }
 
-  #post(path: DecisionPath, input: string, timeoutMs: number): Promise<OperatorResponse> {
+  async #post(path: DecisionPath, input: string, timeoutMs: number): Promise<OperatorResponse> {
+    const credentials = await this.#credentials(timeoutMs);
     return this.#options.call(`${this.#options.base}/v1/data/${path}`, {
       method: "POST",
       headers: {
         "content-type": "application/json",
         accept: "application/json",
-        ...this.#options.credentials(),
+        ...credentials,
       },
       body: `{"input":${input}}`,
       timeoutMs,
       maxBytes: maxResponseBytes,
       signal: this.#closing.signal,
     });
+  }
+
+  #credentials(timeoutMs: number): ReturnType<Credentials> {
+    const limit = AbortSignal.timeout(timeoutMs);
+    return this.#options.credentials(AbortSignal.any([this.#closing.signal, limit]));
   }
 
   /** A response without `result` means that the document is undefined. */
@@ -128,10 +134,10 @@ export class ServerEngine implements DecisionEngine {
   }
 
   async #look(): Promise<string | undefined> {
-    const { call, base, credentials, timeoutMs } = this.#options;
+    const { call, base, timeoutMs } = this.#options;
     try {
       const { status } = await call(`${base}/health?bundles`, {
-        headers: credentials(),
+        headers: await this.#credentials(timeoutMs),
         timeoutMs,
         maxBytes: maxResponseBytes,
         signal: this.#closing.signal,

@@ -17,6 +17,10 @@ export class FixedSecret implements SecretSource {
     return this.#held;
   }
 
+  another(): boolean {
+    return false;
+  }
+
   notReady(): undefined {
     return undefined;
   }
@@ -45,6 +49,11 @@ export class FileSecret implements SecretSource {
     if (value !== undefined) return { value };
     const problem = new Error(this.#file.problem ?? "not read yet");
     return Promise.reject(unavailable(`no value from ${this.name}`, problem));
+  }
+
+  another(refused: Secret): boolean {
+    const value = this.#file.current();
+    return value !== undefined && value.reveal() !== refused.reveal();
   }
 
   notReady(): string | undefined {

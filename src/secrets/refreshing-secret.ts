@@ -35,6 +35,8 @@ export interface RefreshingSecretOptions<T, Means> {
 /** Without a value, a provider that failed is asked again by those who need one, this seldom. */
 const leastRetryMs = 1_000;
 const mostRetryMs = 60_000;
+/** A value that was refused is asked for anew this seldom: the provider may have no other. */
+const leastAnewMs = 10_000;
 /** Timers of Node take no more than 24.8 days. */
 const longestTimerMs = 24 * 3_600_000;
 const leastTimerMs = 200;
@@ -57,9 +59,11 @@ export class RefreshingSecret<T, Means> implements SecretSource<T> {
   #held: Fetched<T> | undefined;
   #renewAt = Number.POSITIVE_INFINITY;
   #flight: Promise<void> | undefined;
+  #anew: Promise<void> | undefined;
   #problem: string | undefined;
   #failures = 0;
   #triedAt = Number.NEGATIVE_INFINITY;
+  #anewAt = Number.NEGATIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
   #hasBegun = false;
 
@@ -93,6 +97,24 @@ export class RefreshingSecret<T, Means> implements SecretSource<T> {
     // A clock that was set forward, or a process that was stopped: no timer has told.
     if (this.#options.clock.now() >= this.#renewAt && this.#mayAsk()) void this.#refresh();
     return held;
+  }
+
+  async another(refused: T): Promise<boolean> {
+    const { clock, codec, others } = this.#options;
+    const isOther = (): boolean => {
+      const held = this.#valid();
+      return held !== undefined && codec.write(held.value) !== codec.write(refused);
+    };
+    if (isOther()) return true;
+    const since = clock.now() - this.#anewAt;
+    if (since < 0 || since >= leastAnewMs) {
+      this.#anewAt = clock.now();
+      this.#anew = (others?.shared.forget(others.key) ?? Promise.resolve()).then(() =>
+        this.#refresh(),
+      );
+    }
+    await this.#anew;
+    return isOther();
   }
 
   close(): void {

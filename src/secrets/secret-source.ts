@@ -31,6 +31,11 @@ export interface SecretSource<T = Secret> {
    * the provider has no value to give; the `cause` says why, for operators only.
    */
   current(signal?: AbortSignal): Held<T> | Promise<Held<T>>;
+  /**
+   * Whether there is another value now than this one, which was refused by whoever was shown it; the provider is asked for
+   * one, but not at every call.
+   */
+  another(refused: T): boolean | Promise<boolean>;
   /** Why there has never been a value, in words for an operator; undefined when there has been one. */
   notReady(): string | undefined;
   /** Begins to fetch, and to renew from then on. More than one call changes nothing. */

@@ -435,6 +435,13 @@ describe("a model", () => {
     expect((await expand(idIn(first), "m", asking)).body).toContain(code);
   });
 
+  test("is shown a key that comes from a source", async () => {
+    const command = [process.execPath, "-e", "console.log('k-2')"];
+    const [asking, model] = await withModel({ api_key: { type: "exec", command, ttl: "1h" } });
+    await send(chatPath, chat(code), { session: "k", by: asking });
+    expect(model.requests[0]?.header("authorization")).toBe("Bearer k-2");
+  });
+
   test("is asked once for calls at once that carry the same output", async () => {
     const [asking, model] = await withModel();
     let said = 0;

@@ -170,30 +170,36 @@ describe("redirects", () => {
     return own(Promise.resolve({ url, asked, close }));
   }
 
-  test("lead to origins that the file names, without the token; others are not asked", async () => {
-    const store = await own(new BundleServer(fixture("allow").bytes, '"1"').listen());
-    const front = await redirecting(() => `${store.url}/object`);
-    const token = await put("token", "for-the-front");
-    const config = {
-      bundle_url: front.url,
-      bundle_resource: "b",
-      bearer_token_file: token,
-      polling_min_delay: 0.1,
-      polling_max_delay: 0.2,
-    };
-    const proxy = await start({ ...config, redirect_origins: [store.url] });
-    await eventually(async () => (await proxy.health("/readyz")).status === 200);
-    expect(front.asked[0]?.["authorization"]).toBe("Bearer for-the-front");
-    expect(store.asked[0]?.url).toBe("/object");
-    expect(store.asked[0]?.headers["authorization"]).toBeUndefined();
-    const before = store.asked.length;
-    const strict = await start({ ...config, polling_min_delay: 30, polling_max_delay: 60 });
-    await strict.log(({ problem }) => String(problem).includes("is not an origin"));
-    expect(await ask(strict)).toBe(503);
-    expect(
-      store.asked.slice(before).filter(({ headers }) => headers["if-none-match"] === undefined),
-    ).toEqual([]);
-  });
+  test.each([
+    ["a file", (path: string) => ({ bearer_token_file: path })],
+    ["a source", (path: string) => ({ bearer_token: { type: "file", path } })],
+  ])(
+    "lead to origins that the file names, without the token of %s; others are not asked",
+    async (_from, tokenOf) => {
+      const store = await own(new BundleServer(fixture("allow").bytes, '"1"').listen());
+      const front = await redirecting(() => `${store.url}/object`);
+      const token = await put("token", "for-the-front");
+      const config = {
+        bundle_url: front.url,
+        bundle_resource: "b",
+        ...tokenOf(token),
+        polling_min_delay: 0.1,
+        polling_max_delay: 0.2,
+      };
+      const proxy = await start({ ...config, redirect_origins: [store.url] });
+      await eventually(async () => (await proxy.health("/readyz")).status === 200);
+      expect(front.asked[0]?.["authorization"]).toBe("Bearer for-the-front");
+      expect(store.asked[0]?.url).toBe("/object");
+      expect(store.asked[0]?.headers["authorization"]).toBeUndefined();
+      const before = store.asked.length;
+      const strict = await start({ ...config, polling_min_delay: 30, polling_max_delay: 60 });
+      await strict.log(({ problem }) => String(problem).includes("is not an origin"));
+      expect(await ask(strict)).toBe(503);
+      expect(
+        store.asked.slice(before).filter(({ headers }) => headers["if-none-match"] === undefined),
+      ).toEqual([]);
+    },
+  );
 
   test("that lead in a circle end", async () => {
     const circle = await redirecting((url) => url);

@@ -425,14 +425,17 @@ describe("an OPA server", () => {
     expect(JSON.stringify(stub.calls)).not.toMatch(/real-key|dev-key/);
   });
 
-  test("behind a Unix socket decides all the same", async () => {
+  test.each([
+    ["a file", (path: string) => ({ bearer_token_file: path })],
+    ["a source", (path: string) => ({ bearer_token: { type: "file", path } })],
+  ])("behind a Unix socket decides all the same, with a token of %s", async (_from, token) => {
     const folder = await mkdtemp(join(tmpdir(), "authbridge-opa-"));
     const socket = join(folder, "opa.sock");
     const local = await own(StubOpa.start(socket));
     await writeFile(join(folder, "token"), "s0cket-token");
     const judged = await proxyWith({
       server_url: `unix://${socket}`,
-      bearer_token_file: join(folder, "token"),
+      ...token(join(folder, "token")),
     });
     await eventually(async () => (await judged.health("/readyz")).status === 200);
     expect((await through(judged, "/true")).status).toBe(200);

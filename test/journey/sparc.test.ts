@@ -91,6 +91,13 @@ describe("calls of MCP tools", () => {
   const reached = (): number =>
     origin.requests.filter(({ target }) => target.endsWith("/mcp")).length;
 
+  test("the service is shown a token that comes from a source", async () => {
+    const command = [process.execPath, "-e", "console.log('of-a-command')"];
+    const proxy = await agentOf({ reflector_bearer: { type: "exec", command, ttl: "1h" } });
+    await post(proxy, "/mcp", refund());
+    expect(reflector.requests[0]?.header("authorization")).toBe("Bearer of-a-command");
+  });
+
   test("a grounded call passes, and the service is shown the conversation, the tools and the call", async () => {
     const proxy = await agentOf({ reflector_bearer: "for-the-service", track: "slow_track" });
     const outcome = await post(proxy, "/mcp", refund());

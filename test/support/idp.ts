@@ -67,6 +67,8 @@ export class StubIdp {
     token_type: "Bearer",
     expires_in: 300,
   });
+  /** What the token endpoint answers instead, where that is anything. */
+  refuse: (call: TokenCall) => IdpReply | undefined = () => undefined;
   /** Held back answers of the token endpoint, while set. */
   gate: Promise<void> | undefined;
   #keys: SigningKey[];
@@ -168,7 +170,7 @@ export class StubIdp {
       const call = { form, authorization, dpop, path };
       this.tokenCalls.push(call);
       await this.gate;
-      reply(response, this.tokenReplies.shift() ?? { body: this.issue(call) });
+      reply(response, this.tokenReplies.shift() ?? this.refuse(call) ?? { body: this.issue(call) });
     }
   }
 }

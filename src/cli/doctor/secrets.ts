@@ -1,8 +1,7 @@
 /** Whether the sources of secrets that a file names give one, asked as serving asks them. */
 import { asError, messageOf } from "../../errors.ts";
 import type { PluginDeps } from "../../pipeline/plugin.ts";
-import { SecretSet } from "../../plugins/credentials/secret-set.ts";
-import { namedSourcesOf, type StaticInjectConfig } from "../../plugins/static-inject/config.ts";
+import { type NamedSource, SecretSet } from "../../plugins/credentials/secret-set.ts";
 import type { SecretSource } from "../../secrets/secret-source.ts";
 import { type Finding, fail, pass, skip } from "./report.ts";
 
@@ -12,11 +11,15 @@ interface SecretCheck {
 }
 
 /** One check for each source. */
-export function secretChecks(
-  { instance, deps }: { readonly instance: string; readonly deps: PluginDeps },
-  config: StaticInjectConfig,
-): SecretCheck[] {
-  const named = namedSourcesOf(config);
+export function secretChecks({
+  instance,
+  sources: named,
+  deps,
+}: {
+  readonly instance: string;
+  readonly sources: readonly NamedSource[];
+  readonly deps: PluginDeps;
+}): SecretCheck[] {
   const sources = new SecretSet(named, deps);
   return named.map(({ key, config: { type } }) => ({
     name: "secret",
@@ -42,6 +45,6 @@ async function tried(
     return pass(`${what} has a value${end}`);
   } catch (error) {
     const why = messageOf(asError(error).cause ?? error);
-    return fail(`${what}: ${why}`, "see to the source, or to the keys of its mapping");
+    return fail(`${what}: ${why}`, "see to the source, or to its keys");
   }
 }

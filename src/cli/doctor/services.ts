@@ -12,9 +12,11 @@ import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { certificateOf } from "../../plugins/ext-authz/certificate.ts";
 import { addressOf, type ExtAuthzConfig } from "../../plugins/ext-authz/config.ts";
 import { CredentialFiles } from "../../plugins/credentials/credential-files.ts";
+import { secretOrigins } from "../../plugins/credentials/secret-config.ts";
+import type { NamedSource } from "../../plugins/credentials/secret-set.ts";
+import { sourcesOf } from "../../plugins/credentials/secret-users.ts";
 import { ClientIdentity } from "../../plugins/credentials/client-identity.ts";
 import { isOfWorkload } from "../../plugins/credentials/client-identity-config.ts";
-import type { StaticInjectConfig } from "../../plugins/static-inject/config.ts";
 import { type TokenExchangeConfig, tokenUrlOf } from "../../plugins/token-exchange/config.ts";
 import { createLogger } from "../../telemetry/log.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
@@ -33,7 +35,9 @@ export interface Dependent {
   readonly plugin: string;
   readonly instance: string;
   readonly config: unknown;
+  /** Without those that only its sources of secrets ask. */
   readonly origins: readonly string[];
+  readonly sources: readonly NamedSource[];
   readonly deps: PluginDeps;
 }
 
@@ -106,11 +110,14 @@ function overheard(known: AnyPluginDefinition, into: Dependent[]): AnyPluginDefi
   const overhearing: PluginDefinition = {
     ...definition,
     create: (config, deps) => {
+      const sources = sourcesOf(definition, config);
+      const asked = new Set(sources.flatMap((named) => secretOrigins(named.config)));
       into.push({
         plugin: definition.name,
         instance: deps.instance,
         config,
-        origins: definition.origins?.(config) ?? [],
+        origins: (definition.origins?.(config) ?? []).filter((origin) => !asked.has(origin)),
+        sources,
         deps,
       });
       return definition.create(config, deps);
@@ -120,11 +127,14 @@ function overheard(known: AnyPluginDefinition, into: Dependent[]): AnyPluginDefi
 }
 
 function serviceChecks(dependent: Dependent): ServiceCheck[] {
+  return [...secretChecks(dependent), ...ownChecks(dependent)];
+}
+
+function ownChecks(dependent: Dependent): ServiceCheck[] {
   const { plugin, config, origins } = dependent;
   // The assembler parsed the configuration with the schema of the plugin of this name.
   if (plugin === "jwt-validation") return [keySetCheck(dependent, config as JwtValidationConfig)];
   if (plugin === "token-exchange") return tokenChecks(dependent, config as TokenExchangeConfig);
-  if (plugin === "static-inject") return secretChecks(dependent, config as StaticInjectConfig);
   if (plugin === "ext-authz") {
     const authz = config as ExtAuthzConfig;
     if (authz.grpc_service !== undefined) return [grpcCheck(dependent, authz)];
@@ -198,7 +208,7 @@ function tokenChecks(dependent: Dependent, config: TokenExchangeConfig): Service
   const inline = config.routes.rules.flatMap(({ token_url: url }) => url ?? []);
   const urls = [...new Set([tokenUrlOf(config), ...inline])];
   const covered = new Set(urls.map((url) => new URL(url).origin));
-  // A secret in the file itself has nothing that could be missing.
+  // A secret in the file itself has nothing that could be missing; a source of one has a check of its own.
   const isInline = config.identity.type === "client-secret" && !!config.identity.client_secret;
   return [
     ...(isInline ? [] : [credentialsCheck(dependent, config)]),

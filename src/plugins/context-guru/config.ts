@@ -3,6 +3,7 @@ import { z } from "zod";
 import { durationMs } from "../../duration.ts";
 import { duration, serviceUrl, words } from "../config-values.ts";
 import type { Limits } from "./draft.ts";
+import { secretValue } from "../credentials/secret-config.ts";
 
 const presets = ["off", "safe", "balanced", "aggressive"] as const;
 const whole = (least: number, most: number): z.ZodNumber => z.int().min(least).max(most);
@@ -17,7 +18,9 @@ const modelSchema = z
         "Base address of the model, which speaks the chat completions API of OpenAI at /v1/chat/completions.",
       ),
     model: words().optional().describe("Its name."),
-    api_key: words().optional().describe("Bearer token for it."),
+    api_key: secretValue
+      .optional()
+      .describe("Bearer token for it: a text, or the source that it comes from, by its `type`."),
     api_key_file: words().optional().describe("File with the bearer token, read at every call."),
     max_tokens: whole(0, 100_000)
       .default(defaultMaxTokens)

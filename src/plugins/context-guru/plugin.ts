@@ -11,7 +11,6 @@ import { callerOf } from "../../pipeline/flow.ts";
 import {
   type Answer,
   type Decision,
-  definePlugin,
   type Held,
   observe,
   type Plugin,
@@ -32,9 +31,11 @@ import { idOf, isMarked, marked } from "./marker.ts";
 import { shorten } from "./shorten.ts";
 import { sentinelField, Summarizer } from "./summary.ts";
 import { type ShortText, TextStore } from "./text-store.ts";
+import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
+import { defineSecretUser } from "../credentials/secret-users.ts";
 
 /** The definition that a pipeline names. */
-export const contextGuru = definePlugin<ContextGuruConfig>({
+export const contextGuru = defineSecretUser<ContextGuruConfig>({
   name: "context-guru",
   description: "Shortens large tool outputs in calls of language models",
   config: contextGuruConfig,
@@ -46,7 +47,8 @@ export const contextGuru = definePlugin<ContextGuruConfig>({
     return model === undefined ? [] : [originOf(model.base_url)];
   },
   readsSessions: true,
-  create: (config, deps) => new ContextGuru(config, deps),
+  sources: (config) => sourceAt(["model", "api_key"], config.model?.api_key),
+  create: (config, deps, secrets) => new ContextGuru(config, deps, secrets),
 });
 
 /** A shortened output that is not at least so much shorter is not worth another text. */
@@ -68,12 +70,12 @@ class ContextGuru implements Plugin {
   /** Bounded by what the summarizer asks at a time. */
   readonly #asking = new Map<string, Promise<ShortText | undefined>>();
 
-  constructor(config: ContextGuruConfig, deps: PluginDeps) {
+  constructor(config: ContextGuruConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
     this.#limits = limitsOf(config);
     const model = modelOf(config);
-    this.#summarizer = model === undefined ? undefined : new Summarizer(model, deps);
+    this.#summarizer = model === undefined ? undefined : new Summarizer(model, deps, secrets);
     // Another way of shortening is another store: what it gives has to be the same at every turn.
     const { store, engine, keep_chars: keep, min_chars: least } = config;
     const key = JSON.stringify([store, engine, keep, least, model?.base_url, model?.model]);

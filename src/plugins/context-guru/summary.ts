@@ -1,6 +1,7 @@
 /** The model that summarises outputs which the rules would have to cut in the middle. */
 import { askModel, chatUrl } from "../../protocols/chat-model.ts";
 import type { PluginDeps } from "../../pipeline/plugin.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
 import { ServiceBearer } from "../credentials/service-bearer.ts";
 import type { NamedModel } from "./config.ts";
 
@@ -21,11 +22,16 @@ export class Summarizer {
   readonly #bearer: ServiceBearer;
   #calls = 0;
 
-  constructor(model: NamedModel, deps: Pick<PluginDeps, "fetch" | "count" | "log">) {
+  constructor(
+    model: NamedModel,
+    deps: Pick<PluginDeps, "fetch" | "count" | "log">,
+    secrets: SecretSet,
+  ) {
     this.#model = model;
     this.#deps = deps;
     const { api_key: token, api_key_file: file } = model;
-    this.#bearer = new ServiceBearer({ token, file, fileKey: "api_key_file" });
+    const source = secrets.get("model.api_key");
+    this.#bearer = new ServiceBearer({ token, file, fileKey: "api_key_file", source });
   }
 
   /** A summary of at most `chars` characters, or undefined; never rejects. */

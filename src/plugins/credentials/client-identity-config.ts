@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
 import { duration, words } from "../config-values.ts";
+import { clientSecretValue } from "./stored-secret-config.ts";
 
 /** Where the operator of the Go program mounts the agent's client id. */
 export const defaultClientIdFile = "/shared/client-id.txt";
@@ -36,7 +37,11 @@ const identityKeys = z.strictObject({
     .describe(
       "false: the form has no client_id beside the assertion (types spiffe, private-key-jwt and kubernetes-service-account).",
     ),
-  client_secret: words().optional().describe("Client secret (type client-secret)."),
+  client_secret: clientSecretValue
+    .optional()
+    .describe(
+      "Client secret (type client-secret): a text, or the source that it comes from, by its `type` (file, env, exec, vault).",
+    ),
   client_secret_file: words()
     .optional()
     .describe(
@@ -135,6 +140,12 @@ export const clientIdentityConfig = identityKeys.superRefine((identity, context)
   if (certificate === undefined && key !== undefined) refuse("client_certificate_file", pairWords);
   if (certificate !== undefined && key === undefined)
     refuse("client_certificate_key_file", pairWords);
+  if (typeof identity.client_secret === "object") {
+    if (type !== "client-secret")
+      refuse("client_secret", `has no effect with identity.type ${type}`);
+    if (identity.client_secret_file !== undefined)
+      refuse("client_secret_file", "has no effect beside client_secret");
+  }
   if (!identity.send_client_id && (type === "client-secret" || type === "tls-client-auth")) {
     const what = type === "client-secret" ? "a secret" : "a certificate";
     refuse(

@@ -6,11 +6,12 @@ import {
   signAssertion,
   type SigningKey,
 } from "../../oauth/client-assertion.ts";
-import type { ClientAuthentication } from "../../oauth/client-authentication.ts";
+import type { ClientAuthentication, RenewedSecret } from "../../oauth/client-authentication.ts";
 import type { ClientCertificate } from "../../http/operator-fetch.ts";
 import { readCertificateChain } from "../../oauth/pem.ts";
 import { unverifiedClaims } from "../../oauth/unverified-claims.ts";
 import { Secret } from "../../secret.ts";
+import type { SecretSource } from "../../secrets/secret-source.ts";
 import { credentialText } from "../../files/watched-file.ts";
 import { clientCertificateOf } from "./client-certificate.ts";
 import { type ClientIdentityConfig, defaultSecretFile } from "./client-identity-config.ts";
@@ -50,7 +51,11 @@ export const proofSources: Readonly<Record<ClientIdentityConfig["type"], Source>
   "kubernetes-service-account": serviceAccount,
 };
 
-function secret(identity: ClientIdentityConfig, files: CredentialFiles): Current<Proof> {
+function secret(
+  identity: ClientIdentityConfig,
+  files: CredentialFiles,
+  { clientSecret: source }: IdentityDeps,
+): ProofSource {
   const { client_auth_method: method, client_secret_file: path = defaultSecretFile } = identity;
   const proofOf = (text: string): Proof => {
     const clientSecret = new Secret(text);
@@ -59,10 +64,44 @@ function secret(identity: ClientIdentityConfig, files: CredentialFiles): Current
       show: (clientId) => ({ method, clientId, clientSecret }),
     };
   };
+  if (source !== undefined) return files.watch(sourcedSecret(method, source));
   const { client_secret: inline } = identity;
-  if (inline === undefined) return files.file(path, (text) => proofOf(credentialText(text)));
+  if (typeof inline !== "string") return files.file(path, (text) => proofOf(credentialText(text)));
   const proof = proofOf(inline);
   return { problem: undefined, current: () => proof };
+}
+
+/** A secret that its source renews; a call that finds none waits for one, as long as the source lets it. */
+function sourcedSecret(
+  method: ClientIdentityConfig["client_auth_method"],
+  source: SecretSource,
+): ProofSource {
+  let last: Secret | undefined;
+  const proof: Proof = {
+    /** Another object where the source gave another text. */
+    get credential() {
+      const held = source.current();
+      // Whoever shows the proof is told.
+      if (held instanceof Promise) held.catch(() => undefined);
+      else if (held.value.reveal() !== last?.reveal()) last = held.value;
+      return last ?? source;
+    },
+    show: (clientId) => {
+      let shown: Secret | undefined;
+      const clientSecret: RenewedSecret = {
+        current: async () => (shown = (await source.current()).value),
+        another: async () => shown !== undefined && source.another(shown),
+      };
+      return { method, clientId, clientSecret };
+    },
+  };
+  return {
+    get problem() {
+      return source.notReady();
+    },
+    current: () => (source.notReady() === undefined ? proof : undefined),
+    fetched: proof,
+  };
 }
 
 function jwtSvid(

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { FilePair } from "../../files/file-pair.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
 import { PluginConfigError, type PluginDeps } from "../../pipeline/plugin.ts";
+import type { SecretSource } from "../../secrets/secret-source.ts";
 
 /** What may have a value now. */
 export interface Current<T> {
@@ -11,7 +12,10 @@ export interface Current<T> {
 }
 
 /** What is needed of a plugin's dependencies. */
-export type IdentityDeps = Pick<PluginDeps, "clock" | "log" | "jwtSvids" | "x509Svids">;
+export type IdentityDeps = Pick<PluginDeps, "clock" | "log" | "jwtSvids" | "x509Svids"> & {
+  /** Where the client secret comes from, if from a source. */
+  readonly clientSecret?: SecretSource | undefined;
+};
 
 /** A key of `identity`, and the file that it names. */
 export interface NamedFile {

@@ -9,7 +9,7 @@ import {
   readExternalAccount,
 } from "../../secrets/google-workload-identity.ts";
 import { originOf, serviceUrl, words } from "../config-values.ts";
-import { scopes, waiting } from "./secret-keys.ts";
+import { scopes, waiting } from "./stored-secret-config.ts";
 
 const googleScopes = scopes
   .optional()

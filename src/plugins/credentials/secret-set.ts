@@ -1,6 +1,6 @@
 /** The secret sources of one plugin instance: made from their configuration, kept over reloads, closed when nothing names them. */
 import { hash } from "node:crypto";
-import type { SecretConfig } from "./secret-config.ts";
+import type { SecretConfig, SecretValue } from "./secret-config.ts";
 import { type ConfigProblem, PluginConfigError } from "../../pipeline/plugin.ts";
 import { OnceForAll } from "../../pipeline/once-for-all.ts";
 import { durationMs } from "../../duration.ts";
@@ -20,10 +20,32 @@ export interface NamedSource {
   readonly config: SecretConfig;
 }
 
+/** The source at this path of the configuration, under its path as the key; none where there is a text, or nothing. */
+export function sourceAt(
+  path: readonly (string | number)[],
+  value: SecretValue | undefined,
+): NamedSource[] {
+  return typeof value === "object" ? [{ key: path.join("."), path, config: value }] : [];
+}
+
 const codec = {
   write: (value: Secret): string => value.reveal(),
   read: (text: string): Secret => new Secret(text),
 };
+
+const nested = ["identity", "client_secret"];
+
+/** The client secret that a source asks with, where that comes from a source as well. */
+function nestedIn({ path, config }: NamedSource): NamedSource[] {
+  const identity = "identity" in config ? config.identity : undefined;
+  const [found] = sourceAt([...path, ...nested], identity?.client_secret);
+  return found === undefined ? [] : [{ ...found, key: nestedKey(path) }];
+}
+
+/** No key of a configuration, and no host that a client may name. */
+function nestedKey(path: NamedSource["path"]): string {
+  return `\0${path.join(".")}`;
+}
 
 /** Sources by key. */
 export class SecretSet {
@@ -35,9 +57,9 @@ export class SecretSet {
   constructor(named: readonly NamedSource[], deps: SecretDeps) {
     this.#deps = deps;
     const problems: ConfigProblem[] = [];
-    for (const { key, path, config } of named) {
+    for (const { key, path, config } of [...named.flatMap(nestedIn), ...named]) {
       try {
-        this.#sources.set(key, this.#open(`${path.join(".")} (${config.type})`, config));
+        this.#sources.set(key, this.#open(path, config));
       } catch (error) {
         if (!(error instanceof PluginConfigError)) throw error;
         problems.push(
@@ -73,10 +95,11 @@ export class SecretSet {
     for (const withdraw of this.#withdrawals.splice(0)) withdraw();
   }
 
-  #open(name: string, config: SecretConfig): SecretSource {
+  #open(path: NamedSource["path"], config: SecretConfig): SecretSource {
+    const name = `${path.join(".")} (${config.type})`;
     if (config.type === "env") return environment(name, config.name);
     if (config.type === "file") return this.#file(name, config.path);
-    return this.#fetched(name, config);
+    return this.#fetched(name, config, this.#sources.get(nestedKey(path)));
   }
 
   #file(name: string, path: string): SecretSource {
@@ -90,12 +113,15 @@ export class SecretSet {
     return new FileSecret(name, file);
   }
 
-  #fetched(name: string, config: FetchedConfig): SecretSource {
+  #fetched(name: string, config: FetchedConfig, clientSecret?: SecretSource): SecretSource {
     const { carry, clock, isAlone, shared } = this.#deps;
     // The configuration may hold a secret.
     const place = hash("sha256", JSON.stringify(config), "base64url");
     const identity = "identity" in config ? config.identity : undefined;
-    const client = identity === undefined ? undefined : new ClientIdentity(identity, this.#deps);
+    const client =
+      identity === undefined
+        ? undefined
+        : new ClientIdentity(identity, { ...this.#deps, clientSecret });
     const make = fetcherOf(config, this.#deps);
     const source = carry(
       `secret:${place}`,

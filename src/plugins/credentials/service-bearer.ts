@@ -1,16 +1,20 @@
-/** The bearer token for a service that the operator named: of the configuration, or of a file that is read at every call. */
+/** The bearer token for a service that the operator named: of the configuration, of a file that is read at every call, or of a source. */
 import { readFile } from "node:fs/promises";
 import { ProxyError } from "../../errors.ts";
 import { Secret } from "../../secret.ts";
+import type { SecretSource } from "../../secrets/secret-source.ts";
+import type { SecretValue } from "./secret-config.ts";
 
 const maxBearerBytes = 65_536;
 
 /** Where the token comes from. */
 export interface ServiceBearerOptions {
-  readonly token: string | undefined;
+  readonly token: SecretValue | undefined;
   readonly file: string | undefined;
   /** The key of the file, for faults. */
   readonly fileKey: string;
+  /** Where `token` names one. */
+  readonly source: SecretSource | undefined;
 }
 
 /** One token, which may change. */
@@ -22,26 +26,37 @@ export class ServiceBearer {
 
   constructor(options: ServiceBearerOptions) {
     this.#options = options;
-    this.#token = options.token === undefined ? undefined : new Secret(options.token);
+    this.#token = typeof options.token === "string" ? new Secret(options.token) : undefined;
     // One that cannot be read now is a fault of the call that needs it.
-    void this.#current().catch(() => undefined);
+    if (options.file !== undefined) void this.#current().catch(() => undefined);
   }
 
   /** The field that shows the token; nothing where the configuration names none. Rejects where the file holds none. */
-  readonly fields = async (): Promise<Readonly<Record<string, string>>> => {
-    const token = await this.#current();
+  readonly fields = async (signal?: AbortSignal): Promise<Readonly<Record<string, string>>> => {
+    const token = await this.#current(signal);
     return token === undefined ? {} : { Authorization: `Bearer ${token.reveal()}` };
   };
 
-  async #current(): Promise<Secret | undefined> {
-    const { file, fileKey } = this.#options;
+  async #current(signal?: AbortSignal): Promise<Secret | undefined> {
+    const { file, fileKey, source } = this.#options;
+    if (source !== undefined) {
+      const { value } = await source.current(signal);
+      sendable(value.reveal(), source.name);
+      return value;
+    }
     if (file === undefined) return this.#token;
     const bytes = await readFile(file);
-    const text = bytes.length > maxBearerBytes ? "" : bytes.toString("utf8").trim();
-    if (!/^[\x21-\x7e]+$/.test(text)) {
-      throw new ProxyError("upstream.refused", `${fileKey} holds no token`);
-    }
+    const text = sendable(
+      bytes.length > maxBearerBytes ? "" : bytes.toString("utf8").trim(),
+      fileKey,
+    );
     if (this.#read?.reveal() !== text) this.#read = new Secret(text);
     return this.#read;
   }
+}
+
+/** The text, if a field can have it. */
+function sendable(text: string, what: string): string {
+  if (/^[\x21-\x7e]+$/.test(text)) return text;
+  throw new ProxyError("upstream.refused", `${what} holds no token`);
 }

@@ -8,6 +8,7 @@ import {
   words,
   orDefault,
 } from "../config-values.ts";
+import { secretValue } from "../credentials/secret-config.ts";
 
 const whole = (least: number, most: number): z.ZodNumber => z.int().min(least).max(most);
 
@@ -18,7 +19,11 @@ export const ibacConfig = z
       "Base address of the judge, which speaks the chat completions API of OpenAI at /v1/chat/completions.",
     ),
     judge_model: words().describe("Model that judges."),
-    judge_bearer: words().optional().describe("Bearer token for the judge."),
+    judge_bearer: secretValue
+      .optional()
+      .describe(
+        "Bearer token for the judge: a text, or the source that it comes from, by its `type`.",
+      ),
     judge_bearer_file: words()
       .optional()
       .describe("File with the bearer token for the judge, read at every call."),

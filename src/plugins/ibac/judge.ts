@@ -3,6 +3,7 @@ import { isObject, oneLine } from "../../http/json-access.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
 import { askModel, chatUrl } from "../../protocols/chat-model.ts";
 import type { OperatorFetch } from "../../pipeline/plugin.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
 import { ServiceBearer } from "../credentials/service-bearer.ts";
 import type { IbacConfig } from "./config.ts";
 
@@ -45,12 +46,13 @@ export class Judge {
   readonly #url: string;
   readonly #bearer: ServiceBearer;
 
-  constructor(config: IbacConfig, fetch: OperatorFetch) {
+  constructor(config: IbacConfig, fetch: OperatorFetch, secrets: SecretSet) {
     this.#config = config;
     this.#fetch = fetch;
     this.#url = chatUrl(config.judge_endpoint);
     const { judge_bearer: token, judge_bearer_file: file } = config;
-    this.#bearer = new ServiceBearer({ token, file, fileKey: "judge_bearer_file" });
+    const source = secrets.get("judge_bearer");
+    this.#bearer = new ServiceBearer({ token, file, fileKey: "judge_bearer_file", source });
   }
 
   async ask(question: Question): Promise<Verdict> {

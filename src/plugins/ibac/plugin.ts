@@ -10,7 +10,6 @@ import { compileHostGlob, type HostGlob } from "../../pattern/host-pattern.ts";
 import {
   allow,
   type Decision,
-  definePlugin,
   deny,
   type Plugin,
   type PluginDeps,
@@ -24,9 +23,11 @@ import { describe, type DescribedAction } from "./action.ts";
 import { ibacConfig, type IbacConfig } from "./config.ts";
 import { Judge, type Verdict } from "./judge.ts";
 import { mayBeJson } from "../../protocols/message-json.ts";
+import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
+import { defineSecretUser } from "../credentials/secret-users.ts";
 
 /** The definition that a pipeline names. */
-export const ibac = definePlugin<IbacConfig>({
+export const ibac = defineSecretUser<IbacConfig>({
   name: "ibac",
   description: "Has a language model judge actions against the user's intent",
   config: ibacConfig,
@@ -34,7 +35,8 @@ export const ibac = definePlugin<IbacConfig>({
   requiresAny: ["mcp-parser", "inference-parser"],
   origins: (config) => [originOf(config.judge_endpoint)],
   readsSessions: true,
-  create: (config, deps) => new Ibac(config, deps),
+  sources: (config) => sourceAt(["judge_bearer"], config.judge_bearer),
+  create: (config, deps, secrets) => new Ibac(config, deps, secrets),
 });
 
 const maxShownChars = 512;
@@ -49,7 +51,7 @@ class Ibac implements Plugin {
   readonly #judge: Judge;
   readonly #verdicts: VerdictCache<Verdict>;
 
-  constructor(config: IbacConfig, deps: PluginDeps) {
+  constructor(config: IbacConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
     this.#paths = compileBypassPaths(config.bypass_paths);
@@ -57,7 +59,7 @@ class Ibac implements Plugin {
     this.#hosts = hosts.map((pattern) => compileHostGlob(bypassHostGlob(pattern)));
     const { agent_llm_host: own } = config;
     this.#ownModel = own === undefined ? undefined : compileHostGlob(hostOf(own));
-    this.#judge = new Judge(config, deps.fetch);
+    this.#judge = new Judge(config, deps.fetch, secrets);
     this.#verdicts = new VerdictCache<Verdict>({
       clock: deps.clock,
       timeoutMs: config.timeout_ms,

@@ -4,6 +4,8 @@ import { OpaqueVerifier } from "../../oauth/introspection.ts";
 import { PluginConfigError, type PluginDeps } from "../../pipeline/plugin.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
 import type { ClientIdentityConfig } from "../credentials/client-identity-config.ts";
+import type { IdentityDeps } from "../credentials/credential-files.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
 import type { JwtValidationConfig } from "./config.ts";
 import { introspectionUrlOf } from "./introspection-config.ts";
 import { rulesOf } from "./verifier.ts";
@@ -15,15 +17,20 @@ export interface OpaqueTokens {
   ready(): true | string;
 }
 
+/** Where the client secret is in the configuration. */
+export const introspectionSecret = ["introspection", "identity", "client_secret"];
+
 /** Undefined where the file has no `introspection`. */
 export function opaqueTokensOf(
   config: JwtValidationConfig,
   deps: PluginDeps,
+  secrets: SecretSet,
 ): OpaqueTokens | undefined {
   const { introspection } = config;
   const url = introspectionUrlOf(config);
   if (introspection === undefined || url === undefined) return undefined;
-  const identity = identityOf(introspection.identity, deps);
+  const clientSecret = secrets.get(introspectionSecret.join("."));
+  const identity = identityOf(introspection.identity, { ...deps, clientSecret });
   const verifier = new OpaqueVerifier(
     {
       url,
@@ -46,7 +53,7 @@ export function opaqueTokensOf(
 }
 
 /** Its files are named below `introspection` here. */
-function identityOf(config: ClientIdentityConfig, deps: PluginDeps): ClientIdentity {
+function identityOf(config: ClientIdentityConfig, deps: IdentityDeps): ClientIdentity {
   try {
     return new ClientIdentity(config, deps);
   } catch (error) {

@@ -9,7 +9,6 @@ import type { JwtVerifier, Verification, VerifiedToken } from "../../oauth/jwt-v
 import {
   allow,
   type Decision,
-  definePlugin,
   deny,
   type Identity,
   type Logout,
@@ -29,7 +28,7 @@ import { Cors, isPreflight } from "./cors.ts";
 import { ResourceMetadata } from "./resource-metadata.ts";
 import { faultDetails, Refusals } from "./refusals.ts";
 import { Logins } from "./logins.ts";
-import { type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
+import { introspectionSecret, type OpaqueTokens, opaqueTokensOf } from "./opaque-tokens.ts";
 import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { keyCallOf } from "./key-call.ts";
 import { keySource, sharedCall } from "./key-sources.ts";
@@ -40,9 +39,11 @@ import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./
 import { introspectionUrlOf } from "./introspection-config.ts";
 import { placeholderShownLength } from "../credentials/placeholder.ts";
 import { type PlacedToken, Placeholders } from "../credentials/shared-placeholders.ts";
+import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
+import { defineSecretUser } from "../credentials/secret-users.ts";
 
 /** The definition that a pipeline names. */
-export const jwtValidation = definePlugin<JwtValidationConfig>({
+export const jwtValidation = defineSecretUser<JwtValidationConfig>({
   name: "jwt-validation",
   description: "Verifies the caller's bearer token and records who the caller is",
   config: jwtValidationConfig,
@@ -54,7 +55,9 @@ export const jwtValidation = definePlugin<JwtValidationConfig>({
     const urls = [isAsked ? location.url : undefined, endpoint];
     return urls.filter((url) => url !== undefined).map(originOf);
   },
-  create: (config, deps) => new JwtValidation(config, deps),
+  sources: ({ introspection }) =>
+    sourceAt(introspectionSecret, introspection?.identity.client_secret),
+  create: (config, deps, secrets) => new JwtValidation(config, deps, secrets),
 });
 
 class JwtValidation implements Plugin {
@@ -76,7 +79,7 @@ class JwtValidation implements Plugin {
   readonly #placeholderMs: number;
   readonly #admissions = new WeakMap<VerifiedToken, Admission>();
 
-  constructor(config: JwtValidationConfig, deps: PluginDeps) {
+  constructor(config: JwtValidationConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
     const location = keyLocationOf(config);
@@ -100,7 +103,7 @@ class JwtValidation implements Plugin {
       },
     };
     this.#verifier = verifierOf(config, deps, this.#keys, this.#fetcher);
-    this.#opaque = opaqueTokensOf(config, deps);
+    this.#opaque = opaqueTokensOf(config, deps, secrets);
     this.#audiences = new Audiences(config, deps);
     if (config.backchannel_logout) {
       const keys = keysOf(this.#keys, this.#fetcher);

@@ -4,6 +4,7 @@ import { jwsAlgorithms } from "../../opa/jws.ts";
 import { compilePathGlob } from "../../pattern/path-pattern.ts";
 import { duration, serviceUrl, words } from "../config-values.ts";
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
+import { secretValue } from "../credentials/secret-config.ts";
 
 const defaultMinDelay = 10;
 const defaultMaxDelay = 120;
@@ -152,6 +153,11 @@ export const opaConfig = z
     decision_timeout: duration()
       .default("1s")
       .describe("Until the decision is there; later the message is refused. Default 1s."),
+    bearer_token: secretValue
+      .optional()
+      .describe(
+        "Token that bundle_url or server_url wants: a text, or the source that it comes from, by its `type`. As bearer_token_file.",
+      ),
     bearer_token_file: words()
       .optional()
       .describe(
@@ -195,12 +201,17 @@ export const opaConfig = z
     if (maxSeconds < minSeconds) {
       problem("polling_max_delay", `must be at least polling_min_delay (${minSeconds})`);
     }
-    if (config.bearer_token_file === undefined) return;
+    const tokens = (["bearer_token", "bearer_token_file"] as const).filter(
+      (key) => config[key] !== undefined,
+    );
+    const [key] = tokens;
+    if (key === undefined) return;
+    if (tokens.length > 1) problem("bearer_token_file", "has no effect with bearer_token");
     const url = config.server_url ?? config.bundle_url;
     if (url === undefined) {
-      problem("bearer_token_file", "has no effect without bundle_url or server_url");
+      problem(key, "has no effect without bundle_url or server_url");
     } else if (!keepsSecrets(url)) {
-      problem("bearer_token_file", "would be sent in the clear: use https");
+      problem(key, "would be sent in the clear: use https");
     }
   });
 

@@ -16,6 +16,8 @@ import { Secret } from "../../secret.ts";
 import { bundleRules } from "./bundle-rules.ts";
 import { type OpaConfig, pollingOf } from "./config.ts";
 import { credentialText, WatchedFile } from "../../files/watched-file.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
+import { ServiceBearer } from "../credentials/service-bearer.ts";
 
 /** An engine in the hands of one plugin instance. */
 export interface HeldEngine {
@@ -29,11 +31,13 @@ export interface HeldEngine {
 export function holdEngine(
   config: OpaConfig,
   deps: PluginDeps,
-  agentId: () => string | undefined,
+  { agentId, secrets }: { readonly agentId: () => string | undefined; readonly secrets: SecretSet },
 ): HeldEngine {
   if (config.bundle_path !== undefined) return holdFile(config, config.bundle_path, deps);
-  if (config.server_url !== undefined) return holdServer(config, config.server_url, deps);
-  return holdPoller(config, config.bundle_url ?? "", deps, agentId);
+  const credentials = credentialsOf(config, deps, secrets);
+  if (config.server_url !== undefined)
+    return holdServer(config, config.server_url, { deps, credentials });
+  return holdPoller(config, config.bundle_url ?? "", { deps, credentials, agentId });
 }
 
 function holdFile(config: OpaConfig, path: string, deps: PluginDeps): HeldEngine {
@@ -62,23 +66,30 @@ function holdFile(config: OpaConfig, path: string, deps: PluginDeps): HeldEngine
 function holdPoller(
   config: OpaConfig,
   base: string,
-  deps: PluginDeps,
-  agentId: () => string | undefined,
+  {
+    deps,
+    credentials,
+    agentId,
+  }: {
+    readonly deps: PluginDeps;
+    readonly credentials: Credentials;
+    readonly agentId: () => string | undefined;
+  },
 ): HeldEngine {
   const { minSeconds, maxSeconds } = pollingOf(config);
   const { bundle_resource: resource, agent_id: id, agent_id_file: idFile } = config;
   const timeoutMs = durationMs(config.decision_timeout);
-  const { bearer_token_file: token, compiler, verification } = config;
+  const { bearer_token: token, bearer_token_file: file, compiler, verification } = config;
   const owner = {};
   const engine = deps.carry(
     keyOf("url", [
-      [base, resource, id, idFile, minSeconds, maxSeconds, timeoutMs, token],
+      [base, resource, id, idFile, minSeconds, maxSeconds, timeoutMs, token, file],
       [compiler, verification, config.redirect_origins],
     ]),
     () =>
       new BundlePoller({
         location: () => bundleLocation(base, resource, agentId),
-        credentials: credentialsOf(config, deps),
+        credentials,
         minDelayMs: minSeconds * 1_000,
         maxDelayMs: maxSeconds * 1_000,
         timeoutMs,
@@ -93,12 +104,16 @@ function holdPoller(
   };
 }
 
-function holdServer(config: OpaConfig, url: string, deps: PluginDeps): HeldEngine {
+function holdServer(
+  config: OpaConfig,
+  url: string,
+  { deps, credentials }: { readonly deps: PluginDeps; readonly credentials: Credentials },
+): HeldEngine {
   const state = deps.carry<ServerState>(keyOf("server", [url]), () => ({ isReached: false }));
   const engine = new ServerEngine({
     base: url.startsWith("unix://") ? `${url}:` : url.replace(/\/+$/, ""),
     call: deps.fetch,
-    credentials: credentialsOf(config, deps),
+    credentials,
     timeoutMs: durationMs(config.decision_timeout),
     state,
     onProblem: (problem) => deps.log.warn({ problem }, "opa server not reached"),
@@ -124,8 +139,16 @@ function keyOf(kind: string, settings: readonly unknown[]): string {
   return `opa:${kind}:${hash("sha256", JSON.stringify(settings), "base64url")}`;
 }
 
-function credentialsOf({ bearer_token_file: path }: OpaConfig, deps: PluginDeps): Credentials {
-  if (path === undefined) return () => ({});
+function credentialsOf(
+  { bearer_token: token, bearer_token_file: path }: OpaConfig,
+  deps: PluginDeps,
+  secrets: SecretSet,
+): Credentials {
+  if (path === undefined) {
+    const source = secrets.get("bearer_token");
+    const key = "bearer_token_file";
+    return new ServiceBearer({ token, file: undefined, fileKey: key, source }).fields;
+  }
   const file = new WatchedFile({
     path,
     clock: deps.clock,
@@ -133,8 +156,8 @@ function credentialsOf({ bearer_token_file: path }: OpaConfig, deps: PluginDeps)
     onProblem: (problem) => deps.log.warn({ problem }, "opa token file not usable"),
   });
   return () => {
-    const token = file.current();
-    return token === undefined ? {} : { authorization: `Bearer ${token.reveal()}` };
+    const read = file.current();
+    return Promise.resolve(read === undefined ? {} : { authorization: `Bearer ${read.reveal()}` });
   };
 }
 

@@ -7,7 +7,6 @@ import {
   allow,
   type BodyAccess,
   type Decision,
-  definePlugin,
   deny,
   type Frame,
   type Plugin,
@@ -31,9 +30,11 @@ import {
   shownFindings,
 } from "../parsers/policy-input.ts";
 import { flatHeaders, requestInput } from "./input.ts";
+import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
+import { defineSecretUser } from "../credentials/secret-users.ts";
 
 /** The definition that a pipeline names. */
-export const opa = definePlugin<OpaConfig>({
+export const opa = defineSecretUser<OpaConfig>({
   name: "opa",
   description:
     "Asks an OPA policy, compiled to WebAssembly or on an OPA server, about each message",
@@ -47,7 +48,8 @@ export const opa = definePlugin<OpaConfig>({
     if (server === undefined) return [];
     return [server.startsWith("unix://") ? server : originOf(server)];
   },
-  create: (config, deps) => new Opa(config, deps),
+  sources: (config) => sourceAt(["bearer_token"], config.bearer_token),
+  create: (config, deps, secrets) => new Opa(config, deps, secrets),
 });
 
 type Phase = "request" | "response";
@@ -73,12 +75,12 @@ class Opa implements Plugin {
   readonly #log: DecisionLog;
 
   /** Throws an Error when a local bundle cannot be used. */
-  constructor(config: OpaConfig, deps: PluginDeps) {
+  constructor(config: OpaConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
     this.#parts = new IncludedParts(config.include);
     this.#agentId = new AgentId(config, deps);
-    this.#held = holdEngine(config, deps, () => this.#agentId.current());
+    this.#held = holdEngine(config, deps, { agentId: () => this.#agentId.current(), secrets });
     this.#log = new DecisionLog(config.decision_log, deps.log);
     this.#responses = new OpaResponses(this.#parts);
     const { isNeeded } = this.#responses;

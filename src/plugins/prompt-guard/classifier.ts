@@ -6,6 +6,7 @@ import { postJson } from "../../http/json-post.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
 import type { OperatorFetch, PluginDeps } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
 import { ServiceBearer } from "../credentials/service-bearer.ts";
 import { VerdictCache } from "../verdict-cache.ts";
 import type { ClassifierConfig } from "./config.ts";
@@ -29,11 +30,16 @@ export class Classifier {
   readonly #headers: readonly (readonly [string, Secret])[];
   readonly #verdicts: VerdictCache<Classification>;
 
-  constructor(config: ClassifierConfig, { fetch, clock }: Pick<PluginDeps, "fetch" | "clock">) {
+  constructor(
+    config: ClassifierConfig,
+    { fetch, clock }: Pick<PluginDeps, "fetch" | "clock">,
+    secrets: SecretSet,
+  ) {
     this.#config = config;
     this.#fetch = fetch;
     const { bearer: token, bearer_file: file } = config;
-    this.#bearer = new ServiceBearer({ token, file, fileKey: "classifier.bearer_file" });
+    const source = secrets.get("classifier.bearer");
+    this.#bearer = new ServiceBearer({ token, file, fileKey: "classifier.bearer_file", source });
     this.#headers = Object.entries(config.headers).map(([name, value]) => [
       name,
       new Secret(value),

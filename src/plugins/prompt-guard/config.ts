@@ -4,6 +4,7 @@ import { messageOf } from "../../errors.ts";
 import { compilePathGlob } from "../../pattern/path-pattern.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { signalNames } from "./findings.ts";
+import { secretValue } from "../credentials/secret-config.ts";
 
 const toolGlob = z.string().superRefine((pattern, context) => {
   try {
@@ -111,7 +112,11 @@ const classifier = z
       .max(100)
       .default(60)
       .describe("What a verdict of 1 adds to the score of a text; less adds less. Default 60."),
-    bearer: words().optional().describe("Bearer token for the classifier."),
+    bearer: secretValue
+      .optional()
+      .describe(
+        "Bearer token for the classifier: a text, or the source that it comes from, by its `type`.",
+      ),
     bearer_file: words()
       .optional()
       .describe("File with the bearer token for the classifier, read at every call."),

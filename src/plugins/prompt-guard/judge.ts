@@ -8,6 +8,7 @@ import { GuardRule, type Origin } from "./guard-rule.ts";
 import { scanText, type TextKind } from "./scan.ts";
 import type { Spotlight } from "./spotlight.ts";
 import { stripHidden } from "./strip.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
 
 /** A text with where it comes from. */
 export interface JudgedText {
@@ -36,13 +37,18 @@ export class GuardJudge {
   readonly #classifier: Classifier | undefined;
   readonly #spotlight: Spotlight;
 
-  constructor(config: PromptGuardConfig, deps: PluginDeps, spotlight: Spotlight) {
+  constructor(
+    config: PromptGuardConfig,
+    deps: PluginDeps,
+    { spotlight, secrets }: { readonly spotlight: Spotlight; readonly secrets: SecretSet },
+  ) {
     this.#config = config;
     this.#deps = deps;
     this.rules = config.rules.map((rule) => new GuardRule(rule));
     this.#spotlight = spotlight;
     const { classifier } = config;
-    this.#classifier = classifier === undefined ? undefined : new Classifier(classifier, deps);
+    this.#classifier =
+      classifier === undefined ? undefined : new Classifier(classifier, deps, secrets);
   }
 
   /** The verdict on the text; undefined where no rule holds. Never rejects. */

@@ -10,7 +10,6 @@ import { forgetDigests } from "../../http/signed-fields.ts";
 import {
   type Answer,
   type BodyAccess,
-  definePlugin,
   deny,
   type Frame,
   type Plugin,
@@ -30,9 +29,11 @@ import { type GuardRule, typeOf } from "./guard-rule.ts";
 import { GuardJudge } from "./judge.ts";
 import { guardMessage, guardToolOutputs } from "./request-guard.ts";
 import { Spotlight } from "./spotlight.ts";
+import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
+import { defineSecretUser } from "../credentials/secret-users.ts";
 
 /** The definition that a pipeline names. */
-export const promptGuard = definePlugin<PromptGuardConfig>({
+export const promptGuard = defineSecretUser<PromptGuardConfig>({
   name: "prompt-guard",
   description: "Refuses, takes out or marks text that tries to instruct the agent's model",
   config: promptGuardConfig,
@@ -46,7 +47,8 @@ export const promptGuard = definePlugin<PromptGuardConfig>({
     ...(where.includes("tool_outputs") ? ["inference-parser"] : []),
   ],
   origins: ({ classifier }) => (classifier === undefined ? [] : [originOf(classifier.url)]),
-  create: (config, deps) => new PromptGuard(config, deps),
+  sources: ({ classifier }) => sourceAt(["classifier", "bearer"], classifier?.bearer),
+  create: (config, deps, secrets) => new PromptGuard(config, deps, secrets),
 });
 
 function bodyOf({ where }: PromptGuardConfig): BodyAccess {
@@ -66,11 +68,14 @@ class PromptGuard implements Plugin {
   readonly #judge: GuardJudge;
   readonly #pins: Pins;
 
-  constructor(config: PromptGuardConfig, deps: PluginDeps) {
+  constructor(config: PromptGuardConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
     // All threads mark a text in the same way, and so does the generation that a reload makes.
-    this.#judge = new GuardJudge(config, deps, new Spotlight(deps.secret("prompt-guard mark")));
+    this.#judge = new GuardJudge(config, deps, {
+      spotlight: new Spotlight(deps.secret("prompt-guard mark")),
+      secrets,
+    });
     this.#pins = deps.carry("prompt-guard pins", () => this.#makePins());
     this.body = bodyOf(config);
     if (this.body.response === undefined) return;

@@ -9,6 +9,7 @@ import {
   serviceUrl,
   words,
 } from "../config-values.ts";
+import { secretValue } from "../credentials/secret-config.ts";
 
 const toolGlob = z.string().superRefine((pattern, context) => {
   try {
@@ -32,7 +33,11 @@ export const sparcConfig = z
     reflector_endpoint: serviceUrl().describe(
       "Base address of the reflection service, which is asked at /reflect.",
     ),
-    reflector_bearer: words().optional().describe("Bearer token for the reflection service."),
+    reflector_bearer: secretValue
+      .optional()
+      .describe(
+        "Bearer token for the reflection service: a text, or the source that it comes from, by its `type`.",
+      ),
     reflector_bearer_file: words()
       .optional()
       .describe("File with the bearer token for the reflection service, read at every call."),

@@ -18,7 +18,6 @@ import { callerOf } from "../../pipeline/flow.ts";
 import {
   type BodyAccess,
   type Decision,
-  definePlugin,
   deny,
   type Held,
   type Plugin,
@@ -39,9 +38,11 @@ import { type Conversation, conversationOf, Conversations, type Owner } from "./
 import type { ToolCall } from "./reflector.ts";
 import { ResponseGate } from "./response-gate.ts";
 import { type Ruling, Rulings } from "./ruling.ts";
+import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
+import { defineSecretUser } from "../credentials/secret-users.ts";
 
 /** The definition that a pipeline names. */
-export const sparc = definePlugin<SparcConfig>({
+export const sparc = defineSecretUser<SparcConfig>({
   name: "sparc",
   description: "Has a reflection service judge whether tool calls are grounded in the conversation",
   config: sparcConfig,
@@ -49,7 +50,8 @@ export const sparc = definePlugin<SparcConfig>({
   requiresAny: ["inference-parser", "mcp-parser"],
   origins: (config) => [originOf(config.reflector_endpoint)],
   readsSessions: true,
-  create: (config, deps) => new Sparc(config, deps),
+  sources: (config) => sourceAt(["reflector_bearer"], config.reflector_bearer),
+  create: (config, deps, secrets) => new Sparc(config, deps, secrets),
 });
 
 /** What a response is judged with, once its request has been recognised. */
@@ -69,10 +71,10 @@ class Sparc implements Plugin {
   readonly #skipped: readonly PathGlob[];
   readonly #chosen: readonly PathGlob[];
 
-  constructor(config: SparcConfig, deps: PluginDeps) {
+  constructor(config: SparcConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
-    this.#rulings = new Rulings(config, deps);
+    this.#rulings = new Rulings(config, deps, secrets);
     this.#paths = compileBypassPaths(config.bypass_paths);
     const hosts = config.bypass_hosts ?? defaultBypassHosts;
     this.#hosts = hosts.map((pattern) => compileHostGlob(bypassHostGlob(pattern)));

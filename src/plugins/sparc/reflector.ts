@@ -4,6 +4,7 @@ import { isObject, numberOf, objectsOf, oneLine, textOf } from "../../http/json-
 import { postJson } from "../../http/json-post.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
 import type { OperatorFetch, PluginDeps } from "../../pipeline/plugin.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
 import { ServiceBearer } from "../credentials/service-bearer.ts";
 import { type Ruling, VerdictCache } from "../verdict-cache.ts";
 import { defaultTimeoutMs, type SparcConfig } from "./config.ts";
@@ -59,12 +60,13 @@ export class Reflector {
   readonly #bearer: ServiceBearer;
   readonly #verdicts: VerdictCache<Verdict>;
 
-  constructor(config: SparcConfig, { fetch, clock }: PluginDeps) {
+  constructor(config: SparcConfig, { fetch, clock }: PluginDeps, secrets: SecretSet) {
     this.#track = config.track;
     this.#url = `${config.reflector_endpoint.replace(/\/+$/, "")}/reflect`;
     this.#fetch = fetch;
     const { reflector_bearer: token, reflector_bearer_file: file } = config;
-    this.#bearer = new ServiceBearer({ token, file, fileKey: "reflector_bearer_file" });
+    const source = secrets.get("reflector_bearer");
+    this.#bearer = new ServiceBearer({ token, file, fileKey: "reflector_bearer_file", source });
     this.#verdicts = new VerdictCache<Verdict>({
       clock,
       timeoutMs: config.timeout_ms === 0 ? defaultTimeoutMs : config.timeout_ms,

@@ -13,6 +13,7 @@ import { firstReason } from "./clarification.ts";
 import type { SparcConfig } from "./config.ts";
 import type { Conversation } from "./conversations.ts";
 import { type Issue, Reflector, type ToolCall, type Verdict } from "./reflector.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
 
 /** What becomes of calls that were judged together. */
 export type Ruling =
@@ -37,10 +38,10 @@ export class Rulings {
   readonly #deps: PluginDeps;
   readonly #reflector: Reflector;
 
-  constructor(config: SparcConfig, deps: PluginDeps) {
+  constructor(config: SparcConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
-    this.#reflector = new Reflector(config, deps);
+    this.#reflector = new Reflector(config, deps, secrets);
   }
 
   /** False where nothing is ever kept from the agent. */

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { isFileName } from "../../secrets/secret-directory.ts";
 import { hostGlob, words } from "../config-values.ts";
 import { placesConfig } from "../credentials/place-config.ts";
-import { secretConfig, secretOrigins } from "../credentials/secret-config.ts";
+import { secretConfig, secretError } from "../credentials/secret-config.ts";
 import type { NamedSource } from "../credentials/secret-set.ts";
 import { usualPlaces } from "./usual-places.ts";
 import { guarded } from "../../yaml/empty-values.ts";
@@ -18,12 +18,7 @@ export const staticInjectConfig = z
       .optional()
       .describe("Directory with one file per key; the file is read at every request."),
     mappings: z
-      .record(
-        words(),
-        z.union([z.string(), secretConfig], {
-          error: "must be a text, or a mapping with the `type` of a source",
-        }),
-      )
+      .record(words(), z.union([z.string(), secretConfig], { error: secretError }))
       .optional()
       .describe(
         "Credentials by key: a text, or the source that one comes from, by its `type`. Prefer secret_dir or a source to a text: this file is easily shown.",
@@ -122,11 +117,6 @@ export function namedSourcesOf({ mappings = {}, key_by: by }: StaticInjectConfig
     if (typeof config === "string") return [];
     return [{ key: by === "host" ? key.toLowerCase() : key, path: ["mappings", key], config }];
   });
-}
-
-/** Every origin that the sources ask. */
-export function sourceOriginsOf(config: StaticInjectConfig): string[] {
-  return [...new Set(namedSourcesOf(config).flatMap((named) => secretOrigins(named.config)))];
 }
 
 /** Words about risks that the configuration takes, for the log at the start. */

@@ -5,7 +5,6 @@ import {
   type Answer,
   type BodyAccess,
   type Decision,
-  definePlugin,
   deny,
   type Message,
   modify,
@@ -21,7 +20,8 @@ import { FieldNames } from "../../http/field-names.ts";
 import { isSameName } from "../../http/headers.ts";
 import { messageOf, ProxyError } from "../../errors.ts";
 import { readSecretFile, secretNames } from "../../secrets/secret-directory.ts";
-import { SecretSet } from "../credentials/secret-set.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
+import { defineSecretUser } from "../credentials/secret-users.ts";
 import { readBearer } from "../credentials/bearer.ts";
 import { namedPlace } from "../credentials/field-places.ts";
 import type { Place, Where } from "../credentials/place.ts";
@@ -30,18 +30,17 @@ import { placesOf, usualPlaces } from "./usual-places.ts";
 import {
   injectWarningsOf,
   namedSourcesOf,
-  sourceOriginsOf,
   staticInjectConfig,
   type StaticInjectConfig,
 } from "./config.ts";
 
 /** The definition that a pipeline names. */
-export const staticInject = definePlugin<StaticInjectConfig>({
+export const staticInject = defineSecretUser<StaticInjectConfig>({
   name: "static-inject",
   description: "Attaches a stored credential for the destination in place of a stand-in",
   config: staticInjectConfig,
-  origins: sourceOriginsOf,
-  create: (config, deps) => new StaticInject(config, deps),
+  sources: namedSourcesOf,
+  create: (config, deps, secrets) => new StaticInject(config, deps, secrets),
 });
 
 /** Why nothing was attached; clients of the Go program match on the codes. */
@@ -84,7 +83,7 @@ class StaticInject implements Plugin {
   readonly #challenge: string;
   readonly #onEcho: () => void;
 
-  constructor(config: StaticInjectConfig, deps: PluginDeps) {
+  constructor(config: StaticInjectConfig, deps: PluginDeps, sources: SecretSet) {
     this.#config = config;
     for (const warning of injectWarningsOf(config)) deps.log.warn({}, warning);
     const spelled = (key: string): string => (config.key_by === "host" ? key.toLowerCase() : key);
@@ -93,7 +92,7 @@ class StaticInject implements Plugin {
         typeof value === "string" ? [[spelled(key), new Secret(value.trim())]] : [],
       ),
     );
-    this.#sources = new SecretSet(namedSourcesOf(config), deps);
+    this.#sources = sources;
     this.#hosts = config.hosts.length === 0 ? undefined : new HostMatcher(config.hosts);
     const { inject_header: header, placeholder, placeholder_in: groups = usualPlaces } = config;
     // Without a stand-in nothing tells a credential in a URL from what else stands there.
@@ -113,16 +112,7 @@ class StaticInject implements Plugin {
     return this.#unattached(context.destination) === undefined && this.#places.wantsBody(context);
   }
 
-  ready(): true | string {
-    return this.#sources.ready();
-  }
-
-  close(): void {
-    this.#sources.close();
-  }
-
   async start(): Promise<void> {
-    this.#sources.begin();
     const { source, secret_dir: directory = "" } = this.#config;
     if (source !== "secret_dir") return;
     for (const name of await secretNames(directory, maxSecretFiles)) await this.#fromFile(name);

@@ -20,6 +20,7 @@ import {
 import { Secret } from "../../secret.ts";
 import { firstLabel } from "../config-values.ts";
 import { ClientIdentity } from "../credentials/client-identity.ts";
+import type { SecretSet } from "../credentials/secret-set.ts";
 import { Placeholders } from "../credentials/shared-placeholders.ts";
 import { withSubject } from "../credentials/subject.ts";
 import { actorDenial, forItsActors } from "./actors.ts";
@@ -46,11 +47,12 @@ export class Exchanger {
   readonly #placeholders: Placeholders | undefined;
   readonly #shared: SharedTokens | undefined;
 
-  constructor(config: TokenExchangeConfig, deps: PluginDeps) {
+  constructor(config: TokenExchangeConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
     this.#tokenUrl = tokenUrlOf(config);
-    this.#identity = new ClientIdentity(config.identity, deps);
+    const clientSecret = secrets.get("identity.client_secret");
+    this.#identity = new ClientIdentity(config.identity, { ...deps, clientSecret });
     if (config.actor_token_file !== undefined) {
       this.#actor = new WatchedFile({
         path: config.actor_token_file,

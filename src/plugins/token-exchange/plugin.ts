@@ -4,7 +4,6 @@ import {
   type Answer,
   type BodyAccess,
   type Decision,
-  definePlugin,
   type Logout,
   type Message,
   modify,
@@ -30,14 +29,17 @@ import {
   type TokenExchangeConfig,
   tokenOriginsOf,
 } from "./config.ts";
+import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
+import { defineSecretUser } from "../credentials/secret-users.ts";
 
 /** The definition that a pipeline names. */
-export const tokenExchange = definePlugin<TokenExchangeConfig>({
+export const tokenExchange = defineSecretUser<TokenExchangeConfig>({
   name: "token-exchange",
   description: "Exchanges the caller's token for one that the destination accepts",
   config: tokenExchangeConfig,
   origins: tokenOriginsOf,
-  create: (config, deps) => new TokenExchange(config, deps),
+  sources: ({ identity }) => sourceAt(["identity", "client_secret"], identity.client_secret),
+  create: (config, deps, secrets) => new TokenExchange(config, deps, secrets),
 });
 
 /** Hosts without a rule under `default_policy: exchange`. */
@@ -57,7 +59,7 @@ class TokenExchange implements Plugin {
   readonly #exchanger: Exchanger;
   readonly #places: Places | undefined;
 
-  constructor(config: TokenExchangeConfig, deps: PluginDeps) {
+  constructor(config: TokenExchangeConfig, deps: PluginDeps, secrets: SecretSet) {
     this.#config = config;
     this.#deps = deps;
     for (const warning of exchangeWarningsOf(config)) deps.log.warn({}, warning);
@@ -78,7 +80,7 @@ class TokenExchange implements Plugin {
       },
       onProblem: (problem) => deps.log.error({ problem }, "routes file not usable"),
     });
-    this.#exchanger = new Exchanger(config, deps);
+    this.#exchanger = new Exchanger(config, deps, secrets);
     this.#places = config.places && new Places(config.places);
   }
 

@@ -118,6 +118,24 @@ test("nobody waits longer than max_wait, nor does a fetch take longer than timeo
   expect(told).toEqual(["the provider took longer than 10000 ms (timeout)"]);
 });
 
+test("a value that was refused is asked for anew, once for a hundred, and seldom", async () => {
+  const { source, clock, calls, provider, value, ask } = bench();
+  await ask();
+  const first = (await source.current()).value;
+  provider.next = () => value("second");
+  const refused = (): Promise<boolean[]> =>
+    Promise.all(Array.from({ length: 100 }, async () => source.another(first)));
+  expect(new Set(await refused())).toEqual(new Set([true]));
+  expect(calls).toHaveLength(2);
+  const second = (await source.current()).value;
+  expect(await source.another(second)).toBe(false);
+  expect(calls).toHaveLength(2);
+  clock.advance(10_000);
+  expect(await source.another(second)).toBe(false);
+  expect(calls).toHaveLength(3);
+  expect(await ask()).toBe("second");
+});
+
 test("a value that has ended already is none", async () => {
   const { provider, value, ask } = bench();
   provider.next = () => value("old", 0);

@@ -221,6 +221,26 @@ describe("what is asked", () => {
     }
   });
 
+  test("the bearer can come from a source, which is asked at every call", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "ibac-"));
+    try {
+      const path = join(directory, "token");
+      const config = { judge_bearer: { type: "file", path }, cache_ttl_ms: 0 };
+      const bench = new PluginBench();
+      const plugin = instance({ config, bench });
+      expect(plugin.ready?.()).toMatch(/^judge_bearer \(file\) pending/);
+      expect(codeOf(await judged(weather, plugin))).toBe("503 ibac.judge_unavailable");
+      for (const token of ["one", "two"]) {
+        await writeFile(path, `${token}\n`);
+        bench.clock.advance(1_000);
+        await judged(weather, plugin);
+        expect(judge.requests.at(-1)?.header("authorization")).toBe(`Bearer ${token}`);
+      }
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
   test("P17: header fields and credentials of the query are not described", async () => {
     await judged({
       ...weather,

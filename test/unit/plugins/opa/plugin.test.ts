@@ -556,6 +556,16 @@ describe("configuration", () => {
       "bearer_token_file: would be sent in the clear: use https",
     ],
     [
+      "a source of a token in the clear",
+      { server_url: "http://opa:8181", bearer_token: { type: "file", path: "t" } },
+      "bearer_token: would be sent in the clear: use https",
+    ],
+    [
+      "a token twice",
+      { server_url: "https://opa:8181", bearer_token: "t", bearer_token_file: "t" },
+      "bearer_token_file: has no effect with bearer_token",
+    ],
+    [
       "a resource of nothing",
       { bundle_path: "b", bundle_resource: "r" },
       "bundle_resource: has no effect without bundle_url",
