@@ -218,20 +218,22 @@ describe("a client secret", () => {
 });
 
 describe("a bearer token", () => {
-  async function classified(bearer: Settings) {
+  async function classified(bearer: Settings, headers: Settings = {}) {
     const service = await own(HttpOrigin.launch());
     service.answer = () => reply(200, '{"score": 0}', { "Content-Type": "application/json" });
     target.answer = () => reply(200, `Text ${(counter += 1)}`, { "Content-Type": "text/plain" });
-    const config = { classifier: { url: service.url, bearer } };
+    const config = { classifier: { url: service.url, bearer, headers } };
     const proxy = await start(outbound({ name: "prompt-guard", config }));
     const told = (): string | undefined => service.requests.at(-1)?.header("authorization");
     return { proxy, service, told };
   }
 
   test("of a vault is shown to the service, and a new one is used without a restart", async () => {
-    const { proxy, told } = await classified(ofVault({ refresh: "1s" }));
+    const headers = { "X-Api-Key": { type: "file", path: "secret" } };
+    const { proxy, told, service } = await classified(ofVault({ refresh: "1s" }), headers);
     expect((await call(proxy)).status).toBe(200);
     expect(told()).toBe("Bearer s3cret-1");
+    expect(service.requests.at(-1)?.header("x-api-key")).toBe("s3cret-1");
     stored = "s3cret-2";
     await eventually(async () => {
       expect((await call(proxy)).status).toBe(200);

@@ -99,3 +99,32 @@ describe("a hundred connections that ask without a pause", () => {
     expect(flows).toHaveLength(sums.answered);
   });
 });
+
+test("a thread that ends while files are prepared, operators ask and a hundred requests come: nothing hangs, and it stops", async () => {
+  const proxy = await own(ProxyProcess.start(file({ word: "one" })));
+  const ask = (path: string): Promise<unknown> =>
+    get(proxy.forward, `${origin.url}${path}`).catch(() => undefined);
+  for (let round = 0; round < 2; round += 1) {
+    const before = await proxy.reloadStatus();
+    await proxy.rewriteConfig(file({ word: `round-${round}`, failsInOne: round % 2 === 1 }));
+    const all = [
+      ...Array.from({ length: 100 }, () => ask("/pass")),
+      ask("/exit"),
+      ...["/v1/budgets", "/v1/approvals", "/v1/sessions", "/v1/kills"].map((path) =>
+        proxy.sessions(path),
+      ),
+      proxy.stats("/stats"),
+    ];
+    await Promise.all(all);
+    await eventually(async () => {
+      const { reloads_ok: ok, reloads_failed: failed } = await proxy.reloadStatus();
+      return ok + failed > before.reloads_ok + before.reloads_failed;
+    });
+    await eventually(async () => (await proxy.health("/readyz")).status === 200);
+    expect(await proxy.metric("authbridge_threads")).toBe(2);
+  }
+  const last = [...Array.from({ length: 50 }, () => ask("/pass")), ask("/exit")];
+  proxy.signal("SIGTERM");
+  await Promise.all(last);
+  expect((await proxy.ended).code).toBe(0);
+});

@@ -1,11 +1,14 @@
 /** A service of the operator's that says how much a text is an instruction to a model. */
 import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
+import { isFieldValue } from "../../http/headers.ts";
 import { isObject, numberOf, textOf } from "../../http/json-access.ts";
 import { postJson } from "../../http/json-post.ts";
 import { parseStrictJson } from "../../http/strict-json.ts";
 import type { OperatorFetch, PluginDeps } from "../../pipeline/plugin.ts";
 import { Secret } from "../../secret.ts";
+import { FixedSecret } from "../../secrets/local-secret.ts";
+import { type SecretSource, unavailable } from "../../secrets/secret-source.ts";
 import type { SecretSet } from "../credentials/secret-set.ts";
 import { ServiceBearer } from "../credentials/service-bearer.ts";
 import { VerdictCache } from "../verdict-cache.ts";
@@ -27,7 +30,7 @@ export class Classifier {
   readonly #config: ClassifierConfig;
   readonly #fetch: OperatorFetch;
   readonly #bearer: ServiceBearer;
-  readonly #headers: readonly (readonly [string, Secret])[];
+  readonly #headers: readonly (readonly [string, SecretSource])[];
   readonly #verdicts: VerdictCache<Classification>;
 
   constructor(
@@ -40,10 +43,12 @@ export class Classifier {
     const { bearer: token, bearer_file: file } = config;
     const source = secrets.get("classifier.bearer");
     this.#bearer = new ServiceBearer({ token, file, fileKey: "classifier.bearer_file", source });
-    this.#headers = Object.entries(config.headers).map(([name, value]) => [
-      name,
-      new Secret(value),
-    ]);
+    this.#headers = Object.entries(config.headers).flatMap(([name, value]) => {
+      const fixed =
+        typeof value === "string" ? new FixedSecret(name, new Secret(value)) : undefined;
+      const given = fixed ?? secrets.get(`classifier.headers.${name}`);
+      return given === undefined ? [] : [[name, given] as const];
+    });
     this.#verdicts = new VerdictCache<Classification>({
       clock,
       timeoutMs: durationMs(config.timeout),
@@ -83,8 +88,13 @@ export class Classifier {
   }
 
   async #fields(): Promise<Readonly<Record<string, string>>> {
-    const own = this.#headers.map(([name, value]) => [name, value.reveal()] as const);
-    return { ...Object.fromEntries(own), ...(await this.#bearer.fields()) };
+    const own: Record<string, string> = {};
+    for (const [name, given] of this.#headers) {
+      const text = (await given.current()).value.reveal();
+      if (!isFieldValue(text)) throw unavailable(`${given.name} gave what no field can have`);
+      own[name] = text;
+    }
+    return { ...own, ...(await this.#bearer.fields()) };
   }
 }
 

@@ -121,9 +121,11 @@ const classifier = z
       .optional()
       .describe("File with the bearer token for the classifier, read at every call."),
     headers: z
-      .record(z.string().regex(/^[A-Za-z0-9-]{1,64}$/), words())
+      .record(z.string().regex(/^[A-Za-z0-9-]{1,64}$/), secretValue)
       .default({})
-      .describe("Further fields of each request; their values are secret."),
+      .describe(
+        "Further fields of each request: texts, which are secret, or the sources that they come from, by their `type`.",
+      ),
     max_concurrency: z
       .int()
       .min(1)

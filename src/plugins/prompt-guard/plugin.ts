@@ -47,7 +47,12 @@ export const promptGuard = defineSecretUser<PromptGuardConfig>({
     ...(where.includes("tool_outputs") ? ["inference-parser"] : []),
   ],
   origins: ({ classifier }) => (classifier === undefined ? [] : [originOf(classifier.url)]),
-  sources: ({ classifier }) => sourceAt(["classifier", "bearer"], classifier?.bearer),
+  sources: ({ classifier }) => [
+    ...sourceAt(["classifier", "bearer"], classifier?.bearer),
+    ...Object.entries(classifier?.headers ?? {}).flatMap(([name, value]) =>
+      sourceAt(["classifier", "headers", name], value),
+    ),
+  ],
   create: (config, deps, secrets) => new PromptGuard(config, deps, secrets),
 });
 
