@@ -106,11 +106,12 @@ function elementRows(member: JsonSchema, path: string, root: JsonSchema): Refere
 function kindRows(member: JsonSchema, path: string, root: JsonSchema): ReferenceRow[] {
   const values = resolve(member["additionalProperties"], root);
   const below = values === undefined ? [] : branchesOf(values, "anyOf");
+  const inKind = (branch: JsonSchema): JsonSchema => resolve(branch, root) ?? branch;
   const kinds = (node: JsonSchema, at: string): ReferenceRow[] =>
     branchesOf(node, "oneOf").flatMap((kind) =>
       kind === node ? [] : rowsOf(kind, `${at} (${kindOf(kind)})`, root),
     );
-  return [...kinds(member, path), ...below.flatMap((branch) => kinds(branch, `${path}.*`))];
+  return [...kinds(member, path), ...below.flatMap((branch) => kinds(inKind(branch), `${path}.*`))];
 }
 
 function branchesOf(node: JsonSchema, word: "anyOf" | "oneOf"): readonly JsonSchema[] {
@@ -148,7 +149,7 @@ function typeOf(node: JsonSchema): string {
   if (Array.isArray(values))
     return values.map((value) => `\`${JSON.stringify(value)}\``).join(" or ");
   if (only !== undefined) return `\`${JSON.stringify(only)}\``;
-  if (Array.isArray(oneOf)) return "mapping";
+  if (Array.isArray(oneOf) || node["$ref"] !== undefined) return "mapping";
   if (Array.isArray(anyOf)) return [...new Set(anyOf.filter(isSchema).map(typeOf))].join(" or ");
   if (type === "array")
     return isSchema(items) && items["$ref"] === undefined ? `list of ${typeOf(items)}` : "list";

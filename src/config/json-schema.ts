@@ -18,7 +18,9 @@ export interface PluginDescription {
 /** The schema of what may be written in the file. Each plugin checks the `config` of entries with its name. */
 export function buildJsonSchema(plugins: readonly PluginDescription[] = []): JsonSchema {
   const schema = titledSchema("authbridge-proxy configuration", configSchema);
-  return { ...withPluginEntries(schema), $defs: { pluginEntry: entriesOf(schema, plugins) } };
+  const shared: Record<string, unknown> = {};
+  const pluginEntry = entriesOf(schema, plugins, shared);
+  return { ...withPluginEntries(schema), $defs: { pluginEntry, ...shared } };
 }
 
 /** The schema of a kind of file. */
@@ -33,8 +35,12 @@ function toPlain(schema: object): JsonSchema {
 
 const entryPlaces = ["inbound", "outbound"] as const;
 
-/** One definition serves both directions. */
-function entriesOf(schema: JsonSchema, plugins: readonly PluginDescription[]): JsonSchema {
+/** One definition serves both directions. What several plugins refer to goes to `shared`. */
+function entriesOf(
+  schema: JsonSchema,
+  plugins: readonly PluginDescription[],
+  shared: Record<string, unknown>,
+): JsonSchema {
   const entry = at(schema, [
     "properties",
     "pipeline",
@@ -49,7 +55,9 @@ function entriesOf(schema: JsonSchema, plugins: readonly PluginDescription[]): J
     if: { type: "object", properties: { name: { const: name } }, required: ["name"] },
     // oxlint-disable-next-line unicorn/no-thenable -- the keyword of JSON Schema is called then
     then: {
-      properties: { config: settings === undefined ? { type: "null" } : settingsSchema(settings) },
+      properties: {
+        config: settings === undefined ? { type: "null" } : settingsSchema(settings, shared),
+      },
     },
   }));
   const names = plugins.map(({ name, description }) => ({ const: name, description }));
@@ -66,10 +74,13 @@ function describeNames(names: readonly { const: string; description: string }[])
 }
 
 /** null is the same as no settings. */
-function settingsSchema(settings: z.ZodType): JsonSchema {
-  const { $schema: _, ...schema } = toPlain(
-    z.toJSONSchema(settings, { io: "input", unrepresentable: "any" }),
-  );
+function settingsSchema(settings: z.ZodType, shared: Record<string, unknown>): JsonSchema {
+  const {
+    $schema: _,
+    $defs,
+    ...schema
+  } = toPlain(z.toJSONSchema(settings, { io: "input", unrepresentable: "any" }));
+  Object.assign(shared, $defs);
   return { anyOf: [schema, { type: "null" }] };
 }
 

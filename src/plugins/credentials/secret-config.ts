@@ -131,9 +131,11 @@ const kinds = [
 ] as const;
 
 /** The schema of a source. */
-export const secretConfig = z.discriminatedUnion("type", kinds, {
-  error: `must be ${kinds.map(({ shape }) => shape.type.value).join(", ")}`,
-});
+export const secretConfig = z
+  .discriminatedUnion("type", kinds, {
+    error: `must be ${kinds.map(({ shape }) => shape.type.value).join(", ")}`,
+  })
+  .meta({ id: "secretSource" });
 
 /** A checked source. */
 export type SecretConfig = z.output<typeof secretConfig>;

@@ -113,11 +113,11 @@ export const vaultSource = z.strictObject({
   ...waiting,
 });
 
-const storedSecret = z.discriminatedUnion(
-  "type",
-  [fileSource, envSource, execSource, vaultSource],
-  { error: "must be file, env, exec or vault: no other source gives a client secret" },
-);
+const storedSecret = z
+  .discriminatedUnion("type", [fileSource, envSource, execSource, vaultSource], {
+    error: "must be file, env, exec or vault: no other source gives a client secret",
+  })
+  .meta({ id: "storedSecretSource" });
 
 /** A client secret: as a text, or from where somebody stored it. Tokens that end within the hour are no client secrets. */
 export const clientSecretValue = z.union([words(), storedSecret], {
