@@ -313,14 +313,19 @@ function spiffeIdentities(config: Config): Readonly<Record<string, unknown>>[] {
   return identitiesOf(config, "spiffe").filter((identity) => !identity["jwt_svid_file"]);
 }
 
-/** Every `identity` of this type, of a plugin or of a block of its settings such as introspection. */
+/** Every `identity` of this type, of a plugin or of a block of its settings, such as introspection or a source of a secret. */
 function identitiesOf({ pipeline }: Config, type: string): Readonly<Record<string, unknown>>[] {
   return [...pipeline.inbound.plugins, ...pipeline.outbound.plugins]
     .filter((entry) => entry.on_error !== "off")
-    .flatMap(({ config = {} }) => [config, ...Object.values(config)])
-    .map((block) => (isMapping(block) ? block["identity"] : undefined))
+    .flatMap(({ config }) => blocksOf(config))
+    .map((block) => block["identity"])
     .filter(isMapping)
     .filter((identity) => identity["type"] === type);
+}
+
+function blocksOf(value: unknown): Readonly<Record<string, unknown>>[] {
+  if (Array.isArray(value)) return value.flatMap(blocksOf);
+  return isMapping(value) ? [value, ...Object.values(value).flatMap(blocksOf)] : [];
 }
 
 /** The session API of the Go program was on every interface, and asked nobody for anything. */

@@ -233,6 +233,14 @@ pipeline: {outbound: {plugins: [{name: a, config: null}, {name: b, config: {c: n
     ["spiffe: {}\nmtls: {}", true],
     ["pipeline: {outbound: {plugins: [{name: t, config: {identity: {type: spiffe}}}]}}", true],
     [
+      "pipeline: {outbound: {plugins: [{name: t, config: {mappings: {h: {identity: {type: spiffe}}}}}]}}",
+      true,
+    ],
+    [
+      "pipeline: {outbound: {plugins: [{name: t, config: {rules: [{bearer: {identity: {type: tls-client-auth}}}]}}]}}",
+      true,
+    ],
+    [
       "pipeline: {outbound: {plugins: [{name: t, config: {identity: {type: spiffe, jwt_svid_file: f}}}]}}",
       false,
     ],
