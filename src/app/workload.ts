@@ -1,7 +1,7 @@
 /** The identity of this workload from the block `spiffe`; its parts are loaded only where the file has one. */
 import { resolve } from "node:path";
 import type { Config } from "../config/presets.ts";
-import { needsSpiffe, needsX509Svid, spiffeAudiences } from "../config/relations.ts";
+import { needsSpiffe, needsX509Svid, spiffeAudiences } from "../config/workload-needs.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
 import type { WorkloadIdentity } from "../spiffe/workload-identity.ts";
 import type { FileX509Source } from "../spiffe/file-source.ts";

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { LoadedConfig } from "../../config/load.ts";
 import type { Config } from "../../config/presets.ts";
-import { needsSpiffe, spiffeAudiences } from "../../config/relations.ts";
+import { needsSpiffe, spiffeAudiences } from "../../config/workload-needs.ts";
 import type { WorkloadIdentity } from "../../spiffe/workload-identity.ts";
 import { messageOf } from "../../errors.ts";
 import { JwksSource } from "../../oauth/jwks.ts";

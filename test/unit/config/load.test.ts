@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { loadConfig, parseConfig, type LoadOptions } from "../../../src/config/load.ts";
 import type { Config } from "../../../src/config/presets.ts";
 import { formatProblem, type Problem } from "../../../src/yaml/problem.ts";
-import { needsSpiffe } from "../../../src/config/relations.ts";
+import { needsSpiffe } from "../../../src/config/workload-needs.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "config-"));
 afterAll(() => rmSync(folder, { recursive: true }));
