@@ -6,6 +6,7 @@ import { parseStrictJson } from "../http/strict-json.ts";
 import type { ApprovalQuestion } from "../pipeline/approval-gate.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import { callerOf } from "../pipeline/flow.ts";
+import { boundFields } from "./attempt-fields.ts";
 import { shownText } from "./visible.ts";
 
 /** What operators see of it: nothing in its texts is unseen, and what is left out says so. */
@@ -36,31 +37,6 @@ export interface CanonicalRequest {
 
 const maxShown = 2_048;
 const maxName = 256;
-
-/**
- * Fields that differ between two attempts at one request and say nothing of what is asked: those of the connection, those
- * that follow from the body, and those of traces and retries.
- */
-const unbound: ReadonlySet<string> = new Set([
-  "host",
-  "content-length",
-  "expect",
-  "date",
-  "traceparent",
-  "tracestate",
-  "x-request-id",
-  "x-stainless-retry-count",
-  "amz-sdk-invocation-id",
-  "amz-sdk-request",
-  // A proof is for one attempt, and whoever takes it checks that it is for this request.
-  "dpop",
-]);
-
-/** `AWS4-HMAC-SHA256 Credential=KEY/DAY/SCOPE, SignedHeaders=…, Signature=…` */
-const awsSignature =
-  /^(AWS4-[A-Z0-9-]+) Credential=([^/,\s]+)\/\d{8}\/([^,\s]+),\s*SignedHeaders=([^,\s]+),\s*Signature=[0-9a-f]+\**$/i;
-/** What differs between two signatures of one request (RFC 9421 section 2.3). */
-const signatureTime = /;\s*(?:(?:created|expires)=\d+|nonce="[^"\\]*")/g;
 
 /** Undefined where the message has a body that nobody has read. */
 export function canonicalRequest(
@@ -102,25 +78,17 @@ export function canonicalRequest(
 }
 
 function fieldsOf({ headers }: RequestContext): readonly string[] {
-  const isSigned = headers.has("signature-input");
-  const isAwsSigned = awsSignature.test(headers.get("authorization") ?? "");
+  const boundOf = boundFields(headers);
   const fields: string[] = [];
   for (const [name, value] of headers) {
     const field = name.toLowerCase();
-    if (unbound.has(field) || isHopByHop(field)) continue;
-    if ((isSigned && field === "signature") || (isAwsSigned && field === "x-amz-date")) continue;
-    fields.push(`${field}: ${boundValue(field, value)}`);
+    const bound = isHopByHop(field) ? undefined : boundOf(field, value);
+    if (bound !== undefined) fields.push(`${field}: ${bound}`);
   }
   // The order of fields of different names means nothing (RFC 9110 section 5.3), that of one name does.
   return fields.sort((one, other) =>
     nameOf(one) < nameOf(other) ? -1 : Number(nameOf(one) > nameOf(other)),
   );
-}
-
-/** A signature is made anew at every attempt: what it is by, and what it covers, is bound. */
-function boundValue(field: string, value: string): string {
-  if (field === "authorization") return value.replace(awsSignature, "$1 $2 $3 $4");
-  return field === "signature-input" ? value.replaceAll(signatureTime, "") : value;
 }
 
 function nameOf(field: string): string {

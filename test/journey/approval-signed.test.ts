@@ -78,10 +78,19 @@ const signed = (attempt: number, covered = '"@method" "@path"'): Attempt => [
   "data",
 ];
 
-const proved = (attempt: number, token = "t"): Attempt => [
-  { Authorization: `DPoP ${token}`, DPoP: `proof-${attempt}` },
-  "data",
-];
+const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+
+function proved(attempt: number, { token = "t", key = "k", more = {} } = {}): Attempt {
+  const head = part({ typ: "dpop+jwt", alg: "ES256", jwk: { kty: "EC", x: key } });
+  const claims = part({ jti: `j${attempt}`, iat: attempt, htm: "PUT", ...more });
+  return [{ Authorization: `DPoP ${token}`, DPoP: `${head}.${claims}.c2ln${attempt}` }, "data"];
+}
+
+const [head = "", , signature = ""] = proved(1)[0]["DPoP"]?.split(".") ?? [];
+const claims = `{"jti":"unseen","jti":"j1","iat":1,"htm":"PUT"}`;
+const twice = [head, Buffer.from(claims).toString("base64url"), signature].join(".");
+
+const traced = (attempt: number, id = `r${attempt}`): Attempt => [{ "X-Request-Id": id }, "data"];
 
 const other = { accessKeyId: "AKIASTANDIN0EXAMPLE2", secretAccessKey: standIn.secretAccessKey };
 
@@ -94,11 +103,28 @@ test.each<[string, (attempt: number) => Attempt, () => readonly Attempt[]]>([
       aws("/v4", 1, { keys: other }),
       aws("/v4", 1, { region: "us-east-1" }),
       aws("/v4", 1, { fields: { "x-amz-acl": "public-read" } }),
+      aws("/v4", 1, { fields: { "amz-sdk-invocation-id": "unseen, ".repeat(20) } }),
     ],
   ],
   ["/v4a", (attempt) => aws("/v4a", attempt, { algorithm: "AWS4-ECDSA-P256-SHA256" }), () => []],
-  ["/rfc9421", signed, () => [signed(1, '"@method"')]],
-  ["/dpop", proved, () => [proved(1, "other")]],
+  [
+    "/rfc9421",
+    signed,
+    () => [signed(1, '"@method"'), [{ ...signed(1)[0], Signature: "unseen" }, "data"]],
+  ],
+  [
+    "/dpop",
+    (attempt) => proved(attempt),
+    () => [
+      proved(1, { token: "other" }),
+      proved(1, { key: "other" }),
+      proved(1, { more: { note: "unseen" } }),
+      proved(1, { more: { jti: "unseen".repeat(100) } }),
+      [{ Authorization: "DPoP t", DPoP: "unseen" }, "data"],
+      [{ Authorization: "DPoP t", DPoP: twice }, "data"],
+    ],
+  ],
+  ["/traced", (attempt) => traced(attempt), () => [traced(1, "unseen ".repeat(40))]],
 ])("%s: the next attempt is the one that was approved, another request is not", async (...row) => {
   const [path, attemptOf, others] = row;
   expect((await send(path, attemptOf(1))).status).toBe(202);
