@@ -6,6 +6,7 @@ import { type HookCall, isGuard, type Step, type StepRunner } from "./step-runne
 
 /** Records that one connection leaves: it may have any number of messages. */
 const maxRecorded = 64;
+const phaseOf = { client: "request", server: "response" } as const;
 /** Messages of one connection that those who cannot refuse are still asked about. */
 const maxWaiting = 16;
 
@@ -83,13 +84,17 @@ export class MessageJudge {
     };
   }
 
-  /** Asks those who cannot refuse, one message after the other; while too many wait, one is not shown. */
+  /** Asks those who cannot refuse, one message after the other; while too many wait, one is not shown, and counted so. */
   #observer(context: RequestContext): Hear {
     let waiting = 0;
     let last: Promise<unknown> | undefined;
     return (message) => {
-      if (waiting >= maxWaiting) return;
       const calls = this.#calls[message.from].filter(({ step }) => !isGuard(step));
+      if (waiting >= maxWaiting) {
+        const unshown = calls.filter(({ step }) => isAsked[message.from](step, context));
+        for (const { step } of unshown) this.#runner.notAsked(step, context, phaseOf[message.from]);
+        return;
+      }
       const ask = () => this.#judge(context, message, calls);
       const said = last === undefined ? ask() : last.then(ask);
       if (!(said instanceof Promise)) return;
@@ -116,7 +121,7 @@ export class MessageJudge {
     return this.#runner.run<MessageVerdict | undefined, MessageCall>({
       calls,
       context,
-      phase: from === "client" ? "request" : "response",
+      phase: phaseOf[from],
       ask: ({ step, ask }, view) => (isAsked[from](step, view) ? ask(view, seen) : undefined),
       take: (decision) => {
         if (decision.action === "modify" && decision.message !== undefined)

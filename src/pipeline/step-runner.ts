@@ -2,7 +2,7 @@
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
-import { type Decision, holdFrame, type Invocation, modify, type Phase } from "./decision.ts";
+import { type Decision, holdFrame, type Invocation, modify, type Phase, skip } from "./decision.ts";
 import type { Direction } from "./flow.ts";
 import type { Answer, Outcome, BodyAccess, Plugin } from "./plugin.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
@@ -204,6 +204,11 @@ export class StepRunner {
     // A stream may have any number of frames; the refusal that ends it is always recorded.
     if (refused || context.invocations.length < maxRecorded) context.invocations.push(invocation);
     this.#options.onInvocation?.(this.#options.direction, invocation);
+  }
+
+  /** Records that a step was not asked about something that it wanted to see. */
+  notAsked(step: Step, context: RequestContext, phase: Phase): void {
+    this.#record({ step, context, view: context, phase }, skip("not_shown"));
   }
 
   /** Remembers to call `onFinish` of this step. */

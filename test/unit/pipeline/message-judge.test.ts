@@ -103,3 +103,28 @@ test("a connection keeps its first records and the one that ended it", async () 
   expect(reasons).toHaveLength(64);
   expect([reasons[0], reasons[62], reasons[63]]).toEqual(["1", "63", "word"]);
 });
+
+test("who cannot refuse is shown so many messages at a time, and those that are not are counted", async () => {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  let shown = 0;
+  const slow: Plugin = {
+    onMessage: () => {
+      shown += 1;
+      return promise;
+    },
+  };
+  const counted: string[] = [];
+  const { messages } = pipelineOf([{ plugin: slow, onError: "observe" }], {
+    onInvocation: (_direction, { action, phase, reason }) =>
+      counted.push(`${action} ${phase} ${reason}`),
+  });
+  const hear = messages.hearers(message(), () => false);
+  for (let sent = 0; sent < 100; sent += 1) hear?.(hello);
+  expect(shown).toBe(1);
+  expect(counted).toEqual(Array.from({ length: 84 }, () => "skip request not_shown"));
+  resolve(undefined);
+  await new Promise((settled) => setImmediate(settled));
+  expect(shown).toBe(16);
+  hear?.(hello);
+  expect(shown).toBe(17);
+});
