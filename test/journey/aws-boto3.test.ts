@@ -2,7 +2,7 @@
 import { execFile, spawnSync } from "node:child_process";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { standIn } from "../support/aws-agent.ts";
+import { standIn, standingFor } from "../support/aws-agent.ts";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { ObjectStore } from "../support/object-store.ts";
@@ -48,17 +48,7 @@ test.skipIf(!isThere)("boto3 with stand-in keys", async () => {
         {
           name: "aws-sigv4",
           config: {
-            keys: [
-              {
-                access_key_id: standIn.accessKeyId,
-                secret_access_key: standIn.secretAccessKey,
-                credentials: {
-                  source: "static",
-                  access_key_id: real.accessKeyId,
-                  secret_access_key: real.secret,
-                },
-              },
-            ],
+            keys: [standingFor(real)],
             routes: { rules: [{ host: "*.eu-central-1.amazonaws.com" }] },
           },
         },

@@ -1,6 +1,6 @@
 /** dlp and uploads to object stores: the framing aws-chunked hides nothing, and what is harmless arrives signed anew. */
 import { beforeAll, expect, test } from "vitest";
-import { type HandSigned, handSigned, standIn } from "../support/aws-agent.ts";
+import { type HandSigned, handSigned, standingFor } from "../support/aws-agent.ts";
 import { request, type RawResponse } from "../support/http-client.ts";
 import { ObjectStore } from "../support/object-store.ts";
 import { owner } from "../support/owner.ts";
@@ -17,15 +17,7 @@ let proxy: ProxyProcess;
 
 beforeAll(async () => {
   store = await own(ObjectStore.start([real]));
-  const key = {
-    access_key_id: standIn.accessKeyId,
-    secret_access_key: standIn.secretAccessKey,
-    credentials: {
-      source: "static",
-      access_key_id: real.accessKeyId,
-      secret_access_key: real.secret,
-    },
-  };
+  const key = standingFor(real);
   proxy = await own(
     ProxyProcess.start(
       settings({

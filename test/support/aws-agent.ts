@@ -12,6 +12,19 @@ export const standIn = {
   secretAccessKey: "stand-in/secret+EXAMPLE",
 } as const;
 
+/** The entry of `keys` in aws-sigv4 that signs with the real key in place of {@link standIn}. */
+export function standingFor(real: { readonly accessKeyId: string; readonly secret: string }) {
+  return {
+    access_key_id: standIn.accessKeyId,
+    secret_access_key: standIn.secretAccessKey,
+    credentials: {
+      source: "static",
+      access_key_id: real.accessKeyId,
+      secret_access_key: real.secret,
+    },
+  };
+}
+
 /** Opens each connection as a bridged tunnel. */
 class TunnelAgent extends Agent {
   readonly #proxy: BridgeProxy;
