@@ -48,11 +48,13 @@ export class OnceForAll {
     }
     let made: Made | undefined;
     try {
-      made = await make();
+      const meanwhile = await this.#madeMeanwhile(key);
+      if (meanwhile === undefined) made = await make();
+      else made = { text: meanwhile, keepMs: 0 };
+      return meanwhile;
     } finally {
       await this.#end(key, made);
     }
-    return undefined;
   }
 
   /** Makes it be made anew by the next who asks. */
@@ -61,6 +63,15 @@ export class OnceForAll {
       await this.#store.delete(this.#kept(key));
     } catch {
       // It ends by itself.
+    }
+  }
+
+  /** What another kept and ended after this one had asked for it, and before this one was the first. */
+  async #madeMeanwhile(key: string): Promise<string | undefined> {
+    try {
+      return await this.#store.get(this.#kept(key));
+    } catch {
+      return undefined;
     }
   }
 

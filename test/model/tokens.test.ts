@@ -2,7 +2,7 @@
 import { type Arbitrary, constantFrom, nat, record } from "fast-check";
 import { expect } from "vitest";
 import { type Obtained, TokenCache, tokenCacheKey } from "../../src/oauth/token-cache.ts";
-import type { TokenResponse } from "../../src/oauth/token-response.ts";
+import type { IssuedToken, TokenResponse } from "../../src/oauth/token-response.ts";
 import { OnceForAll } from "../../src/pipeline/once-for-all.ts";
 import { Secret } from "../../src/secret.ts";
 import { MemoryStore } from "../../src/state/memory-store.ts";
@@ -43,6 +43,7 @@ const proofs = [{}, {}];
 
 interface Caller {
   readonly key: string;
+  readonly at: number;
   readonly abort: AbortController;
   hasLeft: boolean;
   obtained?: Obtained | Error;
@@ -81,7 +82,8 @@ abstract class Tokens implements World {
 
   ask(ask: Ask): Caller {
     const key = tokenCacheKey([ask.subject, ask.audience]);
-    const caller: Caller = { key, abort: new AbortController(), hasLeft: false };
+    const abort = new AbortController();
+    const caller: Caller = { key, at: Date.now(), abort, hasLeft: false };
     this.callers.push(caller);
     const request = {
       key,
@@ -161,6 +163,11 @@ abstract class Tokens implements World {
   }
 }
 
+/** Milliseconds since the epoch at which a cache forgets what the endpoint issued. */
+function keptUntil({ subject }: Ask, { expiresAt = 0 }: IssuedToken): number {
+  return Math.min(expiresAt - skewMs, (endsAt[subject] ?? Infinity) * 1000);
+}
+
 /** One thread: everything that the cache gives, or asks for, is what the model says. */
 class OneThread extends Tokens {
   readonly cache = new TokenCache({ clock: Date });
@@ -204,8 +211,7 @@ class OneThread extends Tokens {
     if (response.kind === "rejected")
       this.#rejections.set(load.key, { until: now + rejectionMs, proof: ask.proof });
     if (response.kind !== "issued") return;
-    const end = (endsAt[ask.subject] ?? Infinity) * 1000;
-    const until = Math.min((response.expiresAt ?? 0) - skewMs, end);
+    const until = keptUntil(ask, response);
     if (until <= now) return;
     this.#kept.set(load.key, { text: response.token.reveal(), until, subject: ask.subject });
   }
@@ -226,6 +232,8 @@ class Threads extends Tokens {
     { length: 3 },
     () => new TokenCache({ clock: Date, others: new OnceForAll(this.#store, "tokens") }),
   );
+  /** By key, until when the last token is kept. */
+  readonly #keptUntil = new Map<string, number>();
   #isDisturbed = false;
 
   override leave(at: number): void {
@@ -239,14 +247,24 @@ class Threads extends Tokens {
     await super.end();
   }
 
-  protected override ended(_load: Load, _ask: Ask, response: TokenResponse | undefined): void {
+  protected override ended(load: Load, ask: Ask, response: TokenResponse | undefined): void {
     if (response?.kind !== "issued") this.#isDisturbed = true;
+    else this.#keptUntil.set(load.key, keptUntil(ask, response));
   }
 
   protected override mayBegin({ key, thread, at }: Load): boolean {
     const others = [...this.loads].filter((load) => load.key === key);
     if (others.some((load) => load.thread === thread)) return false;
-    return this.#isDisturbed || others.every((load) => at - load.at >= callLimitMs);
+    if (this.#isDisturbed || this.#isLate(key, at)) return true;
+    return others.length === 0 && (this.#keptUntil.get(key) ?? 0) <= at;
+  }
+
+  /** Whoever waits for longer asks by itself. */
+  #isLate(key: string, at: number): boolean {
+    return this.callers.some(
+      (caller) =>
+        caller.key === key && caller.obtained === undefined && at - caller.at >= callLimitMs,
+    );
   }
 }
 
@@ -258,6 +276,13 @@ const asks = record({
   says: constantFrom("issued", "issued", "rejected", "unavailable"),
   lifetimeMs: constantFrom(20_000, 31_000, 60_000, 3_600_000),
 }) as Arbitrary<Ask>;
+const sameAsk: Omit<Ask, "thread"> = {
+  subject: "alice",
+  audience: "mail",
+  proof: 0,
+  says: "issued",
+  lifetimeMs: 3_600_000,
+};
 const leaves = <W extends Tokens>(): Step<W> =>
   step("leave", nat({ max: 4 }), (world, at) => world.leave(at));
 
@@ -286,3 +311,9 @@ promise(
     waits(1, 5_000, 30_000),
   ],
 );
+
+promise("threads that ask at about the same time ask once", () => new Threads(), [
+  step("ask", nat({ max: 2 }), (world, thread) => void world.ask({ ...sameAsk, thread })),
+  ends("done"),
+  ends("done"),
+]);
