@@ -53,6 +53,8 @@ export interface Report {
 
 /** What a thread that serves is asked. */
 export interface ThreadCalls {
+  /** Whether it runs. */
+  alive(nothing: undefined): void;
   /** Builds and starts the first generation. */
   start(order: StartOrder): Refused | undefined;
   /** Binds: where the first thread did, or as the file says. */

@@ -13,6 +13,9 @@ const reportLimitMs = 2_000;
 const nameLimitMs = 1_000;
 /** Beside the time that open work gets. */
 const closeMarginMs = 10_000;
+/** A thread is asked this often whether it runs, and ends when it has let so many of these moments pass. */
+const aliveEveryMs = 5_000;
+const mostSilentMoments = 6;
 
 /** Beside this folder; the built package has JavaScript. */
 const threadFile = new URL(
@@ -39,7 +42,11 @@ export class Member {
   hasEnded = false;
   readonly #worker: Worker;
   readonly #channel: Channel<ThreadCalls, ControlCalls>;
+  readonly #watching: NodeJS.Timeout;
   #isClosing = false;
+  #silentMoments = 0;
+  #isAskedAlive = false;
+  #failed: Error | undefined;
 
   constructor(
     thread: number,
@@ -51,15 +58,16 @@ export class Member {
     this.#worker = worker;
     this.id = worker.threadId;
     this.#channel = new Channel<ThreadCalls, ControlCalls>(worker, handlers);
-    let failed: Error | undefined;
+    this.#watching = setInterval(() => this.#watch(), aliveEveryMs).unref();
     worker.on("error", (error) => {
-      failed = error instanceof Error ? error : new Error(String(error));
+      this.#failed = error instanceof Error ? error : new Error(String(error));
     });
     worker.on("exit", (code) => {
+      clearInterval(this.#watching);
       this.isServing = false;
       this.hasEnded = true;
       this.#channel.end(new ProxyError("internal.fault", `thread ${thread} has ended`));
-      if (!this.#isClosing) onEnded(this, { code, error: failed });
+      if (!this.#isClosing) onEnded(this, { code, error: this.#failed });
     });
   }
 
@@ -122,6 +130,26 @@ export class Member {
     if (this.isServing)
       await this.#channel.ask("close", drainMs, drainMs + closeMarginMs).catch(() => undefined);
     await this.#worker.terminate();
+  }
+
+  /**
+   * Ends a thread that never gives its turn back: it serves nobody, and keeps all that it has.
+   *
+   * Moments are counted and not time, as the process may have been stopped itself.
+   */
+  #watch(): void {
+    if (this.#isAskedAlive) {
+      this.#silentMoments += 1;
+      if (this.#silentMoments < mostSilentMoments) return;
+      const seconds = (mostSilentMoments * aliveEveryMs) / 1_000;
+      this.#failed = new ProxyError("internal.fault", `it has not responded for ${seconds} s`);
+      void this.#worker.terminate();
+      return;
+    }
+    this.#silentMoments = 0;
+    this.#isAskedAlive = true;
+    const alive = (): void => void (this.#isAskedAlive = false);
+    this.#channel.ask("alive", undefined).then(alive, alive);
   }
 }
 

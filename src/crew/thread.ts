@@ -41,6 +41,7 @@ export function serveThread(port: Port | null = parentPort): void {
     return thread;
   };
   const handlers: Handlers<ThreadCalls> = {
+    alive: () => undefined,
     start: async (order) => {
       const made = await ServingThread.start(order, channel, (held) => (stores = held));
       if (!(made instanceof ServingThread)) return made;
