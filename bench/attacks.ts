@@ -97,6 +97,7 @@ egress:
 tls_bridge: { mode: enabled, ca: ephemeral, ports: [${this.securePort}], upstream_ca_bundle: ${this.folder}/origin-ca.pem }
 # As the operations page says for this many descriptors; the bounds of bytes are small, so that they are reached.
 limits:
+  connect_timeout: 60s
   max_connections: 250
   max_upstream_connections: 200
   max_upstream_connections_per_destination: 150
@@ -370,6 +371,10 @@ export async function attackPhase(seconds: number): Promise<boolean> {
   return isEverybodyServed && mostRss < mostBytes && proxy.faults.length === 0 && code === 0;
 }
 
+function whyOf({ firstFailure }: Served): string {
+  return firstFailure === undefined ? "" : ` (${firstFailure})`;
+}
+
 function report(figures: {
   readonly held: readonly Held[];
   readonly served: readonly Served[];
@@ -386,7 +391,7 @@ function report(figures: {
     "| :-- | --: | --: | --: | --: |",
     ...figures.served.map(
       (one) =>
-        `| ${one.name} | ${one.asked} | ${one.failed} | ${one.medianMs.toFixed(0)} | ${one.slowestMs.toFixed(0)} |`,
+        `| ${one.name} | ${one.asked} | ${one.failed}${whyOf(one)} | ${one.medianMs.toFixed(0)} | ${one.slowestMs.toFixed(0)} |`,
     ),
     "",
     ...figures.counted.map((line) => `    ${line}`),

@@ -20,6 +20,8 @@ export interface Served {
   readonly name: string;
   asked: number;
   failed: number;
+  /** What the first of them got instead. */
+  firstFailure?: string;
   medianMs: number;
   slowestMs: number;
 }
@@ -32,7 +34,8 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 /** What a well-behaved client asks over and over. */
 interface Actor {
   readonly name: string;
-  ask(): Promise<boolean>;
+  /** What went wrong; undefined for an answer that is 200 and whole, in time. */
+  ask(): Promise<string | undefined>;
 }
 
 interface Question {
@@ -41,43 +44,52 @@ interface Question {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** True when the answer is 200 and whole, in time. */
-function isServed(question: Question): Promise<boolean> {
+function wrongWith(question: Question): Promise<string | undefined> {
   return new Promise((resolve) => {
     const request = http.request(
       { ...question, host: "127.0.0.1", localAddress: agent, agent: false, timeout: patienceMs },
       (response) => {
         response.resume();
-        response.once("end", () => resolve(response.statusCode === 200));
-        response.once("error", () => resolve(false));
+        const { statusCode } = response;
+        response.once("end", () => resolve(statusCode === 200 ? undefined : `${statusCode}`));
+        response.once("error", (error) => resolve(String(error)));
       },
     );
-    request.once("timeout", () => request.destroy());
-    request.once("error", () => resolve(false));
+    request.once("timeout", () => request.destroy(new Error("no answer in time")));
+    request.once("error", (error) => resolve(String(error)));
     request.end();
   });
 }
 
 /** A GET inside a tunnel that the bridge opens. */
-function isBridged(port: number, authority: string): Promise<boolean> {
+function wrongInBridge(port: number, authority: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const socket = net.connect({ port, host: "127.0.0.1", localAddress: agent });
-    const done = (isGood: boolean): void => {
+    const done = (wrong: string | undefined): void => {
       clearTimeout(timer);
       socket.destroy();
-      resolve(isGood);
+      resolve(wrong);
     };
-    const timer = setTimeout(() => done(false), patienceMs);
-    socket.once("error", () => done(false));
-    socket.once("close", () => done(false));
+    const timer = setTimeout(() => done("no answer in time"), patienceMs);
+    socket.once("error", (error) => done(String(error)));
+    socket.once("close", () => done("closed"));
     socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
-    socket.once("data", () => {
+    socket.once("data", (granted: Buffer) => {
+      if (!isOk(granted)) return done(firstLine(granted));
       const secured = tls.connect({ socket, rejectUnauthorized: false });
-      secured.once("error", () => done(false));
+      secured.once("error", (error) => done(`in TLS: ${String(error)}`));
       secured.write(`GET / HTTP/1.1\r\nHost: ${authority}\r\nConnection: close\r\n\r\n`);
-      secured.once("data", (chunk: Buffer) => done(chunk.toString().startsWith("HTTP/1.1 200 ")));
+      secured.once("data", (chunk: Buffer) => done(isOk(chunk) ? undefined : firstLine(chunk)));
     });
   });
+}
+
+function firstLine(chunk: Buffer): string {
+  return chunk.toString().split("\r\n", 1).join();
+}
+
+function isOk(chunk: Buffer): boolean {
+  return firstLine(chunk).startsWith("HTTP/1.1 200 ");
 }
 
 function actorsOf(places: Places): Actor[] {
@@ -85,7 +97,7 @@ function actorsOf(places: Places): Actor[] {
   const at =
     (port: number, path: string, headers: Readonly<Record<string, string>> = {}) =>
     () =>
-      isServed({ port, path, headers });
+      wrongWith({ port, path, headers });
   return [
     { name: "health: /healthz", ask: at(health, "/healthz") },
     { name: "health: /readyz", ask: at(health, "/readyz") },
@@ -95,7 +107,7 @@ function actorsOf(places: Places): Actor[] {
     { name: "agent, plain", ask: at(forward, `http://${origin}/small`, { Host: origin }) },
     {
       name: "agent, bridged",
-      ask: () => isBridged(forward, secureOrigin),
+      ask: () => wrongInBridge(forward, secureOrigin),
     },
   ];
 }
@@ -104,11 +116,14 @@ async function askOn(actor: Actor, served: Served, isOver: () => boolean): Promi
   const times: number[] = [];
   while (!isOver()) {
     const startedAt = performance.now();
-    const isGood = await actor.ask();
+    const wrong = await actor.ask();
     // What was under way when the attack ended is no measurement.
     if (isOver()) break;
     served.asked += 1;
-    if (!isGood) served.failed += 1;
+    if (wrong !== undefined) {
+      served.failed += 1;
+      served.firstFailure ??= wrong;
+    }
     times.push(performance.now() - startedAt);
     await pause(100);
   }
