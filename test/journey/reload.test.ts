@@ -126,6 +126,15 @@ describe("a refused change", () => {
       () => merge(marked("x"), outbound({ name: "faulty", config: { hook: "start" } })),
       /faulty/,
     ],
+    [
+      "to a plugin that does not start in time",
+      () =>
+        merge(
+          marked("x", { limits: { plugin_start_timeout: "150.5ms" } }),
+          outbound({ name: "faulty", config: { hook: "start", how: "hang" } }),
+        ),
+      /faulty.*not started within 151 ms \(limits\.plugin_start_timeout\)/,
+    ],
     ["to an empty file", () => "", /./],
   ];
   test.each(refusals)("%s keeps the old one whole, and says why", async (_name, config, why) => {

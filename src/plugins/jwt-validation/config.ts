@@ -6,7 +6,7 @@ import type { KeyLocation } from "../../oauth/jwks.ts";
 import { signatureAlgorithms, trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
-import { duration, hostGlob, maxActors, serviceUrl, words } from "../config-values.ts";
+import { age, duration, hostGlob, maxActors, serviceUrl, words } from "../config-values.ts";
 import { corsConfig } from "./cors-config.ts";
 import { dpopConfig } from "./dpop-config.ts";
 import { guarded } from "../../yaml/empty-values.ts";
@@ -224,9 +224,7 @@ export const jwtValidationConfig = z
       .boolean()
       .default(false)
       .describe("Give the agent an opaque handle instead of the caller's token."),
-    placeholder_ttl: duration()
-      .default("1h")
-      .describe("Life of a handle; it never outlives the token."),
+    placeholder_ttl: age().default("1h").describe("Life of a handle; it never outlives the token."),
     placeholders_when_away: z
       .enum(["refuse", "local"])
       .default("refuse")
