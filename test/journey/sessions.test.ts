@@ -411,7 +411,7 @@ describe("operators' choices", () => {
       const start = (max_files: number): Promise<ProxyProcess> =>
         own(ProxyProcess.start(settings(block({ path, max_file: "64KiB", max_files }))));
       const directory = await mkdtemp(join(tmpdir(), "authbridge-journal-"));
-      own(Promise.resolve({ close: () => rm(directory, { recursive: true, force: true }) }));
+      await own({ close: () => rm(directory, { recursive: true, force: true }) });
       const path = join(directory, "log");
       const fill = async (proxy: ProxyProcess): Promise<void> => {
         const target = `${origin.url}/${"x".repeat(6_000)}`;

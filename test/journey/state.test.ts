@@ -2,10 +2,12 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
+import { request } from "../support/http-client.ts";
 import { owner } from "../support/owner.ts";
 import { runWith, type Settings } from "../support/program.ts";
-import { ProxyProcess, settings } from "../support/proxy.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
+import { closedPort } from "../support/stub-parent.ts";
 
 const own = owner();
 const state = (block: Settings): Settings => settings({ state: block });
@@ -18,6 +20,10 @@ describe("a file whose state cannot be used", () => {
     [
       { store: "redis", url: "redis://u:geheim@localhost" },
       "state.url: has a password in it: put it into the file of password_file",
+    ],
+    [
+      { store: "redis", url: "redis://localhost/0?timeout=5s" },
+      "state.url: has a query or a fragment, which nothing reads",
     ],
     [{ store: "redis", url: "http://localhost" }, "must be a redis:// or rediss:// address"],
     [{ store: "redis", url: "redis://localhost", nodes: ["x"] }, "must be host and port"],
@@ -77,7 +83,80 @@ test("one process has a state file, and a reload keeps it", async () => {
   expect(await first.refusedReload(other)).toContain("state.path");
 });
 
+/** Counts each host that it allows, for which there has to be room in the store. */
+const counting = outbound(
+  { name: "egress-policy", config: { allow: ["*.site.test"] } },
+  {
+    name: "budgets",
+    config: { limits: [{ name: "names", unit: "hosts", limit: 10_000, window: "lifetime" }] },
+  },
+);
+
+const visit = (proxy: ProxyProcess, host: string) =>
+  request(proxy.forward, { target: `http://${host}:9/`, headers: { Host: `${host}:9` } });
+
+test.each(["memory", "file"])(
+  "store: %s takes no more than max_size, and says so",
+  async (store) => {
+    const block = { store, ...(store === "file" ? { path: "state.log" } : {}), max_size: "64KiB" };
+    const hosts = Object.fromEntries(
+      Array.from({ length: 900 }, (_, at) => [`h${at}.site.test`, ["127.0.0.1"]]),
+    );
+    const proxy = await own(
+      ProxyProcess.start(merge(state(block), merge(counting, { egress: { hosts } }))),
+    );
+    const statuses: number[] = [];
+    for (const host of Object.keys(hosts)) {
+      const { status, text } = await visit(proxy, host);
+      statuses.push(status);
+      if (status !== 503) continue;
+      expect(text).toContain("it is full (state.max_size)");
+      break;
+    }
+    expect(statuses.at(-1)).toBe(503);
+    expect(new Set(statuses)).toEqual(new Set([502, 503]));
+  },
+);
+
 describe.skipIf(!hasRedis)("a proxy with its state in Redis", () => {
+  test("a user who may have the keys and channels of key_prefix alone is enough, by password_file", async () => {
+    const server = await own(
+      RedisServer.start(
+        ..."--user default off --user proxy on >geheim ~agents:* &agents:* +@all".split(" "),
+      ),
+    );
+    const place = {
+      store: "redis",
+      url: server.url.replace("//", "//proxy@"),
+      password_file: "pw",
+    };
+    const start = (key_prefix: string): Promise<ProxyProcess> =>
+      own(
+        ProxyProcess.start(merge(state({ ...place, key_prefix }), counting), {
+          files: { pw: "geheim\n" },
+        }),
+      );
+    const proxy = await start("agents:");
+    expect((await visit(proxy, "a.site.test")).text).not.toContain("state");
+    expect(await proxy.metric("authbridge_state_up")).toBe(1);
+    expect(await proxy.metric("authbridge_state_operations_total", { result: "failed" })).toBe(0);
+    const other = await start("others:");
+    expect(await visit(other, "a.site.test")).toMatchObject({ status: 503 });
+  });
+
+  test("sentinels are asked for the server of sentinel_name, at url or at one of nodes", async () => {
+    const server = await own(RedisServer.start());
+    const sentinel = await own(RedisServer.sentinel("mine", server.port));
+    const at = (sentinel_name: string, url: string): Settings =>
+      state({ store: "redis", sentinel_name, url, nodes: [`127.0.0.1:${sentinel.port}`] });
+    for (const url of [sentinel.url, `redis://127.0.0.1:${await closedPort()}`]) {
+      const found = await runWith("doctor", at("mine", url));
+      expect(found.stdout).toMatch(/^pass {2}state .*answers$/m);
+    }
+    const unknown = await runWith("doctor", at("yours", sentinel.url));
+    expect(unknown.stdout).toMatch(/^FAIL {2}state .*not available/m);
+  });
+
   test("an outage is in the log and in the metrics, and so is its end; traffic is served meanwhile", async () => {
     const server = await own(RedisServer.start());
     const files = { keys: randomBytes(32).toString("base64") };
