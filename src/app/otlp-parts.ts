@@ -57,6 +57,7 @@ export async function makeOtlpParts(
     },
     sampleRatio: otlp.sample_ratio,
     isTracing: otlp.traces,
+    timeoutMs,
     metricsIntervalMs:
       otlp.metrics && thread === undefined ? durationMs(otlp.metrics_interval) : undefined,
     metrics: async () => [...(await metrics.values()), ...((await durations?.values()) ?? [])],
