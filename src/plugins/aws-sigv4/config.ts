@@ -19,8 +19,8 @@ const sessionName = (): z.ZodString =>
 const stsKeys = {
   role_arn: roleArn().optional().describe("The role to assume."),
   role_session_name: sessionName()
-    .default("authbridge")
-    .describe("Name of the session, as CloudTrail shows it."),
+    .optional()
+    .describe("Name of the session, as CloudTrail shows it. Default authbridge."),
   region: scopeName()
     .optional()
     .describe("Region of the STS endpoint: https://sts.REGION.amazonaws.com/."),
@@ -31,9 +31,11 @@ const stsKeys = {
     .int()
     .min(900)
     .max(43_200)
-    .default(3_600)
-    .describe("How long the keys of the role are good for, in seconds."),
+    .optional()
+    .describe("How long the keys of the role are good for, in seconds. Default 3600."),
 };
+
+const stsKeyNames = Object.keys(stsKeys) as (keyof typeof stsKeys)[];
 
 const assumeRole = z
   .strictObject({
@@ -74,7 +76,7 @@ const sourceKeys = z.strictObject({
   file: words()
     .optional()
     .describe("The shared credentials file, read again when it changes (shared_file)."),
-  profile: words().default("default").describe("Its profile."),
+  profile: words().optional().describe("Its profile (shared_file). Default default."),
   ...stsKeys,
   web_identity_token_file: words()
     .optional()
@@ -104,8 +106,8 @@ const keysOfSource: Readonly<Record<SourceKeys["source"], readonly (keyof Source
     "secret_access_key_file",
     "session_token_file",
   ],
-  shared_file: ["file"],
-  web_identity: ["role_arn", "region", "sts_url", "web_identity_token_file"],
+  shared_file: ["file", "profile"],
+  web_identity: [...stsKeyNames, "web_identity_token_file"],
   container: ["url", "authorization_token_file"],
 };
 
