@@ -23,6 +23,8 @@ const schema = z.strictObject({
   free: z.record(z.string(), z.unknown()).optional(),
   secret: guarded(z.string().min(1).optional().describe("guarded")),
   rules: guarded(z.array(block).optional(), "all"),
+  described: guarded(z.array(z.string()).optional()).describe("guarded before it is described"),
+  wrapped: guarded(z.array(z.string())).min(1).default(["x"]).optional(),
 });
 
 test.each<[what: string, value: unknown, left: unknown]>([
@@ -44,6 +46,11 @@ test.each<[what: string, value: unknown, left: unknown]>([
     { block: { prefix: "", maybe: null } },
   ],
   ["a guarded key", { secret: "" }, { secret: "" }],
+  [
+    "guarded keys, however they were made",
+    { described: null, wrapped: null },
+    { described: null, wrapped: null },
+  ],
   ["below a guarded key", { rules: [{ mode: "" }] }, { rules: [{ mode: "" }] }],
 ])("%s", (_, value, left) => {
   expect(withoutEmpty(schema, value)).toEqual(left);
@@ -62,6 +69,7 @@ const guardedKeys = [
   "introspection",
   "dpop",
   "hosts",
+  "places",
   "cors",
   "protected_resource",
 ];
