@@ -92,12 +92,13 @@ export const approvalSchema = z
     max_duration: duration({ maxMs: 24 * dayMs })
       .default("24h")
       .describe("The longest time that one decision may hold. Default 24h."),
-    two_person: z
-      .boolean()
-      .default(false)
-      .describe("Two different operators have to allow. Default false."),
-    operators: listOf(operator, 100).describe(
-      "Persons who decide with secrets of their own. Default: whoever has the secret of session.api_secret_file.",
+    two_person: guarded(
+      z.boolean().default(false).describe("Two different operators have to allow. Default false."),
+    ),
+    operators: guarded(
+      listOf(operator, 100).describe(
+        "Persons who decide with secrets of their own. Default: whoever has the secret of session.api_secret_file.",
+      ),
     ),
     webhook: webhook.optional().describe("Tells of each question. Default: nobody is told."),
     callback: callback

@@ -161,11 +161,13 @@ export const configSchema = z.strictObject({
     .describe("Asking persons about what rules with the action ask select."),
   kill_switch: z
     .strictObject({
-      file: words()
-        .optional()
-        .describe(
-          "File of what an operator has stopped, one a line (all, caller NAME, session ID, destination HOST[:PORT]; an empty file stops all). It is written by POST /v1/kill, read at the start and again when it changes, and lets a kill outlive the process. Default: none.",
-        ),
+      file: guarded(
+        words()
+          .optional()
+          .describe(
+            "File of what an operator has stopped, one a line (all, caller NAME, session ID, destination HOST[:PORT]; an empty file stops all). It is written by POST /v1/kill, read at the start and again when it changes, and lets a kill outlive the process. Default: none.",
+          ),
+      ),
     })
     .prefault({})
     .describe("Stopping everything, a caller, a session or a destination at once."),

@@ -47,11 +47,13 @@ const auditKeys = z.strictObject({
   max_files: count(1, 10_000)
     .default(100)
     .describe("Files kept, the current one included. Default 100."),
-  signing_key_file: words()
-    .optional()
-    .describe(
-      "An Ed25519 private key in PEM that signs checkpoints and receipts; read again when it changes. Without it every process makes a key of its own, which ends with it.",
-    ),
+  signing_key_file: guarded(
+    words()
+      .optional()
+      .describe(
+        "An Ed25519 private key in PEM that signs checkpoints and receipts; read again when it changes. Without it every process makes a key of its own, which ends with it.",
+      ),
+  ),
   origin: z
     .string()
     .regex(/^[^\s+]{1,200}$/, { error: "must be a name without blanks and plus signs" })

@@ -89,11 +89,13 @@ const sourceKeys = z.strictObject({
   authorization_token_file: words()
     .optional()
     .describe("File with the value of Authorization for it, read at each call (container)."),
-  assume_role: assumeRole
-    .optional()
-    .describe(
-      "Assumes one more role with the keys of the source, and signs with those of the role.",
-    ),
+  assume_role: guarded(
+    assumeRole
+      .optional()
+      .describe(
+        "Assumes one more role with the keys of the source, and signs with those of the role.",
+      ),
+  ),
 });
 
 type SourceKeys = z.output<typeof sourceKeys>;
@@ -145,14 +147,16 @@ const standInKey = z
       .string()
       .regex(/^\w{16,128}$/, { error: "must be 16 to 128 letters, digits and underscores" })
       .describe("Access key id of the stand-in that agents are given; no real one."),
-    secret_access_key: words()
-      .optional()
-      .describe(
-        "Secret of the stand-in. With it the signatures of agents are verified; without it, or a file, their form is.",
-      ),
-    secret_access_key_file: words()
-      .optional()
-      .describe("File with that secret, read again when it changes."),
+    secret_access_key: guarded(
+      words()
+        .optional()
+        .describe(
+          "Secret of the stand-in. With it the signatures of agents are verified; without it, or a file, their form is.",
+        ),
+    ),
+    secret_access_key_file: guarded(
+      words().optional().describe("File with that secret, read again when it changes."),
+    ),
     credentials: credentials.describe("The real keys that requests are signed with."),
   })
   .superRefine((key, context) => {

@@ -142,11 +142,13 @@ export const jwtValidationConfig = z
       .describe(
         "Stay unready (/readyz 503) until the issuer's keys were fetched. /livez and /healthz answer all the same. Set false where the issuer is reached only once this process is ready.",
       ),
-    algorithms: z
-      .array(z.enum(signatureAlgorithms))
-      .min(1)
-      .default([...signatureAlgorithms])
-      .describe("Signature algorithms that are accepted. Symmetric ones cannot be."),
+    algorithms: guarded(
+      z
+        .array(z.enum(signatureAlgorithms))
+        .min(1)
+        .default([...signatureAlgorithms])
+        .describe("Signature algorithms that are accepted. Symmetric ones cannot be."),
+    ),
     clock_skew: duration(0)
       .default("0s")
       .describe(
@@ -166,12 +168,14 @@ export const jwtValidationConfig = z
       .describe(
         "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
-    backchannel_logout: z
-      .boolean()
-      .default(false)
-      .describe(
-        "Take logout tokens of the issuer at /backchannel-logout of the statistics listener (OpenID Connect Back-Channel Logout): what is remembered of that login, exchanged tokens included, is dropped, and its tokens are refused.",
-      ),
+    backchannel_logout: guarded(
+      z
+        .boolean()
+        .default(false)
+        .describe(
+          "Take logout tokens of the issuer at /backchannel-logout of the statistics listener (OpenID Connect Back-Channel Logout): what is remembered of that login, exchanged tokens included, is dropped, and its tokens are refused.",
+        ),
+    ),
     logout_audiences: z
       .array(words())
       .max(100)
@@ -213,17 +217,21 @@ export const jwtValidationConfig = z
         .default({})
         .describe("Claims that a token must have, each with the accepted value or values."),
     ),
-    identity_headers: z
-      .array(z.string().regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" }))
-      .max(1_000)
-      .default([...defaultIdentityHeaders])
-      .describe(
-        "Header fields with which a client could pose as somebody: removed from every request, in every spelling with -, _ or . and in any case. A trailing * stands for any ending.",
-      ),
-    placeholder_mode: z
-      .boolean()
-      .default(false)
-      .describe("Give the agent an opaque handle instead of the caller's token."),
+    identity_headers: guarded(
+      z
+        .array(z.string().regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" }))
+        .max(1_000)
+        .default([...defaultIdentityHeaders])
+        .describe(
+          "Header fields with which a client could pose as somebody: removed from every request, in every spelling with -, _ or . and in any case. A trailing * stands for any ending.",
+        ),
+    ),
+    placeholder_mode: guarded(
+      z
+        .boolean()
+        .default(false)
+        .describe("Give the agent an opaque handle instead of the caller's token."),
+    ),
     placeholder_ttl: age().default("1h").describe("Life of a handle; it never outlives the token."),
     placeholders_when_away: z
       .enum(["refuse", "local"])

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { clientIdentityConfig, endpointProblem } from "../credentials/client-identity-config.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 import { maxActors, originOf, serviceUrl, words } from "../config-values.ts";
 import { actorChecks } from "./actors.ts";
 import { dpopChoices } from "./credential.ts";
@@ -35,11 +36,13 @@ export const tokenExchangeConfig = z
         "What happens to a request for an exchange host without a bearer token. Default: deny.",
       ),
     identity: clientIdentityConfig.describe("The client that this proxy is at the token endpoint."),
-    actor_token_file: words()
-      .optional()
-      .describe(
-        "File with the actor token (RFC 8693 section 2.1) that goes with every exchange, read again when it changes.",
-      ),
+    actor_token_file: guarded(
+      words()
+        .optional()
+        .describe(
+          "File with the actor token (RFC 8693 section 2.1) that goes with every exchange, read again when it changes.",
+        ),
+    ),
     routes: z
       .strictObject({
         file: words()
@@ -75,12 +78,14 @@ export const tokenExchangeConfig = z
     max_actors: maxActors().describe(
       "Actors that a token may name at most, exchanged or issued: a chain of delegation that is longer is refused (403).",
     ),
-    dpop: z
-      .enum(dpopChoices)
-      .default("off")
-      .describe(
-        "Ask for tokens that are bound to a key of this process (DPoP, RFC 9449), take no others, and prove the key with every request. process: one key for all callers. caller: one for each. Keys are made at need, kept in memory and in no file.",
-      ),
+    dpop: guarded(
+      z
+        .enum(dpopChoices)
+        .default("off")
+        .describe(
+          "Ask for tokens that are bound to a key of this process (DPoP, RFC 9449), take no others, and prove the key with every request. process: one key for all callers. caller: one for each. Keys are made at need, kept in memory and in no file.",
+        ),
+    ),
     resolve_placeholders: z
       .boolean()
       .default(false)
