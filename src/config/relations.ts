@@ -229,6 +229,10 @@ export function relationWarnings(
       });
     }
   }
+  if (!file.session.enabled && file.listener.session_api_addr) {
+    const message = "is not used with session.enabled: false";
+    warnings.push({ path: ["listener", "session_api_addr"], message });
+  }
   warnings.push(...socksWarnings(file, config));
   warnings.push(...enforcementWarnings(file, roles));
   if (file.allow_weakened_auth) {

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { isToken } from "../../http/headers.ts";
 import { duration } from "../config-values.ts";
+import { readWhere } from "../../yaml/idle-keys.ts";
 
 const fieldName = () => z.string().refine(isToken, { error: "must be a header name" });
 
@@ -79,9 +80,13 @@ export const corsConfig = z
       .boolean()
       .default(false)
       .describe("Let pages send cookies and client certificates. Not with the origin *."),
-    max_age: duration(0, 86_400_000)
-      .default("10m")
-      .describe("How long a browser remembers the answer to a preflight."),
+    max_age: readWhere(
+      duration(0, 86_400_000)
+        .default("10m")
+        .describe("How long a browser remembers the answer to a preflight."),
+      "with preflight: pass",
+      ({ preflight }) => preflight === "answer",
+    ),
     preflight: z
       .enum(["answer", "pass"])
       .default("answer")

@@ -10,6 +10,7 @@ import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { placesConfig } from "../credentials/place-config.ts";
+import { readWhere } from "../../yaml/idle-keys.ts";
 
 /** The schema of `config` of a token-exchange entry. */
 export const tokenExchangeConfig = z
@@ -21,10 +22,26 @@ export const tokenExchangeConfig = z
       .enum(["keycloak", "generic"])
       .optional()
       .describe("How the token endpoint is derived; generic needs token_url."),
-    provider_url: serviceUrl().optional().describe("Address of the identity provider."),
-    provider_realm: words().optional().describe("Realm of the identity provider (keycloak)."),
-    keycloak_url: serviceUrl().optional().describe("Deprecated: provider_url."),
-    keycloak_realm: words().optional().describe("Deprecated: provider_realm."),
+    provider_url: readWhere(
+      serviceUrl().optional().describe("Address of the identity provider."),
+      "beside token_url",
+      ({ token_url: url }) => url === undefined,
+    ),
+    provider_realm: readWhere(
+      words().optional().describe("Realm of the identity provider (keycloak)."),
+      "beside token_url",
+      ({ token_url: url }) => url === undefined,
+    ),
+    keycloak_url: readWhere(
+      serviceUrl().optional().describe("Deprecated: provider_url."),
+      "beside token_url",
+      ({ token_url: url }) => url === undefined,
+    ),
+    keycloak_realm: readWhere(
+      words().optional().describe("Deprecated: provider_realm."),
+      "beside token_url",
+      ({ token_url: url }) => url === undefined,
+    ),
     default_policy: z
       .enum(["passthrough", "exchange"])
       .default("passthrough")
