@@ -1,4 +1,5 @@
 /** Whose event is it, when several users are served at once, and what becomes of it when its readers or files fail. */
+import { realpathSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,6 +24,7 @@ interface Event {
   readonly direction: string;
   readonly phase: string;
   readonly httpPath?: string;
+  readonly executable?: string;
   readonly a2a?: { readonly parts?: readonly { readonly content: string }[] };
   readonly mcp?: { readonly params?: { readonly arguments?: { readonly user: string } } };
   readonly invocations?: Readonly<Record<string, readonly Settings[]>>;
@@ -427,6 +429,19 @@ describe("operators' choices", () => {
         expect((await stat(join(directory, name))).size).toBeLessThanOrEqual(65_536);
       await fill(await start(2));
       expect(await found()).toEqual(kept.slice(0, 2));
+    },
+  );
+
+  test.runIf(process.platform === "linux")(
+    "executables: events name what made the connection, and nobody looks where that is not asked",
+    async () => {
+      const origin = await own(HttpOrigin.launch());
+      for (const executables of [true, false]) {
+        const proxy = await own(ProxyProcess.start(settings({ session: { executables } })));
+        await request(proxy.forward, { target: `${origin.url}/looked-up` });
+        const { executable } = (await eventsOf(proxy, "default"))[0] ?? {};
+        expect(executable).toBe(executables ? realpathSync(process.execPath) : undefined);
+      }
     },
   );
 

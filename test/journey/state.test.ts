@@ -1,6 +1,10 @@
 /** The block `state` as an operator meets it: what is refused, what the doctor says, what is seen of an outage. */
 import { randomBytes } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { leafCertificate } from "../support/client-certificate.ts";
 import { eventually } from "../support/eventually.ts";
 import { request } from "../support/http-client.ts";
 import { owner } from "../support/owner.ts";
@@ -155,6 +159,35 @@ describe.skipIf(!hasRedis)("a proxy with its state in Redis", () => {
     }
     const unknown = await runWith("doctor", at("yours", sentinel.url));
     expect(unknown.stdout).toMatch(/^FAIL {2}state .*not available/m);
+  });
+
+  const tlsKeys = ["ca_file", "server_name", "cert_file", "key_file"] as const;
+  test.each<[what: string, left: readonly string[], verdict: string]>([
+    ["all of them", tlsKeys, "pass"],
+    ["no authority of its own", tlsKeys.slice(1), "FAIL"],
+    ["the name of its address", tlsKeys.filter((key) => key !== "server_name"), "FAIL"],
+    ["no certificate of ours", tlsKeys.slice(0, 2), "FAIL"],
+  ])("over TLS with %s", async (_what, left, verdict) => {
+    const ours = leafCertificate("redis.test", [{ type: 2, value: "redis.test" }]);
+    const directory = await mkdtemp(join(tmpdir(), "authbridge-redis-tls-"));
+    await own({ close: () => rm(directory, { recursive: true, force: true }) });
+    const at = (name: keyof typeof ours): string => join(directory, name);
+    for (const name of ["ca", "cert", "key"] as const) await writeFile(at(name), ours[name]);
+    const tls = `--port 0 --tls-port PORT --tls-cert-file ${at("cert")} --tls-key-file ${at("key")} --tls-ca-cert-file ${at("ca")}`;
+    const server = await own(RedisServer.start(...tls.split(" ")));
+    const keys = {
+      ca_file: at("ca"),
+      server_name: "redis.test",
+      cert_file: at("cert"),
+      key_file: at("key"),
+    };
+    const given = Object.fromEntries(Object.entries(keys).filter(([key]) => left.includes(key)));
+    const url = server.url.replace("redis:", "rediss:");
+    const { stdout } = await runWith(
+      "doctor",
+      state({ store: "redis", url, timeout: "1s", ...given }),
+    );
+    expect(/^(\w+) {2}state /m.exec(stdout)?.[1]).toBe(verdict);
   });
 
   test("an outage is in the log and in the metrics, and so is its end; traffic is served meanwhile", async () => {
