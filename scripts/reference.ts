@@ -22,8 +22,9 @@ One YAML file configures the process. Every key below may be left out unless its
 - A **duration** is a Go duration such as \`250ms\`, \`30s\` or \`1h30m\`. A **size** is a number of bytes, or a text such as \`64KiB\`, \`1MiB\`, \`2GiB\`.
 - A **listen address** is \`:8080\` (every interface), \`127.0.0.1:8080\` or \`[::1]:8080\`; port 0 takes any free port.
 - \`$NAME\` and \`\${NAME}\` are replaced by environment variables before the YAML is read, in comments and quotes too. A variable that is not set is an error outside comments, with its name, so that the text \`\${API_KEY}\` is never sent as a credential. There is no escape: a value with a \`$\` before a letter, digit or brace comes in through a variable, whose own text is not expanded again.
-- A key without a value (\`key:\`) is the same as no key.
+- A key without a value (\`key:\`) is the same as no key; an error for one whose absence lifts a check, such as \`two_person\` or \`allowed_spiffe_ids\`.
 - An unknown key is an error. With \`--lenient\` it is a warning, except inside a pipeline. Unknown keys of \`mtls\` are always warnings.
+- Most keys that have no effect as those beside them stand are named in a warning, at the start and by \`check\`, or refused.
 - The file is YAML 1.2. \`yes\`, \`no\`, \`on\` and \`off\` are read as booleans where a boolean is expected, with a warning.
 - A change of a key marked **restart** is refused on reload; everything else is applied.
 

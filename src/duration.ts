@@ -3,6 +3,9 @@
 /** What a duration looks like, for schemas. Units: ns, us, ms, s, m, h. */
 export const durationPattern = /^(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)$/;
 
+/** A timer of Node holds 2^31-1 ms; a longer one fires at once. 24 days is the last whole day below it. */
+export const longestTimerMs = 24 * 24 * 3_600_000;
+
 const millisecondsPerUnit: Readonly<Record<string, number>> = {
   ns: 1e-6,
   us: 1e-3,
@@ -22,14 +25,29 @@ export function parseDuration(text: string): number | undefined {
   for (const [, number, unit] of text.matchAll(/([\d.]+)(ns|us|µs|μs|ms|s|m|h)/g)) {
     total += Number(number) * (millisecondsPerUnit[unit ?? ""] ?? Number.NaN);
   }
-  return Number.isFinite(total) ? total : undefined;
+  // Fractions of binary numbers: 1.07m would be a little more than 64200 ms. Go counts whole nanoseconds.
+  return Number.isFinite(total) ? Number(total.toFixed(6)) : undefined;
 }
 
-/** Milliseconds of a duration that a schema has already accepted. */
+/** Whole milliseconds of a duration that a schema has already accepted: some limits take no others. A part of one is one. */
 export function durationMs(text: string): number {
   const milliseconds = parseDuration(text);
   if (milliseconds === undefined) throw new TypeError("not a duration");
-  return milliseconds;
+  return Math.ceil(milliseconds);
+}
+
+const units = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 } as const;
+
+/** A length of time as the file writes it: 1m30s. */
+export function durationText(milliseconds: number): string {
+  let rest = milliseconds;
+  let text = "";
+  for (const [unit, length] of Object.entries(units)) {
+    const count = Math.floor(rest / length);
+    if (count > 0) text += `${count}${unit}`;
+    rest -= count * length;
+  }
+  return text === "" ? "0s" : text;
 }
 
 /** The durations of src/duration.ts, under the name by which the rest of the configuration is imported. */

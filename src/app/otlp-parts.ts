@@ -49,14 +49,10 @@ export async function makeOtlpParts(
   let lastProblem: string | undefined;
   const made = new Otlp({
     version,
-    resource: {
-      "service.name": otlp.service_name,
-      "service.version": version,
-      "service.instance.id": thread?.instanceId ?? instanceId,
-      ...otlp.resource_attributes,
-    },
+    resource: resourceOf(otlp, version, thread?.instanceId ?? instanceId),
     sampleRatio: otlp.sample_ratio,
     isTracing: otlp.traces,
+    timeoutMs,
     metricsIntervalMs:
       otlp.metrics && thread === undefined ? durationMs(otlp.metrics_interval) : undefined,
     metrics: async () => [...(await metrics.values()), ...((await durations?.values()) ?? [])],
@@ -93,5 +89,19 @@ export async function makeOtlpParts(
     tracing: made.tracing,
     durations,
     close: (deadlineMs) => made.close(deadlineMs),
+  };
+}
+
+/** What tells this process from others; the file has the last word. */
+function resourceOf(
+  otlp: NonNullable<Config["telemetry"]["otlp"]>,
+  version: string,
+  instanceId: string,
+): Readonly<Record<string, string>> {
+  return {
+    "service.name": otlp.service_name,
+    "service.version": version,
+    "service.instance.id": instanceId,
+    ...otlp.resource_attributes,
   };
 }

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { guarded } from "../yaml/empty-values.ts";
 import { count, duration, listOf, words } from "./value-schema.ts";
+import { readWhere } from "../yaml/idle-keys.ts";
 
 const dayMs = 24 * 3_600_000;
 
@@ -50,6 +51,10 @@ const callback = z
     error: "needs secret_file or slack_signing_secret_file",
   });
 
+/** Who polls does not wait. */
+const isHolding = ({ on_pending: what }: { readonly on_pending?: unknown }): boolean =>
+  what === "hold";
+
 /** The `approval` block. */
 export const approvalSchema = z
   .strictObject({
@@ -59,19 +64,27 @@ export const approvalSchema = z
       .describe(
         "What a client gets while nobody has decided. hold: it waits. poll: 202 (an error for JSON-RPC, 403 for CONNECT) with the id, and it sends the request again. Default hold.",
       ),
-    hold: duration({ maxMs: dayMs })
-      .default("10m")
-      .describe("How long a request waits for a decision. Default 10m."),
+    hold: readWhere(
+      duration({ maxMs: dayMs })
+        .default("10m")
+        .describe("How long a request waits for a decision. Default 10m."),
+      "with on_pending: poll",
+      isHolding,
+    ),
     expires: duration({ maxMs: 7 * dayMs })
       .default("15m")
       .describe(
         "How long a question can be answered, and how long a decision for once can be used. Default 15m.",
       ),
-    keep_alive: duration({ minMs: 100, maxMs: 300_000 })
-      .default("15s")
-      .describe(
-        "How often a held client that takes event streams (MCP) gets a sign of life. Default 15s.",
-      ),
+    keep_alive: readWhere(
+      duration({ minMs: 100, maxMs: 300_000 })
+        .default("15s")
+        .describe(
+          "How often a held client that takes event streams (MCP) gets a sign of life. Default 15s.",
+        ),
+      "with on_pending: poll",
+      isHolding,
+    ),
     retry_after: duration({ minMs: 1_000, maxMs: 3_600_000 })
       .default("5s")
       .describe("When a client that polls is told to come again. Default 5s."),
@@ -81,23 +94,30 @@ export const approvalSchema = z
     max_pending_per_caller: count(1, 100_000)
       .default(200)
       .describe("The same for one caller. Default 200."),
-    max_held: count(1, 100_000)
-      .default(2_000)
-      .describe(
-        "Requests that may wait at a time, in each thread; more are refused. Default 2000.",
-      ),
-    max_held_per_caller: count(1, 100_000)
-      .default(1_000)
-      .describe("The same for one caller. Default 1000."),
+    max_held: readWhere(
+      count(1, 100_000)
+        .default(2_000)
+        .describe(
+          "Requests that may wait at a time, in each thread; more are refused. Default 2000.",
+        ),
+      "with on_pending: poll",
+      isHolding,
+    ),
+    max_held_per_caller: readWhere(
+      count(1, 100_000).default(1_000).describe("The same for one caller. Default 1000."),
+      "with on_pending: poll",
+      isHolding,
+    ),
     max_duration: duration({ maxMs: 24 * dayMs })
       .default("24h")
       .describe("The longest time that one decision may hold. Default 24h."),
-    two_person: z
-      .boolean()
-      .default(false)
-      .describe("Two different operators have to allow. Default false."),
-    operators: listOf(operator, 100).describe(
-      "Persons who decide with secrets of their own. Default: whoever has the secret of session.api_secret_file.",
+    two_person: guarded(
+      z.boolean().default(false).describe("Two different operators have to allow. Default false."),
+    ),
+    operators: guarded(
+      listOf(operator, 100).describe(
+        "Persons who decide with secrets of their own. Default: whoever has the secret of session.api_secret_file.",
+      ),
     ),
     webhook: webhook.optional().describe("Tells of each question. Default: nobody is told."),
     callback: callback

@@ -3,6 +3,7 @@
  */
 import { parseDuration } from "../duration.ts";
 import { withoutEmpty } from "../yaml/empty-values.ts";
+import { idleKeys } from "../yaml/idle-keys.ts";
 import type { KeyPath } from "../yaml/problem.ts";
 import { check, type Remark, type SchemaRemark } from "../yaml/schema-remarks.ts";
 import { isMapping, removeAt, replaceAt, valueAt } from "../yaml/value-path.ts";
@@ -51,6 +52,7 @@ export function checkValue(value: unknown, isLenient: boolean): CheckedValue {
         const inPipelines = problems.some(({ path }) => path[0] === "pipeline");
         return { kind: "invalid", problems, ...(inPipelines ? {} : { mended: result.data }) };
       }
+      warnings.push(...idleKeys(configSchema, mended, result.data));
       const isWritten = (path: KeyPath): boolean => valueAt(mended, path) !== undefined;
       return { kind: "valid", file: result.data, warnings, isWritten };
     }

@@ -3,11 +3,12 @@
  */
 import { z } from "zod";
 import { words } from "./value-schema.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 const maxEntries = 1_000;
 
 function entries() {
-  return z.array(words()).min(1).max(maxEntries).optional();
+  return guarded(z.array(words()).min(1).max(maxEntries).optional());
 }
 
 /** The `mtls` block; unknown keys are warnings, as the Go program ignores them. */

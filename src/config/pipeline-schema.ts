@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { listOf, words } from "./value-schema.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 const onError = z
   .enum(["enforce", "observe", "off"])
@@ -51,10 +52,12 @@ const pipelineSchema = z.strictObject({
   ).describe(
     "Plugins in the order in which a request meets them. Default [], which passes everything.",
   ),
-  default: z
-    .enum(["allow", "deny"])
-    .default("allow")
-    .describe("Verdict when no plugin said anything but skip. Default allow."),
+  default: guarded(
+    z
+      .enum(["allow", "deny"])
+      .default("allow")
+      .describe("Verdict when no plugin said anything but skip. Default allow."),
+  ),
 });
 
 /** The `pipeline` block. */

@@ -1,6 +1,7 @@
 /**
  * Rules between keys: what one key demands of another, and what deserves a warning although it is lawful.
  */
+import { resolve } from "node:path";
 import { activeRoles, type Config } from "./presets.ts";
 import type { KeyPath } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
@@ -59,6 +60,7 @@ export function relationProblems(file: FileConfig): Relation[] {
     });
   }
   problems.push(...stateProblems(file.state));
+  problems.push(...fileProblems(file));
   if (file.workers !== 1) problems.push(...workerProblems(file));
   if (file.callers !== undefined) problems.push(...callerProblems(file));
   if (file.egress_enforcement === "enforce-redirect" && listener.transparent_proxy_addr === "off") {
@@ -138,6 +140,32 @@ function stateProblems(state: FileConfig["state"]): Relation[] {
     problems.push({ path: ["state", given ?? ""], message, because: [["state", missing ?? ""]] });
   }
   return problems;
+}
+
+/** What the process writes: two of them in one file, or in one that the other sets aside, would break both. */
+function fileProblems(file: FileConfig): Relation[] {
+  const { session, audit, state, kill_switch: kills, upstream_proxy: chain } = file;
+  const files = [
+    { path: ["session", "persist", "path"], name: session.persist?.path },
+    { path: ["audit", "path"], name: audit?.path },
+    { path: ["state", "path"], name: state.path },
+    { path: ["kill_switch", "file"], name: kills.file },
+    { path: ["upstream_proxy", "trust_bundle_file"], name: chain?.trust_bundle_file },
+  ];
+  return files.flatMap(({ path, name }, at) => {
+    const other = files.slice(0, at).find((one) => isOneFile(one.name, name));
+    if (other === undefined) return [];
+    const message = `is a file of ${other.path.join(".")}: each needs one of its own`;
+    return [{ path, message, because: [other.path] }];
+  });
+}
+
+function isOneFile(one: string | undefined, other: string | undefined): boolean {
+  if (one === undefined || other === undefined) return false;
+  const [short = "", long = ""] = [resolve(one), resolve(other)].toSorted(
+    (a, b) => a.length - b.length,
+  );
+  return long.startsWith(short) && /^(?:\.checkpoints)?(?:\.\d+)?$/.test(long.slice(short.length));
 }
 
 /** Keys about servers that nothing would be done with. */
@@ -228,6 +256,10 @@ export function relationWarnings(
         message: `is not used: the role ${role} is not in listener.roles`,
       });
     }
+  }
+  if (!file.session.enabled && file.listener.session_api_addr) {
+    const message = "is not used with session.enabled: false";
+    warnings.push({ path: ["listener", "session_api_addr"], message });
   }
   warnings.push(...socksWarnings(file, config));
   warnings.push(...enforcementWarnings(file, roles));

@@ -19,6 +19,7 @@ import { upstreamProxySchema } from "./upstream-proxy-schema.ts";
 import { count, duration, listenAddress, listOf, words } from "./value-schema.ts";
 import { surfaces } from "./surfaces.ts";
 import { guarded } from "../yaml/empty-values.ts";
+import { readWhere } from "../yaml/idle-keys.ts";
 
 /** The length of `sun_path` on Linux, less the zero at its end. */
 const maxSocketPath = 107;
@@ -60,9 +61,13 @@ const spiffeSchema = z.strictObject({
     .describe(
       "Write what comes from the Workload API to files for other containers, where anything in this file needs it: svid.pem, svid_key.pem, svid_bundle.pem and jwt_svid.token (of the first identity.jwt_audience), mode 0600. Default true.",
     ),
-  mirror_dir: words()
-    .default("/opt")
-    .describe("Directory of those files, which has to be there. Default /opt."),
+  mirror_dir: readWhere(
+    words()
+      .default("/opt")
+      .describe("Directory of those files, which has to be there. Default /opt."),
+    "with mirror_files: false",
+    ({ mirror_files: mirrors }) => mirrors === true,
+  ),
 });
 
 const reloadSchema = z.strictObject({
@@ -70,9 +75,13 @@ const reloadSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe("Watch the file and apply its changes. Default true."),
-  debounce: duration({ minMs: 0, maxMs: 60_000 })
-    .default("250ms")
-    .describe("Quiet time after a change before the file is read. Default 250ms."),
+  debounce: readWhere(
+    duration({ minMs: 0, maxMs: 60_000 })
+      .default("250ms")
+      .describe("Quiet time after a change before the file is read. Default 250ms."),
+    "with enabled: false",
+    ({ enabled }) => enabled === true,
+  ),
   recheck_tunnels: z
     .boolean()
     .default(true)
@@ -161,11 +170,13 @@ export const configSchema = z.strictObject({
     .describe("Asking persons about what rules with the action ask select."),
   kill_switch: z
     .strictObject({
-      file: words()
-        .optional()
-        .describe(
-          "File of what an operator has stopped, one a line (all, caller NAME, session ID, destination HOST[:PORT]; an empty file stops all). It is written by POST /v1/kill, read at the start and again when it changes, and lets a kill outlive the process. Default: none.",
-        ),
+      file: guarded(
+        words()
+          .optional()
+          .describe(
+            "File of what an operator has stopped, one a line (all, caller NAME, session ID, destination HOST[:PORT]; an empty file stops all). It is written by POST /v1/kill, read at the start and again when it changes, and lets a kill outlive the process. Default: none.",
+          ),
+      ),
     })
     .prefault({})
     .describe("Stopping everything, a caller, a session or a destination at once."),

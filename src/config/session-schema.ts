@@ -4,6 +4,7 @@
 import { z } from "zod";
 import { count, duration, listOf, size, words } from "./value-schema.ts";
 import { guarded } from "../yaml/empty-values.ts";
+import { readWhere } from "../yaml/idle-keys.ts";
 
 const never = "never";
 
@@ -47,11 +48,13 @@ const auditKeys = z.strictObject({
   max_files: count(1, 10_000)
     .default(100)
     .describe("Files kept, the current one included. Default 100."),
-  signing_key_file: words()
-    .optional()
-    .describe(
-      "An Ed25519 private key in PEM that signs checkpoints and receipts; read again when it changes. Without it every process makes a key of its own, which ends with it.",
-    ),
+  signing_key_file: guarded(
+    words()
+      .optional()
+      .describe(
+        "An Ed25519 private key in PEM that signs checkpoints and receipts; read again when it changes. Without it every process makes a key of its own, which ends with it.",
+      ),
+  ),
   origin: z
     .string()
     .regex(/^[^\s+]{1,200}$/, { error: "must be a name without blanks and plus signs" })
@@ -79,6 +82,9 @@ export const auditSchema = auditKeys.superRefine(({ receipts, signing_key_file: 
     "needs audit.signing_key_file: a receipt is checked when the process and a key of its own are gone";
   context.addIssue({ code: "custom", path: ["receipts"], message });
 });
+
+/** Without sessions there is neither an API nor a store. */
+const isEnabled = ({ enabled }: { readonly enabled?: unknown }): boolean => enabled === true;
 
 /** The `session` block. */
 export const sessionSchema = z.strictObject({
@@ -142,22 +148,34 @@ export const sessionSchema = z.strictObject({
     .describe(
       "Replicas tell each other through the store of `state` which messages belong to which conversation and user. While it is away, refuse: a message that others may know of is taken for nobody's, so that what asks for its user refuses it. local: what this process knows counts. Default refuse.",
     ),
-  api_secret_file: guarded(
-    words()
+  api_secret_file: readWhere(
+    guarded(
+      words()
+        .optional()
+        .describe(
+          "File with a secret that clients of the session API have to send as bearer token; read again when it changes. Default: no secret is asked for.",
+        ),
+    ),
+    "with enabled: false",
+    isEnabled,
+  ),
+  api_cors_origins: readWhere(
+    listOf(
+      z.string().regex(/^https?:\/\/[^/\s*?#@]+$/, {
+        error: 'must be an origin such as "https://console.example"',
+      }),
+      100,
+    ).describe("Origins whose web pages may read the session API. Default []."),
+    "with enabled: false",
+    isEnabled,
+  ),
+  persist: readWhere(
+    persistSchema
       .optional()
       .describe(
-        "File with a secret that clients of the session API have to send as bearer token; read again when it changes. Default: no secret is asked for.",
+        "Keep events in a file, and read them again at the next start. Default: in memory only.",
       ),
+    "with enabled: false",
+    isEnabled,
   ),
-  api_cors_origins: listOf(
-    z.string().regex(/^https?:\/\/[^/\s*?#@]+$/, {
-      error: 'must be an origin such as "https://console.example"',
-    }),
-    100,
-  ).describe("Origins whose web pages may read the session API. Default []."),
-  persist: persistSchema
-    .optional()
-    .describe(
-      "Keep events in a file, and read them again at the next start. Default: in memory only.",
-    ),
 });

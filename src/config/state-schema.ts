@@ -22,6 +22,9 @@ const serverUrl = () =>
       error: "is not a valid address, such as redis://redis.example:6379/0",
       abort: true,
     })
+    .refine((text) => !/[?#]/.test(text), {
+      error: "has a query or a fragment, which nothing reads",
+    })
     .refine((text) => new URL(text).password === "", {
       error: "has a password in it: put it into the file of password_file",
     });

@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { duration, words } from "./value-schema.ts";
+import { readWhere } from "../yaml/idle-keys.ts";
 
 const endpoint = z
   .url({
@@ -27,18 +28,26 @@ const otlpSchema = z.strictObject({
     .default({})
     .describe("More attributes of the resource, such as k8s.pod.name. Default {}."),
   traces: z.boolean().default(true).describe("Send spans. Default true."),
-  sample_ratio: z
-    .number()
-    .min(0)
-    .max(1)
-    .default(1)
-    .describe(
-      "Share of the traces that begin here which is recorded; a traceparent that says so itself is obeyed. Default 1.",
-    ),
+  sample_ratio: readWhere(
+    z
+      .number()
+      .min(0)
+      .max(1)
+      .default(1)
+      .describe(
+        "Share of the traces that begin here which is recorded; a traceparent that says so itself is obeyed. Default 1.",
+      ),
+    "with traces: false",
+    ({ traces }) => traces === true,
+  ),
   metrics: z.boolean().default(true).describe("Send the metrics of /metrics. Default true."),
-  metrics_interval: duration({ minMs: 100 })
-    .default("60s")
-    .describe("Time between two reports of metrics. Default 60s."),
+  metrics_interval: readWhere(
+    duration({ minMs: 100 })
+      .default("60s")
+      .describe("Time between two reports of metrics. Default 60s."),
+    "with metrics: false",
+    ({ metrics }) => metrics === true,
+  ),
   timeout: duration().default("10s").describe("Time for one report. Default 10s."),
 });
 

@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { count, duration, listOf, words } from "./value-schema.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 /** One entry of `client_certificates`. */
 const clientCertificate = z
@@ -86,10 +87,12 @@ export const tlsBridgeSchema = z.strictObject({
     })
     .optional()
     .describe("Of newer Go programs. true is refused: upstream_insecure_hosts names the hosts."),
-  min_version: z
-    .enum(["1.2", "1.3"])
-    .default("1.2")
-    .describe('Lowest TLS version with clients and origins, in quotes. Default "1.2".'),
+  min_version: guarded(
+    z
+      .enum(["1.2", "1.3"])
+      .default("1.2")
+      .describe('Lowest TLS version with clients and origins, in quotes. Default "1.2".'),
+  ),
   leaf_lifetime: duration({ minMs: 60_000, maxMs: 397 * 24 * 3_600_000 })
     .default("24h")
     .describe("Lifetime of a certificate that is made for a host. Default 24h."),

@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { addressBlock, duration, listOf, words } from "./value-schema.ts";
+import { readWhere } from "../yaml/idle-keys.ts";
 
 const connectBy = () =>
   z.enum(["address", "name"]).describe(
@@ -64,6 +65,11 @@ const openshiftSchema = z.strictObject({
   path: words().describe("File with a config.openshift.io/v1 Proxy resource, YAML or JSON."),
 });
 
+/** OpenShift's status may have some, too. */
+const hasEndpoints = (block: Readonly<Record<string, unknown>>): boolean =>
+  block["from_openshift"] !== undefined ||
+  (Array.isArray(block["readiness_endpoints"]) && block["readiness_endpoints"].length > 0);
+
 /** The `upstream_proxy` block. */
 export const upstreamProxySchema = z.strictObject({
   http_proxy: parent().optional().describe("Parent for plain HTTP: a URL or a mapping."),
@@ -98,14 +104,22 @@ export const upstreamProxySchema = z.strictObject({
   readiness_endpoints: listOf(words(), 32).describe(
     "URLs that must answer with a status below 400, by the way that this block describes, before it is accepted. Default [].",
   ),
-  readiness_timeout: duration({ maxMs: 300_000 })
-    .default("10s")
-    .describe("Time for one readiness endpoint. Default 10s."),
-  readiness_retry: duration({ minMs: 0, maxMs: 24 * 3_600_000 })
-    .default("30s")
-    .describe(
-      "When a file that was refused because of its endpoints is tried again; 0s means not before it changes. Default 30s.",
-    ),
+  readiness_timeout: readWhere(
+    duration({ maxMs: 300_000 })
+      .default("10s")
+      .describe("Time for one readiness endpoint. Default 10s."),
+    "without readiness_endpoints",
+    hasEndpoints,
+  ),
+  readiness_retry: readWhere(
+    duration({ minMs: 0, maxMs: 24 * 3_600_000 })
+      .default("30s")
+      .describe(
+        "When a file that was refused because of its endpoints is tried again; 0s means not before it changes. Default 30s.",
+      ),
+    "without readiness_endpoints",
+    hasEndpoints,
+  ),
   connect_timeout: duration()
     .optional()
     .describe(

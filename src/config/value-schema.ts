@@ -6,12 +6,9 @@
  */
 import { isIP } from "node:net";
 import { z } from "zod";
-import { durationPattern, parseDuration } from "../duration.ts";
+import { durationPattern, durationText, longestTimerMs, parseDuration } from "../duration.ts";
 import { listenAddressPattern, parseListenAddress } from "./listen-address.ts";
 import { parseSize, sizePattern } from "./size.ts";
-
-/** A timer of Node holds 2^31-1 ms; a longer one fires at once. 24 days is the last whole day below it. */
-const longestTimerMs = 24 * 24 * 3_600_000;
 
 interface DurationBounds {
   readonly minMs?: number;
@@ -26,10 +23,10 @@ export function duration(bounds: DurationBounds = {}) {
     .string({ error })
     .regex(durationPattern, { error, abort: true })
     .refine((text) => (parseDuration(text) ?? -1) >= minMs, {
-      error: minMs === 1 ? "must be at least 1ms" : `must be at least ${minMs}ms`,
+      error: `must be at least ${durationText(minMs)}`,
     })
     .refine((text) => (parseDuration(text) ?? 0) <= maxMs, {
-      error: `must be at most ${maxMs / 3_600_000}h`,
+      error: `must be at most ${durationText(maxMs)}`,
     });
 }
 

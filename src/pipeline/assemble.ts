@@ -10,6 +10,7 @@ import {
 } from "./plugin.ts";
 import { Pipeline, type PipelineOptions } from "./pipeline.ts";
 import type { Step } from "./step-runner.ts";
+import { warnOfIdle } from "./idle-settings.ts";
 import { withoutEmpty } from "../yaml/empty-values.ts";
 import { check, type Remark, suggest } from "../yaml/schema-remarks.ts";
 
@@ -101,7 +102,10 @@ export async function assemble(
     for (const step of steps) await step.plugin.close?.();
     return { kind: "rejected", problems };
   }
-  if (options.isEcho !== true) warnOfOrder(activeEntries(entries), byName, options);
+  if (options.isEcho !== true) {
+    warnOfOrder(activeEntries(entries), byName, options);
+    warnOfIdleSettings(activeEntries(entries), byName, options);
+  }
   for (const entry of options.isEcho === true ? [] : entries) {
     if (!isWeakened(entry, byName.get(entry.name))) continue;
     options.log.warn(
@@ -270,6 +274,21 @@ function warnOfOrder(
         `${entry.name} is to be shown what ${name} finds (include), which is not in the pipeline`,
       );
     }
+  }
+}
+
+function warnOfIdleSettings(
+  active: readonly Placed[],
+  byName: ByName,
+  { direction, log }: AssemblyOptions,
+): void {
+  for (const { entry, index } of active) {
+    const definition = byName.get(entry.name);
+    const schema = (definition as PluginDefinition | undefined)?.config;
+    if (definition === undefined || schema === undefined) continue;
+    const { config: checked } = parseConfig(entry, definition);
+    const path = ["pipeline", direction, "plugins", index, "config"];
+    warnOfIdle(schema, { written: entry.config ?? {}, checked, path }, log);
   }
 }
 

@@ -1,6 +1,6 @@
 /** The kinds of value that plugin configurations share. */
 import { z } from "zod";
-import { durationPattern, parseDuration } from "../duration.ts";
+import { durationPattern, durationText, longestTimerMs, parseDuration } from "../duration.ts";
 import { compileHostGlob } from "../pattern/host-pattern.ts";
 import { compileBypassPaths } from "../pattern/path-pattern.ts";
 import { messageOf } from "../errors.ts";
@@ -21,8 +21,8 @@ export function words(): z.ZodString {
   return z.string().regex(/\S/, { error: "must not be blank" });
 }
 
-/** A Go duration of at least `minMs` and at most `maxMs`. */
-export function duration(minMs = 1, maxMs = Number.POSITIVE_INFINITY): z.ZodString {
+/** A Go duration of at least `minMs` and at most `maxMs`: what somebody may wait for. */
+export function duration(minMs = 1, maxMs = longestTimerMs): z.ZodString {
   return z
     .string()
     .regex(durationPattern, {
@@ -30,12 +30,19 @@ export function duration(minMs = 1, maxMs = Number.POSITIVE_INFINITY): z.ZodStri
       abort: true,
     })
     .refine((text) => (parseDuration(text) ?? -1) >= minMs, {
-      error: `must be at least ${minMs}ms`,
+      error: `must be at least ${durationText(minMs)}`,
     })
     .refine((text) => (parseDuration(text) ?? 0) <= maxMs, {
-      error: `must be at most ${maxMs}ms`,
+      error: `must be at most ${durationText(maxMs)}`,
     });
 }
+
+/** A duration that times are compared with: no timer goes that long, and it may be more than one can hold. */
+export function age(minMs = 1): z.ZodString {
+  return duration(minMs, hundredYearsMs);
+}
+
+const hundredYearsMs = 876_000 * 3_600_000;
 
 /** How many actors a token may name; a longer chain than 64 is not read. */
 export function maxActors(): z.ZodDefault<z.ZodInt> {

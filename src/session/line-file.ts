@@ -195,16 +195,22 @@ export class LineFile {
 
   async #setAside(): Promise<void> {
     const { path, maxFiles } = this.#options;
+    // More than one where fewer are kept than before.
+    for (let number = Math.max(1, maxFiles - 1); await removed(`${path}.${number}`);) number += 1;
     if (maxFiles <= 1) {
       await rm(path, { force: true });
       return;
     }
-    await rm(`${path}.${maxFiles - 1}`, { force: true });
     for (let number = maxFiles - 2; number >= 1; number -= 1) {
       await rename(`${path}.${number}`, `${path}.${number + 1}`).catch(ignoreMissing);
     }
     await rename(path, `${path}.1`);
   }
+}
+
+/** Whether there was one. */
+async function removed(path: string): Promise<boolean> {
+  return rm(path).then(() => true, ignoreMissing);
 }
 
 async function endsWithNewline(file: FileHandle, size: number): Promise<boolean> {
@@ -219,7 +225,7 @@ function ignoreExisting(error: unknown): void {
   throw error;
 }
 
-function ignoreMissing(error: unknown): void {
-  if (error instanceof Error && "code" in error && error.code === "ENOENT") return;
+function ignoreMissing(error: unknown): false {
+  if (error instanceof Error && "code" in error && error.code === "ENOENT") return false;
   throw error;
 }

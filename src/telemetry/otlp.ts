@@ -35,6 +35,8 @@ export interface OtlpOptions {
   /** Milliseconds between two reports of metrics; undefined for none. */
   readonly metricsIntervalMs: number | undefined;
   readonly isTracing: boolean;
+  /** Milliseconds for one report. */
+  readonly timeoutMs: number;
   send: OtlpSend;
   /** The metrics as of now. */
   metrics(): Promise<readonly MetricObjectWithValues<MetricValue<string>>[]>;
@@ -47,7 +49,6 @@ const scope = "authbridge-proxy";
 const maxQueuedSpans = 8_192;
 const maxBatch = 512;
 const batchDelayMs = 1_000;
-const exportTimeoutMs = 10_000;
 const maxAttributeLength = 1_024;
 
 /** One per process, made where the file asks for it. */
@@ -79,7 +80,7 @@ export class Otlp implements Tracing {
           maxQueueSize: maxQueuedSpans,
           maxExportBatchSize: maxBatch,
           scheduledDelayMillis: batchDelayMs,
-          exportTimeoutMillis: exportTimeoutMs,
+          exportTimeoutMillis: options.timeoutMs,
         }),
       ],
     });

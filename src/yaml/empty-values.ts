@@ -1,6 +1,7 @@
 /** Keys that a file writes without a value: `key:` and `key: ""` are the same as no key, as for the Go program. */
 import type { z } from "zod";
-import { type SchemaDef } from "./schema-keys.ts";
+import type { SchemaDef } from "./schema-keys.ts";
+import { SchemaMarks } from "./schema-marks.ts";
 import { isMapping } from "./value-path.ts";
 
 type Schema = z.core.$ZodType;
@@ -8,7 +9,7 @@ type Schema = z.core.$ZodType;
 /** How far {@link guarded} reaches: the key alone, or everything below it as well. */
 export type Reach = "key" | "all";
 
-const guards = new WeakMap<Schema, Reach>();
+const guards = new SchemaMarks<Reach>();
 
 /** Marks a key whose absence lifts a check: written empty, such as by a variable that is empty, it stays an error. */
 export function guarded<Marked extends z.ZodType>(schema: Marked, reach: Reach = "key"): Marked {
@@ -40,7 +41,7 @@ export function withoutEmpty(schema: Schema, value: unknown): unknown {
 
 /** An empty text that the schema takes has a meaning of its own where leaving the key out means something else. */
 function isUnset(schema: Schema, value: unknown): boolean {
-  if ((value !== null && value !== "") || guards.has(schema)) return false;
+  if ((value !== null && value !== "") || guards.get(schema) !== undefined) return false;
   const member = schema as z.ZodType;
   const absent = member.safeParse(undefined);
   if (!absent.success) return false;

@@ -11,9 +11,9 @@ export function wordIssue(issue: z.core.$ZodRawIssue): string {
     case "invalid_value":
       return `must be ${issue.values.map((value) => JSON.stringify(value)).join(" or ")}`;
     case "too_small":
-      return `must be at least ${issue.minimum}${unitOf(issue.origin)}`;
+      return `must ${amount("at least", issue.minimum, issue.origin)}`;
     case "too_big":
-      return `must be at most ${issue.maximum}${unitOf(issue.origin)}`;
+      return `must ${amount("at most", issue.maximum, issue.origin)}`;
     case "invalid_key":
       return "has a key that is not allowed here";
     case "not_multiple_of":
@@ -37,9 +37,10 @@ const kindNames: Readonly<Record<string, string>> = {
   record: "a mapping",
 };
 
-function unitOf(origin: string): string {
-  if (origin === "array") return " elements";
-  return origin === "string" ? " characters" : "";
+function amount(words: string, limit: number | bigint, origin: string): string {
+  const unit = { array: "element", string: "character" }[origin];
+  if (unit === undefined) return `be ${words} ${limit}`;
+  return `have ${words} ${limit} ${unit}${Number(limit) === 1 ? "" : "s"}`;
 }
 
 function kindOf(value: unknown): string {

@@ -127,7 +127,9 @@ describe("a webhook and a callback", () => {
   const now = (): string => String(Math.floor(Date.now() / 1_000));
   const hookSecret = join(scratch, "hook");
   writeFileSync(hookSecret, "hook-secret");
-  const callback = { secret_file: hookSecret, slack_signing_secret_file: hookSecret };
+  const slackSecret = join(scratch, "slack");
+  writeFileSync(slackSecret, "slack-secret");
+  const callback = { secret_file: hookSecret, slack_signing_secret_file: slackSecret };
 
   interface Told {
     readonly body: string;
@@ -217,11 +219,14 @@ describe("a webhook and a callback", () => {
     };
     const body = new URLSearchParams({ payload: JSON.stringify(payload) }).toString();
     const at = now();
-    const done = await post(proxy, body, {
-      "Content-Type": "application/x-www-form-urlencoded",
-      "X-Slack-Request-Timestamp": at,
-      "X-Slack-Signature": hmac("v0", "hook-secret", at, body),
-    });
+    const pressed = (secret: string): Promise<RawResponse> =>
+      post(proxy, body, {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "X-Slack-Request-Timestamp": at,
+        "X-Slack-Signature": hmac("v0", secret, at, body),
+      });
+    expect((await pressed("hook-secret")).status).toBe(401);
+    const done = await pressed("slack-secret");
     expect([done.status, JSON.parse(done.text)]).toMatchObject([200, { by: ["slack:dora"] }]);
     expect((await sent).status).toBe(403);
   });

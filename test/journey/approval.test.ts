@@ -14,7 +14,7 @@ import {
 } from "../support/http-client.ts";
 import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
-import type { Settings } from "../support/program.ts";
+import { oneThread, type Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
 
@@ -170,11 +170,17 @@ describe("a held request", () => {
   });
 
   test("polling: it says how it stands, passes once, and the id of another request counts for nothing", async () => {
-    const [proxy, operator] = await start(policy(), { approval: { on_pending: "poll" } });
-    const { approval, poll } = bodyOf(await send(proxy)) as { approval: string; poll: string };
+    const [proxy, operator] = await start(policy(), {
+      approval: { on_pending: "poll", retry_after: "90s" },
+    });
+    const first = await send(proxy);
+    expect(first.header("retry-after")).toBe("90");
+    const { approval, poll } = bodyOf(first) as { approval: string; poll: string };
     const look = (): Promise<RawResponse> =>
       request(proxy.forward, { target: origin.url + poll, headers: { Host: origin.authority } });
-    expect(bodyOf(await look())).toMatchObject({ status: "pending", approval });
+    const pending = await look();
+    expect(bodyOf(pending)).toMatchObject({ status: "pending", approval });
+    expect(pending.header("retry-after")).toBe("90");
     expect(bodyOf(await send(proxy))).toMatchObject({ approval });
     await operator.allow(approval);
     expect([(await look()).status, bodyOf(await look())]).toMatchObject([
@@ -239,6 +245,24 @@ describe("a held request", () => {
     expect(await proxy.metric("authbridge_approvals_total", { event: "expired" })).toBe(2);
     expect(await proxy.metric("authbridge_approvals_held")).toBe(0);
     expect(served).toEqual([]);
+  });
+
+  test("max_held: who finds all places taken is refused, and one that is left is free again", async () => {
+    const [proxy, operator] = await start(
+      policy(),
+      oneThread("places are those of a thread", { approval: { max_held: 1 } }),
+    );
+    const held = send(proxy);
+    await operator.waitFor(1);
+    const refused = await send(proxy, { body: "other" });
+    expect(refused.status).toBe(403);
+    expect(refused.text).toContain("approval.max_held)");
+    const asked = await operator.pending();
+    for (const { id } of asked) await operator.deny(id);
+    expect((await held).status).toBe(403);
+    const next = send(proxy, { body: "next" });
+    await operator.allow((await operator.next()).id);
+    expect((await next).status).toBe(200);
   });
 
   test("nobody can answer: it is refused at once, with the key to set", async () => {

@@ -521,6 +521,48 @@ describe("keys that are fetched", () => {
   });
 });
 
+test("static keys and the secret of a stand-in come from files, as of now", async () => {
+  const at = (name: string): string => join(folder, name);
+  const parts = { id: real.accessKeyId, secret: "before", token: real.sessionToken };
+  for (const [name, text] of Object.entries({ ...parts, stand: standIn.secretAccessKey }))
+    await writeFile(at(name), `${text}\n`);
+  const key = {
+    access_key_id: standIn.accessKeyId,
+    secret_access_key_file: at("stand"),
+    credentials: {
+      source: "static",
+      access_key_id_file: at("id"),
+      secret_access_key_file: at("secret"),
+      session_token_file: at("token"),
+    },
+  };
+  const signing = await own(start([plugin({ keys: [key] })]));
+  const request = { ...put, host: `${host}:${plain.port}`, body: Buffer.from("x") };
+  const status = async (): Promise<number | undefined> =>
+    (await ways["absolute form"]?.send(request, signing))?.status;
+  expect([await status(), plain.last?.verdict.kind]).toEqual([403, "wrong"]);
+  await writeFile(at("secret"), real.secret);
+  await expect.poll(status, { timeout: 20_000 }).toBe(200);
+  // What the agent signs with is not this any more.
+  await writeFile(at("stand"), "another");
+  await expect.poll(status, { timeout: 20_000 }).toBe(403);
+  expect(plain.last?.verdict.kind).toBe("right");
+});
+
+test("signing_name is the service that requests to a host are signed for, and no other", async () => {
+  const rules = [{ host: "minio.test", signing_name: "s3", regions: ["eu-central-1"] }];
+  const signing = await own(start([plugin({ routes: { rules } })]));
+  const request = { ...put, host: `minio.test:${plain.port}`, body: Buffer.from("x") };
+  const send = async (service: string) =>
+    ways["absolute form"]?.send({ ...request, service }, signing);
+  expect((await send("s3"))?.status).toBe(200);
+  const other = await send("s3-outposts");
+  expect([other?.status, other?.text]).toEqual([
+    403,
+    expect.stringContaining("signing_name of its rule is s3"),
+  ]);
+});
+
 test("keys that were replaced in their file serve without a restart, also on two threads", async () => {
   const path = join(folder, "rotating");
   const write = (secret: string) =>

@@ -412,6 +412,15 @@ describe("dpop.nonce", () => {
   });
 });
 
+test("dpop.proof_lifetime: as old as that, and what the clocks may differ by, a proof may be", async () => {
+  const target = await own(guarded({ dpop: { proof_lifetime: "10m" } }));
+  const old = (seconds: number): Partial<ProofShape> => ({
+    claims: { iat: Math.floor(Date.now() / 1_000) - seconds },
+  });
+  expect((await prove(old(600), { target })).status).toBe(200);
+  expectRefused(await prove(old(660), { target }), "proof_late");
+});
+
 test("dpop.public_urls: htu is what clients call, whatever the Host field says", async () => {
   const publicUrl = "https://gateway.example/agents/weather";
   const target = await own(guarded({ dpop: { public_urls: [publicUrl, "https://a.example/"] } }));

@@ -334,6 +334,16 @@ describe("the leaf", () => {
     socket.destroy();
   });
 
+  test.each([
+    ["1.2", 200],
+    ["1.3", 502],
+  ])("min_version %s is asked of origins as well", async (min_version, status) => {
+    const certificate = { ...(await authority.server([allowed])), maxVersion: "TLSv1.2" };
+    const old = await own(TlsOrigin.start(certificate));
+    const fresh = await start({ ports: [old.port], bridge: { min_version } });
+    expect((await fresh.get(old.at(allowed), "/old")).status).toBe(status);
+  });
+
   test("is not needed twice: the second handshake resumes", async () => {
     const first = await proxy.tls(at);
     const session = once(first, "session") as Promise<[Buffer]>;

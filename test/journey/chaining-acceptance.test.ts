@@ -146,7 +146,7 @@ describe("check --probe", () => {
         silent.act = () => undefined;
         return block(silent.url, { readiness_endpoints: ["https://192.0.2.1/"] });
       },
-      /did not answer CONNECT/,
+      /did not answer CONNECT 192\.0\.2\.1:443 in 1000 ms/,
     ],
     [
       "http",

@@ -311,6 +311,24 @@ describe("problems", () => {
     expect(text).toMatch(/proxy\.yaml:2:1 pipelin: unknown key \(did you mean pipeline\?\)/);
   });
 
+  test("a key that has no effect as the others stand is a warning of check, in the file and in a plugin", async () => {
+    const idle = merge(settings({ session: { enabled: false, persist: { path: "events" } } }), {
+      listener: { reverse_proxy_backend: backend, roles: ["reverse"] },
+      ...inbound({
+        name: "jwt-validation",
+        config: { issuer: "http://idp.test", audience: "a", dpop: { nonce_lifetime: "1m" } },
+      }),
+    });
+    const { code, stderr } = await runWith("check", idle);
+    expect(code, stderr).toBe(0);
+    for (const line of [
+      /^warning: proxy\.yaml:\d+:\d+ session\.persist: has no effect with enabled: false$/m,
+      /^warning: proxy\.yaml:\d+:\d+ listener\.session_api_addr: is not used with session/m,
+      /^warning: pipeline\.inbound\.plugins\[0\]\.config\.dpop\.nonce_lifetime: has no effect without nonce: true$/m,
+    ])
+      expect(stderr).toMatch(line);
+  });
+
   test("--lenient turns unknown keys into warnings", async () => {
     const config = "listener: {roles: [forward]}\npipelin: {}\n";
     const { code, stderr } = await runWith("check", config, { args: ["--lenient"] });

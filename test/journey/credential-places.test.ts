@@ -333,5 +333,9 @@ test("a file that opens a place in no or two ways is refused, and so is what has
   expect(
     await refused({ placeholder, placeholder_in: ["query"], places: [{ query: "key" }] }),
   ).toContain("has no effect with places");
-  expect(await refused({ placeholder, places: [{ query: "key", hosts: "" }] })).toContain("hosts");
+  // Written empty, such as by a variable, they would open the place everywhere.
+  const everywhere = { query: "key", hosts: null, paths: null };
+  const said = await refused({ placeholder, places: [everywhere] });
+  for (const key of ["hosts", "paths"]) expect(said).toContain(`places[0].${key}: must be a list`);
+  expect(await refused({ placeholder, places: null })).toContain("places: must be a list");
 });

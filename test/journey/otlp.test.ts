@@ -4,7 +4,7 @@ import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
 import { get, request } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
-import { HttpOrigin, reply } from "../support/origin.ts";
+import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { type CollectedSpan, OtlpCollector } from "../support/otlp.ts";
 import { owner } from "../support/owner.ts";
 import { type Settings } from "../support/program.ts";
@@ -196,6 +196,51 @@ describe("a trace", () => {
     const [, traceId = ""] = head.header("traceparent")?.split("-") ?? [];
     expect(traceId).toMatch(/^[0-9a-f]{32}$/);
     expect(named(await traceOf(traceId, "GET outbound"), "GET outbound").parentSpanId).toBe("");
+  });
+});
+
+describe("the file says what is sent", () => {
+  /** A proxy of its own with a collector of its own. */
+  async function started(over: Settings): Promise<[ProxyProcess, OtlpCollector]> {
+    const its = await own(OtlpCollector.start());
+    const file = merge(settings({ egress: { hosts } }), telemetry({ endpoint: its.url, ...over }));
+    return [await own(ProxyProcess.start(file)), its];
+  }
+  const ask = (by: ProxyProcess, path: string, traceparent?: string): Promise<unknown> => {
+    const authority = `target.test:${target.port}`;
+    const fields = traceparent === undefined ? {} : { traceparent };
+    return get(by.forward, `http://${authority}${path}`, { Host: authority, ...fields });
+  };
+
+  test("sample_ratio: 0 records no trace that begins here, and says so to the origin", async () => {
+    const [by, its] = await started({ sample_ratio: 0 });
+    await ask(by, "/begins-here");
+    expect(target.requestFor("/begins-here").head.header("traceparent")).toMatch(/-00$/);
+    const traceId = "7".repeat(32);
+    await ask(by, "/of-another", `00-${traceId}-${"8".repeat(16)}-01`);
+    await by.stop();
+    expect(its.spans.length).toBeGreaterThan(0);
+    expect(new Set(its.spans.map((span) => span.traceId))).toEqual(new Set([traceId]));
+  });
+
+  test("traces: false, metrics: false", async () => {
+    const [untraced, metered] = await started({ traces: false });
+    await ask(untraced, "/untraced");
+    expect(target.requestFor("/untraced").head.header("traceparent")).toBeUndefined();
+    await untraced.stop();
+    expect([metered.spans.length, metered.metrics.size > 0]).toEqual([0, true]);
+    const [traced, its] = await started({ metrics: false });
+    await ask(traced, "/unmetered");
+    await traced.stop();
+    expect([its.spans.length > 0, its.metrics.size]).toEqual([true, 0]);
+  });
+
+  test("timeout: a collector that says nothing is given up", async () => {
+    const silent = await own(TcpOrigin.start(() => new Promise(() => undefined)));
+    const endpoint = `http://127.0.0.1:${silent.port}`;
+    const [by] = await started({ endpoint, timeout: "200ms" });
+    const told = await by.log(({ msg }) => msg === "telemetry.otlp: report not sent");
+    expect(told).toMatchObject({ signal: "metrics", endpoint });
   });
 });
 

@@ -153,6 +153,31 @@ describe("the metadata", () => {
     expect(challenge).not.toContain("error=");
   });
 
+  test("has every word of the block, in place of what follows from the settings", async () => {
+    const words = {
+      resource: "https://agent.example.test",
+      authorization_servers: ["https://login.example.test/realm"],
+      scopes_supported: ["other"],
+      bearer_methods_supported: [],
+      tls_client_certificate_bound_access_tokens: true,
+      resource_name: "The agent",
+      resource_documentation: "https://agent.example.test/docs",
+      resource_policy_uri: "https://agent.example.test/policy",
+      resource_tos_uri: "https://agent.example.test/terms",
+    };
+    const given = { issuer: idp.issuer, audience: "agent", required_scopes: ["read"] };
+    const document = async (over: Settings): Promise<unknown> => {
+      const proxy = await own(ProxyProcess.start(guarded(agent.url, { ...given, ...over })));
+      return (await get(proxy.reverse, metadata)).json();
+    };
+    expect(await document({ bound_tokens: "refuse", protected_resource: words })).toEqual(words);
+    const { tls_client_certificate_bound_access_tokens: _, ...others } = words;
+    const without = { ...words, tls_client_certificate_bound_access_tokens: false };
+    expect(
+      await document({ dpop: { algorithms: ["ES256"] }, protected_resource: without }),
+    ).toEqual({ ...others, dpop_signing_alg_values_supported: ["ES256"] });
+  });
+
   test("is in the challenge of a token without scope, with the scopes that it needs", async () => {
     const proxy = await own(
       ProxyProcess.start(
@@ -250,6 +275,30 @@ describe("a browser", () => {
     expect(other.head.all("vary").join()).toContain("Origin");
   });
 
+  test("is told the methods, the fields and the time of the file, and no others", async () => {
+    const own_ = {
+      allowed_methods: ["PUT"],
+      allowed_headers: ["X-Mine"],
+      exposed_headers: ["X-Told"],
+    };
+    const proxy = await started({ allowed_origins: [page], max_age: "0s", ...own_ });
+    const asked = {
+      "Access-Control-Request-Method": "PUT",
+      "Access-Control-Request-Headers": "x-mine",
+    };
+    const answer = await preflight(proxy, asked);
+    expect(answer.status).toBe(204);
+    expect(answer.header("access-control-allow-methods")).toBe("PUT");
+    expect(answer.header("access-control-allow-headers")).toBe("X-Mine");
+    expect(answer.header("access-control-expose-headers")).toBe("X-Told");
+    expect(answer.header("access-control-max-age")).toBe("0");
+    for (const other of [
+      { "Access-Control-Request-Method": "POST" },
+      { "Access-Control-Request-Headers": "authorization" },
+    ])
+      expect((await preflight(proxy, { ...asked, ...other })).status).toBe(403);
+  });
+
   test.each([
     ["another origin", { Origin: "https://evil.test" }],
     ["an origin that only begins alike", { Origin: `${page}.evil.test` }],
@@ -284,12 +333,18 @@ describe("a browser", () => {
       expect(code).toBe(2);
       return stderr;
     };
-    expect(await checked({ cors: { allowed_origins: ["*"], allow_credentials: true } })).toContain(
-      "cannot be true with the origin *",
-    );
+    const open = { allowed_origins: ["*"], allow_credentials: true, exposed_headers: ["*"] };
+    const ofStar = await checked({ cors: open });
+    expect(ofStar).toContain("cors.allow_credentials: cannot be true with the origin *");
+    expect(ofStar).toContain("cors.exposed_headers: has *, which is no wildcard with");
     expect(await checked({ cors: { allowed_origins: [page] }, cors_preflight: "pass" })).toContain(
       "cors.preflight",
     );
-    expect(await checked({ cors: { allowed_origins: ["https://App.test/"] } })).toContain("origin");
+    const names = { allowed_methods: ["*", "get"], allowed_headers: ["*"] };
+    const ofNames = await checked({ cors: { allowed_origins: ["https://App.test/"], ...names } });
+    expect(ofNames).toContain("cors.allowed_origins[0]: must be an origin");
+    for (const key of ["allowed_methods", "allowed_headers"])
+      expect(ofNames).toContain(`cors.${key}[0]: must be a name: a star stands for nothing here`);
+    expect(ofNames).toContain("cors.allowed_methods[1]: must be in capitals");
   });
 });

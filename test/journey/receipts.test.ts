@@ -156,6 +156,22 @@ describe.each([1, 2])("with workers: %i", (workers) => {
   );
 });
 
+test.each([1, 2])(
+  "with workers: %i, no decision waits longer than checkpoint_interval",
+  async (workers) => {
+    const path = newLog();
+    const over = { checkpoint_every: 1_000, checkpoint_interval: "100ms" };
+    const proxy = await own(ProxyProcess.start({ ...withLog(path, over), workers }));
+    for (const count of [1, 2]) {
+      await visit(proxy, 1);
+      await eventually(() => {
+        const lines = readFileSync(`${path}.checkpoints`, "utf8").trimEnd().split("\n");
+        expect(lines).toHaveLength(count);
+      });
+    }
+  },
+);
+
 test("an auditor reads the program that checks a proof at a glance", () => {
   const lines = readFileSync(verifier, "utf8").split("\n");
   expect(lines.filter((line) => !/^\s*(?:\/\/.*)?$/.test(line)).length).toBeLessThanOrEqual(40);

@@ -126,6 +126,15 @@ describe("a refused change", () => {
       () => merge(marked("x"), outbound({ name: "faulty", config: { hook: "start" } })),
       /faulty/,
     ],
+    [
+      "to a plugin that does not start in time",
+      () =>
+        merge(
+          marked("x", { limits: { plugin_start_timeout: "150.5ms" } }),
+          outbound({ name: "faulty", config: { hook: "start", how: "hang" } }),
+        ),
+      /faulty.*not started within 151 ms \(limits\.plugin_start_timeout\)/,
+    ],
     ["to an empty file", () => "", /./],
   ];
   test.each(refusals)("%s keeps the old one whole, and says why", async (_name, config, why) => {
@@ -240,31 +249,41 @@ describe("in flight", () => {
     expect(here.logs.filter((line) => line["level"] === "error")).toEqual([]);
   });
 
-  test("an open tunnel that the new file refuses is closed, another stays", async () => {
-    const echo = await own(
-      TcpOrigin.start(async (connection) => {
-        for (let bytes = await connection.reader.some(60_000); bytes;) {
-          await connection.send(bytes);
-          bytes = await connection.reader.some(60_000);
-        }
-      }),
-    );
-    const hosts = { egress: { hosts: { "a.test": ["127.0.0.1"], "b.test": ["127.0.0.1"] } } };
-    const here = await own(ProxyProcess.start(marked("x", hosts)));
-    const [a, b] = await Promise.all(
-      ["a.test", "b.test"].map(async (name) => {
-        const { client, answer } = await openTunnel(here.forward, `${name}:${echo.port}`);
-        expect(answer.status).toBe(200);
-        return own(client);
-      }),
-    );
-    await here.reload(
-      merge(marked("x", hosts), outbound({ name: "connect-denier", config: { host: "a.test" } })),
-    );
-    await a?.untilClosed();
-    b?.send("still here");
-    expect((await b?.reader.exactly(10))?.toString()).toBe("still here");
-  });
+  test.each([
+    ["is closed", true],
+    ["stays", false],
+  ])(
+    "an open tunnel that the new file refuses %s with recheck_tunnels: %s",
+    async (_what, recheck_tunnels) => {
+      const echo = await own(
+        TcpOrigin.start(async (connection) => {
+          for (let bytes = await connection.reader.some(60_000); bytes;) {
+            await connection.send(bytes);
+            bytes = await connection.reader.some(60_000);
+          }
+        }),
+      );
+      const hosts = { egress: { hosts: { "a.test": ["127.0.0.1"], "b.test": ["127.0.0.1"] } } };
+      const file = marked("x", { ...hosts, reload: { recheck_tunnels } });
+      const here = await own(ProxyProcess.start(file));
+      const [a, b] = await Promise.all(
+        ["a.test", "b.test"].map(async (name) => {
+          const { client, answer } = await openTunnel(here.forward, `${name}:${echo.port}`);
+          expect(answer.status).toBe(200);
+          return own(client);
+        }),
+      );
+      const denying = outbound({ name: "connect-denier", config: { host: "a.test" } });
+      await here.reload(merge(file, denying));
+      if (recheck_tunnels) await a?.untilClosed();
+      for (const open of recheck_tunnels ? [b] : [a, b]) {
+        open?.send("still here");
+        expect((await open?.reader.exactly(10))?.toString()).toBe("still here");
+      }
+      const { answer } = await openTunnel(here.forward, `a.test:${echo.port}`);
+      expect(answer.status).toBe(403);
+    },
+  );
 });
 
 describe("the directory", () => {

@@ -1,6 +1,9 @@
 /** Whose event is it, when several users are served at once, and what becomes of it when its readers or files fail. */
+import { realpathSync } from "node:fs";
 import { createServer, type Server } from "node:net";
-import { writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
@@ -21,6 +24,7 @@ interface Event {
   readonly direction: string;
   readonly phase: string;
   readonly httpPath?: string;
+  readonly executable?: string;
   readonly a2a?: { readonly parts?: readonly { readonly content: string }[] };
   readonly mcp?: { readonly params?: { readonly arguments?: { readonly user: string } } };
   readonly invocations?: Readonly<Record<string, readonly Settings[]>>;
@@ -398,6 +402,48 @@ describe("operators' choices", () => {
     const { totals } = (await second.sessions("/v1/usage")).json() as { totals: object };
     expect(totals).toMatchObject({ requests: 2 });
   });
+
+  test.each([
+    ["session.persist", (bounds: Settings): Settings => ({ session: { persist: bounds } }), 40],
+    ["audit", (bounds: Settings): Settings => ({ audit: bounds }), 110],
+  ])(
+    "%s begins a new file at max_file, and keeps max_files of them",
+    async (_key, block, requests) => {
+      const origin = await own(HttpOrigin.launch());
+      const start = (max_files: number): Promise<ProxyProcess> =>
+        own(ProxyProcess.start(settings(block({ path, max_file: "64KiB", max_files }))));
+      const directory = await mkdtemp(join(tmpdir(), "authbridge-journal-"));
+      await own({ close: () => rm(directory, { recursive: true, force: true }) });
+      const path = join(directory, "log");
+      const fill = async (proxy: ProxyProcess): Promise<void> => {
+        const target = `${origin.url}/${"x".repeat(6_000)}`;
+        for (let count = 0; count < requests; count += 1) await request(proxy.forward, { target });
+        expect((await proxy.stop()).code).toBe(0);
+      };
+      await fill(await start(3));
+      const kept = ["log", "log.1", "log.2"];
+      const found = async (): Promise<string[]> =>
+        (await readdir(directory)).filter((name) => /^log(?:\.\d+)?$/.test(name)).toSorted();
+      expect(await found()).toEqual(kept);
+      for (const name of kept)
+        expect((await stat(join(directory, name))).size).toBeLessThanOrEqual(65_536);
+      await fill(await start(2));
+      expect(await found()).toEqual(kept.slice(0, 2));
+    },
+  );
+
+  test.runIf(process.platform === "linux")(
+    "executables: events name what made the connection, and nobody looks where that is not asked",
+    async () => {
+      const origin = await own(HttpOrigin.launch());
+      for (const executables of [true, false]) {
+        const proxy = await own(ProxyProcess.start(settings({ session: { executables } })));
+        await request(proxy.forward, { target: `${origin.url}/looked-up` });
+        const { executable } = (await eventsOf(proxy, "default"))[0] ?? {};
+        expect(executable).toBe(executables ? realpathSync(process.execPath) : undefined);
+      }
+    },
+  );
 
   test("a secret from a file that rotates, and web pages of listed origins", async () => {
     const config = settings({

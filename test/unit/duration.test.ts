@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { durationMs, parseDuration, passingClock } from "../../src/duration.ts";
+import { durationMs, durationText, parseDuration, passingClock } from "../../src/duration.ts";
 
 test.each([
   ["0", 0],
@@ -24,6 +24,28 @@ test.each(["", "5", "1d", "-1s", "+1s", "1 s", "s", ".s", "1h 30m", "1e3s", "1S"
     expect(() => durationMs(text)).toThrow("not a duration");
   },
 );
+
+test.each([
+  ["1.07m", 64_200],
+  ["2.01s", 2_010],
+  ["0.29h", 1_044_000],
+  ["1500us", 2],
+  ["1ns", 1],
+])("%s is a whole number of milliseconds, as limits want it", (text, milliseconds) => {
+  expect(durationMs(text)).toBe(milliseconds);
+  expect(() => AbortSignal.timeout(durationMs(text))).not.toThrow();
+});
+
+test.each([
+  [0, "0s"],
+  [100, "100ms"],
+  [300_000, "5m"],
+  [90_500, "1m30s500ms"],
+  [2_073_600_000, "576h"],
+])("%i ms are written as %s", (milliseconds, text) => {
+  expect(durationText(milliseconds)).toBe(text);
+  expect(durationMs(text)).toBe(milliseconds);
+});
 
 test("time that passes goes with the wall clock, and on where that is set back", () => {
   let [wall, steady] = [1_000_000, 5];

@@ -19,8 +19,8 @@ const sessionName = (): z.ZodString =>
 const stsKeys = {
   role_arn: roleArn().optional().describe("The role to assume."),
   role_session_name: sessionName()
-    .default("authbridge")
-    .describe("Name of the session, as CloudTrail shows it."),
+    .optional()
+    .describe("Name of the session, as CloudTrail shows it. Default authbridge."),
   region: scopeName()
     .optional()
     .describe("Region of the STS endpoint: https://sts.REGION.amazonaws.com/."),
@@ -31,9 +31,11 @@ const stsKeys = {
     .int()
     .min(900)
     .max(43_200)
-    .default(3_600)
-    .describe("How long the keys of the role are good for, in seconds."),
+    .optional()
+    .describe("How long the keys of the role are good for, in seconds. Default 3600."),
 };
+
+const stsKeyNames = Object.keys(stsKeys) as (keyof typeof stsKeys)[];
 
 const assumeRole = z
   .strictObject({
@@ -74,7 +76,7 @@ const sourceKeys = z.strictObject({
   file: words()
     .optional()
     .describe("The shared credentials file, read again when it changes (shared_file)."),
-  profile: words().default("default").describe("Its profile."),
+  profile: words().optional().describe("Its profile (shared_file). Default default."),
   ...stsKeys,
   web_identity_token_file: words()
     .optional()
@@ -87,11 +89,13 @@ const sourceKeys = z.strictObject({
   authorization_token_file: words()
     .optional()
     .describe("File with the value of Authorization for it, read at each call (container)."),
-  assume_role: assumeRole
-    .optional()
-    .describe(
-      "Assumes one more role with the keys of the source, and signs with those of the role.",
-    ),
+  assume_role: guarded(
+    assumeRole
+      .optional()
+      .describe(
+        "Assumes one more role with the keys of the source, and signs with those of the role.",
+      ),
+  ),
 });
 
 type SourceKeys = z.output<typeof sourceKeys>;
@@ -104,8 +108,8 @@ const keysOfSource: Readonly<Record<SourceKeys["source"], readonly (keyof Source
     "secret_access_key_file",
     "session_token_file",
   ],
-  shared_file: ["file"],
-  web_identity: ["role_arn", "region", "sts_url", "web_identity_token_file"],
+  shared_file: ["file", "profile"],
+  web_identity: [...stsKeyNames, "web_identity_token_file"],
   container: ["url", "authorization_token_file"],
 };
 
@@ -143,14 +147,16 @@ const standInKey = z
       .string()
       .regex(/^\w{16,128}$/, { error: "must be 16 to 128 letters, digits and underscores" })
       .describe("Access key id of the stand-in that agents are given; no real one."),
-    secret_access_key: words()
-      .optional()
-      .describe(
-        "Secret of the stand-in. With it the signatures of agents are verified; without it, or a file, their form is.",
-      ),
-    secret_access_key_file: words()
-      .optional()
-      .describe("File with that secret, read again when it changes."),
+    secret_access_key: guarded(
+      words()
+        .optional()
+        .describe(
+          "Secret of the stand-in. With it the signatures of agents are verified; without it, or a file, their form is.",
+        ),
+    ),
+    secret_access_key_file: guarded(
+      words().optional().describe("File with that secret, read again when it changes."),
+    ),
     credentials: credentials.describe("The real keys that requests are signed with."),
   })
   .superRefine((key, context) => {

@@ -107,7 +107,7 @@ function staticKeys(config: CredentialsConfig, deps: SourceDeps): Part {
   };
 }
 
-function sharedFile({ file = "", profile }: CredentialsConfig, deps: SourceDeps): Part {
+function sharedFile({ file = "", profile = "default" }: CredentialsConfig, deps: SourceDeps): Part {
   return new WatchedFile<RealKeys>({
     path: file,
     clock: deps.clock,

@@ -39,8 +39,8 @@ export async function assumedRole(
     Action: asker.kind === "token" ? "AssumeRoleWithWebIdentity" : "AssumeRole",
     Version: "2011-06-15",
     RoleArn: config.role_arn ?? "",
-    RoleSessionName: config.role_session_name,
-    DurationSeconds: String(config.duration_seconds),
+    RoleSessionName: config.role_session_name ?? "authbridge",
+    DurationSeconds: String(config.duration_seconds ?? 3_600),
     ...(config.external_id === undefined ? {} : { ExternalId: config.external_id }),
     ...(asker.kind === "token" ? { WebIdentityToken: asker.token.reveal() } : {}),
   });

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { compileHostGlob } from "../../pattern/host-pattern.ts";
 import { messageOf } from "../../errors.ts";
-import { duration, words } from "../config-values.ts";
+import { age, duration, words } from "../config-values.ts";
 import { maxMembers } from "../../pipeline/plugin.ts";
 import { dimensions, units } from "./limit.ts";
 import { windows } from "./window.ts";
@@ -72,7 +72,7 @@ const limitSchema = z
       .describe(
         "Messages of which it is not known whose they are. share: they have one budget together. skip: they are not counted. Default share.",
       ),
-    forget_after: duration()
+    forget_after: age()
       .optional()
       .describe(
         "With window: lifetime, how long after its last use it begins anew. Default: 720h for sessions, never for others.",

@@ -1,7 +1,7 @@
 /** The configuration of context-guru, with the keys of the Go program and those added since. */
 import { z } from "zod";
 import { durationMs } from "../../duration.ts";
-import { duration, serviceUrl, words } from "../config-values.ts";
+import { age, serviceUrl, words } from "../config-values.ts";
 import type { Limits } from "./draft.ts";
 import { secretValue } from "../credentials/secret-config.ts";
 
@@ -91,7 +91,7 @@ export const contextGuruConfig = z.strictObject({
     ),
   store: z
     .strictObject({
-      ttl: duration(1_000)
+      ttl: age(1_000)
         .default("1h")
         .describe("How long a text can be asked for after its last use. Default 1h."),
       max_bytes: whole(65_536, 10_000_000_000)

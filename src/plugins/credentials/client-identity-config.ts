@@ -3,6 +3,7 @@ import { z } from "zod";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
 import { duration, words } from "../config-values.ts";
 import { clientSecretValue } from "./stored-secret-config.ts";
+import { readWhere } from "../../yaml/idle-keys.ts";
 
 /** Where the operator of the Go program mounts the agent's client id. */
 export const defaultClientIdFile = "/shared/client-id.txt";
@@ -47,10 +48,14 @@ const identityKeys = z.strictObject({
     .describe(
       `File with the client secret, read again when it changes. Default: ${defaultSecretFile}.`,
     ),
-  client_auth_method: z
-    .enum(["client_secret_post", "client_secret_basic"])
-    .default("client_secret_post")
-    .describe("Whether the secret goes into the form or into a Basic Authorization field."),
+  client_auth_method: readWhere(
+    z
+      .enum(["client_secret_post", "client_secret_basic"])
+      .default("client_secret_post")
+      .describe("Whether the secret goes into the form or into a Basic Authorization field."),
+    "without type: client-secret",
+    ({ type }) => type === "client-secret",
+  ),
   jwt_audience: words()
     .optional()
     .describe(
@@ -61,17 +66,25 @@ const identityKeys = z.strictObject({
     .describe(
       "File with the JWT-SVID, read again when it changes (type spiffe). Default: none, the JWT-SVID comes from the Workload API of the block spiffe.",
     ),
-  assertion_type: z
-    .enum(["jwt-spiffe", "jwt-bearer"])
-    .default("jwt-spiffe")
-    .describe(
-      "How the assertion is announced to the token endpoint (type spiffe; the other types are always jwt-bearer).",
-    ),
-  assertion_lifetime: duration(5_000, 3_600_000)
-    .default("60s")
-    .describe(
-      "How long a signed assertion is good for (type private-key-jwt). Providers refuse assertions that are good for long: Keycloak takes a minute unless told otherwise. 5s to 1h.",
-    ),
+  assertion_type: readWhere(
+    z
+      .enum(["jwt-spiffe", "jwt-bearer"])
+      .default("jwt-spiffe")
+      .describe(
+        "How the assertion is announced to the token endpoint (type spiffe; the other types are always jwt-bearer).",
+      ),
+    "without type: spiffe",
+    ({ type }) => type === "spiffe",
+  ),
+  assertion_lifetime: readWhere(
+    duration(5_000, 3_600_000)
+      .default("60s")
+      .describe(
+        "How long a signed assertion is good for (type private-key-jwt). Providers refuse assertions that are good for long: Keycloak takes a minute unless told otherwise. 5s to 1h.",
+      ),
+    "without type: private-key-jwt",
+    ({ type }) => type === "private-key-jwt",
+  ),
   signing_key_file: words()
     .optional()
     .describe(

@@ -1,6 +1,6 @@
 /** The keys of a secret that comes from a source: which kind it is, where it is asked for, and how long that may take. */
 import { z } from "zod";
-import { duration, originOf, serviceUrl, words } from "../config-values.ts";
+import { age, originOf, serviceUrl, words } from "../config-values.ts";
 import {
   type ClientIdentityConfig,
   clientIdentityConfig,
@@ -22,7 +22,7 @@ import {
   waiting,
 } from "./stored-secret-config.ts";
 
-const untilTold = duration(1_000)
+const untilTold = age(1_000)
   .default("5m")
   .describe("How long a token is used that comes without expires_in.");
 const clientOf = (what: string) => clientIdentityConfig.describe(`The client that ${what}.`);

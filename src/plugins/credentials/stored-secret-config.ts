@@ -1,6 +1,6 @@
 /** The keys of secrets that somebody stored: in a file, a variable, a vault, or wherever a command finds them; and what all sources share. */
 import { z } from "zod";
-import { duration, originOf, serviceUrl, words } from "../config-values.ts";
+import { age, duration, originOf, serviceUrl, words } from "../config-values.ts";
 
 /** How long a source is waited for. */
 export const waiting = {
@@ -43,7 +43,7 @@ export const execSource = z.strictObject({
     .record(words(), z.string())
     .default({})
     .describe("Its environment, besides PATH; it gets nothing of this process's own."),
-  ttl: duration(1_000)
+  ttl: age(1_000)
     .optional()
     .describe("How long a value is good for where the output does not say it."),
   ...waiting,
@@ -104,10 +104,8 @@ export const vaultSource = z.strictObject({
   mount: vaultPath.default("secret").describe("Where the engine is mounted."),
   path: vaultPath.describe("The secret, below the mount: without data/ for kv-v2."),
   field: words().describe("The field of the secret."),
-  refresh: duration(1_000)
-    .default("5m")
-    .describe("How often a secret without a lease is read again."),
-  max_age: duration(1_000)
+  refresh: age(1_000).default("5m").describe("How often a secret without a lease is read again."),
+  max_age: age(1_000)
     .default("1h")
     .describe("How long a secret without a lease is served while it cannot be read again."),
   ...waiting,

@@ -1,7 +1,7 @@
 /** The configuration of egress-policy. What the lists and policies hold is read by policy/, which says it with places. */
 import { z } from "zod";
 import { hostItem, policyEntry } from "../../policy/file/schema.ts";
-import { duration, words } from "../config-values.ts";
+import { age, words } from "../config-values.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 
 /** The published schema of a value that policy/ checks; made on demand. */
@@ -71,7 +71,7 @@ export const egressPolicyConfig = z
       .boolean()
       .default(true)
       .describe("A rule for GET also selects HEAD. Default true."),
-    missing_after: duration()
+    missing_after: age()
       .default("60s")
       .describe(
         "How long the policy file may be missing before the proxy is not ready. Default 60s.",

@@ -2,44 +2,17 @@
 import { z } from "zod";
 import { compileBypassPaths } from "../../pattern/path-pattern.ts";
 import { messageOf } from "../../errors.ts";
-import type { KeyLocation } from "../../oauth/jwks.ts";
 import { signatureAlgorithms, trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
-import { realmUrl } from "../credentials/keycloak.ts";
-import { duration, hostGlob, maxActors, serviceUrl, words } from "../config-values.ts";
+import { age, duration, hostGlob, maxActors, serviceUrl, words } from "../config-values.ts";
 import { corsConfig } from "./cors-config.ts";
 import { dpopConfig } from "./dpop-config.ts";
 import { guarded } from "../../yaml/empty-values.ts";
+import { defaultIdentityHeaders } from "./identity-headers.ts";
 import { introspectionConfig, introspectionProblem } from "./introspection-config.ts";
+import { isKeycloak, keyLocationOf } from "./key-location.ts";
 import { resourceConfig, tokenlessProblems } from "./resource-config.ts";
-
-/** Fields by which gateways and identity-aware proxies tell a backend who the caller is. */
-const defaultIdentityHeaders = [
-  "X-User",
-  "X-User-Id",
-  "X-User-Name",
-  "X-User-Email",
-  "X-User-Groups",
-  "X-User-Roles",
-  "X-Username",
-  "X-Remote-User",
-  "X-Remote-Group",
-  "X-Remote-Groups",
-  "X-Remote-Email",
-  "Remote-User",
-  "Remote-Groups",
-  "Remote-Email",
-  "Remote-Name",
-  "X-Forwarded-User",
-  "X-Forwarded-Email",
-  "X-Forwarded-Groups",
-  "X-Forwarded-Preferred-Username",
-  "X-Forwarded-Access-Token",
-  "X-Auth-Request-*",
-  "X-Authenticated-User",
-  "X-Authenticated-Userid",
-  "X-Authenticated-Groups",
-] as const;
+import { readWhere } from "../../yaml/idle-keys.ts";
 
 /** Probes, and what clients have to read before they can have a token (RFC 9728 section 3.1 appends the resource's path). */
 const defaultBypassPaths = [
@@ -65,10 +38,20 @@ export const jwtValidationConfig = z
       .describe(
         "Address of the issuer's key set. Default: the Keycloak certs endpoint below keycloak_url and keycloak_realm when both are set, else below the issuer.",
       ),
-    keycloak_url: serviceUrl()
-      .optional()
-      .describe("Address of Keycloak inside the cluster, when it differs from the public issuer."),
-    keycloak_realm: words().optional().describe("Realm below keycloak_url."),
+    keycloak_url: readWhere(
+      serviceUrl()
+        .optional()
+        .describe(
+          "Address of Keycloak inside the cluster, when it differs from the public issuer.",
+        ),
+      "without keycloak_realm, or beside jwks_url or discovery",
+      isKeycloak,
+    ),
+    keycloak_realm: readWhere(
+      words().optional().describe("Realm below keycloak_url."),
+      "without keycloak_url, or beside jwks_url or discovery",
+      isKeycloak,
+    ),
     discovery: z
       .boolean()
       .default(false)
@@ -92,14 +75,18 @@ export const jwtValidationConfig = z
       .max(1_000)
       .default([])
       .describe("Further accepted audiences; one match is enough."),
-    allowed_hosts: guarded(
-      z
-        .array(hostGlob())
-        .max(1_000)
-        .default([])
-        .describe(
-          "per-host mode: host names, as globs, whose first label may serve as the audience. Without it every Host field is believed.",
-        ),
+    allowed_hosts: readWhere(
+      guarded(
+        z
+          .array(hostGlob())
+          .max(1_000)
+          .default([])
+          .describe(
+            "per-host mode: host names, as globs, whose first label may serve as the audience. Without it every Host field is believed.",
+          ),
+      ),
+      "without audience_mode: per-host",
+      ({ audience_mode: mode }) => mode === "per-host",
     ),
     bypass_paths: z
       .array(z.string())
@@ -142,11 +129,13 @@ export const jwtValidationConfig = z
       .describe(
         "Stay unready (/readyz 503) until the issuer's keys were fetched. /livez and /healthz answer all the same. Set false where the issuer is reached only once this process is ready.",
       ),
-    algorithms: z
-      .array(z.enum(signatureAlgorithms))
-      .min(1)
-      .default([...signatureAlgorithms])
-      .describe("Signature algorithms that are accepted. Symmetric ones cannot be."),
+    algorithms: guarded(
+      z
+        .array(z.enum(signatureAlgorithms))
+        .min(1)
+        .default([...signatureAlgorithms])
+        .describe("Signature algorithms that are accepted. Symmetric ones cannot be."),
+    ),
     clock_skew: duration(0)
       .default("0s")
       .describe(
@@ -166,25 +155,35 @@ export const jwtValidationConfig = z
       .describe(
         "Tokens that are bound to a key of the client (`cnf`). proof: accepted with the proof of that key: a DPoP proof (RFC 9449), or the client certificate of the connection (RFC 8705). refuse: never. accept: as bearer tokens, where something in front of the proxy has checked the proof.",
       ),
-    backchannel_logout: z
-      .boolean()
-      .default(false)
-      .describe(
-        "Take logout tokens of the issuer at /backchannel-logout of the statistics listener (OpenID Connect Back-Channel Logout): what is remembered of that login, exchanged tokens included, is dropped, and its tokens are refused.",
-      ),
-    logout_audiences: z
-      .array(words())
-      .max(100)
-      .default([])
-      .describe(
-        "Client ids that logout tokens must be for, one of them. Default: the accepted audiences.",
-      ),
-    logins_when_away: z
-      .enum(["refuse", "local"])
-      .default("refuse")
-      .describe(
-        "What happens to tokens, with backchannel_logout, while the store of `state`, in which replicas hear which logins have ended, is away. local: those that this process has heard of are refused.",
-      ),
+    backchannel_logout: guarded(
+      z
+        .boolean()
+        .default(false)
+        .describe(
+          "Take logout tokens of the issuer at /backchannel-logout of the statistics listener (OpenID Connect Back-Channel Logout): what is remembered of that login, exchanged tokens included, is dropped, and its tokens are refused.",
+        ),
+    ),
+    logout_audiences: readWhere(
+      z
+        .array(words())
+        .max(100)
+        .default([])
+        .describe(
+          "Client ids that logout tokens must be for, one of them. Default: the accepted audiences.",
+        ),
+      "without backchannel_logout: true",
+      ({ backchannel_logout: on }) => on === true,
+    ),
+    logins_when_away: readWhere(
+      z
+        .enum(["refuse", "local"])
+        .default("refuse")
+        .describe(
+          "What happens to tokens, with backchannel_logout, while the store of `state`, in which replicas hear which logins have ended, is away. local: those that this process has heard of are refused.",
+        ),
+      "without backchannel_logout: true",
+      ({ backchannel_logout: on }) => on === true,
+    ),
     introspection: guarded(
       introspectionConfig
         .optional()
@@ -213,26 +212,36 @@ export const jwtValidationConfig = z
         .default({})
         .describe("Claims that a token must have, each with the accepted value or values."),
     ),
-    identity_headers: z
-      .array(z.string().regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" }))
-      .max(1_000)
-      .default([...defaultIdentityHeaders])
-      .describe(
-        "Header fields with which a client could pose as somebody: removed from every request, in every spelling with -, _ or . and in any case. A trailing * stands for any ending.",
-      ),
-    placeholder_mode: z
-      .boolean()
-      .default(false)
-      .describe("Give the agent an opaque handle instead of the caller's token."),
-    placeholder_ttl: duration()
-      .default("1h")
-      .describe("Life of a handle; it never outlives the token."),
-    placeholders_when_away: z
-      .enum(["refuse", "local"])
-      .default("refuse")
-      .describe(
-        "What happens to tokens, with placeholder_mode, while the store of `state`, in which replicas find what handles stand for, is away. local: they get handles that only this process knows.",
-      ),
+    identity_headers: guarded(
+      z
+        .array(z.string().regex(/^[!#$%&'*+\-.^`|~\w]+$/, { error: "must be a header name" }))
+        .max(1_000)
+        .default([...defaultIdentityHeaders])
+        .describe(
+          "Header fields with which a client could pose as somebody: removed from every request, in every spelling with -, _ or . and in any case. A trailing * stands for any ending.",
+        ),
+    ),
+    placeholder_mode: guarded(
+      z
+        .boolean()
+        .default(false)
+        .describe("Give the agent an opaque handle instead of the caller's token."),
+    ),
+    placeholder_ttl: readWhere(
+      age().default("1h").describe("Life of a handle; it never outlives the token."),
+      "without placeholder_mode: true",
+      ({ placeholder_mode: on }) => on === true,
+    ),
+    placeholders_when_away: readWhere(
+      z
+        .enum(["refuse", "local"])
+        .default("refuse")
+        .describe(
+          "What happens to tokens, with placeholder_mode, while the store of `state`, in which replicas find what handles stand for, is away. local: they get handles that only this process knows.",
+        ),
+      "without placeholder_mode: true",
+      ({ placeholder_mode: on }) => on === true,
+    ),
   })
   .superRefine((config, context) => {
     try {
@@ -280,23 +289,3 @@ export const jwtValidationConfig = z
 
 /** A checked configuration. */
 export type JwtValidationConfig = z.output<typeof jwtValidationConfig>;
-
-/** Where the keys are: jwks_url, discovery, Keycloak's inner address, else Keycloak's layout below the issuer. */
-export function keyLocationOf(
-  config: Pick<
-    JwtValidationConfig,
-    "issuer" | "jwks_url" | "keycloak_url" | "keycloak_realm" | "discovery"
-  >,
-): KeyLocation {
-  const { issuer, jwks_url: url, keycloak_url: keycloak, keycloak_realm: realm } = config;
-  if (url !== undefined) return { kind: "keys", url };
-  if (trustDomainOfIssuer(issuer) !== undefined) return { kind: "keys", url: issuer };
-  const base = issuer.replace(/\/$/, "");
-  if (config.discovery) {
-    return { kind: "discovery", url: `${base}/.well-known/openid-configuration`, issuer };
-  }
-  if (keycloak !== undefined && realm !== undefined) {
-    return { kind: "keys", url: `${realmUrl(keycloak, realm)}/protocol/openid-connect/certs` };
-  }
-  return { kind: "keys", url: `${base}/protocol/openid-connect/certs` };
-}

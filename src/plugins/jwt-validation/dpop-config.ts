@@ -3,6 +3,7 @@ import { z } from "zod";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 import { duration, serviceUrl } from "../config-values.ts";
+import { readWhere } from "../../yaml/idle-keys.ts";
 
 /** The schema of `dpop`. */
 export const dpopConfig = z
@@ -16,20 +17,28 @@ export const dpopConfig = z
       .min(1)
       .default([...signatureAlgorithms])
       .describe("Signature algorithms of proofs that are accepted."),
-    proof_lifetime: duration(1_000)
-      .default("1m")
-      .describe(
-        "How old a proof may be by its `iat`. Where a nonce is asked for, that counts instead.",
-      ),
+    proof_lifetime: readWhere(
+      duration(1_000)
+        .default("1m")
+        .describe(
+          "How old a proof may be by its `iat`. Where a nonce is asked for, that counts instead.",
+        ),
+      "with nonce: true, which counts in its place",
+      ({ nonce }) => nonce !== true,
+    ),
     nonce: z
       .boolean()
       .default(false)
       .describe(
         "Ask clients for a nonce of this proxy in their proofs (RFC 9449 section 9): their clocks then do not matter, and a proof is good for one replica only, which answers the first request with 401 and the nonce.",
       ),
-    nonce_lifetime: duration(1_000)
-      .default("2m")
-      .describe("How long a nonce is good at least; twice that at most."),
+    nonce_lifetime: readWhere(
+      duration(1_000)
+        .default("2m")
+        .describe("How long a nonce is good at least; twice that at most."),
+      "without nonce: true",
+      ({ nonce }) => nonce === true,
+    ),
     public_urls: guarded(
       z
         .array(serviceUrl())

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { clientIdentityConfig, endpointProblem } from "../credentials/client-identity-config.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 import { maxActors, originOf, serviceUrl, words } from "../config-values.ts";
 import { actorChecks } from "./actors.ts";
 import { dpopChoices } from "./credential.ts";
@@ -9,6 +10,7 @@ import { audienceChecks } from "./issued-audience.ts";
 import { exchangeRule, type ExchangeRule, parseRoutesFile } from "./routes.ts";
 import { realmUrl } from "../credentials/keycloak.ts";
 import { placesConfig } from "../credentials/place-config.ts";
+import { readWhere } from "../../yaml/idle-keys.ts";
 
 /** The schema of `config` of a token-exchange entry. */
 export const tokenExchangeConfig = z
@@ -20,10 +22,26 @@ export const tokenExchangeConfig = z
       .enum(["keycloak", "generic"])
       .optional()
       .describe("How the token endpoint is derived; generic needs token_url."),
-    provider_url: serviceUrl().optional().describe("Address of the identity provider."),
-    provider_realm: words().optional().describe("Realm of the identity provider (keycloak)."),
-    keycloak_url: serviceUrl().optional().describe("Deprecated: provider_url."),
-    keycloak_realm: words().optional().describe("Deprecated: provider_realm."),
+    provider_url: readWhere(
+      serviceUrl().optional().describe("Address of the identity provider."),
+      "beside token_url",
+      ({ token_url: url }) => url === undefined,
+    ),
+    provider_realm: readWhere(
+      words().optional().describe("Realm of the identity provider (keycloak)."),
+      "beside token_url",
+      ({ token_url: url }) => url === undefined,
+    ),
+    keycloak_url: readWhere(
+      serviceUrl().optional().describe("Deprecated: provider_url."),
+      "beside token_url",
+      ({ token_url: url }) => url === undefined,
+    ),
+    keycloak_realm: readWhere(
+      words().optional().describe("Deprecated: provider_realm."),
+      "beside token_url",
+      ({ token_url: url }) => url === undefined,
+    ),
     default_policy: z
       .enum(["passthrough", "exchange"])
       .default("passthrough")
@@ -35,11 +53,13 @@ export const tokenExchangeConfig = z
         "What happens to a request for an exchange host without a bearer token. Default: deny.",
       ),
     identity: clientIdentityConfig.describe("The client that this proxy is at the token endpoint."),
-    actor_token_file: words()
-      .optional()
-      .describe(
-        "File with the actor token (RFC 8693 section 2.1) that goes with every exchange, read again when it changes.",
-      ),
+    actor_token_file: guarded(
+      words()
+        .optional()
+        .describe(
+          "File with the actor token (RFC 8693 section 2.1) that goes with every exchange, read again when it changes.",
+        ),
+    ),
     routes: z
       .strictObject({
         file: words()
@@ -75,12 +95,14 @@ export const tokenExchangeConfig = z
     max_actors: maxActors().describe(
       "Actors that a token may name at most, exchanged or issued: a chain of delegation that is longer is refused (403).",
     ),
-    dpop: z
-      .enum(dpopChoices)
-      .default("off")
-      .describe(
-        "Ask for tokens that are bound to a key of this process (DPoP, RFC 9449), take no others, and prove the key with every request. process: one key for all callers. caller: one for each. Keys are made at need, kept in memory and in no file.",
-      ),
+    dpop: guarded(
+      z
+        .enum(dpopChoices)
+        .default("off")
+        .describe(
+          "Ask for tokens that are bound to a key of this process (DPoP, RFC 9449), take no others, and prove the key with every request. process: one key for all callers. caller: one for each. Keys are made at need, kept in memory and in no file.",
+        ),
+    ),
     resolve_placeholders: z
       .boolean()
       .default(false)

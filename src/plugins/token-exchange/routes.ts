@@ -1,6 +1,7 @@
 /** The routes of token-exchange: which host gets a token for which audience. */
 import { z } from "zod";
 import type { Clock } from "../../pipeline/plugin.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 import { hostGlob, serviceUrl, words } from "../config-values.ts";
 import { HostRoutes, rulesReader } from "../credentials/host-routes.ts";
 import { placesConfig } from "../credentials/place-config.ts";
@@ -22,7 +23,7 @@ export const exchangeRule = z.strictObject({
     .enum(audienceChecks)
     .optional()
     .describe("The plugin's issued_audiences for this host."),
-  dpop: z.enum(dpopChoices).optional().describe("The plugin's dpop for this host."),
+  dpop: guarded(z.enum(dpopChoices).optional().describe("The plugin's dpop for this host.")),
   places: placesConfig("The plugin's places for this host."),
   action: z
     .enum(["exchange", "passthrough"])

@@ -3,6 +3,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -74,6 +75,18 @@ test("a file that is long enough is set aside, and the oldest goes", async () =>
     "line-4\nline-5\n",
   ]);
   expect(existsSync(`${path}.3`)).toBe(false);
+});
+
+test.each([1, 2, 3])("where %i are kept now, what more of them was kept goes", async (maxFiles) => {
+  const path = join(directory, "log");
+  for (const end of ["", ".1", ".2", ".3", ".4"]) writeFileSync(`${path}${end}`, `old${end}\n`);
+  const { file } = lineFile({ path, maxBytes: 5, maxFiles });
+  file.write("new");
+  await file.close();
+  const kept = readdirSync(directory)
+    .toSorted()
+    .map((name) => readFileSync(join(directory, name), "utf8"));
+  expect(kept).toEqual(["new\n", "old\n", "old.1\n"].slice(0, maxFiles));
 });
 
 test("a full disk is told once, loses what finds no room, and ends nothing", async () => {

@@ -23,6 +23,8 @@ const schema = z.strictObject({
   free: z.record(z.string(), z.unknown()).optional(),
   secret: guarded(z.string().min(1).optional().describe("guarded")),
   rules: guarded(z.array(block).optional(), "all"),
+  described: guarded(z.array(z.string()).optional()).describe("guarded before it is described"),
+  wrapped: guarded(z.array(z.string())).min(1).default(["x"]).optional(),
 });
 
 test.each<[what: string, value: unknown, left: unknown]>([
@@ -44,6 +46,11 @@ test.each<[what: string, value: unknown, left: unknown]>([
     { block: { prefix: "", maybe: null } },
   ],
   ["a guarded key", { secret: "" }, { secret: "" }],
+  [
+    "guarded keys, however they were made",
+    { described: null, wrapped: null },
+    { described: null, wrapped: null },
+  ],
   ["below a guarded key", { rules: [{ mode: "" }] }, { rules: [{ mode: "" }] }],
 ])("%s", (_, value, left) => {
   expect(withoutEmpty(schema, value)).toEqual(left);
@@ -51,6 +58,11 @@ test.each<[what: string, value: unknown, left: unknown]>([
 
 /** Keys whose absence lifts a check, or opens a way that has none. */
 const guardedKeys = [
+  "algorithms",
+  "backchannel_logout",
+  "identity_headers",
+  "placeholder_mode",
+  "actor_token_file",
   "callers",
   "allow",
   "network_policies",
@@ -62,6 +74,7 @@ const guardedKeys = [
   "introspection",
   "dpop",
   "hosts",
+  "places",
   "cors",
   "protected_resource",
 ];
@@ -80,3 +93,46 @@ test.each<[what: string, schema: z.ZodType]>([
   const left = Object.keys(withoutEmpty(one, empty) as object);
   expect(left.filter((key) => !guardedKeys.includes(key))).toEqual([]);
 });
+
+const plugin = (name: string): z.ZodType => {
+  const found = builtinPlugins.find((one) => one.name === name);
+  return found?.config ?? z.never();
+};
+
+test.each<[schema: z.ZodType, value: object]>([
+  [configSchema, { pipeline: { inbound: { default: null }, outbound: { default: "" } } }],
+  [configSchema, { egress: { private_networks: null } }],
+  [configSchema, { approval: { two_person: null, operators: null } }],
+  [configSchema, { tls_bridge: { min_version: null } }],
+  [configSchema, { audit: { signing_key_file: "" } }],
+  [configSchema, { kill_switch: { file: "" } }],
+  [configSchema, { mtls: { allowed_spiffe_ids: null, outbound_hosts: null } }],
+  [configSchema, { mtls: { allowed_upstream_spiffe_ids: null } }],
+  [plugin("token-exchange"), { routes: { rules: [{ dpop: null, places: null }] } }],
+  [plugin("static-inject"), { places: [{ hosts: null, paths: null }] }],
+  [
+    plugin("aws-sigv4"),
+    {
+      keys: [
+        {
+          secret_access_key: "",
+          secret_access_key_file: "",
+          credentials: { assume_role: null },
+        },
+      ],
+    },
+  ],
+])("what lifts a check where it is left out stays, so that it is refused: %#", (one, value) => {
+  expect(withoutEmpty(one, value)).toEqual(value);
+  const paths = (one.safeParse(value).error?.issues ?? []).map(({ path }) => path.join("."));
+  expect(paths.filter((path) => emptyPaths(value).includes(path))).toEqual(emptyPaths(value));
+});
+
+/** The places of values that are none. */
+function emptyPaths(value: unknown): string[] {
+  if (value === null || value === "") return [""];
+  if (typeof value !== "object") return [];
+  return Object.entries(value).flatMap(([key, member]) =>
+    emptyPaths(member).map((rest) => (rest === "" ? key : `${key}.${rest}`)),
+  );
+}

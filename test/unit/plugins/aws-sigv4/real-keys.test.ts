@@ -4,7 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { OperatorRequest, OperatorResponse } from "../../../../src/pipeline/plugin.ts";
-import type { CredentialsConfig } from "../../../../src/plugins/aws-sigv4/config.ts";
+import {
+  awsSigv4Config,
+  type CredentialsConfig,
+} from "../../../../src/plugins/aws-sigv4/config.ts";
 import { keySourceOf } from "../../../../src/plugins/aws-sigv4/real-keys.ts";
 import { PluginBench } from "../../../support/plugin-bench.ts";
 import { verified } from "../../../support/aws-verifier.ts";
@@ -16,11 +19,6 @@ let isDown: boolean;
 let release: Promise<void>;
 let count: number;
 
-const base = {
-  profile: "default",
-  role_session_name: "authbridge",
-  duration_seconds: 3_600,
-} as const;
 const role = "arn:aws:iam::123456789012:role/agent";
 
 beforeEach(() => {
@@ -60,8 +58,8 @@ const said = (status: number, text: string): OperatorResponse => ({
   body: Buffer.from(text),
 });
 
-function source(config: Partial<CredentialsConfig> & Pick<CredentialsConfig, "source">) {
-  return keySourceOf({ ...base, ...config }, bench.deps, 1_000);
+function source(config: CredentialsConfig) {
+  return keySourceOf(config, bench.deps, 1_000);
 }
 
 const web = () =>
@@ -83,6 +81,8 @@ describe("a web identity", () => {
     expect(Object.fromEntries(form)).toMatchObject({
       Action: "AssumeRoleWithWebIdentity",
       RoleArn: role,
+      RoleSessionName: "authbridge",
+      DurationSeconds: "3600",
       WebIdentityToken: "oidc-token",
     });
   });
@@ -161,4 +161,32 @@ test("a role is assumed with a signature of the keys below it", async () => {
     { accessKeyId: "AKIABELOW", secret: "below" },
   );
   expect(verdict).toMatchObject({ kind: "right", service: "sts", region: "eu-central-1" });
+  expect(Object.fromEntries(new URLSearchParams(String(request.body)))).toMatchObject({
+    Action: "AssumeRole",
+    RoleSessionName: "n",
+    DurationSeconds: "900",
+    ExternalId: "x y",
+  });
+});
+
+test("what belongs to another source is refused, with its key", () => {
+  const own = { source: "static", access_key_id: "A", secret_access_key: "b" };
+  const others = {
+    profile: "prod",
+    role_session_name: "ci",
+    duration_seconds: 900,
+    url: "http://a",
+  };
+  const { error } = awsSigv4Config.safeParse({
+    keys: [{ access_key_id: "AKIASTANDIN0EXAMPLE1", credentials: { ...own, ...others } }],
+    routes: { rules: [{ host: "**" }] },
+  });
+  const told = Object.fromEntries(
+    (error?.issues ?? []).map(({ path, message }) => [path.at(-1), message]),
+  );
+  expect(told).toEqual(
+    Object.fromEntries(
+      Object.keys(others).map((key) => [key, "has no effect with source: static"]),
+    ),
+  );
 });

@@ -5,10 +5,8 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/plugin.ts";
 import { jwtValidation } from "../../../../src/plugins/jwt-validation/plugin.ts";
-import {
-  jwtValidationConfig,
-  keyLocationOf,
-} from "../../../../src/plugins/jwt-validation/config.ts";
+import { jwtValidationConfig } from "../../../../src/plugins/jwt-validation/config.ts";
+import { keyLocationOf } from "../../../../src/plugins/jwt-validation/key-location.ts";
 import type { StubIdp, TokenShape } from "../../../support/idp.ts";
 import {
   bearerOf,
