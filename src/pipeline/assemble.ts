@@ -8,6 +8,7 @@ import {
   type PluginDefinition,
   type PluginDeps,
 } from "./plugin.ts";
+import type { Direction } from "./flow.ts";
 import { Pipeline, type PipelineOptions } from "./pipeline.ts";
 import type { Step } from "./step-runner.ts";
 import { withoutEmpty } from "../yaml/empty-values.ts";
@@ -71,6 +72,23 @@ export function chainProblems(
     problems.push(...remarks.map((remark) => ({ ...remark, entry: index })));
   }
   return problems;
+}
+
+/** What the plugins say of keys that have no effect, whether they are written or not. */
+export function unusedKeys(
+  entries: readonly PluginEntry[],
+  definitions: readonly AnyPluginDefinition[],
+  direction: Direction,
+): AssemblyProblem[] {
+  return activeEntries(entries).flatMap(({ entry, index }) => {
+    const definition = definitions.find(({ name }) => name === entry.name);
+    if (definition?.unused === undefined) return [];
+    const { config, remarks } = parseConfig(entry, definition);
+    if (remarks !== undefined) return [];
+    return definition
+      .unused(config as never, direction)
+      .map(({ path, message }) => ({ entry: index, path: ["config", ...path], message }));
+  });
 }
 
 /** Builds the pipeline. Instances made before a problem was found are closed again. */

@@ -1,0 +1,86 @@
+/** Keys of plugins that are accepted and do nothing: whoever wrote one is told of it, with its place. */
+import { describe, expect, test } from "vitest";
+import { owner } from "../support/owner.ts";
+import { runWith, type Settings } from "../support/program.ts";
+import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
+
+const own = owner();
+
+/** The first plugin of the chain has the keys. */
+interface Case {
+  readonly chain: Settings;
+  readonly direction?: "inbound" | "outbound";
+  readonly keys: readonly string[];
+}
+
+function fileOf({ chain }: Case): Settings {
+  return merge(settings(), chain);
+}
+
+function placesOf({ keys, direction = "outbound" }: Case): string[] {
+  return keys.map((key) => `pipeline.${direction}.plugins[0].config.${key}: has no effect`);
+}
+
+/** What a text says of keys without an effect, each with the place in the file cut off. */
+function told(text: string): string[] {
+  return [...text.matchAll(/proxy\.yaml:\d+:\d+ (\S+: has no effect)/g)].flatMap(
+    ([, said]) => said ?? [],
+  );
+}
+
+function budget(config: Settings): Settings {
+  return outbound({
+    name: "session-budget",
+    config: { redis_url: "redis://r", max_calls: 1, ...config },
+  });
+}
+
+const pause = { pause_timeout: "30s", pause_timeout_action: "deny", pause_grace_period: "5m" };
+
+const cases: [string, Case][] = [
+  [
+    "session-budget without pause",
+    {
+      chain: budget({ refresh_interval: "5s", pause_webhook: "http://w.test/", ...pause }),
+      keys: ["refresh_interval", "pause_webhook", ...Object.keys(pause)],
+    },
+  ],
+  [
+    "session-budget with pause",
+    {
+      chain: budget({
+        refresh_interval: "5s",
+        on_exceed: "pause",
+        pause_webhook: "http://w.test/",
+        ...pause,
+      }),
+      keys: ["refresh_interval"],
+    },
+  ],
+  ["session-budget without them", { chain: budget({}), keys: [] }],
+];
+
+describe("check names each of them", () => {
+  test.each(cases)("%s", async (_name, one) => {
+    const { code, stderr } = await runWith("check", fileOf(one));
+    expect(told(stderr)).toEqual(placesOf(one));
+    expect(code).toBe(0);
+  });
+});
+
+test("the start, a reload and doctor tell of them too", async () => {
+  const started = { ...merge(settings(), budget({ refresh_interval: "5s" })), workers: 2 };
+  const proxy = await own(ProxyProcess.start(started));
+  const isTold = (key: string) =>
+    proxy.log(
+      ({ msg, problem }) =>
+        msg === "configuration warning" && String(problem).includes(`${key}: has no effect`),
+    );
+  await isTold("refresh_interval");
+  await proxy.reload({ ...merge(settings(), budget({ pause_timeout: "5s" })), workers: 2 });
+  await isTold("pause_timeout");
+  const { stderr } = await runWith("check", started);
+  const { stdout } = await runWith("doctor", started);
+  const warnings = stderr.match(/^warning: /gm) ?? [];
+  expect(stdout).toContain(`check prints its ${warnings.length} warning(s)`);
+});
