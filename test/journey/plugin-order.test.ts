@@ -23,7 +23,7 @@ const opa = (...include: string[]): object => ({
 });
 const authz = (...include: string[]): object => ({
   name: "ext-authz",
-  config: { http_service: { server_uri: { uri: "http://127.0.0.1:9" } }, include },
+  config: { grpc_service: { target_uri: "http://127.0.0.1:9" }, include },
 });
 
 const fileOf = (...plugins: unknown[]): Settings =>

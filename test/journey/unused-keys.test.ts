@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { owner } from "../support/owner.ts";
 import { runWith, type Settings } from "../support/program.ts";
-import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
+import { inbound, merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
 
 const own = owner();
 
@@ -37,6 +37,21 @@ function budget(config: Settings): Settings {
 
 const pause = { pause_timeout: "30s", pause_timeout_action: "deny", pause_grace_period: "5m" };
 
+const overHttp = { http_service: { server_uri: { uri: "http://a.test" } } };
+const overGrpc = { grpc_service: { target_uri: "http://a.test" } };
+const attributes = {
+  with_request_body: { max_request_bytes: 10, pack_as_bytes: false },
+  encode_raw_headers: true,
+  include_peer_certificate: true,
+  include_tls_session: true,
+  include_executable: false,
+  include: ["mcp.params"],
+  context_extensions: { a: "b" },
+};
+function authz(config: Settings): unknown {
+  return { name: "ext-authz", config };
+}
+
 const cases: [string, Case][] = [
   [
     "session-budget without pause",
@@ -58,6 +73,31 @@ const cases: [string, Case][] = [
     },
   ],
   ["session-budget without them", { chain: budget({}), keys: [] }],
+  [
+    "ext-authz over HTTP",
+    {
+      chain: outbound(authz({ ...overHttp, ...attributes })),
+      keys: ["with_request_body.pack_as_bytes", ...Object.keys(attributes).slice(1)],
+    },
+  ],
+  ["ext-authz over gRPC", { chain: outbound(authz({ ...overGrpc, ...attributes })), keys: [] }],
+  [
+    "ext-authz inbound",
+    {
+      chain: inbound(
+        authz({ ...overGrpc, include_executable: true, connect: "check", allow_headers: ["host"] }),
+      ),
+      direction: "inbound",
+      keys: ["include_executable", "connect"],
+    },
+  ],
+  [
+    "ext-authz outbound",
+    {
+      chain: outbound(authz({ ...overGrpc, allow_headers: ["cookie", "host"] })),
+      keys: ["allow_headers[1]"],
+    },
+  ],
 ];
 
 describe("check names each of them", () => {
