@@ -74,6 +74,23 @@ const cases: [string, Case][] = [
   ],
   ["session-budget without them", { chain: budget({}), keys: [] }],
   [
+    "dlp",
+    {
+      chain: outbound({
+        name: "dlp",
+        config: {
+          rules: [
+            { hosts: ["a.test"], detectors: ["one"], action: "redact", mask: "label" },
+            { hosts: ["b.test"], detectors: ["two"], action: "pass", mask: "label" },
+          ],
+          default: { response_detectors: ["three"], action: "observe" },
+          patterns: ["one", "two", "three", "four"].map((name) => ({ name, pattern: "x+" })),
+        },
+      }),
+      keys: ["rules[1].mask", "patterns[1]", "patterns[3]"],
+    },
+  ],
+  [
     "ext-authz over HTTP",
     {
       chain: outbound(authz({ ...overHttp, ...attributes })),
