@@ -6,10 +6,12 @@ import { inbound, merge, outbound, ProxyProcess, settings } from "../support/pro
 
 const own = owner();
 
-/** The first plugin of the chain has the keys. */
+/** One plugin of the chain has the keys. */
 interface Case {
   readonly chain: Settings;
   readonly direction?: "inbound" | "outbound";
+  /** Of the plugin; 0 where it is not said. */
+  readonly at?: number;
   readonly keys: readonly string[];
 }
 
@@ -17,8 +19,8 @@ function fileOf({ chain }: Case): Settings {
   return merge(settings(), chain);
 }
 
-function placesOf({ keys, direction = "outbound" }: Case): string[] {
-  return keys.map((key) => `pipeline.${direction}.plugins[0].config.${key}: has no effect`);
+function placesOf({ keys, direction = "outbound", at = 0 }: Case): string[] {
+  return keys.map((key) => `pipeline.${direction}.plugins[${at}].config.${key}: has no effect`);
 }
 
 /** What a text says of keys without an effect, each with the place in the file cut off. */
@@ -50,6 +52,26 @@ const attributes = {
 };
 function authz(config: Settings): unknown {
   return { name: "ext-authz", config };
+}
+
+function budgets(unit: string, mode: string): unknown {
+  const limits = [{ name: "day", unit, limit: 1, window: "day", mode }];
+  return { name: "budgets", config: { limits, unknown_models: "allow" } };
+}
+
+const summaries = { base_url: "http://m.test", model: "m", max_tokens: 9 };
+
+function guru(config: Settings): unknown[] {
+  return ["inference-parser", { name: "context-guru", config }];
+}
+
+function guard(where: readonly string[]): unknown {
+  const marked = { action: "mark", marking: "datamark", remove_invisible: false };
+  const rules = [
+    { name: "a", content_types: ["text/html"], ...marked },
+    { name: "b", ...marked, action: "refuse" },
+  ];
+  return { name: "prompt-guard", config: { where, rules, unseen: "refuse", unread_types: "pass" } };
 }
 
 const cases: [string, Case][] = [
@@ -88,6 +110,58 @@ const cases: [string, Case][] = [
         },
       }),
       keys: ["rules[1].mask", "patterns[1]", "patterns[3]"],
+    },
+  ],
+  [
+    "budgets without a price",
+    {
+      chain: outbound("inference-parser", budgets("cost", "soft")),
+      at: 1,
+      keys: ["unknown_models"],
+    },
+  ],
+  ["budgets with one", { chain: outbound("inference-parser", budgets("cost", "hard")), keys: [] }],
+  [
+    "context-guru that leaves nothing out",
+    {
+      chain: outbound(
+        ...guru({ engine: { preset: "safe" }, min_chars: 256, keep_chars: 256, model: summaries }),
+      ),
+      at: 1,
+      keys: ["keep_chars", "model"],
+    },
+  ],
+  [
+    "context-guru with a model that has no address",
+    {
+      chain: outbound(...guru({ model: { api_key_file: "k", max_tokens: 0 } })),
+      at: 1,
+      keys: ["model.api_key_file", "model.max_tokens"],
+    },
+  ],
+  [
+    "context-guru with one",
+    { chain: outbound(...guru({ keep_chars: 256, model: summaries })), keys: [] },
+  ],
+  [
+    "prompt-guard for outputs of tools",
+    {
+      chain: outbound("inference-parser", guard(["tool_outputs"])),
+      at: 1,
+      keys: [
+        "rules[0].content_types",
+        "rules[1].marking",
+        "rules[1].remove_invisible",
+        "unseen",
+        "unread_types",
+      ],
+    },
+  ],
+  [
+    "prompt-guard for responses",
+    {
+      chain: outbound(guard(["responses"])),
+      keys: ["rules[1].marking", "rules[1].remove_invisible"],
     },
   ],
   [
