@@ -80,14 +80,22 @@ export function unusedKeys(
   definitions: readonly AnyPluginDefinition[],
   direction: Direction,
 ): AssemblyProblem[] {
-  return activeEntries(entries).flatMap(({ entry, index }) => {
+  const active = activeEntries(entries);
+  return active.flatMap(({ entry, index }) => {
     const definition = definitions.find(({ name }) => name === entry.name);
-    if (definition?.unused === undefined) return [];
-    const { config, remarks } = parseConfig(entry, definition);
+    const { config, remarks } = definition === undefined ? {} : parseConfig(entry, definition);
     if (remarks !== undefined) return [];
-    return definition
-      .unused(config as never, direction)
-      .map(({ path, message }) => ({ entry: index, path: ["config", ...path], message }));
+    const absent = (definition?.missed?.(config as never) ?? []).filter(
+      (name) => !active.some((other) => other.entry.name === name),
+    );
+    const missed = absent.map((name) => {
+      const message = `has no effect on what ${name} finds: it is not in the pipeline`;
+      return { path: ["include"], message };
+    });
+    const unused = definition?.unused?.(config as never, direction) ?? [];
+    return [...missed, ...unused].map(({ path, message }) => {
+      return { entry: index, path: ["config", ...path], message };
+    });
   });
 }
 
@@ -242,7 +250,7 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
 /** `behind`: what another plugin finds would come too late to be judged by, and nobody would notice. */
 function lateProblems(active: readonly Placed[], byName: ByName): AssemblyProblem[] {
   return active.flatMap(({ entry, index }, position) => {
-    const wanted = namesFrom("behind", entry, byName);
+    const wanted = judgedBy(entry, byName);
     return laterOf(active, position, wanted).map((name) => ({
       entry: index,
       path: ["name"],
@@ -251,16 +259,12 @@ function lateProblems(active: readonly Placed[], byName: ByName): AssemblyProble
   });
 }
 
-/** What the configuration of an entry names; one with mistakes is told those, and names nothing. */
-function namesFrom(
-  hook: "behind" | "missed",
-  entry: PluginEntry,
-  byName: ByName,
-): readonly string[] {
+/** Whose findings the configuration of an entry judges by; one with mistakes is told those, and names nobody. */
+function judgedBy(entry: PluginEntry, byName: ByName): readonly string[] {
   const definition = byName.get(entry.name);
-  if (definition?.[hook] === undefined) return [];
+  if (definition?.behind === undefined) return [];
   const parsed = parseConfig(entry, definition);
-  return parsed.remarks === undefined ? definition[hook](parsed.config as never) : [];
+  return parsed.remarks === undefined ? definition.behind(parsed.config as never) : [];
 }
 
 /** Which of these stand behind this position only. */
@@ -281,13 +285,6 @@ function warnOfOrder(
         { pipeline: direction, plugin: entry.name },
         `${entry.name} is not shown what ${name} finds, which stands behind it`,
       );
-    for (const name of namesFrom("missed", entry, byName)) {
-      if (active.some((other) => other.entry.name === name)) continue;
-      log.warn(
-        { pipeline: direction, plugin: entry.name },
-        `${entry.name} is to be shown what ${name} finds (include), which is not in the pipeline`,
-      );
-    }
   }
 }
 

@@ -438,7 +438,7 @@ export interface PluginDefinition<Config = unknown> {
   behind?(config: Config): readonly string[];
   /** Plugins whose findings an instance may be asked to judge by: one that stands later is told of at the start. */
   readonly bestBehind?: readonly string[];
-  /** Plugins without which a part of this configuration has no effect: one that is not there is told of at the start. */
+  /** Plugins whose findings `include` names, without which it has no effect: one that is not there is told of like {@link unused}. */
   missed?(config: Config): readonly string[];
   /** Keys that have no effect in this configuration, and why: where the file has one, the start and `check` say so. */
   unused?(config: Config, direction: Direction): readonly ConfigProblem[];

@@ -78,6 +78,5 @@ test("a policy that is shown less than it could be is told of at the start", asy
   expect(told).toEqual([
     "ext-authz is not shown what jwt-validation finds, which stands behind it",
     "ext-authz is not shown what mcp-parser finds, which stands behind it",
-    "ext-authz is to be shown what inference-parser finds (include), which is not in the pipeline",
   ]);
 });

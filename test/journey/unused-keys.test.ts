@@ -171,7 +171,18 @@ const cases: [string, Case][] = [
       keys: ["with_request_body.pack_as_bytes", ...Object.keys(attributes).slice(1)],
     },
   ],
-  ["ext-authz over gRPC", { chain: outbound(authz({ ...overGrpc, ...attributes })), keys: [] }],
+  [
+    "ext-authz that includes what nobody finds",
+    { chain: outbound(authz({ ...overGrpc, include: ["inference.messages"] })), keys: ["include"] },
+  ],
+  [
+    "ext-authz over gRPC",
+    { chain: outbound("mcp-parser", authz({ ...overGrpc, ...attributes })), at: 1, keys: [] },
+  ],
+  [
+    "ext-authz without the parser",
+    { chain: outbound(authz({ ...overGrpc, ...attributes })), keys: ["include"] },
+  ],
   [
     "ext-authz inbound",
     {
